@@ -1,0 +1,39 @@
+"""llmscope: a live microscope for language models, in a terminal and in scripts.
+
+    import llmscope
+    scope = llmscope.load("gpt2")
+    recording = scope.record("The capital of France is")
+    figure = scope.look("attention", layer=3, head=2)
+
+Importing this package imports neither torch nor textual; `load` does.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+__all__ = ["Axis", "Figure", "Focus", "Scope", "ScopeError", "Verdict", "__version__", "load"]
+
+if TYPE_CHECKING:
+    from llmscope.errors import ScopeError
+    from llmscope.figure import Axis, Figure, Focus, Verdict
+    from llmscope.scope import Scope, load
+
+_HOMES = {
+    "Axis": "llmscope.figure",
+    "Figure": "llmscope.figure",
+    "Focus": "llmscope.figure",
+    "Verdict": "llmscope.figure",
+    "ScopeError": "llmscope.errors",
+    "Scope": "llmscope.scope",
+    "load": "llmscope.scope",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'llmscope' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)

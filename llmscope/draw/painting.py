@@ -1,0 +1,33 @@
+"""What drawing gives back: rows of cells, and which cell shows what."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from rich.segment import Segment
+
+Row = tuple[Segment, ...]
+
+
+@dataclass(frozen=True)
+class Painting:
+    """A drawn figure.
+
+    Attributes:
+        rows: each exactly as many cells wide as was asked for, as many as was asked for.
+        legend: the scale in words or cells (ramp's ends with units, pooling, clipping), for the
+            pane's lower border; None when the figure needs none.
+        across: for columns that stand for an index of an axis: column -> (axis name, index).
+        down: for rows that stand for an index of an axis: row -> (axis name, index).
+    """
+
+    rows: tuple[Row, ...]
+    legend: Row | None = None
+    across: Mapping[int, tuple[str, int]] = field(default_factory=dict)
+    down: Mapping[int, tuple[str, int]] = field(default_factory=dict)
+
+    def hit(self, column: int, row: int) -> dict[str, int]:
+        """The indices under a cell, by axis name: what a click there points at."""
+        found = (self.across.get(column), self.down.get(row))
+        return {name: index for name, index in filter(None, found)}

@@ -1,0 +1,1 @@
+"""The one inference thread: requests in, figures out."""

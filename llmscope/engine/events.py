@@ -1,0 +1,134 @@
+"""What the engine and the screen say to each other: frozen values, no torch, no Textual."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from llmscope.figure import Figure, Focus, Verdict
+
+
+@dataclass(frozen=True)
+class Want:
+    """One figure that a visible pane asks for. `key` is the pane's own name for it."""
+
+    key: str
+    lens: str
+    focus: Focus
+
+
+@dataclass(frozen=True)
+class Request:
+    """The state of the screen that figures are wanted for. Later ones replace earlier ones.
+
+    `wants` is in order of importance: the pane under the cursor first.
+    """
+
+    serial: int
+    text: str
+    wants: tuple[Want, ...]
+    special_tokens: bool = True
+    ids: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Token:
+    """A token of the prompt. `start` and `end` are its place in the text: equal if it has none."""
+
+    position: int
+    id: int
+    text: str
+    start: int
+    end: int
+    special: bool = False
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What the title and the status line say about the model, and what indices are valid."""
+
+    spec: str
+    name: str
+    architecture: str
+    layers: int
+    heads: int
+    width: int
+    neurons: int
+    vocabulary: int
+    context: int | None
+    parameters: int
+    dtype: str
+    device: str
+    revision: str | None = None
+    verdicts: Mapping[str, Verdict] = field(default_factory=dict)
+    notices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Loading:
+    """Progress of a load: what is being done, and how much of it. `total` None: not known."""
+
+    stage: str
+    done: float = 0.0
+    total: float | None = None
+    unit: str = "B"
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """The model is ready."""
+
+    info: ModelInfo
+
+
+@dataclass(frozen=True)
+class LoadFailed:
+    """The model could not be loaded: what is wrong, and what to try."""
+
+    error: str
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class PassInfo:
+    """What the last pass cost. Bytes of memory; milliseconds of wall time."""
+
+    ran: int
+    reused: int
+    milliseconds: float
+    rss: int
+    vram: int | None = None
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Figures for a request. `complete` False: more for the same request will follow.
+
+    A frame with the same `serial` adds to the one before.
+    """
+
+    serial: int
+    tokens: tuple[Token, ...]
+    figures: Mapping[str, Figure]
+    cost: PassInfo
+    complete: bool = True
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A request that cannot be answered (too long, empty): the last good picture stays."""
+
+    serial: int
+    reason: str
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something a person should know, not tied to a request."""
+
+    text: str
+    severity: str = "information"
+
+
+Event = Loading | Loaded | LoadFailed | Frame | Refused | Notice

@@ -1,0 +1,1 @@
+"""Figures and screens as files: one file a format."""

@@ -1,0 +1,188 @@
+"""The seam of llmscope: what lenses make, what panes draw and what exports write.
+
+Everyone may import this module; it knows numpy and nothing of ours.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Kind = Literal["heatmap", "bars", "lines", "tokens", "table"]
+Status = Literal["verified", "partial", "refused"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How far a number may be trusted, as measured on the model itself.
+
+    Attributes:
+        status: `verified` (the identity holds), `partial` (for some layers only),
+            `refused` (it does not hold, or the model has no such thing).
+        reason: one line for a person; empty when verified.
+        discrepancy: the largest relative error that was measured, if one was.
+    """
+
+    status: Status
+    reason: str = ""
+    discrepancy: float | None = None
+
+    def worst(self, other: Verdict) -> Verdict:
+        """The less trustworthy of the two."""
+        order = ("verified", "partial", "refused")
+        return max(self, other, key=lambda verdict: order.index(verdict.status))
+
+
+VERIFIED = Verdict("verified")
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One dimension of a figure: its name and one label for each index.
+
+    Token labels are the raw decoded text, with its leading space; drawing makes it visible.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Focus:
+    """What a person looks at. Indices count from 0; negative ones from the end.
+
+    Attributes:
+        layer, head, position: the place on the map.
+        target: id of the token asked about; None means the top next token.
+        neuron: index into the MLP's hidden width.
+        mode: a lens's own variant, such as `mean` for attention; empty means its default.
+        top_k: how many candidates, neurons or rows are listed.
+        temperature, top_p, min_p: the sampler whose cut is shown.
+    """
+
+    layer: int = -1
+    head: int = 0
+    position: int = -1
+    target: int | None = None
+    neuron: int | None = None
+    mode: str = ""
+    top_k: int = 10
+    temperature: float = 1.0
+    top_p: float = 1.0
+    min_p: float = 0.0
+
+    def resolve(self, *, layers: int, heads: int, positions: int) -> Focus:
+        """The same focus with indices counted from 0.
+
+        Raises:
+            ValueError: an index is outside of the model or the prompt.
+        """
+
+        def index(name: str, value: int, count: int) -> int:
+            if not -count <= value < count:
+                raise ValueError(
+                    f"{name} {value} is out of range: there are {count} (0 to {count - 1})"
+                )
+            return value % count
+
+        return replace(
+            self,
+            layer=index("layer", self.layer, layers),
+            head=index("head", self.head, heads) if heads else 0,
+            position=index("position", self.position, positions),
+        )
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One picture with its numbers, frozen.
+
+    Attributes:
+        lens: name of the lens that made it.
+        title: one line without units.
+        kind: how it is drawn.
+        axes: one for each dimension of `values`.
+        values: float32; NaN where there is no value.
+        unit: "probability", "bits", "logit", "norm", …
+        verdict: how far to trust it. A refused figure holds no values.
+        extra: named arrays and scalars that belong to it.
+    """
+
+    lens: str
+    title: str
+    kind: Kind
+    axes: tuple[Axis, ...]
+    values: NDArray[np.float32]
+    unit: str
+    verdict: Verdict = VERIFIED
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.values.shape != tuple(len(axis) for axis in self.axes):
+            raise ValueError(
+                f"{self.lens}: values {self.values.shape} do not fit axes "
+                f"{[(axis.name, len(axis)) for axis in self.axes]}"
+            )
+        self.values.flags.writeable = False
+
+    @classmethod
+    def refused(
+        cls, lens: str, title: str, reason: str, discrepancy: float | None = None
+    ) -> Figure:
+        """A figure that shows nothing but why it does not."""
+        verdict = Verdict("refused", reason, discrepancy)
+        return cls(lens, title, "table", (), np.array(np.nan, dtype=np.float32), "", verdict)
+
+    def axis(self, name: str) -> int | None:
+        """The number of the axis with that name, or None."""
+        return next((i for i, axis in enumerate(self.axes) if axis.name == name), None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The figure as strict JSON: NaN and infinity become null; `infinite` counts the latter."""
+        record: dict[str, Any] = {
+            "lens": self.lens,
+            "title": self.title,
+            "kind": self.kind,
+            "unit": self.unit,
+            "axes": [{"name": axis.name, "labels": list(axis.labels)} for axis in self.axes],
+            "values": plain(self.values),
+            "verdict": {"status": self.verdict.status, "reason": self.verdict.reason},
+            "extra": {key: plain(value) for key, value in self.extra.items()},
+        }
+        infinite = int(np.isinf(self.values).sum())
+        if infinite:
+            record["infinite"] = infinite
+        return record
+
+    def save(self, path: str | Path, **options: Any) -> Path:
+        """Write the figure to a file, in the format that the suffix names.
+
+        Options are those of `llmscope.export.save`.
+        """
+        from llmscope.export import save
+
+        return save(self, Path(path), **options)
+
+
+def plain(value: Any) -> Any:
+    """Numbers, arrays and containers as JSON types; what is not finite as None."""
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, np.generic):
+        return plain(value.item())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value

@@ -1,0 +1,76 @@
+"""What a lens is, and how it is found.
+
+A lens is one module of this package that defines `LENS`. Importing one imports no torch, so that
+help pages and `--help` are quick; another package registers one under the entry point group
+`llmscope.lenses`.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from llmscope.figure import Figure, Focus
+    from llmscope.record.recording import Recording
+
+Run = Callable[..., Any]
+Compute = Callable[["Recording", "Focus", Run], "Figure | Iterator[Figure]"]
+
+
+@dataclass(frozen=True)
+class Lens:
+    """A question about a recording.
+
+    Attributes:
+        name: the CLI word, JSON key and pane title.
+        question: what it answers, as one short question.
+        compute: `(recording, focus, run) -> Figure`, or an iterator of ever more complete ones.
+        needs: the capabilities (`readout`, `writes`, `patterns`, `activations`) whose verdicts
+            it stands on.
+        uses: the fields of `Focus` that change its figure; the others may move for free.
+        modes: values that `Focus.mode` may take, the default first.
+        help: what it shows, how to read it, formula and source, in plain paragraphs.
+    """
+
+    name: str
+    question: str
+    compute: Compute
+    needs: tuple[str, ...] = ()
+    uses: tuple[str, ...] = ()
+    modes: tuple[str, ...] = ()
+    help: str = ""
+
+
+@cache
+def _lenses() -> dict[str, Lens]:
+    package = import_module("llmscope.lenses")
+    modules = (
+        import_module(f"llmscope.lenses.{m.name}") for m in pkgutil.iter_modules(package.__path__)
+    )
+    found = {module.LENS.name: module.LENS for module in modules if hasattr(module, "LENS")}
+    for point in entry_points(group="llmscope.lenses"):
+        found.setdefault(point.name, point.load())
+    return found
+
+
+def names() -> tuple[str, ...]:
+    """The names of all lenses, sorted."""
+    return tuple(sorted(_lenses()))
+
+
+def lens(name: str) -> Lens:
+    """The lens with that name.
+
+    Raises:
+        ValueError: there is none.
+    """
+    try:
+        return _lenses()[name]
+    except KeyError:
+        raise ValueError(f"no lens {name!r}; there are {', '.join(names())}") from None

@@ -1,0 +1,1 @@
+"""The screen: keys become a `Focus` and requests, figures become panes."""
