@@ -30,4 +30,4 @@ class Painting:
     def hit(self, column: int, row: int) -> dict[str, int]:
         """The indices under a cell, by axis name: what a click there points at."""
         found = (self.across.get(column), self.down.get(row))
-        return {name: index for name, index in filter(None, found)}
+        return dict(filter(None, found))

