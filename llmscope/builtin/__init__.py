@@ -1,0 +1,1 @@
+"""Models that ship with llmscope, one folder each: `builtin:NAME` opens `NAME/`."""
