@@ -3,9 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from llmscope.figure import Figure, Focus, Verdict
+from llmscope.figure import Figure, Focus
+from llmscope.models.info import ModelInfo
+
+__all__ = [
+    "Event",
+    "Frame",
+    "LoadFailed",
+    "Loaded",
+    "Loading",
+    "ModelInfo",
+    "Notice",
+    "PassInfo",
+    "Refused",
+    "Request",
+    "Token",
+    "Want",
+]
 
 
 @dataclass(frozen=True)
@@ -30,6 +46,11 @@ class Request:
     special_tokens: bool = True
     ids: tuple[int, ...] | None = None
 
+    @property
+    def prompt(self) -> tuple[object, ...]:
+        """What a pass depends on. Requests that agree in it need one pass between them."""
+        return (self.text, self.special_tokens, self.ids)
+
 
 @dataclass(frozen=True)
 class Token:
@@ -41,27 +62,6 @@ class Token:
     start: int
     end: int
     special: bool = False
-
-
-@dataclass(frozen=True)
-class ModelInfo:
-    """What the title and the status line say about the model, and what indices are valid."""
-
-    spec: str
-    name: str
-    architecture: str
-    layers: int
-    heads: int
-    width: int
-    neurons: int
-    vocabulary: int
-    context: int | None
-    parameters: int
-    dtype: str
-    device: str
-    revision: str | None = None
-    verdicts: Mapping[str, Verdict] = field(default_factory=dict)
-    notices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,8 @@ class PassInfo:
 class Frame:
     """Figures for a request. `complete` False: more for the same request will follow.
 
-    A frame with the same `serial` adds to the one before.
+    A frame with the same `serial` adds to the one before. `notices` say what a person should know
+    about this very prompt, such as letters that the tokenizer dropped.
     """
 
     serial: int
@@ -112,6 +113,7 @@ class Frame:
     figures: Mapping[str, Figure]
     cost: PassInfo
     complete: bool = True
+    notices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

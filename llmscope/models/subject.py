@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-
-from llmscope.figure import Verdict
 
 if TYPE_CHECKING:
     import torch
+
     from llmscope.models.anatomy import Anatomy
     from llmscope.models.tokens import Tokens
 
@@ -27,7 +26,6 @@ class Subject:
         model: transformers' own object, in eval mode.
         tokens: its tokenizer; None for a checkpoint without one, which takes ids only.
         anatomy: where the parts of the decoder are.
-        verdicts: capability -> verdict, measured on the model (see `llmscope.record.verify`).
         revision: the commit of the hub, or the digest of the file, if known.
         notices: what a person should know about how it was loaded.
     """
@@ -40,5 +38,8 @@ class Subject:
     device: torch.device
     dtype: torch.dtype
     revision: str | None = None
-    verdicts: Mapping[str, Verdict] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
+
+    def label(self, token: int) -> str:
+        """The raw text of a token; its id where there is no tokenizer."""
+        return str(token) if self.tokens is None else self.tokens.piece(token)

@@ -1,0 +1,180 @@
+"""The engine: one thread that loads the model, runs passes and makes figures.
+
+It answers the newest request only. A pass is given up at the next layer when the prompt changes;
+figures of one prompt are kept until the prompt changes, so moving a cursor computes only what the
+cursor changes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from threading import Thread
+from typing import TYPE_CHECKING, Any
+
+from llmscope.engine.events import (
+    Event,
+    Frame,
+    Loaded,
+    LoadFailed,
+    Loading,
+    PassInfo,
+    Refused,
+    Request,
+    Token,
+    Want,
+)
+from llmscope.engine.slot import Slot
+from llmscope.errors import ScopeError
+from llmscope.figure import Figure
+from llmscope.lenses import lens
+
+if TYPE_CHECKING:
+    from llmscope.record.recording import Recording
+    from llmscope.scope import Scope
+
+PACE = 0.05
+"""Seconds between two incomplete frames of one request."""
+
+Load = Callable[[Callable[[str, float, float | None], None]], "Scope"]
+
+
+class Engine:
+    """Requests in, events out.
+
+    Args:
+        load: makes the scope; called in the engine's thread with a progress callback.
+        post: called from the engine's thread with each event.
+    """
+
+    def __init__(self, load: Load, post: Callable[[Event], None]) -> None:
+        self._load = load
+        self._post = post
+        self._slot = Slot()
+        self._thread = Thread(target=self._work, name="llmscope-engine", daemon=True)
+        self._recording: Recording | None = None
+        self._prompt: object = None
+        self._figures: dict[Any, Figure] = {}
+        self._milliseconds = 0.0
+
+    def start(self) -> None:
+        """Begin to load the model."""
+        self._thread.start()
+
+    def ask(self, request: Request) -> None:
+        """Ask for figures. An older request that has not been begun is dropped."""
+        self._slot.put(request)
+
+    def close(self, timeout: float = 5.0) -> None:
+        """End the thread, at the next layer if a pass is under way."""
+        self._slot.close()
+        if self._thread.is_alive():
+            self._thread.join(timeout)
+
+    def _work(self) -> None:
+        try:
+            scope = self._load(self._progress)
+        except _Closed:
+            return
+        except ScopeError as error:
+            self._post(LoadFailed(error.message, error.hint))
+            return
+        except Exception as error:  # the person must see it, whatever a library raised
+            self._post(LoadFailed(f"{type(error).__name__}: {error}"))
+            return
+        self._post(Loaded(scope.info()))
+        while (request := self._slot.take()) is not None:
+            self._answer(scope, request)
+
+    def _progress(self, stage: str, done: float, total: float | None) -> None:
+        if self._slot.closed:
+            raise _Closed
+        self._post(Loading(stage, done, total))
+
+    def _answer(self, scope: Scope, request: Request) -> None:
+        from llmscope.record.taps import Cancelled
+
+        try:
+            recording = self._record(scope, request)
+        except Cancelled:
+            return
+        except ScopeError as error:
+            self._post(Refused(request.serial, error.message, error.hint))
+            return
+        except Exception as error:  # out of memory, say: the picture stays, the program lives
+            self._post(Refused(request.serial, f"{type(error).__name__}: {error}"))
+            return
+        made: dict[str, Figure] = {}
+        cost = self._cost(scope, recording)
+        tokens = _tokens(recording)
+        posted = time.monotonic()
+        for want in request.wants:
+            for figure in self._look(scope, recording, want):
+                if self._slot.newer():
+                    return
+                made[want.key] = figure
+                if time.monotonic() - posted > PACE:
+                    frame = Frame(request.serial, tokens, made, cost, complete=False)
+                    self._post(replace(frame, notices=recording.prompt.notices))
+                    made, posted = {}, time.monotonic()
+        self._post(Frame(request.serial, tokens, made, cost, notices=recording.prompt.notices))
+
+    def _record(self, scope: Scope, request: Request) -> Recording:
+        """The recording of the request's prompt: the latest one if that has not changed."""
+        if self._recording is not None and self._prompt == request.prompt:
+            return self._recording
+        begun = time.perf_counter()
+        recording = scope.record(
+            request.text if request.ids is None else request.ids,
+            special_tokens=request.special_tokens,
+            cancelled=lambda: self._slot.newer_prompt(request),
+        )
+        self._milliseconds = (time.perf_counter() - begun) * 1e3
+        self._recording, self._prompt = recording, request.prompt
+        self._figures = {}
+        return recording
+
+    def _look(self, scope: Scope, recording: Recording, want: Want) -> Iterator[Figure]:
+        """Ever more complete figures for a pane; one that fails says why and harms no other."""
+        try:
+            chosen = lens(want.lens)
+            last = len(recording) - 1
+            wanted = replace(want.focus, position=min(want.focus.position, last))
+            focus = scope.resolve(chosen, recording, wanted)
+            key = (want.lens, focus.mode, *(getattr(focus, name) for name in chosen.uses))
+            if key in self._figures:
+                yield self._figures[key]
+                return
+            figure = None
+            for figure in scope.figures(want.lens, recording, focus):
+                yield figure
+            if figure is not None:
+                self._figures[key] = figure
+        except Exception as error:  # a lens may be anybody's code
+            yield Figure.refused(want.lens, want.lens, f"{type(error).__name__}: {error}")
+
+    def _cost(self, scope: Scope, recording: Recording) -> PassInfo:
+        import psutil
+
+        vram = None
+        if scope.subject.device.type == "cuda":
+            import torch
+
+            vram = torch.cuda.memory_allocated(scope.subject.device)
+        rss = psutil.Process().memory_info().rss
+        return PassInfo(recording.ran, recording.reused, self._milliseconds, rss, vram)
+
+
+class _Closed(BaseException):
+    """Leaves a load that nobody waits for; nothing on the way may mistake it for a failure."""
+
+
+def _tokens(recording: Recording) -> tuple[Token, ...]:
+    prompt = recording.prompt
+    spans = prompt.spans or ((0, 0),) * len(prompt)
+    rows = zip(prompt.ids, prompt.labels, spans, prompt.special, strict=True)
+    return tuple(
+        Token(position, token, label, start, end, special)
+        for position, (token, label, (start, end), special) in enumerate(rows)
+    )

@@ -1,0 +1,78 @@
+"""MLP: which neurons fire?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from llmscope.figure import Axis, Figure, Focus
+from llmscope.lenses.base import Lens, Run
+
+if TYPE_CHECKING:
+    from llmscope.record.recording import Recording
+
+
+def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
+    """MLP activations, the input of the down projection.
+
+    Modes: `neurons`, the top-k neurons of a layer by magnitude at the focus position, strongest
+    first, along the prompt [position, neuron]; `overview`, the L2 norm over all neurons
+    [layer, position].
+    """
+    if focus.mode == "overview":
+        return _overview(recording)
+    from llmscope.record.derive import activations
+
+    hidden = activations(recording, focus.layer).float()  # [position, neuron]
+    count = min(focus.top_k, hidden.shape[1])
+    neurons = hidden[focus.position].abs().topk(count).indices
+    names = tuple(str(neuron) for neuron in neurons.tolist())
+    return Figure(
+        lens="mlp",
+        title=f"MLP · layer {focus.layer} · strongest neurons",
+        kind="heatmap",
+        axes=(Axis("position", recording.prompt.labels), Axis("neuron", names)),
+        values=hidden[:, neurons].cpu().numpy(),
+        unit="activation",
+        extra={
+            "layer": focus.layer,
+            "position": focus.position,
+            "neurons": neurons.tolist(),
+            "count": hidden.shape[1],
+            "mode": focus.mode,
+        },
+    )
+
+
+def _overview(recording: Recording) -> Figure:
+    from llmscope.record.reduce import activity
+
+    values = activity(recording)
+    layers = tuple(str(layer) for layer in range(len(values)))
+    return Figure(
+        lens="mlp",
+        title="MLP activity",
+        kind="heatmap",
+        axes=(Axis("layer", layers), Axis("position", recording.prompt.labels)),
+        values=np.ascontiguousarray(values),
+        unit="norm",
+        extra={"mode": "overview"},
+    )
+
+
+LENS = Lens(
+    name="mlp",
+    question="Which neurons fire?",
+    compute=compute,
+    needs=("activations",),
+    uses=("layer", "position", "top_k", "mode"),
+    modes=("neurons", "overview"),
+    help="""\
+The neurons of this layer's MLP that are most active on the token under the cursor, strongest \
+first: index, activation with its sign, a bar, and a strip that shows the same neuron along the \
+whole prompt. A neuron that lights up on one token only has something to say about that token.
+
+An activation is what enters the down projection: act(gate) · up in gated MLPs, act(up) in others. \
+The map's MLP view shows the L2 norm over all neurons of a layer, for every layer and token.""",
+)

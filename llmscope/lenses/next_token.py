@@ -1,0 +1,95 @@
+"""Next token: what comes next?"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmscope.figure import Axis, Figure, Focus
+from llmscope.lenses.base import Lens, Run
+
+if TYPE_CHECKING:
+    from llmscope.record.recording import Recording
+
+
+def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
+    """softmax(logits / temperature) after one token: the top-k, descending. [token]
+
+    `extra`: ids and logits of the candidates; kept (bool), whether a sampler with top_p and min_p
+    could draw them; entropy of the whole distribution, in bits; target_id, target_rank (from 1)
+    and target_probability; position.
+    """
+    from llmscope.record.derive import logits_after
+
+    if focus.temperature <= 0:
+        raise ValueError(f"temperature {focus.temperature} must be above 0")
+    logits = logits_after(recording, focus.position)  # [token]
+    scaled = (logits / focus.temperature).double().cpu().numpy()
+    probabilities = np.exp(scaled - scaled.max())
+    probabilities /= probabilities.sum()
+    order = np.argsort(-scaled, kind="stable")
+    ids = order[: focus.top_k]
+    target = int(order[0]) if focus.target is None else focus.target
+    if not 0 <= target < len(scaled):
+        raise ValueError(f"token {target} is out of range: the vocabulary has {len(scaled)}")
+    label = recording.subject.label
+    return Figure(
+        lens="next-token",
+        title=f"Next token after {focus.position}",
+        kind="bars",
+        axes=(Axis("token", tuple(label(int(token)) for token in ids)),),
+        values=probabilities[ids].astype(np.float32),
+        unit="probability",
+        extra={
+            "ids": ids.astype(int),
+            "logits": logits[ids.copy()].cpu().numpy(),
+            "kept": kept(probabilities[order], focus.top_p, focus.min_p)[: focus.top_k],
+            "entropy": _entropy(probabilities),
+            "position": focus.position,
+            "after": recording.prompt.labels[focus.position],
+            "temperature": focus.temperature,
+            "target_id": target,
+            "target": label(target),
+            "target_rank": int((scaled > scaled[target]).sum()) + 1,
+            "target_probability": float(probabilities[target]),
+        },
+    )
+
+
+def kept(descending: NDArray[np.float64], top_p: float, min_p: float) -> NDArray[np.bool_]:
+    """Which tokens a sampler could draw, probabilities in descending order.
+
+    top_p keeps the fewest that together reach it (Holtzman et al. 2020); min_p those of at least
+    that share of the most probable one's (Nguyen et al. 2024). The first one always stays.
+    """
+    before = np.cumsum(descending) - descending
+    keep: NDArray[np.bool_] = (before < top_p) & (descending >= min_p * descending[0])
+    keep[0] = True
+    return keep
+
+
+def _entropy(probabilities: NDArray[np.float64]) -> float:
+    positive = probabilities[probabilities > 0]
+    return float(-(positive * np.log(positive)).sum() / math.log(2))
+
+
+LENS = Lens(
+    name="next-token",
+    question="What comes next?",
+    compute=compute,
+    needs=("readout",),
+    uses=("position", "target", "top_k", "temperature", "top_p", "min_p"),
+    help="""\
+The most probable tokens to follow the token under the cursor, from the whole vocabulary, each \
+with its probability. On the last token it is the model's prediction; on an earlier one, what the \
+model expected there before it read on.
+
+The last line gives the entropy of the whole distribution in bits (0: certain; 10: as open as a \
+thousand equally likely tokens), and the rank and probability of the target token, which is the \
+first candidate unless one is pinned.
+
+softmax(logits / temperature). A candidate that top-p or min-p would cut is drawn dim.""",
+)

@@ -1,0 +1,55 @@
+"""Tokens: how surprised was the model by each of them?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from llmscope.figure import Axis, Figure, Focus
+from llmscope.lenses.base import Lens, Run
+
+if TYPE_CHECKING:
+    from llmscope.record.recording import Recording
+
+
+def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
+    """Surprisal −log₂ p(xₜ | x₍<t₎), in bits. [position]; NaN for the first, newest rows first.
+
+    `extra`: ids, special, ranks (from 1; NaN for the first), entropy of the prediction after
+    each token, in bits.
+    """
+    from llmscope.record.reduce import row_stats
+
+    prompt = recording.prompt
+    for stats in row_stats(recording):
+        yield Figure(
+            lens="tokens",
+            title="Tokens · surprisal",
+            kind="tokens",
+            axes=(Axis("position", prompt.labels),),
+            values=stats.surprisal,
+            unit="bits",
+            extra={
+                "ids": prompt.ids,
+                "special": prompt.special,
+                "ranks": stats.rank,
+                "entropy": stats.entropy,
+            },
+        )
+
+
+LENS = Lens(
+    name="tokens",
+    question="How surprised was the model by each token?",
+    compute=compute,
+    needs=("readout",),
+    help="""\
+Each row is one token of the prompt, as the tokenizer cut it. Its surprisal is −log₂ of the \
+probability that the model gave it from the tokens before: 0 bits is "of course", 1 bit a coin \
+toss, 10 bits one chance in a thousand. The first token has none: nothing came before it.
+
+Rank is the token's place among all tokens of the vocabulary, before the model saw it; 1 means it \
+was the model's first choice. Entropy, in bits, says how open the next place is after this token.
+
+Surprisal: Shannon 1948. It is the per-token loss of training, in bits instead of nats.""",
+)

@@ -1,0 +1,29 @@
+"""What is said about a model: plain values, no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from llmscope.figure import Verdict
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What the title and the status line say about the model, and what indices are valid."""
+
+    spec: str
+    name: str
+    architecture: str
+    layers: int
+    heads: int
+    width: int
+    neurons: int
+    vocabulary: int
+    context: int | None
+    parameters: int
+    dtype: str
+    device: str
+    revision: str | None = None
+    verdicts: Mapping[str, Verdict] = field(default_factory=dict)
+    notices: tuple[str, ...] = ()

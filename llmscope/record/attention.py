@@ -1,0 +1,120 @@
+"""The attention function: the one place where queries pass after their rotation.
+
+transformers lets a model choose its attention by name. Ours hands each call on to what the model
+would have used and, while a recording is being made, keeps the queries and the call's settings.
+The mask function must be registered under the same name: without one transformers makes no mask,
+and the model silently sees the future.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import Any, Protocol
+from weakref import WeakKeyDictionary
+
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import eager_mask, sdpa_mask
+
+from llmscope.models.anatomy import Anatomy
+
+SDPA = "llmscope_sdpa"
+EAGER = "llmscope_eager"
+
+
+@dataclass(frozen=True)
+class AttentionSettings:
+    """What an attention call was told besides queries, keys and values.
+
+    `softmax(softcap(scale · q kᵀ) + mask)`; `sinks` are extra logits that take part in the
+    softmax and have no key. `window` w: a query sees its own and the w − 1 keys before it.
+    """
+
+    scale: float
+    softcap: float | None = None
+    window: int | None = None
+    sinks: Tensor | None = None
+
+
+class Listener(Protocol):
+    """Whoever wants the queries of an attention module."""
+
+    def attention_called(self, query: Tensor, settings: AttentionSettings) -> None:
+        """Called with queries `[1, head, row, head width]` before attention runs."""
+
+
+_listeners: WeakKeyDictionary[nn.Module, Listener] = WeakKeyDictionary()
+
+
+def _tell(module: nn.Module, query: Tensor, scaling: float | None, options: Any) -> None:
+    listener = _listeners.get(module)
+    if listener is not None:
+        settings = AttentionSettings(
+            scale=float(scaling) if scaling is not None else query.shape[-1] ** -0.5,
+            softcap=options.get("softcap"),
+            window=options.get("sliding_window"),
+            sinks=options.get("s_aux"),
+        )
+        listener.attention_called(query, settings)
+
+
+def _sdpa(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    **options: Any,
+) -> Any:
+    _tell(module, query, scaling, options)
+    return sdpa_attention_forward(
+        module, query, key, value, attention_mask, scaling=scaling, **options
+    )
+
+
+def _eager(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    **options: Any,
+) -> Any:
+    _tell(module, query, scaling, options)
+    forward = sys.modules[type(module).__module__].eager_attention_forward
+    return forward(module, query, key, value, attention_mask, scaling=scaling, **options)
+
+
+AttentionInterface.register(SDPA, _sdpa)
+AttentionMaskInterface.register(SDPA, sdpa_mask)
+AttentionInterface.register(EAGER, _eager)
+AttentionMaskInterface.register(EAGER, eager_mask)
+
+
+def listen(model: Any, anatomy: Anatomy, listeners: list[Listener]) -> str:
+    """Route the model's attention through here, one listener a layer.
+
+    Returns:
+        An empty string, or the reason why this model's attention cannot be routed.
+    """
+    modules = [layer.attention for layer in anatomy.layers]
+    if not any(module is not None for module in modules):
+        return "these layers have no attention that could be found"
+    if not model._can_set_attn_implementation():
+        return f"{type(model).__name__} computes its attention inside, where it cannot be recorded"
+    home = sys.modules[next(type(module).__module__ for module in modules if module is not None)]
+    if model._supports_sdpa and not getattr(model.config, "attn_logit_softcapping", None):
+        name = SDPA
+    elif hasattr(home, "eager_attention_forward"):
+        name = EAGER
+    else:
+        return f"{type(model).__name__} has no attention function of its own to call"
+    model.set_attn_implementation(name)
+    for module, listener in zip(modules, listeners, strict=True):
+        if module is not None:
+            _listeners[module] = listener
+    return ""

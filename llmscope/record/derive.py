@@ -1,0 +1,118 @@
+"""What is derived from a recording when someone looks: patterns, activations, logits.
+
+Nothing here changes a recording. Reductions that are worth keeping are in `llmscope.record.reduce`.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from llmscope.record.attention import AttentionSettings
+from llmscope.record.recording import Recording
+
+
+@torch.no_grad()
+def pattern(recording: Recording, layer: int, head: int | None = None) -> Tensor:
+    """Attention of a layer: `softmax(softcap(scale · q kᵀ) + mask)`, in float32.
+
+    Args:
+        head: one head alone; None for all of them.
+
+    Returns:
+        [query, key], or [head, query, key]. Keys that a query cannot see have zero.
+    """
+    query, keys, settings = _attention_inputs(recording, layer)
+    group = query.shape[0] // keys.shape[0]  # query heads that share a key head
+    if head is not None:
+        query, keys = query[head : head + 1], keys[head // group : head // group + 1]
+    else:
+        keys = keys.repeat_interleave(group, dim=0)
+    scores = query.float() @ keys.float().transpose(1, 2) * settings.scale  # [head, query, key]
+    if settings.softcap is not None:
+        scores = torch.tanh(scores / settings.softcap) * settings.softcap
+    scores = scores.masked_fill(
+        ~_visible(len(recording), settings.window, scores.device), -torch.inf
+    )
+    if settings.sinks is not None:
+        sinks = settings.sinks.float().reshape(-1, 1, 1)
+        sinks = sinks if head is None else sinks[head : head + 1]
+        scores = torch.cat([scores, sinks.expand(-1, scores.shape[1], 1)], dim=-1)
+        weights = torch.softmax(scores, dim=-1)[..., :-1]
+    else:
+        weights = torch.softmax(scores, dim=-1)
+    return weights if head is None else weights[0]
+
+
+def _attention_inputs(recording: Recording, layer: int) -> tuple[Tensor, Tensor, AttentionSettings]:
+    query = recording.rows("query", layer)
+    keys, settings = recording.keys[layer], recording.settings[layer]
+    if query is None or keys is None or settings is None:
+        raise ValueError(f"layer {layer} has no recorded attention")
+    return query, keys, settings
+
+
+def _visible(length: int, window: int | None, device: torch.device) -> Tensor:
+    """Which keys a query sees: its own and earlier ones, no further back than the window."""
+    places = torch.arange(length, device=device)
+    distance = places[:, None] - places[None, :]  # [query, key]
+    visible = distance >= 0
+    return visible if window is None else visible & (distance < window)
+
+
+@torch.no_grad()
+def attention_output(recording: Recording, layer: int) -> Tensor:
+    """What the heads write, from pattern and values through the output projection. [row, width]"""
+    weights = pattern(recording, layer)
+    values = recording.values[layer]
+    parts = recording.subject.anatomy.layers[layer]
+    if values is None or parts.attention_out is None:
+        raise ValueError(f"layer {layer} has no output projection that was found")
+    values = values.repeat_interleave(weights.shape[0] // values.shape[0], dim=0).float()
+    heads = (weights @ values).to(recording.subject.dtype)  # [head, row, head width]
+    joined = heads.transpose(0, 1).reshape(len(recording), -1)
+    written: Tensor = parts.attention_out(joined)
+    if parts.attention_write is not None and parts.attention_write is not parts.attention:
+        written = parts.attention_write(written)  # a norm that follows the attention
+    return written
+
+
+@torch.no_grad()
+def activations(recording: Recording, layer: int) -> Tensor:
+    """The MLP's activations: the input of its down projection. [row, neuron]"""
+    entry = recording.rows("mlp_entry", layer)
+    if entry is None:
+        raise ValueError(f"layer {layer} has no MLP that was found")
+    return recording.subject.anatomy.layers[layer].activations(entry)
+
+
+def mlp_output(recording: Recording, layer: int) -> Tensor:
+    """What the MLP writes, from its activations through the down projection. [row, width]"""
+    parts = recording.subject.anatomy.layers[layer]
+    if parts.down is None or parts.mlp_write is None:
+        raise ValueError(f"layer {layer} has no down projection that was found")
+    hidden = activations(recording, layer)
+    with torch.no_grad():
+        written: Tensor = parts.down(hidden)
+        if parts.mlp_write not in (parts.mlp_entry, parts.down):
+            written = parts.mlp_write(written)  # a norm that follows the MLP
+    return written
+
+
+def logits(recording: Recording, start: int, stop: int) -> Tensor:
+    """Logits after the tokens of these rows, in float32: the readout of the last stream.
+
+    Returns:
+        [row, token]
+    """
+    readout = recording.subject.anatomy.readout
+    if readout is None:
+        raise ValueError("the model has no unembedding that was found")
+    return readout(recording.final_rows(start, stop)).float()
+
+
+def logits_after(recording: Recording, position: int) -> Tensor:
+    """Logits after one token, in float32: the model's own where they were kept. [token]"""
+    if recording.logits is not None and position == len(recording) - 1:
+        return recording.logits.float()
+    return logits(recording, position, position + 1)[0]

@@ -1,0 +1,147 @@
+"""A Recording: what a pass left behind, as a value.
+
+Its rows are segments that later recordings share: appended, never overwritten and never copied
+for a keystroke. What is kept grows with the number of tokens alone; everything else is derived
+from it when someone looks (see `llmscope.record.derive`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from llmscope.models.subject import Subject
+from llmscope.record.attention import AttentionSettings
+
+
+@dataclass(frozen=True)
+class LayerRows:
+    """What one layer did for the rows of one segment. None: the layer has no such part.
+
+    Attributes:
+        stream: the residual stream before the layer. [row, width]
+        query: the attention's queries after their rotation. [head, row, head width]
+        attention_write, mlp_write: what was added to the stream. [row, width]
+        mlp_entry: the MLP's input. [row, width]
+        activity: L2 norm of the MLP's activations. [row]
+    """
+
+    stream: Tensor
+    query: Tensor | None
+    attention_write: Tensor | None
+    mlp_entry: Tensor | None
+    mlp_write: Tensor | None
+    activity: Tensor | None
+
+
+@dataclass(frozen=True, eq=False)
+class Segment:
+    """Consecutive rows that one pass computed.
+
+    `final` is the stream after the last layer. `memo` keeps what was derived from the rows once,
+    under a name of the deriver's; it is part of no value.
+    """
+
+    layers: tuple[LayerRows, ...]
+    final: Tensor  # [row, width]
+    memo: dict[Any, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.final)
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """Token ids with what a person sees of them.
+
+    `spans` are the tokens' places in the text that they came from, if there is one; `notices` say
+    what became of the rest of it.
+    """
+
+    ids: tuple[int, ...]
+    labels: tuple[str, ...]
+    special: tuple[bool, ...]
+    spans: tuple[tuple[int, int], ...] = ()
+    notices: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True, eq=False)
+class Recording:
+    """One prompt's pass through one model.
+
+    Attributes:
+        parts: segments, and how many rows of each belong to this recording.
+        keys, values: one a layer, as the attention saw them. [key head, row, head width]
+        settings: one a layer; None where no attention was recorded.
+        logits: the model's own, after the last token, [token]; None when no token was run.
+        ran, reused: tokens of this pass and of earlier ones.
+    """
+
+    subject: Subject
+    prompt: Prompt
+    parts: tuple[tuple[Segment, int], ...]
+    keys: tuple[Tensor | None, ...]
+    values: tuple[Tensor | None, ...]
+    settings: tuple[AttentionSettings | None, ...]
+    logits: Tensor | None
+    ran: int
+    reused: int
+
+    def __len__(self) -> int:
+        return len(self.prompt)
+
+    @property
+    def layers(self) -> int:
+        """How many layers the model has."""
+        return len(self.keys)
+
+    def rows(self, name: str, layer: int) -> Tensor | None:
+        """One tensor of `LayerRows` over the whole prompt; None where the layer has no such part.
+
+        `layer` may be the number of layers for the stream after the last one.
+        """
+        pieces = list(self._pieces(name, layer))
+        if any(piece is None for piece in pieces):
+            return None
+        tensors = [piece for piece in pieces if piece is not None]
+        return tensors[0] if len(tensors) == 1 else torch.cat(tensors, dim=_row_dim(name))
+
+    def _pieces(self, name: str, layer: int) -> Iterator[Tensor | None]:
+        for segment, count in self.parts:
+            if layer == len(segment.layers):
+                yield segment.final[:count]
+                continue
+            tensor: Tensor | None = getattr(segment.layers[layer], name)
+            yield None if tensor is None else tensor.narrow(_row_dim(name), 0, count)
+
+    def final_rows(self, start: int, stop: int) -> Tensor:
+        """Rows of the stream after the last layer, without joining the others. [row, width]"""
+        pieces: list[Tensor] = []
+        offset = 0
+        for segment, count in self.parts:
+            low, high = max(start - offset, 0), min(stop - offset, count)
+            if low < high:
+                pieces.append(segment.final[low:high])
+            offset += count
+        return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
+
+    def prefix(self, length: int) -> tuple[tuple[Segment, int], ...]:
+        """The parts that make up the first `length` rows."""
+        taken: list[tuple[Segment, int]] = []
+        for segment, count in self.parts:
+            if length <= 0:
+                break
+            taken.append((segment, min(count, length)))
+            length -= count
+        return tuple(taken)
+
+
+def _row_dim(name: str) -> int:
+    return 1 if name == "query" else 0

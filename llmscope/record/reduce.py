@@ -1,0 +1,163 @@
+"""What is reduced from a recording once and kept with its rows: norms, surprisal, entropy, rank.
+
+A segment is only ever shared together with all that comes before it, so what was derived for one
+of its rows holds in every recording that has that row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from llmscope.record.derive import logits
+from llmscope.record.recording import Recording, Segment
+
+CHUNK = 64
+"""Rows whose logits are held at once: a vocabulary of 256,000 then takes 64 MB in float32."""
+
+Floats = NDArray[np.float32]
+Written = Literal["stream", "attention_write", "mlp_write"]
+
+
+def norms(recording: Recording, name: Written) -> Floats:
+    """L2 norms over the width. [layer, row]; the stream has one layer more: after the last.
+
+    NaN where a layer has no such part.
+    """
+    return _join(recording, ("norms", name), lambda segment: _norms(segment, name))
+
+
+def activity(recording: Recording) -> Floats:
+    """L2 norm of each layer's MLP activations, as the taps reduced them. [layer, row]"""
+
+    def stack(segment: Segment) -> Floats:
+        return _stack([layer.activity for layer in segment.layers], len(segment))
+
+    return _join(recording, ("activity",), stack)
+
+
+def cosines(recording: Recording) -> Floats:
+    """Cosine between the stream before each layer and the one after the last. [layer + 1, row]"""
+
+    def compare(segment: Segment) -> Floats:
+        streams = [layer.stream for layer in segment.layers] + [segment.final]
+        final = segment.final.float()
+        rows: list[Tensor | None] = [
+            torch.nn.functional.cosine_similarity(stream.float(), final, dim=-1)
+            for stream in streams
+        ]
+        return _stack(rows, len(segment))
+
+    return _join(recording, ("cosines",), compare)
+
+
+@dataclass(frozen=True)
+class RowStats:
+    """How the model's prediction fared at each position; NaN where not (yet) known.
+
+    Attributes:
+        surprisal: −log₂ p(token | tokens before it), in bits. [row]; NaN for the first.
+        rank: the token's place among all by probability before it was seen, from 1. [row]
+        entropy: of the prediction after this token, in bits. [row]
+    """
+
+    surprisal: Floats
+    rank: Floats
+    entropy: Floats
+
+
+def row_stats(recording: Recording) -> Iterator[RowStats]:
+    """Ever more complete statistics, newest rows first; the last one is whole.
+
+    A row's logits cost as much as a good part of its forward pass, so each is computed once.
+    """
+    length = len(recording)
+    columns = [_row_memo(segment) for segment, _ in recording.parts]
+    owner = np.concatenate(
+        [np.full(count, index) for index, (_, count) in enumerate(recording.parts)]
+    )
+    place = np.concatenate([np.arange(count) for _, count in recording.parts])
+
+    def gather() -> RowStats:
+        parts = [memo[:, :count] for memo, (_, count) in zip(columns, recording.parts, strict=True)]
+        surprisal, rank, entropy = np.concatenate(parts, axis=1)
+        return RowStats(surprisal, rank, entropy)
+
+    known = gather()
+    wanted = np.isnan(known.entropy)
+    wanted[:-1] |= np.isnan(known.surprisal[1:])
+    rows = np.flatnonzero(wanted)
+    if not len(rows):
+        yield known
+        return
+    stop = int(rows[-1]) + 1
+    while stop > rows[0]:
+        start = max(stop - CHUNK, int(rows[0]))
+        following = recording.prompt.ids[start + 1 : stop + 1]
+        surprisal, rank, entropy = _predictions(logits(recording, start, stop), following)
+        for offset, row in enumerate(range(start, stop)):
+            columns[owner[row]][2, place[row]] = entropy[offset]
+            if row + 1 < length:
+                columns[owner[row + 1]][:2, place[row + 1]] = surprisal[offset], rank[offset]
+        stop = start
+        yield gather()
+
+
+@torch.no_grad()
+def _predictions(scores: Tensor, following: tuple[int, ...]) -> tuple[Floats, Floats, Floats]:
+    """Surprisal and rank of the tokens that follow, and entropy, from logits `[row, token]`."""
+    logprobs = torch.log_softmax(scores, dim=-1)
+    entropy = -(logprobs.exp() * logprobs.clamp(min=torch.finfo(torch.float32).min)).sum(-1)
+    ids = torch.tensor(following, device=scores.device, dtype=torch.long)
+    chosen = logprobs[: len(ids)].gather(1, ids[:, None])  # [row, 1]
+    rank = (logprobs[: len(ids)] > chosen).sum(-1) + 1
+    bits = float(np.log(2))
+    return _numpy(-chosen[:, 0] / bits), _numpy(rank), _numpy(entropy / bits)
+
+
+def _row_memo(segment: Segment) -> Floats:
+    """The kept statistics of a segment's rows. [surprisal | rank | entropy, row]"""
+    empty = np.full((3, len(segment)), np.nan, dtype=np.float32)
+    memo: Floats = segment.memo.setdefault(("row stats",), empty)
+    return memo
+
+
+def _join(recording: Recording, key: tuple[str, ...], derive: object) -> Floats:
+    pieces: list[Floats] = []
+    for segment, count in recording.parts:
+        if key not in segment.memo:
+            segment.memo[key] = derive(segment)  # type: ignore[operator]
+        pieces.append(segment.memo[key][:, :count])
+    return np.concatenate(pieces, axis=1)
+
+
+@torch.no_grad()
+def _norms(segment: Segment, name: Written) -> Floats:
+    tensors = [getattr(layer, name) for layer in segment.layers]
+    if name == "stream":
+        tensors.append(segment.final)
+    rows = [
+        None if t is None else torch.linalg.vector_norm(t, dim=-1, dtype=torch.float32)
+        for t in tensors
+    ]
+    return _stack(rows, len(segment))
+
+
+def _stack(rows: list[Tensor | None], length: int) -> Floats:
+    """One row a layer, moved off the device in one piece. [layer, row]"""
+    present = next((row for row in rows if row is not None), None)
+    if present is None:
+        return np.full((len(rows), length), np.nan, dtype=np.float32)
+    nothing = torch.full_like(present, torch.nan)
+    return _numpy(torch.stack([nothing if row is None else row for row in rows]))
+
+
+def _numpy(tensor: Tensor) -> Floats:
+    array: Floats = tensor.float().cpu().numpy()
+    return array

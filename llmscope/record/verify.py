@@ -1,0 +1,138 @@
+"""Verdicts: four identities, measured on the model itself with a short probe when it loads.
+
+    readout      unembed(norm(last stream))        = the logits
+    writes       stream + attention + MLP           = the next stream
+    patterns     W_O(pattern · values)              = what the attention wrote
+    activations  W_down(activations)                = what the MLP wrote
+
+Each is compared row by row, relative to the largest magnitude of the row, so that one position
+of huge activations does not hide the rest. A capability whose identity fails is refused, with the
+discrepancy that was measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from llmscope.figure import VERIFIED, Verdict
+from llmscope.models.subject import Subject
+from llmscope.record.derive import attention_output, logits, mlp_output
+from llmscope.record.recorder import Recorder
+from llmscope.record.recording import Prompt, Recording
+
+CAPABILITIES = ("readout", "writes", "patterns", "activations")
+PROBE = 12
+BOUND = 1e-5
+HALF_BOUND = 4.0
+"""In half precision the bound is this many times the type's eps: a few roundings of one row."""
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """What was measured. `layers`: capability -> one verdict a layer (one in all for readout)."""
+
+    layers: Mapping[str, tuple[Verdict, ...]]
+
+    def __call__(self, capability: str, layer: int | None = None) -> Verdict:
+        """The verdict for one layer, or for the model as a whole: partial if some layers fail."""
+        verdicts = self.layers[capability]
+        if layer is not None and capability != "readout":
+            return verdicts[layer]
+        refused = [i for i, verdict in enumerate(verdicts) if verdict.status == "refused"]
+        worst = max(verdicts, key=lambda verdict: verdict.discrepancy or 0.0)
+        if not refused:
+            return Verdict("verified", "", worst.discrepancy)
+        first = verdicts[refused[0]]
+        if len(refused) == len(verdicts):
+            return first
+        where = ", ".join(map(str, refused))
+        return Verdict("partial", f"not in layers {where}: {first.reason}", first.discrepancy)
+
+
+def verify(recorder: Recorder) -> Verdicts:
+    """Hold the four identities against the model on a probe of a few tokens."""
+    subject = recorder.subject
+    recording = recorder.record(_probe(subject), fresh=True)
+    recorder.forget()
+    count = recording.layers
+
+    def each(check: Callable[[int], float]) -> tuple[Verdict, ...]:
+        return tuple(_judge(subject, partial(check, layer)) for layer in range(count))
+
+    unrouted = recorder.taps.unrouted
+    return Verdicts(
+        {
+            "readout": (_judge(subject, partial(_readout, recorder, recording)),),
+            "writes": each(partial(_writes, recording)),
+            "patterns": (Verdict("refused", unrouted),) * count
+            if unrouted
+            else each(partial(_patterns, recording)),
+            "activations": each(partial(_activations, recording)),
+        }
+    )
+
+
+def _probe(subject: Subject) -> Prompt:
+    """Ids spread over the vocabulary, as many as the context allows."""
+    vocabulary, context = subject.anatomy.vocabulary, subject.anatomy.context
+    length = min(PROBE, context or PROBE)
+    ids = tuple((7 + 1013 * index) % vocabulary for index in range(length))
+    return Prompt(ids, ("",) * length, (False,) * length)
+
+
+def _judge(subject: Subject, check: Callable[[], float]) -> Verdict:
+    half = subject.dtype in (torch.float16, torch.bfloat16)
+    bound = HALF_BOUND * torch.finfo(subject.dtype).eps if half else BOUND
+    try:
+        discrepancy = check()
+    except Exception as error:  # whatever a wrong guess at the anatomy makes a module say
+        return Verdict("refused", f"it could not be checked: {error}")
+    if discrepancy <= bound:  # false for NaN
+        return VERIFIED if discrepancy == 0 else Verdict("verified", "", discrepancy)
+    return Verdict(
+        "refused",
+        f"it differs from the model's own by {discrepancy:.1e} (bound {bound:.0e})",
+        discrepancy,
+    )
+
+
+def discrepancy(found: Tensor, own: Tensor) -> float:
+    """The largest error of a row relative to that row's largest magnitude. `[row, width]`"""
+    found, own = found.float(), own.float()
+    scale = own.abs().amax(-1).clamp(min=torch.finfo(torch.float32).tiny)
+    return float(((found - own).abs().amax(-1) / scale).max())
+
+
+def _readout(recorder: Recorder, recording: Recording) -> float:
+    own = recorder.run([recording.prompt.ids]).logits[0]
+    return discrepancy(logits(recording, 0, len(recording)), own)
+
+
+def _writes(recording: Recording, layer: int) -> float:
+    stream, following = (recording.rows("stream", at) for at in (layer, layer + 1))
+    attention = recording.rows("attention_write", layer)
+    mlp = recording.rows("mlp_write", layer)
+    assert stream is not None
+    assert following is not None
+    if attention is None or mlp is None:
+        raise ValueError("a part that writes to the stream was not found")
+    return discrepancy(stream + attention + mlp, following)
+
+
+def _patterns(recording: Recording, layer: int) -> float:
+    own = recording.rows("attention_write", layer)
+    if own is None:
+        raise ValueError("this layer has no attention")
+    return discrepancy(attention_output(recording, layer), own)
+
+
+def _activations(recording: Recording, layer: int) -> float:
+    own = recording.rows("mlp_write", layer)
+    if own is None:
+        raise ValueError("this layer has no MLP that was found")
+    return discrepancy(mlp_output(recording, layer), own)

