@@ -1,0 +1,98 @@
+r"""What a single token id says: the raw text of each entry of a vocabulary.
+
+A vocabulary stores tokens in an alphabet of its own: bytes as printable letters (byte-level BPE),
+spaces as `▁` (SentencePiece), continuations as `##` (WordPiece). The tokenizer's decoder names
+which, and it is undone here for one token at a time, without the trimming that decoding a whole
+text does.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+_BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
+
+
+class Pieces(dict[int, str]):
+    """id -> raw text, worked out when first asked for."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        super().__init__()
+        self._tokenizer = tokenizer
+        self._added = tokenizer.added_tokens_decoder
+        self._count = len(tokenizer)
+        self._decoders = _decoders(tokenizer)
+
+    def __missing__(self, token: int) -> str:
+        self[token] = said = self._work_out(token)
+        return said
+
+    def _work_out(self, token: int) -> str:
+        if token in self._added:
+            return str(self._added[token].content)
+        stored = self._stored(token)
+        if stored is None:
+            return f"<id {token}>"
+        for decoder in self._decoders:
+            kind = decoder["type"]
+            if kind == "ByteLevel":
+                return _from_byte_letters(stored)
+            if kind == "ByteFallback" and (match := _BYTE.fullmatch(stored)):
+                return bytes([int(match[1], 16)]).decode("utf-8", "backslashreplace")
+            if kind == "Replace" and "String" in decoder["pattern"]:
+                stored = stored.replace(decoder["pattern"]["String"], decoder["content"])
+            elif kind == "Metaspace":
+                stored = stored.replace(decoder["replacement"], " ")
+            elif kind == "BPEDecoder":
+                stored = stored.replace(decoder["suffix"], " ")
+            elif kind == "WordPiece":
+                prefix = decoder["prefix"]
+                stored = stored.removeprefix(prefix) if stored.startswith(prefix) else " " + stored
+        return stored
+
+    def _stored(self, token: int) -> str | None:
+        # A model may have more rows than its tokenizer has tokens: padding that says nothing.
+        if not 0 <= token < self._count:
+            return None
+        stored = self._tokenizer.convert_ids_to_tokens(token)
+        if isinstance(stored, bytes):
+            return stored.decode("utf-8", "backslashreplace")
+        return stored if isinstance(stored, str) else None
+
+
+def _decoders(tokenizer: Any) -> list[dict[str, Any]]:
+    """The steps of the tokenizer's decoder, each as the JSON that describes it."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:  # a SentencePiece model without a fast form
+        return [{"type": "ByteFallback"}, {"type": "Metaspace", "replacement": "▁"}]
+    if backend.decoder is None:
+        return []
+    return list(_flatten(json.loads(backend.decoder.__getstate__())))
+
+
+def _flatten(decoder: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    if decoder["type"] != "Sequence":
+        yield decoder
+        return
+    for step in decoder["decoders"]:
+        yield from _flatten(step)
+
+
+@cache
+def _letter_bytes() -> dict[str, int]:
+    """The alphabet of byte-level BPE: printable Latin-1 stands for itself, the rest follows 255."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    letters = {chr(byte): byte for byte in printable}
+    others = [byte for byte in range(256) if byte not in printable]
+    return letters | {chr(256 + i): byte for i, byte in enumerate(others)}
+
+
+def _from_byte_letters(stored: str) -> str:
+    letters = _letter_bytes()
+    if any(letter not in letters for letter in stored):
+        return stored
+    return bytes(letters[letter] for letter in stored).decode("utf-8", "backslashreplace")
