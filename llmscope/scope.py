@@ -107,16 +107,9 @@ class Scope:
             ScopeError: the prompt is empty, too long, or has ids outside of the vocabulary.
         """
         if isinstance(prompt, str):
-            encoded = self.encode(prompt, special_tokens=special_tokens)
-            tokens = Prompt(
-                tuple(encoded.ids),
-                tuple(encoded.pieces),
-                tuple(encoded.special),
-                tuple(encoded.spans),
-                tuple(encoded.notices),
-            )
+            tokens = _prompt(self.encode(prompt, special_tokens=special_tokens))
         else:
-            tokens = self._prompt_of(prompt)
+            tokens = self._prompt_of_ids(prompt)
         self._check(tokens)
         self.latest = self.recorder.record(tokens, fresh=fresh, cancelled=cancelled)
         return self.latest
@@ -191,16 +184,16 @@ class Scope:
             notices=subject.notices,
         )
 
-    def _prompt_of(self, ids: Sequence[int]) -> Prompt:
-        wrong = [token for token in ids if not 0 <= token < self.subject.anatomy.vocabulary]
+    def _prompt_of_ids(self, ids: Sequence[int]) -> Prompt:
+        vocabulary = self.subject.anatomy.vocabulary
+        wrong = [token for token in ids if not 0 <= token < vocabulary]
         if wrong:
             raise ScopeError(
-                f"token id {wrong[0]} is not in the vocabulary",
-                f"ids from 0 to {self.subject.anatomy.vocabulary - 1}",
+                f"token id {wrong[0]} is not in the vocabulary", f"ids from 0 to {vocabulary - 1}"
             )
-        labels = tuple(map(self.subject.label, ids))
-        special = frozenset() if self.subject.tokens is None else self.subject.tokens.special_ids
-        return Prompt(tuple(ids), labels, tuple(token in special for token in ids))
+        if self.subject.tokens is None:
+            return Prompt(tuple(ids), tuple(map(str, ids)), (False,) * len(ids))
+        return _prompt(self.subject.tokens.describe(ids))
 
     def _check(self, prompt: Prompt) -> None:
         context = self.subject.anatomy.context
@@ -211,3 +204,7 @@ class Scope:
                 f"the prompt has {len(prompt)} tokens, and the model's context holds {context}",
                 "a shorter prompt",
             )
+
+
+def _prompt(encoded: Encoded) -> Prompt:
+    return Prompt(encoded.ids, encoded.pieces, encoded.special, encoded.spans, encoded.notices)

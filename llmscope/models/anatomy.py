@@ -21,6 +21,7 @@ ATTENTION_OUT = ("o_proj", "c_proj", "out_proj", "dense", "wo")
 MLP = ("mlp", "feed_forward", "ffn")
 DOWN = ("down_proj", "c_proj", "dense_4h_to_h", "fc2", "fc_out", "w2")
 UP = ("fc1",)
+ACTIVATION = ("activation_fn",)
 FINAL_NORM = ("norm", "ln_f", "final_layer_norm", "final_layernorm", "norm_f")
 # Layers that norm what they wrote, before adding it: (after attention, after the MLP). The name
 # post_attention_layernorm means this only where another norm stands before the MLP.
@@ -40,6 +41,7 @@ class Layer:
         attention_write: the module whose output is added to the stream: the attention itself, or
             the norm that follows it.
         mlp_entry: the module whose input is the MLP's input.
+        activation: between the two projections of an MLP that is no module of its own.
         down: the projection whose input is the neurons' activations.
         mlp_write: as attention_write.
     """
@@ -49,6 +51,7 @@ class Layer:
     attention_out: nn.Module | None
     attention_write: nn.Module | None
     mlp_entry: nn.Module | None
+    activation: nn.Module | None
     down: nn.Module | None
     mlp_write: nn.Module | None
 
@@ -64,9 +67,8 @@ class Layer:
         try:
             with torch.no_grad():
                 hidden = self.mlp_entry(entry[None])
-                if not caught:  # fc1 and fc2 stand in the layer itself, an activation between them
-                    activation: Any = self.module.activation_fn
-                caught.append(activation(hidden))
+                if self.activation is not None:
+                    caught.append(self.activation(hidden))
         finally:
             hook.remove()
         return caught[0].reshape(len(entry), -1)
@@ -163,6 +165,7 @@ def _layer(module: nn.Module) -> Layer:
         attention_out=None if attention is None else _first(attention, ATTENTION_OUT),
         attention_write=attention_write,
         mlp_entry=up,
+        activation=None if mlp is not None else _first(module, ACTIVATION),
         down=down,
         mlp_write=mlp_write,
     )
