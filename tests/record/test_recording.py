@@ -32,10 +32,10 @@ def assert_same(found, own):
 @pytest.mark.parametrize(
     ("edit", "ran"),
     [
-        (A + [7], 1),
-        (A[:-1] + [7], 1),
-        (A[:4] + [9] + A[4:], 7),
-        ([9] + A, 11),
+        ([*A, 7], 1),
+        ([*A[:-1], 7], 1),
+        ([*A[:4], 9, *A[4:]], 7),
+        ([9, *A], 11),
         (A[:6], 0),
         (A, 0),
     ],
@@ -56,7 +56,7 @@ def test_reuse_runs_only_what_is_new_and_changes_no_number(family, edit, ran):
 def test_fresh_recordings_are_the_same_bit_for_bit():
     recorder = recorder_for(small_model("llama"))
     first = everything(recorder.record(prompt_of(A), fresh=True))
-    recorder.record(prompt_of(A[:3] + [1, 2]))
+    recorder.record(prompt_of([*A[:3], 1, 2]))
     again = recorder.record(prompt_of(A), fresh=True)
     assert again.ran == len(A)
     for one, other in zip(first, everything(again), strict=True):
@@ -75,11 +75,11 @@ def test_a_cancelled_pass_stops_at_the_next_layer_and_spoils_nothing(at):
         return len(asked) > at
 
     with pytest.raises(Cancelled):
-        recorder.record(prompt_of(A[:5] + [1, 2, 3]), cancelled=cancelled)
+        recorder.record(prompt_of([*A[:5], 1, 2, 3]), cancelled=cancelled)
     assert len(asked) == at + 1
-    after = recorder.record(prompt_of(A + [4]))
+    after = recorder.record(prompt_of([*A, 4]))
     assert after.ran == 1
-    assert_same(everything(after), everything(recorder_for(model).record(prompt_of(A + [4]))))
+    assert_same(everything(after), everything(recorder_for(model).record(prompt_of([*A, 4]))))
 
 
 def test_rows_are_shared_and_each_token_passes_each_layer_once():
@@ -89,7 +89,7 @@ def test_rows_are_shared_and_each_token_passes_each_layer_once():
     seen = []
     for block in model.transformer.h:
         block.register_forward_pre_hook(lambda _, args: seen.append(args[0].shape[1]))
-    second = recorder.record(prompt_of(A + [7]))
+    second = recorder.record(prompt_of([*A, 7]))
     assert seen == [1] * 3
     assert second.parts[0][0] is first.parts[0][0]
 
@@ -100,9 +100,9 @@ def test_what_was_reduced_once_is_not_reduced_again(monkeypatch):
     rows = []
     real = derive.logits
     monkeypatch.setattr(reduce, "logits", lambda r, a, b: rows.append(b - a) or real(r, a, b))
-    longer = recorder.record(prompt_of(A + [7]))
+    longer = recorder.record(prompt_of([*A, 7]))
     *_, stats = reduce.row_stats(longer)
     assert sum(rows) == 2  # the last old row, whose next token is new, and the new row
-    *_, fresh = reduce.row_stats(recorder_for(small_model("gpt2")).record(prompt_of(A + [7])))
+    *_, fresh = reduce.row_stats(recorder_for(small_model("gpt2")).record(prompt_of([*A, 7])))
     assert stats.surprisal == pytest.approx(fresh.surprisal, abs=1e-4, nan_ok=True)
     assert torch.tensor(stats.entropy).isfinite().all()

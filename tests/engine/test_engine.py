@@ -1,0 +1,210 @@
+"""The engine: the newest request is answered, the figures are right, nothing else is computed."""
+
+import threading
+from queue import Queue
+
+import pytest
+
+from llmscope.engine import Engine
+from llmscope.engine.events import Frame, Loaded, LoadFailed, Loading, Refused, Request, Want
+from llmscope.errors import ScopeError
+from llmscope.figure import Focus
+from llmscope.lenses import lens
+from llmscope.models.anatomy import find
+from llmscope.models.subject import Subject
+from llmscope.scope import Scope
+from tests.families import small_model
+
+IDS = (5, 17, 3, 60, 17, 42)
+NEXT = Want("next", "next-token", Focus())
+MAP = Want("map", "residual", Focus(mode="stream"))
+
+
+def small_scope():
+    model = small_model("llama")
+    parameter = next(model.parameters())
+    anatomy = find(model)
+    return Scope(Subject("test", "test", model, None, anatomy, parameter.device, parameter.dtype))
+
+
+class Screen:
+    """Stands where the app stands: collects events, one at a time."""
+
+    def __init__(self, load):
+        self.events = Queue()
+        self.engine = Engine(load, self.events.put)
+
+    def wait(self, kind):
+        while True:
+            event = self.events.get(timeout=20)
+            if isinstance(event, kind):
+                return event
+
+    def ask(self, serial, ids, *wants):
+        self.engine.ask(Request(serial, "", wants, ids=tuple(ids)))
+
+    def figures(self, serial):
+        """All figures of a request, once it is complete."""
+        figures = {}
+        while True:
+            frame = self.wait(Frame)
+            if frame.serial == serial:
+                figures |= frame.figures
+                if frame.complete:
+                    return figures
+
+
+@pytest.fixture
+def scope():
+    return small_scope()
+
+
+@pytest.fixture
+def screen(scope):
+    screen = Screen(lambda progress: scope)
+    screen.engine.start()
+    screen.wait(Loaded)
+    yield screen
+    screen.engine.close()
+    assert not screen.engine._thread.is_alive()
+
+
+def test_the_figures_are_those_of_the_front_door(screen):
+    wants = (NEXT, MAP, Want("attention", "attention", Focus(layer=1, head=2)))
+    screen.ask(1, IDS, *wants)
+    figures = screen.figures(1)
+    own = small_scope()
+    own.record(IDS)
+    assert list(figures) == ["next", "map", "attention"]
+    for want in wants:
+        expected = own.look(
+            want.lens, layer=want.focus.layer, head=want.focus.head, mode=want.focus.mode
+        )
+        assert figures[want.key].values == pytest.approx(expected.values, abs=1e-6, nan_ok=True)
+        assert figures[want.key].verdict == expected.verdict
+
+
+def test_tokens_and_cost_come_with_the_frame(screen):
+    screen.ask(1, IDS, NEXT)
+    frame = screen.wait(Frame)
+    assert tuple(token.id for token in frame.tokens) == IDS
+    assert (frame.cost.ran, frame.cost.reused) == (6, 0)
+    assert frame.cost.rss > 1e7
+    screen.ask(2, (*IDS, 9), NEXT)
+    frame = screen.wait(Frame)
+    assert (frame.cost.ran, frame.cost.reused) == (1, 6)
+
+
+def test_moving_the_cursor_runs_no_pass_and_only_the_lenses_that_it_touches(
+    screen, scope, monkeypatch
+):
+    calls = []
+    real = scope.figures
+    monkeypatch.setattr(
+        scope, "figures", lambda name, *rest: calls.append(name) or real(name, *rest)
+    )
+    passes = []
+    record = scope.record
+    monkeypatch.setattr(scope, "record", lambda *a, **k: passes.append(1) or record(*a, **k))
+    attention = Want("attention", "attention", Focus(layer=0))
+    screen.ask(1, IDS, NEXT, MAP, attention)
+    screen.figures(1)
+    assert (calls, len(passes)) == (["next-token", "residual", "attention"], 1)
+    calls.clear()
+    moved = Want("attention", "attention", Focus(layer=1))
+    screen.ask(2, IDS, NEXT, MAP, moved)
+    assert set(screen.figures(2)) == {"next", "map", "attention"}
+    assert (calls, len(passes)) == (["attention"], 1)
+    calls.clear()
+    screen.ask(3, IDS, MAP)
+    assert set(screen.figures(3)) == {"map"}
+    assert calls == []
+
+
+def test_a_prompt_that_changes_mid_pass_stops_it_at_the_next_layer(screen, scope):
+    inside, go, layers = threading.Event(), threading.Event(), []
+
+    def block(_, args):
+        layers.append(args[0].shape[1])
+        if len(layers) == 1:
+            inside.set()
+            assert go.wait(10)
+
+    stack = scope.model.model.layers
+    hook = stack[0].register_forward_pre_hook(block)
+    others = [
+        layer.register_forward_pre_hook(lambda _, a: layers.append(a[0].shape[1]))
+        for layer in stack[1:]
+    ]
+    screen.ask(1, IDS, NEXT)
+    assert inside.wait(10)
+    for serial, ids in ((2, IDS[:2]), (3, IDS[:3]), (4, IDS[:4])):
+        screen.ask(serial, ids, NEXT)
+    go.set()
+    figures = screen.figures(4)
+    hook.remove()
+    for other in others:
+        other.remove()
+    assert layers == [6, 4, 4, 4]  # given up within the first layer; 2 and 3 were never run
+    own = small_scope()
+    own.record(IDS[:4])
+    expected = own.look("next-token")
+    assert figures["next"].values == pytest.approx(expected.values, abs=1e-6)
+
+
+def test_what_cannot_be_run_is_refused_and_the_next_request_is_answered(screen):
+    screen.ask(1, (), NEXT)
+    assert "empty" in screen.wait(Refused).reason
+    screen.ask(2, (5,) * 65, NEXT)
+    refused = screen.wait(Refused)
+    assert "65" in refused.reason
+    assert "64" in refused.reason
+    screen.ask(3, IDS, NEXT)
+    assert len(screen.figures(3)["next"].values) == 10
+
+
+def test_a_cursor_beyond_a_shortened_prompt_is_taken_to_its_end(screen):
+    screen.ask(1, IDS[:2], Want("next", "next-token", Focus(position=5)))
+    assert screen.figures(1)["next"].extra["position"] == 1
+
+
+def test_a_lens_that_raises_says_so_in_its_pane_and_harms_no_other(screen, monkeypatch):
+    def fail(recording, focus, run):
+        raise RuntimeError("boom")
+
+    monkeypatch.setitem(lens("residual").__dict__, "compute", fail)  # the dataclass is frozen
+    screen.ask(1, IDS, MAP, NEXT)
+    figures = screen.figures(1)
+    assert figures["map"].verdict.status == "refused"
+    assert "boom" in figures["map"].verdict.reason
+    assert figures["next"].verdict.status == "verified"
+
+
+def test_a_load_that_fails_is_told():
+    def fail(progress):
+        raise ScopeError("no such model", "another")
+
+    screen = Screen(fail)
+    screen.engine.start()
+    event = screen.wait(LoadFailed)
+    assert (event.error, event.hint) == ("no such model", "another")
+    screen.engine.close()
+
+
+def test_closing_ends_a_load_at_its_next_word():
+    begun, ended = threading.Event(), threading.Event()
+
+    def load(progress):
+        begun.set()
+        try:
+            while True:
+                progress("loading", 1.0, None)
+        finally:
+            ended.set()
+
+    screen = Screen(load)
+    screen.engine.start()
+    assert begun.wait(5)
+    assert screen.wait(Loading).stage == "loading"
+    screen.engine.close()
+    assert ended.is_set()
