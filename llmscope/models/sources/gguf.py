@@ -1,0 +1,139 @@
+"""GGUF files: converted once into safetensors, so that every later load is as fast as any other.
+
+The converted folder is keyed by the SHA-256 digest of the file; the digest is remembered by path,
+size and time of change, so that a file is read twice only when it changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from llmscope.errors import ScopeError
+from llmscope.models.cache import building, cache_folder, remember
+from llmscope.models.sources.weights import Options, Weights
+from llmscope.models.spec import Spec
+from llmscope.models.subject import Progress
+from llmscope.models.watch import Meter, silenced, transformers_bars
+from llmscope.text import display_text
+
+_MAGIC = b"GGUF"
+_CHUNK = 1 << 22
+
+
+def fetch(spec: Spec, options: Options) -> Weights:
+    """The folder of converted weights of a local file.
+
+    Raises:
+        ScopeError: it is no GGUF file, or transformers cannot read it.
+    """
+    return converted(Path(spec.name), options.progress)
+
+
+def converted(path: Path, progress: Progress | None) -> Weights:
+    """The converted form of a GGUF file, made first if the cache has none.
+
+    Weights are kept in float32: that holds every value of a quantized file exactly as read.
+
+    Raises:
+        ScopeError: it is no GGUF file, or transformers cannot read it.
+    """
+    digest = _digest(path, progress)
+    folder = cache_folder() / "gguf" / digest
+    if not folder.is_dir():
+        with building(folder) as scratch:
+            _convert(path, scratch, progress)
+    return Weights(folder, path.stem, digest)
+
+
+def _digest(path: Path, progress: Progress | None) -> str:
+    stat = path.stat()
+    place = str(path.resolve())
+    key = hashlib.sha256(place.encode("utf-8", "surrogateescape")).hexdigest()
+    memo = cache_folder() / "digests" / f"{key}.json"
+    state = [place, stat.st_size, stat.st_mtime_ns]
+    try:
+        *known, digest = json.loads(memo.read_text(encoding="utf-8"))
+        if known == state:
+            return str(digest)
+    except (OSError, ValueError):
+        pass  # not remembered, or not readable: work it out
+    digest = _read(path, Meter(progress, f"reading {display_text(path.name)}", stat.st_size))
+    remember(memo, json.dumps([*state, digest]))
+    return digest
+
+
+def _read(path: Path, meter: Meter) -> str:
+    hasher = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            first = file.read(len(_MAGIC))
+            if first != _MAGIC:
+                raise ScopeError(f"{display_text(path.name)} is no GGUF file", "check the file")
+            hasher.update(first)
+            while chunk := file.read(_CHUNK):
+                hasher.update(chunk)
+                meter.reach(meter.done + len(chunk))
+    except OSError as error:
+        raise ScopeError(
+            f"{display_text(str(path))} cannot be read: {error.strerror}", "check the file"
+        ) from error
+    return hasher.hexdigest()
+
+
+def _convert(path: Path, target: Path, progress: Progress | None) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    meter = Meter(progress, f"converting {display_text(path.name)}", path.stat().st_size)
+    with silenced(), transformers_bars(meter), _gguf_bar(meter):
+        try:
+            model = AutoModelForCausalLM.from_pretrained(
+                str(path.parent),
+                gguf_file=path.name,
+                dtype=torch.float32,
+                trust_remote_code=False,
+                local_files_only=True,
+            )
+            tokenizer = AutoTokenizer.from_pretrained(
+                str(path.parent),
+                gguf_file=path.name,
+                trust_remote_code=False,
+                local_files_only=True,
+            )
+        except Exception as error:  # whatever a damaged file makes transformers or gguf raise
+            raise ScopeError(
+                f"transformers cannot read {display_text(path.name)}: "
+                f"{display_text((str(error) or type(error).__name__).splitlines()[0])}",
+                "another file, or the same model as safetensors",
+            ) from error
+        # The weights are plain float32 by now, but their former format forbids saving them.
+        model.hf_quantizer = None
+        if hasattr(model.config, "quantization_config"):
+            del model.config.quantization_config
+        model.save_pretrained(target)
+        tokenizer.save_pretrained(target)
+
+
+@contextmanager
+def _gguf_bar(meter: Meter) -> Iterator[None]:
+    """The bar of the conversion, which transformers opens past its own hook."""
+    from transformers import modeling_gguf_pytorch_utils as module
+
+    def watched(tensors: Iterable[Any], **_: object) -> Iterator[Any]:
+        done = 0
+        for tensor in tensors:
+            yield tensor
+            done += int(tensor.n_bytes)
+            meter.reach(done)
+
+    original = module.tqdm
+    module.tqdm = watched
+    try:
+        yield
+    finally:
+        module.tqdm = original

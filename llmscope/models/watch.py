@@ -1,0 +1,124 @@
+"""While weights load: libraries fall silent, and their progress bars report to us instead.
+
+What a library writes to the terminal would land on top of the screen.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from collections.abc import Iterable, Iterator, Sized
+from contextlib import contextmanager
+from typing import Any, Self
+
+from llmscope.models.subject import Progress
+
+_NOISY = ("transformers", "huggingface_hub", "accelerate", "torch", "gguf", "httpx", "filelock")
+_INTERVAL = 0.05  # seconds between two reports of the same stage
+
+
+class Meter:
+    """Reports how far a stage has come, not more often than a person can see.
+
+    Args:
+        progress: whom to tell; None for nobody.
+        stage: what is being done, such as `loading weights`.
+        total: bytes in all; None if not known.
+    """
+
+    def __init__(self, progress: Progress | None, stage: str, total: float | None = None) -> None:
+        self._progress = progress
+        self._stage = stage
+        self.total = total
+        self.done = 0.0
+        self._reported = 0.0
+        self._report()
+
+    def reach(self, done: float, total: float | None = None) -> None:
+        """So many bytes are done, of so many. It never runs backwards."""
+        self.total = total or self.total
+        self.done = max(self.done, done)
+        if self.done == self.total or time.monotonic() - self._reported > _INTERVAL:
+            self._report()
+
+    def _report(self) -> None:
+        self._reported = time.monotonic()
+        if self._progress is not None:
+            self._progress(self._stage, self.done, self.total)
+
+
+class Bar:
+    """Takes the place of a tqdm bar and tells a meter.
+
+    A bar that counts items rather than bytes is scaled to the meter's total.
+    """
+
+    meter: Meter
+
+    def __init__(self, iterable: Iterable[Any] | None = None, **settings: Any) -> None:
+        self.iterable = iterable
+        self.total: float | None = settings.get("total")
+        if self.total is None and isinstance(iterable, Sized):
+            self.total = len(iterable)
+        self.bytes = settings.get("unit") == "B"
+        self.n: float = settings.get("initial") or 0
+
+    def update(self, n: float | None = 1) -> None:
+        """`n` more are done."""
+        self.n += n or 0
+        if self.bytes:
+            self.meter.reach(self.n, self.total)
+        elif self.total and self.meter.total:
+            self.meter.reach(self.meter.total * min(1.0, self.n / self.total))
+
+    def __iter__(self) -> Iterator[Any]:
+        for item in self.iterable or ():
+            yield item
+            self.update()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def __getattr__(self, name: str) -> Any:
+        """Everything else that a bar can do concerns its looks, and it has none."""
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return lambda *_, **__: None
+
+
+def bar_for(meter: Meter) -> type[Bar]:
+    """A class to hand to a library as its tqdm class."""
+    return type("MeterBar", (Bar,), {"meter": meter})
+
+
+@contextmanager
+def silenced() -> Iterator[None]:
+    """Libraries log nothing and warn of nothing."""
+    loggers = [logging.getLogger(name) for name in _NOISY]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            for logger in loggers:
+                logger.setLevel(logging.CRITICAL + 1)
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
+
+@contextmanager
+def transformers_bars(meter: Meter) -> Iterator[None]:
+    """Every progress bar that transformers opens in the block reports to the meter."""
+    from transformers.utils import logging as library
+
+    kind = bar_for(meter)
+    previous = library.set_tqdm_hook(lambda _, args, settings: kind(*args, **settings))
+    try:
+        yield
+    finally:
+        library.set_tqdm_hook(previous)
