@@ -1,0 +1,72 @@
+"""A random walk of edits: at each step the reused recording against one from scratch."""
+
+import random
+
+import numpy as np
+import torch
+
+from llmscope.record import derive, reduce
+from llmscope.record.taps import Cancelled
+from tests.record.conftest import prompt_of
+
+
+def edited(ids, vocabulary, chance, longest):
+    """The ids after an insertion, deletion or replacement of a few tokens somewhere."""
+    ids = list(ids)
+    place = chance.randrange(len(ids) + 1) if chance.random() < 0.6 else len(ids)
+    new = [chance.randrange(vocabulary) for _ in range(chance.choice((1, 1, 1, 2, 5)))]
+    kind = chance.choice(("insert", "insert", "delete", "replace"))
+    cut = 0 if kind == "insert" else len(new)
+    ids[place : place + cut] = [] if kind == "delete" else new
+    return ids[:longest] or [chance.randrange(vocabulary)]
+
+
+def figures(recording, layer):
+    """What panes show: probabilities, a layer's patterns; streams and logits to compare by scale."""
+    logits = derive.logits_after(recording, len(recording) - 1)
+    exact = [torch.softmax(logits, -1).numpy(), derive.pattern(recording, layer).numpy()]
+    streams = [recording.rows("stream", at).numpy() for at in (layer, recording.layers)]
+    return exact, [*streams, derive.activations(recording, layer).numpy(), logits.numpy()]
+
+
+def compare(found, own):
+    """Probabilities and patterns within 1e-5, the rest within 1e-5 of the largest magnitude."""
+    for one, other in zip(found[0], own[0], strict=True):
+        assert np.abs(one - other).max() <= 1e-5
+    for one, other in zip(found[1], own[1], strict=True):
+        assert np.abs(one - other).max() <= 1e-5 * np.abs(other).max()
+
+
+def walk(live, reference, *, steps, longest, seed):
+    """Edit, sometimes change one's mind mid-pass, and hold each recording against a fresh one.
+
+    Earlier recordings are looked at again at the end: they must still say what they said.
+    """
+    chance = random.Random(seed)
+    vocabulary = live.subject.anatomy.vocabulary
+    ids = [chance.randrange(vocabulary) for _ in range(longest // 2)]
+    kept = []
+    ran = reused = cancelled = 0
+    for step in range(steps):
+        ids = edited(ids, vocabulary, chance, longest)
+        if chance.random() < 0.3:
+            last = chance.randrange(len(live.subject.anatomy.layers))
+            asked = iter(range(10_000))
+            try:
+                abandoned = edited(ids, vocabulary, chance, longest)
+                live.record(prompt_of(abandoned), cancelled=lambda: next(asked) >= last)
+            except Cancelled:
+                cancelled += 1
+        recording = live.record(prompt_of(ids))
+        ran, reused = ran + recording.ran, reused + recording.reused
+        layer = chance.randrange(recording.layers)
+        own = figures(reference.record(prompt_of(ids), fresh=True), layer)
+        compare(figures(recording, layer), own)
+        if step % 20 == 0:
+            *_, stats = reduce.row_stats(recording)
+            kept.append((recording, layer, own, stats.entropy))
+    for recording, layer, own, entropy in kept:
+        compare(figures(recording, layer), own)
+        *_, stats = reduce.row_stats(recording)
+        assert np.array_equal(stats.entropy, entropy)
+    return ran, reused, cancelled
