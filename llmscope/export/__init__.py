@@ -1,1 +1,16 @@
-"""Figures and screens as files: one file a format."""
+"""From figures, or rows of cells, to files: json, npz, txt, ansi, svg and png."""
+
+from llmscope.export.files import write
+from llmscope.export.json import json_text, snapshot_dict
+from llmscope.export.render import FORMATS, format_of, render, render_rows, save
+
+__all__ = [
+    "FORMATS",
+    "format_of",
+    "json_text",
+    "render",
+    "render_rows",
+    "save",
+    "snapshot_dict",
+    "write",
+]

@@ -1,0 +1,74 @@
+"""An attention pattern: queries from top to bottom, keys from left to right."""
+
+from __future__ import annotations
+
+import numpy as np
+from rich.cells import cell_len
+
+from llmscope.draw.bars import axis_labels
+from llmscope.draw.cells import Line, finish
+from llmscope.draw.grid import Grid, paint_grid
+from llmscope.draw.numbers import number
+from llmscope.draw.painting import Painting, Row
+from llmscope.draw.palette import Palette
+from llmscope.figure import Figure, Focus
+
+WIDEST = 7
+MOST_KEYS = 6
+
+
+def paint_attention(
+    figure: Figure, width: int, height: int, palette: Palette, focus: Focus
+) -> Painting:
+    """The pattern as a heatmap, the focused query marked, and its strongest keys in words below."""
+    queries, keys = (axis_labels(figure, axis, palette.look.ascii) for axis in (0, 1))
+    row = focus.position % len(queries) if queries else None
+    words = height >= 4 or height == 1
+    grid = Grid(
+        figure.values,
+        queries,
+        keys,
+        (figure.axes[0].name, figure.axes[1].name),
+        row,
+        None,
+        # Keys up to the query matter, so the window of keys follows the query.
+        follow=row or 0,
+        unit=figure.unit,
+        widest=WIDEST,
+    )
+    rows: tuple[Row, ...] = ()
+    room = height - words
+    painting = Painting(())
+    if room:
+        painting = paint_grid(grid, width, room, palette)
+        rows = painting.rows
+    if words:
+        rows = (*rows, _strongest(figure, queries, keys, row, width, palette))
+    return Painting(
+        finish(rows, width, height, palette.base), painting.legend, painting.across, painting.down
+    )
+
+
+def _strongest(
+    figure: Figure,
+    queries: list[str],
+    keys: list[str],
+    row: int | None,
+    width: int,
+    palette: Palette,
+) -> Row:
+    """`·is → ·France .62  The .21`: as many keys as fit, the strongest first."""
+    line = Line()
+    if row is None:
+        return line.row(width, palette.base)
+    glyphs = palette.glyphs
+    line.add(f"{glyphs.mark}{queries[row]} {glyphs.arrow}", palette.accent)
+    values = figure.values[row]
+    known = np.flatnonzero(np.isfinite(values))
+    order = known[np.argsort(-np.abs(values[known]), kind="stable")][:MOST_KEYS]
+    for key in order.tolist():
+        text = number(float(values[key]), 3 if figure.unit == "probability" else 5)
+        if line.width + cell_len(keys[key]) + len(text) + 3 > width and key != order[0]:
+            break
+        line.add(f" {keys[key]} ", palette.base).add(f"{text} ", palette.dim)
+    return line.row(width, palette.base)

@@ -1,0 +1,142 @@
+"""Bars: the candidates for the next token, and any other figure of kind `bars`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from rich.cells import cell_len
+
+from llmscope.draw.cells import Line, finish, fit, plain_text, token_text
+from llmscope.draw.numbers import column, number, percent
+from llmscope.draw.painting import Painting, Row
+from llmscope.draw.palette import Palette
+from llmscope.draw.plots import bar_texts
+from llmscope.draw.window import Window
+from llmscope.figure import Figure, Focus
+
+NARROWEST_BAR = 4
+WIDEST_LABEL = 18
+
+# Labels on these axes are text of tokens, in which white space must show.
+TOKEN_AXES = frozenset({"token", "position", "query", "key", "target", "candidate"})
+
+
+def axis_labels(figure: Figure, axis: int, ascii: bool) -> list[str]:  # noqa: A002
+    """The labels of an axis as they are shown."""
+    names = figure.axes[axis]
+    show = token_text if names.name in TOKEN_AXES else plain_text
+    return [show(label, ascii) for label in names.labels]
+
+
+def paint_next_token(
+    figure: Figure, width: int, height: int, palette: Palette, focus: Focus
+) -> Painting:
+    """One row a candidate: token, percentage, bar; at the bottom entropy and the target's rank.
+
+    A candidate that the sampler cuts is dim and crossed; the target is marked.
+    """
+    labels = axis_labels(figure, 0, palette.look.ascii)
+    values = figure.values.tolist()
+    remark = height >= 3
+    shown = min(len(labels), height - remark)
+    smallest = min((v for v in values[:shown] if v > 0), default=1.0)
+    numbers = [percent(value, 1 if smallest >= 0.0005 else 2) for value in values]
+    kept = [bool(item) for item in figure.extra.get("kept", ())] or [True] * len(labels)
+    ids = list(figure.extra.get("ids", ()))
+    target = figure.extra.get("target_id")
+    marked = next((row for row, item in enumerate(ids) if item == target), None)
+    rows = _rows(labels[:shown], numbers[:shown], values[:shown], width, palette, marked, kept)
+    rows.extend([Line().row(width, palette.base)] * (height - remark - shown))
+    if remark:
+        name = labels[marked] if marked is not None else ""
+        rows.append(_remark(figure.extra, name, width, palette))
+    down = {row: (figure.axes[0].name, row) for row in range(shown)}
+    return Painting(finish(rows, width, height, palette.base), None, {}, down)
+
+
+def paint_bars(figure: Figure, width: int, height: int, palette: Palette, focus: Focus) -> Painting:
+    """Any one-dimensional figure: label, number, bar as long as its magnitude.
+
+    Values of both signs share one length; the sign is in the number and in the colour.
+    """
+    labels = axis_labels(figure, 0, palette.look.ascii)
+    name = figure.axes[0].name
+    index = {"position": focus.position, "layer": focus.layer, "head": focus.head}.get(name)
+    count = len(labels)
+    marked = index % count if index is not None and count and -count <= index < count else None
+    window = Window.around(marked or 0, count, height)
+    inside = slice(window.start, window.stop)
+    finite = np.abs(figure.values[np.isfinite(figure.values)])
+    top = float(finite.max()) if finite.size and finite.max() > 0 else 1.0
+    if figure.unit == "probability":
+        numbers = [percent(value) for value in figure.values[inside].tolist()]
+        top = max(1.0, top)
+    else:
+        numbers = column(figure.values, 8, palette.glyphs.missing)[inside]
+    rows = _rows(
+        labels[inside],
+        [text.strip() for text in numbers],
+        (figure.values[inside] / top).tolist(),
+        width,
+        palette,
+        None if marked is None else marked - window.start,
+        [True] * window.size,
+    )
+    down = {row: (name, place) for row, place in enumerate(window.indices())}
+    return Painting(finish(rows, width, height, palette.base), None, {}, down)
+
+
+def _rows(
+    labels: Sequence[str],
+    numbers: Sequence[str],
+    shares: Sequence[float],
+    width: int,
+    palette: Palette,
+    marked: int | None,
+    kept: Sequence[bool],
+) -> list[Row]:
+    wide = max((cell_len(text) for text in numbers), default=0)
+    wide = max(wide, 6)
+    most = max((cell_len(label) for label in labels), default=1)
+    named = max(1, min(most, WIDEST_LABEL, max(width // 3, width - wide - 3 - 12)))
+    room = width - named - wide - 4
+    bars = bar_texts([abs(s) for s in shares], room, palette) if room >= NARROWEST_BAR else None
+    signed = any(share < 0 for share in shares)
+    glyphs = palette.glyphs
+    rows: list[Row] = []
+    for row, (label, text) in enumerate(zip(labels, numbers, strict=True)):
+        focused, inside = row == marked, kept[row]
+        style = palette.accent if focused else palette.base if inside else palette.dim
+        mark = glyphs.mark if focused else " " if inside else glyphs.cut
+        line = Line().add(mark + fit(label, named, glyphs.ellipsis), style)
+        line.add(f" {text:>{wide}} ", style if inside else palette.dim)
+        if bars:
+            colour = (
+                palette.bar if not signed else palette.minus if shares[row] < 0 else palette.plus
+            )
+            line.add(bars[row], colour if inside else palette.border, room)
+        rows.append(line.row(width, palette.base))
+    return rows
+
+
+def _remark(extra: Mapping[str, Any], target: str, width: int, palette: Palette) -> Row:
+    """`entropy 1.62 bits · target ·Paris rank 1`."""
+    parts = []
+    entropy = extra.get("entropy")
+    if entropy is not None:
+        parts.append(f"entropy {number(float(entropy), 4)} bits")
+    rank = extra.get("target_rank")
+    if rank is not None:
+        parts.append(
+            f"target {target} rank {int(rank)}" if target else f"rank of target {int(rank)}"
+        )
+    probability = extra.get("target_probability")
+    if probability is not None and not target:
+        parts.append(percent(float(probability), 2))
+    text = f" {palette.glyphs.separator} ".join(parts)
+    line = Line().add(" ", palette.base)
+    if width > 1:
+        line.add(fit(text, width - 1, palette.glyphs.ellipsis), palette.dim)
+    return line.row(width, palette.base)

@@ -1,0 +1,107 @@
+"""Text in cells: fitting, padding, and rows that are exactly as wide as they should be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import lru_cache
+
+from rich.cells import cell_len, set_cell_size
+from rich.segment import Segment
+from rich.style import Style
+
+from llmscope.draw.painting import Row
+from llmscope.text import display_text
+
+
+@lru_cache(maxsize=8192)
+def token_text(label: str, ascii: bool) -> str:  # noqa: A002
+    """A token as it is shown: white space visible, nothing in it that acts."""
+    return display_text(label, whitespace=True, ascii=ascii)
+
+
+@lru_cache(maxsize=8192)
+def plain_text(label: str, ascii: bool) -> str:  # noqa: A002
+    """Other foreign text on one line."""
+    return display_text(" ".join(label.split("\n")), ascii=ascii)
+
+
+@lru_cache(maxsize=16384)
+def fit(text: str, width: int, ellipsis: str = "…", align: str = "left") -> str:
+    """The text in exactly `width` cells: padded, or cut with an ellipsis. Needs width ≥ 0."""
+    length = cell_len(text)
+    if length == width:
+        return text
+    if length < width:
+        gap = " " * (width - length)
+        return gap + text if align == "right" else text + gap
+    if width <= 1:
+        return ellipsis[:width]
+    return set_cell_size(set_cell_size(text, width - 1).rstrip(" ") + ellipsis, width)
+
+
+class Line:
+    """A row under construction: pieces of text, neighbours of one style merged."""
+
+    __slots__ = ("parts", "width")
+
+    def __init__(self) -> None:
+        self.parts: list[tuple[str, Style]] = []
+        self.width = 0
+
+    def add(self, text: str, style: Style, width: int | None = None) -> Line:
+        """Append text; `width` is its length in cells when it is known."""
+        if text:
+            parts = self.parts
+            if parts and parts[-1][1] is style:
+                parts[-1] = (parts[-1][0] + text, style)
+            else:
+                parts.append((text, style))
+            self.width += cell_len(text) if width is None else width
+        return self
+
+    def pad(self, column: int, style: Style) -> Line:
+        """Blanks up to a column."""
+        gap = column - self.width
+        return self.add(" " * gap, style, gap) if gap > 0 else self
+
+    def row(self, width: int, style: Style) -> Row:
+        """The finished row, cut or padded to the width."""
+        self.pad(width, style)
+        segments = [Segment(text, style) for text, style in self.parts]
+        if self.width != width:
+            segments = Segment.adjust_line_length(segments, width, style=style)
+        return tuple(segments)
+
+
+def finish(rows: Iterable[Row], width: int, height: int, style: Style) -> tuple[Row, ...]:
+    """Exactly `height` rows."""
+    kept = list(rows)[:height]
+    blank: Row = (Segment(" " * width, style),)
+    return (*kept, *(blank for _ in range(height - len(kept))))
+
+
+def wrap(text: str, width: int) -> list[str]:
+    """Lines of at most `width` cells, broken at blanks where that is possible."""
+    lines: list[str] = []
+    line = ""
+    for word in text.split():
+        joined = f"{line} {word}" if line else word
+        if cell_len(joined) <= width:
+            line = joined
+            continue
+        if line:
+            lines.append(line)
+        while cell_len(word) > width:
+            head = _head(word, width)
+            lines.append(head)
+            word = word[len(head) :]
+        line = word
+    return [*lines, line] if line else lines
+
+
+def _head(word: str, width: int) -> str:
+    """The longest start of a word that fits; one character at least, or nothing would end."""
+    count = 1
+    while count < len(word) and cell_len(word[: count + 1]) <= width:
+        count += 1
+    return word[:count]

@@ -1,0 +1,74 @@
+"""A painting inside a thin frame that carries title, verdict and legend."""
+
+from __future__ import annotations
+
+from rich.cells import cell_len
+
+from llmscope.draw.cells import Line, fit, plain_text
+from llmscope.draw.look import Look
+from llmscope.draw.paint import paint
+from llmscope.draw.painting import Row
+from llmscope.draw.palette import Palette, palette
+from llmscope.figure import Figure, Focus
+
+
+def framed(
+    figure: Figure,
+    width: int,
+    height: int,
+    look: Look,
+    focus: Focus | None = None,
+    *,
+    tokens: Figure | None = None,
+) -> tuple[Row, ...]:
+    """The figure with its frame, `width` × `height` cells in all; bare where that is too small."""
+    if width < 4 or height < 3:
+        return paint(figure, width, height, look, focus, tokens=tokens).rows
+    colours = palette(look)
+    # One blank column inside each side keeps the picture off the line.
+    painting = paint(figure, width - 4, height - 2, look, focus, tokens=tokens)
+    side = colours.glyphs.box[5]
+    rows = [_top(figure, width, colours)]
+    for inner in painting.rows:
+        left = Line().add(f"{side} ", colours.border).row(2, colours.base)
+        right = Line().add(f" {side}", colours.border).row(2, colours.base)
+        rows.append((*left, *inner, *right))
+    rows.append(_bottom(painting.legend, width, colours))
+    return tuple(rows)
+
+
+def _top(figure: Figure, width: int, colours: Palette) -> Row:
+    """The title, cut before the verdict is."""
+    box, glyphs, ascii_only = colours.glyphs.box, colours.glyphs, colours.look.ascii
+    verdict = figure.verdict
+    status: str = verdict.status
+    if verdict.status == "partial" and verdict.reason:
+        status = f"{status}: {plain_text(verdict.reason, ascii_only)}"
+    title = plain_text(figure.title, ascii_only)
+    line = Line().add(f"{box[0]}{box[4]} ", colours.border)
+    room = width - line.width - 3
+    named = min(cell_len(title), max(room - len(verdict.status) - 3, room // 2))
+    line.add(fit(title, max(named, 0), glyphs.ellipsis), colours.strong)
+    room = width - line.width - 3
+    if room > 3:
+        line.add(f" {glyphs.separator} ", colours.dim)
+        status = fit(status, min(cell_len(status), room - 3), glyphs.ellipsis)
+        line.add(status, colours.verdicts[verdict.status])
+    line.add(" ", colours.border)
+    return _closed(line, box[1], width, colours)
+
+
+def _bottom(legend: Row | None, width: int, colours: Palette) -> Row:
+    box = colours.glyphs.box
+    line = Line().add(f"{box[2]}{box[4]}", colours.border)
+    if legend and sum(segment.cell_length for segment in legend) <= width - 6:
+        line.add(" ", colours.border)
+        for segment in legend:
+            line.add(segment.text, segment.style or colours.base)
+        line.add(" ", colours.border)
+    return _closed(line, box[3], width, colours)
+
+
+def _closed(line: Line, corner: str, width: int, colours: Palette) -> Row:
+    line.add(colours.glyphs.box[4] * (width - 1 - line.width), colours.border)
+    return line.add(corner, colours.border).row(width, colours.base)

@@ -1,0 +1,69 @@
+"""The map: layers from top to bottom, tokens from left to right, the cursor where they meet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from llmscope.draw.cells import plain_text, token_text
+from llmscope.draw.grid import Foot, Grid, paint_grid
+from llmscope.draw.look import Look
+from llmscope.draw.painting import Painting
+from llmscope.draw.palette import palette
+from llmscope.figure import Figure, Focus
+
+NARROWEST_TEXT = 7
+
+
+def paint_map(
+    figure: Figure,
+    tokens: Figure | None,
+    width: int,
+    height: int,
+    look: Look,
+    focus: Focus,
+    *,
+    zoom: int | None = None,
+) -> Painting:
+    """A figure with the axes layer and position, token row above and surprisal row below.
+
+    Args:
+        figure: `extra["text"]`, rows of strings by layer and position, is shown in wide cells.
+        tokens: the figure of the lens `tokens` for the same prompt; without it the columns carry
+            the labels of their own axis, and there is no surprisal row.
+        zoom: width of a column in cells; None fits them to the room.
+    """
+    colours = palette(look)
+    layers, positions = figure.axes
+    shown = [token_text(label, look.ascii) for label in positions.labels]
+    foot = None
+    if tokens is not None and tokens.values.shape == (len(positions),):
+        foot = Foot("surprisal", tokens.values, plain_text(tokens.unit, look.ascii))
+    words = figure.extra.get("text")
+
+    def text(row: int, column: int) -> str:
+        label = words[row][column] if words else ""
+        return token_text(str(label), look.ascii)
+
+    grid = Grid(
+        figure.values,
+        [plain_text(label, look.ascii) for label in layers.labels],
+        shown,
+        (layers.name, positions.name),
+        layer_row(layers.labels, focus.layer),
+        focus.position % len(positions) if len(positions) else None,
+        unit=figure.unit,
+        corner=layers.name,
+        texts=text if words else None,
+        foot=foot,
+        cell=zoom,
+        narrowest=NARROWEST_TEXT if words else 1,
+    )
+    return paint_grid(grid, width, height, colours)
+
+
+def layer_row(labels: Sequence[str], layer: int) -> int | None:
+    """The row of a layer: the one labelled with its number. Negative layers count from the end."""
+    numbered = [label for label in labels if label.isdecimal()]
+    if layer < 0:
+        layer += len(numbered)
+    return next((row for row, label in enumerate(labels) if label == str(layer)), None)

@@ -1,0 +1,103 @@
+"""Numbers as people read them: four significant digits at most, in the room there is."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+DIGITS = 4
+_SUFFIXES = ("", "k", "M", "G", "T", "P")
+
+
+def number(value: float, width: int = 7, missing: str = "") -> str:
+    """A number in at most `width` cells if that can be done, four significant digits at most.
+
+    From 10,000 on thousands become `k`, millions `M`; below 0.001 it is written `1.2e-5`. Zeros
+    at the end say nothing and are left out.
+    """
+    if math.isnan(value):
+        return missing
+    if math.isinf(value):
+        return "inf" if value > 0 else "-inf"
+    size = abs(value)
+    sign = "-" if value < 0 else ""
+    room = width - len(sign)
+    if size >= 10.0**DIGITS - 0.5:
+        return sign + _large(size, room)
+    if 0 < size < 0.000_95 and room >= 6:
+        mantissa, exponent = f"{size:.1e}".split("e")
+        return f"{sign}{mantissa}e{int(exponent)}"
+    return sign + _trimmed(_fixed(size, _places(size, room), room))
+
+
+def _trimmed(text: str) -> str:
+    return text.rstrip("0").rstrip(".") or "0" if "." in text else text
+
+
+def _places(size: float, room: int) -> int:
+    whole = len(str(int(size)))
+    significant = DIGITS - whole if size >= 1 else DIGITS - 1
+    return max(0, min(significant, room - whole - 1))
+
+
+def _fixed(value: float, places: int, room: int) -> str:
+    """A fixed number of decimals; without the leading zero where room is short: `.62`."""
+    text = f"{value:.{places}f}"
+    if room <= 3 and abs(value) < 1:
+        short = f"{value:.{max(room - 1, 0)}f}"
+        return short.replace("0.", ".", 1) if short.startswith("0.") else short
+    return text
+
+
+def _large(size: float, room: int) -> str:
+    step = min(int(math.log10(size) // 3), len(_SUFFIXES) - 1)
+    scaled = size / 1000.0**step
+    if scaled >= 999.5 and step < len(_SUFFIXES) - 1:
+        scaled, step = scaled / 1000, step + 1
+    if scaled >= 9999.5:
+        return f"{size:.0e}".replace("e+", "e")
+    whole = len(str(int(scaled)))
+    places = max(0, min(3 - whole, room - whole - 2))
+    return f"{scaled:.{places}f}{_SUFFIXES[step]}"
+
+
+def column(
+    values: NDArray[np.float32], width: int, missing: str, most: int = DIGITS - 1
+) -> list[str]:
+    """Numbers of one column, aligned at the point, each right-aligned in `width` cells.
+
+    At most `most` decimals.
+
+    Where they span more than three decades one number of decimals cannot serve all of them, and
+    each keeps its own significant digits.
+    """
+    finite = np.abs(values[np.isfinite(values)])
+    nonzero = finite[finite > 0]
+    if not nonzero.size or not math.isfinite(float(nonzero.max() / nonzero.min())):
+        return [f"{number(float(value), width, missing):>{width}}" for value in values]
+    largest, smallest = float(nonzero.max()), float(nonzero.min())
+    if largest >= 10.0**DIGITS - 0.5 or largest / smallest > 1000 or largest < 0.01:
+        return [f"{number(float(value), width, missing):>{width}}" for value in values]
+    sign = bool((values < 0).any())
+    places = min(most, _places(largest, width - sign))
+    return [
+        f"{value:{width}.{places}f}"
+        if math.isfinite(value)
+        else f"{number(value, 4, missing):>{width}}"
+        for value in values.tolist()
+    ]
+
+
+def percent(probability: float, places: int = 1) -> str:
+    """`77.3 %`; what would round to nothing reads `<0.1 %`, and to everything `>99.9 %`."""
+    if math.isnan(probability):
+        return ""
+    smallest = 10.0**-places
+    share = 100 * probability
+    if 0 < share < smallest / 2:
+        return f"<{smallest:.{places}f} %"
+    if 100 - smallest / 2 <= share < 100:
+        return f">{100 - smallest:.{places}f} %"
+    return f"{share:.{places}f} %"

@@ -1,0 +1,110 @@
+"""The one door to drawing: which painter a figure gets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from llmscope.draw.attention import paint_attention
+from llmscope.draw.bars import paint_bars, paint_next_token
+from llmscope.draw.generic import paint_heatmap, paint_lines, paint_table, reduced
+from llmscope.draw.look import Look
+from llmscope.draw.map import paint_map
+from llmscope.draw.message import paint_message
+from llmscope.draw.neurons import paint_neurons
+from llmscope.draw.painting import Painting
+from llmscope.draw.palette import Palette, palette
+from llmscope.draw.stale import faded
+from llmscope.draw.tokens import paint_tokens
+from llmscope.figure import Figure, Focus
+
+Painter = Callable[[Figure, int, int, Palette, Focus], Painting]
+
+_BY_KIND: dict[str, Painter] = {
+    "heatmap": paint_heatmap,
+    "bars": paint_bars,
+    "lines": paint_lines,
+    "tokens": paint_tokens,
+    "table": paint_table,
+}
+
+# What is better drawn in a way of its own, told by kind and axes, so that any lens may have it.
+_BY_AXES: dict[tuple[str, tuple[str, ...]], Painter] = {
+    ("heatmap", ("query", "key")): paint_attention,
+    ("heatmap", ("position", "neuron")): paint_neurons,
+}
+
+
+def paint(
+    figure: Figure,
+    width: int,
+    height: int,
+    look: Look,
+    focus: Focus | None = None,
+    *,
+    tokens: Figure | None = None,
+    zoom: int | None = None,
+    stale: bool = False,
+) -> Painting:
+    """A figure in exactly `width` × `height` cells.
+
+    Args:
+        figure: a refused one shows its reason.
+        width, height: at least 1.
+        look: theme, tier and character set.
+        focus: what is marked and kept in sight; negative indices count from the end.
+        tokens: the figure of the lens `tokens` for the same prompt, for the rows around a map.
+        zoom: width of a map's column; None fits them to the room.
+        stale: everything dim, because it belongs to an earlier prompt.
+
+    Raises:
+        ValueError: a size below 1.
+    """
+    if width < 1 or height < 1:
+        raise ValueError(f"cannot draw in {width} × {height} cells")
+    focus = focus or Focus()
+    painting = _paint(figure, width, height, look, focus, tokens, zoom)
+    return faded(painting, look) if stale else painting
+
+
+def natural_height(figure: Figure) -> int | None:
+    """How many rows show all of a figure; None where more room is always of use."""
+    if figure.verdict.status == "refused" or not figure.axes:
+        return 1
+    names = tuple(axis.name for axis in figure.axes)
+    rows = len(figure.axes[0])
+    if figure.kind == "lines":
+        return None
+    if figure.kind == "heatmap" and len(names) > 1:
+        if names[-2:] == ("position", "neuron"):
+            return len(figure.axes[-1]) + 1
+        return len(figure.axes[-2]) + 3
+    return rows + 1
+
+
+def _paint(
+    figure: Figure,
+    width: int,
+    height: int,
+    look: Look,
+    focus: Focus,
+    tokens: Figure | None,
+    zoom: int | None,
+) -> Painting:
+    colours = palette(look)
+    if figure.verdict.status == "refused":
+        return paint_message(figure.verdict.reason, width, height, colours)
+    if not figure.values.size:
+        return paint_message("nothing to show", width, height, colours)
+    if not figure.axes:
+        return paint_message(f"{float(figure.values):.4g} {figure.unit}", width, height, colours)
+    if figure.kind == "heatmap":
+        figure = reduced(figure, 2, focus)
+    elif figure.kind in ("bars", "tokens"):
+        figure = reduced(figure, 1, focus)
+    names = tuple(axis.name for axis in figure.axes)
+    if figure.kind == "heatmap" and names == ("layer", "position"):
+        return paint_map(figure, tokens, width, height, look, focus, zoom=zoom)
+    if figure.kind == "bars" and names == ("token",) and figure.unit == "probability":
+        return paint_next_token(figure, width, height, colours, focus)
+    painter = _BY_AXES.get((figure.kind, names), _BY_KIND[figure.kind])
+    return painter(figure, width, height, colours, focus)

@@ -1,0 +1,84 @@
+"""From values to steps of a ramp, and the legend that says how."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmscope.draw.cells import Line, plain_text
+from llmscope.draw.numbers import number
+from llmscope.draw.painting import Row
+from llmscope.draw.palette import Palette, Ramp
+
+DECADES = 3
+"""A positive scale that spans more decades than this is logarithmic."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How values map to a ramp: evenly, by logarithm, or evenly to both sides of zero."""
+
+    low: float
+    high: float
+    kind: Literal["linear", "log", "signed"]
+
+    @classmethod
+    def of(cls, values: NDArray[np.float32], unit: str = "") -> Scale:
+        """The scale that shows all of the values.
+
+        Signed if one is negative; 0 to 1 for probabilities; logarithmic if they are positive and
+        span more than three decades.
+        """
+        finite = values[np.isfinite(values)]
+        if not finite.size:
+            return cls(0.0, 1.0, "linear")
+        low, high = float(finite.min()), float(finite.max())
+        if low < 0:
+            most = max(-low, high)
+            return cls(-most, most, "signed")
+        if unit == "probability" and high <= 1.001:
+            return cls(0.0, 1.0, "linear")
+        if low > 0 and high / low > 10**DECADES:
+            return cls(low, high, "log")
+        return cls(low, high, "linear")
+
+    def ramp(self, palette: Palette) -> Ramp:
+        """The ramp that belongs to it."""
+        return palette.diverging if self.kind == "signed" else palette.sequential
+
+    def steps(self, values: NDArray[np.float32], count: int) -> NDArray[np.int64]:
+        """The step of each value, 0 to count − 1; −1 where there is none. Infinities are ends."""
+        place = np.nan_to_num(
+            values.astype(np.float64), nan=np.nan, posinf=self.high, neginf=self.low
+        )
+        if self.kind == "log":
+            with np.errstate(divide="ignore", invalid="ignore"):
+                place = np.log(np.maximum(place, self.low) / self.low)
+            span = float(np.log(self.high / self.low))
+        else:
+            place = place - self.low
+            span = self.high - self.low
+        share = place / span if span > 0 else np.where(np.isnan(place), place, 0.5)
+        steps = np.rint(np.clip(share, 0, 1) * (count - 1))
+        return np.where(np.isnan(steps), -1, steps).astype(np.int64)
+
+
+def legend(scale: Scale, unit: str, palette: Palette, note: str = "", cells: int = 12) -> Row:
+    """The ramp between its two ends, with the unit and whatever else must be said."""
+    ramp = scale.ramp(palette)
+    line = Line()
+    unit = plain_text(unit, palette.look.ascii)
+    if unit:
+        line.add(f"{unit} ", palette.dim)
+    line.add(f"{number(scale.low)} ", palette.base)
+    count = min(cells, len(ramp)) if ramp.coloured else len(ramp)
+    for index in range(count):
+        step = round(index * (len(ramp) - 1) / max(count - 1, 1))
+        line.add(ramp.glyphs[step], ramp.styles[step])
+    line.add(f" {number(scale.high)}", palette.base)
+    for remark in filter(None, ("log" if scale.kind == "log" else "", note)):
+        line.add(f" {palette.glyphs.separator} {remark}", palette.dim)
+    return line.row(line.width, palette.base)

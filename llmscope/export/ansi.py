@@ -1,0 +1,33 @@
+"""Text with ANSI colours, for `cat` and `less -R`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rich.color import ColorSystem
+from rich.style import Style
+
+from llmscope.draw import Look, Row
+from llmscope.export.txt import harmless
+
+_SYSTEMS = {
+    "truecolor": ColorSystem.TRUECOLOR,
+    "256": ColorSystem.EIGHT_BIT,
+    "16": ColorSystem.STANDARD,
+    "none": ColorSystem.STANDARD,
+}
+
+
+def ansi_text(rows: Iterable[Row], look: Look) -> str:
+    """One line a row, each ending in plain style. Tier `none` keeps bold, dim and reverse only."""
+    system = _SYSTEMS[look.tier]
+    lines: list[str] = []
+    for row in rows:
+        parts: list[str] = []
+        for segment in row:
+            style = segment.style or Style.null()
+            if look.tier == "none":
+                style = style.without_color
+            parts.append(style.render(harmless(segment.text), color_system=system))
+        lines.append("".join(parts))
+    return "".join(f"{line}\n" for line in lines)

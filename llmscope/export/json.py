@@ -1,0 +1,84 @@
+"""JSON: strict, and harmless in a terminal."""
+
+from __future__ import annotations
+
+import json
+import platform
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from llmscope.engine.events import ModelInfo, Token
+from llmscope.figure import Figure, Focus, plain
+
+SCHEMA = 1
+
+_UNUSUAL = re.compile(r"[^\x20-\x7e\n]")
+
+
+def json_text(record: Any) -> str:
+    r"""The record as one line of strict JSON (RFC 8259).
+
+    Letters of all scripts stay readable. What could act on a terminal or hide (control and format
+    characters, lone surrogates) is written as `\uXXXX`, which every reader turns back.
+
+    Raises:
+        ValueError: a number is not finite.
+    """
+    text = json.dumps(record, allow_nan=False, ensure_ascii=False)
+    return _UNUSUAL.sub(_escaped, text) + "\n"
+
+
+def _escaped(match: re.Match[str]) -> str:
+    char = match[0]
+    if unicodedata.category(char)[0] not in "CZ":
+        return char
+    return json.dumps(char)[1:-1] if ord(char) != 0x7F else "\\u007f"
+
+
+def snapshot_dict(
+    info: ModelInfo,
+    prompt: str | None,
+    tokens: Sequence[Token],
+    focus: Focus,
+    figures: Iterable[Figure],
+) -> dict[str, Any]:
+    """Everything a snapshot says: model, versions, prompt, tokens, focus and figures.
+
+    Versions are read from what is installed; nothing heavy is imported for it.
+    """
+    return {
+        "schema": SCHEMA,
+        "llmscope": _version("llmscope"),
+        "model": {
+            "spec": info.spec,
+            "architecture": info.architecture,
+            "layers": info.layers,
+            "heads": info.heads,
+            "width": info.width,
+            "vocabulary": info.vocabulary,
+            "parameters": info.parameters,
+            "dtype": info.dtype,
+            "device": info.device,
+            "revision": info.revision,
+        },
+        "versions": {
+            "torch": _version("torch"),
+            "transformers": _version("transformers"),
+            "python": platform.python_version(),
+        },
+        "prompt": prompt,
+        "tokens": [{"position": t.position, "id": t.id, "text": t.text} for t in tokens],
+        "focus": plain(asdict(focus)),
+        "figures": [figure.to_dict() for figure in figures],
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,34 @@
+"""NPZ: the arrays of figures, for numpy."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from llmscope.export.json import json_text
+from llmscope.figure import Figure
+
+
+def npz_bytes(figures: Sequence[Figure]) -> bytes:
+    """`values` and every numeric array of `extra`, and `figure`: the rest as JSON.
+
+    With several figures each name starts with the place and the lens: `0.tokens.values`.
+    """
+    arrays: dict[str, Any] = {}
+    for place, figure in enumerate(figures):
+        prefix = f"{place}.{figure.lens}." if len(figures) > 1 else ""
+        record = figure.to_dict()
+        del record["values"]
+        arrays[f"{prefix}values"] = figure.values
+        for key, value in figure.extra.items():
+            array = np.asarray(value) if not isinstance(value, str) else None
+            if array is not None and array.dtype.kind in "biuf":
+                arrays[f"{prefix}{key}"] = array
+                del record["extra"][str(key)]
+        arrays[f"{prefix}figure"] = np.array(json_text(record))
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    return buffer.getvalue()

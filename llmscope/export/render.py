@@ -1,0 +1,126 @@
+"""Which format writes what, for figures and for rows of cells."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from llmscope.draw import Look, Row, framed, natural_height
+from llmscope.errors import ScopeError
+from llmscope.export.ansi import ansi_text
+from llmscope.export.files import write
+from llmscope.export.json import json_text
+from llmscope.export.npz import npz_bytes
+from llmscope.export.png import png_bytes
+from llmscope.export.svg import svg_text
+from llmscope.export.txt import txt_text
+from llmscope.figure import Figure, Focus
+from llmscope.text import display_text
+
+FORMATS = ("json", "npz", "txt", "ansi", "svg", "png")
+PICTURES = ("txt", "ansi", "svg", "png")
+
+WIDTH, TALLEST = 100, 30
+"""Cells of a figure that nobody gave a size: this wide, and as tall as it needs up to this."""
+
+
+def format_of(path: Path) -> str:
+    """The format that a file's suffix names.
+
+    Raises:
+        ScopeError: it names none.
+    """
+    suffix = path.suffix.removeprefix(".").lower()
+    if suffix not in FORMATS:
+        shown = display_text(path.name).replace("\n", " ")
+        raise ScopeError(f"the suffix of {shown} names no format", f"--format {_either(FORMATS)}")
+    return suffix
+
+
+def save(
+    figures: Figure | Sequence[Figure],
+    path: str | Path,
+    *,
+    format: str | None = None,  # noqa: A002
+    size: tuple[int, int] | None = None,
+    look: Look | None = None,
+    focus: Focus | None = None,
+    force: bool = False,
+) -> Path:
+    """Write figures to a file; see `render` for the options.
+
+    Args:
+        format: None takes it from the suffix.
+        force: replace a file that exists.
+
+    Raises:
+        ScopeError: no such format, the file exists, or it cannot be written.
+    """
+    path = Path(path)
+    data = render(figures, format or format_of(path), size=size, look=look, focus=focus)
+    return write(path, data, force=force)
+
+
+def render(
+    figures: Figure | Sequence[Figure],
+    format: str,  # noqa: A002
+    *,
+    size: tuple[int, int] | None = None,
+    look: Look | None = None,
+    focus: Focus | None = None,
+    tokens: Figure | None = None,
+) -> str | bytes:
+    """Figures as one document: JSON of one figure or of a list, or pictures below each other.
+
+    Args:
+        format: one of `FORMATS`.
+        size: width and height of each figure in cells, its frame included. None: 100 wide, and
+            as tall as it needs, 30 at most.
+        look: None means the dark theme in all colours, and no colours for `txt`.
+        focus: what is marked.
+        tokens: figure of the lens `tokens`, for the rows around a map; None looks among `figures`.
+
+    Raises:
+        ScopeError: there is no such format, or it cannot be made here.
+    """
+    several = [figures] if isinstance(figures, Figure) else list(figures)
+    if format == "json":
+        records = [figure.to_dict() for figure in several]
+        return json_text(records[0] if isinstance(figures, Figure) else records)
+    if format == "npz":
+        return npz_bytes(several)
+    look = look or Look(tier="none" if format == "txt" else "truecolor")
+    tokens = tokens or next((figure for figure in several if figure.lens == "tokens"), None)
+    rows: list[Row] = []
+    for figure in several:
+        width, height = size or (WIDTH, _height(figure))
+        rows.extend(framed(figure, width, height, look, focus, tokens=tokens))
+    return render_rows(rows, format, look)
+
+
+def _height(figure: Figure) -> int:
+    natural = natural_height(figure)
+    return TALLEST if natural is None else min(natural + 2, TALLEST)
+
+
+def render_rows(rows: Sequence[Row], format: str, look: Look | None = None) -> str | bytes:  # noqa: A002
+    """Rows of cells as `txt`, `ansi`, `svg` (text) or `png` (bytes).
+
+    Raises:
+        ScopeError: there is no such format for pictures, or it cannot be made here.
+    """
+    look = look or Look()
+    if format == "txt":
+        return txt_text(rows)
+    if format == "ansi":
+        return ansi_text(rows, look)
+    if format == "svg":
+        return svg_text(rows, look)
+    if format == "png":
+        return png_bytes(rows, look)
+    shown = display_text(format).replace("\n", " ")
+    raise ScopeError(f"no picture format {shown!r}", f"--format {_either(PICTURES)}")
+
+
+def _either(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:-1])} or {names[-1]}"

@@ -1,0 +1,153 @@
+"""SVG: the cells as a picture that needs no font of the web and no terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from xml.sax.saxutils import escape
+
+from rich.cells import cell_len
+from rich.color import Color
+from rich.style import Style
+
+from llmscope.draw import Look, Row, Theme
+from llmscope.draw.colour import mix, parse_hex, to_hex, xterm
+from llmscope.export.shapes import shape
+from llmscope.export.txt import harmless
+
+FONT = 15
+CELL = (9.0, 19.0)
+"""Width and height of a cell in pixels. A monospace letter is 0.6 em wide; whole pixels, so that
+neighbouring cells meet without a seam.
+"""
+
+BASELINE = 14.25
+MARGIN = 10
+FONTS = "ui-monospace, 'DejaVu Sans Mono', Menlo, Consolas, 'Liberation Mono', monospace"
+
+
+@dataclass(frozen=True)
+class Ink:
+    """A style with its colours settled: `#rrggbb`; `ground` None where nothing is painted."""
+
+    colour: str
+    ground: str | None
+    attributes: str
+
+
+def svg_text(rows: Sequence[Row], look: Look) -> str:
+    """The rows as an SVG document, coloured whatever NO_COLOR says."""
+    width = max((sum(cell_len(s.text) for s in row) for row in rows), default=1) * CELL[0]
+    height = len(rows) * CELL[1]
+    full = f"{width + 2 * MARGIN:.1f}", f"{height + 2 * MARGIN:.1f}"
+    body: list[str] = []
+    for index, row in enumerate(rows):
+        body.extend(_row(row, MARGIN + index * CELL[1], look.theme))
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{full[0]}" height="{full[1]}" '
+        f'viewBox="0 0 {full[0]} {full[1]}">\n'
+        f"<style>text{{font:{FONT}px {FONTS};white-space:pre}}"
+        ".l{fill:none;stroke:currentColor}</style>\n"
+        f'<rect width="{full[0]}" height="{full[1]}" rx="8" fill="{look.theme.ground}"/>\n'
+        + "\n".join(body)
+        + "\n</svg>\n"
+    )
+
+
+def _row(row: Row, y: float, theme: Theme) -> Iterable[str]:
+    """Grounds first, so that no ground covers the letters beside it."""
+    runs: list[tuple[float, str, int, Ink]] = []
+    column = 0
+    for segment in row:
+        text = harmless(segment.text)
+        length = cell_len(text)
+        ink = _ink(segment.style or Style.null(), theme)
+        x = MARGIN + column * CELL[0]
+        if ink.ground is not None and ink.ground != theme.ground and length:
+            yield (
+                f'<rect x="{x:.1f}" y="{y:.1f}" width="{length * CELL[0]:.1f}" '
+                f'height="{CELL[1]:.1f}" fill="{ink.ground}"/>'
+            )
+        if text.strip():
+            runs.append((x, text, length, ink))
+        column += length
+    for x, text, _, ink in runs:
+        inner = "".join(_pieces(text, x, y))
+        yield f'<g fill="{ink.colour}" color="{ink.colour}"{ink.attributes}>{inner}</g>'
+
+
+def _pieces(text: str, x: float, y: float) -> Iterable[str]:
+    """Shapes for what a font would draw with gaps, and text of known length for the rest.
+
+    Letters outside of ASCII may come from another font with other widths: each stands alone.
+    """
+    plain = ""
+    start = x
+    for char in _clusters(text):
+        width = cell_len(char) * CELL[0]
+        drawn = shape(char, round(x, 2), y, *CELL) if len(char) == 1 else None
+        if drawn is None and char.isascii():
+            start = start if plain else x
+            plain += char
+        else:
+            yield _text(plain, start, y)
+            plain = ""
+            yield drawn or _text(char, x, y)
+        x += width
+    yield _text(plain, start, y)
+
+
+def _clusters(text: str) -> Iterable[str]:
+    """Characters, each with the marks that take no cell of their own after it."""
+    cluster = ""
+    for char in text:
+        if cluster and (char.isascii() or cell_len(char)):
+            yield cluster
+            cluster = ""
+        cluster += char
+    if cluster:
+        yield cluster
+
+
+def _text(text: str, x: float, y: float) -> str:
+    stripped = text.strip(" ")
+    if not stripped:
+        return ""
+    x += (len(text) - len(text.lstrip(" "))) * CELL[0]
+    length = ""
+    if len(stripped) > 1 and stripped.isascii():
+        length = f' textLength="{len(stripped) * CELL[0]:.1f}"'
+    valid = "".join(char if _xml(char) else "�" for char in stripped)
+    return (
+        f'<text x="{x:.1f}" y="{y + BASELINE:.1f}"{length} xml:space="preserve">'
+        f"{escape(valid)}</text>"
+    )
+
+
+def _xml(char: str) -> bool:
+    code = ord(char)
+    return not 0xD800 <= code <= 0xDFFF and code not in (0xFFFE, 0xFFFF)
+
+
+@lru_cache(maxsize=2048)
+def _ink(style: Style, theme: Theme) -> Ink:
+    colour = _hex(style.color, theme.text)
+    ground = _hex(style.bgcolor, "") or None
+    if style.reverse:
+        colour, ground = ground or theme.ground, colour
+    if style.dim:
+        colour = to_hex(mix(parse_hex(colour), parse_hex(ground or theme.ground), 0.4))
+    attributes = ' font-weight="bold"' if style.bold else ""
+    attributes += ' font-style="italic"' if style.italic else ""
+    lines = [n for n, on in (("underline", style.underline), ("line-through", style.strike)) if on]
+    attributes += f' text-decoration="{" ".join(lines)}"' if lines else ""
+    return Ink(colour, ground, attributes)
+
+
+def _hex(colour: Color | None, default: str) -> str:
+    if colour is None or colour.is_default:
+        return default
+    if colour.triplet is not None:
+        return colour.triplet.hex
+    return to_hex(xterm(colour.number or 0))
