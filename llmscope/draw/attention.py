@@ -67,7 +67,10 @@ def _strongest(
     known = np.flatnonzero(np.isfinite(values))
     order = known[np.argsort(-np.abs(values[known]), kind="stable")][:MOST_KEYS]
     for key in order.tolist():
-        text = number(float(values[key]), 3 if figure.unit == "probability" else 5)
+        value = float(values[key])
+        text = number(value, 5)
+        if figure.unit == "probability":
+            text = f"{value:.2f}".removeprefix("0")
         if line.width + cell_len(keys[key]) + len(text) + 3 > width and key != order[0]:
             break
         line.add(f" {keys[key]} ", palette.base).add(f"{text} ", palette.dim)

@@ -78,7 +78,7 @@ def paint_bars(figure: Figure, width: int, height: int, palette: Palette, focus:
     rows = _rows(
         labels[inside],
         [text.strip() for text in numbers],
-        (figure.values[inside] / top).tolist(),
+        (figure.values[inside].astype(np.float64) / top).tolist(),
         width,
         palette,
         None if marked is None else marked - window.start,
@@ -101,7 +101,7 @@ def _rows(
     wide = max(wide, 6)
     most = max((cell_len(label) for label in labels), default=1)
     named = max(1, min(most, WIDEST_LABEL, max(width // 3, width - wide - 3 - 12)))
-    room = width - named - wide - 4
+    room = width - named - wide - 3
     bars = bar_texts([abs(s) for s in shares], room, palette) if room >= NARROWEST_BAR else None
     signed = any(share < 0 for share in shares)
     glyphs = palette.glyphs

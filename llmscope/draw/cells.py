@@ -26,17 +26,18 @@ def plain_text(label: str, ascii: bool) -> str:  # noqa: A002
 
 
 @lru_cache(maxsize=16384)
-def fit(text: str, width: int, ellipsis: str = "…", align: str = "left") -> str:
-    """The text in exactly `width` cells: padded, or cut with an ellipsis. Needs width ≥ 0."""
+def fit(text: str, width: int, ellipsis: str = "", align: str = "left") -> str:
+    """The text in exactly `width` cells, at least 0: padded, or cut, with an ellipsis if given."""
     length = cell_len(text)
     if length == width:
         return text
     if length < width:
         gap = " " * (width - length)
         return gap + text if align == "right" else text + gap
-    if width <= 1:
+    if width <= 1 and ellipsis:
         return ellipsis[:width]
-    return set_cell_size(set_cell_size(text, width - 1).rstrip(" ") + ellipsis, width)
+    room = width - len(ellipsis)
+    return set_cell_size(set_cell_size(text, room).rstrip(" ") + ellipsis, width)
 
 
 class Line:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from functools import cache, lru_cache
 
 RGB = tuple[int, int, int]
+
+NEUTRAL = 0.025
+"""Chroma in OKLab below which a colour has no hue to speak of."""
 
 _CUBE = (0, 95, 135, 175, 215, 255)
 _ANSI: tuple[RGB, ...] = (
@@ -123,23 +127,56 @@ def nearest_256(rgb: RGB) -> int:
 
 @lru_cache(maxsize=256)
 def nearest_16(rgb: RGB) -> int:
-    """The number, 0 to 15, of the ANSI colour that looks most alike."""
-    return min(range(16), key=lambda index: _distance(rgb, xterm(index)))
+    """The number, 0 to 15, of the ANSI colour of the same hue; a grey for what has none.
+
+    Terminals choose these colours themselves, so that only their hues can be relied on.
+    """
+    light = luminance(rgb) > 0.2
+    if _chroma(rgb) < NEUTRAL:
+        return min((0, 8, 7, 15), key=lambda index: _distance(rgb, xterm(index)))
+    hue = _hue(rgb)
+    apart = {index: abs(hue - _hue(xterm(index + 8))) for index in range(1, 7)}
+    return min(apart, key=lambda index: min(apart[index], math.tau - apart[index])) + 8 * light
 
 
 def monotone_256(stops: tuple[RGB, ...], samples: int = 64) -> tuple[int, ...]:
-    """The xterm colours along the line through the stops whose luminance only rises or falls.
+    """Colours of the xterm cube along the line through the stops, luminance going one way.
 
-    Rounding a ramp to the nearest of 240 colours makes some steps go backwards; those are left out.
+    Rounding a ramp to the nearest colour makes some steps go backwards and turns dark ones grey:
+    the first are left out, and after the first stop only colours with a hue are considered, with
+    hue before lightness.
     """
     rising = luminance(stops[-1]) > luminance(stops[0])
-    kept: list[int] = []
+    kept = [nearest_256(stops[0])]
     for rgb in along(stops, samples):
-        index = nearest_256(rgb)
-        if not kept:
-            kept.append(index)
+        if _chroma(rgb) < NEUTRAL:
             continue
+        index = _nearest_in_cube(rgb)
         before, here = luminance(xterm(kept[-1])), luminance(xterm(index))
         if (here > before) if rising else (here < before):
             kept.append(index)
     return tuple(kept)
+
+
+@lru_cache(maxsize=4096)
+def _nearest_in_cube(rgb: RGB) -> int:
+    light, *hue = _oklab(rgb)
+
+    def apart(index: int) -> float:
+        other, *its_hue = _oklab(xterm(index))
+        return (light - other) ** 2 / 2 + sum(
+            (a - b) ** 2 for a, b in zip(hue, its_hue, strict=True)
+        )
+
+    coloured = (index for index in range(16, 232) if len(set(xterm(index))) > 1)
+    return min(coloured, key=apart)
+
+
+def _chroma(rgb: RGB) -> float:
+    _, green_red, blue_yellow = _oklab(rgb)
+    return math.hypot(green_red, blue_yellow)
+
+
+def _hue(rgb: RGB) -> float:
+    _, green_red, blue_yellow = _oklab(rgb)
+    return math.atan2(blue_yellow, green_red)

@@ -106,14 +106,15 @@ def _label(grid: Grid, text: str, focused: bool, layout: Layout, palette: Palett
     line = Line()
     if not layout.gutter:
         return line
-    mark = palette.glyphs.mark if focused else " "
-    shown = fit(text, layout.gutter - 2, palette.glyphs.ellipsis, "right")
-    return line.add(f"{mark}{shown} ", palette.accent if focused else palette.dim, layout.gutter)
+    name = fit(text, min(cell_len(text), layout.gutter - 2), palette.glyphs.ellipsis)
+    shown = fit((palette.glyphs.mark if focused else "") + name, layout.gutter - 1, align="right")
+    return line.add(f"{shown} ", palette.accent if focused else palette.dim, layout.gutter)
 
 
 def _head(grid: Grid, layout: Layout, width: int, palette: Palette) -> Row:
     """Column labels: one a column where they fit; else the focused one and what fits around it."""
-    line = _label(grid, grid.corner, False, layout, palette)
+    corner = grid.corner if cell_len(grid.corner) <= layout.gutter - 2 else ""
+    line = _label(grid, corner, False, layout, palette)
     mark, cell, ellipsis = palette.glyphs.mark, layout.cell, palette.glyphs.ellipsis
     if cell >= WORDS - 1:
         for index in layout.columns.indices():
@@ -121,9 +122,8 @@ def _head(grid: Grid, layout: Layout, width: int, palette: Palette) -> Row:
             style = palette.accent if focused else palette.dim
             if grid.texts is None and cell >= WORDS:
                 # Numbers stand to the right in their cells, and what is above them does too.
-                name = fit(
-                    grid.columns[index], min(cell - 2, cell_len(grid.columns[index])), ellipsis
-                )
+                name = grid.columns[index]
+                name = fit(name, min(cell - 1 - focused, cell_len(name)), ellipsis)
                 line.add(fit((mark if focused else "") + name, cell - 1, align="right"), style)
                 line.add(" ", style)
                 continue

@@ -54,7 +54,7 @@ def paint_neurons(
     shown = min(len(neurons), max(1, height - head - bottom))
     values = figure.values[here, :shown]
     top = float(np.nanmax(np.abs(figure.values))) if np.isfinite(figure.values).any() else 1.0
-    shares = (np.abs(values) / (top or 1.0)).tolist()
+    shares = (np.abs(values.astype(np.float64)) / (top or 1.0)).tolist()
     bars = bar_texts(shares, bar, palette) if bar else [""] * shown
     numbers = column(values, SLOTS - 1, palette.glyphs.missing)
     rows: list[Row] = [_head(positions, here, window, cell, start, width, palette)] if head else []
@@ -110,7 +110,7 @@ def _head(
         room = max(1, width - line.width - 4)
         return (
             line.add(" at ", palette.dim)
-            .add(fit(name[1:], room), palette.accent)
+            .add(fit(name[1:], room, glyphs.ellipsis), palette.accent)
             .row(width, palette.base)
         )
     length = min(cell_len(name), width - start)

@@ -11,12 +11,18 @@ DIGITS = 4
 _SUFFIXES = ("", "k", "M", "G", "T", "P")
 
 
-def number(value: float, width: int = 7, missing: str = "") -> str:
+def number(value: float, width: int = 7) -> str:
     """A number in at most `width` cells if that can be done, four significant digits at most.
 
     From 10,000 on thousands become `k`, millions `M`; below 0.001 it is written `1.2e-5`. Zeros
     at the end say nothing and are left out.
     """
+    text = padded_number(value, width, "")
+    return text.rstrip("0").rstrip(".") or "0" if "." in text and "e" not in text else text
+
+
+def padded_number(value: float, width: int, missing: str) -> str:
+    """The same with the zeros at the end, for numbers above each other."""
     if math.isnan(value):
         return missing
     if math.isinf(value):
@@ -26,18 +32,17 @@ def number(value: float, width: int = 7, missing: str = "") -> str:
     room = width - len(sign)
     if size >= 10.0**DIGITS - 0.5:
         return sign + _large(size, room)
-    if 0 < size < 0.000_95 and room >= 6:
+    if 0 < size < 0.000_95:
         mantissa, exponent = f"{size:.1e}".split("e")
-        return f"{sign}{mantissa}e{int(exponent)}"
-    return sign + _trimmed(_fixed(size, _places(size, room), room))
-
-
-def _trimmed(text: str) -> str:
-    return text.rstrip("0").rstrip(".") or "0" if "." in text else text
+        text = f"{mantissa}e{int(exponent)}"
+        if len(text) <= room:
+            return sign + text
+    return sign + _fixed(size, _places(size, room), room)
 
 
 def _places(size: float, room: int) -> int:
-    whole = len(str(int(size)))
+    # Rounded first: 9.9997 has two digits before the point.
+    whole = len(str(int(float(f"{size:.{DIGITS}g}"))))
     significant = DIGITS - whole if size >= 1 else DIGITS - 1
     return max(0, min(significant, room - whole - 1))
 
@@ -57,37 +62,39 @@ def _large(size: float, room: int) -> str:
     if scaled >= 999.5 and step < len(_SUFFIXES) - 1:
         scaled, step = scaled / 1000, step + 1
     if scaled >= 9999.5:
-        return f"{size:.0e}".replace("e+", "e")
-    whole = len(str(int(scaled)))
+        return f"{size:.{1 if room >= 6 else 0}e}".replace("e+", "e")
+    whole = len(str(int(float(f"{scaled:.3g}"))))
     places = max(0, min(3 - whole, room - whole - 2))
     return f"{scaled:.{places}f}{_SUFFIXES[step]}"
 
 
 def column(
-    values: NDArray[np.float32], width: int, missing: str, most: int = DIGITS - 1
+    values: NDArray[np.float32], width: int, missing: str, most: int | None = None
 ) -> list[str]:
     """Numbers of one column, aligned at the point, each right-aligned in `width` cells.
 
-    At most `most` decimals.
-
     Where they span more than three decades one number of decimals cannot serve all of them, and
-    each keeps its own significant digits.
+    each keeps its own significant digits; unless `most` says how many decimals are enough. What
+    does not fit is `###`.
     """
     finite = np.abs(values[np.isfinite(values)])
     nonzero = finite[finite > 0]
-    if not nonzero.size or not math.isfinite(float(nonzero.max() / nonzero.min())):
-        return [f"{number(float(value), width, missing):>{width}}" for value in values]
-    largest, smallest = float(nonzero.max()), float(nonzero.min())
-    if largest >= 10.0**DIGITS - 0.5 or largest / smallest > 1000 or largest < 0.01:
-        return [f"{number(float(value), width, missing):>{width}}" for value in values]
-    sign = bool((values < 0).any())
-    places = min(most, _places(largest, width - sign))
-    return [
-        f"{value:{width}.{places}f}"
-        if math.isfinite(value)
-        else f"{number(value, 4, missing):>{width}}"
-        for value in values.tolist()
-    ]
+    largest, smallest = (float(nonzero.max()), float(nonzero.min())) if nonzero.size else (0.0, 1.0)
+    spread = most is None and (largest / smallest > 1000 or largest < 0.01)
+    if largest >= 10.0**DIGITS - 0.5 or spread:
+        texts = [padded_number(float(value), width, missing) for value in values]
+    else:
+        sign = bool((values < 0).any())
+        places = min(DIGITS if most is None else most, _places(largest, width - sign))
+        texts = [
+            # Minus zero is zero.
+            f"{value + 0.0:.{places}f}"
+            if math.isfinite(value)
+            else padded_number(value, 4, missing)
+            for value in values.tolist()
+        ]
+    # A number that does not fit is not cut: what is left would be another number.
+    return [f"{text:>{width}}" if len(text) <= width else "#" * width for text in texts]
 
 
 def percent(probability: float, places: int = 1) -> str:

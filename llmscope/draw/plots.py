@@ -66,7 +66,7 @@ def bar_texts(shares: Sequence[float], width: int, palette: Palette) -> list[str
 def _length(share: float, parts: int) -> int:
     if not share > 0:
         return 0
-    return min(parts, max(1, round(share * parts)))
+    return max(1, round(min(share, 1.0) * parts))
 
 
 def line_runs(

@@ -55,7 +55,8 @@ class Theme:
     categorical: tuple[str, ...]
 
 
-def _folder() -> Path:
+def theme_folder() -> Path:
+    """Where the themes are."""
     # An installed wheel holds the themes inside the package; a checkout has them beside it.
     package = Path(__file__).parents[1]
     beside = package.parent / "themes"
@@ -64,7 +65,7 @@ def _folder() -> Path:
 
 def theme_names() -> tuple[str, ...]:
     """The names that `load_theme` knows, the default first."""
-    found = sorted(path.stem for path in _folder().glob("*.toml"))
+    found = sorted(path.stem for path in theme_folder().glob("*.toml"))
     return tuple(sorted(found, key=lambda name: name != DEFAULT_THEME))
 
 
@@ -80,7 +81,7 @@ def load_theme(name: str = DEFAULT_THEME) -> Theme:
             f"no theme {display_text(name, whitespace=True)!r}",
             f"one of {', '.join(theme_names())}",
         )
-    return read_theme(_folder() / f"{name}.toml")
+    return read_theme(theme_folder() / f"{name}.toml")
 
 
 def read_theme(path: Path) -> Theme:

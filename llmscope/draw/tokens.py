@@ -9,7 +9,7 @@ import numpy as np
 from rich.cells import cell_len
 
 from llmscope.draw.bars import axis_labels
-from llmscope.draw.cells import Line, finish, fit
+from llmscope.draw.cells import Line, finish, fit, plain_text
 from llmscope.draw.numbers import column, number
 from llmscope.draw.painting import Painting, Row
 from llmscope.draw.palette import Palette
@@ -60,14 +60,15 @@ def paint_tokens(
     top = float(finite.max()) if finite.size and finite.max() > 0 else 1.0
     bars = [""] * window.size
     if room >= NARROWEST_BAR:
-        bars = bar_texts((figure.values[inside] / top).tolist(), room, palette)
+        bars = bar_texts((figure.values[inside].astype(np.float64) / top).tolist(), room, palette)
     rows: list[Row] = []
     if head:
         line = Line().add(f" {'#':>{place}} {fit('token', named)}", palette.dim)
         for title, _, wide in fitting:
             line.add(f" {title:>{wide}}", palette.dim)
-        if room >= cell_len(f"{number(top)} {figure.unit}"):
-            line.add(f" {number(top)} {figure.unit}".rjust(room + 1), palette.dim)
+        end = f"{number(top)} {plain_text(figure.unit, palette.look.ascii)}"
+        if room >= max(NARROWEST_BAR, cell_len(end)):
+            line.add(" " + fit(end, room, align="right"), palette.dim)
         rows.append(line.row(width, palette.base))
     down: dict[int, tuple[str, int]] = {}
     special = list(figure.extra.get("special", ())) or [False] * len(labels)

@@ -11,7 +11,7 @@ from rich.cells import cell_len
 from rich.color import Color
 from rich.style import Style
 
-from llmscope.draw import Look, Row, Theme
+from llmscope.draw import Look, Row, Theme, palette
 from llmscope.draw.colour import mix, parse_hex, to_hex, xterm
 from llmscope.export.shapes import shape
 from llmscope.export.txt import harmless
@@ -41,21 +41,23 @@ def svg_text(rows: Sequence[Row], look: Look) -> str:
     width = max((sum(cell_len(s.text) for s in row) for row in rows), default=1) * CELL[0]
     height = len(rows) * CELL[1]
     full = f"{width + 2 * MARGIN:.1f}", f"{height + 2 * MARGIN:.1f}"
+    # The margin is of the same colour as the cells, which a tier may have rounded.
+    ground = _ink(palette(look).base, look.theme).ground or look.theme.ground
     body: list[str] = []
     for index, row in enumerate(rows):
-        body.extend(_row(row, MARGIN + index * CELL[1], look.theme))
+        body.extend(_row(row, MARGIN + index * CELL[1], look.theme, ground))
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{full[0]}" height="{full[1]}" '
         f'viewBox="0 0 {full[0]} {full[1]}">\n'
         f"<style>text{{font:{FONT}px {FONTS};white-space:pre}}"
-        ".l{fill:none;stroke:currentColor}</style>\n"
-        f'<rect width="{full[0]}" height="{full[1]}" rx="8" fill="{look.theme.ground}"/>\n'
+        "rect{shape-rendering:crispEdges}.l{fill:none;stroke:currentColor}</style>\n"
+        f'<rect width="{full[0]}" height="{full[1]}" rx="8" fill="{ground}"/>\n'
         + "\n".join(body)
         + "\n</svg>\n"
     )
 
 
-def _row(row: Row, y: float, theme: Theme) -> Iterable[str]:
+def _row(row: Row, y: float, theme: Theme, ground: str) -> Iterable[str]:
     """Grounds first, so that no ground covers the letters beside it."""
     runs: list[tuple[float, str, int, Ink]] = []
     column = 0
@@ -64,7 +66,7 @@ def _row(row: Row, y: float, theme: Theme) -> Iterable[str]:
         length = cell_len(text)
         ink = _ink(segment.style or Style.null(), theme)
         x = MARGIN + column * CELL[0]
-        if ink.ground is not None and ink.ground != theme.ground and length:
+        if ink.ground is not None and ink.ground != ground and length:
             yield (
                 f'<rect x="{x:.1f}" y="{y:.1f}" width="{length * CELL[0]:.1f}" '
                 f'height="{CELL[1]:.1f}" fill="{ink.ground}"/>'

@@ -1,0 +1,148 @@
+"""The panes beside the map: next token, attention, neurons, tokens, bars."""
+
+import re
+
+import numpy as np
+import pytest
+
+from llmscope.draw import Look, paint, palette
+from llmscope.figure import Axis, Figure, Focus
+
+FOCUS = Focus(position=-1)
+
+
+def test_next_token_golden(next_token, plain, read):
+    assert read(paint(next_token, 44, 6, plain)) == [
+        " ·Paris  77.25 % ████████████████████▉      ",
+        "▸·the     6.45 % █▊                         ",
+        " ·London  1.25 % ▍                          ",
+        "×↵        0.04 % ▏                          ",
+        " " * 44,
+        " entropy 1.62 bits · target ·the rank 2     ",
+    ]
+
+
+def test_percentages_read_back(next_token, plain, read):
+    rows = read(paint(next_token, 44, 6, plain))
+    painted = [float(re.search(r"([\d.]+) %", row)[1]) / 100 for row in rows[:4]]
+    np.testing.assert_allclose(painted, next_token.values, atol=0.00051)
+    places = {row.index(".") for row in rows[:4]}
+    assert len(places) == 1
+
+
+def test_bars_are_as_long_as_the_probability(next_token, plain, read):
+    rows = read(paint(next_token, 64, 6, plain))
+    room = 64 - rows[0].index("█")
+    eighths = [
+        sum(8 if c == "█" else " ▏▎▍▌▋▊▉".index(c) for c in row[64 - room :]) for row in rows[:3]
+    ]
+    np.testing.assert_allclose(
+        np.array(eighths) / (8 * room), next_token.values[:3], atol=0.6 / room / 8
+    )
+
+
+def test_the_last_line_tells_entropy_and_target(next_token, plain, read):
+    rows = read(paint(next_token, 44, 6, plain))
+    assert rows[-1].strip() == "entropy 1.62 bits · target ·the rank 2"
+    assert rows[1].startswith("▸·the")
+
+
+def test_a_cut_candidate_is_dim(next_token):
+    look = Look()
+    painting = paint(next_token, 44, 6, look)
+    dim = palette(look).dim
+    assert all(segment.style != dim for segment in painting.rows[0])
+    assert painting.rows[3][0].style == dim
+
+
+def test_one_row_shows_the_first(next_token, plain, read):
+    assert read(paint(next_token, 20, 1, plain))[0].startswith(" ·Paris")
+
+
+def test_attention_golden(attention, plain, read):
+    assert read(paint(attention, 44, 8, plain, FOCUS)) == [
+        "            The ·cap…   ·of ·Fra…   ·is     ",
+        "      The █1.00                             ",
+        " ·capital ▒0.46 ▒0.54                       ",
+        "      ·of ░0.31 ░0.33 ░0.36                 ",
+        "  ·France ░0.23 ░0.24 ░0.26 ░0.27           ",
+        "     ▸·is ░0.18 ░0.19 ░0.20 ░0.21 ░0.22 ◂   ",
+        " " * 44,
+        "▸·is → ·is .22  ·France .21  ·of .20        ",
+    ]
+
+
+def test_attention_reads_back(attention, plain, read):
+    rows = read(paint(attention, 60, 8, plain, FOCUS))
+    for index, row in enumerate(rows[1:6]):
+        painted = [float(x) for x in re.findall(r"\d\.\d+", row)]
+        np.testing.assert_allclose(painted, attention.values[index, : index + 1], atol=0.006)
+
+
+def test_strongest_keys_follow_the_focus(attention, plain, read):
+    rows = read(paint(attention, 60, 8, plain, Focus(position=0)))
+    assert rows[-1].strip() == "▸The → The 1.00"
+
+
+def test_many_tokens_window_the_pattern(plain, read):
+    labels = tuple(f" t{i}" for i in range(80))
+    values = np.tril(np.full((80, 80), 0.5, np.float32))
+    axes = (Axis("query", labels), Axis("key", labels))
+    figure = Figure("attention", "A", "heatmap", axes, values, "probability")
+    painting = paint(figure, 44, 14, plain, Focus(position=60))
+    rows = read(painting)
+    assert any(row.lstrip().startswith("▸·t60") for row in rows[1:])
+    assert "‹" in rows[-2]
+    assert 60 in {index for name, index in painting.across.values() if name == "key"}
+
+
+def test_neurons_read_back(neurons, plain, read):
+    rows = read(paint(neurons, 60, 5, plain, FOCUS))
+    assert [row.split()[:2] for row in rows[1:4]] == [
+        ["1203", "3.250"],
+        ["417", "-1.500"],
+        ["8", "0.250"],
+    ]
+    assert "▾·is" in rows[0] or "·is▾" in rows[0]
+
+
+def test_a_strip_shows_where_else_a_neuron_fires(neurons, plain, read):
+    painting = paint(neurons, 60, 5, plain, FOCUS)
+    rows = read(painting)
+    columns = {
+        index: column for column, (_, index) in sorted(painting.across.items(), reverse=True)
+    }
+    strip = [rows[3][columns[position]] for position in range(5)]
+    assert strip == [" ", " ", "█", "-", " "]
+    assert rows[1][columns[4]] == "▓"
+
+
+def test_signs_have_colours_of_their_own(neurons):
+    look = Look()
+    ready = palette(look)
+    painting = paint(neurons, 60, 5, look, FOCUS)
+    assert any(segment.style is ready.plus for segment in painting.rows[1])
+    assert any(segment.style is ready.minus for segment in painting.rows[2])
+
+
+def test_tokens_read_back(tokens, plain, read):
+    rows = read(paint(tokens, 60, 6, plain, FOCUS))
+    assert rows[0].split()[:5] == ["#", "token", "id", "surprisal", "rank"]
+    assert rows[1].split() == ["0", "The", "504", "–", "–"]
+    assert rows[2].split()[:5] == ["1", "·capital", "3575", "9.10", "312"]
+    assert rows[5].startswith("▸4 ·is")
+
+
+@pytest.mark.parametrize(("width", "titles"), [(20, ["surprisal"]), (27, ["surprisal", "rank"])])
+def test_a_narrow_table_drops_the_least_telling(tokens, plain, read, width, titles):
+    head = read(paint(tokens, width, 6, plain, FOCUS))[0]
+    assert head.split()[2:] == titles
+
+
+def test_bars_of_both_signs(plain, read):
+    axes = (Axis("component", ("embed", "attn 0")),)
+    figure = Figure("any", "Any", "bars", axes, np.array([2, -4], np.float32), "logit")
+    rows = read(paint(figure, 40, 2, plain))
+    assert (rows[0].count("█"), rows[1].count("█")) == (12, 25)
+    assert "▌" in rows[0]
+    assert rows[1].split()[:3] == ["attn", "0", "-4.000"]

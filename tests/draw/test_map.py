@@ -1,0 +1,134 @@
+import re
+
+import numpy as np
+
+from llmscope.draw import Look, paint, palette
+from llmscope.figure import Axis, Figure, Focus
+
+FOCUS = Focus(layer=1, position=-1)
+
+
+def big(layers=40, tokens=90):
+    values = np.arange(layers * tokens, dtype=np.float32).reshape(layers, tokens)
+    axes = (
+        Axis("layer", tuple(map(str, range(layers)))),
+        Axis("position", tuple(f" t{i}" for i in range(tokens))),
+    )
+    return Figure("residual", "Norm", "heatmap", axes, values, "norm")
+
+
+def test_golden(residual, tokens, plain, read):
+    assert read(paint(residual, 60, 8, plain, FOCUS, tokens=tokens)) == [
+        "     layer      The ·capital      ·of  ·France     ▸·is     ",
+        "     embed     1.00     2.50     4.00 ░   5.50 ░   7.00     ",
+        "         0 ░   8.50 ░  10.00 ░  11.50 ▒  13.00 ▒  14.50     ",
+        "        ▸1 ▒  16.00 ▒  17.50 ▓  19.00 ▓  20.50 ▓  22.00     ",
+        "         2 ▓  23.50 ▓  25.00 █  26.50 █  28.00 █  29.50     ",
+        " surprisal        –     9.10     1.20     4.00     0.90     ",
+        " " * 60,
+        " " * 60,
+    ]
+
+
+def test_golden_narrow_in_ascii(residual, tokens, read):
+    painting = paint(residual, 20, 7, Look(tier="none", ascii=True), FOCUS, tokens=tokens)
+    assert read(painting) == [
+        "      The _of >_is  ",
+        " emb~     ....::    ",
+        "    0 ::----====    ",
+        "   >1 ++++****X     ",
+        "    2 ##%%%%@@@@    ",
+        " sur~ - @@::++::    ",
+        " " * 20,
+    ]
+
+
+def test_numbers_read_back(residual, tokens, plain, read):
+    rows = read(paint(residual, 60, 8, plain, FOCUS, tokens=tokens))
+    painted = [
+        [float(cell) for cell in row[11:].split() if cell not in "░▒▓█"] for row in rows[1:5]
+    ]
+    np.testing.assert_allclose(painted, residual.values, atol=0.05)
+    np.testing.assert_allclose(
+        [float(x) for x in rows[5].split()[2:6]], tokens.values[1:], atol=0.05
+    )
+
+
+def test_colour_follows_the_value(residual, tokens):
+    painting = paint(residual, 20, 8, Look(), Focus(layer=1, position=0), tokens=tokens)
+    painted = []
+    for row in painting.rows[1:5]:
+        cells = [s.style for s in row for _ in s.text]
+        painted.append([cells[column] for column in sorted(painting.across)])
+    order = {style: step for step, style in enumerate(palette(Look()).sequential.styles[:-1])}
+    levels = [[order.get(style, -1) for style in row[2:]] for row in painted]
+    flat = [level for row in levels for level in row if level >= 0]
+    assert flat == sorted(flat)
+    assert max(flat) == 31
+
+
+def test_a_click_finds_layer_and_position(residual, tokens, plain):
+    painting = paint(residual, 60, 8, plain, FOCUS, tokens=tokens)
+    assert painting.hit(12, 1) == {"position": 0, "layer": 0}
+    assert painting.hit(50, 4) == {"position": 4, "layer": 3}
+    assert painting.hit(50, 0) == {"position": 4}
+    assert painting.hit(2, 2) == {"layer": 1}
+    assert painting.hit(2, 7) == {}
+
+
+def test_negative_layers_count_from_the_end(residual, plain, read):
+    assert "▸2" in read(paint(residual, 60, 8, plain, Focus()))[4]
+    assert "▸" not in "".join(read(paint(residual, 60, 8, plain, Focus(layer=9)))[1:])
+
+
+def test_a_window_follows_the_cursor_and_says_so(plain, read):
+    for layer, position in ((0, 0), (20, 45), (39, 89), (13, 7)):
+        painting = paint(big(), 70, 20, plain, Focus(layer=layer, position=position))
+        rows = read(painting)
+        assert f"▸·t{position}" in rows[0]
+        marked = [row for row in rows[1:] if f"▸{layer} " in row]
+        assert len(marked) == 1
+        assert marked[0].count("◆") == 1
+        column, row = marked[0].index("◆"), rows.index(marked[0])
+        assert painting.hit(column, row) == {"layer": layer, "position": position}
+        shown = {index for name, index in painting.across.values() if name == "position"}
+        before, after = min(shown), 89 - max(shown)
+        assert (f"‹{before} " in rows[-1]) == (before > 0)
+        assert (f" {after}›" in rows[-1]) == (after > 0)
+        assert "┃" in {row[-1] for row in rows}
+
+
+def test_words_stand_in_wide_cells(residual, plain, read):
+    words = [[f"w{row}{column}" for column in range(5)] for row in range(4)]
+    words[2][3] = "[/nope]\x1b"
+    figure = Figure(
+        "any", "Any", "heatmap", residual.axes, residual.values, "x", extra={"text": words}
+    )
+    rows = read(paint(figure, 80, 7, plain, FOCUS))
+    words = [re.sub("[░▒▓█]", " ", row).split() for row in rows]
+    assert words[1] == ["embed", "w00", "w01", "w02", "w03", "w04"]
+    assert "[/nope]\\x1b" in rows[3]
+    narrow = paint(figure, 24, 7, plain, FOCUS)
+    assert {index for _, index in narrow.across.values()} == {3, 4}
+
+
+def test_zoom_is_obeyed(residual, plain):
+    painting = paint(residual, 60, 8, plain, FOCUS, zoom=2)
+    assert len(painting.across) == 10
+
+
+def test_tokens_of_another_prompt_are_left_out(tokens, plain, read):
+    rows = read(paint(big(3, 4), 60, 8, plain, tokens=tokens))
+    assert not any("surprisal" in row for row in rows)
+
+
+def test_the_cursor_is_the_accent(residual):
+    look = Look()
+    painting = paint(residual, 60, 8, look, FOCUS)
+    accented = [
+        (index, segment.text.strip())
+        for index, row in enumerate(painting.rows)
+        for segment in row
+        if segment.style.bgcolor and segment.style.bgcolor.name == look.theme.accent
+    ]
+    assert accented == [(3, "22.00")]

@@ -1,0 +1,73 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmscope.draw.numbers import column, number, percent
+
+
+@pytest.mark.parametrize(
+    ("value", "width", "text"),
+    [
+        (0.0, 7, "0"),
+        (1.0, 7, "1"),
+        (9.168, 7, "9.168"),
+        (1.6204, 4, "1.62"),
+        (123.456, 7, "123.5"),
+        (22574, 7, "22.6k"),
+        (134_500_000, 7, "134M"),
+        (9999.7, 7, "10.0k"),
+        (0.62, 3, ".62"),
+        (-0.31, 5, "-0.31"),
+        (0.000012, 7, "1.2e-5"),
+        (1e30, 7, "1.0e30"),
+        (math.nan, 7, ""),
+        (math.inf, 7, "inf"),
+    ],
+)
+def test_number(value, width, text):
+    assert number(value, width) == text
+
+
+@given(st.floats(width=32, allow_nan=False, allow_infinity=False), st.integers(6, 9))
+def test_a_number_fits_and_means_what_it_says(value, width):
+    text = number(value, width)
+    assert len(text) <= width
+    for suffix, factor in (("k", "e3"), ("M", "e6"), ("G", "e9"), ("T", "e12"), ("P", "e15")):
+        text = text.replace(suffix, factor)
+    assert float(text) == pytest.approx(value, rel=0.06 if abs(value) < 1e18 else 0.5, abs=1e-3)
+
+
+def test_a_column_is_aligned_at_the_point():
+    texts = column(np.array([1.5, -20.25, 300, np.nan], np.float32), 7, "–")
+    assert texts == ["    1.5", "  -20.2", "  300.0", "      –"]
+
+
+def test_a_column_over_many_decades_keeps_digits():
+    assert column(np.array([0.5, 22574], np.float32), 7, "") == ["  0.500", "  22.6k"]
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [
+        (0.7725, "77.2 %"),
+        (1.0, "100.0 %"),
+        (0.99999, ">99.9 %"),
+        (0.0001, "<0.1 %"),
+        (0.0, "0.0 %"),
+        (math.nan, ""),
+    ],
+)
+def test_percent(share, text):
+    assert percent(float(np.float32(share))) == text
+
+
+@given(st.lists(st.floats(width=32), min_size=1, max_size=5), st.integers(2, 9))
+def test_a_column_is_as_wide_as_it_says(values, width):
+    texts = column(np.array(values, np.float32), width, "–")
+    assert {len(text) for text in texts} == {width}
+    for value, text in zip(values, texts, strict=True):
+        if "#" not in text and np.isfinite(value) and width > 6:
+            assert ("-" in text.lstrip()[:1]) <= (value < 0)

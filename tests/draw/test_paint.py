@@ -1,0 +1,184 @@
+"""Whatever a figure holds, in whatever room: exact sizes, and nothing that acts."""
+
+import time
+import unicodedata
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from rich.cells import cell_len
+
+from llmscope.draw import Look, load_theme, natural_height, paint
+from llmscope.figure import Axis, Figure, Focus
+
+NASTY = (
+    "",
+    " the",
+    "\n",
+    "[/nope]",
+    "[@click=app.quit]x",
+    "\x1b[31mred\x1b[0m",
+    "\x9b2J",
+    "‮abc",
+    "​",
+    "日本語",
+    "👩‍👩‍👧",
+    "é",
+    "́",
+    "🏽",
+    "\t\r",
+    "ﷺ",
+)
+HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+
+labels = st.one_of(st.sampled_from(NASTY), st.text(max_size=6))
+looks = st.builds(
+    Look,
+    st.sampled_from([load_theme("dark"), load_theme("light")]),
+    st.sampled_from(["truecolor", "256", "16", "none"]),
+    st.booleans(),
+)
+AXES = {
+    "heatmap": [
+        ("layer", "position"),
+        ("query", "key"),
+        ("position", "neuron"),
+        ("a", "b"),
+        ("x",),
+    ],
+    "bars": [("token",), ("component",), ("layer", "head")],
+    "lines": [("position",), ("series", "position")],
+    "tokens": [("position",)],
+    "table": [("matrix",), ("matrix", "what"), ("head", "query", "key")],
+}
+
+
+@st.composite
+def figures(draw):
+    kind = draw(st.sampled_from(sorted(AXES)))
+    names = draw(st.sampled_from(AXES[kind]))
+    lengths = [draw(st.integers(0, 7)) for _ in names]
+    axes = []
+    for name, length in zip(names, lengths, strict=True):
+        some = tuple(draw(st.lists(labels, min_size=length, max_size=length)))
+        axes.append(Axis(name, tuple(map(str, range(length))) if name == "layer" else some))
+    values = draw(arrays(np.float32, tuple(lengths)))
+    unit = draw(st.sampled_from(["probability", "bits", "norm", "", "[/b]\x1b"]))
+    extra = {"ids": np.arange(lengths[0]), "text": None}
+    if names == ("layer", "position") and draw(st.booleans()):
+        extra["text"] = [[draw(labels) for _ in range(lengths[1])] for _ in range(lengths[0])]
+    return Figure("any", draw(labels), kind, tuple(axes), values, unit, extra=extra)
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    figure=figures(),
+    width=st.integers(1, 90),
+    height=st.integers(1, 20),
+    look=looks,
+    layer=st.integers(-4, 3),
+    position=st.integers(-7, 6),
+    stale=st.booleans(),
+)
+def test_any_figure_fits_any_room_and_is_harmless(
+    figure, width, height, look, layer, position, stale
+):
+    focus = Focus(layer=layer, position=position)
+    tokens = None
+    if figure.axes[-1].name == "position":
+        bits = np.linspace(0, 9, len(figure.axes[-1]), dtype=np.float32)
+        tokens = Figure("tokens", "", "tokens", figure.axes[-1:], bits, "bits")
+    painting = paint(figure, width, height, look, focus, tokens=tokens, stale=stale)
+    assert len(painting.rows) == height
+    for row in painting.rows:
+        assert sum(cell_len(segment.text) for segment in row) == width
+    for row in (*painting.rows, painting.legend or ()):
+        text = "".join(segment.text for segment in row)
+        assert not {char for char in text if unicodedata.category(char) in HIDDEN}
+        assert all(segment.style is not None for segment in row)
+        if look.ascii:
+            assert text.isascii()
+    for column, (name, index) in painting.across.items():
+        assert column >= 0
+        assert index < len(figure.axes[figure.axis(name)])
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 3), (20, 4), (60, 9)])
+def test_a_refused_figure_says_why(read, plain, size):
+    figure = Figure.refused("attention", "Attention", "this model has no attention [/b]")
+    rows = read(paint(figure, *size, plain))
+    assert [len(row) for row in rows] == [size[0]] * size[1]
+    if size[0] == 60:
+        assert "this model has no attention [/b]" in rows[4]
+
+
+def test_too_small_is_an_error(residual, plain):
+    with pytest.raises(ValueError, match="0 × 5"):
+        paint(residual, 0, 5, plain)
+
+
+def test_leading_axes_are_cut_at_the_focus(read, plain):
+    values = np.zeros((3, 2, 2), dtype=np.float32)
+    values[1] = 7
+    axes = (Axis("head", ("0", "1", "2")), Axis("a", ("p", "q")), Axis("b", ("r", "s")))
+    figure = Figure("any", "Any", "heatmap", axes, values, "x")
+    assert any("7" in row for row in read(paint(figure, 40, 6, plain, Focus(head=1))))
+    assert not any("7" in row for row in read(paint(figure, 40, 6, plain, Focus(head=0))))
+
+
+def test_stale_pictures_are_dim_and_say_the_same(residual, read):
+    look = Look()
+    fresh, stale = (paint(residual, 60, 8, look, stale=stale) for stale in (False, True))
+    assert read(fresh) == read(stale)
+    styles = [{s.style for row in painting.rows for s in row} for painting in (fresh, stale)]
+    assert not styles[0] & styles[1]
+    dim = paint(residual, 60, 8, Look(tier="16"), stale=True)
+    assert all(segment.style.dim for row in dim.rows for segment in row)
+
+
+def test_a_table_shows_its_numbers(read, plain):
+    axes = (Axis("matrix", ("q", "k")),)
+    figure = Figure("any", "Any", "table", axes, np.array([1.5, -20], np.float32), "")
+    assert [row.split() for row in read(paint(figure, 30, 2, plain))] == [
+        ["q", "1.50"],
+        ["k", "-20.00"],
+    ]
+
+
+def test_curves_carry_their_ends_and_names(read, plain):
+    axes = (Axis("series", ("one", "two")), Axis("position", ("a", "b", "c")))
+    values = np.array([[0, 1, 2], [4, 2, -3]], np.float32)
+    figure = Figure("any", "Any", "lines", axes, values, "bits")
+    painting = paint(figure, 30, 6, plain)
+    rows = read(painting)
+    assert rows[0].startswith(" 4 ")
+    assert rows[4].startswith("-3 ")
+    assert rows[5].split() == ["a", "position", "c"]
+    assert "".join(s.text for s in painting.legend) == "bits ━one ━two "
+
+
+def test_natural_height_is_what_shows_all(residual, next_token, attention, neurons, tokens):
+    assert [natural_height(f) for f in (residual, next_token, attention, neurons, tokens)] == [
+        7,
+        5,
+        8,
+        4,
+        6,
+    ]
+
+
+def test_a_map_is_painted_within_a_keystroke():
+    labels = tuple(f" t{i}" for i in range(120))
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(36, 120)).astype(np.float32)
+    axes = (Axis("layer", tuple(map(str, range(36)))), Axis("position", labels))
+    figure = Figure("any", "Any", "heatmap", axes, values, "norm")
+    times = []
+    for position in range(8):
+        start = time.perf_counter()
+        paint(figure, 120, 40, Look(), Focus(position=position))
+        times.append(time.perf_counter() - start)
+    # Five milliseconds are the aim; the margin is for a busy machine.
+    assert min(times) < 0.02
