@@ -2,6 +2,7 @@
 
 from llmscope.draw.frame import framed
 from llmscope.draw.look import Look, Tier, detect_look
+from llmscope.draw.map import paint_map
 from llmscope.draw.paint import natural_height, paint
 from llmscope.draw.painting import Painting, Row
 from llmscope.draw.palette import Palette, palette
@@ -20,6 +21,7 @@ __all__ = [
     "load_theme",
     "natural_height",
     "paint",
+    "paint_map",
     "palette",
     "theme_names",
 ]

@@ -31,8 +31,7 @@ def paint_attention(
         (figure.axes[0].name, figure.axes[1].name),
         row,
         None,
-        # Keys up to the query matter, so the window of keys follows the query.
-        follow=row or 0,
+        causal=True,
         unit=figure.unit,
         widest=WIDEST,
     )
@@ -71,7 +70,9 @@ def _strongest(
         text = number(value, 5)
         if figure.unit == "probability":
             text = f"{value:.2f}".removeprefix("0")
-        if line.width + cell_len(keys[key]) + len(text) + 3 > width and key != order[0]:
+        # The first is always told; of the others what fits, and none that rounds to nothing.
+        full = line.width + cell_len(keys[key]) + len(text) + 3 > width
+        if key != order[0] and (full or text == ".00"):
             break
         line.add(f" {keys[key]} ", palette.base).add(f"{text} ", palette.dim)
     return line.row(width, palette.base)

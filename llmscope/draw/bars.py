@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from rich.cells import cell_len
@@ -50,8 +49,8 @@ def paint_next_token(
     rows = _rows(labels[:shown], numbers[:shown], values[:shown], width, palette, marked, kept)
     rows.extend([Line().row(width, palette.base)] * (height - remark - shown))
     if remark:
-        name = labels[marked] if marked is not None else ""
-        rows.append(_remark(figure.extra, name, width, palette))
+        listed = marked is not None and marked < shown
+        rows.append(_remark(figure, listed, width, palette))
     down = {row: (figure.axes[0].name, row) for row in range(shown)}
     return Painting(finish(rows, width, height, palette.base), None, {}, down)
 
@@ -121,22 +120,22 @@ def _rows(
     return rows
 
 
-def _remark(extra: Mapping[str, Any], target: str, width: int, palette: Palette) -> Row:
-    """`entropy 1.62 bits · target ·Paris rank 1`."""
+def _remark(figure: Figure, listed: bool, width: int, palette: Palette) -> Row:
+    """`entropy 1.62 bits · target ·Paris rank 1`; a target that is not listed with its share."""
+    extra = figure.extra
     parts = []
-    entropy = extra.get("entropy")
-    if entropy is not None:
-        parts.append(f"entropy {number(float(entropy), 4)} bits")
-    rank = extra.get("target_rank")
-    if rank is not None:
-        parts.append(
-            f"target {target} rank {int(rank)}" if target else f"rank of target {int(rank)}"
-        )
-    probability = extra.get("target_probability")
-    if probability is not None and not target:
-        parts.append(percent(float(probability), 2))
-    text = f" {palette.glyphs.separator} ".join(parts)
+    if extra.get("entropy") is not None:
+        parts.append(f"entropy {number(float(extra['entropy']), 4)} bits")
+    if extra.get("target_rank") is not None:
+        name = token_text(str(extra.get("target", "")), palette.look.ascii)
+        parts.append(" ".join(filter(None, ("target", name, f"rank {int(extra['target_rank'])}"))))
+    if extra.get("target_probability") is not None and not listed:
+        parts.append(percent(float(extra["target_probability"]), 2))
+    separator = f" {palette.glyphs.separator} "
+    while len(parts) > 1 and cell_len(separator.join(parts)) > width - 1:
+        parts.pop()
     line = Line().add(" ", palette.base)
     if width > 1:
-        line.add(fit(text, width - 1, palette.glyphs.ellipsis), palette.dim)
+        text = fit(separator.join(parts), width - 1, palette.glyphs.ellipsis)
+        line.add(text, palette.dim)
     return line.row(width, palette.base)

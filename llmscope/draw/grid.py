@@ -7,19 +7,16 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.cells import cell_len
 from rich.style import Style
 
 from llmscope.draw.cells import Line, finish, fit
 from llmscope.draw.layout import STEPS, WORDS, Layout, lay_out
+from llmscope.draw.margins import foot_row, head_row, row_label
 from llmscope.draw.numbers import column as column_of_numbers
-from llmscope.draw.numbers import number
 from llmscope.draw.painting import Painting, Row
 from llmscope.draw.palette import Palette, Ramp
 from llmscope.draw.scale import Scale, legend
 from llmscope.draw.window import edge_row
-
-FOOT_PLACES = 2
 
 
 @dataclass(frozen=True)
@@ -40,7 +37,7 @@ class Grid:
         rows, columns: labels, harmless already.
         axes: names of the rows' and the columns' axis.
         row, column: the focus; None: that direction has none.
-        follow: a column that must be in sight where there is no focused one.
+        causal: columns stand for the same things as rows, and those after a row are empty.
         unit: of the values.
         corner: what stands above the row labels.
         texts: words for the cells, by row and column, harmless already.
@@ -57,7 +54,7 @@ class Grid:
     axes: tuple[str, str]
     row: int | None
     column: int | None
-    follow: int = 0
+    causal: bool = False
     unit: str = ""
     corner: str = ""
     texts: Callable[[int, int], str] | None = None
@@ -71,7 +68,8 @@ class Grid:
 
 def paint_grid(grid: Grid, width: int, height: int, palette: Palette) -> Painting:
     """The grid, windowed around its focus where it does not fit."""
-    focus = (grid.row or 0, grid.follow if grid.column is None else grid.column)
+    column = grid.row if grid.causal else grid.column
+    focus = (grid.row or 0, column or 0)
     layout = lay_out(
         width,
         height,
@@ -83,14 +81,15 @@ def paint_grid(grid: Grid, width: int, height: int, palette: Palette) -> Paintin
         cell=grid.cell,
         narrowest=grid.narrowest,
         widest=grid.widest,
+        causal=grid.causal,
     )
     scale = Scale.of(grid.values, grid.unit)
     rows: list[Row] = []
     if layout.head:
-        rows.append(_head(grid, layout, width, palette))
+        rows.append(head_row(grid, layout, width, palette))
     down = _body(grid, layout, scale, width, palette, rows)
     if layout.foot and grid.foot:
-        rows.append(_foot(grid, grid.foot, layout, width, palette))
+        rows.append(foot_row(grid, grid.foot, layout, width, palette))
     if layout.bottom:
         rows.append(edge_row(layout.columns, focus[1], layout.gutter, width, palette))
     across = {
@@ -100,73 +99,6 @@ def paint_grid(grid: Grid, width: int, height: int, palette: Palette) -> Paintin
     }
     key = legend(scale, grid.unit, palette, grid.note) if grid.coloured else None
     return Painting(finish(rows, width, height, palette.base), key, across, down)
-
-
-def _label(grid: Grid, text: str, focused: bool, layout: Layout, palette: Palette) -> Line:
-    line = Line()
-    if not layout.gutter:
-        return line
-    name = fit(text, min(cell_len(text), layout.gutter - 2), palette.glyphs.ellipsis)
-    shown = fit((palette.glyphs.mark if focused else "") + name, layout.gutter - 1, align="right")
-    return line.add(f"{shown} ", palette.accent if focused else palette.dim, layout.gutter)
-
-
-def _head(grid: Grid, layout: Layout, width: int, palette: Palette) -> Row:
-    """Column labels: one a column where they fit; else the focused one and what fits around it."""
-    corner = grid.corner if cell_len(grid.corner) <= layout.gutter - 2 else ""
-    line = _label(grid, corner, False, layout, palette)
-    mark, cell, ellipsis = palette.glyphs.mark, layout.cell, palette.glyphs.ellipsis
-    if cell >= WORDS - 1:
-        for index in layout.columns.indices():
-            focused = index == grid.column
-            style = palette.accent if focused else palette.dim
-            if grid.texts is None and cell >= WORDS:
-                # Numbers stand to the right in their cells, and what is above them does too.
-                name = grid.columns[index]
-                name = fit(name, min(cell - 1 - focused, cell_len(name)), ellipsis)
-                line.add(fit((mark if focused else "") + name, cell - 1, align="right"), style)
-                line.add(" ", style)
-                continue
-            name = fit(grid.columns[index], cell - 1, ellipsis)
-            line.add(f"{mark if focused else ' '}{name}", style, cell)
-        return line.row(width, palette.base)
-    return ticks(line, grid.columns, grid.column, layout, width, palette)
-
-
-def ticks(
-    line: Line,
-    labels: Sequence[str],
-    focus: int | None,
-    layout: Layout,
-    width: int,
-    palette: Palette,
-) -> Row:
-    """Labels over narrow columns, each starting at its own.
-
-    The focused one comes first; then, from the left, whatever has a blank before the next.
-    """
-    start, end = line.width, width
-    taken: list[tuple[int, int, str, bool]] = []
-    window = layout.columns
-    if focus is not None and focus in window.indices():
-        text = palette.glyphs.mark + labels[focus]
-        length = min(cell_len(text), end - start)
-        place = min(start + (focus - window.start) * layout.cell, end - length)
-        taken.append((place, place + length, fit(text, length, palette.glyphs.ellipsis), True))
-    free = start
-    for index in window.indices():
-        place = start + (index - window.start) * layout.cell
-        stop = place + cell_len(labels[index])
-        if place < free or stop > end or index == focus:
-            continue
-        if any(place < other_stop + 1 and stop + 1 > other for other, other_stop, *_ in taken):
-            continue
-        taken.append((place, stop, labels[index], False))
-        free = stop + 1
-    for place, stop, text, focused in sorted(taken):
-        line.pad(place, palette.base)
-        line.add(text, palette.accent if focused else palette.dim, stop - place)
-    return line.row(width, palette.base)
 
 
 def _body(
@@ -185,7 +117,7 @@ def _body(
         for inner in range(layout.tall):
             middle = inner == (layout.tall - 1) // 2
             label = grid.rows[index] if middle else ""
-            line = _label(grid, label, focused and middle, layout, palette)
+            line = row_label(grid, label, focused and middle, layout, palette)
             here = steps[index]
             cursor = grid.column - columns.start if focused and grid.column is not None else -1
             if not grid.coloured:
@@ -261,32 +193,3 @@ def _narrow(
             line.add(mark, palette.cursor, length)
         else:
             line.add(glyphs[step] * length, styles[step], length)
-
-
-def _foot(grid: Grid, foot: Foot, layout: Layout, width: int, palette: Palette) -> Row:
-    """Numbers where they fit, heights where they do not; the focused one is marked."""
-    line = _label(grid, foot.label, False, layout, palette)
-    cell, glyphs = layout.cell, palette.glyphs
-    finite = foot.values[np.isfinite(foot.values)]
-    top = float(finite.max()) if finite.size and finite.max() > 0 else 1.0
-    numbers: list[str] = []
-    if cell >= WORDS:
-        numbers = column_of_numbers(foot.values, cell - 2, glyphs.missing, FOOT_PLACES)
-        if grid.texts is not None:
-            numbers = [fit(text.strip(), cell - 2) for text in numbers]
-    for index in layout.columns.indices():
-        value = float(foot.values[index])
-        style = palette.accent if index == grid.column else palette.dim
-        if numbers:
-            line.add(f" {numbers[index]} ", style, cell)
-        elif np.isnan(value):
-            line.add(fit(glyphs.missing, cell), style, cell)
-        else:
-            height = min(max(value / top, 0.0), 1.0) * (len(glyphs.spark) - 1)
-            full = max(1, cell - 1) if cell > 2 else cell
-            line.add(fit(glyphs.spark[round(height)] * full, cell), style, cell)
-    if layout.columns.stop == layout.columns.count:
-        remark = foot.unit if numbers else f"max {number(top, 4)} {foot.unit}"
-        if width - line.width - layout.side >= cell_len(remark) + 1:
-            line.add(f" {remark}", palette.dim)
-    return line.row(width, palette.base)

@@ -54,6 +54,7 @@ def lay_out(
     cell: int | None = None,
     narrowest: int = 1,
     widest: int = STEPS[0],
+    causal: bool = False,
 ) -> Layout:
     """The layout of a grid of labelled rows.
 
@@ -66,6 +67,8 @@ def lay_out(
         cell: width of a column, if the caller decides.
         narrowest: columns are left out rather than drawn narrower than this.
         widest: columns are not drawn wider than this.
+        causal: nothing stands to the right of the diagonal, so that the columns in sight are
+            those up to the last row in sight.
     """
     wide = max((cell_len(label) for label in (*labels, corner, foot)), default=0) + 2
     gutter = min(wide, 14, width // 3)
@@ -83,6 +86,8 @@ def lay_out(
         across = Window.around(focus[1], columns, max(1, (room - 1) // chosen))
     tall = min(TALLEST, max(1, space // max(len(labels), 1)))
     down = Window.around(focus[0], len(labels), max(1, space // tall))
+    if causal and across.partial:
+        across = Window.before(down.stop, focus[1], columns, across.size)
     return Layout(gutter, chosen, tall, across, down, head, footed, side, bottom)
 
 

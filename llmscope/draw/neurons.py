@@ -27,7 +27,7 @@ def paint_neurons(
 ) -> Painting:
     """One row a neuron: index, signed activation at the focus, bar, and a strip over the prompt.
 
-    Axes position and neuron. The strip's colours and the bars share one scale.
+    Axes position and neuron. The strip's colours follow the legend; bars grow evenly to its end.
     """
     positions = axis_labels(figure, 0, palette.look.ascii)
     neurons = axis_labels(figure, 1, palette.look.ascii)
@@ -53,8 +53,8 @@ def paint_neurons(
     steps = scale.steps(figure.values, len(ramp))
     shown = min(len(neurons), max(1, height - head - bottom))
     values = figure.values[here, :shown]
-    top = float(np.nanmax(np.abs(figure.values))) if np.isfinite(figure.values).any() else 1.0
-    shares = (np.abs(values.astype(np.float64)) / (top or 1.0)).tolist()
+    top = max(abs(scale.low), abs(scale.high)) or 1.0
+    shares = (np.abs(values.astype(np.float64)) / top).tolist()
     bars = bar_texts(shares, bar, palette) if bar else [""] * shown
     numbers = column(values, SLOTS - 1, palette.glyphs.missing)
     rows: list[Row] = [_head(positions, here, window, cell, start, width, palette)] if head else []

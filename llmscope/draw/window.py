@@ -31,6 +31,13 @@ class Window:
         start = focus // half * half - (size - half) // 2
         return cls(max(0, min(start, count - size)), size, count)
 
+    @classmethod
+    def before(cls, stop: int, focus: int, count: int, room: int) -> Window:
+        """The window that ends at `stop`, unless the focus would fall out of it."""
+        size = max(0, min(count, room))
+        start = min(max(0, stop - size), max(focus, 0), count - size)
+        return cls(start, size, count)
+
     @property
     def stop(self) -> int:
         """The first index after the window."""

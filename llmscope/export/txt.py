@@ -7,11 +7,11 @@ from collections.abc import Iterable
 
 from llmscope.draw import Row
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def harmless(text: str) -> str:
-    """Text of a cell with control characters, should there be any, as replacement characters."""
+    """Text of a cell; control characters and surrogates, should there be any, are replaced."""
     return _CONTROL.sub("�", text)
 
 

@@ -67,6 +67,7 @@ def next_token():
         "entropy": 1.6204,
         "kept": [True, True, True, False],
         "target_id": 260,
+        "target": " the",
         "target_rank": 2,
         "target_probability": 0.0645,
     }

@@ -1,6 +1,7 @@
 """The panes beside the map: next token, attention, neurons, tokens, bars."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -45,6 +46,14 @@ def test_the_last_line_tells_entropy_and_target(next_token, plain, read):
     rows = read(paint(next_token, 44, 6, plain))
     assert rows[-1].strip() == "entropy 1.62 bits · target ·the rank 2"
     assert rows[1].startswith("▸·the")
+
+
+def test_a_target_that_is_not_listed_is_told_below(next_token, plain, read):
+    extra = {**next_token.extra, "target_id": 9, "target": " Rome", "target_rank": 17}
+    rows = read(paint(replace(next_token, extra=extra), 60, 6, plain))
+    assert rows[-1].strip() == "entropy 1.62 bits · target ·Rome rank 17 · 6.45 %"
+    rows = read(paint(replace(next_token, extra=extra), 20, 6, plain))
+    assert rows[-1].strip() == "entropy 1.62 bits"
 
 
 def test_a_cut_candidate_is_dim(next_token):
@@ -93,7 +102,10 @@ def test_many_tokens_window_the_pattern(plain, read):
     rows = read(painting)
     assert any(row.lstrip().startswith("▸·t60") for row in rows[1:])
     assert "‹" in rows[-2]
-    assert 60 in {index for name, index in painting.across.values() if name == "key"}
+    keys = {index for name, index in painting.across.values() if name == "key"}
+    queries = {index for name, index in painting.down.values() if name == "query"}
+    assert 60 in keys
+    assert max(keys) == max(queries)
 
 
 def test_neurons_read_back(neurons, plain, read):

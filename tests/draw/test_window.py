@@ -17,6 +17,17 @@ def test_the_focus_is_always_inside(data, count, room):
     assert 0 <= first < last <= room
 
 
+@given(st.data(), st.integers(1, 300), st.integers(1, 80))
+def test_a_window_before_a_stop_keeps_the_focus(data, count, room):
+    stop = data.draw(st.integers(1, count))
+    focus = data.draw(st.integers(0, stop - 1))
+    window = Window.before(stop, focus, count, room)
+    assert focus in window.indices()
+    assert window.start >= 0
+    assert window.stop <= count
+    assert window.stop == max(stop, window.size) or window.start == focus
+
+
 def test_a_step_seldom_moves_the_window():
     starts = [Window.around(focus, 100, 20).start for focus in range(100)]
     assert len(set(starts)) <= 10
