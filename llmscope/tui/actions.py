@@ -1,0 +1,181 @@
+"""Every action in one registry: bindings, footer, help and palette are all made from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from textual.binding import Binding
+
+from llmscope.tui import deeds
+
+if TYPE_CHECKING:
+    from llmscope.tui.desk import Desk
+
+Where = Literal["prompt", "figures", "anywhere"]
+Run = Callable[["Desk"], None]
+
+PANES = {
+    "map": "the map",
+    "next-token": "next token",
+    "attention": "attention",
+    "mlp": "MLP",
+    "tokens": "tokens",
+}
+"""The panes of the screen, in their order."""
+
+_NAMES = {
+    "left": "←",
+    "right": "→",
+    "up": "↑",
+    "down": "↓",
+    "left_square_bracket": "[",
+    "right_square_bracket": "]",
+    "left_curly_bracket": "{",
+    "right_curly_bracket": "}",
+    "slash": "/",
+    "question_mark": "?",
+    "escape": "esc",
+    "f1": "F1",
+}
+
+
+@dataclass(frozen=True)
+class Action:
+    """Something a person can do.
+
+    Attributes:
+        name: its word in bindings and tests.
+        area: groups it in the palette and the help.
+        title: what it does, for the palette and the help.
+        keys: the keys that run it, as Textual names them, parted by commas; the first is shown.
+        run: does it.
+        where: whether its keys work in the prompt, in the figures, or in both.
+    """
+
+    name: str
+    area: str
+    title: str
+    keys: str
+    run: Run
+    where: Where = "figures"
+
+    @property
+    def key_names(self) -> str:
+        """Its keys as a person reads them."""
+        return " ".join(_NAMES.get(key, key) for key in self.keys.split(","))
+
+
+def _move(layer: int = 0, head: int = 0, position: int = 0) -> Run:
+    return lambda desk: desk.look_at(desk.scene.move(layer=layer, head=head, position=position))
+
+
+def _enter(pane: str) -> Run:
+    return lambda desk: desk.overview.enter(pane)
+
+
+CURSOR = (
+    Action("token-left", "cursor", "one token back", "left,h", _move(position=-1)),
+    Action("token-right", "cursor", "one token on", "right,l", _move(position=1)),
+    Action("up", "cursor", "one row up; on the map, a layer", "up,k", deeds.up),
+    Action("down", "cursor", "one row down; on the map, a layer", "down,j", deeds.down),
+    Action("head-previous", "cursor", "previous head", "left_square_bracket", _move(head=-1)),
+    Action("head-next", "cursor", "next head", "right_square_bracket", _move(head=1)),
+    Action("layer-previous", "cursor", "layer above", "left_curly_bracket", _move(layer=-1)),
+    Action("layer-next", "cursor", "layer below", "right_curly_bracket", _move(layer=1)),
+    Action("token-first", "cursor", "first token", "g,home", deeds.first_token),
+    Action("token-last", "cursor", "last token; follow what is typed", "G,end", deeds.last_token),
+    Action("find", "cursor", "find a token", "slash", deeds.open_find),
+)
+FIGURES = (
+    Action("map-view", "map", "next view", "v", lambda desk: desk.look_at(desk.scene.turned())),
+    Action(
+        *("attention-mode", "attention", "one head, mean or maximum over heads", "a"),
+        lambda desk: desk.look_at(desk.scene.attending()),
+    ),
+    Action("pin-target", "next token", "pin the target, or let it go", "t", deeds.pin_target),
+    Action("copy", "words", "copy the line in words", "y", deeds.copy_words),
+    Action("pane-next", "pane", "next", "tab", lambda desk: desk.overview.next(1)),
+    Action("pane-previous", "pane", "previous", "shift+tab", lambda desk: desk.overview.next(-1)),
+    Action(
+        *("maximize", "pane", "give it all the room, or put it back", "m"),
+        lambda desk: desk.overview.maximize(),
+    ),
+    *(
+        Action(f"pane-{key}", "pane", title, "", _enter(key), "anywhere")
+        for key, title in PANES.items()
+    ),
+)
+PROGRAM = (
+    Action("figures", "prompt", "leave it for the figures", "escape,tab", deeds.leave, "prompt"),
+    Action("edit", "prompt", "edit", "e,i", deeds.edit_prompt),
+    Action("help", "help", "explain this place", "question_mark", deeds.show_help),
+    Action("help-anywhere", "help", "explain this place", "f1", deeds.show_help, "anywhere"),
+    Action("palette", "help", "all commands", "ctrl+p", deeds.show_palette, "anywhere"),
+    Action("quit", "program", "quit; the prompt is kept", "q,ctrl+c", deeds.leave_program),
+    Action(
+        *("quit-anywhere", "program", "quit; the prompt is kept", "ctrl+q"),
+        *(deeds.leave_program, "anywhere"),
+    ),
+)
+ACTIONS: tuple[Action, ...] = (*CURSOR, *FIGURES, *PROGRAM)
+BY_NAME = {action.name: action for action in ACTIONS}
+
+
+def bindings(where: Where, *, only: Collection[str] | None = None) -> list[Binding]:
+    """Textual's bindings of the actions whose keys work there: all, or only the named ones."""
+    return [
+        Binding(
+            action.keys,
+            f"app.act('{action.name}')",
+            action.title,
+            show=False,
+            priority=where == "anywhere",
+        )
+        for action in ACTIONS
+        if action.where == where and action.keys and (only is None or action.name in only)
+    ]
+
+
+@dataclass(frozen=True)
+class Hint:
+    """An entry of the footer: an action, the keys to show, and a word. `kept`: it never goes."""
+
+    action: str
+    keys: str
+    word: str
+    kept: bool = False
+
+
+FOOTER: dict[str, tuple[Hint, ...]] = {
+    "prompt": (
+        Hint("figures", "esc", "to the figures"),
+        Hint("help-anywhere", "F1", "help", kept=True),
+        Hint("palette", "ctrl+p", "commands"),
+        Hint("quit-anywhere", "ctrl+q", "quit", kept=True),
+    ),
+    "figures": (
+        Hint("token-right", "←→", "token"),
+        Hint("down", "↑↓", "row"),
+        Hint("head-next", "[ ]", "head"),
+        Hint("pane-next", "tab", "pane"),
+        Hint("edit", "e", "edit"),
+        Hint("map-view", "v", "map view"),
+        Hint("maximize", "m", "maximize"),
+        Hint("palette", "ctrl+p", "commands"),
+        Hint("layer-next", "{ }", "layer"),
+        Hint("find", "/", "find"),
+        Hint("attention-mode", "a", "attention"),
+        Hint("pin-target", "t", "pin target"),
+        Hint("copy", "y", "copy"),
+        Hint("help", "?", "help", kept=True),
+        Hint("quit", "q", "quit", kept=True),
+    ),
+    "message": (
+        Hint("edit", "e", "edit"),
+        Hint("help", "?", "help", kept=True),
+        Hint("quit", "q", "quit", kept=True),
+    ),
+}
+"""What the footer lists in the prompt, in the figures, and on the card that replaces them."""

@@ -1,0 +1,157 @@
+"""The app: what the engine says and what a person does, each handed to the desk. Wiring only."""
+
+from __future__ import annotations
+
+from textual import on
+from textual.widgets import Input, TextArea
+
+from llmscope.draw import Look
+from llmscope.engine.events import Event, Frame, Loaded, LoadFailed, Loading, Notice, Refused
+from llmscope.figure import Focus
+from llmscope.tui import deeds
+from llmscope.tui.actions import BY_NAME
+from llmscope.tui.card import Card
+from llmscope.tui.desk import Desk
+from llmscope.tui.find import FindLine
+from llmscope.tui.lines import KeyLine
+from llmscope.tui.link import EngineSays, MakeEngine
+from llmscope.tui.overview import Overview
+from llmscope.tui.panes import FigurePane
+from llmscope.tui.scene import shared_length
+from llmscope.tui.terminal import leave_on_signals
+
+
+class LlmscopeApp(Desk, inherit_bindings=True):
+    """The screen.
+
+    Args:
+        make_engine: makes the engine, given where it posts its events.
+        spec: the model's name as a person wrote it.
+        prompt: the first text of the editor.
+        special_tokens: whether the tokenizer adds its own.
+        look: theme, colours and characters; None asks the terminal.
+        focus: where the cursor stands at first.
+    """
+
+    def __init__(
+        self,
+        make_engine: MakeEngine,
+        *,
+        spec: str,
+        prompt: str = "",
+        special_tokens: bool = True,
+        look: Look | None = None,
+        focus: Focus | None = None,
+    ) -> None:
+        super().__init__(
+            spec=spec, prompt=prompt, special_tokens=special_tokens, look=look, focus=focus
+        )
+        self.engine = make_engine(self.hear)
+
+    def on_mount(self) -> None:
+        """Show the screen, and only then let the engine import what is slow."""
+        if not self.is_headless:
+            leave_on_signals(lambda: deeds.leave_program(self))
+        self.editor.focus()
+        self.call_after_refresh(self.engine.start)
+
+    def hear(self, event: Event) -> None:
+        """An event of the engine; called from its thread."""
+        self.post_message(EngineSays(event))
+
+    @on(EngineSays)
+    def _engine_says(self, message: EngineSays) -> None:
+        event = message.event
+        match event:
+            case Loading():
+                self.card.progress(event)
+            case Loaded():
+                self._loaded(event)
+            case LoadFailed():
+                self.card.failed(event)
+            case Frame():
+                self._land(event)
+            case Refused():
+                self._refused(event)
+            case Notice():
+                self.tell(event.text, event.severity)
+
+    def _loaded(self, event: Loaded) -> None:
+        self.scene = self.scene.loaded(event.info)
+        self.title_line.model(event.info)
+        self.overview.model(event.info.layers)
+        for notice in event.info.notices:
+            self.tell(notice, "warning")
+        self.ask()
+
+    def _land(self, frame: Frame) -> None:
+        if not self.ledger.take(frame):
+            return
+        self.cost = frame.cost
+        self.scene = self.scene.landed(frame.tokens)
+        self.note(" · ".join(frame.notices), self.inks.warning)
+        if self.ledger.waiting:
+            self.present()
+        else:
+            self.rest(late=False)
+
+    def _refused(self, refused: Refused) -> None:
+        if self.ledger.concerns(refused):
+            hint = f" · try: {refused.hint}" if refused.hint else ""
+            self.note(f"{refused.reason}{hint}", self.inks.error)
+            self.rest(late=True)
+
+    @on(TextArea.Changed)
+    def _edited(self) -> None:
+        old, self.text = self.text, self.editor.text
+        if old != self.text:
+            self.scene = self.scene.edited(shared_length(old, self.text))
+            self.ask()
+            self.present()
+
+    @on(TextArea.SelectionChanged)
+    def _walked(self) -> None:
+        position = self.editor.token_at_cursor if self.editor.has_focus else None
+        if position is not None and self.editor.text == self.text:
+            self.look_at(self.scene.go(position=position))
+
+    @on(FigurePane.Pointed)
+    def _pointed(self, message: FigurePane.Pointed) -> None:
+        self.look_at(message.scene)
+
+    @on(FigurePane.Zoomed)
+    def _zoomed(self) -> None:
+        self.overview.maximize()
+
+    @on(FigurePane.Sized)
+    @on(Overview.Rearranged)
+    def _rearranged(self) -> None:
+        self.ask()
+        self.present()
+
+    @on(Card.Picked)
+    def _picked(self, message: Card.Picked) -> None:
+        self.editor.replace_all(message.text)
+        self.editor.focus()
+
+    @on(KeyLine.Chosen)
+    def _chosen(self, message: KeyLine.Chosen) -> None:
+        BY_NAME[message.action].run(self)
+
+    @on(Input.Changed)
+    def _seek(self, message: Input.Changed) -> None:
+        if message.input is self.find:
+            deeds.seek(self, message.value)
+
+    @on(FindLine.Left)
+    def _found(self) -> None:
+        deeds.close_find(self)
+
+    def on_descendant_focus(self) -> None:
+        """Other keys work in the prompt than in the figures."""
+        if self.focused is self.editor:
+            self.keys.show("prompt")
+        elif self.focused is self.card:
+            self.keys.show("message")
+        else:
+            self.keys.show("figures", self.overview.pane.row)

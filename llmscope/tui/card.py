@@ -1,0 +1,172 @@
+"""What stands in the place of the figures while there are none: loading, failed, empty prompt."""
+
+from __future__ import annotations
+
+import time
+from typing import ClassVar
+
+from textual import events
+from textual.binding import Binding, BindingType
+from textual.content import Content
+from textual.message import Message
+from textual.widget import Widget
+
+from llmscope.draw.theme import Theme
+from llmscope.engine.events import LoadFailed, Loading
+from llmscope.text import display_text
+from llmscope.tui.actions import bindings
+from llmscope.tui.theme import inks
+from llmscope.tui.title import size
+
+SORTING = ("CABACB", "BBACCA", "ABCABC")
+ENGLISH = (
+    "The capital of France is",
+    "When Mary and John went to the store, John gave a drink to",
+    "The Eiffel Tower is located in the city of",
+)
+LEADING = 3
+"""Rows above the examples."""
+
+
+def examples(spec: str) -> tuple[str, ...]:
+    """Three prompts that suit a model."""
+    return SORTING if spec == "builtin:sort" else ENGLISH
+
+
+class Card(Widget, can_focus=True):
+    """One message in words, and prompts to pick where one is needed."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up", "choose(-1)", "example above", show=False),
+        Binding("down", "choose(1)", "example below", show=False),
+        Binding("enter", "pick", "take the example", show=False),
+        *(Binding(str(n), f"pick({n - 1})", f"example {n}", show=False) for n in (1, 2, 3)),
+        *bindings("figures", only=("edit", "help", "quit")),
+    ]
+    ALLOW_SELECT = False
+
+    class Picked(Message):
+        """A person wants this prompt."""
+
+        def __init__(self, text: str) -> None:
+            super().__init__()
+            self.text = text
+
+    def __init__(self, theme: Theme, spec: str) -> None:
+        super().__init__(id="card")
+        self._inks = inks(theme)
+        self._spec = display_text(spec, whitespace=True)
+        self._examples = examples(spec)
+        self._chosen = 0
+        self._picking = False
+        self._failed: LoadFailed | None = None
+        self._progress = Loading("starting")
+        self._begun = (time.monotonic(), 0.0)
+
+    def progress(self, progress: Loading) -> None:
+        """How far the load is."""
+        if progress.stage != self._progress.stage:
+            self._begun = (time.monotonic(), progress.done)
+        self._progress = progress
+        self.refresh()
+
+    def failed(self, event: LoadFailed) -> None:
+        """Why there is no model, and what to try."""
+        self._failed = event
+        self.refresh()
+
+    def ask_for_prompt(self) -> None:
+        """The model is ready, and there is nothing to show it."""
+        self._picking = True
+        self.refresh()
+
+    def action_choose(self, by: int) -> None:
+        """Mark another example."""
+        self._chosen = max(0, min(self._chosen + by, len(self._examples) - 1))
+        self.refresh()
+
+    def action_pick(self, index: int | None = None) -> None:
+        """Take an example as the prompt."""
+        if self._picking:
+            self.post_message(self.Picked(self._examples[self._chosen if index is None else index]))
+
+    def on_click(self, event: events.Click) -> None:
+        """Take the example under the mouse."""
+        offset = event.get_content_offset(self)
+        if offset is not None and 0 <= offset.y - LEADING < len(self._examples):
+            self.action_pick(offset.y - LEADING)
+
+    def on_focus(self) -> None:
+        """The mark shows only while its keys work."""
+        self.refresh()
+
+    def on_blur(self) -> None:
+        """The mark shows only while its keys work."""
+        self.refresh()
+
+    def render(self) -> Content:
+        """The message."""
+        if self._failed is not None:
+            return self._failure(self._failed)
+        return self._prompts() if self._picking else self._bar()
+
+    def _failure(self, failed: LoadFailed) -> Content:
+        ink = self._inks
+        lines = [
+            Content.assemble((f"{self._spec} could not be loaded", ink.error)),
+            Content(""),
+            Content.assemble((display_text(failed.error), ink.text)),
+        ]
+        if failed.hint:
+            lines.append(
+                Content.assemble(("try: ", ink.dim), (display_text(failed.hint), ink.text))
+            )
+        lines += [
+            Content(""),
+            Content.assemble(("The prompt is kept. ctrl+q leaves.", ink.dim)),
+        ]
+        return Content("\n").join(lines)
+
+    def _prompts(self) -> Content:
+        ink = self._inks
+        lines = [
+            Content.assemble(
+                ("Type a prompt above: every pane shows what the model does.", ink.text)
+            ),
+            Content.assemble(("Or take one of these: tab, then its number.", ink.dim)),
+            Content(""),
+        ]
+        for index, text in enumerate(self._examples):
+            chosen = index == self._chosen and self.has_focus
+            mark, style = ("▸", ink.accent) if chosen else (" ", ink.text)
+            lines.append(Content.assemble((f"{mark} {index + 1}  ", ink.dim), (text, style)))
+        return Content("\n").join(lines)
+
+    def _bar(self) -> Content:
+        ink, progress = self._inks, self._progress
+        lines = [
+            Content.assemble(("Loading ", ink.dim), (self._spec, ink.strong)),
+            Content.assemble((display_text(progress.stage), ink.text)),
+            Content.assemble((self._amount(), ink.dim)),
+            Content(""),
+            Content.assemble(("You can type the prompt meanwhile.", ink.dim)),
+        ]
+        if progress.total:
+            room = max(10, min(48, self.size.width - 8))
+            full = round(room * min(1.0, progress.done / progress.total))
+            bar = Content.assemble(("━" * full, ink.text), ("─" * (room - full), ink.dim))
+            lines.insert(2, bar)
+        return Content("\n").join(lines)
+
+    def _amount(self) -> str:
+        progress = self._progress
+        if not progress.done:
+            return ""
+        if progress.unit != "B":
+            of = f" of {progress.total:.0f}" if progress.total else ""
+            return f"{progress.done:.0f}{of} {display_text(progress.unit)}"
+        of = f" of {size(progress.total)}" if progress.total else ""
+        since, before = self._begun
+        seconds = time.monotonic() - since
+        rate = (progress.done - before) / seconds if seconds > 0.5 else 0.0
+        return f"{size(progress.done)}{of}" + (f" · {size(rate)}/s" if rate > 0 else "")

@@ -1,0 +1,104 @@
+"""What actions do where it takes more than to move the cursor."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from llmscope.tui.find import find_token
+from llmscope.tui.words import named
+
+if TYPE_CHECKING:
+    from llmscope.tui.desk import Desk
+
+
+def up(desk: Desk) -> None:
+    """One row up: what a row is, is the pane's own."""
+    desk.look_at(desk.overview.pane.step(desk.scene, -1))
+
+
+def down(desk: Desk) -> None:
+    """One row down."""
+    desk.look_at(desk.overview.pane.step(desk.scene, 1))
+
+
+def first_token(desk: Desk) -> None:
+    """To the first token."""
+    desk.look_at(desk.scene.go(position=0))
+
+
+def last_token(desk: Desk) -> None:
+    """To the last token, which the cursor then follows."""
+    desk.look_at(desk.scene.go(position=len(desk.scene.tokens) - 1))
+
+
+def leave(desk: Desk) -> None:
+    """Go from the prompt to the figures, or to what stands in their place."""
+    (desk.card if desk.card.display else desk.overview.pane).focus()
+
+
+def edit_prompt(desk: Desk) -> None:
+    """Go back to the prompt."""
+    desk.editor.focus()
+
+
+def pin_target(desk: Desk) -> None:
+    """Keep asking about one next token wherever the cursor goes, or stop doing so."""
+    scene, shown = desk.scene, desk.ledger.shown("next-token")
+    if scene.target_pinned:
+        desk.look_at(scene.aim(None, pinned=False))
+        desk.tell("the target is the most probable token again")
+        return
+    ids = [] if shown is None else [int(token) for token in shown.figure.extra.get("ids", ())]
+    if shown is None or not ids:
+        desk.tell("no next token on screen to pin", "warning")
+        return
+    target = scene.target if scene.target in ids else ids[0]
+    desk.look_at(scene.aim(target, pinned=True))
+    desk.tell(f"target pinned: {named(shown.figure.axes[0].labels[ids.index(target)])}")
+
+
+def copy_words(desk: Desk) -> None:
+    """Copy the whole line in words, by the terminal's own clipboard."""
+    if desk.words.text:
+        desk.copy_to_clipboard(desk.words.text)
+        desk.tell("copied the line in words")
+
+
+def open_find(desk: Desk) -> None:
+    """Let the search take the place of the words."""
+    desk.words.display, desk.find.display = False, True
+    desk.find.value = ""
+    desk.find.focus()
+
+
+def seek(desk: Desk, wanted: str) -> None:
+    """Move to the nearest token, from the cursor on, that holds the wanted text."""
+    position = find_token(desk.scene.tokens, wanted, max(0, desk.scene.focus.position))
+    if position is not None:
+        desk.look_at(desk.scene.go(position=position))
+
+
+def close_find(desk: Desk) -> None:
+    """Back to the figures."""
+    desk.words.display, desk.find.display = True, False
+    leave(desk)
+
+
+def show_help(desk: Desk) -> None:
+    """Explain the pane that has the focus, or the prompt."""
+    # The page needs the lenses' own words; importing them waits until someone asks.
+    from llmscope.tui.help import HelpScreen
+
+    inside = desk.focused is not desk.editor
+    lens = desk.overview.pane.want(desk.scene).lens if inside and desk.overview.display else None
+    desk.push_screen(HelpScreen(desk.look.theme, lens, "figures" if inside else "prompt"))
+
+
+def show_palette(desk: Desk) -> None:
+    """All commands, found by typing."""
+    desk.action_command_palette()
+
+
+def leave_program(desk: Desk) -> None:
+    """Leave; the app's `text` keeps what was typed."""
+    desk.exit(0)

@@ -1,0 +1,166 @@
+"""The desk: the widgets, the scene they show, and the requests that it takes to show it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import ClassVar
+
+from textual.app import App, ComposeResult
+from textual.binding import BindingType
+from textual.content import Content
+from textual.style import Style
+from textual.timer import Timer
+
+from llmscope.draw import Look, detect_look
+from llmscope.engine.events import PassInfo
+from llmscope.figure import Focus
+from llmscope.text import display_text
+from llmscope.tui import deeds
+from llmscope.tui.actions import BY_NAME, bindings
+from llmscope.tui.card import Card
+from llmscope.tui.editor import PromptEditor
+from llmscope.tui.find import FindLine
+from llmscope.tui.ledger import Ledger
+from llmscope.tui.lines import KeyLine, WordsLine
+from llmscope.tui.link import EngineLike
+from llmscope.tui.overview import Overview
+from llmscope.tui.palette import Commands
+from llmscope.tui.scene import Scene
+from llmscope.tui.theme import inks, textual_theme, variables
+from llmscope.tui.title import TitleLine
+from llmscope.tui.words import clauses
+
+PATIENCE = 0.15
+"""Seconds that a picture may be out of date before it is dimmed: quick passes never flicker."""
+
+
+class Desk(App[int], inherit_bindings=False):
+    """Holds what is on screen, and keeps it true to the scene.
+
+    Attributes:
+        text: what the editor holds.
+        scene: the model, the tokens and the cursor.
+        ledger: what was asked and what came back.
+    """
+
+    CSS_PATH = "main.tcss"
+    TITLE = "llmscope"
+    BINDINGS: ClassVar[list[BindingType]] = [*bindings("anywhere")]
+    COMMANDS = {Commands}  # noqa: RUF012 - the base class's own annotation
+    NOTIFICATION_TIMEOUT = 4
+    engine: EngineLike
+    scene: Scene
+    overview: Overview
+
+    def __init__(
+        self,
+        *,
+        spec: str,
+        prompt: str,
+        special_tokens: bool,
+        look: Look | None,
+        focus: Focus | None,
+    ) -> None:
+        self.look = look or detect_look()
+        self.inks = inks(self.look.theme)
+        super().__init__()
+        self.register_theme(textual_theme(self.look.theme))
+        self.theme = f"llmscope-{self.look.theme.name}"
+        self.text = prompt
+        self.scene = Scene.opening(focus)
+        self.ledger = Ledger(special_tokens=special_tokens)
+        self.cost: PassInfo | None = None
+        self._spec = spec
+        self._late = False
+        self._timer: Timer | None = None
+
+    def get_theme_variable_defaults(self) -> dict[str, str]:
+        """A variable that a theme lacks would stop the app."""
+        return variables(self.look.theme)
+
+    def compose(self) -> ComposeResult:
+        """From top to bottom."""
+        theme = self.look.theme
+        self.title_line = TitleLine(theme, self._spec)
+        self.editor = PromptEditor(self.text, id="prompt")
+        self.overview = Overview(self.look)
+        self.card = Card(theme, self._spec)
+        self.find = FindLine()
+        self.words = WordsLine(theme)
+        self.keys = KeyLine(theme)
+        self.overview.display = self.find.display = False
+        yield self.title_line
+        yield self.editor
+        yield self.overview
+        yield self.card
+        yield self.find
+        yield self.words
+        yield self.keys
+
+    def action_act(self, name: str) -> None:
+        """Run an action of the registry."""
+        BY_NAME[name].run(self)
+
+    def look_at(self, scene: Scene) -> None:
+        """Move the cursor: every pane follows, and asks for what it does not have."""
+        if scene != self.scene:
+            self.scene = scene
+            self.ask()
+            self.present()
+
+    def ask(self) -> None:
+        """Ask for what the screen shows now, unless that was asked already."""
+        if self.scene.info is None:
+            return
+        self._show_card(not self.text)
+        if not self.text:
+            self.ledger.forget()
+            self.scene = replace(self.scene, tokens=())
+            self.card.ask_for_prompt()
+            self.rest(late=False)
+            return
+        request = self.ledger.ask(self.text, self.overview.wants(self.scene))
+        if request is not None:
+            self.engine.ask(request)
+            if self._timer is None:
+                self._timer = self.set_timer(PATIENCE, self._overdue)
+
+    def rest(self, *, late: bool) -> None:
+        """Stop waiting: everything landed, or (`late`) some of it never will."""
+        if self._timer is not None:
+            self._timer.stop()
+        self._timer, self._late = None, late
+        self.present()
+
+    def present(self) -> None:
+        """Show the scene, in one update of the screen."""
+        with self.batch_update():
+            self.overview.present(self.scene, self.ledger, late=self._late)
+            shown = self.ledger.shown("tokens")
+            if shown is not None:
+                self.editor.show_tokens(shown.text, shown.tokens, self.scene.focus.position)
+            running = self._timer is None and self._late and self.ledger.waiting
+            self.title_line.cost(self.cost, len(self.scene.tokens), running=running)
+            self.words.say(clauses(self.scene, self.ledger.shown))
+
+    def note(self, text: str, ink: Style) -> None:
+        """Say something about this very prompt, on its border."""
+        shown = display_text(text).replace("\n", " ")
+        self.editor.say(Content.assemble((shown, ink)) if shown else None)
+
+    def tell(self, text: str, severity: str = "information") -> None:
+        """A notice that goes by itself."""
+        level = severity if severity in ("warning", "error") else "information"
+        self.notify(display_text(text), severity=level, markup=False)  # type: ignore[arg-type]
+
+    def _overdue(self) -> None:
+        self._timer, self._late = None, self.ledger.waiting
+        self.present()
+
+    def _show_card(self, shown: bool) -> None:
+        if self.card.display == shown:
+            return
+        inside = self.focused is not None and self.focused is not self.editor
+        self.card.display, self.overview.display = shown, not shown
+        if inside:
+            deeds.leave(self)

@@ -1,0 +1,51 @@
+"""Find a token: a line that moves the cursor while one types."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from textual.binding import Binding, BindingType
+from textual.message import Message
+from textual.widgets import Input
+
+from llmscope.engine.events import Token
+from llmscope.text import display_text
+
+
+def find_token(tokens: Sequence[Token], wanted: str, start: int) -> int | None:
+    """The first token from `start` on, then from the beginning, that holds the wanted text.
+
+    White space may be written as it is shown; large and small letters are one.
+    """
+    wanted = wanted.casefold()
+    if not wanted:
+        return None
+    for token in (*tokens[start:], *tokens[:start]):
+        shown = display_text(token.text, whitespace=True)
+        if wanted in token.text.casefold() or wanted in shown.casefold():
+            return token.position
+    return None
+
+
+class FindLine(Input):
+    """Takes the place of the line in words while one looks for a token."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,tab,shift+tab", "leave", "back to the figures", show=False)
+    ]
+
+    class Left(Message):
+        """The search is over."""
+
+    def __init__(self) -> None:
+        super().__init__(id="find", placeholder="find a token", compact=True)
+        self.cursor_blink = False
+
+    def action_leave(self) -> None:
+        """Back to the figures, the cursor where it was found."""
+        self.post_message(self.Left())
+
+    async def action_submit(self) -> None:
+        """The same."""
+        self.post_message(self.Left())

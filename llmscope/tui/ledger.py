@@ -1,0 +1,92 @@
+"""What was asked of the engine, what came back, and what still stands."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from llmscope.engine.events import Frame, Refused, Request, Token, Want
+from llmscope.figure import Figure
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A figure on screen, with the want it answers and the tokens it belongs to."""
+
+    figure: Figure
+    want: Want
+    text: str
+    tokens: tuple[Token, ...]
+
+
+class Ledger:
+    """Numbers the requests and matches answers to them.
+
+    A frame is taken only if it answers the text that is on screen now, so that no figure is
+    ever drawn against the tokens of another text. Frames of one text may answer an older
+    place of the cursor: they are shown, and count as stale until the newer ones land.
+    """
+
+    def __init__(self, *, special_tokens: bool = True) -> None:
+        self._special_tokens = special_tokens
+        self._asked: dict[int, Request] = {}
+        self._serial = 0
+        self._landed = -1
+        self._last: Request | None = None
+        self._shown: dict[str, Shown] = {}
+
+    def ask(self, text: str, wants: Sequence[Want]) -> Request | None:
+        """The request for these figures, or None if the last one was for the same."""
+        last = self._last
+        if last is not None and last.text == text and set(last.wants) == set(wants):
+            return None
+        self._serial += 1
+        request = Request(self._serial, text, tuple(wants), self._special_tokens)
+        if last is not None and last.text != text:
+            self._asked.clear()
+        self._asked[self._serial] = self._last = request
+        return request
+
+    def forget(self) -> None:
+        """Nothing is wanted any more: no answer that is on its way will be taken."""
+        self._last = None
+        self._asked.clear()
+        self._shown.clear()
+
+    def take(self, frame: Frame) -> bool:
+        """Keep the figures of a frame; False if it is not for the text on screen, or too late."""
+        request = self._asked.get(frame.serial)
+        if request is None or frame.serial < self._landed:
+            return False
+        self._landed = frame.serial
+        for old in [serial for serial in self._asked if serial < frame.serial]:
+            del self._asked[old]
+        for want in request.wants:
+            figure = frame.figures.get(want.key)
+            if figure is not None:
+                self._shown[want.key] = Shown(figure, want, request.text, frame.tokens)
+        return True
+
+    def concerns(self, refused: Refused) -> bool:
+        """Whether a refusal is about the text on screen."""
+        return refused.serial in self._asked
+
+    def shown(self, key: str) -> Shown | None:
+        """The figure that a pane shows, new or stale."""
+        return self._shown.get(key)
+
+    def stale(self, key: str) -> bool:
+        """Whether a pane shows something else than what was asked last."""
+        shown, last = self._shown.get(key), self._last
+        if shown is None or last is None:
+            return False
+        if shown.text != last.text:
+            return True
+        return next((want != shown.want for want in last.wants if want.key == key), False)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether any pane shows something else than what was asked last."""
+        return self._last is not None and any(
+            want.key not in self._shown or self.stale(want.key) for want in self._last.wants
+        )

@@ -1,0 +1,106 @@
+"""The two bottom lines: the cursor in words, and the keys."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from rich.cells import cell_len
+from textual import events
+from textual.content import Content
+from textual.message import Message
+from textual.widget import Widget
+
+from llmscope.draw.theme import Theme
+from llmscope.tui.actions import FOOTER, Hint
+from llmscope.tui.theme import inks
+from llmscope.tui.words import fitting
+
+GAP = 2
+
+
+class WordsLine(Widget):
+    """The place of the cursor, read aloud."""
+
+    def __init__(self, theme: Theme) -> None:
+        super().__init__(id="words")
+        self._inks = inks(theme)
+        self._clauses: list[str] = []
+        self._waiting = ""
+
+    @property
+    def text(self) -> str:
+        """All clauses, whether they fit or not."""
+        return fitting(self._clauses, 10_000)
+
+    def say(self, clauses: list[str], waiting: str = "") -> None:
+        """Show the clauses; while there are none, what is being waited for."""
+        if (clauses, waiting) != (self._clauses, self._waiting):
+            self._clauses, self._waiting = clauses, waiting
+            self.refresh()
+
+    def render(self) -> Content:
+        """The line."""
+        if not self._clauses:
+            return Content.assemble((self._waiting, self._inks.dim))
+        return Content.assemble((fitting(self._clauses, self.size.width), self._inks.text))
+
+
+class KeyLine(Widget):
+    """The keys that work now. A click does what its key does."""
+
+    class Chosen(Message):
+        """A click on a key: the name of its action."""
+
+        def __init__(self, action: str) -> None:
+            super().__init__()
+            self.action = action
+
+    def __init__(self, theme: Theme) -> None:
+        super().__init__(id="keys")
+        self._inks = inks(theme)
+        self._hints = FOOTER["prompt"]
+        self._spans: list[tuple[int, int, str]] = []
+
+    def show(self, place: str, row: str = "") -> None:
+        """List the keys of a place, a key of `FOOTER`.
+
+        Args:
+            row: what up and down move by.
+        """
+        hints = tuple(
+            replace(hint, word=row) if row and hint.action == "down" else hint
+            for hint in FOOTER[place]
+        )
+        if hints != self._hints:
+            self._hints = hints
+            self.refresh()
+
+    def render(self) -> Content:
+        """The line, as much of it as fits."""
+        hints = list(self._hints)
+        loose = [hint for hint in hints if not hint.kept]
+        while loose and _length(hints) > self.size.width:
+            hints.remove(loose.pop())
+        parts: list[Content] = []
+        self._spans = []
+        at = 0
+        for hint in hints:
+            end = at + cell_len(f"{hint.keys} {hint.word}")
+            self._spans.append((at, end, hint.action))
+            at = end + GAP
+            parts.append(
+                Content.assemble((hint.keys, self._inks.strong), (f" {hint.word}", self._inks.dim))
+            )
+        return Content(" " * GAP).join(parts)
+
+    def on_click(self, event: events.Click) -> None:
+        """Do what the key under the mouse does."""
+        offset = event.get_content_offset(self)
+        for start, end, action in self._spans:
+            if offset is not None and start <= offset.x < end:
+                self.post_message(self.Chosen(action))
+
+
+def _length(hints: Sequence[Hint]) -> int:
+    return sum(cell_len(f"{hint.keys} {hint.word}") + GAP for hint in hints) - GAP

@@ -1,0 +1,118 @@
+"""The Overview workspace: the map, and the details of the place under the cursor."""
+
+from __future__ import annotations
+
+from textual import events
+from textual.app import ComposeResult
+from textual.containers import Container
+from textual.message import Message
+
+from llmscope.draw.look import Look
+from llmscope.engine.events import Want
+from llmscope.tui.layout import DETAILS, SPINE, grid_for, held, layout_for, visible
+from llmscope.tui.ledger import Ledger
+from llmscope.tui.panes import PANE_CLASSES, FigurePane, MapPane
+from llmscope.tui.panes.tokens import TOKENS
+from llmscope.tui.scene import Scene
+
+
+class Overview(Container):
+    """Holds the panes, decides which of them are on screen, and hands them their figures."""
+
+    class Rearranged(Message):
+        """Other panes are on screen, or another one has the focus."""
+
+    def __init__(self, look: Look) -> None:
+        super().__init__(id="overview")
+        self.panes = {cls.key: cls(look) for cls in PANE_CLASSES}
+        self.layout_name = layout_for(80, 24)
+        self.current = SPINE
+        self._detail = DETAILS[0]
+        self._maximized: str | None = None
+        self._layers = 1
+
+    def compose(self) -> ComposeResult:
+        """All panes; those without room are not displayed."""
+        yield from self.panes.values()
+
+    @property
+    def on_screen(self) -> tuple[str, ...]:
+        """The keys of the panes on screen."""
+        return visible(self.layout_name, detail=self._detail, maximized=self._maximized)
+
+    @property
+    def pane(self) -> FigurePane:
+        """The pane that the cursor's keys go to."""
+        return self.panes[self.current if self.current in self.on_screen else self.on_screen[0]]
+
+    def on_resize(self) -> None:
+        """Another size of the terminal may hold other panes."""
+        self.fit(*self.app.size)
+
+    def model(self, layers: int) -> None:
+        """Arrange for a model of so many layers."""
+        self._layers = layers
+        self._arrange()
+
+    def fit(self, width: int, height: int) -> None:
+        """Arrange for the size of the terminal."""
+        self.layout_name = layout_for(width, height)
+        if self._maximized not in held(self.layout_name):
+            self._maximized = None
+        self._arrange()
+
+    def enter(self, key: str) -> None:
+        """Focus a pane; one that the layout has no room for gets all of it."""
+        if key not in held(self.layout_name) or self._maximized is not None:
+            self._maximized = key if self.layout_name != "tiny" else None
+        if key != SPINE:
+            self._detail = key
+        self.current = key
+        self._arrange()
+        self.pane.focus()
+
+    def next(self, by: int) -> None:
+        """Focus the pane after this one, or before it."""
+        order = held(self.layout_name)
+        at = order.index(self.current) if self.current in order else -1
+        self.enter(order[(at + by) % len(order)])
+
+    def maximize(self) -> None:
+        """Give the pane all the room, or put it back in its place."""
+        self._maximized = None if self._maximized else self.pane.key
+        self._arrange()
+
+    def wants(self, scene: Scene) -> list[Want]:
+        """The figures of the panes on screen: the focused one's first, the tokens' always."""
+        order = sorted(self.on_screen, key=lambda key: key != self.current)
+        wants = [self.panes[key].want(scene) for key in order]
+        return wants if TOKENS in wants else [*wants, TOKENS]
+
+    def present(self, scene: Scene, ledger: Ledger, *, late: bool) -> None:
+        """Hand each pane on screen what it shows; `late`: what is out of date looks so."""
+        for key in self.on_screen:
+            pane, shown = self.panes[key], ledger.shown(key)
+            stale = late and ledger.stale(key)
+            if isinstance(pane, MapPane):
+                pane.present(scene, shown, stale=stale, tokens=ledger.shown(TOKENS.key))
+            else:
+                pane.present(scene, shown, stale=stale)
+
+    def on_descendant_focus(self, event: events.DescendantFocus) -> None:
+        """The mouse may have chosen another pane."""
+        if isinstance(event.widget, FigurePane):
+            self.current = event.widget.key
+        self.post_message(self.Rearranged())
+
+    def _arrange(self) -> None:
+        shown = self.on_screen
+        grid = grid_for(self.layout_name, len(shown), self.size.height, self._layers)
+        for key, pane in self.panes.items():
+            pane.display = key in shown
+            pane.styles.row_span = grid.spans.get(key, 1)
+        self.styles.grid_size_columns = len(grid.columns.split())
+        self.styles.grid_size_rows = len(grid.rows.split())
+        self.styles.grid_columns = grid.columns
+        self.styles.grid_rows = grid.rows
+        self.screen.set_class(self.layout_name == "tiny", "-tiny")
+        self.post_message(self.Rearranged())

@@ -1,0 +1,65 @@
+"""The map: layers from top to bottom, tokens from left to right."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from llmscope.draw.painting import Painting
+from llmscope.engine.events import Want
+from llmscope.figure import Figure, Focus
+from llmscope.tui.ledger import Shown
+from llmscope.tui.panes.pane import FigurePane
+from llmscope.tui.scene import MAP_VIEWS, Scene
+
+
+class MapPane(FigurePane):
+    """A lens with the axes layer and position, between the tokens and their surprisal."""
+
+    key: ClassVar[str] = "map"
+    row: ClassVar[str] = "layer"
+    _tokens: Shown | None = None
+
+    def want(self, scene: Scene) -> Want:
+        """The figure of the view; it does not depend on where the cursor is."""
+        return Want(self.key, scene.map_view.lens, Focus(mode=scene.map_view.mode))
+
+    def heading(self, shown: Shown) -> str:
+        """The view's name."""
+        asked = (shown.want.lens, shown.want.focus.mode)
+        view = next(view for view in MAP_VIEWS if (view.lens, view.mode) == asked)
+        return f"Map · {view.title}"
+
+    def step(self, scene: Scene, by: int) -> Scene:
+        """Up and down are layers."""
+        return scene.move(layer=by)
+
+    def point(self, scene: Scene, hit: dict[str, int]) -> Scene:
+        """Both the layer and the token of the cell."""
+        layer = hit.get("layer")
+        if layer is not None and self._shown is not None:
+            label = self._shown.figure.axes[0].labels[layer]
+            # The embedding's row belongs to no layer; the first one is the closest to it.
+            layer = int(label) if label.isdecimal() else 0
+        return scene.go(layer=layer, position=hit.get("position"))
+
+    def present(
+        self,
+        scene: Scene,
+        shown: Shown | None,
+        *,
+        stale: bool,
+        tokens: Shown | None = None,
+    ) -> None:
+        """Show a figure, and the surprisal of the same tokens once it is known."""
+        fits = tokens is not None and shown is not None and tokens.text == shown.text
+        self._tokens = tokens if fits else None
+        super().present(scene, shown, stale=stale)
+
+    def _inputs(self) -> tuple[object, ...]:
+        tokens = None if self._tokens is None else id(self._tokens.figure)
+        return (*super()._inputs(), tokens)
+
+    def draw(self, shown: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
+        """The map in the room there is, its surprisal row included."""
+        known = None if self._tokens is None else self._tokens.figure
+        return super().draw(shown, focus, known)

@@ -1,0 +1,49 @@
+"""Which neurons fire."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from llmscope.engine.events import Want
+from llmscope.figure import Focus
+from llmscope.tui.panes.pane import FigurePane
+from llmscope.tui.scene import Scene
+
+
+class MlpPane(FigurePane):
+    """The strongest neurons of the cursor's layer on its token; up and down choose one."""
+
+    key: ClassVar[str] = "mlp"
+    row: ClassVar[str] = "neuron"
+
+    def want(self, scene: Scene) -> Want:
+        """As many neurons as there are rows."""
+        focus = Focus(
+            layer=scene.focus.layer,
+            position=scene.asked_position,
+            top_k=self.rows,
+            mode="neurons",
+        )
+        return Want(self.key, "mlp", focus)
+
+    def neurons(self) -> list[int]:
+        """Their indices, in the order of the rows."""
+        if self._shown is None or (axis := self._shown.figure.axis("neuron")) is None:
+            return []
+        return [int(label) for label in self._shown.figure.axes[axis].labels]
+
+    def step(self, scene: Scene, by: int) -> Scene:
+        """Up and down are neurons."""
+        found = self.neurons()
+        if not found:
+            return scene
+        if scene.focus.neuron not in found:
+            return scene.go(neuron=found[0])
+        at = found.index(scene.focus.neuron)
+        return scene.go(neuron=found[max(0, min(at + by, len(found) - 1))])
+
+    def point(self, scene: Scene, hit: dict[str, int]) -> Scene:
+        """A click chooses the neuron, and the token of the strip."""
+        found, row = self.neurons(), hit.get("neuron")
+        scene = scene.go(position=hit.get("position"))
+        return scene.go(neuron=found[row]) if row is not None and row < len(found) else scene

@@ -1,0 +1,51 @@
+"""What comes next after the token under the cursor."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from llmscope.engine.events import Want
+from llmscope.figure import Focus
+from llmscope.text import display_text
+from llmscope.tui.ledger import Shown
+from llmscope.tui.panes.pane import FigurePane
+from llmscope.tui.scene import Scene
+
+
+class NextTokenPane(FigurePane):
+    """Candidates with their probabilities; up and down choose the one that is asked about."""
+
+    key: ClassVar[str] = "next-token"
+    row: ClassVar[str] = "candidate"
+
+    def want(self, scene: Scene) -> Want:
+        """The candidates after the cursor's token."""
+        target = scene.target if scene.target_pinned else None
+        focus = Focus(position=scene.asked_position, target=target, top_k=self.rows)
+        return Want(self.key, "next-token", focus)
+
+    def heading(self, shown: Shown) -> str:
+        """The token that the candidates follow."""
+        after = str(shown.figure.extra.get("after", ""))
+        return (
+            f"Next token after ‹{display_text(after, whitespace=True)}›" if after else "Next token"
+        )
+
+    def candidates(self) -> list[int]:
+        """Their ids, in the order of the rows."""
+        if self._shown is None:
+            return []
+        return [int(token) for token in self._shown.figure.extra.get("ids", ())]
+
+    def step(self, scene: Scene, by: int) -> Scene:
+        """Up and down are candidates."""
+        ids = self.candidates()
+        if not ids:
+            return scene
+        at = ids.index(scene.target) if scene.target in ids else 0
+        return scene.aim(ids[max(0, min(at + by, len(ids) - 1))], pinned=False)
+
+    def point(self, scene: Scene, hit: dict[str, int]) -> Scene:
+        """A click asks about that candidate."""
+        ids, row = self.candidates(), hit.get("token")
+        return scene.aim(ids[row], pinned=False) if row is not None and row < len(ids) else scene

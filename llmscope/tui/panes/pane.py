@@ -1,0 +1,202 @@
+"""What all panes share: a border that tells what is shown, and rows of cells that are kept."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import ClassVar
+
+from rich.cells import cell_len
+from rich.segment import Segment
+from textual import events
+from textual.binding import BindingType
+from textual.content import Content
+from textual.geometry import Region
+from textual.message import Message
+from textual.strip import Strip
+from textual.style import Style
+from textual.widget import Widget
+
+from llmscope.draw import paint
+from llmscope.draw.look import Look
+from llmscope.draw.painting import Painting, Row
+from llmscope.engine.events import Want
+from llmscope.figure import Figure, Focus
+from llmscope.text import display_text
+from llmscope.tui.actions import PANES, bindings
+from llmscope.tui.ledger import Shown
+from llmscope.tui.scene import Scene
+from llmscope.tui.theme import inks
+
+BLANK = Painting(())
+
+
+class FigurePane(Widget, can_focus=True):
+    """A figure on the screen.
+
+    A pane says what it wants for a scene, how the scene changes when one moves or clicks in it,
+    and draws what it was given. It never asks and never decides.
+    """
+
+    key: ClassVar[str]
+    row: ClassVar[str] = "token"
+    """What up and down move by."""
+    BINDINGS: ClassVar[list[BindingType]] = [*bindings("figures")]
+    ALLOW_SELECT = False
+
+    class Pointed(Message):
+        """A click or the wheel: the scene that it asks for."""
+
+        def __init__(self, scene: Scene) -> None:
+            super().__init__()
+            self.scene = scene
+
+    class Zoomed(Message):
+        """A double click: give this pane all the room."""
+
+    class Sized(Message):
+        """Another size: more rows may be wanted."""
+
+    def __init__(self, look: Look) -> None:
+        super().__init__(id=self.key)
+        self._look = look
+        self._scene = Scene()
+        self._shown: Shown | None = None
+        self._stale = False
+        self._painting = BLANK
+        self._drawn: tuple[object, ...] = ()
+        self.border_title = Content(PANES[self.key])
+
+    @property
+    def rows(self) -> int:
+        """How many candidates or neurons to ask for: in tens, so that few resizes ask again."""
+        return max(10, -(-self.size.height // 10) * 10)
+
+    def want(self, scene: Scene) -> Want:
+        """The figure to ask for."""
+        raise NotImplementedError
+
+    def heading(self, shown: Shown) -> str:
+        """The title without its verdict: what is shown, and for which place.
+
+        It is the figure's own, never the cursor's: while a newer figure is on its way, title and
+        numbers still belong together.
+        """
+        return display_text(shown.figure.title).replace("\n", " ")
+
+    def step(self, scene: Scene, by: int) -> Scene:
+        """What up and down do here: another token, unless a pane has rows of its own."""
+        return scene.move(position=by)
+
+    def point(self, scene: Scene, hit: dict[str, int]) -> Scene:
+        """What a click on these indices does."""
+        position = hit.get("position", hit.get("query"))
+        return scene if position is None else scene.go(position=position)
+
+    def wheel(self, scene: Scene, by: int) -> Scene:
+        """What the wheel does here."""
+        return self.step(scene, by)
+
+    def draw(self, shown: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
+        """The figure in the room there is."""
+        width, height = self.size
+        return paint(
+            shown.figure, width, height, self._look, focus, tokens=tokens, stale=self._stale
+        )
+
+    @property
+    def shown(self) -> Shown | None:
+        """What it shows."""
+        return self._shown
+
+    @property
+    def stale(self) -> bool:
+        """Whether it is drawn as out of date."""
+        return self._stale
+
+    def present(self, scene: Scene, shown: Shown | None, *, stale: bool) -> None:
+        """Show a figure with the cursor of a scene."""
+        self._scene, self._shown, self._stale = scene, shown, stale
+        self._repaint()
+
+    def on_resize(self) -> None:
+        """Draw for the new size."""
+        self._repaint()
+        self.post_message(self.Sized())
+
+    def _inputs(self) -> tuple[object, ...]:
+        """All that the picture depends on."""
+        figure = None if self._shown is None else id(self._shown.figure)
+        return (figure, self._scene, self._stale, self.size)
+
+    def _repaint(self) -> None:
+        if not self.display or not self.size.area or self._inputs() == self._drawn:
+            return
+        self._drawn = self._inputs()
+        old, shown = self._painting, self._shown
+        if shown is None:
+            self._painting = BLANK
+        else:
+            last = len(shown.tokens) - 1
+            focus = self._scene.focus
+            focus = replace(focus, position=min(focus.position, last))
+            self._painting = self.draw(shown, focus)
+        self._title()
+        if len(old.rows) != len(self._painting.rows):
+            self.refresh()
+            return
+        changed = [y for y, row in enumerate(self._painting.rows) if row != old.rows[y]]
+        if changed:
+            self.refresh(*(Region(0, y, self.size.width, 1) for y in changed))
+
+    def _title(self) -> None:
+        title = Content(PANES[self.key])
+        if self._shown is not None:
+            status, ink = self._shown.figure.verdict.status, inks(self._look.theme)
+            heading = fitting_heading(self.heading(self._shown), self.size.width - len(status) - 5)
+            title = Content.assemble(heading, (" · ", ink.dim), (status, ink.verdict(status)))
+        if self._stale:
+            title = Content.assemble(title, " …")
+        legend = None if self._painting.legend is None else as_content(self._painting.legend)
+        for name, value in (("border_title", title), ("border_subtitle", legend)):
+            old: Content | None = getattr(self, f"_{name}", None)
+            same = value is old if value is None or old is None else value.is_same(old)
+            if not same:
+                setattr(self, name, value)
+
+    def render_line(self, y: int) -> Strip:
+        """One row of the picture."""
+        if y < len(self._painting.rows):
+            return Strip(self._painting.rows[y], self.size.width)
+        return Strip([Segment(" " * self.size.width, self.rich_style)], self.size.width)
+
+    def on_click(self, event: events.Click) -> None:
+        """Put the cursor there; a double click gives the pane all the room."""
+        offset = event.get_content_offset(self)
+        if event.chain == 2:
+            self.post_message(self.Zoomed())
+        elif offset is not None and (hit := self._painting.hit(offset.x, offset.y)):
+            self.post_message(self.Pointed(self.point(self._scene, hit)))
+
+    def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
+        """The wheel."""
+        event.stop()
+        self.post_message(self.Pointed(self.wheel(self._scene, -1)))
+
+    def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
+        """The wheel."""
+        event.stop()
+        self.post_message(self.Pointed(self.wheel(self._scene, 1)))
+
+
+def fitting_heading(heading: str, width: int) -> str:
+    """A heading without those of its last parts that do not fit."""
+    while cell_len(heading) > width and " · " in heading:
+        heading = heading.rpartition(" · ")[0]
+    return heading
+
+
+def as_content(row: Row) -> Content:
+    """Drawn cells as content for a border."""
+    return Content.assemble(
+        *((part.text, Style.from_rich_style(part.style) if part.style else "") for part in row)
+    )

@@ -1,0 +1,29 @@
+"""The tokens as a table."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from llmscope.engine.events import Want
+from llmscope.figure import Focus
+from llmscope.tui.ledger import Shown
+from llmscope.tui.panes.pane import FigurePane
+from llmscope.tui.scene import Scene
+
+
+class TokensPane(FigurePane):
+    """Each token with its id, surprisal and rank."""
+
+    key: ClassVar[str] = "tokens"
+
+    def want(self, scene: Scene) -> Want:
+        """All tokens; the map needs the same figure."""
+        return TOKENS
+
+    def heading(self, shown: Shown) -> str:
+        """How many there are."""
+        return f"Tokens · {len(shown.tokens)}"
+
+
+TOKENS = Want("tokens", "tokens", Focus())
+"""What is always asked: the tokens in the editor, the map's surprisal and the words stand on it."""

@@ -1,0 +1,51 @@
+"""The last prompt of each model, kept so that nothing typed is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+from platformdirs import user_state_path
+
+
+def state_folder() -> Path:
+    """Where state is kept: LLMSCOPE_STATE, or the platform's own place."""
+    chosen = os.environ.get("LLMSCOPE_STATE")
+    return Path(chosen) if chosen else user_state_path("llmscope")
+
+
+def saved_prompt(spec: str) -> str:
+    """The prompt that was on screen when this model was left; empty if there is none."""
+    return _read().get(spec, "")
+
+
+def save_prompt(spec: str, text: str) -> None:
+    """Keep the prompt. A folder that cannot be written costs the prompt, never the exit."""
+    prompts = _read()
+    if prompts.get(spec, "") == text:
+        return
+    prompts[spec] = text
+    with suppress(OSError):
+        folder = state_folder()
+        folder.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=folder, prefix=".prompts-")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                json.dump(prompts, file)
+            os.replace(name, folder / "prompts.json")
+        except BaseException:
+            os.unlink(name)
+            raise
+
+
+def _read() -> dict[str, str]:
+    try:
+        found = json.loads((state_folder() / "prompts.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(found, dict):
+        return {}
+    return {str(key): text for key, text in found.items() if isinstance(text, str)}

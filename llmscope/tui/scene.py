@@ -1,0 +1,187 @@
+"""What a person looks at, as one frozen value: moving the cursor makes the next one.
+
+Nothing here knows a widget, so every rule of the cursor can be read and tested alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from llmscope.engine.events import ModelInfo, Token
+from llmscope.figure import Focus
+
+
+@dataclass(frozen=True)
+class MapView:
+    """A lens whose figure has the axes layer and position: one way to fill the map."""
+
+    title: str
+    lens: str
+    mode: str
+
+
+MAP_VIEWS = (
+    MapView("stream norm", "residual", "stream"),
+    MapView("attention write", "residual", "attention"),
+    MapView("MLP write", "residual", "mlp"),
+    MapView("cosine to final stream", "residual", "cosine"),
+    MapView("MLP activity", "mlp", "overview"),
+)
+ATTENTION_MODES = ("raw", "mean", "max")
+
+
+@dataclass(frozen=True)
+class Scene:
+    """The model, the tokens on screen and the one cursor that all panes share.
+
+    Attributes:
+        info: the model; None while it loads.
+        tokens: those of the picture on screen.
+        focus: its layer and head count from 0 once the model is known; its position counts
+            from 0 once there are tokens.
+        following: the position stays on the last token while a person types.
+        target_pinned: the target was pinned, so it survives a move to another token.
+        view: index into `MAP_VIEWS`.
+        attention: index into `ATTENTION_MODES`.
+    """
+
+    info: ModelInfo | None = None
+    tokens: tuple[Token, ...] = ()
+    focus: Focus = field(default_factory=Focus)
+    following: bool = True
+    target_pinned: bool = False
+    view: int = 0
+    attention: int = 0
+
+    @classmethod
+    def opening(cls, focus: Focus | None) -> Scene:
+        """The scene before the model is known, with the cursor where it was asked for."""
+        if focus is None:
+            return cls()
+        attention = ATTENTION_MODES.index(focus.mode) if focus.mode in ATTENTION_MODES else 0
+        return cls(
+            focus=focus,
+            following=focus.position == -1,
+            target_pinned=focus.target is not None,
+            attention=attention,
+        )
+
+    @property
+    def map_view(self) -> MapView:
+        """What fills the map."""
+        return MAP_VIEWS[self.view]
+
+    @property
+    def attention_mode(self) -> str:
+        """What the attention pane shows: one head, or the mean or maximum over all."""
+        return ATTENTION_MODES[self.attention]
+
+    @property
+    def asked_position(self) -> int:
+        """The position to ask figures for: -1 while following, whatever the next text holds."""
+        return -1 if self.following else self.focus.position
+
+    @property
+    def token(self) -> Token | None:
+        """The token under the cursor."""
+        inside = 0 <= self.focus.position < len(self.tokens)
+        return self.tokens[self.focus.position] if inside else None
+
+    def loaded(self, info: ModelInfo) -> Scene:
+        """The model is known: layer and head become indices that it has."""
+        focus = replace(
+            self.focus,
+            layer=_index(self.focus.layer, info.layers),
+            head=_index(self.focus.head, info.heads),
+        )
+        return replace(self, info=info, focus=focus)
+
+    def landed(self, tokens: tuple[Token, ...]) -> Scene:
+        """Tokens are known: the position follows the last one, or stays where it was put."""
+        last = len(tokens) - 1
+        position = last if self.following else _index(self.focus.position, len(tokens))
+        return replace(
+            self,
+            tokens=tokens,
+            focus=replace(self.focus, position=position),
+            following=self.following or position == last,
+        )
+
+    def edited(self, kept: int) -> Scene:
+        """The text changed after its first `kept` characters.
+
+        A cursor that was put on a token of the changed part has lost it, and follows again.
+        """
+        token = self.token
+        if self.following or (token is not None and token.end <= kept):
+            return self if self.target_pinned else self.aim(None)
+        return replace(self, following=True).aim(None if not self.target_pinned else self.target)
+
+    @property
+    def target(self) -> int | None:
+        """The token id that is asked about."""
+        return self.focus.target
+
+    def aim(self, target: int | None, *, pinned: bool | None = None) -> Scene:
+        """Ask about another next token; `pinned` keeps it across moves."""
+        keep = self.target_pinned if pinned is None else pinned
+        return replace(self, focus=replace(self.focus, target=target), target_pinned=keep)
+
+    def go(
+        self,
+        *,
+        layer: int | None = None,
+        head: int | None = None,
+        position: int | None = None,
+        neuron: int | None = None,
+    ) -> Scene:
+        """Put the cursor on a place; what lies outside is pulled to the nearest edge."""
+        focus, following = self.focus, self.following
+        if self.info is not None:
+            if layer is not None:
+                focus = replace(focus, layer=_clamp(layer, self.info.layers))
+            if head is not None and self.info.heads:
+                focus = replace(focus, head=_clamp(head, self.info.heads))
+            if focus.layer != self.focus.layer:
+                focus = replace(focus, neuron=None)
+        if position is not None and self.tokens:
+            focus = replace(focus, position=_clamp(position, len(self.tokens)))
+            following = focus.position == len(self.tokens) - 1
+            if focus.position != self.focus.position:
+                target = focus.target if self.target_pinned else None
+                focus = replace(focus, target=target, neuron=None)
+        if neuron is not None:
+            focus = replace(focus, neuron=neuron)
+        return replace(self, focus=focus, following=following)
+
+    def move(self, *, layer: int = 0, head: int = 0, position: int = 0) -> Scene:
+        """Move the cursor by so many layers, heads and tokens."""
+        return self.go(
+            layer=self.focus.layer + layer if layer else None,
+            head=self.focus.head + head if head else None,
+            position=self.focus.position + position if position else None,
+        )
+
+    def turned(self, by: int = 1) -> Scene:
+        """The next view of the map."""
+        return replace(self, view=(self.view + by) % len(MAP_VIEWS))
+
+    def attending(self) -> Scene:
+        """The next mode of the attention pane."""
+        return replace(self, attention=(self.attention + 1) % len(ATTENTION_MODES))
+
+
+def shared_length(one: str, other: str) -> int:
+    """How many characters two texts share from their beginning."""
+    pairs = zip(one, other, strict=False)
+    differing = (index for index, (a, b) in enumerate(pairs) if a != b)
+    return next(differing, min(len(one), len(other)))
+
+
+def _clamp(index: int, count: int) -> int:
+    return max(0, min(index, count - 1))
+
+
+def _index(index: int, count: int) -> int:
+    """An index from 0; a negative one counts from the end."""
+    return _clamp(index + count if index < 0 else index, max(count, 1))

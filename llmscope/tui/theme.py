@@ -1,0 +1,85 @@
+"""Textual's theme, and inks for text that is put together by hand, from one llmscope theme."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+from textual.color import Color
+from textual.style import Style
+from textual.theme import Theme as TextualTheme
+
+from llmscope.draw.theme import Theme
+
+
+@dataclass(frozen=True)
+class Inks:
+    """Styles for chrome text: foreground only, so that whatever lies behind shows through."""
+
+    text: Style
+    strong: Style
+    dim: Style
+    accent: Style
+    success: Style
+    warning: Style
+    error: Style
+
+    def verdict(self, status: str) -> Style:
+        """The ink of a verdict."""
+        return {"verified": self.success, "partial": self.warning}.get(status, self.error)
+
+
+@cache
+def inks(theme: Theme) -> Inks:
+    """The inks of a theme."""
+
+    def ink(colour: str, bold: bool = False) -> Style:
+        return Style(foreground=Color.parse(colour), bold=bold or None)
+
+    return Inks(
+        text=ink(theme.text),
+        strong=ink(theme.text, bold=True),
+        dim=ink(theme.dim),
+        accent=ink(theme.accent),
+        success=ink(theme.success),
+        warning=ink(theme.warning),
+        error=ink(theme.error),
+    )
+
+
+def variables(theme: Theme) -> dict[str, str]:
+    """The colours that the style sheet names."""
+    even, odd = _mix(theme.panel, theme.text, 0.05), _mix(theme.panel, theme.text, 0.14)
+    return {
+        "ground": theme.ground,
+        "pane": theme.panel,
+        "ink": theme.text,
+        "dim": theme.dim,
+        "line": theme.border,
+        "cursor": theme.accent,
+        "token-even": even,
+        "token-odd": odd,
+    }
+
+
+def textual_theme(theme: Theme) -> TextualTheme:
+    """What Textual's own widgets (palette, toasts, inputs) are drawn with."""
+    return TextualTheme(
+        name=f"llmscope-{theme.name}",
+        primary=theme.accent,
+        secondary=theme.dim,
+        accent=theme.accent,
+        warning=theme.warning,
+        error=theme.error,
+        success=theme.success,
+        foreground=theme.text,
+        background=theme.ground,
+        surface=theme.panel,
+        panel=theme.panel,
+        dark=theme.dark,
+        variables=variables(theme),
+    )
+
+
+def _mix(ground: str, ink: str, share: float) -> str:
+    return Color.parse(ground).blend(Color.parse(ink), share).hex

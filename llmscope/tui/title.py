@@ -1,0 +1,101 @@
+"""The top line: which model this is, and what the last pass cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.cells import cell_len
+from textual.content import Content
+from textual.widget import Widget
+
+from llmscope.draw.theme import Theme
+from llmscope.engine.events import ModelInfo, PassInfo
+from llmscope.text import display_text
+from llmscope.tui.theme import inks
+
+JOINT = " · "
+Part = tuple[str, int]
+"""A piece of text, and how easily it may go when room is short: 0 stays."""
+
+
+class TitleLine(Widget):
+    """The model on the left, the pass on the right; what does not fit goes, least needed first."""
+
+    def __init__(self, theme: Theme, spec: str) -> None:
+        super().__init__(id="title")
+        self._inks = inks(theme)
+        self._left: list[Part] = [(display_text(spec, whitespace=True), 0)]
+        self._right: list[Part] = []
+
+    def model(self, info: ModelInfo) -> None:
+        """Show which model is loaded."""
+        self._left = [
+            (display_text(info.name, whitespace=True), 0),
+            (f"{info.layers} layers", 4),
+            (f"{info.heads} heads", 5),
+            (count(info.parameters), 3),
+            (display_text(info.dtype), 6),
+            (display_text(info.device), 6),
+        ]
+        self.refresh()
+
+    def cost(self, cost: PassInfo | None, tokens: int, *, running: bool = False) -> None:
+        """Show what the last pass cost, or that one is running."""
+        if cost is None:
+            parts: list[Part] = [("running", 1)] if running else []
+        else:
+            pass_ = "running" if running else f"{cost.milliseconds:.0f} ms"
+            parts = [
+                (f"{tokens} token{'s' * (tokens != 1)}", 1),
+                (f"ran {cost.ran}, reused {cost.reused}", 7),
+                (pass_, 2),
+                (size(cost.rss), 3),
+            ]
+            if cost.vram is not None:
+                parts.append((f"{size(cost.vram)} on GPU", 2))
+        if parts != self._right:
+            self._right = parts
+            self.refresh()
+
+    def render(self) -> Content:
+        """The line."""
+        width = self.size.width
+        left, right = fit_sides(self._left, self._right, width)
+        name, rest = left[0], "".join(JOINT + part for part in left[1:])
+        after = JOINT.join(right)
+        gap = max(1, width - cell_len(name + rest) - cell_len(after))
+        return Content.assemble(
+            (name, self._inks.strong), (f"{rest}{' ' * gap}{after}", self._inks.dim)
+        )
+
+
+def fit_sides(
+    left: Sequence[Part], right: Sequence[Part], width: int
+) -> tuple[list[str], list[str]]:
+    """The parts of both sides that fit one line of so many cells."""
+    kept = [(text, rank, side) for side, parts in enumerate((left, right)) for text, rank in parts]
+
+    def needed() -> int:
+        joints = max(0, len(kept) - 2) * len(JOINT)
+        return sum(cell_len(text) for text, _, _ in kept) + joints + 2
+
+    while needed() > width and (loose := max((rank for _, rank, _ in kept), default=0)):
+        kept.remove(next(part for part in reversed(kept) if part[1] == loose))
+    return ([t for t, _, side in kept if side == 0], [t for t, _, side in kept if side == 1])
+
+
+def count(number: int) -> str:
+    """How many, in a short form: 134.5M."""
+    for size_, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if number >= size_:
+            return f"{number / size_:.1f}{letter}"
+    return str(number)
+
+
+def size(number: float) -> str:
+    """Bytes in a short form: 0.9 GB."""
+    for size_, unit in ((1e12, "TB"), (1e8, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if number >= size_:
+            scale = 1e9 if unit == "GB" else size_
+            return f"{number / scale:.1f} {unit}"
+    return f"{number:.0f} B"

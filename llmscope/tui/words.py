@@ -1,0 +1,157 @@
+"""The line in words: the cursor read aloud, from the figures that are on screen."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from rich.cells import cell_len
+
+from llmscope.figure import Figure
+from llmscope.text import display_text
+from llmscope.tui.ledger import Shown
+from llmscope.tui.scene import MAP_VIEWS, Scene
+
+Find = Callable[[str], "Shown | None"]
+
+
+def clauses(scene: Scene, find: Find) -> list[str]:
+    """What is known about the place of the cursor, the most important first.
+
+    Args:
+        find: the figure that a pane shows, by the pane's key. Only figures of the tokens of the
+            scene are read.
+    """
+    token = scene.token
+    if token is None:
+        return []
+
+    def figure(key: str) -> Shown | None:
+        shown = find(key)
+        usable = shown is not None and shown.tokens == scene.tokens
+        return shown if usable and shown and shown.figure.verdict.status != "refused" else None
+
+    focus = scene.focus
+    return [
+        f"layer {focus.layer}, {named(token.text)}",
+        *_next(figure("next-token"), scene),
+        *_attention(figure("attention"), scene),
+        *_map(figure("map"), scene),
+        *_neuron(figure("mlp"), scene),
+        *_surprisal(figure("tokens"), scene),
+    ]
+
+
+def fitting(parts: list[str], width: int) -> str:
+    """The clauses as one line; those that do not fit are left out whole."""
+    if not parts:
+        return ""
+    line = parts[0]
+    for index, part in enumerate(parts[1:]):
+        longer = f"{line}{': ' if index == 0 else '; '}{part}"
+        if cell_len(longer) > width:
+            break
+        line = longer
+    return line
+
+
+def named(text: str) -> str:
+    """A token between marks, its white space visible."""
+    return f"‹{display_text(text, whitespace=True)}›"
+
+
+def number(value: float) -> str:
+    """A value with at most four significant digits."""
+    if not math.isfinite(value):
+        return "–"
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def percent(value: float) -> str:
+    """A probability with four significant digits at most: 77.3 %, but 99.98 %."""
+    return f"{100 * value:.2f} %" if value > 0.999 else f"{100 * value:.1f} %"
+
+
+def share(value: float) -> str:
+    """A probability as a person writes it: .62."""
+    return "1" if value > 0.995 else f"{value:.2f}".removeprefix("0")
+
+
+def _next(shown: Shown | None, scene: Scene) -> Iterator[str]:
+    if shown is None:
+        return
+    extra, figure = shown.figure.extra, shown.figure
+    if (
+        extra.get("position", scene.focus.position) != scene.focus.position
+        or not figure.values.size
+    ):
+        return
+    first = figure.axes[0].labels[0]
+    yield f"next {named(first)} {percent(float(figure.values[0]))}"
+    target = scene.target
+    ids = [int(token) for token in extra.get("ids", ())]
+    if target is None or not ids or target == ids[0]:
+        return
+    if target in ids:
+        row = ids.index(target)
+        label, probability = figure.axes[0].labels[row], float(figure.values[row])
+        yield f"{named(label)} is number {row + 1} at {percent(probability)}"
+    elif extra.get("target_id") == target and "target" in extra:
+        yield f"{named(str(extra['target']))} is number {extra['target_rank']}"
+
+
+def _attention(shown: Shown | None, scene: Scene) -> Iterator[str]:
+    if shown is None:
+        return
+    figure, focus = shown.figure, scene.focus
+    if figure.extra.get("layer", focus.layer) != focus.layer:
+        return
+    head = figure.extra.get("head")
+    if head is not None and head != focus.head:
+        return
+    row = figure.values[focus.position]
+    if np.isnan(row).all():
+        return
+    key = int(np.nanargmax(row))
+    who = f"head {head}" if head is not None else f"{figure.extra.get('mode', 'mean')} of heads"
+    yield f"{who} looks most at {named(figure.axes[1].labels[key])} ({share(float(row[key]))})"
+
+
+def _map(shown: Shown | None, scene: Scene) -> Iterator[str]:
+    if shown is None:
+        return
+    asked = (shown.want.lens, shown.want.focus.mode)
+    view = next((view for view in MAP_VIEWS if (view.lens, view.mode) == asked), None)
+    value = _cell(shown.figure, str(scene.focus.layer), scene.focus.position)
+    if view is not None and value is not None:
+        yield f"{view.title} {number(value)}"
+
+
+def _cell(figure: Figure, layer: str, position: int) -> float | None:
+    labels: Any = figure.axes[0].labels if figure.axes else ()
+    if layer not in labels:
+        return None
+    return float(figure.values[labels.index(layer), position])
+
+
+def _neuron(shown: Shown | None, scene: Scene) -> Iterator[str]:
+    neuron = scene.focus.neuron
+    if shown is None or neuron is None:
+        return
+    figure = shown.figure
+    if figure.extra.get("layer", scene.focus.layer) != scene.focus.layer:
+        return
+    labels = figure.axes[1].labels
+    if str(neuron) in labels:
+        value = float(figure.values[scene.focus.position, labels.index(str(neuron))])
+        yield f"neuron {neuron} at {number(value)}"
+
+
+def _surprisal(shown: Shown | None, scene: Scene) -> Iterator[str]:
+    if shown is None:
+        return
+    value = float(shown.figure.values[scene.focus.position])
+    if math.isfinite(value):
+        yield f"surprisal {number(value)} bits"
