@@ -103,6 +103,8 @@ class Engine:
             self._post(Refused(request.serial, error.message, error.hint))
             return
         except Exception as error:  # out of memory, say: the picture stays, the program lives
+            self._recording, self._figures = None, {}
+            scope.recorder.forget()
             self._post(Refused(request.serial, f"{type(error).__name__}: {error}"))
             return
         made: dict[str, Figure] = {}
@@ -111,13 +113,16 @@ class Engine:
         posted = time.monotonic()
         for want in request.wants:
             for figure in self._look(scope, recording, want):
-                if self._slot.newer():
-                    return
                 made[want.key] = figure
-                if time.monotonic() - posted > PACE:
+                out_of_date = self._slot.newer()
+                if self._slot.newer_prompt(request):
+                    return
+                if out_of_date or time.monotonic() - posted > PACE:
                     frame = Frame(request.serial, tokens, made, cost, complete=False)
                     self._post(replace(frame, notices=recording.prompt.notices))
                     made, posted = {}, time.monotonic()
+                if out_of_date:
+                    return
         self._post(Frame(request.serial, tokens, made, cost, notices=recording.prompt.notices))
 
     def _record(self, scope: Scope, request: Request) -> Recording:

@@ -38,7 +38,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
     label = recording.subject.label
     return Figure(
         lens="next-token",
-        title=f"Next token after {focus.position}",
+        title=f"Next token after ‹{recording.prompt.labels[focus.position]}›",
         kind="bars",
         axes=(Axis("token", tuple(label(int(token)) for token in ids)),),
         values=probabilities[ids].astype(np.float32),

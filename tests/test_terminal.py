@@ -1,0 +1,135 @@
+"""The real program in a real (pseudo-)terminal: started, typed into, resized, left."""
+
+import os
+import sys
+import termios
+import time
+
+import pytest
+
+pexpect = pytest.importorskip("pexpect", reason="there are no pseudo-terminals here")
+pyte = pytest.importorskip("pyte")
+
+PATIENCE = 60  # seconds; torch alone takes several on a busy machine
+
+
+class Terminal:
+    """llmscope in a pty, and what a terminal would show of it."""
+
+    def __init__(self, folder, *arguments, columns=120, rows=40):
+        environment = os.environ | {
+            "TERM": "xterm-256color",
+            "COLORTERM": "truecolor",
+            "LLMSCOPE_STATE": str(folder / "state"),
+        }
+        environment.pop("NO_COLOR", None)
+        self.screen = pyte.Screen(columns, rows)
+        self.stream = pyte.ByteStream(self.screen)
+        self.raw = b""
+        self.child = pexpect.spawn(
+            sys.executable,
+            ["-m", "llmscope", *arguments],
+            dimensions=(rows, columns),
+            env=environment,
+            cwd=folder,
+            timeout=PATIENCE,
+        )
+        self.settings = termios.tcgetattr(self.child.child_fd)
+
+    def read(self, seconds=0.2):
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            try:
+                data = self.child.read_nonblocking(65536, timeout=0.05)
+            except pexpect.TIMEOUT:
+                continue
+            except pexpect.EOF:
+                return
+            self.raw += data
+            self.stream.feed(data)
+
+    @property
+    def text(self):
+        return "\n".join(self.screen.display)
+
+    def wait(self, *wanted):
+        """Until all of `wanted` is on the screen."""
+        until = time.monotonic() + PATIENCE
+        while time.monotonic() < until:
+            self.read()
+            if all(part in self.text for part in wanted):
+                return self.text
+        raise AssertionError(f"{wanted} did not appear:\n{self.text}")
+
+    def type(self, text):
+        for letter in text:
+            self.child.send(letter)
+            self.read(0.05)
+
+    def resize(self, columns, rows):
+        self.screen.resize(rows, columns)
+        self.screen.reset()
+        self.child.setwinsize(rows, columns)
+        self.read(1.0)
+
+    def leave(self, keys):
+        """Send what quits, and wait for the exit status."""
+        self.child.send(keys)
+        until = time.monotonic() + PATIENCE
+        while self.child.isalive() and time.monotonic() < until:
+            self.read()
+        self.read(0.5)
+        self.child.wait() if self.child.isalive() else self.child.close()
+        return self.child.exitstatus
+
+
+@pytest.fixture
+def terminal(tmp_path):
+    opened = []
+
+    def start(*arguments, **size):
+        opened.append(Terminal(tmp_path, *arguments, **size))
+        return opened[-1]
+
+    yield start
+    for one in opened:
+        one.child.close(force=True)
+
+
+def test_a_person_types_looks_resizes_and_leaves(terminal):
+    program = terminal("builtin:sort", "--prompt", "C")
+    program.wait("3 layers", "Next token", "Attention", "MLP")
+    pictures = {program.text}
+    for letters, expected in (("ABACB", "99.98"), ("A", "CABACBA")):
+        program.type(letters)
+        pictures.add(program.wait(expected))
+    assert len(pictures) == 3
+    program.resize(40, 10)
+    assert program.text.strip()
+    program.resize(200, 60)
+    wide = program.wait("Attention", "MLP", "Next token")
+    assert max(len(line.rstrip()) for line in wide.splitlines()) > 190
+    assert program.leave("\x11") == 0  # ctrl+q
+    left = program.raw
+    for begin, end in ((b"\x1b[?1049h", b"\x1b[?1049l"), (b"\x1b[?25l", b"\x1b[?25h")):
+        assert left.rindex(end) > left.rindex(begin)
+    assert left.rindex(b"\x1b[?1000l") > left.rindex(b"\x1b[?1000h")
+    assert b"Traceback" not in left
+
+
+def test_the_terminal_gets_its_settings_back(terminal):
+    program = terminal("builtin:sort", "--prompt", "CABACB")
+    program.wait("Next token")
+    assert termios.tcgetattr(program.child.child_fd)[3] != program.settings[3]
+    program.child.send("\x1b")  # leaves the editor
+    program.read(0.5)
+    after = program.child.child_fd
+    status = program.leave("q")
+    assert status == 0 or not os.get_terminal_size(after)
+
+
+def test_letters_typed_while_the_model_loads_are_kept(terminal):
+    program = terminal("builtin:sort", "--prompt", "")
+    program.wait("Prompt")
+    program.type("CAB")
+    program.wait("CAB", "Next token")
