@@ -1,1 +1,10 @@
 """The command line: one file a command."""
+
+from __future__ import annotations
+
+
+def main() -> None:
+    """Run the command that the arguments name, and exit with its code."""
+    from llmscope.cli.app import app
+
+    app()

@@ -77,5 +77,5 @@ def _unwritable(error: OSError) -> ScopeError:
     where = display_text(str(cache_folder()))
     return ScopeError(
         f"the cache {where} cannot be written: {display_text(error.strerror or str(error))}",
-        "set LLMSCOPE_CACHE to a folder with enough room",
+        "LLMSCOPE_CACHE, set to a folder with enough room",
     )

@@ -150,7 +150,7 @@ def _unloadable(named: str, error: Exception) -> ScopeError:
         return ScopeError(
             f"the weights of {named} are damaged: {_reason(error)}", "another copy of the model"
         )
-    return ScopeError(f"{named} cannot be loaded: {_reason(error)}", "--debug tells more")
+    return ScopeError(f"{named} cannot be loaded: {_reason(error)}", "--debug, which tells more")
 
 
 def _reason(error: Exception) -> str:

@@ -62,7 +62,9 @@ def parse(text: str | None) -> Spec:
     if text and path.is_file():
         return _file(text, path)
     if _looks_like_path(text):
-        raise ScopeError(f"there is no {display_text(text)}", "check the path")
+        raise ScopeError(
+            f"there is no {display_text(text)}", "another path, or a hub id such as org/name"
+        )
     return _hub(text)
 
 
@@ -70,7 +72,7 @@ def _file(text: str, path: Path) -> Spec:
     if path.suffix.lower() != ".gguf":
         raise ScopeError(
             f"{display_text(text)} is a file, but no GGUF file",
-            "give a .gguf file, or the folder that holds config.json",
+            "a .gguf file, or the folder that holds config.json",
         )
     return Spec(text, "gguf", str(path))
 
@@ -79,7 +81,7 @@ def _package(text: str) -> Spec:
     match = _PACKAGE.fullmatch(text.removeprefix("pypi:"))
     if match is None:
         raise ScopeError(
-            f"{display_text(text)} names no package", "write pypi:NAME or pypi:NAME==VERSION"
+            f"{display_text(text)} names no package", "pypi:NAME or pypi:NAME==VERSION"
         )
     return Spec(text, "pypi", match[1], match[2])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 from llmscope.models.pieces import Pieces
@@ -77,9 +78,18 @@ class Tokens:
         texts = self.pieces(ids)
         spans = batch["offset_mapping"] if fast else _search(clean, texts)
         spans = _with_leading_space(clean, texts, spans)
-        special = tuple(token in self.special_ids for token in ids)
         notices = self._notices(text, clean, spans)
-        return Encoded(clean, tuple(ids), tuple(texts), tuple(spans), special, notices)
+        return Encoded(clean, tuple(ids), tuple(texts), tuple(spans), self._which(ids), notices)
+
+    def describe(self, ids: Sequence[int]) -> Encoded:
+        """The tokens of ids that came without a text; the text is what the pieces say in a row."""
+        texts = tuple(self.pieces(ids))
+        ends = tuple(accumulate(map(len, texts)))
+        spans = tuple(zip((0, *ends[:-1]), ends, strict=True)) if ends else ()
+        return Encoded("".join(texts), tuple(ids), texts, spans, self._which(ids))
+
+    def _which(self, ids: Sequence[int]) -> tuple[bool, ...]:
+        return tuple(token in self.special_ids for token in ids)
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids, special tokens included, whitespace left as it is."""

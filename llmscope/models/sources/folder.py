@@ -24,8 +24,8 @@ def fetch(spec: Spec, options: Options) -> Weights:
 
 def _hint(folder: Path) -> str:
     if (folder / "adapter_config.json").is_file():
-        return "this is an adapter; give the folder of the model that it belongs to"
+        return "the folder of the model that this adapter belongs to"
     ggufs = sorted(folder.glob("*.gguf"))
     if ggufs:
-        return f"give the GGUF file itself: {display_text(str(ggufs[0]))}"
-    return "give a folder as save_pretrained writes it, or a hub id such as org/name"
+        return f"the GGUF file itself: {display_text(str(ggufs[0]))}"
+    return "a folder as save_pretrained writes it, or a hub id such as org/name"

@@ -73,14 +73,14 @@ def _read(path: Path, meter: Meter) -> str:
         with path.open("rb") as file:
             first = file.read(len(_MAGIC))
             if first != _MAGIC:
-                raise ScopeError(f"{display_text(path.name)} is no GGUF file", "check the file")
+                raise ScopeError(f"{display_text(path.name)} is no GGUF file", "another file")
             hasher.update(first)
             while chunk := file.read(_CHUNK):
                 hasher.update(chunk)
                 meter.reach(meter.done + len(chunk))
     except OSError as error:
         raise ScopeError(
-            f"{display_text(str(path))} cannot be read: {error.strerror}", "check the file"
+            f"{display_text(str(path))} cannot be read: {error.strerror}", "another file"
         ) from error
     return hasher.hexdigest()
 

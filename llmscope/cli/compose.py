@@ -1,0 +1,116 @@
+"""From a loaded model and what was asked to the content of a snapshot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING
+
+from llmscope.draw import Look
+from llmscope.engine.events import Token
+from llmscope.export import json_text, render, render_rows, snapshot_dict
+from llmscope.figure import Figure, Focus
+from llmscope.lenses import lens
+
+if TYPE_CHECKING:
+    from llmscope.record.recording import Recording
+    from llmscope.scope import Scope
+
+SCREEN = "screen"
+"""The name that asks for the whole screen instead of a lens."""
+
+SCREEN_SIZE = (120, 40)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a snapshot shows.
+
+    Attributes:
+        prompt: text or token ids.
+        lenses: names, in order; or `SCREEN` alone.
+        focus: where to look, not yet held against the model.
+        size: of each figure, or of the screen, in cells.
+        look: for pictures.
+    """
+
+    prompt: str | tuple[int, ...]
+    special_tokens: bool
+    lenses: tuple[str, ...]
+    focus: Focus
+    size: tuple[int, int] | None
+    look: Look
+
+
+def compose(
+    scope: Scope,
+    wanted: Wanted,
+    format: str,  # noqa: A002
+    tell: Callable[[str], None],
+) -> str | bytes:
+    """The content of a snapshot, always from a fresh pass.
+
+    Args:
+        tell: called with what a person should know about the prompt.
+
+    Raises:
+        ScopeError: the prompt is empty, too long, or has ids that the model lacks.
+        ValueError: a layer, head or position is out of range.
+    """
+    if isinstance(wanted.prompt, str):
+        for notice in scope.encode(wanted.prompt, special_tokens=wanted.special_tokens).notices:
+            tell(notice)
+    if wanted.lenses == (SCREEN,):
+        return _screen(scope, wanted, format)
+    recording = scope.record(wanted.prompt, fresh=True, special_tokens=wanted.special_tokens)
+    info = scope.info()
+    focus = wanted.focus.resolve(layers=info.layers, heads=info.heads, positions=len(recording))
+    figures = [_look(scope, recording, name, focus) for name in wanted.lenses]
+    if format == "json":
+        text = wanted.prompt if isinstance(wanted.prompt, str) else None
+        record = snapshot_dict(info, text, _tokens(recording), focus, figures)
+        return json_text(record)
+    tokens = None if format == "npz" else _look(scope, recording, "tokens", Focus())
+    return render(figures, format, size=wanted.size, look=wanted.look, focus=focus, tokens=tokens)
+
+
+def _look(scope: Scope, recording: Recording, name: str, focus: Focus) -> Figure:
+    if focus.mode not in lens(name).modes:  # a mode that is meant for another lens
+        focus = replace(focus, mode="")
+    return scope.look(name, recording=recording, **asdict(focus))
+
+
+def _screen(scope: Scope, wanted: Wanted, format: str) -> str | bytes:  # noqa: A002
+    from llmscope.engine import Engine
+    from llmscope.tui.capture import capture
+
+    assert isinstance(wanted.prompt, str)
+    # The engine runs the only pass there is, so the picture tells what it cost; here the prompt is
+    # counted, no more.
+    positions = len(scope.encode(wanted.prompt, special_tokens=wanted.special_tokens))
+    info = scope.info()
+    focus = wanted.focus
+    if positions:  # the engine says it better if there are none
+        focus = focus.resolve(layers=info.layers, heads=info.heads, positions=positions)
+    width, height = wanted.size or SCREEN_SIZE
+    rows = capture(
+        lambda post: Engine(lambda _: scope, post),
+        spec=scope.subject.spec,
+        prompt=wanted.prompt,
+        special_tokens=wanted.special_tokens,
+        width=width,
+        height=height,
+        look=wanted.look,
+        focus=focus,
+    )
+    return render_rows(rows, format, wanted.look)
+
+
+def _tokens(recording: Recording) -> Sequence[Token]:
+    prompt = recording.prompt
+    spans = prompt.spans or ((0, 0),) * len(prompt)
+    rows = zip(prompt.ids, prompt.labels, spans, prompt.special, strict=True)
+    return [
+        Token(position, token, label, start, end, special)
+        for position, (token, label, (start, end), special) in enumerate(rows)
+    ]

@@ -1,0 +1,53 @@
+"""From exceptions to one line on stderr and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+
+from llmscope.errors import ScopeError
+from llmscope.text import display_text
+
+FAILED = 1
+INTERRUPTED = 130  # what a shell reports for a program that ctrl+c ended
+
+
+@contextmanager
+def reported(debug: bool) -> Iterator[None]:
+    """Whatever fails in the block becomes `error: … (try: …)` on stderr, and the program ends.
+
+    Args:
+        debug: show the traceback as well.
+    """
+    try:
+        yield
+    except (typer.Exit, typer.Abort, typer.BadParameter):
+        raise  # typer's own ways to end: they are no failures, or are reported as wrong usage
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None
+    except BrokenPipeError:
+        # Whoever read stdout has gone. Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(FAILED) from None
+    except Exception as error:  # no failure of any library may end in a traceback for a person
+        if debug:
+            traceback.print_exc()
+        typer.echo(describe(error), err=True)
+        raise typer.Exit(FAILED) from None
+
+
+def describe(error: Exception) -> str:
+    """The one line for a failure."""
+    if isinstance(error, ScopeError):
+        message, hint = error.message, error.hint
+    elif isinstance(error, ValueError):
+        message, hint = str(error), ""
+    else:
+        message, hint = f"{type(error).__name__}: {error}", "--debug, which shows where"
+    line = f"error: {message}" + (f" (try: {hint})" if hint else "")
+    return display_text(" ".join(line.split()))

@@ -1,0 +1,44 @@
+"""`llmscope [open] [MODEL]`: the screen."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from llmscope.cli import options
+from llmscope.cli.errors import reported
+from llmscope.errors import ScopeError
+
+
+def open_model(
+    model: options.Model = None,
+    prompt: Annotated[str, typer.Option(help="What the editor holds at first.")] = "",
+    device: options.Device = "auto",
+    dtype: options.Dtype = "auto",
+    threads: options.Threads = None,
+    no_special_tokens: options.NoSpecialTokens = False,
+    trust_remote_code: options.TrustRemoteCode = False,
+    allow_pickle: options.AllowPickle = False,
+    debug: options.Debug = False,
+) -> None:
+    """Open the microscope on a model, and watch it while you type."""
+    with reported(debug):
+        for stream, name in ((sys.stdout, "stdout"), (sys.stdin, "stdin")):
+            if not stream.isatty():
+                raise ScopeError(
+                    f"{name} is no terminal", "llmscope snapshot MODEL --prompt TEXT --lens NAME"
+                )
+        from llmscope.models.spec import DEFAULT
+        from llmscope.tui.run import run
+
+        load = options.Loader(model, device, dtype, threads, trust_remote_code, allow_pickle)
+        code = run(
+            load,
+            spec=model or DEFAULT,
+            prompt=prompt,
+            special_tokens=not no_special_tokens,
+            debug=debug,
+        )
+        raise typer.Exit(code)

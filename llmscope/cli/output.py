@@ -1,0 +1,83 @@
+"""Where a snapshot goes, and in which format: settled before a model loads."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import typer
+
+from llmscope.cli.options import usage
+from llmscope.errors import ScopeError
+from llmscope.export import FORMATS, format_of, write
+from llmscope.text import display_text
+
+BINARY = ("npz", "png")
+
+
+@dataclass(frozen=True)
+class Output:
+    """A destination. `path` None: stdout."""
+
+    path: Path | None
+    format: str
+    force: bool
+
+    @property
+    def on_terminal(self) -> bool:
+        """Whether a person looks straight at it."""
+        return self.path is None and sys.stdout.isatty()
+
+    def put(self, data: str | bytes) -> None:
+        """Write it there.
+
+        Raises:
+            ScopeError: it cannot be written.
+        """
+        if self.path is not None:
+            write(self.path, data, force=self.force)
+        else:
+            typer.echo(data.encode("utf-8") if isinstance(data, str) else data, nl=False)
+
+
+def choose_output(out: str | None, format: str | None, default: str, force: bool) -> Output:  # noqa: A002
+    """The output that options ask for.
+
+    Args:
+        out: a path, or None or `-` for stdout.
+        format: None takes it from the path's suffix, or else the default.
+
+    Raises:
+        BadParameter: there is no such format.
+        ScopeError: nothing can be written there.
+    """
+    usage(format is None or format in FORMATS, f"one of {', '.join(FORMATS)}", "--format")
+    path = None if out in (None, "-") else Path(out or "")
+    if path is not None:
+        _check(path, force)
+    chosen = format or (format_of(path) if path else default)
+    output = Output(path, chosen, force)
+    if output.on_terminal and chosen in BINARY:
+        raise ScopeError(f"{chosen} is nothing for a terminal", f"--out FILE.{chosen}")
+    return output
+
+
+def _check(path: Path, force: bool) -> None:
+    shown = display_text(str(path))
+    target = Path(os.path.realpath(path))
+    try:
+        mode = target.stat().st_mode
+    except OSError:
+        mode = None
+    if mode is None or stat.S_ISREG(mode):
+        if not target.parent.is_dir():
+            raise ScopeError(f"cannot write {shown}: there is no such folder", "another --out")
+        if not os.access(target.parent, os.W_OK):
+            raise ScopeError(f"cannot write {shown}: its folder is read-only", "another --out")
+    if mode is not None and stat.S_ISDIR(mode):
+        raise ScopeError(f"{shown} is a folder", "--out with a file name")
+    if mode is not None and stat.S_ISREG(mode) and not force:
+        raise ScopeError(f"{shown} exists", "--force to replace it")

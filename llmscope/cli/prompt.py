@@ -1,0 +1,53 @@
+"""The prompt of a snapshot, from wherever a person keeps it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from llmscope.cli.options import usage
+from llmscope.errors import ScopeError
+from llmscope.text import display_text
+
+
+def read_prompt(
+    text: str | None, file: str | None, context: str | None, ids: str | None
+) -> str | tuple[int, ...]:
+    """The prompt as text or token ids. Nothing is added to it, not even a line end.
+
+    Args:
+        text, file, ids: exactly one of the three, or text or file after a context.
+        context: a file whose content comes first.
+
+    Raises:
+        BadParameter: none or several were given, or ids are no numbers.
+        ScopeError: a file cannot be read.
+    """
+    given = [value for value in (text, file, ids) if value is not None]
+    usage(len(given) < 2, "one prompt, please", "--prompt / --prompt-file / --ids")
+    usage(bool(given) or context is not None, "no prompt", "--prompt / --prompt-file / --ids")
+    if ids is not None:
+        usage(context is None, "ids take no context file", "--ids / --context-file")
+        return _ids(ids)
+    before = "" if context is None else _read(context)
+    return before + (text if text is not None else "" if file is None else _read(file))
+
+
+def _ids(text: str) -> tuple[int, ...]:
+    words = text.replace(",", " ").split()
+    usage(all(word.isdecimal() for word in words), "whole numbers such as 464,3139", "--ids")
+    return tuple(map(int, words))
+
+
+def _read(name: str) -> str:
+    shown = "stdin" if name == "-" else display_text(name)
+    try:
+        content = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+    except OSError as error:
+        raise ScopeError(f"cannot read {shown}: {error.strerror}", "another file") from error
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ScopeError(
+            f"{shown} is not UTF-8 (byte {error.start})", "convert it to UTF-8 first"
+        ) from error

@@ -1,0 +1,158 @@
+"""`llmscope snapshot`: the same pictures and numbers as the screen's, from a script."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from llmscope.cli import options
+from llmscope.cli.errors import reported
+from llmscope.cli.options import usage
+from llmscope.figure import Focus
+from llmscope.text import display_text
+
+if TYPE_CHECKING:
+    from llmscope.cli.output import Output
+    from llmscope.draw import Look
+
+_SIZE = re.compile(r"(\d{1,4})x(\d{1,4})", re.ASCII)
+
+
+def snapshot(
+    lens: Annotated[
+        list[str], typer.Option(help="What to look at, or screen. Repeat for several.")
+    ],
+    model: options.Model = None,
+    prompt: Annotated[str | None, typer.Option(help="The prompt.")] = None,
+    prompt_file: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Read the prompt here; - for stdin.")
+    ] = None,
+    ids: Annotated[
+        str | None, typer.Option(metavar="1,2,3", help="Token ids instead of a prompt.")
+    ] = None,
+    context_file: Annotated[
+        str | None, typer.Option(metavar="FILE", help="A text that comes before the prompt.")
+    ] = None,
+    no_special_tokens: options.NoSpecialTokens = False,
+    layer: Annotated[int, typer.Option(help="From 0; negative from the end.")] = -1,
+    head: Annotated[int, typer.Option(help="From 0; negative from the end.")] = 0,
+    position: Annotated[int, typer.Option(help="From 0; negative from the end.")] = -1,
+    neuron: Annotated[int | None, typer.Option(min=0, help="From 0.")] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(metavar="TOKEN", help="A token's text with its space, or id:NUMBER."),
+    ] = None,
+    mode: Annotated[str, typer.Option(help="A lens's variant; see `llmscope lenses`.")] = "",
+    top_k: Annotated[int, typer.Option(min=1, help="How many tokens or neurons to list.")] = 10,
+    temperature: Annotated[float, typer.Option(help="Divides the logits.")] = 1.0,
+    top_p: Annotated[float, typer.Option(min=0, max=1, help="The sampler's top-p cut.")] = 1.0,
+    min_p: Annotated[float, typer.Option(min=0, max=1, help="The sampler's min-p cut.")] = 0.0,
+    format: Annotated[  # noqa: A002
+        str | None,
+        typer.Option(
+            help="json, npz, txt, ansi, svg or png.", show_default="by --out, or else json"
+        ),
+    ] = None,
+    out: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Where to write; - for stdout.")
+    ] = None,
+    size: Annotated[
+        str | None, typer.Option(metavar="120x40", help="Cells of a picture: width x height.")
+    ] = None,
+    theme: Annotated[str | None, typer.Option(help="Colours of a picture.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
+    device: options.Device = "auto",
+    dtype: options.Dtype = "auto",
+    threads: options.Threads = None,
+    trust_remote_code: options.TrustRemoteCode = False,
+    allow_pickle: options.AllowPickle = False,
+    debug: options.Debug = False,
+) -> None:
+    """Look at one prompt through lenses, and write what they show."""
+    with reported(debug):
+        # All that can be wrong without a model is found before minutes go into loading one.
+        names = tuple(lens)
+        _check_lenses(names, mode)
+        usage(temperature > 0, "greater than 0", "--temperature")
+        cells = _cells(size)
+        from llmscope.cli.compose import SCREEN, Wanted, compose
+        from llmscope.cli.output import choose_output
+        from llmscope.cli.progress import progress_line
+        from llmscope.cli.prompt import read_prompt
+
+        output = choose_output(out, format, "txt" if SCREEN in names else "json", force)
+        usage(
+            SCREEN not in names or output.format not in ("json", "npz"),
+            "the screen is a picture: txt, ansi, svg or png",
+            "--format",
+        )
+        look = _look(theme, output)
+        text = read_prompt(prompt, prompt_file, context_file, ids)
+        usage(SCREEN not in names or isinstance(text, str), "the screen takes text", "--ids")
+        focus = Focus(
+            layer=layer,
+            head=head,
+            position=position,
+            neuron=neuron,
+            mode=mode,
+            top_k=top_k,
+            temperature=temperature,
+            top_p=top_p,
+            min_p=min_p,
+        )
+        load = options.Loader(model, device, dtype, threads, trust_remote_code, allow_pickle)
+        with progress_line() as progress:
+            scope = load(progress)
+        if target is not None:
+            from llmscope.cli.target import target_id
+
+            vocabulary = scope.subject.anatomy.vocabulary
+            focus = replace(focus, target=target_id(target, scope.subject.tokens, vocabulary))
+        wanted = Wanted(text, not no_special_tokens, names, focus, cells, look)
+        for notice in scope.subject.notices:
+            _tell(notice)
+        output.put(compose(scope, wanted, output.format, _tell))
+
+
+def _tell(notice: str) -> None:
+    typer.echo(f"note: {display_text(notice)}", err=True)
+
+
+def _check_lenses(names: tuple[str, ...], mode: str) -> None:
+    from llmscope.cli.compose import SCREEN
+    from llmscope.lenses import lens as find_lens
+    from llmscope.lenses import names as known
+
+    if SCREEN in names:
+        usage(len(names) == 1, "the screen goes alone", "--lens")
+        return
+    listed = ", ".join((*known(), SCREEN))
+    for name in names:
+        usage(name in known(), f"no lens {display_text(name)!r}; there are {listed}", "--lens")
+    modes = [one for name in names for one in find_lens(name).modes]
+    offered = ", ".join(modes) or "none here"
+    usage(not mode or mode in modes, f"no mode {display_text(mode)!r}: {offered}", "--mode")
+
+
+def _cells(size: str | None) -> tuple[int, int] | None:
+    if size is None:
+        return None
+    match = _SIZE.fullmatch(size)
+    cells = (int(match[1]), int(match[2])) if match else (0, 0)
+    usage(min(cells) > 0, "width x height in cells, such as 120x40", "--size")
+    return cells
+
+
+def _look(theme: str | None, output: Output) -> Look:
+    """Colours for a picture: all of them, or what the terminal shows if it goes straight there."""
+    from llmscope.draw import DEFAULT_THEME, Look, detect_look, load_theme
+
+    name = theme or DEFAULT_THEME
+    if output.format == "txt":
+        return Look(load_theme(name), "none")
+    if output.on_terminal:
+        return detect_look(name)
+    return Look(load_theme(name))
