@@ -10,7 +10,12 @@ Importing this package imports neither torch nor textual; `load` does.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
+
+# Idle OpenMP threads that spin make the same step up to a hundred times slower on a busy machine.
+# The runtime reads this once, when torch is imported, so it is set before anything here does.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 __version__ = "0.1.0"
 __all__ = ["Axis", "Figure", "Focus", "Scope", "ScopeError", "Verdict", "__version__", "load"]
