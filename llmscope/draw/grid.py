@@ -97,7 +97,7 @@ def paint_grid(grid: Grid, width: int, height: int, palette: Palette) -> Paintin
         for offset, index in enumerate(layout.columns.indices())
         for inner in range(layout.cell)
     }
-    key = legend(scale, grid.unit, palette, grid.note) if grid.coloured else None
+    key = legend(scale, grid.unit, palette, width, grid.note) if grid.coloured else None
     return Painting(finish(rows, width, height, palette.base), key, across, down)
 
 

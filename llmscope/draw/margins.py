@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from rich.cells import cell_len
 
-from llmscope.draw.cells import Line, fit
+from llmscope.draw.cells import Line, fit, token_text
 from llmscope.draw.layout import WORDS, Layout
 from llmscope.draw.numbers import column as column_of_numbers
 from llmscope.draw.numbers import number
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from llmscope.draw.grid import Foot, Grid
 
 FOOT_PLACES = 2
+BRIEF = 4
+"""Room in cells from which on an ellipsis costs less than it says."""
 
 
 def row_label(grid: Grid, text: str, focused: bool, layout: Layout, palette: Palette) -> Line:
@@ -35,22 +37,34 @@ def head_row(grid: Grid, layout: Layout, width: int, palette: Palette) -> Row:
     """Column labels: one a column where they fit; else the focused one and what fits around it."""
     corner = grid.corner if cell_len(grid.corner) <= layout.gutter - 2 else ""
     line = row_label(grid, corner, False, layout, palette)
-    mark, cell, ellipsis = palette.glyphs.mark, layout.cell, palette.glyphs.ellipsis
+    mark, cell = palette.glyphs.mark, layout.cell
     if cell >= WORDS - 1:
         for index in layout.columns.indices():
             focused = index == grid.column
             style = palette.accent if focused else palette.dim
             if grid.texts is None and cell >= WORDS:
                 # Numbers stand to the right in their cells, and what is above them does too.
-                name = grid.columns[index]
-                name = fit(name, min(cell - 1 - focused, cell_len(name)), ellipsis)
+                name = brief(grid.columns[index], cell - 1 - focused, palette)
                 line.add(fit((mark if focused else "") + name, cell - 1, align="right"), style)
                 line.add(" ", style)
                 continue
-            name = fit(grid.columns[index], cell - 1, ellipsis)
-            line.add(f"{mark if focused else ' '}{name}", style, cell)
+            name = brief(grid.columns[index], cell - 1, palette)
+            line.add(fit(f"{mark if focused else ' '}{name}", cell), style, cell)
         return line.row(width, palette.base)
     return _ticks(line, grid.columns, grid.column, layout, width, palette)
+
+
+def brief(name: str, room: int, palette: Palette) -> str:
+    """A label in at most `room` cells. In few, its letters count more than a blank or an ellipsis.
+
+    The blank that a token begins with goes first.
+    """
+    if cell_len(name) <= room:
+        return name
+    if room <= BRIEF:
+        letters = name.removeprefix(token_text(" ", palette.look.ascii))
+        return fit(letters, min(room, cell_len(letters)))
+    return fit(name, room, palette.glyphs.ellipsis)
 
 
 def _ticks(

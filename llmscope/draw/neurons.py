@@ -86,7 +86,7 @@ def paint_neurons(
     }
     return Painting(
         finish(rows, width, height, palette.base),
-        legend(scale, figure.unit, palette),
+        legend(scale, figure.unit, palette, width),
         across,
         down,
     )

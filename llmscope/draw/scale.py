@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.cells import cell_len
 
 from llmscope.draw.cells import Line, plain_text
 from llmscope.draw.numbers import number
@@ -15,6 +16,12 @@ from llmscope.draw.palette import Palette, Ramp
 
 DECADES = 3
 """A positive scale that spans more decades than this is logarithmic."""
+
+
+BORDER = 4
+"""Cells that a frame's corners and the blanks beside a legend take of its border."""
+SHORTEST, LONGEST = 3, 12
+"""Cells of a legend's ramp."""
 
 
 @dataclass(frozen=True)
@@ -66,19 +73,29 @@ class Scale:
         return np.where(np.isnan(steps), -1, steps).astype(np.int64)
 
 
-def legend(scale: Scale, unit: str, palette: Palette, note: str = "", cells: int = 12) -> Row:
-    """The ramp between its two ends, with the unit and whatever else must be said."""
+def legend(scale: Scale, unit: str, palette: Palette, width: int, note: str = "") -> Row:
+    """The ramp between its two ends, with the unit and whatever else must be said.
+
+    The ramp shrinks, and the unit goes, before an end would be cut off by the `width` of a border.
+    """
     ramp = scale.ramp(palette)
-    line = Line()
     unit = plain_text(unit, palette.look.ascii)
+    low, high = number(scale.low), number(scale.high)
+    remarks = [remark for remark in ("log" if scale.kind == "log" else "", note) if remark]
+    said = len(low) + len(high) + 2 + sum(len(remark) + 3 for remark in remarks)
+    room = width - BORDER - said
+    if room - cell_len(unit) - 1 < SHORTEST:
+        unit = ""
+    room -= cell_len(unit) + 1 if unit else 0
+    count = max(min(LONGEST, len(ramp), room), SHORTEST) if ramp.coloured else len(ramp)
+    line = Line()
     if unit:
         line.add(f"{unit} ", palette.dim)
-    line.add(f"{number(scale.low)} ", palette.base)
-    count = min(cells, len(ramp)) if ramp.coloured else len(ramp)
+    line.add(f"{low} ", palette.base)
     for index in range(count):
         step = round(index * (len(ramp) - 1) / max(count - 1, 1))
         line.add(ramp.glyphs[step], ramp.styles[step])
-    line.add(f" {number(scale.high)}", palette.base)
-    for remark in filter(None, ("log" if scale.kind == "log" else "", note)):
+    line.add(f" {high}", palette.base)
+    for remark in remarks:
         line.add(f" {palette.glyphs.separator} {remark}", palette.dim)
     return line.row(line.width, palette.base)
