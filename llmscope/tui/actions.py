@@ -66,6 +66,11 @@ class Action:
         """Its keys as a person reads them."""
         return " ".join(_NAMES.get(key, key) for key in self.keys.split(","))
 
+    @property
+    def full_title(self) -> str:
+        """`area: action`, as the palette and the help call it."""
+        return f"{self.area}: {self.title}"
+
 
 def _move(layer: int = 0, head: int = 0, position: int = 0) -> Run:
     return lambda desk: desk.look_at(desk.scene.move(layer=layer, head=head, position=position))

@@ -126,8 +126,8 @@ class LlmscopeApp(Desk, inherit_bindings=True):
     @on(FigurePane.Sized)
     @on(Overview.Rearranged)
     def _rearranged(self) -> None:
-        self.ask()
         self.present()
+        self.call_after_refresh(self.ask)
 
     @on(Card.Picked)
     def _picked(self, message: Card.Picked) -> None:

@@ -9,6 +9,7 @@ from textual import events
 from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.message import Message
+from textual.style import Style
 from textual.widget import Widget
 
 from llmscope.draw.theme import Theme
@@ -24,8 +25,9 @@ ENGLISH = (
     "When Mary and John went to the store, John gave a drink to",
     "The Eiffel Tower is located in the city of",
 )
-LEADING = 3
-"""Rows above the examples."""
+MARKS = ("1.", "2.", "3.")
+Line = tuple[Content, int]
+"""A line, and how easily it may go when room is short: 0 stays."""
 
 
 def examples(spec: str) -> tuple[str, ...]:
@@ -58,6 +60,7 @@ class Card(Widget, can_focus=True):
         self._spec = display_text(spec, whitespace=True)
         self._examples = examples(spec)
         self._chosen = 0
+        self._picks: list[int] = []
         self._picking = False
         self._failed: LoadFailed | None = None
         self._progress = Loading("starting")
@@ -93,8 +96,8 @@ class Card(Widget, can_focus=True):
     def on_click(self, event: events.Click) -> None:
         """Take the example under the mouse."""
         offset = event.get_content_offset(self)
-        if offset is not None and 0 <= offset.y - LEADING < len(self._examples):
-            self.action_pick(offset.y - LEADING)
+        if offset is not None and offset.y in self._picks:
+            self.action_pick(self._picks.index(offset.y))
 
     def on_focus(self) -> None:
         """The mark shows only while its keys work."""
@@ -105,58 +108,63 @@ class Card(Widget, can_focus=True):
         self.refresh()
 
     def render(self) -> Content:
-        """The message."""
+        """The message; where it does not fit, what is least needed goes."""
         if self._failed is not None:
-            return self._failure(self._failed)
-        return self._prompts() if self._picking else self._bar()
+            lines = self._failure(self._failed)
+        else:
+            lines = self._prompts() if self._picking else self._bar()
+        width, height = self.size
+        rows = [(row, rank) for text, rank in lines for row in text.wrap(width) or [text]]
+        while len(rows) > height and (loosest := max(rank for _, rank in rows)):
+            rows = [row for row in rows if row[1] != loosest]
+        self._picks = [row for row, (text, _) in enumerate(rows) if text.plain[2:4] in MARKS]
+        return Content("\n").join(text for text, _ in rows)
 
-    def _failure(self, failed: LoadFailed) -> Content:
+    def _failure(self, failed: LoadFailed) -> list[Line]:
         ink = self._inks
         lines = [
-            Content.assemble((f"{self._spec} could not be loaded", ink.error)),
-            Content(""),
-            Content.assemble((display_text(failed.error), ink.text)),
+            (_say(f"{self._spec} could not be loaded", ink.error), 0),
+            (Content(""), 2),
+            (_say(display_text(failed.error), ink.text), 0),
         ]
         if failed.hint:
-            lines.append(
-                Content.assemble(("try: ", ink.dim), (display_text(failed.hint), ink.text))
-            )
-        lines += [
-            Content(""),
-            Content.assemble(("The prompt is kept. ctrl+q leaves.", ink.dim)),
+            hint = Content.assemble(("try: ", ink.dim), (display_text(failed.hint), ink.text))
+            lines.append((hint, 0))
+        return [
+            *lines,
+            (Content(""), 2),
+            (_say("The prompt is kept. ctrl+q leaves.", ink.dim), 1),
         ]
-        return Content("\n").join(lines)
 
-    def _prompts(self) -> Content:
+    def _prompts(self) -> list[Line]:
         ink = self._inks
         lines = [
-            Content.assemble(
-                ("Type a prompt above: every pane shows what the model does.", ink.text)
-            ),
-            Content.assemble(("Or take one of these: tab, then its number.", ink.dim)),
-            Content(""),
+            (_say("Type a prompt above: every pane shows what the model does.", ink.text), 1),
+            (_say("Or take one of these: tab, then its number.", ink.dim), 2),
+            (Content(""), 3),
         ]
         for index, text in enumerate(self._examples):
             chosen = index == self._chosen and self.has_focus
             mark, style = ("▸", ink.accent) if chosen else (" ", ink.text)
-            lines.append(Content.assemble((f"{mark} {index + 1}  ", ink.dim), (text, style)))
-        return Content("\n").join(lines)
+            line = Content.assemble((f"{mark} {MARKS[index]} ", ink.dim), (text, style))
+            lines.append((line.truncate(self.size.width, ellipsis=True), 0))
+        return lines
 
-    def _bar(self) -> Content:
+    def _bar(self) -> list[Line]:
         ink, progress = self._inks, self._progress
         lines = [
-            Content.assemble(("Loading ", ink.dim), (self._spec, ink.strong)),
-            Content.assemble((display_text(progress.stage), ink.text)),
-            Content.assemble((self._amount(), ink.dim)),
-            Content(""),
-            Content.assemble(("You can type the prompt meanwhile.", ink.dim)),
+            (Content.assemble(("Loading ", ink.dim), (self._spec, ink.strong)), 1),
+            (_say(display_text(progress.stage), ink.text), 0),
+            (_say(self._amount(), ink.dim), 0),
+            (Content(""), 3),
+            (_say("You can type the prompt meanwhile.", ink.dim), 2),
         ]
         if progress.total:
-            room = max(10, min(48, self.size.width - 8))
+            room = max(1, min(48, self.size.width))
             full = round(room * min(1.0, progress.done / progress.total))
             bar = Content.assemble(("━" * full, ink.text), ("─" * (room - full), ink.dim))
-            lines.insert(2, bar)
-        return Content("\n").join(lines)
+            lines.insert(2, (bar, 0))
+        return lines
 
     def _amount(self) -> str:
         progress = self._progress
@@ -170,3 +178,7 @@ class Card(Widget, can_focus=True):
         seconds = time.monotonic() - since
         rate = (progress.done - before) / seconds if seconds > 0.5 else 0.0
         return f"{size(progress.done)}{of}" + (f" · {size(rate)}/s" if rate > 0 else "")
+
+
+def _say(text: str, ink: Style) -> Content:
+    return Content.assemble((text, ink))

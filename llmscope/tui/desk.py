@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import ClassVar
 
+from rich.color import ColorSystem
+from textual import events
 from textual.app import App, ComposeResult
 from textual.binding import BindingType
 from textual.content import Content
+from textual.filter import LineFilter, Monochrome, NoColor
 from textual.style import Style
 from textual.timer import Timer
 
@@ -17,9 +21,11 @@ from llmscope.figure import Focus
 from llmscope.text import display_text
 from llmscope.tui import deeds
 from llmscope.tui.actions import BY_NAME, bindings
+from llmscope.tui.ascii import AsciiOnly
 from llmscope.tui.card import Card
 from llmscope.tui.editor import PromptEditor
 from llmscope.tui.find import FindLine
+from llmscope.tui.layout import layout_for
 from llmscope.tui.ledger import Ledger
 from llmscope.tui.lines import KeyLine, WordsLine
 from llmscope.tui.link import EngineLike
@@ -30,6 +36,12 @@ from llmscope.tui.theme import inks, textual_theme, variables
 from llmscope.tui.title import TitleLine
 from llmscope.tui.words import clauses
 
+COLOUR_SYSTEMS = {
+    "truecolor": ColorSystem.TRUECOLOR,
+    "256": ColorSystem.EIGHT_BIT,
+    "16": ColorSystem.STANDARD,
+    "none": ColorSystem.STANDARD,
+}
 PATIENCE = 0.15
 """Seconds that a picture may be out of date before it is dimmed: quick passes never flicker."""
 
@@ -65,6 +77,13 @@ class Desk(App[int], inherit_bindings=False):
         self.inks = inks(self.look.theme)
         super().__init__()
         self.register_theme(textual_theme(self.look.theme))
+        self.console._color_system = COLOUR_SYSTEMS[self.look.tier]
+        self._own_filters: list[LineFilter] = []
+        if self.look.tier == "none":
+            self._own_filters.append(NoColor())
+        if self.look.ascii:
+            self._own_filters.append(AsciiOnly())
+        self.set_class(self.look.tier == "none", "-colourless")
         self.theme = f"llmscope-{self.look.theme.name}"
         self.text = prompt
         self.scene = Scene.opening(focus)
@@ -73,6 +92,11 @@ class Desk(App[int], inherit_bindings=False):
         self._spec = spec
         self._late = False
         self._timer: Timer | None = None
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        """The look decides about colours and characters, not the environment a second time."""
+        kept = [found for found in super().get_line_filters() if not isinstance(found, Monochrome)]
+        return [*kept, *self._own_filters]
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         """A variable that a theme lacks would stop the app."""
@@ -97,6 +121,10 @@ class Desk(App[int], inherit_bindings=False):
         yield self.words
         yield self.keys
 
+    def on_resize(self, event: events.Resize) -> None:
+        """A tiny screen has no room for frames."""
+        self.set_class(layout_for(*event.size) == "tiny", "-tiny")
+
     def action_act(self, name: str) -> None:
         """Run an action of the registry."""
         BY_NAME[name].run(self)
@@ -112,7 +140,11 @@ class Desk(App[int], inherit_bindings=False):
         """Ask for what the screen shows now, unless that was asked already."""
         if self.scene.info is None:
             return
-        self._show_card(not self.text)
+        if self.card.display == bool(self.text):
+            self._show_card(not self.text)
+            # Only panes that were laid out know how many rows they have.
+            self.call_after_refresh(self.ask)
+            return
         if not self.text:
             self.ledger.forget()
             self.scene = replace(self.scene, tokens=())
@@ -158,9 +190,10 @@ class Desk(App[int], inherit_bindings=False):
         self.present()
 
     def _show_card(self, shown: bool) -> None:
-        if self.card.display == shown:
-            return
         inside = self.focused is not None and self.focused is not self.editor
+        if not shown:
+            # Where the card stood, the panes will stand: no second layout when they show.
+            self.overview.fit(*self.size, self.card.outer_size.height)
         self.card.display, self.overview.display = shown, not shown
         if inside:
             deeds.leave(self)

@@ -118,6 +118,6 @@ class PromptEditor(TextArea):
         return even, odd, focus
 
     async def _on_paste(self, event: events.Paste) -> None:
-        # Terminals send carriage returns for the line ends of what is pasted.
+        # Terminals send carriage returns for the line ends of what is pasted. The base class's own
+        # handler is called next, by the framework.
         event.text = event.text.replace("\r\n", "\n").replace("\r", "\n")
-        await super()._on_paste(event)

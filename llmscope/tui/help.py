@@ -73,4 +73,4 @@ class HelpScreen(ModalScreen[None]):
     def _row(self, action: Action) -> Content:
         ink = inks(self._theme)
         keys = action.key_names
-        return Content.assemble((f"{keys:<12}", ink.text), (action.title, ink.dim))
+        return Content.assemble((f"{keys:<12}", ink.text), (action.full_title, ink.dim))

@@ -29,7 +29,7 @@ class Overview(Container):
         self.current = SPINE
         self._detail = DETAILS[0]
         self._maximized: str | None = None
-        self._layers = 1
+        self._layers = self._room = 1
 
     def compose(self) -> ComposeResult:
         """All panes; those without room are not displayed."""
@@ -47,16 +47,15 @@ class Overview(Container):
 
     def on_resize(self) -> None:
         """Another size of the terminal may hold other panes."""
-        self.fit(*self.app.size)
+        self.fit(*self.app.size, self.size.height)
 
     def model(self, layers: int) -> None:
-        """Arrange for a model of so many layers."""
+        """Arrange for a model of so many layers, from the next time on."""
         self._layers = layers
-        self._arrange()
 
-    def fit(self, width: int, height: int) -> None:
-        """Arrange for the size of the terminal."""
-        self.layout_name = layout_for(width, height)
+    def fit(self, width: int, height: int, room: int) -> None:
+        """Arrange for the size of the terminal, of which the panes have `room` rows."""
+        self.layout_name, self._room = layout_for(width, height), room
         if self._maximized not in held(self.layout_name):
             self._maximized = None
         self._arrange()
@@ -106,7 +105,7 @@ class Overview(Container):
 
     def _arrange(self) -> None:
         shown = self.on_screen
-        grid = grid_for(self.layout_name, len(shown), self.size.height, self._layers)
+        grid = grid_for(self.layout_name, len(shown), self._room, self._layers)
         for key, pane in self.panes.items():
             pane.display = key in shown
             pane.styles.row_span = grid.spans.get(key, 1)
@@ -114,5 +113,4 @@ class Overview(Container):
         self.styles.grid_size_rows = len(grid.rows.split())
         self.styles.grid_columns = grid.columns
         self.styles.grid_rows = grid.rows
-        self.screen.set_class(self.layout_name == "tiny", "-tiny")
         self.post_message(self.Rearranged())

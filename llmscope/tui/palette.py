@@ -19,26 +19,21 @@ def commands() -> Iterable[Action]:
     return (action for action in ACTIONS if not action.name.endswith("-anywhere"))
 
 
-def name(action: Action) -> str:
-    """How the palette calls it."""
-    return f"{action.area}: {action.title}"
-
-
 class Commands(Provider):
     """Offers the registry to the palette."""
 
     async def discover(self) -> Hits:
         """All commands, before anything is typed."""
         for action in commands():
-            yield DiscoveryHit(name(action), self._run(action), help=action.key_names or None)
+            yield DiscoveryHit(action.full_title, self._run(action), help=action.key_names or None)
 
     async def search(self, query: str) -> Hits:
         """The commands that match."""
         matcher = self.matcher(query)
         for action in commands():
-            score = matcher.match(name(action))
+            score = matcher.match(action.full_title)
             if score > 0:
-                shown = matcher.highlight(name(action))
+                shown = matcher.highlight(action.full_title)
                 yield Hit(score, shown, self._run(action), help=action.key_names or None)
 
     def _run(self, action: Action) -> partial[None]:

@@ -59,10 +59,12 @@ class Scene:
         if focus is None:
             return cls()
         attention = ATTENTION_MODES.index(focus.mode) if focus.mode in ATTENTION_MODES else 0
+        view = next((i for i, view in enumerate(MAP_VIEWS) if view.mode == focus.mode), 0)
         return cls(
             focus=focus,
             following=focus.position == -1,
             target_pinned=focus.target is not None,
+            view=view,
             attention=attention,
         )
 

@@ -71,7 +71,8 @@ def number(value: float) -> str:
 
 def percent(value: float) -> str:
     """A probability with four significant digits at most: 77.3 %, but 99.98 %."""
-    return f"{100 * value:.2f} %" if value > 0.999 else f"{100 * value:.1f} %"
+    digits = 2 if 0.999 < value < 0.99995 else 1
+    return f"{100 * value:.{digits}f} %"
 
 
 def share(value: float) -> str:

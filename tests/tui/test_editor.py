@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.cells import cell_len
+
+from llmscope.draw import load_theme
+from llmscope.tui.document import PromptDocument, stand_ins
+from llmscope.tui.theme import variables
+from tests.tui.conftest import PROMPT, Open
+
+ODD = "a\x0bb\x0cc\x1cd\x85e\u2028f\rg\r\nh"
+
+
+@given(st.text())
+def test_a_document_gives_its_text_back(text: str) -> None:
+    assert PromptDocument(text).text == text
+
+
+@given(st.text(st.characters(exclude_characters="\n")))
+def test_stand_ins_are_as_many_and_harmless(line: str) -> None:
+    shown = stand_ins(line)
+    assert len(shown) == len(line)
+    assert all(char == "\t" or char.isprintable() for char in shown)
+
+
+@given(st.text(), st.text(), st.integers(0, 50), st.integers(0, 50))
+def test_replacing_a_range_is_replacing_it_in_the_text(
+    text: str, insert: str, one: int, other: int
+) -> None:
+    start, end = sorted((min(one, len(text)), min(other, len(text))))
+    document = PromptDocument(text)
+    result = document.replace_range(place(text, start), place(text, end), insert)
+    assert document.text == text[:start] + insert + text[end:]
+    assert result.replaced_text == text[start:end]
+    assert result.end_location == place(document.text, start + len(insert))
+
+
+def place(text: str, index: int) -> tuple[int, int]:
+    before = text[:index].split("\n")
+    return len(before) - 1, len(before[-1])
+
+
+async def test_no_character_of_a_prompt_is_lost(opened: Open) -> None:
+    async with opened(prompt=ODD) as session:
+        await session.press("end", "x")
+        assert session.app.text == ODD + "x"
+        assert session.engine.requests[-1].text == ODD + "x"
+
+
+async def test_pasted_line_ends_are_newlines(opened: Open) -> None:
+    from textual.events import Paste
+
+    async with opened(prompt="") as session:
+        session.app.editor.post_message(Paste("one\r\ntwo\rthree"))
+        await session.settle()
+        assert session.app.text == "one\ntwo\nthree"
+
+
+async def test_tokens_are_tinted_in_place_and_the_focused_one_is_marked(opened: Open) -> None:
+    theme = variables(load_theme())
+    async with opened() as session:
+        line = session.app.editor.get_line(0)
+        colours = {}
+        for span in line.spans:
+            assert not isinstance(span.style, str)
+            assert span.style.bgcolor is not None
+            colours[line.plain[span.start : span.end]] = span.style.bgcolor.name
+        assert list(colours) == ["The", " capital", " of", " France", " is"]
+        assert colours[" is"] == theme["cursor"]
+        assert colours["The"] != colours[" capital"]
+        assert colours["The"] == colours[" of"]
+
+
+async def test_only_what_stands_is_tinted_while_one_types(opened: Open) -> None:
+    async with opened() as session:
+        session.engine.auto = False
+        await session.press("x", "home", "right")
+        assert len(session.app.editor.get_line(0).spans) == 5
+        await session.press("y")
+        assert len(session.app.editor.get_line(0).spans) == 0
+
+
+async def test_the_text_cursor_does_not_blink(opened: Open) -> None:
+    async with opened() as session:
+        assert not session.app.editor.cursor_blink
+        assert not session.app.find.cursor_blink
+
+
+@pytest.mark.parametrize("text", ["word " * 60, "line\n" * 12])
+async def test_grows_to_a_few_lines_and_no_further(opened: Open, text: str) -> None:
+    async with opened(prompt=PROMPT) as session:
+        assert session.app.editor.outer_size.height == 3
+        session.app.editor.replace_all(text)
+        await session.settle()
+        assert 3 < session.app.editor.outer_size.height <= 7
+
+
+async def test_hidden_characters_wrap_as_wide_as_they_are_shown(opened: Open) -> None:
+    text = "\u200b" * 100
+    async with opened(60, 20, prompt=text) as session:
+        editor = session.app.editor
+        rows = [strip.text for strip in (editor.render_line(y) for y in range(3))]
+        assert "".join(rows).count("\ufffd") == 100
+        assert all(cell_len(row) <= editor.size.width for row in rows)

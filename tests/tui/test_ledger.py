@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+from llmscope.engine.events import Frame, PassInfo, Refused, Request, Want
+from llmscope.figure import Focus
+from llmscope.tui.ledger import Ledger
+from tests.tui.acting import figure_for, tokenize
+
+COST = PassInfo(1, 0, 1.0, 1)
+TOKENS = Want("tokens", "tokens", Focus())
+HERE = Want("next-token", "next-token", Focus(position=-1))
+THERE = Want("next-token", "next-token", Focus(position=0))
+
+
+def frame(request: Request, *keys: str, complete: bool = True) -> Frame:
+    tokens = tokenize(request.text)
+    wants = [want for want in request.wants if not keys or want.key in keys]
+    figures = {want.key: figure_for(want, tokens) for want in wants}
+    return Frame(request.serial, tokens, figures, COST, complete)
+
+
+def asked(ledger: Ledger, text: str, *wants: Want) -> Request:
+    request = ledger.ask(text, wants)
+    assert request is not None
+    return request
+
+
+def test_the_same_wants_are_not_asked_twice_in_whatever_order() -> None:
+    ledger = Ledger()
+    assert asked(ledger, "a b", TOKENS, HERE).serial == 1
+    assert ledger.ask("a b", (HERE, TOKENS)) is None
+    assert asked(ledger, "a b", TOKENS, THERE).serial == 2
+    assert asked(ledger, "a", TOKENS, THERE).serial == 3
+
+
+def test_a_frame_of_another_text_is_never_shown() -> None:
+    ledger = Ledger()
+    old = asked(ledger, "a b", TOKENS)
+    new = asked(ledger, "a b c", TOKENS)
+    assert not ledger.take(frame(old))
+    assert ledger.shown("tokens") is None
+    assert ledger.take(frame(new))
+    shown = ledger.shown("tokens")
+    assert shown is not None
+    assert len(shown.tokens) == 3
+
+
+def test_what_was_typed_and_taken_back_is_asked_again() -> None:
+    ledger = Ledger()
+    first = asked(ledger, "a", TOKENS)
+    asked(ledger, "a b", TOKENS)
+    again = asked(ledger, "a", TOKENS)
+    assert not ledger.take(frame(first))
+    assert ledger.take(frame(again))
+
+
+def test_an_older_place_of_the_cursor_is_shown_and_stale_until_the_newer_lands() -> None:
+    ledger = Ledger()
+    old = asked(ledger, "a b", TOKENS, HERE)
+    new = asked(ledger, "a b", TOKENS, THERE)
+    assert ledger.take(frame(old))
+    assert ledger.stale("next-token")
+    assert not ledger.stale("tokens")
+    assert ledger.waiting
+    assert ledger.take(frame(new))
+    assert not ledger.waiting
+
+
+def test_a_late_frame_does_not_replace_a_newer_one() -> None:
+    ledger = Ledger()
+    old = asked(ledger, "a b", TOKENS, HERE)
+    new = asked(ledger, "a b", TOKENS, THERE)
+    assert ledger.take(frame(new))
+    assert not ledger.take(frame(old))
+    shown = ledger.shown("next-token")
+    assert shown is not None
+    assert shown.want == THERE
+
+
+def test_parts_of_one_request_add_up() -> None:
+    ledger = Ledger()
+    request = asked(ledger, "a b", TOKENS, HERE)
+    assert ledger.take(frame(request, "tokens", complete=False))
+    assert ledger.waiting
+    assert ledger.take(frame(request, "next-token"))
+    assert not ledger.waiting
+
+
+def test_figures_of_the_old_text_are_stale_while_the_new_one_is_on_its_way() -> None:
+    ledger = Ledger()
+    ledger.take(frame(asked(ledger, "a b", TOKENS)))
+    assert not ledger.stale("tokens")
+    new = asked(ledger, "a b c", TOKENS)
+    assert ledger.stale("tokens")
+    assert ledger.concerns(Refused(new.serial, "too long"))
+    assert not ledger.concerns(Refused(new.serial - 1, "too long"))
+
+
+def test_forgetting_takes_no_answer_any_more() -> None:
+    ledger = Ledger()
+    request = asked(ledger, "a b", TOKENS)
+    ledger.forget()
+    assert not ledger.take(frame(request))
+    assert not ledger.waiting
+    assert asked(ledger, "a b", TOKENS).serial > request.serial

@@ -1,0 +1,97 @@
+"""Where the screen meets the world: imports, the terminal, what is kept on disk."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from llmscope.tui.saved import save_prompt, saved_prompt
+from llmscope.tui.title import count, fit_sides, size
+
+MODULES = ["llmscope.tui", "llmscope.tui.app", "llmscope.tui.run", "llmscope.tui.capture"]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_importing_it_imports_no_model_code(module: str) -> None:
+    code = f"import sys, {module}; print(sorted(set(sys.modules) & {{'torch', 'transformers'}}))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+def test_opening_the_screen_imports_no_model_code() -> None:
+    code = """
+import asyncio, sys
+from tests.tui.acting import ActingEngine
+from llmscope.tui.app import LlmscopeApp
+async def main():
+    app = LlmscopeApp(lambda post: ActingEngine(post), spec="x", prompt="a b")
+    async with app.run_test() as pilot:
+        await pilot.press("escape", "question_mark", "escape", "ctrl+p", "escape")
+asyncio.run(main())
+print(sorted({"torch", "transformers"} & set(sys.modules)))
+"""
+    root = Path(__file__).parents[2]
+    environ = {**os.environ, "PYTHONPATH": str(root)}
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environ
+    )
+    assert found.stdout.strip() == "[]"
+
+
+@pytest.fixture
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("LLMSCOPE_STATE", str(tmp_path / "state"))
+    return tmp_path / "state"
+
+
+def test_each_model_keeps_its_last_prompt(state: Path) -> None:
+    assert saved_prompt("gpt2") == ""
+    save_prompt("gpt2", "The capital\n\x1b[31m 漢")
+    save_prompt("other", "x")
+    assert saved_prompt("gpt2") == "The capital\n\x1b[31m 漢"
+    assert sorted(path.name for path in state.iterdir()) == ["prompts.json"]
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"gpt2": 3}', "\x00"])
+def test_a_broken_state_file_is_an_empty_one(state: Path, content: str) -> None:
+    state.mkdir()
+    (state / "prompts.json").write_text(content)
+    assert saved_prompt("gpt2") == ""
+    save_prompt("gpt2", "x")
+    assert json.loads((state / "prompts.json").read_text()) == {"gpt2": "x"}
+
+
+def test_a_folder_that_cannot_be_written_costs_the_prompt_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("LLMSCOPE_STATE", str(tmp_path / "file" / "state"))
+    save_prompt("gpt2", "x")
+    assert saved_prompt("gpt2") == ""
+
+
+def test_the_title_drops_what_is_least_needed() -> None:
+    left, right = [("name", 0), ("30 layers", 4)], [("5 tokens", 1), ("71 ms", 2)]
+    assert fit_sides(left, right, 80) == (["name", "30 layers"], ["5 tokens", "71 ms"])
+    assert fit_sides(left, right, 30) == (["name"], ["5 tokens", "71 ms"])
+    assert fit_sides(left, right, 15) == (["name"], ["5 tokens"])
+    assert fit_sides(left, right, 3) == (["name"], [])
+
+
+@pytest.mark.parametrize(
+    ("number", "shown"), [(999, "999"), (85_584, "85.6k"), (134_515_008, "134.5M"), (7e9, "7.0B")]
+)
+def test_count(number: int, shown: str) -> None:
+    assert count(number) == shown
+
+
+@pytest.mark.parametrize(
+    ("number", "shown"), [(512, "512 B"), (93e6, "93.0 MB"), (912e6, "0.9 GB"), (2.5e12, "2.5 TB")]
+)
+def test_size(number: float, shown: str) -> None:
+    assert size(number) == shown

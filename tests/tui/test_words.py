@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import pytest
+from rich.cells import cell_len
+
+from llmscope.engine.events import Want
+from llmscope.figure import Figure, Focus
+from llmscope.tui.ledger import Shown
+from llmscope.tui.scene import Scene
+from llmscope.tui.words import clauses, fitting, number, percent, share
+from tests.tui.acting import INFO, figure_for, tokenize
+
+TEXT = "The capital of France is"
+TOKENS = tokenize(TEXT)
+SCENE = Scene.opening(Focus(layer=17, head=4)).loaded(INFO).landed(TOKENS)
+WANTS = {
+    "map": Want("map", "residual", Focus(mode="stream")),
+    "next-token": Want("next-token", "next-token", Focus()),
+    "attention": Want("attention", "attention", Focus(layer=17, head=4, mode="raw")),
+    "mlp": Want("mlp", "mlp", Focus(layer=17, mode="neurons")),
+    "tokens": Want("tokens", "tokens", Focus()),
+}
+SHOWN = {key: Shown(figure_for(want, TOKENS), want, TEXT, TOKENS) for key, want in WANTS.items()}
+
+
+def test_reads_every_figure_at_the_cursor() -> None:
+    line = fitting(clauses(SCENE, SHOWN.get), 500)
+    attention = SHOWN["attention"].figure.values[4]
+    key = int(attention.argmax())
+    norm = SHOWN["map"].figure.values[18, 4]
+    surprisal = SHOWN["tokens"].figure.values[4]
+    assert line.startswith("layer 17, ‹·is›: next ‹·Paris› 60.0 %; ")
+    looked = TOKENS[key].text.replace(" ", "·")
+    assert f"head 4 looks most at ‹{looked}› ({share(float(attention[key]))})" in line
+    assert f"stream norm {number(float(norm))}" in line
+    assert f"surprisal {number(float(surprisal))} bits" in line
+
+
+def test_reads_the_chosen_neuron_and_candidate() -> None:
+    label = SHOWN["mlp"].figure.axes[1].labels[2]
+    ids = SHOWN["next-token"].figure.extra["ids"]
+    scene = SCENE.go(neuron=int(label)).aim(int(ids[1]), pinned=False)
+    line = fitting(clauses(scene, SHOWN.get), 500)
+    assert f"neuron {label} at" in line
+    assert "‹·the› is number 2 at 30.0 %" in line
+
+
+def test_a_figure_of_another_place_is_not_read() -> None:
+    line = fitting(clauses(SCENE.move(layer=1, position=-1), SHOWN.get), 500)
+    assert "looks most" not in line
+    assert "next" not in line
+    assert "stream norm" in line
+
+
+def test_a_figure_of_other_tokens_is_not_read() -> None:
+    other = SCENE.landed(tokenize("The capital of Spain is"))
+    assert clauses(other, SHOWN.get) == ["layer 17, ‹·is›"]
+
+
+def test_a_refused_figure_is_not_read() -> None:
+    want = WANTS["attention"]
+    refused = {
+        "attention": Shown(Figure.refused("attention", "Attention", "no"), want, TEXT, TOKENS)
+    }
+    assert clauses(SCENE, refused.get) == ["layer 17, ‹·is›"]
+
+
+@pytest.mark.parametrize("width", [10, 40, 60, 80, 120])
+def test_clauses_that_do_not_fit_are_left_out_whole(width: int) -> None:
+    parts = clauses(SCENE, SHOWN.get)
+    line = fitting(parts, width)
+    assert cell_len(line) <= max(width, cell_len(parts[0]))
+    assert line == parts[0] or line.endswith(tuple(parts[1:]))
+
+
+def test_no_tokens_no_words() -> None:
+    assert clauses(Scene(), SHOWN.get) == []
+    assert fitting([], 80) == ""
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(0.7725, "77.2 %"), (0.99982, "99.98 %"), (1.0, "100.0 %"), (0, "0.0 %")]
+)
+def test_percent(value: float, shown: str) -> None:
+    assert percent(value) == shown
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(22573.6, "22574"), (84.234, "84.2"), (0.3921, "0.392"), (float("nan"), "–")],
+)
+def test_number(value: float, shown: str) -> None:
+    assert number(value) == shown
