@@ -53,7 +53,7 @@ async def test_pasted_line_ends_are_newlines(opened: Open) -> None:
     from textual.events import Paste
 
     async with opened(prompt="") as session:
-        session.app.editor.post_message(Paste("one\r\ntwo\rthree"))
+        session.app.post_message(Paste("one\r\ntwo\rthree"))
         await session.settle()
         assert session.app.text == "one\ntwo\nthree"
 
