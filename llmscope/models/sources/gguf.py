@@ -77,7 +77,7 @@ def _read(path: Path, meter: Meter) -> str:
             hasher.update(first)
             while chunk := file.read(_CHUNK):
                 hasher.update(chunk)
-                meter.reach(meter.done + len(chunk))
+                meter.reach(file.tell())
     except OSError as error:
         raise ScopeError(
             f"{display_text(str(path))} cannot be read: {error.strerror}", "another file"

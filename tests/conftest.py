@@ -1,0 +1,30 @@
+"""What holds for every test: no hub, and nothing of the person who runs them is read or written."""
+
+import os
+
+import pytest
+
+# Read once, when huggingface_hub is imported: a port where nobody listens.
+os.environ["HF_ENDPOINT"] = "http://127.0.0.1:9"
+os.environ.pop("HF_HUB_OFFLINE", None)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_folders(tmp_path_factory):
+    """Settings, state and the hub's cache in folders of this run.
+
+    llmscope's own cache stays: it holds the real model, which takes a minute to fetch.
+    """
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("XDG_CONFIG_HOME", "LLMSCOPE_STATE", "HF_HOME"):
+            patch.setenv(name, str(home / name.lower()))
+        yield
+
+
+@pytest.fixture
+def empty_cache(tmp_path, monkeypatch):
+    """A cache of llmscope with nothing in it."""
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("LLMSCOPE_CACHE", str(folder))
+    return folder
