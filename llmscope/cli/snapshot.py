@@ -82,6 +82,7 @@ def snapshot(
         from llmscope.cli.output import choose_output
         from llmscope.cli.progress import progress_line
         from llmscope.cli.prompt import read_prompt
+        from llmscope.models.spec import parse
 
         output = choose_output(out, format, "txt" if SCREEN in names else "json", force)
         usage(
@@ -103,6 +104,7 @@ def snapshot(
             top_p=top_p,
             min_p=min_p,
         )
+        parse(model)
         load = options.Loader(model, device, dtype, threads, trust_remote_code, allow_pickle)
         with progress_line() as progress:
             scope = load(progress)

@@ -1,0 +1,107 @@
+"""What starts, and what that imports."""
+
+import json
+
+import pytest
+
+import llmscope
+from tests.cli.running import fresh, run
+
+HEAVY = {"torch", "transformers", "textual"}
+WITNESS = """
+import atexit, json, sys
+from llmscope.cli import main
+atexit.register(lambda: print(json.dumps(sorted(sys.modules)), file=sys.stderr))
+main()
+"""
+
+
+def imported_by(*arguments):
+    result = fresh(*arguments, code=WITNESS)
+    assert result.returncode == 0, result.stderr
+    return {name.partition(".")[0] for name in json.loads(result.stderr.splitlines()[-1])}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["--version"], ["open", "--help"], ["snapshot", "--help"], ["lenses"]],
+    ids=" ".join,
+)
+def test_help_is_quick(arguments):
+    assert not imported_by(*arguments) & HEAVY
+
+
+def test_a_snapshot_of_figures_needs_no_screen():
+    modules = imported_by("snapshot", "--lens", "tokens", "--prompt", "CAB")
+    assert "torch" in modules
+    assert "textual" not in modules
+
+
+def test_version():
+    assert run("--version").stdout == f"llmscope {llmscope.__version__}\n"
+
+
+def test_help_lists_the_commands():
+    text = run("--help").stdout
+    for name in ("open", "snapshot", "lenses"):
+        assert f"  {name} " in text
+
+
+def test_lenses_lists_them_all():
+    from llmscope.lenses import names
+
+    listed = [line.split()[0] for line in run("lenses").stdout.splitlines()]
+    assert listed == list(names())
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["gpt2"], ["open", "snapshot"], ["--prompt", "x"], ["./x", "--debug"]]
+)
+def test_any_other_word_is_a_model_to_open(arguments):
+    result = fresh(*arguments)
+    assert result.returncode == 1
+    assert result.stdout == ""
+    assert "error: stdout is no terminal (try: llmscope snapshot" in result.stderr
+    assert ("Traceback" in result.stderr) == ("--debug" in arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "given"),
+    [
+        ([], {"spec": "builtin:sort", "prompt": "", "special_tokens": True}),
+        (["gpt2"], {"spec": "gpt2"}),
+        (["open", "snapshot"], {"spec": "snapshot"}),
+        (["--prompt", "snapshot", "x", "--no-special-tokens"], {"special_tokens": False}),
+        (["x", "--prompt", "snapshot"], {"prompt": "snapshot"}),
+    ],
+)
+def test_on_a_terminal_the_screen_gets_what_was_asked(monkeypatch, arguments, given):
+    import llmscope.tui.run as screen
+    from llmscope.cli import open as command
+
+    class Terminal:
+        def isatty(self):
+            return True
+
+    class Sys:
+        stdin = stdout = Terminal()
+
+    asked = {}
+
+    def opened(load, **settings):
+        asked.update(settings, load=load)
+        return 0
+
+    monkeypatch.setattr(command, "sys", Sys)
+    monkeypatch.setattr(screen, "run", opened)
+    assert run(*arguments).exit_code == 0
+    assert asked.items() >= given.items()
+    assert (asked["load"].model or "builtin:sort") == asked["spec"]
+
+
+def test_wrong_usage_is_exit_code_2():
+    for arguments in (["--nope"], ["snapshot", "--nope"], ["gpt2", "two"], ["snapshot"]):
+        result = run(*arguments)
+        assert result.exit_code == 2
+        assert result.stdout == ""
+        assert "Usage: " in result.stderr
