@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from llmscope.record.derive import logits
@@ -102,11 +102,18 @@ def row_stats(recording: Recording) -> Iterator[RowStats]:
         following = recording.prompt.ids[start + 1 : stop + 1]
         surprisal, rank, entropy = _predictions(logits(recording, start, stop), following)
         for offset, row in enumerate(range(start, stop)):
-            columns[owner[row]][2, place[row]] = entropy[offset]
+            _keep(columns[owner[row]][2:, place[row]], entropy[offset])
             if row + 1 < length:
-                columns[owner[row + 1]][:2, place[row + 1]] = surprisal[offset], rank[offset]
+                following_memo = columns[owner[row + 1]][:2, place[row + 1]]
+                _keep(following_memo, (surprisal[offset], rank[offset]))
         stop = start
         yield gather()
+
+
+def _keep(memo: Floats, values: ArrayLike) -> None:
+    """Fill in what is not known yet. What is known stands, so that no recording ever changes."""
+    if np.isnan(memo).all():
+        memo[:] = values
 
 
 @torch.no_grad()

@@ -22,7 +22,7 @@ def edited(ids, vocabulary, chance, longest):
 
 
 def figures(recording, layer):
-    """What panes show: probabilities, a layer's patterns; streams and logits to compare by scale."""
+    """What panes show: probabilities and patterns; streams and logits, to compare by scale."""
     logits = derive.logits_after(recording, len(recording) - 1)
     exact = [torch.softmax(logits, -1).numpy(), derive.pattern(recording, layer).numpy()]
     streams = [recording.rows("stream", at).numpy() for at in (layer, recording.layers)]
@@ -35,6 +35,16 @@ def compare(found, own):
         assert np.abs(one - other).max() <= 1e-5
     for one, other in zip(found[1], own[1], strict=True):
         assert np.abs(one - other).max() <= 1e-5 * np.abs(other).max()
+
+
+def abandon(live, ids, chance):
+    """Begin a pass and give it up at some layer; whether there was a pass to give up."""
+    layers = iter(range(chance.randrange(len(live.subject.anatomy.layers))))
+    try:
+        live.record(prompt_of(ids), cancelled=lambda: next(layers, None) is None)
+    except Cancelled:
+        return True
+    return False
 
 
 def walk(live, reference, *, steps, longest, seed):
@@ -50,13 +60,7 @@ def walk(live, reference, *, steps, longest, seed):
     for step in range(steps):
         ids = edited(ids, vocabulary, chance, longest)
         if chance.random() < 0.3:
-            last = chance.randrange(len(live.subject.anatomy.layers))
-            asked = iter(range(10_000))
-            try:
-                abandoned = edited(ids, vocabulary, chance, longest)
-                live.record(prompt_of(abandoned), cancelled=lambda: next(asked) >= last)
-            except Cancelled:
-                cancelled += 1
+            cancelled += abandon(live, edited(ids, vocabulary, chance, longest), chance)
         recording = live.record(prompt_of(ids))
         ran, reused = ran + recording.ran, reused + recording.reused
         layer = chance.randrange(recording.layers)
