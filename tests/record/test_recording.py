@@ -106,3 +106,22 @@ def test_what_was_reduced_once_is_not_reduced_again(monkeypatch):
     *_, fresh = reduce.row_stats(recorder_for(small_model("gpt2")).record(prompt_of([*A, 7])))
     assert stats.surprisal == pytest.approx(fresh.surprisal, abs=1e-4, nan_ok=True)
     assert torch.tensor(stats.entropy).isfinite().all()
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama", "gemma3_text"])
+def test_appending_to_512_runs_one_token_through_each_layer(family):
+    model = small_model(family, max_position_embeddings=600)
+    recorder = recorder_for(model)
+    ids = [(7 * index) % 96 for index in range(512)]
+    recorder.record(prompt_of(ids))
+    seen = []
+    for layer in recorder.subject.anatomy.layers:
+        layer.module.register_forward_hook(
+            lambda _, args, kwargs, out: seen.append(
+                (out[0] if isinstance(out, tuple) else out).shape
+            ),
+            with_kwargs=True,
+        )
+    recording = recorder.record(prompt_of([*ids, 5]))
+    assert (recording.ran, recording.reused) == (1, 512)
+    assert [shape[-2] for shape in seen] == [1, 1, 1]
