@@ -132,7 +132,7 @@ class LlmscopeApp(Desk, inherit_bindings=True):
     @on(Card.Picked)
     def _picked(self, message: Card.Picked) -> None:
         self.editor.replace_all(message.text)
-        self.editor.focus()
+        deeds.edit_prompt(self)
 
     @on(KeyLine.Chosen)
     def _chosen(self, message: KeyLine.Chosen) -> None:

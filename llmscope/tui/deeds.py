@@ -33,12 +33,12 @@ def last_token(desk: Desk) -> None:
 
 def leave(desk: Desk) -> None:
     """Go from the prompt to the figures, or to what stands in their place."""
-    (desk.card if desk.card.display else desk.overview.pane).focus()
+    desk.screen.set_focus(desk.card if desk.card.display else desk.overview.pane)
 
 
 def edit_prompt(desk: Desk) -> None:
     """Go back to the prompt."""
-    desk.editor.focus()
+    desk.screen.set_focus(desk.editor)
 
 
 def pin_target(desk: Desk) -> None:
@@ -68,7 +68,7 @@ def open_find(desk: Desk) -> None:
     """Let the search take the place of the words."""
     desk.words.display, desk.find.display = False, True
     desk.find.value = ""
-    desk.find.focus()
+    desk.screen.set_focus(desk.find)
 
 
 def seek(desk: Desk, wanted: str) -> None:

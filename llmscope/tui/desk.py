@@ -90,7 +90,7 @@ class Desk(App[int], inherit_bindings=False):
         self.ledger = Ledger(special_tokens=special_tokens)
         self.cost: PassInfo | None = None
         self._spec = spec
-        self._late = False
+        self._late = self._under_way = False
         self._timer: Timer | None = None
 
     def get_line_filters(self) -> Sequence[LineFilter]:
@@ -125,6 +125,17 @@ class Desk(App[int], inherit_bindings=False):
         """A tiny screen has no room for frames."""
         self.set_class(layout_for(*event.size) == "tiny", "-tiny")
 
+    def on_key(self, event: events.Key) -> None:
+        """Give a letter that was typed ahead of a change of focus to where it was meant for.
+
+        A line of text takes its letters itself: one that comes here with the focus on such a line
+        was sent to a pane that had the focus before.
+        """
+        if self.focused in (self.editor, self.find) and event.is_printable:
+            event.stop()
+            event.prevent_default()
+            self.focused._forward_event(events.Key(event.key, event.character))
+
     def action_act(self, name: str) -> None:
         """Run an action of the registry."""
         BY_NAME[name].run(self)
@@ -149,6 +160,7 @@ class Desk(App[int], inherit_bindings=False):
             self.ledger.forget()
             self.scene = replace(self.scene, tokens=())
             self.card.ask_for_prompt()
+            self.note("", self.inks.dim)
             self.rest(late=False)
             return
         request = self.ledger.ask(self.text, self.overview.wants(self.scene))
@@ -161,7 +173,7 @@ class Desk(App[int], inherit_bindings=False):
         """Stop waiting: everything landed, or (`late`) some of it never will."""
         if self._timer is not None:
             self._timer.stop()
-        self._timer, self._late = None, late
+        self._timer, self._late, self._under_way = None, late, False
         self.present()
 
     def present(self) -> None:
@@ -171,8 +183,8 @@ class Desk(App[int], inherit_bindings=False):
             shown = self.ledger.shown("tokens")
             if shown is not None:
                 self.editor.show_tokens(shown.text, shown.tokens, self.scene.focus.position)
-            running = self._timer is None and self._late and self.ledger.waiting
-            self.title_line.cost(self.cost, len(self.scene.tokens), running=running)
+            cost = self.cost if self.scene.tokens else None
+            self.title_line.cost(cost, len(self.scene.tokens), running=self._under_way)
             self.words.say(clauses(self.scene, self.ledger.shown))
 
     def note(self, text: str, ink: Style) -> None:
@@ -186,7 +198,8 @@ class Desk(App[int], inherit_bindings=False):
         self.notify(display_text(text), severity=level, markup=False)  # type: ignore[arg-type]
 
     def _overdue(self) -> None:
-        self._timer, self._late = None, self.ledger.waiting
+        self._timer = None
+        self._late = self._under_way = self.ledger.waiting
         self.present()
 
     def _show_card(self, shown: bool) -> None:

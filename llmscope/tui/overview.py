@@ -68,7 +68,7 @@ class Overview(Container):
             self._detail = key
         self.current = key
         self._arrange()
-        self.pane.focus()
+        self.screen.set_focus(self.pane)
 
     def next(self, by: int) -> None:
         """Focus the pane after this one, or before it."""

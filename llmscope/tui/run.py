@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from llmscope.engine import Engine
 from llmscope.errors import ScopeError
+from llmscope.text import display_text
 from llmscope.tui.app import LlmscopeApp
 from llmscope.tui.card import examples
 from llmscope.tui.saved import save_prompt, saved_prompt
@@ -54,8 +56,13 @@ def run(
                 app.engine.close()
         story = aside.tail() if app.return_code else ""
     if app.return_code:
-        tail = f"\n{story}" if debug and story else ""
-        raise ScopeError(f"the screen failed{tail}", "--debug, which tells the whole story")
+        if debug:
+            sys.stderr.write(story)
+        error = app._exception
+        reason = f": {type(error).__name__}: {error}" if error else ""
+        raise ScopeError(
+            f"the screen failed{display_text(reason)}", "--debug, which tells the whole story"
+        )
     return 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from textual.events import Key
 
 from llmscope.engine.events import Frame, Loaded, PassInfo
 from llmscope.tui.desk import PATIENCE
@@ -192,6 +193,21 @@ async def test_find_moves_to_the_token(opened: Open) -> None:
         await session.press("enter")
         assert session.app.words.display
         assert session.app.focused is session.app.overview.panes["map"]
+
+
+@pytest.mark.parametrize(("key", "line"), [("slash", "find"), ("e", "editor")])
+async def test_what_is_typed_ahead_is_not_lost(opened: Open, key: str, line: str) -> None:
+    async with opened() as session:
+        await session.press("escape")
+        session.app.post_message(Key(key, None))
+        for letter in "qv":
+            session.app.post_message(Key(letter, letter))
+        await session.settle()
+        await session.settle()
+        typed = session.app.find.value if line == "find" else session.app.text
+        assert typed.endswith("qv")
+        assert session.app.is_running
+        assert session.app.scene.view == 0
 
 
 async def test_copies_the_line_in_words(opened: Open) -> None:

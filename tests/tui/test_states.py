@@ -107,11 +107,23 @@ async def test_a_refused_prompt_keeps_the_picture(opened: Open) -> None:
         assert "9 tokens, 8 fit · try: a shorter prompt" in session.screen_text()
         assert pane.shown is kept
         assert pane.stale
+        assert "running" not in session.screen_text()
         assert session.app.text == PROMPT + "x"
         session.engine.auto = True
         await session.press("backspace")
         assert "8 fit" not in session.screen_text()
         assert not pane.stale
+
+
+async def test_an_emptied_prompt_takes_its_notes_with_it(opened: Open) -> None:
+    async with opened() as session:
+        session.engine.auto = False
+        await session.press("x")
+        session.engine.post(Refused(session.engine.requests[-1].serial, "too long"))
+        await session.settle()
+        await session.press("ctrl+u")
+        assert "too long" not in session.screen_text()
+        assert "token" not in session.screen_text().split("\n")[0]
 
 
 async def test_a_refusal_of_an_older_text_is_nobodys_business(opened: Open) -> None:
