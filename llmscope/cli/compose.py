@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from llmscope.draw import Look
-from llmscope.engine.events import Token
+from llmscope.engine.events import tokens_of
 from llmscope.export import json_text, render, render_rows, snapshot_dict
 from llmscope.figure import Figure, Focus
 from llmscope.lenses import lens
@@ -20,6 +20,8 @@ SCREEN = "screen"
 """The name that asks for the whole screen instead of a lens."""
 
 SCREEN_SIZE = (120, 40)
+OVERVIEW = ("tokens", "residual", "next-token", "attention", "mlp")
+"""The lenses whose numbers the screen shows at first."""
 
 
 @dataclass(frozen=True)
@@ -60,17 +62,19 @@ def compose(
     if isinstance(wanted.prompt, str):
         for notice in scope.encode(wanted.prompt, special_tokens=wanted.special_tokens).notices:
             tell(notice)
-    if wanted.lenses == (SCREEN,):
+    numbers = format in ("json", "npz")
+    if wanted.lenses == (SCREEN,) and not numbers:
         return _screen(scope, wanted, format)
+    lenses = OVERVIEW if wanted.lenses == (SCREEN,) else wanted.lenses
     recording = scope.record(wanted.prompt, fresh=True, special_tokens=wanted.special_tokens)
     info = scope.info()
     focus = wanted.focus.resolve(layers=info.layers, heads=info.heads, positions=len(recording))
-    figures = [_look(scope, recording, name, focus) for name in wanted.lenses]
+    figures = [_look(scope, recording, name, focus) for name in lenses]
     if format == "json":
         text = wanted.prompt if isinstance(wanted.prompt, str) else None
-        record = snapshot_dict(info, text, _tokens(recording), focus, figures)
+        record = snapshot_dict(info, text, tokens_of(recording), focus, figures)
         return json_text(record)
-    tokens = None if format == "npz" else _look(scope, recording, "tokens", Focus())
+    tokens = None if numbers else _look(scope, recording, "tokens", Focus())
     return render(figures, format, size=wanted.size, look=wanted.look, focus=focus, tokens=tokens)
 
 
@@ -104,13 +108,3 @@ def _screen(scope: Scope, wanted: Wanted, format: str) -> str | bytes:  # noqa: 
         focus=focus,
     )
     return render_rows(rows, format, wanted.look)
-
-
-def _tokens(recording: Recording) -> Sequence[Token]:
-    prompt = recording.prompt
-    spans = prompt.spans or ((0, 0),) * len(prompt)
-    rows = zip(prompt.ids, prompt.labels, spans, prompt.special, strict=True)
-    return [
-        Token(position, token, label, start, end, special)
-        for position, (token, label, (start, end), special) in enumerate(rows)
-    ]

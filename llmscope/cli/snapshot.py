@@ -85,11 +85,6 @@ def snapshot(
         from llmscope.models.spec import parse
 
         output = choose_output(out, format, "txt" if SCREEN in names else "json", force)
-        usage(
-            SCREEN not in names or output.format not in ("json", "npz"),
-            "the screen is a picture: txt, ansi, svg or png",
-            "--format",
-        )
         look = _look(theme, output)
         text = read_prompt(prompt, prompt_file, context_file, ids)
         usage(SCREEN not in names or isinstance(text, str), "the screen takes text", "--ids")

@@ -22,8 +22,8 @@ from llmscope.engine.events import (
     PassInfo,
     Refused,
     Request,
-    Token,
     Want,
+    tokens_of,
 )
 from llmscope.engine.slot import Slot
 from llmscope.errors import ScopeError
@@ -109,7 +109,7 @@ class Engine:
             return
         made: dict[str, Figure] = {}
         cost = self._cost(scope, recording)
-        tokens = _tokens(recording)
+        tokens = tokens_of(recording)
         posted = time.monotonic()
         for want in request.wants:
             for figure in self._look(scope, recording, want):
@@ -173,13 +173,3 @@ class Engine:
 
 class _Closed(BaseException):
     """Leaves a load that nobody waits for; nothing on the way may mistake it for a failure."""
-
-
-def _tokens(recording: Recording) -> tuple[Token, ...]:
-    prompt = recording.prompt
-    spans = prompt.spans or ((0, 0),) * len(prompt)
-    rows = zip(prompt.ids, prompt.labels, spans, prompt.special, strict=True)
-    return tuple(
-        Token(position, token, label, start, end, special)
-        for position, (token, label, (start, end), special) in enumerate(rows)
-    )

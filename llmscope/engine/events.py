@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from llmscope.figure import Figure, Focus
 from llmscope.models.info import ModelInfo
+
+if TYPE_CHECKING:
+    from llmscope.record.recording import Recording
 
 __all__ = [
     "Event",
@@ -21,6 +25,7 @@ __all__ = [
     "Request",
     "Token",
     "Want",
+    "tokens_of",
 ]
 
 
@@ -62,6 +67,17 @@ class Token:
     start: int
     end: int
     special: bool = False
+
+
+def tokens_of(recording: Recording) -> tuple[Token, ...]:
+    """The tokens of a recording's prompt."""
+    prompt = recording.prompt
+    spans = prompt.spans or ((0, 0),) * len(prompt)
+    rows = zip(prompt.ids, prompt.labels, spans, prompt.special, strict=True)
+    return tuple(
+        Token(position, token, label, start, end, special)
+        for position, (token, label, (start, end), special) in enumerate(rows)
+    )
 
 
 @dataclass(frozen=True)

@@ -162,7 +162,6 @@ class TestBadInput:
             (("--lens", "tokens", "--lens", "screen"), "alone"),
             (("--lens", "tokens", "--mode", "mean"), "--mode"),
             (("--lens", "tokens", "--format", "pdf"), "svg"),
-            (("--lens", "screen", "--format", "json"), "picture"),
             (("--lens", "tokens", "--size", "12"), "120x40"),
             (("--lens", "tokens", "--size", "0x4"), "120x40"),
             (("--lens", "tokens", "--temperature", "0"), "--temperature"),
@@ -244,3 +243,12 @@ def test_debug_shows_where_it_happened():
     assert result.returncode == 1
     assert "Traceback" in result.stderr
     assert result.stderr.splitlines()[-1].startswith("error: there is no ./nope")
+
+
+def test_the_screen_as_numbers_has_the_figures_that_it_shows():
+    record = json.loads(
+        run("snapshot", "--prompt", "CABACB", "--lens", "screen", "--format", "json").stdout
+    )
+    lenses = [figure["lens"] for figure in record["figures"]]
+    assert lenses == ["tokens", "residual", "next-token", "attention", "mlp"]
+    assert record["figures"][2]["axes"][0]["labels"][0] == "A"
