@@ -14,8 +14,8 @@ _SUFFIXES = ("", "k", "M", "G", "T", "P")
 def number(value: float, width: int = 7) -> str:
     """A number in at most `width` cells if that can be done, four significant digits at most.
 
-    From 10,000 on thousands become `k`, millions `M`; below 0.001 it is written `1.2e-5`. Zeros
-    at the end say nothing and are left out.
+    From 10,000 on, or where there is no room for the digits, thousands become `k`, millions `M`;
+    below 0.001 it is written `1.2e-5`. Zeros at the end say nothing and are left out.
     """
     text = padded_number(value, width, "")
     return text.rstrip("0").rstrip(".") or "0" if "." in text and "e" not in text else text
@@ -30,7 +30,7 @@ def padded_number(value: float, width: int, missing: str) -> str:
     size = abs(value)
     sign = "-" if value < 0 else ""
     room = width - len(sign)
-    if size >= 10.0**DIGITS - 0.5:
+    if size >= 10.0 ** min(DIGITS, max(room, 1)) - 0.5:
         return sign + _large(size, room)
     if 0 < size < 0.000_95:
         mantissa, exponent = f"{size:.1e}".split("e")
@@ -81,7 +81,7 @@ def column(
     nonzero = finite[finite > 0]
     largest, smallest = (float(nonzero.max()), float(nonzero.min())) if nonzero.size else (0.0, 1.0)
     spread = most is None and (largest / smallest > 1000 or largest < 0.01)
-    if largest >= 10.0**DIGITS - 0.5 or spread:
+    if largest >= 10.0 ** min(DIGITS, max(width, 1)) - 0.5 or spread:
         texts = [padded_number(float(value), width, missing) for value in values]
     else:
         sign = bool((values < 0).any())

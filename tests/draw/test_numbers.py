@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmscope.draw.numbers import column, number, percent
+from llmscope.draw.numbers import column, number, padded_number, percent
 
 
 @pytest.mark.parametrize(
@@ -71,3 +71,9 @@ def test_a_column_is_as_wide_as_it_says(values, width):
     for value, text in zip(values, texts, strict=True):
         if "#" not in text and np.isfinite(value) and width > 6:
             assert ("-" in text.lstrip()[:1]) <= (value < 0)
+
+
+def test_thousands_are_told_in_three_cells():
+    texts = column(np.array([22574, 8420, 4991, 540, 2.3], dtype=np.float32), 3, "")
+    assert [text.strip() for text in texts] == ["23k", "8k", "5k", "540", "2.3"]
+    assert padded_number(-1000, 3, "") == "-1k"
