@@ -11,7 +11,7 @@ from textual import events
 from textual.app import App, ComposeResult
 from textual.binding import BindingType
 from textual.content import Content
-from textual.filter import LineFilter, Monochrome, NoColor
+from textual.filter import LineFilter
 from textual.style import Style
 from textual.timer import Timer
 
@@ -21,9 +21,9 @@ from llmscope.figure import Focus
 from llmscope.text import display_text
 from llmscope.tui import deeds
 from llmscope.tui.actions import BY_NAME, bindings
-from llmscope.tui.ascii import AsciiOnly
 from llmscope.tui.card import Card
 from llmscope.tui.editor import PromptEditor
+from llmscope.tui.filters import filters
 from llmscope.tui.find import FindLine
 from llmscope.tui.layout import layout_for
 from llmscope.tui.ledger import Ledger
@@ -78,11 +78,8 @@ class Desk(App[int], inherit_bindings=False):
         super().__init__()
         self.register_theme(textual_theme(self.look.theme))
         self.console._color_system = COLOUR_SYSTEMS[self.look.tier]
-        self._own_filters: list[LineFilter] = []
-        if self.look.tier == "none":
-            self._own_filters.append(NoColor())
-        if self.look.ascii:
-            self._own_filters.append(AsciiOnly())
+        self._own_filters = filters(self.look)
+        self.set_class(self.look.tier in ("16", "none"), "-few-colours")
         self.set_class(self.look.tier == "none", "-colourless")
         self.theme = f"llmscope-{self.look.theme.name}"
         self.text = prompt
@@ -95,8 +92,7 @@ class Desk(App[int], inherit_bindings=False):
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         """The look decides about colours and characters, not the environment a second time."""
-        kept = [found for found in super().get_line_filters() if not isinstance(found, Monochrome)]
-        return [*kept, *self._own_filters]
+        return self._own_filters
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         """A variable that a theme lacks would stop the app."""

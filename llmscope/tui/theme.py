@@ -59,6 +59,17 @@ def variables(theme: Theme) -> dict[str, str]:
         "cursor": theme.accent,
         "token-even": even,
         "token-odd": odd,
+        "scrollbar": theme.border,
+        "scrollbar-hover": theme.dim,
+        "scrollbar-active": theme.dim,
+        "scrollbar-background": theme.panel,
+        "scrollbar-background-hover": theme.panel,
+        "scrollbar-background-active": theme.panel,
+        "block-cursor-blurred-foreground": theme.text,
+        "block-cursor-blurred-background": theme.border,
+        "input-cursor-background": theme.text,
+        "input-cursor-foreground": theme.ground,
+        "input-selection-background": theme.border,
     }
 
 
@@ -82,4 +93,4 @@ def textual_theme(theme: Theme) -> TextualTheme:
 
 
 def _mix(ground: str, ink: str, share: float) -> str:
-    return Color.parse(ground).blend(Color.parse(ink), share).hex
+    return Color.parse(ground).blend(Color.parse(ink), share).hex.lower()

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 from rich.cells import cell_len
+from rich.color import Color
 
-from llmscope.draw import Look, load_theme
+from llmscope.draw import Look, Tier, load_theme, palette
 from llmscope.engine.events import Event, LoadFailed, Refused, Request
 from llmscope.errors import ScopeError
 from llmscope.figure import Focus
@@ -62,6 +63,16 @@ def test_without_colours_there_are_none() -> None:
         for part in row
     )
     assert any(part.style and part.style.reverse for row in rows for part in row)
+
+
+@pytest.mark.parametrize("tier", ["256", "16"])
+def test_chrome_and_figures_share_one_ground(tier: Tier) -> None:
+    rows = rows_of(look=Look(tier=tier))
+    styles = [part.style for row in rows for part in row if part.style]
+    assert all(c.triplet is None for s in styles for c in (s.color, s.bgcolor) if c)
+    title = rows[0][0].style
+    assert title is not None
+    assert title.bgcolor == (palette(Look(tier=tier)).base.bgcolor or Color.default())
 
 
 def test_in_ascii_everything_is() -> None:

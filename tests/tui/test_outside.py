@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from llmscope.tui.panes.pane import fitting_title
 from llmscope.tui.saved import save_prompt, saved_prompt
 from llmscope.tui.title import count, fit_sides, size
 
@@ -81,6 +82,19 @@ def test_the_title_drops_what_is_least_needed() -> None:
     assert fit_sides(left, right, 30) == (["name"], ["5 tokens", "71 ms"])
     assert fit_sides(left, right, 15) == (["name"], ["5 tokens"])
     assert fit_sides(left, right, 3) == (["name"], [])
+
+
+@pytest.mark.parametrize(
+    ("width", "title"),
+    [
+        (50, ("MLP · layer 3 · strongest neurons", " · verified")),
+        (40, ("MLP · layer 3 · strongest neurons", " ✓")),
+        (30, ("MLP · layer 3", " ✓")),
+        (8, ("MLP", " ✓")),
+    ],
+)
+def test_a_title_never_loses_its_verdict(width: int, title: tuple[str, str]) -> None:
+    assert fitting_title("MLP · layer 3 · strongest neurons", "verified", width) == title
 
 
 @pytest.mark.parametrize(

@@ -156,9 +156,7 @@ class FigurePane(Widget, can_focus=True):
         title = Content(PANES[self.key])
         if self._shown is not None:
             status, ink = self._shown.figure.verdict.status, inks(self._look.theme)
-            heading = self.heading(self._shown)
-            room = self.size.width - cell_len(heading) - MARGIN
-            word = f" · {status}" if len(status) + 3 <= room else f" {VERDICT_MARKS[status]}"
+            heading, word = fitting_title(self.heading(self._shown), status, self.size.width)
             title = Content.assemble(heading, (word, ink.verdict(status)))
         if self._stale:
             title = Content.assemble(title, " …")
@@ -192,6 +190,21 @@ class FigurePane(Widget, can_focus=True):
         """The wheel."""
         event.stop()
         self.post_message(self.Pointed(self.wheel(self._scene, 1)))
+
+
+def fitting_title(heading: str, status: str, width: int) -> tuple[str, str]:
+    """A heading and its verdict in so many cells.
+
+    Where the verdict's word does not fit, its mark stands for it; where that does not either, the
+    heading loses its last parts.
+    """
+    room = width - MARGIN
+    for word in (f" · {status}", f" {VERDICT_MARKS[status]}"):
+        if cell_len(heading + word) <= room:
+            return heading, word
+    while cell_len(heading + word) > room and " · " in heading:
+        heading = heading.rpartition(" · ")[0]
+    return heading, word
 
 
 def as_content(row: Row) -> Content:
