@@ -8,7 +8,9 @@ import typer
 from typer.core import TyperGroup
 
 import llmscope
+from llmscope.cli.doctor import doctor
 from llmscope.cli.lenses import lenses
+from llmscope.cli.models import models
 from llmscope.cli.open import open_model
 from llmscope.cli.snapshot import snapshot
 
@@ -41,6 +43,8 @@ app = typer.Typer(
 app.command("open")(open_model)
 app.command("snapshot")(snapshot)
 app.command("lenses")(lenses)
+app.command("models")(models)
+app.command("doctor")(doctor)
 
 
 def _version(wanted: bool) -> None:

@@ -69,6 +69,11 @@ def set_threads(threads: int | None, parameters: int) -> None:
     torch.set_num_threads(threads)
 
 
+def default_threads() -> int:
+    """How many threads a model that is not tiny gets."""
+    return _DEFAULT_THREADS
+
+
 def check_threads(threads: int | None) -> None:
     """Raises ScopeError for a number of threads that cannot be."""
     if threads is not None and threads < 1:

@@ -24,7 +24,7 @@ def imported_by(*arguments):
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["--version"], ["open", "--help"], ["snapshot", "--help"], ["lenses"]],
+    [["--help"], ["--version"], ["open", "--help"], ["snapshot", "--help"], ["lenses"], ["models"]],
     ids=" ".join,
 )
 def test_help_is_quick(arguments):
@@ -43,7 +43,7 @@ def test_version():
 
 def test_help_lists_the_commands():
     text = run("--help").stdout
-    for name in ("open", "snapshot", "lenses"):
+    for name in ("open", "snapshot", "lenses", "models", "doctor"):
         assert f"  {name} " in text
 
 

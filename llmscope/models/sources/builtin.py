@@ -13,7 +13,7 @@ from llmscope.text import display_text
 
 def names() -> tuple[str, ...]:
     """The models that ship, sorted."""
-    return tuple(sorted(folder.name for folder in _home().iterdir() if _is_model(folder)))
+    return tuple(sorted(folder.name for folder in home().iterdir() if _is_model(folder)))
 
 
 def fetch(spec: Spec, options: Options) -> Weights:
@@ -27,10 +27,11 @@ def fetch(spec: Spec, options: Options) -> Weights:
             f"there is no built-in model {display_text(spec.name)!r}",
             "one of " + ", ".join(f"builtin:{name}" for name in names()),
         )
-    return Weights(_home() / spec.name, spec.name)
+    return Weights(home() / spec.name, spec.name)
 
 
-def _home() -> Path:
+def home() -> Path:
+    """The folder that holds them, one a model."""
     return Path(str(files("llmscope") / "builtin"))
 
 

@@ -1,0 +1,181 @@
+"""`llmscope doctor`: what llmscope finds here, and how far it trusts a model."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from llmscope.cli import options
+from llmscope.cli.errors import reported
+
+if TYPE_CHECKING:
+    from llmscope.scope import Scope
+
+_GIGABYTE = 1e9
+
+
+def doctor(
+    model: Annotated[
+        str | None, typer.Argument(metavar="MODEL", help="Load this model too, and check it.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    device: options.Device = "auto",
+    dtype: options.Dtype = "auto",
+    threads: options.Threads = None,
+    trust_remote_code: options.TrustRemoteCode = False,
+    allow_pickle: options.AllowPickle = False,
+    debug: options.Debug = False,
+) -> None:
+    """Check versions, devices, terminal and folders; with MODEL also what can be shown of it."""
+    with reported(debug):
+        from llmscope.cli.checkup import checkup
+        from llmscope.cli.progress import progress_line
+
+        found = checkup()
+        if not json:
+            typer.echo(_told(found), nl=False)
+        if model is not None:
+            load = options.Loader(model, device, dtype, threads, trust_remote_code, allow_pickle)
+            begun = time.perf_counter()
+            with progress_line() as progress:
+                scope = load(progress)
+            found["model"] = _examined(scope, time.perf_counter() - begun)
+            if not json:
+                typer.echo("\n" + _diagnosis(found["model"]), nl=False)
+        if json:
+            from llmscope.export import json_text
+            from llmscope.figure import plain
+
+            typer.echo(json_text(plain({"schema": 1, **found})), nl=False)
+
+
+def _examined(scope: Scope, seconds: float) -> dict[str, Any]:
+    """The model's verdicts, as they were measured when it was loaded."""
+    info = scope.info()
+    return {
+        "spec": info.spec,
+        "architecture": info.architecture,
+        "layers": info.layers,
+        "heads": info.heads,
+        "parameters": info.parameters,
+        "dtype": info.dtype,
+        "device": info.device,
+        "revision": info.revision,
+        "seconds": round(seconds, 2),
+        "notices": list(info.notices),
+        "verdicts": {
+            capability: {
+                "status": verdict.status,
+                "discrepancy": verdict.discrepancy,
+                "reason": verdict.reason,
+            }
+            for capability, verdict in info.verdicts.items()
+        },
+    }
+
+
+def _told(found: Mapping[str, Any]) -> str:
+    """The sections for a person."""
+    from llmscope.cli.table import table
+
+    sections = [
+        _section("versions", found["versions"]),
+        _section("machine", _machine(found["machine"])),
+        _section("terminal", found["terminal"]),
+    ]
+    sections[-1] += f"  ramp      {_sample(found['terminal'])}\n"
+    places = {
+        name: folder["path"] + ("" if folder["writable"] else "  (cannot be written)")
+        for name, folder in found["folders"].items()
+    }
+    sections += [_section("folders", places), _section("hub", found["hub"])]
+    rows = [("  " + entry["what"], f"(try: {entry['try']})") for entry in found["missing"]]
+    sections.append("missing\n" + (table(rows) if rows else "  nothing\n"))
+    return "\n".join(sections)
+
+
+def _section(title: str, entries: Mapping[str, object]) -> str:
+    from llmscope.cli.table import table
+
+    return f"{title}\n" + table([(f"  {name}", _word(value)) for name, value in entries.items()])
+
+
+def _word(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "–" if value is None else str(value)
+
+
+def _machine(machine: Mapping[str, Any] | None) -> dict[str, str]:
+    if machine is None:
+        return {"torch": "cannot be imported"}
+    rows = {
+        device["name"]: device["kind"] + _memory(device["total"], device["free"]) + device["note"]
+        for device in machine["devices"]
+    }
+    return {
+        **rows,
+        "auto": machine["auto"],
+        "cores": str(machine["cores"]),
+        "threads": str(machine["threads"]),
+    }
+
+
+def _memory(total: int | None, free: int | None) -> str:
+    if total is None:
+        return " · "
+    left = "" if free is None else f", {free / _GIGABYTE:.1f} GB free"
+    return f" · {total / _GIGABYTE:.1f} GB{left}"
+
+
+def _sample(terminal: Mapping[str, Any]) -> str:
+    """Both ramps as this terminal shows them, smallest values first; without colour in a file."""
+    from rich.segment import Segment
+
+    from llmscope.draw import Look, palette
+    from llmscope.export import render_rows
+
+    look = Look(
+        tier=terminal["colours"] if terminal["stdout"] else "none",
+        ascii=terminal["characters"] == "ascii",
+    )
+    row: list[Segment] = []
+    for ramp in (palette(look).sequential, palette(look).diverging):
+        row += [
+            Segment(glyph, style) for glyph, style in zip(ramp.glyphs, ramp.styles, strict=True)
+        ]
+    text = render_rows([tuple(row)], "ansi" if terminal["stdout"] else "txt", look)
+    return str(text).rstrip("\n")
+
+
+def _diagnosis(model: Mapping[str, Any]) -> str:
+    """The table capability → verdict, discrepancy."""
+    from llmscope.cli.table import table
+
+    count = f"{model['parameters'] / 1e6:.1f}M parameters"
+    about = {
+        "spec": model["spec"],
+        "model": f"{model['architecture']} · {model['layers']} layers · {count}",
+        "runs": f"{model['dtype']} on {model['device']} · loaded in {model['seconds']:.1f} s",
+        "revision": model["revision"],
+    }
+    text = _section("model", about)
+    for notice in model["notices"]:
+        text += table([("  note", notice)])
+    rows = [("  capability", "verdict", "discrepancy", "")]
+    for capability, verdict in model["verdicts"].items():
+        rows.append(
+            (f"  {capability}", verdict["status"], _discrepancy(verdict), verdict["reason"])
+        )
+    return text + "\n" + table(rows)
+
+
+def _discrepancy(verdict: Mapping[str, Any]) -> str:
+    """As a relative error. None was measured: nothing differed, or it could not be compared."""
+    measured = verdict["discrepancy"]
+    if measured is None:
+        return "0" if verdict["status"] == "verified" else "–"
+    return f"{measured:.1e}"

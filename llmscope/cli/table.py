@@ -1,0 +1,28 @@
+"""Columns of text for people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from llmscope.text import display_text
+
+
+def table(rows: Sequence[Sequence[str]], right: frozenset[int] = frozenset()) -> str:
+    """Rows of cells below each other, every column as wide as its widest cell.
+
+    Args:
+        rows: all of one length; foreign text in them is made harmless.
+        right: the columns that are aligned to the right, as numbers are.
+    """
+    from rich.cells import cell_len
+
+    shown = [[display_text(cell).replace("\n", " ") for cell in row] for row in rows]
+    widths = [max(map(cell_len, column)) for column in zip(*shown, strict=True)]
+    lines = []
+    for row in shown:
+        cells = []
+        for index, (cell, width) in enumerate(zip(row, widths, strict=True)):
+            gap = " " * (width - cell_len(cell))
+            cells.append(gap + cell if index in right else cell + gap)
+        lines.append("  ".join(cells).rstrip())
+    return "".join(f"{line}\n" for line in lines)
