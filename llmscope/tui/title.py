@@ -14,6 +14,8 @@ from llmscope.text import display_text
 from llmscope.tui.theme import inks
 
 JOINT = " · "
+GAP = 4
+"""Cells that keep the two sides apart."""
 Part = tuple[str, int]
 """A piece of text, and how easily it may go when room is short: 0 stays."""
 
@@ -77,7 +79,7 @@ def fit_sides(
 
     def needed() -> int:
         joints = max(0, len(kept) - 2) * len(JOINT)
-        return sum(cell_len(text) for text, _, _ in kept) + joints + 2
+        return sum(cell_len(text) for text, _, _ in kept) + joints + GAP
 
     while needed() > width and (loose := max((rank for _, rank, _ in kept), default=0)):
         kept.remove(next(part for part in reversed(kept) if part[1] == loose))

@@ -77,7 +77,7 @@ def percent(value: float) -> str:
 
 def share(value: float) -> str:
     """A probability as a person writes it: .62."""
-    return "1" if value > 0.995 else f"{value:.2f}".removeprefix("0")
+    return f"{value:.2f}".removeprefix("0")
 
 
 def _next(shown: Shown | None, scene: Scene) -> Iterator[str]:
