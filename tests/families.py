@@ -14,19 +14,123 @@ SMALL = {
     "num_attention_heads": 4,
     "max_position_embeddings": 64,
 }
-GATED = {"intermediate_size": 80, "num_key_value_heads": 2, "head_dim": 16}
+WIDE = {"intermediate_size": 80}
+GROUPED = {**WIDE, "num_key_value_heads": 2}
+GATED = {**GROUPED, "head_dim": 16}
+LOCAL_EXPERTS = {"num_local_experts": 4, "num_experts_per_tok": 2}
+EXPERTS = {"moe_intermediate_size": 32, "num_experts": 4, "num_experts_per_tok": 2}
+STATES = {"mamba_d_head": 16, "mamba_n_groups": 1, "mamba_d_state": 8}
+HALF_ROTARY = {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5}
 ENDS = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2}
 
-# model_type -> what its config is given on top of SMALL
-FAMILIES: dict[str, dict[str, Any]] = {
+# model_type -> what its config is given on top of SMALL. The first eight are looked at closest.
+CLOSELY: dict[str, dict[str, Any]] = {
     "gpt2": {},
-    "gpt_neox": {"intermediate_size": 80},
+    "gpt_neox": WIDE,
     "llama": GATED,
-    "qwen2": {"intermediate_size": 80, "num_key_value_heads": 2},
+    "qwen2": GROUPED,
     "qwen3": GATED,
     "gemma2": {**GATED, "query_pre_attn_scalar": 16, "sliding_window": 6},
     "gemma3_text": {**GATED, "query_pre_attn_scalar": 16, "sliding_window": 6},
     "opt": {"ffn_dim": 80, "word_embed_proj_dim": 48},
+}
+FAMILIES: dict[str, dict[str, Any]] = CLOSELY | {
+    "gpt_neo": {
+        "num_layers": 3,
+        "num_heads": 4,
+        "window_size": 6,
+        "attention_types": [[["global", "local", "global"], 1]],
+    },
+    "gptj": {"rotary_dim": 8},
+    "gpt_bigcode": {},
+    "bloom": {},
+    "falcon": {"new_decoder_architecture": False, "alibi": False},
+    "mpt": {"d_model": 48, "n_heads": 4, "n_layers": 3, "max_seq_len": 64, "expansion_ratio": 2},
+    "codegen": {"rotary_dim": 8},
+    "mistral": {**GATED, "sliding_window": 6},
+    "mixtral": {**GATED, **LOCAL_EXPERTS},
+    "qwen2_moe": {**GROUPED, **EXPERTS, "shared_expert_intermediate_size": 40},
+    "qwen3_moe": {**GATED, **EXPERTS},
+    "gemma": GATED,
+    "phi": GROUPED,
+    "phi3": GROUPED,
+    "olmo": GROUPED,
+    "olmo2": GROUPED,
+    "olmoe": {**GROUPED, "num_experts": 4, "num_experts_per_tok": 2},
+    "stablelm": {**GROUPED, "rope_parameters": HALF_ROTARY},
+    "starcoder2": GROUPED,
+    "cohere": GROUPED,
+    "granite": {**GROUPED, "residual_multiplier": 0.5, "logits_scaling": 2.0},
+    "deepseek_v3": {
+        "intermediate_size": 80,
+        "moe_intermediate_size": 32,
+        "n_routed_experts": 4,
+        "num_experts_per_tok": 2,
+        "n_group": 1,
+        "topk_group": 1,
+        "first_k_dense_replace": 1,
+        "q_lora_rank": 16,
+        "kv_lora_rank": 16,
+        "qk_rope_head_dim": 8,
+        "qk_nope_head_dim": 8,
+        "v_head_dim": 16,
+        "num_key_value_heads": 4,
+    },
+    "mamba": {"state_size": 8, "intermediate_size": 96},
+    "mamba2": {"state_size": 8, "num_heads": 4, "head_dim": 24, "n_groups": 1},
+    "rwkv": {"attention_hidden_size": 48},
+    "recurrent_gemma": {
+        "intermediate_size": 96,
+        "num_key_value_heads": 1,
+        "lru_width": 48,
+        "attention_window_size": 32,
+    },
+    "jamba": {
+        **GROUPED,
+        "attn_layer_period": 2,
+        "attn_layer_offset": 1,
+        "num_experts": 4,
+        "expert_layer_period": 2,
+        "expert_layer_offset": 1,
+        "mamba_dt_rank": 4,
+        "use_mamba_kernels": False,
+    },
+    "falcon_h1": {**GATED, **STATES, "mamba_d_ssm": 64, "mamba_n_heads": 4},
+    "bamba": {**GROUPED, **STATES, "mamba_n_heads": 6, "attn_layer_indices": [1]},
+    "lfm2": {
+        **GROUPED,
+        "full_attn_idxs": [1],
+        "block_auto_adjust_ff_dim": False,
+        "layer_types": ["conv", "full_attention", "conv"],
+    },
+    "smollm3": GROUPED,
+    "glm4": GATED,
+    "ernie4_5": GROUPED,
+    "gpt_oss": {**GATED, **LOCAL_EXPERTS, "sliding_window": 6},
+    "nemotron": GROUPED,
+    "persimmon": WIDE,
+    "xglm": {"d_model": 48, "ffn_dim": 80, "num_layers": 3, "attention_heads": 4},
+    "biogpt": WIDE,
+    "openai-gpt": {"n_embd": 48, "n_layer": 3, "n_head": 4, "n_positions": 64},
+}
+
+# What cannot be shown of a family, and in which layers; everything else is verified everywhere.
+ALL = (0, 1, 2)
+REFUSED: dict[str, dict[str, tuple[int, ...]]] = {
+    "mixtral": {"activations": ALL},
+    "qwen2_moe": {"activations": ALL},
+    "qwen3_moe": {"activations": ALL},
+    "olmoe": {"activations": ALL},
+    "gpt_oss": {"activations": ALL},
+    "deepseek_v3": {"activations": (1, 2)},
+    "mamba": {"patterns": ALL, "activations": ALL},
+    "mamba2": {"patterns": ALL, "activations": ALL},
+    "rwkv": {"writes": (0,), "patterns": ALL, "activations": ALL},
+    "recurrent_gemma": {"patterns": (0, 1)},
+    "jamba": {"patterns": (0, 2), "activations": (1,)},
+    "bamba": {"patterns": (0, 2)},
+    "lfm2": {"patterns": (0, 2)},
+    "openai-gpt": {"writes": ALL},  # its norms stand in the stream: nothing is merely added
 }
 
 

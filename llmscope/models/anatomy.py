@@ -7,6 +7,7 @@ was found against the model's own numbers, so a wrong guess is refused rather th
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -16,18 +17,27 @@ from torch import Tensor, nn
 
 from llmscope.errors import ScopeError
 
-ATTENTION = ("self_attn", "attn", "attention", "self_attention")
+ATTENTION = ("self_attn", "attn", "attention", "self_attention", "temporal_block")
 ATTENTION_OUT = ("o_proj", "c_proj", "out_proj", "dense", "wo")
-MLP = ("mlp", "feed_forward", "ffn")
+# What mixes tokens in layers that have no attention, or beside it: kind of the layer -> names.
+MIXERS = {
+    "state space": ("mamba", "mixer"),
+    "convolution": ("conv", "short_conv"),
+    "recurrent": ("linear_attn",),
+}
+MLP = ("mlp", "feed_forward", "ffn", "mlp_block")
 DOWN = ("down_proj", "c_proj", "dense_4h_to_h", "fc2", "fc_out", "w2")
 UP = ("fc1",)
 ACTIVATION = ("activation_fn",)
-FINAL_NORM = ("norm", "ln_f", "final_layer_norm", "final_layernorm", "norm_f")
-# Layers that norm what they wrote, before adding it: (after attention, after the MLP). The name
-# post_attention_layernorm means this only where another norm stands before the MLP.
+EXPERTS = ("experts", "moe")
+FINAL_NORM = (
+    *("norm", "ln_f", "final_layer_norm", "final_layernorm", "norm_f", "final_norm"),
+    *("layer_norm", "embedding_norm", "ln_out"),
+)
+# Layers that norm what they wrote, before adding it: (after attention, after the MLP).
 POST_NORMS = (
-    ("post_attention_layernorm", "post_feedforward_layernorm", "pre_feedforward_layernorm"),
-    ("post_self_attn_layernorm", "post_mlp_layernorm", "post_attention_layernorm"),
+    ("post_attention_layernorm", "post_feedforward_layernorm"),
+    ("post_self_attn_layernorm", "post_mlp_layernorm"),
 )
 
 
@@ -37,23 +47,31 @@ class Layer:
 
     Attributes:
         module: the whole layer; its input and output are the residual stream.
+        kind: "attention", or what mixes tokens in its place.
         attention, attention_out: the attention and the projection that writes its heads' outputs.
-        attention_write: the module whose output is added to the stream: the attention itself, or
-            the norm that follows it.
+        attention_write: the module whose output is added to the stream: the attention itself, the
+            norm that follows it, or its projection where it adds the stream itself.
+        mixer_write: the same for what mixes tokens in the attention's place, or beside it.
         mlp_entry: the module whose input is the MLP's input.
         activation: between the two projections of an MLP that is no module of its own.
         down: the projection whose input is the neurons' activations.
         mlp_write: as attention_write.
+        experts: the experts of an MLP that is a mixture of them.
+        scale: what every write is multiplied by before it is added.
     """
 
     module: nn.Module
+    kind: str
     attention: nn.Module | None
     attention_out: nn.Module | None
     attention_write: nn.Module | None
+    mixer_write: nn.Module | None
     mlp_entry: nn.Module | None
     activation: nn.Module | None
     down: nn.Module | None
     mlp_write: nn.Module | None
+    experts: nn.Module | None = None
+    scale: float = 1.0
 
     def activations(self, entry: Tensor) -> Tensor:
         """The input of the down projection for the MLP's input. `[row, width] -> [row, neuron]`.
@@ -64,14 +82,27 @@ class Layer:
         assert self.down is not None
         caught: list[Tensor] = []
         hook = self.down.register_forward_pre_hook(lambda _, args: caught.append(args[0]))
+        rest = (torch.zeros_like(entry[None]),) if _adds_residual(self.mlp_entry) else ()
         try:
             with torch.no_grad():
-                hidden = self.mlp_entry(entry[None])
+                hidden = self.mlp_entry(entry[None], *rest)
                 if self.activation is not None:
                     caught.append(self.activation(hidden))
         finally:
             hook.remove()
         return caught[0].reshape(len(entry), -1)
+
+    def written(self, module: nn.Module | None, own: tuple[nn.Module | None, ...]) -> Any:
+        """What turns a projection's output into what is added: a norm that follows, the scale.
+
+        `own` are the modules whose output is written as it is.
+        """
+
+        def write(projected: Tensor) -> Tensor:
+            after = projected if module is None or module in own else module(projected)
+            return after * self.scale if self.scale != 1.0 else after
+
+        return write
 
 
 @dataclass(frozen=True)
@@ -90,7 +121,9 @@ class Readout:
             hidden = self.norm(stream)
             if self.project is not None:
                 hidden = self.project(hidden)
-            logits: Tensor = self.unembed(hidden)
+            # Some state-space models keep their stream in float32 whatever the weights are.
+            weight: Any = self.unembed.weight
+            logits: Tensor = self.unembed(hidden.to(weight.dtype))
             if self.scale != 1.0:
                 logits = logits * self.scale
             if self.softcap is not None:
@@ -119,7 +152,7 @@ def find(model: Any) -> Anatomy:
     """
     config = model.config.get_text_config()
     stack, owner = _layer_stack(model, config.num_hidden_layers)
-    layers = tuple(_layer(module) for module in stack)
+    layers = tuple(_layer(module, config) for module in stack)
     return Anatomy(
         layers=layers,
         readout=_readout(model, owner, config),
@@ -149,25 +182,38 @@ def _layer_stack(model: nn.Module, count: int) -> tuple[nn.ModuleList, nn.Module
     return candidates[0]
 
 
-def _layer(module: nn.Module) -> Layer:
+def _layer(module: nn.Module, config: Any) -> Layer:
     attention = _first(module, ATTENTION)
+    out = None if attention is None else _anywhere(attention, ATTENTION_OUT)
+    kind, mixer = next(
+        ((kind, mixer) for kind, names in MIXERS.items() if (mixer := _first(module, names))),
+        ("recurrent", attention),
+    )
+    if out is None:  # a recurrent block may stand where other layers have their attention
+        attention = None
+    elif mixer is attention:
+        mixer = None
     mlp = _first(module, MLP)
-    up = mlp if mlp is not None else _first(module, UP)
     down = _first(mlp if mlp is not None else module, DOWN)
-    attention_write, mlp_write = attention, mlp if mlp is not None else down
-    for after_attention, after_mlp, before_mlp in POST_NORMS:
-        if all(hasattr(module, name) for name in (after_attention, after_mlp, before_mlp)):
+    attention_write = out if attention is not None and _adds_residual(attention) else attention
+    mlp_write = down if mlp is None or _adds_residual(mlp) else mlp
+    for after_attention, after_mlp in POST_NORMS:
+        if hasattr(module, after_attention) and hasattr(module, after_mlp):
             attention_write = getattr(module, after_attention)
             mlp_write = getattr(module, after_mlp)
     return Layer(
         module=module,
+        kind="attention" if attention is not None else kind,
         attention=attention,
-        attention_out=None if attention is None else _first(attention, ATTENTION_OUT),
+        attention_out=out,
         attention_write=attention_write,
-        mlp_entry=up,
+        mixer_write=mixer,
+        mlp_entry=mlp if mlp is not None else _first(module, UP),
         activation=None if mlp is not None else _first(module, ACTIVATION),
         down=down,
         mlp_write=mlp_write,
+        experts=None if mlp is None else _first(mlp, EXPERTS),
+        scale=float(getattr(config, "residual_multiplier", None) or 1.0),
     )
 
 
@@ -184,13 +230,24 @@ def _readout(model: Any, owner: nn.Module, config: Any) -> Readout | None:
         project=getattr(owner, "project_out", None),
         unembed=unembed,
         scale=float(scale),
-        softcap=getattr(config, "final_logit_softcapping", None),
+        softcap=getattr(config, "final_logit_softcapping", None)
+        or getattr(config, "logits_soft_cap", None),
     )
 
 
 def _first(module: nn.Module, names: Iterable[str]) -> nn.Module | None:
     children = dict(module.named_children())
     return next((children[name] for name in names if name in children), None)
+
+
+def _anywhere(module: nn.Module, names: Iterable[str]) -> nn.Module | None:
+    """As `_first`, in the module or in what it holds."""
+    return next((found for inner in module.modules() if (found := _first(inner, names))), None)
+
+
+def _adds_residual(module: nn.Module) -> bool:
+    """Whether the module is handed the stream and adds it to its own output."""
+    return "residual" in inspect.signature(module.forward).parameters
 
 
 def _inputs(down: nn.Module) -> int:

@@ -39,16 +39,25 @@ class AttentionSettings:
 
 
 class Listener(Protocol):
-    """Whoever wants the queries of an attention module."""
+    """Whoever wants what an attention module was called with."""
 
-    def attention_called(self, query: Tensor, settings: AttentionSettings) -> None:
-        """Called with queries `[1, head, row, head width]` before attention runs."""
+    def attention_called(
+        self, query: Tensor, key: Tensor, value: Tensor, settings: AttentionSettings
+    ) -> None:
+        """Called before attention runs, with `[1, head, row, head width]` each."""
 
 
 _listeners: WeakKeyDictionary[nn.Module, Listener] = WeakKeyDictionary()
 
 
-def _tell(module: nn.Module, query: Tensor, scaling: float | None, options: Any) -> None:
+def _tell(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    scaling: float | None,
+    options: Any,
+) -> None:
     listener = _listeners.get(module)
     if listener is not None:
         settings = AttentionSettings(
@@ -57,7 +66,7 @@ def _tell(module: nn.Module, query: Tensor, scaling: float | None, options: Any)
             window=options.get("sliding_window"),
             sinks=options.get("s_aux"),
         )
-        listener.attention_called(query, settings)
+        listener.attention_called(query, key, value, settings)
 
 
 def _sdpa(
@@ -69,7 +78,7 @@ def _sdpa(
     scaling: float | None = None,
     **options: Any,
 ) -> Any:
-    _tell(module, query, scaling, options)
+    _tell(module, query, key, value, scaling, options)
     return sdpa_attention_forward(
         module, query, key, value, attention_mask, scaling=scaling, **options
     )
@@ -84,7 +93,7 @@ def _eager(
     scaling: float | None = None,
     **options: Any,
 ) -> Any:
-    _tell(module, query, scaling, options)
+    _tell(module, query, key, value, scaling, options)
     forward = sys.modules[type(module).__module__].eager_attention_forward
     return forward(module, query, key, value, attention_mask, scaling=scaling, **options)
 
@@ -95,26 +104,29 @@ AttentionInterface.register(EAGER, _eager)
 AttentionMaskInterface.register(EAGER, eager_mask)
 
 
-def listen(model: Any, anatomy: Anatomy, listeners: list[Listener]) -> str:
+def listen(model: Any, anatomy: Anatomy, listeners: list[Listener]) -> bool:
     """Route the model's attention through here, one listener a layer.
 
     Returns:
-        An empty string, or the reason why this model's attention cannot be routed.
+        Whether it could be routed. Where not, the model computes its attention inside.
     """
     modules = [layer.attention for layer in anatomy.layers]
-    if not any(module is not None for module in modules):
-        return "these layers have no attention that could be found"
+    attention = next((module for module in modules if module is not None), None)
+    if attention is None:
+        return False
     if not model._can_set_attn_implementation():
-        return f"{type(model).__name__} computes its attention inside, where it cannot be recorded"
-    home = sys.modules[next(type(module).__module__ for module in modules if module is not None)]
+        # Its module gives the pattern beside its output, but only if it makes one.
+        model.config._attn_implementation = "eager"
+        return False
+    own = hasattr(sys.modules[type(attention).__module__], "eager_attention_forward")
     if model._supports_sdpa and not getattr(model.config, "attn_logit_softcapping", None):
         name = SDPA
-    elif hasattr(home, "eager_attention_forward"):
+    elif own:
         name = EAGER
     else:
-        return f"{type(model).__name__} has no attention function of its own to call"
+        return False
     model.set_attn_implementation(name)
     for module, listener in zip(modules, listeners, strict=True):
         if module is not None:
             _listeners[module] = listener
-    return ""
+    return True

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from llmscope.record.attention import AttentionSettings
+from llmscope.record.observe import observed_pattern, observed_values
 from llmscope.record.recording import Recording
 
 
@@ -22,6 +23,9 @@ def pattern(recording: Recording, layer: int, head: int | None = None) -> Tensor
     Returns:
         [query, key], or [head, query, key]. Keys that a query cannot see have zero.
     """
+    if recording.settings[layer] is None:
+        weights = observed_pattern(recording, layer).float()
+        return weights if head is None else weights[head]
     query, keys, settings = _attention_inputs(recording, layer)
     group = query.shape[0] // keys.shape[0]  # query heads that share a key head
     if head is not None:
@@ -66,14 +70,15 @@ def attention_output(recording: Recording, layer: int) -> Tensor:
     weights = pattern(recording, layer)
     values = recording.values[layer]
     parts = recording.subject.anatomy.layers[layer]
-    if values is None or parts.attention_out is None:
+    if parts.attention_out is None:
         raise ValueError(f"layer {layer} has no output projection that was found")
+    if values is None:
+        values = observed_values(recording, layer)
     values = values.repeat_interleave(weights.shape[0] // values.shape[0], dim=0).float()
     heads = (weights @ values).to(recording.subject.dtype)  # [head, row, head width]
     joined = heads.transpose(0, 1).reshape(len(recording), -1)
-    written: Tensor = parts.attention_out(joined)
-    if parts.attention_write is not None and parts.attention_write is not parts.attention:
-        written = parts.attention_write(written)  # a norm that follows the attention
+    own = (parts.attention, parts.attention_out)
+    written: Tensor = parts.written(parts.attention_write, own)(parts.attention_out(joined))
     return written
 
 
@@ -93,9 +98,8 @@ def mlp_output(recording: Recording, layer: int) -> Tensor:
         raise ValueError(f"layer {layer} has no down projection that was found")
     hidden = activations(recording, layer)
     with torch.no_grad():
-        written: Tensor = parts.down(hidden)
-        if parts.mlp_write not in (parts.mlp_entry, parts.down):
-            written = parts.mlp_write(written)  # a norm that follows the MLP
+        own = (parts.mlp_entry, parts.down)
+        written: Tensor = parts.written(parts.mlp_write, own)(parts.down(hidden))
     return written
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
@@ -31,8 +33,9 @@ class Recorder:
             {"logits_to_keep": 1} if "logits_to_keep" in forward else {}
         )
         # Recurrent and convolution layers keep a state that cannot be cut back to a prefix.
-        self._reusable = not self.taps.unrouted and all(
-            layer.attention is not None for layer in subject.anatomy.layers
+        self._caches = "cache" in forward and all(
+            layer.attention is not None and layer.mixer_write is None
+            for layer in subject.anatomy.layers
         )
 
     def record(
@@ -51,39 +54,75 @@ class Recorder:
         Raises:
             Cancelled: nothing was lost, and the next call is right.
         """
-        before = None if fresh or not self._reusable else self._latest
-        shared = 0 if before is None else _common(before.prompt.ids, prompt.ids)
-        parts = () if before is None else before.prefix(shared)
-        cache = self._cache(before, shared)
-        fresh_ids = prompt.ids[shared:]
-        logits = None
-        if fresh_ids:
-            try:
-                with self.taps.open(cancelled), torch.no_grad():
-                    output = self.subject.model(
-                        input_ids=torch.tensor([fresh_ids], device=self.subject.device),
-                        cache=cache,
-                        use_cache=True,
-                        **self._last_only,
-                    )
-                parts = (*parts, (segment := self.taps.segment(), len(segment)))
-            finally:
-                self.taps.drop()
-            logits = output.logits[0, -1]
-        keys, values = _keys_and_values(cache, len(self.taps.layers))
-        recording = Recording(
-            subject=self.subject,
-            prompt=prompt,
-            parts=parts,
-            keys=keys,
-            values=values,
-            settings=tuple(tap.settings for tap in self.taps.layers),
-            logits=logits,
-            ran=len(fresh_ids),
-            reused=shared,
-        )
+        before = self._latest
+        if before is None or before.past is None or fresh:
+            recording = self._extend(None, 0, prompt, cancelled)
+        else:
+            shared = _common(before.prompt.ids, prompt.ids)
+            if shared == len(prompt):
+                recording = _cut(before, prompt)
+            else:
+                recording = self._extend(before, shared, prompt, cancelled)
         self._latest = recording
         return recording
+
+    def _extend(
+        self,
+        before: Recording | None,
+        shared: int,
+        prompt: Prompt,
+        cancelled: Callable[[], bool] | None,
+    ) -> Recording:
+        """Run the ids after the first `shared`, on top of what was recorded of those."""
+        ids = prompt.ids[shared:]
+        try:
+            cache = self._cache(before, shared)
+            logits = self._pass(ids, cache, cancelled)
+            if self.taps.overwritten():  # known from now on, so this happens once a model
+                cache = self._cache(before, shared)
+                logits = self._pass(ids, cache, cancelled)
+            segment = self.taps.segment()
+            past = _past(cache, len(self.taps.layers))
+            keys, values = self._keys_and_values(past)
+        finally:
+            self.taps.drop()
+        return Recording(
+            subject=self.subject,
+            prompt=prompt,
+            parts=(*(before.prefix(shared) if before else ()), (segment, len(segment))),
+            keys=keys,
+            values=values,
+            past=past,
+            settings=tuple(tap.settings for tap in self.taps.layers),
+            logits=logits,
+            ran=len(ids),
+            reused=shared,
+        )
+
+    def _pass(
+        self,
+        ids: Sequence[int],
+        cache: DynamicCache | None,
+        cancelled: Callable[[], bool] | None,
+    ) -> Tensor:
+        """Logits after the last of the ids. [token]"""
+        caching: dict[str, Any] = {"use_cache": False}
+        if cache is not None:
+            caching = {"cache": cache, "use_cache": True}
+        batch = torch.tensor([ids], device=self.subject.device)
+        with self.taps.open(cancelled), torch.no_grad():
+            output = self.subject.model(input_ids=batch, **caching, **self._last_only)
+        logits: Tensor = output.logits[0, -1]
+        return logits
+
+    def _keys_and_values(
+        self, past: Past | None
+    ) -> tuple[tuple[Tensor | None, ...], tuple[Tensor | None, ...]]:
+        """What the attention saw; where that is computed inside, what the cache holds."""
+        if self.taps.routed or past is None:
+            taps = self.taps.layers
+            return tuple(tap.keys for tap in taps), tuple(tap.values for tap in taps)
+        return tuple(keys for keys, _ in past), tuple(values for _, values in past)
 
     def forget(self) -> None:
         """Let go of the latest recording: the next one starts from nothing."""
@@ -100,22 +139,41 @@ class Recorder:
             batch = torch.tensor(ids, device=self.subject.device)
             return self.subject.model(input_ids=batch, use_cache=False)
 
-    def _cache(self, before: Recording | None, length: int) -> DynamicCache:
-        """A cache of its own that holds the first `length` keys of a recording.
+    def _cache(self, before: Recording | None, length: int) -> DynamicCache | None:
+        """A cache of its own that holds the first `length` tokens of a recording.
 
-        Keys are never changed in place, so the new cache starts from views of the old ones. It is
-        left unconfigured: a configured one drops the keys that slide out of a window.
+        What a cache holds is never changed in place, so the new one starts from views of the old.
+        It is left unconfigured: a configured one drops the keys that slide out of a window.
         """
+        if not self._caches:
+            return None
         cache = DynamicCache()
-        if before is not None and length:
-            for keys, values in zip(before.keys, before.values, strict=True):
-                assert keys is not None
-                assert values is not None
-                layer = DynamicLayer()
-                layer.lazy_initialization(keys, values)
-                layer.keys, layer.values = keys[None, :, :length], values[None, :, :length]
-                cache.layers.append(layer)
+        for keys, values in before.past if before and before.past and length else ():
+            layer = DynamicLayer()
+            layer.lazy_initialization(keys, values)
+            layer.keys, layer.values = keys[None, :, :length], values[None, :, :length]
+            cache.layers.append(layer)
         return cache
+
+
+Past = tuple[tuple[Tensor, Tensor], ...]
+
+
+def _cut(before: Recording, prompt: Prompt) -> Recording:
+    """The recording of a prompt that another one begins with: nothing has to be run."""
+    length = len(prompt)
+    past = before.past
+    return replace(
+        before,
+        prompt=prompt,
+        parts=before.prefix(length),
+        keys=tuple(None if keys is None else keys[:, :length] for keys in before.keys),
+        values=tuple(None if values is None else values[:, :length] for values in before.values),
+        past=past and tuple((keys[:, :length], values[:, :length]) for keys, values in past),
+        logits=before.logits if length == len(before) else None,
+        ran=0,
+        reused=length,
+    )
 
 
 def _common(old: tuple[int, ...], new: tuple[int, ...]) -> int:
@@ -125,11 +183,11 @@ def _common(old: tuple[int, ...], new: tuple[int, ...]) -> int:
     )
 
 
-def _keys_and_values(cache: DynamicCache, layers: int) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-    """One pair a layer, None where the cache has none. [key head, row, head width]"""
-    keys: list[Any] = [None] * layers
-    values: list[Any] = [None] * layers
-    for index, held in enumerate(cache.layers[:layers]):
-        if getattr(held, "keys", None) is not None:
-            keys[index], values[index] = held.keys[0], held.values[0]
-    return tuple(keys), tuple(values)
+def _past(cache: DynamicCache | None, layers: int) -> Past | None:
+    """What the cache holds, one pair a layer; None where a later pass could not go on from it."""
+    held = [] if cache is None else cache.layers
+    if len(held) != layers or any(
+        type(layer) is not DynamicLayer or layer.keys is None for layer in held
+    ):
+        return None
+    return tuple((layer.keys[0], layer.values[0]) for layer in held)

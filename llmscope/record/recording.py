@@ -25,7 +25,8 @@ class LayerRows:
     Attributes:
         stream: the residual stream before the layer. [row, width]
         query: the attention's queries after their rotation. [head, row, head width]
-        attention_write, mlp_write: what was added to the stream. [row, width]
+        attention_write, mixer_write, mlp_write: what attention, what mixes tokens in its place,
+            and the MLP added to the stream. [row, width]
         mlp_entry: the MLP's input. [row, width]
         activity: L2 norm of the MLP's activations. [row]
     """
@@ -33,6 +34,7 @@ class LayerRows:
     stream: Tensor
     query: Tensor | None
     attention_write: Tensor | None
+    mixer_write: Tensor | None
     mlp_entry: Tensor | None
     mlp_write: Tensor | None
     activity: Tensor | None
@@ -79,6 +81,8 @@ class Recording:
     Attributes:
         parts: segments, and how many rows of each belong to this recording.
         keys, values: one a layer, as the attention saw them. [key head, row, head width]
+        past: one a layer, what the model's cache holds, from which a later pass may go on; None
+            where no pass may.
         settings: one a layer; None where no attention was recorded.
         logits: the model's own, after the last token, [token]; None when no token was run.
         ran, reused: tokens of this pass and of earlier ones.
@@ -89,6 +93,7 @@ class Recording:
     parts: tuple[tuple[Segment, int], ...]
     keys: tuple[Tensor | None, ...]
     values: tuple[Tensor | None, ...]
+    past: tuple[tuple[Tensor, Tensor], ...] | None
     settings: tuple[AttentionSettings | None, ...]
     logits: Tensor | None
     ran: int

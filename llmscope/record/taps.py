@@ -29,9 +29,15 @@ class LayerTap:
         self.taps = taps
         self.settings: AttentionSettings | None = None
         self.kept: dict[str, Tensor] = {}
+        self.keys: Tensor | None = None  # [key head, row, head width], of the whole prompt
+        self.values: Tensor | None = None
+        self._versions: dict[str, int] = {}
+        self._copied: set[str] = set()
+        self._scale = layer.scale
         layer.module.register_forward_pre_hook(self._enter, with_kwargs=True)
         for module, name in (
             (layer.attention_write, "attention_write"),
+            (layer.mixer_write, "mixer_write"),
             (layer.mlp_write, "mlp_write"),
         ):
             if module is not None:
@@ -45,18 +51,26 @@ class LayerTap:
         if self.taps.active:
             if self.taps.cancelled():
                 raise Cancelled
-            self.kept["stream"] = _rows(_input(args, kwargs))
+            self._keep("stream", _input(args, kwargs))
 
     def _keeper(self, name: str) -> Callable[[nn.Module, Any, Any], None]:
         def keep(_: nn.Module, args: Any, output: Any) -> None:
             if self.taps.active:
-                self.kept[name] = _rows(output[0] if isinstance(output, tuple) else output)
+                self._keep(name, _first(output), self._scale)
 
         return keep
 
+    def _keep(self, name: str, tensor: Any, scale: float = 1.0) -> None:
+        rows = _rows(tensor)
+        if scale != 1.0:
+            rows = rows * scale
+        elif name in self._copied:
+            rows = rows.clone()
+        self.kept[name], self._versions[name] = rows, rows._version
+
     def _entry(self, _: nn.Module, args: Any, kwargs: Any) -> None:
         if self.taps.active:
-            self.kept["mlp_entry"] = _rows(_input(args, kwargs))
+            self._keep("mlp_entry", _input(args, kwargs))
 
     def _activity(self, _: nn.Module, args: Any) -> None:
         if self.taps.active:
@@ -64,25 +78,41 @@ class LayerTap:
             rows = activations.reshape(-1, activations.shape[-1])
             self.kept["activity"] = torch.linalg.vector_norm(rows, dim=-1, dtype=torch.float32)
 
-    def attention_called(self, query: Tensor, settings: AttentionSettings) -> None:
+    def attention_called(
+        self, query: Tensor, key: Tensor, value: Tensor, settings: AttentionSettings
+    ) -> None:
         """Keep the queries. A view of a fused projection is copied: it would keep it all alive."""
         if self.taps.active:
             query = query.detach()[0]
             whole = query.untyped_storage().nbytes() == query.numel() * query.element_size()
             self.kept["query"] = query if whole else query.clone()
+            self.keys, self.values = key.detach()[0], value.detach()[0]
             self.settings = settings
+
+    def overwritten(self) -> bool:
+        """Whether the model changed in place what was kept; it will be copied from now on."""
+        changed = {
+            name
+            for name, version in self._versions.items()
+            if name in self.kept and self.kept[name]._version != version
+        }
+        self._copied |= changed
+        return bool(changed)
 
     def rows(self) -> LayerRows:
         """What was kept, handed over."""
         kept, self.kept = self.kept, {}
-        names = ("query", "attention_write", "mlp_entry", "mlp_write", "activity")
+        names = (
+            *("query", "attention_write", "mixer_write"),
+            *("mlp_entry", "mlp_write", "activity"),
+        )
         return LayerRows(kept["stream"], *(kept.get(name) for name in names))
 
 
 class Taps:
     """All taps of one model.
 
-    `unrouted` says why its attention cannot be recorded; empty when it can.
+    `routed` says whether its attention passes through `llmscope.record.attention`.
     """
 
     def __init__(self, model: Any, anatomy: Anatomy) -> None:
@@ -90,12 +120,12 @@ class Taps:
         self.cancelled: Callable[[], bool] = _never
         self._final: Tensor | None = None
         self.layers = [LayerTap(self, layer) for layer in anatomy.layers]
-        self.unrouted = listen(model, anatomy, list(self.layers))
+        self.routed = listen(model, anatomy, list(self.layers))
         anatomy.layers[-1].module.register_forward_hook(self._leave)
 
     def _leave(self, _: nn.Module, args: Any, output: Any) -> None:
         if self.active:
-            self._final = _rows(output[0] if isinstance(output, tuple) else output)
+            self._final = _rows(_first(output))
 
     @contextmanager
     def open(self, cancelled: Callable[[], bool] | None = None) -> Iterator[None]:
@@ -110,6 +140,10 @@ class Taps:
         finally:
             self.active, self.cancelled = False, _never
 
+    def overwritten(self) -> bool:
+        """Whether the model changed in place what was kept, so that the pass must be run again."""
+        return sum(tap.overwritten() for tap in self.layers) > 0
+
     def segment(self) -> Segment:
         """What the pass left, handed over."""
         assert self._final is not None
@@ -120,7 +154,7 @@ class Taps:
         """Forget what an unfinished pass left."""
         self._final = None
         for tap in self.layers:
-            tap.kept = {}
+            tap.kept, tap.keys, tap.values = {}, None, None
 
 
 def _never() -> bool:
@@ -129,6 +163,11 @@ def _never() -> bool:
 
 def _input(args: Any, kwargs: Any) -> Any:
     return args[0] if args else kwargs["hidden_states"]
+
+
+def _first(output: Any) -> Any:
+    """The hidden states, where a module gives more than them."""
+    return output[0] if isinstance(output, tuple | list) else output
 
 
 def _rows(tensor: Any) -> Tensor:

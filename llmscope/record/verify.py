@@ -32,6 +32,13 @@ HALF_BOUND = 4.0
 """In half precision the bound is this many times the type's eps: a few roundings of one row."""
 
 
+WRITES = ("attention_write", "mixer_write", "mlp_write")
+
+
+class Missing(Exception):  # noqa: N818 - it is a finding
+    """A layer has no such part, which is a reason and not a discrepancy."""
+
+
 @dataclass(frozen=True)
 class Verdicts:
     """What was measured. `layers`: capability -> one verdict a layer (one in all for readout)."""
@@ -64,14 +71,11 @@ def verify(recorder: Recorder) -> Verdicts:
     def each(check: Callable[[int], float]) -> tuple[Verdict, ...]:
         return tuple(_judge(subject, partial(check, layer)) for layer in range(count))
 
-    unrouted = recorder.taps.unrouted
     return Verdicts(
         {
             "readout": (_judge(subject, partial(_readout, recorder, recording)),),
             "writes": each(partial(_writes, recording)),
-            "patterns": (Verdict("refused", unrouted),) * count
-            if unrouted
-            else each(partial(_patterns, recording)),
+            "patterns": each(partial(_patterns, recording)),
             "activations": each(partial(_activations, recording)),
         }
     )
@@ -90,6 +94,8 @@ def _judge(subject: Subject, check: Callable[[], float]) -> Verdict:
     bound = HALF_BOUND * torch.finfo(subject.dtype).eps if half else BOUND
     try:
         discrepancy = check()
+    except Missing as missing:
+        return Verdict("refused", str(missing))
     except Exception as error:  # whatever a wrong guess at the anatomy makes a module say
         return Verdict("refused", f"it could not be checked: {error}")
     if discrepancy <= bound:  # false for NaN
@@ -115,24 +121,28 @@ def _readout(recorder: Recorder, recording: Recording) -> float:
 
 def _writes(recording: Recording, layer: int) -> float:
     stream, following = (recording.rows("stream", at) for at in (layer, layer + 1))
-    attention = recording.rows("attention_write", layer)
-    mlp = recording.rows("mlp_write", layer)
     assert stream is not None
     assert following is not None
-    if attention is None or mlp is None:
-        raise ValueError("a part that writes to the stream was not found")
-    return discrepancy(stream + attention + mlp, following)
+    parts = [recording.rows(name, layer) for name in WRITES]
+    total = stream
+    for part in parts:
+        if part is not None:
+            total = total + part
+    return discrepancy(total, following)
 
 
 def _patterns(recording: Recording, layer: int) -> float:
     own = recording.rows("attention_write", layer)
-    if own is None:
-        raise ValueError("this layer has no attention")
+    if recording.subject.anatomy.layers[layer].attention is None or own is None:
+        raise Missing("this layer has no attention")
     return discrepancy(attention_output(recording, layer), own)
 
 
 def _activations(recording: Recording, layer: int) -> float:
+    parts = recording.subject.anatomy.layers[layer]
     own = recording.rows("mlp_write", layer)
-    if own is None:
-        raise ValueError("this layer has no MLP that was found")
+    if parts.experts is not None:
+        raise Missing("this layer's MLP is a mixture of experts, whose neurons are not one row")
+    if own is None or parts.down is None:
+        raise Missing("this layer has no MLP whose down projection could be found")
     return discrepancy(mlp_output(recording, layer), own)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from llmscope.record import derive, reduce
-from tests.families import FAMILIES, small_model
+from tests.families import CLOSELY, small_model
 from tests.record.conftest import prompt_of, recorder_for
 
 LAYERS = {
@@ -33,7 +33,7 @@ FINAL_NORM = {
 IDS = [5, 17, 3, 60, 17, 42, 8, 8, 91, 30, 2, 77, 54]  # longer than gemma's window of 6
 
 
-@pytest.fixture(params=sorted(FAMILIES))
+@pytest.fixture(params=sorted(CLOSELY))
 def family(request):
     return request.param
 

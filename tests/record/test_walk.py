@@ -6,7 +6,7 @@ from tests.families import small_model
 from tests.record.conftest import recorder_for
 from tests.record.walk import walk
 
-WALKED = ("gpt2", "gpt_neox", "llama", "qwen3", "gemma3_text", "opt")
+WALKED = ("gpt2", "gpt_neox", "llama", "qwen3", "gemma3_text", "opt", "deepseek_v3")
 
 
 @pytest.mark.parametrize("family", WALKED)

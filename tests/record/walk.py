@@ -26,7 +26,9 @@ def figures(recording, layer):
     logits = derive.logits_after(recording, len(recording) - 1)
     exact = [torch.softmax(logits, -1).numpy(), derive.pattern(recording, layer).numpy()]
     streams = [recording.rows("stream", at).numpy() for at in (layer, recording.layers)]
-    return exact, [*streams, derive.activations(recording, layer).numpy(), logits.numpy()]
+    if recording.subject.anatomy.layers[layer].down is not None:
+        streams.append(derive.activations(recording, layer).numpy())
+    return exact, [*streams, logits.numpy()]
 
 
 def compare(found, own):

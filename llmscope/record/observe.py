@@ -1,0 +1,88 @@
+"""Attention patterns of models that compute them inside: watched, not derived.
+
+A few older architectures have no attention function that could be replaced. They are run again
+when somebody looks, up to the layer in question, and what their attention module gives beside its
+output is kept. The first layers cost a part of a pass, the last ones a whole one.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from llmscope.record.recording import Recording
+
+FUSED = ("c_attn",)
+"""Projections whose output is queries, keys and values side by side."""
+
+
+class _SeenEnough(Exception):  # noqa: N818 - it is no error
+    """Ends a pass after the layer that was looked for."""
+
+
+def observed_pattern(recording: Recording, layer: int) -> Tensor:
+    """The attention pattern of a layer. [head, query, key]
+
+    Raises:
+        ValueError: the layer has no attention, or its module gives no pattern.
+    """
+    attention, length = _attention(recording, layer), len(recording)
+    caught: list[Tensor] = []
+
+    def catch(_: nn.Module, args: Any, output: Any) -> None:
+        extra = output[1:] if isinstance(output, tuple | list) else ()
+        tensors = [part for one in extra for part in (one if isinstance(one, list) else [one])]
+        caught.extend(
+            part
+            for part in tensors
+            if isinstance(part, Tensor) and part.dim() == 4 and part.shape[2:] == (length, length)
+        )
+        raise _SeenEnough
+
+    _run_until(recording, attention, catch)
+    if not caught:
+        raise ValueError("this layer's attention does not give its pattern")
+    return caught[0][0]
+
+
+def observed_values(recording: Recording, layer: int) -> Tensor:
+    """The values of a model that keeps no cache. [head, row, head width]
+
+    Raises:
+        ValueError: they cannot be told from what the layer computes.
+    """
+    attention, heads = _attention(recording, layer), recording.subject.anatomy.heads
+    fused = next((child for name, child in attention.named_children() if name in FUSED), None)
+    if fused is None:
+        raise ValueError("this layer's values cannot be seen")
+    caught: list[Tensor] = []
+
+    def catch(_: nn.Module, args: Any, output: Tensor) -> None:
+        caught.append(output[0])
+        raise _SeenEnough
+
+    _run_until(recording, fused, catch)
+    values = caught[0].chunk(3, dim=-1)[2]
+    return values.reshape(len(recording), heads, -1).transpose(0, 1)
+
+
+def _attention(recording: Recording, layer: int) -> nn.Module:
+    attention = recording.subject.anatomy.layers[layer].attention
+    if attention is None:
+        raise ValueError("this layer has no attention")
+    return attention
+
+
+def _run_until(recording: Recording, module: nn.Module, catch: Any) -> None:
+    """Run the prompt until `catch`, a forward hook of the module, has seen enough."""
+    subject = recording.subject
+    hook = module.register_forward_hook(catch)
+    ids = torch.tensor([recording.prompt.ids], device=subject.device)
+    try:
+        with torch.no_grad(), suppress(_SeenEnough):
+            subject.model(input_ids=ids, use_cache=False, output_attentions=True)
+    finally:
+        hook.remove()
