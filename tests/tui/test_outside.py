@@ -79,8 +79,8 @@ def test_a_folder_that_cannot_be_written_costs_the_prompt_only(
 def test_the_title_drops_what_is_least_needed() -> None:
     left, right = [("name", 0), ("30 layers", 4)], [("5 tokens", 1), ("71 ms", 2)]
     assert fit_sides(left, right, 80) == (["name", "30 layers"], ["5 tokens", "71 ms"])
-    assert fit_sides(left, right, 30) == (["name"], ["5 tokens", "71 ms"])
-    assert fit_sides(left, right, 15) == (["name"], ["5 tokens"])
+    assert fit_sides(left, right, 26) == (["name"], ["5 tokens", "71 ms"])
+    assert fit_sides(left, right, 16) == (["name"], ["5 tokens"])
     assert fit_sides(left, right, 3) == (["name"], [])
 
 
