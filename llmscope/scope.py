@@ -14,6 +14,7 @@ from llmscope.models.load import load_subject
 from llmscope.models.subject import Progress, Subject
 from llmscope.record.recorder import Recorder
 from llmscope.record.recording import Prompt, Recording
+from llmscope.record.reduce import first_unfinite
 from llmscope.record.verify import CAPABILITIES, Verdicts, verify
 
 if TYPE_CHECKING:
@@ -136,6 +137,10 @@ class Scope:
         if verdict.status == "refused":
             yield Figure.refused(name, chosen.name, verdict.reason, verdict.discrepancy)
             return
+        at = first_unfinite(recording)
+        if at is not None:
+            reason = f"the pass holds NaN or infinity from position {at} on"
+            verdict = verdict.worst(Verdict("partial", reason))
         made = chosen.compute(recording, focus, self.recorder.run)
         for figure in [made] if isinstance(made, Figure) else made:
             yield replace(figure, verdict=figure.verdict.worst(verdict))

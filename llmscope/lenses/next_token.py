@@ -28,6 +28,8 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
         raise ValueError(f"temperature {focus.temperature} must be above 0")
     logits = logits_after(recording, focus.position)  # [token]
     scaled = (logits / focus.temperature).double().cpu().numpy()
+    if not np.isfinite(scaled.max()):  # NaN wins every maximum
+        return Figure.refused("next-token", "Next token", "the logits hold NaN or infinity")
     probabilities = np.exp(scaled - scaled.max())
     probabilities /= probabilities.sum()
     order = np.argsort(-scaled, kind="stable")

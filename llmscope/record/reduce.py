@@ -57,6 +57,16 @@ def cosines(recording: Recording) -> Floats:
     return _join(recording, ("cosines",), compare)
 
 
+def first_unfinite(recording: Recording) -> int | None:
+    """The first position whose last stream holds NaN or infinity; None if all are finite."""
+
+    def finite(segment: Segment) -> Floats:
+        return _numpy(torch.isfinite(segment.final).all(-1))[None]
+
+    rows = np.flatnonzero(_join(recording, ("finite",), finite)[0] == 0)
+    return int(rows[0]) if len(rows) else None
+
+
 @dataclass(frozen=True)
 class RowStats:
     """How the model's prediction fared at each position; NaN where not (yet) known.
@@ -123,7 +133,8 @@ def _predictions(scores: Tensor, following: tuple[int, ...]) -> tuple[Floats, Fl
     entropy = -(logprobs.exp() * logprobs.clamp(min=torch.finfo(torch.float32).min)).sum(-1)
     ids = torch.tensor(following, device=scores.device, dtype=torch.long)
     chosen = logprobs[: len(ids)].gather(1, ids[:, None])  # [row, 1]
-    rank = (logprobs[: len(ids)] > chosen).sum(-1) + 1
+    rank = (logprobs[: len(ids)] > chosen).sum(-1).float() + 1
+    rank[chosen[:, 0].isnan()] = torch.nan  # nothing is greater than NaN, which is no first place
     bits = float(np.log(2))
     return _numpy(-chosen[:, 0] / bits), _numpy(rank), _numpy(entropy / bits)
 
