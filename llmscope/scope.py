@@ -190,18 +190,18 @@ class Scope:
         )
 
     def _prompt_of_ids(self, ids: Sequence[int]) -> Prompt:
-        vocabulary = self.subject.anatomy.vocabulary
-        wrong = [token for token in ids if not 0 <= token < vocabulary]
-        if wrong:
-            raise ScopeError(
-                f"token id {wrong[0]} is not in the vocabulary", f"ids from 0 to {vocabulary - 1}"
-            )
         if self.subject.tokens is None:
             return Prompt(tuple(ids), tuple(map(str, ids)), (False,) * len(ids))
         return _prompt(self.subject.tokens.describe(ids))
 
     def _check(self, prompt: Prompt) -> None:
-        context = self.subject.anatomy.context
+        context, vocabulary = self.subject.anatomy.context, self.subject.anatomy.vocabulary
+        foreign = next((token for token in prompt.ids if not 0 <= token < vocabulary), None)
+        if foreign is not None:
+            raise ScopeError(
+                f"token id {foreign} is not in the model's vocabulary",
+                f"ids from 0 to {vocabulary - 1}, or the tokenizer that belongs to the model",
+            )
         if not len(prompt):
             raise ScopeError("the prompt is empty", "some text, such as: The capital of France is")
         if context is not None and len(prompt) > context:

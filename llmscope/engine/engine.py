@@ -66,11 +66,16 @@ class Engine:
         """Ask for figures. An older request that has not been begun is dropped."""
         self._slot.put(request)
 
-    def close(self, timeout: float = 5.0) -> None:
-        """End the thread, at the next layer if a pass is under way."""
+    def close(self, timeout: float = 2.0) -> bool:
+        """End the thread, at the next layer if a pass is under way.
+
+        Returns:
+            Whether it ended; a library that loads something huge may not listen for a while.
+        """
         self._slot.close()
         if self._thread.is_alive():
             self._thread.join(timeout)
+        return not self._thread.is_alive()
 
     def _work(self) -> None:
         try:
@@ -104,8 +109,7 @@ class Engine:
             return
         except Exception as error:  # out of memory, say: the picture stays, the program lives
             self._recording, self._figures = None, {}
-            scope.recorder.forget()
-            self._post(Refused(request.serial, f"{type(error).__name__}: {error}"))
+            self._post(_trouble(scope, request, error))
             return
         made: dict[str, Figure] = {}
         cost = self._cost(scope, recording)
@@ -169,6 +173,24 @@ class Engine:
             vram = torch.cuda.memory_allocated(scope.subject.device)
         rss = psutil.Process().memory_info().rss
         return PassInfo(recording.ran, recording.reused, self._milliseconds, rss, vram)
+
+
+def _trouble(scope: Scope, request: Request, error: Exception) -> Refused:
+    """What a failed pass means to a person. Nothing of it stays in memory."""
+    from llmscope.models.memory import ran_out
+
+    scope.recorder.forget()
+    if not ran_out(error):
+        return Refused(request.serial, f"{type(error).__name__}: {error}")
+    if scope.subject.device.type == "cuda":
+        import torch
+
+        torch.cuda.empty_cache()
+    return Refused(
+        request.serial,
+        f"out of memory on {scope.subject.device}",
+        "a shorter prompt, or a smaller --dtype",
+    )
 
 
 class _Closed(BaseException):

@@ -10,6 +10,7 @@ import torch
 from llmscope.errors import ScopeError
 from llmscope.models.anatomy import find
 from llmscope.models.checkpoint import check_config, check_weights, read_config
+from llmscope.models.memory import does_not_fit, ran_out
 from llmscope.models.place import check_threads, choose_device, choose_dtype, set_threads
 from llmscope.models.sources import Options, Weights, fetch
 from llmscope.models.spec import parse
@@ -55,7 +56,7 @@ def load_subject(
             weights, parsed.text, number, trust_remote_code, allow_pickle, progress
         )
         tokens, missing = _tokens(weights.folder, trust_remote_code)
-        model = _moved(model, place, parsed.text)
+        model = _moved(model, place, parsed.text, weights.folder)
     set_threads(threads, sum(parameter.numel() for parameter in model.parameters()))
     return Subject(
         spec=parsed.text,
@@ -93,6 +94,8 @@ def _model(
                 output_loading_info=True,
             )
         except Exception as error:  # whatever a damaged checkpoint makes transformers raise
+            if ran_out(error):
+                raise does_not_fit(named, weights.folder, dtype, torch.device("cpu")) from error
             raise _unloadable(named, error) from error
     # transformers fills what is missing with random numbers and goes on.
     lacking = sorted(info["missing_keys"])
@@ -127,13 +130,17 @@ def _tokens(folder: Path, trust_remote_code: bool) -> tuple[Tokens | None, list[
     return Tokens(tokenizer), []
 
 
-def _moved(model: Any, device: torch.device, named: str) -> Any:
+def _moved(model: Any, device: torch.device, named: str, folder: Path) -> Any:
     try:
         return model.to(device)
-    except torch.OutOfMemoryError as error:
-        raise ScopeError(
-            f"{display_text(named)} does not fit on {device}", "--dtype bfloat16, or --device cpu"
-        ) from error
+    except Exception as error:
+        if not ran_out(error):
+            raise
+        dtype = model.dtype
+        del model  # what arrived before memory ran out
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+        raise does_not_fit(named, folder, dtype, device) from error
 
 
 def _size(folder: Path) -> int:

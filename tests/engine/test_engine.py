@@ -4,6 +4,7 @@ import threading
 from queue import Queue
 
 import pytest
+import torch
 
 from llmscope.engine import Engine
 from llmscope.engine.events import Frame, Loaded, LoadFailed, Loading, Refused, Request, Want
@@ -208,3 +209,31 @@ def test_closing_ends_a_load_at_its_next_word():
     assert screen.wait(Loading).stage == "loading"
     screen.engine.close()
     assert ended.is_set()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+        MemoryError(),
+    ],
+    ids=["device", "cpu", "python"],
+)
+def test_memory_that_runs_out_in_a_pass_ends_that_pass_alone(screen, scope, error):
+    screen.ask(1, IDS, NEXT)
+    before = screen.figures(1)["next"]
+
+    def fail(*_):
+        raise error
+
+    hook = scope.model.model.layers[1].register_forward_pre_hook(fail)
+    screen.ask(2, (*IDS, 9), NEXT)
+    refused = screen.wait(Refused)
+    assert (refused.serial, refused.reason) == (2, "out of memory on cpu")
+    assert "shorter prompt" in refused.hint
+    assert scope.recorder._latest is None
+    assert not any(tap.kept for tap in scope.recorder.taps.layers)
+    hook.remove()
+    screen.ask(3, IDS, NEXT)
+    assert screen.figures(3)["next"].values == pytest.approx(before.values, abs=1e-6)

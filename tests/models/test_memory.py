@@ -1,0 +1,56 @@
+"""Memory that runs out while a model loads: what is needed, what there is, what would fit."""
+
+import pytest
+import torch
+from transformers import PreTrainedModel
+
+from llmscope.errors import ScopeError
+from llmscope.models import memory
+from llmscope.models.load import load_subject
+from tests.families import small_model
+
+
+@pytest.fixture
+def folder(tmp_path):
+    small_model("gpt2").save_pretrained(tmp_path)
+    return tmp_path
+
+
+def failing(monkeypatch, owner, name, error):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(owner, name, fail)
+
+
+ERRORS = [
+    torch.OutOfMemoryError("CUDA out of memory"),
+    MemoryError(),
+    RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"),
+]
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=["device", "python", "cpu"])
+def test_a_model_that_does_not_fit_says_what_would(folder, monkeypatch, error):
+    count = sum(p.numel() for p in small_model("gpt2").parameters())
+    failing(monkeypatch, PreTrainedModel, "to", error)
+    monkeypatch.setattr(memory, "available", lambda device: 3 * count)
+    monkeypatch.setattr(memory, "GIB", 1)  # the model is small: count in bytes
+    with pytest.raises(ScopeError) as told:
+        load_subject(str(folder))
+    assert f"take {4 * count}.0 GiB, and {3 * count}.0 GiB are free" in told.value.message
+    assert told.value.hint == f"--dtype bfloat16, which takes {2 * count}.0 GiB"
+
+
+def test_where_half_the_numbers_do_not_fit_either(folder, monkeypatch):
+    failing(monkeypatch, PreTrainedModel, "to", MemoryError())
+    monkeypatch.setattr(memory, "available", lambda device: 10_000_000_000 if device.type else 0)
+    monkeypatch.setattr(memory, "_parameters", lambda folder: (70_000_000_000, 2))
+    with pytest.raises(ScopeError) as told:
+        load_subject(str(folder), dtype="bfloat16")
+    assert told.value.hint == "a model of at most 5.0 billion parameters"
+
+
+def test_what_else_goes_wrong_is_not_called_memory():
+    assert not memory.ran_out(RuntimeError("shape mismatch"))
+    assert not memory.ran_out(ValueError("out of memory"))
