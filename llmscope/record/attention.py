@@ -9,6 +9,7 @@ and the model silently sees the future.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
@@ -50,57 +51,46 @@ class Listener(Protocol):
 _listeners: WeakKeyDictionary[nn.Module, Listener] = WeakKeyDictionary()
 
 
-def _tell(
-    module: nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    scaling: float | None,
-    options: Any,
-) -> None:
-    listener = _listeners.get(module)
-    if listener is not None:
-        settings = AttentionSettings(
-            scale=float(scaling) if scaling is not None else query.shape[-1] ** -0.5,
-            softcap=options.get("softcap"),
-            window=options.get("sliding_window"),
-            sinks=options.get("s_aux"),
-        )
-        listener.attention_called(query, key, value, settings)
+def _recorded(forward: Callable[[nn.Module], Callable[..., Any]]) -> Callable[..., Any]:
+    """An attention function that tells the module's listener of the call, then hands it on.
+
+    Args:
+        forward: the function that a module's calls are handed on to.
+    """
+
+    def attend(
+        module: nn.Module,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attention_mask: Tensor | None,
+        scaling: float | None = None,
+        **options: Any,
+    ) -> Any:
+        listener = _listeners.get(module)
+        if listener is not None:
+            settings = AttentionSettings(
+                scale=float(scaling) if scaling is not None else query.shape[-1] ** -0.5,
+                softcap=options.get("softcap"),
+                window=options.get("sliding_window"),
+                sinks=options.get("s_aux"),
+            )
+            listener.attention_called(query, key, value, settings)
+        run = forward(module)
+        return run(module, query, key, value, attention_mask, scaling=scaling, **options)
+
+    return attend
 
 
-def _sdpa(
-    module: nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    scaling: float | None = None,
-    **options: Any,
-) -> Any:
-    _tell(module, query, key, value, scaling, options)
-    return sdpa_attention_forward(
-        module, query, key, value, attention_mask, scaling=scaling, **options
-    )
+def _own_eager(module: nn.Module) -> Callable[..., Any]:
+    """The eager attention of the file that the module's class is from."""
+    eager: Callable[..., Any] = sys.modules[type(module).__module__].eager_attention_forward
+    return eager
 
 
-def _eager(
-    module: nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    scaling: float | None = None,
-    **options: Any,
-) -> Any:
-    _tell(module, query, key, value, scaling, options)
-    forward = sys.modules[type(module).__module__].eager_attention_forward
-    return forward(module, query, key, value, attention_mask, scaling=scaling, **options)
-
-
-AttentionInterface.register(SDPA, _sdpa)
+AttentionInterface.register(SDPA, _recorded(lambda _: sdpa_attention_forward))
 AttentionMaskInterface.register(SDPA, sdpa_mask)
-AttentionInterface.register(EAGER, _eager)
+AttentionInterface.register(EAGER, _recorded(_own_eager))
 AttentionMaskInterface.register(EAGER, eager_mask)
 
 
