@@ -132,6 +132,23 @@ REFUSED: dict[str, dict[str, tuple[int, ...]]] = {
     "lfm2": {"patterns": (0, 2)},
     "openai-gpt": {"writes": ALL},  # its norms stand in the stream: nothing is merely added
 }
+# The layers whose MLP is a mixture of experts; of all others, experts are refused.
+MIXTURES: dict[str, tuple[int, ...]] = {
+    "mixtral": ALL,
+    "qwen2_moe": ALL,
+    "qwen3_moe": ALL,
+    "olmoe": ALL,
+    "deepseek_v3": (1, 2),
+    "jamba": (1,),
+    "gpt_oss": ALL,
+}
+
+
+def refused(family: str, capability: str) -> tuple[int, ...]:
+    """The layers of a small model of which a capability cannot be shown."""
+    if capability == "experts":
+        return tuple(layer for layer in ALL if layer not in MIXTURES.get(family, ()))
+    return REFUSED.get(family, {}).get(capability, ())
 
 
 def small_config(family: str, **changes: Any) -> Any:

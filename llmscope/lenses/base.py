@@ -31,8 +31,8 @@ class Lens:
         name: the CLI word, JSON key and pane title.
         question: what it answers, as one short question.
         compute: `(recording, focus, run) -> Figure`, or an iterator of ever more complete ones.
-        needs: the capabilities (`readout`, `writes`, `patterns`, `activations`) whose verdicts
-            it stands on.
+        needs: the capabilities (`readout`, `writes`, `patterns`, `activations`, `experts`) whose
+            verdicts it stands on.
         uses: the fields of `Focus` that change its figure; the others may move for free.
         modes: values that `Focus.mode` may take, the default first.
         help: what it shows, how to read it, formula and source, in plain paragraphs.

@@ -30,6 +30,7 @@ DOWN = ("down_proj", "c_proj", "dense_4h_to_h", "fc2", "fc_out", "w2")
 UP = ("fc1",)
 ACTIVATION = ("activation_fn",)
 EXPERTS = ("experts", "moe")
+ROUTER = ("gate", "router")
 FINAL_NORM = (
     *("norm", "ln_f", "final_layer_norm", "final_layernorm", "norm_f", "final_norm"),
     *("layer_norm", "embedding_norm", "ln_out"),
@@ -57,6 +58,7 @@ class Layer:
         down: the projection whose input is the neurons' activations.
         mlp_write: as attention_write.
         experts: the experts of an MLP that is a mixture of them.
+        router: what chooses among them, and with which weights.
         scale: what every write is multiplied by before it is added.
     """
 
@@ -71,6 +73,7 @@ class Layer:
     down: nn.Module | None
     mlp_write: nn.Module | None
     experts: nn.Module | None = None
+    router: nn.Module | None = None
     scale: float = 1.0
 
     def activations(self, entry: Tensor) -> Tensor:
@@ -78,19 +81,57 @@ class Layer:
 
         Runs the model's own modules and catches what arrives at the down projection.
         """
-        assert self.mlp_entry is not None
         assert self.down is not None
         caught: list[Tensor] = []
         hook = self.down.register_forward_pre_hook(lambda _, args: caught.append(args[0]))
-        rest = (torch.zeros_like(entry[None]),) if _adds_residual(self.mlp_entry) else ()
         try:
             with torch.no_grad():
-                hidden = self.mlp_entry(entry[None], *rest)
+                hidden = self._mlp(entry)
                 if self.activation is not None:
                     caught.append(self.activation(hidden))
         finally:
             hook.remove()
         return caught[0].reshape(len(entry), -1)
+
+    def mixture(self, entry: Tensor, chosen: Tensor, weights: Tensor) -> Tensor:
+        """What the MLP gives for its input when its experts are handed this choice of them.
+
+        All else (shared experts, their gate) is the model's own. `[row, width]`, `[row, choice]`
+        twice -> `[row, width]`.
+
+        Raises:
+            ValueError: the experts take no choice of this form.
+        """
+        assert self.experts is not None
+        handed: set[str] = set()
+
+        def replaced(value: Any) -> Any:
+            if not isinstance(value, Tensor) or value.shape[-1] != chosen.shape[-1]:
+                return value
+            name, ours = ("weights", weights) if value.is_floating_point() else ("chosen", chosen)
+            handed.add(name)
+            return ours.to(value).reshape(value.shape)
+
+        def hand(_: nn.Module, args: Any, kwargs: Any) -> Any:
+            named = {name: replaced(value) for name, value in kwargs.items()}
+            return (*args[:1], *map(replaced, args[1:])), named
+
+        hook = self.experts.register_forward_pre_hook(hand, with_kwargs=True)
+        try:
+            with torch.no_grad():
+                output = self._mlp(entry)
+        finally:
+            hook.remove()
+        if len(handed) != 2:
+            raise ValueError("the experts are not handed a choice with weights")
+        mixed: Tensor = output[0] if isinstance(output, tuple | list) else output
+        return mixed.reshape(len(entry), -1)
+
+    def _mlp(self, entry: Tensor) -> Any:
+        """The MLP's own output for its input, with nothing of the stream in it."""
+        assert self.mlp_entry is not None
+        rest = (torch.zeros_like(entry[None]),) if _adds_residual(self.mlp_entry) else ()
+        return self.mlp_entry(entry[None], *rest)
 
     def written(self, module: nn.Module | None, own: tuple[nn.Module | None, ...]) -> Any:
         """What turns a projection's output into what is added: a norm that follows, the scale.
@@ -142,6 +183,11 @@ class Anatomy:
     neurons: int
     vocabulary: int
     context: int | None
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kind of each layer."""
+        return tuple(layer.kind for layer in self.layers)
 
 
 def find(model: Any) -> Anatomy:
@@ -201,6 +247,7 @@ def _layer(module: nn.Module, config: Any) -> Layer:
         if hasattr(module, after_attention) and hasattr(module, after_mlp):
             attention_write = getattr(module, after_attention)
             mlp_write = getattr(module, after_mlp)
+    experts = None if mlp is None else _first(mlp, EXPERTS)
     return Layer(
         module=module,
         kind="attention" if attention is not None else kind,
@@ -212,7 +259,8 @@ def _layer(module: nn.Module, config: Any) -> Layer:
         activation=None if mlp is not None else _first(module, ACTIVATION),
         down=down,
         mlp_write=mlp_write,
-        experts=None if mlp is None else _first(mlp, EXPERTS),
+        experts=experts,
+        router=None if mlp is None or experts is None else _first(mlp, ROUTER),
         scale=float(getattr(config, "residual_multiplier", None) or 1.0),
     )
 

@@ -29,6 +29,9 @@ class LayerRows:
             and the MLP added to the stream. [row, width]
         mlp_entry: the MLP's input. [row, width]
         activity: L2 norm of the MLP's activations. [row]
+        router: the logits of a router over all experts. [row, expert]
+        routed: the weights that it gave to those it chose, as the experts take them. [row, choice]
+        chosen: which experts it chose. [row, choice]
     """
 
     stream: Tensor
@@ -38,6 +41,9 @@ class LayerRows:
     mlp_entry: Tensor | None
     mlp_write: Tensor | None
     activity: Tensor | None
+    router: Tensor | None = None
+    routed: Tensor | None = None
+    chosen: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -46,6 +46,8 @@ class LayerTap:
             layer.mlp_entry.register_forward_pre_hook(self._entry, with_kwargs=True)
         if layer.down is not None:
             layer.down.register_forward_pre_hook(self._activity)
+        if layer.router is not None:
+            layer.router.register_forward_hook(self._routed)
 
     def _enter(self, _: nn.Module, args: Any, kwargs: Any) -> None:
         if self.taps.active:
@@ -78,6 +80,14 @@ class LayerTap:
             rows = activations.reshape(-1, activations.shape[-1])
             self.kept["activity"] = torch.linalg.vector_norm(rows, dim=-1, dtype=torch.float32)
 
+    def _routed(self, _: nn.Module, args: Any, output: Any) -> None:
+        """Keep logits, weights and choice of a router; nothing of one that gives anything else."""
+        if self.taps.active and isinstance(output, tuple) and len(output) == 3:
+            logits, weights, chosen = output
+            if weights.shape == chosen.shape and not chosen.is_floating_point():
+                for name, tensor in (("router", logits), ("routed", weights), ("chosen", chosen)):
+                    self._keep(name, tensor)
+
     def attention_called(
         self, query: Tensor, key: Tensor, value: Tensor, settings: AttentionSettings
     ) -> None:
@@ -105,6 +115,7 @@ class LayerTap:
         names = (
             *("query", "attention_write", "mixer_write"),
             *("mlp_entry", "mlp_write", "activity"),
+            *("router", "routed", "chosen"),
         )
         return LayerRows(kept["stream"], *(kept.get(name) for name in names))
 

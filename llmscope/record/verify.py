@@ -1,9 +1,10 @@
-"""Verdicts: four identities, measured on the model itself with a short probe when it loads.
+"""Verdicts: five identities, measured on the model itself with a short probe when it loads.
 
     readout      unembed(norm(last stream))        = the logits
     writes       stream + attention + MLP           = the next stream
     patterns     W_O(pattern · values)              = what the attention wrote
     activations  W_down(activations)                = what the MLP wrote
+    experts      Σ weight · expert (+ shared)       = what the MLP wrote
 
 Each is compared row by row, relative to the largest magnitude of the row, so that one position
 of huge activations does not hide the rest. A capability whose identity fails is refused, with the
@@ -22,10 +23,11 @@ from torch import Tensor
 from llmscope.figure import VERIFIED, Verdict
 from llmscope.models.subject import Subject
 from llmscope.record.derive import attention_output, logits, mlp_output
+from llmscope.record.experts import mixture_output, routing, unexplained
 from llmscope.record.recorder import Recorder
 from llmscope.record.recording import Prompt, Recording
 
-CAPABILITIES = ("readout", "writes", "patterns", "activations")
+CAPABILITIES = ("readout", "writes", "patterns", "activations", "experts")
 PROBE = 12
 BOUND = 1e-5
 HALF_BOUND = 4.0
@@ -62,7 +64,7 @@ class Verdicts:
 
 
 def verify(recorder: Recorder) -> Verdicts:
-    """Hold the four identities against the model on a probe of a few tokens."""
+    """Hold the five identities against the model on a probe of a few tokens."""
     subject = recorder.subject
     recording = recorder.record(_probe(subject), fresh=True)
     recorder.forget()
@@ -77,6 +79,7 @@ def verify(recorder: Recorder) -> Verdicts:
             "writes": each(partial(_writes, recording)),
             "patterns": each(partial(_patterns, recording)),
             "activations": each(partial(_activations, recording)),
+            "experts": each(partial(_experts, recording)),
         }
     )
 
@@ -146,3 +149,16 @@ def _activations(recording: Recording, layer: int) -> float:
     if own is None or parts.down is None:
         raise Missing("this layer has no MLP whose down projection could be found")
     return discrepancy(mlp_output(recording, layer), own)
+
+
+def _experts(recording: Recording, layer: int) -> float:
+    """The mixture from the recorded choice; and the weights from the scores that are shown."""
+    parts = recording.subject.anatomy.layers[layer]
+    own = recording.rows("mlp_write", layer)
+    if parts.experts is None:
+        raise Missing("this layer has no experts")
+    if own is None or recording.rows("chosen", layer) is None:
+        raise Missing("this layer has experts, but no router whose choice could be found")
+    shown = unexplained(routing(recording, layer))
+    mixed = discrepancy(mixture_output(recording, layer), own)
+    return float(torch.tensor([shown, mixed]).max())  # NaN wins, as it must

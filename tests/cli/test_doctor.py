@@ -134,7 +134,8 @@ def test_the_verdicts_are_those_of_the_scope(tmp_path):
         assert verdict["discrepancy"] == (None if measured != measured else measured)
         statuses.add(verdict["status"])
     assert statuses >= {"partial"}
-    assert list(found["verdicts"]) == ["readout", "writes", "patterns", "activations"]
+    measured = ["readout", "writes", "patterns", "activations", "experts"]
+    assert list(found["verdicts"]) == measured
 
 
 def test_the_table_of_verdicts_for_people():
@@ -146,7 +147,8 @@ def test_the_table_of_verdicts_for_people():
         verdict = scope.verdicts(capability)
         measured = "0" if verdict.discrepancy is None else f"{verdict.discrepancy:.1e}"
         expected.append([capability, verdict.status, measured])
-    assert rows == expected
+    reason = ["this", "layer", "has", "no", "experts"]
+    assert rows == [*expected, ["experts", "refused", "–", *reason]]
 
 
 def test_a_model_that_does_not_load_fails_after_the_report():

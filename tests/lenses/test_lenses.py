@@ -41,7 +41,7 @@ def eager(model):
 
 
 def test_every_lens_tells_what_it_shows_and_stands_on_what_is_checked():
-    assert set(names()) == {"tokens", "next-token", "attention", "mlp", "residual"}
+    assert set(names()) == {"tokens", "next-token", "attention", "mlp", "residual", "experts"}
     for name in names():
         one = lens(name)
         assert one.name == name

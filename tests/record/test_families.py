@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from llmscope.record import derive
-from tests.families import FAMILIES, REFUSED, small_model
+from tests.families import FAMILIES, refused, small_model
 from tests.record.conftest import prompt_of, recorder_for
 
 IDS = [5, 17, 3, 60, 17, 42, 8, 8, 91, 30, 2, 77, 54]  # longer than the windows of 6
@@ -45,7 +45,7 @@ def test_logits_probabilities_and_streams(family):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_patterns_equal_eager_wherever_there_is_attention(family):
-    without = REFUSED.get(family, {}).get("patterns", ())
+    without = refused(family, "patterns")
     shown = [layer for layer in range(3) if layer not in without]
     recording = recorder_for(small_model(family)).record(prompt_of(IDS))
     for layer in without:

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from llmscope.record import derive, reduce
+from llmscope.record.experts import routing
 from llmscope.record.taps import Cancelled
 from tests.families import CLOSELY, small_model
 from tests.record.conftest import prompt_of, recorder_for
@@ -21,6 +22,9 @@ def everything(recording):
         if recording.subject.anatomy.layers[layer].down is not None:
             said += [derive.activations(recording, layer).numpy()]
         said += [recording.rows("stream", layer).numpy()]
+        if recording.subject.anatomy.layers[layer].router is not None:
+            found = routing(recording, layer)
+            said += [found.scores.numpy(), found.chosen.numpy(), found.weights.numpy()]
     return [*said, derive.logits_after(recording, len(recording) - 1).numpy()]
 
 
@@ -30,7 +34,8 @@ def assert_same(found, own):
 
 
 @pytest.mark.parametrize(
-    "family", [*CLOSELY, "gpt_neo", "bloom", "falcon", "mpt", "xglm", "deepseek_v3", "gpt_oss"]
+    "family",
+    [*CLOSELY, "gpt_neo", "bloom", "falcon", "mpt", "xglm", "deepseek_v3", "gpt_oss", "qwen2_moe"],
 )
 @pytest.mark.parametrize(
     ("edit", "ran"),

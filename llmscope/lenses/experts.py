@@ -1,0 +1,69 @@
+"""Experts: who was routed where?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from llmscope.figure import Axis, Figure, Focus
+from llmscope.lenses.base import Lens, Run
+
+if TYPE_CHECKING:
+    from llmscope.record.recording import Recording
+
+
+def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
+    """What the router of a layer gives each expert, for each token. [position, expert]
+
+    softmax(router logits), a probability; or sigmoid(router logits), a score, where the model
+    takes that. Before the model norms or scales what it gives to the chosen.
+
+    `extra`: layer; scoring, `softmax` or `sigmoid`; chosen, the experts that ran, the heaviest
+    first, and weights, what their outputs were multiplied by [position, choice]; load, the share
+    of the tokens that each expert ran for [expert], which sums to the number of choices.
+    """
+    from llmscope.record.experts import routing
+
+    found = routing(recording, focus.layer)
+    weights, order = found.weights.sort(dim=-1, descending=True)
+    chosen = found.chosen.gather(-1, order).cpu().numpy()
+    count = found.scores.shape[1]
+    experts = tuple(str(expert) for expert in range(count))
+    return Figure(
+        lens="experts",
+        title=f"Experts · layer {focus.layer}",
+        kind="heatmap",
+        axes=(Axis("position", recording.prompt.labels), Axis("expert", experts)),
+        values=found.scores.cpu().numpy(),
+        unit="probability" if found.scoring == "softmax" else "score",
+        extra={
+            "layer": focus.layer,
+            "scoring": found.scoring,
+            "chosen": chosen,
+            "weights": weights.cpu().numpy(),
+            "load": np.bincount(chosen.ravel(), minlength=count) / len(chosen),
+        },
+    )
+
+
+LENS = Lens(
+    name="experts",
+    question="Who was routed where?",
+    compute=compute,
+    needs=("experts",),
+    uses=("layer",),
+    help="""\
+Some models have many MLPs in a layer, the experts, and run only a few of them for each token. \
+A router decides which. Each row is a token, each column an expert of this layer, a cell what the \
+router gives that expert: a probability, whose row sums to 1, or a score between 0 and 1 in models \
+that judge each expert alone.
+
+The experts with the highest cells run, except in models that steer the choice with a bias or \
+choose among groups first; the figure's JSON names the chosen ones and the weights of their \
+outputs, as the model used them, and the load: the share of the tokens that each expert ran for. A \
+load far from even means that some experts do most of the work.
+
+softmax or sigmoid of the router's logits. Shazeer et al. 2017, "Outrageously Large Neural \
+Networks"; DeepSeek-AI 2024 for the sigmoid.""",
+)
