@@ -118,6 +118,7 @@ PROGRAM = (
     Action("help", "help", "explain this place", "question_mark", deeds.show_help),
     Action("help-anywhere", "help", "explain this place", "f1", deeds.show_help, "anywhere"),
     Action("palette", "help", "all commands", "ctrl+p", deeds.show_palette, "anywhere"),
+    Action("stop", "program", "stop it; the shell's fg goes on", "ctrl+z", deeds.stop),
     Action("quit", "program", "quit; the prompt is kept", "q,ctrl+c", deeds.leave_program),
     Action(
         *("quit-anywhere", "program", "quit; the prompt is kept", "ctrl+q"),

@@ -18,7 +18,7 @@ from llmscope.tui.link import EngineSays, MakeEngine
 from llmscope.tui.overview import Overview
 from llmscope.tui.panes import FigurePane
 from llmscope.tui.scene import shared_length
-from llmscope.tui.terminal import leave_on_signals
+from llmscope.tui.terminal import outlive_stops
 
 
 class LlmscopeApp(Desk, inherit_bindings=True):
@@ -50,8 +50,7 @@ class LlmscopeApp(Desk, inherit_bindings=True):
 
     def on_mount(self) -> None:
         """Show the screen, and only then let the engine import what is slow."""
-        if not self.is_headless:
-            leave_on_signals(lambda: deeds.leave_program(self))
+        outlive_stops(self)
         self.editor.focus()
         self.call_after_refresh(self.engine.start)
 

@@ -43,7 +43,7 @@ class Card(Widget, can_focus=True):
         Binding("down", "choose(1)", "example below", show=False),
         Binding("enter", "pick", "take the example", show=False),
         *(Binding(str(n), f"pick({n - 1})", f"example {n}", show=False) for n in (1, 2, 3)),
-        *bindings("figures", only=("edit", "help", "quit")),
+        *bindings("figures", only=("edit", "help", "stop", "quit")),
     ]
     ALLOW_SELECT = False
 

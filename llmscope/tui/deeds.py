@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from llmscope.tui.find import find_token
+from llmscope.tui.terminal import can_be_resumed
 from llmscope.tui.words import named
 
 if TYPE_CHECKING:
@@ -97,6 +98,14 @@ def show_help(desk: Desk) -> None:
 def show_palette(desk: Desk) -> None:
     """All commands, found by typing."""
     desk.action_command_palette()
+
+
+def stop(desk: Desk) -> None:
+    """Stop the program, as ctrl+z does everywhere; the terminal is given back meanwhile."""
+    if can_be_resumed():
+        desk.action_suspend_process()
+    else:
+        desk.tell("no shell is here that could bring a stopped program back", "warning")
 
 
 def leave_program(desk: Desk) -> None:

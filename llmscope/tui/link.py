@@ -19,8 +19,8 @@ class EngineLike(Protocol):
     def ask(self, request: Request) -> None:
         """Take a request; it replaces one that has not been answered."""
 
-    def close(self) -> None:
-        """End the thread."""
+    def close(self) -> bool:
+        """End the thread; false if it did not end in time."""
 
 
 MakeEngine = Callable[[Callable[[Event], None]], EngineLike]

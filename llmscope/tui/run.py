@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -13,9 +14,10 @@ from llmscope.text import display_text
 from llmscope.tui.app import LlmscopeApp
 from llmscope.tui.card import examples
 from llmscope.tui.saved import save_prompt, saved_prompt
-from llmscope.tui.terminal import own_terminal
+from llmscope.tui.terminal import leaving_on_signals, own_terminal
 
 if TYPE_CHECKING:
+    from llmscope.draw.look import Look
     from llmscope.models.subject import Progress
     from llmscope.scope import Scope
 
@@ -26,6 +28,7 @@ def run(
     spec: str,
     prompt: str = "",
     special_tokens: bool = True,
+    look: Look | None = None,
     debug: bool = False,
 ) -> int:
     """Open the screen and stay until it is left.
@@ -35,25 +38,34 @@ def run(
         spec: the model's name as a person wrote it; its last prompt is kept under this name.
         prompt: what the editor holds at first; empty for the last prompt of this model.
         special_tokens: whether the tokenizer adds its own.
+        look: theme, colours and characters; None asks the terminal.
         debug: tell the whole story of a crash.
 
     Returns:
-        The exit code.
+        The exit code: 0, or 128 and the number of the signal that ended the program.
 
     Raises:
         ScopeError: the screen failed.
     """
     text = prompt or saved_prompt(spec) or (examples(spec)[0] if _shipped(spec) else "")
     app = LlmscopeApp(
-        lambda post: Engine(load, post), spec=spec, prompt=text, special_tokens=special_tokens
+        lambda post: Engine(load, post),
+        spec=spec,
+        prompt=text,
+        special_tokens=special_tokens,
+        look=look,
     )
+    ended = True
     with own_terminal() as aside:
         try:
-            app.run()
+            with leaving_on_signals(app.exit):
+                try:
+                    code = app.run()
+                finally:
+                    save_prompt(spec, app.text)
         finally:
-            save_prompt(spec, app.text)
             with suppress(Exception):
-                app.engine.close()
+                ended = app.engine.close()
         story = aside.tail() if app.return_code else ""
     if app.return_code:
         if debug:
@@ -63,7 +75,11 @@ def run(
         raise ScopeError(
             f"the screen failed{display_text(reason)}", "--debug, which tells the whole story"
         )
-    return 0
+    if not ended:
+        # The engine's thread is deep inside of a library. Python would wait for that, or tear the
+        # library down under it; the terminal is in order and all is saved, so nothing is lost.
+        os._exit(code or 0)
+    return code or 0
 
 
 def _shipped(spec: str) -> bool:

@@ -9,7 +9,12 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import IO, Any, TextIO
+from typing import IO, TYPE_CHECKING, Any, TextIO
+
+from llmscope.signals import endings, status_of
+
+if TYPE_CHECKING:
+    from textual.app import App
 
 TAIL = 16_000
 """Bytes of library output that are kept for a crash report."""
@@ -47,6 +52,8 @@ def own_terminal() -> Iterator[Aside]:
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     screen, kept = os.dup(1), os.dup(2)
+    for name in ("COLUMNS", "LINES"):  # exported, they would outweigh the size that there really is
+        os.environ.pop(name, None)
     terminal: TextIO = os.fdopen(os.dup(screen), "w", encoding="utf-8", errors="replace")
     with tempfile.TemporaryFile() as file:
         try:
@@ -67,18 +74,78 @@ def own_terminal() -> Iterator[Aside]:
             os.dup2(kept, 2)
             sys.__stdout__, sys.__stderr__ = originals  # type: ignore[misc]
             _restore(saved)
-            terminal.close()
+            with suppress(OSError):  # a terminal that hung up takes nothing more
+                terminal.close()
             os.close(screen)
             os.close(kept)
 
 
-def leave_on_signals(leave: Callable[[], None]) -> None:
-    """Leave in order, with everything saved, when the connection or the system ends the program."""
-    loop = asyncio.get_running_loop()
-    for name in ("SIGTERM", "SIGHUP"):
-        # Windows knows neither the second signal nor handlers of a loop.
-        with suppress(AttributeError, NotImplementedError):
-            loop.add_signal_handler(getattr(signal, name), leave)
+@contextmanager
+def leaving_on_signals(leave: Callable[[int], None]) -> Iterator[None]:
+    """Leave in order when the connection, the system or another program ends this one.
+
+    Args:
+        leave: called in the app's loop with the exit status. Where no loop runs yet, SystemExit
+            is raised with it instead.
+
+    A second signal changes nothing: a closed terminal often sends two, and the first one must get
+    to save what was typed.
+    """
+    begun = False
+
+    def end(number: int, _: object) -> None:
+        nonlocal begun
+        if begun:
+            return
+        begun = True
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise SystemExit(status_of(number)) from None
+        # A loop that sleeps in select() goes back to sleep after a handler; this wakes it.
+        loop.call_soon_threadsafe(leave, status_of(number))
+
+    # Textual takes the others, and would leave its handlers behind.
+    stops = [getattr(signal, name) for name in ("SIGTSTP", "SIGCONT") if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in (*endings(), *stops)}
+    try:
+        for number in endings():
+            signal.signal(number, end)
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def outlive_stops(app: App[int]) -> None:
+    """Let the screen come back whole after the program was stopped and goes on.
+
+    Textual takes the terminal again but draws nothing. SIGSTOP, which no program can hear, finds
+    it unprepared: it would read keys twice over from then on.
+    """
+    driver: Any = app._driver
+    if driver is None or not driver.can_suspend:
+        return
+    app.app_resume_signal.subscribe(app, lambda _: app.refresh())
+    take_again: Any = signal.getsignal(signal.SIGCONT)
+
+    def go_on(number: int, frame: object) -> None:
+        if not driver._must_signal_resume:
+            driver.suspend_application_mode()
+            driver._must_signal_resume = True
+        take_again(number, frame)
+
+    signal.signal(signal.SIGCONT, go_on)
+
+
+def can_be_resumed() -> bool:
+    """Whether a shell with job control waits, which can bring a stopped program back."""
+    if not hasattr(os, "getsid"):
+        return False
+    parent = os.getppid()
+    with suppress(OSError):
+        return os.getsid(parent) == os.getsid(0) and os.getpgid(parent) != os.getpgrp()
+    return False
 
 
 def _attributes() -> list[Any] | None:

@@ -180,5 +180,6 @@ class ActingEngine:
         cost = PassInfo(ran=1, reused=len(tokens) - 1, milliseconds=71.3, rss=912_000_000)
         self.post(Frame(request.serial, tokens, figures if only is None else only, cost, complete))
 
-    def close(self) -> None:
+    def close(self) -> bool:
         self.closed = True
+        return True

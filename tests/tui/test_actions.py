@@ -20,6 +20,7 @@ def state(session: Session) -> tuple[object, ...]:
         app.words.display,
         app.clipboard,
         app.is_running,
+        len(app._notifications),
     )
 
 

@@ -34,7 +34,7 @@ def fetch(spec: Spec, options: Options) -> Weights:
         if not (folder / spec.file).is_file():
             raise ScopeError(f"{_named(spec)} has no file {display_text(spec.file)}", _ON_FILES)
         return gguf.converted(folder / spec.file, options.progress)
-    folder = _snapshot(spec, Options(), ["config.json"], _OTHER_LAYOUTS)
+    folder = _snapshot(spec, options, ["config.json"], _OTHER_LAYOUTS, "asking the hub for")
     if not (folder / "config.json").is_file():
         raise ScopeError(f"{_named(spec)} has no config.json", _ON_FILES)
     check_config(read_config(folder), spec.text, trust_remote_code=options.trust_remote_code)
@@ -52,10 +52,16 @@ _OFFLINE = (
 )
 
 
-def _snapshot(spec: Spec, options: Options, wanted: list[str], unwanted: list[str]) -> Path:
+def _snapshot(
+    spec: Spec,
+    options: Options,
+    wanted: list[str],
+    unwanted: list[str],
+    stage: str = "downloading",
+) -> Path:
     from huggingface_hub import snapshot_download
 
-    meter = Meter(options.progress, f"downloading {_named(spec)}")
+    meter = Meter(options.progress, f"{stage} {_named(spec)}")
     settings: dict[str, Any] = {
         "revision": spec.revision,
         "allow_patterns": wanted,

@@ -1,0 +1,294 @@
+"""Signals, sent to the real program in a real (pseudo-)terminal and to the real commands."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+import llmscope
+from tests.families import small_config
+from tests.test_terminal import PATIENCE, Terminal
+
+BUILTIN = Path(llmscope.__file__).parent / "builtin" / "sort"
+LEFT = (b"\x1b[?1049l", b"\x1b[?25h", b"\x1b[?1000l", b"\x1b[?1003l", b"\x1b[?2004l", b"\x1b[?7h")
+"""Alternate screen, hidden cursor, mouse, bracketed paste, lines that do not wrap."""
+
+
+@pytest.fixture
+def silence():
+    """A server that takes every request and answers none: whoever asks it waits."""
+    server = socket.create_server(("127.0.0.1", 0))
+    taken = []
+
+    def serve():
+        while True:
+            try:
+                taken.append(server.accept()[0])
+            except OSError:
+                return
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.getsockname()[1]}"
+    server.shutdown(socket.SHUT_RDWR)
+    server.close()
+    for connection in taken:
+        connection.close()
+
+
+@pytest.fixture(scope="module")
+def slow(tmp_path_factory):
+    """A folder with a model whose pass over a long prompt takes seconds, a layer a fraction."""
+    from safetensors.torch import save_file
+    from transformers import AutoModelForCausalLM
+
+    folder = tmp_path_factory.mktemp("slow")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(BUILTIN / name, folder)
+    config = small_config(
+        "llama",
+        vocab_size=len(json.loads((BUILTIN / "tokenizer.json").read_text())["model"]["vocab"]),
+        max_position_embeddings=4096,
+        num_hidden_layers=100,
+    )
+    model = AutoModelForCausalLM.from_config(config)
+    config.save_pretrained(folder)
+    save_file(model.state_dict(), folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+class Program(Terminal):
+    """The program in a terminal, with what signals need to know of it."""
+
+    def __init__(self, folder, *arguments, command=None, **environment):
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in environment.items():
+                patch.setenv(name, value)
+            super().__init__(folder, *arguments, command=command)
+        self.state = folder / "state"
+
+    def send(self, name):
+        os.kill(self.child.pid, getattr(signal, name))
+
+    def end(self):
+        """The exit status, once the program has ended by itself."""
+        until = time.monotonic() + PATIENCE
+        while self.child.isalive():
+            assert time.monotonic() < until, "it goes on"
+            self.read()
+        self.read()
+        return self.child.exitstatus
+
+    def assert_left(self, prompt):
+        """The terminal is as it was before, and the prompt is saved."""
+        assert self.modes == self.before
+        for off in LEFT:
+            on = off[:-1] + (b"l" if off.endswith(b"h") else b"h")
+            assert self.raw.rfind(off) > self.raw.rfind(on) >= 0
+        after = self.raw[self.raw.rfind(LEFT[0]) :]
+        for word in (b"Traceback", b"Error", b"error", b"terminate called"):
+            assert word not in after
+        assert list(json.loads((self.state / "prompts.json").read_text()).values()) == [prompt]
+
+    @property
+    def status(self):
+        return psutil.Process(self.child.pid).status()
+
+    def wait_for_status(self, *wanted):
+        until = time.monotonic() + PATIENCE
+        while self.status not in wanted:
+            assert time.monotonic() < until, f"it is {self.status}"
+            self.read(0.1)
+
+
+@pytest.fixture
+def program(tmp_path):
+    opened = []
+
+    def start(*arguments, **environment):
+        opened.append(Program(tmp_path, *arguments, **environment))
+        return opened[-1]
+
+    yield start
+    for one in opened:
+        if one.child.isalive():
+            one.send("SIGKILL")
+        one.child.close(force=True)
+
+
+@pytest.fixture
+def loading(program, silence):
+    """The program in the middle of a load: the hub was asked, and says nothing."""
+
+    def start():
+        running = program("org/name", "--prompt", "typed", HF_ENDPOINT=silence)
+        running.wait("asking the hub for org/name", "typed")
+        return running
+
+    return start
+
+
+@pytest.fixture
+def passing(program, slow):
+    """The program in the middle of a pass over the prompt `LONG`."""
+
+    def start():
+        running = program(str(slow), "--prompt", LONG)
+        running.wait("running")
+        return running
+
+    return start
+
+
+LONG = "ABC" * 1300
+STATES = {"load": "typed", "pass": LONG}
+
+
+@pytest.fixture(params=STATES)
+def busy(request):
+    """The program in the middle of a load, then of a pass; and the prompt that it holds."""
+    start = request.getfixturevalue({"load": "loading", "pass": "passing"}[request.param])
+    return start(), STATES[request.param]
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_signal_ends_the_screen_in_order(busy, name):
+    running, prompt = busy
+    running.send(name)
+    asked = time.monotonic()
+    assert running.end() == 128 + getattr(signal, name)
+    assert time.monotonic() - asked < 10
+    running.assert_left(prompt)
+
+
+def test_leaving_does_not_wait_for_the_model(busy):
+    running, prompt = busy
+    asked = time.monotonic()
+    assert running.leave("\x11") == 0  # ctrl+q
+    assert time.monotonic() - asked < 10
+    running.assert_left(prompt)
+
+
+@pytest.mark.parametrize("name", ["SIGTSTP", "SIGSTOP"])
+def test_a_stopped_program_gives_the_terminal_back_and_takes_it_again(busy, name):
+    running, prompt = busy
+    running.send(name)
+    running.wait_for_status(psutil.STATUS_STOPPED)
+    running.read()
+    if name == "SIGTSTP":  # of the other one nobody is told
+        assert running.modes == running.before
+        for off in LEFT:
+            on = off[:-1] + (b"l" if off.endswith(b"h") else b"h")
+            assert running.raw.rfind(off) > running.raw.rfind(on) >= 0
+    running.screen.reset()
+    running.send("SIGCONT")
+    running.wait("─ Prompt ─", "ctrl+q")
+    assert running.modes != running.before
+    running.type("B")
+    assert running.leave("\x11") == 0
+    running.assert_left(prompt + "B")
+
+
+def test_a_terminal_that_is_closed_ends_the_program_and_keeps_the_prompt(busy):
+    running, prompt = busy
+    running.child.ptyproc.fileobj.close()
+    until = time.monotonic() + PATIENCE
+    while running.child.isalive():
+        assert time.monotonic() < until, "it goes on"
+        time.sleep(0.1)
+    assert list(json.loads((running.state / "prompts.json").read_text()).values()) == [prompt]
+
+
+def test_ctrl_z_in_a_shell(tmp_path):
+    """Only a shell with job control can bring a program back, so there has to be one."""
+    shell = Program(tmp_path, command=("bash", ["--norc", "--noprofile", "-i"]))
+    shell.child.sendline(f"{sys.executable} -m llmscope builtin:sort --prompt CABACB")
+    shell.wait("Next token", "99.98")
+    before = shell.modes
+    shell.child.send("\x1b")
+    shell.wait("q quit")
+    shell.child.send("\x1a")
+    shell.wait("Stopped")
+    assert shell.modes != before
+    shell.screen.reset()
+    shell.child.sendline("fg; echo status $?")
+    shell.wait("Next token", "99.98")
+    assert shell.modes == before
+    shell.child.send("q")
+    shell.wait("status 0")
+    shell.child.close(force=True)
+
+
+def test_a_download_by_pip_ends_with_the_program(program, silence, empty_cache):
+    running = program("pypi:some-model", "--prompt", "typed", PIP_INDEX_URL=silence)
+    running.wait("downloading some-model")
+    until = time.monotonic() + PATIENCE
+    while not (pips := psutil.Process(running.child.pid).children()):
+        assert time.monotonic() < until
+        running.read()
+    running.send("SIGTERM")
+    assert running.end() == 143
+    assert psutil.wait_procs(pips, timeout=5)[1] == []
+    assert not list(empty_cache.rglob(".building-*"))
+
+
+@pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
+@pytest.mark.parametrize("arguments", [("org/name",), ("pypi:some-model",)], ids="".join)
+def test_a_snapshot_ends_without_a_word(silence, empty_cache, arguments, name, status):
+    with subprocess.Popen(
+        [sys.executable, "-m", "llmscope", "snapshot", *arguments, "--lens=tokens", "--prompt=x"],
+        env=os.environ | {"HF_ENDPOINT": silence, "PIP_INDEX_URL": silence},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        wait_until_connected(process.pid)
+        process.send_signal(getattr(signal, name))
+        output = process.communicate(timeout=10)
+    assert (process.returncode, *output) == (status, b"", b"")
+    assert not list(empty_cache.rglob(".building-*"))
+
+
+def test_a_snapshot_in_the_middle_of_a_pass(slow):
+    """Long after the load, by its own account on stderr; the pass takes far longer."""
+    code = (
+        "import sys\n"
+        "from llmscope.cli import main\n"
+        "from llmscope.record.recorder import Recorder\n"
+        "record = Recorder.record\n"
+        "def told(self, prompt, **rest):\n"
+        "    if len(prompt) > 100:\n"
+        "        print('now', flush=True)\n"
+        "    return record(self, prompt, **rest)\n"
+        "Recorder.record = told\n"
+        "main()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, "snapshot", str(slow), "--lens=tokens", f"--prompt={LONG}"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout.readline() == b"now\n"
+        process.send_signal(signal.SIGINT)
+        output = process.communicate(timeout=10)
+    assert (process.returncode, *output) == (130, b"", b"")
+
+
+def wait_until_connected(pid):
+    """Until a process, or one that it started, talks to somebody."""
+    until = time.monotonic() + PATIENCE
+    while time.monotonic() < until:
+        parent = psutil.Process(pid)
+        for process in (parent, *parent.children(recursive=True)):
+            if any(c.status == psutil.CONN_ESTABLISHED for c in process.net_connections()):
+                return
+        time.sleep(0.1)
+    raise AssertionError("it asks nobody")
