@@ -12,6 +12,13 @@ from llmscope.draw.palette import palette
 from llmscope.figure import Figure, Focus
 
 NARROWEST_TEXT = 7
+KINDS = {
+    "attention": "A",
+    "state space": "M",
+    "convolution": "C",
+    "recurrent": "R",
+}
+"""The letter for each kind of layer; M as in Mamba."""
 
 
 def paint_map(
@@ -27,7 +34,8 @@ def paint_map(
     """A figure with the axes layer and position, token row above and surprisal row below.
 
     Args:
-        figure: `extra["text"]`, rows of strings by layer and position, is shown in wide cells.
+        figure: `extra["text"]`, rows of strings by layer and position, is shown in wide cells;
+            `extra["kinds"]`, one a numbered layer, as a letter beside its number.
         tokens: the figure of the lens `tokens` for the same prompt; without it the columns carry
             the labels of their own axis, and there is no surprisal row.
         zoom: width of a column in cells; None fits them to the room.
@@ -44,9 +52,10 @@ def paint_map(
         label = words[row][column] if words else ""
         return token_text(str(label), look.ascii)
 
+    kinds: Sequence[str] = figure.extra.get("kinds", ())
     grid = Grid(
         figure.values,
-        [plain_text(label, look.ascii) for label in layers.labels],
+        [plain_text(label, look.ascii) + _letter(label, kinds) for label in layers.labels],
         shown,
         (layers.name, positions.name),
         layer_row(layers.labels, focus.layer),
@@ -57,6 +66,7 @@ def paint_map(
         foot=foot,
         cell=zoom,
         narrowest=NARROWEST_TEXT if words else 1,
+        note=", ".join(f"{letter} {kind}" for kind, letter in KINDS.items() if kind in kinds),
     )
     return paint_grid(grid, width, height, colours)
 
@@ -67,3 +77,10 @@ def layer_row(labels: Sequence[str], layer: int) -> int | None:
     if layer < 0:
         layer += len(numbered)
     return next((row for row, label in enumerate(labels) if label == str(layer)), None)
+
+
+def _letter(label: str, kinds: Sequence[str]) -> str:
+    """What stands after a layer's number if layers are of several kinds: a blank and a letter."""
+    if not kinds:
+        return ""
+    return f" {KINDS.get(kinds[int(label)], '?')}" if label.isdecimal() else "  "

@@ -76,14 +76,17 @@ class Scale:
 def legend(scale: Scale, unit: str, palette: Palette, width: int, note: str = "") -> Row:
     """The ramp between its two ends, with the unit and whatever else must be said.
 
-    The ramp shrinks, and the unit goes, before an end would be cut off by the `width` of a border.
+    The ramp shrinks, and the note and then the unit go, before an end would be cut off by the
+    `width` of a border.
     """
     ramp = scale.ramp(palette)
     unit = plain_text(unit, palette.look.ascii)
     low, high = number(scale.low), number(scale.high)
-    remarks = [remark for remark in ("log" if scale.kind == "log" else "", note) if remark]
-    said = len(low) + len(high) + 2 + sum(len(remark) + 3 for remark in remarks)
-    room = width - BORDER - said
+    remarks = ["log"] if scale.kind == "log" else []
+    room = width - BORDER - len(low) - len(high) - 2 - sum(len(remark) + 3 for remark in remarks)
+    if note and room - cell_len(note) - cell_len(unit) - 4 >= SHORTEST:
+        remarks.append(note)
+        room -= cell_len(note) + 3
     if room - cell_len(unit) - 1 < SHORTEST:
         unit = ""
     room -= cell_len(unit) + 1 if unit else 0

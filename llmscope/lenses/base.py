@@ -47,6 +47,15 @@ class Lens:
     help: str = ""
 
 
+def layer_kinds(recording: Recording) -> dict[str, tuple[str, ...]]:
+    """For the `extra` of a figure with a layer axis: `kinds`, one a layer, if they are mixed.
+
+    Each is "attention", "state space", "convolution" or "recurrent".
+    """
+    anatomy = recording.subject.anatomy
+    return {"kinds": tuple(layer.kind for layer in anatomy.layers)} if anatomy.hybrid else {}
+
+
 @cache
 def _lenses() -> dict[str, Lens]:
     package = import_module("llmscope.lenses")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from llmscope.figure import Axis, Figure, Focus
-from llmscope.lenses.base import Lens, Run
+from llmscope.lenses.base import Lens, Run, layer_kinds
 
 if TYPE_CHECKING:
     from llmscope.record.recording import Recording
@@ -18,7 +18,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
 
     Modes: `neurons`, the top-k neurons of a layer by magnitude at the focus position, strongest
     first, along the prompt [position, neuron]; `overview`, the L2 norm over all neurons
-    [layer, position].
+    [layer, position], with the kinds of the layers in `extra` where they are mixed.
     """
     if focus.mode == "overview":
         return _overview(recording)
@@ -57,7 +57,7 @@ def _overview(recording: Recording) -> Figure:
         axes=(Axis("layer", layers), Axis("position", recording.prompt.labels)),
         values=np.ascontiguousarray(values),
         unit="norm",
-        extra={"mode": "overview"},
+        extra={"mode": "overview", **layer_kinds(recording)},
     )
 
 

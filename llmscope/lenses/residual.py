@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from llmscope.figure import Axis, Figure, Focus
-from llmscope.lenses.base import Lens, Run
+from llmscope.lenses.base import Lens, Run, layer_kinds
 
 if TYPE_CHECKING:
     from llmscope.record.recording import Recording
@@ -24,6 +24,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
     Modes: `stream`, the norm of the residual stream after each layer, with the embedding as first
     row; `attention` and `mlp`, the norm of what they added; `cosine`, between the stream after
     each layer and the one after the last, before the final norm.
+    `extra`: mode; kinds, one a layer, where they are mixed.
     """
     from llmscope.record.reduce import cosines, norms
 
@@ -43,7 +44,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
         axes=(Axis("layer", layers), Axis("position", recording.prompt.labels)),
         values=values,
         unit="cosine" if focus.mode == "cosine" else "norm",
-        extra={"mode": focus.mode},
+        extra={"mode": focus.mode, **layer_kinds(recording)},
     )
 
 
@@ -62,6 +63,9 @@ first token often carries a huge one: attention uses it as a resting place.
 
 The views of what attention and MLP add show where something is written. Cosine compares each \
 layer's stream with the last one: 1 means that its direction is already final.
+
+Where layers mix tokens in different ways, a letter after the layer's number says how: \
+A attention, M a state space (Mamba), C a convolution, R a recurrence.
 
 Elhage et al. 2021, "A Mathematical Framework for Transformer Circuits".""",
 )

@@ -185,9 +185,9 @@ class Anatomy:
     context: int | None
 
     @property
-    def kinds(self) -> tuple[str, ...]:
-        """The kind of each layer."""
-        return tuple(layer.kind for layer in self.layers)
+    def hybrid(self) -> bool:
+        """Whether its layers are of more than one kind."""
+        return len({layer.kind for layer in self.layers}) > 1
 
 
 def find(model: Any) -> Anatomy:

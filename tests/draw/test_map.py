@@ -132,3 +132,39 @@ def test_the_cursor_is_the_accent(residual):
         if segment.style.bgcolor and segment.style.bgcolor.name == look.theme.accent
     ]
     assert accented == [(3, "22.00")]
+
+
+def hybrid(residual):
+    kinds = ("state space", "attention", "convolution")
+    return Figure(
+        "residual",
+        "Norm",
+        "heatmap",
+        residual.axes,
+        residual.values,
+        "norm",
+        extra={"kinds": kinds},
+    )
+
+
+def test_layers_of_several_kinds_carry_a_letter(residual, tokens, plain, read):
+    painting = paint(hybrid(residual), 60, 7, plain, FOCUS, tokens=tokens)
+    assert read(painting) == [
+        "     layer      The ·capital      ·of  ·France     ▸·is     ",
+        "   embed       1.00     2.50     4.00 ░   5.50 ░   7.00     ",
+        "       0 M ░   8.50 ░  10.00 ░  11.50 ▒  13.00 ▒  14.50     ",
+        "      ▸1 A ▒  16.00 ▒  17.50 ▓  19.00 ▓  20.50 ▓  22.00     ",
+        "       2 C ▓  23.50 ▓  25.00 █  26.50 █  28.00 █  29.50     ",
+        " surprisal        –     9.10     1.20     4.00     0.90     ",
+        " " * 60,
+    ]
+    assert painting.hit(50, 3) == {"position": 4, "layer": 2}
+    legend = paint(hybrid(residual), 70, 7, plain, FOCUS, tokens=tokens).legend
+    legend = "".join(segment.text for segment in legend)
+    assert legend == "norm 1  ░▒▓█ 29.5 · A attention, M state space, C convolution"
+
+
+def test_where_there_is_no_room_letters_stand_unexplained(residual, tokens, plain, read):
+    painting = paint(hybrid(residual), 40, 7, plain, FOCUS, tokens=tokens)
+    assert "▸1 A" in read(painting)[3]
+    assert "".join(segment.text for segment in painting.legend) == "norm 1  ░▒▓█ 29.5"

@@ -163,3 +163,20 @@ def test_a_refused_capability_gives_a_figure_that_says_why(scope, monkeypatch):
     assert figure.axes == ()
     assert figure.to_dict()["values"] is None
     assert scope.look("mlp").verdict.status == "verified"
+
+
+def test_maps_of_a_hybrid_name_the_kind_of_each_layer(scope):
+    from tests.lenses.test_experts import scope_on
+
+    kinds = {
+        "jamba": ("state space", "attention", "state space"),
+        "lfm2": ("convolution", "attention", "convolution"),
+        "recurrent_gemma": ("recurrent", "recurrent", "attention"),
+    }
+    for family, expected in kinds.items():
+        hybrid = scope_on(family)
+        assert hybrid.look("residual", mode="attention").extra["kinds"] == expected
+    overview = scope_on("lfm2").look("mlp", mode="overview")
+    assert overview.extra["kinds"] == kinds["lfm2"]
+    for name, mode in (("residual", "stream"), ("mlp", "overview")):
+        assert "kinds" not in scope.look(name, mode=mode).extra
