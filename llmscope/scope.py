@@ -11,6 +11,7 @@ from llmscope.figure import Figure, Focus, Verdict
 from llmscope.lenses import Lens, lens
 from llmscope.models.info import ModelInfo
 from llmscope.models.load import load_subject
+from llmscope.models.memory import free_cache
 from llmscope.models.subject import Progress, Subject
 from llmscope.record.recorder import Recorder
 from llmscope.record.recording import Prompt, Recording
@@ -114,6 +115,15 @@ class Scope:
         self._check(tokens)
         self.latest = self.recorder.record(tokens, fresh=fresh, cancelled=cancelled)
         return self.latest
+
+    def forget(self) -> None:
+        """Let go of the latest recording, and give what the device has kept for reuse back.
+
+        Recordings that somebody else holds stay as they are.
+        """
+        self.latest = None
+        self.recorder.forget()
+        free_cache(self.subject.device)
 
     def look(self, name: str, *, recording: Recording | None = None, **focus: Any) -> Figure:
         """What a lens shows of a recording, the latest unless another is given.

@@ -100,6 +100,7 @@ class Engine:
     def _answer(self, scope: Scope, request: Request) -> None:
         from llmscope.record.taps import Cancelled
 
+        trouble = None
         try:
             recording = self._record(scope, request)
         except Cancelled:
@@ -108,8 +109,12 @@ class Engine:
             self._post(Refused(request.serial, error.message, error.hint))
             return
         except Exception as error:  # out of memory, say: the picture stays, the program lives
+            trouble = _refusal(scope, request, error)
+        if trouble is not None:
+            # Only now: an exception holds the frames of the pass, and they what it computed.
             self._recording, self._figures = None, {}
-            self._post(_trouble(scope, request, error))
+            scope.forget()
+            self._post(trouble)
             return
         made: dict[str, Figure] = {}
         cost = self._cost(scope, recording)
@@ -175,17 +180,12 @@ class Engine:
         return PassInfo(recording.ran, recording.reused, self._milliseconds, rss, vram)
 
 
-def _trouble(scope: Scope, request: Request, error: Exception) -> Refused:
-    """What a failed pass means to a person. Nothing of it stays in memory."""
+def _refusal(scope: Scope, request: Request, error: Exception) -> Refused:
+    """What a failed pass means to a person."""
     from llmscope.models.memory import ran_out
 
-    scope.recorder.forget()
     if not ran_out(error):
         return Refused(request.serial, f"{type(error).__name__}: {error}")
-    if scope.subject.device.type == "cuda":
-        import torch
-
-        torch.cuda.empty_cache()
     return Refused(
         request.serial,
         f"out of memory on {scope.subject.device}",

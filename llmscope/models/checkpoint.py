@@ -77,7 +77,8 @@ def check_weights(folder: Path, named: str, *, allow_pickle: bool = False) -> No
     Raises:
         ScopeError: it has no weights, or only pickled ones.
     """
-    if any(folder.glob("*.safetensors")):
+    # A link of the hub's cache may point at a download that never ended.
+    if any(path.is_file() for path in folder.glob("*.safetensors")):
         return
     named = display_text(named)
     if allow_pickle and any(folder.glob("*.bin")):

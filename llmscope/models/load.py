@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from llmscope.errors import ScopeError
-from llmscope.models.anatomy import find
+from llmscope.models.anatomy import Anatomy, find
 from llmscope.models.checkpoint import check_config, check_weights, read_config
-from llmscope.models.memory import does_not_fit, ran_out
+from llmscope.models.memory import check_room, does_not_fit, free_cache, ran_out
 from llmscope.models.place import check_threads, choose_device, choose_dtype, set_threads
 from llmscope.models.sources import Options, Weights, fetch
 from llmscope.models.spec import parse
@@ -63,7 +64,7 @@ def load_subject(
         name=weights.name,
         model=model,
         tokens=tokens,
-        anatomy=find(model),
+        anatomy=_anatomy(model, parsed.text),
         device=model.device,
         dtype=model.dtype,
         revision=weights.revision,
@@ -82,6 +83,7 @@ def _model(
     """The model on the CPU, and notices about weights that it did not take."""
     from transformers import AutoModelForCausalLM
 
+    check_room(named, weights.folder, dtype)
     meter = Meter(progress, "loading weights", _size(weights.folder))
     with transformers_bars(meter):
         try:
@@ -136,11 +138,22 @@ def _moved(model: Any, device: torch.device, named: str, folder: Path) -> Any:
     except Exception as error:
         if not ran_out(error):
             raise
-        dtype = model.dtype
-        del model  # what arrived before memory ran out
-        if device.type == "cuda":
-            torch.cuda.empty_cache()
-        raise does_not_fit(named, folder, dtype, device) from error
+        with suppress(Exception):
+            model.to("cpu")  # what arrived before memory ran out
+        free_cache(device)
+        raise does_not_fit(named, folder, model.dtype, device) from error
+
+
+def _anatomy(model: Any, named: str) -> Anatomy:
+    try:
+        return find(model)
+    except ScopeError:
+        raise
+    except Exception as error:  # a config that no model was meant to have
+        raise ScopeError(
+            f"the parts of {display_text(named)} cannot be found: {_reason(error)}",
+            "another copy of the model, with its own config.json",
+        ) from error
 
 
 def _size(folder: Path) -> int:
@@ -162,4 +175,8 @@ def _unloadable(named: str, error: Exception) -> ScopeError:
 
 def _reason(error: Exception) -> str:
     lines = str(error).strip().splitlines()
-    return display_text(lines[0] if lines else type(error).__name__)
+    told = lines[0] if lines else ""
+    # Of these the text alone is a riddle: a key, or what None has not.
+    if not told or isinstance(error, LookupError | AttributeError | TypeError):
+        told = f"{type(error).__name__} {told}".rstrip()
+    return display_text(told)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import struct
 from pathlib import Path
+from typing import Any
 
 import psutil
 import torch
@@ -48,6 +50,34 @@ def does_not_fit(
     return ScopeError(message, f"a model of at most {largest / 1e9:.1f} billion parameters")
 
 
+def free_cache(device: torch.device) -> None:
+    """Give back what nothing uses: Python's cycles first, then what torch keeps for reuse."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()
+
+
+def check_room(named: str, folder: Path, dtype: torch.dtype | None) -> None:
+    """Refuse what cannot fit before it is tried: many systems kill a program that takes too much.
+
+    Weights that stay as they are in the file are mapped and need no memory of their own; those
+    that become another dtype do.
+
+    Raises:
+        ScopeError: the machine has not enough free memory, swap included.
+    """
+    count, stored = _parameters(folder)
+    converted = dtype is not None and dtype.itemsize != stored
+    if dtype is not None and converted and count * dtype.itemsize > _free_with_swap():
+        raise does_not_fit(named, folder, dtype, torch.device("cpu"))
+
+
+def _free_with_swap() -> int:
+    return available(torch.device("cpu")) + int(psutil.swap_memory().free)
+
+
 def available(device: torch.device) -> int:
     """Bytes that are free on a device."""
     if device.type == "cuda":
@@ -56,18 +86,31 @@ def available(device: torch.device) -> int:
 
 
 def _parameters(folder: Path) -> tuple[int, int]:
-    """How many numbers the weights hold, and bytes of one of them, as the files' heads say."""
+    """How many numbers the weights hold, and bytes of one of them, as the files' heads say.
+
+    Zero where a head cannot be read: what is wrong with it is found when it is loaded.
+    """
     count = stored = 0
-    for path in folder.glob("*.safetensors"):
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            head = json.loads(file.read(length))
-        for name, tensor in head.items():
-            if name != "__metadata__":
-                start, end = tensor["data_offsets"]
-                count += math.prod(tensor["shape"])
-                stored += end - start
+    try:
+        for path in folder.glob("*.safetensors"):
+            for name, tensor in _head(path).items():
+                if name != "__metadata__":
+                    start, end = tensor["data_offsets"]
+                    count += math.prod(tensor["shape"])
+                    stored += end - start
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, struct.error):
+        return 0, 0
     return count, round(stored / count) if count else 0
+
+
+def _head(path: Path) -> dict[str, Any]:
+    """What a safetensors file says of its tensors."""
+    with path.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        if length > path.stat().st_size:
+            raise ValueError("the head is longer than the file")
+        head: dict[str, Any] = json.loads(file.read(length))
+        return head
 
 
 def _gib(size: float) -> str:

@@ -1,6 +1,7 @@
 """The engine: the newest request is answered, the figures are right, nothing else is computed."""
 
 import threading
+import weakref
 from queue import Queue
 
 import pytest
@@ -162,6 +163,26 @@ def test_what_cannot_be_run_is_refused_and_the_next_request_is_answered(screen):
     assert "64" in refused.reason
     screen.ask(3, IDS, NEXT)
     assert len(screen.figures(3)["next"].values) == 10
+
+
+def test_nothing_of_a_failed_pass_is_held_when_its_memory_is_given_back(
+    screen, scope, monkeypatch
+):
+    screen.ask(1, IDS, NEXT)
+    screen.figures(1)
+    latest = weakref.ref(scope.latest)
+    held, found = [], []
+    monkeypatch.setattr("llmscope.scope.free_cache", lambda _: found.extend(r() for r in held))
+
+    def fail(module, args):
+        held.extend((weakref.ref(args[0]), latest))
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    hook = scope.model.model.layers[1].register_forward_pre_hook(fail)
+    screen.ask(2, (*IDS, 9), NEXT)
+    screen.wait(Refused)
+    hook.remove()
+    assert found == [None, None]
 
 
 def test_a_cursor_beyond_a_shortened_prompt_is_taken_to_its_end(screen):

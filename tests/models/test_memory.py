@@ -1,11 +1,13 @@
 """Memory that runs out while a model loads: what is needed, what there is, what would fit."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
-from transformers import PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from llmscope.errors import ScopeError
-from llmscope.models import memory
+from llmscope.models import load, memory
 from llmscope.models.load import load_subject
 from tests.families import small_model
 
@@ -54,3 +56,46 @@ def test_where_half_the_numbers_do_not_fit_either(folder, monkeypatch):
 def test_what_else_goes_wrong_is_not_called_memory():
     assert not memory.ran_out(RuntimeError("shape mismatch"))
     assert not memory.ran_out(ValueError("out of memory"))
+
+
+def test_what_would_be_killed_is_not_begun(folder, monkeypatch):
+    """Weights in bfloat16 that become float32 on a CPU need memory of their own."""
+    small_model("gpt2").bfloat16().save_pretrained(folder)
+    count = sum(p.numel() for p in small_model("gpt2").parameters())
+    monkeypatch.setattr(memory, "available", lambda device: 3 * count)
+    monkeypatch.setattr(memory.psutil, "swap_memory", lambda: SimpleNamespace(free=count // 2))
+    monkeypatch.setattr(memory, "GIB", 1)
+    failing(monkeypatch, AutoModelForCausalLM, "from_pretrained", AssertionError("it was begun"))
+    with pytest.raises(ScopeError) as told:
+        load_subject(str(folder), dtype="float32")
+    assert f"take {4 * count}.0 GiB" in told.value.message
+    assert told.value.hint.startswith("--dtype bfloat16")
+    monkeypatch.undo()
+    assert load_subject(str(folder), dtype="float32").dtype == torch.float32
+
+
+def test_weights_that_stay_as_they_are_take_no_memory_of_their_own(folder, monkeypatch):
+    monkeypatch.setattr(memory, "available", lambda device: 0)
+    monkeypatch.setattr(memory.psutil, "swap_memory", lambda: SimpleNamespace(free=0))
+    assert load_subject(str(folder), dtype="float32").dtype == torch.float32
+
+
+def test_what_had_arrived_on_the_device_leaves_it(folder, monkeypatch):
+    moves, freed = [], []
+
+    def move(model, place):
+        moves.append(str(place))
+        if len(moves) == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return model
+
+    monkeypatch.setattr(PreTrainedModel, "to", move)
+    monkeypatch.setattr(load, "choose_device", lambda name: torch.device("cuda:0"))
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: freed.append(list(moves)))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (5, 10))
+    with pytest.raises(ScopeError) as told:
+        load_subject(str(folder), device="cuda:0")
+    assert moves == ["cuda:0", "cpu"]
+    assert freed == [moves]
+    assert "memory of cuda:0" in told.value.message
+    assert told.value.hint == "--device cpu"
