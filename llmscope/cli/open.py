@@ -15,6 +15,7 @@ from llmscope.errors import ScopeError
 def open_model(
     model: options.Model = None,
     prompt: Annotated[str, typer.Option(help="What the editor holds at first.")] = "",
+    theme: Annotated[str | None, typer.Option(help="Colours of the screen.")] = None,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
     threads: options.Threads = None,
@@ -30,6 +31,7 @@ def open_model(
                 raise ScopeError(
                     f"{name} is no terminal", "llmscope snapshot MODEL --prompt TEXT --lens NAME"
                 )
+        from llmscope.draw import DEFAULT_THEME, detect_look
         from llmscope.models.spec import DEFAULT
         from llmscope.tui.run import run
 
@@ -39,6 +41,7 @@ def open_model(
             spec=model or DEFAULT,
             prompt=prompt,
             special_tokens=not no_special_tokens,
+            look=detect_look(theme or DEFAULT_THEME),
             debug=debug,
         )
         raise typer.Exit(code)
