@@ -1,0 +1,71 @@
+"""The front door: what it gives, and what it refuses to run."""
+
+import pytest
+
+import llmscope
+from llmscope.errors import ScopeError
+
+
+@pytest.fixture(scope="module")
+def scope():
+    return llmscope.load("builtin:sort")
+
+
+def test_the_six_letters_are_sorted_one_by_one(scope):
+    text = "CABACB"
+    for _ in range(6):
+        scope.record(text)
+        text += scope.look("next-token").axes[0].labels[0]
+        if len(text) == 11:  # the context; the last letter is the model's answer to it
+            scope.record(text)
+            text += scope.look("next-token").axes[0].labels[0]
+            break
+    assert text == "CABACB" + "AABBCC"
+
+
+def test_nothing_was_recorded_yet():
+    fresh = llmscope.Scope(llmscope.load("builtin:sort").subject)
+    with pytest.raises(ValueError, match="call record"):
+        fresh.look("tokens")
+
+
+def test_text_and_its_ids_are_the_same_prompt(scope):
+    by_text = scope.record("CAB")
+    by_ids = scope.record(list(by_text.prompt.ids))
+    assert by_ids.prompt.labels == by_text.prompt.labels
+    assert by_ids.ran == 0
+
+
+@pytest.mark.parametrize("prompt", ["", []])
+def test_an_empty_prompt_is_refused(scope, prompt):
+    with pytest.raises(ScopeError, match="empty"):
+        scope.record(prompt)
+
+
+def test_a_prompt_that_is_too_long_says_what_fits(scope):
+    with pytest.raises(ScopeError, match="12 tokens, and the model's context holds 11"):
+        scope.record("A" * 12)
+
+
+def test_the_tokenizer_of_another_model_is_noticed(scope, monkeypatch):
+    encode = scope.subject.tokens.encode
+    wrong = {0: 50_000}
+
+    def foreign(text, **options):
+        from dataclasses import replace
+
+        encoded = encode(text, **options)
+        return replace(encoded, ids=tuple(wrong.get(token, token) for token in encoded.ids))
+
+    monkeypatch.setattr(scope.subject.tokens, "encode", foreign)
+    with pytest.raises(ScopeError, match="token id 50000 is not in the model's vocabulary") as told:
+        scope.record("CAB")
+    assert "tokenizer" in told.value.hint
+
+
+def test_the_latest_good_recording_stays_after_a_refusal(scope):
+    recording = scope.record("CAB")
+    with pytest.raises(ScopeError):
+        scope.record("")
+    assert scope.latest is recording
+    assert scope.look("tokens").values.shape == (3,)
