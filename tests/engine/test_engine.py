@@ -165,9 +165,7 @@ def test_what_cannot_be_run_is_refused_and_the_next_request_is_answered(screen):
     assert len(screen.figures(3)["next"].values) == 10
 
 
-def test_nothing_of_a_failed_pass_is_held_when_its_memory_is_given_back(
-    screen, scope, monkeypatch
-):
+def test_nothing_of_a_failed_pass_is_held_when_its_memory_is_given_back(screen, scope, monkeypatch):
     screen.ask(1, IDS, NEXT)
     screen.figures(1)
     latest = weakref.ref(scope.latest)
