@@ -54,7 +54,7 @@ def paint_heatmap(
         figure = replace(
             figure, axes=(Axis("", ("",)), figure.axes[0]), values=figure.values[np.newaxis]
         )
-    return paint_grid(_grid(figure, palette, focus), width, height, palette)
+    return paint_grid(heatmap_grid(figure, palette, focus), width, height, palette)
 
 
 def paint_table(
@@ -63,7 +63,7 @@ def paint_table(
     """Numbers without colours: labels and values, or a grid of values."""
     figure = reduced(figure, 2, focus)
     if len(figure.axes) == 2:
-        grid = replace(_grid(figure, palette, focus), coloured=False, narrowest=7)
+        grid = replace(heatmap_grid(figure, palette, focus), coloured=False, narrowest=7)
         return paint_grid(grid, width, height, palette)
     labels = axis_labels(figure, 0, palette.look.ascii)
     here = focused_index(figure.axes[0], focus)
@@ -143,7 +143,8 @@ def _names(figure: Figure, palette: Palette) -> Row | None:
     return line.row(line.width, palette.base) if line.width else None
 
 
-def _grid(figure: Figure, palette: Palette, focus: Focus) -> Grid:
+def heatmap_grid(figure: Figure, palette: Palette, focus: Focus) -> Grid:
+    """The grid of a figure with two axes, its labels made harmless and its focus marked."""
     rows, columns = figure.axes
     return Grid(
         figure.values,

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from llmscope.draw.attention import paint_attention
 from llmscope.draw.bars import paint_bars, paint_next_token
+from llmscope.draw.experts import paint_experts
 from llmscope.draw.generic import paint_heatmap, paint_lines, paint_table, reduced
 from llmscope.draw.look import Look
 from llmscope.draw.map import paint_map
@@ -31,6 +32,7 @@ _BY_KIND: dict[str, Painter] = {
 _BY_AXES: dict[tuple[str, tuple[str, ...]], Painter] = {
     ("heatmap", ("query", "key")): paint_attention,
     ("heatmap", ("position", "neuron")): paint_neurons,
+    ("heatmap", ("position", "expert")): paint_experts,
 }
 
 

@@ -63,10 +63,13 @@ def test_a_layer_without_experts_is_refused(family, layer):
 
 def test_it_is_drawn_with_tokens_down_and_experts_across():
     figure = scope_on("mixtral").look("experts", layer=1)
-    painting = paint(figure, 60, 10, Look(tier="none"), Focus(layer=1, position=3))
+    painting = paint(figure, 70, 10, Look(tier="none"), Focus(layer=1, position=3))
     rows = ["".join(segment.text for segment in row) for row in painting.rows]
     assert rows[0].split() == ["position", "0", "1", "2", "3"]
     for row, values in zip(rows[1:], figure.values, strict=False):
         numbers = [cell for cell in row.split()[1:] if cell not in "░▒▓█◂"]
         assert [float(cell) for cell in numbers] == pytest.approx(values.tolist(), abs=0.001)
     assert "▸60" in rows[4]
+    label, *load, of, tokens = rows[8].split()  # the row below the seven tokens
+    assert (label, of, tokens) == ("load", "of", "tokens")
+    assert [float(cell) for cell in load] == pytest.approx(figure.extra["load"], abs=0.005)
