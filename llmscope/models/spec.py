@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from os.path import expanduser
 from pathlib import Path
 from typing import Literal
 
@@ -56,7 +57,7 @@ def parse(text: str | None) -> Spec:
         return Spec(text, "builtin", text.removeprefix("builtin:"))
     if text.startswith("pypi:"):
         return _package(text)
-    path = Path(text).expanduser()
+    path = Path(expanduser(text))  # pathlib's own raises for ~ and a user that is not there
     if text and path.is_dir():
         return Spec(text, "folder", str(path))
     if text and path.is_file():

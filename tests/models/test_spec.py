@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from llmscope.errors import ScopeError
@@ -65,6 +65,7 @@ def test_a_package_is_a_name_and_at_most_one_version(name):
         parse(f"pypi:{name}")
 
 
+@example("~0")
 @given(st.text(max_size=30))
 def test_any_text_is_a_spec_or_a_harmless_scope_error(text):
     try:
