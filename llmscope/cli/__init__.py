@@ -8,6 +8,9 @@ def main() -> None:
     from llmscope.signals import end_on_signals
 
     end_on_signals()
+    from llmscope.cli.streams import open_streams
+
+    open_streams()
     from llmscope.cli.app import app
 
     app()

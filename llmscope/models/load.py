@@ -159,7 +159,7 @@ def _anatomy(model: Any, named: str) -> Anatomy:
 def _size(folder: Path) -> int:
     """Bytes of the weights in a folder."""
     files = list(folder.glob("*.safetensors")) or list(folder.glob("*.bin"))
-    return sum(file.stat().st_size for file in files)
+    return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def _unloadable(named: str, error: Exception) -> ScopeError:

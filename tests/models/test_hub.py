@@ -9,6 +9,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 import torch
 from huggingface_hub import constants
+from safetensors.torch import load_file, save_file
 
 from llmscope.errors import ScopeError
 from llmscope.models.load import load_subject
@@ -22,6 +23,7 @@ class Hub:
 
     def __init__(self):
         self.repos = {}
+        self.refused = {}
         self.status = {}
         self.asked = []
 
@@ -38,6 +40,9 @@ class Hub:
                 return 200, {}, json.dumps({"id": name, "sha": COMMIT, "siblings": []}).encode()
             return 200, {}, json.dumps(self._tree(name)).encode()
         name, file = "/".join(parts[:2]), "/".join(parts[4:])
+        suffix, refusal = self.refused.get(name, ("", None))
+        if refusal is not None and file.endswith(suffix):
+            return refusal
         if file not in self.repos.get(name, {}):
             return 404, {"X-Error-Code": "EntryNotFound"}, b""
         content = self.repos[name][file]
@@ -54,6 +59,10 @@ class Hub:
         """A repository with the files of a folder."""
         files = {file.name: file.read_bytes() for file in folder.iterdir()}
         self.repos[name] = files | {path.replace("__", "/"): b"x" for path in more.values()}
+
+    def refuse(self, name, status, headers, suffix=""):
+        """From now on answer so when files of a repository that end so are asked for."""
+        self.refused[name] = (suffix, (status, headers, b"\x1b[31mno"))
 
     def fetched(self):
         """The files that were downloaded."""
@@ -157,6 +166,66 @@ def test_unknown_gated_and_wrong_revision(hub, saved):
     assert "HF_TOKEN" in refusal("org/name").hint
     hub.put("org/name", saved)
     assert "no revision old" in refusal("org/name@old").message
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "hint"),
+    [
+        (401, "does not give org/name to you (status 401)", "HF_TOKEN"),
+        (403, "does not give org/name to you (status 403)", "HF_TOKEN"),
+        (404, "has no org/name, or not all of it", "spelling"),
+        (418, "failed to send org/name (status 418)", "later"),
+        (429, "asks you to wait", "later"),
+    ],
+)
+def test_an_answer_without_a_reason(hub, status, said, hint):
+    hub.status["org/name"] = (status, {}, b"{}")
+    found = refusal("org/name")
+    assert said in found.message
+    assert hint in found.hint
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_weights_that_are_gated_though_the_config_is_not(hub, saved, status):
+    hub.put("org/name", saved)
+    hub.refuse("org/name", status, {"X-Error-Code": "GatedRepo"}, ".safetensors")
+    found = refusal("org/name")
+    assert "is gated" in found.message
+    assert "HF_TOKEN" in found.hint
+    hub.refused.clear()
+    assert load_subject("org/name").revision == COMMIT
+
+
+def test_a_shard_that_never_came_is_not_taken_from_the_cache_for_a_model(hub, saved, monkeypatch):
+    whole = saved / "model.safetensors"
+    weights = load_file(whole)
+    shards = {
+        name: f"model-0000{index % 2 + 1}-of-00002.safetensors"
+        for index, name in enumerate(weights)
+    }
+    for shard in set(shards.values()):
+        part = {name: tensor for name, tensor in weights.items() if shards[name] == shard}
+        save_file(part, saved / shard, metadata={"format": "pt"})
+    whole.unlink()
+    index = {"metadata": {}, "weight_map": shards}
+    (saved / "model.safetensors.index.json").write_text(json.dumps(index))
+    hub.put("org/name", saved)
+    hub.refuse("org/name", 403, {}, "2-of-00002.safetensors")
+    assert "status 403" in refusal("org/name").message
+    hub.refused.clear()
+    assert load_subject("org/name").revision == COMMIT
+
+
+def test_a_full_disk_during_a_download(hub, saved, monkeypatch):
+    import huggingface_hub
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", full)
+    found = refusal("org/name")
+    assert "no room for org/name" in found.message
+    assert "HF_HOME" in found.hint
 
 
 def test_an_encoder_is_refused_before_its_weights_arrive(hub, saved):

@@ -1,8 +1,10 @@
 import json
+from pathlib import Path
 
 import pytest
 import torch
 
+import llmscope
 from llmscope.errors import ScopeError
 from llmscope.models.load import load_subject
 from tests.models.checkpoints import Heard, edit_config, save_model, write_config
@@ -43,12 +45,46 @@ def test_without_a_tokenizer_it_takes_ids(folder):
     assert subject.label(5) == "5"
 
 
-def test_a_broken_tokenizer_is_a_notice(folder):
+@pytest.mark.parametrize(
+    ("name", "content", "why"),
+    [
+        ("tokenizer.json", b"{", ""),
+        ("tokenizer.json", b"{}", "KeyError 'added_tokens'"),
+        ("tokenizer.json", b"null", "AttributeError"),
+        ("tokenizer.json", b"\xff\x00", "utf-8"),
+        ("tokenizer_config.json", b"{", ""),
+        ("tokenizer_config.json", b"[]", ""),
+        ("tokenizer_config.json", b"{}", ""),
+        ("vocab.json", b'{"a": 0}', ""),
+        ("tokenizer.model", b"nonsense", ""),
+    ],
+)
+def test_a_broken_tokenizer_is_a_notice(folder, name, content, why):
     save_model(folder)
-    (folder / "tokenizer.json").write_text("{")
+    (folder / name).write_bytes(content)
     subject = load_subject(str(folder))
     assert subject.tokens is None
-    assert "cannot be loaded" in subject.notices[0]
+    (notice,) = subject.notices
+    assert notice.startswith("its tokenizer cannot be loaded (")
+    assert why in notice
+    assert "token ids only" in notice
+
+
+def test_a_tokenizer_of_another_vocabulary(folder):
+    """Ids beyond the embedding are refused; those within run, whatever they mean to the model."""
+    save_model(folder)
+    sort = Path(llmscope.__file__).parent / "builtin" / "sort"
+    (folder / "tokenizer_config.json").write_bytes((sort / "tokenizer_config.json").read_bytes())
+    tokenizer = json.loads((sort / "tokenizer.json").read_text())
+    tokenizer["model"]["vocab"]["A"] = 5000
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    scope = llmscope.load(str(folder))
+    with pytest.raises(ScopeError, match="token id 5000 is not in the model's vocabulary") as told:
+        scope.record("CA")
+    assert "0 to 95" in told.value.hint
+    assert "tokenizer" in told.value.hint
+    assert scope.record("CB").prompt.labels == ("C", "B")
+    assert all(label for label in scope.look("next-token").axes[0].labels)
 
 
 def test_nothing_is_printed(folder, capfd):
@@ -192,6 +228,48 @@ def test_damaged_weights(folder, keep):
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:keep])
     assert "damaged" in refusal(folder).message
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: data[:8] + b"x" * 40 + data[48:],
+        lambda data: b"\xff" * 8 + data[8:],
+        lambda data: b"<html>" * 100,
+        lambda data: b"version https://git-lfs.github.com/spec/v1\n",
+        lambda data: data.replace(b'"data_offsets":[0,', b'"data_offsets":[9,'),
+        lambda data: data + b"x",
+    ],
+    ids=["head", "length", "web page", "pointer", "offsets", "longer"],
+)
+def test_corrupted_weights(folder, damage):
+    save_model(folder)
+    path = folder / "model.safetensors"
+    before = path.read_bytes()
+    path.write_bytes(damage(before))
+    assert path.read_bytes() != before
+    assert "damaged" in refusal(folder).message
+
+
+@pytest.mark.parametrize("index", ["{", "[]", '{"weight_map": {"a": "missing.safetensors"}}'])
+def test_an_index_that_lists_what_is_not_there(folder, index):
+    save_model(folder)
+    (folder / "model.safetensors").rename(folder / "model-00001-of-00002.safetensors")
+    (folder / "model.safetensors.index.json").write_text(index)
+    assert "its index lists" in refusal(folder).message
+
+
+def test_a_link_to_weights_that_never_came(folder):
+    save_model(folder)
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors").symlink_to(folder / "nowhere")
+    assert "no weights" in refusal(folder).message
+
+
+def test_a_config_without_layers(folder):
+    save_model(folder)
+    edit_config(folder, num_hidden_layers=0)
+    assert "parts" in refusal(folder).message
 
 
 def test_missing_weights_are_no_random_numbers(folder):

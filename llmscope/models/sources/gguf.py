@@ -87,6 +87,7 @@ def _read(path: Path, meter: Meter) -> str:
 
 def _convert(path: Path, target: Path, progress: Progress | None) -> None:
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     meter = Meter(progress, f"converting {display_text(path.name)}", path.stat().st_size)
@@ -115,8 +116,11 @@ def _convert(path: Path, target: Path, progress: Progress | None) -> None:
         model.hf_quantizer = None
         if hasattr(model.config, "quantization_config"):
             del model.config.quantization_config
-        model.save_pretrained(target)
-        tokenizer.save_pretrained(target)
+        try:
+            model.save_pretrained(target)
+            tokenizer.save_pretrained(target)
+        except SafetensorError as error:  # how safetensors says that the disk is full
+            raise OSError(str(error)) from error
 
 
 @contextmanager

