@@ -23,6 +23,15 @@ LEFT = (b"\x1b[?1049l", b"\x1b[?25h", b"\x1b[?1000l", b"\x1b[?1003l", b"\x1b[?20
 """Alternate screen, hidden cursor, mouse, bracketed paste, lines that do not wrap."""
 
 
+LONG = "ABC" * 1300
+STATES = {"load": "typed", "pass": LONG}
+
+
+def rarely(*values):
+    """A case that takes seconds and differs little from its neighbour."""
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
 @pytest.fixture
 def silence():
     """A server that takes every request and answers none: whoever asks it waits."""
@@ -149,10 +158,6 @@ def passing(program, slow):
     return start
 
 
-LONG = "ABC" * 1300
-STATES = {"load": "typed", "pass": LONG}
-
-
 @pytest.fixture(params=STATES)
 def busy(request):
     """The program in the middle of a load, then of a pass; and the prompt that it holds."""
@@ -160,7 +165,7 @@ def busy(request):
     return start(), STATES[request.param]
 
 
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize("name", ["SIGTERM", rarely("SIGINT"), rarely("SIGHUP")])
 def test_a_signal_ends_the_screen_in_order(busy, name):
     running, prompt = busy
     running.send(name)
@@ -178,7 +183,7 @@ def test_leaving_does_not_wait_for_the_model(busy):
     running.assert_left(prompt)
 
 
-@pytest.mark.parametrize("name", ["SIGTSTP", "SIGSTOP"])
+@pytest.mark.parametrize("name", ["SIGTSTP", rarely("SIGSTOP")])
 def test_a_stopped_program_gives_the_terminal_back_and_takes_it_again(busy, name):
     running, prompt = busy
     running.send(name)
@@ -198,6 +203,7 @@ def test_a_stopped_program_gives_the_terminal_back_and_takes_it_again(busy, name
     running.assert_left(prompt + "B")
 
 
+@pytest.mark.slow
 def test_a_terminal_that_is_closed_ends_the_program_and_keeps_the_prompt(busy):
     running, prompt = busy
     running.child.ptyproc.fileobj.close()
@@ -241,7 +247,9 @@ def test_a_download_by_pip_ends_with_the_program(program, silence, empty_cache):
     assert not list(empty_cache.rglob(".building-*"))
 
 
-@pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
+@pytest.mark.parametrize(
+    ("name", "status"), [("SIGINT", 130), rarely("SIGTERM", 143), rarely("SIGHUP", 129)]
+)
 @pytest.mark.parametrize("arguments", [("org/name",), ("pypi:some-model",)], ids="".join)
 def test_a_snapshot_ends_without_a_word(silence, empty_cache, arguments, name, status):
     with subprocess.Popen(

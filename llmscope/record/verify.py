@@ -13,6 +13,7 @@ discrepancy that was measured.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -101,7 +102,9 @@ def _judge(subject: Subject, check: Callable[[], float]) -> Verdict:
         return Verdict("refused", str(missing))
     except Exception as error:  # whatever a wrong guess at the anatomy makes a module say
         return Verdict("refused", f"it could not be checked: {error}")
-    if discrepancy <= bound:  # false for NaN
+    if not math.isfinite(discrepancy):
+        return Verdict("refused", "NaN or infinity comes out of it on a short probe")
+    if discrepancy <= bound:
         return VERIFIED if discrepancy == 0 else Verdict("verified", "", discrepancy)
     return Verdict(
         "refused",

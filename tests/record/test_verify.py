@@ -108,5 +108,6 @@ def test_a_model_that_makes_nan_is_refused_not_shown():
         model.transformer.h[1].mlp.c_proj.weight.fill_(torch.nan)
     verdicts = verify(recorder_for(model))
     assert verdicts("readout").status == "refused"
+    assert "NaN" in verdicts("readout").reason
     assert verdicts("activations", 1).status == "refused"
     assert verdicts("activations", 0).status == "verified"

@@ -1,0 +1,250 @@
+"""Bad days, met by the real commands: one clear line, nothing half-made, never a wrong number."""
+
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import threading
+from http.server import ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import torch
+
+import llmscope
+from llmscope.lenses import lens, names
+from tests.cli.running import failure, fresh, run
+from tests.families import small_model
+from tests.models.test_hub import Handler, Hub
+
+BUILTIN = Path(llmscope.__file__).parent / "builtin" / "sort"
+LOOK = ("--prompt", "CABACB", "--lens", "attention", "--lens", "mlp")
+
+
+@pytest.fixture
+def hub():
+    """A hub on this machine, and the environment that leads to it."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.hub = Hub()
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    server.hub.environment = {"HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}"}
+    yield server.hub
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def model(tmp_path):
+    """A function: a folder with a small Llama that knows A, B and C, after something befell it."""
+
+    def make(befall):
+        model = small_model("llama", tie_word_embeddings=False)
+        with torch.no_grad():
+            befall(model)
+        model.save_pretrained(tmp_path / "model")
+        for name in ("tokenizer.json", "tokenizer_config.json"):
+            shutil.copy(BUILTIN / name, tmp_path / "model")
+        return tmp_path / "model"
+
+    return make
+
+
+class TestTheHub:
+    def ask(self, hub):
+        result = fresh(
+            *("snapshot", "org/name", "--lens", "tokens", "--ids", "1,2"), **hub.environment
+        )
+        assert (result.returncode, result.stdout) == (1, "")
+        (line,) = result.stderr.splitlines()
+        return line
+
+    @pytest.mark.parametrize("status", [401, 404])
+    def test_a_repository_that_is_not_there(self, hub, status):
+        hub.status["org/name"] = (status, {"X-Error-Code": "RepoNotFound"}, b"{}")
+        assert self.ask(hub).startswith("error: the hub has no model org/name, or it is private")
+
+    @pytest.mark.parametrize("status", [401, 403])
+    def test_a_repository_that_is_gated(self, hub, tmp_path, status):
+        small_model("llama").save_pretrained(tmp_path / "saved")
+        hub.put("org/name", tmp_path / "saved")
+        hub.refuse("org/name", status, {"X-Error-Code": "GatedRepo"})
+        assert self.ask(hub).startswith("error: org/name is gated (try: HF_TOKEN")
+
+
+class TestNumbersThatAreNone:
+    """NaN and infinity in the weights: every command draws, nothing makes a number of them."""
+
+    @pytest.fixture(params=["embedding", "unembedding", "layer", "everything"])
+    def part(self, request):
+        return request.param
+
+    @pytest.fixture(params=[torch.nan, torch.inf, -torch.inf], ids=str)
+    def folder(self, model, part, request):
+        def spoil(model):
+            parts = {
+                "embedding": [model.model.embed_tokens.weight[2]],  # the letter C
+                "unembedding": [model.lm_head.weight[7]],
+                "layer": [model.model.layers[1].mlp.down_proj.weight],
+                "everything": list(model.parameters()),
+            }
+            for tensor in parts[part]:
+                tensor.fill_(request.param)
+
+        return model(spoil)
+
+    def test_every_lens_and_the_screen_are_drawn(self, folder, part, tmp_path):
+        scope = llmscope.load(str(folder))
+        statuses = {scope.verdicts(name).status for name in ("readout", "writes")}
+        assert ("refused" in statuses) == (part != "embedding")  # of it the probe reads nothing
+        ask = ("snapshot", folder, "--prompt", "ABCAB")
+        figures = []
+        for name in names():
+            for mode in lens(name).modes or ("",):
+                chosen = ("--lens", name, *(["--mode", mode] if mode else []))
+                assert run(*ask, *chosen, "--format", "txt").exit_code == 0
+                result = run(*ask, *chosen, "--format", "json")
+                record = json.loads(result.stdout, parse_constant=pytest.fail)
+                figures += record["figures"]
+        following = next(figure for figure in figures if figure["lens"] == "next-token")
+        assert following["verdict"]["status"] == "refused"
+        assert following["values"] is None
+        screen = run(*ask, "--lens", "screen", "--format", "txt")
+        assert screen.exit_code == 0, screen.stderr
+        assert "Next token · refused" in screen.stdout
+        assert "%" not in screen.stdout  # no candidate has a probability
+        for suffix in ("svg", "npz"):
+            out = tmp_path / f"screen.{suffix}"
+            assert run(*ask, "--lens", "screen", "--out", out).exit_code == 0
+            assert out.stat().st_size
+
+
+class TestAFullDisk:
+    def test_nothing_is_left_of_a_file_that_did_not_fit(self, tmp_path):
+        def little_room():
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+
+        result = subprocess.run(
+            [sys.executable, "-m", "llmscope", "snapshot", *LOOK, "--out", "picture.svg"],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            preexec_fn=little_room,
+            check=False,
+        )
+        assert result.returncode == 1
+        (line,) = result.stderr.splitlines()
+        assert line.startswith("error: cannot write picture.svg: ")
+        assert os.listdir(tmp_path) == []
+
+    def test_what_was_there_before_stays(self, tmp_path, monkeypatch):
+        out = tmp_path / "picture.txt"
+        out.write_text("old")
+        opened = os.fdopen
+
+        def full(handle, *rest, **more):
+            stream = opened(handle, *rest, **more)
+
+            def write(_):
+                raise OSError(28, os.strerror(28))
+
+            return _Stand(stream, write)
+
+        monkeypatch.setattr("llmscope.export.files.os.fdopen", full)
+        said = failure("snapshot", *LOOK, "--out", out, "--force")
+        assert f"cannot write {out}: No space left on device" in said
+        assert os.listdir(tmp_path) == ["picture.txt"]
+        assert out.read_text() == "old"
+
+    @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+    @pytest.mark.parametrize(
+        "arguments",
+        [("snapshot", *LOOK), ("models",), ("lenses",), ("doctor",)],
+        ids=lambda a: a[0],
+    )
+    def test_stdout_that_takes_no_more(self, arguments):
+        with open("/dev/full", "w") as full:
+            result = subprocess.run(
+                [sys.executable, "-m", "llmscope", *arguments],
+                stdout=full,
+                stderr=subprocess.PIPE,
+                text=True,
+                check=False,
+            )
+        assert result.returncode == 1
+        *notes, line = result.stderr.splitlines()
+        assert all(note.startswith("note: ") for note in notes)
+        assert line.startswith("error: cannot write to stdout: No space left on device")
+
+    def test_a_cache_that_is_full_during_a_conversion(self, tmp_path, monkeypatch, empty_cache):
+        from safetensors import SafetensorError
+        from transformers import PreTrainedModel
+
+        from tests.models.test_gguf import write_gguf
+
+        def full(model, folder, **_):
+            (folder / "model.safetensors").write_text("half")
+            raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+        write_gguf(tmp_path / "x.gguf")
+        monkeypatch.setattr(PreTrainedModel, "save_pretrained", full)
+        said = failure("snapshot", tmp_path / "x.gguf", *LOOK)
+        assert "cannot be written: I/O error: No space left on device" in said
+        assert "LLMSCOPE_CACHE" in said
+        assert list((empty_cache / "gguf").iterdir()) == []
+
+
+class _Stand:
+    """A stream with a write method of its own."""
+
+    def __init__(self, stream, write):
+        self.stream, self.write = stream, write
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stream.close()
+
+
+class TestStreams:
+    @pytest.mark.parametrize(
+        "arguments",
+        [("snapshot", *LOOK), ("snapshot", "--lens=screen", "--prompt=CAB"), ("lenses",)],
+        ids=str,
+    )
+    def test_a_reader_that_leaves_at_once(self, arguments):
+        with subprocess.Popen(
+            [sys.executable, "-m", "llmscope", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        ) as process:
+            process.stdout.close()
+            said = process.stderr.read()
+        assert (process.returncode, said) == (1, b"")
+
+    @pytest.mark.parametrize("closed", [(0,), (1,), (2,), (0, 1, 2)], ids=str)
+    def test_streams_that_were_closed(self, tmp_path, closed):
+        def close():
+            for number in closed:
+                os.close(number)
+
+        result = subprocess.run(
+            [sys.executable, "-m", "llmscope", "snapshot", *LOOK, "--out", "x.json"],
+            cwd=tmp_path,
+            capture_output=True,
+            preexec_fn=close,
+            check=False,
+        )
+        assert (result.returncode, result.stdout, result.stderr) == (0, b"", b"")
+        assert len(json.loads((tmp_path / "x.json").read_text())["figures"]) == 2
+
+    @pytest.mark.parametrize("source", ["file", "stdin"])
+    def test_a_prompt_that_is_not_utf_8(self, tmp_path, source):
+        latin = "CAB\xe4".encode("latin-1")
+        (tmp_path / "latin").write_bytes(latin)
+        place = "-" if source == "stdin" else tmp_path / "latin"
+        said = failure("snapshot", "--lens=tokens", "--prompt-file", place, stdin=latin)
+        assert "is not UTF-8 (byte 3)" in said
+        assert "convert it" in said
