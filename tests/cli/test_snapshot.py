@@ -91,8 +91,8 @@ def test_a_prompt_may_come_from_files_and_stdin(tmp_path):
 def test_pictures_and_arrays_go_to_files(tmp_path, kind):
     path = tmp_path / f"picture.{kind}"
     result = run(*ASK, "attention", "--lens", "tokens", "--out", path, "--size", "50x12")
-    if kind == "png" and result.exit_code:
-        pytest.skip(result.stderr)
+    if kind == "png" and "font" in result.stderr:
+        pytest.skip("a bare machine has no font to draw with")
     assert (result.exit_code, result.stdout, result.stderr) == (0, "", "")
     content = path.read_bytes()
     if kind == "txt":
