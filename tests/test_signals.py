@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -258,9 +259,12 @@ def test_a_snapshot_ends_without_a_word(silence, empty_cache, arguments, name, s
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     ) as process:
-        wait_until_connected(process.pid)
-        process.send_signal(getattr(signal, name))
-        output = process.communicate(timeout=10)
+        try:
+            wait_until_connected(process.pid)
+            process.send_signal(getattr(signal, name))
+            output = process.communicate(timeout=10)
+        finally:
+            process.kill()  # what goes wrong above must be told, not waited for
     assert (process.returncode, *output) == (status, b"", b"")
     assert not list(empty_cache.rglob(".building-*"))
 
@@ -284,9 +288,12 @@ def test_a_snapshot_in_the_middle_of_a_pass(slow):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     ) as process:
-        assert process.stdout.readline() == b"now\n"
-        process.send_signal(signal.SIGINT)
-        output = process.communicate(timeout=10)
+        try:
+            assert process.stdout.readline() == b"now\n"
+            process.send_signal(signal.SIGINT)
+            output = process.communicate(timeout=10)
+        finally:
+            process.kill()
     assert (process.returncode, *output) == (130, b"", b"")
 
 
@@ -294,9 +301,11 @@ def wait_until_connected(pid):
     """Until a process, or one that it started, talks to somebody."""
     until = time.monotonic() + PATIENCE
     while time.monotonic() < until:
-        parent = psutil.Process(pid)
-        for process in (parent, *parent.children(recursive=True)):
-            if any(c.status == psutil.CONN_ESTABLISHED for c in process.net_connections()):
-                return
+        # Short-lived helpers, such as those by which a library learns of the system, come and go.
+        with suppress(psutil.NoSuchProcess):
+            parent = psutil.Process(pid)
+            for process in (parent, *parent.children(recursive=True)):
+                if any(c.status == psutil.CONN_ESTABLISHED for c in process.net_connections()):
+                    return
         time.sleep(0.1)
     raise AssertionError("it asks nobody")

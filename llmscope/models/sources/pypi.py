@@ -129,9 +129,10 @@ def _progress(folder: Path, log: Path) -> tuple[float, float | None]:
     announced = _SIZE.search(log.read_text(encoding="utf-8", errors="replace"))
     total = float(announced[1]) * _UNITS[announced[2]] if announced else None
     done = 0.0
-    for path in folder.rglob("*"):
-        with suppress(OSError):  # pip moves its files about
-            done += 0 if path == log or path.is_dir() else path.stat().st_size
+    for home, _, names in os.walk(folder):  # which passes over folders that pip has just removed
+        for path in (Path(home, name) for name in names):
+            with suppress(OSError):  # and files
+                done += 0 if path == log else path.stat().st_size
     return (done if total is None else min(done, total)), total
 
 
