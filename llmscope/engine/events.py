@@ -42,7 +42,8 @@ class Want:
 class Request:
     """The state of the screen that figures are wanted for. Later ones replace earlier ones.
 
-    `wants` is in order of importance: the pane under the cursor first.
+    `wants` is in order of importance: the pane under the cursor first. `adapter` is switched on
+    for the pass; None is the base model.
     """
 
     serial: int
@@ -50,11 +51,12 @@ class Request:
     wants: tuple[Want, ...]
     special_tokens: bool = True
     ids: tuple[int, ...] | None = None
+    adapter: str | None = None
 
     @property
     def prompt(self) -> tuple[object, ...]:
         """What a pass depends on. Requests that agree in it need one pass between them."""
-        return (self.text, self.special_tokens, self.ids)
+        return (self.text, self.special_tokens, self.ids, self.adapter)
 
 
 @dataclass(frozen=True)

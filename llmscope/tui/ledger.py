@@ -17,6 +17,8 @@ class Shown:
     want: Want
     text: str
     tokens: tuple[Token, ...]
+    prompt: object = None
+    """What its pass depended on: see `Request.prompt`."""
 
 
 class Ledger:
@@ -35,15 +37,20 @@ class Ledger:
         self._last: Request | None = None
         self._shown: dict[str, Shown] = {}
 
-    def ask(self, text: str, wants: Sequence[Want]) -> Request | None:
+    def ask(
+        self, text: str, wants: Sequence[Want], *, adapter: str | None = None
+    ) -> Request | None:
         """The request for these figures, or None if the last one was for the same."""
         last = self._last
-        if last is not None and last.text == text and set(last.wants) == set(wants):
+        request = Request(
+            self._serial + 1, text, tuple(wants), self._special_tokens, adapter=adapter
+        )
+        same = last is not None and last.prompt == request.prompt
+        if same and last is not None and set(last.wants) == set(wants):
             return None
-        self._serial += 1
-        request = Request(self._serial, text, tuple(wants), self._special_tokens)
-        if last is not None and last.text != text:
+        if not same:
             self._asked.clear()
+        self._serial = request.serial
         self._asked[self._serial] = self._last = request
         return request
 
@@ -64,7 +71,9 @@ class Ledger:
         for want in request.wants:
             figure = frame.figures.get(want.key)
             if figure is not None:
-                self._shown[want.key] = Shown(figure, want, request.text, frame.tokens)
+                self._shown[want.key] = Shown(
+                    figure, want, request.text, frame.tokens, request.prompt
+                )
         return True
 
     def concerns(self, refused: Refused) -> bool:
@@ -80,7 +89,7 @@ class Ledger:
         shown, last = self._shown.get(key), self._last
         if shown is None or last is None:
             return False
-        if shown.text != last.text:
+        if shown.prompt != last.prompt:
             return True
         return next((want != shown.want for want in last.wants if want.key == key), False)
 
