@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from llmscope.errors import ScopeError
 from llmscope.figure import Figure, Focus, Verdict
 from llmscope.lenses import Lens, lens
+from llmscope.models.chat import Chat
 from llmscope.models.info import ModelInfo
 from llmscope.models.load import load_subject
 from llmscope.models.memory import free_cache
@@ -82,6 +84,11 @@ class Scope:
     def tokenizer(self) -> Any:
         """The tokenizer, an object of transformers; None if there is none."""
         return None if self.subject.tokens is None else self.subject.tokens.tokenizer
+
+    @cached_property
+    def chat(self) -> Chat:
+        """The tokenizer's chat template. Record its text with `special_tokens=False`."""
+        return Chat(self.tokenizer)
 
     def encode(self, text: str, *, special_tokens: bool = True) -> Encoded:
         """The tokens of a text, with their places in it."""
@@ -197,6 +204,7 @@ class Scope:
             revision=subject.revision,
             verdicts={capability: self.verdicts(capability) for capability in CAPABILITIES},
             notices=subject.notices,
+            chat=self.chat.marks,
         )
 
     def _prompt_of_ids(self, ids: Sequence[int]) -> Prompt:

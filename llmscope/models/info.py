@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from llmscope.figure import Verdict
+from llmscope.models.roles import ChatMarks
 
 
 @dataclass(frozen=True)
@@ -27,3 +28,4 @@ class ModelInfo:
     revision: str | None = None
     verdicts: Mapping[str, Verdict] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
+    chat: ChatMarks = field(default_factory=ChatMarks)
