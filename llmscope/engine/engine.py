@@ -14,6 +14,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from llmscope.engine.events import (
+    ChatRequest,
     Event,
     Frame,
     Loaded,
@@ -22,6 +23,7 @@ from llmscope.engine.events import (
     PassInfo,
     Refused,
     Request,
+    Templated,
     Want,
     tokens_of,
 )
@@ -62,8 +64,11 @@ class Engine:
         """Begin to load the model."""
         self._thread.start()
 
-    def ask(self, request: Request) -> None:
-        """Ask for figures. An older request that has not been begun is dropped."""
+    def ask(self, request: Request | ChatRequest) -> None:
+        """Ask for figures, or for the text of a chat template.
+
+        An older request that has not been begun is dropped.
+        """
         self._slot.put(request)
 
     def close(self, timeout: float = 2.0) -> bool:
@@ -90,7 +95,10 @@ class Engine:
             return
         self._post(Loaded(scope.info()))
         while (request := self._slot.take()) is not None:
-            self._answer(scope, request)
+            if isinstance(request, ChatRequest):
+                self._post(_templated(scope, request))
+            else:
+                self._answer(scope, request)
 
     def _progress(self, stage: str, done: float, total: float | None) -> None:
         if self._slot.closed:
@@ -178,6 +186,14 @@ class Engine:
             vram = torch.cuda.memory_allocated(scope.subject.device)
         rss = psutil.Process().memory_info().rss
         return PassInfo(recording.ran, recording.reused, self._milliseconds, rss, vram)
+
+
+def _templated(scope: Scope, request: ChatRequest) -> Templated:
+    system = [] if request.system is None else [("system", request.system)]
+    try:
+        return Templated(request, scope.chat.apply([*system, ("user", request.text)]))
+    except ScopeError as error:
+        return Templated(request, error=error.message)
 
 
 def _refusal(scope: Scope, request: Request, error: Exception) -> Refused:

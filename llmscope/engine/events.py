@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from llmscope.record.recording import Recording
 
 __all__ = [
+    "ChatRequest",
     "Event",
     "Frame",
     "LoadFailed",
@@ -23,6 +24,7 @@ __all__ = [
     "PassInfo",
     "Refused",
     "Request",
+    "Templated",
     "Token",
     "Want",
     "tokens_of",
@@ -57,6 +59,19 @@ class Request:
     def prompt(self) -> tuple[object, ...]:
         """What a pass depends on. Requests that agree in it need one pass between them."""
         return (self.text, self.special_tokens, self.ids, self.adapter)
+
+
+@dataclass(frozen=True)
+class ChatRequest:
+    """A person's message that is wanted in the model's chat template. `system`: before it."""
+
+    text: str
+    system: str | None = None
+
+    @property
+    def prompt(self) -> tuple[object, ...]:
+        """No pass has this prompt: one that is under way is given up for the template."""
+        return ("chat", self.text, self.system)
 
 
 @dataclass(frozen=True)
@@ -144,6 +159,15 @@ class Refused:
 
 
 @dataclass(frozen=True)
+class Templated:
+    """The template's text for a message; with an `error` there is none."""
+
+    request: ChatRequest
+    text: str = ""
+    error: str = ""
+
+
+@dataclass(frozen=True)
 class Notice:
     """Something a person should know, not tied to a request."""
 
@@ -151,4 +175,4 @@ class Notice:
     severity: str = "information"
 
 
-Event = Loading | Loaded | LoadFailed | Frame | Refused | Notice
+Event = Loading | Loaded | LoadFailed | Frame | Refused | Templated | Notice

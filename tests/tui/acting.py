@@ -8,12 +8,14 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from llmscope.engine.events import (
+    ChatRequest,
     Event,
     Frame,
     Loaded,
     ModelInfo,
     PassInfo,
     Request,
+    Templated,
     Token,
     Want,
 )
@@ -153,6 +155,7 @@ class ActingEngine:
         self.auto = auto
         self.started = self.closed = False
         self.requests: list[Request] = []
+        self.messages: list[ChatRequest] = []
 
     def start(self) -> None:
         self.started = True
@@ -162,7 +165,12 @@ class ActingEngine:
     def load(self, info: ModelInfo = INFO) -> None:
         self.post(Loaded(info))
 
-    def ask(self, request: Request) -> None:
+    def ask(self, request: Request | ChatRequest) -> None:
+        if isinstance(request, ChatRequest):
+            self.messages.append(request)
+            if self.auto:
+                self.post(Templated(request, f"[user] {request.text} [assistant]"))
+            return
         self.requests.append(request)
         if self.auto:
             self.answer(request)
