@@ -115,6 +115,7 @@ FIGURES = (
 PROGRAM = (
     Action("figures", "prompt", "leave it for the figures", "escape,tab", deeds.leave, "prompt"),
     Action("edit", "prompt", "edit", "e,i", deeds.edit_prompt),
+    Action("chat", "prompt", "put it into the chat template, or take it out", "c", deeds.chat),
     Action("help", "help", "explain this place", "question_mark", deeds.show_help),
     Action("help-anywhere", "help", "explain this place", "f1", deeds.show_help, "anywhere"),
     Action("palette", "help", "all commands", "ctrl+p", deeds.show_palette, "anywhere"),
@@ -174,6 +175,7 @@ FOOTER: dict[str, tuple[Hint, ...]] = {
         Hint("find", "/", "find"),
         Hint("attention-mode", "a", "attention"),
         Hint("pin-target", "t", "pin target"),
+        Hint("chat", "c", "chat template"),
         Hint("copy", "y", "copy"),
         Hint("help", "?", "help", kept=True),
         Hint("quit", "q", "quit", kept=True),

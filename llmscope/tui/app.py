@@ -6,11 +6,21 @@ from textual import on
 from textual.widgets import Input, TextArea
 
 from llmscope.draw import Look
-from llmscope.engine.events import Event, Frame, Loaded, LoadFailed, Loading, Notice, Refused
+from llmscope.engine.events import (
+    Event,
+    Frame,
+    Loaded,
+    LoadFailed,
+    Loading,
+    Notice,
+    Refused,
+    Templated,
+)
 from llmscope.figure import Focus
 from llmscope.tui import deeds
 from llmscope.tui.actions import BY_NAME
 from llmscope.tui.card import Card
+from llmscope.tui.chat import ChatDesk
 from llmscope.tui.desk import Desk
 from llmscope.tui.find import FindLine
 from llmscope.tui.lines import KeyLine
@@ -31,6 +41,8 @@ class LlmscopeApp(Desk, inherit_bindings=True):
         special_tokens: whether the tokenizer adds its own.
         look: theme, colours and characters; None asks the terminal.
         focus: where the cursor stands at first.
+        chat: put the first text into the chat template once the model is there.
+        system: the system message for the template.
     """
 
     def __init__(
@@ -42,9 +54,16 @@ class LlmscopeApp(Desk, inherit_bindings=True):
         special_tokens: bool = True,
         look: Look | None = None,
         focus: Focus | None = None,
+        chat: bool = False,
+        system: str | None = None,
     ) -> None:
         super().__init__(
-            spec=spec, prompt=prompt, special_tokens=special_tokens, look=look, focus=focus
+            spec=spec,
+            prompt=prompt,
+            special_tokens=special_tokens,
+            look=look,
+            focus=focus,
+            chat=ChatDesk(system=system, at_first=chat),
         )
         self.engine = make_engine(self.hear)
 
@@ -72,6 +91,8 @@ class LlmscopeApp(Desk, inherit_bindings=True):
                 self._land(event)
             case Refused():
                 self._refused(event)
+            case Templated():
+                self.chat.land(self, event)
             case Notice():
                 self.tell(event.text, event.severity)
 
@@ -81,7 +102,9 @@ class LlmscopeApp(Desk, inherit_bindings=True):
         self.overview.model(event.info.layers)
         for notice in event.info.notices:
             self.tell(notice, "warning")
-        self.ask()
+        self.chat.read(self.text, event.info)
+        if not self.chat.begin(self):
+            self.ask()
 
     def _land(self, frame: Frame) -> None:
         if not self.ledger.take(frame):
@@ -105,6 +128,7 @@ class LlmscopeApp(Desk, inherit_bindings=True):
         old, self.text = self.text, self.editor.text
         if old != self.text:
             self.scene = self.scene.edited(shared_length(old, self.text))
+            self.chat.read(self.text, self.scene.info)
             self.ask()
             self.present()
 

@@ -42,6 +42,11 @@ def edit_prompt(desk: Desk) -> None:
     desk.screen.set_focus(desk.editor)
 
 
+def chat(desk: Desk) -> None:
+    """Put what is typed into the model's chat template, or take it out again."""
+    desk.chat.toggle(desk)
+
+
 def pin_target(desk: Desk) -> None:
     """Keep asking about one next token wherever the cursor goes, or stop doing so."""
     scene, shown = desk.scene, desk.ledger.shown("next-token")

@@ -22,6 +22,7 @@ from llmscope.text import display_text
 from llmscope.tui import deeds
 from llmscope.tui.actions import BY_NAME, bindings
 from llmscope.tui.card import Card
+from llmscope.tui.chat import ChatDesk
 from llmscope.tui.editor import PromptEditor
 from llmscope.tui.filters import filters
 from llmscope.tui.find import FindLine
@@ -72,6 +73,7 @@ class Desk(App[int], inherit_bindings=False):
         special_tokens: bool,
         look: Look | None,
         focus: Focus | None,
+        chat: ChatDesk,
     ) -> None:
         self.look = look or detect_look()
         self.inks = inks(self.look.theme)
@@ -81,10 +83,12 @@ class Desk(App[int], inherit_bindings=False):
         self._own_filters = filters(self.look)
         self.set_class(self.look.tier in ("16", "none"), "-few-colours")
         self.set_class(self.look.tier == "none", "-colourless")
+        self.set_class(self.look.tier != "truecolor", "-no-tints")
         self.theme = f"llmscope-{self.look.theme.name}"
         self.text = prompt
         self.scene = Scene.opening(focus)
         self.ledger = Ledger(special_tokens=special_tokens)
+        self.chat = chat
         self.cost: PassInfo | None = None
         self._spec = spec
         self._late = self._under_way = False
@@ -145,7 +149,7 @@ class Desk(App[int], inherit_bindings=False):
 
     def ask(self) -> None:
         """Ask for what the screen shows now, unless that was asked already."""
-        if self.scene.info is None:
+        if self.scene.info is None or self.chat.waiting:
             return
         if self.card.display == bool(self.text):
             self._show_card(not self.text)
@@ -159,7 +163,8 @@ class Desk(App[int], inherit_bindings=False):
             self.note("", self.inks.dim)
             self.rest(late=False)
             return
-        request = self.ledger.ask(self.text, self.overview.wants(self.scene))
+        wants, templated = self.overview.wants(self.scene), self.chat.follows(self.text)
+        request = self.ledger.ask(self.text, wants, templated=templated)
         if request is not None:
             self.engine.ask(request)
             if self._timer is None:
@@ -176,6 +181,7 @@ class Desk(App[int], inherit_bindings=False):
         """Show the scene, in one update of the screen."""
         with self.batch_update():
             self.overview.present(self.scene, self.ledger, late=self._late)
+            self.editor.show_roles(self.chat.roles)
             shown = self.ledger.shown("tokens")
             if shown is not None:
                 self.editor.show_tokens(shown.text, shown.tokens, self.scene.focus.position)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import ClassVar
 
 from rich.style import Style
@@ -16,13 +17,23 @@ from textual.document._wrapped_document import WrappedDocument
 from textual.widgets import TextArea
 
 from llmscope.engine.events import Token
+from llmscope.models.roles import RoleSpan
 from llmscope.tui.actions import bindings
 from llmscope.tui.document import PromptDocument
 from llmscope.tui.scene import shared_length
+from llmscope.tui.theme import ROLE_HUES
+
+FRAME = "frame"
+"""What a chat template writes around what is said."""
+HERE = "▸"
 
 
 class PromptEditor(TextArea):
-    """A text area that tints every other token and marks the one under the shared cursor."""
+    """A text area that tints every other token and marks the one under the shared cursor.
+
+    In a text that follows a chat template, each role has tints of its own. The title names them,
+    and marks the one whose words the cursor is in.
+    """
 
     BINDINGS: ClassVar[list[BindingType]] = [*bindings("prompt")]
     document: PromptDocument
@@ -30,12 +41,15 @@ class PromptEditor(TextArea):
         "prompt--even",
         "prompt--odd",
         "prompt--focus",
+        *(f"prompt--{name}-{kind}" for name in (*ROLE_HUES, FRAME) for kind in ("even", "odd")),
     }
 
     def __init__(self, text: str, *, id: str) -> None:  # noqa: A002
         self._tokens: tuple[Token, ...] = ()
         self._tokenized = ""
         self._marked = -1
+        self._roles: tuple[RoleSpan, ...] = ()
+        self._parts: list[tuple[int, str]] = []
         super().__init__(
             text,
             id=id,
@@ -56,8 +70,19 @@ class PromptEditor(TextArea):
         if (self._tokenized, self._tokens, self._marked) == (text, tuple(tokens), focus):
             return
         self._tokenized, self._tokens, self._marked = text, tuple(tokens), focus
-        self._line_cache.clear()
-        self.refresh()
+        self._repaint()
+
+    def show_roles(self, roles: Sequence[RoleSpan]) -> None:
+        """Tint what each role says; nothing for a plain text."""
+        if self._roles == tuple(roles):
+            return
+        self._roles = tuple(roles)
+        # Where a part begins, and whose it is; each reaches to the next.
+        self._parts = [(0, FRAME)] if roles else []
+        for span in self._roles:
+            self._parts += [(span.start, span.role), (span.end, FRAME)]
+        self.set_class(bool(roles), "-chat")
+        self._repaint()
 
     def replace_all(self, text: str) -> None:
         """Put another prompt in the place of this one; undo brings the old one back."""
@@ -67,6 +92,25 @@ class PromptEditor(TextArea):
     def say(self, note: Content | None) -> None:
         """A note about this very prompt, on the lower border."""
         self.border_subtitle = note
+
+    def _repaint(self) -> None:
+        self._line_cache.clear()
+        self.border_title = self._title()
+        self.refresh()
+
+    def _title(self) -> Content:
+        here = next((token for token in self._tokens if token.position == self._marked), None)
+        speaker = self._part(here.start) if here and self.text == self._tokenized else ""
+        words: list[Content] = []
+        for role in dict.fromkeys(span.role for span in self._roles):
+            style = self.get_visual_style(f"prompt--{role}-odd", partial=True)
+            words.append(Content.assemble((f"{HERE if role == speaker else ''}{role}", style)))
+        return Content(" · ").join([Content("Prompt"), *words])
+
+    def _part(self, place: int) -> str:
+        """Whose a place in the text is: a role's, or the template's own; empty in plain text."""
+        at = bisect_right(self._parts, place, key=lambda part: part[0])
+        return self._parts[at - 1][1] if at else ""
 
     @property
     def token_at_cursor(self) -> int | None:
@@ -95,27 +139,33 @@ class PromptEditor(TextArea):
         self._rewrap_and_refresh_virtual_size()
 
     def get_line(self, line_index: int) -> Text:
-        """A line with the backgrounds of its tokens."""
+        """A line with the backgrounds of its roles and tokens."""
         line = Text(self.document.get_line(line_index), end="", no_wrap=True)
         start = self.document.get_index_from_location((line_index, 0))
         shared = shared_length(self.text, self._tokenized)
-        styles = self._styles()
+        end = start + len(line.plain)
+        styles: dict[str, Style] = {}
+
+        def tint(name: str, begin: int, stop: int) -> None:
+            if name not in styles:
+                styles[name] = self.get_component_rich_style(f"prompt--{name}", partial=True)
+            line.stylize(styles[name], max(0, begin - start), stop - start)
+
+        for (begin, name), (stop, _) in pairwise([*self._parts, (end, "")]):
+            if begin < min(stop, end) and stop > start:
+                tint(f"{name}-even", begin, stop)
         visible = 0
         for token in self._tokens:
-            if token.end > shared or token.start >= start + len(line.plain):
+            if token.end > shared or token.start >= end:
                 break
             if token.end == token.start:
                 continue
             visible += 1
             if token.end > start:
-                which = 2 if token.position == self._marked else visible % 2
-                line.stylize(styles[which], max(0, token.start - start), token.end - start)
+                part = self._part(token.start)
+                shade = f"{part}{'-' * bool(part)}{'odd' if visible % 2 else 'even'}"
+                tint("focus" if token.position == self._marked else shade, token.start, token.end)
         return line
-
-    def _styles(self) -> tuple[Style, Style, Style]:
-        names = ("prompt--even", "prompt--odd", "prompt--focus")
-        even, odd, focus = (self.get_component_rich_style(name, partial=True) for name in names)
-        return even, odd, focus
 
     async def _on_paste(self, event: events.Paste) -> None:
         # Terminals send carriage returns for the line ends of what is pasted. The base class's own

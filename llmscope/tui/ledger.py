@@ -38,13 +38,21 @@ class Ledger:
         self._shown: dict[str, Shown] = {}
 
     def ask(
-        self, text: str, wants: Sequence[Want], *, adapter: str | None = None
+        self,
+        text: str,
+        wants: Sequence[Want],
+        *,
+        adapter: str | None = None,
+        templated: bool = False,
     ) -> Request | None:
-        """The request for these figures, or None if the last one was for the same."""
+        """The request for these figures, or None if the last one was for the same.
+
+        Args:
+            templated: the text holds its special tokens, so that none are to be added.
+        """
         last = self._last
-        request = Request(
-            self._serial + 1, text, tuple(wants), self._special_tokens, adapter=adapter
-        )
+        special = self._special_tokens and not templated
+        request = Request(self._serial + 1, text, tuple(wants), special, adapter=adapter)
         same = last is not None and last.prompt == request.prompt
         if same and last is not None and set(last.wants) == set(wants):
             return None
@@ -53,6 +61,10 @@ class Ledger:
         self._serial = request.serial
         self._asked[self._serial] = self._last = request
         return request
+
+    def repeat(self) -> None:
+        """The last request may go unanswered: ask for the same again, if it comes."""
+        self._last = None
 
     def forget(self) -> None:
         """Nothing is wanted any more: no answer that is on its way will be taken."""

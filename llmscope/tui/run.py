@@ -29,6 +29,8 @@ def run(
     prompt: str = "",
     special_tokens: bool = True,
     look: Look | None = None,
+    chat: bool = False,
+    system: str | None = None,
     debug: bool = False,
 ) -> int:
     """Open the screen and stay until it is left.
@@ -39,6 +41,8 @@ def run(
         prompt: what the editor holds at first; empty for the last prompt of this model.
         special_tokens: whether the tokenizer adds its own.
         look: theme, colours and characters; None asks the terminal.
+        chat: put that prompt into the chat template once the model is there.
+        system: the system message for the template.
         debug: tell the whole story of a crash.
 
     Returns:
@@ -54,6 +58,8 @@ def run(
         prompt=text,
         special_tokens=special_tokens,
         look=look,
+        chat=chat,
+        system=system,
     )
     ended = True
     with own_terminal() as aside:

@@ -9,7 +9,12 @@ from textual.color import Color
 from textual.style import Style
 from textual.theme import Theme as TextualTheme
 
+from llmscope.draw.colour import contrast, nearest_256, parse_hex, xterm
+from llmscope.draw.palette import MINIMUM_CONTRAST
 from llmscope.draw.theme import Theme
+
+ROLE_HUES = {"user": 0, "assistant": 1, "system": 2}
+"""Which of a theme's categorical colours stands for whom; apart at every number of colours."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,8 @@ def variables(theme: Theme) -> dict[str, str]:
         "cursor": theme.accent,
         "token-even": even,
         "token-odd": odd,
+        "frame": _readable(theme.dim, theme.text, odd),
+        **_roles(theme, odd),
         "scrollbar": theme.border,
         "scrollbar-hover": theme.dim,
         "scrollbar-active": theme.dim,
@@ -90,6 +97,29 @@ def textual_theme(theme: Theme) -> TextualTheme:
         dark=theme.dark,
         variables=variables(theme),
     )
+
+
+def _roles(theme: Theme, ground: str) -> dict[str, str]:
+    """For each role an ink for tokens, and grounds for every other one."""
+    shades = {}
+    for role, hue in ROLE_HUES.items():
+        colour = theme.categorical[hue % len(theme.categorical)]
+        shades[role] = _readable(colour, theme.text, ground)
+        shades[f"{role}-even"] = _mix(theme.panel, colour, 0.18)
+        shades[f"{role}-odd"] = _mix(theme.panel, colour, 0.32)
+    return shades
+
+
+def _readable(ink: str, text: str, ground: str) -> str:
+    """An ink, as much nearer to that of text as it takes to be read, in 256 colours too."""
+
+    def worst(colour: str) -> float:
+        rgb, behind = parse_hex(colour), parse_hex(ground)
+        few = contrast(xterm(nearest_256(rgb)), xterm(nearest_256(behind)))
+        return min(contrast(rgb, behind), few)
+
+    mixed = (_mix(ink, text, share / 10) for share in range(11))
+    return next((colour for colour in mixed if worst(colour) >= MINIMUM_CONTRAST), text)
 
 
 def _mix(ground: str, ink: str, share: float) -> str:
