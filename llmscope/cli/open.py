@@ -9,12 +9,15 @@ import typer
 
 from llmscope.cli import options
 from llmscope.cli.errors import reported
+from llmscope.cli.prompt import check_chat
 from llmscope.errors import ScopeError
 
 
 def open_model(
     model: options.Model = None,
     prompt: Annotated[str, typer.Option(help="What the editor holds at first.")] = "",
+    chat: options.Chat = False,
+    system: options.System = None,
     theme: Annotated[str | None, typer.Option(help="Colours of the screen.")] = None,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
@@ -25,6 +28,7 @@ def open_model(
     debug: options.Debug = False,
 ) -> None:
     """Open the microscope on a model, and watch it while you type."""
+    check_chat(chat, system)
     with reported(debug):
         for stream, name in ((sys.stdout, "stdout"), (sys.stdin, "stdin")):
             if not stream.isatty():
@@ -42,6 +46,8 @@ def open_model(
             prompt=prompt,
             special_tokens=not no_special_tokens,
             look=detect_look(theme or DEFAULT_THEME),
+            chat=chat,
+            system=system,
             debug=debug,
         )
         raise typer.Exit(code)

@@ -28,6 +28,12 @@ Threads = Annotated[
 NoSpecialTokens = Annotated[
     bool, typer.Option("--no-special-tokens", help="Leave out the tokenizer's own BOS and such.")
 ]
+Chat = Annotated[
+    bool, typer.Option("--chat", help="Put the prompt into the model's chat template.")
+]
+System = Annotated[
+    str | None, typer.Option(metavar="TEXT", help="With --chat: the system message before it.")
+]
 TrustRemoteCode = Annotated[
     bool, typer.Option("--trust-remote-code", help="Run Python code that comes with the model.")
 ]

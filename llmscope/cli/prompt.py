@@ -33,6 +33,12 @@ def read_prompt(
     return before + (text if text is not None else "" if file is None else _read(file))
 
 
+def check_chat(chat: bool, system: str | None, ids: str | None = None) -> None:
+    """Wrong usage, unless the options about the chat template go together."""
+    usage(system is None or chat, "it takes --chat", "--system")
+    usage(ids is None or not chat, "ids take no chat template", "--ids / --chat")
+
+
 def _ids(text: str) -> tuple[int, ...]:
     words = text.replace(",", " ").split()
     usage(all(word.isdecimal() for word in words), "whole numbers such as 464,3139", "--ids")

@@ -36,6 +36,8 @@ def snapshot(
     context_file: Annotated[
         str | None, typer.Option(metavar="FILE", help="A text that comes before the prompt.")
     ] = None,
+    chat: options.Chat = False,
+    system: options.System = None,
     no_special_tokens: options.NoSpecialTokens = False,
     layer: Annotated[int, typer.Option(help="From 0; negative from the end.")] = -1,
     head: Annotated[int, typer.Option(help="From 0; negative from the end.")] = 0,
@@ -81,11 +83,12 @@ def snapshot(
         from llmscope.cli.compose import SCREEN, Wanted, compose
         from llmscope.cli.output import choose_output
         from llmscope.cli.progress import progress_line
-        from llmscope.cli.prompt import read_prompt
+        from llmscope.cli.prompt import check_chat, read_prompt
         from llmscope.models.spec import parse
 
         output = choose_output(out, format, "txt" if SCREEN in names else "json", force)
         look = _look(theme, output)
+        check_chat(chat, system, ids)
         text = read_prompt(prompt, prompt_file, context_file, ids)
         usage(SCREEN not in names or isinstance(text, str), "the screen takes text", "--ids")
         focus = Focus(
@@ -103,12 +106,15 @@ def snapshot(
         load = options.Loader(model, device, dtype, threads, trust_remote_code, allow_pickle)
         with progress_line() as progress:
             scope = load(progress)
+        if chat and isinstance(text, str):
+            text = scope.chat.prompt(text, system)
         if target is not None:
             from llmscope.cli.target import target_id
 
             vocabulary = scope.subject.anatomy.vocabulary
             focus = replace(focus, target=target_id(target, scope.subject.tokens, vocabulary))
-        wanted = Wanted(text, not no_special_tokens, names, focus, cells, look)
+        special_tokens = not no_special_tokens and not chat
+        wanted = Wanted(text, special_tokens, names, focus, cells, look)
         for notice in scope.subject.notices:
             _tell(notice)
         output.put(compose(scope, wanted, output.format, _tell))

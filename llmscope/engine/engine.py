@@ -189,9 +189,8 @@ class Engine:
 
 
 def _templated(scope: Scope, request: ChatRequest) -> Templated:
-    system = [] if request.system is None else [("system", request.system)]
     try:
-        return Templated(request, scope.chat.apply([*system, ("user", request.text)]))
+        return Templated(request, scope.chat.prompt(request.text, request.system))
     except ScopeError as error:
         return Templated(request, error=error.message)
 

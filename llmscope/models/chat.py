@@ -66,6 +66,18 @@ class Chat:
                 raise ScopeError("the chat template drops the system message", WITHOUT_SYSTEM)
         return text
 
+    def prompt(self, text: str, system: str | None = None) -> str:
+        """One message of a person, up to where the model answers.
+
+        Args:
+            system: a system message before it.
+
+        Raises:
+            ScopeError: as for `apply`.
+        """
+        before = [] if system is None else [("system", system)]
+        return self.apply([*before, ("user", text)])
+
     @cached_property
     def marks(self) -> ChatMarks:
         """What the template writes around each role; empty where there is none to learn from."""
