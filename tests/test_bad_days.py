@@ -17,7 +17,7 @@ import llmscope
 from llmscope.lenses import lens, names
 from tests.cli.running import failure, fresh, run
 from tests.families import small_model
-from tests.models.test_hub import Handler, Hub
+from tests.models.hub_server import Handler, Hub
 
 BUILTIN = Path(llmscope.__file__).parent / "builtin" / "sort"
 LOOK = ("--prompt", "CABACB", "--lens", "attention", "--lens", "mlp")

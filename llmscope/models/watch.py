@@ -10,7 +10,7 @@ import time
 import warnings
 from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from llmscope.models.subject import Progress
 
@@ -30,6 +30,7 @@ class Meter:
     def __init__(self, progress: Progress | None, stage: str, total: float | None = None) -> None:
         self._progress = progress
         self._stage = stage
+        self._note = ""
         self.total = total
         self.done = 0.0
         self._reported = 0.0
@@ -42,10 +43,26 @@ class Meter:
         if self.done == self.total or time.monotonic() - self._reported > _INTERVAL:
             self._report()
 
+    def say(self, note: str) -> None:
+        """Something holds it up, which the stage names from now on; nothing if it is empty."""
+        if note != self._note:
+            self._note = note
+            self._report()
+
     def _report(self) -> None:
         self._reported = time.monotonic()
         if self._progress is not None:
-            self._progress(self._stage, self.done, self.total)
+            stage = f"{self._stage} ({self._note})" if self._note else self._stage
+            self._progress(stage, self.done, self.total)
+
+
+class Gauge(Protocol):
+    """Whoever is told by a bar: a meter, or something that passes it on."""
+
+    total: float | None
+
+    def reach(self, done: float, total: float | None = None) -> None:
+        """So many bytes are done, of so many."""
 
 
 class Bar:
@@ -54,7 +71,7 @@ class Bar:
     A bar that counts items rather than bytes is scaled to the meter's total.
     """
 
-    meter: Meter
+    meter: Gauge
 
     def __init__(self, iterable: Iterable[Any] | None = None, **settings: Any) -> None:
         self.iterable = iterable
@@ -90,7 +107,7 @@ class Bar:
         return lambda *_, **__: None
 
 
-def bar_for(meter: Meter) -> type[Bar]:
+def bar_for(meter: Gauge) -> type[Bar]:
     """A class to hand to a library as its tqdm class."""
     return type("MeterBar", (Bar,), {"meter": meter})
 

@@ -1,10 +1,6 @@
-"""The hub, as a small server on this machine that speaks as much of its protocol as is needed."""
+"""Hub ids, against a hub on this machine."""
 
-import hashlib
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import unquote, urlsplit
 
 import pytest
 import torch
@@ -14,102 +10,7 @@ from safetensors.torch import load_file, save_file
 from llmscope.errors import ScopeError
 from llmscope.models.load import load_subject
 from tests.models.checkpoints import Heard, edit_config, save_model
-
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
-
-
-class Hub:
-    """What a test puts on the hub, and what was asked of it."""
-
-    def __init__(self):
-        self.repos = {}
-        self.refused = {}
-        self.status = {}
-        self.asked = []
-
-    def answer(self, path):
-        """(status, headers, body) for a path."""
-        parts = unquote(urlsplit(path).path).strip("/").split("/")
-        if parts[:2] == ["api", "models"]:
-            name, what = "/".join(parts[2:4]), parts[4] if len(parts) > 4 else "revision"
-            if name not in self.repos:
-                return self.status.get(name, (401, {"X-Error-Code": "RepoNotFound"}, b"{}"))
-            if what == "revision":
-                if parts[5:6] not in ([], ["main"], [COMMIT]):
-                    return 404, {"X-Error-Code": "RevisionNotFound"}, b"{}"
-                return 200, {}, json.dumps({"id": name, "sha": COMMIT, "siblings": []}).encode()
-            return 200, {}, json.dumps(self._tree(name)).encode()
-        name, file = "/".join(parts[:2]), "/".join(parts[4:])
-        suffix, refusal = self.refused.get(name, ("", None))
-        if refusal is not None and file.endswith(suffix):
-            return refusal
-        if file not in self.repos.get(name, {}):
-            return 404, {"X-Error-Code": "EntryNotFound"}, b""
-        content = self.repos[name][file]
-        etag = hashlib.sha1(content).hexdigest()
-        return 200, {"ETag": f'"{etag}"', "X-Repo-Commit": COMMIT}, content
-
-    def _tree(self, name):
-        return [
-            {"type": "file", "path": path, "size": len(content), "oid": "0" * 40}
-            for path, content in self.repos[name].items()
-        ]
-
-    def put(self, name, folder, **more):
-        """A repository with the files of a folder."""
-        files = {file.name: file.read_bytes() for file in folder.iterdir()}
-        self.repos[name] = files | {path.replace("__", "/"): b"x" for path in more.values()}
-
-    def refuse(self, name, status, headers, suffix=""):
-        """From now on answer so when files of a repository that end so are asked for."""
-        self.refused[name] = (suffix, (status, headers, b"\x1b[31mno"))
-
-    def fetched(self):
-        """The files that were downloaded."""
-        return {
-            path.rsplit("/", 1)[1]
-            for method, path in self.asked
-            if method == "GET" and "/resolve/" in path
-        }
-
-
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self):
-        self.server.hub.asked.append((self.command, self.path))
-        status, headers, body = self.server.hub.answer(self.path)
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(body)
-
-    do_HEAD = do_GET
-
-    def log_message(self, *_):
-        pass
-
-
-def _speak_to(monkeypatch, endpoint):
-    """What HF_ENDPOINT would do, had it been set before huggingface_hub was imported."""
-    monkeypatch.setattr(constants, "ENDPOINT", endpoint)
-    template = endpoint + "/{repo_id}/resolve/{revision}/{filename}"
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-
-
-@pytest.fixture
-def hub(tmp_path, monkeypatch):
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.hub = Hub()
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    _speak_to(monkeypatch, f"http://127.0.0.1:{server.server_port}")
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    yield server.hub
-    server.shutdown()
-    server.server_close()
+from tests.models.hub_server import COMMIT, speak_to
 
 
 @pytest.fixture
@@ -146,7 +47,7 @@ def test_a_model_is_fetched_once_with_its_bytes_told(hub, saved, capfd):
 def test_a_cached_model_opens_without_the_hub(hub, saved, monkeypatch):
     hub.put("org/name", saved)
     load_subject("org/name")
-    _speak_to(monkeypatch, "http://127.0.0.1:9")
+    speak_to(monkeypatch, "http://127.0.0.1:9")
     assert load_subject("org/name").revision == COMMIT
     assert "HF_HUB_OFFLINE" in refusal("org/other").hint
     assert "pypi:" in refusal("org/other").hint
@@ -214,18 +115,6 @@ def test_a_shard_that_never_came_is_not_taken_from_the_cache_for_a_model(hub, sa
     assert "status 403" in refusal("org/name").message
     hub.refused.clear()
     assert load_subject("org/name").revision == COMMIT
-
-
-def test_a_full_disk_during_a_download(hub, saved, monkeypatch):
-    import huggingface_hub
-
-    def full(*_, **__):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", full)
-    found = refusal("org/name")
-    assert "no room for org/name" in found.message
-    assert "HF_HOME" in found.hint
 
 
 def test_an_encoder_is_refused_before_its_weights_arrive(hub, saved):

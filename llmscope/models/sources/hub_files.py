@@ -1,0 +1,272 @@
+"""Files of a hub repository, brought into the hub's own cache.
+
+The cache has the layout that huggingface_hub documents and shares with other programs: `blobs`
+named by ETag, `snapshots/COMMIT` of links to them, `refs` from branches and tags to commits.
+What has arrived of a file stays there as `ETAG.incomplete` until the rest does: the library
+throws it away, and a shard of five gigabytes would start anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from llmscope.errors import ScopeError
+from llmscope.models.sources.hub_flaws import flaw
+from llmscope.models.sources.hub_line import Line, ShortError, patiently, watched
+from llmscope.models.subject import Progress
+from llmscope.models.watch import Meter
+from llmscope.text import display_text
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A file on the hub: its path in the repository, its ETag, and its bytes if they are known."""
+
+    path: str
+    etag: str
+    size: int | None
+
+
+class Repository:
+    """One commit of a model repository, and its place in the cache."""
+
+    def __init__(self, name: str, commit: str) -> None:
+        from huggingface_hub import constants
+        from huggingface_hub.file_download import repo_folder_name
+
+        self.name = name
+        self.commit = commit
+        folder: str = repo_folder_name(repo_id=name, repo_type="model")
+        self._home: Path = Path(constants.HF_HUB_CACHE) / folder
+        self._locks = Path(constants.HF_HUB_CACHE) / ".locks" / folder
+        self.folder: Path = self._home / "snapshots" / commit
+
+    def bring(self, paths: Sequence[str], progress: Progress | None, stage: str) -> None:
+        """Have these files in the snapshot's folder.
+
+        Raises:
+            Failed: the hub does not give them.
+            ScopeError: there is no room for them, or what came is damaged.
+        """
+        missing = [path for path in paths if not (self.folder / path).is_file()]
+        meter = Meter(progress, stage)
+        line = Line()
+        remotes = watched([partial(self._head, path, line) for path in missing], line, meter)
+        sizes = [remote.size for remote in remotes]
+        line = Line(None if None in sizes else sum(size or 0 for size in sizes))
+        for remote in remotes:
+            line.arrived[remote.path] = self._kept(remote)
+        self._check_room(sum(size or 0 for size in sizes) - sum(line.arrived.values()))
+        watched([partial(self._bring, remote, line) for remote in remotes], line, meter)
+
+    def remember(self, revision: str | None) -> None:
+        """A branch or tag means this commit, also when the hub cannot be asked."""
+        ref = self._home / "refs" / (revision or "main")
+        if revision == self.commit:
+            return
+        with suppress(OSError):  # a cache that cannot be written is still good to read
+            ref.parent.mkdir(parents=True, exist_ok=True)
+            beside = ref.with_name(f"{ref.name}.{os.getpid()}.tmp")  # read whole, or not at all
+            beside.write_text(self.commit, encoding="utf-8")
+            os.replace(beside, ref)
+
+    def _head(self, path: str, line: Line) -> Remote:
+        from huggingface_hub import get_hf_file_metadata
+
+        found = patiently(partial(get_hf_file_metadata, self._url(path)), line, reconnect=True)
+        if not found.etag:
+            raise ValueError(f"no ETag for {path}")
+        return Remote(path, found.etag, found.size)
+
+    def _url(self, path: str) -> str:
+        from huggingface_hub import hf_hub_url
+
+        return str(hf_hub_url(self.name, path, revision=self.commit))
+
+    def _blob(self, remote: Remote) -> Path:
+        # Of an ETag that is a path, only the last part: nothing may land outside.
+        name: str = Path(remote.etag).name
+        return self._home / "blobs" / name
+
+    def _kept(self, remote: Remote) -> int:
+        """Bytes of a file that are in the cache already."""
+        blob = self._blob(remote)
+        for path in (blob, _incomplete(blob)):
+            with suppress(OSError):
+                return min(path.stat().st_size, remote.size or 0)
+        return 0
+
+    def _check_room(self, needed: float) -> None:
+        self._home.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(self._home).free
+        if needed > free:
+            raise ScopeError(
+                f"{display_text(self.name)} needs {needed / 1e9:.1f} GB more in the hub's cache, "
+                f"and {free / 1e9:.1f} GB are free there",
+                "HF_HOME, set to a folder with more room",
+            )
+
+    def _bring(self, remote: Remote, line: Line) -> None:
+        blob = self._blob(remote)
+        blob.parent.mkdir(parents=True, exist_ok=True)
+        self._locks.mkdir(parents=True, exist_ok=True)
+        with _alone(self._locks / f"{blob.name}.lock", partial(self._kept, remote), line, remote):
+            if not blob.is_file():
+                self._download(remote, blob, line)
+            _link(blob, self.folder / remote.path)
+
+    def _download(self, remote: Remote, blob: Path, line: Line) -> None:
+        incomplete = _incomplete(blob)
+        if remote.size is not None and self._is_for_the_library(remote.size):
+            self._leave_to_the_library(remote, line)
+            return
+        patiently(
+            partial(_append, incomplete, remote, self._url(remote.path), line),
+            line,
+            reconnect=True,
+            progress=lambda: line.arrived.get(remote.path, 0.0),
+        )
+        trouble = _mismatch(incomplete, remote, line) or flaw(incomplete, remote.path)
+        if trouble is not None:
+            incomplete.unlink()
+            raise ScopeError(
+                f"the hub sent {display_text(remote.path)} of {display_text(self.name)} damaged: "
+                f"{trouble}",
+                "the same again, another revision, or another copy of the model",
+            )
+        os.replace(incomplete, blob)
+
+    def _is_for_the_library(self, size: int) -> bool:
+        """What plain HTTP does not give, or what somebody wants at full speed, not resumable."""
+        from huggingface_hub import constants
+
+        limit = getattr(constants, "MAX_HTTP_DOWNLOAD_SIZE", 50_000_000_000)
+        return size > limit or bool(getattr(constants, "HF_XET_HIGH_PERFORMANCE", False))
+
+    def _leave_to_the_library(self, remote: Remote, line: Line) -> None:
+        from huggingface_hub import snapshot_download
+
+        from llmscope.models.watch import bar_for
+
+        snapshot_download(
+            self.name,
+            revision=self.commit,
+            allow_patterns=[remote.path],
+            tqdm_class=bar_for(_Passed(remote, line)),
+        )
+
+
+class _Passed:
+    """Takes a bar's reports and passes them to a line."""
+
+    total: float | None = None
+
+    def __init__(self, remote: Remote, line: Line) -> None:
+        self._remote = remote
+        self._line = line
+
+    def reach(self, done: float, total: float | None = None) -> None:
+        self._line.check()
+        self._line.arrived[self._remote.path] = max(self._line.arrived[self._remote.path], done)
+
+
+def _incomplete(blob: Path) -> Path:
+    return blob.with_name(f"{blob.name}.incomplete")
+
+
+@contextmanager
+def _alone(lock: Path, kept: Any, line: Line, remote: Remote) -> Iterator[None]:
+    """Of several processes that want the same file, one fetches it."""
+    from filelock import Timeout
+    from huggingface_hub.utils import WeakFileLock
+
+    with ExitStack() as stack:
+        while True:
+            line.check()
+            try:
+                stack.enter_context(WeakFileLock(lock, timeout=0.2))
+                break
+            except Timeout:
+                line.arrived[remote.path] = kept()
+                line.note = "another process is fetching it"
+        line.note = ""
+        yield
+
+
+def _append(incomplete: Path, remote: Remote, url: str, line: Line) -> None:
+    """Ask for what is missing of a file, and write it behind what is there.
+
+    Raises:
+        ShortError: less came than was announced.
+    """
+    from huggingface_hub import constants
+    from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
+
+    with incomplete.open("ab") as sink:
+        have = sink.tell()
+        if remote.size is None or have > remote.size:
+            sink.truncate(0)
+            have = 0
+        line.arrived[remote.path] = have
+        if have == remote.size:
+            return
+        headers = build_hf_headers() | {"Accept-Encoding": "identity"}
+        if have:
+            headers["Range"] = f"bytes={have}-"
+        with get_session().stream(
+            "GET",
+            url,
+            headers=headers,
+            timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT,
+            follow_redirects=True,
+        ) as response:
+            hf_raise_for_status(response)
+            if have and response.status_code != 206:  # all of it, though a part was asked for
+                sink.truncate(0)
+                have = 0
+            for chunk in response.iter_bytes():
+                line.check()
+                sink.write(chunk)
+                have += len(chunk)
+                line.arrived[remote.path] = have if remote.size is None else min(have, remote.size)
+        if remote.size is not None and have < remote.size:
+            raise ShortError(f"{remote.size - have} bytes are missing")
+
+
+def _mismatch(path: Path, remote: Remote, line: Line) -> str | None:
+    """What sets the bytes that came apart from those that the hub announced, if anything does."""
+    size = path.stat().st_size
+    if remote.size is not None and size != remote.size:
+        return f"{size} bytes, and {remote.size} were announced"
+    if not _SHA256.fullmatch(remote.etag):
+        return None
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            line.check()
+            digest.update(chunk)
+    return None if digest.hexdigest() == remote.etag else "its checksum (SHA-256) is another"
+
+
+def _link(blob: Path, pointer: Path) -> None:
+    pointer.parent.mkdir(parents=True, exist_ok=True)
+    if pointer.is_file():
+        return
+    with suppress(FileNotFoundError):
+        pointer.unlink()  # a link to a blob that somebody deleted
+    try:
+        pointer.symlink_to(os.path.relpath(blob, pointer.parent))
+    except OSError:  # a file system without links
+        os.replace(blob, pointer)
