@@ -122,8 +122,10 @@ class Desk(App[int], inherit_bindings=False):
         yield self.keys
 
     def on_resize(self, event: events.Resize) -> None:
-        """A tiny screen has no room for frames."""
-        self.set_class(layout_for(*event.size) == "tiny", "-tiny")
+        """A tiny screen has no room for frames, a large one has some for longer prompts."""
+        layout = layout_for(*event.size)
+        self.set_class(layout == "tiny", "-tiny")
+        self.set_class(layout in ("medium", "wide"), "-roomy")
 
     def on_key(self, event: events.Key) -> None:
         """Give a letter that was typed ahead of a change of focus to where it was meant for.

@@ -14,6 +14,7 @@ from textual.binding import BindingType
 from textual.content import Content
 from textual.document._document_navigator import DocumentNavigator
 from textual.document._wrapped_document import WrappedDocument
+from textual.style import Style as ContentStyle
 from textual.widgets import TextArea
 
 from llmscope.engine.events import Token
@@ -103,7 +104,8 @@ class PromptEditor(TextArea):
         speaker = self._part(here.start) if here and self.text == self._tokenized else ""
         words: list[Content] = []
         for role in dict.fromkeys(span.role for span in self._roles):
-            style = self.get_visual_style(f"prompt--{role}-odd", partial=True)
+            tint = self.get_component_rich_style(f"prompt--{role}-odd", partial=True)
+            style = ContentStyle.from_rich_style(tint + Style(underline=False))
             words.append(Content.assemble((f"{HERE if role == speaker else ''}{role}", style)))
         return Content(" · ").join([Content("Prompt"), *words])
 

@@ -76,6 +76,7 @@ class FewColours(LineFilter):
         self._sixteen = look.tier == "16"
         self._grounds = {chrome[name] for name in ("ground", "pane", "token-even", "token-odd")}
         self._plain = {chrome["ink"]: False, chrome["dim"]: True, chrome["line"]: True}
+        self._plain[chrome["frame"]] = True
         self._style = lru_cache(maxsize=1024)(self._shown)
 
     def apply(self, segments: list[Segment], background: Color) -> list[Segment]:

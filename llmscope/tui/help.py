@@ -22,6 +22,11 @@ Whatever you type is read by the model at once, and every pane follows. The toke
 place: each has its own shade, and the one under the cursor is marked. The cursor stays on the \
 last token while you type, unless you put it on another one.
 
+For a model that was tuned for chat, c in the figures puts the text into the model's own chat \
+template, special tokens included, and takes it out again; undo does so too. Everything stays \
+yours to edit. The title names who speaks and marks the one whose words the cursor is in; what the \
+template writes itself is dim. While there is a template, no special tokens are added to the text.
+
 Leave the prompt with esc or tab to walk through the figures: tokens run from left to right, \
 layers from top to bottom; point at a place and see what happens there."""
 
