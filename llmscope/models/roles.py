@@ -166,6 +166,7 @@ def _marks(
         for end in after[role]:
             if _tells(end):
                 closings[role].setdefault(end, None)
+    closings = {role: ends for role, ends in closings.items() if ends}
     # A template that marks no beginning and takes a system message does not say who begins.
-    bare = bool(before["user"]) and not before["system"] and not any(map(_tells, before["user"]))
-    return ChatMarks(openings, closings, bare)
+    marked = any(map(_tells, before["user"])) or "user" not in closings
+    return ChatMarks(openings, closings, bare=not marked and not before["system"])

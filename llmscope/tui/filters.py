@@ -75,8 +75,8 @@ class FewColours(LineFilter):
         self._palette = palette(look)
         self._sixteen = look.tier == "16"
         self._grounds = {chrome[name] for name in ("ground", "pane", "token-even", "token-odd")}
-        self._plain = {chrome["ink"]: False, chrome["dim"]: True, chrome["line"]: True}
-        self._plain[chrome["frame"]] = True
+        self._plain = {chrome[name]: True for name in ("frame", "dim", "line")}
+        self._plain[chrome["ink"]] = False
         self._style = lru_cache(maxsize=1024)(self._shown)
 
     def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
