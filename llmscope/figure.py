@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Kind = Literal["heatmap", "bars", "lines", "tokens", "table"]
-Status = Literal["verified", "partial", "refused"]
+Status = Literal["verified", "partial", "unverified", "refused"]
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class Verdict:
 
     Attributes:
         status: `verified` (the identity holds), `partial` (for some layers only),
+            `unverified` (it does not hold, and is shown because somebody insisted),
             `refused` (it does not hold, or the model has no such thing).
         reason: one line for a person; empty when verified.
         discrepancy: the largest relative error that was measured, if one was.
@@ -35,7 +36,7 @@ class Verdict:
 
     def worst(self, other: Verdict) -> Verdict:
         """The less trustworthy of the two."""
-        order = ("verified", "partial", "refused")
+        order = ("verified", "partial", "unverified", "refused")
         return max(self, other, key=lambda verdict: order.index(verdict.status))
 
 

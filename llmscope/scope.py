@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,8 @@ def load(
     device: str = "auto",
     dtype: str = "auto",
     threads: int | None = None,
+    adapters: Sequence[str] = (),
+    unverified: bool = False,
     trust_remote_code: bool = False,
     allow_pickle: bool = False,
     progress: Progress | None = None,
@@ -38,10 +40,12 @@ def load(
 
     Args:
         spec: `gpt2`, `org/name@revision`, `./folder`, `file.gguf`, `pypi:NAME`, `builtin:NAME`;
-            None for the built-in default.
+            None for the built-in default. A PEFT adapter brings the model that it belongs to.
         device: auto, cpu, cuda, cuda:N or mps.
         dtype: auto, float32, bfloat16 or float16.
         threads: of torch, on a CPU.
+        adapters: specs of PEFT adapters for it. The first is on; see `Scope.use`.
+        unverified: show what failed its check all the same, marked.
         trust_remote_code, allow_pickle: accept code, or pickled weights, that come with a model.
         progress: called with what is being done, bytes done, and bytes in all or None.
 
@@ -53,27 +57,69 @@ def load(
         device=device,
         dtype=dtype,
         threads=threads,
+        adapters=adapters,
         trust_remote_code=trust_remote_code,
         allow_pickle=allow_pickle,
         progress=progress,
     )
-    return Scope(subject)
+    return Scope(subject, unverified=unverified)
 
 
 class Scope:
-    """One model under the microscope. Use it from one thread at a time.
+    """One model under the microscope, with its adapters. Use it from one thread at a time.
 
     Attributes:
-        model, tokenizer: transformers' own objects; recording leaves no trace on them.
-        verdicts: `verdicts(capability, layer=None)`, measured when the model was loaded.
         latest: the latest recording.
     """
 
-    def __init__(self, subject: Subject) -> None:
-        self.subject = subject
-        self.recorder = Recorder(subject)
-        self.verdicts: Verdicts = verify(self.recorder)
+    def __init__(self, subject: Subject, *, unverified: bool = False) -> None:
+        self._base = subject
+        self._unverified = unverified
+        self._benches: dict[str | None, _Bench] = {}
+        self.use(next(iter(subject.adapted), None))
         self.latest: Recording | None = None
+
+    def use(self, adapter: str | None) -> None:
+        """Switch an adapter on, or all of them off (None). Recordings stay what they are.
+
+        Raises:
+            ValueError: there is no such adapter.
+        """
+        if adapter not in self._benches:
+            adapted = self._base.adapted
+            if adapter is not None and adapter not in adapted:
+                raise ValueError(
+                    f"no adapter {adapter!r}; there are {', '.join(adapted) or 'none'}"
+                )
+            subject = self._base if adapter is None else adapted[adapter]
+            recorder = Recorder(subject)
+            self._benches[adapter] = _Bench(recorder, verify(recorder))
+        self._bench = self._benches[adapter]
+
+    @property
+    def adapters(self) -> tuple[str, ...]:
+        """The names of the adapters that were loaded."""
+        return tuple(self._base.adapted)
+
+    @property
+    def adapter(self) -> str | None:
+        """The adapter that is on; None: the base model."""
+        return self.subject.adapter
+
+    @property
+    def subject(self) -> Subject:
+        """The model in use, the base or with an adapter on, and what was found out about it."""
+        return self._bench.recorder.subject
+
+    @property
+    def recorder(self) -> Recorder:
+        """What records the model in use."""
+        return self._bench.recorder
+
+    @property
+    def verdicts(self) -> Verdicts:
+        """`verdicts(capability, layer=None)` of the model in use, measured on itself."""
+        return self._bench.verdicts
 
     @property
     def model(self) -> Any:
@@ -120,7 +166,7 @@ class Scope:
         else:
             tokens = self._prompt_of_ids(prompt)
         self._check(tokens)
-        self.latest = self.recorder.record(tokens, fresh=fresh, cancelled=cancelled)
+        self.latest = self._bench.recorder.record(tokens, fresh=fresh, cancelled=cancelled)
         return self.latest
 
     def forget(self) -> None:
@@ -129,7 +175,8 @@ class Scope:
         Recordings that somebody else holds stay as they are.
         """
         self.latest = None
-        self.recorder.forget()
+        for bench in self._benches.values():
+            bench.recorder.forget()
         free_cache(self.subject.device)
 
     def look(self, name: str, *, recording: Recording | None = None, **focus: Any) -> Figure:
@@ -149,16 +196,20 @@ class Scope:
     def figures(self, name: str, recording: Recording, focus: Focus) -> Iterator[Figure]:
         """As `look`, but ever more complete figures of one that takes long; the last is whole."""
         chosen = lens(name)
+        bench = self._benches[recording.subject.adapter]
         focus = self.resolve(chosen, recording, focus)
-        verdict = self.verdict(chosen, focus.layer)
+        verdict = _verdict(chosen, focus.layer, bench.verdicts)
         if verdict.status == "refused":
-            yield Figure.refused(name, chosen.name, verdict.reason, verdict.discrepancy)
-            return
+            # Only a number that is wrong can be shown all the same, not one that there is none of.
+            if not self._unverified or verdict.discrepancy is None:
+                yield Figure.refused(name, chosen.name, verdict.reason, verdict.discrepancy)
+                return
+            verdict = replace(verdict, status="unverified")
         at = first_unfinite(recording)
         if at is not None:
             reason = f"the pass holds NaN or infinity from position {at} on"
             verdict = verdict.worst(Verdict("partial", reason))
-        made = chosen.compute(recording, focus, self.recorder.run)
+        made = chosen.compute(recording, focus, bench.recorder.run)
         for figure in [made] if isinstance(made, Figure) else made:
             yield replace(figure, verdict=figure.verdict.worst(verdict))
 
@@ -176,14 +227,6 @@ class Scope:
             layers=len(anatomy.layers), heads=anatomy.heads, positions=len(recording)
         )
         return replace(resolved, mode=mode)
-
-    def verdict(self, chosen: Lens, layer: int) -> Verdict:
-        """How far to trust a lens: the worst of what it stands on, at its layer if it has one."""
-        at = layer if "layer" in chosen.uses else None
-        worst = Verdict("verified")
-        for capability in chosen.needs:
-            worst = worst.worst(self.verdicts(capability, at))
-        return worst
 
     def info(self) -> ModelInfo:
         """What the title line and a snapshot say about the model."""
@@ -205,6 +248,8 @@ class Scope:
             verdicts={capability: self.verdicts(capability) for capability in CAPABILITIES},
             notices=subject.notices,
             chat=self.chat.marks,
+            adapter=subject.adapter,
+            adapters=self.adapters,
         )
 
     def _prompt_of_ids(self, ids: Sequence[int]) -> Prompt:
@@ -227,6 +272,23 @@ class Scope:
                 f"the prompt has {len(prompt)} tokens, and the model's context holds {context}",
                 "a shorter prompt",
             )
+
+
+@dataclass(frozen=True)
+class _Bench:
+    """A model that can be recorded, and how far to trust what is shown of it."""
+
+    recorder: Recorder
+    verdicts: Verdicts
+
+
+def _verdict(chosen: Lens, layer: int, verdicts: Verdicts) -> Verdict:
+    """How far to trust a lens: the worst of what it stands on, at its layer if it has one."""
+    at = layer if "layer" in chosen.uses else None
+    worst = Verdict("verified")
+    for capability in chosen.needs:
+        worst = worst.worst(verdicts(capability, at))
+    return worst
 
 
 def _prompt(encoded: Encoded) -> Prompt:

@@ -23,6 +23,7 @@ def doctor(
         str | None, typer.Argument(metavar="MODEL", help="Load this model too, and check it.")
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    adapter: options.Adapter = None,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
     threads: options.Threads = None,
@@ -39,7 +40,9 @@ def doctor(
         if not json:
             put(_told(found))
         if model is not None:
-            load = options.Loader(model, device, dtype, threads, trust_remote_code, allow_pickle)
+            load = options.Loader(
+                model, device, dtype, threads, trust_remote_code, allow_pickle, tuple(adapter or ())
+            )
             begun = time.perf_counter()
             with progress_line() as progress:
                 scope = load(progress)

@@ -19,6 +19,8 @@ def open_model(
     chat: options.Chat = False,
     system: options.System = None,
     theme: Annotated[str | None, typer.Option(help="Colours of the screen.")] = None,
+    adapter: options.Adapter = None,
+    unverified: options.Unverified = False,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
     threads: options.Threads = None,
@@ -39,7 +41,16 @@ def open_model(
         from llmscope.models.spec import DEFAULT
         from llmscope.tui.run import run
 
-        load = options.Loader(model, device, dtype, threads, trust_remote_code, allow_pickle)
+        load = options.Loader(
+            model,
+            device,
+            dtype,
+            threads,
+            trust_remote_code,
+            allow_pickle,
+            tuple(adapter or ()),
+            unverified,
+        )
         code = run(
             load,
             spec=model or DEFAULT,

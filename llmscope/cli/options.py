@@ -40,6 +40,16 @@ TrustRemoteCode = Annotated[
 AllowPickle = Annotated[
     bool, typer.Option("--allow-pickle", help="Load pickled weights, which can run any code.")
 ]
+Adapter = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="ADAPTER",
+        help="A PEFT adapter for MODEL, a folder or a hub id, switched on. Repeat for several.",
+    ),
+]
+Unverified = Annotated[
+    bool, typer.Option("--unverified", help="Show what failed its check all the same, marked.")
+]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
@@ -53,6 +63,8 @@ class Loader:
     threads: int | None
     trust_remote_code: bool
     allow_pickle: bool
+    adapters: tuple[str, ...] = ()
+    unverified: bool = False
 
     def __call__(self, progress: Progress | None) -> Scope:
         """Load it. Imports torch.
@@ -67,6 +79,8 @@ class Loader:
             device=self.device,
             dtype=self.dtype,
             threads=self.threads,
+            adapters=self.adapters,
+            unverified=self.unverified,
             trust_remote_code=self.trust_remote_code,
             allow_pickle=self.allow_pickle,
             progress=progress,

@@ -66,6 +66,8 @@ def snapshot(
     ] = None,
     theme: Annotated[str | None, typer.Option(help="Colours of a picture.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
+    adapter: options.Adapter = None,
+    unverified: options.Unverified = False,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
     threads: options.Threads = None,
@@ -103,7 +105,16 @@ def snapshot(
             min_p=min_p,
         )
         parse(model)
-        load = options.Loader(model, device, dtype, threads, trust_remote_code, allow_pickle)
+        load = options.Loader(
+            model,
+            device,
+            dtype,
+            threads,
+            trust_remote_code,
+            allow_pickle,
+            tuple(adapter or ()),
+            unverified,
+        )
         with progress_line() as progress:
             scope = load(progress)
         if chat and isinstance(text, str):

@@ -42,7 +42,7 @@ def _top(figure: Figure, width: int, colours: Palette) -> Row:
     box, glyphs, ascii_only = colours.glyphs.box, colours.glyphs, colours.look.ascii
     verdict = figure.verdict
     status: str = verdict.status
-    if verdict.status == "partial" and verdict.reason:
+    if verdict.status in ("partial", "unverified") and verdict.reason:
         status = f"{status}: {plain_text(verdict.reason, ascii_only)}"
     title = plain_text(figure.title, ascii_only)
     line = Line().add(f"{box[0]}{box[4]} ", colours.border)

@@ -55,6 +55,7 @@ class Palette:
         self.verdicts = {
             "verified": self.ink(theme.success),
             "partial": self.ink(theme.warning),
+            "unverified": self.ink(theme.error),
             "refused": self.ink(theme.error),
         }
         self.series = tuple(self.ink(stop) for stop in theme.categorical)

@@ -146,6 +146,7 @@ class Engine:
         """The recording of the request's prompt: the latest one if that has not changed."""
         if self._recording is not None and self._prompt == request.prompt:
             return self._recording
+        scope.use(request.adapter)
         begun = time.perf_counter()
         recording = scope.record(
             request.text if request.ids is None else request.ids,

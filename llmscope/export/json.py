@@ -64,6 +64,7 @@ def snapshot_dict(
             "dtype": info.dtype,
             "device": info.device,
             "revision": info.revision,
+            "adapter": info.adapter,
         },
         "versions": {
             "torch": _version("torch"),

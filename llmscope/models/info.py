@@ -29,3 +29,5 @@ class ModelInfo:
     verdicts: Mapping[str, Verdict] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
     chat: ChatMarks = field(default_factory=ChatMarks)
+    adapter: str | None = None
+    adapters: tuple[str, ...] = ()

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from llmscope.errors import ScopeError
+from llmscope.models.adapters import adapted, fetched, names
 from llmscope.models.anatomy import Anatomy, find
 from llmscope.models.checkpoint import check_config, check_weights, read_config
 from llmscope.models.memory import check_room, does_not_fit, free_cache, ran_out
 from llmscope.models.place import check_threads, choose_device, choose_dtype, set_threads
-from llmscope.models.sources import Options, Weights, fetch
+from llmscope.models.sources import Options, Weights
 from llmscope.models.spec import parse
 from llmscope.models.subject import Progress, Subject
 from llmscope.models.tokens import Tokens
@@ -27,6 +30,7 @@ def load_subject(
     device: str = "auto",
     dtype: str = "auto",
     threads: int | None = None,
+    adapters: Sequence[str] = (),
     trust_remote_code: bool = False,
     allow_pickle: bool = False,
     progress: Progress | None = None,
@@ -38,6 +42,7 @@ def load_subject(
         device: auto, cpu, cuda, cuda:N or mps.
         dtype: auto, float32, bfloat16 or float16.
         threads: of torch; None: one for a tiny model, torch's own choice for others.
+        adapters: specs of PEFT adapters for it, folders or hub ids.
         trust_remote_code, allow_pickle: accept code, or pickled weights, that come with a model.
         progress: called with what is being done, bytes done, and bytes in all or None.
 
@@ -49,17 +54,19 @@ def load_subject(
     number = choose_dtype(dtype, place)
     check_threads(threads)
     with silenced():
-        weights = fetch(parsed, Options(trust_remote_code, allow_pickle, progress))
+        options = Options(trust_remote_code, allow_pickle, progress)
+        weights, added = fetched(parsed, adapters, options)
         config = read_config(weights.folder)
         check_config(config, parsed.text, trust_remote_code=trust_remote_code)
         check_weights(weights.folder, parsed.text, allow_pickle=allow_pickle)
         model, unused = _model(
             weights, parsed.text, number, trust_remote_code, allow_pickle, progress
         )
-        tokens, missing = _tokens(weights.folder, trust_remote_code)
+        own = next((one.folder for one in added if _has_tokenizer(one.folder)), weights.folder)
+        tokens, missing = _tokens(own, trust_remote_code)
         model = _moved(model, place, parsed.text, weights.folder)
     set_threads(threads, sum(parameter.numel() for parameter in model.parameters()))
-    return Subject(
+    subject = Subject(
         spec=parsed.text,
         name=weights.name,
         model=model,
@@ -70,6 +77,19 @@ def load_subject(
         revision=weights.revision,
         notices=(*weights.notices, *unused, *missing),
     )
+    subject.adapted = _adapted(subject, added, allow_pickle)
+    return subject
+
+
+def _adapted(base: Subject, added: Sequence[Weights], allow_pickle: bool) -> dict[str, Subject]:
+    subjects = {}
+    for name, one in zip(names(one.name for one in added), added, strict=True):
+        with silenced():
+            model = adapted(base.model, one.folder, one.name, allow_pickle=allow_pickle)
+        subjects[name] = replace(
+            base, model=model, anatomy=_anatomy(model, name), adapter=name, adapted={}
+        )
+    return subjects
 
 
 def _model(
@@ -120,8 +140,7 @@ def _tokens(folder: Path, trust_remote_code: bool) -> tuple[Tokens | None, list[
     """The tokenizer, or None and why."""
     from transformers import AutoTokenizer
 
-    names = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
-    if not any((folder / name).is_file() for name in names):
+    if not _has_tokenizer(folder):
         return None, ["the checkpoint has no tokenizer: it takes token ids only"]
     try:
         tokenizer = AutoTokenizer.from_pretrained(
@@ -130,6 +149,11 @@ def _tokens(folder: Path, trust_remote_code: bool) -> tuple[Tokens | None, list[
     except Exception as error:  # a model without its tokenizer can still be looked into
         return None, [f"its tokenizer cannot be loaded ({_reason(error)}): it takes token ids only"]
     return Tokens(tokenizer), []
+
+
+def _has_tokenizer(folder: Path) -> bool:
+    files = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
+    return any((folder / name).is_file() for name in files)
 
 
 def _moved(model: Any, device: torch.device, named: str, folder: Path) -> Any:

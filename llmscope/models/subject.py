@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ class Subject:
         anatomy: where the parts of the decoder are.
         revision: the commit of the hub, or the digest of the file, if known.
         notices: what a person should know about how it was loaded.
+        adapter: the name of the adapter that is on; None for the base.
+        adapted: the base with each adapter on it, by name; they share its weights.
     """
 
     spec: str
@@ -39,6 +41,8 @@ class Subject:
     dtype: torch.dtype
     revision: str | None = None
     notices: tuple[str, ...] = ()
+    adapter: str | None = None
+    adapted: Mapping[str, Subject] = field(default_factory=dict)
 
     def label(self, token: int) -> str:
         """The raw text of a token; its id where there is no tokenizer."""

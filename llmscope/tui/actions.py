@@ -99,6 +99,7 @@ FIGURES = (
         *("attention-mode", "attention", "one head, mean or maximum over heads", "a"),
         lambda desk: desk.look_at(desk.scene.attending()),
     ),
+    Action("adapter", "model", "next adapter, or the base model", "b", deeds.next_adapter),
     Action("pin-target", "next token", "pin the target, or let it go", "t", deeds.pin_target),
     Action("copy", "words", "copy the line in words", "y", deeds.copy_words),
     Action("pane-next", "pane", "next", "tab", lambda desk: desk.overview.next(1)),

@@ -98,7 +98,7 @@ class LlmscopeApp(Desk, inherit_bindings=True):
 
     def _loaded(self, event: Loaded) -> None:
         self.scene = self.scene.loaded(event.info)
-        self.title_line.model(event.info)
+        self.title_line.model(event.info, self.scene.adapter)
         self.overview.model(event.info.layers)
         for notice in event.info.notices:
             self.tell(notice, "warning")

@@ -47,6 +47,16 @@ def chat(desk: Desk) -> None:
     desk.chat.toggle(desk)
 
 
+def next_adapter(desk: Desk) -> None:
+    """Switch to the next adapter, or to the base model after the last one."""
+    scene = desk.scene.adapted()
+    if scene.info is None or not scene.info.adapters:
+        desk.tell("no adapter was loaded: llmscope MODEL --adapter ADAPTER", "warning")
+        return
+    desk.title_line.model(scene.info, scene.adapter)
+    desk.look_at(scene)
+
+
 def pin_target(desk: Desk) -> None:
     """Keep asking about one next token wherever the cursor goes, or stop doing so."""
     scene, shown = desk.scene, desk.ledger.shown("next-token")

@@ -166,7 +166,8 @@ class Desk(App[int], inherit_bindings=False):
             self.rest(late=False)
             return
         wants, templated = self.overview.wants(self.scene), self.chat.follows(self.text)
-        request = self.ledger.ask(self.text, wants, templated=templated)
+        adapter = self.scene.adapter
+        request = self.ledger.ask(self.text, wants, adapter=adapter, templated=templated)
         if request is not None:
             self.engine.ask(request)
             if self._timer is None:

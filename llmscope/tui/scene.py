@@ -43,6 +43,7 @@ class Scene:
         target_pinned: the target was pinned, so it survives a move to another token.
         view: index into `MAP_VIEWS`.
         attention: index into `ATTENTION_MODES`.
+        adapter: the name of the adapter that is on; None: the base model.
     """
 
     info: ModelInfo | None = None
@@ -52,6 +53,7 @@ class Scene:
     target_pinned: bool = False
     view: int = 0
     attention: int = 0
+    adapter: str | None = None
 
     @classmethod
     def opening(cls, focus: Focus | None) -> Scene:
@@ -96,7 +98,7 @@ class Scene:
             layer=_index(self.focus.layer, info.layers),
             head=_index(self.focus.head, info.heads),
         )
-        return replace(self, info=info, focus=focus)
+        return replace(self, info=info, focus=focus, adapter=info.adapter)
 
     def landed(self, tokens: tuple[Token, ...]) -> Scene:
         """Tokens are known: the position follows the last one, or stays where it was put."""
@@ -167,6 +169,13 @@ class Scene:
     def turned(self, by: int = 1) -> Scene:
         """The next view of the map."""
         return replace(self, view=(self.view + by) % len(MAP_VIEWS))
+
+    def adapted(self) -> Scene:
+        """The next adapter on; after the last one, the base model."""
+        if self.info is None:
+            return self
+        choices = (None, *self.info.adapters)
+        return replace(self, adapter=choices[(choices.index(self.adapter) + 1) % len(choices)])
 
     def attending(self) -> Scene:
         """The next mode of the attention pane."""

@@ -29,10 +29,13 @@ class TitleLine(Widget):
         self._left: list[Part] = [(display_text(spec, whitespace=True), 0)]
         self._right: list[Part] = []
 
-    def model(self, info: ModelInfo) -> None:
-        """Show which model is loaded."""
+    def model(self, info: ModelInfo, adapter: str | None = None) -> None:
+        """Show which model is loaded, and which of its adapters is on."""
+        named = display_text(info.name, whitespace=True)
+        if info.adapters:
+            named += f" + {display_text(adapter, whitespace=True)}" if adapter else " · base model"
         self._left = [
-            (display_text(info.name, whitespace=True), 0),
+            (named, 0),
             (f"{info.layers} layers", 4),
             (f"{info.heads} heads", 5),
             (count(info.parameters), 3),

@@ -1,4 +1,4 @@
-"""A folder with config.json and safetensors, as `save_pretrained` writes it."""
+"""A folder as `save_pretrained` writes it: of a model, or of a PEFT adapter."""
 
 from __future__ import annotations
 
@@ -17,14 +17,12 @@ def fetch(spec: Spec, options: Options) -> Weights:
         ScopeError: it holds no model.
     """
     folder = Path(spec.name)
-    if not (folder / "config.json").is_file():
+    if not (folder / "config.json").is_file() and not (folder / "adapter_config.json").is_file():
         raise ScopeError(f"{display_text(spec.text)} has no config.json", _hint(folder))
     return Weights(folder, folder.resolve().name)
 
 
 def _hint(folder: Path) -> str:
-    if (folder / "adapter_config.json").is_file():
-        return "the folder of the model that this adapter belongs to"
     ggufs = sorted(folder.glob("*.gguf"))
     if ggufs:
         return f"the GGUF file itself: {display_text(str(ggufs[0]))}"

@@ -28,7 +28,7 @@ from llmscope.tui.scene import Scene
 from llmscope.tui.theme import inks
 
 BLANK = Painting(())
-VERDICT_MARKS = {"verified": "✓", "partial": "~", "refused": "✗"}
+VERDICT_MARKS = {"verified": "✓", "partial": "~", "unverified": "!", "refused": "✗"}
 """What stands for a verdict where its word does not fit."""
 MARGIN = 2
 """Cells of a title that are left for the mark of a stale picture."""

@@ -1,0 +1,184 @@
+"""PEFT adapters: a second model for each, which shares every weight of the base.
+
+An adapter changes modules, not the base's tensors. So each gets a copy of the module tree around
+the very same parameters, and the base stays what it was: base and adapters can be recorded and
+looked at side by side, of whatever kinds they are, and switching between them loads nothing.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from llmscope.errors import ScopeError
+from llmscope.models.sources import Options, Weights, fetch
+from llmscope.models.spec import Spec, parse
+from llmscope.text import display_text
+
+CONFIG = "adapter_config.json"
+SAFE, PICKLED = "adapter_model.safetensors", "adapter_model.bin"
+
+
+def fetched(
+    parsed: Spec, adapters: Sequence[str], options: Options
+) -> tuple[Weights, list[Weights]]:
+    """The weights of the base, and those of the adapters.
+
+    Where an adapter is named in the place of a model, the base is the one that it was trained on,
+    and it comes first among the adapters.
+
+    Raises:
+        ScopeError: one of them cannot be found, or is no adapter.
+    """
+    weights = fetch(parsed, options)
+    added: list[Weights] = []
+    if _is_adapter(weights.folder):
+        added.append(weights)
+        base = _base_of(weights.folder, parsed.text)
+        weights = fetch(base, options)
+        if _is_adapter(weights.folder):
+            raise ScopeError(
+                f"{display_text(base.text)} is an adapter itself", "the model that it belongs to"
+            )
+    for text in adapters:
+        extra = fetch(parse(text), options)
+        if not (extra.folder / CONFIG).is_file():
+            raise ScopeError(
+                f"{display_text(text)} is no adapter: it has no {CONFIG}",
+                "a folder as peft's save_pretrained writes it",
+            )
+        added.append(extra)
+    return weights, added
+
+
+def names(wanted: Iterable[str]) -> list[str]:
+    """A name for each adapter, no two alike."""
+    taken: list[str] = []
+    for name in wanted:
+        unique, number = name, 2
+        while unique in taken:
+            unique, number = f"{name}-{number}", number + 1
+        taken.append(unique)
+    return taken
+
+
+def adapted(base: Any, folder: Path, named: str, *, allow_pickle: bool = False) -> Any:
+    """The base with an adapter on: a module tree of its own around the base's own weights.
+
+    Args:
+        base: a model of transformers; it is not changed.
+        folder: holds adapter_config.json and adapter_model.safetensors.
+        named: what the person called the adapter.
+        allow_pickle: adapter_model.bin will do as well.
+
+    Returns:
+        The model with the adapter's modules in it, in eval mode.
+
+    Raises:
+        ScopeError: the adapter is damaged, of a kind without weights of its own in the model, or
+            made for another model.
+    """
+    said = display_text(named)
+    _check_weights(folder, said, allow_pickle)
+    if hasattr(base, "hf_device_map"):
+        raise ScopeError(
+            f"{said} cannot be put on a model that is spread over devices",
+            "--device cpu, or a device that holds the whole model",
+        )
+    from peft import PeftConfig, PeftModel, get_peft_model_state_dict
+    from peft.utils import load_peft_weights
+
+    try:
+        config = PeftConfig.from_pretrained(str(folder))
+        if config.is_prompt_learning:
+            kind = display_text(str(config.peft_type.value))
+            raise ScopeError(
+                f"{said} is an adapter of kind {kind}: virtual tokens, and no change of the model",
+                "an adapter that changes weights, such as LoRA, DoRA or IA3",
+            )
+        clone = sharing(base)
+        wrapped = PeftModel.from_pretrained(clone, str(folder), config=config)
+        given = set(load_peft_weights(str(folder), device="cpu"))
+        missing = sorted(set(get_peft_model_state_dict(wrapped)) - given)
+    except ScopeError:
+        raise
+    except Exception as error:  # whatever a foreign or damaged adapter makes the library raise
+        raise ScopeError(
+            f"the adapter {said} does not fit {type(base).__name__}: {_reason(error)}",
+            "the model that it was trained on, or another copy of it",
+        ) from error
+    if missing:
+        raise ScopeError(
+            f"{said} lacks {len(missing)} of the adapter's weights, "
+            f"such as {display_text(missing[0])}",
+            "a complete copy of the adapter",
+        )
+    return wrapped.get_base_model().eval().requires_grad_(False)
+
+
+def sharing(model: Any) -> Any:
+    """A copy of a model's module tree that holds the very same parameters and buffers."""
+    tensors = (*model.parameters(), *model.buffers())
+    return copy.deepcopy(model, {id(tensor): tensor for tensor in tensors})
+
+
+def _is_adapter(folder: Path) -> bool:
+    return (folder / CONFIG).is_file() and not (folder / "config.json").is_file()
+
+
+def _base_of(folder: Path, named: str) -> Spec:
+    """The model that an adapter was trained on.
+
+    A relative path is tried from where the program runs, then from the adapter's folder.
+    """
+    said = _config(folder, named)
+    base = said.get("base_model_name_or_path")
+    if not isinstance(base, str) or not base.strip():
+        raise ScopeError(
+            f"the adapter {display_text(named)} does not say which model it belongs to",
+            "llmscope BASE --adapter ADAPTER",
+        )
+    beside = folder / base
+    if not Path(base).is_dir() and beside.is_dir():
+        base = str(beside)
+    try:
+        spec = parse(base)
+    except ScopeError as error:
+        raise ScopeError(
+            f"the adapter {display_text(named)} belongs to {display_text(base)}, which is not here",
+            "llmscope BASE --adapter ADAPTER, with BASE where that model is now",
+        ) from error
+    revision = said.get("revision")
+    return replace(spec, revision=spec.revision or revision) if revision else spec
+
+
+def _check_weights(folder: Path, said: str, allow_pickle: bool) -> None:
+    if (folder / SAFE).is_file():
+        return
+    if not (folder / PICKLED).is_file():
+        raise ScopeError(f"{said} has no {SAFE}", "a folder as peft's save_pretrained writes it")
+    if not allow_pickle:
+        raise ScopeError(
+            f"{said} has only pickled weights, and loading those can run any code",
+            "--allow-pickle, if you trust whoever made them",
+        )
+
+
+def _config(folder: Path, named: str) -> dict[str, Any]:
+    try:
+        said = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ScopeError(
+            f"the {CONFIG} of {display_text(named)} cannot be read: {_reason(error)}",
+            "another copy of the adapter",
+        ) from error
+    return said if isinstance(said, dict) else {}
+
+
+def _reason(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return display_text(lines[0] if lines else type(error).__name__)
