@@ -35,6 +35,8 @@ FINAL_NORM = (
     *("norm", "ln_f", "final_layer_norm", "final_layernorm", "norm_f", "final_norm"),
     *("layer_norm", "embedding_norm", "ln_out"),
 )
+# Numbers that are computed in; a weight in any other is packed.
+FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 # Layers that norm what they wrote, before adding it: (after attention, after the MLP).
 POST_NORMS = (
     ("post_attention_layernorm", "post_feedforward_layernorm"),
@@ -163,8 +165,10 @@ class Readout:
             if self.project is not None:
                 hidden = self.project(hidden)
             # Some state-space models keep their stream in float32 whatever the weights are.
-            weight: Any = self.unembed.weight
-            logits: Tensor = self.unembed(hidden.to(weight.dtype))
+            kind = getattr(getattr(self.unembed, "weight", None), "dtype", None)
+            if kind in FLOATS:  # others are quantised weights, whose module takes what comes
+                hidden = hidden.to(kind)
+            logits: Tensor = self.unembed(hidden)
             if self.scale != 1.0:
                 logits = logits * self.scale
             if self.softcap is not None:
@@ -299,7 +303,8 @@ def _adds_residual(module: nn.Module) -> bool:
 
 
 def _inputs(down: nn.Module) -> int:
-    if isinstance(down, nn.Linear):
-        return down.in_features
+    features = getattr(down, "in_features", None)  # quantised projections have it too
+    if features is not None:
+        return int(features)
     weight: Tensor = down.weight  # type: ignore[assignment]  # Conv1D: [input, output]
     return int(weight.shape[0])

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from llmscope.errors import ScopeError
+from llmscope.models.quantised import check_quantised
 from llmscope.text import display_text
 
 SAFETENSORS = "*.safetensors"
@@ -38,7 +39,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def check_config(config: dict[str, Any], named: str, *, trust_remote_code: bool = False) -> None:
-    """Refuse what is no decoder, and what needs code of its own that nobody allowed.
+    """Refuse what is no decoder, what needs code that nobody allowed, or what is missing here.
 
     Loading would not: the weights of an encoder go into a decoder's class without a word.
 
@@ -49,6 +50,11 @@ def check_config(config: dict[str, Any], named: str, *, trust_remote_code: bool 
     Raises:
         ScopeError: why it cannot be shown.
     """
+    _check_class(config, named, trust_remote_code)
+    check_quantised(config, named)
+
+
+def _check_class(config: dict[str, Any], named: str, trust_remote_code: bool) -> None:
     named = display_text(named)
     remote = _remote_class(config)
     if remote is not None and remote != _own_class(config):
@@ -78,17 +84,15 @@ def check_weights(folder: Path, named: str, *, allow_pickle: bool = False) -> No
     Raises:
         ScopeError: it has no weights, or only pickled ones.
     """
-    # A link of the hub's cache may point at a download that never ended.
-    named = display_text(named)
-    if any(path.is_file() for path in folder.glob(SAFETENSORS)):
-        if (folder / "model.safetensors").is_file() or is_whole(folder, SAFETENSORS):
-            return
-        raise ScopeError(
-            f"{named} lacks weights that its index lists, or the index cannot be read",
-            "another copy of the model",
-        )
-    if allow_pickle and any(folder.glob("*.bin")):
+    files = any(path.is_file() for path in folder.glob(SAFETENSORS))
+    if files or any(folder.glob(f"{SAFETENSORS}.index.json")):
+        if not (folder / "model.safetensors").is_file():
+            _check_shards(folder, SAFETENSORS, named)
         return
+    if allow_pickle and any(folder.glob("*.bin")):
+        _check_shards(folder, "*.bin", named)
+        return
+    named = display_text(named)
     if any(folder.glob("*.bin")) or any(folder.glob("*.pt")) or any(folder.glob("*.pth")):
         raise ScopeError(
             f"{named} has only pickled weights, and loading those can run any code",
@@ -102,14 +106,48 @@ def check_weights(folder: Path, named: str, *, allow_pickle: bool = False) -> No
 
 def is_whole(folder: Path, weights: str) -> bool:
     """Whether every file that an index lists is there. `weights` is a pattern: `*.safetensors`."""
+    try:
+        return not any(_absent(folder, index) for index in folder.glob(f"{weights}.index.json"))
+    except ValueError:
+        return False
+
+
+def _check_shards(folder: Path, weights: str, named: str) -> None:
+    """Refuse weights in several files of which one is missing, or outside of the folder."""
+    named, another = display_text(named), "another copy of the model"
     for index in folder.glob(f"{weights}.index.json"):
         try:
-            listed = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
-        except (OSError, ValueError, LookupError, TypeError, AttributeError):
-            return False
-        if not all((folder / str(name)).is_file() for name in listed):
-            return False
-    return True
+            absent = _absent(folder, index)
+        except ValueError as error:
+            raise ScopeError(
+                f"{named} has an index that cannot be used, {display_text(index.name)}: {error}",
+                another,
+            ) from error
+        if absent:
+            more = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
+            raise ScopeError(
+                f"{named} lacks weights that its index lists: {display_text(absent[0])}{more}",
+                another,
+            )
+
+
+def _absent(folder: Path, index: Path) -> list[str]:
+    """The files that an index lists and that are not there.
+
+    A link counts only with what it points at: in the hub's cache a download may never have ended.
+
+    Raises:
+        ValueError: it is no index, or it lists a file outside of the folder.
+    """
+    try:
+        listed = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise ValueError("it is damaged") from error
+    for name in listed:
+        path = PurePath(str(name).replace("\\", "/"))
+        if not isinstance(name, str) or path.is_absolute() or ".." in path.parts:
+            raise ValueError(f"it lists {display_text(str(name))}, which is not in the folder")
+    return sorted(name for name in listed if not (folder / name).is_file())
 
 
 def _remote_class(config: dict[str, Any]) -> str | None:

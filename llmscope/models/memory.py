@@ -74,6 +74,13 @@ def check_room(named: str, folder: Path, dtype: torch.dtype | None) -> None:
         raise does_not_fit(named, folder, dtype, torch.device("cpu"))
 
 
+def fits(folder: Path, dtype: torch.dtype | None, device: torch.device) -> bool:
+    """Whether weights fit on a device, with a tenth of what is free left for what they compute."""
+    count, stored = _parameters(folder)
+    size = stored if dtype is None else dtype.itemsize
+    return count * size <= 0.9 * available(device)
+
+
 def _free_with_swap() -> int:
     return available(torch.device("cpu")) + int(psutil.swap_memory().free)
 

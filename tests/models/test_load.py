@@ -251,14 +251,6 @@ def test_corrupted_weights(folder, damage):
     assert "damaged" in refusal(folder).message
 
 
-@pytest.mark.parametrize("index", ["{", "[]", '{"weight_map": {"a": "missing.safetensors"}}'])
-def test_an_index_that_lists_what_is_not_there(folder, index):
-    save_model(folder)
-    (folder / "model.safetensors").rename(folder / "model-00001-of-00002.safetensors")
-    (folder / "model.safetensors.index.json").write_text(index)
-    assert "its index lists" in refusal(folder).message
-
-
 def test_a_link_to_weights_that_never_came(folder):
     save_model(folder)
     (folder / "model.safetensors").unlink()
