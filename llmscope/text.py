@@ -1,44 +1,182 @@
-"""The one sanitiser: foreign text on its way to a screen or a file that a terminal shows."""
+"""The one sanitiser: foreign text on its way to a screen or a file that a terminal shows.
+
+Terminals disagree about the width of some characters. Some add up the characters one by one, some
+give one width to each grapheme cluster, and their tables differ. In a grid one cell too many moves
+everything after it, so there a text is drawn in a form that all of them advance alike: every
+grapheme cluster is one character of agreed width, followed by nothing but marks of width zero.
+What breaks that rule is spelled out. Exports and messages keep it whole. East Asian "ambiguous"
+characters count as one cell, as in every terminal that has not been told otherwise: the frames
+and bars that llmscope draws are of that kind too.
+"""
 
 from __future__ import annotations
 
 import unicodedata
+from functools import lru_cache
 
 VISIBLE = {" ": "·", "\n": "↵", "\t": "⇥", "\r": "␍"}
 VISIBLE_ASCII = {" ": "_", "\n": "\\n", "\t": "\\t", "\r": "\\r"}
 
+DOTTED_CIRCLE = "\u25cc"
+"""What a mark is drawn on where it has nothing to stand on: Unicode's own way to show one."""
 
-def display_text(text: str, *, whitespace: bool = False, ascii: bool = False) -> str:  # noqa: A002
+# Letters that are drawn as nothing, or as a blank: fillers of Hangul and Khmer, the grapheme
+# joiner, the empty Braille pattern.
+_BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
+
+# A vowel that is one letter to some terminals and belongs to the letter before it for others, and
+# the same vowel as a mark and a letter, about which they agree.
+_VOWELS = {"\u0e33": "\u0e4d\u0e32", "\u0eb3": "\u0ecd\u0eb2"}
+
+# They kill a vowel, but join no consonants: the marks of Thai and Lao.
+_NO_LINKERS = frozenset("\u0e3a\u0eba")
+
+# First and last characters of what has one width in one terminal and another in the next.
+_DISPUTED = (
+    (0x0D4E, 0x0D4E),  # a Malayalam letter that belongs to the one after it, as some below
+    (0x1CF5, 0x1CF6),  # Vedic signs that belong to the letter after them
+    (0x2630, 0x2637),  # trigrams, digrams and hexagrams became wide in Unicode 16
+    (0x268A, 0x268F),
+    (0x3248, 0x324F),  # numbers in black circles: wide in the C library, narrow elsewhere
+    (0x4DC0, 0x4DFF),
+    (0xFF9E, 0xFF9F),  # halfwidth sound marks: a cell, or part of the letter before
+    (0x111C2, 0x111C3),
+    (0x113D1, 0x113D1),
+    (0x1171E, 0x1171E),  # became a mark without width
+    (0x1193F, 0x1193F),
+    (0x11941, 0x11941),
+    (0x11A3A, 0x11A3A),
+    (0x11A84, 0x11A89),
+    (0x11D46, 0x11D46),
+    (0x11F02, 0x11F02),
+    (0x1D300, 0x1D376),
+    (0x1F1E6, 0x1F1FF),  # halves of flags
+    (0x1F3FB, 0x1F3FF),  # skin tones
+)
+
+
+def display_text(
+    text: str,
+    *,
+    whitespace: bool = False,
+    ascii: bool = False,  # noqa: A002
+    cells: bool | None = None,
+) -> str:
     r"""Foreign text made harmless: nothing in it can move a cursor, hide or reorder characters.
 
-    Control characters (ESC, C0, C1), format characters (bidi, zero-width), private use,
-    surrogates and unassigned code points become `\x1b`-like escapes; so does a combining mark
-    with nothing to combine with.
+    Control characters (ESC, C0, C1), format characters (bidi, zero-width), blanks other than the
+    space, private use, surrogates and unassigned code points become `\x1b`-like escapes. A
+    combining mark with nothing to combine with is drawn on a dotted circle.
     What comes back may still hold square brackets: it is text, never markup.
 
     Args:
         whitespace: show spaces, line ends and tabs as `·`, `↵`, `⇥`, as inside a token.
         ascii: leave nothing outside of ASCII.
+        cells: draw what terminals advance differently (flags, spacing vowel signs, conjuncts) in
+            a form of certain width, for text that something stands to the right of. By default
+            where white space is shown.
     """
+    in_cells = whitespace if cells is None else cells
     visible = (VISIBLE_ASCII if ascii else VISIBLE) if whitespace else {}
-    shown: list[str] = []
+    if text.isascii() and text.isprintable():
+        return text.replace(" ", visible[" "]) if visible else text
+    shown = forms(text, in_cells)
     for index, char in enumerate(text):
         if char in visible:
-            shown.append(visible[char])
-        elif (char == "\n" and not whitespace) or (char.isascii() and char.isprintable()):
-            shown.append(char)
-        elif ascii or _hidden(char) or (index == 0 and unicodedata.combining(char)):
-            shown.append(_escape(char))
-        else:
-            shown.append(char)
+            shown[index] = visible[char]
+        elif ascii and not char.isascii():
+            shown[index] = _escape(char)
     return "".join(shown)
 
 
+def forms(text: str, cells: bool) -> list[str]:
+    """How each character of a text is drawn, white space aside: itself, or what stands for it."""
+    shown: list[str] = []
+    carrier = ""  # the character before, if a mark after it stands on something that is seen
+    for index, char in enumerate(text):
+        form = _form(char, carrier, text, index, cells)
+        carrier = char if char != " " and form in (char, DOTTED_CIRCLE + char) else ""
+        if form == _VOWELS.get(char):
+            carrier = form[-1]
+        shown.append(form)
+    return shown
+
+
+def _form(char: str, carrier: str, text: str, index: int, cells: bool) -> str:
+    if char == "\n" or (char.isascii() and char.isprintable()):
+        return char
+    if _hidden(char) or (cells and _disputed(char)):
+        return _escape(char)
+    if unicodedata.category(char) in ("Mn", "Me"):
+        if cells and _links(char) and _followed(text, index):
+            # One cluster of two consonants, which some give one cell. A dotted circle between
+            # them would not part them everywhere.
+            return _escape(char)
+        return char if carrier else DOTTED_CIRCLE + char
+    if unicodedata.category(char) == "Mc":
+        return char if carrier else _escape(char)
+    if cells and char in _VOWELS:
+        return _VOWELS[char] if carrier else _escape(char)
+    if cells and not _syllable(carrier, char):
+        return _escape(char)
+    return char
+
+
+@lru_cache(maxsize=4096)
 def _hidden(char: str) -> bool:
     category = unicodedata.category(char)
-    return category in {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"} or (
-        category == "Zs" or "VARIATION SELECTOR" in unicodedata.name(char, "")
+    return (
+        category in {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs"}
+        or char in _BLANK
+        or "VARIATION SELECTOR" in unicodedata.name(char, "")
     )
+
+
+@lru_cache(maxsize=4096)
+def _disputed(char: str) -> bool:
+    # Vowel signs that take room: none, one cell or part of the cell before.
+    if unicodedata.category(char) == "Mc":
+        return True
+    return any(first <= ord(char) <= last for first, last in _DISPUTED)
+
+
+def _links(char: str) -> bool:
+    """Whether it is a virama, which may make one cluster of two consonants."""
+    return unicodedata.combining(char) == 9 and char not in _NO_LINKERS
+
+
+def _followed(text: str, index: int) -> bool:
+    """Whether anything that a virama may join follows a mark, with nothing but marks between."""
+    for char in text[index + 1 :]:
+        if unicodedata.category(char) not in ("Mn", "Me"):
+            return not char.isascii()
+    return False
+
+
+def _syllable(before: str, char: str) -> bool:
+    """Whether a letter of Hangul has the width it should after the one before.
+
+    Vowels and final consonants take no room, after what they belong to. A first consonant and
+    what continues it are one cluster, yet wide each.
+    """
+    part, previous = _hangul(char), _hangul(before) if before else ""
+    if part == "V":
+        return previous in ("L", "V", "LV")
+    if part == "T":
+        return previous in ("V", "T", "LV", "LVT")
+    return not (part and previous == "L")
+
+
+def _hangul(char: str) -> str:
+    """The part of a syllable that a letter of Hangul is: leading, vowel, trailing, or several."""
+    code = ord(char)
+    if 0xAC00 <= code <= 0xD7A3:
+        return "LVT" if (code - 0xAC00) % 28 else "LV"
+    if 0x1100 <= code <= 0x115F or 0xA960 <= code <= 0xA97C:
+        return "L"
+    if 0x1160 <= code <= 0x11A7 or 0xD7B0 <= code <= 0xD7C6:
+        return "V"
+    return "T" if 0x11A8 <= code <= 0x11FF or 0xD7CB <= code <= 0xD7FB else ""
 
 
 def _escape(char: str) -> str:

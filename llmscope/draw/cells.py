@@ -22,7 +22,7 @@ def token_text(label: str, ascii: bool) -> str:  # noqa: A002
 @lru_cache(maxsize=8192)
 def plain_text(label: str, ascii: bool) -> str:  # noqa: A002
     """Other foreign text on one line."""
-    return display_text(" ".join(label.split("\n")), ascii=ascii)
+    return display_text(" ".join(label.split("\n")), ascii=ascii, cells=True)
 
 
 @lru_cache(maxsize=16384)

@@ -2,35 +2,47 @@
 
 from __future__ import annotations
 
+import unicodedata
 from functools import lru_cache
 from typing import overload
 
 from textual.document._document import Document, EditResult, Location
 
-from llmscope.text import display_text
+from llmscope.text import DOTTED_CIRCLE, forms
 
 _STAND_IN = "\ufffd"
+_BLANK = "\u2423"
 
 
 @lru_cache(maxsize=256)
 def stand_ins(line: str) -> str:
     """A line of the prompt with one visible character for each hidden one.
 
-    As many characters as before, so that every index stands; tabs stay for the editor to expand.
+    As many characters as before, so that every index stands, each as wide in every terminal as in
+    any other; tabs stay for the editor to expand.
     """
     if line.isascii() and line.isprintable():
         return line
-    shown = []
-    for index, char in enumerate(line):
-        before = line[index - 1] if index else ""
-        base = before if before.isprintable() else ""
-        if char == "\t" or display_text(base + char) == base + char:
-            shown.append(char)
-        elif ord(char) < 0x20:
-            shown.append(chr(0x2400 + ord(char)))
-        else:
-            shown.append("\u2421" if char == "\x7f" else _STAND_IN)
-    return "".join(shown)
+    return "".join(map(_stand_in, line, forms(line, cells=True)))
+
+
+def _stand_in(char: str, form: str) -> str:
+    """One character of certain width; that of a mark or vowel sign is a dotted circle.
+
+    A cursor that stands beside its place, and a border that breaks, are worse than a vowel sign
+    that is not drawn: the tokens below name it.
+    """
+    if char in (form, "\t"):
+        return char
+    if ord(char) < 0x20:
+        return chr(0x2400 + ord(char))
+    if char == "\x7f":
+        return "\u2421"
+    category = unicodedata.category(char)
+    if category == "Zs":
+        return _BLANK
+    # What is spelled with other letters is a vowel sign too, by another name.
+    return DOTTED_CIRCLE if category[0] == "M" or form[0] != "\\" else _STAND_IN
 
 
 class PromptDocument(Document):

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
+from wcwidth import wcswidth, wcwidth
 
 from llmscope.draw import load_theme
 from llmscope.tui.document import PromptDocument, stand_ins
@@ -23,6 +24,15 @@ def test_stand_ins_are_as_many_and_harmless(line: str) -> None:
     shown = stand_ins(line)
     assert len(shown) == len(line)
     assert all(char == "\t" or char.isprintable() for char in shown)
+    bare = shown.replace("\t", "")
+    assert cell_len(bare) == wcswidth(bare) == sum(map(wcwidth, bare))
+
+
+def test_stand_ins_say_what_kind_of_thing_they_stand_for() -> None:
+    assert stand_ins("नम\u0938\u094d\u0924\u0947 हि") == "नमस◌त\u0947 ह◌"
+    assert stand_ins("a\xa0b\u3000c") == "a␣b␣c"
+    assert stand_ins("👍🏽\x1b\x7f\u0301") == "👍\ufffd␛␡◌"
+    assert stand_ins("e\u0301 你好 שלום") == "e\u0301 你好 שלום"
 
 
 @given(st.text(), st.text(), st.integers(0, 50), st.integers(0, 50))
