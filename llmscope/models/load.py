@@ -18,6 +18,7 @@ from llmscope.models.memory import check_room, does_not_fit, free_cache, ran_out
 from llmscope.models.place import check_threads, choose_device, choose_dtype, set_threads
 from llmscope.models.sources import Options, Weights
 from llmscope.models.spec import parse
+from llmscope.models.spread import Placing, place
 from llmscope.models.subject import Progress, Subject
 from llmscope.models.tokens import Tokens
 from llmscope.models.watch import Meter, silenced, transformers_bars
@@ -39,7 +40,7 @@ def load_subject(
 
     Args:
         spec: see `llmscope.models.spec`; None for the built-in default.
-        device: auto, cpu, cuda, cuda:N or mps.
+        device: auto, cpu, cuda, cuda:N, mps, or spread: over all devices, memory and disk.
         dtype: auto, float32, bfloat16 or float16.
         threads: of torch; None: one for a tiny model, torch's own choice for others.
         adapters: specs of PEFT adapters for it, folders or hub ids.
@@ -50,8 +51,8 @@ def load_subject(
         ScopeError: what is wrong, and what to try.
     """
     parsed = parse(spec)
-    place = choose_device(device)
-    number = choose_dtype(dtype, place)
+    chosen = choose_device(device)
+    choose_dtype(dtype, chosen)  # a name that is none is told before anything is fetched
     check_threads(threads)
     with silenced():
         options = Options(trust_remote_code, allow_pickle, progress)
@@ -59,12 +60,14 @@ def load_subject(
         config = read_config(weights.folder)
         check_config(config, parsed.text, trust_remote_code=trust_remote_code)
         check_weights(weights.folder, parsed.text, allow_pickle=allow_pickle)
+        placing = place(device, chosen, dtype, weights.folder, config, parsed.text)
         model, unused = _model(
-            weights, parsed.text, number, trust_remote_code, allow_pickle, progress
+            weights, parsed.text, placing, trust_remote_code, allow_pickle, progress
         )
         own = next((one.folder for one in added if _has_tokenizer(one.folder)), weights.folder)
         tokens, missing = _tokens(own, trust_remote_code)
-        model = _moved(model, place, parsed.text, weights.folder)
+        if not placing.settings:
+            model = _moved(model, chosen, parsed.text, weights.folder)
     set_threads(threads, sum(parameter.numel() for parameter in model.parameters()))
     subject = Subject(
         spec=parsed.text,
@@ -72,10 +75,10 @@ def load_subject(
         model=model,
         tokens=tokens,
         anatomy=_anatomy(model, parsed.text),
-        device=model.device,
-        dtype=model.dtype,
+        device=placing.input_device(model),
+        dtype=placing.compute_dtype(model),
         revision=weights.revision,
-        notices=(*weights.notices, *unused, *missing),
+        notices=(*weights.notices, *placing.told(config, model), *unused, *missing),
     )
     subject.adapted = _adapted(subject, added, allow_pickle)
     return subject
@@ -95,15 +98,17 @@ def _adapted(base: Subject, added: Sequence[Weights], allow_pickle: bool) -> dic
 def _model(
     weights: Weights,
     named: str,
-    dtype: torch.dtype | None,
+    placing: Placing,
     trust_remote_code: bool,
     allow_pickle: bool,
     progress: Progress | None,
 ) -> tuple[Any, list[str]]:
-    """The model on the CPU, and notices about weights that it did not take."""
+    """The model, on the CPU or already in place, and notices about weights that it did not take."""
     from transformers import AutoModelForCausalLM
 
-    check_room(named, weights.folder, dtype)
+    dtype = placing.dtype
+    if not placing.settings:
+        check_room(named, weights.folder, dtype)
     meter = Meter(progress, "loading weights", _size(weights.folder))
     with transformers_bars(meter):
         try:
@@ -114,6 +119,7 @@ def _model(
                 use_safetensors=None if allow_pickle else True,
                 local_files_only=True,
                 output_loading_info=True,
+                **placing.settings,
             )
         except Exception as error:  # whatever a damaged checkpoint makes transformers raise
             if ran_out(error):

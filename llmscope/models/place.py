@@ -17,12 +17,14 @@ _DEFAULT_THREADS = torch.get_num_threads()
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of a name: auto, cpu, cuda, cuda:N or mps. Auto: cuda, else mps, else cpu.
+    """The device of a name: auto, spread, cpu, cuda, cuda:N or mps.
+
+    Auto: cuda, else mps, else cpu. Spread has its main device there too.
 
     Raises:
         ScopeError: there is no such device here.
     """
-    if name == "auto":
+    if name in ("auto", "spread"):
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
@@ -81,7 +83,7 @@ def check_threads(threads: int | None) -> None:
 
 
 def _no_device(name: str) -> ScopeError:
-    here = ["auto", "cpu"]
+    here = ["auto", "spread", "cpu"]
     if torch.cuda.is_available():
         here += [f"cuda:{index}" for index in range(torch.cuda.device_count())]
     if torch.backends.mps.is_available():

@@ -20,8 +20,10 @@ import psutil
 import torch
 
 from llmscope.errors import ScopeError
+from llmscope.models.anatomy import FLOATS
 from llmscope.models.cache import cache_folder
 from llmscope.models.memory import fits
+from llmscope.models.place import choose_dtype
 from llmscope.models.quantised import describe, device_map_for, settings
 from llmscope.text import display_text
 
@@ -51,19 +53,41 @@ class Placing:
         """Whether the model is on several devices."""
         return self.settings.get("device_map") == "auto"
 
+    def input_device(self, model: Any) -> torch.device:
+        """Where the model takes its ids; a spread one's first weights may be on none at all."""
+        if not self.spread:
+            device: torch.device = model.device
+            return device
+        running = (home for home in _homes(model) if str(home) not in ("cpu", "disk"))
+        return torch.device(next(running, "cpu"))
+
+    def compute_dtype(self, model: Any) -> torch.dtype:
+        """What the model computes in, whatever its weights are packed as."""
+        found = getattr(model.get_input_embeddings().weight, "dtype", None)
+        dtype: torch.dtype = found if found in FLOATS else model.config.dtype
+        return dtype
+
     def told(self, config: Mapping[str, Any], model: Any) -> tuple[str, ...]:
         """The notices about a model that was loaded so, from the config of its checkpoint."""
-        places = [
-            str(place) for place in dict.fromkeys(getattr(model, "hf_device_map", {}).values())
-        ]
-        where = [f"weights are spread over {', '.join(map(_place, places))}"] if self.spread else []
+        *rest, last = dict.fromkeys(_named(home) for home in _homes(model))
+        where = [f"weights are spread over {', '.join(rest)} and {last}"] if rest else []
         return (*self.notices, *describe(config, model), *where)
+
+
+def _homes(model: Any) -> list[int | str | torch.device]:
+    """Where the parts of a model are; one place where accelerate had nothing to spread."""
+    homes: dict[str, Any] = getattr(model, "hf_device_map", None) or {"": model.device}
+    return list(homes.values())
+
+
+def _named(home: int | str | torch.device) -> str:
+    return f"cuda:{home}" if isinstance(home, int) else str(home)
 
 
 def place(
     device: str,
     chosen: torch.device,
-    dtype: torch.dtype | None,
+    dtype: str,
     folder: Path,
     config: Mapping[str, Any],
     named: str,
@@ -73,7 +97,7 @@ def place(
     Args:
         device: what the person asked for; `auto` spreads what does not fit on one GPU.
         chosen: the device of that name.
-        dtype: None for the checkpoint's own.
+        dtype: the name of one; `auto` leaves quantised weights theirs.
         folder: where its weights are.
         config: what its config.json says.
         named: what the person called the model.
@@ -82,19 +106,17 @@ def place(
         ScopeError: its quantisation does not run there, or the cache cannot be written.
     """
     notices: tuple[str, ...] = ()
-    too_large = device == "auto" and chosen.type == "cuda" and not fits(folder, dtype, chosen)
+    quantised = settings(config) is not None
+    number = None if quantised and dtype == "auto" else choose_dtype(dtype, chosen)
+    too_large = device == "auto" and chosen.type == "cuda" and not fits(folder, number, chosen)
     if too_large:
         notices = (f"its weights do not fit in what is free on {chosen}",)
     if device == SPREAD or too_large:
         told = {"device_map": "auto", "max_memory": MAX_MEMORY, "offload_folder": _offload_folder()}
-        return Placing(chosen, dtype, told, notices)
-    if settings(config) is not None:
-        return Placing(chosen, dtype, {"device_map": device_map_for(config, named, chosen)})
-    return Placing(chosen, dtype)
-
-
-def _place(name: str) -> str:
-    return f"cuda:{name}" if name.isdigit() else name
+        return Placing(chosen, number, told, notices)
+    if quantised:
+        return Placing(chosen, number, {"device_map": device_map_for(config, named, chosen)})
+    return Placing(chosen, number)
 
 
 def _offload_folder() -> str:

@@ -49,7 +49,7 @@ def cosines(recording: Recording) -> Floats:
         streams = [layer.stream for layer in segment.layers] + [segment.final]
         final = segment.final.float()
         rows: list[Tensor | None] = [
-            torch.nn.functional.cosine_similarity(stream.float(), final, dim=-1)
+            torch.nn.functional.cosine_similarity(stream.to(final.device).float(), final, dim=-1)
             for stream in streams
         ]
         return _stack(rows, len(segment))
@@ -173,7 +173,8 @@ def _stack(rows: list[Tensor | None], length: int) -> Floats:
     if present is None:
         return np.full((len(rows), length), np.nan, dtype=np.float32)
     nothing = torch.full_like(present, torch.nan)
-    return _numpy(torch.stack([nothing if row is None else row for row in rows]))
+    same = [nothing if row is None else row.to(present.device) for row in rows]
+    return _numpy(torch.stack(same))
 
 
 def _numpy(tensor: Tensor) -> Floats:

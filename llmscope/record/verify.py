@@ -14,7 +14,7 @@ discrepancy that was measured.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -50,9 +50,15 @@ class Verdicts:
 
     def __call__(self, capability: str, layer: int | None = None) -> Verdict:
         """The verdict for one layer, or for the model as a whole: partial if some layers fail."""
-        verdicts = self.layers[capability]
         if layer is not None and capability != "readout":
-            return verdicts[layer]
+            return self.layers[capability][layer]
+        return self.over(capability)
+
+    def over(self, capability: str, layers: Sequence[int] | None = None) -> Verdict:
+        """The verdict for some layers, all if none are named: partial if some of them fail."""
+        measured = self.layers[capability]
+        chosen = range(len(measured)) if layers is None or capability == "readout" else layers
+        verdicts = [measured[layer] for layer in chosen]
         refused = [i for i, verdict in enumerate(verdicts) if verdict.status == "refused"]
         worst = max(verdicts, key=lambda verdict: verdict.discrepancy or 0.0)
         if not refused:
@@ -60,7 +66,7 @@ class Verdicts:
         first = verdicts[refused[0]]
         if len(refused) == len(verdicts):
             return first
-        where = ", ".join(map(str, refused))
+        where = ", ".join(str(chosen[index]) for index in refused)
         return Verdict("partial", f"not in layers {where}: {first.reason}", first.discrepancy)
 
 
@@ -115,7 +121,7 @@ def _judge(subject: Subject, check: Callable[[], float]) -> Verdict:
 
 def discrepancy(found: Tensor, own: Tensor) -> float:
     """The largest error of a row relative to that row's largest magnitude. `[row, width]`"""
-    found, own = found.float(), own.float()
+    found, own = found.to(own.device).float(), own.float()  # a layer may be on another device
     scale = own.abs().amax(-1).clamp(min=torch.finfo(torch.float32).tiny)
     return float(((found - own).abs().amax(-1) / scale).max())
 
@@ -133,7 +139,7 @@ def _writes(recording: Recording, layer: int) -> float:
     total = stream
     for part in parts:
         if part is not None:
-            total = total + part
+            total = total + part.to(total.device)
     return discrepancy(total, following)
 
 
