@@ -5,7 +5,6 @@ import pytest
 from tests.cli.running import failure, record, run
 from tests.models.chats import DEAF, DEFAULT_SYSTEM, GEMMA, LLAMA2, chat_tokenizer
 from tests.models.checkpoints import save_model
-from tests.test_terminal import Terminal
 
 ASK = ("--lens", "tokens", "--chat", "--prompt", "Hi there")
 
@@ -90,6 +89,8 @@ def test_what_cannot_be_done_is_one_line(folder):
 
 
 def test_the_program_opens_in_the_template_and_c_takes_it_out(folder, tmp_path):
+    from tests.test_terminal import Terminal  # skips where there are no pseudo-terminals
+
     use(folder, DEFAULT_SYSTEM)
     terminal = Terminal(
         tmp_path, "open", str(folder), "--chat", "--system", "Be brief.", "--prompt", "Hi there"
