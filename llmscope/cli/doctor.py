@@ -13,6 +13,7 @@ from llmscope.cli.errors import reported
 from llmscope.cli.streams import put
 
 if TYPE_CHECKING:
+    from llmscope.figure import Verdict
     from llmscope.scope import Scope
 
 _GIGABYTE = 1e9
@@ -67,18 +68,38 @@ def _examined(scope: Scope, seconds: float) -> dict[str, Any]:
         "parameters": info.parameters,
         "dtype": info.dtype,
         "device": info.device,
+        "adapter": info.adapter,
         "revision": info.revision,
         "seconds": round(seconds, 2),
         "notices": list(info.notices),
-        "verdicts": {
-            capability: {
-                "status": verdict.status,
-                "discrepancy": verdict.discrepancy,
-                "reason": verdict.reason,
+        "verdicts": {name: _plain(verdict) for name, verdict in info.verdicts.items()},
+        "sorts": [
+            {
+                "layers": layers,
+                "sort": sort,
+                "verdicts": {
+                    name: _plain(scope.verdicts.over(name, layers)) for name in info.verdicts
+                },
             }
-            for capability, verdict in info.verdicts.items()
-        },
+            for sort, layers in _sorts(scope).items()
+        ],
     }
+
+
+def _plain(verdict: Verdict) -> dict[str, Any]:
+    return {
+        "status": verdict.status,
+        "discrepancy": verdict.discrepancy,
+        "reason": verdict.reason,
+    }
+
+
+def _sorts(scope: Scope) -> dict[str, list[int]]:
+    """What sorts of layers the model has, and which layers are of each."""
+    sorts: dict[str, list[int]] = {}
+    for index, layer in enumerate(scope.subject.anatomy.layers):
+        sorts.setdefault(layer.sort, []).append(index)
+    return sorts
 
 
 def _told(found: Mapping[str, Any]) -> str:
@@ -156,7 +177,7 @@ def _sample(terminal: Mapping[str, Any]) -> str:
 
 
 def _diagnosis(model: Mapping[str, Any]) -> str:
-    """The table capability → verdict, discrepancy."""
+    """The table capability → verdict, discrepancy; one for each sort of layer."""
     from llmscope.cli.table import table
 
     count = f"{model['parameters'] / 1e6:.1f}M parameters"
@@ -166,15 +187,24 @@ def _diagnosis(model: Mapping[str, Any]) -> str:
         "runs": f"{model['dtype']} on {model['device']} · loaded in {model['seconds']:.1f} s",
         "revision": model["revision"],
     }
+    if model["adapter"]:
+        about["adapter"] = model["adapter"]
     text = _section("model", about)
     for notice in model["notices"]:
         text += table([("  note", notice)])
-    rows = [("  capability", "verdict", "discrepancy", "")]
-    for capability, verdict in model["verdicts"].items():
-        rows.append(
-            (f"  {capability}", verdict["status"], _discrepancy(verdict), verdict["reason"])
-        )
-    return text + "\n" + table(rows)
+    sorts = model["sorts"]
+    for entry in sorts:
+        where = ", ".join(map(str, entry["layers"]))
+        plain = len(sorts) == 1 and entry["sort"] == "attention"
+        text += "\n" if plain else f"\nlayers of {entry['sort']}: {where}\n"
+        rows = [("  capability", "verdict", "discrepancy", "")]
+        rows += [_row(f"  {name}", verdict) for name, verdict in entry["verdicts"].items()]
+        text += table(rows)
+    return text
+
+
+def _row(name: str, verdict: Mapping[str, Any]) -> tuple[str, str, str, str]:
+    return (name, verdict["status"], _discrepancy(verdict), verdict["reason"])
 
 
 def _discrepancy(verdict: Mapping[str, Any]) -> str:

@@ -51,6 +51,7 @@ class Layer:
     Attributes:
         module: the whole layer; its input and output are the residual stream.
         kind: "attention", or what mixes tokens in its place.
+        beside: what mixes tokens beside the attention; empty if nothing does.
         attention, attention_out: the attention and the projection that writes its heads' outputs.
         attention_write: the module whose output is added to the stream: the attention itself, the
             norm that follows it, or its projection where it adds the stream itself.
@@ -77,6 +78,13 @@ class Layer:
     experts: nn.Module | None = None
     router: nn.Module | None = None
     scale: float = 1.0
+    beside: str = ""
+
+    @property
+    def sort(self) -> str:
+        """All that it is made of, in words: layers of one sort have the same parts."""
+        mixes = f"{self.kind} + {self.beside}" if self.beside else self.kind
+        return f"{mixes}, experts" if self.experts is not None else mixes
 
     def activations(self, entry: Tensor) -> Tensor:
         """The input of the down projection for the MLP's input. `[row, width] -> [row, neuron]`.
@@ -266,6 +274,7 @@ def _layer(module: nn.Module, config: Any) -> Layer:
         experts=experts,
         router=None if mlp is None or experts is None else _first(mlp, ROUTER),
         scale=float(getattr(config, "residual_multiplier", None) or 1.0),
+        beside=kind if attention is not None and mixer is not None else "",
     )
 
 

@@ -10,7 +10,9 @@ import torch
 
 import llmscope
 from tests.cli.running import failure, fresh, run
+from tests.families import small_model
 from tests.models.checkpoints import save_model
+from tests.models.test_adapters import LLAMA, make_adapter, make_base
 
 
 def report(*arguments):
@@ -163,3 +165,40 @@ def test_foreign_text_is_harmless(monkeypatch):
     text = run("doctor").stdout
     assert "\x1b" not in text
     assert r"evil\x1b[31m[/nope]" in text
+
+
+def test_layers_of_several_sorts_are_told_apart(tmp_path):
+    small_model("jamba").save_pretrained(tmp_path)
+    sorts = report(str(tmp_path))["model"]["sorts"]
+    assert [(entry["sort"], entry["layers"]) for entry in sorts] == [
+        ("state space", [0, 2]),
+        ("attention, experts", [1]),
+    ]
+    states, attends = (
+        {name: verdict["status"] for name, verdict in entry["verdicts"].items()} for entry in sorts
+    )
+    measured = ("readout", "writes", "patterns", "activations", "experts")
+    yes, no = "verified", "refused"
+    assert states == dict(zip(measured, (yes, yes, no, yes, no), strict=True))
+    assert attends == dict(zip(measured, (yes, yes, yes, no, yes), strict=True))
+    scope = llmscope.load(str(tmp_path))
+    for entry in sorts:
+        worst = max(scope.verdicts("writes", at).discrepancy or 0 for at in entry["layers"])
+        assert (entry["verdicts"]["writes"]["discrepancy"] or 0) == worst
+    text = run("doctor", str(tmp_path)).stdout
+    assert "layers of state space: 0, 2\n" in text
+    assert "layers of attention, experts: 1\n" in text
+
+
+def test_what_mixes_tokens_beside_the_attention_is_named(tmp_path):
+    small_model("falcon_h1").save_pretrained(tmp_path)
+    assert "layers of attention + state space: 0, 1, 2\n" in run("doctor", str(tmp_path)).stdout
+
+
+def test_an_adapter_is_examined_with_its_model(tmp_path):
+    base = make_base(tmp_path / "base")
+    adapter = make_adapter(tmp_path / "poet", base, LLAMA["lora"])
+    found = report(str(base), "--adapter", str(adapter))["model"]
+    assert found["adapter"] == "poet"
+    assert found["verdicts"]["activations"]["status"] == "verified"
+    assert found["parameters"] > report(str(base))["model"]["parameters"]

@@ -1,0 +1,53 @@
+"""Switching adapters on the screen."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tests.tui.acting import INFO
+from tests.tui.conftest import PROMPT, Open, Session
+
+ADAPTED = replace(INFO, adapter="poet", adapters=("poet", "lawyer"))
+
+
+def asked_of(session: Session) -> str | None:
+    return session.engine.requests[-1].adapter
+
+
+async def test_the_key_goes_round_adapters_and_base(opened: Open) -> None:
+    async with opened() as session:
+        session.engine.load(ADAPTED)
+        await session.settle()
+        assert asked_of(session) == "poet"
+        assert "SmolLM2-135M-Instruct + poet" in session.screen_text()
+        await session.press("escape")
+        for name, title in (("lawyer", "+ lawyer"), (None, "· base model"), ("poet", "+ poet")):
+            await session.press("b")
+            assert asked_of(session) == name
+            assert session.engine.requests[-1].text == PROMPT
+            assert f"SmolLM2-135M-Instruct {title}" in session.screen_text()
+
+
+async def test_the_old_picture_is_stale_until_the_other_model_answers(opened: Open) -> None:
+    async with opened() as session:
+        session.engine.load(ADAPTED)
+        await session.settle()
+        await session.press("escape")
+        session.engine.auto = False
+        before = session.engine.requests[-1]
+        await session.press("b")
+        assert session.app.ledger.stale("next-token")
+        session.engine.answer(before)  # too late: it is of the adapter that was on
+        await session.settle()
+        assert session.app.ledger.stale("next-token")
+        session.engine.answer(session.engine.requests[-1])
+        await session.settle()
+        assert not session.app.ledger.stale("next-token")
+
+
+async def test_without_adapters_the_key_says_so(opened: Open) -> None:
+    async with opened() as session:
+        await session.press("escape", "b")
+        (notice,) = session.app._notifications
+        assert "no adapter was loaded" in notice.message
+        assert session.app.scene.adapter is None
