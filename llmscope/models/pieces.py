@@ -24,25 +24,35 @@ class Pieces(dict[int, str]):
         super().__init__()
         self._tokenizer = tokenizer
         self._added = tokenizer.added_tokens_decoder
-        self._count = len(tokenizer)
         self._decoders = _decoders(tokenizer)
+        self._data: dict[int, bytes] = {}
 
     def __missing__(self, token: int) -> str:
-        self[token] = said = self._work_out(token)
+        self[token] = said = self.data(token).decode("utf-8", "backslashreplace")
         return said
 
-    def _work_out(self, token: int) -> str:
+    def data(self, token: int) -> bytes:
+        """What one id says in UTF-8; it may begin or end within a character."""
+        if token not in self._data:
+            said = self._work_out(token)
+            encoded = said if isinstance(said, bytes) else said.encode("utf-8", "backslashreplace")
+            self._data[token] = encoded
+        return self._data[token]
+
+    def _work_out(self, token: int) -> str | bytes:
         if token in self._added:
             return str(self._added[token].content)
         stored = self._stored(token)
         if stored is None:
             return f"<id {token}>"
+        if isinstance(stored, bytes):
+            return stored
         for decoder in self._decoders:
             kind = decoder["type"]
             if kind == "ByteLevel":
                 return _from_byte_letters(stored)
             if kind == "ByteFallback" and (match := _BYTE.fullmatch(stored)):
-                return bytes([int(match[1], 16)]).decode("utf-8", "backslashreplace")
+                return bytes.fromhex(match[1])
             if kind == "Replace" and "String" in decoder["pattern"]:
                 stored = stored.replace(decoder["pattern"]["String"], decoder["content"])
             elif kind == "Metaspace":
@@ -54,21 +64,26 @@ class Pieces(dict[int, str]):
                 stored = stored.removeprefix(prefix) if stored.startswith(prefix) else " " + stored
         return stored
 
-    def _stored(self, token: int) -> str | None:
-        # A model may have more rows than its tokenizer has tokens: padding that says nothing.
-        if not 0 <= token < self._count:
+    def _stored(self, token: int) -> str | bytes | None:
+        if token < 0:
             return None
-        stored = self._tokenizer.convert_ids_to_tokens(token)
-        if isinstance(stored, bytes):
-            return stored.decode("utf-8", "backslashreplace")
-        return stored if isinstance(stored, str) else None
+        try:
+            stored = self._tokenizer.convert_ids_to_tokens(token)
+        except (IndexError, KeyError, OverflowError):
+            # A model may have more rows than its tokenizer has tokens: padding that says nothing.
+            return None
+        return stored if isinstance(stored, str | bytes) else None
 
 
 def _decoders(tokenizer: Any) -> list[dict[str, Any]]:
     """The steps of the tokenizer's decoder, each as the JSON that describes it."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:  # a SentencePiece model without a fast form
-        return [{"type": "ByteFallback"}, {"type": "Metaspace", "replacement": "▁"}]
+    if backend is None:  # a SentencePiece model without a fast form, or a BPE written in Python
+        return [
+            {"type": "ByteFallback"},
+            {"type": "Metaspace", "replacement": "▁"},
+            {"type": "BPEDecoder", "suffix": "</w>"},
+        ]
     if backend.decoder is None:
         return []
     return list(_flatten(json.loads(backend.decoder.__getstate__())))
@@ -91,8 +106,8 @@ def _letter_bytes() -> dict[str, int]:
     return letters | {chr(256 + i): byte for i, byte in enumerate(others)}
 
 
-def _from_byte_letters(stored: str) -> str:
+def _from_byte_letters(stored: str) -> str | bytes:
     letters = _letter_bytes()
     if any(letter not in letters for letter in stored):
         return stored
-    return bytes(letters[letter] for letter in stored).decode("utf-8", "backslashreplace")
+    return bytes(letters[letter] for letter in stored)

@@ -5,17 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import Any
 
 from llmscope.models.pieces import Pieces
+from llmscope.models.spans import Span, align, join, repair, search, uncovered
 from llmscope.text import display_text
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _LISTED = 8  # how many dropped characters a notice names
-
-
-Span = tuple[int, int]
+_BROKEN = "the text is not valid Unicode; what is broken became �"
+_OWN = "--no-special-tokens leaves it out"
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,7 @@ class Encoded:
         ids: numbers in the vocabulary.
         pieces: what each says, raw, with its leading space; see `Tokens.piece`.
         spans: (start, end), each token's place in the text in characters; equal if it has none.
-            The byte-level pieces of one character all have that character's place.
+            The pieces of one character all have that character's place.
         special: whether it is a control token, such as a BOS that the tokenizer added.
         notices: what a person should know, such as characters that no token stands for.
     """
@@ -48,13 +47,16 @@ class Tokens:
 
     Attributes:
         tokenizer: transformers' own object, unchanged.
-        special_ids: the ids of its control tokens.
+        special_ids: the ids of its control tokens, those of its chat template among them.
     """
 
     def __init__(self, tokenizer: Any) -> None:
         self.tokenizer = tokenizer
         self._pieces = Pieces(tokenizer)
-        self.special_ids: frozenset[int] = frozenset(tokenizer.all_special_ids)
+        self._frame: tuple[list[int], list[int]] | None = None
+        added = tokenizer.added_tokens_decoder.items()
+        marked = (token for token, content in added if content.special)
+        self.special_ids: frozenset[int] = frozenset((*tokenizer.all_special_ids, *marked))
 
     def encode(self, text: str, special_tokens: bool = True) -> Encoded:
         """The tokens of a text, exactly the tokenizer's own.
@@ -75,18 +77,33 @@ class Tokens:
             verbose=False,
         )
         ids = [int(token) for token in batch["input_ids"]]
-        texts = self.pieces(ids)
-        spans = batch["offset_mapping"] if fast else _search(clean, texts)
-        spans = _with_leading_space(clean, texts, spans)
-        notices = self._notices(text, clean, spans)
-        return Encoded(clean, tuple(ids), tuple(texts), tuple(spans), self._which(ids), notices)
+        texts, special = self.pieces(ids), self._which(ids)
+        said = [self._pieces.data(token) for token in ids]
+        before, after = self._added(clean, ids) if special_tokens else (0, 0)
+        inner = slice(before, len(ids) - after)
+        # SentencePiece writes a blank as ▁, and reads one that was in the text as a blank.
+        spans = align(clean, said[inner], special[inner])
+        if spans is None:
+            spans = align(clean.replace("▁", " "), said[inner], special[inner])
+        known = fast or spans is not None
+        if spans is None:
+            own = batch["offset_mapping"] if fast else search(clean, texts)
+            spans = repair(clean, texts, own, self._normalises)
+        else:
+            spans = [(0, 0)] * before + spans + [(len(clean), len(clean))] * after
+        notices = [] if clean == text else [_BROKEN]
+        notices += _losses(uncovered(clean, spans)) if known else ()
+        notices += self._harms(ids, before, after)
+        return Encoded(clean, tuple(ids), tuple(texts), tuple(spans), special, tuple(notices))
 
     def describe(self, ids: Sequence[int]) -> Encoded:
-        """The tokens of ids that came without a text; the text is what the pieces say in a row."""
-        texts = tuple(self.pieces(ids))
-        ends = tuple(accumulate(map(len, texts)))
-        spans = tuple(zip((0, *ends[:-1]), ends, strict=True)) if ends else ()
-        return Encoded("".join(texts), tuple(ids), texts, spans, self._which(ids))
+        r"""The tokens of ids that came without a text; the text is what they say in a row.
+
+        Encoding that text gives the ids back where the tokenizer would cut it so. Bytes that make
+        no character in the row appear as `\xe2`.
+        """
+        text, spans = join([self._pieces.data(token) for token in ids])
+        return Encoded(text, tuple(ids), tuple(self.pieces(ids)), tuple(spans), self._which(ids))
 
     def _which(self, ids: Sequence[int]) -> tuple[bool, ...]:
         return tuple(token in self.special_ids for token in ids)
@@ -110,63 +127,61 @@ class Tokens:
         """The raw text of each id."""
         return [self._pieces[token] for token in ids]
 
-    def _notices(self, text: str, clean: str, spans: Sequence[Span]) -> tuple[str, ...]:
+    @property
+    def _normalises(self) -> bool:
+        backend = getattr(self.tokenizer, "backend_tokenizer", None)
+        return backend is None or backend.normalizer is not None
+
+    def _framing(self, text: str) -> tuple[list[int], list[int]]:
+        """The ids that the tokenizer puts before and after any text."""
+        if self._frame is None:
+            for probe in ("a", "A", text):
+                bare, framed = (
+                    list(self.tokenizer(probe, add_special_tokens=own, verbose=False)["input_ids"])
+                    for own in (False, True)
+                )
+                if bare:  # this text is not unknown to the last letter
+                    break
+            starts = range(len(framed) - len(bare) + 1) if bare else ()
+            found = (start for start in starts if framed[start : start + len(bare)] == bare)
+            start = next(found, None)
+            if start is None:
+                return [], []
+            self._frame = framed[:start], framed[start + len(bare) :]
+        return self._frame
+
+    def _added(self, text: str, ids: Sequence[int]) -> tuple[int, int]:
+        """How many tokens the tokenizer added to a text, at the start and at the end."""
+        before, after = self._framing(text)
+        head = len(before) if list(ids[: len(before)]) == before else 0
+        tail = len(after) if list(ids[len(ids) - len(after) :]) == after else 0
+        return head, tail
+
+    def _harms(self, ids: Sequence[int], before: int, after: int) -> list[str]:
+        """Notices of special tokens that the tokenizer added, and that do harm."""
         notices = []
-        if clean != text:
-            notices.append("the text is not valid Unicode; what is broken became �")
-        dropped = _dropped(clean, spans)
-        if dropped:
-            distinct = list(dict.fromkeys(dropped))
-            shown = " ".join(display_text(char) for char in distinct[:_LISTED])
-            more = " …" if len(distinct) > _LISTED else ""
-            count = "1 character" if len(dropped) == 1 else f"{len(dropped)} characters"
-            notices.append(f"dropped {count} that this tokenizer does not know: {shown}{more}")
-        return tuple(notices)
+        if before and list(ids[before : before + 1]) == [ids[before - 1]]:
+            notices.append(
+                f"{self._named(ids[before])} twice: the text begins with it and the tokenizer "
+                f"adds its own; {_OWN}"
+            )
+        if after:
+            notices.append(
+                f"the tokenizer adds {self._named(ids[-after])} after the prompt: what comes "
+                f"next, comes after that; {_OWN}"
+            )
+        return notices
+
+    def _named(self, token: int) -> str:
+        return display_text(self.piece(token), whitespace=True)
 
 
-def _search(text: str, texts: list[str]) -> list[Span]:
-    """Places of pieces for a tokenizer that keeps none: each is looked for after the one before."""
-    spans: list[Span] = []
-    place = 0
-    for said in texts:
-        bare = said.strip() or said
-        found = text.find(bare, place) if bare else -1
-        # Only white space may lie between, or a common letter would be found far too late.
-        if found < 0 or text[place:found].strip():
-            spans.append((place, place))
-        else:
-            spans.append((found, found + len(bare)))
-            place = found + len(bare)
-    return spans
-
-
-def _with_leading_space(text: str, texts: list[str], spans: Sequence[Span]) -> list[Span]:
-    """list[Span] that include the white space a piece begins with, and never step backwards.
-
-    Many tokenizers trim it from their offsets though it is part of the token.
-    """
-    widened: list[Span] = []
-    last_start = last_end = 0
-    for said, (start, end) in zip(texts, spans, strict=True):
-        if start == end:  # a special token: it stands where the one before ended
-            start = end = last_end
-        else:
-            space = len(said) - len(said.lstrip())
-            while space and start > last_end and text[start - 1].isspace():
-                start, space = start - 1, space - 1
-        start = max(start, last_start)
-        end = max(end, start)
-        widened.append((start, end))
-        last_start, last_end = start, max(last_end, end)
-    return widened
-
-
-def _dropped(text: str, spans: Sequence[Span]) -> list[str]:
-    """The visible characters that lie in no token."""
-    missing = ""
-    place = 0
-    for start, end in spans:
-        missing += text[place:start]
-        place = max(place, end)
-    missing += text[place:]
-    return [char for char in missing if not char.isspace()]
+def _losses(dropped: Sequence[str]) -> list[str]:
+    """A notice of characters that no token stands for."""
+    if not dropped:
+        return []
+    distinct = list(dict.fromkeys(dropped))
+    shown = " ".join(display_text(char, cells=True) for char in distinct[:_LISTED])
+    more = " …" if len(distinct) > _LISTED else ""
+    count = "1 character" if len(dropped) == 1 else f"{len(dropped)} characters"
+    return [f"dropped {count} that this tokenizer does not know: {shown}{more}"]

@@ -1,0 +1,155 @@
+"""Where tokens lie in their text, in characters.
+
+Most vocabularies keep every byte: there the bytes of the tokens in a row are the text, and `align`
+gives places that are exact whatever the tokenizer says of its own. Others lose something (case,
+accents, blanks, what they do not know); `repair` then makes the best of the offsets that their
+tokenizer keeps, and `search` does without any.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import accumulate
+
+Span = tuple[int, int]
+
+
+def align(text: str, tokens: Sequence[bytes], control: Sequence[bool]) -> list[Span] | None:
+    """Places of tokens whose bytes in a row are the text; None if they are not.
+
+    Pieces of one character all get its place. A control token that the text does not spell out,
+    and a blank that the tokenizer put before a word, have none.
+
+    Args:
+        control: which tokens may be absent from the text, as those that a tokenizer adds.
+    """
+    data = text.encode()
+    places = _places(text)
+    for prefixed in (False, True):
+        bounds = _bounds(data, tokens, control, prefixed)
+        if bounds is not None:
+            return [
+                (_inside(places, start), _inside(places, max(start, end - 1)) + (end > start))
+                for start, end in bounds
+            ]
+    return None
+
+
+def _bounds(
+    data: bytes, tokens: Sequence[bytes], control: Sequence[bool], prefixed: bool
+) -> list[Span] | None:
+    """Places in bytes. `prefixed`: the tokenizer put a blank before the text."""
+    bounds: list[Span] = []
+    at = 0
+    begins = True  # of a stretch that the tokenizer may treat as a text of its own
+    for token, free in zip(tokens, control, strict=True):
+        said = token
+        blank = begins and not free and said[:1] == b" "
+        if blank and (prefixed if at == 0 else not data.startswith(said, at)):
+            said = said[1:]
+        if data.startswith(said, at):
+            bounds.append((at, at + len(said)))
+            at += len(said)
+        elif free:
+            bounds.append((at, at))
+        else:
+            return None
+        begins = free
+    return bounds if at == len(data) else None
+
+
+def join(tokens: Sequence[bytes]) -> tuple[str, list[Span]]:
+    r"""The text that tokens make in a row, and their places in it; a stray byte reads `\xe2`."""
+    joined = b"".join(tokens).decode("utf-8", "surrogateescape")
+    chars = [_readable(char) for char in joined]
+    starts = [0, *accumulate(map(len, chars))]
+    places = _places(joined)
+    spans: list[Span] = []
+    at = 0
+    for said in tokens:
+        first = _inside(places, at)
+        at += len(said)
+        last = _inside(places, at - 1) + 1 if said else first
+        spans.append((starts[first], starts[last]))
+    return "".join(chars), spans
+
+
+def _places(text: str) -> list[int]:
+    """Where each character begins in UTF-8, and where the text ends."""
+    return [0, *accumulate(len(char.encode("utf-8", "surrogateescape")) for char in text)]
+
+
+def _inside(places: Sequence[int], byte: int) -> int:
+    """The character that a byte belongs to."""
+    return bisect_right(places, byte) - 1
+
+
+def _readable(char: str) -> str:
+    return f"\\x{ord(char) - 0xDC00:02x}" if 0xDC80 <= ord(char) <= 0xDCFF else char
+
+
+def search(text: str, texts: Sequence[str]) -> list[Span]:
+    """Places of pieces for a tokenizer that keeps none: each is looked for after the one before."""
+    spans: list[Span] = []
+    place = 0
+    for said in texts:
+        bare = said.strip() or said
+        found = text.find(bare, place) if bare else -1
+        # Only white space may lie between, or a common letter would be found far too late.
+        if found < 0 or text[place:found].strip():
+            spans.append((place, place))
+        else:
+            spans.append((found, found + len(bare)))
+            place = found + len(bare)
+    return spans
+
+
+def repair(
+    text: str, texts: Sequence[str], spans: Sequence[Span], normalised: bool = False
+) -> list[Span]:
+    """Spans that include the white space of their pieces, and never step backwards.
+
+    Many tokenizers trim it from their offsets though it is part of the token.
+
+    Args:
+        normalised: the tokenizer rewrites a text first. What it then joined to a character, or
+            took from it, belongs to that character.
+    """
+    repaired: list[Span] = []
+    last_start = last_end = 0
+    for index, (said, (start, end)) in enumerate(zip(texts, spans, strict=True)):
+        if start == end:  # a special token: it stands where the one before ended
+            start = end = last_end
+        else:
+            space = len(said) - len(said.lstrip())
+            while space and start > last_end and text[start - 1].isspace():
+                start, space = start - 1, space - 1
+            following = next((s for s, e in spans[index + 1 :] if e > s), len(text))
+            space = len(said) - len(said.rstrip())
+            while space and end < following and text[end].isspace():
+                end, space = end + 1, space - 1
+            while normalised and end < following and _continues(text[end]):
+                end += 1
+        start = max(start, last_start)
+        end = max(end, start)
+        repaired.append((start, end))
+        last_start, last_end = start, max(last_end, end)
+    return repaired
+
+
+def _continues(char: str) -> bool:
+    """Whether a character is part of the one before: a mark, or a vowel or tail of Hangul."""
+    return unicodedata.category(char)[0] == "M" or 0x1160 <= ord(char) <= 0x11FF
+
+
+def uncovered(text: str, spans: Sequence[Span]) -> list[str]:
+    """The visible characters that lie in no token."""
+    missing = ""
+    place = 0
+    for start, end in spans:
+        missing += text[place:start]
+        place = max(place, end)
+    missing += text[place:]
+    return [char for char in missing if not char.isspace()]
