@@ -16,6 +16,7 @@ from llmscope.models.anatomy import Anatomy, find
 from llmscope.models.checkpoint import check_config, check_weights, read_config
 from llmscope.models.memory import check_room, does_not_fit, free_cache, ran_out
 from llmscope.models.place import check_threads, choose_device, choose_dtype, set_threads
+from llmscope.models.quantised import check_numbers
 from llmscope.models.sources import Options, Weights
 from llmscope.models.spec import parse
 from llmscope.models.spread import Placing, place
@@ -66,6 +67,7 @@ def load_subject(
         )
         own = next((one.folder for one in added if _has_tokenizer(one.folder)), weights.folder)
         tokens, missing = _tokens(own, trust_remote_code)
+        check_numbers(model, placing.dtype, parsed.text)
         if not placing.settings:
             model = _moved(model, chosen, parsed.text, weights.folder)
     set_threads(threads, sum(parameter.numel() for parameter in model.parameters()))

@@ -5,6 +5,7 @@ The judges are transformers' own quantizers: each says which package and which h
 
 from __future__ import annotations
 
+import logging
 import re
 import shlex
 from collections.abc import Mapping
@@ -80,6 +81,8 @@ def device_map_for(config: Mapping[str, Any], named: str, device: torch.device) 
     Raises:
         ScopeError: the method does not run on that device.
     """
+    # A library that warns in every pass would write over the screen.
+    logging.getLogger(method_of(settings(config) or {})).setLevel(logging.ERROR)
     whole = {"": str(device)}
     try:
         check_quantised(config, named, whole)
@@ -89,6 +92,27 @@ def device_map_for(config: Mapping[str, Any], named: str, device: torch.device) 
         check_quantised(config, named, None)  # some take a CPU only as what nobody asked for
         return None
     return whole
+
+
+def check_numbers(model: Any, dtype: torch.dtype | None, named: str) -> None:
+    """Refuse a model whose quantised weights did not follow the numbers that were asked for.
+
+    Some methods compute in numbers of their own, and a part of the model stays in those.
+
+    Args:
+        dtype: what was asked for; None for the checkpoint's own.
+
+    Raises:
+        ScopeError: parts of it are in others; in float32 they may be, where precision asks for it.
+    """
+    if dtype is None or getattr(model, "hf_quantizer", None) is None:
+        return
+    others = {weight.dtype for weight in model.parameters()} - {dtype, torch.float32}
+    if others & {torch.float32, torch.bfloat16, torch.float16}:
+        raise ScopeError(
+            f"the quantised weights of {display_text(named)} do not run in {_short(dtype)}",
+            "--dtype auto",
+        )
 
 
 def method_of(found: Mapping[str, Any]) -> str:
@@ -112,8 +136,7 @@ def describe(config: Mapping[str, Any], model: Any) -> list[str]:
     numbers = display_text(_numbers(found, method))
     stated = numbers if numbers == method else f"{numbers} ({method})"
     if getattr(model, "hf_quantizer", None) is None:
-        run = str(model.dtype).removeprefix("torch.")
-        return [f"weights are {stated} in the file, and were unpacked to {run}"]
+        return [f"weights are {stated} in the file, and were unpacked to {_short(model.dtype)}"]
     return [f"weights are {stated}"]
 
 
@@ -146,10 +169,11 @@ def _numbers(found: Mapping[str, Any], method: str) -> str:
 def _lacking(named: str, method: str, error: ImportError) -> ScopeError:
     """The error of a package that is missing, by what the quantizer says of it."""
     wanted = _PIP.search(str(error))
-    requirement = wanted[1] if wanted else error.name
+    requirement = wanted[1] if wanted else (error.name or "").partition(".")[0]
     begun = f"{named} is quantised with {method}"
-    if requirement is None:
-        return ScopeError(f"{begun}, which does not run here: {_told(error)}", _UNQUANTISED)
+    if not requirement:
+        hint = f"what it asks for, or {_UNQUANTISED}"
+        return ScopeError(f"{begun}, which does not run here: {_told(error)}", hint)
     package = re.split(r"[\[<>=~!]", requirement)[0]
     try:
         here = metadata.version(package)
@@ -162,6 +186,10 @@ def _lacking(named: str, method: str, error: ImportError) -> ScopeError:
         f"{begun}, and {package} {here} does not serve: {_told(error)}",
         f"pip install --upgrade {shlex.quote(requirement)}",
     )
+
+
+def _short(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _told(error: Exception) -> str:
