@@ -32,9 +32,8 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
         return Figure.refused("next-token", "Next token", "the logits hold NaN or infinity")
     probabilities = np.exp(scaled - scaled.max())
     probabilities /= probabilities.sum()
-    order = np.argsort(-scaled, kind="stable")
-    ids = order[: focus.top_k]
-    target = int(order[0]) if focus.target is None else focus.target
+    ids = _largest(scaled, focus.top_k)
+    target = int(ids[0]) if focus.target is None else focus.target
     if not 0 <= target < len(scaled):
         raise ValueError(f"token {target} is out of range: the vocabulary has {len(scaled)}")
     label = recording.subject.label
@@ -46,9 +45,9 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
         values=probabilities[ids].astype(np.float32),
         unit="probability",
         extra={
-            "ids": ids.astype(int),
+            "ids": ids,
             "logits": logits[ids.copy()].cpu().numpy(),
-            "kept": kept(probabilities[order], focus.top_p, focus.min_p)[: focus.top_k],
+            "kept": kept(probabilities[ids], focus.top_p, focus.min_p),
             "entropy": _entropy(probabilities),
             "position": focus.position,
             "after": recording.prompt.labels[focus.position],
@@ -61,8 +60,16 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
     )
 
 
+def _largest(scores: NDArray[np.float64], count: int) -> NDArray[np.intp]:
+    """Indices of the largest scores, in descending order; of equal ones the first come first."""
+    count = min(count, len(scores))
+    least = np.partition(scores, len(scores) - count)[len(scores) - count]
+    candidates = np.flatnonzero(scores >= least)
+    return candidates[np.argsort(-scores[candidates], kind="stable")][:count]
+
+
 def kept(descending: NDArray[np.float64], top_p: float, min_p: float) -> NDArray[np.bool_]:
-    """Which tokens a sampler could draw, probabilities in descending order.
+    """Which tokens a sampler could draw, of the most probable ones in descending order.
 
     top_p keeps the fewest that together reach it (Holtzman et al. 2020); min_p those of at least
     that share of the most probable one's (Nguyen et al. 2024). The first one always stays.

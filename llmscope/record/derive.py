@@ -119,4 +119,6 @@ def logits_after(recording: Recording, position: int) -> Tensor:
     """Logits after one token, in float32: the model's own where they were kept. [token]"""
     if recording.logits is not None and position == len(recording) - 1:
         return recording.logits.float()
+    if recording.earlier is not None and position == recording.earlier[0]:
+        return recording.earlier[1].float()
     return logits(recording, position, position + 1)[0]

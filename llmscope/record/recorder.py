@@ -97,6 +97,7 @@ class Recorder:
             logits=logits,
             ran=len(ids),
             reused=shared,
+            earlier=_earlier(before, shared),
         )
 
     def _pass(
@@ -171,9 +172,17 @@ def _cut(before: Recording, prompt: Prompt) -> Recording:
         values=tuple(None if values is None else values[:, :length] for values in before.values),
         past=past and tuple((keys[:, :length], values[:, :length]) for keys, values in past),
         logits=before.logits if length == len(before) else None,
+        earlier=before.earlier if length == len(before) else None,
         ran=0,
         reused=length,
     )
+
+
+def _earlier(before: Recording | None, shared: int) -> tuple[int, Tensor] | None:
+    """The logits after the last token that both have, if they were those of the earlier pass."""
+    if before is None or before.logits is None or shared != len(before):
+        return None
+    return shared - 1, before.logits
 
 
 def _common(old: tuple[int, ...], new: tuple[int, ...]) -> int:

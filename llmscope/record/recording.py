@@ -91,6 +91,8 @@ class Recording:
             where no pass may.
         settings: one a layer; None where no attention was recorded.
         logits: the model's own, after the last token, [token]; None when no token was run.
+        earlier: the logits of the recording that this one went on from, and the position that they
+            belong to; None if they were not at hand.
         ran, reused: tokens of this pass and of earlier ones.
     """
 
@@ -104,6 +106,7 @@ class Recording:
     logits: Tensor | None
     ran: int
     reused: int
+    earlier: tuple[int, Tensor] | None = None
 
     def __len__(self) -> int:
         return len(self.prompt)

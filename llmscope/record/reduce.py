@@ -15,7 +15,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from llmscope.record.derive import logits
+from llmscope.record.derive import logits, logits_after
 from llmscope.record.recording import Recording, Segment
 
 CHUNK = 64
@@ -110,7 +110,7 @@ def row_stats(recording: Recording) -> Iterator[RowStats]:
     while stop > rows[0]:
         start = max(stop - CHUNK, int(rows[0]))
         following = recording.prompt.ids[start + 1 : stop + 1]
-        surprisal, rank, entropy = _predictions(logits(recording, start, stop), following)
+        surprisal, rank, entropy = _predictions(_scores(recording, start, stop), following)
         for offset, row in enumerate(range(start, stop)):
             _keep(columns[owner[row]][2:, place[row]], entropy[offset])
             if row + 1 < length:
@@ -118,6 +118,19 @@ def row_stats(recording: Recording) -> Iterator[RowStats]:
                 _keep(following_memo, (surprisal[offset], rank[offset]))
         stop = start
         yield gather()
+
+
+def _scores(recording: Recording, start: int, stop: int) -> Tensor:
+    """Logits of these rows: the model's own where all of them were kept, as after one letter.
+
+    `[row, token]`
+    """
+    kept = {len(recording) - 1} if recording.logits is not None else set()
+    if recording.earlier is not None:
+        kept.add(recording.earlier[0])
+    if kept.issuperset(range(start, stop)):
+        return torch.stack([logits_after(recording, row) for row in range(start, stop)])
+    return logits(recording, start, stop)
 
 
 def _keep(memo: Floats, values: ArrayLike) -> None:

@@ -110,10 +110,19 @@ def test_what_was_reduced_once_is_not_reduced_again(monkeypatch):
     monkeypatch.setattr(reduce, "logits", lambda r, a, b: rows.append(b - a) or real(r, a, b))
     longer = recorder.record(prompt_of([*A, 7]))
     *_, stats = reduce.row_stats(longer)
-    assert sum(rows) == 2  # the last old row, whose next token is new, and the new row
-    *_, fresh = reduce.row_stats(recorder_for(small_model("gpt2")).record(prompt_of([*A, 7])))
+    assert sum(rows) == 0  # the model gave the logits of both rows itself
+    compare_with_fresh(stats, [*A, 7])
+    edited = [*A[:3], 5, *A[4:]]
+    *_, stats = reduce.row_stats(recorder.record(prompt_of(edited)))
+    assert sum(rows) == len(A) - 2  # the last row that stands, whose next token is new, and on
+    compare_with_fresh(stats, edited)
+
+
+def compare_with_fresh(stats, ids):
+    *_, fresh = reduce.row_stats(recorder_for(small_model("gpt2")).record(prompt_of(ids)))
     assert stats.surprisal == pytest.approx(fresh.surprisal, abs=1e-4, nan_ok=True)
-    assert torch.tensor(stats.entropy).isfinite().all()
+    assert stats.entropy == pytest.approx(fresh.entropy, abs=1e-4)
+    assert stats.rank == pytest.approx(fresh.rank, nan_ok=True)
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama", "gemma3_text"])
