@@ -1,0 +1,44 @@
+"""llmscope, recording only: what a pass with all its taps costs."""
+
+from __future__ import annotations
+
+import torch
+
+import llmscope
+from tests.benchmarks.jobs import Job
+from tests.benchmarks.texts import Prompt, prompt
+
+
+class Contender:
+    def __init__(self, folder: str, device: str, threads: int) -> None:
+        self.scope = llmscope.load(folder, device=device, dtype="float32", threads=threads)
+        torch.set_grad_enabled(False)
+
+    def prompt(self, length: int) -> Prompt:
+        return prompt(self.scope.tokenizer, length)
+
+    def fresh(self, length: int) -> Job:
+        """A prompt that shares nothing with the one before."""
+        text = self.prompt(length).text
+        return Job(lambda: self._record(text, length, fresh=True))
+
+    def append(self, length: int) -> Job:
+        """One token after the others."""
+        texts = self.prompt(length)
+        return Job(lambda: self._record(texts.text, 1), lambda: self._record(texts.before))
+
+    def middle(self, length: int) -> Job:
+        """Another token in the middle."""
+        texts = self.prompt(length)
+        ran = length - length // 2
+        return Job(lambda: self._record(texts.middle, ran), lambda: self._record(texts.text))
+
+    def start(self, length: int) -> Job:
+        """Another token at the start: nothing can be reused."""
+        texts = self.prompt(length)
+        return Job(lambda: self._record(texts.start, length), lambda: self._record(texts.text))
+
+    def _record(self, text: str, ran: int | None = None, *, fresh: bool = False) -> None:
+        recording = self.scope.record(text, fresh=fresh, special_tokens=False)
+        if ran is not None and recording.ran != ran:
+            raise RuntimeError(f"the pass ran {recording.ran} tokens, not {ran}")

@@ -1,0 +1,164 @@
+"""llmscope as the screen uses it: the engine's thread, and the figures of the panes on screen."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import replace
+from queue import SimpleQueue
+from typing import Any
+
+from llmscope.draw import Look
+from llmscope.engine import Engine
+from llmscope.engine.events import Event, Frame, Loaded, LoadFailed, Refused, Request, Want
+from llmscope.tui.app import LlmscopeApp
+from tests.benchmarks.contenders import ours
+from tests.benchmarks.jobs import Job
+
+SIZE = (120, 40)
+TYPED = 32
+"""Tokens that were typed one by one before the one that is timed."""
+
+
+class Contender(ours.Contender):
+    def __init__(self, folder: str, device: str, threads: int) -> None:
+        super().__init__(folder, device, threads)
+        self.wants = asyncio.run(wants_of_the_screen(self.scope.info()))
+        self.events: SimpleQueue[Event] = SimpleQueue()
+        self.given_up = 0.0
+        self._watch_passes()
+        self.engine = Engine(lambda progress: self.scope, self.events.put)
+        self.engine.start()
+        self._serial = 0
+
+    def append(self, length: int) -> Job:
+        """One token after the others, that came all at once."""
+        texts = self.prompt(length)
+        return Job(lambda: self.ask(texts.text), lambda: self.ask(texts.before))
+
+    def append_typed(self, length: int) -> Job:
+        """One token after the others, the last of which were typed one by one."""
+        texts = self.prompt(length)
+        self.ask(texts.start)
+        for end in range(max(1, length - TYPED), length):
+            self.ask(self.scope.tokenizer.decode(texts.ids[:end]))
+        return self.append(length)
+
+    def middle(self, length: int) -> Job:
+        """Another token in the middle."""
+        texts = self.prompt(length)
+        return Job(lambda: self.ask(texts.middle), lambda: self.ask(texts.text))
+
+    def start(self, length: int) -> Job:
+        """Another token at the start."""
+        texts = self.prompt(length)
+        return Job(lambda: self.ask(texts.start), lambda: self.ask(texts.text))
+
+    def head(self, length: int) -> Job:
+        """The attention pane moves to another head of a layer that it showed."""
+        return self._attention(length, layer=0, head=1)
+
+    def layer(self, length: int) -> Job:
+        """The attention pane moves to another layer."""
+        return self._attention(length, layer=1, head=0)
+
+    def interrupt(self, length: int) -> Job:
+        """A key during a pass: from the key to the end of the stale pass."""
+        texts = self.prompt(length)
+        begun = time.perf_counter()
+        self.ask(texts.text)
+        whole = time.perf_counter() - begun
+        rounds = iter(range(1_000_000))
+
+        def run() -> dict[str, Any]:
+            self.given_up = 0.0
+            self._put(texts.text, self.wants)
+            time.sleep(whole * (0.1 + (next(rounds) * 0.382) % 0.6))
+            pressed = time.perf_counter()
+            self.ask("Stop")
+            return {"seconds": self.given_up - pressed if self.given_up > pressed else None}
+
+        return Job(run, lambda: self.ask("Stop"))
+
+    def ask(self, text: str, wants: tuple[Want, ...] | None = None) -> None:
+        """Ask and wait for the last figure."""
+        serial = self._put(text, self.wants if wants is None else wants)
+        while True:
+            event = self.events.get()
+            if isinstance(event, LoadFailed | Refused):
+                raise RuntimeError(str(event))
+            if isinstance(event, Frame) and event.serial == serial and event.complete:
+                return
+
+    def _put(self, text: str, wants: tuple[Want, ...]) -> int:
+        self._serial += 1
+        self.engine.ask(Request(self._serial, text, wants, special_tokens=False))
+        return self._serial
+
+    def _attention(self, length: int, *, layer: int, head: int) -> Job:
+        """From a layer and head never shown before to the one that is timed."""
+        text = self.prompt(length).text
+        self.ask(text)
+        seen = next(want for want in self.wants if want.lens == "attention")
+        anatomy = self.scope.subject.anatomy
+        places = iter(
+            (i, j) for j in range(0, anatomy.heads - 1, 2) for i in range(0, len(anatomy.layers), 2)
+        )
+        place = (0, 0)
+
+        def show(at: tuple[int, int]) -> None:
+            focus = replace(seen.focus, layer=at[0], head=at[1])
+            self.ask(text, (replace(seen, focus=focus),))
+
+        def reset() -> None:
+            nonlocal place
+            place = next(places)
+            show(place)
+
+        return Job(lambda: show((place[0] + layer, place[1] + head)), reset)
+
+    def _watch_passes(self) -> None:
+        record = self.scope.record
+
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return record(*args, **kwargs)
+            except BaseException:
+                self.given_up = time.perf_counter()
+                raise
+
+        self.scope.record = watched  # type: ignore[method-assign]
+
+
+class _Listener:
+    """Stands for the engine while the screen is asked what it wants."""
+
+    def __init__(self, post: Any, info: Any) -> None:
+        self.post, self.info, self.wants = post, info, ()
+
+    def start(self) -> None:
+        self.post(Loaded(self.info))
+
+    def ask(self, request: Request) -> None:
+        self.wants = request.wants
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *args, **kwargs: True
+
+
+async def wants_of_the_screen(info: Any) -> tuple[Want, ...]:
+    """What the real screen asks for at its default size, with all panes in their places."""
+    made: list[_Listener] = []
+
+    def make(post: Any) -> _Listener:
+        made.append(_Listener(post, info))
+        return made[0]
+
+    app = LlmscopeApp(make, spec=info.spec, prompt="The capital", look=Look())
+    async with app.run_test(size=SIZE) as pilot:
+        for _ in range(5):
+            await pilot.pause()
+        panes = set(app.overview.on_screen)
+    if not panes <= {want.key for want in made[0].wants}:
+        raise RuntimeError(f"the panes {panes} asked only for {made[0].wants}")
+    return made[0].wants

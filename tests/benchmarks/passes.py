@@ -1,0 +1,91 @@
+"""Passes and figures: all contenders in turn, in every round, for each length of prompt."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+from tests.benchmarks.setting import Setting
+from tests.benchmarks.workers import Refused, Worker
+
+JOBS = {
+    "bare": ("forward", "decode", "suffix", "layer"),
+    "eager": ("forward",),
+    "transformer_lens": ("run",),
+    "nnsight": ("trace",),
+    "bertviz": ("html",),
+    "circuitsvis": ("html",),
+    "llmscope": ("fresh", "append", "middle", "start"),
+    "screen": ("append", "append_typed", "middle", "start", "head", "layer"),
+}
+INTERRUPTED = (("bare", "layer"), ("screen", "interrupt"))
+ROUNDS_AT_LEAST = 3
+
+Tell = Callable[[str], None]
+
+
+def measure(setting: Setting, tell: Tell) -> dict[str, Any]:
+    """Seconds of every job in every round: `{"512": {"bare.forward": {"seconds": […]}}}`."""
+    with ExitStack() as stack:
+        workers, refused = _open(setting, stack, tell)
+        found: dict[str, Any] = {"refused": refused}
+        for length in setting.lengths:
+            jobs = [(name, job) for name in workers for job in JOBS[name]]
+            found[str(length)] = _rounds(workers, jobs, length, setting, tell)
+        jobs = [(name, job) for name, job in INTERRUPTED if name in workers]
+        found[f"interrupt {setting.long}"] = _rounds(workers, jobs, setting.long, setting, tell)
+        return found
+
+
+def _open(
+    setting: Setting, stack: ExitStack, tell: Tell
+) -> tuple[dict[str, Worker], dict[str, str]]:
+    workers: dict[str, Worker] = {}
+    refused: dict[str, str] = {}
+    for name in JOBS:
+        tell(f"loading the model in {name}")
+        try:
+            workers[name] = stack.enter_context(Worker(name, setting))
+        except Refused as reason:
+            refused[name] = str(reason)
+    return workers, refused
+
+
+def _rounds(
+    workers: dict[str, Worker],
+    jobs: list[tuple[str, str]],
+    length: int,
+    setting: Setting,
+    tell: Tell,
+) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    ready: list[tuple[str, str]] = []
+    for name, job in jobs:
+        tell(f"{length} tokens: preparing {name}.{job}")
+        try:
+            workers[name].ask("prepare", job=job, length=length)
+        except Refused as reason:
+            found[f"{name}.{job}"] = {"refused": str(reason)}
+        else:
+            found[f"{name}.{job}"] = {"seconds": []}
+            ready.append((name, job))
+    begun = time.monotonic()
+    for number in range(setting.rounds):
+        if number >= ROUNDS_AT_LEAST and time.monotonic() - begun > setting.patience:
+            break
+        tell(f"{length} tokens: round {number + 1} of {setting.rounds}")
+        first = number % max(1, len(ready))  # nobody always follows the same neighbour
+        for name, job in ready[first:] + ready[:first]:
+            entry = found[f"{name}.{job}"]
+            try:
+                answer = workers[name].ask("run", job=job, length=length)
+            except Refused as reason:
+                answer = {"seconds": None}
+                entry["refused"] = str(reason)
+            for key, value in answer.items():
+                entry.setdefault(key, []).append(value)
+    for worker in workers.values():
+        worker.ask("forget")
+    return found

@@ -1,0 +1,70 @@
+"""How long one waits: for help, for the first picture, for the model."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from typing import Any
+
+from tests.benchmarks.passes import Tell
+from tests.benchmarks.setting import Setting
+from tests.benchmarks.terminal import Program
+
+BARE_APP = """
+from textual.app import App
+from textual.widgets import Static
+class Bare(App):
+    def compose(self):
+        yield Static("first paint")
+Bare().run()
+"""
+BARE_MODEL = """
+import sys, torch, transformers
+from transformers import AutoModelForCausalLM, AutoTokenizer
+folder, device = sys.argv[1:]
+AutoTokenizer.from_pretrained(folder, local_files_only=True)
+AutoModelForCausalLM.from_pretrained(
+    folder, dtype=torch.float32, local_files_only=True
+).eval().to(device)
+"""
+LOAD = "import llmscope, sys; llmscope.load(sys.argv[1], device=sys.argv[2], dtype='float32')"
+READY = " layers"
+"""A word of the title line that is there once the model is."""
+
+
+def measure(setting: Setting, tell: Tell) -> dict[str, Any]:
+    """Seconds of each, in turn: `{"llmscope.help": {"seconds": […]}}`."""
+    found: dict[str, Any] = {}
+
+    def keep(name: str, **values: Any) -> None:
+        for key, value in values.items():
+            found.setdefault(name, {}).setdefault(key, []).append(value)
+
+    python = sys.executable
+    for number in range(5 if setting.quick else 15):
+        tell(f"starts: help, {number + 1}")
+        keep("typer.import", seconds=_run([python, "-c", "import typer"], setting))
+        keep("llmscope.help", seconds=_run([python, "-m", "llmscope", "--help"], setting))
+    app = [python, "-m", "llmscope", setting.spec, "--prompt", "The capital of France is"]
+    app += ["--device", setting.device, "--dtype", "float32", "--threads", str(setting.threads)]
+    for number in range(3 if setting.quick else 9):
+        tell(f"starts: the screen and the model, {number + 1}")
+        with Program([python, "-c", BARE_APP], setting.environment) as bare:
+            keep("textual.paint", seconds=bare.wait_for("first paint"))
+        with Program(app, setting.environment) as ours:
+            painted = ours.wait_for("Prompt")
+            keep("llmscope.paint", seconds=painted, torch=ours.has_loaded("libtorch"))
+            keep("llmscope.ready", seconds=ours.wait_for(READY))
+        model = [setting.folder, setting.device]
+        keep("transformers.ready", seconds=_run([python, "-c", BARE_MODEL, *model], setting))
+        load = [python, "-c", LOAD, setting.spec, setting.device]
+        keep("llmscope.load", seconds=_run(load, setting))
+    return found
+
+
+def _run(command: list[str], setting: Setting) -> float:
+    begun = time.perf_counter()
+    subprocess.run(command, env=os.environ | setting.environment, check=True, capture_output=True)
+    return time.perf_counter() - begun

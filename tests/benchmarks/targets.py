@@ -1,0 +1,181 @@
+"""What is promised, and how each promise is read off the raw numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from tests.benchmarks.stats import Measured, ratio, summary
+
+Raw = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A promise.
+
+    Attributes:
+        name: for `--only` and the JSON.
+        what: for a reader.
+        limit: met if the measured value is not above it.
+        read: the value from the raw numbers; KeyError or None where it was not measured.
+        unit: "" for a ratio.
+    """
+
+    name: str
+    what: str
+    limit: float
+    read: Callable[[Raw], Measured | None]
+    unit: str = ""
+
+
+def _seconds(part: str, length: str | None, name: str) -> Callable[[Raw], list[float | None]]:
+    def read(raw: Raw) -> list[float | None]:
+        entries = raw[part] if length is None else raw[part][length]
+        found: list[float | None] = entries[name]["seconds"]
+        return found
+
+    return read
+
+
+def _passes(length: str, above: str, below: str) -> Callable[[Raw], Measured | None]:
+    over, under = _seconds("passes", length, above), _seconds("passes", length, below)
+    return lambda raw: ratio(over(raw), under(raw))
+
+
+def _starts(above: str, below: str) -> Callable[[Raw], Measured | None]:
+    over, under = _seconds("starts", None, above), _seconds("starts", None, below)
+    return lambda raw: ratio(over(raw), under(raw))
+
+
+def _memory(above: tuple[str, str], below: tuple[str, str]) -> Callable[[Raw], Measured | None]:
+    def read(raw: Raw) -> Measured | None:
+        over, under = (raw["memory"][length][name]["bytes"] for length, name in (above, below))
+        return ratio(over, under)
+
+    return read
+
+
+def _bytes(name: str) -> Callable[[Raw], Measured | None]:
+    return lambda raw: summary(raw["terminal"][name]["bytes"])
+
+
+def _torch_at_first_paint(raw: Raw) -> Measured | None:
+    return summary(
+        [None if seen is None else float(seen) for seen in raw["starts"]["llmscope.paint"]["torch"]]
+    )
+
+
+def _late(raw: Raw) -> Measured | None:
+    return summary([float(raw["terminal"]["typing"]["late"])])
+
+
+def _picture_missing(raw: Raw) -> Measured | None:
+    typing = raw["terminal"]["typing"]
+    return summary([float(typing["tokens shown"] != typing["tokens expected"])])
+
+
+TARGETS = (
+    Target(
+        "fresh",
+        "record with all hooks, 512 tokens ÷ bare sdpa forward",
+        1.08,
+        _passes("512", "llmscope.fresh", "bare.forward"),
+    ),
+    Target(
+        "append",
+        "one token more at 512, recorded, with the figures of all panes ÷ bare cached decode",
+        1.5,
+        _passes("512", "screen.append", "bare.decode"),
+    ),
+    Target(
+        "append-typed",
+        "the same after 32 tokens typed one by one ÷ bare cached decode",
+        1.5,
+        _passes("512", "screen.append_typed", "bare.decode"),
+    ),
+    Target(
+        "transformer-lens",
+        "one token more at 512, with figures ÷ TransformerLens run_with_cache of the prompt",
+        1 / 12,
+        _passes("512", "screen.append", "transformer_lens.run"),
+    ),
+    Target(
+        "middle",
+        "an edit in the middle at 512, recorded ÷ bare forward of the suffix on a cached prefix",
+        1.15,
+        _passes("512", "llmscope.middle", "bare.suffix"),
+    ),
+    Target(
+        "memory",
+        "extra peak memory of a recording at 2048 ÷ eager with attentions and hidden states",
+        1 / 5,
+        _memory(("2048", "llmscope.fresh"), ("2048", "eager.forward")),
+    ),
+    Target(
+        "growth",
+        "extra peak memory of a recording at 2048 ÷ at 512",
+        4.3,
+        _memory(("2048", "llmscope.fresh"), ("512", "llmscope.fresh")),
+    ),
+    Target(
+        "interrupt",
+        "a key during a pass at 2048: time until the stale pass ends ÷ one layer",
+        2.0,
+        _passes("interrupt 2048", "screen.interrupt", "bare.layer"),
+    ),
+    Target(
+        "head",
+        "the attention pane moves to another head at 512 ÷ one layer's forward",
+        1.0,
+        _passes("512", "screen.head", "bare.layer"),
+    ),
+    Target(
+        "layer",
+        "the attention pane moves to another layer at 512 ÷ one layer's forward",
+        1.0,
+        _passes("512", "screen.layer", "bare.layer"),
+    ),
+    Target(
+        "paint",
+        "first paint ÷ first paint of a bare Textual app",
+        1.5,
+        _starts("llmscope.paint", "textual.paint"),
+    ),
+    Target("torch", "torch imported at the first paint", 0.0, _torch_at_first_paint, "of starts"),
+    Target(
+        "ready",
+        "model ready on the screen ÷ bare imports and from_pretrained",
+        1.1,
+        _starts("llmscope.ready", "transformers.ready"),
+    ),
+    Target(
+        "load",
+        "llmscope.load in a script ÷ bare imports and from_pretrained",
+        1.1,
+        _starts("llmscope.load", "transformers.ready"),
+    ),
+    Target("help", "llmscope --help ÷ import typer", 2.0, _starts("llmscope.help", "typer.import")),
+    Target("idle", "bytes to the terminal in two idle seconds", 0.0, _bytes("idle"), "B"),
+    Target(
+        "letter",
+        "bytes of one letter at 64 tokens, 120×40, truecolor, all panes",
+        12_000.0,
+        _bytes("letter"),
+        "B",
+    ),
+    Target(
+        "repaint", "bytes of a full repaint, 120×40, truecolor", 60_000.0, _bytes("repaint"), "B"
+    ),
+    Target(
+        "typing",
+        "letters echoed more than 100 ms late, ten a second at 512 tokens",
+        0.0,
+        _late,
+        "letters",
+    ),
+    Target(
+        "lands", "the last picture of all that typing does not land", 0.0, _picture_missing, "times"
+    ),
+)

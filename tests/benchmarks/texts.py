@@ -1,0 +1,63 @@
+"""The prompts: as many tokens as asked for of this repository's licence, and edits of them.
+
+Each is a text whose tokens are exactly the ones meant, so that programs that take text and
+programs that take ids run the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+LICENSE = Path(__file__).resolve().parents[2] / "LICENSE"
+OTHER_WORDS = (" river", " stone", " green", " seven", " house", " music", " water")
+OTHER_STARTS = ("When", "The", "This", "One", "All")
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt of so many tokens.
+
+    Attributes:
+        before: the text without its last token.
+        middle, start: the text with another token in the middle, or as its first.
+    """
+
+    ids: tuple[int, ...]
+    text: str
+    before: str
+    middle: str
+    start: str
+
+
+def prompt(tokenizer: Any, length: int) -> Prompt:
+    """The first stretch of the licence that can be cut to exactly `length` tokens."""
+    words = LICENSE.read_text("utf-8").split()
+    for first in range(200):
+        ids = _encode(tokenizer, " ".join(words[first:]))[:length]
+        if len(ids) < length:
+            break
+        text, before = tokenizer.decode(ids), tokenizer.decode(ids[:-1])
+        if _encode(tokenizer, text) != ids or _encode(tokenizer, before) != ids[:-1]:
+            continue
+        middle = _edited(tokenizer, ids, length // 2, OTHER_WORDS)
+        start = _edited(tokenizer, ids, 0, OTHER_STARTS)
+        if middle and start:
+            return Prompt(tuple(ids), text, before, middle, start)
+    raise ValueError(f"the licence has no stretch of {length} tokens")
+
+
+def _encode(tokenizer: Any, text: str) -> list[int]:
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def _edited(tokenizer: Any, ids: list[int], at: int, words: tuple[str, ...]) -> str | None:
+    """The text with the token at a position replaced by one other token."""
+    for word in words:
+        (token, *more) = _encode(tokenizer, word)
+        changed = [*ids[:at], token, *ids[at + 1 :]]
+        text: str = tokenizer.decode(changed)
+        if not more and token != ids[at] and _encode(tokenizer, text) == changed:
+            return text
+    return None
