@@ -6,10 +6,11 @@ What a library writes to the terminal would land on top of the screen.
 from __future__ import annotations
 
 import logging
+import threading
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Sized
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, Protocol, Self
 
 from llmscope.models.subject import Progress
@@ -112,20 +113,46 @@ def bar_for(meter: Gauge) -> type[Bar]:
     return type("MeterBar", (Bar,), {"meter": meter})
 
 
+class _Silence:
+    """What is shared by all who ask for silence: it begins with the first and ends with the last.
+
+    Two loads in two threads overlap without being nested: the second to begin must not take the
+    silence for how things were.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._wanted = 0
+        self._before = ExitStack()
+
+    def begin(self) -> None:
+        with self._lock:
+            self._wanted += 1
+            if self._wanted == 1:
+                self._before.enter_context(warnings.catch_warnings())
+                warnings.simplefilter("ignore")
+                for logger in map(logging.getLogger, _NOISY):
+                    self._before.callback(logger.setLevel, logger.level)
+                    logger.setLevel(logging.CRITICAL + 1)
+
+    def end(self) -> None:
+        with self._lock:
+            self._wanted -= 1
+            if self._wanted == 0:
+                self._before.close()
+
+
+_SILENCE = _Silence()
+
+
 @contextmanager
 def silenced() -> Iterator[None]:
     """Libraries log nothing and warn of nothing."""
-    loggers = [logging.getLogger(name) for name in _NOISY]
-    levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            for logger in loggers:
-                logger.setLevel(logging.CRITICAL + 1)
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
+    _SILENCE.begin()
+    try:
+        yield
+    finally:
+        _SILENCE.end()
 
 
 @contextmanager

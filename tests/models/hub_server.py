@@ -65,6 +65,7 @@ class Hub:
         self.faults = []
         self.asked = []
         self.port = 0
+        self.ranges = True
 
     def put(self, name, folder, **more):
         """A repository with the files of a folder."""
@@ -137,6 +138,12 @@ class Hub:
         if commit != COMMIT and (name, commit) not in self.commits:
             return 404, {"X-Error-Code": "RevisionNotFound"}, b"{}"
         files = self.commits.get((name, commit), self.repos[name])
+        if parts[2:3] == ["tree"]:
+            tree = [
+                {"type": "file", "path": path, "size": len(content), "oid": "0" * 40}
+                for path, content in files.items()
+            ]
+            return 200, {}, json.dumps(tree).encode()
         siblings = [{"rfilename": path} for path in files]
         return 200, {}, json.dumps({"id": name, "sha": commit, "siblings": siblings}).encode()
 
@@ -158,7 +165,7 @@ class Handler(BaseHTTPRequestHandler):
         fault = hub.fault(self.path) if self.command == "GET" and status == 200 else Fault("")
         if fault.body is not None:
             body = fault.body
-        if begin and status == 200:
+        if begin and status == 200 and hub.ranges:
             start = int(begin.removeprefix("bytes=").rstrip("-"))
             status, headers = 206, {"Content-Range": f"bytes {start}-{len(body) - 1}/{len(body)}"}
             body = body[start:]
@@ -177,8 +184,8 @@ class Handler(BaseHTTPRequestHandler):
         block = 4096 if fault.pace else 1 << 20
         try:
             while asked.sent < len(body):
-                asked.sent += self.wfile.write(body[asked.sent : asked.sent + block])
                 time.sleep(fault.pace)
+                asked.sent += self.wfile.write(body[asked.sent : asked.sent + block])
         except OSError:  # nobody listens any more
             cut = True
         if cut:

@@ -66,3 +66,15 @@ def test_libraries_are_silent_only_inside(capfd):
     finally:
         logger.removeHandler(handler)
     assert capfd.readouterr().err == "outside\n"
+
+
+def test_silence_that_overlaps_ends_with_the_last():
+    logger = logging.getLogger("huggingface_hub")
+    before, filters = logger.level, list(warnings.filters)
+    first, second = silenced(), silenced()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert logger.level > logging.CRITICAL
+    second.__exit__(None, None, None)
+    assert (logger.level, warnings.filters) == (before, filters)

@@ -12,18 +12,17 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from llmscope.errors import ScopeError
 from llmscope.models.sources.hub_flaws import flaw
-from llmscope.models.sources.hub_line import Line, ShortError, patiently, watched
+from llmscope.models.sources.hub_line import FailedError, Line, ShortError, patiently, watched
 from llmscope.models.subject import Progress
-from llmscope.models.watch import Meter
+from llmscope.models.watch import Meter, bar_for
 from llmscope.text import display_text
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -68,7 +67,8 @@ class Repository:
         line = Line(None if None in sizes else sum(size or 0 for size in sizes))
         for remote in remotes:
             line.arrived[remote.path] = self._kept(remote)
-        self._check_room(sum(size or 0 for size in sizes) - sum(line.arrived.values()))
+        if remotes:  # a cache that is complete may be read-only
+            self._check_room(sum(size or 0 for size in sizes) - sum(line.arrived.values()))
         watched([partial(self._bring, remote, line) for remote in remotes], line, meter)
 
     def remember(self, revision: str | None) -> None:
@@ -109,8 +109,11 @@ class Repository:
         return 0
 
     def _check_room(self, needed: float) -> None:
-        self._home.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(self._home).free
+        try:
+            self._home.mkdir(parents=True, exist_ok=True)
+            free = shutil.disk_usage(self._home).free
+        except OSError as error:
+            raise FailedError(error) from error
         if needed > free:
             raise ScopeError(
                 f"{display_text(self.name)} needs {needed / 1e9:.1f} GB more in the hub's cache, "
@@ -119,6 +122,9 @@ class Repository:
             )
 
     def _bring(self, remote: Remote, line: Line) -> None:
+        if remote.size is not None and self._is_for_the_library(remote.size):
+            self._leave_to_the_library(remote, line)
+            return
         blob = self._blob(remote)
         blob.parent.mkdir(parents=True, exist_ok=True)
         self._locks.mkdir(parents=True, exist_ok=True)
@@ -129,9 +135,6 @@ class Repository:
 
     def _download(self, remote: Remote, blob: Path, line: Line) -> None:
         incomplete = _incomplete(blob)
-        if remote.size is not None and self._is_for_the_library(remote.size):
-            self._leave_to_the_library(remote, line)
-            return
         patiently(
             partial(_append, incomplete, remote, self._url(remote.path), line),
             line,
@@ -157,8 +160,6 @@ class Repository:
 
     def _leave_to_the_library(self, remote: Remote, line: Line) -> None:
         from huggingface_hub import snapshot_download
-
-        from llmscope.models.watch import bar_for
 
         snapshot_download(
             self.name,
@@ -187,22 +188,27 @@ def _incomplete(blob: Path) -> Path:
 
 
 @contextmanager
-def _alone(lock: Path, kept: Any, line: Line, remote: Remote) -> Iterator[None]:
+def _alone(lock: Path, kept: Callable[[], int], line: Line, remote: Remote) -> Iterator[None]:
     """Of several processes that want the same file, one fetches it."""
+    with ExitStack() as stack:
+        if not _locked(stack, lock):
+            with line.waiting("another process is fetching it"):
+                while not _locked(stack, lock):
+                    line.check()
+                    line.arrived[remote.path] = kept()
+        yield
+
+
+def _locked(stack: ExitStack, lock: Path) -> bool:
+    """Whether the lock could be had until the stack ends."""
     from filelock import Timeout
     from huggingface_hub.utils import WeakFileLock
 
-    with ExitStack() as stack:
-        while True:
-            line.check()
-            try:
-                stack.enter_context(WeakFileLock(lock, timeout=0.2))
-                break
-            except Timeout:
-                line.arrived[remote.path] = kept()
-                line.note = "another process is fetching it"
-        line.note = ""
-        yield
+    try:
+        stack.enter_context(WeakFileLock(lock, timeout=0.2))
+    except Timeout:
+        return False
+    return True
 
 
 def _append(incomplete: Path, remote: Remote, url: str, line: Line) -> None:

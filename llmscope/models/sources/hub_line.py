@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
 from time import time
 from typing import TypeVar
@@ -21,6 +22,7 @@ T = TypeVar("T")
 
 WAITS = (1.0, 2.0, 4.0)  # seconds before each further try
 LONGEST = 60.0  # seconds that the hub may ask for, all in all
+WORTH = 1 << 20  # bytes that have to come for the tries to be counted anew
 _BEAT = 0.1  # seconds between two reports
 _GRACE = 1.0  # seconds for the threads to end when nobody waits for them any more
 _PASSING = (408, 429, 500, 502, 503, 504)
@@ -47,16 +49,29 @@ class Line:
     """What the threads that ask tell the one that reports.
 
     Attributes:
-        note: what is being waited for; empty while nothing is.
         arrived: bytes of each file that are here.
         total: bytes of all of them; None if not known.
     """
 
     def __init__(self, total: float | None = None) -> None:
-        self.note = ""
+        self._notes: dict[int, str] = {}
         self.arrived: dict[str, float] = {}
         self.total = total
         self._stopped = threading.Event()
+
+    @property
+    def note(self) -> str:
+        """What is being waited for; empty while nothing is."""
+        return next(iter(list(self._notes.values())), "")
+
+    @contextmanager
+    def waiting(self, note: str) -> Iterator[None]:
+        """This thread waits for something while the block lasts."""
+        self._notes[threading.get_ident()] = note
+        try:
+            yield
+        finally:
+            del self._notes[threading.get_ident()]
 
     def stop(self) -> None:
         """Everybody who asks shall end."""
@@ -69,9 +84,8 @@ class Line:
 
     def pause(self, seconds: float, note: str) -> None:
         """Wait, and say for what."""
-        self.note = note
-        self._stopped.wait(seconds)
-        self.note = ""
+        with self.waiting(note):
+            self._stopped.wait(seconds)
         self.check()
 
 
@@ -130,14 +144,14 @@ def patiently(
         ask: makes the request.
         line: told what is waited for.
         reconnect: whether a connection that cannot be made, or hangs, may pass too.
-        progress: grows while it gets anywhere; then the tries are counted anew.
+        progress: bytes that have come; after `WORTH` more the tries are counted anew.
     """
     waits, patience, before = list(WAITS), LONGEST, progress()
     while True:
         try:
             return ask()
         except Exception as error:
-            if progress() > before:
+            if progress() >= before + WORTH:
                 waits, before = list(WAITS), progress()
             if not waits or not _may_pass(error, reconnect):
                 raise
