@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from rich.cells import cell_len
 
-from llmscope.draw.bars import axis_labels
 from llmscope.draw.cells import Line, finish
 from llmscope.draw.grid import Grid, paint_grid
+from llmscope.draw.labels import axis_labels
 from llmscope.draw.numbers import number
 from llmscope.draw.painting import Painting, Row
 from llmscope.draw.palette import Palette

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from rich.cells import cell_len
 
-from llmscope.draw.cells import Line, finish, fit, plain_text, token_text
+from llmscope.draw.cells import Line, finish, fit, token_text
+from llmscope.draw.labels import axis_labels
 from llmscope.draw.numbers import column, number, percent
 from llmscope.draw.painting import Painting, Row
 from llmscope.draw.palette import Palette
@@ -17,16 +18,6 @@ from llmscope.figure import Figure, Focus
 
 NARROWEST_BAR = 4
 WIDEST_LABEL = 18
-
-# Labels on these axes are text of tokens, in which white space must show.
-TOKEN_AXES = frozenset({"token", "position", "query", "key", "target", "candidate"})
-
-
-def axis_labels(figure: Figure, axis: int, ascii: bool) -> list[str]:  # noqa: A002
-    """The labels of an axis as they are shown."""
-    names = figure.axes[axis]
-    show = token_text if names.name in TOKEN_AXES else plain_text
-    return [show(label, ascii) for label in names.labels]
 
 
 def paint_next_token(

@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 from rich.cells import cell_len
 
-from llmscope.draw.bars import axis_labels
 from llmscope.draw.cells import Line, finish, fit, plain_text
 from llmscope.draw.grid import Grid, paint_grid
+from llmscope.draw.labels import axis_labels
 from llmscope.draw.map import layer_row
 from llmscope.draw.numbers import column, number
 from llmscope.draw.painting import Painting, Row

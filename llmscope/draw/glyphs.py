@@ -14,6 +14,7 @@ class Glyphs:
         cursor: fills the focused cell when it is too narrow for a word.
         ellipsis: stands for what was cut off.
         missing: stands where there is no value.
+        special: before a token that controls a model and is no text.
         separator: between two remarks on one line.
         arrow: from one thing to another.
         cut: a candidate that the sampler leaves out.
@@ -32,6 +33,7 @@ class Glyphs:
     cursor: str
     ellipsis: str
     missing: str
+    special: str
     separator: str
     arrow: str
     cut: str
@@ -58,6 +60,7 @@ UNICODE = Glyphs(
     cursor="◆",
     ellipsis="…",
     missing="–",
+    special="◇",
     separator="·",
     arrow="→",
     cut="×",
@@ -84,6 +87,7 @@ ASCII = Glyphs(
     cursor="X",
     ellipsis="~",
     missing="-",
+    special="*",
     separator="|",
     arrow=">",
     cut="x",

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from llmscope.draw.cells import plain_text, token_text
 from llmscope.draw.grid import Foot, Grid, paint_grid
+from llmscope.draw.labels import prompt_texts
 from llmscope.draw.look import Look
 from llmscope.draw.painting import Painting
 from llmscope.draw.palette import palette
@@ -42,10 +43,11 @@ def paint_map(
     """
     colours = palette(look)
     layers, positions = figure.axes
-    shown = [token_text(label, look.ascii) for label in positions.labels]
-    foot = None
+    foot, special = None, figure.extra.get("special", ())
     if tokens is not None and tokens.values.shape == (len(positions),):
+        special = tokens.extra.get("special", special)
         foot = Foot("surprisal", tokens.values, plain_text(tokens.unit, look.ascii))
+    shown = prompt_texts(positions.labels, special, look.ascii)
     words = figure.extra.get("text")
 
     def text(row: int, column: int) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from rich.cells import cell_len
 
-from llmscope.draw.bars import axis_labels
 from llmscope.draw.cells import Line, finish, fit
+from llmscope.draw.labels import axis_labels
 from llmscope.draw.numbers import column
 from llmscope.draw.painting import Painting, Row
 from llmscope.draw.palette import Palette

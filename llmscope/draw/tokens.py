@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from rich.cells import cell_len
 
-from llmscope.draw.bars import axis_labels
 from llmscope.draw.cells import Line, finish, fit, plain_text
+from llmscope.draw.labels import axis_labels
 from llmscope.draw.numbers import column, number
 from llmscope.draw.painting import Painting, Row
 from llmscope.draw.palette import Palette

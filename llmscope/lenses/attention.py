@@ -20,7 +20,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
 
     Modes: `raw`, one head; `mean` and `max`, over the layer's heads, cell by cell. Rows of `max`
     do not sum to one.
-    `extra`: layer, head (null for mean and max), heads.
+    `extra`: layer, head (null for mean and max), heads, mode, special (of the tokens).
     """
     heads = recording.subject.anatomy.heads
     weights = _weights(recording, focus, heads)
@@ -40,6 +40,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
             "head": focus.head if focus.mode == "raw" else None,
             "heads": heads,
             "mode": focus.mode,
+            "special": recording.prompt.special,
         },
     )
 

@@ -42,6 +42,7 @@ class PromptEditor(TextArea):
         "prompt--even",
         "prompt--odd",
         "prompt--focus",
+        "prompt--special",
         *(f"prompt--{name}-{kind}" for name in (*ROLE_HUES, FRAME) for kind in ("even", "odd")),
     }
 
@@ -156,17 +157,25 @@ class PromptEditor(TextArea):
         for (begin, name), (stop, _) in pairwise([*self._parts, (end, "")]):
             if begin < min(stop, end) and stop > start:
                 tint(f"{name}-even", begin, stop)
-        visible = 0
+        visible, before, marked = 0, (0, 0), (0, 0)
         for token in self._tokens:
             if token.end > shared or token.start >= end:
                 break
             if token.end == token.start:
                 continue
-            visible += 1
+            # The pieces of one character share its place, and are tinted as one.
+            place = (token.start, token.end)
+            visible += place != before
+            before = place
+            if token.position == self._marked:
+                marked = place
             if token.end > start:
                 part = self._part(token.start)
-                shade = f"{part}{'-' * bool(part)}{'odd' if visible % 2 else 'even'}"
-                tint("focus" if token.position == self._marked else shade, token.start, token.end)
+                tint(f"{part}{'-' * bool(part)}{'odd' if visible % 2 else 'even'}", *place)
+                if token.special:
+                    tint("special", *place)
+        if marked[1] > start:
+            tint("focus", *marked)
         return line
 
     async def _on_paste(self, event: events.Paste) -> None:

@@ -4,9 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
+from rich.text import Text
 from wcwidth import wcswidth, wcwidth
 
 from llmscope.draw import load_theme
+from llmscope.engine.events import Token
 from llmscope.tui.document import PromptDocument, stand_ins
 from llmscope.tui.theme import variables
 from tests.tui.conftest import PROMPT, Open
@@ -87,7 +89,8 @@ async def test_only_what_stands_is_tinted_while_one_types(opened: Open) -> None:
     async with opened() as session:
         session.engine.auto = False
         await session.press("x", "home", "right")
-        assert len(session.app.editor.get_line(0).spans) == 5
+        tinted = session.app.editor.get_line(0).spans
+        assert len({(span.start, span.end) for span in tinted}) == 5
         await session.press("y")
         assert len(session.app.editor.get_line(0).spans) == 0
 
@@ -114,3 +117,45 @@ async def test_hidden_characters_wrap_as_wide_as_they_are_shown(opened: Open) ->
         rows = [strip.text for strip in (editor.render_line(y) for y in range(3))]
         assert "".join(rows).count("\ufffd") == 100
         assert all(cell_len(row) <= editor.size.width for row in rows)
+
+
+async def test_the_pieces_of_one_character_are_one_and_the_focus_covers_them(opened: Open) -> None:
+    theme = variables(load_theme())
+    text = "a🙂b"
+    parts = [Token(1 + i, 2, part, 1, 2) for i, part in enumerate(("\\xf0", "\\x9f", "\\x99\\x82"))]
+    tokens = [Token(0, 1, "a", 0, 1), *parts, Token(4, 3, "b", 2, 3)]
+    async with opened(prompt=text) as session:
+        editor = session.app.editor
+        for focus in range(5):
+            editor.show_tokens(text, tokens, focus)
+            grounds = [ground(editor.get_line(0), index) for index in range(3)]
+            marked = min(focus, 1) if focus < 4 else 2
+            assert [name == theme["cursor"] for name in grounds] == [
+                index == marked for index in range(3)
+            ]
+        editor.show_tokens(text, tokens, 99)
+        a, smile, b = (ground(editor.get_line(0), index) for index in range(3))
+        assert a == b != smile
+
+
+async def test_special_tokens_are_marked(opened: Open) -> None:
+    text = "<s>a"
+    tokens = [Token(0, 1, "<s>", 0, 3, special=True), Token(1, 2, "a", 3, 4)]
+    async with opened(prompt=text) as session:
+        editor = session.app.editor
+        editor.show_tokens(text, tokens, 1)
+        line = editor.get_line(0)
+        bold = [span for span in line.spans if not isinstance(span.style, str) and span.style.bold]
+        assert [(span.start, span.end) for span in bold] == [(0, 3)]
+
+
+def ground(line: Text, index: int) -> str:
+    """The background that wins at a character: the last one that was put there."""
+    names = [
+        span.style.bgcolor.name
+        for span in line.spans
+        if not isinstance(span.style, str)
+        and span.style.bgcolor is not None
+        and span.start <= index < span.end
+    ]
+    return names[-1]
