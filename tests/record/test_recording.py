@@ -113,6 +113,7 @@ def test_what_was_reduced_once_is_not_reduced_again(monkeypatch):
     assert sum(rows) == 0  # the model gave the logits of both rows itself
     compare_with_fresh(stats, [*A, 7])
     edited = [*A[:3], 5, *A[4:]]
+    rows.clear()
     *_, stats = reduce.row_stats(recorder.record(prompt_of(edited)))
     assert sum(rows) == len(A) - 2  # the last row that stands, whose next token is new, and on
     compare_with_fresh(stats, edited)
