@@ -34,9 +34,8 @@ def prompt_texts(
 ) -> list[str]:
     """The tokens of a prompt as they are shown.
 
-    Tokens that are bytes of one character name it and say which part of it they are, `🙂 2/4`:
-    the blank is no part of the text, in which blanks are visible. Special ones bear a mark, as a
-    prompt may well hold `<s>` as plain text.
+    Tokens that are bytes of one character name it and say which part of it they are, `🙂²⁄₄`.
+    Special ones bear a mark, as a prompt may well hold `<s>` as plain text.
 
     Args:
         special: which tokens are special, one a label; none if nothing is known.
@@ -72,8 +71,14 @@ def _parts(labels: Sequence[str], ascii: bool) -> Iterator[tuple[int, str]]:  # 
                 drawn = token_text(char, ascii)
                 if drawn != char:  # its bytes are shorter than its escape, and say as much
                     drawn = token_text(labels[index][blank:], ascii)
-                yield index, f"{token_text(' ' * blank, ascii)}{drawn} {number}/{len(parts)}"
+                part = f"[{number}/{len(parts)}]" if ascii else _fraction(number, len(parts))
+                yield index, f"{token_text(' ' * blank, ascii)}{drawn}{part}"
         at += size
+
+
+def _fraction(number: int, count: int) -> str:
+    """`²⁄₄`, of whole numbers up to four, the most bytes that a character has."""
+    return f"{'¹²³⁴'[number - 1]}⁄{'₁₂₃₄'[count - 1]}"
 
 
 def _bytes(label: str) -> bytes:

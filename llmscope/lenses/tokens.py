@@ -51,7 +51,7 @@ toss, 10 bits one chance in a thousand. The first token has none: nothing came b
 Rank is the token's place among all tokens of the vocabulary, before the model saw it; 1 means it \
 was the model's first choice. Entropy, in bits, says how open the next place is after this token.
 
-A token that is only some bytes of a character says which part of it: 🙂 2/4. ◇ marks special \
+A token that is only some bytes of a character says which part of it: 🙂²⁄₄. ◇ marks special \
 tokens, which control the model and are no text.
 
 Surprisal: Shannon 1948. It is the per-token loss of training, in bits instead of nats.""",

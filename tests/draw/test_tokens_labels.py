@@ -93,17 +93,17 @@ def test_a_cut_label_is_as_wide_as_it_should_be(text, width):
 def test_parts_of_one_character_are_named_and_counted():
     labels = ["a", " \\xf0\\x9f", "\\x99", "\\x82", "\\xe4\\xbd", "\\xa0", "b"]
     assert prompt_texts(labels, (), False) == [
-        "a", "·🙂 1/3", "🙂 2/3", "🙂 3/3", "你 1/2", "你 2/2", "b",
+        "a", "·🙂¹⁄₃", "🙂²⁄₃", "🙂³⁄₃", "你¹⁄₂", "你²⁄₂", "b",
     ]  # fmt: skip
-    assert prompt_texts(labels, (), True)[1:3] == ["_\\xf0\\x9f 1/3", "\\x99 2/3"]
+    assert prompt_texts(labels, (), True)[1:3] == ["_\\xf0\\x9f[1/3]", "\\x99[2/3]"]
 
 
 def test_pieces_of_two_characters_and_stray_bytes_stay_bytes():
     # The end of 你 with all of 好; half a flag, whose escape would be longer than its bytes.
-    assert prompt_texts(["\\xe4", "\\xbd\\xa0好"], (), False) == ["你 1/2", "\\xbd\\xa0好"]
+    assert prompt_texts(["\\xe4", "\\xbd\\xa0好"], (), False) == ["你¹⁄₂", "\\xbd\\xa0好"]
     assert prompt_texts(["\\xf0\\x9f\\x87", "\\xab"], (), False) == [
-        "\\xf0\\x9f\\x87 1/2",
-        "\\xab 2/2",
+        "\\xf0\\x9f\\x87¹⁄₂",
+        "\\xab²⁄₂",
     ]
     assert prompt_texts(["\\xe4", "x", "\\xa0"], (), False) == ["\\xe4", "x", "\\xa0"]
 
@@ -118,7 +118,7 @@ def test_any_cut_of_any_bytes_keeps_the_labels_in_order(text, data):
     shown = prompt_texts(labels, (), False)
     assert len(shown) == len(labels)
     for label, drawn in zip(labels, shown, strict=True):
-        assert drawn == token_text(label, False) or ("\\x" in label and "/" in drawn)
+        assert drawn == token_text(label, False) or ("\\x" in label and "⁄" in drawn)
 
 
 def test_special_tokens_bear_a_mark_that_plain_text_lacks():
