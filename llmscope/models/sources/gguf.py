@@ -15,6 +15,7 @@ from typing import Any
 
 from llmscope.errors import ScopeError
 from llmscope.models.cache import building, cache_folder, remember
+from llmscope.models.sources.gguf_settings import Described
 from llmscope.models.sources.weights import Options, Weights
 from llmscope.models.spec import Spec
 from llmscope.models.subject import Progress
@@ -23,6 +24,7 @@ from llmscope.text import display_text
 
 _MAGIC = b"GGUF"
 _CHUNK = 1 << 22
+_NOTICES = "notices.json"
 
 
 def fetch(spec: Spec, options: Options) -> Weights:
@@ -47,7 +49,14 @@ def converted(path: Path, progress: Progress | None) -> Weights:
     if not folder.is_dir():
         with building(folder) as scratch:
             _convert(path, scratch, progress)
-    return Weights(folder, path.stem, digest)
+    return Weights(folder, path.stem, digest, _notices(folder))
+
+
+def _notices(folder: Path) -> tuple[str, ...]:
+    try:
+        return tuple(map(str, json.loads((folder / _NOTICES).read_text(encoding="utf-8"))))
+    except (OSError, ValueError, TypeError):
+        return ()
 
 
 def _digest(path: Path, progress: Progress | None) -> str:
@@ -88,44 +97,84 @@ def _read(path: Path, meter: Meter) -> str:
 def _convert(path: Path, target: Path, progress: Progress | None) -> None:
     import torch
     from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoModelForCausalLM, GgufConfig
 
     meter = Meter(progress, f"converting {display_text(path.name)}", path.stat().st_size)
-    with silenced(), transformers_bars(meter), _gguf_bar(meter):
+    with silenced(), transformers_bars(meter), _gguf_bar(meter) as taken:
+        described = Described(path)
+        source = {"gguf_file": path.name, "trust_remote_code": False, "local_files_only": True}
         try:
-            model = AutoModelForCausalLM.from_pretrained(
+            config = AutoConfig.from_pretrained(str(path.parent), **source)
+            notices = described.take_over(config)
+            model, info = AutoModelForCausalLM.from_pretrained(
                 str(path.parent),
-                gguf_file=path.name,
+                config=config,
                 dtype=torch.float32,
-                trust_remote_code=False,
-                local_files_only=True,
-            )
-            tokenizer = AutoTokenizer.from_pretrained(
-                str(path.parent),
-                gguf_file=path.name,
-                trust_remote_code=False,
-                local_files_only=True,
+                quantization_config=GgufConfig(dequantize=True),
+                output_loading_info=True,
+                **source,
             )
         except Exception as error:  # whatever a damaged file makes transformers or gguf raise
+            raise _unreadable(path, error) from error
+        # transformers fills what is missing with random numbers and goes on.
+        if info["missing_keys"]:
+            lacking = display_text(min(info["missing_keys"]))
             raise ScopeError(
-                f"transformers cannot read {display_text(path.name)}: "
-                f"{display_text((str(error) or type(error).__name__).splitlines()[0])}",
-                "another file, or the same model as safetensors",
-            ) from error
+                f"{display_text(path.name)} lacks weights of the model, such as {lacking}",
+                "a complete file, or the same model as safetensors",
+            )
+        tokenizer, why = _tokenizer(path, source)
+        notices += [*why, *_left_out(described.tensors, taken)]
         # The weights are plain float32 by now, but their former format forbids saving them.
         model.hf_quantizer = None
         if hasattr(model.config, "quantization_config"):
             del model.config.quantization_config
         try:
             model.save_pretrained(target)
-            tokenizer.save_pretrained(target)
+            if tokenizer is not None:
+                tokenizer.save_pretrained(target)
         except SafetensorError as error:  # how safetensors says that the disk is full
             raise OSError(str(error)) from error
+        (target / _NOTICES).write_text(json.dumps(notices), encoding="utf-8")
+
+
+def _tokenizer(path: Path, source: dict[str, Any]) -> tuple[Any, list[str]]:
+    """The file's tokenizer; None and why where it cannot be read: a model can do without."""
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(str(path.parent), **source), []
+    except Exception as error:  # an alphabet that transformers does not know
+        return None, [f"the file's tokenizer cannot be read: {_told(error)}"]
+
+
+def _left_out(tensors: Iterable[str], taken: set[str]) -> list[str]:
+    """A notice about tensors that no part of the model was made of."""
+    left = sorted(
+        name
+        for name in tensors
+        if taken and not {name, name.rpartition(".")[0]} & taken and not name.startswith("rope_")
+    )
+    return [f"{len(left)} tensors of the file are not used, such as {left[0]}"] if left else []
+
+
+def _unreadable(path: Path, error: Exception) -> ScopeError:
+    return ScopeError(
+        f"transformers cannot read {display_text(path.name)}: {_told(error)}",
+        "another file, or the same model as safetensors",
+    )
+
+
+def _told(error: Exception) -> str:
+    return display_text((str(error) or type(error).__name__).splitlines()[0])
 
 
 @contextmanager
-def _gguf_bar(meter: Meter) -> Iterator[None]:
-    """The bar of the conversion, which transformers opens past its own hook."""
+def _gguf_bar(meter: Meter) -> Iterator[set[str]]:
+    """The bar of the conversion, which transformers opens past its own hook.
+
+    Gives the names of the tensors that the conversion knows a place for, once it has begun.
+    """
     from transformers import modeling_gguf_pytorch_utils as module
 
     def watched(tensors: Iterable[Any], **_: object) -> Iterator[Any]:
@@ -135,9 +184,15 @@ def _gguf_bar(meter: Meter) -> Iterator[None]:
             done += int(tensor.n_bytes)
             meter.reach(done)
 
-    original = module.tqdm
-    module.tqdm = watched
+    def mapped(*args: Any, **settings: Any) -> dict[str, str]:
+        found: dict[str, str] = places(*args, **settings)
+        taken.update(found)
+        return found
+
+    taken: set[str] = set()
+    bar, places = module.tqdm, module.get_gguf_hf_weights_map
+    module.tqdm, module.get_gguf_hf_weights_map = watched, mapped
     try:
-        yield
+        yield taken
     finally:
-        module.tqdm = original
+        module.tqdm, module.get_gguf_hf_weights_map = bar, places
