@@ -10,6 +10,8 @@ from llmscope.figure import Axis, Figure, Focus
 from llmscope.lenses.base import Lens, Run, layer_kinds
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from llmscope.record.recording import Recording
 
 
@@ -22,27 +24,38 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
     """
     if focus.mode == "overview":
         return _overview(recording)
-    from llmscope.record.derive import activations
+    import torch
 
-    hidden = activations(recording, focus.layer).float()  # [position, neuron]
-    count = min(focus.top_k, hidden.shape[1])
-    neurons = hidden[focus.position].abs().topk(count).indices
+    from llmscope.record.derive import activation_pieces
+
+    pieces = list(activation_pieces(recording, focus.layer))
+    here = _row(pieces, focus.position).float()  # [neuron]
+    neurons = here.abs().topk(min(focus.top_k, len(here))).indices
+    values = torch.cat([piece[:, neurons] for piece in pieces]).float()  # [position, neuron]
     names = tuple(str(neuron) for neuron in neurons.tolist())
     return Figure(
         lens="mlp",
         title=f"MLP · layer {focus.layer} · strongest neurons",
         kind="heatmap",
         axes=(Axis("position", recording.prompt.labels), Axis("neuron", names)),
-        values=hidden[:, neurons].cpu().numpy(),
+        values=values.cpu().numpy(),
         unit="activation",
         extra={
             "layer": focus.layer,
             "position": focus.position,
             "neurons": neurons.tolist(),
-            "count": hidden.shape[1],
+            "count": len(here),
             "mode": focus.mode,
         },
     )
+
+
+def _row(pieces: list[Tensor], position: int) -> Tensor:
+    for piece in pieces:
+        if position < len(piece):
+            return piece[position]
+        position -= len(piece)
+    raise IndexError(position)
 
 
 def _overview(recording: Recording) -> Figure:

@@ -5,6 +5,8 @@ Nothing here changes a recording. Reductions that are worth keeping are in `llms
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -82,13 +84,26 @@ def attention_output(recording: Recording, layer: int) -> Tensor:
     return written
 
 
-@torch.no_grad()
 def activations(recording: Recording, layer: int) -> Tensor:
     """The MLP's activations: the input of its down projection. [row, neuron]"""
-    entry = recording.rows("mlp_entry", layer)
-    if entry is None:
-        raise ValueError(f"layer {layer} has no MLP that was found")
-    return recording.subject.anatomy.layers[layer].activations(entry)
+    return torch.cat(list(activation_pieces(recording, layer)))
+
+
+@torch.no_grad()
+def activation_pieces(recording: Recording, layer: int) -> Iterator[Tensor]:
+    """The activations, segment by segment. Each `[row, neuron]`
+
+    A segment keeps those of the layer that was looked at last, so that a letter costs one row.
+    """
+    for segment, count in recording.parts:
+        kept = segment.memo.get("activations")
+        if kept is None or kept[0] != layer:
+            entry = segment.layers[layer].mlp_entry
+            if entry is None:
+                raise ValueError(f"layer {layer} has no MLP that was found")
+            kept = (layer, recording.subject.anatomy.layers[layer].activations(entry))
+            segment.memo["activations"] = kept
+        yield kept[1][:count]
 
 
 def mlp_output(recording: Recording, layer: int) -> Tensor:
