@@ -41,7 +41,7 @@ def load(
     Args:
         spec: `gpt2`, `org/name@revision`, `./folder`, `file.gguf`, `pypi:NAME`, `builtin:NAME`;
             None for the built-in default. A PEFT adapter brings the model that it belongs to.
-        device: auto, cpu, cuda, cuda:N or mps.
+        device: auto, cpu, cuda, cuda:N, mps, or spread: over all devices, memory and disk.
         dtype: auto, float32, bfloat16 or float16.
         threads: of torch, on a CPU.
         adapters: specs of PEFT adapters for it. The first is on; see `Scope.use`.

@@ -20,7 +20,13 @@ Model = Annotated[
         show_default="builtin:sort",
     ),
 ]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
+Device = Annotated[
+    str,
+    typer.Option(
+        help="auto, cpu, cuda, cuda:N, mps, or spread: over GPUs, memory and disk. "
+        "Auto spreads what does not fit on the GPU."
+    ),
+]
 Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
 Threads = Annotated[
     int | None, typer.Option(min=1, help="Threads on a CPU.", show_default="by size of the model")

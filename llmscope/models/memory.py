@@ -47,7 +47,11 @@ def does_not_fit(
     if device.type != "cpu" and count * size <= available(torch.device("cpu")):
         return ScopeError(message, "--device cpu")
     largest = free // 2  # parameters at two bytes each
-    return ScopeError(message, f"a model of at most {largest / 1e9:.1f} billion parameters")
+    return ScopeError(
+        message,
+        f"--device spread, slow but with room on disk, "
+        f"or a model of at most {largest / 1e9:.1f} billion parameters",
+    )
 
 
 def free_cache(device: torch.device) -> None:
