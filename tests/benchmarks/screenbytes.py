@@ -58,12 +58,15 @@ def _bytes(setting: Setting, prompt: str) -> dict[str, Any]:
             letters.append(program.written(at))
         found["letter"] = {"bytes": letters}
         repaints: list[int] = []
+        resizes: list[int] = []
         for _ in range(2 if setting.quick else 5):
             for columns in (program.columns - 1, program.columns):
                 at = program.resize(columns, program.rows)
                 program.settle()
-            repaints.append(program.written(at))
+            repaints.append(max(program.frames(at)))
+            resizes.append(program.written(at))
         found["repaint"] = {"bytes": repaints}
+        found["resize"] = {"bytes": resizes}
         return found
 
 

@@ -19,6 +19,10 @@ SEQUENCE = re.compile(
 )
 
 
+ASKED = b"\x1b[?2026$p"
+FRAME = re.compile(rb"\x1b\[\?2026h(.*?)\x1b\[\?2026l", re.DOTALL)
+
+
 class Program:
     """A program in a terminal of a size, with true colour. `begun` is when it was started."""
 
@@ -49,6 +53,8 @@ class Program:
                 if not data:
                     return
                 self.chunks.append((time.monotonic(), data))
+                if ASKED in data:  # as terminals of today answer, so that each frame has an end
+                    os.write(self.child.child_fd, b"\x1b[?2026;2$y")
 
     def send(self, text: str) -> float:
         """Type; gives the time."""
@@ -63,6 +69,11 @@ class Program:
     def written(self, since: float = 0.0) -> int:
         """Bytes that came after a time."""
         return sum(len(data) for at, data in self.chunks if at > since)
+
+    def frames(self, since: float) -> list[int]:
+        """Bytes of each update of the screen that came after a time."""
+        written = b"".join(data for at, data in list(self.chunks) if at > since)
+        return [len(frame) for frame in FRAME.findall(written)]
 
     @property
     def words(self) -> bytes:
