@@ -97,6 +97,11 @@ class TestRefusals:
         assert "wait 25 s (status 429)" in refusal(progress=heard).message
         assert naps == [25.0, 25.0]
 
+    def test_a_hub_that_asks_for_no_wait_is_not_asked_without_end(self, hub, naps):
+        hub.status["org/name"] = (429, {"Retry-After": "0"}, b"")
+        assert "(status 429)" in refusal().message
+        assert naps == [1.0, 2.0, 4.0]
+
     @pytest.mark.parametrize(
         "headers", [{"Retry-After": "3600"}, {"RateLimit": '"api";r=0;t=3600'}]
     )

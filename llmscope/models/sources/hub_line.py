@@ -155,11 +155,11 @@ def patiently(
                 waits, before = list(WAITS), progress()
             if not waits or not _may_pass(error, reconnect):
                 raise
-            asked = asked_to_wait(error)
-            seconds = waits.pop(0) if asked is None else asked
-            patience -= asked or 0.0
+            asked = asked_to_wait(error) or 0.0
+            patience -= asked
             if patience < 0:
                 raise
+            seconds = max(waits.pop(0), asked)  # a hub that asks for nothing at all is not hammered
             line.pause(seconds, _told(error, seconds))
 
 
