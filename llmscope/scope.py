@@ -18,7 +18,7 @@ from llmscope.models.subject import Progress, Subject
 from llmscope.record.recorder import Recorder
 from llmscope.record.recording import Prompt, Recording
 from llmscope.record.reduce import first_unfinite
-from llmscope.record.verify import CAPABILITIES, Verdicts, verify
+from llmscope.record.verify import CAPABILITIES, Verdicts, pattern_here, verify
 
 if TYPE_CHECKING:
     from llmscope.models.tokens import Encoded
@@ -199,6 +199,8 @@ class Scope:
         bench = self._benches[recording.subject.adapter]
         focus = self.resolve(chosen, recording, focus)
         verdict = _verdict(chosen, focus.layer, bench.verdicts)
+        if verdict.status != "refused" and "patterns" in chosen.needs and "layer" in chosen.uses:
+            verdict = verdict.worst(pattern_here(recording, focus.layer, focus.position))
         if verdict.status == "refused":
             # Only a number that is wrong can be shown all the same, not one that there is none of.
             if not self._unverified or verdict.discrepancy is None:

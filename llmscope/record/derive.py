@@ -16,19 +16,24 @@ from llmscope.record.recording import Recording
 
 
 @torch.no_grad()
-def pattern(recording: Recording, layer: int, head: int | None = None) -> Tensor:
+def pattern(
+    recording: Recording, layer: int, head: int | None = None, rows: range | None = None
+) -> Tensor:
     """Attention of a layer: `softmax(softcap(scale · q kᵀ) + mask)`, in float32.
 
     Args:
         head: one head alone; None for all of them.
+        rows: the queries to give; None for all of them.
 
     Returns:
         [query, key], or [head, query, key]. Keys that a query cannot see have zero.
     """
+    rows = range(len(recording)) if rows is None else rows
     if recording.settings[layer] is None:
-        weights = observed_pattern(recording, layer).float()
+        weights = observed_pattern(recording, layer)[:, rows.start : rows.stop].float()
         return weights if head is None else weights[head]
     query, keys, settings = _attention_inputs(recording, layer)
+    query = query[:, rows.start : rows.stop]
     group = query.shape[0] // keys.shape[0]  # query heads that share a key head
     if head is not None:
         query, keys = query[head : head + 1], keys[head // group : head // group + 1]
@@ -38,7 +43,7 @@ def pattern(recording: Recording, layer: int, head: int | None = None) -> Tensor
     if settings.softcap is not None:
         scores = torch.tanh(scores / settings.softcap) * settings.softcap
     scores = scores.masked_fill(
-        ~_visible(len(recording), settings.window, scores.device), -torch.inf
+        ~_visible(rows, len(recording), settings.window, scores.device), -torch.inf
     )
     if settings.sinks is not None:
         sinks = settings.sinks.float().reshape(-1, 1, 1)
@@ -58,18 +63,18 @@ def _attention_inputs(recording: Recording, layer: int) -> tuple[Tensor, Tensor,
     return query, keys, settings
 
 
-def _visible(length: int, window: int | None, device: torch.device) -> Tensor:
+def _visible(rows: range, length: int, window: int | None, device: torch.device) -> Tensor:
     """Which keys a query sees: its own and earlier ones, no further back than the window."""
-    places = torch.arange(length, device=device)
-    distance = places[:, None] - places[None, :]  # [query, key]
+    queries = torch.arange(rows.start, rows.stop, device=device)
+    distance = queries[:, None] - torch.arange(length, device=device)  # [query, key]
     visible = distance >= 0
     return visible if window is None else visible & (distance < window)
 
 
 @torch.no_grad()
-def attention_output(recording: Recording, layer: int) -> Tensor:
+def attention_output(recording: Recording, layer: int, rows: range | None = None) -> Tensor:
     """What the heads write, from pattern and values through the output projection. [row, width]"""
-    weights = pattern(recording, layer)
+    weights = pattern(recording, layer, rows=rows)  # [head, query, key]
     values = recording.values[layer]
     parts = recording.subject.anatomy.layers[layer]
     if parts.attention_out is None:
@@ -78,7 +83,7 @@ def attention_output(recording: Recording, layer: int) -> Tensor:
         values = observed_values(recording, layer)
     values = values.repeat_interleave(weights.shape[0] // values.shape[0], dim=0).float()
     heads = (weights @ values).to(recording.subject.dtype)  # [head, row, head width]
-    joined = heads.transpose(0, 1).reshape(len(recording), -1)
+    joined = heads.transpose(0, 1).reshape(weights.shape[1], -1)
     own = (parts.attention, parts.attention_out)
     written: Tensor = parts.written(parts.attention_write, own)(parts.attention_out(joined))
     return written

@@ -99,6 +99,25 @@ def _probe(subject: Subject) -> Prompt:
     return Prompt(ids, ("",) * length, (False,) * length)
 
 
+def pattern_here(recording: Recording, layer: int, position: int) -> Verdict:
+    """The identity of the patterns once more, for one row of a prompt that a person looks at.
+
+    What the probe is too short for shows here: a sliding window, a rotation that changes with the
+    length. Where the model gives its patterns itself there is nothing to hold them against.
+    """
+    own = recording.rows("attention_write", layer)
+    if own is None or recording.settings[layer] is None or len(recording) <= PROBE:
+        return VERIFIED
+    row = range(position, position + 1)
+    verdict = _judge(
+        recording.subject,
+        lambda: discrepancy(attention_output(recording, layer, row), own[row.start : row.stop]),
+    )
+    if verdict.status == "refused":
+        return Verdict("refused", f"at token {position} {verdict.reason}", verdict.discrepancy)
+    return verdict
+
+
 def _judge(subject: Subject, check: Callable[[], float]) -> Verdict:
     half = subject.dtype in (torch.float16, torch.bfloat16)
     bound = HALF_BOUND * torch.finfo(subject.dtype).eps if half else BOUND
@@ -109,7 +128,7 @@ def _judge(subject: Subject, check: Callable[[], float]) -> Verdict:
     except Exception as error:  # whatever a wrong guess at the anatomy makes a module say
         return Verdict("refused", f"it could not be checked: {error}")
     if not math.isfinite(discrepancy):
-        return Verdict("refused", "NaN or infinity comes out of it on a short probe")
+        return Verdict("refused", "NaN or infinity comes out of it")
     if discrepancy <= bound:
         return VERIFIED if discrepancy == 0 else Verdict("verified", "", discrepancy)
     return Verdict(

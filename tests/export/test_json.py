@@ -71,7 +71,7 @@ def test_snapshot(figure):
     assert record["schema"] == 1
     assert set(record["model"]) == {
         *("spec", "architecture", "layers", "heads", "width", "vocabulary"),
-        *("parameters", "dtype", "device", "revision"),
+        *("parameters", "dtype", "device", "revision", "adapter"),
     }
     assert record["model"]["parameters"] == 85_000
     assert record["versions"]["python"] == platform.python_version()

@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import nn
 
+import llmscope
 from llmscope.models.anatomy import find
-from llmscope.record.verify import CAPABILITIES, verify
+from llmscope.record.verify import CAPABILITIES, pattern_here, verify
 from tests.families import FAMILIES, refused, small_model
-from tests.record.conftest import recorder_for
+from tests.record.conftest import prompt_of, recorder_for
 
 DTYPES = [torch.float32, torch.bfloat16]
 BREAKABLE = [capability for capability in CAPABILITIES if capability != "experts"]
@@ -111,3 +112,36 @@ def test_a_model_that_makes_nan_is_refused_not_shown():
     assert "NaN" in verdicts("readout").reason
     assert verdicts("activations", 1).status == "refused"
     assert verdicts("activations", 0).status == "verified"
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("wrong", [{"window": None}, {"window": 21}, {"scale": 0.3}])
+def test_a_prompt_longer_than_the_probe_is_held_against_the_model_itself(dtype, wrong):
+    """A window that the probe is too short for: believed at first, found out where it matters."""
+    model = small_model("mistral", sliding_window=20, max_position_embeddings=64).to(dtype)
+    recorder = recorder_for(model)
+    long = recorder.record(prompt_of([(7 * i) % 96 for i in range(40)]))
+    assert pattern_here(long, 1, 39).status == "verified"
+    settings = tuple(replace(one, **wrong) for one in long.settings)
+    believed = replace(long, settings=settings)
+    if "window" in wrong:
+        assert pattern_here(believed, 1, 19).status == "verified"  # it does not reach so far
+    verdict = pattern_here(believed, 1, 39)
+    assert verdict.status == "refused"
+    assert verdict.reason.startswith("at token 39 it differs")
+    assert verdict.discrepancy > 1e-5
+
+
+def test_what_a_person_looks_at_is_checked_where_they_look(tmp_path):
+    small_model("mistral", sliding_window=20).save_pretrained(tmp_path)
+    scope = llmscope.load(str(tmp_path))
+    ids = [(7 * i) % 96 for i in range(40)]
+    recording = scope.record(ids)
+    assert scope.look("attention", layer=1).verdict.status == "verified"
+    believed = replace(recording, settings=tuple(replace(s, window=30) for s in recording.settings))
+    assert scope.look("attention", recording=believed, layer=1, position=10).verdict.status == (
+        "verified"
+    )
+    figure = scope.look("attention", recording=believed, layer=1)
+    assert figure.verdict.status == "refused"
+    assert not figure.axes
