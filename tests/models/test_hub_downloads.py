@@ -344,3 +344,23 @@ class TestAdapters:
         with pytest.raises(ScopeError) as caught:
             self.names(hub)
         assert "an adapter without adapter_model.safetensors" in caught.value.message
+
+    def test_base_and_adapter_both_come_from_the_hub(self, hub, local, tmp_path):
+        from peft import LoraConfig, get_peft_model
+
+        base = small_model("llama")
+        base.name_or_path = "org/name"
+        wrapped = get_peft_model(base, LoraConfig(r=2, target_modules=["q_proj", "v_proj"]))
+        with torch.no_grad():
+            for name, parameter in wrapped.named_parameters():
+                if "lora_" in name:
+                    parameter.add_(0.1)
+            expected = wrapped.eval()(IDS).logits
+        wrapped.save_pretrained(tmp_path / "lora")
+        hub.put("org/name", local[0])
+        hub.put("org/lora", tmp_path / "lora")
+        subject = load_subject("org/lora")
+        (adapted,) = subject.adapted.values()
+        assert torch.equal(logits(subject), local[1])
+        torch.testing.assert_close(logits(adapted), expected, rtol=1e-4, atol=1e-4)
+        assert not torch.allclose(expected, local[1], atol=1e-2)

@@ -11,6 +11,8 @@ from functools import partial
 from pathlib import Path
 
 from llmscope.errors import ScopeError
+from llmscope.models.adapters import CONFIG as ADAPTER
+from llmscope.models.adapters import PICKLED, SAFE
 from llmscope.models.checkpoint import SAFETENSORS, check_config, is_whole, read_config
 from llmscope.models.sources import gguf
 from llmscope.models.sources.hub_errors import explained
@@ -22,8 +24,6 @@ from llmscope.models.spec import Spec
 from llmscope.models.watch import Meter, silenced
 from llmscope.text import display_text
 
-ADAPTER = "adapter_config.json"
-SAFE, PICKLED = "adapter_model.safetensors", "adapter_model.bin"
 _TEXT = ("*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken")
 # Copies of the same weights in other layouts, for other programs.
 _OTHER_LAYOUTS = ("consolidated*",)
