@@ -48,13 +48,39 @@ class Axis:
     """One dimension of a figure: its name and one label for each index.
 
     Token labels are the raw decoded text, with its leading space; drawing makes it visible.
+
+    Attributes:
+        start: which place of the prompt (or layer, …) the first label stands for.
+        step: how many places each label stands for.
     """
 
     name: str
     labels: tuple[str, ...]
+    start: int = 0
+    step: int = 1
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def stop(self) -> int:
+        """The place after the last one that a label stands for."""
+        return self.start + len(self.labels) * self.step
+
+    def index(self, place: int) -> int | None:
+        """The index that stands for a place of the prompt; None if it is outside.
+
+        A negative place counts from the end.
+        """
+        index = ((place + self.stop if place < 0 else place) - self.start) // self.step
+        return index if 0 <= index < len(self.labels) else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Name and labels; start and step where they are not what one expects."""
+        record: dict[str, Any] = {"name": self.name, "labels": list(self.labels)}
+        if (self.start, self.step) != (0, 1):
+            record |= {"start": self.start, "step": self.step}
+        return record
 
 
 @dataclass(frozen=True)
@@ -68,6 +94,9 @@ class Focus:
         mode: a lens's own variant, such as `mean` for attention; empty means its default.
         top_k: how many candidates, neurons or rows are listed.
         temperature, top_p, min_p: the sampler whose cut is shown.
+        span: the tokens that matter, from the first to before the last, for figures that would
+            grow with the square of the prompt; None: all.
+        pool: so many tokens become one, by their maximum.
     """
 
     layer: int = -1
@@ -80,6 +109,8 @@ class Focus:
     temperature: float = 1.0
     top_p: float = 1.0
     min_p: float = 0.0
+    span: tuple[int, int] | None = None
+    pool: int = 1
 
     def resolve(self, *, layers: int, heads: int, positions: int) -> Focus:
         """The same focus with indices counted from 0.
@@ -154,7 +185,7 @@ class Figure:
             "title": self.title,
             "kind": self.kind,
             "unit": self.unit,
-            "axes": [{"name": axis.name, "labels": list(axis.labels)} for axis in self.axes],
+            "axes": [axis.to_dict() for axis in self.axes],
             "values": plain(self.values),
             "verdict": {"status": self.verdict.status, "reason": self.verdict.reason},
             "extra": {key: plain(value) for key, value in self.extra.items()},

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from rich.cells import cell_len
 
@@ -22,7 +24,7 @@ def paint_attention(
 ) -> Painting:
     """The pattern as a heatmap, the focused query marked, and its strongest keys in words below."""
     queries, keys = (axis_labels(figure, axis, palette.look.ascii) for axis in (0, 1))
-    row = focus.position % len(queries) if queries else None
+    row = figure.axes[0].index(focus.position) if queries else None
     words = height >= 4 or height == 1
     grid = Grid(
         figure.values,
@@ -32,6 +34,7 @@ def paint_attention(
         row,
         None,
         causal=True,
+        offset=figure.axes[0].start - figure.axes[1].start,
         unit=figure.unit,
         widest=WIDEST,
     )
@@ -43,9 +46,7 @@ def paint_attention(
         rows = painting.rows
     if words:
         rows = (*rows, _strongest(figure, queries, keys, row, width, palette))
-    return Painting(
-        finish(rows, width, height, palette.base), painting.legend, painting.across, painting.down
-    )
+    return replace(painting.placed(*figure.axes), rows=finish(rows, width, height, palette.base))
 
 
 def _strongest(

@@ -27,10 +27,10 @@ def focused_index(axis: Axis, focus: Focus) -> int | None:
     count = len(axis)
     if axis.name == "layer":
         return layer_row(axis.labels, focus.layer)
+    if axis.name in ("position", "query"):
+        return axis.index(focus.position)
     places = {
         "head": focus.head,
-        "position": focus.position,
-        "query": focus.position,
         "neuron": focus.neuron,
     }
     index = places.get(axis.name)

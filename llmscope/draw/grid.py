@@ -38,6 +38,7 @@ class Grid:
         axes: names of the rows' and the columns' axis.
         row, column: the focus; None: that direction has none.
         causal: columns stand for the same things as rows, and those after a row are empty.
+        offset: if so, the column of the first row.
         unit: of the values.
         corner: what stands above the row labels.
         texts: words for the cells, by row and column, harmless already.
@@ -55,6 +56,7 @@ class Grid:
     row: int | None
     column: int | None
     causal: bool = False
+    offset: int = 0
     unit: str = ""
     corner: str = ""
     texts: Callable[[int, int], str] | None = None
@@ -68,7 +70,7 @@ class Grid:
 
 def paint_grid(grid: Grid, width: int, height: int, palette: Palette) -> Painting:
     """The grid, windowed around its focus where it does not fit."""
-    column = grid.row if grid.causal else grid.column
+    column = (grid.row or 0) + grid.offset if grid.causal else grid.column
     focus = (grid.row or 0, column or 0)
     layout = lay_out(
         width,
@@ -82,6 +84,7 @@ def paint_grid(grid: Grid, width: int, height: int, palette: Palette) -> Paintin
         narrowest=grid.narrowest,
         widest=grid.widest,
         causal=grid.causal,
+        offset=grid.offset,
     )
     scale = Scale.of(grid.values, grid.unit)
     rows: list[Row] = []
@@ -107,7 +110,8 @@ def _body(
     """Append the rows in sight; gives which screen row shows which."""
     ramp = scale.ramp(palette)
     window, columns = layout.rows, layout.columns
-    steps = scale.steps(grid.values, len(ramp))[:, columns.start : columns.stop]
+    sight = grid.values[window.start : window.stop, columns.start : columns.stop]
+    steps = scale.steps(sight, len(ramp))
     words = _words(grid, layout, palette) if layout.cell >= WORDS else None
     down: dict[int, tuple[str, int]] = {}
     first = len(rows)
@@ -118,7 +122,7 @@ def _body(
             middle = inner == (layout.tall - 1) // 2
             label = grid.rows[index] if middle else ""
             line = row_label(grid, label, focused and middle, layout, palette)
-            here = steps[index]
+            here = steps[index - window.start]
             cursor = grid.column - columns.start if focused and grid.column is not None else -1
             if not grid.coloured:
                 here = np.full_like(here, -1)

@@ -22,7 +22,8 @@ def axis_labels(figure: Figure, axis: int, ascii: bool) -> list[str]:  # noqa: A
     """The labels of an axis as they are shown."""
     names = figure.axes[axis]
     if names.name in PROMPT_AXES:
-        return prompt_texts(names.labels, figure.extra.get("special", ()), ascii)
+        special = figure.extra.get("special", ())[names.start :] if names.step == 1 else ()
+        return prompt_texts(names.labels, special, ascii)
     show = token_text if names.name in TOKEN_AXES else plain_text
     return [show(label, ascii) for label in names.labels]
 

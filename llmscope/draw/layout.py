@@ -55,6 +55,7 @@ def lay_out(
     narrowest: int = 1,
     widest: int = STEPS[0],
     causal: bool = False,
+    offset: int = 0,
 ) -> Layout:
     """The layout of a grid of labelled rows.
 
@@ -69,6 +70,7 @@ def lay_out(
         widest: columns are not drawn wider than this.
         causal: nothing stands to the right of the diagonal, so that the columns in sight are
             those up to the last row in sight.
+        offset: if so, the column of the first row.
     """
     wide = max((cell_len(label) for label in (*labels, corner, foot)), default=0) + 2
     gutter = min(wide, 14, width // 3)
@@ -87,7 +89,7 @@ def lay_out(
     tall = min(TALLEST, max(1, space // max(len(labels), 1)))
     down = Window.around(focus[0], len(labels), max(1, space // tall))
     if causal and across.partial:
-        across = Window.before(down.stop, focus[1], columns, across.size)
+        across = Window.before(down.stop + offset, focus[1], columns, across.size)
     return Layout(gutter, chosen, tall, across, down, head, footed, side, bottom)
 
 

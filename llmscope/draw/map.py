@@ -61,7 +61,7 @@ def paint_map(
         shown,
         (layers.name, positions.name),
         layer_row(layers.labels, focus.layer),
-        focus.position % len(positions) if len(positions) else None,
+        positions.index(focus.position),
         unit=figure.unit,
         corner=layers.name,
         texts=text if words else None,
@@ -70,7 +70,7 @@ def paint_map(
         narrowest=NARROWEST_TEXT if words else 1,
         note=", ".join(f"{letter} {kind}" for kind, letter in KINDS.items() if kind in kinds),
     )
-    return paint_grid(grid, width, height, colours)
+    return paint_grid(grid, width, height, colours).placed(layers, positions)
 
 
 def layer_row(labels: Sequence[str], layer: int) -> int | None:

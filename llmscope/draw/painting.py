@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from rich.segment import Segment
+
+from llmscope.figure import Axis
 
 Row = tuple[Segment, ...]
 
@@ -26,6 +28,18 @@ class Painting:
     legend: Row | None = None
     across: Mapping[int, tuple[str, int]] = field(default_factory=dict)
     down: Mapping[int, tuple[str, int]] = field(default_factory=dict)
+
+    def placed(self, *axes: Axis) -> Painting:
+        """The same, where indices of these axes are turned into what they stand for."""
+        starts = {axis.name: axis for axis in axes}
+
+        def place(cells: Mapping[int, tuple[str, int]]) -> dict[int, tuple[str, int]]:
+            return {
+                cell: (name, starts[name].start + index * starts[name].step)
+                for cell, (name, index) in cells.items()
+            }
+
+        return replace(self, across=place(self.across), down=place(self.down))
 
     def hit(self, column: int, row: int) -> dict[str, int]:
         """The indices under a cell, by axis name: what a click there points at."""

@@ -14,6 +14,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from llmscope.engine.events import (
+    SPAN,
     ChatRequest,
     Event,
     Frame,
@@ -29,13 +30,15 @@ from llmscope.engine.events import (
 )
 from llmscope.engine.slot import Slot
 from llmscope.errors import ScopeError
-from llmscope.figure import Figure
-from llmscope.lenses import lens
+from llmscope.figure import Figure, Focus
+from llmscope.lenses import Lens, lens
 
 if TYPE_CHECKING:
     from llmscope.record.recording import Recording
     from llmscope.scope import Scope
 
+STRIDE = SPAN // 3
+"""How far the span of a long prompt jumps."""
 PACE = 0.05
 """Seconds between two incomplete frames of one request."""
 
@@ -164,7 +167,7 @@ class Engine:
             chosen = lens(want.lens)
             last = len(recording) - 1
             wanted = replace(want.focus, position=min(want.focus.position, last))
-            focus = scope.resolve(chosen, recording, wanted)
+            focus = near(chosen, scope.resolve(chosen, recording, wanted), len(recording))
             key = (want.lens, focus.mode, *(getattr(focus, name) for name in chosen.uses))
             if key in self._figures:
                 yield self._figures[key]
@@ -194,6 +197,18 @@ def _templated(scope: Scope, request: ChatRequest) -> Templated:
         return Templated(request, scope.chat.prompt(request.text, request.system))
     except ScopeError as error:
         return Templated(request, error=error.message)
+
+
+def near(chosen: Lens, focus: Focus, length: int) -> Focus:
+    """The focus with the span that a screen needs of a long prompt: the tokens around it.
+
+    The span moves in jumps, so that a cursor that walks, or a text that grows, seldom asks for
+    another one.
+    """
+    if "span" not in chosen.uses or focus.pool > 1 or length <= SPAN:
+        return focus
+    start = max(0, focus.position // STRIDE * STRIDE - STRIDE)
+    return replace(focus, span=(start, start + SPAN))
 
 
 def _refusal(scope: Scope, request: Request, error: Exception) -> Refused:

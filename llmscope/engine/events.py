@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from llmscope.record.recording import Recording
 
 __all__ = [
+    "SPAN",
     "ChatRequest",
     "Event",
     "Frame",
@@ -29,6 +30,10 @@ __all__ = [
     "Want",
     "tokens_of",
 ]
+
+
+SPAN = 768
+"""Tokens of a long prompt that a figure over pairs of tokens holds: those around its focus."""
 
 
 @dataclass(frozen=True)

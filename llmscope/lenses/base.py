@@ -56,6 +56,12 @@ def layer_kinds(recording: Recording) -> dict[str, tuple[str, ...]]:
     return {"kinds": tuple(layer.kind for layer in anatomy.layers)} if anatomy.hybrid else {}
 
 
+def block_labels(length: int, pool: int) -> tuple[str, ...]:
+    """Labels of blocks of so many tokens: the places that each stands for, `16–31`."""
+    starts = range(0, length, pool)
+    return tuple(f"{start}–{min(start + pool, length) - 1}" for start in starts)
+
+
 @cache
 def _lenses() -> dict[str, Lens]:
     package = import_module("llmscope.lenses")

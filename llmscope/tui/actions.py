@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from textual.binding import Binding
@@ -98,6 +98,10 @@ FIGURES = (
     Action(
         *("attention-mode", "attention", "one head, mean or maximum over heads", "a"),
         lambda desk: desk.look_at(desk.scene.attending()),
+    ),
+    Action(
+        *("whole", "map", "the whole prompt in blocks of tokens, or those near the cursor", "z"),
+        lambda desk: desk.look_at(replace(desk.scene, whole=not desk.scene.whole)),
     ),
     Action("adapter", "model", "next adapter, or the base model", "b", deeds.next_adapter),
     Action("pin-target", "next token", "pin the target, or let it go", "t", deeds.pin_target),

@@ -43,6 +43,7 @@ class Scene:
         target_pinned: the target was pinned, so it survives a move to another token.
         view: index into `MAP_VIEWS`.
         attention: index into `ATTENTION_MODES`.
+        whole: the whole prompt is shown, in blocks of tokens where it is long.
         adapter: the name of the adapter that is on; None: the base model.
     """
 
@@ -54,6 +55,7 @@ class Scene:
     view: int = 0
     attention: int = 0
     adapter: str | None = None
+    whole: bool = False
 
     @classmethod
     def opening(cls, focus: Focus | None) -> Scene:

@@ -112,9 +112,10 @@ def _attention(shown: Shown | None, scene: Scene) -> Iterator[str]:
     head = figure.extra.get("head")
     if head is not None and head != focus.head:
         return
-    row = figure.values[focus.position]
-    if np.isnan(row).all():
+    index = figure.axes[0].index(focus.position)
+    if index is None or figure.axes[0].step > 1 or np.isnan(figure.values[index]).all():
         return
+    row = figure.values[index]
     key = int(np.nanargmax(row))
     who = f"head {head}" if head is not None else f"{figure.extra.get('mode', 'mean')} of heads"
     yield f"{who} looks most at {named(figure.axes[1].labels[key])} ({share(float(row[key]))})"

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import ClassVar
 
-from llmscope.engine.events import Want
+from llmscope.draw.pool import pool_for
+from llmscope.engine.events import SPAN, Want
 from llmscope.figure import Focus
 from llmscope.tui.panes.pane import FigurePane
 from llmscope.tui.scene import Scene
+
+MARGIN, HEAD = 9, 2
+"""Cells of the pane that labels, and rows that names and words, take from the picture."""
 
 
 class AttentionPane(FigurePane):
@@ -16,7 +21,17 @@ class AttentionPane(FigurePane):
     key: ClassVar[str] = "attention"
 
     def want(self, scene: Scene) -> Want:
-        """One head's pattern, or all heads' reduced to one."""
-        mode = scene.attention_mode
-        head = scene.focus.head if mode == "raw" else 0
-        return Want(self.key, "attention", Focus(layer=scene.focus.layer, head=head, mode=mode))
+        """One head's pattern, or all heads' reduced to one.
+
+        Of a long prompt it is the part around the cursor, or all of it in blocks of tokens.
+        """
+        mode, count = scene.attention_mode, len(scene.tokens)
+        focus = Focus(
+            layer=scene.focus.layer, head=scene.focus.head if mode == "raw" else 0, mode=mode
+        )
+        if scene.whole:
+            pool = pool_for(count, min(self.size.width - MARGIN, self.size.height - HEAD))
+            return Want(self.key, "attention", replace(focus, pool=pool))
+        if count > SPAN:
+            focus = replace(focus, position=scene.asked_position)
+        return Want(self.key, "attention", focus)

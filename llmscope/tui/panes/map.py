@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import ClassVar
 
 from llmscope.draw.painting import Painting
+from llmscope.draw.pool import pool_for, pooled
 from llmscope.engine.events import Want
 from llmscope.figure import Figure, Focus
 from llmscope.tui.ledger import Shown
 from llmscope.tui.panes.pane import FigurePane
 from llmscope.tui.scene import MAP_VIEWS, Scene
+
+GUTTER = 12
+"""Cells that the labels of the rows may take."""
 
 
 class MapPane(FigurePane):
@@ -27,7 +32,8 @@ class MapPane(FigurePane):
         """The view's name."""
         asked = (shown.want.lens, shown.want.focus.mode)
         view = next(view for view in MAP_VIEWS if (view.lens, view.mode) == asked)
-        return f"Map · {view.title}"
+        pool = self._pool(len(shown.tokens))
+        return f"Map · {view.title}" + (f" · max of {pool} tokens" if pool > 1 else "")
 
     def step(self, scene: Scene, by: int) -> Scene:
         """Up and down are layers."""
@@ -62,4 +68,10 @@ class MapPane(FigurePane):
     def draw(self, shown: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
         """The map in the room there is, its surprisal row included."""
         known = None if self._tokens is None else self._tokens.figure
-        return super().draw(shown, focus, known)
+        pool = self._pool(len(shown.tokens))
+        if known is not None:
+            known = pooled(known, pool)
+        return super().draw(replace(shown, figure=pooled(shown.figure, pool)), focus, known)
+
+    def _pool(self, count: int) -> int:
+        return pool_for(count, self.size.width - GUTTER) if self._scene.whole else 1

@@ -1,0 +1,40 @@
+"""Long prompts in few cells: blocks of tokens, each shown by its maximum."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from llmscope.figure import Axis, Figure
+
+FEWEST = 8
+"""Blocks that there are at least, however small the room."""
+
+
+def pool_for(count: int, cells: int) -> int:
+    """How many tokens a block holds so that all fit: a power of two, so that it seldom changes."""
+    pool = 1
+    while count > pool * max(cells, FEWEST):
+        pool *= 2
+    return pool
+
+
+def pooled(figure: Figure, pool: int) -> Figure:
+    """The figure with blocks of its positions, each the maximum of what is known of its tokens."""
+    at = figure.axis("position")
+    if pool <= 1 or at is None:
+        return figure
+    starts = np.arange(0, len(figure.axes[at]), pool)
+    known = np.where(np.isnan(figure.values), -np.inf, figure.values)
+    values = np.maximum.reduceat(known, starts, axis=at)
+    axis = Axis("position", tuple(str(start) for start in starts), step=pool)
+    axes = (*figure.axes[:at], axis, *figure.axes[at + 1 :])
+    extra = {name: value for name, value in figure.extra.items() if name != "special"}
+    return replace(
+        figure,
+        title=f"{figure.title} · max of {pool} tokens",
+        axes=axes,
+        values=np.where(np.isneginf(values), np.nan, values).astype(np.float32),
+        extra=extra,
+    )
