@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from rich.color import ColorSystem
 from textual import events
-from textual.app import App, ComposeResult
+from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.content import Content
 from textual.filter import LineFilter
@@ -23,6 +23,7 @@ from llmscope.tui import deeds
 from llmscope.tui.actions import BY_NAME, bindings
 from llmscope.tui.card import Card
 from llmscope.tui.chat import ChatDesk
+from llmscope.tui.display import PacedApp
 from llmscope.tui.editor import PromptEditor
 from llmscope.tui.filters import filters
 from llmscope.tui.find import FindLine
@@ -47,7 +48,7 @@ PATIENCE = 0.15
 """Seconds that a picture may be out of date before it is dimmed: quick passes never flicker."""
 
 
-class Desk(App[int], inherit_bindings=False):
+class Desk(PacedApp, inherit_bindings=False):
     """Holds what is on screen, and keeps it true to the scene.
 
     Attributes:
@@ -126,6 +127,8 @@ class Desk(App[int], inherit_bindings=False):
         layout = layout_for(*event.size)
         self.set_class(layout == "tiny", "-tiny")
         self.set_class(layout in ("medium", "wide"), "-roomy")
+        if event.size == self.mirror.size:
+            self.send_all()
 
     def on_key(self, event: events.Key) -> None:
         """Give a letter that was typed ahead of a change of focus to where it was meant for.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import select
 import signal
 import time
@@ -13,14 +12,6 @@ from typing import Any
 
 import pexpect
 import pyte
-
-SEQUENCE = re.compile(
-    rb"\x1b\[[0-9;?<=>]*[ -/]*[@-~]|\x1b[()][0-9A-Z]|\x1b\][^\x07\x1b]*(\x07|\x1b\\)"
-)
-
-
-ASKED = b"\x1b[?2026$p"
-FRAME = re.compile(rb"\x1b\[\?2026h(.*?)\x1b\[\?2026l", re.DOTALL)
 
 
 class Program:
@@ -75,26 +66,24 @@ class Program:
         written = b"".join(data for at, data in list(self.chunks) if at > since)
         return [len(frame) for frame in FRAME.findall(written)]
 
-    @property
-    def words(self) -> bytes:
-        """All that was written, without the sequences that place and colour it."""
-        return SEQUENCE.sub(b"", b"".join(data for _, data in list(self.chunks)))
-
     def wait_for(self, words: str, seconds: float = 120.0) -> float:
-        """Until these words were written; gives the seconds since the start.
+        """Until these words are on the screen; gives the seconds since the start.
 
         Raises:
             TimeoutError: they did not come.
         """
-        seen = -1
+        screen = pyte.Screen(self.columns, self.rows)
+        stream = pyte.ByteStream(screen)
+        fed = 0
         until = self.begun + seconds
         while time.monotonic() < until and self.child.isalive():
-            if len(self.chunks) != seen:
-                seen = len(self.chunks)
-                if words.encode() in self.words:
-                    return self.chunks[seen - 1][0] - self.begun
+            for at, data in self.chunks[fed:]:
+                stream.feed(data)
+                fed += 1
+                if any(words in row for row in screen.display):
+                    return at - self.begun
             time.sleep(0.001)
-        raise TimeoutError(f"{words!r} did not appear: {self.words[-300:]!r}")
+        raise TimeoutError(f"{words!r} did not appear: {screen.display!r}")
 
     def settle(self, quiet: float = 1.0, seconds: float = 120.0) -> None:
         """Until nothing was written for a while."""
