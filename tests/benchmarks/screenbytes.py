@@ -22,18 +22,17 @@ TAIL = 10
 """Letters that must stand in a row for the last of them to count as echoed."""
 
 
-def measure(setting: Setting, tell: Tell) -> dict[str, Any]:
+def measure(setting: Setting, tell: Tell, found: dict[str, Any]) -> None:
     """Bytes at rest, of a letter and of a whole picture; delays of letters."""
     with Worker("bare", setting) as worker:
         short, long = (worker.ask("text", length=length)["text"] for length in (62, 500))
         tell("terminal: bytes")
-        found = _bytes(setting, short)
+        found.update(_bytes(setting, short))
         tell("terminal: typing ten letters a second")
         seconds = 6 if setting.quick else 30
         typed = (LETTERS * 8)[: round(seconds / PACE)]
         expected = worker.ask("count", text=long + typed)["tokens"]
         found["typing"] = _typing(setting, long, typed, expected)
-    return found
 
 
 def _opened(setting: Setting, prompt: str) -> Program:
@@ -63,7 +62,7 @@ def _bytes(setting: Setting, prompt: str) -> dict[str, Any]:
             for columns in (program.columns - 1, program.columns):
                 at = program.resize(columns, program.rows)
                 program.settle()
-            repaints.append(max(program.frames(at)))
+            repaints.append(sum(program.frames(at)))
             resizes.append(program.written(at))
         found["repaint"] = {"bytes": repaints}
         found["resize"] = {"bytes": resizes}

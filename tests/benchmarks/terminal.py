@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 import signal
 import time
@@ -12,6 +13,9 @@ from typing import Any
 
 import pexpect
 import pyte
+
+ASKED = b"\x1b[?2026$p"
+FRAME = re.compile(rb"\x1b\[\?2026h(.*?)\x1b\[\?2026l", re.DOTALL)
 
 
 class Program:
