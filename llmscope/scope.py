@@ -250,6 +250,7 @@ class Scope:
             verdicts={capability: self.verdicts(capability) for capability in CAPABILITIES},
             notices=subject.notices,
             chat=self.chat.marks,
+            experts=tuple(i for i, layer in enumerate(anatomy.layers) if layer.experts is not None),
             adapter=subject.adapter,
             adapters=self.adapters,
         )

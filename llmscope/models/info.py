@@ -29,5 +29,7 @@ class ModelInfo:
     verdicts: Mapping[str, Verdict] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
     chat: ChatMarks = field(default_factory=ChatMarks)
+    experts: tuple[int, ...] = ()
+    """The layers whose MLP is a mixture of experts."""
     adapter: str | None = None
     adapters: tuple[str, ...] = ()

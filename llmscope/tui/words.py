@@ -40,6 +40,7 @@ def clauses(scene: Scene, find: Find) -> list[str]:
         *_attention(figure("attention"), scene),
         *_map(figure("map"), scene),
         *_neuron(figure("mlp"), scene),
+        *_experts(figure("mlp"), scene),
         *_surprisal(figure("tokens"), scene),
     ]
 
@@ -140,7 +141,7 @@ def _cell(figure: Figure, layer: str, position: int) -> float | None:
 
 def _neuron(shown: Shown | None, scene: Scene) -> Iterator[str]:
     neuron = scene.focus.neuron
-    if shown is None or neuron is None:
+    if shown is None or neuron is None or shown.figure.lens != "mlp":
         return
     figure = shown.figure
     if figure.extra.get("layer", scene.focus.layer) != scene.focus.layer:
@@ -149,6 +150,17 @@ def _neuron(shown: Shown | None, scene: Scene) -> Iterator[str]:
     if str(neuron) in labels:
         value = float(figure.values[scene.focus.position, labels.index(str(neuron))])
         yield f"neuron {neuron} at {number(value)}"
+
+
+def _experts(shown: Shown | None, scene: Scene) -> Iterator[str]:
+    if shown is None or shown.figure.lens != "experts":
+        return
+    extra, here = shown.figure.extra, scene.focus.position
+    if extra["layer"] != scene.focus.layer:
+        return
+    ran = zip(extra["chosen"][here], extra["weights"][here], strict=True)
+    told = ", ".join(f"{int(expert)} ({share(float(weight))})" for expert, weight in ran)
+    yield f"experts {told}"
 
 
 def _surprisal(shown: Shown | None, scene: Scene) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Which neurons fire."""
+"""Which neurons fire; in a layer that is a mixture of experts, which of them run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ class MlpPane(FigurePane):
     row: ClassVar[str] = "neuron"
 
     def want(self, scene: Scene) -> Want:
-        """As many neurons as there are rows."""
+        """As many neurons as there are rows; the router of a layer that has experts instead."""
+        if scene.info is not None and scene.focus.layer in scene.info.experts:
+            return Want(self.key, "experts", Focus(layer=scene.focus.layer))
         focus = Focus(
             layer=scene.focus.layer,
             position=scene.asked_position,
@@ -33,10 +35,10 @@ class MlpPane(FigurePane):
         return [int(label) for label in self._shown.figure.axes[axis].labels]
 
     def step(self, scene: Scene, by: int) -> Scene:
-        """Up and down are neurons."""
+        """Up and down are neurons, or the tokens that a router gives to experts."""
         found = self.neurons()
         if not found:
-            return scene
+            return super().step(scene, by)
         if scene.focus.neuron not in found:
             return scene.go(neuron=found[0])
         at = found.index(scene.focus.neuron)
