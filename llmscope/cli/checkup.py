@@ -77,6 +77,7 @@ def _version(package: str) -> str | None:
 def terminal(environ: Mapping[str, str]) -> dict[str, Any]:
     """What the terminal says of itself, and what llmscope makes of it."""
     from llmscope.draw import detect_look
+    from llmscope.tui.bandwidth import bandwidth
 
     look = detect_look(environ=environ)
     columns, rows = get_terminal_size()
@@ -86,6 +87,7 @@ def terminal(environ: Mapping[str, str]) -> dict[str, Any]:
         "size": f"{columns}x{rows}",
         "multiplexer": next((n.lower() for n in ("TMUX", "STY") if environ.get(n)), None),
         "ssh": "SSH_CONNECTION" in environ,
+        "bandwidth": bandwidth("auto", environ).name,
         "colours": look.tier,
         "characters": "ascii" if look.ascii else "unicode",
         "theme": look.theme.name,

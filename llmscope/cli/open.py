@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -19,6 +20,10 @@ def open_model(
     chat: options.Chat = False,
     system: options.System = None,
     theme: Annotated[str | None, typer.Option(help="Colours of the screen.")] = None,
+    bandwidth: Annotated[
+        Literal["auto", "high", "low"],
+        typer.Option(help="What to send the terminal. Low: fewer colours, figures once you pause."),
+    ] = "auto",
     adapter: options.Adapter = None,
     unverified: options.Unverified = False,
     device: options.Device = "auto",
@@ -39,6 +44,11 @@ def open_model(
                 )
         from llmscope.draw import DEFAULT_THEME, detect_look
         from llmscope.models.spec import DEFAULT
+        from llmscope.tui.bandwidth import bandwidth as spending
+
+        spent = spending(bandwidth, os.environ)
+        if spent.frames:  # Textual reads it when it is imported
+            os.environ.setdefault("TEXTUAL_FPS", str(spent.frames))
         from llmscope.tui.run import run
 
         load = options.Loader(
@@ -59,6 +69,7 @@ def open_model(
             look=detect_look(theme or DEFAULT_THEME),
             chat=chat,
             system=system,
+            bandwidth=spent,
             debug=debug,
         )
         raise typer.Exit(code)

@@ -19,6 +19,7 @@ from llmscope.engine.events import (
 from llmscope.figure import Focus
 from llmscope.tui import deeds
 from llmscope.tui.actions import BY_NAME
+from llmscope.tui.bandwidth import HIGH, Bandwidth
 from llmscope.tui.card import Card
 from llmscope.tui.chat import ChatDesk
 from llmscope.tui.desk import Desk
@@ -43,6 +44,7 @@ class LlmscopeApp(Desk, inherit_bindings=True):
         focus: where the cursor stands at first.
         chat: put the first text into the chat template once the model is there.
         system: the system message for the template.
+        bandwidth: what to spend on the terminal.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class LlmscopeApp(Desk, inherit_bindings=True):
         focus: Focus | None = None,
         chat: bool = False,
         system: str | None = None,
+        bandwidth: Bandwidth = HIGH,
     ) -> None:
         super().__init__(
             spec=spec,
@@ -64,6 +67,7 @@ class LlmscopeApp(Desk, inherit_bindings=True):
             look=look,
             focus=focus,
             chat=ChatDesk(system=system, at_first=chat),
+            bandwidth=bandwidth,
         )
         self.engine = make_engine(self.hear)
 
@@ -129,7 +133,7 @@ class LlmscopeApp(Desk, inherit_bindings=True):
         if old != self.text:
             self.scene = self.scene.edited(shared_length(old, self.text))
             self.chat.read(self.text, self.scene.info)
-            self.ask()
+            self.ask_soon()
             self.present()
 
     @on(TextArea.SelectionChanged)

@@ -21,6 +21,7 @@ from llmscope.figure import Focus
 from llmscope.text import display_text
 from llmscope.tui import deeds
 from llmscope.tui.actions import BY_NAME, bindings
+from llmscope.tui.bandwidth import Bandwidth
 from llmscope.tui.card import Card
 from llmscope.tui.chat import ChatDesk
 from llmscope.tui.display import PacedApp
@@ -75,10 +76,11 @@ class Desk(PacedApp, inherit_bindings=False):
         look: Look | None,
         focus: Focus | None,
         chat: ChatDesk,
+        bandwidth: Bandwidth,
     ) -> None:
-        self.look = look or detect_look()
+        self.look = bandwidth.look(look or detect_look())
         self.inks = inks(self.look.theme)
-        super().__init__()
+        super().__init__(bandwidth)
         self.register_theme(textual_theme(self.look.theme))
         self.console._color_system = COLOUR_SYSTEMS[self.look.tier]
         self._own_filters = filters(self.look)
@@ -94,6 +96,7 @@ class Desk(PacedApp, inherit_bindings=False):
         self._spec = spec
         self._late = self._under_way = False
         self._timer: Timer | None = None
+        self._pause: Timer | None = None
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         """The look decides about colours and characters, not the environment a second time."""
@@ -108,7 +111,7 @@ class Desk(PacedApp, inherit_bindings=False):
         theme = self.look.theme
         self.title_line = TitleLine(theme, self._spec)
         self.editor = PromptEditor(self.text, id="prompt")
-        self.overview = Overview(self.look)
+        self.overview = Overview(self.look, fades=self.bandwidth.fades)
         self.card = Card(theme, self._spec)
         self.find = FindLine()
         self.words = WordsLine(theme)
@@ -151,6 +154,16 @@ class Desk(PacedApp, inherit_bindings=False):
             self.scene = scene
             self.ask()
             self.present()
+
+    def ask_soon(self) -> None:
+        """Ask once no letter has come for a while; at once where the link is fast."""
+        if self._pause is not None:
+            self._pause.stop()
+        if self.bandwidth.pause:
+            self.ledger.overtaken()
+            self._pause = self.set_timer(self.bandwidth.pause, self.ask)
+        else:
+            self.ask()
 
     def ask(self) -> None:
         """Ask for what the screen shows now, unless that was asked already."""

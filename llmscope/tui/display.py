@@ -18,6 +18,7 @@ from textual._compositor import CompositorUpdate
 from textual.app import App
 from textual.driver import Driver
 
+from llmscope.tui.bandwidth import LOW, Bandwidth
 from llmscope.tui.mirror import Mirror
 
 if TYPE_CHECKING:
@@ -25,17 +26,17 @@ if TYPE_CHECKING:
 
 SYNC = ("\x1b[?2026h", "\x1b[?2026l")
 """Between these, a terminal that knows them shows nothing half done."""
-CHUNK = 16_000
-"""Characters that are sent at once, or a row more. A whole letter fits, a whole screen does not:
-what is typed meanwhile is then shown before the rest of it."""
 
 
 class PacedApp(App[int]):
     """An app that sends the terminal what has changed, at the rate at which it is taken."""
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
+    def __init__(self, bandwidth: Bandwidth) -> None:
+        super().__init__()
+        self.bandwidth = bandwidth
         self.mirror = Mirror()
+        if bandwidth is LOW:
+            self.animation_level = "none"
 
     def get_driver_class(self) -> type[Driver]:
         """The driver of this platform, which knows when the terminal has taken what it was sent."""
@@ -56,7 +57,7 @@ class PacedApp(App[int]):
         if driver is None or not self._running or self._closed or driver.behind:
             return
         place = self.cursor_position
-        changes = self.mirror.changes(near=place.y, limit=CHUNK)
+        changes = self.mirror.changes(near=place.y, limit=self.bandwidth.chunk)
         if changes or place != self._previous_cursor_position:
             self._previous_cursor_position = place
             begin, end = SYNC if self._sync_available else ("", "")

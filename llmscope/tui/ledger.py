@@ -66,10 +66,14 @@ class Ledger:
         """The last request may go unanswered: ask for the same again, if it comes."""
         self._last = None
 
-    def forget(self) -> None:
-        """Nothing is wanted any more: no answer that is on its way will be taken."""
+    def overtaken(self) -> None:
+        """The text changed, and is not asked about yet: answers on their way are about another."""
         self._last = None
         self._asked.clear()
+
+    def forget(self) -> None:
+        """Nothing is wanted any more: no answer that is on its way will be taken."""
+        self.overtaken()
         self._shown.clear()
 
     def take(self, frame: Frame) -> bool:

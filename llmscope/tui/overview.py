@@ -22,9 +22,9 @@ class Overview(Container):
     class Rearranged(Message):
         """Other panes are on screen, or another one has the focus."""
 
-    def __init__(self, look: Look) -> None:
+    def __init__(self, look: Look, *, fades: bool = True) -> None:
         super().__init__(id="overview")
-        self.panes = {cls.key: cls(look) for cls in PANE_CLASSES}
+        self.panes = {cls.key: cls(look, fades=fades) for cls in PANE_CLASSES}
         self.layout_name = layout_for(80, 24)
         self.current = SPINE
         self._detail = DETAILS[0]

@@ -12,6 +12,7 @@ from llmscope.engine import Engine
 from llmscope.errors import ScopeError
 from llmscope.text import display_text
 from llmscope.tui.app import LlmscopeApp
+from llmscope.tui.bandwidth import HIGH, Bandwidth
 from llmscope.tui.card import examples
 from llmscope.tui.saved import save_prompt, saved_prompt
 from llmscope.tui.terminal import leaving_on_signals, own_terminal
@@ -31,6 +32,7 @@ def run(
     look: Look | None = None,
     chat: bool = False,
     system: str | None = None,
+    bandwidth: Bandwidth = HIGH,
     debug: bool = False,
 ) -> int:
     """Open the screen and stay until it is left.
@@ -43,6 +45,7 @@ def run(
         look: theme, colours and characters; None asks the terminal.
         chat: put that prompt into the chat template once the model is there.
         system: the system message for the template.
+        bandwidth: what to spend on the terminal.
         debug: tell the whole story of a crash.
 
     Returns:
@@ -60,6 +63,7 @@ def run(
         look=look,
         chat=chat,
         system=system,
+        bandwidth=bandwidth,
     )
     ended = True
     with own_terminal() as aside:

@@ -60,9 +60,10 @@ class FigurePane(Widget, can_focus=True):
     class Sized(Message):
         """Another size: more rows may be wanted."""
 
-    def __init__(self, look: Look) -> None:
+    def __init__(self, look: Look, *, fades: bool = True) -> None:
         super().__init__(id=self.key)
         self._look = look
+        self._fades = fades
         self._scene = Scene()
         self._shown: Shown | None = None
         self._stale = False
@@ -103,9 +104,8 @@ class FigurePane(Widget, can_focus=True):
     def draw(self, shown: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
         """The figure in the room there is."""
         width, height = self.size
-        return paint(
-            shown.figure, width, height, self._look, focus, tokens=tokens, stale=self._stale
-        )
+        stale = self._stale and self._fades
+        return paint(shown.figure, width, height, self._look, focus, tokens=tokens, stale=stale)
 
     @property
     def shown(self) -> Shown | None:
