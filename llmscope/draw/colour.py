@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
+from dataclasses import dataclass
 from functools import cache, lru_cache
 
 RGB = tuple[int, int, int]
+Lab = tuple[float, float, float]
 
 NEUTRAL = 0.025
 """Chroma in OKLab below which a colour has no hue to speak of."""
@@ -18,6 +21,11 @@ _ANSI: tuple[RGB, ...] = (
     *((92, 92, 255), (255, 0, 255), (0, 255, 255), (255, 255, 255)),
 )
 
+_HUES = ("black", "red", "green", "yellow", "blue", "magenta", "cyan", "white")
+ANSI_NAMES = (*_HUES, *(f"bright-{hue}" for hue in _HUES))
+"""What the sixteen colours of a terminal are called, by their numbers."""
+_HEX = re.compile(r"#[0-9a-fA-F]{6}")
+
 
 def parse_hex(text: str) -> RGB:
     """`#rrggbb` as three bytes.
@@ -25,9 +33,20 @@ def parse_hex(text: str) -> RGB:
     Raises:
         ValueError: it is not written so.
     """
-    if len(text) != 7 or text[0] != "#":
+    if not _HEX.fullmatch(text):
         raise ValueError(f"{text!r} is not a colour like #1a2b3c")
     return int(text[1:3], 16), int(text[3:5], 16), int(text[5:7], 16)
+
+
+def parse_colour(text: str) -> str:
+    """`#rrggbb`, or a name of one of the sixteen such as `bright-red`, as `#rrggbb`.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if text in ANSI_NAMES:
+        return to_hex(_ANSI[ANSI_NAMES.index(text)])
+    return to_hex(parse_hex(text))
 
 
 def to_hex(rgb: RGB) -> str:
@@ -115,61 +134,107 @@ def xterm(index: int) -> RGB:
     return grey, grey, grey
 
 
-def _distance(one: RGB, other: RGB) -> float:
-    return sum((a - b) ** 2 for a, b in zip(_oklab(one), _oklab(other), strict=True))
+def distance(one: RGB, other: RGB) -> float:
+    """How far apart two colours are in OKLab, where black and white are 1 apart."""
+    return math.dist(_oklab(one), _oklab(other))
 
 
 @lru_cache(maxsize=4096)
 def nearest_256(rgb: RGB) -> int:
     """The number, 16 to 255, of the xterm colour that looks most alike."""
-    return min(range(16, 256), key=lambda index: _distance(rgb, xterm(index)))
+    return min(range(16, 256), key=lambda index: distance(rgb, xterm(index)))
 
 
 @lru_cache(maxsize=256)
 def nearest_16(rgb: RGB) -> int:
     """The number, 0 to 15, of the ANSI colour of the same hue; a grey for what has none.
 
-    Terminals choose these colours themselves, so that only their hues can be relied on.
+    Terminals choose these colours themselves, so that only their hues can be relied on. One that
+    is xterm's own keeps its number.
     """
+    if rgb in _ANSI:
+        return _ANSI.index(rgb)
     light = luminance(rgb) > 0.2
     if _chroma(rgb) < NEUTRAL:
-        return min((0, 8, 7, 15), key=lambda index: _distance(rgb, xterm(index)))
+        return min((0, 8, 7, 15), key=lambda index: distance(rgb, xterm(index)))
     hue = _hue(rgb)
     apart = {index: abs(hue - _hue(xterm(index + 8))) for index in range(1, 7)}
     return min(apart, key=lambda index: min(apart[index], math.tau - apart[index])) + 8 * light
 
 
-def monotone_256(stops: tuple[RGB, ...], samples: int = 64) -> tuple[int, ...]:
-    """Colours of the xterm cube along the line through the stops, luminance going one way.
+def monotone_256(stops: tuple[RGB, ...], samples: int = 48) -> tuple[int, ...]:
+    """Colours of xterm's palette along the line through the stops, luminance going one way.
 
-    Rounding a ramp to the nearest colour makes some steps go backwards and turns dark ones grey:
-    the first are left out, and after the first stop only colours with a hue are considered, with
-    hue before lightness.
+    Rounding a ramp to the nearest colours makes some steps go backwards in luminance and others
+    jump to and fro in hue. So the steps are chosen together: of all chains of colours that go on
+    along the ramp and in luminance, the one that has many steps, each near the ramp, none far from
+    the one before, and each leading on in the direction in which the ramp goes there.
     """
+    line = [_oklab(rgb) for rgb in along(stops, samples)]
     rising = luminance(stops[-1]) > luminance(stops[0])
-    kept = [nearest_256(stops[0])]
-    for rgb in along(stops, samples):
-        if _chroma(rgb) < NEUTRAL:
-            continue
-        index = _nearest_in_cube(rgb)
-        before, here = luminance(xterm(kept[-1])), luminance(xterm(index))
-        if (here > before) if rising else (here < before):
-            kept.append(index)
-    return tuple(kept)
+    first, last = nearest_256(stops[0]), nearest_256(stops[-1])
+    nodes = [_Node.on(line, index) for index in range(16, 256)]
+    nodes = [node for node in nodes if node.off < _FARTHEST or node.index in (first, last)]
+    nodes.sort(key=lambda node: (node.light if rising else -node.light, node.index))
+    # For each colour the best chain that ends there: what it is worth, and the one before.
+    best: dict[int, tuple[float, int]] = {first: (0.0, first)}
+    kept = [node for node in nodes if node.index == first]
+    for node in nodes:
+        ways = [
+            (best[before.index][0] + _STEP - node.off - before.strain(node, line), before.index)
+            for before in kept
+            if before.place < node.place and abs(before.lab[0] - node.lab[0]) > _JUST_SEEN
+        ]
+        if node.index != first and ways:
+            best[node.index] = max(ways)
+            kept.append(node)
+    if last not in best:
+        return (first, last)
+    chain = [last]
+    while chain[-1] != first:
+        chain.append(best[chain[-1]][1])
+    return tuple(reversed(chain))
 
 
-@lru_cache(maxsize=4096)
-def _nearest_in_cube(rgb: RGB) -> int:
-    light, *hue = _oklab(rgb)
+_STEP = 0.007
+"""What a further step is worth, as the square of a distance in OKLab."""
+_FARTHEST = 0.06
+"""What is farther off than this, squared and with the hue counted twice, is not on a ramp."""
+_GREYED = 0.009
+"""What a grey costs where the ramp has a hue: dark ones are near everything."""
+_JUST_SEEN = 0.028
+"""A smaller difference in lightness makes no step."""
+_GAP = 0.6
+"""What it costs to leave out a part of a ramp, times the square of that share."""
 
-    def apart(index: int) -> float:
-        other, *its_hue = _oklab(xterm(index))
-        return (light - other) ** 2 / 2 + sum(
-            (a - b) ** 2 for a, b in zip(hue, its_hue, strict=True)
+
+@dataclass(frozen=True, slots=True)
+class _Node:
+    """A colour of the palette beside a ramp: where along it, and how far off it, squared."""
+
+    index: int
+    place: int
+    off: float
+    light: float
+    lab: Lab
+
+    @classmethod
+    def on(cls, line: list[Lab], index: int) -> _Node:
+        lab = light, green_red, blue_yellow = _oklab(xterm(index))
+        off, place = min(
+            ((light - a) ** 2 + 2 * ((green_red - b) ** 2 + (blue_yellow - c) ** 2), place)
+            for place, (a, b, c) in enumerate(line)
         )
+        if math.hypot(green_red, blue_yellow) < NEUTRAL < math.hypot(*line[place][1:]):
+            off += _GREYED
+        return cls(index, place, off, luminance(xterm(index)), lab)
 
-    coloured = (index for index in range(16, 232) if len(set(xterm(index))) > 1)
-    return min(coloured, key=apart)
+    def strain(self, other: _Node, line: list[Lab]) -> float:
+        """How much a step to another colour leaves out, and turns away from the ramp's hue."""
+        start, end = line[self.place], line[other.place]
+        turn = (other.lab[1] - self.lab[1] - end[1] + start[1]) ** 2
+        turn += (other.lab[2] - self.lab[2] - end[2] + start[2]) ** 2
+        return 2 * turn + _GAP * ((other.place - self.place) / len(line)) ** 2
 
 
 def _chroma(rgb: RGB) -> float:

@@ -6,11 +6,12 @@ import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from llmscope.draw.theme import DEFAULT_THEME, Theme, load_theme
 
 Tier = Literal["truecolor", "256", "16", "none"]
+TIERS: tuple[Tier, ...] = get_args(Tier)
 
 # These show 24 bits whenever they name themselves. COLORTERM does not cross ssh, TERM does.
 _TRUECOLOR_TERMS = ("xterm-kitty", "xterm-ghostty", "alacritty", "foot", "wezterm", "contour")
@@ -22,7 +23,8 @@ class Look:
 
     Attributes:
         theme: the colours.
-        tier: `truecolor`; `256`, xterm's palette; `16`, the terminal's own colours; `none`.
+        tier: `truecolor`; `256`, xterm's palette; `16`, the terminal's own colours; `none`. A
+            native theme never has more than the sixteen.
         ascii: leave nothing outside of ASCII.
     """
 
@@ -30,22 +32,28 @@ class Look:
     tier: Tier = "truecolor"
     ascii: bool = False
 
+    def __post_init__(self) -> None:
+        if self.theme.native and self.tier in ("truecolor", "256"):
+            object.__setattr__(self, "tier", "16")
+
     def __hash__(self) -> int:
         # Asked on every picture: a theme's name is enough to tell looks apart quickly.
         return hash((self.theme.name, self.tier, self.ascii))
 
 
 def detect_look(
-    theme: str = DEFAULT_THEME,
+    theme: str | Theme = DEFAULT_THEME,
     *,
     environ: Mapping[str, str] | None = None,
+    tier: Tier | None = None,
     ascii: bool | None = None,  # noqa: A002
 ) -> Look:
     """The best look that this terminal says it can show.
 
     Args:
-        theme: name of a theme.
+        theme: a theme, or the name of one.
         environ: the environment variables to read; None means this process's own.
+        tier: how many colours; None asks the environment.
         ascii: True or False decide; None asks the locale.
 
     Raises:
@@ -54,21 +62,33 @@ def detect_look(
     environ = os.environ if environ is None else environ
     if ascii is None:
         ascii = not _utf8(environ)  # noqa: A001
-    return Look(load_theme(theme), detect_tier(environ), ascii)
+    worn = load_theme(theme) if isinstance(theme, str) else theme
+    return Look(worn, tier or detect_tier(environ), ascii)
 
 
 def detect_tier(environ: Mapping[str, str]) -> Tier:
     """How many colours the terminal shows, by NO_COLOR, COLORTERM and TERM."""
+    return explain_tier(environ)[0]
+
+
+def explain_tier(environ: Mapping[str, str]) -> tuple[Tier, str]:
+    """How many colours the terminal shows, and what says so."""
     term = environ.get("TERM", "").lower()
-    if environ.get("NO_COLOR") or term in ("dumb", "unknown"):
-        return "none"
-    if environ.get("COLORTERM", "").lower() in ("truecolor", "24bit") or "WT_SESSION" in environ:
-        return "truecolor"
+    if environ.get("NO_COLOR"):
+        return "none", "NO_COLOR is set"
+    if not term and "WT_SESSION" not in environ and not environ.get("COLORTERM"):
+        return "none", "TERM is not set"
+    if term in ("dumb", "unknown") or term.startswith("vt") or term.endswith(("-m", "-mono")):
+        return "none", f"TERM is {term}"
+    # GNU screen passes on what the terminal around it said, and shows no 24 bits itself.
+    passed_on = bool(environ.get("STY")) and term.startswith("screen")
+    if environ.get("COLORTERM", "").lower() in ("truecolor", "24bit") and not passed_on:
+        return "truecolor", f"COLORTERM is {environ['COLORTERM'].lower()}"
+    if "WT_SESSION" in environ:
+        return "truecolor", "WT_SESSION is set: Windows Terminal"
     if term.endswith("direct") or term.startswith(_TRUECOLOR_TERMS):
-        return "truecolor"
-    if "256color" in term:
-        return "256"
-    return "16" if term else "none"
+        return "truecolor", f"TERM is {term}"
+    return ("256" if "256color" in term else "16"), f"TERM is {term or 'not set'}"
 
 
 def _utf8(environ: Mapping[str, str]) -> bool:

@@ -12,9 +12,12 @@ from llmscope.draw import colour
 from llmscope.draw.colour import RGB
 from llmscope.draw.glyphs import ASCII, UNICODE, Glyphs
 from llmscope.draw.look import Look
+from llmscope.draw.theme import Theme
 
 LEVELS = 32
 MINIMUM_CONTRAST = 4.5
+APART = 0.06
+"""A distance in OKLab; two signs that are nearer to each other are told by shape instead."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +149,7 @@ def _sequential(palette: Palette) -> Ramp:
 
 def _diverging(palette: Palette) -> Ramp:
     theme = palette.look.theme
-    if not palette.colours:
+    if not palette.colours or _alike(theme):
         plus, minus = palette.glyphs.plus, palette.glyphs.minus
         cold, warm = palette.ink(theme.negative[-2]), palette.ink(theme.positive[-2])
         glyphs = (*reversed(minus[1:]), " ", *plus[1:])
@@ -158,6 +161,12 @@ def _diverging(palette: Palette) -> Ramp:
     below, above = _thinned(below, half), _thinned(above, half)
     inked = [palette.on(shade) for shade in (*reversed(below[1:]), *above)]
     return Ramp((*inked, palette.base), (" ",) * (len(inked) + 1), signed=True)
+
+
+def _alike(theme: Theme) -> bool:
+    """Whether the two signs have colours that nobody could tell apart, as greys are."""
+    ends = zip(_stops(theme.negative[-2:]), _stops(theme.positive[-2:]), strict=True)
+    return all(colour.distance(one, other) < APART for one, other in ends)
 
 
 def _thinned(shades: tuple[Color, ...], count: int) -> tuple[Color, ...]:

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from llmscope.draw.colour import parse_hex
+from llmscope.draw.colour import parse_colour
 from llmscope.errors import ScopeError
 from llmscope.text import display_text
 
 DEFAULT_THEME = "dark"
 
-_COLOURS = (
+COLOURS = (
     *("ground", "panel", "text", "dim", "border"),
     *("accent", "success", "warning", "error"),
 )
-_RAMPS = ("sequential", "negative", "positive", "categorical")
+RAMPS = ("sequential", "negative", "positive", "categorical")
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Theme:
         sequential: from the smallest magnitude to the largest, luminance going one way.
         negative, positive: from zero, which is the ground, outwards.
         categorical: for series that have no order.
+        native: drawn with the terminal's own sixteen colours on its own ground.
     """
 
     name: str
@@ -53,49 +55,66 @@ class Theme:
     negative: tuple[str, ...]
     positive: tuple[str, ...]
     categorical: tuple[str, ...]
+    native: bool = False
 
 
 def theme_folder() -> Path:
-    """Where the themes are."""
+    """Where the themes that ship are."""
     # An installed wheel holds the themes inside the package; a checkout has them beside it.
     package = Path(__file__).parents[1]
     beside = package.parent / "themes"
     return beside if (beside / f"{DEFAULT_THEME}.toml").is_file() else package / "_themes"
 
 
+@cache
 def theme_names() -> tuple[str, ...]:
-    """The names that `load_theme` knows, the default first."""
+    """The themes that ship, the default first."""
     found = sorted(path.stem for path in theme_folder().glob("*.toml"))
     return tuple(sorted(found, key=lambda name: name != DEFAULT_THEME))
 
 
-@cache
-def load_theme(name: str = DEFAULT_THEME) -> Theme:
-    """The theme with that name.
+def load_theme(name: str = DEFAULT_THEME, tell: Callable[[str], None] | None = None) -> Theme:
+    """The theme with that name: one that ships, or one of the person's own.
+
+    Args:
+        tell: called with what is wrong with a theme of the person's own, in one line.
 
     Raises:
-        ScopeError: there is none, or its file is broken.
+        ScopeError: there is none.
     """
-    if name not in theme_names():
-        raise ScopeError(
-            f"no theme {display_text(name, whitespace=True)!r}",
-            f"one of {', '.join(theme_names())}",
-        )
+    if name in theme_names():
+        return _shipped(name)
+    from llmscope.draw.own_themes import own_theme, unknown_theme
+
+    read = own_theme(name)
+    if read is None:
+        raise unknown_theme(name)
+    if tell is not None and read.notice:
+        tell(read.notice)
+    return read.theme
+
+
+@cache
+def _shipped(name: str) -> Theme:
     return read_theme(theme_folder() / f"{name}.toml")
 
 
 def read_theme(path: Path) -> Theme:
-    """The theme in a TOML file: `name`, `description`, `dark`, `[colours]` and `[ramps]`.
+    """The theme in a TOML file that says everything: `description`, `dark`, colours and ramps.
 
     Raises:
         ScopeError: it cannot be read, or a colour is missing or not one.
     """
     try:
         record = tomllib.loads(path.read_text(encoding="utf-8"))
-        values = _colours(record) | _ramps(record)
-        values["name"] = str(record.get("name", path.stem))
-        values["description"] = str(record.get("description", ""))
-        values["dark"] = bool(record.get("dark", True))
+        values: dict[str, Any] = {
+            "name": path.stem,
+            "description": str(record["description"]),
+            "dark": bool(record["dark"]),
+            "native": bool(record.get("native", False)),
+        }
+        values |= {name: one_colour(record["colours"][name]) for name in COLOURS}
+        values |= {name: ramp(record["ramps"][name]) for name in RAMPS}
         return Theme(**{field.name: values[field.name] for field in fields(Theme)})
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = display_text(str(error)).replace("\n", " ")
@@ -104,25 +123,23 @@ def read_theme(path: Path) -> Theme:
         ) from error
 
 
-def _colours(record: dict[str, Any]) -> dict[str, Any]:
-    table = record["colours"]
-    return {name: _checked(name, table) for name in _COLOURS}
+def one_colour(value: object) -> str:
+    """A colour of a TOML file as `#rrggbb`.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r} is no colour like #1a2b3c")
+    return parse_colour(value)
 
 
-def _checked(name: str, table: dict[str, Any]) -> str:
-    if name not in table:
-        raise ValueError(f"colour {name} is missing")
-    parse_hex(str(table[name]))
-    return str(table[name])
+def ramp(value: object) -> tuple[str, ...]:
+    """A list of colours, two at least.
 
-
-def _ramps(record: dict[str, Any]) -> dict[str, Any]:
-    ramps: dict[str, Any] = {}
-    for name in _RAMPS:
-        stops = tuple(str(stop) for stop in record["ramps"][name])
-        if len(stops) < 2:
-            raise ValueError(f"ramp {name} needs two colours or more")
-        for stop in stops:
-            parse_hex(stop)
-        ramps[name] = stops
-    return ramps
+    Raises:
+        ValueError: it is none.
+    """
+    if not isinstance(value, list) or len(value) < 2:
+        raise ValueError(f"{value!r} is no list of two colours or more")
+    return tuple(map(one_colour, value))

@@ -1,13 +1,16 @@
 import pytest
 
 from llmscope.draw.colour import (
+    ANSI_NAMES,
     along,
     contrast,
+    distance,
     luminance,
     mix,
     monotone_256,
     nearest_16,
     nearest_256,
+    parse_colour,
     parse_hex,
     to_hex,
     xterm,
@@ -50,6 +53,28 @@ def test_hue_decides_among_sixteen():
     assert nearest_16(parse_hex("#000000")) == 0
 
 
+@pytest.mark.parametrize("number", range(16))
+def test_a_colour_of_xterms_sixteen_keeps_its_number(number):
+    assert parse_colour(ANSI_NAMES[number]) == to_hex(xterm(number))
+    assert nearest_16(xterm(number)) == number
+
+
+def test_distances_are_those_of_oklab():
+    assert distance((0, 0, 0), (255, 255, 255)) == pytest.approx(1, abs=1e-4)
+    # Ottosson's own figures: red is L 0.628, a 0.225, b 0.126; blue is 0.452, -0.032, -0.312.
+    expected = (0.176**2 + 0.257**2 + 0.438**2) ** 0.5
+    assert distance((255, 0, 0), (0, 0, 255)) == pytest.approx(expected, abs=2e-3)
+
+
+@pytest.mark.parametrize("ends", [("#000000", "#ffffff"), ("#ffffff", "#000000")])
+def test_a_grey_ramp_of_256_colours_is_grey(ends):
+    indices = monotone_256(tuple(map(parse_hex, ends)))
+    shown = [xterm(index) for index in indices]
+    assert all(len(set(rgb)) == 1 for rgb in shown)
+    assert len(shown) >= 16
+    assert [to_hex(shown[0]), to_hex(shown[-1])] == list(ends)
+
+
 def test_a_ramp_of_256_colours_goes_one_way():
     stops = tuple(map(parse_hex, ("#440154", "#31688e", "#35b779", "#fde725")))
     light = [luminance(xterm(index)) for index in monotone_256(stops)]
@@ -57,9 +82,9 @@ def test_a_ramp_of_256_colours_goes_one_way():
     assert light == sorted(set(light))
 
 
-@pytest.mark.parametrize("text", ["red", "#12345", "#gggggg", "123456"])
+@pytest.mark.parametrize("text", ["red", "#12345", "#gggggg", "123456", "#+12345", "# 12345"])
 def test_what_is_no_colour_is_refused(text):
-    with pytest.raises(ValueError, match=r"colour|base 16"):
+    with pytest.raises(ValueError, match="colour"):
         parse_hex(text)
 
 

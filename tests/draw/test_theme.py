@@ -1,37 +1,69 @@
 import pytest
 
 from llmscope.draw import Look, load_theme, palette, theme_names
-from llmscope.draw.colour import contrast, luminance, parse_hex, xterm
-from llmscope.draw.theme import read_theme, theme_folder
+from llmscope.draw.colour import ANSI_NAMES, contrast, parse_hex, xterm
+from llmscope.draw.theme import one_colour, read_theme, theme_folder
 from llmscope.errors import ScopeError
 
 TIERS = ("truecolor", "256")
+COLOURED = [name for name in theme_names() if not load_theme(name).native]
 
 
 def rgb(color):
     return xterm(color.number) if color.number is not None else tuple(color.triplet)
 
 
-def test_dark_is_the_first_of_several():
+def of_theme(ready, colour):
+    return rgb(ready.shade(parse_hex(colour)))
+
+
+def test_dark_is_the_first_of_eight_or_more():
     assert theme_names()[0] == "dark"
-    assert "light" in theme_names()
+    wanted = {"light", "high-contrast", "colour-blind", "monochrome", "terminal"}
+    assert wanted < set(theme_names())
+    assert len(theme_names()) >= 8
+    described = {load_theme(name).description for name in theme_names()}
+    assert len(described) == len(theme_names())
 
 
 @pytest.mark.parametrize("tier", TIERS)
-@pytest.mark.parametrize("name", theme_names())
+@pytest.mark.parametrize("name", COLOURED)
 def test_all_writing_can_be_read(name, tier):
     look = Look(load_theme(name), tier)
     ready = palette(look)
-    panel = parse_hex(look.theme.panel)
-    inks = [ready.base, ready.dim, ready.accent, ready.cursor, *ready.verdicts.values()]
+    inks = [ready.base, ready.strong, ready.dim, ready.accent, ready.cursor]
+    inks += [*ready.verdicts.values(), *ready.series]
     for style in inks:
         assert contrast(rgb(style.color), rgb(style.bgcolor)) >= 4.5
-    for ink in ("text", "accent"):
-        assert contrast(parse_hex(getattr(look.theme, ink)), panel) >= 4.5
+    panel = of_theme(ready, look.theme.panel)
+    for ink in ("text", "dim", "accent", "success", "warning", "error"):
+        assert contrast(of_theme(ready, getattr(look.theme, ink)), panel) >= 4.5, ink
 
 
 @pytest.mark.parametrize("tier", TIERS)
-@pytest.mark.parametrize("name", theme_names())
+@pytest.mark.parametrize("name", COLOURED)
+def test_bars_and_lines_can_be_seen(name, tier):
+    look = Look(load_theme(name), tier)
+    ready = palette(look)
+    for style in (ready.bar, ready.plus, ready.minus):
+        assert contrast(rgb(style.color), rgb(style.bgcolor)) >= 3
+    # A frame is an ornament: what it carries is written on it. Which one has the focus is told by
+    # the colour of text.
+    assert contrast(rgb(ready.border.color), rgb(ready.border.bgcolor)) >= 1.5
+    ground = of_theme(ready, look.theme.ground)
+    assert contrast(of_theme(ready, look.theme.text), ground) >= 7
+
+
+def test_high_contrast_is_higher():
+    theme = load_theme("high-contrast")
+    ground = parse_hex(theme.ground)
+    for ink in ("text", "dim", "accent", "success", "warning", "error"):
+        assert contrast(parse_hex(getattr(theme, ink)), ground) >= 7
+    assert contrast(parse_hex(theme.border), ground) >= 4.5
+
+
+@pytest.mark.parametrize("tier", TIERS)
+@pytest.mark.parametrize("name", COLOURED)
 def test_text_can_be_read_on_every_step(name, tier):
     ready = palette(Look(load_theme(name), tier))
     for ramp in (ready.sequential, ready.diverging):
@@ -39,45 +71,60 @@ def test_text_can_be_read_on_every_step(name, tier):
             assert contrast(rgb(style.color), rgb(style.bgcolor)) >= 4.5
 
 
-@pytest.mark.parametrize("tier", TIERS)
-@pytest.mark.parametrize("name", theme_names())
-def test_luminance_goes_one_way(name, tier):
-    look = Look(load_theme(name), tier)
-    ready = palette(look)
-    light = [luminance(rgb(style.bgcolor)) for style in ready.sequential.styles[:-1]]
-    assert 8 <= len(light) <= 32
-    assert light == sorted(set(light), reverse=not look.theme.dark)
-
-    light = [luminance(rgb(style.bgcolor)) for style in ready.diverging.styles[:-1]]
-    middle = len(light) // 2
-    assert len(light) % 2 == 1
-    assert light[middle:] == sorted(set(light[middle:]), reverse=not look.theme.dark)
-    assert light[: middle + 1] == sorted(set(light[: middle + 1]), reverse=look.theme.dark)
-
-
-@pytest.mark.parametrize("name", theme_names())
+@pytest.mark.parametrize("name", COLOURED)
 def test_zero_of_a_signed_scale_is_the_ground(name):
     ready = palette(Look(load_theme(name)))
     middle = ready.diverging.styles[len(ready.diverging) // 2]
     assert middle.bgcolor == ready.base.bgcolor
 
 
-@pytest.mark.parametrize(("safe", "glyphs"), [(False, " ░▒▓█"), (True, " .:-=+*#%@")])
-@pytest.mark.parametrize("tier", ["16", "none"])
-def test_without_colours_weight_tells(tier, safe, glyphs):
-    ramp = palette(Look(tier=tier, ascii=safe)).sequential
-    assert "".join(ramp.glyphs[:-1]) == glyphs
-    assert not ramp.coloured
+def test_greys_tell_the_sign_by_shape():
+    theme = load_theme("monochrome")
+    colours = [*theme.sequential, *theme.negative, *theme.positive, *theme.categorical]
+    colours += [theme.ground, theme.text, theme.accent, theme.success, theme.error]
+    assert all(len(set(parse_hex(colour))) == 1 for colour in colours)
+    for tier in TIERS:
+        ramp = palette(Look(theme, tier)).diverging
+        assert "".join(ramp.glyphs[:-1]) == "≡═─- ░▒▓█"
+        assert not ramp.coloured
+    assert palette(Look(theme)).sequential.coloured
 
 
-def test_no_colour_means_none():
-    ready = palette(Look(tier="none"))
-    styles = [*vars(ready).values(), *ready.series, *ready.diverging.styles]
-    styles += ready.verdicts.values()
+@pytest.mark.parametrize("tier", TIERS)
+def test_a_native_theme_sets_no_colour_but_the_terminals_own(tier):
+    look = Look(load_theme("terminal"), tier)
+    assert look.tier == "16"
+    ready = palette(look)
+    styles = [ready.base, ready.strong, ready.dim, ready.border, ready.accent, ready.bar]
+    styles += [ready.plus, ready.minus, *ready.verdicts.values(), *ready.series]
+    styles += [*ready.sequential.styles, *ready.diverging.styles, ready.cursor]
     for style in styles:
-        if hasattr(style, "bgcolor"):
-            assert style.color is None
-            assert style.bgcolor is None
+        assert style.bgcolor is None
+        assert style.color is None or style.color.number in range(1, 16)
+    assert ready.base.color is None
+    # Its names are those of the terminal: green says 2, whatever that looks like there.
+    assert ready.verdicts["verified"].color.number == ANSI_NAMES.index("green")
+    assert ready.verdicts["partial"].color.number == ANSI_NAMES.index("yellow")
+    assert ready.accent.color.number == ANSI_NAMES.index("magenta")
+
+
+def test_no_colour_means_none_in_every_theme():
+    for name in theme_names():
+        ready = palette(Look(load_theme(name), "none"))
+        styles = [*vars(ready).values(), *ready.series, *ready.diverging.styles]
+        styles += [*ready.verdicts.values(), *ready.sequential.styles]
+        for style in styles:
+            if hasattr(style, "bgcolor"):
+                assert style.color is None
+                assert style.bgcolor is None
+
+
+def test_a_colour_is_hex_or_a_name_of_the_sixteen():
+    assert one_colour("#1A2b3c") == "#1a2b3c"
+    assert one_colour("bright-blue") == "#5c5cff"
+    for wrong in ("blue-ish", "#12", "#12345g", "# 1234", "#+12345", 7, None, ["#123456"]):
+        with pytest.raises(ValueError, match="colour"):
+            one_colour(wrong)
 
 
 def test_an_unknown_theme_names_those_there_are():
@@ -87,12 +134,20 @@ def test_an_unknown_theme_names_those_there_are():
     assert "\x1b" not in caught.value.message
 
 
+def test_an_unknown_theme_names_the_nearest_first():
+    for wrong, near in (("drak", "dark"), ("Color-Blind", "colour-blind"), ("vellun", "vellum")):
+        with pytest.raises(ScopeError) as caught:
+            load_theme(wrong)
+        assert caught.value.hint.startswith(f"{near}; all: dark, ")
+
+
 @pytest.mark.parametrize(
     ("old", "new", "reason"),
     [
-        ('ground = "#0d1015"', 'ground = "black"', "black"),
+        ('ground = "#0d1015"', 'ground = "blackish"', "blackish"),
         ('accent = "#ffb454"', "", "accent"),
-        ('name = "dark"', "name = ", "line"),
+        ("dark = true", "dark = ", "line"),
+        ("sequential = [", 'sequential = "#000000" # [', "list"),
     ],
 )
 def test_a_broken_theme_says_what_is_wrong(tmp_path, old, new, reason):
