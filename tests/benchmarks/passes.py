@@ -26,17 +26,18 @@ ROUNDS_AT_LEAST = 3
 Tell = Callable[[str], None]
 
 
-def measure(setting: Setting, tell: Tell) -> dict[str, Any]:
+def measure(setting: Setting, tell: Tell, found: dict[str, Any]) -> None:
     """Seconds of every job in every round: `{"512": {"bare.forward": {"seconds": […]}}}`."""
     with ExitStack() as stack:
         workers, refused = _open(setting, stack, tell)
-        found: dict[str, Any] = {"refused": refused}
+        found["refused"] = refused
         for length in setting.lengths:
             jobs = [(name, job) for name in workers for job in JOBS[name]]
-            found[str(length)] = _rounds(workers, jobs, length, setting, tell)
-        jobs = [(name, job) for name, job in INTERRUPTED if name in workers]
-        found[f"interrupt {setting.long}"] = _rounds(workers, jobs, setting.long, setting, tell)
-        return found
+            _rounds(workers, jobs, length, setting, tell, found.setdefault(str(length), {}))
+        if setting.long in (setting.chosen_lengths or (setting.long,)):
+            jobs = [(name, job) for name, job in INTERRUPTED if name in workers]
+            entries = found.setdefault(f"interrupt {setting.long}", {})
+            _rounds(workers, jobs, setting.long, setting, tell, entries)
 
 
 def _open(
@@ -44,7 +45,7 @@ def _open(
 ) -> tuple[dict[str, Worker], dict[str, str]]:
     workers: dict[str, Worker] = {}
     refused: dict[str, str] = {}
-    for name in JOBS:
+    for name in setting.contenders or JOBS:
         tell(f"loading the model in {name}")
         try:
             workers[name] = stack.enter_context(Worker(name, setting))
@@ -59,8 +60,8 @@ def _rounds(
     length: int,
     setting: Setting,
     tell: Tell,
-) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    found: dict[str, Any],
+) -> None:
     ready: list[tuple[str, str]] = []
     for name, job in jobs:
         tell(f"{length} tokens: preparing {name}.{job}")
@@ -88,4 +89,3 @@ def _rounds(
                 entry.setdefault(key, []).append(value)
     for worker in workers.values():
         worker.ask("forget")
-    return found

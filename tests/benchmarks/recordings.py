@@ -16,9 +16,8 @@ WHO = (
 )
 
 
-def measure(setting: Setting, tell: Tell) -> dict[str, Any]:
+def measure(setting: Setting, tell: Tell, found: dict[str, Any]) -> None:
     """`{"512": {"llmscope.fresh": {"bytes": […]}}}`."""
-    found: dict[str, Any] = {}
     for length in (512, setting.long):
         entries = found[str(length)] = {f"{name}.{job}": {} for name, job in WHO}
         for number in range(1 if setting.quick else 3):
@@ -33,4 +32,3 @@ def measure(setting: Setting, tell: Tell) -> dict[str, Any]:
                     continue
                 for key, value in answer.items():
                     entry.setdefault(key, []).append(value)
-    return found

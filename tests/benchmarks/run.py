@@ -34,18 +34,25 @@ def main() -> None:
         options.threads or machine.cores(),
         options.quick,
         dict(entry.split("=", 1) for entry in options.python),
+        tuple(options.contender),
+        tuple(options.length),
     )
     raw: dict[str, Any] = {
         "model": options.model,
         "quick": setting.quick,
         "machine": machine.about(setting.device, setting.threads),
     }
-    for name in options.only or PARTS:
-        raw[name] = PARTS[name](setting, _tell)
+
+    def tell(what: str) -> None:
+        _tell(what)
         if options.out:  # a run that is broken off keeps what it has
             made = json.dumps(report.with_summaries(raw), indent=1)
             Path(options.out).write_text(made + "\n", "utf-8")
-    _tell("")
+
+    for name in options.only or PARTS:
+        raw[name] = {}
+        PARTS[name](setting, tell, raw[name])
+    tell("")
     print(report.medians(raw))
     print(report.table(raw))
     setting.home.cleanup()
@@ -56,6 +63,16 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="fewer lengths and rounds")
     parser.add_argument(
         "--only", action="append", choices=PARTS, help="a part; may be given again", metavar="NAME"
+    )
+    parser.add_argument(
+        "--contender",
+        action="append",
+        default=[],
+        choices=tuple(passes.JOBS),
+        help="who takes part in the passes; may be given again",
+    )
+    parser.add_argument(
+        "--length", action="append", default=[], type=int, help="tokens; may be given again"
     )
     parser.add_argument("--out", metavar="FILE.json", help="all numbers, as JSON")
     parser.add_argument("--model", default=MODEL, help=f"what to load ({MODEL})")

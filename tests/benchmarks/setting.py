@@ -21,6 +21,8 @@ class Setting:
         threads: of torch, the same for all.
         quick: fewer lengths and rounds.
         pythons: the interpreter of a contender that needs another one.
+        contenders: who takes part in the passes; empty for all.
+        chosen_lengths: tokens of the passes' prompts, instead of the usual ones.
     """
 
     spec: str
@@ -29,11 +31,13 @@ class Setting:
     threads: int
     quick: bool = False
     pythons: dict[str, str] = field(default_factory=dict)
+    contenders: tuple[str, ...] = ()
+    chosen_lengths: tuple[int, ...] = ()
 
     @property
     def lengths(self) -> tuple[int, ...]:
         """Tokens of the prompts."""
-        return (32, 512) if self.quick else (32, 128, 512, 2048)
+        return self.chosen_lengths or ((32, 512) if self.quick else (32, 128, 512, 2048))
 
     @property
     def long(self) -> int:

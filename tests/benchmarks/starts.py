@@ -34,9 +34,8 @@ READY = " layers"
 """A word of the title line that is there once the model is."""
 
 
-def measure(setting: Setting, tell: Tell) -> dict[str, Any]:
+def measure(setting: Setting, tell: Tell, found: dict[str, Any]) -> None:
     """Seconds of each, in turn: `{"llmscope.help": {"seconds": […]}}`."""
-    found: dict[str, Any] = {}
 
     def keep(name: str, **values: Any) -> None:
         for key, value in values.items():
@@ -61,7 +60,6 @@ def measure(setting: Setting, tell: Tell) -> dict[str, Any]:
         keep("transformers.ready", seconds=_run([python, "-c", BARE_MODEL, *model], setting))
         load = [python, "-c", LOAD, setting.spec, setting.device]
         keep("llmscope.load", seconds=_run(load, setting))
-    return found
 
 
 def _run(command: list[str], setting: Setting) -> float:
