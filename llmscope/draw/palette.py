@@ -64,10 +64,10 @@ class Palette:
         self.series = tuple(self.ink(stop) for stop in theme.categorical)
         self.sequential = _sequential(self)
         self.diverging = _diverging(self)
-        strong = theme.sequential[-3 if theme.dark else -2]
-        self.bar = self.ink(strong)
-        self.plus = self.ink(theme.positive[-2])
-        self.minus = self.ink(theme.negative[-2])
+        # Ramps end in what is nearly the colour of text: bars are of a strong colour before that.
+        self.bar = self.ink(_stop(theme.sequential, 0.6 if theme.dark else 0.8))
+        self.plus = self.ink(_stop(theme.positive, 0.7))
+        self.minus = self.ink(_stop(theme.negative, 0.7))
         self.cursor = self._cursor()
 
     @property
@@ -126,6 +126,11 @@ def _rgb(shown: Color) -> RGB:
     return (shown.triplet.red, shown.triplet.green, shown.triplet.blue)
 
 
+def _stop(names: tuple[str, ...], share: float) -> str:
+    """The stop nearest to that share of the way along a ramp."""
+    return names[round(share * (len(names) - 1))]
+
+
 def _stops(names: tuple[str, ...]) -> tuple[RGB, ...]:
     return tuple(colour.parse_hex(name) for name in names)
 
@@ -151,7 +156,8 @@ def _diverging(palette: Palette) -> Ramp:
     theme = palette.look.theme
     if not palette.colours or _alike(theme):
         plus, minus = palette.glyphs.plus, palette.glyphs.minus
-        cold, warm = palette.ink(theme.negative[-2]), palette.ink(theme.positive[-2])
+        cold = palette.ink(_stop(theme.negative, 0.7))
+        warm = palette.ink(_stop(theme.positive, 0.7))
         glyphs = (*reversed(minus[1:]), " ", *plus[1:])
         styles = (*(cold for _ in minus[1:]), palette.base, *(warm for _ in plus[1:]))
         return Ramp((*styles, palette.base), (*glyphs, " "), signed=True)
