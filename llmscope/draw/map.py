@@ -35,7 +35,7 @@ def paint_map(
     """A figure with the axes layer and position, token row above and surprisal row below.
 
     Args:
-        figure: `extra["text"]`, rows of strings by layer and position, is shown in wide cells;
+        figure: `extra["names"]` of `extra["ids"]`, by layer and position, are shown in wide cells;
             `extra["kinds"]`, one a numbered layer, as a letter beside its number.
         tokens: the figure of the lens `tokens` for the same prompt; without it the columns carry
             the labels of their own axis, and there is no surprisal row.
@@ -48,10 +48,10 @@ def paint_map(
         special = tokens.extra.get("special", special)
         foot = Foot("surprisal", tokens.values, plain_text(tokens.unit, look.ascii))
     shown = prompt_texts(positions.labels, special, look.ascii)
-    words = figure.extra.get("text")
+    ids, words = figure.extra.get("ids"), figure.extra.get("names")
 
     def text(row: int, column: int) -> str:
-        label = words[row][column] if words else ""
+        label = words.get(int(ids[row][column]), "") if words and ids is not None else ""
         return token_text(str(label), look.ascii)
 
     kinds: Sequence[str] = figure.extra.get("kinds", ())

@@ -30,7 +30,7 @@ def pooled(figure: Figure, pool: int) -> Figure:
     values = np.maximum.reduceat(known, starts, axis=at)
     axis = Axis("position", tuple(str(start) for start in starts), step=pool)
     axes = (*figure.axes[:at], axis, *figure.axes[at + 1 :])
-    extra = {name: value for name, value in figure.extra.items() if name != "special"}
+    extra = {name: value for name, value in figure.extra.items() if name not in ("special", "names")}
     return replace(
         figure,
         title=f"{figure.title} · max of {pool} tokens",

@@ -22,6 +22,8 @@ class MapView:
 
 MAP_VIEWS = (
     MapView("stream norm", "residual", "stream"),
+    MapView("logit lens", "logit-lens", "top"),
+    MapView("probability of the target", "logit-lens", "target"),
     MapView("attention write", "residual", "attention"),
     MapView("MLP write", "residual", "mlp"),
     MapView("cosine to final stream", "residual", "cosine"),

@@ -101,9 +101,11 @@ def test_a_window_follows_the_cursor_and_says_so(plain, read):
 def test_words_stand_in_wide_cells(residual, plain, read):
     words = [[f"w{row}{column}" for column in range(5)] for row in range(4)]
     words[2][3] = "[/nope]\x1b"
-    figure = Figure(
-        "any", "Any", "heatmap", residual.axes, residual.values, "x", extra={"text": words}
-    )
+    extra = {
+        "ids": np.arange(20).reshape(4, 5),
+        "names": dict(enumerate(word for row in words for word in row)),
+    }
+    figure = Figure("any", "Any", "heatmap", residual.axes, residual.values, "x", extra=extra)
     rows = read(paint(figure, 80, 7, plain, FOCUS))
     words = [re.sub("[░▒▓█]", " ", row).split() for row in rows]
     assert words[1] == ["embed", "w00", "w01", "w02", "w03", "w04"]

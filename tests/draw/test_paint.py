@@ -66,9 +66,10 @@ def figures(draw):
         axes.append(Axis(name, tuple(map(str, range(length))) if name == "layer" else some))
     values = draw(arrays(np.float32, tuple(lengths)))
     unit = draw(st.sampled_from(["probability", "bits", "norm", "", "[/b]\x1b"]))
-    extra = {"ids": np.arange(lengths[0]), "text": None}
+    extra = {"ids": np.arange(lengths[0])}
     if names == ("layer", "position") and draw(st.booleans()):
-        extra["text"] = [[draw(labels) for _ in range(lengths[1])] for _ in range(lengths[0])]
+        extra["ids"] = np.arange(lengths[0] * lengths[1]).reshape(lengths) - 1
+        extra["names"] = {number: draw(labels) for number in range(lengths[0] * lengths[1])}
     return Figure("any", draw(labels), kind, tuple(axes), values, unit, extra=extra)
 
 

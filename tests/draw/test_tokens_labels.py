@@ -54,7 +54,10 @@ def figures(labels, special=()):
             (Axis("layer", ("0", "1", "2")), positions),
             layers,
             "probability",
-            extra={"text": words},
+            extra={
+                "ids": np.arange(3 * len(labels)).reshape(3, -1),
+                "names": dict(enumerate(word for row in words for word in row)),
+            },
         ),
     }
 

@@ -122,7 +122,7 @@ async def test_the_map_turns_and_attention_changes_its_mode(opened: Open) -> Non
     async with opened() as session:
         await session.press("escape", "v")
         wants = {want.key: want for want in session.engine.requests[-1].wants}
-        assert (wants["map"].lens, wants["map"].focus.mode) == ("residual", "attention")
+        assert (wants["map"].lens, wants["map"].focus.mode) == ("logit-lens", "top")
         assert "attention write" in session.screen_text()
         await session.press("a")
         wants = {want.key: want for want in session.engine.requests[-1].wants}

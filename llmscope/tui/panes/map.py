@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import ClassVar
 
+from llmscope.draw.layout import lay_out
+from llmscope.draw.map import NARROWEST_TEXT
 from llmscope.draw.painting import Painting
 from llmscope.draw.pool import pool_for, pooled
 from llmscope.engine.events import Want
@@ -25,8 +27,30 @@ class MapPane(FigurePane):
     _tokens: Shown | None = None
 
     def want(self, scene: Scene) -> Want:
-        """The figure of the view; it does not depend on where the cursor is."""
-        return Want(self.key, scene.map_view.lens, Focus(mode=scene.map_view.mode))
+        """The figure of the view: whole, or the columns in sight where each costs a readout."""
+        view = scene.map_view
+        focus = Focus(mode=view.mode)
+        if view.lens != "logit-lens" or scene.info is None:
+            return Want(self.key, view.lens, focus)
+        focus = replace(focus, position=scene.asked_position, span=self._sight(scene))
+        return Want(self.key, view.lens, replace(focus, target=scene.target))
+
+    def _sight(self, scene: Scene) -> tuple[int, int]:
+        """The positions that are drawn; while the cursor follows, counted from the end."""
+        layers = 0 if scene.info is None else scene.info.layers
+        count = max(len(scene.tokens), 1)
+        room = lay_out(
+            max(self.size.width, 1),
+            max(self.size.height, 1),
+            ["embed", *map(str, range(layers))],
+            count,
+            (scene.focus.layer + 1, scene.focus.position % count),
+            corner="layer",
+            foot="surprisal",
+            narrowest=NARROWEST_TEXT if scene.map_view.mode == "top" else 1,
+        ).columns
+        # A letter may make one token more: what is last in sight then is one further on.
+        return (-room.size - 1, 0) if scene.following else (room.start, room.stop)
 
     def heading(self, shown: Shown) -> str:
         """The view's name."""

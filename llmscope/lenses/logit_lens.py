@@ -1,0 +1,103 @@
+"""Logit lens: when does it know?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from llmscope.figure import Axis, Figure, Focus
+from llmscope.lenses.base import Lens, Run, layer_kinds
+
+if TYPE_CHECKING:
+    from llmscope.record.logit_lens import Readings
+    from llmscope.record.recording import Recording
+
+AT_ONCE = 2
+"""Columns that are read between two pictures."""
+
+
+def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
+    """softmax(unembed(norm(stream))) after each layer. [layer, position]; the embedding first.
+
+    Modes: `top`, the probability of the most probable token, by `extra["ids"]` and "names"; and
+    `target`, that of one token, the top next one unless another is asked for, with `extra["ranks"]`
+    (from 1). With a span only the positions in it; NaN for what was not read. The column of the
+    focus comes first, then those around it.
+    `extra`: mode, ids of the top tokens (-1 where none was read), names of those ids, ranks, target_id, target, kinds.
+    """
+    from llmscope.record.derive import logits_after
+    from llmscope.record.logit_lens import read, readings
+
+    target = None
+    if focus.mode == "target":
+        target = focus.target
+        if target is None:
+            target = int(logits_after(recording, focus.position).argmax())
+    columns = sorted(
+        _columns(focus, len(recording)), key=lambda column: abs(column - focus.position)
+    )
+    for start in range(0, len(columns), AT_ONCE):
+        read(recording, columns[start : start + AT_ONCE], target)
+        yield _figure(recording, focus, target, readings(recording, target))
+
+
+def _columns(focus: Focus, length: int) -> range:
+    """The positions to read; ends below zero count from the end of the prompt."""
+    if focus.span is None:
+        return range(length)
+    start, stop = focus.span
+    start, stop = (start + length if start < 0 else start), (stop + length if stop <= 0 else stop)
+    start = max(0, min(start, focus.position))
+    return range(start, max(min(stop, length), focus.position + 1))
+
+
+def _figure(recording: Recording, focus: Focus, target: int | None, found: Readings) -> Figure:
+    label = recording.subject.label
+    known = np.isfinite(found.token)
+    ids = np.where(known, found.token, -1).astype(np.int64)
+    extra: dict[str, Any] = {
+        "mode": focus.mode,
+        "ids": ids,
+        "names": {int(token): label(int(token)) for token in np.unique(ids[known])},
+        **layer_kinds(recording),
+    }
+    title = "Logit lens · top token after each layer"
+    values = found.probability
+    if target is not None:
+        values = found.target
+        title = f"Logit lens · probability of ‹{label(target)}› after each layer"
+        extra |= {"ranks": found.rank, "target_id": target, "target": label(target)}
+    layers = ("embed", *(str(layer) for layer in range(recording.layers)))
+    return Figure(
+        lens="logit-lens",
+        title=title,
+        kind="heatmap",
+        axes=(Axis("layer", layers), Axis("position", recording.prompt.labels)),
+        values=values,
+        unit="probability",
+        extra=extra,
+    )
+
+
+LENS = Lens(
+    name="logit-lens",
+    question="When does it know?",
+    compute=compute,
+    needs=("readout",),
+    uses=("mode", "span", "position", "target"),
+    modes=("top", "target"),
+    help="""\
+What the model would say if it stopped here: the stream after each layer is put through the final \
+norm and the unembedding, as the last one is. A row is a layer, a column a token, a word the most \
+probable next token at that depth, and the colour its probability. Where the last row's word first \
+appears and stays is where the answer is formed. The mode `target` shows the probability of one \
+token in every layer instead.
+
+Early rows often read like noise or like the token itself: the middle of the network does not \
+always speak the language of its output. A word that appears late is not proof that nothing was \
+known before.
+
+softmax(unembed(norm(stream))). nostalgebraist 2020, "interpreting GPT: the logit lens".""",
+)
