@@ -8,7 +8,7 @@ import pytest
 from textual.events import Key
 
 from llmscope.engine.events import Frame, Loaded, PassInfo
-from llmscope.tui.desk import PATIENCE
+from llmscope.tui.desk import FADING, PATIENCE
 from llmscope.tui.link import EngineSays
 from tests.tui.acting import INFO, tokenize
 from tests.tui.conftest import PROMPT, Open
@@ -123,7 +123,7 @@ async def test_the_map_turns_and_attention_changes_its_mode(opened: Open) -> Non
         await session.press("escape", "v")
         wants = {want.key: want for want in session.engine.requests[-1].wants}
         assert (wants["map"].lens, wants["map"].focus.mode) == ("logit-lens", "top")
-        assert "attention write" in session.screen_text()
+        assert "logit lens" in session.screen_text()
         await session.press("a")
         wants = {want.key: want for want in session.engine.requests[-1].wants}
         assert wants["attention"].focus.mode == "mean"
@@ -258,7 +258,7 @@ async def test_a_click_on_a_key_does_what_the_key_does(opened: Open) -> None:
         assert session.app.scene.view == 1
 
 
-async def test_a_slow_pass_dims_the_old_picture_and_a_quick_one_does_not(opened: Open) -> None:
+async def test_a_slow_pass_marks_the_old_picture_and_a_slower_one_dims_it(opened: Open) -> None:
     async with opened(auto=False) as session:
         session.engine.load()
         await session.settle()
@@ -271,11 +271,16 @@ async def test_a_slow_pass_dims_the_old_picture_and_a_quick_one_does_not(opened:
         await asyncio.sleep(PATIENCE * 2)
         await session.settle()
         assert pane.stale
+        assert not pane.dim
         assert "running" in session.screen_text().split("\n")[0]
         assert len(pane.shown.tokens) == 5
+        await asyncio.sleep(FADING)
+        await session.settle()
+        assert pane.dim
         session.engine.answer(session.engine.requests[-1])
         await session.settle()
         assert not pane.stale
+        assert not pane.dim
         assert "running" not in session.screen_text()
 
 
