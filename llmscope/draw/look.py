@@ -25,16 +25,23 @@ class Look:
         theme: the colours.
         tier: `truecolor`; `256`, xterm's palette; `16`, the terminal's own colours; `none`. A
             native theme never has more than the sixteen.
+        full: the tier that was asked for, which another theme would have.
         ascii: leave nothing outside of ASCII.
     """
 
     theme: Theme = field(default_factory=load_theme)
     tier: Tier = "truecolor"
     ascii: bool = False
+    full: Tier = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "full", self.tier)
         if self.theme.native and self.tier in ("truecolor", "256"):
             object.__setattr__(self, "tier", "16")
+
+    def wearing(self, theme: Theme) -> Look:
+        """The same look in another theme."""
+        return Look(theme, self.full, self.ascii)
 
     def __hash__(self) -> int:
         # Asked on every picture: a theme's name is enough to tell looks apart quickly.

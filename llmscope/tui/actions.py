@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from textual.binding import Binding
 
-from llmscope.tui import deeds
+from llmscope.tui import deeds, dress
 
 if TYPE_CHECKING:
     from llmscope.tui.desk import Desk
@@ -124,6 +124,7 @@ PROGRAM = (
     Action("help", "help", "explain this place", "question_mark", deeds.show_help),
     Action("help-anywhere", "help", "explain this place", "f1", deeds.show_help, "anywhere"),
     Action("palette", "help", "all commands", "ctrl+p", deeds.show_palette, "anywhere"),
+    Action("theme-next", "theme", "next", "", dress.next_theme, "anywhere"),
     Action("stop", "program", "stop it; the shell's fg goes on", "ctrl+z", deeds.stop),
     Action("quit", "program", "quit; the prompt is kept", "q,ctrl+c", deeds.leave_program),
     Action(

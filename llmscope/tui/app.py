@@ -23,6 +23,7 @@ from llmscope.tui.bandwidth import HIGH, Bandwidth
 from llmscope.tui.card import Card
 from llmscope.tui.chat import ChatDesk
 from llmscope.tui.desk import Desk
+from llmscope.tui.dress import Watch
 from llmscope.tui.find import FindLine
 from llmscope.tui.lines import KeyLine
 from llmscope.tui.link import EngineSays, MakeEngine
@@ -74,6 +75,7 @@ class LlmscopeApp(Desk, inherit_bindings=True):
     def on_mount(self) -> None:
         """Show the screen, and only then let the engine import what is slow."""
         outlive_stops(self)
+        Watch(self).begin()
         self.editor.focus()
         self.call_after_refresh(self.engine.start)
 

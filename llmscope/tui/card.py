@@ -12,6 +12,7 @@ from textual.message import Message
 from textual.style import Style
 from textual.widget import Widget
 
+from llmscope.draw.look import Look
 from llmscope.draw.theme import Theme
 from llmscope.engine.events import LoadFailed, Loading
 from llmscope.text import display_text
@@ -65,6 +66,10 @@ class Card(Widget, can_focus=True):
         self._failed: LoadFailed | None = None
         self._progress = Loading("starting")
         self._begun = (time.monotonic(), 0.0)
+
+    def dress(self, look: Look) -> None:
+        """Take the inks of another look."""
+        self._inks = inks(look.theme)
 
     def progress(self, progress: Loading) -> None:
         """How far the load is."""

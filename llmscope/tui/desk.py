@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import ClassVar
 
-from rich.color import ColorSystem
 from textual import events
 from textual.app import ComposeResult
 from textual.binding import BindingType
@@ -25,8 +24,8 @@ from llmscope.tui.bandwidth import Bandwidth
 from llmscope.tui.card import Card
 from llmscope.tui.chat import ChatDesk
 from llmscope.tui.display import PacedApp
+from llmscope.tui.dress import Themes, put_on
 from llmscope.tui.editor import PromptEditor
-from llmscope.tui.filters import filters
 from llmscope.tui.find import FindLine
 from llmscope.tui.layout import layout_for
 from llmscope.tui.ledger import Ledger
@@ -35,16 +34,10 @@ from llmscope.tui.link import EngineLike
 from llmscope.tui.overview import Overview
 from llmscope.tui.palette import Commands
 from llmscope.tui.scene import Scene
-from llmscope.tui.theme import inks, textual_theme, variables
+from llmscope.tui.theme import inks, variables
 from llmscope.tui.title import TitleLine
 from llmscope.tui.words import clauses
 
-COLOUR_SYSTEMS = {
-    "truecolor": ColorSystem.TRUECOLOR,
-    "256": ColorSystem.EIGHT_BIT,
-    "16": ColorSystem.STANDARD,
-    "none": ColorSystem.STANDARD,
-}
 PATIENCE = 0.15
 """Seconds that a picture may be out of date before it is dimmed: quick passes never flicker."""
 
@@ -61,9 +54,10 @@ class Desk(PacedApp, inherit_bindings=False):
     CSS_PATH = "main.tcss"
     TITLE = "llmscope"
     BINDINGS: ClassVar[list[BindingType]] = [*bindings("anywhere")]
-    COMMANDS = {Commands}  # noqa: RUF012 - the base class's own annotation
+    COMMANDS = {Commands, Themes}  # noqa: RUF012 - the base class's own annotation
     NOTIFICATION_TIMEOUT = 4
     engine: EngineLike
+    own_filters: Sequence[LineFilter]
     scene: Scene
     overview: Overview
 
@@ -81,13 +75,7 @@ class Desk(PacedApp, inherit_bindings=False):
         self.look = bandwidth.look(look or detect_look())
         self.inks = inks(self.look.theme)
         super().__init__(bandwidth)
-        self.register_theme(textual_theme(self.look.theme))
-        self.console._color_system = COLOUR_SYSTEMS[self.look.tier]
-        self._own_filters = filters(self.look)
-        self.set_class(self.look.tier in ("16", "none"), "-few-colours")
-        self.set_class(self.look.tier == "none", "-colourless")
-        self.set_class(self.look.tier != "truecolor", "-no-tints")
-        self.theme = f"llmscope-{self.look.theme.name}"
+        put_on(self, self.look)
         self.text = prompt
         self.scene = Scene.opening(focus)
         self.ledger = Ledger(special_tokens=special_tokens)
@@ -100,7 +88,7 @@ class Desk(PacedApp, inherit_bindings=False):
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         """The look decides about colours and characters, not the environment a second time."""
-        return self._own_filters
+        return self.own_filters
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         """A variable that a theme lacks would stop the app."""

@@ -11,6 +11,7 @@ from textual.content import Content
 from textual.message import Message
 from textual.widget import Widget
 
+from llmscope.draw.look import Look
 from llmscope.draw.theme import Theme
 from llmscope.tui.actions import FOOTER, Hint
 from llmscope.tui.theme import inks
@@ -27,6 +28,10 @@ class WordsLine(Widget):
         self._inks = inks(theme)
         self._clauses: list[str] = []
         self._waiting = ""
+
+    def dress(self, look: Look) -> None:
+        """Take the inks of another look."""
+        self._inks = inks(look.theme)
 
     @property
     def text(self) -> str:
@@ -61,6 +66,10 @@ class KeyLine(Widget):
         self._inks = inks(theme)
         self._hints = FOOTER["prompt"]
         self._spans: list[tuple[int, int, str]] = []
+
+    def dress(self, look: Look) -> None:
+        """Take the inks of another look."""
+        self._inks = inks(look.theme)
 
     def show(self, place: str, row: str = "") -> None:
         """List the keys of a place, a key of `FOOTER`.

@@ -83,7 +83,8 @@ def variables(theme: Theme) -> dict[str, str]:
 def textual_theme(theme: Theme) -> TextualTheme:
     """What Textual's own widgets (palette, toasts, inputs) are drawn with."""
     return TextualTheme(
-        name=f"llmscope-{theme.name}",
+        # A name for each set of colours, so that a theme that was edited is another one.
+        name=f"llmscope-{hash(theme) & 0xFFFFFFFF:x}",
         primary=theme.accent,
         secondary=theme.dim,
         accent=theme.accent,

@@ -8,6 +8,7 @@ from rich.cells import cell_len
 from textual.content import Content
 from textual.widget import Widget
 
+from llmscope.draw.look import Look
 from llmscope.draw.theme import Theme
 from llmscope.engine.events import ModelInfo, PassInfo
 from llmscope.text import display_text
@@ -28,6 +29,10 @@ class TitleLine(Widget):
         self._inks = inks(theme)
         self._left: list[Part] = [(display_text(spec, whitespace=True), 0)]
         self._right: list[Part] = []
+
+    def dress(self, look: Look) -> None:
+        """Take the inks of another look."""
+        self._inks = inks(look.theme)
 
     def model(self, info: ModelInfo, adapter: str | None = None) -> None:
         """Show which model is loaded, and which of its adapters is on."""

@@ -71,6 +71,11 @@ class FigurePane(Widget, can_focus=True):
         self._drawn: tuple[object, ...] = ()
         self.border_title = Content(PANES[self.key])
 
+    def dress(self, look: Look) -> None:
+        """Draw with another look."""
+        self._look, self._drawn = look, ()
+        self._repaint()
+
     @property
     def rows(self) -> int:
         """How many candidates or neurons to ask for: in tens, so that few resizes ask again."""
