@@ -9,10 +9,11 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 Kind = Literal["heatmap", "bars", "lines", "tokens", "table"]
 Status = Literal["verified", "partial", "unverified", "refused"]
@@ -172,6 +173,8 @@ class Figure:
     ) -> Figure:
         """A figure that shows nothing but why it does not."""
         verdict = Verdict("refused", reason, discrepancy)
+        import numpy as np
+
         return cls(lens, title, "table", (), np.array(np.nan, dtype=np.float32), "", verdict)
 
     def axis(self, name: str) -> int | None:
@@ -190,7 +193,7 @@ class Figure:
             "verdict": {"status": self.verdict.status, "reason": self.verdict.reason},
             "extra": {key: plain(value) for key, value in self.extra.items()},
         }
-        infinite = int(np.isinf(self.values).sum())
+        infinite = int((abs(self.values) == math.inf).sum())
         if infinite:
             record["infinite"] = infinite
         return record
@@ -207,10 +210,8 @@ class Figure:
 
 def plain(value: Any) -> Any:
     """Numbers, arrays and containers as JSON types; what is not finite as None."""
-    if isinstance(value, np.ndarray):
+    if hasattr(value, "tolist"):  # an array, or a number of one
         return plain(value.tolist())
-    if isinstance(value, np.generic):
-        return plain(value.item())
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):

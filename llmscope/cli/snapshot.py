@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from llmscope.cli import options
 from llmscope.cli.errors import reported
 from llmscope.cli.options import usage
-from llmscope.figure import Focus
 from llmscope.text import display_text
-
-if TYPE_CHECKING:
-    from llmscope.cli.output import Output
-    from llmscope.draw import Look
 
 _SIZE = re.compile(r"(\d{1,4})x(\d{1,4})", re.ASCII)
 
@@ -64,7 +59,16 @@ def snapshot(
     size: Annotated[
         str | None, typer.Option(metavar="120x40", help="Cells of a picture: width x height.")
     ] = None,
-    theme: Annotated[str | None, typer.Option(help="Colours of a picture.")] = None,
+    theme: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Colours of a picture; see `llmscope themes`. auto: as the terminal is.",
+            show_default="dark",
+        ),
+    ] = None,
+    color: options.Colours = "auto",
+    ascii: options.Ascii = None,  # noqa: A002
     force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
     adapter: options.Adapter = None,
     unverified: options.Unverified = False,
@@ -82,14 +86,17 @@ def snapshot(
         _check_lenses(names, mode)
         usage(temperature > 0, "greater than 0", "--temperature")
         cells = _cells(size)
+        tier = options.tier(color)
+        from llmscope.cli.appearance import picture_look
         from llmscope.cli.compose import SCREEN, Wanted, compose
         from llmscope.cli.output import choose_output
         from llmscope.cli.progress import progress_line
         from llmscope.cli.prompt import check_chat, read_prompt
+        from llmscope.figure import Focus
         from llmscope.models.spec import parse
 
         output = choose_output(out, format, "txt" if SCREEN in names else "json", force)
-        look = _look(theme, output)
+        look = picture_look(theme, tier, ascii, output)
         check_chat(chat, system, ids)
         text = read_prompt(prompt, prompt_file, context_file, ids)
         usage(SCREEN not in names or isinstance(text, str), "the screen takes text", "--ids")
@@ -158,15 +165,3 @@ def _cells(size: str | None) -> tuple[int, int] | None:
     cells = (int(match[1]), int(match[2])) if match else (0, 0)
     usage(min(cells) > 0, "width x height in cells, such as 120x40", "--size")
     return cells
-
-
-def _look(theme: str | None, output: Output) -> Look:
-    """Colours for a picture: all of them, or what the terminal shows if it goes straight there."""
-    from llmscope.draw import DEFAULT_THEME, Look, detect_look, load_theme
-
-    name = theme or DEFAULT_THEME
-    if output.format == "txt":
-        return Look(load_theme(name), "none")
-    if output.on_terminal:
-        return detect_look(name)
-    return Look(load_theme(name))

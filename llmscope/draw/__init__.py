@@ -1,12 +1,22 @@
-"""From a `Figure`, a size and a colour tier to rows of cells, for the screen and for exports."""
+"""From a `Figure`, a size and a colour tier to rows of cells, for the screen and for exports.
 
-from llmscope.draw.frame import framed
+What paints is loaded when it is first asked for: a screen that waits for its model has no figure.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from llmscope.draw.look import Look, Tier, detect_look
-from llmscope.draw.map import paint_map
-from llmscope.draw.paint import natural_height, paint
 from llmscope.draw.painting import Painting, Row
 from llmscope.draw.palette import Palette, palette
 from llmscope.draw.theme import DEFAULT_THEME, Theme, load_theme, theme_names
+
+if TYPE_CHECKING:
+    from llmscope.draw.figures import natural_height, paint
+    from llmscope.draw.frame import framed
+    from llmscope.draw.map import paint_map
 
 __all__ = [
     "DEFAULT_THEME",
@@ -25,3 +35,11 @@ __all__ = [
     "palette",
     "theme_names",
 ]
+
+_LATER = {"framed": "frame", "natural_height": "figures", "paint": "figures", "paint_map": "map"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_LATER[name]}"), name)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from rich.cells import cell_len
 
 from llmscope.draw.cells import Line, fit, plain_text
+from llmscope.draw.figures import paint
 from llmscope.draw.look import Look
-from llmscope.draw.paint import paint
 from llmscope.draw.painting import Row
 from llmscope.draw.palette import Palette, palette
 from llmscope.figure import Figure, Focus

@@ -14,8 +14,14 @@ STEPS = (12, 9, 7, 6, 5, 4, 3, 2, 1)
 WORDS = 5
 """From this width on a cell shows its number or text; below it, colour or weight alone."""
 
+FEWEST = 8
+"""Blocks that there are at least, however small the room."""
+
 TALLEST = 3
 """Rows in surplus make the rows of a small grid taller, up to this many cells."""
+
+NARROWEST_TEXT = 7
+"""Columns of words are left out rather than drawn narrower than this."""
 
 
 @dataclass(frozen=True)
@@ -98,3 +104,11 @@ def _cell(room: int, columns: int, narrowest: int, widest: int) -> int:
         if step <= widest and step * columns <= room:
             return max(step, min(narrowest, room))
     return max(1, min(narrowest, room))
+
+
+def pool_for(count: int, cells: int) -> int:
+    """How many tokens a block holds so that all fit: a power of two, so that it seldom changes."""
+    pool = 1
+    while count > pool * max(cells, FEWEST):
+        pool *= 2
+    return pool

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from llmscope.draw.cells import plain_text, token_text
 from llmscope.draw.grid import Foot, Grid, paint_grid
 from llmscope.draw.labels import prompt_texts
+from llmscope.draw.layout import NARROWEST_TEXT
 from llmscope.draw.look import Look
 from llmscope.draw.painting import Painting
 from llmscope.draw.palette import palette
 from llmscope.figure import Figure, Focus
 
-NARROWEST_TEXT = 7
 KINDS = {
     "attention": "A",
     "state space": "M",

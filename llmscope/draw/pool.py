@@ -8,17 +8,6 @@ import numpy as np
 
 from llmscope.figure import Axis, Figure
 
-FEWEST = 8
-"""Blocks that there are at least, however small the room."""
-
-
-def pool_for(count: int, cells: int) -> int:
-    """How many tokens a block holds so that all fit: a power of two, so that it seldom changes."""
-    pool = 1
-    while count > pool * max(cells, FEWEST):
-        pool *= 2
-    return pool
-
 
 def pooled(figure: Figure, pool: int) -> Figure:
     """The figure with blocks of its positions, each the maximum of what is known of its tokens."""
@@ -30,7 +19,9 @@ def pooled(figure: Figure, pool: int) -> Figure:
     values = np.maximum.reduceat(known, starts, axis=at)
     axis = Axis("position", tuple(str(start) for start in starts), step=pool)
     axes = (*figure.axes[:at], axis, *figure.axes[at + 1 :])
-    extra = {name: value for name, value in figure.extra.items() if name not in ("special", "names")}
+    extra = {
+        name: value for name, value in figure.extra.items() if name not in ("special", "names")
+    }
     return replace(
         figure,
         title=f"{figure.title} · max of {pool} tokens",

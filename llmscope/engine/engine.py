@@ -31,9 +31,9 @@ from llmscope.engine.events import (
 from llmscope.engine.slot import Slot
 from llmscope.errors import ScopeError
 from llmscope.figure import Figure, Focus
-from llmscope.lenses import Lens, lens
 
 if TYPE_CHECKING:
+    from llmscope.lenses import Lens
     from llmscope.record.recording import Recording
     from llmscope.scope import Scope
 
@@ -163,6 +163,8 @@ class Engine:
 
     def _look(self, scope: Scope, recording: Recording, want: Want) -> Iterator[Figure]:
         """Ever more complete figures for a pane; one that fails says why and harms no other."""
+        from llmscope.lenses import lens
+
         try:
             chosen = lens(want.lens)
             last = len(recording) - 1

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -64,6 +63,8 @@ def block_labels(length: int, pool: int) -> tuple[str, ...]:
 
 @cache
 def _lenses() -> dict[str, Lens]:
+    from importlib.metadata import entry_points
+
     package = import_module("llmscope.lenses")
     modules = (
         import_module(f"llmscope.lenses.{m.name}") for m in pkgutil.iter_modules(package.__path__)

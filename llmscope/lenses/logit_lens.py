@@ -25,7 +25,8 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
     `target`, that of one token, the top next one unless another is asked for, with `extra["ranks"]`
     (from 1). With a span only the positions in it; NaN for what was not read. The column of the
     focus comes first, then those around it.
-    `extra`: mode, ids of the top tokens (-1 where none was read), names of those ids, ranks, target_id, target, kinds.
+    `extra`: mode, ids of the top tokens (-1 where none was read), names of those ids, ranks,
+    target_id, target, kinds.
     """
     from llmscope.record.derive import logits_after
     from llmscope.record.logit_lens import read, readings

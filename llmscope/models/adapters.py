@@ -103,7 +103,9 @@ def adapted(base: Any, folder: Path, named: str, *, allow_pickle: bool = False) 
         clone = sharing(base)
         wrapped = PeftModel.from_pretrained(clone, str(folder), config=config)
         given = set(load_peft_weights(str(folder), device="cpu"))
-        missing = sorted(set(get_peft_model_state_dict(wrapped)) - given)
+        # Whether embeddings were saved as well it would ask the hub.
+        wanted = get_peft_model_state_dict(wrapped, save_embedding_layers=False)
+        missing = sorted(set(wanted) - given)
     except ScopeError:
         raise
     except Exception as error:  # whatever a foreign or damaged adapter makes the library raise

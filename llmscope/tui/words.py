@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import numpy as np
 from rich.cells import cell_len
 
 from llmscope.figure import Figure
@@ -114,10 +113,13 @@ def _attention(shown: Shown | None, scene: Scene) -> Iterator[str]:
     if head is not None and head != focus.head:
         return
     index = figure.axes[0].index(focus.position)
-    if index is None or figure.axes[0].step > 1 or np.isnan(figure.values[index]).all():
+    if index is None or figure.axes[0].step > 1:
         return
     row = figure.values[index]
-    key = int(np.nanargmax(row))
+    known = (row == row).nonzero()[0]  # NaN is not itself
+    if not len(known):
+        return
+    key = int(known[row[known].argmax()])
     who = f"head {head}" if head is not None else f"{figure.extra.get('mode', 'mean')} of heads"
     yield f"{who} looks most at {named(figure.axes[1].labels[key])} ({share(float(row[key]))})"
 

@@ -6,7 +6,8 @@ import torch
 
 import llmscope
 from llmscope.draw import Look, paint
-from llmscope.draw.pool import pool_for, pooled
+from llmscope.draw.layout import pool_for
+from llmscope.draw.pool import pooled
 from llmscope.engine.engine import near
 from llmscope.engine.events import SPAN
 from llmscope.figure import Focus

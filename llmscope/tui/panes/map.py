@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import ClassVar
 
-from llmscope.draw.layout import lay_out
-from llmscope.draw.map import NARROWEST_TEXT
+from llmscope.draw.layout import NARROWEST_TEXT, lay_out, pool_for
 from llmscope.draw.painting import Painting
-from llmscope.draw.pool import pool_for, pooled
 from llmscope.engine.events import Want
 from llmscope.figure import Figure, Focus
 from llmscope.tui.ledger import Shown
@@ -91,6 +89,8 @@ class MapPane(FigurePane):
 
     def draw(self, shown: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
         """The map in the room there is, its surprisal row included."""
+        from llmscope.draw.pool import pooled
+
         known = None if self._tokens is None else self._tokens.figure
         pool = self._pool(len(shown.tokens))
         if known is not None:

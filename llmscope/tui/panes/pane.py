@@ -16,7 +16,6 @@ from textual.strip import Strip
 from textual.style import Style
 from textual.widget import Widget
 
-from llmscope.draw import paint
 from llmscope.draw.look import Look
 from llmscope.draw.painting import Painting, Row
 from llmscope.engine.events import Want
@@ -60,10 +59,10 @@ class FigurePane(Widget, can_focus=True):
     class Sized(Message):
         """Another size: more rows may be wanted."""
 
-    def __init__(self, look: Look, *, fades: bool = True) -> None:
+    def __init__(self, look: Look) -> None:
         super().__init__(id=self.key)
         self._look = look
-        self._fades = fades
+        self.dim = False
         self._scene = Scene()
         self._shown: Shown | None = None
         self._stale = False
@@ -108,8 +107,10 @@ class FigurePane(Widget, can_focus=True):
 
     def draw(self, shown: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
         """The figure in the room there is."""
+        from llmscope.draw import paint
+
         width, height = self.size
-        stale = self._stale and self._fades
+        stale = self._stale and self.dim
         return paint(shown.figure, width, height, self._look, focus, tokens=tokens, stale=stale)
 
     @property
@@ -119,7 +120,7 @@ class FigurePane(Widget, can_focus=True):
 
     @property
     def stale(self) -> bool:
-        """Whether it is drawn as out of date."""
+        """Whether it is marked as out of date; with `dim`, it is dim as well."""
         return self._stale
 
     def present(self, scene: Scene, shown: Shown | None, *, stale: bool) -> None:
@@ -135,7 +136,7 @@ class FigurePane(Widget, can_focus=True):
     def _inputs(self) -> tuple[object, ...]:
         """All that the picture depends on."""
         figure = None if self._shown is None else id(self._shown.figure)
-        return (figure, self._scene, self._stale, self.size)
+        return (figure, self._scene, self._stale, self._stale and self.dim, self.size)
 
     def _repaint(self) -> None:
         if not self.display or not self.size.area or self._inputs() == self._drawn:
