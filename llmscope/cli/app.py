@@ -13,6 +13,7 @@ from llmscope.cli.lenses import lenses
 from llmscope.cli.models import models
 from llmscope.cli.open import open_model
 from llmscope.cli.snapshot import snapshot
+from llmscope.cli.themes import themes
 
 _OWN = {"--help", "--version", "--install-completion", "--show-completion"}
 
@@ -44,6 +45,7 @@ app.command("open")(open_model)
 app.command("snapshot")(snapshot)
 app.command("lenses")(lenses)
 app.command("models")(models)
+app.command("themes")(themes)
 app.command("doctor")(doctor)
 
 

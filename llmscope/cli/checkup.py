@@ -22,7 +22,7 @@ PACKAGES = (
     *("torch", "transformers", "textual", "plotext", "numpy", "safetensors"),
     *("huggingface-hub", "accelerate", "gguf", "resvg-py"),
 )
-TERMINAL = ("TERM", "COLORTERM", "NO_COLOR", "LC_ALL", "LC_CTYPE", "LANG")
+TERMINAL = ("TERM", "COLORTERM", "NO_COLOR", "COLORFGBG", "LC_ALL", "LC_CTYPE", "LANG")
 HUB = ("HF_HOME", "HF_HUB_CACHE", "HF_ENDPOINT", "HF_HUB_OFFLINE")
 
 
@@ -77,9 +77,10 @@ def _version(package: str) -> str | None:
 def terminal(environ: Mapping[str, str]) -> dict[str, Any]:
     """What the terminal says of itself, and what llmscope makes of it."""
     from llmscope.draw import detect_look
+    from llmscope.draw.look import explain_tier
     from llmscope.tui.bandwidth import bandwidth
 
-    look = detect_look(environ=environ)
+    look, (tier, why) = detect_look(environ=environ), explain_tier(environ)
     columns, rows = get_terminal_size()
     return {
         **{name: environ.get(name) for name in TERMINAL},
@@ -88,19 +89,42 @@ def terminal(environ: Mapping[str, str]) -> dict[str, Any]:
         "multiplexer": next((n.lower() for n in ("TMUX", "STY") if environ.get(n)), None),
         "ssh": "SSH_CONNECTION" in environ,
         "bandwidth": bandwidth("auto", environ).name,
-        "colours": look.tier,
+        "colours": tier,
+        "because": why,
         "characters": "ascii" if look.ascii else "unicode",
-        "theme": look.theme.name,
+        **_theme(environ, tier),
+    }
+
+
+def _theme(environ: Mapping[str, str], tier: str) -> dict[str, Any]:
+    """The theme that the screen would have, and why."""
+    from llmscope.draw import DEFAULT_THEME
+    from llmscope.tui.background import asking
+    from llmscope.tui.saved import saved_theme
+
+    saved = saved_theme()
+    with asking(environ, tier != "none") as question:
+        answer = question.answer()
+    ground = "unknown" if answer.dark is None else "dark" if answer.dark else "light"
+    theme = saved or ("light" if answer.dark is False else DEFAULT_THEME)
+    return {
+        "ground": f"{ground}: {answer.why}" if answer.why else ground,
+        "theme": f"{theme}, which was chosen last" if saved else theme,
     }
 
 
 def folders() -> dict[str, dict[str, Any]]:
     """The folders that llmscope writes to, and whether it can."""
+    from llmscope.draw.own_themes import config_folder
     from llmscope.models.cache import cache_folder
     from llmscope.tui.saved import state_folder
 
     places = {"cache": cache_folder(), "state": state_folder()}
-    return {name: {"path": str(path), "writable": _writable(path)} for name, path in places.items()}
+    found: dict[str, dict[str, Any]] = {
+        name: {"path": str(path), "writable": _writable(path)} for name, path in places.items()
+    }
+    # Themes are read from there; nothing is written.
+    return found | {"config": {"path": str(config_folder()), "writable": None}}
 
 
 def _writable(folder: Path) -> bool:
@@ -140,7 +164,7 @@ def missing(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if find_spec("pip") is None:
         yield "pypi: needs pip, and this Python has none", "python -m ensurepip"
     for name, folder in found["folders"].items():
-        if not folder["writable"]:
+        if folder["writable"] is False:
             variable = f"LLMSCOPE_{name.upper()}"
             yield f"the {name} folder {folder['path']} cannot be written", f"set {variable}"
     if found["hub"]["offline"]:

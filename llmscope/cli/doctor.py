@@ -113,7 +113,7 @@ def _told(found: Mapping[str, Any]) -> str:
     ]
     sections[-1] += f"  ramp      {_sample(found['terminal'])}\n"
     places = {
-        name: folder["path"] + ("" if folder["writable"] else "  (cannot be written)")
+        name: folder["path"] + ("  (cannot be written)" if folder["writable"] is False else "")
         for name, folder in found["folders"].items()
     }
     sections += [_section("folders", places), _section("hub", found["hub"])]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from llmscope.draw import Tier
     from llmscope.models.subject import Progress
     from llmscope.scope import Scope
 
@@ -56,6 +57,18 @@ Adapter = Annotated[
 Unverified = Annotated[
     bool, typer.Option("--unverified", help="Show what failed its check all the same, marked.")
 ]
+Colours = Annotated[
+    str,
+    typer.Option(
+        "--color",
+        metavar="auto|truecolor|256|16|none",
+        help="How many colours to use; auto asks NO_COLOR, COLORTERM and TERM.",
+    ),
+]
+Ascii = Annotated[
+    bool | None,
+    typer.Option("--ascii/--no-ascii", help="Draw with ASCII alone.", show_default="by the locale"),
+]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
@@ -91,6 +104,18 @@ class Loader:
             allow_pickle=self.allow_pickle,
             progress=progress,
         )
+
+
+def tier(color: str) -> Tier | None:
+    """The tier that `--color` names; None for auto.
+
+    Raises:
+        BadParameter: it names none.
+    """
+    from llmscope.draw.look import TIERS
+
+    usage(color in ("auto", *TIERS), f"one of auto, {', '.join(TIERS)}", "--color")
+    return next((name for name in TIERS if name == color), None)
 
 
 def usage(condition: bool, message: str, option: str) -> None:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from rich.color import ColorSystem
@@ -17,7 +14,7 @@ from llmscope.draw.own_themes import own_path, own_theme_names
 from llmscope.draw.theme import load_theme
 from llmscope.text import display_text
 from llmscope.tui.filters import filters
-from llmscope.tui.saved import state_folder
+from llmscope.tui.saved import save_theme
 from llmscope.tui.theme import inks, textual_theme
 
 if TYPE_CHECKING:
@@ -56,7 +53,7 @@ def wear(desk: Desk, name: str) -> None:
     theme = load_theme(name, partial(desk.tell, severity="warning"))
     if theme == desk.look.theme:
         return
-    look = desk.look.wearing(theme)
+    look = desk.bandwidth.look(desk.look.wearing(theme))
     with desk.batch_update():
         put_on(desk, look)
         for screen in desk.screen_stack:
@@ -142,30 +139,3 @@ class Themes(Provider):
 
 def _titles() -> list[tuple[str, str]]:
     return [(name, f"theme: {display_text(name, whitespace=True)}") for name in all_names()]
-
-
-def saved_theme() -> str | None:
-    """The theme that was chosen last; None if none was."""
-    try:
-        return _file().read_text(encoding="utf-8").strip() or None
-    except (OSError, ValueError):
-        return None
-
-
-def save_theme(name: str) -> None:
-    """Remember a theme. A folder that cannot be written costs that, no more."""
-    with suppress(OSError):
-        folder = _file().parent
-        folder.mkdir(parents=True, exist_ok=True)
-        handle, made = tempfile.mkstemp(dir=folder, prefix=".theme-")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(f"{name}\n")
-            os.replace(made, _file())
-        except BaseException:
-            os.unlink(made)
-            raise
-
-
-def _file() -> Path:
-    return state_folder() / "theme"

@@ -28,6 +28,7 @@ def run(
     *,
     spec: str,
     prompt: str = "",
+    typed: str = "",
     special_tokens: bool = True,
     look: Look | None = None,
     chat: bool = False,
@@ -41,6 +42,7 @@ def run(
         load: makes the scope, in the engine's thread; called with a progress callback.
         spec: the model's name as a person wrote it; its last prompt is kept under this name.
         prompt: what the editor holds at first; empty for the last prompt of this model.
+        typed: what was typed before the screen was there; it follows that.
         special_tokens: whether the tokenizer adds its own.
         look: theme, colours and characters; None asks the terminal.
         chat: put that prompt into the chat template once the model is there.
@@ -55,6 +57,7 @@ def run(
         ScopeError: the screen failed.
     """
     text = prompt or saved_prompt(spec) or (examples(spec)[0] if _shipped(spec) else "")
+    text += typed
     app = LlmscopeApp(
         lambda post: Engine(load, post),
         spec=spec,

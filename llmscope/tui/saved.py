@@ -1,4 +1,4 @@
-"""The last prompt of each model, kept so that nothing typed is lost."""
+"""The last prompt of each model and the theme, kept so that nothing typed or chosen is lost."""
 
 from __future__ import annotations
 
@@ -28,16 +28,34 @@ def save_prompt(spec: str, text: str) -> None:
     if prompts.get(spec, "") == text:
         return
     prompts[spec] = text
+    _write("prompts.json", json.dumps(prompts))
+
+
+def saved_theme() -> str | None:
+    """The theme that was chosen last; None if none was."""
+    try:
+        return (state_folder() / "theme").read_text(encoding="utf-8").strip() or None
+    except (OSError, ValueError):
+        return None
+
+
+def save_theme(name: str) -> None:
+    """Remember a theme. A folder that cannot be written costs that, no more."""
+    _write("theme", f"{name}\n")
+
+
+def _write(name: str, text: str) -> None:
+    """Replace a file of the state folder, whole or not at all."""
     with suppress(OSError):
         folder = state_folder()
         folder.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=folder, prefix=".prompts-")
+        handle, made = tempfile.mkstemp(dir=folder, prefix=f".{name}-")
         try:
             with os.fdopen(handle, "w", encoding="utf-8") as file:
-                json.dump(prompts, file)
-            os.replace(name, folder / "prompts.json")
+                file.write(text)
+            os.replace(made, folder / name)
         except BaseException:
-            os.unlink(name)
+            os.unlink(made)
             raise
 
 

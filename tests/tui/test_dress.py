@@ -9,7 +9,8 @@ import pytest
 
 from llmscope.draw import load_theme, theme_names
 from llmscope.draw.colour import contrast, parse_hex
-from llmscope.tui.dress import EVERY, choose, save_theme, saved_theme, wear
+from llmscope.tui.dress import EVERY, choose, wear
+from llmscope.tui.saved import save_theme, saved_theme
 from llmscope.tui.theme import textual_theme
 from tests.tui.conftest import Open, Session
 
