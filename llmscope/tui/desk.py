@@ -39,7 +39,9 @@ from llmscope.tui.title import TitleLine
 from llmscope.tui.words import clauses
 
 PATIENCE = 0.15
-"""Seconds that a picture may be out of date before it is dimmed: quick passes never flicker."""
+"""Seconds that a picture may be out of date before its title says so: quick passes never do."""
+FADING = 0.6
+"""Seconds after which it is dimmed too, which sends all of its cells."""
 
 
 class Desk(PacedApp, inherit_bindings=False):
@@ -82,7 +84,7 @@ class Desk(PacedApp, inherit_bindings=False):
         self.chat = chat
         self.cost: PassInfo | None = None
         self._spec = spec
-        self._late = self._under_way = False
+        self._late = self._dim = self._under_way = False
         self._timer: Timer | None = None
         self._pause: Timer | None = None
 
@@ -149,7 +151,7 @@ class Desk(PacedApp, inherit_bindings=False):
             self._pause.stop()
         if self.bandwidth.pause:
             self.ledger.overtaken()
-            self._pause = self.set_timer(self.bandwidth.pause, self.ask)
+            self._pause = self.set_timer(self.bandwidth.pause, self._paused)
         else:
             self.ask()
 
@@ -181,13 +183,13 @@ class Desk(PacedApp, inherit_bindings=False):
         """Stop waiting: everything landed, or (`late`) some of it never will."""
         if self._timer is not None:
             self._timer.stop()
-        self._timer, self._late, self._under_way = None, late, False
+        self._timer, self._late, self._dim, self._under_way = None, late, late, False
         self.present()
 
     def present(self) -> None:
         """Show the scene, in one update of the screen."""
         with self.batch_update():
-            self.overview.present(self.scene, self.ledger, late=self._late)
+            self.overview.present(self.scene, self.ledger, late=self._late, dim=self._dim)
             self.editor.show_roles(self.chat.roles)
             shown = self.ledger.shown("tokens")
             if shown is not None:
@@ -206,9 +208,17 @@ class Desk(PacedApp, inherit_bindings=False):
         level = severity if severity in ("warning", "error") else "information"
         self.notify(display_text(text), severity=level, markup=False)  # type: ignore[arg-type]
 
+    def _paused(self) -> None:
+        self._pause = None
+        self.ask()
+
     def _overdue(self) -> None:
         self._timer = None
-        self._late = self._under_way = self.ledger.waiting
+        waiting = self.ledger.waiting
+        self._dim = waiting and self._late
+        self._late = self._under_way = waiting
+        if waiting and not self._dim:
+            self._timer = self.set_timer(FADING - PATIENCE, self._overdue)
         self.present()
 
     def _show_card(self, shown: bool) -> None:

@@ -17,10 +17,7 @@ from rich.segment import Segment
 from rich.style import Style
 from textual._compositor import ChopsUpdate, CompositorUpdate, LayoutUpdate
 
-Ink = tuple[str, str, str]
-"""The codes of a style: attributes, colour, colour of the ground; empty for the terminal's own."""
-Cell = tuple[str, Ink]
-"""What begins in a cell, and its ink. Nothing begins in the second cell of a wide character."""
+from llmscope.tui.shift import UNKNOWN, Cell, Ink, moved
 
 PLAIN: Ink = ("", "", "")
 BLANK: Cell = (" ", PLAIN)
@@ -40,14 +37,14 @@ class Mirror:
 
     def __init__(self) -> None:
         self._wanted: list[list[Cell]] = []
-        self._shown: list[list[Cell] | None] = []
+        self._shown: list[list[Cell]] = []
         self._dirty: set[int] = set()
         self._width = 0
         self._colours = ColorSystem.TRUECOLOR
 
     def forget(self) -> None:
         """The terminal may show anything now: all that should be shown is to be sent again."""
-        self._shown = [None] * len(self._wanted)
+        self._shown = [[UNKNOWN] * self._width for _ in self._wanted]
         self._dirty = set(range(len(self._wanted)))
 
     @property
@@ -111,13 +108,15 @@ class Mirror:
             wanted, shown = self._wanted[y], self._shown[y]
             if wanted != shown:
                 sent = "".join(_row(y, wanted, shown))
+                if moves := moved(y, wanted, shown):
+                    sent = min(sent, moves[0] + "".join(_row(y, wanted, moves[1])), key=len)
                 self._shown[y] = wanted.copy()
                 out.append(sent)
                 length += len(sent)
         return "".join(out)
 
 
-def _row(y: int, wanted: list[Cell], shown: list[Cell] | None) -> Iterator[str]:
+def _row(y: int, wanted: list[Cell], shown: list[Cell]) -> Iterator[str]:
     """What makes a row of the terminal as it should be. It begins and ends in plain ink."""
     pen, at = PLAIN, -1
     for start, stop in _spans(wanted, shown):
@@ -137,11 +136,8 @@ def _row(y: int, wanted: list[Cell], shown: list[Cell] | None) -> Iterator[str]:
         yield "\x1b[m"
 
 
-def _spans(wanted: list[Cell], shown: list[Cell] | None) -> Iterator[tuple[int, int]]:
+def _spans(wanted: list[Cell], shown: list[Cell]) -> Iterator[tuple[int, int]]:
     """The runs of cells that differ, never from or to the middle of a wide character."""
-    if shown is None:
-        yield 0, len(wanted)
-        return
     at, width = 0, len(wanted)
     while at < width:
         if wanted[at] == shown[at]:

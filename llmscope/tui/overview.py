@@ -24,7 +24,8 @@ class Overview(Container):
 
     def __init__(self, look: Look, *, fades: bool = True) -> None:
         super().__init__(id="overview")
-        self.panes = {cls.key: cls(look, fades=fades) for cls in PANE_CLASSES}
+        self.panes = {cls.key: cls(look) for cls in PANE_CLASSES}
+        self._fades = fades
         self.layout_name = layout_for(80, 24)
         self.current = SPINE
         self._detail = DETAILS[0]
@@ -87,11 +88,17 @@ class Overview(Container):
         wants = [self.panes[key].want(scene) for key in order]
         return wants if TOKENS in wants else [*wants, TOKENS]
 
-    def present(self, scene: Scene, ledger: Ledger, *, late: bool) -> None:
-        """Hand each pane on screen what it shows; `late`: what is out of date looks so."""
+    def present(self, scene: Scene, ledger: Ledger, *, late: bool, dim: bool) -> None:
+        """Hand each pane on screen what it shows.
+
+        Args:
+            late: mark what is out of date.
+            dim: dim it too.
+        """
         for key in self.on_screen:
             pane, shown = self.panes[key], ledger.shown(key)
             stale = late and ledger.stale(key)
+            pane.dim = dim and self._fades
             if isinstance(pane, MapPane):
                 pane.present(scene, shown, stale=stale, tokens=ledger.shown(TOKENS.key))
             else:

@@ -100,7 +100,8 @@ def figure_for(want: Want, tokens: tuple[Token, ...]) -> Figure:
             extra=extra,
         )
     if want.lens == "attention":
-        values = random.gamma(0.4, 1, (count, count)).astype(np.float32)
+        enough = -(-count // 128) * 128  # a longer prompt leaves the earlier rows as they were
+        values = random.gamma(0.4, 1, (enough, enough))[:count, :count].astype(np.float32)
         values[:, 0] += 1
         values[np.triu_indices(count, 1)] = 0
         values /= values.sum(1, keepdims=True)

@@ -1,0 +1,65 @@
+"""Rows whose cells move sideways, as a map's do when a token is added: the terminal moves them."""
+
+from __future__ import annotations
+
+from operator import eq, gt, sub
+
+Ink = tuple[str, str, str]
+"""The codes of a style: attributes, colour, colour of the ground; empty for the terminal's own."""
+Cell = tuple[str, Ink]
+"""What begins in a cell, and its ink. Nothing begins in the second cell of a wide character."""
+
+UNKNOWN: Cell = ("\0", ("", "", ""))
+"""A cell that the terminal may show anything in: it equals nothing that is ever wanted."""
+FARTHEST = 12
+"""Cells that a row may move by: a column of words, at most."""
+LEAST = 8
+"""Cells that must come right by it; for fewer, sending them again costs no more."""
+
+
+def moved(y: int, wanted: list[Cell], shown: list[Cell]) -> tuple[str, list[Cell]] | None:
+    """The sequence that moves a part of a row, and what the row shows then; None: no use.
+
+    Cells are deleted at one end of the part and as many are put in at the other (DCH and ICH of
+    ECMA-48), so that what lies to the right of it stands where it stood. What was put in is
+    unknown: terminals differ in the colour that they give it.
+    """
+    right = list(map(eq, wanted, shown))
+    if len(right) - sum(right) < LEAST:
+        return None
+    most, best = LEAST - 1, (0, 0, 0)
+    for distance in range(1, FARTHEST + 1):
+        none = [False] * distance
+        left = [*map(eq, wanted, shown[distance:]), *none]
+        back = [*none, *map(eq, wanted[distance:], shown)]
+        for by, then in ((-distance, left), (distance, back)):
+            if sum(map(gt, then, right)) > most:
+                gain, start, stop = _part([*map(sub, then, right)])
+                if gain > most:
+                    most, best = gain, (by, start, stop)
+    by, start, stop = best
+    if not by:
+        return None
+    count = abs(by)
+    first, last = (start, stop + count) if by < 0 else (start - count, stop)
+    if any(cell is UNKNOWN or not cell[0] for cell in shown[first:]):
+        return None  # half of a wide character might be left behind
+    new = [UNKNOWN] * count
+    if by < 0:
+        deleted, inserted, part = first, last - count, [*shown[first + count : last], *new]
+    else:
+        deleted, inserted, part = last - count, first, [*new, *shown[first : last - count]]
+    sequence = f"\x1b[{y + 1};{deleted + 1}H\x1b[{count}P\x1b[{inserted + 1}G\x1b[{count}@"
+    return sequence, [*shown[:first], *part, *shown[last:]]
+
+
+def _part(gains: list[int]) -> tuple[int, int, int]:
+    """The largest sum of neighbours, and where they begin and end (Kadane's algorithm)."""
+    most, best, total, begin = 0, (0, 0), 0, 0
+    for place, gain in enumerate(gains):
+        if total <= 0:
+            total, begin = 0, place
+        total += gain
+        if total > most:
+            most, best = total, (begin, place + 1)
+    return most, *best
