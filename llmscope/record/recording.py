@@ -16,6 +16,7 @@ from torch import Tensor
 
 from llmscope.models.subject import Subject
 from llmscope.record.attention import AttentionSettings
+from llmscope.record.entries import Entry
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,8 @@ class LayerRows:
         query: the attention's queries after their rotation. [head, row, head width]
         attention_write, mixer_write, mlp_write: what attention, what mixes tokens in its place,
             and the MLP added to the stream. [row, width]
-        mlp_entry: the MLP's input. [row, width]
+        kept_entry: the MLP's input, where it does not follow from the rest. [row, width]
+        entry: how it follows otherwise.
         activity: L2 norm of the MLP's activations. [row]
         router: the logits of a router over all experts. [row, expert]
         routed: the weights that it gave to those it chose, as the experts take them. [row, choice]
@@ -38,12 +40,18 @@ class LayerRows:
     query: Tensor | None
     attention_write: Tensor | None
     mixer_write: Tensor | None
-    mlp_entry: Tensor | None
+    kept_entry: Tensor | None
     mlp_write: Tensor | None
     activity: Tensor | None
     router: Tensor | None = None
     routed: Tensor | None = None
     chosen: Tensor | None = None
+    entry: Entry | None = field(default=None, kw_only=True)
+
+    @property
+    def mlp_entry(self) -> Tensor | None:
+        """The MLP's input, kept or derived. [row, width]"""
+        return self.kept_entry if self.entry is None else self.entry(self)
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from llmscope.models.anatomy import Anatomy, Layer
 from llmscope.record.attention import AttentionSettings, listen
+from llmscope.record.entries import Entry
 from llmscope.record.recording import LayerRows, Segment
 
 
@@ -31,6 +32,9 @@ class LayerTap:
         self.kept: dict[str, Tensor] = {}
         self.keys: Tensor | None = None  # [key head, row, head width], of the whole prompt
         self.values: Tensor | None = None
+        self.entry: Entry | None = (
+            None  # once it is known how the MLP's input follows from the rest
+        )
         self._versions: dict[str, int] = {}
         self._copied: set[str] = set()
         self._scale = layer.scale
@@ -71,7 +75,7 @@ class LayerTap:
         self.kept[name], self._versions[name] = rows, rows._version
 
     def _entry(self, _: nn.Module, args: Any, kwargs: Any) -> None:
-        if self.taps.active:
+        if self.taps.active and self.entry is None:
             self._keep("mlp_entry", _input(args, kwargs))
 
     def _activity(self, _: nn.Module, args: Any) -> None:
@@ -113,11 +117,13 @@ class LayerTap:
         """What was kept, handed over."""
         kept, self.kept = self.kept, {}
         names = (
-            *("query", "attention_write", "mixer_write"),
+            *("stream", "query", "attention_write", "mixer_write"),
             *("mlp_entry", "mlp_write", "activity"),
             *("router", "routed", "chosen"),
         )
-        return LayerRows(kept["stream"], *(kept.get(name) for name in names))
+        stream, *others = (kept.get(name) for name in names)
+        assert stream is not None
+        return LayerRows(stream, *others, entry=self.entry)
 
 
 class Taps:

@@ -24,6 +24,7 @@ from torch import Tensor
 from llmscope.figure import VERIFIED, Verdict
 from llmscope.models.subject import Subject
 from llmscope.record.derive import attention_output, logits, mlp_output
+from llmscope.record.entries import learn
 from llmscope.record.experts import mixture_output, routing, unexplained
 from llmscope.record.recorder import Recorder
 from llmscope.record.recording import Prompt, Recording
@@ -75,6 +76,7 @@ def verify(recorder: Recorder) -> Verdicts:
     subject = recorder.subject
     recording = recorder.record(_probe(subject), fresh=True)
     recorder.forget()
+    learn(recorder.taps.layers, subject.anatomy.layers, recording.parts[0][0].layers)
     count = recording.layers
 
     def each(check: Callable[[int], float]) -> tuple[Verdict, ...]:
