@@ -17,7 +17,7 @@ def own_folders(tmp_path_factory):
     """
     home = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("XDG_CONFIG_HOME", "LLMSCOPE_STATE", "HF_HOME"):
+        for name in ("XDG_CONFIG_HOME", "LLMSCOPE_CONFIG", "LLMSCOPE_STATE", "HF_HOME"):
             patch.setenv(name, str(home / name.lower()))
         yield
 
