@@ -106,7 +106,7 @@ def _rows(
             colour = (
                 palette.bar if not signed else palette.minus if shares[row] < 0 else palette.plus
             )
-            line.add(bars[row], colour if inside else palette.border, room)
+            line.add(bars[row], colour if inside else palette.dim, room)
         rows.append(line.row(width, palette.base))
     return rows
 

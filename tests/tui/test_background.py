@@ -7,6 +7,7 @@ import os
 import sys
 import termios
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ import pytest
 from llmscope.tui.background import dark_by_environment
 
 pexpect = pytest.importorskip("pexpect")
+pyte = pytest.importorskip("pyte")
 
 PROGRAM = """
 import json, os, sys, time
@@ -149,3 +151,30 @@ def test_answers_that_come_late_are_no_keys(parts: list[str], keys: str) -> None
         [sys.executable, "-c", LATE, repr(parts)], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == keys
+
+
+def test_the_program_takes_the_light_theme_on_a_light_ground(tmp_path: Path) -> None:
+    """And what was typed before the screen was there is in the prompt, the answer is not."""
+    from llmscope.draw import load_theme
+    from llmscope.draw.colour import parse_hex
+
+    base = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "SSH_CONNECTION")}
+    environ = {**base, "TERM": "xterm-256color", "COLORTERM": "truecolor", "LC_ALL": "C.UTF-8"}
+    environ |= {"LLMSCOPE_STATE": str(tmp_path), "LLMSCOPE_CONFIG": str(tmp_path)}
+    arguments = ["-m", "llmscope", "builtin:sort", "--prompt", "CAB"]
+    child = pexpect.spawn(sys.executable, arguments, env=environ, timeout=60, dimensions=(24, 80))
+    child.expect_exact(ASKED)
+    child.send(b"A\x1b]11;rgb:ffff/ffff/ffff\x1b\\" + NAME)
+    red, green, blue = parse_hex(load_theme("light").ground)
+    child.expect_exact(f"48;2;{red};{green};{blue}".encode())
+    screen = pyte.Screen(80, 24)
+    stream = pyte.ByteStream(screen)
+    stream.feed(child.before + child.after)
+    until = time.monotonic() + 60
+    while "4 tokens" not in screen.display[0] and time.monotonic() < until:
+        stream.feed(child.read_nonblocking(65536, timeout=60))
+    assert "4 tokens" in screen.display[0]
+    assert "CABA" in screen.display[2]
+    assert "rgb" not in "\n".join(screen.display)
+    child.send("\x11")
+    child.expect(pexpect.EOF)
