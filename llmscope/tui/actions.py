@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from textual.binding import Binding
+from textual.keys import _character_to_key
 
 from llmscope.tui import deeds, dress
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from llmscope.tui.desk import Desk
 
 Where = Literal["prompt", "figures", "anywhere"]
+Place = Literal["prompt", "figures"]
 Run = Callable[["Desk"], None]
 
 PANES = {
@@ -36,9 +38,27 @@ _NAMES = {
     "right_curly_bracket": "}",
     "slash": "/",
     "question_mark": "?",
+    "less_than_sign": "<",
+    "greater_than_sign": ">",
+    "minus": "-",
+    "plus": "+",
+    "comma": ",",
+    "full_stop": ".",
+    "semicolon": ";",
+    "colon": ":",
     "escape": "esc",
     "f1": "F1",
+    "f2": "F2",
 }
+
+
+def key_name(key: str) -> str:
+    """A key as a person reads it."""
+    return _NAMES.get(key, key)
+
+
+SIGNS = frozenset(_character_to_key(chr(code)) for code in range(33, 127))
+"""What Textual calls the letters, digits and signs of a keyboard."""
 
 
 @dataclass(frozen=True)
@@ -60,11 +80,6 @@ class Action:
     keys: str
     run: Run
     where: Where = "figures"
-
-    @property
-    def key_names(self) -> str:
-        """Its keys as a person reads them."""
-        return " ".join(_NAMES.get(key, key) for key in self.keys.split(","))
 
     @property
     def full_title(self) -> str:
@@ -136,60 +151,94 @@ ACTIONS: tuple[Action, ...] = (*CURSOR, *FIGURES, *PROGRAM)
 BY_NAME = {action.name: action for action in ACTIONS}
 
 
-def bindings(where: Where, *, only: Collection[str] | None = None) -> list[Binding]:
-    """Textual's bindings of the actions whose keys work there: all, or only the named ones."""
+def own_keys(action: Action) -> tuple[str, ...]:
+    """The keys that an action has before a person chooses others."""
+    return tuple(key for key in action.keys.split(",") if key)
+
+
+def bindings(
+    where: Where,
+    *,
+    only: Collection[str] | None = None,
+    keys: Callable[[Action], tuple[str, ...]] = own_keys,
+) -> list[Binding]:
+    """Textual's bindings of the actions whose keys work there.
+
+    Args:
+        only: the names of the actions that are bound; None: all.
+        keys: which keys an action has.
+    """
     return [
         Binding(
-            action.keys,
+            key,
             f"app.act('{action.name}')",
             action.title,
             show=False,
             priority=where == "anywhere",
         )
         for action in ACTIONS
-        if action.where == where and action.keys and (only is None or action.name in only)
+        if only is None or action.name in only
+        for key in keys(action)
+        if binds_at(action, key) == where
     ]
+
+
+def binds_at(action: Action, key: str) -> Where:
+    """Where a key of an action is bound: a letter is text in the prompt, so never anywhere."""
+    return "figures" if action.where == "anywhere" and is_text(key) else action.where
+
+
+def is_text(key: str) -> bool:
+    """Whether the prompt takes a key as something to write or to walk with."""
+    return len(key) == 1 or key in SIGNS or key in ("space", "tab", "enter")
 
 
 @dataclass(frozen=True)
 class Hint:
-    """An entry of the footer: an action, the keys to show, and a word. `kept`: it never goes."""
+    """An entry of the footer.
+
+    Attributes:
+        action: what a click does.
+        word: what its key is for.
+        pair: an action that is its counterpart; both keys are shown.
+        kept: it never goes, however narrow the screen.
+    """
 
     action: str
-    keys: str
     word: str
+    pair: str = ""
     kept: bool = False
 
 
 FOOTER: dict[str, tuple[Hint, ...]] = {
     "prompt": (
-        Hint("figures", "esc", "to the figures"),
-        Hint("help-anywhere", "F1", "help", kept=True),
-        Hint("palette", "ctrl+p", "commands"),
-        Hint("quit-anywhere", "ctrl+q", "quit", kept=True),
+        Hint("figures", "to the figures"),
+        Hint("help-anywhere", "help", kept=True),
+        Hint("palette", "commands"),
+        Hint("quit-anywhere", "quit", kept=True),
     ),
     "figures": (
-        Hint("token-right", "←→", "token"),
-        Hint("down", "↑↓", "row"),
-        Hint("head-next", "[ ]", "head"),
-        Hint("pane-next", "tab", "pane"),
-        Hint("edit", "e", "edit"),
-        Hint("map-view", "v", "map view"),
-        Hint("maximize", "m", "maximize"),
-        Hint("palette", "ctrl+p", "commands"),
-        Hint("layer-next", "{ }", "layer"),
-        Hint("find", "/", "find"),
-        Hint("attention-mode", "a", "attention"),
-        Hint("pin-target", "t", "pin target"),
-        Hint("chat", "c", "chat template"),
-        Hint("copy", "y", "copy"),
-        Hint("help", "?", "help", kept=True),
-        Hint("quit", "q", "quit", kept=True),
+        Hint("token-right", "token", pair="token-left"),
+        Hint("down", "row", pair="up"),
+        Hint("head-next", "head", pair="head-previous"),
+        Hint("pane-next", "pane"),
+        Hint("edit", "edit"),
+        Hint("map-view", "map view"),
+        Hint("maximize", "maximize"),
+        Hint("palette", "commands"),
+        Hint("layer-next", "layer", pair="layer-previous"),
+        Hint("find", "find"),
+        Hint("attention-mode", "attention"),
+        Hint("pin-target", "pin target"),
+        Hint("chat", "chat template"),
+        Hint("copy", "copy"),
+        Hint("help", "help", kept=True),
+        Hint("quit", "quit", kept=True),
     ),
     "message": (
-        Hint("edit", "e", "edit"),
-        Hint("help", "?", "help", kept=True),
-        Hint("quit", "q", "quit", kept=True),
+        Hint("edit", "edit"),
+        Hint("help", "help", kept=True),
+        Hint("quit", "quit", kept=True),
     ),
 }
 """What the footer lists in the prompt, in the figures, and on the card that replaces them."""

@@ -28,6 +28,7 @@ from llmscope.tui.find import FindLine
 from llmscope.tui.lines import KeyLine
 from llmscope.tui.link import EngineSays, MakeEngine
 from llmscope.tui.overview import Overview
+from llmscope.tui.own import Own
 from llmscope.tui.panes import FigurePane
 from llmscope.tui.scene import shared_length
 from llmscope.tui.terminal import outlive_stops
@@ -46,6 +47,7 @@ class LlmscopeApp(Desk, inherit_bindings=True):
         chat: put the first text into the chat template once the model is there.
         system: the system message for the template.
         bandwidth: what to spend on the terminal.
+        own: what a person made their own; None for nobody in particular.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class LlmscopeApp(Desk, inherit_bindings=True):
         chat: bool = False,
         system: str | None = None,
         bandwidth: Bandwidth = HIGH,
+        own: Own | None = None,
     ) -> None:
         super().__init__(
             spec=spec,
@@ -69,6 +72,7 @@ class LlmscopeApp(Desk, inherit_bindings=True):
             focus=focus,
             chat=ChatDesk(system=system, at_first=chat),
             bandwidth=bandwidth,
+            own=own,
         )
         self.engine = make_engine(self.hear)
 
@@ -76,6 +80,8 @@ class LlmscopeApp(Desk, inherit_bindings=True):
         """Show the screen, and only then let the engine import what is slow."""
         outlive_stops(self)
         Watch(self).begin()
+        if self.own.keymap.notice:
+            self.tell(self.own.keymap.notice, "warning")
         self.editor.focus()
         self.call_after_refresh(self.engine.start)
 

@@ -26,6 +26,8 @@ ENGLISH = (
     "When Mary and John went to the store, John gave a drink to",
     "The Eiffel Tower is located in the city of",
 )
+CARD_ACTIONS = ("edit", "help", "stop", "quit")
+"""The figures' actions that work here too."""
 MARKS = ("1.", "2.", "3.")
 Line = tuple[Content, int]
 """A line, and how easily it may go when room is short: 0 stays."""
@@ -44,7 +46,7 @@ class Card(Widget, can_focus=True):
         Binding("down", "choose(1)", "example below", show=False),
         Binding("enter", "pick", "take the example", show=False),
         *(Binding(str(n), f"pick({n - 1})", f"example {n}", show=False) for n in (1, 2, 3)),
-        *bindings("figures", only=("edit", "help", "stop", "quit")),
+        *bindings("figures", only=CARD_ACTIONS),
     ]
     ALLOW_SELECT = False
 

@@ -9,6 +9,7 @@ from llmscope.tui.terminal import can_be_resumed
 from llmscope.tui.words import named
 
 if TYPE_CHECKING:
+    from llmscope.tui.actions import Where
     from llmscope.tui.desk import Desk
 
 
@@ -107,7 +108,8 @@ def show_help(desk: Desk) -> None:
 
     inside = desk.focused is not desk.editor
     lens = desk.overview.pane.want(desk.scene).lens if inside and desk.overview.display else None
-    desk.push_screen(HelpScreen(desk.look.theme, lens, "figures" if inside else "prompt"))
+    place: Where = "figures" if inside else "prompt"
+    desk.push_screen(HelpScreen(desk.look.theme, lens, place, desk.own.keymap))
 
 
 def show_palette(desk: Desk) -> None:

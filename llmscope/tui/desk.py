@@ -21,7 +21,7 @@ from llmscope.text import display_text
 from llmscope.tui import deeds
 from llmscope.tui.actions import BY_NAME, bindings
 from llmscope.tui.bandwidth import Bandwidth
-from llmscope.tui.card import Card
+from llmscope.tui.card import CARD_ACTIONS, Card
 from llmscope.tui.chat import ChatDesk
 from llmscope.tui.display import PacedApp
 from llmscope.tui.dress import Themes, put_on
@@ -32,6 +32,7 @@ from llmscope.tui.ledger import Ledger
 from llmscope.tui.lines import KeyLine, WordsLine
 from llmscope.tui.link import EngineLike
 from llmscope.tui.overview import Overview
+from llmscope.tui.own import Own
 from llmscope.tui.palette import Commands
 from llmscope.tui.scene import Scene
 from llmscope.tui.theme import inks, variables
@@ -73,11 +74,13 @@ class Desk(PacedApp, inherit_bindings=False):
         focus: Focus | None,
         chat: ChatDesk,
         bandwidth: Bandwidth,
+        own: Own | None,
     ) -> None:
         self.look = bandwidth.look(look or detect_look())
         self.inks = inks(self.look.theme)
         super().__init__(bandwidth)
         put_on(self, self.look)
+        self.own = own or Own()
         self.text = prompt
         self.scene = Scene.opening(focus)
         self.ledger = Ledger(special_tokens=special_tokens)
@@ -105,7 +108,12 @@ class Desk(PacedApp, inherit_bindings=False):
         self.card = Card(theme, self._spec)
         self.find = FindLine()
         self.words = WordsLine(theme)
-        self.keys = KeyLine(theme)
+        self.keys = KeyLine(theme, self.own.keymap)
+        self.own.keymap.bind(self, "anywhere")
+        self.own.keymap.bind(self.editor, "prompt")
+        self.own.keymap.bind(self.card, "figures", only=CARD_ACTIONS)
+        for pane in self.overview.panes.values():
+            self.own.keymap.bind(pane, "figures")
         self.overview.display = self.find.display = False
         yield self.title_line
         yield self.editor

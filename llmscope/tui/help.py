@@ -15,6 +15,7 @@ from llmscope.draw.theme import Theme
 from llmscope.lenses import lens
 from llmscope.text import display_text
 from llmscope.tui.actions import ACTIONS, Action, Where
+from llmscope.tui.keymap import Keymap
 from llmscope.tui.theme import inks
 
 PROMPT_HELP = """\
@@ -38,11 +39,12 @@ class HelpScreen(ModalScreen[None]):
         Binding("escape,q,question_mark,f1,enter", "dismiss", "close", show=False)
     ]
 
-    def __init__(self, theme: Theme, lens_name: str | None, where: Where) -> None:
+    def __init__(self, theme: Theme, lens_name: str | None, where: Where, keymap: Keymap) -> None:
         super().__init__()
         self._theme = theme
         self._lens = lens_name
         self._where: Where = where
+        self._keymap = keymap
 
     def compose(self) -> ComposeResult:
         """The page, scrolled by the arrow keys."""
@@ -68,7 +70,7 @@ class HelpScreen(ModalScreen[None]):
             Content.assemble((display_text(text), ink.text)),
             Content(""),
         ]
-        shown = [action for action in ACTIONS if action.keys]
+        shown = [action for action in ACTIONS if self._keymap.keys(action)]
         first = [action for action in shown if action.where == self._where]
         rest = [action for action in shown if action.where != self._where]
         for title, actions in (("Keys here", first), ("Keys elsewhere", rest)):
@@ -77,5 +79,5 @@ class HelpScreen(ModalScreen[None]):
 
     def _row(self, action: Action) -> Content:
         ink = inks(self._theme)
-        keys = action.key_names
+        keys = " ".join(self._keymap.shown(action))
         return Content.assemble((f"{keys:<12}", ink.text), (action.full_title, ink.dim))

@@ -13,11 +13,13 @@ from textual.widget import Widget
 
 from llmscope.draw.look import Look
 from llmscope.draw.theme import Theme
-from llmscope.tui.actions import FOOTER, Hint
+from llmscope.tui.actions import BY_NAME, FOOTER, Hint, Place
+from llmscope.tui.keymap import Keymap
 from llmscope.tui.theme import inks
 from llmscope.tui.words import fitting
 
 GAP = 2
+ARROWS = "←→↑↓"
 
 
 class WordsLine(Widget):
@@ -61,9 +63,11 @@ class KeyLine(Widget):
             super().__init__()
             self.action = action
 
-    def __init__(self, theme: Theme) -> None:
+    def __init__(self, theme: Theme, keymap: Keymap) -> None:
         super().__init__(id="keys")
         self._inks = inks(theme)
+        self._keymap = keymap
+        self._place = "prompt"
         self._hints = FOOTER["prompt"]
         self._spans: list[tuple[int, int, str]] = []
 
@@ -81,27 +85,35 @@ class KeyLine(Widget):
             replace(hint, word=row) if row and hint.action == "down" else hint
             for hint in FOOTER[place]
         )
-        if hints != self._hints:
-            self._hints = hints
+        if (place, hints) != (self._place, self._hints):
+            self._place, self._hints = place, hints
             self.refresh()
 
     def render(self) -> Content:
         """The line, as much of it as fits."""
-        hints = list(self._hints)
-        loose = [hint for hint in hints if not hint.kept]
+        listed = [(hint, self._keys(hint)) for hint in self._hints]
+        hints = [(hint, keys) for hint, keys in listed if keys]
+        loose = [pair for pair in hints if not pair[0].kept]
         while loose and _length(hints) > self.size.width:
             hints.remove(loose.pop())
         parts: list[Content] = []
         self._spans = []
         at = 0
-        for hint in hints:
-            end = at + cell_len(f"{hint.keys} {hint.word}")
+        for hint, keys in hints:
+            end = at + cell_len(f"{keys} {hint.word}")
             self._spans.append((at, end, hint.action))
             at = end + GAP
             parts.append(
-                Content.assemble((hint.keys, self._inks.strong), (f" {hint.word}", self._inks.dim))
+                Content.assemble((keys, self._inks.strong), (f" {hint.word}", self._inks.dim))
             )
         return Content(" " * GAP).join(parts)
+
+    def _keys(self, hint: Hint) -> str:
+        """The first key of the action, and of its counterpart; empty if it has none here."""
+        place: Place = "prompt" if self._place == "prompt" else "figures"
+        names = (hint.pair, hint.action) if hint.pair else (hint.action,)
+        keys = [key for name in names for key in self._keymap.shown(BY_NAME[name], place)[:1]]
+        return ("" if set(keys) <= set(ARROWS) else " ").join(keys)
 
     def on_click(self, event: events.Click) -> None:
         """Do what the key under the mouse does."""
@@ -111,5 +123,5 @@ class KeyLine(Widget):
                 self.post_message(self.Chosen(action))
 
 
-def _length(hints: Sequence[Hint]) -> int:
-    return sum(cell_len(f"{hint.keys} {hint.word}") + GAP for hint in hints) - GAP
+def _length(hints: Sequence[tuple[Hint, str]]) -> int:
+    return sum(cell_len(f"{keys} {hint.word}") + GAP for hint, keys in hints) - GAP

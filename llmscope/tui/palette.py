@@ -25,7 +25,7 @@ class Commands(Provider):
     async def discover(self) -> Hits:
         """All commands, before anything is typed."""
         for action in commands():
-            yield DiscoveryHit(action.full_title, self._run(action), help=action.key_names or None)
+            yield DiscoveryHit(action.full_title, self._run(action), help=self._keys(action))
 
     async def search(self, query: str) -> Hits:
         """The commands that match."""
@@ -34,7 +34,10 @@ class Commands(Provider):
             score = matcher.match(action.full_title)
             if score > 0:
                 shown = matcher.highlight(action.full_title)
-                yield Hit(score, shown, self._run(action), help=action.key_names or None)
+                yield Hit(score, shown, self._run(action), help=self._keys(action))
+
+    def _keys(self, action: Action) -> str | None:
+        return " ".join(cast("Desk", self.app).own.keymap.shown(action)) or None
 
     def _run(self, action: Action) -> partial[None]:
         return partial(action.run, cast("Desk", self.app))

@@ -14,6 +14,8 @@ from llmscope.text import display_text
 from llmscope.tui.app import LlmscopeApp
 from llmscope.tui.bandwidth import HIGH, Bandwidth
 from llmscope.tui.card import examples
+from llmscope.tui.keymap import read_keymap
+from llmscope.tui.own import Own
 from llmscope.tui.saved import save_prompt, saved_prompt
 from llmscope.tui.terminal import leaving_on_signals, own_terminal
 
@@ -67,6 +69,7 @@ def run(
         chat=chat,
         system=system,
         bandwidth=bandwidth,
+        own=Own(keymap=read_keymap()),
     )
     ended = True
     with own_terminal() as aside:

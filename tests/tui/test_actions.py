@@ -80,7 +80,12 @@ def test_no_key_means_two_things_in_one_place() -> None:
 
 def test_keys_that_terminals_and_multiplexers_need_are_left_alone() -> None:
     taken = {key for action in KEYED for key in action.keys.split(",")}
-    assert not taken & {f"ctrl+{letter}" for letter in "bashjkl"}
+    # tmux and screen (a, b), flow control and job control of shells (s), what a terminal sends
+    # for backspace, return and form feed (h, j, m, k, l), and what a browser keeps for itself.
+    eaten = {f"ctrl+{letter}" for letter in "abshjklmwtn"} | {"f5", "f11", "f12"}
+    eaten |= {f"ctrl+shift+{letter}" for letter in "wtncvi"}
+    eaten |= {key for key in taken if key.startswith(("alt+", "super+", "meta+"))}
+    assert not taken & eaten
 
 
 def test_the_footer_names_what_works_there() -> None:

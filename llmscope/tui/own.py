@@ -1,0 +1,18 @@
+"""What a person made their own, as the screen is given it: nothing of it changes a snapshot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from llmscope.tui.keymap import Keymap
+
+
+@dataclass(frozen=True)
+class Own:
+    """A person's settings; the defaults are nobody's in particular.
+
+    Attributes:
+        keymap: the keys of the actions.
+    """
+
+    keymap: Keymap = field(default_factory=Keymap)
