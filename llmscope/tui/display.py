@@ -46,10 +46,11 @@ class PacedApp(App[int]):
     def _display(self, screen: Screen[Any], renderable: RenderableType | None) -> None:
         if not isinstance(renderable, CompositorUpdate) or not hasattr(self._driver, "behind"):
             super()._display(screen, renderable)
-        elif self._running and not self._closed and not self._batch_count:
+            return
+        if self._running and not self._closed and not self._batch_count:
             self.mirror.take(renderable, self.console._color_system)
             self.send()
-            self.post_display_hook()
+        self.post_display_hook()
 
     def send(self) -> None:
         """Send what has changed, unless the terminal is still busy with what was sent before."""

@@ -23,6 +23,8 @@ PLAIN: Ink = ("", "", "")
 BLANK: Cell = (" ", PLAIN)
 NEAR = 4
 """Unchanged cells that are sent again rather than jumped over, which takes as many bytes."""
+EMOJI = "\U0001f000"
+"""From here on, and where characters are combined, terminals differ in how far they advance."""
 _ATTRIBUTES = (
     *(("bold", "1"), ("dim", "2"), ("italic", "3"), ("underline", "4"), ("blink", "5")),
     *(("blink2", "6"), ("reverse", "7"), ("conceal", "8"), ("strike", "9"), ("underline2", "21")),
@@ -124,13 +126,15 @@ def _row(y: int, wanted: list[Cell], shown: list[Cell]) -> Iterator[str]:
         if at < 0:
             yield f"\x1b[{y + 1};{start + 1}H"
         elif len(between) > NEAR or any(_towards(pen, cell)[0] for cell in between):
-            yield f"\x1b[{start - at}C"
+            yield f"\x1b[{start + 1}G"
         else:
             yield "".join(text for text, _ in between)
-        for cell in wanted[start:stop]:
+        unsure = False
+        for x, cell in enumerate(wanted[start:stop], start + 1):
             if cell[0]:
                 codes, pen = _towards(pen, cell)
-                yield codes + cell[0]
+                yield f"\x1b[{x}G{codes}{cell[0]}" if unsure else codes + cell[0]
+                unsure = len(cell[0]) > 1 or cell[0] >= EMOJI
         at = stop
     if pen != PLAIN:
         yield "\x1b[m"

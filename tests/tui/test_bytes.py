@@ -70,7 +70,7 @@ INKS = [
     Style(color="#00ff00", bgcolor="#202020", reverse=True),
     Style(italic=True, color="default"),
 ]
-TEXTS = st.text(alphabet="aab   ·█字é", min_size=1, max_size=9)
+TEXTS = st.text(alphabet="aab   ·█字é😀", min_size=1, max_size=9)
 ROWS = st.lists(st.tuples(TEXTS, st.sampled_from(INKS)), max_size=9)
 
 
@@ -136,6 +136,12 @@ def test_a_row_that_moves_is_moved_by_the_terminal() -> None:
     assert "\x1b[1P" in sent
     assert "\x1b[1@" in sent
     assert len(sent) < 60
+
+
+def test_after_an_emoji_the_place_is_said_again() -> None:
+    mirror = Mirror()
+    mirror.take(_whole([Strip([Segment("a😀b字c")])], 7))
+    assert mirror.changes() == "\x1b[1;1Ha😀\x1b[4Gb字c"
 
 
 def test_only_what_changed_is_sent() -> None:
@@ -255,7 +261,7 @@ async def test_after_any_keys_the_screen_is_as_after_a_repaint() -> None:
     keys += ["e", "m", "]", "}", "question_mark", "home", "end", "enter"]
     chance = random.Random(7)
     async with recorded() as (session, driver):
-        for count in range(50):
+        for count in range(40):
             await session.pilot.press(chance.choice(keys))
             if count % 10 == 9:
                 await rested(session)
@@ -265,7 +271,7 @@ async def test_after_any_keys_the_screen_is_as_after_a_repaint() -> None:
 async def test_while_the_terminal_is_busy_nothing_is_queued_and_then_comes_the_newest() -> None:
     async with recorded() as (session, driver):
         driver.behind = True
-        for letter in " some words that nobody waits for":
+        for letter in " words nobody waits for":
             await session.pilot.press("space" if letter == " " else letter)
         await session.settle()
         assert driver.written == []
