@@ -121,6 +121,10 @@ FIGURES = (
     Action("adapter", "model", "next adapter, or the base model", "b", deeds.next_adapter),
     Action("pin-target", "next token", "pin the target, or let it go", "t", deeds.pin_target),
     Action("copy", "words", "copy the line in words", "y", deeds.copy_words),
+    Action(
+        *("jump", "pane", "jump to one by its letter", "semicolon,f2"),
+        *(deeds.jump, "anywhere"),
+    ),
     Action("pane-next", "pane", "next", "tab", lambda desk: desk.overview.next(1)),
     Action("pane-previous", "pane", "previous", "shift+tab", lambda desk: desk.overview.next(-1)),
     Action(
@@ -224,6 +228,7 @@ FOOTER: dict[str, tuple[Hint, ...]] = {
         Hint("pane-next", "pane"),
         Hint("edit", "edit"),
         Hint("map-view", "map view"),
+        Hint("jump", "jump"),
         Hint("maximize", "maximize"),
         Hint("palette", "commands"),
         Hint("layer-next", "layer", pair="layer-previous"),

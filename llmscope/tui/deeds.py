@@ -112,6 +112,14 @@ def show_help(desk: Desk) -> None:
     desk.push_screen(HelpScreen(desk.look.theme, lens, place, desk.own.keymap))
 
 
+def jump(desk: Desk) -> None:
+    """Show a letter on each place, and go where the next one says."""
+    # It names the panes, which the registry does.
+    from llmscope.tui.jump import jump as show_letters
+
+    show_letters(desk)
+
+
 def show_palette(desk: Desk) -> None:
     """All commands, found by typing."""
     desk.action_command_palette()
