@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
+COMMANDS = ("open", "snapshot", "lenses", "models", "themes", "doctor")
+
 
 def main() -> None:
     """Run the command that the arguments name, and exit with its code."""
@@ -11,6 +16,28 @@ def main() -> None:
     from llmscope.cli.streams import open_streams
 
     open_streams()
+    words = sys.argv[1:]
+    if is_plain(words):
+        _open(words[0] if words else None)
     from llmscope.cli.app import app
 
     app()
+
+
+def is_plain(words: list[str]) -> bool:
+    """Whether the arguments are a model at most: then there is nothing to parse.
+
+    The parser takes as long to import as half of the first picture.
+    """
+    if len(words) > 1 or "_LLMSCOPE_COMPLETE" in os.environ:
+        return False
+    return not words or (words[0] not in COMMANDS and words[0][:1] not in ("-", ""))
+
+
+def _open(model: str | None) -> None:
+    from llmscope.cli.errors import reported
+    from llmscope.cli.loader import Loader
+    from llmscope.cli.screen import Opening, show
+
+    with reported(debug=False):
+        raise SystemExit(show(Opening(Loader(model))))

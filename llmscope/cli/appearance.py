@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING
-
-import typer
 
 from llmscope.draw import DEFAULT_THEME, Look, Tier, detect_look, load_theme
 from llmscope.draw.look import detect_tier
@@ -82,4 +81,4 @@ def _ground() -> str:
 
 def tell(notice: str) -> None:
     """A remark for people, on stderr."""
-    typer.echo(f"note: {display_text(notice)}", err=True)
+    print(f"note: {display_text(notice)}", file=sys.stderr, flush=True)  # noqa: T201

@@ -10,6 +10,7 @@ import typer
 
 from llmscope.cli import options
 from llmscope.cli.errors import reported
+from llmscope.cli.loader import Loader
 from llmscope.cli.streams import put
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def doctor(
         if not json:
             put(_told(found))
         if model is not None:
-            load = options.Loader(
+            load = Loader(
                 model, device, dtype, threads, trust_remote_code, allow_pickle, tuple(adapter or ())
             )
             begun = time.perf_counter()

@@ -8,8 +8,6 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import typer
-
 from llmscope.errors import ScopeError
 from llmscope.text import display_text
 
@@ -26,19 +24,25 @@ def reported(debug: bool) -> Iterator[None]:
     """
     try:
         yield
-    except (typer.Exit, typer.Abort, typer.BadParameter):
-        raise  # typer's own ways to end: they are no failures, or are reported as wrong usage
     except KeyboardInterrupt:
-        raise typer.Exit(INTERRUPTED) from None
+        raise SystemExit(INTERRUPTED) from None
     except BrokenPipeError:
         # Whoever read stdout has gone. Python would complain once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise typer.Exit(FAILED) from None
+        raise SystemExit(FAILED) from None
     except Exception as error:  # no failure of any library may end in a traceback for a person
+        if _is_typers(error):
+            raise
         if debug:
             traceback.print_exc()
-        typer.echo(describe(error), err=True)
-        raise typer.Exit(FAILED) from None
+        print(describe(error), file=sys.stderr, flush=True)  # noqa: T201
+        raise SystemExit(FAILED) from None
+
+
+def _is_typers(error: Exception) -> bool:
+    """Whether it is one of typer's own ways to end: no failure, or reported as wrong usage."""
+    typer = sys.modules.get("typer")  # imported only where arguments were parsed
+    return typer is not None and isinstance(error, (typer.Exit, typer.Abort, typer.BadParameter))
 
 
 def describe(error: Exception) -> str:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from typing import Annotated, Literal
 
 import typer
 
 from llmscope.cli import options
 from llmscope.cli.errors import reported
+from llmscope.cli.loader import Loader
 from llmscope.cli.prompt import check_chat
-from llmscope.errors import ScopeError
+from llmscope.cli.screen import Opening, show
 
 
 def open_model(
@@ -47,47 +46,27 @@ def open_model(
     check_chat(chat, system)
     tier = options.tier(color)
     with reported(debug):
-        for stream, name in ((sys.stdout, "stdout"), (sys.stdin, "stdin")):
-            if not stream.isatty():
-                raise ScopeError(
-                    f"{name} is no terminal", "llmscope snapshot MODEL --prompt TEXT --lens NAME"
-                )
-        if os.environ.get("TERM", "").lower() == "dumb":
-            # It moves no cursor: the screen would run by as garbage, in colours or without.
-            raise ScopeError(
-                "TERM is dumb: this terminal cannot show a screen",
-                "llmscope snapshot MODEL --prompt TEXT --lens screen",
+        code = show(
+            Opening(
+                Loader(
+                    model,
+                    device,
+                    dtype,
+                    threads,
+                    trust_remote_code,
+                    allow_pickle,
+                    tuple(adapter or ()),
+                    unverified,
+                ),
+                prompt=prompt,
+                special_tokens=not no_special_tokens,
+                chat=chat,
+                system=system,
+                theme=theme,
+                tier=tier,
+                ascii=ascii,
+                bandwidth=bandwidth,
+                debug=debug,
             )
-        from llmscope.cli.appearance import screen_look
-        from llmscope.models.spec import DEFAULT
-        from llmscope.tui.bandwidth import bandwidth as spending
-
-        spent = spending(bandwidth, os.environ)
-        if spent.frames:  # Textual reads it when it is imported
-            os.environ.setdefault("TEXTUAL_FPS", str(spent.frames))
-        look, typed = screen_look(theme, tier, ascii)
-        from llmscope.tui.run import run
-
-        load = options.Loader(
-            model,
-            device,
-            dtype,
-            threads,
-            trust_remote_code,
-            allow_pickle,
-            tuple(adapter or ()),
-            unverified,
-        )
-        code = run(
-            load,
-            spec=model or DEFAULT,
-            prompt=prompt,
-            typed=typed,
-            special_tokens=not no_special_tokens,
-            look=look,
-            chat=chat,
-            system=system,
-            bandwidth=spent,
-            debug=debug,
         )
         raise typer.Exit(code)

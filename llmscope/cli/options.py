@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
     from llmscope.draw import Tier
-    from llmscope.models.subject import Progress
-    from llmscope.scope import Scope
 
 Model = Annotated[
     str | None,
@@ -70,40 +67,6 @@ Ascii = Annotated[
     typer.Option("--ascii/--no-ascii", help="Draw with ASCII alone.", show_default="by the locale"),
 ]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
-
-
-@dataclass(frozen=True)
-class Loader:
-    """What to load and how, for whoever does it at last."""
-
-    model: str | None
-    device: str
-    dtype: str
-    threads: int | None
-    trust_remote_code: bool
-    allow_pickle: bool
-    adapters: tuple[str, ...] = ()
-    unverified: bool = False
-
-    def __call__(self, progress: Progress | None) -> Scope:
-        """Load it. Imports torch.
-
-        Raises:
-            ScopeError: what is wrong, and what to try.
-        """
-        import llmscope
-
-        return llmscope.load(
-            self.model,
-            device=self.device,
-            dtype=self.dtype,
-            threads=self.threads,
-            adapters=self.adapters,
-            unverified=self.unverified,
-            trust_remote_code=self.trust_remote_code,
-            allow_pickle=self.allow_pickle,
-            progress=progress,
-        )
 
 
 def tier(color: str) -> Tier | None:

@@ -10,6 +10,7 @@ import typer
 
 from llmscope.cli import options
 from llmscope.cli.errors import reported
+from llmscope.cli.loader import Loader
 from llmscope.cli.options import usage
 from llmscope.text import display_text
 
@@ -112,7 +113,7 @@ def snapshot(
             min_p=min_p,
         )
         parse(model)
-        load = options.Loader(
+        load = Loader(
             model,
             device,
             dtype,

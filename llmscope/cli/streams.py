@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import sys
 
-import typer
-
 from llmscope.errors import ScopeError
 from llmscope.text import display_text
 
@@ -38,6 +36,8 @@ def put(data: str | bytes) -> None:
         ScopeError: it takes no more.
         BrokenPipeError: nobody reads it any more.
     """
+    import typer  # late: the screen opens without it
+
     try:
         typer.echo(data.encode("utf-8") if isinstance(data, str) else data, nl=False)
     except BrokenPipeError:

@@ -4,7 +4,6 @@ import io
 import os
 
 import pytest
-import typer
 
 from llmscope.cli import progress
 from llmscope.cli.errors import FAILED, INTERRUPTED, describe, reported
@@ -83,9 +82,9 @@ def test_every_failure_is_one_line(error, line):
     ("error", "code"), [(OSError("x"), FAILED), (KeyboardInterrupt(), INTERRUPTED)]
 )
 def test_failures_end_the_program_with_a_code(error, code, capsys):
-    with pytest.raises(typer.Exit) as caught, reported(debug=False):
+    with pytest.raises(SystemExit) as caught, reported(debug=False):
         raise error
-    assert caught.value.exit_code == code
+    assert caught.value.code == code
     assert capsys.readouterr().out == ""
 
 

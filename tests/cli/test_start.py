@@ -5,6 +5,8 @@ import json
 import pytest
 
 import llmscope
+from llmscope.cli import COMMANDS, is_plain
+from llmscope.cli.app import app
 from tests.cli.running import fresh, run
 
 HEAVY = {"torch", "transformers", "textual"}
@@ -77,7 +79,7 @@ def test_any_other_word_is_a_model_to_open(arguments):
 )
 def test_on_a_terminal_the_screen_gets_what_was_asked(monkeypatch, arguments, given):
     import llmscope.tui.run as screen
-    from llmscope.cli import open as command
+    from llmscope.cli import screen as command
 
     class Terminal:
         def isatty(self):
@@ -105,3 +107,27 @@ def test_wrong_usage_is_exit_code_2():
         assert result.exit_code == 2
         assert result.stdout == ""
         assert "Usage: " in result.stderr
+
+
+def test_a_model_alone_is_not_parsed(monkeypatch):
+    monkeypatch.delenv("_LLMSCOPE_COMPLETE", raising=False)
+    assert set(COMMANDS) == {command.name for command in app.registered_commands}
+    for words in ([], ["gpt2"], ["./folder"], ["org/name@main"]):
+        assert is_plain(words), words
+    for words in (["doctor"], ["--help"], [""], ["gpt2", "--prompt"], ["snapshot", "x"]):
+        assert not is_plain(words), words
+    monkeypatch.setenv("_LLMSCOPE_COMPLETE", "complete_bash")
+    assert not is_plain([])
+
+
+def test_the_screen_opens_without_the_parser_and_says_why_it_cannot():
+    code = (
+        "import sys\n"
+        "from llmscope.cli import main\n"
+        "sys.argv = ['llmscope', 'gpt2']\n"
+        "try:\n    main()\n"
+        "except SystemExit as left:\n    print(left.code, 'typer' in sys.modules)\n"
+    )
+    result = fresh(code=code)
+    assert result.stdout == "1 False\n"
+    assert result.stderr.startswith("error: stdout is no terminal (try: llmscope snapshot")

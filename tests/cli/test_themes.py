@@ -156,7 +156,7 @@ def test_a_number_of_colours_that_there_is_not_is_wrong_usage(command):
 def opened(monkeypatch, *arguments, **environment):
     """What the screen is opened with, on something that counts as a terminal."""
     import llmscope.tui.run as screen
-    from llmscope.cli import open as command
+    from llmscope.cli import screen as command
 
     class Sys:
         stdin = stdout = Terminal()

@@ -1,0 +1,44 @@
+"""What to load, as the command line says it. Imports nothing that takes long."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from llmscope.models.subject import Progress
+    from llmscope.scope import Scope
+
+
+@dataclass(frozen=True)
+class Loader:
+    """What to load and how, for whoever does it at last."""
+
+    model: str | None
+    device: str = "auto"
+    dtype: str = "auto"
+    threads: int | None = None
+    trust_remote_code: bool = False
+    allow_pickle: bool = False
+    adapters: tuple[str, ...] = ()
+    unverified: bool = False
+
+    def __call__(self, progress: Progress | None) -> Scope:
+        """Load it. Imports torch.
+
+        Raises:
+            ScopeError: what is wrong, and what to try.
+        """
+        import llmscope
+
+        return llmscope.load(
+            self.model,
+            device=self.device,
+            dtype=self.dtype,
+            threads=self.threads,
+            adapters=self.adapters,
+            unverified=self.unverified,
+            trust_remote_code=self.trust_remote_code,
+            allow_pickle=self.allow_pickle,
+            progress=progress,
+        )

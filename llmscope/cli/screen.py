@@ -1,0 +1,74 @@
+"""Open the screen. Nothing here needs the parser of the command line, which is slow to import."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from llmscope.errors import ScopeError
+
+if TYPE_CHECKING:
+    from llmscope.cli.loader import Loader
+    from llmscope.draw import Tier
+
+
+@dataclass(frozen=True)
+class Opening:
+    """How the screen opens: on what, and how it looks. See `llmscope open --help`."""
+
+    load: Loader
+    prompt: str = ""
+    special_tokens: bool = True
+    chat: bool = False
+    system: str | None = None
+    theme: str | None = None
+    tier: Tier | None = None
+    ascii: bool | None = None
+    bandwidth: Literal["auto", "high", "low"] = "auto"
+    debug: bool = False
+
+
+def show(opening: Opening) -> int:
+    """Open the screen, and stay until it is left.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        ScopeError: this is no terminal that could show it.
+    """
+    for stream, name in ((sys.stdout, "stdout"), (sys.stdin, "stdin")):
+        if not stream.isatty():
+            raise ScopeError(
+                f"{name} is no terminal", "llmscope snapshot MODEL --prompt TEXT --lens NAME"
+            )
+    if os.environ.get("TERM", "").lower() == "dumb":
+        # It moves no cursor: the screen would run by as garbage, in colours or without.
+        raise ScopeError(
+            "TERM is dumb: this terminal cannot show a screen",
+            "llmscope snapshot MODEL --prompt TEXT --lens screen",
+        )
+    from llmscope.cli.appearance import screen_look
+    from llmscope.models.spec import DEFAULT
+    from llmscope.tui.bandwidth import bandwidth
+
+    spent = bandwidth(opening.bandwidth, os.environ)
+    if spent.frames:  # Textual reads it when it is imported
+        os.environ.setdefault("TEXTUAL_FPS", str(spent.frames))
+    look, typed = screen_look(opening.theme, opening.tier, opening.ascii)
+    from llmscope.tui.run import run
+
+    return run(
+        opening.load,
+        spec=opening.load.model or DEFAULT,
+        prompt=opening.prompt,
+        typed=typed,
+        special_tokens=opening.special_tokens,
+        look=look,
+        chat=opening.chat,
+        system=opening.system,
+        bandwidth=spent,
+        debug=opening.debug,
+    )
