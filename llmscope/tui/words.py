@@ -130,8 +130,21 @@ def _map(shown: Shown | None, scene: Scene) -> Iterator[str]:
     asked = (shown.want.lens, shown.want.focus.mode)
     view = next((view for view in MAP_VIEWS if (view.lens, view.mode) == asked), None)
     value = _cell(shown.figure, str(scene.focus.layer), scene.focus.position)
-    if view is not None and value is not None:
+    if view is None or value is None or math.isnan(value):
+        return
+    if view.lens != "logit-lens":
         yield f"{view.title} {number(value)}"
+    elif view.mode == "top":
+        yield f"the lens reads {named(_read(shown.figure, scene))} at {percent(value)}"
+    else:
+        yield f"the lens gives {named(str(shown.figure.extra['target']))} {percent(value)}"
+
+
+def _read(figure: Figure, scene: Scene) -> str:
+    """What the logit lens reads under the cursor."""
+    row = figure.axes[0].labels.index(str(scene.focus.layer))
+    token = int(figure.extra["ids"][row][scene.focus.position])
+    return str(figure.extra["names"].get(token, ""))
 
 
 def _cell(figure: Figure, layer: str, position: int) -> float | None:

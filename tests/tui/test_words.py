@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from rich.cells import cell_len
 
 from llmscope.engine.events import Want
-from llmscope.figure import Figure, Focus
+from llmscope.figure import Axis, Figure, Focus
 from llmscope.tui.ledger import Shown
 from llmscope.tui.scene import Scene
 from llmscope.tui.words import clauses, fitting, number, percent, share
@@ -34,6 +35,29 @@ def test_reads_every_figure_at_the_cursor() -> None:
     assert f"head 4 looks most at ‹{looked}› ({share(float(attention[key]))})" in line
     assert f"stream norm {number(float(norm))}" in line
     assert f"surprisal {number(float(surprisal))} bits" in line
+
+
+def test_reads_the_logit_lens_as_words() -> None:
+    rows = ("embed", *(str(layer) for layer in range(30)))
+    values = np.full((31, 5), np.nan, dtype=np.float32)
+    values[18, 4] = 0.41
+    ids = np.full((31, 5), -1)
+    ids[18, 4] = 7
+    figure = Figure(
+        *("logit-lens", "Logit lens", "heatmap"),
+        (Axis("layer", rows), Axis("position", tuple(token.text for token in TOKENS))),
+        values,
+        "probability",
+        extra={"ids": ids, "names": {7: " Paris"}, "target": " Mary"},
+    )
+
+    def said(scene: Scene, mode: str) -> str:
+        want = Want("map", "logit-lens", Focus(mode=mode))
+        return fitting(clauses(scene, {"map": Shown(figure, want, TEXT, TOKENS)}.get), 500)
+
+    assert said(SCENE, "top") == "layer 17, ‹·is›: the lens reads ‹·Paris› at 41.0 %"
+    assert said(SCENE, "target") == "layer 17, ‹·is›: the lens gives ‹·Mary› 41.0 %"
+    assert said(SCENE.go(layer=3), "top") == "layer 3, ‹·is›"  # not read yet
 
 
 def test_reads_the_chosen_neuron_and_candidate() -> None:
