@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from textual.binding import Binding
 from textual.keys import _character_to_key
 
-from llmscope.tui import deeds, dress
+from llmscope.tui import arranging, deeds, dress
 
 if TYPE_CHECKING:
     from llmscope.tui.desk import Desk
@@ -95,6 +95,10 @@ def _enter(pane: str) -> Run:
     return lambda desk: desk.overview.enter(pane)
 
 
+def _toggle(pane: str) -> Run:
+    return lambda desk: arranging.toggle(desk, pane)
+
+
 CURSOR = (
     Action("token-left", "cursor", "one token back", "left,h", _move(position=-1)),
     Action("token-right", "cursor", "one token on", "right,l", _move(position=1)),
@@ -130,6 +134,21 @@ FIGURES = (
     Action(
         *("maximize", "pane", "give it all the room, or put it back", "m"),
         lambda desk: desk.overview.maximize(),
+    ),
+    Action("pane-hide", "pane", "hide it", "minus", arranging.hide),
+    Action("panes-all", "pane", "show those that were hidden", "plus", arranging.show_all),
+    Action(
+        *("pane-earlier", "pane", "move it one place earlier", "less_than_sign"),
+        lambda desk: arranging.move(desk, -1),
+    ),
+    Action(
+        *("pane-later", "pane", "move it one place later", "greater_than_sign"),
+        lambda desk: arranging.move(desk, 1),
+    ),
+    *(
+        Action(f"hide-{key}", "pane", f"hide or show {title}", "", _toggle(key))
+        for key, title in PANES.items()
+        if key != "map"
     ),
     *(
         Action(f"pane-{key}", "pane", title, "", _enter(key), "anywhere")

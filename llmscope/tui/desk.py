@@ -83,6 +83,8 @@ class Desk(PacedApp, inherit_bindings=False):
         self.own = own or Own()
         self.text = prompt
         self.scene = Scene.opening(focus)
+        if self.own.kept is not None:
+            self.scene = self.own.kept.onto(self.scene)
         self.ledger = Ledger(special_tokens=special_tokens)
         self.chat = chat
         self.cost: PassInfo | None = None
@@ -104,7 +106,11 @@ class Desk(PacedApp, inherit_bindings=False):
         theme = self.look.theme
         self.title_line = TitleLine(theme, self._spec)
         self.editor = PromptEditor(self.text, id="prompt")
-        self.overview = Overview(self.look, fades=self.bandwidth.fades)
+        self.overview = Overview(
+            self.look,
+            fades=self.bandwidth.fades,
+            arrangement=self.own.kept.arrangement if self.own.kept else None,
+        )
         self.card = Card(theme, self._spec)
         self.find = FindLine()
         self.words = WordsLine(theme)
@@ -141,6 +147,11 @@ class Desk(PacedApp, inherit_bindings=False):
             event.stop()
             event.prevent_default()
             self.focused._forward_event(events.Key(event.key, event.character))
+
+    @property
+    def begun(self) -> bool:
+        """Whether the screen was ever there."""
+        return hasattr(self, "overview")
 
     def action_act(self, name: str) -> None:
         """Run an action of the registry."""

@@ -77,6 +77,10 @@ class Keymap:
             if place is None or place in places(action, key)
         )
 
+    def first(self, name: str) -> str:
+        """The first key of an action in the figures; empty if it has none."""
+        return next(iter(self.shown(BY_NAME[name], "figures")), "")
+
     def bind(self, node: DOMNode, where: Where, *, only: Collection[str] | None = None) -> None:
         """Give a widget the keys of its place instead of those of the registry."""
         if self.chosen:

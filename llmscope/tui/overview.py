@@ -9,7 +9,15 @@ from textual.message import Message
 
 from llmscope.draw.look import Look
 from llmscope.engine.events import Want
-from llmscope.tui.layout import DETAILS, SPINE, grid_for, held, layout_for, visible
+from llmscope.tui.layout import (
+    DETAILS,
+    SPINE,
+    Arrangement,
+    grid_for,
+    held,
+    layout_for,
+    visible,
+)
 from llmscope.tui.ledger import Ledger
 from llmscope.tui.panes import PANE_CLASSES, FigurePane, MapPane
 from llmscope.tui.panes.tokens import TOKENS
@@ -22,15 +30,20 @@ class Overview(Container):
     class Rearranged(Message):
         """Other panes are on screen, or another one has the focus."""
 
-    def __init__(self, look: Look, *, fades: bool = True) -> None:
+    def __init__(
+        self, look: Look, *, fades: bool = True, arrangement: Arrangement | None = None
+    ) -> None:
         super().__init__(id="overview")
         self.panes = {cls.key: cls(look) for cls in PANE_CLASSES}
         self._fades = fades
         self.layout_name = layout_for(80, 24)
+        self.arrangement = arrangement or Arrangement()
         self.current = SPINE
         self._detail = DETAILS[0]
         self._maximized: str | None = None
         self._layers = self._room = 1
+        self._folds: dict[tuple[object, ...], bool] = {}
+        self._folded: frozenset[str] = frozenset()
 
     def compose(self) -> ComposeResult:
         """All panes; those without room are not displayed."""
@@ -39,7 +52,9 @@ class Overview(Container):
     @property
     def on_screen(self) -> tuple[str, ...]:
         """The keys of the panes on screen."""
-        return visible(self.layout_name, detail=self._detail, maximized=self._maximized)
+        return visible(
+            self.layout_name, self.arrangement, detail=self._detail, maximized=self._maximized
+        )
 
     @property
     def pane(self) -> FigurePane:
@@ -53,17 +68,20 @@ class Overview(Container):
     def model(self, layers: int) -> None:
         """Arrange for a model of so many layers, from the next time on."""
         self._layers = layers
+        self._folds.clear()
 
     def fit(self, width: int, height: int, room: int) -> None:
         """Arrange for the size of the terminal, of which the panes have `room` rows."""
         self.layout_name, self._room = layout_for(width, height), room
-        if self._maximized not in held(self.layout_name):
+        if self._maximized not in held(self.layout_name, self.arrangement):
             self._maximized = None
         self._arrange()
 
     def enter(self, key: str) -> None:
-        """Focus a pane; one that the layout has no room for gets all of it."""
-        if key not in held(self.layout_name) or self._maximized is not None:
+        """Focus a pane; one that was hidden shows, one without room in the layout gets all."""
+        if key in self.arrangement.hidden:
+            self.arrangement = self.arrangement.show(key)
+        if key not in held(self.layout_name, self.arrangement) or self._maximized is not None:
             self._maximized = key if self.layout_name != "tiny" else None
         if key != SPINE:
             self._detail = key
@@ -73,9 +91,14 @@ class Overview(Container):
 
     def next(self, by: int) -> None:
         """Focus the pane after this one, or before it."""
-        order = held(self.layout_name)
+        order = held(self.layout_name, self.arrangement)
         at = order.index(self.current) if self.current in order else -1
         self.enter(order[(at + by) % len(order)])
+
+    def rearrange(self, arrangement: Arrangement) -> None:
+        """Other panes, or another order."""
+        self.arrangement, self._maximized = arrangement, None
+        self._arrange()
 
     def maximize(self) -> None:
         """Give the pane all the room, or put it back in its place."""
@@ -95,6 +118,7 @@ class Overview(Container):
             late: mark what is out of date.
             dim: dim it too.
         """
+        self._fold(scene, ledger)
         for key in self.on_screen:
             pane, shown = self.panes[key], ledger.shown(key)
             stale = late and ledger.stale(key)
@@ -110,12 +134,36 @@ class Overview(Container):
             self.current = event.widget.key
         self.post_message(self.Rearranged())
 
+    def _fold(self, scene: Scene, ledger: Ledger) -> None:
+        """Take the room from details that were refused: they have one line to say.
+
+        For each layer, the first figure decides, and one that is not refused decides again: so
+        panes may move when the cursor changes the layer, but never because of what is typed.
+        """
+        folded = set()
+        for key in self.on_screen:
+            place = (key, scene.adapter, scene.focus.layer)
+            shown = ledger.shown(key)
+            if key != SPINE and shown is not None and not ledger.stale(key):
+                refused = shown.figure.verdict.status == "refused"
+                self._folds[place] = refused and self._folds.get(place, True)
+            if self._folds.get(place, key in self._folded):
+                folded.add(key)
+        if folded != self._folded:
+            self._folded = frozenset(folded)
+            self._arrange()
+
     def _arrange(self) -> None:
         shown = self.on_screen
-        grid = grid_for(self.layout_name, len(shown), self._room, self._layers)
+        folded = self._folded if len(shown) > 1 else ()
+        grid = grid_for(self.layout_name, shown, self._room, self._layers, folded)
         for key, pane in self.panes.items():
             pane.display = key in shown
             pane.styles.row_span = grid.spans.get(key, 1)
+            pane.styles.column_span = grid.across.get(key, 1)
+        order = [*grid.order, *(key for key in self.panes if key not in grid.order)]
+        if [pane.id for pane in self.children] != order:
+            self.sort_children(key=lambda pane: order.index(pane.id or ""))
         self.styles.grid_size_columns = len(grid.columns.split())
         self.styles.grid_size_rows = len(grid.rows.split())
         self.styles.grid_columns = grid.columns

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from llmscope.tui.kept import Kept
 from llmscope.tui.keymap import Keymap
 
 
@@ -13,6 +14,8 @@ class Own:
 
     Attributes:
         keymap: the keys of the actions.
+        kept: how the screen was left.
     """
 
     keymap: Keymap = field(default_factory=Keymap)
+    kept: Kept | None = None

@@ -14,9 +14,10 @@ from llmscope.text import display_text
 from llmscope.tui.app import LlmscopeApp
 from llmscope.tui.bandwidth import HIGH, Bandwidth
 from llmscope.tui.card import examples
+from llmscope.tui.kept import Kept
 from llmscope.tui.keymap import read_keymap
 from llmscope.tui.own import Own
-from llmscope.tui.saved import save_prompt, saved_prompt
+from llmscope.tui.saved import save_prompt, save_screen, saved_prompt, saved_screen
 from llmscope.tui.terminal import leaving_on_signals, own_terminal
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def run(
         chat=chat,
         system=system,
         bandwidth=bandwidth,
-        own=Own(keymap=read_keymap()),
+        own=Own(keymap=read_keymap(), kept=Kept.from_record(saved_screen())),
     )
     ended = True
     with own_terminal() as aside:
@@ -79,6 +80,8 @@ def run(
                     code = app.run()
                 finally:
                     save_prompt(spec, app.text)
+                    if app.begun:
+                        save_screen(Kept.of(app.overview.arrangement, app.scene).to_record())
         finally:
             with suppress(Exception):
                 ended = app.engine.close()

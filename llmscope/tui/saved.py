@@ -1,4 +1,4 @@
-"""The last prompt of each model and the theme, kept so that nothing typed or chosen is lost."""
+"""What is kept so that nothing typed or chosen is lost: prompts, the theme, how the screen was."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import tempfile
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from platformdirs import user_state_path
 
@@ -42,6 +43,21 @@ def saved_theme() -> str | None:
 def save_theme(name: str) -> None:
     """Remember a theme. A folder that cannot be written costs that, no more."""
     _write("theme", f"{name}\n")
+
+
+def saved_screen() -> dict[str, Any]:
+    """How the screen was left: see `llmscope.tui.kept`; empty if that cannot be read."""
+    try:
+        found = json.loads((state_folder() / "screen.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def save_screen(record: dict[str, Any]) -> None:
+    """Remember how the screen is left. A folder that cannot be written costs that, no more."""
+    if record != saved_screen():
+        _write("screen.json", json.dumps(record))
 
 
 def _write(name: str, text: str) -> None:
