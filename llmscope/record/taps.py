@@ -82,7 +82,8 @@ class LayerTap:
         if self.taps.active:
             activations = args[0].detach()
             rows = activations.reshape(-1, activations.shape[-1])
-            self.kept["activity"] = torch.linalg.vector_norm(rows, dim=-1, dtype=torch.float32)
+            exact = torch.promote_types(rows.dtype, torch.float32)
+            self.kept["activity"] = torch.linalg.vector_norm(rows, dim=-1, dtype=exact).float()
 
     def _routed(self, _: nn.Module, args: Any, output: Any) -> None:
         """Keep logits, weights and choice of a router; nothing of one that gives anything else."""
