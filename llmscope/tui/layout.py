@@ -16,6 +16,8 @@ LEFT_OUT_OF_MEDIUM = "tokens"
 """The map carries the tokens and their surprisal already."""
 LOWEST = 10
 """Rows that a detail needs to be of use, its border included."""
+LEAST = 4
+"""Rows that leave a detail two of its own, for what is at its top."""
 LINE = 3
 """Rows of a pane that has one line to say."""
 
@@ -154,7 +156,8 @@ def _grid(layout: Layout, panes: Sequence[str], height: int, layers: int) -> Gri
     # The embedding, the tokens above, the surprisal below, and the border.
     tall = layers + 5
     if layout == "small":
-        return Grid(rows=f"{max(8, min(tall, height * 5 // 8))} 1fr", order=order)
+        lowest = min(8, height - LEAST)
+        return Grid(rows=f"{max(lowest, min(tall, height * 5 // 8))} 1fr", order=order)
     first = max(LOWEST, tall)
     two_rows = first + LOWEST <= height
     if layout == "medium" or count == 1:
