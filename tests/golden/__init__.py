@@ -1,0 +1,1 @@
+"""Screens as text that a person can review; `python -m tests.golden` makes them again."""

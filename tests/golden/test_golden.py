@@ -1,0 +1,110 @@
+"""The screens stand as they were kept; `python -m tests.golden` keeps them as they are now."""
+
+from __future__ import annotations
+
+import pytest
+from rich.cells import cell_len
+
+from llmscope.draw import colour
+from tests.golden.files import FOLDER, content, path_of
+from tests.golden.grids import LEGEND, LETTERS, colour_grid, legend_of
+from tests.golden.scenes import scenes, shoot
+
+SCENES = scenes()
+REMAKE = "python -m tests.golden makes them again; read what git diff says of them"
+
+
+@pytest.mark.parametrize("name", SCENES)
+async def test_the_screen_is_as_it_was(name: str) -> None:
+    kept = path_of(name).read_text(encoding="utf-8")
+    made = content(await shoot(SCENES[name]), SCENES[name], kept)
+    assert made.splitlines() == kept.splitlines(), REMAKE
+
+
+def test_what_is_kept_is_what_there_is() -> None:
+    assert {path.stem for path in FOLDER.iterdir()} == set(SCENES)
+    assert sum(path.stat().st_size for path in FOLDER.iterdir()) < 300_000
+
+
+def grids(name: str) -> list[list[str]]:
+    """The text of a file, and its colours where there are some: rows without their bars."""
+    blocks = path_of(name).read_text(encoding="utf-8").split(f"\n{LEGEND}\n")[0].split("\n\n")
+    return [[line[1:-1] for line in block.splitlines()] for block in blocks]
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_each_row_is_as_wide_as_the_screen(name: str) -> None:
+    width, height = SCENES[name].size
+    parts = grids(name)
+    assert len(parts) == 1 + SCENES[name].coloured
+    for rows in parts:
+        assert [cell_len(row) for row in rows] == [width] * height
+
+
+@pytest.mark.parametrize("name", [name for name in SCENES if name.endswith("ascii")])
+def test_ascii_is_ascii(name: str) -> None:
+    assert path_of(name).read_text(encoding="utf-8").isascii()
+
+
+@pytest.mark.parametrize("name", ["colours-truecolor", "colours-256", "colours-light"])
+def test_a_larger_value_is_never_nearer_to_the_ground(name: str) -> None:
+    """The norms double every four layers: down each column the ground moves one way only."""
+    text, letters = grids(name)
+    words = {letter: look for look, letter in legend_of(path_of(name).read_text("utf-8")).items()}
+    for label in (" The", "·capital", "·of", "·France"):
+        top = next(y for y, row in enumerate(text) if "layer  " in row)
+        column = text[top].index(label) + len(label) - 1
+        grounds = [words[letters[y][column]].split(" on ")[1] for y in range(top + 1, top + 31)]
+        light = [luminance(ground) for ground in grounds]
+        assert light == sorted(light, reverse=name == "colours-light"), label
+        assert len(set(light)) >= 6, label
+
+
+def luminance(ground: str) -> float:
+    """Of a colour in the legend."""
+    name = ground.split(" bold")[0]
+    number = name.removeprefix("colour ")
+    rgb = colour.parse_hex(name) if name.startswith("#") else colour.xterm(int(number))
+    return colour.luminance(rgb)
+
+
+@pytest.mark.parametrize("name", ["colours-16", "colours-none", "colours-ascii"])
+def test_without_grounds_a_larger_value_is_never_lighter_in_weight(name: str) -> None:
+    text = grids(name)[0]
+    weights = " .:-=+*#%@" if name == "colours-ascii" else " ░▒▓█"
+    top = next(y for y, row in enumerate(text) if "layer  " in row)
+    # In the first cell of a column its weight stands, and the value after it.
+    column = text[top].index("The") - 5
+    seen = [weights.index(text[y][column]) for y in range(top + 1, top + 31)]
+    assert seen == sorted(seen)
+    assert len(set(seen)) >= 4
+
+
+def words_of(name: str) -> list[str]:
+    """What the looks of a file are, in words."""
+    return list(legend_of(path_of(name).read_text(encoding="utf-8")))
+
+
+def test_tiers_have_no_colours_that_they_cannot_show() -> None:
+    for name in ("colours-none", "colours-ascii"):
+        assert all(look.startswith("default on default") for look in words_of(name)), name
+    shades = [
+        int(word) for look in words_of("colours-16") for word in look.split() if word.isdigit()
+    ]
+    assert shades
+    assert max(shades) < 16
+    assert not [look for look in words_of("colours-256") if "#" in look]
+
+
+def test_a_look_keeps_its_letter() -> None:
+    from rich.segment import Segment
+    from rich.style import Style
+
+    red, blue = Style(color="red"), Style(color="blue", bold=True)
+    first = colour_grid([[Segment("ab", red), Segment("c", blue)]])
+    assert first == f"|..a|\n\n{LEGEND}\n.  colour 1 on default\na  colour 4 on default bold\n"
+    again = colour_grid([[Segment("a漢", blue)], [Segment("x", red)]], legend_of(first))
+    assert again.startswith("|aaa|\n|.|\n")
+    alone = colour_grid([[Segment("x", blue), Segment("yy")]], legend_of(first))
+    assert alone == f"|a..|\n\n{LEGEND}\n.  plain\na  colour 4 on default bold\n"
+    assert len(set(LETTERS)) == len(LETTERS)
