@@ -23,6 +23,26 @@ class Loader:
     adapters: tuple[str, ...] = ()
     unverified: bool = False
 
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """The options that say the same on another command line, but for the adapters."""
+        words: list[str] = []
+        for name, value, usual in (
+            ("--device", self.device, "auto"),
+            ("--dtype", self.dtype, "auto"),
+            ("--threads", self.threads, None),
+        ):
+            if value != usual:
+                words += [name, str(value)]
+        for name, given in (
+            ("--trust-remote-code", self.trust_remote_code),
+            ("--allow-pickle", self.allow_pickle),
+            ("--unverified", self.unverified),
+        ):
+            if given:
+                words.append(name)
+        return tuple(words)
+
     def __call__(self, progress: Progress | None) -> Scope:
         """Load it. Imports torch.
 

@@ -71,4 +71,6 @@ def show(opening: Opening) -> int:
         system=opening.system,
         bandwidth=spent,
         debug=opening.debug,
+        flags=opening.load.flags,
+        adapters=opening.load.adapters,
     )

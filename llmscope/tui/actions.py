@@ -124,7 +124,8 @@ FIGURES = (
     ),
     Action("adapter", "model", "next adapter, or the base model", "b", deeds.next_adapter),
     Action("pin-target", "next token", "pin the target, or let it go", "t", deeds.pin_target),
-    Action("copy", "words", "copy the line in words", "y", deeds.copy_words),
+    Action("copy", "pane", "copy: words, figure, number or command", "y", deeds.copy),
+    Action("save", "pane", "save a snapshot of it", "s", deeds.save),
     Action(
         *("jump", "pane", "jump to one by its letter", "semicolon,f2"),
         *(deeds.jump, "anywhere"),
@@ -256,6 +257,7 @@ FOOTER: dict[str, tuple[Hint, ...]] = {
         Hint("pin-target", "pin target"),
         Hint("chat", "chat template"),
         Hint("copy", "copy"),
+        Hint("save", "save"),
         Hint("help", "help", kept=True),
         Hint("quit", "quit", kept=True),
     ),

@@ -74,11 +74,18 @@ def pin_target(desk: Desk) -> None:
     desk.tell(f"target pinned: {named(shown.figure.axes[0].labels[ids.index(target)])}")
 
 
-def copy_words(desk: Desk) -> None:
-    """Copy the whole line in words, by the terminal's own clipboard."""
-    if desk.words.text:
-        desk.copy_to_clipboard(desk.words.text)
-        desk.tell("copied the line in words")
+def copy(desk: Desk) -> None:
+    """Ask what is to be copied, by the terminal's own clipboard."""
+    from llmscope.tui.copying import ask
+
+    ask(desk)
+
+
+def save(desk: Desk) -> None:
+    """Ask where the pane is to be saved."""
+    from llmscope.tui.saving import ask
+
+    ask(desk)
 
 
 def open_find(desk: Desk) -> None:

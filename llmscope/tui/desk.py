@@ -34,6 +34,7 @@ from llmscope.tui.link import EngineLike
 from llmscope.tui.overview import Overview
 from llmscope.tui.own import Own
 from llmscope.tui.palette import Commands
+from llmscope.tui.reproduce import Source
 from llmscope.tui.scene import Scene
 from llmscope.tui.theme import inks, variables
 from llmscope.tui.title import TitleLine
@@ -89,6 +90,7 @@ class Desk(PacedApp, inherit_bindings=False):
         self.chat = chat
         self.cost: PassInfo | None = None
         self._spec = spec
+        self.source = self.own.source or Source(spec)
         self._late = self._dim = self._under_way = False
         self._timer: Timer | None = None
         self._pause: Timer | None = None

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from llmscope.tui.kept import Kept
 from llmscope.tui.keymap import Keymap
+from llmscope.tui.reproduce import Source
 
 
 @dataclass(frozen=True)
@@ -15,7 +16,9 @@ class Own:
     Attributes:
         keymap: the keys of the actions.
         kept: how the screen was left.
+        source: how the model was opened, for the command that shows the same.
     """
 
     keymap: Keymap = field(default_factory=Keymap)
     kept: Kept | None = None
+    source: Source | None = None

@@ -29,7 +29,7 @@ class PassingScreen(ModalScreen["Answer | None"], Generic[Answer]):
             self._left = True
             self.dismiss(answer)
 
-    def on_click(self) -> None:
+    def on_click(self, event: events.Click) -> None:
         """Go without an answer."""
         self.leave()
 

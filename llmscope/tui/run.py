@@ -17,6 +17,7 @@ from llmscope.tui.card import examples
 from llmscope.tui.kept import Kept
 from llmscope.tui.keymap import read_keymap
 from llmscope.tui.own import Own
+from llmscope.tui.reproduce import Source
 from llmscope.tui.saved import save_prompt, save_screen, saved_prompt, saved_screen
 from llmscope.tui.terminal import leaving_on_signals, own_terminal
 
@@ -38,6 +39,8 @@ def run(
     system: str | None = None,
     bandwidth: Bandwidth = HIGH,
     debug: bool = False,
+    flags: tuple[str, ...] = (),
+    adapters: tuple[str, ...] = (),
 ) -> int:
     """Open the screen and stay until it is left.
 
@@ -52,6 +55,7 @@ def run(
         system: the system message for the template.
         bandwidth: what to spend on the terminal.
         debug: tell the whole story of a crash.
+        flags, adapters: how the model was opened; see `llmscope.tui.reproduce.Source`.
 
     Returns:
         The exit code: 0, or 128 and the number of the signal that ended the program.
@@ -70,7 +74,11 @@ def run(
         chat=chat,
         system=system,
         bandwidth=bandwidth,
-        own=Own(keymap=read_keymap(), kept=Kept.from_record(saved_screen())),
+        own=Own(
+            keymap=read_keymap(),
+            kept=Kept.from_record(saved_screen()),
+            source=Source(spec, flags, adapters),
+        ),
     )
     ended = True
     with own_terminal() as aside:

@@ -212,7 +212,7 @@ async def test_what_is_typed_ahead_is_not_lost(opened: Open, key: str, line: str
 
 async def test_copies_the_line_in_words(opened: Open) -> None:
     async with opened() as session:
-        await session.press("escape", "y")
+        await session.press("escape", "y", "y")
         assert session.app.clipboard == session.app.words.text
         assert session.app.clipboard.startswith("layer 29, ‹·is›: ")
 

@@ -1,0 +1,109 @@
+"""`y`: a small menu of what can be copied; its letters are worth a habit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from textual import events
+from textual.app import ComposeResult
+from textual.containers import Vertical
+from textual.content import Content
+from textual.geometry import Size
+from textual.widgets import Static
+
+from llmscope.draw.theme import Theme
+from llmscope.text import display_text
+from llmscope.tui.passing import PassingScreen
+from llmscope.tui.reproduce import command, number, picture
+from llmscope.tui.theme import inks
+
+if TYPE_CHECKING:
+    from llmscope.tui.desk import Desk
+
+
+@dataclass(frozen=True)
+class Copy:
+    """Something to copy: the letter that does it, what it is called, and the text."""
+
+    letter: str
+    what: str
+    text: str
+
+
+def copies(desk: Desk) -> list[Copy]:
+    """All that can be copied here."""
+    pane, scene = desk.overview.pane, desk.scene
+    found = [Copy("y", "the line in words", desk.words.text)]
+    shown = desk.ledger.shown(pane.key)
+    if shown is not None and scene.token is not None:
+        tokens = desk.ledger.shown("tokens")
+        size = (pane.outer_size.width, pane.outer_size.height)
+        figure = picture(
+            *(shown, scene, "txt"),
+            size=size,
+            look=desk.look,
+            tokens=None if tokens is None else tokens.figure,
+        )
+        found += [
+            Copy("f", "the figure as text", str(figure)),
+            Copy("n", "the number at the cursor", number(shown.figure, scene) or ""),
+            Copy("c", "the command that shows this", command(desk.source, shown, scene) or ""),
+        ]
+    return [copy for copy in found if copy.text]
+
+
+def ask(desk: Desk) -> None:
+    """Show what can be copied, and copy what the next key says."""
+    found = {copy.letter: copy for copy in copies(desk)}
+    if not found:
+        desk.tell("nothing to copy yet", "warning")
+        return
+
+    def put(letter: str | None) -> None:
+        if letter is not None:
+            desk.copy_to_clipboard(found[letter].text)
+            desk.tell(f"copied {found[letter].what}")
+
+    desk.push_screen(CopyScreen(list(found.values()), desk.look.theme, desk.size), put)
+
+
+class CopyScreen(PassingScreen[str]):
+    """The menu. One of its letters is the answer; any other key, or a click beside it, is none."""
+
+    def __init__(self, found: Sequence[Copy], theme: Theme, size: Size) -> None:
+        super().__init__(size)
+        self._found = {copy.letter: copy for copy in found}
+        self._theme = theme
+
+    def compose(self) -> ComposeResult:
+        """A row for each thing to copy, with the beginning of its text."""
+        ink = inks(self._theme)
+        menu = Vertical(id="copy")
+        menu.border_title = Content("Copy")
+        menu.border_subtitle = Content("any other key leaves")
+        width = max(len(copy.what) for copy in self._found.values())
+        with menu:
+            for letter, copy in self._found.items():
+                start = display_text(copy.text.strip().split("\n")[0])[: self.app.size.width]
+                yield Static(
+                    Content.assemble(
+                        (f"{letter}  ", ink.strong),
+                        (f"{copy.what:<{width}}  ", ink.text),
+                        (start, ink.dim),
+                    ),
+                    id=f"copy-{letter}",
+                )
+
+    def on_key(self, event: events.Key) -> None:
+        """Take the answer, or leave."""
+        event.stop()
+        event.prevent_default()
+        self.leave(event.character if event.character in self._found else None)
+
+    def on_click(self, event: events.Click) -> None:
+        """Take the row under the mouse, or leave."""
+        row = (event.widget.id or "") if event.widget is not None else ""
+        letter = row.removeprefix("copy-")
+        self.leave(letter if letter in self._found else None)

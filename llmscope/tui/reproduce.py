@@ -1,0 +1,140 @@
+"""What is on screen, for somewhere else: as one number, as text, and as a command that makes it."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from llmscope.engine.events import ModelInfo
+from llmscope.figure import Figure
+from llmscope.tui.ledger import Shown
+from llmscope.tui.scene import Scene
+
+if TYPE_CHECKING:
+    from llmscope.draw.look import Look
+
+
+@dataclass(frozen=True)
+class Source:
+    """How the model was opened, in the words of the command line.
+
+    Attributes:
+        spec: the model.
+        flags: options that change what is loaded, such as `--dtype float32`.
+        adapters: the specs of the adapters that were put on it.
+    """
+
+    spec: str
+    flags: tuple[str, ...] = ()
+    adapters: tuple[str, ...] = ()
+
+    def words(self, info: ModelInfo, adapter: str | None) -> list[str] | None:
+        """Model and options with which `llmscope snapshot` has this adapter on, and no other.
+
+        None if there are none: the base of an adapter that was opened as a model has no name here.
+        """
+        own = len(info.adapters) - len(self.adapters)
+        specs = dict(zip(info.adapters[own:], self.adapters, strict=False))
+        if adapter in specs and not own:
+            return [self.spec, *self.flags, "--adapter", specs[adapter]]
+        if (adapter is None and not own) or (own and adapter == info.adapters[0]):
+            return [self.spec, *self.flags]
+        return None
+
+
+def command(source: Source, shown: Shown, scene: Scene) -> str | None:
+    """The `llmscope snapshot …` that shows the same figure, quoted for a shell; None if none does.
+
+    It shows all of the prompt: of a long one, the screen may hold a part or blocks of tokens.
+    """
+    from llmscope.lenses import lens
+
+    text, special, _, adapter = shown.prompt if isinstance(shown.prompt, tuple) else (None,) * 4
+    model = None if scene.info is None else source.words(scene.info, adapter)
+    if model is None or not isinstance(text, str):
+        return None
+    want, uses = shown.want.focus, lens(shown.want.lens).uses
+    count = len(shown.tokens)
+    position = want.position if "position" in uses else scene.focus.position
+    words = ["llmscope", "snapshot", *model, "--lens", shown.want.lens, f"--prompt={text}"]
+    if not special:
+        words.append("--no-special-tokens")
+    layer = want.layer if "layer" in uses else scene.focus.layer
+    words += ["--layer", str(layer), "--position", str(position % max(count, 1))]
+    if "head" in uses:
+        words += ["--head", str(want.head)]
+    if want.mode:
+        words += ["--mode", want.mode]
+    if "top_k" in uses:
+        words += ["--top-k", str(want.top_k)]
+    if "target" in uses and want.target is not None:
+        words += ["--target", f"id:{want.target}"]
+    return shlex.join([*words, "--format", "txt"])
+
+
+def number(figure: Figure, scene: Scene) -> str | None:
+    """The value at the cursor, with all digits that it has; None where there is none.
+
+    In a row of attention or of a router it is the largest, among candidates the one asked about,
+    among neurons the chosen one or the strongest.
+    """
+    if figure.verdict.status == "refused" or not figure.values.size:
+        return None
+    focus, names = scene.focus, [axis.name for axis in figure.axes]
+    values: Any = figure.values
+    if names == ["token"]:
+        ids = [int(token) for token in figure.extra.get("ids", ())]
+        return str(values[ids.index(scene.target) if scene.target in ids else 0])
+    if names[0] == "layer":
+        labels, column = figure.axes[0].labels, figure.axes[1].index(focus.position)
+        if str(focus.layer) not in labels or column is None:
+            return None
+        return _known(values[labels.index(str(focus.layer)), column])
+    place = figure.axes[0].index(focus.position)
+    if place is None:
+        return None
+    row = values[place]
+    if names == ["position"]:
+        return _known(row)
+    if names[1] == "neuron":
+        neurons, chosen = figure.axes[1].labels, str(focus.neuron)
+        return _known(row[neurons.index(chosen) if chosen in neurons else 0])
+    known = row[row == row]  # NaN is not itself
+    return str(known.max()) if known.size else None
+
+
+def picture(
+    shown: Shown,
+    scene: Scene,
+    format: str,  # noqa: A002
+    *,
+    size: tuple[int, int],
+    look: Look,
+    tokens: Figure | None = None,
+) -> str | bytes:
+    """A figure as a file of a format holds it.
+
+    Args:
+        size: of a picture, in cells, its frame included.
+        tokens: the figure of the lens `tokens`, for the rows around a map.
+
+    Raises:
+        ScopeError: there is no such format, or it cannot be made here.
+    """
+    from dataclasses import replace
+
+    from llmscope.export import json_text, render, snapshot_dict
+
+    if format == "json" and scene.info is not None:
+        tokens_ = shown.tokens
+        return json_text(
+            snapshot_dict(scene.info, shown.text, tokens_, scene.focus, [shown.figure])
+        )
+    worn = replace(look, tier="none") if format == "txt" else look
+    focus = replace(scene.focus, position=min(scene.focus.position, len(shown.tokens) - 1))
+    return render([shown.figure], format, size=size, look=worn, focus=focus, tokens=tokens)
+
+
+def _known(value: Any) -> str | None:
+    return str(value) if value == value else None

@@ -1,0 +1,40 @@
+"""The screen with a real engine behind it, on the built-in model."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from textual.pilot import Pilot
+
+from llmscope.draw import Look
+from llmscope.engine import Engine
+from llmscope.scope import Scope
+from llmscope.tui.app import LlmscopeApp
+
+
+@asynccontextmanager
+async def screen(
+    scope: Scope, prompt: str, size: tuple[int, int] = (120, 40)
+) -> AsyncIterator[tuple[LlmscopeApp, Pilot[int]]]:
+    app = LlmscopeApp(
+        lambda post: Engine(lambda _: scope, post), spec="builtin:sort", prompt=prompt, look=Look()
+    )
+    async with app.run_test(size=size, notifications=True) as pilot:
+        try:
+            await answered(app, pilot)
+            yield app, pilot
+        finally:
+            assert app.engine.close(), "the engine's thread has ended"
+
+
+async def answered(app: LlmscopeApp, pilot: Pilot[int]) -> None:
+    """Wait until everything on screen is what was asked for last."""
+    async with asyncio.timeout(30):
+        while True:
+            await pilot.pause()
+            await pilot.pause()
+            if app.scene.tokens and not app.ledger.waiting:
+                return
+            await asyncio.sleep(0.01)
