@@ -130,6 +130,17 @@ def figure_for(want: Want, tokens: tuple[Token, ...]) -> Figure:
             "activation",
             extra={"layer": layer, "position": position, "mode": "neurons"},
         )
+    if want.lens == "logit-lens":
+        depth = LAYERS + 1
+        shares = np.linspace(0.01, 0.9, depth * count).reshape(depth, count).astype(np.float32)
+        ids = np.arange(depth * count).reshape(depth, count) % len(NEXT)
+        extra = {"mode": want.focus.mode, "ids": ids, "names": dict(enumerate(NEXT))}
+        if want.focus.mode == "target":
+            extra |= {"target_id": 0, "target": NEXT[0], "ranks": ids + 1}
+        axes = (Axis("layer", ("embed", *map(str, range(LAYERS)))), Axis("position", labels))
+        return Figure(
+            *("logit-lens", "Logit lens", "heatmap", axes, shares, "probability"), extra=extra
+        )
     rows = tuple(map(str, range(LAYERS)))
     if want.focus.mode == "stream":
         rows = ("embed", *rows)
