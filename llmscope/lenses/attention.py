@@ -26,6 +26,8 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
     by so many keys.
     `extra`: layer, head (null for mean and max), heads, mode, special (of the tokens).
     """
+    from llmscope.record.reduce import kept_pattern
+
     heads, length = recording.subject.anatomy.heads, len(recording)
     over = f"head {focus.head}" if focus.mode == "raw" else f"{focus.mode} of {heads} heads"
     title = f"Attention · layer {focus.layer} {over}"
@@ -40,7 +42,13 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
     else:
         start, stop = focus.span or (0, length)
         rows = range(max(0, min(start, length - 1)), min(stop, length))
-        values = _weights(recording, focus, heads, rows)
+        if focus.span is None:
+            which = (focus.layer, focus.mode, focus.head if focus.mode == "raw" else None)
+            values = kept_pattern(
+                recording, which, lambda some: _weights(recording, focus, heads, some)
+            )
+        else:
+            values = _weights(recording, focus, heads, rows)
         values[np.triu_indices(len(rows), k=rows.start + 1, m=length)] = np.nan
         queries = Axis("query", labels[rows.start : rows.stop], start=rows.start)
         keys = Axis("key", labels)

@@ -32,14 +32,11 @@ def pattern(
     if recording.settings[layer] is None:
         weights = observed_pattern(recording, layer)[:, rows.start : rows.stop].float()
         return weights if head is None else weights[head]
-    query, keys, settings = _attention_inputs(recording, layer)
-    query = query[:, rows.start : rows.stop]
-    group = query.shape[0] // keys.shape[0]  # query heads that share a key head
+    query, keys, settings = _attention_inputs(recording, layer, rows)
     if head is not None:
+        group = query.shape[0] // keys.shape[0]  # query heads that share a key head
         query, keys = query[head : head + 1], keys[head // group : head // group + 1]
-    else:
-        keys = keys.repeat_interleave(group, dim=0)
-    scores = query.float() @ keys.float().transpose(1, 2) * settings.scale  # [head, query, key]
+    scores = _by_group(query.float(), keys.float().transpose(1, 2)) * settings.scale
     if settings.softcap is not None:
         scores = torch.tanh(scores / settings.softcap) * settings.softcap
     scores = scores.masked_fill(
@@ -55,12 +52,24 @@ def pattern(
     return weights if head is None else weights[0]
 
 
-def _attention_inputs(recording: Recording, layer: int) -> tuple[Tensor, Tensor, AttentionSettings]:
-    query = recording.rows("query", layer)
+def _attention_inputs(
+    recording: Recording, layer: int, rows: range
+) -> tuple[Tensor, Tensor, AttentionSettings]:
+    query = recording.rows("query", layer, rows)
     keys, settings = recording.keys[layer], recording.settings[layer]
     if query is None or keys is None or settings is None:
         raise ValueError(f"layer {layer} has no recorded attention")
     return query, keys, settings
+
+
+def _by_group(rows: Tensor, shared: Tensor) -> Tensor:
+    """`rows @ shared` where several heads share one matrix, without a copy of it for each.
+
+    `[head, row, a]`, `[shared head, a, b]` -> `[head, row, b]`
+    """
+    heads, count, _ = rows.shape
+    grouped = rows.reshape(shared.shape[0], -1, rows.shape[2])  # [shared head, group · row, a]
+    return (grouped @ shared).reshape(heads, count, -1)
 
 
 def _visible(rows: range, length: int, window: int | None, device: torch.device) -> Tensor:
@@ -81,8 +90,7 @@ def attention_output(recording: Recording, layer: int, rows: range | None = None
         raise ValueError(f"layer {layer} has no output projection that was found")
     if values is None:
         values = observed_values(recording, layer)
-    values = values.repeat_interleave(weights.shape[0] // values.shape[0], dim=0).float()
-    heads = (weights @ values).to(recording.subject.dtype)  # [head, row, head width]
+    heads = _by_group(weights, values.float()).to(recording.subject.dtype)  # [head, row, width]
     joined = heads.transpose(0, 1).reshape(weights.shape[1], -1)
     own = (parts.attention, parts.attention_out)
     written: Tensor = parts.written(parts.attention_write, own)(parts.attention_out(joined))

@@ -124,24 +124,31 @@ class Recording:
         """How many layers the model has."""
         return len(self.keys)
 
-    def rows(self, name: str, layer: int) -> Tensor | None:
-        """One tensor of `LayerRows` over the whole prompt; None where the layer has no such part.
+    def rows(self, name: str, layer: int, some: range | None = None) -> Tensor | None:
+        """One tensor of `LayerRows`; None where the layer has no such part.
 
-        `layer` may be the number of layers for the stream after the last one.
+        Args:
+            layer: may be the number of layers for the stream after the last one.
+            some: which rows; None for the whole prompt.
         """
-        pieces = list(self._pieces(name, layer))
+        pieces = list(self._pieces(name, layer, some or range(len(self))))
         if any(piece is None for piece in pieces):
             return None
         tensors = [piece for piece in pieces if piece is not None]
         return tensors[0] if len(tensors) == 1 else torch.cat(tensors, dim=_row_dim(name))
 
-    def _pieces(self, name: str, layer: int) -> Iterator[Tensor | None]:
+    def _pieces(self, name: str, layer: int, some: range) -> Iterator[Tensor | None]:
+        offset = 0
         for segment, count in self.parts:
+            first, last = max(some.start - offset, 0), min(some.stop - offset, count)
+            offset += count
+            if first >= last:
+                continue
             if layer == len(segment.layers):
-                yield segment.final[:count]
+                yield segment.final[first:last]
                 continue
             tensor: Tensor | None = getattr(segment.layers[layer], name)
-            yield None if tensor is None else tensor.narrow(_row_dim(name), 0, count)
+            yield None if tensor is None else tensor.narrow(_row_dim(name), first, last - first)
 
     def final_rows(self, start: int, stop: int) -> Tensor:
         """Rows of the stream after the last layer, without joining the others. [row, width]"""

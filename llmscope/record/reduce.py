@@ -6,7 +6,7 @@ of its rows holds in every recording that has that row.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -55,6 +55,40 @@ def cosines(recording: Recording) -> Floats:
         return _stack(rows, len(segment))
 
     return _join(recording, ("cosines",), compare)
+
+
+def kept_pattern(recording: Recording, key: object, weigh: Callable[[range], Floats]) -> Floats:
+    """A pattern over the whole prompt, whose rows are weighed once. [query, key]; 0 where unseen.
+
+    Each segment keeps its rows of the pattern that was looked at last: what was attended to does
+    not change when the prompt goes on, so a letter costs one row.
+
+    Args:
+        key: which pattern it is.
+        weigh: gives rows of it. `[row, key]`
+    """
+    length = len(recording)
+    places: list[tuple[Segment, range]] = []
+    for segment, count in recording.parts:
+        start = places[-1][1].stop if places else 0
+        places.append((segment, range(start, start + count)))
+    lacking = [place for place in places if not _has_pattern(*place, key)]
+    if len(lacking) > 1:
+        whole = weigh(range(length))
+        for segment, rows in lacking:
+            segment.memo["pattern"] = (key, whole[rows.start : rows.stop, : rows.stop].copy())
+    for segment, rows in lacking if len(lacking) == 1 else ():
+        segment.memo["pattern"] = (key, weigh(rows)[:, : rows.stop].copy())
+    pattern = np.zeros((length, length), dtype=np.float32)
+    for segment, rows in places:
+        kept: Floats = segment.memo["pattern"][1]
+        pattern[rows.start : rows.stop, : rows.stop] = kept[: len(rows), : rows.stop]
+    return pattern
+
+
+def _has_pattern(segment: Segment, rows: range, key: object) -> bool:
+    kept = segment.memo.get("pattern")
+    return kept is not None and kept[0] == key and len(kept[1]) >= len(rows)
 
 
 def first_unfinite(recording: Recording) -> int | None:

@@ -107,13 +107,13 @@ def pattern_here(recording: Recording, layer: int, position: int) -> Verdict:
     What the probe is too short for shows here: a sliding window, a rotation that changes with the
     length. Where the model gives its patterns itself there is nothing to hold them against.
     """
-    own = recording.rows("attention_write", layer)
+    row = range(position, position + 1)
+    own = recording.rows("attention_write", layer, row)
     if own is None or recording.settings[layer] is None or len(recording) <= PROBE:
         return VERIFIED
-    row = range(position, position + 1)
     verdict = _judge(
         recording.subject,
-        lambda: discrepancy(attention_output(recording, layer, row), own[row.start : row.stop]),
+        lambda: discrepancy(attention_output(recording, layer, row), own),
     )
     if verdict.status == "refused":
         return Verdict("refused", f"at token {position} {verdict.reason}", verdict.discrepancy)

@@ -129,3 +129,44 @@ def test_eight_thousand_tokens_take_no_more_than_is_linear(folder):
         scope.look("attention", recording=recording, layer=1, head=2, pool=128)
     largest = max(abs(event.cpu_memory_usage) for event in profile.events())
     assert 0 < largest <= 4 * 4 * 256 * length
+
+
+def test_a_letter_weighs_one_row_and_changes_no_other(folder, monkeypatch):
+    from llmscope.lenses import attention
+
+    live, fresh = llmscope.load(str(folder)), llmscope.load(str(folder))
+    weighed = []
+    real = attention._weights
+    monkeypatch.setattr(
+        attention, "_weights", lambda *given: (weighed.append(len(given[3])), real(*given))[1]
+    )
+    ids = IDS[:40]
+    live.record(ids[:30])
+    for count in range(30, 41):
+        live.record(ids[:count])
+        figure = live.look("attention", layer=1, head=2)
+        assert weighed.pop() == (30 if count == 30 else 1)
+        fresh.record(ids[:count], fresh=True)
+        whole = fresh.look("attention", layer=1, head=2)
+        weighed.clear()
+        np.testing.assert_allclose(figure.values, whole.values, atol=1e-6)
+    live.look("attention", layer=1, head=3)
+    assert weighed == [40]  # eleven segments, and one product for them all
+    weighed.clear()
+    live.record(ids[:25])  # cut inside of the first segment
+    np.testing.assert_array_equal(
+        live.look("attention", layer=1, head=3).values, figure_of(live, ids[:25])
+    )
+    live.record([*ids[:35], 7, 7])
+    np.testing.assert_array_equal(
+        live.look("attention", layer=1, head=3).values, figure_of(live, [*ids[:35], 7, 7])
+    )
+
+
+def figure_of(scope, ids):
+    """The same pattern, of the same recording, with nothing kept."""
+    for segment, _ in scope.latest.parts:
+        segment.memo.pop("pattern", None)
+    figure = scope.look("attention", layer=1, head=3)
+    assert len(figure.values) == len(ids)
+    return figure.values
