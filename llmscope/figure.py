@@ -98,6 +98,7 @@ class Focus:
         span: the tokens that matter, from the first to before the last, for figures that would
             grow with the square of the prompt; None: all.
         pool: so many tokens become one, by their maximum.
+        context: how many tokens come before the query; None: all lines but the last.
     """
 
     layer: int = -1
@@ -112,6 +113,7 @@ class Focus:
     min_p: float = 0.0
     span: tuple[int, int] | None = None
     pool: int = 1
+    context: int | None = None
 
     def resolve(self, *, layers: int, heads: int, positions: int) -> Focus:
         """The same focus with indices counted from 0.

@@ -41,7 +41,10 @@ def eager(model):
 
 
 def test_every_lens_tells_what_it_shows_and_stands_on_what_is_checked():
-    expected = {"tokens", "next-token", "attention", "mlp", "residual", "logit-lens", "experts"}
+    expected = {
+        *("tokens", "next-token", "attention", "mlp", "residual", "logit-lens", "experts"),
+        "context",
+    }
     assert set(names()) == expected
     for name in names():
         one = lens(name)

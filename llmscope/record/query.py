@@ -1,0 +1,75 @@
+"""Where a prompt's context ends, and what is left of the prompt without it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+
+from llmscope.record.recording import Prompt
+
+
+@dataclass(frozen=True)
+class Query:
+    """The tokens after a context, to be run alone.
+
+    Attributes:
+        ids: what runs: the kept tokens, then the query.
+        positions: their places in the prompt, which they keep; None: they count from 0, as they
+            will for whoever runs the query without ever having seen the context.
+        rows: for how many of the last tokens the patch is made.
+        context: how many tokens of the prompt are left out.
+        kept: how many special tokens at the prompt's begin, such as BOS, stay. Without one the
+            query's first token would become what attention rests on, and the patch would hold that.
+    """
+
+    ids: tuple[int, ...]
+    positions: tuple[int, ...] | None
+    rows: int
+    context: int
+    kept: int
+
+
+def query_of(
+    prompt: Prompt, before: int, *, rows: int | None = 1, keep_positions: bool = True
+) -> Query:
+    """The query of a prompt.
+
+    Args:
+        before: how many tokens come before the query, special ones at the begin included.
+        rows: how many of the last tokens count; None: all of the query.
+        keep_positions: see `Query.positions`.
+
+    Raises:
+        ValueError: the context or the query is empty.
+    """
+    kept = sum(1 for _ in takewhile(bool, prompt.special[:before]))
+    if before <= kept:
+        raise ValueError("there is no context before the query")
+    if before >= len(prompt):
+        raise ValueError("there is no query after the context")
+    places = (*range(kept), *range(before, len(prompt)))
+    return Query(
+        ids=tuple(prompt.ids[place] for place in places),
+        positions=places if keep_positions else None,
+        rows=len(prompt) - before if rows is None else rows,
+        context=before - kept,
+        kept=kept,
+    )
+
+
+def last_line(labels: Sequence[str]) -> int | None:
+    """How many tokens come before the last line of a prompt; None if it has only one line.
+
+    A line end at the very end belongs to the last line.
+    """
+    ends = [place for place, label in enumerate(labels[:-1]) if "\n" in label]
+    return ends[-1] + 1 if ends else None
+
+
+def tokens_before(spans: Sequence[tuple[int, int]], characters: int) -> int:
+    """How many tokens lie within the first characters of a text as a whole.
+
+    A token that goes on beyond them belongs to what follows.
+    """
+    return sum(1 for _ in takewhile(lambda span: span[1] <= characters, spans))
