@@ -162,6 +162,7 @@ PROGRAM = (
     Action("chat", "prompt", "put it into the chat template, or take it out", "c", deeds.chat),
     Action("help", "help", "explain this place", "question_mark", deeds.show_help),
     Action("help-anywhere", "help", "explain this place", "f1", deeds.show_help, "anywhere"),
+    Action("tour", "help", "tour", "", deeds.tour, "anywhere"),
     Action("palette", "help", "all commands", "ctrl+p", deeds.show_palette, "anywhere"),
     Action("theme-next", "theme", "next", "", dress.next_theme, "anywhere"),
     Action("stop", "program", "stop it; the shell's fg goes on", "ctrl+z", deeds.stop),
@@ -226,12 +227,14 @@ class Hint:
         word: what its key is for.
         pair: an action that is its counterpart; both keys are shown.
         kept: it never goes, however narrow the screen.
+        said: it stands there without a key.
     """
 
     action: str
     word: str
     pair: str = ""
     kept: bool = False
+    said: bool = False
 
 
 FOOTER: dict[str, tuple[Hint, ...]] = {
@@ -268,3 +271,5 @@ FOOTER: dict[str, tuple[Hint, ...]] = {
     ),
 }
 """What the footer lists in the prompt, in the figures, and on the card that replaces them."""
+INVITATION = Hint("tour", "new?", said=True)
+"""What the footer adds in the prompt, the first time that somebody is here."""

@@ -127,6 +127,13 @@ def jump(desk: Desk) -> None:
     show_letters(desk)
 
 
+def tour(desk: Desk) -> None:
+    """Walk through the screen, card by card."""
+    from llmscope.tui.tour import tour as walk
+
+    walk(desk)
+
+
 def show_palette(desk: Desk) -> None:
     """All commands, found by typing."""
     desk.action_command_palette()

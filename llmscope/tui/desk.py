@@ -116,7 +116,7 @@ class Desk(PacedApp, inherit_bindings=False):
         self.card = Card(theme, self._spec)
         self.find = FindLine()
         self.words = WordsLine(theme)
-        self.keys = KeyLine(theme, self.own.keymap)
+        self.keys = KeyLine(theme, self.own.keymap, invites=self.own.newcomer)
         self.own.keymap.bind(self, "anywhere")
         self.own.keymap.bind(self.editor, "prompt")
         self.own.keymap.bind(self.card, "figures", only=CARD_ACTIONS)

@@ -13,7 +13,7 @@ from textual.widget import Widget
 
 from llmscope.draw.look import Look
 from llmscope.draw.theme import Theme
-from llmscope.tui.actions import BY_NAME, FOOTER, Hint, Place
+from llmscope.tui.actions import BY_NAME, FOOTER, INVITATION, Hint, Place
 from llmscope.tui.keymap import Keymap
 from llmscope.tui.theme import inks
 from llmscope.tui.words import fitting
@@ -63,12 +63,13 @@ class KeyLine(Widget):
             super().__init__()
             self.action = action
 
-    def __init__(self, theme: Theme, keymap: Keymap) -> None:
+    def __init__(self, theme: Theme, keymap: Keymap, *, invites: bool = False) -> None:
         super().__init__(id="keys")
         self._inks = inks(theme)
         self._keymap = keymap
         self._place = "prompt"
-        self._hints = FOOTER["prompt"]
+        self._invites = invites
+        self._hints = self._listed("prompt")
         self._spans: list[tuple[int, int, str]] = []
 
     def dress(self, look: Look) -> None:
@@ -83,16 +84,22 @@ class KeyLine(Widget):
         """
         hints = tuple(
             replace(hint, word=row) if row and hint.action == "down" else hint
-            for hint in FOOTER[place]
+            for hint in self._listed(place)
         )
         if (place, hints) != (self._place, self._hints):
             self._place, self._hints = place, hints
             self.refresh()
 
+    def _listed(self, place: str) -> tuple[Hint, ...]:
+        if not self._invites or place != "prompt":
+            return FOOTER[place]
+        keys = self._keymap.first("palette")
+        return (*FOOTER[place], replace(INVITATION, word=f"{INVITATION.word} {keys} tour"))
+
     def render(self) -> Content:
         """The line, as much of it as fits."""
         listed = [(hint, self._keys(hint)) for hint in self._hints]
-        hints = [(hint, keys) for hint, keys in listed if keys]
+        hints = [(hint, keys) for hint, keys in listed if keys or hint.said]
         loose = [pair for pair in hints if not pair[0].kept]
         while loose and _length(hints) > self.size.width:
             hints.remove(loose.pop())
@@ -100,12 +107,11 @@ class KeyLine(Widget):
         self._spans = []
         at = 0
         for hint, keys in hints:
-            end = at + cell_len(f"{keys} {hint.word}")
+            word = f" {hint.word}" if keys else hint.word
+            end = at + cell_len(keys + word)
             self._spans.append((at, end, hint.action))
             at = end + GAP
-            parts.append(
-                Content.assemble((keys, self._inks.strong), (f" {hint.word}", self._inks.dim))
-            )
+            parts.append(Content.assemble((keys, self._inks.strong), (word, self._inks.dim)))
         return Content(" " * GAP).join(parts)
 
     def _keys(self, hint: Hint) -> str:
@@ -124,4 +130,4 @@ class KeyLine(Widget):
 
 
 def _length(hints: Sequence[tuple[Hint, str]]) -> int:
-    return sum(cell_len(f"{keys} {hint.word}") + GAP for hint, keys in hints) - GAP
+    return sum(cell_len(f"{keys} {hint.word}".lstrip()) + GAP for hint, keys in hints) - GAP

@@ -17,8 +17,10 @@ class Own:
         keymap: the keys of the actions.
         kept: how the screen was left.
         source: how the model was opened, for the command that shows the same.
+        newcomer: nobody was here before, so that the tour is offered.
     """
 
     keymap: Keymap = field(default_factory=Keymap)
     kept: Kept | None = None
     source: Source | None = None
+    newcomer: bool = False

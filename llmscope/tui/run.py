@@ -78,6 +78,7 @@ def run(
             keymap=read_keymap(),
             kept=Kept.from_record(saved_screen()),
             source=Source(spec, flags, adapters),
+            newcomer=not saved_screen(),
         ),
     )
     ended = True
