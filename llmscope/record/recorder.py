@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +16,7 @@ from transformers.cache_utils import DynamicLayer
 from llmscope.models.subject import Subject
 from llmscope.record.recording import Prompt, Recording
 from llmscope.record.taps import Taps
+from llmscope.record.threads import Threads
 
 
 class Recorder:
@@ -28,6 +30,7 @@ class Recorder:
         self.subject = subject
         self.taps = Taps(subject.model, subject.anatomy)
         self._latest: Recording | None = None
+        self._threads = Threads(subject.device)
         forward = inspect.signature(subject.model.forward).parameters
         self._last_only: dict[str, Any] = (
             {"logits_to_keep": 1} if "logits_to_keep" in forward else {}
@@ -77,10 +80,10 @@ class Recorder:
         ids = prompt.ids[shared:]
         try:
             cache = self._cache(before, shared)
-            logits = self._pass(ids, cache, cancelled)
+            logits = self._pass(ids, cache, cancelled, going_on=shared > 0)
             if self.taps.overwritten():  # known from now on, so this happens once a model
                 cache = self._cache(before, shared)
-                logits = self._pass(ids, cache, cancelled)
+                logits = self._pass(ids, cache, cancelled, going_on=shared > 0)
             segment = self.taps.segment()
             past = _past(cache, len(self.taps.layers))
             keys, values = self._keys_and_values(past)
@@ -105,13 +108,17 @@ class Recorder:
         ids: Sequence[int],
         cache: DynamicCache | None,
         cancelled: Callable[[], bool] | None,
+        *,
+        going_on: bool,
     ) -> Tensor:
         """Logits after the last of the ids. [token]"""
         caching: dict[str, Any] = {"use_cache": False}
         if cache is not None:
             caching = {"cache": cache, "use_cache": True}
         batch = torch.tensor([ids], device=self.subject.device)
-        with self.taps.open(cancelled), torch.no_grad():
+        # A pass from nothing must give the same bits each time, whatever the machine is doing.
+        few = self._threads.of_few(len(ids)) if going_on else nullcontext()
+        with self.taps.open(cancelled), torch.no_grad(), few:
             output = self.subject.model(input_ids=batch, **caching, **self._last_only)
         logits: Tensor = output.logits[0, -1]
         return logits

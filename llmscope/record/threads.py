@@ -1,0 +1,55 @@
+"""How many of torch's threads a pass over a few tokens gets.
+
+Such a pass waits for memory, not for arithmetic: a second thread gains little, and where another
+program holds a core, every operation waits until it is scheduled. Which is faster depends on the
+machine and on who shares it, so it is tried.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+FEW = 4
+"""Tokens that are few."""
+TRIALS = 3
+"""Passes with each number of threads before one is chosen."""
+AGAIN = 64
+"""Passes after which it is tried once more: programs come and go."""
+
+
+class Threads:
+    """Chooses between one thread and all, by the time that passes took."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._on_cpu = device.type == "cpu"
+        self._took: dict[int, list[float]] = {}
+        self._passes = 0
+
+    @contextmanager
+    def of_few(self, tokens: int) -> Iterator[None]:
+        """Run a pass over so many tokens within; many get all threads, as they were."""
+        everyone = torch.get_num_threads()
+        if not self._on_cpu or everyone == 1 or tokens > FEW:
+            yield
+            return
+        chosen = self._choose(everyone)
+        torch.set_num_threads(chosen)
+        begun = time.perf_counter()
+        try:
+            yield
+            self._took[chosen].append((time.perf_counter() - begun) / tokens)
+        finally:
+            torch.set_num_threads(everyone)
+
+    def _choose(self, everyone: int) -> int:
+        if self._passes % AGAIN == 0:
+            self._took = {everyone: [], 1: []}
+        self._passes += 1
+        least = min(self._took, key=lambda number: len(self._took[number]))
+        if len(self._took[least]) < TRIALS:
+            return least
+        return min(self._took, key=lambda number: min(self._took[number]))
