@@ -116,7 +116,9 @@ def show_help(desk: Desk) -> None:
     inside = desk.focused is not desk.editor
     lens = desk.overview.pane.want(desk.scene).lens if inside and desk.overview.display else None
     place: Where = "figures" if inside else "prompt"
-    desk.push_screen(HelpScreen(desk.look.theme, lens, place, desk.own.keymap))
+    desk.push_screen(
+        HelpScreen(desk.look.theme, lens, place, desk.own.keymap, desk.overview.pane.key)
+    )
 
 
 def jump(desk: Desk) -> None:
@@ -136,7 +138,11 @@ def tour(desk: Desk) -> None:
 
 def show_palette(desk: Desk) -> None:
     """All commands, found by typing."""
-    desk.action_command_palette()
+    from llmscope.tui.palette import Palette
+
+    # The name of the one before is taken until it is gone for good.
+    if not any(isinstance(node, Palette) for node in desk._nodes):
+        desk.push_screen(Palette())
 
 
 def stop(desk: Desk) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import ClassVar
 
 from textual import events
+from textual.actions import SkipAction
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.content import Content
@@ -58,6 +59,7 @@ class Desk(PacedApp, inherit_bindings=False):
     CSS_PATH = "main.tcss"
     TITLE = "llmscope"
     BINDINGS: ClassVar[list[BindingType]] = [*bindings("anywhere")]
+    ENABLE_COMMAND_PALETTE = False  # Textual's own key for it, which knows no `Palette`
     COMMANDS = {Commands, Themes}  # noqa: RUF012 - the base class's own annotation
     NOTIFICATION_TIMEOUT = 4
     engine: EngineLike
@@ -156,7 +158,12 @@ class Desk(PacedApp, inherit_bindings=False):
         return hasattr(self, "overview")
 
     def action_act(self, name: str) -> None:
-        """Run an action of the registry."""
+        """Run an action of the registry.
+
+        What lies over the screen has its keys to itself, but for the one that always leaves.
+        """
+        if len(self.screen_stack) > 1 and name != "quit-anywhere":
+            raise SkipAction
         BY_NAME[name].run(self)
 
     def look_at(self, scene: Scene) -> None:

@@ -8,14 +8,14 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from llmscope.draw.theme import Theme
 from llmscope.lenses import lens
 from llmscope.text import display_text
 from llmscope.tui.actions import ACTIONS, Action, Where
-from llmscope.tui.keymap import Keymap
+from llmscope.tui.keymap import CONFIG, Keymap
+from llmscope.tui.passing import Overlay
 from llmscope.tui.theme import inks
 
 PROMPT_HELP = """\
@@ -32,15 +32,55 @@ Leave the prompt with esc or tab to walk through the figures: tokens run from le
 layers from top to bottom; point at a place and see what happens there."""
 
 
-class HelpScreen(ModalScreen[None]):
+ROOMY = 100
+"""Columns of a terminal that has room for the names that the config file knows actions by."""
+IN_THIS_PANE = {
+    "map": """\
+Up and down move by layers, left and right by tokens; {map-view} turns to the next view, {whole} \
+shows the whole prompt in blocks of tokens, each by its maximum. Below is the surprisal of each \
+token. The lower border prints what the ends of the colours stand for.""",
+    "next-token": """\
+Up and down choose a candidate: the map's view of the target then asks about it. {pin-target} \
+keeps it wherever the cursor goes.
+
+Top-p: Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration"; min-p: Nguyen et al. \
+2024, "Turning Up the Heat".""",
+    "attention": """\
+Up and down move by tokens, {head-previous} and {head-next} by heads; {attention-mode} goes round \
+one head, the mean and the maximum. Of a long prompt it holds the part around the cursor, and \
+{whole} shows all of it in blocks.
+
+Vaswani et al. 2017, "Attention Is All You Need"; sinks: Xiao et al. 2023, "Efficient Streaming \
+Language Models with Attention Sinks".""",
+    "mlp": """\
+Up and down choose a neuron, which the line in words then reads. In a layer that is a mixture of \
+experts the pane shows its router instead.
+
+Geva et al. 2021, "Transformer Feed-Forward Layers Are Key-Value Memories"; gated: Shazeer 2020, \
+"GLU Variants Improve Transformer".""",
+    "tokens": """\
+Up and down move by tokens. A number that is not there yet is a dash.""",
+}
+"""What one does in a pane, and where it comes from, beside what its lens says."""
+
+
+class HelpScreen(Overlay[None]):
     """A page that lies over the screen until a key closes it."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q,question_mark,f1,enter", "dismiss", "close", show=False)
     ]
 
-    def __init__(self, theme: Theme, lens_name: str | None, where: Where, keymap: Keymap) -> None:
+    def __init__(
+        self,
+        theme: Theme,
+        lens_name: str | None,
+        where: Where,
+        keymap: Keymap,
+        pane: str | None = None,
+    ) -> None:
         super().__init__()
+        self._pane = pane
         self._theme = theme
         self._lens = lens_name
         self._where: Where = where
@@ -64,6 +104,8 @@ class HelpScreen(ModalScreen[None]):
         if self._lens is not None:
             found = lens(self._lens)
             question, text = found.question, found.help
+        if self._lens is not None and self._pane is not None:
+            text += f"\n\n{self._keymap.filled(IN_THIS_PANE[self._pane])}"
         parts = [
             Content.assemble((display_text(question), ink.strong)),
             Content(""),
@@ -73,11 +115,15 @@ class HelpScreen(ModalScreen[None]):
         shown = [action for action in ACTIONS if self._keymap.keys(action)]
         first = [action for action in shown if action.where == self._where]
         rest = [action for action in shown if action.where != self._where]
-        for title, actions in (("Keys here", first), ("Keys elsewhere", rest)):
+        named = f", and their names for [keys] in {CONFIG}" if self.app.size.width >= ROOMY else ""
+        for title, actions in ((f"Keys here{named}", first), ("Keys elsewhere", rest)):
             parts += [Content.assemble((title, ink.strong)), *map(self._row, actions), Content("")]
         return Content("\n").join(parts)
 
     def _row(self, action: Action) -> Content:
         ink = inks(self._theme)
         keys = " ".join(self._keymap.shown(action))
-        return Content.assemble((f"{keys:<12}", ink.text), (action.full_title, ink.dim))
+        name = f"  {action.name}" if self.app.size.width >= ROOMY else ""
+        return Content.assemble(
+            (f"{keys:<12}", ink.text), (f"{action.full_title:<52}", ink.dim), (name, ink.dim)
+        )

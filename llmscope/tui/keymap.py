@@ -13,6 +13,7 @@ costs that one line.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -41,6 +42,8 @@ from llmscope.tui.actions import (
     own_keys,
 )
 
+CONFIG = "config.toml"
+_NAME = re.compile(r"\{([a-z-]+)\}")
 NEEDED = ("figures", "edit", "quit-anywhere")
 """Without a key for these, one could not get out of the prompt, into it, or out of the program."""
 LARGEST = 100_000
@@ -81,6 +84,10 @@ class Keymap:
         """The first key of an action in the figures; empty if it has none."""
         return next(iter(self.shown(BY_NAME[name], "figures")), "")
 
+    def filled(self, text: str) -> str:
+        """A text in which `{name}` stands for the key of an action."""
+        return _NAME.sub(lambda found: self.first(found[1]) or "the palette", text)
+
     def bind(self, node: DOMNode, where: Where, *, only: Collection[str] | None = None) -> None:
         """Give a widget the keys of its place instead of those of the registry."""
         if self.chosen:
@@ -97,7 +104,7 @@ def places(action: Action, key: str) -> tuple[Place, ...]:
 
 def config_path() -> Path:
     """The config file."""
-    return config_folder() / "config.toml"
+    return config_folder() / CONFIG
 
 
 def read_keymap() -> Keymap:
@@ -115,7 +122,7 @@ def read_keymap() -> Keymap:
     return keymap_from(record, path.name)
 
 
-def keymap_from(record: Mapping[str, Any], name: str = "config.toml") -> Keymap:
+def keymap_from(record: Mapping[str, Any], name: str = CONFIG) -> Keymap:
     """The keymap of a config file's contents.
 
     Args:

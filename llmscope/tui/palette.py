@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from textual.command import DiscoveryHit, Hit, Hits, Provider
+from textual import work
+from textual.await_complete import AwaitComplete
+from textual.command import CommandPalette, DiscoveryHit, Hit, Hits, Provider
+from textual.css.query import NoMatches
 
 from llmscope.tui.actions import ACTIONS, Action
 
@@ -17,6 +21,24 @@ if TYPE_CHECKING:
 def commands() -> Iterable[Action]:
     """One action for each thing that can be done: not the second way to the same thing."""
     return (action for action in ACTIONS if not action.name.endswith("-anywhere"))
+
+
+class Palette(CommandPalette):
+    """Textual's palette, which a key that was typed ahead of its end does not bring down."""
+
+    @work(exclusive=True, group="commands")
+    async def _gather_commands(self, search_value: str) -> None:
+        gather: Any = CommandPalette._gather_commands
+        # The list is gone while the search for a last letter begins.
+        with suppress(NoMatches):
+            await gather.__wrapped__(self, search_value)
+
+    def dismiss(self, result: Any = None) -> AwaitComplete:
+        """Go, unless it has gone."""
+        return super().dismiss(result) if self.is_current else AwaitComplete()
+
+    def _cancel_gather_commands(self) -> None:
+        self.workers.cancel_group(self, "commands")
 
 
 class Commands(Provider):

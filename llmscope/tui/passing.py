@@ -1,17 +1,26 @@
-"""A screen that lies over the other one for a moment and goes with the next key."""
+"""Screens that lie over the other one for a moment."""
 
 from __future__ import annotations
 
 from typing import Generic, TypeVar
 
 from textual import events
+from textual.await_complete import AwaitComplete
 from textual.geometry import Size
-from textual.screen import ModalScreen
+from textual.screen import ModalScreen, ScreenResultType
 
 Answer = TypeVar("Answer")
 
 
-class PassingScreen(ModalScreen["Answer | None"], Generic[Answer]):
+class Overlay(ModalScreen[ScreenResultType]):
+    """Goes once: a key that was typed ahead of that may ask for it again."""
+
+    def dismiss(self, result: ScreenResultType | None = None) -> AwaitComplete:
+        """Go, unless it has gone."""
+        return super().dismiss(result) if self.is_current else AwaitComplete()
+
+
+class PassingScreen(Overlay["Answer | None"], Generic[Answer]):
     """Made for one size of the terminal: another one takes it away, as a click does.
 
     Args:
@@ -21,13 +30,10 @@ class PassingScreen(ModalScreen["Answer | None"], Generic[Answer]):
     def __init__(self, size: Size) -> None:
         super().__init__()
         self._size_at_first = size
-        self._left = False
 
     def leave(self, answer: Answer | None = None) -> None:
-        """Go, once: keys that were typed ahead may ask for it again."""
-        if not self._left:
-            self._left = True
-            self.dismiss(answer)
+        """Go with an answer, or without one."""
+        self.dismiss(answer)
 
     def on_click(self, event: events.Click) -> None:
         """Go without an answer."""

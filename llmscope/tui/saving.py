@@ -9,13 +9,13 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
 from llmscope.errors import ScopeError
 from llmscope.text import display_text
 from llmscope.tui.actions import PANES
 from llmscope.tui.ledger import Shown
+from llmscope.tui.passing import Overlay
 from llmscope.tui.reproduce import picture
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def free_name(key: str, layer: int, folder: Path) -> str:
     return name
 
 
-class SaveScreen(ModalScreen[None]):
+class SaveScreen(Overlay[None]):
     """One line at the bottom: enter saves, esc leaves.
 
     What is saved is what the pane showed when the line was opened.
@@ -60,7 +60,6 @@ class SaveScreen(ModalScreen[None]):
         self._scene = desk.scene
         self._pane = desk.overview.pane
         self._existing: Path | None = None
-        self._left = False
 
     def compose(self) -> ComposeResult:
         """What is asked, and the line."""
@@ -77,9 +76,7 @@ class SaveScreen(ModalScreen[None]):
 
     def action_leave(self) -> None:
         """Save nothing."""
-        if not self._left:
-            self._left = True
-            self.dismiss(None)
+        self.dismiss(None)
 
     def on_input_changed(self) -> None:
         """Another name is another file."""
@@ -88,7 +85,7 @@ class SaveScreen(ModalScreen[None]):
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Save; where a file is already, ask once more."""
         event.stop()
-        if self._left:
+        if not self.is_current:
             return
         if not event.value.strip():
             self.action_leave()

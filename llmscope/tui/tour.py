@@ -7,7 +7,7 @@ invitation among the keys of the prompt instead.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
@@ -95,11 +95,8 @@ def tour(desk: Desk) -> None:
     stops = []
     for stop in STOPS:
         if stop.place in places:
-            names = [part.split("}")[0] for part in stop.text.split("{")[1:]]
-            text = stop.text
-            for name in names:
-                text = text.replace(f"{{{name}}}", keymap.first(name) or "the palette")
-            stops.append((Stop(stop.place, stop.title, text), places[stop.place].region))
+            said = replace(stop, text=keymap.filled(stop.text))
+            stops.append((said, places[stop.place].region))
     desk.push_screen(TourScreen(stops, desk.look.theme, desk.size))
 
 

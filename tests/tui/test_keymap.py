@@ -148,8 +148,8 @@ async def test_the_screen_obeys_and_shows_the_chosen_keys(opened: Open) -> None:
         await session.press("question_mark")
         assert isinstance(app.screen, HelpScreen)
         rows = app.screen.page().plain.split("\n")
-        assert any(row.split() == ["n", "map:", "next", "view"] for row in rows)
-        assert not any(row.split() == ["v", "map:", "next", "view"] for row in rows)
+        assert any(row.split()[:4] == ["n", "map:", "next", "view"] for row in rows)
+        assert not any(row.split()[:4] == ["v", "map:", "next", "view"] for row in rows)
         await session.press("escape", "5")
         assert app.focused is app.overview.panes["mlp"]
         await session.press("ctrl+e")

@@ -1,0 +1,97 @@
+"""What the help of each pane has to say: the answers that a stranger should be able to give."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from llmscope.tui.actions import BY_NAME, PANES
+from llmscope.tui.help import IN_THIS_PANE, HelpScreen
+from llmscope.tui.keymap import keymap_from
+from llmscope.tui.own import Own
+from tests.tui.conftest import Open, Session
+
+ANSWERS = {
+    "map": {
+        "what is a row, what a column?": "A row is a layer, a column a token",
+        "what is a cell?": "the length (L2 norm) of the vector after that layer",
+        "what is the first row?": "the first row is the embedding",
+        "what is expected?": "Norms usually grow with depth",
+        "how do I see something else?": "v turns to the next view",
+        "what do up and down do?": "Up and down move by layers",
+        "what do the colours stand for?": "The lower border prints what the ends of the colours",
+        "who says so?": "Elhage et al. 2021",
+    },
+    "next-token": {
+        "what is it?": "The most probable tokens to follow the token under the cursor",
+        "what if the cursor is on an earlier one?": "what the model expected there",
+        "how sure is it?": "the entropy of the whole distribution in bits",
+        "the formula": "softmax(logits / temperature)",
+        "what do up and down do?": "Up and down choose a candidate",
+        "how do I keep one?": "t keeps it wherever the cursor goes",
+        "who says so?": "Holtzman et al. 2020",
+    },
+    "attention": {
+        "what is a row?": "Each row is a token that looks",
+        "what does a row sum to?": "a row sums to 1",
+        "why is a half empty?": "a token cannot see what comes after it",
+        "what is a sink?": "such a column is called a sink",
+        "the formula": "softmax(q kᵀ · scale + mask)",
+        "how do I see another head?": "[ and ] by heads",
+        "who says so?": "Vaswani et al. 2017",
+    },
+    "mlp": {
+        "what is it?": "most active on the token under the cursor, strongest first",
+        "what is the strip?": "the same neuron along the whole prompt",
+        "the formula": "act(gate) · up",
+        "what do up and down do?": "Up and down choose a neuron",
+        "what if there are experts?": "shows its router instead",
+        "who says so?": "Geva et al. 2021",
+    },
+    "tokens": {
+        "what is surprisal?": "−log₂ of the probability",
+        "how do I read 10 bits?": "10 bits one chance in a thousand",
+        "why has the first none?": "nothing came before it",
+        "what is a rank of 1?": "1 means it was the model's first choice",
+        "what do up and down do?": "Up and down move by tokens",
+        "who says so?": "Shannon 1948",
+    },
+}
+
+
+async def page(session: Session, pane: str) -> str:
+    session.app.action_act(f"pane-{pane}")
+    await session.press("question_mark")
+    assert isinstance(session.app.screen, HelpScreen)
+    return session.app.screen.page().plain
+
+
+@pytest.mark.parametrize("pane", PANES)
+async def test_the_page_answers_what_a_stranger_asks(opened: Open, pane: str) -> None:
+    async with opened() as session:
+        text = await page(session, pane)
+        for question, answer in ANSWERS[pane].items():
+            assert answer in text, question
+        assert re.search(r"\{[a-z]", text) is None
+
+
+def test_every_pane_has_its_keys_explained() -> None:
+    assert set(IN_THIS_PANE) == set(PANES) == set(ANSWERS)
+
+
+async def test_the_page_names_actions_as_the_config_file_does(opened: Open) -> None:
+    keymap = keymap_from({"keys": {"map-view": "n"}})
+    async with opened(own=Own(keymap=keymap)) as session:
+        text = await page(session, "map")
+        assert "n turns to the next view" in text
+        assert "[keys] in config.toml" in text
+        row = next(line for line in text.split("\n") if "map: next view" in line)
+        assert row.split() == ["n", "map:", "next", "view", "map-view"]
+        named = {line.split()[-1] for line in text.split("\n") if line}
+        assert {name for name, action in BY_NAME.items() if action.keys} <= named
+
+
+async def test_a_narrow_page_has_no_room_for_names(opened: Open) -> None:
+    async with opened(80, 24) as session:
+        assert "map-view" not in await page(session, "map")

@@ -1,0 +1,108 @@
+"""A monkey at the keys: nothing it does may crash the screen, leave a thread or lose the prompt."""
+
+from __future__ import annotations
+
+import random
+import threading
+from pathlib import Path
+
+import pytest
+from textual import events
+from textual.keys import _character_to_key
+from textual.pilot import Pilot
+
+import llmscope
+from llmscope.tui.actions import ACTIONS
+from llmscope.tui.app import LlmscopeApp
+from llmscope.tui.editor import PromptEditor
+from llmscope.tui.saved import save_prompt, saved_prompt
+from tests.tui.conftest import Open
+from tests.tui.real import screen
+
+LEAVING = {"quit", "quit-anywhere", "stop"}
+AWAY = {key for action in ACTIONS if action.name in LEAVING for key in action.keys.split(",")}
+"""Keys that end the program or hand the terminal back. ctrl+z undoes in the prompt."""
+WRITTEN = [_character_to_key(character) for character in "abcdefGhijklmnoprstuvxyz;/?+-<>[]{} .1漢"]
+KEYS = sorted(
+    (
+        {key for action in ACTIONS for key in action.keys.split(",") if key}
+        | set(WRITTEN)
+        | {"enter", "backspace", "delete", "pageup", "pagedown", "shift+left", "ctrl+u", "space"}
+    )
+    - AWAY
+)
+SIZES = [(40, 10), (80, 24), (120, 40), (200, 60), (20, 5), (1, 1), (59, 15), (100, 30)]
+PASTES = ["The cat", "CAB", "\n", "\x1b[31mred", "漢字 🙂", "a\r\nb", "  ", "x" * 60]
+
+
+def in_words(key: str) -> str | None:
+    """The character that a terminal sends with a key."""
+    return next((c for c in map(chr, range(32, 127)) if _character_to_key(c) == key), None)
+
+
+async def play(app: LlmscopeApp, pilot: Pilot[int], *, seed: int, count: int) -> int:
+    """So many random keys, resizes and pastes; gives how many panes and screens it has seen."""
+    chance = random.Random(seed)
+    seen: set[object] = set()
+    for number in range(count):
+        draw = chance.random()
+        if draw < 0.01:
+            await pilot.resize_terminal(*chance.choice(SIZES))
+        elif draw < 0.03:
+            app.post_message(events.Paste(chance.choice(PASTES)))
+        else:
+            key = chance.choice(KEYS)
+            # Not through the pilot, which waits for each: keys are to meet what is under way.
+            app.post_message(events.Key(key, in_words(key)))
+        if number % 7 == 0:
+            await pilot.pause()
+            seen.add((type(app.screen).__name__, app.overview.pane.key, app.scene.view))
+        if len(app.text) > 400:
+            app.editor.replace_all("ABC")
+        assert app.is_running
+        assert app._exception is None
+    while len(app.screen_stack) > 1:
+        app.pop_screen()
+        await pilot.pause()
+    await pilot.pause()
+    assert isinstance(app.editor, PromptEditor)
+    assert app.text == app.editor.text
+    save_prompt("monkey", app.text)
+    assert saved_prompt("monkey") == app.editor.text
+    return len(seen)
+
+
+@pytest.fixture
+def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Files and state in folders of their own, and no thread more than before."""
+    monkeypatch.setenv("LLMSCOPE_STATE", str(tmp_path / "state"))
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    # The palette has the way out too, and a monkey finds it.
+    monkeypatch.setattr(LlmscopeApp, "exit", lambda *_, **__: None)
+    monkeypatch.setattr(LlmscopeApp, "action_suspend_process", lambda _: None)
+    return tmp_path
+
+
+async def test_a_monkey_breaks_nothing(opened: Open, alone: Path) -> None:
+    async with opened() as session:
+        assert await play(session.app, session.pilot, seed=1, count=600) > 5
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+async def test_a_patient_monkey_breaks_nothing(opened: Open, alone: Path) -> None:
+    async with opened() as session:
+        seen = await play(session.app, session.pilot, seed=2, count=20_000)
+        assert seen > 20
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+async def test_a_monkey_breaks_nothing_of_a_real_model(alone: Path) -> None:
+    scope = llmscope.load("builtin:sort")
+    before = {thread.name for thread in threading.enumerate()}
+    async with screen(scope, "CABACB") as (app, pilot):
+        await play(app, pilot, seed=3, count=1_500)
+    left = {thread.name for thread in threading.enumerate()} - before
+    assert not {name for name in left if "llmscope" in name or "engine" in name.lower()}
