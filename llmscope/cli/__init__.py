@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-COMMANDS = ("open", "snapshot", "lenses", "models", "themes", "doctor")
+COMMANDS = ("open", "snapshot", "lenses", "bake", "models", "themes", "doctor")
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 import llmscope
+from llmscope.cli.bake import bake
 from llmscope.cli.doctor import doctor
 from llmscope.cli.lenses import lenses
 from llmscope.cli.models import models
@@ -44,6 +45,7 @@ app = typer.Typer(
 app.command("open")(open_model)
 app.command("snapshot")(snapshot)
 app.command("lenses")(lenses)
+app.command("bake")(bake)
 app.command("models")(models)
 app.command("themes")(themes)
 app.command("doctor")(doctor)

@@ -12,8 +12,8 @@ from llmscope.text import display_text
 
 def read_prompt(
     text: str | None, file: str | None, context: str | None, ids: str | None
-) -> str | tuple[int, ...]:
-    """The prompt as text or token ids. Nothing is added to it, not even a line end.
+) -> tuple[str, str | tuple[int, ...]]:
+    """The context, and what follows it as text or token ids. Nothing comes between the two.
 
     Args:
         text, file, ids: exactly one of the three, or text or file after a context.
@@ -28,9 +28,9 @@ def read_prompt(
     usage(bool(given) or context is not None, "no prompt", "--prompt / --prompt-file / --ids")
     if ids is not None:
         usage(context is None, "ids take no context file", "--ids / --context-file")
-        return _ids(ids)
+        return "", _ids(ids)
     before = "" if context is None else _read(context)
-    return before + (text if text is not None else "" if file is None else _read(file))
+    return before, text if text is not None else "" if file is None else _read(file)
 
 
 def check_chat(chat: bool, system: str | None, ids: str | None = None) -> None:

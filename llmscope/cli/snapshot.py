@@ -99,7 +99,8 @@ def snapshot(
         output = choose_output(out, format, "txt" if SCREEN in names else "json", force)
         look = picture_look(theme, tier, ascii, output)
         check_chat(chat, system, ids)
-        text = read_prompt(prompt, prompt_file, context_file, ids)
+        before, after = read_prompt(prompt, prompt_file, context_file, ids)
+        text = written = before + after if isinstance(after, str) else after
         usage(SCREEN not in names or isinstance(text, str), "the screen takes text", "--ids")
         focus = Focus(
             layer=layer,
@@ -133,6 +134,13 @@ def snapshot(
             vocabulary = scope.subject.anatomy.vocabulary
             focus = replace(focus, target=target_id(target, scope.subject.tokens, vocabulary))
         special_tokens = not no_special_tokens and not chat
+        if before and after and isinstance(text, str) and isinstance(written, str):
+            from llmscope.record.query import tokens_before
+
+            # A chat template has put something before the context, and after the query.
+            end = text.find(written) + len(before)
+            spans = scope.encode(text, special_tokens=special_tokens).spans
+            focus = replace(focus, context=tokens_before(spans, end))
         wanted = Wanted(text, special_tokens, names, focus, cells, look)
         for notice in scope.subject.notices:
             _tell(notice)

