@@ -53,10 +53,17 @@ class Window:
         return range(self.start, self.stop)
 
     def thumb(self, room: int) -> tuple[int, int]:
-        """Where the minimap's thumb starts and ends in `room` cells; one cell at least."""
-        first = self.start * room // max(self.count, 1)
-        last = max(first + 1, -(-self.stop * room // max(self.count, 1)))
-        return min(first, max(room - 1, 0)), min(last, room)
+        """Where the minimap's thumb starts and ends in `room` cells; one cell at least.
+
+        It touches an end only where nothing is out of sight there: one row of many would otherwise
+        be rounded away.
+        """
+        count, tight = max(self.count, 1), room < 3
+        lowest = 0 if tight or not self.start else 1
+        highest = room if tight or self.stop >= self.count else room - 1
+        first = min(max(self.start * room // count, lowest), max(highest - 1, 0))
+        last = max(first + 1, -(-self.stop * room // count))
+        return first, min(last, highest)
 
 
 def edge_row(window: Window, focus: int, indent: int, width: int, palette: Palette) -> Row:
@@ -70,7 +77,7 @@ def edge_row(window: Window, focus: int, indent: int, width: int, palette: Palet
     line.add(left, palette.dim)
     if room > 0:
         first, last = window.thumb(room)
-        dot = min(max(focus, 0) * room // max(window.count, 1), room - 1)
+        dot = min(max(focus * room // max(window.count, 1), first), last - 1)
         for cell in range(room):
             if cell == dot:
                 line.add(glyphs.thumb, palette.accent, 1)

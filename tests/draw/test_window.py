@@ -15,6 +15,9 @@ def test_the_focus_is_always_inside(data, count, room):
     assert window.stop <= count
     first, last = window.thumb(room)
     assert 0 <= first < last <= room
+    if room >= 3:
+        assert (first == 0) == (window.start == 0)
+        assert (last == room) == (window.stop == count)
 
 
 @given(st.data(), st.integers(1, 300), st.integers(1, 80))
@@ -41,3 +44,10 @@ def test_the_edge_counts_what_is_out_of_sight():
     assert len(text) == 40
     assert text.startswith("    ‹12 ")
     assert text.endswith(" 18›")
+
+
+def test_one_row_out_of_sight_is_not_rounded_away():
+    assert Window(1, 30, 31).thumb(30) == (1, 30)
+    assert Window(0, 30, 31).thumb(30) == (0, 29)
+    assert Window(0, 31, 31).thumb(30) == (0, 30)
+    assert Window(990, 5, 1000).thumb(3) == (1, 2)
