@@ -130,8 +130,14 @@ FIGURES = (
         *("jump", "pane", "jump to one by its letter", "semicolon,f2"),
         *(deeds.jump, "anywhere"),
     ),
-    Action("pane-next", "pane", "next", "tab", lambda desk: desk.overview.next(1)),
-    Action("pane-previous", "pane", "previous", "shift+tab", lambda desk: desk.overview.next(-1)),
+    Action("pane-next", "pane", "go to the next one", "tab", lambda desk: desk.overview.next(1)),
+    Action(
+        "pane-previous",
+        "pane",
+        "go to the one before",
+        "shift+tab",
+        lambda desk: desk.overview.next(-1),
+    ),
     Action(
         *("maximize", "pane", "give it all the room, or put it back", "m"),
         lambda desk: desk.overview.maximize(),
