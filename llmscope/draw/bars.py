@@ -118,7 +118,7 @@ def _remark(figure: Figure, listed: bool, width: int, palette: Palette) -> Row:
     if extra.get("entropy") is not None:
         entropy = float(extra["entropy"])
         # What rounds to nothing is not nothing.
-        shown = "<0.01" if 0 < entropy < 0.005 else number(entropy, 4)
+        shown = "<.01" if 0 < entropy < 0.005 else number(entropy, 4)
         parts.append(f"entropy {shown} bits")
     if extra.get("target_rank") is not None:
         name = token_text(str(extra.get("target", "")), palette.look.ascii)

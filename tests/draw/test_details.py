@@ -49,7 +49,7 @@ def test_the_last_line_tells_entropy_and_target(next_token, plain, read):
 
 
 def test_an_entropy_that_is_not_nothing_never_reads_so(next_token, plain, read):
-    for entropy, told in ((0.0, "0"), (0.0029, "<0.01"), (0.0051, "0.01"), (0.994, "0.99")):
+    for entropy, told in ((0.0, "0"), (0.0029, "<.01"), (0.0051, "0.01"), (0.994, "0.99")):
         figure = replace(next_token, extra={**next_token.extra, "entropy": entropy})
         assert read(paint(figure, 60, 6, plain))[-1].split(" bits")[0] == f" entropy {told}"
 
