@@ -152,10 +152,11 @@ async def shoot(scene: Scene) -> Rows:
 
 async def _settled(app: LlmscopeApp, pilot: Pilot[int]) -> None:
     """Until nothing is under way: what was asked is there, and the layout has taken it up."""
-    await pilot.pause()
-    await pilot.pause()
-    while app.scene.info is None and not isinstance(app.engine, ActingEngine):
-        await pilot.pause(0.05)
-    while app.ledger.waiting:
-        await pilot.pause(0.05)
-    await pilot.pause()
+    before: list[Any] = []
+    while True:
+        await pilot.pause()
+        waiting = app.scene.info is None and not isinstance(app.engine, ActingEngine)
+        shown = app.screen._compositor.render_strips()
+        if not waiting and not app.ledger.waiting and shown == before:
+            return
+        before = shown
