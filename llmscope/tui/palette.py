@@ -37,6 +37,11 @@ class Palette(CommandPalette):
         """Go, unless it has gone."""
         return super().dismiss(result) if self.is_current else AwaitComplete()
 
+    def _action_command_list(self, action: str) -> None:
+        # A page of a list that has not been laid out yet has no line that one could go to.
+        with suppress(KeyError):
+            super()._action_command_list(action)
+
     def _cancel_gather_commands(self) -> None:
         self.workers.cancel_group(self, "commands")
 

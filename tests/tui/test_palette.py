@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 from textual.command import CommandList
+from textual.events import Key
 from textual.widgets import Input
 
 from llmscope.tui import palette
@@ -59,4 +60,15 @@ async def test_what_lies_over_the_screen_has_its_keys_to_itself(opened: Open) ->
         await session.press("f1")
         assert len(session.app.screen_stack) == 1
         await session.press("f2", "ctrl+p")
+        assert len(session.app.screen_stack) == 1
+
+
+@pytest.mark.parametrize("key", ["pageup", "pagedown", "home", "end", "up", "down"])
+async def test_no_key_is_too_early_for_the_palette(opened: Open, key: str) -> None:
+    async with opened() as session:
+        for pressed in ("ctrl+p", key, "escape", "escape"):
+            session.app.post_message(Key(pressed, None))
+        await session.settle()
+        await session.settle()
+        assert session.app.is_running
         assert len(session.app.screen_stack) == 1
