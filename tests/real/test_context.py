@@ -118,3 +118,18 @@ def test_the_adapter_in_plain_peft(smollm2, tmp_path, monkeypatch):
     assert len(found["adapter"]) == 12
     assert found["adapter"] == found["prompted"]
     assert found["off"]
+
+
+def test_examples_make_the_expected_answers_likelier(smollm2):
+    from demo.shots import prompts, surprisal
+
+    found = prompts()
+    assert len(found) == 4
+    for name, one in found.items():
+        assert len(one["examples"]) == 8
+        assert all(text.endswith("\n") for text in one["examples"])
+        alone, taught = (
+            surprisal(smollm2, "".join(one["examples"][:count]) + one["query"], one["expected"])
+            for count in (0, 8)
+        )
+        assert taught < alone / 3, name
