@@ -16,7 +16,8 @@ from llmscope.tui.theme import variables
 
 _MARKS = {
     **dict.fromkeys("─━╌┄▔▁▂", "-"),
-    **dict.fromkeys("│┃▎▏▊▌▐", "|"),
+    **dict.fromkeys("│┃▏▎▍▌▋▊▉▐", "|"),
+    **dict.fromkeys("▃▄▅▆▇█", "#"),
     **dict.fromkeys("╭╮╰╯┌┐└┘", "+"),
     **dict.fromkeys("‹◂←❮", "<"),
     **dict.fromkeys("›▸→❯", ">"),
@@ -27,7 +28,6 @@ _MARKS = {
     "–": "-",
     "✓": "+",
     "✗": "x",
-    "█": "#",
 }
 GREYS = (0, 7, 8, 15)
 """Those of the sixteen colours that may be the terminal's own ground."""

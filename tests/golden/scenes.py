@@ -116,6 +116,7 @@ def scenes() -> dict[str, Scene]:
         "narrow": Scene((60, 15)),
         "tiny": Scene((40, 10)),
         "help": Scene(keys=("escape", "question_mark")),
+        "help-ascii": Scene(keys=("escape", "question_mark"), look=Look(ascii=True)),
     }
     real = Scene(
         (100, 30), looks["none"], "CABACB", engine=sorting, spec="builtin:sort", focus=Focus(1, 1)

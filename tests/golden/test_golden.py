@@ -6,6 +6,7 @@ import pytest
 from rich.cells import cell_len
 
 from llmscope.draw import colour
+from llmscope.tui.filters import in_ascii
 from tests.golden.files import FOLDER, content, path_of
 from tests.golden.grids import LEGEND, LETTERS, colour_grid, legend_of
 from tests.golden.scenes import scenes, shoot
@@ -44,6 +45,14 @@ def test_each_row_is_as_wide_as_the_screen(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in SCENES if name.endswith("ascii")])
 def test_ascii_is_ascii(name: str) -> None:
     assert path_of(name).read_text(encoding="utf-8").isascii()
+
+
+@pytest.mark.parametrize("name", [name for name in SCENES if name.endswith("-ascii")])
+def test_every_character_has_a_likeness_in_ascii(name: str) -> None:
+    """A question mark stands for what has none: only where there is one anyway."""
+    other = name.removesuffix("-ascii").replace("colours", "colours-none")
+    for row, unicode in zip(grids(name)[0], grids(other)[0], strict=True):
+        assert row.count("?") == unicode.count("?"), (row, unicode)
 
 
 @pytest.mark.parametrize("name", ["colours-truecolor", "colours-256", "colours-light"])
@@ -108,3 +117,8 @@ def test_a_look_keeps_its_letter() -> None:
     alone = colour_grid([[Segment("x", blue), Segment("yy")]], legend_of(first))
     assert alone == f"|a..|\n\n{LEGEND}\n.  plain\na  colour 4 on default bold\n"
     assert len(set(LETTERS)) == len(LETTERS)
+
+
+def test_parts_of_a_block_have_a_likeness_in_ascii() -> None:
+    """Scroll bars end in eighths of a cell; which, depends on the length of what is scrolled."""
+    assert in_ascii("▁▂▃▄▅▆▇█▉▊▋▌▍▎▏") == "--######|||||||"
