@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from llmscope.record.recording import Recording
 
 TITLE = "Context as an update of the weights · ‖ΔW‖ / ‖W‖"
+STEPS = {"lines": "What each line adds", "tokens": "What each token adds"}
 
 
 def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
@@ -29,6 +30,9 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
     Modes: `last`, for the last token, with the stream's change u - u₀ as a bias (rank 1); `query`,
     for every token of the query (the pseudo-inverse in the place of z₀ᵀ / ‖z₀‖², rank up to the
     number of its tokens), with u - u₀ in the down projection, which has a column then.
+    `lines` and `tokens`: the trajectory, ‖ΔWᵢ - ΔWᵢ₋₁‖ / ‖W‖ as the context grows [layer, prefix],
+    all first matrices of a layer as one, z₀ that of the query alone, no layer patched; `extra` has
+    update_norm, ‖ΔWᵢ‖ / ‖W‖ [layer, prefix], and ends, how many tokens each prefix has.
 
     `extra`, all KL(prompted ‖ other) at the last token, in nats, and differences in logits over
     the rows that are patched: kl_patched, kl_unpatched (the query alone), kl_naive (every layer's
@@ -54,6 +58,8 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
             raise
         return Figure.refused("context", TITLE, "the prompt has nothing before its last line")
     try:
+        if focus.mode in STEPS:
+            return _steps(recording, query, before, focus.mode)
         return _figure(recording, query, weights_only=focus.mode == "query")
     except Unpatchable as finding:
         return Figure.refused("context", TITLE, str(finding))
@@ -110,6 +116,39 @@ def _figure(recording: Recording, query: Query, *, weights_only: bool) -> Figure
             "rank": query.rows,
             "prompted": likeliest(own),
             "unpatched": likeliest(alone.logits),
+            "mode": "query" if weights_only else "last",
+            **layer_kinds(recording),
+        },
+    )
+
+
+def _steps(recording: Recording, query: Query, before: int, mode: str) -> Figure:
+    from llmscope.record.query import line_ends
+    from llmscope.record.trajectory import trajectory
+
+    labels = recording.prompt.labels
+    ends = tuple(range(query.kept + 1, before + 1))
+    if mode == "lines":
+        ends = tuple(end for end in line_ends(labels, before) if end > query.kept)
+    sizes, steps = trajectory(recording, query, ends)
+    starts = (query.kept, *ends[:-1])
+    added = ("".join(labels[start:end]) for start, end in zip(starts, ends, strict=True))
+    return Figure(
+        lens="context",
+        title=f"{STEPS[mode]} to the update of the weights · ‖ΔW‖ / ‖W‖",
+        kind="heatmap",
+        axes=(
+            Axis("layer", tuple(str(layer) for layer in range(len(steps)))),
+            Axis("prefix", tuple(added)),
+        ),
+        values=steps.float().numpy(),
+        unit="relative norm",
+        extra={
+            "mode": mode,
+            "update_norm": sizes.float().numpy(),
+            "ends": ends,
+            "context": query.context,
+            "kept": query.kept,
             **layer_kinds(recording),
         },
     )
@@ -142,7 +181,7 @@ LENS = Lens(
     compute=compute,
     needs=("readout", "writes"),
     uses=("context", "mode"),
-    modes=("last", "query"),
+    modes=("last", "query", "lines", "tokens"),
     help="""\
 A prompt is a context followed by a query: examples and a new case, instructions and a question. \
 Here the query is the last line, or what follows `--context-file`. Take the context away and \
@@ -162,7 +201,10 @@ steps themselves define. That is no proof that the model descends its language-m
 In layers whose MLP runs beside the attention, ΔW is 0 and the stream carries it all. Special \
 tokens at the start, such as BOS, stay with the query, and all tokens keep their positions. Mode \
 `last` is for the last token (rank 1); `query` for every token of the query, by weights alone. \
-`llmscope bake` writes the change as an adapter.
+`llmscope bake` writes the change as an adapter. Modes `lines` and `tokens` show the trajectory: \
+how far each line, or each token, of the context moves the update, in each layer for itself. Over \
+lines of examples the steps shrink; over tokens they do not, for every token gives the query \
+another role.
 
 ΔW = W (z - z₀) z₀ᵀ / ‖z₀‖², z and z₀ the MLP's input with the context and, patched, without. \
 Dherin et al. 2025, "Learning without training"; Goldwaser et al. 2025 for gated MLPs, layer by \

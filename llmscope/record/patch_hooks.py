@@ -63,7 +63,7 @@ class _Patched(Watch):
     def attach(self) -> list[Any]:
         """Put the hooks on; what comes back takes them off."""
         handles = super().attach()
-        for name, module in _firsts(self.layer):
+        for name, module in first_matrices(self.layer):
             handles.append(module.register_forward_hook(self._first(name)))
         if self.layer.down is not None:
             handles.append(self.layer.down.register_forward_hook(self._down))
@@ -180,7 +180,7 @@ class Apply(_Patched):
         return self.known.shift if self.known.down is None else None
 
 
-def _firsts(layer: Layer) -> Iterator[tuple[str, nn.Module]]:
+def first_matrices(layer: Layer) -> Iterator[tuple[str, nn.Module]]:
     """The matrices of the MLP that may read its input, with their names in it."""
     from transformers.pytorch_utils import Conv1D
 

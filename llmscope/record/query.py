@@ -67,6 +67,12 @@ def last_line(labels: Sequence[str]) -> int | None:
     return ends[-1] + 1 if ends else None
 
 
+def line_ends(labels: Sequence[str], before: int) -> tuple[int, ...]:
+    """How many tokens there are up to the end of each line of a context of so many tokens."""
+    ends = [place + 1 for place, label in enumerate(labels[:before]) if "\n" in label]
+    return tuple(ends) if ends and ends[-1] == before else (*ends, before)
+
+
 def tokens_before(spans: Sequence[tuple[int, int]], characters: int) -> int:
     """How many tokens lie within the first characters of a text as a whole.
 
