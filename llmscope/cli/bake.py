@@ -65,12 +65,13 @@ def bake(
             raise ScopeError(f"{scope.subject.name} has an adapter on", "the model without it")
         from llmscope.record.bake import bake as write
 
-        before, ids = _prompt(scope, context, prompt, special_tokens=not no_special_tokens)
+        before, kept, ids = _prompt(scope, context, prompt, special_tokens=not no_special_tokens)
         taught = _taught(scope, ids, context + prompt, continuation, generate, no_special_tokens)
         recording = scope.record((*ids, *taught), fresh=True)
         from llmscope.record.query import query_of
 
-        query = query_of(recording.prompt, before, rows=1 + len(taught), keep_positions=False)
+        places = 1 + len(taught)
+        query = query_of(recording.prompt, before, rows=places, keep_positions=False, kept=kept)
         baked = write(recording, query, out)
         put(_told(out, prompt, query, baked))
 
@@ -85,8 +86,8 @@ def _check_folder(folder: Path, force: bool) -> None:
 
 def _prompt(
     scope: Scope, context: str, query: str, *, special_tokens: bool
-) -> tuple[int, tuple[int, ...]]:
-    """How many tokens come before the query, and all ids.
+) -> tuple[int, int, tuple[int, ...]]:
+    """How many tokens come before the query, how many of them stay with it, and all ids.
 
     Raises:
         ScopeError: the query alone would be other tokens than after the context.
@@ -96,15 +97,15 @@ def _prompt(
     whole = scope.encode(context + query, special_tokens=special_tokens)
     alone = scope.encode(query, special_tokens=special_tokens)
     before = tokens_before(whole.spans, len(context))
-    kept = next((i for i, mark in enumerate(whole.special[:before]) if not mark), before)
-    if before == kept or not query:
+    kept = len(alone) - (len(whole) - before)  # what the tokenizer puts before both
+    if before <= max(kept, 0) or not query:
         raise ScopeError("there is no context before the query", "a file with some text in it")
-    if (*whole.ids[:kept], *whole.ids[before:]) != alone.ids:
+    if kept < 0 or (*whole.ids[:kept], *whole.ids[before:]) != alone.ids:
         raise ScopeError(
             "alone, the query is cut into other tokens than after the context",
             "a context that ends with a line end, or without the blank before the query",
         )
-    return before, whole.ids
+    return before, kept, whole.ids
 
 
 def _taught(

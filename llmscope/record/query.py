@@ -31,7 +31,12 @@ class Query:
 
 
 def query_of(
-    prompt: Prompt, before: int, *, rows: int | None = 1, keep_positions: bool = True
+    prompt: Prompt,
+    before: int,
+    *,
+    rows: int | None = 1,
+    keep_positions: bool = True,
+    kept: int | None = None,
 ) -> Query:
     """The query of a prompt.
 
@@ -39,15 +44,20 @@ def query_of(
         before: how many tokens come before the query, special ones at the begin included.
         rows: how many of the last tokens count; None: all of the query.
         keep_positions: see `Query.positions`.
+        kept: how many tokens at the begin stay; None: the special ones, up to one that the query
+            begins with itself, as each message of a chat does.
 
     Raises:
         ValueError: the context or the query is empty.
     """
-    kept = sum(1 for _ in takewhile(bool, prompt.special[:before]))
-    if before <= kept:
-        raise ValueError("there is no context before the query")
     if before >= len(prompt):
         raise ValueError("there is no query after the context")
+    if kept is None:
+        own = prompt.ids[before]
+        start = zip(prompt.ids[: max(before, 0)], prompt.special, strict=False)
+        kept = sum(1 for _ in takewhile(lambda token: token[1] and token[0] != own, start))
+    if before <= kept:
+        raise ValueError("there is no context before the query")
     places = (*range(kept), *range(before, len(prompt)))
     return Query(
         ids=tuple(prompt.ids[place] for place in places),

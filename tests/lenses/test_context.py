@@ -246,5 +246,9 @@ def test_what_is_left_of_a_prompt():
         query_of(prompt, 1)
     assert line_ends(("a", "\n", "b", ".\n", "c"), 4) == (2, 4)
     assert line_ends(("a", "\n", "b", "c"), 3) == (2, 3)
+    # Each message of a chat begins with a special token: only what comes before it is the prompt's.
+    chat = Prompt((1, 4, 7, 4, 8), labels, (True, True, False, True, False))
+    assert query_of(chat, 3).ids == (1, 4, 8)
+    assert query_of(chat, 3, kept=0).ids == (4, 8)
     spans = ((0, 0), (0, 3), (3, 5), (5, 9))
     assert [tokens_before(spans, characters) for characters in (0, 3, 4, 5, 9)] == [1, 2, 2, 3, 4]
