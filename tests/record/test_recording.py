@@ -1,7 +1,6 @@
 """A recording is a value: what follows it changes nothing, and reuse changes no number."""
 
 import pytest
-import torch
 
 from llmscope.record import derive, reduce
 from llmscope.record.experts import routing
