@@ -52,9 +52,10 @@ def measure(setting: Setting, tell: Tell, found: dict[str, Any]) -> None:
         tell(f"starts: the screen and the model, {number + 1}")
         with Program([python, "-c", BARE_APP], setting.environment) as bare:
             keep("textual.paint", seconds=bare.wait_for("first paint"))
-        with Program(app, setting.environment) as ours:
+        with Program([python, "-m", "llmscope", setting.spec], setting.environment) as ours:
             painted = ours.wait_for("Prompt")
             keep("llmscope.paint", seconds=painted, torch=ours.has_loaded("libtorch"))
+        with Program(app, setting.environment) as ours:
             keep("llmscope.ready", seconds=ours.wait_for(READY))
         model = [setting.folder, setting.device]
         keep("transformers.ready", seconds=_run([python, "-c", BARE_MODEL, *model], setting))

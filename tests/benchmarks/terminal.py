@@ -14,7 +14,12 @@ from typing import Any
 import pexpect
 import pyte
 
-ASKED = b"\x1b[?2026$p"
+ANSWERS = {
+    b"\x1b[?2026$p": b"\x1b[?2026;2$y",
+    b"\x1b]11;?": b"\x1b]11;rgb:1010/1010/1010\x1b\\",
+    b"\x1b[c": b"\x1b[?62;22c",
+}
+"""What terminals of today are asked (the end of frames, their ground, what they are), and say."""
 FRAME = re.compile(rb"\x1b\[\?2026h(.*?)\x1b\[\?2026l", re.DOTALL)
 
 
@@ -48,8 +53,9 @@ class Program:
                 if not data:
                     return
                 self.chunks.append((time.monotonic(), data))
-                if ASKED in data:  # as terminals of today answer, so that each frame has an end
-                    os.write(self.child.child_fd, b"\x1b[?2026;2$y")
+                for question, answer in ANSWERS.items():
+                    if question in data:
+                        os.write(self.child.child_fd, answer)
 
     def send(self, text: str) -> float:
         """Type; gives the time."""
