@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -92,4 +93,4 @@ def _whole(values: Sequence[Any] | None, count: int, missing: str) -> list[str]:
     if values is None:
         return [missing] * count
     known = [float(value) if value is not None else float("nan") for value in values]
-    return [f"{int(value)}" if np.isfinite(value) and value >= 0 else missing for value in known]
+    return [f"{int(value)}" if math.isfinite(value) and value >= 0 else missing for value in known]

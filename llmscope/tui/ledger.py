@@ -11,14 +11,21 @@ from llmscope.figure import Figure
 
 @dataclass(frozen=True)
 class Shown:
-    """A figure on screen, with the want it answers and the tokens it belongs to."""
+    """A figure on screen: the want and the request that it answers, the tokens it belongs to."""
 
     figure: Figure
     want: Want
-    text: str
     tokens: tuple[Token, ...]
-    prompt: object = None
-    """What its pass depended on: see `Request.prompt`."""
+    request: Request
+
+    @property
+    def text(self) -> str:
+        """The text of its tokens."""
+        return self.request.text
+
+    def same_pass(self, other: Shown) -> bool:
+        """Whether both are of one pass: the same text, and the same adapter on the model."""
+        return self.request.prompt == other.request.prompt
 
 
 class Ledger:
@@ -87,9 +94,7 @@ class Ledger:
         for want in request.wants:
             figure = frame.figures.get(want.key)
             if figure is not None:
-                self._shown[want.key] = Shown(
-                    figure, want, request.text, frame.tokens, request.prompt
-                )
+                self._shown[want.key] = Shown(figure, want, frame.tokens, request)
         return True
 
     def concerns(self, refused: Refused) -> bool:
@@ -105,7 +110,7 @@ class Ledger:
         shown, last = self._shown.get(key), self._last
         if shown is None or last is None:
             return False
-        if shown.prompt != last.prompt:
+        if shown.request.prompt != last.prompt:
             return True
         return next((want != shown.want for want in last.wants if want.key == key), False)
 

@@ -50,15 +50,15 @@ def command(source: Source, shown: Shown, scene: Scene) -> str | None:
     """
     from llmscope.lenses import lens
 
-    text, special, _, adapter = shown.prompt if isinstance(shown.prompt, tuple) else (None,) * 4
-    model = None if scene.info is None else source.words(scene.info, adapter)
-    if model is None or not isinstance(text, str):
+    request = shown.request
+    model = None if scene.info is None else source.words(scene.info, request.adapter)
+    if model is None:
         return None
     want, uses = shown.want.focus, lens(shown.want.lens).uses
     count = len(shown.tokens)
     position = want.position if "position" in uses else scene.focus.position
-    words = ["llmscope", "snapshot", *model, "--lens", shown.want.lens, f"--prompt={text}"]
-    if not special:
+    words = ["llmscope", "snapshot", *model, "--lens", shown.want.lens, f"--prompt={request.text}"]
+    if not request.special_tokens:
         words.append("--no-special-tokens")
     layer = want.layer if "layer" in uses else scene.focus.layer
     words += ["--layer", str(layer), "--position", str(position % max(count, 1))]
@@ -127,10 +127,8 @@ def picture(
     from llmscope.export import json_text, render, snapshot_dict
 
     if format == "json" and scene.info is not None:
-        tokens_ = shown.tokens
-        return json_text(
-            snapshot_dict(scene.info, shown.text, tokens_, scene.focus, [shown.figure])
-        )
+        info = replace(scene.info, adapter=shown.request.adapter)
+        return json_text(snapshot_dict(info, shown.text, shown.tokens, scene.focus, [shown.figure]))
     worn = replace(look, tier="none") if format == "txt" else look
     focus = replace(scene.focus, position=min(scene.focus.position, len(shown.tokens) - 1))
     return render([shown.figure], format, size=size, look=worn, focus=focus, tokens=tokens)

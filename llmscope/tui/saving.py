@@ -112,7 +112,7 @@ class SaveScreen(Overlay[None]):
 
     def _content(self, kind: str) -> str | bytes:
         tokens = self._desk.ledger.shown("tokens")
-        fits = tokens is not None and tokens.text == self._shown.text
+        fits = tokens is not None and tokens.same_pass(self._shown)
         size = self._pane.outer_size
         return picture(
             *(self._shown, self._scene, kind),

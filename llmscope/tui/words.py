@@ -20,8 +20,8 @@ def clauses(scene: Scene, find: Find) -> list[str]:
     """What is known about the place of the cursor, the most important first.
 
     Args:
-        find: the figure that a pane shows, by the pane's key. Only figures of the tokens of the
-            scene are read.
+        find: the figure that a pane shows, by the pane's key. Only figures of the scene's own
+            tokens and adapter are read.
     """
     token = scene.token
     if token is None:
@@ -29,8 +29,10 @@ def clauses(scene: Scene, find: Find) -> list[str]:
 
     def figure(key: str) -> Shown | None:
         shown = find(key)
-        usable = shown is not None and shown.tokens == scene.tokens
-        return shown if usable and shown and shown.figure.verdict.status != "refused" else None
+        if shown is None or shown.figure.verdict.status == "refused":
+            return None
+        own = shown.tokens == scene.tokens and shown.request.adapter == scene.adapter
+        return shown if own else None
 
     focus = scene.focus
     return [

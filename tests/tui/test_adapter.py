@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
-from tests.tui.acting import INFO
+from llmscope.draw import Look
+from llmscope.tui.reproduce import picture
+from tests.tui.acting import INFO, figure_for, tokenize
 from tests.tui.conftest import PROMPT, Open, Session
 
 ADAPTED = replace(INFO, adapter="poet", adapters=("poet", "lawyer"))
@@ -51,3 +54,37 @@ async def test_without_adapters_the_key_says_so(opened: Open) -> None:
         (notice,) = session.app._notifications
         assert "no adapter was loaded" in notice.message
         assert session.app.scene.adapter is None
+
+
+async def test_the_map_never_wears_the_surprisal_of_another_model(opened: Open) -> None:
+    async with opened() as session:
+        session.engine.load(ADAPTED)
+        await session.settle()
+        await session.press("escape")
+        session.engine.auto = False
+        await session.press("b")
+        pane = session.app.overview.panes["map"]
+        assert pane._tokens is not None
+        request = session.engine.requests[-1]
+        figure = figure_for(next(w for w in request.wants if w.key == "map"), tokenize(PROMPT))
+        session.engine.answer(request, only={"map": figure}, complete=False)
+        await session.settle()
+        assert pane.shown is not None
+        assert pane.shown.request.adapter == "lawyer"
+        assert pane._tokens is None  # the same text, but what stands is the other adapter's
+        session.engine.answer(request)
+        await session.settle()
+        assert pane._tokens is not None
+
+
+async def test_what_is_saved_names_the_adapter_that_is_shown(opened: Open) -> None:
+    async with opened() as session:
+        session.engine.load(ADAPTED)
+        await session.settle()
+        await session.press("escape", "b", "b")
+        shown = session.app.ledger.shown("map")
+        assert shown is not None
+        saved = picture(shown, session.app.scene, "json", size=(80, 20), look=Look(), tokens=None)
+        assert json.loads(saved)["model"]["adapter"] is None
+        assert session.app.scene.info is not None
+        assert session.app.scene.info.adapter == "poet"

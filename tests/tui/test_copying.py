@@ -13,7 +13,7 @@ import pytest
 
 import llmscope
 from llmscope.cli.loader import Loader
-from llmscope.engine.events import ModelInfo
+from llmscope.engine.events import ModelInfo, Request
 from llmscope.figure import Figure, Focus
 from llmscope.scope import Scope
 from llmscope.tui.actions import PANES
@@ -76,7 +76,8 @@ async def test_the_command_makes_what_is_on_screen(scope: Scope) -> None:
 )
 def test_any_prompt_survives_the_shell(text: str) -> None:
     tokens = tokenize("a b")
-    shown = Shown(None, _want("tokens"), text, tokens, (text, False, None, None))  # type: ignore[arg-type]
+    asked = Request(1, text, (), special_tokens=False)
+    shown = Shown(None, _want("tokens"), tokens, asked)  # type: ignore[arg-type]
     line = command(Source("./my model"), shown, Scene(info=INFO, tokens=tokens))
     assert line is not None
     words = shlex.split(line)

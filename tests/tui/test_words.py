@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from rich.cells import cell_len
 
-from llmscope.engine.events import Want
+from llmscope.engine.events import Request, Want
 from llmscope.figure import Axis, Figure, Focus
 from llmscope.tui.ledger import Shown
 from llmscope.tui.scene import Scene
@@ -21,7 +23,8 @@ WANTS = {
     "mlp": Want("mlp", "mlp", Focus(layer=17, mode="neurons")),
     "tokens": Want("tokens", "tokens", Focus()),
 }
-SHOWN = {key: Shown(figure_for(want, TOKENS), want, TEXT, TOKENS) for key, want in WANTS.items()}
+ASKED = Request(1, TEXT, tuple(WANTS.values()))
+SHOWN = {key: Shown(figure_for(want, TOKENS), want, TOKENS, ASKED) for key, want in WANTS.items()}
 
 
 def test_reads_every_figure_at_the_cursor() -> None:
@@ -53,7 +56,7 @@ def test_reads_the_logit_lens_as_words() -> None:
 
     def said(scene: Scene, mode: str) -> str:
         want = Want("map", "logit-lens", Focus(mode=mode))
-        return fitting(clauses(scene, {"map": Shown(figure, want, TEXT, TOKENS)}.get), 500)
+        return fitting(clauses(scene, {"map": Shown(figure, want, TOKENS, ASKED)}.get), 500)
 
     assert said(SCENE, "top") == "layer 17, ‹·is›: the lens reads ‹·Paris› at 41.0 %"
     assert said(SCENE, "target") == "layer 17, ‹·is›: the lens gives ‹·Mary› 41.0 %"
@@ -81,10 +84,14 @@ def test_a_figure_of_other_tokens_is_not_read() -> None:
     assert clauses(other, SHOWN.get) == ["layer 17, ‹·is›"]
 
 
+def test_a_figure_of_another_adapter_is_not_read() -> None:
+    assert clauses(replace(SCENE, adapter="poet"), SHOWN.get) == ["layer 17, ‹·is›"]
+
+
 def test_a_refused_figure_is_not_read() -> None:
     want = WANTS["attention"]
     refused = {
-        "attention": Shown(Figure.refused("attention", "Attention", "no"), want, TEXT, TOKENS)
+        "attention": Shown(Figure.refused("attention", "Attention", "no"), want, TOKENS, ASKED)
     }
     assert clauses(SCENE, refused.get) == ["layer 17, ‹·is›"]
 

@@ -79,7 +79,7 @@ class MapPane(FigurePane):
         tokens: Shown | None = None,
     ) -> None:
         """Show a figure, and the surprisal of the same tokens once it is known."""
-        fits = tokens is not None and shown is not None and tokens.text == shown.text
+        fits = tokens is not None and shown is not None and tokens.same_pass(shown)
         self._tokens = tokens if fits else None
         super().present(scene, shown, stale=stale)
 
