@@ -150,6 +150,10 @@ def _run(recording: Recording, query: Query, hooks: Sequence[Watch]) -> Pass:
     if query.positions is not None and "position_ids" in takes:
         settings["position_ids"] = torch.tensor([query.positions], device=subject.device)
     batch = torch.tensor([query.ids], device=subject.device)
+    if "attention_mask" in takes:
+        # Without one, places that jump are taken for several prompts packed into one, and what
+        # stays of the beginning would be hidden from the query.
+        settings["attention_mask"] = torch.ones_like(batch)
     with torch.no_grad(), _attached(hooks):
         output = subject.model(input_ids=batch, use_cache=False, **settings)
     return Pass(tuple(hook.patch() for hook in hooks), output.logits[0, -query.rows :])

@@ -7,6 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from transformers import DynamicCache
 
 from llmscope.export import json_text
 from llmscope.models.anatomy import find
@@ -252,3 +253,28 @@ def test_what_is_left_of_a_prompt():
     assert query_of(chat, 3, kept=0).ids == (4, 8)
     spans = ((0, 0), (0, 3), (3, 5), (5, 9))
     assert [tokens_before(spans, characters) for characters in (0, 3, 4, 5, 9)] == [1, 2, 2, 3, 4]
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "qwen3", "gemma3_text", "opt", "gpt_neox"])
+def test_the_query_sees_the_special_token_that_stays_before_it(family):
+    """Against the same tokens one by one on a cache, where nothing can be taken for packed."""
+    recorder = recorder_for(small_model(family).double())
+    verify(recorder)
+    special = (True, *(False,) * (len(IDS) - 1))
+    prompt = Prompt(IDS, tuple(map(str, IDS)), special)
+    recording = recorder.record(prompt, fresh=True)
+    query = query_of(prompt, BEFORE)
+    assert (query.kept, query.positions) == (1, (0, 8, 9, 10))
+    model = small_model(family).double()
+    cache = DynamicCache()
+    with torch.no_grad():
+        for token, place in zip(query.ids, query.positions, strict=True):
+            output = model(
+                input_ids=torch.tensor([[token]]),
+                position_ids=torch.tensor([[place]]),
+                cache=cache,
+                use_cache=True,
+            )
+    assert gap(patch.bare(recording, query).logits[-1], output.logits[0, -1]) < 1e-10
+    other = replace(query, ids=(query.ids[0] + 1, *query.ids[1:]))
+    assert gap(patch.bare(recording, query).logits, patch.bare(recording, other).logits) > 1e-6
