@@ -15,6 +15,7 @@ import torch
 
 import llmscope
 from llmscope.lenses import lens, names
+from llmscope.models.cache import converted_folder
 from tests.cli.running import failure, fresh, run
 from tests.families import small_model
 from tests.models.hub_server import Handler, Hub
@@ -192,7 +193,7 @@ class TestAFullDisk:
         said = failure("snapshot", tmp_path / "x.gguf", *LOOK)
         assert "cannot be written: I/O error: No space left on device" in said
         assert "LLMSCOPE_CACHE" in said
-        assert list((empty_cache / "gguf").iterdir()) == []
+        assert list(converted_folder().iterdir()) == []
 
 
 class _Stand:

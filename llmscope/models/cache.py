@@ -14,6 +14,14 @@ import platformdirs
 from llmscope.errors import ScopeError
 from llmscope.text import display_text
 
+CONVERSION = 2
+"""Counts what a conversion takes over: a folder that an older llmscope made lacks settings."""
+
+
+def converted_folder() -> Path:
+    """Where converted weights are kept, each under the digest of what it was made from."""
+    return cache_folder() / f"gguf-{CONVERSION}"
+
 
 def cache_folder() -> Path:
     """Where llmscope keeps what it can make again: `LLMSCOPE_CACHE`, or the system's own place."""

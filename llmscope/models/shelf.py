@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llmscope.models.cache import cache_folder
+from llmscope.models.cache import cache_folder, converted_folder
 from llmscope.models.sources import builtin
 from llmscope.models.spec import Source
 
@@ -52,7 +52,7 @@ def shelf() -> Shelf:
     """What ships with llmscope, what the hub's cache holds, and what llmscope's own cache holds."""
     from huggingface_hub import constants
 
-    converted = _Converted(cache_folder() / "gguf", cache_folder() / "digests")
+    converted = _Converted(converted_folder(), cache_folder() / "digests")
     hub_cache = Path(constants.HF_HUB_CACHE)
     revisions, warnings = _revisions(hub_cache)
     models = [*_builtin()]

@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from llmscope.models.cache import converted_folder
 from llmscope.models.load import load_subject
 from tests.cli.running import fresh
 
@@ -104,7 +105,7 @@ def test_converted_files_are_counted_where_they_came_from(listed, tmp_path, empt
     gone.unlink()
     found = listed()
     found.pop("builtin:sort")
-    left = next(spec for spec in found if spec.startswith(str(empty_cache / "gguf")))
+    left = next(spec for spec in found if spec.startswith(str(converted_folder())))
     assert set(found) == {"pypi:some-model==1.2", str(kept), left}
     assert found[left]["notes"] == ["converted from a GGUF file that is gone"]
     for spec, model in found.items():

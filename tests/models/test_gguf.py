@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from llmscope.errors import ScopeError
+from llmscope.models.cache import converted_folder
 from llmscope.models.load import load_subject
 from llmscope.models.sources import gguf as source
 from tests.models import ggufs
@@ -80,7 +81,7 @@ def test_a_half_written_conversion_is_never_used(file, empty_cache, monkeypatch)
     monkeypatch.setattr(source, "_convert", interrupted)
     with pytest.raises(KeyboardInterrupt):
         source.converted(file, None)
-    assert list((empty_cache / "gguf").iterdir()) == []
+    assert list(converted_folder().iterdir()) == []
     monkeypatch.setattr(source, "_convert", convert)
     assert load_subject(str(file)).tokens is not None
 
@@ -99,7 +100,7 @@ def test_a_truncated_file_leaves_nothing_behind(file, empty_cache):
     with pytest.raises(ScopeError, match=r"small-F32\.gguf is damaged") as caught:
         load_subject(str(file))
     assert "\n" not in caught.value.message
-    assert list((empty_cache / "gguf").iterdir()) == []
+    assert list(converted_folder().iterdir()) == []
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")

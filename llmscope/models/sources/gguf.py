@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from llmscope.errors import ScopeError
-from llmscope.models.cache import building, cache_folder, remember
+from llmscope.models.cache import building, cache_folder, converted_folder, remember
 from llmscope.models.sources.gguf_settings import Described
 from llmscope.models.sources.weights import Options, Weights
 from llmscope.models.spec import Spec
@@ -45,7 +45,7 @@ def converted(path: Path, progress: Progress | None) -> Weights:
         ScopeError: it is no GGUF file, or transformers cannot read it.
     """
     digest = _digest(path, progress)
-    folder = cache_folder() / "gguf" / digest
+    folder = converted_folder() / digest
     if not folder.is_dir():
         with building(folder) as scratch:
             _convert(path, scratch, progress)
