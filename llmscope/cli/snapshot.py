@@ -12,6 +12,7 @@ from llmscope.cli import options
 from llmscope.cli.errors import reported
 from llmscope.cli.loader import Loader
 from llmscope.cli.options import usage
+from llmscope.errors import ScopeError
 from llmscope.text import display_text
 
 _SIZE = re.compile(r"(\d{1,4})x(\d{1,4})", re.ASCII)
@@ -137,14 +138,29 @@ def snapshot(
         if before and after and isinstance(text, str) and isinstance(written, str):
             from llmscope.record.query import tokens_before
 
-            # A chat template has put something before the context, and after the query.
-            end = text.find(written) + len(before)
+            end = _end_of_context(text, written, len(before))
             spans = scope.encode(text, special_tokens=special_tokens).spans
             focus = replace(focus, context=tokens_before(spans, end))
         wanted = Wanted(text, special_tokens, names, focus, cells, look)
         for notice in scope.subject.notices:
             _tell(notice)
         output.put(compose(scope, wanted, output.format, _tell))
+
+
+def _end_of_context(text: str, written: str, context: int) -> int:
+    """Where the context ends in a text that holds what was written, if a chat template trimmed it.
+
+    Raises:
+        ScopeError: the template has changed more than that.
+    """
+    bare = written.strip()
+    at = text.find(bare)
+    if at < 0:
+        raise ScopeError(
+            "the chat template changes the prompt, so that its context cannot be told from it",
+            "the same without --chat",
+        )
+    return at + context - (len(written) - len(written.lstrip()))
 
 
 def _tell(notice: str) -> None:

@@ -106,3 +106,28 @@ def test_the_program_opens_in_the_template_and_c_takes_it_out(folder, tmp_path):
         terminal.wait("Prompt · system · user · assistant", "Be brief.<|im_end|>")
     finally:
         terminal.child.close(force=True)
+
+
+@pytest.mark.parametrize(("before", "after"), [("A fact.\n", "Hi?\n"), ("\n A fact.\n", "Hi?")])
+def test_a_context_ends_where_it_did_though_the_template_trims(folder, tmp_path, before, after):
+    """Gemma's trims what was written: its first token after the context is the query's first."""
+    use(folder, GEMMA)
+    context = tmp_path / "context"
+    context.write_text(before)
+    found = record(
+        folder, "--lens", "context", "--chat", "--prompt", after, "--context-file", context
+    )
+    (figure,) = found["figures"]
+    tokens = [token["text"] for token in found["tokens"]]
+    told = figure["extra"]
+    first = told["kept"] + told["context"]
+    assert "".join(tokens[first:]).startswith("Hi?")
+    assert "".join(tokens[:first]).endswith("A fact.\n")
+
+
+def test_a_template_that_changes_the_prompt_leaves_no_context_to_find(folder, tmp_path):
+    use(folder, "{% for m in messages %}{{ m['content'] | upper }}{% endfor %}")
+    context = tmp_path / "context"
+    context.write_text("a fact.\n")
+    told = failure("snapshot", folder, *ASK, "--context-file", context, "--lens", "context")
+    assert "the chat template changes the prompt" in told
