@@ -106,6 +106,8 @@ def adapted(base: Any, folder: Path, named: str, *, allow_pickle: bool = False) 
         # Whether embeddings were saved as well it would ask the hub.
         wanted = get_peft_model_state_dict(wrapped, save_embedding_layers=False)
         missing = sorted(set(wanted) - given)
+        # Embeddings that were saved as well bear the names of the model's own weights.
+        surplus = sorted(given - set(wanted) - set(wrapped.state_dict()))
     except ScopeError:
         raise
     except Exception as error:  # whatever a foreign or damaged adapter makes the library raise
@@ -118,6 +120,12 @@ def adapted(base: Any, folder: Path, named: str, *, allow_pickle: bool = False) 
             f"{said} lacks {len(missing)} of the adapter's weights, "
             f"such as {display_text(missing[0])}",
             "a complete copy of the adapter",
+        )
+    if surplus:
+        raise ScopeError(
+            f"{said} has {len(surplus)} weights that {type(base).__name__} has no place for, "
+            f"such as {display_text(surplus[0])}",
+            "the model that it was trained on",
         )
     return wrapped.get_base_model().eval().requires_grad_(False)
 

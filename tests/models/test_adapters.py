@@ -294,6 +294,9 @@ def test_what_is_wrong_with_an_adapter_is_said(tmp_path, shelf):
     assert "does not fit" in refusal(adapter)
     config.write_text(json.dumps(said))
 
+    further = {name.replace("layers.2", "layers.3"): one.clone() for name, one in tensors.items()}
+    save_file(tensors | further, weights)  # of a deeper model of the same widths
+    assert "weights that LlamaForCausalLM has no place for" in refusal(adapter)
     some = dict(list(tensors.items())[1:])
     save_file(some, weights)
     assert "lacks 1 of the adapter's weights" in refusal(adapter)
