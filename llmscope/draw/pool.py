@@ -10,13 +10,19 @@ from llmscope.figure import Axis, Figure
 
 
 def pooled(figure: Figure, pool: int) -> Figure:
-    """The figure with blocks of its positions, each the maximum of what is known of its tokens."""
+    """The figure with blocks of its positions, each the maximum of its tokens.
+
+    What has no value does not count; a block with a cell that is still to be read has none.
+    """
     at = figure.axis("position")
     if pool <= 1 or at is None:
         return figure
     starts = np.arange(0, len(figure.axes[at]), pool)
     known = np.where(np.isnan(figure.values), -np.inf, figure.values)
     values = np.maximum.reduceat(known, starts, axis=at)
+    if "names" in figure.extra:  # of the ids that were read, below zero elsewhere
+        unread = np.minimum.reduceat(np.asarray(figure.extra["ids"]), starts, axis=at) < 0
+        values[unread] = np.nan
     axis = Axis("position", tuple(str(start) for start in starts), step=pool)
     axes = (*figure.axes[:at], axis, *figure.axes[at + 1 :])
     extra = {

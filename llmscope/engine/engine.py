@@ -207,7 +207,8 @@ def near(chosen: Lens, focus: Focus, length: int) -> Focus:
     The span moves in jumps, so that a cursor that walks, or a text that grows, seldom asks for
     another one.
     """
-    if "span" not in chosen.uses or focus.pool > 1 or length <= SPAN:
+    asked = focus.span is not None or focus.pool > 1
+    if "span" not in chosen.uses or asked or length <= SPAN:
         return focus
     start = max(0, focus.position // STRIDE * STRIDE - STRIDE)
     return replace(focus, span=(start, start + SPAN))

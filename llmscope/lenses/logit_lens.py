@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from llmscope.record.logit_lens import Readings
     from llmscope.record.recording import Recording
 
-AT_ONCE = 2
-"""Columns that are read between two pictures."""
+FIRST = 2
+"""Columns of the first picture; each further one reads twice as many."""
 
 
 def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
@@ -39,9 +39,11 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
     columns = sorted(
         _columns(focus, len(recording)), key=lambda column: abs(column - focus.position)
     )
-    for start in range(0, len(columns), AT_ONCE):
-        read(recording, columns[start : start + AT_ONCE], target)
+    start, count = 0, FIRST
+    while start < len(columns):
+        read(recording, columns[start : start + count], target)
         yield _figure(recording, focus, target, readings(recording, target))
+        start, count = start + count, 2 * count
 
 
 def _columns(focus: Focus, length: int) -> range:

@@ -52,10 +52,9 @@ def read(recording: Recording, columns: Sequence[int], target: int | None = None
     """
     known = 0 if target is None else 2
     wanted = [
-        (layer, column)
+        (int(layer), column)
         for column in columns
-        for layer in range(recording.layers + 1)
-        if np.isnan(_cell(recording, column, target)[known, layer])
+        for layer in np.flatnonzero(np.isnan(_cell(recording, column, target)[known]))
     ]
     for start in range(0, len(wanted), ROWS):
         _read(recording, wanted[start : start + ROWS], target)
@@ -105,8 +104,10 @@ def _memo(segment: Segment, layers: int, target: int | None) -> Floats:
 
     The numbers of a target make way for those of another; the top tokens do not depend on it.
     """
-    empty = np.full((4, layers + 1, len(segment)), np.nan, dtype=np.float32)
-    kept, memo = segment.memo.setdefault("logit lens", (target, empty))
+    if "logit lens" not in segment.memo:
+        empty = np.full((4, layers + 1, len(segment)), np.nan, dtype=np.float32)
+        segment.memo["logit lens"] = (target, empty)
+    kept, memo = segment.memo["logit lens"]
     if target is not None and kept != target:
         memo[2:] = np.nan
         segment.memo["logit lens"] = (target, memo)

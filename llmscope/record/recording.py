@@ -131,7 +131,7 @@ class Recording:
             layer: may be the number of layers for the stream after the last one.
             some: which rows; None for the whole prompt.
         """
-        pieces = list(self._pieces(name, layer, some or range(len(self))))
+        pieces = list(self._pieces(name, layer, range(len(self)) if some is None else some))
         if any(piece is None for piece in pieces):
             return None
         tensors = [piece for piece in pieces if piece is not None]
@@ -151,15 +151,10 @@ class Recording:
             yield None if tensor is None else tensor.narrow(_row_dim(name), first, last - first)
 
     def final_rows(self, start: int, stop: int) -> Tensor:
-        """Rows of the stream after the last layer, without joining the others. [row, width]"""
-        pieces: list[Tensor] = []
-        offset = 0
-        for segment, count in self.parts:
-            low, high = max(start - offset, 0), min(stop - offset, count)
-            if low < high:
-                pieces.append(segment.final[low:high])
-            offset += count
-        return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
+        """Rows of the stream after the last layer. [row, width]"""
+        rows = self.rows("stream", self.layers, range(start, stop))
+        assert rows is not None
+        return rows
 
     def prefix(self, length: int) -> tuple[tuple[Segment, int], ...]:
         """The parts that make up the first `length` rows."""

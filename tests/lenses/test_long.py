@@ -170,3 +170,17 @@ def figure_of(scope, ids):
     figure = scope.look("attention", layer=1, head=3)
     assert len(figure.values) == len(ids)
     return figure.values
+
+
+def test_a_span_that_was_asked_for_stays():
+    focus = Focus(position=5000, span=(4990, 5010))
+    assert near(lens("logit-lens"), focus, 8192).span == (4990, 5010)
+    assert near(lens("attention"), focus, 8192).span == (4990, 5010)
+
+
+def test_a_block_that_is_half_read_has_no_maximum(scope):
+    figure = scope.look("logit-lens", span=(32, 80), position=70)
+    small = pooled(figure, 32)
+    assert np.isfinite(small.values[:, 1]).all()  # 32 to 63
+    np.testing.assert_array_equal(small.values[:, 1], figure.values[:, 32:64].max(axis=1))
+    assert np.isnan(small.values[:, [0, 2, 3]]).all()  # 64 to 95 was read up to 79

@@ -30,7 +30,8 @@ class MapPane(FigurePane):
         focus = Focus(mode=view.mode)
         if view.lens != "logit-lens" or scene.info is None:
             return Want(self.key, view.lens, focus)
-        focus = replace(focus, position=scene.asked_position, span=self._sight(scene))
+        span = None if scene.whole else self._sight(scene)
+        focus = replace(focus, position=scene.asked_position, span=span)
         return Want(self.key, view.lens, replace(focus, target=scene.target))
 
     def _sight(self, scene: Scene) -> tuple[int, int]:
