@@ -21,6 +21,8 @@ from llmscope.tui.theme import inks
 
 if TYPE_CHECKING:
     from llmscope.tui.desk import Desk
+    from llmscope.tui.ledger import Shown
+    from llmscope.tui.scene import Scene
 
 
 @dataclass(frozen=True)
@@ -38,20 +40,24 @@ def copies(desk: Desk) -> list[Copy]:
     found = [Copy("y", "the line in words", desk.words.text)]
     shown = desk.ledger.shown(pane.key)
     if shown is not None and scene.token is not None:
-        tokens = desk.ledger.shown("tokens")
         size = (pane.outer_size.width, pane.outer_size.height)
         figure = picture(
             *(shown, scene, "txt"),
             size=size,
             look=desk.look,
-            tokens=None if tokens is None else tokens.figure,
+            tokens=desk.ledger.tokens_of(shown),
         )
         found += [
             Copy("f", "the figure as text", str(figure)),
-            Copy("n", "the number at the cursor", number(shown.figure, scene) or ""),
+            Copy("n", "the number at the cursor", _number(shown, scene)),
             Copy("c", "the command that shows this", command(desk.source, shown, scene) or ""),
         ]
     return [copy for copy in found if copy.text]
+
+
+def _number(shown: Shown, scene: Scene) -> str:
+    """The number at the cursor; none while the pane still shows another place."""
+    return (number(shown.figure, scene) or "") if shown.at(scene) else ""
 
 
 def ask(desk: Desk) -> None:

@@ -179,6 +179,7 @@ class Desk(PacedApp, inherit_bindings=False):
             self._pause.stop()
         if self.bandwidth.pause:
             self.ledger.overtaken()
+            self._expect()
             self._pause = self.set_timer(self.bandwidth.pause, self._paused)
         else:
             self.ask()
@@ -204,8 +205,7 @@ class Desk(PacedApp, inherit_bindings=False):
         request = self.ledger.ask(self.text, wants, adapter=adapter, templated=templated)
         if request is not None:
             self.engine.ask(request)
-            if self._timer is None:
-                self._timer = self.set_timer(PATIENCE, self._overdue)
+            self._expect()
 
     def rest(self, *, late: bool) -> None:
         """Stop waiting: everything landed, or (`late`) some of it never will."""
@@ -239,6 +239,11 @@ class Desk(PacedApp, inherit_bindings=False):
     def _paused(self) -> None:
         self._pause = None
         self.ask()
+
+    def _expect(self) -> None:
+        """Mark what stands as out of date, should the new picture take long."""
+        if self._timer is None:
+            self._timer = self.set_timer(PATIENCE, self._overdue)
 
     def _overdue(self) -> None:
         self._timer = None

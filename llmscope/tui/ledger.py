@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from llmscope.engine.events import Frame, Refused, Request, Token, Want
 from llmscope.figure import Figure
+from llmscope.tui.scene import Scene
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,18 @@ class Shown:
     def text(self) -> str:
         """The text of its tokens."""
         return self.request.text
+
+    def of(self, scene: Scene) -> bool:
+        """Whether it is of the tokens that the cursor is in, and of the adapter that is on."""
+        return self.tokens == scene.tokens and self.request.adapter == scene.adapter
+
+    def at(self, scene: Scene) -> bool:
+        """Whether it is of the very place of the cursor too, as far as it depends on one."""
+        extra, focus = self.figure.extra, scene.focus
+        here = {"layer": focus.layer, "head": focus.head, "position": focus.position}
+        return self.of(scene) and all(
+            extra.get(name) in (None, value) for name, value in here.items()
+        )
 
     def same_pass(self, other: Shown) -> bool:
         """Whether both are of one pass: the same text, and the same adapter on the model."""
@@ -42,6 +55,7 @@ class Ledger:
         self._serial = 0
         self._landed = -1
         self._last: Request | None = None
+        self._overtaken = False
         self._shown: dict[str, Shown] = {}
 
     def ask(
@@ -65,7 +79,7 @@ class Ledger:
             return None
         if not same:
             self._asked.clear()
-        self._serial = request.serial
+        self._serial, self._overtaken = request.serial, False
         self._asked[self._serial] = self._last = request
         return request
 
@@ -75,13 +89,14 @@ class Ledger:
 
     def overtaken(self) -> None:
         """The text changed, and is not asked about yet: answers on their way are about another."""
-        self._last = None
+        self._last, self._overtaken = None, True
         self._asked.clear()
 
     def forget(self) -> None:
         """Nothing is wanted any more: no answer that is on its way will be taken."""
         self.overtaken()
         self._shown.clear()
+        self._overtaken = False
 
     def take(self, frame: Frame) -> bool:
         """Keep the figures of a frame; False if it is not for the text on screen, or too late."""
@@ -105,11 +120,16 @@ class Ledger:
         """The figure that a pane shows, new or stale."""
         return self._shown.get(key)
 
+    def tokens_of(self, shown: Shown) -> Figure | None:
+        """The figure of the tokens of the same pass; None while what stands is another's."""
+        tokens = self._shown.get("tokens")
+        return tokens.figure if tokens is not None and tokens.same_pass(shown) else None
+
     def stale(self, key: str) -> bool:
         """Whether a pane shows something else than what was asked last."""
         shown, last = self._shown.get(key), self._last
         if shown is None or last is None:
-            return False
+            return shown is not None and self._overtaken
         if shown.request.prompt != last.prompt:
             return True
         return next((want != shown.want for want in last.wants if want.key == key), False)
@@ -117,6 +137,8 @@ class Ledger:
     @property
     def waiting(self) -> bool:
         """Whether any pane shows something else than what was asked last."""
+        if self._overtaken:
+            return True
         return self._last is not None and any(
             want.key not in self._shown or self.stale(want.key) for want in self._last.wants
         )

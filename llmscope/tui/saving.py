@@ -111,14 +111,12 @@ class SaveScreen(Overlay[None]):
         self.action_leave()
 
     def _content(self, kind: str) -> str | bytes:
-        tokens = self._desk.ledger.shown("tokens")
-        fits = tokens is not None and tokens.same_pass(self._shown)
         size = self._pane.outer_size
         return picture(
             *(self._shown, self._scene, kind),
             size=(size.width, size.height),
             look=self._desk.look,
-            tokens=tokens.figure if fits and tokens is not None else None,
+            tokens=self._desk.ledger.tokens_of(self._shown),
         )
 
     def _say(self, words: str) -> None:

@@ -31,8 +31,7 @@ def clauses(scene: Scene, find: Find) -> list[str]:
         shown = find(key)
         if shown is None or shown.figure.verdict.status == "refused":
             return None
-        own = shown.tokens == scene.tokens and shown.request.adapter == scene.adapter
-        return shown if own else None
+        return shown if shown.of(scene) else None
 
     focus = scene.focus
     return [

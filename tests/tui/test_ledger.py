@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 from llmscope.engine.events import Frame, PassInfo, Refused, Request, Want
 from llmscope.figure import Focus
 from llmscope.tui.ledger import Ledger
-from tests.tui.acting import figure_for, tokenize
+from llmscope.tui.scene import Scene
+from tests.tui.acting import INFO, figure_for, tokenize
 
 COST = PassInfo(1, 0, 1.0, 1)
 TOKENS = Want("tokens", "tokens", Focus())
@@ -102,3 +105,46 @@ def test_forgetting_takes_no_answer_any_more() -> None:
     assert not ledger.take(frame(request))
     assert not ledger.waiting
     assert asked(ledger, "a b", TOKENS).serial > request.serial
+
+
+def test_what_is_overtaken_is_stale_until_it_is_asked_about_and_lands() -> None:
+    ledger = Ledger()
+    assert not ledger.waiting
+    assert ledger.take(frame(asked(ledger, "a b", TOKENS, HERE)))
+    ledger.overtaken()
+    assert ledger.waiting
+    assert ledger.stale("tokens")
+    assert ledger.stale("next-token")
+    new = asked(ledger, "a b c", TOKENS, HERE)
+    assert ledger.stale("tokens")
+    assert ledger.take(frame(new))
+    assert not ledger.waiting
+    ledger.overtaken()
+    ledger.forget()
+    assert not ledger.waiting
+
+
+def test_a_figure_belongs_to_a_place_and_a_pass() -> None:
+    ledger = Ledger()
+    text = "a b c"
+    attention = Want("attention", "attention", Focus(layer=3, head=2, mode="raw"))
+    assert ledger.take(frame(asked(ledger, text, TOKENS, attention)))
+    shown = ledger.shown("attention")
+    assert shown is not None
+    scene = Scene.opening(Focus(layer=3, head=2)).loaded(INFO).landed(tokenize(text))
+    assert shown.of(scene)
+    assert shown.at(scene)
+    for elsewhere in (scene.move(layer=1), scene.move(head=1)):
+        assert shown.of(elsewhere)
+        assert not shown.at(elsewhere)
+    assert not shown.of(replace(scene, adapter="poet"))
+    assert not shown.of(scene.landed(tokenize("a b d")))
+    tokens = ledger.shown("tokens")
+    assert tokens is not None
+    assert ledger.tokens_of(shown) is tokens.figure
+    other = ledger.ask(text, (attention,), adapter="poet")
+    assert other is not None
+    assert ledger.take(frame(other))
+    shown = ledger.shown("attention")
+    assert shown is not None
+    assert ledger.tokens_of(shown) is None
