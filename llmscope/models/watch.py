@@ -155,14 +155,44 @@ def silenced() -> Iterator[None]:
         _SILENCE.end()
 
 
+class _Bars:
+    """The bars that transformers opens, for all loads that are under way: see `_Silence`."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._meters: list[Meter] = []
+        self._before: Any = None
+
+    def begin(self, meter: Meter) -> None:
+        from transformers.utils import logging as library
+
+        with self._lock:
+            self._meters.append(meter)
+            if len(self._meters) == 1:
+                self._before = library.set_tqdm_hook(self._open)
+
+    def end(self, meter: Meter) -> None:
+        from transformers.utils import logging as library
+
+        with self._lock:
+            self._meters.remove(meter)
+            if not self._meters:
+                library.set_tqdm_hook(self._before)
+
+    def _open(self, _: Any, args: Any, settings: Any) -> Bar:
+        with self._lock:
+            latest = self._meters[-1] if self._meters else Meter(None, "")
+        return bar_for(latest)(*args, **settings)
+
+
+_BARS = _Bars()
+
+
 @contextmanager
 def transformers_bars(meter: Meter) -> Iterator[None]:
     """Every progress bar that transformers opens in the block reports to the meter."""
-    from transformers.utils import logging as library
-
-    kind = bar_for(meter)
-    previous = library.set_tqdm_hook(lambda _, args, settings: kind(*args, **settings))
+    _BARS.begin(meter)
     try:
         yield
     finally:
-        library.set_tqdm_hook(previous)
+        _BARS.end(meter)

@@ -5,7 +5,7 @@ import warnings
 import pytest
 
 from llmscope.models import watch
-from llmscope.models.watch import Meter, bar_for, silenced
+from llmscope.models.watch import Meter, bar_for, silenced, transformers_bars
 from tests.models.checkpoints import Heard
 
 
@@ -78,3 +78,22 @@ def test_silence_that_overlaps_ends_with_the_last():
     assert logger.level > logging.CRITICAL
     second.__exit__(None, None, None)
     assert (logger.level, warnings.filters) == (before, filters)
+
+
+def test_bars_of_loads_that_overlap_leave_nothing_behind():
+    from transformers.utils import logging as library
+
+    before = library.set_tqdm_hook(None)
+    library.set_tqdm_hook(before)
+    heard = Heard(), Heard()
+    first, second = (
+        transformers_bars(Meter(told, name)) for told, name in zip(heard, "ab", strict=True)
+    )
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    list(library.tqdm(range(3), disable=False))  # the second load goes on
+    second.__exit__(None, None, None)
+    assert library.set_tqdm_hook(before) is before
+    assert heard[1].calls
+    assert {stage for stage, _, _ in heard[1].calls} == {"b"}
