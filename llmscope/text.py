@@ -184,3 +184,13 @@ def _escape(char: str) -> str:
     if code < 0x100:
         return f"\\x{code:02x}"
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def told(error: Exception) -> str:
+    """What an exception says, in one harmless line; never nothing."""
+    lines = str(error).strip().splitlines()
+    said = lines[0] if lines else ""
+    # Of these the text alone is a riddle: a key, or what None has not.
+    if not said or isinstance(error, LookupError | AttributeError | TypeError):
+        said = f"{type(error).__name__} {said}".rstrip()
+    return display_text(said)

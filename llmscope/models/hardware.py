@@ -10,6 +10,7 @@ import psutil
 import torch
 
 from llmscope.models.place import choose_device, default_threads
+from llmscope.text import told
 
 
 @dataclass(frozen=True)
@@ -65,5 +66,5 @@ def _cuda(index: int) -> Device:
         kind = torch.cuda.get_device_name(index)
         free, total = torch.cuda.mem_get_info(index)
     except RuntimeError as error:  # another program may hold it for itself alone
-        return Device(name, kind, note=str(error).splitlines()[0])
+        return Device(name, kind, note=told(error))
     return Device(name, kind, total, free)

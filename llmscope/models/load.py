@@ -23,7 +23,7 @@ from llmscope.models.spread import Placing, place
 from llmscope.models.subject import Progress, Subject
 from llmscope.models.tokens import Tokens
 from llmscope.models.watch import Meter, silenced, transformers_bars
-from llmscope.text import display_text
+from llmscope.text import display_text, told
 
 
 def load_subject(
@@ -155,7 +155,7 @@ def _tokens(folder: Path, trust_remote_code: bool) -> tuple[Tokens | None, list[
             str(folder), trust_remote_code=trust_remote_code, local_files_only=True
         )
     except Exception as error:  # a model without its tokenizer can still be looked into
-        return None, [f"its tokenizer cannot be loaded ({_reason(error)}): it takes token ids only"]
+        return None, [f"its tokenizer cannot be loaded ({told(error)}): it takes token ids only"]
     return Tokens(tokenizer), []
 
 
@@ -183,7 +183,7 @@ def _anatomy(model: Any, named: str) -> Anatomy:
         raise
     except Exception as error:  # a config that no model was meant to have
         raise ScopeError(
-            f"the parts of {display_text(named)} cannot be found: {_reason(error)}",
+            f"the parts of {display_text(named)} cannot be found: {told(error)}",
             "another copy of the model, with its own config.json",
         ) from error
 
@@ -200,15 +200,6 @@ def _unloadable(named: str, error: Exception) -> ScopeError:
     named = display_text(named)
     if isinstance(error, SafetensorError):
         return ScopeError(
-            f"the weights of {named} are damaged: {_reason(error)}", "another copy of the model"
+            f"the weights of {named} are damaged: {told(error)}", "another copy of the model"
         )
-    return ScopeError(f"{named} cannot be loaded: {_reason(error)}", "--debug, which tells more")
-
-
-def _reason(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    told = lines[0] if lines else ""
-    # Of these the text alone is a riddle: a key, or what None has not.
-    if not told or isinstance(error, LookupError | AttributeError | TypeError):
-        told = f"{type(error).__name__} {told}".rstrip()
-    return display_text(told)
+    return ScopeError(f"{named} cannot be loaded: {told(error)}", "--debug, which tells more")

@@ -17,7 +17,7 @@ import torch
 
 from llmscope.errors import ScopeError
 from llmscope.models.watch import silenced
-from llmscope.text import display_text
+from llmscope.text import display_text, told
 
 _UNQUANTISED = "the same model without quantisation"
 _PIP = re.compile(
@@ -70,7 +70,7 @@ def check_quantised(config: Mapping[str, Any], named: str, device_map: Any = "au
             raise _lacking(named, method, error) from error
         except Exception as error:  # each quantizer has its own way to say what it cannot do
             raise ScopeError(
-                f"{named} is quantised with {method}, which does not run here: {_told(error)}",
+                f"{named} is quantised with {method}, which does not run here: {told(error)}",
                 _UNQUANTISED,
             ) from error
 
@@ -173,7 +173,7 @@ def _lacking(named: str, method: str, error: ImportError) -> ScopeError:
     begun = f"{named} is quantised with {method}"
     if not requirement:
         hint = f"what it asks for, or {_UNQUANTISED}"
-        return ScopeError(f"{begun}, which does not run here: {_told(error)}", hint)
+        return ScopeError(f"{begun}, which does not run here: {told(error)}", hint)
     package = re.split(r"[\[<>=~!]", requirement)[0]
     try:
         here = metadata.version(package)
@@ -183,14 +183,10 @@ def _lacking(named: str, method: str, error: ImportError) -> ScopeError:
             f"{begun}, {missing} is not installed", f"pip install {shlex.quote(requirement)}"
         )
     return ScopeError(
-        f"{begun}, and {package} {here} does not serve: {_told(error)}",
+        f"{begun}, and {package} {here} does not serve: {told(error)}",
         f"pip install --upgrade {shlex.quote(requirement)}",
     )
 
 
 def _short(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
-
-
-def _told(error: Exception) -> str:
-    return display_text((str(error).strip() or type(error).__name__).splitlines()[0])

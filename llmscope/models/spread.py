@@ -37,13 +37,11 @@ class Placing:
     """Where a model goes and in which numbers.
 
     Attributes:
-        device: where its input goes.
         dtype: None for the checkpoint's own.
         settings: what `from_pretrained` is told of it; nothing: it loads on the CPU, and is moved.
         notices: what a person should know about it.
     """
 
-    device: torch.device
     dtype: torch.dtype | None
     settings: Mapping[str, Any] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
@@ -113,10 +111,10 @@ def place(
         notices = (f"its weights do not fit in what is free on {chosen}",)
     if device == SPREAD or too_large:
         told = {"device_map": "auto", "max_memory": MAX_MEMORY, "offload_folder": _offload_folder()}
-        return Placing(chosen, number, told, notices)
+        return Placing(number, told, notices)
     if quantised:
-        return Placing(chosen, number, {"device_map": device_map_for(config, named, chosen)})
-    return Placing(chosen, number)
+        return Placing(number, {"device_map": device_map_for(config, named, chosen)})
+    return Placing(number)
 
 
 def _offload_folder() -> str:

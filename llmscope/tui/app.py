@@ -12,7 +12,6 @@ from llmscope.engine.events import (
     Loaded,
     LoadFailed,
     Loading,
-    Notice,
     Refused,
     Templated,
 )
@@ -105,8 +104,6 @@ class LlmscopeApp(Desk, inherit_bindings=True):
                 self._refused(event)
             case Templated():
                 self.chat.land(self, event)
-            case Notice():
-                self.tell(event.text, event.severity)
 
     def _loaded(self, event: Loaded) -> None:
         self.scene = self.scene.loaded(event.info)

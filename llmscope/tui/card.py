@@ -177,9 +177,6 @@ class Card(Widget, can_focus=True):
         progress = self._progress
         if not progress.done:
             return ""
-        if progress.unit != "B":
-            of = f" of {progress.total:.0f}" if progress.total else ""
-            return f"{progress.done:.0f}{of} {display_text(progress.unit)}"
         of = f" of {size(progress.total)}" if progress.total else ""
         since, before = self._begun
         seconds = time.monotonic() - since

@@ -29,7 +29,6 @@ class WordsLine(Widget):
         super().__init__(id="words")
         self._inks = inks(theme)
         self._clauses: list[str] = []
-        self._waiting = ""
 
     def dress(self, look: Look) -> None:
         """Take the inks of another look."""
@@ -40,16 +39,14 @@ class WordsLine(Widget):
         """All clauses, whether they fit or not."""
         return fitting(self._clauses, 10_000)
 
-    def say(self, clauses: list[str], waiting: str = "") -> None:
-        """Show the clauses; while there are none, what is being waited for."""
-        if (clauses, waiting) != (self._clauses, self._waiting):
-            self._clauses, self._waiting = clauses, waiting
+    def say(self, clauses: list[str]) -> None:
+        """Show the clauses."""
+        if clauses != self._clauses:
+            self._clauses = clauses
             self.refresh()
 
     def render(self) -> Content:
         """The line."""
-        if not self._clauses:
-            return Content.assemble((self._waiting, self._inks.dim))
         return Content.assemble((fitting(self._clauses, self.size.width), self._inks.text))
 
 

@@ -11,7 +11,6 @@ from llmscope.engine.events import (
     Frame,
     LoadFailed,
     Loading,
-    Notice,
     PassInfo,
     Refused,
 )
@@ -166,7 +165,7 @@ async def test_hostile_text_is_shown_harmlessly_everywhere(
             for i, (piece, end) in enumerate(zip(HOSTILE, ends, strict=True))
         )
         session.engine.answer(request, tokens=tokens)
-        session.engine.post(Notice("[@click=app.quit]\x1b[31m", "warning"))
+        session.app.tell("[@click=app.quit]\x1b[31m", "warning")
         await session.settle()
         for keys in ((), ("escape",), ("tab",), ("tab",), ("tab",), ("question_mark",)):
             await session.press(*keys)

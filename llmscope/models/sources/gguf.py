@@ -20,7 +20,7 @@ from llmscope.models.sources.weights import Options, Weights
 from llmscope.models.spec import Spec
 from llmscope.models.subject import Progress
 from llmscope.models.watch import Meter, silenced, transformers_bars
-from llmscope.text import display_text
+from llmscope.text import display_text, told
 
 _MAGIC = b"GGUF"
 _CHUNK = 1 << 22
@@ -145,7 +145,7 @@ def _tokenizer(path: Path, source: dict[str, Any]) -> tuple[Any, list[str]]:
     try:
         return AutoTokenizer.from_pretrained(str(path.parent), **source), []
     except Exception as error:  # an alphabet that transformers does not know
-        return None, [f"the file's tokenizer cannot be read: {_told(error)}"]
+        return None, [f"the file's tokenizer cannot be read: {told(error)}"]
 
 
 def _left_out(tensors: Iterable[str], taken: set[str]) -> list[str]:
@@ -160,13 +160,9 @@ def _left_out(tensors: Iterable[str], taken: set[str]) -> list[str]:
 
 def _unreadable(path: Path, error: Exception) -> ScopeError:
     return ScopeError(
-        f"transformers cannot read {display_text(path.name)}: {_told(error)}",
+        f"transformers cannot read {display_text(path.name)}: {told(error)}",
         "another file, or the same model as safetensors",
     )
-
-
-def _told(error: Exception) -> str:
-    return display_text((str(error) or type(error).__name__).splitlines()[0])
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from llmscope.errors import ScopeError
-from llmscope.text import display_text
+from llmscope.text import display_text, told
 
 _EPSILON = ("rms_norm_eps", "norm_eps", "layer_norm_eps", "layer_norm_epsilon", "norm_epsilon")
 _WIDE = ("intermediate_size", "n_inner", "ffn_hidden_size")
@@ -54,8 +54,7 @@ class Described:
             factors = {one.name: one.data for one in reader.tensors}
         except Exception as error:  # whatever nonsense in a head makes gguf raise
             raise ScopeError(
-                f"{display_text(path.name)} is damaged, or not all of a GGUF file: "
-                f"{display_text((str(error) or type(error).__name__).splitlines()[0])}",
+                f"{display_text(path.name)} is damaged, or not all of a GGUF file: {told(error)}",
                 "another copy of the file",
             ) from error
         self.tensors = tuple(factors)

