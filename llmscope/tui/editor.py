@@ -14,6 +14,7 @@ from textual.binding import BindingType
 from textual.content import Content
 from textual.document._document_navigator import DocumentNavigator
 from textual.document._wrapped_document import WrappedDocument
+from textual.geometry import Offset
 from textual.style import Style as ContentStyle
 from textual.widgets import TextArea
 
@@ -49,6 +50,8 @@ class PromptEditor(TextArea):
     def __init__(self, text: str, *, id: str) -> None:  # noqa: A002
         self._tokens: tuple[Token, ...] = ()
         self._tokenized = ""
+        self._tinted: dict[int, Text] = {}
+        self._tinted_state: tuple[object, ...] = ()
         self._marked = -1
         self._roles: tuple[RoleSpan, ...] = ()
         self._parts: list[tuple[int, str]] = []
@@ -142,10 +145,41 @@ class PromptEditor(TextArea):
         self._rewrap_and_refresh_virtual_size()
 
     def get_line(self, line_index: int) -> Text:
-        """A line with the backgrounds of its roles and tokens."""
+        """A line with the backgrounds of its roles and tokens.
+
+        The base class asks once for each row that a line is wrapped to, and draws on what it gets.
+        """
+        text = self.text
+        sight = self._sight()
+        what = (text, self._tokenized, self._tokens, self._marked, self._roles)
+        state = (*what, sight, self.app.theme)
+        if self._tinted_state != state:
+            self._tinted_state, self._tinted = state, {}
+        if line_index not in self._tinted:
+            self._tinted[line_index] = self._tint(line_index, text, sight)
+        return self._tinted[line_index].copy()
+
+    def _sight(self) -> tuple[int, int]:
+        """The stretch of the text that is on screen, and as much again to either side.
+
+        Every row that is drawn is cut out of its whole line, tints and all: of a prompt of
+        thousands of tokens in one line only those count that somebody sees.
+        """
+        rows = max(self.size.height, 1)
+        top = max(0, self.scroll_offset.y - rows)
+        ends = (top, min(self.wrapped_document.height, top + 3 * rows))
+        first, last = (
+            self.document.get_index_from_location(
+                self.wrapped_document.offset_to_location(Offset(0, row))
+            )
+            for row in ends
+        )
+        return first, len(self.text) if ends[1] == self.wrapped_document.height else last
+
+    def _tint(self, line_index: int, text: str, sight: tuple[int, int]) -> Text:
         line = Text(self.document.get_line(line_index), end="", no_wrap=True)
         start = self.document.get_index_from_location((line_index, 0))
-        shared = shared_length(self.text, self._tokenized)
+        shared = shared_length(text, self._tokenized)
         end = start + len(line.plain)
         styles: dict[str, Style] = {}
 
@@ -169,7 +203,7 @@ class PromptEditor(TextArea):
             before = place
             if token.position == self._marked:
                 marked = place
-            if token.end > start:
+            if token.end > max(start, sight[0]) and token.start < sight[1]:
                 part = self._part(token.start)
                 tint(f"{part}{'-' * bool(part)}{'odd' if visible % 2 else 'even'}", *place)
                 if token.special:

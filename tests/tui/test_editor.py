@@ -10,7 +10,9 @@ from wcwidth import wcswidth, wcwidth
 from llmscope.draw import load_theme
 from llmscope.engine.events import Token
 from llmscope.tui.document import PromptDocument, stand_ins
+from llmscope.tui.editor import PromptEditor
 from llmscope.tui.theme import variables
+from tests.tui.acting import tokenize
 from tests.tui.conftest import PROMPT, Open
 
 ODD = "a\x0bb\x0cc\x1cd\x85e\u2028f\rg\r\nh"
@@ -159,3 +161,41 @@ def ground(line: Text, index: int) -> str:
         and span.start <= index < span.end
     ]
     return names[-1]
+
+
+async def test_only_what_is_seen_is_tinted_and_nobody_can_tell(opened: Open, monkeypatch) -> None:
+    text = " ".join(f"word{i % 97}" for i in range(1500)) + "\nA second line\n" + "x " * 400
+    async with opened(prompt=text) as session:
+        editor, tokens = session.app.editor, tokenize(text)
+        editor.show_tokens(text, tokens, 700)
+        await session.settle()
+        tinted = []
+        real = PromptEditor._tint
+        monkeypatch.setattr(
+            PromptEditor, "_tint", lambda *given: (tinted.append(given[1]), real(*given))[1]
+        )
+        rows = editor.wrapped_document.height
+
+        def drawn() -> list[object]:
+            editor._line_cache.clear()
+            return [editor.render_line(y) for y in range(editor.size.height)]
+
+        for top in (0, 1, 40, rows // 2, rows - 3, rows - 1):
+            editor.scroll_to(y=top, animate=False, force=True)
+            await session.settle()
+            seen = drawn()
+            tinted.clear()
+            assert drawn() == seen
+            assert not tinted  # once for all rows of a line
+            with monkeypatch.context() as patch:
+                patch.setattr(PromptEditor, "_sight", lambda _: (0, len(text)))
+                assert drawn() == seen
+            whole = spans(editor)
+            drawn()
+            assert spans(editor) <= whole
+            if top < rows // 2:  # in the long line, of which a part is on screen
+                assert spans(editor) < whole / 3
+
+
+def spans(editor: PromptEditor) -> int:
+    return sum(len(line.spans) for line in editor._tinted.values())
