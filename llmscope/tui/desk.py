@@ -12,6 +12,7 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.content import Content
 from textual.filter import LineFilter
+from textual.notifications import Notify, SeverityLevel
 from textual.style import Style
 from textual.timer import Timer
 
@@ -32,6 +33,7 @@ from llmscope.tui.layout import layout_for
 from llmscope.tui.ledger import Ledger
 from llmscope.tui.lines import KeyLine, WordsLine
 from llmscope.tui.link import EngineLike
+from llmscope.tui.notices import Notice
 from llmscope.tui.overview import Overview
 from llmscope.tui.own import Own
 from llmscope.tui.palette import Commands
@@ -235,6 +237,19 @@ class Desk(PacedApp, inherit_bindings=False):
         """A notice that goes by itself."""
         level = severity if severity in ("warning", "error") else "information"
         self.notify(display_text(text), severity=level, markup=False)  # type: ignore[arg-type]
+
+    def notify(
+        self,
+        message: str,
+        *,
+        title: str = "",
+        severity: SeverityLevel = "information",
+        timeout: float | None = None,
+        markup: bool = True,
+    ) -> None:
+        """As the base class does, with a notice that cannot hold the screen up."""
+        lasting = self.NOTIFICATION_TIMEOUT if timeout is None else timeout
+        self.post_message(Notify(Notice(message, title, severity, lasting, markup=markup)))
 
     def _paused(self) -> None:
         self._pause = None
