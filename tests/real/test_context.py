@@ -1,8 +1,10 @@
 """A context of the real model as a change of its weights: numbers, and an adapter in plain peft."""
 
 import json
+import runpy
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from tests.cli.running import run
 pytestmark = pytest.mark.xdist_group("smollm2")
 CONTEXT = "apple: red\nbanana: yellow\nsky: blue\ngrass: green\ncoal: black\n"
 QUERY = "snow:"
+ROOT = Path(__file__).parents[2]
 
 PLAIN = """
 import json, sys
@@ -121,9 +124,8 @@ def test_the_adapter_in_plain_peft(smollm2, tmp_path, monkeypatch):
 
 
 def test_examples_make_the_expected_answers_likelier(smollm2):
-    from demo.shots import prompts, surprisal
-
-    found = prompts()
+    script = runpy.run_path(str(ROOT / "demo" / "shots.py"))
+    surprisal, found = script["surprisal"], script["prompts"]()
     assert len(found) == 4
     for name, one in found.items():
         assert len(one["examples"]) == 8
