@@ -41,4 +41,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'llmscope' has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(_HOMES[name]), name)
+    from llmscope.garbage import uncollected
+
+    with uncollected():
+        return getattr(import_module(_HOMES[name]), name)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from llmscope.errors import ScopeError
 from llmscope.figure import Figure, Focus, Verdict
+from llmscope.garbage import set_aside
 from llmscope.lenses import Lens, lens
 from llmscope.models.chat import Chat
 from llmscope.models.info import ModelInfo
@@ -18,7 +19,7 @@ from llmscope.models.subject import Progress, Subject
 from llmscope.record.recorder import Recorder
 from llmscope.record.recording import Prompt, Recording
 from llmscope.record.reduce import first_unfinite
-from llmscope.record.verify import CAPABILITIES, Verdicts, pattern_here, verify
+from llmscope.record.verify import Verdicts, pattern_here, verify
 
 if TYPE_CHECKING:
     from llmscope.models.tokens import Encoded
@@ -36,7 +37,7 @@ def load(
     allow_pickle: bool = False,
     progress: Progress | None = None,
 ) -> Scope:
-    """Load a model and check what can be shown of it.
+    """Load a model. What can be shown of it is checked before the first look.
 
     Args:
         spec: `gpt2`, `org/name@revision`, `./folder`, `file.gguf`, `pypi:NAME`, `builtin:NAME`;
@@ -52,16 +53,17 @@ def load(
     Raises:
         ScopeError: what is wrong, and what to try.
     """
-    subject = load_subject(
-        spec,
-        device=device,
-        dtype=dtype,
-        threads=threads,
-        adapters=adapters,
-        trust_remote_code=trust_remote_code,
-        allow_pickle=allow_pickle,
-        progress=progress,
-    )
+    with set_aside():
+        subject = load_subject(
+            spec,
+            device=device,
+            dtype=dtype,
+            threads=threads,
+            adapters=adapters,
+            trust_remote_code=trust_remote_code,
+            allow_pickle=allow_pickle,
+            progress=progress,
+        )
     return Scope(subject, unverified=unverified)
 
 
@@ -91,9 +93,7 @@ class Scope:
                 raise ValueError(
                     f"no adapter {adapter!r}; there are {', '.join(adapted) or 'none'}"
                 )
-            subject = self._base if adapter is None else adapted[adapter]
-            recorder = Recorder(subject)
-            self._benches[adapter] = _Bench(recorder, verify(recorder))
+            self._benches[adapter] = _Bench(self._base if adapter is None else adapted[adapter])
         self._bench = self._benches[adapter]
 
     @property
@@ -109,7 +109,7 @@ class Scope:
     @property
     def subject(self) -> Subject:
         """The model in use, the base or with an adapter on, and what was found out about it."""
-        return self._bench.recorder.subject
+        return self._bench.subject
 
     @property
     def recorder(self) -> Recorder:
@@ -118,7 +118,10 @@ class Scope:
 
     @property
     def verdicts(self) -> Verdicts:
-        """`verdicts(capability, layer=None)` of the model in use, measured on itself."""
+        """`verdicts(capability, layer=None)` of the model in use, measured on itself.
+
+        They are measured once, when they are first asked for: before anything is recorded.
+        """
         return self._bench.verdicts
 
     @property
@@ -176,7 +179,7 @@ class Scope:
         """
         self.latest = None
         for bench in self._benches.values():
-            bench.recorder.forget()
+            bench.forget()
         free_cache(self.subject.device)
 
     def look(self, name: str, *, recording: Recording | None = None, **focus: Any) -> Figure:
@@ -247,7 +250,6 @@ class Scope:
             dtype=str(subject.dtype).removeprefix("torch."),
             device=str(subject.device),
             revision=subject.revision,
-            verdicts={capability: self.verdicts(capability) for capability in CAPABILITIES},
             notices=subject.notices,
             chat=self.chat.marks,
             experts=tuple(i for i, layer in enumerate(anatomy.layers) if layer.experts is not None),
@@ -277,12 +279,33 @@ class Scope:
             )
 
 
-@dataclass(frozen=True)
 class _Bench:
-    """A model that can be recorded, and how far to trust what is shown of it."""
+    """A model that can be recorded, and how far to trust what is shown of it.
 
-    recorder: Recorder
-    verdicts: Verdicts
+    It is examined when it is first used, for to load takes long enough; and always before it is
+    recorded, for the recorder learns from the probe what it need not keep.
+    """
+
+    def __init__(self, subject: Subject) -> None:
+        self.subject = subject
+
+    @cached_property
+    def _examined(self) -> tuple[Recorder, Verdicts]:
+        recorder = Recorder(self.subject)
+        return recorder, verify(recorder)
+
+    @property
+    def recorder(self) -> Recorder:
+        return self._examined[0]
+
+    @property
+    def verdicts(self) -> Verdicts:
+        return self._examined[1]
+
+    def forget(self) -> None:
+        """Let go of the latest recording, if there is one."""
+        if "_examined" in vars(self):
+            self.recorder.forget()
 
 
 def _verdict(chosen: Lens, layer: int, verdicts: Verdicts) -> Verdict:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
@@ -39,5 +40,6 @@ def _open(model: str | None) -> None:
     from llmscope.cli.loader import Loader
     from llmscope.cli.screen import Opening, show
 
+    gc.disable()  # until the loader has imported what it needs
     with reported(debug=False):
         raise SystemExit(show(Opening(Loader(model))))

@@ -48,7 +48,8 @@ def doctor(
             begun = time.perf_counter()
             with progress_line() as progress:
                 scope = load(progress)
-            found["model"] = _examined(scope, time.perf_counter() - begun)
+            loaded = time.perf_counter() - begun
+            found["model"] = _examined(scope) | {"seconds": round(loaded, 2)}
             if not json:
                 put("\n" + _diagnosis(found["model"]))
         if json:
@@ -58,9 +59,10 @@ def doctor(
             put(json_text(plain({"schema": 1, **found})))
 
 
-def _examined(scope: Scope, seconds: float) -> dict[str, Any]:
-    """The model's verdicts, as they were measured when it was loaded."""
-    info = scope.info()
+def _examined(scope: Scope) -> dict[str, Any]:
+    """The model's verdicts, measured on itself."""
+    begun = time.perf_counter()
+    info, verdicts = scope.info(), scope.verdicts
     return {
         "spec": info.spec,
         "architecture": info.architecture,
@@ -71,16 +73,14 @@ def _examined(scope: Scope, seconds: float) -> dict[str, Any]:
         "device": info.device,
         "adapter": info.adapter,
         "revision": info.revision,
-        "seconds": round(seconds, 2),
+        "verdict_seconds": round(time.perf_counter() - begun, 2),
         "notices": list(info.notices),
-        "verdicts": {name: _plain(verdict) for name, verdict in info.verdicts.items()},
+        "verdicts": {name: _plain(verdicts(name)) for name in verdicts.layers},
         "sorts": [
             {
                 "layers": layers,
                 "sort": sort,
-                "verdicts": {
-                    name: _plain(scope.verdicts.over(name, layers)) for name in info.verdicts
-                },
+                "verdicts": {name: _plain(verdicts.over(name, layers)) for name in verdicts.layers},
             }
             for sort, layers in _sorts(scope).items()
         ],
@@ -185,7 +185,8 @@ def _diagnosis(model: Mapping[str, Any]) -> str:
     about = {
         "spec": model["spec"],
         "model": f"{model['architecture']} · {model['layers']} layers · {count}",
-        "runs": f"{model['dtype']} on {model['device']} · loaded in {model['seconds']:.1f} s",
+        "runs": f"{model['dtype']} on {model['device']} · loaded in {model['seconds']:.1f} s, "
+        f"examined in {model['verdict_seconds']:.2f} s",
         "revision": model["revision"],
     }
     if model["adapter"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -51,7 +52,13 @@ class Loader:
         """
         import llmscope
 
-        return llmscope.load(
+        gc.disable()
+        try:
+            load = llmscope.load
+        finally:
+            gc.freeze()  # for good: this process is the program's own
+            gc.enable()
+        return load(
             self.model,
             device=self.device,
             dtype=self.dtype,

@@ -88,6 +88,8 @@ class Engine:
     def _work(self) -> None:
         try:
             scope = self._load(self._progress)
+            self._post(Loaded(scope.info()))
+            scope.verdicts("readout")  # all are measured now: no part of the first pass
         except _Closed:
             return
         except ScopeError as error:
@@ -96,7 +98,6 @@ class Engine:
         except Exception as error:  # the person must see it, whatever a library raised
             self._post(LoadFailed(f"{type(error).__name__}: {error}"))
             return
-        self._post(Loaded(scope.info()))
         while (request := self._slot.take()) is not None:
             if isinstance(request, ChatRequest):
                 self._post(_templated(scope, request))

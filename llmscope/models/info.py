@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from llmscope.figure import Verdict
 from llmscope.models.roles import ChatMarks
 
 
@@ -26,7 +24,6 @@ class ModelInfo:
     dtype: str
     device: str
     revision: str | None = None
-    verdicts: Mapping[str, Verdict] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
     chat: ChatMarks = field(default_factory=ChatMarks)
     experts: tuple[int, ...] = ()

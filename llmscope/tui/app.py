@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from textual import on
 from textual.widgets import Input, TextArea
 
@@ -28,9 +30,11 @@ from llmscope.tui.lines import KeyLine
 from llmscope.tui.link import EngineSays, MakeEngine
 from llmscope.tui.overview import Overview
 from llmscope.tui.own import Own
-from llmscope.tui.panes import FigurePane
 from llmscope.tui.scene import shared_length
 from llmscope.tui.terminal import outlive_stops
+
+if TYPE_CHECKING:
+    from llmscope.tui.panes import FigurePane
 
 
 class LlmscopeApp(Desk, inherit_bindings=True):
@@ -82,7 +86,11 @@ class LlmscopeApp(Desk, inherit_bindings=True):
         if self.own.keymap.notice:
             self.tell(self.own.keymap.notice, "warning")
         self.editor.focus()
-        self.call_after_refresh(self.engine.start)
+        self.call_after_refresh(self._begin)
+
+    def _begin(self) -> None:
+        self.overview.fill(self.own.keymap)
+        self.engine.start()
 
     def hear(self, event: Event) -> None:
         """An event of the engine; called from its thread."""
@@ -97,7 +105,7 @@ class LlmscopeApp(Desk, inherit_bindings=True):
             case Loaded():
                 self._loaded(event)
             case LoadFailed():
-                self.card.failed(event)
+                self.fail(event)
             case Frame():
                 self._land(event)
             case Refused():
@@ -147,17 +155,17 @@ class LlmscopeApp(Desk, inherit_bindings=True):
         if position is not None and self.editor.text == self.text:
             self.look_at(self.scene.go(position=position))
 
-    @on(FigurePane.Pointed)
-    def _pointed(self, message: FigurePane.Pointed) -> None:
+    def on_figure_pane_pointed(self, message: FigurePane.Pointed) -> None:
+        """A click or the wheel on a figure."""
         self.look_at(message.scene)
 
-    @on(FigurePane.Zoomed)
-    def _zoomed(self) -> None:
+    def on_figure_pane_zoomed(self) -> None:
+        """A double click on a figure."""
         self.overview.maximize()
 
-    @on(FigurePane.Sized)
     @on(Overview.Rearranged)
-    def _rearranged(self) -> None:
+    def on_figure_pane_sized(self) -> None:
+        """Other panes, or other sizes of them."""
         self.present()
         self.call_after_refresh(self.ask)
 

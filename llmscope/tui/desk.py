@@ -12,12 +12,13 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.content import Content
 from textual.filter import LineFilter
+from textual.geometry import Size
 from textual.notifications import Notify, SeverityLevel
 from textual.style import Style
 from textual.timer import Timer
 
 from llmscope.draw import Look, detect_look
-from llmscope.engine.events import PassInfo
+from llmscope.engine.events import LoadFailed, PassInfo
 from llmscope.figure import Focus
 from llmscope.text import display_text
 from llmscope.tui import deeds
@@ -109,6 +110,7 @@ class Desk(PacedApp, inherit_bindings=False):
 
     def compose(self) -> ComposeResult:
         """From top to bottom."""
+        self._make_room(self.size)
         theme = self.look.theme
         self.title_line = TitleLine(theme, self._spec)
         self.editor = PromptEditor(self.text, id="prompt")
@@ -124,8 +126,6 @@ class Desk(PacedApp, inherit_bindings=False):
         self.own.keymap.bind(self, "anywhere")
         self.own.keymap.bind(self.editor, "prompt")
         self.own.keymap.bind(self.card, "figures", only=CARD_ACTIONS)
-        for pane in self.overview.panes.values():
-            self.own.keymap.bind(pane, "figures")
         self.overview.display = self.find.display = False
         yield self.title_line
         yield self.editor
@@ -137,11 +137,14 @@ class Desk(PacedApp, inherit_bindings=False):
 
     def on_resize(self, event: events.Resize) -> None:
         """A tiny screen has no room for frames, a large one has some for longer prompts."""
-        layout = layout_for(*event.size)
-        self.set_class(layout == "tiny", "-tiny")
-        self.set_class(layout in ("medium", "wide"), "-roomy")
+        self._make_room(event.size)
         if event.size == self.mirror.size:
             self.send_all()
+
+    def _make_room(self, size: Size) -> None:
+        layout = layout_for(*size)
+        self.set_class(layout == "tiny", "-tiny")
+        self.set_class(layout in ("medium", "wide"), "-roomy")
 
     def on_key(self, event: events.Key) -> None:
         """Give a letter that was typed ahead of a change of focus to where it was meant for.
@@ -208,6 +211,14 @@ class Desk(PacedApp, inherit_bindings=False):
         if request is not None:
             self.engine.ask(request)
             self._expect()
+
+    def fail(self, failed: LoadFailed) -> None:
+        """There is no model, or one that cannot run: say why, in the place of any picture."""
+        self.scene = replace(self.scene, info=None, tokens=())
+        self.card.failed(failed)
+        if not self.card.display:
+            self._show_card(True)
+        self.rest(late=False)
 
     def rest(self, *, late: bool) -> None:
         """Stop waiting: everything landed, or (`late`) some of it never will."""

@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from llmscope.engine.events import Frame, Refused, Request, Token, Want
-from llmscope.figure import Figure
+from llmscope.figure import Figure, Focus
 from llmscope.tui.scene import Scene
+
+TOKENS = Want("tokens", "tokens", Focus())
+"""What is always asked: the tokens in the editor, the map's surprisal and the words stand on it."""
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+from typing import TYPE_CHECKING
+
 from textual import events
-from textual.app import ComposeResult
 from textual.containers import Container
 from textual.message import Message
 
@@ -18,10 +20,12 @@ from llmscope.tui.layout import (
     layout_for,
     visible,
 )
-from llmscope.tui.ledger import Ledger
-from llmscope.tui.panes import PANE_CLASSES, FigurePane, MapPane
-from llmscope.tui.panes.tokens import TOKENS
+from llmscope.tui.ledger import TOKENS, Ledger
 from llmscope.tui.scene import Scene
+
+if TYPE_CHECKING:
+    from llmscope.tui.keymap import Keymap
+    from llmscope.tui.panes import FigurePane
 
 
 class Overview(Container):
@@ -34,7 +38,7 @@ class Overview(Container):
         self, look: Look, *, fades: bool = True, arrangement: Arrangement | None = None
     ) -> None:
         super().__init__(id="overview")
-        self.panes = {cls.key: cls(look) for cls in PANE_CLASSES}
+        self._look = look
         self._fades = fades
         self.layout_name = layout_for(80, 24)
         self.arrangement = arrangement or Arrangement()
@@ -45,9 +49,19 @@ class Overview(Container):
         self._folds: dict[tuple[object, ...], bool] = {}
         self._folded: frozenset[str] = frozenset()
 
-    def compose(self) -> ComposeResult:
-        """All panes; those without room are not displayed."""
-        yield from self.panes.values()
+    @cached_property
+    def panes(self) -> dict[str, FigurePane]:
+        """All panes, by their keys. They are made after the first picture, which has none."""
+        from llmscope.tui.panes import PANE_CLASSES
+
+        return {cls.key: cls(self._look) for cls in PANE_CLASSES}
+
+    def fill(self, keymap: Keymap) -> None:
+        """Mount the panes; those without room are not displayed."""
+        for pane in self.panes.values():
+            keymap.bind(pane, "figures")
+        self.mount(*self.panes.values())
+        self._arrange()
 
     @property
     def on_screen(self) -> tuple[str, ...]:
@@ -123,15 +137,12 @@ class Overview(Container):
             pane, shown = self.panes[key], ledger.shown(key)
             stale = late and ledger.stale(key)
             pane.dim = dim and self._fades
-            if isinstance(pane, MapPane):
-                pane.present(scene, shown, stale=stale, tokens=ledger.shown(TOKENS.key))
-            else:
-                pane.present(scene, shown, stale=stale)
+            pane.present(scene, shown, stale=stale, tokens=ledger.shown(TOKENS.key))
 
     def on_descendant_focus(self, event: events.DescendantFocus) -> None:
         """The mouse may have chosen another pane."""
-        if isinstance(event.widget, FigurePane):
-            self.current = event.widget.key
+        if event.widget in self.children:
+            self.current = event.widget.id or SPINE
         self.post_message(self.Rearranged())
 
     def _fold(self, scene: Scene, ledger: Ledger) -> None:
@@ -154,6 +165,8 @@ class Overview(Container):
             self._arrange()
 
     def _arrange(self) -> None:
+        if not self.children:
+            return
         shown = self.on_screen
         folded = self._folded if len(shown) > 1 else ()
         grid = grid_for(self.layout_name, shown, self._room, self._layers, folded)

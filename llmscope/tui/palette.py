@@ -26,6 +26,8 @@ def commands() -> Iterable[Action]:
 class Palette(CommandPalette):
     """Textual's palette, which a key that was typed ahead of its end does not bring down."""
 
+    CSS_PATH = "overlays.tcss"
+
     @work(exclusive=True, group="commands")
     async def _gather_commands(self, search_value: str) -> None:
         gather: Any = CommandPalette._gather_commands

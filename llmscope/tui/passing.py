@@ -15,6 +15,8 @@ Answer = TypeVar("Answer")
 class Overlay(ModalScreen[ScreenResultType]):
     """Goes once: a key that was typed ahead of that may ask for it again."""
 
+    CSS_PATH = "overlays.tcss"
+
     def dismiss(self, result: ScreenResultType | None = None) -> AwaitComplete:
         """Go, unless it has gone."""
         return super().dismiss(result) if self.is_current else AwaitComplete()

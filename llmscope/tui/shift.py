@@ -24,6 +24,8 @@ def moved(y: int, wanted: list[Cell], shown: list[Cell]) -> tuple[str, list[Cell
     ECMA-48), so that what lies to the right of it stands where it stood. What was put in is
     unknown: terminals differ in the colour that they give it.
     """
+    if shown.count(UNKNOWN) == len(shown):
+        return None  # nothing to move: the terminal may show anything
     right = list(map(eq, wanted, shown))
     if len(right) - sum(right) < LEAST:
         return None

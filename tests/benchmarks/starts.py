@@ -29,9 +29,21 @@ AutoModelForCausalLM.from_pretrained(
     folder, dtype=torch.float32, local_files_only=True
 ).eval().to(device)
 """
+BARE_ANSWER = (
+    BARE_MODEL.replace("AutoTokenizer.from", "tokenizer = AutoTokenizer.from").replace(
+        "AutoModelForCausalLM.from_pretrained(\n", "model = AutoModelForCausalLM.from_pretrained(\n"
+    )
+    + """
+with torch.no_grad():
+    ids = tokenizer("The capital of France is", return_tensors="pt").input_ids.to(device)
+    print(tokenizer.decode(model(ids).logits[0, -1].argmax()))
+"""
+)
 LOAD = "import llmscope, sys; llmscope.load(sys.argv[1], device=sys.argv[2], dtype='float32')"
 READY = " layers"
 """A word of the title line that is there once the model is."""
+ANSWER = "·Paris"
+"""What stands in the pane of the next token once there are figures."""
 
 
 def measure(setting: Setting, tell: Tell, found: dict[str, Any]) -> None:
@@ -57,8 +69,10 @@ def measure(setting: Setting, tell: Tell, found: dict[str, Any]) -> None:
             keep("llmscope.paint", seconds=painted, torch=ours.has_loaded("libtorch"))
         with Program(app, setting.environment) as ours:
             keep("llmscope.ready", seconds=ours.wait_for(READY))
+            keep("llmscope.answer", seconds=ours.wait_for(ANSWER))
         model = [setting.folder, setting.device]
         keep("transformers.ready", seconds=_run([python, "-c", BARE_MODEL, *model], setting))
+        keep("transformers.answer", seconds=_run([python, "-c", BARE_ANSWER, *model], setting))
         load = [python, "-c", LOAD, setting.spec, setting.device]
         keep("llmscope.load", seconds=_run(load, setting))
 

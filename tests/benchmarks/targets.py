@@ -151,6 +151,12 @@ TARGETS = (
         _starts("llmscope.ready", "transformers.ready"),
     ),
     Target(
+        "answer",
+        "verified figures on the screen ÷ bare imports, from_pretrained and one forward",
+        1.2,
+        _starts("llmscope.answer", "transformers.answer"),
+    ),
+    Target(
         "load",
         "llmscope.load in a script ÷ bare imports and from_pretrained",
         1.1,

@@ -58,7 +58,9 @@ class Screen:
 
 @pytest.fixture
 def scope():
-    return small_scope()
+    made = small_scope()
+    made.verdicts("readout")  # no pass of the probe is among those that are counted
+    return made
 
 
 @pytest.fixture
@@ -256,3 +258,17 @@ def test_memory_that_runs_out_in_a_pass_ends_that_pass_alone(screen, scope, erro
     hook.remove()
     screen.ask(3, IDS, NEXT)
     assert screen.figures(3)["next"].values == pytest.approx(before.values, abs=1e-6)
+
+
+def test_a_model_whose_forward_fails_is_told_as_one_that_could_not_be_loaded():
+    scope = small_scope()
+
+    def broken(*_):
+        raise RuntimeError("expected 64 columns")
+
+    scope.model.model.layers[1].register_forward_pre_hook(broken)
+    screen = Screen(lambda _: scope)
+    screen.engine.start()
+    screen.wait(Loaded)
+    assert screen.wait(LoadFailed).error == "RuntimeError: expected 64 columns"
+    assert screen.engine.close()

@@ -50,9 +50,15 @@ async def test_the_model_loads_while_one_types(opened: Open) -> None:
         assert [request.text for request in session.engine.requests] == [PROMPT + " oh"]
 
 
+@pytest.mark.parametrize("loaded", [False, True])
 @pytest.mark.parametrize("size", SIZES)
-async def test_a_failed_load_says_why_and_what_to_try(opened: Open, size: tuple[int, int]) -> None:
+async def test_a_failed_load_says_why_and_what_to_try(
+    opened: Open, size: tuple[int, int], loaded: bool
+) -> None:
     async with opened(*size, auto=False) as session:
+        if loaded:  # and then it could not run
+            session.engine.load()
+            await session.settle()
         session.engine.post(LoadFailed("no such model: gpt9\x1b[31m", "gpt2"))
         await session.settle()
         shown = session.screen_text()

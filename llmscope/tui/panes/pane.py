@@ -123,8 +123,10 @@ class FigurePane(Widget, can_focus=True):
         """Whether it is marked as out of date; with `dim`, it is dim as well."""
         return self._stale
 
-    def present(self, scene: Scene, shown: Shown | None, *, stale: bool) -> None:
-        """Show a figure with the cursor of a scene."""
+    def present(
+        self, scene: Scene, shown: Shown | None, *, stale: bool, tokens: Shown | None = None
+    ) -> None:
+        """Show a figure with the cursor of a scene, beside the tokens if it has use for them."""
         self._scene, self._shown, self._stale = scene, shown, stale
         self._repaint()
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from llmscope.engine.events import Want
-from llmscope.figure import Focus
-from llmscope.tui.ledger import Shown
+from llmscope.tui.ledger import TOKENS, Shown
 from llmscope.tui.panes.pane import FigurePane
 from llmscope.tui.scene import Scene
 
@@ -23,7 +22,3 @@ class TokensPane(FigurePane):
     def heading(self, shown: Shown) -> str:
         """How many there are."""
         return f"Tokens · {len(shown.tokens)}"
-
-
-TOKENS = Want("tokens", "tokens", Focus())
-"""What is always asked: the tokens in the editor, the map's surprisal and the words stand on it."""
