@@ -169,19 +169,20 @@ class Readout:
     def __call__(self, stream: Tensor) -> Tensor:
         """Logits, in the model's dtype. `[..., width] -> [..., token]`."""
         with torch.no_grad():
-            hidden = self.norm(stream)
-            if self.project is not None:
-                hidden = self.project(hidden)
-            # Some state-space models keep their stream in float32 whatever the weights are.
-            kind = getattr(getattr(self.unembed, "weight", None), "dtype", None)
-            if kind in FLOATS:  # others are quantised weights, whose module takes what comes
-                hidden = hidden.to(kind)
-            logits: Tensor = self.unembed(hidden)
-            if self.scale != 1.0:
-                logits = logits * self.scale
+            logits = self.linear(self.norm(stream))
             if self.softcap is not None:
                 logits = torch.tanh(logits / self.softcap) * self.softcap
             return logits
+
+    def linear(self, normed: Tensor) -> Tensor:
+        """Logits before any softcap, from the normed stream; gradients pass. As `__call__`."""
+        hidden = normed if self.project is None else self.project(normed)
+        # Some state-space models keep their stream in float32 whatever the weights are.
+        kind = getattr(getattr(self.unembed, "weight", None), "dtype", None)
+        if kind in FLOATS:  # others are quantised weights, whose module takes what comes
+            hidden = hidden.to(kind)
+        logits: Tensor = self.unembed(hidden)
+        return logits * self.scale if self.scale != 1.0 else logits
 
 
 @dataclass(frozen=True)

@@ -81,20 +81,40 @@ def _visible(rows: range, length: int, window: int | None, device: torch.device)
 
 
 @torch.no_grad()
-def attention_output(recording: Recording, layer: int, rows: range | None = None) -> Tensor:
-    """What the heads write, from pattern and values through the output projection. [row, width]"""
+def head_outputs(recording: Recording, layer: int, rows: range | None = None) -> Tensor:
+    """What each head hands to the output projection: its pattern times its values.
+
+    Returns:
+        [row, head, head width], in the model's dtype.
+    """
     weights = pattern(recording, layer, rows=rows)  # [head, query, key]
     values = recording.values[layer]
+    if values is None:
+        values = observed_values(recording, layer)
+    mixed = _by_group(weights, values.float())  # [head, row, head width]
+    return mixed.to(recording.subject.dtype).transpose(0, 1)
+
+
+@torch.no_grad()
+def attention_output(recording: Recording, layer: int, rows: range | None = None) -> Tensor:
+    """What the heads write, from pattern and values through the output projection. [row, width]"""
     parts = recording.subject.anatomy.layers[layer]
     if parts.attention_out is None:
         raise ValueError(f"layer {layer} has no output projection that was found")
-    if values is None:
-        values = observed_values(recording, layer)
-    heads = _by_group(weights, values.float()).to(recording.subject.dtype)  # [head, row, width]
-    joined = heads.transpose(0, 1).reshape(weights.shape[1], -1)
     own = (parts.attention, parts.attention_out)
+    joined = head_outputs(recording, layer, rows).flatten(1)
     written: Tensor = parts.written(parts.attention_write, own)(parts.attention_out(joined))
     return written
+
+
+def values_of(recording: Recording, layer: int) -> Tensor:
+    """The values of a layer's attention, of every key. [key head, row, head width]
+
+    Raises:
+        ValueError: they cannot be had.
+    """
+    values = recording.values[layer]
+    return observed_values(recording, layer) if values is None else values
 
 
 def activations(recording: Recording, layer: int) -> Tensor:

@@ -1,0 +1,173 @@
+"""Direct logit attribution: the logit of a token as a sum over all that wrote to the stream.
+
+The last stream is the embedding plus what every layer wrote, and what reads it is linear once the
+norms on the way are held still (see `llmscope.record.reading`). So each write has a part of its
+own in the logit, and so has each head in what attention wrote, each neuron in what an MLP wrote.
+Elhage et al. 2021, "A Mathematical Framework for Transformer Circuits". What a part does through
+later layers is not in it. All sums are in float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from llmscope.models.anatomy import Layer
+from llmscope.record.derive import activations, head_outputs
+from llmscope.record.norms import bound, exact
+from llmscope.record.reading import Doubles, Reading, Unattributable, through
+from llmscope.record.recording import Recording
+from llmscope.record.verify import BOUND as HEADS_BOUND
+from llmscope.record.verify import discrepancy
+
+BOUND = 1e-4
+"""What the parts may leave unexplained in float32, by the larger of the whole and its largest
+part: rounding adds up over all layers."""
+
+WRITES = ("attention_write", "mixer_write", "mlp_write")
+
+
+class Part(NamedTuple):
+    """What one thing adds to the logit.
+
+    Attributes:
+        kind: embedding, head, attention, attention bias, mixer, MLP, or bias: of the final norm
+            and the unembedding.
+        layer, head: where it is; -1: nowhere in particular.
+        value: in logits.
+    """
+
+    kind: str
+    layer: int
+    head: int
+    value: float
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """A logit taken apart. NaN where a layer has no such part.
+
+    Attributes:
+        read: what reads it.
+        embedding: what the stream before layer 0 adds.
+        attention, mixer, mlp: what each layer's writes add. [layer]
+        heads: what each head adds; NaN where not told by heads. [layer, head]
+        head_bias: what attention adds that is of no head: a bias. [layer]
+        whole: layers whose attention could not be told by heads -> why.
+    """
+
+    read: Reading
+    embedding: float
+    attention: Doubles
+    mixer: Doubles
+    mlp: Doubles
+    heads: Doubles
+    head_bias: Doubles
+    whole: dict[int, str]
+
+    def all(self) -> Iterator[Part]:
+        """Every part, as fine as it is known, in the order of the model."""
+        yield Part("embedding", -1, -1, self.embedding)
+        for layer in range(len(self.mlp)):
+            by_head = not np.isnan(self.head_bias[layer])
+            if by_head:
+                for head, value in enumerate(self.heads[layer].tolist()):
+                    yield Part("head", layer, head, value)
+            columns = {
+                "attention bias" if by_head else "attention": (
+                    self.head_bias if by_head else self.attention
+                ),
+                "mixer": self.mixer,
+                "MLP": self.mlp,
+            }
+            for kind, values in columns.items():
+                if not np.isnan(values[layer]):
+                    yield Part(kind, layer, -1, float(values[layer]))
+        yield Part("bias", -1, -1, self.read.bias)
+
+
+def attribute(recording: Recording, position: int, read: Reading, *, by_head: bool = True) -> Parts:
+    """The parts of what a reading reads.
+
+    Args:
+        by_head: tell attention by its heads, which costs an attention row in every layer.
+    """
+    layers, row = recording.subject.anatomy.layers, range(position, position + 1)
+    written = {name: np.full(len(layers), np.nan) for name in WRITES}
+    heads = np.full((len(layers), recording.subject.anatomy.heads), np.nan)
+    head_bias, whole = np.full(len(layers), np.nan), dict[int, str]()
+    for index, layer in enumerate(layers):
+        for name, values in written.items():
+            write = recording.rows(name, index, row)
+            if write is not None:
+                values[index] = float(read.direction @ exact(write[0]))
+        if by_head and not np.isnan(written["attention_write"][index]):
+            try:
+                heads[index], head_bias[index] = _by_head(recording, index, layer, row, read)
+            except Exception as finding:  # whatever a module that is not as believed may say
+                whole[index] = str(finding)
+    embedding = recording.rows("stream", 0, row)
+    assert embedding is not None
+    return Parts(
+        read=read,
+        embedding=float(read.direction @ exact(embedding[0])),
+        attention=written["attention_write"],
+        mixer=written["mixer_write"],
+        mlp=written["mlp_write"],
+        heads=heads,
+        head_bias=head_bias,
+        whole=whole,
+    )
+
+
+def _by_head(
+    recording: Recording, index: int, layer: Layer, row: range, read: Reading
+) -> tuple[Doubles, float]:
+    """What each head of a layer adds to the logit, [head], and what its biases add."""
+    if layer.attention_out is None:
+        raise Unattributable("its output projection was not found")
+    heads = head_outputs(recording, index, row)  # [1, head, head width]
+    own, joined = (layer.attention, layer.attention_out), heads.flatten(1)
+    with torch.no_grad():
+        made = layer.written(layer.attention_write, own)(layer.attention_out(joined))
+    write = recording.rows("attention_write", index, row)
+    assert write is not None
+    apart = discrepancy(made, write)
+    if not apart <= bound(recording.subject.dtype, HEADS_BOUND):
+        raise Unattributable(f"its heads do not add up to what it wrote: off by {apart:.1e}")
+    each, rest = through(
+        layer, layer.attention_write, own, layer.attention_out, joined, read.direction
+    )
+    return each.reshape(heads.shape[1], -1).sum(-1), rest
+
+
+def by_neuron(
+    recording: Recording, layer: int, position: int, read: Reading
+) -> tuple[Doubles, float]:
+    """What each neuron of a layer's MLP adds to the logit, [neuron], and what its biases add.
+
+    Raises:
+        Unattributable: the MLP has no row of neurons.
+    """
+    parts = recording.subject.anatomy.layers[layer]
+    if parts.experts is not None:
+        raise Unattributable(
+            "this layer's MLP is a mixture of experts, whose neurons are not one row"
+        )
+    if parts.down is None:
+        raise Unattributable("this layer has no MLP whose down projection could be found")
+    hidden = activations(recording, layer)[position : position + 1]
+    own = (parts.mlp_entry, parts.down)
+    return through(parts, parts.mlp_write, own, parts.down, hidden, read.direction)
+
+
+def unexplained(recording: Recording, whole: float, parts: Iterable[float]) -> tuple[float, bool]:
+    """What the parts leave of the whole, in logits, and whether it is no more than rounding."""
+    values = [float(part) for part in parts]
+    left = whole - sum(values)
+    most = max(abs(whole), *(abs(value) for value in values))
+    return left, abs(left) <= bound(recording.subject.dtype, BOUND) * most

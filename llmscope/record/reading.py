@@ -1,0 +1,119 @@
+"""What reads the last stream: a direction for each logit, the norms on the way held still.
+
+    logit(target) - logit(versus) = direction · stream + bias
+    direction = s · C (gain ∘ scale · Pᵀ (W_U[target] - W_U[versus]))
+
+with s the final norm's scale at that position, `C` what takes the mean off (LayerNorm only), and
+`P` a projection before the unembedding where there is one. In float64, whatever the model is in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from llmscope.models.anatomy import Layer
+from llmscope.record.derive import logits_after
+from llmscope.record.norms import UnknownNorm, exact, take_apart
+from llmscope.record.recording import Recording
+
+Doubles = NDArray[np.float64]
+
+
+class Unattributable(ValueError):  # noqa: N818 - it is a finding
+    """Why a logit cannot be taken apart."""
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """What reads the last stream at one position.
+
+    Attributes:
+        direction: how much the logit grows with each dimension of the stream. [width]
+        bias: what it is without any stream: of the norm and of the unembedding.
+        logit: the model's own, its scale applied, before a softcap.
+    """
+
+    direction: Tensor
+    bias: float
+    logit: float
+
+
+def reading(recording: Recording, position: int, target: int, versus: int | None) -> Reading:
+    """What reads the logit of a token after a position, or what it is above another's.
+
+    Raises:
+        Unattributable: the readout is not linear even with its norm held still.
+    """
+    readout = recording.subject.anatomy.readout
+    if readout is None:
+        raise Unattributable("the model has no unembedding that was found")
+
+    def score(normed: Tensor) -> Tensor:
+        logits = readout.linear(normed)[0].float()
+        return logits[target] if versus is None else logits[target] - logits[versus]
+
+    stream = recording.final_rows(position, position + 1)
+    with torch.no_grad():
+        normed = readout.norm(stream)
+        nothing = float(score(torch.zeros_like(normed)))
+    with torch.enable_grad():
+        # The gradient of a logit is a row of the unembedding, however its weights are stored.
+        leaf = normed.detach().requires_grad_()
+        scored = score(leaf)
+        direction = exact(torch.autograd.grad(scored, leaf)[0][0])
+    try:
+        norm = take_apart(readout.norm, stream)
+    except UnknownNorm as unknown:
+        raise Unattributable(f"the final norm: {unknown}") from None
+    logit = float(scored)
+    if readout.softcap is None:
+        own = logits_after(recording, position)
+        logit = float(own[target] if versus is None else own[target] - own[versus])
+    return Reading(
+        direction=norm.before(direction, norm.scale(stream, normed)),
+        bias=nothing + float(direction @ norm.bias),
+        logit=logit,
+    )
+
+
+def through(
+    layer: Layer,
+    write: nn.Module | None,
+    own: tuple[nn.Module | None, ...],
+    project: nn.Module,
+    inputs: Tensor,
+    direction: Tensor,
+) -> tuple[Doubles, float]:
+    """What each input of a layer's projection adds to a logit, and what comes without any.
+
+    Args:
+        write: the module whose output is added: one of `own`, or a norm after the projection.
+        inputs: of the projection at the position. [1, input]
+        direction: what reads the stream. [width]
+
+    Returns:
+        [input], and a number, which is of the biases.
+
+    Raises:
+        UnknownNorm: what stands after the projection is no norm that can be held still.
+    """
+    direction, rest = direction * layer.scale, 0.0
+    with torch.enable_grad():
+        leaf = inputs.detach().requires_grad_()
+        projected = project(leaf)
+    if write is not None and write not in own:
+        with torch.no_grad():
+            norm, normed = take_apart(write, projected), write(projected)
+        rest = float(direction @ norm.bias)
+        direction = norm.before(direction, norm.scale(projected, normed))
+    toward = direction[None].to(projected.dtype).to(projected.device)
+    weights = exact(torch.autograd.grad(projected, leaf, toward)[0][0])
+    with torch.no_grad():
+        rest += float(direction @ exact(project(torch.zeros_like(inputs))[0]))
+    each: Doubles = (weights * exact(inputs[0])).numpy()
+    return each, rest
