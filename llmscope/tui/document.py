@@ -70,14 +70,24 @@ class PromptDocument(Document):
         found = self._lines[line_index]
         return stand_ins(found) if isinstance(found, str) else [stand_ins(line) for line in found]
 
+    def holds(self, text: str, start: Location) -> bool:
+        """Whether a text stands at a place, which need not be one of this document."""
+        (row, column), end = start, end_of(start, text)
+        inside = 0 <= row <= end[0] < len(self._lines) and 0 <= column <= len(self._lines[row])
+        return inside and self.get_text_range(start, end) == text
+
     def replace_range(self, start: Location, end: Location, text: str) -> EditResult:
         """Put text in the place of a range, which may be empty."""
         (top_row, top_column), (bottom_row, bottom_column) = sorted((start, end))
         replaced = self.get_text_range(start, end)
         lines = self._lines
         before, after = lines[top_row][:top_column], lines[bottom_row][bottom_column:]
-        inserted = (before + text).split("\n")
-        end_location = (top_row + len(inserted) - 1, len(inserted[-1]))
-        inserted[-1] += after
-        lines[top_row : bottom_row + 1] = inserted
-        return EditResult(end_location, replaced)
+        lines[top_row : bottom_row + 1] = (before + text + after).split("\n")
+        return EditResult(end_of((top_row, top_column), text), replaced)
+
+
+def end_of(start: Location, text: str) -> Location:
+    """Where a text ends that begins at a place."""
+    row, column = start
+    lines = text.split("\n")
+    return row + len(lines) - 1, len(lines[-1]) + (column if len(lines) == 1 else 0)

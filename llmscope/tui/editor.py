@@ -22,6 +22,8 @@ from llmscope.engine.events import Token
 from llmscope.models.roles import RoleSpan
 from llmscope.tui.actions import bindings
 from llmscope.tui.document import PromptDocument
+from llmscope.tui.past import CHANGES, Past
+from llmscope.tui.marker import context_end
 from llmscope.tui.scene import shared_length
 from llmscope.tui.theme import ROLE_HUES
 
@@ -47,7 +49,7 @@ class PromptEditor(TextArea):
         *(f"prompt--{name}-{kind}" for name in (*ROLE_HUES, FRAME) for kind in ("even", "odd")),
     }
 
-    def __init__(self, text: str, *, id: str) -> None:  # noqa: A002
+    def __init__(self, text: str, *, id: str, past: Past) -> None:  # noqa: A002
         self._tokens: tuple[Token, ...] = ()
         self._tokenized = ""
         self._tinted: dict[int, Text] = {}
@@ -60,8 +62,10 @@ class PromptEditor(TextArea):
             id=id,
             soft_wrap=True,
             highlight_cursor_line=False,
+            max_checkpoints=CHANGES,
             placeholder=Content("type a prompt"),
         )
+        past.put_into(self.history)
         self.cursor_blink = False
         self.match_cursor_bracket = False
         self.border_title = Content("Prompt")
@@ -111,6 +115,9 @@ class PromptEditor(TextArea):
             tint = self.get_component_rich_style(f"prompt--{role}-odd", partial=True)
             style = ContentStyle.from_rich_style(tint + Style(underline=False))
             words.append(Content.assemble((f"{HERE if role == speaker else ''}{role}", style)))
+        if (cut := context_end(self.text)) is not None:
+            before = sum(token.end <= cut for token in self._tokens)
+            words.append(Content(f"context {before} · query {len(self._tokens) - before} tokens"))
         return Content(" · ").join([Content("Prompt"), *words])
 
     def _part(self, place: int) -> str:
@@ -210,6 +217,8 @@ class PromptEditor(TextArea):
                     tint("special", *place)
         if marked[1] > start:
             tint("focus", *marked)
+        if start == context_end(text):
+            tint("special", start, end)
         return line
 
     async def _on_paste(self, event: events.Paste) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from llmscope.tui.kept import Kept
 from llmscope.tui.keymap import Keymap
+from llmscope.tui.past import Past
 from llmscope.tui.reproduce import Source
 
 
@@ -16,11 +17,13 @@ class Own:
     Attributes:
         keymap: the keys of the actions.
         kept: how the screen was left.
+        past: what undo and redo in the prompt reach back to.
         source: how the model was opened, for the command that shows the same.
         newcomer: nobody was here before, so that the tour is offered.
     """
 
     keymap: Keymap = field(default_factory=Keymap)
     kept: Kept | None = None
+    past: Past = field(default_factory=Past)
     source: Source | None = None
     newcomer: bool = False

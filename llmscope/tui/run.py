@@ -17,8 +17,16 @@ from llmscope.tui.card import examples
 from llmscope.tui.kept import Kept
 from llmscope.tui.keymap import read_keymap
 from llmscope.tui.own import Own
+from llmscope.tui.past import Past
 from llmscope.tui.reproduce import Source
-from llmscope.tui.saved import save_prompt, save_screen, saved_prompt, saved_screen
+from llmscope.tui.saved import (
+    save_past,
+    save_prompt,
+    save_screen,
+    saved_past,
+    saved_prompt,
+    saved_screen,
+)
 from llmscope.tui.terminal import leaving_on_signals, own_terminal
 
 if TYPE_CHECKING:
@@ -63,7 +71,8 @@ def run(
     Raises:
         ScopeError: the screen failed.
     """
-    text = prompt or saved_prompt(spec) or (examples(spec)[0] if _shipped(spec) else "")
+    kept = saved_prompt(spec)
+    text = prompt or kept or (examples(spec)[0] if _shipped(spec) else "")
     text += typed
     app = LlmscopeApp(
         lambda post: Engine(load, post),
@@ -76,6 +85,7 @@ def run(
         bandwidth=bandwidth,
         own=Own(
             keymap=read_keymap(),
+            past=Past.from_record(saved_past(spec), kept).leading_to(kept, text),
             kept=Kept.from_record(saved_screen()),
             source=Source(spec, flags, adapters),
             newcomer=not saved_screen(),
@@ -88,9 +98,7 @@ def run(
                 try:
                     code = app.run()
                 finally:
-                    save_prompt(spec, app.text)
-                    if app.begun:
-                        save_screen(Kept.of(app.overview.arrangement, app.scene).to_record())
+                    _keep(spec, app)
         finally:
             with suppress(Exception):
                 ended = app.engine.close()
@@ -108,6 +116,20 @@ def run(
         # library down under it; the terminal is in order and all is saved, so nothing is lost.
         os._exit(code or 0)
     return code or 0
+
+
+def _keep(spec: str, app: LlmscopeApp) -> None:
+    """Save what the next start goes on with."""
+    if not app.begun:
+        save_prompt(spec, app.text)
+        return
+    # The editor may hold letters that the app has not heard of yet.
+    text, past = app.editor.text, Past.of(app.editor.history)
+    save_prompt(spec, text)
+    if past != Past():
+        save_past(spec, past.to_record(text))
+    panes = app.overview
+    save_screen(Kept.of(panes.workspace, panes.arrangements, app.scene).to_record())
 
 
 def _shipped(spec: str) -> bool:

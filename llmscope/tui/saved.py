@@ -1,4 +1,4 @@
-"""What is kept so that nothing typed or chosen is lost: prompts, the theme, how the screen was."""
+"""What is kept so that nothing typed or chosen is lost: prompts and their edits, theme, screen."""
 
 from __future__ import annotations
 
@@ -8,8 +8,13 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 from platformdirs import user_state_path
+
+PASTS = "edits"
+MODELS = 50
+"""Of so many models are the edits kept."""
 
 
 def state_folder() -> Path:
@@ -20,12 +25,12 @@ def state_folder() -> Path:
 
 def saved_prompt(spec: str) -> str:
     """The prompt that was on screen when this model was left; empty if there is none."""
-    return _read().get(spec, "")
+    return _prompts().get(spec, "")
 
 
 def save_prompt(spec: str, text: str) -> None:
     """Keep the prompt. A folder that cannot be written costs the prompt, never the exit."""
-    prompts = _read()
+    prompts = _prompts()
     if prompts.get(spec, "") == text:
         return
     prompts[spec] = text
@@ -47,11 +52,7 @@ def save_theme(name: str) -> None:
 
 def saved_screen() -> dict[str, Any]:
     """How the screen was left: see `llmscope.tui.kept`; empty if that cannot be read."""
-    try:
-        found = json.loads((state_folder() / "screen.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
+    return _record("screen.json")
 
 
 def save_screen(record: dict[str, Any]) -> None:
@@ -60,26 +61,51 @@ def save_screen(record: dict[str, Any]) -> None:
         _write("screen.json", json.dumps(record))
 
 
+def saved_past(spec: str) -> dict[str, Any]:
+    """The edits that led to a model's prompt: see `llmscope.tui.past`; empty if there are none."""
+    found = _record(_past_name(spec))
+    return found if found.get("model") == spec else {}
+
+
+def save_past(spec: str, record: dict[str, Any]) -> None:
+    """Remember them, and forget those of the models that were left longest ago."""
+    _write(_past_name(spec), json.dumps({"model": spec, **record}, ensure_ascii=False))
+    with suppress(OSError):
+        files = sorted((state_folder() / PASTS).iterdir(), key=lambda path: -path.stat().st_mtime)
+        for path in files[MODELS:]:
+            path.unlink()
+
+
+def _past_name(spec: str) -> str:
+    return f"{PASTS}/{crc32(spec.encode('utf-8', 'surrogatepass')):08x}.json"
+
+
 def _write(name: str, text: str) -> None:
     """Replace a file of the state folder, whole or not at all."""
     with suppress(OSError):
-        folder = state_folder()
-        folder.mkdir(parents=True, exist_ok=True)
-        handle, made = tempfile.mkstemp(dir=folder, prefix=f".{name}-")
+        path = state_folder() / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, made = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
         try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
+            # What a person pasted may be half a character.
+            with os.fdopen(handle, "w", encoding="utf-8", errors="surrogatepass") as file:
                 file.write(text)
-            os.replace(made, folder / name)
+            os.replace(made, path)
         except BaseException:
             os.unlink(made)
             raise
 
 
-def _read() -> dict[str, str]:
+def _record(name: str) -> dict[str, Any]:
+    """What a file of the state folder holds; empty if that is no record."""
     try:
-        found = json.loads((state_folder() / "prompts.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        text = (state_folder() / name).read_bytes().decode("utf-8", "surrogatepass")
+        found = json.loads(text)
+    except (OSError, ValueError, RecursionError):
         return {}
-    if not isinstance(found, dict):
-        return {}
-    return {str(key): text for key, text in found.items() if isinstance(text, str)}
+    return found if isinstance(found, dict) else {}
+
+
+def _prompts() -> dict[str, str]:
+    found = _record("prompts.json")
+    return {spec: text for spec, text in found.items() if isinstance(text, str)}

@@ -114,6 +114,22 @@ def test_the_saved_prompt_comes_back(tmp_path: Path) -> None:
     assert terminal.finish() == 0
 
 
+def test_undo_reaches_into_the_session_before(tmp_path: Path) -> None:
+    def session(prompt: str, *steps: tuple[bytes, str]) -> None:
+        terminal = Terminal(tmp_path, "quiet", prompt)
+        terminal.read_until("there are no weights")
+        for keys, shown in steps:
+            terminal.child.send(keys)
+            terminal.read_until(f"│ {shown} ")
+        terminal.child.send(b"\x11")
+        assert terminal.finish() == 0
+
+    session("", (b"a", "a"), (b"\x1b[200~ whale\x1b[201~", "a whale"), (b"!", "a whale!"))
+    session("", (b"\x1a", "a whale"), (b"\x1a", "a"), (b"\x19", "a whale"))
+    session("given", (b"\x1a", "a whale"), (b"\x19", "given"), (b"\x1a\x1a", "a"))
+    session("", (b"\x1a", "type a prompt"), (b"\x19\x19\x19", "given"))
+
+
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
 def test_a_lost_connection_keeps_the_prompt(tmp_path: Path, name: str) -> None:
     terminal = Terminal(tmp_path, "quiet", "typed long ago")
