@@ -32,10 +32,8 @@ from llmscope.tui.editor import PromptEditor
 from llmscope.tui.find import FindLine
 from llmscope.tui.layout import layout_for
 from llmscope.tui.ledger import Ledger
-from llmscope.tui.lessons import Lessons
 from llmscope.tui.lines import KeyLine, WordsLine
 from llmscope.tui.link import EngineLike
-from llmscope.tui.marker import marked
 from llmscope.tui.notices import Notice
 from llmscope.tui.overview import Overview
 from llmscope.tui.own import Own
@@ -95,7 +93,6 @@ class Desk(PacedApp, inherit_bindings=False):
             self.scene = self.own.kept.onto(self.scene)
         self.ledger = Ledger(special_tokens=special_tokens)
         self.chat = chat
-        self.lessons = Lessons()
         self.cost: PassInfo | None = None
         self._spec = spec
         self.source = self.own.source or Source(spec)
@@ -117,11 +114,10 @@ class Desk(PacedApp, inherit_bindings=False):
         theme = self.look.theme
         self.title_line = TitleLine(theme, self._spec)
         self.editor = PromptEditor(self.text, id="prompt", past=self.own.past)
-        kept = self.own.kept
         self.overview = Overview(
             self.look,
             fades=self.bandwidth.fades,
-            **({} if kept is None else kept.panes),
+            arrangement=self.own.kept.arrangement if self.own.kept else None,
         )
         self.card = Card(theme, self._spec)
         self.find = FindLine()
@@ -195,7 +191,7 @@ class Desk(PacedApp, inherit_bindings=False):
 
     def ask(self) -> None:
         """Ask for what the screen shows now, unless that was asked already."""
-        if self.scene.info is None or self.chat.waiting or self.lessons.waiting:
+        if self.scene.info is None or self.chat.waiting:
             return
         if self.card.display == bool(self.text):
             self._show_card(not self.text)
@@ -210,13 +206,8 @@ class Desk(PacedApp, inherit_bindings=False):
             self.rest(late=False)
             return
         wants, templated = self.overview.wants(self.scene), self.chat.follows(self.text)
-        found = marked(self.text)
-        request = self.ledger.ask(
-            *(found.text, wants),
-            adapter=self.scene.adapter,
-            templated=templated,
-            context=found.cut,
-        )
+        adapter = self.scene.adapter
+        request = self.ledger.ask(self.text, wants, adapter=adapter, templated=templated)
         if request is not None:
             self.engine.ask(request)
             self._expect()
@@ -243,9 +234,7 @@ class Desk(PacedApp, inherit_bindings=False):
             self.editor.show_roles(self.chat.roles)
             shown = self.ledger.shown("tokens")
             if shown is not None:
-                prompt = shown.marked
-                tokens, here = prompt.in_editor(shown.tokens), self.scene.focus.position
-                self.editor.show_tokens(prompt.written, tokens, here)
+                self.editor.show_tokens(shown.text, shown.tokens, self.scene.focus.position)
             cost = self.cost if self.scene.tokens else None
             self.title_line.cost(cost, len(self.scene.tokens), running=self._under_way)
             self.words.say(clauses(self.scene, self.ledger.shown))
