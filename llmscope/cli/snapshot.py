@@ -44,6 +44,10 @@ def snapshot(
         str | None,
         typer.Option(metavar="TOKEN", help="A token's text with its space, or id:NUMBER."),
     ] = None,
+    versus: Annotated[
+        str | None,
+        typer.Option(metavar="TOKEN", help="A token that the target is held against."),
+    ] = None,
     mode: Annotated[str, typer.Option(help="A lens's variant; see `llmscope lenses`.")] = "",
     top_k: Annotated[int, typer.Option(min=1, help="How many tokens or neurons to list.")] = 10,
     temperature: Annotated[float, typer.Option(help="Divides the logits.")] = 1.0,
@@ -129,11 +133,12 @@ def snapshot(
             scope = load(progress)
         if chat and isinstance(text, str):
             text = scope.chat.prompt(text, system)
-        if target is not None:
-            from llmscope.cli.target import target_id
+        for name, token in (("target", target), ("versus", versus)):
+            if token is not None:
+                from llmscope.cli.target import target_id
 
-            vocabulary = scope.subject.anatomy.vocabulary
-            focus = replace(focus, target=target_id(target, scope.subject.tokens, vocabulary))
+                vocabulary = scope.subject.anatomy.vocabulary
+                focus = replace(focus, **{name: target_id(token, scope.subject.tokens, vocabulary)})
         special_tokens = not no_special_tokens and not chat
         if before and after and isinstance(text, str) and isinstance(written, str):
             from llmscope.record.query import tokens_before

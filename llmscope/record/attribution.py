@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from llmscope.figure import Verdict
 from llmscope.models.anatomy import Layer
 from llmscope.record.derive import activations, head_outputs
 from llmscope.record.norms import bound, exact
@@ -77,16 +78,15 @@ class Parts:
             if by_head:
                 for head, value in enumerate(self.heads[layer].tolist()):
                     yield Part("head", layer, head, value)
-            columns = {
-                "attention bias" if by_head else "attention": (
-                    self.head_bias if by_head else self.attention
-                ),
-                "mixer": self.mixer,
-                "MLP": self.mlp,
+            others = {
+                "attention bias": self.head_bias[layer] or np.nan,  # zero: it has none
+                "attention": np.nan if by_head else self.attention[layer],
+                "mixer": self.mixer[layer],
+                "MLP": self.mlp[layer],
             }
-            for kind, values in columns.items():
-                if not np.isnan(values[layer]):
-                    yield Part(kind, layer, -1, float(values[layer]))
+            for kind, value in others.items():
+                if not np.isnan(value):
+                    yield Part(kind, layer, -1, float(value))
         yield Part("bias", -1, -1, self.read.bias)
 
 
@@ -165,9 +165,13 @@ def by_neuron(
     return through(parts, parts.mlp_write, own, parts.down, hidden, read.direction)
 
 
-def unexplained(recording: Recording, whole: float, parts: Iterable[float]) -> tuple[float, bool]:
+def judged(recording: Recording, whole: float, parts: Iterable[float]) -> tuple[float, Verdict]:
     """What the parts leave of the whole, in logits, and whether it is no more than rounding."""
     values = [float(part) for part in parts]
     left = whole - sum(values)
     most = max(abs(whole), *(abs(value) for value in values))
-    return left, abs(left) <= bound(recording.subject.dtype, BOUND) * most
+    limit, share = bound(recording.subject.dtype, BOUND), abs(left) / most if most else abs(left)
+    if share <= limit:
+        return left, Verdict("verified", "", share)
+    reason = f"the parts leave {left:.2g} of {whole:.4g} unexplained (bound {limit:.0e})"
+    return left, Verdict("refused", reason, share)

@@ -1,0 +1,266 @@
+"""Attribution: who wrote the answer?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmscope.figure import VERIFIED, Axis, Figure, Focus, Verdict
+from llmscope.lenses.base import Lens, Run, layer_kinds
+
+if TYPE_CHECKING:
+    from llmscope.record.attribution import Part, Parts
+    from llmscope.record.recording import Recording
+
+
+def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
+    """Direct logit attribution: what each part adds to logit(target) - logit(versus), in logits.
+
+    part · direction, with direction = s · C (gain ∘ scale · Pᵀ (W_U[target] - W_U[versus])), the
+    final norm's scale s held still at this position; C takes the mean off in a LayerNorm. A part
+    is the embedding, a head, the bias of an attention, an MLP, what mixes tokens in attention's
+    place, and `bias`, of the final norm and the unembedding. Where a norm stands after what was
+    written (Gemma 2 and 3, GLM 4, OLMo 2) its scale is held still too. The logit is the model's
+    own with its scale, before a softcap.
+
+    Modes: `parts`, the top_k largest by magnitude, descending, and the rest as one more [part];
+    `heads` [layer, head], NaN where there is none; `layers`, attention and MLP whole
+    [layer, part]; `neurons`, those of the layer's MLP, the top_k largest and the rest [part], which
+    sum to what the MLP adds.
+
+    `extra`: mode, position, target, target_id, versus, versus_id; logit, sum (of all parts),
+    unexplained = logit - sum, and parts, how many there are; embedding and bias among them;
+    logit_scale, softcap (null: none); whole: layer -> why its attention is one part; caption.
+    For parts kinds, layers and heads (-1: none). For neurons their numbers, layer, mlp (what it
+    adds), mlp_bias and mlp_unexplained.
+
+    Refused where more is left unexplained than 1e-4 of the larger of the logit and its largest
+    part, or four roundings in half precision.
+    """
+    from llmscope.record.attribution import attribute, judged
+    from llmscope.record.derive import logits_after
+    from llmscope.record.reading import Unattributable, reading
+
+    target, versus = focus.target, focus.versus
+    if target is None:
+        target = int(logits_after(recording, focus.position).argmax())
+    _check(recording, target, versus)
+    label = recording.subject.label
+    asked = f"‹{label(target)}›" + ("" if versus is None else f" − ‹{label(versus)}›")
+    title = f"Attribution · logit of {asked}"
+    by_head = focus.mode in ("parts", "heads")
+    try:
+        read = reading(recording, focus.position, target, versus)
+        parts = attribute(recording, focus.position, read, by_head=by_head)
+        shown = SHOWN[focus.mode](recording, focus, parts)
+    except Unattributable as finding:
+        return Figure.refused("attribution", title, str(finding))
+    found = list(parts.all())
+    left, verdict = judged(recording, read.logit, (part.value for part in found))
+    verdict = verdict.worst(shown.verdict)
+    if verdict.status == "refused":
+        return Figure.refused("attribution", title, verdict.reason, verdict.discrepancy)
+    readout = recording.subject.anatomy.readout
+    assert readout is not None
+    extra: dict[str, Any] = {
+        "mode": focus.mode,
+        "position": focus.position,
+        "target_id": target,
+        "target": label(target),
+        "versus_id": versus,
+        "versus": None if versus is None else label(versus),
+        "logit": read.logit,
+        "sum": read.logit - left,
+        "unexplained": left,
+        "parts": len(found),
+        "embedding": parts.embedding,
+        "bias": read.bias,
+        "logit_scale": readout.scale,
+        "softcap": readout.softcap,
+        "whole": parts.whole,
+    }
+    capped = "" if readout.softcap is None else f", before its softcap of {readout.softcap:g}"
+    total = f"{len(found)} parts sum to {read.logit - left:.4f} · logit {read.logit:.4f}{capped}"
+    said = (f"{total} · unexplained {left:.1e}", *shown.said)
+    return Figure(
+        lens="attribution",
+        title=title + shown.title,
+        kind="heatmap" if len(shown.axes) > 1 else "bars",
+        axes=shown.axes,
+        values=shown.values.astype(np.float32),
+        unit="logit",
+        verdict=verdict,
+        extra={**extra, **shown.extra, "caption": said},
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Shown:
+    """What a mode makes of the parts: `said` stands below the picture."""
+
+    axes: tuple[Axis, ...]
+    values: NDArray[np.float64]
+    title: str = ""
+    said: tuple[str, ...] = ()
+    verdict: Verdict = VERIFIED
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+def _parts(recording: Recording, focus: Focus, parts: Parts) -> _Shown:
+    found = list(parts.all())
+    order, values, rest = _largest(np.array([part.value for part in found]), focus.top_k)
+    largest = [found[index] for index in order]
+    names = [_name(recording, part) for part in largest]
+    return _Shown(
+        axes=(Axis("part", (*names, *rest)),),
+        values=values,
+        verdict=_by_head(parts),
+        extra={
+            "kinds": tuple(part.kind for part in largest),
+            "layers": tuple(part.layer for part in largest),
+            "heads": tuple(part.head for part in largest),
+        },
+    )
+
+
+def _heads(recording: Recording, focus: Focus, parts: Parts) -> _Shown:
+    from llmscope.record.reading import Unattributable
+
+    if np.isnan(parts.heads).all():
+        raise Unattributable(next(iter(parts.whole.values()), "the model has no attention"))
+    heads = tuple(str(head) for head in range(parts.heads.shape[1]))
+    others = {
+        "embedding": parts.embedding,
+        "MLPs": np.nansum(parts.mlp),
+        "mixers": np.nansum(parts.mixer),
+        "attention biases": np.nansum(parts.head_bias),
+        "bias": parts.read.bias,
+    }
+    return _Shown(
+        axes=(_layer_axis(recording), Axis("head", heads)),
+        values=parts.heads,
+        title=" · by head",
+        said=(_told({"heads": np.nansum(parts.heads), **others}),),
+        verdict=_by_head(parts),
+        extra=layer_kinds(recording),
+    )
+
+
+def _layers(recording: Recording, focus: Focus, parts: Parts) -> _Shown:
+    columns = {"attention": parts.attention, "mixer": parts.mixer, "MLP": parts.mlp}
+    columns = {name: values for name, values in columns.items() if not np.isnan(values).all()}
+    return _Shown(
+        axes=(_layer_axis(recording), Axis("part", tuple(columns))),
+        values=np.stack(list(columns.values()), axis=1),
+        title=" · by layer",
+        said=(_told({"embedding": parts.embedding, "bias": parts.read.bias}),),
+        extra=layer_kinds(recording),
+    )
+
+
+def _neurons(recording: Recording, focus: Focus, parts: Parts) -> _Shown:
+    from llmscope.record.attribution import by_neuron, judged
+
+    each, bias = by_neuron(recording, focus.layer, focus.position, parts.read)
+    mlp = float(parts.mlp[focus.layer])
+    left, verdict = judged(recording, mlp, (*each.tolist(), bias))
+    order, values, rest = _largest(each, focus.top_k)
+    return _Shown(
+        axes=(Axis("neuron", (*map(str, order), *rest)),),
+        values=values,
+        title=f" · neurons of layer {focus.layer}",
+        said=(f"this MLP adds {mlp:.4f}, its bias {bias:.4f} of it · unexplained {left:.1e}",),
+        verdict=verdict,
+        extra={
+            "layer": focus.layer,
+            "neurons": tuple(order),
+            "mlp": mlp,
+            "mlp_bias": bias,
+            "mlp_unexplained": left,
+        },
+    )
+
+
+SHOWN = {"parts": _parts, "heads": _heads, "layers": _layers, "neurons": _neurons}
+
+
+def _check(recording: Recording, target: int, versus: int | None) -> None:
+    vocabulary = recording.subject.anatomy.vocabulary
+    for token in (target,) if versus is None else (target, versus):
+        if not 0 <= token < vocabulary:
+            raise ValueError(f"token {token} is out of range: the vocabulary has {vocabulary}")
+    if target == versus:
+        raise ValueError(f"token {target} cannot be held against itself")
+
+
+def _largest(
+    values: NDArray[np.float64], count: int
+) -> tuple[list[int], NDArray[np.float64], tuple[str, ...]]:
+    """The largest by magnitude, descending, and the sum of the others, if there are any.
+
+    Returns:
+        their indices; the values, that sum at the end; a name for it, if it is there.
+    """
+    order = np.argsort(-np.abs(values), kind="stable")
+    first, others = order[:count], order[count:]
+    if not len(others):
+        return first.tolist(), values[first], ()
+    rest = np.append(values[first], values[others].sum())
+    return first.tolist(), rest, (f"the rest ({len(others)})",)
+
+
+def _name(recording: Recording, part: Part) -> str:
+    if part.layer < 0:
+        return part.kind
+    layer = recording.subject.anatomy.layers[part.layer]
+    kind = {
+        "head": f"head {part.head}",
+        "attention bias": "bias",
+        "mixer": layer.beside or layer.kind,
+    }.get(part.kind, part.kind)
+    return f"L{part.layer} {kind}"
+
+
+def _layer_axis(recording: Recording) -> Axis:
+    return Axis("layer", tuple(str(layer) for layer in range(recording.layers)))
+
+
+def _told(sums: dict[str, float]) -> str:
+    return " · ".join(f"{name} {value:.4f}" for name, value in sums.items() if value)
+
+
+def _by_head(parts: Parts) -> Verdict:
+    """Partial if the attention of some layers is one part."""
+    if not parts.whole:
+        return VERIFIED
+    layers = ", ".join(map(str, parts.whole))
+    reason = f"attention of layer {layers} is one part: {next(iter(parts.whole.values()))}"
+    return Verdict("partial", reason)
+
+
+LENS = Lens(
+    name="attribution",
+    question="Who wrote the answer?",
+    compute=compute,
+    needs=("readout", "writes"),
+    uses=("layer", "position", "target", "versus", "mode", "top_k"),
+    modes=("parts", "heads", "layers", "neurons"),
+    help="""\
+Everything that writes to the residual stream writes a part of the answer: the embedding, each \
+head of each layer, each MLP. A bar is what one of them adds to the logit of the target, which is \
+the likeliest next token unless another is asked for; with a second token (versus), to how far the \
+target's logit is above that one's. Positive parts speak for the target, negative ones against it. \
+The line below says what all parts sum to, the model's logit, and what is left unexplained.
+
+Modes: the largest parts; all heads as a map of layers and heads; attention and MLP of each layer; \
+the neurons of one layer's MLP. A logit alone says little, as a part may raise all tokens alike: \
+hold it against a rival. And only what is written directly is counted, not what later layers make \
+of it, so a head that feeds another may show nothing here.
+
+part · W_U, through the final norm, whose scale is held still at this position; so is that of a \
+norm after what was written. Biases are a part of their own. Elhage et al. 2021, "A Mathematical \
+Framework for Transformer Circuits".""",
+)
