@@ -27,7 +27,7 @@ from llmscope.tui.bandwidth import Bandwidth
 from llmscope.tui.card import CARD_ACTIONS, Card
 from llmscope.tui.chat import ChatDesk
 from llmscope.tui.display import PacedApp
-from llmscope.tui.dress import Themes, put_on
+from llmscope.tui.dress import put_on
 from llmscope.tui.editor import PromptEditor
 from llmscope.tui.find import FindLine
 from llmscope.tui.layout import layout_for
@@ -37,7 +37,6 @@ from llmscope.tui.link import EngineLike
 from llmscope.tui.notices import Notice
 from llmscope.tui.overview import Overview
 from llmscope.tui.own import Own
-from llmscope.tui.palette import Commands
 from llmscope.tui.reproduce import Source
 from llmscope.tui.scene import Scene
 from llmscope.tui.theme import inks, variables
@@ -63,7 +62,6 @@ class Desk(PacedApp, inherit_bindings=False):
     TITLE = "llmscope"
     BINDINGS: ClassVar[list[BindingType]] = [*bindings("anywhere")]
     ENABLE_COMMAND_PALETTE = False  # Textual's own key for it, which knows no `Palette`
-    COMMANDS = {Commands, Themes}  # noqa: RUF012 - the base class's own annotation
     NOTIFICATION_TIMEOUT = 4
     engine: EngineLike
     own_filters: Sequence[LineFilter]

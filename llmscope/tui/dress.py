@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from rich.color import ColorSystem
-from textual.command import DiscoveryHit, Hit, Hits, Provider
 
 from llmscope.draw import Look, theme_names
 from llmscope.draw.own_themes import own_path, own_theme_names
 from llmscope.draw.theme import load_theme
-from llmscope.text import display_text
 from llmscope.tui.filters import filters
 from llmscope.tui.saved import save_theme
 from llmscope.tui.theme import inks, textual_theme
@@ -115,27 +113,3 @@ class Watch:
                 return (name, found.st_mtime_ns, found.st_size, found.st_ino)
         # An editor that replaces the file may be half-way: what was seen stands.
         return self._seen if hasattr(self, "_seen") else None
-
-
-class Themes(Provider):
-    """Offers every theme to the palette, those of the person's own too."""
-
-    async def discover(self) -> Hits:
-        """All of them."""
-        for name, title in _titles():
-            yield DiscoveryHit(title, self._choose(name))
-
-    async def search(self, query: str) -> Hits:
-        """Those that match."""
-        matcher = self.matcher(query)
-        for name, title in _titles():
-            score = matcher.match(title)
-            if score > 0:
-                yield Hit(score, matcher.highlight(title), self._choose(name))
-
-    def _choose(self, name: str) -> partial[None]:
-        return partial(choose, cast("Desk", self.app), name)
-
-
-def _titles() -> list[tuple[str, str]]:
-    return [(name, f"theme: {display_text(name, whitespace=True)}") for name in all_names()]

@@ -1,32 +1,43 @@
-"""The command palette's commands: every action of the registry, named `area: action`."""
+"""The command palette: every action of the registry, named `area: action`, and the themes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from textual import work
 from textual.await_complete import AwaitComplete
 from textual.command import CommandPalette, DiscoveryHit, Hit, Hits, Provider
+from textual.content import Content
 from textual.css.query import NoMatches
 
+from llmscope.text import display_text
 from llmscope.tui.actions import ACTIONS, Action
+from llmscope.tui.dress import all_names, choose
 
 if TYPE_CHECKING:
     from llmscope.tui.desk import Desk
 
+THEME = "theme"
+"""The area that comes last, before the themes themselves."""
 
-def commands() -> Iterable[Action]:
-    """One action for each thing that can be done: not the second way to the same thing."""
-    return (action for action in ACTIONS if not action.name.endswith("-anywhere"))
+
+def commands() -> list[Action]:
+    """One action for each thing that can be done, area by area: not the second way to the same."""
+    areas = list(dict.fromkeys(action.area for action in ACTIONS if action.area != THEME))
+    offered = [action for action in ACTIONS if not action.name.endswith("-anywhere")]
+    return sorted(offered, key=lambda action: [*areas, THEME].index(action.area))
 
 
 class Palette(CommandPalette):
     """Textual's palette, which a key that was typed ahead of its end does not bring down."""
 
     CSS_PATH = "overlays.tcss"
+
+    def __init__(self) -> None:
+        super().__init__(providers=[Commands])
 
     @work(exclusive=True, group="commands")
     async def _gather_commands(self, search_value: str) -> None:
@@ -49,24 +60,42 @@ class Palette(CommandPalette):
 
 
 class Commands(Provider):
-    """Offers the registry to the palette."""
+    """Offers the registry to the palette, and after it every theme."""
 
     async def discover(self) -> Hits:
         """All commands, before anything is typed."""
-        for action in commands():
-            yield DiscoveryHit(action.full_title, self._run(action), help=self._keys(action))
+        for entry in self._entries():
+            yield DiscoveryHit(Content(entry.title), entry.run, entry.title, entry.help)
 
     async def search(self, query: str) -> Hits:
         """The commands that match."""
         matcher = self.matcher(query)
-        for action in commands():
-            score = matcher.match(action.full_title)
+        for entry in self._entries():
+            score = matcher.match(entry.title)
             if score > 0:
-                shown = matcher.highlight(action.full_title)
-                yield Hit(score, shown, self._run(action), help=self._keys(action))
+                # What marks the letters would read brackets, which a file name may have, as markup.
+                plain = "[" in entry.title
+                shown = Content(entry.title) if plain else matcher.highlight(entry.title)
+                yield Hit(score, shown, entry.run, entry.title, entry.help)
 
-    def _keys(self, action: Action) -> str | None:
-        return " ".join(cast("Desk", self.app).own.keymap.shown(action)) or None
+    def _entries(self) -> Iterable[Entry]:
+        desk = cast("Desk", self.app)
+        for action in commands():
+            keys = " ".join(desk.own.keymap.shown(action))
+            yield Entry(action.full_title, partial(action.run, desk), keys)
+        for name in all_names():
+            title = f"{THEME}: {display_text(name, whitespace=True)}"
+            yield Entry(title, partial(choose, desk, name))
 
-    def _run(self, action: Action) -> partial[None]:
-        return partial(action.run, cast("Desk", self.app))
+
+class Entry(NamedTuple):
+    """A line of the palette, and the keys that do the same."""
+
+    title: str
+    run: partial[None]
+    keys: str = ""
+
+    @property
+    def help(self) -> Any:
+        """The keys below the title; a bracket among them is no markup."""
+        return Content(self.keys) if self.keys else None

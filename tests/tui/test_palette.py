@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from textual.command import CommandList
@@ -12,6 +13,9 @@ from textual.widgets import Input
 from llmscope.tui import palette
 from llmscope.tui.actions import ACTIONS
 from llmscope.tui.desk import Desk
+from llmscope.tui.dress import all_names
+from llmscope.tui.keymap import keymap_from
+from llmscope.tui.own import Own
 from llmscope.tui.palette import Palette, commands
 from tests.tui.conftest import Open, Session
 
@@ -71,3 +75,45 @@ async def test_a_palette_without_room_takes_page_keys(opened: Open, key: str) ->
         assert isinstance(session.app.screen, Palette)
         await session.press("escape", "escape")
         assert len(session.app.screen_stack) == 1
+
+
+async def listed(session: Session) -> list[str]:
+    """What the palette lists before anything is typed: title and keys."""
+    await session.press("ctrl+p")
+    options = session.app.screen.query_one(CommandList)
+    wanted = len(commands()) + len(all_names())
+    async with asyncio.timeout(10):
+        while options.option_count < wanted:
+            await asyncio.sleep(0.01)
+    return [str(options.get_option_at_index(number).prompt) for number in range(wanted)]
+
+
+async def test_commands_come_area_by_area_and_themes_last(opened: Open) -> None:
+    async with opened(80, 24) as session:
+        rows = [row.split("\n")[0] for row in await listed(session)]
+        assert rows[0] == "cursor: one token back"
+        areas = [row.split(":")[0] for row in rows]
+        runs = [area for area, before in zip(areas, [None, *areas], strict=False) if area != before]
+        assert len(runs) == len(set(runs))
+        assert set(runs) == {action.area for action in ACTIONS}
+        assert runs[-1] == "theme"
+        assert rows[-len(all_names()) :] == [f"theme: {name}" for name in all_names()]
+        assert "theme" not in session.screen_text()
+
+
+async def test_brackets_in_keys_and_names_are_no_markup(
+    opened: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LLMSCOPE_CONFIG", str(tmp_path))
+    monkeypatch.setenv("LLMSCOPE_STATE", str(tmp_path / "state"))
+    (tmp_path / "themes").mkdir()
+    (tmp_path / "themes" / "[@click=app.quit]x.toml").write_text('inherits = "light"')
+    own = Own(keymap=keymap_from({"keys": {"copy": "[,b,]"}}))
+    async with opened(own=own) as session:
+        rows = await listed(session)
+        assert "theme: [@click=app.quit]x" in rows
+        assert next(row for row in rows if "pane: copy" in row).split("\n")[1] == "[ b ]"
+        await session.press("escape")
+        await choose(session, "theme: [@click=app.quit]x")
+        assert session.app.look.theme.name == "[@click=app.quit]x"
+        assert session.app.is_running
