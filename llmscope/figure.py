@@ -100,6 +100,8 @@ class Focus:
             grow with the square of the prompt; None: all.
         pool: so many tokens become one, by their maximum.
         context: how many tokens come before the query; None: all lines but the last.
+        answer: ids of the tokens that are expected after the prompt; None: the target if there is
+            one, else the likeliest next token.
     """
 
     layer: int = -1
@@ -116,6 +118,7 @@ class Focus:
     span: tuple[int, int] | None = None
     pool: int = 1
     context: int | None = None
+    answer: tuple[int, ...] | None = None
 
     def resolve(self, *, layers: int, heads: int, positions: int) -> Focus:
         """The same focus with indices counted from 0.

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from llmscope.figure import Axis, Figure, Focus
 from llmscope.lenses.base import Lens, Run, layer_kinds
+from llmscope.lenses.context_curves import STEPS, gain, steps
+from llmscope.lenses.context_runs import beside, carried_figure
+from llmscope.text import display_text
 
 if TYPE_CHECKING:
     from llmscope.record.patch import Pass
     from llmscope.record.query import Query
     from llmscope.record.recording import Recording
 
-TITLE = "Context as an update of the weights · ‖ΔW‖ / ‖W‖"
-STEPS = {"lines": "What each line adds", "tokens": "What each token adds"}
+TITLE = "Context as an update of the weights"
+DIVERGENCES = ("kl_patched", "kl_unpatched", "kl_naive")
+DIFFERENCES = ("max_logit_difference", "unpatched_logit_difference", "naive_logit_difference")
 
 
-def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
+def compute(recording: Recording, focus: Focus, run: Run) -> Figure | Iterator[Figure]:
     """The change of weights that stands for the context: ‖ΔW‖_F / ‖W‖_F. [layer, matrix]
 
     The prompt is a context and a query: `focus.context` tokens come before the query, or all lines
@@ -30,15 +35,27 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
     Modes: `last`, for the last token, with the stream's change u - u₀ as a bias (rank 1); `query`,
     for every token of the query (the pseudo-inverse in the place of z₀ᵀ / ‖z₀‖², rank up to the
     number of its tokens), with u - u₀ in the down projection, which has a column then.
-    `lines` and `tokens`: the trajectory, ‖ΔWᵢ - ΔWᵢ₋₁‖ / ‖W‖ as the context grows [layer, prefix],
-    all first matrices of a layer as one, z₀ that of the query alone, no layer patched; `extra` has
-    update_norm, ‖ΔWᵢ‖ / ‖W‖ [layer, prefix], and ends, how many tokens each prefix has.
+    `lines` and `tokens`: the trajectory, ‖ΔWᵢ - ΔWᵢ₋₁‖ / ‖W‖ as the context grows by an example or
+    a token [layer, prefix], all first matrices of a layer as one, z₀ that of the query alone, no
+    layer patched. An example is a line, or what stands between blank lines if there are any.
+    `extra`: update_norm, ‖ΔWᵢ‖ / ‖W‖; cosine, cos(ΔWᵢ, ΔWᵢ₋₁); step_cosine, the cosine of
+    successive steps, all [layer, prefix], NaN where there are not two; ends, how many tokens each
+    prefix has.
+    `gain`: −log₂ p of the whole answer after the query, in bits, with the first 0, 1, 2, … examples
+    before it [examples]: `focus.answer`, or the target, or the likeliest next token. `extra`:
+    answer; answer_ids; tokens, the surprisal of each token of the answer [examples, token]; ends.
 
-    `extra`, all KL(prompted ‖ other) at the last token, in nats, and differences in logits over
-    the rows that are patched: kl_patched, kl_unpatched (the query alone), kl_naive (every layer's
-    update from the unpatched run); max_logit_difference (patched), unpatched_logit_difference,
-    naive_logit_difference; update_norm, the values; stream_shift, ‖u - u₀‖ / ‖u‖ [layer]; context,
-    kept, query: how many tokens; rank; prompted and unpatched, their likeliest token.
+    `extra` of the first two, all KL(prompted ‖ other) at the last token, in nats, and differences
+    in logits over the rows that are patched: kl_patched, kl_unpatched (the query alone), kl_naive
+    (every layer's update from the unpatched run); max_logit_difference (patched),
+    unpatched_logit_difference, naive_logit_difference; update_norm, the values; stream_shift,
+    ‖u - u₀‖ / ‖u‖ [layer]; context, kept, query: how many tokens; rank; prompted and unpatched,
+    their likeliest token; runs, says, says_probability, expected_probability, kl, difference: the
+    same of all four runs beside each other. caption: what the picture says in words.
+
+    Of a model with a taught context on (see `Scope.teach`), the first two modes show what was
+    taught, and in `runs` how far it carries on this prompt: the base model that reads the context
+    first, the taught one, and the base model alone; kl_taught, kl_unpatched.
 
     Refused where the patched run's logits are not the prompted run's: bound 1e-4 of a row's
     largest logit, or four roundings in half precision.
@@ -46,6 +63,12 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
     from llmscope.record.query import last_line, query_of
     from llmscope.record.updates import Unpatchable
 
+    lesson = recording.subject.lesson
+    if lesson is not None and focus.mode in ("last", "query"):
+        try:
+            return carried_figure(recording, lesson)
+        except Unpatchable as finding:
+            return Figure.refused("context", TITLE, str(finding))
     before = last_line(recording.prompt.labels) if focus.context is None else focus.context
     if before is None:
         return Figure.refused(
@@ -58,8 +81,10 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
             raise
         return Figure.refused("context", TITLE, "the prompt has nothing before its last line")
     try:
+        if focus.mode == "gain":
+            return gain(recording, query, before, focus, run)
         if focus.mode in STEPS:
-            return _steps(recording, query, before, focus.mode)
+            return steps(recording, query, before, focus.mode)
         return _figure(recording, query, weights_only=focus.mode == "query")
     except Unpatchable as finding:
         return Figure.refused("context", TITLE, str(finding))
@@ -90,6 +115,11 @@ def _figure(recording: Recording, query: Query, *, weights_only: bool) -> Figure
     def likeliest(logits: torch.Tensor) -> str:
         return recording.subject.label(int(logits[-1].argmax()))
 
+    runs = (patched, alone, naive)
+    divergences, differences = [kl(one) for one in runs], [difference(one) for one in runs]
+    says = [
+        display_text(likeliest(one), whitespace=True) for one in (own, patched.logits, alone.logits)
+    ]
     return Figure(
         lens="context",
         title=TITLE,
@@ -102,12 +132,8 @@ def _figure(recording: Recording, query: Query, *, weights_only: bool) -> Figure
         unit="relative norm",
         verdict=wrong,
         extra={
-            "kl_patched": kl(patched),
-            "kl_unpatched": kl(alone),
-            "kl_naive": kl(naive),
-            "max_logit_difference": difference(patched),
-            "unpatched_logit_difference": difference(alone),
-            "naive_logit_difference": difference(naive),
+            **dict(zip(DIVERGENCES, divergences, strict=True)),
+            **dict(zip(DIFFERENCES, differences, strict=True)),
             "update_norm": values,
             "stream_shift": _shifts(patched),
             "context": query.context,
@@ -117,41 +143,25 @@ def _figure(recording: Recording, query: Query, *, weights_only: bool) -> Figure
             "prompted": likeliest(own),
             "unpatched": likeliest(alone.logits),
             "mode": "query" if weights_only else "last",
+            **beside(
+                {"prompted": own, "patched": patched.logits}
+                | {"naive": naive.logits, "alone": alone.logits},
+                own,
+                recording.subject.label,
+            ),
+            "caption": (
+                _proof("KL from the prompted run, nats", divergences),
+                _proof("largest difference of a logit", differences),
+                "likeliest next: with the context {}, patched {}, query alone {}".format(*says),
+            ),
             **layer_kinds(recording),
         },
     )
 
 
-def _steps(recording: Recording, query: Query, before: int, mode: str) -> Figure:
-    from llmscope.record.query import line_ends
-    from llmscope.record.trajectory import trajectory
-
-    labels = recording.prompt.labels
-    ends = tuple(range(query.kept + 1, before + 1))
-    if mode == "lines":
-        ends = tuple(end for end in line_ends(labels, before) if end > query.kept)
-    sizes, steps = trajectory(recording, query, ends)
-    starts = (query.kept, *ends[:-1])
-    added = ("".join(labels[start:end]) for start, end in zip(starts, ends, strict=True))
-    return Figure(
-        lens="context",
-        title=f"{STEPS[mode]} to the update of the weights · ‖ΔW‖ / ‖W‖",
-        kind="heatmap",
-        axes=(
-            Axis("layer", tuple(str(layer) for layer in range(len(steps)))),
-            Axis("prefix", tuple(added)),
-        ),
-        values=steps.float().numpy(),
-        unit="relative norm",
-        extra={
-            "mode": mode,
-            "update_norm": sizes.float().numpy(),
-            "ends": ends,
-            "context": query.context,
-            "kept": query.kept,
-            **layer_kinds(recording),
-        },
-    )
+def _proof(what: str, numbers: Sequence[float]) -> str:
+    patched, alone, naive = (f"{number:.2g}" for number in numbers)
+    return f"{what}: patched {patched}, query alone {alone}, naive {naive}"
 
 
 def _norms(patched: Pass) -> tuple[tuple[str, ...], np.ndarray]:
@@ -180,8 +190,8 @@ LENS = Lens(
     question="What did the context teach it?",
     compute=compute,
     needs=("readout", "writes"),
-    uses=("context", "mode"),
-    modes=("last", "query", "lines", "tokens"),
+    uses=("context", "mode", "answer", "target"),
+    modes=("last", "query", "lines", "tokens", "gain"),
     help="""\
 A prompt is a context followed by a query: examples and a new case, instructions and a question. \
 Here the query is the last line, or what follows `--context-file`. Take the context away and \
@@ -190,21 +200,31 @@ vector added to the stream after each layer, with which the model says of the qu
 what it said of the whole prompt. Each row is a layer, each column a matrix, a cell the size of \
 its change, ‖ΔW‖ / ‖W‖.
 
-What is exact: the two runs agree in every logit up to rounding, and the JSON proves it with \
-KL(prompted ‖ patched) beside that of the query alone, and that of the naive way, where each layer \
-is changed as if the ones below it were not. What is an identity: a matrix that reads z₀ can \
-always be changed to give what it gave of z, whatever the context says. It writes down what the \
-context did to this query, and does not fit another query by itself. What is only suggestive: fed \
-token by token, these changes have the form of steps of gradient descent, but on a loss that the \
-steps themselves define. That is no proof that the model descends its language-modelling loss.
+What is exact: the two runs agree in every logit up to rounding. The proof stands below the \
+picture: KL(prompted ‖ patched) beside that of the query alone, and that of the naive way, where \
+each layer is changed as if the ones below it were not; and the same for the largest difference \
+of a logit. What is an identity: a matrix that reads z₀ can always be changed to give what it gave \
+of z, whatever the context says. It writes down what the context did to this query, and does not \
+fit another query by itself. What is only suggestive: fed piece by piece, these changes have the \
+form of steps of gradient descent, but on a loss that the steps themselves define. That is no \
+proof that the model descends its language-modelling loss.
 
 In layers whose MLP runs beside the attention, ΔW is 0 and the stream carries it all. Special \
 tokens at the start, such as BOS, stay with the query, and all tokens keep their positions. Mode \
 `last` is for the last token (rank 1); `query` for every token of the query, by weights alone. \
-`llmscope bake` writes the change as an adapter. Modes `lines` and `tokens` show the trajectory: \
-how far each line, or each token, of the context moves the update, in each layer for itself. Over \
-lines of examples the steps shrink; over tokens they do not, for every token gives the query \
-another role.
+`llmscope bake` writes the change as an adapter.
+
+Modes `lines` and `tokens` show the trajectory: how far each example, or each token, of the \
+context moves the update, in each layer for itself, with nothing patched. An example is a line, or \
+what stands between blank lines where there are any. The JSON has the cosines of successive \
+updates and of successive steps as well: near 1 the steps go on in one direction, below 0 one \
+takes back part of the one before. Over tokens, steps need not shrink, for every token gives the \
+query another role.
+
+Mode `gain` measures instead of describing: the surprisal of the whole expected answer after the \
+query with 0, 1, 2, … examples before it, in bits. `--answer` says which answer; otherwise it is \
+the target, or the token that the model itself finds likeliest. The examples stay in their order, \
+so what the curve says of one holds after those before it.
 
 ΔW = W (z - z₀) z₀ᵀ / ‖z₀‖², z and z₀ the MLP's input with the context and, patched, without. \
 Dherin et al. 2025, "Learning without training"; Goldwaser et al. 2025 for gated MLPs, layer by \

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import takewhile
+from itertools import accumulate, takewhile
 
 from llmscope.record.recording import Prompt
+
+_LINE = re.compile(r"\S[^\S\n]*\n")  # the end of one with something in it
+_PARTED = re.compile(r"\S[^\S\n]*\n(\s*\n)")  # the same, and the blank lines after it
+_CLOSED = re.compile(r"\n\s*\n[^\S\n]*\Z")  # a blank line at the very end
 
 
 @dataclass(frozen=True)
@@ -77,10 +83,27 @@ def last_line(labels: Sequence[str]) -> int | None:
     return ends[-1] + 1 if ends else None
 
 
-def line_ends(labels: Sequence[str], before: int) -> tuple[int, ...]:
-    """How many tokens there are up to the end of each line of a context of so many tokens."""
-    ends = [place + 1 for place, label in enumerate(labels[:before]) if "\n" in label]
-    return tuple(ends) if ends and ends[-1] == before else (*ends, before)
+def example_ends(labels: Sequence[str], start: int, before: int) -> tuple[int, ...]:
+    """How many tokens there are up to the end of each example of a context.
+
+    An example is what stands between blank lines, if these part the context into several pieces,
+    and a line otherwise. Blank lines belong to the example before them if the context ends with
+    one, else to the one after them, so that what follows a prefix follows it as the query follows
+    the whole context.
+
+    Args:
+        labels: of the prompt's tokens.
+        start, before: where the context begins and ends, in tokens.
+    """
+    text = "".join(labels[start:before])
+    closed = _CLOSED.search(text) is not None
+    parted = [found.end(1) if closed else found.start(1) for found in _PARTED.finditer(text)]
+    lines = [found.end() for found in _LINE.finditer(text)]
+    cuts = [cut for cut in parted if text[cut:].strip()]
+    cuts = cuts or [cut for cut in lines if text[cut:].strip()]
+    reached = list(accumulate(map(len, labels[start:before])))  # characters after each token
+    ends = (start + bisect_left(reached, cut) + 1 for cut in cuts)
+    return (*dict.fromkeys(end for end in ends if end < before), before)
 
 
 def tokens_before(spans: Sequence[tuple[int, int]], characters: int) -> int:

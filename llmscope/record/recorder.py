@@ -136,16 +136,21 @@ class Recorder:
         """Let go of the latest recording: the next one starts from nothing."""
         self._latest = None
 
-    def run(self, ids: Sequence[Sequence[int]], *, grad: bool = False) -> Any:
+    def run(
+        self, ids: Sequence[Sequence[int]], *, grad: bool = False, last: int | None = None
+    ) -> Any:
         """A pass beside the recording: transformers' own output, for lenses that need more passes.
 
         Args:
             ids: prompts of one length. [batch, position]
             grad: keep what a backward pass needs.
+            last: only so many last positions need logits; a model that cannot leave the others out
+                gives them all.
         """
+        few = {"logits_to_keep": last} if last is not None and self._last_only else {}
         with torch.set_grad_enabled(grad):
             batch = torch.tensor(ids, device=self.subject.device)
-            return self.subject.model(input_ids=batch, use_cache=False)
+            return self.subject.model(input_ids=batch, use_cache=False, **few)
 
     def _cache(self, before: Recording | None, length: int) -> DynamicCache | None:
         """A cache of its own that holds the first `length` tokens of a recording.
