@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from llmscope.draw.attention import paint_attention
 from llmscope.draw.bars import paint_bars, paint_next_token
+from llmscope.draw.caption import SHARE, caption_lines, caption_rows
 from llmscope.draw.experts import paint_experts
 from llmscope.draw.generic import paint_heatmap, paint_lines, paint_table, reduced
 from llmscope.draw.look import Look
@@ -64,12 +66,25 @@ def paint(
     if width < 1 or height < 1:
         raise ValueError(f"cannot draw in {width} × {height} cells")
     focus = focus or Focus()
-    painting = _paint(figure, width, height, look, focus, tokens, zoom)
+    said = caption_rows(figure, width, height, palette(look))
+    painting = _paint(figure, width, height - len(said), look, focus, tokens, zoom)
+    if said:
+        painting = replace(painting, rows=(*painting.rows, *said))
     return faded(painting, look) if stale else painting
 
 
-def natural_height(figure: Figure) -> int | None:
-    """How many rows show all of a figure; None where more room is always of use."""
+def natural_height(figure: Figure, width: int = 80) -> int | None:
+    """How many rows show all of a figure; None where more room is always of use.
+
+    Args:
+        width: in cells, for what is said below it.
+    """
+    rows = _picture_height(figure)
+    said = len(caption_lines(figure, width, ascii=False))
+    return rows if rows is None or not said else max(rows + said, said * SHARE)
+
+
+def _picture_height(figure: Figure) -> int | None:
     if figure.verdict.status == "refused" or not figure.axes:
         return 1
     names = tuple(axis.name for axis in figure.axes)

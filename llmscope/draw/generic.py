@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
+from string import ascii_lowercase
 
 import numpy as np
 from rich.cells import cell_len
+from rich.style import Style
 
 from llmscope.draw.cells import Line, finish, fit, plain_text
 from llmscope.draw.grid import Grid, paint_grid
@@ -16,10 +19,13 @@ from llmscope.draw.numbers import column, number
 from llmscope.draw.painting import Painting, Row
 from llmscope.draw.palette import Palette
 from llmscope.draw.plots import line_runs
+from llmscope.draw.scale import BORDER
 from llmscope.draw.window import Window
 from llmscope.figure import Axis, Figure, Focus
 
 NARROWEST_CURVE = 4
+LEAST_WITH_AXIS, LEAST_WITH_TICKS = 4, 8
+"""Rows from which on curves have the ends of their x axis below them, and all its labels."""
 
 
 def focused_index(axis: Axis, focus: Focus) -> int | None:
@@ -95,11 +101,11 @@ def paint_lines(
     ends = (number(high), number(low))
     gutter = max(map(len, ends)) + 1
     gutter = gutter if width - gutter >= NARROWEST_CURVE else 0
-    foot = height >= 4
-    plot = height - foot
-    series = palette.series
+    axis = _axis_rows(figure, gutter, width, height, palette)
+    plot = height - len(axis)
+    marks = _marks(figure, palette)
     runs = line_runs(
-        [np.asarray(curve) for curve in curves], low, high, width - gutter, plot, palette
+        [np.asarray(curve) for curve in curves], low, high, width - gutter, plot, palette, marks
     )
     rows: list[Row] = []
     for index, pieces in enumerate(runs):
@@ -108,38 +114,78 @@ def paint_lines(
             end = ends[0] if index == 0 else ends[1] if index == plot - 1 else ""
             line.add(f"{end:>{gutter - 1}} ", palette.dim)
         for text, number_of in pieces:
-            style = series[number_of % len(series)] if number_of >= 0 else palette.base
-            line.add(text, style)
+            line.add(text, _series(palette, number_of) if number_of >= 0 else palette.base)
         rows.append(line.row(width, palette.base))
-    if foot:
-        rows.append(_axis_row(figure, gutter, width, palette))
-    return Painting(finish(rows, width, height, palette.base), _names(figure, palette), {}, {})
+    rows.extend(axis)
+    legend = _names(figure, marks, width, palette)
+    return Painting(finish(rows, width, height, palette.base), legend, {}, {})
 
 
-def _axis_row(figure: Figure, gutter: int, width: int, palette: Palette) -> Row:
-    """The first and the last label of the x axis, and its name between them."""
+def _series(palette: Palette, index: int) -> Style:
+    return palette.series[index % len(palette.series)]
+
+
+def _marks(figure: Figure, palette: Palette) -> str:
+    """Letters that tell several curves from each other where colours cannot."""
+    several = len(figure.axes) == 2 and len(figure.axes[0]) > 1
+    return ascii_lowercase if several and palette.look.tier == "none" else ""
+
+
+def _axis_rows(figure: Figure, gutter: int, width: int, height: int, palette: Palette) -> list[Row]:
+    """The x axis: a label below each point and the axis's name below them, where there is room.
+
+    Otherwise the first and the last label with the name between them, if even that has room.
+    """
+    if height < LEAST_WITH_AXIS:
+        return []
     labels = axis_labels(figure, -1, palette.look.ascii)
+    name = plain_text(figure.axes[-1].name, palette.look.ascii)
     room = width - gutter
+    middle = gutter + (room - cell_len(name)) // 2
+    line = Line().pad(gutter, palette.base)
+    places = _below(labels, gutter, width) if height >= LEAST_WITH_TICKS else None
+    if places is not None:
+        for place, label in zip(places, labels, strict=True):
+            line.pad(place, palette.base).add(label, palette.dim)
+        named = Line().pad(middle, palette.base).add(name, palette.dim)
+        return [line.row(width, palette.base), named.row(width, palette.base)]
     first, last = labels[0], labels[-1] if len(labels) > 1 else ""
-    middle = plain_text(figure.axes[-1].name, palette.look.ascii)
-    line = Line().pad(gutter, palette.base).add(fit(first, min(cell_len(first), room)), palette.dim)
-    place = gutter + (room - cell_len(middle)) // 2
-    if line.width < place and place + cell_len(middle) + cell_len(last) < width:
-        line.pad(place, palette.base).add(middle, palette.dim)
+    line.add(fit(first, min(cell_len(first), room)), palette.dim)
+    if line.width < middle and middle + cell_len(name) + cell_len(last) < width:
+        line.pad(middle, palette.base).add(name, palette.dim)
     if line.width + cell_len(last) < width:
         line.pad(width - cell_len(last), palette.base).add(last, palette.dim)
-    return line.row(width, palette.base)
+    return [line.row(width, palette.base)]
 
 
-def _names(figure: Figure, palette: Palette) -> Row | None:
-    """Which curve is which."""
+def _below(labels: Sequence[str], gutter: int, width: int) -> list[int] | None:
+    """The column where each label begins so that it stands below its point; None: they touch."""
+    step = (width - gutter - 1) / max(len(labels) - 1, 1)
+    places: list[int] = []
+    free = gutter
+    for index, label in enumerate(labels):
+        middle = gutter + round(index * step)
+        place = max(gutter, min(middle - cell_len(label) // 2, width - cell_len(label)))
+        if place < free:
+            return None
+        places.append(place)
+        free = place + cell_len(label) + 1
+    return places
+
+
+def _names(figure: Figure, marks: str, width: int, palette: Palette) -> Row | None:
+    """The unit, and which curve is which: as many names as the lower border holds."""
     line = Line()
     if figure.unit:
-        line.add(f"{plain_text(figure.unit, palette.look.ascii)} ", palette.dim)
-    if len(figure.axes) == 2:
-        for index, name in enumerate(axis_labels(figure, 0, palette.look.ascii)[:8]):
-            style = palette.series[index % len(palette.series)]
-            line.add(f"{palette.glyphs.thumb}{name} ", style)
+        line.add(plain_text(figure.unit, palette.look.ascii), palette.dim)
+    names = axis_labels(figure, 0, palette.look.ascii) if len(figure.axes) == 2 else []
+    for index, name in enumerate(names):
+        mark = f"{marks[index % len(marks)]} " if marks else palette.glyphs.thumb
+        shown = f"{'  ' if line.width else ''}{mark}{name}"
+        if line.width + cell_len(shown) + 2 > width - BORDER:
+            line.add(f" {palette.glyphs.ellipsis}", palette.dim)
+            break
+        line.add(shown, _series(palette, index))
     return line.row(line.width, palette.base) if line.width else None
 
 
@@ -155,5 +201,13 @@ def heatmap_grid(figure: Figure, palette: Palette, focus: Focus) -> Grid:
         focused_index(columns, focus),
         unit=figure.unit,
         corner=plain_text(rows.name, palette.look.ascii),
-        note="" if math.prod(figure.values.shape) else "empty",
+        note=_note(figure, palette),
     )
+
+
+def _note(figure: Figure, palette: Palette) -> str:
+    """What runs across; the rows' axis has its name above their labels."""
+    if not math.prod(figure.values.shape):
+        return "empty"
+    name = plain_text(figure.axes[1].name, palette.look.ascii)
+    return f"across: {name}" if name else ""

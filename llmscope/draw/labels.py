@@ -24,8 +24,13 @@ def axis_labels(figure: Figure, axis: int, ascii: bool) -> list[str]:  # noqa: A
     if names.name in PROMPT_AXES:
         special = figure.extra.get("special", ())[names.start :] if names.step == 1 else ()
         return prompt_texts(names.labels, special, ascii)
-    show = token_text if names.name in TOKEN_AXES else plain_text
-    return [show(label, ascii) for label in names.labels]
+    return [
+        # What is nothing but white space would not be seen at all.
+        token_text(label, ascii)
+        if names.name in TOKEN_AXES or label.isspace()
+        else plain_text(label.strip(), ascii)
+        for label in names.labels
+    ]
 
 
 def prompt_texts(

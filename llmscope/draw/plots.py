@@ -76,17 +76,22 @@ def line_runs(
     width: int,
     height: int,
     palette: Palette,
+    marks: str = "",
 ) -> list[list[tuple[str, int]]]:
     """Curves over a common x axis 0, 1, …: rows of (text, number of the series; −1 for none).
 
     Braille dots, or one mark a point in ASCII. NaN leaves a gap.
+
+    Args:
+        marks: characters to draw the curves of instead, each of its own.
     """
-    marker = "*" if palette.look.ascii else "braille"
+    usual = "*" if palette.look.ascii else "braille"
     with _lock:
         import plotext
 
         figure = _blank(width, height)
         for index, values in enumerate(series):
+            marker = marks[index % len(marks)] if marks else usual
             for start, stop in _stretches(np.isfinite(values)):
                 curve = figure.signal(
                     list(range(start, stop)),

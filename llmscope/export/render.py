@@ -99,7 +99,7 @@ def render(
 
 
 def _height(figure: Figure) -> int:
-    natural = natural_height(figure)
+    natural = natural_height(figure, WIDTH - 4)  # without the frame
     return TALLEST if natural is None else min(natural + 2, TALLEST)
 
 

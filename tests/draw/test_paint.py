@@ -2,6 +2,7 @@
 
 import time
 import unicodedata
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -157,7 +158,68 @@ def test_curves_carry_their_ends_and_names(read, plain):
     assert rows[0].startswith(" 4 ")
     assert rows[4].startswith("-3 ")
     assert rows[5].split() == ["a", "position", "c"]
-    assert "".join(s.text for s in painting.legend) == "bits ━one ━two "
+    assert "".join(s.text for s in painting.legend) == "bits  a one  b two"
+    # Where no colour tells them from each other, each is drawn of its own letter.
+    assert rows[4].rstrip().endswith("b")
+    assert set("".join(row[3:] for row in rows[:5])) == {" ", "a", "b"}
+    coloured = paint(figure, 30, 6, Look())
+    assert "".join(s.text for s in coloured.legend) == "bits  ━one  ━two"
+    styles = [s.style for s in coloured.legend if "━" in s.text]
+    assert styles[0] != styles[1]
+
+
+def test_each_point_of_a_curve_has_its_label_below_it_where_there_is_room(read, plain):
+    axes = (Axis("examples", tuple("0123456")),)
+    figure = Figure("any", "Any", "lines", axes, np.arange(7, dtype=np.float32), "bits")
+    rows = read(paint(figure, 40, 9, plain))
+    assert rows[7].split() == list("0123456")
+    assert rows[8].strip() == "examples"
+    # Where the curve has a peak at one point alone, that point's label stands below it.
+    for index in range(7):
+        peak = replace(figure, values=np.eye(7, dtype=np.float32)[index])
+        rows = read(paint(peak, 40, 9, Look(ascii=True)))
+        columns = [column for column, glyph in enumerate(rows[0]) if glyph == "*"]
+        assert min(abs(column - rows[7].find(str(index))) for column in columns) <= 1
+    assert read(paint(figure, 40, 7, plain))[6].split() == ["0", "examples", "6"]
+    assert read(paint(figure, 14, 9, plain))[8].split() == ["0", "examples", "6"]
+
+
+def test_as_many_curves_are_named_as_the_border_holds(plain):
+    names = tuple(f"curve {index}" for index in range(12))
+    axes = (Axis("series", names), Axis("step", ("0", "1")))
+    figure = Figure("any", "Any", "lines", axes, np.zeros((12, 2), np.float32), "bits")
+    for width in (20, 40, 80):
+        legend = "".join(s.text for s in paint(figure, width, 9, plain).legend)
+        assert len(legend) <= width - 4
+        assert legend.endswith("…")
+        assert "a curve 0" in legend or width == 20
+
+
+def test_a_caption_stands_below_as_far_as_there_is_room(read, plain):
+    extra = {"caption": ("first of all\x1b[2J", "a second remark that is rather long", "third")}
+    axes = (Axis("row", tuple("abcdefgh")), Axis("column", ("x", "y")))
+    values = np.arange(16, dtype=np.float32).reshape(8, 2)
+    figure = Figure("any", "Any", "heatmap", axes, values, "norm", extra=extra)
+    rows = read(paint(figure, 30, 16, plain))
+    assert rows[12].strip() == "first of all\\x1b[2J"
+    assert [row.strip() for row in rows[13:]] == ["a second remark that is rather", "long", "third"]
+    assert rows[1].split()[0] == "a"
+    rows = read(paint(figure, 30, 7, plain))
+    assert rows[6].strip() == "first of all\\x1b[2J"
+    assert not any("first" in row for row in read(paint(figure, 30, 3, plain)))
+    height = natural_height(figure, 30)
+    assert "third" in read(paint(figure, 30, height, plain))[-1]
+    shown = [row.split() for row in read(paint(figure, 30, height, plain))]
+    assert {words[0].strip("▸") for words in shown if words} > set("abcdefgh")
+
+
+def test_a_heatmap_names_what_runs_across(plain):
+    axes = (Axis("layer", ("0", "1")), Axis("prefix", (" two words\nand more", "\n")))
+    figure = Figure("any", "Any", "heatmap", axes, np.zeros((2, 2), np.float32), "norm")
+    painting = paint(figure, 60, 6, plain)
+    assert "".join(s.text for s in painting.legend).endswith("· across: prefix")
+    head = "".join(s.text for s in painting.rows[0])
+    assert head.split() == ["layer", "two", "words…", "↵"]
 
 
 def test_natural_height_is_what_shows_all(residual, next_token, attention, neurons, tokens):

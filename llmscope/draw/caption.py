@@ -1,0 +1,23 @@
+"""What a figure says of itself in words, on rows of its own below the picture."""
+
+from __future__ import annotations
+
+from llmscope.draw.cells import Line, plain_text, wrap
+from llmscope.draw.painting import Row
+from llmscope.draw.palette import Palette
+from llmscope.figure import Figure
+
+SHARE = 4
+"""One row in so many, at most, is for words."""
+
+
+def caption_lines(figure: Figure, width: int, ascii: bool) -> list[str]:  # noqa: A002
+    """The remarks of `extra["caption"]`, each from a line of its own on, broken at blanks."""
+    remarks = figure.extra.get("caption", ())
+    return [line for remark in remarks for line in wrap(plain_text(remark, ascii), width)]
+
+
+def caption_rows(figure: Figure, width: int, height: int, palette: Palette) -> tuple[Row, ...]:
+    """As many of them, from the first, as a picture of so many cells can spare."""
+    lines = caption_lines(figure, width, palette.look.ascii)[: height // SHARE]
+    return tuple(Line().add(line, palette.dim).row(width, palette.base) for line in lines)
