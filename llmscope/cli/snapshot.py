@@ -48,6 +48,10 @@ def snapshot(
         str | None,
         typer.Option(metavar="TOKEN", help="A token that the target is held against."),
     ] = None,
+    answer: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help="What should follow the prompt, for --mode gain."),
+    ] = None,
     mode: Annotated[str, typer.Option(help="A lens's variant; see `llmscope lenses`.")] = "",
     top_k: Annotated[int, typer.Option(min=1, help="How many tokens or neurons to list.")] = 10,
     temperature: Annotated[float, typer.Option(help="Divides the logits.")] = 1.0,
@@ -90,6 +94,8 @@ def snapshot(
         # All that can be wrong without a model is found before minutes go into loading one.
         names = tuple(lens)
         _check_lenses(names, mode)
+        usage(answer is None or mode == "gain", "it takes --lens context --mode gain", "--answer")
+        usage(answer is None or ids is None, "ids take --target id:NUMBER instead", "--answer")
         usage(temperature > 0, "greater than 0", "--temperature")
         cells = _cells(size)
         tier = options.tier(color)
@@ -139,6 +145,10 @@ def snapshot(
 
                 vocabulary = scope.subject.anatomy.vocabulary
                 focus = replace(focus, **{name: target_id(token, scope.subject.tokens, vocabulary)})
+        if answer is not None and isinstance(text, str):
+            from llmscope.cli.target import answer_ids
+
+            focus = replace(focus, answer=answer_ids(answer, text, scope.subject.tokens))
         special_tokens = not no_special_tokens and not chat
         if before and after and isinstance(text, str) and isinstance(written, str):
             from llmscope.record.query import tokens_before
