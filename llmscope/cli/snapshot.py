@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -144,7 +144,8 @@ def snapshot(
                 from llmscope.cli.target import target_id
 
                 vocabulary = scope.subject.anatomy.vocabulary
-                focus = replace(focus, **{name: target_id(token, scope.subject.tokens, vocabulary)})
+                asked: dict[str, Any] = {name: target_id(token, scope.subject.tokens, vocabulary)}
+                focus = replace(focus, **asked)
         if answer is not None and isinstance(text, str):
             from llmscope.cli.target import answer_ids
 

@@ -29,9 +29,9 @@ def test_the_surprisal_of_an_answer_with_the_example_and_without(context):
     model = AutoModelForCausalLM.from_pretrained(home() / "sort").eval()
     for bits, ids in zip(figure["values"], ([1, 0, 2], [2, 2, 1, 1, 0, 2]), strict=True):
         with torch.no_grad():
-            logs = model(torch.tensor([[*ids, 0, 1]])).logits[0, -3:-1].log_softmax(-1)
+            logs = model(torch.tensor([[*ids, 0, 1]])).logits[0, -3:-1].double().log_softmax(-1)
         both = float(logs[0, 0] + logs[1, 1])
-        assert bits == pytest.approx(-both / math.log(2), rel=1e-4)
+        assert bits == pytest.approx(-both / math.log(2), rel=1e-4, abs=1e-6)
     assert figure["extra"]["answer"] == "AB"
     assert figure["axes"] == [{"name": "examples", "labels": ["0", "1"]}]
     # Without one, the model's own next token.
