@@ -152,8 +152,11 @@ def _words(grid: Grid, layout: Layout, palette: Palette) -> list[list[str]]:
             [f" {fit(texts(row, col), cell - 1, ellipsis)}" for col in layout.columns.indices()]
             for row in window.indices()
         ]
+    # Around zero what is small is as good as nothing, and needs no digits of its own.
+    scale = Scale.of(grid.values, grid.unit)
+    most = 3 if scale.kind == "signed" and scale.high >= 0.1 else None
     columns = [
-        column_of_numbers(grid.values[:, col], cell - 2, "")[window.start : window.stop]
+        column_of_numbers(grid.values[:, col], cell - 2, "", most)[window.start : window.stop]
         for col in layout.columns.indices()
     ]
     return [[f" {text} " for text in row] for row in zip(*columns, strict=True)]

@@ -38,7 +38,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
     adds), mlp_bias and mlp_unexplained.
 
     Refused where more is left unexplained than 1e-4 of the larger of the logit and its largest
-    part, or four roundings in half precision.
+    part, or eight roundings in half precision.
     """
     from llmscope.record.attribution import attribute, judged
     from llmscope.record.derive import logits_after

@@ -102,9 +102,9 @@ def take_apart(norm: nn.Module, like: Tensor) -> NormParts:
     return best
 
 
-def bound(dtype: torch.dtype, single: float) -> float:
+def bound(dtype: torch.dtype, single: float, roundings: float = HALF_BOUND) -> float:
     """How large a relative error may be: `single` in float32, some roundings of a narrower type."""
-    return HALF_BOUND * torch.finfo(dtype).eps if dtype.itemsize < 4 else single
+    return roundings * torch.finfo(dtype).eps if dtype.itemsize < 4 else single
 
 
 def _balanced(width: int, generator: torch.Generator) -> Tensor:

@@ -70,7 +70,7 @@ def reading(recording: Recording, position: int, target: int, versus: int | None
         norm = take_apart(readout.norm, stream)
     except UnknownNorm as unknown:
         raise Unattributable(f"the final norm: {unknown}") from None
-    logit = float(scored)
+    logit = float(scored.detach())
     if readout.softcap is None:
         own = logits_after(recording, position)
         logit = float(own[target] if versus is None else own[target] - own[versus])

@@ -55,6 +55,12 @@ def test_the_focus_reaches_the_lens():
 def test_a_target_is_text_too():
     found = record("--prompt", "CAB", "--lens", "next-token", "--target", "C")
     assert found["focus"]["target"] == 2
+    versus = record("--prompt", "CAB", "--lens", "attribution", "--target", "C", "--versus", "A")
+    assert versus["focus"]["versus"] == 0
+    (figure,) = versus["figures"]
+    assert (figure["extra"]["target"], figure["extra"]["versus"]) == ("C", "A")
+    assert math.isclose(sum(figure["values"]), figure["extra"]["logit"], rel_tol=1e-5)
+    assert "not one token" in failure(*ASK, "next-token", "--versus", "CA")
     assert "not one token" in failure(*ASK, "next-token", "--target", "CA")
     assert "id:0 to id:2" in failure(*ASK, "next-token", "--target", "id:3")
 
