@@ -47,14 +47,14 @@ class NormParts:
         Args:
             stream, normed: what went in, and what came out.
         """
-        before = self._unscaled(exact(stream))
+        before = self.linear(exact(stream))
         after = exact(normed) - self.bias
         return (after * before).sum(-1) / before.square().sum(-1)
 
     def error(self, stream: Tensor, normed: Tensor) -> float:
         """The largest part of an output that the form leaves unexplained, by a row's largest."""
         scale = self.scale(stream, normed)[:, None]
-        left = exact(normed) - self.bias - scale * self._unscaled(exact(stream))
+        left = exact(normed) - self.bias - scale * self.linear(exact(stream))
         tiny = torch.finfo(torch.float32).tiny
         return float((left.abs().amax(-1) / exact(normed).abs().amax(-1).clamp(min=tiny)).max())
 
@@ -66,7 +66,8 @@ class NormParts:
         seen = direction * self.gain * scale
         return seen - seen.mean() if self.centred else seen
 
-    def _unscaled(self, stream: Tensor) -> Tensor:
+    def linear(self, stream: Tensor) -> Tensor:
+        """What is left of the norm without its scale and bias: gain ∘ (x - c · mean(x))."""
         mean = stream.mean(-1, keepdim=True) if self.centred else 0.0
         return self.gain * (stream - mean)
 

@@ -1,0 +1,126 @@
+"""Neurons: what does this neuron say?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from llmscope.figure import Axis, Figure, Focus
+from llmscope.lenses.base import Lens, Run
+
+if TYPE_CHECKING:
+    from llmscope.record.recording import Recording
+
+SAID = 5
+"""Tokens of each side that are named below the picture."""
+
+
+def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
+    """One neuron of a layer's MLP: the strongest by magnitude at the position, or `focus.neuron`.
+
+    Modes: `activation`, what enters the down projection, along the prompt [position]; `tokens`,
+    the top_k tokens that it promotes most, descending, and the top_k that it suppresses most, up
+    to the lowest [token]: W_U · C (gain ∘ W_out[n]), in logits for one unit of activation before
+    the final norm divides by the stream's size. `gain` is the final norm's, elementwise, and C
+    takes the mean off in a LayerNorm; a projection before the unembedding, multipliers, and the
+    gain of a norm after the MLP are in it as well. A negative activation turns all signs round.
+
+    `extra`: mode, layer, neuron, position, activation (there), count (of the layer's neurons);
+    promoted and suppressed (texts), promoted_ids, promoted_values, suppressed_ids,
+    suppressed_values, the strongest first; caption.
+    """
+    from llmscope.record.derive import activations
+    from llmscope.record.neuron import spoken
+    from llmscope.record.norms import UnknownNorm
+
+    hidden = activations(recording, focus.layer)  # [position, neuron]
+    here, count = hidden[focus.position].float(), hidden.shape[1]
+    neuron = int(here.abs().argmax()) if focus.neuron is None else focus.neuron
+    if not -count <= neuron < count:
+        raise ValueError(f"neuron {neuron} is out of range: there are {count} (0 to {count - 1})")
+    neuron %= count
+    title = f"Neuron {neuron} of layer {focus.layer}"
+    try:
+        raised = spoken(recording, focus.layer, neuron).numpy()
+    except UnknownNorm as finding:
+        return Figure.refused("neurons", title, str(finding))
+    order = np.argsort(-raised, kind="stable")
+    up, down = order[: focus.top_k], order[::-1][: focus.top_k]
+    label = recording.subject.label
+    promoted, suppressed = ([label(int(token)) for token in some] for some in (up, down))
+    extra = {
+        "mode": focus.mode,
+        "layer": focus.layer,
+        "neuron": neuron,
+        "position": focus.position,
+        "activation": float(here[neuron]),
+        "count": count,
+        "promoted": promoted,
+        "promoted_ids": up,
+        "promoted_values": raised[up],
+        "suppressed": suppressed,
+        "suppressed_ids": down,
+        "suppressed_values": raised[down],
+    }
+    if focus.mode == "tokens":
+        after = recording.prompt.labels[focus.position]
+        both = np.concatenate([up, down[::-1]])
+        return Figure(
+            lens="neurons",
+            title=f"{title} · what it promotes and suppresses",
+            kind="bars",
+            axes=(Axis("token", (*promoted, *suppressed[::-1])),),
+            values=raised[both].astype(np.float32),
+            unit="logit",
+            extra={
+                **extra,
+                "ids": both,
+                "caption": (
+                    "logits for an activation of 1, before the division by the stream's size",
+                    f"activation at ‹{after}› {extra['activation']:.3f}",
+                ),
+            },
+        )
+    return Figure(
+        lens="neurons",
+        title=f"{title} · activation",
+        kind="bars",
+        axes=(Axis("position", recording.prompt.labels),),
+        values=hidden[:, neuron].float().cpu().numpy(),
+        unit="activation",
+        extra={
+            **extra,
+            "special": recording.prompt.special,
+            "caption": (f"promotes {_list(promoted)}", f"suppresses {_list(suppressed)}"),
+        },
+    )
+
+
+def _list(tokens: Sequence[str]) -> str:
+    return " ".join(f"‹{token}›" for token in tokens[:SAID])
+
+
+LENS = Lens(
+    name="neurons",
+    question="What does this neuron say?",
+    compute=compute,
+    needs=("activations", "readout"),
+    uses=("layer", "position", "neuron", "mode", "top_k"),
+    modes=("activation", "tokens"),
+    help="""\
+A neuron of an MLP fires on some tokens, and what it then writes to the stream raises the logits \
+of some tokens and lowers those of others. The bars show its activation on each token of the \
+prompt; the mode tokens lists what it promotes, from the top, and what it suppresses, from the \
+bottom. Unless a neuron is asked for it is the one that is strongest on the token under the cursor.
+
+A neuron speaks when it fires: a strong bar and a clear list together say what it does here. In \
+most models an activation may be negative; then it suppresses what it promotes otherwise. Many \
+neurons, above all in early layers, have lists without sense, because they talk to later layers \
+and not to the output.
+
+W_U · (gain ∘ W_out[n]), with the gain of the final norm, for an activation of 1; how much of that \
+reaches the logits depends on the size of the stream. Geva et al. 2022, "Transformer Feed-Forward \
+Layers Build Predictions by Promoting Concepts in the Vocabulary Space".""",
+)
