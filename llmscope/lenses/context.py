@@ -37,10 +37,10 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure | Iterator[F
     number of its tokens), with u - u₀ in the down projection, which has a column then.
     `lines` and `tokens`: the trajectory, ‖ΔWᵢ - ΔWᵢ₋₁‖ / ‖W‖ as the context grows by an example or
     a token [layer, prefix], all first matrices of a layer as one, z₀ that of the query alone, no
-    layer patched. An example is a line, or what stands between blank lines if there are any.
-    `extra`: update_norm, ‖ΔWᵢ‖ / ‖W‖; cosine, cos(ΔWᵢ, ΔWᵢ₋₁); step_cosine, the cosine of
-    successive steps, all [layer, prefix], NaN where there are not two; ends, how many tokens each
-    prefix has.
+    layer patched. An example is a line, or as many as the query has, or what stands between blank
+    lines if there are any. `extra`: update_norm, ‖ΔWᵢ‖ / ‖W‖; cosine, cos(ΔWᵢ, ΔWᵢ₋₁);
+    step_cosine, the cosine of successive steps, all [layer, prefix], NaN where there are not two;
+    ends, how many tokens each prefix has.
     `gain`: −log₂ p of the whole answer after the query, in bits, with the first 0, 1, 2, … examples
     before it [examples]: `focus.answer`, or the target, or the likeliest next token. `extra`:
     answer; answer_ids; tokens, the surprisal of each token of the answer [examples, token]; ends.
@@ -215,11 +215,11 @@ tokens at the start, such as BOS, stay with the query, and all tokens keep their
 `llmscope bake` writes the change as an adapter.
 
 Modes `lines` and `tokens` show the trajectory: how far each example, or each token, of the \
-context moves the update, in each layer for itself, with nothing patched. An example is a line, or \
-what stands between blank lines where there are any. The JSON has the cosines of successive \
-updates and of successive steps as well: near 1 the steps go on in one direction, below 0 one \
-takes back part of the one before. Over tokens, steps need not shrink, for every token gives the \
-query another role.
+context moves the update, in each layer for itself, with nothing patched. An example is a line; \
+where the query has more lines, as many as that; or what stands between blank lines where there \
+are any. The JSON has the cosines of successive updates and of successive steps as well: near 1 \
+the steps go on in one direction, below 0 one takes back part of the one before. Over tokens, \
+steps need not shrink, for every token gives the query another role.
 
 Mode `gain` measures instead of describing: the surprisal of the whole expected answer after the \
 query with 0, 1, 2, … examples before it, in bits. `--answer` says which answer; otherwise it is \

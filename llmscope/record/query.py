@@ -86,24 +86,31 @@ def last_line(labels: Sequence[str]) -> int | None:
 def example_ends(labels: Sequence[str], start: int, before: int) -> tuple[int, ...]:
     """How many tokens there are up to the end of each example of a context.
 
-    An example is what stands between blank lines, if these part the context into several pieces,
-    and a line otherwise. Blank lines belong to the example before them if the context ends with
-    one, else to the one after them, so that what follows a prefix follows it as the query follows
-    the whole context.
+    An example is what stands between blank lines, if these part the context into several pieces;
+    else as many lines as the query has, if the context is made of so many and so many; else a line.
+    Blank lines belong to the example before them if the context ends with one, otherwise to the one
+    after them, so that the query follows each prefix as it follows the whole context.
 
     Args:
-        labels: of the prompt's tokens.
+        labels: of the prompt's tokens, the query's among them.
         start, before: where the context begins and ends, in tokens.
     """
     text = "".join(labels[start:before])
     closed = _CLOSED.search(text) is not None
     parted = [found.end(1) if closed else found.start(1) for found in _PARTED.finditer(text)]
-    lines = [found.end() for found in _LINE.finditer(text)]
     cuts = [cut for cut in parted if text[cut:].strip()]
-    cuts = cuts or [cut for cut in lines if text[cut:].strip()]
+    if not cuts:
+        lines = [found.end() for found in _LINE.finditer(text)]
+        cuts = [cut for cut in lines if text[cut:].strip()]
+        asked = max(_lines("".join(labels[before:])), 1)
+        cuts = cuts[asked - 1 :: asked] if _lines(text) % asked == 0 else cuts
     reached = list(accumulate(map(len, labels[start:before])))  # characters after each token
     ends = (start + bisect_left(reached, cut) + 1 for cut in cuts)
     return (*dict.fromkeys(end for end in ends if end < before), before)
+
+
+def _lines(text: str) -> int:
+    return sum(1 for line in text.split("\n") if line.strip())
 
 
 def tokens_before(spans: Sequence[tuple[int, int]], characters: int) -> int:

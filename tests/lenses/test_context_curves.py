@@ -181,9 +181,20 @@ def test_special_tokens_stay_and_an_answer_must_fit():
     ],
 )
 def test_what_an_example_is(text, examples):
-    ends = example_ends(("<s>", *text, "query"), 1, 1 + len(text))
-    parts = [text[start - 1 : end - 1] for start, end in pairwise((1, *ends))]
-    assert parts == examples
+    assert cut(text, "query") == examples
+
+
+def test_an_example_has_as_many_lines_as_the_query():
+    assert cut("Q\nA\nQ\nB\n", "Q\nC") == ["Q\nA\n", "Q\nB\n"]
+    assert cut("Q\nA\nQ\nB", "\nQ\nC\n") == ["Q\nA\n", "Q\nB"]
+    assert cut("H\nQ\nA\n", "Q\nC") == ["H\n", "Q\n", "A\n"]  # no such examples
+    assert cut("Q\nA\n", "Q\nB") == ["Q\nA\n"]
+
+
+def cut(text, query):
+    """The examples of a context whose tokens are its characters, after a special one."""
+    ends = example_ends(("<s>", *text, *query), 1, 1 + len(text))
+    return [text[start - 1 : end - 1] for start, end in pairwise((1, *ends))]
 
 
 def test_an_example_ends_with_the_token_that_holds_its_end():
