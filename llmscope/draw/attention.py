@@ -36,6 +36,7 @@ def paint_attention(
         causal=True,
         offset=figure.axes[0].start - figure.axes[1].start,
         unit=figure.unit,
+        even=True,
         widest=WIDEST,
     )
     rows: tuple[Row, ...] = ()
@@ -45,23 +46,31 @@ def paint_attention(
         painting = paint_grid(grid, width, room, palette)
         rows = painting.rows
     if words:
-        rows = (*rows, _strongest(figure, queries, keys, row, width, palette))
+        rows = (*rows, strongest(figure, queries, keys, row, width, palette))
     return replace(painting.placed(*figure.axes), rows=finish(rows, width, height, palette.base))
 
 
-def _strongest(
+def strongest(
     figure: Figure,
     queries: list[str],
     keys: list[str],
     row: int | None,
     width: int,
     palette: Palette,
+    *,
+    who: str = "",
 ) -> Row:
-    """`·is → ·France .62  The .21`: as many keys as fit, the strongest first."""
+    """`·is → ·France .62  The .21`: as many keys as fit, the strongest first.
+
+    Args:
+        who: whose row it is, if that must be said.
+    """
     line = Line()
     if row is None:
         return line.row(width, palette.base)
     glyphs = palette.glyphs
+    if who:
+        line.add(f"{who} ", palette.accent)
     line.add(f"{glyphs.mark}{queries[row]} {glyphs.arrow}", palette.accent)
     values = figure.values[row]
     known = np.flatnonzero(np.isfinite(values))

@@ -10,12 +10,14 @@ from llmscope.draw.bars import paint_bars, paint_next_token
 from llmscope.draw.caption import SHARE, caption_lines, caption_rows
 from llmscope.draw.experts import paint_experts
 from llmscope.draw.generic import paint_heatmap, paint_lines, paint_table, reduced
+from llmscope.draw.heads import paint_heads
 from llmscope.draw.look import Look
 from llmscope.draw.map import paint_map
 from llmscope.draw.message import paint_message
 from llmscope.draw.neurons import paint_neurons
 from llmscope.draw.painting import Painting
 from llmscope.draw.palette import Palette, palette
+from llmscope.draw.small_multiples import paint_small_multiples
 from llmscope.draw.stale import faded
 from llmscope.draw.tokens import paint_tokens
 from llmscope.figure import Figure, Focus
@@ -35,6 +37,7 @@ _BY_AXES: dict[tuple[str, tuple[str, ...]], Painter] = {
     ("heatmap", ("query", "key")): paint_attention,
     ("heatmap", ("position", "neuron")): paint_neurons,
     ("heatmap", ("position", "expert")): paint_experts,
+    ("heatmap", ("layer", "head")): paint_heads,
 }
 
 
@@ -89,7 +92,7 @@ def _picture_height(figure: Figure) -> int | None:
         return 1
     names = tuple(axis.name for axis in figure.axes)
     rows = len(figure.axes[0])
-    if figure.kind == "lines":
+    if figure.kind == "lines" or (figure.kind == "heatmap" and len(names) == 3):
         return None
     if figure.kind == "heatmap" and len(names) > 1:
         if names[-2:] == ("position", "neuron"):
@@ -115,7 +118,9 @@ def _paint(
     if not figure.axes:
         return paint_message(f"{float(figure.values):.4g} {figure.unit}", width, height, colours)
     if figure.kind == "heatmap":
-        figure = reduced(figure, 2, focus)
+        figure = reduced(figure, 3, focus)
+        if len(figure.axes) == 3:
+            return paint_small_multiples(figure, width, height, colours, focus)
     elif figure.kind in ("bars", "tokens"):
         figure = reduced(figure, 1, focus)
     names = tuple(axis.name for axis in figure.axes)

@@ -28,7 +28,7 @@ def framed(
     # One blank column inside each side keeps the picture off the line.
     painting = paint(figure, width - 4, height - 2, look, focus, tokens=tokens)
     side = colours.glyphs.box[5]
-    rows = [_top(figure, width, colours)]
+    rows = [_top(figure, painting.remark, width, colours)]
     for inner in painting.rows:
         left = Line().add(f"{side} ", colours.border).row(2, colours.base)
         right = Line().add(f" {side}", colours.border).row(2, colours.base)
@@ -37,7 +37,7 @@ def framed(
     return tuple(rows)
 
 
-def _top(figure: Figure, width: int, colours: Palette) -> Row:
+def _top(figure: Figure, remark: str, width: int, colours: Palette) -> Row:
     """The title, cut before the verdict is."""
     box, glyphs, ascii_only = colours.glyphs.box, colours.glyphs, colours.look.ascii
     verdict = figure.verdict
@@ -45,6 +45,8 @@ def _top(figure: Figure, width: int, colours: Palette) -> Row:
     if verdict.status in ("partial", "unverified") and verdict.reason:
         status = f"{status}: {plain_text(verdict.reason, ascii_only)}"
     title = plain_text(figure.title, ascii_only)
+    if remark:
+        title += f" {glyphs.separator} {remark}"
     line = Line().add(f"{box[0]}{box[4]} ", colours.border)
     room = width - line.width - 3
     named = min(cell_len(title), max(room - len(verdict.status) - 3, room // 2))

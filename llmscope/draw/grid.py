@@ -40,6 +40,7 @@ class Grid:
         causal: columns stand for the same things as rows, and those after a row are empty.
         offset: if so, the column of the first row.
         unit: of the values.
+        even: their scale is never logarithmic: what is small is to look small.
         corner: what stands above the row labels.
         texts: words for the cells, by row and column, harmless already.
         foot: a row below.
@@ -58,6 +59,7 @@ class Grid:
     causal: bool = False
     offset: int = 0
     unit: str = ""
+    even: bool = False
     corner: str = ""
     texts: Callable[[int, int], str] | None = None
     foot: Foot | None = None
@@ -86,7 +88,7 @@ def paint_grid(grid: Grid, width: int, height: int, palette: Palette) -> Paintin
         causal=grid.causal,
         offset=grid.offset,
     )
-    scale = Scale.of(grid.values, grid.unit)
+    scale = Scale.of(grid.values, grid.unit, even=grid.even)
     rows: list[Row] = []
     if layout.head:
         rows.append(head_row(grid, layout, width, palette))

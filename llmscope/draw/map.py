@@ -57,7 +57,7 @@ def paint_map(
     kinds: Sequence[str] = figure.extra.get("kinds", ())
     grid = Grid(
         figure.values,
-        [plain_text(label, look.ascii) + _letter(label, kinds) for label in layers.labels],
+        [plain_text(label, look.ascii) + kind_letter(label, kinds) for label in layers.labels],
         shown,
         (layers.name, positions.name),
         layer_row(layers.labels, focus.layer),
@@ -68,7 +68,7 @@ def paint_map(
         foot=foot,
         cell=zoom,
         narrowest=NARROWEST_TEXT if words else 1,
-        note=", ".join(f"{letter} {kind}" for kind, letter in KINDS.items() if kind in kinds),
+        note=kind_note(kinds),
     )
     return paint_grid(grid, width, height, colours).placed(layers, positions)
 
@@ -81,8 +81,13 @@ def layer_row(labels: Sequence[str], layer: int) -> int | None:
     return next((row for row, label in enumerate(labels) if label == str(layer)), None)
 
 
-def _letter(label: str, kinds: Sequence[str]) -> str:
+def kind_letter(label: str, kinds: Sequence[str]) -> str:
     """What stands after a layer's number if layers are of several kinds: a blank and a letter."""
     if not kinds:
         return ""
     return f" {KINDS.get(kinds[int(label)], '?')}" if label.isdecimal() else "  "
+
+
+def kind_note(kinds: Sequence[str]) -> str:
+    """What the letters mean that are in use."""
+    return ", ".join(f"{letter} {kind}" for kind, letter in KINDS.items() if kind in kinds)

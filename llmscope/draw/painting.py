@@ -10,6 +10,8 @@ from rich.segment import Segment
 from llmscope.figure import Axis
 
 Row = tuple[Segment, ...]
+Box = tuple[range, range, str, int]
+"""Columns and rows of cells that stand for an index of an axis: its name, and the index."""
 
 
 @dataclass(frozen=True)
@@ -22,12 +24,16 @@ class Painting:
             pane's lower border; None when the figure needs none.
         across: for columns that stand for an index of an axis: column -> (axis name, index).
         down: for rows that stand for an index of an axis: row -> (axis name, index).
+        boxes: for pictures in a picture, where neither a column nor a row does.
+        remark: what a title must add, such as how much is pooled in the room there is.
     """
 
     rows: tuple[Row, ...]
     legend: Row | None = None
     across: Mapping[int, tuple[str, int]] = field(default_factory=dict)
     down: Mapping[int, tuple[str, int]] = field(default_factory=dict)
+    boxes: tuple[Box, ...] = ()
+    remark: str = ""
 
     def placed(self, *axes: Axis) -> Painting:
         """The same, where indices of these axes are turned into what they stand for."""
@@ -43,5 +49,10 @@ class Painting:
 
     def hit(self, column: int, row: int) -> dict[str, int]:
         """The indices under a cell, by axis name: what a click there points at."""
-        found = (self.across.get(column), self.down.get(row))
+        inside = (
+            (name, index)
+            for across, down, name, index in self.boxes
+            if column in across and row in down
+        )
+        found = (self.across.get(column), self.down.get(row), *inside)
         return dict(filter(None, found))

@@ -33,11 +33,11 @@ class Scale:
     kind: Literal["linear", "log", "signed"]
 
     @classmethod
-    def of(cls, values: NDArray[np.float32], unit: str = "") -> Scale:
+    def of(cls, values: NDArray[np.float32], unit: str = "", *, even: bool = False) -> Scale:
         """The scale that shows all of the values.
 
         Signed if one is negative; 0 to 1 for probabilities; logarithmic if they are positive and
-        span more than three decades.
+        span more than three decades, unless it must be even.
         """
         finite = values[np.isfinite(values)]
         if not finite.size:
@@ -48,7 +48,7 @@ class Scale:
             return cls(-most, most, "signed")
         if unit == "probability" and high <= 1.001:
             return cls(0.0, 1.0, "linear")
-        if low > 0 and high / low > 10**DECADES:
+        if low > 0 and high / low > 10**DECADES and not even:
             return cls(low, high, "log")
         return cls(low, high, "linear")
 
