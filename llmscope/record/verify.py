@@ -86,7 +86,7 @@ def verify(recorder: Recorder) -> Verdicts:
         {
             "readout": (_judge(subject, partial(_readout, recorder, recording)),),
             "writes": each(partial(_writes, recording)),
-            "patterns": each(partial(_patterns, recording)),
+            "patterns": tuple(pattern_of(recording, layer) for layer in range(count)),
             "activations": each(partial(_activations, recording)),
             "experts": each(partial(_experts, recording)),
         }
@@ -101,6 +101,11 @@ def _probe(subject: Subject) -> Prompt:
     return Prompt(ids, ("",) * length, (False,) * length)
 
 
+def pattern_of(recording: Recording, layer: int, rows: range | None = None) -> Verdict:
+    """The identity of the patterns in one layer, for some rows of a recording or all of them."""
+    return _judge(recording.subject, partial(_patterns, recording, layer, rows))
+
+
 def pattern_here(recording: Recording, layer: int, position: int) -> Verdict:
     """The identity of the patterns once more, for one row of a prompt that a person looks at.
 
@@ -111,10 +116,7 @@ def pattern_here(recording: Recording, layer: int, position: int) -> Verdict:
     own = recording.rows("attention_write", layer, row)
     if own is None or recording.settings[layer] is None or len(recording) <= PROBE:
         return VERIFIED
-    verdict = _judge(
-        recording.subject,
-        lambda: discrepancy(attention_output(recording, layer, row), own),
-    )
+    verdict = pattern_of(recording, layer, row)
     if verdict.status == "refused":
         return Verdict("refused", f"at token {position} {verdict.reason}", verdict.discrepancy)
     return verdict
@@ -164,11 +166,11 @@ def _writes(recording: Recording, layer: int) -> float:
     return discrepancy(total, following)
 
 
-def _patterns(recording: Recording, layer: int) -> float:
-    own = recording.rows("attention_write", layer)
+def _patterns(recording: Recording, layer: int, rows: range | None) -> float:
+    own = recording.rows("attention_write", layer, rows)
     if recording.subject.anatomy.layers[layer].attention is None or own is None:
         raise Missing("this layer has no attention")
-    return discrepancy(attention_output(recording, layer), own)
+    return discrepancy(attention_output(recording, layer, rows), own)
 
 
 def _activations(recording: Recording, layer: int) -> float:

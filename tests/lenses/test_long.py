@@ -20,6 +20,9 @@ LOOKS = [
     {"layer": 1, "head": 2},
     {"layer": 2, "mode": "mean"},
     {"layer": 0, "mode": "max"},
+    {"layer": 1, "head": 3, "mode": "value-weighted"},
+    {"layer": 1, "head": 3, "mode": "no-sink"},
+    {"layer": 1, "mode": "rollout"},
 ]
 
 
@@ -138,7 +141,7 @@ def test_a_letter_weighs_one_row_and_changes_no_other(folder, monkeypatch):
     weighed = []
     real = attention._weights
     monkeypatch.setattr(
-        attention, "_weights", lambda *given: (weighed.append(len(given[3])), real(*given))[1]
+        attention, "_weights", lambda *given: (weighed.append(len(given[2])), real(*given))[1]
     )
     ids = IDS[:40]
     live.record(ids[:30])

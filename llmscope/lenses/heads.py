@@ -1,0 +1,128 @@
+"""Heads: what is each head for?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmscope.figure import VERIFIED, Axis, Figure, Focus, Verdict
+from llmscope.lenses.base import Lens, Run, layer_kinds
+
+if TYPE_CHECKING:
+    from llmscope.record.recording import Recording
+
+TITLES = {
+    "induction": "Heads · induction: looks at what followed this token before",
+    "previous-token": "Heads · previous token: looks at the one before",
+    "duplicate-token": "Heads · duplicate token: looks at the same token, earlier",
+    "sink": "Heads · sink: share of attention that rests on the first and special tokens",
+    "entropy": "Heads · entropy: how widely a head spreads its attention, on this prompt",
+}
+
+
+def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
+    """One number for each head. [layer, head]; NaN in layers without verified patterns.
+
+    On n different random tokens that are said twice (after BOS if the model has one), the mean
+    over the tokens of the second copy of their attention, a probability: `induction`, to the token
+    after the first occurrence, n - 1 back; `previous-token`, 1 back; `duplicate-token`, to the
+    first occurrence, n back. n is 25, or less where context or vocabulary are small. It is run
+    once for each loaded model. `extra`: sequence, the ids; start, the place of the first copy;
+    half, n.
+
+    On this prompt, the mean over all queries: `sink`, the share of attention on the first token,
+    special tokens and a learned sink, a probability; `entropy` of the rows, −Σ α log₂ α, in bits.
+
+    `extra` also: mode; kinds, one a layer, where they are mixed.
+    """
+    if focus.mode in ("sink", "entropy"):
+        yield from _on_this_prompt(recording, focus)
+        return
+    from llmscope.record.heads import NoSequence, scores
+
+    try:
+        found = scores(recording.subject, run)
+    except NoSequence as finding:
+        yield Figure.refused("heads", TITLES[focus.mode], str(finding))
+        return
+    sequence = found.sequence
+    more = {"sequence": sequence.ids, "start": sequence.start, "half": sequence.half}
+    yield _figure(recording, focus, found.values[focus.mode].copy(), found.verdict, more)
+
+
+def _on_this_prompt(recording: Recording, focus: Focus) -> Iterator[Figure]:
+    """Layer after layer, for patterns of long prompts take their time."""
+    from llmscope.record.heads import on_this_prompt
+    from llmscope.record.verify import Verdicts
+
+    which = ("sink", "entropy").index(focus.mode)
+    layers = recording.layers
+    values = np.full((layers, recording.subject.anatomy.heads), np.nan, dtype=np.float32)
+    verdicts = [VERIFIED] * layers
+    for layer in range(layers):
+        rows, verdicts[layer] = on_this_prompt(recording, layer)
+        values[layer] = rows[which].mean(-1)
+        verdict = Verdicts({"patterns": tuple(verdicts)}).over("patterns")
+        yield _figure(recording, focus, values.copy(), verdict, {})
+
+
+def _figure(
+    recording: Recording,
+    focus: Focus,
+    values: NDArray[np.float32],
+    verdict: Verdict,
+    more: dict[str, Any],
+) -> Figure:
+    if verdict.status == "refused":
+        return Figure.refused("heads", TITLES[focus.mode], verdict.reason, verdict.discrepancy)
+    layers, heads = values.shape
+    return Figure(
+        lens="heads",
+        title=TITLES[focus.mode],
+        kind="heatmap",
+        axes=(
+            Axis("layer", tuple(map(str, range(layers)))),
+            Axis("head", tuple(map(str, range(heads)))),
+        ),
+        values=values,
+        unit="bits" if focus.mode == "entropy" else "probability",
+        verdict=verdict,
+        extra={"mode": focus.mode, **more, **layer_kinds(recording)},
+    )
+
+
+LENS = Lens(
+    name="heads",
+    question="What is each head for?",
+    compute=compute,
+    needs=("patterns",),
+    uses=("mode",),
+    modes=("induction", "previous-token", "duplicate-token", "sink", "entropy"),
+    help="""\
+A row is a layer, a column a head, a cell one number for that head: a map of where to look closer. \
+The strongest heads are named below the picture.
+
+Three modes show the model the same random tokens twice, and ask where each head looks from the \
+second copy. `induction`: at the token that came after this one the first time. Such a head \
+continues a pattern that it has seen once; what it finds is usually what comes next. It needs a \
+`previous-token` head in an earlier layer, which looks one token back. `duplicate-token`: at the \
+same token, the first time. 1 means always, and most heads are near 0. These scores belong to the \
+model, not to the prompt, and are measured once. A high score says where a head looks on random \
+tokens, not what it does with that, or what it does in a text.
+
+Two modes are of this prompt. `sink` is the share of a head's attention that rests on the first \
+token, on special tokens, or on a sink that the model has learnt: near 1, the head has nothing to \
+say here. `entropy` says how widely it spreads what it looks at: 0 bits for one token, 3 for eight \
+alike. A token early in the prompt has little to choose from, which lowers the mean.
+
+Where layers mix tokens in different ways, a letter after the layer's number says how: \
+A attention, M a state space (Mamba), C a convolution, R a recurrence. Only attention has heads.
+
+Mean over the tokens t of the second copy of α[t, t - n + 1], α[t, t - 1] and α[t, t - n], with n \
+tokens a copy; mean over all queries of Σ α over the sinks, and of −Σ α log₂ α. Olsson et al. \
+2022, "In-context Learning and Induction Heads"; the sequence is that of TransformerLens; Xiao et \
+al. 2023 for attention sinks.""",
+)
