@@ -1,11 +1,14 @@
 """A context of the real model as a change of its weights: numbers, and an adapter in plain peft."""
 
 import json
+import math
 import runpy
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -121,6 +124,68 @@ def test_the_adapter_in_plain_peft(smollm2, tmp_path, monkeypatch):
     assert len(found["adapter"]) == 12
     assert found["adapter"] == found["prompted"]
     assert found["off"]
+
+
+def bits(plain, ids, answer):
+    """−log₂ p of an answer, from a model that llmscope never touched."""
+    with torch.no_grad():
+        logs = plain(torch.tensor([[*ids, *answer]])).logits[0].double().log_softmax(-1)
+    after = range(len(ids) - 1, len(ids) + len(answer) - 1)
+    found = (float(logs[row, token]) for row, token in zip(after, answer, strict=True))
+    return -math.fsum(found) / math.log(2)
+
+
+def test_what_each_line_is_worth(smollm2, plain):
+    prompt = smollm2.record(CONTEXT + QUERY, fresh=True)
+    answer = smollm2.encode(" white as snow").ids
+    assert len(answer) == 3
+    figure = smollm2.look("context", recording=prompt, mode="gain", answer=answer)
+    ids, ends = prompt.prompt.ids, figure.extra["ends"]
+    assert ends == (0, 4, 9, 13, 17, 21)
+    assert figure.extra["answer"] == " white as snow"
+    expected = [bits(plain, ids[:end] + ids[21:], answer) for end in ends]
+    assert figure.values.tolist() == pytest.approx(expected, abs=1e-3)
+    assert figure.values[-1] < figure.values[0] - 5
+
+
+def test_how_the_update_turns_as_lines_come(smollm2, plain):
+    """The tenth layer's cosines and steps from whole matrices."""
+    recording = smollm2.record(CONTEXT + QUERY, fresh=True)
+    figure = smollm2.look("context", recording=recording, mode="lines")
+    ids, mlp, seen = recording.prompt.ids, plain.model.layers[10].mlp, []
+    hook = mlp.register_forward_pre_hook(lambda _, args: seen.append(args[0][0, -1].double()))
+    with torch.no_grad():
+        for end in (0, *figure.extra["ends"]):
+            plain(torch.tensor([ids[:end] + ids[21:]]))
+    hook.remove()
+    weight = torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight]).detach().double()
+    updates = [torch.outer(weight @ (z - seen[0]), seen[0]) / seen[0].square().sum() for z in seen]
+    steps = [after - before for before, after in pairwise(updates)]
+    for name, some in (("cosine", updates[1:]), ("step_cosine", steps)):
+        cosines = [float((a * b).sum() / (a.norm() * b.norm())) for a, b in pairwise(some)]
+        assert figure.extra[name][10, 1:].tolist() == pytest.approx(cosines, abs=1e-3), name
+    sizes = [float(step.norm() / weight.norm()) for step in steps]
+    assert figure.values[10].tolist() == pytest.approx(sizes, rel=1e-3)
+    # Over lines the steps shrink and go on; over tokens they turn back.
+    assert figure.values[:, -1].mean() < figure.values[:, 0].mean() / 3
+    tokens = smollm2.look("context", recording=recording, mode="tokens")
+    assert np.nanmean(tokens.extra["step_cosine"]) < -0.1
+
+
+def test_the_pictures_of_the_readme_show_what_the_lens_says(smollm2, plain):
+    script = runpy.run_path(str(ROOT / "demo" / "context_pictures.py"))
+    name = "fault-codes"
+    one = script["prompts"]()[name]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(script["curves"].__globals__, "prompts", lambda: {name: one})
+        steps, gain = script["curves"](smollm2)
+    assert steps.axes[0].labels == gain.axes[0].labels == (name,)
+    assert (len(steps.axes[1]), len(gain.axes[1])) == (8, 9)
+    assert steps.values[0, -1] < steps.values[0, 0] / 3
+    answer = smollm2.encode(one["expected"]).ids
+    for count in (0, 8):
+        ids = smollm2.encode("".join(one["examples"][:count]) + one["query"]).ids
+        assert gain.values[0, count] == pytest.approx(bits(plain, ids, answer), abs=1e-3)
 
 
 def test_examples_make_the_expected_answers_likelier(smollm2):
