@@ -49,5 +49,5 @@ def spoken(recording: Recording, layer: int, neuron: int) -> Tensor:
     stream = recording.final_rows(0, 1)
     gained = take_apart(readout.norm, stream).linear(column(recording, layer, neuron))
     rows = torch.stack([gained, torch.zeros_like(gained)]).to(stream.dtype).to(stream.device)
-    with_it, without = exact(readout.linear(rows))
-    return with_it - without
+    logits = exact(readout.linear(rows))
+    return logits[0] - logits[1]

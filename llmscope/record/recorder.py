@@ -138,8 +138,9 @@ class Recorder:
 
     def run(
         self,
-        ids: Sequence[Sequence[int]],
+        ids: Sequence[Sequence[int]] = (),
         *,
+        embeddings: Tensor | None = None,
         grad: bool = False,
         last: int | None = None,
         record: bool = False,
@@ -150,6 +151,7 @@ class Recorder:
 
         Args:
             ids: prompts of one length. [batch, position]
+            embeddings: the same as vectors, in the place of ids. [batch, position, width]
             grad: keep what a backward pass needs.
             last: only so many last positions need logits; a model that cannot leave the others out
                 gives them all.
@@ -160,6 +162,8 @@ class Recorder:
             return self._extend(None, 0, unlabelled, None)
         few = {"logits_to_keep": last} if last is not None and self._last_only else {}
         with torch.set_grad_enabled(grad):
+            if embeddings is not None:
+                return self.subject.model(inputs_embeds=embeddings, use_cache=False, **few)
             batch = torch.tensor(ids, device=self.subject.device)
             return self.subject.model(input_ids=batch, use_cache=False, **few)
 

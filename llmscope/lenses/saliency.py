@@ -1,0 +1,127 @@
+"""Saliency: which tokens mattered?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from llmscope.figure import VERIFIED, Axis, Figure, Focus, Verdict
+from llmscope.lenses.base import Lens, Run
+
+if TYPE_CHECKING:
+    from llmscope.record.recording import Recording
+    from llmscope.record.saliency import Saliency
+
+NAMES = {"gradient": "gradient × input", "integrated": "integrated gradients"}
+ROUGH, WRONG = 0.05, 0.5
+"""Integrated gradients that miss more than these shares of what they should sum to are partial,
+and refused."""
+
+
+def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
+    """What each token did for log p(target), in nats. [position], up to the focus position.
+
+    Modes: `gradient`, gradient × input: Σ over the width of e · d log p / d e, with e the token's
+    input embedding; `integrated`, integrated gradients: the same with the gradient's mean on the
+    straight way from zero embeddings to these, in the midpoints of 32 steps. Their sum is
+    log p(input) - log p(zero embeddings) but for the completeness error. Where a model adds
+    positions to its embeddings they are part of the model, not of what is scaled.
+
+    `extra`: mode, position, target, target_id, log_probability, sum; for `integrated` baseline
+    (log p of zero embeddings), steps and completeness_error = sum - (log_probability - baseline);
+    caption.
+
+    Refused where the model takes no embeddings, or says something else of them than of the tokens.
+    Integrated gradients are partial where the completeness error is above a twentieth of what the
+    sum should be, and refused above a half: norms make log p change fastest beside zero, where few
+    of the steps are, most of all in models that norm their embeddings first (RMSNorm).
+    """
+    from llmscope.record.derive import logits_after
+    from llmscope.record.saliency import Insensitive, gradient_times_input, integrated_gradients
+
+    target, label = focus.target, recording.subject.label
+    if target is None:
+        target = int(logits_after(recording, focus.position).argmax())
+    vocabulary = recording.subject.anatomy.vocabulary
+    if not 0 <= target < vocabulary:
+        raise ValueError(f"token {target} is out of range: the vocabulary has {vocabulary}")
+    title = f"Saliency · {NAMES[focus.mode]} · log p of ‹{label(target)}›"
+    measure = gradient_times_input if focus.mode == "gradient" else integrated_gradients
+    try:
+        found = measure(recording, focus.position, target, run)
+    except Insensitive as finding:
+        return Figure.refused("saliency", title, str(finding))
+    total = float(found.values.double().sum())
+    said, complete, verdict = _completeness(found, total)
+    if verdict.status == "refused":
+        return Figure.refused("saliency", title, verdict.reason, verdict.discrepancy)
+    return Figure(
+        lens="saliency",
+        title=title,
+        kind="bars",
+        axes=(Axis("position", recording.prompt.labels[: focus.position + 1]),),
+        values=found.values.float().cpu().numpy(),
+        unit="nats",
+        verdict=verdict,
+        extra={
+            "mode": focus.mode,
+            "position": focus.position,
+            "target_id": target,
+            "target": label(target),
+            "log_probability": found.log_probability,
+            "sum": total,
+            **complete,
+            "special": recording.prompt.special,
+            "caption": (said,),
+        },
+    )
+
+
+def _completeness(found: Saliency, total: float) -> tuple[str, dict[str, float], Verdict]:
+    """What stands below the picture, what belongs to `extra`, and how far to trust it."""
+    from llmscope.record.saliency import STEPS
+
+    own = found.log_probability
+    if found.baseline is None:
+        return (
+            f"log p {own:.4f} nats · sum {total:.4f}: a slope, which need not be it",
+            {},
+            VERIFIED,
+        )
+    expected = own - found.baseline
+    error = total - expected
+    said = (
+        f"sum {total:.4f} nats · log p {own:.4f} − {found.baseline:.4f} without tokens = "
+        f"{expected:.4f} · completeness error {error:.2g}"
+    )
+    share = abs(error) / abs(expected) if expected else abs(error)
+    verdict = VERIFIED
+    if not share <= ROUGH:
+        status = "partial" if share <= WRONG else "refused"
+        reason = f"{STEPS} steps miss {abs(error):.2g} of {abs(expected):.2g} nats"
+        verdict = Verdict(status, reason, share)
+    complete = {"baseline": found.baseline, "steps": STEPS, "completeness_error": error}
+    return said, complete, verdict
+
+
+LENS = Lens(
+    name="saliency",
+    question="Which tokens mattered?",
+    compute=compute,
+    uses=("position", "target", "mode"),
+    modes=("gradient", "integrated"),
+    help="""\
+How much each token did for the log-probability of the target, which is the likeliest next token \
+unless another is asked for. A positive bar speaks for it, a negative one against it. The first \
+token often has a large one, as attention rests on it.
+
+Gradient × input is the slope: what the log-probability would gain, in nats, if this token's \
+embedding were made longer, for one doubling of it if the slope held that far. It is cheap, and \
+says little where the model is already sure, as the slope is flat there. Integrated gradients take \
+the mean slope on the way from no tokens at all (embeddings of zero) to these; they sum to what \
+the log-probability gained on that way. The completeness error, below, says by how much 32 steps \
+miss it: above a twentieth the bars are rough, above a half none are shown. Models that norm their \
+embeddings before anything is added to them change so fast beside zero that this is common.
+
+e · d log p / d e, summed over the width of the embedding. Sundararajan et al. 2017, "Axiomatic \
+Attribution for Deep Networks".""",
+)

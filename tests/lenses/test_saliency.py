@@ -1,0 +1,196 @@
+"""Saliency against autograd by hand and finite differences, on plain transformers in float64."""
+
+import numpy as np
+import pytest
+import torch
+
+from llmscope.models.anatomy import find
+from llmscope.models.subject import Subject
+from llmscope.scope import Scope
+from tests.families import small_model
+from tests.lenses.test_experts import IDS
+
+TARGET, POSITION = 11, 5
+STEPS = 32
+EXPERTS = ("mixtral", "jamba")  # torch multiplies for them in float32 at most
+
+
+def model_of(family):
+    model = small_model(family)
+    return model if family in EXPERTS else model.double()
+
+
+def scope_on(family):
+    model = model_of(family)
+    dtype = next(model.parameters()).dtype
+    scope = Scope(Subject("test", "test", model, None, find(model), torch.device("cpu"), dtype))
+    scope.record(IDS)
+    return scope
+
+
+def log_p(model, change):
+    """The target's log-probability, for as many prompts as the changed embeddings hold. [batch]"""
+    hook = model.get_input_embeddings().register_forward_hook(lambda _, args, out: change(out))
+    try:
+        count = len(change(torch.zeros(1, len(IDS), 48, dtype=torch.float64)))
+        ids = torch.tensor([IDS]).expand(count, -1)
+        logits = model(input_ids=ids, use_cache=False).logits[:, POSITION]
+    finally:
+        hook.remove()
+    return torch.log_softmax(logits, -1)[:, TARGET]
+
+
+def gradients(model, shares=(1.0,)):
+    """d log p / d e by hand, at shares of the embeddings, and the embeddings.
+
+    [share, row, width], [row, width]
+    """
+    kept = {}
+
+    def leaf(output):
+        scale = torch.tensor(shares, dtype=output.dtype)[:, None, None]
+        kept["input"] = output.detach()[0]
+        kept["leaf"] = (output.detach()[:1] * scale).requires_grad_()
+        return kept["leaf"]
+
+    log_p(model, leaf).sum().backward()
+    return kept["leaf"].grad, kept["input"]
+
+
+def slopes(model, shares=(1.0,), step=1e-6):
+    """How log p grows with the length of each token's embedding, by differences. [share, row]"""
+    rows = POSITION + 1
+    factors = torch.ones(len(shares), rows, 2, len(IDS), dtype=torch.float64)
+    factors *= torch.tensor(shares, dtype=torch.float64)[:, None, None, None]
+    for row in range(rows):
+        factors[:, row, 0, row] += step
+        factors[:, row, 1, row] -= step
+    with torch.no_grad():
+        found = log_p(model, lambda output: output[:1] * factors.reshape(-1, len(IDS), 1))
+    there, back = found.reshape(len(shares), rows, 2).unbind(-1)
+    return ((there - back) / (2 * step)).numpy()
+
+
+def gained(model):
+    """log p of the input less log p of zero embeddings."""
+    ends = torch.tensor([1.0, 0.0], dtype=torch.float64)[:, None, None]
+    with torch.no_grad():
+        with_tokens, without = log_p(model, lambda output: output[:1] * ends)
+    return float(with_tokens - without)
+
+
+def midpoints():
+    return [(step + 0.5) / STEPS for step in range(STEPS)]
+
+
+@pytest.mark.parametrize(
+    "family",
+    ["gpt2", "llama", "gemma2", "gemma3_text", "mixtral", "bloom", "opt", "mamba", "jamba"],
+)
+def test_gradient_times_input_equals_autograd_by_hand(family):
+    figure = scope_on(family).look("saliency", target=TARGET, position=POSITION)
+    model = model_of(family)
+    slope, start = gradients(model)
+    own = (slope[0] * start).sum(-1)
+    assert own[POSITION + 1 :].abs().max() == 0  # what comes later cannot matter
+    assert figure.verdict.status == "verified"
+    assert figure.axes[0].labels == tuple(map(str, IDS[: POSITION + 1]))
+    scale = float(own.abs().max())
+    assert figure.values == pytest.approx(own[: POSITION + 1].numpy(), abs=1e-4 * scale)
+    with torch.no_grad():
+        score = float(log_p(model, lambda output: output))
+    assert figure.extra["log_probability"] == pytest.approx(score, rel=1e-5)
+    assert figure.extra["sum"] == pytest.approx(float(own.sum()), abs=1e-4 * scale)
+
+
+# Llama's norm is in float32 whatever the model is in: there the steps must be longer.
+@pytest.mark.parametrize(
+    ("family", "step", "bound"),
+    [("gpt2", 1e-6, 1e-6), ("opt", 1e-3, 1e-3), ("llama", 2e-3, 2e-3), ("qwen3", 2e-3, 2e-3)],
+)
+def test_gradient_times_input_equals_finite_differences(family, step, bound):
+    figure = scope_on(family).look("saliency", target=TARGET, position=POSITION)
+    (own,) = slopes(model_of(family), step=step)
+    assert figure.values == pytest.approx(own, abs=bound * np.abs(own).max())
+
+
+@pytest.mark.parametrize("family", ["gpt2", "gpt_bigcode", "openai-gpt"])
+def test_integrated_gradients_are_means_over_midpoints_and_complete(family):
+    model = model_of(family)
+    figure = scope_on(family).look("saliency", mode="integrated", target=TARGET, position=POSITION)
+    found, start = gradients(model, midpoints())
+    own = (found.mean(0) * start).sum(-1)[: POSITION + 1].numpy()
+    size = np.abs(own).sum()
+    assert figure.values == pytest.approx(own, abs=1e-6 * size)
+    assert figure.values == pytest.approx(slopes(model, midpoints()).mean(0), abs=1e-6 * size)
+    # Complete: they sum to what log p gained, within a thousandth of all that they say.
+    error = figure.values.astype(np.float64).sum() - gained(model)
+    assert abs(error) <= 1e-3 * size
+    assert figure.extra["completeness_error"] == pytest.approx(error, abs=1e-6 * size)
+    assert figure.verdict.status == "verified"
+
+
+def test_integrated_gradients_that_miss_their_sum_say_so():
+    """Where embeddings are normed first, 32 steps do not see what happens beside zero."""
+    seen = {}
+    for family in ("gpt2", "opt", "llama"):
+        model = model_of(family)
+        figure = scope_on(family).look(
+            "saliency", mode="integrated", target=TARGET, position=POSITION
+        )
+        found, start = gradients(model, midpoints())
+        total = float((found.mean(0) * start).sum())
+        missed = abs(total - gained(model)) / abs(gained(model))
+        expected = "verified" if missed < 0.05 else "partial" if missed < 0.5 else "refused"
+        assert figure.verdict.status == expected, (family, missed)
+        if expected != "verified":
+            assert figure.verdict.reason.startswith("32 steps miss")
+            assert figure.verdict.discrepancy == pytest.approx(missed, rel=1e-3)
+        seen[family] = expected
+    assert seen == {"gpt2": "verified", "opt": "partial", "llama": "refused"}
+
+
+def test_the_batches_of_a_long_prompt_change_nothing(monkeypatch):
+    from llmscope.record import saliency
+
+    scope = scope_on("gpt2")
+    whole = scope.look("saliency", mode="integrated", target=TARGET)
+    monkeypatch.setattr(saliency, "ROWS", 15)  # two steps at once
+    assert scope.look("saliency", mode="integrated", target=TARGET).values == pytest.approx(
+        whole.values, rel=1e-6
+    )
+
+
+def test_a_model_that_takes_no_embeddings_is_refused(monkeypatch):
+    scope = scope_on("llama")
+    real = scope.model.forward
+    monkeypatch.setattr(
+        scope.model,
+        "forward",
+        lambda input_ids=None, use_cache=None, logits_to_keep=0: real(
+            input_ids, use_cache=use_cache, logits_to_keep=logits_to_keep
+        ),
+    )
+    figure = scope.look("saliency")
+    assert figure.verdict.status == "refused"
+    assert figure.verdict.reason == "the model takes no embeddings in the place of tokens"
+
+
+def test_a_model_that_says_something_else_of_embeddings_is_refused(monkeypatch):
+    scope = scope_on("llama")
+    monkeypatch.setattr(
+        scope.model.get_input_embeddings(),
+        "forward",
+        lambda ids: torch.ones((*ids.shape, 48), dtype=torch.float64),
+    )
+    figure = scope.look("saliency")
+    assert figure.verdict.status == "refused"
+    assert "something else" in figure.verdict.reason
+
+
+def test_the_target_is_the_likeliest_token_and_must_exist():
+    scope = scope_on("llama")
+    best = scope.look("next-token", position=4).extra["ids"][0]
+    assert scope.look("saliency", position=4).extra["target_id"] == best
+    with pytest.raises(ValueError, match="token 96 is out of range"):
+        scope.look("saliency", target=96)
