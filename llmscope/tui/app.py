@@ -188,10 +188,11 @@ class LlmscopeApp(Desk, inherit_bindings=True):
         deeds.close_find(self)
 
     def on_descendant_focus(self) -> None:
-        """Other keys work in the prompt than in the figures."""
-        if self.focused is self.editor:
+        """Other keys work in the prompt than in the figures, whatever lies over both."""
+        focused = self.screen_stack[0].focused
+        if focused is self.editor:
             self.keys.show("prompt")
-        elif self.focused is self.card:
+        elif focused is self.card:
             self.keys.show("message")
         else:
             self.keys.show("figures", self.overview.pane.row)

@@ -145,9 +145,10 @@ class Card(Widget, can_focus=True):
 
     def _prompts(self) -> list[Line]:
         ink = self._inks
+        how = "↑↓ and enter, or its number" if self.has_focus else "tab, then its number"
         lines = [
             (_say("Type a prompt above: every pane shows what the model does.", ink.text), 1),
-            (_say("Or take one of these: tab, then its number.", ink.dim), 2),
+            (_say(f"Or take one of these: {how}.", ink.dim), 2),
             (Content(""), 3),
         ]
         for index, text in enumerate(self._examples):

@@ -90,7 +90,7 @@ class HelpScreen(Overlay[None]):
         """The page, scrolled by the arrow keys."""
         page = VerticalScroll(Static(self.page(), markup=False), id="help")
         page.border_title = Content("Help")
-        page.border_subtitle = Content("esc closes")
+        page.border_subtitle = Content("↑↓ scroll · esc closes")
         yield page
 
     def on_mount(self) -> None:

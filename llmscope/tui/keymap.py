@@ -81,8 +81,9 @@ class Keymap:
         )
 
     def first(self, name: str) -> str:
-        """The first key of an action in the figures; empty if it has none."""
-        return next(iter(self.shown(BY_NAME[name], "figures")), "")
+        """The first key of an action in the figures, or in the prompt; empty if it has none."""
+        action = BY_NAME[name]
+        return next(iter(self.shown(action, "figures") or self.shown(action)), "")
 
     def filled(self, text: str) -> str:
         """A text in which `{name}` stands for the key of an action."""

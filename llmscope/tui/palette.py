@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 THEME = "theme"
 """The area that comes last, before the themes themselves."""
+KEYS = 9
+"""Cells of the keys, which stand before the titles."""
+SHARE, WIDEST, MARGIN = 0.9, 96, 6
+"""What the list takes of the screen's width, as the style sheet has it, and what is no text."""
 
 
 def commands() -> list[Action]:
@@ -65,7 +69,7 @@ class Commands(Provider):
     async def discover(self) -> Hits:
         """All commands, before anything is typed."""
         for entry in self._entries():
-            yield DiscoveryHit(Content(entry.title), entry.run, entry.title, entry.help)
+            yield DiscoveryHit(self._row(Content(entry.title), entry.keys), entry.run, entry.title)
 
     async def search(self, query: str) -> Hits:
         """The commands that match."""
@@ -76,7 +80,12 @@ class Commands(Provider):
                 # What marks the letters would read brackets, which a file name may have, as markup.
                 plain = "[" in entry.title
                 shown = Content(entry.title) if plain else matcher.highlight(entry.title)
-                yield Hit(score, shown, entry.run, entry.title, entry.help)
+                yield Hit(score, self._row(shown, entry.keys), entry.run, entry.title)
+
+    def _row(self, title: Content, keys: str) -> Content:
+        desk = cast("Desk", self.app)
+        row = Content.assemble((f"{keys:<{KEYS}} ", desk.inks.dim), title)
+        return row.truncate(min(int(SHARE * desk.size.width), WIDEST) - MARGIN, ellipsis=True)
 
     def _entries(self) -> Iterable[Entry]:
         desk = cast("Desk", self.app)
@@ -94,8 +103,3 @@ class Entry(NamedTuple):
     title: str
     run: partial[None]
     keys: str = ""
-
-    @property
-    def help(self) -> Any:
-        """The keys below the title; a bracket among them is no markup."""
-        return Content(self.keys) if self.keys else None

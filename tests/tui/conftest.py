@@ -56,6 +56,7 @@ def opened() -> Open:
         auto: bool = True,
         focus: Focus | None = None,
         own: Own | None = None,
+        look: Look | None = None,
     ) -> AsyncIterator[Session]:
         engines: list[ActingEngine] = []
 
@@ -63,7 +64,7 @@ def opened() -> Open:
             engines.append(ActingEngine(post, auto=auto))
             return engines[0]
 
-        app = LlmscopeApp(make, spec=spec, prompt=prompt, look=Look(), focus=focus, own=own)
+        app = LlmscopeApp(make, spec=spec, prompt=prompt, look=look or Look(), focus=focus, own=own)
         async with app.run_test(size=(width, height), notifications=True) as pilot:
             session = Session(app, engines[0], pilot)
             await session.settle()

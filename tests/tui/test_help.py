@@ -92,6 +92,29 @@ async def test_the_page_names_actions_as_the_config_file_does(opened: Open) -> N
         assert {name for name, action in BY_NAME.items() if action.keys} <= named
 
 
+@pytest.mark.parametrize("key", ["f1", "ctrl+p", "f2"])
+async def test_what_lies_over_the_screen_leaves_the_footer_alone(opened: Open, key: str) -> None:
+    async with opened() as session:
+        for _ in range(2):
+            footer = session.screen_text().split("\n")[-1]
+            await session.press(key)
+            assert len(session.app.screen_stack) == 2
+            await session.press("escape")
+            assert session.screen_text().split("\n")[-1] == footer
+            await session.press("escape")
+        assert "e edit" in footer
+
+
+async def test_a_tiny_screen_has_room_for_the_page(opened: Open) -> None:
+    async with opened(40, 10) as session:
+        await session.press("f1")
+        rows = session.screen_text().split("\n")
+        assert "↑↓ scroll · esc closes" in rows[-1]
+        assert sum(row.strip("│ ") != "" for row in rows[1:-1]) >= 7
+        await session.press("down", "down")
+        assert session.screen_text().split("\n")[1] != rows[1]
+
+
 async def test_a_narrow_page_has_no_room_for_names(opened: Open) -> None:
     async with opened(80, 24) as session:
         assert "map-view" not in await page(session, "map")

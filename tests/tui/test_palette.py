@@ -7,7 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from textual.command import CommandList
+from rich.cells import cell_len
+from textual.command import Command, CommandList
 from textual.widgets import Input
 
 from llmscope.tui import palette
@@ -16,8 +17,14 @@ from llmscope.tui.desk import Desk
 from llmscope.tui.dress import all_names
 from llmscope.tui.keymap import keymap_from
 from llmscope.tui.own import Own
-from llmscope.tui.palette import Palette, commands
+from llmscope.tui.palette import KEYS, Palette, commands
 from tests.tui.conftest import Open, Session
+
+
+def first(options: CommandList) -> str:
+    """The title that the palette lists first."""
+    option = options.get_option_at_index(0)
+    return option.hit.text or "" if isinstance(option, Command) else ""
 
 
 async def choose(session: Session, title: str) -> None:
@@ -28,7 +35,7 @@ async def choose(session: Session, title: str) -> None:
     found.query_one(Input).value = title
     options = found.query_one(CommandList)
     async with asyncio.timeout(10):
-        while not options.option_count or title not in str(options.get_option_at_index(0).prompt):
+        while not options.option_count or first(options) != title:
             await asyncio.sleep(0.01)
     await session.press("enter")
     await session.settle()
@@ -78,7 +85,7 @@ async def test_a_palette_without_room_takes_page_keys(opened: Open, key: str) ->
 
 
 async def listed(session: Session) -> list[str]:
-    """What the palette lists before anything is typed: title and keys."""
+    """What the palette lists before anything is typed: keys and title."""
     await session.press("ctrl+p")
     options = session.app.screen.query_one(CommandList)
     wanted = len(commands()) + len(all_names())
@@ -90,7 +97,12 @@ async def listed(session: Session) -> list[str]:
 
 async def test_commands_come_area_by_area_and_themes_last(opened: Open) -> None:
     async with opened(80, 24) as session:
-        rows = [row.split("\n")[0] for row in await listed(session)]
+        listing = await listed(session)
+        assert listing[0].split("  ")[0] == "← h"
+        assert "shift+tab pane: go to the one before" in listing
+        assert max(map(cell_len, listing)) <= 66
+        assert not [row for row in listing if "\n" in row]
+        rows = [row[KEYS + 1 :] for row in listing]
         assert rows[0] == "cursor: one token back"
         areas = [row.split(":")[0] for row in rows]
         runs = [area for area, before in zip(areas, [None, *areas], strict=False) if area != before]
@@ -98,7 +110,9 @@ async def test_commands_come_area_by_area_and_themes_last(opened: Open) -> None:
         assert set(runs) == {action.area for action in ACTIONS}
         assert runs[-1] == "theme"
         assert rows[-len(all_names()) :] == [f"theme: {name}" for name in all_names()]
-        assert "theme" not in session.screen_text()
+        text = session.screen_text()
+        assert "theme" not in text
+        assert sum(row in text for row in rows) >= 12
 
 
 async def test_brackets_in_keys_and_names_are_no_markup(
@@ -111,8 +125,8 @@ async def test_brackets_in_keys_and_names_are_no_markup(
     own = Own(keymap=keymap_from({"keys": {"copy": "[,b,]"}}))
     async with opened(own=own) as session:
         rows = await listed(session)
-        assert "theme: [@click=app.quit]x" in rows
-        assert next(row for row in rows if "pane: copy" in row).split("\n")[1] == "[ b ]"
+        assert f"{'':<{KEYS}} theme: [@click=app.quit]x" in rows
+        assert next(row for row in rows if "pane: copy" in row).startswith("[ b ]  ")
         await session.press("escape")
         await choose(session, "theme: [@click=app.quit]x")
         assert session.app.look.theme.name == "[@click=app.quit]x"

@@ -79,7 +79,11 @@ async def test_an_empty_prompt_offers_examples(
     async with opened(*size, prompt="", spec=spec) as session:
         assert session.engine.requests == []
         assert prompts[0] in session.screen_text()
-        await session.press("tab", "2")
+        tiny = size == SIZES[0]
+        assert ("tab, then its number" in session.screen_text()) != tiny
+        await session.press("tab")
+        assert ("↑↓ and enter, or its number" in session.screen_text()) != tiny
+        await session.press("2")
         assert session.app.text == prompts[1]
         assert session.engine.requests[-1].text == prompts[1]
         assert session.app.overview.display

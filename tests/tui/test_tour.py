@@ -44,6 +44,14 @@ async def test_each_card_points_at_what_is_on_screen(opened: Open, size: tuple[i
         assert app.text == PROMPT
 
 
+async def test_the_first_card_says_how_to_get_out_of_the_prompt(opened: Open) -> None:
+    async with opened() as session:
+        session.app.action_act("tour")
+        await session.settle()
+        said = " ".join(str(session.app.screen.query_one("#tour").render()).split())
+        assert "esc leads to the figures, e back" in said
+
+
 async def test_esc_leaves_the_tour_at_once(opened: Open) -> None:
     async with opened() as session:
         session.app.action_act("tour")
