@@ -33,7 +33,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
     rest of each row scaled to a sum of 1. Over the layer's heads, cell by cell: `mean`; `max`,
     whose rows do not sum to 1; and `all`, one pattern beside the other [head, query, key]. Over
     the layers from the first to this one: `rollout`, the product of (mean over heads + I) / 2,
-    each row scaled to a sum of 1; refused above 2048 tokens.
+    each row scaled to a sum of 1; refused above 1024 tokens.
 
     With a span, only the queries in it; pooled, the maximum of so many queries by so many keys.
     All heads of a long prompt are pooled in any case, so that there are no more than 2²⁴ cells.

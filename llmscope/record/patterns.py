@@ -13,8 +13,8 @@ from llmscope.record.recording import Recording
 CHUNK = 256
 """Queries whose whole rows of one layer are held at once beside the result."""
 
-LONGEST_ROLLOUT = 2048
-"""Tokens of the longest prompt that is rolled out: all patterns of all layers are needed for it."""
+LONGEST_ROLLOUT = 1024
+"""Tokens of the longest prompt that is rolled out: it takes all patterns of all layers."""
 
 
 def sinks_of(recording: Recording) -> NDArray[np.bool_]:

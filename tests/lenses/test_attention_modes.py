@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from llmscope.export import json_text
+from llmscope.export import json_text, render
 from llmscope.models.anatomy import find
 from llmscope.models.subject import Subject
 from llmscope.record import patterns
@@ -158,6 +158,20 @@ def test_all_is_every_head(both):
     assert figure.verdict.status == "verified"
 
 
+@pytest.mark.parametrize("mode", ["all", "value-weighted", "no-sink", "rollout"])
+def test_they_are_exported_in_every_format(mode):
+    figure = scope_of(small_model("llama")).look("attention", mode=mode, layer=1)
+    for kind in ("json", "npz", "txt", "ansi", "svg"):
+        assert render(figure, kind, size=(80, 24))
+    said = json.loads(render(figure, "json"))
+    assert np.array(said["values"], dtype=float).shape == figure.values.shape
+    assert [axis["name"] for axis in said["axes"]] == [axis.name for axis in figure.axes]
+    text = render(figure, "txt", size=(80, 24))
+    assert figure.title in text
+    if mode == "all":
+        assert all(f"head {head}" in text for head in range(HEADS))
+
+
 def test_a_bias_of_the_projection_is_left_out():
     """gpt2's projection has one, and it is not small here: with it every cell would be larger."""
     scope, plain = scope_of(small_model("gpt2")), Plain("gpt2")
@@ -243,11 +257,11 @@ def test_rollout_stands_on_every_layer_below():
 
 
 def test_rollout_of_a_long_prompt_is_refused_with_its_length():
-    length = 2049
+    length = 1025
     model = small_model("llama", max_position_embeddings=length)
     figure = scope_of(model, [1 + i % 90 for i in range(length)]).look("attention", mode="rollout")
     assert figure.verdict.status == "refused"
-    assert "up to 2048 tokens, and this one has 2049" in figure.verdict.reason
+    assert "up to 1024 tokens, and this one has 1025" in figure.verdict.reason
 
 
 def test_values_that_cannot_be_had_are_refused(monkeypatch):

@@ -12,6 +12,8 @@ from llmscope.engine.engine import near
 from llmscope.engine.events import SPAN
 from llmscope.figure import Focus
 from llmscope.lenses import lens
+from llmscope.lenses.attention import MOST
+from llmscope.record.heads import ROOM
 from tests.families import small_model
 
 LENGTH = 1500
@@ -22,7 +24,6 @@ LOOKS = [
     {"layer": 0, "mode": "max"},
     {"layer": 1, "head": 3, "mode": "value-weighted"},
     {"layer": 1, "head": 3, "mode": "no-sink"},
-    {"layer": 1, "mode": "rollout"},
 ]
 
 
@@ -128,10 +129,20 @@ def test_eight_thousand_tokens_take_no_more_than_is_linear(folder):
     for settings in ({"span": focus.span}, {"pool": 128}):
         figure = scope.look("attention", recording=recording, layer=1, head=2, **settings)
         assert figure.values.nbytes <= 4 * SPAN * length
+    all_heads = scope.look("attention", recording=recording, mode="all", layer=1, span=focus.span)
+    assert all_heads.values.size <= MOST
+    looks = [{"pool": 128, "mode": mode} for mode in ("raw", "value-weighted", "no-sink", "all")]
+    looks += [{"span": focus.span, "mode": "all"}]
+    for settings in looks:
+        assert 0 < largest(scope, recording, "attention", settings) <= 4 * 4 * 256 * length
+    assert 0 < largest(scope, recording, "heads", {"mode": "sink"}) <= 4 * ROOM
+
+
+def largest(scope, recording, lens, settings):
+    """The largest thing, in bytes, that a look allocates."""
     with torch.profiler.profile(profile_memory=True) as profile:
-        scope.look("attention", recording=recording, layer=1, head=2, pool=128)
-    largest = max(abs(event.cpu_memory_usage) for event in profile.events())
-    assert 0 < largest <= 4 * 4 * 256 * length
+        scope.look(lens, recording=recording, layer=1, head=2, **settings)
+    return max(abs(event.cpu_memory_usage) for event in profile.events())
 
 
 def test_a_letter_weighs_one_row_and_changes_no_other(folder, monkeypatch):
