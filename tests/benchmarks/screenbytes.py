@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 import sys
 import time
@@ -30,9 +31,22 @@ def measure(setting: Setting, tell: Tell, found: dict[str, Any]) -> None:
         found.update(_bytes(setting, short))
         tell("terminal: typing ten letters a second")
         seconds = 6 if setting.quick else 30
-        typed = (LETTERS * 8)[: round(seconds / PACE)]
+        typed = unrepeated(round(seconds / PACE))
         expected = worker.ask("count", text=long + typed)["tokens"]
         found["typing"] = _typing(setting, long, typed, expected)
+
+
+def unrepeated(length: int) -> str:
+    """Words of which no `TAIL` letters in a row come twice, so that the screen tells each apart."""
+    choose, words = random.Random(7), LETTERS.split()
+    text = ""
+    while len(text) < length:
+        longer = f"{text} {choose.choice(words)}"
+        letters = longer.replace(" ", "")
+        tails = [letters[at : at + TAIL] for at in range(len(letters) - TAIL + 1)]
+        if len(tails) == len(set(tails)):
+            text = longer
+    return text[:length]
 
 
 def _opened(setting: Setting, prompt: str) -> Program:
@@ -117,8 +131,8 @@ def _delays(program: Program, typed: str, sent: list[float]) -> list[float | Non
 
 
 def _editor(screen: Any) -> str:
-    """The text in the prompt's frame, without spaces."""
+    """The letters and digits in the prompt's frame: no spaces, nothing of the scroll bar's."""
     rows = list(screen.display)
     top = next(y for y, row in enumerate(rows) if "Prompt" in row)
     bottom = next((y for y in range(top + 1, len(rows)) if rows[y][:1] in "╰└┗╚+"), len(rows))
-    return "".join("".join(row[1:-1].split()) for row in rows[top + 1 : bottom])
+    return "".join(char for row in rows[top + 1 : bottom] for char in row if char.isalnum())
