@@ -13,6 +13,7 @@ from llmscope.draw.cells import Line, finish, fit
 from llmscope.draw.layout import STEPS, WORDS, Layout, lay_out
 from llmscope.draw.margins import foot_row, head_row, row_label
 from llmscope.draw.numbers import column as column_of_numbers
+from llmscope.draw.numbers import telling
 from llmscope.draw.painting import Painting, Row
 from llmscope.draw.palette import Palette, Ramp
 from llmscope.draw.scale import Scale, legend
@@ -114,7 +115,10 @@ def _body(
     window, columns = layout.rows, layout.columns
     sight = grid.values[window.start : window.stop, columns.start : columns.stop]
     steps = scale.steps(sight, len(ramp))
-    words = _words(grid, layout, palette) if layout.cell >= WORDS else None
+    wordy = layout.cell >= WORDS and (
+        grid.texts is not None or telling(grid.values, layout.cell - 2)
+    )
+    words = _words(grid, layout, palette) if wordy else None
     down: dict[int, tuple[str, int]] = {}
     first = len(rows)
     thumb = window.thumb(window.size * layout.tall)

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 DIGITS = 4
+NEAR = 0.25
+"""A number that is further off than this share of itself is another number."""
 _SUFFIXES = ("", "k", "M", "G", "T", "P")
 
 
@@ -95,6 +97,18 @@ def column(
         ]
     # A number that does not fit is not cut: what is left would be another number.
     return [f"{text:>{width}}" if len(text) <= width else "#" * width for text in texts]
+
+
+def telling(values: NDArray[np.float32], width: int) -> bool:
+    """Whether numbers in so many cells say anything of these values: 0.04 in three reads 0.0."""
+    finite = values[np.isfinite(values)]
+    largest = float(np.abs(finite).max()) if finite.size else 0.0
+    shown = -largest if (finite < 0).any() else largest
+    (text,) = column(np.array([shown], dtype=np.float32), width, "")
+    digits = text.strip(" -")
+    if not largest or not digits.replace(".", "").isdecimal():
+        return True  # nothing to say, thousands, or a mark that says there is no room
+    return abs(float(digits) - largest) < NEAR * largest
 
 
 def percent(probability: float, places: int = 1) -> str:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmscope.draw.numbers import column, number, padded_number, percent
+from llmscope.draw.numbers import column, number, padded_number, percent, telling
 
 
 @pytest.mark.parametrize(
@@ -77,3 +77,29 @@ def test_thousands_are_told_in_three_cells():
     texts = column(np.array([22574, 8420, 4991, 540, 2.3], dtype=np.float32), 3, "")
     assert [text.strip() for text in texts] == ["23k", "8k", "5k", "540", "2.3"]
     assert padded_number(-1000, 3, "") == "-1k"
+
+
+@pytest.mark.parametrize(
+    ("values", "width", "expected"),
+    [
+        ([0.045, 0.002], 3, False),  # all would read 0.0
+        ([0.06, 0.002], 3, False),  # and here 0.1
+        ([0.045, 0.002], 5, True),
+        ([-0.045, 0.002], 4, False),
+        ([0.77, 0.01], 3, True),
+        ([22574, 3], 3, True),
+        ([0, 0], 3, True),
+        ([math.nan], 3, True),
+    ],
+)
+def test_numbers_that_say_nothing_are_known(values, width, expected):
+    array = np.array(values, dtype=np.float32)
+    assert telling(array, width) is expected
+    # As they are drawn: the largest one reads as itself, or as something else.
+    texts = [text.strip() for text in column(array, width, "")]
+    largest = int(np.nanargmax(np.abs(array))) if np.isfinite(array).any() else 0
+    if expected and not texts[largest].endswith("k"):
+        read = float(texts[largest] or "nan")
+        assert read == pytest.approx(values[largest], rel=0.25, nan_ok=True)
+    if not expected:
+        assert abs(float(texts[largest]) - values[largest]) > 0.25 * abs(values[largest])

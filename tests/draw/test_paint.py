@@ -215,6 +215,16 @@ def test_a_caption_stands_below_as_far_as_there_is_room(read, plain):
     assert {words[0].strip("▸") for words in shown if words} > set("abcdefgh")
 
 
+def test_cells_too_narrow_for_their_numbers_show_colour_alone(read, plain):
+    axes = (Axis("layer", ("0", "1")), Axis("prefix", tuple("abcdefgh")))
+    values = np.linspace(0.002, 0.045, 16, dtype=np.float32).reshape(2, 8)
+    figure = Figure("any", "Any", "heatmap", axes, values, "norm")
+    assert "0.045" in "".join(read(paint(figure, 80, 3, plain)))
+    narrow = read(paint(figure, 50, 3, plain))
+    assert not any("." in row for row in narrow)
+    assert "█████" in narrow[2]
+
+
 def test_a_heatmap_names_what_runs_across(plain):
     axes = (Axis("layer", ("0", "1")), Axis("prefix", (" two words\nand more", "\n")))
     figure = Figure("any", "Any", "heatmap", axes, np.zeros((2, 2), np.float32), "norm")
