@@ -3,6 +3,8 @@
 import io
 import json
 import re
+import runpy
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +12,7 @@ from llmscope.draw import load_theme, theme_names
 from llmscope.draw.theme import COLOURS, RAMPS
 from tests.cli.running import failure, fresh, run
 
+ROOT = Path(__file__).parents[2]
 SHOT = ("snapshot", "builtin:sort", "--prompt", "CABACB", "--lens", "next-token")
 
 
@@ -135,6 +138,19 @@ def test_a_snapshot_takes_a_persons_own_theme_and_tells_its_flaws(folder):
 def test_every_theme_makes_pictures(folder, name):
     svg = run(*SHOT, "--format", "svg", "--theme", name).stdout
     assert f'rx="8" fill="{load_theme(name).ground}"' in svg
+
+
+def test_the_readme_shows_a_picture_of_every_theme():
+    pictures = runpy.run_path(str(ROOT / "demo" / "pictures.py"))
+    readme = (ROOT / "README.md").read_text("utf-8")
+    table = readme.partition(pictures["BEGIN"])[2].partition(pictures["END"])[0]
+    themes = {name: load_theme(name) for name in theme_names()}
+    made = pictures["_table"]([(name, theme.description) for name, theme in themes.items()])
+    assert table.strip() == made.strip(), "python demo/pictures.py themes makes it again"
+    for name, theme in themes.items():
+        svg = (pictures["PICTURES"] / f"theme-{name}.svg").read_text("utf-8")
+        for colour in (theme.ground, theme.accent, theme.success, theme.sequential[-1]):
+            assert colour in svg, name
 
 
 def test_how_many_colours_a_picture_has(folder):

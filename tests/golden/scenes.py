@@ -23,7 +23,9 @@ from tests.tui.acting import ActingEngine, figure_for, tokenize
 PROMPT = "The capital of France is"
 LONG = "When Mary and John went to the store on the corner of the street, " * 4 + "John gave"
 FOCUS = Focus(layer=17, head=4)
-SIZES = ((80, 24), (120, 40), (200, 60))
+MIDDLE = (120, 40)
+SIZES = ((80, 24), MIDDLE, (200, 60))
+TIERS = ("truecolor", "256", "16", "none", "ascii")
 Deed = Callable[[LlmscopeApp], Awaitable[None]]
 
 
@@ -98,12 +100,10 @@ def scenes() -> dict[str, Scene]:
     """Each screen by the name of its file."""
     looks = _looks()
     whole = {
-        f"{width}x{height}{'-ascii' * asciis}": Scene((width, height), Look(ascii=asciis))
+        f"{width}x{height}-{name}": Scene((width, height), look, coloured=True)
         for width, height in SIZES
-        for asciis in (False, True)
-    }
-    colours = {
-        f"colours-{name}": Scene((120, 40), look, coloured=True) for name, look in looks.items()
+        for name, look in looks.items()
+        if name != "light" or (width, height) == MIDDLE
     }
     download = Loading("downloading weights", 30_000_000, 93_000_000)
     failure = LoadFailed("there is no model named gpt9", "llmscope models")
@@ -122,7 +122,7 @@ def scenes() -> dict[str, Scene]:
         (100, 30), looks["none"], "CABACB", engine=sorting, spec="builtin:sort", focus=Focus(1, 1)
     )
     kept = {f"state-{name}": scene for name, scene in states.items()}
-    return {**whole, **colours, **kept, "sort": real}
+    return {**whole, **kept, "sort": real}
 
 
 async def shoot(scene: Scene) -> Rows:

@@ -9,7 +9,7 @@ from llmscope.draw import colour
 from llmscope.tui.filters import in_ascii
 from tests.golden.files import FOLDER, content, path_of
 from tests.golden.grids import LEGEND, LETTERS, colour_grid, legend_of
-from tests.golden.scenes import scenes, shoot
+from tests.golden.scenes import SIZES, TIERS, scenes, shoot
 
 SCENES = scenes()
 REMAKE = "python -m tests.golden makes them again; read what git diff says of them"
@@ -50,12 +50,27 @@ def test_ascii_is_ascii(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in SCENES if name.endswith("-ascii")])
 def test_every_character_has_a_likeness_in_ascii(name: str) -> None:
     """A question mark stands for what has none: only where there is one anyway."""
-    other = name.removesuffix("-ascii").replace("colours", "colours-none")
+    other = name.removesuffix("-ascii")
+    other = other if other in SCENES else f"{other}-none"
     for row, unicode in zip(grids(name)[0], grids(other)[0], strict=True):
         assert row.count("?") == unicode.count("?"), (row, unicode)
 
 
-@pytest.mark.parametrize("name", ["colours-truecolor", "colours-256", "colours-light"])
+def at_all_sizes(*tiers: str) -> list[str]:
+    return [f"{width}x{height}-{tier}" for width, height in SIZES for tier in tiers]
+
+
+def at_large_sizes(*tiers: str) -> list[str]:
+    """Where all layers are in sight."""
+    return [name for name in at_all_sizes(*tiers) if SCENES[name].size[1] >= 40]
+
+
+def test_each_tier_is_kept_at_each_size() -> None:
+    assert set(at_all_sizes(*TIERS)) < set(SCENES)
+    assert len({SCENES[name].look for name in at_all_sizes(*TIERS)}) == len(TIERS)
+
+
+@pytest.mark.parametrize("name", [*at_large_sizes("truecolor", "256"), "120x40-light"])
 def test_a_larger_value_is_never_nearer_to_the_ground(name: str) -> None:
     """The norms double every four layers: down each column the ground moves one way only."""
     text, letters = grids(name)
@@ -65,7 +80,7 @@ def test_a_larger_value_is_never_nearer_to_the_ground(name: str) -> None:
         column = text[top].index(label) + len(label) - 1
         grounds = [words[letters[y][column]].split(" on ")[1] for y in range(top + 1, top + 31)]
         light = [luminance(ground) for ground in grounds]
-        assert light == sorted(light, reverse=name == "colours-light"), label
+        assert light == sorted(light, reverse=name.endswith("light")), label
         assert len(set(light)) >= 6, label
 
 
@@ -77,13 +92,14 @@ def luminance(ground: str) -> float:
     return colour.luminance(rgb)
 
 
-@pytest.mark.parametrize("name", ["colours-16", "colours-none", "colours-ascii"])
+@pytest.mark.parametrize("name", at_large_sizes("16", "none", "ascii"))
 def test_without_grounds_a_larger_value_is_never_lighter_in_weight(name: str) -> None:
     text = grids(name)[0]
-    weights = " .:-=+*#%@" if name == "colours-ascii" else " ░▒▓█"
+    weights = " .:-=+*#%@" if name.endswith("ascii") else " ░▒▓█"
     top = next(y for y, row in enumerate(text) if "layer  " in row)
     # In the first cell of a column its weight stands, and the value after it.
-    column = text[top].index("The") - 5
+    ends = [text[top].index(label) + len(label) for label in ("The", "capital")]
+    column = ends[0] + 1 - (ends[1] - ends[0])
     seen = [weights.index(text[y][column]) for y in range(top + 1, top + 31)]
     assert seen == sorted(seen)
     assert len(set(seen)) >= 4
@@ -95,14 +111,14 @@ def words_of(name: str) -> list[str]:
 
 
 def test_tiers_have_no_colours_that_they_cannot_show() -> None:
-    for name in ("colours-none", "colours-ascii"):
+    for name in at_all_sizes("none", "ascii"):
         assert all(look.startswith("default on default") for look in words_of(name)), name
-    shades = [
-        int(word) for look in words_of("colours-16") for word in look.split() if word.isdigit()
-    ]
-    assert shades
-    assert max(shades) < 16
-    assert not [look for look in words_of("colours-256") if "#" in look]
+    for name in at_all_sizes("16"):
+        shades = [int(word) for look in words_of(name) for word in look.split() if word.isdigit()]
+        assert shades
+        assert max(shades) < 16
+    for name in at_all_sizes("256"):
+        assert not [look for look in words_of(name) if "#" in look]
 
 
 def test_a_look_keeps_its_letter() -> None:
