@@ -9,16 +9,18 @@ from pathlib import Path
 import pytest
 from rich.cells import cell_len
 from textual.command import Command, CommandList
-from textual.widgets import Input
+from textual.events import Key
+from textual.keys import _character_to_key
 
 from llmscope.tui import palette
-from llmscope.tui.actions import ACTIONS
+from llmscope.tui.actions import ACTIONS, Action
 from llmscope.tui.desk import Desk
 from llmscope.tui.dress import all_names
 from llmscope.tui.keymap import keymap_from
 from llmscope.tui.own import Own
 from llmscope.tui.palette import KEYS, Palette, commands
 from tests.tui.conftest import Open, Session
+from tests.tui.test_actions import state
 
 
 def first(options: CommandList) -> str:
@@ -28,11 +30,13 @@ def first(options: CommandList) -> str:
 
 
 async def choose(session: Session, title: str) -> None:
-    """Open the palette, write a title, and take the first that it offers."""
+    """Open the palette, type a title, and take the first that it offers: keys, nothing else."""
     await session.press("ctrl+p")
     found = session.app.screen
     assert isinstance(found, Palette)
-    found.query_one(Input).value = title
+    for character in title:
+        # Not through the pilot, which waits after each.
+        session.app.post_message(Key(_character_to_key(character), character))
     options = found.query_one(CommandList)
     async with asyncio.timeout(10):
         while not options.option_count or first(options) != title:
@@ -61,6 +65,22 @@ async def test_the_palette_finds_and_runs_every_action(
             assert ran[-1:] == [action.name]
             assert len(session.app.screen_stack) == 1
     assert len(ran) == len(offered)
+
+
+KEYLESS = [action for action in ACTIONS if not action.keys]
+
+
+@pytest.mark.parametrize("action", KEYLESS, ids=lambda action: action.name)
+async def test_what_has_no_key_of_its_own_is_done_by_the_keys_of_the_palette(
+    opened: Open, action: Action
+) -> None:
+    async with opened() as session:
+        await session.press("escape")
+        if action.name == "pane-map":
+            await session.press("tab")
+        before = (*state(session), session.app.look.theme)
+        await choose(session, action.full_title)
+        assert (*state(session), session.app.look.theme) != before
 
 
 async def test_what_lies_over_the_screen_has_its_keys_to_itself(opened: Open) -> None:
