@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from llmscope.figure import Axis, Figure, Focus
 from llmscope.lenses.base import Lens, Run, layer_kinds
 
@@ -24,27 +26,90 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
     Modes: `stream`, the norm of the residual stream after each layer, with the embedding as first
     row; `attention` and `mlp`, the norm of what they added; `cosine`, between the stream after
     each layer and the one after the last, before the final norm.
-    `extra`: mode; kinds, one a layer, where they are mixed.
+
+    `outliers`, at the focus position: |value| of a dimension by the median of |value| over all
+    dimensions, for the top_k dimensions whose ratio is largest in any layer, the largest first
+    [layer, dimension], the embedding as first row.
+    `scale`: what each layer's first norm multiplies the stream by before its gain, 1 / rms or,
+    where it takes the mean off, 1 / std, eps included; NaN for a layer that norms nothing first.
+
+    `extra`: mode; kinds, one a layer, where they are mixed. For outliers position, dimensions and
+    stream, the values themselves [layer, dimension]; caption.
     """
     from llmscope.record.reduce import cosines, norms
 
+    if focus.mode == "outliers":
+        return _outliers(recording, focus)
+    if focus.mode == "scale":
+        return _scale(recording, run)
     if focus.mode == "cosine":
         values = cosines(recording)
     elif focus.mode == "stream":
         values = norms(recording, "stream")
     else:
         values = norms(recording, "attention_write" if focus.mode == "attention" else "mlp_write")
-    layers = tuple(str(layer) for layer in range(recording.layers))
-    if len(values) > len(layers):
-        layers = ("embed", *layers)
     return Figure(
         lens="residual",
         title=TITLES[focus.mode],
         kind="heatmap",
-        axes=(Axis("layer", layers), Axis("position", recording.prompt.labels)),
+        axes=(_layers(recording, len(values)), Axis("position", recording.prompt.labels)),
         values=values,
         unit="cosine" if focus.mode == "cosine" else "norm",
         extra={"mode": focus.mode, **layer_kinds(recording)},
+    )
+
+
+def _layers(recording: Recording, rows: int) -> Axis:
+    """The layers, with the embedding before them if there is a row more."""
+    layers = tuple(str(layer) for layer in range(recording.layers))
+    return Axis("layer", ("embed", *layers) if rows > len(layers) else layers)
+
+
+def _outliers(recording: Recording, focus: Focus) -> Figure:
+    from llmscope.record.stream import outliers
+
+    found = outliers(recording, focus.position, focus.top_k)
+    layers = _layers(recording, len(found.ratios))
+    row, column = np.unravel_index(np.nanargmax(found.ratios), found.ratios.shape)
+    said = (
+        f"dimension {found.dimensions[column]} at layer {layers.labels[row]}: "
+        f"{found.values[row, column]:.4g}, {found.ratios[row, column]:.4g} × the median magnitude"
+    )
+    token = recording.prompt.labels[focus.position]
+    return Figure(
+        lens="residual",
+        title=f"Residual stream · outlier dimensions at ‹{token}›",
+        kind="heatmap",
+        axes=(layers, Axis("dimension", tuple(map(str, found.dimensions)))),
+        values=found.ratios,
+        unit="× median",
+        extra={
+            "mode": focus.mode,
+            "position": focus.position,
+            "dimensions": found.dimensions,
+            "stream": found.values,
+            "caption": (said,),
+            **layer_kinds(recording),
+        },
+    )
+
+
+def _scale(recording: Recording, run: Run) -> Figure:
+    from llmscope.record.stream import first_scales
+
+    title = "Residual stream · scale of each layer's first norm"
+    values, centred = first_scales(recording, run)
+    if not centred:
+        return Figure.refused("residual", title, "no layer norms the stream before it reads it")
+    units = ("1 / std" if all(centred) else "1 / rms") if len(set(centred)) == 1 else "scale"
+    return Figure(
+        lens="residual",
+        title=title,
+        kind="heatmap",
+        axes=(_layers(recording, len(values)), Axis("position", recording.prompt.labels)),
+        values=values,
+        unit=units,
+        extra={"mode": "scale", **layer_kinds(recording)},
     )
 
 
@@ -53,8 +118,8 @@ LENS = Lens(
     question="How does the stream grow?",
     compute=compute,
     needs=("writes",),
-    uses=("mode",),
-    modes=("stream", "attention", "mlp", "cosine"),
+    uses=("mode", "position", "top_k"),
+    modes=("stream", "attention", "mlp", "cosine", "outliers", "scale"),
     help="""\
 The residual stream is the vector that each token carries through the layers; attention and MLP \
 read from it and add to it. A row is a layer, a column a token, a cell the length (L2 norm) of the \
@@ -64,8 +129,15 @@ first token often carries a huge one: attention uses it as a resting place.
 The views of what attention and MLP add show where something is written. Cosine compares each \
 layer's stream with the last one: 1 means that its direction is already final.
 
+A few dimensions of the stream are often tens or hundreds of times larger than the others; \
+outliers ranks them, at one token, by how many times the median magnitude they reach in any layer. \
+They carry little of the meaning and much of the size, by which the next norm divides. Scale is \
+what each layer's first norm multiplies the stream by, 1 / rms or 1 / std: where it is small, what \
+was written earlier is read faintly.
+
 Where layers mix tokens in different ways, a letter after the layer's number says how: \
 A attention, M a state space (Mamba), C a convolution, R a recurrence.
 
-Elhage et al. 2021, "A Mathematical Framework for Transformer Circuits".""",
+Elhage et al. 2021, "A Mathematical Framework for Transformer Circuits"; for outlier dimensions \
+Kovaleva et al. 2021, "BERT Busters", and Dettmers et al. 2022, "LLM.int8()".""",
 )

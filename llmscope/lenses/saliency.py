@@ -90,15 +90,17 @@ def _completeness(found: Saliency, total: float) -> tuple[str, dict[str, float],
     expected = own - found.baseline
     error = total - expected
     said = (
-        f"sum {total:.4f} nats · log p {own:.4f} − {found.baseline:.4f} without tokens = "
-        f"{expected:.4f} · completeness error {error:.2g}"
+        f"sum {total:.4f} of {expected:.4f} nats: log p {own:.4f}, {found.baseline:.4f} without "
+        f"tokens · completeness error {error:.2g}"
     )
     share = abs(error) / abs(expected) if expected else abs(error)
     verdict = VERIFIED
     if not share <= ROUGH:
-        status = "partial" if share <= WRONG else "refused"
-        reason = f"{STEPS} steps miss {abs(error):.2g} of {abs(expected):.2g} nats"
-        verdict = Verdict(status, reason, share)
+        reason = (
+            f"{STEPS} steps miss {abs(error):.3g} of {abs(expected):.3g} nats: beside zero log p "
+            "changes faster than they see"
+        )
+        verdict = Verdict("partial" if share <= WRONG else "refused", reason, share)
     complete = {"baseline": found.baseline, "steps": STEPS, "completeness_error": error}
     return said, complete, verdict
 
@@ -107,6 +109,7 @@ LENS = Lens(
     name="saliency",
     question="Which tokens mattered?",
     compute=compute,
+    needs=("readout",),
     uses=("position", "target", "mode"),
     modes=("gradient", "integrated"),
     help="""\

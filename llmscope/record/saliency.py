@@ -76,7 +76,7 @@ def integrated_gradients(
     scores, _ = _gradients(recording, ends, target, run, position)
     shares = (torch.arange(steps, device=embeddings.device) + 0.5) / steps
     total = torch.zeros_like(embeddings)
-    for some in shares.to(embeddings.dtype).split(max(1, ROWS // len(embeddings))):
+    for some in torch.split(shares.to(embeddings.dtype), max(1, ROWS // len(embeddings))):
         _, gradients = _gradients(recording, some[:, None, None] * embeddings, target, run)
         total += gradients.sum(0)
     values = (total / steps * embeddings).sum(-1)
