@@ -6,14 +6,20 @@ from llmscope.draw.cells import Line, plain_text, wrap
 from llmscope.draw.painting import Row
 from llmscope.draw.palette import Palette
 from llmscope.figure import Figure
+from llmscope.text import VISIBLE, VISIBLE_ASCII
 
 SHARE = 4
 """One row in so many, at most, is for words."""
 
+# White space of tokens is made visible by who writes a caption, and may have to be in ASCII.
+_IN_ASCII = str.maketrans({VISIBLE[char]: VISIBLE_ASCII[char] for char in VISIBLE})
+
 
 def caption_lines(figure: Figure, width: int, ascii: bool) -> list[str]:  # noqa: A002
     """The remarks of `extra["caption"]`, each from a line of its own on, broken at blanks."""
-    remarks = figure.extra.get("caption", ())
+    remarks = [str(remark) for remark in figure.extra.get("caption", ())]
+    if ascii:
+        remarks = [remark.translate(_IN_ASCII) for remark in remarks]
     return [line for remark in remarks for line in wrap(plain_text(remark, ascii), width)]
 
 

@@ -71,6 +71,8 @@ def figures(draw):
     if names == ("layer", "position") and draw(st.booleans()):
         extra["ids"] = np.arange(lengths[0] * lengths[1]).reshape(lengths) - 1
         extra["names"] = {number: draw(labels) for number in range(lengths[0] * lengths[1])}
+    if draw(st.booleans()):
+        extra["caption"] = tuple(draw(st.lists(labels, max_size=3)))
     return Figure("any", draw(labels), kind, tuple(axes), values, unit, extra=extra)
 
 
@@ -209,6 +211,9 @@ def test_a_caption_stands_below_as_far_as_there_is_room(read, plain):
     rows = read(paint(figure, 30, 7, plain))
     assert rows[6].strip() == "first of all\\x1b[2J"
     assert not any("first" in row for row in read(paint(figure, 30, 3, plain)))
+    token = replace(figure, extra={"caption": ("the answer: ·white↵",)})
+    assert read(paint(token, 30, 9, plain))[8].strip() == "the answer: ·white↵"
+    assert read(paint(token, 30, 9, Look(ascii=True)))[8].strip() == "the answer: _white\\n"
     height = natural_height(figure, 30)
     assert "third" in read(paint(figure, 30, height, plain))[-1]
     shown = [row.split() for row in read(paint(figure, 30, height, plain))]
