@@ -92,6 +92,7 @@ class Focus:
         layer, head, position: the place on the map.
         target: id of the token asked about; None means the top next token.
         versus: id of the token that it is held against, if any.
+        translator: a folder with the translators of a tuned lens.
         neuron: index into the MLP's hidden width.
         mode: a lens's own variant, such as `mean` for attention; empty means its default.
         top_k: how many candidates, neurons or rows are listed.
@@ -109,6 +110,7 @@ class Focus:
     position: int = -1
     target: int | None = None
     versus: int | None = None
+    translator: str | None = None
     neuron: int | None = None
     mode: str = ""
     top_k: int = 10

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -47,6 +48,10 @@ def snapshot(
     versus: Annotated[
         str | None,
         typer.Option(metavar="TOKEN", help="A token that the target is held against."),
+    ] = None,
+    translator: Annotated[
+        str | None,
+        typer.Option(metavar="FOLDER", help="Translators of a tuned lens, for the logit lens."),
     ] = None,
     answer: Annotated[
         str | None,
@@ -97,6 +102,8 @@ def snapshot(
         usage(answer is None or mode == "gain", "it takes --lens context --mode gain", "--answer")
         usage(answer is None or ids is None, "ids take --target id:NUMBER instead", "--answer")
         usage(temperature > 0, "greater than 0", "--temperature")
+        translated = translator is None or (Path(translator) / "params.pt").is_file()
+        usage(translated, "a folder with config.json and params.pt", "--translator")
         cells = _cells(size)
         tier = options.tier(color)
         from llmscope.cli.appearance import picture_look
@@ -118,6 +125,7 @@ def snapshot(
             head=head,
             position=position,
             neuron=neuron,
+            translator=translator,
             mode=mode,
             top_k=top_k,
             temperature=temperature,

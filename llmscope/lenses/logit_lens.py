@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,13 +25,21 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
     Modes: `top`, the probability of the most probable token, by `extra["ids"]` and "names"; and
     `target`, that of one token, the top next one unless another is asked for, with `extra["ranks"]`
     (from 1). With a span only the positions in it; NaN for what was not read. The column of the
-    focus comes first, then those around it.
+    focus comes first, then those around it. With a translator's folder it is a tuned lens: each
+    stream but the last becomes `stream + W stream + b` first, with the layer's own W and b.
     `extra`: mode, ids of the top tokens (-1 where none was read), names of those ids, ranks,
-    target_id, target, kinds.
+    target_id, target, kinds; with translators the model that they are for.
     """
     from llmscope.record.derive import logits_after
     from llmscope.record.logit_lens import read, readings
+    from llmscope.record.translators import translators
 
+    translated = None if focus.translator is None else translators(focus.translator)
+    if translated is not None:
+        misfit = translated.misfit(recording.layers, recording.subject.anatomy.width)
+        if misfit:
+            yield Figure.refused("logit-lens", "Tuned lens", misfit)
+            return
     target = None
     if focus.mode == "target":
         target = focus.target
@@ -41,8 +50,9 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
     )
     start, count = 0, FIRST
     while start < len(columns):
-        read(recording, columns[start : start + count], target)
-        yield _figure(recording, focus, target, readings(recording, target))
+        read(recording, columns[start : start + count], target, translated)
+        figure = _figure(recording, focus, target, readings(recording, target, translated))
+        yield figure if translated is None else _tuned(figure, translated.base)
         start, count = start + count, 2 * count
 
 
@@ -84,12 +94,17 @@ def _figure(recording: Recording, focus: Focus, target: int | None, found: Readi
     )
 
 
+def _tuned(figure: Figure, base: str) -> Figure:
+    title = figure.title.replace("Logit lens", "Tuned lens")
+    return replace(figure, title=title, extra={**figure.extra, "translator": base})
+
+
 LENS = Lens(
     name="logit-lens",
     question="When does it know?",
     compute=compute,
     needs=("readout",),
-    uses=("mode", "span", "position", "target"),
+    uses=("mode", "span", "position", "target", "translator"),
     modes=("top", "target"),
     help="""\
 What the model would say if it stopped here: the stream after each layer is put through the final \
@@ -100,7 +115,9 @@ token in every layer instead.
 
 Early rows often read like noise or like the token itself: the middle of the network does not \
 always speak the language of its output. A word that appears late is not proof that nothing was \
-known before.
+known before. A tuned lens corrects for that with a translator for each layer, trained for the \
+model by the package tuned-lens: --translator FOLDER.
 
-softmax(unembed(norm(stream))). nostalgebraist 2020, "interpreting GPT: the logit lens".""",
+softmax(unembed(norm(stream))). nostalgebraist 2020, "interpreting GPT: the logit lens"; for the \
+tuned lens Belrose et al. 2023, "Eliciting Latent Predictions from Transformers".""",
 )

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from llmscope.record.recording import Recording, Segment
+from llmscope.record.translators import Translators
 
 ROWS = 64
 """Streams that are read at once."""
@@ -41,11 +42,17 @@ class Readings:
     rank: Floats
 
 
-def read(recording: Recording, columns: Sequence[int], target: int | None = None) -> None:
+def read(
+    recording: Recording,
+    columns: Sequence[int],
+    target: int | None = None,
+    translated: Translators | None = None,
+) -> None:
     """Read the streams of these positions, as far as it was not done yet.
 
     Args:
         target: a token whose probability and rank are wanted; None: the top tokens will do.
+        translated: what each stream passes through before it is read.
 
     Raises:
         ValueError: the model has no unembedding that was found.
@@ -54,26 +61,37 @@ def read(recording: Recording, columns: Sequence[int], target: int | None = None
     wanted = [
         (int(layer), column)
         for column in columns
-        for layer in np.flatnonzero(np.isnan(_cell(recording, column, target)[known]))
+        for layer in np.flatnonzero(np.isnan(_cell(recording, column, target, translated)[known]))
     ]
     for start in range(0, len(wanted), ROWS):
-        _read(recording, wanted[start : start + ROWS], target)
+        _read(recording, wanted[start : start + ROWS], target, translated)
 
 
-def readings(recording: Recording, target: int | None = None) -> Readings:
-    """All that was read so far."""
+def readings(
+    recording: Recording, target: int | None = None, translated: Translators | None = None
+) -> Readings:
+    """All that was read so far, in the same way."""
     parts = [
-        _memo(segment, recording.layers, target)[:, :, :count] for segment, count in recording.parts
+        _memo(segment, recording.layers, target, translated)[:, :, :count]
+        for segment, count in recording.parts
     ]
     return Readings(*np.concatenate(parts, axis=2))
 
 
 @torch.no_grad()
-def _read(recording: Recording, cells: Sequence[tuple[int, int]], target: int | None) -> None:
+def _read(
+    recording: Recording,
+    cells: Sequence[tuple[int, int]],
+    target: int | None,
+    translated: Translators | None,
+) -> None:
     readout = recording.subject.anatomy.readout
     if readout is None:
         raise ValueError("the model has no unembedding that was found")
-    streams = torch.stack([_stream(recording, layer, column) for layer, column in cells])
+    rows = [_stream(recording, layer, column) for layer, column in cells]
+    if translated is not None:
+        rows = [translated(row, layer) for row, (layer, _) in zip(rows, cells, strict=True)]
+    streams = torch.stack(rows)
     scores = readout(streams).float()  # [cell, token]
     total = scores.logsumexp(-1)
     best = scores.max(-1)
@@ -83,7 +101,7 @@ def _read(recording: Recording, cells: Sequence[tuple[int, int]], target: int | 
         read += [(aimed - total).exp(), (scores > aimed[:, None]).sum(-1) + 1]
     found = torch.stack([values.float() for values in read]).cpu().numpy()  # [2 or 4, cell]
     for (layer, column), values in zip(cells, found.T, strict=True):
-        _cell(recording, column, target)[: len(values), layer] = values
+        _cell(recording, column, target, translated)[: len(values), layer] = values
 
 
 def _stream(recording: Recording, layer: int, column: int) -> Tensor:
@@ -93,24 +111,28 @@ def _stream(recording: Recording, layer: int, column: int) -> Tensor:
     return stream.to(segment.final.device)
 
 
-def _cell(recording: Recording, column: int, target: int | None) -> Floats:
+def _cell(
+    recording: Recording, column: int, target: int | None, translated: Translators | None
+) -> Floats:
     """The memo of one position. [4, layer + 1]"""
     segment, row = _place(recording, column)
-    return _memo(segment, recording.layers, target)[:, :, row]
+    return _memo(segment, recording.layers, target, translated)[:, :, row]
 
 
-def _memo(segment: Segment, layers: int, target: int | None) -> Floats:
+def _memo(
+    segment: Segment, layers: int, target: int | None, translated: Translators | None
+) -> Floats:
     """What was read of a segment. `[4, layer + 1, row]`
 
-    The numbers of a target make way for those of another; the top tokens do not depend on it.
+    The numbers of a target make way for those of another, the top tokens do not depend on it; and
+    those of one way to translate make way for another's.
     """
-    if "logit lens" not in segment.memo:
-        empty = np.full((4, layers + 1, len(segment)), np.nan, dtype=np.float32)
-        segment.memo["logit lens"] = (target, empty)
-    kept, memo = segment.memo["logit lens"]
-    if target is not None and kept != target:
-        memo[2:] = np.nan
-        segment.memo["logit lens"] = (target, memo)
+    kept, how, memo = segment.memo.get("logit lens", (None, None, None))
+    if memo is None or how is not translated:
+        kept, memo = target, np.full((4, layers + 1, len(segment)), np.nan, dtype=np.float32)
+    elif target is not None and kept != target:
+        kept, memo[2:] = target, np.nan
+    segment.memo["logit lens"] = (kept, translated, memo)
     found: Floats = memo
     return found
 

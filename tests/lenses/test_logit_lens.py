@@ -92,7 +92,7 @@ def test_only_what_is_looked_at_is_read_and_only_once(tmp_path, monkeypatch):
     cells = []
     real = logit_lens._read
     monkeypatch.setattr(
-        logit_lens, "_read", lambda r, some, target: (cells.extend(some), real(r, some, target))
+        logit_lens, "_read", lambda r, some, *how: (cells.extend(some), real(r, some, *how))
     )
     figure = scope.look("logit-lens", span=(2, 5), position=4)
     assert sorted(cells) == [(layer, column) for layer in range(4) for column in (2, 3, 4)]
