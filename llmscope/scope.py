@@ -96,6 +96,33 @@ class Scope:
             self._benches[adapter] = _Bench(self._base if adapter is None else adapted[adapter])
         self._bench = self._benches[adapter]
 
+    def add(self, subject: Subject) -> None:
+        """Another adapter on the base, to be switched on by `use`."""
+        assert subject.adapter is not None
+        self._base.adapted = {**self._base.adapted, subject.adapter: subject}
+
+    def teach(self, context: str, query: str, *, special_tokens: bool = True) -> str:
+        """Put a context on the model as an adapter, so that the query needs it no more.
+
+        The update is exact for the token after the query, and of rank 1. With the adapter on, the
+        lens `context` tells for any prompt how far that carries: KL against the base model that
+        reads the context first, with the adapter and without.
+
+        Returns:
+            The adapter's name, for `use`.
+
+        Raises:
+            ScopeError: there is no context, or the model cannot be changed so.
+        """
+        from llmscope.contexts import teach
+
+        return teach(self, context, query, special_tokens=special_tokens)
+
+    @property
+    def base(self) -> Subject:
+        """The model without any adapter."""
+        return self._base
+
     @property
     def adapters(self) -> tuple[str, ...]:
         """The names of the adapters that were loaded."""
@@ -258,6 +285,7 @@ class Scope:
             experts=tuple(i for i, layer in enumerate(anatomy.layers) if layer.experts is not None),
             adapter=subject.adapter,
             adapters=self.adapters,
+            taught=tuple(name for name, one in self._base.adapted.items() if one.lesson),
         )
 
     def _prompt_of_ids(self, ids: Sequence[int]) -> Prompt:

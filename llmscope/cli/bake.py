@@ -63,16 +63,13 @@ def bake(
             scope = load(progress)
         if scope.adapter is not None:
             raise ScopeError(f"{scope.subject.name} has an adapter on", "the model without it")
-        from llmscope.record.bake import bake as write
+        from llmscope.contexts import placed, write
 
-        before, kept, ids = _prompt(scope, context, prompt, special_tokens=not no_special_tokens)
-        taught = _taught(scope, ids, context + prompt, continuation, generate, no_special_tokens)
-        recording = scope.record((*ids, *taught), fresh=True)
-        from llmscope.record.query import query_of
-
-        places = 1 + len(taught)
-        query = query_of(recording.prompt, before, rows=places, keep_positions=False, kept=kept)
-        baked = write(recording, query, out)
+        what = placed(scope, context, prompt, special_tokens=not no_special_tokens)
+        taught = _taught(
+            scope, what.ids, context + prompt, continuation, generate, no_special_tokens
+        )
+        query, baked = write(scope, what, out, continuation=taught)
         put(_told(out, prompt, query, baked))
 
 
@@ -82,30 +79,6 @@ def _check_folder(folder: Path, force: bool) -> None:
         raise ScopeError(f"{shown} is a file", "--out with a folder's name")
     if folder.is_dir() and any(folder.iterdir()) and not force:
         raise ScopeError(f"{shown} is not empty", "--force to replace the adapter in it")
-
-
-def _prompt(
-    scope: Scope, context: str, query: str, *, special_tokens: bool
-) -> tuple[int, int, tuple[int, ...]]:
-    """How many tokens come before the query, how many of them stay with it, and all ids.
-
-    Raises:
-        ScopeError: the query alone would be other tokens than after the context.
-    """
-    from llmscope.record.query import tokens_before
-
-    whole = scope.encode(context + query, special_tokens=special_tokens)
-    alone = scope.encode(query, special_tokens=special_tokens)
-    before = tokens_before(whole.spans, len(context))
-    kept = len(alone) - (len(whole) - before)  # what the tokenizer puts before both
-    if before <= max(kept, 0) or not query:
-        raise ScopeError("there is no context before the query", "a file with some text in it")
-    if kept < 0 or (*whole.ids[:kept], *whole.ids[before:]) != alone.ids:
-        raise ScopeError(
-            "alone, the query is cut into other tokens than after the context",
-            "a context that ends with a line end, or without the blank before the query",
-        )
-    return before, kept, whole.ids
 
 
 def _taught(

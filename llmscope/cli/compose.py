@@ -34,6 +34,7 @@ class Wanted:
         focus: where to look, not yet held against the model.
         size: of each figure, or of the screen, in cells.
         look: for pictures.
+        workspace: of the screen.
     """
 
     prompt: str | tuple[int, ...]
@@ -42,6 +43,7 @@ class Wanted:
     focus: Focus
     size: tuple[int, int] | None
     look: Look
+    workspace: str | None = None
 
 
 def compose(
@@ -87,11 +89,14 @@ def _look(scope: Scope, recording: Recording, name: str, focus: Focus) -> Figure
 def _screen(scope: Scope, wanted: Wanted, format: str) -> str | bytes:  # noqa: A002
     from llmscope.engine import Engine
     from llmscope.tui.capture import capture
+    from llmscope.tui.marker import Marked
 
     assert isinstance(wanted.prompt, str)
     # The engine runs the only pass there is, so the picture tells what it cost; here the prompt is
     # counted, no more.
-    positions = len(scope.encode(wanted.prompt, special_tokens=wanted.special_tokens))
+    encoded = scope.encode(wanted.prompt, special_tokens=wanted.special_tokens)
+    positions, before = len(encoded), wanted.focus.context
+    cut = None if before is None else max((end for _, end in encoded.spans[:before]), default=None)
     info = scope.info()
     focus = wanted.focus
     if positions:  # the engine says it better if there are none
@@ -100,8 +105,9 @@ def _screen(scope: Scope, wanted: Wanted, format: str) -> str | bytes:  # noqa: 
     rows = capture(
         lambda post: Engine(lambda _: scope, post),
         spec=scope.subject.spec,
-        prompt=wanted.prompt,
+        prompt=Marked(wanted.prompt, cut).written,
         special_tokens=wanted.special_tokens,
+        workspace=wanted.workspace,
         width=width,
         height=height,
         look=wanted.look,

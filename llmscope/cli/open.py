@@ -16,6 +16,10 @@ from llmscope.cli.screen import Opening, show
 def open_model(
     model: options.Model = None,
     prompt: Annotated[str, typer.Option(help="What the editor holds at first.")] = "",
+    context_file: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="A text before the prompt, marked off as its context."),
+    ] = None,
     chat: options.Chat = False,
     system: options.System = None,
     theme: Annotated[
@@ -46,6 +50,8 @@ def open_model(
     check_chat(chat, system)
     tier = options.tier(color)
     with reported(debug):
+        if context_file is not None:
+            prompt = _marked(prompt, context_file)
         code = show(
             Opening(
                 Loader(
@@ -70,3 +76,12 @@ def open_model(
             )
         )
         raise typer.Exit(code)
+
+
+def _marked(prompt: str, context_file: str) -> str:
+    """The editor's text with the context before its mark."""
+    from llmscope.cli.prompt import read_prompt
+    from llmscope.tui.marker import Marked
+
+    before, _ = read_prompt(prompt, None, context_file, None)
+    return Marked(before + prompt, len(before)).written

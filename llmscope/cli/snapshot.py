@@ -34,6 +34,14 @@ def snapshot(
     context_file: Annotated[
         str | None, typer.Option(metavar="FILE", help="A text that comes before the prompt.")
     ] = None,
+    context: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="So many tokens come before the query, for the lens context.",
+            show_default="all lines but the last",
+        ),
+    ] = None,
     chat: options.Chat = False,
     system: options.System = None,
     no_special_tokens: options.NoSpecialTokens = False,
@@ -58,6 +66,9 @@ def snapshot(
         typer.Option(metavar="TEXT", help="What should follow the prompt, for --mode gain."),
     ] = None,
     mode: Annotated[str, typer.Option(help="A lens's variant; see `llmscope lenses`.")] = "",
+    workspace: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Of the screen: overview, context.")
+    ] = None,
     top_k: Annotated[int, typer.Option(min=1, help="How many tokens or neurons to list.")] = 10,
     temperature: Annotated[float, typer.Option(help="Divides the logits.")] = 1.0,
     top_p: Annotated[float, typer.Option(min=0, max=1, help="The sampler's top-p cut.")] = 1.0,
@@ -101,6 +112,7 @@ def snapshot(
         _check_lenses(names, mode)
         usage(answer is None or mode == "gain", "it takes --lens context --mode gain", "--answer")
         usage(answer is None or ids is None, "ids take --target id:NUMBER instead", "--answer")
+        _check_workspace(workspace, names)
         usage(temperature > 0, "greater than 0", "--temperature")
         translated = translator is None or (Path(translator) / "params.pt").is_file()
         usage(translated, "a folder with config.json and params.pt", "--translator")
@@ -117,6 +129,7 @@ def snapshot(
         output = choose_output(out, format, "txt" if SCREEN in names else "json", force)
         look = picture_look(theme, tier, ascii, output)
         check_chat(chat, system, ids)
+        usage(context is None or context_file is None, "one of the two", "--context")
         before, after = read_prompt(prompt, prompt_file, context_file, ids)
         text = written = before + after if isinstance(after, str) else after
         usage(SCREEN not in names or isinstance(text, str), "the screen takes text", "--ids")
@@ -126,6 +139,7 @@ def snapshot(
             position=position,
             neuron=neuron,
             translator=translator,
+            context=context,
             mode=mode,
             top_k=top_k,
             temperature=temperature,
@@ -165,7 +179,7 @@ def snapshot(
             end = _end_of_context(text, written, len(before))
             spans = scope.encode(text, special_tokens=special_tokens).spans
             focus = replace(focus, context=tokens_before(spans, end))
-        wanted = Wanted(text, special_tokens, names, focus, cells, look)
+        wanted = Wanted(text, special_tokens, names, focus, cells, look, workspace)
         for notice in scope.subject.notices:
             _tell(notice)
         output.put(compose(scope, wanted, output.format, _tell))
@@ -205,6 +219,18 @@ def _check_lenses(names: tuple[str, ...], mode: str) -> None:
     modes = [one for name in names for one in find_lens(name).modes]
     offered = ", ".join(modes) or "none here"
     usage(not mode or mode in modes, f"no mode {display_text(mode)!r}: {offered}", "--mode")
+
+
+def _check_workspace(workspace: str | None, lenses: tuple[str, ...]) -> None:
+    if workspace is None:
+        return
+    from llmscope.cli.compose import SCREEN
+    from llmscope.tui.workspaces import BY_NAME
+
+    usage(SCREEN in lenses, "it is of the screen: --lens screen", "--workspace")
+    listed = ", ".join(BY_NAME)
+    known = workspace in BY_NAME
+    usage(known, f"no workspace {display_text(workspace)!r}; there are {listed}", "--workspace")
 
 
 def _cells(size: str | None) -> tuple[int, int] | None:

@@ -17,6 +17,7 @@ from llmscope.draw.message import paint_message
 from llmscope.draw.neurons import paint_neurons
 from llmscope.draw.painting import Painting
 from llmscope.draw.palette import Palette, palette
+from llmscope.draw.runs import paint_runs
 from llmscope.draw.small_multiples import paint_small_multiples
 from llmscope.draw.stale import faded
 from llmscope.draw.tokens import paint_tokens
@@ -38,6 +39,7 @@ _BY_AXES: dict[tuple[str, tuple[str, ...]], Painter] = {
     ("heatmap", ("position", "neuron")): paint_neurons,
     ("heatmap", ("position", "expert")): paint_experts,
     ("heatmap", ("layer", "head")): paint_heads,
+    ("table", ("run", "measure")): paint_runs,
 }
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmscope.engine.events import (
     SPAN,
+    Ask,
     ChatRequest,
     Event,
     Frame,
@@ -24,6 +25,7 @@ from llmscope.engine.events import (
     PassInfo,
     Refused,
     Request,
+    TeachRequest,
     Templated,
     Want,
     tokens_of,
@@ -67,8 +69,8 @@ class Engine:
         """Begin to load the model."""
         self._thread.start()
 
-    def ask(self, request: Request | ChatRequest) -> None:
-        """Ask for figures, or for the text of a chat template.
+    def ask(self, request: Ask) -> None:
+        """Ask for figures, for the text of a chat template, or for a context in the weights.
 
         An older request that has not been begun is dropped.
         """
@@ -101,6 +103,8 @@ class Engine:
         while (request := self._slot.take()) is not None:
             if isinstance(request, ChatRequest):
                 self._post(_templated(scope, request))
+            elif isinstance(request, TeachRequest):
+                self._teach(scope, request)
             else:
                 self._answer(scope, request)
 
@@ -133,7 +137,7 @@ class Engine:
         tokens = tokens_of(recording)
         posted = time.monotonic()
         for want in request.wants:
-            for figure in self._look(scope, recording, want):
+            for figure in self._look(scope, recording, want, request.context):
                 made[want.key] = figure
                 out_of_date = self._slot.newer()
                 if self._slot.newer_prompt(request):
@@ -145,6 +149,13 @@ class Engine:
                 if out_of_date:
                     return
         self._post(Frame(request.serial, tokens, made, cost, notices=recording.prompt.notices))
+
+    def _teach(self, scope: Scope, request: TeachRequest) -> None:
+        from llmscope.engine.teaching import taught
+
+        # The adapter is made from a recording of its own: the latest one is another now.
+        self._recording, self._figures = None, {}
+        self._post(taught(scope, request))
 
     def _record(self, scope: Scope, request: Request) -> Recording:
         """The recording of the request's prompt: the latest one if that has not changed."""
@@ -162,7 +173,9 @@ class Engine:
         self._figures = {}
         return recording
 
-    def _look(self, scope: Scope, recording: Recording, want: Want) -> Iterator[Figure]:
+    def _look(
+        self, scope: Scope, recording: Recording, want: Want, context: int | None
+    ) -> Iterator[Figure]:
         """Ever more complete figures for a pane; one that fails says why and harms no other."""
         from llmscope.lenses import lens
 
@@ -170,6 +183,10 @@ class Engine:
             chosen = lens(want.lens)
             last = len(recording) - 1
             wanted = replace(want.focus, position=min(want.focus.position, last))
+            if context is not None and "context" in chosen.uses:
+                from llmscope.record.query import tokens_before
+
+                wanted = replace(wanted, context=tokens_before(recording.prompt.spans, context))
             focus = near(chosen, scope.resolve(chosen, recording, wanted), len(recording))
             key = (want.lens, focus.mode, *(getattr(focus, name) for name in chosen.uses))
             if key in self._figures:

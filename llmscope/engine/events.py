@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SPAN",
+    "Ask",
     "ChatRequest",
     "Event",
     "Frame",
@@ -24,6 +25,8 @@ __all__ = [
     "PassInfo",
     "Refused",
     "Request",
+    "Taught",
+    "TeachRequest",
     "Templated",
     "Token",
     "Want",
@@ -49,7 +52,8 @@ class Request:
     """The state of the screen that figures are wanted for. Later ones replace earlier ones.
 
     `wants` is in order of importance: the pane under the cursor first. `adapter` is switched on
-    for the pass; None is the base model.
+    for the pass; None is the base model. `context`: so many characters of the text come before
+    the query; None: all lines but the last.
     """
 
     serial: int
@@ -58,6 +62,7 @@ class Request:
     special_tokens: bool = True
     ids: tuple[int, ...] | None = None
     adapter: str | None = None
+    context: int | None = None
 
     @property
     def prompt(self) -> tuple[object, ...]:
@@ -76,6 +81,30 @@ class ChatRequest:
     def prompt(self) -> tuple[object, ...]:
         """No pass has this prompt: one that is under way is given up for the template."""
         return ("chat", self.text, self.system)
+
+
+@dataclass(frozen=True)
+class TeachRequest:
+    """The context of a prompt that is wanted as a change of the base model's weights.
+
+    Attributes:
+        text: context and query; `context` characters of it are the context, None: all lines but
+            the last.
+        folder: where the adapter is to be written; None: it is put on the model and kept nowhere.
+    """
+
+    text: str
+    context: int | None
+    special_tokens: bool = True
+    folder: str | None = None
+
+    @property
+    def prompt(self) -> tuple[object, ...]:
+        """A pass that is under way is given up for it."""
+        return ("teach", self)
+
+
+Ask = Request | ChatRequest | TeachRequest
 
 
 @dataclass(frozen=True)
@@ -170,4 +199,22 @@ class Templated:
     error: str = ""
 
 
-Event = Loading | Loaded | LoadFailed | Frame | Refused | Templated
+@dataclass(frozen=True)
+class Taught:
+    """The context is an adapter now: on the model as `adapter`, or in the folder asked for.
+
+    Attributes:
+        info: the model with its adapters.
+        query: the text that the adapter was made for.
+        said: what came of it, for a person; with an `error` there is none.
+    """
+
+    request: TeachRequest
+    info: ModelInfo | None = None
+    adapter: str | None = None
+    query: str = ""
+    said: str = ""
+    error: str = ""
+
+
+Event = Loading | Loaded | LoadFailed | Frame | Refused | Templated | Taught

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from threading import Condition
 
-from llmscope.engine.events import ChatRequest, Request
+from llmscope.engine.events import Ask, Request
 
 
 class Slot:
@@ -12,16 +12,16 @@ class Slot:
 
     def __init__(self) -> None:
         self._changed = Condition()
-        self._waiting: Request | ChatRequest | None = None
+        self._waiting: Ask | None = None
         self._closed = False
 
-    def put(self, request: Request | ChatRequest) -> None:
+    def put(self, request: Ask) -> None:
         """Leave a request; one that was not yet taken is forgotten."""
         with self._changed:
             self._waiting = request
             self._changed.notify()
 
-    def take(self) -> Request | ChatRequest | None:
+    def take(self) -> Ask | None:
         """Wait for a request; None once the slot is closed."""
         with self._changed:
             self._changed.wait_for(lambda: self._closed or self._waiting is not None)

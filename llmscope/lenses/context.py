@@ -10,6 +10,7 @@ import numpy as np
 from llmscope.figure import Axis, Figure, Focus
 from llmscope.lenses.base import Lens, Run, layer_kinds
 from llmscope.lenses.context_curves import STEPS, gain, steps
+from llmscope.lenses.context_runs import beside, carried_figure
 from llmscope.text import display_text
 
 if TYPE_CHECKING:
@@ -49,7 +50,12 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure | Iterator[F
     (every layer's update from the unpatched run); max_logit_difference (patched),
     unpatched_logit_difference, naive_logit_difference; update_norm, the values; stream_shift,
     ‖u - u₀‖ / ‖u‖ [layer]; context, kept, query: how many tokens; rank; prompted and unpatched,
-    their likeliest token. caption: what the picture says in words.
+    their likeliest token; runs, says, says_probability, expected_probability, kl, difference: the
+    same of all four runs beside each other. caption: what the picture says in words.
+
+    Of a model with a taught context on (see `Scope.teach`), the first two modes show what was
+    taught, and in `runs` how far it carries on this prompt: the base model that reads the context
+    first, the taught one, and the base model alone; kl_taught, kl_unpatched.
 
     Refused where the patched run's logits are not the prompted run's: bound 1e-4 of a row's
     largest logit, or four roundings in half precision.
@@ -57,6 +63,12 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure | Iterator[F
     from llmscope.record.query import last_line, query_of
     from llmscope.record.updates import Unpatchable
 
+    lesson = recording.subject.lesson
+    if lesson is not None and focus.mode in ("last", "query"):
+        try:
+            return carried_figure(recording, lesson)
+        except Unpatchable as finding:
+            return Figure.refused("context", TITLE, str(finding))
     before = last_line(recording.prompt.labels) if focus.context is None else focus.context
     if before is None:
         return Figure.refused(
@@ -131,6 +143,12 @@ def _figure(recording: Recording, query: Query, *, weights_only: bool) -> Figure
             "prompted": likeliest(own),
             "unpatched": likeliest(alone.logits),
             "mode": "query" if weights_only else "last",
+            **beside(
+                {"prompted": own, "patched": patched.logits}
+                | {"naive": naive.logits, "alone": alone.logits},
+                own,
+                recording.subject.label,
+            ),
             "caption": (
                 _proof("KL from the prompted run, nats", divergences),
                 _proof("largest difference of a logit", differences),

@@ -30,3 +30,5 @@ class ModelInfo:
     """The layers whose MLP is a mixture of experts."""
     adapter: str | None = None
     adapters: tuple[str, ...] = ()
+    taught: tuple[str, ...] = ()
+    """The adapters that were made of a context here, and are in no file."""

@@ -82,19 +82,22 @@ def load_subject(
         revision=weights.revision,
         notices=(*weights.notices, *placing.told(config, model), *unused, *missing),
     )
-    subject.adapted = _adapted(subject, added, allow_pickle)
+    subject.adapted = {
+        name: with_adapter(subject, one.folder, name, allow_pickle=allow_pickle)
+        for name, one in zip(names(one.name for one in added), added, strict=True)
+    }
     return subject
 
 
-def _adapted(base: Subject, added: Sequence[Weights], allow_pickle: bool) -> dict[str, Subject]:
-    subjects = {}
-    for name, one in zip(names(one.name for one in added), added, strict=True):
-        with silenced():
-            model = adapted(base.model, one.folder, one.name, allow_pickle=allow_pickle)
-        subjects[name] = replace(
-            base, model=model, anatomy=_anatomy(model, name), adapter=name, adapted={}
-        )
-    return subjects
+def with_adapter(base: Subject, folder: Path, name: str, *, allow_pickle: bool = False) -> Subject:
+    """The base with an adapter on it, around the base's own weights.
+
+    Raises:
+        ScopeError: see `llmscope.models.adapters.adapted`.
+    """
+    with silenced():
+        model = adapted(base.model, folder, name, allow_pickle=allow_pickle)
+    return replace(base, model=model, anatomy=_anatomy(model, name), adapter=name, adapted={})
 
 
 def _model(

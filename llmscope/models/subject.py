@@ -9,11 +9,27 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
+    from llmscope.figure import Figure
     from llmscope.models.anatomy import Anatomy
     from llmscope.models.tokens import Tokens
 
 Progress = Callable[[str, float, float | None], None]
 """Called with what is being done, how many bytes of it, and of how many (None: not known)."""
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What an adapter was made of.
+
+    Attributes:
+        base: the model without it.
+        context: the tokens that it stands for.
+        figure: of the lens `context`, for the prompt that it was made for.
+    """
+
+    base: Subject
+    context: tuple[int, ...]
+    figure: Figure
 
 
 @dataclass(eq=False)
@@ -30,6 +46,7 @@ class Subject:
         notices: what a person should know about how it was loaded.
         adapter: the name of the adapter that is on; None for the base.
         adapted: the base with each adapter on it, by name; they share its weights.
+        lesson: the context that the adapter stands for, if it was made of one.
     """
 
     spec: str
@@ -43,6 +60,7 @@ class Subject:
     notices: tuple[str, ...] = ()
     adapter: str | None = None
     adapted: Mapping[str, Subject] = field(default_factory=dict)
+    lesson: Lesson | None = None
 
     def label(self, token: int) -> str:
         """The raw text of a token; its id where there is no tokenizer."""

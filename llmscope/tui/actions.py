@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Literal
 from textual.binding import Binding
 from textual.keys import _character_to_key
 
-from llmscope.tui import arranging, deeds, dress
+from llmscope.tui import arranging, deeds, dress, lessons
+from llmscope.tui.workspaces import PANES, WORKSPACES
 
 if TYPE_CHECKING:
     from llmscope.tui.desk import Desk
@@ -17,15 +18,6 @@ if TYPE_CHECKING:
 Where = Literal["prompt", "figures", "anywhere"]
 Place = Literal["prompt", "figures"]
 Run = Callable[["Desk"], None]
-
-PANES = {
-    "map": "the map",
-    "next-token": "next token",
-    "attention": "attention",
-    "mlp": "MLP",
-    "tokens": "tokens",
-}
-"""The panes of the screen, in their order."""
 
 _NAMES = {
     "left": "←",
@@ -113,7 +105,7 @@ CURSOR = (
     Action("find", "cursor", "find a token", "slash", deeds.open_find),
 )
 FIGURES = (
-    Action("map-view", "map", "next view", "v", lambda desk: desk.look_at(desk.scene.turned())),
+    Action("map-view", "map", "next view", "v", deeds.turn),
     Action(
         *("attention-mode", "attention", "one head, mean or maximum over heads", "a"),
         lambda desk: desk.look_at(desk.scene.attending()),
@@ -155,12 +147,24 @@ FIGURES = (
     *(
         Action(f"hide-{key}", "pane", f"hide or show {title}", "", _toggle(key))
         for key, title in PANES.items()
-        if key != "map"
+        if any(key in workspace.details for workspace in WORKSPACES)
     ),
     *(
         Action(f"pane-{key}", "pane", title, "", _enter(key), "anywhere")
         for key, title in PANES.items()
     ),
+)
+CONTEXT = (
+    Action(
+        *("context-mark", "context", "mark it off before the text cursor, or take the mark away"),
+        *("C", lessons.mark),
+    ),
+    Action("teach", "context", "teach it to the weights, or switch that off", "p", lessons.toggle),
+    Action("bake", "context", "write it as a PEFT adapter", "B", lessons.bake),
+)
+PLACES = tuple(
+    Action(f"workspace-{one.name}", "workspace", one.title, str(number), _enter(one.spine))
+    for number, one in enumerate(WORKSPACES, 1)
 )
 PROGRAM = (
     Action("figures", "prompt", "leave it for the figures", "escape,tab", deeds.leave, "prompt"),
@@ -178,7 +182,7 @@ PROGRAM = (
         *(deeds.leave_program, "anywhere"),
     ),
 )
-ACTIONS: tuple[Action, ...] = (*CURSOR, *FIGURES, *PROGRAM)
+ACTIONS: tuple[Action, ...] = (*CURSOR, *FIGURES, *CONTEXT, *PLACES, *PROGRAM)
 BY_NAME = {action.name: action for action in ACTIONS}
 
 

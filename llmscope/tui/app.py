@@ -15,6 +15,7 @@ from llmscope.engine.events import (
     LoadFailed,
     Loading,
     Refused,
+    Taught,
     Templated,
 )
 from llmscope.figure import Focus
@@ -28,6 +29,7 @@ from llmscope.tui.dress import Watch
 from llmscope.tui.find import FindLine
 from llmscope.tui.lines import KeyLine
 from llmscope.tui.link import EngineSays, MakeEngine
+from llmscope.tui.marker import marked
 from llmscope.tui.overview import Overview
 from llmscope.tui.own import Own
 from llmscope.tui.scene import shared_length
@@ -112,6 +114,8 @@ class LlmscopeApp(Desk, inherit_bindings=True):
                 self._refused(event)
             case Templated():
                 self.chat.land(self, event)
+            case Taught():
+                self.lessons.land(self, event)
 
     def _loaded(self, event: Loaded) -> None:
         self.scene = self.scene.loaded(event.info)
@@ -144,7 +148,8 @@ class LlmscopeApp(Desk, inherit_bindings=True):
     def _edited(self) -> None:
         old, self.text = self.text, self.editor.text
         if old != self.text:
-            self.scene = self.scene.edited(shared_length(old, self.text))
+            shared = shared_length(marked(old).text, marked(self.text).text)
+            self.scene = self.scene.edited(shared)
             self.chat.read(self.text, self.scene.info)
             self.ask_soon()
             self.present()
@@ -195,4 +200,4 @@ class LlmscopeApp(Desk, inherit_bindings=True):
         elif focused is self.card:
             self.keys.show("message")
         else:
-            self.keys.show("figures", self.overview.pane.row)
+            self.keys.show("figures", self.overview.pane.row, self.overview.workspace.name)

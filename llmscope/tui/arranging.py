@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from llmscope.tui.workspaces import workspace_of
+
 if TYPE_CHECKING:
     from llmscope.tui.desk import Desk
 
-STAYS = "the map stays; m gives another pane all the room"
+STAYS = "the main figure stays; m gives another pane all the room"
 
 
 def hide(desk: Desk) -> None:
@@ -16,8 +18,11 @@ def hide(desk: Desk) -> None:
 
 
 def toggle(desk: Desk, key: str) -> None:
-    """Hide a pane, or show it again."""
-    if key in desk.overview.arrangement.hidden:
+    """Hide a pane of this workspace, or show it again."""
+    workspace = workspace_of(key, desk.overview.workspace)
+    if workspace != desk.overview.workspace:
+        desk.tell(f"that pane is in the workspace {workspace.title}", "warning")
+    elif key in desk.overview.arrangement.hidden:
         desk.overview.rearrange(desk.overview.arrangement.show(key))
     else:
         _hide(desk, key)

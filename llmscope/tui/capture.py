@@ -15,7 +15,11 @@ from llmscope.figure import Focus
 from llmscope.text import display_text
 from llmscope.tui import deeds
 from llmscope.tui.app import LlmscopeApp
+from llmscope.tui.kept import Kept
 from llmscope.tui.link import EngineSays, MakeEngine
+from llmscope.tui.own import Own
+from llmscope.tui.scene import Scene
+from llmscope.tui.workspaces import BY_NAME
 
 PULSE = 0.1
 """Seconds between two looks whether the app still lives; a crash is told by the app itself."""
@@ -56,6 +60,7 @@ def capture(
     height: int,
     look: Look,
     focus: Focus | None = None,
+    workspace: str | None = None,
 ) -> list[Row]:
     """Run the app headless until its picture is whole.
 
@@ -63,6 +68,7 @@ def capture(
         make_engine: makes the engine, given where it posts its events.
         width, height: of the screen, in cells.
         focus: where the cursor stands.
+        workspace: the name of the one that is shown; None: the first.
 
     Returns:
         `height` rows of `width` cells.
@@ -79,8 +85,13 @@ def capture(
         special_tokens=special_tokens,
         look=look,
         focus=focus,
+        own=None if workspace is None else _left_in(workspace, focus),
     )
     return asyncio.run(_sit(app, width, height))
+
+
+def _left_in(workspace: str, focus: Focus | None) -> Own:
+    return Own(kept=Kept.of(BY_NAME[workspace], {}, Scene.opening(focus)))
 
 
 async def _sit(app: _Sitter, width: int, height: int) -> list[Row]:

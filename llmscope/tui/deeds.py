@@ -23,6 +23,16 @@ def down(desk: Desk) -> None:
     desk.look_at(desk.overview.pane.step(desk.scene, 1))
 
 
+def turn(desk: Desk) -> None:
+    """The next view of the pane, or of the main figure if the pane has only one."""
+    overview, scene = desk.overview, desk.scene
+    turned = overview.pane.turn(scene) or overview.panes[overview.workspace.spine].turn(scene)
+    if turned is None:
+        desk.tell("this pane has one view", "warning")
+    else:
+        desk.look_at(turned)
+
+
 def first_token(desk: Desk) -> None:
     """To the first token."""
     desk.look_at(desk.scene.go(position=0))

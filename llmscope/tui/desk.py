@@ -32,8 +32,10 @@ from llmscope.tui.editor import PromptEditor
 from llmscope.tui.find import FindLine
 from llmscope.tui.layout import layout_for
 from llmscope.tui.ledger import Ledger
+from llmscope.tui.lessons import Lessons
 from llmscope.tui.lines import KeyLine, WordsLine
 from llmscope.tui.link import EngineLike
+from llmscope.tui.marker import marked
 from llmscope.tui.notices import Notice
 from llmscope.tui.overview import Overview
 from llmscope.tui.own import Own
@@ -91,6 +93,7 @@ class Desk(PacedApp, inherit_bindings=False):
             self.scene = self.own.kept.onto(self.scene)
         self.ledger = Ledger(special_tokens=special_tokens)
         self.chat = chat
+        self.lessons = Lessons()
         self.cost: PassInfo | None = None
         self._spec = spec
         self.source = self.own.source or Source(spec)
@@ -112,10 +115,11 @@ class Desk(PacedApp, inherit_bindings=False):
         theme = self.look.theme
         self.title_line = TitleLine(theme, self._spec)
         self.editor = PromptEditor(self.text, id="prompt", past=self.own.past)
+        kept = self.own.kept
         self.overview = Overview(
             self.look,
             fades=self.bandwidth.fades,
-            arrangement=self.own.kept.arrangement if self.own.kept else None,
+            **({} if kept is None else kept.panes),
         )
         self.card = Card(theme, self._spec)
         self.find = FindLine()
@@ -189,7 +193,7 @@ class Desk(PacedApp, inherit_bindings=False):
 
     def ask(self) -> None:
         """Ask for what the screen shows now, unless that was asked already."""
-        if self.scene.info is None or self.chat.waiting:
+        if self.scene.info is None or self.chat.waiting or self.lessons.waiting:
             return
         if self.card.display == bool(self.text):
             self._show_card(not self.text)
@@ -204,8 +208,13 @@ class Desk(PacedApp, inherit_bindings=False):
             self.rest(late=False)
             return
         wants, templated = self.overview.wants(self.scene), self.chat.follows(self.text)
-        adapter = self.scene.adapter
-        request = self.ledger.ask(self.text, wants, adapter=adapter, templated=templated)
+        found = marked(self.text)
+        request = self.ledger.ask(
+            *(found.text, wants),
+            adapter=self.scene.adapter,
+            templated=templated,
+            context=found.cut,
+        )
         if request is not None:
             self.engine.ask(request)
             self._expect()
@@ -232,7 +241,9 @@ class Desk(PacedApp, inherit_bindings=False):
             self.editor.show_roles(self.chat.roles)
             shown = self.ledger.shown("tokens")
             if shown is not None:
-                self.editor.show_tokens(shown.text, shown.tokens, self.scene.focus.position)
+                prompt = shown.marked
+                tokens, here = prompt.in_editor(shown.tokens), self.scene.focus.position
+                self.editor.show_tokens(prompt.written, tokens, here)
             cost = self.cost if self.scene.tokens else None
             self.title_line.cost(cost, len(self.scene.tokens), running=self._under_way)
             self.words.say(clauses(self.scene, self.ledger.shown))

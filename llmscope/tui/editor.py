@@ -22,6 +22,7 @@ from llmscope.engine.events import Token
 from llmscope.models.roles import RoleSpan
 from llmscope.tui.actions import bindings
 from llmscope.tui.document import PromptDocument
+from llmscope.tui.marker import context_end
 from llmscope.tui.past import CHANGES, Past
 from llmscope.tui.scene import shared_length
 from llmscope.tui.theme import ROLE_HUES
@@ -114,6 +115,9 @@ class PromptEditor(TextArea):
             tint = self.get_component_rich_style(f"prompt--{role}-odd", partial=True)
             style = ContentStyle.from_rich_style(tint + Style(underline=False))
             words.append(Content.assemble((f"{HERE if role == speaker else ''}{role}", style)))
+        if (cut := context_end(self.text)) is not None:
+            before = sum(token.end <= cut for token in self._tokens)
+            words.append(Content(f"context {before} · query {len(self._tokens) - before} tokens"))
         return Content(" · ").join([Content("Prompt"), *words])
 
     def _part(self, place: int) -> str:
@@ -213,6 +217,8 @@ class PromptEditor(TextArea):
                     tint("special", *place)
         if marked[1] > start:
             tint("focus", *marked)
+        if start == context_end(text):
+            tint("special", start, end)
         return line
 
     async def _on_paste(self, event: events.Paste) -> None:

@@ -60,6 +60,27 @@ Geva et al. 2021, "Transformer Feed-Forward Layers Are Key-Value Memories"; gate
 "GLU Variants Improve Transformer".""",
     "tokens": """\
 Up and down move by tokens. A number that is not there yet is a dash.""",
+    "context": """\
+A line --- in the prompt says where the context ends; the model is never given that line. Without \
+one the last line is the query. {context-mark} puts the mark after the line of the text cursor.
+
+Up and down move by layers. {teach} teaches the context to the weights and leaves the query alone \
+in the prompt: type another one, and the proof tells how far the change carries, often not far. \
+{teach} once more is the base model again, and undo in the prompt brings the context back. {bake} \
+writes the change as a PEFT adapter.""",
+    "context-proof": """\
+A row is a run of the model: what it says next and how probable that is, KL(with the context ‖ \
+this run) in nats after the last token, and the largest difference of a logit. 0 nats: the same \
+distribution. The patched run does without the context and says the same up to rounding; the naive \
+patch, each layer for itself, does not. With a taught context on, the rows are the base model that \
+reads the context before this prompt, the taught model, and the base alone.""",
+    "context-steps": """\
+A column is an example of the context, a line or what stands between blank lines; {map-view} makes \
+it a token. A cell is how far it moves the update of that layer. Up and down move by layers.""",
+    "context-gain": """\
+From left to right so many examples before the query; the height is the surprisal of the answer, \
+in bits: lower is better known. The answer is what the whole prompt makes likeliest, or the target \
+that {pin-target} pinned.""",
 }
 """What one does in a pane, and where it comes from, beside what its lens says."""
 

@@ -12,8 +12,8 @@ from textual.geometry import Size
 from textual.widget import Widget
 from textual.widgets import Static
 
-from llmscope.tui.actions import PANES
 from llmscope.tui.passing import PassingScreen
+from llmscope.tui.workspaces import PANES
 
 if TYPE_CHECKING:
     from llmscope.tui.desk import Desk

@@ -1,4 +1,4 @@
-"""How a person left the screen, to be found again: its panes, the map's view, attention's mode."""
+"""How a person left the screen, to be found again: workspace, panes, views and modes."""
 
 from __future__ import annotations
 
@@ -8,27 +8,37 @@ from typing import Any
 
 from llmscope.tui.layout import Arrangement
 from llmscope.tui.scene import ATTENTION_MODES, MAP_VIEWS, Scene
+from llmscope.tui.workspaces import BY_NAME, WORKSPACES, Workspace
 
 
 @dataclass(frozen=True)
 class Kept:
-    """What is kept of a screen. Views and modes are kept by name: there may be more one day.
+    """What is kept of a screen. All is kept by name: there may be more one day.
 
     Attributes:
-        arrangement: which panes are shown, and in which order.
+        workspace: the one that was on screen.
+        arrangements: by workspace: which panes are shown, and in which order.
         view: lens and mode of the map's view.
         attention: the mode of the attention pane.
     """
 
-    arrangement: Arrangement = field(default_factory=Arrangement)
+    workspace: str = WORKSPACES[0].name
+    arrangements: Mapping[str, Arrangement] = field(default_factory=dict)
     view: tuple[str, str] = (MAP_VIEWS[0].lens, MAP_VIEWS[0].mode)
     attention: str = ATTENTION_MODES[0]
 
     @classmethod
-    def of(cls, arrangement: Arrangement, scene: Scene) -> Kept:
+    def of(
+        cls, workspace: Workspace, arrangements: Mapping[str, Arrangement], scene: Scene
+    ) -> Kept:
         """What is to be kept."""
         view = scene.map_view
-        return cls(arrangement, (view.lens, view.mode), scene.attention_mode)
+        return cls(workspace.name, dict(arrangements), (view.lens, view.mode), scene.attention_mode)
+
+    @property
+    def panes(self) -> dict[str, Any]:
+        """What the panes are opened with."""
+        return {"workspace": self.workspace, "arrangements": self.arrangements}
 
     def onto(self, scene: Scene) -> Scene:
         """The scene as it was left; a view or mode that is not known changes nothing."""
@@ -42,8 +52,11 @@ class Kept:
     def to_record(self) -> dict[str, Any]:
         """As JSON has it."""
         return {
-            "order": list(self.arrangement.order),
-            "hidden": sorted(self.arrangement.hidden),
+            "workspace": self.workspace,
+            "panes": {
+                name: {"order": list(one.order), "hidden": sorted(one.hidden)}
+                for name, one in self.arrangements.items()
+            },
             "view": list(self.view),
             "attention": self.attention,
         }
@@ -52,11 +65,23 @@ class Kept:
     def from_record(cls, record: Mapping[str, Any]) -> Kept:
         """From what a file holds, whatever that is: what does not fit is as it was at first."""
         view, attention = _words(record.get("view")), record.get("attention")
+        workspace, panes = record.get("workspace"), _mapping(record.get("panes"))
+        kept = {name: _mapping(panes.get(name)) for name in BY_NAME}
         return cls(
-            Arrangement.of(_words(record.get("order")), _words(record.get("hidden"))),
+            workspace if isinstance(workspace, str) and workspace in BY_NAME else cls.workspace,
+            {
+                name: Arrangement.of(
+                    BY_NAME[name], _words(found.get("order")), _words(found.get("hidden"))
+                )
+                for name, found in kept.items()
+            },
             (view[0], view[1]) if len(view) == 2 else cls.view,
             attention if isinstance(attention, str) else cls.attention,
         )
+
+
+def _mapping(found: object) -> Mapping[str, Any]:
+    return found if isinstance(found, Mapping) else {}
 
 
 def _words(found: object) -> list[str]:

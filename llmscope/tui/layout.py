@@ -1,4 +1,4 @@
-"""Which panes are on screen and how they share it, by the size of the terminal and the model."""
+"""Which panes of a workspace are on screen and how they share it, by the terminal's size."""
 
 from __future__ import annotations
 
@@ -6,14 +6,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from llmscope.tui.actions import PANES
+from llmscope.tui.workspaces import Workspace
 
 Layout = Literal["tiny", "small", "medium", "wide"]
 
-SPINE = "map"
-DETAILS = tuple(key for key in PANES if key != SPINE)
-LEFT_OUT_OF_MEDIUM = "tokens"
-"""The map carries the tokens and their surprisal already."""
 LOWEST = 10
 """Rows that a detail needs to be of use, its border included."""
 LEAST = 4
@@ -51,21 +47,24 @@ def layout_for(width: int, height: int) -> Layout:
 
 @dataclass(frozen=True)
 class Arrangement:
-    """Which details there are, and in which order. The map is always there, and first.
+    """Which details a workspace shows, and in which order. Its main figure is always there, first.
 
     Attributes:
-        order: all details.
+        order: all its details.
         hidden: those that a person does not want to see.
     """
 
-    order: tuple[str, ...] = DETAILS
+    order: tuple[str, ...]
     hidden: frozenset[str] = frozenset()
 
     @classmethod
-    def of(cls, order: Iterable[str], hidden: Iterable[str]) -> Arrangement:
+    def of(
+        cls, workspace: Workspace, order: Iterable[str] = (), hidden: Iterable[str] = ()
+    ) -> Arrangement:
         """Made of names that may be unknown, double or missing: those are ignored, or come last."""
-        known = dict.fromkeys(key for key in order if key in DETAILS)
-        return cls(tuple(known | dict.fromkeys(DETAILS)), frozenset(hidden) & frozenset(DETAILS))
+        details = workspace.details
+        known = dict.fromkeys(key for key in order if key in details)
+        return cls(tuple(known | dict.fromkeys(details)), frozenset(hidden) & frozenset(details))
 
     @property
     def shown(self) -> tuple[str, ...]:
@@ -91,18 +90,23 @@ class Arrangement:
         return replace(self, order=order)
 
 
-def held(layout: Layout, arrangement: Arrangement) -> tuple[str, ...]:
+def held(layout: Layout, workspace: Workspace, arrangement: Arrangement) -> tuple[str, ...]:
     """The panes that one can step through in a layout."""
     if layout == "tiny":
-        return ("next-token",)
+        return (workspace.least,)
     shown = arrangement.shown
     if layout == "medium":
-        shown = tuple(key for key in shown if key != LEFT_OUT_OF_MEDIUM)
-    return (SPINE, *shown)
+        shown = tuple(key for key in shown if key != workspace.spare)
+    return (workspace.spine, *shown)
 
 
 def visible(
-    layout: Layout, arrangement: Arrangement, *, detail: str, maximized: str | None
+    layout: Layout,
+    workspace: Workspace,
+    arrangement: Arrangement,
+    *,
+    detail: str,
+    maximized: str | None,
 ) -> tuple[str, ...]:
     """The panes that are on screen, in their order.
 
@@ -110,14 +114,14 @@ def visible(
         detail: the one detail that a small screen has room for.
         maximized: the pane that has all the room, if one has.
     """
-    panes = held(layout, arrangement)
+    panes = held(layout, workspace, arrangement)
     if layout == "tiny":
         return panes
     if maximized is not None:
         return (maximized,)
     if layout != "small" or len(panes) == 1:
         return panes
-    return (SPINE, detail if detail in panes else panes[1])
+    return (workspace.spine, detail if detail in panes else panes[1])
 
 
 def grid_for(

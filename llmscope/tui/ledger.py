@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from llmscope.engine.events import Frame, Refused, Request, Token, Want
 from llmscope.figure import Figure, Focus
+from llmscope.tui.marker import Marked
 from llmscope.tui.scene import Scene
 
 TOKENS = Want("tokens", "tokens", Focus())
@@ -26,6 +27,11 @@ class Shown:
     def text(self) -> str:
         """The text of its tokens."""
         return self.request.text
+
+    @property
+    def marked(self) -> Marked:
+        """The same with its context marked off."""
+        return Marked(self.request.text, self.request.context)
 
     def of(self, scene: Scene) -> bool:
         """Whether it is of the tokens that the cursor is in, and of the adapter that is on."""
@@ -50,10 +56,13 @@ class Ledger:
     A frame is taken only if it answers the text that is on screen now, so that no figure is
     ever drawn against the tokens of another text. Frames of one text may answer an older
     place of the cursor: they are shown, and count as stale until the newer ones land.
+
+    Attributes:
+        special_tokens: whether the tokenizer adds its own, but for a text of a chat template.
     """
 
     def __init__(self, *, special_tokens: bool = True) -> None:
-        self._special_tokens = special_tokens
+        self.special_tokens = special_tokens
         self._asked: dict[int, Request] = {}
         self._serial = 0
         self._landed = -1
@@ -68,17 +77,21 @@ class Ledger:
         *,
         adapter: str | None = None,
         templated: bool = False,
+        context: int | None = None,
     ) -> Request | None:
         """The request for these figures, or None if the last one was for the same.
 
         Args:
+            context: how many characters of the text come before the query, if that is marked.
             templated: the text holds its special tokens, so that none are to be added.
         """
         last = self._last
-        special = self._special_tokens and not templated
-        request = Request(self._serial + 1, text, tuple(wants), special, adapter=adapter)
+        special = self.special_tokens and not templated
+        request = Request(
+            self._serial + 1, text, tuple(wants), special, adapter=adapter, context=context
+        )
         same = last is not None and last.prompt == request.prompt
-        if same and last is not None and set(last.wants) == set(wants):
+        if same and last is not None and last.context == context and set(last.wants) == set(wants):
             return None
         if not same:
             self._asked.clear()
@@ -133,7 +146,7 @@ class Ledger:
         shown, last = self._shown.get(key), self._last
         if shown is None or last is None:
             return shown is not None and self._overtaken
-        if shown.request.prompt != last.prompt:
+        if (shown.request.prompt, shown.request.context) != (last.prompt, last.context):
             return True
         return next((want != shown.want for want in last.wants if want.key == key), False)
 

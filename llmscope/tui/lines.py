@@ -17,6 +17,7 @@ from llmscope.tui.actions import BY_NAME, FOOTER, INVITATION, Hint, Place
 from llmscope.tui.keymap import Keymap
 from llmscope.tui.theme import inks
 from llmscope.tui.words import fitting
+from llmscope.tui.workspaces import WORKSPACES
 
 GAP = 2
 ARROWS = "←→↑↓"
@@ -65,6 +66,7 @@ class KeyLine(Widget):
         self._inks = inks(theme)
         self._keymap = keymap
         self._place = "prompt"
+        self._workspace = ""
         self._invites = invites
         self._hints = self._listed("prompt")
         self._spans: list[tuple[int, int, str]] = []
@@ -73,18 +75,19 @@ class KeyLine(Widget):
         """Take the inks of another look."""
         self._inks = inks(look.theme)
 
-    def show(self, place: str, row: str = "") -> None:
+    def show(self, place: str, row: str = "", workspace: str = "") -> None:
         """List the keys of a place, a key of `FOOTER`.
 
         Args:
             row: what up and down move by.
+            workspace: the name of the one that is on screen.
         """
         hints = tuple(
             replace(hint, word=row) if row and hint.action == "down" else hint
             for hint in self._listed(place)
         )
-        if (place, hints) != (self._place, self._hints):
-            self._place, self._hints = place, hints
+        if (place, hints, workspace) != (self._place, self._hints, self._workspace):
+            self._place, self._hints, self._workspace = place, hints, workspace
             self.refresh()
 
     def _listed(self, place: str) -> tuple[Hint, ...]:
@@ -94,21 +97,44 @@ class KeyLine(Widget):
         return (*FOOTER[place], replace(INVITATION, word=f"{INVITATION.word} {keys} tour"))
 
     def render(self) -> Content:
-        """The line, as much of it as fits."""
+        """The line, as much of it as fits; on its right the workspaces, the current one marked."""
         listed = [(hint, self._keys(hint)) for hint in self._hints]
         hints = [(hint, keys) for hint, keys in listed if keys or hint.said]
+        tabs = self._tabs()
+        least = [pair for pair in hints if pair[0].kept]
+        if _length(least) + GAP + _length(tabs) > self.size.width:
+            tabs = []
+        room = self.size.width - (_length(tabs) + GAP if tabs else 0)
         loose = [pair for pair in hints if not pair[0].kept]
-        while loose and _length(hints) > self.size.width:
+        while loose and _length(hints) > room:
             hints.remove(loose.pop())
-        parts: list[Content] = []
         self._spans = []
-        at = 0
+        line = self._put(hints, 0)
+        if not tabs:
+            return line
+        at = self.size.width - _length(tabs)
+        return Content.assemble(line, " " * (at - _length(hints)), self._put(tabs, at))
+
+    def _tabs(self) -> list[tuple[Hint, str]]:
+        if not self._workspace:
+            return []
+        tabs = (
+            Hint(f"workspace-{one.name}", one.title, kept=one.name == self._workspace)
+            for one in WORKSPACES
+        )
+        return [(tab, keys) for tab in tabs if (keys := self._keys(tab))]
+
+    def _put(self, hints: Sequence[tuple[Hint, str]], at: int) -> Content:
+        """Keys and words from a column on, which is remembered for clicks."""
+        parts: list[Content] = []
         for hint, keys in hints:
             word = f" {hint.word}" if keys else hint.word
             end = at + cell_len(keys + word)
             self._spans.append((at, end, hint.action))
             at = end + GAP
-            parts.append(Content.assemble((keys, self._inks.strong), (word, self._inks.dim)))
+            here = hint.action == f"workspace-{self._workspace}"
+            ink = self._inks.accent if here else self._inks.strong
+            parts.append(Content.assemble((keys, ink), (word, ink if here else self._inks.dim)))
         return Content(" " * GAP).join(parts)
 
     def _keys(self, hint: Hint) -> str:

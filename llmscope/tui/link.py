@@ -7,7 +7,7 @@ from typing import Protocol
 
 from textual.message import Message
 
-from llmscope.engine.events import ChatRequest, Event, Frame, Loading, Request
+from llmscope.engine.events import Ask, Event, Frame, Loading
 
 
 class EngineLike(Protocol):
@@ -16,7 +16,7 @@ class EngineLike(Protocol):
     def start(self) -> None:
         """Begin to load the model, in a thread of its own."""
 
-    def ask(self, request: Request | ChatRequest) -> None:
+    def ask(self, request: Ask) -> None:
         """Take a request; it replaces one that has not been answered."""
 
     def close(self) -> bool:

@@ -1,7 +1,8 @@
-"""The Overview workspace: the map, and the details of the place under the cursor."""
+"""The panes: those of one workspace are on screen, and get what they asked for."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -11,17 +12,10 @@ from textual.message import Message
 
 from llmscope.draw.look import Look
 from llmscope.engine.events import Want
-from llmscope.tui.layout import (
-    DETAILS,
-    SPINE,
-    Arrangement,
-    grid_for,
-    held,
-    layout_for,
-    visible,
-)
+from llmscope.tui.layout import Arrangement, grid_for, held, layout_for, visible
 from llmscope.tui.ledger import TOKENS, Ledger
 from llmscope.tui.scene import Scene
+from llmscope.tui.workspaces import BY_NAME, WORKSPACES, Workspace, workspace_of
 
 if TYPE_CHECKING:
     from llmscope.tui.keymap import Keymap
@@ -29,21 +23,34 @@ if TYPE_CHECKING:
 
 
 class Overview(Container):
-    """Holds the panes, decides which of them are on screen, and hands them their figures."""
+    """Holds the panes, decides which of them are on screen, and hands them their figures.
+
+    Attributes:
+        workspace: the one that is on screen.
+        arrangements: how a person has arranged each, by its name.
+        current: the pane that the cursor's keys go to, if it is on screen.
+    """
 
     class Rearranged(Message):
         """Other panes are on screen, or another one has the focus."""
 
     def __init__(
-        self, look: Look, *, fades: bool = True, arrangement: Arrangement | None = None
+        self,
+        look: Look,
+        *,
+        fades: bool = True,
+        workspace: str = WORKSPACES[0].name,
+        arrangements: Mapping[str, Arrangement] | None = None,
     ) -> None:
         super().__init__(id="overview")
         self._look = look
         self._fades = fades
         self.layout_name = layout_for(80, 24)
-        self.arrangement = arrangement or Arrangement()
-        self.current = SPINE
-        self._detail = DETAILS[0]
+        self.arrangements = {one.name: Arrangement.of(one) for one in WORKSPACES}
+        self.arrangements.update(arrangements or {})
+        self.workspace = BY_NAME[workspace]
+        self.current = self.workspace.spine
+        self._detail = self.workspace.details[0]
         self._maximized: str | None = None
         self._layers = self._room = 1
         self._folds: dict[tuple[object, ...], bool] = {}
@@ -64,10 +71,22 @@ class Overview(Container):
         self._arrange()
 
     @property
+    def arrangement(self) -> Arrangement:
+        """How the workspace on screen is arranged."""
+        return self.arrangements[self.workspace.name]
+
+    @property
+    def held(self) -> tuple[str, ...]:
+        """The panes that one can step through."""
+        return held(self.layout_name, self.workspace, self.arrangement)
+
+    @property
     def on_screen(self) -> tuple[str, ...]:
         """The keys of the panes on screen."""
         return visible(
-            self.layout_name, self.arrangement, detail=self._detail, maximized=self._maximized
+            *(self.layout_name, self.workspace, self.arrangement),
+            detail=self._detail,
+            maximized=self._maximized,
         )
 
     @property
@@ -87,17 +106,28 @@ class Overview(Container):
     def fit(self, width: int, height: int, room: int) -> None:
         """Arrange for the size of the terminal, of which the panes have `room` rows."""
         self.layout_name, self._room = layout_for(width, height), room
-        if self._maximized not in held(self.layout_name, self.arrangement):
+        if self._maximized not in self.held:
             self._maximized = None
         self._arrange()
 
+    def show(self, workspace: Workspace) -> None:
+        """Put another workspace on screen, its main figure under the keys."""
+        if workspace != self.workspace:
+            self.workspace, self._maximized = workspace, None
+            self.current, self._detail = workspace.spine, workspace.details[0]
+            self._arrange()
+
     def enter(self, key: str) -> None:
-        """Focus a pane; one that was hidden shows, one without room in the layout gets all."""
+        """Focus a pane, in its workspace.
+
+        One that was hidden shows, one without room in the layout gets all.
+        """
+        self.show(workspace_of(key, self.workspace))
         if key in self.arrangement.hidden:
-            self.arrangement = self.arrangement.show(key)
-        if key not in held(self.layout_name, self.arrangement) or self._maximized is not None:
+            self.arrangements[self.workspace.name] = self.arrangement.show(key)
+        if key not in self.held or self._maximized is not None:
             self._maximized = key if self.layout_name != "tiny" else None
-        if key != SPINE:
+        if key != self.workspace.spine:
             self._detail = key
         self.current = key
         self._arrange()
@@ -105,13 +135,13 @@ class Overview(Container):
 
     def next(self, by: int) -> None:
         """Focus the pane after this one, or before it."""
-        order = held(self.layout_name, self.arrangement)
+        order = self.held
         at = order.index(self.current) if self.current in order else -1
         self.enter(order[(at + by) % len(order)])
 
     def rearrange(self, arrangement: Arrangement) -> None:
         """Other panes, or another order."""
-        self.arrangement, self._maximized = arrangement, None
+        self.arrangements[self.workspace.name], self._maximized = arrangement, None
         self._arrange()
 
     def maximize(self) -> None:
@@ -142,7 +172,7 @@ class Overview(Container):
     def on_descendant_focus(self, event: events.DescendantFocus) -> None:
         """The mouse may have chosen another pane."""
         if event.widget in self.children:
-            self.current = event.widget.id or SPINE
+            self.current = event.widget.id or self.current
         self.post_message(self.Rearranged())
 
     def _fold(self, scene: Scene, ledger: Ledger) -> None:
@@ -155,7 +185,7 @@ class Overview(Container):
         for key in self.on_screen:
             place = (key, scene.adapter, scene.focus.layer)
             shown = ledger.shown(key)
-            if key != SPINE and shown is not None and not ledger.stale(key):
+            if key != self.workspace.spine and shown is not None and not ledger.stale(key):
                 refused = shown.figure.verdict.status == "refused"
                 self._folds[place] = refused and self._folds.get(place, True)
             if self._folds.get(place, key in self._folded):

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Generic, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
 from textual import events
+from textual.app import ComposeResult
 from textual.await_complete import AwaitComplete
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.content import Content
 from textual.geometry import Size
 from textual.screen import ModalScreen, ScreenResultType
+from textual.widgets import Input, Static
 
 Answer = TypeVar("Answer")
 
@@ -45,3 +50,55 @@ class PassingScreen(Overlay["Answer | None"], Generic[Answer]):
         """What it points at has moved."""
         if event.size != self._size_at_first:
             self.leave()
+
+
+class LineScreen(Overlay[None]):
+    """One line at the bottom to write in: enter takes it, esc leaves.
+
+    Args:
+        words: what is asked.
+        value: what the line holds at first.
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "leave", "leave", show=False),
+        Binding("ctrl+c", "leave", "leave", show=False, priority=True),
+    ]
+
+    def __init__(self, words: str, value: str) -> None:
+        super().__init__()
+        self._words, self._value = words, value
+
+    def compose(self) -> ComposeResult:
+        """What is asked, and the line."""
+        line = Input(self._value, compact=True, id="line")
+        line.cursor_blink = False
+        with Vertical(id="ask"):
+            yield Static(Content(self._words), id="ask-words")
+            yield line
+
+    def on_mount(self) -> None:
+        """The line takes the keys."""
+        self.query_one("#line").focus()
+
+    def action_leave(self) -> None:
+        """Take nothing."""
+        self.dismiss(None)
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Take what is written; an empty line leaves."""
+        event.stop()
+        if not self.is_current:
+            return
+        if event.value.strip():
+            self.submit(event)
+        else:
+            self.action_leave()
+
+    def submit(self, event: Input.Submitted) -> None:
+        """What to do with it."""
+        raise NotImplementedError
+
+    def say(self, words: str) -> None:
+        """Ask again, in other words."""
+        self.query_one("#ask-words", Static).update(Content(words.replace("\n", " ")))

@@ -32,13 +32,15 @@ class Source:
     def words(self, info: ModelInfo, adapter: str | None) -> list[str] | None:
         """Model and options with which `llmscope snapshot` has this adapter on, and no other.
 
-        None if there are none: the base of an adapter that was opened as a model has no name here.
+        None if there are none: the base of an adapter that was opened as a model has no name here,
+        nor has an adapter that was made of a context.
         """
-        own = len(info.adapters) - len(self.adapters)
-        specs = dict(zip(info.adapters[own:], self.adapters, strict=False))
+        loaded = [name for name in info.adapters if name not in info.taught]
+        own = len(loaded) - len(self.adapters)
+        specs = dict(zip(loaded[own:], self.adapters, strict=False))
         if adapter in specs and not own:
             return [self.spec, *self.flags, "--adapter", specs[adapter]]
-        if (adapter is None and not own) or (own and adapter == info.adapters[0]):
+        if (adapter is None and not own) or (own and adapter == loaded[0]):
             return [self.spec, *self.flags]
         return None
 
@@ -68,6 +70,9 @@ def command(source: Source, shown: Shown, scene: Scene) -> str | None:
         words += ["--mode", want.mode]
     if "top_k" in uses:
         words += ["--top-k", str(want.top_k)]
+    extra = shown.figure.extra if "context" in uses else {}
+    if "kept" in extra:
+        words += ["--context", str(extra["context"] + extra["kept"])]
     if "target" in uses and want.target is not None:
         words += ["--target", f"id:{want.target}"]
     return shlex.join([*words, "--format", "txt"])
@@ -77,7 +82,8 @@ def number(figure: Figure, scene: Scene) -> str | None:
     """The value at the cursor, with all digits that it has; None where there is none.
 
     In a row of attention or of a router it is the largest, among candidates the one asked about,
-    among neurons the chosen one or the strongest.
+    among neurons the chosen one or the strongest, among matrices or examples of a layer the one
+    that changes most; of a curve it is the last.
     """
     if figure.verdict.status == "refused" or not figure.values.size:
         return None
@@ -87,10 +93,16 @@ def number(figure: Figure, scene: Scene) -> str | None:
         ids = [int(token) for token in figure.extra.get("ids", ())]
         return str(values[ids.index(scene.target) if scene.target in ids else 0])
     if names[0] == "layer":
-        labels, column = figure.axes[0].labels, figure.axes[1].index(focus.position)
-        if str(focus.layer) not in labels or column is None:
+        labels = figure.axes[0].labels
+        if str(focus.layer) not in labels:
             return None
-        return _known(values[labels.index(str(focus.layer)), column])
+        row = values[labels.index(str(focus.layer))]
+        if names[1] != "position":
+            return _largest(row)
+        column = figure.axes[1].index(focus.position)
+        return None if column is None else _known(row[column])
+    if names[0] == "examples":
+        return _known(values[-1])
     place = figure.axes[0].index(focus.position)
     if place is None:
         return None
@@ -100,8 +112,7 @@ def number(figure: Figure, scene: Scene) -> str | None:
     if names[1] == "neuron":
         neurons, chosen = figure.axes[1].labels, str(focus.neuron)
         return _known(row[neurons.index(chosen) if chosen in neurons else 0])
-    known = row[row == row]  # NaN is not itself
-    return str(known.max()) if known.size else None
+    return _largest(row)
 
 
 def picture(
@@ -132,6 +143,11 @@ def picture(
     worn = replace(look, tier="none") if format == "txt" else look
     focus = replace(scene.focus, position=min(scene.focus.position, len(shown.tokens) - 1))
     return render([shown.figure], format, size=size, look=worn, focus=focus, tokens=tokens)
+
+
+def _largest(row: Any) -> str | None:
+    known = row[row == row]  # NaN is not itself
+    return str(known.max()) if known.size else None
 
 
 def _known(value: Any) -> str | None:

@@ -128,7 +128,8 @@ def _keep(spec: str, app: LlmscopeApp) -> None:
     save_prompt(spec, text)
     if past != Past():
         save_past(spec, past.to_record(text))
-    save_screen(Kept.of(app.overview.arrangement, app.scene).to_record())
+    panes = app.overview
+    save_screen(Kept.of(panes.workspace, panes.arrangements, app.scene).to_record())
 
 
 def _shipped(spec: str) -> bool:

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
-from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
-from textual.containers import Vertical
-from textual.content import Content
-from textual.widgets import Input, Static
+from textual.widgets import Input
 
 from llmscope.errors import ScopeError
 from llmscope.text import display_text
-from llmscope.tui.actions import PANES
 from llmscope.tui.ledger import Shown
-from llmscope.tui.passing import Overlay
+from llmscope.tui.passing import LineScreen
 from llmscope.tui.reproduce import picture
+from llmscope.tui.workspaces import PANES
 
 if TYPE_CHECKING:
     from llmscope.tui.desk import Desk
@@ -42,54 +38,27 @@ def free_name(key: str, layer: int, folder: Path) -> str:
     return name
 
 
-class SaveScreen(Overlay[None]):
+class SaveScreen(LineScreen):
     """One line at the bottom: enter saves, esc leaves.
 
     What is saved is what the pane showed when the line was opened.
     """
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "leave", "leave", show=False),
-        Binding("ctrl+c", "leave", "leave", show=False, priority=True),
-    ]
-
     def __init__(self, desk: Desk, shown: Shown) -> None:
-        super().__init__()
         self._desk = desk
         self._shown = shown
         self._scene = desk.scene
         self._pane = desk.overview.pane
         self._existing: Path | None = None
-
-    def compose(self) -> ComposeResult:
-        """What is asked, and the line."""
         key, layer = self._pane.key, max(0, self._scene.focus.layer)
-        line = Input(free_name(key, layer, Path.cwd()), compact=True, id="save-name")
-        line.cursor_blink = False
-        with Vertical(id="save"):
-            yield Static(Content(f"save {PANES[self._pane.key]} as · {SUFFIXES}"), id="save-words")
-            yield line
-
-    def on_mount(self) -> None:
-        """The line takes the keys."""
-        self.query_one("#save-name").focus()
-
-    def action_leave(self) -> None:
-        """Save nothing."""
-        self.dismiss(None)
+        super().__init__(f"save {PANES[key]} as · {SUFFIXES}", free_name(key, layer, Path.cwd()))
 
     def on_input_changed(self) -> None:
         """Another name is another file."""
         self._existing = None
 
-    def on_input_submitted(self, event: Input.Submitted) -> None:
+    def submit(self, event: Input.Submitted) -> None:
         """Save; where a file is already, ask once more."""
-        event.stop()
-        if not self.is_current:
-            return
-        if not event.value.strip():
-            self.action_leave()
-            return
         from llmscope.export import format_of, write
 
         path = Path(event.value.strip()).expanduser()
@@ -98,14 +67,14 @@ class SaveScreen(Overlay[None]):
             kind = format_of(path)
             if path.exists() and not path.is_dir() and self._existing != path:
                 self._existing = path
-                self._say(f"{shown} exists: enter replaces it, or write another name")
+                self.say(f"{shown} exists: enter replaces it, or write another name")
                 return
             write(path, self._content(kind), force=self._existing == path)
         except ScopeError as error:
-            self._say(f"{error} · {SUFFIXES}" if "suffix" in str(error) else str(error))
+            self.say(f"{error} · {SUFFIXES}" if "suffix" in str(error) else str(error))
             return
         except (OSError, ValueError) as error:
-            self._say(f"cannot write {shown}: {display_text(str(error))}")
+            self.say(f"cannot write {shown}: {display_text(str(error))}")
             return
         self._desk.tell(f"saved {shown}")
         self.action_leave()
@@ -118,6 +87,3 @@ class SaveScreen(Overlay[None]):
             look=self._desk.look,
             tokens=self._desk.ledger.tokens_of(self._shown),
         )
-
-    def _say(self, words: str) -> None:
-        self.query_one("#save-words", Static).update(Content(words.replace("\n", " ")))

@@ -47,6 +47,7 @@ class Scene:
         attention: index into `ATTENTION_MODES`.
         whole: the whole prompt is shown, in blocks of tokens where it is long.
         adapter: the name of the adapter that is on; None: the base model.
+        growth: a context grows by its lines or by its tokens: a mode of its lens.
     """
 
     info: ModelInfo | None = None
@@ -58,6 +59,7 @@ class Scene:
     attention: int = 0
     adapter: str | None = None
     whole: bool = False
+    growth: str = "lines"
 
     @classmethod
     def opening(cls, focus: Focus | None) -> Scene:

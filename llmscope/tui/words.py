@@ -37,6 +37,7 @@ def clauses(scene: Scene, find: Find) -> list[str]:
     return [
         f"layer {focus.layer}, {named(token.text)}",
         *_next(figure("next-token"), scene),
+        *_context(figure("context-proof")),
         *_attention(figure("attention"), scene),
         *_map(figure("map"), scene),
         *_neuron(figure("mlp"), scene),
@@ -102,6 +103,16 @@ def _next(shown: Shown | None, scene: Scene) -> Iterator[str]:
         yield f"{named(label)} is number {row + 1} at {percent(probability)}"
     elif extra.get("target_id") == target and "target" in extra:
         yield f"{named(str(extra['target']))} is number {extra['target_rank']}"
+
+
+def _context(shown: Shown | None) -> Iterator[str]:
+    if shown is None or "runs" not in shown.figure.extra:
+        return
+    extra = shown.figure.extra
+    yield f"with its context it says {named(str(extra['says'][0]))}"
+    rows = zip(extra["runs"][1:], extra["says"][1:], extra["kl"][1:], strict=True)
+    for run, says, kl in rows:
+        yield f"{run}: {named(str(says))}, KL {number(float(kl))} nats"
 
 
 def _attention(shown: Shown | None, scene: Scene) -> Iterator[str]:

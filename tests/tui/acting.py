@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
 
 from llmscope.engine.events import (
+    Ask,
     ChatRequest,
     Event,
     Frame,
@@ -15,6 +17,8 @@ from llmscope.engine.events import (
     ModelInfo,
     PassInfo,
     Request,
+    Taught,
+    TeachRequest,
     Templated,
     Token,
     Want,
@@ -73,6 +77,8 @@ def figure_for(want: Want, tokens: tuple[Token, ...]) -> Figure:
             "bits",
             extra=extra,
         )
+    if want.lens == "context":
+        return _context(want, random)
     if want.lens == "next-token":
         names = NEXT[: want.focus.top_k]
         values = np.array([0.6 / 2**i for i in range(len(names))], dtype=np.float32)
@@ -156,6 +162,34 @@ def figure_for(want: Want, tokens: tuple[Token, ...]) -> Figure:
     )
 
 
+def _context(want: Want, random: np.random.Generator) -> Figure:
+    layers = Axis("layer", tuple(map(str, range(LAYERS))))
+    if want.focus.mode == "gain":
+        values = np.array([9.1, 4.2, 2.0, 1.4, 1.3, 1.1], dtype=np.float32)
+        examples = Axis("examples", tuple(map(str, range(len(values)))))
+        extra = {"caption": ("9.1 bits without examples, 1.1 after 5 examples",)}
+        title = "How surprising the answer is after so many examples"
+        return Figure("context", title, "lines", (examples,), values, "bits", extra=extra)
+    if want.focus.mode in ("lines", "tokens"):
+        names = ("apple: red\n", "banana: yellow\n", "sky: blue\n", "grass: green\n")
+        title = "What each example adds to the update of the weights"
+        axes = (layers, Axis("prefix", names))
+    else:
+        names = ("gate_proj", "up_proj")
+        title = "Context as an update of the weights"
+        axes = (layers, Axis("matrix", names))
+    values = random.gamma(2, 0.01, (LAYERS, len(names))).astype(np.float32)
+    extra = {
+        "runs": ("with context", "patched", "naive patch", "query alone"),
+        "says": (" white", " white", " the", "\n"),
+        "says_probability": (0.385, 0.385, 0.11, 0.22),
+        "expected_probability": (0.385, 0.385, 0.0, 0.0001),
+        "kl": (0.0, 4.8e-12, 12.97, 9.23),
+        "difference": (0.0, 2.9e-5, 52.5, 15.7),
+    }
+    return Figure("context", title, "heatmap", axes, values, "relative norm", extra=extra)
+
+
 class ActingEngine:
     """Does what the test says.
 
@@ -168,6 +202,7 @@ class ActingEngine:
         self.started = self.closed = False
         self.requests: list[Request] = []
         self.messages: list[ChatRequest] = []
+        self.lessons: list[TeachRequest] = []
 
     def start(self) -> None:
         self.started = True
@@ -177,7 +212,12 @@ class ActingEngine:
     def load(self, info: ModelInfo = INFO) -> None:
         self.post(Loaded(info))
 
-    def ask(self, request: Request | ChatRequest) -> None:
+    def ask(self, request: Ask) -> None:
+        if isinstance(request, TeachRequest):
+            self.lessons.append(request)
+            if self.auto:
+                self.post(self.taught(request))
+            return
         if isinstance(request, ChatRequest):
             self.messages.append(request)
             if self.auto:
@@ -199,6 +239,14 @@ class ActingEngine:
         figures = {want.key: figure_for(want, tokens) for want in request.wants}
         cost = PassInfo(ran=1, reused=len(tokens) - 1, milliseconds=71.3, rss=912_000_000)
         self.post(Frame(request.serial, tokens, figures if only is None else only, cost, complete))
+
+    def taught(self, request: TeachRequest) -> Taught:
+        """What a real engine would say: another adapter, or a folder."""
+        query = request.text[request.context or request.text.rfind("\n") + 1 :]
+        if request.folder is not None:
+            return Taught(request, query=query, said=f"wrote {request.folder}")
+        info = replace(INFO, adapters=("context",), taught=("context",))
+        return Taught(request, info, "context", query, "taught by a change of rank 1")
 
     def close(self) -> bool:
         self.closed = True

@@ -29,6 +29,8 @@ async def prepare(session: Session, name: str) -> None:
     if BY_NAME[name].where == "prompt":
         return
     await session.press("escape")
+    if name == "workspace-overview":
+        await session.press("2")
     session.app.look_at(session.app.scene.go(layer=3, head=3, position=2))
     await session.settle()
 

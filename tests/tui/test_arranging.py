@@ -11,15 +11,18 @@ from typing import Any
 import pytest
 
 from llmscope.figure import Figure
-from llmscope.tui.actions import PANES
 from llmscope.tui.kept import Kept
-from llmscope.tui.layout import DETAILS, LINE, Arrangement, Layout, grid_for
+from llmscope.tui.layout import LINE, Arrangement, Layout, grid_for
 from llmscope.tui.own import Own
 from llmscope.tui.saved import save_screen, saved_screen
 from llmscope.tui.scene import MAP_VIEWS, Scene
+from llmscope.tui.workspaces import BY_NAME
 from tests.tui.acting import figure_for, tokenize
 from tests.tui.conftest import Open, Session
 
+OVERVIEW = BY_NAME["overview"]
+DETAILS = OVERVIEW.details
+UNTOUCHED = Kept(arrangements={name: Arrangement.of(one) for name, one in BY_NAME.items()})
 MEDIUM = ["map", "next-token", "attention", "mlp"]
 
 
@@ -86,7 +89,7 @@ async def test_the_map_stays_and_says_so(opened: Open) -> None:
         await session.press("escape", "minus", "less_than_sign")
         assert list(session.app.overview.on_screen) == MEDIUM
         told = {notice.message for notice in session.app._notifications}
-        assert told == {"the map stays; m gives another pane all the room"}
+        assert told == {"the main figure stays; m gives another pane all the room"}
 
 
 async def test_details_change_places(opened: Open) -> None:
@@ -107,7 +110,7 @@ async def test_details_change_places(opened: Open) -> None:
 async def test_no_number_of_panes_leaves_a_hole(
     opened: Open, size: tuple[int, int], hidden: int
 ) -> None:
-    kept = Kept(Arrangement(hidden=frozenset(DETAILS[:hidden])))
+    kept = Kept(arrangements={"overview": Arrangement.of(OVERVIEW, hidden=DETAILS[:hidden])})
     async with opened(*size, own=Own(kept=kept)) as session:
         room = session.app.overview.region
         assert area(session) == room.area
@@ -192,24 +195,29 @@ async def test_a_maximized_pane_keeps_all_the_room(opened: Open) -> None:
 
 def test_what_is_kept_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LLMSCOPE_STATE", str(tmp_path))
-    assert Kept.from_record(saved_screen()) == Kept()
-    arrangement = Arrangement().hide("mlp").move("attention", -1)
+    assert Kept.from_record(saved_screen()) == UNTOUCHED
+    arrangement = Arrangement.of(OVERVIEW).hide("mlp").move("attention", -1)
     scene = replace(Scene(), view=2, attention=1)
-    save_screen(Kept.of(arrangement, scene).to_record())
+    kept = Kept.of(BY_NAME["context"], {"overview": arrangement}, scene)
+    save_screen(kept.to_record())
     kept = Kept.from_record(saved_screen())
-    assert kept.arrangement.shown == ("attention", "next-token", "tokens")
+    assert kept.workspace == "context"
+    assert kept.arrangements["overview"].shown == ("attention", "next-token", "tokens")
+    assert kept.arrangements["context"] == Arrangement.of(BY_NAME["context"])
     restored = kept.onto(Scene())
     assert (restored.map_view, restored.attention_mode) == (MAP_VIEWS[2], "mean")
 
 
 async def test_the_screen_opens_as_it_was_left(opened: Open) -> None:
-    kept = Kept(Arrangement().hide("mlp"), ("logit-lens", "top"), "max")
+    panes = UNTOUCHED.arrangements | {"overview": Arrangement.of(OVERVIEW).hide("mlp")}
+    kept = Kept("overview", panes, ("logit-lens", "top"), "max")
     async with opened(own=Own(kept=kept)) as session:
         assert list(session.app.overview.on_screen) == ["map", "next-token", "attention"]
         assert "logit lens" in session.screen_text()
         assert "max of 9 heads" in session.screen_text()
         await session.press("escape", "v")
-        left = Kept.of(session.app.overview.arrangement, session.app.scene)
+        overview = session.app.overview
+        left = Kept.of(overview.workspace, overview.arrangements, session.app.scene)
         assert left == replace(kept, view=("logit-lens", "target"))
 
 
@@ -219,9 +227,11 @@ async def test_the_screen_opens_as_it_was_left(opened: Open) -> None:
         "",
         "[]",
         "\x00",
-        '{"order": 3, "hidden": {"a": 1}, "view": "top", "attention": ["raw"]}',
-        '{"order": ["none", 3], "hidden": ["map", "none"], "view": ["no", "such"]}',
-        '{"view": ["logit-lens"], "hidden": [["mlp"]]}',
+        '{"panes": {"overview": {"order": 3, "hidden": {"a": 1}}}, "view": "top"}',
+        '{"panes": {"overview": {"order": ["none", 3], "hidden": ["map", "none"]}}}',
+        '{"panes": {"overview": [1]}, "workspace": "none", "view": ["no", "such"]}',
+        '{"panes": "overview", "workspace": ["context"], "attention": ["raw"]}',
+        '{"view": ["logit-lens"], "panes": {"context": {"hidden": [["mlp"]]}}}',
         "[" * 100_000,
     ],
 )
@@ -231,14 +241,14 @@ def test_a_broken_state_file_is_ignored(
     monkeypatch.setenv("LLMSCOPE_STATE", str(tmp_path))
     (tmp_path / "screen.json").write_text(content)
     kept = Kept.from_record(saved_screen())
-    assert kept.arrangement == Arrangement()
+    assert (kept.workspace, kept.arrangements) == ("overview", UNTOUCHED.arrangements)
     assert kept.onto(Scene()) == Scene()
     save_screen(Kept().to_record())
     assert json.loads((tmp_path / "screen.json").read_text()) == Kept().to_record()
 
 
 def test_panes_that_a_file_does_not_know_come_last() -> None:
-    arrangement = Arrangement.of(["mlp", "mlp", "gone"], ["tokens", "gone"])
+    arrangement = Arrangement.of(OVERVIEW, ["mlp", "mlp", "gone"], ["tokens", "gone"])
     assert arrangement.order == ("mlp", "next-token", "attention", "tokens")
     assert arrangement.shown == ("mlp", "next-token", "attention")
-    assert set(PANES) - set(arrangement.order) == {"map"}
+    assert set(OVERVIEW.panes) - set(arrangement.order) == {"map"}

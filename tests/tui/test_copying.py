@@ -16,18 +16,19 @@ from llmscope.cli.loader import Loader
 from llmscope.engine.events import ModelInfo, Request
 from llmscope.figure import Figure, Focus
 from llmscope.scope import Scope
-from llmscope.tui.actions import PANES
 from llmscope.tui.copying import CopyScreen, copies
 from llmscope.tui.ledger import Shown
 from llmscope.tui.reproduce import Source, command, number
 from llmscope.tui.saving import SaveScreen, free_name
 from llmscope.tui.scene import MAP_VIEWS, Scene
+from llmscope.tui.workspaces import BY_NAME, PANES
 from tests.cli.running import record
 from tests.tui.acting import INFO, figure_for, tokenize
 from tests.tui.conftest import PROMPT, Open, Session
 from tests.tui.real import answered, screen
 
 PANE_KEYS = tuple(PANES)
+OVERVIEW = BY_NAME["overview"].panes
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +69,7 @@ async def test_the_command_makes_what_is_on_screen(scope: Scope) -> None:
                 made = record(*words[1:], "--format", "json")["figures"][0]
                 held_against(shown, made)
             await pilot.press("v")
-    assert len(checked) == len(MAP_VIEWS) + len(PANES) - 1
+    assert len(checked) == len(MAP_VIEWS) + len(OVERVIEW) - 1
 
 
 @pytest.mark.parametrize(
@@ -137,6 +138,10 @@ async def test_the_number_is_the_one_at_the_cursor(opened: Open, key: str) -> No
             "attention": lambda: np.nanmax(values[2]),
             "mlp": lambda: values[2, 0],
             "tokens": lambda: values[2],
+            "context": lambda: values[3].max(),
+            "context-proof": lambda: values[3].max(),
+            "context-steps": lambda: values[3].max(),
+            "context-gain": lambda: values[-1],
         }[key]()
         assert np.float32(told) == expected
         neuron = scene.go(neuron=int(figure.axes[1].labels[3])) if key == "mlp" else None
@@ -203,7 +208,7 @@ async def test_the_menu_fits_small_screens(opened: Open, size: tuple[int, int]) 
 
 
 async def _save(session: Session, name: str) -> None:
-    session.app.screen.query_one("#save-name").value = name  # type: ignore[attr-defined]
+    session.app.screen.query_one("#line").value = name  # type: ignore[attr-defined]
     await session.press("enter")
 
 

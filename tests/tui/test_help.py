@@ -6,10 +6,11 @@ import re
 
 import pytest
 
-from llmscope.tui.actions import BY_NAME, PANES
+from llmscope.tui.actions import BY_NAME
 from llmscope.tui.help import IN_THIS_PANE, HelpScreen
 from llmscope.tui.keymap import keymap_from
 from llmscope.tui.own import Own
+from llmscope.tui.workspaces import PANES
 from tests.tui.conftest import Open, Session
 
 ANSWERS = {
@@ -56,6 +57,35 @@ ANSWERS = {
         "what is a rank of 1?": "1 means it was the model's first choice",
         "what do up and down do?": "Up and down move by tokens",
         "who says so?": "Shannon 1948",
+    },
+    "context": {
+        "what is a row, what a column?": "Each row is a layer, each column a matrix",
+        "what is a cell?": "the size of its change, ‖ΔW‖ / ‖W‖",
+        "where does the context end?": "A line --- in the prompt says where the context ends",
+        "what is exact?": "the two runs agree in every logit up to rounding",
+        "what is an identity?": "a matrix that reads z₀ can always be changed to give",
+        "what is only suggestive?": "no proof that the model descends its language-modelling loss",
+        "how do I try another query?": "p teaches the context to the weights",
+        "how do I keep it?": "B writes the change as a PEFT adapter",
+        "the formula": "ΔW = W (z - z₀) z₀ᵀ / ‖z₀‖²",
+        "who says so?": "Dherin et al. 2025",
+    },
+    "context-proof": {
+        "what is a row?": "A row is a run of the model",
+        "what is the number?": "KL(with the context ‖ this run) in nats",
+        "how do I read 0?": "0 nats: the same distribution",
+        "what if a context is taught?": "the base model that reads the context before this prompt",
+    },
+    "context-steps": {
+        "what is a column?": "A column is an example of the context",
+        "how do I see tokens?": "v makes it a token",
+        "what is a cell?": "how far it moves the update of that layer",
+    },
+    "context-gain": {
+        "what is along the bottom?": "From left to right so many examples before the query",
+        "what is the height?": "the surprisal of the answer, in bits",
+        "is low good?": "lower is better known",
+        "which answer?": "what the whole prompt makes likeliest",
     },
 }
 

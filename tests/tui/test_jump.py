@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from llmscope.tui.actions import PANES
 from llmscope.tui.jump import JumpScreen, letters
+from llmscope.tui.workspaces import PANES
 from tests.tui.conftest import PROMPT, Open, Session
 
 
@@ -27,6 +27,10 @@ def test_each_place_has_a_letter_of_its_own() -> None:
         "attention": "a",
         "mlp": "l",
         "tokens": "t",
+        "context": "c",
+        "context-proof": "r",
+        "context-steps": "g",
+        "context-gain": "i",
     }
 
 

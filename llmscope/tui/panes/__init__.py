@@ -1,8 +1,9 @@
-"""The panes of the Overview, one file each."""
+"""The panes, one file each, or one for those that belong together."""
 
 from __future__ import annotations
 
 from llmscope.tui.panes.attention import AttentionPane
+from llmscope.tui.panes.context import ContextPane, GainPane, ProofPane, StepsPane
 from llmscope.tui.panes.map import MapPane
 from llmscope.tui.panes.mlp import MlpPane
 from llmscope.tui.panes.next_token import NextTokenPane
@@ -15,15 +16,22 @@ PANE_CLASSES: tuple[type[FigurePane], ...] = (
     AttentionPane,
     MlpPane,
     TokensPane,
+    ContextPane,
+    ProofPane,
+    StepsPane,
+    GainPane,
 )
-"""In the order of the screen."""
 
 __all__ = [
     "PANE_CLASSES",
     "AttentionPane",
+    "ContextPane",
     "FigurePane",
+    "GainPane",
     "MapPane",
     "MlpPane",
     "NextTokenPane",
+    "ProofPane",
+    "StepsPane",
     "TokensPane",
 ]

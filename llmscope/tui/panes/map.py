@@ -62,6 +62,10 @@ class MapPane(FigurePane):
         """Up and down are layers."""
         return scene.move(layer=by)
 
+    def turn(self, scene: Scene) -> Scene:
+        """Another lens with these axes."""
+        return scene.turned()
+
     def point(self, scene: Scene, hit: dict[str, int]) -> Scene:
         """Both the layer and the token of the cell."""
         layer = hit.get("layer")

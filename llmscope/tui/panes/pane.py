@@ -21,10 +21,11 @@ from llmscope.draw.painting import Painting, Row
 from llmscope.engine.events import Want
 from llmscope.figure import Figure, Focus
 from llmscope.text import display_text
-from llmscope.tui.actions import PANES, bindings
+from llmscope.tui.actions import bindings
 from llmscope.tui.ledger import Shown
 from llmscope.tui.scene import Scene
 from llmscope.tui.theme import inks
+from llmscope.tui.workspaces import PANES
 
 BLANK = Painting(())
 VERDICT_MARKS = {"verified": "✓", "partial": "~", "unverified": "!", "refused": "✗"}
@@ -95,6 +96,10 @@ class FigurePane(Widget, can_focus=True):
     def step(self, scene: Scene, by: int) -> Scene:
         """What up and down do here: another token, unless a pane has rows of its own."""
         return scene.move(position=by)
+
+    def turn(self, scene: Scene) -> Scene | None:
+        """Another view of it; None if it has only the one."""
+        return None
 
     def point(self, scene: Scene, hit: dict[str, int]) -> Scene:
         """What a click on these indices does."""

@@ -1,0 +1,110 @@
+"""A context before a query, in tokens; and taught: an adapter on the model that stands for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from llmscope.errors import ScopeError
+from llmscope.models.cache import cache_folder, scratch
+from llmscope.models.load import with_adapter
+from llmscope.models.subject import Lesson
+from llmscope.record.bake import bake
+from llmscope.record.query import query_of, tokens_before
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from llmscope.record.bake import Baked
+    from llmscope.record.query import Query
+    from llmscope.scope import Scope
+
+NAME = "context"
+"""What the adapter of a context is called."""
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A context and its query as one prompt.
+
+    Attributes:
+        ids: of both.
+        before: how many of them come before the query.
+        kept: how many of those stay with the query alone, such as BOS.
+    """
+
+    ids: tuple[int, ...]
+    before: int
+    kept: int
+
+
+def placed(scope: Scope, context: str, query: str, *, special_tokens: bool = True) -> Placed:
+    """The tokens of a context and its query.
+
+    Raises:
+        ScopeError: one of them is empty, or the query alone would be other tokens than after the
+            context.
+    """
+    whole = scope.encode(context + query, special_tokens=special_tokens)
+    alone = scope.encode(query, special_tokens=special_tokens)
+    before = tokens_before(whole.spans, len(context))
+    kept = len(alone) - (len(whole) - before)  # what the tokenizer puts before both
+    if before <= max(kept, 0) or not query:
+        raise ScopeError("there is no context before the query", "a text that comes before it")
+    if kept < 0 or (*whole.ids[:kept], *whole.ids[before:]) != alone.ids:
+        raise ScopeError(
+            "alone, the query is cut into other tokens than after the context",
+            "a context that ends with a line end, or without the blank before the query",
+        )
+    return Placed(whole.ids, before, kept)
+
+
+def write(
+    scope: Scope, what: Placed, folder: Path, *, continuation: tuple[int, ...] = ()
+) -> tuple[Query, Baked]:
+    """Write a context as an adapter for its query alone.
+
+    Args:
+        continuation: tokens after the query that are taught too, one rank each.
+
+    Raises:
+        ScopeError: the model cannot be changed so, or the folder cannot be written.
+    """
+    scope.use(None)
+    recording = scope.record((*what.ids, *continuation), fresh=True)
+    query = query_of(
+        recording.prompt,
+        what.before,
+        rows=1 + len(continuation),
+        keep_positions=False,
+        kept=what.kept,
+    )
+    return query, bake(recording, query, folder)
+
+
+def teach(scope: Scope, context: str, query: str, *, special_tokens: bool = True) -> str:
+    """Put a context on the model as an adapter of rank 1, exact for the token after the query.
+
+    It stays beside the base model, like any other adapter, and nothing is kept in a file.
+
+    Returns:
+        The adapter's name, for `Scope.use`.
+
+    Raises:
+        ScopeError: see `placed` and `write`.
+    """
+    what = placed(scope, context, query, special_tokens=special_tokens)
+    scope.use(None)
+    recording = scope.record(what.ids, fresh=True)
+    figure = scope.look("context", recording=recording, context=what.before)
+    if figure.verdict.status == "refused":
+        raise ScopeError(f"this context cannot be taught: {figure.verdict.reason}", "another model")
+    name, number = NAME, 2
+    while name in scope.adapters:
+        name, number = f"{NAME}-{number}", number + 1
+    with scratch(cache_folder()) as folder:
+        write(scope, what, folder / name)
+        subject = with_adapter(scope.base, folder / name, name)
+    subject.lesson = Lesson(scope.base, what.ids[what.kept : what.before], figure)
+    scope.add(subject)
+    return name

@@ -1,0 +1,43 @@
+"""A context of the prompt on screen, as a change of the model's weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from llmscope.engine.events import Taught, TeachRequest
+from llmscope.errors import ScopeError
+
+if TYPE_CHECKING:
+    from llmscope.scope import Scope
+
+
+def taught(scope: Scope, request: TeachRequest) -> Taught:
+    """Put it on the model, or write it to the folder asked for."""
+    try:
+        return _taught(scope, request)
+    except ScopeError as error:
+        return Taught(request, error=f"{error.message} · try: {error.hint}")
+    except Exception as error:  # whatever a library says of a model that is not made for it
+        return Taught(request, error=f"{type(error).__name__}: {error}")
+
+
+def _taught(scope: Scope, request: TeachRequest) -> Taught:
+    from llmscope.contexts import placed, teach, write
+
+    text = request.text
+    # A line end at the very end belongs to the last line.
+    end = text.rfind("\n", 0, len(text) - 1) + 1 if request.context is None else request.context
+    context, query = text[:end], text[end:]
+    special = request.special_tokens
+    if request.folder is None:
+        name = teach(scope, context, query, special_tokens=special)
+        rank = "taught by a change of rank 1"
+        return Taught(request, scope.info(), name, query, f"{rank}: exact for this query alone")
+    what = placed(scope, context, query, special_tokens=special)
+    _, baked = write(scope, what, Path(request.folder))
+    said = (
+        f"wrote {request.folder}: LoRA of rank {baked.rank} on {baked.matrices} matrices; "
+        f"by peft KL {baked.kl[0]:.1e} nats, without it {baked.kl_alone[0]:.2f}"
+    )
+    return Taught(request, query=query, said=said)

@@ -1,0 +1,128 @@
+"""The workspace of the context: what it changed, the proof, how it grew, what examples bring."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import ClassVar
+
+import numpy as np
+
+from llmscope.draw.painting import Painting
+from llmscope.engine.events import Want
+from llmscope.figure import Axis, Figure, Focus
+from llmscope.text import display_text
+from llmscope.tui.ledger import Shown
+from llmscope.tui.panes.pane import FigurePane
+from llmscope.tui.scene import Scene
+
+MEASURES = ("kl", "difference")
+
+
+class ContextPane(FigurePane):
+    """How large the update of each layer's matrices is that stands for the context."""
+
+    key: ClassVar[str] = "context"
+    row: ClassVar[str] = "layer"
+
+    def want(self, scene: Scene) -> Want:
+        """The update for the last token."""
+        return Want(self.key, "context", Focus(mode="last"))
+
+    def draw(self, shown: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
+        """Without the figure's own words, which the proof beside it says."""
+        return super().draw(replace(shown, figure=_bare(shown.figure)), focus, tokens)
+
+    def step(self, scene: Scene, by: int) -> Scene:
+        """Up and down are layers."""
+        return scene.move(layer=by)
+
+    def point(self, scene: Scene, hit: dict[str, int]) -> Scene:
+        """The layer of the cell."""
+        return scene.go(layer=hit.get("layer"))
+
+
+class ProofPane(FigurePane):
+    """What is said with the context, with the update in its place, and with neither."""
+
+    key: ClassVar[str] = "context-proof"
+
+    def want(self, scene: Scene) -> Want:
+        """The figure of the update, which holds its proof: it is made once for both panes."""
+        return Want(self.key, "context", Focus(mode="last"))
+
+    def heading(self, shown: Shown) -> str:
+        """What is held against what."""
+        runs = shown.figure.extra.get("runs", ())
+        carried = any(run == "taught" for run in runs)
+        return "How far it carries" if carried else "Proof"
+
+    def draw(self, shown: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
+        """The runs of the figure as a table."""
+        figure = shown.figure
+        if figure.verdict.status != "refused":
+            figure = proof(figure)
+        return super().draw(replace(shown, figure=figure), focus, tokens)
+
+
+class StepsPane(FigurePane):
+    """How far each line, or each token, of the context moves the update."""
+
+    key: ClassVar[str] = "context-steps"
+    row: ClassVar[str] = "layer"
+
+    def want(self, scene: Scene) -> Want:
+        """By lines, or by tokens."""
+        return Want(self.key, "context", Focus(mode=scene.growth))
+
+    def heading(self, shown: Shown) -> str:
+        """What a column is."""
+        by = "token" if shown.want.focus.mode == "tokens" else "example"
+        return f"Growth · what each {by} adds"
+
+    def step(self, scene: Scene, by: int) -> Scene:
+        """Up and down are layers."""
+        return scene.move(layer=by)
+
+    def turn(self, scene: Scene) -> Scene:
+        """From lines to tokens, and back."""
+        return replace(scene, growth="lines" if scene.growth == "tokens" else "tokens")
+
+    def point(self, scene: Scene, hit: dict[str, int]) -> Scene:
+        """The layer of the cell."""
+        return scene.go(layer=hit.get("layer"))
+
+
+class GainPane(FigurePane):
+    """How surprising the expected answer is after so many examples."""
+
+    key: ClassVar[str] = "context-gain"
+
+    def want(self, scene: Scene) -> Want:
+        """For the pinned target, or else for what the whole prompt makes likeliest."""
+        target = scene.target if scene.target_pinned else None
+        return Want(self.key, "context", Focus(mode="gain", target=target))
+
+    def heading(self, shown: Shown) -> str:
+        """The answer that is expected."""
+        answer = display_text(str(shown.figure.extra.get("answer", "")), whitespace=True)
+        return f"Gain · surprisal of ‹{answer}›" if answer else "Gain"
+
+
+def proof(figure: Figure) -> Figure:
+    """The runs of a figure of the lens `context`: KL and largest difference. [run, measure]"""
+    extra = figure.extra
+    values = np.array([extra[name] for name in MEASURES], dtype=np.float32).T
+    return Figure(
+        lens=figure.lens,
+        title="Proof",
+        kind="table",
+        axes=(Axis("run", tuple(extra["runs"])), Axis("measure", MEASURES)),
+        values=values,
+        unit="",
+        verdict=figure.verdict,
+        extra=_bare(figure).extra,
+    )
+
+
+def _bare(figure: Figure) -> Figure:
+    return replace(figure, extra={**figure.extra, "caption": ()})

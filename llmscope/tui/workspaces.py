@@ -1,0 +1,67 @@
+"""The workspaces: a main figure on the left, details on the right, one key each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+PANES = {
+    "map": "the map",
+    "next-token": "next token",
+    "attention": "attention",
+    "mlp": "MLP",
+    "tokens": "tokens",
+    "context": "context",
+    "context-proof": "proof",
+    "context-steps": "growth",
+    "context-gain": "gain",
+}
+"""The panes of all workspaces, and how a person calls them."""
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A set of panes that answer one kind of question.
+
+    Attributes:
+        name: its word in actions and in what is remembered.
+        title: what a person reads.
+        spine: the pane of the main figure, which cannot be hidden.
+        details: the other panes, in their order. A pane may be in several workspaces.
+        least: the one pane that a tiny screen has room for.
+        spare: the detail that a screen of middling size can do without.
+    """
+
+    name: str
+    title: str
+    spine: str
+    details: tuple[str, ...]
+    least: str
+    spare: str
+
+    @property
+    def panes(self) -> tuple[str, ...]:
+        """All of its panes."""
+        return (self.spine, *self.details)
+
+
+WORKSPACES = (
+    # The map carries the tokens and their surprisal already.
+    Workspace(
+        *("overview", "Overview", "map", ("next-token", "attention", "mlp", "tokens")),
+        least="next-token",
+        spare="tokens",
+    ),
+    # The proof says what comes next, in each run.
+    Workspace(
+        *("context", "Context", "context"),
+        ("context-proof", "context-steps", "context-gain", "next-token"),
+        least="context-proof",
+        spare="next-token",
+    ),
+)
+BY_NAME = {workspace.name: workspace for workspace in WORKSPACES}
+
+
+def workspace_of(pane: str, current: Workspace) -> Workspace:
+    """The workspace in which one sees a pane: the current one if it has it."""
+    return current if pane in current.panes else next(w for w in WORKSPACES if pane in w.panes)
