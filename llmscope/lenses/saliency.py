@@ -50,7 +50,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
         found = measure(recording, focus.position, target, run)
     except Insensitive as finding:
         return Figure.refused("saliency", title, str(finding))
-    total = float(found.values.double().sum())
+    total = float(found.values.cpu().double().sum())
     said, complete, verdict = _completeness(found, total)
     if verdict.status == "refused":
         return Figure.refused("saliency", title, verdict.reason, verdict.discrepancy)

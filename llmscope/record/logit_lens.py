@@ -88,10 +88,9 @@ def _read(
     readout = recording.subject.anatomy.readout
     if readout is None:
         raise ValueError("the model has no unembedding that was found")
-    rows = [_stream(recording, layer, column) for layer, column in cells]
+    streams = torch.stack([_stream(recording, layer, column) for layer, column in cells])
     if translated is not None:
-        rows = [translated(row, layer) for row, (layer, _) in zip(rows, cells, strict=True)]
-    streams = torch.stack(rows)
+        streams = translated(streams, [layer for layer, _ in cells])
     scores = readout(streams).float()  # [cell, token]
     total = scores.logsumexp(-1)
     best = scores.max(-1)

@@ -9,6 +9,7 @@ with the Tuned Lens".
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -36,12 +37,18 @@ class Translators:
     weights: tuple[Tensor, ...]
     biases: tuple[Tensor, ...]
 
-    def __call__(self, stream: Tensor, layer: int) -> Tensor:
-        """The stream before a layer in the language of the last one. `[width] -> [width]`"""
-        if layer == len(self.weights):
-            return stream
-        weight, bias = (part[layer].to(stream) for part in (self.weights, self.biases))
-        return stream + weight @ stream + bias
+    def __call__(self, streams: Tensor, layers: Sequence[int]) -> Tensor:
+        """Streams before these layers in the language of the last one. [row, width]
+
+        Args:
+            layers: of each row; the number of layers for the stream after the last one.
+        """
+        translated = streams.clone()
+        for layer in sorted(set(layers) - {len(self.weights)}):
+            rows = [row for row, its in enumerate(layers) if its == layer]
+            weight, bias = self.weights[layer].to(streams), self.biases[layer].to(streams)
+            translated[rows] += streams[rows] @ weight.T + bias
+        return translated
 
     def misfit(self, layers: int, width: int) -> str:
         """Why they belong to another model; empty if nothing speaks against it."""
