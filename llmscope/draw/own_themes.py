@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -11,14 +10,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import platformdirs
-
 from llmscope.draw.colour import contrast, luminance, parse_hex
 from llmscope.draw.theme import (
     COLOURS,
     DEFAULT_THEME,
     RAMPS,
     Theme,
+    config_folder,
     load_theme,
     one_colour,
     ramp,
@@ -43,15 +41,6 @@ class Read:
     theme: Theme
     path: Path
     notice: str
-
-
-def config_folder() -> Path:
-    """Where settings are: LLMSCOPE_CONFIG, or XDG_CONFIG_HOME, or the platform's own place."""
-    chosen = os.environ.get("LLMSCOPE_CONFIG")
-    if chosen:
-        return Path(chosen).expanduser()
-    general = os.environ.get("XDG_CONFIG_HOME")
-    return Path(general) / "llmscope" if general else platformdirs.user_config_path("llmscope")
 
 
 def own_theme_names() -> tuple[str, ...]:

@@ -109,6 +109,13 @@ class Desk(PacedApp, inherit_bindings=False):
         """A variable that a theme lacks would stop the app."""
         return variables(self.look.theme)
 
+    def refresh_css(self, animate: bool = True) -> None:
+        """Take a theme's colours. Before the screen is there, no style was parsed with others."""
+        if self.begun:
+            super().refresh_css(animate)
+        else:
+            self.stylesheet.set_variables(self.get_css_variables())
+
     def compose(self) -> ComposeResult:
         """From top to bottom."""
         self._make_room(self.size)

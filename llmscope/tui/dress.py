@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from rich.color import ColorSystem
 
 from llmscope.draw import Look, theme_names
-from llmscope.draw.own_themes import own_path, own_theme_names
 from llmscope.draw.theme import load_theme
 from llmscope.tui.filters import filters
 from llmscope.tui.saved import save_theme
@@ -30,6 +29,9 @@ EVERY = 1.0
 
 def all_names() -> tuple[str, ...]:
     """The themes that ship, and the person's own."""
+    # Most people have none, and wait for the first picture.
+    from llmscope.draw.own_themes import own_theme_names
+
     return (*theme_names(), *own_theme_names())
 
 
@@ -87,7 +89,7 @@ class Watch:
     def begin(self) -> None:
         """Tell what is wrong with the theme that is on, and look again from now on."""
         name = self._desk.look.theme.name
-        if name in own_theme_names():
+        if name not in theme_names() and name in all_names():
             load_theme(name, partial(self._desk.tell, severity="warning"))
         self._desk.set_interval(EVERY, self.look_again)
 
@@ -106,6 +108,8 @@ class Watch:
         name = self._desk.look.theme.name
         if name in theme_names():
             return None
+        from llmscope.draw.own_themes import own_path
+
         path = own_path(name)
         with suppress(OSError):
             if path is not None:

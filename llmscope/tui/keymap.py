@@ -26,7 +26,7 @@ from textual.binding import BindingsMap
 from textual.dom import DOMNode
 from textual.keys import Keys, _character_to_key
 
-from llmscope.draw.own_themes import config_folder
+from llmscope.draw.theme import config_folder
 from llmscope.text import display_text
 from llmscope.tui.actions import (
     ACTIONS,

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
+from textual.css import stylesheet
 
-from llmscope.draw import load_theme, theme_names
+from llmscope.draw import Look, load_theme, theme_names
 from llmscope.draw.colour import contrast, parse_hex
+from llmscope.tui import desk
 from llmscope.tui.dress import EVERY, choose, wear
 from llmscope.tui.saved import save_theme, saved_theme
 from llmscope.tui.theme import textual_theme
@@ -29,6 +32,23 @@ def colours(session: Session) -> set[str]:
     styles = [part.style for strip in strips for part in strip if part.style]
     both = [c for style in styles for c in (style.color, style.bgcolor) if c]
     return {c.triplet.hex if c.triplet else c.name for c in both}
+
+
+async def test_the_start_parses_its_styles_once(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsed = []
+    parse = stylesheet.parse  # called for what it was not called for before
+
+    def noting(scope: str, css: str, *given: Any, **named: Any) -> Any:
+        parsed.append(css)
+        return parse(scope, css, *given, **named)
+
+    monkeypatch.setattr(stylesheet, "parse", noting)
+    look = Look(load_theme("vellum"))
+    async with opened(look=look) as session:
+        assert parsed.count(Path(desk.__file__).with_name("main.tcss").read_text("utf-8")) == 1
+        assert {look.theme.ground, look.theme.text, look.theme.dim} < colours(session)
 
 
 @pytest.mark.parametrize("name", [name for name in theme_names() if name != "dark"])
