@@ -32,7 +32,7 @@ def steps(recording: Recording, query: Query, before: int, mode: str) -> Iterato
     if mode == "lines":
         ends = example_ends(labels, query.kept, before)
     starts = (query.kept, *ends[:-1])
-    added = ("".join(labels[start:end]) for start, end in zip(starts, ends, strict=True))
+    added = (_said(recording, start, end) for start, end in zip(starts, ends, strict=True))
     figure = Figure(
         lens="context",
         title=f"{STEPS[mode]} to the update of the weights",
@@ -56,6 +56,14 @@ def steps(recording: Recording, query: Query, before: int, mode: str) -> Iterato
             yield _with(figure, found)
     except Unpatchable as finding:
         yield Figure.refused("context", figure.title, str(finding))
+
+
+def _said(recording: Recording, start: int, end: int) -> str:
+    """The text of some tokens of the prompt, the pieces of a character together again."""
+    tokens, prompt = recording.subject.tokens, recording.prompt
+    if tokens is None:
+        return "".join(prompt.labels[start:end])
+    return tokens.describe(prompt.ids[start:end]).text
 
 
 def _with(figure: Figure, found: Trajectory) -> Figure:

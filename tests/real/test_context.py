@@ -172,6 +172,13 @@ def test_how_the_update_turns_as_lines_come(smollm2, plain):
     assert np.nanmean(tokens.extra["step_cosine"]) < -0.1
 
 
+def test_examples_are_labelled_by_their_text(smollm2):
+    lines = ("日本: 🙂\n", "b\x1b[2Jad: red\n")
+    recording = smollm2.record("".join(lines) + QUERY, fresh=True)
+    figure = smollm2.look("context", recording=recording, mode="lines")
+    assert figure.axes[1].labels == lines
+
+
 def test_the_pictures_of_the_readme_show_what_the_lens_says(smollm2, plain):
     script = runpy.run_path(str(ROOT / "demo" / "context_pictures.py"))
     name = "fault-codes"
