@@ -91,6 +91,8 @@ class LlmscopeApp(Desk, inherit_bindings=True):
         self.call_after_refresh(self._begin)
 
     def _begin(self) -> None:
+        """Make what the first picture does not show, and let the engine do what is slow."""
+        self.mount(self.find, before=self.words)
         self.overview.fill(self.own.keymap)
         self.engine.start()
 

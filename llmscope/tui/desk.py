@@ -140,7 +140,6 @@ class Desk(PacedApp, inherit_bindings=False):
         yield self.editor
         yield self.overview
         yield self.card
-        yield self.find
         yield self.words
         yield self.keys
 
