@@ -257,9 +257,9 @@ FOOTER: dict[str, tuple[Hint, ...]] = {
     "figures": (
         Hint("token-right", "token", pair="token-left"),
         Hint("down", "row", pair="up"),
-        Hint("head-next", "head", pair="head-previous"),
-        Hint("pane-next", "pane"),
         Hint("edit", "edit"),
+        Hint("pane-next", "pane"),
+        Hint("head-next", "head", pair="head-previous"),
         Hint("map-view", "map view"),
         Hint("jump", "jump"),
         Hint("maximize", "maximize"),

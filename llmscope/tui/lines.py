@@ -20,6 +20,9 @@ from llmscope.tui.words import fitting
 from llmscope.tui.workspaces import WORKSPACES
 
 GAP = 2
+FIRST = 2
+"""So many keys, which move the cursor, stay where there is no room for the workspaces' too."""
+HERE = "▸"
 ARROWS = "←→↑↓"
 
 
@@ -101,7 +104,7 @@ class KeyLine(Widget):
         listed = [(hint, self._keys(hint)) for hint in self._hints]
         hints = [(hint, keys) for hint, keys in listed if keys or hint.said]
         tabs = self._tabs()
-        least = [pair for pair in hints if pair[0].kept]
+        least = [pair for at, pair in enumerate(hints) if at < FIRST or pair[0].kept]
         if _length(least) + GAP + _length(tabs) > self.size.width:
             tabs = []
         room = self.size.width - (_length(tabs) + GAP if tabs else 0)
@@ -118,11 +121,9 @@ class KeyLine(Widget):
     def _tabs(self) -> list[tuple[Hint, str]]:
         if not self._workspace:
             return []
-        tabs = (
-            Hint(f"workspace-{one.name}", one.title, kept=one.name == self._workspace)
-            for one in WORKSPACES
-        )
-        return [(tab, keys) for tab in tabs if (keys := self._keys(tab))]
+        tabs = [(one.name, Hint(f"workspace-{one.name}", one.title)) for one in WORKSPACES]
+        marked = [(tab, HERE * (name == self._workspace), self._keys(tab)) for name, tab in tabs]
+        return [(tab, mark + keys) for tab, mark, keys in marked if keys]
 
     def _put(self, hints: Sequence[tuple[Hint, str]], at: int) -> Content:
         """Keys and words from a column on, which is remembered for clicks."""
@@ -132,9 +133,8 @@ class KeyLine(Widget):
             end = at + cell_len(keys + word)
             self._spans.append((at, end, hint.action))
             at = end + GAP
-            here = hint.action == f"workspace-{self._workspace}"
-            ink = self._inks.accent if here else self._inks.strong
-            parts.append(Content.assemble((keys, ink), (word, ink if here else self._inks.dim)))
+            ink = self._inks.strong if keys.startswith(HERE) else self._inks.dim
+            parts.append(Content.assemble((keys, self._inks.strong), (word, ink)))
         return Content(" " * GAP).join(parts)
 
     def _keys(self, hint: Hint) -> str:
