@@ -64,7 +64,8 @@ Up and down move by tokens. A number that is not there yet is a dash.""",
 A line --- in the prompt says where the context ends; the model is never given that line. Without \
 one the last line is the query. {context-mark} puts the mark after the line of the text cursor.
 
-Up and down move by layers. {teach} teaches the context to the weights and leaves the query alone \
+The last column is the stream: how far its vector after the attention is from that of the patched \
+run before the shift, ‖u - u₀‖ / ‖u‖. Up and down move by layers. {teach} teaches the context to the weights and leaves the query alone \
 in the prompt: type another one, and the proof tells how far the change carries, often not far. \
 {teach} once more is the base model again, and undo in the prompt brings the context back. {bake} \
 writes the change as a PEFT adapter.""",

@@ -29,8 +29,14 @@ class ContextPane(FigurePane):
         return Want(self.key, "context", Focus(mode="last"))
 
     def draw(self, shown: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
-        """Without the figure's own words, which the proof beside it says."""
-        return super().draw(replace(shown, figure=_bare(shown.figure)), focus, tokens)
+        """With the stream's shift as one more column, and without what the proof beside it says."""
+        figure = _bare(shown.figure)
+        shift = figure.extra.get("stream_shift", ())
+        if figure.axes and len(shift) == len(figure.axes[0]):
+            matrix = replace(figure.axes[1], labels=(*figure.axes[1].labels, "stream"))
+            values = np.column_stack([figure.values, shift]).astype(np.float32)
+            figure = replace(figure, axes=(figure.axes[0], matrix), values=values)
+        return super().draw(replace(shown, figure=figure), focus, tokens)
 
     def step(self, scene: Scene, by: int) -> Scene:
         """Up and down are layers."""
