@@ -44,7 +44,7 @@ def paint_runs(figure: Figure, width: int, height: int, palette: Palette, focus:
             room = widths[column]
             cut = fit(text, min(room, max(cell_len(text), 1)), palette.glyphs.ellipsis)
             pad = " " * (room - cell_len(cut))
-            style = palette.dim if not place else palette.accent if place == 2 else palette.base
+            style = palette.base if place else palette.dim
             line.add(cut + pad if column < 2 else pad + cut, style)
             if column < kept - 1:
                 line.add(" " * GAP, palette.base)

@@ -79,8 +79,8 @@ class Action:
         return f"{self.area}: {self.title}"
 
 
-def _move(layer: int = 0, head: int = 0, position: int = 0) -> Run:
-    return lambda desk: desk.look_at(desk.scene.move(layer=layer, head=head, position=position))
+def _move(layer: int = 0, head: int = 0) -> Run:
+    return lambda desk: desk.look_at(desk.scene.move(layer=layer, head=head))
 
 
 def _enter(pane: str) -> Run:
@@ -92,8 +92,8 @@ def _toggle(pane: str) -> Run:
 
 
 CURSOR = (
-    Action("token-left", "cursor", "one token back", "left,h", _move(position=-1)),
-    Action("token-right", "cursor", "one token on", "right,l", _move(position=1)),
+    Action("token-left", "cursor", "one token back; on a grid, a head", "left,h", deeds.left),
+    Action("token-right", "cursor", "one token on; on a grid, a head", "right,l", deeds.right),
     Action("up", "cursor", "one row up; on the map, a layer", "up,k", deeds.up),
     Action("down", "cursor", "one row down; on the map, a layer", "down,j", deeds.down),
     Action("head-previous", "cursor", "previous head", "left_square_bracket", _move(head=-1)),
@@ -107,15 +107,21 @@ CURSOR = (
 FIGURES = (
     Action("map-view", "map", "next view", "v", deeds.turn),
     Action(
-        *("attention-mode", "attention", "one head, mean or maximum over heads", "a"),
+        *(
+            "attention-mode",
+            "attention",
+            "one head, all, by values, without sinks, rolled out",
+            "a",
+        ),
         lambda desk: desk.look_at(desk.scene.attending()),
     ),
     Action(
-        *("whole", "map", "the whole prompt in blocks of tokens, or those near the cursor", "z"),
+        *("whole", "map", "all of it in blocks of tokens, or the part near by", "z"),
         lambda desk: desk.look_at(replace(desk.scene, whole=not desk.scene.whole)),
     ),
     Action("adapter", "model", "next adapter, or the base model", "b", deeds.next_adapter),
     Action("pin-target", "next token", "pin the target, or let it go", "t", deeds.pin_target),
+    Action("versus", "next token", "hold the target against the chosen one", "T", deeds.versus),
     Action("copy", "pane", "copy: words, figure, number or command", "y", deeds.copy),
     Action("save", "pane", "save a snapshot of it", "s", deeds.save),
     Action(
@@ -236,6 +242,7 @@ class Hint:
         action: what a click does.
         word: what its key is for.
         pair: an action that is its counterpart; both keys are shown.
+        only: the workspaces in which it stands; empty: all.
         kept: it never goes, however narrow the screen.
         said: it stands there without a key.
     """
@@ -243,6 +250,7 @@ class Hint:
     action: str
     word: str
     pair: str = ""
+    only: tuple[str, ...] = ()
     kept: bool = False
     said: bool = False
 
@@ -259,14 +267,19 @@ FOOTER: dict[str, tuple[Hint, ...]] = {
         Hint("down", "row", pair="up"),
         Hint("edit", "edit"),
         Hint("pane-next", "pane"),
-        Hint("head-next", "head", pair="head-previous"),
-        Hint("map-view", "map view"),
+        Hint("teach", "teach", only=("context",)),
+        Hint("bake", "write adapter", only=("context",)),
+        Hint("context-mark", "mark context", only=("context",)),
+        Hint("head-next", "head", pair="head-previous", only=("overview",)),
+        Hint("map-view", "map view", only=("overview",)),
+        Hint("map-view", "view", only=("heads", "answer", "context")),
+        Hint("versus", "versus", only=("answer",)),
         Hint("jump", "jump"),
         Hint("maximize", "maximize"),
         Hint("palette", "commands"),
         Hint("layer-next", "layer", pair="layer-previous"),
         Hint("find", "find"),
-        Hint("attention-mode", "attention"),
+        Hint("attention-mode", "attention", only=("overview", "heads")),
         Hint("pin-target", "pin target"),
         Hint("chat", "chat template"),
         Hint("copy", "copy"),

@@ -202,4 +202,5 @@ class LlmscopeApp(Desk, inherit_bindings=True):
         elif focused is self.card:
             self.keys.show("message")
         else:
-            self.keys.show("figures", self.overview.pane.row, self.overview.workspace.name)
+            pane, workspace = self.overview.pane, self.overview.workspace.name
+            self.keys.show("figures", pane.row, workspace, column=pane.column)

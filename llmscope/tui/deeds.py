@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from llmscope.tui.find import find_token
@@ -21,6 +22,16 @@ def up(desk: Desk) -> None:
 def down(desk: Desk) -> None:
     """One row down."""
     desk.look_at(desk.overview.pane.step(desk.scene, 1))
+
+
+def left(desk: Desk) -> None:
+    """One column to the left: what a column is, is the pane's own."""
+    desk.look_at(desk.overview.pane.side(desk.scene, -1))
+
+
+def right(desk: Desk) -> None:
+    """One column to the right."""
+    desk.look_at(desk.overview.pane.side(desk.scene, 1))
 
 
 def turn(desk: Desk) -> None:
@@ -82,6 +93,23 @@ def pin_target(desk: Desk) -> None:
     target = scene.target if scene.target in ids else ids[0]
     desk.look_at(scene.aim(target, pinned=True))
     desk.tell(f"target pinned: {named(shown.figure.axes[0].labels[ids.index(target)])}")
+
+
+def versus(desk: Desk) -> None:
+    """Hold the target against the candidate that is chosen, or no longer against any."""
+    scene, shown = desk.scene, desk.ledger.shown("next-token")
+    if scene.versus is not None:
+        desk.look_at(replace(scene, versus=None))
+        desk.tell("the target is held against no other token")
+        return
+    ids = [] if shown is None else [int(token) for token in shown.figure.extra.get("ids", ())]
+    if shown is None or scene.target not in ids:
+        desk.tell("choose another candidate in the pane of the next token first", "warning")
+        return
+    against = shown.figure.axes[0].labels[ids.index(scene.target)]
+    free = scene if scene.target_pinned else scene.aim(None)
+    desk.look_at(replace(free, versus=scene.target))
+    desk.tell(f"the answer is held against {named(against)}")
 
 
 def copy(desk: Desk) -> None:

@@ -12,7 +12,9 @@ from rich.text import Text
 from textual import events
 from textual.binding import BindingType
 from textual.content import Content
+from textual.document._document import EditResult
 from textual.document._document_navigator import DocumentNavigator
+from textual.document._edit import Edit
 from textual.document._wrapped_document import WrappedDocument
 from textual.geometry import Offset
 from textual.style import Style as ContentStyle
@@ -92,6 +94,15 @@ class PromptEditor(TextArea):
             self._parts += [(span.start, span.role), (span.end, FRAME)]
         self.set_class(bool(roles), "-chat")
         self._repaint()
+
+    def edit(self, edit: Edit) -> EditResult:
+        """As the base class does, and a row that the edit has made is in sight at once."""
+        rows = self.wrapped_document.height
+        result = super().edit(edit)
+        if self.wrapped_document.height != rows:
+            # The base class has scrolled before it knew how many rows there are now.
+            self.call_after_refresh(self.scroll_cursor_visible)
+        return result
 
     def replace_all(self, text: str) -> None:
         """Put another prompt in the place of this one; undo brings the old one back."""

@@ -60,15 +60,39 @@ Geva et al. 2021, "Transformer Feed-Forward Layers Are Key-Value Memories"; gate
 "GLU Variants Improve Transformer".""",
     "tokens": """\
 Up and down move by tokens. A number that is not there yet is a dash.""",
+    "heads": """\
+Here the cursor is a layer and a head: up and down are layers, left and right heads, and the panes \
+beside follow. {map-view} goes round induction, previous token and duplicate token, which are \
+measured once on random tokens that are said twice, and sink and entropy on this prompt.""",
+    "heads-all": """\
+One small picture for each head, its number above it: which columns stand out is what to look for. \
+Left and right are heads, up and down layers; a click takes a head.""",
+    "neuron-tokens": """\
+The neuron is the one chosen in the MLP pane, or else the strongest on this token.""",
+    "neuron-activation": """\
+The neuron is the one chosen in the MLP pane, or else the strongest on this token. The cursor \
+stands on the token that all panes are about.""",
+    "attribution": """\
+The answer is the likeliest next token; {pin-target} pins another. {versus} holds it against the \
+candidate that is chosen in the pane of the next token: what is shown is then their difference. \
+{map-view} goes round the largest parts, the neurons of the cursor's layer, and the layers.""",
+    "attribution-heads": """\
+Here the cursor is a layer and a head. Heads of the answer that is asked about, or of the \
+difference that {versus} makes of it.""",
+    "saliency": """\
+{map-view} changes between gradient × input, which is one backward pass, and integrated gradients, \
+which are 32 of them and take a moment.""",
     "context": """\
 A line --- in the prompt says where the context ends; the model is never given that line. Without \
 one the last line is the query. {context-mark} puts the mark after the line of the text cursor.
 
 The last column is the stream: how far its vector after the attention is from that of the patched \
-run before the shift, ‖u - u₀‖ / ‖u‖. Up and down move by layers. {teach} teaches the context to the weights and leaves the query alone \
-in the prompt: type another one, and the proof tells how far the change carries, often not far. \
-{teach} once more is the base model again, and undo in the prompt brings the context back. {bake} \
-writes the change as a PEFT adapter.""",
+run before the shift, ‖u - u₀‖ / ‖u‖. Up and down move by layers.
+
+{teach} teaches the context to the weights and leaves the query alone in the prompt: type another \
+one, and the proof tells how far the change carries, often not far. {teach} once more is the base \
+model again, and undo in the prompt brings the context back. {bake} writes the change as a PEFT \
+adapter.""",
     "context-proof": """\
 A row is a run of the model: what it says next and how probable that is, KL(with the context ‖ \
 this run) in nats after the last token, and the largest difference of a logit. 0 nats: the same \

@@ -78,16 +78,20 @@ class KeyLine(Widget):
         """Take the inks of another look."""
         self._inks = inks(look.theme)
 
-    def show(self, place: str, row: str = "", workspace: str = "") -> None:
+    def show(
+        self, place: str, row: str = "", workspace: str = "", *, column: str = "token"
+    ) -> None:
         """List the keys of a place, a key of `FOOTER`.
 
         Args:
-            row: what up and down move by.
+            row, column: what up and down, left and right move by.
             workspace: the name of the one that is on screen.
         """
+        words = {"down": row, "token-right": column}
         hints = tuple(
-            replace(hint, word=row) if row and hint.action == "down" else hint
+            replace(hint, word=words.get(hint.action) or hint.word)
             for hint in self._listed(place)
+            if not hint.only or workspace in hint.only
         )
         if (place, hints, workspace) != (self._place, self._hints, self._workspace):
             self._place, self._hints, self._workspace = place, hints, workspace

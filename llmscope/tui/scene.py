@@ -5,9 +5,10 @@ Nothing here knows a widget, so every rule of the cursor can be read and tested 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from llmscope.engine.events import ModelInfo, Token
+from llmscope.engine.events import SPAN, ModelInfo, Token
 from llmscope.figure import Focus
 
 
@@ -29,7 +30,8 @@ MAP_VIEWS = (
     MapView("cosine to final stream", "residual", "cosine"),
     MapView("MLP activity", "mlp", "overview"),
 )
-ATTENTION_MODES = ("raw", "mean", "max")
+ATTENTION_MODES = ("raw", "mean", "max", "value-weighted", "no-sink", "rollout")
+OF_ONE_HEAD = ("raw", "value-weighted", "no-sink")
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,8 @@ class Scene:
         attention: index into `ATTENTION_MODES`.
         whole: the whole prompt is shown, in blocks of tokens where it is long.
         adapter: the name of the adapter that is on; None: the base model.
-        growth: a context grows by its lines or by its tokens: a mode of its lens.
+        versus: the token that the target is held against; None: none.
+        turns: how often a person asked a pane for its next view, by the pane's key.
     """
 
     info: ModelInfo | None = None
@@ -59,7 +62,8 @@ class Scene:
     attention: int = 0
     adapter: str | None = None
     whole: bool = False
-    growth: str = "lines"
+    versus: int | None = None
+    turns: tuple[tuple[str, int], ...] = ()
 
     @classmethod
     def opening(cls, focus: Focus | None) -> Scene:
@@ -83,13 +87,28 @@ class Scene:
 
     @property
     def attention_mode(self) -> str:
-        """What the attention pane shows: one head, or the mean or maximum over all."""
+        """What the attention pane shows: one head, or what becomes of all of them."""
         return ATTENTION_MODES[self.attention]
 
     @property
     def asked_position(self) -> int:
         """The position to ask figures for: -1 while following, whatever the next text holds."""
         return -1 if self.following else self.focus.position
+
+    @property
+    def long(self) -> bool:
+        """Whether figures over pairs of tokens hold a part of the prompt only."""
+        return len(self.tokens) > SPAN
+
+    def view_of(self, pane: str, views: Sequence[str]) -> str:
+        """Which of its views a pane shows."""
+        return views[dict(self.turns).get(pane, 0) % len(views)]
+
+    def turned_in(self, pane: str, views: Sequence[str]) -> Scene:
+        """The next view of a pane."""
+        turns = dict(self.turns)
+        turns[pane] = (turns.get(pane, 0) + 1) % len(views)
+        return replace(self, turns=tuple(turns.items()))
 
     @property
     def token(self) -> Token | None:

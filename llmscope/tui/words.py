@@ -122,7 +122,7 @@ def _attention(shown: Shown | None, scene: Scene) -> Iterator[str]:
     if figure.extra.get("layer", focus.layer) != focus.layer:
         return
     head = figure.extra.get("head")
-    if head is not None and head != focus.head:
+    if (head is not None and head != focus.head) or figure.unit != "probability":
         return
     index = figure.axes[0].index(focus.position)
     if index is None or figure.axes[0].step > 1:
@@ -132,7 +132,9 @@ def _attention(shown: Shown | None, scene: Scene) -> Iterator[str]:
     if not len(known):
         return
     key = int(known[row[known].argmax()])
-    who = f"head {head}" if head is not None else f"{figure.extra.get('mode', 'mean')} of heads"
+    mode = figure.extra.get("mode", "mean")
+    who = "the rollout" if mode == "rollout" else f"{mode} of heads"
+    who = who if head is None else f"head {head}{' beside the sink' * (mode == 'no-sink')}"
     yield f"{who} looks most at {named(figure.axes[1].labels[key])} ({share(float(row[key]))})"
 
 

@@ -10,6 +10,13 @@ PANES = {
     "attention": "attention",
     "mlp": "MLP",
     "tokens": "tokens",
+    "heads": "heads",
+    "heads-all": "all heads of the layer",
+    "neuron-tokens": "what the neuron says",
+    "neuron-activation": "when the neuron fires",
+    "attribution": "attribution",
+    "attribution-heads": "attribution by head",
+    "saliency": "saliency",
     "context": "context",
     "context-proof": "proof",
     "context-steps": "growth",
@@ -28,7 +35,7 @@ class Workspace:
         spine: the pane of the main figure, which cannot be hidden.
         details: the other panes, in their order. A pane may be in several workspaces.
         least: the one pane that a tiny screen has room for.
-        spare: the detail that a screen of middling size can do without.
+        spare: the detail that a screen of middling size can do without, if there is one.
     """
 
     name: str
@@ -36,7 +43,7 @@ class Workspace:
     spine: str
     details: tuple[str, ...]
     least: str
-    spare: str
+    spare: str = ""
 
     @property
     def panes(self) -> tuple[str, ...]:
@@ -50,6 +57,18 @@ WORKSPACES = (
         *("overview", "Overview", "map", ("next-token", "attention", "mlp", "tokens")),
         least="next-token",
         spare="tokens",
+    ),
+    Workspace(
+        *("heads", "Heads", "heads", ("heads-all", "attention", "next-token")),
+        least="attention",
+    ),
+    Workspace(
+        *("neurons", "Neurons", "mlp", ("neuron-tokens", "neuron-activation", "next-token")),
+        least="neuron-tokens",
+    ),
+    Workspace(
+        *("answer", "Answer", "attribution", ("attribution-heads", "saliency", "next-token")),
+        least="attribution-heads",
     ),
     # The proof says what comes next, in each run.
     Workspace(

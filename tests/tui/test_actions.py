@@ -30,7 +30,7 @@ async def prepare(session: Session, name: str) -> None:
         return
     await session.press("escape")
     if name == "workspace-overview":
-        await session.press("2")
+        await session.press("5")
     session.app.look_at(session.app.scene.go(layer=3, head=3, position=2))
     await session.settle()
 

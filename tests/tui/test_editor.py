@@ -199,3 +199,17 @@ async def test_only_what_is_seen_is_tinted_and_nobody_can_tell(opened: Open, mon
 
 def spans(editor: PromptEditor) -> int:
     return sum(len(line.spans) for line in editor._tinted.values())
+
+
+async def test_a_letter_on_a_row_that_is_new_is_seen_at_once(opened: Open) -> None:
+    async with opened(prompt="stone " * 140) as session:
+        editor = session.app.editor
+        rows = editor.wrapped_document.height
+        assert rows > editor.size.height, "it scrolls"
+        letters = 0
+        while editor.wrapped_document.height == rows:
+            await session.press("x")
+            letters += 1
+            assert letters < 200
+        top, here = editor.scroll_offset.y, editor._cursor_offset[1]
+        assert top <= here < top + editor.size.height

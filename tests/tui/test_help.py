@@ -58,6 +58,41 @@ ANSWERS = {
         "what do up and down do?": "Up and down move by tokens",
         "who says so?": "Shannon 1948",
     },
+    "heads": {
+        "what is a cell?": "how much of its attention goes to",
+        "what do left and right do?": "left and right heads",
+        "how do I see what else there is?": "v goes round induction, previous token and duplicate",
+        "who says so?": "Olsson et al. 2022",
+    },
+    "heads-all": {
+        "what is a picture?": "One small picture for each head, its number above it",
+        "what am I to look for?": "which columns stand out",
+        "how do I take one?": "a click takes a head",
+    },
+    "neuron-tokens": {
+        "which neuron?": "the one chosen in the MLP pane, or else the strongest on this token",
+        "what is promoted?": "promotes",
+    },
+    "neuron-activation": {
+        "which neuron?": "the one chosen in the MLP pane, or else the strongest on this token",
+        "where does it fire?": "along the prompt",
+    },
+    "attribution": {
+        "which answer?": "The answer is the likeliest next token; t pins another",
+        "how do I compare two?": "T holds it against the candidate that is chosen",
+        "what do they sum to?": "sum",
+        "what is held still?": "whose scale is held still at this position",
+        "who says so?": "Elhage et al. 2021",
+    },
+    "attribution-heads": {
+        "what is the cursor?": "Here the cursor is a layer and a head",
+        "which answer?": "Heads of the answer that is asked about",
+    },
+    "saliency": {
+        "what else is there?": "v changes between gradient × input",
+        "is it quick?": "take a moment",
+        "who says so?": "Sundararajan et al. 2017",
+    },
     "context": {
         "what is a row, what a column?": "Each row is a layer, each column a matrix",
         "what is a cell?": "the size of its change, ‖ΔW‖ / ‖W‖",

@@ -4,6 +4,15 @@ from __future__ import annotations
 
 from llmscope.tui.panes.attention import AttentionPane
 from llmscope.tui.panes.context import ContextPane, GainPane, ProofPane, StepsPane
+from llmscope.tui.panes.lens import (
+    AllHeadsPane,
+    AttributionHeadsPane,
+    AttributionPane,
+    HeadsPane,
+    NeuronActivationPane,
+    NeuronTokensPane,
+    SaliencyPane,
+)
 from llmscope.tui.panes.map import MapPane
 from llmscope.tui.panes.mlp import MlpPane
 from llmscope.tui.panes.next_token import NextTokenPane
@@ -16,6 +25,13 @@ PANE_CLASSES: tuple[type[FigurePane], ...] = (
     AttentionPane,
     MlpPane,
     TokensPane,
+    HeadsPane,
+    AllHeadsPane,
+    NeuronTokensPane,
+    NeuronActivationPane,
+    AttributionPane,
+    AttributionHeadsPane,
+    SaliencyPane,
     ContextPane,
     ProofPane,
     StepsPane,

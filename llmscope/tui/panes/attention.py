@@ -9,7 +9,7 @@ from llmscope.draw.layout import pool_for
 from llmscope.engine.events import SPAN, Want
 from llmscope.figure import Focus
 from llmscope.tui.panes.pane import FigurePane
-from llmscope.tui.scene import Scene
+from llmscope.tui.scene import OF_ONE_HEAD, Scene
 
 MARGIN, HEAD = 9, 2
 """Cells of the pane that labels, and rows that names and words, take from the picture."""
@@ -27,7 +27,7 @@ class AttentionPane(FigurePane):
         """
         mode, count = scene.attention_mode, len(scene.tokens)
         focus = Focus(
-            layer=scene.focus.layer, head=scene.focus.head if mode == "raw" else 0, mode=mode
+            layer=scene.focus.layer, head=scene.focus.head if mode in OF_ONE_HEAD else 0, mode=mode
         )
         if scene.whole:
             pool = pool_for(count, min(self.size.width - MARGIN, self.size.height - HEAD))

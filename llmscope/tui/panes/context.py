@@ -12,9 +12,14 @@ from llmscope.engine.events import Want
 from llmscope.figure import Axis, Figure, Focus
 from llmscope.text import display_text
 from llmscope.tui.ledger import Shown
+from llmscope.tui.panes.lens import LensPane
 from llmscope.tui.panes.pane import FigurePane
 from llmscope.tui.scene import Scene
 
+HOW = (
+    "Write examples, a line each, and the new case as the last line; or part the two by a line "
+    "that is --- and nothing else. Every pane then tells what those lines did to the last one."
+)
 MEASURES = ("kl", "difference")
 
 
@@ -31,6 +36,9 @@ class ContextPane(FigurePane):
     def draw(self, shown: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
         """With the stream's shift as one more column, and without what the proof beside it says."""
         figure = _bare(shown.figure)
+        if figure.verdict.status == "refused" and "context" in figure.verdict.reason:
+            verdict = replace(figure.verdict, reason=f"{figure.verdict.reason}. {HOW}")
+            figure = replace(figure, verdict=verdict)
         shift = figure.extra.get("stream_shift", ())
         if figure.axes and len(shift) == len(figure.axes[0]):
             matrix = replace(figure.axes[1], labels=(*figure.axes[1].labels, "stream"))
@@ -70,15 +78,13 @@ class ProofPane(FigurePane):
         return super().draw(replace(shown, figure=figure), focus, tokens)
 
 
-class StepsPane(FigurePane):
+class StepsPane(LensPane):
     """How far each line, or each token, of the context moves the update."""
 
     key: ClassVar[str] = "context-steps"
     row: ClassVar[str] = "layer"
-
-    def want(self, scene: Scene) -> Want:
-        """By lines, or by tokens."""
-        return Want(self.key, "context", Focus(mode=scene.growth))
+    lens = "context"
+    views = ("lines", "tokens")
 
     def heading(self, shown: Shown) -> str:
         """What a column is."""
@@ -89,24 +95,18 @@ class StepsPane(FigurePane):
         """Up and down are layers."""
         return scene.move(layer=by)
 
-    def turn(self, scene: Scene) -> Scene:
-        """From lines to tokens, and back."""
-        return replace(scene, growth="lines" if scene.growth == "tokens" else "tokens")
-
     def point(self, scene: Scene, hit: dict[str, int]) -> Scene:
         """The layer of the cell."""
         return scene.go(layer=hit.get("layer"))
 
 
-class GainPane(FigurePane):
-    """How surprising the expected answer is after so many examples."""
+class GainPane(LensPane):
+    """How surprising the answer is after so many examples: the target, or what is likeliest."""
 
     key: ClassVar[str] = "context-gain"
-
-    def want(self, scene: Scene) -> Want:
-        """For the pinned target, or else for what the whole prompt makes likeliest."""
-        target = scene.target if scene.target_pinned else None
-        return Want(self.key, "context", Focus(mode="gain", target=target))
+    lens = "context"
+    views = ("gain",)
+    asks = ("target",)
 
     def heading(self, shown: Shown) -> str:
         """The answer that is expected."""

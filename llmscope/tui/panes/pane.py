@@ -44,6 +44,8 @@ class FigurePane(Widget, can_focus=True):
     key: ClassVar[str]
     row: ClassVar[str] = "token"
     """What up and down move by."""
+    column: ClassVar[str] = "token"
+    """What left and right move by."""
     BINDINGS: ClassVar[list[BindingType]] = [*bindings("figures")]
     ALLOW_SELECT = False
 
@@ -95,6 +97,10 @@ class FigurePane(Widget, can_focus=True):
 
     def step(self, scene: Scene, by: int) -> Scene:
         """What up and down do here: another token, unless a pane has rows of its own."""
+        return scene.move(position=by)
+
+    def side(self, scene: Scene, by: int) -> Scene:
+        """What left and right do here: another token, unless a pane has columns of its own."""
         return scene.move(position=by)
 
     def turn(self, scene: Scene) -> Scene | None:
@@ -169,7 +175,8 @@ class FigurePane(Widget, can_focus=True):
         title = Content(PANES[self.key])
         if self._shown is not None:
             status, ink = self._shown.figure.verdict.status, inks(self._look.theme)
-            heading, word = fitting_title(self.heading(self._shown), status, self.size.width)
+            said = " · ".join(filter(None, (self.heading(self._shown), self._painting.remark)))
+            heading, word = fitting_title(said, status, self.size.width)
             title = Content.assemble(heading, (word, ink.verdict(status)))
         if self._stale:
             title = Content.assemble(title, " …")
