@@ -10,7 +10,7 @@ from textual.binding import Binding
 from textual.keys import _character_to_key
 
 from llmscope.tui import arranging, deeds, dress, lessons
-from llmscope.tui.workspaces import PANES, WORKSPACES
+from llmscope.tui.workspaces import PANES, WORKSPACES, Workspace
 
 if TYPE_CHECKING:
     from llmscope.tui.desk import Desk
@@ -85,6 +85,10 @@ def _move(layer: int = 0, head: int = 0) -> Run:
 
 def _enter(pane: str) -> Run:
     return lambda desk: desk.overview.enter(pane)
+
+
+def _show(workspace: Workspace) -> Run:
+    return lambda desk: desk.overview.open(workspace)
 
 
 def _toggle(pane: str) -> Run:
@@ -169,7 +173,7 @@ CONTEXT = (
     Action("bake", "context", "write it as a PEFT adapter", "B", lessons.bake),
 )
 PLACES = tuple(
-    Action(f"workspace-{one.name}", "workspace", one.title, str(number), _enter(one.spine))
+    Action(f"workspace-{one.name}", "workspace", one.title, str(number), _show(one))
     for number, one in enumerate(WORKSPACES, 1)
 )
 PROGRAM = (

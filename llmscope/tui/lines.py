@@ -23,6 +23,8 @@ GAP = 2
 FIRST = 2
 """So many keys, which move the cursor, stay where there is no room for the workspaces' too."""
 HERE = "▸"
+NAMED = 110
+"""Columns from which on every workspace has its name beside its key, and not only the one here."""
 ARROWS = "←→↑↓"
 
 
@@ -123,17 +125,22 @@ class KeyLine(Widget):
         return Content.assemble(line, " " * (at - _length(hints)), self._put(tabs, at))
 
     def _tabs(self) -> list[tuple[Hint, str]]:
-        if not self._workspace:
+        here = self._workspace
+        if not here:
             return []
-        tabs = [(one.name, Hint(f"workspace-{one.name}", one.title)) for one in WORKSPACES]
-        marked = [(tab, HERE * (name == self._workspace), self._keys(tab)) for name, tab in tabs]
+        wide = self.size.width >= NAMED
+        tabs = [
+            (one.name, Hint(f"workspace-{one.name}", one.title * (wide or one.name == here)))
+            for one in WORKSPACES
+        ]
+        marked = [(tab, HERE * (name == here), self._keys(tab)) for name, tab in tabs]
         return [(tab, mark + keys) for tab, mark, keys in marked if keys]
 
     def _put(self, hints: Sequence[tuple[Hint, str]], at: int) -> Content:
         """Keys and words from a column on, which is remembered for clicks."""
         parts: list[Content] = []
         for hint, keys in hints:
-            word = f" {hint.word}" if keys else hint.word
+            word = f" {hint.word}" if keys and hint.word else hint.word
             end = at + cell_len(keys + word)
             self._spans.append((at, end, hint.action))
             at = end + GAP
@@ -157,4 +164,4 @@ class KeyLine(Widget):
 
 
 def _length(hints: Sequence[tuple[Hint, str]]) -> int:
-    return sum(cell_len(f"{keys} {hint.word}".lstrip()) + GAP for hint, keys in hints) - GAP
+    return sum(cell_len(f"{keys} {hint.word}".strip()) + GAP for hint, keys in hints) - GAP

@@ -117,6 +117,11 @@ class Overview(Container):
             self.current, self._detail = workspace.spine, workspace.details[0]
             self._arrange()
 
+    def open(self, workspace: Workspace) -> None:
+        """Put a workspace on screen, and the keys on its main figure."""
+        self.show(workspace)
+        self.screen.set_focus(self.pane)
+
     def enter(self, key: str) -> None:
         """Focus a pane, in its workspace.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from llmscope.engine.events import ModelInfo
@@ -75,6 +75,10 @@ def command(source: Source, shown: Shown, scene: Scene) -> str | None:
         words += ["--context", str(extra["context"] + extra["kept"])]
     if "target" in uses and want.target is not None:
         words += ["--target", f"id:{want.target}"]
+    if "versus" in uses and want.versus is not None:
+        words += ["--versus", f"id:{want.versus}"]
+    if "neuron" in uses and want.neuron is not None:
+        words += ["--neuron", str(want.neuron)]
     return shlex.join([*words, "--format", "txt"])
 
 
@@ -83,7 +87,7 @@ def number(figure: Figure, scene: Scene) -> str | None:
 
     In a row of attention or of a router it is the largest, among candidates the one asked about,
     among neurons the chosen one or the strongest, among matrices or examples of a layer the one
-    that changes most; of a curve it is the last.
+    that changes most, among parts the largest; of a curve it is the last.
     """
     if figure.verdict.status == "refused" or not figure.values.size:
         return None
@@ -97,12 +101,19 @@ def number(figure: Figure, scene: Scene) -> str | None:
         if str(focus.layer) not in labels:
             return None
         row = values[labels.index(str(focus.layer))]
+        if names[1] == "head":
+            return _known(row[focus.head])
         if names[1] != "position":
             return _largest(row)
         column = figure.axes[1].index(focus.position)
         return None if column is None else _known(row[column])
     if names[0] == "examples":
         return _known(values[-1])
+    if names in (["part"], ["neuron"]):
+        return _known(values[0])
+    if names[0] == "head":
+        values, names = values[focus.head], names[1:]
+        figure = replace(figure, axes=figure.axes[1:], values=values)
     place = figure.axes[0].index(focus.position)
     if place is None:
         return None
@@ -133,8 +144,6 @@ def picture(
     Raises:
         ScopeError: there is no such format, or it cannot be made here.
     """
-    from dataclasses import replace
-
     from llmscope.export import json_text, render, snapshot_dict
 
     if format == "json" and scene.info is not None:

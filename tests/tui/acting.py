@@ -79,6 +79,8 @@ def figure_for(want: Want, tokens: tuple[Token, ...]) -> Figure:
         )
     if want.lens == "context":
         return _context(want, random)
+    if want.lens in ("heads", "attribution", "saliency", "neurons") or want.focus.mode == "all":
+        return _of_lens(want, tokens, random)
     if want.lens == "next-token":
         names = NEXT[: want.focus.top_k]
         values = np.array([0.6 / 2**i for i in range(len(names))], dtype=np.float32)
@@ -160,6 +162,37 @@ def figure_for(want: Want, tokens: tuple[Token, ...]) -> Figure:
         "norm",
         extra={"mode": want.focus.mode},
     )
+
+
+def _of_lens(want: Want, tokens: tuple[Token, ...], random: np.random.Generator) -> Figure:
+    """A lens that a pane shows as it is."""
+    layers = Axis("layer", tuple(map(str, range(LAYERS))))
+    heads = Axis("head", tuple(map(str, range(HEADS))))
+    labels = tuple(token.text for token in tokens)
+    mode, count = want.focus.mode, len(tokens)
+    extra = {"mode": mode, "layer": want.focus.layer % LAYERS}
+    if want.lens == "heads":
+        values = random.beta(0.3, 4, (LAYERS, HEADS)).astype(np.float32)
+        title = f"Heads · {mode}"
+        return Figure("heads", title, "heatmap", (layers, heads), values, "probability")
+    if want.lens == "attribution" and mode == "heads":
+        values = random.normal(0, 0.4, (LAYERS, HEADS)).astype(np.float32)
+        return Figure("attribution", "Heads", "heatmap", (layers, heads), values, "logit")
+    if want.lens == "attention":
+        values = random.dirichlet(np.ones(count), (HEADS, count)).astype(np.float32)
+        values[:, np.triu(np.ones((count, count), dtype=bool), k=1)] = np.nan
+        axes = (heads, Axis("query", labels), Axis("key", labels))
+        title = f"Attention · all heads of layer {extra['layer']}"
+        return Figure("attention", title, "heatmap", axes, values, "probability", extra=extra)
+    if want.lens == "saliency" or mode == "activation":
+        values = random.normal(0, 1, count).astype(np.float32)
+        axis = Axis("position", labels)
+        title = "Saliency" if want.lens == "saliency" else "Neuron 1203 of layer 17"
+        return Figure(want.lens, title, "bars", (axis,), values, "nats", extra=extra)
+    names = ("MLP 27", "L23 head 3", "embedding", "L29 head 1", "the rest")
+    values = np.array([2.8, 1.7, -1.1, 0.8, 0.3], dtype=np.float32)
+    axis = Axis("token" if want.lens == "neurons" else "part", names)
+    return Figure(want.lens, f"{want.lens} · {mode}", "bars", (axis,), values, "logit", extra=extra)
 
 
 def _context(want: Want, random: np.random.Generator) -> Figure:

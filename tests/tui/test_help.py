@@ -59,7 +59,7 @@ ANSWERS = {
         "who says so?": "Shannon 1948",
     },
     "heads": {
-        "what is a cell?": "how much of its attention goes to",
+        "what is a cell?": "a cell one number for that head",
         "what do left and right do?": "left and right heads",
         "how do I see what else there is?": "v goes round induction, previous token and duplicate",
         "who says so?": "Olsson et al. 2022",
@@ -75,7 +75,7 @@ ANSWERS = {
     },
     "neuron-activation": {
         "which neuron?": "the one chosen in the MLP pane, or else the strongest on this token",
-        "where does it fire?": "along the prompt",
+        "what does it do then?": "what it then writes to the stream raises",
     },
     "attribution": {
         "which answer?": "The answer is the likeliest next token; t pins another",

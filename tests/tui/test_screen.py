@@ -250,7 +250,7 @@ def _wheel() -> type:
 
 
 async def test_a_click_on_a_key_does_what_the_key_does(opened: Open) -> None:
-    async with opened() as session:
+    async with opened(200, 60) as session:
         await session.press("escape")
         row = session.screen_text().split("\n")[-1]
         await session.pilot.click(session.app.keys, offset=(row.index("map view"), 0))

@@ -76,10 +76,17 @@ async def test_the_footer_marks_where_one_is_and_takes_clicks(opened: Open) -> N
     async with opened() as session:
         await session.press("escape")
         row = session.screen_text().split("\n")[-1]
-        assert row.rstrip().endswith("1 Overview  2 Context")
+        assert row.rstrip().endswith("▸1 Overview  2 Heads  3 Neurons  4 Answer  5 Context")
         await session.pilot.click(session.app.keys, offset=(row.index("5 Context") + 1, 0))
         await session.settle()
         assert session.app.overview.workspace.name == "context"
+
+
+async def test_a_narrow_footer_names_only_the_workspace_that_is_on(opened: Open) -> None:
+    async with opened(80, 24) as session:
+        await session.press("escape", "2")
+        row = session.screen_text().split("\n")[-1]
+        assert row.rstrip().endswith("1  ▸2 Heads  3  4  5")
 
 
 async def test_digits_are_text_in_the_prompt(opened: Open) -> None:
@@ -228,3 +235,62 @@ async def test_growth_by_lines_and_by_tokens(opened: Open) -> None:
             modes.append(want.focus.mode)
             await session.press("v")
         assert modes == ["lines", "tokens", "lines"]
+
+
+async def test_on_the_grid_of_heads_one_walks_to_a_head(opened: Open) -> None:
+    async with opened() as session:
+        await session.press("escape", "2")
+        app = session.app
+        app.look_at(app.scene.go(layer=5, head=3))
+        await session.press("right", "up")
+        assert (app.scene.focus.layer, app.scene.focus.head) == (4, 4)
+        assert app.scene.focus.position == 4, "the token stays"
+        wants = {want.key: want for want in session.engine.requests[-1].wants}
+        assert (wants["attention"].focus.layer, wants["attention"].focus.head) == (4, 4)
+        row = session.screen_text().split("\n")[-1]
+        assert "head" in row.split("▸2")[0]
+        await session.press("tab", "tab")
+        assert app.focused is app.overview.panes["attention"]
+        await session.press("left")
+        assert (app.scene.focus.position, app.scene.focus.head) == (3, 4)
+
+
+async def test_views_are_each_panes_own(opened: Open) -> None:
+    async with opened() as session:
+        await session.press("escape", "2", "v", "v")
+        wants = {want.key: want for want in session.engine.requests[-1].wants}
+        assert wants["heads"].focus.mode == "duplicate-token"
+        await session.press("4", "v")
+        wants = {want.key: want for want in session.engine.requests[-1].wants}
+        assert wants["attribution"].focus.mode == "neurons"
+        await session.press("2")
+        wants = {want.key: want for want in session.engine.requests[-1].wants}
+        assert wants["heads"].focus.mode == "duplicate-token"
+        await session.press("1", "v")
+        assert session.app.scene.view == 1
+
+
+async def test_an_answer_is_held_against_another(opened: Open) -> None:
+    async with opened() as session:
+        app = session.app
+        app.action_act("pane-next-token")
+        await session.press("T")
+        assert app.scene.versus is None, "none was chosen"
+        await session.press("down", "T", "4")
+        wants = {want.key: want for want in session.engine.requests[-1].wants}
+        ids = app.ledger.shown("next-token").figure.extra["ids"]  # type: ignore[union-attr]
+        assert wants["attribution"].focus.versus == ids[1]
+        assert wants["attribution"].focus.target is None
+        await session.press("T")
+        wants = {want.key: want for want in session.engine.requests[-1].wants}
+        assert wants["attribution"].focus.versus is None
+
+
+async def test_a_neuron_is_chosen_in_the_main_figure(opened: Open) -> None:
+    async with opened() as session:
+        await session.press("escape", "3", "down", "down")
+        chosen = session.app.scene.focus.neuron
+        assert chosen is not None
+        wants = {want.key: want for want in session.engine.requests[-1].wants}
+        assert wants["neuron-tokens"].focus.neuron == chosen
+        assert wants["neuron-activation"].focus.neuron == chosen

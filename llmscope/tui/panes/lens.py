@@ -51,7 +51,13 @@ class HeadsPane(LensPane):
     row: ClassVar[str] = "layer"
     column: ClassVar[str] = "head"
     lens: ClassVar[str] = "heads"
-    views: ClassVar[tuple[str, ...]] = ("induction", "previous-token", "duplicate-token", "sink", "entropy")
+    views: ClassVar[tuple[str, ...]] = (
+        "induction",
+        "previous-token",
+        "duplicate-token",
+        "sink",
+        "entropy",
+    )
 
     def step(self, scene: Scene, by: int) -> Scene:
         """Up and down are layers."""
