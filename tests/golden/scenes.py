@@ -17,6 +17,7 @@ from llmscope.engine.events import Event, Frame, LoadFailed, Loading, PassInfo, 
 from llmscope.figure import Figure, Focus
 from llmscope.tui.app import LlmscopeApp
 from llmscope.tui.link import EngineLike
+from llmscope.tui.workspaces import WORKSPACES
 from tests.golden.grids import Rows
 from tests.tui.acting import ActingEngine, figure_for, tokenize
 
@@ -121,8 +122,17 @@ def scenes() -> dict[str, Scene]:
     real = Scene(
         (100, 30), looks["none"], "CABACB", engine=sorting, spec="builtin:sort", focus=Focus(1, 1)
     )
+    lines = "apple: red\nsky: blue\ngrass: green\n---\nsnow:"
+    places = {
+        one.name: Scene(MIDDLE, prompt=lines, keys=("escape", str(number)))
+        for number, one in enumerate(WORKSPACES, 1)
+        if number > 1
+    }
+    small = {f"{name}-small": replace(scene, size=(80, 24)) for name, scene in places.items()}
+    places |= small
     kept = {f"state-{name}": scene for name, scene in states.items()}
-    return {**whole, **kept, "sort": real}
+    there = {f"workspace-{name}": scene for name, scene in places.items()}
+    return {**whole, **kept, **there, "sort": real}
 
 
 async def shoot(scene: Scene) -> Rows:

@@ -175,7 +175,10 @@ class FigurePane(Widget, can_focus=True):
         title = Content(PANES[self.key])
         if self._shown is not None:
             status, ink = self._shown.figure.verdict.status, inks(self._look.theme)
-            said = " · ".join(filter(None, (self.heading(self._shown), self._painting.remark)))
+            first, joint, rest = self.heading(self._shown).partition(" · ")
+            # What is pooled is said first: a title loses its last parts where room is short.
+            remark = self._painting.remark
+            said = f"{first} · {remark}{joint}{rest}" if remark else f"{first}{joint}{rest}"
             heading, word = fitting_title(said, status, self.size.width)
             title = Content.assemble(heading, (word, ink.verdict(status)))
         if self._stale:
