@@ -150,8 +150,9 @@ def _heads(recording: Recording, focus: Focus, parts: Parts) -> _Shown:
 
 
 def _layers(recording: Recording, focus: Focus, parts: Parts) -> _Shown:
-    columns = {"attention": parts.attention, "mixer": parts.mixer, "MLP": parts.mlp}
-    columns = {name: values for name, values in columns.items() if not np.isnan(values).all()}
+    every = {"attention": parts.attention, "mixer": parts.mixer, "MLP": parts.mlp}
+    # What no layer has is left out; in a pass of nothing but NaN that cannot be told.
+    columns = {name: some for name, some in every.items() if not np.isnan(some).all()} or every
     return _Shown(
         axes=(_layer_axis(recording), Axis("part", tuple(columns))),
         values=np.stack(list(columns.values()), axis=1),

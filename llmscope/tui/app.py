@@ -133,7 +133,9 @@ class LlmscopeApp(Desk, inherit_bindings=True):
         if not self.ledger.take(frame):
             return
         self.cost = frame.cost
-        self.scene = self.scene.landed(frame.tokens)
+        before, self.scene = len(self.scene.tokens), self.scene.landed(frame.tokens)
+        if len(frame.tokens) != before:
+            self.ask()  # how many columns are in sight is known only now
         self.note(" · ".join(frame.notices), self.inks.warning)
         if self.ledger.waiting:
             self.present()
@@ -171,8 +173,11 @@ class LlmscopeApp(Desk, inherit_bindings=True):
         self.overview.maximize()
 
     @on(Overview.Rearranged)
+    def _rearranged(self) -> None:
+        self.on_figure_pane_sized()
+
     def on_figure_pane_sized(self) -> None:
-        """Other panes, or other sizes of them."""
+        """Other panes, or another size of one: it may want more rows or columns."""
         self.present()
         self.call_after_refresh(self.ask)
 

@@ -98,7 +98,7 @@ def test_the_program_opens_in_the_template_and_c_takes_it_out(folder, tmp_path):
     try:
         terminal.wait("Prompt · system · user · assistant", "Be brief.<|im_end|>", "verified")
         terminal.child.send("\x1b")
-        terminal.wait("map view")
+        terminal.wait("tab pane")
         terminal.child.send("c")
         terminal.wait("Prompt ─", "Hi there")
         assert "im_start" not in terminal.text.split("Map")[0]

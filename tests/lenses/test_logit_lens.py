@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from transformers import GPT2Config, GPT2LMHeadModel
 
 import llmscope
 from llmscope.record import logit_lens
@@ -119,3 +120,31 @@ def test_another_target_changes_no_top_token(tmp_path):
     again = scope.look("logit-lens", mode="target", target=3)
     np.testing.assert_allclose(first.values, again.values, atol=1e-7)
     np.testing.assert_array_equal(first.extra["ids"], scope.look("logit-lens").extra["ids"])
+
+
+def test_a_model_made_by_hand_shows_its_answer_at_the_layer_that_writes_it(tmp_path):
+    """Every token is a direction of its own; layers write nothing, but for the MLP of one."""
+    writer, answer, vocabulary = 2, 7, 12
+    config = GPT2Config(
+        vocab_size=vocabulary, n_positions=16, n_embd=vocabulary, n_layer=4, n_head=2
+    )
+    model = GPT2LMHeadModel(config).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "ln" not in name:
+                parameter.zero_()
+        model.transformer.wte.weight.copy_(torch.eye(vocabulary) * 10)
+        model.transformer.h[writer].mlp.c_proj.bias[answer] = 100.0
+    model.save_pretrained(tmp_path)
+    scope = llmscope.load(str(tmp_path))
+    ids = [3, 1, 4, 1, 5]
+    scope.record(ids)
+    figure = scope.look("logit-lens")
+    before, after = writer + 1, 4 - writer  # rows: the embedding, then the layers
+    assert (figure.extra["ids"][:before] == ids).all()
+    assert (figure.extra["ids"][before:] == answer).all()
+    assert len(figure.extra["ids"][before:]) == after
+    assert (figure.values > 0.99).all()
+    aimed = scope.look("logit-lens", mode="target", target=answer)
+    assert (aimed.values[:before] < 0.01).all()
+    assert (aimed.values[before:] > 0.99).all()

@@ -12,14 +12,19 @@ from llmscope.draw import Look
 from llmscope.engine import Engine
 from llmscope.scope import Scope
 from llmscope.tui.app import LlmscopeApp
+from llmscope.tui.own import Own
 
 
 @asynccontextmanager
 async def screen(
-    scope: Scope, prompt: str, size: tuple[int, int] = (120, 40)
+    scope: Scope, prompt: str, size: tuple[int, int] = (120, 40), *, own: Own | None = None
 ) -> AsyncIterator[tuple[LlmscopeApp, Pilot[int]]]:
     app = LlmscopeApp(
-        lambda post: Engine(lambda _: scope, post), spec="builtin:sort", prompt=prompt, look=Look()
+        lambda post: Engine(lambda _: scope, post),
+        spec="builtin:sort",
+        prompt=prompt,
+        look=Look(),
+        own=own,
     )
     async with app.run_test(size=size, notifications=True) as pilot:
         try:

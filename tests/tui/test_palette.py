@@ -123,7 +123,7 @@ async def test_commands_come_area_by_area_and_themes_last(opened: Open) -> None:
         assert max(map(cell_len, listing)) <= 66
         assert not [row for row in listing if "\n" in row]
         rows = [row[KEYS + 1 :] for row in listing]
-        assert rows[0] == "cursor: one token back"
+        assert rows[0] == "cursor: one token back; on a grid, a head"
         areas = [row.split(":")[0] for row in rows]
         runs = [area for area, before in zip(areas, [None, *areas], strict=False) if area != before]
         assert len(runs) == len(set(runs))
