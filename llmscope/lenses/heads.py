@@ -20,6 +20,8 @@ TITLES = {
     "duplicate-token": "Heads · duplicate token: looks at the same token, earlier",
     "sink": "Heads · sink: share of attention that rests on the first and special tokens",
     "entropy": "Heads · entropy: how widely a head spreads its attention, on this prompt",
+    "sink-by-token": "Sink share · mean over the heads of a layer",
+    "entropy-by-token": "Attention entropy · mean over the heads of a layer",
 }
 
 
@@ -35,10 +37,12 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
 
     On this prompt, the mean over all queries: `sink`, the share of attention on the first token,
     special tokens and a learned sink, a probability; `entropy` of the rows, −Σ α log₂ α, in bits.
+    `sink-by-token` and `entropy-by-token`: the same, the mean over a layer's heads for each query
+    [layer, position].
 
     `extra` also: mode; kinds, one a layer, where they are mixed.
     """
-    if focus.mode in ("sink", "entropy"):
+    if focus.mode.startswith(("sink", "entropy")):
         yield from _on_this_prompt(recording, focus)
         return
     from llmscope.record.heads import NoSequence, scores
@@ -58,13 +62,14 @@ def _on_this_prompt(recording: Recording, focus: Focus) -> Iterator[Figure]:
     from llmscope.record.heads import on_this_prompt
     from llmscope.record.verify import Verdicts
 
-    which = ("sink", "entropy").index(focus.mode)
-    layers = recording.layers
-    values = np.full((layers, recording.subject.anatomy.heads), np.nan, dtype=np.float32)
+    which, by_token = int(focus.mode.startswith("entropy")), focus.mode.endswith("by-token")
+    layers, heads = recording.layers, recording.subject.anatomy.heads
+    columns = len(recording) if by_token else heads
+    values = np.full((layers, columns), np.nan, dtype=np.float32)
     verdicts = [VERIFIED] * layers
     for layer in range(layers):
         rows, verdicts[layer] = on_this_prompt(recording, layer)
-        values[layer] = rows[which].mean(-1)
+        values[layer] = rows[which].mean(0 if by_token else -1)  # rows: [kind, head, query]
         verdict = Verdicts({"patterns": tuple(verdicts)}).over("patterns")
         yield _figure(recording, focus, values.copy(), verdict, {})
 
@@ -78,17 +83,19 @@ def _figure(
 ) -> Figure:
     if verdict.status == "refused":
         return Figure.refused("heads", TITLES[focus.mode], verdict.reason, verdict.discrepancy)
-    layers, heads = values.shape
+    layers, columns = values.shape
+    by_token = focus.mode.endswith("by-token")
+    across = Axis("position", recording.prompt.labels) if by_token else None
     return Figure(
         lens="heads",
         title=TITLES[focus.mode],
         kind="heatmap",
         axes=(
             Axis("layer", tuple(map(str, range(layers)))),
-            Axis("head", tuple(map(str, range(heads)))),
+            across or Axis("head", tuple(map(str, range(columns)))),
         ),
         values=values,
-        unit="bits" if focus.mode == "entropy" else "probability",
+        unit="bits" if focus.mode.startswith("entropy") else "probability",
         verdict=verdict,
         extra={"mode": focus.mode, **more, **layer_kinds(recording)},
     )
@@ -100,7 +107,10 @@ LENS = Lens(
     compute=compute,
     needs=("patterns",),
     uses=("mode",),
-    modes=("induction", "previous-token", "duplicate-token", "sink", "entropy"),
+    modes=(
+        *("induction", "previous-token", "duplicate-token", "sink", "entropy"),
+        *("sink-by-token", "entropy-by-token"),
+    ),
     help="""\
 A row is a layer, a column a head, a cell one number for that head: a map of where to look closer. \
 The strongest heads are named below the picture.
@@ -116,7 +126,9 @@ tokens, not what it does with that, or what it does in a text.
 Two modes are of this prompt. `sink` is the share of a head's attention that rests on the first \
 token, on special tokens, or on a sink that the model has learnt: near 1, the head has nothing to \
 say here. `entropy` says how widely it spreads what it looks at: 0 bits for one token, 3 for eight \
-alike. A token early in the prompt has little to choose from, which lowers the mean.
+alike. A token early in the prompt has little to choose from, which lowers the mean. \
+`sink-by-token` and `entropy-by-token` show the same token by token, the mean over a layer's \
+heads: there a column is a token.
 
 Where layers mix tokens in different ways, a letter after the layer's number says how: \
 A attention, M a state space (Mamba), C a convolution, R a recurrence. Only attention has heads.

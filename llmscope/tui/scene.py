@@ -29,6 +29,8 @@ MAP_VIEWS = (
     MapView("MLP write", "residual", "mlp"),
     MapView("cosine to final stream", "residual", "cosine"),
     MapView("MLP activity", "mlp", "overview"),
+    MapView("attention entropy", "heads", "entropy-by-token"),
+    MapView("sink share", "heads", "sink-by-token"),
 )
 ATTENTION_MODES = ("raw", "mean", "max", "value-weighted", "no-sink", "rollout")
 OF_ONE_HEAD = ("raw", "value-weighted", "no-sink")

@@ -139,7 +139,10 @@ def test_sink_and_entropy_are_means_over_this_prompt(family, monkeypatch):
     scope = scope_of(small_model(family))
     sink, entropy = (scope.look("heads", mode=mode) for mode in ("sink", "entropy"))
     assert (sink.unit, entropy.unit) == ("probability", "bits")
+    along = [scope.look("heads", mode=f"{mode}-by-token") for mode in ("sink", "entropy")]
+    assert [axis.name for axis in along[0].axes] == ["layer", "position"]
     for layer, attention in enumerate(eager(family, IDS)):
+        shares_of, bits_of = [], []
         for head, weights in enumerate(attention):
             rows = [row[: query + 1] for query, row in enumerate(weights)]
             learned = [1 - row.sum() if family == "gpt_oss" else 0.0 for row in rows]
@@ -150,6 +153,10 @@ def test_sink_and_entropy_are_means_over_this_prompt(family, monkeypatch):
             ]
             assert sink.values[layer, head] == pytest.approx(np.mean(shares), abs=1e-5)
             assert entropy.values[layer, head] == pytest.approx(np.mean(bits), abs=1e-4)
+            shares_of.append(shares)
+            bits_of.append(bits)
+        assert along[0].values[layer] == pytest.approx(np.mean(shares_of, axis=0), abs=1e-5)
+        assert along[1].values[layer] == pytest.approx(np.mean(bits_of, axis=0), abs=1e-4)
 
 
 def test_special_tokens_are_sinks_too():
