@@ -186,7 +186,9 @@ def _wide(
         elif ramp.coloured:
             line.add(words[offset], style, cell)
         else:
-            line.add(glyphs[step] + words[offset][1:], style, cell)
+            # A minus beside the mark for a negative value would be read as one more of it.
+            mark = " " if words[offset][1:2] == "-" else glyphs[step]
+            line.add(mark + words[offset][1:], style, cell)
 
 
 def _narrow(
