@@ -265,12 +265,12 @@ def test_a_map_costs_little_for_each_cell():
     assert max(calls) < 5 * values.size
 
 
-def test_without_colours_a_minus_is_never_doubled():
-    axes = (Axis("layer", ("0", "1")), Axis("head", ("0", "1")))
-    values = np.array([[-0.31, 0.31], [-0.02, 0.0]], dtype=np.float32)
+def test_without_colours_no_mark_stands_before_a_minus():
+    axes = (Axis("layer", ("0", "1")), Axis("head", ("0", "1", "2")))
+    values = np.array([[-0.03, -0.02, -0.01], [0.0, 0.0, 0.05]], dtype=np.float32)
     figure = Figure("any", "Any", "heatmap", axes, values, "logit")
     painting = paint(figure, 60, 8, Look(tier="none"), Focus(layer=1))
-    shown = "\n".join("".join(part.text for part in row) for row in painting.rows)
-    assert "-.31" in shown
-    assert "--" not in shown
-    assert "─-" not in shown
+    grid = "\n".join("".join(part.text for part in row) for row in painting.rows[:-1])
+    assert grid.count("-.0") == 3
+    assert grid.count(" -.0") == 3
+    assert "█0.05" in grid, "a number without a sign keeps its mark"
