@@ -157,7 +157,8 @@ def _map(shown: Shown | None, scene: Scene) -> Iterator[str]:
 def _read(figure: Figure, scene: Scene) -> str:
     """What the logit lens reads under the cursor."""
     row = figure.axes[0].labels.index(str(scene.focus.layer))
-    token = int(figure.extra["ids"][row][scene.focus.position])
+    column = figure.axes[1].index(scene.focus.position)
+    token = int(figure.extra["ids"][row][column])
     return str(figure.extra["names"].get(token, ""))
 
 
@@ -165,7 +166,8 @@ def _cell(figure: Figure, layer: str, position: int) -> float | None:
     labels: Any = figure.axes[0].labels if figure.axes else ()
     if layer not in labels:
         return None
-    return float(figure.values[labels.index(layer), position])
+    column = figure.axes[1].index(position)
+    return None if column is None else float(figure.values[labels.index(layer), column])
 
 
 def _neuron(shown: Shown | None, scene: Scene) -> Iterator[str]:

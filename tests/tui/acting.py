@@ -172,9 +172,11 @@ def _of_lens(want: Want, tokens: tuple[Token, ...], random: np.random.Generator)
     mode, count = want.focus.mode, len(tokens)
     extra = {"mode": mode, "layer": want.focus.layer % LAYERS}
     if want.lens == "heads":
-        values = random.beta(0.3, 4, (LAYERS, HEADS)).astype(np.float32)
+        across = Axis("position", labels) if mode.endswith("by-token") else heads
+        values = random.beta(0.3, 4, (LAYERS, len(across))).astype(np.float32)
         title = f"Heads · {mode}"
-        return Figure("heads", title, "heatmap", (layers, heads), values, "probability")
+        axes = (layers, across)
+        return Figure("heads", title, "heatmap", axes, values, "probability", extra=extra)
     if want.lens == "attribution" and mode == "heads":
         values = random.normal(0, 0.4, (LAYERS, HEADS)).astype(np.float32)
         return Figure("attribution", "Heads", "heatmap", (layers, heads), values, "logit")

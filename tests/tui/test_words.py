@@ -122,3 +122,15 @@ def test_percent(value: float, shown: str) -> None:
 )
 def test_number(value: float, shown: str) -> None:
     assert number(value) == shown
+
+
+def test_says_nothing_of_a_map_that_lacks_the_column_of_the_cursor() -> None:
+    want, figure = WANTS["map"], SHOWN["map"].figure
+    narrow = Figure(
+        *(figure.lens, figure.title, figure.kind),
+        (figure.axes[0], Axis("position", figure.axes[1].labels[:3])),
+        figure.values[:, :3].copy(),
+        figure.unit,
+    )
+    said = fitting(clauses(SCENE, {"map": Shown(narrow, want, TOKENS, ASKED)}.get), 500)
+    assert said == "layer 17, ‹·is›"
