@@ -103,6 +103,8 @@ class Focus:
         context: how many tokens come before the query; None: all lines but the last.
         answer: ids of the tokens that are expected after the prompt; None: the target if there is
             one, else the likeliest next token.
+        versus_prompt: ids of the prompt B that this one is held against.
+        change: of an edited pass, what the edits changed: less the same of the unedited pass.
     """
 
     layer: int = -1
@@ -121,6 +123,8 @@ class Focus:
     pool: int = 1
     context: int | None = None
     answer: tuple[int, ...] | None = None
+    versus_prompt: tuple[int, ...] | None = None
+    change: bool = False
 
     def resolve(self, *, layers: int, heads: int, positions: int) -> Focus:
         """The same focus with indices counted from 0.
