@@ -140,7 +140,7 @@ class Edit:
 
     def __str__(self) -> str:
         """As it is written; parsing that gives the same edit."""
-        words = [self.action]
+        words: list[str] = [self.action]
         if self.action == "steer":
             words += [self._layer, str(self.vector), number(self.factor)]
         elif self.part == "norm":
