@@ -1,0 +1,53 @@
+"""How an edit is written, for people: every help page and every hint takes it from here."""
+
+from __future__ import annotations
+
+GRAMMAR = """\
+zero PART [@WHERE]                      it writes nothing
+mean PART [@WHERE]                      it writes its mean over the prompt
+scale PART FACTOR [@WHERE]              it writes so many times what it did
+patch PART [@WHERE] from B [@WHERE]     it writes what it writes in prompt B
+patch stream LAYER [@WHERE] from B [@WHERE]
+steer LAYER VECTOR STRENGTH [@WHERE]    so much of a vector is added to the stream
+freeze norm NORM [@WHERE]               a norm keeps the scale of the unedited pass
+
+PART    head LAYER.HEAD, neuron LAYER.NEURON, attention LAYER, mlp LAYER or layer LAYER
+LAYER   from 0; negative from the end, as heads and neurons. A stream is the one after that layer,
+        as on the map; `embed` is the one before the first.
+WHERE   tokens: 12, -1 (the last), 3..7 (7 included), 3.. and ..7; all of them if it is left out.
+        After `from B`, tokens of B: as many, or one for all; the same ones if it is left out.
+NORM    LAYER.attention or LAYER.mlp, named by what reads it, or final
+VECTOR  FILE.safetensors, or FILE.safetensors:NAME of a file with several;
+        token " Paris", the unembedding of one token, or token id:464;
+        "one prompt" - "another", the stream after the last token of one less that of the other
+
+Words are parted by blanks. A text or a path with blanks, quotes or backslashes stands in quotes."""
+
+EXAMPLES = (
+    "zero head 5.3",
+    "mean mlp -1",
+    "scale neuron 7.120 2.5 @-1",
+    "patch stream 9 @12 from B",
+    'steer 6 token " Paris" 4',
+    "steer 6 vectors.safetensors:joy -1.5 @3..",
+    'steer 4 "I love it" - "I hate it" 2',
+    "freeze norm final",
+)
+
+PATTERNS = {
+    "zero": "zero PART [@WHERE]",
+    "mean": "mean PART [@WHERE]",
+    "scale": "scale PART FACTOR [@WHERE]",
+    "patch": "patch PART|stream LAYER [@WHERE] from B [@WHERE]",
+    "steer": "steer LAYER VECTOR STRENGTH [@WHERE]",
+    "freeze": "freeze norm LAYER.attention|LAYER.mlp|final [@WHERE]",
+}
+"""By its first word, an edit on one line."""
+
+PARTS = "head 5.3, neuron 5.120, attention 5, mlp 5 or layer 5"
+LAYERS = "a layer from 0, or from the end: -1 is the last"
+STREAMS = f"{LAYERS}; embed is before the first"
+TOKENS = "@12, @-1, @3..7, @3.. or @..7"
+VECTORS = 'FILE.safetensors, token " Paris" or "one prompt" - "another"'
+NORM_NAMES = "5.attention, 5.mlp or final"
+NUMBERS = "a number such as 0.5 or -2"

@@ -1,0 +1,197 @@
+"""From the words of a person to an edit, or to what is wrong with them."""
+
+from __future__ import annotations
+
+import math
+import re
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import get_args
+
+from llmscope.edits import grammar
+from llmscope.edits.edit import EVERYWHERE, FILE, Action, Edit, Part, Vector, Where
+from llmscope.edits.grammar import PATTERNS
+from llmscope.errors import ScopeError
+
+ABLATIONS: tuple[Action, ...] = ("zero", "mean")
+INSIDE: tuple[Part, ...] = ("head", "neuron")
+"""Parts of a layer's part, which have a number of their own."""
+WHOLE: tuple[Part, ...] = ("attention", "mlp", "layer")
+NORMS = ("attention", "mlp", "final")
+
+
+def parse(text: str) -> Edit:
+    """The edit that is written.
+
+    Raises:
+        ScopeError: what is wrong with it, and what could stand there.
+    """
+    try:
+        words = shlex.split(text)
+    except ValueError:
+        raise ScopeError("a quotation is not closed", 'token " Paris"') from None
+    if not words:
+        raise ScopeError("an edit is empty", "zero head 5.3")
+    action = next((one for one in get_args(Action) if one == words[0]), None)
+    if action is None:
+        raise ScopeError(f"no edit is called {words[0]!r}", ", ".join(PATTERNS))
+    rest = _Words(words[1:])
+    try:
+        edit = _PARSERS[action](rest, action)
+        rest.end()
+    except _Unfit as unfit:
+        raise ScopeError(unfit.message, unfit.hint or PATTERNS[action]) from None
+    return edit
+
+
+class _Unfit(Exception):  # noqa: N818 - it is turned into what a person reads
+    """A word does not fit where it stands; the hint is what would, or else the whole pattern."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class _Words:
+    """The words of an edit, taken from left to right."""
+
+    def __init__(self, words: Sequence[str]) -> None:
+        self._words = list(words)
+
+    def next(self, what: str) -> str:
+        if not self._words:
+            raise _Unfit(f"{what} is missing")
+        return self._words.pop(0)
+
+    def ahead(self, count: int) -> list[str]:
+        """The next words, if there are so many, which stay where they are."""
+        return self._words[:count]
+
+    def take(self, *words: str) -> bool:
+        """Whether the next words are these, which are taken then."""
+        found = self._words[: len(words)] == list(words)
+        if found:
+            del self._words[: len(words)]
+        return found
+
+    def where(self) -> Where:
+        if self._words and self._words[0].startswith("@"):
+            return Where.parse(self._words.pop(0))
+        return EVERYWHERE
+
+    def number(self, what: str) -> float:
+        word = self.next(what)
+        try:
+            value = float(word)
+        except ValueError:
+            raise _Unfit(f"{what} is {word!r}, no number", grammar.NUMBERS) from None
+        if not math.isfinite(value):
+            raise _Unfit(f"{what} is {word!r}, and must be finite", grammar.NUMBERS)
+        return value
+
+    def end(self) -> None:
+        if self._words:
+            raise _Unfit(f"{self._words[0]!r} is more than belongs there")
+
+
+def _integer(word: str, what: str, hint: str = grammar.LAYERS) -> int:
+    if not re.fullmatch(r"-?[0-9]{1,9}", word):
+        raise _Unfit(f"{what} is {word!r}, no whole number", hint)
+    return int(word)
+
+
+def _stream(words: _Words) -> int | None:
+    word = words.next("the layer")
+    return None if word == "embed" else _integer(word, "the layer", grammar.STREAMS)
+
+
+def _part(words: _Words, action: Action) -> Edit:
+    name = words.next("what is changed (head, neuron, attention, mlp, layer)")
+    for part in INSIDE:
+        if part == name:
+            word = words.next(f"which {name}")
+            hint = f"LAYER.{name.upper()}, such as {name} 5.3"
+            layer, dot, index = word.partition(".")
+            if not dot:
+                raise _Unfit(f"{word!r} is no {name}", hint)
+            at = _integer(layer, "the layer", hint)
+            return Edit(action, part, at, _integer(index, f"the {name}", hint))
+    for part in WHOLE:
+        if part == name:
+            return Edit(action, part, _integer(words.next("the layer"), "the layer"))
+    if name == "stream":
+        raise _Unfit("a stream can be patched or steered, no more", grammar.PARTS)
+    hint = f"{grammar.PARTS}; or stream 5" if action == "patch" else grammar.PARTS
+    raise _Unfit(f"nothing that can be changed is called {name!r}", hint)
+
+
+def _ablation(words: _Words, action: Action) -> Edit:
+    return replace(_part(words, action), where=words.where())
+
+
+def _scale(words: _Words, action: Action) -> Edit:
+    edit = replace(_part(words, action), factor=words.number("the factor"))
+    return replace(edit, where=words.where())
+
+
+def _patch(words: _Words, action: Action) -> Edit:
+    stream = words.take("stream")
+    edit = Edit(action, "stream", _stream(words)) if stream else _part(words, action)
+    edit = replace(edit, where=words.where())
+    if not words.take("from", "B"):
+        raise _Unfit("it does not say from where")
+    source = words.where()
+    return replace(edit, source=None if source == EVERYWHERE else source)
+
+
+def _steer(words: _Words, action: Action) -> Edit:
+    layer = _stream(words)
+    vector = _vector(words)
+    strength = words.number("the strength")
+    return Edit(action, "stream", layer, factor=strength, vector=vector, where=words.where())
+
+
+def _vector(words: _Words) -> Vector:
+    first = words.next("the vector")
+    # `token - 4` is the token of a minus; `token - b 4` is the prompt `token` less the prompt `b`.
+    minus = words.ahead(3)
+    is_token = len(minus) < 3 or minus[0] != "-" or minus[2].startswith("@")
+    if first == "token" and is_token:
+        return Vector("token", words.next("the token"))
+    if words.take("-"):
+        return Vector("prompts", first, words.next("the other prompt"))
+    path, named, name = first.rpartition(f"{FILE}:")
+    if named:
+        path += FILE
+    elif first.endswith(FILE):
+        path, name = first, ""
+    else:
+        raise _Unfit(f"no vector is called {first!r}", grammar.VECTORS)
+    return Vector("file", path, name)
+
+
+def _freeze(words: _Words, action: Action) -> Edit:
+    if not words.take("norm"):
+        raise _Unfit("only a norm can be frozen")
+    word = words.next("which norm")
+    layer, dot, name = word.partition(".")
+    if word == "final":
+        edit = Edit(action, "norm", None, norm="final")
+    elif dot and name in ("attention", "mlp"):
+        at = _integer(layer, "the layer", grammar.NORM_NAMES)
+        edit = Edit(action, "norm", at, norm=name)
+    else:
+        raise _Unfit(f"no norm is called {word!r}", grammar.NORM_NAMES)
+    return replace(edit, where=words.where())
+
+
+_PARSERS: dict[Action, Callable[[_Words, Action], Edit]] = {
+    "zero": _ablation,
+    "mean": _ablation,
+    "scale": _scale,
+    "patch": _patch,
+    "steer": _steer,
+    "freeze": _freeze,
+}
