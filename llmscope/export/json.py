@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from llmscope.engine.events import ModelInfo, Token
+from llmscope.export.whatif import PLAIN, WhatIf
 from llmscope.figure import Figure, Focus, plain
 
 SCHEMA = 1
@@ -45,8 +46,11 @@ def snapshot_dict(
     tokens: Sequence[Token],
     focus: Focus,
     figures: Iterable[Figure],
+    whatif: WhatIf = PLAIN,
 ) -> dict[str, Any]:
     """Everything a snapshot says: model, versions, prompt, tokens, focus and figures.
+
+    Of an edited pass its `edits` as well; where there is a prompt B, its text as `versus_prompt`.
 
     Versions are read from what is installed; nothing heavy is imported for it.
     """
@@ -73,6 +77,7 @@ def snapshot_dict(
         },
         "prompt": prompt,
         "tokens": [{"position": t.position, "id": t.id, "text": t.text} for t in tokens],
+        **whatif.to_dict(),
         "focus": plain(asdict(focus)),
         "figures": [figure.to_dict() for figure in figures],
     }

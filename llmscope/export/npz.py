@@ -9,15 +9,19 @@ from typing import Any
 import numpy as np
 
 from llmscope.export.json import json_text
+from llmscope.export.whatif import PLAIN, WhatIf
 from llmscope.figure import Figure
 
 
-def npz_bytes(figures: Sequence[Figure]) -> bytes:
+def npz_bytes(figures: Sequence[Figure], whatif: WhatIf = PLAIN) -> bytes:
     """`values` and every numeric array of `extra`, and `figure`: the rest as JSON.
 
-    With several figures each name starts with the place and the lens: `0.tokens.values`.
+    With several figures each name starts with the place and the lens: `0.tokens.values`. Of an
+    edited pass there are its `edits` too.
     """
     arrays: dict[str, Any] = {}
+    if whatif.edits:
+        arrays["edits"] = np.array(whatif.edits)
     for place, figure in enumerate(figures):
         prefix = f"{place}.{figure.lens}." if len(figures) > 1 else ""
         record = figure.to_dict()

@@ -14,6 +14,7 @@ from llmscope.export.npz import npz_bytes
 from llmscope.export.png import png_bytes
 from llmscope.export.svg import svg_text
 from llmscope.export.txt import txt_text
+from llmscope.export.whatif import PLAIN, WhatIf
 from llmscope.figure import Figure, Focus
 from llmscope.text import display_text
 
@@ -69,6 +70,7 @@ def render(
     look: Look | None = None,
     focus: Focus | None = None,
     tokens: Figure | None = None,
+    whatif: WhatIf = PLAIN,
 ) -> str | bytes:
     """Figures as one document: JSON of one figure or of a list, or pictures below each other.
 
@@ -79,6 +81,7 @@ def render(
         look: None means the dark theme in all colours, and no colours for `txt`.
         focus: what is marked.
         tokens: figure of the lens `tokens`, for the rows around a map; None looks among `figures`.
+        whatif: the edits of the pass, which stand above the pictures.
 
     Raises:
         ScopeError: there is no such format, or it cannot be made here.
@@ -88,10 +91,10 @@ def render(
         records = [figure.to_dict() for figure in several]
         return json_text(records[0] if isinstance(figures, Figure) else records)
     if format == "npz":
-        return npz_bytes(several)
+        return npz_bytes(several, whatif)
     look = look or Look(tier="none" if format == "txt" else "truecolor")
     tokens = tokens or next((figure for figure in several if figure.lens == "tokens"), None)
-    rows: list[Row] = []
+    rows = whatif.caption(size[0] if size else WIDTH, look)
     for figure in several:
         width, height = size or (WIDTH, _height(figure))
         rows.extend(framed(figure, width, height, look, focus, tokens=tokens))
