@@ -7,6 +7,8 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from llmscope.bench import Bench, layers_of, placed, verdict_of
+from llmscope.edits import Edit, parse
 from llmscope.errors import ScopeError
 from llmscope.figure import Figure, Focus, Verdict
 from llmscope.garbage import set_aside
@@ -19,7 +21,7 @@ from llmscope.models.subject import Progress, Subject
 from llmscope.record.recorder import Recorder
 from llmscope.record.recording import Prompt, Recording
 from llmscope.record.reduce import first_unfinite
-from llmscope.record.verify import Verdicts, pattern_here, verify
+from llmscope.record.verify import Verdicts, pattern_here
 
 if TYPE_CHECKING:
     from llmscope.models.tokens import Encoded
@@ -77,7 +79,7 @@ class Scope:
     def __init__(self, subject: Subject, *, unverified: bool = False) -> None:
         self._base = subject
         self._unverified = unverified
-        self._benches: dict[str | None, _Bench] = {}
+        self._benches: dict[str | None, Bench] = {}
         self.use(next(iter(subject.adapted), None))
         self.latest: Recording | None = None
 
@@ -93,7 +95,7 @@ class Scope:
                 raise ValueError(
                     f"no adapter {adapter!r}; there are {', '.join(adapted) or 'none'}"
                 )
-            self._benches[adapter] = _Bench(self._base if adapter is None else adapted[adapter])
+            self._benches[adapter] = Bench(self._base if adapter is None else adapted[adapter])
         self._bench = self._benches[adapter]
 
     def add(self, subject: Subject) -> None:
@@ -179,6 +181,8 @@ class Scope:
         fresh: bool = False,
         special_tokens: bool = True,
         cancelled: Callable[[], bool] | None = None,
+        edits: Sequence[Edit | str] = (),
+        versus_prompt: str | Sequence[int] | None = None,
     ) -> Recording:
         """Run a prompt and keep what lenses need. Consecutive calls reuse what prompts share.
 
@@ -187,17 +191,39 @@ class Scope:
             fresh: reuse nothing.
             special_tokens: add the tokenizer's own, as it would.
             cancelled: asked before each layer; true ends the pass with `Cancelled`.
+            edits: what to change in the pass, in this order, such as `zero head 5.3`; see
+                `llmscope.edits`. The unedited pass is the recording's `base`.
+            versus_prompt: prompt B, which `patch … from B` takes from.
 
         Raises:
-            ScopeError: the prompt is empty, too long, or has ids outside of the vocabulary.
+            ScopeError: the prompt is empty, too long, or has ids outside of the vocabulary; or an
+                edit cannot be read, does not fit the model, or cannot be trusted on it.
+        """
+        tokens = self.prompt(prompt, special_tokens=special_tokens)
+        wanted = [edit if isinstance(edit, Edit) else parse(edit) for edit in edits]
+        other = None
+        if versus_prompt is not None:
+            other = self.prompt(versus_prompt, special_tokens=special_tokens)
+        recording = self._bench.recorder.record(tokens, fresh=fresh, cancelled=cancelled)
+        if wanted:
+            recording = self._bench.edited.record(
+                recording, wanted, other=other, fresh=fresh, cancelled=cancelled
+            )
+        self.latest = recording
+        return recording
+
+    def prompt(self, prompt: str | Sequence[int], *, special_tokens: bool = True) -> Prompt:
+        """The tokens of a text, or what there is to say of token ids.
+
+        Raises:
+            ScopeError: it is empty, too long, or has ids outside of the vocabulary.
         """
         if isinstance(prompt, str):
             tokens = _prompt(self.encode(prompt, special_tokens=special_tokens))
         else:
             tokens = self._prompt_of_ids(prompt)
         self._check(tokens)
-        self.latest = self._bench.recorder.record(tokens, fresh=fresh, cancelled=cancelled)
-        return self.latest
+        return tokens
 
     def forget(self) -> None:
         """Let go of the latest recording, and give what the device has kept for reuse back.
@@ -228,12 +254,12 @@ class Scope:
         chosen = lens(name)
         bench = self._benches[recording.subject.adapter]
         focus = self.resolve(chosen, recording, focus)
-        layers = _layers(chosen, focus)
-        verdict = _verdict(chosen, layers, bench.verdicts)
+        layers = layers_of(chosen, focus)
+        verdict = verdict_of(chosen, layers, bench.verdicts)
         if verdict.status != "refused" and "patterns" in chosen.needs:
             for layer in layers or ():
                 here = pattern_here(recording, layer, focus.position)
-                verdict = verdict.worst(_placed(here, layer, layers))
+                verdict = verdict.worst(placed(here, layer, layers))
         if verdict.status == "refused":
             # Only a number that is wrong can be shown all the same, not one that there is none of.
             if not self._unverified or verdict.discrepancy is None:
@@ -308,60 +334,6 @@ class Scope:
                 f"the prompt has {len(prompt)} tokens, and the model's context holds {context}",
                 "a shorter prompt",
             )
-
-
-class _Bench:
-    """A model that can be recorded, and how far to trust what is shown of it.
-
-    It is examined when it is first used, for to load takes long enough; and always before it is
-    recorded, for the recorder learns from the probe what it need not keep.
-    """
-
-    def __init__(self, subject: Subject) -> None:
-        self.subject = subject
-
-    @cached_property
-    def _examined(self) -> tuple[Recorder, Verdicts]:
-        recorder = Recorder(self.subject)
-        return recorder, verify(recorder)
-
-    @property
-    def recorder(self) -> Recorder:
-        return self._examined[0]
-
-    @property
-    def verdicts(self) -> Verdicts:
-        return self._examined[1]
-
-    def forget(self) -> None:
-        """Let go of the latest recording, if there is one."""
-        if "_examined" in vars(self):
-            self.recorder.forget()
-
-
-def _layers(chosen: Lens, focus: Focus) -> range | None:
-    """The layers whose verdicts a figure stands on; None: the model's as a whole."""
-    if "layer" not in chosen.uses:
-        return None
-    return range(0 if focus.mode in chosen.through else focus.layer, focus.layer + 1)
-
-
-def _verdict(chosen: Lens, layers: range | None, verdicts: Verdicts) -> Verdict:
-    """How far to trust a lens: the worst of what it stands on, in its layers if it has some."""
-    worst = Verdict("verified")
-    for capability in chosen.needs:
-        if layers is None:
-            worst = worst.worst(verdicts(capability))
-        for layer in layers or ():
-            worst = worst.worst(_placed(verdicts(capability, layer), layer, layers))
-    return worst
-
-
-def _placed(verdict: Verdict, layer: int, layers: range | None) -> Verdict:
-    """The verdict on one of several layers, whose reason says which one."""
-    if not verdict.reason or layers is None or len(layers) == 1:
-        return verdict
-    return replace(verdict, reason=f"layer {layer}: {verdict.reason}")
 
 
 def _prompt(encoded: Encoded) -> Prompt:

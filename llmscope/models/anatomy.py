@@ -217,7 +217,7 @@ def find(model: Any) -> Anatomy:
         readout=_readout(model, owner, config),
         heads=getattr(config, "num_attention_heads", 0) or 0,
         width=config.hidden_size,
-        neurons=next((_inputs(layer.down) for layer in layers if layer.down is not None), 0),
+        neurons=next((inputs_of(layer.down) for layer in layers if layer.down is not None), 0),
         vocabulary=model.get_input_embeddings().weight.shape[0],
         context=getattr(config, "max_position_embeddings", None),
     )
@@ -312,9 +312,10 @@ def _adds_residual(module: nn.Module) -> bool:
     return "residual" in inspect.signature(module.forward).parameters
 
 
-def _inputs(down: nn.Module) -> int:
-    features = getattr(down, "in_features", None)  # quantised projections have it too
+def inputs_of(project: nn.Module) -> int:
+    """How many inputs a projection has."""
+    features = getattr(project, "in_features", None)  # quantised projections have it too
     if features is not None:
         return int(features)
-    weight: Tensor = down.weight  # type: ignore[assignment]  # Conv1D: [input, output]
+    weight: Tensor = project.weight  # type: ignore[assignment]  # Conv1D: [input, output]
     return int(weight.shape[0])

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from llmscope.record.attention import AttentionSettings
+from llmscope.record.changes import Site, attached
 from llmscope.record.observe import observed_pattern, observed_values
 from llmscope.record.recording import Recording
 
@@ -92,7 +93,9 @@ def head_outputs(recording: Recording, layer: int, rows: range | None = None) ->
     if values is None:
         values = observed_values(recording, layer)
     mixed = _by_group(weights, values.float())  # [head, row, head width]
-    return mixed.to(recording.subject.dtype).transpose(0, 1)
+    heads = mixed.to(recording.subject.dtype).transpose(0, 1)
+    rows = range(len(recording)) if rows is None else rows
+    return recording.changed(heads.flatten(1), "heads", layer, rows).view_as(heads)
 
 
 @torch.no_grad()
@@ -104,7 +107,8 @@ def attention_output(recording: Recording, layer: int, rows: range | None = None
     own = (parts.attention, parts.attention_out)
     joined = head_outputs(recording, layer, rows).flatten(1)
     written: Tensor = parts.written(parts.attention_write, own)(parts.attention_out(joined))
-    return written
+    rows = range(len(recording)) if rows is None else rows
+    return scaled(recording, written, "attention_write", layer, rows)
 
 
 def values_of(recording: Recording, layer: int) -> Tensor:
@@ -128,15 +132,19 @@ def activation_pieces(recording: Recording, layer: int) -> Iterator[Tensor]:
 
     A segment keeps those of the layer that was looked at last, so that a letter costs one row.
     """
+    start = 0
     for segment, count in recording.parts:
         kept = segment.memo.get("activations")
         if kept is None or kept[0] != layer:
             entry = segment.layers[layer].mlp_entry
             if entry is None:
                 raise ValueError(f"layer {layer} has no MLP that was found")
-            kept = (layer, recording.subject.anatomy.layers[layer].activations(entry))
+            found = recording.subject.anatomy.layers[layer].activations(entry)
+            rows = range(start, start + len(found))
+            kept = (layer, recording.changed(found, "neurons", layer, rows))
             segment.memo["activations"] = kept
         yield kept[1][:count]
+        start += count
 
 
 def mlp_output(recording: Recording, layer: int) -> Tensor:
@@ -148,7 +156,15 @@ def mlp_output(recording: Recording, layer: int) -> Tensor:
     with torch.no_grad():
         own = (parts.mlp_entry, parts.down)
         written: Tensor = parts.written(parts.mlp_write, own)(parts.down(hidden))
-    return written
+    return scaled(recording, written, "mlp_write", layer, range(len(recording)))
+
+
+def scaled(recording: Recording, write: Tensor, site: Site, layer: int, rows: range) -> Tensor:
+    """A write as it is added to the stream, with the changes that were made of it. [row, width]"""
+    scale = recording.subject.anatomy.layers[layer].scale
+    if scale == 1.0:
+        return recording.changed(write, site, layer, rows)
+    return recording.changed(write / scale, site, layer, rows) * scale
 
 
 def logits(recording: Recording, start: int, stop: int) -> Tensor:
@@ -160,7 +176,11 @@ def logits(recording: Recording, start: int, stop: int) -> Tensor:
     readout = recording.subject.anatomy.readout
     if readout is None:
         raise ValueError("the model has no unembedding that was found")
-    return readout(recording.final_rows(start, stop)).float()
+    stream = recording.final_rows(start, stop)
+    if not any(change.frozen and change.layer == recording.layers for change in recording.changes):
+        return readout(stream).float()
+    with torch.no_grad(), attached(recording.subject.anatomy, recording.changes, start=start):
+        return readout(stream[None])[0].float()
 
 
 def logits_after(recording: Recording, position: int) -> Tensor:

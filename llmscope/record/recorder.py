@@ -18,6 +18,8 @@ from llmscope.record.recording import Prompt, Recording
 from llmscope.record.taps import Taps
 from llmscope.record.threads import Threads
 
+Cancel = Callable[[], bool]
+
 
 class Recorder:
     """Records prompts on one model, one at a time, from one thread.
@@ -46,7 +48,7 @@ class Recorder:
         prompt: Prompt,
         *,
         fresh: bool = False,
-        cancelled: Callable[[], bool] | None = None,
+        cancelled: Cancel | None = None,
     ) -> Recording:
         """Run what is new in the prompt.
 
@@ -61,9 +63,9 @@ class Recorder:
         if before is None or before.past is None or fresh:
             recording = self._extend(None, 0, prompt, cancelled)
         else:
-            shared = _common(before.prompt.ids, prompt.ids)
+            shared = common(before.prompt.ids, prompt.ids)
             if shared == len(prompt):
-                recording = _cut(before, prompt)
+                recording = cut(before, prompt)
             else:
                 recording = self._extend(before, shared, prompt, cancelled)
         self._latest = recording
@@ -74,19 +76,19 @@ class Recorder:
         before: Recording | None,
         shared: int,
         prompt: Prompt,
-        cancelled: Callable[[], bool] | None,
+        cancelled: Cancel | None,
     ) -> Recording:
         """Run the ids after the first `shared`, on top of what was recorded of those."""
         ids = prompt.ids[shared:]
         try:
-            cache = self._cache(before, shared)
-            logits = self._pass(ids, cache, cancelled, going_on=shared > 0)
+            cache = self.cache(before, shared)
+            logits = self.forward(ids, cache, cancelled, going_on=shared > 0)
             if self.taps.overwritten():  # known from now on, so this happens once a model
-                cache = self._cache(before, shared)
-                logits = self._pass(ids, cache, cancelled, going_on=shared > 0)
+                cache = self.cache(before, shared)
+                logits = self.forward(ids, cache, cancelled, going_on=shared > 0)
             segment = self.taps.segment()
             past = _past(cache, len(self.taps.layers))
-            keys, values = self._keys_and_values(past)
+            keys, values = self.keys_and_values(past)
         finally:
             self.taps.drop()
         return Recording(
@@ -100,14 +102,14 @@ class Recorder:
             logits=logits,
             ran=len(ids),
             reused=shared,
-            earlier=_earlier(before, shared),
+            earlier=earlier_logits(before, shared),
         )
 
-    def _pass(
+    def forward(
         self,
         ids: Sequence[int],
         cache: DynamicCache | None,
-        cancelled: Callable[[], bool] | None,
+        cancelled: Cancel | None,
         *,
         going_on: bool,
     ) -> Tensor:
@@ -123,7 +125,7 @@ class Recorder:
         logits: Tensor = output.logits[0, -1]
         return logits
 
-    def _keys_and_values(
+    def keys_and_values(
         self, past: Past | None
     ) -> tuple[tuple[Tensor | None, ...], tuple[Tensor | None, ...]]:
         """What the attention saw; where that is computed inside, what the cache holds."""
@@ -167,7 +169,7 @@ class Recorder:
             batch = torch.tensor(ids, device=self.subject.device)
             return self.subject.model(input_ids=batch, use_cache=False, **few)
 
-    def _cache(self, before: Recording | None, length: int) -> DynamicCache | None:
+    def cache(self, before: Recording | None, length: int) -> DynamicCache | None:
         """A cache of its own that holds the first `length` tokens of a recording.
 
         What a cache holds is never changed in place, so the new one starts from views of the old.
@@ -187,7 +189,7 @@ class Recorder:
 Past = tuple[tuple[Tensor, Tensor], ...]
 
 
-def _cut(before: Recording, prompt: Prompt) -> Recording:
+def cut(before: Recording, prompt: Prompt) -> Recording:
     """The recording of a prompt that another one begins with: nothing has to be run."""
     length = len(prompt)
     past = before.past
@@ -202,17 +204,19 @@ def _cut(before: Recording, prompt: Prompt) -> Recording:
         earlier=before.earlier if length == len(before) else None,
         ran=0,
         reused=length,
+        memo=before.memo if length == len(before) else {},
     )
 
 
-def _earlier(before: Recording | None, shared: int) -> tuple[int, Tensor] | None:
+def earlier_logits(before: Recording | None, shared: int) -> tuple[int, Tensor] | None:
     """The logits after the last token that both have, if they were those of the earlier pass."""
     if before is None or before.logits is None or shared != len(before):
         return None
     return shared - 1, before.logits
 
 
-def _common(old: tuple[int, ...], new: tuple[int, ...]) -> int:
+def common(old: tuple[int, ...], new: tuple[int, ...]) -> int:
+    """How many ids two prompts share from their beginning."""
     return next(
         (i for i, (a, b) in enumerate(zip(old, new, strict=False)) if a != b),
         min(len(old), len(new)),

@@ -8,14 +8,16 @@ from it when someone looks (see `llmscope.record.derive`).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from llmscope.edits import Edit
 from llmscope.models.subject import Subject
 from llmscope.record.attention import AttentionSettings
+from llmscope.record.changes import Change, Site
 from llmscope.record.entries import Entry
 
 
@@ -102,6 +104,11 @@ class Recording:
         earlier: the logits of the recording that this one went on from, and the position that they
             belong to; None if they were not at hand.
         ran, reused: tokens of this pass and of earlier ones.
+        edits: what was changed in this pass, in order; empty for the model as it is.
+        changes: the same as changes of numbers; those that change nothing are left out.
+        base: the pass without them, if there are any.
+        depth: the first layer that ran again for them.
+        memo: what was derived from this very recording; it is part of no value.
     """
 
     subject: Subject
@@ -115,6 +122,11 @@ class Recording:
     ran: int
     reused: int
     earlier: tuple[int, Tensor] | None = None
+    edits: tuple[Edit, ...] = ()
+    changes: tuple[Change, ...] = ()
+    base: Recording | None = None
+    depth: int = 0
+    memo: dict[Any, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.prompt)
@@ -149,6 +161,22 @@ class Recording:
                 continue
             tensor: Tensor | None = getattr(segment.layers[layer], name)
             yield None if tensor is None else tensor.narrow(_row_dim(name), first, last - first)
+
+    def layer_rows(self, layer: int, some: range) -> LayerRows:
+        """All that a layer did for some rows."""
+        names = [one.name for one in fields(LayerRows) if one.name != "entry"]
+        kept = {name: self.rows(name, layer, some) for name in names}
+        return LayerRows(**kept, entry=self.parts[-1][0].layers[layer].entry)  # type: ignore[arg-type]
+
+    def changed(self, tensor: Tensor, site: Site, layer: int, rows: range) -> Tensor:
+        """What was derived for a site as it was before, with the changes that were made there.
+
+        `[row, column]`, of these rows.
+        """
+        for change in self.changes:
+            if (change.site, change.layer) == (site, layer):
+                tensor = change.apply(tensor, rows.start)
+        return tensor
 
     def final_rows(self, start: int, stop: int) -> Tensor:
         """Rows of the stream after the last layer. [row, width]"""

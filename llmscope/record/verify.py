@@ -74,7 +74,7 @@ class Verdicts:
 def verify(recorder: Recorder) -> Verdicts:
     """Hold the five identities against the model on a probe of a few tokens."""
     subject = recorder.subject
-    recording = recorder.record(_probe(subject), fresh=True)
+    recording = recorder.record(probe(subject), fresh=True)
     recorder.forget()
     learn(recorder.taps.layers, subject.anatomy.layers, recording.parts[0][0].layers)
     count = recording.layers
@@ -93,7 +93,7 @@ def verify(recorder: Recorder) -> Verdicts:
     )
 
 
-def _probe(subject: Subject) -> Prompt:
+def probe(subject: Subject) -> Prompt:
     """Ids spread over the vocabulary, as many as the context allows."""
     vocabulary, context = subject.anatomy.vocabulary, subject.anatomy.context
     length = min(PROBE, context or PROBE)

@@ -1,0 +1,76 @@
+"""A model on the bench: what records it, and how far to trust what a lens shows of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cached_property
+
+from llmscope.figure import Focus, Verdict
+from llmscope.lenses import Lens
+from llmscope.models.subject import Subject
+from llmscope.record.edited import EditedRecorder
+from llmscope.record.recorder import Recorder
+from llmscope.record.verify import Verdicts, verify
+
+
+class Bench:
+    """A model that can be recorded, and how far to trust what is shown of it.
+
+    It is examined when it is first used, for to load takes long enough; and always before it is
+    recorded, for the recorder learns from the probe what it need not keep.
+    """
+
+    def __init__(self, subject: Subject) -> None:
+        self.subject = subject
+
+    @cached_property
+    def _examined(self) -> tuple[Recorder, Verdicts]:
+        recorder = Recorder(self.subject)
+        return recorder, verify(recorder)
+
+    @property
+    def recorder(self) -> Recorder:
+        """What records it."""
+        return self._examined[0]
+
+    @cached_property
+    def edited(self) -> EditedRecorder:
+        """What records edited passes of it."""
+        return EditedRecorder(*self._examined)
+
+    @property
+    def verdicts(self) -> Verdicts:
+        """How far to trust what is shown of it."""
+        return self._examined[1]
+
+    def forget(self) -> None:
+        """Let go of the latest recording, if there is one."""
+        if "_examined" in vars(self):
+            self.recorder.forget()
+        if "edited" in vars(self):
+            self.edited.forget()
+
+
+def layers_of(chosen: Lens, focus: Focus) -> range | None:
+    """The layers whose verdicts a figure stands on; None: the model's as a whole."""
+    if "layer" not in chosen.uses:
+        return None
+    return range(0 if focus.mode in chosen.through else focus.layer, focus.layer + 1)
+
+
+def verdict_of(chosen: Lens, layers: range | None, verdicts: Verdicts) -> Verdict:
+    """How far to trust a lens: the worst of what it stands on, in its layers if it has some."""
+    worst = Verdict("verified")
+    for capability in chosen.needs:
+        if layers is None:
+            worst = worst.worst(verdicts(capability))
+        for layer in layers or ():
+            worst = worst.worst(placed(verdicts(capability, layer), layer, layers))
+    return worst
+
+
+def placed(verdict: Verdict, layer: int, layers: range | None) -> Verdict:
+    """The verdict on one of several layers, whose reason says which one."""
+    if not verdict.reason or layers is None or len(layers) == 1:
+        return verdict
+    return replace(verdict, reason=f"layer {layer}: {verdict.reason}")

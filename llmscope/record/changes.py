@@ -1,0 +1,211 @@
+"""Changes of the numbers inside a pass: where they are made, and the hooks that make them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from torch import Tensor, nn
+
+from llmscope.models.anatomy import Anatomy
+from llmscope.record.norms import take_apart
+
+Site = Literal["stream", "heads", "neurons", "attention_write", "mixer_write", "mlp_write", "norm"]
+"""What is changed: the stream before a layer, what the heads hand to the output projection, what
+the neurons hand to the down projection, what a part writes, what a norm gives."""
+
+
+@dataclass(frozen=True, eq=False)
+class Frozen:
+    """A norm whose scale is that of another pass: `norm(x₀) + s(x₀) · gain ∘ C(x - x₀)`.
+
+    With nothing changed before the norm that is `norm(x₀)` to the last bit.
+
+    Attributes:
+        module: the norm.
+        inputs, outputs: x₀ and norm(x₀). [row, width]
+        scaled: s(x₀) · gain. [row, width]
+        centred: whether the norm takes the mean off.
+    """
+
+    module: nn.Module
+    inputs: Tensor
+    outputs: Tensor
+    scaled: Tensor
+    centred: bool
+
+    @classmethod
+    def of(cls, module: nn.Module, inputs: Tensor, outputs: Tensor) -> Frozen:
+        """Hold a norm still as it was in a pass.
+
+        Raises:
+            UnknownNorm: the module is none whose scale can be held still.
+        """
+        parts = take_apart(module, inputs)
+        scaled = parts.scale(inputs, outputs)[:, None] * parts.gain
+        return cls(module, inputs, outputs, scaled.float().to(inputs.device), parts.centred)
+
+    def __call__(self, stream: Tensor, rows: slice) -> Tensor:
+        """What the norm gives now. `[..., row, width]`"""
+        moved = (stream - self.inputs[rows]).float()
+        if self.centred:
+            moved = moved - moved.mean(-1, keepdim=True)
+        outputs = self.outputs[rows]
+        return (outputs.float() + self.scaled[rows] * moved).to(outputs.dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class Change:
+    """What becomes of some rows and columns of one tensor of the pass.
+
+    One of factor, values, added and frozen says what.
+
+    Attributes:
+        layer: of the site; of the stream, how many layers come before: the number of layers for
+            the stream after the last one. Of the final norm it is that number too.
+        rows: positions in the prompt.
+        columns: of the tensor; all of them, but for one head or one neuron.
+        factor: they are multiplied by it.
+        values: they become these, one row for each or one for all. [row, column]
+        added: it is added to each. [column]
+        frozen: the norm that keeps its scale.
+    """
+
+    site: Site
+    layer: int
+    rows: range
+    columns: slice = field(default_factory=lambda: slice(None))
+    factor: float | None = None
+    values: Tensor | None = None
+    added: Tensor | None = None
+    frozen: Frozen | None = None
+
+    def apply(self, tensor: Tensor, start: int, inputs: Tensor | None = None) -> Tensor:
+        """The tensor as it is after the change; the one that is given stays what it is.
+
+        Args:
+            tensor: `[..., row, column]`
+            start: the position of its first row.
+            inputs: of the norm, if it is one's output.
+        """
+        first = max(self.rows.start - start, 0)
+        last = min(self.rows.stop - start, tensor.shape[-2])
+        if first >= last:
+            return tensor
+        own = slice(first + start - self.rows.start, last + start - self.rows.start)
+        tensor = tensor.clone()
+        part = tensor[..., first:last, self.columns]
+        if self.factor is not None:
+            # What is switched off is 0, were it infinite before.
+            part.mul_(self.factor) if self.factor else part.zero_()
+        elif self.added is not None:
+            part.add_(self.added.to(part))
+        elif self.values is not None:
+            rows = self.values if len(self.values) == 1 else self.values[own]
+            part.copy_(rows.to(part).expand_as(part))
+        elif self.frozen is not None and inputs is not None:
+            part.copy_(self.frozen(inputs[..., first:last, :], own))
+        return tensor
+
+
+Job = Sequence[Change]
+
+
+@contextmanager
+def attached(
+    anatomy: Anatomy,
+    changes: Iterable[Change],
+    *,
+    start: int = 0,
+    jobs: Sequence[Job] = (),
+) -> Iterator[None]:
+    """Make changes in every pass within. They come before anything that listens.
+
+    Args:
+        changes: in every prompt of a batch, in this order.
+        start: the position of the pass's first row.
+        jobs: for each prompt of a batch, changes of its own, after the others.
+    """
+    batch = max(len(jobs), 1)
+    placed: dict[tuple[nn.Module, bool], list[tuple[slice, Change]]] = {}
+    for change in changes:
+        placed.setdefault(_place(anatomy, change), []).append((slice(None), change))
+    for index, job in enumerate(jobs):
+        for change in job:
+            own = (slice(index, index + 1), change)
+            placed.setdefault(_place(anatomy, change), []).append(own)
+    handles = []
+    try:
+        for (module, before), found in placed.items():
+            alter = _alter(found, start, batch)
+            if before:
+                hook: Any = _before(alter)
+                handle = module.register_forward_pre_hook(hook, prepend=True, with_kwargs=True)
+            else:
+                handle = module.register_forward_hook(_after(alter), prepend=True, with_kwargs=True)
+            handles.append(handle)
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def site_of(anatomy: Anatomy, site: Site, layer: int) -> nn.Module | None:
+    """The module whose input or output is changed; None if the layer has none."""
+    if site == "stream":
+        return anatomy.layers[min(layer, len(anatomy.layers) - 1)].module
+    parts = anatomy.layers[layer]
+    names = {"heads": "attention_out", "neurons": "down"}
+    found: nn.Module | None = getattr(parts, names.get(site, site))
+    return found
+
+
+def _place(anatomy: Anatomy, change: Change) -> tuple[nn.Module, bool]:
+    """The module, and whether it is its input that is changed."""
+    if change.frozen is not None:
+        return change.frozen.module, False
+    module = site_of(anatomy, change.site, change.layer)
+    assert module is not None
+    last = change.site == "stream" and change.layer == len(anatomy.layers)
+    return module, change.site in ("heads", "neurons") or (change.site == "stream" and not last)
+
+
+Alter = Callable[[Tensor, "Tensor | None"], Tensor]
+
+
+def _alter(found: Sequence[tuple[slice, Change]], start: int, batch: int) -> Alter:
+    def alter(tensor: Tensor, inputs: Tensor | None = None) -> Tensor:
+        # Some layers fold the batch into the rows.
+        altered = tensor.reshape(batch, -1, tensor.shape[-1])
+        given = None if inputs is None else inputs.reshape(batch, -1, inputs.shape[-1])
+        alone = [change for prompts, change in found if prompts == slice(None)]
+        for change in alone:
+            altered = change.apply(altered, start, given)
+        if len(alone) < len(found):
+            altered = altered.clone()
+        for prompts, change in found[len(alone) :]:
+            altered[prompts] = change.apply(altered[prompts], start)
+        return altered.reshape(tensor.shape)
+
+    return alter
+
+
+def _before(alter: Alter) -> Callable[..., Any]:
+    def change(_: nn.Module, args: Any, kwargs: Any) -> Any:
+        if args:
+            return (alter(args[0], None), *args[1:]), kwargs
+        return args, {**kwargs, "hidden_states": alter(kwargs["hidden_states"], None)}
+
+    return change
+
+
+def _after(alter: Alter) -> Callable[..., Any]:
+    def change(_: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
+        inputs = next((one for one in (*args, *kwargs.values()) if isinstance(one, Tensor)), None)
+        if isinstance(output, tuple | list):
+            return type(output)((alter(output[0], inputs), *output[1:]))
+        return alter(output, inputs)
+
+    return change

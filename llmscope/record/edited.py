@@ -1,0 +1,257 @@
+"""Edited passes: the layers and the tokens that an edit reaches are run again, and no others.
+
+What comes before the first changed layer stands in the unedited recording, and what comes before
+the first changed token in it as well, for attention is causal. Keys and values of an edited pass
+are kept with it alone: the unedited one never sees them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+from torch import Tensor
+from transformers import DynamicCache
+
+from llmscope.edits import Edit
+from llmscope.errors import ScopeError
+from llmscope.models.tokens import Encoded
+from llmscope.record.changes import Change, attached
+from llmscope.record.effects import Grounds, anchored, changes_of
+from llmscope.record.frozen import frozen
+from llmscope.record.norms import bound
+from llmscope.record.recorder import Cancel, Past, Recorder, common, cut, earlier_logits
+from llmscope.record.recording import Prompt, Recording, Segment
+from llmscope.record.standing import Forms
+from llmscope.record.vectors import vector_of
+from llmscope.record.verify import BOUND, Verdicts, discrepancy, probe
+
+KEPT = 8
+"""Passes over other prompts, and vectors, that are kept for the next edit."""
+
+
+class EditedRecorder:
+    """Records edited passes of one model, each on top of an unedited recording."""
+
+    def __init__(self, recorder: Recorder, verdicts: Verdicts) -> None:
+        self._recorder = recorder
+        self._subject = recorder.subject
+        self._verdicts = verdicts
+        self._forms = Forms(self._subject.anatomy)
+        self._latest: Recording | None = None
+        self._from: tuple[int, ...] | None = None
+        self._others: dict[tuple[int, ...], Recording] = {}
+        self._vectors: dict[object, Tensor] = {}
+
+    def record(
+        self,
+        base: Recording,
+        edits: Sequence[Edit],
+        *,
+        other: Prompt | None = None,
+        fresh: bool = False,
+        cancelled: Cancel | None = None,
+    ) -> Recording:
+        """The pass of a recording with these edits. What they do not reach is shared with it.
+
+        Args:
+            other: prompt B.
+            fresh: share nothing with an earlier edited pass.
+
+        Raises:
+            ScopeError: an edit fits neither the model nor the prompt, or cannot be trusted.
+            Cancelled: nothing was lost.
+        """
+        edits, before = tuple(edits), None if fresh else self._before(edits, other)
+        if before is not None and before.base is base:
+            return before
+        changes = changes_of(edits, self._grounds(base, other))
+        made = replace(base, edits=edits, base=base, memo={})
+        if changes:
+            shared = 0 if before is None else _shared(before, base, changes)
+            made = self._extend(base, before, shared, changes, cancelled)
+            made = replace(made, edits=edits, base=base)
+        self._latest, self._from = made, None if other is None else other.ids
+        return made
+
+    def forget(self) -> None:
+        """Let go of all that was kept for the next pass."""
+        self._latest = None
+        self._others.clear()
+        self._vectors.clear()
+
+    def _before(self, edits: tuple[Edit, ...], other: Prompt | None) -> Recording | None:
+        """The latest edited pass, if it was edited in the same way."""
+        latest, ids = self._latest, None if other is None else other.ids
+        return latest if latest and latest.edits == edits and self._from == ids else None
+
+    def _extend(
+        self,
+        base: Recording,
+        before: Recording | None,
+        shared: int,
+        changes: tuple[Change, ...],
+        cancelled: Cancel | None,
+    ) -> Recording:
+        """Run what the changes reach, on top of the first `shared` rows of an edited pass."""
+        depth = min(change.layer for change in changes) if self._stands else 0
+        start = min(change.rows.start for change in changes)
+        below = base
+        if before is not None and shared > start:
+            below, start = before, shared
+        if base.past is None:
+            below, start = base, 0
+        if start == len(base):
+            return replace(cut(below, base.prompt), changes=changes, depth=depth, memo={})
+        return self._run(base, below, start, depth, changes, cancelled)
+
+    def _run(
+        self,
+        base: Recording,
+        below: Recording,
+        start: int,
+        depth: int,
+        changes: tuple[Change, ...],
+        cancelled: Cancel | None,
+    ) -> Recording:
+        """One pass from a layer and a position on.
+
+        Args:
+            base: gives the stream that the first layer reads, and all layers before it.
+            below: gives the rows before the position.
+        """
+        recorder, rows = self._recorder, range(start, len(base))
+        stream = base.rows("stream", depth, rows)
+        assert stream is not None
+        cache = recorder.cache(below if start else None, start)
+        with ExitStack() as stack:
+            stack.callback(recorder.taps.drop)
+            if depth:
+                stack.enter_context(self._forms.standing(depth, stream[None]))
+            stack.enter_context(attached(self._subject.anatomy, changes, start=start))
+            stack.enter_context(self._entries_kept(changes))
+            ids = base.prompt.ids[start:]
+            logits = recorder.forward(ids, cache, cancelled, going_on=start > 0)
+            segment = recorder.taps.segment()
+            past = _past(base, cache, depth)
+            keys, values = recorder.keys_and_values(past)
+        layers = tuple(
+            base.layer_rows(layer, rows) if layer < depth else segment.layers[layer]
+            for layer in range(base.layers)
+        )
+        segment = Segment(layers, segment.final)
+        settings = tuple(tap.settings for tap in recorder.taps.layers)
+        return Recording(
+            subject=self._subject,
+            prompt=base.prompt,
+            parts=(*(below.prefix(start) if start else ()), (segment, len(segment))),
+            keys=(*base.keys[:depth], *keys[depth:]),
+            values=(*base.values[:depth], *values[depth:]),
+            past=past,
+            settings=(*base.settings[:depth], *settings[depth:]),
+            logits=logits,
+            ran=len(rows),
+            reused=start,
+            earlier=earlier_logits(below, start) if start else None,
+            changes=changes,
+            depth=depth,
+        )
+
+    @contextmanager
+    def _entries_kept(self, changes: Sequence[Change]) -> Iterator[None]:
+        """Keep what an MLP reads where a norm before it is held still: it follows no more."""
+        taps = [
+            self._recorder.taps.layers[change.layer]
+            for change in changes
+            if change.frozen is not None and change.layer < len(self._recorder.taps.layers)
+        ]
+        entries = [tap.entry for tap in taps]
+        try:
+            for tap in taps:
+                tap.entry = None
+            yield
+        finally:
+            for tap, entry in zip(reversed(taps), reversed(entries), strict=True):
+                tap.entry = entry
+
+    @cached_property
+    def _stands(self) -> bool:
+        """Whether layers can stand: measured on a probe, from a layer and a token in its middle."""
+        prompt = probe(self._subject)
+        with self._forms.learn():
+            whole = self._recorder.run([prompt.ids], record=True)
+        if not self._forms.plain or whole.logits is None:
+            return False
+        limit = bound(self._subject.dtype, BOUND)
+        depth, start = max(1, whole.layers // 2), len(prompt) // 2
+        if whole.past is None:
+            start = 0
+        try:
+            again = self._run(whole, whole, start, depth, (), None)
+        except Exception:  # whatever a model says whose layers hand each other more than a stream
+            return False
+        assert again.logits is not None
+        return discrepancy(again.logits[None], whole.logits[None]) <= limit
+
+    def _grounds(self, base: Recording, other: Prompt | None) -> Grounds:
+        return Grounds(
+            base=base,
+            other=None if other is None else self.other(other),
+            steering=self._steering,
+            frozen=lambda edit, rows: frozen(base, edit, rows),
+            verdicts=self._verdicts,
+        )
+
+    def other(self, prompt: Prompt) -> Recording:
+        """A pass over another prompt, kept for the next time."""
+        if prompt.ids not in self._others:
+            _make_room(self._others)
+            self._others[prompt.ids] = self._recorder.run([prompt.ids], record=True)
+        return self._others[prompt.ids]
+
+    def _steering(self, edit: Edit) -> Tensor:
+        assert edit.vector is not None
+        at = 0 if edit.layer is None else edit.layer + 1
+        key = (edit.vector, at if edit.vector.kind == "prompts" else None)
+        if key not in self._vectors or edit.vector.kind == "file":
+            _make_room(self._vectors)
+            self._vectors[key] = vector_of(self._subject, edit.vector, at, self._record_text)
+        return self._vectors[key]
+
+    def _record_text(self, text: str) -> Recording:
+        tokens = self._subject.tokens
+        if tokens is None:
+            raise ScopeError("this checkpoint has no tokenizer", "a vector from a file")
+        encoded: Encoded = tokens.encode(text)
+        if not encoded.ids:
+            raise ScopeError("a prompt that steers is empty", "some text")
+        return self._recorder.run([encoded.ids], record=True)  # type: ignore[no-any-return]
+
+
+def _shared(before: Recording, base: Recording, changes: Sequence[Change]) -> int:
+    """How many rows of an edited pass stand in that of another prompt."""
+    if not all(anchored(edit) for edit in before.edits):
+        return 0
+    length = common(before.prompt.ids, base.prompt.ids)
+    for old, new in zip(before.changes, changes, strict=True):
+        if old.rows.start != new.rows.start:
+            length = min(length, old.rows.start, new.rows.start)
+        elif old.rows.stop != new.rows.stop:
+            length = min(length, old.rows.stop, new.rows.stop)
+    return length
+
+
+def _past(base: Recording, cache: DynamicCache | None, depth: int) -> Past | None:
+    """What a later pass may go on from: of the layers that stood, what the unedited one left."""
+    if cache is None or base.past is None:
+        return None
+    ran = ((layer.keys[0], layer.values[0]) for layer in cache.layers[depth:])
+    return (*base.past[:depth], *ran)
+
+
+def _make_room(kept: dict[Any, Any]) -> None:
+    while len(kept) >= KEPT:
+        del kept[next(iter(kept))]
