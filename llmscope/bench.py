@@ -9,8 +9,10 @@ from llmscope.figure import Focus, Verdict
 from llmscope.lenses import Lens
 from llmscope.models.subject import Subject
 from llmscope.record.edited import EditedRecorder
-from llmscope.record.recorder import Recorder
-from llmscope.record.verify import Verdicts, verify
+from llmscope.record.passes import Passes
+from llmscope.record.recorder import Cancel, Recorder
+from llmscope.record.recording import Recording
+from llmscope.record.verify import Verdicts, pattern_here, verify
 
 
 class Bench:
@@ -43,6 +45,11 @@ class Bench:
         """How far to trust what is shown of it."""
         return self._examined[1]
 
+    def passes(self, chosen: Lens, recording: Recording, cancelled: Cancel | None = None) -> Passes:
+        """What a lens may run beside a recording."""
+        changes = recording.changes if chosen.edited == "again" else ()
+        return Passes(self.recorder, self.edited, changes=changes, cancelled=cancelled)
+
     def forget(self) -> None:
         """Let go of the latest recording, if there is one."""
         if "_examined" in vars(self):
@@ -51,25 +58,38 @@ class Bench:
             self.edited.forget()
 
 
-def layers_of(chosen: Lens, focus: Focus) -> range | None:
+def trust(chosen: Lens, recording: Recording, focus: Focus, verdicts: Verdicts) -> Verdict:
+    """How far to trust what a lens shows of a recording, as far as its numbers do not tell."""
+    if recording.changes and chosen.edited == "refused":
+        return Verdict("refused", "it can only tell of an unedited pass: switch the edits off")
+    layers = _layers(chosen, focus)
+    verdict = _over(chosen, layers, verdicts)
+    if verdict.status != "refused" and "patterns" in chosen.needs:
+        for layer in layers or ():
+            here = pattern_here(recording, layer, focus.position)
+            verdict = verdict.worst(_placed(here, layer, layers))
+    return verdict
+
+
+def _layers(chosen: Lens, focus: Focus) -> range | None:
     """The layers whose verdicts a figure stands on; None: the model's as a whole."""
     if "layer" not in chosen.uses:
         return None
     return range(0 if focus.mode in chosen.through else focus.layer, focus.layer + 1)
 
 
-def verdict_of(chosen: Lens, layers: range | None, verdicts: Verdicts) -> Verdict:
+def _over(chosen: Lens, layers: range | None, verdicts: Verdicts) -> Verdict:
     """How far to trust a lens: the worst of what it stands on, in its layers if it has some."""
     worst = Verdict("verified")
     for capability in chosen.needs:
         if layers is None:
             worst = worst.worst(verdicts(capability))
         for layer in layers or ():
-            worst = worst.worst(placed(verdicts(capability, layer), layer, layers))
+            worst = worst.worst(_placed(verdicts(capability, layer), layer, layers))
     return worst
 
 
-def placed(verdict: Verdict, layer: int, layers: range | None) -> Verdict:
+def _placed(verdict: Verdict, layer: int, layers: range | None) -> Verdict:
     """The verdict on one of several layers, whose reason says which one."""
     if not verdict.reason or layers is None or len(layers) == 1:
         return verdict

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from llmscope.bench import Bench, layers_of, placed, verdict_of
+from llmscope.bench import Bench, trust
 from llmscope.edits import Edit, parse
 from llmscope.errors import ScopeError
 from llmscope.figure import Figure, Focus, Verdict
@@ -21,7 +21,7 @@ from llmscope.models.subject import Progress, Subject
 from llmscope.record.recorder import Recorder
 from llmscope.record.recording import Prompt, Recording
 from llmscope.record.reduce import first_unfinite
-from llmscope.record.verify import Verdicts, pattern_here
+from llmscope.record.verify import Verdicts
 
 if TYPE_CHECKING:
     from llmscope.models.tokens import Encoded
@@ -249,28 +249,52 @@ class Scope:
         *_, figure = self.figures(name, recording, Focus(**focus))
         return figure
 
-    def figures(self, name: str, recording: Recording, focus: Focus) -> Iterator[Figure]:
-        """As `look`, but ever more complete figures of one that takes long; the last is whole."""
+    def figures(
+        self,
+        name: str,
+        recording: Recording,
+        focus: Focus,
+        *,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> Iterator[Figure]:
+        """As `look`, but ever more complete figures of one that takes long; the last is whole.
+
+        Args:
+            cancelled: asked before each layer of what has to be run; true ends it with `Cancelled`.
+        """
         chosen = lens(name)
-        bench = self._benches[recording.subject.adapter]
         focus = self.resolve(chosen, recording, focus)
-        layers = layers_of(chosen, focus)
-        verdict = verdict_of(chosen, layers, bench.verdicts)
-        if verdict.status != "refused" and "patterns" in chosen.needs:
-            for layer in layers or ():
-                here = pattern_here(recording, layer, focus.position)
-                verdict = verdict.worst(placed(here, layer, layers))
+        if recording.base is None or not focus.change:
+            yield from self._figures(chosen, recording, focus, cancelled)
+            return
+        from llmscope.lenses.difference import difference, same_question
+
+        focus = replace(focus, change=False)
+        for edited in self._figures(chosen, recording, focus, cancelled):
+            asked = same_question(edited, focus)
+            *_, unedited = self._figures(chosen, recording.base, asked, cancelled)
+            yield difference(edited, unedited)
+
+    def _figures(
+        self,
+        chosen: Lens,
+        recording: Recording,
+        focus: Focus,
+        cancelled: Callable[[], bool] | None,
+    ) -> Iterator[Figure]:
+        bench = self._benches[recording.subject.adapter]
+        verdict = trust(chosen, recording, focus, bench.verdicts)
         if verdict.status == "refused":
             # Only a number that is wrong can be shown all the same, not one that there is none of.
             if not self._unverified or verdict.discrepancy is None:
-                yield Figure.refused(name, chosen.name, verdict.reason, verdict.discrepancy)
+                yield Figure.refused(chosen.name, chosen.name, verdict.reason, verdict.discrepancy)
                 return
             verdict = replace(verdict, status="unverified")
         at = first_unfinite(recording)
         if at is not None:
             reason = f"the pass holds NaN or infinity from position {at} on"
             verdict = verdict.worst(Verdict("partial", reason))
-        made = chosen.compute(recording, focus, bench.recorder.run)
+        made = chosen.compute(recording, focus, bench.passes(chosen, recording, cancelled))
         for figure in [made] if isinstance(made, Figure) else made:
             yield replace(figure, verdict=figure.verdict.worst(verdict))
 

@@ -138,6 +138,7 @@ def _heads(recording: Recording, focus: Focus, parts: Parts) -> _Shown:
         "mixers": np.nansum(parts.mixer),
         "attention biases": np.nansum(parts.head_bias),
         "bias": parts.read.bias,
+        **_edits(parts),
     }
     return _Shown(
         axes=(_layer_axis(recording), Axis("head", heads)),
@@ -157,7 +158,7 @@ def _layers(recording: Recording, focus: Focus, parts: Parts) -> _Shown:
         axes=(_layer_axis(recording), Axis("part", tuple(columns))),
         values=np.stack(list(columns.values()), axis=1),
         title=" · by layer",
-        said=(_told({"embedding": parts.embedding, "bias": parts.read.bias}),),
+        said=(_told({"embedding": parts.embedding, "bias": parts.read.bias, **_edits(parts)}),),
         extra=layer_kinds(recording),
     )
 
@@ -183,6 +184,10 @@ def _neurons(recording: Recording, focus: Focus, parts: Parts) -> _Shown:
             "mlp_unexplained": left,
         },
     )
+
+
+def _edits(parts: Parts) -> dict[str, float]:
+    return {"edits": sum(parts.edits.values())} if parts.edits else {}
 
 
 SHOWN = {"parts": _parts, "heads": _heads, "layers": _layers, "neurons": _neurons}

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from llmscope.figure import Figure, Focus
@@ -35,6 +35,9 @@ class Lens:
         uses: the fields of `Focus` that change its figure; the others may move for free.
         modes: values that `Focus.mode` may take, the default first.
         through: the modes that stand on every layer up to the one in the focus.
+        edited: what becomes of it in an edited pass: `recorded`, it reads that recording, and what
+            else it runs is of another prompt; `again`, it runs the same prompt again, with the
+            edits; `refused`, it can only be shown of an unedited pass.
         help: what it shows, how to read it, formula and source, in plain paragraphs.
     """
 
@@ -45,6 +48,7 @@ class Lens:
     uses: tuple[str, ...] = ()
     modes: tuple[str, ...] = ()
     through: tuple[str, ...] = ()
+    edited: Literal["recorded", "again", "refused"] = "recorded"
     help: str = ""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,9 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
 
     `extra`: ids and logits of the candidates; kept (bool), whether a sampler with top_p and min_p
     could draw them; entropy of the whole distribution, in bits; target_id, target_rank (from 1)
-    and target_probability; position.
+    and target_probability; position. Of an edited pass also what the unedited one says: unedited,
+    the probabilities of the same candidates; unedited_target_rank and unedited_target_probability;
+    kl, KL(unedited ‖ edited) in nats.
     """
     from llmscope.record.derive import logits_after
 
@@ -30,8 +32,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
     scaled = (logits / focus.temperature).double().cpu().numpy()
     if not np.isfinite(scaled.max()):  # NaN wins every maximum
         return Figure.refused("next-token", "Next token", "the logits hold NaN or infinity")
-    probabilities = np.exp(scaled - scaled.max())
-    probabilities /= probabilities.sum()
+    probabilities = _softmax(scaled)
     ids = _largest(scaled, focus.top_k)
     target = int(ids[0]) if focus.target is None else focus.target
     if not 0 <= target < len(scaled):
@@ -56,8 +57,41 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
             "target": label(target),
             "target_rank": int((scaled > scaled[target]).sum()) + 1,
             "target_probability": float(probabilities[target]),
+            **_unedited(recording, focus, ids, target, probabilities),
         },
     )
+
+
+def _softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    weights = np.exp(scores - scores.max())
+    share: NDArray[np.float64] = weights / weights.sum()
+    return share
+
+
+def _unedited(
+    recording: Recording,
+    focus: Focus,
+    ids: NDArray[np.intp],
+    target: int,
+    edited: NDArray[np.float64],
+) -> dict[str, Any]:
+    """What the pass without the edits says of the same tokens; nothing where there are none."""
+    from llmscope.record.derive import logits_after
+
+    if recording.base is None:
+        return {}
+    logits = logits_after(recording.base, focus.position)
+    scaled = (logits / focus.temperature).double().cpu().numpy()
+    before = _softmax(scaled)
+    seen = before > 0
+    with np.errstate(divide="ignore"):
+        apart = np.log(before[seen]) - np.log(edited[seen])
+    return {
+        "unedited": before[ids].astype(np.float32),
+        "unedited_target_rank": int((scaled > scaled[target]).sum()) + 1,
+        "unedited_target_probability": float(before[target]),
+        "kl": max(0.0, float((before[seen] * apart).sum())),
+    }
 
 
 def _largest(scores: NDArray[np.float64], count: int) -> NDArray[np.intp]:

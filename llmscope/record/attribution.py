@@ -38,8 +38,8 @@ class Part(NamedTuple):
     """What one thing adds to the logit.
 
     Attributes:
-        kind: embedding, head, attention, attention bias, mixer, MLP, or bias: of the final norm
-            and the unembedding.
+        kind: embedding, head, attention, attention bias, mixer, MLP, edit: what one adds to the
+            stream after a layer, or bias: of the final norm and the unembedding.
         layer, head: where it is; -1: nowhere in particular.
         value: in logits.
     """
@@ -61,6 +61,7 @@ class Parts:
         heads: what each head adds; NaN where not told by heads. [layer, head]
         head_bias: what attention adds that is of no head: a bias. [layer]
         whole: layers whose attention could not be told by heads -> why.
+        edits: what edits of the stream after a layer add, by the layer.
     """
 
     read: Reading
@@ -71,6 +72,7 @@ class Parts:
     heads: Doubles
     head_bias: Doubles
     whole: dict[int, str]
+    edits: dict[int, float]
 
     def all(self) -> Iterator[Part]:
         """Every part, as fine as it is known, in the order of the model."""
@@ -89,6 +91,8 @@ class Parts:
             for kind, value in others.items():
                 if not np.isnan(value):
                     yield Part(kind, layer, -1, float(value))
+            if layer in self.edits:
+                yield Part("edit", layer, -1, self.edits[layer])
         yield Part("bias", -1, -1, self.read.bias)
 
 
@@ -123,7 +127,25 @@ def attribute(recording: Recording, position: int, read: Reading, *, by_head: bo
         heads=heads,
         head_bias=head_bias,
         whole=whole,
+        edits=_edits(recording, position, read),
     )
+
+
+def _edits(recording: Recording, position: int, read: Reading) -> dict[int, float]:
+    """What edits of the stream after a layer add to the logit: what no write explains there."""
+    row, found = range(position, position + 1), {}
+    for change in recording.changes:
+        if change.site == "stream" and change.layer and position in change.rows:
+            layer = change.layer - 1
+            after, before = (recording.rows("stream", at, row) for at in (layer + 1, layer))
+            assert after is not None
+            assert before is not None
+            left = exact(after[0]) - exact(before[0])
+            for name in WRITES:
+                write = recording.rows(name, layer, row)
+                left = left if write is None else left - exact(write[0])
+            found[layer] = float(read.direction @ left)
+    return found
 
 
 def _by_head(
@@ -136,6 +158,8 @@ def _by_head(
     own, joined = (layer.attention, layer.attention_out), heads.flatten(1)
     with torch.no_grad():
         made = layer.written(layer.attention_write, own)(layer.attention_out(joined))
+    factor = _factor(recording, index, row.start)
+    made = made * factor
     write = recording.rows("attention_write", index, row)
     assert write is not None
     apart = discrepancy(made, write)
@@ -144,7 +168,22 @@ def _by_head(
     each, rest = through(
         layer, layer.attention_write, own, layer.attention_out, joined, read.direction
     )
-    return each.reshape(heads.shape[1], -1).sum(-1), rest
+    return each.reshape(heads.shape[1], -1).sum(-1) * factor, rest * factor
+
+
+def _factor(recording: Recording, layer: int, position: int) -> float:
+    """What edits multiply by what a layer's attention wrote at a position.
+
+    Raises:
+        Unattributable: they replace it, so that it is no sum of heads any more.
+    """
+    factor = 1.0
+    for change in recording.changes:
+        if (change.site, change.layer) == ("attention_write", layer) and position in change.rows:
+            if change.factor is None:
+                raise Unattributable("an edit replaces what its attention wrote")
+            factor *= change.factor
+    return factor
 
 
 def by_neuron(

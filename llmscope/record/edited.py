@@ -8,7 +8,7 @@ are kept with it alone: the unedited one never sees them.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -97,7 +97,7 @@ class EditedRecorder:
         cancelled: Cancel | None,
     ) -> Recording:
         """Run what the changes reach, on top of the first `shared` rows of an edited pass."""
-        depth = min(change.layer for change in changes) if self._stands else 0
+        depth = self.depth(min(change.layer for change in changes))
         start = min(change.rows.start for change in changes)
         below = base
         if before is not None and shared > start:
@@ -130,7 +130,7 @@ class EditedRecorder:
         with ExitStack() as stack:
             stack.callback(recorder.taps.drop)
             if depth:
-                stack.enter_context(self._forms.standing(depth, stream[None]))
+                stack.enter_context(self.standing(depth, stream[None]))
             stack.enter_context(attached(self._subject.anatomy, changes, start=start))
             stack.enter_context(self._entries_kept(changes))
             ids = base.prompt.ids[start:]
@@ -176,6 +176,17 @@ class EditedRecorder:
         finally:
             for tap, entry in zip(reversed(taps), reversed(entries), strict=True):
                 tap.entry = entry
+
+    def depth(self, layer: int) -> int:
+        """The first layer that has to run for a change in this one: 0 where no layer can stand."""
+        return layer if self._stands else 0
+
+    def standing(self, depth: int, stream: Tensor) -> AbstractContextManager[None]:
+        """The layers before `depth` stand in passes within; what follows reads the stream.
+
+        `[batch, row, width]`
+        """
+        return self._forms.standing(depth, stream)
 
     @cached_property
     def _stands(self) -> bool:

@@ -54,9 +54,9 @@ class LayerTap:
             layer.router.register_forward_hook(self._routed)
 
     def _enter(self, _: nn.Module, args: Any, kwargs: Any) -> None:
+        if self.taps.cancelled():
+            raise Cancelled
         if self.taps.active:
-            if self.taps.cancelled():
-                raise Cancelled
             self._keep("stream", _input(args, kwargs))
 
     def _keeper(self, name: str) -> Callable[[nn.Module, Any, Any], None]:
@@ -152,11 +152,21 @@ class Taps:
         Raises:
             Cancelled: at the next layer, once `cancelled` says so.
         """
-        self.active, self.cancelled = True, cancelled or _never
+        with self.interruptible(cancelled or self.cancelled):
+            self.active = True
+            try:
+                yield
+            finally:
+                self.active = False
+
+    @contextmanager
+    def interruptible(self, cancelled: Callable[[], bool] | None) -> Iterator[None]:
+        """Passes within end at the next layer once `cancelled` says so, with `Cancelled`."""
+        before, self.cancelled = self.cancelled, cancelled or _never
         try:
             yield
         finally:
-            self.active, self.cancelled = False, _never
+            self.cancelled = before
 
     def overwritten(self) -> bool:
         """Whether the model changed in place what was kept, so that the pass must be run again."""

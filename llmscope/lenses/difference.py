@@ -1,0 +1,69 @@
+"""What edits changed in a figure: that of the edited pass less that of the unedited one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmscope.figure import Axis, Figure, Focus
+
+LISTED = ("neuron", "part")
+"""Axes that list the largest only, which may be others in another pass."""
+ALL = 1 << 20
+
+
+def same_question(edited: Figure, focus: Focus) -> Focus:
+    """The focus that asks the unedited pass about what a figure of the edited one is about.
+
+    Its top token is the target of both, and all neurons and parts are wanted, to find its own.
+    """
+    target = edited.extra.get("target_id")
+    if focus.target is None and target is not None:
+        focus = replace(focus, target=int(target))
+    if any(axis.name in LISTED for axis in edited.axes):
+        focus = replace(focus, top_k=ALL)
+    return focus
+
+
+def difference(edited: Figure, unedited: Figure) -> Figure:
+    """Edited minus unedited, with the axes of the edited one. NaN where only one has a value.
+
+    Refused where the two are about different things.
+    """
+    verdict = edited.verdict.worst(unedited.verdict)
+    title = f"{edited.title} · change"
+    if verdict.status == "refused":
+        return Figure.refused(edited.lens, title, verdict.reason, verdict.discrepancy)
+    if edited.lens == "next-token":
+        before = edited.extra["unedited"]
+    elif edited.lens == "logit-lens" and edited.extra.get("mode") == "top":
+        reason = "other tokens may be on top: turn to the probability of the target"
+        return Figure.refused(edited.lens, title, reason)
+    else:
+        aligned = _aligned(edited.axes, unedited)
+        if aligned is None:
+            return Figure.refused(edited.lens, title, "the two passes do not have the same axes")
+        before = aligned
+    extra = {**edited.extra, "change": True, "caption": ()}
+    values = (edited.values - before).astype(np.float32)
+    return replace(edited, title=title, values=values, verdict=verdict, extra=extra)
+
+
+def _aligned(axes: tuple[Axis, ...], unedited: Figure) -> NDArray[np.float32] | None:
+    """The unedited values at the labels of the axes."""
+    values: NDArray[np.float32] = unedited.values
+    if [axis.name for axis in axes] != [axis.name for axis in unedited.axes]:
+        return None
+    for dimension, (wanted, given) in enumerate(zip(axes, unedited.axes, strict=True)):
+        if wanted == given:
+            continue
+        if wanted.name not in LISTED:
+            return None
+        places = {label: index for index, label in enumerate(given.labels)}
+        found = [places.get(label, -1) for label in wanted.labels]
+        values = np.take(values, found, axis=dimension)
+        lacking = [index for index, place in enumerate(found) if place < 0]
+        values[(slice(None),) * dimension + (lacking,)] = np.nan
+    return values

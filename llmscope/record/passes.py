@@ -1,0 +1,107 @@
+"""Passes beside a recording: what a lens may run that needs more than was recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from llmscope.record.changes import Change, Job, attached
+from llmscope.record.recorder import Cancel, Recorder
+from llmscope.record.recording import Prompt, Recording
+
+if TYPE_CHECKING:
+    from llmscope.record.edited import EditedRecorder
+
+
+class Passes:
+    """The handle that a lens is given. Nothing that it runs touches the live recording.
+
+    Args:
+        changes: made in every pass over the same prompt.
+        cancelled: asked before each layer; true ends a pass with `Cancelled`.
+    """
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        edited: EditedRecorder,
+        *,
+        changes: Sequence[Change] = (),
+        cancelled: Cancel | None = None,
+    ) -> None:
+        self._recorder = recorder
+        self._edited = edited
+        self._changes = tuple(changes)
+        self._cancelled = cancelled
+
+    def __call__(self, ids: Sequence[Sequence[int]] = (), **options: Any) -> Any:
+        """As `Recorder.run`, with the changes made in each prompt of the batch."""
+        with ExitStack() as stack:
+            stack.enter_context(self._recorder.taps.interruptible(self._cancelled))
+            if self._changes:
+                given = options.get("embeddings")
+                count = len(ids) if given is None else len(given)
+                anatomy = self._recorder.subject.anatomy
+                stack.enter_context(attached(anatomy, self._changes, jobs=((),) * count))
+            return self._recorder.run(ids, **options)
+
+    def other(self, prompt: Prompt) -> Recording:
+        """A pass over another prompt, kept for the next time."""
+        with self._recorder.taps.interruptible(self._cancelled):
+            return self._edited.other(prompt)
+
+    def sweep(self, recording: Recording, depth: int, jobs: Sequence[Job], position: int) -> Tensor:
+        """The last stream after a token, for each of several changes of one pass. [job, width]
+
+        One batch, a prompt for each job. The layers before `depth` stand, so that no job may
+        change anything in them.
+
+        Args:
+            depth: the first layer that runs. The stream before it may be changed.
+            position: the token; what comes after it does not run.
+
+        Raises:
+            Cancelled: somebody changed their mind.
+        """
+        subject, rows = self._recorder.subject, range(position + 1)
+        depth = self._edited.depth(depth)
+        stream = recording.rows("stream", depth, rows)
+        assert stream is not None
+        caught: list[Tensor] = []
+
+        def catch(_: nn.Module, args: Any, output: Any) -> None:
+            final = output[0] if isinstance(output, tuple | list) else output
+            caught.append(final.reshape(len(jobs), -1, final.shape[-1])[:, -1])
+
+        changes = [change for change in recording.changes if not _within(change, depth)]
+        with ExitStack() as stack:
+            stack.enter_context(self._recorder.taps.interruptible(self._cancelled))
+            if depth:
+                whole = stream[None].expand(len(jobs), -1, -1)
+                stack.enter_context(self._edited.standing(depth, whole))
+            stack.enter_context(attached(subject.anatomy, changes, jobs=jobs))
+            stack.callback(subject.anatomy.layers[-1].module.register_forward_hook(catch).remove)
+            self._recorder.run([recording.prompt.ids[: position + 1]] * len(jobs), last=1)
+        return caught[0]
+
+
+@torch.no_grad()
+def read(recording: Recording, rows: Tensor, position: int) -> Tensor:
+    """Logits of last streams after one token, in float32. `[job, width]` -> [job, token]"""
+    readout, anatomy = recording.subject.anatomy.readout, recording.subject.anatomy
+    if readout is None:
+        raise ValueError("the model has no unembedding that was found")
+    frozen = [c for c in recording.changes if c.frozen and c.layer == recording.layers]
+    with attached(anatomy, frozen, start=position, jobs=((),) * len(rows)):
+        return readout(rows[:, None])[:, 0].float()
+
+
+def _within(change: Change, depth: int) -> bool:
+    """Whether the stream before a layer holds the change already."""
+    return depth > 0 and (
+        change.layer < depth or (change.site == "stream" and change.layer == depth)
+    )
