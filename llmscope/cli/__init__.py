@@ -6,7 +6,7 @@ import gc
 import os
 import sys
 
-COMMANDS = ("open", "snapshot", "lenses", "bake", "models", "themes", "doctor")
+COMMANDS = ("open", "snapshot", "lenses", "edits", "bake", "models", "themes", "doctor")
 
 
 def main() -> None:

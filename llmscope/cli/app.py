@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 import llmscope
 from llmscope.cli.bake import bake
 from llmscope.cli.doctor import doctor
+from llmscope.cli.edits import edits
 from llmscope.cli.lenses import lenses
 from llmscope.cli.models import models
 from llmscope.cli.open import open_model
@@ -45,6 +46,7 @@ app = typer.Typer(
 app.command("open")(open_model)
 app.command("snapshot")(snapshot)
 app.command("lenses")(lenses)
+app.command("edits")(edits)
 app.command("bake")(bake)
 app.command("models")(models)
 app.command("themes")(themes)

@@ -7,8 +7,9 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from llmscope.draw import Look
+from llmscope.edits import Edit
 from llmscope.engine.events import tokens_of
-from llmscope.export import json_text, render, render_rows, snapshot_dict
+from llmscope.export import WhatIf, json_text, render, render_rows, snapshot_dict
 from llmscope.figure import Figure, Focus
 from llmscope.lenses import lens
 
@@ -35,6 +36,8 @@ class Wanted:
         size: of each figure, or of the screen, in cells.
         look: for pictures.
         workspace: of the screen.
+        edits: of the pass, in their order.
+        other: prompt B, text or token ids; None: there is none.
     """
 
     prompt: str | tuple[int, ...]
@@ -44,6 +47,14 @@ class Wanted:
     size: tuple[int, int] | None
     look: Look
     workspace: str | None = None
+    edits: tuple[Edit, ...] = ()
+    other: str | tuple[int, ...] | None = None
+
+    @property
+    def whatif(self) -> WhatIf:
+        """What an export says of the edits and of prompt B."""
+        other = self.other if isinstance(self.other, str) else None
+        return WhatIf(tuple(map(str, self.edits)), other, self.other is not None)
 
 
 def compose(
@@ -58,26 +69,42 @@ def compose(
         tell: called with what a person should know about the prompt.
 
     Raises:
-        ScopeError: the prompt is empty, too long, or has ids that the model lacks.
+        ScopeError: the prompt is empty, too long, or has ids that the model lacks; or an edit does
+            not fit the model or the prompt.
         ValueError: a layer, head or position is out of range.
     """
-    if isinstance(wanted.prompt, str):
-        for notice in scope.encode(wanted.prompt, special_tokens=wanted.special_tokens).notices:
-            tell(notice)
+    for text, name in ((wanted.prompt, ""), (wanted.other, "prompt B: ")):
+        if isinstance(text, str):
+            for notice in scope.encode(text, special_tokens=wanted.special_tokens).notices:
+                tell(f"{name}{notice}")
     numbers = format in ("json", "npz")
     if wanted.lenses == (SCREEN,) and not numbers:
         return _screen(scope, wanted, format)
     lenses = OVERVIEW if wanted.lenses == (SCREEN,) else wanted.lenses
-    recording = scope.record(wanted.prompt, fresh=True, special_tokens=wanted.special_tokens)
+    recording = scope.record(
+        wanted.prompt,
+        fresh=True,
+        special_tokens=wanted.special_tokens,
+        edits=wanted.edits,
+        versus_prompt=wanted.focus.versus_prompt,
+    )
     info = scope.info()
     focus = wanted.focus.resolve(layers=info.layers, heads=info.heads, positions=len(recording))
     figures = [_look(scope, recording, name, focus) for name in lenses]
     if format == "json":
         text = wanted.prompt if isinstance(wanted.prompt, str) else None
-        record = snapshot_dict(info, text, tokens_of(recording), focus, figures)
+        record = snapshot_dict(info, text, tokens_of(recording), focus, figures, wanted.whatif)
         return json_text(record)
     tokens = None if numbers else _look(scope, recording, "tokens", Focus())
-    return render(figures, format, size=wanted.size, look=wanted.look, focus=focus, tokens=tokens)
+    return render(
+        figures,
+        format,
+        size=wanted.size,
+        look=wanted.look,
+        focus=focus,
+        tokens=tokens,
+        whatif=wanted.whatif,
+    )
 
 
 def _look(scope: Scope, recording: Recording, name: str, focus: Focus) -> Figure:

@@ -38,6 +38,21 @@ Chat = Annotated[
 System = Annotated[
     str | None, typer.Option(metavar="TEXT", help="With --chat: the system message before it.")
 ]
+Edits = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--edit",
+        metavar="EDIT",
+        help='Change the pass: "zero head 5.3", "scale mlp 7 0.5", "patch stream 9 @12 from B"; '
+        "see `llmscope edits`. Repeat for several, in their order.",
+    ),
+]
+VersusPrompt = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TEXT", help="Prompt B, whole: what an edit patches from and lenses compare with."
+    ),
+]
 TrustRemoteCode = Annotated[
     bool, typer.Option("--trust-remote-code", help="Run Python code that comes with the model.")
 ]

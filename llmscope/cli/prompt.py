@@ -33,15 +33,24 @@ def read_prompt(
     return before, text if text is not None else "" if file is None else _read(file)
 
 
+def read_other(text: str | None, ids: str | None) -> str | tuple[int, ...] | None:
+    """Prompt B: text, or token ids where the prompt is given so.
+
+    Raises:
+        BadParameter: it should be ids, and is not.
+    """
+    return text if text is None or ids is None else _ids(text, "--versus-prompt")
+
+
 def check_chat(chat: bool, system: str | None, ids: str | None = None) -> None:
     """Wrong usage, unless the options about the chat template go together."""
     usage(system is None or chat, "it takes --chat", "--system")
     usage(ids is None or not chat, "ids take no chat template", "--ids / --chat")
 
 
-def _ids(text: str) -> tuple[int, ...]:
+def _ids(text: str, option: str = "--ids") -> tuple[int, ...]:
     words = text.replace(",", " ").split()
-    usage(all(word.isdecimal() for word in words), "whole numbers such as 464,3139", "--ids")
+    usage(all(word.isdecimal() for word in words), "whole numbers such as 464,3139", option)
     return tuple(map(int, words))
 
 

@@ -61,6 +61,11 @@ def snapshot(
         str | None,
         typer.Option(metavar="FOLDER", help="Translators of a tuned lens, for the logit lens."),
     ] = None,
+    edit: options.Edits = None,
+    versus_prompt: options.VersusPrompt = None,
+    change: Annotated[
+        bool, typer.Option("--change", help="With --edit: figures of edited − unedited.")
+    ] = False,
     answer: Annotated[
         str | None,
         typer.Option(metavar="TEXT", help="What should follow the prompt, for --mode gain."),
@@ -122,10 +127,14 @@ def snapshot(
         from llmscope.cli.compose import SCREEN, Wanted, compose
         from llmscope.cli.output import choose_output
         from llmscope.cli.progress import progress_line
-        from llmscope.cli.prompt import check_chat, read_prompt
+        from llmscope.cli.prompt import check_chat, read_other, read_prompt
+        from llmscope.cli.whatif import check_whatif, other_ids, read_edits
         from llmscope.figure import Focus
         from llmscope.models.spec import parse
 
+        edits = read_edits(edit, versus_prompt)
+        check_whatif(edits, versus_prompt, change, names)
+        other = read_other(versus_prompt, ids)
         output = choose_output(out, format, "txt" if SCREEN in names else "json", force)
         look = picture_look(theme, tier, ascii, output)
         check_chat(chat, system, ids)
@@ -145,6 +154,7 @@ def snapshot(
             temperature=temperature,
             top_p=top_p,
             min_p=min_p,
+            change=change,
         )
         parse(model)
         load = Loader(
@@ -163,7 +173,7 @@ def snapshot(
             text = scope.chat.prompt(text, system)
         for name, token in (("target", target), ("versus", versus)):
             if token is not None:
-                from llmscope.cli.target import target_id
+                from llmscope.models.target import target_id
 
                 vocabulary = scope.subject.anatomy.vocabulary
                 asked: dict[str, Any] = {name: target_id(token, scope.subject.tokens, vocabulary)}
@@ -173,13 +183,18 @@ def snapshot(
 
             focus = replace(focus, answer=answer_ids(answer, text, scope.subject.tokens))
         special_tokens = not no_special_tokens and not chat
+        if other is not None:
+            if chat and isinstance(other, str):
+                other = scope.chat.prompt(other, system)
+            held = other_ids(scope, other, special_tokens=special_tokens)
+            focus = replace(focus, versus_prompt=held)
         if before and after and isinstance(text, str) and isinstance(written, str):
             from llmscope.record.query import tokens_before
 
             end = _end_of_context(text, written, len(before))
             spans = scope.encode(text, special_tokens=special_tokens).spans
             focus = replace(focus, context=tokens_before(spans, end))
-        wanted = Wanted(text, special_tokens, names, focus, cells, look, workspace)
+        wanted = Wanted(text, special_tokens, names, focus, cells, look, workspace, edits, other)
         for notice in scope.subject.notices:
             _tell(notice)
         output.put(compose(scope, wanted, output.format, _tell))

@@ -8,6 +8,7 @@ mean PART [@WHERE]                      it writes its mean over the prompt
 scale PART FACTOR [@WHERE]              it writes so many times what it did
 patch PART [@WHERE] from B [@WHERE]     it writes what it writes in prompt B
 patch stream LAYER [@WHERE] from B [@WHERE]
+                                        the stream becomes that of prompt B
 steer LAYER VECTOR STRENGTH [@WHERE]    so much of a vector is added to the stream
 freeze norm NORM [@WHERE]               a norm keeps the scale of the unedited pass
 

@@ -8,8 +8,8 @@ import pytest
 from llmscope.cli import progress
 from llmscope.cli.errors import FAILED, INTERRUPTED, describe, reported
 from llmscope.cli.output import choose_output
-from llmscope.models.target import target_id
 from llmscope.errors import ScopeError
+from llmscope.models.target import target_id
 from llmscope.models.tokens import Tokens
 from tests.models.test_tokens import KINDS
 

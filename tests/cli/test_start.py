@@ -26,7 +26,15 @@ def imported_by(*arguments):
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["--version"], ["open", "--help"], ["snapshot", "--help"], ["lenses"], ["models"]],
+    [
+        ["--help"],
+        ["--version"],
+        ["open", "--help"],
+        ["snapshot", "--help"],
+        ["lenses"],
+        ["edits"],
+        ["models"],
+    ],
     ids=" ".join,
 )
 def test_help_is_quick(arguments):
@@ -45,7 +53,7 @@ def test_version():
 
 def test_help_lists_the_commands():
     text = run("--help").stdout
-    for name in ("open", "snapshot", "lenses", "models", "doctor"):
+    for name in ("open", "snapshot", "lenses", "edits", "models", "doctor"):
         assert f"  {name} " in text
 
 

@@ -1,0 +1,41 @@
+"""Files of vectors, as far as they can be told wrong without a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from llmscope.edits.edit import Vector
+from llmscope.errors import ScopeError
+from llmscope.text import display_text
+
+LISTED = 4
+
+
+def tensor_name(vector: Vector) -> str:
+    """The name of the tensor that a vector of the kind `file` means. Reads the header alone.
+
+    Raises:
+        ScopeError: there is no such file or tensor, or several where none is named.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path, shown = Path(vector.text).expanduser(), display_text(vector.text)
+    if not path.is_file():
+        raise ScopeError(f"there is no file {shown}", "a safetensors file with one vector")
+    try:
+        with safe_open(path, framework="np") as file:
+            names = list(file.keys())
+    except (SafetensorError, OSError) as error:
+        raise ScopeError(
+            f"{shown} cannot be read: {display_text(str(error))}", "another file"
+        ) from None
+    if vector.other and vector.other not in names:
+        raise ScopeError(f"{shown} holds no tensor of that name", _listed(names))
+    if not vector.other and len(names) != 1:
+        raise ScopeError(f"{shown} holds {len(names)} tensors", f"one of them: {_listed(names)}")
+    return vector.other or names[0]
+
+
+def _listed(names: list[str]) -> str:
+    shown = [display_text(f"FILE.safetensors:{name}") for name in names[:LISTED]]
+    return ", ".join([*shown, "…"] if len(names) > LISTED else shown)
