@@ -134,6 +134,27 @@ def test_an_idle_edit_changes_nothing_and_is_told():
     assert idle["schema"] == plain["schema"] == 1
 
 
+@pytest.mark.parametrize("lens", ["residual", "attention", "tokens", "mlp", "next-token"])
+def test_a_change_is_edited_minus_unedited(lens):
+    ask = ("--prompt", "CABACB", "--lens", lens, "--top-k", 200)
+    edit = edited("zero layer 1")
+    found = record(*ask, *edit, "--change")
+    assert found["focus"]["change"] is True
+    (change,) = found["figures"]
+    assert change["title"].endswith("change")
+    (after,), (before,) = record(*ask, *edit)["figures"], record(*ask)["figures"]
+
+    def values(figure):
+        array = np.array(figure["values"], dtype=float)
+        if lens in ("mlp", "next-token"):  # lists, whose order is by size
+            array = array[..., np.argsort(figure["axes"][-1]["labels"])]
+        return array
+
+    known = values(after) - values(before)
+    np.testing.assert_allclose(values(change), known, rtol=0, atol=2e-6)
+    assert np.nanmax(abs(known)) > 1e-5
+
+
 def test_arrays_and_pictures_say_what_was_edited(tmp_path):
     ask = ("snapshot", *ASK, *edited("zero mlp 1", "zero head 0.1"))
     path = tmp_path / "edited.npz"
