@@ -25,7 +25,7 @@ class Frozen:
 
     Attributes:
         module: the norm.
-        inputs, outputs: x₀ and norm(x₀). [row, width]
+        inputs, outputs: x₀ and norm(x₀), of the rows of the change. [row, width]
         scaled: s(x₀) · gain. [row, width]
         centred: whether the norm takes the mean off.
     """

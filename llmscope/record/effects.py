@@ -58,7 +58,7 @@ def changes_of(edits: Sequence[Edit], grounds: Grounds) -> tuple[Change, ...]:
     made: list[Change] = []
     for edit in edits:
         try:
-            found = _changes(placed(edit, grounds.base), grounds)
+            found = _changes(edit, grounds)
         except ScopeError as error:
             raise ScopeError(f"{edit}: {error.message}", error.hint) from None
         made += () if edit.idle else found
@@ -71,27 +71,34 @@ def placed(edit: Edit, recording: Recording) -> Edit:
     Raises:
         ScopeError: there is none.
     """
-    anatomy = recording.subject.anatomy
-    layers = len(anatomy.layers)
-    layer = edit.layer
-    if layer is not None:
-        layer = _index(layer, layers, "layer")
-    index = edit.index
-    if index is not None:
-        counts = {"head": anatomy.heads, "neuron": anatomy.neurons}
-        index = _index(index, counts[edit.part], edit.part)
+    layers = recording.subject.anatomy.layers
+    if edit.layer is None:
+        return edit
+    layer = _index(edit.layer, len(layers), "layer")
+    if edit.index is None:
+        return replace(edit, layer=layer)
+    counts = {"head": recording.subject.anatomy.heads, "neuron": 0}
+    down = layers[layer].down
+    if down is not None:
+        counts["neuron"] = inputs_of(down)  # not every layer has as many
+    index = _index(edit.index, counts[edit.part], edit.part, f"in layer {layer}")
     return replace(edit, layer=layer, index=index)
 
 
-def _index(value: int, count: int, name: str) -> int:
+def _index(value: int, count: int, name: str, where: str = "") -> int:
     if not -count <= value < count:
-        raise ScopeError(f"there is no {name} {value}", f"0 to {count - 1}" if count else "")
+        said = f"there is no {name} {value} {where}".rstrip()
+        raise ScopeError(said, f"0 to {count - 1}" if count else "another layer")
     return value % count
 
 
 def _changes(edit: Edit, grounds: Grounds) -> list[Change]:
     base = grounds.base
     rows = edit.where.rows(len(base))
+    if edit.part in SITES and edit.part != "stream":
+        # Before the head or neuron is looked for: a layer that has none says why.
+        _trusted(placed(replace(edit, index=None), base), grounds)
+    edit = placed(edit, base)
     if edit.part == "norm":
         return [grounds.frozen(edit, rows)]
     if edit.part == "stream":
@@ -102,17 +109,19 @@ def _changes(edit: Edit, grounds: Grounds) -> list[Change]:
         return [replace(whole, values=_from_b(edit, rows, grounds, "stream", at))]
     assert edit.layer is not None
     layer = edit.layer
-    _trusted(edit, layer, grounds)
     sites = [s for s in SITES[edit.part] if site_of(base.subject.anatomy, s, layer) is not None]
     if not sites:
-        raise ScopeError(f"layer {layer} has no {edit.part} that was found")
+        raise ScopeError(f"layer {layer} has no {edit.part} that was found", "another layer")
     return [_change(edit, Change(site, layer, rows), grounds) for site in sites]
 
 
-def _trusted(edit: Edit, layer: int, grounds: Grounds) -> None:
-    verdict = grounds.verdicts(STANDS_ON.get(edit.part, "writes"), layer)
+def _trusted(edit: Edit, grounds: Grounds) -> None:
+    assert edit.layer is not None
+    verdict = grounds.verdicts(STANDS_ON.get(edit.part, "writes"), edit.layer)
     if verdict.status == "refused":
-        raise ScopeError(f"layer {layer} cannot be trusted here: {verdict.reason}")
+        raise ScopeError(
+            f"layer {edit.layer} cannot be trusted here: {verdict.reason}", "another layer or part"
+        )
 
 
 def _change(edit: Edit, change: Change, grounds: Grounds) -> Change:

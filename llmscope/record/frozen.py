@@ -26,21 +26,23 @@ def frozen(recording: Recording, edit: Edit, rows: range) -> Change:
     anatomy = recording.subject.anatomy
     if edit.layer is None:
         if anatomy.readout is None:
-            raise ScopeError("the model has no unembedding that was found")
+            raise ScopeError("the model has no unembedding that was found", "a norm of a layer")
         norms, reader, layer = [anatomy.readout.norm], None, len(anatomy.layers)
     else:
         layer, parts = edit.layer, anatomy.layers[edit.layer]
         reader = parts.attention if edit.norm == "attention" else parts.mlp_entry
         if reader is None:
-            raise ScopeError(f"layer {layer} has no {edit.norm} that was found")
+            raise ScopeError(f"layer {layer} has no {edit.norm} that was found", "another layer")
         norms = [child for child in parts.module.children() if child is not reader]
     found = _watched(recording, norms, reader)
     if found is None:
-        raise ScopeError(f"what the {edit.norm} reads is no output of a norm")
+        raise ScopeError(f"what the {edit.norm} reads is no output of a norm", "another norm")
+    norm, inputs, outputs = found
+    here = slice(rows.start, rows.stop)
     try:
-        kept = Frozen.of(*found)
+        kept = Frozen.of(norm, inputs[here], outputs[here])
     except UnknownNorm as unknown:
-        raise ScopeError(str(unknown)) from None
+        raise ScopeError(str(unknown), "another norm") from None
     return Change("norm", layer, rows, frozen=kept)
 
 

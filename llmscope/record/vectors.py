@@ -77,14 +77,17 @@ def _listed(names: list[str]) -> str:
 
 
 def _of_token(subject: Subject, text: str) -> Tensor:
-    """The row of the unembedding that makes the token's logit out of the normed stream."""
+    """The row of the unembedding that makes the token's logit out of the normed stream.
+
+    Before the logits are scaled, which some models do by a number that is far from 1.
+    """
     token = target_id(text, subject.tokens, subject.anatomy.vocabulary)
     readout = subject.anatomy.readout
     if readout is None:
-        raise ScopeError("the model has no unembedding that was found")
+        raise ScopeError("the model has no unembedding that was found", "a vector from a file")
     with torch.enable_grad():
         # The gradient of a logit is a row of the unembedding, however its weights are stored.
         like = torch.zeros(1, subject.anatomy.width, dtype=subject.dtype, device=subject.device)
         leaf = like.requires_grad_()
         row = torch.autograd.grad(readout.linear(leaf)[0, token], leaf)[0][0]
-    return row.float()
+    return row.float() / readout.scale
