@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from rich.cells import cell_len
+from rich.style import Style
 
 from llmscope.draw.cells import Line, finish, fit, token_text
 from llmscope.draw.labels import axis_labels
@@ -25,21 +26,30 @@ def paint_next_token(
 ) -> Painting:
     """One row a candidate: token, percentage, bar; at the bottom entropy and the target's rank.
 
-    A candidate that the sampler cuts is dim and crossed; the target is marked.
+    A candidate that the sampler cuts is dim and crossed; the target is marked. Of an edited pass,
+    each row tells what the edits added in points, and one more line how far they moved all of it.
     """
     labels = axis_labels(figure, 0, palette.look.ascii)
     values = figure.values.tolist()
-    remark = height >= 3
-    shown = min(len(labels), height - remark)
+    edited = "kl" in figure.extra
+    # Below the candidates, but never instead of the first two.
+    remarks = min(1 + edited, max(0, height - 2))
+    shown = min(len(labels), height - remarks)
     smallest = min((v for v in values[:shown] if v > 0), default=1.0)
     numbers = [percent(value, 1 if smallest >= 0.0005 else 2) for value in values]
     kept = [bool(item) for item in figure.extra.get("kept", ())] or [True] * len(labels)
     ids = list(figure.extra.get("ids", ()))
     target = figure.extra.get("target_id")
     marked = next((row for row, item in enumerate(ids) if item == target), None)
-    rows = _rows(labels[:shown], numbers[:shown], values[:shown], width, palette, marked, kept)
-    rows.extend([Line().row(width, palette.base)] * (height - remark - shown))
-    if remark:
+    changes = _changes(figure, palette)[:shown] if edited else None
+    rows = _rows(
+        *(labels[:shown], numbers[:shown], values[:shown], width, palette, marked, kept),
+        changes=changes,
+    )
+    rows.extend([Line().row(width, palette.base)] * (height - remarks - shown))
+    if remarks > 1:
+        rows.append(_parts_row(_moved(figure), width, palette))
+    if remarks:
         listed = marked is not None and marked < shown
         rows.append(_remark(figure, listed, width, palette))
     down = {row: (figure.axes[0].name, row) for row in range(shown)}
@@ -86,12 +96,15 @@ def _rows(
     palette: Palette,
     marked: int | None,
     kept: Sequence[bool],
+    changes: Sequence[tuple[str, Style]] | None = None,
 ) -> list[Row]:
+    """The rows; `changes` stand between the numbers and the bars."""
     wide = max((cell_len(text) for text in numbers), default=0)
     wide = max(wide, 6)
+    more = max((cell_len(text) + 1 for text, _ in changes or ()), default=0)
     most = max((cell_len(label) for label in labels), default=1)
-    named = max(1, min(most, WIDEST_LABEL, max(width // 3, width - wide - 3 - 12)))
-    room = width - named - wide - 3
+    named = max(1, min(most, WIDEST_LABEL, max(width // 3, width - wide - more - 3 - 12)))
+    room = width - named - wide - more - 3
     bars = bar_texts([abs(s) for s in shares], room, palette) if room >= NARROWEST_BAR else None
     signed = any(share < 0 for share in shares)
     glyphs = palette.glyphs
@@ -102,6 +115,9 @@ def _rows(
         mark = glyphs.mark if focused else " " if inside else glyphs.cut
         line = Line().add(mark + fit(label, named, glyphs.ellipsis), style)
         line.add(f" {text:>{wide}} ", style if inside else palette.dim)
+        if changes:
+            change, sign = changes[row]
+            line.add(f"{change:>{more - 1}} ", sign if inside else palette.dim)
         if bars:
             colour = (
                 palette.bar if not signed else palette.minus if shares[row] < 0 else palette.plus
@@ -109,6 +125,32 @@ def _rows(
             line.add(bars[row], colour if inside else palette.dim, room)
         rows.append(line.row(width, palette.base))
     return rows
+
+
+def _changes(figure: Figure, palette: Palette) -> list[tuple[str, Style]]:
+    """`+12.3▴`: what the edits added in points, and whether it came up among those listed."""
+    glyphs = palette.glyphs
+    before = np.asarray(figure.extra["unedited"], dtype=np.float64)
+    order = np.argsort(-before, kind="stable")
+    rank = np.empty(len(order), dtype=np.intp)
+    rank[order] = np.arange(len(order))
+    told = []
+    for row, (now, then) in enumerate(zip(figure.values.tolist(), before.tolist(), strict=True)):
+        points = round(100 * (now - then), 1)
+        moved = glyphs.up if rank[row] > row else glyphs.down if rank[row] < row else " "
+        style = palette.plus if points > 0 else palette.minus if points < 0 else palette.dim
+        told.append((f"{points:+.1f}{moved}" if points else f"0.0{moved}", style))
+    return told
+
+
+def _moved(figure: Figure) -> list[str]:
+    """How far the edits moved the whole distribution, and where the target was without them."""
+    extra = figure.extra
+    parts = [f"KL {number(float(extra['kl']), 4)} nats from the unedited pass"]
+    if extra.get("unedited_target_rank") is not None:
+        then = percent(float(extra["unedited_target_probability"]))
+        parts.append(f"target was rank {int(extra['unedited_target_rank'])} at {then}")
+    return parts
 
 
 def _remark(figure: Figure, listed: bool, width: int, palette: Palette) -> Row:
@@ -125,6 +167,11 @@ def _remark(figure: Figure, listed: bool, width: int, palette: Palette) -> Row:
         parts.append(" ".join(filter(None, ("target", name, f"rank {int(extra['target_rank'])}"))))
     if extra.get("target_probability") is not None and not listed:
         parts.append(percent(float(extra["target_probability"]), 2))
+    return _parts_row(parts, width, palette)
+
+
+def _parts_row(parts: list[str], width: int, palette: Palette) -> Row:
+    """Remarks on one line; the last ones go where there is no room for them."""
     separator = f" {palette.glyphs.separator} "
     while len(parts) > 1 and cell_len(separator.join(parts)) > width - 1:
         parts.pop()

@@ -100,7 +100,7 @@ def _picture_height(figure: Figure) -> int | None:
         if names[-2:] == ("position", "neuron"):
             return len(figure.axes[-1]) + 1
         return len(figure.axes[-2]) + 3
-    return rows + 1
+    return rows + 1 + ("kl" in figure.extra)
 
 
 def _paint(

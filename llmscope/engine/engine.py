@@ -8,7 +8,7 @@ cursor changes.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from threading import Thread
 from typing import TYPE_CHECKING, Any
@@ -122,7 +122,8 @@ class Engine:
         except Cancelled:
             return
         except ScopeError as error:
-            self._post(Refused(request.serial, error.message, error.hint))
+            faults = tuple(error.faults.items()) if isinstance(error, _EditError) else ()
+            self._post(Refused(request.serial, error.message, error.hint, faults))
             return
         except Exception as error:  # out of memory, say: the picture stays, the program lives
             trouble = _refusal(scope, request, error)
@@ -137,17 +138,21 @@ class Engine:
         tokens = tokens_of(recording)
         posted = time.monotonic()
         for want in request.wants:
-            for figure in self._look(scope, recording, want, request.context):
+            for figure in self._look(scope, recording, want, request):
                 made[want.key] = figure
                 out_of_date = self._slot.newer()
                 if self._slot.newer_prompt(request):
                     return
-                if out_of_date or time.monotonic() - posted > PACE:
+                # What is there does not wait for a sweep that has only begun.
+                begun = figure.extra.get("progress", (1, 1))[0] == 0
+                if out_of_date or begun or time.monotonic() - posted > PACE:
                     frame = Frame(request.serial, tokens, made, cost, complete=False)
                     self._post(replace(frame, notices=recording.prompt.notices))
                     made, posted = {}, time.monotonic()
                 if out_of_date:
                     return
+        if self._slot.newer_prompt(request):
+            return
         self._post(Frame(request.serial, tokens, made, cost, notices=recording.prompt.notices))
 
     def _teach(self, scope: Scope, request: TeachRequest) -> None:
@@ -163,40 +168,80 @@ class Engine:
             return self._recording
         scope.use(request.adapter)
         begun = time.perf_counter()
-        recording = scope.record(
-            request.text if request.ids is None else request.ids,
-            special_tokens=request.special_tokens,
-            cancelled=lambda: self._slot.newer_prompt(request),
-        )
+        try:
+            recording = self._run(scope, request, request.edits)
+        except ScopeError as error:
+            if not request.edits:
+                raise
+            raise self._blame(scope, request, error) from None
         self._milliseconds = (time.perf_counter() - begun) * 1e3
         self._recording, self._prompt = recording, request.prompt
         self._figures = {}
         return recording
 
+    def _run(self, scope: Scope, request: Request, edits: tuple[str, ...]) -> Recording:
+        return scope.record(
+            request.text if request.ids is None else request.ids,
+            special_tokens=request.special_tokens,
+            cancelled=lambda: self._slot.newer_prompt(request),
+            edits=edits,
+            # Without a use for it, it does not matter whether B can be run.
+            versus_prompt=request.versus_prompt if request.patches else None,
+        )
+
+    def _blame(self, scope: Scope, request: Request, error: ScopeError) -> ScopeError:
+        """The error with the edits that are in the way; that of the prompt, if it is to blame."""
+        try:
+            self._run(scope, request, ())
+        except ScopeError as other:
+            return other
+        faults = {edit: _without(edit, error.message) for edit in request.edits}
+        if len(faults) > 1:
+            alone = {edit: self._fault(scope, request, edit) for edit in faults}
+            faults = {edit: fault for edit, fault in alone.items() if fault} or faults
+        return _EditError(error, faults)
+
+    def _fault(self, scope: Scope, request: Request, edit: str) -> str:
+        """What is wrong with an edit where it is the only one; empty if nothing is."""
+        try:
+            self._run(scope, request, (edit,))
+        except ScopeError as error:
+            return _without(edit, error.message)
+        return ""
+
     def _look(
-        self, scope: Scope, recording: Recording, want: Want, context: int | None
+        self, scope: Scope, recording: Recording, want: Want, request: Request
     ) -> Iterator[Figure]:
         """Ever more complete figures for a pane; one that fails says why and harms no other."""
         from llmscope.lenses import lens
+        from llmscope.record.taps import Cancelled
 
         try:
             chosen = lens(want.lens)
             last = len(recording) - 1
             wanted = replace(want.focus, position=min(want.focus.position, last))
-            if context is not None and "context" in chosen.uses:
+            if request.context is not None and "context" in chosen.uses:
                 from llmscope.record.query import tokens_before
 
-                wanted = replace(wanted, context=tokens_before(recording.prompt.spans, context))
+                before = tokens_before(recording.prompt.spans, request.context)
+                wanted = replace(wanted, context=before)
+            if request.versus_prompt is not None and "versus_prompt" in chosen.uses:
+                special = request.special_tokens
+                other = scope.prompt(request.versus_prompt, special_tokens=special)
+                wanted = replace(wanted, versus_prompt=tuple(other.ids))
             focus = near(chosen, scope.resolve(chosen, recording, wanted), len(recording))
-            key = (want.lens, focus.mode, *(getattr(focus, name) for name in chosen.uses))
+            used = (getattr(focus, name) for name in chosen.uses)
+            key = (want.lens, focus.mode, focus.change, *used)
             if key in self._figures:
                 yield self._figures[key]
                 return
             figure = None
-            for figure in scope.figures(want.lens, recording, focus):
+            for figure in scope.figures(want.lens, recording, focus, cancelled=self._slot.newer):
                 yield figure
             if figure is not None:
                 self._figures[key] = figure
+        except Cancelled:  # what it is about is out of date
+            return
         except Exception as error:  # a lens may be anybody's code
             yield Figure.refused(want.lens, want.lens, f"{type(error).__name__}: {error}")
 
@@ -210,6 +255,11 @@ class Engine:
             vram = torch.cuda.memory_allocated(scope.subject.device)
         rss = psutil.Process().memory_info().rss
         return PassInfo(recording.ran, recording.reused, self._milliseconds, rss, vram)
+
+
+def _without(edit: str, message: str) -> str:
+    """What is wrong with an edit, without saying again with which one."""
+    return message.removeprefix(f"{edit}: ")
 
 
 def _templated(scope: Scope, request: ChatRequest) -> Templated:
@@ -243,6 +293,14 @@ def _refusal(scope: Scope, request: Request, error: Exception) -> Refused:
         f"out of memory on {scope.subject.device}",
         "a shorter prompt, or a smaller --dtype",
     )
+
+
+class _EditError(ScopeError):
+    """What is wrong with edits, for each of those that are in the way."""
+
+    def __init__(self, error: ScopeError, faults: Mapping[str, str]) -> None:
+        super().__init__(error.message, error.hint)
+        self.faults = faults
 
 
 class _Closed(BaseException):

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from llmscope.edits import parse
 from llmscope.figure import Figure, Focus
 from llmscope.models.info import ModelInfo
 
@@ -53,7 +54,8 @@ class Request:
 
     `wants` is in order of importance: the pane under the cursor first. `adapter` is switched on
     for the pass; None is the base model. `context`: so many characters of the text come before
-    the query; None: all lines but the last.
+    the query; None: all lines but the last. `edits` are made to the pass, in their order, each as
+    `llmscope.edits` writes it; `versus_prompt` is the prompt B that they and figures may need.
     """
 
     serial: int
@@ -63,11 +65,19 @@ class Request:
     ids: tuple[int, ...] | None = None
     adapter: str | None = None
     context: int | None = None
+    edits: tuple[str, ...] = ()
+    versus_prompt: str | None = None
 
     @property
     def prompt(self) -> tuple[object, ...]:
         """What a pass depends on. Requests that agree in it need one pass between them."""
-        return (self.text, self.special_tokens, self.ids, self.adapter)
+        pass_ = (self.text, self.special_tokens, self.ids, self.adapter)
+        return (*pass_, self.edits, self.versus_prompt)
+
+    @property
+    def patches(self) -> bool:
+        """Whether an edit takes from prompt B."""
+        return any(parse(edit).action == "patch" for edit in self.edits)
 
 
 @dataclass(frozen=True)
@@ -183,11 +193,17 @@ class Frame:
 
 @dataclass(frozen=True)
 class Refused:
-    """A request that cannot be answered (too long, empty): the last good picture stays."""
+    """A request that cannot be answered (too long, empty): the last good picture stays.
+
+    Attributes:
+        faults: the edits that are in the way, each with what is wrong with it; empty where the
+            prompt is.
+    """
 
     serial: int
     reason: str
     hint: str = ""
+    faults: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from textual.binding import Binding
 from textual.keys import _character_to_key
 
-from llmscope.tui import arranging, deeds, dress, lessons
+from llmscope.tui import arranging, deeds, dress, editing, lessons
 from llmscope.tui.workspaces import PANES, WORKSPACES, Workspace
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ _NAMES = {
     "semicolon": ";",
     "colon": ":",
     "escape": "esc",
+    "delete": "del",
+    "backspace": "bksp",
     "f1": "F1",
     "f2": "F2",
 }
@@ -172,6 +174,19 @@ CONTEXT = (
     Action("teach", "context", "teach it to the weights, or switch that off", "p", lessons.toggle),
     Action("bake", "context", "write it as a PEFT adapter", "B", lessons.bake),
 )
+WHAT_IF = (
+    Action("edit-zero", "what if", "zero what is under the cursor, or no more", "x", editing.zero),
+    Action("edit-write", "what if", "write an edit of the pass", "X", editing.write),
+    Action("edit-toggle", "what if", "chosen edit off or on", "space,enter", editing.toggle),
+    Action("edit-remove", "what if", "remove the chosen edit", "delete,backspace", editing.remove),
+    Action("edit-weaker", "what if", "chosen edit weaker", "comma", editing.turn(-1)),
+    Action("edit-stronger", "what if", "chosen edit stronger", "full_stop", editing.turn(1)),
+    Action("edit-earlier", "what if", "make the chosen edit earlier", "o", editing.earlier),
+    Action("edits-all", "what if", "all edits off or on", "0", editing.switch_all),
+    Action("change", "what if", "what edits changed, or what is", "D", editing.change),
+    Action("keep-b", "what if", "keep this prompt as B, or no B", "w", editing.keep_b),
+    Action("write-b", "what if", "write prompt B", "W", editing.write_b),
+)
 PLACES = tuple(
     Action(f"workspace-{one.name}", "workspace", one.title, str(number), _show(one))
     for number, one in enumerate(WORKSPACES, 1)
@@ -192,7 +207,7 @@ PROGRAM = (
         *(deeds.leave_program, "anywhere"),
     ),
 )
-ACTIONS: tuple[Action, ...] = (*CURSOR, *FIGURES, *CONTEXT, *PLACES, *PROGRAM)
+ACTIONS: tuple[Action, ...] = (*CURSOR, *FIGURES, *CONTEXT, *WHAT_IF, *PLACES, *PROGRAM)
 BY_NAME = {action.name: action for action in ACTIONS}
 
 
@@ -269,14 +284,19 @@ FOOTER: dict[str, tuple[Hint, ...]] = {
     "figures": (
         Hint("token-right", "token", pair="token-left"),
         Hint("down", "row", pair="up"),
+        Hint("edit-zero", "zero", only=("what-if",)),
+        Hint("edit-write", "write", only=("what-if",)),
         Hint("edit", "edit"),
         Hint("pane-next", "pane"),
         Hint("teach", "teach", only=("context",)),
         Hint("bake", "write adapter", only=("context",)),
         Hint("context-mark", "mark context", only=("context",)),
+        Hint("edits-all", "all off", only=("what-if",)),
+        Hint("change", "change", only=("what-if",)),
+        Hint("keep-b", "keep as B", only=("what-if",)),
         Hint("head-next", "head", pair="head-previous", only=("overview",)),
         Hint("map-view", "map view", only=("overview",)),
-        Hint("map-view", "view", only=("heads", "answer", "context")),
+        Hint("map-view", "view", only=("heads", "answer", "context", "what-if")),
         Hint("versus", "versus", only=("answer",)),
         Hint("jump", "jump"),
         Hint("maximize", "maximize"),
@@ -285,9 +305,25 @@ FOOTER: dict[str, tuple[Hint, ...]] = {
         Hint("find", "find"),
         Hint("attention-mode", "attention", only=("overview", "heads")),
         Hint("pin-target", "pin target"),
+        Hint("edit-zero", "zero", only=("overview", "heads", "neurons", "answer")),
         Hint("chat", "chat template"),
         Hint("copy", "copy"),
         Hint("save", "save"),
+        Hint("help", "help", kept=True),
+        Hint("quit", "quit", kept=True),
+    ),
+    "edits": (
+        Hint("down", "edit", pair="up"),
+        Hint("edit-toggle", "on/off"),
+        Hint("edit-stronger", "strength", pair="edit-weaker"),
+        Hint("edit-write", "rewrite"),
+        Hint("edit-remove", "remove"),
+        Hint("edits-all", "all off"),
+        Hint("edit-earlier", "earlier"),
+        Hint("change", "change"),
+        Hint("keep-b", "keep as B"),
+        Hint("edit", "edit"),
+        Hint("pane-next", "pane"),
         Hint("help", "help", kept=True),
         Hint("quit", "quit", kept=True),
     ),
@@ -297,6 +333,7 @@ FOOTER: dict[str, tuple[Hint, ...]] = {
         Hint("quit", "quit", kept=True),
     ),
 }
-"""What the footer lists in the prompt, in the figures, and on the card that replaces them."""
+"""What the footer lists in the prompt, in the figures, in the list of edits, and on the card that
+replaces them."""
 INVITATION = Hint("tour", "new?", said=True)
 """What the footer adds in the prompt, the first time that somebody is here."""

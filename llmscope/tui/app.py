@@ -19,7 +19,7 @@ from llmscope.engine.events import (
     Templated,
 )
 from llmscope.figure import Focus
-from llmscope.tui import deeds
+from llmscope.tui import deeds, editing
 from llmscope.tui.actions import BY_NAME
 from llmscope.tui.bandwidth import HIGH, Bandwidth
 from llmscope.tui.card import Card
@@ -143,7 +143,9 @@ class LlmscopeApp(Desk, inherit_bindings=True):
             self.rest(late=False)
 
     def _refused(self, refused: Refused) -> None:
-        if self.ledger.concerns(refused):
+        if self.ledger.concerns(refused) and refused.faults:
+            editing.refused(self, refused)
+        elif self.ledger.concerns(refused):
             hint = f" · try: {refused.hint}" if refused.hint else ""
             self.note(f"{refused.reason}{hint}", self.inks.error)
             self.rest(late=True)
@@ -208,4 +210,5 @@ class LlmscopeApp(Desk, inherit_bindings=True):
             self.keys.show("message")
         else:
             pane, workspace = self.overview.pane, self.overview.workspace.name
-            self.keys.show("figures", pane.row, workspace, column=pane.column)
+            place = "edits" if pane.key == editing.PANE else "figures"
+            self.keys.show(place, pane.row, workspace, column=pane.column)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
 
 from rich.segment import Segment
 from textual import on
 
 from llmscope.draw.look import Look
 from llmscope.draw.painting import Row
+from llmscope.edits import Edit
 from llmscope.engine.events import Frame, LoadFailed, Refused
 from llmscope.errors import ScopeError
 from llmscope.figure import Focus
@@ -19,6 +22,7 @@ from llmscope.tui.kept import Kept
 from llmscope.tui.link import EngineSays, MakeEngine
 from llmscope.tui.own import Own
 from llmscope.tui.scene import Scene
+from llmscope.tui.whatif import WhatIf
 from llmscope.tui.workspaces import BY_NAME
 
 PULSE = 0.1
@@ -61,6 +65,9 @@ def capture(
     look: Look,
     focus: Focus | None = None,
     workspace: str | None = None,
+    edits: Sequence[Edit] = (),
+    versus_prompt: str | None = None,
+    change: bool = False,
 ) -> list[Row]:
     """Run the app headless until its picture is whole.
 
@@ -69,6 +76,7 @@ def capture(
         width, height: of the screen, in cells.
         focus: where the cursor stands.
         workspace: the name of the one that is shown; None: the first.
+        edits, versus_prompt, change: see `llmscope.tui.whatif.Plan`.
 
     Returns:
         `height` rows of `width` cells.
@@ -87,6 +95,8 @@ def capture(
         focus=focus,
         own=None if workspace is None else _left_in(workspace, focus),
     )
+    planned = tuple(map(WhatIf.of, edits))
+    app.scene = replace(app.scene, edits=planned, versus_prompt=versus_prompt, change=change)
     return asyncio.run(_sit(app, width, height))
 
 

@@ -37,7 +37,11 @@ class Copy:
 def copies(desk: Desk) -> list[Copy]:
     """All that can be copied here."""
     pane, scene = desk.overview.pane, desk.scene
-    found = [Copy("y", "the line in words", desk.words.text)]
+    edits = "\n".join(scene.in_force)
+    found = [
+        Copy("y", "the line in words", desk.words.text),
+        Copy("e", "the edits, a line each", edits),
+    ]
     shown = desk.ledger.shown(pane.key)
     if shown is not None and scene.token is not None:
         size = (pane.outer_size.width, pane.outer_size.height)

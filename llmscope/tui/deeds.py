@@ -152,10 +152,14 @@ def show_help(desk: Desk) -> None:
     from llmscope.tui.help import HelpScreen
 
     inside = desk.focused is not desk.editor
-    lens = desk.overview.pane.want(desk.scene).lens if inside and desk.overview.display else None
+    pane = desk.overview.pane if inside and desk.overview.display else None
+    want = None if pane is None else pane.want(desk.scene)
     place: Where = "figures" if inside else "prompt"
     desk.push_screen(
-        HelpScreen(desk.look.theme, lens, place, desk.own.keymap, desk.overview.pane.key)
+        HelpScreen(
+            *(desk.look.theme, None if want is None else want.lens, place, desk.own.keymap),
+            None if pane is None else pane.key,
+        )
     )
 
 

@@ -97,7 +97,7 @@ class Desk(PacedApp, inherit_bindings=False):
         self.cost: PassInfo | None = None
         self._spec = spec
         self.source = self.own.source or Source(spec)
-        self._late = self._dim = self._under_way = False
+        self._late = self._dim = self._under_way = self._asks_again = False
         self._timer: Timer | None = None
         self._pause: Timer | None = None
 
@@ -179,11 +179,19 @@ class Desk(PacedApp, inherit_bindings=False):
             raise SkipAction
         BY_NAME[name].run(self)
 
-    def look_at(self, scene: Scene) -> None:
-        """Move the cursor: every pane follows, and asks for what it does not have."""
+    def look_at(self, scene: Scene, *, patiently: bool = False) -> None:
+        """Move the cursor: every pane follows, and asks for what it does not have.
+
+        Args:
+            patiently: let a pass that is under way land first. A key that is held down would
+                give up one after the other, and nothing would be seen until it is let go.
+        """
         if scene != self.scene:
             self.scene = scene
-            self.ask()
+            if patiently and self.ledger.waiting:
+                self._asks_again = True
+            else:
+                self.ask()
             self.present()
 
     def ask_soon(self) -> None:
@@ -199,6 +207,7 @@ class Desk(PacedApp, inherit_bindings=False):
 
     def ask(self) -> None:
         """Ask for what the screen shows now, unless that was asked already."""
+        self._asks_again = False
         if self.scene.info is None or self.chat.waiting or self.lessons.waiting:
             return
         if self.card.display == bool(self.text):
@@ -220,6 +229,8 @@ class Desk(PacedApp, inherit_bindings=False):
             adapter=self.scene.adapter,
             templated=templated,
             context=found.cut,
+            edits=self.scene.in_force,
+            versus_prompt=self.scene.versus_prompt,
         )
         if request is not None:
             self.engine.ask(request)
@@ -238,6 +249,8 @@ class Desk(PacedApp, inherit_bindings=False):
         if self._timer is not None:
             self._timer.stop()
         self._timer, self._late, self._dim, self._under_way = None, late, late, False
+        if self._asks_again:
+            self.ask()
         self.present()
 
     def present(self) -> None:
@@ -252,6 +265,7 @@ class Desk(PacedApp, inherit_bindings=False):
                 self.editor.show_tokens(prompt.written, tokens, here)
             cost = self.cost if self.scene.tokens else None
             self.title_line.cost(cost, len(self.scene.tokens), running=self._under_way)
+            self.title_line.edits(len(self.scene.in_force))
             self.words.say(clauses(self.scene, self.ledger.shown))
 
     def note(self, text: str, ink: Style) -> None:

@@ -11,6 +11,7 @@ from textual.content import Content
 from textual.widgets import Static
 
 from llmscope.draw.theme import Theme
+from llmscope.edits import GRAMMAR
 from llmscope.lenses import lens
 from llmscope.text import display_text
 from llmscope.tui.actions import ACTIONS, Action, Where
@@ -32,6 +33,16 @@ Leave the prompt with esc or tab to walk through the figures: tokens run from le
 layers from top to bottom; point at a place and see what happens there."""
 
 
+EDITS_HELP = (
+    "What if the pass were another one?",
+    f"""\
+Each edit changes the pass of the prompt, and every pane then shows the pass with all of them \
+made, in their order, which counts: one edit finds what those before it have left. The title \
+counts those in force; the model itself stays as it is.
+
+{GRAMMAR}""",
+)
+"""The question and the page of the one pane that shows no lens."""
 ROOMY = 100
 """Columns of a terminal that has room for the names that the config file knows actions by."""
 IN_THIS_PANE = {
@@ -106,6 +117,31 @@ it a token. A cell is how far it moves the update of that layer. Up and down mov
 From left to right so many examples before the query; the height is the surprisal of the answer, \
 in bits: lower is better known. The answer is what the whole prompt makes likeliest, or the target \
 that {pin-target} pinned.""",
+    "edits": """\
+{edit-zero} in any pane zeroes what is under the cursor there (a head, a neuron, a layer), and \
+takes that back; {edit-write} writes any edit, and in this pane the chosen one anew. What is wrong \
+stays in the line, with the reason.
+
+Up and down choose an edit. {edit-toggle} switches it off or on, {edit-remove} removes it, \
+{edit-weaker} and {edit-stronger} turn the strength of a steering or a scale, from any pane, \
+through zero and on; {edit-earlier} makes it earlier in the order, the first one last. {edits-all} \
+switches all off at once and on again, to compare by eye. {change} shows in every pane what the \
+edits changed instead of what is: with them less without them.
+
+✓ is on, · off, ✗ what the model cannot take, with the reason, or what waits for a prompt B. \
+{keep-b} keeps the present prompt as B and {write-b} writes one; {keep-b} once more is no B \
+again.""",
+    "ablation": """\
+Here the cursor is a layer and a head, and {edit-zero} keeps the ablation of that cell as an edit. \
+{map-view} goes round heads and parts (attention, MLP, all of the layer), each set to zero or to \
+its mean over the prompt, measured by the answer or, for the whole distribution, by KL. The answer \
+is the likeliest next token; {pin-target} pins another, {versus} holds it against a second one. \
+The sweep runs many passes: cells come as they are ready, and the title says how many are.""",
+    "patching": """\
+{keep-b} keeps the present prompt as B, {write-b} writes one; then make this prompt the other one. \
+Up and down move by layers, left and right by tokens or heads, and {edit-zero} keeps the patch of \
+that cell as an edit. {map-view} goes round the stream, attention, MLP and heads. The sweep runs \
+many passes: cells come as they are ready, and the title says how many are.""",
 }
 """What one does in a pane, and where it comes from, beside what its lens says."""
 
@@ -150,7 +186,9 @@ class HelpScreen(Overlay[None]):
         if self._lens is not None:
             found = lens(self._lens)
             question, text = found.question, found.help
-        if self._lens is not None and self._pane is not None:
+        elif self._pane is not None:
+            question, text = EDITS_HELP
+        if self._pane is not None:
             text += f"\n\n{self._keymap.filled(IN_THIS_PANE[self._pane])}"
         parts = [
             Content.assemble((display_text(question), ink.strong)),

@@ -34,8 +34,11 @@ class Shown:
         return Marked(self.request.text, self.request.context)
 
     def of(self, scene: Scene) -> bool:
-        """Whether it is of the tokens that the cursor is in, and of the adapter that is on."""
-        return self.tokens == scene.tokens and self.request.adapter == scene.adapter
+        """Whether it is of the tokens that the cursor is in, the adapter and the edits in force."""
+        request = self.request
+        pass_ = (request.adapter, request.edits, request.versus_prompt)
+        here = (scene.adapter, scene.in_force, scene.versus_prompt)
+        return self.tokens == scene.tokens and pass_ == here
 
     def at(self, scene: Scene) -> bool:
         """Whether it is of the very place of the cursor too, as far as it depends on one."""
@@ -46,7 +49,7 @@ class Shown:
         )
 
     def same_pass(self, other: Shown) -> bool:
-        """Whether both are of one pass: the same text, and the same adapter on the model."""
+        """Whether both are of one pass: the same text, adapter and edits."""
         return self.request.prompt == other.request.prompt
 
 
@@ -78,17 +81,24 @@ class Ledger:
         adapter: str | None = None,
         templated: bool = False,
         context: int | None = None,
+        edits: tuple[str, ...] = (),
+        versus_prompt: str | None = None,
     ) -> Request | None:
         """The request for these figures, or None if the last one was for the same.
 
         Args:
+            edits, versus_prompt: see `Request`.
             context: how many characters of the text come before the query, if that is marked.
             templated: the text holds its special tokens, so that none are to be added.
         """
         last = self._last
         special = self.special_tokens and not templated
         request = Request(
-            self._serial + 1, text, tuple(wants), special, adapter=adapter, context=context
+            *(self._serial + 1, text, tuple(wants), special),
+            adapter=adapter,
+            context=context,
+            edits=edits,
+            versus_prompt=versus_prompt,
         )
         same = last is not None and last.prompt == request.prompt
         if same and last is not None and last.context == context and set(last.wants) == set(wants):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -155,10 +156,15 @@ class Overview(Container):
         self._arrange()
 
     def wants(self, scene: Scene) -> list[Want]:
-        """The figures of the panes on screen: the focused one's first, the tokens' always."""
-        order = sorted(self.on_screen, key=lambda key: key != self.current)
-        wants = [self.panes[key].want(scene) for key in order]
-        return wants if TOKENS in wants else [*wants, TOKENS]
+        """The figures of the panes on screen: the focused one's first, the tokens' always.
+
+        Sweeps come last.
+        """
+        panes = [self.panes[key] for key in self.on_screen]
+        panes.sort(key=lambda pane: pane.key != self.current)
+        quick = [want for pane in panes if not pane.slow and (want := _want(pane, scene))]
+        slow = [want for pane in panes if pane.slow and (want := _want(pane, scene))]
+        return [*quick, *slow] if TOKENS in quick else [*quick, TOKENS, *slow]
 
     def present(self, scene: Scene, ledger: Ledger, *, late: bool, dim: bool) -> None:
         """Hand each pane on screen what it shows.
@@ -217,3 +223,11 @@ class Overview(Container):
         self.styles.grid_columns = grid.columns
         self.styles.grid_rows = grid.rows
         self.post_message(self.Rearranged())
+
+
+def _want(pane: FigurePane, scene: Scene) -> Want | None:
+    """What a pane wants; where it can, as what the edits changed if that is what one looks at."""
+    want = pane.want(scene)
+    if want is None or not (scene.shows_change and pane.changes):
+        return want
+    return replace(want, focus=replace(want.focus, change=True))

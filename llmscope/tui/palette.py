@@ -90,8 +90,10 @@ class Commands(Provider):
     def _entries(self) -> Iterable[Entry]:
         desk = cast("Desk", self.app)
         for action in commands():
-            keys = " ".join(desk.own.keymap.shown(action))
-            yield Entry(action.full_title, partial(action.run, desk), keys)
+            keys = list(desk.own.keymap.shown(action))
+            while len(keys) > 1 and len(" ".join(keys)) > KEYS:
+                keys.pop()
+            yield Entry(action.full_title, partial(action.run, desk), " ".join(keys))
         for name in all_names():
             title = f"{THEME}: {display_text(name, whitespace=True)}"
             yield Entry(title, partial(choose, desk, name))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Generic, TypeVar
 
+from rich.text import Text
 from textual import events
 from textual.app import ComposeResult
 from textual.await_complete import AwaitComplete
@@ -14,6 +15,10 @@ from textual.geometry import Size
 from textual.screen import ModalScreen, ScreenResultType
 from textual.widgets import Input, Static
 
+from llmscope.text import forms
+
+HIDDEN = "?"
+"""What stands in a line for a character that cannot be shown there."""
 Answer = TypeVar("Answer")
 
 
@@ -52,6 +57,17 @@ class PassingScreen(Overlay["Answer | None"], Generic[Answer]):
             self.leave()
 
 
+class TextLine(Input):
+    """A line to write in, on which nothing that was pasted or put there acts on the terminal."""
+
+    @property
+    def _value(self) -> Text:
+        # A character for a character: the cursor and the selection count them.
+        drawn = zip(self.value, forms(self.value, cells=False), strict=True)
+        shown = (char if form == char != "\n" else HIDDEN for char, form in drawn)
+        return Text("".join(shown), no_wrap=True, overflow="ignore", end="")
+
+
 class LineScreen(Overlay[None]):
     """One line at the bottom to write in: enter takes it, esc leaves.
 
@@ -71,7 +87,7 @@ class LineScreen(Overlay[None]):
 
     def compose(self) -> ComposeResult:
         """What is asked, and the line."""
-        line = Input(self._value, compact=True, id="line")
+        line = TextLine(self._value, compact=True, id="line")
         line.cursor_blink = False
         with Vertical(id="ask"):
             yield Static(Content(self._words), id="ask-words")

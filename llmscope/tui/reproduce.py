@@ -79,6 +79,12 @@ def command(source: Source, shown: Shown, scene: Scene) -> str | None:
         words += ["--versus", f"id:{want.versus}"]
     if "neuron" in uses and want.neuron is not None:
         words += ["--neuron", str(want.neuron)]
+    for edit in request.edits:
+        words += ["--edit", edit]
+    if request.versus_prompt is not None and (request.patches or "versus_prompt" in uses):
+        words.append(f"--versus-prompt={request.versus_prompt}")
+    if want.change:
+        words.append("--change")
     return shlex.join([*words, "--format", "txt"])
 
 
@@ -156,7 +162,7 @@ def picture(
 
 def _largest(row: Any) -> str | None:
     known = row[row == row]  # NaN is not itself
-    return str(known.max()) if known.size else None
+    return str(known[abs(known).argmax()]) if known.size else None
 
 
 def _known(value: Any) -> str | None:

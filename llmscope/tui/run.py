@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from llmscope.engine import Engine
@@ -28,9 +29,11 @@ from llmscope.tui.saved import (
     saved_screen,
 )
 from llmscope.tui.terminal import leaving_on_signals, own_terminal
+from llmscope.tui.whatif import WhatIf
 
 if TYPE_CHECKING:
     from llmscope.draw.look import Look
+    from llmscope.edits import Edit
     from llmscope.models.subject import Progress
     from llmscope.scope import Scope
 
@@ -49,6 +52,8 @@ def run(
     debug: bool = False,
     flags: tuple[str, ...] = (),
     adapters: tuple[str, ...] = (),
+    edits: Sequence[Edit] = (),
+    versus_prompt: str | None = None,
 ) -> int:
     """Open the screen and stay until it is left.
 
@@ -64,6 +69,7 @@ def run(
         bandwidth: what to spend on the terminal.
         debug: tell the whole story of a crash.
         flags, adapters: how the model was opened; see `llmscope.tui.reproduce.Source`.
+        edits, versus_prompt: see `llmscope.tui.whatif.Plan`.
 
     Returns:
         The exit code: 0, or 128 and the number of the signal that ended the program.
@@ -91,6 +97,8 @@ def run(
             newcomer=not saved_screen(),
         ),
     )
+    planned = tuple(map(WhatIf.of, edits))
+    app.scene = replace(app.scene, edits=planned, versus_prompt=versus_prompt)
     ended = True
     with own_terminal() as aside:
         try:

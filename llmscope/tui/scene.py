@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from llmscope.edits import Edit
 from llmscope.engine.events import SPAN, ModelInfo, Token
 from llmscope.figure import Focus
+from llmscope.tui.whatif import Plan
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,8 @@ OF_ONE_HEAD = ("raw", "value-weighted", "no-sink")
 
 
 @dataclass(frozen=True)
-class Scene:
-    """The model, the tokens on screen and the one cursor that all panes share.
+class Scene(Plan):
+    """The model, the tokens on screen, the one cursor that all panes share, and the edits.
 
     Attributes:
         info: the model; None while it loads.
@@ -117,6 +119,25 @@ class Scene:
         """The token under the cursor."""
         inside = 0 <= self.focus.position < len(self.tokens)
         return self.tokens[self.focus.position] if inside else None
+
+    @property
+    def zero_head(self) -> Edit | None:
+        """The head under the cursor silenced; None if the model has none."""
+        if self.info is None or not self.info.heads:
+            return None
+        return Edit("zero", "head", self.focus.layer, self.focus.head)
+
+    @property
+    def zero_layer(self) -> Edit | None:
+        """The layer under the cursor left out; None before there is a model."""
+        return None if self.info is None else Edit("zero", "layer", self.focus.layer)
+
+    def zero_neuron(self, strongest: int | None) -> Edit | None:
+        """The chosen neuron silenced, or the strongest; all of the layer's MLP if none is known."""
+        if self.info is None:
+            return None
+        neuron = strongest if self.focus.neuron is None else self.focus.neuron
+        return Edit("zero", "mlp" if neuron is None else "neuron", self.focus.layer, neuron)
 
     def loaded(self, info: ModelInfo) -> Scene:
         """The model is known: layer and head become indices that it has."""

@@ -29,6 +29,7 @@ class TitleLine(Widget):
         self._inks = inks(theme)
         self._left: list[Part] = [(display_text(spec, whitespace=True), 0)]
         self._right: list[Part] = []
+        self._edits = 0
 
     def dress(self, look: Look) -> None:
         """Take the inks of another look."""
@@ -48,6 +49,12 @@ class TitleLine(Widget):
             (display_text(info.device), 6),
         ]
         self.refresh()
+
+    def edits(self, count: int) -> None:
+        """Say of how many edits the pass is: all that is on screen is another model's then."""
+        if count != self._edits:
+            self._edits = count
+            self.refresh()
 
     def cost(self, cost: PassInfo | None, tokens: int, *, running: bool = False) -> None:
         """Show what the last pass cost, or that one is running."""
@@ -70,12 +77,15 @@ class TitleLine(Widget):
     def render(self) -> Content:
         """The line."""
         width = self.size.width
-        left, right = fit_sides(self._left, self._right, width)
-        name, rest = left[0], "".join(JOINT + part for part in left[1:])
+        name, *parts = self._left
+        if self._edits:
+            name = (f"{name[0]}{JOINT}{self._edits} edit{'s' * (self._edits != 1)}", 0)
+        left, right = fit_sides([name, *parts], self._right, width)
+        named, rest = left[0], "".join(JOINT + part for part in left[1:])
         after = JOINT.join(right)
-        gap = max(1, width - cell_len(name + rest) - cell_len(after))
+        gap = max(1, width - cell_len(named + rest) - cell_len(after))
         return Content.assemble(
-            (name, self._inks.strong), (f"{rest}{' ' * gap}{after}", self._inks.dim)
+            (named, self._inks.strong), (f"{rest}{' ' * gap}{after}", self._inks.dim)
         )
 
 

@@ -31,6 +31,9 @@ def clauses(scene: Scene, find: Find) -> list[str]:
         shown = find(key)
         if shown is None or shown.figure.verdict.status == "refused":
             return None
+        # What the edits changed is no value of the cursor's; the map says that it is.
+        if shown.want.focus.change and key != "map":
+            return None
         return shown if shown.of(scene) else None
 
     focus = scene.focus
@@ -39,6 +42,7 @@ def clauses(scene: Scene, find: Find) -> list[str]:
         *_next(figure("next-token"), scene),
         *_context(figure("context-proof")),
         *_attention(figure("attention"), scene),
+        *_ablation(figure("ablation"), scene),
         *_map(figure("map"), scene),
         *_neuron(figure("mlp"), scene),
         *_experts(figure("mlp"), scene),
@@ -92,7 +96,11 @@ def _next(shown: Shown | None, scene: Scene) -> Iterator[str]:
     ):
         return
     first = figure.axes[0].labels[0]
-    yield f"next {named(first)} {percent(float(figure.values[0]))}"
+    said = f"next {named(first)} {percent(float(figure.values[0]))}"
+    if "unedited" in extra:
+        points = 100 * (float(figure.values[0]) - float(extra["unedited"][0]))
+        said += f" ({points:+.1f} points by edits)"
+    yield said
     target = scene.target
     ids = [int(token) for token in extra.get("ids", ())]
     if target is None or not ids or target == ids[0]:
@@ -138,6 +146,15 @@ def _attention(shown: Shown | None, scene: Scene) -> Iterator[str]:
     yield f"{who} looks most at {named(figure.axes[1].labels[key])} ({share(float(row[key]))})"
 
 
+def _ablation(shown: Shown | None, scene: Scene) -> Iterator[str]:
+    """What the answer loses without the head under the cursor."""
+    if shown is None or [axis.name for axis in shown.figure.axes] != ["layer", "head"]:
+        return
+    value = _cell(shown.figure, str(scene.focus.layer), scene.focus.head)
+    if value is not None and math.isfinite(value):
+        yield f"without head {scene.focus.head} {value:+.3g} {shown.figure.unit}"
+
+
 def _map(shown: Shown | None, scene: Scene) -> Iterator[str]:
     if shown is None:
         return
@@ -146,7 +163,9 @@ def _map(shown: Shown | None, scene: Scene) -> Iterator[str]:
     value = _cell(shown.figure, str(scene.focus.layer), scene.focus.position)
     if view is None or value is None or math.isnan(value):
         return
-    if view.lens != "logit-lens":
+    if shown.want.focus.change:
+        yield f"{view.title} {value:+.3g} by edits"
+    elif view.lens != "logit-lens":
         yield f"{view.title} {number(value)}"
     elif view.mode == "top":
         yield f"the lens reads {named(_read(shown.figure, scene))} at {percent(value)}"

@@ -21,6 +21,9 @@ PANES = {
     "context-proof": "proof",
     "context-steps": "growth",
     "context-gain": "gain",
+    "edits": "edits",
+    "ablation": "ablation",
+    "patching": "patching",
 }
 """The panes of all workspaces, and how a person calls them."""
 
@@ -76,6 +79,10 @@ WORKSPACES = (
         ("context-proof", "context-steps", "context-gain", "next-token"),
         least="context-proof",
         spare="next-token",
+    ),
+    Workspace(
+        *("what-if", "What if", "ablation", ("edits", "patching", "next-token")),
+        least="edits",
     ),
 )
 BY_NAME = {workspace.name: workspace for workspace in WORKSPACES}

@@ -105,7 +105,9 @@ def test_moving_the_cursor_runs_no_pass_and_only_the_lenses_that_it_touches(
     calls = []
     real = scope.figures
     monkeypatch.setattr(
-        scope, "figures", lambda name, *rest: calls.append(name) or real(name, *rest)
+        scope,
+        "figures",
+        lambda name, *rest, **named: calls.append(name) or real(name, *rest, **named),
     )
     passes = []
     record = scope.record

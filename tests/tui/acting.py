@@ -24,6 +24,7 @@ from llmscope.engine.events import (
     Want,
 )
 from llmscope.figure import Axis, Figure
+from tests.tui.acting_what_if import ablation, edited, patching
 
 LAYERS, HEADS, NEURONS = 30, 9, 1536
 INFO = ModelInfo(
@@ -52,8 +53,17 @@ def tokenize(text: str) -> tuple[Token, ...]:
     )
 
 
-def figure_for(want: Want, tokens: tuple[Token, ...]) -> Figure:
-    """A plausible figure of the right shape."""
+def figure_for(want: Want, tokens: tuple[Token, ...], request: Request | None = None) -> Figure:
+    """A plausible figure of the right shape, of the edited pass that a request asks for."""
+    if want.lens == "ablation":
+        return ablation(want)
+    if want.lens == "patching":
+        return patching(want, tokens, None if request is None else request.versus_prompt)
+    figure = _figure(want, tokens)
+    return figure if request is None else edited(figure, want, request.edits)
+
+
+def _figure(want: Want, tokens: tuple[Token, ...]) -> Figure:
     labels = tuple(token.text for token in tokens)
     count = len(tokens)
     random = np.random.default_rng(want.focus.layer * 17 + want.focus.head + 100)
@@ -271,7 +281,7 @@ class ActingEngine:
         complete: bool = True,
     ) -> None:
         tokens = tokenize(request.text) if tokens is None else tokens
-        figures = {want.key: figure_for(want, tokens) for want in request.wants}
+        figures = {want.key: figure_for(want, tokens, request) for want in request.wants}
         cost = PassInfo(ran=1, reused=len(tokens) - 1, milliseconds=71.3, rss=912_000_000)
         self.post(Frame(request.serial, tokens, figures if only is None else only, cost, complete))
 

@@ -27,7 +27,7 @@ from tests.tui.acting import INFO, figure_for, tokenize
 from tests.tui.conftest import PROMPT, Open, Session
 from tests.tui.real import answered, screen
 
-PANE_KEYS = tuple(PANES)
+PANE_KEYS = tuple(pane for pane in PANES if pane != "edits")  # which has no figure
 OVERVIEW = BY_NAME["overview"].panes
 
 
@@ -128,7 +128,8 @@ async def test_the_number_is_the_one_at_the_cursor(opened: Open, key: str) -> No
         scene = session.app.scene.go(layer=3, head=2, position=2)
         tokens = tokenize(PROMPT)
         want = session.app.overview.panes[key].want(scene)
-        figure = figure_for(want, tokens)
+        assert want is not None
+        figure = figure_for(want, tokens, Request(1, PROMPT, (want,), versus_prompt="B"))
         told = number(figure, scene)
         assert told is not None
         values = figure.values
@@ -149,6 +150,8 @@ async def test_the_number_is_the_one_at_the_cursor(opened: Open, key: str) -> No
             "context-proof": lambda: values[3].max(),
             "context-steps": lambda: values[3].max(),
             "context-gain": lambda: values[-1],
+            "ablation": lambda: values[3, 2],
+            "patching": lambda: values[3, 2],
         }[key]()
         assert np.float32(told) == expected
         neuron = scene.go(neuron=int(figure.axes[1].labels[3])) if key == "mlp" else None

@@ -122,6 +122,29 @@ ANSWERS = {
         "is low good?": "lower is better known",
         "which answer?": "what the whole prompt makes likeliest",
     },
+    "edits": {
+        "how do I begin?": "x in any pane zeroes what is under the cursor there",
+        "what can I write?": "steer LAYER VECTOR STRENGTH",
+        "what is a layer?": "negative from the end",
+        "what is shown then?": "every pane then shows the pass with all of them made",
+        "does the order count?": "one edit finds what those before it have left",
+        "what if I write nonsense?": "What is wrong stays in the line, with the reason",
+        "how do I turn it?": ", and . turn the strength",
+        "how do I compare?": "0 switches all off at once and on again",
+        "what is B?": "w keeps the present prompt as B",
+    },
+    "ablation": {
+        "what is the cursor?": "Here the cursor is a layer and a head",
+        "how do I keep one?": "x keeps the ablation of that cell as an edit",
+        "what else is there?": "v goes round heads and parts",
+        "which answer?": "The answer is the likeliest next token; t pins another",
+        "is it quick?": "The sweep runs many passes",
+    },
+    "patching": {
+        "where is B from?": "w keeps the present prompt as B, W writes one",
+        "how do I keep one?": "x keeps the patch of that cell as an edit",
+        "what else is there?": "v goes round the stream, attention, MLP and heads",
+    },
 }
 
 

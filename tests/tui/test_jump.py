@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from llmscope.tui.jump import JumpScreen, letters
+from llmscope.tui.jump import LETTERS, MESSAGE, JumpScreen, letters
 from llmscope.tui.workspaces import PANES
 from tests.tui.conftest import PROMPT, Open, Session
 
@@ -38,6 +38,9 @@ def test_each_place_has_a_letter_of_its_own() -> None:
         "context-proof": "d",
         "context-steps": "g",
         "context-gain": "i",
+        "edits": "e",
+        "ablation": "j",
+        "patching": "k",
     }
 
 
@@ -108,5 +111,5 @@ async def test_another_size_takes_the_letters_away(opened: Open) -> None:
 async def test_an_empty_prompt_has_the_message_to_go_to(opened: Open) -> None:
     async with opened(prompt="") as session:
         await session.press("f2")
-        await session.press("e")
+        await session.press(LETTERS[MESSAGE])
         assert session.app.focused is session.app.card

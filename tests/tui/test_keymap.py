@@ -130,7 +130,7 @@ def test_the_file_is_where_themes_are(tmp_path: Path, monkeypatch: pytest.Monkey
 
 async def test_the_screen_obeys_and_shows_the_chosen_keys(opened: Open) -> None:
     keymap = chosen(
-        map_view="n", token_left="A", token_right="D", figures="ctrl+g", pane_mlp="9", edit="ctrl+e"
+        map_view="n", token_left="A", token_right="E", figures="ctrl+g", pane_mlp="9", edit="ctrl+e"
     )
     assert keymap.notice == ""
     async with opened(200, 60, own=Own(keymap=keymap)) as session:
@@ -143,7 +143,7 @@ async def test_the_screen_obeys_and_shows_the_chosen_keys(opened: Open) -> None:
         assert app.scene.focus.position == 3, "of 0 to 4"
         assert app.scene.view == 1
         footer = session.screen_text().split("\n")[-1]
-        assert footer.startswith(" A D token")
+        assert footer.startswith(" A E token")
         assert "n map view" in footer
         await session.press("question_mark")
         assert isinstance(app.screen, HelpScreen)

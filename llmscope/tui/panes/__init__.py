@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from llmscope.tui.panes.attention import AttentionPane
 from llmscope.tui.panes.context import ContextPane, GainPane, ProofPane, StepsPane
+from llmscope.tui.panes.edits import EditsPane
 from llmscope.tui.panes.lens import (
     AllHeadsPane,
     AttributionHeadsPane,
@@ -18,6 +19,7 @@ from llmscope.tui.panes.mlp import MlpPane
 from llmscope.tui.panes.next_token import NextTokenPane
 from llmscope.tui.panes.pane import FigurePane
 from llmscope.tui.panes.tokens import TokensPane
+from llmscope.tui.panes.what_if import AblationPane, PatchingPane
 
 PANE_CLASSES: tuple[type[FigurePane], ...] = (
     MapPane,
@@ -36,6 +38,9 @@ PANE_CLASSES: tuple[type[FigurePane], ...] = (
     ProofPane,
     StepsPane,
     GainPane,
+    EditsPane,
+    AblationPane,
+    PatchingPane,
 )
 
 __all__ = [

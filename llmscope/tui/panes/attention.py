@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import ClassVar
 
 from llmscope.draw.layout import pool_for
+from llmscope.edits import Edit
 from llmscope.engine.events import SPAN, Want
 from llmscope.figure import Focus
 from llmscope.tui.panes.pane import FigurePane
@@ -35,3 +36,7 @@ class AttentionPane(FigurePane):
         if count > SPAN:
             focus = replace(focus, position=scene.asked_position)
         return Want(self.key, "attention", focus)
+
+    def edit_here(self, scene: Scene) -> Edit | None:
+        """The head is zeroed."""
+        return scene.zero_head

@@ -27,6 +27,7 @@ class ContextPane(FigurePane):
     """How large the update of each layer's matrices is that stands for the context."""
 
     key: ClassVar[str] = "context"
+    changes: ClassVar[bool] = False
     row: ClassVar[str] = "layer"
 
     def want(self, scene: Scene) -> Want:
@@ -59,6 +60,7 @@ class ProofPane(FigurePane):
     """What is said with the context, with the update in its place, and with neither."""
 
     key: ClassVar[str] = "context-proof"
+    changes: ClassVar[bool] = False
 
     def want(self, scene: Scene) -> Want:
         """The figure of the update, which holds its proof: it is made once for both panes."""
@@ -82,6 +84,7 @@ class StepsPane(LensPane):
     """How far each line, or each token, of the context moves the update."""
 
     key: ClassVar[str] = "context-steps"
+    changes: ClassVar[bool] = False
     row: ClassVar[str] = "layer"
     lens = "context"
     views = ("lines", "tokens")
@@ -104,6 +107,7 @@ class GainPane(LensPane):
     """How surprising the answer is after so many examples: the target, or what is likeliest."""
 
     key: ClassVar[str] = "context-gain"
+    changes: ClassVar[bool] = False
     lens = "context"
     views = ("gain",)
     asks = ("target",)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import ClassVar
 
+from llmscope.edits import Edit
 from llmscope.engine.events import Want
 from llmscope.figure import Focus
 from llmscope.tui.panes.pane import FigurePane
@@ -71,6 +72,10 @@ class HeadsPane(LensPane):
         """The layer and the head of the cell."""
         return scene.go(layer=hit.get("layer"), head=hit.get("head"))
 
+    def edit_here(self, scene: Scene) -> Edit | None:
+        """The head is zeroed."""
+        return scene.zero_head
+
 
 class AllHeadsPane(LensPane):
     """Where all heads of the layer look."""
@@ -101,6 +106,10 @@ class AllHeadsPane(LensPane):
         """The head of the panel."""
         return scene.go(head=hit.get("head"))
 
+    def edit_here(self, scene: Scene) -> Edit | None:
+        """The head is zeroed."""
+        return scene.zero_head
+
 
 class AttributionPane(LensPane):
     """Who wrote the answer: the largest parts of its logit, or those of the layer's neurons."""
@@ -129,7 +138,17 @@ class SaliencyPane(LensPane):
     asks = ("position", "target")
 
 
-class NeuronTokensPane(LensPane):
+class NeuronPane(LensPane):
+    """The chosen neuron of the cursor's layer."""
+
+    def edit_here(self, scene: Scene) -> Edit | None:
+        """The neuron that is shown is zeroed."""
+        shown = self._shown
+        known = shown.figure.extra if shown is not None and shown.at(scene) else {}
+        return scene.zero_neuron(known.get("neuron"))
+
+
+class NeuronTokensPane(NeuronPane):
     """What the chosen neuron says: the tokens that it promotes and suppresses."""
 
     key: ClassVar[str] = "neuron-tokens"
@@ -138,7 +157,7 @@ class NeuronTokensPane(LensPane):
     asks = ("layer", "position", "neuron", "top_k")
 
 
-class NeuronActivationPane(LensPane):
+class NeuronActivationPane(NeuronPane):
     """When the chosen neuron fires along the prompt."""
 
     key: ClassVar[str] = "neuron-activation"

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from llmscope.draw.layout import NARROWEST_TEXT, lay_out, pool_for
 from llmscope.draw.painting import Painting
+from llmscope.edits import Edit
 from llmscope.engine.events import Want
 from llmscope.figure import Figure, Focus
 from llmscope.tui.ledger import Shown
@@ -68,12 +69,11 @@ class MapPane(FigurePane):
 
     def point(self, scene: Scene, hit: dict[str, int]) -> Scene:
         """Both the layer and the token of the cell."""
-        layer = hit.get("layer")
-        if layer is not None and self._shown is not None:
-            label = self._shown.figure.axes[0].labels[layer]
-            # The embedding's row belongs to no layer; the first one is the closest to it.
-            layer = int(label) if label.isdecimal() else 0
-        return scene.go(layer=layer, position=hit.get("position"))
+        return scene.go(layer=self.layer_at(hit.get("layer")), position=hit.get("position"))
+
+    def edit_here(self, scene: Scene) -> Edit | None:
+        """The whole layer is zeroed."""
+        return scene.zero_layer
 
     def present(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from llmscope.edits import Edit
 from llmscope.engine.events import Want
 from llmscope.figure import Focus
 from llmscope.tui.panes.pane import FigurePane
@@ -49,3 +50,8 @@ class MlpPane(FigurePane):
         found, row = self.neurons(), hit.get("neuron")
         scene = scene.go(position=hit.get("position"))
         return scene.go(neuron=found[row]) if row is not None and row < len(found) else scene
+
+    def edit_here(self, scene: Scene) -> Edit | None:
+        """The chosen neuron is zeroed, or the strongest; where none is known, the layer's MLP."""
+        known = self.neurons() if self._shown is not None and self._shown.at(scene) else []
+        return scene.zero_neuron(next(iter(known), None))

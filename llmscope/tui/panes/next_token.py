@@ -17,6 +17,7 @@ class NextTokenPane(FigurePane):
 
     key: ClassVar[str] = "next-token"
     row: ClassVar[str] = "candidate"
+    changes: ClassVar[bool] = False  # it tells both, always
 
     def want(self, scene: Scene) -> Want:
         """The candidates after the cursor's token."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from rich.cells import cell_len
 from rich.segment import Segment
@@ -18,6 +18,7 @@ from textual.widget import Widget
 
 from llmscope.draw.look import Look
 from llmscope.draw.painting import Painting, Row
+from llmscope.edits import Edit
 from llmscope.engine.events import Want
 from llmscope.figure import Figure, Focus
 from llmscope.text import display_text
@@ -27,11 +28,18 @@ from llmscope.tui.scene import Scene
 from llmscope.tui.theme import inks
 from llmscope.tui.workspaces import PANES
 
+if TYPE_CHECKING:
+    from llmscope.tui.desk import Desk
+
 BLANK = Painting(())
 VERDICT_MARKS = {"verified": "✓", "partial": "~", "unverified": "!", "refused": "✗"}
 """What stands for a verdict where its word does not fit."""
 MARGIN = 2
 """Cells of a title that are left for the mark of a stale picture."""
+CHANGE = "change"
+"""What a title says of a figure that is what the edits changed."""
+BAR = 8
+"""Cells of the bar of a sweep."""
 
 
 class FigurePane(Widget, can_focus=True):
@@ -46,6 +54,10 @@ class FigurePane(Widget, can_focus=True):
     """What up and down move by."""
     column: ClassVar[str] = "token"
     """What left and right move by."""
+    changes: ClassVar[bool] = True
+    """Whether its figure may be what the edits changed."""
+    slow: ClassVar[bool] = False
+    """Whether its figure takes many passes: the others are not to wait for it."""
     BINDINGS: ClassVar[list[BindingType]] = [*bindings("figures")]
     ALLOW_SELECT = False
 
@@ -83,8 +95,8 @@ class FigurePane(Widget, can_focus=True):
         """How many candidates or neurons to ask for: in tens, so that few resizes ask again."""
         return max(10, -(-self.size.height // 10) * 10)
 
-    def want(self, scene: Scene) -> Want:
-        """The figure to ask for."""
+    def want(self, scene: Scene) -> Want | None:
+        """The figure to ask for; None if it shows none."""
         raise NotImplementedError
 
     def heading(self, shown: Shown) -> str:
@@ -107,10 +119,26 @@ class FigurePane(Widget, can_focus=True):
         """Another view of it; None if it has only the one."""
         return None
 
+    def edit_here(self, scene: Scene) -> Edit | None:
+        """The edit of what is under the cursor here; None if nothing is that could be changed."""
+        return None
+
     def point(self, scene: Scene, hit: dict[str, int]) -> Scene:
         """What a click on these indices does."""
         position = hit.get("position", hit.get("query"))
         return scene if position is None else scene.go(position=position)
+
+    def layer_at(self, row: int | None) -> int | None:
+        """The layer of a row of the figure; None for none."""
+        if row is None or self._shown is None:
+            return None
+        label = self._shown.figure.axes[0].labels[row]
+        # The embedding's row belongs to no layer; the first one is the closest to it.
+        return int(label) if label.isdecimal() else 0
+
+    def filled(self, text: str) -> str:
+        """A text in which `{name}` stands for the key of an action."""
+        return cast("Desk", self.app).own.keymap.filled(text)
 
     def wheel(self, scene: Scene, by: int) -> Scene:
         """What the wheel does here."""
@@ -155,14 +183,8 @@ class FigurePane(Widget, can_focus=True):
         if not self.display or not self.size.area or self._inputs() == self._drawn:
             return
         self._drawn = self._inputs()
-        old, shown = self._painting, self._shown
-        if shown is None:
-            self._painting = BLANK
-        else:
-            last = len(shown.tokens) - 1
-            focus = self._scene.focus
-            focus = replace(focus, position=min(focus.position, last))
-            self._painting = self.draw(shown, focus)
+        old = self._painting
+        self._painting = self._picture()
         self._title()
         if len(old.rows) != len(self._painting.rows):
             self.refresh()
@@ -171,16 +193,32 @@ class FigurePane(Widget, can_focus=True):
         if changed:
             self.refresh(*(Region(0, y, self.size.width, 1) for y in changed))
 
+    def _picture(self) -> Painting:
+        """What stands in the pane."""
+        shown = self._shown
+        if shown is None:
+            return BLANK
+        focus, last = self._scene.focus, len(shown.tokens) - 1
+        return self.draw(shown, replace(focus, position=min(focus.position, last)))
+
+    def _heading(self) -> Content:
+        """The title as it stands there."""
+        shown = self._shown
+        if shown is None:
+            return Content(PANES[self.key])
+        status, ink = shown.figure.verdict.status, inks(self._look.theme)
+        first, *rest = self.heading(shown).split(" · ")
+        # What is unusual is said first: a title loses its last parts where room is short.
+        change = CHANGE if shown.want.focus.change else ""
+        remarks = (change, progress_bar(shown.figure), self._painting.remark)
+        said = " · ".join(
+            [first, *filter(None, remarks), *(part for part in rest if part != change)]
+        )
+        heading, word = fitting_title(said, status, self.size.width)
+        return Content.assemble(heading, (word, ink.verdict(status)))
+
     def _title(self) -> None:
-        title = Content(PANES[self.key])
-        if self._shown is not None:
-            status, ink = self._shown.figure.verdict.status, inks(self._look.theme)
-            first, joint, rest = self.heading(self._shown).partition(" · ")
-            # What is pooled is said first: a title loses its last parts where room is short.
-            remark = self._painting.remark
-            said = f"{first} · {remark}{joint}{rest}" if remark else f"{first}{joint}{rest}"
-            heading, word = fitting_title(said, status, self.size.width)
-            title = Content.assemble(heading, (word, ink.verdict(status)))
+        title = self._heading()
         if self._stale:
             title = Content.assemble(title, " …")
         legend = None if self._painting.legend is None else as_content(self._painting.legend)
@@ -228,6 +266,15 @@ def fitting_title(heading: str, status: str, width: int) -> tuple[str, str]:
     while cell_len(heading + word) > room and " · " in heading:
         heading = heading.rpartition(" · ")[0]
     return heading, word
+
+
+def progress_bar(figure: Figure) -> str:
+    """How far a sweep has come, `━━━───── 12/30`; empty once it is whole."""
+    done, total = figure.extra.get("progress", (0, 0))
+    if done >= total:
+        return ""
+    full = BAR * done // total
+    return f"{'━' * full}{'─' * (BAR - full)} {done}/{total}"
 
 
 def as_content(row: Row) -> Content:

@@ -14,6 +14,7 @@ class TokensPane(FigurePane):
     """Each token with its id, surprisal and rank."""
 
     key: ClassVar[str] = "tokens"
+    changes: ClassVar[bool] = False
 
     def want(self, scene: Scene) -> Want:
         """All tokens; the map needs the same figure."""

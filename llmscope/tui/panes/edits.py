@@ -1,0 +1,149 @@
+"""The list of edits to the pass: drawn from the scene alone, no engine is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar
+
+from rich.cells import cell_len
+from textual.content import Content
+
+from llmscope.draw import palette
+from llmscope.draw.cells import Line, finish, fit, plain_text, wrap
+from llmscope.draw.look import Look
+from llmscope.draw.painting import Painting, Row
+from llmscope.draw.palette import Palette
+from llmscope.draw.window import Window
+from llmscope.edits import Edit, number
+from llmscope.text import VISIBLE, VISIBLE_ASCII
+from llmscope.tui.panes.pane import FigurePane
+from llmscope.tui.scene import Scene
+from llmscope.tui.whatif import WhatIf
+
+ON, OFF, WRONG = "✓", "·", "✗"
+EXAMPLES = ("zero head 5.3", 'steer 6 token " Paris" 4', "patch stream 9 @-1 from B")
+NONE_YET = "{edit-zero} zeroes what is under the cursor, {edit-write} writes an edit:"
+WAITS = "waits for a prompt B"
+NO_B = "no prompt B: {keep-b} keeps this, {write-b} writes one"
+Fill = Callable[[str], str]
+
+
+class EditsPane(FigurePane):
+    """The edits in their order, which of them are on, and prompt B."""
+
+    key: ClassVar[str] = "edits"
+    row: ClassVar[str] = "edit"
+
+    def want(self, scene: Scene) -> None:
+        """It shows what a person has written, and no figure."""
+
+    def step(self, scene: Scene, by: int) -> Scene:
+        """Up and down choose an edit."""
+        return scene.choosing(by)
+
+    def point(self, scene: Scene, hit: dict[str, int]) -> Scene:
+        """A click chooses one."""
+        return scene.choosing(hit["edit"] - scene.chosen) if "edit" in hit else scene
+
+    def edit_here(self, scene: Scene) -> Edit | None:
+        """The chosen one."""
+        return None if scene.chosen_edit is None else scene.chosen_edit.edit
+
+    def _heading(self) -> Content:
+        scene = self._scene
+        if not scene.edits:
+            return Content("Edits")
+        if scene.muted:
+            return Content("Edits · all off")
+        return Content(f"Edits · {len(scene.in_force)} of {len(scene.edits)} on")
+
+    def _picture(self) -> Painting:
+        return paint_edits(self._scene, *self.size, self._look, self.filled)
+
+
+def paint_edits(scene: Scene, width: int, height: int, look: Look, fill: Fill) -> Painting:
+    """The list in exactly so many cells, the chosen edit in sight; prompt B at the bottom.
+
+    Args:
+        fill: puts the keys of actions into a text.
+    """
+    ink = palette(look)
+    foot = [_prompt_b(scene, width, ink, fill)] if height > 2 else []
+    room = height - len(foot)
+    if not scene.edits:
+        rows = [_said(line, width, ink) for line in wrap(fill(NONE_YET), max(1, width - 2))]
+        rows += [_said(f"  {example}", width, ink, faint=False) for example in EXAMPLES]
+        rows = list(finish(rows, width, room, ink.base))
+        return Painting(finish((*rows, *foot), width, height, ink.base))
+    listed: list[tuple[int, Row]] = []
+    for at, one in enumerate(scene.edits):
+        listed.append((at, _edit(scene, at, width, ink)))
+        if why := _why(scene, one):
+            listed.append((at, _said(f"{' ' * _indent(scene)}{why}", width, ink)))
+    lines = [at for at, _ in listed]
+    # The reason below the chosen one is to be read as well.
+    told = lines.count(scene.chosen) > 1 and room > 1
+    window = Window.around(lines.index(scene.chosen) + told, len(listed), room)
+    inside = listed[window.start : window.stop]
+    body = finish((row for _, row in inside), width, room, ink.base)
+    down = {y: ("edit", at) for y, (at, _) in enumerate(inside)}
+    return Painting(finish((*body, *foot), width, height, ink.base), down=down)
+
+
+def _indent(scene: Scene) -> int:
+    return len(str(len(scene.edits))) + 4
+
+
+def _edit(scene: Scene, at: int, width: int, ink: Palette) -> Row:
+    """`▸1 ✓ steer 6 token " Paris" 4      4`: what does not fit is cut, never its strength."""
+    one = scene.edits[at]
+    is_chosen = at == scene.chosen
+    made = one.on and not scene.muted
+    mark = WRONG if _why(scene, one) else ON if made else OFF
+    strength = _strength(one.edit, ink)
+    numbered = len(str(len(scene.edits)))
+    head = f"{ink.glyphs.mark if is_chosen else ' '}{at + 1:>{numbered}} {mark} "
+    line = Line().add(head, ink.accent if is_chosen else ink.base)
+    room = max(1, width - cell_len(head) - (len(strength) + 1 if strength else 0))
+    text = fit(_text(one.edit, ink), room, ink.glyphs.ellipsis)
+    line.add(text, ink.base if made else ink.dim)
+    if strength:
+        line.add(f" {strength}", ink.strong if made else ink.dim)
+    return line.row(width, ink.base)
+
+
+def _strength(edit: Edit, ink: Palette) -> str:
+    if not edit.turnable:
+        return ""
+    return f"{ink.glyphs.cut if edit.action == 'scale' else ''}{number(edit.factor)}"
+
+
+def _why(scene: Scene, one: WhatIf) -> str:
+    """Why an edit that is listed is not made; empty where somebody has just switched it off."""
+    return one.flaw or (WAITS if one.on and scene.waits(one) else "")
+
+
+def _prompt_b(scene: Scene, width: int, ink: Palette, fill: Fill) -> Row:
+    if scene.versus_prompt is None:
+        return _said(fill(NO_B), width, ink)
+    line = Line().add(" B ", ink.strong)
+    shown = fit(_one_line(scene.versus_prompt, ink), max(1, width - 3), ink.glyphs.ellipsis)
+    return line.add(shown, ink.base).row(width, ink.base)
+
+
+def _said(text: str, width: int, ink: Palette, *, faint: bool = True) -> Row:
+    style = ink.dim if faint else ink.base
+    shown = fit(plain_text(f" {text}", ink.look.ascii), width, ink.glyphs.ellipsis)
+    return Line().add(shown, style).row(width, ink.base)
+
+
+def _text(edit: Edit, ink: Palette) -> str:
+    return _one_line(str(edit), ink)
+
+
+def _one_line(text: str, ink: Palette) -> str:
+    """Foreign text on one line, its line ends visible."""
+    ascii_only = ink.look.ascii
+    ends = VISIBLE_ASCII if ascii_only else VISIBLE
+    pieces = (plain_text(piece, ascii_only) for piece in text.split("\n"))
+    return ends["\n"].join(pieces)

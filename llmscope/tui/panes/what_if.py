@@ -1,0 +1,82 @@
+"""The sweeps of the workspace What if: what breaks without a part, and what of prompt B carries."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import ClassVar
+
+from llmscope.draw.painting import Painting
+from llmscope.edits import Edit, Where
+from llmscope.figure import Figure, Focus
+from llmscope.tui.ledger import Shown
+from llmscope.tui.panes.edits import NO_B
+from llmscope.tui.panes.lens import HeadsPane, LensPane
+from llmscope.tui.scene import Scene
+from llmscope.tui.workspaces import PANES
+
+HEADS = "heads"
+"""The mode of both lenses whose columns are heads."""
+
+
+class AblationPane(HeadsPane):
+    """What the answer loses without each head or each part of a layer."""
+
+    key: ClassVar[str] = "ablation"
+    changes: ClassVar[bool] = False
+    slow: ClassVar[bool] = True
+    lens: ClassVar[str] = "ablation"
+    views: ClassVar[tuple[str, ...]] = (
+        *(HEADS, "heads-kl", "heads-mean", "heads-mean-kl"),
+        *("parts", "parts-kl", "parts-mean", "parts-mean-kl"),
+    )
+    asks: ClassVar[tuple[str, ...]] = ("position", "target", "versus")
+
+    def edit_here(self, scene: Scene) -> Edit | None:
+        """What the cell is of, done for good: the head, or all of the layer."""
+        mode = scene.view_of(self.key, self.views)
+        edit = scene.zero_head if mode.startswith(HEADS) else scene.zero_layer
+        return replace(edit, action="mean") if edit is not None and "mean" in mode else edit
+
+
+class PatchingPane(LensPane):
+    """How much of the answer of prompt B each place carries over."""
+
+    key: ClassVar[str] = "patching"
+    row: ClassVar[str] = "layer"
+    changes: ClassVar[bool] = False
+    slow: ClassVar[bool] = True
+    lens: ClassVar[str] = "patching"
+    views: ClassVar[tuple[str, ...]] = ("stream", "attention", "mlp", HEADS)
+    asks: ClassVar[tuple[str, ...]] = ("position", "target", "versus")
+
+    def step(self, scene: Scene, by: int) -> Scene:
+        """Up and down are layers."""
+        return scene.move(layer=by)
+
+    def side(self, scene: Scene, by: int) -> Scene:
+        """Left and right are heads where columns are, else tokens."""
+        heads = scene.view_of(self.key, self.views) == HEADS
+        return scene.move(head=by) if heads else scene.move(position=by)
+
+    def point(self, scene: Scene, hit: dict[str, int]) -> Scene:
+        """The layer and the token, or the head, of the cell."""
+        layer = self.layer_at(hit.get("layer"))
+        return scene.go(layer=layer, position=hit.get("position"), head=hit.get("head"))
+
+    def edit_here(self, scene: Scene) -> Edit | None:
+        """What the cell is of is patched for good."""
+        if scene.info is None:
+            return None
+        mode, here = scene.view_of(self.key, self.views), scene.focus
+        if mode == HEADS:
+            head = scene.zero_head
+            return None if head is None else replace(head, action="patch")
+        where = Where(here.position, here.position)
+        return Edit("patch", mode, here.layer, where=where)  # type: ignore[arg-type]
+
+    def draw(self, shown: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
+        """The sweep; without a prompt B, how to have one."""
+        if shown.request.versus_prompt is None and shown.figure.verdict.status == "refused":
+            figure = Figure.refused(self.lens, PANES[self.key], self.filled(NO_B))
+            shown = replace(shown, figure=figure)
+        return super().draw(shown, focus, tokens)

@@ -1,0 +1,419 @@
+"""What if: edits of the pass by key, the list of them, prompt B, and what the engine is asked."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import replace
+
+import pytest
+from rich.cells import cell_len
+
+from llmscope.draw import Look
+from llmscope.edits import parse
+from llmscope.engine.events import Refused
+from llmscope.tui.copying import CopyScreen
+from llmscope.tui.editing import EditScreen, PromptScreen
+from llmscope.tui.panes.edits import EXAMPLES, paint_edits
+from llmscope.tui.reproduce import command
+from llmscope.tui.scene import Scene
+from tests.tui.acting import INFO
+from tests.tui.acting_what_if import ablation
+from tests.tui.conftest import PROMPT, Open, Session
+
+HOSTILE = 'steer 3 "\x1b[31m[/nope]" - "b" 2'
+SIZES = [(40, 12), (80, 24), (120, 40), (200, 60)]
+
+
+def asked(session: Session) -> tuple[str, ...]:
+    return session.engine.requests[-1].edits
+
+
+def told(session: Session) -> list[str]:
+    return [notice.message for notice in session.app._notifications]
+
+
+def changes(session: Session) -> dict[str, bool]:
+    return {want.key: want.focus.change for want in session.engine.requests[-1].wants}
+
+
+async def write(session: Session, text: str) -> None:
+    """Write into the line that is open."""
+    session.app.screen.query_one("#line").value = text  # type: ignore[attr-defined]
+    await session.press("enter")
+
+
+async def begin(session: Session, *edits: str) -> None:
+    """In the list of some edits."""
+    await session.press("escape")
+    scene = session.app.scene
+    for edit in edits:
+        scene = scene.with_edit(parse(edit))
+    session.app.look_at(scene)
+    session.app.overview.enter("edits")
+    await session.settle()
+
+
+@pytest.mark.parametrize(
+    ("pane", "edit"),
+    [
+        ("map", "zero layer 17"),
+        ("attention", "zero head 17.4"),
+        ("heads", "zero head 17.4"),
+        ("heads-all", "zero head 17.4"),
+        ("attribution-heads", "zero head 17.4"),
+        ("ablation", "zero head 17.4"),
+        ("mlp", "zero neuron 17.3"),
+        ("neuron-tokens", "zero neuron 17.3"),
+        ("neuron-activation", "zero neuron 17.3"),
+        ("patching", "patch stream 17 @4 from B"),
+    ],
+)
+async def test_x_edits_what_is_under_the_cursor_and_takes_it_back(
+    opened: Open, pane: str, edit: str
+) -> None:
+    async with opened() as session:
+        app = session.app
+        await session.press("escape")
+        app.overview.enter(pane)
+        scene = replace(app.scene.go(layer=17, head=4), versus_prompt="The capital of Italy is")
+        app.look_at(scene.go(neuron=3) if "neuron" in edit else scene)
+        await session.settle()
+        await session.press("x")
+        assert asked(session) == (edit,)
+        assert "SmolLM2-135M-Instruct · 1 edit" in session.screen_text().split("\n")[0]
+        await session.press("x")
+        assert asked(session) == ()
+        assert app.scene.edits == ()
+        assert "edit" not in session.screen_text().split("\n")[0]
+
+
+async def test_without_a_chosen_neuron_it_is_the_strongest_and_then_the_mlp(opened: Open) -> None:
+    async with opened() as session:
+        app = session.app
+        app.overview.enter("mlp")
+        await session.settle()
+        strongest = app.ledger.shown("mlp").figure.axes[1].labels[0]  # type: ignore[union-attr]
+        await session.press("x")
+        assert asked(session) == (f"zero neuron 29.{strongest}",)
+        app.overview.enter("neuron-tokens")
+        await session.settle()
+        await session.press("x")
+        assert asked(session)[-1] == "zero mlp 29", "this engine does not say which neuron it is"
+
+
+async def test_in_other_views_of_a_sweep_its_own_edit_is_kept(opened: Open) -> None:
+    async with opened() as session:
+        await session.press("escape", "6", "v", "v", "x")
+        assert asked(session) == ("mean head 29.0",)
+        await session.press("v", "v", "x")
+        assert asked(session)[-1] == "zero layer 29"
+        app = session.app
+        app.look_at(replace(app.scene, versus_prompt="B"))
+        app.overview.enter("patching")
+        await session.settle()
+        await session.press("v", "x", "v", "v", "x", "right", "up")
+        assert asked(session)[-2:] == ("patch attention 29 @4 from B", "patch head 29.0 from B")
+        assert (app.scene.focus.layer, app.scene.focus.head) == (28, 1)
+
+
+async def test_where_nothing_can_be_zeroed_that_is_told(opened: Open) -> None:
+    async with opened() as session:
+        app = session.app
+        app.overview.enter("next-token")
+        await session.settle()
+        await session.press("x")
+        assert any("nothing to zero here" in text for text in told(session))
+        await session.press("comma")
+        assert any("no edit is listed" in text for text in told(session))
+        assert asked(session) == ()
+
+
+async def test_an_edit_is_written_and_a_wrong_one_stays_in_the_line(opened: Open) -> None:
+    async with opened() as session:
+        app = session.app
+        await session.press("escape", "X")
+        assert isinstance(app.screen, EditScreen)
+        line = app.screen.query_one("#line")
+        assert line.value == "zero layer 29"  # type: ignore[attr-defined]
+        assert "zero, mean, scale, patch, steer, freeze" in session.screen_text()
+        await write(session, "zero hed 5.3")
+        assert isinstance(app.screen, EditScreen)
+        assert line.value == "zero hed 5.3"  # type: ignore[attr-defined]
+        assert "'hed'" in session.screen_text()
+        assert asked(session) == ()
+        await write(session, "zero head 5.3")
+        assert len(app.screen_stack) == 1
+        assert asked(session) == ("zero head 5.3",)
+        await session.press("X", "escape")
+        assert asked(session) == ("zero head 5.3",)
+
+
+async def test_in_the_list_the_chosen_one_is_written_anew(opened: Open) -> None:
+    async with opened() as session:
+        await begin(session, "zero head 5.3", "zero mlp 2")
+        await session.press("up", "X")
+        assert session.app.screen.query_one("#line").value == "zero head 5.3"  # type: ignore[attr-defined]
+        await write(session, "zero head 6.1")
+        assert asked(session) == ("zero head 6.1", "zero mlp 2")
+
+
+async def test_edits_are_toggled_moved_removed_and_all_off(opened: Open) -> None:
+    async with opened() as session:
+        await begin(session, "zero head 5.3", "zero mlp 2", "mean layer 1")
+        assert "Edits · 3 of 3 on" in session.screen_text()
+        await session.press("space")
+        assert asked(session) == ("zero head 5.3", "zero mlp 2")
+        assert "▸3 · mean layer 1" in session.screen_text()
+        await session.press("enter", "o", "o")
+        assert asked(session) == ("mean layer 1", "zero head 5.3", "zero mlp 2")
+        await session.press("o")
+        assert asked(session)[-1] == "mean layer 1", "the first one goes last"
+        await session.press("0")
+        assert asked(session) == ()
+        assert "all off" in session.screen_text()
+        await session.press("0", "up", "delete")
+        assert asked(session) == ("zero head 5.3", "mean layer 1")
+        await session.press("x", "backspace")
+        assert asked(session) == ()
+        assert EXAMPLES[0] in session.screen_text()
+
+
+async def test_the_strength_is_turned_from_any_pane(opened: Open) -> None:
+    async with opened() as session:
+        await begin(session, 'steer 6 token " Paris" 4')
+        await session.press("full_stop")
+        assert asked(session) == ("steer 6 token ' Paris' 4.5",)
+        session.app.overview.enter("next-token")
+        await session.settle()
+        await session.press(*["comma"] * 10)
+        assert asked(session) == ("steer 6 token ' Paris' -0.5",)
+        session.app.look_at(session.app.scene.with_edit(parse("zero mlp 2")))
+        await session.press("comma")
+        assert any("has no strength" in text for text in told(session))
+
+
+async def test_a_key_that_is_held_lets_a_pass_land_and_asks_for_the_newest(opened: Open) -> None:
+    async with opened() as session:
+        await begin(session, "scale mlp 2 1")
+        session.engine.auto = False
+        before = len(session.engine.requests)
+        await session.press(*["full_stop"] * 5)
+        assert [request.edits for request in session.engine.requests[before:]] == [
+            ("scale mlp 2 1.1",)
+        ]
+        session.engine.answer(session.engine.requests[-1])
+        await session.settle()
+        assert asked(session) == ("scale mlp 2 1.5",)
+        session.engine.answer(session.engine.requests[-1])
+        await session.settle()
+        assert len(session.engine.requests) == before + 2
+        assert not session.app.ledger.waiting
+
+
+async def test_prompt_b_is_kept_written_and_given_up(opened: Open) -> None:
+    async with opened() as session:
+        app = session.app
+        await session.press("escape", "6", "w")
+        assert any(text == f"B is: {PROMPT}" for text in told(session))
+        assert session.engine.requests[-1].versus_prompt == PROMPT
+        app.editor.replace_all("The capital of Italy is")
+        await session.settle()
+        assert session.engine.requests[-1].versus_prompt == PROMPT
+        assert f" B {PROMPT}" in session.screen_text()
+        await session.press("W")
+        assert isinstance(app.screen, PromptScreen)
+        assert app.screen.query_one("#line").value == PROMPT  # type: ignore[attr-defined]
+        await write(session, "one\\ntwo")
+        assert session.engine.requests[-1].versus_prompt == "one\ntwo"
+        assert " B one↵two" in session.screen_text()
+        app.editor.replace_all("one\ntwo")
+        await session.press("w")
+        assert session.engine.requests[-1].versus_prompt is None
+
+
+async def test_a_patch_waits_for_a_prompt_b(opened: Open) -> None:
+    async with opened() as session:
+        await begin(session, "patch stream 9 @1 from B")
+        assert asked(session) == ()
+        assert "waits for a prompt B" in session.screen_text()
+        await session.press("w")
+        assert asked(session) == ("patch stream 9 @1 from B",)
+        assert "waits for" not in session.screen_text()
+
+
+async def test_panes_show_the_change_where_they_can(opened: Open) -> None:
+    async with opened(200, 60) as session:
+        await session.press("escape", "D")
+        assert any("once there are some" in text for text in told(session))
+        assert not any(changes(session).values())
+        await session.press("x")
+        found = changes(session)
+        assert {key for key, change in found.items() if change} == {"map", "attention", "mlp"}
+        assert "Map · change · stream norm" in session.screen_text()
+        assert "stream norm +" in session.app.words.text or "norm -" in session.app.words.text
+        assert "looks most" not in session.app.words.text
+        await session.press("D")
+        assert not any(changes(session).values())
+        assert "change ·" not in session.screen_text()
+
+
+async def test_the_next_token_tells_what_edits_added(opened: Open) -> None:
+    async with opened() as session:
+        await session.press("escape", "x")
+        shown = session.screen_text()
+        assert "KL 0.62 nats from the unedited pass" in shown
+        figure = session.app.ledger.shown("next-token").figure  # type: ignore[union-attr]
+        points = 100 * (float(figure.values[0]) - float(figure.extra["unedited"][0]))
+        assert f"{points:+.1f}" in shown
+        assert f"({points:+.1f} points by edits)" in session.app.words.text
+
+
+async def test_the_words_are_of_the_edits_in_force_alone(opened: Open) -> None:
+    async with opened() as session:
+        await session.press("escape")
+        session.engine.auto = False
+        await session.press("x")
+        assert session.app.words.text == "layer 29, ‹·is›"
+        session.engine.answer(session.engine.requests[-1])
+        await session.settle()
+        assert "next" in session.app.words.text
+        await session.press("0")
+        assert session.app.words.text == "layer 29, ‹·is›"
+
+
+async def test_an_edit_that_the_model_cannot_take_is_switched_off(opened: Open) -> None:
+    async with opened() as session:
+        await begin(session, "zero head 5.3")
+        session.engine.auto = False
+        session.app.look_at(session.app.scene.with_edit(parse("zero head 99.3")))
+        await session.settle()
+        reason = "there is no layer 99\x1b[31m"
+        serial = session.engine.requests[-1].serial
+        faults = (("zero head 99.3", reason),)
+        session.engine.auto = True
+        session.engine.post(Refused(serial, reason, "0 to 29", faults))
+        await session.settle()
+        assert asked(session) == ("zero head 5.3",)
+        assert any("switched off: zero head 99.3: there is no layer 99" in t for t in told(session))
+        shown = session.screen_text()
+        assert "▸2 ✗ zero head 99.3" in shown
+        assert "there is no layer 99\\x1b[31m" in shown
+        assert not session.app.ledger.waiting
+        await session.press("space")
+        assert asked(session) == ("zero head 5.3", "zero head 99.3"), "on again, to be tried again"
+
+
+async def test_a_sweep_never_holds_the_other_panes_up_and_tells_how_far_it_is(opened: Open) -> None:
+    async with opened() as session:
+        await session.press("escape", "6")
+        assert session.wanted()[:2] == ["next-token", "tokens"]
+        assert set(session.wanted()[2:]) == {"ablation", "patching"}
+        request = session.engine.requests[-1]
+        want = next(want for want in request.wants if want.key == "ablation")
+        session.engine.answer(request, only={"ablation": ablation(want, (12, 30))}, complete=False)
+        await session.settle()
+        assert "Ablation · ━━━───── 12/30 · heads" in session.screen_text()
+        session.engine.answer(request)
+        await session.settle()
+        assert "12/30" not in session.screen_text()
+
+
+async def test_the_command_has_the_edits(opened: Open) -> None:
+    async with opened() as session:
+        app = session.app
+        edits = ("zero head 5.3", HOSTILE, "patch stream 9 from B")
+        app.look_at(replace(app.scene, versus_prompt="The capital of Italy is", change=True))
+        await begin(session, *edits)
+        app.overview.enter("map")
+        await session.settle()
+        shown = app.ledger.shown("map")
+        assert shown is not None
+        line = command(app.source, shown, app.scene)
+        assert line is not None
+        words = shlex.split(line)
+        given = [words[at + 1] for at, word in enumerate(words) if word == "--edit"]
+        assert [parse(edit) for edit in given] == [parse(edit) for edit in edits]
+        assert "--versus-prompt=The capital of Italy is" in words
+        assert "--change" in words
+        await session.press("D", "0")
+        shown = app.ledger.shown("map")
+        assert shown is not None
+        line = command(app.source, shown, app.scene)
+        assert line is not None
+        assert not {"--edit", "--change"} & set(shlex.split(line))
+        assert "--versus-prompt" not in line
+
+
+async def test_the_list_is_copied(opened: Open) -> None:
+    async with opened() as session:
+        await begin(session, "zero head 5.3", "zero mlp 2")
+        await session.press("y")
+        assert isinstance(session.app.screen, CopyScreen)
+        await session.press("e")
+        assert session.app.clipboard == "zero head 5.3\nzero mlp 2"
+
+
+async def test_a_click_chooses_an_edit(opened: Open) -> None:
+    async with opened() as session:
+        await begin(session, "zero head 5.3", "zero mlp 2")
+        await session.pilot.click("#edits", offset=(8, 1))
+        await session.settle()
+        assert session.app.scene.chosen == 0
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_hostile_edits_are_shown_harmlessly(opened: Open, size: tuple[int, int]) -> None:
+    async with opened(*size) as session:
+        await begin(session, HOSTILE)
+        session.app.look_at(replace(session.app.scene, versus_prompt="\x1b[31m\u202e[/nope]\n漢"))
+        await session.press("space", "x")
+        for keys in ((), ("X",), ("escape",), ("W",), ("escape", "space")):
+            await session.press(*keys)
+            shown = session.screen_text()
+            assert not [c for c in shown if c != "\n" and not c.isprintable()], keys
+        await begin(session, HOSTILE)
+        assert asked(session) == (str(parse(HOSTILE)),)
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_the_workspace_fits(opened: Open, size: tuple[int, int]) -> None:
+    async with opened(*size) as session:
+        await session.press("escape", "6")
+        app = session.app
+        if size == (40, 12):
+            assert app.overview.on_screen == ("edits",)
+            assert session.wanted() == ["tokens"]
+        shown = session.screen_text()
+        assert EXAMPLES[0] in shown
+        assert "no prompt B" in shown
+        await begin(session, *(f"zero head {layer}.3" for layer in range(12)))
+        shown = session.screen_text()
+        assert "▸12 ✓ zero head 11.3" in shown
+        assert "12 edits" in shown.split("\n")[0]
+
+
+def drawn(scene: Scene, width: int, height: int, *, ascii_only: bool = False) -> list[str]:
+    painting = paint_edits(scene, width, height, Look(ascii=ascii_only), lambda text: text)
+    rows = ["".join(part.text for part in row) for row in painting.rows]
+    assert [cell_len(row) for row in rows] == [width] * height
+    return rows
+
+
+@pytest.mark.parametrize("ascii_only", [False, True])
+@pytest.mark.parametrize("width", [1, 4, 9, 20, 40, 90])
+@pytest.mark.parametrize("height", [1, 2, 3, 5, 12])
+def test_the_list_is_drawn_in_any_room(width: int, height: int, ascii_only: bool) -> None:
+    scene = Scene().loaded(INFO)
+    drawn(scene, width, height, ascii_only=ascii_only)
+    for edit in (*EXAMPLES, HOSTILE):
+        scene = scene.with_edit(parse(edit))
+    scene = replace(scene.blamed({str(parse(HOSTILE)): "no"}), versus_prompt="漢\n" * 40)
+    rows = drawn(scene, width, height, ascii_only=ascii_only)
+    assert width < 9 or any("4" in row for row in rows), "the chosen one is in sight"
+
+
+def test_a_long_edit_is_cut_and_its_strength_is_not() -> None:
+    scene = Scene().with_edit(parse('steer 6 "a very long prompt" - "another" 2.5 @3..7'))
+    (row,) = drawn(scene, 30, 1)
+    assert row.startswith("▸1 ✓ steer 6 'a very")
+    assert row.rstrip().endswith("… 2.5")
