@@ -48,7 +48,12 @@ class Bench:
     def passes(self, chosen: Lens, recording: Recording, cancelled: Cancel | None = None) -> Passes:
         """What a lens may run beside a recording."""
         changes = recording.changes if chosen.edited == "again" else ()
-        return Passes(self.recorder, self.edited, changes=changes, cancelled=cancelled)
+        return Passes(
+            *(self.recorder, self.edited),
+            verdicts=self.verdicts,
+            changes=changes,
+            cancelled=cancelled,
+        )
 
     def forget(self) -> None:
         """Let go of the latest recording, if there is one."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from llmscope.figure import Verdict
 from llmscope.record.changes import Change, Job, attached
 from llmscope.record.recorder import Cancel, Recorder
 from llmscope.record.recording import Prompt, Recording
@@ -21,6 +22,7 @@ class Passes:
     """The handle that a lens is given. Nothing that it runs touches the live recording.
 
     Args:
+        verdicts: how far to trust a capability in a layer, as measured on the model.
         changes: made in every pass over the same prompt.
         cancelled: asked before each layer; true ends a pass with `Cancelled`.
     """
@@ -30,9 +32,11 @@ class Passes:
         recorder: Recorder,
         edited: EditedRecorder,
         *,
+        verdicts: Callable[[str, int], Verdict],
         changes: Sequence[Change] = (),
         cancelled: Cancel | None = None,
     ) -> None:
+        self.verdicts = verdicts
         self._recorder = recorder
         self._edited = edited
         self._changes = tuple(changes)
@@ -57,16 +61,19 @@ class Passes:
     def sweep(self, recording: Recording, depth: int, jobs: Sequence[Job], position: int) -> Tensor:
         """The last stream after a token, for each of several changes of one pass. [job, width]
 
-        One batch, a prompt for each job. The layers before `depth` stand, so that no job may
-        change anything in them.
+        One batch, a prompt for each job, with the changes of the recording and then its own. The
+        layers before `depth` stand, so that no job may change anything in them.
 
         Args:
-            depth: the first layer that runs. The stream before it may be changed.
+            depth: the first layer that runs. The stream before it may be changed. The number of
+                layers: none has to run.
             position: the token; what comes after it does not run.
 
         Raises:
             Cancelled: somebody changed their mind.
         """
+        if depth == recording.layers:
+            return _at_the_end(recording, jobs, position)
         subject, rows = self._recorder.subject, range(position + 1)
         depth = self._edited.depth(depth)
         stream = recording.rows("stream", depth, rows)
@@ -75,7 +82,9 @@ class Passes:
 
         def catch(_: nn.Module, args: Any, output: Any) -> None:
             final = output[0] if isinstance(output, tuple | list) else output
-            caught.append(final.reshape(len(jobs), -1, final.shape[-1])[:, -1])
+            # A copy: a view of one row would keep all of them.
+            caught.append(final.reshape(len(jobs), -1, final.shape[-1])[:, -1].clone())
+            raise _SeenEnough
 
         changes = [change for change in recording.changes if not _within(change, depth)]
         with ExitStack() as stack:
@@ -85,8 +94,26 @@ class Passes:
                 stack.enter_context(self._edited.standing(depth, whole))
             stack.enter_context(attached(subject.anatomy, changes, jobs=jobs))
             stack.callback(subject.anatomy.layers[-1].module.register_forward_hook(catch).remove)
+            stack.enter_context(suppress(_SeenEnough))
             self._recorder.run([recording.prompt.ids[: position + 1]] * len(jobs), last=1)
         return caught[0]
+
+
+class _SeenEnough(Exception):  # noqa: N818 - it is no error
+    """Ends a pass after the last layer: logits are read later, and of one token alone."""
+
+
+@torch.no_grad()
+def _at_the_end(recording: Recording, jobs: Sequence[Job], position: int) -> Tensor:
+    """The last stream after a token where that itself is all that jobs change. [job, width]"""
+    stream = recording.final_rows(position, position + 1)
+    ends: list[Tensor] = []
+    for job in jobs:
+        end = stream
+        for change in job:
+            end = change.apply(end, position)
+        ends.append(end)
+    return torch.cat(ends)
 
 
 @torch.no_grad()

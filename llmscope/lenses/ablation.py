@@ -1,0 +1,232 @@
+"""Ablation: what breaks without it?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import chain
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from llmscope.figure import Axis, Figure, Focus, Verdict
+from llmscope.lenses.asked import Asked, over, progress, strongest
+from llmscope.lenses.base import Lens, Run, layer_kinds
+
+if TYPE_CHECKING:
+    from llmscope.record.changes import Job, Site
+    from llmscope.record.passes import Passes
+    from llmscope.record.recording import Recording
+    from llmscope.record.sweeps import Row
+
+PARTS: dict[str, tuple[Site, ...]] = {
+    "attention": ("attention_write",),
+    "mixer": ("mixer_write",),
+    "MLP": ("mlp_write",),
+    "layer": ("attention_write", "mixer_write", "mlp_write"),
+}
+"""Columns of the modes `parts`, and where their parts write."""
+
+
+def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
+    """What the answer is without each head [layer, head], or each part of a layer [layer, part].
+
+        Δ = logit(target) - logit(versus), ablated less unablated           logits, signed
+        KL(p ‖ p ablated) of all that may come next                         nats, 0 or more
+
+    at the focus position, with one part ablated in all tokens at once: it writes zero, or its mean
+    over the prompt, as the edits `zero …` and `mean …` do. Later layers run on what is left. The
+    target is the likeliest next token unless another is given; without versus Δ is of its logit.
+
+    Modes: `heads` (what a head hands to the output projection) and `parts` (what attention, what
+    mixes tokens in its place, the MLP, or the whole layer adds to the stream), set to zero and
+    told by Δ; `-kl` by KL; `-mean` set to the mean. Of an edited pass the edits stay in force; the
+    mean is that of the unedited one, as it is of the edit.
+
+    NaN in layers whose heads or writes are not verified, and where a layer has no such part: none
+    of these is run.
+
+    `extra`: mode, position, target, target_id, versus, versus_id; logit: the unablated logit, or
+    difference of two; progress: passes done and passes in all, in figures that are not whole;
+    kinds, one a layer, where they are mixed; caption.
+    """
+    from llmscope.record.derive import logits_after
+    from llmscope.record.sweeps import Sweep, difference, differences, divergences
+
+    subject, position, passes = recording.subject, focus.position, cast("Passes", run)
+    own = logits_after(recording, position)
+    asked = Asked.of(
+        subject, int(own.argmax()) if focus.target is None else focus.target, focus.versus
+    )
+    of_heads, means, kl = (word in focus.mode.split("-") for word in ("heads", "mean", "kl"))
+    title = _title(recording, asked, focus)
+    verdicts = tuple(_verdict(recording, position, passes, i, of_heads) for i in _layers(recording))
+    verdict = over(verdicts)
+    if verdict.status == "refused":
+        yield Figure.refused("ablation", title, verdict.reason, verdict.discrepancy)
+        return
+    columns = _columns(recording, of_heads)
+    sweep = Sweep(
+        recording=recording,
+        position=position,
+        key=("ablation", of_heads, means),
+        # The last layers first: they have the fewest after them to run.
+        rows=tuple(
+            _row(recording, layer, columns, of_heads, means)
+            for layer in reversed(_layers(recording))
+            if verdicts[layer].status != "refused"
+        ),
+        shape=(recording.layers, len(columns)),
+    )
+    before = float(difference(own, asked.target, asked.versus))
+    if kl:
+        found = sweep.table(passes, "kl", divergences(recording, position, own))
+    else:
+        question = (asked.target, asked.versus)
+        found = sweep.table(passes, question, differences(recording, position, *question))
+    for table, done in found:
+        values = table if kl else table - before
+        unit = "nats" if kl else "logit"
+        said = [_said(asked, before, kl)]
+        if not of_heads:
+            said.append(strongest(values, _numbers(recording), columns, unit))
+        extra: dict[str, Any] = {
+            "mode": focus.mode,
+            "position": position,
+            **asked.extra,
+            "logit": before,
+            **progress(done, sweep.total),
+            **layer_kinds(recording),
+            "caption": tuple(filter(None, said)),
+        }
+        yield Figure(
+            lens="ablation",
+            title=title,
+            kind="heatmap",
+            axes=(
+                Axis("layer", _numbers(recording)),
+                Axis("head" if of_heads else "part", columns),
+            ),
+            values=values.astype(np.float32),
+            unit=unit,
+            verdict=verdict,
+            extra=extra,
+        )
+
+
+def _layers(recording: Recording) -> range:
+    return range(recording.layers)
+
+
+def _numbers(recording: Recording) -> tuple[str, ...]:
+    return tuple(map(str, _layers(recording)))
+
+
+def _title(recording: Recording, asked: Asked, focus: Focus) -> str:
+    what, *how = focus.mode.split("-")
+    to = "set to their mean" if "mean" in how else "set to zero"
+    if "kl" in how:
+        after = f"KL after ‹{recording.prompt.labels[focus.position]}›"
+        return f"Ablation · {what} {to} · {after}"
+    return f"Ablation · {what} {to} · Δ logit of {asked}"
+
+
+def _said(asked: Asked, before: float, kl: bool) -> str:
+    if kl:
+        return "how far all that may come next is from what it is with nothing ablated"
+    return f"logit of {asked} with nothing ablated: {before:.4f} · below zero: a part spoke for it"
+
+
+def _verdict(
+    recording: Recording, position: int, run: Passes, layer: int, of_heads: bool
+) -> Verdict:
+    """How far a layer's heads, or what it writes, are known to be what they are taken for."""
+    from llmscope.record.verify import pattern_here
+
+    verdict = run.verdicts("patterns" if of_heads else "writes", layer)
+    if not of_heads or verdict.status == "refused":
+        return verdict
+    return verdict.worst(pattern_here(recording.base or recording, layer, position))
+
+
+def _columns(recording: Recording, of_heads: bool) -> tuple[str, ...]:
+    if of_heads:
+        return tuple(map(str, range(recording.subject.anatomy.heads)))
+    return tuple(
+        part for part in PARTS if any(_sites(recording, i, part) for i in _layers(recording))
+    )
+
+
+def _sites(recording: Recording, layer: int, part: str) -> list[Site]:
+    """Where a part of a layer writes, as far as the layer has it."""
+    from llmscope.record.changes import site_of
+
+    anatomy = recording.subject.anatomy
+    return [site for site in PARTS[part] if site_of(anatomy, site, layer) is not None]
+
+
+def _row(
+    recording: Recording, layer: int, columns: tuple[str, ...], of_heads: bool, means: bool
+) -> Row:
+    """The jobs of one layer."""
+    from llmscope.record.changes import Change
+    from llmscope.record.effects import head_columns, mean
+    from llmscope.record.sweeps import Row
+
+    everywhere, whole = range(len(recording)), slice(None)
+    own = {} if of_heads else {part: _sites(recording, layer, part) for part in columns}
+
+    def jobs(chosen: Sequence[int]) -> list[Job]:
+        sites: Sequence[Site] = ("heads",) if of_heads else sorted(set(chain(*own.values())))
+        base = recording.base or recording
+        to = {site: mean(base, site, layer, whole) for site in sites if means}
+
+        def ablated(site: Site, which: slice = whole) -> Change:
+            change = Change(site, layer, everywhere, which)
+            return (
+                replace(change, values=to[site][:, which]) if means else replace(change, factor=0.0)
+            )
+
+        if of_heads:
+            return [(ablated("heads", head_columns(recording, layer, head)),) for head in chosen]
+        return [tuple(map(ablated, own[columns[column]])) for column in chosen]
+
+    some = [column for column, part in enumerate(columns) if of_heads or own[part]]
+    return Row(layer, layer, tuple(some), jobs)
+
+
+LENS = Lens(
+    name="ablation",
+    question="What breaks without it?",
+    compute=compute,
+    needs=("readout",),
+    uses=("position", "target", "versus", "mode"),
+    modes=(
+        *("heads", "heads-kl", "heads-mean", "heads-mean-kl"),
+        *("parts", "parts-kl", "parts-mean", "parts-mean-kl"),
+    ),
+    edited="again",
+    help="""\
+Each head in turn is switched off and the model runs again: a cell is what that did to the answer. \
+Below zero, the logit of the target fell: the head spoke for it. Above zero, the head had spoken \
+against it. The target is the likeliest next token unless another is asked for; with a second \
+token (versus), the cell is what became of the difference of the two. A logit alone says little, \
+as a head may raise all tokens alike: hold it against a rival, or look at KL, which tells how far \
+everything that may come next has moved, in nats, and never which way.
+
+Unlike attribution this counts all that later layers make of a head. It also counts how they make \
+up for it: when one head goes, others often step in, so a small cell does not mean that a head \
+does nothing, and the cells need not add up.
+
+Modes: heads, or parts: attention, MLP and the whole of each layer. They write zero, or the mean \
+of what they write over the prompt. Zero is further from anything that the model has seen, and \
+breaks more; the mean keeps what a part does at every token alike, and takes away what it says \
+about this one. A part is ablated in all tokens at once. With edits in force, they stay.
+
+One pass for each cell, from the layer of the cell on: the last layers come first, as the fewest \
+layers run for them, and what is there is shown.
+
+Δ = logit(target) - logit(versus), ablated less unablated; KL(p ‖ p ablated). Michel et al. 2019, \
+"Are Sixteen Heads Really Better than One?"; Wang et al. 2022, "Interpretability in the Wild", \
+for the mean.""",
+)

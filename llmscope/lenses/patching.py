@@ -1,0 +1,303 @@
+"""Patching: what carries the difference?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmscope.figure import VERIFIED, Axis, Figure, Focus, Verdict
+from llmscope.lenses.asked import NAMED, Asked, check, over, progress, strongest
+from llmscope.lenses.base import Lens, Run, layer_kinds
+
+if TYPE_CHECKING:
+    from llmscope.record.changes import Job, Site
+    from llmscope.record.passes import Passes
+    from llmscope.record.recording import Recording
+    from llmscope.record.sweeps import Row
+
+NAMES = {"stream": "stream", "attention": "attention writes", "mlp": "MLP writes", "heads": "heads"}
+SITES: dict[str, Site] = {
+    "stream": "stream",
+    "attention": "attention_write",
+    "mlp": "mlp_write",
+    "heads": "heads",
+}
+STANDS_ON = {"attention": "writes", "mlp": "writes", "heads": "patterns"}
+SAME = 1e-5
+"""Two logit differences that are no further apart than this, by the largest logit, are one."""
+
+
+class _Unpaired(Exception):  # noqa: N818 - it is a finding
+    """Why nothing can be carried from prompt B to this one."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Pair:
+    """The two prompts, and what they say.
+
+    Attributes:
+        recording, other: A and B.
+        first: the first token in which something of B can differ from A.
+        own, others: logit differences of A and B.
+    """
+
+    recording: Recording
+    other: Recording
+    position: int
+    asked: Asked
+    first: int
+    own: float
+    others: float
+
+    @property
+    def differ(self) -> tuple[int, ...]:
+        """The positions of the tokens in which they differ."""
+        both = zip(self.recording.prompt.ids, self.other.prompt.ids, strict=True)
+        return tuple(place for place, (a, b) in enumerate(both) if a != b)
+
+
+def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
+    """How much of prompt B's answer each thing of B carries over, put into this prompt's pass (A).
+
+        (LD(patched) - LD(A)) / (LD(B) - LD(A))      LD = logit(target) - logit(versus)
+
+    at the focus position: a share, 0 for nothing of B, 1 for all of its difference; below 0 and
+    above 1 both occur. Target is A's likeliest next token there and versus is B's, unless given.
+
+    Modes: `stream`, the stream after a layer at one token, with the embedding as first row;
+    `attention` and `mlp`, what they add at one token [layer, position]; `heads`, what a head hands
+    to the output projection, in all tokens at once [layer, head]. NaN for tokens after the focus
+    position, which cannot reach it, and in layers where the part is missing or not verified: none
+    of these is run. Before the first token in which the prompts differ it is 0 without a run. If
+    A is edited its edits stay in force; B is the unedited pass.
+
+    `extra`: mode, position, target, target_id, versus, versus_id; difference and
+    versus_difference, LD of A and of B; versus_ids and versus_labels, B's tokens; differ, the
+    positions in which the prompts do; special; progress: passes done and passes in all, in figures
+    that are not whole; kinds, one a layer, where they are mixed; caption.
+
+    Refused without a prompt B, where A and B have different numbers of tokens, where target and
+    versus are the same token, and where LD(A) and LD(B) are the same but for rounding.
+    """
+    from llmscope.record.sweeps import Sweep, differences
+
+    mode, passes = focus.mode, cast("Passes", run)
+    title = f"Patching · {NAMES[mode]} from prompt B"
+    try:
+        pair = _paired(recording, focus, passes)
+    except _Unpaired as finding:
+        yield Figure.refused("patching", title, str(finding))
+        return
+    verdicts = [_verdict(pair, mode, layer, passes) for layer in range(recording.layers)]
+    verdict = over(verdicts)
+    if verdict.status == "refused":
+        yield Figure.refused("patching", title, verdict.reason, verdict.discrepancy)
+        return
+    axes = _axes(recording, mode)
+    rows, still = _plan(pair, mode, [one.status != "refused" for one in verdicts], axes)
+    sweep = Sweep(
+        recording=recording,
+        position=pair.position,
+        key=("patching", mode, pair.other.prompt.ids),
+        rows=rows,
+        shape=still.shape,
+    )
+    asked = pair.asked
+    measure = differences(recording, pair.position, asked.target, asked.versus)
+    for table, done in sweep.table(passes, (asked.target, asked.versus), measure):
+        values = (table - pair.own) / (pair.others - pair.own)
+        values[still] = 0.0
+        yield Figure(
+            lens="patching",
+            title=f"{title} · {asked}",
+            kind="heatmap",
+            axes=axes,
+            values=values.astype(np.float32),
+            unit="share",
+            verdict=verdict,
+            extra=_extra(pair, mode, axes, values) | progress(done, sweep.total),
+        )
+
+
+def _paired(recording: Recording, focus: Focus, run: Passes) -> _Pair:
+    """The two prompts.
+
+    Raises:
+        _Unpaired: there is nothing to be told of them.
+    """
+    from llmscope.record.derive import logits_after
+    from llmscope.record.norms import bound
+    from llmscope.record.recording import Prompt
+    from llmscope.record.sweeps import difference
+
+    subject, position, ids = recording.subject, focus.position, focus.versus_prompt
+    if not ids:
+        raise _Unpaired(
+            "there is no prompt B to patch from: give one by --versus-prompt, or w on the screen"
+        )
+    if len(ids) != len(recording):
+        raise _Unpaired(
+            f"this prompt has {len(recording)} tokens and prompt B {len(ids)}: "
+            "they must have as many, so that each has its place in the other"
+        )
+    for token in ids:
+        check(subject, token)
+    labels = tuple(subject.label(token) for token in ids)
+    other = run.other(Prompt(tuple(ids), labels, (False,) * len(ids)))
+    logits = [logits_after(one, position) for one in (recording, other)]
+    likeliest = [int(one.argmax()) for one in logits]
+    given = (focus.target, focus.versus)
+    target, versus = (
+        top if token is None else token for token, top in zip(given, likeliest, strict=True)
+    )
+    asked = Asked.of(subject, target, versus)
+    if target == versus:
+        raise _Unpaired(
+            f"target and versus are both ‹{subject.label(target)}›: name two answers "
+            "that the prompts differ in (--target, --versus)"
+        )
+    own, others = (float(difference(one, target, versus)) for one in logits)
+    largest = max(float(one.abs().max()) for one in logits)
+    if not abs(others - own) > bound(subject.dtype, SAME) * largest:
+        raise _Unpaired(
+            f"the logit of {asked} is {own:.4f} in both prompts: there is no difference"
+        )
+    # Attention is causal: up to where they differ the prompts are the same, but for edits of A.
+    both = enumerate(zip(recording.prompt.ids, ids, strict=True))
+    first = next((place for place, (a, b) in both if a != b), 0)
+    return _Pair(recording, other, position, asked, 0 if recording.changes else first, own, others)
+
+
+def _verdict(pair: _Pair, mode: str, layer: int, run: Passes) -> Verdict:
+    """How far what is patched in a layer is known to be what it is taken for."""
+    from llmscope.record.changes import site_of
+    from llmscope.record.verify import pattern_here
+
+    if mode == "stream":
+        return VERIFIED
+    if site_of(pair.recording.subject.anatomy, SITES[mode], layer) is None:
+        return Verdict("refused", f"this layer has no {NAMES[mode]}")
+    verdict = run.verdicts(STANDS_ON[mode], layer)
+    if mode != "heads" or verdict.status == "refused":
+        return verdict
+    return verdict.worst(pattern_here(pair.other, layer, pair.position))
+
+
+def _axes(recording: Recording, mode: str) -> tuple[Axis, Axis]:
+    layers = tuple(map(str, range(recording.layers)))
+    down = Axis("layer", ("embed", *layers) if mode == "stream" else layers)
+    if mode == "heads":
+        return down, Axis("head", tuple(map(str, range(recording.subject.anatomy.heads))))
+    return down, Axis("position", recording.prompt.labels)
+
+
+def _plan(
+    pair: _Pair, mode: str, usable: Sequence[bool], axes: tuple[Axis, Axis]
+) -> tuple[tuple[Row, ...], NDArray[np.bool_]]:
+    """The rows to run, the last layers first, and the cells where nothing of B can differ."""
+    rows: list[Row] = []
+    still = np.zeros((len(axes[0]), len(axes[1])), dtype=bool)
+    for row in reversed(range(len(axes[0]))):
+        if mode != "stream" and not usable[row]:
+            continue
+        columns: Sequence[int] = range(len(axes[1]))
+        if mode != "heads":
+            columns = range(pair.first, pair.position + 1)
+            if mode == "stream" and row == 0 and not pair.recording.changes:
+                columns = [place for place in pair.differ if place <= pair.position]
+            elif row == pair.recording.layers:  # nothing reads the others any more
+                columns = [pair.position]
+            still[row, : pair.position + 1] = True
+            still[row, list(columns)] = False
+        rows.append(_row(pair, mode, row, tuple(columns)))
+    return tuple(rows), still
+
+
+def _row(pair: _Pair, mode: str, layer: int, columns: tuple[int, ...]) -> Row:
+    """The jobs of one row. Of the stream it is the one before that layer."""
+    from llmscope.record.changes import Change
+    from llmscope.record.effects import head_columns, written
+    from llmscope.record.sweeps import Row
+
+    site = SITES[mode]
+
+    def jobs(chosen: Sequence[int]) -> list[Job]:
+        theirs = written(pair.other, site, layer)  # [row, column]
+        if mode == "heads":
+            some = [head_columns(pair.recording, layer, head) for head in chosen]
+            everywhere = range(len(pair.recording))
+            return [(Change(site, layer, everywhere, own, values=theirs[:, own]),) for own in some]
+        places = [range(place, place + 1) for place in chosen]
+        return [
+            (Change(site, layer, place, values=theirs[place.start : place.stop]),)
+            for place in places
+        ]
+
+    return Row(layer, layer, columns, jobs)
+
+
+def _extra(
+    pair: _Pair, mode: str, axes: tuple[Axis, Axis], values: NDArray[np.float64]
+) -> dict[str, Any]:
+    prompt, ids = pair.recording.prompt, pair.other.prompt.ids
+    labels = tuple(pair.recording.subject.label(token) for token in ids)
+    told = [f"{i} ‹{prompt.labels[i]}› / ‹{labels[i]}›" for i in pair.differ[:NAMED]]
+    more = len(pair.differ) - NAMED
+    said = [
+        f"logit of {pair.asked}: {pair.own:.4f} here, {pair.others:.4f} after prompt B",
+        f"B differs at {', '.join(told)}{f' and {more} more' if more > 0 else ''}",
+    ]
+    if mode in ("attention", "mlp"):
+        places = [f"at {place} ‹{label}›" for place, label in enumerate(prompt.labels)]
+        said.append(strongest(values, axes[0].labels, places))
+    return {
+        "mode": mode,
+        "position": pair.position,
+        **pair.asked.extra,
+        "difference": pair.own,
+        "versus_difference": pair.others,
+        "versus_ids": ids,
+        "versus_labels": labels,
+        "differ": pair.differ,
+        "special": prompt.special,
+        **layer_kinds(pair.recording),
+        "caption": tuple(filter(None, said)),
+    }
+
+
+LENS = Lens(
+    name="patching",
+    question="What carries the difference?",
+    compute=compute,
+    needs=("readout",),
+    uses=("position", "target", "versus", "versus_prompt", "mode"),
+    modes=("stream", "attention", "mlp", "heads"),
+    edited="again",
+    help="""\
+Take two prompts that differ in little and lead to different answers: this one, and prompt B. A \
+cell takes one thing out of B's pass, puts it in its place in this one, and lets the model run on. \
+It shows how much of B's answer came along: 0, nothing; 1, all of the difference; in between, a \
+part of it. Below zero it moved the answer the other way; above 1, further than B itself.
+
+The answer is how far the logit of one token is above another's: the likeliest next token here, \
+and the likeliest after prompt B, unless others are asked for. Both prompts must have the same \
+number of tokens, so that each token has its place in the other.
+
+Modes: the residual stream after each layer, at one token: a path is seen there, from the token in \
+which the prompts differ, at the embedding, to the token that answers, in the last layer. What \
+attention and what the MLP of a layer adds at one token: these are where something is moved or \
+looked up. Heads: one head, in all tokens at once. A large cell is enough to carry the \
+difference; it need not be needed, as others may carry it too.
+
+One pass for each cell, from the layer of the cell on: the last layers come first, as the fewest \
+layers run for them, and what is there is shown. Tokens after the one that is asked about are \
+left out.
+
+(LD(patched) - LD(A)) / (LD(B) - LD(A)), LD = logit(target) - logit(versus). Meng et al. 2022, \
+"Locating and Editing Factual Associations in GPT"; Wang et al. 2022, "Interpretability in the \
+Wild"; Heimersheim and Nanda 2024, "How to Use and Interpret Activation Patching".""",
+)
