@@ -139,5 +139,8 @@ def _screen(scope: Scope, wanted: Wanted, format: str) -> str | bytes:  # noqa: 
         height=height,
         look=wanted.look,
         focus=focus,
+        edits=wanted.edits,
+        versus_prompt=wanted.other if isinstance(wanted.other, str) else None,
+        change=focus.change,
     )
     return render_rows(rows, format, wanted.look)

@@ -22,6 +22,8 @@ def open_model(
     ] = None,
     chat: options.Chat = False,
     system: options.System = None,
+    edit: options.Edits = None,
+    versus_prompt: options.VersusPrompt = None,
     theme: Annotated[
         str | None,
         typer.Option(
@@ -50,6 +52,10 @@ def open_model(
     check_chat(chat, system)
     tier = options.tier(color)
     with reported(debug):
+        from llmscope.cli.whatif import check_whatif, read_edits
+
+        edits = read_edits(edit, versus_prompt)
+        check_whatif(edits, versus_prompt, change=False, lenses=())
         if context_file is not None:
             prompt = _marked(prompt, context_file)
         code = show(
@@ -73,6 +79,8 @@ def open_model(
                 ascii=ascii,
                 bandwidth=bandwidth,
                 debug=debug,
+                edits=edits,
+                versus_prompt=versus_prompt,
             )
         )
         raise typer.Exit(code)

@@ -12,6 +12,7 @@ from llmscope.errors import ScopeError
 if TYPE_CHECKING:
     from llmscope.cli.loader import Loader
     from llmscope.draw import Tier
+    from llmscope.edits import Edit
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class Opening:
     ascii: bool | None = None
     bandwidth: Literal["auto", "high", "low"] = "auto"
     debug: bool = False
+    edits: tuple[Edit, ...] = ()
+    versus_prompt: str | None = None
 
 
 def show(opening: Opening) -> int:
@@ -73,4 +76,6 @@ def show(opening: Opening) -> int:
         debug=opening.debug,
         flags=opening.load.flags,
         adapters=opening.load.adapters,
+        edits=opening.edits,
+        versus_prompt=opening.versus_prompt,
     )

@@ -168,6 +168,24 @@ def test_arrays_and_pictures_say_what_was_edited(tmp_path):
     assert len(text) == 10
 
 
+def test_the_whole_screen_is_of_the_edited_pass():
+    ask = ("snapshot", "--prompt", "CABACB", "--lens", "screen", "--size", "120x40")
+    edit = edited("patch stream -1 from B", "zero mlp 0")
+    other = ("--versus-prompt", "AACCBB")
+    picture = run(*ask, *edit, *other)
+    assert (picture.exit_code, picture.stderr) == (0, "")
+    assert "2 edits" in picture.stdout
+    share = logits(record("--prompt", "AACCBB", *NEXT))
+    top = float(torch.tensor(share).softmax(0).max())
+    assert f"{top:.2%}".replace("%", " %") in picture.stdout
+    changed = run(*ask, *edit, *other, "--change")
+    assert changed.exit_code == 0
+    assert "change" in changed.stdout
+    numbers = record(*ask[1:], *edit, *other, "--format", "json")
+    assert numbers["edits"] == ["patch stream -1 from B", "zero mlp 0"]
+    assert "there is no head 9" in failure(*ask, *edited("zero head 1.9"))
+
+
 def test_prompt_b_is_put_into_the_chat_template_too(tmp_path):
     save_model(tmp_path, vocab_size=300, max_position_embeddings=256)
     tokenizer = chat_tokenizer(LLAMA2)
@@ -236,8 +254,8 @@ class TestWrong:
     @pytest.mark.parametrize(
         ("text", "said"),
         [
-            ("zero head 1.3", "error: zero head 1.3: there is no head 3 (try: 0 to 2)"),
-            ("zero mlp -4", "error: zero mlp -4: there is no layer -4 (try: 0 to 2)"),
+            ("zero head 1.3", "error: zero head 1.3: there is no head 3"),
+            ("zero mlp -4", "error: zero mlp -4: there is no layer -4"),
             ("zero neuron 0.999", "there is no neuron 999"),
             ("zero mlp 1 @6", "there is no token 6: the prompt has 6 (try: 0 to 5)"),
             ("steer 1 token AB 4", "is not one token but 2"),

@@ -30,7 +30,8 @@ def test_the_record_says_all_that_was_looked_at():
 
 def test_figures_come_in_the_order_of_the_lenses():
     lenses = [*reversed(names())]
-    found = record("--prompt", "CAB", *(word for name in lenses for word in ("--lens", name)))
+    ask = ("--prompt", "CAB", "--versus-prompt", "BAC")  # one of them is of two prompts
+    found = record(*ask, *(word for name in lenses for word in ("--lens", name)))
     assert [figure["lens"] for figure in found["figures"]] == lenses
 
 

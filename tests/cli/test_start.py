@@ -7,7 +7,8 @@ import pytest
 import llmscope
 from llmscope.cli import COMMANDS, is_plain
 from llmscope.cli.app import app
-from tests.cli.running import fresh, run
+from llmscope.edits import parse
+from tests.cli.running import failure, fresh, run
 
 HEAVY = {"torch", "transformers", "textual"}
 WITNESS = """
@@ -83,6 +84,11 @@ def test_any_other_word_is_a_model_to_open(arguments):
         (["open", "snapshot"], {"spec": "snapshot"}),
         (["--prompt", "snapshot", "x", "--no-special-tokens"], {"special_tokens": False}),
         (["x", "--prompt", "snapshot"], {"prompt": "snapshot"}),
+        (["--edit", "zero mlp 1"], {"edits": (parse("zero mlp 1"),), "versus_prompt": None}),
+        (
+            ["x", "--edit", "patch mlp 1 from B", "--edit", "zero mlp 1", "--versus-prompt", "B"],
+            {"edits": (parse("patch mlp 1 from B"), parse("zero mlp 1")), "versus_prompt": "B"},
+        ),
     ],
 )
 def test_on_a_terminal_the_screen_gets_what_was_asked(monkeypatch, arguments, given):
@@ -107,6 +113,11 @@ def test_on_a_terminal_the_screen_gets_what_was_asked(monkeypatch, arguments, gi
     assert run(*arguments).exit_code == 0
     assert asked.items() >= given.items()
     assert (asked["load"].model or "builtin:sort") == asked["spec"]
+
+
+def test_an_edit_that_cannot_be_read_is_told_before_the_screen_opens():
+    assert "head 5.3" in failure("--edit", "zero haed 5.3", code=2)
+    assert "--versus-prompt" in failure("gpt2", "--edit", "patch mlp 1 from B", code=2)
 
 
 def test_wrong_usage_is_exit_code_2():
