@@ -18,6 +18,7 @@ import torch
 
 from llmscope.figure import Verdict
 from llmscope.models.anatomy import Layer
+from llmscope.record.changes import Site
 from llmscope.record.derive import activations, head_outputs
 from llmscope.record.norms import bound, exact
 from llmscope.record.reading import Doubles, Reading, Unattributable, through
@@ -158,7 +159,7 @@ def _by_head(
     own, joined = (layer.attention, layer.attention_out), heads.flatten(1)
     with torch.no_grad():
         made = layer.written(layer.attention_write, own)(layer.attention_out(joined))
-    factor = _factor(recording, index, row.start)
+    factor = _factor(recording, "attention_write", index, row.start)
     made = made * factor
     write = recording.rows("attention_write", index, row)
     assert write is not None
@@ -171,17 +172,18 @@ def _by_head(
     return each.reshape(heads.shape[1], -1).sum(-1) * factor, rest * factor
 
 
-def _factor(recording: Recording, layer: int, position: int) -> float:
-    """What edits multiply by what a layer's attention wrote at a position.
+def _factor(recording: Recording, site: Site, layer: int, position: int) -> float:
+    """What edits multiply by what a part of a layer wrote at a position.
 
     Raises:
-        Unattributable: they replace it, so that it is no sum of heads any more.
+        Unattributable: they replace it, so that it is no sum of heads or neurons any more.
     """
     factor = 1.0
     for change in recording.changes:
-        if (change.site, change.layer) == ("attention_write", layer) and position in change.rows:
+        if (change.site, change.layer) == (site, layer) and position in change.rows:
             if change.factor is None:
-                raise Unattributable("an edit replaces what its attention wrote")
+                part = "attention" if site == "attention_write" else "MLP"
+                raise Unattributable(f"an edit replaces what its {part} wrote")
             factor *= change.factor
     return factor
 
@@ -192,7 +194,7 @@ def by_neuron(
     """What each neuron of a layer's MLP adds to the logit, [neuron], and what its biases add.
 
     Raises:
-        Unattributable: the MLP has no row of neurons.
+        Unattributable: the MLP has no row of neurons, or an edit replaces what it wrote.
     """
     parts = recording.subject.anatomy.layers[layer]
     if parts.experts is not None:
@@ -203,7 +205,9 @@ def by_neuron(
         raise Unattributable("this layer has no MLP whose down projection could be found")
     hidden = activations(recording, layer)[position : position + 1]
     own = (parts.mlp_entry, parts.down)
-    return through(parts, parts.mlp_write, own, parts.down, hidden, read.direction)
+    factor = _factor(recording, "mlp_write", layer, position)
+    each, rest = through(parts, parts.mlp_write, own, parts.down, hidden, read.direction)
+    return each * factor, rest * factor
 
 
 def judged(recording: Recording, whole: float, parts: Iterable[float]) -> tuple[float, Verdict]:

@@ -47,6 +47,12 @@ class Frozen:
         scaled = parts.scale(inputs, outputs)[:, None] * parts.gain
         return cls(module, inputs, outputs, scaled.float().to(inputs.device), parts.centred)
 
+    def row(self, row: int) -> Frozen:
+        """One row of it."""
+        only = slice(row, row + 1)
+        held = (self.inputs[only], self.outputs[only], self.scaled[only])
+        return Frozen(self.module, *held, self.centred)
+
     def __call__(self, stream: Tensor, rows: slice) -> Tensor:
         """What the norm gives now. `[..., row, width]`"""
         moved = (stream - self.inputs[rows]).float()

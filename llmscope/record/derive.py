@@ -130,7 +130,8 @@ def activations(recording: Recording, layer: int) -> Tensor:
 def activation_pieces(recording: Recording, layer: int) -> Iterator[Tensor]:
     """The activations, segment by segment. Each `[row, neuron]`
 
-    A segment keeps those of the layer that was looked at last, so that a letter costs one row.
+    A segment keeps those of the layer that was looked at last, so that a letter costs one row: as
+    they were before any change, for an edited pass shares the first rows of an unedited segment.
     """
     start = 0
     for segment, count in recording.parts:
@@ -139,11 +140,10 @@ def activation_pieces(recording: Recording, layer: int) -> Iterator[Tensor]:
             entry = segment.layers[layer].mlp_entry
             if entry is None:
                 raise ValueError(f"layer {layer} has no MLP that was found")
-            found = recording.subject.anatomy.layers[layer].activations(entry)
-            rows = range(start, start + len(found))
-            kept = (layer, recording.changed(found, "neurons", layer, rows))
+            kept = (layer, recording.subject.anatomy.layers[layer].activations(entry))
             segment.memo["activations"] = kept
-        yield kept[1][:count]
+        rows = range(start, start + count)
+        yield recording.changed(kept[1][:count], "neurons", layer, rows)
         start += count
 
 

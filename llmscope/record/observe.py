@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from llmscope.record.changes import attached
 from llmscope.record.recording import Recording
 
 FUSED = ("c_attn",)
@@ -77,12 +78,13 @@ def _attention(recording: Recording, layer: int) -> nn.Module:
 
 
 def _run_until(recording: Recording, module: nn.Module, catch: Any) -> None:
-    """Run the prompt until `catch`, a forward hook of the module, has seen enough."""
+    """Run the prompt, with its changes, until `catch`, a hook of the module, has seen enough."""
     subject = recording.subject
     hook = module.register_forward_hook(catch)
     ids = torch.tensor([recording.prompt.ids], device=subject.device)
     try:
-        with torch.no_grad(), suppress(_SeenEnough):
+        changed = attached(subject.anatomy, recording.changes)
+        with torch.no_grad(), suppress(_SeenEnough), changed:
             subject.model(input_ids=ids, use_cache=False, output_attentions=True)
     finally:
         hook.remove()

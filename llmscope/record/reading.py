@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from llmscope.models.anatomy import Layer
+from llmscope.record.changes import Frozen
 from llmscope.record.derive import logits_after
 from llmscope.record.norms import UnknownNorm, exact, take_apart
 from llmscope.record.recording import Recording
@@ -58,8 +59,9 @@ def reading(recording: Recording, position: int, target: int, versus: int | None
         return logits[target] if versus is None else logits[target] - logits[versus]
 
     stream = recording.final_rows(position, position + 1)
+    frozen = _frozen(recording, position)
     with torch.no_grad():
-        normed = readout.norm(stream)
+        normed = readout.norm(stream) if frozen is None else frozen(stream, slice(0, 1))
         nothing = float(score(torch.zeros_like(normed)))
     with torch.enable_grad():
         # The gradient of a logit is a row of the unembedding, however its weights are stored.
@@ -74,11 +76,25 @@ def reading(recording: Recording, position: int, target: int, versus: int | None
     if readout.softcap is None:
         own = logits_after(recording, position)
         logit = float(own[target] if versus is None else own[target] - own[versus])
+    if frozen is None:
+        scale = norm.scale(stream, normed)
+    else:
+        scale = norm.scale(frozen.inputs, frozen.outputs)
     return Reading(
-        direction=norm.before(direction, norm.scale(stream, normed)),
+        direction=norm.before(direction, scale),
         bias=nothing + float(direction @ norm.bias),
         logit=logit,
     )
+
+
+def _frozen(recording: Recording, position: int) -> Frozen | None:
+    """The final norm as an edit holds it still at a position; None: it is not."""
+    for change in reversed(recording.changes):
+        final = change.frozen is not None and change.layer == recording.layers
+        if final and position in change.rows:
+            assert change.frozen is not None
+            return change.frozen.row(position - change.rows.start)
+    return None
 
 
 def through(

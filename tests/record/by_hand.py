@@ -166,6 +166,19 @@ class Plain:
         """What passes a place. [row, column]"""
         return self.run(ids, *alterations, seen=[(site, layer)])[1][site, layer]
 
+    def patterns(self, ids, *alterations):
+        """Attention of each layer, as an eager model gives it. [head, query, key]"""
+        self.model.config._attn_implementation = "eager"
+        hooks = [self._hook(*alteration) for alteration in alterations]
+        try:
+            with torch.no_grad():
+                ids = torch.tensor([list(ids)])
+                output = self.model(input_ids=ids, use_cache=False, output_attentions=True)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return [attention[0] for attention in output.attentions]
+
     def _hook(self, site, layer, alter):
         module, before = self.place(site, layer)
 

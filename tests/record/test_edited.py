@@ -115,19 +115,15 @@ def test_a_layer_is_all_that_it_writes(made, family):
     theirs = {part: plain.seen(B, part, 1) for part in parts}
     mine = {part: plain.seen(A, part, 1) for part in parts}
     for where, rows in WHERES[:4]:
-
-        def all_of(alter):
-            return [(part, 1, alter(part)) for part in parts]
-
-        own = plain.run(A, *all_of(lambda part: becomes(rows, ALL, 0.0)))
+        own = plain.run(A, *((part, 1, becomes(rows, ALL, 0.0)) for part in parts))
         recording = holds(scope, own, f"zero layer 1 {where}")
         after, before = (recording.rows("stream", at)[rows] for at in (2, 1))
         assert torch.equal(after, before)
-        own = plain.run(A, *all_of(lambda part: becomes(rows, ALL, mine[part].mean(0))))
+        own = plain.run(A, *((part, 1, becomes(rows, ALL, mine[part].mean(0))) for part in parts))
         holds(scope, own, f"mean layer 1 {where}")
-        own = plain.run(A, *all_of(lambda part: times(rows, ALL, 2.0)))
+        own = plain.run(A, *((part, 1, times(rows, ALL, 2.0)) for part in parts))
         holds(scope, own, f"scale layer 1 2 {where}")
-        own = plain.run(A, *all_of(lambda part: becomes(rows, ALL, theirs[part][rows])))
+        own = plain.run(A, *((part, 1, becomes(rows, ALL, theirs[part][rows])) for part in parts))
         holds(scope, own, f"patch layer 1 {where} from B")
 
 
@@ -143,19 +139,15 @@ def test_a_stream_is_patched_and_steered(made, family, tmp_path):
     for layer, at in (("embed", 0), ("0", 1), ("1", 2), ("-1", 3)):
         theirs = plain.seen(B, "stream", at)
         for where, rows in WHERES[:5]:
-
-            def made_by(alter):
-                return plain.run(A, ("stream", at, alter))
-
-            own = made_by(becomes(rows, ALL, theirs[rows]))
-            holds(scope, own, f"patch stream {layer} {where} from B")
-            own = made_by(becomes(rows, ALL, theirs[5]))
-            holds(scope, own, f"patch stream {layer} {where} from B @5")
-            own = made_by(plus(rows, 2.5 * unembedding))
-            holds(scope, own, f"steer {layer} token id:17 2.5 {where}")
-            own = made_by(plus(rows, -3 * vector))
-            holds(scope, own, f"steer {layer} {one} -3 {where}")
-            holds(scope, own, f"steer {layer} {several}:joy -3 {where}")
+            ways = {
+                f"patch stream {layer} {where} from B": becomes(rows, ALL, theirs[rows]),
+                f"patch stream {layer} {where} from B @5": becomes(rows, ALL, theirs[5]),
+                f"steer {layer} token id:17 2.5 {where}": plus(rows, 2.5 * unembedding),
+                f"steer {layer} {one} -3 {where}": plus(rows, -3 * vector),
+                f"steer {layer} {several}:joy -3 {where}": plus(rows, -3 * vector),
+            }
+            for edit, alter in ways.items():
+                holds(scope, plain.run(A, ("stream", at, alter)), edit)
 
 
 @pytest.mark.parametrize("norm", ["attention", "mlp", "final"])
