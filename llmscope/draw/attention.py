@@ -79,10 +79,10 @@ def strongest(
         value = float(values[key])
         text = number(value, 5)
         if figure.unit == "probability":
-            text = f"{value:.2f}".removeprefix("0")
+            text = f"{value:.2f}".replace("0.", ".", 1) if abs(value) < 1 else f"{value:.2f}"
         # The first is always told; of the others what fits, and none that rounds to nothing.
         full = line.width + cell_len(keys[key]) + len(text) + 3 > width
-        if key != order[0] and (full or text == ".00"):
+        if key != order[0] and (full or text.lstrip("-") == ".00"):
             break
         line.add(f" {keys[key]} ", palette.base).add(f"{text} ", palette.dim)
     return line.row(width, palette.base)

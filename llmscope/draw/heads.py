@@ -50,13 +50,15 @@ def paint_heads(
 
 def _cell(value: float, unit: str) -> str:
     """What a cell says, if it says anything."""
-    small = unit == "probability" and value < SMALL
+    small = unit == "probability" and abs(value) < SMALL
     return "" if small or not math.isfinite(value) else _brief(value, unit)
 
 
 def _brief(value: float, unit: str) -> str:
     """Two decimals of a probability, `.93`; three or four digits of anything else."""
-    return f"{value:.2f}".removeprefix("0") if unit == "probability" else number(value, 4)
+    if unit != "probability":
+        return number(value, 4)
+    return f"{value:.2f}".replace("0.", ".", 1) if abs(value) < 1 else f"{value:.2f}"
 
 
 def _largest(

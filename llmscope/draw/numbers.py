@@ -89,8 +89,8 @@ def column(
         sign = bool((values < 0).any())
         places = min(DIGITS if most is None else most, _places(largest, width - sign))
         texts = [
-            # Minus zero is zero.
-            f"{value + 0.0:.{places}f}"
+            # Minus zero is zero, and so is what rounds to it.
+            f"{round(value, places) + 0.0:.{places}f}"
             if math.isfinite(value)
             else padded_number(value, 4, missing)
             for value in values.tolist()

@@ -41,7 +41,7 @@ class _Sitter(LlmscopeApp):
                 self._fail(failed.error, failed.hint)
             case Refused() as refused:
                 self._fail(refused.reason, refused.hint)
-            case Frame():
+            case Frame(complete=True):
                 # Asked again after the layout has settled: panes then know how many rows they have.
                 self.call_after_refresh(self._look_around)
 

@@ -97,7 +97,8 @@ class Desk(PacedApp, inherit_bindings=False):
         self.cost: PassInfo | None = None
         self._spec = spec
         self.source = self.own.source or Source(spec)
-        self._late = self._dim = self._under_way = self._asks_again = False
+        self._late = self._dim = self._under_way = False
+        self._asks_again = self._turning = False
         self._timer: Timer | None = None
         self._pause: Timer | None = None
 
@@ -187,7 +188,7 @@ class Desk(PacedApp, inherit_bindings=False):
                 give up one after the other, and nothing would be seen until it is let go.
         """
         if scene != self.scene:
-            self.scene = scene
+            self.scene, self._turning = scene, patiently
             if patiently and self.ledger.waiting:
                 self._asks_again = True
             else:
@@ -251,6 +252,8 @@ class Desk(PacedApp, inherit_bindings=False):
         self._timer, self._late, self._dim, self._under_way = None, late, late, False
         if self._asks_again:
             self.ask()
+        else:
+            self._turning = False
         self.present()
 
     def present(self) -> None:
@@ -266,7 +269,9 @@ class Desk(PacedApp, inherit_bindings=False):
             cost = self.cost if self.scene.tokens else None
             self.title_line.cost(cost, len(self.scene.tokens), running=self._under_way)
             self.title_line.edits(len(self.scene.in_force))
-            self.words.say(clauses(self.scene, self.ledger.shown))
+            # While a strength is turned the words stay until the next pass lands: nothing flickers.
+            if self._late or not self._turning:
+                self.words.say(clauses(self.scene, self.ledger.shown))
 
     def note(self, text: str, ink: Style) -> None:
         """Say something about this very prompt, on its border."""

@@ -136,12 +136,12 @@ Here the cursor is a layer and a head, and {edit-zero} keeps the ablation of tha
 {map-view} goes round heads and parts (attention, MLP, all of the layer), each set to zero or to \
 its mean over the prompt, measured by the answer or, for the whole distribution, by KL. The answer \
 is the likeliest next token; {pin-target} pins another, {versus} holds it against a second one. \
-The sweep runs many passes: cells come as they are ready, and the title says how many are.""",
+The title says how many cells are there.""",
     "patching": """\
 {keep-b} keeps the present prompt as B, {write-b} writes one; then make this prompt the other one. \
 Up and down move by layers, left and right by tokens or heads, and {edit-zero} keeps the patch of \
-that cell as an edit. {map-view} goes round the stream, attention, MLP and heads. The sweep runs \
-many passes: cells come as they are ready, and the title says how many are.""",
+that cell as an edit. {map-view} goes round the stream, attention, MLP and heads. The title says \
+how many cells are there.""",
 }
 """What one does in a pane, and where it comes from, beside what its lens says."""
 

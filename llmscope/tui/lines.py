@@ -20,8 +20,8 @@ from llmscope.tui.words import fitting
 from llmscope.tui.workspaces import WORKSPACES
 
 GAP = 2
-FIRST = 2
-"""So many keys, which move the cursor, stay where there is no room for the workspaces' too."""
+FIRST = 3
+"""So many keys, which move the cursor and lead to the prompt, come before the workspaces."""
 HERE = "▸"
 NAMED = 110
 """Columns from which on every workspace has its name beside its key, and not only the one here."""
@@ -111,9 +111,10 @@ class KeyLine(Widget):
         hints = [(hint, keys) for hint, keys in listed if keys or hint.said]
         tabs = self._tabs()
         least = [pair for at, pair in enumerate(hints) if at < FIRST or pair[0].kept]
-        if _length(least) + GAP + _length(tabs) > self.size.width:
+        taken = _length(tabs, self._gap)
+        if _length(least) + GAP + taken > self.size.width:
             tabs = []
-        room = self.size.width - (_length(tabs) + GAP if tabs else 0)
+        room = self.size.width - (taken + GAP if tabs else 0)
         loose = [pair for pair in hints if not pair[0].kept]
         while loose and _length(hints) > room:
             hints.remove(loose.pop())
@@ -121,8 +122,13 @@ class KeyLine(Widget):
         line = self._put(hints, 0)
         if not tabs:
             return line
-        at = self.size.width - _length(tabs)
-        return Content.assemble(line, " " * (at - _length(hints)), self._put(tabs, at))
+        at = self.size.width - taken
+        return Content.assemble(line, " " * (at - _length(hints)), self._put(tabs, at, self._gap))
+
+    @property
+    def _gap(self) -> int:
+        """Cells between two workspaces: their numbers alone need no more than one."""
+        return GAP if self.size.width >= NAMED else 1
 
     def _tabs(self) -> list[tuple[Hint, str]]:
         here = self._workspace
@@ -136,17 +142,17 @@ class KeyLine(Widget):
         marked = [(tab, HERE * (name == here), self._keys(tab)) for name, tab in tabs]
         return [(tab, mark + keys) for tab, mark, keys in marked if keys]
 
-    def _put(self, hints: Sequence[tuple[Hint, str]], at: int) -> Content:
+    def _put(self, hints: Sequence[tuple[Hint, str]], at: int, gap: int = GAP) -> Content:
         """Keys and words from a column on, which is remembered for clicks."""
         parts: list[Content] = []
         for hint, keys in hints:
             word = f" {hint.word}" if keys and hint.word else hint.word
             end = at + cell_len(keys + word)
             self._spans.append((at, end, hint.action))
-            at = end + GAP
+            at = end + gap
             ink = self._inks.strong if keys.startswith(HERE) else self._inks.dim
             parts.append(Content.assemble((keys, self._inks.strong), (word, ink)))
-        return Content(" " * GAP).join(parts)
+        return Content(" " * gap).join(parts)
 
     def _keys(self, hint: Hint) -> str:
         """The first key of the action, and of its counterpart; empty if it has none here."""
@@ -163,5 +169,5 @@ class KeyLine(Widget):
                 self.post_message(self.Chosen(action))
 
 
-def _length(hints: Sequence[tuple[Hint, str]]) -> int:
-    return sum(cell_len(f"{keys} {hint.word}".strip()) + GAP for hint, keys in hints) - GAP
+def _length(hints: Sequence[tuple[Hint, str]], gap: int = GAP) -> int:
+    return sum(cell_len(f"{keys} {hint.word}".strip()) + gap for hint, keys in hints) - gap

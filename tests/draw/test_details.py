@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from llmscope.draw import Look, paint, palette
+from llmscope.draw import Look, natural_height, paint, palette
 from llmscope.figure import Axis, Figure, Focus
 
 FOCUS = Focus(position=-1)
@@ -164,3 +164,57 @@ def test_bars_of_both_signs(plain, read):
     assert (rows[0].count("█"), rows[1].count("█")) == (12, 25)
     assert "▌" in rows[0]
     assert rows[1].split()[:3] == ["attn", "0", "-4.000"]
+
+
+@pytest.fixture
+def edited(next_token):
+    extra = {
+        **next_token.extra,
+        "unedited": np.array([0.35, 0.4, 0.0125, 0.01], np.float32),
+        "unedited_target_rank": 1,
+        "unedited_target_probability": 0.4,
+        "kl": 0.6234,
+    }
+    return replace(next_token, extra=extra)
+
+
+def test_next_token_of_an_edited_pass_golden(edited, plain, read):
+    assert read(paint(edited, 70, 7, plain)) == [
+        " ·Paris  77.25 % +42.2▴ ███████████████████████████████████▌          ",
+        "▸·the     6.45 % -33.6▾ ███                                           ",
+        " ·London  1.25 %   0.0  ▋                                             ",
+        "×↵        0.04 %  -1.0  ▏                                             ",
+        " " * 70,
+        " KL 0.62 nats from the unedited pass · target was rank 1 at 40.0 %    ",
+        " entropy 1.62 bits · target ·the rank 2                               ",
+    ]
+
+
+@pytest.mark.parametrize("ascii_only", [False, True])
+def test_changes_fit_any_room(edited, read, ascii_only):
+    for width in (1, 6, 12, 20, 30, 48):
+        for height in (1, 2, 3, 4, 8):
+            rows = read(paint(edited, width, height, Look(ascii=ascii_only)))
+            assert len(rows) == height
+            assert rows[0][:2].strip(" >▸") or width == 1
+    assert natural_height(edited) == natural_height(replace(edited, extra={})) + 1
+
+
+def test_changes_read_back(edited, plain, read):
+    rows = read(paint(edited, 64, 7, plain))[:4]
+    painted = [float(re.search(r"%\s+([+-]?[\d.]+)", row)[1]) for row in rows]
+    expected = 100 * (edited.values - edited.extra["unedited"])
+    np.testing.assert_allclose(painted, expected, atol=0.0501)
+    assert len({row.index("%") for row in rows}) == 1
+
+
+def test_a_change_of_attention_and_of_heads_keeps_its_signs(attention, plain, read):
+    values = attention.values.copy()
+    values[4] = [-0.4, 0.3, 0.001, -0.001, 0.098]
+    row = read(paint(replace(attention, values=values), 60, 8, plain, FOCUS))[-1]
+    assert row.strip() == "▸·is → The -.40  ·capital .30  ·is .10"
+    axes = (Axis("layer", ("0",)), Axis("head", ("0", "1")))
+    figure = Figure(
+        "any", "Any", "heatmap", axes, np.array([[-0.4, 0.01]], np.float32), "probability"
+    )
+    assert any("-.40" in row for row in read(paint(figure, 60, 5, plain))[1:-1])

@@ -274,3 +274,98 @@ def test_a_model_whose_forward_fails_is_told_as_one_that_could_not_be_loaded():
     screen.wait(Loaded)
     assert screen.wait(LoadFailed).error == "RuntimeError: expected 64 columns"
     assert screen.engine.close()
+
+
+def edited(serial, *edits, wants=(NEXT,), ids=IDS, versus=None):
+    """A request for an edited pass."""
+    return Request(serial, "", wants, ids=ids, edits=edits, versus_prompt=versus)
+
+
+def test_edits_are_made_and_leave_the_next_pass_alone(screen):
+    screen.ask(1, IDS, NEXT)
+    plain = screen.figures(1)["next"]
+    screen.engine.ask(edited(2, "zero mlp 1", "zero head 0.1"))
+    changed = screen.figures(2)["next"]
+    own = small_scope()
+    own.record(IDS, edits=("zero mlp 1", "zero head 0.1"))
+    assert changed.values == pytest.approx(own.look("next-token").values, abs=1e-6)
+    assert changed.extra["kl"] > 0
+    screen.ask(3, IDS, NEXT)
+    assert (screen.figures(3)["next"].values == plain.values).all()
+
+
+def test_a_figure_and_its_change_are_two(screen):
+    change = Want("change", "residual", Focus(mode="stream", change=True))
+    screen.engine.ask(edited(1, "zero mlp 1", wants=(MAP, change)))
+    figures = screen.figures(1)
+    own = small_scope()
+    before = own.look("residual", recording=own.record(IDS), mode="stream")
+    after = figures["map"].values
+    assert figures["change"].values == pytest.approx(after - before.values, abs=1e-5)
+    assert abs(figures["change"].values).max() > 0
+
+
+@pytest.mark.parametrize("edits", [("zero head 9.0",), ("zero mlp 1", "zero head 9.0")])
+def test_the_edit_that_is_to_blame_is_named(screen, edits):
+    screen.engine.ask(edited(1, *edits))
+    refused = screen.wait(Refused)
+    assert [edit for edit, _ in refused.faults] == ["zero head 9.0"]
+    assert refused.faults[0][1].startswith("there is no layer 9")
+    screen.engine.ask(edited(2, "zero mlp 1"))
+    assert screen.figures(2)
+
+
+def test_a_prompt_that_cannot_be_run_is_no_fault_of_an_edit(screen):
+    screen.engine.ask(edited(1, "zero head 9.0", ids=(5,) * 65))
+    refused = screen.wait(Refused)
+    assert refused.faults == ()
+    assert "65" in refused.reason
+
+
+def test_prompt_b_is_run_only_where_it_is_of_use(screen, scope, monkeypatch):
+    asked = []
+    record, prompt = scope.record, scope.prompt
+    monkeypatch.setattr(scope, "record", lambda *a, **k: asked.append(k) or record(*a, **k))
+    monkeypatch.setattr(
+        scope, "prompt", lambda text, **k: prompt(IDS if text == "B" else text, **k)
+    )
+    patching = Want("patching", "patching", Focus(mode="stream"))
+    screen.engine.ask(edited(1, "zero mlp 1", versus="B", wants=(NEXT, patching)))
+    figures = screen.figures(1)
+    assert asked[-1]["versus_prompt"] is None
+    assert "differ" in figures["patching"].verdict.reason or figures["patching"].values.size
+    assert "no prompt" not in figures["patching"].verdict.reason
+    screen.engine.ask(edited(2, "patch stream 1 from B", versus="B"))
+    assert screen.figures(2)
+    assert asked[-1]["versus_prompt"] == "B"
+
+
+def test_what_is_there_does_not_wait_for_a_sweep(screen):
+    sweep = Want("ablation", "ablation", Focus(mode="heads"))
+    screen.ask(1, IDS, NEXT, sweep)
+    first = screen.wait(Frame)
+    assert not first.complete
+    assert first.figures["ablation"].extra["progress"][0] == 0
+    assert "next" in first.figures
+    last = screen.figures(1)["ablation"]
+    assert "progress" not in last.extra
+
+
+def test_a_sweep_is_given_up_for_what_is_newer(screen, scope, monkeypatch):
+    inside, go = threading.Event(), threading.Event()
+    real = scope.figures
+
+    def slow(name, *rest, cancelled):
+        for figure in real(name, *rest, cancelled=cancelled):
+            yield figure
+            if name == "ablation":
+                inside.set()
+                assert go.wait(10)
+
+    monkeypatch.setattr(scope, "figures", slow)
+    sweep = Want("ablation", "ablation", Focus(mode="heads"))
+    screen.ask(1, IDS, NEXT, sweep)
+    assert inside.wait(10)
+    screen.ask(2, (*IDS, 9), NEXT)
+    go.set()
+    assert screen.figures(2)["next"].values.size

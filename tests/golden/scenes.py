@@ -116,6 +116,7 @@ def scenes() -> dict[str, Scene]:
         "long": Scene(prompt=LONG),
         "narrow": Scene((60, 15)),
         "tiny": Scene((40, 10)),
+        "edited": Scene((100, 30), keys=("escape", "x", "2", "x", "6", "w", "tab", "space")),
         "help": Scene(keys=("escape", "question_mark")),
         "help-ascii": Scene(keys=("escape", "question_mark"), look=Look(ascii=True)),
     }

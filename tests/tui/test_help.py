@@ -138,7 +138,7 @@ ANSWERS = {
         "how do I keep one?": "x keeps the ablation of that cell as an edit",
         "what else is there?": "v goes round heads and parts",
         "which answer?": "The answer is the likeliest next token; t pins another",
-        "is it quick?": "The sweep runs many passes",
+        "is it quick?": "One pass for each cell",
     },
     "patching": {
         "where is B from?": "w keeps the present prompt as B, W writes one",

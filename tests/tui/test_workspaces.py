@@ -88,7 +88,7 @@ async def test_a_narrow_footer_names_only_the_workspace_that_is_on(opened: Open)
     async with opened(80, 24) as session:
         await session.press("escape", "2")
         row = session.screen_text().split("\n")[-1]
-        assert row.rstrip().endswith("1  ▸2 Heads  3  4  5  6")
+        assert row.rstrip().endswith("1 ▸2 Heads 3 4 5 6")
 
 
 async def test_digits_are_text_in_the_prompt(opened: Open) -> None:
