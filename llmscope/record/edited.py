@@ -45,6 +45,7 @@ class EditedRecorder:
         self._from: tuple[int, ...] | None = None
         self._others: dict[tuple[int, ...], Recording] = {}
         self._vectors: dict[object, Tensor] = {}
+        self._stands: dict[int, bool] = {}
 
     def record(
         self,
@@ -65,10 +66,14 @@ class EditedRecorder:
             ScopeError: an edit fits neither the model nor the prompt, or cannot be trusted.
             Cancelled: nothing was lost.
         """
-        edits, before = tuple(edits), None if fresh else self._before(edits, other)
+        edits = tuple(edits)
+        if not any(edit.action == "patch" for edit in edits):
+            other = None
+        before = None if fresh else self._before(edits, other)
         if before is not None and before.base is base:
             return before
-        changes = changes_of(edits, self._grounds(base, other))
+        with self._recorder.taps.interruptible(cancelled):
+            changes = changes_of(edits, self._grounds(base, other))
         made = replace(base, edits=edits, base=base, memo={})
         if changes:
             shared = 0 if before is None else _shared(before, base, changes)
@@ -178,8 +183,14 @@ class EditedRecorder:
                 tap.entry = entry
 
     def depth(self, layer: int) -> int:
-        """The first layer that has to run for a change in this one: 0 where no layer can stand."""
-        return layer if self._stands else 0
+        """The first layer that runs for a change in this one: 0 where no layer before it can stand.
+
+        Each depth is tried once, on the probe: what one layer hands on beside the stream may be
+        for any that follows.
+        """
+        if layer not in self._stands:
+            self._stands[layer] = self._can_stand(layer)
+        return layer if self._stands[layer] else 0
 
     def standing(self, depth: int, stream: Tensor) -> AbstractContextManager[None]:
         """The layers before `depth` stand in passes within; what follows reads the stream.
@@ -189,22 +200,27 @@ class EditedRecorder:
         return self._forms.standing(depth, stream)
 
     @cached_property
-    def _stands(self) -> bool:
-        """Whether layers can stand: measured on a probe, from a layer and a token in its middle."""
-        prompt = probe(self._subject)
+    def _probe(self) -> Recording | None:
+        """A pass over the probe; None where layers give more than a stream."""
+        ids = probe(self._subject).ids
         with self._forms.learn():
-            whole = self._recorder.run([prompt.ids], record=True)
-        if not self._forms.plain or whole.logits is None:
+            whole: Recording = self._recorder.run([ids], record=True)
+        # Whatever a layer remembers of the latest pass must not be what the probe would tell it.
+        self._recorder.run([ids[::-1]], last=1)
+        return whole if self._forms.plain else None
+
+    def _can_stand(self, depth: int) -> bool:
+        """Whether a pass over half of the probe is the same with its first layers standing."""
+        whole = self._probe
+        if not depth or whole is None or whole.logits is None:
             return False
-        limit = bound(self._subject.dtype, BOUND)
-        depth, start = max(1, whole.layers // 2), len(prompt) // 2
-        if whole.past is None:
-            start = 0
+        start = 0 if whole.past is None else len(whole) // 2
         try:
             again = self._run(whole, whole, start, depth, (), None)
         except Exception:  # whatever a model says whose layers hand each other more than a stream
             return False
         assert again.logits is not None
+        limit = bound(self._subject.dtype, BOUND)
         return discrepancy(again.logits[None], whole.logits[None]) <= limit
 
     def _grounds(self, base: Recording, other: Prompt | None) -> Grounds:
@@ -244,10 +260,13 @@ class EditedRecorder:
 
 def _shared(before: Recording, base: Recording, changes: Sequence[Change]) -> int:
     """How many rows of an edited pass stand in that of another prompt."""
-    if not all(anchored(edit) for edit in before.edits):
-        return 0
     length = common(before.prompt.ids, base.prompt.ids)
+    same = length == len(before.prompt) == len(base.prompt)
+    if not same and not all(anchored(edit) for edit in before.edits):
+        return 0
     for old, new in zip(before.changes, changes, strict=True):
+        if old.added is not None and new.added is not None and not old.added.equal(new.added):
+            return 0  # the file that it is from was written anew
         if old.rows.start != new.rows.start:
             length = min(length, old.rows.start, new.rows.start)
         elif old.rows.stop != new.rows.stop:
