@@ -192,7 +192,7 @@ def _row(
         return [tuple(map(ablated, own[columns[column]])) for column in chosen]
 
     some = [column for column, part in enumerate(columns) if of_heads or own[part]]
-    return Row(layer, layer, tuple(some), jobs)
+    return Row(layer, layer, tuple(some), 0, jobs)
 
 
 LENS = Lens(

@@ -229,15 +229,15 @@ def _row(pair: _Pair, mode: str, layer: int, columns: tuple[int, ...]) -> Row:
         theirs = written(pair.other, site, layer)  # [row, column]
         if mode == "heads":
             some = [head_columns(pair.recording, layer, head) for head in chosen]
-            everywhere = range(len(pair.recording))
-            return [(Change(site, layer, everywhere, own, values=theirs[:, own]),) for own in some]
+            rows, theirs = range(pair.first, len(pair.recording)), theirs[pair.first :]
+            return [(Change(site, layer, rows, own, values=theirs[:, own]),) for own in some]
         places = [range(place, place + 1) for place in chosen]
         return [
             (Change(site, layer, place, values=theirs[place.start : place.stop]),)
             for place in places
         ]
 
-    return Row(layer, layer, columns, jobs)
+    return Row(layer, layer, columns, pair.first if mode == "heads" else columns[0], jobs)
 
 
 def _extra(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from transformers import DynamicCache
 
 from llmscope.figure import Verdict
 from llmscope.record.changes import Change, Job, attached
@@ -62,7 +63,8 @@ class Passes:
         """The last stream after a token, for each of several changes of one pass. [job, width]
 
         One batch, a prompt for each job, with the changes of the recording and then its own. The
-        layers before `depth` stand, so that no job may change anything in them.
+        layers before `depth` stand, so that no job may change anything in them; and so do the
+        tokens before the first that any job changes, if the model has a cache.
 
         Args:
             depth: the first layer that runs. The stream before it may be changed. The number of
@@ -74,8 +76,9 @@ class Passes:
         """
         if depth == recording.layers:
             return _at_the_end(recording, jobs, position)
-        subject, rows = self._recorder.subject, range(position + 1)
-        depth = self._edited.depth(depth)
+        subject, depth = self._recorder.subject, self._edited.depth(depth)
+        start = start_of(recording, jobs, position)
+        rows = range(start, position + 1)
         stream = recording.rows("stream", depth, rows)
         assert stream is not None
         caught: list[Tensor] = []
@@ -92,11 +95,28 @@ class Passes:
             if depth:
                 whole = stream[None].expand(len(jobs), -1, -1)
                 stack.enter_context(self._edited.standing(depth, whole))
-            stack.enter_context(attached(subject.anatomy, changes, jobs=jobs))
+            stack.enter_context(attached(subject.anatomy, changes, start=start, jobs=jobs))
             stack.callback(subject.anatomy.layers[-1].module.register_forward_hook(catch).remove)
             stack.enter_context(suppress(_SeenEnough))
-            self._recorder.run([recording.prompt.ids[: position + 1]] * len(jobs), last=1)
+            ids = recording.prompt.ids[start : position + 1]
+            cache = self._cache(recording, start, len(jobs))
+            self._recorder.run([ids] * len(jobs), last=1, cache=cache)
         return caught[0]
+
+    def _cache(self, recording: Recording, length: int, batch: int) -> DynamicCache | None:
+        """One that holds the first tokens of a recording, for each prompt of a batch."""
+        cache = self._recorder.cache(recording, length) if length else None
+        for layer in cache.layers if cache is not None else ():
+            layer.keys = layer.keys.expand(batch, -1, -1, -1)
+            layer.values = layer.values.expand(batch, -1, -1, -1)
+        return cache
+
+
+def start_of(recording: Recording, jobs: Sequence[Job], position: int) -> int:
+    """The first token that has to run for jobs, which are asked about one token."""
+    if recording.past is None:
+        return 0
+    return min(position, *(change.rows.start for job in jobs for change in job))
 
 
 class _SeenEnough(Exception):  # noqa: N818 - it is no error

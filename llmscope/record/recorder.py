@@ -146,6 +146,7 @@ class Recorder:
         grad: bool = False,
         last: int | None = None,
         record: bool = False,
+        cache: DynamicCache | None = None,
     ) -> Any:
         """A pass beside the recording: transformers' own output, for lenses that need more passes.
 
@@ -157,6 +158,7 @@ class Recorder:
             grad: keep what a backward pass needs.
             last: only so many last positions need logits; a model that cannot leave the others out
                 gives them all.
+            cache: holds what comes before the ids.
         """
         if record:
             (only,) = ids
@@ -167,7 +169,10 @@ class Recorder:
             if embeddings is not None:
                 return self.subject.model(inputs_embeds=embeddings, use_cache=False, **few)
             batch = torch.tensor(ids, device=self.subject.device)
-            return self.subject.model(input_ids=batch, use_cache=False, **few)
+            caching = {} if cache is None else {"cache": cache}
+            return self.subject.model(
+                input_ids=batch, use_cache=cache is not None, **caching, **few
+            )
 
     def cache(self, before: Recording | None, length: int) -> DynamicCache | None:
         """A cache of its own that holds the first `length` tokens of a recording.

@@ -26,6 +26,8 @@ TOKENS = {"cpu": 1024}
 14.0 of 2048."""
 TOKENS_ELSEWHERE = 4096
 """On anything that has more cores than that."""
+WITH_CACHE = 4
+"""So many times as many tokens may stand in the cache of a batch and run, together."""
 CHUNK = 64
 """Last streams whose logits are held at once."""
 ROOM = 1 << 28
@@ -44,12 +46,14 @@ class Row:
         row: its place in the table.
         depth: the first layer that runs for it; see `Passes.sweep`.
         columns: their places in the row.
+        start: the first token that any of them changes.
         jobs: makes those of some columns.
     """
 
     row: int
     depth: int
     columns: tuple[int, ...]
+    start: int
     jobs: Callable[[Sequence[int]], list[Job]]
 
 
@@ -135,8 +139,10 @@ class Sweep:
 
     def _batches(self) -> Iterator[tuple[Row, tuple[int, ...]]]:
         device = self.recording.subject.device.type
-        most = max(1, TOKENS.get(device, TOKENS_ELSEWHERE) // (self.position + 1))
+        room, length = TOKENS.get(device, TOKENS_ELSEWHERE), self.position + 1
         for row in self.rows:
+            start = 0 if self.recording.past is None else row.start
+            most = max(1, min(room // (length - start), WITH_CACHE * room // length))
             for first in range(0, len(row.columns), most):
                 yield row, row.columns[first : first + most]
 
