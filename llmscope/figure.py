@@ -104,6 +104,12 @@ class Focus:
         answer: ids of the tokens that are expected after the prompt; None: the target if there is
             one, else the likeliest next token.
         versus_prompt: ids of the prompt B that this one is held against.
+        words: two lists of words, each as the id of its first token, that are held against each
+            other; None: the lens chooses.
+        step: an operation of the pass, by its place in the walk; None: the lens chooses.
+        weight: one of the parameters that the step reads, by its place among them; None: what
+            comes out of the step.
+        cell: row and column of a cell of the step or the weight that is asked about.
         change: of an edited pass, what the edits changed: less the same of the unedited pass.
     """
 
@@ -124,6 +130,10 @@ class Focus:
     context: int | None = None
     answer: tuple[int, ...] | None = None
     versus_prompt: tuple[int, ...] | None = None
+    words: tuple[tuple[int, ...], tuple[int, ...]] | None = None
+    step: int | None = None
+    weight: int | None = None
+    cell: tuple[int, int] | None = None
     change: bool = False
 
     def resolve(self, *, layers: int, heads: int, positions: int) -> Focus:
