@@ -9,7 +9,7 @@ import numpy as np
 
 from llmscope.figure import Axis, Figure, Focus
 from llmscope.lenses.base import Lens, Run, layer_kinds
-from llmscope.lenses.contrast_said import LISTED, about
+from llmscope.lenses.contrast_said import LISTED, about, share
 from llmscope.lenses.contrast_word import cue_heads, likeness, stream_layers, word_curves
 
 if TYPE_CHECKING:
@@ -122,17 +122,12 @@ def _changed(pair: Pair, focus: Focus) -> tuple[dict[str, Any], list[str]]:
         "changed_probability": both[:, order].astype(np.float32),
     }
     listed = [
-        f"‹{name}› {_share(a)} / {_share(b)}"
+        f"‹{name}› {share(a)} / {share(b)}"
         for name, (a, b) in zip(names, both[:, order].T.tolist(), strict=True)
     ]
     word = pair.recording.prompt.labels[focus.position]
     said = f"next after ‹{word}›, A / B: {', '.join(listed[:LISTED])}"
     return extra, [said] if listed else []
-
-
-def _share(probability: float) -> str:
-    """A probability as a person reads one: `.90`, and `<.01` for what is not nothing."""
-    return "<.01" if probability < 0.005 else f"{probability:.2f}".removeprefix("0")
 
 
 def _cosines(pair: Pair, focus: Focus) -> Figure:

@@ -36,6 +36,11 @@ def about(pair: Pair, focus: Focus, said: Sequence[str]) -> dict[str, Any]:
     }
 
 
+def share(probability: float) -> str:
+    """A probability as a person reads one: `.90`, and `<.01` for what is not nothing."""
+    return "<.01" if probability < 0.005 else f"{probability:.2f}".removeprefix("0")
+
+
 def _unseen(pair: Pair, position: int) -> Iterator[str]:
     if pair.identical:
         yield "A and B are the same prompt"

@@ -10,7 +10,7 @@ import numpy as np
 from llmscope.figure import Axis, Figure, Focus
 from llmscope.lenses.asked import over
 from llmscope.lenses.base import layer_kinds
-from llmscope.lenses.contrast_said import about
+from llmscope.lenses.contrast_said import about, share
 
 if TYPE_CHECKING:
     from llmscope.figure import Verdict
@@ -89,7 +89,8 @@ def word_curves(pair: Pair, focus: Focus, title: str) -> Figure:
         " − ".join(" ".join(f"‹{label}›" for label in names) for names in labels)
         + ("" if focus.words else ": what A, and what B, says more often next")
     ]
-    said.append(f"after the last layer: A {values[0, -1]:+.2f}, B {values[1, -1]:+.2f}")
+    if np.isfinite(difference[-1]):
+        said.append(f"after the last layer: A {values[0, -1]:+.2f}, B {values[1, -1]:+.2f}")
     if parting is not None:
         side = "above" if difference[-1] > 0 else "below"
         said[-1] += f"; A stays {side} B from layer {layers[parting]} on"
@@ -113,11 +114,17 @@ def word_curves(pair: Pair, focus: Focus, title: str) -> Figure:
 
 
 def _chosen(pair: Pair, position: int, there: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The tokens that A says with more probability than B, and the other way round."""
-    from llmscope.record.contrast import predictions
+    """The tokens that A says with more probability than B, and the other way round.
+
+    Raises:
+        Unpaired: a prediction is none.
+    """
+    from llmscope.record.contrast import Unpaired, predictions
 
     both = predictions(pair, position, there)
     change = both[0] - both[1]
+    if not np.isfinite(change).all():
+        raise Unpaired("a prediction holds NaN or infinity: words must be given, not chosen by it")
     most, least = (np.argsort(sign * change, kind="stable")[:CHOSEN] for sign in (-1, 1))
     return tuple(most.tolist()), tuple(least.tolist())
 
@@ -197,12 +204,13 @@ def _named(pair: Pair, which: int, values: Floats, places: Any) -> str:
     labels = pair.both[which].prompt.labels
     order = np.argsort(-np.nan_to_num(values), axis=None, kind="stable")[:NAMED]
     named = [
-        f"{layer}.{head} → ‹{labels[places[layer, head]]}› {values[layer, head]:.2f}"
+        f"{layer}.{head} → ‹{labels[places[layer, head]]}› {share(values[layer, head])}"
         for layer, head in (divmod(int(at), values.shape[1]) for at in order)
-        if places[layer, head] >= 0
+        if places[layer, head] >= 0 and np.isfinite(values[layer, head])
     ]
-    nothing = "nothing that differs comes before it"
-    return f"{PROMPTS[which]}, layer.head: {', '.join(named) or nothing}"
+    if not named:
+        return f"{PROMPTS[which]}: nothing that the other lacks is seen from there"
+    return f"{PROMPTS[which]}, layer.head: {', '.join(named)}"
 
 
 def _there(pair: Pair, position: int) -> int:
