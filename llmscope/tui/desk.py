@@ -47,6 +47,8 @@ from llmscope.tui.words import clauses
 
 PATIENCE = 0.15
 """Seconds that a picture may be out of date before its title says so: quick passes never do."""
+SETTLING = 0.4
+"""Seconds after which a text or a strength that changes no more is worth the passes of a sweep."""
 FADING = 0.6
 """Seconds after which it is dimmed too, which sends all of its cells."""
 
@@ -101,6 +103,7 @@ class Desk(PacedApp, inherit_bindings=False):
         self._asks_again = self._turning = False
         self._timer: Timer | None = None
         self._pause: Timer | None = None
+        self._settling: Timer | None = None
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         """The look decides about colours and characters, not the environment a second time."""
@@ -189,6 +192,8 @@ class Desk(PacedApp, inherit_bindings=False):
         """
         if scene != self.scene:
             self.scene, self._turning = scene, patiently
+            if patiently:
+                self._settle()
             if patiently and self.ledger.waiting:
                 self._asks_again = True
             else:
@@ -197,6 +202,7 @@ class Desk(PacedApp, inherit_bindings=False):
 
     def ask_soon(self) -> None:
         """Ask once no letter has come for a while; at once where the link is fast."""
+        self._settle()
         if self._pause is not None:
             self._pause.stop()
         if self.bandwidth.pause:
@@ -223,7 +229,8 @@ class Desk(PacedApp, inherit_bindings=False):
             self.note("", self.inks.dim)
             self.rest(late=False)
             return
-        wants, templated = self.overview.wants(self.scene), self.chat.follows(self.text)
+        wants = self.overview.wants(self.scene, sweeps=self._settling is None)
+        templated = self.chat.follows(self.text)
         found = marked(self.text)
         request = self.ledger.ask(
             *(found.text, wants),
@@ -295,6 +302,16 @@ class Desk(PacedApp, inherit_bindings=False):
         """As the base class does, with a notice that cannot hold the screen up."""
         lasting = self.NOTIFICATION_TIMEOUT if timeout is None else timeout
         self.post_message(Notify(Notice(message, title, severity, lasting, markup=markup)))
+
+    def _settle(self) -> None:
+        """Ask for no sweep before nothing has changed for a while: each letter would begin one."""
+        if self._settling is not None:
+            self._settling.stop()
+        self._settling = self.set_timer(SETTLING, self._settled)
+
+    def _settled(self) -> None:
+        self._settling = None
+        self.ask()
 
     def _paused(self) -> None:
         self._pause = None

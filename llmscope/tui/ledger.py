@@ -134,7 +134,9 @@ class Ledger:
             del self._asked[old]
         for want in request.wants:
             figure = frame.figures.get(want.key)
-            if figure is not None:
+            # A sweep that has only begun has nothing to show: what stands there is more.
+            begun = figure is not None and figure.extra.get("progress", (1, 1))[0] == 0
+            if figure is not None and not (begun and want.key in self._shown):
                 self._shown[want.key] = Shown(figure, want, frame.tokens, request)
         return True
 

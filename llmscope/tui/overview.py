@@ -155,15 +155,16 @@ class Overview(Container):
         self._maximized = None if self._maximized else self.pane.key
         self._arrange()
 
-    def wants(self, scene: Scene) -> list[Want]:
+    def wants(self, scene: Scene, *, sweeps: bool = True) -> list[Want]:
         """The figures of the panes on screen: the focused one's first, the tokens' always.
 
-        Sweeps come last.
+        Args:
+            sweeps: figures of many passes as well. They come last.
         """
         panes = [self.panes[key] for key in self.on_screen]
         panes.sort(key=lambda pane: pane.key != self.current)
         quick = [want for pane in panes if not pane.slow and (want := _want(pane, scene))]
-        slow = [want for pane in panes if pane.slow and (want := _want(pane, scene))]
+        slow = [want for pane in panes if sweeps and pane.slow and (want := _want(pane, scene))]
         return [*quick, *slow] if TOKENS in quick else [*quick, TOKENS, *slow]
 
     def present(self, scene: Scene, ledger: Ledger, *, late: bool, dim: bool) -> None:

@@ -417,3 +417,27 @@ def test_a_long_edit_is_cut_and_its_strength_is_not() -> None:
     (row,) = drawn(scene, 30, 1)
     assert row.startswith("▸1 ✓ steer 6 'a very")
     assert row.rstrip().endswith("… 2.5")
+
+
+async def test_a_sweep_waits_until_nothing_changes_and_leaves_no_hole(opened: Open) -> None:
+    async with opened() as session:
+        app = session.app
+        await session.press("escape", "6")
+        app.look_at(app.scene.with_edit(parse("scale mlp 2 1")))
+        await session.settle()
+        before = app.ledger.shown("ablation")
+        await session.press("full_stop")
+        assert "ablation" not in session.wanted()
+        app.editor.replace_all("The capital of Spain is")
+        await session.settle()
+        assert "ablation" not in session.wanted()
+        session.engine.auto = False
+        app._settled()
+        request = session.engine.requests[-1]
+        want = next(want for want in request.wants if want.key == "ablation")
+        session.engine.answer(request, only={"ablation": ablation(want, (0, 30))}, complete=False)
+        await session.settle()
+        assert app.ledger.shown("ablation") is before
+        session.engine.answer(request, only={"ablation": ablation(want, (1, 30))}, complete=False)
+        await session.settle()
+        assert app.ledger.shown("ablation") is not before
