@@ -58,8 +58,8 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
     weights, and cues, the place of the token that is looked at, -1 for none [A | B, layer, head].
     kinds, one a layer, where they are mixed.
 
-    Refused without a prompt B, and where the two have no token but special ones in common; what is
-    of one token, for a token that B lacks.
+    Refused without a prompt B, and where the two have no token in common but special ones and
+    blanks; what is of one token, for a token that B lacks.
     """
     from llmscope.record.contrast import Unpaired, paired
 

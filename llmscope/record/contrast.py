@@ -80,7 +80,7 @@ def paired(
         other: gives the unedited pass over it.
 
     Raises:
-        Unpaired: there is no prompt B, or it has no token that A has.
+        Unpaired: there is no prompt B, or it has no token that A has, but special ones and blanks.
         ValueError: a token that the model does not have.
     """
     if not ids:
@@ -88,14 +88,14 @@ def paired(
             "there is no prompt B to hold this one against: give one by --versus-prompt, or w on "
             "the screen"
         )
-    prompt = _prompt(recording.subject, ids)
-    aligned = align(recording.prompt.labels, prompt.labels)
-    if all(recording.prompt.special[place] for place, _ in aligned):
+    prompt, own = _prompt(recording.subject, ids), recording.prompt
+    aligned = align(own.labels, prompt.labels)
+    if all(own.special[place] or own.labels[place].isspace() for place, _ in aligned):
         raise Unpaired(
             "the two prompts have no token in common: nothing of one can be held against the "
             "same thing in the other, such as one word in two sentences"
         )
-    same = 0 if recording.changes else common(recording.prompt.ids, prompt.ids)
+    same = 0 if recording.changes else common(own.ids, prompt.ids)
     if same == len(recording) == len(prompt):
         return Pair(recording, recording, aligned, same)
     # The pass may be kept from someone who had no use for which tokens are special.
