@@ -9,7 +9,8 @@ and the model silently sees the future.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
@@ -92,6 +93,35 @@ AttentionInterface.register(SDPA, _recorded(lambda _: sdpa_attention_forward))
 AttentionMaskInterface.register(SDPA, sdpa_mask)
 AttentionInterface.register(EAGER, _recorded(_own_eager))
 AttentionMaskInterface.register(EAGER, eager_mask)
+
+
+@contextmanager
+def listening(module: nn.Module, listener: Listener) -> Iterator[None]:
+    """Let another one listen to a module within, in the place of its own."""
+    own = _listeners.get(module)
+    _listeners[module] = listener
+    try:
+        yield
+    finally:
+        if own is None:
+            del _listeners[module]
+        else:
+            _listeners[module] = own
+
+
+@contextmanager
+def eagerly(model: Any, attention: nn.Module) -> Iterator[None]:
+    """Within, the model works its patterns out as matrices that can be seen, where it can."""
+    own = getattr(model.config, "_attn_implementation", "")
+    seen = hasattr(sys.modules[type(attention).__module__], "eager_attention_forward")
+    if own != SDPA or not seen:
+        yield
+        return
+    model.set_attn_implementation(EAGER)
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(own)
 
 
 def listen(model: Any, anatomy: Anatomy, listeners: list[Listener]) -> bool:

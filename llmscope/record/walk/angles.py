@@ -1,0 +1,141 @@
+"""The angles by which queries and keys are turned: RoPE, Su et al. 2021.
+
+A pair of dimensions i of the token at place p is turned by p · ωᵢ. The attention is handed the
+cosines and sines; who made them, and from which frequencies, is told by the objects themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from llmscope.record.norms import exact
+from llmscope.record.walk.arithmetic import Form, rotations
+from llmscope.record.walk.block import Block
+from llmscope.record.walk.chain import Chain, best_form
+from llmscope.record.walk.watch import Call
+
+
+class Angles:
+    """Cosines and sines as they were handed to the attention. [row, pair] or twice a pair each."""
+
+    def __init__(self, cos: Tensor, sin: Tensor) -> None:
+        self.handed = (cos, sin)
+        self.table = torch.stack([exact(one).reshape(-1, one.shape[-1]) for one in (cos, sin)])
+        self._forms = list(rotations(*self.table))
+        self._step: int | None = None
+
+    def turns(self) -> list[Form]:
+        """Ways in which a head may be turned by them."""
+        return self._forms
+
+    def number(self, form: Form) -> int:
+        """Which of the ways it is."""
+        return next(index for index, one in enumerate(self._forms) if one is form)
+
+    def turn(self, number: int, table: Tensor) -> Callable[[Tensor], Tensor]:
+        """One of the ways, by cosines and sines that were computed here. [2, row, pair]"""
+        return list(rotations(table[0], table[1]))[number][1]
+
+    def step(self, chain: Chain, block: Block) -> int:
+        """The step that computes them, which queries and keys share."""
+        if self._step is None:
+            self._step = self._add(chain, block)
+        return self._step
+
+    def _add(self, chain: Chain, block: Block) -> int:
+        calls = (*block.seen.before, *block.seen.inside)
+        maker = next((call for call in calls if self._from(call)), None)
+        count, form, weights = self.table.shape[1], None, []
+        if maker is not None:
+            places = torch.arange(count, dtype=torch.float32)
+            form = best_form(self._makers(maker.module), places[:, None], self.table)
+            for buffer in maker.module.buffers() if form else ():
+                weights += chain.weight(buffer) if form and form[0] == _said(buffer) else []
+        return chain.add(
+            "rotation angles",
+            "an angle a place and pair",
+            "Each pair of dimensions has a speed, and a token's place times that speed is the "
+            "angle by which its queries and keys are turned.",
+            "cos(p · ωᵢ), sin(p · ωᵢ)",
+            ("part", "position", "pair"),
+            (0,),
+            (lambda _: form[1](places[:, None])) if form else "nobody was seen to make them",
+            self.table,
+            weights=weights,
+        )
+
+    def _from(self, call: Call) -> bool:
+        output = call.output if isinstance(call.output, tuple | list) else ()
+        return any(one is self.handed[0] for one in output)
+
+    def _makers(self, module: nn.Module) -> Iterator[Form]:
+        """Cosines and sines of p · ω, for each list of frequencies that the module keeps."""
+        scales = [v for k, v in vars(module).items() if "scaling" in k and isinstance(v, float)]
+        for buffer in module.buffers():
+            if buffer.dim() == 1:
+                for scale in {1.0, *scales}:
+                    for spread in (_twice, _beside, _once):
+                        yield _said(buffer), _table(buffer, scale, spread)
+
+
+def _said(buffer: Tensor) -> str:
+    return f"buffer {id(buffer)}"
+
+
+def _table(
+    frequencies: Tensor, scale: float, spread: Callable[[Tensor], Tensor]
+) -> Callable[[Tensor], Tensor]:
+    # The angle is rounded to float32, as the model rounds it: at place 10,000 that is seen.
+    speeds = frequencies.detach().float().cpu()
+
+    def make(places: Tensor) -> Tensor:
+        angles = spread(exact(places * speeds))
+        return torch.stack([angles.cos(), angles.sin()]) * scale
+
+    return make
+
+
+def _twice(angles: Tensor) -> Tensor:
+    return torch.cat([angles, angles], -1)
+
+
+def _beside(angles: Tensor) -> Tensor:
+    return angles.repeat_interleave(2, -1)
+
+
+def _once(angles: Tensor) -> Tensor:
+    return angles
+
+
+def angles(call: Call | None, inner: list[Call]) -> Angles | None:
+    """Those that an attention was handed, or that came about in it. None: none were seen.
+
+    They are two tensors alike, of one row a token.
+
+    Args:
+        call: of the attention; `inner`: of what is in it.
+    """
+    if call is None or call.given is None:
+        return None
+    length = call.given.shape[-2]
+    handed = (*call.args, *call.kwargs.values(), *(one.output for one in inner))
+    for value in handed:
+        if isinstance(value, tuple | list) and len(value) == 2 and _alike(value, length):
+            return Angles(*value)
+    return None
+
+
+def _alike(pair: Any, length: int) -> bool:
+    first, second = pair
+    return (
+        isinstance(first, Tensor)
+        and isinstance(second, Tensor)
+        and first.shape == second.shape
+        and first.dim() >= 2
+        and first.shape[-2] == length
+        and first.is_floating_point()
+    )

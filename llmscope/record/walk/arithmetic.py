@@ -1,0 +1,145 @@
+"""The operations of a decoder, written out here in float64: none of them runs a module.
+
+Which of several forms a model uses (the mean taken off or not, pairs side by side or half a head
+apart) is not told by names: each form is tried, and the one that comes nearest to what the model
+gave is taken. What none of them explains is refused by whoever asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor, nn
+
+from llmscope.models.anatomy import FLOATS
+from llmscope.record.norms import exact
+
+Form = tuple[str, Callable[[Tensor], Tensor]]
+"""A formula, and what computes it."""
+
+EPSILONS = (1e-5, 1e-6, 0.0)
+"""Tried for a norm that keeps its own nowhere."""
+
+
+def plain(module: nn.Module) -> bool:
+    """Whether a module is one matrix, with or without a bias, whose numbers can be read."""
+    weight = getattr(module, "weight", None)
+    return (
+        isinstance(weight, Tensor)
+        and weight.dim() == 2
+        and weight.dtype in FLOATS
+        and not weight.is_meta
+        and not list(module.children())
+        and not isinstance(module, nn.Embedding)
+    )
+
+
+def outputs_first(module: nn.Module) -> bool:
+    """Whether its matrix is [output, input], as in `nn.Linear`; a Conv1D has [input, output]."""
+    return hasattr(module, "in_features")
+
+
+def matrix(module: nn.Module, columns: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+    """The matrix of a projection and its bias: `[input, output]` and `[output]`, in float64.
+
+    Args:
+        columns: which outputs; None: all.
+    """
+    weight, bias = module.weight, getattr(module, "bias", None)
+    assert isinstance(weight, Tensor)
+    weight = weight.T if outputs_first(module) else weight
+    if columns is not None:
+        weight = weight[:, columns.to(weight.device)]
+        bias = None if bias is None else bias[columns.to(bias.device)]
+    return exact(weight), None if bias is None else exact(bias)
+
+
+def projected(rows: Tensor, module: nn.Module, columns: Tensor | None = None) -> Tensor:
+    """Rows times the matrix, plus the bias: x W + b. `[..., input] -> [..., output]`"""
+    weight, bias = matrix(module, columns)
+    found = rows @ weight
+    return found if bias is None else found + bias
+
+
+def norm_forms(module: nn.Module) -> Iterator[Form]:
+    """What a norm may do, from its parameters: LayerNorm or RMSNorm, gain w or 1 + w."""
+    weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
+    gains: list[tuple[str, Tensor | float]] = [("", 1.0)]
+    if isinstance(weight, Tensor):
+        gains = [("γ · ", exact(weight)), ("(1 + γ) · ", 1 + exact(weight))]
+    added = exact(bias) if isinstance(bias, Tensor) else None
+    named = [v for k, v in vars(module).items() if "eps" in k and isinstance(v, float)]
+    for eps in named or EPSILONS:
+        for centred in (True, False):
+            for said, gain in gains:
+                top, under = ("(x − mean)", "std") if centred else ("x", "rms")
+                tail = "" if added is None else " + β"
+                yield f"{said}{top} / {under}(x){tail}", _norm(gain, added, eps, centred)
+
+
+def _norm(
+    gain: Tensor | float, bias: Tensor | None, eps: float, centred: bool
+) -> Callable[[Tensor], Tensor]:
+    def norm(rows: Tensor) -> Tensor:
+        seen = rows - rows.mean(-1, keepdim=True) if centred else rows
+        scale = (seen.square().mean(-1, keepdim=True) + eps).rsqrt()
+        normed = gain * (seen * scale)
+        return normed if bias is None else normed + bias
+
+    return norm
+
+
+ACTIVATIONS: tuple[Form, ...] = (
+    ("GELU(x) = x · Φ(x)", lambda x: 0.5 * x * (1 + torch.erf(x / 2**0.5))),
+    (
+        "GELU(x) ≈ x/2 · (1 + tanh(√(2/π) (x + 0.044715 x³)))",
+        lambda x: 0.5 * x * (1 + torch.tanh((2 / torch.pi) ** 0.5 * (x + 0.044715 * x**3))),
+    ),
+    ("SiLU(x) = x · σ(x)", lambda x: x * torch.sigmoid(x)),
+    ("ReLU(x) = max(0, x)", lambda x: x.clamp(min=0)),
+    ("ReLU²(x) = max(0, x)²", lambda x: x.clamp(min=0) ** 2),
+    ("x · σ(1.702 x)", lambda x: x * torch.sigmoid(1.702 * x)),
+    ("tanh(x)", torch.tanh),
+)
+
+
+def rotations(cos: Tensor, sin: Tensor) -> Iterator[Form]:
+    """How a head may be turned by its token's place. `[head, row, head width]` to the same.
+
+    Args:
+        cos, sin: of the angles, once or twice a pair. [row, pair] or [row, 2 · pair]
+    """
+    half = cos.shape[-1] // 2
+    # Twice a pair: all pairs and then all of them again, or each beside itself. Or once a pair.
+    angles = ((cos[:, :half], sin[:, :half]), (cos[:, ::2], sin[:, ::2]), (cos, sin))
+    for c, s in angles:
+        yield "(xᵢ, xᵢ₊d/₂) turned by the angle p · ωᵢ", _turned(c, s, halves=True)
+        yield "(x₂ᵢ, x₂ᵢ₊₁) turned by the angle p · ωᵢ", _turned(c, s, halves=False)
+
+
+def _turned(cos: Tensor, sin: Tensor, *, halves: bool) -> Callable[[Tensor], Tensor]:
+    pairs = cos.shape[-1]
+
+    def turn(heads: Tensor) -> Tensor:
+        turned, rest = heads[..., : 2 * pairs], heads[..., 2 * pairs :]
+        if halves:
+            first, second = turned[..., :pairs], turned[..., pairs:]
+        else:
+            first, second = turned[..., ::2], turned[..., 1::2]
+        there, back = first * cos - second * sin, second * cos + first * sin
+        joined = [there, back]
+        together = torch.cat(joined, -1) if halves else torch.stack(joined, -1).flatten(-2)
+        return torch.cat([together, rest], -1)
+
+    return turn
+
+
+def by_group(rows: Tensor, shared: Tensor) -> Tensor:
+    """`rows @ shared` where several heads share one matrix.
+
+    `[head, row, a]`, `[shared head, a, b]` -> `[head, row, b]`
+    """
+    heads, count, _ = rows.shape
+    grouped = rows.reshape(shared.shape[0], -1, rows.shape[2])
+    return (grouped @ shared).reshape(heads, count, -1)

@@ -1,0 +1,229 @@
+"""The attention of a layer, step by step: queries, keys, values, scores, pattern, output."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from llmscope.models.anatomy import Layer
+from llmscope.record.norms import exact
+from llmscope.record.walk.arithmetic import by_group
+from llmscope.record.walk.beginning import WIDE, rows_of
+from llmscope.record.walk.block import Block
+from llmscope.record.walk.heads import Heads
+
+SEEN = ("head", "query", "key")
+
+
+class Attention:
+    """Adds the steps of one layer's attention to the chain."""
+
+    def __init__(self, block: Block, parts: Layer, entry: int) -> None:
+        self.block, self.chain, self.seen, self.parts = block, block.chain, block.seen, parts
+        self.entry, self.rows = entry, block.rows
+        attention = parts.attention
+        assert attention is not None
+        inner = set(attention.modules()) - {attention}
+        self.calls = [call for call in self.seen.inside if call.module in inner]
+        self.call = self.seen.call_of(attention)
+        self.outer = self.seen.call_of(parts.attention_out)
+
+    def walk(self) -> int:
+        """The steps up to the output projection; gives the index of that."""
+        seen = self.seen
+        if seen.query is None:
+            scores, value = self._inside(), None
+        else:
+            query, key, value = Heads(self.block, self.entry, self.call, self.calls).walk()
+            scores = self._scores(query, key)
+        pattern = self._pattern(scores)
+        return self._output(self._mixed(pattern, value))
+
+    # scores, pattern and what comes of it
+
+    def _scores(self, query: int, key: int) -> int:
+        settings, rows = self.seen.settings, self.rows
+        assert settings is not None
+        said = f"{settings.scale:.4g} · q kᵀ"
+        if settings.softcap is not None:
+            said = f"{settings.softcap:g} · tanh({said} / {settings.softcap:g})"
+
+        def make(q: Tensor, k: Tensor) -> Tensor:
+            found = by_group(q[:, rows.start : rows.stop], k.transpose(1, 2)) * settings.scale
+            if settings.softcap is not None:
+                found = torch.tanh(found / settings.softcap) * settings.softcap
+            return found
+
+        heads = len(self.chain.at(query))
+        group = heads // len(self.chain.at(key))
+        return self.chain.add(
+            "scores",
+            "query · key, of each pair",
+            "Each query is held against the key of its own token and of every earlier one: the "
+            "larger their product, the better they match.",
+            f"s = {said}",
+            SEEN,
+            (query, key),
+            make,
+            self._own(self.seen.scores),
+            start=rows.start,
+            floor=1.0,
+            seen=self._visible().expand(heads, -1, -1),
+            reads=lambda at: (
+                (at[0], at[1] + rows.start, slice(None)),
+                (at[0] // group, at[2], slice(None)),
+            ),
+        )
+
+    def _inside(self) -> int:
+        """The scores of a model that makes its queries and keys where they cannot be seen."""
+        own = self._own(self.seen.scores)
+        return self.chain.add(
+            "scores",
+            "query · key, of each pair",
+            "Each token's query is held against the keys of the tokens before it.",
+            "s = q kᵀ / √d",
+            SEEN,
+            (self.entry,),
+            "this model makes queries and keys inside its attention, where they cannot be seen",
+            own,
+            start=self.rows.start,
+            seen=None if own is None else self._visible().expand(len(own), -1, -1),
+        )
+
+    def _pattern(self, scores: int) -> int:
+        settings, sinks = self.seen.settings, self._sinks()
+        visible, rows = self._visible(), self.rows
+
+        def make(found: Tensor) -> Tensor:
+            found = found.masked_fill(~visible, -torch.inf)
+            if sinks is None:
+                return torch.softmax(found, -1)
+            shared = sinks.expand(-1, found.shape[1], 1)
+            return torch.softmax(torch.cat([found, shared], -1), -1)[..., :-1]
+
+        more = "; a sink takes its share" if sinks is not None else ""
+        near = "" if settings is None or settings.window is None else f" {settings.window} nearest"
+        return self.chain.add(
+            "pattern",
+            "how much it looks at each",
+            f"The scores become shares that sum to 1, over the{near} tokens up to its own: how "
+            f"much of its attention a token gives to each{more}.",
+            "α = softmax(s)" if sinks is None else "α = softmax([s, sink])",
+            SEEN,
+            (scores,),
+            make,
+            self._own(self.seen.pattern),
+            weights=self.chain.weight(settings.sinks) if settings and sinks is not None else (),
+            start=rows.start,
+            seen=visible.expand(len(self.chain.at(scores)), -1, -1),
+            reads=lambda at: ((at[0], at[1], slice(0, at[1] + rows.start + 1)),),
+        )
+
+    def _visible(self) -> Tensor:
+        """Which keys a query sees: its own and earlier ones, no further back than a window."""
+        queries = torch.arange(self.rows.start, self.rows.stop)
+        back = queries[:, None] - torch.arange(self.block.whole)
+        settings = self.seen.settings
+        window = None if settings is None else settings.window
+        return (back >= 0) if window is None else (back >= 0) & (back < window)
+
+    def _own(self, seen: Tensor | None) -> Tensor | None:
+        """What passed a softmax, of the rows that are computed. [head, query, key]"""
+        whole = self.block.whole
+        if seen is None or seen.shape[1] != whole:
+            return None
+        own = exact(seen[:, self.rows.start : self.rows.stop])
+        sinks = self._sinks()
+        if sinks is not None and seen is self.seen.scores:
+            # A model may take the same number off a whole row, which no softmax notices: the
+            # score of the sink, which is known, tells which one.
+            own = own + (sinks - own[..., whole:])
+        return torch.where(self._visible(), own[..., :whole], 0.0)
+
+    def _sinks(self) -> Tensor | None:
+        """Scores that a head has learnt for no key at all. [head, 1, 1]"""
+        settings = self.seen.settings
+        sinks = None if settings is None else settings.sinks
+        return None if sinks is None else exact(sinks).reshape(-1, 1, 1)
+
+    def _mixed(self, pattern: int, value: int | None) -> int:
+        own, rows = self._handed(), self.rows
+        if value is None:
+            make: Any = "its values cannot be seen"
+        else:
+
+            def make(weights: Tensor, values: Tensor) -> Tensor:
+                return by_group(weights, values).transpose(0, 1)
+
+        heads = len(self.chain.at(pattern))
+        shared = heads if value is None else len(self.chain.at(value))
+        return self.chain.add(
+            "mixed values",
+            "what each head brings",
+            "Each head adds up the values of the tokens that it looks at, each times its share.",
+            "z = Σ α v",
+            ("position", "head", "dimension"),
+            (pattern,) if value is None else (pattern, value),
+            make,
+            own,
+            start=rows.start,
+            reads=lambda at: (
+                (at[1], at[0], slice(0, at[0] + rows.start + 1)),
+                (at[1] * shared // heads, slice(0, at[0] + rows.start + 1), at[2]),
+            ),
+        )
+
+    def _handed(self) -> Tensor | None:
+        """What the output projection was handed, by heads. [row, head, head width]"""
+        if self.outer is None or self.outer.given is None:
+            return None
+        given = self.block.cut(rows_of(self.outer.given))
+        query = self.seen.query
+        heads = self.chain.subject.anatomy.heads if query is None else len(query)
+        return given.reshape(len(given), heads, -1)
+
+    def _output(self, mixed: int) -> int:
+        call, block = self.outer, self.block
+        if call is None or call.gave is None:
+            raise LookupError("no output projection was called")
+        run, by = self.chain.projection(call)
+        biased = getattr(call.module, "bias", None) is not None
+        return self.chain.add(
+            "output projection",
+            "the heads put together",
+            "What the heads bring is put side by side, and a matrix turns it into a vector of the "
+            "stream.",
+            f"a = z W_o{' + b_o' if biased else ''}",
+            WIDE,
+            (mixed,),
+            lambda z: run(z.flatten(1)),
+            block.cut(rows_of(call.gave)),
+            weights=self.chain.weights(call.module),
+            by=by,
+            start=self.rows.start,
+            reads=lambda at: ((at[0], slice(None), slice(None)),),
+        )
+
+
+def opaque(block: Block, module: nn.Module, entry: int, kind: str) -> int:
+    """What mixes tokens in another way: the module itself, handed the step before."""
+    call = block.seen.call_of(module)
+    if call is None or call.gave is None:
+        raise LookupError(f"no {kind} was called")
+    return block.chain.add(
+        kind,
+        "mixes tokens its own way",
+        f"Here tokens are mixed not by attention but by a {kind}; it is shown as one step, which "
+        "its own module does again.",
+        f"m = {kind.replace(' ', '-')}(x)",
+        WIDE,
+        (entry,),
+        lambda x: block.cut(block.chain.through(call, x)),
+        block.cut(rows_of(call.gave)),
+        weights=block.chain.weights(module),
+        by="module",
+        start=block.rows.start,
+    )

@@ -1,0 +1,222 @@
+"""The steps so far, and how the next one is added: done again, held against the model's own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from llmscope.models.subject import Subject
+from llmscope.record.norms import bound, exact
+from llmscope.record.verify import BOUND
+from llmscope.record.walk.arithmetic import (
+    Form,
+    norm_forms,
+    outputs_first,
+    plain,
+    projected,
+)
+from llmscope.record.walk.step import Reads, Step, Weight, disagreement
+from llmscope.record.walk.watch import Call
+
+Make = Callable[..., Tensor]
+
+NEAR, HALF_NEAR = 1e-4, 16.0
+"""Relative difference below which one tensor is taken to be made of another, and not the bound of
+what is shown: in float32, and in roundings of a narrower type."""
+SOME = 16
+"""Rows on which a form is told from others."""
+
+
+class Chain:
+    """Steps in their order.
+
+    Each is made of the steps before it alone. Where it agrees with the model's own value, what
+    follows goes on from what was made; where not, it is refused, and what follows goes on from the
+    model's own. In half precision, where roundings of twenty steps would add up, every step starts
+    from the model's own values of the steps before, each of which was held against what was made.
+    """
+
+    def __init__(self, subject: Subject) -> None:
+        self.steps: list[Step] = []
+        self.half = subject.dtype.itemsize < 4
+        self.subject = subject
+        self.layer: int | None = None
+        self.part = "beginning"
+        self.near = bound(subject.dtype, NEAR, HALF_NEAR)
+        self._bound = bound(subject.dtype, BOUND)
+        self._on: list[Tensor] = []
+        parameters = subject.model.named_parameters(remove_duplicate=True)
+        self._names = {id(parameter): name for name, parameter in parameters}
+        self._buffers = {id(buffer): name for name, buffer in subject.model.named_buffers()}
+
+    def at(self, index: int) -> Tensor:
+        """The value of a step that what follows goes on from, in float64 on the CPU."""
+        return self._on[index]
+
+    def add(
+        self,
+        name: str,
+        gist: str,
+        sentence: str,
+        formula: str,
+        axes: Sequence[str],
+        inputs: Sequence[int],
+        make: Make | str,
+        own: Tensor | None,
+        *,
+        weights: Iterable[Weight] = (),
+        by: str = "arithmetic",
+        start: int = 0,
+        floor: float = 0.0,
+        seen: Tensor | None = None,
+        also: Tensor | None = None,
+        reads: Reads | None = None,
+    ) -> int:
+        """Add a step, and give its index.
+
+        Args:
+            make: from the values of the inputs to its own; or why there is no such thing.
+            own: what the model gave.
+            start: the place of the first row.
+            floor: see `disagreement`.
+            seen: which cells hold a number; None: all of them.
+            also: what the recording holds of it, if it is not the pass that was watched.
+        """
+        own = None if own is None else exact(own)
+        made, agreement, reason = self._made(make, inputs, own, axes)
+        if made is not None and not reason:
+            rows = next((i for i, axis in enumerate(axes) if axis in ("position", "query")), None)
+            for other in (own, also):
+                if other is not None:
+                    pair = (
+                        (made[None], exact(other)[None]) if rows is None else (made, exact(other))
+                    )
+                    if seen is not None:
+                        pair = tuple(torch.where(seen, one, 0.0) for one in pair)  # type: ignore[assignment]
+                    off = disagreement(*pair, rows=rows or 0, floor=floor)
+                    agreement = off if agreement is None or not off <= agreement else agreement
+            reason = self._judge(agreement)
+        shown = made if made is not None and (own is None or not reason) else own
+        if shown is None:
+            raise Unseen(f"{name}: {reason}")
+        on = own if own is not None and (reason or self.half) else shown
+        if seen is not None:
+            shown = torch.where(seen, shown, torch.nan)
+        self._on.append(on)
+        self.steps.append(
+            Step(
+                name=name,
+                part=self.part,
+                gist=gist,
+                sentence=sentence,
+                formula=formula,
+                axes=tuple(axes),
+                inputs=tuple(inputs),
+                weights=tuple(weights),
+                value=shown.float().numpy(),
+                agreement=agreement,
+                reason=reason,
+                by=by,
+                start=start,
+                layer=self.layer,
+                reads=reads,
+            )
+        )
+        return len(self.steps) - 1
+
+    def _made(
+        self, make: Make | str, inputs: Sequence[int], own: Tensor | None, axes: Sequence[str]
+    ) -> tuple[Tensor | None, float | None, str]:
+        if isinstance(make, str):
+            return None, None, make
+        try:
+            with torch.no_grad():
+                made = exact(make(*(self.at(index) for index in inputs)))
+        except Exception as error:  # whatever a wrong guess at the structure makes torch say
+            told = str(error).strip().splitlines()
+            return None, None, f"it could not be done again: {told[0] if told else error!r}"
+        if len(axes) != made.dim() or (own is not None and own.shape != made.shape):
+            return None, None, f"it has the shape {tuple(made.shape)}, and not that of the model's"
+        return made, None, ""
+
+    def _judge(self, agreement: float | None) -> str:
+        if agreement is None or agreement <= self._bound:
+            return ""
+        if not math.isfinite(agreement):
+            return "NaN or infinity comes out of it"
+        return f"it differs from the model's own by {agreement:.1e} (bound {self._bound:.0e})"
+
+    def weight(
+        self, parameter: Any, axis: int | None = None, chosen: Tensor | None = None
+    ) -> list[Weight]:
+        """A parameter or buffer as a weight of a step; none if the model has no such."""
+        for names, learned in ((self._names, True), (self._buffers, False)):
+            if id(parameter) in names:
+                whole = chosen is None
+                name = names[id(parameter)]
+                return [Weight(name, parameter, None if whole else axis, chosen, learned)]
+        return []
+
+    def weights(self, module: nn.Module, columns: Tensor | None = None) -> list[Weight]:
+        """All parameters of a module; of a projection those of some outputs alone."""
+        if not plain(module) or columns is None:
+            return [one for held in module.parameters() for one in self.weight(held)]
+        axis = 0 if outputs_first(module) else 1
+        found = self.weight(module.weight, axis, columns)
+        return found + self.weight(getattr(module, "bias", None), 0, columns)
+
+    def projection(self, call: Call, columns: Tensor | None = None) -> tuple[Make, str]:
+        """What a projection makes of rows, and how: by arithmetic, or by the module itself."""
+        module = call.module
+        if plain(module):
+            return lambda rows: projected(rows, module, columns), "arithmetic"
+
+        def through(rows: Tensor) -> Tensor:
+            found = self.through(call, rows)
+            return found if columns is None else found[..., columns]
+
+        return through, "module"
+
+    def through(self, call: Call, rows: Tensor) -> Tensor:
+        """What a module gives for these rows, called as it was but for them. [row, width]"""
+        own = call.given
+        assert own is not None
+        given = rows.to(own).reshape(own.shape)
+
+        def swapped(value: Any) -> Any:
+            alike = isinstance(value, Tensor) and value.shape == own.shape
+            return given if alike and torch.equal(value, own) else value
+
+        named = {name: swapped(value) for name, value in call.kwargs.items()}
+        output = call.module(*map(swapped, call.args), **named)
+        found: Tensor = output[0] if isinstance(output, tuple | list) else output
+        return found.reshape(-1, found.shape[-1])
+
+
+class Unseen(Exception):  # noqa: N818 - it is a finding
+    """A step can neither be made nor seen."""
+
+
+def best_form(forms: Iterable[Form], given: Tensor, own: Tensor) -> Form | None:
+    """The form that comes nearest to what the model gave; None if none can be computed."""
+    ranked: list[tuple[float, Form]] = []
+    for form in forms:
+        try:
+            off = disagreement(form[1](given).flatten(0, -2), own.flatten(0, -2))
+        except RuntimeError:  # of other shapes: not this form
+            continue
+        if math.isfinite(off):
+            ranked.append((off, form))
+    return min(ranked, key=lambda one: one[0])[1] if ranked else None
+
+
+def norm_form(call: Call) -> Form | None:
+    """What a norm does, by its own call. None: it is nothing of this kind."""
+    if call.given is None or call.gave is None or call.given.shape != call.gave.shape:
+        return None
+    given, gave = (one.reshape(-1, *one.shape[-2:])[:SOME] for one in (call.given, call.gave))
+    return best_form(norm_forms(call.module), exact(given), exact(gave))

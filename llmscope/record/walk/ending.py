@@ -1,0 +1,151 @@
+"""After the last layer: from vector to the most likely token."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from llmscope.models.anatomy import Readout
+from llmscope.record.norms import exact
+from llmscope.record.recording import Recording
+from llmscope.record.walk.beginning import WIDE, rows_of
+from llmscope.record.walk.chain import Chain, norm_form
+from llmscope.record.walk.watch import Call, Watched
+
+
+def ending(chain: Chain, seen: Watched, recording: Recording, stream: int, position: int) -> None:
+    """Final norm, logits, probabilities and the most likely token, after one position.
+
+    Args:
+        stream: the index of the stream after the last layer.
+    """
+    readout = recording.subject.anatomy.readout
+    if readout is None or seen.logits is None:
+        return
+    start = chain.steps[stream].start
+    calls = {call.module: call for call in seen.after}
+    current = stream
+    norm = calls.get(readout.norm)
+    if norm is not None and norm.gave is not None:
+        current = _norm(chain, norm, stream, start, len(recording))
+    project = calls.get(readout.project) if readout.project is not None else None
+    if project is not None and project.gave is not None:
+        run, by = chain.projection(project)
+        current = chain.add(
+            "final projection",
+            "to the embedding's width",
+            "A matrix turns the vector into one as wide as the embedding.",
+            "y = x W",
+            WIDE,
+            (current,),
+            run,
+            rows_of(project.gave)[start:],
+            weights=chain.weights(project.module),
+            by=by,
+            start=start,
+        )
+    _tokens(chain, seen, readout, calls.get(readout.unembed), current, position - start)
+
+
+def _norm(chain: Chain, call: Call, stream: int, start: int, whole: int) -> int:
+    form = norm_form(call)
+    own = rows_of(call.gave)  # type: ignore[arg-type]
+    rows = len(chain.at(stream))
+    return chain.add(
+        "final norm",
+        "one size, a last time",
+        "The last vector of each token is brought to one size before it is read out.",
+        form[0] if form else "norm(x)",
+        WIDE,
+        (stream,),
+        form[1] if form else "it is no norm of a known form",
+        own[start : start + rows] if len(own) == whole else own,
+        weights=chain.weights(call.module),
+        start=start,
+        reads=lambda at: ((at[0], slice(None)),),
+    )
+
+
+def _tokens(
+    chain: Chain,
+    seen: Watched,
+    readout: Readout,
+    call: Call | None,
+    current: int,
+    row: int,
+) -> None:
+    assert seen.logits is not None
+    logits, scale, cap = exact(seen.logits), readout.scale, readout.softcap
+    plain = logits
+    if cap is not None and call is not None and call.gave is not None:
+        plain = exact(rows_of(call.gave)[-seen_rows(call) :][0]) * scale
+    scaled = "" if scale == 1 else f"{scale:.4g} · "
+
+    if call is None:
+
+        def unembed(x: Tensor) -> Tensor:
+            weight = next(readout.unembed.parameters())
+            return readout.linear(x[row : row + 1].to(weight))[0]
+
+        by, weights = "module", chain.weights(readout.unembed)
+    else:
+        run, by = chain.projection(call)
+        weights = chain.weights(call.module)
+
+        def unembed(x: Tensor) -> Tensor:
+            return run(x[row : row + 1])[0] * scale
+
+    at = chain.add(
+        "logits",
+        "a score for each token",
+        "The last vector is held against the vector of every token of the vocabulary: one number "
+        "for each token that may come next.",
+        f"ℓ = {scaled}y W_U",
+        ("token",),
+        (current,),
+        unembed,
+        plain,
+        weights=weights,
+        by=by,
+        reads=lambda _: ((row, slice(None)),),
+    )
+    if cap is not None:
+        at = chain.add(
+            "softcap",
+            f"held within ±{cap:g}",
+            f"The logits are bent so that none goes beyond {cap:g}.",
+            f"ℓ′ = {cap:g} · tanh(ℓ / {cap:g})",
+            ("token",),
+            (at,),
+            lambda x: torch.tanh(x / cap) * cap,
+            logits,
+            reads=lambda at: (at,),
+        )
+    shares = chain.add(
+        "probabilities",
+        "shares that sum to 1",
+        "The numbers become probabilities: each is raised to a power of e and divided by the sum.",
+        "p = softmax(ℓ)",
+        ("token",),
+        (at,),
+        lambda x: torch.softmax(x, -1),
+        torch.softmax(logits, -1),
+        reads=lambda _: ((slice(None),),),
+    )
+    chain.add(
+        "next token",
+        "the most likely one",
+        "The most likely token is what the model would say next.",
+        "argmax p",
+        ("token",),
+        (shares,),
+        lambda p: p.argmax(-1, keepdim=True),
+        logits.argmax(-1, keepdim=True),
+        reads=lambda _: ((slice(None),),),
+    )
+
+
+def seen_rows(call: Call) -> int:
+    """How many rows the unembedding was handed, the first of which is the one asked for."""
+    assert call.gave is not None
+    return len(rows_of(call.gave))

@@ -1,0 +1,200 @@
+"""The MLP of a layer, step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from llmscope.models.anatomy import Layer
+from llmscope.record.norms import exact
+from llmscope.record.walk.arithmetic import ACTIVATIONS
+from llmscope.record.walk.beginning import WIDE, rows_of
+from llmscope.record.walk.block import Block
+from llmscope.record.walk.chain import SOME
+from llmscope.record.walk.experts import mixture, whole
+from llmscope.record.walk.step import disagreement
+from llmscope.record.walk.watch import Call
+
+NEURONS = ("position", "neuron")
+
+
+class Mlp:
+    """Adds the steps of one layer's MLP to the chain."""
+
+    def __init__(self, block: Block, parts: Layer, entry: int, reader: Call) -> None:
+        self.block, self.chain, self.seen, self.parts = block, block.chain, block.seen, parts
+        self.entry, self.start, self.reader = entry, block.rows.start, reader
+
+    def walk(self) -> int:
+        """The steps up to the down projection, or the experts; gives the index of that."""
+        if self.parts.experts is not None and self.parts.router is not None:
+            return mixture(self.block, self.parts, self.entry, self.reader)
+        down = self.seen.call_of(self.parts.down)
+        if down is None or down.given is None or down.gave is None:
+            return whole(self.block, self.entry, self.reader)
+        hidden = self._hidden(rows_of(down.given))
+        run, by = self.chain.projection(down)
+        biased = getattr(down.module, "bias", None) is not None
+        return self.chain.add(
+            "down projection",
+            "back to the stream",
+            "Each active neuron adds its own vector: a matrix brings the neurons back to the width "
+            "of the stream.",
+            f"m = h W_down{' + b' if biased else ''}",
+            WIDE,
+            (hidden,),
+            run,
+            self.block.cut(rows_of(down.gave)),
+            weights=self.chain.weights(down.module),
+            by=by,
+            start=self.start,
+            reads=lambda at: ((at[0], slice(None)),),
+        )
+
+    # dense
+
+    def _hidden(self, own: Tensor) -> int:
+        """What the down projection reads: the activations, times a gate's other half if any."""
+        assert self.parts.down is not None
+        width = own.shape[-1]
+        halves = [half for call in self._firsts() for half in _halves(call, width)]
+        explained = self._explained(halves, own)
+        if explained is None:
+            return self.chain.add(
+                *("activations", "the neurons that fire", "Each neuron fires or stays silent."),
+                *("?", NEURONS, (self.entry,)),
+                "how they come about cannot be told from what the MLP calls",
+                self.block.cut(own),
+                start=self.start,
+            )
+        (said, activate), gate, up = explained
+        gated = up is not None
+        before = self._up(
+            gate,
+            "gate projection" if gated else "up projection",
+            "one number a neuron" if not gated else "how far each neuron opens",
+            "A matrix asks as many questions of the vector as there are neurons: one number each.",
+            "g = x W_gate" if gated else "u = x W_up",
+        )
+        other = None
+        if up is not None:
+            said_up = "A second matrix gives each neuron what it passes on as far as it opens."
+            name, gist = "up projection", "what each passes on"
+            other = self._up(up, name, gist, said_up, "u = x W_up")
+        letter = "g" if gated else "u"
+        after = self.chain.add(
+            "activation",
+            "which neurons fire",
+            "Each number goes through a bend that lets large ones through and holds small ones "
+            "back: without it the MLP would be one matrix.",
+            f"{'a' if gated else 'h'} = {said.replace('(x)', f'({letter})')}",
+            NEURONS,
+            (before,),
+            activate,
+            self._activated() if gated else self.block.cut(own),
+            start=self.start,
+            reads=lambda at: (at,),
+        )
+        if other is None:
+            return after
+        return self.chain.add(
+            "gated neurons",
+            "open × passed on",
+            "What each neuron passes on is multiplied by how far it opens.",
+            "h = a · u",
+            NEURONS,
+            (after, other),
+            lambda a, u: a * u,
+            self.block.cut(own),
+            start=self.start,
+            reads=lambda at: (at, at),
+        )
+
+    def _firsts(self) -> list[Call]:
+        """Projections that are handed what the MLP reads."""
+        assert self.reader.given is not None
+        inner = set(self.reader.module.modules())
+        read = rows_of(self.reader.given)
+        return [
+            call
+            for call in self.seen.inside
+            if call.module in inner
+            and call.module is not self.parts.down
+            and not (list(call.module.children()) and call.module is self.reader.module)
+            and call.given is not None
+            and call.gave is not None
+            and call.given.numel() == read.numel()
+            and torch.equal(rows_of(call.given), read)
+        ]
+
+    def _explained(
+        self, halves: list[tuple[Call, Tensor | None, Tensor]], own: Tensor
+    ) -> tuple[tuple, tuple, tuple | None] | None:  # type: ignore[type-arg]
+        """The activation, what goes through it, and what it is multiplied by, if anything."""
+        some = exact(own[:SOME])
+        best = None
+        for gate in halves:
+            for up in (None, *(one for one in halves if one is not gate)):
+                for form in ACTIVATIONS:
+                    found = form[1](exact(gate[2][:SOME]))
+                    found = found if up is None else found * exact(up[2][:SOME])
+                    off = disagreement(found, some)
+                    if best is None or off < best[0]:
+                        best = (off, (form, gate, up))
+        if best is None or not best[0] < self.chain.near:
+            return None
+        return best[1]
+
+    def _activated(self) -> Tensor | None:
+        """The output of a module for the activation, where it has one of its own."""
+        inner = set(self.reader.module.modules())
+        for call in self.seen.inside:
+            if call.module in inner and call.given is not None and call.gave is not None:
+                bend = not list(call.module.parameters()) and call.given.shape == call.gave.shape
+                if bend and not torch.equal(call.given, call.gave):
+                    return self.block.cut(rows_of(call.gave))
+        return None
+
+    def _up(
+        self,
+        half: tuple[Call, Tensor | None, Tensor],
+        name: str,
+        gist: str,
+        sentence: str,
+        formula: str,
+    ) -> int:
+        call, columns, own = half
+        run, by = self.chain.projection(call, columns)
+        biased = getattr(call.module, "bias", None) is not None
+        return self.chain.add(
+            name,
+            gist,
+            sentence,
+            formula + (" + b" if biased else ""),
+            NEURONS,
+            (self.entry,),
+            lambda x: run(self.block.cut(x)),
+            self.block.cut(own),
+            weights=self.chain.weights(call.module, columns),
+            by=by,
+            start=self.start,
+            reads=lambda at: ((at[0] + self._shift, slice(None)),),
+        )
+
+    @property
+    def _shift(self) -> int:
+        """Of the rows of what is read against the rows of what comes out."""
+        return self.start if len(self.chain.at(self.entry)) == self.block.whole else 0
+
+
+def _halves(call: Call, width: int) -> Iterator[tuple[Call, Tensor | None, Tensor]]:
+    """What a first projection gives: one number a neuron, or two side by side."""
+    assert call.gave is not None
+    rows = rows_of(call.gave)
+    if rows.shape[-1] == width:
+        yield call, None, rows
+    elif rows.shape[-1] == 2 * width:
+        for columns in (torch.arange(width), torch.arange(width, 2 * width)):
+            yield call, columns, rows[:, columns.to(rows.device)]
