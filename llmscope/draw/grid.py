@@ -160,9 +160,15 @@ def _words(grid: Grid, layout: Layout, palette: Palette) -> list[list[str]]:
         ]
     # Around zero what is small is as good as nothing, and needs no digits of its own.
     scale = Scale.of(grid.values, grid.unit)
-    most = 3 if scale.kind == "signed" and scale.high >= 0.1 else None
+    if scale.kind == "signed" and scale.high >= 0.1:
+        # They are held against each other across the columns: one number of decimals for all.
+        sight = grid.values[window.start : window.stop, list(layout.columns.indices())]
+        numbers = column_of_numbers(sight.ravel(), cell - 2, "", 3)
+        width = sight.shape[1]
+        rows = [numbers[at : at + width] for at in range(0, len(numbers), width)]
+        return [[f" {text} " for text in row] for row in rows]
     columns = [
-        column_of_numbers(grid.values[:, col], cell - 2, "", most)[window.start : window.stop]
+        column_of_numbers(grid.values[:, col], cell - 2, "")[window.start : window.stop]
         for col in layout.columns.indices()
     ]
     return [[f" {text} " for text in row] for row in zip(*columns, strict=True)]
@@ -187,7 +193,7 @@ def _wide(
             line.add(words[offset], style, cell)
         else:
             # A minus beside the mark for a negative value would be read as one more of it.
-            mark = " " if words[offset][1:2] == "-" else glyphs[step]
+            mark = " " if words[offset].lstrip().startswith("-") else glyphs[step]
             line.add(mark + words[offset][1:], style, cell)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -38,7 +38,8 @@ def paint_heads(
         note=kind_note(kinds),
         widest=WIDEST,
         even=True,
-        texts=lambda row, column: _cell(float(figure.values[row, column]), figure.unit),
+        # Others stand above each other as numbers do, aligned at the point.
+        texts=_shares(figure) if figure.unit == "probability" else None,
     )
     words = height >= 4
     painting = paint_grid(grid, width, height - words, palette)
@@ -48,10 +49,15 @@ def paint_heads(
     return replace(painting, rows=finish((*painting.rows, said), width, height, palette.base))
 
 
-def _cell(value: float, unit: str) -> str:
-    """What a cell says, if it says anything."""
-    small = unit == "probability" and abs(value) < SMALL
-    return "" if small or not math.isfinite(value) else _brief(value, unit)
+def _shares(figure: Figure) -> Callable[[int, int], str]:
+    """What the cells of probabilities say, if they say anything."""
+
+    def say(row: int, column: int) -> str:
+        value = float(figure.values[row, column])
+        telling = math.isfinite(value) and abs(value) >= SMALL
+        return _brief(value, figure.unit) if telling else ""
+
+    return say
 
 
 def _brief(value: float, unit: str) -> str:

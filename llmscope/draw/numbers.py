@@ -20,7 +20,10 @@ def number(value: float, width: int = 7) -> str:
     below 0.001 it is written `1.2e-5`. Zeros at the end say nothing and are left out.
     """
     text = padded_number(value, width, "")
-    return text.rstrip("0").rstrip(".") or "0" if "." in text and "e" not in text else text
+    if "." not in text or "e" in text:
+        return text
+    short = text.rstrip("0").rstrip(".")
+    return short if short.strip("-") else "0"  # minus zero is zero, and so is what rounds to it
 
 
 def padded_number(value: float, width: int, missing: str) -> str:
@@ -100,12 +103,17 @@ def column(
 
 
 def telling(values: NDArray[np.float32], width: int) -> bool:
-    """Whether numbers in so many cells say anything of these values: 0.04 in three reads 0.0."""
+    """Whether numbers in so many cells say anything of these values: 0.04 in three reads 0.0.
+
+    Of values around zero whole numbers say too little: what is small beside them reads 0.
+    """
     finite = values[np.isfinite(values)]
     largest = float(np.abs(finite).max()) if finite.size else 0.0
     shown = -largest if (finite < 0).any() else largest
     (text,) = column(np.array([shown], dtype=np.float32), width, "")
     digits = text.strip(" -")
+    if shown < 0 and largest < 10 and "." not in digits and digits.isdecimal():
+        return False
     if not largest or not digits.replace(".", "").isdecimal():
         return True  # nothing to say, thousands, or a mark that says there is no room
     return abs(float(digits) - largest) < NEAR * largest

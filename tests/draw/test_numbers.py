@@ -21,6 +21,8 @@ from llmscope.draw.numbers import column, number, padded_number, percent, tellin
         (9999.7, 7, "10.0k"),
         (0.62, 3, ".62"),
         (-0.31, 5, "-0.31"),
+        (-0.004, 4, "0"),
+        (-3.0, 4, "-3"),
         (0.000012, 7, "1.2e-5"),
         (1e30, 7, "1.0e30"),
         (math.nan, 7, ""),
@@ -103,3 +105,10 @@ def test_numbers_that_say_nothing_are_known(values, width, expected):
         assert read == pytest.approx(values[largest], rel=0.25, nan_ok=True)
     if not expected:
         assert abs(float(texts[largest]) - values[largest]) > 0.25 * abs(values[largest])
+
+
+def test_whole_numbers_around_zero_say_too_little() -> None:
+    shares = np.array([-1.02, 0.4, 1.0], dtype=np.float32)
+    assert not telling(shares, 3)
+    assert telling(shares, 5)
+    assert telling(np.array([-40.0, 3.0], dtype=np.float32), 3)

@@ -271,6 +271,6 @@ def test_without_colours_no_mark_stands_before_a_minus():
     figure = Figure("any", "Any", "heatmap", axes, values, "logit")
     painting = paint(figure, 60, 8, Look(tier="none"), Focus(layer=1))
     grid = "\n".join("".join(part.text for part in row) for row in painting.rows[:-1])
-    assert grid.count("-.0") == 3
-    assert grid.count(" -.0") == 3
-    assert "█0.05" in grid, "a number without a sign keeps its mark"
+    assert grid.count("-0.0") == 3
+    assert grid.count("  -0.0") == 3
+    assert "█  0.05" in grid, "a number without a sign keeps its mark"
