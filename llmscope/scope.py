@@ -271,6 +271,9 @@ class Scope:
 
         focus = replace(focus, change=False)
         for edited in self._figures(chosen, recording, focus, cancelled):
+            if edited.verdict.status == "refused":  # and the unedited one may take long
+                yield difference(edited, edited)
+                continue
             asked = same_question(edited, focus)
             *_, unedited = self._figures(chosen, recording.base, asked, cancelled)
             yield difference(edited, unedited)

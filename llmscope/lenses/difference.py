@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from llmscope.figure import Axis, Figure, Focus
 
-LISTED = ("neuron", "part")
+LISTED = ("neuron", "part", "dimension")
 """Axes that list the largest only, which may be others in another pass."""
 ALL = 1 << 20
 
@@ -17,11 +17,14 @@ ALL = 1 << 20
 def same_question(edited: Figure, focus: Focus) -> Focus:
     """The focus that asks the unedited pass about what a figure of the edited one is about.
 
-    Its top token is the target of both, and all neurons and parts are wanted, to find its own.
+    Its top token is the target of both, its strongest neuron the one that both tell of, and all
+    neurons, parts and dimensions are wanted, to find its own.
     """
-    target = edited.extra.get("target_id")
+    target, neuron = (edited.extra.get(name) for name in ("target_id", "neuron"))
     if focus.target is None and target is not None:
         focus = replace(focus, target=int(target))
+    if focus.neuron is None and neuron is not None:
+        focus = replace(focus, neuron=int(neuron))
     if any(axis.name in LISTED for axis in edited.axes):
         focus = replace(focus, top_k=ALL)
     return focus

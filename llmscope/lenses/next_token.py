@@ -22,7 +22,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
     could draw them; entropy of the whole distribution, in bits; target_id, target_rank (from 1)
     and target_probability; position. Of an edited pass also what the unedited one says: unedited,
     the probabilities of the same candidates; unedited_target_rank and unedited_target_probability;
-    kl, KL(unedited ‖ edited) in nats.
+    kl, KL(unedited ‖ edited) in nats; NaN, and no rank, if its logits are not finite.
     """
     from llmscope.record.derive import logits_after
 
@@ -82,6 +82,13 @@ def _unedited(
         return {}
     logits = logits_after(recording.base, focus.position)
     scaled = (logits / focus.temperature).double().cpu().numpy()
+    if not np.isfinite(scaled.max()):  # edits may take away what made them NaN
+        return {
+            "unedited": np.full(len(ids), np.nan, dtype=np.float32),
+            "unedited_target_rank": None,
+            "unedited_target_probability": math.nan,
+            "kl": math.nan,
+        }
     before = _softmax(scaled)
     seen = before > 0
     with np.errstate(divide="ignore"):

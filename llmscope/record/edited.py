@@ -25,6 +25,7 @@ from llmscope.record.frozen import frozen
 from llmscope.record.norms import bound
 from llmscope.record.recorder import Cancel, Past, Recorder, common, cut, earlier_logits
 from llmscope.record.recording import Prompt, Recording, Segment
+from llmscope.record.reduce import first_unfinite
 from llmscope.record.standing import Forms
 from llmscope.record.vectors import vector_of
 from llmscope.record.verify import BOUND, Verdicts, discrepancy, probe
@@ -107,10 +108,11 @@ class EditedRecorder:
         below = base
         if before is not None and shared > start:
             below, start = before, shared
-        if base.past is None:
-            below, start = base, 0
         if start == len(base):
             return replace(cut(below, base.prompt), changes=changes, depth=depth, memo={})
+        # NaN reaches earlier tokens as well, through weights of 0: an edit may mend them all.
+        if base.past is None or first_unfinite(base) is not None:
+            below, start = base, 0
         return self._run(base, below, start, depth, changes, cancelled)
 
     def _run(
@@ -255,6 +257,13 @@ class EditedRecorder:
         encoded: Encoded = tokens.encode(text)
         if not encoded.ids:
             raise ScopeError("a prompt that steers is empty", "some text")
+        context = self._subject.anatomy.context
+        if context is not None and len(encoded) > context:
+            raise ScopeError(
+                f"a prompt that steers has {len(encoded)} tokens, and the model's context holds "
+                f"{context}",
+                "a shorter one",
+            )
         return self._recorder.run([encoded.ids], record=True)  # type: ignore[no-any-return]
 
 
