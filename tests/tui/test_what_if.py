@@ -6,26 +6,15 @@ import shlex
 from dataclasses import replace
 
 import pytest
-from rich.cells import cell_len
 
-from llmscope.draw import Look
 from llmscope.edits import parse
 from llmscope.engine.events import Refused
 from llmscope.tui.copying import CopyScreen
 from llmscope.tui.editing import EditScreen, PromptScreen
-from llmscope.tui.panes.edits import EXAMPLES, paint_edits
+from llmscope.tui.panes.edits import EXAMPLES
 from llmscope.tui.reproduce import command
-from llmscope.tui.scene import Scene
-from tests.tui.acting import INFO
-from tests.tui.acting_what_if import ablation
 from tests.tui.conftest import PROMPT, Open, Session
-
-HOSTILE = 'steer 3 "\x1b[31m[/nope]" - "b" 2'
-SIZES = [(40, 12), (80, 24), (120, 40), (200, 60)]
-
-
-def asked(session: Session) -> tuple[str, ...]:
-    return session.engine.requests[-1].edits
+from tests.tui.editing import HOSTILE, asked, begin
 
 
 def told(session: Session) -> list[str]:
@@ -40,17 +29,6 @@ async def write(session: Session, text: str) -> None:
     """Write into the line that is open."""
     session.app.screen.query_one("#line").value = text  # type: ignore[attr-defined]
     await session.press("enter")
-
-
-async def begin(session: Session, *edits: str) -> None:
-    """In the list of some edits."""
-    await session.press("escape")
-    scene = session.app.scene
-    for edit in edits:
-        scene = scene.with_edit(parse(edit))
-    session.app.look_at(scene)
-    session.app.overview.enter("edits")
-    await session.settle()
 
 
 @pytest.mark.parametrize(
@@ -192,7 +170,10 @@ async def test_the_strength_is_turned_from_any_pane(opened: Open) -> None:
         assert any("has no strength" in text for text in told(session))
 
 
-async def test_a_key_that_is_held_lets_a_pass_land_and_asks_for_the_newest(opened: Open) -> None:
+async def test_a_key_that_is_held_lets_a_pass_land_and_asks_for_the_newest(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llmscope.tui.desk.SETTLING", 600)  # no sweep comes between
     async with opened() as session:
         await begin(session, "scale mlp 2 1")
         session.engine.auto = False
@@ -303,21 +284,6 @@ async def test_an_edit_that_the_model_cannot_take_is_switched_off(opened: Open) 
         assert asked(session) == ("zero head 5.3", "zero head 99.3"), "on again, to be tried again"
 
 
-async def test_a_sweep_never_holds_the_other_panes_up_and_tells_how_far_it_is(opened: Open) -> None:
-    async with opened() as session:
-        await session.press("escape", "6")
-        assert session.wanted()[:2] == ["next-token", "tokens"]
-        assert set(session.wanted()[2:]) == {"ablation", "patching"}
-        request = session.engine.requests[-1]
-        want = next(want for want in request.wants if want.key == "ablation")
-        session.engine.answer(request, only={"ablation": ablation(want, (12, 30))}, complete=False)
-        await session.settle()
-        assert "Ablation · ━━━───── 12/30 · heads" in session.screen_text()
-        session.engine.answer(request)
-        await session.settle()
-        assert "12/30" not in session.screen_text()
-
-
 async def test_the_command_has_the_edits(opened: Open) -> None:
     async with opened() as session:
         app = session.app
@@ -351,93 +317,3 @@ async def test_the_list_is_copied(opened: Open) -> None:
         assert isinstance(session.app.screen, CopyScreen)
         await session.press("e")
         assert session.app.clipboard == "zero head 5.3\nzero mlp 2"
-
-
-async def test_a_click_chooses_an_edit(opened: Open) -> None:
-    async with opened() as session:
-        await begin(session, "zero head 5.3", "zero mlp 2")
-        await session.pilot.click("#edits", offset=(8, 1))
-        await session.settle()
-        assert session.app.scene.chosen == 0
-
-
-@pytest.mark.parametrize("size", SIZES)
-async def test_hostile_edits_are_shown_harmlessly(opened: Open, size: tuple[int, int]) -> None:
-    async with opened(*size) as session:
-        await begin(session, HOSTILE)
-        session.app.look_at(replace(session.app.scene, versus_prompt="\x1b[31m\u202e[/nope]\n漢"))
-        await session.press("space", "x")
-        for keys in ((), ("X",), ("escape",), ("W",), ("escape", "space")):
-            await session.press(*keys)
-            shown = session.screen_text()
-            assert not [c for c in shown if c != "\n" and not c.isprintable()], keys
-        await begin(session, HOSTILE)
-        assert asked(session) == (str(parse(HOSTILE)),)
-
-
-@pytest.mark.parametrize("size", SIZES)
-async def test_the_workspace_fits(opened: Open, size: tuple[int, int]) -> None:
-    async with opened(*size) as session:
-        await session.press("escape", "6")
-        app = session.app
-        if size == (40, 12):
-            assert app.overview.on_screen == ("edits",)
-            assert session.wanted() == ["tokens"]
-        shown = session.screen_text()
-        assert EXAMPLES[0] in shown
-        assert "no prompt B" in shown
-        await begin(session, *(f"zero head {layer}.3" for layer in range(12)))
-        shown = session.screen_text()
-        assert "▸12 ✓ zero head 11.3" in shown
-        assert "12 edits" in shown.split("\n")[0]
-
-
-def drawn(scene: Scene, width: int, height: int, *, ascii_only: bool = False) -> list[str]:
-    painting = paint_edits(scene, width, height, Look(ascii=ascii_only), lambda text: text)
-    rows = ["".join(part.text for part in row) for row in painting.rows]
-    assert [cell_len(row) for row in rows] == [width] * height
-    return rows
-
-
-@pytest.mark.parametrize("ascii_only", [False, True])
-@pytest.mark.parametrize("width", [1, 4, 9, 20, 40, 90])
-@pytest.mark.parametrize("height", [1, 2, 3, 5, 12])
-def test_the_list_is_drawn_in_any_room(width: int, height: int, ascii_only: bool) -> None:
-    scene = Scene().loaded(INFO)
-    drawn(scene, width, height, ascii_only=ascii_only)
-    for edit in (*EXAMPLES, HOSTILE):
-        scene = scene.with_edit(parse(edit))
-    scene = replace(scene.blamed({str(parse(HOSTILE)): "no"}), versus_prompt="漢\n" * 40)
-    rows = drawn(scene, width, height, ascii_only=ascii_only)
-    assert width < 9 or any("4" in row for row in rows), "the chosen one is in sight"
-
-
-def test_a_long_edit_is_cut_and_its_strength_is_not() -> None:
-    scene = Scene().with_edit(parse('steer 6 "a very long prompt" - "another" 2.5 @3..7'))
-    (row,) = drawn(scene, 30, 1)
-    assert row.startswith("▸1 ✓ steer 6 'a very")
-    assert row.rstrip().endswith("… 2.5")
-
-
-async def test_a_sweep_waits_until_nothing_changes_and_leaves_no_hole(opened: Open) -> None:
-    async with opened() as session:
-        app = session.app
-        await session.press("escape", "6")
-        app.look_at(app.scene.with_edit(parse("scale mlp 2 1")))
-        await session.settle()
-        before = app.ledger.shown("ablation")
-        await session.press("full_stop")
-        assert "ablation" not in session.wanted()
-        app.editor.replace_all("The capital of Spain is")
-        await session.settle()
-        assert "ablation" not in session.wanted()
-        session.engine.auto = False
-        app._settled()
-        request = session.engine.requests[-1]
-        want = next(want for want in request.wants if want.key == "ablation")
-        session.engine.answer(request, only={"ablation": ablation(want, (0, 30))}, complete=False)
-        await session.settle()
-        assert app.ledger.shown("ablation") is before
-        session.engine.answer(request, only={"ablation": ablation(want, (1, 30))}, complete=False)
-        await session.settle()
-        assert app.ledger.shown("ablation") is not before
