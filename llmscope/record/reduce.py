@@ -177,11 +177,13 @@ def _keep(memo: Floats, values: ArrayLike) -> None:
 def _predictions(scores: Tensor, following: tuple[int, ...]) -> tuple[Floats, Floats, Floats]:
     """Surprisal and rank of the tokens that follow, and entropy, from logits `[row, token]`."""
     logprobs = torch.log_softmax(scores, dim=-1)
-    entropy = -(logprobs.exp() * logprobs.clamp(min=torch.finfo(torch.float32).min)).sum(-1)
     ids = torch.tensor(following, device=scores.device, dtype=torch.long)
     chosen = logprobs[: len(ids)].gather(1, ids[:, None])  # [row, 1]
     rank = (logprobs[: len(ids)] > chosen).sum(-1).float() + 1
     rank[chosen[:, 0].isnan()] = torch.nan  # nothing is greater than NaN, which is no first place
+    # In place: most of the time of this would go into the pages of one more temporary.
+    logprobs.clamp_(min=torch.finfo(torch.float32).min)
+    entropy = -torch.linalg.vecdot(logprobs.exp(), logprobs)
     bits = float(np.log(2))
     return _numpy(-chosen[:, 0] / bits), _numpy(rank), _numpy(entropy / bits)
 
