@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -29,23 +29,24 @@ Tell = Callable[[str], None]
 def measure(setting: Setting, tell: Tell, found: dict[str, Any]) -> None:
     """Seconds of every job in every round: `{"512": {"bare.forward": {"seconds": […]}}}`."""
     with ExitStack() as stack:
-        workers, refused = _open(setting, stack, tell)
+        workers, refused = opened(setting.contenders or tuple(JOBS), setting, stack, tell)
         found["refused"] = refused
         for length in setting.lengths:
             jobs = [(name, job) for name in workers for job in JOBS[name]]
-            _rounds(workers, jobs, length, setting, tell, found.setdefault(str(length), {}))
+            rounds(workers, jobs, length, setting, tell, found.setdefault(str(length), {}))
         if setting.long in (setting.chosen_lengths or (setting.long,)):
             jobs = [(name, job) for name, job in INTERRUPTED if name in workers]
             entries = found.setdefault(f"interrupt {setting.long}", {})
-            _rounds(workers, jobs, setting.long, setting, tell, entries)
+            rounds(workers, jobs, setting.long, setting, tell, entries)
 
 
-def _open(
-    setting: Setting, stack: ExitStack, tell: Tell
+def opened(
+    names: Sequence[str], setting: Setting, stack: ExitStack, tell: Tell
 ) -> tuple[dict[str, Worker], dict[str, str]]:
+    """The workers of these contenders, and why some have none."""
     workers: dict[str, Worker] = {}
     refused: dict[str, str] = {}
-    for name in setting.contenders or JOBS:
+    for name in names:
         tell(f"loading the model in {name}")
         try:
             workers[name] = stack.enter_context(Worker(name, setting))
@@ -54,7 +55,7 @@ def _open(
     return workers, refused
 
 
-def _rounds(
+def rounds(
     workers: dict[str, Worker],
     jobs: list[tuple[str, str]],
     length: int,
@@ -62,6 +63,7 @@ def _rounds(
     tell: Tell,
     found: dict[str, Any],
 ) -> None:
+    """Run all jobs in turn, round after round, as long as the setting allows."""
     ready: list[tuple[str, str]] = []
     for name, job in jobs:
         tell(f"{length} tokens: preparing {name}.{job}")

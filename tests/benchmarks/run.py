@@ -12,10 +12,24 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [] if str(ROOT) in sys.path else [str(ROOT)]
 
-from tests.benchmarks import machine, passes, recordings, report, screenbytes, starts  # noqa: E402
+from tests.benchmarks import (  # noqa: E402
+    machine,
+    passes,
+    recordings,
+    report,
+    screenbytes,
+    starts,
+    whatif,
+)
 from tests.benchmarks.setting import MODEL, Setting, weights  # noqa: E402
 
-MEASURES = (starts.measure, passes.measure, recordings.measure, screenbytes.measure)
+MEASURES = (
+    starts.measure,
+    passes.measure,
+    whatif.measure,
+    recordings.measure,
+    screenbytes.measure,
+)
 PARTS = dict(zip(report.PARTS, MEASURES, strict=True))
 
 

@@ -44,6 +44,11 @@ def _passes(length: str, above: str, below: str) -> Callable[[Raw], Measured | N
     return lambda raw: ratio(over(raw), under(raw))
 
 
+def _what_if(length: str, above: str, below: str) -> Callable[[Raw], Measured | None]:
+    over, under = _seconds("whatif", length, above), _seconds("whatif", length, below)
+    return lambda raw: ratio(over(raw), under(raw))
+
+
 def _starts(above: str, below: str) -> Callable[[Raw], Measured | None]:
     over, under = _seconds("starts", None, above), _seconds("starts", None, below)
     return lambda raw: ratio(over(raw), under(raw))
@@ -136,6 +141,23 @@ TARGETS = (
         "the attention pane moves to another layer at 512 ÷ one layer's forward",
         1.0,
         _passes("512", "screen.layer", "bare.layer"),
+    ),
+    Target(
+        "sweep",
+        "every head set to zero in turn at 32, with the figures ÷ bare forwards of the same "
+        "batches, of the layers that run alone",
+        1.3,
+        _what_if("32", "llmscope.sweep", "bare.sweep"),
+    ),
+    *(
+        Target(
+            f"turn-{where}",
+            f"the strength of an edit at 64 is turned, {after} layers before it, with the figures "
+            "of all panes ÷ bare forward of the other layers with the logits after every token",
+            1.5,
+            _what_if("64", f"screen.turn_{where}", f"bare.from_{where}"),
+        )
+        for where, after in (("low", "5 of 30"), ("middle", "15 of 30"), ("high", "25 of 30"))
     ),
     Target(
         "paint",

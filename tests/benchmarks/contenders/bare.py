@@ -59,6 +59,77 @@ class Contender:
         ((args, kwargs),) = seen
         return Job(lambda: layer(*args, **kwargs))
 
+    def sweep(self, length: int) -> Job:
+        """For each layer a batch of as many prompts as it has heads, from that layer to the last.
+
+        The layers alone: no embedding, mask or rotation is worked out, and nothing is read off.
+        """
+        layers, heads = self.model.model.layers, self.model.config.num_attention_heads
+        seen = self._seen(length, heads)
+
+        def run() -> None:
+            for first in reversed(range(len(layers))):
+                self._from(first, seen)
+
+        return Job(run)
+
+    def from_low(self, length: int) -> Job:
+        """From a layer low down to the last, and the logits after every token."""
+        return self._rest(length, 1 / 6, length)
+
+    def from_middle(self, length: int) -> Job:
+        """The same from the middle."""
+        return self._rest(length, 1 / 2, length)
+
+    def from_high(self, length: int) -> Job:
+        """The same from high up."""
+        return self._rest(length, 5 / 6, length)
+
+    def last_from_low(self, length: int) -> Job:
+        """From a layer low down to the last, and the logits after the last token alone."""
+        return self._rest(length, 1 / 6, 1)
+
+    def last_from_middle(self, length: int) -> Job:
+        """The same from the middle."""
+        return self._rest(length, 1 / 2, 1)
+
+    def last_from_high(self, length: int) -> Job:
+        """The same from high up."""
+        return self._rest(length, 5 / 6, 1)
+
+    def _rest(self, length: int, share: float, rows: int) -> Job:
+        """The layers after a part of all of them, and the logits after so many last tokens."""
+        seen = self._seen(length, 1)
+
+        def run() -> Any:
+            stream = self._from(layer_at(share, len(seen)), seen)
+            return self.model.lm_head(self.model.model.norm(stream[:, -rows:]))
+
+        return Job(run)
+
+    def _seen(self, length: int, batch: int) -> list[tuple[Any, dict[str, Any]]]:
+        """What each layer is handed in a pass over so many of the same prompt."""
+        seen: list[tuple[Any, dict[str, Any]]] = []
+
+        def look(_: Any, args: Any, kwargs: dict[str, Any]) -> None:
+            seen.append((args[0], kwargs))
+
+        layers = self.model.model.layers
+        hooks = [layer.register_forward_pre_hook(look, with_kwargs=True) for layer in layers]
+        ids = self.ids(length).expand(batch, -1)
+        self.model(input_ids=ids, logits_to_keep=1, use_cache=False)
+        for hook in hooks:
+            hook.remove()
+        return seen
+
+    def _from(self, first: int, seen: list[tuple[Any, dict[str, Any]]]) -> Any:
+        """The last stream, from what the first of these layers is handed on."""
+        stream = seen[first][0]
+        for layer, (_, kwargs) in zip(self.model.model.layers[first:], seen[first:], strict=True):
+            output = layer(stream, **kwargs)
+            stream = output[0] if isinstance(output, tuple) else output
+        return stream
+
     def _cached(self, length: int, kept: int) -> Job:
         ids = self.ids(length)
         cache = DynamicCache()
@@ -75,3 +146,8 @@ class Contender:
             )
 
         return Job(run, reset)
+
+
+def layer_at(share: float, layers: int) -> int:
+    """The layer after so large a part of all."""
+    return round(share * layers)

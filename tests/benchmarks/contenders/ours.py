@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 import llmscope
+from llmscope.figure import Focus
 from tests.benchmarks.jobs import Job
 from tests.benchmarks.texts import Prompt, prompt
 
@@ -37,6 +38,14 @@ class Contender:
         """Another token at the start: nothing can be reused."""
         texts = self.prompt(length)
         return Job(lambda: self._record(texts.start, length), lambda: self._record(texts.text))
+
+    def sweep(self, length: int) -> Job:
+        """Every head set to zero in turn: the lens `ablation`, with all its figures."""
+        recording = self.scope.record(self.prompt(length).text, fresh=True, special_tokens=False)
+        return Job(
+            lambda: list(self.scope.figures("ablation", recording, Focus())),
+            recording.memo.clear,
+        )
 
     def _record(self, text: str, ran: int | None = None, *, fresh: bool = False) -> None:
         recording = self.scope.record(text, fresh=fresh, special_tokens=False)

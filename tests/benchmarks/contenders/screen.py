@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import replace
+from itertools import count
 from queue import SimpleQueue
 from typing import Any
 
@@ -13,6 +14,7 @@ from llmscope.engine import Engine
 from llmscope.engine.events import Event, Frame, Loaded, LoadFailed, Refused, Request, Want
 from llmscope.tui.app import LlmscopeApp
 from tests.benchmarks.contenders import ours
+from tests.benchmarks.contenders.bare import layer_at
 from tests.benchmarks.jobs import Job
 
 SIZE = (120, 40)
@@ -80,9 +82,33 @@ class Contender(ours.Contender):
 
         return Job(run, lambda: self.ask("Stop"))
 
-    def ask(self, text: str, wants: tuple[Want, ...] | None = None) -> None:
+    def turn_low(self, length: int) -> Job:
+        """The strength of a vector that is added low down is turned: all panes show it."""
+        return self._turn(length, 1 / 6)
+
+    def turn_middle(self, length: int) -> Job:
+        """The same in the middle."""
+        return self._turn(length, 1 / 2)
+
+    def turn_high(self, length: int) -> Job:
+        """The same high up."""
+        return self._turn(length, 5 / 6)
+
+    def _turn(self, length: int, share: float) -> Job:
+        text, strengths = self.prompt(length).text, count(1)
+        # The stream after a layer is what the next one reads: that is the first to run.
+        after = layer_at(share, len(self.scope.subject.anatomy.layers)) - 1
+
+        def turn() -> None:
+            self.ask(text, edits=(f'steer {after} token " river" {next(strengths) / 8}',))
+
+        return Job(turn, turn)
+
+    def ask(
+        self, text: str, wants: tuple[Want, ...] | None = None, edits: tuple[str, ...] = ()
+    ) -> None:
         """Ask and wait for the last figure."""
-        serial = self._put(text, self.wants if wants is None else wants)
+        serial = self._put(text, self.wants if wants is None else wants, edits)
         while True:
             event = self.events.get()
             if isinstance(event, LoadFailed | Refused):
@@ -90,9 +116,9 @@ class Contender(ours.Contender):
             if isinstance(event, Frame) and event.serial == serial and event.complete:
                 return
 
-    def _put(self, text: str, wants: tuple[Want, ...]) -> int:
+    def _put(self, text: str, wants: tuple[Want, ...], edits: tuple[str, ...] = ()) -> int:
         self._serial += 1
-        self.engine.ask(Request(self._serial, text, wants, special_tokens=False))
+        self.engine.ask(Request(self._serial, text, wants, special_tokens=False, edits=edits))
         return self._serial
 
     def _attention(self, length: int, *, layer: int, head: int) -> Job:
