@@ -53,6 +53,13 @@ VersusPrompt = Annotated[
         metavar="TEXT", help="Prompt B, whole: what an edit patches from and lenses compare with."
     ),
 ]
+WordsA = Annotated[
+    str | None,
+    typer.Option(
+        metavar="WORDS", help="For --lens contrast --mode lens: words that A may be about."
+    ),
+]
+WordsB = Annotated[str | None, typer.Option(metavar="WORDS", help="And words of B.")]
 TrustRemoteCode = Annotated[
     bool, typer.Option("--trust-remote-code", help="Run Python code that comes with the model.")
 ]

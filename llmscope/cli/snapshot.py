@@ -63,6 +63,8 @@ def snapshot(
     ] = None,
     edit: options.Edits = None,
     versus_prompt: options.VersusPrompt = None,
+    words_a: options.WordsA = None,
+    words_b: options.WordsB = None,
     change: Annotated[
         bool, typer.Option("--change", help="With --edit: figures of edited − unedited.")
     ] = False,
@@ -128,12 +130,13 @@ def snapshot(
         from llmscope.cli.output import choose_output
         from llmscope.cli.progress import progress_line
         from llmscope.cli.prompt import check_chat, read_other, read_prompt
-        from llmscope.cli.whatif import check_whatif, other_ids, read_edits
+        from llmscope.cli.whatif import check_whatif, check_words, other_ids, read_edits
         from llmscope.figure import Focus
         from llmscope.models.spec import parse
 
         edits = read_edits(edit, versus_prompt)
         check_whatif(edits, versus_prompt, change, names)
+        check_words((words_a, words_b), names, mode)
         other = read_other(versus_prompt, ids)
         output = choose_output(out, format, "txt" if SCREEN in names else "json", force)
         look = picture_look(theme, tier, ascii, output)
@@ -178,6 +181,11 @@ def snapshot(
                 vocabulary = scope.subject.anatomy.vocabulary
                 asked: dict[str, Any] = {name: target_id(token, scope.subject.tokens, vocabulary)}
                 focus = replace(focus, **asked)
+        if words_a is not None and words_b is not None:
+            from llmscope.models.target import word_ids
+
+            known = scope.subject.tokens, scope.subject.anatomy.vocabulary
+            focus = replace(focus, words=(word_ids(words_a, *known), word_ids(words_b, *known)))
         if answer is not None and isinstance(text, str):
             from llmscope.cli.target import answer_ids
 

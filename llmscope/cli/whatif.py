@@ -16,8 +16,8 @@ from llmscope.text import display_text
 if TYPE_CHECKING:
     from llmscope.scope import Scope
 
-PATCHING = "patching"
-"""The lens that is of nothing without a prompt B."""
+HELD = ("patching", "contrast")
+"""The lenses that are of nothing without a prompt B."""
 
 
 def read_edits(texts: Sequence[str] | None, versus_prompt: str | None) -> tuple[Edit, ...]:
@@ -57,8 +57,17 @@ def check_whatif(
     """Wrong usage, unless the options go together."""
     usage(bool(edits) or not change, "nothing changes without --edit", "--change")
     there = versus_prompt is not None
-    usage(there or PATCHING not in lenses, "it takes --versus-prompt TEXT", "--lens patching")
+    for name in HELD:
+        usage(there or name not in lenses, "it takes --versus-prompt TEXT", f"--lens {name}")
     usage(versus_prompt != "", "prompt B is empty", "--versus-prompt")
+
+
+def check_words(words: tuple[str | None, str | None], lenses: Sequence[str], mode: str) -> None:
+    """Wrong usage, unless there are two lists of words, or none, and a figure that reads them."""
+    given = [text is not None for text in words]
+    usage(given[0] == given[1], "two lists of words, please", "--words-a / --words-b")
+    shown = "contrast" in lenses and mode == "lens"
+    usage(shown or not any(given), "they take --lens contrast --mode lens", "--words-a / --words-b")
 
 
 def other_ids(

@@ -155,7 +155,7 @@ def _lowest(
 ) -> list[str]:
     """Where the token in the focus is least like itself, beside what different tokens are like."""
     column = values[:, focus.position]
-    if not np.isfinite(column).any():
+    if focus.position < pair.same or not np.isfinite(column).any():
         return []
     row = int(np.nanargmin(column))
     word = pair.recording.prompt.labels[focus.position]

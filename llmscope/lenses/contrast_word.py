@@ -40,7 +40,7 @@ def likeness(pair: Pair, focus: Focus, title: str) -> Figure:
     values = np.stack([raw[:, position], baseline, centred[:, position]])
     said = list[str]()
     above = raw[:, position] - baseline
-    if np.isfinite(above).any():
+    if position >= pair.same and np.isfinite(above).any():
         row = int(np.nanargmin(above))
         said = [
             f"least above the baseline at layer {layers[row]}: {raw[row, position]:.3f}, "

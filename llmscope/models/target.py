@@ -1,4 +1,4 @@
-"""Which token a person means."""
+"""Which token a person means, or which tokens."""
 
 from __future__ import annotations
 
@@ -36,3 +36,31 @@ def target_id(wanted: str, tokens: Tokens | None, vocabulary: int) -> int:
             "one token, with its leading space if it has one, or id:NUMBER",
         )
     return exact
+
+
+def word_ids(words: str, tokens: Tokens | None, vocabulary: int) -> tuple[int, ...]:
+    """The first token of each word, as the word stands after a blank. Each token once.
+
+    Args:
+        words: separated by blanks or commas; `id:464` is a token by its number.
+
+    Raises:
+        ScopeError: there is none, or one has no token.
+    """
+    found: dict[int, None] = {}
+    for word in words.replace(",", " ").split():
+        if word.startswith("id:"):
+            found[target_id(word, tokens, vocabulary)] = None
+            continue
+        if tokens is None:
+            raise ScopeError("this checkpoint has no tokenizer", "id:NUMBER")
+        # Where a blank is a token of its own it says nothing of the word that follows.
+        encodings = (tokens.encode(text, special_tokens=False) for text in (f" {word}", word))
+        said = (zip(one.ids, one.pieces, strict=True) for one in encodings)
+        first = next((token for one in said for token, text in one if not text.isspace()), None)
+        if first is None:
+            raise ScopeError(f"{display_text(word)!r} has no token in this model", "other words")
+        found[first] = None
+    if not found:
+        raise ScopeError("there are no words", "words with blanks between: river shore water")
+    return tuple(found)

