@@ -61,7 +61,7 @@ class EditedRecorder:
 
         Args:
             other: prompt B.
-            fresh: share nothing with an earlier edited pass.
+            fresh: share no row with another pass, so that the same bits come out every time.
 
         Raises:
             ScopeError: an edit fits neither the model nor the prompt, or cannot be trusted.
@@ -78,7 +78,7 @@ class EditedRecorder:
         made = replace(base, edits=edits, base=base, memo={})
         if changes:
             shared = 0 if before is None else _shared(before, base, changes)
-            made = self._extend(base, before, shared, changes, cancelled)
+            made = self._extend(base, before, shared, changes, cancelled, fresh=fresh)
             made = replace(made, edits=edits, base=base)
         self._latest, self._from = made, None if other is None else other.ids
         return made
@@ -101,6 +101,8 @@ class EditedRecorder:
         shared: int,
         changes: tuple[Change, ...],
         cancelled: Cancel | None,
+        *,
+        fresh: bool,
     ) -> Recording:
         """Run what the changes reach, on top of the first `shared` rows of an edited pass."""
         depth = self.depth(min(change.layer for change in changes))
@@ -111,7 +113,7 @@ class EditedRecorder:
         if start == len(base):
             return replace(cut(below, base.prompt), changes=changes, depth=depth, memo={})
         # NaN reaches earlier tokens as well, through weights of 0: an edit may mend them all.
-        if base.past is None or first_unfinite(base) is not None:
+        if fresh or base.past is None or first_unfinite(base) is not None:
             below, start = base, 0
         return self._run(base, below, start, depth, changes, cancelled)
 

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from llmscope.record.derive import logits
 from llmscope.record.recording import Recording, Segment
 from llmscope.record.translators import Translators
 
@@ -92,6 +93,11 @@ def _read(
     if translated is not None:
         streams = translated(streams, [layer for layer, _ in cells])
     scores = readout(streams).float()  # [cell, token]
+    if any(change.frozen and change.layer == recording.layers for change in recording.changes):
+        # What the model says is read with the norm that an edit holds still.
+        for cell, (layer, column) in enumerate(cells):
+            if layer == recording.layers:
+                scores[cell] = logits(recording, column, column + 1)[0]
     total = scores.logsumexp(-1)
     best = scores.max(-1)
     read = [best.indices, (best.values - total).exp()]

@@ -262,7 +262,7 @@ class Remembered(Told):
     """The same, but what was said in an earlier pass is still there."""
 
     def hear(self, module, args, output):
-        return output + self.said[:, -1:].sum()
+        return output + self.said[:, -output.shape[1] :]
 
 
 @pytest.mark.parametrize("kind", [Told, Remembered])

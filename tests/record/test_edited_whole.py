@@ -277,6 +277,35 @@ def check_whole(recording, own, patterns, logits, scale, parts):
     assert stats.surprisal[1:] == pytest.approx(surprisal.numpy(), abs=1e-4)
 
 
+@pytest.mark.parametrize(
+    "edits", [EDITED["steer"], ["steer 0 token id:17 3", "freeze norm final @2.."]]
+)
+@pytest.mark.parametrize("family", ["gpt2", "llama", "gemma2"])
+def test_the_logit_lens_ends_in_what_the_edited_pass_says(made, family, edits):
+    scope, _ = made(family)
+    recording = scope.record(A, edits=edits)
+    own = torch.softmax(derive.logits(recording, 0, len(A)), -1)
+    figure = scope.look("logit-lens", mode="target", target=31)
+    assert figure.values[-1] == pytest.approx(own[:, 31].numpy(), rel=1e-4, abs=1e-6)
+    figure = scope.look("logit-lens")
+    assert figure.values[-1] == pytest.approx(own.max(-1).values.numpy(), rel=1e-4, abs=1e-6)
+    figure = scope.look("logit-lens", recording=recording.base, mode="target", target=31)
+    own = torch.softmax(derive.logits(recording.base, 0, len(A)), -1)
+    assert figure.values[-1] == pytest.approx(own[:, 31].numpy(), rel=1e-4, abs=1e-6)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "falcon"])
+def test_a_fresh_edited_pass_has_the_same_bits_every_time(family):
+    scope = scope_for(small_model(family))
+    edits = ["steer 0 token id:17 3 @-2..", "zero head 1.2 @5.."]
+    own = bits(scope.record(A, edits=edits, fresh=True))
+    for ids in (A[:9], [*A, 3], [*A[:4], 9, *A[4:]]):
+        scope.record(ids, edits=edits)
+        recording = scope.record(A, edits=edits, fresh=True)
+        assert (recording.ran, recording.reused) == (len(A), 0)
+        same_bits(bits(recording), own)
+
+
 ATTRIBUTED = {
     **EDITED,
     "zero attention": ["zero attention 1"],
