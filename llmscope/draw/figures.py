@@ -21,6 +21,7 @@ from llmscope.draw.runs import paint_runs
 from llmscope.draw.small_multiples import paint_small_multiples
 from llmscope.draw.stale import faded
 from llmscope.draw.tokens import paint_tokens
+from llmscope.draw.walk import paint_walk
 from llmscope.figure import Figure, Focus
 
 Painter = Callable[[Figure, int, int, Palette, Focus], Painting]
@@ -40,6 +41,7 @@ _BY_AXES: dict[tuple[str, tuple[str, ...]], Painter] = {
     ("heatmap", ("position", "expert")): paint_experts,
     ("heatmap", ("layer", "head")): paint_heads,
     ("table", ("run", "measure")): paint_runs,
+    ("table", ("step", "statistic")): paint_walk,
 }
 
 

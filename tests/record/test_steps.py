@@ -202,8 +202,6 @@ def test_at_any_focus_each_step_holds_and_tells_its_row(data):
             own = own[position, head]
         elif step.axes[0] == "position":
             own = own[position]
-        elif step.axes == ("part", "position", "pair"):
-            own = own[:, position]
         np.testing.assert_array_equal(values, own.reshape(-1))
         assert axis in (*step.axes, "position")
 

@@ -176,7 +176,7 @@ class Truth:
         place = torch.arange(q.shape[1])[None]
         kinds = (attention.layer_type,) if self.family == "gemma3_text" else ()
         cos, sin = rotary(torch.zeros(1), place, *kinds)
-        self.values["rotation angles"] = np.stack([cos[0].numpy(), sin[0].numpy()])
+        self.values["rotation angles"] = np.concatenate([cos[0].numpy(), sin[0].numpy()], 1)
         found = turn(torch.tensor(q)[None], torch.tensor(k)[None], cos.double(), sin.double())
         return [one[0].numpy() for one in found]
 

@@ -24,8 +24,9 @@ class Angles:
 
     def __init__(self, cos: Tensor, sin: Tensor) -> None:
         self.handed = (cos, sin)
-        self.table = torch.stack([exact(one).reshape(-1, one.shape[-1]) for one in (cos, sin)])
-        self._forms = list(rotations(*self.table))
+        own = [exact(one).reshape(-1, one.shape[-1]) for one in (cos, sin)]
+        self.table = torch.cat(own, -1)
+        self._forms = list(rotations(*own))
         self._step: int | None = None
 
     def turns(self) -> list[Form]:
@@ -37,8 +38,9 @@ class Angles:
         return next(index for index, one in enumerate(self._forms) if one is form)
 
     def turn(self, number: int, table: Tensor) -> Callable[[Tensor], Tensor]:
-        """One of the ways, by cosines and sines that were computed here. [2, row, pair]"""
-        return list(rotations(table[0], table[1]))[number][1]
+        """One of the ways, by cosines and then sines that were computed here. [row, 2 · pair]"""
+        cos, sin = table.chunk(2, dim=-1)
+        return list(rotations(cos, sin))[number][1]
 
     def step(self, chain: Chain, block: Block) -> int:
         """The step that computes them, which queries and keys share."""
@@ -49,7 +51,7 @@ class Angles:
     def _add(self, chain: Chain, block: Block) -> int:
         calls = (*block.seen.before, *block.seen.inside)
         maker = next((call for call in calls if self._from(call)), None)
-        count, form, weights = self.table.shape[1], None, []
+        count, form, weights = len(self.table), None, []
         if maker is not None:
             places = torch.arange(count, dtype=torch.float32)
             form = best_form(self._makers(maker.module), places[:, None], self.table)
@@ -61,7 +63,7 @@ class Angles:
             "Each pair of dimensions has a speed, and a token's place times that speed is the "
             "angle by which its queries and keys are turned.",
             "cos(p · ωᵢ), sin(p · ωᵢ)",
-            ("part", "position", "pair"),
+            ("position", "pair"),
             (0,),
             (lambda _: form[1](places[:, None])) if form else "nobody was seen to make them",
             self.table,
@@ -94,7 +96,7 @@ def _table(
 
     def make(places: Tensor) -> Tensor:
         angles = spread(exact(places * speeds))
-        return torch.stack([angles.cos(), angles.sin()]) * scale
+        return torch.cat([angles.cos(), angles.sin()], -1) * scale
 
     return make
 

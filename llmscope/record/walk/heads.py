@@ -147,5 +147,5 @@ class Heads:
             (before, table),
             make,
             own,
-            reads=lambda at: ((*at[:2], slice(None)), (slice(None), at[1], slice(None))),
+            reads=lambda at: ((*at[:2], slice(None)), (at[1], slice(None))),
         )

@@ -1,0 +1,220 @@
+"""Walkthrough: what happens, step by step?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from llmscope.figure import Axis, Figure, Focus, Verdict
+from llmscope.lenses.base import Lens, Run
+
+if TYPE_CHECKING:
+    from llmscope.record.recording import Recording
+    from llmscope.record.walk import Step
+
+TITLE = "Walkthrough"
+SMALL = 5_000_000
+"""Parameters of a model that answers at once, so that its answer may be spelt out below."""
+SPELT = 6
+
+
+def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
+    """Every operation of the pass in order, the layer in the focus from inside.
+
+    Each is done again from the steps before it, by arithmetic in float64 that runs no module of
+    the model (except where `by` says "module"), and held against what the model gave in a pass
+    that is watched: |difference| by the largest magnitude of the row, at most 1e-5 in float32. A
+    step that does not hold is refused alone, shows the model's own value, and what follows goes on
+    from that.
+
+    Modes: `steps`, mean, standard deviation, least, largest and L2 norm over all numbers of a step
+    [step, statistic]; `values`, the numbers of one, around the focus: `focus.step`, or one of the
+    weights that it reads, `focus.weight`, at the position or around `focus.cell` [row, column].
+
+    `extra` of `steps`, a list each, one entry a step: names, parts, gists, sentences, formulas,
+    shapes, axes, inputs (indices of earlier steps), weights (name, shape, part), agreement (NaN
+    where the model shows nothing of its own), reasons (of what is refused, else empty), by,
+    layers, here (the numbers at the focus, 64 at most, with what they run over and their indices).
+    Also mode, layer, head, position; told, texts for steps whose numbers are tokens; caption. Of
+    `values` see `llmscope.lenses.walk_values`.
+    """
+    from llmscope.record.walk import steps
+
+    found = steps(recording, focus.position, focus.layer, run)
+    verdict = _verdict(found)
+    if verdict.status == "refused":
+        return Figure.refused("walkthrough", TITLE, verdict.reason, verdict.discrepancy)
+    if focus.mode == "values":
+        from llmscope.lenses.walk_values import values
+
+        return values(recording, focus, found)
+    return _table(recording, focus, found, verdict, run)
+
+
+def _verdict(found: Sequence[Step]) -> Verdict:
+    """Over all steps: partial where some are refused, with the first of them as the reason."""
+    measured = [one.agreement for one in found if one.agreement is not None and not one.reason]
+    failed = [(index, one) for index, one in enumerate(found) if one.reason]
+    largest = max(measured, default=None)
+    if not failed:
+        return Verdict("verified", "", largest)
+    index, step = failed[0]
+    others = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
+    status = "partial" if measured else "refused"
+    return Verdict(status, f"step {index}, {step.name}: {step.reason}{others}", step.agreement)  # type: ignore[arg-type]
+
+
+def _table(
+    recording: Recording, focus: Focus, found: Sequence[Step], verdict: Verdict, run: Run
+) -> Figure:
+    from llmscope.record.walk.step import STATISTICS
+
+    agreement = [np.nan if one.agreement is None else one.agreement for one in found]
+    return Figure(
+        lens="walkthrough",
+        title=f"{TITLE} · layer {focus.layer} from inside",
+        kind="table",
+        axes=(Axis("step", tuple(one.name for one in found)), Axis("statistic", STATISTICS)),
+        values=np.stack([one.statistics() for one in found]),
+        unit="",
+        verdict=verdict,
+        extra={
+            "mode": focus.mode,
+            "layer": focus.layer,
+            "head": focus.head,
+            "position": focus.position,
+            "names": [one.name for one in found],
+            "parts": [one.part for one in found],
+            "gists": [one.gist for one in found],
+            "sentences": [one.sentence for one in found],
+            "formulas": [one.formula for one in found],
+            "shapes": [list(one.shape) for one in found],
+            "axes": [list(one.axes) for one in found],
+            "inputs": [list(one.inputs) for one in found],
+            "weights": [weights_of(one) for one in found],
+            "agreement": np.array(agreement, dtype=np.float64),
+            "reasons": [one.reason for one in found],
+            "by": [one.by for one in found],
+            "layers": [one.layer for one in found],
+            "here": [_here(one, recording, focus) for one in found],
+            "told": [_told(one, recording) for one in found],
+            "caption": _caption(recording, focus, found, run),
+        },
+    )
+
+
+def weights_of(step: Step) -> list[dict[str, Any]]:
+    """What a step reads besides earlier steps: name, shape, which part of it, if it was learned."""
+    return [
+        {
+            "name": weight.name,
+            "shape": list(weight.shape),
+            "part": weight.part,
+            "learned": weight.learned,
+        }
+        for weight in step.weights
+    ]
+
+
+def _here(step: Step, recording: Recording, focus: Focus) -> dict[str, Any]:
+    """The numbers at the focus: the first ones, or of a list of tokens the largest."""
+    from llmscope.record.walk.step import AT_MOST
+
+    heads = recording.subject.anatomy.heads
+    values, axis = step.here(focus.position, focus.head, heads)
+    if axis == "token" and not step.counts:
+        chosen = np.argsort(-np.nan_to_num(values, nan=-np.inf), kind="stable")[:AT_MOST]
+    else:
+        chosen = np.arange(min(len(values), AT_MOST))
+    return {"axis": axis, "of": len(values), "index": chosen, "values": values[chosen]}
+
+
+def _told(step: Step, recording: Recording) -> list[str]:
+    """The texts of the tokens that the numbers of a step name; of other steps nothing."""
+    if step.name == "tokens":
+        return list(recording.prompt.labels)
+    if step.counts:
+        return [recording.subject.label(int(token)) for token in step.value]
+    return []
+
+
+def _caption(
+    recording: Recording, focus: Focus, found: Sequence[Step], run: Run
+) -> tuple[str, ...]:
+    """The end of the story: what is likeliest next; how it goes on; how well all of it holds."""
+    lines: list[str] = []
+    names = {one.name: one for one in found}
+    last, shares = names.get("next token"), names.get("probabilities")
+    if last is not None and shares is not None:
+        token = int(last.value[0])
+        here = recording.prompt.labels[focus.position]
+        label = recording.subject.label(token)
+        goes_on = _answer(recording, focus, run)
+        spelt = f", and so on, one at a time: {' '.join(goes_on)}" if goes_on else ""
+        lines.append(
+            f"after ‹{here}› the model says ‹{label}› ({100 * shares.value[token]:.2f} %){spelt}"
+        )
+    held = [one.agreement for one in found if one.agreement is not None and not one.reason]
+    refused = sum(bool(one.reason) for one in found)
+    lines.append(
+        f"{len(held)} of {len(found)} steps were done again from those before and agree with the "
+        f"model within {max(held, default=0):.0e}"
+        + (f"; {refused} refused, where the model's own value is shown" if refused else "")
+    )
+    return tuple(lines)
+
+
+def _answer(recording: Recording, focus: Focus, run: Run) -> list[str]:
+    """What a small model says after the prompt, token by token, each fed back to it."""
+    subject, ids = recording.subject, list(recording.prompt.ids)
+    small = sum(one.numel() for one in subject.model.parameters()) <= SMALL
+    context = subject.anatomy.context or len(ids) + SPELT
+    if not small or focus.position != len(ids) - 1:
+        return []
+    said: list[str] = []
+    while len(said) < SPELT and len(ids) <= context:
+        token = int(run([ids], last=1).logits[0, -1].argmax())
+        said.append(subject.label(token))
+        ids.append(token)
+    return said
+
+
+LENS = Lens(
+    name="walkthrough",
+    question="What happens, step by step?",
+    compute=compute,
+    needs=("readout",),
+    uses=("layer", "head", "position", "mode", "step", "weight", "cell"),
+    modes=("steps", "values"),
+    edited="refused",
+    help="""\
+A pass through the model, one operation a row, from the tokens of the prompt to the likeliest next \
+one. Each row says what the step is called, what it does, and the shape of what comes out: six \
+tokens with 48 numbers each are 6 × 48. Behind it are the mean of those numbers, their standard \
+deviation, the least and the largest, and the length (L2 norm) of all of them together. One layer \
+is shown from inside, the one in the focus; the others do the same with other weights, and are one \
+row that says what they add.
+
+It begins with a vector for each token: which token it is and, in some models, where it stands. \
+This vector is the stream that runs through all layers. Attention lets tokens look at earlier \
+ones: a query asks, keys answer, the scores become shares that sum to 1, and the values of the \
+tokens that are looked at are mixed by these shares. The MLP then works on each token alone: many \
+neurons, of which a few fire. Both only add to the stream. At the end it is read out: a number for \
+each token of the vocabulary, which a softmax turns into probabilities.
+
+The mode values shows the numbers of one step, or of one of the weights that it reads. In heads \
+share of keys, a value belongs to several heads. Angles turn queries and keys in models with \
+rotary positions.
+
+Every number is computed again from the steps before it, with arithmetic of llmscope's own, and \
+held against what the model computed. A step whose numbers differ by more than a hundred \
+thousandth of the row's largest is refused alone: there the model's own are shown, and the walk \
+goes on from them. What cannot be taken apart, experts or a state space, is one step, which the \
+model's own module does again.
+
+Vaswani et al. 2017, "Attention Is All You Need"; Ba et al. 2016 for layer norm, Zhang & Sennrich \
+2019 for RMSNorm; Su et al. 2021, "RoFormer", for the rotation; Shazeer 2020 for gated MLPs; \
+Elhage et al. 2021 for the stream.""",
+)
