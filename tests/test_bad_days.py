@@ -103,7 +103,13 @@ class TestNumbersThatAreNone:
         figures = []
         for name in names():
             for mode in lens(name).modes or ("",):
-                chosen = ("--lens", name, *(["--mode", mode] if mode else []))
+                chosen = (
+                    "--lens",
+                    name,
+                    *(["--mode", mode] if mode else []),
+                    "--versus-prompt",
+                    "ABBAB",
+                )
                 assert run(*ask, *chosen, "--format", "txt").exit_code == 0
                 result = run(*ask, *chosen, "--format", "json")
                 record = json.loads(result.stdout, parse_constant=pytest.fail)

@@ -283,6 +283,8 @@ def word_logits(
         last = recording.final_rows(place, place + 1)
         streams = torch.cat([row.to(last.device) for row in rows if row is not None])
         scores = readout(streams).float()  # [layer + 1, token]
+        if recording.changes:  # an edit may hold the final norm still
+            scores[-1] = logits(recording, place, place + 1)[0]
         means = [scores[:, list(ids)].mean(-1) for ids in words]
         found.append((means[0] - means[1]).cpu().numpy())
     return np.stack(found)

@@ -308,6 +308,15 @@ def test_an_edited_pass_against_the_same_prompt_shows_what_the_edit_did():
     assert (look(scope, "kl", ids=A).values == 0).all()
 
 
+def test_the_last_layer_is_read_with_a_norm_that_an_edit_holds_still():
+    scope = scope_of("llama")
+    recording = scope.record(A, edits=["steer 0 token id:17 2", "freeze norm final"])
+    figure = look(scope, "lens", ids=A, words=WORDS)
+    scores = recording.logits.double()  # the model's own, of a pass with hooks
+    expected = scores[list(WORDS[0])].mean() - scores[list(WORDS[1])].mean()
+    assert figure.values[0, -1] == pytest.approx(float(expected), abs=1e-4)
+
+
 def test_a_token_more_reads_one_row_more(llama, monkeypatch):
     llama.record(A, fresh=True)
     look(llama, "kl", ids=[*B, 33])
