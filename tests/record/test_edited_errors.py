@@ -8,6 +8,7 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+import llmscope
 from llmscope.errors import ScopeError
 from llmscope.models.tokens import Tokens
 from llmscope.record import derive
@@ -302,3 +303,31 @@ def test_half_precision(family, dtype):
     theirs = scope.record(B, fresh=True)
     everything = scope.record(A, edits=["patch stream embed from B"], versus_prompt=B, fresh=True)
     assert torch.equal(everything.logits, theirs.logits)
+
+
+def test_a_forward_of_a_layers_own_is_put_back():
+    scope = scope_for(small_model("llama"))
+    own = bits(scope.record(A, edits=["zero mlp 2"]))
+    for layer in scope.subject.anatomy.layers:  # as those who spread a model over devices do
+        layer.module.forward = functools.partial(type(layer.module).forward, layer.module)
+    forwards = [layer.module.forward for layer in scope.subject.anatomy.layers]
+    recording = scope.record(A, edits=["zero mlp 2"], fresh=True)
+    assert recording.depth == 2
+    same_bits(recording, own)
+    for layer, forward in zip(scope.subject.anatomy.layers, forwards, strict=True):
+        assert vars(layer.module)["forward"] is forward
+
+
+def test_edits_with_an_adapter_on_and_off():
+    scope = llmscope.load("builtin:sort")
+    adapter = scope.teach("AB", "CAB")
+    edits = ["steer 0 token A 3", "zero head 1.0 @2.."]
+    own = {}
+    for _ in range(2):
+        for name in (None, adapter):
+            scope.use(name)
+            for some in ([], edits):
+                recording = scope.record("CAB", edits=some)
+                same_bits(recording, own.setdefault((name, bool(some)), bits(recording)))
+    assert not torch.equal(own[None, True][-1], own[adapter, True][-1])
+    assert scope.record("CABA", edits=edits).ran == 1
