@@ -143,3 +143,36 @@ def by_group(rows: Tensor, shared: Tensor) -> Tensor:
     heads, count, _ = rows.shape
     grouped = rows.reshape(shared.shape[0], -1, rows.shape[2])
     return (grouped @ shared).reshape(heads, count, -1)
+
+
+def score_form(scale: float, softcap: float | None = None) -> Form:
+    """From products of queries and keys to scores."""
+    said = "q kᵀ" if scale == 1 else f"{scale:.4g} · q kᵀ"
+    if softcap is None:
+        return f"s = {said}", lambda products: products * scale
+    return (
+        f"s = {softcap:g} · tanh({said} / {softcap:g})",
+        lambda products: torch.tanh(products * scale / softcap) * softcap,
+    )
+
+
+def inside_forms(heads: int, width: int, rows: range, keys: int) -> Iterator[Form]:
+    """What an attention that tells nothing may make of products; ALiBi is Press et al. 2022.
+
+    Args:
+        rows: the queries; `keys`: how many keys there are.
+    """
+    places = torch.arange(keys, dtype=torch.float64)
+    back = places - torch.arange(rows.start, rows.stop)[:, None]
+    slopes = torch.tensor([2 ** (-8 * (head + 1) / heads) for head in range(heads)]).double()
+    for scale in (1.0, width**-0.5):
+        said, form = score_form(scale)
+        yield said, form
+        # One number for a whole row makes no difference, and models differ in it.
+        biases = {"place": places, "(place − last)": places - (keys - 1), "(place − own)": back}
+        for name, bias in biases.items():
+            yield f"{said} + slope · {name}", _biased(form, slopes[:, None, None] * bias)
+
+
+def _biased(form: Callable[[Tensor], Tensor], bias: Tensor) -> Callable[[Tensor], Tensor]:
+    return lambda products: form(products) + bias

@@ -9,12 +9,14 @@ from torch import Tensor, nn
 
 from llmscope.models.anatomy import Layer
 from llmscope.record.norms import exact
-from llmscope.record.walk.arithmetic import by_group
+from llmscope.record.walk.arithmetic import Form, by_group, inside_forms, score_form
 from llmscope.record.walk.beginning import WIDE, rows_of
 from llmscope.record.walk.block import Block
+from llmscope.record.walk.chain import best_form
 from llmscope.record.walk.heads import Heads
 
 SEEN = ("head", "query", "key")
+MASKED = -5e3
 
 
 class Attention:
@@ -44,17 +46,11 @@ class Attention:
     # scores, pattern and what comes of it
 
     def _scores(self, query: int, key: int) -> int:
-        settings, rows = self.seen.settings, self.rows
-        assert settings is not None
-        said = f"{settings.scale:.4g} · q kᵀ"
-        if settings.softcap is not None:
-            said = f"{settings.softcap:g} · tanh({said} / {settings.softcap:g})"
+        rows = self.rows
+        said, bend = self._form()
 
         def make(q: Tensor, k: Tensor) -> Tensor:
-            found = by_group(q[:, rows.start : rows.stop], k.transpose(1, 2)) * settings.scale
-            if settings.softcap is not None:
-                found = torch.tanh(found / settings.softcap) * settings.softcap
-            return found
+            return bend(by_group(q[:, rows.start : rows.stop], k.transpose(1, 2)))
 
         heads = len(self.chain.at(query))
         group = heads // len(self.chain.at(key))
@@ -76,6 +72,27 @@ class Attention:
                 (at[0] // group, at[2], slice(None)),
             ),
         )
+
+    def _form(self) -> Form:
+        """From products of queries and keys to scores: as attention was told, or as it shows."""
+        settings, own, seen = self.seen.settings, self._own(self.seen.scores), self.seen
+        if settings is not None:
+            return score_form(settings.scale, settings.softcap)
+        assert seen.query is not None
+        assert seen.key is not None
+        forms = list(
+            inside_forms(len(seen.query), seen.query.shape[-1], self.rows, self.block.whole)
+        )
+        if own is None:
+            return forms[0]
+        visible, query = self._visible(), exact(seen.query)[:, self.rows.start : self.rows.stop]
+        products = by_group(query, exact(seen.key).transpose(1, 2))
+
+        def masked(form: Form) -> Form:
+            return form[0], lambda x: torch.where(visible, form[1](x), 0.0)
+
+        best = best_form(map(masked, forms), products, own)
+        return next((form for form in forms if best and form[0] == best[0]), forms[0])
 
     def _inside(self) -> int:
         """The scores of a model that makes its queries and keys where they cannot be seen."""
@@ -105,7 +122,7 @@ class Attention:
             return torch.softmax(torch.cat([found, shared], -1), -1)[..., :-1]
 
         more = "; a sink takes its share" if sinks is not None else ""
-        near = "" if settings is None or settings.window is None else f" {settings.window} nearest"
+        near = "" if self._window >= self.block.whole else f" {self._window} nearest"
         return self.chain.add(
             "pattern",
             "how much it looks at each",
@@ -126,9 +143,18 @@ class Attention:
         """Which keys a query sees: its own and earlier ones, no further back than a window."""
         queries = torch.arange(self.rows.start, self.rows.stop)
         back = queries[:, None] - torch.arange(self.block.whole)
-        settings = self.seen.settings
-        window = None if settings is None else settings.window
-        return (back >= 0) if window is None else (back >= 0) & (back < window)
+        return (back >= 0) & (back < self._window)
+
+    @property
+    def _window(self) -> int:
+        """How many keys a query sees at most: as attention was told, or as it shows."""
+        settings, scores = self.seen.settings, self.seen.scores
+        if settings is not None:
+            return settings.window or self.block.whole
+        if scores is None or scores.shape[1:] != (self.block.whole,) * 2:
+            return self.block.whole
+        # A mask adds a number that no score reaches; -1e4 in the oldest models.
+        return int((scores[0, -1] > MASKED).sum())
 
     def _own(self, seen: Tensor | None) -> Tensor | None:
         """What passed a softmax, of the rows that are computed. [head, query, key]"""

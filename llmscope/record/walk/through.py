@@ -56,7 +56,8 @@ def _walk(
     recording: Recording, position: int, layer: int, rows: range, run: Run
 ) -> tuple[Step, ...]:
     subject = recording.subject
-    seen = watch(subject, run, recording.prompt.ids, layer, position)
+    inside = recording.settings[layer] is None
+    seen = watch(subject, run, recording.prompt.ids, layer, position, inside=inside)
     chain = Chain(subject)
     stream = beginning(chain, seen, recording)
     if layer > 0:

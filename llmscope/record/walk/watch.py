@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from llmscope.models.subject import Subject
 from llmscope.record.attention import AttentionSettings, eagerly, listening
+from llmscope.record.walk.products import Products
 
 MOST = 2**26
 """Cells of a layer's patterns, over all heads, up to which they are made as matrices."""
@@ -56,7 +56,7 @@ class Watched:
         earlier, later: what the layers before and after this one added to the stream in all, in
             float64; None: nothing, or it could not be seen. [row, width]
         query, key, value: as attention was called with them. [head, row, head width]
-        settings: of that call.
+        settings: of that call; None where there is no such call.
         scores, pattern: what went into the softmax, and came out. [head, query, key]
         logits: after the position that was asked for. [token]
     """
@@ -92,21 +92,28 @@ class Watched:
         return next((call for call in reversed(self.inside) if call.module is module), None)
 
 
-def watch(subject: Subject, run: Run, ids: tuple[int, ...], layer: int, position: int) -> Watched:
+def watch(
+    subject: Subject, run: Run, ids: tuple[int, ...], layer: int, position: int, *, inside: bool
+) -> Watched:
     """Run a prompt and watch one layer of it, and what is around the layers.
 
     Args:
         run: a lens's handle for passes.
+        inside: the layer's attention is computed in its module, and no function is called.
     """
-    seen, model, layers = Watched(), subject.model, subject.anatomy.layers
+    seen, products = Watched(), Products(factors=inside)
+    attention = subject.anatomy.layers[layer].attention
     with ExitStack() as stack:
-        _Watcher(subject, seen, layer, stack)
-        attention = layers[layer].attention
+        watcher = _Watcher(subject, seen, layer, stack)
         if attention is not None:
+            watcher.within(attention, products)
             stack.enter_context(listening(attention, seen))
             if subject.anatomy.heads * len(ids) ** 2 <= MOST:
-                stack.enter_context(eagerly(model, attention))
+                stack.enter_context(eagerly(subject.model, attention))
         output = run([ids], last=len(ids) - position)
+    seen.scores, seen.pattern = products.scores, products.pattern
+    if inside and products.value is not None:
+        seen.query, seen.key, seen.value = products.query, products.key, products.value
     logits: Tensor = output.logits[0, position - len(ids)]
     seen.logits = logits.detach().clone()
     return seen
@@ -133,12 +140,12 @@ class _Watcher:
                 total = "earlier" if index < layer else "later"
                 for write in {one.attention_write, one.mixer_write, one.mlp_write} - {None}:
                     self._post(write, self._add(total, one.scale))
-        attention = layers[layer].attention
-        if attention is not None:
-            softmaxes = _Softmaxes(seen)
-            self._pre(attention, softmaxes.begin)
-            self._post(attention, softmaxes.end)
-            stack.callback(softmaxes.end)
+
+    def within(self, attention: nn.Module, products: Products) -> None:
+        """Watch what an attention multiplies."""
+        self._pre(attention, products.begin)
+        self._post(attention, products.end)
+        self.stack.callback(products.end)
 
     def _pre(self, module: nn.Module, hook: Any) -> None:
         self.stack.callback(module.register_forward_pre_hook(hook, with_kwargs=True).remove)
@@ -189,33 +196,6 @@ class _Watcher:
             setattr(self.seen, total, rows if so_far is None else so_far + rows)
 
         return add
-
-
-class _Softmaxes(TorchFunctionMode):
-    """Within an attention module, keeps what goes into its softmax and comes out of it."""
-
-    def __init__(self, seen: Watched) -> None:
-        super().__init__()
-        self.seen, self.on = seen, False
-
-    def begin(self, *_: Any) -> None:
-        self.__enter__()  # type: ignore[no-untyped-call]
-        self.on = True
-
-    def end(self, *_: Any) -> None:
-        if self.on:  # also called once the pass is over, should it have ended inside
-            self.on = False
-            self.__exit__(None, None, None)  # type: ignore[no-untyped-call]
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        output = func(*args, **(kwargs or {}))
-        if getattr(func, "__name__", "") == "softmax":
-            given = first((*args, *(kwargs or {}).values()))
-            if given is not None and given.dim() in (3, 4):
-                shape = (-1, *given.shape[-2:])
-                self.seen.scores = given.detach().reshape(shape).clone()
-                self.seen.pattern = output.detach().reshape(shape).clone()
-        return output
 
 
 def first(values: Any) -> Tensor | None:

@@ -1,0 +1,80 @@
+"""What is multiplied within an attention, where it shows it: scores, pattern, and their factors.
+
+The last product before the softmax is of queries and keys; the first one after it whose left
+factor is the pattern has the values on its right.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, equal
+from torch.overrides import TorchFunctionMode
+
+PRODUCTS = ("matmul", "bmm", "baddbmm", "__matmul__")
+
+
+class Products(TorchFunctionMode):
+    """Watches the operations of torch from `begin` to `end`, as hooks of an attention module.
+
+    Args:
+        factors: whether queries, keys and values are wanted as well.
+
+    Attributes:
+        scores, pattern: what went into the softmax, and came out. [head, query, key]
+        query, key, value: the factors. [head, row, head width]; some may be shared by heads.
+    """
+
+    def __init__(self, *, factors: bool) -> None:
+        super().__init__()
+        self.scores: Tensor | None = None
+        self.pattern: Tensor | None = None
+        self.query: Tensor | None = None
+        self.key: Tensor | None = None
+        self.value: Tensor | None = None
+        self._factors, self._on = factors, False
+        self._last: tuple[Tensor, Tensor] | None = None
+
+    def begin(self, *_: Any) -> None:
+        """Watch from now on."""
+        self.__enter__()  # type: ignore[no-untyped-call]
+        self._on = True
+
+    def end(self, *_: Any) -> None:
+        """Watch no more; also called once a pass is over, should it have ended inside."""
+        if self._on:
+            self._on = False
+            self.__exit__(None, None, None)  # type: ignore[no-untyped-call]
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """As every operation of torch is called within."""
+        output = func(*args, **(kwargs or {}))
+        name = getattr(func, "__name__", "")
+        if name == "softmax" or (self._factors and name in PRODUCTS):
+            given = [one for one in (*args, *(kwargs or {}).values()) if isinstance(one, Tensor)]
+            if name == "softmax":
+                self._softmax(given[0], output)
+            else:
+                self._product(*given[-2:])
+        return output
+
+    def _softmax(self, given: Tensor, output: Tensor) -> None:
+        if given.dim() not in (3, 4):
+            return
+        self.scores, self.pattern = _heads(given), _heads(output)
+        if self._last is not None:
+            query, key = self._last
+            self.query, self.key = _heads(query), _heads(key.transpose(-1, -2))
+
+    def _product(self, left: Tensor, right: Tensor) -> None:
+        if self.pattern is None:
+            self._last = (left, right)
+        elif self.value is None and left.shape[-2:] == self.pattern.shape[-2:]:
+            own = left.detach().reshape(-1, *left.shape[-2:])
+            if own.shape == self.pattern.shape and equal(own.to(self.pattern), self.pattern):
+                self.value = _heads(right)
+
+
+def _heads(tensor: Tensor) -> Tensor:
+    """A copy without the batch. [head, row, column]"""
+    return tensor.detach().reshape(-1, *tensor.shape[-2:]).clone()
