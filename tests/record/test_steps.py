@@ -235,6 +235,58 @@ def test_every_parameter_of_the_model_that_sorts_belongs_to_a_step():
     assert sum(int(mark.sum()) for mark in marks.values()) == 85584
 
 
+@pytest.mark.parametrize("family", ["gemma2", "llama"])
+def test_the_position_moves_without_another_pass(family):
+    recorder, recording = recorded(small_model(family))
+    passes = []
+
+    def run(*args, **options):
+        passes.append(args)
+        return recorder.run(*args, **options)
+
+    with torch.no_grad():
+        own = small_model(family)(input_ids=torch.tensor([IDS])).logits[0].double()
+    for position in (10, 0, 4, 4, 9):
+        found = steps(recording, position, 1, run)
+        (logits, *capped) = [step for step in found if step.name in ("logits", "softcap")]
+        last = (capped or [logits])[0]
+        assert off(last.value, own[position].numpy(), last.axes) <= BOUND
+        shares = own[position].softmax(-1).numpy()
+        assert off(found[-2].value, shares, ("token",)) <= BOUND
+        assert bool(capped) == (family == "gemma2")
+        assert not any(step.reason for step in found)
+    assert len(passes) == 1
+    steps(recording, 9, 2, run)
+    assert len(passes) == 2
+
+
+def test_a_large_vocabulary_keeps_only_the_logits_that_are_asked_for(monkeypatch):
+    monkeypatch.setattr("llmscope.record.walk.watch.ALL", 0)
+    recorder, recording = recorded(small_model("llama"))
+    with torch.no_grad():
+        own = small_model("llama")(input_ids=torch.tensor([IDS])).logits[0].double()
+    for position in (10, 3, 7):
+        found = steps(recording, position, 1, recorder.run)
+        shares = own[position].softmax(-1).numpy()
+        assert off(found[-2].value, shares, ("token",)) <= BOUND
+
+
+def test_an_adapters_projections_are_run_by_their_modules():
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(r=4, target_modules=["q_proj", "down_proj"], init_lora_weights=False)
+    model = get_peft_model(small_model("llama"), config).eval()
+    recorder, recording = recorded(model.base_model.model)
+    found = steps(recording, 4, 1, recorder.run)
+    assert not any(step.reason for step in found)
+    by = {step.name: step.by for step in found if step.layer == 1}
+    assert (by["query"], by["key"]) == ("module", "arithmetic")
+    assert by["down projection"] == "module"
+    query = next(step for step in found if step.name == "query")
+    names = [weight.name.split(".", 4)[-1] for weight in query.weights]
+    assert "q_proj.lora_A.default.weight" in names
+
+
 def test_a_long_prompt_shows_the_queries_around_the_focus(monkeypatch):
     truth = Truth("llama", small_model("llama"), IDS, 1, 6)
     monkeypatch.setattr("llmscope.record.walk.through.ROOM", 4 * len(IDS) * 3)

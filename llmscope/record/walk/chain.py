@@ -57,6 +57,10 @@ class Chain:
         """The value of a step that what follows goes on from, in float64 on the CPU."""
         return self._on[index]
 
+    def cut(self, count: int) -> None:
+        """Forget all steps but so many of the first ones."""
+        del self.steps[count:], self._on[count:]
+
     def add(
         self,
         name: str,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -44,7 +46,9 @@ def ending(chain: Chain, seen: Watched, recording: Recording, stream: int, posit
             by=by,
             start=start,
         )
-    _tokens(chain, seen, readout, calls.get(readout.unembed), current, position - start)
+    call = calls.get(readout.unembed)
+    own = _Own(exact(seen.logits[position - seen.told]), call, position - len(recording))
+    _tokens(chain, own, readout, current, position - start)
 
 
 def _norm(chain: Chain, call: Call, stream: int, start: int, whole: int) -> int:
@@ -66,19 +70,24 @@ def _norm(chain: Chain, call: Call, stream: int, start: int, whole: int) -> int:
     )
 
 
-def _tokens(
-    chain: Chain,
-    seen: Watched,
-    readout: Readout,
-    call: Call | None,
-    current: int,
-    row: int,
-) -> None:
-    assert seen.logits is not None
-    logits, scale, cap = exact(seen.logits), readout.scale, readout.softcap
+@dataclass(frozen=True, eq=False)
+class _Own:
+    """The model's own logits after a position, and the call of its unembedding.
+
+    `row` is the position, counted from the end.
+    """
+
+    logits: Tensor
+    call: Call | None
+    row: int
+
+
+def _tokens(chain: Chain, own: _Own, readout: Readout, current: int, row: int) -> None:
+    """Logits, probabilities and the most likely token, of one row of what was read out."""
+    logits, call, scale, cap = own.logits, own.call, readout.scale, readout.softcap
     plain = logits
     if cap is not None and call is not None and call.gave is not None:
-        plain = exact(rows_of(call.gave)[-seen_rows(call) :][0]) * scale
+        plain = exact(rows_of(call.gave)[own.row]) * scale
     scaled = "" if scale == 1 else f"{scale:.4g} · "
 
     if call is None:
@@ -143,9 +152,3 @@ def _tokens(
         logits.argmax(-1, keepdim=True),
         reads=lambda _: ((slice(None),),),
     )
-
-
-def seen_rows(call: Call) -> int:
-    """How many rows the unembedding was handed, the first of which is the one asked for."""
-    assert call.gave is not None
-    return len(rows_of(call.gave))

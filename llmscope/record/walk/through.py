@@ -8,6 +8,7 @@ row by row, relative to the row's largest magnitude.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -37,12 +38,32 @@ def steps(recording: Recording, position: int, layer: int, run: Run) -> tuple[St
         run: a lens's handle for passes.
     """
     rows = shown_rows(len(recording), recording.subject.anatomy.heads, position)
-    key = (layer, position, rows)
-    kept = recording.memo.get("walk")
-    if kept is None or kept[0] != key:
-        kept = recording.memo["walk"] = (key, _walk(recording, position, layer, rows, run))
-    found: tuple[Step, ...] = kept[1]
-    return found
+    kept: _Walk | None = recording.memo.get("walk")
+    if kept is None or (kept.layer, kept.rows) != (layer, rows) or position < kept.seen.told:
+        kept = recording.memo["walk"] = _walk(recording, position, layer, rows, run)
+    if kept.position != position:
+        kept.position = position
+        kept.chain.cut(kept.shared)
+        ending(kept.chain, kept.seen, recording, kept.stream, position)
+    return tuple(kept.chain.steps)
+
+
+@dataclass(eq=False)
+class _Walk:
+    """The latest walk through a recording: of it, only the end depends on the position.
+
+    Attributes:
+        shared: how many steps there are before the end.
+        stream: the index of the stream after the last layer.
+    """
+
+    layer: int
+    rows: range
+    chain: Chain
+    seen: Watched
+    shared: int
+    stream: int
+    position: int | None = None
 
 
 def shown_rows(length: int, heads: int, position: int) -> range:
@@ -52,9 +73,8 @@ def shown_rows(length: int, heads: int, position: int) -> range:
     return range(first, first + count)
 
 
-def _walk(
-    recording: Recording, position: int, layer: int, rows: range, run: Run
-) -> tuple[Step, ...]:
+def _walk(recording: Recording, position: int, layer: int, rows: range, run: Run) -> _Walk:
+    """All steps but those of the end."""
     subject = recording.subject
     inside = recording.settings[layer] is None
     seen = watch(subject, run, recording.prompt.ids, layer, position, inside=inside)
@@ -71,8 +91,8 @@ def _walk(
     if layer < recording.layers - 1:
         others = range(layer + 1, recording.layers)
         stream = _others(chain, recording, stream, others, seen.later, seen.final)
-    ending(chain, seen, recording, stream, position)
-    return tuple(chain.steps)
+    seen.forget()
+    return _Walk(layer, rows, chain, seen, len(chain.steps), stream)
 
 
 def _closed(

@@ -21,6 +21,9 @@ from llmscope.record.walk.products import Products
 MOST = 2**26
 """Cells of a layer's patterns, over all heads, up to which they are made as matrices."""
 
+ALL = 2**22
+"""Logits up to which those of all positions are kept, so that a cursor may move for free."""
+
 Run = Callable[..., Any]
 
 
@@ -58,7 +61,7 @@ class Watched:
         query, key, value: as attention was called with them. [head, row, head width]
         settings: of that call; None where there is no such call.
         scores, pattern: what went into the softmax, and came out. [head, query, key]
-        logits: after the position that was asked for. [token]
+        logits: after the last positions, from `told` on. [row, token]
     """
 
     before: list[Call] = field(default_factory=list)
@@ -77,6 +80,7 @@ class Watched:
     scores: Tensor | None = None
     pattern: Tensor | None = None
     logits: Tensor | None = None
+    told: int = 0
 
     def attention_called(
         self, query: Tensor, key: Tensor, value: Tensor, settings: AttentionSettings
@@ -86,6 +90,12 @@ class Watched:
             tensor.detach()[0].clone() for tensor in (query, key, value)
         )
         self.settings = settings
+
+    def forget(self) -> None:
+        """Let go of all that the steps after the last layer do not need."""
+        self.before, self.inside = [], []
+        for name in ("query", "key", "value", "scores", "pattern", "earlier", "later"):
+            setattr(self, name, None)
 
     def call_of(self, module: nn.Module | None) -> Call | None:
         """The latest call of a module of the layer."""
@@ -99,6 +109,7 @@ def watch(
 
     Args:
         run: a lens's handle for passes.
+        position: the first one whose logits are needed.
         inside: the layer's attention is computed in its module, and no function is called.
     """
     seen, products = Watched(), Products(factors=inside)
@@ -110,12 +121,12 @@ def watch(
             stack.enter_context(listening(attention, seen))
             if subject.anatomy.heads * len(ids) ** 2 <= MOST:
                 stack.enter_context(eagerly(subject.model, attention))
-        output = run([ids], last=len(ids) - position)
+        told = 0 if len(ids) * subject.anatomy.vocabulary <= ALL else position
+        output = run([ids], last=len(ids) - told)
     seen.scores, seen.pattern = products.scores, products.pattern
     if inside and products.value is not None:
         seen.query, seen.key, seen.value = products.query, products.key, products.value
-    logits: Tensor = output.logits[0, position - len(ids)]
-    seen.logits = logits.detach().clone()
+    seen.logits, seen.told = output.logits[0, told - len(ids) :].detach().clone(), told
     return seen
 
 
