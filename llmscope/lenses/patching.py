@@ -28,7 +28,8 @@ SITES: dict[str, Site] = {
 }
 STANDS_ON = {"attention": "writes", "mlp": "writes", "heads": "patterns"}
 SAME = 1e-5
-"""Two logit differences that are no further apart than this, by the largest logit, are one."""
+"""Two logit differences that are no further apart than this, by the largest logit, are one; than
+one rounding in half precision."""
 
 
 class _Unpaired(Exception):  # noqa: N818 - it is a finding
@@ -162,9 +163,10 @@ def _paired(recording: Recording, focus: Focus, run: Passes) -> _Pair:
         )
     own, others = (float(difference(one, target, versus)) for one in logits)
     largest = max(float(one.abs().max()) for one in logits)
-    if not abs(others - own) > bound(subject.dtype, SAME) * largest:
+    if not abs(others - own) > bound(subject.dtype, SAME, 1.0) * largest:
         raise _Unpaired(
-            f"the logit of {asked} is {own:.4f} in both prompts: there is no difference"
+            f"the logit of {asked} is {own:.4f} here and {others:.4f} after prompt B: "
+            "there is no difference to carry over"
         )
     # Attention is causal: up to where they differ the prompts are the same, but for edits of A.
     both = enumerate(zip(recording.prompt.ids, ids, strict=True))

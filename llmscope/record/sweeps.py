@@ -119,7 +119,8 @@ class Sweep:
             place = row.row, columns[0]
             if place not in told:
                 chunks = torch.split(kept.streams[place], CHUNK)
-                values[row.row, list(columns)] = torch.cat([measure(chunk) for chunk in chunks])
+                found = torch.cat([measure(chunk) for chunk in chunks])
+                values[row.row, list(columns)] = found.numpy()
                 told.add(place)
 
         done = 0

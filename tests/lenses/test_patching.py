@@ -174,9 +174,11 @@ def test_it_says_what_is_missing():
     asked = {"target": TARGET, "versus": VERSUS}
     same = reason(versus_prompt=tuple(IDS), **asked)
     assert f"the logit of ‹{TARGET}› − ‹{VERSUS}› is" in same
-    assert "there is no difference" in same
+    assert "there is no difference to carry over" in same
     # Before the first token in which they differ, B is no other prompt.
-    assert reason(versus_prompt=B, position=1, **asked).endswith("there is no difference")
+    assert reason(versus_prompt=B, position=1, **asked).endswith(
+        "there is no difference to carry over"
+    )
     with pytest.raises(ValueError, match="token 96 is out of range"):
         scope.look("patching", recording=recording, versus_prompt=B, target=96)
     with pytest.raises(ValueError, match="token 200 is out of range"):
@@ -254,6 +256,31 @@ def test_it_is_given_up_within_a_layer():
     fresh.record(IDS)
     figure = look(scope, recording=recording)
     np.testing.assert_array_equal(figure.values, look(fresh).values)
+
+
+def test_tokens_before_the_first_difference_do_not_run():
+    scope = scope_of("llama")
+    recording = scope.record(IDS)
+    look(scope, recording=recording, position=4)
+    shapes = []
+    attention = scope.subject.anatomy.layers[2].attention
+    attention.register_forward_pre_hook(
+        lambda _, args, kwargs: shapes.append(tuple(kwargs["hidden_states"].shape[:2])),
+        with_kwargs=True,
+    )
+    look(scope, recording=recording)
+    look(scope, "heads", recording=recording)
+    # Four tokens in four jobs (two at the embedding), and in a job for each head.
+    assert shapes == [(4, 4), (4, 4), (2, 4), (4, 4), (4, 4), (4, 4)]
+
+
+def test_half_precision_says_about_the_same():
+    exact, half = scope_of("llama"), scope_of("llama", small_model("llama").bfloat16())
+    for scope in (exact, half):
+        scope.record(IDS)
+    for mode in ("stream", "mlp", "heads"):
+        rough = look(half, mode).values
+        np.testing.assert_allclose(rough, look(exact, mode).values, atol=0.15)
 
 
 def test_small_batches_say_the_same(monkeypatch):
