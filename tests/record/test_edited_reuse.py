@@ -150,13 +150,21 @@ class Rows:
 IDS = [5, 17, 3, 60, 17, 42, 8, 8, 91, 30]
 
 
+@pytest.fixture(scope="module")
+def counters():
+    """One for each family, made once."""
+    return {}
+
+
 @pytest.fixture(params=["gpt2", "llama", "gpt_neox", "gemma3_text", "mixtral", "opt"])
-def rows(request):
-    scope = scope_for(small_model(request.param))
-    for layer in range(4):  # what layers can stand is tried once
-        scope.record(IDS, edits=[f"steer {layer - 1 if layer else 'embed'} token id:4 1"])
-    scope.forget()
-    counted = Rows(scope)
+def rows(request, counters):
+    if request.param not in counters:
+        scope = scope_for(small_model(request.param))
+        for layer in range(4):  # what layers can stand is tried once
+            scope.record(IDS, edits=[f"steer {layer - 1 if layer else 'embed'} token id:4 1"])
+        counters[request.param] = Rows(scope)
+    counted = counters[request.param]
+    counted.scope.forget()
     assert counted.of(IDS) == [10, 10, 10]
     assert counted.of(IDS) == [0, 0, 0]
     return counted
