@@ -158,11 +158,10 @@ def _caption(
         )
     held = [one.agreement for one in found if one.agreement is not None and not one.reason]
     refused = sum(bool(one.reason) for one in found)
-    lines.append(
-        f"{len(held)} of {len(found)} steps were done again from those before and agree with the "
-        f"model within {max(held, default=0):.0e}"
-        + (f"; {refused} refused, where the model's own value is shown" if refused else "")
-    )
+    which = f"{len(held)} of {len(found)} steps are" if refused else "every step is"
+    shown = f"; {refused} refused, which show the model's own" if refused else ""
+    within = f"within {max(held, default=0):.0e} of the model"
+    lines.append(f"{which} computed again from the steps before, {within}{shown}")
     return tuple(lines)
 
 

@@ -16,7 +16,11 @@ from llmscope.record.norms import exact
 from llmscope.record.walk.arithmetic import Form, rotations
 from llmscope.record.walk.block import Block
 from llmscope.record.walk.chain import Chain, best_form
+from llmscope.record.walk.step import Weight
 from llmscope.record.walk.watch import Call
+
+BASE = 10_000.0
+"""What the speeds are powers of where nothing else is said."""
 
 
 class Angles:
@@ -51,12 +55,12 @@ class Angles:
     def _add(self, chain: Chain, block: Block) -> int:
         calls = (*block.seen.before, *block.seen.inside)
         maker = next((call for call in calls if self._from(call)), None)
-        count, form, weights = len(self.table), None, []
-        if maker is not None:
-            places = torch.arange(count, dtype=torch.float32)
-            form = best_form(self._makers(maker.module), places[:, None], self.table)
-            for buffer in maker.module.buffers() if form else ():
-                weights += chain.weight(buffer) if form and form[0] == _said(buffer) else []
+        count, weights = len(self.table), list[Weight]()
+        places = torch.arange(count, dtype=torch.float32)[:, None]
+        makers = [*self._makers(maker.module)] if maker is not None else []
+        form = best_form(makers or self._paper(), places, self.table)
+        for buffer in maker.module.buffers() if maker is not None else ():
+            weights += chain.weight(buffer) if form and form[0] == _said(buffer) else []
         return chain.add(
             "rotation angles",
             "an angle a place and pair",
@@ -65,7 +69,7 @@ class Angles:
             "cos(p · ωᵢ), sin(p · ωᵢ)",
             ("position", "pair"),
             (0,),
-            (lambda _: form[1](places[:, None])) if form else "nobody was seen to make them",
+            (lambda _: form[1](places)) if form else "nobody was seen to make them",
             self.table,
             weights=weights,
         )
@@ -73,6 +77,13 @@ class Angles:
     def _from(self, call: Call) -> bool:
         output = call.output if isinstance(call.output, tuple | list) else ()
         return any(one is self.handed[0] for one in output)
+
+    def _paper(self) -> Iterator[Form]:
+        """As the paper has it, for a model that keeps no speeds: ωᵢ = 10000^(−2i/d)."""
+        width = self.handed[0].shape[-1]
+        for pairs, spread in ((width, _once), (width // 2, _twice), (width // 2, _beside)):
+            speeds = BASE ** -(torch.arange(pairs, dtype=torch.float32) / pairs)
+            yield f"{pairs} pairs", _table(speeds, 1.0, spread)
 
     def _makers(self, module: nn.Module) -> Iterator[Form]:
         """Cosines and sines of p · ω, for each list of frequencies that the module keeps."""
@@ -127,7 +138,9 @@ def angles(call: Call | None, inner: list[Call]) -> Angles | None:
     handed = (*call.args, *call.kwargs.values(), *(one.output for one in inner))
     for value in handed:
         if isinstance(value, tuple | list) and len(value) == 2 and _alike(value, length):
-            return Angles(*value)
+            # At place 0 no sine is anything, and some models hand the sines over first.
+            first, second = value
+            return Angles(first, second) if first[..., 0, :].any() else Angles(second, first)
     return None
 
 

@@ -22,6 +22,10 @@ EPSILONS = (1e-5, 1e-6, 0.0)
 """Tried for a norm that keeps its own nowhere."""
 
 
+CELLS = 2**24
+"""Of a matrix, that are widened to float64 at a time."""
+
+
 def plain(module: nn.Module) -> bool:
     """Whether a module is one matrix, with or without a bias, whose numbers can be read."""
     weight = getattr(module, "weight", None)
@@ -40,26 +44,20 @@ def outputs_first(module: nn.Module) -> bool:
     return hasattr(module, "in_features")
 
 
-def matrix(module: nn.Module, columns: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-    """The matrix of a projection and its bias: `[input, output]` and `[output]`, in float64.
+def projected(rows: Tensor, module: nn.Module, columns: Tensor | None = None) -> Tensor:
+    """Rows times the matrix, plus the bias: x W + b. `[..., input] -> [..., output]`
 
     Args:
         columns: which outputs; None: all.
     """
     weight, bias = module.weight, getattr(module, "bias", None)
     assert isinstance(weight, Tensor)
-    weight = weight.T if outputs_first(module) else weight
-    if columns is not None:
-        weight = weight[:, columns.to(weight.device)]
-        bias = None if bias is None else bias[columns.to(bias.device)]
-    return exact(weight), None if bias is None else exact(bias)
-
-
-def projected(rows: Tensor, module: nn.Module, columns: Tensor | None = None) -> Tensor:
-    """Rows times the matrix, plus the bias: x W + b. `[..., input] -> [..., output]`"""
-    weight, bias = matrix(module, columns)
-    found = rows @ weight
-    return found if bias is None else found + bias
+    weight = weight if outputs_first(module) else weight.T
+    chosen = torch.arange(len(weight)) if columns is None else columns
+    # An unembedding in float64 may be larger than memory, so only some outputs are at a time.
+    pieces = chosen.to(weight.device).split(max(1, CELLS // weight.shape[1]))
+    found = torch.cat([rows @ exact(weight[piece]).T for piece in pieces], -1)
+    return found if bias is None else found + exact(bias[chosen.to(bias.device)])
 
 
 def norm_forms(module: nn.Module) -> Iterator[Form]:

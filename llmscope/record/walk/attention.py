@@ -59,7 +59,7 @@ class Attention:
             "query · key, of each pair",
             "Each query is held against the key of its own token and of every earlier one: the "
             "larger their product, the better they match.",
-            f"s = {said}",
+            said,
             SEEN,
             (query, key),
             make,

@@ -20,6 +20,9 @@ from llmscope.record.walk.beginning import rows_of
 from llmscope.record.walk.step import disagreement
 from llmscope.record.walk.watch import Call
 
+GROUPS = 4
+"""Of a projection that was laid out for so many devices."""
+
 
 @dataclass(frozen=True, eq=False)
 class Source:
@@ -137,7 +140,7 @@ def layouts(total: int, which: int, heads: tuple[int, int], width: int) -> Itera
     """Which outputs of a projection may be the queries, keys or values.
 
     All of them; or of a fused one a block [q | k | v], or a part of each group of heads
-    [group, (queries of the group, key, value), head width].
+    [group, (queries of the group, key, value), head width]; or groups of blocks [q | v | k].
     """
     queries, shared = heads
     count = queries if which == 0 else shared
@@ -150,3 +153,6 @@ def layouts(total: int, which: int, heads: tuple[int, int], width: int) -> Itera
         grouped = torch.arange(total).reshape(shared, group + 2, width)
         part = (slice(0, group), slice(group, group + 1), slice(group + 1, group + 2))[which]
         yield grouped[:, part].reshape(-1)
+        if queries == shared and (count * width) % GROUPS == 0:
+            blocks = torch.arange(total).reshape(GROUPS, 3, -1)
+            yield blocks[:, (0, 2, 1)[which]].reshape(-1)
