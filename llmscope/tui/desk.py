@@ -39,6 +39,7 @@ from llmscope.tui.marker import marked
 from llmscope.tui.notices import Notice
 from llmscope.tui.overview import Overview
 from llmscope.tui.own import Own
+from llmscope.tui.passing import LineScreen
 from llmscope.tui.reproduce import Source
 from llmscope.tui.scene import Scene
 from llmscope.tui.theme import inks, variables
@@ -168,6 +169,9 @@ class Desk(PacedApp, inherit_bindings=False):
             event.stop()
             event.prevent_default()
             self.focused._forward_event(events.Key(event.key, event.character))
+        elif isinstance(self.screen, LineScreen):
+            # The line lets none of its keys through: this one was sent to a pane, before it opened.
+            self.screen.typed_ahead(event)
 
     @property
     def begun(self) -> bool:

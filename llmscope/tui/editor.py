@@ -24,6 +24,7 @@ from llmscope.engine.events import Token
 from llmscope.models.roles import RoleSpan
 from llmscope.tui.actions import bindings
 from llmscope.tui.document import PromptDocument
+from llmscope.tui.in_order import InOrder
 from llmscope.tui.marker import context_end
 from llmscope.tui.past import CHANGES, Past
 from llmscope.tui.scene import shared_length
@@ -34,7 +35,7 @@ FRAME = "frame"
 HERE = "▸"
 
 
-class PromptEditor(TextArea):
+class PromptEditor(InOrder, TextArea):
     """A text area that tints every other token and marks the one under the shared cursor.
 
     In a text that follows a chat template, each role has tints of its own. The title names them,

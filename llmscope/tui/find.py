@@ -11,6 +11,7 @@ from textual.widgets import Input
 
 from llmscope.engine.events import Token
 from llmscope.text import display_text
+from llmscope.tui.in_order import InOrder
 
 
 def find_token(tokens: Sequence[Token], wanted: str, start: int) -> int | None:
@@ -28,7 +29,7 @@ def find_token(tokens: Sequence[Token], wanted: str, start: int) -> int | None:
     return None
 
 
-class FindLine(Input):
+class FindLine(InOrder, Input):
     """Takes the place of the line in words while one looks for a token."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

@@ -16,6 +16,7 @@ from textual.screen import ModalScreen, ScreenResultType
 from textual.widgets import Input, Static
 
 from llmscope.text import forms
+from llmscope.tui.in_order import InOrder
 
 HIDDEN = "?"
 """What stands in a line for a character that cannot be shown there."""
@@ -57,7 +58,7 @@ class PassingScreen(Overlay["Answer | None"], Generic[Answer]):
             self.leave()
 
 
-class TextLine(Input):
+class TextLine(InOrder, Input):
     """A line to write in, on which nothing that was pasted or put there acts on the terminal."""
 
     @property
@@ -83,19 +84,45 @@ class LineScreen(Overlay[None]):
 
     def __init__(self, words: str, value: str) -> None:
         super().__init__()
-        self._words, self._value = words, value
+        self._words = words
+        self._line = TextLine(value, compact=True, id="line")
+        self._line.cursor_blink = False
+        self._ahead: list[events.Key] | None = []
 
     def compose(self) -> ComposeResult:
         """What is asked, and the line."""
-        line = TextLine(self._value, compact=True, id="line")
-        line.cursor_blink = False
         with Vertical(id="ask"):
             yield Static(Content(self._words), id="ask-words")
-            yield line
+            yield self._line
 
     def on_mount(self) -> None:
-        """The line takes the keys."""
-        self.query_one("#line").focus()
+        """Once all keys are here that were pressed before the line was there, it takes them."""
+        self.call_after_refresh(self._begin)
+
+    def _begin(self) -> None:
+        self._line.focus()
+        ahead, self._ahead = self._ahead or (), None
+        # Those that were sent to a pane first come by another way, and later.
+        for key in sorted(ahead, key=lambda key: key.time):
+            self._line._forward_event(key)
+
+    def typed_ahead(self, event: events.Key) -> None:
+        """Take a key that was pressed before the line had the focus, if it is one of the line's."""
+        if not self._line.takes(event):
+            return
+        event.stop()
+        event.prevent_default()
+        key = events.Key(event.key, event.character)
+        key.time = event.time
+        if self._ahead is None:
+            self._line._forward_event(key)
+        else:
+            self._ahead.append(key)
+
+    def on_key(self, event: events.Key) -> None:
+        """What comes while nothing has the focus was meant for the line."""
+        if self.focused is None:
+            self.typed_ahead(event)
 
     def action_leave(self) -> None:
         """Take nothing."""

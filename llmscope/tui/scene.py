@@ -80,6 +80,7 @@ class Scene(Plan):
             focus=focus,
             following=focus.position == -1,
             target_pinned=focus.target is not None,
+            versus=focus.versus,
             view=view,
             attention=attention,
         )
