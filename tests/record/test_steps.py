@@ -311,6 +311,23 @@ def test_a_long_prompt_shows_the_queries_around_the_focus(monkeypatch):
     assert found[-1].value.tolist() == truth.values["next token"].tolist()
 
 
+@pytest.mark.parametrize(
+    "family", ["mixtral", "gpt_neox", "gemma3_text", "jamba", "bamba", "bloom", "mamba", "opt"]
+)
+def test_so_does_any_architecture(family, monkeypatch):
+    whole = walked(family, 1, position=6)
+    monkeypatch.setattr("llmscope.record.walk.through.ROOM", 4 * len(IDS) * 3)
+    found = walked(family, 1, position=6)
+    assert [step.name for step in found] == [step.name for step in whole]
+    for step, other in zip(found, whole, strict=True):
+        assert not step.reason, (step.name, step.reason)
+        if step.shape != other.shape:
+            row = next(i for i, axis in enumerate(step.axes) if axis in ("position", "query"))
+            own = other.value.take(range(5, 8), row)
+            assert step.start == 5
+            assert off(step.value, own, step.axes) <= BOUND, step.name
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("family", ["gpt2", "llama", "mixtral"])
 def test_in_half_precision_they_agree_within_a_few_roundings(family, dtype):

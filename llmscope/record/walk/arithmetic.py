@@ -55,7 +55,7 @@ def projected(rows: Tensor, module: nn.Module, columns: Tensor | None = None) ->
     weight = weight if outputs_first(module) else weight.T
     chosen = torch.arange(len(weight)) if columns is None else columns
     # An unembedding in float64 may be larger than memory, so only some outputs are at a time.
-    pieces = chosen.to(weight.device).split(max(1, CELLS // weight.shape[1]))
+    pieces = torch.split(chosen.to(weight.device), max(1, CELLS // weight.shape[1]))
     found = torch.cat([rows @ exact(weight[piece]).T for piece in pieces], -1)
     return found if bias is None else found + exact(bias[chosen.to(bias.device)])
 

@@ -186,10 +186,14 @@ class Chain:
         return through, "module"
 
     def through(self, call: Call, rows: Tensor) -> Tensor:
-        """What a module gives for these rows, called as it was but for them. [row, width]"""
+        """What a module gives for these rows, called as it was but for them. [row, width]
+
+        Fewer rows than it was called with are for a module that looks at each of them alone.
+        """
         own = call.given
         assert own is not None
-        given = rows.to(own).reshape(own.shape)
+        given = rows.to(own)
+        given = given.reshape(own.shape if given.numel() == own.numel() else (1, *given.shape))
 
         def swapped(value: Any) -> Any:
             alike = isinstance(value, Tensor) and value.shape == own.shape

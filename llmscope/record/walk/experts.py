@@ -23,16 +23,21 @@ def mixture(block: Block, parts: Layer, entry: int, reader: Call) -> int:
         entry: the step that they read.
         reader: the call of the whole MLP.
     """
+    assert reader.gave is not None
     chain, router = block.chain, block.seen.call_of(parts.router)
     output = None if router is None else router.output
     if router is None or not isinstance(output, tuple) or len(output) != 3:
         return whole(block, entry, reader)
-    logits, weights, chosen = (rows_of(one) for one in output)
-    shares = _choice(chain, _scores(chain, router, logits, entry), logits, weights, chosen)
+    some = len(chain.at(entry)) != block.whole
+    logits, weights, chosen, written = (
+        block.cut(rows_of(one)) if some else rows_of(one) for one in (*output, reader.gave)
+    )
+    start = block.rows.start if some else 0
+    scores = _scores(chain, router, logits, entry, start)
+    shares = _choice(chain, scores, logits, weights, chosen)
     held = {id(one) for one in router.module.parameters()}
     others = [one for one in reader.module.parameters() if id(one) not in held]
     assert reader.given is not None
-    assert reader.gave is not None
     like = reader.given
     return chain.add(
         "experts",
@@ -43,13 +48,14 @@ def mixture(block: Block, parts: Layer, entry: int, reader: Call) -> int:
         WIDE,
         (entry, shares),
         lambda x, w: parts.mixture(x.to(like), chosen, w.to(like)),
-        rows_of(reader.gave),
+        written,
+        start=start,
         weights=[weight for one in others for weight in chain.weight(one)],
         by="module",
     )
 
 
-def _scores(chain: Chain, router: Call, logits: Tensor, entry: int) -> int:
+def _scores(chain: Chain, router: Call, logits: Tensor, entry: int, start: int) -> int:
     """The router's number for each expert."""
     matrices = [one for one in router.module.parameters() if one.dim() == 2]
     own_bias = dict(router.module.named_parameters(recurse=False)).get("bias")
@@ -68,6 +74,7 @@ def _scores(chain: Chain, router: Call, logits: Tensor, entry: int) -> int:
         (entry,),
         score,
         logits,
+        start=start,
         weights=chain.weights(router.module),
         reads=lambda at: ((at[0], slice(None)),),
     )
@@ -87,6 +94,7 @@ def _choice(chain: Chain, scores: int, logits: Tensor, weights: Tensor, chosen: 
         (scores,),
         best[1] if best else "how the shares come from the router's numbers cannot be told",
         weights,
+        start=chain.steps[scores].start,
         reads=lambda at: ((at[0], slice(None)),),
     )
 
@@ -117,6 +125,7 @@ def _softmax(router: Tensor) -> Tensor:
 def whole(block: Block, entry: int, call: Call) -> int:
     """An MLP whose parts were not found, by its own module."""
     assert call.gave is not None
+    some, own = len(block.chain.at(entry)) != block.whole, rows_of(call.gave)
     return block.chain.add(
         "MLP",
         "each token for itself",
@@ -126,7 +135,8 @@ def whole(block: Block, entry: int, call: Call) -> int:
         WIDE,
         (entry,),
         lambda x: block.chain.through(call, x),
-        rows_of(call.gave),
+        block.cut(own) if some else own,
+        start=block.rows.start if some else 0,
         weights=block.chain.weights(call.module),
         by="module",
     )

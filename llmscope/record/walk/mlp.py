@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from llmscope.models.anatomy import Layer
 from llmscope.record.norms import exact
-from llmscope.record.walk.arithmetic import ACTIVATIONS
+from llmscope.record.walk.arithmetic import ACTIVATIONS, Form
 from llmscope.record.walk.beginning import WIDE, rows_of
 from llmscope.record.walk.block import Block
 from llmscope.record.walk.chain import SOME
@@ -18,6 +19,20 @@ from llmscope.record.walk.step import disagreement
 from llmscope.record.walk.watch import Call
 
 NEURONS = ("position", "neuron")
+
+
+@dataclass(frozen=True, eq=False)
+class Half:
+    """What a first projection gives for the neurons: all of it, or one of two halves.
+
+    Attributes:
+        columns: those of the projection's outputs; None: all of them.
+        own: the model's own numbers. [row, neuron]
+    """
+
+    call: Call
+    columns: Tensor | None
+    own: Tensor
 
 
 class Mlp:
@@ -52,8 +67,6 @@ class Mlp:
             start=self.start,
             reads=lambda at: ((at[0], slice(None)),),
         )
-
-    # dense
 
     def _hidden(self, own: Tensor) -> int:
         """What the down projection reads: the activations, times a gate's other half if any."""
@@ -129,17 +142,15 @@ class Mlp:
             and torch.equal(rows_of(call.given), read)
         ]
 
-    def _explained(
-        self, halves: list[tuple[Call, Tensor | None, Tensor]], own: Tensor
-    ) -> tuple[tuple, tuple, tuple | None] | None:  # type: ignore[type-arg]
+    def _explained(self, halves: list[Half], own: Tensor) -> tuple[Form, Half, Half | None] | None:
         """The activation, what goes through it, and what it is multiplied by, if anything."""
         some = exact(own[:SOME])
-        best = None
+        best: tuple[float, tuple[Form, Half, Half | None]] | None = None
         for gate in halves:
             for up in (None, *(one for one in halves if one is not gate)):
                 for form in ACTIVATIONS:
-                    found = form[1](exact(gate[2][:SOME]))
-                    found = found if up is None else found * exact(up[2][:SOME])
+                    found = form[1](exact(gate.own[:SOME]))
+                    found = found if up is None else found * exact(up.own[:SOME])
                     off = disagreement(found, some)
                     if best is None or off < best[0]:
                         best = (off, (form, gate, up))
@@ -159,13 +170,13 @@ class Mlp:
 
     def _up(
         self,
-        half: tuple[Call, Tensor | None, Tensor],
+        half: Half,
         name: str,
         gist: str,
         sentence: str,
         formula: str,
     ) -> int:
-        call, columns, own = half
+        call, columns, own = half.call, half.columns, half.own
         run, by = self.chain.projection(call, columns)
         biased = getattr(call.module, "bias", None) is not None
         return self.chain.add(
@@ -189,12 +200,12 @@ class Mlp:
         return self.start if len(self.chain.at(self.entry)) == self.block.whole else 0
 
 
-def _halves(call: Call, width: int) -> Iterator[tuple[Call, Tensor | None, Tensor]]:
+def _halves(call: Call, width: int) -> Iterator[Half]:
     """What a first projection gives: one number a neuron, or two side by side."""
     assert call.gave is not None
     rows = rows_of(call.gave)
     if rows.shape[-1] == width:
-        yield call, None, rows
+        yield Half(call, None, rows)
     elif rows.shape[-1] == 2 * width:
         for columns in (torch.arange(width), torch.arange(width, 2 * width)):
-            yield call, columns, rows[:, columns.to(rows.device)]
+            yield Half(call, columns, rows[:, columns.to(rows.device)])
