@@ -25,9 +25,9 @@ def paint_walk(figure: Figure, width: int, height: int, palette: Palette, focus:
 
     Where the numbers of a step name tokens, their texts stand in the place of the statistics.
     """
-    ascii_, extra = palette.look.ascii, figure.extra
+    ascii_, steps = palette.look.ascii, figure.extra["steps"]
     names = [plain_text(name, ascii_) for name in figure.axes[0].labels]
-    shapes = [plain_text(" × ".join(map(str, shape)), ascii_) for shape in extra["shapes"]]
+    shapes = [plain_text(" × ".join(map(str, one["shape"])), ascii_) for one in steps]
     count = len(names)
     digits = len(str(count - 1)) + 1
     named, shaped = max(map(cell_len, names)), max(map(cell_len, shapes))
@@ -37,7 +37,7 @@ def paint_walk(figure: Figure, width: int, height: int, palette: Palette, focus:
     words = words if words >= WORDS[1] else 0
     head = height > 1
     window = Window.around(focus.step or 0, count, height - head)
-    told = [[token_text(one, ascii_) for one in texts] for texts in extra["told"]]
+    told = [[token_text(one, ascii_) for one in texts] for texts in (one["told"] for one in steps)]
     cells = [
         column(figure.values[:, at], CELL - 1, palette.glyphs.missing) for at in range(numbers)
     ]
@@ -51,13 +51,13 @@ def paint_walk(figure: Figure, width: int, height: int, palette: Palette, focus:
         rows.append(line.row(width, palette.base))
     for index in window.indices():
         here = index == focus.step
-        refused = bool(extra["reasons"][index])
+        refused = bool(steps[index]["reason"])
         style = palette.accent if here else palette.dim if refused else palette.base
         mark = palette.glyphs.mark if here else palette.glyphs.cut if refused else " "
         line = Line().add(f"{mark}{index:>{digits - 1}} ", style)
         line.add(fit(names[index], named, palette.glyphs.ellipsis), style)
         if words:
-            gist = plain_text(extra["gists"][index], ascii_)
+            gist = plain_text(steps[index]["gist"], ascii_)
             line.add(f"  {fit(gist, words, palette.glyphs.ellipsis)}", palette.dim)
         line.add(f"  {fit(shapes[index], shaped)}", palette.dim)
         _numbers(line, told[index], [one[index] for one in cells], style, palette)

@@ -33,11 +33,12 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
     [step, statistic]; `values`, the numbers of one, around the focus: `focus.step`, or one of the
     weights that it reads, `focus.weight`, at the position or around `focus.cell` [row, column].
 
-    `extra` of `steps`, a list each, one entry a step: names, parts, gists, sentences, formulas,
-    shapes, axes, inputs (indices of earlier steps), weights (name, shape, part), agreement (NaN
-    where the model shows nothing of its own), reasons (of what is refused, else empty), by,
-    layers, here (the numbers at the focus, 64 at most, with what they run over and their indices).
-    Also mode, layer, head, position; told, texts for steps whose numbers are tokens; caption. Of
+    `extra` of `steps`: mode, layer, head, position, caption; agreement, one a step, NaN where the
+    model shows nothing of its own; `steps`, for each of them name, part, layer (None: of no layer
+    alone), gist, sentence, formula, shape, axes, start (place of the first row), inputs (indices
+    of earlier steps), input_shapes, weights (name, shape, part, learned), by, agreement, reason
+    (of what is refused, else empty), here (the numbers at the focus, 64 at most: axis, of how
+    many, index, values), told (texts of tokens, where its numbers are those of tokens). Of
     `values` see `llmscope.lenses.walk_values`.
     """
     from llmscope.record.walk import steps
@@ -85,24 +86,34 @@ def _table(
             "layer": focus.layer,
             "head": focus.head,
             "position": focus.position,
-            "names": [one.name for one in found],
-            "parts": [one.part for one in found],
-            "gists": [one.gist for one in found],
-            "sentences": [one.sentence for one in found],
-            "formulas": [one.formula for one in found],
-            "shapes": [list(one.shape) for one in found],
-            "axes": [list(one.axes) for one in found],
-            "inputs": [list(one.inputs) for one in found],
-            "weights": [weights_of(one) for one in found],
+            "steps": [_step(one, found, recording, focus) for one in found],
             "agreement": np.array(agreement, dtype=np.float64),
-            "reasons": [one.reason for one in found],
-            "by": [one.by for one in found],
-            "layers": [one.layer for one in found],
-            "here": [_here(one, recording, focus) for one in found],
-            "told": [_told(one, recording) for one in found],
             "caption": _caption(recording, focus, found, run),
         },
     )
+
+
+def _step(step: Step, found: Sequence[Step], recording: Recording, focus: Focus) -> dict[str, Any]:
+    """All that is told of one step."""
+    return {
+        "name": step.name,
+        "part": step.part,
+        "layer": step.layer,
+        "gist": step.gist,
+        "sentence": step.sentence,
+        "formula": step.formula,
+        "shape": list(step.shape),
+        "axes": list(step.axes),
+        "start": step.start,
+        "inputs": list(step.inputs),
+        "input_shapes": [list(found[index].shape) for index in step.inputs],
+        "weights": weights_of(step),
+        "by": step.by,
+        "agreement": step.agreement,
+        "reason": step.reason,
+        "here": _here(step, recording, focus),
+        "told": _told(step, recording),
+    }
 
 
 def weights_of(step: Step) -> list[dict[str, Any]]:

@@ -47,11 +47,15 @@ def sort():
     return scope
 
 
+def names_of(figure):
+    return [step["name"] for step in figure.extra["steps"]]
+
+
 def own_of(truth, figure):
     """What plain transformers gave, one entry a step; None for the tokens."""
     ends = iter(truth.values["residual add"])
     others = iter((truth.values["before"], truth.values["after"]))
-    for name in figure.extra["names"]:
+    for name in names_of(figure):
         if name.startswith("layer"):
             yield next(others)
         else:
@@ -76,30 +80,27 @@ def test_the_table_is_statistics_of_what_plain_transformers_gives(scope, truth):
 def test_it_tells_of_each_step_what_it_is(scope, truth):
     figure = scope.look("walkthrough", layer=LAYER, head=3, position=4)
     told = json.loads(json_text(figure.to_dict()), parse_constant=pytest.fail)["extra"]
-    count = len(figure.axes[0])
-    for name in ("names", "gists", "sentences", "formulas", "shapes", "inputs", "weights", "here"):
-        assert len(told[name]) == count
-    at = told["names"].index("rotated key")
-    assert told["inputs"][at] == [
-        told["names"].index("key"),
-        told["names"].index("rotation angles"),
-    ]
-    assert told["here"][at]["axis"] == "dimension"
+    steps, names = told["steps"], [step["name"] for step in told["steps"]]
+    assert names == list(figure.axes[0].labels)
+    rotated = steps[names.index("rotated key")]
+    assert rotated["inputs"] == [names.index("key"), names.index("rotation angles")]
+    assert rotated["input_shapes"] == [[2, len(IDS), 16], [len(IDS), 32]]
+    assert rotated["here"]["axis"] == "dimension"
     key = truth.values["rotated key"][1, 4]  # two query heads share a key head
-    assert told["here"][at]["values"] == pytest.approx(key.tolist(), rel=1e-4, abs=1e-5)
-    at = told["names"].index("gate projection")
-    assert told["here"][at]["of"] == 80
-    assert told["here"][at]["index"] == list(range(64))
-    (weight,) = told["weights"][at]
+    assert rotated["here"]["values"] == pytest.approx(key.tolist(), rel=1e-4, abs=1e-5)
+    gate = steps[names.index("gate projection")]
+    assert gate["here"]["of"] == 80
+    assert gate["here"]["index"] == list(range(64))
+    (weight,) = gate["weights"]
     assert weight["name"] == f"model.layers.{LAYER}.mlp.gate_proj.weight"
     assert (weight["shape"], weight["part"], weight["learned"]) == ([80, 48], "", True)
-    at = told["names"].index("probabilities")
+    here = steps[names.index("probabilities")]["here"]
     own = Truth("llama", small_model("llama"), IDS, LAYER, 4).values["probabilities"]
     order = np.argsort(-own)[:64]
-    assert told["here"][at]["index"] == order.tolist()
-    assert told["here"][at]["values"] == pytest.approx(own[order].tolist(), rel=1e-4)
-    assert told["layers"][0] is None
-    assert told["layers"][told["names"].index("query")] == LAYER
+    assert here["index"] == order.tolist()
+    assert here["values"] == pytest.approx(own[order].tolist(), rel=1e-4)
+    assert steps[0]["layer"] is None
+    assert gate["layer"] == LAYER
 
 
 @pytest.mark.parametrize("head", [0, 3])
@@ -107,7 +108,7 @@ def test_values_are_those_of_the_step_and_head(scope, truth, head):
     table = scope.look("walkthrough", layer=LAYER)
     for index, own in enumerate(own_of(truth, table)):
         figure = scope.look("walkthrough", layer=LAYER, mode="values", step=index, head=head)
-        axes = table.extra["axes"][index]
+        axes = table.extra["steps"][index]["axes"]
         if own is None:
             assert figure.values.tolist() == [IDS]
             continue
@@ -120,13 +121,13 @@ def test_values_are_those_of_the_step_and_head(scope, truth, head):
             assert (np.diff(figure.values[0]) <= 0).all()
         columns = figure.axes[1].start if figure.axes[1].name != "token" else 0
         own = own[:, columns : columns + len(figure.axes[1])]
-        assert off(figure.values, own, ["position"]) <= 1e-5, table.extra["names"][index]
+        assert off(figure.values, own, ["position"]) <= 1e-5, names_of(table)[index]
         assert figure.extra["agreement"] <= 1e-5
         assert render(figure, "txt", look=Look(tier="none"))
 
 
 def test_a_weight_is_shown_in_a_window_around_a_cell(sort):
-    names = sort.look("walkthrough", layer=1).extra["names"]
+    names = names_of(sort.look("walkthrough", layer=1))
     step = names.index("key")
     figure = sort.look("walkthrough", layer=1, mode="values", step=step, weight=0, cell=(40, 47))
     own = sort.model.transformer.h[1].attn.c_attn.weight.detach().numpy()[:, 48:96]
@@ -150,7 +151,7 @@ def cells_of(scope, layer, head=2):
     from llmscope.record.walk import steps
 
     found = steps(recording, len(recording) - 1, layer, scope.recorder.run)
-    for index, name in enumerate(table.extra["names"]):
+    for index, name in enumerate(names_of(table)):
         figure = scope.look("walkthrough", layer=layer, mode="values", step=index, head=head)
         cell = (figure.extra["plane"][0] - 2, 1) if figure.extra["plane"][0] > 1 else (0, 0)
         figure = scope.look(
@@ -232,7 +233,18 @@ def test_the_model_that_sorts_reads_like_a_story(sort):
     assert "one at a time: A A B B C C" in text
     order = [row[6:].split("  ")[0].strip() for row in rows[2 : 2 + len(figure.axes[0])]]
     assert order == list(figure.axes[0].labels)
-    assert figure.extra["told"][0] == list("CABACB")
+    assert figure.extra["steps"][0]["told"] == list("CABACB")
+
+
+def test_it_can_be_exported_in_every_format(sort, tmp_path):
+    for mode in ("steps", "values"):
+        figure = sort.look("walkthrough", layer=1, mode=mode)
+        for suffix in ("json", "npz", "txt", "svg"):
+            assert figure.save(tmp_path / f"{mode}.{suffix}").stat().st_size
+    with np.load(tmp_path / "steps.npz") as held:
+        assert held["values"].shape == (24, 5)
+        assert np.isnan(held["agreement"][0])
+        assert (held["agreement"][1:] <= 1e-5).all()
 
 
 def test_the_answer_is_spelt_out_only_after_the_whole_prompt(sort):
@@ -258,10 +270,10 @@ def test_a_fault_is_told_and_its_step_is_marked():
     model.model.layers[LAYER].mlp.down_proj.register_forward_hook(lambda _, args, out: out * 2)
     scope.record(IDS, fresh=True)
     figure = scope.look("walkthrough", layer=LAYER)
-    at = figure.extra["names"].index("down projection")
+    at = names_of(figure).index("down projection")
     assert figure.verdict.status == "partial"
     assert f"step {at}, down projection: it differs" in figure.verdict.reason
-    assert [bool(reason) for reason in figure.extra["reasons"]].count(True) == 1
+    assert [bool(step["reason"]) for step in figure.extra["steps"]].count(True) == 1
     shown = scope.look("walkthrough", layer=LAYER, mode="values", step=at)
     assert shown.verdict.status == "partial"
     assert "the model's own is shown" in shown.verdict.reason

@@ -36,6 +36,6 @@ def test_it_ends_in_paris(smollm2):
     smollm2.record(TEXT)
     figure = smollm2.look("walkthrough", layer=9)
     assert figure.verdict.status == "verified"
-    assert figure.extra["told"][-1] == [" Paris"]
+    assert figure.extra["steps"][-1]["told"] == [" Paris"]
     assert "(77.2" in figure.extra["caption"][0]
     assert "one at a time" not in figure.extra["caption"][0]  # a pass takes its time here
