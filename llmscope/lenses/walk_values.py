@@ -31,50 +31,92 @@ def values(recording: Recording, focus: Focus, found: Sequence[Step]) -> Figure:
 
     `extra`: mode, step, name, sentence, formula, by, agreement, reason, head, position, shape (of
     the whole step), plane (of what the window is cut from), inputs, weights, ids (of tokens);
-    weight, its name, where one is shown. With a cell, `cell`: index (into the step), value, and
-    `reads`, for each input step and then each weight, the index of what the cell was made of, a
-    slice as [start, stop].
+    weight, its name, where one is shown. With a cell, `cell`: index (into the step, or into the
+    weight), value and, of a step, `reads`: for each input step the index of what the cell was made
+    of, a slice as [start, stop].
 
     Raises:
         ValueError: there is no such step, weight or cell.
     """
-    from llmscope.lenses.walkthrough import weights_of
-
     index = _chosen(focus, found)
+    if focus.weight is not None:
+        return _weight(focus, found, index)
+    return _step(recording, focus, found, index)
+
+
+def _step(recording: Recording, focus: Focus, found: Sequence[Step], index: int) -> Figure:
+    """What came out of a step."""
     step = found[index]
-    ids = None
-    if focus.weight is None:
-        heads = recording.subject.anatomy.heads
-        plane, axes = step.plane(focus.head, heads)
-        what, start = step.name, step.start
-    else:
-        weight = step.weights[_within("weight", focus.weight, len(step.weights))]
-        plane, axes, what, start = weight.values(), ("row", "column"), weight.name, 0
-        plane = plane.reshape(-1, plane.shape[-1]) if plane.ndim != 1 else plane[None]
+    plane, names = step.plane(focus.head, recording.subject.anatomy.heads)
     cell = _cell(focus, plane.shape)
-    if axes[1] == "token" and plane.shape[1] > WINDOW:
-        ids = np.argsort(-np.nan_to_num(plane[0], nan=-np.inf), kind="stable")[:WINDOW]
-        rows, columns = range(1), range(len(ids))
-        shown = plane[:, ids]
+    more: dict[str, Any] = {}
+    if cell is not None:
+        more["cell"] = _told(recording, focus, found, step, cell, plane)
+    if names[1] == "token" and plane.shape[1] > WINDOW:
+        order = np.argsort(-np.nan_to_num(plane[0], nan=-np.inf), kind="stable")
+        more["ids"] = order[:WINDOW]
+        tokens = tuple(recording.subject.label(int(token)) for token in more["ids"])
+        axes, shown = (Axis("", ("",)), Axis("token", tokens)), plane[:, more["ids"]]
     else:
-        places = [focus.position - start if name in PLACES else 0 for name in axes]
+        places = [focus.position - step.start if name in PLACES else 0 for name in names]
         rows, columns = (
             _window(at, size) for at, size in zip(cell or places, plane.shape, strict=True)
         )
         shown = plane[rows.start : rows.stop, columns.start : columns.stop]
-    token = axes[1] == "token"
+        first = step.start if names[1] in ("position", "query") else 0
+        axes = (
+            _axis(names[0], rows, step.start, recording),
+            _axis(names[1], columns, first, recording),
+        )
+    head = f" · head {focus.head}" if "head" in step.axes else ""
+    units = {"pattern": "probability", "probabilities": "probability", "scores": "score"}
+    units |= {"logits": "logit", "softcap": "logit", "tokens": "id", "next token": "id"}
+    title, unit = f"{step.name}{head}", units.get(step.name, "value")
+    return _figure(focus, found, index, title, axes, shown, unit, plane.shape, more)
+
+
+def _weight(focus: Focus, found: Sequence[Step], index: int) -> Figure:
+    """One of the weights that a step reads."""
+    weights = found[index].weights
+    assert focus.weight is not None
+    weight = weights[_within("weight", focus.weight, len(weights))]
+    cell = _cell(focus, weight.plane)
+    more: dict[str, Any] = {"weight": weight.name}
+    if cell is not None:
+        value = weight.window(*(range(at, at + 1) for at in cell))
+        more["cell"] = {"index": list(cell), "value": float(value[0, 0])}
+    rows, columns = (
+        _window(at, size) for at, size in zip(cell or (0, 0), weight.plane, strict=True)
+    )
+    axes = tuple(
+        Axis(name, tuple(map(str, some)), start=some.start)
+        for name, some in (("row", rows), ("column", columns))
+    )
+    shown = weight.window(rows, columns)
+    return _figure(focus, found, index, weight.name, axes, shown, "weight", weight.plane, more)
+
+
+def _figure(
+    focus: Focus,
+    found: Sequence[Step],
+    index: int,
+    title: str,
+    axes: tuple[Axis, ...],
+    shown: Floats,
+    unit: str,
+    plane: tuple[int, ...],
+    more: dict[str, Any],
+) -> Figure:
+    from llmscope.lenses.walkthrough import weights_of
+
+    step = found[index]
     return Figure(
         lens="walkthrough",
-        title=f"Step {index} of {len(found) - 1} · {what}{_of_head(step, focus)}",
+        title=f"Step {index} of {len(found) - 1} · {title}",
         kind="heatmap",
-        axes=(
-            _axis(axes[0], rows, start, recording),
-            _axis(axes[1], columns, 0 if axes[1] == "key" else start, recording, ids)
-            if token or axes[1] in PLACES
-            else _axis(axes[1], columns, 0, recording),
-        ),
+        axes=axes,
         values=shown.astype(np.float32),
-        unit=_unit(step, focus),
+        unit=unit,
         verdict=_verdict(step),
         extra={
             "mode": focus.mode,
@@ -88,12 +130,10 @@ def values(recording: Recording, focus: Focus, found: Sequence[Step]) -> Figure:
             "head": focus.head,
             "position": focus.position,
             "shape": list(step.shape),
-            "plane": list(plane.shape),
+            "plane": list(plane),
             "inputs": list(step.inputs),
             "weights": weights_of(step),
-            **({} if focus.weight is None else {"weight": what}),
-            **({} if ids is None else {"ids": ids}),
-            **({} if cell is None else {"cell": _told(recording, focus, found, step, cell, plane)}),
+            **more,
             "caption": (f"{step.formula}: {step.sentence}",),
         },
     )
@@ -130,37 +170,17 @@ def _window(at: int, size: int) -> range:
     return range(first, first + count)
 
 
-def _axis(
-    name: str,
-    shown: range,
-    start: int,
-    recording: Recording,
-    ids: NDArray[np.int64] | None = None,
-) -> Axis:
+def _axis(name: str, shown: range, start: int, recording: Recording) -> Axis:
     """Labels of what is in sight: tokens where an index is a place or a token, else numbers."""
-    if name == "token":
-        tokens = shown if ids is None else ids
-        return Axis(name, tuple(recording.subject.label(int(token)) for token in tokens))
     first = shown.start + start
     places = range(first, first + len(shown))
+    if name == "token":
+        return Axis(name, tuple(map(recording.subject.label, places)), start=first)
     if name in PLACES:
         return Axis(name, tuple(recording.prompt.labels[place] for place in places), start=first)
     # An axis named "neuron" would be drawn as a list of the strongest ones.
     name = "hidden" if name == "neuron" else name
-    labels = tuple(map(str, places)) if name else ("",)
-    return Axis(name, labels, start=first)
-
-
-def _of_head(step: Step, focus: Focus) -> str:
-    return f" · head {focus.head}" if "head" in step.axes and focus.weight is None else ""
-
-
-def _unit(step: Step, focus: Focus) -> str:
-    if focus.weight is not None:
-        return "weight"
-    units = {"pattern": "probability", "probabilities": "probability", "scores": "score"}
-    units |= {"logits": "logit", "softcap": "logit", "tokens": "id", "next token": "id"}
-    return units.get(step.name, "value")
+    return Axis(name, tuple(map(str, places)) if name else ("",), start=first)
 
 
 def _verdict(step: Step) -> Verdict:
@@ -179,8 +199,6 @@ def _told(
 ) -> dict[str, Any]:
     """One cell: where it is, its number, and which cells of earlier steps it was made of."""
     told: dict[str, Any] = {"value": float(plane[cell])}
-    if focus.weight is not None:
-        return {**told, "index": list(cell)}
     index: tuple[int, ...] = cell[-1:] if len(step.shape) == 1 else cell
     if len(step.shape) > 2:
         at, heads = step.axes.index("head"), recording.subject.anatomy.heads

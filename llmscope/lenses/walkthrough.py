@@ -170,7 +170,9 @@ def _caption(
     held = [one.agreement for one in found if one.agreement is not None and not one.reason]
     refused = sum(bool(one.reason) for one in found)
     which = f"{len(held)} of {len(found)} steps are" if refused else "every step is"
+    hidden = sum(one.agreement is None and not one.reason for one in found[1:])
     shown = f"; {refused} refused, which show the model's own" if refused else ""
+    shown += f"; of {hidden} the model shows nothing to hold them against" if hidden else ""
     within = f"within {max(held, default=0):.0e} of the model"
     lines.append(f"{which} computed again from the steps before, {within}{shown}")
     return tuple(lines)

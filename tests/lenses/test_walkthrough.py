@@ -139,6 +139,10 @@ def test_a_weight_is_shown_in_a_window_around_a_cell(sort):
     own = sort.model.transformer.h[1].mlp.c_fc.weight.detach().numpy()
     assert figure.axes[1].start == 192 - 64
     np.testing.assert_array_equal(figure.values, own[:, 128:])
+    step = names.index("key")
+    figure = sort.look("walkthrough", layer=1, mode="values", step=step, weight=1)
+    own = sort.model.transformer.h[1].attn.c_attn.bias.detach().numpy()[48:96]
+    np.testing.assert_array_equal(figure.values, own[None])
 
 
 # A cell says which cells it was made of: those alone give its number.

@@ -176,6 +176,17 @@ def test_what_is_added_twice_is_refused_where_it_is_added():
     assert [step.name for step in found if step.reason] == ["residual add"]
 
 
+def test_a_recording_that_is_not_of_this_model_is_told_from_the_pass():
+    model = small_model("llama")
+    recorder, recording = recorded(model)
+    with torch.no_grad():
+        model.model.layers[2].mlp.down_proj.weight.mul_(2)
+    found = steps(recording, 4, 2, recorder.run)
+    (refused,) = [step for step in found if step.reason]
+    assert (refused.name, refused.part) == ("residual add", "mlp")
+    assert "differs from the one in the recording" in refused.reason
+
+
 # Numbers that are told of a step.
 
 

@@ -47,7 +47,7 @@ class Chain:
         self.layer: int | None = None
         self.part = "beginning"
         self.near = bound(subject.dtype, NEAR, HALF_NEAR)
-        self._bound = bound(subject.dtype, BOUND)
+        self._bound, self._eps = bound(subject.dtype, BOUND), torch.finfo(subject.dtype).eps
         self._on: list[Tensor] = []
         parameters = subject.model.named_parameters(remove_duplicate=True)
         self._names = {id(parameter): name for name, parameter in parameters}
@@ -78,6 +78,7 @@ class Chain:
         floor: float = 0.0,
         seen: Tensor | None = None,
         also: Tensor | None = None,
+        roundings: int = 0,
         reads: Reads | None = None,
     ) -> int:
         """Add a step, and give its index.
@@ -88,22 +89,29 @@ class Chain:
             start: the place of the first row.
             floor: see `disagreement`.
             seen: which cells hold a number; None: all of them.
-            also: what the recording holds of it, if it is not the pass that was watched.
+            also: what the recording holds of it. In half precision two passes that are computed
+                in different ways are further apart than the bound, and are not held together.
+            roundings: how many more there are in the model's own, in half precision.
         """
         own = None if own is None else exact(own)
-        made, agreement, reason = self._made(make, inputs, own, axes)
+        made, reason = self._made(make, inputs, own, axes)
+        agreement: float | None = None
         if made is not None and not reason:
             rows = next((i for i, axis in enumerate(axes) if axis in ("position", "query")), None)
-            for other in (own, also):
-                if other is not None:
-                    pair = (
-                        (made[None], exact(other)[None]) if rows is None else (made, exact(other))
-                    )
-                    if seen is not None:
-                        pair = tuple(torch.where(seen, one, 0.0) for one in pair)  # type: ignore[assignment]
-                    off = disagreement(*pair, rows=rows or 0, floor=floor)
-                    agreement = off if agreement is None or not off <= agreement else agreement
-            reason = self._judge(agreement)
+
+            def held(other: Tensor) -> float:
+                pair = [made, other] if rows is not None else [made[None], other[None]]
+                if seen is not None:
+                    pair = [torch.where(seen, one, 0.0) for one in pair]
+                return disagreement(*pair, rows=rows or 0, floor=floor)
+
+            limit = self._bound + (roundings * self._eps if self.half else 0.0)
+            agreement = None if own is None else held(own)
+            reason = _judge(agreement, limit, "model's own")
+            if also is not None and not reason and not self.half:
+                again = held(exact(also))
+                agreement = again if agreement is None else max(agreement, again)
+                reason = _judge(again, limit, "one in the recording")
         shown = made if made is not None and (own is None or not reason) else own
         if shown is None:
             raise Unseen(f"{name}: {reason}")
@@ -134,25 +142,18 @@ class Chain:
 
     def _made(
         self, make: Make | str, inputs: Sequence[int], own: Tensor | None, axes: Sequence[str]
-    ) -> tuple[Tensor | None, float | None, str]:
+    ) -> tuple[Tensor | None, str]:
         if isinstance(make, str):
-            return None, None, make
+            return None, make
         try:
             with torch.no_grad():
                 made = exact(make(*(self.at(index) for index in inputs)))
         except Exception as error:  # whatever a wrong guess at the structure makes torch say
             told = str(error).strip().splitlines()
-            return None, None, f"it could not be done again: {told[0] if told else error!r}"
+            return None, f"it could not be done again: {told[0] if told else error!r}"
         if len(axes) != made.dim() or (own is not None and own.shape != made.shape):
-            return None, None, f"it has the shape {tuple(made.shape)}, and not that of the model's"
-        return made, None, ""
-
-    def _judge(self, agreement: float | None) -> str:
-        if agreement is None or agreement <= self._bound:
-            return ""
-        if not math.isfinite(agreement):
-            return "NaN or infinity comes out of it"
-        return f"it differs from the model's own by {agreement:.1e} (bound {self._bound:.0e})"
+            return None, f"it has the shape {tuple(made.shape)}, and not that of the model's"
+        return made, ""
 
     def weight(
         self, parameter: Any, axis: int | None = None, chosen: Tensor | None = None
@@ -203,6 +204,15 @@ class Chain:
         output = call.module(*map(swapped, call.args), **named)
         found: Tensor = output[0] if isinstance(output, tuple | list) else output
         return found.reshape(-1, found.shape[-1])
+
+
+def _judge(agreement: float | None, limit: float, whose: str) -> str:
+    """Why a step is refused; empty if it is not."""
+    if agreement is None or agreement <= limit:
+        return ""
+    if not math.isfinite(agreement):
+        return "NaN or infinity comes out of it"
+    return f"it differs from the {whose} by {agreement:.1e} (bound {limit:.0e})"
 
 
 class Unseen(Exception):  # noqa: N818 - it is a finding

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -52,12 +53,29 @@ class Weight:
         whole = last - first + 1 == len(self.chosen)
         return f"outputs {first}–{last}" if whole else f"{len(self.chosen)} outputs from {first}"
 
-    def values(self) -> NDArray[np.float32]:
-        """The numbers, in the parameter's own order of dimensions."""
-        tensor = self.parameter.detach()
+    @property
+    def plane(self) -> tuple[int, int]:
+        """Its shape as rows and columns, the last dimension being the columns."""
+        *others, columns = self.shape
+        return math.prod(others), columns
+
+    def window(self, rows: range, columns: range) -> NDArray[np.float32]:
+        """Some of its numbers: a table of a large vocabulary is never copied whole."""
+        table = self.parameter.detach()
+        table = table.reshape(-1, table.shape[-1])
+        down, across = (torch.arange(one.start, one.stop) for one in (rows, columns))
         if self.axis is not None and self.chosen is not None:
-            tensor = tensor.index_select(self.axis, self.chosen.to(tensor.device))
-        return tensor.float().cpu().numpy()
+            if self.axis == self.parameter.dim() - 1:
+                across = self.chosen[across]
+            else:
+                down = self.chosen[down]
+        found = table[down.to(table.device)][:, across.to(table.device)]
+        return found.float().cpu().numpy()
+
+    def values(self) -> NDArray[np.float32]:
+        """All of its numbers, in the parameter's own order of dimensions."""
+        rows, columns = self.plane
+        return self.window(range(rows), range(columns)).reshape(self.shape)
 
 
 @dataclass(frozen=True, eq=False)

@@ -257,5 +257,6 @@ def _others(
         None if own is None else cut(own),
         start=start,
         also=None if recorded is None else cut(recorded),
+        roundings=len(layers),
         reads=lambda at: (at,),
     )
