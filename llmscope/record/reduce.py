@@ -20,6 +20,9 @@ from llmscope.record.recording import Recording, Segment
 
 CHUNK = 64
 """Rows whose logits are held at once: a vocabulary of 256,000 then takes 64 MB in float32."""
+FEW = 8
+"""So many of them are reduced at once on a CPU: temporaries as large as all logits would go back
+to the system each time, and most of the time would go into getting their pages again."""
 
 Floats = NDArray[np.float32]
 Written = Literal["stream", "attention_write", "mlp_write"]
@@ -173,15 +176,25 @@ def _keep(memo: Floats, values: ArrayLike) -> None:
         memo[:] = values
 
 
-@torch.no_grad()
 def _predictions(scores: Tensor, following: tuple[int, ...]) -> tuple[Floats, Floats, Floats]:
     """Surprisal and rank of the tokens that follow, and entropy, from logits `[row, token]`."""
+    few = FEW if scores.device.type == "cpu" else len(scores)
+    pieces = [
+        _reduced(scores[first : first + few], following[first : first + few])
+        for first in range(0, len(scores), few)
+    ]
+    surprisal, rank, entropy = (np.concatenate(found) for found in zip(*pieces, strict=True))
+    return surprisal, rank, entropy
+
+
+@torch.no_grad()
+def _reduced(scores: Tensor, following: tuple[int, ...]) -> tuple[Floats, Floats, Floats]:
+    """The same of a few rows."""
     logprobs = torch.log_softmax(scores, dim=-1)
     ids = torch.tensor(following, device=scores.device, dtype=torch.long)
     chosen = logprobs[: len(ids)].gather(1, ids[:, None])  # [row, 1]
     rank = (logprobs[: len(ids)] > chosen).sum(-1).float() + 1
     rank[chosen[:, 0].isnan()] = torch.nan  # nothing is greater than NaN, which is no first place
-    # In place: most of the time of this would go into the pages of one more temporary.
     logprobs.clamp_(min=torch.finfo(torch.float32).min)
     entropy = -torch.linalg.vecdot(logprobs.exp(), logprobs)
     bits = float(np.log(2))
