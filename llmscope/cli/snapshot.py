@@ -49,6 +49,9 @@ def snapshot(
     head: Annotated[int, typer.Option(help="From 0; negative from the end.")] = 0,
     position: Annotated[int, typer.Option(help="From 0; negative from the end.")] = -1,
     neuron: Annotated[int | None, typer.Option(min=0, help="From 0.")] = None,
+    step: Annotated[
+        int | None, typer.Option(min=0, help="Of the lens walkthrough, from 0.")
+    ] = None,
     target: Annotated[
         str | None,
         typer.Option(metavar="TOKEN", help="A token's text with its space, or id:NUMBER."),
@@ -150,6 +153,7 @@ def snapshot(
             head=head,
             position=position,
             neuron=neuron,
+            step=step,
             translator=translator,
             context=context,
             mode=mode,
