@@ -187,6 +187,9 @@ WHAT_IF = (
     Action("keep-b", "what if", "keep this prompt as B, or no B", "w", editing.keep_b),
     Action("write-b", "what if", "write prompt B", "W", editing.write_b),
 )
+WALK = (
+    Action("step-from", "walkthrough", "go to the step that this is made from", "f", deeds.source),
+)
 PLACES = tuple(
     Action(f"workspace-{one.name}", "workspace", one.title, str(number), _show(one))
     for number, one in enumerate(WORKSPACES, 1)
@@ -207,7 +210,7 @@ PROGRAM = (
         *(deeds.leave_program, "anywhere"),
     ),
 )
-ACTIONS: tuple[Action, ...] = (*CURSOR, *FIGURES, *CONTEXT, *WHAT_IF, *PLACES, *PROGRAM)
+ACTIONS: tuple[Action, ...] = (*CURSOR, *FIGURES, *CONTEXT, *WHAT_IF, *WALK, *PLACES, *PROGRAM)
 BY_NAME = {action.name: action for action in ACTIONS}
 
 
@@ -293,16 +296,22 @@ FOOTER: dict[str, tuple[Hint, ...]] = {
         Hint("context-mark", "mark context", only=("context",)),
         Hint("edits-all", "all off", only=("what-if",)),
         Hint("change", "change", only=("what-if",)),
-        Hint("keep-b", "keep as B", only=("what-if",)),
-        Hint("head-next", "head", pair="head-previous", only=("overview",)),
+        Hint("keep-b", "keep as B", only=("what-if", "compare")),
+        Hint("write-b", "write B", only=("compare",)),
+        Hint("layer-next", "layer", pair="layer-previous", only=("walkthrough",)),
+        Hint("step-from", "from", only=("walkthrough",)),
+        Hint("head-next", "head", pair="head-previous", only=("overview", "walkthrough")),
         Hint("map-view", "map view", only=("overview",)),
-        Hint("map-view", "view", only=("heads", "answer", "context", "what-if")),
+        Hint("map-view", "view", only=("heads", "answer", "context", "what-if", "compare")),
         Hint("versus", "versus", only=("answer",)),
         Hint("edit-zero", "zero", only=("overview", "heads", "neurons", "answer")),
         Hint("jump", "jump"),
         Hint("maximize", "maximize"),
         Hint("palette", "commands"),
-        Hint("layer-next", "layer", pair="layer-previous"),
+        Hint(
+            *("layer-next", "layer", "layer-previous"),
+            only=tuple(one.name for one in WORKSPACES if one.name != "walkthrough"),
+        ),
         Hint("find", "find"),
         Hint("attention-mode", "attention", only=("overview", "heads")),
         Hint("pin-target", "pin target"),

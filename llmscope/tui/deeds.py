@@ -112,6 +112,22 @@ def versus(desk: Desk) -> None:
     desk.tell(f"the answer is held against {named(against)}")
 
 
+def source(desk: Desk) -> None:
+    """To the step that the chosen one is made from."""
+    from llmscope.tui.panes.walkthrough import WalkthroughPane
+
+    pane = desk.overview.panes["walkthrough"]
+    assert isinstance(pane, WalkthroughPane)
+    if pane.key not in desk.overview.on_screen or not pane.steps:
+        desk.tell(desk.own.keymap.filled("steps are in {workspace-walkthrough} Walkthrough"))
+        return
+    step = pane.source(desk.scene)
+    if step is None:
+        desk.tell("this is where it begins")
+    else:
+        desk.look_at(pane.walk_to(desk.scene, step))
+
+
 def copy(desk: Desk) -> None:
     """Ask what is to be copied, by the terminal's own clipboard."""
     from llmscope.tui.copying import ask

@@ -282,7 +282,7 @@ class Desk(PacedApp, inherit_bindings=False):
             self.title_line.edits(len(self.scene.in_force))
             # While a strength is turned the words stay until the next pass lands: nothing flickers.
             if self._late or not self._turning:
-                self.words.say(clauses(self.scene, self.ledger.shown))
+                self.words.say(clauses(self.scene, self.ledger.shown, self.overview.workspace.name))
 
     def note(self, text: str, ink: Style) -> None:
         """Say something about this very prompt, on its border."""

@@ -142,6 +142,33 @@ The title says how many cells are there.""",
 Up and down move by layers, left and right by tokens or heads, and {edit-zero} keeps the patch of \
 that cell as an edit. {map-view} goes round the stream, attention, MLP and heads. The title says \
 how many cells are there.""",
+    "walkthrough": """\
+Begin at the top and press down: a row is a step of the pass, and each is made of those above it. \
+The panes beside show its numbers and say in words what it does. {step-from} goes to the step that \
+it is made from. {layer-previous} and {layer-next} walk through another layer and keep the step, \
+{head-previous} and {head-next} take another head; left and right move by tokens. A step with × \
+could not be held against the model: the pane in words says why.""",
+    "walk-values": """\
+The numbers of the step that is chosen in the table: a row is a token where the step has tokens, \
+of the head under the cursor where it has heads. The title says which head. Of what is larger than \
+64 × 64, the part around the cursor.""",
+    "walk-said": """\
+The chosen step: what it does, its formula, of which steps it is made, the shape of what comes \
+out, the weights that it reads, how closely llmscope's own numbers agree with the model's, and the \
+first numbers at the cursor. Up and down choose another step, {step-from} goes to the one that it \
+is made from.""",
+    "contrast": """\
+This prompt is A. {keep-b} keeps it as B: then write another A; {write-b} writes B instead. \
+{map-view} goes round the cosine of each token's two streams, the same with the mean taken off, \
+and the attention to what only one of the prompts has, where left and right are heads. Up and down \
+move by layers, left and right by tokens. A token that only A has shows nothing. Where the title \
+says that what differs comes later, the token cannot know of it: put the cue first.""",
+    "contrast-kl": """\
+A row is a token of A, the columns are the divergence of the two predictions after it, both ways. \
+Below are the tokens whose probability differs most after the one under the cursor.""",
+    "contrast-word": """\
+From left to right the layers. {map-view} changes between how alike the token under the cursor is \
+in A and in B, and what its stream says of two lists of words.""",
 }
 """What one does in a pane, and where it comes from, beside what its lens says."""
 

@@ -24,18 +24,21 @@ PROMPT, MESSAGE = "prompt", "message"
 def letters(titles: Mapping[str, str]) -> dict[str, str]:
     """A letter for each place: the first of its title that no place before it has.
 
-    They do not depend on what is on screen, so that fingers can learn them.
+    They do not depend on what is on screen, so that fingers can learn them. A digit stands for
+    what comes after the last letter.
     """
     taken: dict[str, str] = {}
     for key, title in titles.items():
         words = [word for word in title.lower().split() if word != "the"]
         initials = [word[0] for word in words]
-        free = [*initials, *"".join(words), *"abcdefghijklmnopqrstuvwxyz"]
-        taken[key] = next(c for c in free if c.isalpha() and c not in taken.values())
+        free = [*initials, *"".join(words), *"abcdefghijklmnopqrstuvwxyz0123456789"]
+        taken[key] = next(c for c in free if c.isalnum() and c not in taken.values())
     return taken
 
 
-LETTERS = letters({PROMPT: "prompt", **PANES, MESSAGE: "message"})
+LETTERS = letters({PROMPT: "prompt", **PANES})
+# The message stands where panes would: it takes none of their letters.
+LETTERS |= letters({PROMPT: "prompt", MESSAGE: "message"})
 
 
 def targets(desk: Desk) -> dict[str, Widget]:

@@ -127,7 +127,7 @@ def visible(
 def grid_for(
     layout: Layout, panes: Sequence[str], height: int, layers: int, folded: Collection[str] = ()
 ) -> Grid:
-    """How panes share `height` rows, for a model of so many layers.
+    """How panes share `height` rows, for a model of so many layers, or a main figure of such rows.
 
     A map that is lower than the room leaves the rest to a second row of details, so that neither
     three layers nor thirty leave a hole. Nothing here depends on the prompt: nothing moves while

@@ -211,7 +211,8 @@ class Overview(Container):
             return
         shown = self.on_screen
         folded = self._folded if len(shown) > 1 else ()
-        grid = grid_for(self.layout_name, shown, self._room, self._layers, folded)
+        tall = self.workspace.rows or self._layers
+        grid = grid_for(self.layout_name, shown, self._room, tall, folded)
         for key, pane in self.panes.items():
             pane.display = key in shown
             pane.styles.row_span = grid.spans.get(key, 1)

@@ -68,6 +68,8 @@ def command(source: Source, shown: Shown, scene: Scene) -> str | None:
         words += ["--head", str(want.head)]
     if want.mode:
         words += ["--mode", want.mode]
+    if "step" in uses:  # the table is of all steps, and marks the chosen one
+        words += ["--step", str(scene.step if want.step is None else want.step)]
     if "top_k" in uses:
         words += ["--top-k", str(want.top_k)]
     extra = shown.figure.extra if "context" in uses else {}
@@ -93,7 +95,8 @@ def number(figure: Figure, scene: Scene) -> str | None:
 
     In a row of attention or of a router it is the largest, among candidates the one asked about,
     among neurons the chosen one or the strongest, among matrices or examples of a layer the one
-    that changes most, among parts the largest; of a curve it is the last.
+    that changes most, among parts the largest; of a curve it is the last, of curves over layers
+    that of the first one at the layer, of steps of the pass the norm of the chosen one.
     """
     if figure.verdict.status == "refused" or not figure.values.size:
         return None
@@ -113,6 +116,14 @@ def number(figure: Figure, scene: Scene) -> str | None:
             return _largest(row)
         column = figure.axes[1].index(focus.position)
         return None if column is None else _known(row[column])
+    if names[0] == "step":
+        return _known(values[min(scene.step, len(values) - 1), -1])
+    if names[1:] == ["layer"]:
+        labels = figure.axes[1].labels
+        here = str(focus.layer)
+        return _known(values[0, labels.index(here)]) if here in labels else None
+    if names[0] == "" and values.shape[0] == 1:
+        return _largest(values[0])
     if names[0] == "examples":
         return _known(values[-1])
     if names in (["part"], ["neuron"]):

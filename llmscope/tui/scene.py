@@ -55,6 +55,8 @@ class Scene(Plan):
         adapter: the name of the adapter that is on; None: the base model.
         versus: the token that the target is held against; None: none.
         turns: how often a person asked a pane for its next view, by the pane's key.
+        inside: the steps of the walk, from the first to before the last, that are of the layer
+            under the cursor; known once a step was chosen.
     """
 
     info: ModelInfo | None = None
@@ -68,6 +70,7 @@ class Scene(Plan):
     whole: bool = False
     versus: int | None = None
     turns: tuple[tuple[str, int], ...] = ()
+    inside: tuple[int, int] | None = None
 
     @classmethod
     def opening(cls, focus: Focus | None) -> Scene:
@@ -99,6 +102,11 @@ class Scene(Plan):
     def asked_position(self) -> int:
         """The position to ask figures for: -1 while following, whatever the next text holds."""
         return -1 if self.following else self.focus.position
+
+    @property
+    def step(self) -> int:
+        """The chosen step of the walk through the pass: at first where it begins."""
+        return self.focus.step or 0
 
     @property
     def long(self) -> bool:
@@ -189,7 +197,7 @@ class Scene(Plan):
         neuron: int | None = None,
     ) -> Scene:
         """Put the cursor on a place; what lies outside is pulled to the nearest edge."""
-        focus, following = self.focus, self.following
+        focus, following, inside = self.focus, self.following, self.inside
         if self.info is not None:
             if layer is not None:
                 focus = replace(focus, layer=_clamp(layer, self.info.layers))
@@ -197,6 +205,12 @@ class Scene(Plan):
                 focus = replace(focus, head=_clamp(head, self.info.heads))
             if focus.layer != self.focus.layer:
                 focus = replace(focus, neuron=None)
+                if self.inside is not None:
+                    step, inside = followed(
+                        *(self.step, self.inside),
+                        *(self.focus.layer, focus.layer, self.info.layers),
+                    )
+                    focus = replace(focus, step=step)
         if position is not None and self.tokens:
             focus = replace(focus, position=_clamp(position, len(self.tokens)))
             following = focus.position == len(self.tokens) - 1
@@ -205,7 +219,11 @@ class Scene(Plan):
                 focus = replace(focus, target=target, neuron=None)
         if neuron is not None:
             focus = replace(focus, neuron=neuron)
-        return replace(self, focus=focus, following=following)
+        return replace(self, focus=focus, following=following, inside=inside)
+
+    def walk_to(self, step: int, inside: tuple[int, int] | None) -> Scene:
+        """Choose a step of the walk; `inside`: see the class, None where it is not known anew."""
+        return replace(self, focus=replace(self.focus, step=step), inside=inside or self.inside)
 
     def move(self, *, layer: int = 0, head: int = 0, position: int = 0) -> Scene:
         """Move the cursor by so many layers, heads and tokens."""
@@ -229,6 +247,22 @@ class Scene(Plan):
     def attending(self) -> Scene:
         """The next mode of the attention pane."""
         return replace(self, attention=(self.attention + 1) % len(ATTENTION_MODES))
+
+
+def followed(
+    step: int, inside: tuple[int, int], old: int, new: int, layers: int
+) -> tuple[int, tuple[int, int]]:
+    """Where the same step stands, and the steps of the layer, in the walk through another layer.
+
+    What comes before the layer is one step, and so is what comes after it; the first layer and the
+    last lack one of them.
+    """
+    earlier = (new > 0) - (old > 0)
+    later = (new < layers - 1) - (old < layers - 1)
+    first, stop = inside
+    if step >= first:
+        step += earlier + (later if step >= stop else 0)
+    return step, (first + earlier, stop + earlier)
 
 
 def shared_length(one: str, other: str) -> int:

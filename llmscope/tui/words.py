@@ -16,12 +16,13 @@ from llmscope.tui.scene import MAP_VIEWS, Scene
 Find = Callable[[str], "Shown | None"]
 
 
-def clauses(scene: Scene, find: Find) -> list[str]:
+def clauses(scene: Scene, find: Find, workspace: str = "") -> list[str]:
     """What is known about the place of the cursor, the most important first.
 
     Args:
         find: the figure that a pane shows, by the pane's key. Only figures of the scene's own
             tokens and adapter are read.
+        workspace: the name of the one on screen: what belongs to it alone is read in no other.
     """
     token = scene.token
     if token is None:
@@ -39,6 +40,8 @@ def clauses(scene: Scene, find: Find) -> list[str]:
     focus = scene.focus
     return [
         f"layer {focus.layer}, {named(token.text)}",
+        *_step(figure("walkthrough") if workspace == "walkthrough" else None, scene),
+        *_contrast(figure("contrast") if workspace == "compare" else None, scene),
         *_next(figure("next-token"), scene),
         *_context(figure("context-proof")),
         *_attention(figure("attention"), scene),
@@ -144,6 +147,27 @@ def _attention(shown: Shown | None, scene: Scene) -> Iterator[str]:
     who = "the rollout" if mode == "rollout" else f"{mode} of heads"
     who = who if head is None else f"head {head}{' beside the sink' * (mode == 'no-sink')}"
     yield f"{who} looks most at {named(figure.axes[1].labels[key])} ({share(float(row[key]))})"
+
+
+def _step(shown: Shown | None, scene: Scene) -> Iterator[str]:
+    """The chosen step of the pass."""
+    if shown is None or shown.figure.extra["layer"] != scene.focus.layer:
+        return
+    steps = shown.figure.extra["steps"]
+    at = min(scene.step, len(steps) - 1)
+    yield f"step {at}, {display_text(steps[at]['name'])}, {display_text(steps[at]['gist'])}"
+
+
+def _contrast(shown: Shown | None, scene: Scene) -> Iterator[str]:
+    """How alike the token is in A and in B."""
+    if shown is None or shown.figure.unit != "cosine":
+        return
+    value = _cell(shown.figure, str(scene.focus.layer), scene.focus.position)
+    if value is None:
+        return
+    centred = ", mean taken off" if shown.figure.extra.get("mode") == "centred" else ""
+    known = math.isfinite(value)
+    yield f"cosine of A and B {value:.3f}{centred}" if known else "only A has this token"
 
 
 def _ablation(shown: Shown | None, scene: Scene) -> Iterator[str]:

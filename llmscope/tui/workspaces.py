@@ -24,6 +24,12 @@ PANES = {
     "edits": "edits",
     "ablation": "ablation",
     "patching": "patching",
+    "walkthrough": "walkthrough",
+    "walk-values": "values of the step",
+    "walk-said": "step in words",
+    "contrast": "contrast with B",
+    "contrast-kl": "divergence of predictions",
+    "contrast-word": "word in both",
 }
 """The panes of all workspaces, and how a person calls them."""
 
@@ -39,6 +45,7 @@ class Workspace:
         details: the other panes, in their order. A pane may be in several workspaces.
         least: the one pane that a tiny screen has room for.
         spare: the detail that a screen of middling size can do without, if there is one.
+        rows: of its main figure, where they are not the model's layers; 0: they are.
     """
 
     name: str
@@ -47,6 +54,7 @@ class Workspace:
     details: tuple[str, ...]
     least: str
     spare: str = ""
+    rows: int = 0
 
     @property
     def panes(self) -> tuple[str, ...]:
@@ -83,6 +91,17 @@ WORKSPACES = (
     Workspace(
         *("what-if", "What if", "ablation", ("edits", "patching", "next-token")),
         least="edits",
+    ),
+    # As many steps as a layer with rotary positions and a gated MLP has from inside.
+    Workspace(
+        *("walkthrough", "Walkthrough", "walkthrough"),
+        ("walk-values", "walk-said", "next-token"),
+        least="walk-said",
+        rows=28,
+    ),
+    Workspace(
+        *("compare", "Compare", "contrast", ("contrast-kl", "contrast-word", "next-token")),
+        least="contrast-kl",
     ),
 )
 BY_NAME = {workspace.name: workspace for workspace in WORKSPACES}

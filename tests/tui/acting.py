@@ -24,6 +24,7 @@ from llmscope.engine.events import (
     Want,
 )
 from llmscope.figure import Axis, Figure
+from tests.tui.acting_walk import contrast, walkthrough
 from tests.tui.acting_what_if import ablation, edited, patching
 
 LAYERS, HEADS, NEURONS = 30, 9, 1536
@@ -59,6 +60,10 @@ def figure_for(want: Want, tokens: tuple[Token, ...], request: Request | None = 
         return ablation(want)
     if want.lens == "patching":
         return patching(want, tokens, None if request is None else request.versus_prompt)
+    if want.lens == "walkthrough":
+        return walkthrough(want, tokens)
+    if want.lens == "contrast":
+        return contrast(want, tokens, None if request is None else request.versus_prompt)
     figure = _figure(want, tokens)
     return figure if request is None else edited(figure, want, request.edits)
 

@@ -72,6 +72,30 @@ async def test_the_command_makes_what_is_on_screen(scope: Scope) -> None:
     assert len(checked) == len(MAP_VIEWS) + len(OVERVIEW) - 1
 
 
+@pytest.mark.parametrize("workspace", ["walkthrough", "compare"])
+async def test_the_command_makes_steps_and_prompt_b_too(scope: Scope, workspace: str) -> None:
+    async with screen(scope, "CABACB") as (app, pilot):
+        app.look_at(replace(app.scene.walk_to(9, None), versus_prompt="CABBCA"))
+        app.overview.open(BY_NAME[workspace])
+        await answered(app, pilot)
+        await pilot.press("v", "g", "right", "right", "right")
+        await answered(app, pilot)
+        lines = set()
+        for key in BY_NAME[workspace].panes[:3]:
+            shown = app.ledger.shown(key)
+            assert shown is not None
+            line = command(app.source, shown, app.scene)
+            assert line is not None
+            asked = "--step 9" if workspace == "walkthrough" else "--versus-prompt=CABBCA"
+            assert asked in line
+            if line not in lines:
+                held_against(
+                    shown, record(*shlex.split(line)[2:], "--format", "json")["figures"][0]
+                )
+            lines.add(line)
+        assert len(lines) == (2 if workspace == "walkthrough" else 3)
+
+
 @pytest.mark.parametrize(
     "text", ['it\'s $HOME `x` "y"', "-C", "A\nB", "", "\\", "漢 🙂", "'; rm -rf /"]
 )
@@ -152,6 +176,12 @@ async def test_the_number_is_the_one_at_the_cursor(opened: Open, key: str) -> No
             "context-gain": lambda: values[-1],
             "ablation": lambda: values[3, 2],
             "patching": lambda: values[3, 2],
+            "walkthrough": lambda: values[0, 4],
+            "walk-values": lambda: values[2][abs(values[2]).argmax()],
+            "walk-said": lambda: values[0, 4],
+            "contrast": lambda: values[4, 2],
+            "contrast-kl": lambda: values[2].max(),
+            "contrast-word": lambda: values[0, 4],
         }[key]()
         assert np.float32(told) == expected
         neuron = scene.go(neuron=int(figure.axes[1].labels[3])) if key == "mlp" else None

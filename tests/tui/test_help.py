@@ -145,6 +145,40 @@ ANSWERS = {
         "how do I keep one?": "x keeps the patch of that cell as an edit",
         "what else is there?": "v goes round the stream, attention, MLP and heads",
     },
+    "walkthrough": {
+        "where do I begin?": "Begin at the top and press down",
+        "what is a row?": "a row is a step of the pass",
+        "where is it from?": "f goes to the step that it is made from",
+        "how do I see another layer?": "{ and } walk through another layer and keep the step",
+        "another head?": "[ and ] take another head",
+        "what is a refused step?": "could not be held against the model",
+        "who says so?": "Vaswani et al. 2017",
+    },
+    "walk-values": {
+        "which numbers?": "The numbers of the step that is chosen in the table",
+        "what is a row?": "a row is a token where the step has tokens",
+        "which head?": "of the head under the cursor",
+    },
+    "walk-said": {
+        "what is told?": "what it does, its formula, of which steps it is made",
+        "how do I go on?": "Up and down choose another step",
+    },
+    "contrast": {
+        "what is A, what is B?": "This prompt is A. w keeps it as B",
+        "how do I write one?": "W writes B instead",
+        "what else is there?": "v goes round the cosine of each token's two streams",
+        "why is a column empty?": "A token that only A has shows nothing",
+        "why is there no difference?": "the token cannot know of it: put the cue first",
+        "who says so?": "Ethayarajh 2019",
+    },
+    "contrast-kl": {
+        "what is a row?": "A row is a token of A",
+        "what is the number?": "the divergence of the two predictions after it, both ways",
+    },
+    "contrast-word": {
+        "what is along the bottom?": "From left to right the layers",
+        "what else is there?": "v changes between how alike the token",
+    },
 }
 
 

@@ -41,7 +41,20 @@ def test_each_place_has_a_letter_of_its_own() -> None:
         "edits": "e",
         "ablation": "j",
         "patching": "k",
+        "walkthrough": "u",
+        "walk-values": "v",
+        "walk-said": "q",
+        "contrast": "x",
+        "contrast-kl": "y",
+        "contrast-word": "z",
     }
+
+
+def test_after_the_last_letter_come_digits() -> None:
+    found = letters({str(number): "x" for number in range(30)})
+    assert len(set(found.values())) == 30
+    assert found["29"] == "3"
+    assert LETTERS[MESSAGE] == "m", "it stands where there is no map"
 
 
 @pytest.mark.parametrize(

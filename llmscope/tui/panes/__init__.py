@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from llmscope.tui.panes.attention import AttentionPane
 from llmscope.tui.panes.context import ContextPane, GainPane, ProofPane, StepsPane
+from llmscope.tui.panes.contrast import ContrastPane, DivergencePane, WordPane
 from llmscope.tui.panes.edits import EditsPane
 from llmscope.tui.panes.lens import (
     AllHeadsPane,
@@ -19,6 +20,7 @@ from llmscope.tui.panes.mlp import MlpPane
 from llmscope.tui.panes.next_token import NextTokenPane
 from llmscope.tui.panes.pane import FigurePane
 from llmscope.tui.panes.tokens import TokensPane
+from llmscope.tui.panes.walkthrough import SaidPane, ValuesPane, WalkthroughPane
 from llmscope.tui.panes.what_if import AblationPane, PatchingPane
 
 PANE_CLASSES: tuple[type[FigurePane], ...] = (
@@ -41,6 +43,12 @@ PANE_CLASSES: tuple[type[FigurePane], ...] = (
     EditsPane,
     AblationPane,
     PatchingPane,
+    WalkthroughPane,
+    ValuesPane,
+    SaidPane,
+    ContrastPane,
+    DivergencePane,
+    WordPane,
 )
 
 __all__ = [

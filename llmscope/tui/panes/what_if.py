@@ -5,14 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import ClassVar
 
-from llmscope.draw.painting import Painting
 from llmscope.edits import Edit, Where
-from llmscope.figure import Figure, Focus
-from llmscope.tui.ledger import Shown
-from llmscope.tui.panes.edits import NO_B
-from llmscope.tui.panes.lens import HeadsPane, LensPane
+from llmscope.tui.panes.lens import HeadsPane
+from llmscope.tui.panes.versus import VersusPane
 from llmscope.tui.scene import Scene
-from llmscope.tui.workspaces import PANES
 
 HEADS = "heads"
 """The mode of both lenses whose columns are heads."""
@@ -38,7 +34,7 @@ class AblationPane(HeadsPane):
         return replace(edit, action="mean") if edit is not None and "mean" in mode else edit
 
 
-class PatchingPane(LensPane):
+class PatchingPane(VersusPane):
     """How much of the answer of prompt B each place carries over."""
 
     key: ClassVar[str] = "patching"
@@ -73,10 +69,3 @@ class PatchingPane(LensPane):
             return None if head is None else replace(head, action="patch")
         where = Where(here.position, here.position)
         return Edit("patch", mode, here.layer, where=where)  # type: ignore[arg-type]
-
-    def draw(self, shown: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
-        """The sweep; without a prompt B, how to have one."""
-        if shown.request.versus_prompt is None and shown.figure.verdict.status == "refused":
-            figure = Figure.refused(self.lens, PANES[self.key], self.filled(NO_B))
-            shown = replace(shown, figure=figure)
-        return super().draw(shown, focus, tokens)
