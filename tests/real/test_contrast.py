@@ -9,7 +9,7 @@ import torch
 
 from tests.cli.running import run
 
-pytestmark = pytest.mark.xdist_group("smollm2")
+pytestmark = [pytest.mark.xdist_group("smollm2"), pytest.mark.slow]
 PAIRS = Path(__file__).parents[2] / "demo" / "pairs"
 LAYERS = 30
 

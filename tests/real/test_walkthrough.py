@@ -6,7 +6,7 @@ import pytest
 from llmscope.record.walk import steps
 from tests.record.walked import Truth, off
 
-pytestmark = pytest.mark.xdist_group("smollm2")
+pytestmark = [pytest.mark.xdist_group("smollm2"), pytest.mark.slow]
 TEXT = "The capital of France is"
 
 

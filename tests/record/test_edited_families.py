@@ -9,6 +9,8 @@ from tests.families import FAMILIES, refused, small_model
 from tests.record.by_hand import A, B
 from tests.record.test_edited import near, scope_for
 
+pytestmark = pytest.mark.slow
+
 
 def stack_of(model):
     """The decoder's layers, found as the one list of three."""
