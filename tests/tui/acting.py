@@ -61,7 +61,7 @@ def figure_for(want: Want, tokens: tuple[Token, ...], request: Request | None = 
     if want.lens == "patching":
         return patching(want, tokens, None if request is None else request.versus_prompt)
     if want.lens == "walkthrough":
-        return walkthrough(want, tokens)
+        return walkthrough(want, tokens, () if request is None else request.edits)
     if want.lens == "contrast":
         return contrast(want, tokens, None if request is None else request.versus_prompt)
     figure = _figure(want, tokens)

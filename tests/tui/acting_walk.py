@@ -40,8 +40,10 @@ def walk(layer: int) -> list[tuple[str, int | None, str, str]]:
     ]
 
 
-def walkthrough(want: Want, tokens: tuple[Token, ...]) -> Figure:
-    """The table of steps, or the numbers of one of them."""
+def walkthrough(want: Want, tokens: tuple[Token, ...], edits: tuple[str, ...] = ()) -> Figure:
+    """The table of steps, or the numbers of one of them; refused of an edited pass."""
+    if edits:
+        return Figure.refused("walkthrough", "walkthrough", "it can only tell of an unedited pass")
     layer, count = want.focus.layer % LAYERS, len(tokens)
     told = walk(layer)
     labels = tuple(token.text for token in tokens)

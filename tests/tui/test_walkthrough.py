@@ -47,7 +47,7 @@ async def test_up_and_down_choose_a_step_and_the_panes_beside_follow(opened: Ope
         ):
             assert said in shown
         assert session.app.words.text.startswith("layer 29, ‹·is›: step 4, query, what it looks")
-        await session.press(*["down"] * 20)
+        await session.press(*["down"] * 8)
         assert session.app.scene.step == len(walk(29)) - 1
         await session.press("1")
         assert "step" not in session.app.words.text
@@ -80,6 +80,17 @@ async def test_a_refused_step_says_why(opened: Open) -> None:
         assert "refused  the model's own numbers are shown:" in shown
         assert "differs by 0.2" in shown
         assert "partial" in shown
+
+
+async def test_of_an_edited_pass_the_panes_say_how_to_walk_again(opened: Open) -> None:
+    async with opened() as session:
+        await session.press("escape", "x", "7")
+        shown = session.screen_text()
+        assert shown.count("only an unedited pass can be walked through: 0 switches") == 3
+        await session.press("down", "f")
+        assert session.app.scene.step == 0
+        await session.press("0", "down")
+        assert session.app.scene.step == 1
 
 
 @pytest.mark.parametrize("name", ["token embedding", "query", "residual add", "logits"])

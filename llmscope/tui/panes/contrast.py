@@ -97,5 +97,6 @@ def heading(shown: Shown) -> str:
     extra = shown.figure.extra
     first, how = HEADINGS[shown.want.focus.mode]
     place = extra.get("position", shown.want.focus.position)
-    word = display_text(shown.tokens[place].text, whitespace=True).replace(" · ", " ")
+    token = shown.tokens[min(place, len(shown.tokens) - 1)]
+    word = display_text(token.text, whitespace=True).replace(" · ", " ")
     return " · ".join([first or f"‹{word}›", *([UNSEEN] if extra.get("unseen") else []), how])

@@ -15,21 +15,40 @@ from llmscope.figure import Figure, Focus
 from llmscope.tui.ledger import Shown
 from llmscope.tui.panes.lens import LensPane
 from llmscope.tui.scene import Scene
+from llmscope.tui.workspaces import PANES
 
 ROOMY = 20
 """Rows from which on the table has room for the end of the story below it."""
+EDITED = "only an unedited pass can be walked through: {edits-all} switches the edits off"
 Steps = Sequence[Mapping[str, Any]]
 
 
-class WalkthroughPane(LensPane):
+class WalkPane(LensPane):
+    """A part of the walk through the pass of the layer, the head and the token of the cursor."""
+
+    changes: ClassVar[bool] = False
+    lens: ClassVar[str] = "walkthrough"
+    asks: ClassVar[tuple[str, ...]] = ("layer", "head", "position")
+
+    def heading(self, shown: Shown) -> str:
+        """The figure's own; of one that is refused, the pane's."""
+        refused = shown.figure.verdict.status == "refused"
+        return PANES[self.key].capitalize() if refused else super().heading(shown)
+
+    def draw(self, shown: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
+        """The figure; of an edited pass, how to have one."""
+        if shown.request.edits and shown.figure.verdict.status == "refused":
+            figure = Figure.refused(self.lens, PANES[self.key], self.filled(EDITED))
+            shown = replace(shown, figure=figure)
+        return super().draw(shown, focus, tokens)
+
+
+class WalkthroughPane(WalkPane):
     """The table of steps; up and down choose one."""
 
     key: ClassVar[str] = "walkthrough"
     row: ClassVar[str] = "step"
-    changes: ClassVar[bool] = False
-    lens: ClassVar[str] = "walkthrough"
     views: ClassVar[tuple[str, ...]] = ("steps",)
-    asks: ClassVar[tuple[str, ...]] = ("layer", "head", "position")
 
     @property
     def steps(self) -> Steps:
@@ -80,8 +99,8 @@ class SaidPane(WalkthroughPane):
 
     def heading(self, shown: Shown) -> str:
         """Which step it is."""
-        steps = self.steps
-        return f"Step {self._chosen()} of {len(steps) - 1} in words" if steps else "Step in words"
+        last = len(self.steps) - 1
+        return f"Step {self._chosen()} of {last} in words" if last >= 0 else super().heading(shown)
 
     def draw(self, shown: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
         """Sentence, formula, shapes, weights and where it comes from."""
@@ -92,14 +111,11 @@ class SaidPane(WalkthroughPane):
         return faded(painting, self._look) if self._stale and self.dim else painting
 
 
-class ValuesPane(LensPane):
+class ValuesPane(WalkPane):
     """The numbers of the chosen step, around the cursor."""
 
     key: ClassVar[str] = "walk-values"
-    changes: ClassVar[bool] = False
-    lens: ClassVar[str] = "walkthrough"
     views: ClassVar[tuple[str, ...]] = ("values",)
-    asks: ClassVar[tuple[str, ...]] = ("layer", "head", "position")
 
     def want(self, scene: Scene) -> Want:
         """The numbers of the step."""
