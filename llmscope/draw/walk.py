@@ -18,11 +18,14 @@ CELL = 7
 """Cells of a number, with the blank before it."""
 WORDS = (31, 14)
 """Cells of what a step does: as many as there is room for, and none rather than fewer than that."""
+LEAST = 2
+"""So many numbers stay beside the words, which more room is given to before any other number."""
 
 
 def paint_walk(figure: Figure, width: int, height: int, palette: Palette, focus: Focus) -> Painting:
-    """Axes step and statistic. What does not fit goes: words first, then numbers from the right.
+    """Axes step and statistic.
 
+    What does not fit goes: numbers from the right, but for two of them, then words, then those.
     Where the numbers of a step name tokens, their texts stand in the place of the statistics.
     """
     ascii_, steps = palette.look.ascii, figure.extra["steps"]
@@ -32,9 +35,12 @@ def paint_walk(figure: Figure, width: int, height: int, palette: Palette, focus:
     digits = len(str(count - 1)) + 1
     named, shaped = max(map(cell_len, names)), max(map(cell_len, shapes))
     left = digits + 1 + named + 2 + shaped
-    numbers = min(len(figure.axes[1]), max(0, (width - left) // CELL))
-    words = min(WORDS[0], width - left - numbers * CELL - 2)
-    words = words if words >= WORDS[1] else 0
+    gist = min(WORDS[0], max(cell_len(plain_text(one["gist"], ascii_)) for one in steps))
+    room = max(0, width - left)
+    numbers = min(len(figure.axes[1]), max(LEAST, (room - gist - 2) // CELL))
+    words = min(gist, room - numbers * CELL - 2)
+    if words < min(gist, WORDS[1]):
+        numbers, words = min(len(figure.axes[1]), room // CELL), 0
     head = height > 1
     window = Window.around(focus.step or 0, count, height - head)
     told = [[token_text(one, ascii_) for one in texts] for texts in (one["told"] for one in steps)]
@@ -57,8 +63,8 @@ def paint_walk(figure: Figure, width: int, height: int, palette: Palette, focus:
         line = Line().add(f"{mark}{index:>{digits - 1}} ", style)
         line.add(fit(names[index], named, palette.glyphs.ellipsis), style)
         if words:
-            gist = plain_text(steps[index]["gist"], ascii_)
-            line.add(f"  {fit(gist, words, palette.glyphs.ellipsis)}", palette.dim)
+            does = plain_text(steps[index]["gist"], ascii_)
+            line.add(f"  {fit(does, words, palette.glyphs.ellipsis)}", palette.dim)
         line.add(f"  {fit(shapes[index], shaped)}", palette.dim)
         _numbers(line, told[index], [one[index] for one in cells], style, palette)
         rows.append(line.row(width, palette.base))
