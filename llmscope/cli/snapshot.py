@@ -77,7 +77,8 @@ def snapshot(
     ] = None,
     mode: Annotated[str, typer.Option(help="A lens's variant; see `llmscope lenses`.")] = "",
     workspace: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Of the screen: overview, context.")
+        str | None,
+        typer.Option(metavar="NAME", help="Of the screen: overview, heads, what-if and so on."),
     ] = None,
     top_k: Annotated[int, typer.Option(min=1, help="How many tokens or neurons to list.")] = 10,
     temperature: Annotated[float, typer.Option(help="Divides the logits.")] = 1.0,

@@ -23,8 +23,8 @@ GAP = 2
 FIRST = 3
 """So many keys, which move the cursor and lead to the prompt, come before the workspaces."""
 HERE = "▸"
-NAMED = 140
-"""Columns from which on every workspace has its name beside its key, and not only the one here."""
+NAMED = 138
+"""Cells of the line, on a screen of two columns more, from which on every workspace has its name beside its key, and not only the one here."""
 ARROWS = "←→↑↓"
 
 

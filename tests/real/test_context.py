@@ -148,6 +148,7 @@ def test_what_each_line_is_worth(smollm2, plain):
     assert figure.values[-1] < figure.values[0] - 5
 
 
+@pytest.mark.slow
 def test_how_the_update_turns_as_lines_come(smollm2, plain):
     """The tenth layer's cosines and steps from whole matrices."""
     recording = smollm2.record(CONTEXT + QUERY, fresh=True)
@@ -195,6 +196,7 @@ def test_the_pictures_of_the_readme_show_what_the_lens_says(smollm2, plain):
         assert gain.values[0, count] == pytest.approx(bits(plain, ids, answer), abs=1e-3)
 
 
+@pytest.mark.slow
 def test_examples_make_the_expected_answers_likelier(smollm2):
     script = runpy.run_path(str(ROOT / "demo" / "shots.py"))
     surprisal, found = script["surprisal"], script["prompts"]()

@@ -45,6 +45,7 @@ def accuracy(model, ids, without=()):
     return float((likeliest == ids[:, HALF + 2 :]).float().mean())
 
 
+@pytest.mark.slow
 def test_without_its_induction_heads_it_cannot_repeat(scores, plain, repeated):
     order = [divmod(int(at), HEADS) for at in np.argsort(-scores.values, axis=None)]
     whole = accuracy(plain, repeated)

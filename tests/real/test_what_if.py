@@ -64,6 +64,7 @@ def test_the_heads_that_attribution_names_break_the_answer_in_its_order(
     assert both == pytest.approx(2.170, abs=0.01)
 
 
+@pytest.mark.slow
 def test_the_other_name_travels_from_where_it_stands_to_where_it_is_said(smollm2, recording, names):
     other = smollm2.prompt(B).ids
     asked = {**names, "versus_prompt": other, "recording": recording}
@@ -87,6 +88,7 @@ def test_the_other_name_travels_from_where_it_stands_to_where_it_is_said(smollm2
     assert heads[23, 3] == pytest.approx(0.610, abs=0.01)
 
 
+@pytest.mark.slow
 def test_a_patch_of_a_stream_is_that_of_a_hook(smollm2, plain, recording, names):
     other = smollm2.prompt(B).ids
     figure = smollm2.look("patching", recording=recording, versus_prompt=other, **names)

@@ -45,6 +45,7 @@ async def choose(session: Session, title: str) -> None:
     await session.settle()
 
 
+@pytest.mark.slow
 async def test_the_palette_finds_and_runs_every_action(
     opened: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
