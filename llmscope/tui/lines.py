@@ -24,7 +24,7 @@ FIRST = 3
 """So many keys, which move the cursor and lead to the prompt, come before the workspaces."""
 HERE = "▸"
 NAMED = 138
-"""Cells of the line, on a screen of two columns more, from which on every workspace has its name beside its key, and not only the one here."""
+"""Cells of the line from which on every workspace has its name, and not only the one here."""
 ARROWS = "←→↑↓"
 
 
