@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 
 from llmscope.figure import Focus, Verdict
 from llmscope.lenses import Lens
@@ -45,12 +45,23 @@ class Bench:
         """How far to trust what is shown of it."""
         return self._examined[1]
 
-    def passes(self, chosen: Lens, recording: Recording, cancelled: Cancel | None = None) -> Passes:
-        """What a lens may run beside a recording."""
+    def passes(
+        self,
+        chosen: Lens,
+        recording: Recording,
+        cancelled: Cancel | None = None,
+        origin: Bench | None = None,
+    ) -> Passes:
+        """What a lens may run beside a recording.
+
+        Args:
+            origin: the bench of the model without its adapter.
+        """
         changes = recording.changes if chosen.edited == "again" else ()
         return Passes(
             *(self.recorder, self.edited),
             verdicts=self.verdicts,
+            origin=None if origin is None else partial(origin.recorder.record, cancelled=cancelled),
             changes=changes,
             cancelled=cancelled,
         )

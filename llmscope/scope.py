@@ -89,6 +89,9 @@ class Scope:
         Raises:
             ValueError: there is no such adapter.
         """
+        self._bench = self._bench_of(adapter)
+
+    def _bench_of(self, adapter: str | None) -> Bench:
         if adapter not in self._benches:
             adapted = self._base.adapted
             if adapter is not None and adapter not in adapted:
@@ -96,7 +99,7 @@ class Scope:
                     f"no adapter {adapter!r}; there are {', '.join(adapted) or 'none'}"
                 )
             self._benches[adapter] = Bench(self._base if adapter is None else adapted[adapter])
-        self._bench = self._benches[adapter]
+        return self._benches[adapter]
 
     def add(self, subject: Subject) -> None:
         """Another adapter on the base, to be switched on by `use`."""
@@ -297,7 +300,9 @@ class Scope:
         if at is not None:
             reason = f"the pass holds NaN or infinity from position {at} on"
             verdict = verdict.worst(Verdict("partial", reason))
-        made = chosen.compute(recording, focus, bench.passes(chosen, recording, cancelled))
+        origin = None if recording.subject.adapter is None else self._bench_of(None)
+        run = bench.passes(chosen, recording, cancelled, origin)
+        made = chosen.compute(recording, focus, run)
         for figure in [made] if isinstance(made, Figure) else made:
             yield replace(figure, verdict=figure.verdict.worst(verdict))
 

@@ -97,7 +97,8 @@ def with_adapter(base: Subject, folder: Path, name: str, *, allow_pickle: bool =
     """
     with silenced():
         model = adapted(base.model, folder, name, allow_pickle=allow_pickle)
-    return replace(base, model=model, anatomy=_anatomy(model, name), adapter=name, adapted={})
+    anatomy = _anatomy(model, name)
+    return replace(base, model=model, anatomy=anatomy, adapter=name, adapted={}, origin=base)
 
 
 def _model(

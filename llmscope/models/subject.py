@@ -46,6 +46,7 @@ class Subject:
         notices: what a person should know about how it was loaded.
         adapter: the name of the adapter that is on; None for the base.
         adapted: the base with each adapter on it, by name; they share its weights.
+        origin: the model without the adapter; None for the base.
         lesson: the context that the adapter stands for, if it was made of one.
     """
 
@@ -60,6 +61,7 @@ class Subject:
     notices: tuple[str, ...] = ()
     adapter: str | None = None
     adapted: Mapping[str, Subject] = field(default_factory=dict)
+    origin: Subject | None = None
     lesson: Lesson | None = None
 
     def label(self, token: int) -> str:

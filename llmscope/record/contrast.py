@@ -170,7 +170,7 @@ def _runs(pairs: Sequence[tuple[int, int]]) -> list[list[tuple[int, int]]]:
     return runs
 
 
-def _exact(tensor: Tensor) -> Tensor:
+def exact64(tensor: Tensor) -> Tensor:
     """In float64: on its device, or where that has no such type on the CPU."""
     return tensor.cpu().double() if tensor.device.type == "mps" else tensor.double()
 
@@ -178,7 +178,7 @@ def _exact(tensor: Tensor) -> Tensor:
 @torch.no_grad()
 def _both_ways(one: Tensor, other: Tensor) -> Floats:
     """KL in both directions, never below 0. `[row, token]` twice -> `[2, row]`"""
-    p, q = (torch.log_softmax(_exact(scores), -1) for scores in (one, other))
+    p, q = (torch.log_softmax(exact64(scores), -1) for scores in (one, other))
     both = torch.stack([(p.exp() * (p - q)).sum(-1), (q.exp() * (q - p)).sum(-1)])
     found: Floats = both.clamp(min=0).float().cpu().numpy()
     return found
@@ -189,7 +189,7 @@ def predictions(pair: Pair, position: int, there: int) -> NDArray[np.float64]:
     """Probabilities of all tokens after one that both have. [A | B, token]"""
     own = logits_after(pair.recording, position)
     theirs = own if position < pair.same else logits_after(pair.other, there)
-    both = torch.softmax(_exact(torch.stack([own, theirs])), -1)
+    both = torch.softmax(exact64(torch.stack([own, theirs])), -1)
     found: NDArray[np.float64] = both.cpu().numpy()
     return found
 

@@ -24,6 +24,7 @@ class Passes:
 
     Args:
         verdicts: how far to trust a capability in a layer, as measured on the model.
+        origin: records a prompt on the model without its adapter; None: there is none.
         changes: made in every pass over the same prompt.
         cancelled: asked before each layer; true ends a pass with `Cancelled`.
     """
@@ -34,10 +35,12 @@ class Passes:
         edited: EditedRecorder,
         *,
         verdicts: Callable[[str, int], Verdict],
+        origin: Callable[[Prompt], Recording] | None = None,
         changes: Sequence[Change] = (),
         cancelled: Cancel | None = None,
     ) -> None:
         self.verdicts = verdicts
+        self.origin = origin
         self._recorder = recorder
         self._edited = edited
         self._changes = tuple(changes)

@@ -1,0 +1,174 @@
+"""Stages against peft's own merge, numpy's singular values and a loop on plain transformers."""
+
+import numpy as np
+import pytest
+import torch
+from peft import LoraConfig, PeftModel
+from transformers import AutoModelForCausalLM
+
+import llmscope
+from llmscope.record import tuned
+from llmscope.record.stages import Change, changes
+from tests.models.test_adapters import CASES, IDS, make_adapter, make_base, plain, shelf
+
+__all__ = ["shelf"]
+
+
+def matrices(model):
+    """Every matrix of a plain model, by the module's name."""
+    return {
+        name.removesuffix(".weight"): weight.detach().double().numpy()
+        for name, weight in model.named_parameters(remove_duplicate=False)
+        if name.endswith(".weight") and weight.ndim == 2
+    }
+
+
+def look(scope, mode, **focus):
+    return scope.look("stages", recording=scope.record(IDS), mode=mode, **focus)
+
+
+@pytest.mark.parametrize(("family", "kind"), CASES)
+def test_each_matrix_is_changed_as_peft_merges_it(shelf, family, kind):
+    base, adapter = shelf(family), shelf(family, kind)
+    scope = llmscope.load(str(adapter))
+    *_, found = changes(scope.subject)
+    names = {module: name for name, module in scope.base.model.named_modules()}
+    before = matrices(AutoModelForCausalLM.from_pretrained(base))
+    after = matrices(plain(base, adapter).merge_and_unload())
+    seen, changed = set(), 0
+    for one in found:
+        layer = scope.base.model if one.layer is None else scope.base.anatomy.layers[one.layer]
+        module = getattr(layer, "module", layer).get_submodule(one.name)
+        name = names[module]
+        seen.add(name)
+        spectrum = np.linalg.svd(after[name] - before[name], compute_uv=False)
+        apart = np.pad(one.spectrum, (0, len(spectrum) - len(one.spectrum))) - spectrum
+        assert np.abs(apart).max() <= 1e-4 * max(spectrum.max(), 1e-6), name
+        assert one.before == pytest.approx(np.linalg.norm(before[name]), rel=1e-6)
+        changed += len(one.spectrum) > 0
+    # Tied matrices have two names and are one module's weight each.
+    assert {name for name in before if names_a_module(scope, name)} == seen
+    assert changed
+
+
+def names_a_module(scope, name):
+    return hasattr(scope.base.model.get_submodule(name), "weight")
+
+
+@pytest.mark.parametrize("rank", [1, 3])
+def test_a_lora_has_its_rank_in_each_matrix_that_it_adapts_and_none_elsewhere(tmp_path, rank):
+    base = make_base(tmp_path / "base")
+    wanted = LoraConfig(r=rank, target_modules=["q_proj", "down_proj"])
+    scope = llmscope.load(str(make_adapter(tmp_path / "lora", base, wanted)))
+    figure = look(scope, "rank")
+    columns = figure.axes[1].labels
+    adapted = [columns.index(name) for name in ("q_proj", "down_proj")]
+    ranks = figure.extra["rank"]
+    assert (ranks[:, adapted] == rank).all()
+    assert (np.delete(ranks, adapted, axis=1) == 0).all()
+    assert (np.delete(figure.values, adapted, axis=1) == 0).all()
+    assert ((figure.values[:, adapted] > 0.999) & (figure.values[:, adapted] <= rank + 1e-3)).all()
+    assert f"rank {rank};" in figure.extra["caption"][0]
+
+
+def test_equal_directions_count_each():
+    """Singular values that are equal make the effective rank the rank; one alone makes it 1."""
+
+    def change(*spectrum):
+        return Change(0, "q_proj", 2.0, np.array(spectrum, dtype=float))
+
+    assert change(3, 3, 3, 3).effective_rank == pytest.approx(4)
+    assert change(3, 3, 3, 3).stable_rank == pytest.approx(4)
+    assert change(5, 0, 0).effective_rank == pytest.approx(1)
+    assert change(5, 0, 0).rank == 1
+    assert change(0.5, 0.25, 0.25).effective_rank == pytest.approx(2**1.5)  # entropy 1.5 bits
+    assert change(3, 4).relative == pytest.approx(2.5)
+    assert change().rank == change().effective_rank == change().stable_rank == 0
+
+
+def test_a_matrix_whose_singular_values_are_known(tmp_path):
+    """Weights are set to have them, and the adapter is read back."""
+    base = make_base(tmp_path / "base")
+    known = torch.tensor([4.0, 2.0, 1.0])
+    folder = make_adapter(
+        tmp_path / "lora", base, LoraConfig(r=3, lora_alpha=3, target_modules=["q_proj"])
+    )
+    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), folder)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "lora_" not in name:
+                continue
+            square = torch.randn(max(weight.shape), 3, generator=generator)
+            basis = torch.linalg.qr(square).Q
+            weight.copy_(basis.T if "lora_A" in name else basis * known)
+    model.save_pretrained(folder)
+    scope = llmscope.load(str(folder))
+    *_, found = changes(scope.subject)
+    (first, *_) = [one for one in found if one.name == "self_attn.q_proj"]
+    assert np.abs(first.spectrum - known.numpy()).max() <= 1e-4
+    share = known.numpy() / 7
+    effective = np.exp(-(share * np.log(share)).sum())
+    figure = look(scope, "rank")
+    assert figure.values[0, figure.axes[1].labels.index("q_proj")] == pytest.approx(effective, 1e-4)
+
+
+def test_kl_is_that_of_a_loop_on_plain_models(shelf):
+    base, adapter = shelf("llama"), shelf("llama", "lora")
+    figure = look(llmscope.load(str(adapter)), "kl", position=4, top_k=5)
+    with torch.no_grad():
+        q, p = (
+            torch.log_softmax(model(torch.tensor([IDS])).logits[0].double(), -1)
+            for model in (AutoModelForCausalLM.from_pretrained(base), plain(base, adapter))
+        )
+    for row in range(len(IDS)):
+        wanted = sum(float(p[row, t].exp() * (p[row, t] - q[row, t])) for t in range(p.shape[1]))
+        assert figure.values[row] == pytest.approx(wanted, rel=1e-3, abs=1e-6)
+    assert figure.extra["total"] == pytest.approx(float(figure.values.sum()), rel=1e-5)
+    shares = torch.stack([p[4], q[4]]).exp().numpy()
+    largest = np.argsort(-np.abs(shares[0] - shares[1]))[:5]
+    assert list(figure.extra["changed_ids"]) == list(largest)
+    assert np.abs(figure.extra["changed_probability"] - shares[:, largest]).max() < 1e-5
+
+
+def test_the_context_is_left_out(shelf):
+    figure = look(llmscope.load(str(shelf("llama", "lora"))), "kl", context=6)
+    assert np.isnan(figure.values[:6]).all()
+    assert np.isfinite(figure.values[6:]).all()
+
+
+def test_a_letter_reads_one_row(shelf, monkeypatch):
+    scope = llmscope.load(str(shelf("llama", "lora")))
+    before = look(scope, "kl").values
+    asked = []
+    monkeypatch.setattr(
+        tuned, "_scores", lambda *at, own=tuned._scores: asked.append(at[1:]) or own(*at)
+    )
+    longer = scope.look("stages", recording=scope.record((*IDS, 7)), mode="kl")
+    assert asked == [(len(IDS), len(IDS) + 1)] * 2
+    assert (longer.values[: len(IDS)] == before).all()
+    fresh = llmscope.load(str(shelf("llama", "lora")))
+    whole = fresh.look("stages", recording=fresh.record((*IDS, 7)), mode="kl")
+    assert np.abs(whole.values - longer.values).max() < 1e-5
+
+
+def test_the_base_alone_is_refused(shelf):
+    scope = llmscope.load(str(shelf("llama", "lora")))
+    scope.use(None)
+    for mode in ("weights", "rank", "kl"):
+        figure = look(scope, mode)
+        assert figure.verdict.status == "refused"
+        assert "no adapter is on" in figure.verdict.reason
+
+
+def test_an_adapter_that_changes_nothing_says_so(tmp_path):
+    base = make_base(tmp_path / "base")
+    config = LoraConfig(target_modules=["q_proj"], task_type="CAUSAL_LM")
+    from peft import get_peft_model
+
+    get_peft_model(AutoModelForCausalLM.from_pretrained(base), config).save_pretrained(
+        tmp_path / "lora"
+    )
+    scope = llmscope.load(str(tmp_path / "lora"))
+    assert not look(scope, "weights").values.any()
+    assert (look(scope, "kl").values == 0).all()
