@@ -38,7 +38,7 @@ def snapshot(
         int | None,
         typer.Option(
             min=1,
-            help="So many tokens come before the query, for the lens context.",
+            help="So many tokens come before the query, for the lenses context and stages.",
             show_default="all lines but the last",
         ),
     ] = None,

@@ -291,6 +291,7 @@ FOOTER: dict[str, tuple[Hint, ...]] = {
         Hint("edit-zero", "zero", only=("what-if",)),
         Hint("edit-write", "write", only=("what-if",)),
         Hint("pane-next", "pane"),
+        Hint("adapter", "adapter", only=("stages",)),
         Hint("teach", "teach", only=("context",)),
         Hint("bake", "write adapter", only=("context",)),
         Hint("context-mark", "mark context", only=("context",)),
@@ -302,7 +303,9 @@ FOOTER: dict[str, tuple[Hint, ...]] = {
         Hint("step-from", "from", only=("walkthrough",)),
         Hint("head-next", "head", pair="head-previous", only=("overview", "walkthrough")),
         Hint("map-view", "map view", only=("overview",)),
-        Hint("map-view", "view", only=("heads", "answer", "context", "what-if", "compare")),
+        Hint(
+            "map-view", "view", only=("heads", "answer", "context", "what-if", "compare", "stages")
+        ),
         Hint("versus", "versus", only=("answer",)),
         Hint("edit-zero", "zero", only=("overview", "heads", "neurons", "answer")),
         Hint("jump", "jump"),

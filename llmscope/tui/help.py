@@ -169,6 +169,14 @@ Below are the tokens whose probability differs most after the one under the curs
     "contrast-word": """\
 From left to right the layers. {map-view} changes between how alike the token under the cursor is \
 in A and in B, and what its stream says of two lists of words.""",
+    "stages": """\
+The adapter that is on, against the base model; {adapter} goes round those that are loaded. \
+{map-view} changes between how much of each matrix was changed and in how many directions. Up and \
+down move by layers. A matrix with 0 was left as it was.""",
+    "stages-kl": """\
+A bar is how far the adapter moved the prediction after a token. Below are the tokens whose \
+probability it changed most after the one under the cursor, with the adapter and without. Left and \
+right move by tokens.""",
 }
 """What one does in a pane, and where it comes from, beside what its lens says."""
 

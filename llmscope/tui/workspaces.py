@@ -30,6 +30,8 @@ PANES = {
     "contrast": "contrast with B",
     "contrast-kl": "divergence of predictions",
     "contrast-word": "word in both",
+    "stages": "what training changed",
+    "stages-kl": "how predictions changed",
 }
 """The panes of all workspaces, and how a person calls them."""
 
@@ -102,6 +104,10 @@ WORKSPACES = (
     Workspace(
         *("compare", "Compare", "contrast", ("contrast-kl", "contrast-word", "next-token")),
         least="contrast-kl",
+    ),
+    Workspace(
+        *("stages", "Stages", "stages", ("stages-kl", "next-token")),
+        least="stages-kl",
     ),
 )
 BY_NAME = {workspace.name: workspace for workspace in WORKSPACES}

@@ -24,6 +24,7 @@ from llmscope.engine.events import (
     Want,
 )
 from llmscope.figure import Axis, Figure
+from tests.tui.acting_stages import stages
 from tests.tui.acting_walk import contrast, walkthrough
 from tests.tui.acting_what_if import ablation, edited, patching
 
@@ -62,6 +63,8 @@ def figure_for(want: Want, tokens: tuple[Token, ...], request: Request | None = 
         return patching(want, tokens, None if request is None else request.versus_prompt)
     if want.lens == "walkthrough":
         return walkthrough(want, tokens, () if request is None else request.edits)
+    if want.lens == "stages":
+        return stages(want, tokens, None if request is None else request.adapter)
     if want.lens == "contrast":
         return contrast(want, tokens, None if request is None else request.versus_prompt)
     figure = _figure(want, tokens)

@@ -153,7 +153,9 @@ async def test_the_number_is_the_one_at_the_cursor(opened: Open, key: str) -> No
         tokens = tokenize(PROMPT)
         want = session.app.overview.panes[key].want(scene)
         assert want is not None
-        figure = figure_for(want, tokens, Request(1, PROMPT, (want,), versus_prompt="B"))
+        figure = figure_for(
+            want, tokens, Request(1, PROMPT, (want,), adapter="poet", versus_prompt="B")
+        )
         told = number(figure, scene)
         assert told is not None
         values = figure.values
@@ -182,6 +184,8 @@ async def test_the_number_is_the_one_at_the_cursor(opened: Open, key: str) -> No
             "contrast": lambda: values[4, 2],
             "contrast-kl": lambda: values[2].max(),
             "contrast-word": lambda: values[0, 4],
+            "stages": lambda: values[3].max(),
+            "stages-kl": lambda: values[2],
         }[key]()
         assert np.float32(told) == expected
         neuron = scene.go(neuron=int(figure.axes[1].labels[3])) if key == "mlp" else None

@@ -179,6 +179,18 @@ ANSWERS = {
         "what is along the bottom?": "From left to right the layers",
         "what else is there?": "v changes between how alike the token",
     },
+    "stages": {
+        "against what?": "The adapter that is on, against the base model",
+        "how do I take another?": "b goes round those that are loaded",
+        "what is a cell?": "how large the change is beside the matrix itself",
+        "what is the other view?": "in how many directions",
+        "who says so?": "Roy & Vetterli 2007",
+    },
+    "stages-kl": {
+        "what is a bar?": "how far the adapter moved the prediction after a token",
+        "what is 0?": "0, the same prediction",
+        "what of the prompt?": "Tokens of a prompt were usually not trained on",
+    },
 }
 
 

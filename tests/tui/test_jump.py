@@ -47,6 +47,8 @@ def test_each_place_has_a_letter_of_its_own() -> None:
         "contrast": "x",
         "contrast-kl": "y",
         "contrast-word": "z",
+        "stages": "0",
+        "stages-kl": "1",
     }
 
 

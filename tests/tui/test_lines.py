@@ -9,7 +9,7 @@ from llmscope.tui.workspaces import WORKSPACES
 from tests.tui.conftest import Open
 
 
-@pytest.mark.parametrize("width", [40, 60, 80, 120, 140, 200])
+@pytest.mark.parametrize("width", [40, 60, 80, 120, 150, 200])
 async def test_the_keys_of_the_cursor_come_before_the_workspaces(opened: Open, width: int) -> None:
     async with opened(width, 40 if width > 40 else 10) as session:
         await session.press("escape")
@@ -21,7 +21,7 @@ async def test_the_keys_of_the_cursor_come_before_the_workspaces(opened: Open, w
         assert ("e edit" in footer) == (width >= 60)
         named = [one.name for one in WORKSPACES if one.title in footer]
         everyone = [one.name for one in WORKSPACES]
-        assert named == (everyone if width >= 140 else ["overview"] if width >= 80 else [])
+        assert named == (everyone if width >= 150 else ["overview"] if width >= 80 else [])
 
 
 async def test_the_workspace_that_is_on_screen_has_a_mark(opened: Open) -> None:

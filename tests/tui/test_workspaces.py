@@ -78,7 +78,7 @@ async def test_the_footer_marks_where_one_is_and_takes_clicks(opened: Open) -> N
         row = session.screen_text().split("\n")[-1]
         assert row.rstrip().endswith(
             "▸1 Overview  2 Heads  3 Neurons  4 Answer  5 Context  6 What if  7 Walkthrough  "
-            "8 Compare"
+            "8 Compare  9 Stages"
         )
         await session.pilot.click(session.app.keys, offset=(row.index("5 Context") + 1, 0))
         await session.settle()
@@ -89,7 +89,7 @@ async def test_a_narrow_footer_names_only_the_workspace_that_is_on(opened: Open)
     async with opened(80, 24) as session:
         await session.press("escape", "2")
         row = session.screen_text().split("\n")[-1]
-        assert row.rstrip().endswith("1 ▸2 Heads 3 4 5 6 7 8")
+        assert row.rstrip().endswith("1 ▸2 Heads 3 4 5 6 7 8 9")
 
 
 async def test_digits_are_text_in_the_prompt(opened: Open) -> None:

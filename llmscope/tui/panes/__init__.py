@@ -19,6 +19,7 @@ from llmscope.tui.panes.map import MapPane
 from llmscope.tui.panes.mlp import MlpPane
 from llmscope.tui.panes.next_token import NextTokenPane
 from llmscope.tui.panes.pane import FigurePane
+from llmscope.tui.panes.stages import StagesKlPane, StagesPane
 from llmscope.tui.panes.tokens import TokensPane
 from llmscope.tui.panes.walkthrough import SaidPane, ValuesPane, WalkthroughPane
 from llmscope.tui.panes.what_if import AblationPane, PatchingPane
@@ -49,6 +50,8 @@ PANE_CLASSES: tuple[type[FigurePane], ...] = (
     ContrastPane,
     DivergencePane,
     WordPane,
+    StagesPane,
+    StagesKlPane,
 )
 
 __all__ = [
