@@ -23,7 +23,7 @@ GAP = 2
 FIRST = 3
 """So many keys, which move the cursor and lead to the prompt, come before the workspaces."""
 HERE = "▸"
-NAMED = 138
+NAMED = 148
 """Cells of the line from which on every workspace has its name, and not only the one here."""
 ARROWS = "←→↑↓"
 
