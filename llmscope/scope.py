@@ -47,7 +47,8 @@ def load(
         device: auto, cpu, cuda, cuda:N, mps, or spread: over all devices, memory and disk.
         dtype: auto, float32, bfloat16 or float16.
         threads: of torch, on a CPU.
-        adapters: specs of PEFT adapters for it. The first is on; see `Scope.use`.
+        adapters: specs of PEFT adapters for it, or of other checkpoints of the same model. The
+            first is on; see `Scope.use`.
         unverified: show what failed its check all the same, marked.
         trust_remote_code, allow_pickle: accept code, or pickled weights, that come with a model.
         progress: called with what is being done, bytes done, and bytes in all or None.

@@ -70,7 +70,8 @@ Adapter = Annotated[
     list[str] | None,
     typer.Option(
         metavar="ADAPTER",
-        help="A PEFT adapter for MODEL, a folder or a hub id, switched on. Repeat for several.",
+        help="A PEFT adapter for MODEL, or a checkpoint that was trained from it: a folder or a "
+        "hub id, switched on. Repeat for several.",
     ),
 ]
 Unverified = Annotated[

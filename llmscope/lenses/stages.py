@@ -176,7 +176,8 @@ LENS = Lens(
     modes=("weights", "rank", "kl"),
     edited="refused",
     help="""\
-A model that was fine-tuned with an adapter, held against the same model without it.
+A model that was fine-tuned, held against the model that it was trained from: with an adapter and \
+without it, or with all weights of its own (--adapter takes either).
 
 weights: each cell is a weight matrix, its layer on the left, and says how large the change is \
 beside the matrix itself: 0.01 means that one part in a hundred was added. An adapter that was \

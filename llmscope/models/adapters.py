@@ -26,32 +26,26 @@ SAFE, PICKLED = "adapter_model.safetensors", "adapter_model.bin"
 def fetched(
     parsed: Spec, adapters: Sequence[str], options: Options
 ) -> tuple[Weights, list[Weights]]:
-    """The weights of the base, and those of the adapters.
+    """The weights of the base, and those of the adapters, or of other checkpoints of it.
 
     Where an adapter is named in the place of a model, the base is the one that it was trained on,
     and it comes first among the adapters.
 
     Raises:
-        ScopeError: one of them cannot be found, or is no adapter.
+        ScopeError: one of them cannot be found.
     """
     weights = fetch(parsed, options)
     added: list[Weights] = []
-    if _is_adapter(weights.folder):
+    if is_adapter(weights.folder):
         added.append(weights)
         base = _base_of(weights.folder, parsed.text)
         weights = fetch(base, options)
-        if _is_adapter(weights.folder):
+        if is_adapter(weights.folder):
             raise ScopeError(
                 f"{display_text(base.text)} is an adapter itself", "the model that it belongs to"
             )
     for text in adapters:
-        extra = fetch(parse(text), options)
-        if not (extra.folder / CONFIG).is_file():
-            raise ScopeError(
-                f"{display_text(text)} is no adapter: it has no {CONFIG}",
-                "a folder as peft's save_pretrained writes it",
-            )
-        added.append(extra)
+        added.append(fetch(parse(text), options))
     return weights, added
 
 
@@ -136,7 +130,8 @@ def sharing(model: Any) -> Any:
     return copy.deepcopy(model, {id(tensor): tensor for tensor in tensors})
 
 
-def _is_adapter(folder: Path) -> bool:
+def is_adapter(folder: Path) -> bool:
+    """Whether a folder holds an adapter, and no model."""
     return (folder / CONFIG).is_file() and not (folder / "config.json").is_file()
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from llmscope.errors import ScopeError
-from llmscope.models.adapters import adapted, fetched, names
+from llmscope.models.adapters import adapted, fetched, is_adapter, names
 from llmscope.models.anatomy import Anatomy, find
 from llmscope.models.checkpoint import check_config, check_weights, read_config
 from llmscope.models.memory import check_room, does_not_fit, free_cache, ran_out
@@ -44,7 +44,8 @@ def load_subject(
         device: auto, cpu, cuda, cuda:N, mps, or spread: over all devices, memory and disk.
         dtype: auto, float32, bfloat16 or float16.
         threads: of torch; None: one for a tiny model, torch's own choice for others.
-        adapters: specs of PEFT adapters for it, folders or hub ids.
+        adapters: specs of PEFT adapters for it, or of other checkpoints of the same model, such
+            as a fine-tuned one: folders or hub ids.
         trust_remote_code, allow_pickle: accept code, or pickled weights, that come with a model.
         progress: called with what is being done, bytes done, and bytes in all or None.
 
@@ -82,11 +83,53 @@ def load_subject(
         revision=weights.revision,
         notices=(*weights.notices, *placing.told(config, model), *unused, *missing),
     )
-    subject.adapted = {
-        name: with_adapter(subject, one.folder, name, allow_pickle=allow_pickle)
-        for name, one in zip(names(one.name for one in added), added, strict=True)
-    }
+    stages: dict[str, Subject] = {}
+    for name, one in zip(names(one.name for one in added), added, strict=True):
+        if is_adapter(one.folder):
+            stages[name] = with_adapter(subject, one.folder, name, allow_pickle=allow_pickle)
+        else:
+            with silenced():
+                stages[name] = _stage(subject, one, placing, chosen, options)
+    subject.adapted = stages
     return subject
+
+
+def _stage(
+    base: Subject, weights: Weights, placing: Placing, device: torch.device, options: Options
+) -> Subject:
+    """Another checkpoint of the same model, such as a fine-tuned one: all weights of its own.
+
+    Raises:
+        ScopeError: it cannot be loaded, or is of another shape.
+    """
+    config = read_config(weights.folder)
+    check_config(config, weights.name, trust_remote_code=options.trust_remote_code)
+    check_weights(weights.folder, weights.name, allow_pickle=options.allow_pickle)
+    model, _ = _model(
+        weights,
+        weights.name,
+        placing,
+        options.trust_remote_code,
+        options.allow_pickle,
+        options.progress,
+    )
+    ours, theirs = (
+        {name: tuple(one.shape) for name, one in each.state_dict().items()}
+        for each in (base.model, model)
+    )
+    foreign = next((name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)), "")
+    if foreign:
+        raise ScopeError(
+            f"{display_text(weights.name)} is no checkpoint of {display_text(base.name)}: they "
+            f"differ in the shape of {display_text(foreign)}",
+            "a checkpoint that was trained from this model",
+        )
+    if not placing.settings:
+        model = _moved(model, device, weights.name, weights.folder)
+    anatomy = _anatomy(model, weights.name)
+    return replace(
+        base, model=model, anatomy=anatomy, adapter=weights.name, adapted={}, origin=base
+    )
 
 
 def with_adapter(base: Subject, folder: Path, name: str, *, allow_pickle: bool = False) -> Subject:

@@ -44,8 +44,9 @@ class Subject:
         anatomy: where the parts of the decoder are.
         revision: the commit of the hub, or the digest of the file, if known.
         notices: what a person should know about how it was loaded.
-        adapter: the name of the adapter that is on; None for the base.
-        adapted: the base with each adapter on it, by name; they share its weights.
+        adapter: the name of the adapter, or of the other checkpoint, that is on; None for the base.
+        adapted: the base with each adapter on it, by name, which share its weights; and other
+            checkpoints of it.
         origin: the model without the adapter; None for the base.
         lesson: the context that the adapter stands for, if it was made of one.
     """

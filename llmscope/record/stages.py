@@ -1,4 +1,4 @@
-"""What an adapter changed of each weight matrix: how much, and in how many directions."""
+"""What training changed of each weight matrix: how much, and in how many directions."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ _KNOWN: WeakKeyDictionary[Subject, tuple[Change, ...]] = WeakKeyDictionary()
 
 
 def changes(tuned: Subject) -> Iterator[tuple[Change, ...]]:
-    """What the adapter changed, ever more of it; the last is whole. In the order of the layers.
+    """What differs from the base, ever more of it; the last is whole. In the order of the layers.
 
     Raises:
         ValueError: it is no model with an adapter on.
@@ -133,7 +133,7 @@ def _change(layer: int | None, name: str, before: nn.Module, after: nn.Module) -
 
 def _spectrum(weight: Tensor, after: Any) -> Doubles:
     """Singular values of what an adapter adds to a matrix. In float64."""
-    factors = _factors(after)
+    factors = _factors(after, weight)
     if factors is not None:
         # (α/r)·B·A has at most r of them: those of the small triangles of B and Aᵀ.
         up, down, scale = factors
@@ -148,14 +148,14 @@ def _spectrum(weight: Tensor, after: Any) -> Doubles:
     return _descending(torch.linalg.svdvals(difference))
 
 
-def _factors(module: Any) -> tuple[Tensor, Tensor, float] | None:
-    """B, A and α/r of a plain LoRA; None where the module has something else, or nothing."""
+def _factors(module: Any, weight: Tensor) -> tuple[Tensor, Tensor, float] | None:
+    """B, A and α/r of a plain LoRA on the very weight; None where there is something else."""
     names: Sequence[str] = getattr(module, "active_adapters", ())
     downs = getattr(module, "lora_A", {})
     if len(names) != 1 or names[0] not in downs:
         return None
     name = names[0]
-    if module.use_dora.get(name) or isinstance(module.get_base_layer(), nn.Embedding):
+    if module.use_dora.get(name) or module.get_base_layer().weight is not weight:
         return None
     down, up = downs[name].weight, module.lora_B[name].weight
     return up.double(), down.double(), float(module.scaling[name])

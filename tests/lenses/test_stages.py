@@ -172,3 +172,66 @@ def test_an_adapter_that_changes_nothing_says_so(tmp_path):
     scope = llmscope.load(str(tmp_path / "lora"))
     assert not look(scope, "weights").values.any()
     assert (look(scope, "kl").values == 0).all()
+
+
+@pytest.fixture
+def finetuned(tmp_path):
+    """A base, and a checkpoint of it with one matrix moved in two known directions."""
+    base = make_base(tmp_path / "base")
+    model = AutoModelForCausalLM.from_pretrained(base)
+    weight = model.model.layers[1].mlp.up_proj.weight
+    generator = torch.Generator().manual_seed(3)
+    left, right = (
+        torch.linalg.qr(torch.randn(size, 2, generator=generator)).Q for size in weight.shape
+    )
+    with torch.no_grad():
+        weight += left @ torch.diag(torch.tensor([3.0, 1.0])) @ right.T
+    model.save_pretrained(tmp_path / "tuned")
+    return base, tmp_path / "tuned"
+
+
+def test_another_checkpoint_is_held_against_the_base(finetuned):
+    base, tuned_folder = finetuned
+    scope = llmscope.load(str(base), adapters=[str(tuned_folder)])
+    assert scope.adapters == ("tuned",)
+    figure = look(scope, "rank")
+    row, column = 1, figure.axes[1].labels.index("up_proj")
+    share = np.array([3, 1]) / 4
+    effective = np.exp(-(share * np.log(share)).sum())
+    assert figure.values[row, column] == pytest.approx(effective, abs=1e-3)  # float32 weights
+    assert figure.extra["largest"][row, column] == pytest.approx(3, rel=1e-5)
+    assert figure.extra["norm"][row, column] == pytest.approx(10**0.5, rel=1e-5)
+    others = figure.values.copy()
+    others[row, column] = 0
+    assert (others == 0).all()
+    with torch.no_grad():
+        p, q = (
+            torch.log_softmax(
+                AutoModelForCausalLM.from_pretrained(folder)(torch.tensor([IDS])).logits[0], -1
+            ).double()
+            for folder in (tuned_folder, base)
+        )
+    kl = look(scope, "kl").values
+    assert np.abs(kl - (p.exp() * (p - q)).sum(-1).numpy()).max() < 1e-5
+    scope.use(None)
+    assert look(scope, "kl").verdict.status == "refused"
+
+
+def test_a_chain_ends_in_a_lora_on_the_tuned_checkpoint(finetuned, tmp_path):
+    """Held against the base, the last stage differs by both: the fine-tune and the adapter."""
+    base, tuned_folder = finetuned
+    config = LoraConfig(r=1, target_modules=["up_proj"])
+    merged = PeftModel.from_pretrained(
+        AutoModelForCausalLM.from_pretrained(tuned_folder),
+        make_adapter(tmp_path / "lora", tuned_folder, config),
+    ).merge_and_unload()
+    merged.save_pretrained(tmp_path / "aligned")
+    scope = llmscope.load(str(base), adapters=[str(tuned_folder), str(tmp_path / "aligned")])
+    found = {}
+    for name in scope.adapters:
+        scope.use(name)
+        *_, of = changes(scope.subject)
+        found[name] = {(one.layer, one.name): one.rank for one in of}
+    assert found["tuned"][0, "mlp.up_proj"] == 0
+    assert found["tuned"][1, "mlp.up_proj"] == 2
+    assert found["aligned"][1, "mlp.up_proj"] == 3

@@ -282,7 +282,10 @@ def test_what_is_wrong_with_an_adapter_is_said(tmp_path, shelf):
     said, tensors = json.loads(config.read_text()), load_file(weights)
 
     assert "does not fit GPT2LMHeadModel" in refusal(shelf("gpt2"), adapters=[str(adapter)])
-    assert "is no adapter" in refusal(base, adapters=[str(base)])
+    (tmp_path / "empty").mkdir()
+    assert "empty has no config.json" in refusal(base, adapters=[str(tmp_path / "empty")])
+    other = make_base(tmp_path / "other", "gpt2")
+    assert "is no checkpoint of" in refusal(base, adapters=[str(other)])
     config.write_text(json.dumps(said | {"base_model_name_or_path": "/nowhere/at/all"}))
     assert "which is not here / llmscope BASE --adapter" in refusal(adapter)
     assert llmscope.load(str(base), adapters=[str(adapter)]).adapter == "poet"

@@ -17,6 +17,7 @@ def test_reuse_on_the_model_that_ships():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.xdist_group("smollm2")
 def test_reuse_on_smollm2(smollm2, plain):
     from llmscope.models.anatomy import find
