@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 TITLES = {
     "weights": "Stages · ‖ΔW‖ / ‖W‖ of each matrix",
     "rank": "Stages · effective rank of ΔW",
+    "reward": "Stages · log π/π_ref of each token",
     "kl": "Stages · KL of the prediction after each token, tuned ‖ base",
 }
 NO_ADAPTER = (
@@ -34,6 +35,10 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
     of ΔW, exp of the entropy of σ / Σσ with σ its singular values [layer, matrix], 0 where nothing
     was changed; NaN where a layer has no such matrix. `kl`, KL(tuned ‖ base) of the next-token
     prediction after each token, in nats [position]; NaN for the context (`focus.context`).
+    `reward`, log π(token) − log π_ref(token), tuned less base, of each token after those before
+    it, in nats [position]: DPO's implicit reward is β times it. NaN for the first token and the
+    context; with a prompt B for all tokens that both begin with, so that what is left are two
+    answers to one prompt.
 
     σ are those of (α/r)·B·A, by the QR of its factors, for a plain LoRA; of the difference of the
     merged matrix and the base's for others, in float64.
@@ -44,13 +49,17 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
     (‖ΔW‖² / σ₁²), largest (σ₁); outside, the same of matrices in no layer, such as the
     unembedding: name, relative, rank, effective_rank. Of `kl`, for the focus: position; changed,
     the top_k tokens whose probability differs most, changed_ids, changed_probability
-    [tuned | base, token]; total, the sum over the tokens shown.
+    [tuned | base, token]; total, the sum over the tokens shown. Of `reward` total, the same; with a
+    prompt B versus_total, that of B's answer, and margin, total − versus_total: above 0, training
+    moved the model towards this prompt's answer rather than B's.
 
     Refused where no adapter is on.
     """
     passes = cast("Passes", run)
     if recording.subject.origin is None or passes.origin is None:
         yield Figure.refused("stages", TITLES[focus.mode], NO_ADAPTER)
+    elif focus.mode == "reward":
+        yield _rewards(recording, passes, focus)
     elif focus.mode == "kl":
         yield _divergence(recording, passes.origin(recording.prompt), focus)
     else:
@@ -153,6 +162,46 @@ def _divergence(recording: Recording, base: Recording, focus: Focus) -> Figure:
     )
 
 
+def _rewards(recording: Recording, passes: Passes, focus: Focus) -> Figure:
+    from llmscope.record.contrast import prompt_of
+    from llmscope.record.recorder import common
+    from llmscope.record.tuned import log_ratios
+
+    assert passes.origin is not None
+    ids, start = focus.versus_prompt, focus.context or 0
+    more: dict[str, Any] = {}
+    if ids:
+        start = common(recording.prompt.ids, ids)
+        rejected = prompt_of(recording.subject, ids)
+        theirs = log_ratios(passes.other(rejected), passes.origin(rejected))
+        more["versus_total"] = float(np.nansum(theirs[start:]))
+    values = log_ratios(recording, passes.origin(recording.prompt))
+    values[:start] = np.nan
+    total = float(np.nansum(values))
+    said = f"log π/π_ref summed over {len(recording) - max(start, 1)} of its tokens: {total:+.3g}"
+    if more:
+        more["margin"] = total - more["versus_total"]
+        said += f", over {len(ids or ()) - start} of B's {more['versus_total']:+.3g}: margin "
+        said += f"{more['margin']:+.3g} nats"
+    return Figure(
+        lens="stages",
+        title=TITLES["reward"],
+        kind="bars",
+        axes=(Axis("position", recording.prompt.labels),),
+        values=values,
+        unit="nats",
+        extra={
+            "mode": focus.mode,
+            "adapter": recording.subject.adapter,
+            "position": focus.position,
+            "special": recording.prompt.special,
+            "total": total,
+            **more,
+            "caption": (said,),
+        },
+    )
+
+
 def _next(
     recording: Recording, focus: Focus, names: Sequence[str], shares: Sequence[Sequence[float]]
 ) -> Iterator[str]:
@@ -172,8 +221,8 @@ LENS = Lens(
     name="stages",
     question="What did training change?",
     compute=compute,
-    uses=("position", "mode", "top_k", "context"),
-    modes=("weights", "rank", "kl"),
+    uses=("position", "mode", "top_k", "context", "versus_prompt"),
+    modes=("weights", "rank", "kl", "reward"),
     edited="refused",
     help="""\
 A model that was fine-tuned, held against the model that it was trained from: with an adapter and \
@@ -191,6 +240,12 @@ prediction; 0.7, about a factor of two. Tokens of a prompt were usually not trai
 predictions may drift widely without harm: look at the answer's (--context N leaves the first N \
 tokens out).
 
+reward: how much likelier the tuned model finds each token than the base does, log π/π_ref in \
+nats. DPO trains a model so that β times the sum over an answer is its reward. With a second \
+prompt, B, which begins with the same question and ends in another answer, the margin says which \
+of the two training favours: above 0, this one.
+
 ‖ΔW‖ / ‖W‖ in Frobenius norms; exp of the entropy of σ / Σσ (Roy & Vetterli 2007) with σ the \
-singular values of ΔW; KL(tuned ‖ base) = Σ p (log p − log q).""",
+singular values of ΔW; KL(tuned ‖ base) = Σ p (log p − log q); Rafailov et al. \
+2023 for the reward.""",
 )

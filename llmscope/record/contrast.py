@@ -88,7 +88,7 @@ def paired(
             "there is no prompt B to hold this one against: give one by --versus-prompt, or w on "
             "the screen"
         )
-    prompt, own = _prompt(recording.subject, ids), recording.prompt
+    prompt, own = prompt_of(recording.subject, ids), recording.prompt
     aligned = align(own.labels, prompt.labels)
     if all(own.special[place] or own.labels[place].isspace() for place, _ in aligned):
         raise Unpaired(
@@ -102,7 +102,12 @@ def paired(
     return Pair(recording, replace(other(prompt), prompt=prompt), aligned, same)
 
 
-def _prompt(subject: Subject, ids: Sequence[int]) -> Prompt:
+def prompt_of(subject: Subject, ids: Sequence[int]) -> Prompt:
+    """The tokens of prompt B, and what there is to say of them.
+
+    Raises:
+        ValueError: a token that the model does not have.
+    """
     vocabulary = subject.anatomy.vocabulary
     foreign = next((token for token in ids if not 0 <= token < vocabulary), None)
     if foreign is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -10,7 +12,7 @@ from torch import Tensor
 from llmscope.record.contrast import exact64
 from llmscope.record.derive import logits, logits_after
 from llmscope.record.recording import Recording
-from llmscope.record.reduce import CHUNK
+from llmscope.record.reduce import CHUNK, row_stats
 
 Floats = NDArray[np.float32]
 KEY = "against the base"
@@ -51,6 +53,17 @@ def _scores(recording: Recording, start: int, stop: int) -> Tensor:
     if stop == start + 1:
         return logits_after(recording, start)[None]
     return logits(recording, start, stop)
+
+
+def log_ratios(tuned: Recording, base: Recording) -> Floats:
+    """The log ratio π(token) / π_ref(token) of each token after those before it, in nats. [row]
+
+    NaN for the first, which nothing predicts. DPO's implicit reward is β times their sum over an
+    answer (Rafailov et al. 2023). From the surprisal of both, which is read once a row.
+    """
+    ours, theirs = (deque(row_stats(one), maxlen=1)[0].surprisal for one in (tuned, base))
+    found: Floats = ((theirs - ours) * np.log(2)).astype(np.float32)
+    return found
 
 
 @torch.no_grad()

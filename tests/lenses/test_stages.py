@@ -235,3 +235,45 @@ def test_a_chain_ends_in_a_lora_on_the_tuned_checkpoint(finetuned, tmp_path):
     assert found["tuned"][0, "mlp.up_proj"] == 0
     assert found["tuned"][1, "mlp.up_proj"] == 2
     assert found["aligned"][1, "mlp.up_proj"] == 3
+
+
+def log_probabilities(model, ids):
+    with torch.no_grad():
+        rows = torch.log_softmax(model(torch.tensor([ids])).logits[0].double(), -1)
+    return [float(rows[at, token]) for at, token in enumerate(ids[1:])]
+
+
+def test_the_reward_is_what_plain_models_say_of_each_token(shelf):
+    base, adapter = shelf("llama"), shelf("llama", "lora")
+    figure = look(llmscope.load(str(adapter)), "reward")
+    reference = log_probabilities(AutoModelForCausalLM.from_pretrained(base), IDS)
+    policy = log_probabilities(plain(base, adapter), IDS)
+    wanted = np.array(policy) - np.array(reference)
+    assert np.isnan(figure.values[0])
+    assert np.abs(figure.values[1:] - wanted).max() < 1e-4
+    assert figure.extra["total"] == pytest.approx(wanted.sum(), abs=1e-3)
+
+
+def test_the_margin_is_of_the_answers_alone(shelf):
+    base, adapter = shelf("llama"), shelf("llama", "lora")
+    scope = llmscope.load(str(adapter))
+    question, chosen, rejected = IDS[:5], (7, 8, 9), (70, 71)
+    figure = scope.look(
+        "stages",
+        recording=scope.record((*question, *chosen)),
+        mode="reward",
+        versus_prompt=(*question, *rejected),
+    )
+    reference, policy = AutoModelForCausalLM.from_pretrained(base), plain(base, adapter)
+    sums = []
+    for answer in (chosen, rejected):
+        ids = (*question, *answer)
+        ratio = np.array(log_probabilities(policy, ids)) - log_probabilities(reference, ids)
+        sums.append(ratio[len(question) - 1 :].sum())
+    assert np.isnan(figure.values[:5]).all()
+    assert figure.extra["total"] == pytest.approx(sums[0], abs=1e-3)
+    assert figure.extra["versus_total"] == pytest.approx(sums[1], abs=1e-3)
+    assert figure.extra["margin"] == pytest.approx(sums[0] - sums[1], abs=1e-3)
+    # And of the base, whose recorder has seen B meanwhile, nothing else is said than before.
+    again = scope.look("stages", recording=scope.record((*question, *chosen)), mode="reward")
+    assert (again.values[5:] == figure.values[5:]).all()

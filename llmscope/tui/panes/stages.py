@@ -52,9 +52,10 @@ class StagesKlPane(AdapterPane):
     """How far the adapter moved the prediction after each token."""
 
     key: ClassVar[str] = "stages-kl"
-    views: ClassVar[tuple[str, ...]] = ("kl",)
+    views: ClassVar[tuple[str, ...]] = ("kl", "reward")
     asks: ClassVar[tuple[str, ...]] = ("position",)
 
     def heading(self, shown: Shown) -> str:
         """Short, for the pane is narrow."""
-        return "KL of predictions · tuned ‖ base"
+        reward = shown.want.focus.mode == "reward"
+        return "log π/π_ref of each token" if reward else "KL of predictions · tuned ‖ base"
