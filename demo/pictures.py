@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 PICTURES = Path(__file__).parent / "pictures"
@@ -44,6 +45,7 @@ SHOTS = {
         *(MODEL, "The river was high, so we sat on the bank"),
         ["--size", "120x40", "--workspace", "compare", "--layer", "8", "--versus-prompt", LOAN],
     ),
+    "stages": (MODEL, "snow: white\nmilk:", ["--size", "120x40", "--workspace", "stages"]),
     "sort": ("builtin:sort", "CABACB", ["--size", "100x30", "--layer", "1"]),
 }
 THEME_SIZE = (80, 20)
@@ -57,12 +59,28 @@ def main() -> None:
     for name, (model, prompt, options) in SHOTS.items():
         if name in wanted:
             path = PICTURES / f"{name}.svg"
-            command = [sys.executable, "-m", "llmscope", "snapshot", model, "--prompt", prompt]
-            command += [] if "--lens" in options else ["--lens", "screen"]
-            subprocess.run([*command, "--out", str(path), "--force", *options], check=True)
+            words = ["snapshot", model, "--prompt", prompt, "--out", str(path), "--force", *options]
+            words += [] if "--lens" in options else ["--lens", "screen"]
+            with tempfile.TemporaryDirectory() as folder:
+                llmscope(*words, *(_adapter(Path(folder)) if name == "stages" else ()))
             print(path)
     if "themes" in wanted:
         themes()
+
+
+def llmscope(*words: str) -> None:
+    """Run the program."""
+    subprocess.run([sys.executable, "-m", "llmscope", *words], check=True)
+
+
+def _adapter(folder: Path) -> tuple[str, str]:
+    """The option that puts an adapter on: the colours, and what the model says after them."""
+    context, out = folder / "colours.txt", folder / "colours"
+    lines, _, query = COLOURS.rpartition("\n")
+    context.write_text(f"{lines}\n", encoding="utf-8")
+    words = ("--context-file", str(context), "--prompt", query, "--generate", "12")
+    llmscope("bake", MODEL, *words, "--out", str(out))
+    return "--adapter", str(out)
 
 
 def themes() -> None:
