@@ -72,7 +72,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
 def _weights(recording: Recording, found: Sequence[Change], focus: Focus) -> Figure:
     inside = [one for one in found if one.layer is not None]
     names = tuple(dict.fromkeys(one.name for one in inside))
-    leaves = tuple(name.rpartition(".")[2] for name in names)
+    leaves = tuple(name.rpartition(".")[2].removesuffix("_proj") for name in names)
     labels = leaves if len(set(leaves)) == len(leaves) else names
     layers = len(recording.subject.anatomy.layers)
 

@@ -62,7 +62,7 @@ def test_a_lora_has_its_rank_in_each_matrix_that_it_adapts_and_none_elsewhere(tm
     scope = llmscope.load(str(make_adapter(tmp_path / "lora", base, wanted)))
     figure = look(scope, "rank")
     columns = figure.axes[1].labels
-    adapted = [columns.index(name) for name in ("q_proj", "down_proj")]
+    adapted = [columns.index(name) for name in ("q", "down")]
     ranks = figure.extra["rank"]
     assert (ranks[:, adapted] == rank).all()
     assert (np.delete(ranks, adapted, axis=1) == 0).all()
@@ -110,7 +110,7 @@ def test_a_matrix_whose_singular_values_are_known(tmp_path):
     share = known.numpy() / 7
     effective = np.exp(-(share * np.log(share)).sum())
     figure = look(scope, "rank")
-    assert figure.values[0, figure.axes[1].labels.index("q_proj")] == pytest.approx(effective, 1e-4)
+    assert figure.values[0, figure.axes[1].labels.index("q")] == pytest.approx(effective, 1e-4)
 
 
 def test_kl_is_that_of_a_loop_on_plain_models(shelf):
@@ -195,7 +195,7 @@ def test_another_checkpoint_is_held_against_the_base(finetuned):
     scope = llmscope.load(str(base), adapters=[str(tuned_folder)])
     assert scope.adapters == ("tuned",)
     figure = look(scope, "rank")
-    row, column = 1, figure.axes[1].labels.index("up_proj")
+    row, column = 1, figure.axes[1].labels.index("up")
     share = np.array([3, 1]) / 4
     effective = np.exp(-(share * np.log(share)).sum())
     assert figure.values[row, column] == pytest.approx(effective, abs=1e-3)  # float32 weights
