@@ -164,6 +164,9 @@ class Recording:
 
     def layer_rows(self, layer: int, some: range) -> LayerRows:
         """All that a layer did for some rows."""
+        segment, count = self.parts[0]
+        if count == len(segment) == len(some) == len(self):
+            return segment.layers[layer]
         names = [one.name for one in fields(LayerRows) if one.name != "entry"]
         kept = {name: self.rows(name, layer, some) for name in names}
         return LayerRows(**kept, entry=self.parts[-1][0].layers[layer].entry)  # type: ignore[arg-type]
