@@ -12,6 +12,7 @@ from torch import Tensor
 
 from llmscope.record.attention import AttentionSettings
 from llmscope.record.changes import Site, attached
+from llmscope.record.foreseen import ACTIVATIONS
 from llmscope.record.observe import observed_pattern, observed_values
 from llmscope.record.recording import Recording
 
@@ -130,18 +131,19 @@ def activations(recording: Recording, layer: int) -> Tensor:
 def activation_pieces(recording: Recording, layer: int) -> Iterator[Tensor]:
     """The activations, segment by segment. Each `[row, neuron]`
 
-    A segment keeps those of the layer that was looked at last, so that a letter costs one row: as
-    they were before any change, for an edited pass shares the first rows of an unedited segment.
+    A segment keeps those of the layer that was looked at last, its pass if that could foresee it,
+    so that a letter costs one row: as they were before any change, for an edited pass shares the
+    first rows of an unedited segment.
     """
     start = 0
     for segment, count in recording.parts:
-        kept = segment.memo.get("activations")
+        kept = segment.memo.get(ACTIVATIONS)
         if kept is None or kept[0] != layer:
             entry = segment.layers[layer].mlp_entry
             if entry is None:
                 raise ValueError(f"layer {layer} has no MLP that was found")
             kept = (layer, recording.subject.anatomy.layers[layer].activations(entry))
-            segment.memo["activations"] = kept
+            segment.memo[ACTIVATIONS] = kept
         rows = range(start, start + count)
         yield recording.changed(kept[1][:count], "neurons", layer, rows)
         start += count

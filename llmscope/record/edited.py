@@ -21,6 +21,7 @@ from llmscope.errors import ScopeError
 from llmscope.models.tokens import Encoded
 from llmscope.record.changes import Change, attached
 from llmscope.record.effects import Grounds, anchored, changes_of
+from llmscope.record.foreseen import NOTHING, Foreseen, drop_logits, foreseen, keep_logits
 from llmscope.record.frozen import frozen
 from llmscope.record.norms import bound
 from llmscope.record.recorder import Cancel, Past, Recorder, common, cut, earlier_logits
@@ -81,6 +82,7 @@ class EditedRecorder:
             shared = 0 if before is None else _shared(before, base, changes)
             made = self._extend(base, before, shared, changes, cancelled, fresh=fresh)
             made = replace(made, edits=edits, base=base)
+            drop_logits(self._latest)
         self._latest, self._from = made, None if other is None else other.ids
         return made
 
@@ -116,7 +118,8 @@ class EditedRecorder:
         # NaN reaches earlier tokens as well, through weights of 0: an edit may mend them all.
         if fresh or base.past is None or first_unfinite(base) is not None:
             below, start = base, 0
-        return self._run(base, below, start, depth, changes, cancelled)
+        next_look = NOTHING if fresh else foreseen(self._latest or base)
+        return self._run(base, below, start, depth, changes, cancelled, next_look)
 
     def _run(
         self,
@@ -126,6 +129,7 @@ class EditedRecorder:
         depth: int,
         changes: tuple[Change, ...],
         cancelled: Cancel | None,
+        next_look: Foreseen = NOTHING,
     ) -> Recording:
         """One pass from a layer and a position on.
 
@@ -134,6 +138,8 @@ class EditedRecorder:
             below: gives the rows before the position.
         """
         recorder, rows = self._recorder, range(start, len(base))
+        if any((one.site, one.layer) == ("neurons", next_look.activations) for one in changes):
+            next_look = replace(next_look, activations=None)  # they are kept without changes
         stream = base.rows("stream", depth, rows)
         assert stream is not None
         cache = recorder.cache(below if start else None, start)
@@ -144,7 +150,7 @@ class EditedRecorder:
             stack.enter_context(attached(self._subject.anatomy, changes, start=start))
             stack.enter_context(self._entries_kept(changes))
             ids = base.prompt.ids[start:]
-            logits = recorder.forward(ids, cache, cancelled, going_on=start > 0)
+            logits = recorder.forward(ids, cache, cancelled, next_look, going_on=start > 0)
             segment = recorder.taps.segment()
             past = _past(base, cache, depth)
             keys, values = recorder.keys_and_values(past)
@@ -152,9 +158,9 @@ class EditedRecorder:
             base.layer_rows(layer, rows) if layer < depth else segment.layers[layer]
             for layer in range(base.layers)
         )
-        segment = Segment(layers, segment.final)
+        segment = Segment(layers, segment.final, segment.memo)
         settings = tuple(tap.settings for tap in recorder.taps.layers)
-        return Recording(
+        recording = Recording(
             subject=self._subject,
             prompt=base.prompt,
             parts=(*(below.prefix(start) if start else ()), (segment, len(segment))),
@@ -162,13 +168,15 @@ class EditedRecorder:
             values=(*base.values[:depth], *values[depth:]),
             past=past,
             settings=(*base.settings[:depth], *settings[depth:]),
-            logits=logits,
+            logits=logits[-1].clone(),  # a view would keep all of them
             ran=len(rows),
             reused=start,
             earlier=earlier_logits(below, start) if start else None,
             changes=changes,
             depth=depth,
         )
+        keep_logits(recording, logits)
+        return recording
 
     @contextmanager
     def _entries_kept(self, changes: Sequence[Change]) -> Iterator[None]:

@@ -14,6 +14,7 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from llmscope.models.subject import Subject
+from llmscope.record.foreseen import NOTHING, Foreseen, drop_logits, foreseen, keep_logits
 from llmscope.record.recording import Prompt, Recording
 from llmscope.record.taps import Taps
 from llmscope.record.threads import Threads
@@ -34,9 +35,7 @@ class Recorder:
         self._latest: Recording | None = None
         self._threads = Threads(subject.device)
         forward = inspect.signature(subject.model.forward).parameters
-        self._last_only: dict[str, Any] = (
-            {"logits_to_keep": 1} if "logits_to_keep" in forward else {}
-        )
+        self._leaves_out = "logits_to_keep" in forward
         # Recurrent and convolution layers keep a state that cannot be cut back to a prefix.
         self._caches = "cache" in forward and all(
             layer.attention is not None and layer.mixer_write is None
@@ -79,19 +78,20 @@ class Recorder:
         cancelled: Cancel | None,
     ) -> Recording:
         """Run the ids after the first `shared`, on top of what was recorded of those."""
-        ids = prompt.ids[shared:]
+        ids, next_look = prompt.ids[shared:], foreseen(before)
         try:
             cache = self.cache(before, shared)
-            logits = self.forward(ids, cache, cancelled, going_on=shared > 0)
+            logits = self.forward(ids, cache, cancelled, next_look, going_on=shared > 0)
             if self.taps.overwritten():  # known from now on, so this happens once a model
                 cache = self.cache(before, shared)
-                logits = self.forward(ids, cache, cancelled, going_on=shared > 0)
+                logits = self.forward(ids, cache, cancelled, next_look, going_on=shared > 0)
             segment = self.taps.segment()
             past = _past(cache, len(self.taps.layers))
             keys, values = self.keys_and_values(past)
         finally:
             self.taps.drop()
-        return Recording(
+        drop_logits(before)
+        recording = Recording(
             subject=self.subject,
             prompt=prompt,
             parts=(*(before.prefix(shared) if before else ()), (segment, len(segment))),
@@ -99,30 +99,35 @@ class Recorder:
             values=values,
             past=past,
             settings=tuple(tap.settings for tap in self.taps.layers),
-            logits=logits,
+            logits=logits[-1].clone(),  # a view would keep all of them
             ran=len(ids),
             reused=shared,
             earlier=earlier_logits(before, shared),
         )
+        keep_logits(recording, logits)
+        return recording
 
     def forward(
         self,
         ids: Sequence[int],
         cache: DynamicCache | None,
         cancelled: Cancel | None,
+        next_look: Foreseen = NOTHING,
         *,
         going_on: bool,
     ) -> Tensor:
-        """Logits after the last of the ids. [token]"""
+        """Logits after the last of the ids, or after each if that is foreseen. [row, token]"""
         caching: dict[str, Any] = {"use_cache": False}
         if cache is not None:
             caching = {"cache": cache, "use_cache": True}
         batch = torch.tensor([ids], device=self.subject.device)
         # A pass from nothing must give the same bits each time, whatever the machine is doing.
         few = self._threads.of_few(len(ids)) if going_on else nullcontext()
-        with self.taps.open(cancelled), torch.no_grad(), few:
-            output = self.subject.model(input_ids=batch, **caching, **self._last_only)
-        logits: Tensor = output.logits[0, -1]
+        rows = next_look.logits_of(len(ids))
+        last = {"logits_to_keep": rows} if self._leaves_out else {}
+        with self.taps.open(cancelled, next_look.activations), torch.no_grad(), few:
+            output = self.subject.model(input_ids=batch, **caching, **last)
+        logits: Tensor = output.logits[0, -rows:]
         return logits
 
     def keys_and_values(
@@ -164,7 +169,7 @@ class Recorder:
             (only,) = ids
             unlabelled = Prompt(tuple(only), ("",) * len(only), (False,) * len(only))
             return self._extend(None, 0, unlabelled, None)
-        few = {"logits_to_keep": last} if last is not None and self._last_only else {}
+        few = {"logits_to_keep": last} if last is not None and self._leaves_out else {}
         with torch.set_grad_enabled(grad):
             if embeddings is not None:
                 return self.subject.model(inputs_embeds=embeddings, use_cache=False, **few)

@@ -163,10 +163,25 @@ class Recording:
             yield None if tensor is None else tensor.narrow(_row_dim(name), first, last - first)
 
     def layer_rows(self, layer: int, some: range) -> LayerRows:
-        """All that a layer did for some rows."""
-        names = [one.name for one in fields(LayerRows) if one.name != "entry"]
-        kept = {name: self.rows(name, layer, some) for name in names}
-        return LayerRows(**kept, entry=self.parts[-1][0].layers[layer].entry)  # type: ignore[arg-type]
+        """All that a layer did for some rows.
+
+        They are joined once for the rows that were asked for last: a prompt that was typed has a
+        segment for each letter, and whoever turns a strength asks again and again.
+        """
+        segment, count = self.parts[0]
+        if count == len(segment) == len(some) == len(self):
+            return segment.layers[layer]
+        rows, joined = self.memo.get("joined", (None, {}))
+        if rows != some:
+            joined = {}
+            self.memo["joined"] = (some, joined)
+        if layer not in joined:
+            names = [one.name for one in fields(LayerRows) if one.name != "entry"]
+            kept = {name: self.rows(name, layer, some) for name in names}
+            entry = self.parts[-1][0].layers[layer].entry
+            joined[layer] = LayerRows(**kept, entry=entry)  # type: ignore[arg-type]
+        found: LayerRows = joined[layer]
+        return found
 
     def changed(self, tensor: Tensor, site: Site, layer: int, rows: range) -> Tensor:
         """What was derived for a site as it was before, with the changes that were made there.

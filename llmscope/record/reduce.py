@@ -16,13 +16,12 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from llmscope.record.derive import logits, logits_after
+from llmscope.record.foreseen import ROW_STATS, drop_logits, kept_logits
+from llmscope.record.predictions import predictions
 from llmscope.record.recording import Recording, Segment
 
 CHUNK = 64
 """Rows whose logits are held at once: a vocabulary of 256,000 then takes 64 MB in float32."""
-FEW = 8
-"""So many of them are reduced at once on a CPU: temporaries as large as all logits would go back
-to the system each time, and most of the time would go into getting their pages again."""
 
 Floats = NDArray[np.float32]
 Written = Literal["stream", "attention_write", "mlp_write"]
@@ -141,19 +140,24 @@ def row_stats(recording: Recording) -> Iterator[RowStats]:
     wanted[:-1] |= np.isnan(known.surprisal[1:])
     rows = np.flatnonzero(wanted)
     if not len(rows):
+        drop_logits(recording)
         yield known
         return
+    kept = _first_kept(recording)
     stop = int(rows[-1]) + 1
     while stop > rows[0]:
         start = max(stop - CHUNK, int(rows[0]))
+        start = kept if start < kept < stop else start  # no row that is kept is read again
         following = recording.prompt.ids[start + 1 : stop + 1]
-        surprisal, rank, entropy = _predictions(_scores(recording, start, stop), following)
+        surprisal, rank, entropy = predictions(_scores(recording, start, stop), following)
         for offset, row in enumerate(range(start, stop)):
             _keep(columns[owner[row]][2:, place[row]], entropy[offset])
             if row + 1 < length:
                 following_memo = columns[owner[row + 1]][:2, place[row + 1]]
                 _keep(following_memo, (surprisal[offset], rank[offset]))
         stop = start
+        if stop <= max(kept, rows[0]):
+            drop_logits(recording)
         yield gather()
 
 
@@ -162,6 +166,9 @@ def _scores(recording: Recording, start: int, stop: int) -> Tensor:
 
     `[row, token]`
     """
+    every, first = kept_logits(recording), _first_kept(recording)
+    if every is not None and start >= first:
+        return every[start - first : stop - first].float()
     kept = {len(recording) - 1} if recording.logits is not None else set()
     if recording.earlier is not None:
         kept.add(recording.earlier[0])
@@ -170,41 +177,22 @@ def _scores(recording: Recording, start: int, stop: int) -> Tensor:
     return logits(recording, start, stop)
 
 
+def _first_kept(recording: Recording) -> int:
+    """The first row whose logits are kept with all that follow; the number of rows if none are."""
+    kept = kept_logits(recording)
+    return len(recording) - (0 if kept is None else len(kept))
+
+
 def _keep(memo: Floats, values: ArrayLike) -> None:
     """Fill in what is not known yet. What is known stands, so that no recording ever changes."""
     if np.isnan(memo).all():
         memo[:] = values
 
 
-def _predictions(scores: Tensor, following: tuple[int, ...]) -> tuple[Floats, Floats, Floats]:
-    """Surprisal and rank of the tokens that follow, and entropy, from logits `[row, token]`."""
-    few = FEW if scores.device.type == "cpu" else len(scores)
-    pieces = [
-        _reduced(scores[first : first + few], following[first : first + few])
-        for first in range(0, len(scores), few)
-    ]
-    surprisal, rank, entropy = (np.concatenate(found) for found in zip(*pieces, strict=True))
-    return surprisal, rank, entropy
-
-
-@torch.no_grad()
-def _reduced(scores: Tensor, following: tuple[int, ...]) -> tuple[Floats, Floats, Floats]:
-    """The same of a few rows."""
-    logprobs = torch.log_softmax(scores, dim=-1)
-    ids = torch.tensor(following, device=scores.device, dtype=torch.long)
-    chosen = logprobs[: len(ids)].gather(1, ids[:, None])  # [row, 1]
-    rank = (logprobs[: len(ids)] > chosen).sum(-1).float() + 1
-    rank[chosen[:, 0].isnan()] = torch.nan  # nothing is greater than NaN, which is no first place
-    logprobs.clamp_(min=torch.finfo(torch.float32).min)
-    entropy = -torch.linalg.vecdot(logprobs.exp(), logprobs)
-    bits = float(np.log(2))
-    return _numpy(-chosen[:, 0] / bits), _numpy(rank), _numpy(entropy / bits)
-
-
 def _row_memo(segment: Segment) -> Floats:
     """The kept statistics of a segment's rows. [surprisal | rank | entropy, row]"""
     empty = np.full((3, len(segment)), np.nan, dtype=np.float32)
-    memo: Floats = segment.memo.setdefault(("row stats",), empty)
+    memo: Floats = segment.memo.setdefault(ROW_STATS, empty)
     return memo
 
 

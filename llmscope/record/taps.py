@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from llmscope.models.anatomy import Anatomy, Layer
 from llmscope.record.attention import AttentionSettings, listen
 from llmscope.record.entries import Entry
+from llmscope.record.foreseen import ACTIVATIONS
 from llmscope.record.recording import LayerRows, Segment
 
 
@@ -35,6 +36,7 @@ class LayerTap:
         self.entry: Entry | None = (
             None  # once it is known how the MLP's input follows from the rest
         )
+        self.in_sight = False  # whether its MLP's activations are kept
         self._versions: dict[str, int] = {}
         self._copied: set[str] = set()
         self._scale = layer.scale
@@ -84,6 +86,8 @@ class LayerTap:
             rows = activations.reshape(-1, activations.shape[-1])
             exact = torch.promote_types(rows.dtype, torch.float32)
             self.kept["activity"] = torch.linalg.vector_norm(rows, dim=-1, dtype=exact).float()
+            if self.in_sight:
+                self._keep("activations", rows)
 
     def _routed(self, _: nn.Module, args: Any, output: Any) -> None:
         """Keep logits, weights and choice of a router; nothing of one that gives anything else."""
@@ -113,6 +117,16 @@ class LayerTap:
         }
         self._copied |= changed
         return bool(changed)
+
+    def activations(self) -> Tensor | None:
+        """The MLP's activations, handed over; None where none were kept, or the model changed them.
+
+        `[row, neuron]`
+        """
+        rows, stream = self.kept.pop("activations", None), self.kept["stream"]
+        if rows is None or len(rows) != len(stream):
+            return None
+        return rows if rows._version == self._versions["activations"] else None
 
     def rows(self) -> LayerRows:
         """What was kept, handed over."""
@@ -146,18 +160,28 @@ class Taps:
             self._final = _rows(_first(output))
 
     @contextmanager
-    def open(self, cancelled: Callable[[], bool] | None = None) -> Iterator[None]:
+    def open(
+        self, cancelled: Callable[[], bool] | None = None, activations: int | None = None
+    ) -> Iterator[None]:
         """Record what passes through the model within.
+
+        Args:
+            activations: the layer whose MLP's activations are kept with the rows.
 
         Raises:
             Cancelled: at the next layer, once `cancelled` says so.
         """
+        in_sight = () if activations is None else self.layers[activations : activations + 1]
         with self.interruptible(cancelled or self.cancelled):
             self.active = True
+            for tap in in_sight:
+                tap.in_sight = True
             try:
                 yield
             finally:
                 self.active = False
+                for tap in in_sight:
+                    tap.in_sight = False
 
     @contextmanager
     def interruptible(self, cancelled: Callable[[], bool] | None) -> Iterator[None]:
@@ -176,7 +200,12 @@ class Taps:
         """What the pass left, handed over."""
         assert self._final is not None
         final, self._final = self._final, None
-        return Segment(tuple(tap.rows() for tap in self.layers), final)
+        memo = {}
+        for index, tap in enumerate(self.layers):
+            activations = tap.activations()
+            if activations is not None:
+                memo[ACTIVATIONS] = (index, activations)
+        return Segment(tuple(tap.rows() for tap in self.layers), final, memo)
 
     def drop(self) -> None:
         """Forget what an unfinished pass left."""

@@ -303,3 +303,21 @@ def test_a_layer_that_gives_more_than_a_stream_runs_again():
     found, own = (one.record(IDS, edits=[edit]) for one in (scope, reference))
     assert (found.depth, own.depth) == (0, 2)
     assert torch.allclose(found.logits, own.logits, rtol=0, atol=1e-4)
+
+
+def test_rows_that_stand_are_joined_once_however_often_a_strength_is_turned():
+    scope, reference = pair("llama")
+    for end in range(2, len(IDS) + 1):
+        scope.record(IDS[:end])
+    for where in ("", " @4.."):
+        one, two = (scope.record(IDS, edits=[f"steer 1 token id:4 {by}{where}"]) for by in (1, 2))
+        own = reference.record(IDS, edits=[f"steer 1 token id:4 2{where}"], fresh=True)
+        assert len(two.base.parts) == len(IDS) - 1
+        for layer in range(two.depth):
+            kept = [recording.parts[-1][0].layers[layer] for recording in (one, two)]
+            assert kept[0] is kept[1]
+            for name in ("stream", "query", "attention_write", "mlp_write", "activity"):
+                some, all_of_them = two.rows(name, layer), own.rows(name, layer)
+                assert float((some - all_of_them).abs().max()) <= 1e-5 * float(
+                    all_of_them.abs().max()
+                )

@@ -114,7 +114,9 @@ def test_what_was_reduced_once_is_not_reduced_again(monkeypatch):
     edited = [*A[:3], 5, *A[4:]]
     rows.clear()
     *_, stats = reduce.row_stats(recorder.record(prompt_of(edited)))
-    assert sum(rows) == len(A) - 2  # the last row that stands, whose next token is new, and on
+    assert (
+        sum(rows) == 1
+    )  # the last row that stands, whose next token is new: the pass gave the rest
     compare_with_fresh(stats, edited)
 
 
