@@ -53,6 +53,7 @@ class Bench:
             verdicts=self.verdicts,
             changes=changes,
             cancelled=cancelled,
+            fresh=recording.fresh,
         )
 
     def forget(self) -> None:

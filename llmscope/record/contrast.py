@@ -96,10 +96,11 @@ def paired(
             "same thing in the other, such as one word in two sentences"
         )
     same = 0 if recording.changes else common(own.ids, prompt.ids)
-    if same == len(recording) == len(prompt):
-        return Pair(recording, recording, aligned, same)
     # The pass may be kept from someone who had no use for which tokens are special.
-    return Pair(recording, replace(other(prompt), prompt=prompt), aligned, same)
+    theirs = replace(other(prompt), prompt=prompt)
+    if same == len(recording) == len(prompt):
+        theirs = recording
+    return Pair(recording, theirs, aligned, same)
 
 
 def _prompt(subject: Subject, ids: Sequence[int]) -> Prompt:
