@@ -260,10 +260,7 @@ class EditedRecorder:
         made = self._recorder.go_on(before, prompt)
         self.ran += made.ran
         # While B is typed, the next text takes the place of the one before.
-        typed = before is not None and common(before.prompt.ids, prompt.ids) in map(
-            len, (before, prompt)
-        )
-        if before is not None and typed:
+        if before is not None and made.reused in (len(before), len(prompt)):
             self._others.pop(before.prompt.ids, None)
         _make_room(self._others)
         self._others[prompt.ids] = made
