@@ -69,7 +69,7 @@ def snapshot(
     words_a: options.WordsA = None,
     words_b: options.WordsB = None,
     change: Annotated[
-        bool, typer.Option("--change", help="With --edit: figures of edited − unedited.")
+        bool, typer.Option("--change", help="Of edited − unedited, or without edits of A − B.")
     ] = False,
     answer: Annotated[
         str | None,

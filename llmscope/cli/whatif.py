@@ -55,8 +55,12 @@ def check_whatif(
     edits: Sequence[Edit], versus_prompt: str | None, change: bool, lenses: Sequence[str]
 ) -> None:
     """Wrong usage, unless the options go together."""
-    usage(bool(edits) or not change, "nothing changes without --edit", "--change")
     there = versus_prompt is not None
+    usage(
+        bool(edits) or there or not change,
+        "there is nothing to hold this against without --edit or --versus-prompt",
+        "--change",
+    )
     for name in HELD:
         usage(there or name not in lenses, "it takes --versus-prompt TEXT", f"--lens {name}")
     usage(versus_prompt != "", "prompt B is empty", "--versus-prompt")

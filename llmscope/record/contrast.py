@@ -64,6 +64,23 @@ class Pair:
         """The place in B of a token of A; None if only A has it."""
         return dict(self.aligned).get(position)
 
+    def counterpart(self, position: int) -> int:
+        """The place in B of a token of A.
+
+        Raises:
+            Unpaired: only A has it.
+        """
+        there = self.there(position)
+        if there is not None:
+            return there
+        labels, special = self.recording.prompt.labels, self.recording.prompt.special
+        both = [place for place, _ in self.aligned if not special[place]]
+        nearest = min(both, key=lambda place: abs(place - position))
+        raise Unpaired(
+            f"prompt B does not have ‹{labels[position]}›: look at a token that both have, such as "
+            f"‹{labels[nearest]}› at {nearest}"
+        )
+
     @property
     def identical(self) -> bool:
         """Whether A and B are one prompt, unedited."""
