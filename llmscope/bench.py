@@ -56,6 +56,11 @@ class Bench:
             fresh=recording.fresh,
         )
 
+    @property
+    def ran_beside(self) -> int:
+        """How many tokens of prompts B were run so far."""
+        return self.edited.ran if "edited" in vars(self) else 0
+
     def forget(self) -> None:
         """Let go of the latest recording, if there is one."""
         if "_examined" in vars(self):

@@ -225,6 +225,11 @@ class Scope:
         self._check(tokens)
         return tokens
 
+    @property
+    def ran_beside(self) -> int:
+        """How many tokens of prompts B were run so far."""
+        return sum(bench.ran_beside for bench in self._benches.values())
+
     def forget(self) -> None:
         """Let go of the latest recording, and give what the device has kept for reuse back.
 

@@ -187,10 +187,13 @@ def snapshot(
                 asked: dict[str, Any] = {name: target_id(token, scope.subject.tokens, vocabulary)}
                 focus = replace(focus, **asked)
         if words_a is not None and words_b is not None:
-            from llmscope.models.target import word_ids
+            from llmscope.models.target import read_words
 
             known = scope.subject.tokens, scope.subject.anatomy.vocabulary
-            focus = replace(focus, words=(word_ids(words_a, *known), word_ids(words_b, *known)))
+            read = [read_words(text, *known) for text in (words_a, words_b)]
+            focus = replace(focus, words=(read[0].ids, read[1].ids))
+            for note in (*read[0].notes, *read[1].notes):
+                _tell(note)
         if answer is not None and isinstance(text, str):
             from llmscope.cli.target import answer_ids
 

@@ -3,7 +3,7 @@
 import pytest
 
 from llmscope.errors import ScopeError
-from llmscope.models.target import word_ids
+from llmscope.models.target import read_words
 from tests.cli.running import failure, record, run
 
 ASK = ("builtin:sort", "--prompt", "CABACB", "--versus-prompt", "AACB", "--lens", "contrast")
@@ -64,6 +64,6 @@ class Spelled:
 
 
 def test_a_blank_is_not_the_first_token_of_a_word():
-    assert word_ids("river shore river", Spelled(), 3) == (1, 2)
+    assert read_words("river shore river", Spelled(), 3).ids == (1, 2)
     with pytest.raises(ScopeError, match="no words"):
-        word_ids(" , ", Spelled(), 3)
+        read_words(" , ", Spelled(), 3)
