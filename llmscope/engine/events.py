@@ -84,6 +84,11 @@ class Request:
         return (*pass_, self.edits, self.versus_prompt if self.patches else None)
 
     @property
+    def of_two(self) -> bool:
+        """Whether there is anything that its pass could be held against."""
+        return bool(self.edits) or self.versus_prompt is not None
+
+    @property
     def patches(self) -> bool:
         """Whether an edit takes from prompt B."""
         return any(parse(edit).action == "patch" for edit in self.edits)
