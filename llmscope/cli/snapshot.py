@@ -210,7 +210,10 @@ def snapshot(
             end = _end_of_context(text, written, len(before))
             spans = scope.encode(text, special_tokens=special_tokens).spans
             focus = replace(focus, context=tokens_before(spans, end))
-        wanted = Wanted(text, special_tokens, names, focus, cells, look, workspace, edits, other)
+        lists = None if words_a is None or words_b is None else (words_a, words_b)
+        wanted = Wanted(
+            *(text, special_tokens, names, focus, cells, look, workspace, edits, other, lists)
+        )
         for notice in scope.subject.notices:
             _tell(notice)
         output.put(compose(scope, wanted, output.format, _tell))

@@ -70,7 +70,7 @@ def check_words(words: tuple[str | None, str | None], lenses: Sequence[str], mod
     """Wrong usage, unless there are two lists of words, or none, and a figure that reads them."""
     given = [text is not None for text in words]
     usage(given[0] == given[1], "two lists of words, please", "--words-a / --words-b")
-    shown = "contrast" in lenses and mode == "lens"
+    shown = ("contrast" in lenses and mode == "lens") or "screen" in lenses
     usage(shown or not any(given), "they take --lens contrast --mode lens", "--words-a / --words-b")
 
 

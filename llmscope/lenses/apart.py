@@ -80,14 +80,11 @@ def _asked(chosen: Lens, pair: Pair, focus: Focus, own: Figure, places: list[Axi
     """
     from llmscope.record.contrast import Unpaired
 
-    asked = same_question(own, focus)
-    if "position" in chosen.uses:
-        # Where tokens are an axis, the one in the focus decides no more than what is listed.
-        of_tokens = bool(places) and chosen.history
-        there = pair.there(focus.position)
-        asked = replace(
-            asked, position=pair.counterpart(focus.position) if not of_tokens else there or 0
-        )
+    asked, there = same_question(own, focus), pair.there(focus.position)
+    if there is None and "position" in chosen.uses and not (places and chosen.history):
+        pair.counterpart(focus.position)  # which says that there is none
+    # Where tokens are an axis, the one in the focus decides no more than what is listed.
+    asked = replace(asked, position=0 if there is None else there)
     if places and "span" in chosen.uses and focus.span is not None:
         inside = range(places[0].start, places[0].stop)
         held = [b for a, b in pair.aligned if a in inside]

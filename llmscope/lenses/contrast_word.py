@@ -85,15 +85,16 @@ def word_curves(pair: Pair, focus: Focus, title: str) -> Figure:
     layers = stream_layers(pair)
     difference = values[0] - values[1]
     parting = _parting(difference)
-    said = [
-        " − ".join(" ".join(f"‹{label}›" for label in names) for names in labels)
-        + ("" if focus.words else ": what A, and what B, says more often next")
-    ]
+    said = list[str]()
     if np.isfinite(difference[-1]):
         said.append(f"after the last layer: A {values[0, -1]:+.2f}, B {values[1, -1]:+.2f}")
-    if parting is not None:
-        side = "above" if difference[-1] > 0 else "below"
-        said[-1] += f"; A stays {side} B from layer {layers[parting]} on"
+        if parting is not None:
+            side = "above" if difference[-1] > 0 else "below"
+            said[0] += f"; A stays {side} B from layer {layers[parting]} on"
+    said.append(
+        " − ".join(" ".join(f"‹{label}›" for label in names) for names in labels)
+        + ("" if focus.words else ": what A, and what B, says more often next")
+    )
     word = pair.recording.prompt.labels[focus.position]
     return Figure(
         lens="contrast",

@@ -10,6 +10,7 @@ from textual.binding import Binding
 from textual.keys import _character_to_key
 
 from llmscope.tui import arranging, comparing, deeds, dress, editing, lessons
+from llmscope.tui.pairs import pairs
 from llmscope.tui.workspaces import PANES, WORKSPACES, Workspace
 
 if TYPE_CHECKING:
@@ -177,7 +178,7 @@ CONTEXT = (
 WHAT_IF = (
     Action("edit-zero", "what if", "zero what is under the cursor, or no more", "x", editing.zero),
     Action("edit-write", "what if", "write an edit of the pass", "X", editing.write),
-    Action("edit-toggle", "what if", "chosen edit off or on", "space,enter", editing.toggle),
+    Action("edit-toggle", "what if", "chosen edit off or on", "space", editing.toggle),
     Action("edit-remove", "what if", "remove the chosen edit", "delete,backspace", editing.remove),
     Action("edit-weaker", "what if", "chosen edit weaker", "comma", editing.turn(-1)),
     Action("edit-stronger", "what if", "chosen edit stronger", "full_stop", editing.turn(1)),
@@ -189,6 +190,11 @@ COMPARE = (
     Action("keep-b", "compare", "keep this prompt as B, or no B", "w", comparing.keep_b),
     Action("write-b", "compare", "write prompt B", "W", comparing.write_b),
     Action("words", "compare", "write two lists of words", "L", comparing.write_words),
+    Action("take", "compare", "take the chosen pair; an edit off or on", "enter", comparing.enter),
+    *(
+        Action(f"pair-{pair.name}", "compare", pair.title, "", comparing.take(pair), "anywhere")
+        for pair in pairs()
+    ),
 )
 WALK = (
     Action("step-from", "walkthrough", "go to the step that this is made from", "f", deeds.source),

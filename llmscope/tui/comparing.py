@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,10 @@ from textual.widgets import Input
 
 from llmscope.engine.events import Beside, Frame, Refused
 from llmscope.text import VISIBLE, display_text
+from llmscope.tui import editing
+from llmscope.tui.deeds import leave
 from llmscope.tui.marker import marked
+from llmscope.tui.pairs import DemoPair, pairs_for
 from llmscope.tui.passing import LineScreen
 from llmscope.tui.scene import Scene
 from llmscope.tui.workspaces import BY_NAME
@@ -155,10 +159,41 @@ def write_b(desk: Desk) -> None:
     desk.screen.set_focus(desk.prompts.b)
 
 
+def take(pair: DemoPair) -> Callable[[Desk], None]:
+    """Begin with a pair of prompts and their words."""
+
+    def run(desk: Desk) -> None:
+        if pair not in pairs_for(desk.source.spec):
+            spec = display_text(desk.source.spec, whitespace=True)
+            desk.tell(f"{pair.title}: nothing that {spec} could read", "warning")
+            return
+        desk.overview.show(BY_NAME[NAME])
+        scene = hold_words(desk.scene.against(pair.b), pair.words)
+        if desk.text == pair.a:
+            desk.look_at(scene)
+        else:
+            # The change of the text asks for both at once.
+            desk.scene = replace(scene, following=True)
+            desk.editor.replace_all(pair.a)
+        leave(desk)
+
+    return run
+
+
+def enter(desk: Desk) -> None:
+    """Take the pair that is chosen; in the list of edits, switch one off or on."""
+    from llmscope.tui.panes.contrast import ContrastPane
+
+    pane = desk.overview.pane
+    picked = pane.picked if isinstance(pane, ContrastPane) else None
+    if picked is None:
+        editing.toggle(desk)
+    else:
+        take(picked)(desk)
+
+
 def onward(desk: Desk) -> None:
     """From the prompt to prompt B where that is shown, and from there to the figures."""
-    from llmscope.tui.deeds import leave
-
     if desk.focused is desk.editor and desk.prompts.b.display:
         desk.screen.set_focus(desk.prompts.b)
     else:

@@ -11,6 +11,8 @@ from llmscope.tui.past import Past
 
 BESIDE = 100
 """Cells of a screen from which on the two stand beside each other."""
+LOW = 20
+"""Rows below which both have no more of a frame than their names."""
 EMPTY_B = "type prompt B: what to hold against A"
 
 
@@ -37,5 +39,6 @@ class Prompts(Container):
         self.b.display = both
         self.set_class(both, "-both")
         self.set_class(both and size.width >= BESIDE, "-beside")
+        self.set_class(both and size.height < LOW, "-low")
         self.a.called("Prompt A" if both else "Prompt")
         self.b.called("Prompt B")

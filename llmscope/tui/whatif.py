@@ -76,6 +76,7 @@ class Plan:
         versus_prompt: prompt B; None: there is none.
         words: two lists of words that figures hold against each other; None: those that A, and
             that B, says next.
+        pair: which of the pairs to begin with is chosen, while there is no prompt B.
         change: panes show what the edits changed instead of what is; without edits A − B.
     """
 
@@ -84,6 +85,7 @@ class Plan:
     muted: bool = False
     versus_prompt: str | None = None
     words: tuple[str, str] | None = None
+    pair: int = 0
     change: bool = False
 
     @property

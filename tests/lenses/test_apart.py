@@ -177,6 +177,15 @@ def test_candidates_are_those_of_a_with_what_b_gives_them(scope):
     assert figure.extra["kl"] == pytest.approx(kl, abs=1e-4)
 
 
+@pytest.mark.parametrize("position", [-1, 5])
+@pytest.mark.parametrize(("name", "mode"), EVERY)
+def test_no_place_of_a_is_taken_for_one_of_b(name, mode, position, scope, experts):
+    # B is the shorter one: it has no token where A's cursor is.
+    focus = {"mode": mode, "layer": 1, "position": position}
+    figure = apart(of_model(name, scope, experts), name, (3, 5, 17), **focus)
+    assert "Error" not in figure.verdict.reason
+
+
 def test_a_token_that_b_lacks(scope):
     for name in ("next-token", "attribution", "saliency"):
         figure = apart(scope, name, position=2, target=31)
