@@ -178,6 +178,22 @@ async def test_it_stays_where_both_have_a_token(opened: Open) -> None:
         assert "the last token" not in session.app.words.text
 
 
+@pytest.mark.parametrize(
+    "b", ["Ο ποταμός ήταν κρύος", "河水很冷", "🙂🙂 👩‍👩‍👧", "\u202eabc\x1b[31m", "\n\n"]
+)
+async def test_other_scripts_have_nothing_in_common(opened: Open, b: str) -> None:
+    async with opened(prompt=A) as session:
+        await compare(session, b)
+        assert asked(session) == (A, b)
+        assert session.app.prompts.b.text == b
+        assert word(session) == " waiting"  # there is no token to go to
+        assert marked_in_b(session) == ""
+        assert "the last token that both have" not in session.app.words.text
+        assert not any(bad in session.screen_text() for bad in "\x1b\u202e")
+        await session.press("W", "end", "x")
+        assert asked(session)[1] != b
+
+
 async def test_bursts_in_both_are_written_in_order(opened: Open) -> None:
     async with opened(prompt="one") as session:
         app = session.app
