@@ -316,3 +316,19 @@ async def test_words_are_written_in_one_line(opened: Open) -> None:
 
 
 enter, bar = "enter", "vertical_line"
+
+
+async def test_both_boxes_are_as_high_as_the_longer_text_needs(opened: Open) -> None:
+    async with opened(prompt="one") as session:
+        a, b = session.app.editor, session.app.prompts.b
+        await session.press("escape", "W")
+        for rows in (3, 4, 5, 5, 5):
+            assert (a.region.height, b.region.height) == (rows, rows)
+            await session.press("enter", "x")
+        await session.press("ctrl+u", *["backspace", "ctrl+u"] * 12)
+        assert (a.region.height, b.region.height) == (3, 3)
+        await session.press("shift+tab", "enter", "y")
+        assert (a.region.height, b.region.height) == (4, 4)
+        session.app.look_at(session.app.scene.against("x\n" * 9))
+        await session.settle()
+        assert (a.region.height, b.region.height) == (5, 5)
