@@ -64,7 +64,13 @@ class Bench:
             origin=None if origin is None else partial(origin.recorder.record, cancelled=cancelled),
             changes=changes,
             cancelled=cancelled,
+            fresh=recording.fresh,
         )
+
+    @property
+    def ran_beside(self) -> int:
+        """How many tokens of prompts B were run so far."""
+        return self.edited.ran if "edited" in vars(self) else 0
 
     def forget(self) -> None:
         """Let go of the latest recording, if there is one."""

@@ -110,7 +110,8 @@ class Focus:
         weight: one of the parameters that the step reads, by its place among them; None: what
             comes out of the step.
         cell: row and column of a cell of the step or the weight that is asked about.
-        change: of an edited pass, what the edits changed: less the same of the unedited pass.
+        change: what the edits changed: less the same of the unedited pass. Of a pass without edits
+            it is A − B: less the same of `versus_prompt`.
     """
 
     layer: int = -1

@@ -229,6 +229,11 @@ class Scope:
         self._check(tokens)
         return tokens
 
+    @property
+    def ran_beside(self) -> int:
+        """How many tokens of prompts B were run so far."""
+        return sum(bench.ran_beside for bench in self._benches.values())
+
     def forget(self) -> None:
         """Let go of the latest recording, and give what the device has kept for reuse back.
 
@@ -268,8 +273,12 @@ class Scope:
         """
         chosen = lens(name)
         focus = self.resolve(chosen, recording, focus)
-        if recording.base is None or not focus.change:
+        held = recording.base is not None or focus.versus_prompt is not None
+        if not (focus.change and held):
             yield from self._figures(chosen, recording, focus, cancelled)
+            return
+        if recording.base is None:
+            yield self._apart(chosen, recording, replace(focus, change=False), cancelled)
             return
         from llmscope.lenses.difference import difference, same_question
 
@@ -281,6 +290,27 @@ class Scope:
             asked = same_question(edited, focus)
             *_, unedited = self._figures(chosen, recording.base, asked, cancelled)
             yield difference(edited, unedited)
+
+    def _apart(
+        self,
+        chosen: Lens,
+        recording: Recording,
+        focus: Focus,
+        cancelled: Callable[[], bool] | None,
+    ) -> Figure:
+        """This prompt less prompt B."""
+        from llmscope.lenses.apart import NAME, apart
+        from llmscope.record.contrast import Unpaired, paired
+
+        passes = self._bench.passes(chosen, recording, cancelled)
+        try:
+            pair = paired(recording, focus.versus_prompt, passes.other)
+            return apart(
+                *(chosen, pair, focus),
+                lambda held, asked: self._figures(chosen, held, asked, cancelled),
+            )
+        except Unpaired as finding:
+            return Figure.refused(chosen.name, f"{chosen.name} · {NAME}", str(finding))
 
     def _figures(
         self,

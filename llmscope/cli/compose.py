@@ -38,6 +38,7 @@ class Wanted:
         workspace: of the screen.
         edits: of the pass, in their order.
         other: prompt B, text or token ids; None: there is none.
+        words: two lists of words for the screen, as they were written.
     """
 
     prompt: str | tuple[int, ...]
@@ -49,6 +50,7 @@ class Wanted:
     workspace: str | None = None
     edits: tuple[Edit, ...] = ()
     other: str | tuple[int, ...] | None = None
+    words: tuple[str, str] | None = None
 
     @property
     def whatif(self) -> WhatIf:
@@ -142,5 +144,6 @@ def _screen(scope: Scope, wanted: Wanted, format: str) -> str | bytes:  # noqa: 
         edits=wanted.edits,
         versus_prompt=wanted.other if isinstance(wanted.other, str) else None,
         change=focus.change,
+        words=wanted.words,
     )
     return render_rows(rows, format, wanted.look)

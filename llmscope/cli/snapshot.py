@@ -69,7 +69,7 @@ def snapshot(
     words_a: options.WordsA = None,
     words_b: options.WordsB = None,
     change: Annotated[
-        bool, typer.Option("--change", help="With --edit: figures of edited − unedited.")
+        bool, typer.Option("--change", help="Of edited − unedited, or without edits of A − B.")
     ] = False,
     answer: Annotated[
         str | None,
@@ -187,10 +187,13 @@ def snapshot(
                 asked: dict[str, Any] = {name: target_id(token, scope.subject.tokens, vocabulary)}
                 focus = replace(focus, **asked)
         if words_a is not None and words_b is not None:
-            from llmscope.models.target import word_ids
+            from llmscope.models.target import read_words
 
             known = scope.subject.tokens, scope.subject.anatomy.vocabulary
-            focus = replace(focus, words=(word_ids(words_a, *known), word_ids(words_b, *known)))
+            read = [read_words(text, *known) for text in (words_a, words_b)]
+            focus = replace(focus, words=(read[0].ids, read[1].ids))
+            for note in (*read[0].notes, *read[1].notes):
+                _tell(note)
         if answer is not None and isinstance(text, str):
             from llmscope.cli.target import answer_ids
 
@@ -207,7 +210,10 @@ def snapshot(
             end = _end_of_context(text, written, len(before))
             spans = scope.encode(text, special_tokens=special_tokens).spans
             focus = replace(focus, context=tokens_before(spans, end))
-        wanted = Wanted(text, special_tokens, names, focus, cells, look, workspace, edits, other)
+        lists = None if words_a is None or words_b is None else (words_a, words_b)
+        wanted = Wanted(
+            *(text, special_tokens, names, focus, cells, look, workspace, edits, other, lists)
+        )
         for notice in scope.subject.notices:
             _tell(notice)
         output.put(compose(scope, wanted, output.format, _tell))

@@ -55,8 +55,12 @@ def check_whatif(
     edits: Sequence[Edit], versus_prompt: str | None, change: bool, lenses: Sequence[str]
 ) -> None:
     """Wrong usage, unless the options go together."""
-    usage(bool(edits) or not change, "nothing changes without --edit", "--change")
     there = versus_prompt is not None
+    usage(
+        bool(edits) or there or not change,
+        "there is nothing to hold this against without --edit or --versus-prompt",
+        "--change",
+    )
     for name in HELD:
         usage(there or name not in lenses, "it takes --versus-prompt TEXT", f"--lens {name}")
     usage(versus_prompt != "", "prompt B is empty", "--versus-prompt")
@@ -66,7 +70,7 @@ def check_words(words: tuple[str | None, str | None], lenses: Sequence[str], mod
     """Wrong usage, unless there are two lists of words, or none, and a figure that reads them."""
     given = [text is not None for text in words]
     usage(given[0] == given[1], "two lists of words, please", "--words-a / --words-b")
-    shown = "contrast" in lenses and mode == "lens"
+    shown = ("contrast" in lenses and mode == "lens") or "screen" in lenses
     usage(shown or not any(given), "they take --lens contrast --mode lens", "--words-a / --words-b")
 
 

@@ -13,6 +13,7 @@ from llmscope.draw.labels import axis_labels
 from llmscope.draw.numbers import number
 from llmscope.draw.painting import Painting, Row
 from llmscope.draw.palette import Palette
+from llmscope.draw.scale import is_difference
 from llmscope.figure import Figure, Focus
 
 WIDEST = 7
@@ -36,6 +37,7 @@ def paint_attention(
         causal=True,
         offset=figure.axes[0].start - figure.axes[1].start,
         unit=figure.unit,
+        signed=is_difference(figure),
         even=True,
         widest=WIDEST,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from rich.cells import cell_len
@@ -14,6 +15,7 @@ from llmscope.draw.numbers import column, number, percent
 from llmscope.draw.painting import Painting, Row
 from llmscope.draw.palette import Palette
 from llmscope.draw.plots import bar_texts
+from llmscope.draw.scale import is_difference
 from llmscope.draw.window import Window
 from llmscope.figure import Figure, Focus
 
@@ -26,9 +28,12 @@ def paint_next_token(
 ) -> Painting:
     """One row a candidate: token, percentage, bar; at the bottom entropy and the target's rank.
 
-    A candidate that the sampler cuts is dim and crossed; the target is marked. Of an edited pass,
-    each row tells what the edits added in points, and one more line how far they moved all of it.
+    A candidate that the sampler cuts is dim and crossed; the target is marked. Held against another
+    pass, each row tells how many points more it has here, and one more line how far all of it is
+    from there; so does a figure of the difference alone.
     """
+    if is_difference(figure) and "probability" in figure.extra:
+        figure = replace(figure, values=figure.extra["probability"])
     labels = axis_labels(figure, 0, palette.look.ascii)
     values = figure.values.tolist()
     edited = "kl" in figure.extra
@@ -128,9 +133,9 @@ def _rows(
 
 
 def _changes(figure: Figure, palette: Palette) -> list[tuple[str, Style]]:
-    """`+12.3▴`: what the edits added in points, and whether it came up among those listed."""
+    """`+12.3▴`: how many points more it has here, and whether it came up among those listed."""
     glyphs = palette.glyphs
-    before = np.asarray(figure.extra["unedited"], dtype=np.float64)
+    before = np.asarray(figure.extra[_from(figure)], dtype=np.float64)
     order = np.argsort(-before, kind="stable")
     rank = np.empty(len(order), dtype=np.intp)
     rank[order] = np.arange(len(order))
@@ -143,13 +148,19 @@ def _changes(figure: Figure, palette: Palette) -> list[tuple[str, Style]]:
     return told
 
 
+def _from(figure: Figure) -> str:
+    """What the figure is held against: the pass without the edits, or that of prompt B."""
+    return "unedited" if "unedited" in figure.extra else "other"
+
+
 def _moved(figure: Figure) -> list[str]:
-    """How far the edits moved the whole distribution, and where the target was without them."""
-    extra = figure.extra
-    parts = [f"KL {number(float(extra['kl']), 4)} nats from the unedited pass"]
-    if extra.get("unedited_target_rank") is not None:
-        then = percent(float(extra["unedited_target_probability"]))
-        parts.append(f"target was rank {int(extra['unedited_target_rank'])} at {then}")
+    """How far the whole distribution is from the other one, and where the target is in that."""
+    extra, name = figure.extra, _from(figure)
+    who, was = ("the unedited pass", "was") if name == "unedited" else ("B", "in B")
+    parts = [f"KL {number(float(extra['kl']), 4)} nats from {who}"]
+    if extra.get(f"{name}_target_rank") is not None:
+        then = percent(float(extra[f"{name}_target_probability"]))
+        parts.append(f"target {was} rank {int(extra[f'{name}_target_rank'])} at {then}")
     return parts
 
 

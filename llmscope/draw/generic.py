@@ -19,7 +19,7 @@ from llmscope.draw.numbers import column, number
 from llmscope.draw.painting import Painting, Row
 from llmscope.draw.palette import Palette
 from llmscope.draw.plots import line_runs
-from llmscope.draw.scale import BORDER
+from llmscope.draw.scale import BORDER, is_difference
 from llmscope.draw.window import Window
 from llmscope.figure import Axis, Figure, Focus
 
@@ -200,6 +200,7 @@ def heatmap_grid(figure: Figure, palette: Palette, focus: Focus) -> Grid:
         focused_index(rows, focus),
         focused_index(columns, focus),
         unit=figure.unit,
+        signed=is_difference(figure),
         corner=plain_text(rows.name, palette.look.ascii),
         note=_note(figure, palette),
     )

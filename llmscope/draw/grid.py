@@ -41,6 +41,7 @@ class Grid:
         causal: columns stand for the same things as rows, and those after a row are empty.
         offset: if so, the column of the first row.
         unit: of the values.
+        signed: they are differences, whatever their signs.
         even: their scale is never logarithmic: what is small is to look small.
         corner: what stands above the row labels.
         texts: words for the cells, by row and column, harmless already.
@@ -60,6 +61,7 @@ class Grid:
     causal: bool = False
     offset: int = 0
     unit: str = ""
+    signed: bool = False
     even: bool = False
     corner: str = ""
     texts: Callable[[int, int], str] | None = None
@@ -89,7 +91,7 @@ def paint_grid(grid: Grid, width: int, height: int, palette: Palette) -> Paintin
         causal=grid.causal,
         offset=grid.offset,
     )
-    scale = Scale.of(grid.values, grid.unit, even=grid.even)
+    scale = Scale.of(grid.values, grid.unit, even=grid.even, signed=grid.signed)
     rows: list[Row] = []
     if layout.head:
         rows.append(head_row(grid, layout, width, palette))
@@ -159,7 +161,7 @@ def _words(grid: Grid, layout: Layout, palette: Palette) -> list[list[str]]:
             for row in window.indices()
         ]
     # Around zero what is small is as good as nothing, and needs no digits of its own.
-    scale = Scale.of(grid.values, grid.unit)
+    scale = Scale.of(grid.values, grid.unit, signed=grid.signed)
     if scale.kind == "signed" and scale.high >= 0.1:
         # They are held against each other across the columns: one number of decimals for all.
         sight = grid.values[window.start : window.stop, list(layout.columns.indices())]

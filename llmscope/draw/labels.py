@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from llmscope.draw.cells import plain_text, token_text
+from llmscope.draw.cells import own_text, token_text
 from llmscope.draw.glyphs import ASCII, UNICODE
 from llmscope.figure import Figure
 
@@ -28,7 +28,7 @@ def axis_labels(figure: Figure, axis: int, ascii: bool) -> list[str]:  # noqa: A
         # What is nothing but white space would not be seen at all.
         token_text(label, ascii)
         if names.name in TOKEN_AXES or label.isspace()
-        else plain_text(label.strip(), ascii)
+        else own_text(label.strip(), ascii)
         for label in names.labels
     ]
 

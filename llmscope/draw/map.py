@@ -11,6 +11,7 @@ from llmscope.draw.layout import NARROWEST_TEXT
 from llmscope.draw.look import Look
 from llmscope.draw.painting import Painting
 from llmscope.draw.palette import palette
+from llmscope.draw.scale import is_difference
 from llmscope.figure import Figure, Focus
 
 KINDS = {
@@ -63,6 +64,7 @@ def paint_map(
         layer_row(layers.labels, focus.layer),
         positions.index(focus.position),
         unit=figure.unit,
+        signed=is_difference(figure),
         corner=layers.name,
         texts=text if words else None,
         foot=foot,

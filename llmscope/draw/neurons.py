@@ -11,7 +11,7 @@ from llmscope.draw.numbers import column
 from llmscope.draw.painting import Painting, Row
 from llmscope.draw.palette import Palette
 from llmscope.draw.plots import bar_texts
-from llmscope.draw.scale import Scale, legend
+from llmscope.draw.scale import Scale, is_difference, legend
 from llmscope.draw.window import Window, edge_row
 from llmscope.figure import Figure, Focus
 
@@ -48,7 +48,7 @@ def paint_neurons(
     window = Window.around(here, len(positions), strip // cell)
     start = named + SLOTS + 3 + bar + 1
     bottom = window.partial and strip > 0 and height >= 6
-    scale = Scale.of(figure.values, figure.unit)
+    scale = Scale.of(figure.values, figure.unit, signed=is_difference(figure))
     ramp = scale.ramp(palette)
     steps = scale.steps(figure.values, len(ramp))
     shown = min(len(neurons), max(1, height - head - bottom))

@@ -13,6 +13,7 @@ from llmscope.draw.cells import Line, plain_text
 from llmscope.draw.numbers import number
 from llmscope.draw.painting import Row
 from llmscope.draw.palette import Palette, Ramp
+from llmscope.figure import Figure
 
 DECADES = 3
 """A positive scale that spans more decades than this is logarithmic."""
@@ -33,19 +34,26 @@ class Scale:
     kind: Literal["linear", "log", "signed"]
 
     @classmethod
-    def of(cls, values: NDArray[np.float32], unit: str = "", *, even: bool = False) -> Scale:
+    def of(
+        cls,
+        values: NDArray[np.float32],
+        unit: str = "",
+        *,
+        even: bool = False,
+        signed: bool = False,
+    ) -> Scale:
         """The scale that shows all of the values.
 
-        Signed if one is negative; 0 to 1 for probabilities; logarithmic if they are positive and
-        span more than three decades, unless it must be even.
+        Signed if one is negative, or if they are differences; 0 to 1 for probabilities;
+        logarithmic if they are positive and span more than three decades, unless it must be even.
         """
         finite = values[np.isfinite(values)]
         if not finite.size:
             return cls(0.0, 1.0, "linear")
         low, high = float(finite.min()), float(finite.max())
-        if low < 0:
+        if low < 0 or signed:
             most = max(-low, high)
-            return cls(-most, most, "signed")
+            return cls(-most if most else 0.0, most, "signed")
         if unit == "probability" and high <= 1.001:
             return cls(0.0, 1.0, "linear")
         if low > 0 and high / low > 10**DECADES and not even:
@@ -71,6 +79,11 @@ class Scale:
         share = place / span if span > 0 else np.where(np.isnan(place), place, 0.5)
         steps = np.rint(np.clip(share, 0, 1) * (count - 1))
         return np.where(np.isnan(steps), -1, steps).astype(np.int64)
+
+
+def is_difference(figure: Figure) -> bool:
+    """Whether its values are one pass less another: 0 is nothing then, and signs are told apart."""
+    return bool(figure.extra.get("change"))
 
 
 def legend(scale: Scale, unit: str, palette: Palette, width: int, note: str = "") -> Row:

@@ -20,7 +20,7 @@ from llmscope.draw.generic import focused_index
 from llmscope.draw.labels import PROMPT_AXES, axis_labels
 from llmscope.draw.painting import Box, Painting, Row
 from llmscope.draw.palette import Palette, Ramp
-from llmscope.draw.scale import Scale, legend
+from llmscope.draw.scale import Scale, is_difference, legend
 from llmscope.draw.window import Window
 from llmscope.figure import Figure, Focus
 
@@ -87,7 +87,7 @@ def paint_small_multiples(
     figure: Figure, width: int, height: int, palette: Palette, focus: Focus
 ) -> Painting:
     """All along the first axis, as many as fit; pooled where there are fewer cells than values."""
-    scale = Scale.of(figure.values, figure.unit)
+    scale = Scale.of(figure.values, figure.unit, signed=is_difference(figure))
     ramp = scale.ramp(palette)
     dots = 2 if ramp.coloured and not palette.look.ascii else 1
     words = height >= 8 and tuple(axis.name for axis in figure.axes[1:]) == ("query", "key")

@@ -13,6 +13,7 @@ from dataclasses import replace
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
+from llmscope.engine.beside import Held, OtherError
 from llmscope.engine.events import (
     SPAN,
     Ask,
@@ -61,7 +62,9 @@ class Engine:
         self._slot = Slot()
         self._thread = Thread(target=self._work, name="llmscope-engine", daemon=True)
         self._recording: Recording | None = None
+        self._own: object = None
         self._prompt: object = None
+        self._before = 0
         self._figures: dict[Any, Figure] = {}
         self._milliseconds = 0.0
 
@@ -119,11 +122,13 @@ class Engine:
         trouble = None
         try:
             recording = self._record(scope, request)
+            held = Held(scope, request, recording)
         except Cancelled:
             return
         except ScopeError as error:
             faults = tuple(error.faults.items()) if isinstance(error, _EditError) else ()
-            self._post(Refused(request.serial, error.message, error.hint, faults))
+            of_b = isinstance(error, OtherError)
+            self._post(Refused(request.serial, error.message, error.hint, faults, of_b))
             return
         except Exception as error:  # out of memory, say: the picture stays, the program lives
             trouble = _refusal(scope, request, error)
@@ -134,11 +139,15 @@ class Engine:
             self._post(trouble)
             return
         made: dict[str, Figure] = {}
-        cost = self._cost(scope, recording)
-        tokens = tokens_of(recording)
+        frame = Frame(
+            *(request.serial, tokens_of(recording), {}, self._cost(scope, recording)),
+            notices=recording.prompt.notices,
+            beside=held.beside,
+            word_notes=held.notes,
+        )
         posted = time.monotonic()
         for want in request.wants:
-            for figure in self._look(scope, recording, want, request):
+            for figure in self._look(scope, recording, want, request, held):
                 made[want.key] = figure
                 out_of_date = self._slot.newer()
                 if self._slot.newer_prompt(request):
@@ -146,14 +155,13 @@ class Engine:
                 # What is there does not wait for a sweep that has only begun.
                 begun = figure.extra.get("progress", (1, 1))[0] == 0
                 if out_of_date or begun or time.monotonic() - posted > PACE:
-                    frame = Frame(request.serial, tokens, made, cost, complete=False)
-                    self._post(replace(frame, notices=recording.prompt.notices))
+                    self._post(replace(frame, figures=made, complete=False))
                     made, posted = {}, time.monotonic()
                 if out_of_date:
                     return
         if self._slot.newer_prompt(request):
             return
-        self._post(Frame(request.serial, tokens, made, cost, notices=recording.prompt.notices))
+        self._post(replace(frame, figures=made, cost=self._cost(scope, recording)))
 
     def _teach(self, scope: Scope, request: TeachRequest) -> None:
         from llmscope.engine.teaching import taught
@@ -164,7 +172,11 @@ class Engine:
 
     def _record(self, scope: Scope, request: Request) -> Recording:
         """The recording of the request's prompt: the latest one if that has not changed."""
-        if self._recording is not None and self._prompt == request.prompt:
+        if self._prompt != request.prompt:
+            self._prompt, self._before = request.prompt, scope.ran_beside
+            # What is of prompt B is of another one now.
+            self._figures = {key: one for key, one in self._figures.items() if key[0] is None}
+        if self._recording is not None and self._own == request.own:
             return self._recording
         scope.use(request.adapter)
         begun = time.perf_counter()
@@ -175,7 +187,7 @@ class Engine:
                 raise
             raise self._blame(scope, request, error) from None
         self._milliseconds = (time.perf_counter() - begun) * 1e3
-        self._recording, self._prompt = recording, request.prompt
+        self._recording, self._own = recording, request.own
         self._figures = {}
         return recording
 
@@ -210,7 +222,7 @@ class Engine:
         return ""
 
     def _look(
-        self, scope: Scope, recording: Recording, want: Want, request: Request
+        self, scope: Scope, recording: Recording, want: Want, request: Request, held: Held
     ) -> Iterator[Figure]:
         """Ever more complete figures for a pane; one that fails says why and harms no other."""
         from llmscope.lenses import lens
@@ -225,13 +237,13 @@ class Engine:
 
                 before = tokens_before(recording.prompt.spans, request.context)
                 wanted = replace(wanted, context=before)
-            if request.versus_prompt is not None and "versus_prompt" in chosen.uses:
-                special = request.special_tokens
-                other = scope.prompt(request.versus_prompt, special_tokens=special)
-                wanted = replace(wanted, versus_prompt=tuple(other.ids))
+            if held.flaw and wanted.mode == "lens" and "words" in chosen.uses:
+                yield Figure.refused(want.lens, want.lens, held.flaw)
+                return
+            wanted = held.focus(chosen, wanted)
             focus = near(chosen, scope.resolve(chosen, recording, wanted), len(recording))
             used = (getattr(focus, name) for name in chosen.uses)
-            key = (want.lens, focus.mode, focus.change, *used)
+            key = (focus.versus_prompt, want.lens, focus.mode, focus.change, *used)
             if key in self._figures:
                 yield self._figures[key]
                 return
@@ -254,7 +266,9 @@ class Engine:
 
             vram = torch.cuda.memory_allocated(scope.subject.device)
         rss = psutil.Process().memory_info().rss
-        return PassInfo(recording.ran, recording.reused, self._milliseconds, rss, vram)
+        beside = scope.ran_beside - self._before
+        cost = (recording.ran, recording.reused, self._milliseconds, rss, vram)
+        return PassInfo(*cost, other_ran=beside)
 
 
 def _without(edit: str, message: str) -> str:

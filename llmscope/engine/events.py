@@ -11,11 +11,12 @@ from llmscope.figure import Figure, Focus
 from llmscope.models.info import ModelInfo
 
 if TYPE_CHECKING:
-    from llmscope.record.recording import Recording
+    from llmscope.record.recording import Prompt, Recording
 
 __all__ = [
     "SPAN",
     "Ask",
+    "Beside",
     "ChatRequest",
     "Event",
     "Frame",
@@ -32,6 +33,7 @@ __all__ = [
     "Token",
     "Want",
     "tokens_of",
+    "tokens_of_prompt",
 ]
 
 
@@ -56,6 +58,7 @@ class Request:
     for the pass; None is the base model. `context`: so many characters of the text come before
     the query; None: all lines but the last. `edits` are made to the pass, in their order, each as
     `llmscope.edits` writes it; `versus_prompt` is the prompt B that they and figures may need.
+    `words` are two lists of words that figures hold against each other, as they were written.
     """
 
     serial: int
@@ -67,12 +70,23 @@ class Request:
     context: int | None = None
     edits: tuple[str, ...] = ()
     versus_prompt: str | None = None
+    words: tuple[str, str] | None = None
 
     @property
     def prompt(self) -> tuple[object, ...]:
-        """What a pass depends on. Requests that agree in it need one pass between them."""
+        """What figures are of. Requests that agree in it need the same passes."""
+        return (*self.own, self.versus_prompt)
+
+    @property
+    def own(self) -> tuple[object, ...]:
+        """What the pass over the prompt itself depends on: on B only if an edit takes from it."""
         pass_ = (self.text, self.special_tokens, self.ids, self.adapter)
-        return (*pass_, self.edits, self.versus_prompt)
+        return (*pass_, self.edits, self.versus_prompt if self.patches else None)
+
+    @property
+    def of_two(self) -> bool:
+        """Whether there is anything that its pass could be held against."""
+        return bool(self.edits) or self.versus_prompt is not None
 
     @property
     def patches(self) -> bool:
@@ -131,13 +145,38 @@ class Token:
 
 def tokens_of(recording: Recording) -> tuple[Token, ...]:
     """The tokens of a recording's prompt."""
-    prompt = recording.prompt
+    return tokens_of_prompt(recording.prompt)
+
+
+def tokens_of_prompt(prompt: Prompt) -> tuple[Token, ...]:
+    """The tokens of a prompt, as the screen knows them."""
     spans = prompt.spans or ((0, 0),) * len(prompt)
     rows = zip(prompt.ids, prompt.labels, spans, prompt.special, strict=True)
     return tuple(
         Token(position, token, label, start, end, special)
         for position, (token, label, (start, end), special) in enumerate(rows)
     )
+
+
+@dataclass(frozen=True)
+class Beside:
+    """Prompt B beside A.
+
+    Attributes:
+        text: what it was made of.
+        tokens: its tokens.
+        aligned: places of the same token in A and in B, ascending.
+        notices: what a person should know about it.
+    """
+
+    text: str
+    tokens: tuple[Token, ...]
+    aligned: tuple[tuple[int, int], ...]
+    notices: tuple[str, ...] = ()
+
+    def there(self, position: int) -> int | None:
+        """The place in B of a token of A; None if only A has it."""
+        return dict(self.aligned).get(position)
 
 
 @dataclass(frozen=True)
@@ -166,13 +205,17 @@ class LoadFailed:
 
 @dataclass(frozen=True)
 class PassInfo:
-    """What the last pass cost. Bytes of memory; milliseconds of wall time."""
+    """What the last pass cost. Bytes of memory; milliseconds of wall time.
+
+    `other_ran`: so many tokens of prompt B were run for the same picture.
+    """
 
     ran: int
     reused: int
     milliseconds: float
     rss: int
     vram: int | None = None
+    other_ran: int = 0
 
 
 @dataclass(frozen=True)
@@ -180,7 +223,8 @@ class Frame:
     """Figures for a request. `complete` False: more for the same request will follow.
 
     A frame with the same `serial` adds to the one before. `notices` say what a person should know
-    about this very prompt, such as letters that the tokenizer dropped.
+    about this very prompt, such as letters that the tokenizer dropped. `beside` is prompt B, if
+    there is one that can be run; `word_notes` tell how the request's words were read.
     """
 
     serial: int
@@ -189,6 +233,8 @@ class Frame:
     cost: PassInfo
     complete: bool = True
     notices: tuple[str, ...] = ()
+    beside: Beside | None = None
+    word_notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -198,12 +244,14 @@ class Refused:
     Attributes:
         faults: the edits that are in the way, each with what is wrong with it; empty where the
             prompt is.
+        of_b: prompt B is in the way.
     """
 
     serial: int
     reason: str
     hint: str = ""
     faults: tuple[tuple[str, str], ...] = ()
+    of_b: bool = False
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ help pages and `--help` are quick; another package registers one under the entry
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
@@ -38,6 +38,8 @@ class Lens:
         edited: what becomes of it in an edited pass: `recorded`, it reads that recording, and what
             else it runs is of another prompt; `again`, it runs the same prompt again, with the
             edits; `refused`, it can only be shown of an unedited pass.
+        history: whether its values at a token follow from the tokens up to there alone.
+        unpaired: the modes of which there is no A − B, and why; the empty one stands for all.
         help: what it shows, how to read it, formula and source, in plain paragraphs.
     """
 
@@ -49,6 +51,8 @@ class Lens:
     modes: tuple[str, ...] = ()
     through: tuple[str, ...] = ()
     edited: Literal["recorded", "again", "refused"] = "recorded"
+    history: bool = True
+    unpaired: Mapping[str, str] = field(default_factory=dict)
     help: str = ""
 
 

@@ -193,6 +193,7 @@ LENS = Lens(
     uses=("context", "mode", "answer", "target"),
     modes=("last", "query", "lines", "tokens", "gain"),
     edited="refused",
+    unpaired={"": "the context and the query are those of one prompt"},
     help="""\
 A prompt is a context followed by a query: examples and a new case, instructions and a question. \
 Here the query is the last line, or what follows `--context-file`. Take the context away and \

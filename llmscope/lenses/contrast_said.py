@@ -32,7 +32,7 @@ def about(pair: Pair, focus: Focus, said: Sequence[str]) -> dict[str, Any]:
         "versus_ids": pair.other.prompt.ids,
         "versus_labels": pair.other.prompt.labels,
         "special": pair.recording.prompt.special,
-        "caption": (*_unseen(pair, focus.position), *said, *_places(pair, focus.position)),
+        "caption": (*unseen(pair, focus.position), *said, *_places(pair, focus.position)),
     }
 
 
@@ -41,7 +41,8 @@ def share(probability: float) -> str:
     return "<.01" if probability < 0.005 else f"{probability:.2f}".removeprefix("0")
 
 
-def _unseen(pair: Pair, position: int) -> Iterator[str]:
+def unseen(pair: Pair, position: int) -> Iterator[str]:
+    """What cannot differ at a token of A, in words."""
     if pair.identical:
         yield "A and B are the same prompt"
     elif position < pair.same:
@@ -57,13 +58,17 @@ def _places(pair: Pair, position: int) -> Iterator[str]:
         yield f"‹{word}› at {position} is only in A"
     elif there != position:
         yield f"‹{word}› is token {position} of A and {there} of B"
-    alone = [
-        f"only in {name}: {_listed(recording.prompt.labels, places)}"
-        for name, recording, places in zip("AB", pair.both, pair.alone, strict=True)
-        if places
-    ]
+    alone = [*only_in(pair, "A"), *only_in(pair, "B")]
     if alone:
         yield " · ".join(alone)
+
+
+def only_in(pair: Pair, name: str) -> Iterator[str]:
+    """The tokens that one of the two prompts has for itself, in words."""
+    which = "AB".index(name)
+    labels, places = pair.both[which].prompt.labels, pair.alone[which]
+    if places:
+        yield f"only in {name}: {_listed(labels, places)}"
 
 
 def _listed(labels: Sequence[str], places: Sequence[int]) -> str:

@@ -33,7 +33,7 @@ def likeness(pair: Pair, focus: Focus, title: str) -> Figure:
     from llmscope.record.contrast import cosines
 
     position = focus.position
-    _there(pair, position)
+    pair.counterpart(position)
     word, layers = pair.recording.prompt.labels[position], stream_layers(pair)
     raw, baseline = cosines(pair, centred=False)
     centred, centred_baseline = cosines(pair, centred=True)
@@ -77,7 +77,7 @@ def word_curves(pair: Pair, focus: Focus, title: str) -> Figure:
     """
     from llmscope.record.contrast import word_logits
 
-    there, subject = _there(pair, focus.position), pair.recording.subject
+    there, subject = pair.counterpart(focus.position), pair.recording.subject
     words = focus.words or _chosen(pair, focus.position, there)
     _check(words, subject.anatomy.vocabulary)
     values = word_logits(pair, focus.position, there, words)
@@ -85,15 +85,16 @@ def word_curves(pair: Pair, focus: Focus, title: str) -> Figure:
     layers = stream_layers(pair)
     difference = values[0] - values[1]
     parting = _parting(difference)
-    said = [
-        " − ".join(" ".join(f"‹{label}›" for label in names) for names in labels)
-        + ("" if focus.words else ": what A, and what B, says more often next")
-    ]
+    said = list[str]()
     if np.isfinite(difference[-1]):
         said.append(f"after the last layer: A {values[0, -1]:+.2f}, B {values[1, -1]:+.2f}")
-    if parting is not None:
-        side = "above" if difference[-1] > 0 else "below"
-        said[-1] += f"; A stays {side} B from layer {layers[parting]} on"
+        if parting is not None:
+            side = "above" if difference[-1] > 0 else "below"
+            said[0] += f"; A stays {side} B from layer {layers[parting]} on"
+    said.append(
+        " − ".join(" ".join(f"‹{label}›" for label in names) for names in labels)
+        + ("" if focus.words else ": what A, and what B, says more often next")
+    )
     word = pair.recording.prompt.labels[focus.position]
     return Figure(
         lens="contrast",
@@ -155,7 +156,7 @@ def cue_heads(pair: Pair, focus: Focus, title: str, run: Passes) -> Figure:
     """
     from llmscope.record.contrast import cues
 
-    position, there = focus.position, _there(pair, focus.position)
+    position, there = focus.position, pair.counterpart(focus.position)
     layers, heads = pair.recording.layers, pair.recording.subject.anatomy.heads
     both = np.full((2, layers, heads), np.nan, dtype=np.float32)
     places = np.full((2, layers, heads), -1, dtype=np.int64)
@@ -211,23 +212,3 @@ def _named(pair: Pair, which: int, values: Floats, places: Any) -> str:
     if not named:
         return f"{PROMPTS[which]}: nothing that the other lacks is seen from there"
     return f"{PROMPTS[which]}, layer.head: {', '.join(named)}"
-
-
-def _there(pair: Pair, position: int) -> int:
-    """The token's place in B.
-
-    Raises:
-        Unpaired: there is none.
-    """
-    from llmscope.record.contrast import Unpaired
-
-    there = pair.there(position)
-    if there is not None:
-        return there
-    labels, special = pair.recording.prompt.labels, pair.recording.prompt.special
-    both = [place for place, _ in pair.aligned if not special[place]]
-    nearest = min(both, key=lambda place: abs(place - position))
-    raise Unpaired(
-        f"prompt B does not have ‹{labels[position]}›: look at a token that both have, such as "
-        f"‹{labels[nearest]}› at {nearest}"
-    )

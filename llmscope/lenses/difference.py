@@ -50,6 +50,8 @@ def difference(edited: Figure, unedited: Figure) -> Figure:
             return Figure.refused(edited.lens, title, "the two passes do not have the same axes")
         before = aligned
     extra = {**edited.extra, "change": True, "caption": ()}
+    if edited.lens == "next-token":
+        extra["probability"] = edited.values
     values = (edited.values - before).astype(np.float32)
     return replace(edited, title=title, values=values, verdict=verdict, extra=extra)
 
@@ -65,8 +67,17 @@ def _aligned(axes: tuple[Axis, ...], unedited: Figure) -> NDArray[np.float32] | 
         if wanted.name not in LISTED:
             return None
         places = {label: index for index, label in enumerate(given.labels)}
-        found = [places.get(label, -1) for label in wanted.labels]
-        values = np.take(values, found, axis=dimension)
-        lacking = [index for index, place in enumerate(found) if place < 0]
-        values[(slice(None),) * dimension + (lacking,)] = np.nan
+        values = at_labels(values, [places.get(label, -1) for label in wanted.labels], dimension)
     return values
+
+
+def at_labels(values: NDArray[np.float32], found: list[int], dimension: int) -> NDArray[np.float32]:
+    """The values at some indices of a dimension; NaN where an index is -1."""
+    lacking = [index for index, place in enumerate(found) if place < 0]
+    if not values.shape[dimension]:
+        shape = list(values.shape)
+        shape[dimension] = len(found)
+        return np.full(shape, np.nan, dtype=np.float32)
+    taken: NDArray[np.float32] = np.take(values, found, axis=dimension)
+    taken[(slice(None),) * dimension + (lacking,)] = np.nan
+    return taken

@@ -111,6 +111,10 @@ LENS = Lens(
         *("induction", "previous-token", "duplicate-token", "sink", "entropy"),
         *("sink-by-token", "entropy-by-token"),
     ),
+    unpaired=dict.fromkeys(
+        ("induction", "previous-token", "duplicate-token"),
+        "this score is of random tokens, the same for all prompts: turn to sink or entropy",
+    ),
     help="""\
 A row is a layer, a column a head, a cell one number for that head: a map of where to look closer. \
 The strongest heads are named below the picture.

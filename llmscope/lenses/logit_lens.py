@@ -106,6 +106,7 @@ LENS = Lens(
     needs=("readout",),
     uses=("mode", "span", "position", "target", "translator"),
     modes=("top", "target"),
+    unpaired={"top": "B may have other tokens on top: turn to the probability of the target"},
     help="""\
 What the model would say if it stopped here: the stream after each layer is put through the final \
 norm and the unembedding, as the last one is. A row is a layer, a column a token, a word the most \

@@ -109,6 +109,7 @@ LENS = Lens(
     needs=("activations", "readout"),
     uses=("layer", "position", "neuron", "mode", "top_k"),
     modes=("activation", "tokens"),
+    unpaired={"tokens": "what a neuron says is in the weights, the same for all prompts"},
     help="""\
 A neuron of an MLP fires on some tokens, and what it then writes to the stream raises the logits \
 of some tokens and lowers those of others. The bars show its activation on each token of the \

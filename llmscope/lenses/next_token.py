@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +13,8 @@ from llmscope.figure import Axis, Figure, Focus
 from llmscope.lenses.base import Lens, Run
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from llmscope.record.recording import Recording
 
 
@@ -38,7 +41,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
     if not 0 <= target < len(scaled):
         raise ValueError(f"token {target} is out of range: the vocabulary has {len(scaled)}")
     label = recording.subject.label
-    return Figure(
+    figure = Figure(
         lens="next-token",
         title=f"Next token after ‹{recording.prompt.labels[focus.position]}›",
         kind="bars",
@@ -57,9 +60,13 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
             "target": label(target),
             "target_rank": int((scaled > scaled[target]).sum()) + 1,
             "target_probability": float(probabilities[target]),
-            **_unedited(recording, focus, ids, target, probabilities),
         },
     )
+    if recording.base is None:
+        return figure
+    before = logits_after(recording.base, focus.position)
+    said = said_of(logits, before, focus, ids, figure, "unedited")
+    return replace(figure, extra={**figure.extra, **said})
 
 
 def _softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -68,35 +75,31 @@ def _softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     return share
 
 
-def _unedited(
-    recording: Recording,
-    focus: Focus,
-    ids: NDArray[np.intp],
-    target: int,
-    edited: NDArray[np.float64],
+def said_of(
+    own: Tensor, other: Tensor, focus: Focus, ids: NDArray[np.intp], figure: Figure, name: str
 ) -> dict[str, Any]:
-    """What the pass without the edits says of the same tokens; nothing where there are none."""
-    from llmscope.record.derive import logits_after
+    """What another pass says of a figure's candidates, for its `extra`, under a name.
 
-    if recording.base is None:
-        return {}
-    logits = logits_after(recording.base, focus.position)
-    scaled = (logits / focus.temperature).double().cpu().numpy()
+    Args:
+        own, other: logits of the figure's pass and of the other one. [token]
+    """
+    now, scaled = ((logits / focus.temperature).double().cpu().numpy() for logits in (own, other))
+    target = int(figure.extra["target_id"])
     if not np.isfinite(scaled.max()):  # edits may take away what made them NaN
         return {
-            "unedited": np.full(len(ids), np.nan, dtype=np.float32),
-            "unedited_target_rank": None,
-            "unedited_target_probability": math.nan,
+            name: np.full(len(ids), np.nan, dtype=np.float32),
+            f"{name}_target_rank": None,
+            f"{name}_target_probability": math.nan,
             "kl": math.nan,
         }
-    before = _softmax(scaled)
+    probabilities, before = _softmax(now), _softmax(scaled)
     seen = before > 0
     with np.errstate(divide="ignore"):
-        apart = np.log(before[seen]) - np.log(edited[seen])
+        apart = np.log(before[seen]) - np.log(probabilities[seen])
     return {
-        "unedited": before[ids].astype(np.float32),
-        "unedited_target_rank": int((scaled > scaled[target]).sum()) + 1,
-        "unedited_target_probability": float(before[target]),
+        name: before[ids].astype(np.float32),
+        f"{name}_target_rank": int((scaled > scaled[target]).sum()) + 1,
+        f"{name}_target_probability": float(before[target]),
         "kl": max(0.0, float((before[seen] * apart).sum())),
     }
 

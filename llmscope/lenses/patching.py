@@ -279,6 +279,7 @@ LENS = Lens(
     uses=("position", "target", "versus", "versus_prompt", "mode"),
     modes=("stream", "attention", "mlp", "heads"),
     edited="again",
+    unpaired={"": "it carries B over into A already"},
     help="""\
 Take two prompts that differ in little and lead to different answers: this one, and prompt B. A \
 cell takes one thing out of B's pass, puts it in its place in this one, and lets the model run on. \

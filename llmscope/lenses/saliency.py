@@ -113,6 +113,7 @@ LENS = Lens(
     uses=("position", "target", "mode"),
     modes=("gradient", "integrated"),
     edited="again",
+    history=False,
     help="""\
 How much each token did for the log-probability of the target, which is the likeliest next token \
 unless another is asked for. A positive bar speaks for it, a negative one against it. The first \

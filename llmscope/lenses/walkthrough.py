@@ -201,6 +201,7 @@ LENS = Lens(
     uses=("layer", "head", "position", "mode", "step", "weight", "cell"),
     modes=("steps", "values"),
     edited="refused",
+    unpaired={"": "a walk goes through one prompt"},
     help="""\
 A pass through the model, one operation a row, from the tokens of the prompt to the likeliest next \
 one. Each row says what the step is called, what it does, and the shape of what comes out: six \

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from llmscope.errors import ScopeError
 from llmscope.models.tokens import Tokens
 from llmscope.text import display_text
@@ -38,8 +40,21 @@ def target_id(wanted: str, tokens: Tokens | None, vocabulary: int) -> int:
     return exact
 
 
-def word_ids(words: str, tokens: Tokens | None, vocabulary: int) -> tuple[int, ...]:
-    """The first token of each word, as the word stands after a blank. Each token once.
+@dataclass(frozen=True)
+class Words:
+    """A list of words as tokens.
+
+    Attributes:
+        ids: the first token of each word, each token once.
+        notes: of each word that is more than its token, which one stands for it.
+    """
+
+    ids: tuple[int, ...]
+    notes: tuple[str, ...]
+
+
+def read_words(words: str, tokens: Tokens | None, vocabulary: int) -> Words:
+    """The first token of each word, as the word stands after a blank.
 
     Args:
         words: separated by blanks or commas; `id:464` is a token by its number.
@@ -48,6 +63,7 @@ def word_ids(words: str, tokens: Tokens | None, vocabulary: int) -> tuple[int, .
         ScopeError: there is none, or one has no token.
     """
     found: dict[int, None] = {}
+    notes: list[str] = []
     for word in words.replace(",", " ").split():
         if word.startswith("id:"):
             found[target_id(word, tokens, vocabulary)] = None
@@ -57,10 +73,15 @@ def word_ids(words: str, tokens: Tokens | None, vocabulary: int) -> tuple[int, .
         # Where a blank is a token of its own it says nothing of the word that follows.
         encodings = (tokens.encode(text, special_tokens=False) for text in (f" {word}", word))
         said = (zip(one.ids, one.pieces, strict=True) for one in encodings)
-        first = next((token for one in said for token, text in one if not text.isspace()), None)
+        first = next(
+            ((token, text) for one in said for token, text in one if not text.isspace()), None
+        )
         if first is None:
             raise ScopeError(f"{display_text(word)!r} has no token in this model", "other words")
-        found[first] = None
+        if first[1].strip() != word:
+            piece = display_text(first[1], whitespace=True)
+            notes.append(f"{display_text(word)} has no token of its own: ‹{piece}› stands for it")
+        found[first[0]] = None
     if not found:
         raise ScopeError("there are no words", "words with blanks between: river shore water")
-    return tuple(found)
+    return Words(tuple(found), tuple(notes))

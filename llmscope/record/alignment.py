@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,11 @@ def align(first: Sequence[str], second: Sequence[str]) -> Aligned:
     Args:
         first, second: labels of tokens.
     """
+    return _align(tuple(first), tuple(second))
+
+
+@lru_cache(maxsize=4)
+def _align(first: tuple[str, ...], second: tuple[str, ...]) -> Aligned:
     one, other = _whole(first), _whole(second)
     numbers = {key: number for number, key in enumerate(sorted({*one, *other}))}
     ids, others = tuple(map(numbers.__getitem__, one)), tuple(map(numbers.__getitem__, other))

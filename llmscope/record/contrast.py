@@ -64,6 +64,23 @@ class Pair:
         """The place in B of a token of A; None if only A has it."""
         return dict(self.aligned).get(position)
 
+    def counterpart(self, position: int) -> int:
+        """The place in B of a token of A.
+
+        Raises:
+            Unpaired: only A has it.
+        """
+        there = self.there(position)
+        if there is not None:
+            return there
+        labels, special = self.recording.prompt.labels, self.recording.prompt.special
+        both = [place for place, _ in self.aligned if not special[place]]
+        nearest = min(both, key=lambda place: abs(place - position))
+        raise Unpaired(
+            f"prompt B does not have ‹{labels[position]}›: look at a token that both have, such as "
+            f"‹{labels[nearest]}› at {nearest}"
+        )
+
     @property
     def identical(self) -> bool:
         """Whether A and B are one prompt, unedited."""
@@ -96,10 +113,11 @@ def paired(
             "same thing in the other, such as one word in two sentences"
         )
     same = 0 if recording.changes else common(own.ids, prompt.ids)
-    if same == len(recording) == len(prompt):
-        return Pair(recording, recording, aligned, same)
     # The pass may be kept from someone who had no use for which tokens are special.
-    return Pair(recording, replace(other(prompt), prompt=prompt), aligned, same)
+    theirs = replace(other(prompt), prompt=prompt)
+    if same == len(recording) == len(prompt):
+        theirs = recording
+    return Pair(recording, theirs, aligned, same)
 
 
 def prompt_of(subject: Subject, ids: Sequence[int]) -> Prompt:

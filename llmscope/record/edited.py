@@ -37,7 +37,11 @@ KEPT = 8
 
 
 class EditedRecorder:
-    """Records edited passes of one model, each on top of an unedited recording."""
+    """Records edited passes of one model, each on top of an unedited recording.
+
+    Attributes:
+        ran: how many tokens of prompts B have been run so far.
+    """
 
     def __init__(self, recorder: Recorder, verdicts: Verdicts) -> None:
         self._recorder = recorder
@@ -49,6 +53,7 @@ class EditedRecorder:
         self._others: dict[tuple[int, ...], Recording] = {}
         self._vectors: dict[object, Tensor] = {}
         self._stands: dict[int, bool] = {}
+        self.ran = 0
 
     def record(
         self,
@@ -76,12 +81,12 @@ class EditedRecorder:
         if before is not None and before.base is base:
             return before
         with self._recorder.taps.interruptible(cancelled):
-            changes = changes_of(edits, self._grounds(base, other))
+            changes = changes_of(edits, self._grounds(base, other, fresh=fresh))
         made = replace(base, edits=edits, base=base, memo={})
         if changes:
             shared = 0 if before is None else _shared(before, base, changes)
             made = self._extend(base, before, shared, changes, cancelled, fresh=fresh)
-            made = replace(made, edits=edits, base=base)
+            made = replace(made, edits=edits, base=base, fresh=base.fresh)
             drop_logits(self._latest)
         self._latest, self._from = made, None if other is None else other.ids
         return made
@@ -238,21 +243,45 @@ class EditedRecorder:
         limit = bound(self._subject.dtype, BOUND)
         return discrepancy(again.logits[None], whole.logits[None]) <= limit
 
-    def _grounds(self, base: Recording, other: Prompt | None) -> Grounds:
+    def _grounds(self, base: Recording, other: Prompt | None, *, fresh: bool) -> Grounds:
         return Grounds(
             base=base,
-            other=None if other is None else self.other(other),
+            other=None if other is None else self.other(other, fresh=fresh),
             steering=self._steering,
             frozen=lambda edit, rows: frozen(base, edit, rows),
             verdicts=self._verdicts,
         )
 
-    def other(self, prompt: Prompt) -> Recording:
-        """A pass over another prompt, kept for the next time."""
-        if prompt.ids not in self._others:
-            _make_room(self._others)
-            self._others[prompt.ids] = self._recorder.run([prompt.ids], record=True)
-        return self._others[prompt.ids]
+    def other(self, prompt: Prompt, *, fresh: bool = False) -> Recording:
+        """An unedited pass over another prompt, kept for the next time.
+
+        It goes on from what it begins with, as the live one does: from an earlier pass over a
+        prompt B, or from the unedited one of A. None of those is changed by that.
+
+        Args:
+            fresh: share no row with another pass.
+        """
+        kept = self._others.get(prompt.ids)
+        if kept is not None and not (fresh and kept.reused):
+            return kept
+        before = None if fresh else self._nearest(prompt)
+        made = self._recorder.go_on(before, prompt)
+        self.ran += made.ran
+        # While B is typed, the next text takes the place of the one before.
+        if before is not None and made.reused in (len(before), len(prompt)):
+            self._others.pop(before.prompt.ids, None)
+        _make_room(self._others)
+        self._others[prompt.ids] = made
+        return made
+
+    def _nearest(self, prompt: Prompt) -> Recording | None:
+        """What shares most of its beginning with a prompt; None where nothing can be gone on from.
+
+        An equal share of A's goes first: what both prompts begin with is the same rows then.
+        """
+        known = (self._recorder.latest, *reversed(self._others.values()))
+        able = [one for one in known if one is not None and one.past is not None]
+        return max(able, key=lambda one: common(one.prompt.ids, prompt.ids), default=None)
 
     def _steering(self, edit: Edit) -> Tensor:
         assert edit.vector is not None

@@ -27,6 +27,7 @@ class Passes:
         origin: records a prompt on the model without its adapter; None: there is none.
         changes: made in every pass over the same prompt.
         cancelled: asked before each layer; true ends a pass with `Cancelled`.
+        fresh: passes over other prompts share no row with any.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class Passes:
         origin: Callable[[Prompt], Recording] | None = None,
         changes: Sequence[Change] = (),
         cancelled: Cancel | None = None,
+        fresh: bool = False,
     ) -> None:
         self.verdicts = verdicts
         self.origin = origin
@@ -45,6 +47,7 @@ class Passes:
         self._edited = edited
         self._changes = tuple(changes)
         self._cancelled = cancelled
+        self._fresh = fresh
 
     def __call__(self, ids: Sequence[Sequence[int]] = (), **options: Any) -> Any:
         """As `Recorder.run`, with the changes made in each prompt of the batch."""
@@ -60,7 +63,7 @@ class Passes:
     def other(self, prompt: Prompt) -> Recording:
         """A pass over another prompt, kept for the next time."""
         with self._recorder.taps.interruptible(self._cancelled):
-            return self._edited.other(prompt)
+            return self._edited.other(prompt, fresh=self._fresh)
 
     def sweep(self, recording: Recording, depth: int, jobs: Sequence[Job], position: int) -> Tensor:
         """The last stream after a token, for each of several changes of one pass. [job, width]

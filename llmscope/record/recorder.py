@@ -58,17 +58,31 @@ class Recorder:
         Raises:
             Cancelled: nothing was lost, and the next call is right.
         """
-        before = self._latest
-        if before is None or before.past is None or fresh:
-            recording = self._extend(None, 0, prompt, cancelled)
-        else:
-            shared = common(before.prompt.ids, prompt.ids)
-            if shared == len(prompt):
-                recording = cut(before, prompt)
-            else:
-                recording = self._extend(before, shared, prompt, cancelled)
+        recording = self.go_on(None if fresh else self._latest, prompt, cancelled)
         self._latest = recording
-        return recording
+        return replace(recording, fresh=True) if fresh else recording
+
+    @property
+    def latest(self) -> Recording | None:
+        """The recording that the next one goes on from."""
+        return self._latest
+
+    def go_on(
+        self, before: Recording | None, prompt: Prompt, cancelled: Cancel | None = None
+    ) -> Recording:
+        """The recording of a prompt that shares what it begins with with another one.
+
+        Nothing goes on from it unless somebody asks for that: `latest` stays what it is.
+
+        Args:
+            before: an unedited recording of this model; None: run the whole prompt.
+        """
+        if before is None or before.past is None:
+            return self._extend(None, 0, prompt, cancelled)
+        shared = common(before.prompt.ids, prompt.ids)
+        if shared == len(prompt):
+            return cut(before, prompt)
+        return self._extend(before, shared, prompt, cancelled)
 
     def _extend(
         self,
@@ -168,7 +182,7 @@ class Recorder:
         if record:
             (only,) = ids
             unlabelled = Prompt(tuple(only), ("",) * len(only), (False,) * len(only))
-            return self._extend(None, 0, unlabelled, None)
+            return self.go_on(None, unlabelled)
         few = {"logits_to_keep": last} if last is not None and self._leaves_out else {}
         with torch.set_grad_enabled(grad):
             if embeddings is not None:

@@ -108,6 +108,7 @@ class Recording:
         changes: the same as changes of numbers; those that change nothing are left out.
         base: the pass without them, if there are any.
         depth: the first layer that ran again for them.
+        fresh: no row is shared with another pass, and none is to be of what is run beside it.
         memo: what was derived from this very recording; it is part of no value.
     """
 
@@ -126,6 +127,7 @@ class Recording:
     changes: tuple[Change, ...] = ()
     base: Recording | None = None
     depth: int = 0
+    fresh: bool = False
     memo: dict[Any, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:

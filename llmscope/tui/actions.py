@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Literal
 from textual.binding import Binding
 from textual.keys import _character_to_key
 
-from llmscope.tui import arranging, deeds, dress, editing, lessons
+from llmscope.tui import arranging, comparing, deeds, dress, editing, lessons
+from llmscope.tui.pairs import pairs
 from llmscope.tui.workspaces import PANES, WORKSPACES, Workspace
 
 if TYPE_CHECKING:
@@ -177,15 +178,23 @@ CONTEXT = (
 WHAT_IF = (
     Action("edit-zero", "what if", "zero what is under the cursor, or no more", "x", editing.zero),
     Action("edit-write", "what if", "write an edit of the pass", "X", editing.write),
-    Action("edit-toggle", "what if", "chosen edit off or on", "space,enter", editing.toggle),
+    Action("edit-toggle", "what if", "chosen edit off or on", "space", editing.toggle),
     Action("edit-remove", "what if", "remove the chosen edit", "delete,backspace", editing.remove),
     Action("edit-weaker", "what if", "chosen edit weaker", "comma", editing.turn(-1)),
     Action("edit-stronger", "what if", "chosen edit stronger", "full_stop", editing.turn(1)),
     Action("edit-earlier", "what if", "make the chosen edit earlier", "o", editing.earlier),
     Action("edits-all", "what if", "all edits off or on", "0", editing.switch_all),
-    Action("change", "what if", "what edits changed, or what is", "D", editing.change),
-    Action("keep-b", "what if", "keep this prompt as B, or no B", "w", editing.keep_b),
-    Action("write-b", "what if", "write prompt B", "W", editing.write_b),
+    Action("change", "what if", "what edits changed, or A − B; or what is", "D", editing.change),
+)
+COMPARE = (
+    Action("keep-b", "compare", "keep this prompt as B, or no B", "w", comparing.keep_b),
+    Action("write-b", "compare", "write prompt B", "W", comparing.write_b),
+    Action("words", "compare", "write two lists of words", "L", comparing.write_words),
+    Action("take", "compare", "take the chosen pair; an edit off or on", "enter", comparing.enter),
+    *(
+        Action(f"pair-{pair.name}", "compare", pair.title, "", comparing.take(pair), "anywhere")
+        for pair in pairs()
+    ),
 )
 WALK = (
     Action("step-from", "walkthrough", "go to the step that this is made from", "f", deeds.source),
@@ -195,7 +204,11 @@ PLACES = tuple(
     for number, one in enumerate(WORKSPACES, 1)
 )
 PROGRAM = (
-    Action("figures", "prompt", "leave it for the figures", "escape,tab", deeds.leave, "prompt"),
+    Action("figures", "prompt", "leave it for the figures", "escape", deeds.leave, "prompt"),
+    Action(
+        *("onward", "prompt", "go on: to prompt B where it is shown, to the figures", "tab"),
+        *(comparing.onward, "prompt"),
+    ),
     Action("edit", "prompt", "edit", "e,i", deeds.edit_prompt),
     Action("chat", "prompt", "put it into the chat template, or take it out", "c", deeds.chat),
     Action("help", "help", "explain this place", "question_mark", deeds.show_help),
@@ -210,7 +223,16 @@ PROGRAM = (
         *(deeds.leave_program, "anywhere"),
     ),
 )
-ACTIONS: tuple[Action, ...] = (*CURSOR, *FIGURES, *CONTEXT, *WHAT_IF, *WALK, *PLACES, *PROGRAM)
+ACTIONS: tuple[Action, ...] = (
+    *CURSOR,
+    *FIGURES,
+    *CONTEXT,
+    *WHAT_IF,
+    *COMPARE,
+    *WALK,
+    *PLACES,
+    *PROGRAM,
+)
 BY_NAME = {action.name: action for action in ACTIONS}
 
 
@@ -284,6 +306,19 @@ FOOTER: dict[str, tuple[Hint, ...]] = {
         Hint("palette", "commands"),
         Hint("quit-anywhere", "quit", kept=True),
     ),
+    "prompt-a": (
+        Hint("onward", "to B"),
+        Hint("figures", "to the figures"),
+        Hint("help-anywhere", "help", kept=True),
+        Hint("palette", "commands"),
+        Hint("quit-anywhere", "quit", kept=True),
+    ),
+    "prompt-b": (
+        Hint("figures", "to the figures"),
+        Hint("help-anywhere", "help", kept=True),
+        Hint("palette", "commands"),
+        Hint("quit-anywhere", "quit", kept=True),
+    ),
     "figures": (
         Hint("token-right", "token", pair="token-left"),
         Hint("down", "row", pair="up"),
@@ -297,8 +332,10 @@ FOOTER: dict[str, tuple[Hint, ...]] = {
         Hint("context-mark", "mark context", only=("context",)),
         Hint("edits-all", "all off", only=("what-if",)),
         Hint("change", "change", only=("what-if",)),
+        Hint("change", "A − B", only=("compare",)),
         Hint("keep-b", "keep as B", only=("what-if", "compare")),
         Hint("write-b", "write B", only=("compare",)),
+        Hint("words", "words", only=("compare",)),
         Hint("layer-next", "layer", pair="layer-previous", only=("walkthrough",)),
         Hint("step-from", "from", only=("walkthrough",)),
         Hint("head-next", "head", pair="head-previous", only=("overview", "walkthrough")),

@@ -137,6 +137,7 @@ class LlmscopeApp(Desk, inherit_bindings=True):
         if len(frame.tokens) != before:
             self.ask()  # how many columns are in sight is known only now
         self.note(" · ".join(frame.notices), self.inks.warning)
+        self.comparing.landed(self, frame)
         if self.ledger.waiting:
             self.present()
         else:
@@ -145,12 +146,22 @@ class LlmscopeApp(Desk, inherit_bindings=True):
     def _refused(self, refused: Refused) -> None:
         if self.ledger.concerns(refused) and refused.faults:
             editing.refused(self, refused)
+        elif self.ledger.concerns(refused) and refused.of_b:
+            self.comparing.refused(self, refused)
         elif self.ledger.concerns(refused):
             hint = f" · try: {refused.hint}" if refused.hint else ""
             self.note(f"{refused.reason}{hint}", self.inks.error)
             self.rest(late=True)
 
-    @on(TextArea.Changed)
+    @on(TextArea.Changed, "#prompt-b")
+    def _edited_b(self) -> None:
+        self.comparing.written(self)
+
+    @on(TextArea.SelectionChanged, "#prompt-b")
+    def _walked_b(self) -> None:
+        self.comparing.walked(self)
+
+    @on(TextArea.Changed, "#prompt")
     def _edited(self) -> None:
         old, self.text = self.text, self.editor.text
         if old != self.text:
@@ -160,7 +171,7 @@ class LlmscopeApp(Desk, inherit_bindings=True):
             self.ask_soon()
             self.present()
 
-    @on(TextArea.SelectionChanged)
+    @on(TextArea.SelectionChanged, "#prompt")
     def _walked(self) -> None:
         position = self.editor.token_at_cursor if self.editor.has_focus else None
         if position is not None and self.editor.text == self.text:
@@ -205,7 +216,9 @@ class LlmscopeApp(Desk, inherit_bindings=True):
         """Other keys work in the prompt than in the figures, whatever lies over both."""
         focused = self.screen_stack[0].focused
         if focused is self.editor:
-            self.keys.show("prompt")
+            self.keys.show("prompt-a" if self.prompts.b.display else "prompt")
+        elif focused is self.prompts.b:
+            self.keys.show("prompt-b")
         elif focused is self.card:
             self.keys.show("message")
         else:

@@ -18,6 +18,7 @@ from llmscope.figure import Focus
 from llmscope.text import display_text
 from llmscope.tui import deeds
 from llmscope.tui.app import LlmscopeApp
+from llmscope.tui.comparing import hold_words
 from llmscope.tui.kept import Kept
 from llmscope.tui.link import EngineSays, MakeEngine
 from llmscope.tui.own import Own
@@ -68,6 +69,7 @@ def capture(
     edits: Sequence[Edit] = (),
     versus_prompt: str | None = None,
     change: bool = False,
+    words: tuple[str, str] | None = None,
 ) -> list[Row]:
     """Run the app headless until its picture is whole.
 
@@ -76,7 +78,7 @@ def capture(
         width, height: of the screen, in cells.
         focus: where the cursor stands.
         workspace: the name of the one that is shown; None: the first.
-        edits, versus_prompt, change: see `llmscope.tui.whatif.Plan`.
+        edits, versus_prompt, change, words: see `llmscope.tui.whatif.Plan`.
 
     Returns:
         `height` rows of `width` cells.
@@ -97,6 +99,8 @@ def capture(
     )
     planned = tuple(map(WhatIf.of, edits))
     app.scene = replace(app.scene, edits=planned, versus_prompt=versus_prompt, change=change)
+    if words is not None:
+        app.scene = hold_words(app.scene, words)
     return asyncio.run(_sit(app, width, height))
 
 

@@ -6,6 +6,7 @@ asks with a message and goes on; who speaks where is read from the text itself, 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from llmscope.engine.events import ChatRequest, ModelInfo, Templated
@@ -31,7 +32,9 @@ class ChatDesk:
         self._system = system
         self._at_first = at_first
         self._asked: ChatRequest | None = None
+        self._asked_b = False
         self._made: Templated | None = None
+        self._made_b: Templated | None = None
 
     @property
     def waiting(self) -> bool:
@@ -40,38 +43,60 @@ class ChatDesk:
 
     def read(self, text: str, info: ModelInfo | None) -> None:
         """The text on screen is another one: a template that was asked for is of no use now."""
-        self._asked = None
+        self._asked, self._asked_b = None, False
         self.roles = () if info is None else info.chat.roles(text)
 
     def follows(self, text: str) -> bool:
         """Whether a text is the template's, so that it holds its special tokens already."""
         return bool(self.roles) or (self._made is not None and text == self._made.text)
 
+    def follows_b(self, desk: Desk) -> bool:
+        """Whether prompt B is the template's text."""
+        text, info = desk.scene.versus_prompt, desk.scene.info
+        made = self._made_b is not None and text == self._made_b.text
+        return made or bool(text and info is not None and info.chat.roles(text))
+
+    def apart(self, desk: Desk) -> bool:
+        """Whether only one of the two prompts is in the template."""
+        held = desk.scene.versus_prompt is not None
+        return held and self.follows(desk.text) != self.follows_b(desk)
+
     def begin(self, desk: Desk) -> bool:
         """Ask for the template of the first prompt, if that is wanted; whether it was asked."""
         wanted, self._at_first = self._at_first, False
         if wanted and desk.text and not self.follows(desk.text):
-            self._ask(desk)
+            self._ask_all(desk)
         return self.waiting
 
     def toggle(self, desk: Desk) -> None:
-        """Put the text into the template, or leave of it what the user said last."""
+        """Put the text into the template, or leave of it what the user said last; B likewise."""
         if desk.scene.info is None:
             desk.tell("no model is there yet", "warning")
         elif not desk.text:
             desk.tell("type what the user says first", "warning")
         elif not self.follows(desk.text):
-            self._ask(desk)
+            self._ask_all(desk)
         else:
-            desk.editor.replace_all(self._said(desk.text))
+            held = desk.scene.versus_prompt
+            if held is not None and self.follows_b(desk) and desk.scene.info is not None:
+                roles = desk.scene.info.chat.roles(held)
+                desk.look_at(desk.scene.against(self._said(held, self._made_b, roles)))
+            desk.editor.replace_all(self._said(desk.text, self._made, self.roles))
 
     def land(self, desk: Desk, templated: Templated) -> None:
         """The template's text is there, or the reason why not."""
         if templated.request != self._asked:
             return
-        self._asked = None
+        self._asked, of_b = None, self._asked_b
+        self._asked_b = False
         if templated.error:
             desk.tell(templated.error, "warning")
+        elif of_b:
+            if templated.request.text == desk.scene.versus_prompt:
+                self._made_b = templated
+                desk.look_at(desk.scene.against(templated.text))
+            self._ask(desk, desk.text)
+            return
         else:
             self._made = templated
             desk.editor.replace_all(templated.text)
@@ -80,13 +105,20 @@ class ChatDesk:
             desk.ledger.repeat()
             desk.ask()
 
-    def _ask(self, desk: Desk) -> None:
-        self._asked = ChatRequest(desk.text, self._system)
+    def _ask_all(self, desk: Desk) -> None:
+        """Ask for B's text first, if there is one: A's takes the place of the editor's."""
+        held = desk.scene.versus_prompt
+        self._asked_b = held is not None and not self.follows_b(desk)
+        self._ask(desk, held if held is not None and self._asked_b else desk.text)
+
+    def _ask(self, desk: Desk, text: str) -> None:
+        self._asked = ChatRequest(text, self._system)
         desk.engine.ask(self._asked)
 
-    def _said(self, text: str) -> str:
+    @staticmethod
+    def _said(text: str, made: Templated | None, roles: Sequence[RoleSpan]) -> str:
         """What was typed, if the template's text is as it was made; else the last user's words."""
-        if self._made is not None and text == self._made.text:
-            return self._made.request.text
-        said = [text[span.start : span.end] for span in self.roles if span.role == "user"]
-        return said[-1] if said else text[self.roles[-1].start : self.roles[-1].end]
+        if made is not None and text == made.text:
+            return made.request.text
+        said = [text[span.start : span.end] for span in roles if span.role == "user"]
+        return said[-1] if said else text[roles[-1].start : roles[-1].end]

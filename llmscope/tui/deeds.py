@@ -167,7 +167,7 @@ def show_help(desk: Desk) -> None:
     # The page needs the lenses' own words; importing them waits until someone asks.
     from llmscope.tui.help import HelpScreen
 
-    inside = desk.focused is not desk.editor
+    inside = not desk.in_prompt
     pane = desk.overview.pane if inside and desk.overview.display else None
     want = None if pane is None else pane.want(desk.scene)
     place: Where = "figures" if inside else "prompt"

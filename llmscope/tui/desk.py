@@ -26,9 +26,9 @@ from llmscope.tui.actions import BY_NAME, bindings
 from llmscope.tui.bandwidth import Bandwidth
 from llmscope.tui.card import CARD_ACTIONS, Card
 from llmscope.tui.chat import ChatDesk
+from llmscope.tui.comparing import Comparing
 from llmscope.tui.display import PacedApp
 from llmscope.tui.dress import put_on
-from llmscope.tui.editor import PromptEditor
 from llmscope.tui.find import FindLine
 from llmscope.tui.layout import layout_for
 from llmscope.tui.ledger import Ledger
@@ -40,6 +40,7 @@ from llmscope.tui.notices import Notice
 from llmscope.tui.overview import Overview
 from llmscope.tui.own import Own
 from llmscope.tui.passing import LineScreen
+from llmscope.tui.prompts import Prompts
 from llmscope.tui.reproduce import Source
 from llmscope.tui.scene import Scene
 from llmscope.tui.theme import inks, variables
@@ -97,6 +98,7 @@ class Desk(PacedApp, inherit_bindings=False):
         self.ledger = Ledger(special_tokens=special_tokens)
         self.chat = chat
         self.lessons = Lessons()
+        self.comparing = Comparing()
         self.cost: PassInfo | None = None
         self._spec = spec
         self.source = self.own.source or Source(spec)
@@ -126,7 +128,8 @@ class Desk(PacedApp, inherit_bindings=False):
         self._make_room(self.size)
         theme = self.look.theme
         self.title_line = TitleLine(theme, self._spec)
-        self.editor = PromptEditor(self.text, id="prompt", past=self.own.past)
+        self.prompts = Prompts(self.text, self.scene.versus_prompt or "", past=self.own.past)
+        self.editor = self.prompts.a
         kept = self.own.kept
         self.overview = Overview(
             self.look,
@@ -138,11 +141,12 @@ class Desk(PacedApp, inherit_bindings=False):
         self.words = WordsLine(theme)
         self.keys = KeyLine(theme, self.own.keymap, invites=self.own.newcomer)
         self.own.keymap.bind(self, "anywhere")
-        self.own.keymap.bind(self.editor, "prompt")
+        for editor in (self.prompts.a, self.prompts.b):
+            self.own.keymap.bind(editor, "prompt")
         self.own.keymap.bind(self.card, "figures", only=CARD_ACTIONS)
         self.overview.display = self.find.display = False
         yield self.title_line
-        yield self.editor
+        yield self.prompts
         yield self.overview
         yield self.card
         yield self.words
@@ -165,7 +169,7 @@ class Desk(PacedApp, inherit_bindings=False):
         A line of text takes its letters itself: one that comes here with the focus on such a line
         was sent to a pane that had the focus before.
         """
-        if self.focused in (self.editor, self.find) and event.is_printable:
+        if self.focused in (self.prompts.a, self.prompts.b, self.find) and event.is_printable:
             event.stop()
             event.prevent_default()
             self.focused._forward_event(events.Key(event.key, event.character))
@@ -177,6 +181,11 @@ class Desk(PacedApp, inherit_bindings=False):
     def begun(self) -> bool:
         """Whether the screen was ever there."""
         return hasattr(self, "overview")
+
+    @property
+    def in_prompt(self) -> bool:
+        """Whether keys are text: that of this prompt, or of prompt B."""
+        return self.focused in (self.prompts.a, self.prompts.b)
 
     def action_act(self, name: str) -> None:
         """Run an action of the registry.
@@ -243,6 +252,7 @@ class Desk(PacedApp, inherit_bindings=False):
             context=found.cut,
             edits=self.scene.in_force,
             versus_prompt=self.scene.versus_prompt,
+            words=self.scene.words,
         )
         if request is not None:
             self.engine.ask(request)
@@ -272,6 +282,7 @@ class Desk(PacedApp, inherit_bindings=False):
         with self.batch_update():
             self.overview.present(self.scene, self.ledger, late=self._late, dim=self._dim)
             self.editor.show_roles(self.chat.roles)
+            self.comparing.present(self)
             shown = self.ledger.shown("tokens")
             if shown is not None:
                 prompt = shown.marked
@@ -282,7 +293,9 @@ class Desk(PacedApp, inherit_bindings=False):
             self.title_line.edits(len(self.scene.in_force))
             # While a strength is turned the words stay until the next pass lands: nothing flickers.
             if self._late or not self._turning:
-                self.words.say(clauses(self.scene, self.ledger.shown, self.overview.workspace.name))
+                said = clauses(self.scene, self.ledger.shown, self.overview.workspace.name)
+                said[1:1] = self.comparing.said(self.scene) if said else ()
+                self.words.say(said)
 
     def note(self, text: str, ink: Style) -> None:
         """Say something about this very prompt, on its border."""
@@ -336,7 +349,7 @@ class Desk(PacedApp, inherit_bindings=False):
         self.present()
 
     def _show_card(self, shown: bool) -> None:
-        inside = self.focused is not None and self.focused is not self.editor
+        inside = self.focused is not None and not self.in_prompt
         if not shown:
             # Where the card stood, the panes will stand: no second layout when they show.
             self.overview.fit(*self.size, self.card.outer_size.height)

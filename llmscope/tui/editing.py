@@ -1,4 +1,4 @@
-"""What keys do to the edits of the pass: list, write, turn and switch them, and keep a prompt B."""
+"""What keys do to the edits of the pass: list, write, turn and switch them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from textual.widgets import Input
 from llmscope.edits import parse
 from llmscope.engine.events import Refused
 from llmscope.errors import ScopeError
-from llmscope.text import VISIBLE, display_text
-from llmscope.tui.marker import marked
+from llmscope.text import display_text
 from llmscope.tui.passing import LineScreen
 from llmscope.tui.scene import Scene
 
@@ -24,8 +23,6 @@ GRAMMAR = (
     "zero, mean, scale, patch, steer, freeze · head 5.3, neuron 5.7, attention, mlp, layer 5 · @-1"
 )
 """What the line says at first: actions, parts, and where; the help page has the whole grammar."""
-END = "\\n"
-"""How an end of a line is written in a line of text."""
 
 
 def zero(desk: Desk) -> None:
@@ -129,52 +126,21 @@ def turn(by: int) -> Callable[[Desk], None]:
 
 
 def change(desk: Desk) -> None:
-    """Show what the edits changed in every pane, or what is."""
+    """Show what the edits changed in every pane, or without edits A − B; or what is."""
     scene = replace(desk.scene, change=not desk.scene.change)
-    if not scene.in_force:
-        desk.tell(
-            "panes will show what edits change, once there are some"
-            if scene.change
-            else "panes show what is"
-        )
-    desk.look_at(scene)
-
-
-def keep_b(desk: Desk) -> None:
-    """Keep the present prompt as B; where it is B already, there is none any more."""
-    text = marked(desk.text).text
-    if not text:
-        desk.tell("the prompt is empty", "warning")
-    elif desk.scene.versus_prompt == text:
-        desk.look_at(replace(desk.scene, versus_prompt=None))
-        desk.tell("there is no prompt B any more")
+    if not scene.change:
+        said = "" if scene.in_force else "panes show what is"
+    elif scene.apart:
+        said = "panes show A − B, at the tokens that both have"
     else:
-        _hold_against(desk, text)
-
-
-def write_b(desk: Desk) -> None:
-    """Write prompt B."""
-    desk.push_screen(PromptScreen(desk))
-
-
-class PromptScreen(LineScreen):
-    """One line at the bottom: enter makes it prompt B, esc leaves."""
-
-    def __init__(self, desk: Desk) -> None:
-        held = desk.scene.versus_prompt
-        text = marked(desk.text).text if held is None else held
-        super().__init__(f"prompt B · {END} is the end of a line", text.replace("\n", END))
-        self._desk = desk
-
-    def submit(self, event: Input.Submitted) -> None:
-        """Hold the prompt against it."""
-        self.action_leave()
-        _hold_against(self._desk, event.value.replace(END, "\n"))
-
-
-def _hold_against(desk: Desk, text: str) -> None:
-    desk.look_at(replace(desk.scene, versus_prompt=text))
-    desk.tell(f"B is: {text}".replace("\n", VISIBLE["\n"]))
+        said = (
+            ""
+            if scene.in_force
+            else "panes will show what edits change, or A − B, once there are some"
+        )
+    if said:
+        desk.tell(said)
+    desk.look_at(scene)
 
 
 def refused(desk: Desk, said: Refused) -> None:

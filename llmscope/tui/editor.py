@@ -52,7 +52,15 @@ class PromptEditor(InOrder, TextArea):
         *(f"prompt--{name}-{kind}" for name in (*ROLE_HUES, FRAME) for kind in ("even", "odd")),
     }
 
-    def __init__(self, text: str, *, id: str, past: Past) -> None:  # noqa: A002
+    def __init__(
+        self,
+        text: str,
+        *,
+        id: str,  # noqa: A002
+        past: Past,
+        placeholder: str = "type a prompt",
+    ) -> None:
+        self._called = "Prompt"
         self._tokens: tuple[Token, ...] = ()
         self._tokenized = ""
         self._tinted: dict[int, Text] = {}
@@ -66,12 +74,12 @@ class PromptEditor(InOrder, TextArea):
             soft_wrap=True,
             highlight_cursor_line=False,
             max_checkpoints=CHANGES,
-            placeholder=Content("type a prompt"),
+            placeholder=Content(placeholder),
         )
         past.put_into(self.history)
         self.cursor_blink = False
         self.match_cursor_bracket = False
-        self.border_title = Content("Prompt")
+        self.border_title = Content(self._called)
 
     def on_mount(self) -> None:
         """Begin where a person would go on typing."""
@@ -110,6 +118,12 @@ class PromptEditor(InOrder, TextArea):
         self.replace(text, self.document.start, self.document.end)
         self.move_cursor(self.document.end)
 
+    def called(self, name: str) -> None:
+        """What the title calls it."""
+        if name != self._called:
+            self._called = name
+            self.border_title = self._title()
+
     def say(self, note: Content | None) -> None:
         """A note about this very prompt, on the lower border."""
         self.border_subtitle = note
@@ -130,7 +144,7 @@ class PromptEditor(InOrder, TextArea):
         if (cut := context_end(self.text)) is not None:
             before = sum(token.end <= cut for token in self._tokens)
             words.append(Content(f"context {before} · query {len(self._tokens) - before} tokens"))
-        return Content(" · ").join([Content("Prompt"), *words])
+        return Content(" · ").join([Content(self._called), *words])
 
     def _part(self, place: int) -> str:
         """Whose a place in the text is: a role's, or the template's own; empty in plain text."""

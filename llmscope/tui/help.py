@@ -29,6 +29,8 @@ template, special tokens included, and takes it out again; undo does so too. Eve
 yours to edit. The title names who speaks and marks the one whose words the cursor is in; what the \
 template writes itself is dim. While there is a template, no special tokens are added to the text.
 
+In the workspace Compare there are two prompts, A and B; tab goes from one to the other.
+
 Leave the prompt with esc or tab to walk through the figures: tokens run from left to right, \
 layers from top to bottom; point at a place and see what happens there."""
 
@@ -126,7 +128,8 @@ Up and down choose an edit. {edit-toggle} switches it off or on, {edit-remove} r
 {edit-weaker} and {edit-stronger} turn the strength of a steering or a scale, from any pane, \
 through zero and on; {edit-earlier} makes it earlier in the order, the first one last. {edits-all} \
 switches all off at once and on again, to compare by eye. {change} shows in every pane what the \
-edits changed instead of what is: with them less without them.
+edits changed instead of what is: with them less without them. Where no edit is made and there is \
+a prompt B, it is A − B.
 
 ✓ is on, · off, ✗ what the model cannot take, with the reason, or what waits for a prompt B. \
 {keep-b} keeps the present prompt as B and {write-b} writes one; {keep-b} once more is no B \
@@ -158,7 +161,12 @@ out, the weights that it reads, how closely llmscope's own numbers agree with th
 first numbers at the cursor. Up and down choose another step, {step-from} goes to the one that it \
 is made from.""",
     "contrast": """\
-This prompt is A. {keep-b} keeps it as B: then write another A; {write-b} writes B instead. \
+Two prompts stand above the figures, A and B, and each letter in either shows at once. {write-b} \
+goes to B from anywhere, {edit} to A, {onward} from A to B; {keep-b} keeps this prompt as B. Where \
+there is no B yet, up and down choose a pair to begin with and {take} takes it. The cursor is in \
+both: B marks the token that A's is aligned with. {change} shows A − B in the other panes, in \
+every workspace: blank at tokens that only A has, 0 where both have seen the same.
+
 {map-view} goes round the cosine of each token's two streams, the same with the mean taken off, \
 and the attention to what only one of the prompts has, where left and right are heads. Up and down \
 move by layers, left and right by tokens. A token that only A has shows nothing. Where the title \
@@ -168,7 +176,8 @@ A row is a token of A, the columns are the divergence of the two predictions aft
 Below are the tokens whose probability differs most after the one under the cursor.""",
     "contrast-word": """\
 From left to right the layers. {map-view} changes between how alike the token under the cursor is \
-in A and in B, and what its stream says of two lists of words.""",
+in A and in B, and what its stream says of two lists of words; {words} writes those. A word that \
+is more than one token counts by its first, and a notice says so.""",
     "stages": """\
 The adapter that is on, against the base model; {adapter} goes round those that are loaded. \
 {map-view} changes between how much of each matrix was changed and in how many directions. Up and \

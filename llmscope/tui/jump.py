@@ -18,7 +18,7 @@ from llmscope.tui.workspaces import PANES
 if TYPE_CHECKING:
     from llmscope.tui.desk import Desk
 
-PROMPT, MESSAGE = "prompt", "message"
+PROMPT, PROMPT_B, MESSAGE = "prompt", "prompt b", "message"
 
 
 def letters(titles: Mapping[str, str]) -> dict[str, str]:
@@ -36,7 +36,7 @@ def letters(titles: Mapping[str, str]) -> dict[str, str]:
     return taken
 
 
-LETTERS = letters({PROMPT: "prompt", **PANES})
+LETTERS = letters({PROMPT: "prompt", **PANES, PROMPT_B: "b"})
 # The message stands where panes would: it takes none of their letters.
 LETTERS |= letters({PROMPT: "prompt", MESSAGE: "message"})
 
@@ -44,6 +44,8 @@ LETTERS |= letters({PROMPT: "prompt", MESSAGE: "message"})
 def targets(desk: Desk) -> dict[str, Widget]:
     """The places on screen that one can go to, by their letters."""
     found: dict[str, Widget] = {LETTERS[PROMPT]: desk.editor}
+    if desk.prompts.b.display:
+        found[LETTERS[PROMPT_B]] = desk.prompts.b
     if desk.card.display:
         return {**found, LETTERS[MESSAGE]: desk.card}
     overview = desk.overview

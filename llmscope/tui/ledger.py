@@ -83,11 +83,12 @@ class Ledger:
         context: int | None = None,
         edits: tuple[str, ...] = (),
         versus_prompt: str | None = None,
+        words: tuple[str, str] | None = None,
     ) -> Request | None:
         """The request for these figures, or None if the last one was for the same.
 
         Args:
-            edits, versus_prompt: see `Request`.
+            edits, versus_prompt, words: see `Request`.
             context: how many characters of the text come before the query, if that is marked.
             templated: the text holds its special tokens, so that none are to be added.
         """
@@ -99,9 +100,15 @@ class Ledger:
             context=context,
             edits=edits,
             versus_prompt=versus_prompt,
+            words=words,
         )
         same = last is not None and last.prompt == request.prompt
-        if same and last is not None and last.context == context and set(last.wants) == set(wants):
+        if (
+            same
+            and last is not None
+            and (last.context, last.words) == (context, words)
+            and set(last.wants) == set(wants)
+        ):
             return None
         if not same:
             self._asked.clear()
@@ -158,7 +165,8 @@ class Ledger:
         shown, last = self._shown.get(key), self._last
         if shown is None or last is None:
             return shown is not None and self._overtaken
-        if (shown.request.prompt, shown.request.context) != (last.prompt, last.context):
+        asked, now = shown.request, last
+        if (asked.prompt, asked.context) != (now.prompt, now.context) or asked.words != now.words:
             return True
         return next((want != shown.want for want in last.wants if want.key == key), False)
 

@@ -156,7 +156,7 @@ class KeyLine(Widget):
 
     def _keys(self, hint: Hint) -> str:
         """The first key of the action, and of its counterpart; empty if it has none here."""
-        place: Place = "prompt" if self._place == "prompt" else "figures"
+        place: Place = "prompt" if self._place.startswith("prompt") else "figures"
         names = (hint.pair, hint.action) if hint.pair else (hint.action,)
         keys = [key for name in names for key in self._keymap.shown(BY_NAME[name], place)[:1]]
         return ("" if set(keys) <= set(ARROWS) else " ").join(keys)

@@ -228,8 +228,9 @@ class Overview(Container):
 
 
 def _want(pane: FigurePane, scene: Scene) -> Want | None:
-    """What a pane wants; where it can, as what the edits changed if that is what one looks at."""
+    """What a pane wants; where it can, as what changed if that is what one looks at."""
     want = pane.want(scene)
-    if want is None or not (scene.shows_change and pane.changes):
+    able = pane.apart if scene.apart else pane.changes
+    if want is None or not (scene.shows_change and able):
         return want
     return replace(want, focus=replace(want.focus, change=True))

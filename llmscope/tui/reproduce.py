@@ -83,9 +83,15 @@ def command(source: Source, shown: Shown, scene: Scene) -> str | None:
         words += ["--neuron", str(want.neuron)]
     for edit in request.edits:
         words += ["--edit", edit]
-    if request.versus_prompt is not None and (request.patches or "versus_prompt" in uses):
+    if request.versus_prompt is not None and (
+        request.patches or "versus_prompt" in uses or want.change
+    ):
         words.append(f"--versus-prompt={request.versus_prompt}")
-    if want.change:
+    if request.words is not None and want.mode == "lens":
+        words += [
+            f"--words-{which}={text}" for which, text in zip("ab", request.words, strict=True)
+        ]
+    if want.change and request.of_two:
         words.append("--change")
     return shlex.join([*words, "--format", "txt"])
 

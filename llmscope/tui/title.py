@@ -65,6 +65,7 @@ class TitleLine(Widget):
             parts = [
                 (f"{tokens} token{'s' * (tokens != 1)}", 1),
                 (f"ran {cost.ran}, reused {cost.reused}", 7),
+                *([(f"B ran {cost.other_ran}", 7)] if cost.other_ran else []),
                 (pass_, 2),
                 (size(cost.rss), 3),
             ]

@@ -74,13 +74,18 @@ class Plan:
         chosen: index of the one that keys turn, toggle and remove.
         muted: none of them is made for the moment.
         versus_prompt: prompt B; None: there is none.
-        change: panes show what the edits changed instead of what is.
+        words: two lists of words that figures hold against each other; None: those that A, and
+            that B, says next.
+        pair: which of the pairs to begin with is chosen, while there is no prompt B.
+        change: panes show what the edits changed instead of what is; without edits A − B.
     """
 
     edits: tuple[WhatIf, ...] = ()
     chosen: int = 0
     muted: bool = False
     versus_prompt: str | None = None
+    words: tuple[str, str] | None = None
+    pair: int = 0
     change: bool = False
 
     @property
@@ -92,13 +97,22 @@ class Plan:
 
     @property
     def shows_change(self) -> bool:
-        """Whether panes show a change: there is none without an edit."""
-        return self.change and bool(self.in_force)
+        """Whether panes show a change: there is none without an edit or a prompt B."""
+        return self.change and (bool(self.in_force) or self.versus_prompt is not None)
+
+    @property
+    def apart(self) -> bool:
+        """Whether the change is A − B."""
+        return self.shows_change and not self.in_force
 
     @property
     def chosen_edit(self) -> WhatIf | None:
         """The edit that keys turn; None if there is none at all."""
         return self.edits[self.chosen] if self.edits else None
+
+    def against(self, text: str | None) -> Self:
+        """With another prompt B; without one where the text is empty."""
+        return replace(self, versus_prompt=text or None)
 
     def waits(self, one: WhatIf) -> bool:
         """Whether an edit cannot be made before there is a prompt B."""

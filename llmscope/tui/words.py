@@ -33,7 +33,7 @@ def clauses(scene: Scene, find: Find, workspace: str = "") -> list[str]:
         if shown is None or shown.figure.verdict.status == "refused":
             return None
         # What the edits changed is no value of the cursor's; the map says that it is.
-        if shown.want.focus.change and key != "map":
+        if shown.want.focus.change and key not in ("map", "next-token"):
             return None
         return shown if shown.of(scene) else None
 
@@ -99,10 +99,12 @@ def _next(shown: Shown | None, scene: Scene) -> Iterator[str]:
     ):
         return
     first = figure.axes[0].labels[0]
-    said = f"next {named(first)} {percent(float(figure.values[0]))}"
-    if "unedited" in extra:
-        points = 100 * (float(figure.values[0]) - float(extra["unedited"][0]))
-        said += f" ({points:+.1f} points by edits)"
+    shares = extra.get("probability", figure.values)
+    said = f"next {named(first)} {percent(float(shares[0]))}"
+    for name, by in (("unedited", "by edits"), ("other", "A − B")):
+        if name in extra:
+            points = 100 * (float(shares[0]) - float(extra[name][0]))
+            said += f" ({points:+.1f} points {by})"
     yield said
     target = scene.target
     ids = [int(token) for token in extra.get("ids", ())]
@@ -110,7 +112,7 @@ def _next(shown: Shown | None, scene: Scene) -> Iterator[str]:
         return
     if target in ids:
         row = ids.index(target)
-        label, probability = figure.axes[0].labels[row], float(figure.values[row])
+        label, probability = figure.axes[0].labels[row], float(shares[row])
         yield f"{named(label)} is number {row + 1} at {percent(probability)}"
     elif extra.get("target_id") == target and "target" in extra:
         yield f"{named(str(extra['target']))} is number {extra['target_rank']}"
@@ -188,7 +190,7 @@ def _map(shown: Shown | None, scene: Scene) -> Iterator[str]:
     if view is None or value is None or math.isnan(value):
         return
     if shown.want.focus.change:
-        yield f"{view.title} {value:+.3g} by edits"
+        yield f"{view.title} {value:+.3g} {'by edits' if shown.request.edits else 'A − B'}"
     elif view.lens != "logit-lens":
         yield f"{view.title} {number(value)}"
     elif view.mode == "top":

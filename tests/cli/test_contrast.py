@@ -3,7 +3,7 @@
 import pytest
 
 from llmscope.errors import ScopeError
-from llmscope.models.target import word_ids
+from llmscope.models.target import read_words
 from tests.cli.running import failure, record, run
 
 ASK = ("builtin:sort", "--prompt", "CABACB", "--versus-prompt", "AACB", "--lens", "contrast")
@@ -53,6 +53,37 @@ def test_words_that_are_none():
         assert said in failure("snapshot", *ASK, *lists)
 
 
+def test_change_without_edits_is_a_less_b():
+    asked = ("builtin:sort", "--prompt", "CABACB", "--lens", "residual", "--format", "json")
+    held = (*asked, "--versus-prompt", "AACB")
+    (figure,) = record(*held, "--change")["figures"]
+    (one,) = record(*asked)["figures"]
+    (other,) = record(*asked[:2], "AACB", *asked[3:])["figures"]
+    assert figure["title"] == f"{one['title']} · A − B"
+    for row, mine, theirs in zip(figure["values"], one["values"], other["values"], strict=True):
+        assert [row[0], row[2]] == [None, None]
+        for a, b in ((1, 0), (3, 1), (4, 2), (5, 3)):
+            assert row[a] == pytest.approx(mine[a] - theirs[b], abs=1e-5)
+    same = record(*asked, "--versus-prompt", "CABACB", "--change")["figures"][0]
+    assert {value for row in same["values"] for value in row} == {0.0}
+    assert "A − B" in run("snapshot", *held[:-4], *held[-2:], "--change", "--format", "txt").stdout
+
+
+def test_the_whole_screen_takes_words_too():
+    screen = ("builtin:sort", "--prompt", "CABACB", "--versus-prompt", "AACB", "--lens", "screen")
+    words = ("--workspace", "compare", "--words-a", "A", "--words-b", "B C", "--format", "txt")
+    result = run("snapshot", *screen, *words, "--size", "160x40")
+    assert result.exit_code == 0, result.stderr
+    assert "two lists of words" in result.stdout
+    assert "Prompt B" in result.stdout
+
+
+def test_a_word_without_a_token_of_its_own_is_told():
+    words = ("--mode", "lens", "--words-a", "ABC", "--words-b", "B")
+    result = run("snapshot", *ASK, *words)
+    assert "ABC has no token of its own: ‹A› stands for it" in result.stderr
+
+
 class Spelled:
     """A tokenizer that has a blank as a token of its own, and whole words without one."""
 
@@ -64,6 +95,6 @@ class Spelled:
 
 
 def test_a_blank_is_not_the_first_token_of_a_word():
-    assert word_ids("river shore river", Spelled(), 3) == (1, 2)
+    assert read_words("river shore river", Spelled(), 3).ids == (1, 2)
     with pytest.raises(ScopeError, match="no words"):
-        word_ids(" , ", Spelled(), 3)
+        read_words(" , ", Spelled(), 3)

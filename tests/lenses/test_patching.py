@@ -110,7 +110,7 @@ def test_the_rows_are_those_of_the_map_and_the_ends_are_known(both):
 @pytest.mark.parametrize("family", ["llama", "gpt2", "gemma2", "mixtral"])
 def test_all_of_the_stream_at_the_embedding_is_prompt_b(family):
     scope = scope_of(family)
-    recording = scope.record(IDS)
+    recording = scope.record(IDS, fresh=True)
     from llmscope.lenses import lens
     from llmscope.record.recording import Prompt
 

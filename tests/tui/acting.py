@@ -10,6 +10,7 @@ import numpy as np
 
 from llmscope.engine.events import (
     Ask,
+    Beside,
     ChatRequest,
     Event,
     Frame,
@@ -24,6 +25,7 @@ from llmscope.engine.events import (
     Want,
 )
 from llmscope.figure import Axis, Figure
+from llmscope.record.alignment import align
 from tests.tui.acting_stages import stages
 from tests.tui.acting_walk import contrast, walkthrough
 from tests.tui.acting_what_if import ablation, edited, patching
@@ -53,6 +55,21 @@ def tokenize(text: str) -> tuple[Token, ...]:
         Token(i, 1000 + i, piece.group(), piece.start(), piece.end())
         for i, piece in enumerate(pieces)
     )
+
+
+def beside_of(request: Request, tokens: tuple[Token, ...]) -> Beside | None:
+    """Prompt B beside A, as the engine tells of it."""
+    if request.versus_prompt is None:
+        return None
+    theirs = tokenize(request.versus_prompt)
+    labels = [[token.text for token in side] for side in (tokens, theirs)]
+    return Beside(request.versus_prompt, theirs, align(*labels))
+
+
+def word_notes(request: Request) -> tuple[str, ...]:
+    """What it says of words: one with a q in it has no token of its own here."""
+    words = " ".join(request.words or ()).split()
+    return tuple(f"{word} has no token of its own" for word in words if "q" in word)
 
 
 def figure_for(want: Want, tokens: tuple[Token, ...], request: Request | None = None) -> Figure:
@@ -291,7 +308,11 @@ class ActingEngine:
         tokens = tokenize(request.text) if tokens is None else tokens
         figures = {want.key: figure_for(want, tokens, request) for want in request.wants}
         cost = PassInfo(ran=1, reused=len(tokens) - 1, milliseconds=71.3, rss=912_000_000)
-        self.post(Frame(request.serial, tokens, figures if only is None else only, cost, complete))
+        made = figures if only is None else only
+        beside, notes = beside_of(request, tokens), word_notes(request)
+        self.post(
+            Frame(*(request.serial, tokens, made, cost, complete), beside=beside, word_notes=notes)
+        )
 
     def taught(self, request: TeachRequest) -> Taught:
         """What a real engine would say: another adapter, or a folder."""

@@ -122,7 +122,7 @@ def contrast(want: Want, tokens: tuple[Token, ...], versus: str | None) -> Figur
         values = random.beta(0.3, 4, (LAYERS, HEADS))
         return _versus("heatmap", axes, values, "probability", extra)
     values = 1 - np.linspace(0, 0.4, len(rows))[:, None] * random.random((1, count))
-    values[:, 1] = np.nan
+    values[:, 1:2] = np.nan
     return _versus(
         "heatmap", (Axis("layer", rows), Axis("position", labels)), values, "cosine", extra
     )

@@ -16,6 +16,7 @@ from llmscope.cli.loader import Loader
 from llmscope.engine.events import ModelInfo, Request
 from llmscope.figure import Figure, Focus
 from llmscope.scope import Scope
+from llmscope.tui.comparing import hold_words
 from llmscope.tui.copying import CopyScreen, copies
 from llmscope.tui.ledger import Shown
 from llmscope.tui.reproduce import Source, command, number
@@ -94,6 +95,28 @@ async def test_the_command_makes_steps_and_prompt_b_too(scope: Scope, workspace:
                 )
             lines.add(line)
         assert len(lines) == (2 if workspace == "walkthrough" else 3)
+
+
+async def test_the_command_holds_words_and_a_less_b(scope: Scope) -> None:
+    async with screen(scope, "CABACB", (200, 60)) as (app, pilot):
+        held = app.scene.against("CABBCBA").go(position=4)
+        app.look_at(hold_words(replace(held, change=True), ("A B", "id:2")))
+        said = {}
+        for workspace in ("compare", "overview"):
+            app.overview.open(BY_NAME[workspace])
+            await answered(app, pilot)
+            for key in app.overview.on_screen:
+                shown = app.ledger.shown(key)
+                assert shown is not None
+                said[key] = line = command(app.source, shown, app.scene) or ""
+                made = record(*shlex.split(line)[2:], "--format", "json")["figures"][0]
+                held_against(shown, made)
+                assert made["title"] == shown.figure.title
+        assert "'--words-a=A B' --words-b=id:2" in said["contrast-word"]
+        assert {key for key, line in said.items() if line.endswith("--change --format txt")} == {
+            *("next-token", "map", "attention", "mlp"),
+        }
+        assert all("--words" not in line for key, line in said.items() if key != "contrast-word")
 
 
 @pytest.mark.parametrize(

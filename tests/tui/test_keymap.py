@@ -96,7 +96,7 @@ def test_actions_may_swap_their_keys_without_a_notice() -> None:
 def test_one_key_may_do_one_thing_in_the_prompt_and_another_in_the_figures() -> None:
     keymap = chosen(maximize="escape")
     assert keymap.notice == ""
-    assert keymap.keys(BY_NAME["figures"]) == ("escape", "tab")
+    assert keymap.keys(BY_NAME["figures"]) == ("escape",)
 
 
 def test_many_flaws_are_still_one_notice() -> None:

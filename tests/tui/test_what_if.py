@@ -10,7 +10,7 @@ import pytest
 from llmscope.edits import parse
 from llmscope.engine.events import Refused
 from llmscope.tui.copying import CopyScreen
-from llmscope.tui.editing import EditScreen, PromptScreen
+from llmscope.tui.editing import EditScreen
 from llmscope.tui.panes.edits import EXAMPLES
 from llmscope.tui.reproduce import command
 from tests.tui.conftest import PROMPT, Open, Session
@@ -202,10 +202,12 @@ async def test_prompt_b_is_kept_written_and_given_up(opened: Open) -> None:
         assert session.engine.requests[-1].versus_prompt == PROMPT
         assert f" B {PROMPT}" in session.screen_text()
         await session.press("W")
-        assert isinstance(app.screen, PromptScreen)
-        assert app.screen.query_one("#line").value == PROMPT  # type: ignore[attr-defined]
-        await write(session, "one\\ntwo")
+        assert (app.overview.workspace.name, app.focused) == ("compare", app.prompts.b)
+        assert app.prompts.b.text == PROMPT
+        await session.press("ctrl+u", *"one", "enter", *"two", "escape", "6")
         assert session.engine.requests[-1].versus_prompt == "one\ntwo"
+        app.overview.enter("edits")
+        await session.settle()
         assert " B one↵two" in session.screen_text()
         app.editor.replace_all("one\ntwo")
         await session.press("w")

@@ -19,6 +19,11 @@ class NextTokenPane(FigurePane):
     row: ClassVar[str] = "candidate"
     changes: ClassVar[bool] = False  # it tells both, always
 
+    @property
+    def apart(self) -> bool:
+        """What B says of the candidates it tells only if that is asked for."""
+        return True
+
     def want(self, scene: Scene) -> Want:
         """The candidates after the cursor's token."""
         target = scene.target if scene.target_pinned else None

@@ -38,6 +38,8 @@ MARGIN = 2
 """Cells of a title that are left for the mark of a stale picture."""
 CHANGE = "change"
 """What a title says of a figure that is what the edits changed."""
+APART = "A − B"
+"""The same of one that is this prompt less prompt B."""
 BAR = 8
 """Cells of the bar of a sweep."""
 
@@ -94,6 +96,11 @@ class FigurePane(Widget, can_focus=True):
     def rows(self) -> int:
         """How many candidates or neurons to ask for: in tens, so that few resizes ask again."""
         return max(10, -(-self.size.height // 10) * 10)
+
+    @property
+    def apart(self) -> bool:
+        """Whether its figure may be A − B."""
+        return self.changes
 
     def want(self, scene: Scene) -> Want | None:
         """The figure to ask for; None if it shows none."""
@@ -209,7 +216,8 @@ class FigurePane(Widget, can_focus=True):
         status, ink = shown.figure.verdict.status, inks(self._look.theme)
         first, *rest = self.heading(shown).split(" · ")
         # What is unusual is said first: a title loses its last parts where room is short.
-        change = CHANGE if shown.want.focus.change else ""
+        changed = CHANGE if shown.request.edits else APART
+        change = changed if shown.want.focus.change and shown.request.of_two else ""
         remarks = (change, progress_bar(shown.figure), self._painting.remark)
         said = " · ".join(
             [first, *filter(None, remarks), *(part for part in rest if part != change)]

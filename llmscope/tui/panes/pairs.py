@@ -1,0 +1,67 @@
+"""What the workspace Compare shows before there is a prompt B: how to have one, pairs to pick."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from llmscope.draw import palette
+from llmscope.draw.cells import Line, finish, fit, plain_text, wrap
+from llmscope.draw.look import Look
+from llmscope.draw.painting import Painting, Row
+from llmscope.tui.pairs import DemoPair
+
+HOW = (
+    "Two prompts are held against each other here, token by token.",
+    "{write-b} writes prompt B, {keep-b} keeps this one as B.",
+)
+PICK = "Or take a pair: up and down, then {take}."
+INDENT = 4
+
+
+def paint_pairs(
+    pairs: Sequence[DemoPair],
+    chosen: int,
+    width: int,
+    height: int,
+    look: Look,
+    fill: Callable[[str], str],
+) -> Painting:
+    """The list in exactly so many cells; where room is short the remarks go, and the pairs stay.
+
+    Args:
+        fill: puts the keys of actions into a text.
+    """
+    ink = palette(look)
+
+    def said(text: str, indent: int = 1) -> list[Row]:
+        lines = wrap(plain_text(fill(text), look.ascii), max(1, width - indent - 1))
+        return [Line().add(" " * indent + line, ink.dim).row(width, ink.base) for line in lines]
+
+    def blank() -> Row:
+        return Line().row(width, ink.base)
+
+    listed: list[tuple[int, Row]] = []
+    for at, pair in enumerate(pairs):
+        here = at == chosen
+        title = fit(plain_text(pair.title, look.ascii), max(1, width - 3), ink.glyphs.ellipsis)
+        line = Line().add(f" {ink.glyphs.mark if here else ' '} {title}"[:width], ink.base)
+        if here:
+            line = Line().add(f" {ink.glyphs.mark} {title}"[:width], ink.accent)
+        listed.append((at, line.row(width, ink.base)))
+    how = [row for text in HOW for row in said(text)]
+    pick = said(PICK)
+    about = said(pairs[chosen].about, INDENT) if pairs else []
+    head = [*how, blank(), *pick]
+    if len(head) + len(listed) + len(about) > height:
+        head, about = pick, []
+    if len(head) + len(listed) > height:
+        head = []
+    first = max(0, chosen - height + 1) if len(listed) > height else 0
+    rows: list[Row] = list(head)
+    down: dict[int, tuple[str, int]] = {}
+    for at, row in listed[first:]:
+        down[len(rows)] = ("pair", at)
+        rows.append(row)
+        if at == chosen:
+            rows += about
+    return Painting(finish(rows, width, height, ink.base), down=down)

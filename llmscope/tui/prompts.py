@@ -1,0 +1,44 @@
+"""The prompt box: the editor of this prompt, and in the workspace Compare that of prompt B."""
+
+from __future__ import annotations
+
+from textual.app import ComposeResult
+from textual.containers import Container
+from textual.geometry import Size
+
+from llmscope.tui.editor import PromptEditor
+from llmscope.tui.past import Past
+
+BESIDE = 100
+"""Cells of a screen from which on the two stand beside each other."""
+LOW = 20
+"""Rows below which both have no more of a frame than their names."""
+EMPTY_B = "type prompt B: what to hold against A"
+
+
+class Prompts(Container):
+    """Two editors, of which the second shows only where two prompts are compared.
+
+    Attributes:
+        a, b: the editors.
+    """
+
+    def __init__(self, text: str, other: str, *, past: Past) -> None:
+        super().__init__(id="prompts")
+        self.a = PromptEditor(text, id="prompt", past=past)
+        self.b = PromptEditor(other, id="prompt-b", past=Past(), placeholder=EMPTY_B)
+        self.b.display = False
+
+    def compose(self) -> ComposeResult:
+        """A before B."""
+        yield self.a
+        yield self.b
+
+    def lay_out(self, size: Size, *, both: bool) -> None:
+        """Show B or not, for a screen of such a size."""
+        self.b.display = both
+        self.set_class(both, "-both")
+        self.set_class(both and size.width >= BESIDE, "-beside")
+        self.set_class(both and size.height < LOW, "-low")
+        self.a.called("Prompt A" if both else "Prompt")
+        self.b.called("Prompt B")

@@ -1,0 +1,334 @@
+"""Two prompts side by side: both are edited, both are live, and one cursor is in both."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from llmscope.engine.events import Beside, Refused, Templated
+from llmscope.tui.jump import LETTERS, PROMPT_B
+from tests.tui.acting import tokenize
+from tests.tui.conftest import Open, Session
+from tests.tui.test_key_order import burst
+
+A = "The river was cold and we sat on the bank, waiting"
+B = "She had a loan at the bank"
+
+
+def asked(session: Session) -> tuple[str, str | None]:
+    request = session.engine.requests[-1]
+    return request.text, request.versus_prompt
+
+
+def told(session: Session) -> list[str]:
+    return [notice.message for notice in session.app._notifications]
+
+
+def word(session: Session) -> str:
+    token = session.app.scene.token
+    assert token is not None
+    return token.text
+
+
+def marked_in_b(session: Session) -> str:
+    """The token that B's editor marks."""
+    editor = session.app.prompts.b
+    found = [token for token in editor._tokens if token.position == editor._marked]
+    return "".join(token.text for token in found)
+
+
+async def compare(session: Session, b: str = B) -> None:
+    await session.press("escape", "8")
+    session.app.look_at(session.app.scene.against(b))
+    await session.settle()
+
+
+@pytest.mark.parametrize(
+    ("size", "beside"), [((120, 40), True), ((99, 40), False), ((80, 24), False), ((40, 10), False)]
+)
+async def test_b_has_an_editor_in_compare_alone(
+    opened: Open, size: tuple[int, int], beside: bool
+) -> None:
+    async with opened(*size, prompt=A) as session:
+        editor, a = session.app.prompts.b, session.app.editor
+        assert not editor.display
+        await session.press("escape", "8")
+        assert editor.display
+        assert (editor.region.y == a.region.y) == beside
+        assert editor.region.bottom <= session.app.overview.region.y
+        assert session.app.overview.region.height >= size[1] // 2 - 1
+        if size[0] > 40:
+            assert "type prompt B" in session.screen_text()
+            assert "Prompt A" in session.screen_text()
+        await session.press("1")
+        assert not editor.display
+        assert "Prompt A" not in session.screen_text()
+
+
+async def test_keys_go_between_the_two_and_the_figures(opened: Open) -> None:
+    async with opened(prompt=A) as session:
+        app = session.app
+        await session.press("escape", "8", "e")
+        assert app.focused is app.editor
+        assert "tab to B" in session.screen_text()
+        await session.press("tab")
+        assert app.focused is app.prompts.b
+        await session.press("shift+tab")
+        assert app.focused is app.editor
+        await session.press("tab", "tab")
+        assert app.focused is app.overview.pane
+        await session.press("W")
+        assert app.focused is app.prompts.b
+        await session.press("escape")
+        assert app.focused is app.overview.pane
+        await session.press("semicolon", LETTERS[PROMPT_B])
+        assert app.focused is app.prompts.b
+        await session.press("escape", "1", "e", "tab")
+        assert app.focused is app.overview.pane  # there is no B to go to
+
+
+async def test_a_letter_in_either_asks_at_once(opened: Open) -> None:
+    async with opened(prompt=A) as session:
+        await session.press("escape", "W", "escape", "W", "H", "i")
+        assert asked(session) == (A, "Hi")
+        assert not session.app.ledger.waiting
+        await session.press("escape", "e", "!")
+        assert asked(session) == (A + "!", "Hi")
+        await session.press("tab", "enter", "x", "ctrl+z")
+        assert asked(session)[1] == "Hi\n"
+        shown = session.app.ledger.shown("contrast-kl")
+        assert shown is not None
+        assert shown.request.versus_prompt == "Hi\n"
+
+
+async def test_b_is_there_again_after_other_workspaces_and_is_one_with_the_scene(
+    opened: Open,
+) -> None:
+    async with opened(prompt=A) as session:
+        app = session.app
+        await session.press("escape", "6", "w")
+        assert app.prompts.b.text == A
+        await session.press("W", "ctrl+u", *"one", "escape", "1", "3", "8")
+        assert (app.prompts.b.text, app.scene.versus_prompt) == ("one", "one")
+        await session.press("w")
+        assert (app.prompts.b.text, app.scene.versus_prompt) == (A, A)
+        await session.press("w")
+        assert (app.prompts.b.text, app.scene.versus_prompt) == ("", None)
+        await session.press("W", "ctrl+z")
+        assert app.scene.versus_prompt == A  # nothing that was typed is lost
+
+
+async def test_b_can_be_emptied_while_figures_show(opened: Open) -> None:
+    async with opened(prompt=A) as session:
+        await compare(session)
+        assert "no prompt B" not in session.screen_text()
+        await session.press("W", "ctrl+u")
+        assert asked(session) == (A, None)
+        assert "no prompt B" in session.screen_text()
+        await session.press("x")
+        assert asked(session) == (A, "x")
+
+
+async def test_b_is_tinted_and_marks_the_token_of_the_cursor(opened: Open) -> None:
+    async with opened(prompt=A) as session:
+        await compare(session)
+        assert word(session) == marked_in_b(session) == " bank"
+        await session.press("left")
+        assert (word(session), marked_in_b(session)) == (" the", " the")
+        await session.press("g")
+        assert (word(session), marked_in_b(session)) == ("The", "")
+        await session.press("W", "home")
+        await session.press(*["right"] * 14, "left", "right")
+        assert word(session) == "The"  # ‹ loan› is in B alone
+        await session.press("end")
+        assert word(session) == " bank"
+
+
+async def test_the_cursor_leaves_a_token_that_only_a_has(opened: Open) -> None:
+    async with opened(prompt=A) as session:
+        assert word(session) == " waiting"
+        await compare(session)
+        assert word(session) == " bank"
+        assert "the last token that both have" in session.app.words.text
+        await session.press("left")
+        assert "the last token that both have" not in session.app.words.text
+        await session.press("G")  # who wants to see it sees it
+        assert word(session) == " waiting"
+        await session.press("v")
+        assert word(session) == " waiting"
+
+
+async def test_it_follows_what_is_typed_in_b_until_somebody_moves_it(opened: Open) -> None:
+    async with opened(prompt="The river bank there") as session:
+        await session.press("escape", "W", *"The", "space", *"river")
+        assert word(session) == " river"
+        await session.press("space", *"bank")
+        assert word(session) == " bank"
+        await session.press("escape", "left", "W", "space", *"is")
+        assert word(session) == " river"
+
+
+async def test_it_stays_where_both_have_a_token(opened: Open) -> None:
+    async with opened(prompt=A) as session:
+        await session.press("escape", "left", "left", "left")
+        assert word(session) == " the"
+        await compare(session)
+        assert word(session) == " the"
+        assert "the last token" not in session.app.words.text
+
+
+@pytest.mark.parametrize(
+    "b", ["Ο ποταμός ήταν κρύος", "河水很冷", "🙂🙂 👩‍👩‍👧", "\u202eabc\x1b[31m", "\n\n"]
+)
+async def test_other_scripts_have_nothing_in_common(opened: Open, b: str) -> None:
+    async with opened(prompt=A) as session:
+        await compare(session, b)
+        assert asked(session) == (A, b)
+        assert session.app.prompts.b.text == b
+        assert word(session) == " waiting"  # there is no token to go to
+        assert marked_in_b(session) == ""
+        assert "the last token that both have" not in session.app.words.text
+        assert not any(bad in session.screen_text() for bad in "\x1b\u202e")
+        await session.press("W", "end", "x")
+        assert asked(session)[1] != b
+
+
+async def test_bursts_in_both_are_written_in_order(opened: Open) -> None:
+    async with opened(prompt="one") as session:
+        app = session.app
+        await session.press("escape", "8", "e")
+        burst(app, "ctrl+u", "ab", "backspace", "c", "left", "d")
+        await session.settle()
+        await session.press("tab")
+        burst(app, "xy", "backspace", "z", "home", "w", "enter", "v")
+        await session.settle()
+        assert (app.text, app.scene.versus_prompt) == ("adc", "w\nvxz")
+        assert asked(session) == ("adc", "w\nvxz")
+
+
+async def test_a_b_that_cannot_be_run_says_so_and_the_picture_stays(opened: Open) -> None:
+    async with opened(prompt=A) as session:
+        await compare(session)
+        before = session.app.ledger.shown("contrast")
+        session.engine.auto = False
+        await session.press("W", "x")
+        serial = session.engine.requests[-1].serial
+        session.engine.post(Refused(serial, "the prompt has 9000 tokens", "less", of_b=True))
+        await session.settle()
+        editor = session.app.prompts.b
+        assert "9000 tokens · try: less" in str(editor.border_subtitle)
+        assert not session.app.editor.border_subtitle
+        assert session.app.ledger.shown("contrast") is before
+        session.engine.auto = True
+        await session.press("backspace")
+        assert not editor.border_subtitle
+
+
+async def test_a_notice_of_the_tokenizer_about_b(opened: Open) -> None:
+    async with opened(prompt=A) as session:
+        await compare(session)
+        session.engine.auto = False
+        await session.press("W", "y")
+        request = session.engine.requests[-1]
+        frames: list[object] = []
+        session.engine.post = frames.append  # type: ignore[assignment]
+        session.engine.answer(request)
+        (frame,) = frames
+        beside = Beside(B + "y", tokenize(B + "y"), ((0, 0),), ("‹\x1b[31m› was dropped",))
+        session.app.hear(replace(frame, beside=beside))  # type: ignore[type-var]
+        await session.settle()
+        assert "was dropped" in str(session.app.prompts.b.border_subtitle)
+        assert "\x1b" not in session.screen_text()
+
+
+async def test_the_chat_template_takes_both(opened: Open) -> None:
+    async with opened(prompt="one") as session:
+        app = session.app
+        await compare(session, "two")
+        await session.press("c")
+        assert asked(session) == ("[user] one [assistant]", "[user] two [assistant]")
+        assert not session.engine.requests[-1].special_tokens
+        assert not app.prompts.b.border_subtitle
+        await session.press("c")
+        assert asked(session) == ("one", "two")
+        await session.press("c", "W", "ctrl+u", *"two", "escape")
+        assert "one of A and B is in the chat template" in str(app.prompts.b.border_subtitle)
+
+
+async def test_a_b_that_is_typed_on_is_not_put_back(opened: Open) -> None:
+    async with opened(prompt="one") as session:
+        await compare(session, "two")
+        session.engine.auto = False
+        await session.press("c")
+        (request,) = session.engine.messages
+        assert request.text == "two"
+        await session.press("W", "!")
+        session.engine.auto = True
+        session.engine.post(Templated(request, "[user] two [assistant]"))
+        await session.settle()
+        session.engine.post(Templated(session.engine.messages[-1], "[user] one [assistant]"))
+        await session.settle()
+        assert asked(session) == ("[user] one [assistant]", "two!")
+
+
+async def test_d_shows_a_less_b(opened: Open) -> None:
+    async with opened(prompt=A) as session:
+        app = session.app
+        await compare(session)
+        await session.press("D")
+        assert "panes show A − B, at the tokens that both have" in told(session)
+        changes = {want.key: want.focus.change for want in session.engine.requests[-1].wants}
+        assert changes["next-token"]
+        assert not changes["contrast"]
+        await session.press("1")
+        changes = {want.key: want.focus.change for want in session.engine.requests[-1].wants}
+        assert {key for key, on in changes.items() if on} == {
+            *("map", "next-token", "attention", "mlp"),
+        }
+        assert session.screen_text().count("A − B") >= 3
+        assert "by edits" not in session.app.words.text
+        await session.press("x")
+        changes = {want.key: want.focus.change for want in session.engine.requests[-1].wants}
+        assert changes["map"]
+        assert not changes["next-token"]  # it tells of edits always
+        assert " · change" in session.screen_text()
+        await session.press("x", "D")
+        assert "panes show what is" in told(session)
+        assert not any("A − B" in str(pane.border_title) for pane in app.overview.panes.values())
+
+
+async def test_words_are_written_in_one_line(opened: Open) -> None:
+    async with opened(prompt=A) as session:
+        await compare(session)
+        await session.press("L", *"river, shore", enter)
+        assert session.engine.requests[-1].words is None
+        assert "two lists of words, such as" in session.screen_text()
+        await session.press("space", bar, *" money", enter)
+        request = session.engine.requests[-1]
+        assert request.words == ("river shore", "money")
+        wanted = {want.key: want.focus.mode for want in request.wants}
+        assert wanted["contrast-word"] == "lens"
+        await session.press("L", "ctrl+u", *"quay", bar, *"loan", enter)
+        assert "quay has no token of its own" in told(session)
+        await session.press("L", "ctrl+u", bar, enter)
+        assert session.engine.requests[-1].words is None
+
+
+enter, bar = "enter", "vertical_line"
+
+
+async def test_both_boxes_are_as_high_as_the_longer_text_needs(opened: Open) -> None:
+    async with opened(prompt="one") as session:
+        a, b = session.app.editor, session.app.prompts.b
+        await session.press("escape", "W")
+        for rows in (3, 4, 5, 5, 5):
+            assert (a.region.height, b.region.height) == (rows, rows)
+            await session.press("enter", "x")
+        await session.press("ctrl+u", *["backspace", "ctrl+u"] * 12)
+        assert (a.region.height, b.region.height) == (3, 3)
+        await session.press("shift+tab", "enter", "y")
+        assert (a.region.height, b.region.height) == (4, 4)
+        session.app.look_at(session.app.scene.against("x\n" * 9))
+        await session.settle()
+        assert (a.region.height, b.region.height) == (5, 5)
