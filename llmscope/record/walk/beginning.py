@@ -13,7 +13,8 @@ from llmscope.models.anatomy import FLOATS
 from llmscope.record.norms import exact
 from llmscope.record.recording import Recording
 from llmscope.record.walk.arithmetic import Form, plain
-from llmscope.record.walk.chain import Chain, best_form, norm_form
+from llmscope.record.walk.chain import Chain, best_form, norm_form, normed
+from llmscope.record.walk.made import Made, added
 from llmscope.record.walk.step import disagreement
 from llmscope.record.walk.watch import Call, Watched
 
@@ -71,6 +72,11 @@ def _embedding(
         assert best is not None
         return best[1](exact(weight[found.long().to(weight.device)]))
 
+    def tell(at: tuple[int, ...], token: Tensor) -> Made:
+        number = int(token)
+        value = float(embed(torch.tensor([number]))[0, at[1]])
+        return added("looked up in the table", ("", value), weights=((number, at[1]),))
+
     return chain.add(
         "token embedding",
         "a vector for each token",
@@ -82,6 +88,7 @@ def _embedding(
         own,
         weights=chain.weights(table),
         reads=lambda at: ((at[0],),),
+        tell=tell,
     )
 
 
@@ -111,6 +118,13 @@ def _position(chain: Chain, call: Call, count: int) -> int:
     forms = [row(offset) for offset in OFFSETS if weight is not None]
     found = [form for form in forms if weight is not None and count + OFFSETS[-1] <= len(weight)]
     best = best_form(found or forms[:1], places, exact(own))
+
+    def tell(at: tuple[int, ...]) -> Made:
+        assert best is not None
+        offset = next(number for number, form in zip(OFFSETS, forms, strict=False) if form is best)
+        value = float(best[1](places[at[0] : at[0] + 1])[0, at[1]])
+        return added("looked up in the table", ("", value), weights=((at[0] + offset, at[1]),))
+
     return chain.add(
         "position embedding",
         "a vector for each place",
@@ -121,6 +135,7 @@ def _position(chain: Chain, call: Call, count: int) -> int:
         (lambda: best[1](places)) if best else "its table was not found",
         own,
         weights=() if weight is None else chain.weight(weight),
+        tell=tell if best else None,
     )
 
 
@@ -163,6 +178,7 @@ def _more(chain: Chain, call: Call, parts: list[int]) -> int:
             weights=chain.weights(call.module),
             by=by,
         )
+    tell = None if form is None else normed(form)
     return chain.add(
         "embedding norm",
         "brought to one size",
@@ -174,6 +190,7 @@ def _more(chain: Chain, call: Call, parts: list[int]) -> int:
         rows_of(call.gave),
         weights=chain.weights(call.module),
         reads=lambda at: tuple((at[0], slice(None)) for _ in parts),
+        tell=tell and (lambda at, *e: tell(at, sum(e))),
     )
 
 
@@ -187,19 +204,28 @@ def _stream(
     if start.shape == current.shape and disagreement(current, exact(start)) > chain.near:
         best = best_form(forms, current, exact(start)) or best
     both = len(parts) > 1
+    names = [chain.steps[part].name for part in parts]
+
+    def tell(_: tuple[int, ...], *found: Tensor) -> Made:
+        factor = float(best[1](torch.ones((), dtype=torch.float64)))
+        terms = [(name, factor * float(x)) for name, x in zip(names, found, strict=True)]
+        return added(f"x = {terms_said}", *terms)
+
+    terms_said = terms if best is forms[0] else best[0]
     return chain.add(
         "embedding",
         "what and where, added up" if both else "the stream begins",
         "What a token is and where it stands are added: the residual stream begins."
         if both
         else "The vector of each token enters the layers: the residual stream begins.",
-        f"x = {terms if best is forms[0] else best[0]}",
+        f"x = {terms_said}",
         WIDE,
         parts,
         lambda *e: best[1](sum(e)),
         start,
         also=recording.rows("stream", 0),
         reads=lambda at: tuple(at for _ in parts),
+        tell=tell,
     )
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from llmscope.record.norms import exact
 from llmscope.record.walk.beginning import WIDE, rows_of
-from llmscope.record.walk.chain import Chain, norm_form
+from llmscope.record.walk.chain import Chain, norm_form, normed
 from llmscope.record.walk.step import disagreement
 from llmscope.record.walk.watch import Call, Watched
 
@@ -122,4 +122,5 @@ class Block:
             weights=self.chain.weights(call.module),
             start=self.rows.start if some else 0,
             reads=lambda at: ((at[0], slice(None)),),
+            tell=None if form is None else normed(form),
         )

@@ -11,7 +11,8 @@ from llmscope.models.anatomy import Readout
 from llmscope.record.norms import exact
 from llmscope.record.recording import Recording
 from llmscope.record.walk.beginning import WIDE, rows_of
-from llmscope.record.walk.chain import Chain, norm_form
+from llmscope.record.walk.chain import Chain, norm_form, normed
+from llmscope.record.walk.made import Made, added, bent, shared
 from llmscope.record.walk.watch import Call, Watched
 
 
@@ -45,6 +46,8 @@ def ending(chain: Chain, seen: Watched, recording: Recording, stream: int, posit
             weights=chain.weights(project.module),
             by=by,
             start=start,
+            reads=lambda at: ((at[0], slice(None)),),
+            tell=chain.tells(project.module, None, lambda at: at[1], ("dimension",)),
         )
     call = calls.get(readout.unembed)
     own = _Own(exact(seen.logits[position - seen.told]), call, position - len(recording))
@@ -67,6 +70,7 @@ def _norm(chain: Chain, call: Call, stream: int, start: int, whole: int) -> int:
         weights=chain.weights(call.module),
         start=start,
         reads=lambda at: ((at[0], slice(None)),),
+        tell=None if form is None else normed(form),
     )
 
 
@@ -96,10 +100,11 @@ def _tokens(chain: Chain, own: _Own, readout: Readout, current: int, row: int) -
             weight = next(readout.unembed.parameters())
             return readout.linear(x[row : row + 1].to(weight))[0]
 
-        by, weights = "module", chain.weights(readout.unembed)
+        by, weights, tell = "module", chain.weights(readout.unembed), None
     else:
         run, by = chain.projection(call)
         weights = chain.weights(call.module)
+        tell = chain.tells(call.module, None, lambda at: at[0], ("dimension",), scale=scale)
 
         def unembed(x: Tensor) -> Tensor:
             return run(x[row : row + 1])[0] * scale
@@ -117,8 +122,14 @@ def _tokens(chain: Chain, own: _Own, readout: Readout, current: int, row: int) -
         weights=weights,
         by=by,
         reads=lambda _: ((row, slice(None)),),
+        tell=tell,
     )
     if cap is not None:
+
+        def capped(_: tuple[int, ...], x: Tensor) -> Made:
+            value = float(torch.tanh(x / cap) * cap)
+            return bent(f"{cap:g} · tanh(x / {cap:g})", float(x), value)
+
         at = chain.add(
             "softcap",
             f"held within ±{cap:g}",
@@ -129,6 +140,7 @@ def _tokens(chain: Chain, own: _Own, readout: Readout, current: int, row: int) -
             lambda x: torch.tanh(x / cap) * cap,
             logits,
             reads=lambda at: (at,),
+            tell=capped,
         )
     shares = chain.add(
         "probabilities",
@@ -140,6 +152,7 @@ def _tokens(chain: Chain, own: _Own, readout: Readout, current: int, row: int) -
         lambda x: torch.softmax(x, -1),
         torch.softmax(logits, -1),
         reads=lambda _: ((slice(None),),),
+        tell=lambda at, x: shared(x, at[0]),
     )
     chain.add(
         "next token",
@@ -151,4 +164,9 @@ def _tokens(chain: Chain, own: _Own, readout: Readout, current: int, row: int) -
         lambda p: p.argmax(-1, keepdim=True),
         logits.argmax(-1, keepdim=True),
         reads=lambda _: ((slice(None),),),
+        tell=lambda _, p: added(
+            "the token with the largest probability",
+            ("", float(p.argmax())),
+            filled=f"{100 * float(p.max()):.4g} % is the largest of {len(p)}",
+        ),
     )

@@ -13,6 +13,7 @@ from llmscope.record.walk.arithmetic import Form
 from llmscope.record.walk.beginning import WIDE, numbers, rows_of
 from llmscope.record.walk.block import Block
 from llmscope.record.walk.chain import Chain, best_form
+from llmscope.record.walk.made import Made, summed
 from llmscope.record.walk.watch import Call
 
 
@@ -65,6 +66,11 @@ def _scores(chain: Chain, router: Call, logits: Tensor, entry: int, start: int) 
         found = x @ exact(matrix).T
         return found if own_bias is None else found + exact(own_bias)
 
+    def tell(at: tuple[int, ...], x: Tensor) -> Made:
+        more = [] if own_bias is None else [("bias", float(own_bias[at[1]]))]
+        along = [("dimension", len(x))]
+        return summed("input · weight, added up", x, exact(matrices[0][at[1]]), along, more=more)
+
     return chain.add(
         "router",
         "which expert suits",
@@ -77,6 +83,7 @@ def _scores(chain: Chain, router: Call, logits: Tensor, entry: int, start: int) 
         start=start,
         weights=chain.weights(router.module),
         reads=lambda at: ((at[0], slice(None)),),
+        tell=tell if len(matrices) == 1 and (own_bias is None or own_bias.dim() == 1) else None,
     )
 
 

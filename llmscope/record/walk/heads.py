@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from llmscope.record.walk import sources
 from llmscope.record.walk.angles import angles
+from llmscope.record.walk.arithmetic import Norm
 from llmscope.record.walk.beginning import rows_of
 from llmscope.record.walk.block import Block
 from llmscope.record.walk.chain import norm_form
+from llmscope.record.walk.made import Made, added
 from llmscope.record.walk.sources import Source
 from llmscope.record.walk.watch import Call
 
@@ -100,6 +103,11 @@ class Heads:
             weights=self.chain.weights(source.call.module, source.columns),
             by=by,
             reads=lambda at: ((at[1], slice(None)),),
+            tell=self.chain.tells(
+                *(source.call.module, source.columns, lambda at: at[0] * width + at[2]),
+                ("dimension",),
+                scale=factor,
+            ),
         )
 
     def _norm(self, name: str, source: Source, before: int) -> int:
@@ -111,6 +119,11 @@ class Heads:
             rows = heads.transpose(0, 1)
             normed = form[1](rows.flatten(1) if source.flat else rows)
             return normed.reshape(rows.shape).transpose(0, 1)
+
+        def tell(at: tuple[int, ...], x: Tensor) -> Made:
+            norm = form[1] if form else None
+            assert isinstance(norm, Norm)
+            return norm.tell(x.flatten(), at[0] * x.shape[-1] + at[2] if source.flat else at[2])
 
         return self.chain.add(
             f"{name} norm",
@@ -125,6 +138,7 @@ class Heads:
             reads=lambda at: (
                 (slice(None), at[1], slice(None)) if source.flat else (*at[:2], slice(None)),
             ),
+            tell=tell if form else None,
         )
 
     def _rotation(self, name: str, source: Source, before: int, own: Tensor) -> int:
@@ -137,6 +151,15 @@ class Heads:
         def make(heads: Tensor, turns: Tensor) -> Tensor:
             return angles.turn(number, turns)(heads) * factor
 
+        def tell(at: tuple[int, ...], x: Tensor, turns: Tensor) -> Made:
+            one_hot = torch.eye(len(x), dtype=x.dtype)[:, None]
+            mixed = angles.turn(number, turns[None])(one_hot)[:, 0, at[2]]
+            some = mixed.nonzero().flatten().tolist()
+            terms = [(f"dimension {one}", factor * float(x[one] * mixed[one])) for one in some]
+            said = " + ".join(f"{float(x[one]):.4g} · {float(mixed[one]):.4g}" for one in some)
+            filled = said if factor == 1 else f"{factor:.4g} · ({said})"
+            return added("two numbers turned by an angle", *terms, filled=filled)
+
         return self.chain.add(
             f"rotated {name}",
             f"{name} turned by its place",
@@ -148,4 +171,5 @@ class Heads:
             make,
             own,
             reads=lambda at: ((*at[:2], slice(None)), (at[1], slice(None))),
+            tell=tell,
         )

@@ -15,6 +15,7 @@ from llmscope.record.walk.beginning import WIDE, rows_of
 from llmscope.record.walk.block import Block
 from llmscope.record.walk.chain import SOME
 from llmscope.record.walk.experts import mixture, whole
+from llmscope.record.walk.made import bent, summed
 from llmscope.record.walk.step import disagreement
 from llmscope.record.walk.watch import Call
 
@@ -66,6 +67,7 @@ class Mlp:
             by=by,
             start=self.start,
             reads=lambda at: ((at[0], slice(None)),),
+            tell=self.chain.tells(down.module, None, lambda at: at[1], ("neuron",)),
         )
 
     def _hidden(self, own: Tensor) -> int:
@@ -109,6 +111,7 @@ class Mlp:
             self._activated() if gated else self.block.cut(own),
             start=self.start,
             reads=lambda at: (at,),
+            tell=lambda _, x: bent(said, float(x), float(activate(x))),
         )
         if other is None:
             return after
@@ -123,6 +126,7 @@ class Mlp:
             self.block.cut(own),
             start=self.start,
             reads=lambda at: (at, at),
+            tell=lambda _, a, u: summed("how far it opens · what it passes on", a, u, ()),
         )
 
     def _firsts(self) -> list[Call]:
@@ -192,6 +196,7 @@ class Mlp:
             by=by,
             start=self.start,
             reads=lambda at: ((at[0] + self._shift, slice(None)),),
+            tell=self.chain.tells(call.module, columns, lambda at: at[1], ("dimension",)),
         )
 
     @property

@@ -20,6 +20,7 @@ from llmscope.record.walk.beginning import WIDE, beginning, rows_of
 from llmscope.record.walk.block import Block
 from llmscope.record.walk.chain import Chain, Unseen
 from llmscope.record.walk.ending import ending
+from llmscope.record.walk.made import added
 from llmscope.record.walk.mlp import Mlp
 from llmscope.record.walk.step import Step, disagreement
 from llmscope.record.walk.watch import Call, Run, Watched, watch
@@ -226,6 +227,14 @@ def _add(
             (at[0] + (start if len(chain.at(step)) == block.whole else 0), at[1])
             for step in (stream, *writes)
         ),
+        tell=lambda _, x, *w: added(
+            "the stream + what is written into it",
+            ("stream before", float(x)),
+            *(
+                (chain.steps[step].name, scale * float(one))
+                for step, one in zip(writes, w, strict=True)
+            ),
+        ),
     )
 
 
@@ -259,4 +268,9 @@ def _others(
         also=None if recorded is None else cut(recorded),
         roundings=len(layers),
         reads=lambda at: (at,),
+        tell=lambda at, x: added(
+            "the stream + what is written into it",
+            ("stream before", float(x)),
+            (which, float(cut(wrote)[at])),  # type: ignore[arg-type]
+        ),
     )
