@@ -9,15 +9,13 @@ import numpy as np
 
 from llmscope.figure import Axis, Figure, Focus, Verdict
 from llmscope.lenses.base import Lens, Run
+from llmscope.lenses.walk_story import caption, ends, opening
 
 if TYPE_CHECKING:
     from llmscope.record.recording import Recording
     from llmscope.record.walk import Step
 
 TITLE = "Walkthrough"
-SMALL = 5_000_000
-"""Parameters of a model that answers at once, so that its answer may be spelt out below."""
-SPELT = 6
 
 
 def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
@@ -38,7 +36,8 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
     alone), gist, sentence, formula, shape, axes, start (place of the first row), inputs (indices
     of earlier steps), input_shapes, weights (name, shape, part, learned), by, agreement, reason
     (of what is refused, else empty), here (the numbers at the focus, 64 at most: axis, of how
-    many, index, values), told (texts of tokens, where its numbers are those of tokens). Of
+    many, index, values), told (texts of tokens, where its numbers are those of tokens); of the
+    first one `opening`, what the model is for, and of the last one what `walk_story.ends` says. Of
     `values` see `llmscope.lenses.walk_values`.
     """
     from llmscope.record.walk import steps
@@ -88,7 +87,7 @@ def _table(
             "position": focus.position,
             "steps": [_step(one, found, recording, focus) for one in found],
             "agreement": np.array(agreement, dtype=np.float64),
-            "caption": _caption(recording, focus, found, run),
+            "caption": caption(recording, focus, found, run),
         },
     )
 
@@ -113,7 +112,15 @@ def _step(step: Step, found: Sequence[Step], recording: Recording, focus: Focus)
         "reason": step.reason,
         "here": _here(step, recording, focus),
         "told": _told(step, recording),
+        **_ends(step, recording, focus),
     }
+
+
+def _ends(step: Step, recording: Recording, focus: Focus) -> dict[str, Any]:
+    """What the first step and the last one tell besides."""
+    if step.name == "tokens":
+        return {"opening": opening(recording)}
+    return ends(recording, focus, int(step.value[0])) if step.name == "next token" else {}
 
 
 def weights_of(step: Step) -> list[dict[str, Any]]:
@@ -149,48 +156,6 @@ def _told(step: Step, recording: Recording) -> list[str]:
     if step.counts:
         return [recording.subject.label(int(token)) for token in step.value]
     return []
-
-
-def _caption(
-    recording: Recording, focus: Focus, found: Sequence[Step], run: Run
-) -> tuple[str, ...]:
-    """The end of the story: what is likeliest next; how it goes on; how well all of it holds."""
-    lines: list[str] = []
-    names = {one.name: one for one in found}
-    last, shares = names.get("next token"), names.get("probabilities")
-    if last is not None and shares is not None:
-        token = int(last.value[0])
-        here = recording.prompt.labels[focus.position]
-        label = recording.subject.label(token)
-        goes_on = _answer(recording, focus, run)
-        spelt = f", and so on, one at a time: {' '.join(goes_on)}" if goes_on else ""
-        lines.append(
-            f"after ‹{here}› the model says ‹{label}› ({100 * shares.value[token]:.2f} %){spelt}"
-        )
-    held = [one.agreement for one in found if one.agreement is not None and not one.reason]
-    refused = sum(bool(one.reason) for one in found)
-    which = f"{len(held)} of {len(found)} steps are" if refused else "every step is"
-    hidden = sum(one.agreement is None and not one.reason for one in found[1:])
-    shown = f"; {refused} refused, which show the model's own" if refused else ""
-    shown += f"; of {hidden} the model shows nothing to hold them against" if hidden else ""
-    within = f"within {max(held, default=0):.0e} of the model"
-    lines.append(f"{which} computed again from the steps before, {within}{shown}")
-    return tuple(lines)
-
-
-def _answer(recording: Recording, focus: Focus, run: Run) -> list[str]:
-    """What a small model says after the prompt, token by token, each fed back to it."""
-    subject, ids = recording.subject, list(recording.prompt.ids)
-    small = sum(one.numel() for one in subject.model.parameters()) <= SMALL
-    context = subject.anatomy.context or len(ids) + SPELT
-    if not small or focus.position != len(ids) - 1:
-        return []
-    said: list[str] = []
-    while len(said) < SPELT and len(ids) <= context:
-        token = int(run([ids], last=1).logits[0, -1].argmax())
-        said.append(subject.label(token))
-        ids.append(token)
-    return said
 
 
 LENS = Lens(

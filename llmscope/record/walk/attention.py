@@ -69,9 +69,9 @@ class Attention:
 
         return self.chain.add(
             "scores",
-            "query · key, of each pair",
-            "Each query is held against the key of its own token and of every earlier one: the "
-            "larger their product, the better they match.",
+            "how well each fits",
+            "Does a key fit the query? They are multiplied number by number and added up: the "
+            "higher this score, the better the fit. No token sees later ones.",
             said,
             SEEN,
             (query, key),
@@ -113,7 +113,7 @@ class Attention:
         own = self._own(self.seen.scores)
         return self.chain.add(
             "scores",
-            "query · key, of each pair",
+            "how well each fits",
             "Each token's query is held against the keys of the tokens before it.",
             "s = q kᵀ / √d",
             SEEN,
@@ -143,9 +143,9 @@ class Attention:
         near = "" if self._window >= self.block.whole else f" {self._window} nearest"
         return self.chain.add(
             "pattern",
-            "how much it looks at each",
+            "who looks at whom",
             f"The scores become shares that sum to 1, over the{near} tokens up to its own: how "
-            f"much of its attention a token gives to each{more}.",
+            f"much of its attention a token gives each of them{more}.",
             "α = softmax(s)" if sinks is None else "α = softmax([s, sink])",
             SEEN,
             (scores,),
@@ -207,8 +207,9 @@ class Attention:
         sets = heads if value is None else len(self.chain.at(value))
         return self.chain.add(
             "mixed values",
-            "what each head brings",
-            "Each head adds up the values of the tokens that it looks at, each times its share.",
+            "what a head brings",
+            "Each head takes the values of the tokens that it looks at, each times its share, and "
+            "adds them up.",
             "z = Σ α v",
             ("position", "head", "dimension"),
             (pattern,) if value is None else (pattern, value),
@@ -239,9 +240,9 @@ class Attention:
         biased = getattr(call.module, "bias", None) is not None
         return self.chain.add(
             "output projection",
-            "the heads put together",
-            "What the heads bring is put side by side, and a matrix turns it into a vector of the "
-            "stream.",
+            "heads put together",
+            "What all heads bring is put side by side, and learned weights mix it into as many "
+            "numbers as the stream has.",
             f"a = z W_o{' + b_o' if biased else ''}",
             WIDE,
             (mixed,),
@@ -262,7 +263,7 @@ def opaque(block: Block, module: nn.Module, entry: int, kind: str) -> int:
         raise LookupError(f"no {kind} was called")
     return block.chain.add(
         kind,
-        "mixes tokens its own way",
+        "mixes its own way",
         f"Here tokens are mixed not by attention but by a {kind}; it is shown as one step, which "
         "its own module does again.",
         f"m = {kind.replace(' ', '-')}(x)",

@@ -31,8 +31,9 @@ def beginning(chain: Chain, seen: Watched, recording: Recording) -> int:
     """
     tokens = chain.add(
         "tokens",
-        "the text as numbers",
-        "The text is cut into tokens, and each is a number: its place in the vocabulary.",
+        "text as numbers",
+        "The text is cut into pieces, its tokens. Each has a number: its place in the list of all "
+        "tokens, the vocabulary.",
         "t = tokenizer(text)",
         ("position",),
         (),
@@ -79,8 +80,9 @@ def _embedding(
 
     return chain.add(
         "token embedding",
-        "a vector for each token",
-        "Each token looks up its vector in a table that was learned; only the token counts here.",
+        "which token it is",
+        f"Each token becomes {own.shape[-1]} numbers, its vector, looked up in a learned table. "
+        "Only which token it is counts here.",
         f"e = {best[0] if best else 'E[t]'}",
         WIDE,
         (tokens,),
@@ -127,8 +129,8 @@ def _position(chain: Chain, call: Call, count: int) -> int:
 
     return chain.add(
         "position embedding",
-        "a vector for each place",
-        "Each place has a vector too, so that the order of the tokens can be told.",
+        "where it stands",
+        "Each place has such numbers too, so that the model can tell in which order tokens come.",
         f"p = {best[0] if best else '?'}",
         WIDE,
         (),
@@ -168,8 +170,8 @@ def _more(chain: Chain, call: Call, parts: list[int]) -> int:
         run, by = chain.projection(call)
         return chain.add(
             "embedding projection",
-            "to the stream's width",
-            "A matrix turns the embedding into a vector as wide as the stream.",
+            "to stream's width",
+            "Learned weights turn the vector into one that is as long as the stream.",
             "e′ = e W",
             WIDE,
             parts,
@@ -181,8 +183,8 @@ def _more(chain: Chain, call: Call, parts: list[int]) -> int:
     tell = None if form is None else normed(form)
     return chain.add(
         "embedding norm",
-        "brought to one size",
-        "The vectors are brought to one size before they enter the stream.",
+        "made one size",
+        "The numbers of each token are brought to one size before they enter the stream.",
         form[0] if form else "norm(x)",
         WIDE,
         parts,
@@ -209,16 +211,18 @@ def _stream(
     def tell(_: tuple[int, ...], *found: Tensor) -> Made:
         factor = float(best[1](torch.ones((), dtype=torch.float64)))
         terms = [(name, factor * float(x)) for name, x in zip(names, found, strict=True)]
-        return added(f"x = {terms_said}", *terms)
+        times = "" if factor == 1 else f"{factor:.6g} · "
+        return added(f"{times}({' + '.join(names)})" if times else " + ".join(names), *terms)
 
-    terms_said = terms if best is forms[0] else best[0]
     return chain.add(
         "embedding",
-        "what and where, added up" if both else "the stream begins",
-        "What a token is and where it stands are added: the residual stream begins."
+        "both added up" if both else "the stream begins",
+        "What a token is and where it stands are added, number by number. This is the stream: "
+        "every layer reads it and adds to it."
         if both
-        else "The vector of each token enters the layers: the residual stream begins.",
-        f"x = {terms_said}",
+        else "These numbers enter the stream, which stands for what the model knows of each token: "
+        "every layer reads it and adds to it.",
+        f"x = {terms if best is forms[0] else best[0]}",
         WIDE,
         parts,
         lambda *e: best[1](sum(e)),

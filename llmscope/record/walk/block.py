@@ -75,7 +75,7 @@ class Block:
             return source
         return self.chain.add(
             f"{of} input",
-            f"what the {of} reads",
+            f"what {of} reads"[:18],
             f"This is what the {of} reads of the stream.",
             "?",
             WIDE,
@@ -100,9 +100,9 @@ class Block:
         return self.norm(
             call,
             f"{of} norm",
-            "brought to one size",
-            f"Each token's vector is brought to one size before the {of} reads it; the stream "
-            "itself stays as it is.",
+            "made one size",
+            "The stream grows from layer to layer, so the numbers of each token are brought to one "
+            f"size before the {of} reads them. The stream itself stays as it is.",
             [source] if source is not None else list(self.known)[-1:],
         )
 

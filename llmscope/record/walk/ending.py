@@ -36,8 +36,8 @@ def ending(chain: Chain, seen: Watched, recording: Recording, stream: int, posit
         run, by = chain.projection(project)
         current = chain.add(
             "final projection",
-            "to the embedding's width",
-            "A matrix turns the vector into one as wide as the embedding.",
+            "to table's width",
+            "Learned weights turn the vector into one that is as long as those of the table.",
             "y = x W",
             WIDE,
             (current,),
@@ -60,8 +60,9 @@ def _norm(chain: Chain, call: Call, stream: int, start: int, whole: int) -> int:
     rows = len(chain.at(stream))
     return chain.add(
         "final norm",
-        "one size, a last time",
-        "The last vector of each token is brought to one size before it is read out.",
+        "made one size",
+        "After the last layer the numbers of each token are brought to one size once more: now the "
+        "answer is read out.",
         form[0] if form else "norm(x)",
         WIDE,
         (stream,),
@@ -111,9 +112,9 @@ def _tokens(chain: Chain, own: _Own, readout: Readout, current: int, row: int) -
 
     at = chain.add(
         "logits",
-        "a score for each token",
-        "The last vector is held against the vector of every token of the vocabulary: one number "
-        "for each token that may come next.",
+        "a score per token",
+        "The numbers at this place are held against learned ones of each token that may come next: "
+        "the better they fit, the higher its logit.",
         f"ℓ = {scaled}y W_U",
         ("token",),
         (current,),
@@ -144,8 +145,9 @@ def _tokens(chain: Chain, own: _Own, readout: Readout, current: int, row: int) -
         )
     shares = chain.add(
         "probabilities",
-        "shares that sum to 1",
-        "The numbers become probabilities: each is raised to a power of e and divided by the sum.",
+        "chances of each",
+        "Logits become probabilities: e to the power of each, divided by the sum of all. They are "
+        "above 0 and sum to 1.",
         "p = softmax(ℓ)",
         ("token",),
         (at,),
@@ -156,8 +158,9 @@ def _tokens(chain: Chain, own: _Own, readout: Readout, current: int, row: int) -
     )
     chain.add(
         "next token",
-        "the most likely one",
-        "The most likely token is what the model would say next.",
+        "the likeliest one",
+        "The likeliest token is what the model says next. Written after the text, it is read with "
+        "it, and all begins again.",
         "argmax p",
         ("token",),
         (shares,),

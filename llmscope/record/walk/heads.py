@@ -19,9 +19,19 @@ from llmscope.record.walk.watch import Call
 
 HEADED = ("head", "position", "dimension")
 TOLD = {
-    "query": ("what it looks for", "asks what this token is looking for"),
-    "key": ("what it offers", "says what this token has to offer"),
-    "value": ("what it hands on", "is what this token hands on to those that look at it"),
+    "query": (
+        "what it looks for",
+        "Now tokens look at each other, in several heads side by side, each with an eye for "
+        "something else. The query says what a token looks for.",
+    ),
+    "key": (
+        "what it offers",
+        "The key says what a token has to offer; queries will be held against it.",
+    ),
+    "value": (
+        "what it hands on",
+        "The value is what a token hands on to those that look at it.",
+    ),
 }
 
 
@@ -74,8 +84,7 @@ class Heads:
         return found
 
     def _projection(self, name: str, which: int) -> int:
-        source, (gist, does), letter = self._sources[which], TOLD[name], name[0]
-        said = f"For each head, the {name} {does}."
+        source, (gist, said), letter = self._sources[which], TOLD[name], name[0]
         if source is None:
             return self.chain.add(
                 *(name, gist, said, "?", HEADED, (self.entry,)),
@@ -127,7 +136,7 @@ class Heads:
 
         return self.chain.add(
             f"{name} norm",
-            f"each {name} at one size",
+            "made one size",
             f"Each {name} is brought to one size, so that no score can grow without limit.",
             form[0].replace("x", letter) if form else "norm(x)",
             HEADED,
@@ -162,9 +171,9 @@ class Heads:
 
         return self.chain.add(
             f"rotated {name}",
-            f"{name} turned by its place",
-            f"Each {name} is turned by angles that grow with the token's place, so that a score "
-            "depends on how far apart two tokens are.",
+            "turned by place",
+            f"Pairs of numbers of each {name} are turned like hands of a clock, further at each "
+            "place: so a score depends on how far apart two tokens are.",
             f"{letter}′ = {scaled}{source.turned[0].replace('x', letter)}",
             HEADED,
             (before, table),

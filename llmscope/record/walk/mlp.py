@@ -20,6 +20,11 @@ from llmscope.record.walk.step import disagreement
 from llmscope.record.walk.watch import Call
 
 NEURONS = ("position", "neuron")
+BENT = (
+    "A clear yes passes, a no is held back near zero: so a neuron fires or stays silent, and what "
+    "it says depends on what it sees."
+)
+FLAT = "The numbers are bent so that none goes beyond 1 or -1, however clear the yes or the no."
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,9 +60,9 @@ class Mlp:
         biased = getattr(down.module, "bias", None) is not None
         return self.chain.add(
             "down projection",
-            "back to the stream",
-            "Each active neuron adds its own vector: a matrix brings the neurons back to the width "
-            "of the stream.",
+            "what neurons write",
+            "Each neuron that fires adds numbers of its own, learned ones, as loudly as it fires: "
+            "this is what the MLP has to say.",
             f"m = h W_down{' + b' if biased else ''}",
             WIDE,
             (hidden,),
@@ -78,7 +83,7 @@ class Mlp:
         explained = self._explained(halves, own)
         if explained is None:
             return self.chain.add(
-                *("activations", "the neurons that fire", "Each neuron fires or stays silent."),
+                *("activations", "neurons that fire", "Each neuron fires or stays silent."),
                 *("?", NEURONS, (self.entry,)),
                 "how they come about cannot be told from what the MLP calls",
                 self.block.cut(own),
@@ -89,21 +94,21 @@ class Mlp:
         before = self._up(
             gate,
             "gate projection" if gated else "up projection",
-            "one number a neuron" if not gated else "how far each neuron opens",
-            "A matrix asks as many questions of the vector as there are neurons: one number each.",
+            "how far each opens" if gated else "questions it asks",
+            "The MLP looks at each token alone. Each of its neurons asks a learned question of the "
+            "token's numbers: the higher the number, the clearer the yes.",
             "g = x W_gate" if gated else "u = x W_up",
         )
         other = None
         if up is not None:
-            said_up = "A second matrix gives each neuron what it passes on as far as it opens."
-            name, gist = "up projection", "what each passes on"
+            said_up = "A second question of each neuron: what it passes on, as far as it opens."
+            name, gist = "up projection", "what it passes on"
             other = self._up(up, name, gist, said_up, "u = x W_up")
         letter = "g" if gated else "u"
         after = self.chain.add(
             "activation",
-            "which neurons fire",
-            "Each number goes through a bend that lets large ones through and holds small ones "
-            "back: without it the MLP would be one matrix.",
+            "neurons that fire",
+            FLAT if said.startswith("tanh") else BENT,
             f"{'a' if gated else 'h'} = {said.replace('(x)', f'({letter})')}",
             NEURONS,
             (before,),

@@ -184,7 +184,7 @@ def _written(
         step = block.norm(
             call,
             f"norm after {part}",
-            "brought to one size",
+            "made one size",
             f"What the {part} gives is brought to one size before it is added to the stream.",
             [step],
         )
@@ -212,10 +212,9 @@ def _add(
 
     return chain.add(
         "residual add",
-        "plus what both give" if both else f"plus what {said} gives",
-        "What attention and MLP give is added to the stream, which keeps all that was there before."
-        if both
-        else f"What {said} gives is added to the stream, which keeps all that was there before.",
+        "both added" if both else f"{said.removeprefix('the ')} added",
+        f"What {'attention and MLP give' if both else f'{said} gives'} is added to the stream, "
+        "number by number. What was there stays in the sum: nothing is thrown away.",
         f"x ← x + {scaled}" + f" + {scaled}".join(names),
         WIDE,
         (stream, *writes),
@@ -257,8 +256,8 @@ def _others(
     return chain.add(
         which,
         "what they add" if len(layers) > 1 else "what it adds",
-        f"In {which} attention and MLP add to the stream in the same way; choose a layer to look "
-        "inside.",
+        f"In {which} the same happens with other weights. Here is all that is added to the stream "
+        "there; a layer can be opened to look inside.",
         "x ← x + Σ (a + m)",
         WIDE,
         (stream,),
