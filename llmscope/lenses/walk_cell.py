@@ -32,7 +32,7 @@ CALLED = {
     "down projection": "number {dimension} of what the MLP writes at {position}",
     "logits": "logit of {token}",
     "probabilities": "probability of {token}",
-    "next token": "number of the token that is said",
+    "next token": "number of {token}, which is said",
 }
 """How a number of a step is called: `{axis}` stands for where it is along an axis."""
 
@@ -127,6 +127,8 @@ def _names(
 ) -> dict[str, dict[str, Any]]:
     """Where a part of a step is, along the axes along which it is not all of it."""
     starts = [0 if name == "key" else step.start for name in step.axes]
+    if step.name == "next token":  # its only number names a token
+        index = (int(step.value[0]),)
     return {
         name: _name(recording, name, place, start)
         for name, place, start in zip(step.axes, index, starts, strict=True)
@@ -148,10 +150,14 @@ def _called(step: Step) -> str:
 
 def _name(recording: Recording, axis: str, index: int, start: int = 0) -> dict[str, Any]:
     if axis in PLACES:
-        return {"index": index + start, "token": recording.prompt.labels[index + start]}
+        return {
+            "at": index,
+            "index": index + start,
+            "token": recording.prompt.labels[index + start],
+        }
     if axis == "token":
-        return {"index": index, "token": recording.subject.label(index)}
-    return {"index": index}
+        return {"at": index, "index": index, "token": recording.subject.label(index)}
+    return {"at": index, "index": index}
 
 
 def _plain(part: Sequence[int | slice], shape: Sequence[int]) -> list[int | list[int]]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from llmscope.record.recording import Recording
     from llmscope.record.walk import Step
 
-NAMED = 3
+NAMED = 2
 """Of the name of a weight so many parts are told."""
 WINDOW = 64
 """Rows and columns at most; `focus.cell` moves what is seen of more."""
@@ -77,7 +77,8 @@ def _step(recording: Recording, focus: Focus, found: Sequence[Step], index: int)
     head = f" · head {focus.head}" if "head" in step.axes else ""
     units = {"pattern": "probability", "probabilities": "probability", "scores": "score"}
     units |= {"logits": "logit", "softcap": "logit", "tokens": "id", "next token": "id"}
-    title, unit = f"{step.name}{head}", units.get(step.name, "value")
+    title = f"Step {index} of {len(found) - 1} · {step.name}{head}"
+    unit = units.get(step.name, "value")
     return _figure(focus, found, index, title, axes, shown, unit, plane.shape, more)
 
 
@@ -98,10 +99,10 @@ def _weight(focus: Focus, found: Sequence[Step], index: int) -> Figure:
         for name, some in (("row", rows), ("column", columns))
     )
     shown = weight.window(rows, columns)
-    number = f"weight {focus.weight % len(weights) + 1} of {len(weights)}"
-    part = f", {weight.part}" if weight.part else ""
+    number = f"Weight {focus.weight % len(weights) + 1} of {len(weights)}"
+    part = f" · {weight.part}" if weight.part else ""
     size = " × ".join(map(str, weight.shape))
-    title = f"{number} · {brief(weight.name)}{part} · {size}"
+    title = f"{number}: {brief(weight.name)} {size}{part} · step {index} of {len(found) - 1}"
     return _figure(focus, found, index, title, axes, shown, "weight", weight.plane, more)
 
 
@@ -127,7 +128,7 @@ def _figure(
     said = () if focus.cell is None else lines(more["cell"])
     return Figure(
         lens="walkthrough",
-        title=f"Step {index} of {len(found) - 1} · {title}",
+        title=title,
         kind="heatmap",
         axes=axes,
         values=shown.astype(np.float32),

@@ -167,22 +167,32 @@ LENS = Lens(
     modes=("steps", "values"),
     edited="refused",
     help="""\
-A pass through the model, one operation a row, from the tokens of the prompt to the likeliest next \
-one. Each row says what the step is called, what it does, and the shape of what comes out: six \
-tokens with 48 numbers each are 6 × 48. Behind it are the mean of those numbers, their standard \
-deviation, the least and the largest, and the length (L2 norm) of all of them together. One layer \
-is shown from inside, the one in the focus; the others do the same with other weights, and are one \
-row that says what they add.
+A model reads a text and says which token comes next; a token is a letter, a word or a part of \
+one. In between there are only numbers, and here is every step from the text to the answer, one a \
+row: what it is called, what it does, and the shape of what comes out. Six tokens with 48 numbers \
+each are 6 × 48. Behind it are the mean of those numbers, their standard deviation, the least and \
+the largest, and the length (L2 norm) of all of them together. One layer is shown from inside, the \
+one in the focus; the others do the same with other weights, and are one row that says what they \
+add.
 
-It begins with a vector for each token: which token it is and, in some models, where it stands. \
-This vector is the stream that runs through all layers. Attention lets tokens look at earlier \
-ones: a query asks, keys answer, the scores become shares that sum to 1, and the values of the \
-tokens that are looked at are mixed by these shares. The MLP then works on each token alone: many \
-neurons, of which a few fire. Both only add to the stream. At the end it is read out: a number for \
-each token of the vocabulary, which a softmax turns into probabilities.
+It begins with a list of numbers, a vector, for each token: which token it is and, in some models, \
+where it stands. No single one of them has a meaning of its own; together they say what the model \
+knows of the token so far. This is the stream, which runs through all layers, and each layer adds \
+to it.
 
-The mode values shows the numbers of one step, or of one of the weights that it reads. In heads \
-share of keys, a value belongs to several heads. Angles turn queries and keys in models with \
+Attention lets tokens look at earlier ones. It has several heads, each of which looks for \
+something else. A token's query says what it looks for, the keys of the others what they offer; \
+query and key multiplied and added up are a score, the higher the better they fit. Scores become \
+shares that sum to 1, and the values of the tokens that are looked at are mixed by these shares.
+
+The MLP then works on each token alone: many neurons each ask a question of its numbers, and those \
+that find what they ask for fire and add numbers of their own. Both read the stream brought to one \
+size, for it grows from layer to layer. At the end it is read out: a number for each token of the \
+vocabulary, which a softmax turns into probabilities.
+
+The mode values shows the numbers of one step, or of one of the weights that it reads, which are \
+what the model has learned; of a cell it tells how that number came about. In heads that share \
+keys, a key and a value belong to several heads. Angles turn queries and keys in models with \
 rotary positions.
 
 Every number is computed again from the steps before it, with arithmetic of llmscope's own, and \

@@ -13,6 +13,7 @@ from llmscope.draw.cell import source_said, weight_said
 from llmscope.engine.events import Token
 from llmscope.figure import Figure, Focus
 from llmscope.tui.copying import Copy, CopyScreen
+from llmscope.tui.marker import marked
 from llmscope.tui.scene import Scene
 from llmscope.tui.words import named
 
@@ -219,13 +220,11 @@ def landing(
 
     Of a whole row it is the number at the same place, if there is one, or else the first one.
     """
-    index, own = read["index"], cell["index"]
-    alike = len(index) == len(own)
+    index, names = read["index"], cell["names"]
+    alike = list(names) == read["axes"]
     at = [
-        min(max(own[axis], part[0]), part[1] - 1)
-        if alike and isinstance(part, list)
-        else _first(part)
-        for axis, part in enumerate(index)
+        names[axis]["at"] if alike and isinstance(part, list) else _first(part)
+        for axis, part in zip(read["axes"], index, strict=True)
     ]
     head = scene.focus.head
     if len(shape) == 3:
@@ -268,7 +267,9 @@ def write(desk: Desk) -> None:
         return
     pane, scene = table(desk), desk.scene
     last = pane.steps[-1]
-    if pane.shown is None or not pane.shown.at(scene) or "writes" not in last:
+    shown = pane.shown
+    fresh = shown is not None and shown.at(scene) and shown.text == marked(desk.text).text
+    if not fresh or "writes" not in last:
         desk.tell("what comes next is not known yet", "warning")
     elif scene.focus.position != len(scene.tokens) - 1:
         desk.tell(desk.own.keymap.filled(EARLIER), "warning")
@@ -282,13 +283,14 @@ def write(desk: Desk) -> None:
         editor.insert(last["writes"], editor.document.end)
         editor.move_cursor(editor.document.end)
         desk.look_at(scene.walk_to(0, None))
-        desk.tell(f"{named(last['writes'])} is written: the walk begins again")
 
 
 def _ending(desk: Desk) -> str:
     """What is said at the end of a walk that went by itself."""
     last = table(desk).steps[-1]
-    told = " ".join(last.get("ending", ()))
-    if last.get("writes") and not last["full"]:
-        told += desk.own.keymap.filled(" {write-token} writes it and walks again")
-    return told.strip() or "this is where it ends"
+    if last.get("ending"):
+        return " ".join(last["ending"])
+    if not last.get("writes"):
+        return "this is where it ends"
+    said = "comes next: {write-token} writes it, and the walk begins again"
+    return f"{named(last['writes'])} {desk.own.keymap.filled(said)}"

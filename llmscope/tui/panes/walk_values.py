@@ -20,6 +20,8 @@ LEFT = 3
 """Rows that the numbers keep where the words about one of them are below."""
 ROOMY = 6
 """Rows from which on each of the words about it has one of its own."""
+SPACIOUS = 70
+"""Cells from which on the line in words has room for the name of a number."""
 SHARE = 2
 """Of the pane, one row in so many may be words."""
 
@@ -111,16 +113,17 @@ class ValuesPane(WalkPane):
     def _said(self, figure: Figure) -> tuple[Row, ...]:
         """The cell in words, as many lines as there is room for."""
         width, height = self.size
-        room = min(height // SHARE, height - LEFT)
+        spare = height - len(figure.axes[0]) - 1
+        room = min(max(height // SHARE, spare), height - LEFT)
         if room < 1:
             return ()
         ink = palette(self._look)
         facts = cell_facts(figure, self._look.ascii)
         first = wrap(cell_said(figure, self._look.ascii), width)
         rest = [f"{label:<8} {text}" if label else text for label, text in facts]
-        if room < ROOMY:  # one after the other; the line in words below says which number it is
-            first = [] if self._scene.focus.cell is not None else first
-            rest = wrap("; ".join(rest), width)
+        if room < ROOMY:  # one after the other; which number it is, the line in words says as well
+            there = self._scene.focus.cell is not None and len(first) == 1 and width >= SPACIOUS
+            first, rest = [] if there else first, wrap("; ".join(rest), width)
         lines = [(line, ink.accent) for line in first] + [(line, ink.base) for line in rest]
         return tuple(
             Line().add(fit(line, width), style).row(width, ink.base) for line, style in lines[:room]

@@ -177,6 +177,7 @@ class SaidPane(WalkthroughPane):
         values = self.values_shown() if self.among else None
         cell = None if values is None else values.figure
         at = self._chosen()
-        more = self.filled(ENDING) if at == len(self.steps) - 1 else ""
+        last = self.steps[at]
+        more = self.filled(ENDING) if last.get("writes") and not last["full"] else ""
         painting = paint_step(shown.figure, at, *self.size, ink, cell=cell, more=more)
         return faded(painting, self._look) if self._stale and self.dim else painting
