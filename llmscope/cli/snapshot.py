@@ -16,6 +16,7 @@ from llmscope.cli.options import usage
 from llmscope.errors import ScopeError
 from llmscope.text import display_text
 
+_PLACE = re.compile(r"(\d{1,9}),(\d{1,9})", re.ASCII)
 _SIZE = re.compile(r"(\d{1,4})x(\d{1,4})", re.ASCII)
 
 
@@ -51,6 +52,17 @@ def snapshot(
     neuron: Annotated[int | None, typer.Option(min=0, help="From 0.")] = None,
     step: Annotated[
         int | None, typer.Option(min=0, help="Of the lens walkthrough, from 0.")
+    ] = None,
+    weight: Annotated[
+        int | None,
+        typer.Option(min=0, help="With --step: one of the weights that it reads, from 0."),
+    ] = None,
+    cell: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ROW,COLUMN",
+            help="With --step and --mode values: a number of it or of the weight, from 0.",
+        ),
     ] = None,
     target: Annotated[
         str | None,
@@ -127,7 +139,7 @@ def snapshot(
         usage(temperature > 0, "greater than 0", "--temperature")
         translated = translator is None or (Path(translator) / "params.pt").is_file()
         usage(translated, "a folder with config.json and params.pt", "--translator")
-        cells = _cells(size)
+        cells, place = _cells(size), _place(cell)
         tier = options.tier(color)
         from llmscope.cli.appearance import picture_look
         from llmscope.cli.compose import SCREEN, Wanted, compose
@@ -155,6 +167,8 @@ def snapshot(
             position=position,
             neuron=neuron,
             step=step,
+            weight=weight,
+            cell=place,
             translator=translator,
             context=context,
             mode=mode,
@@ -265,6 +279,13 @@ def _check_workspace(workspace: str | None, lenses: tuple[str, ...]) -> None:
     listed = ", ".join(BY_NAME)
     known = workspace in BY_NAME
     usage(known, f"no workspace {display_text(workspace)!r}; there are {listed}", "--workspace")
+
+
+def _place(cell: str | None) -> tuple[int, int] | None:
+    """Row and column of a cell."""
+    found = None if cell is None else _PLACE.fullmatch(cell)
+    usage(cell is None or found is not None, "ROW,COLUMN, such as 5,0", "--cell")
+    return None if found is None else (int(found[1]), int(found[2]))
 
 
 def _cells(size: str | None) -> tuple[int, int] | None:

@@ -21,6 +21,7 @@ from llmscope.draw.runs import paint_runs
 from llmscope.draw.small_multiples import paint_small_multiples
 from llmscope.draw.stale import faded
 from llmscope.draw.tokens import paint_tokens
+from llmscope.draw.values import paint_values
 from llmscope.draw.walk import paint_walk
 from llmscope.figure import Figure, Focus
 
@@ -127,6 +128,8 @@ def _paint(
             return paint_small_multiples(figure, width, height, colours, focus)
     elif figure.kind in ("bars", "tokens"):
         figure = reduced(figure, 1, focus)
+    if "seen" in figure.extra and focus.cell is not None:
+        return paint_values(figure, width, height, colours, focus)
     names = tuple(axis.name for axis in figure.axes)
     if figure.kind == "heatmap" and names == ("layer", "position"):
         return paint_map(figure, tokens, width, height, look, focus, zoom=zoom)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from llmscope.draw.cell import cell_facts, cell_said
 from llmscope.draw.cells import Line, finish, plain_text, token_text, wrap
 from llmscope.draw.painting import Painting, Row
 from llmscope.draw.palette import Palette
@@ -21,8 +22,22 @@ NAMED = 2
 """Of the name of a weight so many parts, from the end: where it is, the step tells."""
 
 
-def paint_step(figure: Figure, index: int, width: int, height: int, ink: Palette) -> Painting:
-    """The most important first: what does not fit is at the end."""
+def paint_step(
+    figure: Figure,
+    index: int,
+    width: int,
+    height: int,
+    ink: Palette,
+    *,
+    cell: Figure | None = None,
+    more: str = "",
+) -> Painting:
+    """The most important first: what does not fit is at the end.
+
+    Args:
+        cell: the figure of its values, if one of them is told of first.
+        more: said after the sentence.
+    """
     steps: Sequence[Mapping[str, Any]] = figure.extra["steps"]
     step = steps[index]
     ascii_only = ink.look.ascii
@@ -34,11 +49,20 @@ def paint_step(figure: Figure, index: int, width: int, height: int, ink: Palette
             row = Line().add(f"{label if at == 0 else '':<{left}}"[:width] if left else "", ink.dim)
             rows.append(row.add(line, style).row(width, ink.base))
 
+    if cell is not None:
+        put(cell_said(cell, ascii_only), ink.accent)
+        for label, text in cell_facts(cell, ascii_only):
+            put(text, ink.base if label else ink.strong, label)
+        rows.append(Line().row(width, ink.base))
     where = "" if step["layer"] is None else f" in layer {step['layer']}"
     put(f"{step['name']}{where}", ink.accent)
     if step["reason"]:
         put(f"the model's own numbers are shown: {step['reason']}", ink.base, "refused")
+    if "opening" in step:
+        put(step["opening"], ink.strong)
     put(step["sentence"], ink.base)
+    for text in (*step.get("ending", ()), more):
+        put(text, ink.strong)
     put(step["formula"], ink.strong, "formula")
     for label, text in _facts(step, steps):
         put(text, ink.base, label)

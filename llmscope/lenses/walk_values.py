@@ -9,16 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmscope.figure import Axis, Figure, Focus, Verdict
+from llmscope.lenses.walk_cell import PLACES, lines, of_weight, told
 
 if TYPE_CHECKING:
     from llmscope.record.recording import Recording
     from llmscope.record.walk import Step
 
+NAMED = 2
+"""Of the name of a weight so many parts are told."""
 WINDOW = 64
 """Rows and columns at most; `focus.cell` moves what is seen of more."""
 FIRST = "pattern"
 """Shown where no step is chosen."""
-PLACES = ("position", "query", "key")
 
 Floats = NDArray[np.float32]
 
@@ -26,14 +28,13 @@ Floats = NDArray[np.float32]
 def values(recording: Recording, focus: Focus, found: Sequence[Step]) -> Figure:
     """The numbers of a step, of the focus's head where there are several. [row, column]
 
-    At most 64 × 64 of them, around `focus.cell` or the position. Of a list of tokens, the 64
-    largest.
+    At most 64 × 64 of them, around `focus.cell` or the position. A list of many tokens is in the
+    order of their numbers, the largest first, and the column of a cell is the token's id.
 
     `extra`: mode, step, name, sentence, formula, by, agreement, reason, head, position, shape (of
     the whole step), plane (of what the window is cut from), inputs, weights, ids (of tokens);
-    weight, its name, where one is shown. With a cell, `cell`: index (into the step, or into the
-    weight), value and, of a step, `reads`: for each input step the index of what the cell was made
-    of, a slice as [start, stop].
+    weight, its name, where one is shown; `cell`, the one that is asked about, or else the first one
+    at the position (see `llmscope.lenses.walk_cell`), and `seen`: its row and column in the window.
 
     Raises:
         ValueError: there is no such step, weight or cell.
@@ -48,30 +49,36 @@ def _step(recording: Recording, focus: Focus, found: Sequence[Step], index: int)
     """What came out of a step."""
     step = found[index]
     plane, names = step.plane(focus.head, recording.subject.anatomy.heads)
-    cell = _cell(focus, plane.shape)
-    more: dict[str, Any] = {}
-    if cell is not None:
-        more["cell"] = _told(recording, focus, found, step, cell, plane)
+    cell, more = _cell(focus, plane.shape), dict[str, Any]()
     if names[1] == "token" and plane.shape[1] > WINDOW:
         order = np.argsort(-np.nan_to_num(plane[0], nan=-np.inf), kind="stable")
-        more["ids"] = order[:WINDOW]
+        cell = cell or (0, int(order[0]))
+        ranks = _window(int((order == cell[1]).argmax()), len(order))
+        more["ids"] = order[ranks.start : ranks.stop]
+        more["seen"] = [0, int((more["ids"] == cell[1]).argmax())]
         tokens = tuple(recording.subject.label(int(token)) for token in more["ids"])
         axes, shown = (Axis("", ("",)), Axis("token", tokens)), plane[:, more["ids"]]
     else:
-        places = [focus.position - step.start if name in PLACES else 0 for name in names]
-        rows, columns = (
-            _window(at, size) for at, size in zip(cell or places, plane.shape, strict=True)
+        starts = (step.start, 0 if names[1] == "key" else step.start)
+        row, column = (
+            min(max(focus.position - start, 0), size - 1) if name in PLACES else 0
+            for name, start, size in zip(names, starts, plane.shape, strict=True)
         )
+        cell = cell or (row, column)
+        rows, columns = map(_window, cell, plane.shape)
+        more["seen"] = [cell[0] - rows.start, cell[1] - columns.start]
         shown = plane[rows.start : rows.stop, columns.start : columns.stop]
         first = step.start if names[1] in ("position", "query") else 0
         axes = (
             _axis(names[0], rows, step.start, recording),
             _axis(names[1], columns, first, recording),
         )
+    more["cell"] = told(recording, found, step, cell, focus.head)
     head = f" · head {focus.head}" if "head" in step.axes else ""
     units = {"pattern": "probability", "probabilities": "probability", "scores": "score"}
     units |= {"logits": "logit", "softcap": "logit", "tokens": "id", "next token": "id"}
-    title, unit = f"{step.name}{head}", units.get(step.name, "value")
+    title = f"Step {index} of {len(found) - 1} · {step.name}{head}"
+    unit = units.get(step.name, "value")
     return _figure(focus, found, index, title, axes, shown, unit, plane.shape, more)
 
 
@@ -80,20 +87,28 @@ def _weight(focus: Focus, found: Sequence[Step], index: int) -> Figure:
     weights = found[index].weights
     assert focus.weight is not None
     weight = weights[_within("weight", focus.weight, len(weights))]
-    cell = _cell(focus, weight.plane)
-    more: dict[str, Any] = {"weight": weight.name}
-    if cell is not None:
-        value = weight.window(*(range(at, at + 1) for at in cell))
-        more["cell"] = {"index": list(cell), "value": float(value[0, 0])}
-    rows, columns = (
-        _window(at, size) for at, size in zip(cell or (0, 0), weight.plane, strict=True)
-    )
+    cell = _cell(focus, weight.plane) or (0, 0)
+    rows, columns = map(_window, cell, weight.plane)
+    more: dict[str, Any] = {
+        "weight": weight.name,
+        "cell": of_weight(weight, cell),
+        "seen": [cell[0] - rows.start, cell[1] - columns.start],
+    }
     axes = tuple(
         Axis(name, tuple(map(str, some)), start=some.start)
         for name, some in (("row", rows), ("column", columns))
     )
     shown = weight.window(rows, columns)
-    return _figure(focus, found, index, weight.name, axes, shown, "weight", weight.plane, more)
+    number = f"Weight {focus.weight % len(weights) + 1} of {len(weights)}"
+    part = f" · {weight.part}" if weight.part else ""
+    size = " × ".join(map(str, weight.shape))
+    title = f"{number}: {brief(weight.name)} {size}{part} · step {index} of {len(found) - 1}"
+    return _figure(focus, found, index, title, axes, shown, "weight", weight.plane, more)
+
+
+def brief(name: str) -> str:
+    """The end of a weight's name: where it is, the step tells."""
+    return ".".join(name.split(".")[-NAMED:])
 
 
 def _figure(
@@ -110,9 +125,10 @@ def _figure(
     from llmscope.lenses.walkthrough import weights_of
 
     step = found[index]
+    said = () if focus.cell is None else lines(more["cell"])
     return Figure(
         lens="walkthrough",
-        title=f"Step {index} of {len(found) - 1} · {title}",
+        title=title,
         kind="heatmap",
         axes=axes,
         values=shown.astype(np.float32),
@@ -134,7 +150,7 @@ def _figure(
             "inputs": list(step.inputs),
             "weights": weights_of(step),
             **more,
-            "caption": (f"{step.formula}: {step.sentence}",),
+            "caption": (*said, f"{step.formula}: {step.sentence}"),
         },
     )
 
@@ -164,9 +180,12 @@ def _cell(focus: Focus, shape: tuple[int, ...]) -> tuple[int, int] | None:
 
 
 def _window(at: int, size: int) -> range:
-    """So many indices around one, all of them if there are few."""
-    count = min(size, WINDOW)
-    first = min(max(at - count // 2, 0), size - count)
+    """So many indices around one, all of them if there are few.
+
+    It moves by half its size, so that a cursor that walks seldom moves the whole picture.
+    """
+    count, half = min(size, WINDOW), WINDOW // 2
+    first = min(max(at // half * half - half // 2, 0), size - count)
     return range(first, first + count)
 
 
@@ -187,34 +206,3 @@ def _verdict(step: Step) -> Verdict:
     if step.reason:
         return Verdict("partial", f"the model's own is shown: {step.reason}", step.agreement)
     return Verdict("verified", "", step.agreement)
-
-
-def _told(
-    recording: Recording,
-    focus: Focus,
-    found: Sequence[Step],
-    step: Step,
-    cell: tuple[int, int],
-    plane: Floats,
-) -> dict[str, Any]:
-    """One cell: where it is, its number, and which cells of earlier steps it was made of."""
-    told: dict[str, Any] = {"value": float(plane[cell])}
-    index: tuple[int, ...] = cell[-1:] if len(step.shape) == 1 else cell
-    if len(step.shape) > 2:
-        at, heads = step.axes.index("head"), recording.subject.anatomy.heads
-        head = focus.head * step.shape[at] // heads
-        index = (*cell[:at], head, *cell[at:])
-    reads = [] if step.reads is None else step.reads(index)
-    told["index"] = list(index)
-    told["reads"] = [
-        {
-            "step": source,
-            "name": found[source].name,
-            "index": [
-                [*one.indices(size)[:2]] if isinstance(one, slice) else one
-                for one, size in zip(part, found[source].shape, strict=True)
-            ],
-        }
-        for source, part in zip(step.inputs, reads, strict=False)
-    ]
-    return told

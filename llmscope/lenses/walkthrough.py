@@ -9,15 +9,13 @@ import numpy as np
 
 from llmscope.figure import Axis, Figure, Focus, Verdict
 from llmscope.lenses.base import Lens, Run
+from llmscope.lenses.walk_story import caption, ends, opening
 
 if TYPE_CHECKING:
     from llmscope.record.recording import Recording
     from llmscope.record.walk import Step
 
 TITLE = "Walkthrough"
-SMALL = 5_000_000
-"""Parameters of a model that answers at once, so that its answer may be spelt out below."""
-SPELT = 6
 
 
 def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
@@ -38,7 +36,8 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
     alone), gist, sentence, formula, shape, axes, start (place of the first row), inputs (indices
     of earlier steps), input_shapes, weights (name, shape, part, learned), by, agreement, reason
     (of what is refused, else empty), here (the numbers at the focus, 64 at most: axis, of how
-    many, index, values), told (texts of tokens, where its numbers are those of tokens). Of
+    many, index, values), told (texts of tokens, where its numbers are those of tokens); of the
+    first one `opening`, what the model is for, and of the last one what `walk_story.ends` says. Of
     `values` see `llmscope.lenses.walk_values`.
     """
     from llmscope.record.walk import steps
@@ -88,7 +87,7 @@ def _table(
             "position": focus.position,
             "steps": [_step(one, found, recording, focus) for one in found],
             "agreement": np.array(agreement, dtype=np.float64),
-            "caption": _caption(recording, focus, found, run),
+            "caption": caption(recording, focus, found, run),
         },
     )
 
@@ -113,7 +112,15 @@ def _step(step: Step, found: Sequence[Step], recording: Recording, focus: Focus)
         "reason": step.reason,
         "here": _here(step, recording, focus),
         "told": _told(step, recording),
+        **_ends(step, recording, focus),
     }
+
+
+def _ends(step: Step, recording: Recording, focus: Focus) -> dict[str, Any]:
+    """What the first step and the last one tell besides."""
+    if step.name == "tokens":
+        return {"opening": opening(recording)}
+    return ends(recording, focus, int(step.value[0])) if step.name == "next token" else {}
 
 
 def weights_of(step: Step) -> list[dict[str, Any]]:
@@ -151,48 +158,6 @@ def _told(step: Step, recording: Recording) -> list[str]:
     return []
 
 
-def _caption(
-    recording: Recording, focus: Focus, found: Sequence[Step], run: Run
-) -> tuple[str, ...]:
-    """The end of the story: what is likeliest next; how it goes on; how well all of it holds."""
-    lines: list[str] = []
-    names = {one.name: one for one in found}
-    last, shares = names.get("next token"), names.get("probabilities")
-    if last is not None and shares is not None:
-        token = int(last.value[0])
-        here = recording.prompt.labels[focus.position]
-        label = recording.subject.label(token)
-        goes_on = _answer(recording, focus, run)
-        spelt = f", and so on, one at a time: {' '.join(goes_on)}" if goes_on else ""
-        lines.append(
-            f"after ‹{here}› the model says ‹{label}› ({100 * shares.value[token]:.2f} %){spelt}"
-        )
-    held = [one.agreement for one in found if one.agreement is not None and not one.reason]
-    refused = sum(bool(one.reason) for one in found)
-    which = f"{len(held)} of {len(found)} steps are" if refused else "every step is"
-    hidden = sum(one.agreement is None and not one.reason for one in found[1:])
-    shown = f"; {refused} refused, which show the model's own" if refused else ""
-    shown += f"; of {hidden} the model shows nothing to hold them against" if hidden else ""
-    within = f"within {max(held, default=0):.0e} of the model"
-    lines.append(f"{which} computed again from the steps before, {within}{shown}")
-    return tuple(lines)
-
-
-def _answer(recording: Recording, focus: Focus, run: Run) -> list[str]:
-    """What a small model says after the prompt, token by token, each fed back to it."""
-    subject, ids = recording.subject, list(recording.prompt.ids)
-    small = sum(one.numel() for one in subject.model.parameters()) <= SMALL
-    context = subject.anatomy.context or len(ids) + SPELT
-    if not small or focus.position != len(ids) - 1:
-        return []
-    said: list[str] = []
-    while len(said) < SPELT and len(ids) <= context:
-        token = int(run([ids], last=1).logits[0, -1].argmax())
-        said.append(subject.label(token))
-        ids.append(token)
-    return said
-
-
 LENS = Lens(
     name="walkthrough",
     question="What happens, step by step?",
@@ -203,22 +168,32 @@ LENS = Lens(
     edited="refused",
     unpaired={"": "a walk goes through one prompt"},
     help="""\
-A pass through the model, one operation a row, from the tokens of the prompt to the likeliest next \
-one. Each row says what the step is called, what it does, and the shape of what comes out: six \
-tokens with 48 numbers each are 6 × 48. Behind it are the mean of those numbers, their standard \
-deviation, the least and the largest, and the length (L2 norm) of all of them together. One layer \
-is shown from inside, the one in the focus; the others do the same with other weights, and are one \
-row that says what they add.
+A model reads a text and says which token comes next; a token is a letter, a word or a part of \
+one. In between there are only numbers, and here is every step from the text to the answer, one a \
+row: what it is called, what it does, and the shape of what comes out. Six tokens with 48 numbers \
+each are 6 × 48. Behind it are the mean of those numbers, their standard deviation, the least and \
+the largest, and the length (L2 norm) of all of them together. One layer is shown from inside, the \
+one in the focus; the others do the same with other weights, and are one row that says what they \
+add.
 
-It begins with a vector for each token: which token it is and, in some models, where it stands. \
-This vector is the stream that runs through all layers. Attention lets tokens look at earlier \
-ones: a query asks, keys answer, the scores become shares that sum to 1, and the values of the \
-tokens that are looked at are mixed by these shares. The MLP then works on each token alone: many \
-neurons, of which a few fire. Both only add to the stream. At the end it is read out: a number for \
-each token of the vocabulary, which a softmax turns into probabilities.
+It begins with a list of numbers, a vector, for each token: which token it is and, in some models, \
+where it stands. No single one of them has a meaning of its own; together they say what the model \
+knows of the token so far. This is the stream, which runs through all layers, and each layer adds \
+to it.
 
-The mode values shows the numbers of one step, or of one of the weights that it reads. In heads \
-share of keys, a value belongs to several heads. Angles turn queries and keys in models with \
+Attention lets tokens look at earlier ones. It has several heads, each of which looks for \
+something else. A token's query says what it looks for, the keys of the others what they offer; \
+query and key multiplied and added up are a score, the higher the better they fit. Scores become \
+shares that sum to 1, and the values of the tokens that are looked at are mixed by these shares.
+
+The MLP then works on each token alone: many neurons each ask a question of its numbers, and those \
+that find what they ask for fire and add numbers of their own. Both read the stream brought to one \
+size, for it grows from layer to layer. At the end it is read out: a number for each token of the \
+vocabulary, which a softmax turns into probabilities.
+
+The mode values shows the numbers of one step, or of one of the weights that it reads, which are \
+what the model has learned; of a cell it tells how that number came about. In heads that share \
+keys, a key and a value belong to several heads. Angles turn queries and keys in models with \
 rotary positions.
 
 Every number is computed again from the steps before it, with arithmetic of llmscope's own, and \

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from textual.binding import Binding
 from textual.keys import _character_to_key
 
-from llmscope.tui import arranging, comparing, deeds, dress, editing, lessons
+from llmscope.tui import arranging, comparing, deeds, dress, editing, lessons, walking
 from llmscope.tui.pairs import pairs
 from llmscope.tui.workspaces import PANES, WORKSPACES, Workspace
 
@@ -197,7 +197,11 @@ COMPARE = (
     ),
 )
 WALK = (
-    Action("step-from", "walkthrough", "go to the step that this is made from", "f", deeds.source),
+    Action("walk-on", "walkthrough", "let the walk go on by itself", "n", walking.play(1)),
+    Action("walk-back", "walkthrough", "let it go backwards", "N", walking.play(-1)),
+    Action("step-from", "walkthrough", "go to what this is made from", "f", walking.source),
+    Action("step-back", "walkthrough", "back to where you came from", "F", walking.back),
+    Action("write-token", "walkthrough", "write the likeliest next token", "E", walking.write),
 )
 PLACES = tuple(
     Action(f"workspace-{one.name}", "workspace", one.title, str(number), _show(one))
@@ -337,7 +341,10 @@ FOOTER: dict[str, tuple[Hint, ...]] = {
         Hint("write-b", "write B", only=("compare",)),
         Hint("words", "words", only=("compare",)),
         Hint("layer-next", "layer", pair="layer-previous", only=("walkthrough",)),
-        Hint("step-from", "from", only=("walkthrough",)),
+        Hint("walk-on", "play", pair="walk-back", only=("walkthrough",)),
+        Hint("step-from", "back, from", pair="step-back", only=("walkthrough",)),
+        Hint("map-view", "weights", only=("walkthrough",)),
+        Hint("write-token", "write it", only=("walkthrough",)),
         Hint("head-next", "head", pair="head-previous", only=("overview", "walkthrough")),
         Hint("map-view", "map view", only=("overview",)),
         Hint(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from textual import events
 from textual.app import ComposeResult
@@ -82,8 +82,11 @@ def ask(desk: Desk) -> None:
 class CopyScreen(PassingScreen[str]):
     """The menu. One of its letters is the answer; any other key, or a click beside it, is none."""
 
+    heading: ClassVar[str] = "Copy"
+
     def __init__(self, found: Sequence[Copy], theme: Theme, size: Size) -> None:
         super().__init__(size)
+        self._rows = tuple(found)
         self._found = {copy.letter: copy for copy in found}
         self._theme = theme
 
@@ -91,11 +94,12 @@ class CopyScreen(PassingScreen[str]):
         """A row for each thing to copy, with the beginning of its text."""
         ink = inks(self._theme)
         menu = Vertical(id="copy")
-        menu.border_title = Content("Copy")
+        menu.border_title = Content(self.heading)
         menu.border_subtitle = Content("any other key leaves")
-        width = max(len(copy.what) for copy in self._found.values())
+        width = max(len(copy.what) for copy in self._rows)
         with menu:
-            for letter, copy in self._found.items():
+            for copy in self._rows:
+                letter = copy.letter
                 start = display_text(copy.text.strip().split("\n")[0])[: self.app.size.width]
                 yield Static(
                     Content.assemble(
@@ -106,11 +110,15 @@ class CopyScreen(PassingScreen[str]):
                     id=f"copy-{letter}",
                 )
 
+    def answer(self, key: str, character: str | None) -> str | None:
+        """The letter of what a key chooses; None: it chooses nothing."""
+        return character if character in self._found else None
+
     def on_key(self, event: events.Key) -> None:
         """Take the answer, or leave."""
         event.stop()
         event.prevent_default()
-        self.leave(event.character if event.character in self._found else None)
+        self.leave(self.answer(event.key, event.character))
 
     def on_click(self, event: events.Click) -> None:
         """Take the row under the mouse, or leave."""

@@ -39,7 +39,7 @@ def turn(desk: Desk) -> None:
     overview, scene = desk.overview, desk.scene
     turned = overview.pane.turn(scene) or overview.panes[overview.workspace.spine].turn(scene)
     if turned is None:
-        desk.tell("this pane has one view", "warning")
+        desk.tell(overview.pane.one_view, "warning")
     else:
         desk.look_at(turned)
 
@@ -110,22 +110,6 @@ def versus(desk: Desk) -> None:
     free = scene if scene.target_pinned else scene.aim(None)
     desk.look_at(replace(free, versus=scene.target))
     desk.tell(f"the answer is held against {named(against)}")
-
-
-def source(desk: Desk) -> None:
-    """To the step that the chosen one is made from."""
-    from llmscope.tui.panes.walkthrough import WalkthroughPane
-
-    pane = desk.overview.panes["walkthrough"]
-    assert isinstance(pane, WalkthroughPane)
-    if pane.key not in desk.overview.on_screen or not pane.steps:
-        desk.tell(desk.own.keymap.filled("steps are in {workspace-walkthrough} Walkthrough"))
-        return
-    step = pane.source(desk.scene)
-    if step is None:
-        desk.tell("this is where it begins")
-    else:
-        desk.look_at(pane.walk_to(desk.scene, step))
 
 
 def copy(desk: Desk) -> None:

@@ -45,6 +45,7 @@ from llmscope.tui.reproduce import Source
 from llmscope.tui.scene import Scene
 from llmscope.tui.theme import inks, variables
 from llmscope.tui.title import TitleLine
+from llmscope.tui.walking import PLAYING, Walking
 from llmscope.tui.words import clauses
 
 PATIENCE = 0.15
@@ -99,6 +100,7 @@ class Desk(PacedApp, inherit_bindings=False):
         self.chat = chat
         self.lessons = Lessons()
         self.comparing = Comparing()
+        self.walking = Walking()
         self.cost: PassInfo | None = None
         self._spec = spec
         self.source = self.own.source or Source(spec)
@@ -194,6 +196,8 @@ class Desk(PacedApp, inherit_bindings=False):
         """
         if len(self.screen_stack) > 1 and name != "quit-anywhere":
             raise SkipAction
+        if name not in PLAYING:
+            self.walking.stop()
         BY_NAME[name].run(self)
 
     def look_at(self, scene: Scene, *, patiently: bool = False) -> None:

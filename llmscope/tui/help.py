@@ -147,19 +147,40 @@ that cell as an edit. {map-view} goes round the stream, attention, MLP and heads
 how many cells are there.""",
     "walkthrough": """\
 Begin at the top and press down: a row is a step of the pass, and each is made of those above it. \
-The panes beside show its numbers and say in words what it does. {step-from} goes to the step that \
-it is made from. {layer-previous} and {layer-next} walk through another layer and keep the step, \
-{head-previous} and {head-next} take another head; left and right move by tokens. A step with × \
-could not be held against the model: the pane in words says why.""",
+The panes beside show its numbers and say in words what it does. Or let {walk-on} walk by itself, \
+a step after the other, and {walk-back} backwards; the same key, or any other, stops it.
+
+One layer is open, the others are a row that says what they add. After the last step in a layer \
+the next layer is opened, and before the first one the layer above it, so that one walks through \
+all of them in order; a walk that goes by itself opens the first layer too. {layer-previous} and \
+{layer-next} open another layer at the same step, {head-previous} and {head-next} take another \
+head; left and right move by tokens.
+
+{step-from} goes to what the step is made of: where that is several things, a digit says which, \
+and {step-from} once more takes the first. {step-back} goes back, as often as you went. \
+{pane-next} goes to the numbers, each of which tells how it came about.
+
+At the end stands the likeliest next token. {write-token} writes it after the prompt, and the walk \
+begins again with the longer text; undo in the prompt takes it back. So a text grows, a token at a \
+time.
+
+A step with × could not be held against the model: the pane in words says why.""",
     "walk-values": """\
 The numbers of the step that is chosen in the table: a row is a token where the step has tokens, \
-of the head under the cursor where it has heads. The title says which head. Of what is larger than \
-64 × 64, the part around the cursor.""",
+of the head under the cursor where it has heads. The arrows walk among them, a click goes to one, \
+and the words tell of the number under the cursor: its formula, the largest terms where it is a \
+sum and what all others make together, and of which numbers it was made. {step-from} goes to \
+those, {step-back} comes back.
+
+{map-view} shows the weights that the step reads, one after the other, and then again what comes \
+out of it. Weights are what the model has learned: they are the same for every text. Of what is \
+larger than 64 × 64 the part around the cursor is there, and follows it; tokens of a large \
+vocabulary stand in the order of their numbers, the largest first.""",
     "walk-said": """\
 The chosen step: what it does, its formula, of which steps it is made, the shape of what comes \
 out, the weights that it reads, how closely llmscope's own numbers agree with the model's, and the \
-first numbers at the cursor. Up and down choose another step, {step-from} goes to the one that it \
-is made from.""",
+first numbers at the cursor. While the keys are in the pane of the numbers, it tells of the number \
+under the cursor first. Up and down choose another step, {step-from} goes to what it is made of.""",
     "contrast": """\
 Two prompts stand above the figures, A and B, and each letter in either shows at once. {write-b} \
 goes to B from anywhere, {edit} to A, {onward} from A to B; {keep-b} keeps this prompt as B. Where \

@@ -70,6 +70,10 @@ def command(source: Source, shown: Shown, scene: Scene) -> str | None:
         words += ["--mode", want.mode]
     if "step" in uses:  # the table is of all steps, and marks the chosen one
         words += ["--step", str(scene.step if want.step is None else want.step)]
+    if "weight" in uses and want.weight is not None:
+        words += ["--weight", str(want.weight)]
+    if "cell" in uses and want.cell is not None:
+        words += ["--cell", ",".join(map(str, want.cell))]
     if "top_k" in uses:
         words += ["--top-k", str(want.top_k)]
     extra = shown.figure.extra if "context" in uses else {}
@@ -102,10 +106,13 @@ def number(figure: Figure, scene: Scene) -> str | None:
     In a row of attention or of a router it is the largest, among candidates the one asked about,
     among neurons the chosen one or the strongest, among matrices or examples of a layer the one
     that changes most, among parts the largest; of a curve it is the last, of curves over layers
-    that of the first one at the layer, of steps of the pass the norm of the chosen one.
+    that of the first one at the layer, of steps of the pass the norm of the chosen one, of the
+    numbers of a step the one under the cursor.
     """
     if figure.verdict.status == "refused" or not figure.values.size:
         return None
+    if "seen" in figure.extra:  # numbers of a step, one of which the cursor is on
+        return _known(figure.values[tuple(figure.extra["seen"])])
     focus, names = scene.focus, [axis.name for axis in figure.axes]
     values: Any = figure.values
     if names == ["token"]:

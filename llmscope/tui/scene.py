@@ -173,10 +173,11 @@ class Scene(Plan):
 
         A cursor that was put on a token of the changed part has lost it, and follows again.
         """
+        scene = self if self.focus.weight is not None else self.at_cell(None)
         token = self.token
         if self.following or (token is not None and token.end <= kept):
-            return self if self.target_pinned else self.aim(None)
-        return replace(self, following=True).aim(None if not self.target_pinned else self.target)
+            return scene if self.target_pinned else scene.aim(None)
+        return replace(scene, following=True).aim(None if not self.target_pinned else self.target)
 
     @property
     def target(self) -> int | None:
@@ -217,13 +218,34 @@ class Scene(Plan):
             if focus.position != self.focus.position:
                 target = focus.target if self.target_pinned else None
                 focus = replace(focus, target=target, neuron=None)
+                if focus.weight is None:
+                    focus = replace(focus, cell=None)
         if neuron is not None:
             focus = replace(focus, neuron=neuron)
         return replace(self, focus=focus, following=following, inside=inside)
 
     def walk_to(self, step: int, inside: tuple[int, int] | None) -> Scene:
         """Choose a step of the walk; `inside`: see the class, None where it is not known anew."""
-        return replace(self, focus=replace(self.focus, step=step), inside=inside or self.inside)
+        focus = self.focus
+        if step != self.step:
+            focus = replace(focus, step=step, weight=None, cell=None)
+        return replace(self, focus=focus, inside=inside or self.inside)
+
+    def at_cell(self, cell: tuple[int, int] | None) -> Scene:
+        """Put the cursor on a number of the step, or of the weight that is shown of it."""
+        return replace(self, focus=replace(self.focus, cell=cell))
+
+    def weighed(self, count: int) -> Scene:
+        """The next of so many weights that the step reads; after the last, what comes out of it."""
+        weight = self.focus.weight
+        following = 0 if weight is None else weight + 1
+        shown = following if following < count else None
+        return replace(self, focus=replace(self.focus, weight=shown, cell=None))
+
+    def walk_on(self, layer: int, step: int, inside: tuple[int, int]) -> Scene:
+        """Choose a step of the walk through another layer."""
+        focus = replace(self.focus, layer=layer, step=step, weight=None, cell=None, neuron=None)
+        return replace(self, focus=focus, inside=inside)
 
     def move(self, *, layer: int = 0, head: int = 0, position: int = 0) -> Scene:
         """Move the cursor by so many layers, heads and tokens."""

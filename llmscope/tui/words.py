@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.cells import cell_len
 
+from llmscope.draw.cell import cell_said
 from llmscope.figure import Figure
 from llmscope.text import display_text
 from llmscope.tui.ledger import Shown
@@ -40,6 +41,7 @@ def clauses(scene: Scene, find: Find, workspace: str = "") -> list[str]:
     focus = scene.focus
     return [
         f"layer {focus.layer}, {named(token.text)}",
+        *_number(figure("walk-values") if workspace == "walkthrough" else None, scene),
         *_step(figure("walkthrough") if workspace == "walkthrough" else None, scene),
         *_contrast(figure("contrast") if workspace == "compare" else None, scene),
         *_next(figure("next-token"), scene),
@@ -149,6 +151,15 @@ def _attention(shown: Shown | None, scene: Scene) -> Iterator[str]:
     who = "the rollout" if mode == "rollout" else f"{mode} of heads"
     who = who if head is None else f"head {head}{' beside the sink' * (mode == 'no-sink')}"
     yield f"{who} looks most at {named(figure.axes[1].labels[key])} ({share(float(row[key]))})"
+
+
+def _number(shown: Shown | None, scene: Scene) -> Iterator[str]:
+    """The number under the cursor among those of a step."""
+    cell = scene.focus.cell
+    if shown is None or cell is None or "seen" not in shown.figure.extra:
+        return
+    if shown.want.focus.cell == cell and shown.at(scene):
+        yield cell_said(shown.figure, False)
 
 
 def _step(shown: Shown | None, scene: Scene) -> Iterator[str]:

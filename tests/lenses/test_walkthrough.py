@@ -229,7 +229,7 @@ def test_the_model_that_sorts_reads_like_a_story(sort):
     text = render(figure, "txt", look=Look(tier="none"))
     assert "…" not in text  # every step is told in full
     rows = text.splitlines()
-    assert "the text as numbers" in rows[2]
+    assert "text as numbers" in rows[2]
     assert rows[2].split("6 ")[1].split()[:6] == list("CABACB")
     last = next(row for row in rows if "next token" in row)
     assert last.split()[-2:] == ["A", "│"]

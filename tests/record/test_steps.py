@@ -367,7 +367,7 @@ def test_any_architecture_holds_or_is_refused_step_by_step(family):
     for step in found:
         assert step.reason or step.agreement is None or step.agreement <= BOUND
         assert step.sentence.endswith(".")
-        assert len(step.gist) <= 25
+        assert len(step.gist) <= 18
         assert len(step.axes) == step.value.ndim
 
 

@@ -63,9 +63,9 @@ class Angles:
             weights += chain.weight(buffer) if form and form[0] == _said(buffer) else []
         return chain.add(
             "rotation angles",
-            "an angle a place and pair",
-            "Each pair of dimensions has a speed, and a token's place times that speed is the "
-            "angle by which its queries and keys are turned.",
+            "angles of places",
+            "Where a token stands is told by turning its queries and keys: its place times the "
+            "speed of each pair of numbers is the angle.",
             "cos(p · ωᵢ), sin(p · ωᵢ)",
             ("position", "pair"),
             (0,),

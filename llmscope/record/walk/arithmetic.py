@@ -8,12 +8,14 @@ gave is taken. What none of them explains is refused by whoever asked.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from llmscope.models.anatomy import FLOATS
 from llmscope.record.norms import exact
+from llmscope.record.walk.made import Made, Region, added
 
 Form = tuple[str, Callable[[Tensor], Tensor]]
 """A formula, and what computes it."""
@@ -66,26 +68,62 @@ def norm_forms(module: nn.Module) -> Iterator[Form]:
     gains: list[tuple[str, Tensor | float]] = [("", 1.0)]
     if isinstance(weight, Tensor):
         gains = [("γ · ", exact(weight)), ("(1 + γ) · ", 1 + exact(weight))]
-    added = exact(bias) if isinstance(bias, Tensor) else None
+    shift = exact(bias) if isinstance(bias, Tensor) else None
     named = [v for k, v in vars(module).items() if "eps" in k and isinstance(v, float)]
     for eps in named or EPSILONS:
         for centred in (True, False):
             for said, gain in gains:
                 top, under = ("(x − mean)", "std") if centred else ("x", "rms")
-                tail = "" if added is None else " + β"
-                yield f"{said}{top} / {under}(x){tail}", _norm(gain, added, eps, centred)
+                tail = "" if shift is None else " + β"
+                yield f"{said}{top} / {under}(x){tail}", Norm(gain, shift, eps, centred)
 
 
-def _norm(
-    gain: Tensor | float, bias: Tensor | None, eps: float, centred: bool
-) -> Callable[[Tensor], Tensor]:
-    def norm(rows: Tensor) -> Tensor:
-        seen = rows - rows.mean(-1, keepdim=True) if centred else rows
-        scale = (seen.square().mean(-1, keepdim=True) + eps).rsqrt()
-        normed = gain * (seen * scale)
-        return normed if bias is None else normed + bias
+@dataclass(frozen=True, eq=False)
+class Norm:
+    """LayerNorm, or RMSNorm where it is not centred; the gain is γ or 1 + γ already."""
 
-    return norm
+    gain: Tensor | float
+    bias: Tensor | None
+    eps: float
+    centred: bool
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        """Rows brought to one size. `[..., width]` to the same."""
+        seen = rows - rows.mean(-1, keepdim=True) if self.centred else rows
+        normed = self.gain * (seen * self._scale(seen))
+        return normed if self.bias is None else normed + self.bias
+
+    def _scale(self, seen: Tensor) -> Tensor:
+        return (seen.square().mean(-1, keepdim=True) + self.eps).rsqrt()
+
+    def tell(self, row: Tensor, column: int) -> Made:
+        """How a number of a row came about. `row`: all that is normed together."""
+        mean = float(row.mean()) if self.centred else 0.0
+        size = 1 / float(self._scale(row - mean))
+        gain = float(self.gain[column]) if isinstance(self.gain, Tensor) else 1.0
+        x, shift = float(row[column]), 0.0 if self.bias is None else float(self.bias[column])
+        normed = (
+            f"({x:.4g} {_signed(-mean)}) / {size:.4g}" if self.centred else f"{x:.4g} / {size:.4g}"
+        )
+        terms, filled = [("scaled", gain * (x - mean) / size)], normed
+        said = f"its distance from the mean / {STD}" if self.centred else f"it / {RMS}"
+        regions: list[Region] = []
+        if isinstance(self.gain, Tensor):
+            filled, said = f"{gain:.4g} · {normed}", f"gain · {said}"
+            regions.append((0, column))
+        if self.bias is not None:
+            filled, said = f"{filled} {_signed(shift)}", f"{said} + bias"
+            terms.append(("bias", shift))
+            regions.append((0, column))
+        return added(said, *terms, filled=filled, weights=tuple(regions))
+
+
+STD, RMS = "the typical distance", "the typical size"
+
+
+def _signed(value: float) -> str:
+    """A number that is added: `+ 0.5`, `− 0.5`."""
+    return f"{'−' if value < 0 else '+'} {abs(value):.4g}"
 
 
 ACTIVATIONS: tuple[Form, ...] = (

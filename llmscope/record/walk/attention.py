@@ -14,6 +14,7 @@ from llmscope.record.walk.beginning import WIDE, rows_of
 from llmscope.record.walk.block import Block
 from llmscope.record.walk.chain import best_form
 from llmscope.record.walk.heads import Heads
+from llmscope.record.walk.made import Made, affine, bent, shared, summed
 
 SEEN = ("head", "query", "key")
 MASKED = -5e3
@@ -54,11 +55,23 @@ class Attention:
 
         heads = len(self.chain.at(query))
         group = heads // len(self.chain.at(key))
+        shape = (heads, len(rows), self.block.whole)
+
+        def tell(at: tuple[int, ...], q: Tensor, k: Tensor) -> Made:
+            found, along = affine(bend, shape, at), [("dimension", len(q))]
+            if found is None:  # capped: the sum goes through a curve
+                product = q @ k
+                value = float(bend(product.reshape(1, 1, 1)).expand(*shape)[at])
+                return bent(said.removeprefix("s = "), float(product), value)
+            factor, more = found
+            biased = [("for the distance", more)] if more else []
+            return summed("query · key, added up", q, k, along, scale=factor, more=biased)
+
         return self.chain.add(
             "scores",
-            "query · key, of each pair",
-            "Each query is held against the key of its own token and of every earlier one: the "
-            "larger their product, the better they match.",
+            "how well each fits",
+            "Does a key fit the query? They are multiplied number by number and added up: the "
+            "higher this score, the better the fit. No token sees later ones.",
             said,
             SEEN,
             (query, key),
@@ -71,6 +84,7 @@ class Attention:
                 (at[0], at[1] + rows.start, slice(None)),
                 (at[0] // group, at[2], slice(None)),
             ),
+            tell=tell,
         )
 
     def _form(self) -> Form:
@@ -99,7 +113,7 @@ class Attention:
         own = self._own(self.seen.scores)
         return self.chain.add(
             "scores",
-            "query · key, of each pair",
+            "how well each fits",
             "Each token's query is held against the keys of the tokens before it.",
             "s = q kᵀ / √d",
             SEEN,
@@ -118,16 +132,20 @@ class Attention:
             found = found.masked_fill(~visible, -torch.inf)
             if sinks is None:
                 return torch.softmax(found, -1)
-            shared = sinks.expand(-1, found.shape[1], 1)
-            return torch.softmax(torch.cat([found, shared], -1), -1)[..., :-1]
+            more = sinks.expand(-1, found.shape[1], 1)
+            return torch.softmax(torch.cat([found, more], -1), -1)[..., :-1]
+
+        def tell(at: tuple[int, ...], found: Tensor) -> Made:
+            found = found.masked_fill(~visible[at[1], : len(found)], -torch.inf)
+            return shared(found, at[2], None if sinks is None else float(sinks[at[0]]))
 
         more = "; a sink takes its share" if sinks is not None else ""
         near = "" if self._window >= self.block.whole else f" {self._window} nearest"
         return self.chain.add(
             "pattern",
-            "how much it looks at each",
+            "who looks at whom",
             f"The scores become shares that sum to 1, over the{near} tokens up to its own: how "
-            f"much of its attention a token gives to each{more}.",
+            f"much of its attention a token gives each of them{more}.",
             "α = softmax(s)" if sinks is None else "α = softmax([s, sink])",
             SEEN,
             (scores,),
@@ -137,6 +155,7 @@ class Attention:
             start=rows.start,
             seen=visible.expand(len(self.chain.at(scores)), -1, -1),
             reads=lambda at: ((at[0], at[1], slice(0, at[1] + rows.start + 1)),),
+            tell=tell,
         )
 
     def _visible(self) -> Tensor:
@@ -185,11 +204,12 @@ class Attention:
                 return by_group(weights, values).transpose(0, 1)
 
         heads = len(self.chain.at(pattern))
-        shared = heads if value is None else len(self.chain.at(value))
+        sets = heads if value is None else len(self.chain.at(value))
         return self.chain.add(
             "mixed values",
-            "what each head brings",
-            "Each head adds up the values of the tokens that it looks at, each times its share.",
+            "what a head brings",
+            "Each head takes the values of the tokens that it looks at, each times its share, and "
+            "adds them up.",
             "z = Σ α v",
             ("position", "head", "dimension"),
             (pattern,) if value is None else (pattern, value),
@@ -198,8 +218,9 @@ class Attention:
             start=rows.start,
             reads=lambda at: (
                 (at[1], at[0], slice(0, at[0] + rows.start + 1)),
-                (at[1] * shared // heads, slice(0, at[0] + rows.start + 1), at[2]),
+                (at[1] * sets // heads, slice(0, at[0] + rows.start + 1), at[2]),
             ),
+            tell=lambda _, a, v: summed("share · value, added up", a, v, [("key", len(a))]),
         )
 
     def _handed(self) -> Tensor | None:
@@ -219,9 +240,9 @@ class Attention:
         biased = getattr(call.module, "bias", None) is not None
         return self.chain.add(
             "output projection",
-            "the heads put together",
-            "What the heads bring is put side by side, and a matrix turns it into a vector of the "
-            "stream.",
+            "heads put together",
+            "What all heads bring is put side by side, and learned weights mix it into as many "
+            "numbers as the stream has.",
             f"a = z W_o{' + b_o' if biased else ''}",
             WIDE,
             (mixed,),
@@ -231,6 +252,7 @@ class Attention:
             by=by,
             start=self.rows.start,
             reads=lambda at: ((at[0], slice(None), slice(None)),),
+            tell=self.chain.tells(call.module, None, lambda at: at[1], ("head", "dimension")),
         )
 
 
@@ -241,7 +263,7 @@ def opaque(block: Block, module: nn.Module, entry: int, kind: str) -> int:
         raise LookupError(f"no {kind} was called")
     return block.chain.add(
         kind,
-        "mixes tokens its own way",
+        "mixes its own way",
         f"Here tokens are mixed not by attention but by a {kind}; it is shown as one step, which "
         "its own module does again.",
         f"m = {kind.replace(' ', '-')}(x)",

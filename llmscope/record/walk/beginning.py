@@ -13,7 +13,8 @@ from llmscope.models.anatomy import FLOATS
 from llmscope.record.norms import exact
 from llmscope.record.recording import Recording
 from llmscope.record.walk.arithmetic import Form, plain
-from llmscope.record.walk.chain import Chain, best_form, norm_form
+from llmscope.record.walk.chain import Chain, best_form, norm_form, normed
+from llmscope.record.walk.made import Made, added
 from llmscope.record.walk.step import disagreement
 from llmscope.record.walk.watch import Call, Watched
 
@@ -30,8 +31,9 @@ def beginning(chain: Chain, seen: Watched, recording: Recording) -> int:
     """
     tokens = chain.add(
         "tokens",
-        "the text as numbers",
-        "The text is cut into tokens, and each is a number: its place in the vocabulary.",
+        "text as numbers",
+        "The text is cut into pieces, its tokens. Each has a number: its place in the list of all "
+        "tokens, the vocabulary.",
         "t = tokenizer(text)",
         ("position",),
         (),
@@ -71,10 +73,16 @@ def _embedding(
         assert best is not None
         return best[1](exact(weight[found.long().to(weight.device)]))
 
+    def tell(at: tuple[int, ...], token: Tensor) -> Made:
+        number = int(token)
+        value = float(embed(torch.tensor([number]))[0, at[1]])
+        return added("looked up in the table", ("", value), weights=((number, at[1]),))
+
     return chain.add(
         "token embedding",
-        "a vector for each token",
-        "Each token looks up its vector in a table that was learned; only the token counts here.",
+        "which token it is",
+        f"Each token becomes {own.shape[-1]} numbers, its vector, looked up in a learned table. "
+        "Only which token it is counts here.",
         f"e = {best[0] if best else 'E[t]'}",
         WIDE,
         (tokens,),
@@ -82,6 +90,7 @@ def _embedding(
         own,
         weights=chain.weights(table),
         reads=lambda at: ((at[0],),),
+        tell=tell,
     )
 
 
@@ -111,16 +120,24 @@ def _position(chain: Chain, call: Call, count: int) -> int:
     forms = [row(offset) for offset in OFFSETS if weight is not None]
     found = [form for form in forms if weight is not None and count + OFFSETS[-1] <= len(weight)]
     best = best_form(found or forms[:1], places, exact(own))
+
+    def tell(at: tuple[int, ...]) -> Made:
+        assert best is not None
+        offset = next(number for number, form in zip(OFFSETS, forms, strict=False) if form is best)
+        value = float(best[1](places[at[0] : at[0] + 1])[0, at[1]])
+        return added("looked up in the table", ("", value), weights=((at[0] + offset, at[1]),))
+
     return chain.add(
         "position embedding",
-        "a vector for each place",
-        "Each place has a vector too, so that the order of the tokens can be told.",
+        "where it stands",
+        "Each place has such numbers too, so that the model can tell in which order tokens come.",
         f"p = {best[0] if best else '?'}",
         WIDE,
         (),
         (lambda: best[1](places)) if best else "its table was not found",
         own,
         weights=() if weight is None else chain.weight(weight),
+        tell=tell if best else None,
     )
 
 
@@ -153,8 +170,8 @@ def _more(chain: Chain, call: Call, parts: list[int]) -> int:
         run, by = chain.projection(call)
         return chain.add(
             "embedding projection",
-            "to the stream's width",
-            "A matrix turns the embedding into a vector as wide as the stream.",
+            "to stream's width",
+            "Learned weights turn the vector into one that is as long as the stream.",
             "e′ = e W",
             WIDE,
             parts,
@@ -163,10 +180,11 @@ def _more(chain: Chain, call: Call, parts: list[int]) -> int:
             weights=chain.weights(call.module),
             by=by,
         )
+    tell = None if form is None else normed(form)
     return chain.add(
         "embedding norm",
-        "brought to one size",
-        "The vectors are brought to one size before they enter the stream.",
+        "made one size",
+        "The numbers of each token are brought to one size before they enter the stream.",
         form[0] if form else "norm(x)",
         WIDE,
         parts,
@@ -174,6 +192,7 @@ def _more(chain: Chain, call: Call, parts: list[int]) -> int:
         rows_of(call.gave),
         weights=chain.weights(call.module),
         reads=lambda at: tuple((at[0], slice(None)) for _ in parts),
+        tell=tell and (lambda at, *e: tell(at, sum(e))),
     )
 
 
@@ -187,12 +206,22 @@ def _stream(
     if start.shape == current.shape and disagreement(current, exact(start)) > chain.near:
         best = best_form(forms, current, exact(start)) or best
     both = len(parts) > 1
+    names = [chain.steps[part].name for part in parts]
+
+    def tell(_: tuple[int, ...], *found: Tensor) -> Made:
+        factor = float(best[1](torch.ones((), dtype=torch.float64)))
+        terms = [(name, factor * float(x)) for name, x in zip(names, found, strict=True)]
+        times = "" if factor == 1 else f"{factor:.6g} · "
+        return added(f"{times}({' + '.join(names)})" if times else " + ".join(names), *terms)
+
     return chain.add(
         "embedding",
-        "what and where, added up" if both else "the stream begins",
-        "What a token is and where it stands are added: the residual stream begins."
+        "both added up" if both else "the stream begins",
+        "What a token is and where it stands are added, number by number. This is the stream: "
+        "every layer reads it and adds to it."
         if both
-        else "The vector of each token enters the layers: the residual stream begins.",
+        else "These numbers enter the stream, which stands for what the model knows of each token: "
+        "every layer reads it and adds to it.",
         f"x = {terms if best is forms[0] else best[0]}",
         WIDE,
         parts,
@@ -200,6 +229,7 @@ def _stream(
         start,
         also=recording.rows("stream", 0),
         reads=lambda at: tuple(at for _ in parts),
+        tell=tell,
     )
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from llmscope.record.norms import exact
 from llmscope.record.walk.beginning import WIDE, rows_of
-from llmscope.record.walk.chain import Chain, norm_form
+from llmscope.record.walk.chain import Chain, norm_form, normed
 from llmscope.record.walk.step import disagreement
 from llmscope.record.walk.watch import Call, Watched
 
@@ -75,7 +75,7 @@ class Block:
             return source
         return self.chain.add(
             f"{of} input",
-            f"what the {of} reads",
+            f"what {of} reads"[:18],
             f"This is what the {of} reads of the stream.",
             "?",
             WIDE,
@@ -100,9 +100,9 @@ class Block:
         return self.norm(
             call,
             f"{of} norm",
-            "brought to one size",
-            f"Each token's vector is brought to one size before the {of} reads it; the stream "
-            "itself stays as it is.",
+            "made one size",
+            "The stream grows from layer to layer, so the numbers of each token are brought to one "
+            f"size before the {of} reads them. The stream itself stays as it is.",
             [source] if source is not None else list(self.known)[-1:],
         )
 
@@ -122,4 +122,5 @@ class Block:
             weights=self.chain.weights(call.module),
             start=self.rows.start if some else 0,
             reads=lambda at: ((at[0], slice(None)),),
+            tell=None if form is None else normed(form),
         )

@@ -14,11 +14,13 @@ from llmscope.record.norms import bound, exact
 from llmscope.record.verify import BOUND
 from llmscope.record.walk.arithmetic import (
     Form,
+    Norm,
     norm_forms,
     outputs_first,
     plain,
     projected,
 )
+from llmscope.record.walk.made import Made, Region, Tell, summed
 from llmscope.record.walk.step import Reads, Step, Weight, disagreement
 from llmscope.record.walk.watch import Call
 
@@ -80,6 +82,7 @@ class Chain:
         also: Tensor | None = None,
         roundings: int = 0,
         reads: Reads | None = None,
+        tell: Tell | None = None,
     ) -> int:
         """Add a step, and give its index.
 
@@ -92,6 +95,8 @@ class Chain:
             also: what the recording holds of it. In half precision two passes that are computed
                 in different ways are further apart than the bound, and are not held together.
             roundings: how many more there are in the model's own, in half precision.
+            reads: see `Step`; `tell`: how a cell came about, from its index and what it read of
+                each input.
         """
         own = None if own is None else exact(own)
         made, reason = self._made(make, inputs, own, axes)
@@ -136,9 +141,23 @@ class Chain:
                 start=start,
                 layer=self.layer,
                 reads=reads,
+                made=None if reason else self._telling(inputs, reads, tell),
             )
         )
         return len(self.steps) - 1
+
+    def _telling(
+        self, inputs: Sequence[int], reads: Reads | None, tell: Tell | None
+    ) -> Callable[[tuple[int, ...]], Made] | None:
+        if tell is None:
+            return None
+
+        def made(at: tuple[int, ...]) -> Made:
+            parts = () if reads is None else reads(at)
+            with torch.no_grad():
+                return tell(at, *(self.at(i)[part] for i, part in zip(inputs, parts, strict=True)))
+
+        return made
 
     def _made(
         self, make: Make | str, inputs: Sequence[int], own: Tensor | None, axes: Sequence[str]
@@ -185,6 +204,42 @@ class Chain:
             return found if columns is None else found[..., columns]
 
         return through, "module"
+
+    def tells(
+        self,
+        module: nn.Module,
+        columns: Tensor | None,
+        output: Callable[[tuple[int, ...]], int],
+        along: Sequence[str],
+        *,
+        scale: float = 1.0,
+    ) -> Tell | None:
+        """How the numbers of a projection come about; None where its matrix cannot be read.
+
+        Args:
+            columns: those of its outputs that the step takes; None: all.
+            output: from the index of a cell to which of these it is.
+            along: the axes of what it reads.
+        """
+        if not plain(module):
+            return None
+        first, bias = outputs_first(module), getattr(module, "bias", None)
+
+        def tell(at: tuple[int, ...], given: Tensor) -> Made:
+            place = output(at)
+            whole = place if columns is None else int(columns[place])
+            weight = module.weight
+            assert isinstance(weight, Tensor)
+            vector = exact((weight if first else weight.T)[whole])
+            parts: tuple[Region, ...] = ((place, slice(None)) if first else (slice(None), place),)
+            more = []
+            if bias is not None:
+                more, parts = [("bias", scale * float(bias[whole]))], (*parts, (0, place))
+            sizes = list(zip(along, given.shape, strict=True))
+            said = "input · weight, added up"
+            return summed(said, given, vector, sizes, scale=scale, more=more, weights=parts)
+
+        return tell
 
     def through(self, call: Call, rows: Tensor) -> Tensor:
         """What a module gives for these rows, called as it was but for them. [row, width]
@@ -238,3 +293,9 @@ def norm_form(call: Call) -> Form | None:
         return None
     given, gave = (one.reshape(-1, *one.shape[-2:])[:SOME] for one in (call.given, call.gave))
     return best_form(norm_forms(call.module), exact(given), exact(gave))
+
+
+def normed(form: Form) -> Tell | None:
+    """How the numbers of a norm come about that reads all of their row."""
+    norm = form[1]
+    return (lambda at, row: norm.tell(row, at[-1])) if isinstance(norm, Norm) else None

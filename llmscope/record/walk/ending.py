@@ -11,7 +11,8 @@ from llmscope.models.anatomy import Readout
 from llmscope.record.norms import exact
 from llmscope.record.recording import Recording
 from llmscope.record.walk.beginning import WIDE, rows_of
-from llmscope.record.walk.chain import Chain, norm_form
+from llmscope.record.walk.chain import Chain, norm_form, normed
+from llmscope.record.walk.made import Made, added, bent, shared
 from llmscope.record.walk.watch import Call, Watched
 
 
@@ -35,8 +36,8 @@ def ending(chain: Chain, seen: Watched, recording: Recording, stream: int, posit
         run, by = chain.projection(project)
         current = chain.add(
             "final projection",
-            "to the embedding's width",
-            "A matrix turns the vector into one as wide as the embedding.",
+            "to table's width",
+            "Learned weights turn the vector into one that is as long as those of the table.",
             "y = x W",
             WIDE,
             (current,),
@@ -45,6 +46,8 @@ def ending(chain: Chain, seen: Watched, recording: Recording, stream: int, posit
             weights=chain.weights(project.module),
             by=by,
             start=start,
+            reads=lambda at: ((at[0], slice(None)),),
+            tell=chain.tells(project.module, None, lambda at: at[1], ("dimension",)),
         )
     call = calls.get(readout.unembed)
     own = _Own(exact(seen.logits[position - seen.told]), call, position - len(recording))
@@ -57,8 +60,9 @@ def _norm(chain: Chain, call: Call, stream: int, start: int, whole: int) -> int:
     rows = len(chain.at(stream))
     return chain.add(
         "final norm",
-        "one size, a last time",
-        "The last vector of each token is brought to one size before it is read out.",
+        "made one size",
+        "After the last layer the numbers of each token are brought to one size once more: now the "
+        "answer is read out.",
         form[0] if form else "norm(x)",
         WIDE,
         (stream,),
@@ -67,6 +71,7 @@ def _norm(chain: Chain, call: Call, stream: int, start: int, whole: int) -> int:
         weights=chain.weights(call.module),
         start=start,
         reads=lambda at: ((at[0], slice(None)),),
+        tell=None if form is None else normed(form),
     )
 
 
@@ -96,19 +101,20 @@ def _tokens(chain: Chain, own: _Own, readout: Readout, current: int, row: int) -
             weight = next(readout.unembed.parameters())
             return readout.linear(x[row : row + 1].to(weight))[0]
 
-        by, weights = "module", chain.weights(readout.unembed)
+        by, weights, tell = "module", chain.weights(readout.unembed), None
     else:
         run, by = chain.projection(call)
         weights = chain.weights(call.module)
+        tell = chain.tells(call.module, None, lambda at: at[0], ("dimension",), scale=scale)
 
         def unembed(x: Tensor) -> Tensor:
             return run(x[row : row + 1])[0] * scale
 
     at = chain.add(
         "logits",
-        "a score for each token",
-        "The last vector is held against the vector of every token of the vocabulary: one number "
-        "for each token that may come next.",
+        "a score per token",
+        "The numbers at this place are held against learned ones of each token that may come next: "
+        "the better they fit, the higher its logit.",
         f"ℓ = {scaled}y W_U",
         ("token",),
         (current,),
@@ -117,8 +123,14 @@ def _tokens(chain: Chain, own: _Own, readout: Readout, current: int, row: int) -
         weights=weights,
         by=by,
         reads=lambda _: ((row, slice(None)),),
+        tell=tell,
     )
     if cap is not None:
+
+        def capped(_: tuple[int, ...], x: Tensor) -> Made:
+            value = float(torch.tanh(x / cap) * cap)
+            return bent(f"{cap:g} · tanh(x / {cap:g})", float(x), value)
+
         at = chain.add(
             "softcap",
             f"held within ±{cap:g}",
@@ -129,26 +141,35 @@ def _tokens(chain: Chain, own: _Own, readout: Readout, current: int, row: int) -
             lambda x: torch.tanh(x / cap) * cap,
             logits,
             reads=lambda at: (at,),
+            tell=capped,
         )
     shares = chain.add(
         "probabilities",
-        "shares that sum to 1",
-        "The numbers become probabilities: each is raised to a power of e and divided by the sum.",
+        "chances of each",
+        "Logits become probabilities: e to the power of each, divided by the sum of all. They are "
+        "above 0 and sum to 1.",
         "p = softmax(ℓ)",
         ("token",),
         (at,),
         lambda x: torch.softmax(x, -1),
         torch.softmax(logits, -1),
         reads=lambda _: ((slice(None),),),
+        tell=lambda at, x: shared(x, at[0]),
     )
     chain.add(
         "next token",
-        "the most likely one",
-        "The most likely token is what the model would say next.",
+        "the likeliest one",
+        "The likeliest token is what the model says next. Written after the text, it is read with "
+        "it, and all begins again.",
         "argmax p",
         ("token",),
         (shares,),
         lambda p: p.argmax(-1, keepdim=True),
         logits.argmax(-1, keepdim=True),
         reads=lambda _: ((slice(None),),),
+        tell=lambda _, p: added(
+            "the token with the largest probability",
+            ("", float(p.argmax())),
+            filled=f"{100 * float(p.max()):.4g} % is the largest of {len(p)}",
+        ),
     )

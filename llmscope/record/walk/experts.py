@@ -13,6 +13,7 @@ from llmscope.record.walk.arithmetic import Form
 from llmscope.record.walk.beginning import WIDE, numbers, rows_of
 from llmscope.record.walk.block import Block
 from llmscope.record.walk.chain import Chain, best_form
+from llmscope.record.walk.made import Made, summed
 from llmscope.record.walk.watch import Call
 
 
@@ -41,7 +42,7 @@ def mixture(block: Block, parts: Layer, entry: int, reader: Call) -> int:
     like = reader.given
     return chain.add(
         "experts",
-        "the chosen ones, mixed",
+        "chosen ones, mixed",
         "Each chosen expert is an MLP of its own; what they give is added up by its shares. They "
         "are shown as one step, which their own modules do again.",
         "m = Σ w · expert(x)",
@@ -65,10 +66,15 @@ def _scores(chain: Chain, router: Call, logits: Tensor, entry: int, start: int) 
         found = x @ exact(matrix).T
         return found if own_bias is None else found + exact(own_bias)
 
+    def tell(at: tuple[int, ...], x: Tensor) -> Made:
+        more = [] if own_bias is None else [("bias", float(own_bias[at[1]]))]
+        along = [("dimension", len(x))]
+        return summed("input · weight, added up", x, exact(matrices[0][at[1]]), along, more=more)
+
     return chain.add(
         "router",
-        "which expert suits",
-        "A small matrix asks how well each expert suits this token.",
+        "which expert fits",
+        "There are several MLPs, the experts. Learned weights say how well each fits a token.",
         f"r = x W_r{'' if own_bias is None else ' + b'}",
         ("position", "expert"),
         (entry,),
@@ -77,6 +83,7 @@ def _scores(chain: Chain, router: Call, logits: Tensor, entry: int, start: int) 
         start=start,
         weights=chain.weights(router.module),
         reads=lambda at: ((at[0], slice(None)),),
+        tell=tell if len(matrices) == 1 and (own_bias is None or own_bias.dim() == 1) else None,
     )
 
 
@@ -87,7 +94,7 @@ def _choice(chain: Chain, scores: int, logits: Tensor, weights: Tensor, chosen: 
     best = best_form(forms, exact(logits), exact(weights))
     return chain.add(
         "choice",
-        f"the best {count}, with shares",
+        f"the best {count}",
         f"The {count} experts that suit best are run; each has a share in what is written.",
         f"w = {best[0]}" if best else "w",
         ("position", "choice"),
@@ -128,7 +135,7 @@ def whole(block: Block, entry: int, call: Call) -> int:
     some, own = len(block.chain.at(entry)) != block.whole, rows_of(call.gave)
     return block.chain.add(
         "MLP",
-        "each token for itself",
+        "each on its own",
         "Each token's vector goes through the MLP alone. It is shown as one step, which its own "
         "module does again.",
         "m = MLP(x)",

@@ -4,21 +4,34 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from llmscope.record.walk import sources
 from llmscope.record.walk.angles import angles
+from llmscope.record.walk.arithmetic import Norm
 from llmscope.record.walk.beginning import rows_of
 from llmscope.record.walk.block import Block
 from llmscope.record.walk.chain import norm_form
+from llmscope.record.walk.made import Made, added
 from llmscope.record.walk.sources import Source
 from llmscope.record.walk.watch import Call
 
 HEADED = ("head", "position", "dimension")
 TOLD = {
-    "query": ("what it looks for", "asks what this token is looking for"),
-    "key": ("what it offers", "says what this token has to offer"),
-    "value": ("what it hands on", "is what this token hands on to those that look at it"),
+    "query": (
+        "what it looks for",
+        "Now tokens look at each other, in several heads side by side, each with an eye for "
+        "something else. The query says what a token looks for.",
+    ),
+    "key": (
+        "what it offers",
+        "The key says what a token has to offer; queries will be held against it.",
+    ),
+    "value": (
+        "what it hands on",
+        "The value is what a token hands on to those that look at it.",
+    ),
 }
 
 
@@ -71,8 +84,7 @@ class Heads:
         return found
 
     def _projection(self, name: str, which: int) -> int:
-        source, (gist, does), letter = self._sources[which], TOLD[name], name[0]
-        said = f"For each head, the {name} {does}."
+        source, (gist, said), letter = self._sources[which], TOLD[name], name[0]
         if source is None:
             return self.chain.add(
                 *(name, gist, said, "?", HEADED, (self.entry,)),
@@ -100,6 +112,11 @@ class Heads:
             weights=self.chain.weights(source.call.module, source.columns),
             by=by,
             reads=lambda at: ((at[1], slice(None)),),
+            tell=self.chain.tells(
+                *(source.call.module, source.columns, lambda at: at[0] * width + at[2]),
+                ("dimension",),
+                scale=factor,
+            ),
         )
 
     def _norm(self, name: str, source: Source, before: int) -> int:
@@ -112,9 +129,14 @@ class Heads:
             normed = form[1](rows.flatten(1) if source.flat else rows)
             return normed.reshape(rows.shape).transpose(0, 1)
 
+        def tell(at: tuple[int, ...], x: Tensor) -> Made:
+            norm = form[1] if form else None
+            assert isinstance(norm, Norm)
+            return norm.tell(x.flatten(), at[0] * x.shape[-1] + at[2] if source.flat else at[2])
+
         return self.chain.add(
             f"{name} norm",
-            f"each {name} at one size",
+            "made one size",
             f"Each {name} is brought to one size, so that no score can grow without limit.",
             form[0].replace("x", letter) if form else "norm(x)",
             HEADED,
@@ -125,6 +147,7 @@ class Heads:
             reads=lambda at: (
                 (slice(None), at[1], slice(None)) if source.flat else (*at[:2], slice(None)),
             ),
+            tell=tell if form else None,
         )
 
     def _rotation(self, name: str, source: Source, before: int, own: Tensor) -> int:
@@ -137,15 +160,25 @@ class Heads:
         def make(heads: Tensor, turns: Tensor) -> Tensor:
             return angles.turn(number, turns)(heads) * factor
 
+        def tell(at: tuple[int, ...], x: Tensor, turns: Tensor) -> Made:
+            one_hot = torch.eye(len(x), dtype=x.dtype)[:, None]
+            mixed = angles.turn(number, turns[None])(one_hot)[:, 0, at[2]]
+            some = mixed.nonzero().flatten().tolist()
+            terms = [(f"dimension {one}", factor * float(x[one] * mixed[one])) for one in some]
+            said = " + ".join(f"{float(x[one]):.4g} · {float(mixed[one]):.4g}" for one in some)
+            filled = said if factor == 1 else f"{factor:.4g} · ({said})"
+            return added("two numbers turned by an angle", *terms, filled=filled)
+
         return self.chain.add(
             f"rotated {name}",
-            f"{name} turned by its place",
-            f"Each {name} is turned by angles that grow with the token's place, so that a score "
-            "depends on how far apart two tokens are.",
+            "turned by place",
+            f"Pairs of numbers of each {name} are turned like hands of a clock, further at each "
+            "place: so a score depends on how far apart two tokens are.",
             f"{letter}′ = {scaled}{source.turned[0].replace('x', letter)}",
             HEADED,
             (before, table),
             make,
             own,
             reads=lambda at: ((*at[:2], slice(None)), (at[1], slice(None))),
+            tell=tell,
         )

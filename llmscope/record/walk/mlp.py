@@ -15,10 +15,16 @@ from llmscope.record.walk.beginning import WIDE, rows_of
 from llmscope.record.walk.block import Block
 from llmscope.record.walk.chain import SOME
 from llmscope.record.walk.experts import mixture, whole
+from llmscope.record.walk.made import bent, summed
 from llmscope.record.walk.step import disagreement
 from llmscope.record.walk.watch import Call
 
 NEURONS = ("position", "neuron")
+BENT = (
+    "A clear yes passes, a no is held back near zero: so a neuron fires or stays silent, and what "
+    "it says depends on what it sees."
+)
+FLAT = "The numbers are bent so that none goes beyond 1 or -1, however clear the yes or the no."
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,9 +60,9 @@ class Mlp:
         biased = getattr(down.module, "bias", None) is not None
         return self.chain.add(
             "down projection",
-            "back to the stream",
-            "Each active neuron adds its own vector: a matrix brings the neurons back to the width "
-            "of the stream.",
+            "what neurons write",
+            "Each neuron that fires adds numbers of its own, learned ones, as loudly as it fires: "
+            "this is what the MLP has to say.",
             f"m = h W_down{' + b' if biased else ''}",
             WIDE,
             (hidden,),
@@ -66,6 +72,7 @@ class Mlp:
             by=by,
             start=self.start,
             reads=lambda at: ((at[0], slice(None)),),
+            tell=self.chain.tells(down.module, None, lambda at: at[1], ("neuron",)),
         )
 
     def _hidden(self, own: Tensor) -> int:
@@ -76,7 +83,7 @@ class Mlp:
         explained = self._explained(halves, own)
         if explained is None:
             return self.chain.add(
-                *("activations", "the neurons that fire", "Each neuron fires or stays silent."),
+                *("activations", "neurons that fire", "Each neuron fires or stays silent."),
                 *("?", NEURONS, (self.entry,)),
                 "how they come about cannot be told from what the MLP calls",
                 self.block.cut(own),
@@ -87,21 +94,21 @@ class Mlp:
         before = self._up(
             gate,
             "gate projection" if gated else "up projection",
-            "one number a neuron" if not gated else "how far each neuron opens",
-            "A matrix asks as many questions of the vector as there are neurons: one number each.",
+            "how far each opens" if gated else "questions it asks",
+            "The MLP looks at each token alone. Each of its neurons asks a learned question of the "
+            "token's numbers: the higher the number, the clearer the yes.",
             "g = x W_gate" if gated else "u = x W_up",
         )
         other = None
         if up is not None:
-            said_up = "A second matrix gives each neuron what it passes on as far as it opens."
-            name, gist = "up projection", "what each passes on"
+            said_up = "A second question of each neuron: what it passes on, as far as it opens."
+            name, gist = "up projection", "what it passes on"
             other = self._up(up, name, gist, said_up, "u = x W_up")
         letter = "g" if gated else "u"
         after = self.chain.add(
             "activation",
-            "which neurons fire",
-            "Each number goes through a bend that lets large ones through and holds small ones "
-            "back: without it the MLP would be one matrix.",
+            "neurons that fire",
+            FLAT if said.startswith("tanh") else BENT,
             f"{'a' if gated else 'h'} = {said.replace('(x)', f'({letter})')}",
             NEURONS,
             (before,),
@@ -109,6 +116,7 @@ class Mlp:
             self._activated() if gated else self.block.cut(own),
             start=self.start,
             reads=lambda at: (at,),
+            tell=lambda _, x: bent(said, float(x), float(activate(x))),
         )
         if other is None:
             return after
@@ -123,6 +131,7 @@ class Mlp:
             self.block.cut(own),
             start=self.start,
             reads=lambda at: (at, at),
+            tell=lambda _, a, u: summed("how far it opens · what it passes on", a, u, ()),
         )
 
     def _firsts(self) -> list[Call]:
@@ -192,6 +201,7 @@ class Mlp:
             by=by,
             start=self.start,
             reads=lambda at: ((at[0] + self._shift, slice(None)),),
+            tell=self.chain.tells(call.module, columns, lambda at: at[1], ("dimension",)),
         )
 
     @property

@@ -11,6 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from llmscope.record.walk.made import Made
+
 STATISTICS = ("mean", "std", "min", "max", "norm")
 AT_MOST = 64
 """Numbers of a step that are told beside the table."""
@@ -98,6 +100,7 @@ class Step:
         start: the place of the prompt of the first row, where only some rows were computed.
         layer: None for what all layers share.
         reads: for a cell of the value, the cells of each input that it was made of.
+        made: for a cell of the value, how it came about; None where that cannot be told.
     """
 
     name: str
@@ -115,6 +118,7 @@ class Step:
     start: int = 0
     layer: int | None = None
     reads: Reads | None = field(default=None, repr=False)
+    made: Callable[[tuple[int, ...]], Made] | None = field(default=None, repr=False)
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -20,6 +20,7 @@ from llmscope.record.walk.beginning import WIDE, beginning, rows_of
 from llmscope.record.walk.block import Block
 from llmscope.record.walk.chain import Chain, Unseen
 from llmscope.record.walk.ending import ending
+from llmscope.record.walk.made import added
 from llmscope.record.walk.mlp import Mlp
 from llmscope.record.walk.step import Step, disagreement
 from llmscope.record.walk.watch import Call, Run, Watched, watch
@@ -183,7 +184,7 @@ def _written(
         step = block.norm(
             call,
             f"norm after {part}",
-            "brought to one size",
+            "made one size",
             f"What the {part} gives is brought to one size before it is added to the stream.",
             [step],
         )
@@ -211,10 +212,9 @@ def _add(
 
     return chain.add(
         "residual add",
-        "plus what both give" if both else f"plus what {said} gives",
-        "What attention and MLP give is added to the stream, which keeps all that was there before."
-        if both
-        else f"What {said} gives is added to the stream, which keeps all that was there before.",
+        "both added" if both else f"{said.removeprefix('the ')} added",
+        f"What {'attention and MLP give' if both else f'{said} gives'} is added to the stream, "
+        "number by number. What was there stays in the sum: nothing is thrown away.",
         f"x ← x + {scaled}" + f" + {scaled}".join(names),
         WIDE,
         (stream, *writes),
@@ -225,6 +225,14 @@ def _add(
         reads=lambda at: tuple(
             (at[0] + (start if len(chain.at(step)) == block.whole else 0), at[1])
             for step in (stream, *writes)
+        ),
+        tell=lambda _, x, *w: added(
+            "the stream + what is written into it",
+            ("stream before", float(x)),
+            *(
+                (chain.steps[step].name, scale * float(one))
+                for step, one in zip(writes, w, strict=True)
+            ),
         ),
     )
 
@@ -248,8 +256,8 @@ def _others(
     return chain.add(
         which,
         "what they add" if len(layers) > 1 else "what it adds",
-        f"In {which} attention and MLP add to the stream in the same way; choose a layer to look "
-        "inside.",
+        f"In {which} the same happens with other weights. Here is all that is added to the stream "
+        "there; a layer can be opened to look inside.",
         "x ← x + Σ (a + m)",
         WIDE,
         (stream,),
@@ -259,4 +267,9 @@ def _others(
         also=None if recorded is None else cut(recorded),
         roundings=len(layers),
         reads=lambda at: (at,),
+        tell=lambda at, x: added(
+            "the stream + what is written into it",
+            ("stream before", float(x)),
+            (which, float(cut(wrote)[at])),  # type: ignore[arg-type]
+        ),
     )

@@ -21,7 +21,8 @@ from llmscope.tui.panes.next_token import NextTokenPane
 from llmscope.tui.panes.pane import FigurePane
 from llmscope.tui.panes.stages import StagesKlPane, StagesPane
 from llmscope.tui.panes.tokens import TokensPane
-from llmscope.tui.panes.walkthrough import SaidPane, ValuesPane, WalkthroughPane
+from llmscope.tui.panes.walk_values import ValuesPane
+from llmscope.tui.panes.walkthrough import SaidPane, WalkthroughPane
 from llmscope.tui.panes.what_if import AblationPane, PatchingPane
 
 PANE_CLASSES: tuple[type[FigurePane], ...] = (

@@ -58,6 +58,8 @@ class FigurePane(Widget, can_focus=True):
     """What left and right move by."""
     changes: ClassVar[bool] = True
     """Whether its figure may be what the edits changed."""
+    one_view: ClassVar[str] = "this pane has one view"
+    """What is said where it has no other view."""
     slow: ClassVar[bool] = False
     """Whether its figure takes many passes: the others are not to wait for it."""
     BINDINGS: ClassVar[list[BindingType]] = [*bindings("figures")]

@@ -1,34 +1,68 @@
-"""The workspace Walkthrough: every step of the pass, the numbers of one of them, and its words."""
+"""The workspace Walkthrough: every step of the pass, and one of them in words."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from llmscope.draw import palette
 from llmscope.draw.painting import Painting
 from llmscope.draw.stale import faded
 from llmscope.draw.step import paint_step
-from llmscope.engine.events import Want
 from llmscope.figure import Figure, Focus
 from llmscope.tui.ledger import Shown
 from llmscope.tui.panes.lens import LensPane
-from llmscope.tui.scene import Scene
+from llmscope.tui.scene import Scene, followed
 from llmscope.tui.workspaces import PANES
 
+if TYPE_CHECKING:
+    from llmscope.tui.desk import Desk
+
+VALUES, SAID = "walk-values", "walk-said"
 ROOMY = 20
 """Rows from which on the table has room for the end of the story below it."""
 EDITED = "only an unedited pass can be walked through: {edits-all} switches the edits off"
+ENDING = "{write-token} writes it after the prompt, and the walk begins again"
 Steps = Sequence[Mapping[str, Any]]
 
 
 class WalkPane(LensPane):
-    """A part of the walk through the pass of the layer, the head and the token of the cursor."""
+    """A part of the walk through the pass of the layer, the head and the token of the cursor.
+
+    Attributes:
+        among: whether the keys are in the pane of the values, whose cursor is then told of.
+    """
 
     changes: ClassVar[bool] = False
+    one_view: ClassVar[str] = "this step reads no weights"
     lens: ClassVar[str] = "walkthrough"
     asks: ClassVar[tuple[str, ...]] = ("layer", "head", "position")
+
+    @property
+    def among(self) -> bool:
+        """See the class."""
+        return cast("Desk", self.app).overview.pane.key == VALUES
+
+    @property
+    def said_beside(self) -> bool:
+        """Whether the pane in words is on screen."""
+        return SAID in cast("Desk", self.app).overview.on_screen
+
+    def values_shown(self) -> Shown | None:
+        """The numbers of the step, if they are those of the cursor's very place."""
+        desk = cast("Desk", self.app)
+        shown = desk.ledger.shown(VALUES)
+        if shown is None or "seen" not in shown.figure.extra or not shown.at(self._scene):
+            return None
+        asked, focus = shown.want.focus, self._scene.focus
+        here = (focus.layer, self._scene.step, focus.weight)
+        return shown if (asked.layer, asked.step or 0, asked.weight) == here else None
+
+    def _inputs(self) -> tuple[object, ...]:
+        shown = self.values_shown()
+        cell = None if shown is None else id(shown.figure)
+        return (*super()._inputs(), self.among, self.said_beside, cell)
 
     def heading(self, shown: Shown) -> str:
         """The figure's own; of one that is refused, the pane's."""
@@ -64,17 +98,50 @@ class WalkthroughPane(WalkPane):
         return super().draw(replace(shown, figure=figure), focus, tokens)
 
     def step(self, scene: Scene, by: int) -> Scene:
-        """Up and down are steps."""
-        return self.walk_to(scene, min(scene.step, max(len(self.steps) - 1, 0)) + by)
+        """Up and down are steps; from the last one in a layer they go on in the next layer."""
+        return self.onward(scene, by) or scene
+
+    def onward(self, scene: Scene, by: int, *, opens: bool = False) -> Scene | None:
+        """The step after the chosen one, or before it; None beyond the ends.
+
+        Args:
+            by: 1 or -1.
+            opens: the row of several layers is no step: they are opened from inside in its place.
+        """
+        shown, steps, at = self._shown, self.steps, self._chosen()
+        rows = (
+            [] if shown is None else [i for i, one in enumerate(steps) if one["layer"] is not None]
+        )
+        # While another layer is on its way, the steps on screen say nothing of it.
+        known = shown is not None and shown.figure.extra.get("layer") == scene.focus.layer
+        if rows and known and scene.info is not None:
+            first, last, layer = rows[0], rows[-1], scene.focus.layer
+            final = scene.info.layers - 1
+            if by > 0 and opens and layer > 0 and at in (first - 2, first - 1):
+                return self._open(scene, 0, rows)
+            if by > 0 and at == last and layer < final:
+                return self._open(scene, layer + 1, rows)
+            if by < 0 and opens and layer < final and at in (last + 1, last + 2):
+                return self._open(scene, final, rows, end=True)
+            if by < 0 and at == first and layer > 0:
+                return self._open(scene, layer - 1, rows, end=True)
+        return self.walk_to(scene, at + by) if 0 <= at + by < len(steps) else None
+
+    def _open(self, scene: Scene, layer: int, rows: Sequence[int], *, end: bool = False) -> Scene:
+        """The first step in another layer, or the last one."""
+        assert scene.info is not None
+        place = (rows[0], rows[-1] + 1), scene.focus.layer, layer, scene.info.layers
+        _, inside = followed(rows[0], *place)
+        return scene.walk_on(layer, inside[1] - 1 if end else inside[0], inside)
+
+    def turn(self, scene: Scene) -> Scene | None:
+        """The next of the weights that the step reads, beside the table."""
+        weights = self.steps[self._chosen()]["weights"] if self.steps else ()
+        return scene.weighed(len(weights)) if weights else None
 
     def point(self, scene: Scene, hit: dict[str, int]) -> Scene:
         """The step of the row."""
         return self.walk_to(scene, hit["step"]) if "step" in hit else scene
-
-    def source(self, scene: Scene) -> int | None:
-        """The step that the chosen one is made from, the first if there are several."""
-        inputs = self.steps[self._chosen()]["inputs"] if self.steps else ()
-        return int(inputs[0]) if inputs else None
 
     def walk_to(self, scene: Scene, step: int) -> Scene:
         """Choose a step; beyond the ends there is none."""
@@ -95,7 +162,7 @@ class WalkthroughPane(WalkPane):
 class SaidPane(WalkthroughPane):
     """The chosen step in words, from the figure of the table: no other is asked for."""
 
-    key: ClassVar[str] = "walk-said"
+    key: ClassVar[str] = SAID
 
     def heading(self, shown: Shown) -> str:
         """Which step it is."""
@@ -103,26 +170,14 @@ class SaidPane(WalkthroughPane):
         return f"Step {self._chosen()} of {last} in words" if last >= 0 else super().heading(shown)
 
     def draw(self, shown: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
-        """Sentence, formula, shapes, weights and where it comes from."""
+        """Sentence, formula, shapes, weights and where it comes from; before that the cell."""
         if not self.steps:
             return super().draw(shown, focus, tokens)
         ink = palette(self._look)
-        painting = paint_step(shown.figure, self._chosen(), *self.size, ink)
+        values = self.values_shown() if self.among else None
+        cell = None if values is None else values.figure
+        at = self._chosen()
+        last = self.steps[at]
+        more = self.filled(ENDING) if last.get("writes") and not last["full"] else ""
+        painting = paint_step(shown.figure, at, *self.size, ink, cell=cell, more=more)
         return faded(painting, self._look) if self._stale and self.dim else painting
-
-
-class ValuesPane(WalkPane):
-    """The numbers of the chosen step, around the cursor."""
-
-    key: ClassVar[str] = "walk-values"
-    views: ClassVar[tuple[str, ...]] = ("values",)
-
-    def want(self, scene: Scene) -> Want:
-        """The numbers of the step."""
-        want = super().want(scene)
-        return replace(want, focus=replace(want.focus, step=scene.step))
-
-    def draw(self, shown: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
-        """The numbers alone: what they mean, the pane in words says."""
-        extra = {**shown.figure.extra, "caption": ()}
-        return super().draw(replace(shown, figure=replace(shown.figure, extra=extra)), focus)

@@ -1,0 +1,130 @@
+"""The numbers of the chosen step of the walk, or of a weight that it reads, and a cursor."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import ClassVar
+
+from llmscope.draw import palette
+from llmscope.draw.cell import cell_facts, cell_said
+from llmscope.draw.cells import Line, fit, wrap
+from llmscope.draw.painting import Painting, Row
+from llmscope.draw.values import cell_at
+from llmscope.engine.events import Want
+from llmscope.figure import Figure, Focus
+from llmscope.tui.ledger import Shown
+from llmscope.tui.panes.walkthrough import VALUES, WalkPane
+from llmscope.tui.scene import Scene
+
+LEFT = 3
+"""Rows that the numbers keep where the words about one of them are below."""
+ROOMY = 6
+"""Rows from which on each of the words about it has one of its own."""
+SPACIOUS = 70
+"""Cells from which on the line in words has room for the name of a number."""
+SHARE = 2
+"""Of the pane, one row in so many may be words."""
+
+
+class ValuesPane(WalkPane):
+    """The numbers of the chosen step; the arrows walk among them."""
+
+    key: ClassVar[str] = VALUES
+    row: ClassVar[str] = "row"
+    column: ClassVar[str] = "column"
+    views: ClassVar[tuple[str, ...]] = ("values",)
+
+    def want(self, scene: Scene) -> Want:
+        """The numbers of the step, or of a weight, around the cursor."""
+        want, focus = super().want(scene), scene.focus
+        asked = replace(want.focus, step=scene.step, weight=focus.weight, cell=focus.cell)
+        return replace(want, focus=asked)
+
+    def step(self, scene: Scene, by: int) -> Scene:
+        """Up and down are rows."""
+        return self._walked(scene, down=by)
+
+    def side(self, scene: Scene, by: int) -> Scene:
+        """Left and right are columns."""
+        return self._walked(scene, across=by)
+
+    def turn(self, scene: Scene) -> Scene | None:
+        """The next of the weights that the step reads; after the last, what comes out of it."""
+        shown = self.values_shown()
+        if shown is None:
+            return self._beginning(scene)
+        weights = shown.figure.extra["weights"]
+        return scene.weighed(len(weights)) if weights else None
+
+    def point(self, scene: Scene, hit: dict[str, int]) -> Scene:
+        """A click puts the cursor there."""
+        shown = self.values_shown()
+        if shown is None:
+            return scene
+        rows, columns = shown.figure.axes
+        named = "row" in hit or "column" in hit
+        row = hit.get("row" if named else rows.name)
+        column = hit.get("column" if named else columns.name)
+        if row is None or column is None:
+            return scene
+        if not named and (rows.name, columns.name) == ("query", "key"):  # they are places there
+            row, column = row - rows.start, column - columns.start
+        return scene.at_cell(cell_at(shown.figure, row, column))
+
+    def _walked(self, scene: Scene, down: int = 0, across: int = 0) -> Scene:
+        shown = self.values_shown()
+        if shown is None:
+            return self._beginning(scene)
+        extra = shown.figure.extra
+        row, column = scene.focus.cell or extra["cell"]["at"]
+        rows, columns = extra["plane"]
+        row = max(0, min(row + down, rows - 1))
+        ids = [int(token) for token in extra.get("ids", ())]
+        if not ids:
+            column = max(0, min(column + across, columns - 1))
+        elif column in ids:  # tokens in the order of their numbers
+            column = ids[max(0, min(ids.index(column) + across, len(ids) - 1))]
+        return scene.at_cell((row, column))
+
+    def _beginning(self, scene: Scene) -> Scene:
+        """Where another layer has no such cell or weight, what comes out of the step."""
+        shown = self._shown
+        if shown is None or shown.figure.verdict.status != "refused":
+            return scene
+        return replace(scene, focus=replace(scene.focus, weight=None, cell=None))
+
+    def draw(self, shown: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
+        """The numbers; what one of them means, below where the pane in words is not there."""
+        extra = {**shown.figure.extra, "caption": ()}
+        plain = replace(shown, figure=replace(shown.figure, extra=extra))
+        if "seen" not in extra or not (self.among or focus.cell is not None):
+            return super().draw(plain, replace(focus, cell=None))
+        focus = replace(focus, cell=focus.cell or tuple(extra["cell"]["at"]))
+        said = () if self.said_beside else self._said(shown.figure)
+        if not said:
+            return super().draw(plain, focus)
+        from llmscope.draw import paint
+
+        width, height = self.size
+        stale = self._stale and self.dim
+        painting = paint(*(plain.figure, width, height - len(said), self._look, focus), stale=stale)
+        return replace(painting, rows=(*painting.rows, *said))
+
+    def _said(self, figure: Figure) -> tuple[Row, ...]:
+        """The cell in words, as many lines as there is room for."""
+        width, height = self.size
+        spare = height - len(figure.axes[0]) - 1
+        room = min(max(height // SHARE, spare), height - LEFT)
+        if room < 1:
+            return ()
+        ink = palette(self._look)
+        facts = cell_facts(figure, self._look.ascii)
+        first = wrap(cell_said(figure, self._look.ascii), width)
+        rest = [f"{label:<8} {text}" if label else text for label, text in facts]
+        if room < ROOMY:  # one after the other; which number it is, the line in words says as well
+            there = self._scene.focus.cell is not None and len(first) == 1 and width >= SPACIOUS
+            first, rest = [] if there else first, wrap("; ".join(rest), width)
+        lines = [(line, ink.accent) for line in first] + [(line, ink.base) for line in rest]
+        return tuple(
+            Line().add(fit(line, width), style).row(width, ink.base) for line, style in lines[:room]
+        )
