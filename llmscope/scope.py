@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from llmscope.bench import Bench, trust
 from llmscope.edits import Edit, parse
-from llmscope.errors import ScopeError
 from llmscope.figure import Figure, Focus, Verdict
 from llmscope.garbage import set_aside
 from llmscope.lenses import Lens, lens
@@ -18,6 +17,7 @@ from llmscope.models.info import ModelInfo
 from llmscope.models.load import load_subject
 from llmscope.models.memory import free_cache
 from llmscope.models.subject import Progress, Subject
+from llmscope.record.prompts import encoded, prompt_from
 from llmscope.record.recorder import Recorder
 from llmscope.record.recording import Prompt, Recording
 from llmscope.record.reduce import first_unfinite
@@ -174,9 +174,7 @@ class Scope:
 
     def encode(self, text: str, *, special_tokens: bool = True) -> Encoded:
         """The tokens of a text, with their places in it."""
-        if self.subject.tokens is None:
-            raise ScopeError("this checkpoint has no tokenizer", "token ids instead of text: --ids")
-        return self.subject.tokens.encode(text, special_tokens=special_tokens)
+        return encoded(self.subject, text, special_tokens=special_tokens)
 
     def record(
         self,
@@ -222,12 +220,7 @@ class Scope:
         Raises:
             ScopeError: it is empty, too long, or has ids outside of the vocabulary.
         """
-        if isinstance(prompt, str):
-            tokens = _prompt(self.encode(prompt, special_tokens=special_tokens))
-        else:
-            tokens = self._prompt_of_ids(prompt)
-        self._check(tokens)
-        return tokens
+        return prompt_from(self.subject, prompt, special_tokens=special_tokens)
 
     @property
     def ran_beside(self) -> int:
@@ -376,28 +369,3 @@ class Scope:
             adapters=self.adapters,
             taught=tuple(name for name, one in self._base.adapted.items() if one.lesson),
         )
-
-    def _prompt_of_ids(self, ids: Sequence[int]) -> Prompt:
-        if self.subject.tokens is None:
-            return Prompt(tuple(ids), tuple(map(str, ids)), (False,) * len(ids))
-        return _prompt(self.subject.tokens.describe(ids))
-
-    def _check(self, prompt: Prompt) -> None:
-        context, vocabulary = self.subject.anatomy.context, self.subject.anatomy.vocabulary
-        foreign = next((token for token in prompt.ids if not 0 <= token < vocabulary), None)
-        if foreign is not None:
-            raise ScopeError(
-                f"token id {foreign} is not in the model's vocabulary",
-                f"ids from 0 to {vocabulary - 1}, or the tokenizer that belongs to the model",
-            )
-        if not len(prompt):
-            raise ScopeError("the prompt is empty", "some text, such as: The capital of France is")
-        if context is not None and len(prompt) > context:
-            raise ScopeError(
-                f"the prompt has {len(prompt)} tokens, and the model's context holds {context}",
-                "a shorter prompt",
-            )
-
-
-def _prompt(encoded: Encoded) -> Prompt:
-    return Prompt(encoded.ids, encoded.pieces, encoded.special, encoded.spans, encoded.notices)

@@ -1,0 +1,60 @@
+"""From what a person wrote to the tokens that a model takes, or one line on why it cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from llmscope.errors import ScopeError
+from llmscope.models.subject import Subject
+from llmscope.models.tokens import Encoded
+from llmscope.record.recording import Prompt
+
+
+def encoded(subject: Subject, text: str, *, special_tokens: bool = True) -> Encoded:
+    """The tokens of a text, with their places in it.
+
+    Raises:
+        ScopeError: there is no tokenizer.
+    """
+    if subject.tokens is None:
+        raise ScopeError("this checkpoint has no tokenizer", "token ids instead of text: --ids")
+    return subject.tokens.encode(text, special_tokens=special_tokens)
+
+
+def prompt_from(
+    subject: Subject, prompt: str | Sequence[int], *, special_tokens: bool = True
+) -> Prompt:
+    """The tokens of a text, or what there is to say of token ids.
+
+    Raises:
+        ScopeError: it is empty, too long, or has ids outside of the vocabulary.
+    """
+    if isinstance(prompt, str):
+        made = _prompt(encoded(subject, prompt, special_tokens=special_tokens))
+    elif subject.tokens is None:
+        made = Prompt(tuple(prompt), tuple(map(str, prompt)), (False,) * len(prompt))
+    else:
+        made = _prompt(subject.tokens.describe(prompt))
+    _check(subject, made)
+    return made
+
+
+def _check(subject: Subject, prompt: Prompt) -> None:
+    context, vocabulary = subject.anatomy.context, subject.anatomy.vocabulary
+    foreign = next((token for token in prompt.ids if not 0 <= token < vocabulary), None)
+    if foreign is not None:
+        raise ScopeError(
+            f"token id {foreign} is not in the model's vocabulary",
+            f"ids from 0 to {vocabulary - 1}, or the tokenizer that belongs to the model",
+        )
+    if not len(prompt):
+        raise ScopeError("the prompt is empty", "some text, such as: The capital of France is")
+    if context is not None and len(prompt) > context:
+        raise ScopeError(
+            f"the prompt has {len(prompt)} tokens, and the model's context holds {context}",
+            "a shorter prompt",
+        )
+
+
+def _prompt(found: Encoded) -> Prompt:
+    return Prompt(found.ids, found.pieces, found.special, found.spans, found.notices)
