@@ -65,6 +65,7 @@ class Engine:
         self._own: object = None
         self._prompt: object = None
         self._before = 0
+        self._held: tuple[object, Held] | None = None
         self._figures: dict[Any, Figure] = {}
         self._milliseconds = 0.0
 
@@ -122,7 +123,7 @@ class Engine:
         trouble = None
         try:
             recording = self._record(scope, request)
-            held = Held(scope, request, recording)
+            held = self._hold(scope, request, recording)
         except Cancelled:
             return
         except ScopeError as error:
@@ -134,7 +135,7 @@ class Engine:
             trouble = _refusal(scope, request, error)
         if trouble is not None:
             # Only now: an exception holds the frames of the pass, and they what it computed.
-            self._recording, self._figures = None, {}
+            self._recording, self._figures, self._held = None, {}, None
             scope.forget()
             self._post(trouble)
             return
@@ -167,7 +168,7 @@ class Engine:
         from llmscope.engine.teaching import taught
 
         # The adapter is made from a recording of its own: the latest one is another now.
-        self._recording, self._figures = None, {}
+        self._recording, self._figures, self._held = None, {}, None
         self._post(taught(scope, request))
 
     def _record(self, scope: Scope, request: Request) -> Recording:
@@ -200,6 +201,16 @@ class Engine:
             # Without a use for it, it does not matter whether B can be run.
             versus_prompt=request.versus_prompt if request.patches else None,
         )
+
+    def _hold(self, scope: Scope, request: Request, recording: Recording) -> Held:
+        """What the request holds the recording against: as the latest one did, if that stands."""
+        asked = (recording, request.versus_prompt, request.special_tokens, request.words)
+        if self._held is None or self._held[0] != asked:
+            held = Held(scope, request, recording)
+            if held.beside is None:  # there is none; or what is wrong must be told where it matters
+                return held
+            self._held = asked, held
+        return self._held[1]
 
     def _blame(self, scope: Scope, request: Request, error: ScopeError) -> ScopeError:
         """The error with the edits that are in the way; that of the prompt, if it is to blame."""

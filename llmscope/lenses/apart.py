@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from llmscope.figure import Axis, Figure, Focus
 from llmscope.lenses.base import Lens
-from llmscope.lenses.contrast_said import only_in, unseen
+from llmscope.lenses.contrast_said import in_lines, only_in, unseen
 from llmscope.lenses.difference import LISTED, at_labels, same_question
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def apart(chosen: Lens, pair: Pair, focus: Focus, figures: Figures) -> Figure:
         return Figure.refused(own.lens, title, "A and B do not have the same axes here")
     values = (own.values - there).astype(np.float32)
     values[_alike(chosen, pair, focus, own.axes) & np.isfinite(own.values)] = 0.0
-    said = (*unseen(pair, focus.position), *(only_in(pair, "A") if places else ()))
+    said = in_lines(*unseen(pair, focus.position), *(only_in(pair, "A") if places else ()))
     extra = {**own.extra, "change": True, "caption": said}
     return replace(own, title=title, values=values, verdict=verdict, extra=extra)
 
@@ -139,6 +139,6 @@ def _candidates(pair: Pair, own: Figure, focus: Focus, title: str) -> Figure:
     ]
     extra = said_of(logits[0], logits[0 if alike else 1], focus, own.extra["ids"], own, name)
     values = (own.values - extra[name]).astype(np.float32)
-    held = {"change": True, "probability": own.values, "caption": tuple(unseen(pair, at))}
+    held = {"change": True, "probability": own.values, "caption": in_lines(*unseen(pair, at))}
     extra = {**own.extra, **extra, **held}
     return replace(own, title=title, values=values, extra=extra)

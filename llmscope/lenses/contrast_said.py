@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from llmscope.text import VISIBLE
+
 if TYPE_CHECKING:
     from llmscope.figure import Focus
     from llmscope.record.contrast import Pair
 
+_BREAKS = str.maketrans({char: mark for char, mark in VISIBLE.items() if char != " "})
 LISTED = 6
 """Tokens that are listed below a picture."""
 
@@ -32,8 +35,15 @@ def about(pair: Pair, focus: Focus, said: Sequence[str]) -> dict[str, Any]:
         "versus_ids": pair.other.prompt.ids,
         "versus_labels": pair.other.prompt.labels,
         "special": pair.recording.prompt.special,
-        "caption": (*unseen(pair, focus.position), *said, *_places(pair, focus.position)),
+        "caption": in_lines(
+            *(*unseen(pair, focus.position), *said, *_places(pair, focus.position))
+        ),
     }
+
+
+def in_lines(*remarks: str) -> tuple[str, ...]:
+    """A caption: each remark on one line, whatever white space its tokens are."""
+    return tuple(remark.translate(_BREAKS) for remark in remarks)
 
 
 def share(probability: float) -> str:

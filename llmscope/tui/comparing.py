@@ -94,6 +94,8 @@ class Comparing:
             self._sought_for = ()
             desk.call_after_refresh(self._seek, desk)
         self._open = opened
+        if not opened:
+            return
         info = scene.info
         editor.show_roles(() if info is None or not held else info.chat.roles(held))
         if self.beside is not None:

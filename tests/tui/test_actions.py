@@ -93,7 +93,7 @@ def test_keys_that_terminals_and_multiplexers_need_are_left_alone() -> None:
 def test_the_footer_names_what_works_there() -> None:
     for place, hints in FOOTER.items():
         wheres = {BY_NAME[hint.action].where for hint in hints}
-        assert wheres <= {"prompt" if place == "prompt" else "figures", "anywhere"}
+        assert wheres <= {"prompt" if place.startswith("prompt") else "figures", "anywhere"}
 
 
 async def test_letters_are_text_in_the_prompt(opened: Open) -> None:

@@ -164,8 +164,8 @@ ANSWERS = {
         "how do I go on?": "Up and down choose another step",
     },
     "contrast": {
-        "what is A, what is B?": "This prompt is A. w keeps it as B",
-        "how do I write one?": "W writes B instead",
+        "what is A, what is B?": "Two prompts stand above the figures, A and B",
+        "how do I write one?": "W goes to B from anywhere",
         "what else is there?": "v goes round the cosine of each token's two streams",
         "why is a column empty?": "A token that only A has shows nothing",
         "why is there no difference?": "the token cannot know of it: put the cue first",
