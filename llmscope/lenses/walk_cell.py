@@ -91,7 +91,8 @@ def lines(cell: Mapping[str, Any]) -> tuple[str, ...]:
         parts += [f"{one['value']:+.4g} {_of(one)}" for one in made["terms"]]
         others = made["others"]
         parts += [f"{others['value']:+.4g} the other {others['count']}"] * bool(others["count"])
-        said.append(f"= {'; '.join(parts)}")
+        # Beside tokens a dot between blanks would be read as one of them.
+        said.append(f"= {'; '.join(parts)}".replace(" · ", " × "))
     return tuple(said)
 
 
