@@ -81,10 +81,22 @@ def _facts(
         part = f", {weight['part']}" if weight["part"] else ""
         kind = "" if weight["learned"] else ", not learned"
         name = ".".join(str(weight["name"]).split(".")[-NAMED:])
-        yield ("and" if at else "weights"), f"{name}: {_shape(weight['shape'])}{part}{kind}"
+        again = _again(weight, step, steps)
+        yield ("and" if at else "weights"), f"{name}: {_shape(weight['shape'])}{part}{kind}{again}"
     if step["agreement"] is not None and not step["reason"]:
         within = f"within {step['agreement']:.0e}" if step["agreement"] else "in every digit"
         yield "agrees", f"with the model {within}"
+
+
+def _again(
+    weight: Mapping[str, Any], step: Mapping[str, Any], steps: Sequence[Mapping[str, Any]]
+) -> str:
+    """Which other step reads the same weight, if one does: a model may tie its two ends."""
+    for at, other in enumerate(steps):
+        held = ((one["name"], one["part"]) for one in other["weights"])
+        if other is not step and (weight["name"], weight["part"]) in held:
+            return f", as in step {at}"
+    return ""
 
 
 def _shape(sizes: Sequence[object]) -> str:
