@@ -44,7 +44,7 @@ def _top(figure: Figure, remark: str, width: int, colours: Palette) -> Row:
     status: str = verdict.status
     if verdict.status in ("partial", "unverified") and verdict.reason:
         status = f"{status}: {plain_text(verdict.reason, ascii_only)}"
-    title = plain_text(figure.title, ascii_only)
+    title = plain_text(figure.title.replace("×", "x") if ascii_only else figure.title, ascii_only)
     if remark:
         title += f" {glyphs.separator} {remark}"
     line = Line().add(f"{box[0]}{box[4]} ", colours.border)

@@ -9,9 +9,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from llmscope.draw.cell import cell_facts, cell_said
-from llmscope.draw.cells import Line, finish, plain_text, token_text, wrap
+from llmscope.draw.cells import Line, finish, token_text, wrap
 from llmscope.draw.painting import Painting, Row
 from llmscope.draw.palette import Palette
+from llmscope.draw.signs import formula_text
 from llmscope.figure import Figure
 
 LABEL = 9
@@ -45,7 +46,7 @@ def paint_step(
 
     def put(text: str, style: Any, label: str = "") -> None:
         left = LABEL if label else 0
-        for at, line in enumerate(wrap(plain_text(text, ascii_only), max(1, width - left))):
+        for at, line in enumerate(wrap(formula_text(text, ascii_only), max(1, width - left))):
             row = Line().add(f"{label if at == 0 else '':<{left}}"[:width] if left else "", ink.dim)
             rows.append(row.add(line, style).row(width, ink.base))
 
@@ -80,10 +81,22 @@ def _facts(
         part = f", {weight['part']}" if weight["part"] else ""
         kind = "" if weight["learned"] else ", not learned"
         name = ".".join(str(weight["name"]).split(".")[-NAMED:])
-        yield ("and" if at else "weights"), f"{name}: {_shape(weight['shape'])}{part}{kind}"
+        again = _again(weight, step, steps)
+        yield ("and" if at else "weights"), f"{name}: {_shape(weight['shape'])}{part}{kind}{again}"
     if step["agreement"] is not None and not step["reason"]:
         within = f"within {step['agreement']:.0e}" if step["agreement"] else "in every digit"
         yield "agrees", f"with the model {within}"
+
+
+def _again(
+    weight: Mapping[str, Any], step: Mapping[str, Any], steps: Sequence[Mapping[str, Any]]
+) -> str:
+    """Which other step reads the same weight, if one does: a model may tie its two ends."""
+    for at, other in enumerate(steps):
+        held = ((one["name"], one["part"]) for one in other["weights"])
+        if other is not step and (weight["name"], weight["part"]) in held:
+            return f", as in step {at}"
+    return ""
 
 
 def _shape(sizes: Sequence[object]) -> str:

@@ -91,7 +91,8 @@ def lines(cell: Mapping[str, Any]) -> tuple[str, ...]:
         parts += [f"{one['value']:+.4g} {_of(one)}" for one in made["terms"]]
         others = made["others"]
         parts += [f"{others['value']:+.4g} the other {others['count']}"] * bool(others["count"])
-        said.append(f"= {'; '.join(parts)}")
+        # Beside tokens a dot between blanks would be read as one of them.
+        said.append(f"= {'; '.join(parts)}".replace(" · ", " × "))
     return tuple(said)
 
 
@@ -142,8 +143,11 @@ def _called(step: Step) -> str:
         return STREAM
     if step.name in CALLED:
         return CALLED[step.name]
-    if "dimension" in step.axes and "head" not in step.axes:
-        return f"number {{dimension}} of the {step.name} of {{position}}"
+    if "dimension" in step.axes:
+        head = ", head {head}" if "head" in step.axes else ""
+        return f"number {{dimension}} of the {step.name} of {{position}}{head}"
+    if "neuron" in step.axes:
+        return f"{step.name}: neuron {{neuron}} for {{position}}"
     said = [f"at {{{name}}}" if name in PLACES else f"{name} {{{name}}}" for name in step.axes]
     return f"{step.name} {', '.join(said)}"
 

@@ -25,11 +25,10 @@ _MARKS = {
     "↑": "^",
     "↓": "v",
     "…": "~",
-    "–": "-",
-    "−": "-",
+    **dict.fromkeys("–−", "-"),
     "‖": "|",
     "✓": "+",
-    "✗": "x",
+    **dict.fromkeys("✗×", "x"),
 }
 GREYS = (0, 7, 8, 15)
 """Those of the sixteen colours that may be the terminal's own ground."""

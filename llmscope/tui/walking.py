@@ -27,6 +27,7 @@ PLAYING = ("walk-on", "walk-back")
 """The actions that begin and stop it themselves."""
 PACE = 1.2
 """Seconds that a step stays while the walk goes by itself."""
+ELSEWHERE = "steps are in {workspace-walkthrough} Walkthrough"
 BEGINS = "this is where it begins"
 EARLIER = "the cursor is on an earlier token: {token-last} goes to the last one"
 MOST = 9
@@ -129,7 +130,8 @@ def here(desk: Desk) -> bool:
     """Whether there is a walk on screen; if not, it says where there is one."""
     if desk.overview.workspace.name == WORKSPACE and table(desk).steps:
         return True
-    desk.tell(desk.own.keymap.filled("steps are in {workspace-walkthrough} Walkthrough"))
+    there = desk.overview.workspace.name == WORKSPACE
+    desk.tell("there is no step to go to yet" if there else desk.own.keymap.filled(ELSEWHERE))
     return False
 
 

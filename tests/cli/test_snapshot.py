@@ -170,6 +170,7 @@ class TestBadInput:
             (("--lens", "tokens", "--mode", "mean"), "--mode"),
             (("--lens", "tokens", "--format", "pdf"), "svg"),
             (("--lens", "tokens", "--size", "12"), "120x40"),
+            (("--lens", "walkthrough", "--cell", "5"), "ROW,COLUMN"),
             (("--lens", "tokens", "--size", "0x4"), "120x40"),
             (("--lens", "tokens", "--temperature", "0"), "--temperature"),
             (("--lens", "tokens", "--top-k", "0"), "--top-k"),

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 import llmscope
-from llmscope.draw import Look
+from llmscope.draw import Look, palette
 from llmscope.draw.cell import cell_facts, cell_said
+from llmscope.draw.step import paint_step
 from llmscope.export import json_text, render
 from tests.families import small_model
 from tests.lenses.test_walkthrough import LAYER, names_of, scope_on
@@ -141,6 +142,17 @@ def hold_of_list(figure, own):
     cell = figure.extra["cell"]
     told = sum(term["value"] for term in cell["made"]["terms"]) + cell["made"]["others"]["value"]
     assert told == pytest.approx(own[cell["index"][0]], abs=1e-5 * float(np.abs(own).max()))
+
+
+def test_a_weight_that_two_steps_read_says_so(sort):
+    figure = sort.look("walkthrough", layer=1)
+    names = names_of(figure)
+    for name, other in (("logits", "token embedding"), ("token embedding", "logits")):
+        drawn = paint_step(figure, names.index(name), 60, 20, palette(Look(tier="none")))
+        text = " ".join("".join(part.text for part in row) for row in drawn.rows)
+        assert f"wte.weight: 3 × 48, as in step {names.index(other)}" in text
+    drawn = paint_step(figure, names.index("query"), 60, 20, palette(Look(tier="none")))
+    assert "as in step" not in " ".join("".join(part.text for part in row) for row in drawn.rows)
 
 
 # Every parameter of the model that sorts.

@@ -385,3 +385,9 @@ def test_what_is_opaque_is_one_step_that_says_so(family, names):
     assert [step.name for step in some] == names
     assert some[-1].by == "module"
     assert "own module" in some[-1].sentence
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama", "gemma3_text", "gpt_neox", "mixtral"])
+def test_what_a_step_says_is_short(family):
+    for step in walked(family, 1):
+        assert len(step.sentence) <= 150, step.name

@@ -25,7 +25,6 @@ from llmscope.engine.events import (
     Want,
 )
 from llmscope.figure import Axis, Figure
-from llmscope.record.alignment import align
 from tests.tui.acting_stages import stages
 from tests.tui.acting_walk import contrast, walkthrough
 from tests.tui.acting_what_if import ablation, edited, patching
@@ -63,6 +62,8 @@ def beside_of(request: Request, tokens: tuple[Token, ...]) -> Beside | None:
         return None
     theirs = tokenize(request.versus_prompt)
     labels = [[token.text for token in side] for side in (tokens, theirs)]
+    from llmscope.record.alignment import align  # which imports torch
+
     return Beside(request.versus_prompt, theirs, align(*labels))
 
 

@@ -347,3 +347,30 @@ def test_low_spends_fewer_colours_but_gives_a_poor_terminal_no_more() -> None:
     assert LOW.look(Look()).tier == "256"
     assert LOW.look(Look(tier="16")).tier == "16"
     assert HIGH.look(Look()).tier == "truecolor"
+
+
+@pytest.mark.parametrize(("spent", "most"), [(HIGH, 8_000), (LOW, 4_000)])
+async def test_a_step_of_a_walk_that_goes_by_itself_costs_few_bytes(
+    spent: Bandwidth, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llmscope.tui.walking.PACE", 3600.0)  # the test takes the steps
+    async with recorded(spent, "The capital of France is") as (session, driver):
+        app = session.app
+        await session.press("escape", "7", "n")
+        await rested(session)
+        app.clear_notifications()  # of what is said at first
+        await rested(session)
+        driver.taken()
+        costs = []
+        for _ in range(6):
+            app.walking.tick(app)
+            await rested(session)
+            costs.append(driver.taken())
+        assert max(costs) <= most, costs
+        assert min(costs) > 0
+        assert driver.shown.cells() == whole(session)
+        app.walking.stop()
+        await rested(session)
+        driver.taken()
+        await session.pilot.pause(0.5)
+        assert driver.taken() == 0, "nothing is sent once it stands"

@@ -14,7 +14,7 @@ import pytest
 import llmscope
 from llmscope.cli.loader import Loader
 from llmscope.engine.events import ModelInfo, Request
-from llmscope.figure import Figure, Focus
+from llmscope.figure import Figure, Focus, plain
 from llmscope.scope import Scope
 from llmscope.tui.comparing import hold_words
 from llmscope.tui.copying import CopyScreen, copies
@@ -117,6 +117,30 @@ async def test_the_command_holds_words_and_a_less_b(scope: Scope) -> None:
             *("next-token", "map", "attention", "mlp"),
         }
         assert all("--words" not in line for key, line in said.items() if key != "contrast-word")
+
+
+async def test_the_command_shows_the_same_number_and_weight(scope: Scope) -> None:
+    async with screen(scope, "CABACB") as (app, pilot):
+        app.look_at(app.scene.walk_to(12, None))
+        app.overview.open(BY_NAME["walkthrough"])
+        await answered(app, pilot)
+        await pilot.press("tab")
+        lines = []
+        for keys in (["right", "up"], ["v"], ["right", "down", "down"]):
+            for key in keys:
+                await pilot.press(key)
+                await answered(app, pilot)
+            shown = app.ledger.shown("walk-values")
+            assert shown is not None
+            lines.append(command(app.source, shown, app.scene) or "")
+            made = record(*shlex.split(lines[-1])[2:], "--format", "json")["figures"][0]
+            held_against(shown, made)
+            assert made["extra"]["cell"] == plain(shown.figure.extra["cell"])
+        assert "--cell 4,1" in lines[0]
+        assert "--weight" not in lines[0]
+        assert "--weight 0" in lines[1]
+        assert "--cell" not in lines[1]
+        assert "--weight 0 --cell 2,1" in lines[2]
 
 
 @pytest.mark.parametrize(

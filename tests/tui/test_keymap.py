@@ -130,14 +130,14 @@ def test_the_file_is_where_themes_are(tmp_path: Path, monkeypatch: pytest.Monkey
 
 async def test_the_screen_obeys_and_shows_the_chosen_keys(opened: Open) -> None:
     keymap = chosen(
-        map_view="u", token_left="A", token_right="K", figures="ctrl+g", pane_mlp="9", edit="ctrl+e"
+        map_view="u", token_left="A", token_right="K", figures="ctrl+g", pane_mlp="Z", edit="ctrl+e"
     )
     assert keymap.notice == ""
     async with opened(200, 60, own=Own(keymap=keymap)) as session:
         app = session.app
         assert "ctrl+g to the figures" in session.screen_text().split("\n")[-1]
-        await session.press("9", "escape")
-        assert app.text == PROMPT + "9"
+        await session.press("Z", "escape")
+        assert app.text == PROMPT + "Z"
         assert app.focused is app.editor
         await session.press("ctrl+g", "A", "u", "v")
         assert app.scene.focus.position == 3, "of 0 to 4"
@@ -150,7 +150,7 @@ async def test_the_screen_obeys_and_shows_the_chosen_keys(opened: Open) -> None:
         rows = app.screen.page().plain.split("\n")
         assert any(row.split()[:4] == ["u", "map:", "next", "view"] for row in rows)
         assert not any(row.split()[:4] == ["v", "map:", "next", "view"] for row in rows)
-        await session.press("escape", "9")
+        await session.press("escape", "Z")
         assert app.focused is app.overview.panes["mlp"]
         await session.press("ctrl+e")
         assert app.focused is app.editor

@@ -70,8 +70,8 @@ class Attention:
         return self.chain.add(
             "scores",
             "how well each fits",
-            "Does a key fit the query? They are multiplied number by number and added up: the "
-            "higher this score, the better the fit. No token sees later ones.",
+            "Does a key fit the query? Multiplied number by number and added up they are a score: "
+            "the higher, the better. No token sees later ones.",
             said,
             SEEN,
             (query, key),

@@ -101,8 +101,8 @@ class Block:
             call,
             f"{of} norm",
             "made one size",
-            "The stream grows from layer to layer, so the numbers of each token are brought to one "
-            f"size before the {of} reads them. The stream itself stays as it is.",
+            f"The stream grows from layer to layer, so for the {of} to read, a copy of each "
+            "token's numbers is brought to one size.",
             [source] if source is not None else list(self.known)[-1:],
         )
 

@@ -113,8 +113,8 @@ def _tokens(chain: Chain, own: _Own, readout: Readout, current: int, row: int) -
     at = chain.add(
         "logits",
         "a score per token",
-        "The numbers at this place are held against learned ones of each token that may come next: "
-        "the better they fit, the higher its logit.",
+        "The numbers at this place are held against learned ones of each token: the better they "
+        "fit, the higher its logit.",
         f"ℓ = {scaled}y W_U",
         ("token",),
         (current,),

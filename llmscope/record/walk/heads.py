@@ -21,8 +21,8 @@ HEADED = ("head", "position", "dimension")
 TOLD = {
     "query": (
         "what it looks for",
-        "Now tokens look at each other, in several heads side by side, each with an eye for "
-        "something else. The query says what a token looks for.",
+        "Now tokens look at each other, in several heads, each with an eye for something else. The "
+        "query says what a token looks for.",
     ),
     "key": (
         "what it offers",
@@ -172,8 +172,8 @@ class Heads:
         return self.chain.add(
             f"rotated {name}",
             "turned by place",
-            f"Pairs of numbers of each {name} are turned like hands of a clock, further at each "
-            "place: so a score depends on how far apart two tokens are.",
+            f"Pairs of a {name}'s numbers are turned like hands of a clock, further at each place: "
+            "so a score tells how far apart tokens are.",
             f"{letter}′ = {scaled}{source.turned[0].replace('x', letter)}",
             HEADED,
             (before, table),

@@ -95,8 +95,8 @@ class Mlp:
             gate,
             "gate projection" if gated else "up projection",
             "how far each opens" if gated else "questions it asks",
-            "The MLP looks at each token alone. Each of its neurons asks a learned question of the "
-            "token's numbers: the higher the number, the clearer the yes.",
+            "The MLP looks at each token alone. Each neuron asks a learned question of its "
+            "numbers: the higher what comes out, the clearer the yes.",
             "g = x W_gate" if gated else "u = x W_up",
         )
         other = None
