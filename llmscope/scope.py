@@ -295,7 +295,8 @@ class Scope:
         from llmscope.lenses.apart import NAME, apart
         from llmscope.record.contrast import Unpaired, paired
 
-        passes = self._bench.passes(chosen, recording, cancelled)
+        bench = self._benches[recording.subject.adapter]
+        passes = bench.passes(chosen, recording, cancelled)
         try:
             pair = paired(recording, focus.versus_prompt, passes.other)
             return apart(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from llmscope.draw.cells import OWN_SIGNS, Line, plain_text, wrap
+from rich.cells import cell_len
+
+from llmscope.draw.cells import OWN_SIGNS, Line, fit, plain_text, wrap
 from llmscope.draw.painting import Row
 from llmscope.draw.palette import Palette
 from llmscope.draw.signs import SIGNS
@@ -20,13 +22,26 @@ _IN_ASCII = str.maketrans(
 
 def caption_lines(figure: Figure, width: int, ascii: bool) -> list[str]:  # noqa: A002
     """The remarks of `extra["caption"]`, each from a line of its own on, broken at blanks."""
+    return [line for remark in _remarks(figure, width, ascii) for line in remark]
+
+
+def _remarks(figure: Figure, width: int, ascii: bool) -> list[list[str]]:  # noqa: A002
     remarks = [str(remark) for remark in figure.extra.get("caption", ())]
     if ascii:
         remarks = [remark.translate(_IN_ASCII) for remark in remarks]
-    return [line for remark in remarks for line in wrap(plain_text(remark, ascii), width)]
+    return [list(wrap(plain_text(remark, ascii), width)) for remark in remarks]
 
 
 def caption_rows(figure: Figure, width: int, height: int, palette: Palette) -> tuple[Row, ...]:
-    """As many of them, from the first, as a picture of so many cells can spare."""
-    lines = caption_lines(figure, width, palette.look.ascii)[: height // SHARE]
+    """As many of them, from the first, as a picture of so many cells can spare.
+
+    A remark that goes on must not seem to end in the middle of what it lists.
+    """
+    room, lines = height // SHARE, list[str]()
+    for remark in _remarks(figure, width, palette.look.ascii):
+        taken = remark[: room - len(lines)]
+        if taken and len(taken) < len(remark):
+            cut = fit(taken[-1], min(cell_len(taken[-1]), max(0, width - 2)))
+            taken[-1] = f"{cut} {palette.glyphs.ellipsis}"
+        lines += taken
     return tuple(Line().add(line, palette.dim).row(width, palette.base) for line in lines)

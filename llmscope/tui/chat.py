@@ -94,8 +94,9 @@ class ChatDesk:
         elif of_b:
             if templated.request.text == desk.scene.versus_prompt:
                 self._made_b = templated
-                desk.look_at(desk.scene.against(templated.text))
+                desk.scene = desk.scene.against(templated.text)
             self._ask(desk, desk.text)
+            desk.present()
             return
         else:
             self._made = templated

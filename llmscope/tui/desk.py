@@ -24,9 +24,9 @@ from llmscope.text import display_text
 from llmscope.tui import deeds
 from llmscope.tui.actions import BY_NAME, bindings
 from llmscope.tui.bandwidth import Bandwidth
+from llmscope.tui.beside import Comparing
 from llmscope.tui.card import CARD_ACTIONS, Card
 from llmscope.tui.chat import ChatDesk
-from llmscope.tui.comparing import Comparing
 from llmscope.tui.display import PacedApp
 from llmscope.tui.dress import put_on
 from llmscope.tui.find import FindLine

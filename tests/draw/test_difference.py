@@ -79,3 +79,16 @@ def test_our_own_signs_have_look_alikes_in_ascii_and_foreign_ones_their_codes():
     assert "next after < bank>: A - B > 1" in shown
     assert "\\u2016" in shown
     assert shown.isascii()
+
+
+def test_a_remark_that_does_not_end_says_so():
+    caption = ("one two three four five six", "another")
+    figure = grid(np.eye(4), ("row", "column"), caption=caption)
+    rows = text(figure, width=15, height=8).split("\n")
+    assert [row.rstrip() for row in rows[6:8]] == ["one two three", "four five six"]
+    rows = text(figure, width=15, height=4).split("\n")
+    assert rows[3].rstrip() == "one two three …"
+    rows = text(figure, width=13, height=4).split("\n")
+    assert rows[3].rstrip() == "one two thr …"
+    rows = text(figure, ASCII, width=15, height=4).split("\n")
+    assert rows[3].rstrip() == "one two three ~"

@@ -27,7 +27,7 @@ def cosines(app: LlmscopeApp) -> Any:
 
 async def test_a_letter_in_b_runs_one_token_and_shows_at_once(scope: Scope) -> None:
     rows: list[int] = []
-    async with screen(scope, "CABACB") as (app, pilot):
+    async with screen(scope, "CABACB", (200, 60)) as (app, pilot):
         await pilot.press("escape", "8", "W", *"BBAC")
         await answered(app, pilot)
         layer = scope.subject.anatomy.layers[0].module
@@ -45,6 +45,7 @@ async def test_a_letter_in_b_runs_one_token_and_shows_at_once(scope: Scope) -> N
             assert np.isfinite(cosines(app)[:, 5]).all()
             assert app.cost is not None
             assert app.cost.other_ran == 1
+            assert " · B ran 1 · " in str(app.title_line.render())
             rows.clear()
             await pilot.press("shift+tab", "A")
             await answered(app, pilot)
