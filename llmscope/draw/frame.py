@@ -11,6 +11,9 @@ from llmscope.draw.painting import Row
 from llmscope.draw.palette import Palette, palette
 from llmscope.figure import Figure, Focus
 
+IN_ASCII = str.maketrans({"·": "|", "×": "x", "–": "-"})
+"""What parts a title, and what stands in one, where there is only ASCII."""
+
 
 def framed(
     figure: Figure,
@@ -44,7 +47,8 @@ def _top(figure: Figure, remark: str, width: int, colours: Palette) -> Row:
     status: str = verdict.status
     if verdict.status in ("partial", "unverified") and verdict.reason:
         status = f"{status}: {plain_text(verdict.reason, ascii_only)}"
-    title = plain_text(figure.title.replace("×", "x") if ascii_only else figure.title, ascii_only)
+    title = figure.title.translate(IN_ASCII) if ascii_only else figure.title
+    title = plain_text(title, ascii_only)
     if remark:
         title += f" {glyphs.separator} {remark}"
     line = Line().add(f"{box[0]}{box[4]} ", colours.border)

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Literal
 from textual.binding import Binding
 from textual.keys import _character_to_key
 
-from llmscope.tui import arranging, comparing, deeds, dress, editing, lessons, walking
+from llmscope.tui import (
+    arranging,
+    comparing,
+    deeds,
+    dress,
+    editing,
+    lessons,
+    walk_sources,
+    walking,
+)
 from llmscope.tui.pairs import pairs
 from llmscope.tui.workspaces import PANES, WORKSPACES, Workspace
 
@@ -199,7 +208,7 @@ COMPARE = (
 WALK = (
     Action("walk-on", "walkthrough", "let the walk go on by itself", "n", walking.play(1)),
     Action("walk-back", "walkthrough", "let it go backwards", "N", walking.play(-1)),
-    Action("step-from", "walkthrough", "go to what this is made from", "f", walking.source),
+    Action("step-from", "walkthrough", "go to what this is made from", "f", walk_sources.source),
     Action("step-back", "walkthrough", "back to where you came from", "F", walking.back),
     Action("write-token", "walkthrough", "write the likeliest next token", "E", walking.write),
 )

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 from textual.pilot import Pilot
 
 import llmscope
+from llmscope.figure import Focus
 from llmscope.scope import Scope
 from llmscope.tui import walking
 from llmscope.tui.app import LlmscopeApp
 from llmscope.tui.reproduce import number
+from llmscope.tui.scene import Scene
+from llmscope.tui.walk_sources import SourceScreen, landing
+from tests.tui.acting import INFO
 from tests.tui.real import answered, screen
 
 NAMES = ("attention norm", "query", "key", "value", "scores", "pattern", "mixed values")
@@ -40,6 +45,7 @@ class Walk:
 
     async def to(self, name: str) -> None:
         """Choose a step by its name."""
+        self.app.walking.stop()
         table = walking.table(self.app)
         at = [one["name"] for one in table.steps].index(name)
         self.app.look_at(table.walk_to(self.app.scene, at))
@@ -110,9 +116,9 @@ async def test_v_goes_round_the_weights_that_the_step_reads(sort: Scope) -> None
         await on.press(*["right"] * 3)
         assert on.app.scene.focus.cell == (0, 3)
         assert "weight at row 0, column 3" in on.text()
-        on.app.look_at(on.app.scene.at_cell((40, 100)))
+        on.app.look_at(on.app.scene.at_cell((40, 138)))
         await answered(on.app, on.pilot)
-        await on.press(*["right"] * 40)
+        await on.press("right", "right")
         shown = on.app.ledger.shown("walk-values")
         assert on.app.scene.focus.cell == (40, 140), "beyond the first window"
         assert shown is not None
@@ -140,7 +146,7 @@ async def test_one_goes_to_the_very_numbers_and_comes_back(sort: Scope) -> None:
         await answered(on.app, on.pilot)
         await on.pilot.press("f")
         await on.pilot.pause()
-        assert isinstance(on.app.screen, walking.SourceScreen)
+        assert isinstance(on.app.screen, SourceScreen)
         assert "query: head 0, ‹C› at 4" in on.text()
         assert "key: head 0, ‹A› at 1" in on.text()
         await on.press("2")
@@ -170,6 +176,20 @@ async def test_one_goes_to_the_very_numbers_and_comes_back(sort: Scope) -> None:
         await answered(on.app, on.pilot)
         await on.press("F")
         assert "you came from nowhere" in on.told, "of another text nothing is left"
+
+
+@pytest.mark.parametrize(
+    ("head", "shared", "lands"),
+    [(3, 1, 3), (2, 1, 2), (0, 1, 2), (3, 0, 0)],
+)
+def test_of_a_key_that_heads_share_the_head_stays_if_it_can(
+    head: int, shared: int, lands: int
+) -> None:
+    scene = Scene(info=replace(INFO, heads=4), focus=Focus(head=head))
+    axes = ["head", "position", "dimension"]
+    read = {"axes": axes, "index": [shared, 3, [0, 16]]}
+    cell = {"names": {"head": {}, "query": {}, "key": {}}, "index": [head, 5, 3]}
+    assert landing(read, cell, scene, (2, 11, 16)) == ((3, 0), lands)
 
 
 async def test_of_the_answer_one_goes_to_its_own_probability(sort: Scope) -> None:
@@ -244,18 +264,40 @@ async def ticks(on: Walk, count: int) -> list[tuple[int | None, str]]:
     return seen
 
 
-async def test_it_walks_through_all_layers_by_itself_and_back(sort: Scope, patient: None) -> None:
-    async with walk(sort) as on:
+@pytest.mark.slow
+async def test_it_walks_through_all_layers_by_itself(sort: Scope, patient: None) -> None:
+    async with walk(sort, size=(60, 15)) as on:
         await on.press("n")
-        assert on.app.walking.plays == 1
-        assert on.name == "token embedding", "the first step is taken at once"
         assert [(None, "token embedding"), *await ticks(on, len(STORY) - 2)] == STORY[1:]
         assert await ticks(on, 1) == [STORY[-1]]
-        assert on.app.walking.plays == 0
-        assert on.told == "‹A› comes next: E writes it, and the walk begins again"
         await on.press("N")
         assert [(None, "probabilities"), *await ticks(on, len(STORY) - 2)] == STORY[-2::-1]
-        assert await ticks(on, 1) == [STORY[0]]
+
+
+async def test_it_walks_from_layer_to_layer_by_itself_and_back(sort: Scope, patient: None) -> None:
+    async with walk(sort, size=(60, 15)) as on:
+        await on.to("position embedding")
+        await on.press("n")
+        assert on.app.walking.plays == 1
+        assert on.place == (2, "embedding"), "the first step is taken at once"
+        assert await ticks(on, 2) == [(0, "attention norm"), (0, "query")]
+        await on.to("down projection")
+        await on.press("n")
+        assert await ticks(on, 2) == [(1, "attention norm"), (1, "query")]
+        await on.press("N")
+        assert await ticks(on, 2) == [(0, "residual add"), (0, "down projection")]
+        await on.to("logits")
+        await on.press("N")
+        assert await ticks(on, 2) == [(2, "residual add"), (2, "down projection")]
+        await on.to("probabilities")
+        await on.press("n")
+        assert await ticks(on, 1) == [(None, "next token")]
+        assert on.app.walking.plays == 0
+        assert on.told == "‹A› comes next: E writes it, and the walk begins again"
+        await on.to("token embedding")
+        await on.press("N")
+        assert on.app.walking.plays == -1
+        assert await ticks(on, 1) == [(None, "tokens")]
         assert on.told == "this is where it begins"
         assert on.app.walking._timer is None
 
