@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rich.cells import cell_len
 
-from llmscope.draw.cells import OWN_SIGNS, Line, fit, plain_text, wrap
+from llmscope.draw.cells import Line, fit, plain_text, wrap
 from llmscope.draw.painting import Row
 from llmscope.draw.palette import Palette
 from llmscope.draw.signs import SIGNS
@@ -15,9 +15,7 @@ SHARE = 4
 """One row in so many, at most, is for words."""
 
 # White space of tokens is made visible by who writes a caption, and may have to be in ASCII.
-_IN_ASCII = str.maketrans(
-    SIGNS | OWN_SIGNS | {VISIBLE[char]: VISIBLE_ASCII[char] for char in VISIBLE}
-)
+_IN_ASCII = str.maketrans(SIGNS | {VISIBLE[char]: VISIBLE_ASCII[char] for char in VISIBLE})
 
 
 def caption_lines(figure: Figure, width: int, ascii: bool) -> list[str]:  # noqa: A002

@@ -10,7 +10,7 @@ from typing import Any
 
 from llmscope.draw.cells import token_text
 from llmscope.draw.numbers import number
-from llmscope.draw.signs import formula_text
+from llmscope.draw.signs import own_text
 from llmscope.figure import Figure
 
 NONE = "nothing: a token sees itself and those before it, and none that comes later"
@@ -20,7 +20,7 @@ def cell_said(figure: Figure, ascii_only: bool) -> str:
     """`score that ‹B› at 5 gives ‹A› at 1, head 0 = 0.815`."""
     cell = figure.extra["cell"]
     names = {name: _name(name, one, ascii_only) for name, one in cell["names"].items()}
-    called = formula_text(str(cell["called"]), ascii_only).format_map(names)
+    called = own_text(str(cell["called"]), ascii_only).format_map(names)
     value = float(cell["value"])
     return f"{called} = {number(value) if value == value else NONE}"
 
@@ -31,7 +31,7 @@ def cell_facts(figure: Figure, ascii_only: bool) -> Iterator[tuple[str, str]]:
     made = cell.get("made")
     if made is not None:
         for said in filter(None, (made["said"], made["filled"])):
-            yield "", f"= {formula_text(said, ascii_only)}"
+            yield "", f"= {own_text(said, ascii_only)}"
         for term in made["terms"]:
             yield _signed(term["value"]), _term(term, ascii_only)
         if made["others"]["count"]:
@@ -40,7 +40,7 @@ def cell_facts(figure: Figure, ascii_only: bool) -> Iterator[tuple[str, str]]:
     label = "from"
     for read in cell.get("reads", ()):
         where = _where(read["names"], ascii_only)
-        yield label, f"step {read['step']}, {formula_text(read['name'], ascii_only)}{where}"
+        yield label, f"step {read['step']}, {own_text(read['name'], ascii_only)}{where}"
         label = "and"
     for weight in cell.get("weights", ()):
         shape = figure.extra["weights"][weight["weight"]]["shape"]
@@ -50,7 +50,7 @@ def cell_facts(figure: Figure, ascii_only: bool) -> Iterator[tuple[str, str]]:
 
 def weight_said(weight: Mapping[str, Any], shape: Sequence[int] = ()) -> str:
     """`c_proj.weight, column 3`; without a place, `c_proj.weight, outputs 0–47`."""
-    name = formula_text(".".join(str(weight["name"]).split(".")[-2:]), False)
+    name = own_text(".".join(str(weight["name"]).split(".")[-2:]), False)
     if "index" not in weight:
         return f"{name}, {weight['part']}" if weight["part"] else name
     places = zip(("row", "column"), weight["index"], strict=True)
@@ -61,16 +61,14 @@ def weight_said(weight: Mapping[str, Any], shape: Sequence[int] = ()) -> str:
 
 def source_said(read: Mapping[str, Any], ascii_only: bool) -> str:
     """`query: head 0, ‹B› at 5`."""
-    return f"{formula_text(read['name'], ascii_only)}{_where(read['names'], ascii_only)}"
+    return f"{own_text(read['name'], ascii_only)}{_where(read['names'], ascii_only)}"
 
 
 def _term(term: Mapping[str, Any], ascii_only: bool) -> str:
     along = term["along"].items()
     said = ", ".join(_along(name, one, ascii_only) for name, one in along) or term["name"]
-    factors = formula_text(" · ", ascii_only).join(
-        number(float(factor)) for factor in term["factors"]
-    )
-    return f"{formula_text(said, ascii_only)}{': ' if factors and said else ''}{factors}"
+    factors = own_text(" · ", ascii_only).join(number(float(factor)) for factor in term["factors"])
+    return f"{own_text(said, ascii_only)}{': ' if factors and said else ''}{factors}"
 
 
 def _along(axis: str, one: Mapping[str, Any], ascii_only: bool) -> str:

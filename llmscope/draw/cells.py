@@ -25,16 +25,6 @@ def plain_text(label: str, ascii: bool) -> str:  # noqa: A002
     return display_text(" ".join(label.split("\n")), ascii=ascii, cells=True)
 
 
-OWN_SIGNS = {"‹": "<", "›": ">", "‖": "|", "−": "-", "→": ">", "–": "-", "…": "."}
-"""Signs that our own words are written with, and what stands for them in ASCII."""
-_OWN = str.maketrans(OWN_SIGNS)
-
-
-def own_text(text: str, ascii: bool) -> str:  # noqa: A002
-    """Our own words: their signs have look-alikes, where foreign text is told by its code."""
-    return plain_text(text.translate(_OWN) if ascii else text, ascii)
-
-
 @lru_cache(maxsize=16384)
 def fit(text: str, width: int, ellipsis: str = "", align: str = "left") -> str:
     """The text in exactly `width` cells, at least 0: padded, or cut, with an ellipsis if given."""

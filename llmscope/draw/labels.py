@@ -6,8 +6,9 @@ import re
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from llmscope.draw.cells import own_text, token_text
+from llmscope.draw.cells import token_text
 from llmscope.draw.glyphs import ASCII, UNICODE
+from llmscope.draw.signs import own_text
 from llmscope.figure import Figure
 
 # Labels on these axes are text of tokens, in which white space must show; on the second, of all

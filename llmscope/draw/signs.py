@@ -1,4 +1,4 @@
-"""The signs of formulas, in ASCII where there is nothing else."""
+"""The signs that our own words and formulas are written with, in ASCII where there is no other."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ SIGNS = {
     "√": "sqrt ",
     "≈": "~=",
     "←": "<-",
+    "→": "->",
+    "‖": "|",
     "Σ": "sum",
     "Φ": "Phi",
     "α": "a",
@@ -34,10 +36,10 @@ SIGNS = {
     "‹": "<",
     "›": ">",
 }
-"""Each sign of a formula, and how it is written in ASCII."""
+"""Each sign, and how it is written in ASCII."""
 _TABLE = str.maketrans(SIGNS)
 
 
-def formula_text(text: str, ascii: bool) -> str:  # noqa: A002
-    """A text of ours with its formulas, on one line."""
+def own_text(text: str, ascii: bool) -> str:  # noqa: A002
+    """A text of ours, on one line: its signs have look-alikes, foreign text is told by its code."""
     return plain_text(text.translate(_TABLE) if ascii else text, ascii)

@@ -12,7 +12,7 @@ from llmscope.draw.cell import cell_facts, cell_said
 from llmscope.draw.cells import Line, finish, token_text, wrap
 from llmscope.draw.painting import Painting, Row
 from llmscope.draw.palette import Palette
-from llmscope.draw.signs import formula_text
+from llmscope.draw.signs import own_text
 from llmscope.figure import Figure
 
 LABEL = 9
@@ -46,7 +46,7 @@ def paint_step(
 
     def put(text: str, style: Any, label: str = "") -> None:
         left = LABEL if label else 0
-        for at, line in enumerate(wrap(formula_text(text, ascii_only), max(1, width - left))):
+        for at, line in enumerate(wrap(own_text(text, ascii_only), max(1, width - left))):
             row = Line().add(f"{label if at == 0 else '':<{left}}"[:width] if left else "", ink.dim)
             rows.append(row.add(line, style).row(width, ink.base))
 

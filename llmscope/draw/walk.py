@@ -11,7 +11,7 @@ from llmscope.draw.cells import Line, finish, fit, token_text
 from llmscope.draw.numbers import column
 from llmscope.draw.painting import Painting, Row
 from llmscope.draw.palette import Palette
-from llmscope.draw.signs import formula_text
+from llmscope.draw.signs import own_text
 from llmscope.draw.window import Window
 from llmscope.figure import Figure, Focus
 
@@ -30,13 +30,13 @@ def paint_walk(figure: Figure, width: int, height: int, palette: Palette, focus:
     Where the numbers of a step name tokens, their texts stand in the place of the statistics.
     """
     ascii_, steps = palette.look.ascii, figure.extra["steps"]
-    names = [formula_text(name, ascii_) for name in figure.axes[0].labels]
-    shapes = [formula_text(" × ".join(map(str, one["shape"])), ascii_) for one in steps]
+    names = [own_text(name, ascii_) for name in figure.axes[0].labels]
+    shapes = [own_text(" × ".join(map(str, one["shape"])), ascii_) for one in steps]
     count = len(names)
     digits = len(str(count - 1)) + 1
     named, shaped = max(map(cell_len, names)), max(map(cell_len, shapes))
     left = digits + 1 + named + 2 + shaped
-    gist = min(WORDS[0], max(cell_len(formula_text(one["gist"], ascii_)) for one in steps))
+    gist = min(WORDS[0], max(cell_len(own_text(one["gist"], ascii_)) for one in steps))
     room = max(0, width - left)
     numbers = min(len(figure.axes[1]), max(LEAST, (room - gist - 2) // CELL))
     words = min(gist, room - numbers * CELL - 2)
@@ -64,7 +64,7 @@ def paint_walk(figure: Figure, width: int, height: int, palette: Palette, focus:
         line = Line().add(f"{mark}{index:>{digits - 1}} ", style)
         line.add(fit(names[index], named, palette.glyphs.ellipsis), style)
         if words:
-            does = formula_text(steps[index]["gist"], ascii_)
+            does = own_text(steps[index]["gist"], ascii_)
             line.add(f"  {fit(does, words, palette.glyphs.ellipsis)}", palette.dim)
         line.add(f"  {fit(shapes[index], shaped)}", palette.dim)
         _numbers(line, told[index], [one[index] for one in cells], style, palette)

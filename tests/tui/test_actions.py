@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from llmscope.tui.actions import ACTIONS, BY_NAME, FOOTER, binds_at
+from llmscope.tui.actions import ACTIONS, BY_NAME, binds_at
+from llmscope.tui.footer import FOOTER
 from llmscope.tui.help import HelpScreen
 from llmscope.tui.palette import commands
 from tests.tui.conftest import Open, Session
