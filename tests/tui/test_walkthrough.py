@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 import llmscope
-from llmscope.engine.events import Want
+from llmscope.draw import Look
+from llmscope.engine.events import Request, Want
+from llmscope.figure import Focus
+from llmscope.tui.ledger import Shown
+from llmscope.tui.panes.walkthrough import WalkthroughPane
 from llmscope.tui.scene import Scene, followed
-from tests.tui.acting_walk import FAILED, walk
+from tests.tui.acting import INFO, tokenize
+from tests.tui.acting_walk import FAILED, walk, walkthrough
 from tests.tui.conftest import Open, Session
 from tests.tui.real import answered, screen
 
@@ -102,6 +109,27 @@ def test_a_step_is_kept_in_another_layer(name: str, layers: tuple[int, int]) -> 
     step, inside = followed(names[0].index(name), (rows[0], rows[-1] + 1), old, new, 30)
     assert names[1][step] == name
     assert [at for at, one in enumerate(walk(new)) if one[1] == new] == list(range(*inside))
+
+
+def test_a_layer_of_another_kind_is_left_where_it_ends() -> None:
+    tokens = tokenize("a b")
+    pane, scene = WalkthroughPane(Look()), Scene(tokens=tokens).loaded(INFO).landed(tokens)
+
+    def show(layer: int, without: str = "") -> list[str]:
+        want = Want("walkthrough", "walkthrough", Focus(layer=layer))
+        figure = walkthrough(want, tokens)
+        steps = [one for one in figure.extra["steps"] if one["name"] != without]
+        figure = replace(figure, extra={**figure.extra, "steps": steps})
+        pane._shown = Shown(figure, want, tokens, Request(1, "a b", (want,)))
+        return [one["name"] for one in steps]
+
+    names = show(3, without="scores")
+    scene = pane.walk_to(scene.go(layer=3), names.index("residual add"))
+    pane._scene = scene
+    scene = pane._scene = pane.onward(scene, 1) or scene
+    assert (scene.focus.layer, show(4)[scene.step]) == (4, "attention norm")
+    scene = pane._scene = pane.onward(scene, -1) or scene
+    assert (scene.focus.layer, names[scene.step]) == (3, "residual add")
 
 
 def test_a_scene_without_a_step_begins_at_the_first() -> None:

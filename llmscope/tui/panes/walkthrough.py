@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
-from llmscope.draw import palette
+from llmscope.draw import Look, palette
 from llmscope.draw.painting import Painting
 from llmscope.draw.stale import faded
 from llmscope.draw.step import paint_step
@@ -84,6 +84,10 @@ class WalkthroughPane(WalkPane):
     row: ClassVar[str] = "step"
     views: ClassVar[tuple[str, ...]] = ("steps",)
 
+    def __init__(self, look: Look) -> None:
+        super().__init__(look)
+        self._insides: dict[int, tuple[int, int]] = {}
+
     @property
     def steps(self) -> Steps:
         """All that is told of each; empty where there is no table."""
@@ -116,6 +120,7 @@ class WalkthroughPane(WalkPane):
         known = shown is not None and shown.figure.extra.get("layer") == scene.focus.layer
         if rows and known and scene.info is not None:
             first, last, layer = rows[0], rows[-1], scene.focus.layer
+            self._insides[layer] = (first, last + 1)
             final = scene.info.layers - 1
             if by > 0 and opens and layer > 0 and at in (first - 2, first - 1):
                 return self._open(scene, 0, rows)
@@ -131,7 +136,8 @@ class WalkthroughPane(WalkPane):
         """The first step in another layer, or the last one."""
         assert scene.info is not None
         place = (rows[0], rows[-1] + 1), scene.focus.layer, layer, scene.info.layers
-        _, inside = followed(rows[0], *place)
+        # Layers may be of several kinds: one that was walked through is known to the step.
+        inside = self._insides.get(layer) or followed(rows[0], *place)[1]
         return scene.walk_on(layer, inside[1] - 1 if end else inside[0], inside)
 
     def turn(self, scene: Scene) -> Scene | None:
