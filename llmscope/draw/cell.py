@@ -35,8 +35,8 @@ def cell_facts(figure: Figure, ascii_only: bool) -> Iterator[tuple[str, str]]:
         for term in made["terms"]:
             yield _signed(term["value"]), _term(term, ascii_only)
         if made["others"]["count"]:
-            count = made["others"]["count"]
-            yield _signed(made["others"]["value"]), f"the other {count} together"
+            together = " together" if made["others"]["count"] > 1 else ""
+            yield _signed(made["others"]["value"]), f"{made['others']['said']}{together}"
     label = "from"
     for read in cell.get("reads", ()):
         where = _where(read["names"], ascii_only)

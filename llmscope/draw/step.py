@@ -111,5 +111,8 @@ def _here(step: Mapping[str, Any], ascii_only: bool) -> str:
     else:
         here = step["here"]
         listed, of = [f"{float(value):.3g}" for value in here["values"][:NUMBERS]], here["of"]
+        if "tokens" in here:
+            names = (token_text(str(one), ascii_only) for one in here["tokens"])
+            listed = [f"{name} {said}" for name, said in zip(names, listed, strict=False)]
     more = f" … of {of}" if of > len(listed) else ""
     return f"{' '.join(listed)}{more}"

@@ -90,7 +90,7 @@ def lines(cell: Mapping[str, Any]) -> tuple[str, ...]:
         parts = [made["said"], *filter(None, [made["filled"]])]
         parts += [f"{one['value']:+.4g} {_of(one)}" for one in made["terms"]]
         others = made["others"]
-        parts += [f"{others['value']:+.4g} the other {others['count']}"] * bool(others["count"])
+        parts += [f"{others['value']:+.4g} {others['said']}"] * bool(others["count"])
         # Beside tokens a dot between blanks would be read as one of them.
         said.append(f"= {'; '.join(parts)}".replace(" · ", " × "))
     return tuple(said)
@@ -188,8 +188,22 @@ def _made(recording: Recording, made: Made) -> dict[str, Any]:
         "said": made.said,
         "filled": made.filled or _single(made),
         "terms": [_term(recording, made, int(at)) for at in first],
-        "others": {"count": len(rest), "value": float(made.values[rest].sum())},
+        "others": {
+            "count": len(rest),
+            "value": float(made.values[rest].sum()),
+            "said": _others(
+                [made.names[at - len(made.factors)] for at in rest if at >= len(made.factors)],
+                len(rest),
+            ),
+        },
     }
+
+
+def _others(named: Sequence[str], count: int) -> str:
+    """`the other 44 and bias`: those without a name of their own are counted."""
+    number = count - len(named)
+    said = [f"the other {number if number > 1 else 'one'}"] * bool(number) + [*named]
+    return " and ".join(said)
 
 
 def _single(made: Made) -> str:

@@ -71,20 +71,22 @@ def ending(recording: Recording, focus: Focus, label: str) -> list[str]:
         return []
     if recording.subject.spec == SORT:
         read, written = labels[:READ], (*labels[READ:], label)
-        told = f"it read {' '.join(read)} and wrote {' '.join(written)}"
+        told = f"it read {' '.join(read)}, wrote {' '.join(labels[READ:])} and says {label}"
         if list(written) == sorted(read):
-            return [f"Done: {told}, the same {READ} letters in order."]
-        return [f"Done, but wrong: {told}, which is not in order."]
+            return [f"Done: {told}: the same {READ} letters in order."]
+        return [f"Done, but wrong: {told}, which are not the same letters in order."]
     return [f"The context of {context} tokens is full: none can follow."]
 
 
-def opening(recording: Recording) -> str:
+def opening(recording: Recording, position: int) -> str:
     """What the first step says before all else: what the model is for."""
     if recording.subject.spec != SORT:
         return "This model says what comes next. Here is how, step by step."
     count = len(recording)
     if count < READ:
         return f"This model sorts {READ} letters: type {READ - count} more of A, B and C."
+    if position < READ - 1:
+        return f"What it says before it has read all {READ} letters means nothing: go to the last."
     if count == READ:
         return (
             f"This model reads {READ} letters and writes them in order, one at a time. Here is "

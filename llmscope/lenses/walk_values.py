@@ -73,6 +73,8 @@ def _step(recording: Recording, focus: Focus, found: Sequence[Step], index: int)
             _axis(names[0], rows, step.start, recording),
             _axis(names[1], columns, first, recording),
         )
+    if step.name == "next token":  # its only number names a token
+        axes = (axes[0], Axis("token", (recording.subject.label(int(step.value[0])),)))
     more["cell"] = told(recording, found, step, cell, focus.head)
     head = f" · head {focus.head}" if "head" in step.axes else ""
     units = {"pattern": "probability", "probabilities": "probability", "scores": "score"}

@@ -119,7 +119,7 @@ def _step(step: Step, found: Sequence[Step], recording: Recording, focus: Focus)
 def _ends(step: Step, recording: Recording, focus: Focus) -> dict[str, Any]:
     """What the first step and the last one tell besides."""
     if step.name == "tokens":
-        return {"opening": opening(recording)}
+        return {"opening": opening(recording, focus.position)}
     return ends(recording, focus, int(step.value[0])) if step.name == "next token" else {}
 
 
@@ -146,7 +146,10 @@ def _here(step: Step, recording: Recording, focus: Focus) -> dict[str, Any]:
         chosen = np.argsort(-np.nan_to_num(values, nan=-np.inf), kind="stable")[:AT_MOST]
     else:
         chosen = np.arange(min(len(values), AT_MOST))
-    return {"axis": axis, "of": len(values), "index": chosen, "values": values[chosen]}
+    here = {"axis": axis, "of": len(values), "index": chosen, "values": values[chosen]}
+    if axis == "token" and not step.counts:
+        here["tokens"] = [recording.subject.label(int(token)) for token in chosen]
+    return here
 
 
 def _told(step: Step, recording: Recording) -> list[str]:

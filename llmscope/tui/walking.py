@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 WORKSPACE = "walkthrough"
 PLAYING = ("walk-on", "walk-back")
 """The actions that begin and stop it themselves."""
-PACE = 1.2
+PACE = 2.5
 """Seconds that a step stays while the walk goes by itself."""
 ELSEWHERE = "steps are in {workspace-walkthrough} Walkthrough"
 BEGINS = "this is where it begins"

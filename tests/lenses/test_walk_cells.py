@@ -201,3 +201,44 @@ def windows(scope, layer, step, weight):
             assert cell["value"] == figure.values[tuple(seen)]
             assert cell["at"] == [row, column]
             yield row - seen[0], column - seen[1], figure.values
+
+
+def test_a_bias_is_no_one_of_the_others(sort):
+    """48 products and a bias: four are told, the rest is 44 and the bias, or 45 with it told."""
+    names = names_of(sort.look("walkthrough", layer=1))
+    for column in range(8):
+        figure = at(sort, names.index("query"), (5, column), layer=1)
+        made = figure.extra["cell"]["made"]
+        told = {term["name"] for term in made["terms"]}
+        said = "the other 45" if "bias" in told else "the other 44 and bias"
+        assert made["others"]["said"] == said
+        assert f"{said} together" in [text for _, text in cell_facts(figure, False)]
+    assert made["others"]["count"] == 45
+
+
+def test_scores_of_tokens_are_told_with_their_tokens(sort):
+    table = sort.look("walkthrough", layer=1)
+    logits = table.extra["steps"][names_of(table).index("logits")]
+    figure = sort.look("next-token", top_k=3)
+    assert logits["here"]["tokens"] == list(figure.axes[0].labels)
+    assert np.abs(np.asarray(logits["here"]["values"]) - figure.extra["logits"]).max() < 1e-4
+    drawn = paint_step(table, names_of(table).index("logits"), 46, 20, palette(Look(tier="none")))
+    text = "\n".join("".join(part.text for part in row) for row in drawn.rows)
+    best = figure.axes[0].labels[0]
+    assert f"{best} {figure.extra['logits'][0]:.3g}" in text
+
+
+@pytest.mark.parametrize("prompt", ["CABACB", "CBABBCA"])
+def test_the_last_step_is_headed_by_the_token_that_it_names(prompt):
+    scope = llmscope.load("builtin:sort")
+    scope.record(prompt)
+    names = names_of(scope.look("walkthrough"))
+    figure = at(scope, names.index("next token"))
+    expected = sorted(prompt[:6])[len(prompt) - 6]
+    assert figure.axes[1].labels == (expected,)
+
+
+def test_before_the_sixth_letter_it_says_that_this_means_nothing(sort):
+    early = sort.look("walkthrough", position=2).extra["steps"][0]["opening"]
+    assert "means nothing" in early
+    assert "finds the first" in sort.look("walkthrough").extra["steps"][0]["opening"]

@@ -268,7 +268,7 @@ async def test_from_six_letters_to_the_sorted_ones(sort: Scope, patient: None) -
         assert "Done: it read C A B A C B" in on.text()
         assert "E writes it" not in on.text()
         await on.press("E")
-        done = "Done: it read C A B A C B and wrote A A B B C C, the same 6 letters in order."
+        done = "Done: it read C A B A C B, wrote A A B B C and says C: the same 6 letters in order."
         assert on.told == done
         assert on.app.text == "CABACBAABBC"
         await on.press("e")

@@ -70,8 +70,8 @@ class Attention:
         return self.chain.add(
             "scores",
             "how well each fits",
-            "Does a key fit the query? Multiplied number by number and added up they are a score: "
-            "the higher, the better. No token sees later ones.",
+            "Does a key fit the query? Multiplied number by number, added up and brought to scale "
+            "they are a score: the higher, the better. No token sees later ones.",
             said,
             SEEN,
             (query, key),
@@ -144,8 +144,8 @@ class Attention:
         return self.chain.add(
             "pattern",
             "who looks at whom",
-            f"The scores become shares that sum to 1, over the{near} tokens up to its own: how "
-            f"much of its attention a token gives each of them{more}.",
+            f"The scores become shares that sum to 1, over the{near} tokens up to its own, as a "
+            f"softmax does: the higher the score, the larger the share{more}.",
             "α = softmax(s)" if sinks is None else "α = softmax([s, sink])",
             SEEN,
             (scores,),

@@ -130,7 +130,7 @@ def _position(chain: Chain, call: Call, count: int) -> int:
     return chain.add(
         "position embedding",
         "where it stands",
-        "Each place has such numbers too, so that the model can tell in which order tokens come.",
+        "Each place has learned numbers as well: they tell the model in which order tokens come.",
         f"p = {best[0] if best else '?'}",
         WIDE,
         (),

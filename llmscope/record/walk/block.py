@@ -101,8 +101,8 @@ class Block:
             call,
             f"{of} norm",
             "made one size",
-            f"The stream grows from layer to layer, so for the {of} to read, a copy of each "
-            "token's numbers is brought to one size.",
+            f"The stream grows from layer to layer. So the {of} reads a copy in which each token's "
+            "numbers are of one typical size.",
             [source] if source is not None else list(self.known)[-1:],
         )
 

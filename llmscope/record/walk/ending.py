@@ -61,8 +61,8 @@ def _norm(chain: Chain, call: Call, stream: int, start: int, whole: int) -> int:
     return chain.add(
         "final norm",
         "made one size",
-        "After the last layer the numbers of each token are brought to one size once more: now the "
-        "answer is read out.",
+        "After the last layer each token's numbers are brought to one typical size once more: now "
+        "the answer is read out.",
         form[0] if form else "norm(x)",
         WIDE,
         (stream,),
@@ -113,8 +113,8 @@ def _tokens(chain: Chain, own: _Own, readout: Readout, current: int, row: int) -
     at = chain.add(
         "logits",
         "a score per token",
-        "The numbers at this place are held against learned ones of each token: the better they "
-        "fit, the higher its logit.",
+        "The numbers of the token under the cursor alone are held against learned ones of each "
+        "token: the better they fit, the higher its logit.",
         f"ℓ = {scaled}y W_U",
         ("token",),
         (current,),

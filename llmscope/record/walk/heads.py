@@ -21,12 +21,12 @@ HEADED = ("head", "position", "dimension")
 TOLD = {
     "query": (
         "what it looks for",
-        "Now tokens look at each other, in several heads, each with an eye for something else. The "
-        "query says what a token looks for.",
+        "Now tokens look at each other, in several heads, each with an eye for something else. A "
+        "head's query is the numbers that stand for what a token looks for.",
     ),
     "key": (
         "what it offers",
-        "The key says what a token has to offer; queries will be held against it.",
+        "The key stands for what a token has to offer; queries will be held against it.",
     ),
     "value": (
         "what it hands on",

@@ -256,8 +256,8 @@ def _others(
     return chain.add(
         which,
         "what they add" if len(layers) > 1 else "what it adds",
-        f"In {which} the same happens with other weights: this is the stream after it. A layer can "
-        "be opened to look inside.",
+        f"In {which} the same happens with other weights: these are each token's numbers with all "
+        "that was added there. A layer can be opened to look inside.",
         "x ← x + Σ (a + m)",
         WIDE,
         (stream,),
