@@ -221,6 +221,7 @@ LENS = Lens(
     name="stages",
     question="What did training change?",
     compute=compute,
+    needs=("readout",),
     uses=("position", "mode", "top_k", "context", "versus_prompt"),
     modes=("weights", "rank", "kl", "reward"),
     edited="refused",

@@ -21,8 +21,8 @@ HEADED = ("head", "position", "dimension")
 TOLD = {
     "query": (
         "what it looks for",
-        "Now tokens look at each other, in several heads, each with an eye for something else. A "
-        "head's query is the numbers that stand for what a token looks for.",
+        "Now tokens look at each other, in several heads, each with an eye for something else. The "
+        "query stands for what a token looks for.",
     ),
     "key": (
         "what it offers",
