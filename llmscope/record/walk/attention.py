@@ -70,7 +70,7 @@ class Attention:
         return self.chain.add(
             "scores",
             "how well each fits",
-            "Does a key fit the query? Multiplied number by number, added up and brought to scale "
+            "Does a key fit the query? Multiplied number by number, added up and scaled "
             "they are a score: the higher, the better. No token sees later ones.",
             said,
             SEEN,
