@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from llmscope.record.passes import Passes
     from llmscope.record.recording import Recording
     from llmscope.record.stages import Change
+    from llmscope.record.tuned import Floats
 
 TITLES = {
     "weights": "Stages · ‖ΔW‖ / ‖W‖ of each matrix",
@@ -47,11 +48,12 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
     in its layer, and each [layer, matrix]: norm, before
     (‖W‖), rank (singular values above 1e-6 of the largest), effective_rank, stable_rank
     (‖ΔW‖² / σ₁²), largest (σ₁); outside, the same of matrices in no layer, such as the
-    unembedding: name, relative, rank, effective_rank. Of `kl`, for the focus: position; changed,
-    the top_k tokens whose probability differs most, changed_ids, changed_probability
-    [tuned | base, token]; total, the sum over the tokens shown. Of `reward` total, the same; with a
-    prompt B versus_total, that of B's answer, and margin, total − versus_total: above 0, training
-    moved the model towards this prompt's answer rather than B's.
+    unembedding: name, relative, rank, effective_rank; others, the names of parameters that differ
+    and are no matrices: norms, biases, experts stacked in one tensor. Of `kl`, for the focus:
+    position; changed, the top_k tokens whose probability differs most, changed_ids,
+    changed_probability [tuned | base, token]; total, the sum over the tokens shown. Of `reward`
+    total, the same; with a prompt B versus_total, that of B's answer, and margin, total −
+    versus_total: above 0, training moved the model towards this prompt's answer rather than B's.
 
     Refused where no adapter is on.
     """
@@ -63,13 +65,16 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
     elif focus.mode == "kl":
         yield _divergence(recording, passes.origin(recording.prompt), focus)
     else:
-        from llmscope.record.stages import changes
+        from llmscope.record.stages import changes, no_matrices
 
+        others = no_matrices(recording.subject)
         for found in changes(recording.subject):
-            yield _weights(recording, found, focus)
+            yield _weights(recording, found, others, focus)
 
 
-def _weights(recording: Recording, found: Sequence[Change], focus: Focus) -> Figure:
+def _weights(
+    recording: Recording, found: Sequence[Change], others: Sequence[str], focus: Focus
+) -> Figure:
     inside = [one for one in found if one.layer is not None]
     names = tuple(dict.fromkeys(one.name for one in inside))
     leaves = tuple(name.rpartition(".")[2].removesuffix("_proj") for name in names)
@@ -107,16 +112,20 @@ def _weights(recording: Recording, found: Sequence[Change], focus: Focus) -> Fig
                 for one in found
                 if one.layer is None
             ],
-            "caption": tuple(_said(found)),
+            "others": others,
+            "caption": tuple(_said(found, others)),
         },
     )
 
 
-def _said(found: Sequence[Change]) -> Iterator[str]:
+def _said(found: Sequence[Change], others: Sequence[str]) -> Iterator[str]:
     """How many matrices changed, and which most."""
     changed = [one for one in found if len(one.spectrum)]
+    if others:
+        more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+        yield f"changed as well, and not shown, for it is no matrix: {others[0]}{more}"
     if not changed:
-        yield "nothing differs from the base"
+        yield "no matrix differs from the base"
         return
     most = max(changed, key=lambda one: one.relative)
     where = "" if most.layer is None else f"layer {most.layer} "
@@ -141,24 +150,12 @@ def _divergence(recording: Recording, base: Recording, focus: Focus) -> Figure:
     order = np.argsort(-change, kind="stable")[: focus.top_k]
     order = order[change[order] > 0]
     names = tuple(recording.subject.label(int(token)) for token in order)
-    return Figure(
-        lens="stages",
-        title=TITLES["kl"],
-        kind="bars",
-        axes=(Axis("position", recording.prompt.labels),),
-        values=values,
-        unit="nats",
-        extra={
-            "mode": focus.mode,
-            "adapter": recording.subject.adapter,
-            "position": focus.position,
-            "special": recording.prompt.special,
-            "total": float(np.nansum(values)),
-            "changed": names,
-            "changed_ids": order,
-            "changed_probability": shares[:, order].astype(np.float32),
-            "caption": tuple(_next(recording, focus, names, shares[:, order].T.tolist())),
-        },
+    said = tuple(_next(recording, focus, names, shares[:, order].T.tolist()))
+    return _along(
+        *(recording, focus, values, said),
+        changed=names,
+        changed_ids=order,
+        changed_probability=shares[:, order].astype(np.float32),
     )
 
 
@@ -183,9 +180,16 @@ def _rewards(recording: Recording, passes: Passes, focus: Focus) -> Figure:
         more["margin"] = total - more["versus_total"]
         said += f", over {len(ids or ()) - start} of B's {more['versus_total']:+.3g}: margin "
         said += f"{more['margin']:+.3g} nats"
+    return _along(recording, focus, values, (said,), **more)
+
+
+def _along(
+    recording: Recording, focus: Focus, values: Floats, said: tuple[str, ...], **more: Any
+) -> Figure:
+    """A bar for each token of the prompt."""
     return Figure(
         lens="stages",
-        title=TITLES["reward"],
+        title=TITLES[focus.mode],
         kind="bars",
         axes=(Axis("position", recording.prompt.labels),),
         values=values,
@@ -195,9 +199,9 @@ def _rewards(recording: Recording, passes: Passes, focus: Focus) -> Figure:
             "adapter": recording.subject.adapter,
             "position": focus.position,
             "special": recording.prompt.special,
-            "total": total,
+            "total": float(np.nansum(values)),
             **more,
-            "caption": (said,),
+            "caption": said,
         },
     )
 

@@ -79,6 +79,7 @@ class Change:
 
 
 _KNOWN: WeakKeyDictionary[Subject, tuple[Change, ...]] = WeakKeyDictionary()
+_OTHERS: WeakKeyDictionary[Subject, tuple[str, ...]] = WeakKeyDictionary()
 
 
 def changes(tuned: Subject) -> Iterator[tuple[Change, ...]]:
@@ -93,14 +94,41 @@ def changes(tuned: Subject) -> Iterator[tuple[Change, ...]]:
     if tuned in _KNOWN:
         yield _KNOWN[tuned]
         return
-    found: tuple[Change, ...] = ()
+    found: list[Change] = []
     for layer, place, before, after in _modules(base, tuned):
         change = _change(layer, place, before, after)
-        found = (*found, change)
+        found.append(change)
         if len(change.spectrum) and change.rank == len(change.spectrum):
-            yield found  # a dense one, which takes long
-    _KNOWN[tuned] = found
-    yield found
+            yield tuple(found)  # a dense one, which takes long
+    _KNOWN[tuned] = tuple(found)
+    yield _KNOWN[tuned]
+
+
+@torch.no_grad()
+def no_matrices(tuned: Subject) -> tuple[str, ...]:
+    """Names of the parameters that differ from the base's and are no matrix of a module.
+
+    Gains and biases of norms, biases, and experts that are stacked in one tensor.
+    """
+    base = tuned.origin
+    if base is None:
+        raise ValueError("no adapter is on")
+    if tuned in _OTHERS:
+        return _OTHERS[tuned]
+    looked = {id(module.weight) for _, _, module, _ in _modules(base, tuned)}
+    now = {
+        name.replace(".base_layer.", "."): parameter
+        for name, parameter in tuned.model.named_parameters()
+    }
+    _OTHERS[tuned] = tuple(
+        name
+        for name, before in base.model.named_parameters()
+        if id(before) not in looked
+        and (after := now.get(name)) is not None
+        and after is not before
+        and not torch.equal(after, before)
+    )
+    return _OTHERS[tuned]
 
 
 def _modules(

@@ -277,3 +277,23 @@ def test_the_margin_is_of_the_answers_alone(shelf):
     # And of the base, whose recorder has seen B meanwhile, nothing else is said than before.
     again = scope.look("stages", recording=scope.record((*question, *chosen)), mode="reward")
     assert (again.values[5:] == figure.values[5:]).all()
+
+
+@pytest.mark.parametrize(
+    ("family", "name"),
+    [("llama", "model.layers.1.input_layernorm.weight"), ("mixtral", "experts.down_proj")],
+)
+def test_what_is_no_matrix_is_named_when_it_changed(tmp_path, family, name):
+    """A checkpoint that differs in a norm, or in experts in one tensor, is not called the same."""
+    base = make_base(tmp_path / "base", family)
+    model = AutoModelForCausalLM.from_pretrained(base)
+    changed = [one for one, _ in model.named_parameters() if one.endswith(name)][:1]
+    with torch.no_grad():
+        model.get_parameter(changed[0]).mul_(1.5)
+    model.save_pretrained(tmp_path / "tuned")
+    scope = llmscope.load(str(base), adapters=[str(tmp_path / "tuned")])
+    figure = look(scope, "weights")
+    assert not np.nan_to_num(figure.values).any()
+    assert list(figure.extra["others"]) == changed
+    assert changed[0] in figure.extra["caption"][0]
+    assert look(scope, "kl").values.max() > 0
