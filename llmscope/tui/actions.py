@@ -16,7 +16,6 @@ from llmscope.tui import (
     dress,
     editing,
     lessons,
-    walk_sources,
     walking,
 )
 from llmscope.tui.pairs import pairs
@@ -208,7 +207,7 @@ COMPARE = (
 WALK = (
     Action("walk-on", "walkthrough", "let the walk go on by itself", "n", walking.play(1)),
     Action("walk-back", "walkthrough", "let it go backwards", "N", walking.play(-1)),
-    Action("step-from", "walkthrough", "go to what this is made from", "f", walk_sources.source),
+    Action("step-from", "walkthrough", "go to what this is made from", "f", walking.source),
     Action("step-back", "walkthrough", "back to where you came from", "F", walking.back),
     Action("write-token", "walkthrough", "write the likeliest next token", "E", walking.write),
 )

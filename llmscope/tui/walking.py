@@ -123,6 +123,14 @@ def here(desk: Desk) -> bool:
     return False
 
 
+def source(desk: Desk) -> None:
+    """To what the step, or the number under the cursor, is made of."""
+    # It names them, which takes numpy: the first picture does without.
+    from llmscope.tui.walk_sources import source as ask
+
+    ask(desk)
+
+
 def back(desk: Desk) -> None:
     """To where one came from."""
     if here(desk):

@@ -8,7 +8,6 @@ from typing import Any
 
 from rich.cells import cell_len
 
-from llmscope.draw.cell import cell_said
 from llmscope.figure import Figure
 from llmscope.text import display_text
 from llmscope.tui.ledger import Shown
@@ -159,6 +158,9 @@ def _number(shown: Shown | None, scene: Scene) -> Iterator[str]:
     if shown is None or cell is None or "seen" not in shown.figure.extra:
         return
     if shown.want.focus.cell == cell and shown.at(scene):
+        # It needs numpy, which the first picture does without.
+        from llmscope.draw.cell import cell_said
+
         yield cell_said(shown.figure, False)
 
 

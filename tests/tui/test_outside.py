@@ -24,6 +24,13 @@ def test_importing_it_imports_no_model_code(module: str) -> None:
     assert found.stdout.strip() == "[]"
 
 
+def test_the_first_picture_waits_for_no_numpy() -> None:
+    """It takes as long as all else that is imported before the first paint."""
+    code = "import sys, llmscope.tui.app; print('numpy' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "False"
+
+
 def test_opening_the_screen_imports_no_model_code() -> None:
     code = """
 import asyncio, sys
