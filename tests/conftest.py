@@ -7,6 +7,10 @@ import pytest
 # Read once, when huggingface_hub is imported: a port where nobody listens.
 os.environ["HF_ENDPOINT"] = "http://127.0.0.1:9"
 os.environ.pop("HF_HUB_OFFLINE", None)
+# Read once, when torch is imported. Workers that each take every core wait for one another in busy
+# loops: on a loaded machine that made tests of 5 seconds take more than 300.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session", autouse=True)
