@@ -33,6 +33,14 @@ def rarely(*values):
     return pytest.param(*values, marks=pytest.mark.slow)
 
 
+@pytest.fixture(autouse=True)
+def heeded():
+    """Whoever runs the tests with nohup or in the background has them ignore some signals."""
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+
+
 @pytest.fixture
 def silence():
     """A server that takes every request and answers none: whoever asks it waits."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import threading
 from pathlib import Path
@@ -54,7 +55,8 @@ async def play(app: LlmscopeApp, pilot: Pilot[int], *, seed: int, count: int) ->
             key = chance.choice(KEYS)
             # Not through the pilot, which waits for each: keys are to meet what is under way.
             app.post_message(events.Key(key, in_words(key)))
-        if number % 7 == 0:
+        await asyncio.sleep(0)
+        if number % 35 == 0:  # every widget is asked whether it is idle, which takes long
             await pilot.pause()
             seen.add((type(app.screen).__name__, app.overview.pane.key, app.scene.view))
         if len(app.text) > 400:
