@@ -81,7 +81,7 @@ class Scope:
         self._base = subject
         self._unverified = unverified
         self._benches: dict[str | None, Bench] = {}
-        self.use(next(iter(subject.adapted), None))
+        self.use(next(iter(subject.adapted.loaded), None))
         self.latest: Recording | None = None
 
     def use(self, adapter: str | None) -> None:
@@ -105,7 +105,7 @@ class Scope:
     def add(self, subject: Subject) -> None:
         """Another adapter on the base, to be switched on by `use`."""
         assert subject.adapter is not None
-        self._base.adapted = {**self._base.adapted, subject.adapter: subject}
+        self._base.adapted.add(subject.adapter, subject)
 
     def teach(self, context: str, query: str, *, special_tokens: bool = True) -> str:
         """Put a context on the model as an adapter, so that the query needs it no more.
@@ -131,7 +131,7 @@ class Scope:
 
     @property
     def adapters(self) -> tuple[str, ...]:
-        """The names of the adapters that were loaded."""
+        """The names of the adapters, and other checkpoints, that can be switched on."""
         return tuple(self._base.adapted)
 
     @property
@@ -368,5 +368,6 @@ class Scope:
             experts=tuple(i for i, layer in enumerate(anatomy.layers) if layer.experts is not None),
             adapter=subject.adapter,
             adapters=self.adapters,
-            taught=tuple(name for name, one in self._base.adapted.items() if one.lesson),
+            taught=tuple(name for name, one in self._base.adapted.loaded.items() if one.lesson),
+            family=self._base.adapted.family,
         )

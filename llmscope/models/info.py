@@ -32,3 +32,5 @@ class ModelInfo:
     adapters: tuple[str, ...] = ()
     taught: tuple[str, ...] = ()
     """The adapters that were made of a context here, and are in no file."""
+    family: tuple[str, ...] = ()
+    """The adapters and checkpoints that came with a built-in model: `builtin:NAME` each."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,10 @@ from llmscope.models.checkpoint import check_config, check_weights, read_config
 from llmscope.models.memory import check_room, does_not_fit, free_cache, ran_out
 from llmscope.models.place import check_threads, choose_device, choose_dtype, set_threads
 from llmscope.models.quantised import check_numbers
-from llmscope.models.sources import Options, Weights
+from llmscope.models.sources import Options, Weights, fetch
 from llmscope.models.spec import parse
 from llmscope.models.spread import Placing, place
+from llmscope.models.stages import Stages
 from llmscope.models.subject import Progress, Subject
 from llmscope.models.tokens import Tokens
 from llmscope.models.watch import Meter, silenced, transformers_bars
@@ -83,19 +85,42 @@ def load_subject(
         revision=weights.revision,
         notices=(*weights.notices, *placing.told(config, model), *unused, *missing),
     )
-    stages: dict[str, Subject] = {}
-    for name, one in zip(names(one.name for one in added), added, strict=True):
-        if is_adapter(one.folder):
-            stages[name] = with_adapter(subject, one.folder, name, allow_pickle=allow_pickle)
-        else:
-            with silenced():
-                stages[name] = _stage(subject, one, placing, chosen, options)
-    subject.adapted = stages
+    make = partial(_stage, subject, placing, chosen, options)
+    named = names(one.name for one in added)
+    subject.adapted = Stages(
+        {name: make(one, name) for name, one in zip(named, added, strict=True)},
+        {} if added else {name: partial(_built_in, name, make) for name in weights.family},
+    )
     return subject
 
 
+def _built_in(name: str, make: Callable[[Weights, str], Subject]) -> Subject:
+    """One of the family of a built-in model."""
+    return make(fetch(parse(f"builtin:{name}"), Options()), name)
+
+
 def _stage(
-    base: Subject, weights: Weights, placing: Placing, device: torch.device, options: Options
+    base: Subject,
+    placing: Placing,
+    device: torch.device,
+    options: Options,
+    weights: Weights,
+    name: str,
+) -> Subject:
+    """The base with an adapter on it, or another checkpoint of it."""
+    if is_adapter(weights.folder):
+        return with_adapter(base, weights.folder, name, allow_pickle=options.allow_pickle)
+    with silenced():
+        return _checkpoint(base, weights, name, placing, device, options)
+
+
+def _checkpoint(
+    base: Subject,
+    weights: Weights,
+    name: str,
+    placing: Placing,
+    device: torch.device,
+    options: Options,
 ) -> Subject:
     """Another checkpoint of the same model, such as a fine-tuned one: all weights of its own.
 
@@ -127,9 +152,7 @@ def _stage(
     if not placing.settings:
         model = _moved(model, device, weights.name, weights.folder)
     anatomy = _anatomy(model, weights.name)
-    return replace(
-        base, model=model, anatomy=anatomy, adapter=weights.name, adapted={}, origin=base
-    )
+    return replace(base, model=model, anatomy=anatomy, adapter=name, adapted=Stages(), origin=base)
 
 
 def with_adapter(base: Subject, folder: Path, name: str, *, allow_pickle: bool = False) -> Subject:
@@ -141,7 +164,7 @@ def with_adapter(base: Subject, folder: Path, name: str, *, allow_pickle: bool =
     with silenced():
         model = adapted(base.model, folder, name, allow_pickle=allow_pickle)
     anatomy = _anatomy(model, name)
-    return replace(base, model=model, anatomy=anatomy, adapter=name, adapted={}, origin=base)
+    return replace(base, model=model, anatomy=anatomy, adapter=name, adapted=Stages(), origin=base)
 
 
 def _model(

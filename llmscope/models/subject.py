@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from llmscope.models.stages import Stages
 
 if TYPE_CHECKING:
     import torch
@@ -46,7 +48,7 @@ class Subject:
         notices: what a person should know about how it was loaded.
         adapter: the name of the adapter, or of the other checkpoint, that is on; None for the base.
         adapted: the base with each adapter on it, by name, which share its weights; and other
-            checkpoints of it.
+            checkpoints of it. Those of a built-in family are loaded when they are asked for.
         origin: the model without the adapter; None for the base.
         lesson: the context that the adapter stands for, if it was made of one.
     """
@@ -61,7 +63,7 @@ class Subject:
     revision: str | None = None
     notices: tuple[str, ...] = ()
     adapter: str | None = None
-    adapted: Mapping[str, Subject] = field(default_factory=dict)
+    adapted: Stages = field(default_factory=Stages)
     origin: Subject | None = None
     lesson: Lesson | None = None
 

@@ -35,7 +35,11 @@ class Source:
         None if there are none: the base of an adapter that was opened as a model has no name here,
         nor has an adapter that was made of a context.
         """
-        loaded = [name for name in info.adapters if name not in info.taught]
+        if info.family and (adapter is None or adapter in info.family):
+            on = [] if adapter is None else ["--adapter", f"builtin:{adapter}"]
+            return [self.spec, *self.flags, *on]
+        apart = {*info.taught, *info.family}
+        loaded = [name for name in info.adapters if name not in apart]
         own = len(loaded) - len(self.adapters)
         specs = dict(zip(loaded[own:], self.adapters, strict=False))
         if adapter in specs and not own:

@@ -32,9 +32,11 @@ class Weights:
         name: a short name for titles.
         revision: the commit, digest or version that it is, if known.
         notices: what a person should know about how it was found.
+        family: the built-in adapters and checkpoints that were trained from it, in order.
     """
 
     folder: Path
     name: str
     revision: str | None = None
     notices: tuple[str, ...] = ()
+    family: tuple[str, ...] = ()

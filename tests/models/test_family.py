@@ -1,0 +1,100 @@
+"""A built-in model that brings its stages along: known at once, loaded when they are asked for."""
+
+import json
+
+import pytest
+import torch
+from peft import LoraConfig
+from transformers import AutoModelForCausalLM
+
+import llmscope
+from llmscope.errors import ScopeError
+from llmscope.models.sources import builtin
+from llmscope.models.stages import Stages
+from llmscope.tui.reproduce import Source
+from tests.models.test_adapters import IDS, make_adapter, make_base, plain
+
+
+@pytest.fixture
+def family(tmp_path, monkeypatch):
+    """A base, a checkpoint that was trained from it and a LoRA, in the place of those that ship."""
+    base = make_base(tmp_path / "small")
+    tuned = AutoModelForCausalLM.from_pretrained(base)
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for weight in tuned.parameters():
+            weight += 0.02 * torch.randn_like(weight)
+    tuned.save_pretrained(tmp_path / "small-sft")
+    make_adapter(tmp_path / "small-lora", base, LoraConfig(target_modules=["q_proj"]))
+    stages = [{"name": name, "says": "something"} for name in ("small-sft", "small-lora")]
+    (base / "family.json").write_text(json.dumps({"stages": stages}))
+    monkeypatch.setattr(builtin, "home", lambda: tmp_path)
+    return tmp_path
+
+
+def test_it_is_opened_as_the_base_and_nothing_more_is_loaded(family):
+    scope = llmscope.load("builtin:small")
+    assert scope.adapter is None
+    assert scope.adapters == ("small-sft", "small-lora")
+    assert scope.info().family == ("small-sft", "small-lora")
+    assert not scope.base.adapted.loaded
+
+
+@pytest.mark.parametrize("name", ["small-sft", "small-lora"])
+def test_a_stage_is_loaded_when_it_is_switched_on_and_is_what_transformers_loads(family, name):
+    scope = llmscope.load("builtin:small")
+    scope.use(name)
+    assert list(scope.base.adapted.loaded) == [name]
+    assert scope.subject.origin is scope.base
+    recording = scope.record(IDS)
+    folder = family / name
+    if (folder / "config.json").is_file():
+        theirs = AutoModelForCausalLM.from_pretrained(folder).eval()
+    else:
+        theirs = plain(family / "small", folder)
+    with torch.no_grad():
+        expected = theirs(torch.tensor([IDS])).logits[0, -1]
+    assert float((recording.logits - expected).abs().max()) <= 1e-5 * float(expected.abs().max())
+    first = scope.subject
+    scope.use(None)
+    scope.use(name)
+    assert scope.subject is first, "it is loaded once"
+
+
+def test_an_adapter_that_is_named_comes_without_the_others(family):
+    scope = llmscope.load("builtin:small", adapters=["builtin:small-lora"])
+    assert scope.adapters == ("small-lora",)
+    assert scope.adapter == "small-lora"
+    assert not scope.info().family
+
+
+def test_one_that_is_damaged_is_told_when_it_is_asked_for_and_the_base_goes_on(family):
+    (family / "small-sft" / "model.safetensors").write_bytes(b"nothing")
+    scope = llmscope.load("builtin:small")
+    scope.record(IDS)
+    with pytest.raises(ScopeError, match="damaged"):
+        scope.use("small-sft")
+    assert scope.adapter is None
+    assert scope.record(IDS).ran == 0
+
+
+def test_the_command_line_names_it_as_an_adapter_of_the_base(family):
+    scope = llmscope.load("builtin:small")
+    source = Source("builtin:small")
+    assert source.words(scope.info(), None) == ["builtin:small"]
+    words = source.words(scope.info(), "small-lora")
+    assert words == ["builtin:small", "--adapter", "builtin:small-lora"]
+    again = llmscope.load(words[0], adapters=words[2:])
+    scope.use("small-lora")
+    assert torch.equal(again.record(IDS).logits, scope.record(IDS).logits)
+
+
+def test_a_context_that_is_taught_comes_after_the_family():
+    stages = Stages(later={"a": lambda: pytest.fail("loaded")})
+    stages.add("b", object())
+    assert list(stages) == ["a", "b"]
+    assert stages.family == ("a",)
+    assert "a" in stages
+    assert "c" not in stages
+    with pytest.raises(KeyError):
+        stages["c"]
