@@ -14,9 +14,9 @@ import os
 from typing import TYPE_CHECKING, Any
 
 # Idle OpenMP threads that spin make the same step up to a hundred times slower on a busy machine.
-# To wake one that sleeps takes long too: a third of a short pass. So they spin for some 30 µs, about
-# what lies between two operations of a pass, and sleep then. The runtime reads both once, when torch
-# is imported, so they are set before anything here does.
+# To wake one that sleeps takes long too: a third of a short pass. So they spin for some 30 µs,
+# about what lies between two operations of a pass, and sleep then. The runtime reads both once,
+# when torch is imported, so they are set before anything here does.
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
