@@ -6,7 +6,7 @@ import gc
 import os
 import sys
 
-COMMANDS = ("open", "snapshot", "lenses", "edits", "bake", "models", "themes", "doctor")
+COMMANDS = ("open", "snapshot", "lenses", "edits", "bake", "models", "themes", "config", "doctor")
 
 
 def main() -> None:
@@ -37,9 +37,8 @@ def is_plain(words: list[str]) -> bool:
 
 def _open(model: str | None) -> None:
     from llmscope.cli.errors import reported
-    from llmscope.cli.loader import Loader
-    from llmscope.cli.screen import Opening, show
+    from llmscope.cli.screen import opening, show
 
     gc.disable()  # until the loader has imported what it needs
     with reported(debug=False):
-        raise SystemExit(show(Opening(Loader(model))))
+        raise SystemExit(show(opening(model)))

@@ -9,14 +9,19 @@ from typer.core import TyperGroup
 
 import llmscope
 from llmscope.cli.bake import bake
+from llmscope.cli.config import config
 from llmscope.cli.doctor import doctor
 from llmscope.cli.edits import edits
+from llmscope.cli.errors import reported
 from llmscope.cli.lenses import lenses
 from llmscope.cli.models import models
 from llmscope.cli.open import open_model
 from llmscope.cli.snapshot import snapshot
 from llmscope.cli.themes import themes
 
+_SET = ("open", "snapshot", "bake", "doctor")
+"""The commands whose options can be set for good."""
+_HELP = {"--help"}
 _OWN = {"--help", "--version", "--install-completion", "--show-completion"}
 
 
@@ -28,9 +33,29 @@ class OpenByDefault(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Insert `open` where no command is named."""
+        if ctx.resilient_parsing and not args:
+            return super().parse_args(ctx, args)  # a shell asks what the first word may be
         if not args or (args[0] not in self.commands and args[0].partition("=")[0] not in _OWN):
             args = ["open", *args]
+        if not ctx.resilient_parsing and args[0] in _SET and not _HELP.intersection(args):
+            with reported(debug="--debug" in args):
+                from llmscope.config import effective
+
+                ctx.default_map = dict.fromkeys(_SET, effective())
+                # Without a model it looks at the machine, whichever model opens elsewhere.
+                ctx.default_map["doctor"] = {**effective(), "model": None}
         return super().parse_args(ctx, args)
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
+        """The commands, and what may follow `open`, which need not be written."""
+        opening = self.commands["open"]
+        inner = opening.make_context("open", [], parent=ctx, resilient_parsing=True)
+        model = next(one for one in opening.params if one.name == "model")
+        return [
+            *super().shell_complete(ctx, incomplete),
+            *opening.shell_complete(inner, incomplete),
+            *model.shell_complete(inner, incomplete),
+        ]
 
 
 app = typer.Typer(
@@ -50,6 +75,7 @@ app.command("edits")(edits)
 app.command("bake")(bake)
 app.command("models")(models)
 app.command("themes")(themes)
+app.command("config")(config)
 app.command("doctor")(doctor)
 
 

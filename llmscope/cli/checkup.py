@@ -116,7 +116,7 @@ def _theme(environ: Mapping[str, str], tier: str) -> dict[str, Any]:
 
 def folders() -> dict[str, dict[str, Any]]:
     """The folders that llmscope writes to, and whether it can."""
-    from llmscope.draw.theme import config_folder
+    from llmscope.config import config_folder
     from llmscope.models.cache import cache_folder
     from llmscope.tui.saved import state_folder
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from llmscope.cli import options
+from llmscope.cli import completion, options
 from llmscope.cli.errors import reported
 from llmscope.cli.loader import Loader
 from llmscope.cli.prompt import check_chat
@@ -28,6 +28,7 @@ def open_model(
         str | None,
         typer.Option(
             metavar="NAME",
+            autocompletion=completion.themes,
             help="Colours; see `llmscope themes`. auto: dark or light, as the terminal is.",
             show_default="the one chosen last, or auto",
         ),

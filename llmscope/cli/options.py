@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from llmscope.cli import completion
+
 if TYPE_CHECKING:
     from llmscope.draw import Tier
 
@@ -16,6 +18,7 @@ Model = Annotated[
         help="gpt2, org/name[@revision], a folder, FILE.gguf, org/name:FILE.gguf, "
         "pypi:NAME[==VERSION] or builtin:NAME.",
         show_default="builtin:sort",
+        autocompletion=completion.models,
     ),
 ]
 Device = Annotated[
@@ -70,6 +73,7 @@ Adapter = Annotated[
     list[str] | None,
     typer.Option(
         metavar="ADAPTER",
+        autocompletion=completion.models,
         help="A PEFT adapter for MODEL, or a checkpoint that was trained from it: a folder or a "
         "hub id, switched on. Repeat for several.",
     ),

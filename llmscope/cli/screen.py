@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from llmscope.errors import ScopeError
 
@@ -31,6 +31,25 @@ class Opening:
     debug: bool = False
     edits: tuple[Edit, ...] = ()
     versus_prompt: str | None = None
+
+
+def opening(model: str | None) -> Opening:
+    """How it opens where nobody says more than the model: as the person set it for good.
+
+    Raises:
+        ScopeError: there is a setting that there cannot be.
+    """
+    from llmscope.cli.loader import Loader
+    from llmscope.config import effective
+
+    has: dict[str, Any] = effective()
+    load = {name: has[name] for name in ("device", "dtype", "threads") if name in has}
+    look: dict[str, Any] = {
+        name: has[name] for name in ("theme", "ascii", "bandwidth") if name in has
+    }
+    if has.get("color", "auto") != "auto":
+        look["tier"] = has["color"]
+    return Opening(Loader(model or has.get("model"), **load), **look)
 
 
 def show(opening: Opening) -> int:

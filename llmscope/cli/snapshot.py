@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from llmscope.cli import options
+from llmscope.cli import completion, options
 from llmscope.cli.errors import reported
 from llmscope.cli.loader import Loader
 from llmscope.cli.options import usage
@@ -22,7 +22,11 @@ _SIZE = re.compile(r"(\d{1,4})x(\d{1,4})", re.ASCII)
 
 def snapshot(
     lens: Annotated[
-        list[str], typer.Option(help="What to look at, or screen. Repeat for several.")
+        list[str],
+        typer.Option(
+            help="What to look at, or screen. Repeat for several.",
+            autocompletion=completion.lenses,
+        ),
     ],
     model: options.Model = None,
     prompt: Annotated[str | None, typer.Option(help="The prompt.")] = None,
@@ -87,10 +91,19 @@ def snapshot(
         str | None,
         typer.Option(metavar="TEXT", help="What should follow the prompt, for --mode gain."),
     ] = None,
-    mode: Annotated[str, typer.Option(help="A lens's variant; see `llmscope lenses`.")] = "",
+    mode: Annotated[
+        str,
+        typer.Option(
+            help="A lens's variant; see `llmscope lenses`.", autocompletion=completion.modes
+        ),
+    ] = "",
     workspace: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Of the screen: overview, heads, what-if and so on."),
+        typer.Option(
+            metavar="NAME",
+            help="Of the screen: overview, heads, what-if and so on.",
+            autocompletion=completion.workspaces,
+        ),
     ] = None,
     top_k: Annotated[int, typer.Option(min=1, help="How many tokens or neurons to list.")] = 10,
     temperature: Annotated[float, typer.Option(help="Divides the logits.")] = 1.0,
@@ -112,6 +125,7 @@ def snapshot(
         str | None,
         typer.Option(
             metavar="NAME",
+            autocompletion=completion.themes,
             help="Colours of a picture; see `llmscope themes`. auto: as the terminal is.",
             show_default="dark",
         ),

@@ -37,9 +37,9 @@ def themes(
     tier = options.tier(color)
     with reported(debug):
         from llmscope.cli.appearance import tell
+        from llmscope.config import config_folder
         from llmscope.draw import detect_look, load_theme, theme_names
         from llmscope.draw.own_themes import hidden_themes, own_path, own_theme_names
-        from llmscope.draw.theme import config_folder
 
         notices: dict[str, list[str]] = {}
         found: list[tuple[Theme, Path | None]] = []

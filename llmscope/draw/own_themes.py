@@ -10,13 +10,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from llmscope.config import config_folder
 from llmscope.draw.colour import contrast, luminance, parse_hex
 from llmscope.draw.theme import (
     COLOURS,
     DEFAULT_THEME,
     RAMPS,
     Theme,
-    config_folder,
     load_theme,
     one_colour,
     ramp,

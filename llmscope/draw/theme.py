@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
 from typing import Any
-
-import platformdirs
 
 from llmscope.draw.colour import parse_colour
 from llmscope.errors import ScopeError
@@ -67,15 +64,6 @@ def theme_folder() -> Path:
     package = Path(__file__).parents[1]
     beside = package.parent / "themes"
     return beside if (beside / f"{DEFAULT_THEME}.toml").is_file() else package / "_themes"
-
-
-def config_folder() -> Path:
-    """Where settings are: LLMSCOPE_CONFIG, or XDG_CONFIG_HOME, or the platform's own place."""
-    chosen = os.environ.get("LLMSCOPE_CONFIG")
-    if chosen:
-        return Path(chosen).expanduser()
-    general = os.environ.get("XDG_CONFIG_HOME")
-    return Path(general) / "llmscope" if general else platformdirs.user_config_path("llmscope")
 
 
 @cache

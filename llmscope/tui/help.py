@@ -10,12 +10,13 @@ from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.widgets import Static
 
+from llmscope.config import CONFIG
 from llmscope.draw.theme import Theme
 from llmscope.edits import GRAMMAR
 from llmscope.lenses import lens
 from llmscope.text import display_text
 from llmscope.tui.actions import ACTIONS, Action, Where
-from llmscope.tui.keymap import CONFIG, Keymap
+from llmscope.tui.keymap import Keymap
 from llmscope.tui.passing import Overlay
 from llmscope.tui.theme import inks
 

@@ -14,11 +14,9 @@ costs that one line.
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from pathlib import Path
 from string import ascii_lowercase
 from typing import Any
 
@@ -26,7 +24,8 @@ from textual.binding import BindingsMap
 from textual.dom import DOMNode
 from textual.keys import Keys, _character_to_key
 
-from llmscope.draw.theme import config_folder
+from llmscope.config import CONFIG, KEYS, read_file
+from llmscope.errors import ScopeError
 from llmscope.text import display_text
 from llmscope.tui.actions import (
     ACTIONS,
@@ -42,12 +41,9 @@ from llmscope.tui.actions import (
     own_keys,
 )
 
-CONFIG = "config.toml"
 _NAME = re.compile(r"\{([a-z-]+)\}")
 NEEDED = ("figures", "edit", "quit-anywhere")
 """Without a key for these, one could not get out of the prompt, into it, or out of the program."""
-LARGEST = 100_000
-"""Bytes of the config file; a larger one is none."""
 TOLD = 4
 """So many flaws are told; of the others, how many."""
 _SAME = {"esc": "escape", "return": "enter", "ctrl+i": "tab", "ctrl+m": "enter"}
@@ -103,24 +99,13 @@ def places(action: Action, key: str) -> tuple[Place, ...]:
     return ("prompt", "figures") if where == "anywhere" else (where,)
 
 
-def config_path() -> Path:
-    """The config file."""
-    return config_folder() / CONFIG
-
-
 def read_keymap() -> Keymap:
     """The keys that a person chose. Never raises for what the file holds."""
-    path = config_path()
     try:
-        if path.stat().st_size > LARGEST:
-            raise ValueError(f"it is larger than {LARGEST} bytes")
-        record = tomllib.loads(path.read_bytes().decode("utf-8"))
-    except FileNotFoundError:
-        return Keymap()
-    except (OSError, ValueError, RecursionError) as error:
-        reason = (error.strerror if isinstance(error, OSError) else str(error)) or "cannot be read"
-        return Keymap(notice=f"{path.name}: {display_text(reason)}".replace("\n", " "))
-    return keymap_from(record, path.name)
+        record = read_file()
+    except ScopeError as error:
+        return Keymap(notice=display_text(error.message).replace("\n", " "))
+    return keymap_from(record)
 
 
 def keymap_from(record: Mapping[str, Any], name: str = CONFIG) -> Keymap:
@@ -129,10 +114,8 @@ def keymap_from(record: Mapping[str, Any], name: str = CONFIG) -> Keymap:
     Args:
         name: what the notice calls the file.
     """
-    flaws = [
-        f"no section {_quoted(key)}{_nearest(key, ['keys'])}" for key in record if key != "keys"
-    ]
-    section = record.get("keys", {})
+    flaws: list[str] = []
+    section = record.get(KEYS, {})
     if not isinstance(section, dict):
         flaws.append('keys is a section: [keys], then action = "key"')
         section = {}

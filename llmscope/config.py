@@ -1,0 +1,239 @@
+"""What a person set for good: flags over the environment over the config file over what ships.
+
+```toml
+model = "gpt2"
+device = "cpu"
+theme = "abyss"
+
+[keys]
+copy = "ctrl+y"
+```
+
+Each setting has the name of the option that says the same, and its variable is that name after
+`LLMSCOPE_`. What lets foreign code run (`--trust-remote-code`, `--allow-pickle`) is none of them:
+it is said each time.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from llmscope.errors import ScopeError
+from llmscope.text import display_text
+
+CONFIG = "config.toml"
+PREFIX = "LLMSCOPE_"
+KEYS = "keys"
+"""The section of a person's own keys, which the screen reads: see `llmscope.tui.keymap`."""
+FOLDERS = ("CONFIG", "CACHE", "STATE")
+"""Variables that name folders, and therefore cannot stand in the file."""
+LARGEST = 100_000
+"""Bytes of the config file; a larger one is none."""
+
+Origin = Literal["default", "file", "environment"]
+Value = str | int | bool | None
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One thing that can be set.
+
+    Attributes:
+        name: in the file, and of the option `--name`, but for the model, which is an argument.
+        about: what it decides.
+        choices: the words that it takes; empty for any text.
+        kind: of its value in the file.
+        usual: what holds where nobody says anything; None: it is found out each time, or not set.
+        otherwise: what None means.
+    """
+
+    name: str
+    about: str
+    choices: tuple[str, ...] = ()
+    kind: type = str
+    usual: Value = None
+    otherwise: str = ""
+
+    @property
+    def variable(self) -> str:
+        """Of the environment."""
+        return PREFIX + self.name.upper()
+
+    def read(self, value: object, where: str) -> Value:
+        """The value, if it is one of this setting.
+
+        Raises:
+            ScopeError: it is none.
+        """
+        if self.kind is str and isinstance(value, str) and (value or not self.choices):
+            if self.choices and value not in self.choices:
+                raise ScopeError(
+                    f"{where}: {_quoted(value)} is no {self.name}",
+                    f"{nearest(value, self.choices)}one of {', '.join(self.choices)}",
+                )
+            return value
+        if self.kind is bool and isinstance(value, bool):
+            return value
+        if self.kind is int and isinstance(value, int) and not isinstance(value, bool):
+            if value < 1:
+                raise ScopeError(f"{where}: {self.name} = {value} is too few", "1 or more")
+            return value
+        raise ScopeError(
+            f"{where}: {_quoted(str(value))} is no {self.name}", self.words(quoted=True)
+        )
+
+    def spelt(self, text: str, where: str) -> Value:
+        """The value that a variable of the environment spells.
+
+        Raises:
+            ScopeError: it spells none.
+        """
+        if self.kind is bool:
+            known = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+            return self.read(known.get(text.lower(), text), where)
+        if self.kind is int:
+            return self.read(int(text) if text.isascii() and text.isdigit() else text, where)
+        return self.read(text, where)
+
+    def words(self, *, quoted: bool = False) -> str:
+        """What it takes, in words; as it is written in the file, if quoted."""
+        if self.kind is bool:
+            return "true or false"
+        if self.kind is int:
+            return "a number"
+        if self.choices:
+            return ", ".join(f'"{one}"' if quoted else one for one in self.choices)
+        return "text in quotes" if quoted else "text"
+
+
+SETTINGS: tuple[Setting, ...] = (
+    Setting("model", "the model that opens where none is named", otherwise="the built-in one"),
+    Setting("device", "auto, cpu, cuda, cuda:N, mps or spread", usual="auto"),
+    Setting(
+        "dtype", "numbers to compute in", ("auto", "float32", "bfloat16", "float16"), str, "auto"
+    ),
+    Setting("threads", "threads on a CPU", kind=int, otherwise="by the size of the model"),
+    Setting(
+        "theme",
+        "colours; auto: dark or light, as the terminal is",
+        otherwise="chosen last, or auto",
+    ),
+    Setting("color", "how many colours", ("auto", "truecolor", "256", "16", "none"), str, "auto"),
+    Setting("ascii", "draw with ASCII alone", kind=bool, otherwise="by the locale"),
+    Setting("bandwidth", "what to send the terminal", ("auto", "high", "low"), str, "auto"),
+)
+BY_NAME = {setting.name: setting for setting in SETTINGS}
+
+
+@dataclass(frozen=True)
+class Found:
+    """The value of a setting, and who set it."""
+
+    setting: Setting
+    value: Value
+    origin: Origin
+
+
+def config_folder() -> Path:
+    """Where settings are: LLMSCOPE_CONFIG, or XDG_CONFIG_HOME, or the platform's own place."""
+    chosen = os.environ.get("LLMSCOPE_CONFIG")
+    if chosen:
+        return Path(chosen).expanduser()
+    general = os.environ.get("XDG_CONFIG_HOME")
+    if general:
+        return Path(general) / "llmscope"
+    import platformdirs
+
+    return platformdirs.user_config_path("llmscope")
+
+
+def config_path() -> Path:
+    """The config file."""
+    return config_folder() / CONFIG
+
+
+def read_file() -> Mapping[str, Any]:
+    """What the config file holds; empty if there is none.
+
+    Raises:
+        ScopeError: it cannot be read, or is no TOML.
+    """
+    path = config_path()
+    try:
+        if path.stat().st_size > LARGEST:
+            raise ValueError(f"it is larger than {LARGEST} bytes")
+        import tomllib  # where there is no file, it would cost the first picture two milliseconds
+
+        return tomllib.loads(path.read_bytes().decode("utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except (OSError, ValueError, RecursionError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else str(error)) or "unreadable"
+        raise ScopeError(f"{CONFIG}: {reason}", f"mend {path}, or move it away") from error
+
+
+def settings(environ: Mapping[str, str] | None = None) -> tuple[Found, ...]:
+    """Each setting with its value, from the environment, the file, or neither.
+
+    Raises:
+        ScopeError: something is set that does not exist, or to what it cannot be.
+    """
+    environ = os.environ if environ is None else environ
+    record = read_file()
+    _known(record, [*BY_NAME, KEYS], CONFIG)
+    if not isinstance(record.get(KEYS, {}), dict):
+        raise ScopeError(f"{CONFIG}: keys is a section", '[keys], then action = "key"')
+    ours = {name: text for name, text in environ.items() if name.startswith(PREFIX)}
+    variables = {setting.variable: setting for setting in SETTINGS}
+    folders = [PREFIX + name for name in FOLDERS]
+    _known(ours, [*variables, *folders], "the environment")
+    return tuple(_found(setting, ours, record) for setting in SETTINGS)
+
+
+def effective() -> dict[str, Value]:
+    """The values that somebody set, by name.
+
+    Raises:
+        ScopeError: see `settings`.
+    """
+    return {one.setting.name: one.value for one in settings() if one.origin != "default"}
+
+
+def nearest(written: str, known: Collection[str]) -> str:
+    """`NAME, the nearest; ` if one is near, for a hint; or else nothing."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(written.lower(), list(known), 1, 0.5)
+    if not near:
+        near = get_close_matches(written.upper(), list(known), 1, 0.5)
+    return f"{near[0]}, the nearest; " if near else ""
+
+
+def _found(setting: Setting, environ: Mapping[str, str], record: Mapping[str, Any]) -> Found:
+    if environ.get(setting.variable):  # an empty one is as good as none
+        text = environ[setting.variable]
+        return Found(setting, setting.spelt(text, setting.variable), "environment")
+    if setting.name in record:
+        return Found(setting, setting.read(record[setting.name], CONFIG), "file")
+    return Found(setting, setting.usual, "default")
+
+
+def _known(
+    written: Iterable[str],
+    known: Collection[str],
+    where: str,
+) -> None:
+    for name in written:
+        if name not in known:
+            raise ScopeError(
+                f"{where}: there is no setting {_quoted(name)}",
+                f"{nearest(name, known)}llmscope config lists them all",
+            )
+
+
+def _quoted(text: str) -> str:
+    return repr(display_text(text, whitespace=True))
