@@ -1,6 +1,7 @@
 """The real program in a real (pseudo-)terminal: started, typed into, resized, left."""
 
 import os
+import signal
 import sys
 import termios
 import time
@@ -136,3 +137,32 @@ def test_letters_typed_while_the_model_loads_are_kept(terminal):
     program.wait("Prompt")
     program.type("CAB")
     program.wait("CAB", "Next token")
+
+
+def test_kill_9_takes_no_more_than_a_second_of_what_was_typed(terminal):
+    program = terminal("builtin:sort", "--prompt", "C")
+    program.wait("Next token")
+    program.type("ABAC")
+    program.wait("CABAC")
+    time.sleep(1)
+    program.child.kill(signal.SIGKILL)
+    program.child.wait()
+    again = terminal("builtin:sort")
+    again.wait("CABAC", "Next token")
+    again.child.send("\x1a")  # undo reaches back into what was killed
+    again.wait("│ C  ")
+    assert again.leave("\x11") == 0
+
+
+def test_what_cannot_be_read_is_set_aside_with_a_notice(terminal, tmp_path):
+    state = tmp_path / "state"
+    state.mkdir()
+    (state / "prompts.json").write_bytes(b"\x00 once {")
+    (state / "screen.json").write_text("[]")
+    program = terminal("builtin:sort")
+    program.wait("set aside")
+    program.wait("Next token")
+    assert program.leave("\x11") == 0
+    assert (state / "prompts.json.bad").read_bytes() == b"\x00 once {"
+    assert (state / "screen.json.bad").read_text() == "[]"
+    assert "Traceback" not in program.raw.decode("utf-8", "replace")

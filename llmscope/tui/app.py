@@ -85,8 +85,8 @@ class LlmscopeApp(Desk, inherit_bindings=True):
         """Show the screen, and only then let the engine import what is slow."""
         outlive_stops(self)
         Watch(self).begin()
-        if self.own.keymap.notice:
-            self.tell(self.own.keymap.notice, "warning")
+        for notice in filter(None, (self.own.keymap.notice, self.own.notice)):
+            self.tell(notice, "warning")
         self.editor.focus()
         self.call_after_refresh(self._begin)
 
@@ -170,6 +170,8 @@ class LlmscopeApp(Desk, inherit_bindings=True):
             self.chat.read(self.text, self.scene.info)
             self.ask_soon()
             self.present()
+            if self.own.autosave:
+                self.own.autosave.edited(self)
 
     @on(TextArea.SelectionChanged, "#prompt")
     def _walked(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from llmscope.tui.autosave import Autosave
 from llmscope.tui.kept import Kept
 from llmscope.tui.keymap import Keymap
 from llmscope.tui.past import Past
@@ -20,6 +21,8 @@ class Own:
         past: what undo and redo in the prompt reach back to.
         source: how the model was opened, for the command that shows the same.
         newcomer: nobody was here before, so that the tour is offered.
+        autosave: saves the prompt while it is written.
+        notice: what is wrong with what an earlier session left; empty if nothing is.
     """
 
     keymap: Keymap = field(default_factory=Keymap)
@@ -27,3 +30,5 @@ class Own:
     past: Past = field(default_factory=Past)
     source: Source | None = None
     newcomer: bool = False
+    autosave: Autosave | None = None
+    notice: str = ""

@@ -16,8 +16,8 @@ from textual.document._edit import Edit
 from textual.document._history import EditHistory
 
 from llmscope.tui.document import PromptDocument, end_of
+from llmscope.tui.saved import SCHEMA
 
-SCHEMA = 1
 CHANGES = 200
 """So many changes are kept, and as many steps does the editor hold."""
 BYTES = 1_000_000

@@ -13,6 +13,7 @@ from llmscope.engine import Engine
 from llmscope.errors import ScopeError
 from llmscope.text import display_text
 from llmscope.tui.app import LlmscopeApp
+from llmscope.tui.autosave import Autosave
 from llmscope.tui.bandwidth import HIGH, Bandwidth
 from llmscope.tui.card import examples
 from llmscope.tui.kept import Kept
@@ -27,6 +28,7 @@ from llmscope.tui.saved import (
     saved_past,
     saved_prompt,
     saved_screen,
+    set_aside,
 )
 from llmscope.tui.terminal import leaving_on_signals, own_terminal
 from llmscope.tui.whatif import WhatIf
@@ -77,7 +79,8 @@ def run(
     Raises:
         ScopeError: the screen failed.
     """
-    kept = saved_prompt(spec)
+    notice = set_aside(spec)
+    kept, autosave = saved_prompt(spec), Autosave(spec)
     text = prompt or kept or (examples(spec)[0] if _shipped(spec) else "")
     text += typed
     app = LlmscopeApp(
@@ -95,6 +98,8 @@ def run(
             kept=Kept.from_record(saved_screen()),
             source=Source(spec, flags, adapters),
             newcomer=not saved_screen(),
+            autosave=autosave,
+            notice=notice,
         ),
     )
     planned = tuple(map(WhatIf.of, edits))
@@ -106,6 +111,7 @@ def run(
                 try:
                     code = app.run()
                 finally:
+                    autosave.close()
                     _keep(spec, app)
         finally:
             with suppress(Exception):

@@ -12,6 +12,8 @@ from zlib import crc32
 
 from platformdirs import user_state_path
 
+SCHEMA = 1
+"""Of the records that say theirs; see `llmscope.tui.past`."""
 PASTS = "edits"
 MODELS = 50
 """Of so many models are the edits kept."""
@@ -76,6 +78,44 @@ def save_past(spec: str, record: dict[str, Any]) -> None:
             path.unlink()
 
 
+def set_aside(spec: str) -> str:
+    """Move away what cannot be read of a model's state, so that nobody writes over it.
+
+    That is a file that is no record, or of another version's schema. The new name ends in `.bad`
+    and, if there is one already, a number.
+
+    Returns:
+        A notice of one line; empty if all is well.
+    """
+    moved = []
+    for name in ("prompts.json", "screen.json", _past_name(spec)):
+        path = state_folder() / name
+        with suppress(OSError):
+            if path.is_file() and not _readable(path):
+                aside = _free(path)
+                path.rename(aside)
+                moved.append(aside)
+    if not moved:
+        return ""
+    listed = ", ".join(path.name for path in moved)
+    return f"{listed} in {moved[0].parent}: could not be read, and was set aside"
+
+
+def _readable(path: Path) -> bool:
+    found = _parsed(path)
+    if path.parent.name == PASTS:
+        return isinstance(found, dict) and found.get("schema") == SCHEMA
+    return isinstance(found, dict)
+
+
+def _free(path: Path) -> Path:
+    """A name beside it that no file has."""
+    number, aside = 2, path.with_name(f"{path.name}.bad")
+    while aside.exists():
+        number, aside = number + 1, path.with_name(f"{path.name}.bad{number}")
+    return aside
+
+
 def _past_name(spec: str) -> str:
     return f"{PASTS}/{crc32(spec.encode('utf-8', 'surrogatepass')):08x}.json"
 
@@ -98,12 +138,16 @@ def _write(name: str, text: str) -> None:
 
 def _record(name: str) -> dict[str, Any]:
     """What a file of the state folder holds; empty if that is no record."""
-    try:
-        text = (state_folder() / name).read_bytes().decode("utf-8", "surrogatepass")
-        found = json.loads(text)
-    except (OSError, ValueError, RecursionError):
-        return {}
+    found = _parsed(state_folder() / name)
     return found if isinstance(found, dict) else {}
+
+
+def _parsed(path: Path) -> Any:
+    """The JSON of a file; None if it holds none."""
+    try:
+        return json.loads(path.read_bytes().decode("utf-8", "surrogatepass"))
+    except (OSError, ValueError, RecursionError):
+        return None
 
 
 def _prompts() -> dict[str, str]:

@@ -17,7 +17,14 @@ from textual.document._history import EditHistory
 from llmscope.tui.document import PromptDocument, end_of
 from llmscope.tui.own import Own
 from llmscope.tui.past import BYTES, CHANGES, Change, Past
-from llmscope.tui.saved import MODELS, save_past, saved_past
+from llmscope.tui.saved import (
+    MODELS,
+    save_past,
+    save_prompt,
+    saved_past,
+    saved_prompt,
+    set_aside,
+)
 from tests.tui.conftest import Open
 
 PIECES = st.text(st.sampled_from("ab \n\r\t漢🙂\u0301\x1b\u2028\ud800"), max_size=4)
@@ -191,6 +198,24 @@ def test_a_broken_file_is_no_past(tmp_path: Path, monkeypatch: Any, content: byt
     assert Past.from_record(saved_past("m"), "ab") == Past()
     file.write_text(json.dumps({**GOOD, "model": "other"}))
     assert saved_past("m") == {}
+
+
+def test_a_past_of_another_schema_is_set_aside_and_nothing_is_written_over_it(
+    tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setenv("LLMSCOPE_STATE", str(tmp_path))
+    save_past("m", GOOD)
+    save_prompt("m", "ab")
+    assert set_aside("m") == ""
+    for times in (1, 2):
+        (file,) = (tmp_path / "edits").glob("*.json")
+        file.write_text(json.dumps({**GOOD, "model": "m", "schema": 99}))
+        notice = set_aside("m")
+        assert "set aside" in notice
+        assert "\n" not in notice
+        assert len(list((tmp_path / "edits").glob("*.bad*"))) == times
+        save_past("m", GOOD)
+    assert saved_prompt("m") == "ab"
 
 
 def test_the_edits_of_so_many_models_are_kept(tmp_path: Path, monkeypatch: Any) -> None:
