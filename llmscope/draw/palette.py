@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from rich.color import Color
 from rich.style import Style
 
 from llmscope.draw import colour
 from llmscope.draw.colour import RGB
-from llmscope.draw.glyphs import ASCII, UNICODE, Glyphs
 from llmscope.draw.look import Look
 from llmscope.draw.theme import Theme
+
+if TYPE_CHECKING:
+    from llmscope.draw.glyphs import Glyphs
 
 LEVELS = 32
 MINIMUM_CONTRAST = 4.5
@@ -47,6 +50,9 @@ class Palette:
     """Styles and marks of one look; see `palette`."""
 
     def __init__(self, look: Look) -> None:
+        # The screen needs one number of this module before its first picture, and no marks.
+        from llmscope.draw.glyphs import ASCII, UNICODE
+
         self.look = look
         self.glyphs: Glyphs = ASCII if look.ascii else UNICODE
         theme = look.theme

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
-import tempfile
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -34,7 +33,7 @@ def save_prompt(spec: str, text: str) -> None:
     if prompts.get(spec, "") == text:
         return
     prompts[spec] = text
-    _write("prompts.json", json.dumps(prompts))
+    _write("prompts.json", _text(prompts))
 
 
 def saved_theme() -> str | None:
@@ -58,7 +57,7 @@ def saved_screen() -> dict[str, Any]:
 def save_screen(record: dict[str, Any]) -> None:
     """Remember how the screen is left. A folder that cannot be written costs that, no more."""
     if record != saved_screen():
-        _write("screen.json", json.dumps(record))
+        _write("screen.json", _text(record))
 
 
 def saved_past(spec: str) -> dict[str, Any]:
@@ -69,7 +68,7 @@ def saved_past(spec: str) -> dict[str, Any]:
 
 def save_past(spec: str, record: dict[str, Any]) -> None:
     """Remember them, and forget those of the models that were left longest ago."""
-    _write(_past_name(spec), json.dumps({"model": spec, **record}, ensure_ascii=False))
+    _write(_past_name(spec), _text({"model": spec, **record}, ascii=False))
     with suppress(OSError):
         files = sorted((state_folder() / PASTS).iterdir(), key=lambda path: -path.stat().st_mtime)
         for path in files[MODELS:]:
@@ -82,6 +81,8 @@ def _past_name(spec: str) -> str:
 
 def _write(name: str, text: str) -> None:
     """Replace a file of the state folder, whole or not at all."""
+    import tempfile
+
     with suppress(OSError):
         path = state_folder() / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -96,10 +97,19 @@ def _write(name: str, text: str) -> None:
             raise
 
 
+def _text(record: Mapping[str, Any], *, ascii: bool = True) -> str:  # noqa: A002
+    import json
+
+    return json.dumps(record, ensure_ascii=ascii)
+
+
 def _record(name: str) -> dict[str, Any]:
     """What a file of the state folder holds; empty if that is no record."""
     try:
         text = (state_folder() / name).read_bytes().decode("utf-8", "surrogatepass")
+        # Who is here for the first time has nothing to read, and waits for the first picture.
+        import json
+
         found = json.loads(text)
     except (OSError, ValueError, RecursionError):
         return {}
