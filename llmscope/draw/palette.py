@@ -11,7 +11,7 @@ from rich.style import Style
 
 from llmscope.draw import colour
 from llmscope.draw.colour import RGB
-from llmscope.draw.look import Look
+from llmscope.draw.look import Look, Tier
 from llmscope.draw.theme import Theme
 
 if TYPE_CHECKING:
@@ -93,11 +93,7 @@ class Palette:
 
     def shade(self, rgb: RGB) -> Color:
         """A colour as this tier can show it."""
-        if self.look.tier == "truecolor":
-            return Color.from_rgb(*rgb)
-        if self.look.tier == "256":
-            return Color.from_ansi(colour.nearest_256(rgb))
-        return Color.from_ansi(colour.nearest_16(rgb))
+        return shade(rgb, self.look.tier)
 
     def on(self, background: Color, *, bold: bool = False) -> Style:
         """Writing on a colour, dark or light, whichever can be read."""
@@ -122,6 +118,15 @@ class Palette:
 def palette(look: Look) -> Palette:
     """The styles of a look."""
     return Palette(look)
+
+
+def shade(rgb: RGB, tier: Tier) -> Color:
+    """A colour as a tier can show it."""
+    if tier == "truecolor":
+        return Color.from_rgb(*rgb)
+    if tier == "256":
+        return Color.from_ansi(colour.nearest_256(rgb))
+    return Color.from_ansi(colour.nearest_16(rgb))
 
 
 def _rgb(shown: Color) -> RGB:

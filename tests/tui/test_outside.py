@@ -11,8 +11,9 @@ from pathlib import Path
 import pexpect
 import pytest
 
+from llmscope.tui.kept import Kept
 from llmscope.tui.panes.pane import fitting_title
-from llmscope.tui.saved import save_prompt, saved_prompt
+from llmscope.tui.saved import save_prompt, save_screen, saved_prompt
 from llmscope.tui.title import count, fit_sides, size
 
 MODULES = ["llmscope.tui", "llmscope.tui.app", "llmscope.tui.run", "llmscope.tui.capture"]
@@ -49,7 +50,11 @@ LATER = {
 """Modules of what comes after the first picture: figures, dialogs, deeds, the engine."""
 
 
-def test_the_first_picture_waits_for_nothing_that_it_does_not_show(tmp_path: Path) -> None:
+@pytest.mark.parametrize("colours", ["truecolor", ""])
+@pytest.mark.parametrize("returning", [False, True])
+def test_the_first_picture_waits_for_nothing_that_it_does_not_show(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, returning: bool, colours: str
+) -> None:
     """All of the start is in it: the command line, the terminal and its answers, the screen."""
     code = """
 import sys
@@ -64,9 +69,16 @@ Desk.fill, LateEngine.start = fill, lambda engine: None
 from llmscope.cli import main
 main()
 """
+    monkeypatch.setenv("LLMSCOPE_STATE", str(tmp_path))
+    later = LATER
+    if returning:
+        # Who was here before is shown what was left.
+        save_prompt("builtin:sort", "CAB")
+        save_screen(Kept(workspace="heads").to_record())
+        later = LATER - {"json", "llmscope.tui.kept"}
     root = Path(__file__).parents[2]
-    environ = {"PYTHONPATH": str(root), "LLMSCOPE_STATE": str(tmp_path), "NO_COLOR": ""}
-    terminal = {"TERM": "xterm-256color", "COLORTERM": "truecolor"}
+    environ = {"PYTHONPATH": str(root), "NO_COLOR": "", "SSH_CONNECTION": ""}
+    terminal = {"TERM": "xterm-256color", "COLORTERM": colours}
     child = pexpect.spawn(
         *(sys.executable, ["-c", code, str(tmp_path / "modules")]),
         dimensions=(40, 120),
@@ -79,7 +91,7 @@ main()
     modules = set((tmp_path / "modules").read_text().split())
     assert child.exitstatus == 0
     assert "llmscope.tui.card" in modules, "there is a picture"
-    assert sorted(LATER & modules) == []
+    assert sorted(later & modules) == []
 
 
 def test_opening_the_screen_imports_no_model_code() -> None:
