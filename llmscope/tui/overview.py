@@ -161,7 +161,7 @@ class Overview(Container):
         Args:
             sweeps: figures of many passes as well. They come last.
         """
-        from llmscope.tui.ledger import TOKENS
+        from llmscope.tui.ledger import TOKENS  # not before there is anything to want
 
         panes = [self.panes[key] for key in self.on_screen]
         panes.sort(key=lambda pane: pane.key != self.current)
