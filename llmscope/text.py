@@ -194,3 +194,10 @@ def told(error: Exception) -> str:
     if not said or isinstance(error, LookupError | AttributeError | TypeError):
         said = f"{type(error).__name__} {said}".rstrip()
     return display_text(said)
+
+
+def shared_length(one: str, other: str) -> int:
+    """How many characters two texts share from their beginning."""
+    pairs = zip(one, other, strict=False)
+    differing = (index for index, (a, b) in enumerate(pairs) if a != b)
+    return next(differing, min(len(one), len(other)))

@@ -9,7 +9,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from llmscope.draw.look import Look, Tier, detect_look
-from llmscope.draw.painting import Painting, Row
 from llmscope.draw.palette import Palette, palette
 from llmscope.draw.theme import DEFAULT_THEME, Theme, load_theme, theme_names
 
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from llmscope.draw.figures import natural_height, paint
     from llmscope.draw.frame import framed
     from llmscope.draw.map import paint_map
+    from llmscope.draw.painting import Painting, Row
 
 __all__ = [
     "DEFAULT_THEME",
@@ -36,7 +36,14 @@ __all__ = [
     "theme_names",
 ]
 
-_LATER = {"framed": "frame", "natural_height": "figures", "paint": "figures", "paint_map": "map"}
+_LATER = {
+    "Painting": "painting",
+    "Row": "painting",
+    "framed": "frame",
+    "natural_height": "figures",
+    "paint": "figures",
+    "paint_map": "map",
+}
 
 
 def __getattr__(name: str) -> Any:

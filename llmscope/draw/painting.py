@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from rich.segment import Segment
 
-from llmscope.figure import Axis
+if TYPE_CHECKING:
+    from llmscope.figure import Axis
 
 Row = tuple[Segment, ...]
 Box = tuple[range, range, str, int]

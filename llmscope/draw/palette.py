@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from rich.color import Color
 from rich.style import Style
 
 from llmscope.draw import colour
 from llmscope.draw.colour import RGB
-from llmscope.draw.glyphs import ASCII, UNICODE, Glyphs
-from llmscope.draw.look import Look
+from llmscope.draw.look import Look, Tier
 from llmscope.draw.theme import Theme
+
+if TYPE_CHECKING:
+    from llmscope.draw.glyphs import Glyphs
 
 LEVELS = 32
 MINIMUM_CONTRAST = 4.5
@@ -47,6 +50,9 @@ class Palette:
     """Styles and marks of one look; see `palette`."""
 
     def __init__(self, look: Look) -> None:
+        # The screen needs one number of this module before its first picture, and no marks.
+        from llmscope.draw.glyphs import ASCII, UNICODE
+
         self.look = look
         self.glyphs: Glyphs = ASCII if look.ascii else UNICODE
         theme = look.theme
@@ -87,11 +93,7 @@ class Palette:
 
     def shade(self, rgb: RGB) -> Color:
         """A colour as this tier can show it."""
-        if self.look.tier == "truecolor":
-            return Color.from_rgb(*rgb)
-        if self.look.tier == "256":
-            return Color.from_ansi(colour.nearest_256(rgb))
-        return Color.from_ansi(colour.nearest_16(rgb))
+        return shade(rgb, self.look.tier)
 
     def on(self, background: Color, *, bold: bool = False) -> Style:
         """Writing on a colour, dark or light, whichever can be read."""
@@ -116,6 +118,15 @@ class Palette:
 def palette(look: Look) -> Palette:
     """The styles of a look."""
     return Palette(look)
+
+
+def shade(rgb: RGB, tier: Tier) -> Color:
+    """A colour as a tier can show it."""
+    if tier == "truecolor":
+        return Color.from_rgb(*rgb)
+    if tier == "256":
+        return Color.from_ansi(colour.nearest_256(rgb))
+    return Color.from_ansi(colour.nearest_16(rgb))
 
 
 def _rgb(shown: Color) -> RGB:

@@ -4,20 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
+from importlib import import_module
 from typing import TYPE_CHECKING, Literal
 
 from textual.binding import Binding
 from textual.keys import _character_to_key
 
-from llmscope.tui import (
-    arranging,
-    comparing,
-    deeds,
-    dress,
-    editing,
-    lessons,
-    walking,
-)
 from llmscope.tui.pairs import pairs
 from llmscope.tui.workspaces import PANES, WORKSPACES, Workspace
 
@@ -64,6 +56,31 @@ SIGNS = frozenset(_character_to_key(chr(code)) for code in range(33, 127))
 """What Textual calls the letters, digits and signs of a keyboard."""
 
 
+class Later:
+    """A deed by its name, `module.function`: the module is imported when it is first done.
+
+    Nobody does anything before the first picture, which would wait for all of them.
+
+    Args:
+        name: where the function is in this package.
+        args: what the function takes besides the desk.
+    """
+
+    def __init__(self, name: str, *args: object) -> None:
+        self.name, self.args = name, args
+
+    def __call__(self, desk: Desk) -> None:
+        """Do it."""
+        self.function(desk, *self.args)
+
+    @property
+    def function(self) -> Callable[..., None]:
+        """The function itself."""
+        module, _, name = self.name.rpartition(".")
+        found: Callable[..., None] = getattr(import_module(f"llmscope.tui.{module}"), name)
+        return found
+
+
 @dataclass(frozen=True)
 class Action:
     """Something a person can do.
@@ -102,25 +119,31 @@ def _show(workspace: Workspace) -> Run:
     return lambda desk: desk.overview.open(workspace)
 
 
-def _toggle(pane: str) -> Run:
-    return lambda desk: arranging.toggle(desk, pane)
-
-
 CURSOR = (
-    Action("token-left", "cursor", "one token back; on a grid, a head", "left,h", deeds.left),
-    Action("token-right", "cursor", "one token on; on a grid, a head", "right,l", deeds.right),
-    Action("up", "cursor", "one row up; on the map, a layer", "up,k", deeds.up),
-    Action("down", "cursor", "one row down; on the map, a layer", "down,j", deeds.down),
+    Action(
+        "token-left", "cursor", "one token back; on a grid, a head", "left,h", Later("deeds.left")
+    ),
+    Action(
+        "token-right", "cursor", "one token on; on a grid, a head", "right,l", Later("deeds.right")
+    ),
+    Action("up", "cursor", "one row up; on the map, a layer", "up,k", Later("deeds.up")),
+    Action("down", "cursor", "one row down; on the map, a layer", "down,j", Later("deeds.down")),
     Action("head-previous", "cursor", "previous head", "left_square_bracket", _move(head=-1)),
     Action("head-next", "cursor", "next head", "right_square_bracket", _move(head=1)),
     Action("layer-previous", "cursor", "layer above", "left_curly_bracket", _move(layer=-1)),
     Action("layer-next", "cursor", "layer below", "right_curly_bracket", _move(layer=1)),
-    Action("token-first", "cursor", "first token", "g,home", deeds.first_token),
-    Action("token-last", "cursor", "last token; follow what is typed", "G,end", deeds.last_token),
-    Action("find", "cursor", "find a token", "slash", deeds.open_find),
+    Action("token-first", "cursor", "first token", "g,home", Later("deeds.first_token")),
+    Action(
+        "token-last",
+        "cursor",
+        "last token; follow what is typed",
+        "G,end",
+        Later("deeds.last_token"),
+    ),
+    Action("find", "cursor", "find a token", "slash", Later("deeds.open_find")),
 )
 FIGURES = (
-    Action("map-view", "map", "next view", "v", deeds.turn),
+    Action("map-view", "map", "next view", "v", Later("deeds.turn")),
     Action(
         *(
             "attention-mode",
@@ -134,14 +157,18 @@ FIGURES = (
         *("whole", "map", "all of it in blocks of tokens, or the part near by", "z"),
         lambda desk: desk.look_at(replace(desk.scene, whole=not desk.scene.whole)),
     ),
-    Action("adapter", "model", "next adapter, or the base model", "b", deeds.next_adapter),
-    Action("pin-target", "next token", "pin the target, or let it go", "t", deeds.pin_target),
-    Action("versus", "next token", "hold the target against the chosen one", "T", deeds.versus),
-    Action("copy", "pane", "copy: words, figure, number or command", "y", deeds.copy),
-    Action("save", "pane", "save a snapshot of it", "s", deeds.save),
+    Action("adapter", "model", "next adapter, or the base model", "b", Later("deeds.next_adapter")),
+    Action(
+        "pin-target", "next token", "pin the target, or let it go", "t", Later("deeds.pin_target")
+    ),
+    Action(
+        "versus", "next token", "hold the target against the chosen one", "T", Later("deeds.versus")
+    ),
+    Action("copy", "pane", "copy: words, figure, number or command", "y", Later("deeds.copy")),
+    Action("save", "pane", "save a snapshot of it", "s", Later("deeds.save")),
     Action(
         *("jump", "pane", "jump to one by its letter", "semicolon,f2"),
-        *(deeds.jump, "anywhere"),
+        *(Later("deeds.jump"), "anywhere"),
     ),
     Action("pane-next", "pane", "go to the next one", "tab", lambda desk: desk.overview.next(1)),
     Action(
@@ -155,18 +182,18 @@ FIGURES = (
         *("maximize", "pane", "give it all the room, or put it back", "m"),
         lambda desk: desk.overview.maximize(),
     ),
-    Action("pane-hide", "pane", "hide it", "minus", arranging.hide),
-    Action("panes-all", "pane", "show those that were hidden", "plus", arranging.show_all),
+    Action("pane-hide", "pane", "hide it", "minus", Later("arranging.hide")),
+    Action("panes-all", "pane", "show those that were hidden", "plus", Later("arranging.show_all")),
     Action(
         *("pane-earlier", "pane", "move it one place earlier", "less_than_sign"),
-        lambda desk: arranging.move(desk, -1),
+        Later("arranging.move", -1),
     ),
     Action(
         *("pane-later", "pane", "move it one place later", "greater_than_sign"),
-        lambda desk: arranging.move(desk, 1),
+        Later("arranging.move", 1),
     ),
     *(
-        Action(f"hide-{key}", "pane", f"hide or show {title}", "", _toggle(key))
+        Action(f"hide-{key}", "pane", f"hide or show {title}", "", Later("arranging.toggle", key))
         for key, title in PANES.items()
         if any(key in workspace.details for workspace in WORKSPACES)
     ),
@@ -178,61 +205,112 @@ FIGURES = (
 CONTEXT = (
     Action(
         *("context-mark", "context", "mark it off before the text cursor, or take the mark away"),
-        *("C", lessons.mark),
+        *("C", Later("lessons.mark")),
     ),
-    Action("teach", "context", "teach it to the weights, or switch that off", "p", lessons.toggle),
-    Action("bake", "context", "write it as a PEFT adapter", "B", lessons.bake),
+    Action(
+        "teach",
+        "context",
+        "teach it to the weights, or switch that off",
+        "p",
+        Later("lessons.toggle"),
+    ),
+    Action("bake", "context", "write it as a PEFT adapter", "B", Later("lessons.bake")),
 )
 WHAT_IF = (
-    Action("edit-zero", "what if", "zero what is under the cursor, or no more", "x", editing.zero),
-    Action("edit-write", "what if", "write an edit of the pass", "X", editing.write),
-    Action("edit-toggle", "what if", "chosen edit off or on", "space", editing.toggle),
-    Action("edit-remove", "what if", "remove the chosen edit", "delete,backspace", editing.remove),
-    Action("edit-weaker", "what if", "chosen edit weaker", "comma", editing.turn(-1)),
-    Action("edit-stronger", "what if", "chosen edit stronger", "full_stop", editing.turn(1)),
-    Action("edit-earlier", "what if", "make the chosen edit earlier", "o", editing.earlier),
-    Action("edits-all", "what if", "all edits off or on", "0", editing.switch_all),
-    Action("change", "what if", "what edits changed, or A − B; or what is", "D", editing.change),
+    Action(
+        "edit-zero",
+        "what if",
+        "zero what is under the cursor, or no more",
+        "x",
+        Later("editing.zero"),
+    ),
+    Action("edit-write", "what if", "write an edit of the pass", "X", Later("editing.write")),
+    Action("edit-toggle", "what if", "chosen edit off or on", "space", Later("editing.toggle")),
+    Action(
+        "edit-remove",
+        "what if",
+        "remove the chosen edit",
+        "delete,backspace",
+        Later("editing.remove"),
+    ),
+    Action("edit-weaker", "what if", "chosen edit weaker", "comma", Later("editing.turn", -1)),
+    Action(
+        "edit-stronger", "what if", "chosen edit stronger", "full_stop", Later("editing.turn", 1)
+    ),
+    Action(
+        "edit-earlier", "what if", "make the chosen edit earlier", "o", Later("editing.earlier")
+    ),
+    Action("edits-all", "what if", "all edits off or on", "0", Later("editing.switch_all")),
+    Action(
+        "change",
+        "what if",
+        "what edits changed, or A − B; or what is",
+        "D",
+        Later("editing.change"),
+    ),
 )
 COMPARE = (
-    Action("keep-b", "compare", "keep this prompt as B, or no B", "w", comparing.keep_b),
-    Action("write-b", "compare", "write prompt B", "W", comparing.write_b),
-    Action("words", "compare", "write two lists of words", "L", comparing.write_words),
-    Action("take", "compare", "take the chosen pair; an edit off or on", "enter", comparing.enter),
+    Action("keep-b", "compare", "keep this prompt as B, or no B", "w", Later("comparing.keep_b")),
+    Action("write-b", "compare", "write prompt B", "W", Later("comparing.write_b")),
+    Action("words", "compare", "write two lists of words", "L", Later("comparing.write_words")),
+    Action(
+        "take",
+        "compare",
+        "take the chosen pair; an edit off or on",
+        "enter",
+        Later("comparing.enter"),
+    ),
     *(
-        Action(f"pair-{pair.name}", "compare", pair.title, "", comparing.take(pair), "anywhere")
+        Action(
+            f"pair-{pair.name}",
+            "compare",
+            pair.title,
+            "",
+            Later("comparing.take", pair),
+            "anywhere",
+        )
         for pair in pairs()
     ),
 )
 WALK = (
-    Action("walk-on", "walkthrough", "let the walk go on by itself", "n", walking.play(1)),
-    Action("walk-back", "walkthrough", "let it go backwards", "N", walking.play(-1)),
-    Action("step-from", "walkthrough", "go to what this is made from", "f", walking.source),
-    Action("step-back", "walkthrough", "back to where you came from", "F", walking.back),
-    Action("write-token", "walkthrough", "write the likeliest next token", "E", walking.write),
+    Action("walk-on", "walkthrough", "let the walk go on by itself", "n", Later("walking.play", 1)),
+    Action("walk-back", "walkthrough", "let it go backwards", "N", Later("walking.play", -1)),
+    Action(
+        "step-from", "walkthrough", "go to what this is made from", "f", Later("walking.source")
+    ),
+    Action("step-back", "walkthrough", "back to where you came from", "F", Later("walking.back")),
+    Action(
+        "write-token", "walkthrough", "write the likeliest next token", "E", Later("walking.write")
+    ),
 )
 PLACES = tuple(
     Action(f"workspace-{one.name}", "workspace", one.title, str(number), _show(one))
     for number, one in enumerate(WORKSPACES, 1)
 )
 PROGRAM = (
-    Action("figures", "prompt", "leave it for the figures", "escape", deeds.leave, "prompt"),
+    Action(
+        "figures", "prompt", "leave it for the figures", "escape", Later("deeds.leave"), "prompt"
+    ),
     Action(
         *("onward", "prompt", "go on: to prompt B where it is shown, to the figures", "tab"),
-        *(comparing.onward, "prompt"),
+        *(Later("comparing.onward"), "prompt"),
     ),
-    Action("edit", "prompt", "edit", "e,i", deeds.edit_prompt),
-    Action("chat", "prompt", "put it into the chat template, or take it out", "c", deeds.chat),
-    Action("help", "help", "explain this place", "question_mark", deeds.show_help),
-    Action("help-anywhere", "help", "explain this place", "f1", deeds.show_help, "anywhere"),
-    Action("tour", "help", "tour", "", deeds.tour, "anywhere"),
-    Action("palette", "help", "all commands", "ctrl+p", deeds.show_palette, "anywhere"),
-    Action("theme-next", "theme", "next", "", dress.next_theme, "anywhere"),
-    Action("stop", "program", "stop it; the shell's fg goes on", "ctrl+z", deeds.stop),
-    Action("quit", "program", "quit; the prompt is kept", "q,ctrl+c", deeds.leave_program),
+    Action("edit", "prompt", "edit", "e,i", Later("deeds.edit_prompt")),
+    Action(
+        "chat", "prompt", "put it into the chat template, or take it out", "c", Later("deeds.chat")
+    ),
+    Action("help", "help", "explain this place", "question_mark", Later("deeds.show_help")),
+    Action(
+        "help-anywhere", "help", "explain this place", "f1", Later("deeds.show_help"), "anywhere"
+    ),
+    Action("tour", "help", "tour", "", Later("deeds.tour"), "anywhere"),
+    Action("palette", "help", "all commands", "ctrl+p", Later("deeds.show_palette"), "anywhere"),
+    Action("theme-next", "theme", "next", "", Later("dress.next_theme"), "anywhere"),
+    Action("stop", "program", "stop it; the shell's fg goes on", "ctrl+z", Later("deeds.stop")),
+    Action("quit", "program", "quit; the prompt is kept", "q,ctrl+c", Later("deeds.leave_program")),
     Action(
         *("quit-anywhere", "program", "quit; the prompt is kept", "ctrl+q"),
-        *(deeds.leave_program, "anywhere"),
+        *(Later("deeds.leave_program"), "anywhere"),
     ),
 )
 ACTIONS: tuple[Action, ...] = (

@@ -8,34 +8,24 @@ from textual import on
 from textual.widgets import Input, TextArea
 
 from llmscope.draw import Look
-from llmscope.engine.events import (
-    Event,
-    Frame,
-    Loaded,
-    LoadFailed,
-    Loading,
-    Refused,
-    Taught,
-    Templated,
-)
-from llmscope.figure import Focus
-from llmscope.tui import deeds, editing
+from llmscope.text import shared_length
 from llmscope.tui.actions import BY_NAME
 from llmscope.tui.bandwidth import HIGH, Bandwidth
 from llmscope.tui.card import Card
 from llmscope.tui.chat import ChatDesk
 from llmscope.tui.desk import Desk
 from llmscope.tui.dress import Watch
-from llmscope.tui.find import FindLine
 from llmscope.tui.lines import KeyLine
-from llmscope.tui.link import EngineSays, MakeEngine
+from llmscope.tui.link import EngineSays
 from llmscope.tui.marker import marked
 from llmscope.tui.overview import Overview
 from llmscope.tui.own import Own
-from llmscope.tui.scene import shared_length
 from llmscope.tui.terminal import outlive_stops
 
 if TYPE_CHECKING:
+    from llmscope.engine.events import Event, Frame, Loaded, Refused
+    from llmscope.figure import Focus
+    from llmscope.tui.link import MakeEngine
     from llmscope.tui.panes import FigurePane
 
 
@@ -92,8 +82,7 @@ class LlmscopeApp(Desk, inherit_bindings=True):
 
     def _begin(self) -> None:
         """Make what the first picture does not show, and let the engine do what is slow."""
-        self.mount(self.find, before=self.words)
-        self.overview.fill(self.own.keymap)
+        self.fill()
         self.engine.start()
 
     def hear(self, event: Event) -> None:
@@ -102,21 +91,24 @@ class LlmscopeApp(Desk, inherit_bindings=True):
 
     @on(EngineSays)
     def _engine_says(self, message: EngineSays) -> None:
+        # Nothing of it is imported before the first picture.
+        from llmscope.engine import events
+
         event = message.event
         match event:
-            case Loading():
+            case events.Loading():
                 self.card.progress(event)
-            case Loaded():
+            case events.Loaded():
                 self._loaded(event)
-            case LoadFailed():
+            case events.LoadFailed():
                 self.fail(event)
-            case Frame():
+            case events.Frame():
                 self._land(event)
-            case Refused():
+            case events.Refused():
                 self._refused(event)
-            case Templated():
+            case events.Templated():
                 self.chat.land(self, event)
-            case Taught():
+            case events.Taught():
                 self.lessons.land(self, event)
 
     def _loaded(self, event: Loaded) -> None:
@@ -145,6 +137,8 @@ class LlmscopeApp(Desk, inherit_bindings=True):
 
     def _refused(self, refused: Refused) -> None:
         if self.ledger.concerns(refused) and refused.faults:
+            from llmscope.tui import editing
+
             editing.refused(self, refused)
         elif self.ledger.concerns(refused) and refused.of_b:
             self.comparing.refused(self, refused)
@@ -199,7 +193,7 @@ class LlmscopeApp(Desk, inherit_bindings=True):
     @on(Card.Picked)
     def _picked(self, message: Card.Picked) -> None:
         self.editor.replace_all(message.text)
-        deeds.edit_prompt(self)
+        BY_NAME["edit"].run(self)
 
     @on(KeyLine.Chosen)
     def _chosen(self, message: KeyLine.Chosen) -> None:
@@ -208,22 +202,26 @@ class LlmscopeApp(Desk, inherit_bindings=True):
     @on(Input.Changed)
     def _seek(self, message: Input.Changed) -> None:
         if message.input is self.find:
+            from llmscope.tui import deeds
+
             deeds.seek(self, message.value)
 
-    @on(FindLine.Left)
-    def _found(self) -> None:
+    def on_find_line_left(self) -> None:
+        """The search is over."""
+        from llmscope.tui import deeds
+
         deeds.close_find(self)
 
     def on_descendant_focus(self) -> None:
         """Other keys work in the prompt than in the figures, whatever lies over both."""
         focused = self.screen_stack[0].focused
         if focused is self.editor:
-            self.keys.show("prompt-a" if self.prompts.b.display else "prompt")
+            self.keys.show("prompt-a" if self.prompts.both else "prompt")
         elif focused is self.prompts.b:
             self.keys.show("prompt-b")
         elif focused is self.card:
             self.keys.show("message")
         else:
             pane, workspace = self.overview.pane, self.overview.workspace.name
-            place = "edits" if pane.key == editing.PANE else "figures"
+            place = "edits" if pane.key == "edits" else "figures"
             self.keys.show(place, pane.row, workspace, column=pane.column)

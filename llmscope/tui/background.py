@@ -119,8 +119,9 @@ def _quiet() -> Any:
 
 def _read(until: float) -> bytes:
     data = b""
-    while not _NAME.search(data) and (left := until - time.monotonic()) > 0:
-        if not select.select([0], [], [], left)[0]:
+    # What has come by now counts, however long the work took that was done meanwhile.
+    while not _NAME.search(data):
+        if not select.select([0], [], [], max(0.0, until - time.monotonic()))[0]:
             break
         part = os.read(0, 4096)
         if not part:

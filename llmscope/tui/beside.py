@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from textual.content import Content
 
-from llmscope.engine.events import Beside, Frame, Refused
 from llmscope.text import display_text
-from llmscope.tui.scene import Scene
 
 if TYPE_CHECKING:
+    from llmscope.engine.events import Beside, Frame, Refused
     from llmscope.tui.desk import Desk
+    from llmscope.tui.scene import Scene
 
 NAME = "compare"
 """The workspace."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual import events
 from textual.binding import Binding, BindingType
@@ -14,11 +14,13 @@ from textual.widget import Widget
 
 from llmscope.draw.look import Look
 from llmscope.draw.theme import Theme
-from llmscope.engine.events import LoadFailed, Loading
 from llmscope.text import display_text
 from llmscope.tui.actions import bindings
 from llmscope.tui.theme import inks
 from llmscope.tui.title import size
+
+if TYPE_CHECKING:
+    from llmscope.engine.events import LoadFailed, Loading
 
 SORTING = ("CABACB", "BBACCA", "ABCABC")
 ENGLISH = (
@@ -29,6 +31,8 @@ ENGLISH = (
 CARD_ACTIONS = ("edit", "help", "stop", "quit")
 """The figures' actions that work here too."""
 MARKS = ("1.", "2.", "3.")
+STARTING = "starting"
+"""What is being done before the engine says anything."""
 Line = tuple[Content, int]
 """A line, and how easily it may go when room is short: 0 stays."""
 
@@ -66,7 +70,7 @@ class Card(Widget, can_focus=True):
         self._picks: list[int] = []
         self._picking = False
         self._failed: LoadFailed | None = None
-        self._progress = Loading("starting")
+        self._progress: Loading | None = None
         self._begun = (time.monotonic(), 0.0)
 
     def dress(self, look: Look) -> None:
@@ -75,7 +79,7 @@ class Card(Widget, can_focus=True):
 
     def progress(self, progress: Loading) -> None:
         """How far the load is."""
-        if progress.stage != self._progress.stage:
+        if self._progress is None or progress.stage != self._progress.stage:
             self._begun = (time.monotonic(), progress.done)
         self._progress = progress
         self.refresh()
@@ -162,12 +166,12 @@ class Card(Widget, can_focus=True):
         ink, progress = self._inks, self._progress
         lines = [
             (Content.assemble(("Loading ", ink.dim), (self._spec, ink.strong)), 1),
-            (_say(display_text(progress.stage), ink.text), 0),
+            (_say(display_text(progress.stage if progress else STARTING), ink.text), 0),
             (_say(self._amount(), ink.dim), 0),
             (Content(""), 3),
             (_say("You can type the prompt meanwhile.", ink.dim), 2),
         ]
-        if progress.total:
+        if progress and progress.total:
             room = max(1, min(48, self.size.width))
             full = round(room * min(1.0, progress.done / progress.total))
             bar = Content.assemble(("━" * full, ink.text), ("─" * (room - full), ink.dim))
@@ -176,7 +180,7 @@ class Card(Widget, can_focus=True):
 
     def _amount(self) -> str:
         progress = self._progress
-        if not progress.done:
+        if progress is None or not progress.done:
             return ""
         of = f" of {size(progress.total)}" if progress.total else ""
         since, before = self._begun

@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from llmscope.engine.events import ChatRequest, ModelInfo, Templated
-from llmscope.models.roles import RoleSpan
-
 if TYPE_CHECKING:
+    from llmscope.engine.events import ChatRequest, ModelInfo, Templated
+    from llmscope.models.roles import RoleSpan
     from llmscope.tui.desk import Desk
 
 
@@ -113,6 +112,8 @@ class ChatDesk:
         self._ask(desk, held if held is not None and self._asked_b else desk.text)
 
     def _ask(self, desk: Desk, text: str) -> None:
+        from llmscope.engine.events import ChatRequest
+
         self._asked = ChatRequest(text, self._system)
         desk.engine.ask(self._asked)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -46,25 +45,21 @@ def write_b(desk: Desk) -> None:
     desk.screen.set_focus(desk.prompts.b)
 
 
-def take(pair: DemoPair) -> Callable[[Desk], None]:
+def take(desk: Desk, pair: DemoPair) -> None:
     """Begin with a pair of prompts and their words."""
-
-    def run(desk: Desk) -> None:
-        if pair not in pairs_for(desk.source.spec):
-            spec = display_text(desk.source.spec, whitespace=True)
-            desk.tell(f"{pair.title}: nothing that {spec} could read", "warning")
-            return
-        desk.overview.show(BY_NAME[NAME])
-        scene = hold_words(desk.scene.against(pair.b), pair.words)
-        if desk.text == pair.a:
-            desk.look_at(scene)
-        else:
-            # The change of the text asks for both at once.
-            desk.scene = replace(scene, following=True)
-            desk.editor.replace_all(pair.a)
-        leave(desk)
-
-    return run
+    if pair not in pairs_for(desk.source.spec):
+        spec = display_text(desk.source.spec, whitespace=True)
+        desk.tell(f"{pair.title}: nothing that {spec} could read", "warning")
+        return
+    desk.overview.show(BY_NAME[NAME])
+    scene = hold_words(desk.scene.against(pair.b), pair.words)
+    if desk.text == pair.a:
+        desk.look_at(scene)
+    else:
+        # The change of the text asks for both at once.
+        desk.scene = replace(scene, following=True)
+        desk.editor.replace_all(pair.a)
+    leave(desk)
 
 
 def enter(desk: Desk) -> None:
@@ -76,12 +71,12 @@ def enter(desk: Desk) -> None:
     if picked is None:
         editing.toggle(desk)
     else:
-        take(picked)(desk)
+        take(desk, picked)
 
 
 def onward(desk: Desk) -> None:
     """From the prompt to prompt B where that is shown, and from there to the figures."""
-    if desk.focused is desk.editor and desk.prompts.b.display:
+    if desk.focused is desk.editor and desk.prompts.both:
         desk.screen.set_focus(desk.prompts.b)
     else:
         leave(desk)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import ClassVar
+from functools import cached_property
+from typing import TYPE_CHECKING, ClassVar
 
 from textual import events
 from textual.actions import SkipAction
@@ -18,10 +19,7 @@ from textual.style import Style
 from textual.timer import Timer
 
 from llmscope.draw import Look, detect_look
-from llmscope.engine.events import LoadFailed, PassInfo
-from llmscope.figure import Focus
 from llmscope.text import display_text
-from llmscope.tui import deeds
 from llmscope.tui.actions import BY_NAME, bindings
 from llmscope.tui.bandwidth import Bandwidth
 from llmscope.tui.beside import Comparing
@@ -29,24 +27,26 @@ from llmscope.tui.card import CARD_ACTIONS, Card
 from llmscope.tui.chat import ChatDesk
 from llmscope.tui.display import PacedApp
 from llmscope.tui.dress import put_on
-from llmscope.tui.find import FindLine
 from llmscope.tui.layout import layout_for
-from llmscope.tui.ledger import Ledger
 from llmscope.tui.lessons import Lessons
 from llmscope.tui.lines import KeyLine, WordsLine
-from llmscope.tui.link import EngineLike
 from llmscope.tui.marker import marked
 from llmscope.tui.notices import Notice
 from llmscope.tui.overview import Overview
 from llmscope.tui.own import Own
-from llmscope.tui.passing import LineScreen
 from llmscope.tui.prompts import Prompts
 from llmscope.tui.reproduce import Source
-from llmscope.tui.scene import Scene
 from llmscope.tui.theme import inks, variables
 from llmscope.tui.title import TitleLine
 from llmscope.tui.walking import PLAYING, Walking
-from llmscope.tui.words import clauses
+
+if TYPE_CHECKING:
+    from llmscope.engine.events import LoadFailed, PassInfo
+    from llmscope.figure import Focus
+    from llmscope.tui.find import FindLine
+    from llmscope.tui.ledger import Ledger
+    from llmscope.tui.link import EngineLike
+    from llmscope.tui.scene import Scene
 
 PATIENCE = 0.15
 """Seconds that a picture may be out of date before its title says so: quick passes never do."""
@@ -59,10 +59,10 @@ FADING = 0.6
 class Desk(PacedApp, inherit_bindings=False):
     """Holds what is on screen, and keeps it true to the scene.
 
+    The first picture shows nothing of a model: what is about figures is made after it.
+
     Attributes:
         text: what the editor holds.
-        scene: the model, the tokens and the cursor.
-        ledger: what was asked and what came back.
     """
 
     CSS_PATH = "main.tcss"
@@ -72,7 +72,6 @@ class Desk(PacedApp, inherit_bindings=False):
     NOTIFICATION_TIMEOUT = 4
     engine: EngineLike
     own_filters: Sequence[LineFilter]
-    scene: Scene
     overview: Overview
 
     def __init__(
@@ -93,10 +92,7 @@ class Desk(PacedApp, inherit_bindings=False):
         put_on(self, self.look)
         self.own = own or Own()
         self.text = prompt
-        self.scene = Scene.opening(focus)
-        if self.own.kept is not None:
-            self.scene = self.own.kept.onto(self.scene)
-        self.ledger = Ledger(special_tokens=special_tokens)
+        self._focus, self._special_tokens = focus, special_tokens
         self.chat = chat
         self.lessons = Lessons()
         self.comparing = Comparing()
@@ -109,6 +105,21 @@ class Desk(PacedApp, inherit_bindings=False):
         self._timer: Timer | None = None
         self._pause: Timer | None = None
         self._settling: Timer | None = None
+
+    @cached_property
+    def scene(self) -> Scene:
+        """The model, the tokens, the cursor and the edits; another one with each change."""
+        from llmscope.tui.scene import Scene
+
+        scene = Scene.opening(self._focus)
+        return scene if self.own.kept is None else self.own.kept.onto(scene)
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """What was asked and what came back."""
+        from llmscope.tui.ledger import Ledger
+
+        return Ledger(special_tokens=self._special_tokens)
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         """The look decides about colours and characters, not the environment a second time."""
@@ -130,7 +141,7 @@ class Desk(PacedApp, inherit_bindings=False):
         self._make_room(self.size)
         theme = self.look.theme
         self.title_line = TitleLine(theme, self._spec)
-        self.prompts = Prompts(self.text, self.scene.versus_prompt or "", past=self.own.past)
+        self.prompts = Prompts(self.text, self._prompt_b, past=self.own.past)
         self.editor = self.prompts.a
         kept = self.own.kept
         self.overview = Overview(
@@ -139,20 +150,37 @@ class Desk(PacedApp, inherit_bindings=False):
             **({} if kept is None else kept.panes),
         )
         self.card = Card(theme, self._spec)
-        self.find = FindLine()
         self.words = WordsLine(theme)
         self.keys = KeyLine(theme, self.own.keymap, invites=self.own.newcomer)
         self.own.keymap.bind(self, "anywhere")
-        for editor in (self.prompts.a, self.prompts.b):
-            self.own.keymap.bind(editor, "prompt")
+        self.own.keymap.bind(self.editor, "prompt")
         self.own.keymap.bind(self.card, "figures", only=CARD_ACTIONS)
-        self.overview.display = self.find.display = False
+        self.overview.display = False
         yield self.title_line
         yield self.prompts
         yield self.overview
         yield self.card
         yield self.words
         yield self.keys
+
+    @cached_property
+    def find(self) -> FindLine:
+        """The line that takes the place of the words while one looks for a token."""
+        from llmscope.tui.find import FindLine
+
+        line = FindLine()
+        line.display = False
+        return line
+
+    def fill(self) -> None:
+        """Add what the first picture does not show."""
+        self.mount(self.find, before=self.words)
+        self.own.keymap.bind(self.prompts.b, "prompt")
+        self.prompts.fill()
+        self.overview.fill(self.own.keymap)
+
+    def _prompt_b(self) -> str:
+        return self.scene.versus_prompt or ""
 
     def on_resize(self, event: events.Resize) -> None:
         """A tiny screen has no room for frames, a large one has some for longer prompts."""
@@ -175,7 +203,10 @@ class Desk(PacedApp, inherit_bindings=False):
             event.stop()
             event.prevent_default()
             self.focused._forward_event(events.Key(event.key, event.character))
-        elif isinstance(self.screen, LineScreen):
+            return
+        from llmscope.tui.passing import LineScreen
+
+        if isinstance(self.screen, LineScreen):
             # The line lets none of its keys through: this one was sent to a pane, before it opened.
             self.screen.typed_ahead(event)
 
@@ -283,6 +314,8 @@ class Desk(PacedApp, inherit_bindings=False):
 
     def present(self) -> None:
         """Show the scene, in one update of the screen."""
+        from llmscope.tui.words import clauses
+
         with self.batch_update():
             self.overview.present(self.scene, self.ledger, late=self._late, dim=self._dim)
             self.editor.show_roles(self.chat.roles)
@@ -359,4 +392,4 @@ class Desk(PacedApp, inherit_bindings=False):
             self.overview.fit(*self.size, self.card.outer_size.height)
         self.card.display, self.overview.display = shown, not shown
         if inside:
-            deeds.leave(self)
+            BY_NAME["figures"].run(self)

@@ -87,19 +87,26 @@ class EditScreen(LineScreen):
         self._desk.look_at(put(edit))
 
 
-def _of_chosen(change: Callable[[Scene], Scene]) -> Callable[[Desk], None]:
-    def run(desk: Desk) -> None:
-        if desk.scene.edits:
-            desk.look_at(change(desk.scene))
-        else:
-            desk.tell(_no_edit(desk), "warning")
-
-    return run
+def _of_chosen(desk: Desk, change: Callable[[Scene], Scene]) -> None:
+    if desk.scene.edits:
+        desk.look_at(change(desk.scene))
+    else:
+        desk.tell(_no_edit(desk), "warning")
 
 
-toggle = _of_chosen(lambda scene: scene.toggled())
-earlier = _of_chosen(lambda scene: scene.moved_edit())
-switch_all = _of_chosen(lambda scene: scene.all_switched())
+def toggle(desk: Desk) -> None:
+    """Switch the chosen edit off or on."""
+    _of_chosen(desk, lambda scene: scene.toggled())
+
+
+def earlier(desk: Desk) -> None:
+    """Make the chosen edit earlier by one place."""
+    _of_chosen(desk, lambda scene: scene.moved_edit())
+
+
+def switch_all(desk: Desk) -> None:
+    """All edits off for the moment, or on again."""
+    _of_chosen(desk, lambda scene: scene.all_switched())
 
 
 def remove(desk: Desk) -> None:
@@ -107,22 +114,18 @@ def remove(desk: Desk) -> None:
     if desk.overview.pane.key != PANE and desk.scene.edits:
         desk.tell("an edit is removed in the list of edits", "warning")
         return
-    _of_chosen(lambda scene: scene.without_edit(scene.chosen))(desk)
+    _of_chosen(desk, lambda scene: scene.without_edit(scene.chosen))
 
 
-def turn(by: int) -> Callable[[Desk], None]:
+def turn(desk: Desk, by: int) -> None:
     """Turn the strength of the chosen edit by one step."""
-
-    def run(desk: Desk) -> None:
-        one = desk.scene.chosen_edit
-        if one is None:
-            desk.tell(_no_edit(desk), "warning")
-        elif not one.edit.turnable:
-            desk.tell(f"{one.edit} has no strength: scale and steer have one", "warning")
-        else:
-            desk.look_at(desk.scene.turned_edit(by), patiently=True)
-
-    return run
+    one = desk.scene.chosen_edit
+    if one is None:
+        desk.tell(_no_edit(desk), "warning")
+    elif not one.edit.turnable:
+        desk.tell(f"{one.edit} has no strength: scale and steer have one", "warning")
+    else:
+        desk.look_at(desk.scene.turned_edit(by), patiently=True)
 
 
 def change(desk: Desk) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from rich.style import Style
 from rich.text import Text
@@ -20,15 +20,17 @@ from textual.geometry import Offset
 from textual.style import Style as ContentStyle
 from textual.widgets import TextArea
 
-from llmscope.engine.events import Token
-from llmscope.models.roles import RoleSpan
+from llmscope.text import shared_length
 from llmscope.tui.actions import bindings
 from llmscope.tui.document import PromptDocument
 from llmscope.tui.in_order import InOrder
 from llmscope.tui.marker import context_end
 from llmscope.tui.past import CHANGES, Past
-from llmscope.tui.scene import shared_length
 from llmscope.tui.theme import ROLE_HUES
+
+if TYPE_CHECKING:
+    from llmscope.engine.events import Token
+    from llmscope.models.roles import RoleSpan
 
 FRAME = "frame"
 """What a chat template writes around what is said."""

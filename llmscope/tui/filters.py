@@ -11,7 +11,8 @@ from rich.style import Style
 from textual.color import Color
 from textual.filter import LineFilter, NoColor
 
-from llmscope.draw import Look, palette
+from llmscope.draw import Look
+from llmscope.draw.palette import shade
 from llmscope.tui.theme import variables
 
 _MARKS = {
@@ -75,7 +76,7 @@ class FewColours(LineFilter):
     def __init__(self, look: Look) -> None:
         super().__init__()
         chrome = variables(look.theme)
-        self._palette = palette(look)
+        self._tier = look.tier
         self._sixteen = look.tier == "16"
         self._grounds = {chrome[name] for name in ("ground", "pane", "token-even", "token-odd")}
         self._plain = {chrome[name]: True for name in ("frame", "dim", "line")}
@@ -105,11 +106,11 @@ class FewColours(LineFilter):
             return colour, False
         if self._sixteen and colour.triplet.hex in self._plain:
             return RichColor.default(), self._plain[colour.triplet.hex]
-        return self._palette.shade((*colour.triplet,)), False
+        return shade((*colour.triplet,), self._tier), False
 
     def _ground(self, colour: RichColor | None) -> RichColor | None:
         if colour is None or colour.triplet is None:
             return colour
         if self._sixteen and colour.triplet.hex in self._grounds:
             return RichColor.default()
-        return self._palette.shade((*colour.triplet,))
+        return shade((*colour.triplet,), self._tier)

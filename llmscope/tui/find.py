@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.widgets import Input
 
-from llmscope.engine.events import Token
 from llmscope.text import display_text
 from llmscope.tui.in_order import InOrder
+
+if TYPE_CHECKING:
+    from llmscope.engine.events import Token
 
 
 def find_token(tokens: Sequence[Token], wanted: str, start: int) -> int | None:

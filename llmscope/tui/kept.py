@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llmscope.tui.layout import Arrangement
-from llmscope.tui.scene import ATTENTION_MODES, MAP_VIEWS, Scene
+from llmscope.tui.views import ATTENTION_MODES, MAP_VIEWS
 from llmscope.tui.workspaces import BY_NAME, WORKSPACES, Workspace
+
+if TYPE_CHECKING:
+    from llmscope.tui.scene import Scene
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from llmscope.engine.events import Taught, TeachRequest
 from llmscope.tui.marker import marked, toggled
 
 if TYPE_CHECKING:
+    from llmscope.engine.events import Taught, TeachRequest
     from llmscope.tui.desk import Desk
 
 
@@ -29,6 +29,8 @@ class Lessons:
 
     def ask(self, desk: Desk, folder: str | None = None) -> None:
         """Have the context of the prompt taught, or written to a folder."""
+        from llmscope.engine.events import TeachRequest
+
         found = marked(desk.text)
         special = desk.ledger.special_tokens and not desk.chat.follows(desk.text)
         self._asked = TeachRequest(found.text, found.cut, special, folder)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from functools import cached_property
+from typing import TYPE_CHECKING, Protocol
 
 from textual.message import Message
 
-from llmscope.engine.events import Ask, Event, Frame, Loading
+if TYPE_CHECKING:
+    from llmscope.engine.events import Ask, Event
 
 
 class EngineLike(Protocol):
@@ -23,7 +25,35 @@ class EngineLike(Protocol):
         """End the thread; false if it did not end in time."""
 
 
-MakeEngine = Callable[[Callable[[Event], None]], EngineLike]
+MakeEngine = Callable[[Callable[["Event"], None]], EngineLike]
+
+
+class LateEngine:
+    """An engine that is imported once it is needed: it starts after the first picture.
+
+    Args:
+        make: imports and makes it.
+    """
+
+    def __init__(self, make: Callable[[], EngineLike]) -> None:
+        self._make = make
+
+    @cached_property
+    def engine(self) -> EngineLike:
+        """The engine itself."""
+        return self._make()
+
+    def start(self) -> None:
+        """Begin to load the model."""
+        self.engine.start()
+
+    def ask(self, request: Ask) -> None:
+        """Hand a request on."""
+        self.engine.ask(request)
+
+    def close(self) -> bool:
+        """End the thread, if there ever was one; false if it did not end in time."""
+        return "engine" not in vars(self) or self.engine.close()
 
 
 class EngineSays(Message):
@@ -40,6 +70,8 @@ class EngineSays(Message):
         """
         if not isinstance(message, EngineSays):
             return False
+        from llmscope.engine.events import Frame, Loading
+
         old, new = self.event, message.event
         if isinstance(old, Frame) and isinstance(new, Frame):
             return new.serial > old.serial

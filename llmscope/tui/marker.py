@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
-from llmscope.engine.events import Token
+if TYPE_CHECKING:
+    from llmscope.engine.events import Token
 
 MARK = "---\n"
 

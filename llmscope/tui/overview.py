@@ -12,15 +12,15 @@ from textual.containers import Container
 from textual.message import Message
 
 from llmscope.draw.look import Look
-from llmscope.engine.events import Want
 from llmscope.tui.layout import Arrangement, grid_for, held, layout_for, visible
-from llmscope.tui.ledger import TOKENS, Ledger
-from llmscope.tui.scene import Scene
 from llmscope.tui.workspaces import BY_NAME, WORKSPACES, Workspace, workspace_of
 
 if TYPE_CHECKING:
+    from llmscope.engine.events import Want
     from llmscope.tui.keymap import Keymap
+    from llmscope.tui.ledger import Ledger
     from llmscope.tui.panes import FigurePane
+    from llmscope.tui.scene import Scene
 
 
 class Overview(Container):
@@ -161,6 +161,8 @@ class Overview(Container):
         Args:
             sweeps: figures of many passes as well. They come last.
         """
+        from llmscope.tui.ledger import TOKENS  # not before there is anything to want
+
         panes = [self.panes[key] for key in self.on_screen]
         panes.sort(key=lambda pane: pane.key != self.current)
         quick = [want for pane in panes if not pane.slow and (want := _want(pane, scene))]
@@ -174,6 +176,8 @@ class Overview(Container):
             late: mark what is out of date.
             dim: dim it too.
         """
+        from llmscope.tui.ledger import TOKENS
+
         self._fold(scene, ledger)
         for key in self.on_screen:
             pane, shown = self.panes[key], ledger.shown(key)

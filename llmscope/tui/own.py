@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from llmscope.tui.autosave import Autosave
-from llmscope.tui.kept import Kept
 from llmscope.tui.keymap import Keymap
 from llmscope.tui.past import Past
-from llmscope.tui.reproduce import Source
+
+if TYPE_CHECKING:
+    from llmscope.tui.autosave import Autosave
+    from llmscope.tui.kept import Kept
+    from llmscope.tui.reproduce import Source
 
 
 @dataclass(frozen=True)

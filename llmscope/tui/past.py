@@ -6,7 +6,6 @@ file that holds anything else is as good as none.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -138,6 +137,8 @@ def _edit(change: Change) -> Edit:
 
 def _nearest(steps: Sequence[Step], room: list[int]) -> list[Step]:
     """The last of the steps, as many as there is room for: changes and bytes, which they take."""
+    import json
+
     kept: list[Step] = []
     for step in reversed(steps):
         length = len(json.dumps(step, ensure_ascii=False).encode("utf-8", "surrogatepass"))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cached_property
+
 from textual.app import ComposeResult
 from textual.containers import Container
 from textual.geometry import Size
@@ -19,20 +22,39 @@ EMPTY_B = "type prompt B: what to hold against A"
 class Prompts(Container):
     """Two editors, of which the second shows only where two prompts are compared.
 
+    Args:
+        text: what the first one holds.
+        other: tells what the second one holds, once that is made.
+        past: what undo in the first one reaches back to.
+
     Attributes:
-        a, b: the editors.
+        a: the editor of this prompt.
     """
 
-    def __init__(self, text: str, other: str, *, past: Past) -> None:
+    def __init__(self, text: str, other: Callable[[], str], *, past: Past) -> None:
         super().__init__(id="prompts")
         self.a = PromptEditor(text, id="prompt", past=past)
-        self.b = PromptEditor(other, id="prompt-b", past=Past(), placeholder=EMPTY_B)
-        self.b.display = False
+        self._other = other
+
+    @cached_property
+    def b(self) -> PromptEditor:
+        """The editor of prompt B. It is made after the first picture, which does not show it."""
+        editor = PromptEditor(self._other(), id="prompt-b", past=Past(), placeholder=EMPTY_B)
+        editor.display = False
+        return editor
+
+    @property
+    def both(self) -> bool:
+        """Whether B shows."""
+        return "b" in vars(self) and bool(self.b.display)
 
     def compose(self) -> ComposeResult:
-        """A before B."""
+        """The first one alone, until the other may be needed."""
         yield self.a
-        yield self.b
+
+    def fill(self) -> None:
+        """Mount B below A."""
+        self.mount(self.b)
 
     def lay_out(self, size: Size, *, both: bool) -> None:
         """Show B or not, for a screen of such a size."""

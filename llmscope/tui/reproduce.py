@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from llmscope.engine.events import ModelInfo
-from llmscope.figure import Figure
-from llmscope.tui.ledger import Shown
-from llmscope.tui.scene import Scene
-
 if TYPE_CHECKING:
     from llmscope.draw.look import Look
+    from llmscope.engine.events import ModelInfo
+    from llmscope.figure import Figure
+    from llmscope.tui.ledger import Shown
+    from llmscope.tui.scene import Scene
 
 
 @dataclass(frozen=True)
@@ -54,6 +52,8 @@ def command(source: Source, shown: Shown, scene: Scene) -> str | None:
 
     It shows all of the prompt: of a long one, the screen may hold a part or blocks of tokens.
     """
+    import shlex
+
     from llmscope.lenses import lens
 
     request = shown.request

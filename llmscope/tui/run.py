@@ -7,17 +7,17 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-from llmscope.engine import Engine
 from llmscope.errors import ScopeError
 from llmscope.text import display_text
 from llmscope.tui.app import LlmscopeApp
 from llmscope.tui.autosave import Autosave
 from llmscope.tui.bandwidth import HIGH, Bandwidth
 from llmscope.tui.card import examples
-from llmscope.tui.kept import Kept
 from llmscope.tui.keymap import read_keymap
+from llmscope.tui.link import LateEngine
 from llmscope.tui.own import Own
 from llmscope.tui.past import Past
 from llmscope.tui.reproduce import Source
@@ -31,13 +31,15 @@ from llmscope.tui.saved import (
     set_aside,
 )
 from llmscope.tui.terminal import leaving_on_signals, own_terminal
-from llmscope.tui.whatif import WhatIf
 
 if TYPE_CHECKING:
     from llmscope.draw.look import Look
     from llmscope.edits import Edit
+    from llmscope.engine.events import Event
     from llmscope.models.subject import Progress
     from llmscope.scope import Scope
+    from llmscope.tui.kept import Kept
+    from llmscope.tui.link import EngineLike
 
 
 def run(
@@ -80,11 +82,11 @@ def run(
         ScopeError: the screen failed.
     """
     notice = set_aside(spec)
-    kept, autosave = saved_prompt(spec), Autosave(spec)
+    kept, screen, autosave = saved_prompt(spec), saved_screen(), Autosave(spec)
     text = prompt or kept or (examples(spec)[0] if _shipped(spec) else "")
     text += typed
     app = LlmscopeApp(
-        lambda post: Engine(load, post),
+        lambda post: LateEngine(partial(_engine, load, post)),
         spec=spec,
         prompt=text,
         special_tokens=special_tokens,
@@ -95,15 +97,15 @@ def run(
         own=Own(
             keymap=read_keymap(),
             past=Past.from_record(saved_past(spec), kept).leading_to(kept, text),
-            kept=Kept.from_record(saved_screen()),
+            kept=_left(screen) if screen else None,
             source=Source(spec, flags, adapters),
-            newcomer=not saved_screen(),
+            newcomer=not screen,
             autosave=autosave,
             notice=notice,
         ),
     )
-    planned = tuple(map(WhatIf.of, edits))
-    app.scene = replace(app.scene, edits=planned, versus_prompt=versus_prompt)
+    if edits or versus_prompt is not None:
+        _plan(app, edits, versus_prompt)
     ended = True
     with own_terminal() as aside:
         try:
@@ -132,6 +134,27 @@ def run(
     return code or 0
 
 
+def _engine(load: Callable[[Progress], Scope], post: Callable[[Event], None]) -> EngineLike:
+    # All that follows the first picture is imported after it.
+    from llmscope.engine import Engine
+
+    return Engine(load, post)
+
+
+def _left(screen: dict[str, Any]) -> Kept:
+    from llmscope.tui.kept import Kept
+
+    return Kept.from_record(screen)
+
+
+def _plan(app: LlmscopeApp, edits: Sequence[Edit], versus_prompt: str | None) -> None:
+    """Begin with the edits and the prompt B of the command line."""
+    from llmscope.tui.whatif import WhatIf
+
+    planned = tuple(map(WhatIf.of, edits))
+    app.scene = replace(app.scene, edits=planned, versus_prompt=versus_prompt)
+
+
 def _keep(spec: str, app: LlmscopeApp) -> None:
     """Save what the next start goes on with."""
     if not app.begun:
@@ -142,6 +165,8 @@ def _keep(spec: str, app: LlmscopeApp) -> None:
     save_prompt(spec, text)
     if past != Past():
         save_past(spec, past.to_record(text))
+    from llmscope.tui.kept import Kept
+
     panes = app.overview
     save_screen(Kept.of(panes.workspace, panes.arrangements, app.scene).to_record())
 

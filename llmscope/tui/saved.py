@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
-import tempfile
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -36,7 +35,7 @@ def save_prompt(spec: str, text: str) -> None:
     if prompts.get(spec, "") == text:
         return
     prompts[spec] = text
-    _write("prompts.json", json.dumps(prompts))
+    _write("prompts.json", _text(prompts))
 
 
 def saved_theme() -> str | None:
@@ -60,7 +59,7 @@ def saved_screen() -> dict[str, Any]:
 def save_screen(record: dict[str, Any]) -> None:
     """Remember how the screen is left. A folder that cannot be written costs that, no more."""
     if record != saved_screen():
-        _write("screen.json", json.dumps(record))
+        _write("screen.json", _text(record))
 
 
 def saved_past(spec: str) -> dict[str, Any]:
@@ -71,7 +70,7 @@ def saved_past(spec: str) -> dict[str, Any]:
 
 def save_past(spec: str, record: dict[str, Any]) -> None:
     """Remember them, and forget those of the models that were left longest ago."""
-    _write(_past_name(spec), json.dumps({"model": spec, **record}, ensure_ascii=False))
+    _write(_past_name(spec), _text({"model": spec, **record}, ascii=False))
     with suppress(OSError):
         files = sorted((state_folder() / PASTS).iterdir(), key=lambda path: -path.stat().st_mtime)
         for path in files[MODELS:]:
@@ -122,6 +121,8 @@ def _past_name(spec: str) -> str:
 
 def _write(name: str, text: str) -> None:
     """Replace a file of the state folder, whole or not at all."""
+    import tempfile
+
     with suppress(OSError):
         path = state_folder() / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -136,6 +137,12 @@ def _write(name: str, text: str) -> None:
             raise
 
 
+def _text(record: Mapping[str, Any], *, ascii: bool = True) -> str:  # noqa: A002
+    import json
+
+    return json.dumps(record, ensure_ascii=ascii)
+
+
 def _record(name: str) -> dict[str, Any]:
     """What a file of the state folder holds; empty if that is no record."""
     found = _parsed(state_folder() / name)
@@ -145,7 +152,11 @@ def _record(name: str) -> dict[str, Any]:
 def _parsed(path: Path) -> Any:
     """The JSON of a file; None if it holds none."""
     try:
-        return json.loads(path.read_bytes().decode("utf-8", "surrogatepass"))
+        text = path.read_bytes().decode("utf-8", "surrogatepass")
+        # Who is here for the first time has nothing to read, and waits for the first picture.
+        import json
+
+        return json.loads(text)
     except (OSError, ValueError, RecursionError):
         return None
 

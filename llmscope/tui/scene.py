@@ -11,31 +11,8 @@ from dataclasses import dataclass, field, replace
 from llmscope.edits import Edit
 from llmscope.engine.events import SPAN, ModelInfo, Token
 from llmscope.figure import Focus
+from llmscope.tui.views import ATTENTION_MODES, MAP_VIEWS, MapView
 from llmscope.tui.whatif import Plan
-
-
-@dataclass(frozen=True)
-class MapView:
-    """A lens whose figure has the axes layer and position: one way to fill the map."""
-
-    title: str
-    lens: str
-    mode: str
-
-
-MAP_VIEWS = (
-    MapView("stream norm", "residual", "stream"),
-    MapView("logit lens", "logit-lens", "top"),
-    MapView("probability of the target", "logit-lens", "target"),
-    MapView("attention write", "residual", "attention"),
-    MapView("MLP write", "residual", "mlp"),
-    MapView("cosine to final stream", "residual", "cosine"),
-    MapView("MLP activity", "mlp", "overview"),
-    MapView("attention entropy", "heads", "entropy-by-token"),
-    MapView("sink share", "heads", "sink-by-token"),
-)
-ATTENTION_MODES = ("raw", "mean", "max", "value-weighted", "no-sink", "rollout")
-OF_ONE_HEAD = ("raw", "value-weighted", "no-sink")
 
 
 @dataclass(frozen=True)
@@ -285,13 +262,6 @@ def followed(
     if step >= first:
         step += earlier + (later if step >= stop else 0)
     return step, (first + earlier, stop + earlier)
-
-
-def shared_length(one: str, other: str) -> int:
-    """How many characters two texts share from their beginning."""
-    pairs = zip(one, other, strict=False)
-    differing = (index for index, (a, b) in enumerate(pairs) if a != b)
-    return next(differing, min(len(one), len(other)))
 
 
 def _clamp(index: int, count: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
 from textual.content import Content
@@ -10,9 +11,11 @@ from textual.widget import Widget
 
 from llmscope.draw.look import Look
 from llmscope.draw.theme import Theme
-from llmscope.engine.events import ModelInfo, PassInfo
 from llmscope.text import display_text
 from llmscope.tui.theme import inks
+
+if TYPE_CHECKING:
+    from llmscope.engine.events import ModelInfo, PassInfo
 
 JOINT = " · "
 GAP = 4

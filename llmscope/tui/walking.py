@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from textual.timer import Timer
-
-from llmscope.engine.events import Token
-from llmscope.figure import Focus
 from llmscope.tui.marker import marked
-from llmscope.tui.scene import Scene
 from llmscope.tui.words import named
 
 if TYPE_CHECKING:
+    from textual.timer import Timer
+
+    from llmscope.engine.events import Token
+    from llmscope.figure import Focus
     from llmscope.tui.desk import Desk
     from llmscope.tui.panes.walk_values import ValuesPane
     from llmscope.tui.panes.walkthrough import WalkthroughPane
+    from llmscope.tui.scene import Scene
 
 WORKSPACE = "walkthrough"
 PLAYING = ("walk-on", "walk-back")
@@ -137,14 +136,10 @@ def back(desk: Desk) -> None:
         desk.walking.back(desk)
 
 
-def play(by: int) -> Callable[[Desk], None]:
+def play(desk: Desk, by: int) -> None:
     """Let the walk go by itself, forwards or backwards."""
-
-    def run(desk: Desk) -> None:
-        if here(desk):
-            desk.walking.play(desk, by)
-
-    return run
+    if here(desk):
+        desk.walking.play(desk, by)
 
 
 def write(desk: Desk) -> None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.cells import cell_len
 
-from llmscope.figure import Figure
 from llmscope.text import display_text
-from llmscope.tui.ledger import Shown
-from llmscope.tui.scene import MAP_VIEWS, Scene
+from llmscope.tui.views import MAP_VIEWS
+
+if TYPE_CHECKING:
+    from llmscope.figure import Figure
+    from llmscope.tui.ledger import Shown
+    from llmscope.tui.scene import Scene
 
 Find = Callable[[str], "Shown | None"]
 

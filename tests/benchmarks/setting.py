@@ -74,6 +74,9 @@ class Setting:
             "HF_HUB_OFFLINE": "1",
             "LLMSCOPE_STATE": self.home.name,
             "CUDA_VISIBLE_DEVICES": "" if self.device == "cpu" else "0",
+            # Installed packages are compiled; a checkout is once it was imported, unless this
+            # forbids it, and then each start would compile it anew.
+            "PYTHONDONTWRITEBYTECODE": "",
         }
 
 

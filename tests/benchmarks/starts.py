@@ -54,6 +54,14 @@ def measure(setting: Setting, tell: Tell, found: dict[str, Any]) -> None:
             found.setdefault(name, {}).setdefault(key, []).append(value)
 
     python = sys.executable
+    screen = [python, "-m", "llmscope", setting.spec]
+    bare_screen = [python, "-c", BARE_APP]
+    tell("starts: once for nothing, which leaves everything compiled and read")
+    _run([python, "-c", "import typer"], setting)
+    _run([python, "-m", "llmscope", "--help"], setting)
+    for command, words in ((bare_screen, "first paint"), (screen, "Prompt")):
+        with Program(command, setting.environment) as program:
+            program.wait_for(words)
     for number in range(5 if setting.quick else 15):
         tell(f"starts: help, {number + 1}")
         keep("typer.import", seconds=_run([python, "-c", "import typer"], setting))
@@ -62,9 +70,9 @@ def measure(setting: Setting, tell: Tell, found: dict[str, Any]) -> None:
     app += ["--device", setting.device, "--dtype", "float32", "--threads", str(setting.threads)]
     for number in range(3 if setting.quick else 9):
         tell(f"starts: the screen and the model, {number + 1}")
-        with Program([python, "-c", BARE_APP], setting.environment) as bare:
+        with Program(bare_screen, setting.environment) as bare:
             keep("textual.paint", seconds=bare.wait_for("first paint"))
-        with Program([python, "-m", "llmscope", setting.spec], setting.environment) as ours:
+        with Program(screen, setting.environment) as ours:
             painted = ours.wait_for("Prompt")
             keep("llmscope.paint", seconds=painted, torch=ours.has_loaded("libtorch"))
         with Program(app, setting.environment) as ours:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import inspect
+
 import pytest
 
-from llmscope.tui.actions import ACTIONS, BY_NAME, binds_at
+from llmscope.tui.actions import ACTIONS, BY_NAME, Later, binds_at
 from llmscope.tui.footer import FOOTER
 from llmscope.tui.help import HelpScreen
 from llmscope.tui.palette import commands
@@ -45,6 +47,14 @@ async def test_every_key_does_its_action(opened: Open, action: object) -> None:
             before = state(session)
             await session.press(key)
             assert state(session) != before, key
+
+
+def test_every_deed_is_a_function_that_takes_what_it_is_given() -> None:
+    """They are named, and looked up only when somebody does them."""
+    deeds = [action.run for action in ACTIONS if isinstance(action.run, Later)]
+    assert len(deeds) > len(ACTIONS) / 2
+    for deed in deeds:
+        inspect.signature(deed.function).bind("the desk", *deed.args)
 
 
 @pytest.mark.parametrize("action", ACTIONS, ids=lambda action: action.name)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from llmscope.tui.background import dark_by_environment
+from llmscope.tui.background import PATIENCE, dark_by_environment
 
 pexpect = pytest.importorskip("pexpect")
 pyte = pytest.importorskip("pyte")
@@ -87,6 +87,12 @@ def test_a_terminal_that_knows_only_its_name_is_not_waited_for() -> None:
 def test_one_that_never_answers_is_not_waited_for_ever() -> None:
     answer, _ = told()
     assert answer == [None, "", ""]
+
+
+def test_an_answer_counts_however_long_the_work_took_meanwhile() -> None:
+    """A busy machine imports for longer than a silent terminal is waited for."""
+    answer, _ = told((0, b"\x1b]11;rgb:ff/ff/ff\x1b\\a" + NAME), WORK=str(2 * PATIENCE))
+    assert answer == [False, "the terminal says so", "a"]
 
 
 def test_an_answer_in_two_halves_is_one() -> None:

@@ -8,10 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pexpect
 import pytest
 
+from llmscope.tui.kept import Kept
 from llmscope.tui.panes.pane import fitting_title
-from llmscope.tui.saved import save_prompt, saved_prompt
+from llmscope.tui.saved import save_prompt, save_screen, saved_prompt
 from llmscope.tui.title import count, fit_sides, size
 
 MODULES = ["llmscope.tui", "llmscope.tui.app", "llmscope.tui.run", "llmscope.tui.capture"]
@@ -29,6 +31,67 @@ def test_the_first_picture_waits_for_no_numpy() -> None:
     code = "import sys, llmscope.tui.app; print('numpy' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "False"
+
+
+LATER = {
+    *("json", "textual.widgets._markdown", "markdown_it", "plotext", "rich.markdown", "typer"),
+    *("llmscope.edits", "llmscope.engine", "llmscope.figure", "llmscope.lenses", "llmscope.scope"),
+    *("llmscope.draw.figures", "llmscope.draw.glyphs", "llmscope.draw.painting"),
+    *("llmscope.models.info", "llmscope.models.roles", "llmscope.record"),
+    *(
+        f"llmscope.tui.{name}"
+        for name in (
+            *("arranging", "baking", "comparing", "copying", "deeds", "editing", "find", "help"),
+            *("jump", "kept", "ledger", "palette", "panes", "passing", "saving", "scene", "tour"),
+            *("walk_sources", "whatif"),
+        )
+    ),
+}
+"""Modules of what comes after the first picture: figures, dialogs, deeds, the engine."""
+
+
+@pytest.mark.parametrize("colours", ["truecolor", ""])
+@pytest.mark.parametrize("returning", [False, True])
+def test_the_first_picture_waits_for_nothing_that_it_does_not_show(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, returning: bool, colours: str
+) -> None:
+    """All of the start is in it: the command line, the terminal and its answers, the screen."""
+    code = """
+import sys
+from pathlib import Path
+from llmscope.tui.desk import Desk
+from llmscope.tui.link import LateEngine
+found, sys.argv = Path(sys.argv[1]), ["llmscope", "builtin:sort"]
+def fill(desk):
+    found.write_text(" ".join(sys.modules))
+    desk.exit(0)
+Desk.fill, LateEngine.start = fill, lambda engine: None
+from llmscope.cli import main
+main()
+"""
+    monkeypatch.setenv("LLMSCOPE_STATE", str(tmp_path))
+    later = LATER
+    if returning:
+        # Who was here before is shown what was left.
+        save_prompt("builtin:sort", "CAB")
+        save_screen(Kept(workspace="heads").to_record())
+        later = LATER - {"json", "llmscope.tui.kept"}
+    root = Path(__file__).parents[2]
+    environ = {"PYTHONPATH": str(root), "NO_COLOR": "", "SSH_CONNECTION": ""}
+    terminal = {"TERM": "xterm-256color", "COLORTERM": colours}
+    child = pexpect.spawn(
+        *(sys.executable, ["-c", code, str(tmp_path / "modules")]),
+        dimensions=(40, 120),
+        env={**os.environ, **environ, **terminal},
+        timeout=60,
+    )
+    child.expect("Prompt")
+    child.expect(pexpect.EOF)
+    child.close()
+    modules = set((tmp_path / "modules").read_text().split())
+    assert child.exitstatus == 0
+    assert "llmscope.tui.card" in modules, "there is a picture"
+    assert sorted(later & modules) == []
 
 
 def test_opening_the_screen_imports_no_model_code() -> None:

@@ -10,7 +10,8 @@ from llmscope.edits import Edit
 from llmscope.engine.events import SPAN, Want
 from llmscope.figure import Focus
 from llmscope.tui.panes.pane import FigurePane
-from llmscope.tui.scene import OF_ONE_HEAD, Scene
+from llmscope.tui.scene import Scene
+from llmscope.tui.views import OF_ONE_HEAD
 
 MARGIN, HEAD = 9, 2
 """Cells of the pane that labels, and rows that names and words, take from the picture."""

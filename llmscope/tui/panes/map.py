@@ -12,7 +12,8 @@ from llmscope.engine.events import Want
 from llmscope.figure import Figure, Focus
 from llmscope.tui.ledger import Shown
 from llmscope.tui.panes.pane import FigurePane
-from llmscope.tui.scene import MAP_VIEWS, Scene
+from llmscope.tui.scene import Scene
+from llmscope.tui.views import MAP_VIEWS
 
 GUTTER = 12
 """Cells that the labels of the rows may take."""
