@@ -160,7 +160,7 @@ def test_what_cannot_be_read_is_set_aside_with_a_notice(terminal, tmp_path):
     (state / "prompts.json").write_bytes(b"\x00 once {")
     (state / "screen.json").write_text("[]")
     program = terminal("builtin:sort")
-    program.wait("set aside")
+    program.wait("prompts.json.bad")
     program.wait("Next token")
     assert program.leave("\x11") == 0
     assert (state / "prompts.json.bad").read_bytes() == b"\x00 once {"

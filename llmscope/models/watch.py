@@ -188,11 +188,19 @@ class _Bars:
 _BARS = _Bars()
 
 
+_LOADING = threading.RLock()
+
+
 @contextmanager
 def transformers_bars(meter: Meter) -> Iterator[None]:
-    """Every progress bar that transformers opens in the block reports to the meter."""
-    _BARS.begin(meter)
-    try:
-        yield
-    finally:
-        _BARS.end(meter)
+    """Every progress bar that transformers opens in the block reports to the meter.
+
+    One such block at a time: while transformers loads a model it puts functions of its own into
+    its classes, and two that load at once would leave them there: nothing is tied any more then.
+    """
+    with _LOADING:
+        _BARS.begin(meter)
+        try:
+            yield
+        finally:
+            _BARS.end(meter)

@@ -97,7 +97,7 @@ def set_aside(spec: str) -> str:
     if not moved:
         return ""
     listed = ", ".join(path.name for path in moved)
-    return f"{listed} in {moved[0].parent}: could not be read, and was set aside"
+    return f"what an earlier session left cannot be read: set aside as {listed}"
 
 
 def _readable(path: Path) -> bool:

@@ -1,8 +1,11 @@
 import json
+import threading
+import time
 from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 import llmscope
 from llmscope.errors import ScopeError
@@ -98,6 +101,29 @@ def test_nothing_is_printed(folder, capfd):
     assert capfd.readouterr() == ("", "")
     assert transformers.logging.get_verbosity() == level
     assert transformers.logging.set_tqdm_hook(None) is None
+
+
+def test_two_threads_load_one_after_the_other(monkeypatch):
+    """transformers changes its own classes while it loads; two at once left them changed."""
+    inside, most = [], []
+
+    def slow(*given, own=AutoModelForCausalLM.from_pretrained, **options):
+        inside.append(None)
+        most.append(len(inside))
+        time.sleep(0.05)
+        try:
+            return own(*given, **options)
+        finally:
+            inside.pop()
+
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", slow)
+    loaders = [threading.Thread(target=load_subject, args=("builtin:sort",)) for _ in range(3)]
+    for loader in loaders:
+        loader.start()
+    for loader in loaders:
+        loader.join()
+    assert most == [1, 1, 1]
+    assert PreTrainedModel.tie_weights.__qualname__ == "PreTrainedModel.tie_weights"
 
 
 @pytest.mark.parametrize("name", ["float32", "bfloat16", "float16"])
