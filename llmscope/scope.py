@@ -170,7 +170,8 @@ class Scope:
     @cached_property
     def chat(self) -> Chat:
         """The tokenizer's chat template. Record its text with `special_tokens=False`."""
-        return Chat(self.tokenizer)
+        tokens = self.subject.tokens
+        return Chat(None) if tokens is None else tokens.chat
 
     def encode(self, text: str, *, special_tokens: bool = True) -> Encoded:
         """The tokens of a text, with their places in it."""

@@ -207,8 +207,8 @@ down move by layers. A matrix with 0 was left as it was.""",
 A bar is how far the adapter moved the prediction after a token. Below are the tokens whose \
 probability it changed most after the one under the cursor, with the adapter and without. \
 {map-view} shows how much likelier it finds each token than the base does; {keep-b} keeps a prompt \
-as B, and then the sums of both answers are held against each other. Left and right move by \
-tokens.""",
+as B, and then the sums of both answers are held against each other. Of a chat, and with a B, only \
+the answer's tokens have bars; {map-view} goes on to all. Left and right move by tokens.""",
 }
 """What one does in a pane, and where it comes from, beside what its lens says."""
 

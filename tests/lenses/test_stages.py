@@ -9,7 +9,10 @@ from transformers import AutoModelForCausalLM
 import llmscope
 from llmscope.record import tuned
 from llmscope.record.stages import Change, changes
+from tests.families import small_model
+from tests.models.chats import CHATML
 from tests.models.test_adapters import CASES, IDS, make_adapter, make_base, plain, shelf
+from tests.models.vocabularies import byte_level
 
 __all__ = ["shelf"]
 
@@ -131,10 +134,86 @@ def test_kl_is_that_of_a_loop_on_plain_models(shelf):
     assert np.abs(figure.extra["changed_probability"] - shares[:, largest]).max() < 1e-5
 
 
-def test_the_context_is_left_out(shelf):
-    figure = look(llmscope.load(str(shelf("llama", "lora"))), "kl", context=6)
-    assert np.isnan(figure.values[:6]).all()
-    assert np.isfinite(figure.values[6:]).all()
+@pytest.mark.parametrize("mode", ["kl", "reward"])
+def test_the_context_is_left_out(shelf, mode):
+    """But for the prediction after its last token, which is the answer's first."""
+    scope = llmscope.load(str(shelf("llama", "lora")))
+    every = look(scope, f"{mode}-all", context=6)
+    some = look(scope, mode, context=6)
+    first = {"kl": 5, "reward": 6}[mode]
+    assert np.isnan(some.values[:first]).all()
+    assert np.isfinite(some.values[first:]).all()
+    assert (some.values[first:] == every.values[first:]).all()
+    assert np.isfinite(every.values[1:]).all()
+    assert (some.extra["left_out"], every.extra["left_out"]) == (first, 0)
+    assert f"left out: {first} tokens" in some.extra["caption"][-1]
+    assert f"{mode}-all" in some.extra["caption"][-1]
+    assert "left out" not in every.extra["caption"][-1]
+    assert (look(scope, mode).values[1:] == every.values[1:]).all(), "no question is known"
+
+
+def test_what_b_begins_with_as_well_is_left_out_of_kl_too(shelf):
+    scope = llmscope.load(str(shelf("llama", "lora")))
+    values = look(scope, "kl", versus_prompt=(*IDS[:4], 70, 71)).values
+    assert np.flatnonzero(np.isfinite(values)).tolist() == [3, 4, 5, 6, 7, 8]
+    same = look(scope, "kl", versus_prompt=IDS).values
+    assert np.isfinite(same).all(), "B is this prompt"
+
+
+CHAT = "<|im_start|>user\nthe cat<|im_end|>\n<|im_start|>assistant\n"
+TURNS = [
+    (CHAT, []),
+    (CHAT + "hello", ["hello"]),
+    (CHAT + "hello world<|im_end|>\n", ["hello world<|im_end|>"]),
+    (
+        CHAT + "hello<|im_end|>\n<|im_start|>user\nthen<|im_end|>\n<|im_start|>assistant\nthree",
+        ["hello<|im_end|>", "three"],
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "answers"), TURNS)
+def test_in_a_chat_the_assistants_words_alone_are_shown(tmp_path, text, answers):
+    scope = chatting(tmp_path)
+    recording = scope.record(text, special_tokens=False)
+    kl = scope.look("stages", recording=recording, mode="kl")
+    reward = scope.look("stages", recording=recording, mode="reward")
+    labels = recording.prompt.labels
+    said = np.zeros(len(labels), dtype=bool)
+    at = 0
+    for label_at, label in enumerate(labels):  # by hand, from where each answer stands in the text
+        places = [(text.rindex(one), text.rindex(one) + len(one)) for one in answers]
+        said[label_at] = any(start <= at < end for start, end in places)
+        at += len(label)
+    after = text.endswith("assistant\n") or said[-1]
+    assert np.array_equal(np.isfinite(kl.values), np.append(said[1:], after))
+    if answers:
+        assert np.array_equal(np.isfinite(reward.values), said)
+        assert reward.extra["left_out"] == (~said).sum()
+    else:
+        assert reward.verdict.status == "refused"
+        assert "reward-all" in reward.verdict.reason
+
+
+def test_a_chat_without_an_answer_says_so(tmp_path):
+    scope = chatting(tmp_path)
+    recording = scope.record("<|im_start|>user\nthe cat", special_tokens=False)
+    figure = scope.look("stages", recording=recording, mode="kl")
+    assert figure.verdict.status == "refused"
+    assert "kl-all" in figure.verdict.reason
+    every = scope.look("stages", recording=recording, mode="kl-all")
+    assert np.isfinite(every.values).all()
+
+
+def chatting(folder):
+    """A model whose tokenizer has a chat template, and a LoRA on it."""
+    tokenizer = byte_level()
+    tokenizer.add_special_tokens({"extra_special_tokens": ["<|im_start|>", "<|im_end|>"]})
+    tokenizer.chat_template = CHATML
+    small_model("llama", vocab_size=len(tokenizer)).save_pretrained(folder / "base")
+    tokenizer.save_pretrained(folder / "base")
+    lora = make_adapter(folder / "lora", folder / "base", LoraConfig(target_modules=["q_proj"]))
+    return llmscope.load(str(lora))
 
 
 def test_a_letter_reads_one_row(shelf, monkeypatch):

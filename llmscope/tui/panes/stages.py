@@ -17,6 +17,13 @@ NONE = (
     "are loaded, and {teach} in {workspace-context} makes one of a context"
 )
 
+HEADINGS = {
+    "kl": "KL of the answer · tuned ‖ base",
+    "kl-all": "KL of all predictions · tuned ‖ base",
+    "reward": "log π/π_ref of the answer",
+    "reward-all": "log π/π_ref of all tokens",
+}
+
 
 class AdapterPane(LensPane):
     """A lens that needs an adapter that is on."""
@@ -52,10 +59,9 @@ class StagesKlPane(AdapterPane):
     """How far the adapter moved the prediction after each token."""
 
     key: ClassVar[str] = "stages-kl"
-    views: ClassVar[tuple[str, ...]] = ("kl", "reward")
+    views: ClassVar[tuple[str, ...]] = ("kl", "reward", "kl-all", "reward-all")
     asks: ClassVar[tuple[str, ...]] = ("position",)
 
     def heading(self, shown: Shown) -> str:
         """Short, for the pane is narrow."""
-        reward = shown.want.focus.mode == "reward"
-        return "log π/π_ref of each token" if reward else "KL of predictions · tuned ‖ base"
+        return HEADINGS[shown.want.focus.mode]
