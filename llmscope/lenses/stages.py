@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, cast
 
 from llmscope.figure import Figure, Focus
-from llmscope.lenses import stages_tokens, stages_weights
+from llmscope.lenses import stages_depth, stages_tokens, stages_weights
 from llmscope.lenses.base import Lens, Run
 
 if TYPE_CHECKING:
     from llmscope.record.passes import Passes
     from llmscope.record.recording import Recording
 
-TITLES = {**stages_weights.TITLES, **stages_tokens.TITLES}
+TITLES = {**stages_weights.TITLES, **stages_tokens.TITLES, **stages_depth.TITLES}
 NO_ADAPTER = (
     "no adapter is on, so there is nothing to hold the model against: llmscope MODEL --adapter "
     "ADAPTER, and b on the screen"
@@ -35,6 +35,10 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
     that ends it; NaN elsewhere. What precedes it was not trained on. The prediction after its
     last token is the answer's first, so `kl` shows that. `kl-all` and `reward-all` show all.
 
+    `lens`, KL(tuned ‖ base) in nats of what the logit lens reads after each layer, each model
+    through its own final norm and unembedding [layer + 1, position], the embedding first. The
+    column of the focus comes first; NaN for what was not read yet, or is outside of the span.
+
     σ are those of (α/r)·B·A, by the QR of its factors, for a plain LoRA; of the difference of the
     merged matrix and the base's for others, in float64.
 
@@ -47,7 +51,9 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
     sum over the others. Of `kl`, for the focus: position; changed, the top_k tokens whose
     probability differs most, changed_ids, changed_probability [tuned | base, token]. Of `reward`
     with a prompt B: versus_total, that of B's answer, and margin, total − versus_total: above 0,
-    training moved the model towards this prompt's answer rather than B's.
+    training moved the model towards this prompt's answer rather than B's. Of `lens`, for each cell:
+    ids, the token whose probability differs most (-1 where none was read), names of those ids, and
+    its probability in both, tuned and base; kinds.
 
     Refused where no adapter is on, and where a chat holds no answer yet.
     """
@@ -59,6 +65,8 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
         yield stages_tokens.rewards(recording, passes, focus)
     elif focus.mode.startswith("kl"):
         yield stages_tokens.divergence(recording, passes.origin(recording.prompt), focus)
+    elif focus.mode == "lens":
+        yield from stages_depth.lens(recording, passes.origin(recording.prompt), focus)
     else:
         from llmscope.record.stages import changes, no_matrices
 
@@ -72,8 +80,8 @@ LENS = Lens(
     question="What did training change?",
     compute=compute,
     needs=("readout",),
-    uses=("position", "mode", "top_k", "context", "versus_prompt"),
-    modes=("weights", "rank", "kl", "kl-all", "reward", "reward-all"),
+    uses=("layer", "position", "mode", "top_k", "span", "context", "versus_prompt"),
+    modes=("weights", "rank", "kl", "kl-all", "reward", "reward-all", "lens"),
     edited="refused",
     help="""\
 A model that was fine-tuned, held against the model that it was trained from: with an adapter and \
@@ -87,8 +95,8 @@ rank: in how many directions the matrix was changed. A LoRA of rank 8 can have 8
 effective rank of 2 says that two of them do nearly all. A full fine-tune changes all directions.
 
 kl: how much the adapter changed what the model expects after each token, in nats: 0, the same \
-prediction; 0.7, about a factor of two. The tokens of a question were usually not trained on, so \
-that their predictions may drift widely without harm. They are left out where it is known which \
+prediction; 0.7, about a factor of two. Tokens of a prompt were usually not trained on, so that \
+their predictions may drift widely without harm. They are left out where it is known which \
 those are: all but what the assistant says in a chat, the first N tokens with --context N, and \
 what B begins with as well. kl-all shows them too.
 
@@ -96,6 +104,11 @@ reward: how much likelier the tuned model finds each token than the base does, l
 nats; reward-all, those of the question as well. DPO trains a model so that β times the sum over \
 an answer is its reward. With a second prompt, B, which begins with the same question and ends in \
 another answer, the margin says which of the two training favours: above 0, this one.
+
+lens: at which depth it shows. The stream after each layer is put through the final norm and the \
+unembedding, with the adapter and without, and a cell says how far the two readings part; the word \
+is the token whose probability differs most. Rows that are dark above and bright below say from \
+which layer on the model goes another way.
 
 ‖ΔW‖ / ‖W‖ in Frobenius norms; exp of the entropy of σ / Σσ (Roy & Vetterli 2007) with σ the \
 singular values of ΔW; KL(tuned ‖ base) = Σ p (log p − log q); Rafailov et al. \

@@ -216,6 +216,82 @@ def chatting(folder):
     return llmscope.load(str(lora))
 
 
+def streams_of(model):
+    """The stream before the first layer and after each, by hooks on a plain model. [layer + 1]"""
+    inner = getattr(model, "base_model", model)
+    inner = getattr(inner, "model", inner)  # out of peft
+    inner = getattr(inner, "model", inner)  # the decoder
+    seen = []
+    hooks = [
+        inner.layers[0].register_forward_pre_hook(
+            lambda _, args, named: seen.append((args or (named["hidden_states"],))[0].clone()),
+            with_kwargs=True,
+        )
+    ]
+    hooks += [
+        layer.register_forward_hook(
+            lambda _, args, out: seen.append((out[0] if isinstance(out, tuple) else out).clone())
+        )
+        for layer in inner.layers
+    ]
+    with torch.no_grad():
+        model(torch.tensor([IDS]))
+        for hook in hooks:
+            hook.remove()
+        return [model.get_output_embeddings()(inner.norm(stream))[0].double() for stream in seen]
+
+
+def test_the_lens_is_that_of_hooks_on_plain_models(shelf):
+    base, adapter = shelf("llama"), shelf("llama", "lora")
+    scope = llmscope.load(str(adapter))
+    figure = look(scope, "lens", layer=1, position=4)
+    tuned, plain_base = (
+        streams_of(model)
+        for model in (plain(base, adapter), AutoModelForCausalLM.from_pretrained(base))
+    )
+    assert figure.values.shape == (4, len(IDS)) == (len(tuned), len(IDS))
+    for layer, (one, other) in enumerate(zip(tuned, plain_base, strict=True)):
+        p, q = one.log_softmax(-1), other.log_softmax(-1)
+        for at in range(len(IDS)):
+            kl = sum(float(p[at, t].exp() * (p[at, t] - q[at, t])) for t in range(p.shape[1]))
+            assert figure.values[layer, at] == pytest.approx(kl, rel=1e-3, abs=1e-6)
+            if layer:  # where the embedding is the same, nothing differs most
+                most = int((p[at].exp() - q[at].exp()).abs().argmax())
+                assert figure.extra["ids"][layer, at] == most
+                assert figure.extra["tuned"][layer, at] == pytest.approx(
+                    float(p[at, most].exp()), abs=1e-5
+                )
+                assert figure.extra["base"][layer, at] == pytest.approx(
+                    float(q[at, most].exp()), abs=1e-5
+                )
+    assert (figure.values[0] == 0).all(), "the embedding is not adapted"
+    assert figure.values[1:].max() > 0.01
+    # Its last row is what the mode kl says.
+    assert figure.values[-1] == pytest.approx(look(scope, "kl").values, rel=1e-4, abs=1e-6)
+    said = figure.extra["names"][int(figure.extra["ids"][2, 4])]
+    assert f"after layer 1 at ‹{IDS[4]}›" in figure.extra["caption"][0]
+    assert f"most ‹{said}›" in figure.extra["caption"][0]
+
+
+def test_the_lens_comes_column_by_column_and_is_kept(shelf, monkeypatch):
+    from llmscope.figure import Focus
+    from llmscope.record import depths
+
+    scope = llmscope.load(str(shelf("llama", "lora")))
+    recording = scope.record(IDS)
+    figures = list(scope.figures("stages", recording, Focus(mode="lens", position=4)))
+    shown = [np.isfinite(one.values).any(0).sum() for one in figures]
+    assert shown == [2, 6, 9]
+    assert np.isfinite(figures[0].values[:, 4]).all(), "that of the cursor comes first"
+    asked = []
+    monkeypatch.setattr(
+        depths, "_read", lambda *at, own=depths._read: asked.extend(at[2]) or own(*at)
+    )
+    longer = scope.look("stages", recording=scope.record((*IDS, 7)), mode="lens")
+    assert asked == [(layer, len(IDS)) for layer in range(4)]
+    assert np.isfinite(longer.values).all()
+
+
 def test_a_letter_reads_one_row(shelf, monkeypatch):
     scope = llmscope.load(str(shelf("llama", "lora")))
     before = look(scope, "kl").values

@@ -18,11 +18,10 @@ NONE = (
 )
 
 HEADINGS = {
-    "kl": "KL of the answer · tuned ‖ base",
-    "kl-all": "KL of all predictions · tuned ‖ base",
-    "reward": "log π/π_ref of the answer",
-    "reward-all": "log π/π_ref of all tokens",
+    "kl": "KL of predictions · tuned ‖ base",
+    "reward": "log π/π_ref of each token",
 }
+OF_ANSWER = {"kl": "KL of the answer · tuned ‖ base", "reward": "log π/π_ref of the answer"}
 
 
 class AdapterPane(LensPane):
@@ -64,4 +63,5 @@ class StagesKlPane(AdapterPane):
 
     def heading(self, shown: Shown) -> str:
         """Short, for the pane is narrow."""
-        return HEADINGS[shown.want.focus.mode]
+        mode = shown.want.focus.mode.removesuffix("-all")
+        return (OF_ANSWER if shown.figure.extra.get("left_out") else HEADINGS)[mode]
