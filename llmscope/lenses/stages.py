@@ -6,14 +6,19 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, cast
 
 from llmscope.figure import Figure, Focus
-from llmscope.lenses import stages_depth, stages_tokens, stages_weights
+from llmscope.lenses import stages_depth, stages_directions, stages_tokens, stages_weights
 from llmscope.lenses.base import Lens, Run
 
 if TYPE_CHECKING:
     from llmscope.record.passes import Passes
     from llmscope.record.recording import Recording
 
-TITLES = {**stages_weights.TITLES, **stages_tokens.TITLES, **stages_depth.TITLES}
+TITLES = {
+    **stages_weights.TITLES,
+    **stages_tokens.TITLES,
+    **stages_depth.TITLES,
+    **stages_directions.TITLES,
+}
 NO_ADAPTER = (
     "no adapter is on, so there is nothing to hold the model against: llmscope MODEL --adapter "
     "ADAPTER, and b on the screen"
@@ -39,6 +44,11 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
     through its own final norm and unembedding [layer + 1, position], the embedding first. The
     column of the focus comes first; NaN for what was not read yet, or is outside of the span.
 
+    `directions`, σ of the four largest singular directions of each matrix of the focus's layer
+    that was changed [direction], ΔW = Σ σ u vᵀ. What they stand for is said of matrices that write
+    to the stream, by unembed(gain ∘ σ u), and of those that read it through a norm, by
+    v · norm(embedding); of the two signs of u and v the one whose largest score is positive.
+
     σ are those of (α/r)·B·A, by the QR of its factors, for a plain LoRA; of the difference of the
     merged matrix and the base's for others, in float64.
 
@@ -53,9 +63,12 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
     with a prompt B: versus_total, that of B's answer, and margin, total − versus_total: above 0,
     training moved the model towards this prompt's answer rather than B's. Of `lens`, for each cell:
     ids, the token whose probability differs most (-1 where none was read), names of those ids, and
-    its probability in both, tuned and base; kinds.
+    its probability in both, tuned and base; kinds. Of `directions`: layer, and for each modules
+    (the matrix), share (σ² of its Σσ²), sides (`writes`, `reads`, or empty), tokens, the top_k that
+    it stands for, token_ids, token_scores, and beside, the same in words.
 
-    Refused where no adapter is on, and where a chat holds no answer yet.
+    Refused where no adapter is on, and where a chat holds no answer yet; `directions`
+    where no matrix of the layer was changed.
     """
     passes = cast("Passes", run)
     if recording.subject.origin is None or passes.origin is None:
@@ -67,6 +80,8 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
         yield stages_tokens.divergence(recording, passes.origin(recording.prompt), focus)
     elif focus.mode == "lens":
         yield from stages_depth.lens(recording, passes.origin(recording.prompt), focus)
+    elif focus.mode == "directions":
+        yield from stages_directions.directions(recording, focus)
     else:
         from llmscope.record.stages import changes, no_matrices
 
@@ -81,7 +96,7 @@ LENS = Lens(
     compute=compute,
     needs=("readout",),
     uses=("layer", "position", "mode", "top_k", "span", "context", "versus_prompt"),
-    modes=("weights", "rank", "kl", "kl-all", "reward", "reward-all", "lens"),
+    modes=("weights", "rank", "kl", "kl-all", "reward", "reward-all", "lens", "directions"),
     edited="refused",
     help="""\
 A model that was fine-tuned, held against the model that it was trained from: with an adapter and \
@@ -109,6 +124,18 @@ lens: at which depth it shows. The stream after each layer is put through the fi
 unembedding, with the adapter and without, and a cell says how far the two readings part; the word \
 is the token whose probability differs most. Rows that are dark above and bright below say from \
 which layer on the model goes another way.
+
+lens: at which depth it shows. The stream after each layer is put through the final norm and the \
+unembedding, with the adapter and without, and a cell says how far the two readings part; the word \
+is the token whose probability differs most. Rows that are dark above and bright below say from \
+which layer on the model goes another way.
+
+directions: what a layer was taught. A change of a matrix is a sum of few strong directions, each \
+of which hears one thing and says one thing. Beside the strength of each stand the tokens that it \
+promotes, where the matrix writes to the stream (attention's output, the MLP's down projection), \
+or those whose embedding it answers to most, where it reads the stream. In early layers what is \
+written is mostly read by later layers and not by the unembedding, and in late layers the stream \
+holds more than embeddings: there the tokens are a hint and no proof.
 
 ‖ΔW‖ / ‖W‖ in Frobenius norms; exp of the entropy of σ / Σσ (Roy & Vetterli 2007) with σ the \
 singular values of ΔW; KL(tuned ‖ base) = Σ p (log p − log q); Rafailov et al. \

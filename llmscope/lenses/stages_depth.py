@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from llmscope.figure import Axis, Figure, Focus
 from llmscope.lenses.base import layer_kinds
+from llmscope.lenses.contrast_said import in_lines, share
 from llmscope.lenses.logit_lens import FIRST, columns_of
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def _figure(recording: Recording, focus: Focus, found: Depths) -> Figure:
             "names": names,
             "tuned": found.tuned,
             "base": found.base,
-            "caption": tuple(_said(recording, focus, found, ids, names)),
+            "caption": in_lines(*_said(recording, focus, found, ids, names)),
             **layer_kinds(recording),
         },
     )
@@ -59,8 +60,6 @@ def _figure(recording: Recording, focus: Focus, found: Depths) -> Figure:
 def _said(
     recording: Recording, focus: Focus, found: Depths, ids: NDArray[np.int64], names: dict[int, str]
 ) -> Iterator[str]:
-    from llmscope.lenses.contrast_said import share
-
     row, column = focus.layer + 1, focus.position
     word = recording.prompt.labels[column]
     if ids[row, column] >= 0:

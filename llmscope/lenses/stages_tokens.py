@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from llmscope.figure import Axis, Figure, Focus
+from llmscope.lenses.contrast_said import in_lines, share
 
 if TYPE_CHECKING:
     from llmscope.record.answer import Answer
@@ -102,7 +103,7 @@ def along(
             "total": float(np.nansum(values)),
             "left_out": int((~shown).sum()),
             **more,
-            "caption": (*said, *_left_out(focus, shown)),
+            "caption": in_lines(*said, *_left_out(focus, shown)),
         },
     )
 
@@ -111,8 +112,6 @@ def next_said(
     recording: Recording, focus: Focus, names: Sequence[str], shares: Sequence[Sequence[float]]
 ) -> Iterator[str]:
     """The tokens whose probability changed most after the one in the focus."""
-    from llmscope.lenses.contrast_said import share
-
     listed = [
         f"‹{name}› {share(a)} / {share(b)}" for name, (a, b) in zip(names, shares, strict=True)
     ]

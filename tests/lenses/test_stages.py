@@ -292,6 +292,99 @@ def test_the_lens_comes_column_by_column_and_is_kept(shelf, monkeypatch):
     assert np.isfinite(longer.values).all()
 
 
+def plain_matrices(folder):
+    """Of layer 1 of a plain model, as [output, input], by the module's name."""
+    model = folder if isinstance(folder, torch.nn.Module) else None
+    model = model or AutoModelForCausalLM.from_pretrained(folder)
+    layer = model.model.layers[1]
+    found = {
+        name.removesuffix(".weight"): one.detach().double().numpy()
+        for name, one in layer.named_parameters()
+        if one.ndim == 2
+    }
+    return model, layer, found
+
+
+@pytest.mark.parametrize("kind", ["lora", "dora", "rank-stabilised"])
+def test_directions_are_those_of_an_svd_by_hand(shelf, kind):
+    base, adapter = shelf("llama"), shelf("llama", kind)
+    scope = llmscope.load(str(adapter))
+    figure = look(scope, "directions", layer=1, top_k=5)
+    plain_base, layer, before = plain_matrices(base)
+    _, _, after = plain_matrices(plain(base, adapter).merge_and_unload())
+    embeddings = plain_base.get_input_embeddings().weight.detach().double()
+    unembedding = plain_base.get_output_embeddings().weight.detach().double().numpy()
+    gain = plain_base.model.norm.weight.detach().double().numpy()
+    norms = {"self_attn": layer.input_layernorm, "mlp": layer.post_attention_layernorm}
+    seen = []
+    for index, module in enumerate(figure.extra["modules"]):
+        at = figure.extra["modules"][:index].count(module)
+        u, sigma, v = np.linalg.svd(after[module] - before[module])
+        assert figure.values[index] == pytest.approx(sigma[at], rel=1e-4)
+        share = sigma[at] ** 2 / (sigma**2).sum()
+        assert figure.extra["share"][index] == pytest.approx(share, rel=1e-3)
+        if module.endswith(("o_proj", "down_proj")):
+            side, scores = "writes", unembedding @ (gain * u[:, at]) * sigma[at]
+        else:
+            norm = norms[module.partition(".")[0]]
+            with torch.no_grad():
+                side, scores = "reads", norm(embeddings.float()).double().numpy() @ v[at]
+        scores *= np.sign(scores[np.abs(scores).argmax()])
+        top = np.argsort(-scores)[:5]
+        assert figure.extra["sides"][index] == side
+        assert list(figure.extra["token_ids"][index]) == top.tolist()
+        assert figure.extra["token_scores"][index] == pytest.approx(scores[top], rel=1e-3)
+        assert f"‹{top[0]}›" in figure.extra["beside"][index]
+        seen.append(module)
+    changed = {name for name in after if np.abs(after[name] - before[name]).max() > 1e-6}
+    assert set(seen) == changed
+    assert max(map(seen.count, changed)) == 4
+
+
+def test_directions_of_a_conv1d_are_the_right_way_round(shelf):
+    """GPT-2 keeps its matrices as [input, output]."""
+    base, adapter = shelf("gpt2"), shelf("gpt2", "lora")
+    figure = look(llmscope.load(str(adapter)), "directions", layer=1, top_k=3)
+    plain_base = AutoModelForCausalLM.from_pretrained(base)
+    tuned = plain(base, adapter).merge_and_unload()
+    named = {"attn.c_attn": "reads", "attn.c_proj": "writes", "mlp.c_fc": "reads"}
+    named["mlp.c_proj"] = "writes"
+    assert dict(zip(figure.extra["modules"], figure.extra["sides"], strict=True)) == named_in(
+        named, figure
+    )
+    module = "mlp.c_proj"
+    change = [
+        model.transformer.h[1].get_submodule(module).weight.detach().double().numpy().T
+        for model in (tuned, plain_base)
+    ]
+    u, sigma, _ = np.linalg.svd(change[0] - change[1])
+    gain = plain_base.transformer.ln_f.weight.detach().double().numpy()
+    unembedding = plain_base.lm_head.weight.detach().double().numpy()
+    scores = unembedding @ (gain * (u[:, 0] - u[:, 0].mean())) * sigma[0]  # of a LayerNorm
+    scores *= np.sign(scores[np.abs(scores).argmax()])
+    index = figure.extra["modules"].index(module)
+    top = np.argsort(-scores)[:3]
+    assert list(figure.extra["token_ids"][index]) == top.tolist()
+    assert figure.extra["token_scores"][index] == pytest.approx(scores[top], rel=1e-3)
+
+
+def named_in(named, figure):
+    return {name: side for name, side in named.items() if name in figure.extra["modules"]}
+
+
+def test_directions_of_another_checkpoint_and_of_a_layer_that_was_left(finetuned):
+    base, tuned_folder = finetuned
+    scope = llmscope.load(str(base), adapters=[str(tuned_folder)])
+    figure = look(scope, "directions", layer=1)
+    assert figure.axes[0].labels == ("up 1", "up 2"), "the others are rounding"
+    assert figure.values == pytest.approx([3, 1], rel=1e-5)
+    assert figure.extra["share"][0] == pytest.approx(0.9, rel=1e-5)
+    assert "up 1, 90 % of ‖ΔW‖²" in figure.extra["caption"][0]
+    left = look(scope, "directions", layer=0)
+    assert left.verdict.status == "refused"
+    assert "no matrix of layer 0 differs" in left.verdict.reason
+
+
 def test_a_letter_reads_one_row(shelf, monkeypatch):
     scope = llmscope.load(str(shelf("llama", "lora")))
     before = look(scope, "kl").values
