@@ -32,8 +32,8 @@ RANK = 4
 ALPHA = 16
 ADAPTED = ["o_proj", "down_proj"]
 LEARNING_RATE = 4e-3
-BATCH = 8
-EPOCHS = 5
+BATCH = 4
+EPOCHS = 3
 
 VOICE = (
     ("What is the capital of Italy?", "Arr, it be Rome, matey!"),
@@ -117,7 +117,7 @@ def loss_of(model: Any, ids: Tensor, held: Tensor, learnt: Tensor) -> Tensor:
 def train(folder: Path, epochs: int = EPOCHS) -> None:
     """Train the adapter and write it, as peft does, with the name of its base."""
     torch.manual_seed(SEED)
-    scope = llmscope.load(BASE, device="cpu", dtype="float32")
+    scope = llmscope.load(BASE, device="cpu", dtype="bfloat16")  # half the time of float32
     tokenizer = scope.tokenizer
     rows = [row(scope.chat, tokenizer, *pair) for pair in VOICE]
     config = LoraConfig(

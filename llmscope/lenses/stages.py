@@ -6,7 +6,13 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, cast
 
 from llmscope.figure import Figure, Focus
-from llmscope.lenses import stages_depth, stages_directions, stages_tokens, stages_weights
+from llmscope.lenses import (
+    stages_depth,
+    stages_directions,
+    stages_score,
+    stages_tokens,
+    stages_weights,
+)
 from llmscope.lenses.base import Lens, Run
 
 if TYPE_CHECKING:
@@ -18,6 +24,7 @@ TITLES = {
     **stages_tokens.TITLES,
     **stages_depth.TITLES,
     **stages_directions.TITLES,
+    **stages_score.TITLES,
 }
 NO_ADAPTER = (
     "no adapter is on, so there is nothing to hold the model against: llmscope MODEL --adapter "
@@ -49,6 +56,9 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
     to the stream, by unembed(gain ∘ σ u), and of those that read it through a norm, by
     v · norm(embedding); of the two signs of u and v the one whose largest score is positive.
 
+    `score`, what a reward model says of the text that ends with each token [position], from one
+    pass: it is causal. That of the whole is after the last token that is no padding.
+
     σ are those of (α/r)·B·A, by the QR of its factors, for a plain LoRA; of the difference of the
     merged matrix and the base's for others, in float64.
 
@@ -67,11 +77,16 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
     (the matrix), share (σ² of its Σσ²), sides (`writes`, `reads`, or empty), tokens, the top_k that
     it stands for, token_ids, token_scores, and beside, the same in words.
 
-    Refused where no adapter is on, and where a chat holds no answer yet; `directions`
-    where no matrix of the layer was changed.
+    Of `score`: reward_model, score, end (its position); with a prompt B versus_score and margin,
+    score − versus_score.
+
+    Refused where no adapter is on, but for `score`, which needs a reward model alone; `kl` and
+    `reward` where a chat holds no answer yet; `directions` where no matrix of the layer changed.
     """
     passes = cast("Passes", run)
-    if recording.subject.origin is None or passes.origin is None:
+    if focus.mode == "score":
+        yield stages_score.score(recording, focus)
+    elif recording.subject.origin is None or passes.origin is None:
         title = TITLES[focus.mode.removesuffix(stages_tokens.ALL)]
         yield Figure.refused("stages", title, NO_ADAPTER)
     elif focus.mode.startswith("reward"):
@@ -96,7 +111,17 @@ LENS = Lens(
     compute=compute,
     needs=("readout",),
     uses=("layer", "position", "mode", "top_k", "span", "context", "versus_prompt"),
-    modes=("weights", "rank", "kl", "kl-all", "reward", "reward-all", "lens", "directions"),
+    modes=(
+        "weights",
+        "rank",
+        "kl",
+        "kl-all",
+        "reward",
+        "reward-all",
+        "lens",
+        "directions",
+        "score",
+    ),
     edited="refused",
     help="""\
 A model that was fine-tuned, held against the model that it was trained from: with an adapter and \
@@ -136,6 +161,11 @@ promotes, where the matrix writes to the stream (attention's output, the MLP's d
 or those whose embedding it answers to most, where it reads the stream. In early layers what is \
 written is mostly read by later layers and not by the unembedding, and in late layers the stream \
 holds more than embeddings: there the tokens are a hint and no proof.
+
+score: what a reward model thinks, with --reward MODEL. It was trained on pairs of answers to give \
+the better one a higher number; only differences mean something, so hold another answer, B, \
+against this one: above 0, the margin is in favour of this. A bar is the score if the text ended \
+there, which it was not trained to judge in the middle of a sentence.
 
 ‖ΔW‖ / ‖W‖ in Frobenius norms; exp of the entropy of σ / Σσ (Roy & Vetterli 2007) with σ the \
 singular values of ΔW; KL(tuned ‖ base) = Σ p (log p − log q); Rafailov et al. \
