@@ -150,7 +150,7 @@ def train(folder: Path, epochs: int = EPOCHS) -> None:
     for one in weights:
         one.data = one.data.half()
     model.peft_config["default"].base_model_name_or_path = BASE
-    model.save_pretrained(folder)
+    model.save_pretrained(folder, save_embedding_layers=False)  # else it asks the hub
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import numpy as np
 
 from llmscope.figure import Axis, Figure, Focus
 from llmscope.lenses.contrast_said import in_lines
+from llmscope.lenses.stages_weights import short
 
 if TYPE_CHECKING:
     from llmscope.record.directions import Direction
@@ -33,9 +34,7 @@ def directions(recording: Recording, focus: Focus) -> Iterator[Figure]:
 
 
 def _figure(recording: Recording, focus: Focus, found: Sequence[Direction], title: str) -> Figure:
-    named = [one.name.rpartition(".")[2].removesuffix("_proj") for one in found]
-    whole = len(set(named)) == len({one.name for one in found})
-    names = named if whole else [one.name for one in found]
+    names = short([one.name for one in found])
     tops = [_top(one, focus.top_k) for one in found]
     label = recording.subject.label
     tokens = tuple(tuple(label(int(token)) for token in ids) for ids, _ in tops)

@@ -19,14 +19,20 @@ TITLES = {
 }
 
 
+def short(names: Sequence[str]) -> tuple[str, ...]:
+    """The last part of each module's name, such as `q` of `self_attn.q_proj`, if these differ."""
+    leaves = [name.rpartition(".")[2] for name in names]
+    bare = [leaf if leaf == "c_proj" else leaf.removesuffix("_proj") for leaf in leaves]
+    return tuple(bare if len(set(bare)) == len(set(names)) else names)
+
+
 def weights(
     recording: Recording, found: Sequence[Change], others: Sequence[str], focus: Focus
 ) -> Figure:
     """Modes `weights` and `rank`. [layer, matrix]"""
     inside = [one for one in found if one.layer is not None]
     names = tuple(dict.fromkeys(one.name for one in inside))
-    leaves = tuple(name.rpartition(".")[2].removesuffix("_proj") for name in names)
-    labels = leaves if len(set(leaves)) == len(leaves) else names
+    labels = short(names)
     layers = len(recording.subject.anatomy.layers)
 
     def table(of: str) -> Any:

@@ -95,7 +95,7 @@ def command(source: Source, shown: Shown, scene: Scene) -> str | None:
         request.patches or "versus_prompt" in uses or want.change
     ):
         words.append(f"--versus-prompt={request.versus_prompt}")
-    if request.words is not None and want.mode == "lens":
+    if request.words is not None and "words" in uses and want.mode == "lens":
         words += [
             f"--words-{which}={text}" for which, text in zip("ab", request.words, strict=True)
         ]

@@ -40,6 +40,57 @@ async def test_an_adapter_is_held_against_the_base_and_switched_live() -> None:
         assert app.scene.focus.layer == layer - 1
 
 
+async def test_each_pane_goes_round_all_that_it_has() -> None:
+    scope = llmscope.load("builtin:sort")
+    scope.teach("CAB", "ACB")
+    async with screen(scope, "ACB") as (app, pilot):
+        await pilot.press("escape", "9", "b")
+        await answered(app, pilot)
+        for key, wanted in (
+            ("stages", ("weights", "rank", "directions", "lens", "weights")),
+            ("stages-kl", ("kl", "reward", "kl-all", "reward-all", "score", "kl")),
+        ):
+            seen = []
+            for _ in wanted:
+                shown = app.ledger.shown(key)
+                assert shown is not None
+                seen.append(shown.want.focus.mode)
+                refused = shown.figure.verdict.status == "refused"
+                assert refused == (seen[-1] == "score"), seen[-1]
+                if refused:
+                    assert "--reward" in shown.figure.verdict.reason
+                await pilot.press("v")
+                await answered(app, pilot)
+            assert tuple(seen) == wanted
+            await pilot.press("tab")
+            await answered(app, pilot)
+
+
+async def test_directions_follow_the_layer_and_the_lens_the_token() -> None:
+    scope = llmscope.load("builtin:sort")
+    scope.teach("CAB", "ACB")
+    async with screen(scope, "ACB") as (app, pilot):
+        await pilot.press("escape", "9", "b", "v", "v")
+        await answered(app, pilot)
+        shown = app.ledger.shown("stages")
+        assert shown is not None
+        assert shown.figure.axes[0].labels == ("c_fc 1", "c_proj 1"), "of rank 1 in the MLP"
+        layer = app.scene.focus.layer
+        assert shown.figure.extra["layer"] == layer
+        await pilot.press("up")
+        await answered(app, pilot)
+        above = app.ledger.shown("stages")
+        assert above is not None
+        assert above.figure.extra["layer"] == layer - 1
+        await pilot.press("v", "left")
+        await answered(app, pilot)
+        lens = app.ledger.shown("stages")
+        assert lens is not None
+        assert lens.figure.axes[0].labels[0] == "embed"
+        assert f"after layer {layer - 1} at" in lens.figure.extra["caption"][0]
+        assert lens.want.focus.position == app.scene.asked_position
+
+
 async def test_without_an_adapter_it_says_how_to_have_one(opened: Open) -> None:
     async with opened() as session:
         await session.press("escape", "9")
