@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from llmscope.record.contrast import exact64
 from llmscope.record.logit_lens import ROWS, stream_after
 from llmscope.record.recording import Recording, Segment
 
@@ -62,16 +61,13 @@ def depths(tuned: Recording) -> Depths:
 def _read(tuned: Recording, base: Recording, cells: Sequence[tuple[int, int]]) -> None:
     p, q = (_log_probabilities(one, cells) for one in (tuned, base))  # [cell, token]
     q = q.to(p.device)
-    most = (p.exp() - q.exp()).abs().argmax(-1, keepdim=True)
+    share, other = p.exp(), q.exp()
+    most = (share - other).abs_().argmax(-1, keepdim=True)
+    kl = (share * p.sub_(q)).sum(-1).clamp(min=0)
     found = torch.stack(
-        [
-            (p.exp() * (p - q)).sum(-1).clamp(min=0),
-            most[:, 0].double(),
-            p.gather(1, most)[:, 0].exp(),
-            q.gather(1, most)[:, 0].exp(),
-        ]
+        [kl, most[:, 0].float(), share.gather(1, most)[:, 0], other.gather(1, most)[:, 0]]
     )
-    for (layer, column), values in zip(cells, found.float().cpu().numpy().T, strict=True):
+    for (layer, column), values in zip(cells, found.cpu().numpy().T, strict=True):
         _cells(tuned, column)[:, layer] = values
 
 
@@ -80,7 +76,7 @@ def _log_probabilities(recording: Recording, cells: Sequence[tuple[int, int]]) -
     if readout is None:
         raise ValueError("the model has no unembedding that was found")
     streams = torch.stack([stream_after(recording, layer, column) for layer, column in cells])
-    return torch.log_softmax(exact64(readout(streams)), -1)
+    return torch.log_softmax(readout(streams).float(), -1)
 
 
 def _cells(recording: Recording, column: int) -> Floats:
