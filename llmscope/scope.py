@@ -371,6 +371,7 @@ class Scope:
             chat=self.chat.marks,
             experts=tuple(i for i, layer in enumerate(anatomy.layers) if layer.experts is not None),
             adapter=subject.adapter,
+            reward=None if subject.reward is None else subject.reward.name,
             adapters=self.adapters,
             taught=tuple(name for name, one in self._base.adapted.loaded.items() if one.lesson),
             family=self._base.adapted.family,

@@ -43,7 +43,10 @@ def divergence(recording: Recording, base: Recording, focus: Focus) -> Figure:
     order = np.argsort(-change, kind="stable")[: focus.top_k]
     order = order[change[order] > 0]
     names = tuple(recording.subject.label(int(token)) for token in order)
-    said = tuple(next_said(recording, focus, names, shares[:, order].T.tolist()))
+    said = (
+        *_left_out(focus, rows),
+        *next_said(recording, focus, names, shares[:, order].T.tolist()),
+    )
     more = {
         "changed": names,
         "changed_ids": order,
@@ -61,21 +64,24 @@ def rewards(recording: Recording, passes: Passes, focus: Focus) -> Figure:
     answer = _answer(recording, recording.prompt, focus)
     if not answer.tokens[1:].any():
         return refused(focus)
-    ids, more, of_b = _other(recording, focus), dict[str, Any](), ""
+    ids, more = _other(recording, focus), dict[str, Any]()
     if ids:  # before the prompt itself, which the recorder of the base then ends with
         rejected = prompt_of(recording.subject, ids)
         theirs = log_ratios(passes.other(rejected), passes.origin(rejected))
         theirs[~_answer(recording, rejected, focus).tokens] = np.nan
         more["versus_total"] = float(np.nansum(theirs))
-        of_b = f", over {np.isfinite(theirs).sum()} of B's {more['versus_total']:+.3g}"
     values = log_ratios(recording, passes.origin(recording.prompt))
     values[~answer.tokens] = np.nan
-    total = float(np.nansum(values))
-    said = f"log π/π_ref summed over {np.isfinite(values).sum()} of its tokens: {total:+.3g}{of_b}"
+    total, count = float(np.nansum(values)), np.isfinite(values).sum()
+    said = f"log π/π_ref sums to {total:+.3g} nats over {count} tokens"
     if ids:
         more["margin"] = total - more["versus_total"]
-        said += f": margin {more['margin']:+.3g} nats"
-    return along(recording, focus, values, answer.tokens, said, **more)
+        said = (
+            f"margin {more['margin']:+.3g} nats: {total:+.3g} over {count} tokens, B "
+            f"{more['versus_total']:+.3g} over {np.isfinite(theirs).sum()}"
+        )
+    left_out = _left_out(focus, answer.tokens)
+    return along(recording, focus, values, answer.tokens, said, *left_out, **more)
 
 
 def refused(focus: Focus) -> Figure:
@@ -103,7 +109,7 @@ def along(
             "total": float(np.nansum(values)),
             "left_out": int((~shown).sum()),
             **more,
-            "caption": in_lines(*said, *_left_out(focus, shown)),
+            "caption": in_lines(*said),
         },
     )
 
@@ -144,9 +150,7 @@ def _answer(recording: Recording, prompt: Prompt, focus: Focus) -> Answer:
 
 
 def _left_out(focus: Focus, shown: Mask) -> Iterator[str]:
+    """How many tokens, and the mode that shows them: a caption may have little room."""
     count = int((~shown).sum())
     if count:
-        yield (
-            f"left out: {count} token{'s' * (count != 1)} of the question, which was not trained "
-            f"on ({focus.mode}{ALL} shows all)"
-        )
+        yield f"question left out: {count} token{'s' * (count != 1)} ({focus.mode}{ALL})"

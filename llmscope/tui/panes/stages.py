@@ -77,6 +77,13 @@ class StagesKlPane(AdapterPane):
     views: ClassVar[tuple[str, ...]] = ("kl", "reward", "kl-all", "reward-all", "score")
     asks: ClassVar[tuple[str, ...]] = ("position",)
 
+    def turn(self, scene: Scene) -> Scene | None:
+        """The next mode; without a reward model there is no score."""
+        turned = super().turn(scene)
+        none = scene.info is None or scene.info.reward is None
+        skip = none and turned is not None and turned.view_of(self.key, self.views) == "score"
+        return super().turn(turned) if skip and turned is not None else turned
+
     def heading(self, shown: Shown) -> str:
         """Short, for the pane is narrow."""
         mode = shown.want.focus.mode.removesuffix("-all")
