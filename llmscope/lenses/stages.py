@@ -123,6 +123,9 @@ LENS = Lens(
         "score",
     ),
     edited="refused",
+    unpaired=dict.fromkeys(
+        ("weights", "rank", "directions"), "the weights are the same for every prompt"
+    ),
     help="""\
 A model that was fine-tuned, held against the model that it was trained from: with an adapter and \
 without it, or with all weights of its own (--adapter takes either).

@@ -384,6 +384,18 @@ def test_directions_of_another_checkpoint_and_of_a_layer_that_was_left(finetuned
     assert "no matrix of layer 0 differs" in left.verdict.reason
 
 
+def test_what_is_of_the_weights_has_no_difference_between_prompts(shelf):
+    scope = llmscope.load(str(shelf("llama", "lora")))
+    other = (*IDS[:4], 70, 71)
+    for mode in ("weights", "rank", "directions"):
+        figure = look(scope, mode, versus_prompt=other, change=True)
+        assert figure.verdict.status == "refused"
+        assert "same for every prompt" in figure.verdict.reason
+    apart = look(scope, "lens", versus_prompt=other, change=True)
+    assert (apart.values[:, :4] == 0).all(), "what both begin with"
+    assert np.isnan(apart.values[:, -1]).all(), "B has no such token"
+
+
 def test_a_letter_reads_one_row(shelf, monkeypatch):
     scope = llmscope.load(str(shelf("llama", "lora")))
     before = look(scope, "kl").values
