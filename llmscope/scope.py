@@ -34,6 +34,7 @@ def load(
     dtype: str = "auto",
     threads: int | None = None,
     adapters: Sequence[str] = (),
+    reward: str | None = None,
     unverified: bool = False,
     trust_remote_code: bool = False,
     allow_pickle: bool = False,
@@ -49,6 +50,7 @@ def load(
         threads: of torch, on a CPU.
         adapters: specs of PEFT adapters for it, or of other checkpoints of the same model. The
             first is on; see `Scope.use`.
+        reward: spec of a reward model that reads the same tokens, for the lens `stages`.
         unverified: show what failed its check all the same, marked.
         trust_remote_code, allow_pickle: accept code, or pickled weights, that come with a model.
         progress: called with what is being done, bytes done, and bytes in all or None.
@@ -63,6 +65,7 @@ def load(
             dtype=dtype,
             threads=threads,
             adapters=adapters,
+            reward=reward,
             trust_remote_code=trust_remote_code,
             allow_pickle=allow_pickle,
             progress=progress,
@@ -170,7 +173,8 @@ class Scope:
     @cached_property
     def chat(self) -> Chat:
         """The tokenizer's chat template. Record its text with `special_tokens=False`."""
-        return Chat(self.tokenizer)
+        tokens = self.subject.tokens
+        return Chat(None) if tokens is None else tokens.chat
 
     def encode(self, text: str, *, special_tokens: bool = True) -> Encoded:
         """The tokens of a text, with their places in it."""
@@ -367,6 +371,7 @@ class Scope:
             chat=self.chat.marks,
             experts=tuple(i for i, layer in enumerate(anatomy.layers) if layer.experts is not None),
             adapter=subject.adapter,
+            reward=None if subject.reward is None else subject.reward.name,
             adapters=self.adapters,
             taught=tuple(name for name, one in self._base.adapted.loaded.items() if one.lesson),
             family=self._base.adapted.family,

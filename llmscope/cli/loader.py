@@ -23,6 +23,7 @@ class Loader:
     allow_pickle: bool = False
     adapters: tuple[str, ...] = ()
     unverified: bool = False
+    reward: str | None = None
 
     @property
     def flags(self) -> tuple[str, ...]:
@@ -32,6 +33,7 @@ class Loader:
             ("--device", self.device, "auto"),
             ("--dtype", self.dtype, "auto"),
             ("--threads", self.threads, None),
+            ("--reward", self.reward, None),
         ):
             if value != usual:
                 words += [name, str(value)]
@@ -64,6 +66,7 @@ class Loader:
             dtype=self.dtype,
             threads=self.threads,
             adapters=self.adapters,
+            reward=self.reward,
             unverified=self.unverified,
             trust_remote_code=self.trust_remote_code,
             allow_pickle=self.allow_pickle,

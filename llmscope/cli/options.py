@@ -78,6 +78,14 @@ Adapter = Annotated[
         "hub id, switched on. Repeat for several.",
     ),
 ]
+Reward = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MODEL",
+        help="A reward model with MODEL's vocabulary: a folder or a hub id, for --lens stages "
+        "--mode score.",
+    ),
+]
 Unverified = Annotated[
     bool, typer.Option("--unverified", help="Show what failed its check all the same, marked.")
 ]

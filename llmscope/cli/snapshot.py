@@ -134,6 +134,7 @@ def snapshot(
     ascii: options.Ascii = None,  # noqa: A002
     force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
     adapter: options.Adapter = None,
+    reward: options.Reward = None,
     unverified: options.Unverified = False,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
@@ -193,6 +194,8 @@ def snapshot(
             change=change,
         )
         parse(model)
+        if reward is not None:
+            parse(reward)
         load = Loader(
             model,
             device,
@@ -202,6 +205,7 @@ def snapshot(
             allow_pickle,
             tuple(adapter or ()),
             unverified,
+            reward,
         )
         with progress_line() as progress:
             scope = load(progress)

@@ -9,7 +9,7 @@ import numpy as np
 from rich.cells import cell_len
 from rich.style import Style
 
-from llmscope.draw.cells import Line, finish, fit, token_text
+from llmscope.draw.cells import Line, finish, fit, plain_text, token_text
 from llmscope.draw.labels import axis_labels
 from llmscope.draw.numbers import column, number, percent
 from llmscope.draw.painting import Painting, Row
@@ -21,6 +21,8 @@ from llmscope.figure import Figure, Focus
 
 NARROWEST_BAR = 4
 WIDEST_LABEL = 18
+WIDEST_BESIDE = 16
+"""Cells of a bar that has words beside it."""
 
 
 def paint_next_token(
@@ -64,7 +66,8 @@ def paint_next_token(
 def paint_bars(figure: Figure, width: int, height: int, palette: Palette, focus: Focus) -> Painting:
     """Any one-dimensional figure: label, number, bar as long as its magnitude.
 
-    Values of both signs share one length; the sign is in the number and in the colour.
+    Values of both signs share one length; the sign is in the number and in the colour. What
+    `extra["beside"]` says of each stands beside its bar.
     """
     labels = axis_labels(figure, 0, palette.look.ascii)
     name = figure.axes[0].name
@@ -88,6 +91,7 @@ def paint_bars(figure: Figure, width: int, height: int, palette: Palette, focus:
         palette,
         None if marked is None else marked - window.start,
         [True] * window.size,
+        words=tuple(figure.extra.get("beside", ()))[inside],
     )
     down = {row: (name, place) for row, place in enumerate(window.indices())}
     return Painting(finish(rows, width, height, palette.base), None, {}, down)
@@ -102,14 +106,17 @@ def _rows(
     marked: int | None,
     kept: Sequence[bool],
     changes: Sequence[tuple[str, Style]] | None = None,
+    words: Sequence[str] = (),
 ) -> list[Row]:
-    """The rows; `changes` stand between the numbers and the bars."""
+    """The rows; `changes` stand between the numbers and the bars, `words` after these."""
     wide = max((cell_len(text) for text in numbers), default=0)
     wide = max(wide, 6)
     more = max((cell_len(text) + 1 for text, _ in changes or ()), default=0)
     most = max((cell_len(label) for label in labels), default=1)
     named = max(1, min(most, WIDEST_LABEL, max(width // 3, width - wide - more - 3 - 12)))
-    room = width - named - wide - more - 3
+    room = rest = width - named - wide - more - 3
+    if words:  # which say more than a bar does
+        room = max(NARROWEST_BAR, min(rest // 4, WIDEST_BESIDE))
     bars = bar_texts([abs(s) for s in shares], room, palette) if room >= NARROWEST_BAR else None
     signed = any(share < 0 for share in shares)
     glyphs = palette.glyphs
@@ -128,6 +135,9 @@ def _rows(
                 palette.bar if not signed else palette.minus if shares[row] < 0 else palette.plus
             )
             line.add(bars[row], colour if inside else palette.dim, room)
+        if words and rest > room + 1:
+            said = fit(plain_text(words[row], palette.look.ascii), rest - room - 1, glyphs.ellipsis)
+            line.add(f" {said}", palette.base)
         rows.append(line.row(width, palette.base))
     return rows
 

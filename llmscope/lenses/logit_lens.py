@@ -46,7 +46,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
         if target is None:
             target = int(logits_after(recording, focus.position).argmax())
     columns = sorted(
-        _columns(focus, len(recording)), key=lambda column: abs(column - focus.position)
+        columns_of(focus, len(recording)), key=lambda column: abs(column - focus.position)
     )
     start, count = 0, FIRST
     while start < len(columns):
@@ -56,7 +56,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
         start, count = start + count, 2 * count
 
 
-def _columns(focus: Focus, length: int) -> range:
+def columns_of(focus: Focus, length: int) -> range:
     """The positions to read; ends below zero count from the end of the prompt."""
     if focus.span is None:
         return range(length)

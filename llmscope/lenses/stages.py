@@ -2,31 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, cast
 
-import numpy as np
-
-from llmscope.figure import Axis, Figure, Focus
+from llmscope.figure import Figure, Focus
+from llmscope.lenses import (
+    stages_depth,
+    stages_directions,
+    stages_score,
+    stages_tokens,
+    stages_weights,
+)
 from llmscope.lenses.base import Lens, Run
 
 if TYPE_CHECKING:
     from llmscope.record.passes import Passes
     from llmscope.record.recording import Recording
-    from llmscope.record.stages import Change
-    from llmscope.record.tuned import Floats
 
 TITLES = {
-    "weights": "Stages · ‖ΔW‖ / ‖W‖ of each matrix",
-    "rank": "Stages · effective rank of ΔW",
-    "reward": "Stages · log π/π_ref of each token",
-    "kl": "Stages · KL of the prediction after each token, tuned ‖ base",
+    **stages_weights.TITLES,
+    **stages_tokens.TITLES,
+    **stages_depth.TITLES,
+    **stages_directions.TITLES,
+    **stages_score.TITLES,
 }
 NO_ADAPTER = (
     "no adapter is on, so there is nothing to hold the model against: llmscope MODEL --adapter "
     "ADAPTER, and b on the screen"
 )
-LISTED = 6
 
 
 def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
@@ -35,190 +38,71 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
     Modes: `weights`, ‖ΔW‖ / ‖W‖ in Frobenius norms [layer, matrix]; `rank`, the effective rank
     of ΔW, exp of the entropy of σ / Σσ with σ its singular values [layer, matrix], 0 where nothing
     was changed; NaN where a layer has no such matrix. `kl`, KL(tuned ‖ base) of the next-token
-    prediction after each token, in nats [position]; NaN for the context (`focus.context`).
-    `reward`, log π(token) − log π_ref(token), tuned less base, of each token after those before
-    it, in nats [position]: DPO's implicit reward is β times it. NaN for the first token and the
-    context; with a prompt B for all tokens that both begin with, so that what is left are two
-    answers to one prompt.
+    prediction after each token, in nats [position]. `reward`, log π(token) − log π_ref(token),
+    tuned less base, of each token after those before it, in nats [position], NaN for the first:
+    DPO's implicit reward is β times it.
+
+    Both are of the answer alone where one is known: after the context (`focus.context`), after
+    what this prompt and B begin with alike, and in a chat what the assistant says and the mark
+    that ends it; NaN elsewhere. What precedes it was not trained on. The prediction after its
+    last token is the answer's first, so `kl` shows that. `kl-all` and `reward-all` show all.
+
+    `lens`, KL(tuned ‖ base) in nats of what the logit lens reads after each layer, each model
+    through its own final norm and unembedding [layer + 1, position], the embedding first. The
+    column of the focus comes first; NaN for what was not read yet, or is outside of the span.
+
+    `directions`, σ of the four largest singular directions of each matrix of the focus's layer
+    that was changed [direction], ΔW = Σ σ u vᵀ. What they stand for is said of matrices that write
+    to the stream, by unembed(gain ∘ σ u), and of those that read it through a norm, by
+    v · norm(embedding); of the two signs of u and v the one whose largest score is positive.
+
+    `score`, what a reward model says of the text that ends with each token [position], from one
+    pass: it is causal. That of the whole is after the last token that is no padding.
 
     σ are those of (α/r)·B·A, by the QR of its factors, for a plain LoRA; of the difference of the
     merged matrix and the base's for others, in float64.
 
     `extra` of all: mode, adapter, caption. Of the weights modules, the name of each matrix's module
-    in its layer, and each [layer, matrix]: norm, before
-    (‖W‖), rank (singular values above 1e-6 of the largest), effective_rank, stable_rank
-    (‖ΔW‖² / σ₁²), largest (σ₁); outside, the same of matrices in no layer, such as the
-    unembedding: name, relative, rank, effective_rank; others, the names of parameters that differ
-    and are no matrices: norms, biases, experts stacked in one tensor. Of `kl`, for the focus:
-    position; changed, the top_k tokens whose probability differs most, changed_ids,
-    changed_probability [tuned | base, token]; total, the sum over the tokens shown. Of `reward`
-    total, the same; with a prompt B versus_total, that of B's answer, and margin, total −
-    versus_total: above 0, training moved the model towards this prompt's answer rather than B's.
+    in its layer, and each [layer, matrix]: norm, before (‖W‖), rank (singular values above 1e-6 of
+    the largest), effective_rank, stable_rank (‖ΔW‖² / σ₁²), largest (σ₁); outside, the same of
+    matrices in no layer, such as the unembedding: name, relative, rank, effective_rank; others,
+    the names of parameters that differ and are no matrices: norms, biases, experts stacked in one
+    tensor. Of `kl` and `reward`: left_out, how many tokens are no part of the answer; total, the
+    sum over the others. Of `kl`, for the focus: position; changed, the top_k tokens whose
+    probability differs most, changed_ids, changed_probability [tuned | base, token]. Of `reward`
+    with a prompt B: versus_total, that of B's answer, and margin, total − versus_total: above 0,
+    training moved the model towards this prompt's answer rather than B's. Of `lens`, for each cell:
+    ids, the token whose probability differs most (-1 where none was read), names of those ids, and
+    its probability in both, tuned and base; kinds. Of `directions`: layer, and for each modules
+    (the matrix), share (σ² of its Σσ²), sides (`writes`, `reads`, or empty), tokens, the top_k that
+    it stands for, token_ids, token_scores, and beside, the same in words.
 
-    Refused where no adapter is on.
+    Of `score`: reward_model, score, end (its position); with a prompt B versus_score and margin,
+    score − versus_score.
+
+    Refused where no adapter is on, but for `score`, which needs a reward model alone; `kl` and
+    `reward` where a chat holds no answer yet; `directions` where no matrix of the layer changed.
     """
     passes = cast("Passes", run)
-    if recording.subject.origin is None or passes.origin is None:
-        yield Figure.refused("stages", TITLES[focus.mode], NO_ADAPTER)
-    elif focus.mode == "reward":
-        yield _rewards(recording, passes, focus)
-    elif focus.mode == "kl":
-        yield _divergence(recording, passes.origin(recording.prompt), focus)
+    if focus.mode == "score":
+        yield stages_score.score(recording, focus)
+    elif recording.subject.origin is None or passes.origin is None:
+        title = TITLES[focus.mode.removesuffix(stages_tokens.ALL)]
+        yield Figure.refused("stages", title, NO_ADAPTER)
+    elif focus.mode.startswith("reward"):
+        yield stages_tokens.rewards(recording, passes, focus)
+    elif focus.mode.startswith("kl"):
+        yield stages_tokens.divergence(recording, passes.origin(recording.prompt), focus)
+    elif focus.mode == "lens":
+        yield from stages_depth.lens(recording, passes.origin(recording.prompt), focus)
+    elif focus.mode == "directions":
+        yield from stages_directions.directions(recording, focus)
     else:
         from llmscope.record.stages import changes, no_matrices
 
         others = no_matrices(recording.subject)
         for found in changes(recording.subject):
-            yield _weights(recording, found, others, focus)
-
-
-def _weights(
-    recording: Recording, found: Sequence[Change], others: Sequence[str], focus: Focus
-) -> Figure:
-    inside = [one for one in found if one.layer is not None]
-    names = tuple(dict.fromkeys(one.name for one in inside))
-    leaves = tuple(name.rpartition(".")[2].removesuffix("_proj") for name in names)
-    labels = leaves if len(set(leaves)) == len(leaves) else names
-    layers = len(recording.subject.anatomy.layers)
-
-    def table(of: str) -> Any:
-        values = np.full((layers, len(names)), np.nan, dtype=np.float32)
-        for one in inside:
-            values[one.layer, names.index(one.name)] = getattr(one, of)
-        return values
-
-    return Figure(
-        lens="stages",
-        title=TITLES[focus.mode],
-        kind="heatmap",
-        axes=(Axis("layer", tuple(map(str, range(layers)))), Axis("matrix", labels)),
-        values=table("relative" if focus.mode == "weights" else "effective_rank"),
-        unit="ratio" if focus.mode == "weights" else "rank",
-        extra={
-            "mode": focus.mode,
-            "adapter": recording.subject.adapter,
-            "modules": names,
-            **{
-                name: table(name)
-                for name in ("norm", "before", "rank", "effective_rank", "stable_rank", "largest")
-            },
-            "outside": [
-                {
-                    "name": one.name,
-                    "relative": one.relative,
-                    "rank": one.rank,
-                    "effective_rank": one.effective_rank,
-                }
-                for one in found
-                if one.layer is None
-            ],
-            "others": others,
-            "caption": tuple(_said(found, others)),
-        },
-    )
-
-
-def _said(found: Sequence[Change], others: Sequence[str]) -> Iterator[str]:
-    """How many matrices changed, and which most."""
-    changed = [one for one in found if len(one.spectrum)]
-    if others:
-        more = f" and {len(others) - 1} more" if len(others) > 1 else ""
-        yield f"changed as well, and not shown, for it is no matrix: {others[0]}{more}"
-    if not changed:
-        yield "no matrix differs from the base"
-        return
-    most = max(changed, key=lambda one: one.relative)
-    where = "" if most.layer is None else f"layer {most.layer} "
-    ranks = sorted({one.rank for one in changed})
-    span = f"rank {ranks[0]}" if len(ranks) == 1 else f"ranks {ranks[0]} to {ranks[-1]}"
-    yield (
-        f"{len(changed)} of {len(found)} matrices changed, {span}; most {where}{most.name}: "
-        f"{most.relative:.3g} of its norm, effective rank {most.effective_rank:.3g}"
-    )
-    outside = [one.name for one in changed if one.layer is None]
-    if outside:
-        yield f"outside of the layers: {', '.join(outside)}"
-
-
-def _divergence(recording: Recording, base: Recording, focus: Focus) -> Figure:
-    from llmscope.record.tuned import both, divergence
-
-    start = min(focus.context or 0, len(recording) - 1)
-    values = divergence(recording, base, start)
-    shares = both(recording, base, focus.position)
-    change = np.abs(shares[0] - shares[1])
-    order = np.argsort(-change, kind="stable")[: focus.top_k]
-    order = order[change[order] > 0]
-    names = tuple(recording.subject.label(int(token)) for token in order)
-    said = tuple(_next(recording, focus, names, shares[:, order].T.tolist()))
-    return _along(
-        *(recording, focus, values, said),
-        changed=names,
-        changed_ids=order,
-        changed_probability=shares[:, order].astype(np.float32),
-    )
-
-
-def _rewards(recording: Recording, passes: Passes, focus: Focus) -> Figure:
-    from llmscope.record.contrast import prompt_of
-    from llmscope.record.recorder import common
-    from llmscope.record.tuned import log_ratios
-
-    assert passes.origin is not None
-    ids, start = focus.versus_prompt, focus.context or 0
-    more: dict[str, Any] = {}
-    if ids:
-        start = common(recording.prompt.ids, ids)
-        rejected = prompt_of(recording.subject, ids)
-        theirs = log_ratios(passes.other(rejected), passes.origin(rejected))
-        more["versus_total"] = float(np.nansum(theirs[start:]))
-    values = log_ratios(recording, passes.origin(recording.prompt))
-    values[:start] = np.nan
-    total = float(np.nansum(values))
-    said = f"log π/π_ref summed over {len(recording) - max(start, 1)} of its tokens: {total:+.3g}"
-    if more:
-        more["margin"] = total - more["versus_total"]
-        said += f", over {len(ids or ()) - start} of B's {more['versus_total']:+.3g}: margin "
-        said += f"{more['margin']:+.3g} nats"
-    return _along(recording, focus, values, (said,), **more)
-
-
-def _along(
-    recording: Recording, focus: Focus, values: Floats, said: tuple[str, ...], **more: Any
-) -> Figure:
-    """A bar for each token of the prompt."""
-    return Figure(
-        lens="stages",
-        title=TITLES[focus.mode],
-        kind="bars",
-        axes=(Axis("position", recording.prompt.labels),),
-        values=values,
-        unit="nats",
-        extra={
-            "mode": focus.mode,
-            "adapter": recording.subject.adapter,
-            "position": focus.position,
-            "special": recording.prompt.special,
-            "total": float(np.nansum(values)),
-            **more,
-            "caption": said,
-        },
-    )
-
-
-def _next(
-    recording: Recording, focus: Focus, names: Sequence[str], shares: Sequence[Sequence[float]]
-) -> Iterator[str]:
-    from llmscope.lenses.contrast_said import share
-
-    listed = [
-        f"‹{name}› {share(a)} / {share(b)}" for name, (a, b) in zip(names, shares, strict=True)
-    ]
-    word = recording.prompt.labels[focus.position]
-    if listed:
-        yield f"next after ‹{word}›, tuned / base: {', '.join(listed[:LISTED])}"
-    else:
-        yield f"after ‹{word}› both say the same"
+            yield stages_weights.weights(recording, found, others, focus)
 
 
 LENS = Lens(
@@ -226,9 +110,22 @@ LENS = Lens(
     question="What did training change?",
     compute=compute,
     needs=("readout",),
-    uses=("position", "mode", "top_k", "context", "versus_prompt"),
-    modes=("weights", "rank", "kl", "reward"),
+    uses=("layer", "position", "mode", "top_k", "span", "context", "versus_prompt"),
+    modes=(
+        "weights",
+        "rank",
+        "kl",
+        "kl-all",
+        "reward",
+        "reward-all",
+        "lens",
+        "directions",
+        "score",
+    ),
     edited="refused",
+    unpaired=dict.fromkeys(
+        ("weights", "rank", "directions"), "the weights are the same for every prompt"
+    ),
     help="""\
 A model that was fine-tuned, held against the model that it was trained from: with an adapter and \
 without it, or with all weights of its own (--adapter takes either).
@@ -241,14 +138,37 @@ rank: in how many directions the matrix was changed. A LoRA of rank 8 can have 8
 effective rank of 2 says that two of them do nearly all. A full fine-tune changes all directions.
 
 kl: how much the adapter changed what the model expects after each token, in nats: 0, the same \
-prediction; 0.7, about a factor of two. Tokens of a prompt were usually not trained on, so their \
-predictions may drift widely without harm: look at the answer's (--context N leaves the first N \
-tokens out).
+prediction; 0.7, about a factor of two. Tokens of a prompt were usually not trained on, so that \
+their predictions may drift widely without harm. They are left out where it is known which \
+those are: all but what the assistant says in a chat, the first N tokens with --context N, and \
+what B begins with as well. kl-all shows them too.
 
 reward: how much likelier the tuned model finds each token than the base does, log π/π_ref in \
-nats. DPO trains a model so that β times the sum over an answer is its reward. With a second \
-prompt, B, which begins with the same question and ends in another answer, the margin says which \
-of the two training favours: above 0, this one.
+nats; reward-all, those of the question as well. DPO trains a model so that β times the sum over \
+an answer is its reward. With a second prompt, B, which begins with the same question and ends in \
+another answer, the margin says which of the two training favours: above 0, this one.
+
+lens: at which depth it shows. The stream after each layer is put through the final norm and the \
+unembedding, with the adapter and without, and a cell says how far the two readings part; the word \
+is the token whose probability differs most. Rows that are dark above and bright below say from \
+which layer on the model goes another way.
+
+lens: at which depth it shows. The stream after each layer is put through the final norm and the \
+unembedding, with the adapter and without, and a cell says how far the two readings part; the word \
+is the token whose probability differs most. Rows that are dark above and bright below say from \
+which layer on the model goes another way.
+
+directions: what a layer was taught. A change of a matrix is a sum of few strong directions, each \
+of which hears one thing and says one thing. Beside the strength of each stand the tokens that it \
+promotes, where the matrix writes to the stream (attention's output, the MLP's down projection), \
+or those whose embedding it answers to most, where it reads the stream. In early layers what is \
+written is mostly read by later layers and not by the unembedding, and in late layers the stream \
+holds more than embeddings: there the tokens are a hint and no proof.
+
+score: what a reward model thinks, with --reward MODEL. It was trained on pairs of answers to give \
+the better one a higher number; only differences mean something, so hold another answer, B, \
+against this one: above 0, the margin is in favour of this. A bar is the score if the text ended \
+there, which it was not trained to judge in the middle of a sentence.
 
 ‖ΔW‖ / ‖W‖ in Frobenius norms; exp of the entropy of σ / Σσ (Roy & Vetterli 2007) with σ the \
 singular values of ΔW; KL(tuned ‖ base) = Σ p (log p − log q); Rafailov et al. \

@@ -29,6 +29,8 @@ class ModelInfo:
     experts: tuple[int, ...] = ()
     """The layers whose MLP is a mixture of experts."""
     adapter: str | None = None
+    reward: str | None = None
+    """The name of the reward model beside it."""
     adapters: tuple[str, ...] = ()
     taught: tuple[str, ...] = ()
     """The adapters that were made of a context here, and are in no file."""

@@ -18,6 +18,7 @@ from llmscope.models.checkpoint import check_config, check_weights, read_config
 from llmscope.models.memory import check_room, does_not_fit, free_cache, ran_out
 from llmscope.models.place import check_threads, choose_device, choose_dtype, set_threads
 from llmscope.models.quantised import check_numbers
+from llmscope.models.reward import load_reward
 from llmscope.models.sources import Options, Weights, fetch
 from llmscope.models.spec import parse
 from llmscope.models.spread import Placing, place
@@ -35,6 +36,7 @@ def load_subject(
     dtype: str = "auto",
     threads: int | None = None,
     adapters: Sequence[str] = (),
+    reward: str | None = None,
     trust_remote_code: bool = False,
     allow_pickle: bool = False,
     progress: Progress | None = None,
@@ -48,6 +50,7 @@ def load_subject(
         threads: of torch; None: one for a tiny model, torch's own choice for others.
         adapters: specs of PEFT adapters for it, or of other checkpoints of the same model, such
             as a fine-tuned one: folders or hub ids.
+        reward: spec of a reward model that reads the same tokens.
         trust_remote_code, allow_pickle: accept code, or pickled weights, that come with a model.
         progress: called with what is being done, bytes done, and bytes in all or None.
 
@@ -85,6 +88,8 @@ def load_subject(
         revision=weights.revision,
         notices=(*weights.notices, *placing.told(config, model), *unused, *missing),
     )
+    if reward is not None:
+        subject.reward = load_reward(reward, subject, options)
     make = partial(_stage, subject, placing, chosen, options)
     named = names(one.name for one in added)
     subject.adapted = Stages(

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from llmscope.figure import Figure
     from llmscope.models.anatomy import Anatomy
+    from llmscope.models.reward import RewardModel
     from llmscope.models.tokens import Tokens
 
 Progress = Callable[[str, float, float | None], None]
@@ -50,6 +51,7 @@ class Subject:
         adapted: the base with each adapter on it, by name, which share its weights; and other
             checkpoints of it. Those of a built-in family are loaded when they are asked for.
         origin: the model without the adapter; None for the base.
+        reward: a reward model that reads the same tokens, if one was asked for.
         lesson: the context that the adapter stands for, if it was made of one.
     """
 
@@ -66,6 +68,7 @@ class Subject:
     adapted: Stages = field(default_factory=Stages)
     origin: Subject | None = None
     lesson: Lesson | None = None
+    reward: RewardModel | None = None
 
     def label(self, token: int) -> str:
         """The raw text of a token; its id where there is no tokenizer."""

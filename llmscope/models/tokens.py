@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+from llmscope.models.chat import Chat
 from llmscope.models.pieces import Pieces
 from llmscope.models.spans import Span, align, join, repair, search, uncovered
 from llmscope.text import display_text
@@ -57,6 +59,11 @@ class Tokens:
         added = tokenizer.added_tokens_decoder.items()
         marked = (token for token, content in added if content.special)
         self.special_ids: frozenset[int] = frozenset((*tokenizer.all_special_ids, *marked))
+
+    @cached_property
+    def chat(self) -> Chat:
+        """Its chat template."""
+        return Chat(self.tokenizer)
 
     def encode(self, text: str, special_tokens: bool = True) -> Encoded:
         """The tokens of a text, exactly the tokenizer's own.

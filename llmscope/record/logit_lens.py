@@ -89,7 +89,7 @@ def _read(
     readout = recording.subject.anatomy.readout
     if readout is None:
         raise ValueError("the model has no unembedding that was found")
-    streams = torch.stack([_stream(recording, layer, column) for layer, column in cells])
+    streams = torch.stack([stream_after(recording, layer, column) for layer, column in cells])
     if translated is not None:
         streams = translated(streams, [layer for layer, _ in cells])
     scores = readout(streams).float()  # [cell, token]
@@ -109,7 +109,8 @@ def _read(
         _cell(recording, column, target, translated)[: len(values), layer] = values
 
 
-def _stream(recording: Recording, layer: int, column: int) -> Tensor:
+def stream_after(recording: Recording, layer: int, column: int) -> Tensor:
+    """The stream of one token before a layer; after the last one for their number. [width]"""
     segment, row = _place(recording, column)
     last = layer == len(segment.layers)
     stream: Tensor = (segment.final if last else segment.layers[layer].stream)[row]

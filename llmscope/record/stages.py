@@ -95,7 +95,7 @@ def changes(tuned: Subject) -> Iterator[tuple[Change, ...]]:
         yield _KNOWN[tuned]
         return
     found: list[Change] = []
-    for layer, place, before, after in _modules(base, tuned):
+    for layer, place, before, after in matrices(base, tuned):
         change = _change(layer, place, before, after)
         found.append(change)
         if len(change.spectrum) and change.rank == len(change.spectrum):
@@ -115,7 +115,7 @@ def no_matrices(tuned: Subject) -> tuple[str, ...]:
         raise ValueError("no adapter is on")
     if tuned in _OTHERS:
         return _OTHERS[tuned]
-    looked = {id(module.weight) for _, _, module, _ in _modules(base, tuned)}
+    looked = {id(module.weight) for _, _, module, _ in matrices(base, tuned)}
     now = {
         name.replace(".base_layer.", "."): parameter
         for name, parameter in tuned.model.named_parameters()
@@ -131,7 +131,7 @@ def no_matrices(tuned: Subject) -> tuple[str, ...]:
     return _OTHERS[tuned]
 
 
-def _modules(
+def matrices(
     base: Subject, tuned: Subject
 ) -> Iterator[tuple[int | None, str, nn.Module, nn.Module]]:
     """Every module with a weight matrix, and what stands in its place with the adapter on."""
@@ -161,13 +161,13 @@ def _change(layer: int | None, name: str, before: nn.Module, after: nn.Module) -
 
 def _spectrum(weight: Tensor, after: Any) -> Doubles:
     """Singular values of what an adapter adds to a matrix. In float64."""
-    factors = _factors(after, weight)
+    factors = factors_of(after, weight)
     if factors is not None:
         # (α/r)·B·A has at most r of them: those of the small triangles of B and Aᵀ.
         up, down, scale = factors
         left, right = torch.linalg.qr(up).R, torch.linalg.qr(down.T).R
         return _descending(torch.linalg.svdvals(left @ right.T) * abs(scale))
-    now = _merged(after)
+    now = merged(after)
     if now is None or now is weight:
         return np.zeros(0)
     difference = now.double() - weight.double()
@@ -176,7 +176,7 @@ def _spectrum(weight: Tensor, after: Any) -> Doubles:
     return _descending(torch.linalg.svdvals(difference))
 
 
-def _factors(module: Any, weight: Tensor) -> tuple[Tensor, Tensor, float] | None:
+def factors_of(module: Any, weight: Tensor) -> tuple[Tensor, Tensor, float] | None:
     """B, A and α/r of a plain LoRA on the very weight; None where there is something else."""
     names: Sequence[str] = getattr(module, "active_adapters", ())
     downs = getattr(module, "lora_A", {})
@@ -189,7 +189,7 @@ def _factors(module: Any, weight: Tensor) -> tuple[Tensor, Tensor, float] | None
     return up.double(), down.double(), float(module.scaling[name])
 
 
-def _merged(module: Any) -> Tensor | None:
+def merged(module: Any) -> Tensor | None:
     """The matrix that a module works with, its adapter merged; None where there is none."""
     saved = getattr(module, "modules_to_save", None)
     if saved is not None:

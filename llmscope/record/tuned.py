@@ -15,11 +15,12 @@ from llmscope.record.recording import Recording
 from llmscope.record.reduce import CHUNK, row_stats
 
 Floats = NDArray[np.float32]
+Mask = NDArray[np.bool_]
 KEY = "against the base"
 
 
 @torch.no_grad()
-def divergence(tuned: Recording, base: Recording, start: int = 0) -> Floats:
+def divergence(tuned: Recording, base: Recording, rows: Mask | None = None) -> Floats:
     """KL(tuned ‖ base) of the next-token prediction after each token, in nats. [row]
 
     Σ p (log p − log q) over the vocabulary, in float64. What was read is kept with the rows, which
@@ -27,17 +28,18 @@ def divergence(tuned: Recording, base: Recording, start: int = 0) -> Floats:
 
     Args:
         base: the same prompt on the model without the adapter.
-        start: the first row that is wanted; NaN before it.
+        rows: those that are wanted, NaN elsewhere; None: all. [row]
     """
     kept = [
         segment.memo.setdefault(KEY, np.full(len(segment), np.nan, dtype=np.float32))
         for segment, _ in tuned.parts
     ]
     values = np.concatenate([memo[:n] for memo, (_, n) in zip(kept, tuned.parts, strict=True)])
-    values[:start] = np.nan
-    lacking = start + np.flatnonzero(np.isnan(values[start:]))
-    for first in range(int(lacking[0]) if len(lacking) else len(tuned), len(tuned), CHUNK):
-        stop = min(first + CHUNK, len(tuned))
+    wanted = np.ones(len(tuned), dtype=bool) if rows is None else rows
+    lacking = np.flatnonzero(np.isnan(values) & wanted).tolist()
+    end = lacking[-1] + 1 if lacking else 0
+    for first in range(lacking[0] if lacking else 0, end, CHUNK):
+        stop = min(first + CHUNK, end)
         p, q = (torch.log_softmax(exact64(_scores(one, first, stop)), -1) for one in (tuned, base))
         found = (p.exp() * (p - q)).sum(-1).clamp(min=0).float()
         values[first:stop] = found.cpu().numpy()
@@ -46,6 +48,7 @@ def divergence(tuned: Recording, base: Recording, start: int = 0) -> Floats:
         known = ~np.isnan(values[at : at + count])
         memo[:count][known] = values[at : at + count][known]
         at += count
+    values[~wanted] = np.nan
     return values
 
 

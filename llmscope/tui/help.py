@@ -202,14 +202,16 @@ in A and in B, and what its stream says of two lists of words; {words} writes th
 is more than one token counts by its first, and a notice says so.""",
     "stages": """\
 The adapter that is on, against the base model; {adapter} goes round those that are loaded. \
-{map-view} changes between how much of each matrix was changed and in how many directions. Up and \
-down move by layers. A matrix with 0 was left as it was.""",
+{map-view} changes between how much of each matrix was changed, in how many directions, what the \
+largest of them say in the layer under the cursor, and at which depth the change shows along the \
+prompt. Up and down move by layers. A matrix with 0 was left as it was.""",
     "stages-kl": """\
 A bar is how far the adapter moved the prediction after a token. Below are the tokens whose \
 probability it changed most after the one under the cursor, with the adapter and without. \
 {map-view} shows how much likelier it finds each token than the base does; {keep-b} keeps a prompt \
-as B, and then the sums of both answers are held against each other. Left and right move by \
-tokens.""",
+as B, and then the sums of both answers are held against each other. Of a chat, and with a B, only \
+the answer's tokens have bars; {map-view} goes on to all, and to the score of a reward model. \
+Left and right move by tokens.""",
 }
 """What one does in a pane, and where it comes from, beside what its lens says."""
 

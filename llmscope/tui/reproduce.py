@@ -95,7 +95,7 @@ def command(source: Source, shown: Shown, scene: Scene) -> str | None:
         request.patches or "versus_prompt" in uses or want.change
     ):
         words.append(f"--versus-prompt={request.versus_prompt}")
-    if request.words is not None and want.mode == "lens":
+    if request.words is not None and "words" in uses and want.mode == "lens":
         words += [
             f"--words-{which}={text}" for which, text in zip("ab", request.words, strict=True)
         ]
@@ -109,9 +109,9 @@ def number(figure: Figure, scene: Scene) -> str | None:
 
     In a row of attention or of a router it is the largest, among candidates the one asked about,
     among neurons the chosen one or the strongest, among matrices or examples of a layer the one
-    that changes most, among parts the largest; of a curve it is the last, of curves over layers
-    that of the first one at the layer, of steps of the pass the norm of the chosen one, of the
-    numbers of a step the one under the cursor.
+    that changes most, among parts and directions the largest; of a curve it is the last, of curves
+    over layers that of the first one at the layer, of steps of the pass the norm of the chosen one,
+    of the numbers of a step the one under the cursor.
     """
     if figure.verdict.status == "refused" or not figure.values.size:
         return None
@@ -119,6 +119,8 @@ def number(figure: Figure, scene: Scene) -> str | None:
         return _known(figure.values[tuple(figure.extra["seen"])])
     focus, names = scene.focus, [axis.name for axis in figure.axes]
     values: Any = figure.values
+    if names == ["direction"]:
+        return _largest(values)
     if names == ["token"]:
         ids = [int(token) for token in figure.extra.get("ids", ())]
         return str(values[ids.index(scene.target) if scene.target in ids else 0])

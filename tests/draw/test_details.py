@@ -218,3 +218,19 @@ def test_a_change_of_attention_and_of_heads_keeps_its_signs(attention, plain, re
         "any", "Any", "heatmap", axes, np.array([[-0.4, 0.01]], np.float32), "probability"
     )
     assert any("-.40" in row for row in read(paint(figure, 60, 5, plain))[1:-1])
+
+
+def test_what_is_said_of_a_bar_stands_beside_it(plain, read):
+    axes = (Axis("direction", ("o 1", "down 1")),)
+    beside = ("promotes ‹ be› ‹Arr›", "promotes a list that is longer than there is room")
+    values = np.array([4, 2], dtype=np.float32)
+    figure = Figure("stages", "", "bars", axes, values, "norm", extra={"beside": beside})
+    first, second = read(paint(figure, 56, 2, plain))
+    assert first.rstrip().endswith("promotes ‹ be› ‹Arr›")
+    assert second.rstrip().endswith("…")
+    assert first.index("promotes") == second.index("promotes")
+    assert (first.count("█"), second.count("█")) == (10, 5)
+    for width in range(1, 56):  # and never instead of the number
+        row = read(paint(figure, width, 2, plain))[0]
+        assert len(row) == width
+        assert width < 14 or "4.000" in row

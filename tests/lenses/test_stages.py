@@ -9,7 +9,10 @@ from transformers import AutoModelForCausalLM
 import llmscope
 from llmscope.record import tuned
 from llmscope.record.stages import Change, changes
+from tests.families import small_model
+from tests.models.chats import CHATML
 from tests.models.test_adapters import CASES, IDS, make_adapter, make_base, plain, shelf
+from tests.models.vocabularies import byte_level
 
 __all__ = ["shelf"]
 
@@ -131,10 +134,266 @@ def test_kl_is_that_of_a_loop_on_plain_models(shelf):
     assert np.abs(figure.extra["changed_probability"] - shares[:, largest]).max() < 1e-5
 
 
-def test_the_context_is_left_out(shelf):
-    figure = look(llmscope.load(str(shelf("llama", "lora"))), "kl", context=6)
-    assert np.isnan(figure.values[:6]).all()
-    assert np.isfinite(figure.values[6:]).all()
+@pytest.mark.parametrize("mode", ["kl", "reward"])
+def test_the_context_is_left_out(shelf, mode):
+    """But for the prediction after its last token, which is the answer's first."""
+    scope = llmscope.load(str(shelf("llama", "lora")))
+    every = look(scope, f"{mode}-all", context=6)
+    some = look(scope, mode, context=6)
+    first = {"kl": 5, "reward": 6}[mode]
+    assert np.isnan(some.values[:first]).all()
+    assert np.isfinite(some.values[first:]).all()
+    assert (some.values[first:] == every.values[first:]).all()
+    assert np.isfinite(every.values[1:]).all()
+    assert (some.extra["left_out"], every.extra["left_out"]) == (first, 0)
+    assert f"question left out: {first} tokens ({mode}-all)" in some.extra["caption"]
+    assert "left out" not in " ".join(every.extra["caption"])
+    assert (look(scope, mode).values[1:] == every.values[1:]).all(), "no question is known"
+
+
+def test_what_b_begins_with_as_well_is_left_out_of_kl_too(shelf):
+    scope = llmscope.load(str(shelf("llama", "lora")))
+    values = look(scope, "kl", versus_prompt=(*IDS[:4], 70, 71)).values
+    assert np.flatnonzero(np.isfinite(values)).tolist() == [3, 4, 5, 6, 7, 8]
+    same = look(scope, "kl", versus_prompt=IDS).values
+    assert np.isfinite(same).all(), "B is this prompt"
+
+
+CHAT = "<|im_start|>user\nthe cat<|im_end|>\n<|im_start|>assistant\n"
+TURNS = [
+    (CHAT, []),
+    (CHAT + "hello", ["hello"]),
+    (CHAT + "hello world<|im_end|>\n", ["hello world<|im_end|>"]),
+    (
+        CHAT + "hello<|im_end|>\n<|im_start|>user\nthen<|im_end|>\n<|im_start|>assistant\nthree",
+        ["hello<|im_end|>", "three"],
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "answers"), TURNS)
+def test_in_a_chat_the_assistants_words_alone_are_shown(tmp_path, text, answers):
+    scope = chatting(tmp_path)
+    recording = scope.record(text, special_tokens=False)
+    kl = scope.look("stages", recording=recording, mode="kl")
+    reward = scope.look("stages", recording=recording, mode="reward")
+    labels = recording.prompt.labels
+    said = np.zeros(len(labels), dtype=bool)
+    at = 0
+    for label_at, label in enumerate(labels):  # by hand, from where each answer stands in the text
+        places = [(text.rindex(one), text.rindex(one) + len(one)) for one in answers]
+        said[label_at] = any(start <= at < end for start, end in places)
+        at += len(label)
+    after = text.endswith("assistant\n") or said[-1]
+    assert np.array_equal(np.isfinite(kl.values), np.append(said[1:], after))
+    if answers:
+        assert np.array_equal(np.isfinite(reward.values), said)
+        assert reward.extra["left_out"] == (~said).sum()
+    else:
+        assert reward.verdict.status == "refused"
+        assert "reward-all" in reward.verdict.reason
+
+
+def test_a_chat_without_an_answer_says_so(tmp_path):
+    scope = chatting(tmp_path)
+    recording = scope.record("<|im_start|>user\nthe cat", special_tokens=False)
+    figure = scope.look("stages", recording=recording, mode="kl")
+    assert figure.verdict.status == "refused"
+    assert "kl-all" in figure.verdict.reason
+    every = scope.look("stages", recording=recording, mode="kl-all")
+    assert np.isfinite(every.values).all()
+
+
+def chatting(folder):
+    """A model whose tokenizer has a chat template, and a LoRA on it."""
+    tokenizer = byte_level()
+    tokenizer.add_special_tokens({"extra_special_tokens": ["<|im_start|>", "<|im_end|>"]})
+    tokenizer.chat_template = CHATML
+    small_model("llama", vocab_size=len(tokenizer)).save_pretrained(folder / "base")
+    tokenizer.save_pretrained(folder / "base")
+    lora = make_adapter(folder / "lora", folder / "base", LoraConfig(target_modules=["q_proj"]))
+    return llmscope.load(str(lora))
+
+
+def streams_of(model):
+    """The stream before the first layer and after each, by hooks on a plain model. [layer + 1]"""
+    inner = getattr(model, "base_model", model)
+    inner = getattr(inner, "model", inner)  # out of peft
+    inner = getattr(inner, "model", inner)  # the decoder
+    seen = []
+    hooks = [
+        inner.layers[0].register_forward_pre_hook(
+            lambda _, args, named: seen.append((args or (named["hidden_states"],))[0].clone()),
+            with_kwargs=True,
+        )
+    ]
+    hooks += [
+        layer.register_forward_hook(
+            lambda _, args, out: seen.append((out[0] if isinstance(out, tuple) else out).clone())
+        )
+        for layer in inner.layers
+    ]
+    with torch.no_grad():
+        model(torch.tensor([IDS]))
+        for hook in hooks:
+            hook.remove()
+        return [model.get_output_embeddings()(inner.norm(stream))[0].double() for stream in seen]
+
+
+def test_the_lens_is_that_of_hooks_on_plain_models(shelf):
+    base, adapter = shelf("llama"), shelf("llama", "lora")
+    scope = llmscope.load(str(adapter))
+    figure = look(scope, "lens", layer=1, position=4)
+    tuned, plain_base = (
+        streams_of(model)
+        for model in (plain(base, adapter), AutoModelForCausalLM.from_pretrained(base))
+    )
+    assert figure.values.shape == (4, len(IDS)) == (len(tuned), len(IDS))
+    for layer, (one, other) in enumerate(zip(tuned, plain_base, strict=True)):
+        p, q = one.log_softmax(-1), other.log_softmax(-1)
+        for at in range(len(IDS)):
+            kl = sum(float(p[at, t].exp() * (p[at, t] - q[at, t])) for t in range(p.shape[1]))
+            assert figure.values[layer, at] == pytest.approx(kl, rel=1e-3, abs=1e-6)
+            if layer:  # where the embedding is the same, nothing differs most
+                most = int((p[at].exp() - q[at].exp()).abs().argmax())
+                assert figure.extra["ids"][layer, at] == most
+                assert figure.extra["tuned"][layer, at] == pytest.approx(
+                    float(p[at, most].exp()), abs=1e-5
+                )
+                assert figure.extra["base"][layer, at] == pytest.approx(
+                    float(q[at, most].exp()), abs=1e-5
+                )
+    assert (figure.values[0] == 0).all(), "the embedding is not adapted"
+    assert figure.values[1:].max() > 0.01
+    # Its last row is what the mode kl says.
+    assert figure.values[-1] == pytest.approx(look(scope, "kl").values, rel=1e-4, abs=1e-6)
+    said = figure.extra["names"][int(figure.extra["ids"][2, 4])]
+    assert f"after layer 1 at ‹{IDS[4]}›" in figure.extra["caption"][0]
+    assert f"most ‹{said}›" in figure.extra["caption"][0]
+
+
+def test_the_lens_comes_column_by_column_and_is_kept(shelf, monkeypatch):
+    from llmscope.figure import Focus
+    from llmscope.record import depths
+
+    scope = llmscope.load(str(shelf("llama", "lora")))
+    recording = scope.record(IDS)
+    figures = list(scope.figures("stages", recording, Focus(mode="lens", position=4)))
+    shown = [np.isfinite(one.values).any(0).sum() for one in figures]
+    assert shown == [2, 6, 9]
+    assert np.isfinite(figures[0].values[:, 4]).all(), "that of the cursor comes first"
+    asked = []
+    monkeypatch.setattr(
+        depths, "_read", lambda *at, own=depths._read: asked.extend(at[2]) or own(*at)
+    )
+    longer = scope.look("stages", recording=scope.record((*IDS, 7)), mode="lens")
+    assert asked == [(layer, len(IDS)) for layer in range(4)]
+    assert np.isfinite(longer.values).all()
+
+
+def plain_matrices(folder):
+    """Of layer 1 of a plain model, as [output, input], by the module's name."""
+    model = folder if isinstance(folder, torch.nn.Module) else None
+    model = model or AutoModelForCausalLM.from_pretrained(folder)
+    layer = model.model.layers[1]
+    found = {
+        name.removesuffix(".weight"): one.detach().double().numpy()
+        for name, one in layer.named_parameters()
+        if one.ndim == 2
+    }
+    return model, layer, found
+
+
+@pytest.mark.parametrize("kind", ["lora", "dora", "rank-stabilised"])
+def test_directions_are_those_of_an_svd_by_hand(shelf, kind):
+    base, adapter = shelf("llama"), shelf("llama", kind)
+    scope = llmscope.load(str(adapter))
+    figure = look(scope, "directions", layer=1, top_k=5)
+    plain_base, layer, before = plain_matrices(base)
+    _, _, after = plain_matrices(plain(base, adapter).merge_and_unload())
+    embeddings = plain_base.get_input_embeddings().weight.detach().double()
+    unembedding = plain_base.get_output_embeddings().weight.detach().double().numpy()
+    gain = plain_base.model.norm.weight.detach().double().numpy()
+    norms = {"self_attn": layer.input_layernorm, "mlp": layer.post_attention_layernorm}
+    seen = []
+    for index, module in enumerate(figure.extra["modules"]):
+        at = figure.extra["modules"][:index].count(module)
+        u, sigma, v = np.linalg.svd(after[module] - before[module])
+        assert figure.values[index] == pytest.approx(sigma[at], rel=1e-4)
+        share = sigma[at] ** 2 / (sigma**2).sum()
+        assert figure.extra["share"][index] == pytest.approx(share, rel=1e-3)
+        if module.endswith(("o_proj", "down_proj")):
+            side, scores = "writes", unembedding @ (gain * u[:, at]) * sigma[at]
+        else:
+            norm = norms[module.partition(".")[0]]
+            with torch.no_grad():
+                side, scores = "reads", norm(embeddings.float()).double().numpy() @ v[at]
+        scores *= np.sign(scores[np.abs(scores).argmax()])
+        top = np.argsort(-scores)[:5]
+        assert figure.extra["sides"][index] == side
+        assert list(figure.extra["token_ids"][index]) == top.tolist()
+        assert figure.extra["token_scores"][index] == pytest.approx(scores[top], rel=1e-3)
+        assert f"‹{top[0]}›" in figure.extra["beside"][index]
+        seen.append(module)
+    changed = {name for name in after if np.abs(after[name] - before[name]).max() > 1e-6}
+    assert set(seen) == changed
+    assert max(map(seen.count, changed)) == 4
+
+
+def test_directions_of_a_conv1d_are_the_right_way_round(shelf):
+    """GPT-2 keeps its matrices as [input, output]."""
+    base, adapter = shelf("gpt2"), shelf("gpt2", "lora")
+    figure = look(llmscope.load(str(adapter)), "directions", layer=1, top_k=3)
+    plain_base = AutoModelForCausalLM.from_pretrained(base)
+    tuned = plain(base, adapter).merge_and_unload()
+    named = {"attn.c_attn": "reads", "attn.c_proj": "writes", "mlp.c_fc": "reads"}
+    named["mlp.c_proj"] = "writes"
+    assert dict(zip(figure.extra["modules"], figure.extra["sides"], strict=True)) == named_in(
+        named, figure
+    )
+    module = "mlp.c_proj"
+    change = [
+        model.transformer.h[1].get_submodule(module).weight.detach().double().numpy().T
+        for model in (tuned, plain_base)
+    ]
+    u, sigma, _ = np.linalg.svd(change[0] - change[1])
+    gain = plain_base.transformer.ln_f.weight.detach().double().numpy()
+    unembedding = plain_base.lm_head.weight.detach().double().numpy()
+    scores = unembedding @ (gain * (u[:, 0] - u[:, 0].mean())) * sigma[0]  # of a LayerNorm
+    scores *= np.sign(scores[np.abs(scores).argmax()])
+    index = figure.extra["modules"].index(module)
+    top = np.argsort(-scores)[:3]
+    assert list(figure.extra["token_ids"][index]) == top.tolist()
+    assert figure.extra["token_scores"][index] == pytest.approx(scores[top], rel=1e-3)
+
+
+def named_in(named, figure):
+    return {name: side for name, side in named.items() if name in figure.extra["modules"]}
+
+
+def test_directions_of_another_checkpoint_and_of_a_layer_that_was_left(finetuned):
+    base, tuned_folder = finetuned
+    scope = llmscope.load(str(base), adapters=[str(tuned_folder)])
+    figure = look(scope, "directions", layer=1)
+    assert figure.axes[0].labels == ("up 1", "up 2"), "the others are rounding"
+    assert figure.values == pytest.approx([3, 1], rel=1e-5)
+    assert figure.extra["share"][0] == pytest.approx(0.9, rel=1e-5)
+    assert "up 1, 90 % of ‖ΔW‖²" in figure.extra["caption"][0]
+    left = look(scope, "directions", layer=0)
+    assert left.verdict.status == "refused"
+    assert "no matrix of layer 0 differs" in left.verdict.reason
+
+
+def test_what_is_of_the_weights_has_no_difference_between_prompts(shelf):
+    scope = llmscope.load(str(shelf("llama", "lora")))
+    other = (*IDS[:4], 70, 71)
+    for mode in ("weights", "rank", "directions"):
+        figure = look(scope, mode, versus_prompt=other, change=True)
+        assert figure.verdict.status == "refused"
+        assert "same for every prompt" in figure.verdict.reason
+    apart = look(scope, "lens", versus_prompt=other, change=True)
+    assert (apart.values[:, :4] == 0).all(), "what both begin with"
+    assert np.isnan(apart.values[:, -1]).all(), "B has no such token"
 
 
 def test_a_letter_reads_one_row(shelf, monkeypatch):

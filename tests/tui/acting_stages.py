@@ -16,7 +16,7 @@ def stages(want: Want, tokens: tuple[Token, ...], adapter: str | None) -> Figure
     if adapter is None:
         return Figure.refused("stages", "Stages", "no adapter is on")
     extra = {"mode": want.focus.mode, "adapter": adapter, "position": want.focus.position}
-    if want.focus.mode == "kl":
+    if want.lens == "stages" and want.key == "stages-kl":
         kl = np.linspace(0.1, 2, len(tokens), dtype=np.float32)
         position = Axis("position", tuple(token.text for token in tokens))
         return Figure("stages", "Stages · KL", "bars", (position,), kl, "nats", extra=extra)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import pytest
 
 import llmscope
 from tests.tui.conftest import Open
@@ -38,6 +41,69 @@ async def test_an_adapter_is_held_against_the_base_and_switched_live() -> None:
         layer = app.scene.focus.layer
         await pilot.press("up")
         assert app.scene.focus.layer == layer - 1
+
+
+@pytest.mark.parametrize("reward", [False, True])
+async def test_each_pane_goes_round_all_that_it_has(tmp_path: Path, reward: bool) -> None:
+    scope = llmscope.load("builtin:sort", reward=str(judge(tmp_path)) if reward else None)
+    scope.teach("CAB", "ACB")
+    of_tokens = ("kl", "reward", "kl-all", "reward-all", *(("score",) if reward else ()), "kl")
+    async with screen(scope, "ACB") as (app, pilot):
+        await pilot.press("escape", "9", "b")
+        await answered(app, pilot)
+        for key, wanted in (
+            ("stages", ("weights", "rank", "directions", "lens", "weights")),
+            ("stages-kl", of_tokens),
+        ):
+            seen = []
+            for _ in wanted:
+                shown = app.ledger.shown(key)
+                assert shown is not None
+                assert shown.figure.verdict.status == "verified"
+                seen.append(shown.figure.extra["mode"])
+                await pilot.press("v")
+                await answered(app, pilot)
+            assert tuple(seen) == wanted
+            await pilot.press("tab")
+            await answered(app, pilot)
+
+
+def judge(folder: Path) -> Path:
+    """A reward model with the vocabulary of `builtin:sort`."""
+    from transformers import GPT2Config, GPT2ForSequenceClassification
+
+    tokenizer = llmscope.load("builtin:sort").tokenizer
+    config = GPT2Config(
+        vocab_size=len(tokenizer), n_embd=16, n_layer=1, n_head=2, num_labels=1, pad_token_id=None
+    )
+    GPT2ForSequenceClassification(config).save_pretrained(folder / "judge")
+    tokenizer.save_pretrained(folder / "judge")
+    return folder / "judge"
+
+
+async def test_directions_follow_the_layer_and_the_lens_the_token() -> None:
+    scope = llmscope.load("builtin:sort")
+    scope.teach("CAB", "ACB")
+    async with screen(scope, "ACB") as (app, pilot):
+        await pilot.press("escape", "9", "b", "v", "v")
+        await answered(app, pilot)
+        shown = app.ledger.shown("stages")
+        assert shown is not None
+        assert shown.figure.axes[0].labels == ("c_fc 1", "c_proj 1"), "of rank 1 in the MLP"
+        layer = app.scene.focus.layer
+        assert shown.figure.extra["layer"] == layer
+        await pilot.press("up")
+        await answered(app, pilot)
+        above = app.ledger.shown("stages")
+        assert above is not None
+        assert above.figure.extra["layer"] == layer - 1
+        await pilot.press("v", "left")
+        await answered(app, pilot)
+        lens = app.ledger.shown("stages")
+        assert lens is not None
+        assert lens.figure.axes[0].labels[0] == "embed"
+        assert f"after layer {layer - 1} at" in lens.figure.extra["caption"][0]
+        assert lens.want.focus.position == app.scene.asked_position
 
 
 async def test_without_an_adapter_it_says_how_to_have_one(opened: Open) -> None:

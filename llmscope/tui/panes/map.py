@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import ClassVar
 
+from textual.geometry import Size
+
 from llmscope.draw.layout import NARROWEST_TEXT, lay_out, pool_for
 from llmscope.draw.painting import Painting
 from llmscope.edits import Edit
@@ -32,26 +34,10 @@ class MapPane(FigurePane):
         focus = Focus(mode=view.mode)
         if view.lens != "logit-lens" or scene.info is None:
             return Want(self.key, view.lens, focus)
-        span = None if scene.whole else self._sight(scene)
+        words = NARROWEST_TEXT if view.mode == "top" else 1
+        span = None if scene.whole else sight(scene, self.size, words, "surprisal")
         focus = replace(focus, position=scene.asked_position, span=span)
         return Want(self.key, view.lens, replace(focus, target=scene.target))
-
-    def _sight(self, scene: Scene) -> tuple[int, int]:
-        """The positions that are drawn; while the cursor follows, counted from the end."""
-        layers = 0 if scene.info is None else scene.info.layers
-        count = max(len(scene.tokens), 1)
-        room = lay_out(
-            max(self.size.width, 1),
-            max(self.size.height, 1),
-            ["embed", *map(str, range(layers))],
-            count,
-            (scene.focus.layer + 1, scene.focus.position % count),
-            corner="layer",
-            foot="surprisal",
-            narrowest=NARROWEST_TEXT if scene.map_view.mode == "top" else 1,
-        ).columns
-        # A letter may make one token more: what is last in sight then is one further on.
-        return (-room.size - 1, 0) if scene.following else (room.start, room.stop)
 
     def heading(self, shown: Shown) -> str:
         """The view's name."""
@@ -105,3 +91,27 @@ class MapPane(FigurePane):
 
     def _pool(self, count: int) -> int:
         return pool_for(count, self.size.width - GUTTER) if self._scene.whole else 1
+
+
+def sight(scene: Scene, size: Size, narrowest: int, foot: str = "") -> tuple[int, int]:
+    """The positions that a map draws; while the cursor follows, counted from the end.
+
+    Args:
+        size: of the pane.
+        narrowest: cells of a column at least.
+        foot: the name of the row below the layers, if there is one.
+    """
+    layers = 0 if scene.info is None else scene.info.layers
+    count = max(len(scene.tokens), 1)
+    room = lay_out(
+        max(size.width, 1),
+        max(size.height, 1),
+        ["embed", *map(str, range(layers))],
+        count,
+        (scene.focus.layer + 1, scene.focus.position % count),
+        corner="layer",
+        foot=foot,
+        narrowest=narrowest,
+    ).columns
+    # A letter may make one token more: what is last in sight then is one further on.
+    return (-room.size - 1, 0) if scene.following else (room.start, room.stop)

@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import ClassVar
 
+from llmscope.draw.layout import NARROWEST_TEXT
 from llmscope.draw.painting import Painting
+from llmscope.engine.events import Want
 from llmscope.figure import Figure, Focus
 from llmscope.tui.ledger import Shown
 from llmscope.tui.panes.lens import LensPane
+from llmscope.tui.panes.map import sight
 from llmscope.tui.scene import Scene
 from llmscope.tui.workspaces import PANES
 
@@ -16,6 +19,13 @@ NONE = (
     "no adapter is on: llmscope MODEL --adapter ADAPTER loads one, {adapter} goes round those that "
     "are loaded, and {teach} in {workspace-context} makes one of a context"
 )
+
+HEADINGS = {
+    "kl": "KL of predictions · tuned ‖ base",
+    "reward": "log π/π_ref of each token",
+    "score": "score of the reward model",
+}
+OF_ANSWER = {"kl": "KL of the answer · tuned ‖ base", "reward": "log π/π_ref of the answer"}
 
 
 class AdapterPane(LensPane):
@@ -26,36 +36,55 @@ class AdapterPane(LensPane):
 
     def draw(self, shown: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
         """The figure; without an adapter, how to have one."""
-        if shown.request.adapter is None and shown.figure.verdict.status == "refused":
+        alone = shown.request.adapter is None and shown.want.focus.mode != "score"
+        if alone and shown.figure.verdict.status == "refused":
             figure = Figure.refused(self.lens, PANES[self.key], self.filled(NONE))
             shown = replace(shown, figure=figure)
         return super().draw(shown, focus, tokens)
 
 
 class StagesPane(AdapterPane):
-    """How much of each weight matrix the adapter changed."""
+    """What the adapter changed of each weight matrix, and at which depth it shows."""
 
     key: ClassVar[str] = "stages"
     row: ClassVar[str] = "layer"
-    views: ClassVar[tuple[str, ...]] = ("weights", "rank")
+    views: ClassVar[tuple[str, ...]] = ("weights", "rank", "directions", "lens")
+
+    def want(self, scene: Scene) -> Want:
+        """The matrices of all layers, the directions of one, or the columns of the map in sight."""
+        mode = scene.view_of(self.key, self.views)
+        focus = Focus(mode=mode)
+        if mode in ("directions", "lens"):
+            focus = replace(focus, layer=scene.focus.layer)
+        if mode == "lens" and scene.info is not None:
+            span = sight(scene, self.size, NARROWEST_TEXT)
+            focus = replace(focus, position=scene.asked_position, span=span)
+        return Want(self.key, self.lens, focus)
 
     def step(self, scene: Scene, by: int) -> Scene:
         """Up and down are layers."""
         return scene.move(layer=by)
 
     def point(self, scene: Scene, hit: dict[str, int]) -> Scene:
-        """The layer of the row."""
-        return scene.go(layer=hit.get("layer"))
+        """The layer of the row, and the token of the column if it is one's."""
+        return scene.go(layer=self.layer_at(hit.get("layer")), position=hit.get("position"))
 
 
 class StagesKlPane(AdapterPane):
     """How far the adapter moved the prediction after each token."""
 
     key: ClassVar[str] = "stages-kl"
-    views: ClassVar[tuple[str, ...]] = ("kl", "reward")
+    views: ClassVar[tuple[str, ...]] = ("kl", "reward", "kl-all", "reward-all", "score")
     asks: ClassVar[tuple[str, ...]] = ("position",)
+
+    def turn(self, scene: Scene) -> Scene | None:
+        """The next mode; without a reward model there is no score."""
+        turned = super().turn(scene)
+        none = scene.info is None or scene.info.reward is None
+        skip = none and turned is not None and turned.view_of(self.key, self.views) == "score"
+        return super().turn(turned) if skip and turned is not None else turned
 
     def heading(self, shown: Shown) -> str:
         """Short, for the pane is narrow."""
-        reward = shown.want.focus.mode == "reward"
-        return "log π/π_ref of each token" if reward else "KL of predictions · tuned ‖ base"
+        mode = shown.want.focus.mode.removesuffix("-all")
+        return (OF_ANSWER if shown.figure.extra.get("left_out") else HEADINGS)[mode]
