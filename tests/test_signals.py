@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 import llmscope
+from tests.ending import ended
 from tests.families import small_config
 from tests.test_terminal import PATIENCE, Terminal
 
@@ -97,7 +98,7 @@ class Program(Terminal):
     def send(self, name):
         os.kill(self.child.pid, getattr(signal, name))
 
-    def end(self):
+    def ended(self):
         """The exit status, once the program has ended by itself."""
         until = time.monotonic() + PATIENCE
         while self.child.isalive():
@@ -140,7 +141,7 @@ def program(tmp_path):
     for one in opened:
         if one.child.isalive():
             one.send("SIGKILL")
-        one.child.close(force=True)
+        ended(one.child)
 
 
 @pytest.fixture
@@ -179,7 +180,7 @@ def test_a_signal_ends_the_screen_in_order(busy, name):
     running, prompt = busy
     running.send(name)
     asked = time.monotonic()
-    assert running.end() == 128 + getattr(signal, name)
+    assert running.ended() == 128 + getattr(signal, name)
     assert time.monotonic() - asked < 10
     running.assert_left(prompt)
 
@@ -240,7 +241,7 @@ def test_ctrl_z_in_a_shell(tmp_path):
     assert shell.modes == before
     shell.child.send("q")
     shell.wait("status 0")
-    shell.child.close(force=True)
+    ended(shell.child)
 
 
 def test_a_download_by_pip_ends_with_the_program(program, silence, empty_cache):
@@ -251,7 +252,7 @@ def test_a_download_by_pip_ends_with_the_program(program, silence, empty_cache):
         assert time.monotonic() < until
         running.read()
     running.send("SIGTERM")
-    assert running.end() == 143
+    assert running.ended() == 143
     assert psutil.wait_procs(pips, timeout=5)[1] == []
     assert not list(empty_cache.rglob(".building-*"))
 

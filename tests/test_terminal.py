@@ -8,6 +8,8 @@ import time
 
 import pytest
 
+from tests.ending import ended
+
 pexpect = pytest.importorskip("pexpect", reason="there are no pseudo-terminals here")
 pyte = pytest.importorskip("pyte")
 
@@ -98,7 +100,7 @@ def terminal(tmp_path):
 
     yield start
     for one in opened:
-        one.child.close(force=True)
+        ended(one.child)
 
 
 def test_a_person_types_looks_resizes_and_leaves(terminal):

@@ -3,6 +3,7 @@
 import pytest
 
 from tests.cli.running import failure, record, run
+from tests.ending import ended
 from tests.models.chats import DEAF, DEFAULT_SYSTEM, GEMMA, LLAMA2, chat_tokenizer
 from tests.models.checkpoints import save_model
 
@@ -105,7 +106,7 @@ def test_the_program_opens_in_the_template_and_c_takes_it_out(folder, tmp_path):
         terminal.child.send("c")
         terminal.wait("Prompt · system · user · assistant", "Be brief.<|im_end|>")
     finally:
-        terminal.child.close(force=True)
+        ended(terminal.child)
 
 
 @pytest.mark.parametrize(("before", "after"), [("A fact.\n", "Hi?\n"), ("\n A fact.\n", "Hi?")])
