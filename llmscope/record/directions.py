@@ -26,6 +26,8 @@ from llmscope.record.walk.arithmetic import outputs_first
 CHUNK = 4096
 """Embeddings that are read at once."""
 PER_MATRIX = 4
+TOP = 100
+"""Tokens that are kept of each direction: those of all layers may be looked at in turn."""
 
 Side = Literal["writes", "reads", ""]
 
@@ -42,8 +44,10 @@ class Direction:
         left, right: u and v, of the output and the input; of the two signs that u and v may have
             together the one by which the strongest token is promoted, or answered to.
         side: `writes`, `reads`, or empty where nothing can be said of it.
-        scores: of `writes`, how much one unit of v in the input raises each logit, before the
-            division by the stream's size; of `reads`, v · norm(embedding). [token]
+        scores: of the tokens with the largest, at most `TOP`, descending. Of `writes`, how much
+            one unit of v in the input raises a logit, before the division by the stream's size; of
+            `reads`, v · norm(embedding). None of others.
+        ids: of those tokens.
     """
 
     name: str
@@ -53,7 +57,8 @@ class Direction:
     left: Tensor
     right: Tensor
     side: Side
-    scores: Tensor | None
+    scores: tuple[float, ...]
+    ids: tuple[int, ...]
 
 
 _KNOWN: WeakKeyDictionary[Subject, dict[int, tuple[Direction, ...]]] = WeakKeyDictionary()
@@ -105,13 +110,16 @@ def _of_matrix(
     if scores is None:
         side = ""
     for at in range(count):
-        u, v, said = left[:, at], right[:, at], None
+        u, v, strength = left[:, at].clone(), right[:, at].clone(), float(sigma[at])
+        said, ids = tuple[float, ...](), tuple[int, ...]()
         if scores is not None:
-            said = scores[:, at]
-            sign = torch.sign(said[said.abs().argmax()])
-            u, v, said = u * sign, v * sign, said * sign
-        strength = float(sigma[at])
-        yield Direction(name, at, strength, strength**2 / whole, u, v, side, said)
+            every = scores[:, at]
+            sign = torch.sign(every[every.abs().argmax()])
+            top = (every * sign).topk(min(TOP, len(every)))
+            u, v = u * sign, v * sign
+            said, ids = tuple(top.values.tolist()), tuple(top.indices.tolist())
+        share = strength**2 / whole
+        yield Direction(name, at, strength, share, u, v, side, said, ids)
 
 
 def _decomposed(before: nn.Module, after: nn.Module) -> tuple[Tensor, Tensor, Tensor]:

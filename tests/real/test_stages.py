@@ -18,7 +18,7 @@ NEUTRAL = "Water boils at a hundred degrees Celsius at the level of the sea."
 
 @pytest.fixture(scope="module")
 def pirate(tmp_path_factory):
-    """The base with the adapter on, after a third of its training."""
+    """The base with the adapter on, after half of its training."""
     folder = tmp_path_factory.mktemp("adapters") / "pirate"
     runpy.run_path(str(SCRIPT))["train"](folder, epochs=1)
     assert (folder / "adapter_model.safetensors").stat().st_size < 1_000_000
