@@ -94,6 +94,7 @@ def snapshot(
     ] = None,
     top_k: Annotated[int, typer.Option(min=1, help="How many tokens or neurons to list.")] = 10,
     temperature: Annotated[float, typer.Option(help="Divides the logits.")] = 1.0,
+    sample_top_k: Annotated[int, typer.Option(min=0, help="The sampler's top-k cut; 0: none.")] = 0,
     top_p: Annotated[float, typer.Option(min=0, max=1, help="The sampler's top-p cut.")] = 1.0,
     min_p: Annotated[float, typer.Option(min=0, max=1, help="The sampler's min-p cut.")] = 0.0,
     format: Annotated[  # noqa: A002
@@ -174,6 +175,7 @@ def snapshot(
             mode=mode,
             top_k=top_k,
             temperature=temperature,
+            sample_top_k=sample_top_k,
             top_p=top_p,
             min_p=min_p,
             change=change,
