@@ -132,7 +132,7 @@ def _number(value: float) -> str:
     return short if isinstance(value, float) and float(short) == value else str(value)
 
 
-class Undrawable(ScopeError):
+class DrawError(ScopeError):
     """The logits hold NaN or infinity: there is no distribution to draw from."""
 
     def __init__(self) -> None:
@@ -146,14 +146,14 @@ def left(logits: Tensor, sampler: Sampler) -> Tensor:
         logits: after the last token. [token]
 
     Raises:
-        Undrawable: see there.
+        DrawError: see there.
     """
     import torch
 
     scores = logits.float()
     largest = scores.max()
     if not torch.isfinite(largest):  # NaN wins every maximum
-        raise Undrawable
+        raise DrawError
     if sampler.greedy:
         alone = torch.zeros_like(scores)
         alone[scores.argmax()] = 1
@@ -192,7 +192,7 @@ def draw(
         tried: at temperature 0, what other branches have here: the likeliest but those.
 
     Raises:
-        Undrawable: see there.
+        DrawError: see there.
     """
     import torch
 

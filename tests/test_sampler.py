@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 
 import pytest
 import torch
@@ -11,11 +12,11 @@ from hypothesis import strategies as st
 from transformers import GenerationConfig, GenerationMixin, LogitsProcessorList
 
 from llmscope.errors import ScopeError
-from llmscope.sampler import LARGEST_SEED, Sampler, Undrawable, draw, left, read_sampler
+from llmscope.sampler import LARGEST_SEED, Sampler, DrawError, draw, left, read_sampler
 
 
 def theirs(logits: torch.Tensor, sampler: Sampler) -> torch.Tensor:
-    """The distribution that transformers' `generate` draws from, by its own choice of processors."""
+    """What transformers' `generate` draws from, by its own choice of processors."""
     config = GenerationConfig(
         do_sample=True,
         temperature=sampler.temperature,
@@ -115,7 +116,7 @@ def test_at_temperature_0_it_is_the_likeliest_but_what_other_branches_have():
 @pytest.mark.parametrize("sampler", [Sampler(), Sampler(1.0)], ids=["greedy", "drawn"])
 def test_there_is_nothing_to_draw_from_what_is_not_finite(wrong, sampler):
     logits = torch.tensor([0.0, wrong, 1.0])
-    with pytest.raises(Undrawable):
+    with pytest.raises(DrawError):
         draw(logits, sampler, place=0)
 
 
@@ -152,10 +153,8 @@ def test_whatever_the_settings_what_is_drawn_was_left(sampler, seed):
 
 @given(st.text(max_size=40))
 def test_no_line_is_more_than_an_error(text):
-    try:
-        read_sampler(text, Sampler())
-    except ScopeError as error:
-        assert error.message
+    with suppress(ScopeError):
+        assert isinstance(read_sampler(text, Sampler()), Sampler)
 
 
 @pytest.mark.parametrize(
