@@ -26,7 +26,8 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
     could draw them (see `llmscope.sampler`); entropy of the whole distribution, in bits;
     target_id, target_rank (from 1) and target_probability; position. Of an edited pass also what
     the unedited one says: unedited, the probabilities of the same candidates;
-    unedited_target_rank and unedited_target_probability; kl, KL(unedited ‖ edited) in nats; NaN, and no rank, if its logits are not finite.
+    unedited_target_rank and unedited_target_probability; kl, KL(unedited ‖ edited) in nats; NaN,
+    and no rank, if its logits are not finite.
     """
     from llmscope.record.derive import logits_after
 
