@@ -15,6 +15,7 @@ from llmscope.tui import (
     deeds,
     dress,
     editing,
+    generating,
     lessons,
     walking,
 )
@@ -52,6 +53,10 @@ _NAMES = {
     "backspace": "bksp",
     "f1": "F1",
     "f2": "F2",
+    "f3": "F3",
+    "f4": "F4",
+    "left_parenthesis": "(",
+    "right_parenthesis": ")",
 }
 
 
@@ -209,7 +214,18 @@ WALK = (
     Action("walk-back", "walkthrough", "let it go backwards", "N", walking.play(-1)),
     Action("step-from", "walkthrough", "go to what this is made from", "f", walking.source),
     Action("step-back", "walkthrough", "back to where you came from", "F", walking.back),
-    Action("write-token", "walkthrough", "write the likeliest next token", "E", walking.write),
+)
+WRITE = (
+    Action("write-token", "write", "write one token on", "E,f3", generating.write, "anywhere"),
+    Action(
+        *("write-on", "write", "write on until a key; once more ends it", "R,f4"),
+        *(generating.write_on, "anywhere"),
+    ),
+    Action("write-back", "write", "take the last written token back", "u", generating.take_back),
+    Action("fork", "write", "another branch from the token under the cursor", "A", generating.fork),
+    Action(*("branch-previous", "write", "branch before", "left_parenthesis"), generating.turn(-1)),
+    Action("branch-next", "write", "next branch", "right_parenthesis", generating.turn(1)),
+    Action("sampler", "write", "how it is drawn: temperature, seed, …", "S", deeds.set_sampler),
 )
 PLACES = tuple(
     Action(f"workspace-{one.name}", "workspace", one.title, str(number), _show(one))
@@ -242,6 +258,7 @@ ACTIONS: tuple[Action, ...] = (
     *WHAT_IF,
     *COMPARE,
     *WALK,
+    *WRITE,
     *PLACES,
     *PROGRAM,
 )

@@ -9,6 +9,7 @@ from textual.widgets import Input, TextArea
 
 from llmscope.draw import Look
 from llmscope.engine.events import (
+    Drawn,
     Event,
     Frame,
     Loaded,
@@ -114,6 +115,8 @@ class LlmscopeApp(Desk, inherit_bindings=True):
                 self._land(event)
             case Refused():
                 self._refused(event)
+            case Drawn():
+                self.generating.land(self, event)
             case Templated():
                 self.chat.land(self, event)
             case Taught():
@@ -142,8 +145,11 @@ class LlmscopeApp(Desk, inherit_bindings=True):
             self.present()
         else:
             self.rest(late=False)
+            self.generating.landed(self)
 
     def _refused(self, refused: Refused) -> None:
+        if self.ledger.concerns(refused):
+            self.generating.stop(self)
         if self.ledger.concerns(refused) and refused.faults:
             editing.refused(self, refused)
         elif self.ledger.concerns(refused) and refused.of_b:
@@ -168,7 +174,9 @@ class LlmscopeApp(Desk, inherit_bindings=True):
             shared = shared_length(marked(old).text, marked(self.text).text)
             self.scene = self.scene.edited(shared)
             self.chat.read(self.text, self.scene.info)
-            self.ask_soon()
+            self.generating.read(self, old)
+            if not self.generating.goes_on(self):
+                self.ask_soon()
             self.present()
 
     @on(TextArea.SelectionChanged, "#prompt")

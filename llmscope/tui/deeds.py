@@ -126,6 +126,13 @@ def save(desk: Desk) -> None:
     ask(desk)
 
 
+def set_sampler(desk: Desk) -> None:
+    """Ask how the next token is to be drawn."""
+    from llmscope.tui.sampler import ask
+
+    ask(desk)
+
+
 def open_find(desk: Desk) -> None:
     """Let the search take the place of the words."""
     desk.words.display, desk.find.display = False, True

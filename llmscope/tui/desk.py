@@ -18,7 +18,7 @@ from textual.style import Style
 from textual.timer import Timer
 
 from llmscope.draw import Look, detect_look
-from llmscope.engine.events import LoadFailed, PassInfo
+from llmscope.engine.events import Draw, LoadFailed, PassInfo
 from llmscope.figure import Focus
 from llmscope.text import display_text
 from llmscope.tui import deeds
@@ -30,12 +30,12 @@ from llmscope.tui.chat import ChatDesk
 from llmscope.tui.display import PacedApp
 from llmscope.tui.dress import put_on
 from llmscope.tui.find import FindLine
+from llmscope.tui.generating import Generating
 from llmscope.tui.layout import layout_for
 from llmscope.tui.ledger import Ledger
 from llmscope.tui.lessons import Lessons
 from llmscope.tui.lines import KeyLine, WordsLine
 from llmscope.tui.link import EngineLike
-from llmscope.tui.marker import marked
 from llmscope.tui.notices import Notice
 from llmscope.tui.overview import Overview
 from llmscope.tui.own import Own
@@ -101,6 +101,7 @@ class Desk(PacedApp, inherit_bindings=False):
         self.lessons = Lessons()
         self.comparing = Comparing()
         self.walking = Walking()
+        self.generating = Generating()
         self.cost: PassInfo | None = None
         self._spec = spec
         self.source = self.own.source or Source(spec)
@@ -164,6 +165,12 @@ class Desk(PacedApp, inherit_bindings=False):
         layout = layout_for(*size)
         self.set_class(layout == "tiny", "-tiny")
         self.set_class(layout in ("medium", "wide"), "-roomy")
+
+    async def on_event(self, event: events.Event) -> None:
+        """A key ends what the model writes by itself, wherever it goes then."""
+        if isinstance(event, events.Key):
+            self.generating.heed(self, event.key)
+        await super().on_event(event)
 
     def on_key(self, event: events.Key) -> None:
         """Give a letter that was typed ahead of a change of focus to where it was meant for.
@@ -229,26 +236,35 @@ class Desk(PacedApp, inherit_bindings=False):
         else:
             self.ask()
 
-    def ask(self) -> None:
-        """Ask for what the screen shows now, unless that was asked already."""
+    def ask(self, draw: Draw | None = None) -> bool:
+        """Ask for what the screen shows now, unless that was asked already.
+
+        Args:
+            draw: a token that is to follow the text.
+
+        Returns:
+            Whether that was asked.
+        """
         self._asks_again = False
         if self.scene.info is None or self.chat.waiting or self.lessons.waiting:
-            return
+            return False
         if self.card.display == bool(self.text):
             self._show_card(not self.text)
             # Only panes that were laid out know how many rows they have.
             self.call_after_refresh(self.ask)
-            return
+            return False
         if not self.text:
             self.ledger.forget()
             self.scene = replace(self.scene, tokens=())
             self.card.ask_for_prompt()
             self.note("", self.inks.dim)
             self.rest(late=False)
-            return
+            return False
+        if draw is not None:
+            self._settle()  # the text is about to change
         wants = self.overview.wants(self.scene, sweeps=self._settling is None)
-        templated = self.chat.follows(self.text)
-        found = marked(self.text)
+        found, written, before = self.generating.reading(self.text)
+        templated = self.chat.follows(before)
         request = self.ledger.ask(
             *(found.text, wants),
             adapter=self.scene.adapter,
@@ -257,10 +273,13 @@ class Desk(PacedApp, inherit_bindings=False):
             edits=self.scene.in_force,
             versus_prompt=self.scene.versus_prompt,
             words=self.scene.words,
+            written=written,
+            draw=draw,
         )
         if request is not None:
             self.engine.ask(request)
             self._expect()
+        return request is not None and draw is not None
 
     def fail(self, failed: LoadFailed) -> None:
         """There is no model, or one that cannot run: say why, in the place of any picture."""
@@ -286,6 +305,7 @@ class Desk(PacedApp, inherit_bindings=False):
         with self.batch_update():
             self.overview.present(self.scene, self.ledger, late=self._late, dim=self._dim)
             self.editor.show_roles(self.chat.roles)
+            self.editor.show_written(self.generating.marks, self.generating.note())
             self.comparing.present(self)
             shown = self.ledger.shown("tokens")
             if shown is not None:
@@ -345,7 +365,7 @@ class Desk(PacedApp, inherit_bindings=False):
 
     def _overdue(self) -> None:
         self._timer = None
-        waiting = self.ledger.waiting
+        waiting = self.ledger.waiting and not self.generating.runs
         self._dim = waiting and self._late
         self._late = self._under_way = waiting
         if waiting and not self._dim:

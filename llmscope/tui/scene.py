@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from llmscope.edits import Edit
 from llmscope.engine.events import SPAN, ModelInfo, Token
 from llmscope.figure import Focus
+from llmscope.sampler import Sampler
 from llmscope.tui.whatif import Plan
 
 
@@ -57,6 +58,7 @@ class Scene(Plan):
         turns: how often a person asked a pane for its next view, by the pane's key.
         inside: the steps of the walk, from the first to before the last, that are of the layer
             under the cursor; known once a step was chosen.
+        sampler: how the token is drawn that the model writes next.
     """
 
     info: ModelInfo | None = None
@@ -71,6 +73,7 @@ class Scene(Plan):
     versus: int | None = None
     turns: tuple[tuple[str, int], ...] = ()
     inside: tuple[int, int] | None = None
+    sampler: Sampler = field(default_factory=Sampler)
 
     @classmethod
     def opening(cls, focus: Focus | None) -> Scene:

@@ -11,6 +11,7 @@ from textual.timer import Timer
 
 from llmscope.engine.events import Token
 from llmscope.figure import Focus
+from llmscope.sampler import Sampler
 from llmscope.tui.marker import marked
 from llmscope.tui.scene import Scene
 from llmscope.tui.words import named
@@ -164,11 +165,7 @@ def write(desk: Desk) -> None:
     elif not last["writes"]:
         desk.tell(f"the model ends here: {named(last['told'][0])} cannot be written", "warning")
     else:
-        editor = desk.editor
-        editor.history.checkpoint()
-        editor.insert(last["writes"], editor.document.end)
-        editor.move_cursor(editor.document.end)
-        desk.look_at(scene.walk_to(0, None))
+        desk.generating.step(desk, Sampler())
 
 
 def _ending(desk: Desk) -> str:

@@ -13,11 +13,11 @@ def test_greedy_is_generate(smollm2, plain):
     ids = list(smollm2.encode(PROMPT).ids)
     with Writer(smollm2, PROMPT) as writer:
         written = writer.write(40)
-        said = writer.said
+        said, whole = writer.said, writer.ids
         before = writer.look()
-        writer.back(tuple(written[:20]))
+        writer.back(whole[:20])
         assert writer.look().cost.ran == 0
-        writer.back(tuple(written))
+        writer.back(whole)
         after = writer.look()
     assert said.startswith(" Paris")
     assert written == generated(plain, ids, 40, do_sample=False)
