@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from llmscope.errors import ScopeError
+from llmscope.sampler import Sampler
 
 if TYPE_CHECKING:
     from llmscope.cli.loader import Loader
@@ -31,6 +32,7 @@ class Opening:
     debug: bool = False
     edits: tuple[Edit, ...] = ()
     versus_prompt: str | None = None
+    sampler: Sampler = field(default_factory=Sampler)
 
 
 def show(opening: Opening) -> int:
@@ -78,4 +80,5 @@ def show(opening: Opening) -> int:
         adapters=opening.load.adapters,
         edits=opening.edits,
         versus_prompt=opening.versus_prompt,
+        sampler=opening.sampler,
     )

@@ -32,6 +32,12 @@ def snapshot(
     ids: Annotated[
         str | None, typer.Option(metavar="1,2,3", help="Token ids instead of a prompt.")
     ] = None,
+    written: Annotated[
+        str | None,
+        typer.Option(
+            metavar="1,2,3", help="Ids of tokens after the prompt, such as those a model wrote."
+        ),
+    ] = None,
     context_file: Annotated[
         str | None, typer.Option(metavar="FILE", help="A text that comes before the prompt.")
     ] = None,
@@ -146,7 +152,7 @@ def snapshot(
         from llmscope.cli.compose import SCREEN, Wanted, compose
         from llmscope.cli.output import choose_output
         from llmscope.cli.progress import progress_line
-        from llmscope.cli.prompt import check_chat, read_other, read_prompt
+        from llmscope.cli.prompt import check_chat, read_ids, read_other, read_prompt
         from llmscope.cli.whatif import check_whatif, check_words, other_ids, read_edits
         from llmscope.figure import Focus
         from llmscope.models.spec import parse
@@ -160,7 +166,10 @@ def snapshot(
         check_chat(chat, system, ids)
         usage(context is None or context_file is None, "one of the two", "--context")
         before, after = read_prompt(prompt, prompt_file, context_file, ids)
-        text = written = before + after if isinstance(after, str) else after
+        text = typed = before + after if isinstance(after, str) else after
+        usage(SCREEN not in names or written is None, "the screen takes text", "--written")
+        usage(answer is None or written is None, "one of the two", "--answer / --written")
+        more = () if written is None else read_ids(written, "--written")
         usage(SCREEN not in names or isinstance(text, str), "the screen takes text", "--ids")
         focus = Focus(
             layer=layer,
@@ -220,15 +229,15 @@ def snapshot(
                 other = scope.chat.prompt(other, system)
             held = other_ids(scope, other, special_tokens=special_tokens)
             focus = replace(focus, versus_prompt=held)
-        if before and after and isinstance(text, str) and isinstance(written, str):
+        if before and after and isinstance(text, str) and isinstance(typed, str):
             from llmscope.record.query import tokens_before
 
-            end = _end_of_context(text, written, len(before))
+            end = _end_of_context(text, typed, len(before))
             spans = scope.encode(text, special_tokens=special_tokens).spans
             focus = replace(focus, context=tokens_before(spans, end))
         lists = None if words_a is None or words_b is None else (words_a, words_b)
         wanted = Wanted(
-            *(text, special_tokens, names, focus, cells, look, workspace, edits, other, lists)
+            *(text, special_tokens, names, focus, cells, look, workspace, edits, other, lists, more)
         )
         for notice in scope.subject.notices:
             _tell(notice)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from llmscope.engine import Engine
 from llmscope.errors import ScopeError
+from llmscope.sampler import Sampler
 from llmscope.text import display_text
 from llmscope.tui.app import LlmscopeApp
 from llmscope.tui.bandwidth import HIGH, Bandwidth
@@ -54,6 +55,7 @@ def run(
     adapters: tuple[str, ...] = (),
     edits: Sequence[Edit] = (),
     versus_prompt: str | None = None,
+    sampler: Sampler | None = None,
 ) -> int:
     """Open the screen and stay until it is left.
 
@@ -70,6 +72,7 @@ def run(
         debug: tell the whole story of a crash.
         flags, adapters: how the model was opened; see `llmscope.tui.reproduce.Source`.
         edits, versus_prompt: see `llmscope.tui.whatif.Plan`.
+        sampler: how what the model writes is drawn; None: the likeliest token.
 
     Returns:
         The exit code: 0, or 128 and the number of the signal that ended the program.
@@ -98,7 +101,12 @@ def run(
         ),
     )
     planned = tuple(map(WhatIf.of, edits))
-    app.scene = replace(app.scene, edits=planned, versus_prompt=versus_prompt)
+    app.scene = replace(
+        app.scene,
+        edits=planned,
+        versus_prompt=versus_prompt,
+        sampler=sampler or Sampler(),
+    )
     ended = True
     with own_terminal() as aside:
         try:

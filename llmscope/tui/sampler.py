@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from textual.widgets import Input
@@ -39,5 +38,5 @@ class SamplerScreen(LineScreen):
             self.say(display_text(f"{error.message} · {error.hint}"))
             return
         self.action_leave()
-        desk.look_at(replace(desk.scene, sampler=sampler))
+        desk.look_at(desk.scene.drawing(sampler))
         desk.tell(f"the next token: {sampler.said}")

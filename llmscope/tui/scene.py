@@ -269,6 +269,10 @@ class Scene(Plan):
         choices = (None, *self.info.adapters)
         return replace(self, adapter=choices[(choices.index(self.adapter) + 1) % len(choices)])
 
+    def drawing(self, sampler: Sampler) -> Scene:
+        """The next tokens drawn in another way."""
+        return replace(self, sampler=sampler)
+
     def attending(self) -> Scene:
         """The next mode of the attention pane."""
         return replace(self, attention=(self.attention + 1) % len(ATTENTION_MODES))

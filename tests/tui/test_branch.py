@@ -1,4 +1,4 @@
-"""What was written after a text: whatever is taken back and forked, each text is that of its ids."""
+"""What was written after a text: however it is taken back, its text is that of its tokens."""
 
 from __future__ import annotations
 

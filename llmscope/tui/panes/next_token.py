@@ -13,12 +13,14 @@ from llmscope.tui.ledger import Shown
 from llmscope.tui.panes.pane import FigurePane
 from llmscope.tui.scene import Scene
 
+SHORT = {"temperature": "T", "top-k": "k", "top-p": "p", "min-p": "min-p"}
 
-def sampler_words(focus: Focus) -> list[str]:
-    """The sampler of a figure, if it is not the model's own distribution."""
+
+def sampler_in_short(focus: Focus) -> str:
+    """The sampler of a figure, in a few cells; empty for the model's own distribution."""
     sampler = Sampler(focus.temperature, focus.sample_top_k, focus.top_p, focus.min_p)
     plain = sampler == Sampler(temperature=1.0)
-    return [] if plain else [f"{name} {value}" for name, value in sampler.words]
+    return "" if plain else " ".join(f"{SHORT[name]} {value}" for name, value in sampler.words)
 
 
 class NextTokenPane(FigurePane):
@@ -54,7 +56,8 @@ class NextTokenPane(FigurePane):
         title = (
             f"Next token after ‹{display_text(after, whitespace=True)}›" if after else "Next token"
         )
-        return " · ".join([title, *sampler_words(shown.want.focus)])
+        sampler = sampler_in_short(shown.want.focus)
+        return f"{title} · {sampler}" if sampler else title
 
     def candidates(self) -> list[int]:
         """Their ids, in the order of the rows."""
