@@ -8,8 +8,10 @@ import llmscope
 from llmscope.cli import COMMANDS, is_plain
 from llmscope.cli.app import app
 from llmscope.edits import parse
+from llmscope.sampler import Sampler
 from tests.cli.running import failure, fresh, run
 
+CUT = ("--min-p", "0.1", "--seed", "3")
 HEAVY = {"torch", "transformers", "textual"}
 WITNESS = """
 import atexit, json, sys
