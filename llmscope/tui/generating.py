@@ -7,8 +7,8 @@ in between without one. Any key ends that, and is taken as ever.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from textual.timer import Timer
@@ -176,7 +176,7 @@ class Generating:
             self.stop(desk)
             desk.tell(said)
             return
-        late = time.monotonic() - self._drawn_at > PACE
+        late = monotonic() - self._drawn_at > PACE
         if self.runs and late and desk.ledger.waiting and not desk.bandwidth.pause:
             self._hand = drawn
             self._timer = desk.set_timer(WAIT, lambda: self.landed(desk))
@@ -185,7 +185,7 @@ class Generating:
 
     def landed(self, desk: Desk) -> None:
         """The picture of the text is there: the token that waited for it is taken."""
-        self._drawn_at = time.monotonic()
+        self._drawn_at = monotonic()
         if self._timer is not None:
             self._timer.stop()
         drawn, self._hand, self._timer = self._hand, None, None
@@ -242,7 +242,10 @@ class Generating:
         while len(self._known) > KNOWN:
             del self._known[next(iter(self._known))]
         shared = shared_length(desk.editor.text, group.text)
-        desk.editor.rewrite(shared, group.text[shared:], joined=joined)
+        if desk.editor.text != group.text:
+            desk.editor.rewrite(shared, group.text[shared:], joined=joined)
+        elif not self.goes_on(desk):  # a token that says nothing changes the prompt all the same
+            desk.ask()
 
 
 def _ending(drawn: Drawn) -> str:

@@ -9,10 +9,11 @@ from textual.content import Content
 
 from llmscope.engine.events import Drawn, Refused
 from llmscope.sampler import Sampler
+from llmscope.tui.generating import WAIT
 from llmscope.tui.keymap import keymap_from
 from llmscope.tui.own import Own
 from llmscope.tui.sampler import SamplerScreen
-from tests.tui.acting import NEXT
+from tests.tui.acting import NEXT, tokenize
 from tests.tui.conftest import PROMPT, Open, Session
 
 
@@ -290,6 +291,66 @@ async def test_hostile_tokens_reach_the_screen_in_words(opened: Open) -> None:
         assert app.text.endswith("\x1b[31m[/nope][@click=app.exit]x"), "the prompt is exact"
         assert "\x1b" not in session.screen_text()
         assert "[/nope]" in session.screen_text()
+
+
+async def test_a_token_that_says_nothing_is_a_token_all_the_same(opened: Open) -> None:
+    async with opened(auto=False) as session:
+        app, engine = session.app, session.engine
+        engine.load()
+        await session.settle()
+        engine.answer(engine.requests[-1])
+        await session.settle()
+        await session.press("f4")
+        for count in (1, 2, 3):
+            request = engine.requests[-1]
+            assert request.draw is not None
+            engine.post(Drawn(request, 77, "", ""))
+            engine.answer(request)
+            await session.settle()
+            written = engine.requests[-1].written
+            assert written is not None
+            assert written.ids == (77,) * count
+        await session.press("escape", "u")
+        assert engine.requests[-1].written is not None
+        assert engine.requests[-1].written.ids == (77, 77)
+        assert app.text == PROMPT
+
+
+async def test_while_it_runs_a_token_waits_for_a_picture_now_and_then(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [100.0]
+    monkeypatch.setattr("llmscope.tui.generating.monotonic", lambda: clock[0])
+    async with opened(auto=False) as session:
+        app, engine = session.app, session.engine
+        engine.load()
+        await session.settle()
+        engine.answer(engine.requests[-1])
+        await session.settle()
+        await session.press("f4")
+        seen = []
+        for later in (0.0, 0.05, 0.3, 0.05):
+            clock[0] += later
+            request = engine.requests[-1]
+            engine.post(engine.drawn(request))
+            await session.settle()
+            held = engine.requests[-1] is request
+            if held:
+                assert app.text == request.text, "it waits"
+                engine.answer(request)
+                await session.settle()
+                assert app.scene.tokens == tokenize(request.text), "and the picture is there"
+            assert app.text != request.text
+            seen.append(held)
+        assert seen == [False, False, True, False]
+        # A picture that takes too long is not waited for.
+        clock[0] += 1
+        request = engine.requests[-1]
+        engine.post(engine.drawn(request))
+        await session.settle()
+        assert app.text == request.text
+        await session.pilot.pause(WAIT + 0.2)
+        assert app.text != request.text
 
 
 async def test_keys_of_ones_own_do_not_end_what_they_begin(opened: Open) -> None:
