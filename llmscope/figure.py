@@ -96,7 +96,8 @@ class Focus:
         neuron: index into the MLP's hidden width.
         mode: a lens's own variant, such as `mean` for attention; empty means its default.
         top_k: how many candidates, neurons or rows are listed.
-        temperature, top_p, min_p: the sampler whose cut is shown.
+        temperature, sample_top_k, top_p, min_p: the sampler whose cut is shown; see
+            `llmscope.sampler`. A top-k of 0 cuts nothing.
         span: the tokens that matter, from the first to before the last, for figures that would
             grow with the square of the prompt; None: all.
         pool: so many tokens become one, by their maximum.
@@ -124,6 +125,7 @@ class Focus:
     mode: str = ""
     top_k: int = 10
     temperature: float = 1.0
+    sample_top_k: int = 0
     top_p: float = 1.0
     min_p: float = 0.0
     span: tuple[int, int] | None = None

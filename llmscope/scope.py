@@ -189,6 +189,8 @@ class Scope:
         cancelled: Callable[[], bool] | None = None,
         edits: Sequence[Edit | str] = (),
         versus_prompt: str | Sequence[int] | None = None,
+        written: Sequence[int] = (),
+        aside: Sequence[Recording] = (),
     ) -> Recording:
         """Run a prompt and keep what lenses need. Consecutive calls reuse what prompts share.
 
@@ -200,17 +202,23 @@ class Scope:
             edits: what to change in the pass, in this order, such as `zero head 5.3`; see
                 `llmscope.edits`. The unedited pass is the recording's `base`.
             versus_prompt: prompt B, which `patch … from B` takes from.
+            written: ids that follow the prompt, such as those that a model wrote: they stand,
+                whatever the tokenizer would make of what they say.
+            aside: recordings that may share more with the prompt than the latest one does.
 
         Raises:
             ScopeError: the prompt is empty, too long, or has ids outside of the vocabulary; or an
                 edit cannot be read, does not fit the model, or cannot be trusted on it.
         """
-        tokens = self.prompt(prompt, special_tokens=special_tokens)
+        tokens = self.prompt(prompt, special_tokens=special_tokens, written=written)
         wanted = [edit if isinstance(edit, Edit) else parse(edit) for edit in edits]
         other = None
         if versus_prompt is not None:
             other = self.prompt(versus_prompt, special_tokens=special_tokens)
-        recording = self._bench.recorder.record(tokens, fresh=fresh, cancelled=cancelled)
+        kept = [one.base or one for one in aside]
+        recording = self._bench.recorder.record(
+            tokens, fresh=fresh, cancelled=cancelled, aside=kept
+        )
         if wanted:
             recording = self._bench.edited.record(
                 recording, wanted, other=other, fresh=fresh, cancelled=cancelled
@@ -218,13 +226,19 @@ class Scope:
         self.latest = recording
         return recording
 
-    def prompt(self, prompt: str | Sequence[int], *, special_tokens: bool = True) -> Prompt:
-        """The tokens of a text, or what there is to say of token ids.
+    def prompt(
+        self,
+        prompt: str | Sequence[int],
+        *,
+        special_tokens: bool = True,
+        written: Sequence[int] = (),
+    ) -> Prompt:
+        """The tokens of a text, or what there is to say of token ids. `written`: ids after it.
 
         Raises:
             ScopeError: it is empty, too long, or has ids outside of the vocabulary.
         """
-        return prompt_from(self.subject, prompt, special_tokens=special_tokens)
+        return prompt_from(self.subject, prompt, special_tokens=special_tokens, written=written)
 
     @property
     def ran_beside(self) -> int:

@@ -39,6 +39,7 @@ class Wanted:
         edits: of the pass, in their order.
         other: prompt B, text or token ids; None: there is none.
         words: two lists of words for the screen, as they were written.
+        written: ids that follow the prompt.
     """
 
     prompt: str | tuple[int, ...]
@@ -51,6 +52,7 @@ class Wanted:
     edits: tuple[Edit, ...] = ()
     other: str | tuple[int, ...] | None = None
     words: tuple[str, str] | None = None
+    written: tuple[int, ...] = ()
 
     @property
     def whatif(self) -> WhatIf:
@@ -89,12 +91,15 @@ def compose(
         special_tokens=wanted.special_tokens,
         edits=wanted.edits,
         versus_prompt=wanted.focus.versus_prompt,
+        written=wanted.written,
     )
     info = scope.info()
     focus = wanted.focus.resolve(layers=info.layers, heads=info.heads, positions=len(recording))
     figures = [_look(scope, recording, name, focus) for name in lenses]
     if format == "json":
         text = wanted.prompt if isinstance(wanted.prompt, str) else None
+        if text is not None and wanted.written and scope.subject.tokens is not None:
+            text += scope.subject.tokens.describe(wanted.written).text
         record = snapshot_dict(info, text, tokens_of(recording), focus, figures, wanted.whatif)
         return json_text(record)
     tokens = None if numbers else _look(scope, recording, "tokens", Focus())

@@ -11,6 +11,7 @@ from llmscope.cli.errors import reported
 from llmscope.cli.loader import Loader
 from llmscope.cli.prompt import check_chat
 from llmscope.cli.screen import Opening, show
+from llmscope.sampler import Sampler
 
 
 def open_model(
@@ -24,6 +25,11 @@ def open_model(
     system: options.System = None,
     edit: options.Edits = None,
     versus_prompt: options.VersusPrompt = None,
+    temperature: options.Temperature = None,
+    sample_top_k: options.SampleTopK = None,
+    top_p: options.TopP = None,
+    min_p: options.MinP = None,
+    seed: options.Seed = None,
     theme: Annotated[
         str | None,
         typer.Option(
@@ -56,6 +62,14 @@ def open_model(
     with reported(debug):
         from llmscope.cli.whatif import check_whatif, read_edits
 
+        given = {
+            "temperature": temperature,
+            "top_k": sample_top_k,
+            "top_p": top_p,
+            "min_p": min_p,
+            "seed": seed,
+        }
+        sampler = sampler_from(given)
         edits = read_edits(edit, versus_prompt)
         check_whatif(edits, versus_prompt, change=False, lenses=())
         if context_file is not None:
@@ -84,9 +98,27 @@ def open_model(
                 debug=debug,
                 edits=edits,
                 versus_prompt=versus_prompt,
+                sampler=sampler,
             )
         )
         raise typer.Exit(code)
+
+
+def sampler_from(given: dict[str, float | int | None]) -> Sampler:
+    """The sampler of some options. A cut or a seed alone means nothing without a temperature.
+
+    Raises:
+        BadParameter: they would change nothing.
+        ScopeError: a number is out of its range.
+    """
+    found = {name: value for name, value in given.items() if value is not None}
+    loose = sorted(found.keys() - {"temperature"})
+    options.usage(
+        not loose or found.get("temperature", 0) > 0,
+        "needs a --temperature above 0: the likeliest token is left by any cut",
+        "--sample-top-k" if loose == ["top_k"] else f"--{(loose or [''])[0].replace('_', '-')}",
+    )
+    return Sampler(**found)  # type: ignore[arg-type]
 
 
 def _marked(prompt: str, context_file: str) -> str:

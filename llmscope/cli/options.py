@@ -63,6 +63,30 @@ WordsA = Annotated[
     ),
 ]
 WordsB = Annotated[str | None, typer.Option(metavar="WORDS", help="And words of B.")]
+Temperature = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        help="For what the model writes: divides the logits; 0 takes the likeliest token.",
+        show_default="0",
+    ),
+]
+SampleTopK = Annotated[
+    int | None, typer.Option(min=0, help="Of so many tokens; 0: of all.", show_default="0")
+]
+TopP = Annotated[
+    float | None,
+    typer.Option(min=0, max=1, help="Of the fewest that reach this share.", show_default="1"),
+]
+MinP = Annotated[
+    float | None,
+    typer.Option(
+        min=0, max=1, help="Of those with this share of the likeliest one's.", show_default="0"
+    ),
+]
+Seed = Annotated[
+    int | None, typer.Option(min=0, help="Another one draws other tokens.", show_default="0")
+]
 TrustRemoteCode = Annotated[
     bool, typer.Option("--trust-remote-code", help="Run Python code that comes with the model.")
 ]

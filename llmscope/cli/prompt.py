@@ -28,7 +28,7 @@ def read_prompt(
     usage(bool(given) or context is not None, "no prompt", "--prompt / --prompt-file / --ids")
     if ids is not None:
         usage(context is None, "ids take no context file", "--ids / --context-file")
-        return "", _ids(ids)
+        return "", read_ids(ids)
     before = "" if context is None else _read(context)
     return before, text if text is not None else "" if file is None else _read(file)
 
@@ -39,7 +39,7 @@ def read_other(text: str | None, ids: str | None) -> str | tuple[int, ...] | Non
     Raises:
         BadParameter: it should be ids, and is not.
     """
-    return text if text is None or ids is None else _ids(text, "--versus-prompt")
+    return text if text is None or ids is None else read_ids(text, "--versus-prompt")
 
 
 def check_chat(chat: bool, system: str | None, ids: str | None = None) -> None:
@@ -48,7 +48,12 @@ def check_chat(chat: bool, system: str | None, ids: str | None = None) -> None:
     usage(ids is None or not chat, "ids take no chat template", "--ids / --chat")
 
 
-def _ids(text: str, option: str = "--ids") -> tuple[int, ...]:
+def read_ids(text: str, option: str = "--ids") -> tuple[int, ...]:
+    """Token ids, parted by commas or blanks.
+
+    Raises:
+        BadParameter: they are no numbers.
+    """
     words = text.replace(",", " ").split()
     usage(all(word.isdecimal() for word in words), "whole numbers such as 464,3139", option)
     return tuple(map(int, words))

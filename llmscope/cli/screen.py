@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from llmscope.cli.loader import Loader
     from llmscope.draw import Tier
     from llmscope.edits import Edit
+    from llmscope.sampler import Sampler
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Opening:
     debug: bool = False
     edits: tuple[Edit, ...] = ()
     versus_prompt: str | None = None
+    sampler: Sampler | None = None
 
 
 def opening(model: str | None) -> Opening:
@@ -97,4 +99,5 @@ def show(opening: Opening) -> int:
         adapters=opening.load.adapters,
         edits=opening.edits,
         versus_prompt=opening.versus_prompt,
+        sampler=opening.sampler,
     )

@@ -36,6 +36,12 @@ def snapshot(
     ids: Annotated[
         str | None, typer.Option(metavar="1,2,3", help="Token ids instead of a prompt.")
     ] = None,
+    written: Annotated[
+        str | None,
+        typer.Option(
+            metavar="1,2,3", help="Ids of tokens after the prompt, such as those a model wrote."
+        ),
+    ] = None,
     context_file: Annotated[
         str | None, typer.Option(metavar="FILE", help="A text that comes before the prompt.")
     ] = None,
@@ -107,6 +113,7 @@ def snapshot(
     ] = None,
     top_k: Annotated[int, typer.Option(min=1, help="How many tokens or neurons to list.")] = 10,
     temperature: Annotated[float, typer.Option(help="Divides the logits.")] = 1.0,
+    sample_top_k: Annotated[int, typer.Option(min=0, help="The sampler's top-k cut; 0: none.")] = 0,
     top_p: Annotated[float, typer.Option(min=0, max=1, help="The sampler's top-p cut.")] = 1.0,
     min_p: Annotated[float, typer.Option(min=0, max=1, help="The sampler's min-p cut.")] = 0.0,
     format: Annotated[  # noqa: A002
@@ -160,7 +167,7 @@ def snapshot(
         from llmscope.cli.compose import SCREEN, Wanted, compose
         from llmscope.cli.output import choose_output
         from llmscope.cli.progress import progress_line
-        from llmscope.cli.prompt import check_chat, read_other, read_prompt
+        from llmscope.cli.prompt import check_chat, read_ids, read_other, read_prompt
         from llmscope.cli.whatif import check_whatif, check_words, other_ids, read_edits
         from llmscope.figure import Focus
         from llmscope.models.spec import parse
@@ -174,7 +181,10 @@ def snapshot(
         check_chat(chat, system, ids)
         usage(context is None or context_file is None, "one of the two", "--context")
         before, after = read_prompt(prompt, prompt_file, context_file, ids)
-        text = written = before + after if isinstance(after, str) else after
+        text = typed = before + after if isinstance(after, str) else after
+        usage(SCREEN not in names or written is None, "the screen takes text", "--written")
+        usage(answer is None or written is None, "one of the two", "--answer / --written")
+        more = () if written is None else read_ids(written, "--written")
         usage(SCREEN not in names or isinstance(text, str), "the screen takes text", "--ids")
         focus = Focus(
             layer=layer,
@@ -189,6 +199,7 @@ def snapshot(
             mode=mode,
             top_k=top_k,
             temperature=temperature,
+            sample_top_k=sample_top_k,
             top_p=top_p,
             min_p=min_p,
             change=change,
@@ -236,15 +247,15 @@ def snapshot(
                 other = scope.chat.prompt(other, system)
             held = other_ids(scope, other, special_tokens=special_tokens)
             focus = replace(focus, versus_prompt=held)
-        if before and after and isinstance(text, str) and isinstance(written, str):
+        if before and after and isinstance(text, str) and isinstance(typed, str):
             from llmscope.record.query import tokens_before
 
-            end = _end_of_context(text, written, len(before))
+            end = _end_of_context(text, typed, len(before))
             spans = scope.encode(text, special_tokens=special_tokens).spans
             focus = replace(focus, context=tokens_before(spans, end))
         lists = None if words_a is None or words_b is None else (words_a, words_b)
         wanted = Wanted(
-            *(text, special_tokens, names, focus, cells, look, workspace, edits, other, lists)
+            *(text, special_tokens, names, focus, cells, look, workspace, edits, other, lists, more)
         )
         for notice in scope.subject.notices:
             _tell(notice)

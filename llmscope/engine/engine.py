@@ -14,6 +14,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from llmscope.engine.beside import Held, OtherError
+from llmscope.engine.drawing import Aside, drawn
 from llmscope.engine.events import (
     SPAN,
     Ask,
@@ -63,10 +64,12 @@ class Engine:
         self._thread = Thread(target=self._work, name="llmscope-engine", daemon=True)
         self._recording: Recording | None = None
         self._own: object = None
+        self._wrote = False
         self._prompt: object = None
         self._before = 0
         self._held: tuple[object, Held] | None = None
         self._figures: dict[Any, Figure] = {}
+        self._aside = Aside()
         self._milliseconds = 0.0
 
     def start(self) -> None:
@@ -135,10 +138,12 @@ class Engine:
             trouble = _refusal(scope, request, error)
         if trouble is not None:
             # Only now: an exception holds the frames of the pass, and they what it computed.
-            self._recording, self._figures, self._held = None, {}, None
+            self._forget()
             scope.forget()
             self._post(trouble)
             return
+        if request.draw is not None:
+            self._post(drawn(scope, recording, request, request.draw))
         made: dict[str, Figure] = {}
         frame = Frame(
             *(request.serial, tokens_of(recording), {}, self._cost(scope, recording)),
@@ -168,8 +173,12 @@ class Engine:
         from llmscope.engine.teaching import taught
 
         # The adapter is made from a recording of its own: the latest one is another now.
-        self._recording, self._figures, self._held = None, {}, None
+        self._forget()
         self._post(taught(scope, request))
+
+    def _forget(self) -> None:
+        self._recording, self._figures, self._held = None, {}, None
+        self._aside.forget()
 
     def _record(self, scope: Scope, request: Request) -> Recording:
         """The recording of the request's prompt: the latest one if that has not changed."""
@@ -188,18 +197,28 @@ class Engine:
                 raise
             raise self._blame(scope, request, error) from None
         self._milliseconds = (time.perf_counter() - begun) * 1e3
+        if self._wrote:  # what a person types leaves one prompt after the other, which nobody keeps
+            self._aside.put(self._recording, recording)
+        self._wrote = request.written is not None
+        if not self._wrote:
+            self._aside.heed(recording)
         self._recording, self._own = recording, request.own
         self._figures = {}
         return recording
 
     def _run(self, scope: Scope, request: Request, edits: tuple[str, ...]) -> Recording:
+        text, written = request.text, request.written
+        if written is not None:
+            text = text[: written.start]
         return scope.record(
-            request.text if request.ids is None else request.ids,
+            text if request.ids is None else request.ids,
             special_tokens=request.special_tokens,
             cancelled=lambda: self._slot.newer_prompt(request),
             edits=edits,
             # Without a use for it, it does not matter whether B can be run.
             versus_prompt=request.versus_prompt if request.patches else None,
+            written=() if written is None else written.ids,
+            aside=self._aside.kept,
         )
 
     def _hold(self, scope: Scope, request: Request, recording: Recording) -> Held:

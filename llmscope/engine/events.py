@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from llmscope.edits import parse
 from llmscope.figure import Figure, Focus
 from llmscope.models.info import ModelInfo
+from llmscope.sampler import Sampler
 
 if TYPE_CHECKING:
     from llmscope.record.recording import Prompt, Recording
@@ -18,6 +19,8 @@ __all__ = [
     "Ask",
     "Beside",
     "ChatRequest",
+    "Draw",
+    "Drawn",
     "Event",
     "Frame",
     "LoadFailed",
@@ -32,6 +35,7 @@ __all__ = [
     "Templated",
     "Token",
     "Want",
+    "Written",
     "tokens_of",
     "tokens_of_prompt",
 ]
@@ -51,6 +55,30 @@ class Want:
 
 
 @dataclass(frozen=True)
+class Written:
+    """The end of a text that a model wrote: its tokens stand as they were drawn.
+
+    To cut the text into tokens again may give others.
+
+    Attributes:
+        start: where it begins in the text.
+        ids: its tokens.
+    """
+
+    start: int
+    ids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Draw:
+    """A token that is wanted to follow a prompt; see `llmscope.sampler.draw`."""
+
+    sampler: Sampler
+    branch: int = 0
+    tried: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
 class Request:
     """The state of the screen that figures are wanted for. Later ones replace earlier ones.
 
@@ -59,6 +87,7 @@ class Request:
     the query; None: all lines but the last. `edits` are made to the pass, in their order, each as
     `llmscope.edits` writes it; `versus_prompt` is the prompt B that they and figures may need.
     `words` are two lists of words that figures hold against each other, as they were written.
+    `written` is what a model wrote of the text; `draw` asks for the token that is to follow it.
     """
 
     serial: int
@@ -71,6 +100,8 @@ class Request:
     edits: tuple[str, ...] = ()
     versus_prompt: str | None = None
     words: tuple[str, str] | None = None
+    written: Written | None = None
+    draw: Draw | None = None
 
     @property
     def prompt(self) -> tuple[object, ...]:
@@ -80,7 +111,7 @@ class Request:
     @property
     def own(self) -> tuple[object, ...]:
         """What the pass over the prompt itself depends on: on B only if an edit takes from it."""
-        pass_ = (self.text, self.special_tokens, self.ids, self.adapter)
+        pass_ = (self.text, self.special_tokens, self.ids, self.written, self.adapter)
         return (*pass_, self.edits, self.versus_prompt if self.patches else None)
 
     @property
@@ -255,6 +286,27 @@ class Refused:
 
 
 @dataclass(frozen=True)
+class Drawn:
+    """The token that is to follow a prompt.
+
+    Attributes:
+        token, label: its id, and what it says.
+        text: what all says that the model wrote, this token at its end.
+        stops: the model ends here: the token is a stop token, and is not to be written.
+        full: the context has no room for another token.
+        error: there is no token, and why.
+    """
+
+    request: Request
+    token: int = -1
+    label: str = ""
+    text: str = ""
+    stops: bool = False
+    full: bool = False
+    error: str = ""
+
+
+@dataclass(frozen=True)
 class Templated:
     """The template's text for a message; with an `error` there is none."""
 
@@ -281,4 +333,4 @@ class Taught:
     error: str = ""
 
 
-Event = Loading | Loaded | LoadFailed | Frame | Refused | Templated | Taught
+Event = Loading | Loaded | LoadFailed | Frame | Refused | Drawn | Templated | Taught

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from llmscope.figure import Axis, Figure, Focus
 from llmscope.lenses.base import Lens, Run
+from llmscope.sampler import Sampler, left
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,11 +22,12 @@ if TYPE_CHECKING:
 def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
     """softmax(logits / temperature) after one token: the top-k, descending. [token]
 
-    `extra`: ids and logits of the candidates; kept (bool), whether a sampler with top_p and min_p
-    could draw them; entropy of the whole distribution, in bits; target_id, target_rank (from 1)
-    and target_probability; position. Of an edited pass also what the unedited one says: unedited,
-    the probabilities of the same candidates; unedited_target_rank and unedited_target_probability;
-    kl, KL(unedited ‖ edited) in nats; NaN, and no rank, if its logits are not finite.
+    `extra`: ids and logits of the candidates; kept (bool), whether a sampler with these settings
+    could draw them (see `llmscope.sampler`); entropy of the whole distribution, in bits;
+    target_id, target_rank (from 1) and target_probability; position. Of an edited pass also what
+    the unedited one says: unedited, the probabilities of the same candidates;
+    unedited_target_rank and unedited_target_probability; kl, KL(unedited ‖ edited) in nats; NaN,
+    and no rank, if its logits are not finite.
     """
     from llmscope.record.derive import logits_after
 
@@ -51,7 +53,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
         extra={
             "ids": ids,
             "logits": logits[ids.copy()].cpu().numpy(),
-            "kept": kept(probabilities[ids], focus.top_p, focus.min_p),
+            "kept": _kept(logits, focus)[ids],
             "entropy": _entropy(probabilities),
             "position": focus.position,
             "after": recording.prompt.labels[focus.position],
@@ -112,16 +114,13 @@ def _largest(scores: NDArray[np.float64], count: int) -> NDArray[np.intp]:
     return candidates[np.argsort(-scores[candidates], kind="stable")][:count]
 
 
-def kept(descending: NDArray[np.float64], top_p: float, min_p: float) -> NDArray[np.bool_]:
-    """Which tokens a sampler could draw, of the most probable ones in descending order.
-
-    top_p keeps the fewest that together reach it (Holtzman et al. 2020); min_p those of at least
-    that share of the most probable one's (Nguyen et al. 2024). The first one always stays.
-    """
-    before = np.cumsum(descending) - descending
-    keep: NDArray[np.bool_] = (before < top_p) & (descending >= min_p * descending[0])
-    keep[0] = True
-    return keep
+def _kept(logits: Tensor, focus: Focus) -> NDArray[np.bool_]:
+    """Which tokens a sampler could draw. [token]"""
+    sampler = Sampler(focus.temperature, focus.sample_top_k, focus.top_p, focus.min_p)
+    if not sampler.cuts:
+        return np.ones(len(logits), dtype=bool)
+    could: NDArray[np.bool_] = (left(logits, sampler) > 0).cpu().numpy()
+    return could
 
 
 def _entropy(probabilities: NDArray[np.float64]) -> float:
@@ -134,7 +133,7 @@ LENS = Lens(
     question="What comes next?",
     compute=compute,
     needs=("readout",),
-    uses=("position", "target", "top_k", "temperature", "top_p", "min_p"),
+    uses=("position", "target", "top_k", "temperature", "sample_top_k", "top_p", "min_p"),
     help="""\
 The most probable tokens to follow the token under the cursor, from the whole vocabulary, each \
 with its probability. On the last token it is the model's prediction; on an earlier one, what the \
@@ -144,5 +143,6 @@ The last line gives the entropy of the whole distribution in bits (0: certain; 1
 thousand equally likely tokens), and the rank and probability of the target token, which is the \
 first candidate unless one is pinned.
 
-softmax(logits / temperature). A candidate that top-p or min-p would cut is drawn dim.""",
+softmax(logits / temperature). A candidate that the sampler's top-k, top-p or min-p would \
+cut is drawn dim.""",
 )

@@ -22,21 +22,49 @@ def encoded(subject: Subject, text: str, *, special_tokens: bool = True) -> Enco
 
 
 def prompt_from(
-    subject: Subject, prompt: str | Sequence[int], *, special_tokens: bool = True
+    subject: Subject,
+    prompt: str | Sequence[int],
+    *,
+    special_tokens: bool = True,
+    written: Sequence[int] = (),
 ) -> Prompt:
     """The tokens of a text, or what there is to say of token ids.
+
+    Args:
+        written: ids that follow it, whatever the tokenizer would make of what they say.
 
     Raises:
         ScopeError: it is empty, too long, or has ids outside of the vocabulary.
     """
     if isinstance(prompt, str):
         made = _prompt(encoded(subject, prompt, special_tokens=special_tokens))
-    elif subject.tokens is None:
-        made = Prompt(tuple(prompt), tuple(map(str, prompt)), (False,) * len(prompt))
     else:
-        made = _prompt(subject.tokens.describe(prompt))
+        made = prompt_of_ids(subject, prompt)
+    if written:
+        text = prompt if isinstance(prompt, str) else ""
+        made = _followed(made, len(text), prompt_of_ids(subject, written))
     _check(subject, made)
     return made
+
+
+def prompt_of_ids(subject: Subject, ids: Sequence[int]) -> Prompt:
+    """What there is to say of token ids."""
+    if subject.tokens is None:
+        return Prompt(tuple(ids), tuple(map(str, ids)), (False,) * len(ids))
+    return _prompt(subject.tokens.describe(ids))
+
+
+def _followed(before: Prompt, end: int, after: Prompt) -> Prompt:
+    """Two prompts as one. `end`: where the text of the first one ends."""
+    known = len(before.spans) == len(before) and len(after.spans) == len(after)
+    moved = tuple((start + end, stop + end) for start, stop in after.spans)
+    return Prompt(
+        ids=(*before.ids, *after.ids),
+        labels=(*before.labels, *after.labels),
+        special=(*before.special, *after.special),
+        spans=(*before.spans, *moved) if known else (),
+        notices=before.notices,
+    )
 
 
 def _check(subject: Subject, prompt: Prompt) -> None:

@@ -48,19 +48,29 @@ class Recorder:
         *,
         fresh: bool = False,
         cancelled: Cancel | None = None,
+        aside: Sequence[Recording] = (),
     ) -> Recording:
         """Run what is new in the prompt.
 
         Args:
             fresh: reuse nothing, so that the numbers are the same bit for bit every time.
             cancelled: asked before each layer; true ends the pass there.
+            aside: unedited recordings that somebody kept: one that shares more with the prompt
+                than the latest does is gone on from instead.
 
         Raises:
             Cancelled: nothing was lost, and the next call is right.
         """
-        recording = self.go_on(None if fresh else self._latest, prompt, cancelled)
+        before = None if fresh else self._nearest(prompt, aside)
+        recording = self.go_on(before, prompt, cancelled)
         self._latest = recording
         return replace(recording, fresh=True) if fresh else recording
+
+    def _nearest(self, prompt: Prompt, aside: Sequence[Recording]) -> Recording | None:
+        """What shares most with a prompt: the latest recording, unless another shares more."""
+        own = [one for one in aside if one.subject is self.subject and one.past is not None]
+        kept = [one for one in (self._latest, *own) if one is not None]
+        return max(kept, key=lambda one: common(one.prompt.ids, prompt.ids), default=None)
 
     @property
     def latest(self) -> Recording | None:
@@ -217,6 +227,9 @@ def cut(before: Recording, prompt: Prompt) -> Recording:
     """The recording of a prompt that another one begins with: nothing has to be run."""
     length = len(prompt)
     past = before.past
+    logits = before.logits if length == len(before) else None
+    if logits is None and before.earlier is not None and before.earlier[0] == length - 1:
+        logits = before.earlier[1]  # as they were: only one token is taken back
     return replace(
         before,
         prompt=prompt,
@@ -224,7 +237,7 @@ def cut(before: Recording, prompt: Prompt) -> Recording:
         keys=tuple(None if keys is None else keys[:, :length] for keys in before.keys),
         values=tuple(None if values is None else values[:, :length] for values in before.values),
         past=past and tuple((keys[:, :length], values[:, :length]) for keys, values in past),
-        logits=before.logits if length == len(before) else None,
+        logits=logits,
         earlier=before.earlier if length == len(before) else None,
         ran=0,
         reused=length,

@@ -3,108 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
-from importlib import import_module
-from typing import TYPE_CHECKING, Literal
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from textual.binding import Binding
-from textual.keys import _character_to_key
 
+from llmscope.tui.action import Action, Later, Run, Where, binds_at, own_keys
 from llmscope.tui.pairs import pairs
 from llmscope.tui.workspaces import PANES, WORKSPACES, Workspace
 
 if TYPE_CHECKING:
-    from llmscope.tui.desk import Desk
-
-Where = Literal["prompt", "figures", "anywhere"]
-Place = Literal["prompt", "figures"]
-Run = Callable[["Desk"], None]
-
-_NAMES = {
-    "left": "←",
-    "right": "→",
-    "up": "↑",
-    "down": "↓",
-    "left_square_bracket": "[",
-    "right_square_bracket": "]",
-    "left_curly_bracket": "{",
-    "right_curly_bracket": "}",
-    "slash": "/",
-    "question_mark": "?",
-    "less_than_sign": "<",
-    "greater_than_sign": ">",
-    "minus": "-",
-    "plus": "+",
-    "comma": ",",
-    "full_stop": ".",
-    "semicolon": ";",
-    "colon": ":",
-    "escape": "esc",
-    "delete": "del",
-    "backspace": "bksp",
-    "f1": "F1",
-    "f2": "F2",
-}
-
-
-def key_name(key: str) -> str:
-    """A key as a person reads it."""
-    return _NAMES.get(key, key)
-
-
-SIGNS = frozenset(_character_to_key(chr(code)) for code in range(33, 127))
-"""What Textual calls the letters, digits and signs of a keyboard."""
-
-
-class Later:
-    """A deed by its name, `module.function`: the module is imported when it is first done.
-
-    Nobody does anything before the first picture, which would wait for all of them.
-
-    Args:
-        name: where the function is in this package.
-        args: what the function takes besides the desk.
-    """
-
-    def __init__(self, name: str, *args: object) -> None:
-        self.name, self.args = name, args
-
-    def __call__(self, desk: Desk) -> None:
-        """Do it."""
-        self.function(desk, *self.args)
-
-    @property
-    def function(self) -> Callable[..., None]:
-        """The function itself."""
-        module, _, name = self.name.rpartition(".")
-        found: Callable[..., None] = getattr(import_module(f"llmscope.tui.{module}"), name)
-        return found
-
-
-@dataclass(frozen=True)
-class Action:
-    """Something a person can do.
-
-    Attributes:
-        name: its word in bindings and tests.
-        area: groups it in the palette and the help.
-        title: what it does, for the palette and the help.
-        keys: the keys that run it, as Textual names them, parted by commas; the first is shown.
-        run: does it.
-        where: whether its keys work in the prompt, in the figures, or in both.
-    """
-
-    name: str
-    area: str
-    title: str
-    keys: str
-    run: Run
-    where: Where = "figures"
-
-    @property
-    def full_title(self) -> str:
-        """`area: action`, as the palette and the help call it."""
-        return f"{self.area}: {self.title}"
+    pass
 
 
 def _move(layer: int = 0, head: int = 0) -> Run:
@@ -279,8 +188,35 @@ WALK = (
         "step-from", "walkthrough", "go to what this is made from", "f", Later("walking.source")
     ),
     Action("step-back", "walkthrough", "back to where you came from", "F", Later("walking.back")),
+)
+WRITE = (
     Action(
-        "write-token", "walkthrough", "write the likeliest next token", "E", Later("walking.write")
+        *("write-token", "write", "write one token on", "E,f3"),
+        *(Later("generating.write"), "anywhere"),
+    ),
+    Action(
+        *("write-on", "write", "write on until a key; once more ends it", "R,f4"),
+        *(Later("generating.write_on"), "anywhere"),
+    ),
+    Action(
+        *("write-back", "write", "take the last written token back", "u"),
+        Later("generating.take_back"),
+    ),
+    Action(
+        *("fork", "write", "another branch from the token under the cursor", "A"),
+        Later("generating.fork"),
+    ),
+    Action(
+        *("branch-previous", "write", "branch before", "left_parenthesis"),
+        Later("generating.turn", -1),
+    ),
+    Action(
+        *("branch-next", "write", "next branch", "right_parenthesis"),
+        Later("generating.turn", 1),
+    ),
+    Action(
+        *("sampler", "write", "how it is drawn: temperature, seed, …", "S"),
+        Later("sampler.ask"),
     ),
 )
 PLACES = tuple(
@@ -320,15 +256,11 @@ ACTIONS: tuple[Action, ...] = (
     *WHAT_IF,
     *COMPARE,
     *WALK,
+    *WRITE,
     *PLACES,
     *PROGRAM,
 )
 BY_NAME = {action.name: action for action in ACTIONS}
-
-
-def own_keys(action: Action) -> tuple[str, ...]:
-    """The keys that an action has before a person chooses others."""
-    return tuple(key for key in action.keys.split(",") if key)
 
 
 def bindings(
@@ -356,13 +288,3 @@ def bindings(
         for key in keys(action)
         if binds_at(action, key) == where
     ]
-
-
-def binds_at(action: Action, key: str) -> Where:
-    """Where a key of an action is bound: a letter is text in the prompt, so never anywhere."""
-    return "figures" if action.where == "anywhere" and is_text(key) else action.where
-
-
-def is_text(key: str) -> bool:
-    """Whether the prompt takes a key as something to write or to walk with."""
-    return len(key) == 1 or key in SIGNS or key in ("space", "tab", "enter")

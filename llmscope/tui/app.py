@@ -106,6 +106,8 @@ class LlmscopeApp(Desk, inherit_bindings=True):
                 self._land(event)
             case events.Refused():
                 self._refused(event)
+            case events.Drawn():
+                self.generating.land(self, event)
             case events.Templated():
                 self.chat.land(self, event)
             case events.Taught():
@@ -134,8 +136,11 @@ class LlmscopeApp(Desk, inherit_bindings=True):
             self.present()
         else:
             self.rest(late=False)
+            self.generating.landed(self)
 
     def _refused(self, refused: Refused) -> None:
+        if self.ledger.concerns(refused):
+            self.generating.stop(self)
         if self.ledger.concerns(refused) and refused.faults:
             from llmscope.tui import editing
 
@@ -162,7 +167,9 @@ class LlmscopeApp(Desk, inherit_bindings=True):
             shared = shared_length(marked(old).text, marked(self.text).text)
             self.scene = self.scene.edited(shared)
             self.chat.read(self.text, self.scene.info)
-            self.ask_soon()
+            self.generating.read(self, old)
+            if not self.generating.goes_on(self):
+                self.ask_soon()
             self.present()
             if self.own.autosave:
                 self.own.autosave.edited(self)

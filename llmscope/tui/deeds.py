@@ -10,7 +10,7 @@ from llmscope.tui.terminal import can_be_resumed
 from llmscope.tui.words import named
 
 if TYPE_CHECKING:
-    from llmscope.tui.actions import Where
+    from llmscope.tui.action import Where
     from llmscope.tui.desk import Desk
 
 

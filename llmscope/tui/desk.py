@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import events
@@ -25,15 +24,14 @@ from llmscope.tui.bandwidth import Bandwidth
 from llmscope.tui.beside import Comparing
 from llmscope.tui.card import CARD_ACTIONS, Card
 from llmscope.tui.chat import ChatDesk
-from llmscope.tui.display import PacedApp
 from llmscope.tui.dress import put_on
 from llmscope.tui.layout import layout_for
 from llmscope.tui.lessons import Lessons
 from llmscope.tui.lines import KeyLine, WordsLine
-from llmscope.tui.marker import marked
 from llmscope.tui.notices import Notice
 from llmscope.tui.overview import Overview
 from llmscope.tui.own import Own
+from llmscope.tui.parts import Parts
 from llmscope.tui.prompts import Prompts
 from llmscope.tui.reproduce import Source
 from llmscope.tui.theme import inks, variables
@@ -41,10 +39,8 @@ from llmscope.tui.title import TitleLine
 from llmscope.tui.walking import PLAYING, Walking
 
 if TYPE_CHECKING:
-    from llmscope.engine.events import LoadFailed, PassInfo
+    from llmscope.engine.events import Draw, LoadFailed, PassInfo
     from llmscope.figure import Focus
-    from llmscope.tui.find import FindLine
-    from llmscope.tui.ledger import Ledger
     from llmscope.tui.link import EngineLike
     from llmscope.tui.scene import Scene
 
@@ -56,7 +52,7 @@ FADING = 0.6
 """Seconds after which it is dimmed too, which sends all of its cells."""
 
 
-class Desk(PacedApp, inherit_bindings=False):
+class Desk(Parts, inherit_bindings=False):
     """Holds what is on screen, and keeps it true to the scene.
 
     The first picture shows nothing of a model: what is about figures is made after it.
@@ -106,21 +102,6 @@ class Desk(PacedApp, inherit_bindings=False):
         self._pause: Timer | None = None
         self._settling: Timer | None = None
 
-    @cached_property
-    def scene(self) -> Scene:
-        """The model, the tokens, the cursor and the edits; another one with each change."""
-        from llmscope.tui.scene import Scene
-
-        scene = Scene.opening(self._focus)
-        return scene if self.own.kept is None else self.own.kept.onto(scene)
-
-    @cached_property
-    def ledger(self) -> Ledger:
-        """What was asked and what came back."""
-        from llmscope.tui.ledger import Ledger
-
-        return Ledger(special_tokens=self._special_tokens)
-
     def get_line_filters(self) -> Sequence[LineFilter]:
         """The look decides about colours and characters, not the environment a second time."""
         return self.own_filters
@@ -163,15 +144,6 @@ class Desk(PacedApp, inherit_bindings=False):
         yield self.words
         yield self.keys
 
-    @cached_property
-    def find(self) -> FindLine:
-        """The line that takes the place of the words while one looks for a token."""
-        from llmscope.tui.find import FindLine
-
-        line = FindLine()
-        line.display = False
-        return line
-
     def fill(self) -> None:
         """Add what the first picture does not show."""
         self.mount(self.find, before=self.words)
@@ -192,6 +164,12 @@ class Desk(PacedApp, inherit_bindings=False):
         layout = layout_for(*size)
         self.set_class(layout == "tiny", "-tiny")
         self.set_class(layout in ("medium", "wide"), "-roomy")
+
+    async def on_event(self, event: events.Event) -> None:
+        """A key ends what the model writes by itself, wherever it goes then."""
+        if isinstance(event, events.Key):
+            self.generating.heed(self, event.key)
+        await super().on_event(event)
 
     def on_key(self, event: events.Key) -> None:
         """Give a letter that was typed ahead of a change of focus to where it was meant for.
@@ -260,26 +238,35 @@ class Desk(PacedApp, inherit_bindings=False):
         else:
             self.ask()
 
-    def ask(self) -> None:
-        """Ask for what the screen shows now, unless that was asked already."""
+    def ask(self, draw: Draw | None = None) -> bool:
+        """Ask for what the screen shows now, unless that was asked already.
+
+        Args:
+            draw: a token that is to follow the text.
+
+        Returns:
+            Whether that was asked.
+        """
         self._asks_again = False
         if self.scene.info is None or self.chat.waiting or self.lessons.waiting:
-            return
+            return False
         if self.card.display == bool(self.text):
             self._show_card(not self.text)
             # Only panes that were laid out know how many rows they have.
             self.call_after_refresh(self.ask)
-            return
+            return False
         if not self.text:
             self.ledger.forget()
             self.scene = replace(self.scene, tokens=())
             self.card.ask_for_prompt()
             self.note("", self.inks.dim)
             self.rest(late=False)
-            return
+            return False
+        if draw is not None:
+            self._settle()  # the text is about to change
         wants = self.overview.wants(self.scene, sweeps=self._settling is None)
-        templated = self.chat.follows(self.text)
-        found = marked(self.text)
+        found, written, before = self.generating.reading(self.text)
+        templated = self.chat.follows(before)
         request = self.ledger.ask(
             *(found.text, wants),
             adapter=self.scene.adapter,
@@ -288,10 +275,13 @@ class Desk(PacedApp, inherit_bindings=False):
             edits=self.scene.in_force,
             versus_prompt=self.scene.versus_prompt,
             words=self.scene.words,
+            written=written,
+            draw=draw,
         )
         if request is not None:
             self.engine.ask(request)
             self._expect()
+        return request is not None and draw is not None
 
     def fail(self, failed: LoadFailed) -> None:
         """There is no model, or one that cannot run: say why, in the place of any picture."""
@@ -319,6 +309,7 @@ class Desk(PacedApp, inherit_bindings=False):
         with self.batch_update():
             self.overview.present(self.scene, self.ledger, late=self._late, dim=self._dim)
             self.editor.show_roles(self.chat.roles)
+            self.editor.show_written(self.generating.marks, self.generating.note())
             self.comparing.present(self)
             shown = self.ledger.shown("tokens")
             if shown is not None:
@@ -378,7 +369,7 @@ class Desk(PacedApp, inherit_bindings=False):
 
     def _overdue(self) -> None:
         self._timer = None
-        waiting = self.ledger.waiting
+        waiting = self.ledger.waiting and not self.generating.runs
         self._dim = waiting and self._late
         self._late = self._under_way = waiting
         if waiting and not self._dim:

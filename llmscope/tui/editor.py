@@ -51,6 +51,7 @@ class PromptEditor(InOrder, TextArea):
         "prompt--odd",
         "prompt--focus",
         "prompt--special",
+        "prompt--written",
         *(f"prompt--{name}-{kind}" for name in (*ROLE_HUES, FRAME) for kind in ("even", "odd")),
     }
 
@@ -70,6 +71,8 @@ class PromptEditor(InOrder, TextArea):
         self._marked = -1
         self._roles: tuple[RoleSpan, ...] = ()
         self._parts: list[tuple[int, str]] = []
+        self._written: tuple[tuple[int, int], ...] = ()
+        self._note = ""
         super().__init__(
             text,
             id=id,
@@ -106,6 +109,12 @@ class PromptEditor(InOrder, TextArea):
         self.set_class(bool(roles), "-chat")
         self._repaint()
 
+    def show_written(self, spans: Sequence[tuple[int, int]], note: str) -> None:
+        """Mark what a model wrote of the text; `note`: what the title says of that besides."""
+        if (self._written, self._note) != (tuple(spans), note):
+            self._written, self._note = tuple(spans), note
+            self._repaint()
+
     def edit(self, edit: Edit) -> EditResult:
         """As the base class does, and a row that the edit has made is in sight at once."""
         rows = self.wrapped_document.height
@@ -119,6 +128,27 @@ class PromptEditor(InOrder, TextArea):
         """Put another prompt in the place of this one; undo brings the old one back."""
         self.replace(text, self.document.start, self.document.end)
         self.move_cursor(self.document.end)
+
+    @property
+    def last_step(self) -> object:
+        """What undo would take back, to be handed to `rewrite`; None: nothing."""
+        stack = self.history._undo_stack
+        return stack[-1] if stack else None
+
+    def rewrite(self, start: int, text: str, *, joined: object = None) -> None:
+        """Put another text in the place of all after so many characters.
+
+        Args:
+            joined: the last step, if undo is to take this back with it; None: by itself.
+        """
+        document, stack = self.document, self.history._undo_stack
+        follows = self.cursor_location == document.end
+        self.history.checkpoint()
+        self.replace(text, document.get_location_from_index(start), document.end)
+        if joined is not None and len(stack) > 1 and stack[-2] is joined:
+            stack[-2].extend(stack.pop())
+        if follows:
+            self.move_cursor(self.document.end)
 
     def called(self, name: str) -> None:
         """What the title calls it."""
@@ -146,6 +176,12 @@ class PromptEditor(InOrder, TextArea):
         if (cut := context_end(self.text)) is not None:
             before = sum(token.end <= cut for token in self._tokens)
             words.append(Content(f"context {before} · query {len(self._tokens) - before} tokens"))
+        if self._written:
+            spans = self._written
+            count = sum(any(a <= one.start < b for a, b in spans) for one in self._tokens)
+            words.append(Content(f"{count} written"))
+        if self._note:
+            words.append(Content(self._note))
         return Content(" · ").join([Content(self._called), *words])
 
     def _part(self, place: int) -> str:
@@ -186,7 +222,7 @@ class PromptEditor(InOrder, TextArea):
         """
         text = self.text
         sight = self._sight()
-        what = (text, self._tokenized, self._tokens, self._marked, self._roles)
+        what = (text, self._tokenized, self._tokens, self._marked, self._roles, self._written)
         state = (*what, sight, self.app.theme)
         if self._tinted_state != state:
             self._tinted_state, self._tinted = state, {}
@@ -243,6 +279,9 @@ class PromptEditor(InOrder, TextArea):
                 tint(f"{part}{'-' * bool(part)}{'odd' if visible % 2 else 'even'}", *place)
                 if token.special:
                     tint("special", *place)
+        for begin, stop in self._written:
+            if begin < min(stop, end) and stop > start:
+                tint("written", begin, stop)
         if marked[1] > start:
             tint("focus", *marked)
         if start == context_end(text):

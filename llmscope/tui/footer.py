@@ -31,6 +31,7 @@ class Hint:
 FOOTER: dict[str, tuple[Hint, ...]] = {
     "prompt": (
         Hint("figures", "to the figures"),
+        Hint("write-on", "write on", pair="write-token"),
         Hint("help-anywhere", "help", kept=True),
         Hint("palette", "commands"),
         Hint("quit-anywhere", "quit", kept=True),
@@ -38,6 +39,7 @@ FOOTER: dict[str, tuple[Hint, ...]] = {
     "prompt-a": (
         Hint("onward", "to B"),
         Hint("figures", "to the figures"),
+        Hint("write-on", "write on", pair="write-token"),
         Hint("help-anywhere", "help", kept=True),
         Hint("palette", "commands"),
         Hint("quit-anywhere", "quit", kept=True),
@@ -87,6 +89,10 @@ FOOTER: dict[str, tuple[Hint, ...]] = {
         Hint("find", "find"),
         Hint("attention-mode", "attention", only=("overview", "heads")),
         Hint("pin-target", "pin target"),
+        Hint(
+            *("write-on", "write on", "write-token"),
+            only=tuple(one.name for one in WORKSPACES if one.name != "walkthrough"),
+        ),
         Hint("chat", "chat template"),
         Hint("copy", "copy"),
         Hint("save", "save"),

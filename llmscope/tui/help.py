@@ -15,7 +15,8 @@ from llmscope.draw.theme import Theme
 from llmscope.edits import GRAMMAR
 from llmscope.lenses import lens
 from llmscope.text import display_text
-from llmscope.tui.actions import ACTIONS, Action, Where
+from llmscope.tui.action import Action, Where
+from llmscope.tui.actions import ACTIONS
 from llmscope.tui.keymap import Keymap
 from llmscope.tui.passing import Overlay
 from llmscope.tui.theme import inks
@@ -29,6 +30,13 @@ For a model that was tuned for chat, c in the figures puts the text into the mod
 template, special tokens included, and takes it out again; undo does so too. Everything stays \
 yours to edit. The title names who speaks and marks the one whose words the cursor is in; what the \
 template writes itself is dim. While there is a template, no special tokens are added to the text.
+
+The model can write on here: F3 writes a token, F4 one after the other until any key, the end \
+that the model sets, or that of its context. What it wrote is underlined, and the title counts it; \
+undo takes a token back, or a whole run, with its very picture. In the figures E and R do the \
+same, u takes a token back, A begins another branch from the token under the cursor and keeps this \
+one, ( and ) go through the branches, and S sets how a token is drawn: temperature, top-k, top-p, \
+min-p, and a seed with which the same text comes again.
 
 In the workspace Compare there are two prompts, A and B; tab goes from one to the other.
 
@@ -56,6 +64,10 @@ token. The lower border prints what the ends of the colours stand for.""",
     "next-token": """\
 Up and down choose a candidate: the map's view of the target then asks about it. {pin-target} \
 keeps it wherever the cursor goes.
+
+{write-token} writes a token after the prompt and {write-on} goes on; {sampler} sets how it is \
+drawn. At temperature 0 that is the first candidate; above, the pane shows the distribution that \
+is drawn from, its settings in the title (T, k, p, min-p), and dims what is never drawn.
 
 Top-p: Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration"; min-p: Nguyen et al. \
 2024, "Turning Up the Heat".""",

@@ -27,19 +27,8 @@ from textual.keys import Keys, _character_to_key
 from llmscope.config import CONFIG, KEYS, read_file
 from llmscope.errors import ScopeError
 from llmscope.text import display_text
-from llmscope.tui.actions import (
-    ACTIONS,
-    BY_NAME,
-    SIGNS,
-    Action,
-    Place,
-    Where,
-    bindings,
-    binds_at,
-    is_text,
-    key_name,
-    own_keys,
-)
+from llmscope.tui.action import SIGNS, Action, Place, Where, binds_at, is_text, key_name, own_keys
+from llmscope.tui.actions import ACTIONS, BY_NAME, bindings
 
 _NAME = re.compile(r"\{([a-z-]+)\}")
 NEEDED = ("figures", "edit", "quit-anywhere")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from llmscope.engine.events import Frame, Refused, Request, Token, Want
+from llmscope.engine.events import Draw, Frame, Refused, Request, Token, Want, Written
 from llmscope.figure import Figure, Focus
 from llmscope.tui.marker import Marked
 from llmscope.tui.scene import Scene
@@ -84,11 +84,14 @@ class Ledger:
         edits: tuple[str, ...] = (),
         versus_prompt: str | None = None,
         words: tuple[str, str] | None = None,
+        written: Written | None = None,
+        draw: Draw | None = None,
     ) -> Request | None:
         """The request for these figures, or None if the last one was for the same.
 
         Args:
-            edits, versus_prompt, words: see `Request`.
+            edits, versus_prompt, words, written: see `Request`.
+            draw: a token that is wanted too, whatever figures are there already.
             context: how many characters of the text come before the query, if that is marked.
             templated: the text holds its special tokens, so that none are to be added.
         """
@@ -101,10 +104,13 @@ class Ledger:
             edits=edits,
             versus_prompt=versus_prompt,
             words=words,
+            written=written,
+            draw=draw,
         )
         same = last is not None and last.prompt == request.prompt
         if (
             same
+            and draw is None
             and last is not None
             and (last.context, last.words) == (context, words)
             and set(last.wants) == set(wants)

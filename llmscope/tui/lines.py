@@ -13,7 +13,8 @@ from textual.widget import Widget
 
 from llmscope.draw.look import Look
 from llmscope.draw.theme import Theme
-from llmscope.tui.actions import BY_NAME, Place
+from llmscope.tui.action import Place
+from llmscope.tui.actions import BY_NAME
 from llmscope.tui.footer import FOOTER, INVITATION, Hint
 from llmscope.tui.keymap import Keymap
 from llmscope.tui.theme import inks

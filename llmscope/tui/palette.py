@@ -14,7 +14,8 @@ from textual.content import Content
 from textual.css.query import NoMatches
 
 from llmscope.text import display_text
-from llmscope.tui.actions import ACTIONS, Action
+from llmscope.tui.action import Action
+from llmscope.tui.actions import ACTIONS
 from llmscope.tui.dress import all_names, choose
 
 if TYPE_CHECKING:

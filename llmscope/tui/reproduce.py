@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from llmscope.draw.look import Look
     from llmscope.engine.events import ModelInfo
     from llmscope.figure import Figure
+    from llmscope.sampler import Sampler
     from llmscope.tui.ledger import Shown
     from llmscope.tui.scene import Scene
 
@@ -63,7 +64,11 @@ def command(source: Source, shown: Shown, scene: Scene) -> str | None:
     want, uses = shown.want.focus, lens(shown.want.lens).uses
     count = len(shown.tokens)
     position = want.position if "position" in uses else scene.focus.position
-    words = ["llmscope", "snapshot", *model, "--lens", shown.want.lens, f"--prompt={request.text}"]
+    text, written = request.text, request.written
+    text = text if written is None else text[: written.start]
+    words = ["llmscope", "snapshot", *model, "--lens", shown.want.lens, f"--prompt={text}"]
+    if written is not None:  # cut again, what a model wrote may make other tokens
+        words += ["--written", ",".join(map(str, written.ids))]
     if not request.special_tokens:
         words.append("--no-special-tokens")
     layer = want.layer if "layer" in uses else scene.focus.layer
@@ -80,6 +85,10 @@ def command(source: Source, shown: Shown, scene: Scene) -> str | None:
         words += ["--cell", ",".join(map(str, want.cell))]
     if "top_k" in uses:
         words += ["--top-k", str(want.top_k)]
+    if "sample_top_k" in uses:
+        sampler = Sampler(want.temperature, want.sample_top_k, want.top_p, want.min_p)
+        if sampler != Sampler(temperature=1.0):
+            words += flags(sampler)
     extra = shown.figure.extra if "context" in uses else {}
     if "kept" in extra:
         words += ["--context", str(extra["context"] + extra["kept"])]
@@ -102,6 +111,12 @@ def command(source: Source, shown: Shown, scene: Scene) -> str | None:
     if want.change and request.of_two:
         words.append("--change")
     return shlex.join([*words, "--format", "txt"])
+
+
+def flags(sampler: Sampler) -> list[str]:
+    """The settings of a sampler as options of the command line."""
+    names = {"top-k": "sample-top-k"}
+    return [word for name, value in sampler.words for word in (f"--{names.get(name, name)}", value)]
 
 
 def number(figure: Figure, scene: Scene) -> str | None:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from llmscope.edits import Edit
     from llmscope.engine.events import Event
     from llmscope.models.subject import Progress
+    from llmscope.sampler import Sampler
     from llmscope.scope import Scope
     from llmscope.tui.kept import Kept
     from llmscope.tui.link import EngineLike
@@ -58,6 +59,7 @@ def run(
     adapters: tuple[str, ...] = (),
     edits: Sequence[Edit] = (),
     versus_prompt: str | None = None,
+    sampler: Sampler | None = None,
 ) -> int:
     """Open the screen and stay until it is left.
 
@@ -74,6 +76,7 @@ def run(
         debug: tell the whole story of a crash.
         flags, adapters: how the model was opened; see `llmscope.tui.reproduce.Source`.
         edits, versus_prompt: see `llmscope.tui.whatif.Plan`.
+        sampler: how what the model writes is drawn; None: the likeliest token.
 
     Returns:
         The exit code: 0, or 128 and the number of the signal that ended the program.
@@ -104,8 +107,8 @@ def run(
             notice=notice,
         ),
     )
-    if edits or versus_prompt is not None:
-        _plan(app, edits, versus_prompt)
+    if edits or versus_prompt is not None or sampler is not None:
+        _plan(app, edits, versus_prompt, sampler)
     ended = True
     with own_terminal() as aside:
         try:
@@ -147,12 +150,15 @@ def _left(screen: dict[str, Any]) -> Kept:
     return Kept.from_record(screen)
 
 
-def _plan(app: LlmscopeApp, edits: Sequence[Edit], versus_prompt: str | None) -> None:
-    """Begin with the edits and the prompt B of the command line."""
+def _plan(
+    app: LlmscopeApp, edits: Sequence[Edit], versus_prompt: str | None, sampler: Sampler | None
+) -> None:
+    """Begin with the edits, the prompt B and the sampler of the command line."""
     from llmscope.tui.whatif import WhatIf
 
     planned = tuple(map(WhatIf.of, edits))
-    app.scene = replace(app.scene, edits=planned, versus_prompt=versus_prompt)
+    scene = app.scene if sampler is None else app.scene.drawing(sampler)
+    app.scene = replace(scene, edits=planned, versus_prompt=versus_prompt)
 
 
 def _keep(spec: str, app: LlmscopeApp) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from llmscope.edits import Edit
 from llmscope.engine.events import SPAN, ModelInfo, Token
 from llmscope.figure import Focus
+from llmscope.sampler import Sampler
 from llmscope.tui.views import ATTENTION_MODES, MAP_VIEWS, MapView
 from llmscope.tui.whatif import Plan
 
@@ -34,6 +35,7 @@ class Scene(Plan):
         turns: how often a person asked a pane for its next view, by the pane's key.
         inside: the steps of the walk, from the first to before the last, that are of the layer
             under the cursor; known once a step was chosen.
+        sampler: how the token is drawn that the model writes next.
     """
 
     info: ModelInfo | None = None
@@ -48,6 +50,7 @@ class Scene(Plan):
     versus: int | None = None
     turns: tuple[tuple[str, int], ...] = ()
     inside: tuple[int, int] | None = None
+    sampler: Sampler = field(default_factory=Sampler)
 
     @classmethod
     def opening(cls, focus: Focus | None) -> Scene:
@@ -242,6 +245,10 @@ class Scene(Plan):
             return self
         choices = (None, *self.info.adapters)
         return replace(self, adapter=choices[(choices.index(self.adapter) + 1) % len(choices)])
+
+    def drawing(self, sampler: Sampler) -> Scene:
+        """The next tokens drawn in another way."""
+        return replace(self, sampler=sampler)
 
     def attending(self) -> Scene:
         """The next mode of the attention pane."""

@@ -159,11 +159,9 @@ def write(desk: Desk) -> None:
     elif not last["writes"]:
         desk.tell(f"the model ends here: {named(last['told'][0])} cannot be written", "warning")
     else:
-        editor = desk.editor
-        editor.history.checkpoint()
-        editor.insert(last["writes"], editor.document.end)
-        editor.move_cursor(editor.document.end)
-        desk.look_at(scene.walk_to(0, None))
+        from llmscope.sampler import Sampler
+
+        desk.generating.step(desk, Sampler())
 
 
 def _ending(desk: Desk) -> str:

@@ -8,8 +8,10 @@ import llmscope
 from llmscope.cli import COMMANDS, is_plain
 from llmscope.cli.app import app
 from llmscope.edits import parse
+from llmscope.sampler import Sampler
 from tests.cli.running import failure, fresh, run
 
+CUT = ("--min-p", "0.1", "--seed", "3")
 HEAVY = {"torch", "transformers", "textual"}
 WITNESS = """
 import atexit, json, sys
@@ -80,6 +82,11 @@ def test_any_other_word_is_a_model_to_open(arguments):
     ("arguments", "given"),
     [
         ([], {"spec": "builtin:sort", "prompt": "", "special_tokens": True}),
+        ([], {"sampler": Sampler()}),
+        (
+            [*("--temperature", "0.8", "--sample-top-k", "40", "--top-p", "0.9"), *CUT],
+            {"sampler": Sampler(0.8, 40, 0.9, 0.1, 3)},
+        ),
         (["gpt2"], {"spec": "gpt2"}),
         (["open", "snapshot"], {"spec": "snapshot"}),
         (["--prompt", "snapshot", "x", "--no-special-tokens"], {"special_tokens": False}),
@@ -118,6 +125,14 @@ def test_on_a_terminal_the_screen_gets_what_was_asked(monkeypatch, arguments, gi
 def test_an_edit_that_cannot_be_read_is_told_before_the_screen_opens():
     assert "head 5.3" in failure("--edit", "zero haed 5.3", code=2)
     assert "--versus-prompt" in failure("gpt2", "--edit", "patch mlp 1 from B", code=2)
+
+
+@pytest.mark.parametrize("flag", ["--sample-top-k", "--top-p", "--min-p", "--seed"])
+def test_a_cut_or_a_seed_alone_would_change_nothing(flag):
+    for temperature in ([], ["--temperature", "0"]):
+        told = " ".join(failure(*temperature, flag, "1", code=2).split())
+        assert "temperature above 0" in told
+        assert f"Invalid value for {flag}" in told
 
 
 def test_wrong_usage_is_exit_code_2():

@@ -119,6 +119,9 @@ def scenes() -> dict[str, Scene]:
         "narrow": Scene((60, 15)),
         "tiny": Scene((40, 10)),
         "edited": Scene((100, 30), keys=("escape", "x", "2", "x", "6", "w", "tab", "space")),
+        "written": Scene(
+            (100, 30), keys=("escape", "E", "E", "E", "A", "E", "E", "left_parenthesis")
+        ),
         "help": Scene(keys=("escape", "question_mark")),
         "help-ascii": Scene(keys=("escape", "question_mark"), look=Look(ascii=True)),
     }

@@ -5,9 +5,14 @@ import math
 import numpy as np
 import pytest
 import torch
+from transformers import (
+    MinPLogitsWarper,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
 
 from llmscope.lenses import lens, names
-from llmscope.lenses.next_token import kept
 from llmscope.models.anatomy import find
 from llmscope.models.subject import Subject
 from llmscope.scope import Scope
@@ -81,13 +86,21 @@ def test_next_token_ranks_the_target(scope, eager):
     assert figure.extra["target_probability"] == pytest.approx(float(expected), rel=1e-4)
 
 
-def test_the_sampler_keeps_what_top_p_and_min_p_keep():
-    descending = np.array([0.5, 0.3, 0.15, 0.05])
-    assert kept(descending, 1.0, 0.0).tolist() == [True] * 4
-    assert kept(descending, 0.79, 0.0).tolist() == [True, True, False, False]
-    assert kept(descending, 0.81, 0.0).tolist() == [True, True, True, False]
-    assert kept(descending, 1.0, 0.3).tolist() == [True, True, True, False]
-    assert kept(descending, 0.0, 1.0).tolist() == [True, False, False, False]
+@pytest.mark.parametrize(
+    "cut", [{}, {"sample_top_k": 3}, {"top_p": 0.4}, {"min_p": 0.3}, {"top_p": 0.0, "min_p": 1.0}]
+)
+def test_what_transformers_would_cut_is_not_kept(scope, eager, cut):
+    figure = scope.look("next-token", top_k=96, temperature=0.7, **cut)
+    scores = TemperatureLogitsWarper(0.7)(None, eager.logits[:, -1])
+    if "sample_top_k" in cut:
+        scores = TopKLogitsWarper(cut["sample_top_k"])(None, scores)
+    if "top_p" in cut:
+        scores = TopPLogitsWarper(cut["top_p"])(None, scores)
+    if "min_p" in cut:
+        scores = MinPLogitsWarper(cut["min_p"])(None, scores)
+    left = torch.isfinite(scores[0])[figure.extra["ids"].tolist()]
+    assert figure.extra["kept"].tolist() == left.tolist()
+    assert (int(left.sum()) < 96) == bool(cut)
 
 
 def test_attention_is_the_eager_pattern_and_its_mean_and_maximum(scope, eager):

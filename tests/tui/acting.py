@@ -12,6 +12,7 @@ from llmscope.engine.events import (
     Ask,
     Beside,
     ChatRequest,
+    Drawn,
     Event,
     Frame,
     Loaded,
@@ -296,7 +297,17 @@ class ActingEngine:
             return
         self.requests.append(request)
         if self.auto:
+            if request.draw is not None:
+                self.post(self.drawn(request))
             self.answer(request)
+
+    def drawn(self, request: Request) -> Drawn:
+        """One token after the other, another one on each branch."""
+        assert request.draw is not None
+        ids = () if request.written is None else request.written.ids
+        token = (len(ids) + 3 * request.draw.branch) % len(NEXT)
+        said = "".join(NEXT[one] for one in (*ids, token))
+        return Drawn(request, token, NEXT[token], said)
 
     def answer(
         self,

@@ -40,6 +40,6 @@ async def answered(app: LlmscopeApp, pilot: Pilot[int]) -> None:
         while True:
             await pilot.pause()
             await pilot.pause()
-            if app.scene.tokens and not app.ledger.waiting:
+            if app.scene.tokens and not app.ledger.waiting and not app.generating.writes:
                 return
             await asyncio.sleep(0.01)

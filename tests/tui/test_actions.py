@@ -4,7 +4,8 @@ import inspect
 
 import pytest
 
-from llmscope.tui.actions import ACTIONS, BY_NAME, Later, binds_at
+from llmscope.tui.action import Later, binds_at
+from llmscope.tui.actions import ACTIONS, BY_NAME
 from llmscope.tui.footer import FOOTER
 from llmscope.tui.help import HelpScreen
 from llmscope.tui.palette import commands

@@ -223,13 +223,13 @@ def test_every_pane_has_its_keys_explained() -> None:
 
 
 async def test_the_page_names_actions_as_the_config_file_does(opened: Open) -> None:
-    keymap = keymap_from({"keys": {"map-view": "u"}})
+    keymap = keymap_from({"keys": {"map-view": "U"}})
     async with opened(own=Own(keymap=keymap)) as session:
         text = await page(session, "map")
-        assert "u turns to the next view" in text
+        assert "U turns to the next view" in text
         assert "[keys] in config.toml" in text
         row = next(line for line in text.split("\n") if "map: next view" in line)
-        assert row.split() == ["u", "map:", "next", "view", "map-view"]
+        assert row.split() == ["U", "map:", "next", "view", "map-view"]
         named = {line.split()[-1] for line in text.split("\n") if line}
         assert {name for name, action in BY_NAME.items() if action.keys} <= named
 

@@ -129,7 +129,7 @@ def test_the_file_is_where_themes_are(tmp_path: Path, monkeypatch: pytest.Monkey
 
 async def test_the_screen_obeys_and_shows_the_chosen_keys(opened: Open) -> None:
     keymap = chosen(
-        map_view="u", token_left="A", token_right="K", figures="ctrl+g", pane_mlp="Z", edit="ctrl+e"
+        map_view="U", token_left="J", token_right="K", figures="ctrl+g", pane_mlp="Z", edit="ctrl+e"
     )
     assert keymap.notice == ""
     async with opened(200, 60, own=Own(keymap=keymap)) as session:
@@ -138,16 +138,16 @@ async def test_the_screen_obeys_and_shows_the_chosen_keys(opened: Open) -> None:
         await session.press("Z", "escape")
         assert app.text == PROMPT + "Z"
         assert app.focused is app.editor
-        await session.press("ctrl+g", "A", "u", "v")
+        await session.press("ctrl+g", "J", "U", "v")
         assert app.scene.focus.position == 3, "of 0 to 4"
         assert app.scene.view == 1
         footer = session.screen_text().split("\n")[-1]
-        assert footer.startswith(" A K token")
-        assert "u map view" in footer
+        assert footer.startswith(" J K token")
+        assert "U map view" in footer
         await session.press("question_mark")
         assert isinstance(app.screen, HelpScreen)
         rows = app.screen.page().plain.split("\n")
-        assert any(row.split()[:4] == ["u", "map:", "next", "view"] for row in rows)
+        assert any(row.split()[:4] == ["U", "map:", "next", "view"] for row in rows)
         assert not any(row.split()[:4] == ["v", "map:", "next", "view"] for row in rows)
         await session.press("escape", "Z")
         assert app.focused is app.overview.panes["mlp"]
@@ -155,7 +155,7 @@ async def test_the_screen_obeys_and_shows_the_chosen_keys(opened: Open) -> None:
         assert app.focused is app.editor
         await session.press("ctrl+p", *"map: next")
         await session.pilot.pause(0.3)
-        assert " u " in session.screen_text()
+        assert " U " in session.screen_text()
 
 
 async def test_what_is_wrong_in_the_file_is_one_notice(opened: Open) -> None:

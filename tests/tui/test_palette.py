@@ -13,7 +13,8 @@ from textual.events import Key
 from textual.keys import _character_to_key
 
 from llmscope.tui import palette
-from llmscope.tui.actions import ACTIONS, Action
+from llmscope.tui.action import Action
+from llmscope.tui.actions import ACTIONS
 from llmscope.tui.desk import Desk
 from llmscope.tui.dress import all_names
 from llmscope.tui.keymap import keymap_from

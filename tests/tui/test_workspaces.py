@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from llmscope.engine.events import Taught
+from llmscope.tui.action import own_keys
 from llmscope.tui.actions import BY_NAME as ACTION
-from llmscope.tui.actions import own_keys
 from llmscope.tui.kept import Kept
 from llmscope.tui.own import Own
 from llmscope.tui.workspaces import PANES, WORKSPACES, workspace_of

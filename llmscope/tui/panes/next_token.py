@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import ClassVar
 
 from llmscope.engine.events import Want
 from llmscope.figure import Focus
+from llmscope.sampler import Sampler
 from llmscope.text import display_text
 from llmscope.tui.ledger import Shown
 from llmscope.tui.panes.pane import FigurePane
 from llmscope.tui.scene import Scene
+
+SHORT = {"temperature": "T", "top-k": "k", "top-p": "p", "min-p": "min-p"}
+
+
+def sampler_in_short(focus: Focus) -> str:
+    """The sampler of a figure, in a few cells; empty for the model's own distribution."""
+    sampler = Sampler(focus.temperature, focus.sample_top_k, focus.top_p, focus.min_p)
+    plain = sampler == Sampler(temperature=1.0)
+    return "" if plain else " ".join(f"{SHORT[name]} {value}" for name, value in sampler.words)
 
 
 class NextTokenPane(FigurePane):
@@ -28,14 +39,25 @@ class NextTokenPane(FigurePane):
         """The candidates after the cursor's token."""
         target = scene.target if scene.target_pinned else None
         focus = Focus(position=scene.asked_position, target=target, top_k=self.rows)
+        sampler = scene.sampler
+        if not sampler.greedy:  # the likeliest is the first one of any distribution
+            focus = replace(
+                focus,
+                temperature=sampler.temperature,
+                sample_top_k=sampler.top_k,
+                top_p=sampler.top_p,
+                min_p=sampler.min_p,
+            )
         return Want(self.key, "next-token", focus)
 
     def heading(self, shown: Shown) -> str:
-        """The token that the candidates follow."""
+        """The token that the candidates follow, and the sampler whose distribution they have."""
         after = str(shown.figure.extra.get("after", ""))
-        return (
+        title = (
             f"Next token after ‹{display_text(after, whitespace=True)}›" if after else "Next token"
         )
+        sampler = sampler_in_short(shown.want.focus)
+        return f"{title} · {sampler}" if sampler else title
 
     def candidates(self) -> list[int]:
         """Their ids, in the order of the rows."""

@@ -1,0 +1,213 @@
+"""How the next token is drawn: temperature, top-k, top-p, min-p, and a seed.
+
+The cut is that of transformers, in its order: the logits are divided by the temperature; top-k
+keeps the k largest; top-p the fewest of those that together reach it (Holtzman et al. 2020); min-p
+those of at least that share of the most probable one's (Nguyen et al. 2024). What is left is one
+distribution again. At temperature 0 it is the likeliest token alone.
+
+Each draw has a generator of its own, seeded by the seed, the place in the text and the branch: to
+take a token back and draw again gives the same one, whatever was drawn in between.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any
+
+from llmscope.errors import ScopeError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+LARGEST_SEED = 2**63 - 1
+SMALLEST = 1e-37
+"""What float32 can divide by; a smaller temperature leaves the likeliest token all the same."""
+HOW = "such as: temperature 0.8 top-k 40 top-p 0.95 min-p 0.05 seed 7"
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """The settings of a draw.
+
+    Attributes:
+        temperature: divides the logits; 0: the likeliest token, always.
+        top_k: so many of the most probable tokens are left; 0: all.
+        top_p: from 0 to 1; 1 cuts nothing.
+        min_p: from 0 to 1; 0 cuts nothing.
+        seed: another one draws other tokens.
+
+    Raises:
+        ScopeError: a number is out of its range.
+    """
+
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, right, range_ in (
+            ("temperature", 0 <= self.temperature < math.inf, "0 or more"),
+            ("top-k", self.top_k >= 0, "0, which cuts nothing, or more"),
+            ("top-p", 0 <= self.top_p <= 1, "from 0 to 1"),
+            ("min-p", 0 <= self.min_p <= 1, "from 0 to 1"),
+            ("seed", 0 <= self.seed <= LARGEST_SEED, f"from 0 to {LARGEST_SEED}"),
+        ):
+            if not right:
+                value = getattr(self, name.replace("-", "_"))
+                raise ScopeError(f"{name} is {range_}, not {value}", HOW)
+
+    @property
+    def greedy(self) -> bool:
+        """Whether nothing is left to chance."""
+        return self.temperature == 0
+
+    @property
+    def cuts(self) -> bool:
+        """Whether there are tokens that it could never draw, because they are not likely enough."""
+        return self.greedy or self.top_k > 0 or self.top_p < 1 or self.min_p > 0
+
+    @property
+    def words(self) -> tuple[tuple[str, str], ...]:
+        """The settings that are not the usual ones, each as its name and its value."""
+        usual = Sampler()
+        found = ((one.name, getattr(self, one.name)) for one in fields(self))
+        return tuple(
+            (name.replace("_", "-"), _number(value))
+            for name, value in found
+            if value != getattr(usual, name)
+        )
+
+    @property
+    def written(self) -> str:
+        """All settings in one line, as `read_sampler` reads it."""
+        found = ((one.name.replace("_", "-"), getattr(self, one.name)) for one in fields(self))
+        return " ".join(f"{name} {_number(value)}" for name, value in found)
+
+    @property
+    def said(self) -> str:
+        """In a few words, for a title: `likeliest`, or `temperature 0.8 top-k 40 seed 0`."""
+        if self.greedy:
+            return "likeliest"
+        told = [f"{name} {value}" for name, value in self.words if name != "seed"]
+        return " ".join([*told, f"seed {self.seed}"])
+
+
+def read_sampler(text: str, before: Sampler) -> Sampler:
+    """The settings that a line names: pairs of a name and a number; the others stay as before.
+
+    Raises:
+        ScopeError: it is no such line, or a number is out of its range.
+    """
+    words = text.replace("=", " ").replace(",", " ").split()
+    kinds: dict[str, Callable[[str], Any]] = {
+        "temperature": float,
+        "top-k": int,
+        "top-p": float,
+        "min-p": float,
+        "seed": int,
+    }
+    found: dict[str, Any] = {one.name: getattr(before, one.name) for one in fields(before)}
+    for at in range(0, len(words), 2):
+        name = words[at].lower().replace("_", "-")
+        if name not in kinds:
+            raise ScopeError(f"there is no setting {words[at]!r}", HOW)
+        try:
+            found[name.replace("-", "_")] = kinds[name](words[at + 1])
+        except IndexError:
+            raise ScopeError(f"{name} has no number", HOW) from None
+        except ValueError:
+            what = "whole number" if kinds[name] is int else "number"
+            raise ScopeError(f"{words[at + 1]!r} is no {what} for {name}", HOW) from None
+    return Sampler(**found)
+
+
+def _number(value: float) -> str:
+    """A number as a person writes it, with all digits that it has."""
+    short = f"{value:g}"
+    return short if isinstance(value, float) and float(short) == value else str(value)
+
+
+class DrawError(ScopeError):
+    """The logits hold NaN or infinity: there is no distribution to draw from."""
+
+    def __init__(self) -> None:
+        super().__init__("the logits hold NaN or infinity: there is nothing to draw from")
+
+
+def left(logits: Tensor, sampler: Sampler) -> Tensor:
+    """The distribution that a token is drawn from; 0 for what is cut. [token], in float32
+
+    Args:
+        logits: after the last token. [token]
+
+    Raises:
+        DrawError: see there.
+    """
+    import torch
+
+    scores = logits.float()
+    largest = scores.max()
+    if not torch.isfinite(largest):  # NaN wins every maximum
+        raise DrawError
+    if sampler.greedy:
+        alone = torch.zeros_like(scores)
+        alone[scores.argmax()] = 1
+        return alone
+    # The largest is taken off first, or a small temperature would make infinities.
+    scores = (scores - largest) / max(sampler.temperature, SMALLEST)
+    cut = -torch.inf
+    if sampler.top_k:
+        least = scores.topk(min(sampler.top_k, len(scores))).values[-1]
+        scores = scores.masked_fill(scores < least, cut)
+    if sampler.top_p < 1:
+        ascending, order = scores.sort()
+        rare = ascending.softmax(-1).cumsum(-1) <= 1 - sampler.top_p
+        rare[-1] = False
+        scores = scores.masked_fill(torch.zeros_like(rare).scatter(0, order, rare), cut)
+    if sampler.min_p:
+        share = scores.softmax(-1)
+        scores = scores.masked_fill(share < sampler.min_p * share.max(), cut)
+    return scores.softmax(-1)
+
+
+def draw(
+    logits: Tensor,
+    sampler: Sampler,
+    *,
+    place: int,
+    branch: int = 0,
+    tried: Sequence[int] = (),
+) -> int:
+    """The id of the next token.
+
+    Args:
+        logits: after the last token. [token]
+        place: how many tokens there are before it.
+        branch: another one draws other tokens at the same place.
+        tried: at temperature 0, what other branches have here: the likeliest but those.
+
+    Raises:
+        DrawError: see there.
+    """
+    import torch
+
+    share = left(logits, sampler)
+    if sampler.greedy:
+        if len(set(tried)) >= len(logits):
+            return int(share.argmax())
+        scores = logits.float().clone()
+        scores[list(tried)] = -torch.inf
+        return int(scores.argmax())
+    generator = torch.Generator().manual_seed(_seed(sampler.seed, place, branch))
+    return int(torch.multinomial(share.cpu(), 1, generator=generator))
+
+
+def _seed(*parts: int) -> int:
+    """One seed for a draw, that differs for all that differs before it."""
+    said = "/".join(map(str, parts)).encode()
+    return int.from_bytes(blake2b(said, digest_size=8).digest()) >> 1

@@ -1,0 +1,122 @@
+"""What a person can do, and with which keys: the words for it. The registry is `actions`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Literal
+
+from textual.keys import _character_to_key
+
+if TYPE_CHECKING:
+    from llmscope.tui.desk import Desk
+
+Where = Literal["prompt", "figures", "anywhere"]
+Place = Literal["prompt", "figures"]
+Run = Callable[["Desk"], None]
+
+_NAMES = {
+    "left": "←",
+    "right": "→",
+    "up": "↑",
+    "down": "↓",
+    "left_square_bracket": "[",
+    "right_square_bracket": "]",
+    "left_curly_bracket": "{",
+    "right_curly_bracket": "}",
+    "slash": "/",
+    "question_mark": "?",
+    "less_than_sign": "<",
+    "greater_than_sign": ">",
+    "minus": "-",
+    "plus": "+",
+    "comma": ",",
+    "full_stop": ".",
+    "semicolon": ";",
+    "colon": ":",
+    "escape": "esc",
+    "delete": "del",
+    "backspace": "bksp",
+    "f1": "F1",
+    "f2": "F2",
+    "f3": "F3",
+    "f4": "F4",
+    "left_parenthesis": "(",
+    "right_parenthesis": ")",
+}
+
+
+def key_name(key: str) -> str:
+    """A key as a person reads it."""
+    return _NAMES.get(key, key)
+
+
+SIGNS = frozenset(_character_to_key(chr(code)) for code in range(33, 127))
+"""What Textual calls the letters, digits and signs of a keyboard."""
+
+
+class Later:
+    """A deed by its name, `module.function`: the module is imported when it is first done.
+
+    Nobody does anything before the first picture, which would wait for all of them.
+
+    Args:
+        name: where the function is in this package.
+        args: what the function takes besides the desk.
+    """
+
+    def __init__(self, name: str, *args: object) -> None:
+        self.name, self.args = name, args
+
+    def __call__(self, desk: Desk) -> None:
+        """Do it."""
+        self.function(desk, *self.args)
+
+    @property
+    def function(self) -> Callable[..., None]:
+        """The function itself."""
+        module, _, name = self.name.rpartition(".")
+        found: Callable[..., None] = getattr(import_module(f"llmscope.tui.{module}"), name)
+        return found
+
+
+@dataclass(frozen=True)
+class Action:
+    """Something a person can do.
+
+    Attributes:
+        name: its word in bindings and tests.
+        area: groups it in the palette and the help.
+        title: what it does, for the palette and the help.
+        keys: the keys that run it, as Textual names them, parted by commas; the first is shown.
+        run: does it.
+        where: whether its keys work in the prompt, in the figures, or in both.
+    """
+
+    name: str
+    area: str
+    title: str
+    keys: str
+    run: Run
+    where: Where = "figures"
+
+    @property
+    def full_title(self) -> str:
+        """`area: action`, as the palette and the help call it."""
+        return f"{self.area}: {self.title}"
+
+
+def own_keys(action: Action) -> tuple[str, ...]:
+    """The keys that an action has before a person chooses others."""
+    return tuple(key for key in action.keys.split(",") if key)
+
+
+def binds_at(action: Action, key: str) -> Where:
+    """Where a key of an action is bound: a letter is text in the prompt, so never anywhere."""
+    return "figures" if action.where == "anywhere" and is_text(key) else action.where
+
+
+def is_text(key: str) -> bool:
+    """Whether the prompt takes a key as something to write or to walk with."""
+    return len(key) == 1 or key in SIGNS or key in ("space", "tab", "enter")

@@ -1,0 +1,55 @@
+"""What the first picture does not show, made when it is first asked for."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from llmscope.tui.display import PacedApp
+
+if TYPE_CHECKING:
+    from llmscope.figure import Focus
+    from llmscope.tui.find import FindLine
+    from llmscope.tui.generating import Generating
+    from llmscope.tui.ledger import Ledger
+    from llmscope.tui.own import Own
+    from llmscope.tui.scene import Scene
+
+
+class Parts(PacedApp, inherit_bindings=False):
+    """The parts of the desk that are about figures, and what a person does with them."""
+
+    own: Own
+    _focus: Focus | None
+    _special_tokens: bool
+
+    @cached_property
+    def scene(self) -> Scene:
+        """The model, the tokens, the cursor and the edits; another one with each change."""
+        from llmscope.tui.scene import Scene
+
+        scene = Scene.opening(self._focus)
+        return scene if self.own.kept is None else self.own.kept.onto(scene)
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """What was asked and what came back."""
+        from llmscope.tui.ledger import Ledger
+
+        return Ledger(special_tokens=self._special_tokens)
+
+    @cached_property
+    def find(self) -> FindLine:
+        """The line that takes the place of the words while one looks for a token."""
+        from llmscope.tui.find import FindLine
+
+        line = FindLine()
+        line.display = False
+        return line
+
+    @cached_property
+    def generating(self) -> Generating:
+        """What the model wrote, and whether it writes."""
+        from llmscope.tui.generating import Generating
+
+        return Generating()
