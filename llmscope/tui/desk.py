@@ -262,6 +262,7 @@ class Desk(Parts, inherit_bindings=False):
             self.note("", self.inks.dim)
             self.rest(late=False)
             return False
+        draw = draw or self.generating.pending
         if draw is not None:
             self._settle()  # the text is about to change
         wants = self.overview.wants(self.scene, sweeps=self._settling is None)

@@ -58,7 +58,12 @@ class Generating:
     @property
     def writes(self) -> bool:
         """Whether a token is under way."""
-        return self._asked is not None or self._hand is not None
+        return self._left > 0
+
+    @property
+    def pending(self) -> Draw | None:
+        """The token that was asked for last, if it has not come: to be asked for with all else."""
+        return self._asked
 
     @property
     def runs(self) -> bool:
@@ -67,8 +72,9 @@ class Generating:
 
     def reading(self, text: str) -> tuple[Marked, Written | None, str]:
         """What the editor's text is to the engine, what of it was written, and the text before."""
-        group = self.branches
-        if group is None or not group.count or group.text != text:
+        # The editor may hold a token more than the app has heard of.
+        group = None if self.branches is None else self.branches.found(text)
+        if group is None or not group.count:
             return marked(text), None, text
         before = marked(group.base)
         said = Marked(before.text + group.said, before.cut)
@@ -94,13 +100,15 @@ class Generating:
         """Write no more; a token that is under way is not taken."""
         if self._timer is not None:
             self._timer.stop()
-        if self._left or self.writes:
-            self._left, self._asked, self._hand, self._timer = 0, None, None, None
+        wrote, self._left = self._left, 0
+        self._asked = self._hand = self._timer = None
+        if wrote:
+            desk.ask()  # the picture, should none have been asked for yet
             desk.present()
 
     def heed(self, desk: Desk, key: str) -> None:
         """A key was pressed: unless it is one that writes, the model writes no more."""
-        if not (self._left or self.writes):
+        if not self.writes:
             return
         from llmscope.tui.action import is_text
         from llmscope.tui.actions import BY_NAME
@@ -153,17 +161,27 @@ class Generating:
         """The text on screen is another one: is it one that a model wrote?"""
         text, group = desk.text, self.branches
         if group is None or group.text != text:
-            self.stop(desk)
             known = (one.found(text) for one in reversed(self._known.values()))
             found = [one for one in known if one is not None]
             self.branches = max(found, key=lambda one: one.count, default=None)
+            self.stop(desk)
         self.marks = moved(self.marks, old, text) if self.branches is None else self.branches.marks
 
     def goes_on(self, desk: Desk) -> bool:
-        """Ask for the next token, with the picture, if more are to be written."""
+        """Whether the next token is asked for, with the picture, because more are to be written.
+
+        That is once the screen has been drawn: fast tokens leave it, and the keys, their time.
+        """
         if self._left:
+            desk.ledger.overtaken()
+            desk.call_after_refresh(self._go_on, desk)
+        return self._left > 0
+
+    def _go_on(self, desk: Desk) -> None:
+        if self._left and self._asked is None and self._hand is None:
             self._ask(desk)
-        return self._asked is not None
+            if self._asked is None:
+                desk.ask()
 
     def land(self, desk: Desk, drawn: Drawn) -> None:
         """A token is there."""

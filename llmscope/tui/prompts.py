@@ -15,7 +15,7 @@ from llmscope.tui.past import Past
 BESIDE = 100
 """Cells of a screen from which on the two stand beside each other."""
 LOW = 20
-"""Rows below which both have no more of a frame than their names."""
+"""Rows below which a long prompt leaves the panes one more, and two have no frames but names."""
 EMPTY_B = "type prompt B: what to hold against A"
 
 
@@ -59,6 +59,7 @@ class Prompts(Container):
     def lay_out(self, size: Size, *, both: bool) -> None:
         """Show B or not, for a screen of such a size."""
         self.b.display = both
+        self.set_class(size.height < LOW, "-short")
         self.set_class(both, "-both")
         self.set_class(both and size.width >= BESIDE, "-beside")
         self.set_class(both and size.height < LOW, "-low")

@@ -353,6 +353,48 @@ async def test_while_it_runs_a_token_waits_for_a_picture_now_and_then(
         assert app.text != request.text
 
 
+async def test_a_click_while_it_runs_moves_the_cursor_and_loses_no_token(opened: Open) -> None:
+    async with opened(auto=False) as session:
+        app, engine = session.app, session.engine
+        engine.load()
+        await session.settle()
+        engine.answer(engine.requests[-1])
+        await session.settle()
+        await session.press("f4")
+        first = engine.requests[-1]
+        app.look_at(app.scene.go(layer=3, position=1))
+        second = engine.requests[-1]
+        assert second is not first
+        assert second.draw is first.draw, "the first may never have been taken"
+        for request in (first, second):
+            engine.post(engine.drawn(request))
+        engine.answer(second)
+        await session.settle()
+        assert app.text == PROMPT + NEXT[0], "the same token twice is one"
+        assert app.generating.runs
+        assert app.scene.focus.position == 1
+
+
+async def test_until_the_editor_has_told_of_a_token_the_text_before_keeps_its_tokens(
+    opened: Open,
+) -> None:
+    async with opened() as session:
+        app = session.app
+        await session.press("escape", "E")
+        group = app.generating.branches
+        assert group is not None
+        app.generating._set(app, group.wrote(5, NEXT[0] + NEXT[5]))
+        app.look_at(app.scene.go(layer=3))  # before the editor's message has come
+        asked = session.engine.requests[-1]
+        assert asked.text == PROMPT + NEXT[0]
+        assert asked.written is not None
+        assert asked.written.ids == (0,)
+        await session.settle()
+        asked = session.engine.requests[-1]
+        assert asked.written is not None
+        assert asked.written.ids == (0, 5)
+
+
 async def test_keys_of_ones_own_do_not_end_what_they_begin(opened: Open) -> None:
     own = Own(keymap=keymap_from({"keys": {"write-on": "f9"}}))
     async with opened(own=own) as session:

@@ -55,8 +55,11 @@ async def test_a_run_writes_what_generate_writes_and_ends_where_it_ends(llama: S
     ids = llama.tokenizer("the cat sat on")["input_ids"]
     expected = generated(llama.model, ids, 64 - len(ids), do_sample=False)
     async with screen(llama, "the cat sat on") as (app, pilot):
+        refused = []
+        app._refused = refused.append  # type: ignore[method-assign]
         await pilot.press("f4")
         await written_on(app, pilot)
+        assert not refused
         assert [token.id for token in app.scene.tokens] == [*ids, *expected]
         assert len(app.scene.tokens) == 64, "to the end of the context"
         assert app.text == app.editor.text
