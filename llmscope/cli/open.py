@@ -104,8 +104,8 @@ def open_model(
         raise typer.Exit(code)
 
 
-def sampler_from(given: dict[str, float | int | None]) -> Sampler:
-    """The sampler of some options. A cut or a seed alone means nothing without a temperature.
+def sampler_from(given: dict[str, float | int | None]) -> Sampler | None:
+    """The sampler of some options; None of none. A cut or a seed means nothing without temperature.
 
     Raises:
         BadParameter: they would change nothing.
@@ -118,7 +118,7 @@ def sampler_from(given: dict[str, float | int | None]) -> Sampler:
         "needs a --temperature above 0: the likeliest token is left by any cut",
         "--sample-top-k" if loose == ["top_k"] else f"--{(loose or [''])[0].replace('_', '-')}",
     )
-    return Sampler(**found)  # type: ignore[arg-type]
+    return Sampler(**found) if found else None  # type: ignore[arg-type]
 
 
 def _marked(prompt: str, context_file: str) -> str:
