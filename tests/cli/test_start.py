@@ -82,7 +82,7 @@ def test_any_other_word_is_a_model_to_open(arguments):
     ("arguments", "given"),
     [
         ([], {"spec": "builtin:sort", "prompt": "", "special_tokens": True}),
-        ([], {"sampler": Sampler()}),
+        ([], {"sampler": None}),
         (
             [*("--temperature", "0.8", "--sample-top-k", "40", "--top-p", "0.9"), *CUT],
             {"sampler": Sampler(0.8, 40, 0.9, 0.1, 3)},
