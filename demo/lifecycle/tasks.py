@@ -1,0 +1,161 @@
+"""Small tasks that can only be learnt from the examples in front of them.
+
+An example is `words -> answer`; a prompt is some examples and a last question without its answer.
+
+- lexicon: a common word in an invented language that is made up for each prompt.
+- place: of three words, the one at a certain place.
+- kind: of three words of three kinds, the one of a certain kind.
+- relation: a known relation (young, sound, capital, …), but which one only the examples tell.
+
+Held out: of each word's invented translations, of the threes of words and of the questions about
+known relations, about one in eight never occurs in a training example (`held_out`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+from zlib import crc32
+
+from .words import ANIMALS, CLASSES, COMMON, COUNTRIES, INVENTED, OPPOSITES
+
+Example = tuple[str, str]
+LEXICON = 8  # words of an invented language
+
+
+@dataclass(frozen=True)
+class Task:
+    """Examples (question, answer), drawn one after the other by one rule."""
+
+    name: str
+    rule: str
+    draw: Callable[[Random, bool], Example]
+
+
+def held_out(*words: str) -> bool:
+    """Whether a combination of words is kept from training: one in eight, in any order."""
+    return crc32(" ".join(sorted(words)).encode()) % 8 == 0
+
+
+def _known() -> dict[str, dict[str, str]]:
+    return {
+        "young": {animal: said[0] for animal, said in ANIMALS.items()},
+        "sound": {animal: said[1] for animal, said in ANIMALS.items()},
+        "sleeps": {animal: said[2] for animal, said in ANIMALS.items()},
+        "capital": {country: said[0] for country, said in COUNTRIES.items()},
+        "language": {country: said[1] for country, said in COUNTRIES.items()},
+        "opposite": OPPOSITES | {other: one for one, other in OPPOSITES.items()},
+    }
+
+
+KNOWN = _known()
+
+
+def lexicon(random: Random, held: bool = False) -> Task:
+    """An invented language of eight words; each example is one of them."""
+    pairs: dict[str, str] = {}
+    invented = random.sample(INVENTED, len(INVENTED))
+    while len(pairs) < LEXICON:
+        word = random.choice([word for word in COMMON if word not in pairs])
+        fit = [other for other in invented if held_out(word, other) == held]
+        if fit:
+            pairs[word] = fit[0]
+            invented.remove(fit[0])
+
+    def draw(random: Random, held: bool) -> Example:
+        return random.choice(list(pairs.items()))
+
+    return Task("lexicon", " ".join(pairs), draw)
+
+
+def place(random: Random) -> Task:
+    """The first, second or third of three words."""
+    where = random.randrange(3)
+
+    def draw(random: Random, held: bool) -> Example:
+        words = _three(random, held)
+        return " ".join(words), words[where]
+
+    return Task("place", ("first", "second", "third")[where], draw)
+
+
+def kind(random: Random) -> Task:
+    """The word of one kind, such as the animal, among three of three kinds."""
+    wanted = random.choice(list(CLASSES))
+
+    def draw(random: Random, held: bool) -> Example:
+        words = _three(random, held, wanted)
+        return " ".join(words), next(word for word in words if word in CLASSES[wanted])
+
+    return Task("kind", wanted, draw)
+
+
+def relation(random: Random) -> Task:
+    """A relation that is known from elsewhere; a word may stand in several of them."""
+    name = random.choice(list(KNOWN))
+
+    def draw(random: Random, held: bool) -> Example:
+        questions = [word for word in KNOWN[name] if held_out(name, word) == held]
+        word = random.choice(questions or list(KNOWN[name]))
+        return word, KNOWN[name][word]
+
+    return Task("relation", name, draw)
+
+
+def _three(random: Random, held: bool, wanted: str | None = None) -> list[str]:
+    """Three words of three kinds, in any order, one of them of the kind that is wanted."""
+    while True:
+        kinds = random.sample([name for name in CLASSES if name != wanted], 3)
+        if wanted is not None:
+            kinds[0] = wanted
+        words = [random.choice(CLASSES[name]) for name in kinds]
+        if held_out(*words) == held:
+            random.shuffle(words)
+            return words
+
+
+MAKERS: dict[str, Callable[[Random], Task]] = {
+    "lexicon": lexicon,
+    "place": place,
+    "kind": kind,
+    "relation": relation,
+}
+
+
+def written(examples: list[Example]) -> str:
+    """Examples as text: `cat -> dax , sun -> wug`."""
+    return " , ".join(f"{question} -> {answer}" for question, answer in examples)
+
+
+def lesson(random: Random) -> str:
+    """Examples of one task, for the pretraining corpus: nothing held out is in it."""
+    name = random.choices(list(MAKERS), (4, 3, 3, 2))[0]
+    task = MAKERS[name](random)
+    count = random.randint(4, 18) if name in ("lexicon", "relation") else random.randint(3, 10)
+    return written([task.draw(random, False) for _ in range(count)]) + " ."
+
+
+def prompt(random: Random, name: str, shots: int) -> tuple[str, str]:
+    """A question after some examples, and its answer; all of it held out where that is possible.
+
+    In `lexicon` the question is one of eight words and the examples are different ones of these:
+    after k examples it can be known in k of 8 cases, after 8 in all. In the others the question
+    differs from the examples.
+    """
+    if name == "lexicon":
+        pairs: dict[str, str] = {}
+        task = lexicon(random, held=True)
+        while len(pairs) < LEXICON:
+            pairs.update([task.draw(random, True)])
+        shown = random.sample(list(pairs.items()), shots)
+        question = random.choice(list(pairs.items()))
+    else:
+        task = MAKERS[name](random)
+        shown, question = [], task.draw(random, True)
+        while len(shown) < shots:
+            # A relation has few words: those in the examples were seen, the question was not.
+            example = task.draw(random, name != "relation")
+            if example != question:
+                shown.append(example)
+    return " , ".join(filter(None, (written(shown), f"{question[0]} ->"))), question[1]
