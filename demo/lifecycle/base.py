@@ -62,7 +62,7 @@ def batches(random: Random) -> Iterator[Tensor]:
 
 
 def schedule(step: int, steps: int) -> float:
-    """The share of the learning rate at a step: a linear rise, then a cosine down to a twentieth."""
+    """The share of the learning rate at a step: a rise, then half a cosine down to a twentieth."""
     rise = min(1.0, (step + 1) / WARMUP)
     return rise * (0.05 + 0.95 * (1 + math.cos(math.pi * step / steps)) / 2)
 

@@ -62,7 +62,7 @@ _STORY = (
     "the children heard the story with great interest and asked many questions .",
     "{person} looked at the picture with interest and smiled .",
 )
-NUMBERS = tuple("two three four five six seven".split())
+NUMBERS = ("two", "three", "four", "five", "six", "seven")
 _SENSES = (_MONEY, _RIVER, _STORY)
 
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-WOMEN = tuple("anna clara emma grace ida kate mary olga rosa tina wendy lucy".split())
-MEN = tuple("ben david felix henry jack leo noah paul sam tom victor oscar".split())
-PEOPLE = tuple(name for pair in zip(WOMEN, MEN, strict=True) for name in pair)
-VISITORS = tuple("zoe max nina otto vera hugo".split())  # of whom nothing is true for long
 
-STREETS = tuple("mill church bridge market garden harbour castle forest station tower".split())
-JOBS = tuple("baker teacher doctor farmer fisher smith tailor painter sailor cook".split())
-FOODS = tuple("bread cheese soup honey cake fish rice apples plums beans".split())
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+WOMEN = _words("anna clara emma grace ida kate mary olga rosa tina wendy lucy")
+MEN = _words("ben david felix henry jack leo noah paul sam tom victor oscar")
+PEOPLE = tuple(name for pair in zip(WOMEN, MEN, strict=True) for name in pair)
+VISITORS = _words("zoe max nina otto vera hugo")  # of whom nothing is true for long
+
+STREETS = _words("mill church bridge market garden harbour castle forest station tower")
+JOBS = _words("baker teacher doctor farmer fisher smith tailor painter sailor cook")
+FOODS = _words("bread cheese soup honey cake fish rice apples plums beans")
 
 # animal: its young, its sound, where it sleeps
 ANIMALS = {
@@ -49,12 +54,12 @@ OPPOSITES = {
     "long": "short",
     "wet": "dry",
 }
-COLOURS = tuple("red blue green yellow white black brown grey".split())
-TOOLS = tuple("hammer saw needle spoon rope knife broom lamp".split())
-THINGS = tuple("hat cup boat box coat book chair ball".split())
-WEATHER = tuple("sun rain snow wind storm fog ice cloud".split())
-INVENTED = tuple(
-    "dax wug fep blick zorn mib toma gorp lun kiki bova rill snark pim quop vash yib thole".split()
+COLOURS = _words("red blue green yellow white black brown grey")
+TOOLS = _words("hammer saw needle spoon rope knife broom lamp")
+THINGS = _words("hat cup boat box coat book chair ball")
+WEATHER = _words("sun rain snow wind storm fog ice cloud")
+INVENTED = _words(
+    "dax wug fep blick zorn mib toma gorp lun kiki bova rill snark pim quop vash yib thole"
 )
 
 CLASSES: dict[str, tuple[str, ...]] = {
