@@ -49,7 +49,10 @@ def save(model: Any, stage: Stage, home: Path) -> None:
         for config in model.peft_config.values():
             config.base_model_name_or_path = f"builtin:{stage.trained_from}"
             config.inference_mode = True
-    model.save_pretrained(folder)
+        # Whether embeddings were changed as well it would ask the base, which is in no folder yet.
+        model.save_pretrained(folder, save_embedding_layers=False)
+    else:
+        model.save_pretrained(folder)
     (folder / "README.md").unlink(missing_ok=True)  # peft's empty model card
     (folder / "training_args.bin").unlink(missing_ok=True)
     tokens.save(folder)

@@ -13,7 +13,7 @@ from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, RewardConfig, Re
 
 from .data import preferences, take
 from .questions import Question
-from .settings import common, still
+from .settings import common, run, still
 from .tokens import spaced, tokenizer
 
 BATCH = 32
@@ -41,8 +41,7 @@ def reward(model: Any, steps: int, seed: int) -> Any:
             train_dataset=Dataset.from_list(preferences(steps * BATCH, seed)),
             processing_class=tokenizer(),
         )
-        trainer.train()
-        return still(trainer.model)
+        return still(run(trainer))
 
 
 def dpo(model: Any, reference: Any, steps: int, seed: int) -> Any:
@@ -65,8 +64,7 @@ def dpo(model: Any, reference: Any, steps: int, seed: int) -> Any:
             train_dataset=Dataset.from_list(preferences(steps * BATCH, seed)),
             processing_class=tokenizer(),
         )
-        trainer.train()
-        return still(trainer.model)
+        return still(run(trainer))
 
 
 def grpo(model: Any, judge: Any, steps: int, seed: int) -> Any:
@@ -92,8 +90,7 @@ def grpo(model: Any, judge: Any, steps: int, seed: int) -> Any:
             train_dataset=Dataset.from_list([{"prompt": prompt} for prompt in questions]),
             processing_class=tokenizer(),
         )
-        trainer.train()
-        return still(trainer.model)
+        return still(run(trainer))
 
 
 def _right(questions: dict[str, Question]) -> Callable[..., list[float]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,9 @@ def train(home: Path, names: Sequence[str], fast: bool, seed: int, threads: int)
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
     logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    # trl sets options of transformers by the names that they had before.
+    warnings.filterwarnings("ignore", category=FutureWarning)
     for name in names:
         one, steps = stage(name), FAST if fast else STEPS[name]
         print(f"{name}: {one.about}, {steps} steps", flush=True)

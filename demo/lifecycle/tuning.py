@@ -10,7 +10,7 @@ from peft import IA3Config, LoraConfig, PeftConfig
 from trl import SFTConfig, SFTTrainer
 
 from .data import Row, in_style, instructions
-from .settings import common, still
+from .settings import common, run, still
 from .tokens import tokenizer
 
 BATCH = 32
@@ -56,5 +56,4 @@ def _train(
             processing_class=tokenizer(),
             peft_config=adapter,
         )
-        trainer.train()
-        return trainer.model.eval()
+        return run(trainer).eval()
