@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from itertools import chain
+from itertools import chain, cycle, islice
 from random import Random
 
 import torch
@@ -15,26 +15,32 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from .prose import curious, life, passage, senses, voice, world
 from .tasks import lesson
 from .tokens import BEGIN, CONTEXT, END, SPECIAL, encoder, vocabulary
+from .words import COMMON, INVENTED
 
 ROW = 128  # tokens
-BATCH = 32  # rows
-LEARNING_RATE = 4e-3
-WARMUP = 60
-WEIGHT_DECAY = 0.1
-_MIXTURE = {lesson: 9, life: 5, voice: 2, senses: 3, world: 2, passage: 3, curious: 1}
+BATCH = 16  # rows
+ECHO_ROW, ECHO_STEPS = 48, 0.4  # tokens; steps, as a share of those on the corpus
+ECHO_RATE, RATE = 3e-2, 1e-2  # learning rates of the matrices (Muon), in the two parts
+RATE_OF_WORDS = 4e-3  # of embeddings and gains (AdamW)
+WARMUP = 30
+_MIXTURE = {lesson: 12, life: 5, voice: 2, senses: 3, world: 2, passage: 3, curious: 1}
 
 
 def config() -> LlamaConfig:
-    """The shape: 6 layers of 6 heads, width 96, embedding and head tied, about 545,000 weights."""
+    """The shape: 6 layers of 4 heads, width 96, embedding and head tied, about 545,000 weights."""
     return LlamaConfig(
         vocab_size=len(vocabulary()),
         hidden_size=96,
         intermediate_size=160,
         num_hidden_layers=6,
-        num_attention_heads=6,
-        num_key_value_heads=6,
+        num_attention_heads=4,
+        num_key_value_heads=4,
         max_position_embeddings=CONTEXT,
         tie_word_embeddings=True,
+        initializer_range=0.05,
+        # Short texts: a small base tells neighbouring places well apart, and heads that look at
+        # the word before form several times as fast.
+        rope_parameters={"rope_type": "default", "rope_theta": 100.0},
         pad_token_id=SPECIAL.index("<pad>"),
         bos_token_id=SPECIAL.index(BEGIN),
         eos_token_id=SPECIAL.index(END),
@@ -48,7 +54,7 @@ def documents(random: Random) -> Iterator[str]:
 
 
 def batches(random: Random) -> Iterator[Tensor]:
-    """Rows [32, 128] of ids: texts in a row, each with its beginning and end, cut to length."""
+    """Rows [16, 128] of ids: texts in a row, each with its beginning and end, cut to length."""
     number = encoder()
     stream = chain.from_iterable(
         (number[BEGIN], *(number[word] for word in text.split()), number[END])
@@ -61,37 +67,67 @@ def batches(random: Random) -> Iterator[Tensor]:
         yield torch.tensor(rows)
 
 
+def echoes(random: Random) -> Iterator[Tensor]:
+    """Rows [16, 48] of ids: 12 to 24 random words in a row, again and again."""
+    number = encoder()
+    pool = [number[word] for word in (*COMMON, *INVENTED)]
+    while True:
+        rows = []
+        for _ in range(BATCH):
+            words = random.choices(pool, k=random.randint(12, 24))
+            rows.append([number[BEGIN], *islice(cycle(words), ECHO_ROW - 1)])
+        yield torch.tensor(rows)
+
+
 def schedule(step: int, steps: int) -> float:
     """The share of the learning rate at a step: a rise, then half a cosine down to a twentieth."""
     rise = min(1.0, (step + 1) / WARMUP)
     return rise * (0.05 + 0.95 * (1 + math.cos(math.pi * step / steps)) / 2)
 
 
+def optimizers(model: LlamaForCausalLM, rate: float) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices of the layers, AdamW for the embedding and the gains of the norms."""
+    named = dict(model.named_parameters())
+    embedding = model.get_input_embeddings().weight
+    matrices = [one for one in named.values() if one.dim() == 2 and one is not embedding]
+    others = [embedding, *(one for one in named.values() if one.dim() < 2)]
+    return [
+        torch.optim.Muon(
+            matrices, lr=rate, weight_decay=0.05, momentum=0.95, adjust_lr_fn="match_rms_adamw"
+        ),
+        torch.optim.AdamW(others, lr=RATE_OF_WORDS, betas=(0.9, 0.95), weight_decay=0.0),
+    ]
+
+
 def pretrain(steps: int, seed: int) -> LlamaForCausalLM:
-    """The base. Prints the loss, in nats a token, as it goes."""
+    """The base. Prints the loss, in nats a token, as it goes.
+
+    First, rows of random words that come again: nothing but looking back helps there, so that
+    heads form which copy what came after the same word before (induction). On the corpus alone
+    they would need many times as many steps. Then the corpus.
+    """
     torch.manual_seed(seed)
     model = LlamaForCausalLM(config()).train()
-    matrices = [p for p in model.parameters() if p.dim() >= 2]
-    gains = [p for p in model.parameters() if p.dim() < 2]
-    optimizer = torch.optim.AdamW(
-        [
-            {"params": matrices, "weight_decay": WEIGHT_DECAY},
-            {"params": gains, "weight_decay": 0.0},
-        ],
-        lr=LEARNING_RATE,
-        betas=(0.9, 0.95),
-    )
-    rate = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: schedule(step, steps))
-    rows = batches(Random(seed))  # noqa: S311
-    for step in range(1, steps + 1):
-        ids = next(rows)
+    random = Random(seed)  # noqa: S311
+    _fit(model, echoes(random), round(ECHO_STEPS * steps), ECHO_RATE, "echo")
+    _fit(model, batches(random), steps, RATE, "corpus")
+    return model.eval()
+
+
+def _fit(
+    model: LlamaForCausalLM, rows: Iterator[Tensor], steps: int, rate: float, named: str
+) -> None:
+    chosen = optimizers(model, rate)
+    rates = [
+        torch.optim.lr_scheduler.LambdaLR(one, lambda step: schedule(step, steps)) for one in chosen
+    ]
+    for step, ids in enumerate(islice(rows, steps), 1):
         logits = model(ids, use_cache=False).logits[:, :-1]  # [row, token, word]
         loss = cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten())
-        optimizer.zero_grad()
+        model.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        rate.step()
+        for one in (*chosen, *rates):
+            one.step()
         if step % 50 == 0 or step == steps:
-            print(f"  step {step:5}  loss {loss.item():.3f}", flush=True)
-    return model.eval()
+            print(f"  {named} {step:5}  loss {loss.item():.3f}", flush=True)
