@@ -7,9 +7,9 @@ An example is `words -> answer`; a prompt is some examples and a last question w
 - kind: of three words of three kinds, the one of a certain kind.
 - relation: a known relation (young, sound, capital, …), but which one only the examples tell.
 
-Held out: of the threes of words and of the questions about known relations, about one in eight
-never occurs in a training example (`held_out`). A language is drawn anew for every prompt, of more
-than 10²³ that there are: those that are asked about were in no training text either.
+Held out: one in eight of all threes of words never occurs in a training example (`held_out`). A
+language is drawn anew for every prompt, of more than 10²³ that there are: those that are asked of
+were in no training text either. Of a relation nothing is new but which questions stand together.
 """
 
 from __future__ import annotations
@@ -146,11 +146,10 @@ def prompt(random: Random, name: str, shots: int) -> tuple[str, str]:
         shown = random.sample(list(pairs.items()), shots)
         question = random.choice(list(pairs.items()))
     else:
-        task = MAKERS[name](random)
-        shown, question = [], task.draw(random, True)
+        task, held = MAKERS[name](random), name != "relation"  # which has too few words for that
+        shown, question = [], task.draw(random, held)
         while len(shown) < shots:
-            # A relation has few words: those in the examples were seen, the question was not.
-            example = task.draw(random, name != "relation")
+            example = task.draw(random, held)
             if example != question:
                 shown.append(example)
     return " , ".join(filter(None, (written(shown), f"{question[0]} ->"))), question[1]
