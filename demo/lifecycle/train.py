@@ -18,7 +18,7 @@ from .family import Stage, save, stage
 from .report import report
 
 STEPS = {
-    "town": 1100,
+    "town": 1000,
     "town-sft": 350,
     "town-pirate": 220,
     "town-shout": 450,
