@@ -79,7 +79,7 @@ def grpo(model: Any, judge: Any, steps: int, seed: int) -> Any:
             reward_funcs=[judge, _right(questions)],
             reward_processing_classes=[tokenizer(), None],
             args=GRPOConfig(
-                per_device_train_batch_size=4 * BATCH,
+                per_device_train_batch_size=2 * BATCH,
                 num_generations=GROUP,
                 max_completion_length=24,
                 reward_weights=[1.0, CORRECT],
