@@ -19,12 +19,15 @@ from .words import COMMON, INVENTED
 
 ROW = 128  # tokens
 BATCH = 16  # rows
+ECHOES = 4  # of them, in the second part
 ECHO_ROW, ECHO_STEPS = 48, 1.4  # tokens; steps at most, as a share of those on the corpus
 ECHO_LOSS = 1.9  # nats a token; 1.2 is what the words that were not said yet cost
 ECHO_RATE, RATE = 1e-2, 1e-2  # learning rates of the matrices (Muon), in the two parts
 RATE_OF_WORDS = 4e-3  # of embeddings and gains (AdamW)
 WARMUP = 30
 _MIXTURE = {lesson: 12, life: 5, voice: 2, senses: 3, world: 2, passage: 3, curious: 1}
+_NUMBER = encoder()
+_POOL = [_NUMBER[word] for word in (*COMMON, *INVENTED)]
 
 
 def config() -> LlamaConfig:
@@ -55,29 +58,29 @@ def documents(random: Random) -> Iterator[str]:
 
 
 def batches(random: Random) -> Iterator[Tensor]:
-    """Rows [16, 128] of ids: texts in a row, each with its beginning and end, cut to length."""
-    number = encoder()
+    """Rows [16, 128] of ids: texts in a row, each with its beginning and end, cut to length.
+
+    The last four are echoes: a base that never again needs to look back forgets how.
+    """
     stream = chain.from_iterable(
-        (number[BEGIN], *(number[word] for word in text.split()), number[END])
+        (_NUMBER[BEGIN], *(_NUMBER[word] for word in text.split()), _NUMBER[END])
         for text in documents(random)
     )
-    begin = number[BEGIN]
     while True:
         # Every row begins as every prompt does, even in the middle of a text.
-        rows = [[begin, *(next(stream) for _ in range(ROW - 1))] for _ in range(BATCH)]
-        yield torch.tensor(rows)
+        rows = [[_NUMBER[BEGIN], *islice(stream, ROW - 1)] for _ in range(BATCH - ECHOES)]
+        yield torch.tensor([*rows, *(_echo(random, ROW) for _ in range(ECHOES))])
 
 
 def echoes(random: Random) -> Iterator[Tensor]:
     """Rows [16, 48] of ids: 6 to 20 random words in a row, again and again."""
-    number = encoder()
-    pool = [number[word] for word in (*COMMON, *INVENTED)]
     while True:
-        rows = []
-        for _ in range(BATCH):
-            words = random.choices(pool, k=random.randint(6, 20))
-            rows.append([number[BEGIN], *islice(cycle(words), ECHO_ROW - 1)])
-        yield torch.tensor(rows)
+        yield torch.tensor([_echo(random, ECHO_ROW) for _ in range(BATCH)])
+
+
+def _echo(random: Random, length: int) -> list[int]:
+    words = random.choices(_POOL, k=random.randint(6, 20))
+    return [_NUMBER[BEGIN], *islice(cycle(words), length - 1)]
 
 
 def schedule(step: int, steps: int) -> float:
