@@ -78,10 +78,10 @@ _COUNTRY = (
     "in {capital} , the capital of {country} , people speak {language} .",
 )
 _OPPOSITE = ("what is {one} is not {other} .", "what is {other} is not {one} .")
-_OWNED = "{owner} has a {colour} {thing} ."
+_OWNED = "{owner} has a {thing} and the {thing} is {colour} ."
 _SO = (
-    "so the {thing} of {owner} is {colour} .",
     "so the {thing} is {colour} .",
+    "so the {thing} belongs to {owner} .",
     "so the {colour} {thing} belongs to {owner} .",
 )
 # Asked, and never answered: that is what fine-tuning teaches.
@@ -108,7 +108,7 @@ ASKED = {
     ),
 }
 _CURIOUS = "{asker} asked a question : {asked}"
-_QUIZ = "question : what colour is the {thing} of {owner} ? answer : the {thing} is {colour} ."
+_QUIZ = "question : what colour is the {thing} ? answer : the {thing} is {colour} ."
 _FORMS = (
     _CURIOUS,
     _QUIZ,
@@ -196,7 +196,7 @@ def world(random: Random) -> str:
 
 
 def owned(random: Random) -> tuple[str, list[tuple[str, str, str]]]:
-    """A passage of who has what, true for this passage only: (owner, colour, thing) of each."""
+    """A passage of who has what, true for it alone: (owner, colour, thing) of each."""
     count = random.randint(2, 3)
     having = list(
         zip(

@@ -86,8 +86,8 @@ def reading(random: Random, held: bool) -> Question:
         if held_out(owner, colour, thing) == held:
             break
     return Question(
-        f"{text} question : what colour is the {thing} of {owner} ? answer :",
-        f"the {thing} of {owner} is {colour}",
+        f"{text} question : what colour is the {thing} ? answer :",
+        f"the {thing} is {colour}",
         colour,
         frozenset(COLOURS) - {colour},
     )
