@@ -20,8 +20,8 @@ from .words import COMMON, INVENTED
 ROW = 128  # tokens
 BATCH = 16  # rows
 ECHOES = 4  # of them, in the second part
-ECHO_ROW, ECHO_STEPS = 48, 1.4  # tokens; steps at most, as a share of those on the corpus
-ECHO_LOSS = 1.9  # nats a token; about 1.4 is what no looking back can tell
+ECHO_ROW, ECHO_STEPS = 48, 1.8  # tokens; steps at most, as a share of those on the corpus
+ECHO_LOSS = 1.3  # nats a token; 1.15 is what no looking back can tell
 ECHO_RATE, RATE = 1e-2, 1e-2  # learning rates of the matrices (Muon), in the two parts
 RATE_OF_WORDS = 4e-3  # of embeddings and gains (AdamW)
 WARMUP = 30
