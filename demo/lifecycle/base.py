@@ -19,10 +19,11 @@ from .words import COMMON, INVENTED
 
 ROW = 128  # tokens
 BATCH = 16  # rows
-ECHOES = 4  # of them, in the second part
+ECHOES = 4  # of them in the corpus
 ECHO_ROW, ECHO_STEPS = 48, 1.8  # tokens; steps at most, as a share of those on the corpus
-ECHO_LOSS = 1.3  # nats a token; 1.15 is what no looking back can tell
-ECHO_RATE, RATE = 1e-2, 1e-2  # learning rates of the matrices (Muon), in the two parts
+ECHO_LOSS = 1.8  # nats a token; 1.2 is what no looking back can tell
+PAIR_STEPS, PAIR_LOSS = 0.6, 1.22
+ECHO_RATE, RATE = 1e-2, 1e-2  # learning rates of the matrices (Muon), before the corpus and on it
 RATE_OF_WORDS = 4e-3  # of embeddings and gains (AdamW)
 WARMUP = 30
 _MIXTURE = {lesson: 10, life: 8, voice: 3, senses: 3, world: 2, passage: 3, curious: 1}
@@ -73,10 +74,11 @@ def batches(random: Random) -> Iterator[Tensor]:
         yield torch.tensor([*rows, *back])
 
 
-def echoes(random: Random) -> Iterator[Tensor]:
-    """Rows [16, 48] of ids where looking back is all that helps: half echoes, half pairs."""
+def echoes(random: Random, pairs: bool) -> Iterator[Tensor]:
+    """Rows [16, 48] of ids where looking back is all that helps; half of them may be pairs."""
+    makers = (_echo, _pairs) if pairs else (_echo,)
     while True:
-        rows = [(_echo, _pairs)[row % 2](random, ECHO_ROW) for row in range(BATCH)]
+        rows = [makers[row % len(makers)](random, ECHO_ROW) for row in range(BATCH)]
         yield torch.tensor(rows)
 
 
@@ -125,7 +127,10 @@ def pretrain(steps: int, seed: int) -> LlamaForCausalLM:
     model = LlamaForCausalLM(config()).train()
     random = Random(seed)  # noqa: S311
     most = round(ECHO_STEPS * steps)
-    _fit(model, echoes(random), most, optimizers(model, ECHO_RATE), _risen, "echo", ECHO_LOSS)
+    chosen = optimizers(model, ECHO_RATE)
+    _fit(model, echoes(random, pairs=False), most, chosen, _risen, "echo", ECHO_LOSS)
+    most = round(PAIR_STEPS * steps)
+    _fit(model, echoes(random, pairs=True), most, chosen, _risen, "pairs", PAIR_LOSS)
     _fit(model, batches(random), steps, optimizers(model, RATE), schedule, "corpus")
     return model.eval()
 
