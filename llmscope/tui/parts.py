@@ -28,7 +28,12 @@ class Parts(PacedApp, inherit_bindings=False):
         """The model, the tokens, the cursor and the edits; another one with each change."""
         from llmscope.tui.scene import Scene
 
-        scene = Scene.opening(self._focus)
+        focus = self._focus
+        if focus is None and self.own.first_look:
+            from llmscope.figure import Focus
+
+            focus = Focus(**self.own.first_look)
+        scene = Scene.opening(focus)
         return scene if self.own.kept is None else self.own.kept.onto(scene)
 
     @cached_property

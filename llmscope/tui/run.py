@@ -15,7 +15,7 @@ from llmscope.text import display_text
 from llmscope.tui.app import LlmscopeApp
 from llmscope.tui.autosave import Autosave
 from llmscope.tui.bandwidth import HIGH, Bandwidth
-from llmscope.tui.card import examples
+from llmscope.tui.card import examples, first_look
 from llmscope.tui.keymap import read_keymap
 from llmscope.tui.link import LateEngine
 from llmscope.tui.own import Own
@@ -86,7 +86,8 @@ def run(
     """
     notice = set_aside(spec)
     kept, screen, autosave = saved_prompt(spec), saved_screen(), Autosave(spec)
-    text = prompt or kept or (examples(spec)[0] if _shipped(spec) else "")
+    known = prompt or kept
+    text = known or (examples(spec)[0] if _shipped(spec) else "")
     text += typed
     app = LlmscopeApp(
         lambda post: LateEngine(partial(_engine, load, post)),
@@ -103,6 +104,7 @@ def run(
             kept=_left(screen) if screen else None,
             source=Source(spec, flags, adapters),
             newcomer=not screen,
+            first_look={} if known or screen else first_look(spec),
             autosave=autosave,
             notice=notice,
         ),
