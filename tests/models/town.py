@@ -34,7 +34,7 @@ def part(name):
     """A module of `demo.lifecycle`, which is in no installed package."""
     if "demo_lifecycle" not in sys.modules:
         spec = importlib.util.spec_from_file_location(
-            "demo_lifecycle", LIFECYCLE / "__init__.py", submodule_search_locations=[LIFECYCLE]
+            "demo_lifecycle", LIFECYCLE / "__init__.py", submodule_search_locations=[str(LIFECYCLE)]
         )
         sys.modules["demo_lifecycle"] = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(sys.modules["demo_lifecycle"])
