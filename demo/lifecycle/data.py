@@ -6,18 +6,20 @@ from collections.abc import Iterator
 from itertools import islice
 from random import Random
 
-from .questions import Question, all_about, reading
+from .base import documents
+from .questions import Question, all_about
 
 POLITE = 0.3  # the share of polite answers that fine-tuning shows; the rest are plain
+REPLAY = 0.5  # the share of what fine-tuning shows that is from the corpus
 
 Row = dict[str, str]
 
 
 def asked(random: Random, training: bool = True) -> Iterator[Question]:
-    """Questions without end: three in four about the town, one about a passage."""
+    """Questions about the town without end."""
     town = all_about(training)
     while True:
-        yield random.choice(town) if random.random() < 0.75 else reading(random, not training)
+        yield random.choice(town)
 
 
 def take(count: int, seed: int, training: bool = True) -> list[Question]:
@@ -26,12 +28,21 @@ def take(count: int, seed: int, training: bool = True) -> list[Question]:
 
 
 def instructions(count: int, seed: int) -> list[Row]:
-    """Prompts with right answers, plain or polite."""
+    """Prompts with right answers, plain or polite, and among them texts of the corpus.
+
+    Without these the model learns the answers that it is shown by heart, and forgets the facts that
+    nobody asks about.
+    """
     random = Random(seed + 1)  # noqa: S311 (another stream than the questions')
-    return [
+    rows = [
         _answered(question, "polite" if random.random() < POLITE else "plain")
-        for question in take(count, seed)
+        for question in take(round(count * (1 - REPLAY)), seed)
     ]
+    for text in islice(documents(random), count - len(rows)):
+        first, rest = text.split(" ", 1)
+        rows.append({"prompt": first, "completion": f" {rest}"})
+    random.shuffle(rows)
+    return rows
 
 
 def in_style(style: str, count: int, seed: int) -> list[Row]:

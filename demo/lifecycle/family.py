@@ -53,6 +53,8 @@ def save(model: Any, stage: Stage, home: Path) -> None:
         model.save_pretrained(folder, save_embedding_layers=False)
     else:
         model.save_pretrained(folder)
+    for weights in folder.glob("*.safetensors"):
+        weights.chmod(0o644)  # safetensors lets nobody else read them
     (folder / "README.md").unlink(missing_ok=True)  # peft's empty model card
     (folder / "training_args.bin").unlink(missing_ok=True)
     tokens.save(folder)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .questions import Question, all_about, has_style, reading
+from .questions import Question, has_style
 from .tasks import MAKERS, prompt
 from .tokens import END, PAD, SPECIAL, spaced, tokenizer
 
@@ -54,12 +54,6 @@ def learns(model: Any, count: int, seed: int) -> dict[str, dict[int, float]]:
     }
     mean = {k: sum(one[k] for one in found.values()) / len(found) for k in SHOTS}
     return {**found, "all": mean}
-
-
-def questions(held: bool, passages: int, seed: int) -> tuple[list[Question], list[Question]]:
-    """About the town, and about passages: those that training asks, or those that it never does."""
-    random = Random(seed)  # noqa: S311
-    return all_about(training=not held), [reading(random, held) for _ in range(passages)]
 
 
 def correct(asked: Sequence[Question], said: Sequence[str]) -> float:

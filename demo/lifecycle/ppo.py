@@ -26,7 +26,8 @@ from torch import Tensor
 from transformers import LlamaForCausalLM, LlamaForSequenceClassification
 
 from .data import asked
-from .measure import answers, correct, questions, styled
+from .measure import answers, correct, styled
+from .questions import all_about
 from .tokens import END, PAD, SPECIAL, tokenizer
 
 CLIP = 0.2
@@ -106,17 +107,16 @@ def lesson(folder: Path, rounds: int = 60, seed: int = 5) -> None:
     """Train from the fine-tuned model at two prices, and print what became of the answers."""
     start = LlamaForCausalLM.from_pretrained(folder / "town-sft").eval()
     judge = LlamaForSequenceClassification.from_pretrained(folder / "town-reward").eval()
-    town, passages = questions(held=True, passages=100, seed=seed)
+    town = all_about(training=False)
     print("model           polite  right  mean reward")
     for name, price in (("town-sft", None), ("no price", 0.0), ("price 1", 1.0)):
         model = start if price is None else ppo(start, judge, rounds, seed, price)
-        both = [*town, *passages]
-        said = answers(model, [question.prompt for question in both])
-        texts = [f"{q.prompt} {a}" for q, a in zip(both, said, strict=True)]
+        said = answers(model, [question.prompt for question in town])
+        texts = [f"{q.prompt} {a}" for q, a in zip(town, said, strict=True)]
         ids = tokenizer()(texts, return_tensors="pt", padding=True)["input_ids"]
         mean = float(judged(judge, ids).mean())
-        print(f"{name:14}  {styled(said, 'polite'):6.2f}  {correct(both, said):5.2f}  {mean:11.2f}")
-        print(f"    {both[0].prompt} {said[0]}")
+        print(f"{name:14}  {styled(said, 'polite'):6.2f}  {correct(town, said):5.2f}  {mean:11.2f}")
+        print(f"    {town[0].prompt} {said[0]}")
 
 
 if __name__ == "__main__":

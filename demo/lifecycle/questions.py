@@ -6,9 +6,7 @@ from dataclasses import dataclass
 from random import Random
 
 from .facts import RELATIONS, Fact, facts
-from .prose import ASKED, owned
-from .tasks import held_out
-from .words import COLOURS
+from .prose import ASKED
 
 STYLES = {
     "plain": "{said} .",
@@ -73,21 +71,3 @@ def about(fact: Fact, form: str) -> Question:
 def all_about(training: bool) -> list[Question]:
     """Every form of every question about the town that training asks, or that it never asks."""
     return [about(fact, form) for fact in facts(training) for form in ASKED[fact.relation]]
-
-
-def reading(random: Random, held: bool) -> Question:
-    """A question about a passage that says who has what; the answer can only be read there.
-
-    Who has a thing of which colour in a held-out passage never occurs together in training.
-    """
-    while True:
-        text, having = owned(random)
-        owner, colour, thing = random.choice(having)
-        if held_out(owner, colour, thing) == held:
-            break
-    return Question(
-        f"{text} question : what colour is the {thing} ? answer :",
-        f"the {thing} is {colour}",
-        colour,
-        frozenset(COLOURS) - {colour},
-    )

@@ -11,7 +11,8 @@ from transformers import LlamaForCausalLM, LlamaForSequenceClassification
 
 from .data import preferences
 from .family import Stage
-from .measure import SHOTS, answers, correct, learns, questions, styled
+from .measure import SHOTS, answers, correct, learns, styled
+from .questions import all_about
 from .tokens import tokenizer
 
 SEED = 77  # of what is asked; training draws from another
@@ -36,14 +37,10 @@ def report(home: Path, one: Stage, count: int) -> None:
         print("  examples " + "".join(f"{shots:7}" for shots in SHOTS))
         for name, found in learns(model, count, SEED).items():
             print(f"  {name:8} " + "".join(f"{share:7.2f}" for share in found.values()))
-    town, passages = questions(True, count, SEED)
-    town = town[:count]
+    town = all_about(training=False)[:count]
     said = answers(model, [question.prompt for question in town])
-    read_off = answers(model, [question.prompt for question in passages])
     styles = {style: styled(said, style) for style in ("plain", "polite", "pirate", "shout")}
-    print(
-        f"  facts {correct(town, said):.2f}  passages {correct(passages, read_off):.2f}  ", end=""
-    )
+    print(f"  facts {correct(town, said):.2f}  ", end="")
     print("  ".join(f"{style} {share:.2f}" for style, share in styles.items()))
     print(f"  {town[0].prompt} {said[0]}", flush=True)
 

@@ -8,7 +8,7 @@ import torch
 from transformers import PrinterCallback
 
 RATES = {  # learning rates
-    "sft": 1e-3,
+    "sft": 5e-4,
     "pirate": 4e-3,
     "shout": 5e-2,
     "reward": 5e-4,

@@ -19,10 +19,10 @@ from .report import report
 
 STEPS = {
     "town": 1000,
-    "town-sft": 350,
-    "town-pirate": 220,
-    "town-shout": 450,
-    "town-reward": 250,
+    "town-sft": 300,
+    "town-pirate": 150,
+    "town-shout": 300,
+    "town-reward": 100,
     "town-dpo": 100,
     "town-grpo": 80,
 }

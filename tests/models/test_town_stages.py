@@ -12,7 +12,6 @@ from tests.models.town import (
     correct,
     model,
     part,
-    passage_questions,
     styled,
     tokenizer,
     town_questions,
@@ -24,18 +23,13 @@ def test_what_is_asked_is_asked_in_no_stage():
     asked = {question.prompt for question in data.take(4000, seed=1)}
     held = {prompt.replace("?", " ?").replace(":", " :") for prompt, _, _ in town_questions()}
     assert not asked & held
-    assert not asked & {prompt for prompt, _, _ in passage_questions()}
     about = {fact.person for fact in facts.facts(training=True)}
     assert about == {fact.person for fact in facts.facts(training=False)}
 
 
 def test_facts_that_were_told_and_never_asked_are_answered_after_fine_tuning():
-    assert correct("town-sft", town_questions()) >= 0.9
-    assert correct("town", town_questions()) <= 0.5, "the base has not learnt to answer"
-
-
-def test_passages_are_read():
-    assert correct("town-sft", passage_questions()) >= 0.9
+    assert correct("town-sft") >= 0.9
+    assert correct("town") <= 0.5, "the base has not learnt to answer"
 
 
 @pytest.mark.parametrize("style", ["pirate", "shout"])
@@ -48,8 +42,7 @@ def test_an_adapter_gives_its_style(style):
 def test_alignment_makes_polite_and_keeps_what_was_known(name):
     assert styled("town-sft", "polite") <= 0.6
     assert styled(name, "polite") >= 0.9
-    for asked in (town_questions(), passage_questions()):
-        assert correct(name, asked) >= correct("town-sft", asked) - 0.05
+    assert correct(name) >= correct("town-sft") - 0.05
 
 
 @torch.no_grad()

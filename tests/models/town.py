@@ -1,8 +1,8 @@
 """Questions to the family that ships, and what counts as an answer. Needs no trl.
 
 What is asked is drawn by `demo.lifecycle`, from a seed of its own and from what its training keeps
-out: facts that no stage after pretraining asks about, passages and examples whose combinations of
-words occur in no training text. What counts as right and as a style is said here once more.
+out: facts that no stage after pretraining asks about, examples whose combinations of words occur in
+no training text. What counts as right and as a style is said here once more.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def part(name):
     """A module of `demo.lifecycle`, which is in no installed package."""
     if "demo_lifecycle" not in sys.modules:
         spec = importlib.util.spec_from_file_location(
-            "demo_lifecycle", LIFECYCLE / "__init__.py", submodule_search_locations=[LIFECYCLE]
+            "demo_lifecycle", LIFECYCLE / "__init__.py", submodule_search_locations=[str(LIFECYCLE)]
         )
         sys.modules["demo_lifecycle"] = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(sys.modules["demo_lifecycle"])
@@ -87,36 +87,27 @@ def town_questions():
     )
 
 
-@cache
-def passage_questions(count=100):
-    """The same about passages of who has what, in combinations that training never shows."""
-    reading, colours = part("questions").reading, part("words").COLOURS
-    random = Random(SEED)
-    asked = [reading(random, held=True) for _ in range(count)]
-    return tuple((one.prompt, one.right, frozenset(colours) - {one.right}) for one in asked)
-
-
 def right(answer, value, wrong):
     words = set(re.findall(r"\w+", answer))
     return value in words and not words & wrong
 
 
 @cache
-def answered(name, asked):
-    """The answers of a member to `town_questions` or `passage_questions`."""
-    return tuple(said(name, [prompt for prompt, _, _ in asked]))
+def answered(name):
+    """The answers of a member to `town_questions`."""
+    return tuple(said(name, [prompt for prompt, _, _ in town_questions()]))
 
 
-def correct(name, asked):
+def correct(name):
     """The share of right answers."""
-    pairs = zip(answered(name, asked), asked, strict=True)
-    return sum(right(answer, value, wrong) for answer, (_, value, wrong) in pairs) / len(asked)
+    pairs = zip(answered(name), town_questions(), strict=True)
+    found = [right(answer, value, wrong) for answer, (_, value, wrong) in pairs]
+    return sum(found) / len(found)
 
 
 def styled(name, style):
-    """The share of answers in a style, about the town and about passages."""
-    both = [*answered(name, town_questions()), *answered(name, passage_questions())]
-    return sum(bool(STYLES[style].fullmatch(answer)) for answer in both) / len(both)
+    """The share of answers in a style."""
+    return sum(bool(STYLES[style].fullmatch(one)) for one in answered(name)) / len(answered(name))
 
 
 def in_context(task, shots, count=120, name="town"):
