@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from threading import Condition, Thread
 from typing import TYPE_CHECKING
 
 from llmscope.tui.past import Past
 from llmscope.tui.saved import save_past, save_prompt
+from llmscope.tui.stays import Stays
 
 if TYPE_CHECKING:
     from llmscope.tui.desk import Desk
+    from llmscope.tui.history import Entry
 
 DELAY = 0.5
 """Seconds from a change to the file; what is changed meanwhile goes with it."""
@@ -18,13 +21,19 @@ PATIENCE = 1.0
 
 
 class Autosave:
-    """Keeps one model's prompt and the edits that led to it.
+    """Keeps one model's prompt, the edits that led to it, and the prompts before it.
 
     The files are written by a thread: a home on a network that hangs never holds up a letter.
+
+    Args:
+        spec: the model.
+        text: the prompt at first.
     """
 
-    def __init__(self, spec: str) -> None:
+    def __init__(self, spec: str, text: str) -> None:
         self._spec = spec
+        self._stays = Stays(text, time.monotonic())
+        self._earlier: list[tuple[float, str]] = []
         self._due = False
         self._changed = Condition()
         self._next: tuple[str, Past] | None = None
@@ -33,6 +42,7 @@ class Autosave:
 
     def edited(self, desk: Desk) -> None:
         """The prompt has changed: save it soon."""
+        self._note(self._stays.changed(desk.editor.text, time.monotonic()))
         if not self._due:
             self._due = True
             desk.set_timer(DELAY, lambda: self._take(desk))
@@ -44,6 +54,31 @@ class Autosave:
             self._changed.notify()
         if self._thread.is_alive():
             self._thread.join(PATIENCE)
+
+    def leave(self, text: str) -> None:
+        """Keep the prompts that are not yet written, and the last one. The thread has ended."""
+        now = time.monotonic()
+        self._note(self._stays.changed(text, now))
+        self._note(self._stays.left(now))
+        self._write(self._earlier)
+
+    @property
+    def unwritten(self) -> list[Entry]:
+        """The prompts that the file does not hold yet, newest last."""
+        from llmscope.tui.history import Entry
+
+        return [Entry(self._spec, text, when) for when, text in self._earlier]
+
+    def _note(self, prompt: str | None) -> None:
+        if prompt is not None:
+            with self._changed:
+                self._earlier.append((time.time(), prompt))
+
+    def _write(self, earlier: list[tuple[float, str]]) -> None:
+        if earlier:
+            from llmscope.tui.history import Entry, add
+
+            add([Entry(self._spec, text, when) for when, text in earlier])
 
     def _take(self, desk: Desk) -> None:
         self._due = False
@@ -60,5 +95,9 @@ class Autosave:
                 if self._closed or self._next is None:
                     return
                 (text, past), self._next = self._next, None
+                earlier = list(self._earlier)
             save_past(self._spec, past.to_record(text))  # first: without its text it is none
             save_prompt(self._spec, text)
+            self._write(earlier)
+            with self._changed:  # till now a list of them shows these
+                del self._earlier[: len(earlier)]

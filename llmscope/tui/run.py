@@ -85,9 +85,10 @@ def run(
         ScopeError: the screen failed.
     """
     notice = set_aside(spec)
-    kept, screen, autosave = saved_prompt(spec), saved_screen(), Autosave(spec)
+    kept, screen = saved_prompt(spec), saved_screen()
     text = prompt or kept or (examples(spec)[0] if _shipped(spec) else "")
     text += typed
+    autosave = Autosave(spec, text)
     app = LlmscopeApp(
         lambda post: LateEngine(partial(_engine, load, post)),
         spec=spec,
@@ -117,7 +118,7 @@ def run(
                     code = app.run()
                 finally:
                     autosave.close()
-                    _keep(spec, app)
+                    _keep(spec, app, autosave)
         finally:
             with suppress(Exception):
                 ended = app.engine.close()
@@ -161,7 +162,7 @@ def _plan(
     app.scene = replace(scene, edits=planned, versus_prompt=versus_prompt)
 
 
-def _keep(spec: str, app: LlmscopeApp) -> None:
+def _keep(spec: str, app: LlmscopeApp, autosave: Autosave) -> None:
     """Save what the next start goes on with."""
     if not app.begun:
         save_prompt(spec, app.text)
@@ -169,6 +170,7 @@ def _keep(spec: str, app: LlmscopeApp) -> None:
     # The editor may hold letters that the app has not heard of yet.
     text, past = app.editor.text, Past.of(app.editor.history)
     save_prompt(spec, text)
+    autosave.leave(text)
     if past != Past():
         save_past(spec, past.to_record(text))
     from llmscope.tui.kept import Kept

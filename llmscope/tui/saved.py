@@ -14,6 +14,10 @@ from platformdirs import user_state_path
 SCHEMA = 1
 """Of the records that say theirs; see `llmscope.tui.past`."""
 PASTS = "edits"
+HISTORY = "history.jsonl"
+"""See `llmscope.tui.history`."""
+SESSION = "session.json"
+"""See `llmscope.tui.session`."""
 MODELS = 50
 """Of so many models are the edits kept."""
 
@@ -87,7 +91,7 @@ def set_aside(spec: str) -> str:
         A notice of one line; empty if all is well.
     """
     moved = []
-    for name in ("prompts.json", "screen.json", _past_name(spec)):
+    for name in ("prompts.json", "screen.json", HISTORY, SESSION, _past_name(spec)):
         path = state_folder() / name
         with suppress(OSError):
             if path.is_file() and not _readable(path):
@@ -101,8 +105,12 @@ def set_aside(spec: str) -> str:
 
 
 def _readable(path: Path) -> bool:
-    found = _parsed(path)
-    if path.parent.name == PASTS:
+    if path.name == HISTORY:  # which says it in its first line
+        with path.open("rb") as file:
+            found = _json(file.readline(100))
+    else:
+        found = _parsed(path)
+    if path.parent.name == PASTS or path.name in (HISTORY, SESSION):
         return isinstance(found, dict) and found.get("schema") == SCHEMA
     return isinstance(found, dict)
 
@@ -120,7 +128,15 @@ def _past_name(spec: str) -> str:
 
 
 def _write(name: str, text: str) -> None:
-    """Replace a file of the state folder, whole or not at all."""
+    # What a person pasted may be half a character.
+    write(name, text.encode("utf-8", "surrogatepass"))
+
+
+def write(name: str, data: bytes) -> None:
+    """Replace a file of the state folder, whole or not at all.
+
+    A folder that cannot be written costs the file, no more.
+    """
     import tempfile
 
     with suppress(OSError):
@@ -128,9 +144,8 @@ def _write(name: str, text: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, made = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
         try:
-            # What a person pasted may be half a character.
-            with os.fdopen(handle, "w", encoding="utf-8", errors="surrogatepass") as file:
-                file.write(text)
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
             os.replace(made, path)
         except BaseException:
             os.unlink(made)
@@ -152,12 +167,19 @@ def _record(name: str) -> dict[str, Any]:
 def _parsed(path: Path) -> Any:
     """The JSON of a file; None if it holds none."""
     try:
-        text = path.read_bytes().decode("utf-8", "surrogatepass")
-        # Who is here for the first time has nothing to read, and waits for the first picture.
-        import json
+        return _json(path.read_bytes())
+    except OSError:
+        return None
 
-        return json.loads(text)
-    except (OSError, ValueError, RecursionError):
+
+def _json(data: bytes) -> Any:
+    """The JSON that it is; None if it is none."""
+    # Who is here for the first time has nothing to read, and waits for the first picture.
+    import json
+
+    try:
+        return json.loads(data.decode("utf-8", "surrogatepass"))
+    except (ValueError, RecursionError):
         return None
 
 
