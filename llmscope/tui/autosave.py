@@ -47,6 +47,10 @@ class Autosave:
             self._due = True
             desk.set_timer(DELAY, lambda: self._take(desk))
 
+    def save(self, desk: Desk) -> None:
+        """Save it now."""
+        self._take(desk)
+
     def close(self) -> None:
         """Write no more; whoever ends the program saves what is last."""
         with self._changed:

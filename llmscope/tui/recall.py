@@ -28,8 +28,7 @@ AGES = (("min", 60), ("h", 60), ("d", 24), ("wk", 7), ("yr", 52))
 
 def open_list(desk: Desk) -> None:
     """List the prompts; the chosen one goes into the editor that has the keys, as one step."""
-    editor = desk.prompts.b if desk.focused is desk.prompts.b else desk.editor
-    desk.push_screen(RecallScreen(desk, editor))
+    desk.push_screen(RecallScreen(desk, desk.prompts.active))
 
 
 def age(seconds: float) -> str:
