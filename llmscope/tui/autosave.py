@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from threading import Condition, Thread
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from llmscope.tui.past import Past
-from llmscope.tui.saved import save_past, save_prompt
+from llmscope.tui.saved import save_past, save_prompt, save_session
 from llmscope.tui.stays import Stays
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ PATIENCE = 1.0
 
 
 class Autosave:
-    """Keeps one model's prompt, the edits that led to it, and the prompts before it.
+    """Keeps one model's prompt, the edits that led to it, the prompts before it, and the session.
 
     The files are written by a thread: a home on a network that hangs never holds up a letter.
 
@@ -36,7 +36,7 @@ class Autosave:
         self._earlier: list[tuple[float, str]] = []
         self._due = False
         self._changed = Condition()
-        self._next: tuple[str, Past] | None = None
+        self._next: tuple[str, Past, dict[str, Any]] | None = None
         self._closed = False
         self._thread = Thread(target=self._work, name="llmscope-autosave", daemon=True)
 
@@ -86,8 +86,11 @@ class Autosave:
 
     def _take(self, desk: Desk) -> None:
         self._due = False
+        from llmscope.tui.session import Session
+
+        session = Session.of(desk).to_record()
         with self._changed:
-            self._next = desk.editor.text, Past.of(desk.editor.history)
+            self._next = desk.editor.text, Past.of(desk.editor.history), session
             self._changed.notify()
         if not self._thread.is_alive() and not self._closed:
             self._thread.start()
@@ -98,10 +101,11 @@ class Autosave:
                 self._changed.wait_for(lambda: self._closed or self._next is not None)
                 if self._closed or self._next is None:
                     return
-                (text, past), self._next = self._next, None
+                (text, past, session), self._next = self._next, None
                 earlier = list(self._earlier)
             save_past(self._spec, past.to_record(text))  # first: without its text it is none
             save_prompt(self._spec, text)
+            save_session(session)
             self._write(earlier)
             with self._changed:  # till now a list of them shows these
                 del self._earlier[: len(earlier)]

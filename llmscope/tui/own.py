@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from llmscope.tui.autosave import Autosave
     from llmscope.tui.kept import Kept
     from llmscope.tui.reproduce import Source
+    from llmscope.tui.scene import Scene
+    from llmscope.tui.session import Session
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,7 @@ class Own:
         source: how the model was opened, for the command that shows the same.
         newcomer: nobody was here before, so that the tour is offered.
         autosave: saves the prompt while it is written.
+        session: the session to go on with; None: a new one.
         notice: what is wrong with what an earlier session left; empty if nothing is.
     """
 
@@ -34,4 +37,14 @@ class Own:
     source: Source | None = None
     newcomer: bool = False
     autosave: Autosave | None = None
+    session: Session | None = None
     notice: str = ""
+
+    def onto(self, scene: Scene) -> Scene:
+        """The scene as it was left."""
+        scene = scene if self.kept is None else self.kept.onto(scene)
+        return scene if self.session is None else self.session.onto(scene)
+
+    def loaded(self, scene: Scene) -> Scene:
+        """The same, once the model is there."""
+        return scene if self.session is None else self.session.loaded(scene)

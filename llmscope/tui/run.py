@@ -25,6 +25,7 @@ from llmscope.tui.saved import (
     save_past,
     save_prompt,
     save_screen,
+    save_session,
     saved_past,
     saved_prompt,
     saved_screen,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from llmscope.scope import Scope
     from llmscope.tui.kept import Kept
     from llmscope.tui.link import EngineLike
+    from llmscope.tui.session import Session
 
 
 def run(
@@ -60,6 +62,8 @@ def run(
     edits: Sequence[Edit] = (),
     versus_prompt: str | None = None,
     sampler: Sampler | None = None,
+    session: Session | None = None,
+    notice: str = "",
 ) -> int:
     """Open the screen and stay until it is left.
 
@@ -77,6 +81,8 @@ def run(
         flags, adapters: how the model was opened; see `llmscope.tui.reproduce.Source`.
         edits, versus_prompt: see `llmscope.tui.whatif.Plan`.
         sampler: how what the model writes is drawn; None: the likeliest token.
+        session: the one to go on with, and its prompt instead.
+        notice: what to say at first.
 
     Returns:
         The exit code: 0, or 128 and the number of the signal that ended the program.
@@ -84,9 +90,12 @@ def run(
     Raises:
         ScopeError: the screen failed.
     """
-    notice = set_aside(spec)
+    notice = "; ".join(filter(None, (notice, set_aside(spec))))
     kept, screen = saved_prompt(spec), saved_screen()
     text = prompt or kept or (examples(spec)[0] if _shipped(spec) else "")
+    left = _left(screen) if screen else None
+    if session is not None:
+        text, left = session.prompt, session.kept
     text += typed
     autosave = Autosave(spec, text)
     app = LlmscopeApp(
@@ -101,10 +110,11 @@ def run(
         own=Own(
             keymap=read_keymap(),
             past=Past.from_record(saved_past(spec), kept).leading_to(kept, text),
-            kept=_left(screen) if screen else None,
+            kept=left,
             source=Source(spec, flags, adapters),
             newcomer=not screen,
             autosave=autosave,
+            session=session,
             notice=notice,
         ),
     )
@@ -173,10 +183,11 @@ def _keep(spec: str, app: LlmscopeApp, autosave: Autosave) -> None:
     autosave.leave(text)
     if past != Past():
         save_past(spec, past.to_record(text))
-    from llmscope.tui.kept import Kept
+    from llmscope.tui.session import Session
 
-    panes = app.overview
-    save_screen(Kept.of(panes.workspace, panes.arrangements, app.scene).to_record())
+    session = Session.of(app)
+    save_screen(session.kept.to_record())
+    save_session(session.to_record())
 
 
 def _shipped(spec: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -81,6 +81,16 @@ def save_past(spec: str, record: dict[str, Any]) -> None:
             path.unlink()
 
 
+def saved_session() -> dict[str, Any]:
+    """The session that was left last: see `llmscope.tui.session`; empty if there is none."""
+    return _record(SESSION)
+
+
+def save_session(record: dict[str, Any]) -> None:
+    """Remember it."""
+    _write(SESSION, _text(record, ascii=False))
+
+
 def set_aside(spec: str) -> str:
     """Move away what cannot be read of a model's state, so that nobody writes over it.
 
@@ -90,11 +100,18 @@ def set_aside(spec: str) -> str:
     Returns:
         A notice of one line; empty if all is well.
     """
+    return move_aside(
+        ("prompts.json", "screen.json", HISTORY, SESSION, _past_name(spec)), _readable
+    )
+
+
+def move_aside(names: Sequence[str], readable: Callable[[Path], bool]) -> str:
+    """Move away those files of the state folder that are not readable; see `set_aside`."""
     moved = []
-    for name in ("prompts.json", "screen.json", HISTORY, SESSION, _past_name(spec)):
+    for name in names:
         path = state_folder() / name
         with suppress(OSError):
-            if path.is_file() and not _readable(path):
+            if path.is_file() and not readable(path):
                 aside = _free(path)
                 path.rename(aside)
                 moved.append(aside)
