@@ -19,9 +19,10 @@ SHOTS = (0, 1, 2, 4, 8)
 
 
 def prompts() -> dict[str, dict[str, Any]]:
-    """The prompts by name: `examples`, `query`, `expected`, `about`."""
+    """The few-shot prompts by name: `examples`, `query`, `expected`, `about`."""
     files = sorted(PROMPTS.glob("*.toml"))
-    return {file.stem: tomllib.loads(file.read_text(encoding="utf-8")) for file in files}
+    found = {file.stem: tomllib.loads(file.read_text(encoding="utf-8")) for file in files}
+    return {name: one for name, one in found.items() if "examples" in one}
 
 
 def surprisal(scope: llmscope.Scope, prompt: str, answer: str) -> float:

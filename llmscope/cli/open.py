@@ -10,17 +10,23 @@ from llmscope.cli import completion, options
 from llmscope.cli.errors import reported
 from llmscope.cli.loader import Loader
 from llmscope.cli.prompt import check_chat
+from llmscope.cli.resume import check_resume, resumed
 from llmscope.cli.screen import Opening, show
 from llmscope.sampler import Sampler
 
 
 def open_model(
+    ctx: typer.Context,
     model: options.Model = None,
     prompt: Annotated[str, typer.Option(help="What the editor holds at first.")] = "",
     context_file: Annotated[
         str | None,
         typer.Option(metavar="FILE", help="A text before the prompt, marked off as its context."),
     ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on with the model that was left last, as it was left."),
+    ] = False,
     chat: options.Chat = False,
     system: options.System = None,
     edit: options.Edits = None,
@@ -57,6 +63,9 @@ def open_model(
     debug: options.Debug = False,
 ) -> None:
     """Open the microscope on a model, and watch it while you type."""
+    said = options.said(ctx)
+    if resume:
+        check_resume(said)
     check_chat(chat, system)
     tier = options.tier(color)
     with reported(debug):
@@ -74,33 +83,32 @@ def open_model(
         check_whatif(edits, versus_prompt, change=False, lenses=())
         if context_file is not None:
             prompt = _marked(prompt, context_file)
-        code = show(
-            Opening(
-                Loader(
-                    model,
-                    device,
-                    dtype,
-                    threads,
-                    trust_remote_code,
-                    allow_pickle,
-                    tuple(adapter or ()),
-                    unverified,
-                    reward,
-                ),
-                prompt=prompt,
-                special_tokens=not no_special_tokens,
-                chat=chat,
-                system=system,
-                theme=theme,
-                tier=tier,
-                ascii=ascii,
-                bandwidth=bandwidth,
-                debug=debug,
-                edits=edits,
-                versus_prompt=versus_prompt,
-                sampler=sampler,
-            )
+        opening = Opening(
+            Loader(
+                model,
+                device,
+                dtype,
+                threads,
+                trust_remote_code,
+                allow_pickle,
+                tuple(adapter or ()),
+                unverified,
+                reward,
+            ),
+            prompt=prompt,
+            special_tokens=not no_special_tokens,
+            chat=chat,
+            system=system,
+            theme=theme,
+            tier=tier,
+            ascii=ascii,
+            bandwidth=bandwidth,
+            debug=debug,
+            edits=edits,
+            versus_prompt=versus_prompt,
+            sampler=sampler,
         )
+        code = show(resumed(opening, said) if resume else opening)
         raise typer.Exit(code)
 
 

@@ -140,6 +140,15 @@ def tier(color: str) -> Tier | None:
     return next((name for name in TIERS if name == color), None)
 
 
+def said(ctx: typer.Context) -> set[str]:
+    """The parameters that the command line itself names, which a setting does not."""
+    return {
+        name
+        for name in ctx.params
+        if getattr(ctx.get_parameter_source(name), "name", "") == "COMMANDLINE"
+    }
+
+
 def usage(condition: bool, message: str, option: str) -> None:
     """Wrong usage, exit code 2, unless the condition holds."""
     if not condition:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from llmscope.draw import Tier
     from llmscope.edits import Edit
     from llmscope.sampler import Sampler
+    from llmscope.tui.session import Session
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class Opening:
     edits: tuple[Edit, ...] = ()
     versus_prompt: str | None = None
     sampler: Sampler | None = None
+    session: Session | None = None
+    notice: str = ""
 
 
 def opening(model: str | None) -> Opening:
@@ -100,4 +103,6 @@ def show(opening: Opening) -> int:
         edits=opening.edits,
         versus_prompt=opening.versus_prompt,
         sampler=opening.sampler,
+        session=opening.session,
+        notice=opening.notice,
     )

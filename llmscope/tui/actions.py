@@ -231,6 +231,14 @@ PROGRAM = (
         *("onward", "prompt", "go on: to prompt B where it is shown, to the figures", "tab"),
         *(Later("comparing.onward"), "prompt"),
     ),
+    Action(
+        *("recall", "prompt", "earlier ones, and some to begin with", "ctrl+r"),
+        *(Later("recall.open_list"), "anywhere"),
+    ),
+    Action(
+        *("visual", "prompt", "write it in $VISUAL or $EDITOR", "ctrl+g"),
+        *(Later("visual.edit"), "anywhere"),
+    ),
     Action("edit", "prompt", "edit", "e,i", Later("deeds.edit_prompt")),
     Action(
         "chat", "prompt", "put it into the chat template, or take it out", "c", Later("deeds.chat")

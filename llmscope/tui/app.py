@@ -83,6 +83,8 @@ class LlmscopeApp(Desk, inherit_bindings=True):
     def _begin(self) -> None:
         """Make what the first picture does not show, and let the engine do what is slow."""
         self.fill()
+        if self.own.session is not None:
+            self.own.session.put_back(self)
         self.engine.start()
 
     def hear(self, event: Event) -> None:
@@ -114,7 +116,7 @@ class LlmscopeApp(Desk, inherit_bindings=True):
                 self.lessons.land(self, event)
 
     def _loaded(self, event: Loaded) -> None:
-        self.scene = self.scene.loaded(event.info)
+        self.scene = self.own.loaded(self.scene.loaded(event.info))
         self.title_line.model(event.info, self.scene.adapter)
         self.overview.model(event.info.layers)
         for notice in event.info.notices:

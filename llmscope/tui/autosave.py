@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from threading import Condition, Thread
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from llmscope.tui.past import Past
-from llmscope.tui.saved import save_past, save_prompt
+from llmscope.tui.saved import save_past, save_prompt, save_session
+from llmscope.tui.stays import Stays
 
 if TYPE_CHECKING:
     from llmscope.tui.desk import Desk
+    from llmscope.tui.history import Entry
 
 DELAY = 0.5
 """Seconds from a change to the file; what is changed meanwhile goes with it."""
@@ -18,24 +21,35 @@ PATIENCE = 1.0
 
 
 class Autosave:
-    """Keeps one model's prompt and the edits that led to it.
+    """Keeps one model's prompt, the edits that led to it, the prompts before it, and the session.
 
     The files are written by a thread: a home on a network that hangs never holds up a letter.
+
+    Args:
+        spec: the model.
+        text: the prompt at first.
     """
 
-    def __init__(self, spec: str) -> None:
+    def __init__(self, spec: str, text: str) -> None:
         self._spec = spec
+        self._stays = Stays(text, time.monotonic())
+        self._earlier: list[tuple[float, str]] = []
         self._due = False
         self._changed = Condition()
-        self._next: tuple[str, Past] | None = None
+        self._next: tuple[str, Past, dict[str, Any]] | None = None
         self._closed = False
         self._thread = Thread(target=self._work, name="llmscope-autosave", daemon=True)
 
     def edited(self, desk: Desk) -> None:
         """The prompt has changed: save it soon."""
+        self._note(self._stays.changed(desk.editor.text, time.monotonic()))
         if not self._due:
             self._due = True
             desk.set_timer(DELAY, lambda: self._take(desk))
+
+    def save(self, desk: Desk) -> None:
+        """Save it now."""
+        self._take(desk)
 
     def close(self) -> None:
         """Write no more; whoever ends the program saves what is last."""
@@ -45,10 +59,38 @@ class Autosave:
         if self._thread.is_alive():
             self._thread.join(PATIENCE)
 
+    def leave(self, text: str) -> None:
+        """Keep the prompts that are not yet written, and the last one. The thread has ended."""
+        now = time.monotonic()
+        self._note(self._stays.changed(text, now))
+        self._note(self._stays.left(now))
+        self._write(self._earlier)
+
+    @property
+    def unwritten(self) -> list[Entry]:
+        """The prompts that the file does not hold yet, newest last."""
+        from llmscope.tui.history import Entry
+
+        return [Entry(self._spec, text, when) for when, text in self._earlier]
+
+    def _note(self, prompt: str | None) -> None:
+        if prompt is not None:
+            with self._changed:
+                self._earlier.append((time.time(), prompt))
+
+    def _write(self, earlier: list[tuple[float, str]]) -> None:
+        if earlier:
+            from llmscope.tui.history import Entry, add
+
+            add([Entry(self._spec, text, when) for when, text in earlier])
+
     def _take(self, desk: Desk) -> None:
         self._due = False
+        from llmscope.tui.session import Session
+
+        session = Session.of(desk).to_record()
         with self._changed:
-            self._next = desk.editor.text, Past.of(desk.editor.history)
+            self._next = desk.editor.text, Past.of(desk.editor.history), session
             self._changed.notify()
         if not self._thread.is_alive() and not self._closed:
             self._thread.start()
@@ -59,6 +101,11 @@ class Autosave:
                 self._changed.wait_for(lambda: self._closed or self._next is not None)
                 if self._closed or self._next is None:
                     return
-                (text, past), self._next = self._next, None
+                (text, past, session), self._next = self._next, None
+                earlier = list(self._earlier)
             save_past(self._spec, past.to_record(text))  # first: without its text it is none
             save_prompt(self._spec, text)
+            save_session(session)
+            self._write(earlier)
+            with self._changed:  # till now a list of them shows these
+                del self._earlier[: len(earlier)]

@@ -88,7 +88,7 @@ class Desk(Parts, inherit_bindings=False):
         put_on(self, self.look)
         self.own = own or Own()
         self.text = prompt
-        self._focus, self._special_tokens = focus, special_tokens
+        self._focus, self.special_tokens = focus, special_tokens
         self.chat = chat
         self.lessons = Lessons()
         self.comparing = Comparing()

@@ -139,6 +139,13 @@ class Overview(Container):
         self._arrange()
         self.screen.set_focus(self.pane)
 
+    def point(self, key: str) -> None:
+        """Let a pane of this workspace have the keys, once there is a picture."""
+        self.current = key
+        if key != self.workspace.spine:
+            self._detail = key
+        self._arrange()
+
     def next(self, by: int) -> None:
         """Focus the pane after this one, or before it."""
         order = self.held

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from llmscope.tui.autosave import Autosave
     from llmscope.tui.kept import Kept
     from llmscope.tui.reproduce import Source
+    from llmscope.tui.scene import Scene
+    from llmscope.tui.session import Session
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class Own:
         newcomer: nobody was here before, so that the tour is offered.
         first_look: fields of the focus that an example is first shown with.
         autosave: saves the prompt while it is written.
+        session: the session to go on with; None: a new one.
         notice: what is wrong with what an earlier session left; empty if nothing is.
     """
 
@@ -37,4 +40,14 @@ class Own:
     newcomer: bool = False
     first_look: Mapping[str, Any] = field(default_factory=dict)
     autosave: Autosave | None = None
+    session: Session | None = None
     notice: str = ""
+
+    def onto(self, scene: Scene) -> Scene:
+        """The scene as it was left."""
+        scene = scene if self.kept is None else self.kept.onto(scene)
+        return scene if self.session is None else self.session.onto(scene)
+
+    def loaded(self, scene: Scene) -> Scene:
+        """The same, once the model is there."""
+        return scene if self.session is None else self.session.loaded(scene)

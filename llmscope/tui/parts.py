@@ -21,7 +21,7 @@ class Parts(PacedApp, inherit_bindings=False):
 
     own: Own
     _focus: Focus | None
-    _special_tokens: bool
+    special_tokens: bool
 
     @cached_property
     def scene(self) -> Scene:
@@ -33,15 +33,14 @@ class Parts(PacedApp, inherit_bindings=False):
             from llmscope.figure import Focus
 
             focus = Focus(**self.own.first_look)
-        scene = Scene.opening(focus)
-        return scene if self.own.kept is None else self.own.kept.onto(scene)
+        return self.own.onto(Scene.opening(focus))
 
     @cached_property
     def ledger(self) -> Ledger:
         """What was asked and what came back."""
         from llmscope.tui.ledger import Ledger
 
-        return Ledger(special_tokens=self._special_tokens)
+        return Ledger(special_tokens=self.special_tokens)
 
     @cached_property
     def find(self) -> FindLine:

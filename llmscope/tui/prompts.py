@@ -48,6 +48,11 @@ class Prompts(Container):
         """Whether B shows."""
         return "b" in vars(self) and bool(self.b.display)
 
+    @property
+    def active(self) -> PromptEditor:
+        """The one that has the keys, or would have them."""
+        return self.b if self.both and self.b.has_focus else self.a
+
     def compose(self) -> ComposeResult:
         """The first one alone, until the other may be needed."""
         yield self.a

@@ -25,6 +25,7 @@ from llmscope.tui.saved import (
     save_past,
     save_prompt,
     save_screen,
+    save_session,
     saved_past,
     saved_prompt,
     saved_screen,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from llmscope.scope import Scope
     from llmscope.tui.kept import Kept
     from llmscope.tui.link import EngineLike
+    from llmscope.tui.session import Session
 
 
 def run(
@@ -60,6 +62,8 @@ def run(
     edits: Sequence[Edit] = (),
     versus_prompt: str | None = None,
     sampler: Sampler | None = None,
+    session: Session | None = None,
+    notice: str = "",
 ) -> int:
     """Open the screen and stay until it is left.
 
@@ -77,6 +81,8 @@ def run(
         flags, adapters: how the model was opened; see `llmscope.tui.reproduce.Source`.
         edits, versus_prompt: see `llmscope.tui.whatif.Plan`.
         sampler: how what the model writes is drawn; None: the likeliest token.
+        session: the one to go on with, and its prompt instead.
+        notice: what to say at first.
 
     Returns:
         The exit code: 0, or 128 and the number of the signal that ended the program.
@@ -84,11 +90,15 @@ def run(
     Raises:
         ScopeError: the screen failed.
     """
-    notice = set_aside(spec)
-    kept, screen, autosave = saved_prompt(spec), saved_screen(), Autosave(spec)
+    notice = "; ".join(filter(None, (notice, set_aside(spec))))
+    kept, screen = saved_prompt(spec), saved_screen()
     known = prompt or kept
     text = known or (examples(spec)[0] if _shipped(spec) else "")
+    left = _left(screen) if screen else None
+    if session is not None:
+        text, left = session.prompt, session.kept
     text += typed
+    autosave = Autosave(spec, text)
     app = LlmscopeApp(
         lambda post: LateEngine(partial(_engine, load, post)),
         spec=spec,
@@ -101,11 +111,12 @@ def run(
         own=Own(
             keymap=read_keymap(),
             past=Past.from_record(saved_past(spec), kept).leading_to(kept, text),
-            kept=_left(screen) if screen else None,
+            kept=left,
             source=Source(spec, flags, adapters),
             newcomer=not screen,
-            first_look={} if known or screen else first_look(spec),
+            first_look={} if known or screen or session else first_look(spec),
             autosave=autosave,
+            session=session,
             notice=notice,
         ),
     )
@@ -119,7 +130,7 @@ def run(
                     code = app.run()
                 finally:
                     autosave.close()
-                    _keep(spec, app)
+                    _keep(spec, app, autosave)
         finally:
             with suppress(Exception):
                 ended = app.engine.close()
@@ -163,7 +174,7 @@ def _plan(
     app.scene = replace(scene, edits=planned, versus_prompt=versus_prompt)
 
 
-def _keep(spec: str, app: LlmscopeApp) -> None:
+def _keep(spec: str, app: LlmscopeApp, autosave: Autosave) -> None:
     """Save what the next start goes on with."""
     if not app.begun:
         save_prompt(spec, app.text)
@@ -171,12 +182,14 @@ def _keep(spec: str, app: LlmscopeApp) -> None:
     # The editor may hold letters that the app has not heard of yet.
     text, past = app.editor.text, Past.of(app.editor.history)
     save_prompt(spec, text)
+    autosave.leave(text)
     if past != Past():
         save_past(spec, past.to_record(text))
-    from llmscope.tui.kept import Kept
+    from llmscope.tui.session import Session
 
-    panes = app.overview
-    save_screen(Kept.of(panes.workspace, panes.arrangements, app.scene).to_record())
+    session = Session.of(app)
+    save_screen(session.kept.to_record())
+    save_session(session.to_record())
 
 
 def _shipped(spec: str) -> bool:

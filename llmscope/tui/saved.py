@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,10 @@ from platformdirs import user_state_path
 SCHEMA = 1
 """Of the records that say theirs; see `llmscope.tui.past`."""
 PASTS = "edits"
+HISTORY = "history.jsonl"
+"""See `llmscope.tui.history`."""
+SESSION = "session.json"
+"""See `llmscope.tui.session`."""
 MODELS = 50
 """Of so many models are the edits kept."""
 
@@ -77,6 +81,16 @@ def save_past(spec: str, record: dict[str, Any]) -> None:
             path.unlink()
 
 
+def saved_session() -> dict[str, Any]:
+    """The session that was left last: see `llmscope.tui.session`; empty if there is none."""
+    return _record(SESSION)
+
+
+def save_session(record: dict[str, Any]) -> None:
+    """Remember it."""
+    _write(SESSION, _text(record, ascii=False))
+
+
 def set_aside(spec: str) -> str:
     """Move away what cannot be read of a model's state, so that nobody writes over it.
 
@@ -86,11 +100,18 @@ def set_aside(spec: str) -> str:
     Returns:
         A notice of one line; empty if all is well.
     """
+    return move_aside(
+        ("prompts.json", "screen.json", HISTORY, SESSION, _past_name(spec)), _readable
+    )
+
+
+def move_aside(names: Sequence[str], readable: Callable[[Path], bool]) -> str:
+    """Move away those files of the state folder that are not readable; see `set_aside`."""
     moved = []
-    for name in ("prompts.json", "screen.json", _past_name(spec)):
+    for name in names:
         path = state_folder() / name
         with suppress(OSError):
-            if path.is_file() and not _readable(path):
+            if path.is_file() and not readable(path):
                 aside = _free(path)
                 path.rename(aside)
                 moved.append(aside)
@@ -101,8 +122,12 @@ def set_aside(spec: str) -> str:
 
 
 def _readable(path: Path) -> bool:
-    found = _parsed(path)
-    if path.parent.name == PASTS:
+    if path.name == HISTORY:  # which says it in its first line
+        with path.open("rb") as file:
+            found = _json(file.readline(100))
+    else:
+        found = _parsed(path)
+    if path.parent.name == PASTS or path.name in (HISTORY, SESSION):
         return isinstance(found, dict) and found.get("schema") == SCHEMA
     return isinstance(found, dict)
 
@@ -120,7 +145,15 @@ def _past_name(spec: str) -> str:
 
 
 def _write(name: str, text: str) -> None:
-    """Replace a file of the state folder, whole or not at all."""
+    # What a person pasted may be half a character.
+    write(name, text.encode("utf-8", "surrogatepass"))
+
+
+def write(name: str, data: bytes) -> None:
+    """Replace a file of the state folder, whole or not at all.
+
+    A folder that cannot be written costs the file, no more.
+    """
     import tempfile
 
     with suppress(OSError):
@@ -128,9 +161,8 @@ def _write(name: str, text: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, made = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
         try:
-            # What a person pasted may be half a character.
-            with os.fdopen(handle, "w", encoding="utf-8", errors="surrogatepass") as file:
-                file.write(text)
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
             os.replace(made, path)
         except BaseException:
             os.unlink(made)
@@ -152,12 +184,19 @@ def _record(name: str) -> dict[str, Any]:
 def _parsed(path: Path) -> Any:
     """The JSON of a file; None if it holds none."""
     try:
-        text = path.read_bytes().decode("utf-8", "surrogatepass")
-        # Who is here for the first time has nothing to read, and waits for the first picture.
-        import json
+        return _json(path.read_bytes())
+    except OSError:
+        return None
 
-        return json.loads(text)
-    except (OSError, ValueError, RecursionError):
+
+def _json(data: bytes) -> Any:
+    """The JSON that it is; None if it is none."""
+    # Who is here for the first time has nothing to read, and waits for the first picture.
+    import json
+
+    try:
+        return json.loads(data.decode("utf-8", "surrogatepass"))
+    except (ValueError, RecursionError):
         return None
 
 

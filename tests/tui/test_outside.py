@@ -42,7 +42,8 @@ LATER = {
         f"llmscope.tui.{name}"
         for name in (
             *("arranging", "baking", "comparing", "copying", "deeds", "editing", "find", "help"),
-            *("jump", "kept", "ledger", "palette", "panes", "passing", "saving", "scene", "tour"),
+            *("choices", "history", "jump", "kept", "ledger", "library", "palette", "panes"),
+            *("passing", "recall", "saving", "scene", "session", "tour", "visual"),
             *("walk_sources", "whatif"),
         )
     ),

