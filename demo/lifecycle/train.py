@@ -32,7 +32,7 @@ FAST = 4  # steps of each stage, where only the road is tested
 def train(home: Path, names: Sequence[str], fast: bool, seed: int, threads: int) -> None:
     """Train the named stages and write them to a folder; what they start from is read from there.
 
-    Prints seconds and measures of each. Same seed, same machine, same weights.
+    Prints seconds and measures of each. Same seed, machine and threads, same weights.
     """
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
