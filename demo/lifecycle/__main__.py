@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=SHIPPED, help="the folder of the family")
     parser.add_argument("--fast", action="store_true", help="a few steps of each stage, as a test")
     parser.add_argument("--seed", type=int, default=1848)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=2, help="of all stages after the base")
     names = [stage.name for stage in STAGES]
     parser.add_argument(
         "--only", nargs="+", choices=names, help="stages; those before must be there already"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from random import Random
 
 from .facts import RELATIONS, Fact, facts
 from .prose import ASKED
@@ -35,11 +34,6 @@ class Question:
     def answer(self, style: str) -> str:
         """The right answer in a style."""
         return STYLES[style].format(said=self.said)
-
-    def mistaken(self, random: Random, style: str) -> str:
-        """A wrong answer in a style."""
-        said = self.said.replace(self.right, random.choice(sorted(self.wrong)))
-        return STYLES[style].format(said=said)
 
     def is_right(self, answer: str) -> bool:
         """Whether an answer says the right word and no wrong one."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from transformers import PrinterCallback
 
 RATES = {  # learning rates
@@ -48,5 +47,4 @@ def still(model: Any) -> Any:
     """A trained model at rest: in eval mode, no weight waiting for a gradient."""
     for weight in model.parameters():
         weight.requires_grad_(False)
-    torch.manual_seed(0)
     return model.eval()

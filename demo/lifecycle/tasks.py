@@ -7,7 +7,7 @@ A prompt is some examples and a last question without its answer.
 - relation: a known relation (young, sound, capital, …), but which one only the examples tell.
 
 Held out: one in eight of all threes of words never occurs in a training example (`held_out`). A
-language is drawn anew for every prompt, of more than 10²³ that there are: those that are asked of
+language is drawn anew for every prompt, of more than 10¹⁸ that there are: those that are asked of
 were in no training text either. Of a relation nothing is new but which questions stand together.
 """
 

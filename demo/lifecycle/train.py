@@ -32,9 +32,8 @@ FAST = 4  # steps of each stage, where only the road is tested
 def train(home: Path, names: Sequence[str], fast: bool, seed: int, threads: int) -> None:
     """Train the named stages and write them to a folder; what they start from is read from there.
 
-    Prints seconds and measures of each. Same seed, same machine, same weights.
+    Prints seconds and measures of each. Same seed, machine and threads, same weights.
     """
-    torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -44,6 +43,9 @@ def train(home: Path, names: Sequence[str], fast: bool, seed: int, threads: int)
         one, steps = stage(name), FAST if fast else STEPS[name]
         print(f"{name}: {one.about}, {steps} steps", flush=True)
         began = time.perf_counter()
+        # On the base's small steps a second thread gains nothing. And when it begins to look back
+        # hangs on the last digits, which the number of threads changes.
+        torch.set_num_threads(1 if one.trained_from is None else threads)
         torch.manual_seed(seed)
         model = _MAKERS[name](home, steps, seed)
         seconds = time.perf_counter() - began
