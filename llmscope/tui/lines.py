@@ -101,6 +101,11 @@ class KeyLine(Widget):
             self._place, self._hints, self._workspace = place, hints, workspace
             self.refresh()
 
+    @property
+    def in_prompt(self) -> bool:
+        """Whether a prompt has the keys; known after the end of the screen too."""
+        return self._place.startswith("prompt")
+
     def _listed(self, place: str) -> tuple[Hint, ...]:
         if not self._invites or place != "prompt":
             return FOOTER[place]
@@ -158,7 +163,7 @@ class KeyLine(Widget):
 
     def _keys(self, hint: Hint) -> str:
         """The first key of the action, and of its counterpart; empty if it has none here."""
-        place: Place = "prompt" if self._place.startswith("prompt") else "figures"
+        place: Place = "prompt" if self.in_prompt else "figures"
         names = (hint.pair, hint.action) if hint.pair else (hint.action,)
         keys = [key for name in names for key in self._keymap.shown(BY_NAME[name], place)[:1]]
         return ("" if set(keys) <= set(ARROWS) else " ").join(keys)

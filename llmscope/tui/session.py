@@ -74,7 +74,6 @@ class Session:
         """What is to be kept of the session on screen."""
         scene, panes, source = desk.scene, desk.overview, desk.source
         marks = ("following", "target_pinned", "whole", "muted", "change")
-        inside = desk.screen_stack[0].focused in (desk.prompts.a, desk.prompts.b)
         return cls(
             model=source.spec,
             flags=tuple(word for word in source.flags if word not in FOREIGN),
@@ -83,7 +82,7 @@ class Session:
             special_tokens=desk.special_tokens,
             prompt=desk.editor.text,
             cursor=desk.editor.cursor_location,
-            pane="" if inside else panes.current,
+            pane="" if desk.keys.in_prompt else panes.current,
             kept=Kept.of(panes.workspace, panes.arrangements, scene),
             place={name: getattr(scene.focus, name) for name in PLACE},
             marks=frozenset(name for name in marks if getattr(scene, name)),
