@@ -206,7 +206,7 @@ def test_it_opens_what_was_left(terminal: Start, state: Path) -> None:  # noqa: 
     assert again.leave("q") == 0, "the keys are in the figures"
     assert saved_session() == was
     plain = terminal("builtin:sort", columns=160)
-    plain.wait("Next token", "What if")
+    plain.wait("Next token", "Patching")
     assert plain.leave("\x11") == 0
     assert saved_session()["edits"] == [], "without --resume it is as it always was"
     assert "Traceback" not in again.raw.decode("utf-8", "replace")
