@@ -124,6 +124,16 @@ class PromptEditor(InOrder, TextArea):
             self.call_after_refresh(self.scroll_cursor_visible)
         return result
 
+    def scroll_cursor_visible(self, center: bool = False, animate: bool = False) -> Offset:
+        """As the base class does, unless the cursor is where there is no text any more.
+
+        So it is in the middle of an undo of many rows, when the scroll bar goes before the cursor
+        is moved.
+        """
+        if self.cursor_location[0] >= self.document.line_count:
+            return Offset(0, 0)
+        return super().scroll_cursor_visible(center, animate)
+
     def replace_all(self, text: str) -> None:
         """Put another prompt in the place of this one; undo brings the old one back."""
         self.replace(text, self.document.start, self.document.end)
