@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from llmscope.tui.scene import Scene
 
 
+LEAST, ENOUGH = (20, 5), (80, 20)
+"""Cells of a picture: below the one it takes the other."""
+
+
 @dataclass(frozen=True)
 class Source:
     """How the model was opened, in the words of the command line.
@@ -191,7 +195,8 @@ def picture(
     """A figure as a file of a format holds it.
 
     Args:
-        size: of a picture, in cells, its frame included.
+        size: of a picture, in cells, its frame included. A pane that has no room on screen now, or
+            next to none, gets what is enough for any figure.
         tokens: the figure of the lens `tokens`, for the rows around a map.
 
     Raises:
@@ -202,6 +207,8 @@ def picture(
     if format == "json" and scene.info is not None:
         info = replace(scene.info, adapter=shown.request.adapter)
         return json_text(snapshot_dict(info, shown.text, shown.tokens, scene.focus, [shown.figure]))
+    if size[0] < LEAST[0] or size[1] < LEAST[1]:
+        size = ENOUGH
     worn = replace(look, tier="none") if format == "txt" else look
     focus = replace(scene.focus, position=min(scene.focus.position, len(shown.tokens) - 1))
     return render([shown.figure], format, size=size, look=worn, focus=focus, tokens=tokens)

@@ -19,7 +19,7 @@ from llmscope.scope import Scope
 from llmscope.tui.comparing import hold_words
 from llmscope.tui.copying import CopyScreen, copies
 from llmscope.tui.ledger import Shown
-from llmscope.tui.reproduce import Source, command, number
+from llmscope.tui.reproduce import ENOUGH, Source, command, number, picture
 from llmscope.tui.saving import SaveScreen, free_name
 from llmscope.tui.scene import MAP_VIEWS, Scene
 from llmscope.tui.workspaces import BY_NAME, PANES
@@ -379,3 +379,16 @@ async def test_what_cannot_be_saved_is_told_in_the_line(
         await session.press("escape")
         assert [path.name for path in folder.iterdir()] == ["folder.txt"]
         assert session.app.focused is session.app.overview.panes["map"]
+
+
+@pytest.mark.parametrize("size", [(0, 0), (6, 2), (60, 1)])
+async def test_a_pane_without_room_is_copied_as_a_whole_figure(
+    opened: Open, size: tuple[int, int]
+) -> None:
+    async with opened() as session:
+        desk = session.app
+        shown = desk.ledger.shown("next-token")
+        assert shown is not None
+        rows = str(picture(shown, desk.scene, "txt", size=size, look=desk.look)).splitlines()
+        assert len(rows) == ENOUGH[1]
+        assert "Paris" in "\n".join(rows)
