@@ -130,7 +130,7 @@ class PromptEditor(InOrder, TextArea):
         inside = Selection(*map(self.clamp_visitable, self.selection))
         if inside != self.selection:
             self.set_reactive(TextArea.selection, inside)
-            self._recompute_cursor_offset()
+            self._recompute_cursor_offset()  # type: ignore[no-untyped-call]
         super()._refresh_size()
 
     def replace_all(self, text: str) -> None:
