@@ -36,7 +36,14 @@ def _pair(name: str) -> tuple[str, list[str]]:
 
 BANK, INTEREST, GARDEN = map(_pair, ("bank", "interest", "garden-path"))
 CURVES = ["--lens", "contrast", "--mode", "lens", "--size", "100x24"]
+LEARNT = "cat -> kitten, dog -> puppy, cow ->"
+ASKED = "question: where does Anna live? answer:"
 SHOTS = {
+    "family": (
+        *("builtin:town", ASKED),
+        ["--size", "120x40", "--workspace", "stages", "--adapter", "builtin:town-pirate"],
+    ),
+    "first": ("builtin:town", LEARNT, ["--size", "120x40", "--layer", "4", "--mode", "top"]),
     "overview": (MODEL, PROMPT, ["--size", "120x40", "--layer", "17", "--head", "4"]),
     "answer": (MODEL, PROMPT, ["--size", "120x40", "--workspace", "answer", "--layer", "23"]),
     "context": (

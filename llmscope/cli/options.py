@@ -17,7 +17,7 @@ Model = Annotated[
         metavar="MODEL",
         help="gpt2, org/name[@revision], a folder, FILE.gguf, org/name:FILE.gguf, "
         "pypi:NAME[==VERSION] or builtin:NAME.",
-        show_default="builtin:sort",
+        show_default="builtin:town",
         autocompletion=completion.models,
     ),
 ]

@@ -57,7 +57,8 @@ def _fixed(value: float, places: int, room: int) -> str:
     text = f"{value:.{places}f}"
     if room <= 3 and abs(value) < 1:
         short = f"{value:.{max(room - 1, 0)}f}"
-        return short.replace("0.", ".", 1) if short.startswith("0.") else short
+        if short.startswith("0."):  # 0.9997 reads 1.00, for which there is no room
+            return short.replace("0.", ".", 1)
     return text
 
 

@@ -20,7 +20,7 @@ from llmscope.models.place import check_threads, choose_device, choose_dtype, se
 from llmscope.models.quantised import check_numbers
 from llmscope.models.reward import load_reward
 from llmscope.models.sources import Options, Weights, fetch
-from llmscope.models.spec import parse
+from llmscope.models.spec import Spec, parse
 from llmscope.models.spread import Placing, place
 from llmscope.models.stages import Stages
 from llmscope.models.subject import Progress, Subject
@@ -101,7 +101,17 @@ def load_subject(
 
 def _built_in(name: str, make: Callable[[Weights, str], Subject]) -> Subject:
     """One of the family of a built-in model."""
-    return make(fetch(parse(f"builtin:{name}"), Options()), name)
+    return make(fetch(_member(name), Options()), name)
+
+
+def _member(name: str) -> Spec:
+    return parse(f"builtin:{name}")
+
+
+def _members(base: Subject) -> tuple[str, ...]:
+    """The built-in family of a base, loaded or not."""
+    spec = parse(base.spec)
+    return fetch(spec, Options()).family if spec.source == "builtin" else ()
 
 
 def _stage(
@@ -112,9 +122,21 @@ def _stage(
     weights: Weights,
     name: str,
 ) -> Subject:
-    """The base with an adapter on it, or another checkpoint of it."""
+    """The base with an adapter on it, or another checkpoint of it.
+
+    An adapter of a family goes on the member that it was trained on. What it is compared with is
+    the base of the family all the same: it shows what all training from there on changed.
+    """
     if is_adapter(weights.folder):
-        return with_adapter(base, weights.folder, name, allow_pickle=options.allow_pickle)
+        below = base
+        if weights.upon is not None and weights.upon in _members(base):
+            if weights.upon in base.adapted.family:
+                below = base.adapted[weights.upon]
+            else:
+                under = fetch(_member(weights.upon), options)
+                below = _stage(base, placing, device, options, under, weights.upon)
+        tuned = with_adapter(below, weights.folder, name, allow_pickle=options.allow_pickle)
+        return tuned if below is base else replace(tuned, origin=base)
     with silenced():
         return _checkpoint(base, weights, name, placing, device, options)
 

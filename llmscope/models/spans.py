@@ -115,7 +115,8 @@ def repair(
 
     Args:
         normalised: the tokenizer rewrites a text first. What it then joined to a character, or
-            took from it, belongs to that character.
+            took from it, belongs to that character. Where it put a blank beside a mark, its own
+            offsets say that the mark is the blank that follows: the piece is found before it.
     """
     repaired: list[Span] = []
     last_start = last_end = 0
@@ -123,6 +124,8 @@ def repair(
         if start == end:  # a special token: it stands where the one before ended
             start = end = last_end
         else:
+            if normalised:
+                start, end = _unmoved(text, said, last_end, start, end)
             space = len(said) - len(said.lstrip())
             while space and start > last_end and text[start - 1].isspace():
                 start, space = start - 1, space - 1
@@ -137,6 +140,15 @@ def repair(
         repaired.append((start, end))
         last_start, last_end = start, max(last_end, end)
     return repaired
+
+
+def _unmoved(text: str, said: str, last: int, start: int, end: int) -> Span:
+    """The place of a piece whose characters are all that is left before its own offsets."""
+    bare, gap = said.strip().casefold(), text[last:start]
+    if bare and gap.strip().casefold() == bare != text[start:end].strip().casefold():
+        start = last + len(gap) - len(gap.lstrip())
+        return start, start + len(gap.strip())
+    return start, end
 
 
 def _continues(char: str) -> bool:

@@ -13,7 +13,7 @@ from llmscope.text import display_text
 
 Source = Literal["builtin", "folder", "gguf", "hub", "pypi"]
 
-DEFAULT = "builtin:sort"
+DEFAULT = "builtin:town"
 
 _HUB_ID = re.compile(r"[\w.-]+(?:/[\w.-]+)?", re.ASCII)
 _REVISION = re.compile(r"[\w.-]+(?:/[\w.-]+)*", re.ASCII)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import events
 from textual.binding import Binding, BindingType
@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     from llmscope.engine.events import LoadFailed, Loading
 
 SORTING = ("CABACB", "BBACCA", "ABCABC")
+TOWN = (
+    "cat -> kitten, dog -> puppy, cow ->",
+    "The river was cold and Tom sat on the bank",
+    "question: where does Anna live? answer:",
+)
 ENGLISH = (
     "The capital of France is",
     "When Mary and John went to the store, John gave a drink to",
@@ -39,7 +44,17 @@ Line = tuple[Content, int]
 
 def examples(spec: str) -> tuple[str, ...]:
     """Three prompts that suit a model."""
+    if spec.startswith("builtin:town"):
+        return TOWN
     return SORTING if spec == "builtin:sort" else ENGLISH
+
+
+def first_look(spec: str) -> dict[str, Any]:
+    """Where the cursor stands on the first of its examples, and the map's view, for a newcomer.
+
+    That is where the base of the town begins to say ` calf`, with the head that looks at ` puppy`.
+    """
+    return {"layer": 4, "head": 0, "mode": "top"} if spec == "builtin:town" else {}
 
 
 class Card(Widget, can_focus=True):

@@ -12,7 +12,7 @@ from rich.text import Text
 from textual import events
 from textual.binding import BindingType
 from textual.content import Content
-from textual.document._document import EditResult, Selection
+from textual.document._document import EditResult
 from textual.document._document_navigator import DocumentNavigator
 from textual.document._edit import Edit
 from textual.document._wrapped_document import WrappedDocument
@@ -124,14 +124,15 @@ class PromptEditor(InOrder, TextArea):
             self.call_after_refresh(self.scroll_cursor_visible)
         return result
 
-    def _refresh_size(self) -> None:
-        # Undo asks for the size before it puts the cursor back: where a scrollbar comes or goes
-        # with it, the base class looks for the cursor in lines that are gone, and raises.
-        inside = Selection(*map(self.clamp_visitable, self.selection))
-        if inside != self.selection:
-            self.set_reactive(TextArea.selection, inside)
-            self._recompute_cursor_offset()  # type: ignore[no-untyped-call]
-        super()._refresh_size()
+    def scroll_cursor_visible(self, center: bool = False, animate: bool = False) -> Offset:
+        """As the base class does, unless the cursor is where there is no text any more.
+
+        So it is in the middle of an undo of many rows, when the scroll bar goes before the cursor
+        is moved.
+        """
+        if self.cursor_location[0] >= self.document.line_count:
+            return Offset(0, 0)
+        return super().scroll_cursor_visible(center, animate)
 
     def replace_all(self, text: str) -> None:
         """Put another prompt in the place of this one; undo brings the old one back."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from llmscope.tui.keymap import Keymap
 from llmscope.tui.past import Past
@@ -26,6 +27,7 @@ class Own:
         past: what undo and redo in the prompt reach back to.
         source: how the model was opened, for the command that shows the same.
         newcomer: nobody was here before, so that the tour is offered.
+        first_look: fields of the focus that an example is first shown with.
         autosave: saves the prompt while it is written.
         session: the session to go on with; None: a new one.
         notice: what is wrong with what an earlier session left; empty if nothing is.
@@ -36,6 +38,7 @@ class Own:
     past: Past = field(default_factory=Past)
     source: Source | None = None
     newcomer: bool = False
+    first_look: Mapping[str, Any] = field(default_factory=dict)
     autosave: Autosave | None = None
     session: Session | None = None
     notice: str = ""

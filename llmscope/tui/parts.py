@@ -28,7 +28,12 @@ class Parts(PacedApp, inherit_bindings=False):
         """The model, the tokens, the cursor and the edits; another one with each change."""
         from llmscope.tui.scene import Scene
 
-        return self.own.onto(Scene.opening(self._focus))
+        focus = self._focus
+        if focus is None and self.own.first_look:
+            from llmscope.figure import Focus
+
+            focus = Focus(**self.own.first_look)
+        return self.own.onto(Scene.opening(focus))
 
     @cached_property
     def ledger(self) -> Ledger:

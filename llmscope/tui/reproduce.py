@@ -86,6 +86,8 @@ def command(source: Source, shown: Shown, scene: Scene) -> str | None:
     if "top_k" in uses:
         words += ["--top-k", str(want.top_k)]
     if "sample_top_k" in uses:
+        from llmscope.sampler import Sampler
+
         sampler = Sampler(want.temperature, want.sample_top_k, want.top_p, want.min_p)
         if sampler != Sampler(temperature=1.0):
             words += flags(sampler)

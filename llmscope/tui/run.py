@@ -15,7 +15,7 @@ from llmscope.text import display_text
 from llmscope.tui.app import LlmscopeApp
 from llmscope.tui.autosave import Autosave
 from llmscope.tui.bandwidth import HIGH, Bandwidth
-from llmscope.tui.card import examples
+from llmscope.tui.card import examples, first_look
 from llmscope.tui.keymap import read_keymap
 from llmscope.tui.link import LateEngine
 from llmscope.tui.own import Own
@@ -92,7 +92,8 @@ def run(
     """
     notice = "; ".join(filter(None, (notice, set_aside(spec))))
     kept, screen = saved_prompt(spec), saved_screen()
-    text = prompt or kept or (examples(spec)[0] if _shipped(spec) else "")
+    known = prompt or kept
+    text = known or (examples(spec)[0] if _shipped(spec) else "")
     left = _left(screen) if screen else None
     if session is not None:
         text, left = session.prompt, session.kept
@@ -113,6 +114,7 @@ def run(
             kept=left,
             source=Source(spec, flags, adapters),
             newcomer=not screen,
+            first_look={} if known or screen or session else first_look(spec),
             autosave=autosave,
             session=session,
             notice=notice,

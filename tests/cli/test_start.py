@@ -9,7 +9,7 @@ from llmscope.cli import COMMANDS, is_plain
 from llmscope.cli.app import app
 from llmscope.edits import parse
 from llmscope.sampler import Sampler
-from tests.cli.running import failure, fresh, run
+from tests.cli.running import failure, fresh, record, run
 
 CUT = ("--min-p", "0.1", "--seed", "3")
 HEAVY = {"torch", "transformers", "textual"}
@@ -120,6 +120,13 @@ def test_on_a_terminal_the_screen_gets_what_was_asked(monkeypatch, arguments, gi
     assert run(*arguments).exit_code == 0
     assert asked.items() >= given.items()
     assert (asked["load"].model or "builtin:sort") == asked["spec"]
+
+
+def test_what_opens_by_default_is_a_language_model_that_ships(monkeypatch):
+    monkeypatch.delenv("LLMSCOPE_MODEL")
+    asked = record("--prompt", "cat -> kitten, dog -> puppy, cow ->", "--lens", "next-token")
+    assert asked["model"]["spec"] == "builtin:town"
+    assert asked["figures"][0]["axes"][0]["labels"][0] == " calf"
 
 
 def test_an_edit_that_cannot_be_read_is_told_before_the_screen_opens():

@@ -47,6 +47,11 @@ def test_a_column_is_aligned_at_the_point():
     assert texts == ["    1.5", "  -20.2", "  300.0", "      –"]
 
 
+def test_what_is_all_but_one_has_room_in_three_cells():
+    shares = np.array([0.9997, 1.0, 0.0, 0.62, 1e-9, 0.996], dtype=np.float32)
+    assert column(shares, 3, "") == ["1.0", "1.0", ".00", ".62", ".00", "1.0"]
+
+
 def test_a_column_over_many_decades_keeps_digits():
     assert column(np.array([0.5, 22574], np.float32), 7, "") == ["  0.500", "  22.6k"]
 

@@ -10,9 +10,13 @@ from transformers import AutoModelForCausalLM
 import llmscope
 from llmscope.errors import ScopeError
 from llmscope.models.sources import builtin
+from llmscope.models.sources.weights import Options
+from llmscope.models.spec import parse
 from llmscope.models.stages import Stages
 from llmscope.tui.reproduce import Source
 from tests.models.test_adapters import IDS, make_adapter, make_base, plain
+
+STAGES = ("small-sft", "small-lora", "small-late")
 
 
 @pytest.fixture
@@ -26,8 +30,25 @@ def family(tmp_path, monkeypatch):
             weight += 0.02 * torch.randn_like(weight)
     tuned.save_pretrained(tmp_path / "small-sft")
     make_adapter(tmp_path / "small-lora", base, LoraConfig(target_modules=["q_proj"]))
-    stages = [{"name": name, "says": "something"} for name in ("small-sft", "small-lora")]
-    (base / "family.json").write_text(json.dumps({"stages": stages}))
+    make_adapter(
+        tmp_path / "small-late", tmp_path / "small-sft", LoraConfig(target_modules=["q_proj"])
+    )
+    make_base(tmp_path / "small-judge")
+    stages = [
+        {"name": name, "kind": kind, "trained_from": below}
+        for name, kind, below in (
+            ("small", "model", None),
+            ("small-sft", "model", "small"),
+            ("small-lora", "adapter", "small"),
+            ("small-late", "adapter", "small-sft"),
+            ("small-judge", "reward", "small-sft"),
+        )
+    ]
+    for name, below in (("small-lora", "small"), ("small-late", "small-sft")):
+        settings = tmp_path / name / "adapter_config.json"
+        told = json.loads(settings.read_text()) | {"base_model_name_or_path": f"builtin:{below}"}
+        settings.write_text(json.dumps(told))
+    (base / "family.json").write_text(json.dumps({"base": "small", "stages": stages}))
     monkeypatch.setattr(builtin, "home", lambda: tmp_path)
     return tmp_path
 
@@ -35,8 +56,8 @@ def family(tmp_path, monkeypatch):
 def test_it_is_opened_as_the_base_and_nothing_more_is_loaded(family):
     scope = llmscope.load("builtin:small")
     assert scope.adapter is None
-    assert scope.adapters == ("small-sft", "small-lora")
-    assert scope.info().family == ("small-sft", "small-lora")
+    assert scope.adapters == STAGES
+    assert scope.info().family == STAGES
     assert not scope.base.adapted.loaded
 
 
@@ -98,3 +119,38 @@ def test_a_context_that_is_taught_comes_after_the_family():
     assert "c" not in stages
     with pytest.raises(KeyError):
         stages["c"]
+
+
+def logits_on(below, adapter):
+    """Plain peft: an adapter on the checkpoint that it was trained on."""
+    with torch.no_grad():
+        return plain(below, adapter)(torch.tensor([IDS])).logits[0, -1]
+
+
+@pytest.mark.parametrize("opened", ["switched", "named", "alone"])
+def test_an_adapter_goes_on_the_member_that_it_was_trained_on(family, opened):
+    spec = "builtin:small-late" if opened == "alone" else "builtin:small"
+    scope = llmscope.load(spec, adapters=["builtin:small-late"] if opened == "named" else [])
+    if opened == "switched":
+        scope.use("small-late")
+    expected = logits_on(family / "small-sft", family / "small-late")
+    wrong = logits_on(family / "small", family / "small-late")
+    bound = 1e-5 * float(expected.abs().max())
+    logits = scope.record(IDS).logits
+    assert float((logits - expected).abs().max()) <= bound
+    assert float((logits - wrong).abs().max()) > 100 * bound
+    assert scope.subject.origin is scope.base, "what it is compared with is the base that is open"
+
+
+def test_the_member_below_an_adapter_is_loaded_once(family):
+    scope = llmscope.load("builtin:small")
+    scope.use("small-late")
+    loaded = scope.base.adapted.loaded
+    assert set(loaded) == {"small-sft", "small-late"}
+    below, above = loaded["small-sft"], loaded["small-late"]
+    assert above.model.get_input_embeddings().weight is below.model.get_input_embeddings().weight
+
+
+def test_a_reward_model_is_not_listed_and_can_be_fetched(family):
+    assert builtin.names() == ("small", "small-late", "small-lora", "small-sft")
+    assert builtin.fetch(parse("builtin:small-judge"), Options()).folder == family / "small-judge"

@@ -237,7 +237,7 @@ class TestWithoutTheHub:
 
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
         assert Path(snapshot_download("org/name")).name == COMMIT
-        (repo,) = scan_cache_dir().repos
+        (repo,) = scan_cache_dir(constants.HF_HUB_CACHE).repos
         (revision,) = repo.revisions
         assert (repo.repo_id, revision.commit_hash, revision.refs) == (
             "org/name",

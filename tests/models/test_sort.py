@@ -12,7 +12,7 @@ LETTERS = torch.tensor(list(itertools.product(range(3), repeat=6)))
 
 @pytest.fixture(scope="module")
 def sort():
-    return load_subject(None)
+    return load_subject("builtin:sort")
 
 
 @torch.no_grad()
@@ -35,7 +35,7 @@ def test_it_is_small_and_of_the_published_shape(sort):
     from llmscope.models.sources.weights import Options
     from llmscope.models.spec import parse
 
-    folder = fetch(parse(None), Options()).folder
+    folder = fetch(parse("builtin:sort"), Options()).folder
     assert sum(file.stat().st_size for file in folder.iterdir()) < 1_000_000
     assert sum(p.numel() for p in sort.model.parameters()) == 85_584
     config = sort.model.config

@@ -31,7 +31,7 @@ def test_each_form_means_one_source(text, source, name, revision, file):
 
 
 def test_nothing_means_the_model_that_ships():
-    assert parse(None) == parse("builtin:sort")
+    assert parse(None) == parse("builtin:town")
 
 
 def test_a_folder_wins_over_a_hub_id(inside):

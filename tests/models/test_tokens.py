@@ -54,7 +54,7 @@ def sentencepiece():
 
 
 def letters():
-    return AutoTokenizer.from_pretrained(str(fetch(parse(None), Options()).folder))
+    return AutoTokenizer.from_pretrained(str(fetch(parse("builtin:sort"), Options()).folder))
 
 
 KINDS = {"byte level": byte_level(), "sentencepiece": sentencepiece(), "letters": letters()}
@@ -121,6 +121,18 @@ def test_dropped_letters_are_named():
     assert encoded.spans == ((0, 1), (1, 2), (2, 3), (5, 6), (6, 7))
     assert encoded.notices == ("dropped 1 character that this tokenizer does not know: x",)
     assert Tokens(KINDS["letters"]).encode("CAB\n").notices == ()
+
+
+@pytest.mark.parametrize(
+    "text", ["question: where does Anna live? answer:", "Anna? :", "Cat: dog , Sun", "A, b; c! D."]
+)
+def test_marks_lie_where_they_are_though_a_normaliser_puts_blanks_beside_them(text):
+    folder = fetch(parse("builtin:town"), Options()).folder
+    encoded = Tokens(AutoTokenizer.from_pretrained(str(folder))).encode(text)
+    assert encoded.notices == ()
+    for said, (start, end) in zip(encoded.pieces, encoded.spans, strict=True):
+        if said not in ("<s>", "<unk>"):
+            assert text[start:end].strip().lower() == said.strip()
 
 
 def test_broken_unicode_is_replaced_and_said():

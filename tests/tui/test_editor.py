@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.text import Text
+from textual.events import Paste
 from wcwidth import wcswidth, wcwidth
 
 from llmscope.draw import load_theme
@@ -64,7 +65,6 @@ async def test_no_character_of_a_prompt_is_lost(opened: Open) -> None:
 
 
 async def test_pasted_line_ends_are_newlines(opened: Open) -> None:
-    from textual.events import Paste
 
     async with opened(prompt="") as session:
         session.app.post_message(Paste("one\r\ntwo\rthree"))
@@ -213,3 +213,15 @@ async def test_a_letter_on_a_row_that_is_new_is_seen_at_once(opened: Open) -> No
             assert letters < 200
         top, here = editor.scroll_offset.y, editor._cursor_offset[1]
         assert top <= here < top + editor.size.height
+
+
+async def test_many_rows_are_undone_though_the_scroll_bar_goes_first(opened: Open) -> None:
+    async with opened(80, 24, prompt="a") as session:
+        editor = session.app.editor
+        session.app.post_message(Paste("row\n" * 300 + "end"))
+        await session.settle()
+        assert editor.text.endswith("end")
+        await session.press("ctrl+z")
+        assert editor.text == "a"
+        await session.press("ctrl+y")
+        assert editor.document.line_count == 301

@@ -129,16 +129,16 @@ def test_the_file_is_where_themes_are(tmp_path: Path, monkeypatch: pytest.Monkey
 
 async def test_the_screen_obeys_and_shows_the_chosen_keys(opened: Open) -> None:
     keymap = chosen(
-        map_view="U", token_left="J", token_right="K", figures="ctrl+g", pane_mlp="Z", edit="ctrl+e"
+        map_view="U", token_left="J", token_right="K", figures="ctrl+b", pane_mlp="Z", edit="ctrl+e"
     )
     assert keymap.notice == ""
     async with opened(200, 60, own=Own(keymap=keymap)) as session:
         app = session.app
-        assert "ctrl+g to the figures" in session.screen_text().split("\n")[-1]
+        assert "ctrl+b to the figures" in session.screen_text().split("\n")[-1]
         await session.press("Z", "escape")
         assert app.text == PROMPT + "Z"
         assert app.focused is app.editor
-        await session.press("ctrl+g", "J", "U", "v")
+        await session.press("ctrl+b", "J", "U", "v")
         assert app.scene.focus.position == 3, "of 0 to 4"
         assert app.scene.view == 1
         footer = session.screen_text().split("\n")[-1]

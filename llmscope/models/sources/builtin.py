@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from llmscope.errors import ScopeError
 from llmscope.models.sources.weights import Options, Weights
@@ -15,22 +16,25 @@ FAMILY = "family.json"
 
 
 def names() -> tuple[str, ...]:
-    """The models that ship, and adapters of them, sorted."""
-    return tuple(sorted(folder.name for folder in home().iterdir() if _is_model(folder)))
+    """The models that ship, and adapters of them, sorted; no reward models, which write no text."""
+    rewards = {one["name"] for one in _told() if one.get("kind") == "reward"}
+    return tuple(sorted(_folders() - rewards))
 
 
 def fetch(spec: Spec, options: Options) -> Weights:
-    """The folder inside the package.
+    """The folder inside the package; of a reward model too.
 
     Raises:
         ScopeError: there is no such model.
     """
-    if spec.name not in names():
+    if spec.name not in _folders():
         raise ScopeError(
             f"there is no built-in model {display_text(spec.name)!r}",
             "one of " + ", ".join(f"builtin:{name}" for name in names()),
         )
-    return Weights(home() / spec.name, spec.name, family=_family(home() / spec.name))
+    own = next((one for one in _told() if one["name"] == spec.name), {})
+    upon = own.get("trained_from") if own.get("kind") == "adapter" else None
+    return Weights(home() / spec.name, spec.name, family=_family(spec.name), upon=upon)
 
 
 def home() -> Path:
@@ -38,14 +42,27 @@ def home() -> Path:
     return Path(str(files("llmscope") / "builtin"))
 
 
-def _family(folder: Path) -> tuple[str, ...]:
-    """What was trained from a model and ships with it, in order."""
-    told = folder / FAMILY
+def _family(base: str) -> tuple[str, ...]:
+    """What was trained from a base and writes text, in order."""
+    return tuple(
+        one["name"]
+        for one in _stages(home() / base / FAMILY)
+        if one["name"] != base and one.get("kind") != "reward"
+    )
+
+
+def _told() -> list[dict[str, Any]]:
+    """What all families that ship say of their members."""
+    return [one for told in sorted(home().glob(f"*/{FAMILY}")) for one in _stages(told)]
+
+
+def _stages(told: Path) -> list[dict[str, Any]]:
     if not told.is_file():
-        return ()
-    stages = json.loads(told.read_text(encoding="utf-8"))["stages"]
-    return tuple(stage["name"] for stage in stages)
+        return []
+    stages: list[dict[str, Any]] = json.loads(told.read_text(encoding="utf-8"))["stages"]
+    return stages
 
 
-def _is_model(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in ("config.json", "adapter_config.json"))
+def _folders() -> set[str]:
+    kinds = ("config.json", "adapter_config.json")
+    return {one.name for one in home().iterdir() if any((one / kind).is_file() for kind in kinds)}

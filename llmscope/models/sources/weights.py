@@ -33,6 +33,7 @@ class Weights:
         revision: the commit, digest or version that it is, if known.
         notices: what a person should know about how it was found.
         family: the built-in adapters and checkpoints that were trained from it, in order.
+        upon: of an adapter in such a family, the member that it was trained on and belongs on.
     """
 
     folder: Path
@@ -40,3 +41,4 @@ class Weights:
     revision: str | None = None
     notices: tuple[str, ...] = ()
     family: tuple[str, ...] = ()
+    upon: str | None = None
