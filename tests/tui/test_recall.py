@@ -111,6 +111,21 @@ async def test_one_that_ships_says_what_it_shows_and_is_taken(opened: Open) -> N
         assert session.app.editor.text == sample.prompt
 
 
+async def test_one_of_many_lines_is_taken_back_and_taken_again(opened: Open) -> None:
+    """The scrollbar goes with the lines: the base class then looked for the cursor among them."""
+    async with opened(80, 24) as session:
+        await session.press("ctrl+r", *"fault", "enter")
+        editor = session.app.editor
+        sample = next(one for one in samples_for(SPEC) if one.name == "fault-codes")
+        assert editor.text == sample.prompt
+        for _ in range(2):
+            await session.press("ctrl+z")
+            assert editor.text == PROMPT
+            assert editor.cursor_location == editor.document.end
+            await session.press("ctrl+y")
+            assert editor.text == sample.prompt
+
+
 async def test_the_sorter_is_offered_letters(opened: Open) -> None:
     async with opened(prompt="ABC", spec=SORT) as session:
         await session.press("ctrl+r")

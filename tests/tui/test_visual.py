@@ -97,7 +97,6 @@ FAILURES = [
 def test_what_goes_wrong_is_told_and_loses_nothing(
     terminal: Start,  # noqa: F811
     editor: Callable[[str], Path],
-    monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
     turn = tmp_path / "turn"
