@@ -97,4 +97,5 @@ def show(opening: Opening) -> int:
         adapters=opening.load.adapters,
         edits=opening.edits,
         versus_prompt=opening.versus_prompt,
+        other=opening.load.other,
     )

@@ -23,7 +23,7 @@ from llmscope.tui.own import Own
 from llmscope.tui.terminal import outlive_stops
 
 if TYPE_CHECKING:
-    from llmscope.engine.events import Event, Frame, Loaded, Refused
+    from llmscope.engine.events import Event, Frame, Loaded, Opened, Refused
     from llmscope.figure import Focus
     from llmscope.tui.link import MakeEngine
     from llmscope.tui.panes import FigurePane
@@ -93,15 +93,22 @@ class LlmscopeApp(Desk, inherit_bindings=True):
     def _engine_says(self, message: EngineSays) -> None:
         # Nothing of it is imported before the first picture.
         from llmscope.engine import events
+        from llmscope.tui import switching
 
         event = message.event
         match event:
             case events.Loading():
-                self.card.progress(event)
+                switching.progress(self, event)
             case events.Loaded():
                 self._loaded(event)
+            case events.Opened():
+                if switching.opened(self, event):
+                    self._loaded(event)
+            case events.OpenFailed():
+                switching.failed(self, event)
             case events.LoadFailed():
-                self.fail(event)
+                if self.opening is None:
+                    self.fail(event)
             case events.Frame():
                 self._land(event)
             case events.Refused():
@@ -111,14 +118,14 @@ class LlmscopeApp(Desk, inherit_bindings=True):
             case events.Taught():
                 self.lessons.land(self, event)
 
-    def _loaded(self, event: Loaded) -> None:
+    def _loaded(self, event: Loaded | Opened) -> None:
         self.scene = self.scene.loaded(event.info)
         self.title_line.model(event.info, self.scene.adapter)
         self.overview.model(event.info.layers)
         for notice in event.info.notices:
             self.tell(notice, "warning")
         self.chat.read(self.text, event.info)
-        if not self.chat.begin(self):
+        if self.opening is not None or not self.chat.begin(self):
             self.ask()
 
     def _land(self, frame: Frame) -> None:

@@ -18,7 +18,7 @@ PATIENCE = 1.0
 
 
 class Autosave:
-    """Keeps one model's prompt and the edits that led to it.
+    """Keeps a model's prompt and the edits that led to it, and after that another model's.
 
     The files are written by a thread: a home on a network that hangs never holds up a letter.
     """
@@ -27,7 +27,7 @@ class Autosave:
         self._spec = spec
         self._due = False
         self._changed = Condition()
-        self._next: tuple[str, Past] | None = None
+        self._next: dict[str, tuple[str, Past]] = {}
         self._closed = False
         self._thread = Thread(target=self._work, name="llmscope-autosave", daemon=True)
 
@@ -37,18 +37,27 @@ class Autosave:
             self._due = True
             desk.set_timer(DELAY, lambda: self._take(desk))
 
+    def turn(self, spec: str, text: str, past: Past) -> None:
+        """From now on the prompt is another model's; save the last one of this one at once."""
+        self._put(text, past)
+        self._spec = spec
+
     def close(self) -> None:
-        """Write no more; whoever ends the program saves what is last."""
+        """Write no more of the last model; whoever ends the program saves what is last."""
         with self._changed:
             self._closed = True
+            self._next.pop(self._spec, None)
             self._changed.notify()
         if self._thread.is_alive():
             self._thread.join(PATIENCE)
 
     def _take(self, desk: Desk) -> None:
         self._due = False
+        self._put(desk.editor.text, Past.of(desk.editor.history))
+
+    def _put(self, text: str, past: Past) -> None:
         with self._changed:
-            self._next = desk.editor.text, Past.of(desk.editor.history)
+            self._next[self._spec] = text, past
             self._changed.notify()
         if not self._thread.is_alive() and not self._closed:
             self._thread.start()
@@ -56,9 +65,10 @@ class Autosave:
     def _work(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._closed or self._next is not None)
-                if self._closed or self._next is None:
+                self._changed.wait_for(lambda: self._closed or self._next)
+                if not self._next:
                     return
-                (text, past), self._next = self._next, None
-            save_past(self._spec, past.to_record(text))  # first: without its text it is none
-            save_prompt(self._spec, text)
+                spec = next(iter(self._next))
+                text, past = self._next.pop(spec)
+            save_past(spec, past.to_record(text))  # first: without its text it is none
+            save_prompt(spec, text)

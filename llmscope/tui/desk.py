@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from llmscope.tui.ledger import Ledger
     from llmscope.tui.link import EngineLike
     from llmscope.tui.scene import Scene
+    from llmscope.tui.switching import Opening
 
 PATIENCE = 0.15
 """Seconds that a picture may be out of date before its title says so: quick passes never do."""
@@ -99,6 +100,7 @@ class Desk(PacedApp, inherit_bindings=False):
         self.walking = Walking()
         self.cost: PassInfo | None = None
         self._spec = spec
+        self.opening: Opening | None = None
         self.source = self.own.source or Source(spec)
         self._late = self._dim = self._under_way = False
         self._asks_again = self._turning = False
@@ -255,7 +257,7 @@ class Desk(PacedApp, inherit_bindings=False):
             self._pause.stop()
         if self.bandwidth.pause:
             self.ledger.overtaken()
-            self._expect()
+            self.expect()
             self._pause = self.set_timer(self.bandwidth.pause, self._paused)
         else:
             self.ask()
@@ -263,7 +265,7 @@ class Desk(PacedApp, inherit_bindings=False):
     def ask(self) -> None:
         """Ask for what the screen shows now, unless that was asked already."""
         self._asks_again = False
-        if self.scene.info is None or self.chat.waiting or self.lessons.waiting:
+        if self.scene.info is None or self.chat.waiting or self.lessons.waiting or self.opening:
             return
         if self.card.display == bool(self.text):
             self._show_card(not self.text)
@@ -291,7 +293,7 @@ class Desk(PacedApp, inherit_bindings=False):
         )
         if request is not None:
             self.engine.ask(request)
-            self._expect()
+            self.expect()
 
     def fail(self, failed: LoadFailed) -> None:
         """There is no model, or one that cannot run: say why, in the place of any picture."""
@@ -371,7 +373,7 @@ class Desk(PacedApp, inherit_bindings=False):
         self._pause = None
         self.ask()
 
-    def _expect(self) -> None:
+    def expect(self) -> None:
         """Mark what stands as out of date, should the new picture take long."""
         if self._timer is None:
             self._timer = self.set_timer(PATIENCE, self._overdue)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from llmscope.tui.autosave import Autosave
     from llmscope.tui.kept import Kept
     from llmscope.tui.reproduce import Source
+    from llmscope.tui.switching import Left, LoaderLike
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,8 @@ class Own:
         source: how the model was opened, for the command that shows the same.
         newcomer: nobody was here before, so that the tour is offered.
         autosave: saves the prompt while it is written.
+        other: makes what loads another model, of its spec; None: there is no other.
+        left: the prompts of the models that were left in this session, by spec.
         notice: what is wrong with what an earlier session left; empty if nothing is.
     """
 
@@ -34,4 +38,6 @@ class Own:
     source: Source | None = None
     newcomer: bool = False
     autosave: Autosave | None = None
+    other: Callable[[str], LoaderLike] | None = None
+    left: dict[str, Left] = field(default_factory=dict)
     notice: str = ""

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from llmscope.scope import Scope
     from llmscope.tui.kept import Kept
     from llmscope.tui.link import EngineLike
+    from llmscope.tui.switching import LoaderLike
 
 
 def run(
@@ -58,6 +59,7 @@ def run(
     adapters: tuple[str, ...] = (),
     edits: Sequence[Edit] = (),
     versus_prompt: str | None = None,
+    other: Callable[[str], LoaderLike] | None = None,
 ) -> int:
     """Open the screen and stay until it is left.
 
@@ -74,6 +76,7 @@ def run(
         debug: tell the whole story of a crash.
         flags, adapters: how the model was opened; see `llmscope.tui.reproduce.Source`.
         edits, versus_prompt: see `llmscope.tui.whatif.Plan`.
+        other: makes what loads another model, of its spec; None: there is no other.
 
     Returns:
         The exit code: 0, or 128 and the number of the signal that ended the program.
@@ -86,7 +89,7 @@ def run(
     text = prompt or kept or (examples(spec)[0] if _shipped(spec) else "")
     text += typed
     app = LlmscopeApp(
-        lambda post: LateEngine(partial(_engine, load, post)),
+        lambda post: LateEngine(partial(_engine, partial(_remembered, load, spec), post)),
         spec=spec,
         prompt=text,
         special_tokens=special_tokens,
@@ -101,6 +104,7 @@ def run(
             source=Source(spec, flags, adapters),
             newcomer=not screen,
             autosave=autosave,
+            other=other,
             notice=notice,
         ),
     )
@@ -114,7 +118,7 @@ def run(
                     code = app.run()
                 finally:
                     autosave.close()
-                    _keep(spec, app)
+                    _keep(app.source.spec, app)
         finally:
             with suppress(Exception):
                 ended = app.engine.close()
@@ -139,6 +143,15 @@ def _engine(load: Callable[[Progress], Scope], post: Callable[[Event], None]) ->
     from llmscope.engine import Engine
 
     return Engine(load, post)
+
+
+def _remembered(load: Callable[[Progress], Scope], spec: str, progress: Progress) -> Scope:
+    """Load it, and note that it was opened."""
+    scope = load(progress)
+    from llmscope.tui.recent import remember
+
+    remember(spec)
+    return scope
 
 
 def _left(screen: dict[str, Any]) -> Kept:

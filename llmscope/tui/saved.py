@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,19 @@ def save_screen(record: dict[str, Any]) -> None:
     """Remember how the screen is left. A folder that cannot be written costs that, no more."""
     if record != saved_screen():
         _write("screen.json", _text(record))
+
+
+def saved_recent() -> list[tuple[str, str]]:
+    """Spec and place of the models that were opened last: see `llmscope.tui.recent`."""
+    found = _record("recent.json").get("models")
+    pairs = [one for one in found if isinstance(one, list)] if isinstance(found, list) else []
+    return [(pair[0], pair[1]) for pair in pairs if len(pair) == 2 and all(map(_is_text, pair))]
+
+
+def save_recent(models: Sequence[tuple[str, str]]) -> None:
+    """Remember them. A folder that cannot be written costs that, no more."""
+    if list(models) != saved_recent():
+        _write("recent.json", _text({"models": models}))
 
 
 def saved_past(spec: str) -> dict[str, Any]:
@@ -159,6 +172,10 @@ def _parsed(path: Path) -> Any:
         return json.loads(text)
     except (OSError, ValueError, RecursionError):
         return None
+
+
+def _is_text(found: object) -> bool:
+    return isinstance(found, str)
 
 
 def _prompts() -> dict[str, str]:

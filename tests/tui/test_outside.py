@@ -43,7 +43,7 @@ LATER = {
         for name in (
             *("arranging", "baking", "comparing", "copying", "deeds", "editing", "find", "help"),
             *("jump", "kept", "ledger", "palette", "panes", "passing", "saving", "scene", "tour"),
-            *("walk_sources", "whatif"),
+            *("offers", "picker", "recent", "switching", "walk_sources", "whatif"),
         )
     ),
 }

@@ -30,7 +30,7 @@ def fetch(spec: Spec, options: Options) -> Weights:
             f"there is no built-in model {display_text(spec.name)!r}",
             "one of " + ", ".join(f"builtin:{name}" for name in names()),
         )
-    return Weights(home() / spec.name, spec.name, family=_family(home() / spec.name))
+    return Weights(home() / spec.name, spec.name, family=family(home() / spec.name))
 
 
 def home() -> Path:
@@ -38,7 +38,7 @@ def home() -> Path:
     return Path(str(files("llmscope") / "builtin"))
 
 
-def _family(folder: Path) -> tuple[str, ...]:
+def family(folder: Path) -> tuple[str, ...]:
     """What was trained from a model and ships with it, in order."""
     told = folder / FAMILY
     if not told.is_file():
