@@ -112,16 +112,19 @@ class Catalogue:
     def meant(self, typed: str, found: list[Offer]) -> int | None:
         """Which of them enter takes unless a person moves on; None: that is not known yet.
 
-        What can only be a spec is meant as one. A word is a search, if there is anything that it
-        finds, and else a spec too.
+        What can only be a spec is meant as one. A word is a search, if there is a model whose name
+        it finds, and else a spec too: gpt2 is not meant to open what has GPT2 as its architecture.
         """
         typed = typed.strip()
         exact = next((at for at, one in enumerate(found) if one.spec == typed), None)
-        if exact is None or found[exact].group != TYPED or _is_spec(typed):
-            return exact if exact is not None else (0 if found else None)
-        if len(found) > 1:
-            return 1
-        return 0 if self.complete else None
+        if exact is not None and (found[exact].group != TYPED or _is_spec(typed)):
+            return exact
+        words = typed.casefold().split()
+        others = [at for at, one in enumerate(found) if one.group != TYPED]
+        named = [at for at in others if all(word in found[at].spec.casefold() for word in words)]
+        if named or len(words) > 1:
+            return next(iter(named or others), exact)
+        return exact if self.complete else None
 
 
 def _is_spec(typed: str) -> bool:

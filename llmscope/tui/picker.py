@@ -19,7 +19,7 @@ from textual.widgets.option_list import Option
 
 from llmscope.text import display_text
 from llmscope.tui.offers import Catalogue, Offer, offers
-from llmscope.tui.passing import LineScreen
+from llmscope.tui.passing import LineScreen, TextLine
 from llmscope.tui.switching import switch
 
 if TYPE_CHECKING:
@@ -49,19 +49,27 @@ class Found(Message):
         self.offers, self.complete, self.flaw = offers, complete, flaw
 
 
+class ModelLine(TextLine):
+    """The line to write in. The keys that go up and down walk through the list below it."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up", "screen.walk('cursor_up')", "model above", show=False),
+        Binding("down", "screen.walk('cursor_down')", "model below", show=False),
+        Binding("pageup", "screen.walk('page_up')", "page up", show=False),
+        Binding("pagedown", "screen.walk('page_down')", "page down", show=False),
+    ]
+
+    def __init__(self) -> None:
+        super().__init__(compact=True, id="line")
+        self.cursor_blink = False
+
+
 class PickerScreen(LineScreen):
     """The list under a line to write in: enter opens what is marked, esc leaves."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up", "walk('cursor_up')", "model above", show=False),
-        Binding("down", "walk('cursor_down')", "model below", show=False),
-        Binding("pageup", "walk('page_up')", "page up", show=False),
-        Binding("pagedown", "walk('page_down')", "page down", show=False),
-    ]
-
     def __init__(self, desk: Desk) -> None:
         super().__init__(ASKED, "")
-        self._desk = desk
+        self._desk, self._line = desk, ModelLine()
         self._catalogue = Catalogue()
         self._list = OptionList(id="models", markup=False)
         self._list.can_focus = False
