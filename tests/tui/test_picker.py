@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import sys
 import threading
@@ -20,6 +19,7 @@ from llmscope.tui.offers import ELSEWHERE, RECENT, TYPED, Catalogue, Offer, offe
 from llmscope.tui.own import Own
 from llmscope.tui.picker import PickerScreen
 from llmscope.tui.recent import remember
+from tests.models.hub_cache import fill_hub
 from tests.tui.conftest import Open, Session
 from tests.tui.test_key_order import burst
 from tests.tui.test_switching import Words
@@ -37,26 +37,6 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("LLMSCOPE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     return tmp_path
-
-
-def fill_hub(hub: Path, count: int) -> dict[str, int]:
-    """A made-up hub cache, laid out as its library lays it out: bytes by spec."""
-    made = {}
-    for number in range(count):
-        name, commit = f"org/model-{number:03}", f"{number:040x}"
-        home = hub / f"models--{name.replace('/', '--')}"
-        files = {
-            "config.json": json.dumps({"architectures": ["LlamaForCausalLM"]}).encode(),
-            "model.safetensors": b"x" * (1000 + number),
-        }
-        for directory in ("blobs", "refs", f"snapshots/{commit}"):
-            (home / directory).mkdir(parents=True)
-        for at, (file, content) in enumerate(files.items()):
-            (home / "blobs" / f"{at}").write_bytes(content)
-            (home / "snapshots" / commit / file).symlink_to(home / "blobs" / f"{at}")
-        (home / "refs" / "main").write_text(commit)
-        made[name] = sum(map(len, files.values()))
-    return made
 
 
 async def listed(session: Session) -> PickerScreen:
