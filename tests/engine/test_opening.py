@@ -227,3 +227,25 @@ def test_what_was_asked_before_a_switch_is_not_answered_by_the_other_model(scree
         pass
     screen.ask(2, IDS, NEXT)
     assert screen.wait(Frame).serial == 2
+
+
+def test_a_real_load_asks_for_room_before_it_takes_any(monkeypatch):
+    """Its weights are counted once they are here, and the old model goes before they are read."""
+    from llmscope.models import load as loading
+
+    free, calls = [10], []
+    monkeypatch.setattr(memory, "available", lambda device: free[0])
+    read = loading._model
+    monkeypatch.setattr(loading, "_model", lambda *a: calls.append("read") or read(*a))
+
+    def release():
+        calls.append("released")
+        free[0] = 10**12
+
+    with memory.reserve(release):
+        loading.load_subject("builtin:sort", device="cpu")
+    assert calls == ["released", "read"]
+    calls.clear()
+    with memory.reserve(release):
+        loading.load_subject("builtin:sort", device="cpu")
+    assert calls == ["read"]
