@@ -11,6 +11,7 @@ from typing import Any
 
 from llmscope.draw.colour import parse_colour
 from llmscope.errors import ScopeError
+from llmscope.shipped import shipped_folder
 from llmscope.text import display_text
 
 DEFAULT_THEME = "dark"
@@ -60,10 +61,7 @@ class Theme:
 
 def theme_folder() -> Path:
     """Where the themes that ship are."""
-    # An installed wheel holds the themes inside the package; a checkout has them beside it.
-    package = Path(__file__).parents[1]
-    beside = package.parent / "themes"
-    return beside if (beside / f"{DEFAULT_THEME}.toml").is_file() else package / "_themes"
+    return shipped_folder("themes", "_themes")
 
 
 @cache

@@ -14,6 +14,7 @@ from textual.widget import Widget
 
 from llmscope.draw.look import Look
 from llmscope.draw.theme import Theme
+from llmscope.shipped import SORT, TOWN, world
 from llmscope.text import display_text
 from llmscope.tui.actions import bindings
 from llmscope.tui.theme import inks
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from llmscope.engine.events import LoadFailed, Loading
 
 SORTING = ("CABACB", "BBACCA", "ABCABC")
-TOWN = (
+OF_TOWN = (
     "cat -> kitten, dog -> puppy, cow ->",
     "The river was cold and Tom sat on the bank",
     "question: where does Anna live? answer:",
@@ -44,9 +45,7 @@ Line = tuple[Content, int]
 
 def examples(spec: str) -> tuple[str, ...]:
     """Three prompts that suit a model."""
-    if spec.startswith("builtin:town"):
-        return TOWN
-    return SORTING if spec == "builtin:sort" else ENGLISH
+    return {TOWN: OF_TOWN, SORT: SORTING}.get(world(spec), ENGLISH)
 
 
 def first_look(spec: str) -> dict[str, Any]:
@@ -54,7 +53,7 @@ def first_look(spec: str) -> dict[str, Any]:
 
     That is where the base of the town begins to say ` calf`, with the head that looks at ` puppy`.
     """
-    return {"layer": 4, "head": 0, "mode": "top"} if spec == "builtin:town" else {}
+    return {"layer": 4, "head": 0, "mode": "top"} if spec == TOWN else {}
 
 
 class Card(Widget, can_focus=True):

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from llmscope.shipped import shipped_folder, world
 from llmscope.tui.marker import Marked, marked
-from llmscope.tui.pairs import SORT
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,7 @@ class Sample:
 
 def sample_folder() -> Path:
     """Where the prompts are that ship."""
-    # An installed wheel holds them inside the package; a checkout has them beside it.
-    package = Path(__file__).parents[1]
-    beside = package.parent / "demo" / "prompts"
-    return beside if (beside / "opposite.toml").is_file() else package / "_prompts"
+    return shipped_folder("demo/prompts", "_prompts")
 
 
 @cache
@@ -46,7 +43,7 @@ def samples() -> tuple[Sample, ...]:
 
 def samples_for(spec: str) -> tuple[Sample, ...]:
     """Those that suit a model."""
-    return tuple(one for one in samples() if one.model == (spec if spec == SORT else ""))
+    return tuple(one for one in samples() if one.model == world(spec))
 
 
 def _read(path: Path) -> Sample:

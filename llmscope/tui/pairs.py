@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-SORT = "builtin:sort"
+from llmscope.shipped import shipped_folder, world
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class DemoPair:
         title, about: what a person reads.
         a, b: the prompts.
         words: a list for each, their words parted by blanks.
-        model: the spec of the one model that it suits; empty: all that know English.
+        model: the built-in model that it suits, with its family; empty: all that know English.
     """
 
     name: str
@@ -33,10 +33,7 @@ class DemoPair:
 
 def pair_folder() -> Path:
     """Where the pairs are that ship."""
-    # An installed wheel holds them inside the package; a checkout has them beside it.
-    package = Path(__file__).parents[1]
-    beside = package.parent / "demo" / "pairs"
-    return beside if (beside / "bank.toml").is_file() else package / "_pairs"
+    return shipped_folder("demo/pairs", "_pairs")
 
 
 @cache
@@ -47,8 +44,7 @@ def pairs() -> tuple[DemoPair, ...]:
 
 def pairs_for(spec: str) -> tuple[DemoPair, ...]:
     """Those that suit a model."""
-    wanted = spec if spec == SORT else ""
-    return tuple(pair for pair in pairs() if pair.model == wanted)
+    return tuple(pair for pair in pairs() if pair.model == world(spec))
 
 
 def _read(path: Path) -> DemoPair:

@@ -8,10 +8,13 @@ from pathlib import Path
 import pytest
 
 import llmscope
+from llmscope import shipped
+from llmscope.shipped import SORT, TOWN
 from llmscope.tui import library
+from llmscope.tui.card import examples
 from llmscope.tui.library import samples, samples_for
 from llmscope.tui.marker import marked
-from llmscope.tui.pairs import SORT
+from llmscope.tui.pairs import pairs_for
 
 ROOT = Path(__file__).parents[2]
 
@@ -38,7 +41,8 @@ def test_they_are_those_of_the_files_and_reach_the_wheel() -> None:
 def test_an_installed_package_has_them_inside(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(library, "__file__", str(tmp_path / "llmscope" / "tui" / "library.py"))
+    monkeypatch.setattr(shipped, "__file__", str(tmp_path / "llmscope" / "shipped.py"))
+    (tmp_path / "llmscope" / "_prompts").mkdir(parents=True)
     assert library.sample_folder() == tmp_path / "llmscope" / "_prompts"
 
 
@@ -70,9 +74,22 @@ def assert_next(spec: str, model: str) -> None:
         assert scope.look("next-token").axes[0].labels[0] == wanted, prompt
 
 
-def test_the_sorter_says_what_they_promise() -> None:
-    assert len(expected(SORT)) == 2
-    assert_next(SORT, SORT)
+@pytest.mark.parametrize(("spec", "count"), [(SORT, 2), (TOWN, 6)])
+def test_a_model_that_ships_says_what_they_promise(spec: str, count: int) -> None:
+    assert len(expected(spec)) == count
+    assert_next(spec, spec)
+
+
+def test_what_is_offered_to_the_town_is_made_of_words_that_it_knows() -> None:
+    scope = llmscope.load(TOWN)
+    unknown = scope.tokenizer.unk_token_id
+    texts = [sample.prompt for sample in samples_for(TOWN)]
+    texts += [text for pair in pairs_for(TOWN) for text in (pair.a, pair.b, *pair.words)]
+    texts += examples(TOWN)
+    for text in texts:
+        recording = scope.record(text)
+        assert unknown not in recording.prompt.ids, text
+        assert not recording.prompt.notices, text
 
 
 @pytest.mark.slow

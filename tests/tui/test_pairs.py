@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from llmscope import shipped
 from llmscope.draw import Look
-from llmscope.tui import pairs as shipped
+from llmscope.shipped import SORT, TOWN
 from llmscope.tui.actions import BY_NAME
-from llmscope.tui.pairs import SORT, pairs, pairs_for
+from llmscope.tui.pairs import pair_folder, pairs, pairs_for
 from llmscope.tui.panes.pairs import paint_pairs
 from tests.tui.conftest import Open, Session
 
@@ -28,14 +29,15 @@ def asked(session: Session) -> tuple[str, str | None, tuple[str, str] | None]:
 
 def test_they_are_those_of_the_files_and_reach_the_wheel() -> None:
     root = Path(__file__).parents[2]
-    kept, found = root / "demo" / "pairs", shipped.pair_folder()
+    kept, found = root / "demo" / "pairs", pair_folder()
     assert {file.name: file.read_bytes() for file in found.glob("*.toml")} == {
         file.name: file.read_bytes() for file in kept.glob("*.toml")
     }
     assert tuple(pair.title for pair in pairs_for("gpt2")) == TITLES
     (letters,) = pairs_for(SORT)
     assert set(letters.a + letters.b) <= set("ABC")
-    assert len(pairs()) == 4
+    assert {len(pairs_for(spec)) for spec in (TOWN, f"{TOWN}-dpo")} == {2}
+    assert len(pairs()) == 6
     wheel = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["hatch"]["build"]
     assert wheel["targets"]["wheel"]["force-include"]["demo/pairs"] == "llmscope/_pairs"
 
@@ -43,8 +45,9 @@ def test_they_are_those_of_the_files_and_reach_the_wheel() -> None:
 def test_an_installed_package_has_them_inside(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shipped, "__file__", str(tmp_path / "llmscope" / "tui" / "pairs.py"))
-    assert shipped.pair_folder() == tmp_path / "llmscope" / "_pairs"
+    monkeypatch.setattr(shipped, "__file__", str(tmp_path / "llmscope" / "shipped.py"))
+    (tmp_path / "llmscope" / "_pairs").mkdir(parents=True)
+    assert pair_folder() == tmp_path / "llmscope" / "_pairs"
 
 
 def test_the_chosen_one_is_in_sight_however_low_the_pane_is() -> None:

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from textual.events import Key
 
+from llmscope.shipped import SORT
 from llmscope.tui.autosave import Autosave
 from llmscope.tui.choices import Choices, fitted, spans
 from llmscope.tui.history import Entry, add
 from llmscope.tui.library import samples_for
 from llmscope.tui.own import Own
-from llmscope.tui.pairs import SORT
 from llmscope.tui.recall import EARLIER, SHIPPED, RecallScreen, age, matching, shipped
 from tests.tui.conftest import PROMPT, Open, Session
 

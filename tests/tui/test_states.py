@@ -15,7 +15,7 @@ from llmscope.engine.events import (
     Refused,
 )
 from llmscope.figure import Figure
-from llmscope.tui.card import ENGLISH, SORTING
+from llmscope.tui.card import ENGLISH, OF_TOWN, SORTING
 from tests.tui.acting import INFO, figure_for, tokenize
 from tests.tui.conftest import PROMPT, Open
 
@@ -71,14 +71,19 @@ async def test_a_failed_load_says_why_and_what_to_try(
     assert session.app.return_code == 0
 
 
-@pytest.mark.parametrize(("spec", "prompts"), [("builtin:sort", SORTING), ("gpt2", ENGLISH)])
+@pytest.mark.parametrize(
+    ("spec", "prompts"),
+    [("builtin:sort", SORTING), ("builtin:town-sft", OF_TOWN), ("gpt2", ENGLISH)],
+)
 @pytest.mark.parametrize("size", SIZES)
 async def test_an_empty_prompt_offers_examples(
     opened: Open, spec: str, prompts: tuple[str, ...], size: tuple[int, int]
 ) -> None:
     async with opened(*size, prompt="", spec=spec) as session:
         assert session.engine.requests == []
-        assert prompts[0] in session.screen_text()
+        room = session.app.card.size.width - len("▸ 1. ")
+        first = prompts[0] if len(prompts[0]) <= room else f"{prompts[0][: room - 1]}…"
+        assert first in session.screen_text()
         tiny = size == SIZES[0]
         assert ("tab, then its number" in session.screen_text()) != tiny
         await session.press("tab")
