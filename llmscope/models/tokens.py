@@ -14,7 +14,7 @@ from llmscope.models.spans import Span, align, join, repair, search, uncovered
 from llmscope.text import display_text
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
-_LISTED = 8  # how many dropped characters a notice names
+_LISTED = 8  # how many characters or words a notice names
 _BROKEN = "the text is not valid Unicode; what is broken became �"
 _OWN = "--no-special-tokens leaves it out"
 
@@ -100,6 +100,7 @@ class Tokens:
             spans = [(0, 0)] * before + spans + [(len(clean), len(clean))] * after
         notices = [] if clean == text else [_BROKEN]
         notices += _losses(uncovered(clean, spans)) if known else ()
+        notices += self._unknown(clean, ids, spans)
         notices += self._harms(ids, before, after)
         return Encoded(clean, tuple(ids), tuple(texts), tuple(spans), special, tuple(notices))
 
@@ -178,6 +179,24 @@ class Tokens:
                 f"next, comes after that; {_OWN}"
             )
         return notices
+
+    def _unknown(self, text: str, ids: Sequence[int], spans: Sequence[Span]) -> list[str]:
+        """A notice of what the model reads as one and the same token, whatever it says."""
+        unknown = getattr(self.tokenizer, "unk_token_id", None)
+        if unknown is None:
+            return []
+        pairs = zip(ids, spans, strict=True)
+        found = [text[start:end].strip() for token, (start, end) in pairs if token == unknown]
+        words = [
+            word for word in dict.fromkeys(found) if word not in ("", self.tokenizer.unk_token)
+        ]
+        if not words:
+            return []
+        shown = ", ".join(display_text(word, whitespace=True) for word in words[:_LISTED])
+        more = " …" if len(words) > _LISTED else ""
+        return [
+            f"this tokenizer does not know {shown}{more}: the model reads {self._named(unknown)}"
+        ]
 
     def _named(self, token: int) -> str:
         return display_text(self.piece(token), whitespace=True)

@@ -124,7 +124,7 @@ def test_dropped_letters_are_named():
 
 
 @pytest.mark.parametrize(
-    "text", ["question: where does Anna live? answer:", "Anna? :", "Cat: dog , Sun", "A, b; c! D."]
+    "text", ["question: where does Anna live? answer:", "Anna? :", "Cat: dog , Sun", "A, hat; cat! Dog."]
 )
 def test_marks_lie_where_they_are_though_a_normaliser_puts_blanks_beside_them(text):
     folder = fetch(parse("builtin:town"), Options()).folder
@@ -133,6 +133,18 @@ def test_marks_lie_where_they_are_though_a_normaliser_puts_blanks_beside_them(te
     for said, (start, end) in zip(encoded.pieces, encoded.spans, strict=True):
         if said not in ("<s>", "<unk>"):
             assert text[start:end].strip().lower() == said.strip()
+
+
+def test_words_that_are_unknown_are_named_once():
+    folder = fetch(parse("builtin:town"), Options()).folder
+    tokens = Tokens(AutoTokenizer.from_pretrained(str(folder)))
+    (notice,) = tokens.encode("Hello cat, hello World").notices
+    assert notice == "this tokenizer does not know Hello, hello, World: the model reads <unk>"
+    assert tokens.encode("cat, dog").notices == ()
+    assert tokens.encode("cat <unk>").notices == ()
+    (notice,) = tokens.encode("\x1b[31m" + " ".join(f"w{n}" for n in range(20))).notices
+    assert notice.endswith("…: the model reads <unk>")
+    assert "\x1b" not in notice
 
 
 def test_broken_unicode_is_replaced_and_said():
