@@ -34,6 +34,7 @@ FOOTER: dict[str, tuple[Hint, ...]] = {
         Hint("write-on", "write on", pair="write-token"),
         Hint("help-anywhere", "help", kept=True),
         Hint("palette", "commands"),
+        Hint("recall", "prompts"),
         Hint("quit-anywhere", "quit", kept=True),
     ),
     "prompt-a": (
