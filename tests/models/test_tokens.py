@@ -124,7 +124,8 @@ def test_dropped_letters_are_named():
 
 
 @pytest.mark.parametrize(
-    "text", ["question: where does Anna live? answer:", "Anna? :", "Cat: dog , Sun", "A, hat; cat! Dog."]
+    "text",
+    ["question: where does Anna live? answer:", "Anna? :", "Cat: dog , Sun", "A, hat; cat! Dog."],
 )
 def test_marks_lie_where_they_are_though_a_normaliser_puts_blanks_beside_them(text):
     folder = fetch(parse("builtin:town"), Options()).folder

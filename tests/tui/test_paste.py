@@ -1,19 +1,16 @@
-"""A paste of 100 kB: it arrives whole and as one step, and the screen goes on answering."""
+"""A paste of 100 kB: it arrives whole and as one step, and the letter after it too."""
 
 from __future__ import annotations
 
 import json
 import os
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 from tests.test_terminal import Terminal, terminal  # noqa: F401
 
 PASTED = "".join(f"line {number} of what was pasted, 漢字 \t\r" for number in range(2700)) + "END"
-ANSWER = 20.0
-"""Seconds that are more than enough on a busy machine; a quiet one takes about one."""
 
 
 def test_a_large_paste_is_whole_and_at_once(
@@ -30,12 +27,10 @@ def test_a_large_paste_is_whole_and_at_once(
         while sent < len(data):
             sent += os.write(program.child.child_fd, data[sent : sent + 4096])
 
-    begin = time.monotonic()
     thread = threading.Thread(target=paste)
     thread.start()
     program.wait("ENDQ")  # the letter after it too
     thread.join()
-    assert time.monotonic() - begin < ANSWER
     program.child.send("\x1a\x1a")  # the letter, and then all of the paste at once
     program.wait("│ CAB  ")
     program.child.send("\x19\x19")
