@@ -21,7 +21,7 @@ from tests.families import small_model
 from tests.models.hub_server import Handler, Hub
 
 BUILTIN = Path(llmscope.__file__).parent / "builtin" / "sort"
-LOOK = ("--prompt", "CABACB", "--lens", "attention", "--lens", "mlp")
+LOOK = ("--prompt", "cat, dog", "--lens", "attention", "--lens", "mlp")
 
 
 @pytest.fixture
@@ -223,7 +223,7 @@ class _Stand:
 class TestStreams:
     @pytest.mark.parametrize(
         "arguments",
-        [("snapshot", *LOOK), ("snapshot", "--lens=screen", "--prompt=CAB"), ("lenses",)],
+        [("snapshot", *LOOK), ("snapshot", "--lens=screen", "--prompt=cat"), ("lenses",)],
         ids=str,
     )
     def test_a_reader_that_leaves_at_once(self, arguments):

@@ -33,7 +33,8 @@ def expected(model: str) -> list[tuple[str, str]]:
 def test_they_are_those_of_the_files_and_reach_the_wheel() -> None:
     kept = {file.stem for file in (ROOT / "demo" / "prompts").glob("*.toml")}
     assert {sample.name for sample in samples()} == kept
-    assert library.sample_folder() == ROOT / "demo" / "prompts"
+    used = {file.stem for file in library.sample_folder().glob("*.toml")}
+    assert used == kept, "a checkout's own, or those of the package that was installed from it"
     wheel = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]
     assert wheel["targets"]["wheel"]["force-include"]["demo/prompts"] == "llmscope/_prompts"
 
@@ -42,6 +43,7 @@ def test_an_installed_package_has_them_inside(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shipped, "__file__", str(tmp_path / "llmscope" / "shipped.py"))
+    assert library.sample_folder() == tmp_path / "demo" / "prompts"
     (tmp_path / "llmscope" / "_prompts").mkdir(parents=True)
     assert library.sample_folder() == tmp_path / "llmscope" / "_prompts"
 

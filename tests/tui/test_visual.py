@@ -32,7 +32,8 @@ def editor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], P
         script = tmp_path / "my editor.py"
         begin = "import os, sys, signal\nfrom pathlib import Path\npath = Path(sys.argv[-1])\n"
         script.write_text(begin + lines)
-        monkeypatch.setenv("EDITOR", f"{sys.executable} '{script}' --wait")
+        # A notice names the first word: a long path would break its line where a test looks.
+        monkeypatch.setenv("EDITOR", f"env {sys.executable} '{script}' --wait")
         return script
 
     return make
