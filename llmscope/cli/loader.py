@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -46,6 +46,25 @@ class Loader:
                 words.append(name)
         return tuple(words)
 
+    def other(self, model: str) -> Loader:
+        """What loads another model in the same way.
+
+        Adapters and a reward model belong to this one, and so does the trust in its code and in
+        its pickled weights: nobody has said that of the other.
+        """
+        from llmscope.models.spec import DEFAULT
+
+        if model == (self.model or DEFAULT):
+            return self
+        return replace(
+            self,
+            model=model,
+            adapters=(),
+            reward=None,
+            trust_remote_code=False,
+            allow_pickle=False,
+        )
+
     def __call__(self, progress: Progress | None) -> Scope:
         """Load it. Imports torch.
 
@@ -58,7 +77,8 @@ class Loader:
         try:
             load = llmscope.load
         finally:
-            gc.freeze()  # for good: this process is the program's own
+            if not gc.get_freeze_count():  # a second time would keep the model before for ever
+                gc.freeze()  # for good: this process is the program's own
             gc.enable()
         return load(
             self.model,

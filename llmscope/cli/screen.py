@@ -105,4 +105,5 @@ def show(opening: Opening) -> int:
         sampler=opening.sampler,
         session=opening.session,
         notice=opening.notice,
+        other=opening.load.other,
     )

@@ -24,6 +24,7 @@ from llmscope.engine.events import (
     Loaded,
     LoadFailed,
     Loading,
+    OpenRequest,
     PassInfo,
     Refused,
     Request,
@@ -32,6 +33,7 @@ from llmscope.engine.events import (
     Want,
     tokens_of,
 )
+from llmscope.engine.opening import GivenUp, OpenModel
 from llmscope.engine.slot import Slot
 from llmscope.errors import ScopeError
 from llmscope.figure import Figure, Focus
@@ -58,7 +60,7 @@ class Engine:
     """
 
     def __init__(self, load: Load, post: Callable[[Event], None]) -> None:
-        self._load = load
+        self._model = OpenModel(load, self._forget)
         self._post = post
         self._slot = Slot()
         self._thread = Thread(target=self._work, name="llmscope-engine", daemon=True)
@@ -95,30 +97,50 @@ class Engine:
         return not self._thread.is_alive()
 
     def _work(self) -> None:
-        try:
-            scope = self._load(self._progress)
-            self._post(Loaded(scope.info()))
-            scope.verdicts("readout")  # all are measured now: no part of the first pass
-        except _Closed:
-            return
-        except ScopeError as error:
-            self._post(LoadFailed(error.message, error.hint))
-            return
-        except Exception as error:  # the person must see it, whatever a library raised
-            self._post(LoadFailed(f"{type(error).__name__}: {error}"))
-            return
+        self._open(None)
         while (request := self._slot.take()) is not None:
-            if isinstance(request, ChatRequest):
+            if isinstance(request, OpenRequest):
+                self._open(request)
+            elif (scope := self._model.scope) is None:
+                continue  # only another model helps
+            elif isinstance(request, ChatRequest):
                 self._post(_templated(scope, request))
             elif isinstance(request, TeachRequest):
                 self._teach(scope, request)
             else:
                 self._answer(scope, request)
+            scope = None  # nothing here holds on to a model that is to make way for another
+
+    def _open(self, request: OpenRequest | None) -> None:
+        """Load the first model, or another one in its place."""
+        try:
+            if request is None:
+                self._post(Loaded(self._model.first(self._progress)))
+            else:
+                self._post(self._model.change(request, self._progress))
+            if self._model.scope is not None:
+                self._model.scope.verdicts("readout")  # all are measured: no part of the first pass
+        except GivenUp:
+            return
+        except ScopeError as error:
+            failed = LoadFailed(error.message, error.hint)
+        except Exception as error:  # the person must see it, whatever a library raised
+            failed = LoadFailed(f"{type(error).__name__}: {error}")
+        else:
+            return
+        self._model.lose()
+        self._post(failed)
 
     def _progress(self, stage: str, done: float, total: float | None) -> None:
-        if self._slot.closed:
-            raise _Closed
+        if self._slot.closed or self._slot.opening:
+            raise GivenUp
         self._post(Loading(stage, done, total))
+
+    def _forget(self) -> None:
+        """Let go of what was made with the model."""
+        self._recording, self._own, self._prompt = None, None, None
+        self._figures, self._held, self._before = {}, None, 0
+        self._aside.forget()
 
     def _answer(self, scope: Scope, request: Request) -> None:
         from llmscope.record.taps import Cancelled
@@ -175,10 +197,6 @@ class Engine:
         # The adapter is made from a recording of its own: the latest one is another now.
         self._forget()
         self._post(taught(scope, request))
-
-    def _forget(self) -> None:
-        self._recording, self._figures, self._held = None, {}, None
-        self._aside.forget()
 
     def _record(self, scope: Scope, request: Request) -> Recording:
         """The recording of the request's prompt: the latest one if that has not changed."""
@@ -345,7 +363,3 @@ class _EditError(ScopeError):
     def __init__(self, error: ScopeError, faults: Mapping[str, str]) -> None:
         super().__init__(error.message, error.hint)
         self.faults = faults
-
-
-class _Closed(BaseException):
-    """Leaves a load that nobody waits for; nothing on the way may mistake it for a failure."""

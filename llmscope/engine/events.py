@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from llmscope.edits import parse
@@ -12,7 +12,9 @@ from llmscope.models.info import ModelInfo
 from llmscope.sampler import Sampler
 
 if TYPE_CHECKING:
+    from llmscope.models.subject import Progress
     from llmscope.record.recording import Prompt, Recording
+    from llmscope.scope import Scope
 
 __all__ = [
     "SPAN",
@@ -27,6 +29,9 @@ __all__ = [
     "Loaded",
     "Loading",
     "ModelInfo",
+    "OpenFailed",
+    "OpenRequest",
+    "Opened",
     "PassInfo",
     "Refused",
     "Request",
@@ -159,7 +164,26 @@ class TeachRequest:
         return ("teach", self)
 
 
-Ask = Request | ChatRequest | TeachRequest
+@dataclass(frozen=True)
+class OpenRequest:
+    """Another model that is wanted in the place of the one that is open.
+
+    Attributes:
+        spec: its name, as a person wrote it.
+        load: makes its scope, in the engine's thread; called with a progress callback. None: the
+            model that is open is to stay after all.
+    """
+
+    spec: str
+    load: Callable[[Progress], Scope] | None = field(repr=False)
+
+    @property
+    def prompt(self) -> tuple[object, ...]:
+        """A pass that is under way is given up for it."""
+        return ("open", self)
+
+
+Ask = Request | ChatRequest | TeachRequest | OpenRequest
 
 
 @dataclass(frozen=True)
@@ -232,6 +256,30 @@ class LoadFailed:
 
     error: str
     hint: str = ""
+
+
+@dataclass(frozen=True)
+class Opened:
+    """Another model is open now."""
+
+    request: OpenRequest
+    info: ModelInfo
+
+
+@dataclass(frozen=True)
+class OpenFailed:
+    """Another model could not be opened: what is wrong, and what to try.
+
+    Attributes:
+        left: the model that is open all the same; None: there is none.
+        again: that one had been let go, so it was loaded once more, or could not be.
+    """
+
+    request: OpenRequest
+    error: str
+    hint: str = ""
+    left: ModelInfo | None = None
+    again: bool = False
 
 
 @dataclass(frozen=True)
@@ -333,4 +381,15 @@ class Taught:
     error: str = ""
 
 
-Event = Loading | Loaded | LoadFailed | Frame | Refused | Drawn | Templated | Taught
+Event = (
+    Loading
+    | Loaded
+    | LoadFailed
+    | Opened
+    | OpenFailed
+    | Frame
+    | Refused
+    | Drawn
+    | Templated
+    | Taught
+)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from threading import Condition
 
-from llmscope.engine.events import Ask, Request
+from llmscope.engine.events import Ask, OpenRequest, Request
 
 
 class Slot:
@@ -16,9 +16,13 @@ class Slot:
         self._closed = False
 
     def put(self, request: Ask) -> None:
-        """Leave a request; one that was not yet taken is forgotten."""
+        """Leave a request; one that was not yet taken is forgotten.
+
+        But for one that opens another model: what else is asked waits for that, or is of no use.
+        """
         with self._changed:
-            self._waiting = request
+            if not self.opening or isinstance(request, OpenRequest):
+                self._waiting = request
             self._changed.notify()
 
     def take(self) -> Ask | None:
@@ -38,6 +42,11 @@ class Slot:
     def closed(self) -> bool:
         """Whether somebody closed the slot."""
         return self._closed
+
+    @property
+    def opening(self) -> bool:
+        """Whether another model is asked for."""
+        return isinstance(self._waiting, OpenRequest)
 
     def newer(self) -> bool:
         """Whether a request waits, or the slot was closed: what is under way is out of date."""

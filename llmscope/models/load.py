@@ -15,7 +15,7 @@ from llmscope.errors import ScopeError
 from llmscope.models.adapters import adapted, fetched, is_adapter, names
 from llmscope.models.anatomy import Anatomy, find
 from llmscope.models.checkpoint import check_config, check_weights, read_config
-from llmscope.models.memory import check_room, does_not_fit, free_cache, ran_out
+from llmscope.models.memory import check_room, does_not_fit, free_cache, make_room, ran_out
 from llmscope.models.place import check_threads, choose_device, choose_dtype, set_threads
 from llmscope.models.quantised import check_numbers
 from llmscope.models.reward import load_reward
@@ -67,6 +67,7 @@ def load_subject(
         config = read_config(weights.folder)
         check_config(config, parsed.text, trust_remote_code=trust_remote_code)
         check_weights(weights.folder, parsed.text, allow_pickle=allow_pickle)
+        make_room(weights.folder, choose_dtype(dtype, chosen), chosen)
         placing = place(device, chosen, dtype, weights.folder, config, parsed.text)
         model, unused = _model(
             weights, parsed.text, placing, trust_remote_code, allow_pickle, progress

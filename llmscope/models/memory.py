@@ -6,6 +6,9 @@ import gc
 import json
 import math
 import struct
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ from llmscope.text import display_text
 
 WORDS = ("can't allocate memory", "not enough memory", "out of memory", "cannot allocate memory")
 GIB = 2**30
+_RESERVE: ContextVar[Callable[[], None] | None] = ContextVar("reserve", default=None)
 
 
 def ran_out(error: BaseException) -> bool:
@@ -83,6 +87,28 @@ def fits(folder: Path, dtype: torch.dtype | None, device: torch.device) -> bool:
     count, stored = _parameters(folder)
     size = stored if dtype is None else dtype.itemsize
     return count * size <= 0.9 * available(device)
+
+
+@contextmanager
+def reserve(release: Callable[[], None]) -> Iterator[None]:
+    """While a model is loaded in this thread: what may be let go of, should it not fit beside that.
+
+    Args:
+        release: lets go of it; called at most once.
+    """
+    token = _RESERVE.set(release)
+    try:
+        yield
+    finally:
+        _RESERVE.reset(token)
+
+
+def make_room(folder: Path, dtype: torch.dtype | None, device: torch.device) -> None:
+    """Let go of what may be, if the weights in a folder do not fit otherwise."""
+    release = _RESERVE.get()
+    if release is not None and not fits(folder, dtype, device):
+        _RESERVE.set(None)
+        release()
 
 
 def _free_with_swap() -> int:

@@ -27,6 +27,7 @@ class Stored:
         converted: bytes of its converted form in llmscope's cache, beside that.
         architecture: the class that its config names; empty if none does.
         notes: what may keep it from opening.
+        family: what was trained from it and comes with it.
     """
 
     spec: str
@@ -36,6 +37,7 @@ class Stored:
     converted: int = 0
     architecture: str = ""
     notes: tuple[str, ...] = ()
+    family: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -52,15 +54,23 @@ def shelf() -> Shelf:
     """What ships with llmscope, what the hub's cache holds, and what llmscope's own cache holds."""
     from huggingface_hub import constants
 
+    warnings: list[str] = []
+    models = tuple(stored(warnings))
+    return Shelf(models, Path(constants.HF_HUB_CACHE), cache_folder(), tuple(warnings))
+
+
+def stored(warnings: list[str]) -> Iterator[Stored]:
+    """The same one by one, as they are found; what is wrong is added to the warnings."""
+    yield from _builtin()
+    from huggingface_hub import constants
+
     converted = _Converted(converted_folder(), cache_folder() / "digests")
-    hub_cache = Path(constants.HF_HUB_CACHE)
-    revisions, warnings = _revisions(hub_cache)
-    models = [*_builtin()]
+    revisions, told = _revisions(Path(constants.HF_HUB_CACHE))
+    warnings.extend(told)
     for repository, revision in revisions:
-        models.extend(_hub(repository, revision, converted))
-    models.extend(_pypi(cache_folder() / "pypi", converted))
-    models.extend(converted.others())
-    return Shelf(tuple(models), hub_cache, cache_folder(), warnings)
+        yield from _hub(repository, revision, converted)
+    yield from _pypi(cache_folder() / "pypi", converted)
+    yield from converted.others()
 
 
 class _Converted:
@@ -124,6 +134,7 @@ def _builtin() -> Iterator[Stored]:
             folder,
             _size(folder),
             architecture=_architecture(folder / "config.json"),
+            family=builtin.family(name),
         )
 
 

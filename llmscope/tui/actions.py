@@ -66,6 +66,10 @@ FIGURES = (
         *("whole", "map", "all of it in blocks of tokens, or the part near by", "z"),
         lambda desk: desk.look_at(replace(desk.scene, whole=not desk.scene.whole)),
     ),
+    Action(
+        *("models", "model", "open another, and leave nothing"),
+        *("M,ctrl+o", Later("picker.ask"), "anywhere"),
+    ),
     Action("adapter", "model", "next adapter, or the base model", "b", Later("deeds.next_adapter")),
     Action(
         "pin-target", "next token", "pin the target, or let it go", "t", Later("deeds.pin_target")

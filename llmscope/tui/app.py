@@ -23,7 +23,7 @@ from llmscope.tui.own import Own
 from llmscope.tui.terminal import outlive_stops
 
 if TYPE_CHECKING:
-    from llmscope.engine.events import Event, Frame, Loaded, Refused
+    from llmscope.engine.events import Event, Frame, ModelInfo, Refused
     from llmscope.figure import Focus
     from llmscope.tui.link import MakeEngine
     from llmscope.tui.panes import FigurePane
@@ -95,15 +95,23 @@ class LlmscopeApp(Desk, inherit_bindings=True):
     def _engine_says(self, message: EngineSays) -> None:
         # Nothing of it is imported before the first picture.
         from llmscope.engine import events
+        from llmscope.tui import switching
 
         event = message.event
         match event:
             case events.Loading():
-                self.card.progress(event)
+                switching.progress(self, event)
             case events.Loaded():
-                self._loaded(event)
+                self.scene = self.own.loaded(self.scene.loaded(event.info))
+                self._loaded(event.info)
+            case events.Opened():
+                if switching.opened(self, event):
+                    self._loaded(event.info)
+            case events.OpenFailed():
+                switching.failed(self, event)
             case events.LoadFailed():
-                self.fail(event)
+                if self.opening is None:
+                    self.fail(event)
             case events.Frame():
                 self._land(event)
             case events.Refused():
@@ -115,14 +123,13 @@ class LlmscopeApp(Desk, inherit_bindings=True):
             case events.Taught():
                 self.lessons.land(self, event)
 
-    def _loaded(self, event: Loaded) -> None:
-        self.scene = self.own.loaded(self.scene.loaded(event.info))
-        self.title_line.model(event.info, self.scene.adapter)
-        self.overview.model(event.info.layers)
-        for notice in event.info.notices:
+    def _loaded(self, info: ModelInfo) -> None:
+        self.title_line.model(info, self.scene.adapter)
+        self.overview.model(info.layers)
+        for notice in info.notices:
             self.tell(notice, "warning")
-        self.chat.read(self.text, event.info)
-        if not self.chat.begin(self):
+        self.chat.read(self.text, info)
+        if self.opening is not None or not self.chat.begin(self):
             self.ask()
 
     def _land(self, frame: Frame) -> None:

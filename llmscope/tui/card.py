@@ -34,7 +34,7 @@ ENGLISH = (
     "When Mary and John went to the store, John gave a drink to",
     "The Eiffel Tower is located in the city of",
 )
-CARD_ACTIONS = ("edit", "help", "stop", "quit")
+CARD_ACTIONS = ("edit", "models", "help", "stop", "quit")
 """The figures' actions that work here too."""
 MARKS = ("1.", "2.", "3.")
 STARTING = "starting"
@@ -90,6 +90,14 @@ class Card(Widget, can_focus=True):
     def dress(self, look: Look) -> None:
         """Take the inks of another look."""
         self._inks = inks(look.theme)
+
+    def about(self, spec: str) -> None:
+        """Speak of another model from now on, which is yet to be loaded."""
+        self._spec = display_text(spec, whitespace=True)
+        self._examples, self._chosen = examples(spec), 0
+        self._failed = self._progress = None
+        self._picking = False
+        self.refresh()
 
     def progress(self, progress: Loading) -> None:
         """How far the load is."""

@@ -80,7 +80,15 @@ class ChatDesk:
             if held is not None and self.follows_b(desk) and desk.scene.info is not None:
                 roles = desk.scene.info.chat.roles(held)
                 desk.look_at(desk.scene.against(self._said(held, self._made_b, roles)))
-            desk.editor.replace_all(self._said(desk.text, self._made, self.roles))
+            desk.editor.replace_all(self.plain(desk.text))
+
+    def anew(self) -> ChatDesk:
+        """The same of another model, with the same system message."""
+        return ChatDesk(system=self._system, at_first=False)
+
+    def plain(self, text: str) -> str:
+        """A text without the template: what was typed, or what the user said last."""
+        return self._said(text, self._made, self.roles) if self.follows(text) else text
 
     def land(self, desk: Desk, templated: Templated) -> None:
         """The template's text is there, or the reason why not."""

@@ -66,7 +66,10 @@ def edit_prompt(desk: Desk) -> None:
 
 def chat(desk: Desk) -> None:
     """Put what is typed into the model's chat template, or take it out again."""
-    desk.chat.toggle(desk)
+    from llmscope.tui.switching import busy
+
+    if not busy(desk):
+        desk.chat.toggle(desk)
 
 
 def next_adapter(desk: Desk) -> None:

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from llmscope.figure import Focus
     from llmscope.tui.link import EngineLike
     from llmscope.tui.scene import Scene
+    from llmscope.tui.switching import Opening
 
 PATIENCE = 0.15
 """Seconds that a picture may be out of date before its title says so: quick passes never do."""
@@ -95,6 +96,7 @@ class Desk(Parts, inherit_bindings=False):
         self.walking = Walking()
         self.cost: PassInfo | None = None
         self._spec = spec
+        self.opening: Opening | None = None
         self.source = self.own.source or Source(spec)
         self._late = self._dim = self._under_way = False
         self._asks_again = self._turning = False
@@ -233,7 +235,7 @@ class Desk(Parts, inherit_bindings=False):
             self._pause.stop()
         if self.bandwidth.pause:
             self.ledger.overtaken()
-            self._expect()
+            self.expect()
             self._pause = self.set_timer(self.bandwidth.pause, self._paused)
         else:
             self.ask()
@@ -248,7 +250,7 @@ class Desk(Parts, inherit_bindings=False):
             Whether that was asked.
         """
         self._asks_again = False
-        if self.scene.info is None or self.chat.waiting or self.lessons.waiting:
+        if self.scene.info is None or self.chat.waiting or self.lessons.waiting or self.opening:
             return False
         if self.card.display == bool(self.text):
             self._show_card(not self.text)
@@ -281,7 +283,7 @@ class Desk(Parts, inherit_bindings=False):
         )
         if request is not None:
             self.engine.ask(request)
-            self._expect()
+            self.expect()
         return request is not None and draw is not None
 
     def fail(self, failed: LoadFailed) -> None:
@@ -363,7 +365,7 @@ class Desk(Parts, inherit_bindings=False):
         self._pause = None
         self.ask()
 
-    def _expect(self) -> None:
+    def expect(self) -> None:
         """Mark what stands as out of date, should the new picture take long."""
         if self._timer is None:
             self._timer = self.set_timer(PATIENCE, self._overdue)

@@ -160,6 +160,14 @@ class PromptEditor(InOrder, TextArea):
         if follows:
             self.move_cursor(self.document.end)
 
+    def turn_to(self, text: str, past: Past) -> None:
+        """Hold the prompt of another model: undo goes back through what led to that one."""
+        self._tokens, self._tokenized, self._marked = (), "", -1
+        self.load_text(text)
+        past.put_into(self.history)
+        self.move_cursor(self.document.end)
+        self._repaint()
+
     def called(self, name: str) -> None:
         """What the title calls it."""
         if name != self._called:

@@ -117,6 +117,7 @@ FOOTER: dict[str, tuple[Hint, ...]] = {
     ),
     "message": (
         Hint("edit", "edit"),
+        Hint("models", "models"),
         Hint("help", "help", kept=True),
         Hint("quit", "quit", kept=True),
     ),

@@ -219,6 +219,10 @@ class Generating:
         return " · ".join(parts)
 
     def _begin(self, desk: Desk, count: int, sampler: Sampler | None) -> None:
+        from llmscope.tui.switching import busy
+
+        if busy(desk):
+            return
         if desk.scene.info is None:
             desk.tell("the model is not there yet", "warning")
         elif not desk.text:

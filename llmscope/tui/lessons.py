@@ -74,8 +74,10 @@ def mark(desk: Desk) -> None:
 
 def toggle(desk: Desk) -> None:
     """Teach the context of the prompt; where one is taught, switch that off, or on again."""
+    from llmscope.tui.switching import busy
+
     scene = desk.scene
-    if scene.info is None or desk.lessons.waiting:
+    if scene.info is None or desk.lessons.waiting or busy(desk):
         return
     if scene.adapter in scene.info.taught:
         _switch(desk, None)
@@ -90,7 +92,9 @@ def toggle(desk: Desk) -> None:
 
 def bake(desk: Desk) -> None:
     """Ask for the folder of the adapter."""
-    if desk.scene.info is None or desk.lessons.waiting:
+    from llmscope.tui.switching import busy
+
+    if desk.scene.info is None or desk.lessons.waiting or busy(desk):
         return
     from llmscope.tui.baking import BakeScreen
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from llmscope.tui.reproduce import Source
     from llmscope.tui.scene import Scene
     from llmscope.tui.session import Session
+    from llmscope.tui.switching import Left, LoaderLike
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ class Own:
         first_look: fields of the focus that an example is first shown with.
         autosave: saves the prompt while it is written.
         session: the session to go on with; None: a new one.
+        other: makes what loads another model, of its spec; None: there is no other.
+        left: the prompts of the models that were left in this session, by spec.
         notice: what is wrong with what an earlier session left; empty if nothing is.
     """
 
@@ -41,6 +44,8 @@ class Own:
     first_look: Mapping[str, Any] = field(default_factory=dict)
     autosave: Autosave | None = None
     session: Session | None = None
+    other: Callable[[str], LoaderLike] | None = None
+    left: dict[str, Left] = field(default_factory=dict)
     notice: str = ""
 
     def onto(self, scene: Scene) -> Scene:

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from llmscope.tui.kept import Kept
     from llmscope.tui.link import EngineLike
     from llmscope.tui.session import Session
+    from llmscope.tui.switching import LoaderLike
 
 
 def run(
@@ -64,6 +65,7 @@ def run(
     sampler: Sampler | None = None,
     session: Session | None = None,
     notice: str = "",
+    other: Callable[[str], LoaderLike] | None = None,
 ) -> int:
     """Open the screen and stay until it is left.
 
@@ -83,6 +85,7 @@ def run(
         sampler: how what the model writes is drawn; None: the likeliest token.
         session: the one to go on with, and its prompt instead.
         notice: what to say at first.
+        other: makes what loads another model, of its spec; None: there is no other.
 
     Returns:
         The exit code: 0, or 128 and the number of the signal that ended the program.
@@ -100,7 +103,7 @@ def run(
     text += typed
     autosave = Autosave(spec, text)
     app = LlmscopeApp(
-        lambda post: LateEngine(partial(_engine, load, post)),
+        lambda post: LateEngine(partial(_engine, partial(_remembered, load, spec), post)),
         spec=spec,
         prompt=text,
         special_tokens=special_tokens,
@@ -117,6 +120,7 @@ def run(
             first_look={} if known or screen or session else first_look(spec),
             autosave=autosave,
             session=session,
+            other=other,
             notice=notice,
         ),
     )
@@ -130,7 +134,7 @@ def run(
                     code = app.run()
                 finally:
                     autosave.close()
-                    _keep(spec, app, autosave)
+                    _keep(app.source.spec, app, autosave)
         finally:
             with suppress(Exception):
                 ended = app.engine.close()
@@ -155,6 +159,15 @@ def _engine(load: Callable[[Progress], Scope], post: Callable[[Event], None]) ->
     from llmscope.engine import Engine
 
     return Engine(load, post)
+
+
+def _remembered(load: Callable[[Progress], Scope], spec: str, progress: Progress) -> Scope:
+    """Load it, and note that it was opened."""
+    scope = load(progress)
+    from llmscope.tui.recent import remember
+
+    remember(spec)
+    return scope
 
 
 def _left(screen: dict[str, Any]) -> Kept:

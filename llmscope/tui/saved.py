@@ -66,6 +66,19 @@ def save_screen(record: dict[str, Any]) -> None:
         _write("screen.json", _text(record))
 
 
+def saved_recent() -> list[tuple[str, str]]:
+    """Spec and place of the models that were opened last: see `llmscope.tui.recent`."""
+    found = _record("recent.json").get("models")
+    pairs = [one for one in found if isinstance(one, list)] if isinstance(found, list) else []
+    return [(pair[0], pair[1]) for pair in pairs if len(pair) == 2 and all(map(_is_text, pair))]
+
+
+def save_recent(models: Sequence[tuple[str, str]]) -> None:
+    """Remember them. A folder that cannot be written costs that, no more."""
+    if list(models) != saved_recent():
+        _write("recent.json", _text({"models": models}))
+
+
 def saved_past(spec: str) -> dict[str, Any]:
     """The edits that led to a model's prompt: see `llmscope.tui.past`; empty if there are none."""
     found = _record(_past_name(spec))
@@ -198,6 +211,10 @@ def _json(data: bytes) -> Any:
         return json.loads(data.decode("utf-8", "surrogatepass"))
     except (ValueError, RecursionError):
         return None
+
+
+def _is_text(found: object) -> bool:
+    return isinstance(found, str)
 
 
 def _prompts() -> dict[str, str]:

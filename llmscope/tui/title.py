@@ -53,6 +53,11 @@ class TitleLine(Widget):
         ]
         self.refresh()
 
+    def named(self, spec: str) -> None:
+        """Show which model is on its way, while there is none."""
+        self._left, self._right = [(display_text(spec, whitespace=True), 0)], []
+        self.refresh()
+
     def edits(self, count: int) -> None:
         """Say of how many edits the pass is: all that is on screen is another model's then."""
         if count != self._edits:

@@ -1,16 +1,19 @@
-"""How long one waits: for help, for the first picture, for the model."""
+"""How long one waits: for help, the first picture, the model, the list of models."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.passes import Tell
 from tests.benchmarks.setting import Setting
 from tests.benchmarks.terminal import Program
+from tests.models.hub_cache import fill_hub
 
 BARE_APP = """
 from textual.app import App
@@ -44,6 +47,10 @@ READY = " layers"
 """A word of the title line that is there once the model is."""
 ANSWER = "·Paris"
 """What stands in the pane of the next token once there are figures."""
+CACHED = 200
+"""Models in the hub's cache when the list of models is opened."""
+LISTED = "models ─"
+"""What stands under the list once it is complete."""
 
 
 def measure(setting: Setting, tell: Tell, found: dict[str, Any]) -> None:
@@ -83,6 +90,15 @@ def measure(setting: Setting, tell: Tell, found: dict[str, Any]) -> None:
         keep("transformers.answer", seconds=_run([python, "-c", BARE_ANSWER, *model], setting))
         load = [python, "-c", LOAD, setting.spec, setting.device]
         keep("llmscope.load", seconds=_run(load, setting))
+    with tempfile.TemporaryDirectory() as home:
+        fill_hub(Path(home) / "hub", CACHED)
+        for number in range(3 if setting.quick else 9):
+            tell(f"starts: the list of {CACHED} models, {number + 1}")
+            with Program(app, setting.environment | {"HF_HOME": home}) as ours:
+                ours.wait_for(ANSWER)
+                ours.settle()
+                pressed = ours.send("\x0f") - ours.begun  # ctrl+o
+                keep("llmscope.picker", seconds=ours.wait_for(LISTED) - pressed)
 
 
 def _run(command: list[str], setting: Setting) -> float:

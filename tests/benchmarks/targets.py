@@ -184,6 +184,13 @@ TARGETS = (
         1.1,
         _starts("llmscope.load", "transformers.ready"),
     ),
+    Target(
+        "picker",
+        "the list of models from the key to its last line, with 200 models in the hub's cache",
+        0.3,
+        lambda raw: summary(raw["starts"]["llmscope.picker"]["seconds"]),
+        "s",
+    ),
     Target("help", "llmscope --help ÷ import typer", 2.0, _starts("llmscope.help", "typer.import")),
     Target("idle", "bytes to the terminal in two idle seconds", 0.0, _bytes("idle"), "B"),
     Target(

@@ -17,6 +17,9 @@ from llmscope.engine.events import (
     Frame,
     Loaded,
     ModelInfo,
+    Opened,
+    OpenFailed,
+    OpenRequest,
     PassInfo,
     Request,
     Taught,
@@ -275,6 +278,7 @@ class ActingEngine:
         self.requests: list[Request] = []
         self.messages: list[ChatRequest] = []
         self.lessons: list[TeachRequest] = []
+        self.openings: list[OpenRequest] = []
 
     def start(self) -> None:
         self.started = True
@@ -284,7 +288,19 @@ class ActingEngine:
     def load(self, info: ModelInfo = INFO) -> None:
         self.post(Loaded(info))
 
+    def open(self, request: OpenRequest, info: ModelInfo | None = None) -> None:
+        """Load the model that was asked for, as the engine's thread would, and tell of it."""
+        if request.load is not None:
+            request.load(lambda *_: None)
+        self.post(Opened(request, info or replace(INFO, spec=request.spec, name=request.spec)))
+
+    def refuse(self, request: OpenRequest, left: ModelInfo | None = INFO, **told: bool) -> None:
+        self.post(OpenFailed(request, "no such model\x1b[31m", "gpt2", left, **told))
+
     def ask(self, request: Ask) -> None:
+        if isinstance(request, OpenRequest):
+            self.openings.append(request)
+            return
         if isinstance(request, TeachRequest):
             self.lessons.append(request)
             if self.auto:

@@ -42,9 +42,9 @@ LATER = {
         f"llmscope.tui.{name}"
         for name in (
             *("arranging", "baking", "comparing", "copying", "deeds", "editing", "find", "help"),
-            *("choices", "history", "jump", "kept", "ledger", "library", "palette", "panes"),
-            *("passing", "recall", "saving", "scene", "session", "tour", "visual"),
-            *("walk_sources", "whatif"),
+            *("choices", "history", "jump", "kept", "ledger", "library", "offers", "palette"),
+            *("panes", "passing", "picker", "recall", "recent", "saving", "scene", "session"),
+            *("switching", "tour", "visual", "walk_sources", "whatif"),
         )
     ),
 }

@@ -34,7 +34,7 @@ def fetch(spec: Spec, options: Options) -> Weights:
         )
     own = next((one for one in _told() if one["name"] == spec.name), {})
     upon = own.get("trained_from") if own.get("kind") == "adapter" else None
-    return Weights(home() / spec.name, spec.name, family=_family(spec.name), upon=upon)
+    return Weights(home() / spec.name, spec.name, family=family(spec.name), upon=upon)
 
 
 def home() -> Path:
@@ -42,7 +42,7 @@ def home() -> Path:
     return Path(str(files("llmscope") / "builtin"))
 
 
-def _family(base: str) -> tuple[str, ...]:
+def family(base: str) -> tuple[str, ...]:
     """What was trained from a base and writes text, in order."""
     return tuple(
         one["name"]
