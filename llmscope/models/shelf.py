@@ -25,7 +25,7 @@ class Stored:
         path: where it lies.
         bytes: what it takes there.
         converted: bytes of its converted form in llmscope's cache, beside that.
-        architecture: the class that its config names; empty if none does.
+        architecture: the class that its config names, or the kind of adapter; empty if none does.
         notes: what may keep it from opening.
         family: what was trained from it and comes with it.
     """
@@ -133,7 +133,7 @@ def _builtin() -> Iterator[Stored]:
             "builtin",
             folder,
             _size(folder),
-            architecture=_architecture(folder / "config.json"),
+            architecture=_architecture(folder / "config.json") or _adapter(folder),
             family=builtin.family(name),
         )
 
@@ -222,6 +222,13 @@ def _architecture(config: Path) -> str:
     record = _json(config)
     named = record.get("architectures") if isinstance(record, dict) else None
     return str(named[0]) if isinstance(named, list) and named else ""
+
+
+def _adapter(folder: Path) -> str:
+    """What kind of adapter lies there; empty if none does."""
+    record = _json(folder / "adapter_config.json")
+    kind = record.get("peft_type") if isinstance(record, dict) else None
+    return f"{kind} adapter" if isinstance(kind, str) else ""
 
 
 def _json(path: Path) -> Any:

@@ -70,6 +70,7 @@ def test_without_any_cache_there_is_what_ships(listed):
     assert list(listed()) == SHIPPED
     model = listed()["builtin:sort"]
     assert (model["architecture"], model["notes"]) == ("GPT2LMHeadModel", [])
+    assert listed()["builtin:town-pirate"]["architecture"] == "LORA adapter"
     assert 85_584 * 2 < model["bytes"] < 1_000_000
 
 
