@@ -21,6 +21,8 @@ from tests.families import small_model
 from tests.models.hub_server import Handler, Hub
 
 BUILTIN = Path(llmscope.__file__).parent / "builtin" / "sort"
+pytestmark = pytest.mark.slow
+
 LOOK = ("--prompt", "cat, dog", "--lens", "attention", "--lens", "mlp")
 
 

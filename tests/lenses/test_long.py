@@ -55,7 +55,9 @@ def test_a_span_is_rows_of_the_whole(scope, look):
 
 
 @pytest.mark.parametrize("look", LOOKS, ids=str)
-@pytest.mark.parametrize("pool", [2, 64, 256, 2048])
+@pytest.mark.parametrize(
+    "pool", [64, *(pytest.param(n, marks=pytest.mark.slow) for n in (2, 256, 2048))]
+)
 def test_pooled_is_the_maximum_of_each_block(scope, look, pool):
     whole = np.nan_to_num(scope.look("attention", **look).values)
     figure = scope.look("attention", pool=pool, **look)

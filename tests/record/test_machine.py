@@ -4,6 +4,7 @@ import contextlib
 from functools import cache
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -134,7 +135,7 @@ class Person(RuleBasedStateMachine):
             assert torch.allclose(*logits, rtol=0, atol=TOLERANCE * float(logits[1].abs().max()))
 
 
-TestPerson = Person.TestCase
+TestPerson = pytest.mark.slow(Person.TestCase)
 TestPerson.settings = settings(
     max_examples=100,
     stateful_step_count=50,

@@ -185,6 +185,7 @@ def test_what_the_session_says_is_not_said_twice(words: tuple[str, ...], named: 
     assert f"takes no {named}" in " ".join(said.replace("│", " ").split())
 
 
+@pytest.mark.slow
 def test_it_opens_what_was_left(terminal: Start, state: Path) -> None:  # noqa: F811
     program = terminal("--resume", columns=160)
     program.wait("no earlier session is kept here")
