@@ -48,7 +48,7 @@ def snapshot(
     context: Annotated[
         int | None,
         typer.Option(
-            min=1,
+            min=0,
             help="So many tokens come before the query, for the lenses context and stages.",
             show_default="all lines but the last",
         ),
@@ -224,16 +224,10 @@ def snapshot(
             text = scope.chat.prompt(text, system)
         for name, token in (("target", target), ("versus", versus)):
             if token is not None:
-                from llmscope.models.target import target_id
-
-                vocabulary = scope.subject.anatomy.vocabulary
-                asked: dict[str, Any] = {name: target_id(token, scope.subject.tokens, vocabulary)}
+                asked: dict[str, Any] = {name: scope.token(token)}
                 focus = replace(focus, **asked)
         if words_a is not None and words_b is not None:
-            from llmscope.models.target import read_words
-
-            known = scope.subject.tokens, scope.subject.anatomy.vocabulary
-            read = [read_words(text, *known) for text in (words_a, words_b)]
+            read = scope.words(words_a), scope.words(words_b)
             focus = replace(focus, words=(read[0].ids, read[1].ids))
             for note in (*read[0].notes, *read[1].notes):
                 _tell(note)
