@@ -28,10 +28,7 @@ if TYPE_CHECKING:
 
 
 NOTHING = "nothing to copy yet"
-UNNAMED = (
-    "nothing written makes this figure: the adapter that is on was made here, or the base model "
-    "was opened by way of its adapter"
-)
+UNNAMED = "nothing written makes this: it lacks prompt B, or its model has no name of its own"
 
 
 @dataclass(frozen=True)

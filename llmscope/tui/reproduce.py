@@ -78,8 +78,7 @@ class View:
         lens: its name.
         words: two lists of words that the lens reads, as they were written.
         focus: fields of `Focus` that change the figure: those that its lens uses and that are not
-            as usual.
-        part: `span` or `pool`, where the screen holds a part of a long prompt, or blocks of tokens.
+            as usual. A span or a pool is among them where the figure has no more of a long prompt.
         cursor: layer and position, for a picture that marks them.
     """
 
@@ -95,17 +94,19 @@ class View:
     lens: str
     words: tuple[str, str] | None
     focus: Mapping[str, Any]
-    part: Mapping[str, Any]
     cursor: tuple[int, int]
 
 
 def view(source: Source, shown: Shown, scene: Scene) -> View | None:
-    """What a figure on screen was made of; None if its model cannot be named."""
+    """What a figure on screen was made of.
+
+    None if its model cannot be named, or if it says no more than that there is no prompt B.
+    """
     from llmscope.lenses import lens
 
     chosen, request, want = lens(shown.want.lens), shown.request, shown.want.focus
     adapters = None if scene.info is None else source.put_on(scene.info, request.adapter)
-    if adapters is None:
+    if adapters is None or (chosen.versus and request.versus_prompt is None):
         return None
     uses, written, focus = chosen.uses, request.written, _focus(shown, scene)
     # Beside edits a change is one of theirs, whatever B is.
@@ -125,17 +126,16 @@ def view(source: Source, shown: Shown, scene: Scene) -> View | None:
         contrasts=contrasts and request.versus_prompt is not None,
         lens=shown.want.lens,
         words=request.words if reads else None,
-        focus=_said(focus, {*uses, "mode", "change"} - {"span", "pool"}),
-        part=_part(chosen, focus, len(shown.tokens)),
+        focus={
+            **_said(focus, {*uses, "mode", "change"} - {"span", "pool"}),
+            **_part(shown, chosen, focus),
+        },
         cursor=(cursor[0], _place(shown, cursor[1])),
     )
 
 
 def command(view: View) -> str:
-    """The `llmscope snapshot …` that makes the same figure, quoted for a shell.
-
-    It shows all of the prompt: of a long one, the screen may hold a part or blocks of tokens.
-    """
+    """The `llmscope snapshot …` that makes the same figure, quoted for a shell."""
     import shlex
 
     words = ["llmscope", "snapshot", view.source.spec, *view.source.flags]
@@ -164,7 +164,7 @@ def command(view: View) -> str:
 def _option(name: str, value: Any) -> str:
     if name in ("target", "versus"):
         return f"id:{value}"
-    return ",".join(map(str, value)) if name == "cell" else str(value)
+    return ",".join(map(str, value)) if name in ("cell", "span") else str(value)
 
 
 def _focus(shown: Shown, scene: Scene) -> Focus:
@@ -198,15 +198,14 @@ def _place(shown: Shown, position: int) -> int:
     return position % count if position < 0 else min(position, count - 1)
 
 
-def _part(chosen: Lens, focus: Focus, count: int) -> dict[str, Any]:
-    """What of a long prompt the engine was asked for; empty: all of it."""
+def _part(shown: Shown, chosen: Lens, focus: Focus) -> dict[str, Any]:
+    """Which part of a long prompt the figure holds; empty: all of it."""
     from llmscope.engine.engine import near
 
+    count, axes = len(shown.tokens), shown.figure.axes
+    along = next((one for one in axes if one.name in ("position", "query")), None)
+    if along is None or (along.start, along.step, len(along)) == (0, 1, count):
+        return {}  # where columns are left out, it is for their cost alone
     focus = near(chosen, focus, count)
-    if "pool" in chosen.uses and focus.pool > 1:
-        return {"pool": focus.pool}
-    if "span" not in chosen.uses or focus.span is None:
-        return {}
-    start, stop = focus.span
-    start, stop = start + count * (start < 0), stop + count * (stop <= 0)
-    return {"span": (max(start, 0), stop)} if start > 0 or stop < count else {}
+    given = {"span": focus.span} if focus.pool == 1 else {"pool": focus.pool}
+    return {name: value for name, value in given.items() if value is not None}

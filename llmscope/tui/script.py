@@ -29,7 +29,7 @@ def script(view: View) -> str:
         recorded["versus_prompt"] = Code("other")
     if view.written:
         recorded["written"] = view.written
-    asked = {**view.focus, **view.part}
+    asked = dict(view.focus)
     if view.contrasts:
         asked["versus_prompt"] = Code(f"{called('scope.prompt', [Code('other')], tokens)}.ids")
     lines = [

@@ -1,0 +1,253 @@
+"""What is copied as a command and as Python makes the figure that was on screen."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+import shlex
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pytest
+from textual.pilot import Pilot
+
+import llmscope
+from llmscope.edits import parse
+from llmscope.engine.events import ModelInfo
+from llmscope.figure import Figure, plain
+from llmscope.sampler import Sampler
+from llmscope.tui.app import LlmscopeApp
+from llmscope.tui.comparing import hold_words
+from llmscope.tui.ledger import Shown
+from llmscope.tui.own import Own
+from llmscope.tui.reproduce import Source, command, view
+from llmscope.tui.scene import Scene
+from llmscope.tui.script import script
+from llmscope.tui.workspaces import WORKSPACES, Workspace
+from tests.cli.running import record
+from tests.families import small_model
+from tests.models.vocabularies import byte_level
+from tests.tui.real import answered, screen
+
+KEYS = [
+    *("left", "right", "up", "down", "tab", "v", "v", "a", "t", "T", "x", "z", "D", "0"),
+    *("right_square_bracket", "left_square_bracket", "right_curly_bracket", "left_curly_bracket"),
+    *("full_stop", "comma", "space", "n", "f", "u", "A", "m"),
+]
+SIZES = [(80, 24), (120, 40), (200, 60)]
+IN_SIGHT = ("top", "target", "lens")
+"""Modes of figures whose columns are read when they come into sight, for each costs a readout."""
+NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?(?:e[+-]?\d+)?")
+CELLS = (None, (0, 0), (1, 1))
+TOWN = (
+    "where", "does", "Anna", "live", "a", "cat", "has", "kitten", "dog", "puppy", "cow", "the",
+    "barn", "river", ",", ".", "question:", "answer:", "certainly", "in",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Given:
+    """A model, and the words of its prompts."""
+
+    source: Source
+    words: tuple[str, ...]
+    between: str = " "
+    longest: int = 14
+
+    def prompt(self, chance: random.Random) -> str:
+        count = chance.randint(2, self.longest)
+        return self.between.join(chance.choice(self.words) for _ in range(count))
+
+
+SORT = Given(Source("builtin:sort"), ("A", "B", "C"), "", 8)
+FAMILY = Given(Source("builtin:town"), TOWN)
+STAGE = Given(
+    Source("builtin:town-sft", {"reward": "builtin:town-reward"}, ("builtin:town-dpo",)), TOWN
+)
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Given:
+    """A small random model, in a folder whose name needs quotes."""
+    folder = tmp_path_factory.mktemp("models") / 'it\'s "mine" $HOME'
+    tokenizer = byte_level()
+    small_model("llama", vocab_size=len(tokenizer)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    words = ("the cat", "漢 🙂", "it's", '"', "\\", "sat on", "$HOME `x`", "-C", "then\tthere")
+    return Given(Source(str(folder), {"threads": 1, "dtype": "float32"}), words, longest=6)
+
+
+def some_scene(scene: Scene, given: Given, chance: random.Random) -> Scene:
+    """What a person may set, by chance."""
+    info = scene.info
+    assert info is not None
+    if chance.random() < 0.6:
+        scene = scene.against(given.prompt(chance))
+    for _ in range(chance.choice((0, 0, 1, 2))):
+        scene = scene.with_edit(parse(edit(info, chance)))
+    if chance.random() < 0.3:
+        scene = scene.drawing(Sampler(0.7, chance.randint(0, 9), 0.9, 0.01, seed=3))
+    if chance.random() < 0.3:
+        scene = hold_words(scene, (chance.choice(given.words), f"id:{chance.randrange(4)}"))
+    if info.adapters:
+        scene = replace(scene, adapter=chance.choice((None, *info.adapters)))
+    if chance.random() < 0.3:
+        scene = scene.aim(chance.randrange(info.vocabulary), pinned=True)
+    if chance.random() < 0.3:
+        scene = replace(scene, versus=chance.randrange(info.vocabulary))
+    scene = scene.go(layer=chance.randrange(info.layers), head=chance.randrange(info.heads))
+    if chance.random() < 0.5:
+        scene = scene.go(position=chance.randrange(len(scene.tokens)))
+    if chance.random() < 0.5:
+        scene = scene.go(neuron=chance.randrange(info.neurons))
+    if chance.random() < 0.5:
+        step, weight, cell = chance.randrange(12), chance.choice((None, 0)), chance.choice(CELLS)
+        scene = replace(scene, focus=replace(scene.focus, step=step, weight=weight, cell=cell))
+    return replace(scene, change=chance.random() < 0.4)
+
+
+async def wander(
+    app: LlmscopeApp,
+    pilot: Pilot[int],
+    given: Given,
+    workspace: Workspace,
+    chance: random.Random,
+) -> None:
+    """Set what may be set, go to a workspace, and press some keys there."""
+    await settled(app, pilot)
+    app.look_at(some_scene(app.scene, given, chance))
+    await settled(app, pilot)
+    app.overview.open(workspace)
+    await pilot.press("escape", *(["E"] * chance.choice((0, 0, 0, 1, 2))))
+    await settled(app, pilot)
+    for _ in range(chance.randint(0, 10)):
+        await pilot.press(chance.choice(KEYS))
+    app.walking.stop()
+    await settled(app, pilot)
+
+
+def edit(info: ModelInfo, chance: random.Random) -> str:
+    layer, head = chance.randrange(info.layers), chance.randrange(info.heads)
+    return chance.choice(
+        (
+            f"zero head {layer}.{head}",
+            f"scale mlp {layer} {chance.choice((0.5, -2, 1e-3))}",
+            f"mean attention {layer}",
+            f"zero neuron {layer}.3 @-1",
+            f"patch stream {layer} @-1 from B",
+            f'steer {layer} "{chance.choice("ab")}" - "c" 0.5',
+            "freeze norm final",
+        )
+    )
+
+
+async def settled(app: LlmscopeApp, pilot: Pilot[int]) -> None:
+    """Until all that is on screen is whole: a sweep waits a while before it begins."""
+    async with asyncio.timeout(60):
+        while True:
+            await answered(app, pilot)
+            found = [app.ledger.shown(key) for key in app.overview.on_screen]
+            under_way = any(one is not None and "progress" in one.figure.extra for one in found)
+            if not (under_way or app._settling is not None or app.ledger.waiting):
+                return
+            await asyncio.sleep(0.02)
+
+
+def alike(found: Any, expected: Any, where: str) -> None:
+    """Equal, but for the rounding of a pass that reused what prompts share."""
+    if isinstance(expected, dict):
+        assert set(found) == set(expected), where
+        for name in expected:
+            alike(found[name], expected[name], f"{where}.{name}")
+    elif isinstance(expected, list):
+        assert len(found) == len(expected), where
+        for at, (one, other) in enumerate(zip(found, expected, strict=True)):
+            alike(one, other, f"{where}[{at}]")
+    elif isinstance(expected, float):
+        assert found == pytest.approx(expected, rel=1e-4, abs=1e-5), where
+    elif isinstance(expected, str):
+        assert NUMBER.sub("", found) == NUMBER.sub("", expected), where
+        for one, other in zip(NUMBER.findall(found), NUMBER.findall(expected), strict=True):
+            assert float(one) == pytest.approx(float(other), rel=0.02, abs=1e-5), where
+    else:
+        assert found == expected, where
+
+
+def held_against(shown: Shown, made: dict[str, Any], where: str) -> None:
+    """All that a figure says, against the one on screen, which may lack columns out of sight."""
+    figure, expected = shown.figure, plain(shown.figure.to_dict())
+    known = np.isfinite(figure.values)
+    if figure.extra.get("mode") in IN_SIGHT and not known.all():
+        assert known.any(), where
+        values = np.array(made["values"], dtype=np.float32)
+        alike(values[known].tolist(), figure.values[known].tolist(), where)
+        rest = {"values", "extra"}
+        made, expected = ({k: one[k] for k in one if k not in rest} for one in (made, expected))
+    alike(made, expected, where)
+
+
+@dataclass(frozen=True)
+class Copied:
+    shown: Shown
+    line: str
+    lines: str
+
+
+def copied(app: LlmscopeApp) -> list[Copied]:
+    """What is copied of each pane."""
+    found = []
+    for key in app.overview.on_screen:
+        shown = app.ledger.shown(key)
+        if shown is None:
+            continue
+        made = view(app.source, shown, app.scene)
+        if made is None:
+            assert shown.want.lens in ("contrast", "patching")
+            assert shown.request.versus_prompt is None
+            continue
+        found.append(Copied(shown, command(made), script(made)))
+    return found
+
+
+def done(lines: str) -> Figure:
+    """What a script binds."""
+    names: dict[str, Any] = {}
+    exec(lines, names)
+    figure = names["figure"]
+    assert isinstance(figure, Figure)
+    return figure
+
+
+async def views(given: Given, seed: int, workspaces: int) -> None:
+    """Open the screen, and hold what is copied in some workspaces against what they show."""
+    chance = random.Random(seed)
+    source = given.source
+    scope = llmscope.load(source.spec, adapters=source.adapters, **source.options)
+    text = given.prompt(chance)
+    if given is not SORT and chance.random() < 0.5:
+        text += chance.choice(("\n", "\n---\n")) + given.prompt(chance)
+    found = []
+    async with screen(scope, text, chance.choice(SIZES), own=Own(source=source)) as (app, pilot):
+        for workspace in chance.sample(WORKSPACES, workspaces):
+            await wander(app, pilot, given, workspace, chance)
+            found += copied(app)
+    for one in found:
+        where = f"{one.shown.want.key} of {seed}\n{one.line}\n{one.lines}"
+        assert all(len(line) < 100 for line in one.lines.split("\n"))
+        held_against(one.shown, done(one.lines).to_dict(), where)
+        program, name, *words = shlex.split(one.line)
+        assert (program, name) == ("llmscope", "snapshot")
+        held_against(one.shown, record(*words, "--format", "json")["figures"][0], where)
+
+
+@pytest.mark.parametrize("seed", range(10))
+async def test_what_is_copied_makes_what_is_on_screen(llama: Given, seed: int) -> None:
+    await views((SORT, FAMILY, STAGE, llama)[seed % 4], seed, 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(10, 70))
+async def test_what_is_copied_of_many_views_too(llama: Given, seed: int) -> None:
+    await views((SORT, FAMILY, STAGE, llama)[seed % 4], seed, 3)
