@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 NOTHING = "nothing to copy yet"
 UNNAMED = "nothing written makes this: it lacks prompt B, or its model has no name of its own"
+BROKEN = re.compile("[\ud800-\udfff]")
+"""Halves of characters, of which the model reads U+FFFD and a clipboard can hold nothing."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ def copies(desk: Desk) -> list[Copy]:
         made = view(desk.source, shown, scene)
         if made is not None:
             found += [
-                Copy("c", "the command that shows this", command(made)),
+                Copy("c", "the command that shows this", command(made) or ""),
                 Copy("p", "the same in Python", script(made)),
             ]
     return [copy for copy in found if copy.text]
@@ -99,7 +102,7 @@ def put(desk: Desk, letter: str) -> None:
 
 
 def _put(desk: Desk, copy: Copy) -> None:
-    desk.copy_to_clipboard(copy.text)
+    desk.copy_to_clipboard(BROKEN.sub("\N{REPLACEMENT CHARACTER}", copy.text))
     desk.tell(f"copied {copy.what}")
 
 

@@ -134,8 +134,11 @@ def view(source: Source, shown: Shown, scene: Scene) -> View | None:
     )
 
 
-def command(view: View) -> str:
-    """The `llmscope snapshot …` that makes the same figure, quoted for a shell."""
+def command(view: View) -> str | None:
+    """The `llmscope snapshot …` that makes the same figure, quoted for a shell.
+
+    None where the prompt holds a NUL, which no command line can.
+    """
     import shlex
 
     words = ["llmscope", "snapshot", view.source.spec, *view.source.flags]
@@ -158,7 +161,8 @@ def command(view: View) -> str:
         words.append(f"--words-{which}={text}")
     if "change" in view.focus:
         words.append("--change")
-    return shlex.join([*words, "--format", "txt"])
+    line = shlex.join([*words, "--format", "txt"])
+    return None if "\0" in line else line
 
 
 def _option(name: str, value: Any) -> str:

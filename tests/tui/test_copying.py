@@ -150,10 +150,13 @@ async def test_the_command_shows_the_same_number_and_weight(scope: Scope) -> Non
 def test_any_prompt_survives_the_shell(text: str) -> None:
     tokens = tokenize("a b")
     asked = Request(1, text, (), special_tokens=False)
-    shown = Shown(None, _want("tokens"), tokens, asked)  # type: ignore[arg-type]
+    figure = Figure.refused("tokens", "Tokens", "none were run")
+    shown = Shown(figure, _want("tokens"), tokens, asked)  # type: ignore[arg-type]
     made = view(Source("./my model"), shown, Scene(info=INFO, tokens=tokens))
     assert made is not None
-    words = shlex.split(command(made))
+    line = command(made)
+    assert line is not None
+    words = shlex.split(line)
     assert f"--prompt={text}" in words
     assert "./my model" in words
     assert "--no-special-tokens" in words
