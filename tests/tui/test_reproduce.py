@@ -191,6 +191,9 @@ def held_against(shown: Shown, made: dict[str, Any], where: str) -> None:
         alike(values[known].tolist(), figure.values[known].tolist(), where)
         rest = {"values", "extra"}
         made, expected = ({k: one[k] for k in one if k not in rest} for one in (made, expected))
+    else:
+        values = [np.array(one.pop("values"), dtype=np.float32) for one in (made, expected)]
+        np.testing.assert_allclose(*values, rtol=1e-4, atol=1e-5, err_msg=where)
     alike(made, expected, where)
 
 
@@ -268,6 +271,22 @@ async def test_what_is_copied_of_many_views_too(llama: Model, seed: int) -> None
     await views((SORT, FAMILY, STAGE, llama)[seed % 4], seed, 3)
 
 
+async def test_a_mark_of_the_context_reaches_what_training_changed() -> None:
+    scope = llmscope.load("builtin:town")
+    text, own = "where does Anna live?\n---\nin the barn.", Own(source=FAMILY.source)
+    async with screen(scope, text, own=own) as (app, pilot):
+        app.look_at(replace(app.scene, adapter="town-sft"))
+        app.overview.open(next(one for one in WORKSPACES if one.name == "stages"))
+        await settled(app, pilot)
+        one = next(one for one in copied(app) if one.shown.want.key == "stages-kl")
+    assert one.shown.figure.extra["left_out"]
+    assert "--context " in one.line
+    held_against(one.shown, done(one.lines).to_dict(), one.lines)
+    made = record(*shlex.split(one.line)[2:], "--format", "json")
+    held_against(one.shown, made["figures"][0], one.line)
+
+
+@pytest.mark.slow
 async def test_a_long_prompt_is_shown_in_the_part_and_the_blocks_that_the_screen_shows(
     tmp_path: Path,
 ) -> None:
@@ -275,7 +294,7 @@ async def test_a_long_prompt_is_shown_in_the_part_and_the_blocks_that_the_screen
     long = small_model("llama", vocab_size=len(tokenizer), max_position_embeddings=2000)
     long.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
-    text, source = "the cat sat on " * 210, Source(str(tmp_path))
+    text, source = "the cat sat on " * 160, Source(str(tmp_path))
     async with screen(llmscope.load(str(tmp_path)), text, own=Own(source=source)) as (app, pilot):
         count = len(app.scene.tokens)
         assert count > SPAN
