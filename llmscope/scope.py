@@ -17,6 +17,7 @@ from llmscope.models.info import ModelInfo
 from llmscope.models.load import load_subject
 from llmscope.models.memory import free_cache
 from llmscope.models.subject import Progress, Subject
+from llmscope.models.target import Words, read_words, target_id
 from llmscope.record.prompts import encoded, prompt_from
 from llmscope.record.recorder import Recorder
 from llmscope.record.recording import Prompt, Recording
@@ -239,6 +240,25 @@ class Scope:
             ScopeError: it is empty, too long, or has ids outside of the vocabulary.
         """
         return prompt_from(self.subject, prompt, special_tokens=special_tokens, written=written)
+
+    def token(self, text: str) -> int:
+        """The id of the token that a text is, with its leading space; or of `id:464`.
+
+        Raises:
+            ScopeError: it is no single token of the model.
+        """
+        return target_id(text, self.subject.tokens, self.subject.anatomy.vocabulary)
+
+    def words(self, text: str) -> Words:
+        """The first token of each word, for one of the two lists that `look(words=…)` takes.
+
+        Args:
+            text: words with blanks or commas between; `id:464` is a token by its number.
+
+        Raises:
+            ScopeError: there is none, or one has no token.
+        """
+        return read_words(text, self.subject.tokens, self.subject.anatomy.vocabulary)
 
     @property
     def ran_beside(self) -> int:

@@ -69,3 +69,20 @@ def test_the_latest_good_recording_stays_after_a_refusal(scope):
         scope.record("")
     assert scope.latest is recording
     assert scope.look("tokens").values.shape == (3,)
+
+
+def test_tokens_and_words_are_read_as_the_command_line_reads_them(scope):
+    assert [scope.token(text) for text in ("A", "C", "id:1")] == [0, 2, 1]
+    with pytest.raises(ScopeError, match="not one token but 2"):
+        scope.token("AB")
+    assert scope.words("C, A id:1 C").ids == (2, 0, 1)
+    with pytest.raises(ScopeError, match="no words"):
+        scope.words(" ")
+    scope.record("CABA")
+    asked = {"words": (scope.words("A B").ids, scope.words("C").ids), "mode": "lens"}
+    other = scope.prompt("CABB").ids
+    figure = scope.look("contrast", position=2, versus_prompt=other, **asked)
+    assert figure.verdict.status == "verified"
+    target, versus = scope.token("B"), scope.token("A")
+    figure = scope.look("attribution", target=target, versus=versus)
+    assert (figure.extra["target"], figure.extra["versus"]) == ("B", "A")

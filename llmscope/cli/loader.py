@@ -26,25 +26,12 @@ class Loader:
     reward: str | None = None
 
     @property
-    def flags(self) -> tuple[str, ...]:
-        """The options that say the same on another command line, but for the adapters."""
-        words: list[str] = []
-        for name, value, usual in (
-            ("--device", self.device, "auto"),
-            ("--dtype", self.dtype, "auto"),
-            ("--threads", self.threads, None),
-            ("--reward", self.reward, None),
-        ):
-            if value != usual:
-                words += [name, str(value)]
-        for name, given in (
-            ("--trust-remote-code", self.trust_remote_code),
-            ("--allow-pickle", self.allow_pickle),
-            ("--unverified", self.unverified),
-        ):
-            if given:
-                words.append(name)
-        return tuple(words)
+    def options(self) -> dict[str, str | int | bool]:
+        """What is not as usual, as keywords of `llmscope.load`, but for the adapters."""
+        names = ("device", "dtype", "threads", "reward")
+        switches = ("trust_remote_code", "allow_pickle", "unverified")
+        given = {name: getattr(self, name) for name in (*names, *switches)}
+        return {name: one for name, one in given.items() if one not in ("auto", None, False)}
 
     def other(self, model: str) -> Loader:
         """What loads another model in the same way.

@@ -98,7 +98,7 @@ def show(opening: Opening) -> int:
         system=opening.system,
         bandwidth=spent,
         debug=opening.debug,
-        flags=opening.load.flags,
+        options=opening.load.options,
         adapters=opening.load.adapters,
         edits=opening.edits,
         versus_prompt=opening.versus_prompt,

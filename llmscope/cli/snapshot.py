@@ -16,7 +16,7 @@ from llmscope.cli.options import usage
 from llmscope.errors import ScopeError
 from llmscope.text import display_text
 
-_PLACE = re.compile(r"(\d{1,9}),(\d{1,9})", re.ASCII)
+_PAIR = re.compile(r"(\d{1,9}),(\d{1,9})", re.ASCII)
 _SIZE = re.compile(r"(\d{1,4})x(\d{1,4})", re.ASCII)
 
 
@@ -48,7 +48,7 @@ def snapshot(
     context: Annotated[
         int | None,
         typer.Option(
-            min=1,
+            min=0,
             help="So many tokens come before the query, for the lenses context and stages.",
             show_default="all lines but the last",
         ),
@@ -111,6 +111,16 @@ def snapshot(
             autocompletion=completion.workspaces,
         ),
     ] = None,
+    span: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FIRST,END",
+            help="Of a long prompt: only the tokens from one to before another.",
+        ),
+    ] = None,
+    pool: Annotated[
+        int, typer.Option(min=1, help="Of attention: so many tokens as one, by their maximum.")
+    ] = 1,
     top_k: Annotated[int, typer.Option(min=1, help="How many tokens or neurons to list.")] = 10,
     temperature: Annotated[float, typer.Option(help="Divides the logits.")] = 1.0,
     sample_top_k: Annotated[int, typer.Option(min=0, help="The sampler's top-k cut; 0: none.")] = 0,
@@ -161,7 +171,9 @@ def snapshot(
         usage(temperature > 0, "greater than 0", "--temperature")
         translated = translator is None or (Path(translator) / "params.pt").is_file()
         usage(translated, "a folder with config.json and params.pt", "--translator")
-        cells, place = _cells(size), _place(cell)
+        cells, place = _cells(size), _pair(cell, "ROW,COLUMN, such as 5,0", "--cell")
+        part = _pair(span, "FIRST,END, such as 0,64", "--span")
+        usage(part is None or part[0] < part[1], "the first token, and one after it", "--span")
         tier = options.tier(color)
         from llmscope.cli.appearance import picture_look
         from llmscope.cli.compose import SCREEN, Wanted, compose
@@ -197,6 +209,8 @@ def snapshot(
             translator=translator,
             context=context,
             mode=mode,
+            span=part,
+            pool=pool,
             top_k=top_k,
             temperature=temperature,
             sample_top_k=sample_top_k,
@@ -224,16 +238,10 @@ def snapshot(
             text = scope.chat.prompt(text, system)
         for name, token in (("target", target), ("versus", versus)):
             if token is not None:
-                from llmscope.models.target import target_id
-
-                vocabulary = scope.subject.anatomy.vocabulary
-                asked: dict[str, Any] = {name: target_id(token, scope.subject.tokens, vocabulary)}
+                asked: dict[str, Any] = {name: scope.token(token)}
                 focus = replace(focus, **asked)
         if words_a is not None and words_b is not None:
-            from llmscope.models.target import read_words
-
-            known = scope.subject.tokens, scope.subject.anatomy.vocabulary
-            read = [read_words(text, *known) for text in (words_a, words_b)]
+            read = scope.words(words_a), scope.words(words_b)
             focus = replace(focus, words=(read[0].ids, read[1].ids))
             for note in (*read[0].notes, *read[1].notes):
                 _tell(note)
@@ -310,10 +318,10 @@ def _check_workspace(workspace: str | None, lenses: tuple[str, ...]) -> None:
     usage(known, f"no workspace {display_text(workspace)!r}; there are {listed}", "--workspace")
 
 
-def _place(cell: str | None) -> tuple[int, int] | None:
-    """Row and column of a cell."""
-    found = None if cell is None else _PLACE.fullmatch(cell)
-    usage(cell is None or found is not None, "ROW,COLUMN, such as 5,0", "--cell")
+def _pair(text: str | None, wanted: str, option: str) -> tuple[int, int] | None:
+    """Two numbers."""
+    found = None if text is None else _PAIR.fullmatch(text)
+    usage(text is None or found is not None, wanted, option)
     return None if found is None else (int(found[1]), int(found[2]))
 
 

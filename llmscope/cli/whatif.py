@@ -11,13 +11,12 @@ from llmscope.cli.options import usage
 from llmscope.edits import Edit, parse
 from llmscope.edits.files import tensor_name
 from llmscope.errors import ScopeError
+from llmscope.lenses import lens
+from llmscope.lenses import names as known
 from llmscope.text import display_text
 
 if TYPE_CHECKING:
     from llmscope.scope import Scope
-
-HELD = ("patching", "contrast")
-"""The lenses that are of nothing without a prompt B."""
 
 
 def read_edits(texts: Sequence[str] | None, versus_prompt: str | None) -> tuple[Edit, ...]:
@@ -61,8 +60,9 @@ def check_whatif(
         "there is nothing to hold this against without --edit or --versus-prompt",
         "--change",
     )
-    for name in HELD:
-        usage(there or name not in lenses, "it takes --versus-prompt TEXT", f"--lens {name}")
+    for name in (one for one in lenses if one in known()):
+        alone = not lens(name).versus
+        usage(there or alone, "it takes --versus-prompt TEXT", f"--lens {name}")
     usage(versus_prompt != "", "prompt B is empty", "--versus-prompt")
 
 

@@ -67,10 +67,7 @@ class Held:
         self._ids = tuple(prompt.ids)
 
     def _read_words(self, scope: Scope, *texts: str) -> None:
-        from llmscope.models.target import read_words
-
-        known = scope.subject.tokens, scope.subject.anatomy.vocabulary
-        one, other = (read_words(text, *known) for text in texts)
+        one, other = map(scope.words, texts)
         self._words = one.ids, other.ids
         shared = [f"‹{scope.subject.label(token)}›" for token in one.ids if token in other.ids]
         both = f"{' '.join(shared)} is in both lists, where it says nothing"

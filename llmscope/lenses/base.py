@@ -39,6 +39,7 @@ class Lens:
             else it runs is of another prompt; `again`, it runs the same prompt again, with the
             edits; `refused`, it can only be shown of an unedited pass.
         history: whether its values at a token follow from the tokens up to there alone.
+        versus: whether it is of nothing without a prompt B.
         unpaired: the modes of which there is no A − B, and why; the empty one stands for all.
         help: what it shows, how to read it, formula and source, in plain paragraphs.
     """
@@ -52,6 +53,7 @@ class Lens:
     through: tuple[str, ...] = ()
     edited: Literal["recorded", "again", "refused"] = "recorded"
     history: bool = True
+    versus: bool = False
     unpaired: Mapping[str, str] = field(default_factory=dict)
     help: str = ""
 

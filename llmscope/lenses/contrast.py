@@ -172,6 +172,7 @@ LENS = Lens(
     needs=("readout",),
     uses=("position", "versus_prompt", "words", "mode", "top_k"),
     modes=("kl", "word", "cosine", "centred", "lens", "attention", "attention-difference"),
+    versus=True,
     unpaired={"": "it holds A against B already"},
     help="""\
 Two prompts beside each other: this one, A, and prompt B. Tokens that both have, by their text and \

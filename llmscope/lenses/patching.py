@@ -279,6 +279,7 @@ LENS = Lens(
     uses=("position", "target", "versus", "versus_prompt", "mode"),
     modes=("stream", "attention", "mlp", "heads"),
     edited="again",
+    versus=True,
     unpaired={"": "it carries B over into A already"},
     help="""\
 Take two prompts that differ in little and lead to different answers: this one, and prompt B. A \

@@ -7,8 +7,10 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, takewhile
+from typing import TYPE_CHECKING
 
-from llmscope.record.recording import Prompt
+if TYPE_CHECKING:
+    from llmscope.record.recording import Prompt
 
 _LINE = re.compile(r"\S[^\S\n]*\n")  # the end of one with something in it
 _PARTED = re.compile(r"\S[^\S\n]*\n(\s*\n)")  # the same, and the blank lines after it

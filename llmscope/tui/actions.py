@@ -77,7 +77,9 @@ FIGURES = (
     Action(
         "versus", "next token", "hold the target against the chosen one", "T", Later("deeds.versus")
     ),
-    Action("copy", "pane", "copy: words, figure, number or command", "y", Later("deeds.copy")),
+    Action("copy", "pane", "copy: words, figure, number, command", "y", Later("deeds.copy")),
+    Action("copy-command", "pane", "copy as command", "", Later("copying.put", "c")),
+    Action("copy-python", "pane", "copy as Python", "", Later("copying.put", "p")),
     Action("save", "pane", "save a snapshot of it", "s", Later("deeds.save")),
     Action(
         *("jump", "pane", "jump to one by its letter", "semicolon,f2"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
@@ -15,14 +16,22 @@ from textual.widgets import Static
 
 from llmscope.draw.theme import Theme
 from llmscope.text import display_text
+from llmscope.tui.extract import number, picture
 from llmscope.tui.passing import PassingScreen
-from llmscope.tui.reproduce import command, number, picture
+from llmscope.tui.reproduce import command, view
+from llmscope.tui.script import script
 from llmscope.tui.theme import inks
 
 if TYPE_CHECKING:
     from llmscope.tui.desk import Desk
     from llmscope.tui.ledger import Shown
     from llmscope.tui.scene import Scene
+
+
+NOTHING = "nothing to copy yet"
+UNNAMED = "nothing written makes this: it lacks prompt B, or its model has no name of its own"
+BROKEN = re.compile("[\ud800-\udfff]")
+"""Halves of characters, of which the model reads U+FFFD and a clipboard can hold nothing."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +63,13 @@ def copies(desk: Desk) -> list[Copy]:
         found += [
             Copy("f", "the figure as text", str(figure)),
             Copy("n", "the number at the cursor", _number(shown, scene)),
-            Copy("c", "the command that shows this", command(desk.source, shown, scene) or ""),
         ]
+        made = view(desk.source, shown, scene)
+        if made is not None:
+            found += [
+                Copy("c", "the command that shows this", command(made) or ""),
+                Copy("p", "the same in Python", script(made)),
+            ]
     return [copy for copy in found if copy.text]
 
 
@@ -68,15 +82,28 @@ def ask(desk: Desk) -> None:
     """Show what can be copied, and copy what the next key says."""
     found = {copy.letter: copy for copy in copies(desk)}
     if not found:
-        desk.tell("nothing to copy yet", "warning")
+        desk.tell(NOTHING, "warning")
         return
 
-    def put(letter: str | None) -> None:
+    def take(letter: str | None) -> None:
         if letter is not None:
-            desk.copy_to_clipboard(found[letter].text)
-            desk.tell(f"copied {found[letter].what}")
+            _put(desk, found[letter])
 
-    desk.push_screen(CopyScreen(list(found.values()), desk.look.theme, desk.size), put)
+    desk.push_screen(CopyScreen(list(found.values()), desk.look.theme, desk.size), take)
+
+
+def put(desk: Desk, letter: str) -> None:
+    """Copy what a letter of the menu stands for."""
+    found = {copy.letter: copy for copy in copies(desk)}
+    if letter in found:
+        _put(desk, found[letter])
+    else:
+        desk.tell(UNNAMED if "f" in found else NOTHING, "warning")
+
+
+def _put(desk: Desk, copy: Copy) -> None:
+    desk.copy_to_clipboard(BROKEN.sub("\N{REPLACEMENT CHARACTER}", copy.text))
+    desk.tell(f"copied {copy.what}")
 
 
 class CopyScreen(PassingScreen[str]):

@@ -1,223 +1,215 @@
-"""What is on screen, for somewhere else: as one number, as text, and as a command that makes it."""
+"""What a figure on screen was made of, and the command line that makes it again.
+
+`View` says it in the words of no language, for whatever writes it down: `command` here, and
+`llmscope.tui.script`.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from llmscope.draw.look import Look
     from llmscope.engine.events import ModelInfo
-    from llmscope.figure import Figure
-    from llmscope.sampler import Sampler
+    from llmscope.figure import Focus
+    from llmscope.lenses import Lens
     from llmscope.tui.ledger import Shown
     from llmscope.tui.scene import Scene
 
-
-LEAST, ENOUGH = (20, 5), (80, 20)
-"""Cells of a picture: below the one it takes the other."""
+PLACE = ("layer", "position", "head")
+"""What is said of the focus wherever a figure depends on it, the usual value too."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """How the model was opened, in the words of the command line.
+    """How the model was opened.
 
     Attributes:
         spec: the model.
-        flags: options that change what is loaded, such as `--dtype float32`.
+        options: keywords of `llmscope.load` that change what is loaded, such as `dtype`.
         adapters: the specs of the adapters that were put on it.
     """
 
     spec: str
-    flags: tuple[str, ...] = ()
+    options: Mapping[str, str | int | bool] = field(default_factory=dict)
     adapters: tuple[str, ...] = ()
 
-    def words(self, info: ModelInfo, adapter: str | None) -> list[str] | None:
-        """Model and options with which `llmscope snapshot` has this adapter on, and no other.
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """The options in the words of the command line."""
+        words: list[str] = []
+        for name, value in self.options.items():
+            words.append(f"--{name.replace('_', '-')}")
+            if value is not True:
+                words.append(str(value))
+        return tuple(words)
 
-        None if there are none: the base of an adapter that was opened as a model has no name here,
-        nor has an adapter that was made of a context.
+    def put_on(self, info: ModelInfo, adapter: str | None) -> tuple[str, ...] | None:
+        """What is to be put on the model when it is loaded, so that this adapter is on.
+
+        None if that cannot be said: the base of an adapter that was opened as a model has no name
+        here, nor has an adapter that was made of a context.
         """
         if info.family and (adapter is None or adapter in info.family):
-            on = [] if adapter is None else ["--adapter", f"builtin:{adapter}"]
-            return [self.spec, *self.flags, *on]
+            return () if adapter is None else (f"builtin:{adapter}",)
         apart = {*info.taught, *info.family}
         loaded = [name for name in info.adapters if name not in apart]
         own = len(loaded) - len(self.adapters)
         specs = dict(zip(loaded[own:], self.adapters, strict=False))
         if adapter in specs and not own:
-            return [self.spec, *self.flags, "--adapter", specs[adapter]]
+            return (specs[adapter],)
         if (adapter is None and not own) or (own and adapter == loaded[0]):
-            return [self.spec, *self.flags]
+            return ()
         return None
 
 
-def command(source: Source, shown: Shown, scene: Scene) -> str | None:
-    """The `llmscope snapshot …` that shows the same figure, quoted for a shell; None if none does.
+@dataclass(frozen=True)
+class View:
+    """All that a figure depends on.
 
-    It shows all of the prompt: of a long one, the screen may hold a part or blocks of tokens.
+    Attributes:
+        source, adapters: the model, and what is put on it.
+        prompt, written, special_tokens: what is recorded; see `Scope.record`.
+        edits: of the pass, in their order, as they are written.
+        other: prompt B, if something needs it.
+        patches: an edit takes from prompt B.
+        contrasts: the figure holds prompt B against this one.
+        lens: its name.
+        words: two lists of words that the lens reads, as they were written.
+        focus: fields of `Focus` that change the figure: those that its lens uses and that are not
+            as usual. A span or a pool is among them where the figure has no more of a long prompt.
+        cursor: layer and position, for a picture that marks them.
+    """
+
+    source: Source
+    adapters: tuple[str, ...]
+    prompt: str
+    written: tuple[int, ...]
+    special_tokens: bool
+    edits: tuple[str, ...]
+    other: str | None
+    patches: bool
+    contrasts: bool
+    lens: str
+    words: tuple[str, str] | None
+    focus: Mapping[str, Any]
+    cursor: tuple[int, int]
+
+
+def view(source: Source, shown: Shown, scene: Scene) -> View | None:
+    """What a figure on screen was made of.
+
+    None if its model cannot be named, or if it says no more than that there is no prompt B.
+    """
+    from llmscope.lenses import lens
+
+    chosen, request, want = lens(shown.want.lens), shown.request, shown.want.focus
+    adapters = None if scene.info is None else source.put_on(scene.info, request.adapter)
+    if adapters is None or (chosen.versus and request.versus_prompt is None):
+        return None
+    uses, written, focus = chosen.uses, request.written, _focus(shown, scene)
+    # Beside edits a change is one of theirs, whatever B is.
+    contrasts = "versus_prompt" in uses or (want.change and not request.edits)
+    reads = "words" in uses and want.mode == "lens"
+    cursor = [getattr(focus if name in uses else scene.focus, name) for name in PLACE[:2]]
+    return View(
+        source,
+        adapters,
+        prompt=request.text if written is None else request.text[: written.start],
+        # Cut again, what a model wrote may make other tokens.
+        written=() if written is None else written.ids,
+        special_tokens=request.special_tokens,
+        edits=request.edits,
+        other=request.versus_prompt if request.patches or contrasts else None,
+        patches=request.patches,
+        contrasts=contrasts and request.versus_prompt is not None,
+        lens=shown.want.lens,
+        words=request.words if reads else None,
+        focus={
+            **_said(focus, {*uses, "mode", "change"} - {"span", "pool"}),
+            **_part(shown, chosen, focus),
+        },
+        cursor=(cursor[0], _place(shown, cursor[1])),
+    )
+
+
+def command(view: View) -> str | None:
+    """The `llmscope snapshot …` that makes the same figure, quoted for a shell.
+
+    None where the prompt holds a NUL, which no command line can.
     """
     import shlex
 
-    from llmscope.lenses import lens
-
-    request = shown.request
-    model = None if scene.info is None else source.words(scene.info, request.adapter)
-    if model is None:
-        return None
-    want, uses = shown.want.focus, lens(shown.want.lens).uses
-    count = len(shown.tokens)
-    position = want.position if "position" in uses else scene.focus.position
-    text, written = request.text, request.written
-    text = text if written is None else text[: written.start]
-    words = ["llmscope", "snapshot", *model, "--lens", shown.want.lens, f"--prompt={text}"]
-    if written is not None:  # cut again, what a model wrote may make other tokens
-        words += ["--written", ",".join(map(str, written.ids))]
-    if not request.special_tokens:
+    words = ["llmscope", "snapshot", view.source.spec, *view.source.flags]
+    for adapter in view.adapters:
+        words += ["--adapter", adapter]
+    words += ["--lens", view.lens, f"--prompt={view.prompt}"]
+    if view.written:
+        words += ["--written", ",".join(map(str, view.written))]
+    if not view.special_tokens:
         words.append("--no-special-tokens")
-    layer = want.layer if "layer" in uses else scene.focus.layer
-    words += ["--layer", str(layer), "--position", str(position % max(count, 1))]
-    if "head" in uses:
-        words += ["--head", str(want.head)]
-    if want.mode:
-        words += ["--mode", want.mode]
-    if "step" in uses:  # the table is of all steps, and marks the chosen one
-        words += ["--step", str(scene.step if want.step is None else want.step)]
-    if "weight" in uses and want.weight is not None:
-        words += ["--weight", str(want.weight)]
-    if "cell" in uses and want.cell is not None:
-        words += ["--cell", ",".join(map(str, want.cell))]
-    if "top_k" in uses:
-        words += ["--top-k", str(want.top_k)]
-    if "sample_top_k" in uses:
-        from llmscope.sampler import Sampler
-
-        sampler = Sampler(want.temperature, want.sample_top_k, want.top_p, want.min_p)
-        if sampler != Sampler(temperature=1.0):
-            words += flags(sampler)
-    extra = shown.figure.extra if "context" in uses else {}
-    if "kept" in extra:
-        words += ["--context", str(extra["context"] + extra["kept"])]
-    if "target" in uses and want.target is not None:
-        words += ["--target", f"id:{want.target}"]
-    if "versus" in uses and want.versus is not None:
-        words += ["--versus", f"id:{want.versus}"]
-    if "neuron" in uses and want.neuron is not None:
-        words += ["--neuron", str(want.neuron)]
-    for edit in request.edits:
+    layer, position = view.cursor
+    for name, value in {"layer": layer, "position": position, **view.focus}.items():
+        if name != "change":
+            words += [f"--{name.replace('_', '-')}", _option(name, value)]
+    for edit in view.edits:
         words += ["--edit", edit]
-    if request.versus_prompt is not None and (
-        request.patches or "versus_prompt" in uses or want.change
-    ):
-        words.append(f"--versus-prompt={request.versus_prompt}")
-    if request.words is not None and "words" in uses and want.mode == "lens":
-        words += [
-            f"--words-{which}={text}" for which, text in zip("ab", request.words, strict=True)
-        ]
-    if want.change and request.of_two:
+    if view.other is not None:
+        words.append(f"--versus-prompt={view.other}")
+    for which, text in zip("ab", view.words or (), strict=False):
+        words.append(f"--words-{which}={text}")
+    if "change" in view.focus:
         words.append("--change")
-    return shlex.join([*words, "--format", "txt"])
+    line = shlex.join([*words, "--format", "txt"])
+    return None if "\0" in line else line
 
 
-def flags(sampler: Sampler) -> list[str]:
-    """The settings of a sampler as options of the command line."""
-    names = {"top-k": "sample-top-k"}
-    return [word for name, value in sampler.words for word in (f"--{names.get(name, name)}", value)]
+def _option(name: str, value: Any) -> str:
+    if name in ("target", "versus"):
+        return f"id:{value}"
+    return ",".join(map(str, value)) if name in ("cell", "span") else str(value)
 
 
-def number(figure: Figure, scene: Scene) -> str | None:
-    """The value at the cursor, with all digits that it has; None where there is none.
+def _focus(shown: Shown, scene: Scene) -> Focus:
+    """The focus that a figure was asked with, as a script would ask."""
+    from llmscope.record.query import tokens_before
 
-    In a row of attention or of a router it is the largest, among candidates the one asked about,
-    among neurons the chosen one or the strongest, among matrices or examples of a layer the one
-    that changes most, among parts and directions the largest; of a curve it is the last, of curves
-    over layers that of the first one at the layer, of steps of the pass the norm of the chosen one,
-    of the numbers of a step the one under the cursor.
-    """
-    if figure.verdict.status == "refused" or not figure.values.size:
-        return None
-    if "seen" in figure.extra:  # numbers of a step, one of which the cursor is on
-        return _known(figure.values[tuple(figure.extra["seen"])])
-    focus, names = scene.focus, [axis.name for axis in figure.axes]
-    values: Any = figure.values
-    if names == ["direction"]:
-        return _largest(values)
-    if names == ["token"]:
-        ids = [int(token) for token in figure.extra.get("ids", ())]
-        return str(values[ids.index(scene.target) if scene.target in ids else 0])
-    if names[0] == "layer":
-        labels = figure.axes[0].labels
-        if str(focus.layer) not in labels:
-            return None
-        row = values[labels.index(str(focus.layer))]
-        if names[1] == "head":
-            return _known(row[focus.head])
-        if names[1] != "position":
-            return _largest(row)
-        column = figure.axes[1].index(focus.position)
-        return None if column is None else _known(row[column])
-    if names[0] == "step":
-        return _known(values[min(scene.step, len(values) - 1), -1])
-    if names[1:] == ["layer"]:
-        labels = figure.axes[1].labels
-        here = str(focus.layer)
-        return _known(values[0, labels.index(here)]) if here in labels else None
-    if names[0] == "" and values.shape[0] == 1:
-        return _largest(values[0])
-    if names[0] == "examples":
-        return _known(values[-1])
-    if names in (["part"], ["neuron"]):
-        return _known(values[0])
-    if names[0] == "head":
-        values, names = values[focus.head], names[1:]
-        figure = replace(figure, axes=figure.axes[1:], values=values)
-    place = figure.axes[0].index(focus.position)
-    if place is None:
-        return None
-    row = values[place]
-    if names == ["position"]:
-        return _known(row)
-    if names[1] == "neuron":
-        neurons, chosen = figure.axes[1].labels, str(focus.neuron)
-        return _known(row[neurons.index(chosen) if chosen in neurons else 0])
-    return _largest(row)
+    focus, request = shown.want.focus, shown.request
+    if focus.step is None:  # the table is of all steps, and marks the chosen one
+        focus = replace(focus, step=scene.step)
+    if request.context is not None:
+        spans = [(token.start, token.end) for token in shown.tokens]
+        focus = replace(focus, context=tokens_before(spans, request.context))
+    position, change = _place(shown, focus.position), focus.change and request.of_two
+    return replace(focus, position=position, change=change)
 
 
-def picture(
-    shown: Shown,
-    scene: Scene,
-    format: str,  # noqa: A002
-    *,
-    size: tuple[int, int],
-    look: Look,
-    tokens: Figure | None = None,
-) -> str | bytes:
-    """A figure as a file of a format holds it.
-
-    Args:
-        size: of a picture, in cells, its frame included. A pane that has no room on screen now, or
-            next to none, gets what is enough for any figure.
-        tokens: the figure of the lens `tokens`, for the rows around a map.
-
-    Raises:
-        ScopeError: there is no such format, or it cannot be made here.
-    """
-    from llmscope.export import json_text, render, snapshot_dict
-
-    if format == "json" and scene.info is not None:
-        info = replace(scene.info, adapter=shown.request.adapter)
-        return json_text(snapshot_dict(info, shown.text, shown.tokens, scene.focus, [shown.figure]))
-    if size[0] < LEAST[0] or size[1] < LEAST[1]:
-        size = ENOUGH
-    worn = replace(look, tier="none") if format == "txt" else look
-    focus = replace(scene.focus, position=min(scene.focus.position, len(shown.tokens) - 1))
-    return render([shown.figure], format, size=size, look=worn, focus=focus, tokens=tokens)
+def _said(focus: Focus, names: Collection[str]) -> dict[str, Any]:
+    """The fields of a focus that are to be said, in their order."""
+    usual = type(focus)()
+    given = {one.name: getattr(focus, one.name) for one in fields(focus) if one.name in names}
+    return {
+        name: value
+        for name, value in given.items()
+        if name in PLACE or value != getattr(usual, name)
+    }
 
 
-def _largest(row: Any) -> str | None:
-    known = row[row == row]  # NaN is not itself
-    return str(known[abs(known).argmax()]) if known.size else None
+def _place(shown: Shown, position: int) -> int:
+    """A place of the prompt, counted from its begin."""
+    count = max(len(shown.tokens), 1)
+    return position % count if position < 0 else min(position, count - 1)
 
 
-def _known(value: Any) -> str | None:
-    return str(value) if value == value else None
+def _part(shown: Shown, chosen: Lens, focus: Focus) -> dict[str, Any]:
+    """Which part of a long prompt the figure holds; empty: all of it."""
+    from llmscope.engine.engine import near
+
+    count, axes = len(shown.tokens), shown.figure.axes
+    along = next((one for one in axes if one.name in ("position", "query")), None)
+    if along is None or (along.start, along.step, len(along)) == (0, 1, count):
+        return {}  # where columns are left out, it is for their cost alone
+    focus = near(chosen, focus, count)
+    given = {"span": focus.span} if focus.pool == 1 else {"pool": focus.pool}
+    return {name: value for name, value in given.items() if value is not None}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -58,7 +58,7 @@ def run(
     system: str | None = None,
     bandwidth: Bandwidth = HIGH,
     debug: bool = False,
-    flags: tuple[str, ...] = (),
+    options: Mapping[str, str | int | bool] | None = None,
     adapters: tuple[str, ...] = (),
     edits: Sequence[Edit] = (),
     versus_prompt: str | None = None,
@@ -80,7 +80,7 @@ def run(
         system: the system message for the template.
         bandwidth: what to spend on the terminal.
         debug: tell the whole story of a crash.
-        flags, adapters: how the model was opened; see `llmscope.tui.reproduce.Source`.
+        options, adapters: how the model was opened; see `llmscope.tui.reproduce.Source`.
         edits, versus_prompt: see `llmscope.tui.whatif.Plan`.
         sampler: how what the model writes is drawn; None: the likeliest token.
         session: the one to go on with, and its prompt instead.
@@ -115,7 +115,7 @@ def run(
             keymap=read_keymap(),
             past=Past.from_record(saved_past(spec), kept).leading_to(kept, text),
             kept=left,
-            source=Source(spec, flags, adapters),
+            source=Source(spec, options or {}, adapters),
             newcomer=not screen,
             first_look={} if known or screen or session else first_look(spec),
             autosave=autosave,

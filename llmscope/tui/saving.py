@@ -9,9 +9,9 @@ from textual.widgets import Input
 
 from llmscope.errors import ScopeError
 from llmscope.text import display_text
+from llmscope.tui.extract import picture
 from llmscope.tui.ledger import Shown
 from llmscope.tui.passing import LineScreen
-from llmscope.tui.reproduce import picture
 from llmscope.tui.workspaces import PANES
 
 if TYPE_CHECKING:

@@ -73,8 +73,8 @@ STOPS = (
     Stop(
         "words",
         "The same in words",
-        "This line reads the cursor aloud. {copy} copies it, or the number, or the command that "
-        "shows the same; {save} saves the picture.",
+        "This line reads the cursor aloud. {copy} copies it, or the number, or the command or the "
+        "Python that makes the same; {save} saves the picture.",
     ),
     Stop(
         "keys",

@@ -53,6 +53,18 @@ def test_the_focus_reaches_the_lens():
     assert found["figures"][1]["extra"]["temperature"] == 2
 
 
+def test_a_part_of_a_prompt_and_blocks_of_it():
+    ask = ("--prompt", "CABACB", "--lens", "attention")
+    whole, part, blocks = (
+        np.array(record(*ask, *more)["figures"][0]["values"], dtype=np.float32)
+        for more in ((), ("--span", "2,4"), ("--pool", "3"))
+    )
+    assert np.allclose(part, whole[2:4], atol=1e-6, equal_nan=True)
+    assert blocks.shape == (2, 2)
+    assert blocks[1, 0] == pytest.approx(np.nanmax(whole[3:, :3]), abs=1e-6)
+    assert np.isnan(blocks[0, 1])
+
+
 def test_a_target_is_text_too():
     found = record("--prompt", "CAB", "--lens", "next-token", "--target", "C")
     assert found["focus"]["target"] == 2
@@ -171,6 +183,8 @@ class TestBadInput:
             (("--lens", "tokens", "--format", "pdf"), "svg"),
             (("--lens", "tokens", "--size", "12"), "120x40"),
             (("--lens", "walkthrough", "--cell", "5"), "ROW,COLUMN"),
+            (("--lens", "attention", "--span", "5"), "FIRST,END"),
+            (("--lens", "attention", "--span", "5,5"), "one after it"),
             (("--lens", "tokens", "--size", "0x4"), "120x40"),
             (("--lens", "tokens", "--temperature", "0"), "--temperature"),
             (("--lens", "tokens", "--top-k", "0"), "--top-k"),

@@ -102,10 +102,10 @@ def test_one_that_is_damaged_is_told_when_it_is_asked_for_and_the_base_goes_on(f
 def test_the_command_line_names_it_as_an_adapter_of_the_base(family):
     scope = llmscope.load("builtin:small")
     source = Source("builtin:small")
-    assert source.words(scope.info(), None) == ["builtin:small"]
-    words = source.words(scope.info(), "small-lora")
-    assert words == ["builtin:small", "--adapter", "builtin:small-lora"]
-    again = llmscope.load(words[0], adapters=words[2:])
+    assert source.put_on(scope.info(), None) == ()
+    adapters = source.put_on(scope.info(), "small-lora")
+    assert adapters == ("builtin:small-lora",)
+    again = llmscope.load("builtin:small", adapters=adapters)
     scope.use("small-lora")
     assert torch.equal(again.record(IDS).logits, scope.record(IDS).logits)
 

@@ -12,7 +12,9 @@ from llmscope.draw import Look
 from llmscope.engine import Engine
 from llmscope.scope import Scope
 from llmscope.tui.app import LlmscopeApp
+from llmscope.tui.ledger import Shown
 from llmscope.tui.own import Own
+from llmscope.tui.reproduce import command, view
 
 
 @asynccontextmanager
@@ -32,6 +34,12 @@ async def screen(
             yield app, pilot
         finally:
             assert app.engine.close(), "the engine's thread has ended"
+
+
+def command_of(app: LlmscopeApp, shown: Shown) -> str | None:
+    """The command line that makes a figure on screen."""
+    made = view(app.source, shown, app.scene)
+    return None if made is None else command(made)
 
 
 async def answered(app: LlmscopeApp, pilot: Pilot[int]) -> None:

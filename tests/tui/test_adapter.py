@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 
 from llmscope.draw import Look
-from llmscope.tui.reproduce import picture
+from llmscope.tui.extract import picture
 from tests.tui.acting import INFO, figure_for, tokenize
 from tests.tui.conftest import PROMPT, Open, Session
 

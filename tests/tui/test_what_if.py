@@ -12,9 +12,9 @@ from llmscope.engine.events import Refused
 from llmscope.tui.copying import CopyScreen
 from llmscope.tui.editing import EditScreen
 from llmscope.tui.panes.edits import EXAMPLES
-from llmscope.tui.reproduce import command
 from tests.tui.conftest import PROMPT, Open, Session
 from tests.tui.editing import HOSTILE, asked, begin
+from tests.tui.real import command_of
 
 
 def told(session: Session) -> list[str]:
@@ -296,7 +296,7 @@ async def test_the_command_has_the_edits(opened: Open) -> None:
         await session.settle()
         shown = app.ledger.shown("map")
         assert shown is not None
-        line = command(app.source, shown, app.scene)
+        line = command_of(app, shown)
         assert line is not None
         words = shlex.split(line)
         given = [words[at + 1] for at, word in enumerate(words) if word == "--edit"]
@@ -306,7 +306,7 @@ async def test_the_command_has_the_edits(opened: Open) -> None:
         await session.press("D", "0")
         shown = app.ledger.shown("map")
         assert shown is not None
-        line = command(app.source, shown, app.scene)
+        line = command_of(app, shown)
         assert line is not None
         assert not {"--edit", "--change"} & set(shlex.split(line))
         assert "--versus-prompt" not in line
