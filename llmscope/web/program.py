@@ -26,7 +26,7 @@ class Program(AppService):
     Args:
         words: its command.
         driver: what Textual draws with.
-        socket: the connection to the page.
+        write_bytes, write_str, close: the connection to the page.
         downloads: the server's.
     """
 
@@ -48,6 +48,7 @@ class Program(AppService):
             download_manager=downloads,
         )
         self._words, self._driver = tuple(words), driver
+        self._ending: asyncio.Future[None] | None = None
 
     def _build_environment(self, width: int = 80, height: int = 24) -> dict[str, str]:
         """That of this program, in a terminal that shows all colours and UTF-8."""
@@ -67,16 +68,17 @@ class Program(AppService):
         self, width: int = 80, height: int = 24
     ) -> asyncio.subprocess.Process:
         """Start it, without a shell, and out of reach of this terminal's ctrl+c and ctrl+z."""
-        pipe = asyncio.subprocess.PIPE
         self._process = process = await asyncio.create_subprocess_exec(
             *self._words,
-            stdin=pipe,
-            stdout=pipe,
-            stderr=pipe,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
             env=self._build_environment(width, height),
             start_new_session=True,
         )
         self._stdin = process.stdin
+        # Its one line about a failure belongs on this stderr; textual-serve would print it as data.
+        process.stderr = asyncio.StreamReader()
+        process.stderr.feed_eof()
         return process
 
     async def start(self, width: int, height: int) -> None:
@@ -92,13 +94,17 @@ class Program(AppService):
         assert self._process is not None
         assert self._process.stdout is not None
         await super().run()
-        with suppress(Exception):  # it may be closed, or gone
-            await self.remote_close()
         while await self._process.stdout.read(2**16):
-            pass  # a page that has gone takes nothing more, which must not stop the program leaving
+            pass  # a page that has gone takes nothing more; the program must be able to leave
+        await self.remote_close()
 
     async def stop(self) -> None:
         """Let it leave in order, which saves the prompt; end it if it does not."""
+        if self._ending is None:  # the page and the server may both ask
+            self._ending = asyncio.ensure_future(self._end())
+        await asyncio.shield(self._ending)
+
+    async def _end(self) -> None:
         if self._process is None:
             return
         leaving = asyncio.ensure_future(super().stop())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import sys
 from collections.abc import Awaitable, Callable, Sequence
 from html import escape
 from pathlib import Path
@@ -13,6 +13,7 @@ import aiohttp_jinja2
 from aiohttp import WSCloseCode, web
 from textual_serve.server import Server, to_int
 
+from llmscope.text import display_text
 from llmscope.web.address import Listening
 from llmscope.web.gate import Gate
 from llmscope.web.program import Program
@@ -148,7 +149,7 @@ class PageServer(Server):
 
     async def handle_websocket(self, request: web.Request) -> web.WebSocketResponse:
         """Run a program as long as its page is open."""
-        socket = web.WebSocketResponse(heartbeat=15)
+        socket = web.WebSocketResponse(heartbeat=15, timeout=2.0)
         await socket.prepare(request)
         program = Program(
             self._words,
@@ -163,12 +164,16 @@ class PageServer(Server):
             size = (to_int(request.query.get(name, ""), 80) for name in ("width", "height"))
             await program.start(*size)
             await self._process_messages(socket, program)
-        except (AssertionError, LookupError, TypeError, ValueError, AttributeError):
-            # No page of this server says that.
-            await socket.close(code=WSCloseCode.PROTOCOL_ERROR)
+        except (AssertionError, AttributeError, LookupError, TypeError, ValueError):
+            await socket.close(code=WSCloseCode.PROTOCOL_ERROR)  # no page of ours says that
+        except ConnectionError:
+            pass  # the page has gone
+        except OSError as error:
+            reason = display_text(error.strerror or str(error))
+            print(f"error: no program for a page: {reason}", file=sys.stderr)  # noqa: T201
+            await socket.close(code=WSCloseCode.INTERNAL_ERROR)
         finally:
-            with contextlib.suppress(ConnectionError):
-                await program.stop()
+            await program.stop()
             self.programs.discard(program)
         return socket
 
