@@ -8,7 +8,7 @@ from queue import Queue
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
-from textual import messages
+from textual import events, messages
 from textual.drivers.web_driver import WebDriver
 
 if TYPE_CHECKING:
@@ -42,9 +42,10 @@ class PageDriver(WebDriver):
         super().write(data.encode("utf-8", "replace").decode())
 
     def start_application_mode(self) -> None:
-        """Take the page."""
+        """Take the page. Textual's driver waits for a click; a terminal has the keys at once."""
         self._writer.start()
         super().start_application_mode()
+        self._app.call_later(self._app.post_message, events.AppFocus())
 
     def stop_application_mode(self) -> None:
         """Say that this is the end, and give it time to arrive."""

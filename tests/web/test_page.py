@@ -49,11 +49,15 @@ async def test_a_person_types_on_a_page_and_closes_it(tmp_path):
     async with served(tmp_path, "builtin:sort", "--prompt", "C") as (process, origin, client):
         page = Page()
         async with connect(client, origin) as socket:
-            await shows(socket, page, "3 layers", "Next token", "╭─ Map")
+            await shows(socket, page, "3 layers", "Next token", "╭─ Map", "esc to the figures")
             before = page.text
             await types(socket, "ABACB")
             await shows(socket, page, "CABACB", "99.98")
             assert page.text != before
+            await types(socket, "\x1b[200~" + "A" * 60_000 + "\x1b[201~")
+            await shows(socket, page, "A" * 90)
+            await types(socket, "\x1a")  # ctrl+z, which takes the paste back
+            await shows(socket, page, "│ CABACB  ", "99.98")
             await socket.send_str('["resize", {"width": 140, "height": 45}]')
             page.screen.resize(45, 140)
             await shows(socket, page, "Attention", "MLP")
