@@ -48,6 +48,7 @@ class Program(AppService):
             download_manager=downloads,
         )
         self._words, self._driver = tuple(words), driver
+        self._starting = asyncio.Lock()
         self._ending: asyncio.Future[None] | None = None
 
     def _build_environment(self, width: int = 80, height: int = 24) -> dict[str, str]:
@@ -82,8 +83,16 @@ class Program(AppService):
         return process
 
     async def start(self, width: int, height: int) -> None:
-        """Start it on a page of so many columns and rows."""
-        await super().start(_within(width), _within(height))
+        """Start it on a page of so many columns and rows.
+
+        Raises:
+            OSError: it cannot be started.
+            ConnectionError: it was to be stopped meanwhile.
+        """
+        async with self._starting:
+            if self._ending is not None:
+                raise ConnectionAbortedError
+            await super().start(_within(width), _within(height))
 
     async def set_terminal_size(self, width: int, height: int) -> None:
         """The page has another size."""
@@ -94,6 +103,9 @@ class Program(AppService):
         assert self._process is not None
         assert self._process.stdout is not None
         await super().run()
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise asyncio.CancelledError  # which textual-serve takes for an end
         while await self._process.stdout.read(2**16):
             pass  # a page that has gone takes nothing more; the program must be able to leave
         await self.remote_close()
@@ -105,6 +117,8 @@ class Program(AppService):
         await asyncio.shield(self._ending)
 
     async def _end(self) -> None:
+        async with self._starting:
+            pass  # what is half started cannot be ended
         if self._process is None:
             return
         leaving = asyncio.ensure_future(super().stop())

@@ -157,7 +157,11 @@ def test_opened_with_the_link_typed_into_and_closed(browser, served, tmp_path):
     assert len(programs(process)) == 1
     browser.driver.get("about:blank")
     assert not psutil.wait_procs(programs(process), timeout=PATIENCE)[1]
+    browser.listen()
+    browser.page = Page()
     browser.driver.get(origin)  # the same browser may come again
+    browser.shows("6 layers", "Next token", "esc to the figures")
+    browser.types(" ->")
     browser.shows("·calf     98.51 %")
 
 
@@ -171,6 +175,8 @@ def test_the_end_of_the_program_is_told_and_it_opens_again(browser, served):
     until = time.monotonic() + PATIENCE
     while "The session has ended. Open it again" not in browser.text:
         assert time.monotonic() < until, browser.text
+    browser.listen()
+    browser.page = Page()
     browser.driver.find_element("link text", "Open it again").click()
     browser.shows("6 layers", "Next token")
 

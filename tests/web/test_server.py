@@ -6,6 +6,7 @@ import os
 import signal
 
 import aiohttp
+import psutil
 import pytest
 
 from llmscope.web import program
@@ -248,6 +249,22 @@ async def test_a_program_that_cannot_be_started_is_told_in_one_line(monkeypatch,
     assert out == ""
     assert line.startswith("error: no program for a page: ")
     assert line.count("\n") == 1
+
+
+async def test_a_server_that_leaves_while_a_program_starts_leaves_none_behind(monkeypatch):
+    start, before = asyncio.create_subprocess_exec, set(psutil.Process().children())
+
+    async def starts(*words, **more):
+        server.leave(3)
+        await asyncio.sleep(0.2)  # now the server ends its programs
+        return await start(*words, **more)
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", starts)
+    async with serving() as (server, origin), browser(server, origin) as client:  # noqa: SIM117
+        async with connect(client, origin) as socket:
+            async for _ in socket:
+                pass
+    assert set(psutil.Process().children()) == before
 
 
 async def test_ctrl_c_of_the_servers_terminal_is_not_the_programs():
