@@ -10,8 +10,8 @@ copy = "ctrl+y"
 ```
 
 Each setting has the name of the option that says the same, and its variable is that name after
-`LLMSCOPE_`. What lets foreign code run (`--trust-remote-code`, `--allow-pickle`) is none of them:
-it is said each time.
+`LLMSCOPE_`. What lets foreign code run (`--trust-remote-code`, `--allow-pickle`) or other machines
+in (`--host`) is none of them: it is said each time.
 """
 
 from __future__ import annotations
@@ -125,6 +125,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("color", "how many colours", ("auto", "truecolor", "256", "16", "none"), str, "auto"),
     Setting("ascii", "draw with ASCII alone", kind=bool, otherwise="by the locale"),
     Setting("bandwidth", "what to send the terminal", ("auto", "high", "low"), str, "auto"),
+    Setting("port", "where llmscope serve listens", kind=int, usual=8000),
 )
 BY_NAME = {setting.name: setting for setting in SETTINGS}
 

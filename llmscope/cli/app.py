@@ -16,10 +16,11 @@ from llmscope.cli.errors import reported
 from llmscope.cli.lenses import lenses
 from llmscope.cli.models import models
 from llmscope.cli.open import open_model
+from llmscope.cli.serve import serve
 from llmscope.cli.snapshot import snapshot
 from llmscope.cli.themes import themes
 
-_SET = ("open", "snapshot", "bake", "doctor")
+_SET = ("open", "serve", "snapshot", "bake", "doctor")
 """The commands whose options can be set for good."""
 _HELP = {"--help"}
 _OWN = {"--help", "--version", "--install-completion", "--show-completion"}
@@ -69,6 +70,7 @@ app = typer.Typer(
     "whose name is also a command's.",
 )
 app.command("open")(open_model)
+app.command("serve")(serve)
 app.command("snapshot")(snapshot)
 app.command("lenses")(lenses)
 app.command("edits")(edits)

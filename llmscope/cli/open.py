@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Annotated, Literal
 
 import typer
@@ -63,53 +64,64 @@ def open_model(
     debug: options.Debug = False,
 ) -> None:
     """Open the microscope on a model, and watch it while you type."""
-    said = options.said(ctx)
-    if resume:
-        check_resume(said)
-    check_chat(chat, system)
-    tier = options.tier(color)
     with reported(debug):
-        from llmscope.cli.whatif import check_whatif, read_edits
+        raise typer.Exit(show(asked(ctx)))
 
-        given = {
-            "temperature": temperature,
-            "top_k": sample_top_k,
-            "top_p": top_p,
-            "min_p": min_p,
-            "seed": seed,
+
+def asked(ctx: typer.Context) -> Opening:
+    """How the screen is to open, by the parameters of `open_model`, which other commands take too.
+
+    Raises:
+        BadParameter: they do not go together.
+        ScopeError: one of them cannot be read.
+    """
+    from llmscope.cli.whatif import check_whatif, read_edits
+
+    given, said = SimpleNamespace(**ctx.params), options.said(ctx)
+    if given.resume:
+        check_resume(said)
+    check_chat(given.chat, given.system)
+    sampler = sampler_from(
+        {
+            "temperature": given.temperature,
+            "top_k": given.sample_top_k,
+            "top_p": given.top_p,
+            "min_p": given.min_p,
+            "seed": given.seed,
         }
-        sampler = sampler_from(given)
-        edits = read_edits(edit, versus_prompt)
-        check_whatif(edits, versus_prompt, change=False, lenses=())
-        if context_file is not None:
-            prompt = _marked(prompt, context_file)
-        opening = Opening(
-            Loader(
-                model,
-                device,
-                dtype,
-                threads,
-                trust_remote_code,
-                allow_pickle,
-                tuple(adapter or ()),
-                unverified,
-                reward,
-            ),
-            prompt=prompt,
-            special_tokens=not no_special_tokens,
-            chat=chat,
-            system=system,
-            theme=theme,
-            tier=tier,
-            ascii=ascii,
-            bandwidth=bandwidth,
-            debug=debug,
-            edits=edits,
-            versus_prompt=versus_prompt,
-            sampler=sampler,
-        )
-        code = show(resumed(opening, said) if resume else opening)
-        raise typer.Exit(code)
+    )
+    tier = options.tier(given.color)
+    edits = read_edits(given.edit, given.versus_prompt)
+    check_whatif(edits, given.versus_prompt, change=False, lenses=())
+    prompt = given.prompt
+    if given.context_file is not None:
+        prompt = _marked(prompt, given.context_file)
+    opening = Opening(
+        Loader(
+            given.model,
+            given.device,
+            given.dtype,
+            given.threads,
+            given.trust_remote_code,
+            given.allow_pickle,
+            tuple(given.adapter or ()),
+            given.unverified,
+            given.reward,
+        ),
+        prompt=prompt,
+        special_tokens=not given.no_special_tokens,
+        chat=given.chat,
+        system=given.system,
+        theme=given.theme,
+        tier=tier,
+        ascii=given.ascii,
+        bandwidth=given.bandwidth,
+        debug=given.debug,
+        edits=edits,
+        versus_prompt=given.versus_prompt,
+        sampler=sampler,
+    )
+    return resumed(opening, said) if given.resume else opening
 
 
 def sampler_from(given: dict[str, float | int | None]) -> Sampler | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+import inspect
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -153,3 +155,22 @@ def usage(condition: bool, message: str, option: str) -> None:
     """Wrong usage, exit code 2, unless the condition holds."""
     if not condition:
         raise typer.BadParameter(message, param_hint=option)
+
+
+def and_those_of(
+    other: Callable[..., None],
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command, beside its own parameters, all of another one, as `**name`."""
+
+    def give(command: Callable[..., None]) -> Callable[..., None]:
+        theirs = dict(inspect.signature(other, eval_str=True).parameters)
+        own = dict(inspect.signature(command, eval_str=True).parameters)
+        merged = (own | theirs).values()
+        keywords = [
+            one.replace(kind=one.KEYWORD_ONLY) for one in merged if one.kind is not one.VAR_KEYWORD
+        ]
+        shown: Any = command
+        shown.__signature__ = inspect.Signature(keywords)
+        return command
+
+    return give

@@ -18,7 +18,7 @@ LOADS = ("device", "dtype", "threads", "reward", "unverified")
 """What is kept of how the model was loaded; an option of this command line is over it."""
 FREE = {
     *(*LOADS, "resume", "theme", "color", "ascii", "bandwidth", "debug"),
-    *("trust_remote_code", "allow_pickle"),
+    *("trust_remote_code", "allow_pickle", "host", "port"),
 }
 """What may be said beside --resume: not what is to be opened, which the session says."""
 

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from llmscope.tui.session import Session
 
 
+PAGE_DRIVER = "llmscope.tui.page:PageDriver"
+"""What Textual draws with in the programs that `llmscope serve` starts."""
+
+
 @dataclass(frozen=True)
 class Opening:
     """How the screen opens: on what, and how it looks. See `llmscope open --help`."""
@@ -66,8 +70,9 @@ def show(opening: Opening) -> int:
     Raises:
         ScopeError: this is no terminal that could show it.
     """
+    on_page = os.environ.get("TEXTUAL_DRIVER") == PAGE_DRIVER
     for stream, name in ((sys.stdout, "stdout"), (sys.stdin, "stdin")):
-        if not stream.isatty():
+        if not (stream.isatty() or on_page):
             raise ScopeError(
                 f"{name} is no terminal", "llmscope snapshot MODEL --prompt TEXT --lens NAME"
             )

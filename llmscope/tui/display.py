@@ -40,8 +40,8 @@ class PacedApp(App[int]):
 
     def get_driver_class(self) -> type[Driver]:
         """The driver of this platform, which knows when the terminal has taken what it was sent."""
-        driver: type[Driver] = paced(super().get_driver_class())
-        return driver
+        driver: type[Driver] = super().get_driver_class()
+        return driver if hasattr(driver, "behind") else paced(driver)
 
     def _display(self, screen: Screen[Any], renderable: RenderableType | None) -> None:
         if not isinstance(renderable, CompositorUpdate) or not hasattr(self._driver, "behind"):

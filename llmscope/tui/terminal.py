@@ -52,8 +52,10 @@ def own_terminal() -> Iterator[Aside]:
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     screen, kept = os.dup(1), os.dup(2)
-    for name in ("COLUMNS", "LINES"):  # exported, they would outweigh the size that there really is
-        os.environ.pop(name, None)
+    tty = os.isatty(screen)  # a web page is none: see `llmscope.tui.page`
+    if tty:
+        for name in ("COLUMNS", "LINES"):  # exported, they would outweigh the size that there is
+            os.environ.pop(name, None)
     terminal: TextIO = os.fdopen(os.dup(screen), "w", encoding="utf-8", errors="replace")
     with tempfile.TemporaryFile() as file:
         try:
@@ -63,8 +65,9 @@ def own_terminal() -> Iterator[Aside]:
             yield Aside(file)
         except BaseException:
             with suppress(OSError):
-                terminal.write(RESET)
-                terminal.flush()
+                if tty:
+                    terminal.write(RESET)
+                    terminal.flush()
             raise
         finally:
             for stream in (sys.stdout, sys.stderr):

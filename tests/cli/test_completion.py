@@ -35,11 +35,12 @@ def offered(*words, cwd=None):
 
 
 def test_models_lenses_modes_themes_and_workspaces(tmp_path):
-    assert offered("open", "builtin:s") == ["builtin:sort"]
+    assert offered("open", "builtin:s") == offered("serve", "builtin:s") == ["builtin:sort"]
     assert offered("snapshot", "--lens", "log") == ["logit-lens"]
     assert offered("snapshot", "--lens", "scr") == ["screen"]
     assert offered("snapshot", "--lens", "logit-lens", "--mode", "t") == ["top", "target"]
     assert offered("open", "--theme", "ab") == ["abyss"]
+    assert offered("serve", "--theme", "ab") == ["abyss"]
     assert offered("snapshot", "--workspace", "what") == ["what-if"]
 
 

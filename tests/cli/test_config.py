@@ -123,15 +123,15 @@ def test_it_says_what_holds_and_who_said_so(home, monkeypatch):
     assert read_keymap().chosen["copy"] == ("ctrl+y",)
 
 
-def test_no_setting_lets_foreign_code_run(home):
-    for name in ("trust-remote-code", "trust_remote_code", "allow-pickle", "allow_pickle"):
+def test_no_setting_lets_foreign_code_or_other_machines_in(home):
+    for name in ("trust-remote-code", "trust_remote_code", "allow-pickle", "allow_pickle", "host"):
         write(home, f"{name} = true")
         assert "there is no setting" in failure("config")
 
 
-def test_each_is_an_option_of_the_screen():
+def test_each_is_an_option_of_the_screen_or_of_its_server():
     """So that what the file can say, a command line can say as well."""
-    text = run("open", "--help").output
+    text = run("serve", "--help").output
     for setting in config.SETTINGS:
         assert setting.name == "model" or f"--{setting.name}" in text
 

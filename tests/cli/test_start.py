@@ -33,6 +33,7 @@ def imported_by(*arguments):
         ["--help"],
         ["--version"],
         ["open", "--help"],
+        ["serve", "--help"],
         ["snapshot", "--help"],
         ["lenses"],
         ["edits"],
@@ -56,7 +57,7 @@ def test_version():
 
 def test_help_lists_the_commands():
     text = run("--help").stdout
-    for name in ("open", "snapshot", "lenses", "edits", "models", "doctor"):
+    for name in ("open", "serve", "snapshot", "lenses", "edits", "models", "doctor"):
         assert f"  {name} " in text
 
 

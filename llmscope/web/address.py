@@ -1,0 +1,115 @@
+"""Where a server listens, and under which names it answers."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+from llmscope.errors import ScopeError
+from llmscope.text import display_text
+
+LOOPBACK = "127.0.0.1"
+WAITING = 128
+"""Connections that may wait to be taken."""
+
+
+@dataclass(frozen=True)
+class Listening:
+    """Sockets that listen.
+
+    Attributes:
+        host: the name or the address as a person wrote it.
+        port: the one that all of them have.
+        addresses: of the sockets.
+        sockets: whoever takes the object closes them.
+    """
+
+    host: str
+    port: int
+    addresses: tuple[IPv4Address | IPv6Address, ...]
+    sockets: tuple[socket.socket, ...]
+
+    @property
+    def private(self) -> bool:
+        """Whether only programs of this machine reach it."""
+        return all(map(_loops, self.addresses))
+
+    @property
+    def names(self) -> frozenset[str]:
+        """What a browser may ask for: the host, its addresses, and this machine's own names."""
+        hosts = {_spelt(host) for host in (self.host, *map(str, self.addresses))}
+        hosts |= {LOOPBACK, "localhost"}
+        names = {f"{host}:{self.port}" for host in hosts}
+        return frozenset(names | hosts if self.port == 80 else names)
+
+    @property
+    def origin(self) -> str:
+        """The beginning of the link. An address that means all of them is none to ask for."""
+        everywhere = any(address.is_unspecified for address in self.addresses)
+        host = LOOPBACK if everywhere else _spelt(self.host)
+        return f"http://{host}:{self.port}"
+
+
+def listen(host: str, port: int) -> Listening:
+    """Listen on each address of a host.
+
+    Args:
+        host: a name or an address.
+        port: 0 for any that is free.
+
+    Raises:
+        ScopeError: the host is not known, or not this machine's, or the port cannot be had.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        found = []
+    if not host or not found:
+        raise ScopeError(f"there is no host {_quoted(host)}", f"--host {LOOPBACK}")
+    sockets: list[socket.socket] = []
+    try:
+        for family, _, _, _, where in dict.fromkeys(found):
+            address = (where[0], port, *where[2:])
+            one = socket.socket(family, socket.SOCK_STREAM)
+            sockets.append(one)
+            if os.name == "posix":  # elsewhere it would take the port from another program
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            one.bind(address)
+            one.listen(WAITING)
+            port = one.getsockname()[1]
+    except OSError as error:
+        for one in sockets:
+            one.close()
+        raise _failure(error, host, port) from error
+    addresses = [ip_address(one.getsockname()[0].partition("%")[0]) for one in sockets]
+    return Listening(host, port, tuple(addresses), tuple(sockets))
+
+
+def _failure(error: OSError, host: str, port: int) -> ScopeError:
+    if error.errno == errno.EADDRINUSE:
+        return ScopeError(f"port {port} is taken", f"--port {port + 1 if port < 65535 else 8000}")
+    if error.errno == errno.EACCES:
+        return ScopeError(f"port {port} is not for everybody to listen on", "--port 8000")
+    if error.errno == errno.EADDRNOTAVAIL:
+        return ScopeError(f"{_quoted(host)} is no address of this machine", f"--host {LOOPBACK}")
+    reason = error.strerror or "it failed"
+    return ScopeError(f"cannot listen on {_quoted(host)}, port {port}: {reason}", "another --port")
+
+
+def _loops(address: IPv4Address | IPv6Address) -> bool:
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return (mapped or address).is_loopback
+
+
+def _spelt(host: str) -> str:
+    """A host as it stands in a URL."""
+    return f"[{host}]" if ":" in host else host.lower()
+
+
+def _quoted(host: str) -> str:
+    return repr(display_text(host, whitespace=True))

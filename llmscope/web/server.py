@@ -1,0 +1,189 @@
+"""The web server: textual-serve behind a gate, with a page that asks nobody else for anything."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import aiohttp_jinja2
+from aiohttp import WSCloseCode, web
+from textual_serve.server import Server, to_int
+
+from llmscope.text import display_text
+from llmscope.web.address import Listening
+from llmscope.web.gate import Gate
+from llmscope.web.program import Program
+
+HERE = Path(__file__).parent
+HEADERS = {
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+# The terminal of the page makes style elements of its own; all else comes from files.
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; font-src 'self'; "
+    "img-src 'self' data:; connect-src 'self' ws://{host}; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
+)
+REFUSED = """<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><title>llmscope: refused</title></head>
+<body><p>Refused: {reason}.</p>{more}</body></html>
+"""
+# A browser keeps the cookie from the first request that another site sent it to.
+AGAIN = '<p>If you have just opened the link, <a href="/">go on</a>.</p>'
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class PageServer(Server):
+    """Shows a program on web pages: each page that is open has a process of its own.
+
+    Args:
+        words: the command that draws on a page.
+        driver: what Textual draws with in it.
+        listening: where to listen, and under which names.
+        title: of the page.
+    """
+
+    def __init__(
+        self, words: Sequence[str], driver: str, listening: Listening, *, title: str
+    ) -> None:
+        super().__init__(
+            title,
+            host=listening.host,
+            port=listening.port,
+            title=title,
+            templates_path=HERE / "templates",
+        )
+        self.gate = Gate(listening.names)
+        self.link = f"{listening.origin}/?token={self.gate.token}"
+        self.programs: set[Program] = set()
+        self._words, self._driver, self._sockets = tuple(words), driver, listening.sockets
+        # Other servers on this host see its cookies, whatever their port, and have their own.
+        self._cookie = f"llmscope-{listening.port}"
+        self._status = 0
+        self._left = asyncio.Event()
+
+    async def until_left(self, told: Callable[[], None]) -> int:
+        """Serve until `leave` is called; then end the programs.
+
+        Args:
+            told: called when pages can be opened.
+
+        Returns:
+            The exit status that `leave` was given.
+        """
+        runner = web.AppRunner(await self._make_app(), access_log=None, shutdown_timeout=1.0)
+        await runner.setup()
+        try:
+            for one in self._sockets:
+                await web.SockSite(runner, one).start()
+            told()
+            await self._left.wait()
+        finally:
+            await runner.cleanup()
+        return self._status
+
+    def leave(self, status: int) -> None:
+        """Serve no longer; called in the server's loop."""
+        self._status = status
+        self._left.set()
+
+    async def _make_app(self) -> web.Application:
+        app = await super()._make_app()
+        app.middlewares.append(self._guard)
+        app.on_response_prepare.append(self._protect)
+        app.router.add_static("/page", HERE / "static")
+        return app
+
+    async def on_startup(self, app: web.Application) -> None:
+        """Say nothing: whoever started the server says where it is."""
+
+    async def on_shutdown(self, app: web.Application) -> None:
+        """End the programs; their pages close with them."""
+        await asyncio.gather(*(program.stop() for program in self.programs))
+
+    @web.middleware
+    async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Let nobody in but the browser that opened the link, on pages of this server."""
+        route = request.match_info.route.name
+        reason = self.gate.stranger(
+            request.headers.getall("Host", []),
+            request.headers.getall("Origin", []),
+            socket=route == "websocket",
+        )
+        if reason:
+            return _refused(reason)
+        token = request.query.get("token") if route == "index" else None
+        if self.gate.knows(request.cookies.get(self._cookie)):
+            return await handler(request) if token is None else _to_the_page(request)
+        session = self.gate.open(token) if request.method == "GET" else None
+        if session is None:
+            return _refused(self.gate.closed(token), AGAIN)
+        response = _to_the_page(request)
+        response.set_cookie(self._cookie, session, httponly=True, samesite="Strict")
+        return response
+
+    async def _protect(self, request: web.Request, response: web.StreamResponse) -> None:
+        """Say in each answer what a browser may do with it."""
+        named = request.headers.get("Host", "").lower()
+        host = named if named in self.gate.hosts else "none.invalid"
+        response.headers.update(HEADERS)
+        response.headers["Content-Security-Policy"] = POLICY.format(host=host)
+
+    @aiohttp_jinja2.template("app_index.html")
+    async def handle_index(self, request: web.Request) -> dict[str, Any]:
+        """What the page is filled with: it connects to where it came from."""
+        return {
+            "title": self.title,
+            "font_size": min(max(to_int(request.query.get("fontsize", ""), 16), 6), 64),
+            "socket": f"ws://{request.host}{request.app.router['websocket'].url_for()}",
+        }
+
+    async def handle_websocket(self, request: web.Request) -> web.WebSocketResponse:
+        """Run a program as long as its page is open."""
+        socket = web.WebSocketResponse(heartbeat=15, timeout=2.0)
+        await socket.prepare(request)
+        program = Program(
+            self._words,
+            self._driver,
+            write_bytes=socket.send_bytes,
+            write_str=socket.send_str,
+            close=socket.close,
+            downloads=self.download_manager,
+        )
+        self.programs.add(program)
+        try:
+            size = (to_int(request.query.get(name, ""), 80) for name in ("width", "height"))
+            await program.start(*size)
+            await self._process_messages(socket, program)
+        except (AssertionError, AttributeError, LookupError, TypeError, ValueError):
+            await socket.close(code=WSCloseCode.PROTOCOL_ERROR)  # no page of ours says that
+        except ConnectionError:
+            pass  # the page has gone
+        except OSError as error:
+            reason = display_text(error.strerror or str(error))
+            print(f"error: no program for a page: {reason}", file=sys.stderr)  # noqa: T201
+            await socket.close(code=WSCloseCode.INTERNAL_ERROR)
+        finally:
+            await program.stop()
+            self.programs.discard(program)
+        return socket
+
+
+def _to_the_page(request: web.Request) -> web.Response:
+    """To the same address without the token, so that no history and no other site learns it."""
+    where = str(request.rel_url.without_query_params("token"))
+    return web.Response(status=303, headers={"Location": where})
+
+
+def _refused(reason: str, more: str = "") -> web.Response:
+    text = REFUSED.format(reason=escape(reason), more=more)
+    return web.Response(status=403, text=text, content_type="text/html")
