@@ -6,6 +6,7 @@ model's prompt is on the screen; where it cannot be opened, both stay.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -27,11 +28,11 @@ if TYPE_CHECKING:
 
 
 class LoaderLike(Protocol):
-    """What loads a model, and the words of the command line that say the same."""
+    """What loads a model, and the words that say the same."""
 
     @property
-    def flags(self) -> tuple[str, ...]:
-        """Options that change what is loaded."""
+    def options(self) -> Mapping[str, str | int | bool]:
+        """Keywords of `llmscope.load` that change what is loaded."""
 
     @property
     def adapters(self) -> tuple[str, ...]:
@@ -159,7 +160,7 @@ def opened(desk: Desk, event: Opened) -> bool:
     if desk.own.autosave:
         desk.own.autosave.turn(opening.spec, text, *left[:2])
     _reset(desk, event.info)
-    desk.source = Source(opening.spec, opening.loader.flags, opening.loader.adapters)
+    desk.source = Source(opening.spec, opening.loader.options, opening.loader.adapters)
     desk.text = text
     desk.editor.turn_to(text, kept.past.leading_to(kept.text, text))
     desk.card.about(opening.spec)

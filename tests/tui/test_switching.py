@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ class Words:
 
     spec: str
     fails: bool = False
-    flags: tuple[str, ...] = ("--dtype", "float32")
+    options: Mapping[str, Any] = field(default_factory=lambda: {"dtype": "float32"})
     adapters: tuple[str, ...] = ()
 
     def __call__(self, progress: object) -> Any:
@@ -92,7 +92,7 @@ async def test_the_old_picture_stays_and_counts_as_old_until_the_new_model_is_th
         assert said not in session.screen_text()
         assert INFO.name not in session.screen_text()
         assert app.source.spec == "gpt2"
-        assert app.source.flags == ("--dtype", "float32")
+        assert app.source.options == {"dtype": "float32"}
 
 
 async def test_what_belongs_to_a_model_goes_with_it(opened: Open, own: Own) -> None:
@@ -437,12 +437,7 @@ def test_a_loader_of_another_model_trusts_nothing_that_was_said_of_the_first() -
     assert other == Loader("gpt2", "cpu", "bfloat16", 3, unverified=True)
     assert first.other(DEFAULT) is first
     made: Callable[[str], Loader] = first.other
-    assert made("gpt2").flags == (
-        "--device",
-        "cpu",
-        "--dtype",
-        "bfloat16",
-        "--threads",
-        "3",
-        "--unverified",
-    )
+    assert made("gpt2").options == {
+        **{"device": "cpu", "dtype": "bfloat16", "threads": 3},
+        "unverified": True,
+    }
