@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,15 +13,23 @@ from llmscope.export.whatif import PLAIN, WhatIf
 from llmscope.figure import Figure
 
 
-def npz_bytes(figures: Sequence[Figure], whatif: WhatIf = PLAIN) -> bytes:
+def npz_bytes(
+    figures: Sequence[Figure], whatif: WhatIf = PLAIN, about: Mapping[str, Any] | None = None
+) -> bytes:
     """`values` and every numeric array of `extra`, and `figure`: the rest as JSON.
 
     With several figures each name starts with the place and the lens: `0.tokens.values`. Of an
-    edited pass there are its `edits` too.
+    edited pass there are its `edits` too. `snapshot` and `provenance` are what a JSON snapshot
+    says beside its figures, as JSON.
     """
     arrays: dict[str, Any] = {}
     if whatif.edits:
         arrays["edits"] = np.array(whatif.edits)
+    if about is not None:
+        rest = {key: value for key, value in about.items() if key != "provenance"}
+        arrays["snapshot"] = np.array(json_text(rest))
+        if "provenance" in about:
+            arrays["provenance"] = np.array(json_text(about["provenance"]))
     for place, figure in enumerate(figures):
         prefix = f"{place}.{figure.lens}." if len(figures) > 1 else ""
         record = figure.to_dict()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from llmscope.draw import Look, Row, framed, natural_height
 from llmscope.errors import ScopeError
@@ -19,6 +20,9 @@ from llmscope.figure import Figure, Focus
 from llmscope.text import display_text
 
 FORMATS = ("json", "npz", "txt", "ansi", "svg", "png")
+BARE = ("txt", "ansi")
+"""Formats without a place for where the numbers came from."""
+
 PICTURES = ("txt", "ansi", "svg", "png")
 
 WIDTH, TALLEST = 100, 30
@@ -71,6 +75,7 @@ def render(
     focus: Focus | None = None,
     tokens: Figure | None = None,
     whatif: WhatIf = PLAIN,
+    about: Mapping[str, Any] | None = None,
 ) -> str | bytes:
     """Figures as one document: JSON of one figure or of a list, or pictures below each other.
 
@@ -82,6 +87,8 @@ def render(
         focus: what is marked.
         tokens: figure of the lens `tokens`, for the rows around a map; None looks among `figures`.
         whatif: the edits of the pass, which stand above the pictures.
+        about: what a snapshot says beside its figures, as `about_dict` gives it, for the formats
+            that have a place for it: all but `txt` and `ansi`.
 
     Raises:
         ScopeError: there is no such format, or it cannot be made here.
@@ -89,16 +96,18 @@ def render(
     several = [figures] if isinstance(figures, Figure) else list(figures)
     if format == "json":
         records = [figure.to_dict() for figure in several]
+        if about is not None:
+            return json_text({**about, "figures": records})
         return json_text(records[0] if isinstance(figures, Figure) else records)
     if format == "npz":
-        return npz_bytes(several, whatif)
+        return npz_bytes(several, whatif, about)
     look = look or Look(tier="none" if format == "txt" else "truecolor")
     tokens = tokens or next((figure for figure in several if figure.lens == "tokens"), None)
     rows = whatif.caption(size[0] if size else WIDTH, look)
     for figure in several:
         width, height = size or (WIDTH, _height(figure))
         rows.extend(framed(figure, width, height, look, focus, tokens=tokens))
-    return render_rows(rows, format, look)
+    return render_rows(rows, format, look, about)
 
 
 def _height(figure: Figure) -> int:
@@ -106,21 +115,27 @@ def _height(figure: Figure) -> int:
     return TALLEST if natural is None else min(natural + 2, TALLEST)
 
 
-def render_rows(rows: Sequence[Row], format: str, look: Look | None = None) -> str | bytes:  # noqa: A002
-    """Rows of cells as `txt`, `ansi`, `svg` (text) or `png` (bytes).
+def render_rows(
+    rows: Sequence[Row],
+    format: str,  # noqa: A002
+    look: Look | None = None,
+    about: Mapping[str, Any] | None = None,
+) -> str | bytes:
+    """Rows of cells as `txt`, `ansi`, `svg` (text) or `png` (bytes); `about` as for `render`.
 
     Raises:
         ScopeError: there is no such format for pictures, or it cannot be made here.
     """
     look = look or Look()
+    provenance = None if about is None else about.get("provenance")
     if format == "txt":
         return txt_text(rows)
     if format == "ansi":
         return ansi_text(rows, look)
     if format == "svg":
-        return svg_text(rows, look)
+        return svg_text(rows, look, provenance)
     if format == "png":
-        return png_bytes(rows, look)
+        return png_bytes(rows, look, provenance)
     shown = display_text(format).replace("\n", " ")
     raise ScopeError(f"no picture format {shown!r}", f"--format {_either(PICTURES)}")
 
