@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from llmscope.draw import Look
 from llmscope.edits import Edit
 from llmscope.engine.events import tokens_of
-from llmscope.export import WhatIf, about_dict, render, render_rows
+from llmscope.export import NUMBERS, Pair, WhatIf, about_dict, pair, render, render_rows
 from llmscope.figure import Figure, Focus
 from llmscope.lenses import lens
 
@@ -68,7 +68,7 @@ def compose(
     wanted: Wanted,
     format: str,  # noqa: A002
     tell: Callable[[str], None],
-) -> str | bytes:
+) -> str | bytes | Pair:
     """The content of a snapshot, always from a fresh pass.
 
     Args:
@@ -83,7 +83,7 @@ def compose(
         if isinstance(text, str):
             for notice in scope.encode(text, special_tokens=wanted.special_tokens).notices:
                 tell(f"{name}{notice}")
-    numbers = format in ("json", "npz")
+    numbers = format in NUMBERS
     if wanted.lenses == (SCREEN,) and not numbers:
         return _screen(scope, wanted, format)
     lenses = OVERVIEW if wanted.lenses == (SCREEN,) else wanted.lenses
@@ -103,6 +103,8 @@ def compose(
         text += scope.subject.tokens.describe(wanted.written).text
     cells = tokens_of(recording)
     about = about_dict(info, text, cells, focus, wanted.whatif, wanted.provenance)
+    if format == "safetensors":
+        return pair(figures, about)
     tokens = None if numbers else _look(scope, recording, "tokens", Focus())
     return render(
         figures,

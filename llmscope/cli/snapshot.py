@@ -120,7 +120,8 @@ def snapshot(
     format: Annotated[  # noqa: A002
         str | None,
         typer.Option(
-            help="json, npz, txt, ansi, svg or png.", show_default="by --out, or else json"
+            help="json, npz, safetensors, txt, ansi, svg or png.",
+            show_default="by --out, or else json",
         ),
     ] = None,
     out: Annotated[

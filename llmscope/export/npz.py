@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from llmscope.export.arrays import halves
 from llmscope.export.json import json_text
 from llmscope.export.whatif import PLAIN, WhatIf
 from llmscope.figure import Figure
@@ -32,14 +33,8 @@ def npz_bytes(
             arrays["provenance"] = np.array(json_text(about["provenance"]))
     for place, figure in enumerate(figures):
         prefix = f"{place}.{figure.lens}." if len(figures) > 1 else ""
-        record = figure.to_dict()
-        del record["values"]
-        arrays[f"{prefix}values"] = figure.values
-        for key, value in figure.extra.items():
-            array = np.asarray(value) if not isinstance(value, str) else None
-            if array is not None and array.dtype.kind in "biuf":
-                arrays[f"{prefix}{key}"] = array
-                del record["extra"][str(key)]
+        own, record = halves(figure, scalars=True)
+        arrays |= {f"{prefix}{name}": array for name, array in own.items()}
         arrays[f"{prefix}figure"] = np.array(json_text(record))
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, **arrays)

@@ -9,17 +9,19 @@ from typing import Any
 from llmscope.draw import Look, Row, framed, natural_height
 from llmscope.errors import ScopeError
 from llmscope.export.ansi import ansi_text
-from llmscope.export.files import write
+from llmscope.export.files import write, write_all
 from llmscope.export.json import json_text
 from llmscope.export.npz import npz_bytes
 from llmscope.export.png import png_bytes
+from llmscope.export.safetensors import pair
 from llmscope.export.svg import svg_text
 from llmscope.export.txt import txt_text
 from llmscope.export.whatif import PLAIN, WhatIf
 from llmscope.figure import Figure, Focus
 from llmscope.text import display_text
 
-FORMATS = ("json", "npz", "txt", "ansi", "svg", "png")
+FORMATS = ("json", "npz", "safetensors", "txt", "ansi", "svg", "png")
+NUMBERS = ("json", "npz", "safetensors")
 BARE = ("txt", "ansi")
 """Formats without a place for where the numbers came from."""
 
@@ -52,7 +54,7 @@ def save(
     focus: Focus | None = None,
     force: bool = False,
 ) -> Path:
-    """Write figures to a file; see `render` for the options.
+    """Write figures to a file; see `render` for the options. safetensors have a sidecar beside it.
 
     Args:
         format: None takes it from the suffix.
@@ -62,7 +64,12 @@ def save(
         ScopeError: no such format, the file exists, or it cannot be written.
     """
     path = Path(path)
-    data = render(figures, format or format_of(path), size=size, look=look, focus=focus)
+    format = format or format_of(path)  # noqa: A001
+    if format == "safetensors":
+        several = [figures] if isinstance(figures, Figure) else list(figures)
+        write_all(pair(several).at(path), force=force)
+        return path
+    data = render(figures, format, size=size, look=look, focus=focus)
     return write(path, data, force=force)
 
 
@@ -80,7 +87,8 @@ def render(
     """Figures as one document: JSON of one figure or of a list, or pictures below each other.
 
     Args:
-        format: one of `FORMATS`.
+        format: one of `FORMATS`, but for safetensors, which are two documents: see
+            `llmscope.export.pair`.
         size: width and height of each figure in cells, its frame included. None: 100 wide, and
             as tall as it needs, 30 at most.
         look: None means the dark theme in all colours, and no colours for `txt`.
@@ -101,6 +109,11 @@ def render(
         return json_text(records[0] if isinstance(figures, Figure) else records)
     if format == "npz":
         return npz_bytes(several, whatif, about)
+    if format == "safetensors":
+        raise ScopeError(
+            "safetensors are two files, arrays and a sidecar",
+            "llmscope snapshot --out FILE.safetensors, or Figure.save in a script",
+        )
     look = look or Look(tier="none" if format == "txt" else "truecolor")
     tokens = tokens or next((figure for figure in several if figure.lens == "tokens"), None)
     rows = whatif.caption(size[0] if size else WIDTH, look)

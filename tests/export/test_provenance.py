@@ -90,7 +90,7 @@ ask = ["snapshot", "builtin:sort", "--prompt", "CABACB"]
 lenses = ["tokens", "residual", "next-token", "attention", "mlp", "heads", "attribution", "stages"]
 for name in formats:
     words = [word for lens in lenses for word in ("--lens", lens)]
-    app([*ask, *words, "--out", f"{folder}/a.{name}"], standalone_mode=False)
+    app([*ask, *words, "--out", f"{folder}/{name}.{name}"], standalone_mode=False)
 """
 
 
