@@ -120,7 +120,7 @@ def snapshot(
     format: Annotated[  # noqa: A002
         str | None,
         typer.Option(
-            help="json, npz, safetensors, txt, ansi, svg or png.",
+            help="json, npz, safetensors, txt, ansi, svg, png or html.",
             show_default="by --out, or else json",
         ),
     ] = None,

@@ -10,6 +10,7 @@ from llmscope.draw import Look, Row, framed, natural_height
 from llmscope.errors import ScopeError
 from llmscope.export.ansi import ansi_text
 from llmscope.export.files import write, write_all
+from llmscope.export.html import html_text
 from llmscope.export.json import json_text
 from llmscope.export.npz import npz_bytes
 from llmscope.export.png import png_bytes
@@ -20,12 +21,12 @@ from llmscope.export.whatif import PLAIN, WhatIf
 from llmscope.figure import Figure, Focus
 from llmscope.text import display_text
 
-FORMATS = ("json", "npz", "safetensors", "txt", "ansi", "svg", "png")
+FORMATS = ("json", "npz", "safetensors", "txt", "ansi", "svg", "png", "html")
 NUMBERS = ("json", "npz", "safetensors")
 BARE = ("txt", "ansi")
 """Formats without a place for where the numbers came from."""
 
-PICTURES = ("txt", "ansi", "svg", "png")
+PICTURES = ("txt", "ansi", "svg", "png", "html")
 
 WIDTH, TALLEST = 100, 30
 """Cells of a figure that nobody gave a size: this wide, and as tall as it needs up to this."""
@@ -134,7 +135,7 @@ def render_rows(
     look: Look | None = None,
     about: Mapping[str, Any] | None = None,
 ) -> str | bytes:
-    """Rows of cells as `txt`, `ansi`, `svg` (text) or `png` (bytes); `about` as for `render`.
+    """Rows of cells as one of `PICTURES`; `about` as for `render`.
 
     Raises:
         ScopeError: there is no such format for pictures, or it cannot be made here.
@@ -149,6 +150,8 @@ def render_rows(
         return svg_text(rows, look, provenance)
     if format == "png":
         return png_bytes(rows, look, provenance)
+    if format == "html":
+        return html_text(rows, look, about)
     shown = display_text(format).replace("\n", " ")
     raise ScopeError(f"no picture format {shown!r}", f"--format {_either(PICTURES)}")
 

@@ -45,6 +45,8 @@ def test_every_format_but_bare_text_carries_it(figure):
         assert json.loads(str(file["provenance"])) == HOSTILE
         assert json.loads(str(file["snapshot"])) == {"schema": 1}
     assert in_svg(render(figure, "svg", about=about)) == HOSTILE
+    assert "CA</metadata>" not in render(figure, "html", about=about)
+    assert "Where it came from" in render(figure, "html", about=about)
     for name in BARE:
         assert render(figure, name, about=about) == render(figure, name)
 
