@@ -6,7 +6,10 @@ import gc
 import os
 import sys
 
-COMMANDS = ("open", "snapshot", "lenses", "edits", "bake", "models", "themes", "config", "doctor")
+COMMANDS = (
+    *("open", "snapshot", "diff", "lenses", "edits", "bake", "models", "themes", "config"),
+    "doctor",
+)
 
 
 def main() -> None:

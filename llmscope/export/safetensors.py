@@ -23,7 +23,7 @@ def safetensors_bytes(figures: Sequence[Figure]) -> bytes:
     ids int64. NaN stands where there is no value.
     """
     arrays = {
-        f"{place}.{figure.lens}.{name}": np.ascontiguousarray(array)
+        f"{place}.{figure.lens}.{name}": np.asarray(array, order="C")
         for place, figure in enumerate(figures)
         for name, array in halves(figure, scalars=False)[0].items()
     }

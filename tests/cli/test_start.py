@@ -34,6 +34,7 @@ def imported_by(*arguments):
         ["--version"],
         ["open", "--help"],
         ["snapshot", "--help"],
+        ["diff", "--help"],
         ["lenses"],
         ["edits"],
         ["models"],
@@ -56,7 +57,7 @@ def test_version():
 
 def test_help_lists_the_commands():
     text = run("--help").stdout
-    for name in ("open", "snapshot", "lenses", "edits", "models", "doctor"):
+    for name in ("open", "snapshot", "diff", "lenses", "edits", "models", "doctor"):
         assert f"  {name} " in text
 
 

@@ -41,6 +41,7 @@ def test_arrays_and_sidecar_together_are_the_snapshot(tmp_path):
         own, prefix = beside["figures"][place], f"{place}.{figure['lens']}."
         values = arrays.pop(f"{prefix}values")
         assert values.dtype == np.float32
+        assert values.shape == tuple(len(axis["labels"]) for axis in figure["axes"])
         np.testing.assert_array_equal(values, np.array(figure["values"], np.float32))
         for key, value in figure["extra"].items():
             if key in own["extra"]:
