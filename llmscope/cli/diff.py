@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from llmscope.cli import options
+from llmscope.cli import completion, options
 from llmscope.cli.errors import FAILED, reported
 from llmscope.cli.options import usage
 from llmscope.cli.streams import put
 
 if TYPE_CHECKING:
+    from llmscope.cli.output import Output
     from llmscope.export.diff import Diff, Found
+    from llmscope.export.read import Snapshot
 
 _FORMATS = ("table", "json")
 
@@ -27,6 +29,22 @@ def diff(
         float, typer.Option(min=0, help="How far two numbers may be apart and still agree.")
     ] = 1e-5,
     format: Annotated[str, typer.Option(help="table or json.")] = "table",  # noqa: A002
+    out: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help="Draw B less A there: a picture, in the format of its suffix."
+        ),
+    ] = None,
+    theme: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            autocompletion=completion.themes,
+            help="Colours of the picture; see `llmscope themes`.",
+            show_default="dark",
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
     debug: options.Debug = False,
 ) -> None:
     """Say where two snapshots differ. Exit code 0: nowhere beyond the tolerance; 1: somewhere.
@@ -40,10 +58,45 @@ def diff(
         from llmscope.export.diff import diff as compare
         from llmscope.export.read import read
 
-        found = compare(read(Path(a)), read(Path(b)), tolerance)
+        picture = None if out is None else _picture(out, force)
+        ours, theirs = read(Path(a)), read(Path(b))
+        found = compare(ours, theirs, tolerance)
+        if picture is not None:
+            picture.put(_drawn(ours, theirs, picture, theme))
         put(_json(found, a, b, tolerance) if format == "json" else _listed(found, tolerance))
         if not found.same:
             raise typer.Exit(FAILED)
+
+
+def _picture(out: str, force: bool) -> Output:
+    from llmscope.cli.output import choose_output
+    from llmscope.export import PICTURES, format_of
+
+    usage(out != "-", "a file: stdout has the table", "--out")
+    drawn = format_of(Path(out)) in PICTURES
+    usage(drawn, f"a picture's suffix: one of {', '.join(PICTURES)}", "--out")
+    return choose_output(out, None, "svg", force)
+
+
+def _drawn(a: Snapshot, b: Snapshot, output: Output, theme: str | None) -> str | bytes:
+    """The differences below each other."""
+    from llmscope.cli.appearance import picture_look
+    from llmscope.errors import ScopeError
+    from llmscope.export import render
+    from llmscope.export.diff import matched
+    from llmscope.export.diff_figures import differences, drawable
+
+    look = picture_look(theme, None, None, output)
+    try:
+        figures = differences(matched(a, b))
+        return render(figures, output.format, look=look, tokens=drawable(b))
+    except ScopeError:
+        raise
+    except Exception as error:  # a figure of a file may lack anything that drawing relies on
+        raise ScopeError(
+            "the difference cannot be drawn: a figure lacks what belongs to it",
+            "the same without --out",
+        ) from error
 
 
 def _json(found: Diff, a: str, b: str, tolerance: float) -> str:

@@ -3,7 +3,16 @@
 from llmscope.export.files import write, write_all
 from llmscope.export.json import about_dict, json_text, snapshot_dict
 from llmscope.export.provenance import provenance
-from llmscope.export.render import BARE, FORMATS, NUMBERS, format_of, render, render_rows, save
+from llmscope.export.render import (
+    BARE,
+    FORMATS,
+    NUMBERS,
+    PICTURES,
+    format_of,
+    render,
+    render_rows,
+    save,
+)
 from llmscope.export.safetensors import Pair, pair, sidecar_path
 from llmscope.export.whatif import WhatIf
 
@@ -11,6 +20,7 @@ __all__ = [
     "BARE",
     "FORMATS",
     "NUMBERS",
+    "PICTURES",
     "Pair",
     "WhatIf",
     "about_dict",

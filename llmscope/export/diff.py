@@ -68,11 +68,14 @@ def diff(a: Snapshot, b: Snapshot, tolerance: float) -> Diff:
         tolerance: the absolute difference up to which two numbers agree. Tokens, labels, ids,
             shapes and verdicts must be equal.
     """
+    figures = tuple(_found(x, y, tolerance) for x, y in matched(a, b))
+    return Diff(figures, tuple(_tokens(a.about, b.about)), tuple(_notes(a.about, b.about)))
+
+
+def matched(a: Snapshot, b: Snapshot) -> list[tuple[Figure | None, Figure | None]]:
+    """The figures of both, by lens and in their order; None where one of them lacks it."""
     ours, theirs = _keyed(a.figures), _keyed(b.figures)
-    figures = [
-        _found(key[0], ours.get(key), theirs.get(key), tolerance) for key in {**ours, **theirs}
-    ]
-    return Diff(tuple(figures), tuple(_tokens(a.about, b.about)), tuple(_notes(a.about, b.about)))
+    return [(ours.get(key), theirs.get(key)) for key in {**ours, **theirs}]
 
 
 def _keyed(figures: Iterable[Figure]) -> dict[tuple[str, int], Figure]:
@@ -85,10 +88,11 @@ def _keyed(figures: Iterable[Figure]) -> dict[tuple[str, int], Figure]:
     return keyed
 
 
-def _found(lens: str, a: Figure | None, b: Figure | None, tolerance: float) -> Found:
+def _found(a: Figure | None, b: Figure | None, tolerance: float) -> Found:
+    there = a or b
+    assert there is not None
+    lens = there.lens
     if a is None or b is None:
-        there = a or b
-        assert there is not None
         return Found(lens, there.title, None, (), (f"only in {'B' if a is None else 'A'}",))
     faults = []
     if a.verdict.status != b.verdict.status:

@@ -123,6 +123,46 @@ def test_what_else_may_differ(tmp_path, change, said):
     assert any(fault.startswith(said) for fault in found["figures"][0]["faults"]), found
 
 
+def test_the_picture_is_b_less_a(tmp_path):
+    lenses = ("attention", "residual", "next-token", "logit-lens")
+    a = taken(tmp_path / "a.npz", *lenses)
+    b = taken(tmp_path / "b.json", *lenses, prompt="CABACC")
+    result = run("diff", a, b, "--out", tmp_path / "c.txt")
+    assert (result.exit_code, result.stderr) == (1, "")
+    drawn = (tmp_path / "c.txt").read_text()
+    norms = [json.loads(b.read_text())["figures"][1]["values"][-1][-1]]
+    with np.load(a) as file:
+        norms.append(float(file["1.residual.values"][-1][-1]))
+    assert f"{norms[0] - norms[1]:.3f}" in drawn
+    assert "Next token after ‹C› · B − A · verified" in drawn
+    assert "they tell of different tokens" in drawn
+    back = run("diff", b, a, "--out", tmp_path / "d.txt")
+    assert back.exit_code == 1
+    assert f"{norms[1] - norms[0]:.3f}" in (tmp_path / "d.txt").read_text()
+
+
+def test_every_lens_can_be_drawn_from_each_format(whole, tmp_path):
+    a, b, c = whole
+    for number, (x, y) in enumerate([(a, b), (b, c), (c, a)]):
+        path = tmp_path / f"{number}.html"
+        assert run("diff", x, y, "--out", path).exit_code == 0
+        assert "Attention" in path.read_text()
+
+
+def test_where_no_picture_can_go(tmp_path):
+    a = taken(tmp_path / "a.json", "tokens")
+    failure("diff", a, a, "--out", tmp_path / "b.json", code=2)
+    failure("diff", a, a, "--out", "-", code=2)
+    assert "exists" in failure("diff", a, a, "--out", taken(tmp_path / "b.svg", "tokens"))
+
+
+def test_what_cannot_be_drawn_is_one_line(tmp_path):
+    a = taken(tmp_path / "a.json", "attention")
+    b = changed(a, lambda found: found["figures"][0].update(extra={"heads": "x", "special": 3}))
+    assert "cannot be drawn" in failure("diff", b, b, "--out", tmp_path / "c.svg")
+    assert not (tmp_path / "c.svg").exists()
+
+
 def test_foreign_text_is_harmless(tmp_path):
     a = taken(tmp_path / "a.json", "next-token")
     nasty = ["\x1b[31m", "[/nope]\n", "\u202e"]
