@@ -68,12 +68,15 @@ def test_what_lacks_something_does_not(sorting, lacking):
     assert faults({key: value for key, value in sorting.items() if key != lacking})
 
 
-@pytest.mark.parametrize("family", ["gpt2", "llama", "gemma2"])
-def test_numbers_are_those_of_transformers(tmp_path, family):
+@pytest.mark.parametrize(
+    ("family", "path"), [("gpt2", "sdpa"), ("llama", "sdpa"), ("gemma2", "eager")]
+)
+def test_numbers_are_those_of_transformers(tmp_path, family, path):
     save_model(tmp_path, family)
     ids = ",".join(map(str, IDS))
     found = record(tmp_path, "--ids", ids, "--layer", "1", "--head", "2", *asked(LENSES))
     assert faults(found) == []
+    assert found["provenance"]["attention"] == path
     figures = {figure["lens"]: figure for figure in found["figures"]}
 
     model = AutoModelForCausalLM.from_pretrained(
