@@ -24,7 +24,7 @@ _FORMATS = ("table", "json")
 
 def diff(
     a: Annotated[str, typer.Argument(metavar="A", help="A snapshot: json, npz or safetensors.")],
-    b: Annotated[str, typer.Argument(metavar="B", help="Another one, of either format.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="Another one, of any of these.")],
     tolerance: Annotated[
         float, typer.Option(min=0, help="How far two numbers may be apart and still agree.")
     ] = 1e-5,
