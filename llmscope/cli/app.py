@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 import llmscope
 from llmscope.cli.bake import bake
 from llmscope.cli.config import config
+from llmscope.cli.diff import diff
 from llmscope.cli.doctor import doctor
 from llmscope.cli.edits import edits
 from llmscope.cli.errors import reported
@@ -72,6 +73,7 @@ app = typer.Typer(
 app.command("open")(open_model)
 app.command("serve")(serve)
 app.command("snapshot")(snapshot)
+app.command("diff")(diff)
 app.command("lenses")(lenses)
 app.command("edits")(edits)
 app.command("bake")(bake)

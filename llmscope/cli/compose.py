@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from llmscope.draw import Look
 from llmscope.edits import Edit
 from llmscope.engine.events import tokens_of
-from llmscope.export import WhatIf, json_text, render, render_rows, snapshot_dict
+from llmscope.export import NUMBERS, Pair, WhatIf, about_dict, pair, render, render_rows
 from llmscope.figure import Figure, Focus
 from llmscope.lenses import lens
 
@@ -40,6 +40,7 @@ class Wanted:
         other: prompt B, text or token ids; None: there is none.
         words: two lists of words for the screen, as they were written.
         written: ids that follow the prompt.
+        provenance: where the numbers come from; None where the format has no place for it.
     """
 
     prompt: str | tuple[int, ...]
@@ -53,6 +54,7 @@ class Wanted:
     other: str | tuple[int, ...] | None = None
     words: tuple[str, str] | None = None
     written: tuple[int, ...] = ()
+    provenance: Mapping[str, Any] | None = None
 
     @property
     def whatif(self) -> WhatIf:
@@ -66,7 +68,7 @@ def compose(
     wanted: Wanted,
     format: str,  # noqa: A002
     tell: Callable[[str], None],
-) -> str | bytes:
+) -> str | bytes | Pair:
     """The content of a snapshot, always from a fresh pass.
 
     Args:
@@ -81,7 +83,7 @@ def compose(
         if isinstance(text, str):
             for notice in scope.encode(text, special_tokens=wanted.special_tokens).notices:
                 tell(f"{name}{notice}")
-    numbers = format in ("json", "npz")
+    numbers = format in NUMBERS
     if wanted.lenses == (SCREEN,) and not numbers:
         return _screen(scope, wanted, format)
     lenses = OVERVIEW if wanted.lenses == (SCREEN,) else wanted.lenses
@@ -96,12 +98,13 @@ def compose(
     info = scope.info()
     focus = wanted.focus.resolve(layers=info.layers, heads=info.heads, positions=len(recording))
     figures = [_look(scope, recording, name, focus) for name in lenses]
-    if format == "json":
-        text = wanted.prompt if isinstance(wanted.prompt, str) else None
-        if text is not None and wanted.written and scope.subject.tokens is not None:
-            text += scope.subject.tokens.describe(wanted.written).text
-        record = snapshot_dict(info, text, tokens_of(recording), focus, figures, wanted.whatif)
-        return json_text(record)
+    text = wanted.prompt if isinstance(wanted.prompt, str) else None
+    if text is not None and wanted.written and scope.subject.tokens is not None:
+        text += scope.subject.tokens.describe(wanted.written).text
+    cells = tokens_of(recording)
+    about = about_dict(info, text, cells, focus, wanted.whatif, wanted.provenance)
+    if format == "safetensors":
+        return pair(figures, about)
     tokens = None if numbers else _look(scope, recording, "tokens", Focus())
     return render(
         figures,
@@ -111,6 +114,7 @@ def compose(
         focus=focus,
         tokens=tokens,
         whatif=wanted.whatif,
+        about=about,
     )
 
 
@@ -151,4 +155,5 @@ def _screen(scope: Scope, wanted: Wanted, format: str) -> str | bytes:  # noqa: 
         change=focus.change,
         words=wanted.words,
     )
-    return render_rows(rows, format, wanted.look)
+    about = about_dict(info, wanted.prompt, (), focus, wanted.whatif, wanted.provenance)
+    return render_rows(rows, format, wanted.look, about)

@@ -11,7 +11,7 @@ from pathlib import Path
 from llmscope.cli.options import usage
 from llmscope.cli.streams import put
 from llmscope.errors import ScopeError
-from llmscope.export import FORMATS, format_of, write
+from llmscope.export import FORMATS, Pair, format_of, sidecar_path, write, write_all
 from llmscope.text import display_text
 
 BINARY = ("npz", "png")
@@ -30,13 +30,16 @@ class Output:
         """Whether a person looks straight at it."""
         return self.path is None and sys.stdout.isatty()
 
-    def put(self, data: str | bytes) -> None:
+    def put(self, data: str | bytes | Pair) -> None:
         """Write it there.
 
         Raises:
             ScopeError: it cannot be written.
         """
-        if self.path is not None:
+        if isinstance(data, Pair):
+            assert self.path is not None
+            write_all(data.at(self.path), force=self.force)
+        elif self.path is not None:
             write(self.path, data, force=self.force)
         else:
             put(data)
@@ -58,10 +61,21 @@ def choose_output(out: str | None, format: str | None, default: str, force: bool
     if path is not None:
         _check(path, force)
     chosen = format or (format_of(path) if path else default)
+    if chosen == "safetensors":
+        usage(path is not None, "two files: it takes --out FILE.safetensors", "--format")
+        _check_pair(path or Path(), force)
     output = Output(path, chosen, force)
     if output.on_terminal and chosen in BINARY:
         raise ScopeError(f"{chosen} is nothing for a terminal", f"--out FILE.{chosen}")
     return output
+
+
+def _check_pair(path: Path, force: bool) -> None:
+    """Refuse a place where no two files can stand beside each other."""
+    for file in (path, sidecar_path(path)):
+        if file.exists() and not file.is_file():
+            raise ScopeError(f"{display_text(str(file))} is no file", "--out FILE.safetensors")
+        _check(file, force)
 
 
 def _check(path: Path, force: bool) -> None:

@@ -21,6 +21,7 @@ _SIZE = re.compile(r"(\d{1,4})x(\d{1,4})", re.ASCII)
 
 
 def snapshot(
+    ctx: typer.Context,
     lens: Annotated[
         list[str],
         typer.Option(
@@ -129,7 +130,8 @@ def snapshot(
     format: Annotated[  # noqa: A002
         str | None,
         typer.Option(
-            help="json, npz, txt, ansi, svg or png.", show_default="by --out, or else json"
+            help="json, npz, safetensors, txt, ansi, svg, png or html.",
+            show_default="by --out, or else json",
         ),
     ] = None,
     out: Annotated[
@@ -176,11 +178,13 @@ def snapshot(
         usage(part is None or part[0] < part[1], "the first token, and one after it", "--span")
         tier = options.tier(color)
         from llmscope.cli.appearance import picture_look
+        from llmscope.cli.command_line import command_line
         from llmscope.cli.compose import SCREEN, Wanted, compose
         from llmscope.cli.output import choose_output
         from llmscope.cli.progress import progress_line
         from llmscope.cli.prompt import check_chat, read_ids, read_other, read_prompt
         from llmscope.cli.whatif import check_whatif, check_words, other_ids, read_edits
+        from llmscope.export import BARE, provenance
         from llmscope.figure import Focus
         from llmscope.models.spec import parse
 
@@ -234,6 +238,11 @@ def snapshot(
         )
         with progress_line() as progress:
             scope = load(progress)
+            origin = None
+            if output.format not in BARE:
+                spec = model or scope.base.spec
+                line = command_line(ctx, model=spec, format=output.format)
+                origin = provenance(scope, line, progress)
         if chat and isinstance(text, str):
             text = scope.chat.prompt(text, system)
         for name, token in (("target", target), ("versus", versus)):
@@ -263,7 +272,9 @@ def snapshot(
             focus = replace(focus, context=tokens_before(spans, end))
         lists = None if words_a is None or words_b is None else (words_a, words_b)
         wanted = Wanted(
-            *(text, special_tokens, names, focus, cells, look, workspace, edits, other, lists, more)
+            *(text, special_tokens, names, focus, cells, look, workspace, edits, other, lists),
+            written=more,
+            provenance=origin,
         )
         for notice in scope.subject.notices:
             _tell(notice)

@@ -1,18 +1,38 @@
-"""From figures, or rows of cells, to files: json, npz, txt, ansi, svg and png."""
+"""From figures, or rows of cells, to files, one module a format."""
 
-from llmscope.export.files import write
-from llmscope.export.json import json_text, snapshot_dict
-from llmscope.export.render import FORMATS, format_of, render, render_rows, save
+from llmscope.export.files import write, write_all
+from llmscope.export.json import about_dict, json_text, snapshot_dict
+from llmscope.export.provenance import provenance
+from llmscope.export.render import (
+    BARE,
+    FORMATS,
+    NUMBERS,
+    PICTURES,
+    format_of,
+    render,
+    render_rows,
+    save,
+)
+from llmscope.export.safetensors import Pair, pair, sidecar_path
 from llmscope.export.whatif import WhatIf
 
 __all__ = [
+    "BARE",
     "FORMATS",
+    "NUMBERS",
+    "PICTURES",
+    "Pair",
     "WhatIf",
+    "about_dict",
     "format_of",
     "json_text",
+    "pair",
+    "provenance",
     "render",
     "render_rows",
     "save",
+    "sidecar_path",
     "snapshot_dict",
     "write",
+    "write_all",
 ]

@@ -1,10 +1,11 @@
-"""Writing a file whole or not at all."""
+"""Writing files whole or not at all."""
 
 from __future__ import annotations
 
 import os
 import stat
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from llmscope.errors import ScopeError
@@ -19,39 +20,75 @@ def write(path: Path, data: str | bytes, *, force: bool = False) -> Path:
     Raises:
         ScopeError: the file exists and `force` is not set, or it cannot be written.
     """
-    content = data.encode("utf-8") if isinstance(data, str) else data
-    shown = display_text(str(path), whitespace=False).replace("\n", " ")
-    target = Path(os.path.realpath(path))
-    try:
-        mode = target.stat().st_mode
-    except OSError:
-        mode = None
-    if mode is not None and stat.S_ISDIR(mode):
-        raise ScopeError(f"{shown} is a folder", "--out with a file name")
-    try:
-        if mode is not None and not stat.S_ISREG(mode):
-            target.write_bytes(content)
-            return path
-        if mode is not None and not force:
-            raise ScopeError(f"{shown} exists", "--force to replace it")
-        _replace(target, content, mode)
-    except OSError as error:
-        reason = display_text(error.strerror or str(error)).replace("\n", " ")
-        raise ScopeError(f"cannot write {shown}: {reason}", "another --out") from error
+    write_all({path: data}, force=force)
     return path
 
 
-def _replace(target: Path, content: bytes, mode: int | None) -> None:
+def write_all(contents: Mapping[Path, str | bytes], *, force: bool = False) -> None:
+    """Write files that belong together, as `write` does: none takes its place before all are whole.
+
+    Raises:
+        ScopeError: one of them exists and `force` is not set, or cannot be written.
+    """
+    modes = {path: _mode(path, force) for path in contents}
+    ready: dict[Path, str] = {}
+    path = next(iter(contents))
+    try:
+        for path, data in contents.items():
+            content = data.encode("utf-8") if isinstance(data, str) else data
+            mode = modes[path]
+            if mode is not None and not stat.S_ISREG(mode):
+                path.write_bytes(content)
+            else:
+                ready[path] = _prepared(_target(path), content, mode)
+        for path, name in list(ready.items()):
+            os.replace(name, _target(path))
+            del ready[path]
+    except OSError as error:
+        reason = display_text(error.strerror or str(error)).replace("\n", " ")
+        raise ScopeError(f"cannot write {_shown(path)}: {reason}", "another --out") from error
+    finally:
+        for name in ready.values():
+            Path(name).unlink(missing_ok=True)
+
+
+def _mode(path: Path, force: bool) -> int | None:
+    """What is there now; None: nothing.
+
+    Raises:
+        ScopeError: it must not be replaced.
+    """
+    try:
+        mode = _target(path).stat().st_mode
+    except OSError:
+        return None
+    if stat.S_ISDIR(mode):
+        raise ScopeError(f"{_shown(path)} is a folder", "--out with a file name")
+    if stat.S_ISREG(mode) and not force:
+        raise ScopeError(f"{_shown(path)} exists", "--force to replace it")
+    return mode
+
+
+def _target(path: Path) -> Path:
+    return Path(os.path.realpath(path))
+
+
+def _shown(path: Path) -> str:
+    return display_text(str(path), whitespace=False).replace("\n", " ")
+
+
+def _prepared(target: Path, content: bytes, mode: int | None) -> str:
+    """The name of a temporary file beside the target, whole and as open as it will be."""
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:40]}.")
     try:
         with os.fdopen(handle, "wb") as stream:
             stream.write(content)
         # A temporary file is private; the finished one is as open as any other new file here.
         os.chmod(name, stat.S_IMODE(mode) if mode is not None else 0o666 & ~_umask())
-        os.replace(name, target)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+    return name
 
 
 def _umask() -> int:

@@ -6,12 +6,12 @@ import json
 import platform
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from llmscope.engine.events import ModelInfo, Token
+from llmscope.export.provenance import installed
 from llmscope.export.whatif import PLAIN, WhatIf
 from llmscope.figure import Figure, Focus, plain
 
@@ -48,15 +48,29 @@ def snapshot_dict(
     figures: Iterable[Figure],
     whatif: WhatIf = PLAIN,
 ) -> dict[str, Any]:
-    """Everything a snapshot says: model, versions, prompt, tokens, focus and figures.
+    """Everything a snapshot says: what `about_dict` gives, and the figures."""
+    about = about_dict(info, prompt, tokens, focus, whatif)
+    return {**about, "figures": [figure.to_dict() for figure in figures]}
 
-    Of an edited pass its `edits` as well; where there is a prompt B, its text as `versus_prompt`.
+
+def about_dict(
+    info: ModelInfo,
+    prompt: str | None,
+    tokens: Sequence[Token],
+    focus: Focus,
+    whatif: WhatIf = PLAIN,
+    provenance: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """What a snapshot says beside its figures: model, versions, prompt, tokens and focus.
+
+    Of an edited pass its `edits` as well; where there is a prompt B, its text as `versus_prompt`;
+    and where the numbers came from, if that was gathered.
 
     Versions are read from what is installed; nothing heavy is imported for it.
     """
     return {
         "schema": SCHEMA,
-        "llmscope": _version("llmscope"),
+        "llmscope": installed("llmscope"),
         "model": {
             "spec": info.spec,
             "architecture": info.architecture,
@@ -71,20 +85,13 @@ def snapshot_dict(
             "adapter": info.adapter,
         },
         "versions": {
-            "torch": _version("torch"),
-            "transformers": _version("transformers"),
+            "torch": installed("torch"),
+            "transformers": installed("transformers"),
             "python": platform.python_version(),
         },
         "prompt": prompt,
         "tokens": [{"position": t.position, "id": t.id, "text": t.text} for t in tokens],
         **whatif.to_dict(),
         "focus": plain(asdict(focus)),
-        "figures": [figure.to_dict() for figure in figures],
+        **({} if provenance is None else {"provenance": dict(provenance)}),
     }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None

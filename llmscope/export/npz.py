@@ -3,35 +3,38 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from llmscope.export.arrays import halves
 from llmscope.export.json import json_text
 from llmscope.export.whatif import PLAIN, WhatIf
 from llmscope.figure import Figure
 
 
-def npz_bytes(figures: Sequence[Figure], whatif: WhatIf = PLAIN) -> bytes:
+def npz_bytes(
+    figures: Sequence[Figure], whatif: WhatIf = PLAIN, about: Mapping[str, Any] | None = None
+) -> bytes:
     """`values` and every numeric array of `extra`, and `figure`: the rest as JSON.
 
     With several figures each name starts with the place and the lens: `0.tokens.values`. Of an
-    edited pass there are its `edits` too.
+    edited pass there are its `edits` too. `snapshot` and `provenance` are what a JSON snapshot
+    says beside its figures, as JSON.
     """
     arrays: dict[str, Any] = {}
     if whatif.edits:
         arrays["edits"] = np.array(whatif.edits)
+    if about is not None:
+        rest = {key: value for key, value in about.items() if key != "provenance"}
+        arrays["snapshot"] = np.array(json_text(rest))
+        if "provenance" in about:
+            arrays["provenance"] = np.array(json_text(about["provenance"]))
     for place, figure in enumerate(figures):
         prefix = f"{place}.{figure.lens}." if len(figures) > 1 else ""
-        record = figure.to_dict()
-        del record["values"]
-        arrays[f"{prefix}values"] = figure.values
-        for key, value in figure.extra.items():
-            array = np.asarray(value) if not isinstance(value, str) else None
-            if array is not None and array.dtype.kind in "biuf":
-                arrays[f"{prefix}{key}"] = array
-                del record["extra"][str(key)]
+        own, record = halves(figure, scalars=True)
+        arrays |= {f"{prefix}{name}": array for name, array in own.items()}
         arrays[f"{prefix}figure"] = np.array(json_text(record))
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, **arrays)

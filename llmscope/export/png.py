@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import zlib
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
 from llmscope.draw import Look, Row
 from llmscope.errors import ScopeError
+from llmscope.export.json import json_text
 from llmscope.export.svg import FONTS, svg_text
 
 ZOOM = 2
 """Pixels of the PNG for one of the SVG."""
 
 
-def png_bytes(rows: Sequence[Row], look: Look) -> bytes:
+KEYWORD = "llmscope"
+"""Of the text chunk that says where the numbers came from."""
+
+_HEADER = 8 + 25
+"""Bytes of the signature and of IHDR, which must come first."""
+
+
+def png_bytes(
+    rows: Sequence[Row], look: Look, provenance: Mapping[str, Any] | None = None
+) -> bytes:
     """The rows as a PNG.
+
+    Args:
+        provenance: where the numbers came from, which goes into an iTXt chunk as JSON.
 
     Raises:
         ScopeError: resvg-py is not installed, or there is no font to draw letters with.
@@ -26,7 +40,16 @@ def png_bytes(rows: Sequence[Row], look: Look) -> bytes:
         raise ScopeError("png needs resvg-py", "pip install resvg-py, or --format svg") from None
     if not _has_font(resvg_py):
         raise ScopeError("no monospace font is installed to draw a png with", "--format svg")
-    return bytes(resvg_py.svg_to_bytes(svg_string=svg_text(rows, look), zoom=ZOOM))
+    data = bytes(resvg_py.svg_to_bytes(svg_string=svg_text(rows, look), zoom=ZOOM))
+    if provenance is None:
+        return data
+    return data[:_HEADER] + _itxt(json_text(dict(provenance)).strip()) + data[_HEADER:]
+
+
+def _itxt(text: str) -> bytes:
+    """A chunk of uncompressed international text, UTF-8, without language or translated keyword."""
+    body = b"iTXt" + KEYWORD.encode("ascii") + b"\0" * 5 + text.encode("utf-8")
+    return (len(body) - 4).to_bytes(4, "big") + body + zlib.crc32(body).to_bytes(4, "big")
 
 
 @cache

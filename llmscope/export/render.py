@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from llmscope.draw import Look, Row, framed, natural_height
 from llmscope.errors import ScopeError
 from llmscope.export.ansi import ansi_text
-from llmscope.export.files import write
+from llmscope.export.files import write, write_all
+from llmscope.export.html import html_text
 from llmscope.export.json import json_text
 from llmscope.export.npz import npz_bytes
 from llmscope.export.png import png_bytes
+from llmscope.export.safetensors import pair
 from llmscope.export.svg import svg_text
 from llmscope.export.txt import txt_text
 from llmscope.export.whatif import PLAIN, WhatIf
 from llmscope.figure import Figure, Focus
 from llmscope.text import display_text
 
-FORMATS = ("json", "npz", "txt", "ansi", "svg", "png")
-PICTURES = ("txt", "ansi", "svg", "png")
+FORMATS = ("json", "npz", "safetensors", "txt", "ansi", "svg", "png", "html")
+NUMBERS = ("json", "npz", "safetensors")
+BARE = ("txt", "ansi")
+"""Formats without a place for where the numbers came from."""
+
+PICTURES = ("txt", "ansi", "svg", "png", "html")
 
 WIDTH, TALLEST = 100, 30
 """Cells of a figure that nobody gave a size: this wide, and as tall as it needs up to this."""
@@ -48,7 +55,7 @@ def save(
     focus: Focus | None = None,
     force: bool = False,
 ) -> Path:
-    """Write figures to a file; see `render` for the options.
+    """Write figures to a file; see `render` for the options. safetensors have a sidecar beside it.
 
     Args:
         format: None takes it from the suffix.
@@ -58,7 +65,12 @@ def save(
         ScopeError: no such format, the file exists, or it cannot be written.
     """
     path = Path(path)
-    data = render(figures, format or format_of(path), size=size, look=look, focus=focus)
+    format = format or format_of(path)  # noqa: A001
+    if format == "safetensors":
+        several = [figures] if isinstance(figures, Figure) else list(figures)
+        write_all(pair(several).at(path), force=force)
+        return path
+    data = render(figures, format, size=size, look=look, focus=focus)
     return write(path, data, force=force)
 
 
@@ -71,17 +83,21 @@ def render(
     focus: Focus | None = None,
     tokens: Figure | None = None,
     whatif: WhatIf = PLAIN,
+    about: Mapping[str, Any] | None = None,
 ) -> str | bytes:
     """Figures as one document: JSON of one figure or of a list, or pictures below each other.
 
     Args:
-        format: one of `FORMATS`.
+        format: one of `FORMATS`, but for safetensors, which are two documents: see
+            `llmscope.export.pair`.
         size: width and height of each figure in cells, its frame included. None: 100 wide, and
             as tall as it needs, 30 at most.
         look: None means the dark theme in all colours, and no colours for `txt`.
         focus: what is marked.
         tokens: figure of the lens `tokens`, for the rows around a map; None looks among `figures`.
         whatif: the edits of the pass, which stand above the pictures.
+        about: what a snapshot says beside its figures, as `about_dict` gives it, for the formats
+            that have a place for it: all but `txt` and `ansi`.
 
     Raises:
         ScopeError: there is no such format, or it cannot be made here.
@@ -89,16 +105,23 @@ def render(
     several = [figures] if isinstance(figures, Figure) else list(figures)
     if format == "json":
         records = [figure.to_dict() for figure in several]
+        if about is not None:
+            return json_text({**about, "figures": records})
         return json_text(records[0] if isinstance(figures, Figure) else records)
     if format == "npz":
-        return npz_bytes(several, whatif)
+        return npz_bytes(several, whatif, about)
+    if format == "safetensors":
+        raise ScopeError(
+            "safetensors are two files, arrays and a sidecar",
+            "llmscope snapshot --out FILE.safetensors, or Figure.save in a script",
+        )
     look = look or Look(tier="none" if format == "txt" else "truecolor")
     tokens = tokens or next((figure for figure in several if figure.lens == "tokens"), None)
     rows = whatif.caption(size[0] if size else WIDTH, look)
     for figure in several:
         width, height = size or (WIDTH, _height(figure))
         rows.extend(framed(figure, width, height, look, focus, tokens=tokens))
-    return render_rows(rows, format, look)
+    return render_rows(rows, format, look, about)
 
 
 def _height(figure: Figure) -> int:
@@ -106,21 +129,29 @@ def _height(figure: Figure) -> int:
     return TALLEST if natural is None else min(natural + 2, TALLEST)
 
 
-def render_rows(rows: Sequence[Row], format: str, look: Look | None = None) -> str | bytes:  # noqa: A002
-    """Rows of cells as `txt`, `ansi`, `svg` (text) or `png` (bytes).
+def render_rows(
+    rows: Sequence[Row],
+    format: str,  # noqa: A002
+    look: Look | None = None,
+    about: Mapping[str, Any] | None = None,
+) -> str | bytes:
+    """Rows of cells as one of `PICTURES`; `about` as for `render`.
 
     Raises:
         ScopeError: there is no such format for pictures, or it cannot be made here.
     """
     look = look or Look()
+    provenance = None if about is None else about.get("provenance")
     if format == "txt":
         return txt_text(rows)
     if format == "ansi":
         return ansi_text(rows, look)
     if format == "svg":
-        return svg_text(rows, look)
+        return svg_text(rows, look, provenance)
     if format == "png":
-        return png_bytes(rows, look)
+        return png_bytes(rows, look, provenance)
+    if format == "html":
+        return html_text(rows, look, about)
     shown = display_text(format).replace("\n", " ")
     raise ScopeError(f"no picture format {shown!r}", f"--format {_either(PICTURES)}")
 

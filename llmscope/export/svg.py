@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 from xml.sax.saxutils import escape
 
 from rich.cells import cell_len
@@ -13,6 +14,7 @@ from rich.style import Style
 
 from llmscope.draw import Look, Row, Theme, palette
 from llmscope.draw.colour import mix, parse_hex, to_hex, xterm
+from llmscope.export.json import json_text
 from llmscope.export.shapes import shape
 from llmscope.export.txt import harmless
 
@@ -36,8 +38,13 @@ class Ink:
     attributes: str
 
 
-def svg_text(rows: Sequence[Row], look: Look) -> str:
-    """The rows as an SVG document, coloured whatever NO_COLOR says."""
+def svg_text(rows: Sequence[Row], look: Look, provenance: Mapping[str, Any] | None = None) -> str:
+    """The rows as an SVG document, coloured whatever NO_COLOR says.
+
+    Args:
+        provenance: where the numbers came from, which goes into `<metadata>` as JSON.
+    """
+    said = "" if provenance is None else escape(json_text(dict(provenance)).strip())
     width = max((sum(cell_len(s.text) for s in row) for row in rows), default=1) * CELL[0]
     height = len(rows) * CELL[1]
     full = f"{width + 2 * MARGIN:.1f}", f"{height + 2 * MARGIN:.1f}"
@@ -49,7 +56,8 @@ def svg_text(rows: Sequence[Row], look: Look) -> str:
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{full[0]}" height="{full[1]}" '
         f'viewBox="0 0 {full[0]} {full[1]}">\n'
-        f"<style>text{{font:{FONT}px {FONTS};white-space:pre}}"
+        + (f"<metadata>{said}</metadata>\n" if said else "")
+        + f"<style>text{{font:{FONT}px {FONTS};white-space:pre}}"
         "rect{shape-rendering:crispEdges}.l{fill:none;stroke:currentColor}</style>\n"
         f'<rect width="{full[0]}" height="{full[1]}" rx="8" fill="{ground}"/>\n'
         + "\n".join(body)

@@ -88,6 +88,7 @@ def load_subject(
         dtype=placing.compute_dtype(model),
         revision=weights.revision,
         notices=(*weights.notices, *placing.told(config, model), *unused, *missing),
+        folders=(weights.folder,),
     )
     if reward is not None:
         subject.reward = load_reward(reward, subject, options)
@@ -180,7 +181,8 @@ def _checkpoint(
     if not placing.settings:
         model = _moved(model, device, weights.name, weights.folder)
     anatomy = _anatomy(model, weights.name)
-    return replace(base, model=model, anatomy=anatomy, adapter=name, adapted=Stages(), origin=base)
+    folders = (weights.folder,)
+    return _upon(base, model=model, anatomy=anatomy, adapter=name, folders=folders)
 
 
 def with_adapter(base: Subject, folder: Path, name: str, *, allow_pickle: bool = False) -> Subject:
@@ -192,7 +194,13 @@ def with_adapter(base: Subject, folder: Path, name: str, *, allow_pickle: bool =
     with silenced():
         model = adapted(base.model, folder, name, allow_pickle=allow_pickle)
     anatomy = _anatomy(model, name)
-    return replace(base, model=model, anatomy=anatomy, adapter=name, adapted=Stages(), origin=base)
+    folders = (*base.folders, folder)
+    return _upon(base, model=model, anatomy=anatomy, adapter=name, folders=folders)
+
+
+def _upon(base: Subject, **changes: Any) -> Subject:
+    """What stands on a base, and has nothing on top of it."""
+    return replace(base, adapted=Stages(), origin=base, **changes)
 
 
 def _model(

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,8 +28,6 @@ from llmscope.models.watch import Meter, silenced, transformers_bars
 from llmscope.text import display_text, told
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from llmscope.models.subject import Subject
 
 HEAD = "score"
@@ -48,12 +47,14 @@ class RewardModel:
         model: transformers' own object, in eval mode.
         padding: the token that transformers does not count at the end of a text; None: there is
             none.
+        folders: where the weights came from.
     """
 
     spec: str
     name: str
     model: Any
     padding: int | None
+    folders: tuple[Path, ...] = ()
     _kept: OrderedDict[tuple[int, ...], Scores] = field(default_factory=OrderedDict)
 
     @torch.no_grad()
@@ -103,7 +104,7 @@ def load_reward(spec: str, subject: Subject, options: Options) -> RewardModel:
         _check_tokens(weights.folder, config, named, subject, options)
         model = _loaded(weights.folder, named, subject, options)
     padding = getattr(model.config.get_text_config(), "pad_token_id", None)
-    return RewardModel(parsed.text, weights.name, model, padding)
+    return RewardModel(parsed.text, weights.name, model, padding, (weights.folder,))
 
 
 def _check_tokens(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmscope.models.stages import Stages
@@ -53,6 +54,7 @@ class Subject:
         origin: the model without the adapter; None for the base.
         reward: a reward model that reads the same tokens, if one was asked for.
         lesson: the context that the adapter stands for, if it was made of one.
+        folders: where the weights came from: the model's, then the adapter's.
     """
 
     spec: str
@@ -69,6 +71,7 @@ class Subject:
     origin: Subject | None = None
     lesson: Lesson | None = None
     reward: RewardModel | None = None
+    folders: tuple[Path, ...] = ()
 
     def label(self, token: int) -> str:
         """The raw text of a token; its id where there is no tokenizer."""

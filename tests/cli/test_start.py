@@ -35,6 +35,7 @@ def imported_by(*arguments):
         ["open", "--help"],
         ["serve", "--help"],
         ["snapshot", "--help"],
+        ["diff", "--help"],
         ["lenses"],
         ["edits"],
         ["models"],
@@ -57,7 +58,7 @@ def test_version():
 
 def test_help_lists_the_commands():
     text = run("--help").stdout
-    for name in ("open", "serve", "snapshot", "lenses", "edits", "models", "doctor"):
+    for name in ("open", "serve", "snapshot", "diff", "lenses", "edits", "models", "doctor"):
         assert f"  {name} " in text
 
 

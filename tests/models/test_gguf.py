@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from llmscope.errors import ScopeError
+from llmscope.models import digest
 from llmscope.models.cache import converted_folder
 from llmscope.models.load import load_subject
 from llmscope.models.sources import gguf as source
@@ -45,7 +46,7 @@ def test_it_converts_once_to_the_same_numbers(file, empty_cache, monkeypatch, ca
     def not_again(*_):
         raise AssertionError("read or converted a second time")
 
-    monkeypatch.setattr(source, "_read", not_again)
+    monkeypatch.setattr(digest, "_read", not_again)
     monkeypatch.setattr(source, "_convert", not_again)
     again = load_subject(str(file))
     assert torch.equal(again.model.lm_head.weight, subject.model.lm_head.weight)

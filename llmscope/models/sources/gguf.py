@@ -1,12 +1,10 @@
 """GGUF files: converted once into safetensors, so that every later load is as fast as any other.
 
-The converted folder is keyed by the SHA-256 digest of the file; the digest is remembered by path,
-size and time of change, so that a file is read twice only when it changed.
+The converted folder is keyed by the SHA-256 digest of the file; see `llmscope.models.digest`.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -14,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from llmscope.errors import ScopeError
-from llmscope.models.cache import building, cache_folder, converted_folder, remember
+from llmscope.models.cache import building, converted_folder
+from llmscope.models.digest import file_digest
 from llmscope.models.sources.gguf_settings import Described
 from llmscope.models.sources.weights import Options, Weights
 from llmscope.models.spec import Spec
@@ -23,7 +22,6 @@ from llmscope.models.watch import Meter, silenced, transformers_bars
 from llmscope.text import display_text, told
 
 _MAGIC = b"GGUF"
-_CHUNK = 1 << 22
 _NOTICES = "notices.json"
 
 
@@ -44,7 +42,8 @@ def converted(path: Path, progress: Progress | None) -> Weights:
     Raises:
         ScopeError: it is no GGUF file, or transformers cannot read it.
     """
-    digest = _digest(path, progress)
+    _check(path)
+    digest = file_digest(path, progress)
     folder = converted_folder() / digest
     if not folder.is_dir():
         with building(folder) as scratch:
@@ -59,39 +58,16 @@ def _notices(folder: Path) -> tuple[str, ...]:
         return ()
 
 
-def _digest(path: Path, progress: Progress | None) -> str:
-    stat = path.stat()
-    place = str(path.resolve())
-    key = hashlib.sha256(place.encode("utf-8", "surrogateescape")).hexdigest()
-    memo = cache_folder() / "digests" / f"{key}.json"
-    state = [place, stat.st_size, stat.st_mtime_ns]
-    try:
-        *known, digest = json.loads(memo.read_text(encoding="utf-8"))
-        if known == state:
-            return str(digest)
-    except (OSError, ValueError):
-        pass  # not remembered, or not readable: work it out
-    digest = _read(path, Meter(progress, f"reading {display_text(path.name)}", stat.st_size))
-    remember(memo, json.dumps([*state, digest]))
-    return digest
-
-
-def _read(path: Path, meter: Meter) -> str:
-    hasher = hashlib.sha256()
+def _check(path: Path) -> None:
     try:
         with path.open("rb") as file:
             first = file.read(len(_MAGIC))
-            if first != _MAGIC:
-                raise ScopeError(f"{display_text(path.name)} is no GGUF file", "another file")
-            hasher.update(first)
-            while chunk := file.read(_CHUNK):
-                hasher.update(chunk)
-                meter.reach(file.tell())
     except OSError as error:
         raise ScopeError(
             f"{display_text(str(path))} cannot be read: {error.strerror}", "another file"
         ) from error
-    return hasher.hexdigest()
+    if first != _MAGIC:
+        raise ScopeError(f"{display_text(path.name)} is no GGUF file", "another file")
 
 
 def _convert(path: Path, target: Path, progress: Progress | None) -> None:

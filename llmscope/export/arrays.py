@@ -1,0 +1,38 @@
+"""A figure in two halves: its arrays, and all else as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmscope.figure import Figure
+
+VALUES = "values"
+
+
+def halves(figure: Figure, *, scalars: bool) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """The arrays of a figure by name, `values` first, and its record without them.
+
+    Args:
+        scalars: take single numbers of `extra` for arrays too.
+    """
+    record = figure.to_dict()
+    del record[VALUES]
+    arrays: dict[str, NDArray[Any]] = {VALUES: figure.values}
+    for key, value in figure.extra.items():
+        array = None if isinstance(value, str | Mapping) else _numeric(value)
+        if array is not None and (scalars or array.ndim) and str(key) != VALUES:
+            arrays[str(key)] = array
+            del record["extra"][str(key)]
+    return arrays, record
+
+
+def _numeric(value: Any) -> NDArray[Any] | None:
+    try:
+        array = np.asarray(value)
+    except ValueError:  # lists of several lengths
+        return None
+    return array if array.dtype.kind in "biuf" else None

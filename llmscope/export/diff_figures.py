@@ -1,0 +1,75 @@
+"""The difference of two snapshots as figures, drawn like any other: B less A."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmscope.export.read import Snapshot, numbers
+from llmscope.figure import Figure
+from llmscope.lenses.difference import LISTED, at_labels
+
+_RANKED = (*LISTED, "token")
+"""Axes that list the largest, each snapshot its own: they are matched by label."""
+
+
+def differences(pairs: Iterable[tuple[Figure | None, Figure | None]]) -> list[Figure]:
+    """A figure for each pair; one that says why where it cannot be drawn.
+
+    Its values are signed, and NaN where only one has a value.
+    """
+    return [_difference(a, b) for a, b in pairs]
+
+
+def drawable(snapshot: Snapshot) -> Figure | None:
+    """The figure of its tokens, for the rows around a map."""
+    found = (one for one in snapshot.figures if one.lens == "tokens")
+    figure = next(found, None)
+    return None if figure is None else replace(figure, extra=_arrays(figure))
+
+
+def _difference(a: Figure | None, b: Figure | None) -> Figure:
+    there = b or a
+    assert there is not None
+    title = f"{there.title} · B − A"
+    if a is None or b is None:
+        return Figure.refused(there.lens, title, f"only in {'B' if a is None else 'A'}")
+    verdict = a.verdict.worst(b.verdict)
+    if verdict.status == "refused":
+        return Figure.refused(b.lens, title, verdict.reason)
+    ids = (figure.extra.get("ids", ()) for figure in (a, b))
+    if b.extra.get("mode") == "top" and not np.array_equal(*ids):
+        return Figure.refused(b.lens, title, "they tell of different tokens")
+    before = _aligned(a, b)
+    if before is None:
+        return Figure.refused(b.lens, title, "the two do not have the same axes")
+    with np.errstate(invalid="ignore", over="ignore"):
+        values = (b.values.astype(np.float64) - before).astype(np.float32)
+    extra = {**_arrays(b), "change": True, "caption": ()}
+    # Not drawn as candidates, of which each would need its KL: as bars of both signs.
+    unit = "difference" if b.lens == "next-token" else b.unit
+    return replace(b, title=title, values=values, verdict=verdict, unit=unit, extra=extra)
+
+
+def _arrays(figure: Figure) -> dict[str, Any]:
+    """What a figure of a file holds beside its values, as a lens would have it."""
+    return {
+        key: numbers(value) if isinstance(value, list) and numbers(value) is not None else value
+        for key, value in figure.extra.items()
+    }
+
+
+def _aligned(a: Figure, b: Figure) -> NDArray[np.float32] | None:
+    """The values of A at the labels of B; None if they are about other things."""
+    values: NDArray[np.float32] = a.values
+    if [axis.name for axis in a.axes] != [axis.name for axis in b.axes]:
+        return None
+    for dimension, (given, wanted) in enumerate(zip(a.axes, b.axes, strict=True)):
+        if wanted.name in _RANKED and given.labels != wanted.labels:
+            places = {label: index for index, label in enumerate(given.labels)}
+            values = at_labels(values, [places.get(one, -1) for one in wanted.labels], dimension)
+    return values if values.shape == b.values.shape else None

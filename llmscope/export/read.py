@@ -1,0 +1,224 @@
+"""Reading snapshots back: json, npz, or safetensors with its sidecar.
+
+Files may come from anybody: nothing of them is run or unpickled, and sizes are held against limits
+before memory is given for them. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmscope.errors import ScopeError
+from llmscope.export.arrays import VALUES
+from llmscope.export.json import SCHEMA
+from llmscope.export.read_npz import npz_entries
+from llmscope.export.safetensors import sidecar_path
+from llmscope.figure import Axis, Figure, Verdict
+from llmscope.text import display_text
+
+LARGEST = 1 << 30
+"""Bytes of a file, or of what a compressed one holds, at most."""
+LARGEST_TEXT = 1 << 28
+"""Bytes of JSON at most: it takes many times as much when it is read."""
+
+_KINDS = ("heatmap", "bars", "lines", "tokens", "table")
+_STATUS = ("verified", "partial", "unverified", "refused")
+_ANOTHER = "a file that llmscope snapshot wrote as json, npz or safetensors"
+Arrays = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A snapshot that was read back. `about`: what it says beside its figures."""
+
+    about: Mapping[str, Any]
+    figures: tuple[Figure, ...]
+
+
+def read(path: Path) -> Snapshot:
+    """A snapshot, of whichever format its content is.
+
+    Raises:
+        ScopeError: it cannot be read, is none, or is too large.
+    """
+    named = _shown(path)
+    try:
+        data = _content(path, LARGEST)
+        if data[:2] == b"PK":
+            return _of_npz(npz_entries(data, LARGEST))
+        if data.lstrip()[:1] in (b"{", b"["):
+            return _of_json(data, path)
+        if data[8:9] != b"{":
+            raise ValueError("it is neither JSON nor npz nor safetensors")
+        return _of_tensors(data, _content(sidecar_path(path), LARGEST_TEXT))
+    except ScopeError:
+        raise
+    except RecursionError as error:
+        raise ScopeError(f"{named} is no snapshot: it is nested too deep", _ANOTHER) from error
+    except Exception as error:  # whatever a damaged or hostile file makes a parser raise
+        reason = display_text(" ".join(str(error).split()))[:200] or type(error).__name__
+        raise ScopeError(f"{named} is no snapshot: {reason}", _ANOTHER) from error
+
+
+def _shown(path: Path) -> str:
+    return display_text(str(path)).replace("\n", " ")
+
+
+def _content(path: Path, limit: int) -> bytes:
+    named = _shown(path)
+    try:
+        if path.exists() and not path.is_file():  # a pipe might never end
+            raise ScopeError(f"{named} is no file", "another file")
+        with path.open("rb") as file:
+            data = file.read(limit + 1)
+    except (OSError, ValueError) as error:  # a name with NUL in it is the latter
+        reason = display_text(getattr(error, "strerror", None) or str(error))
+        raise ScopeError(f"cannot read {named}: {reason}", "another file") from error
+    if len(data) > limit:
+        raise ScopeError(f"{named} holds more than {limit >> 20} MB", "another file")
+    return data
+
+
+def _parsed(text: bytes | str) -> Any:
+    if len(text) > LARGEST_TEXT:
+        raise ValueError(f"its JSON takes more than {LARGEST_TEXT >> 20} MB")
+
+    def refused(name: str) -> None:
+        raise ValueError(f"{name} is not JSON")
+
+    return json.loads(text, parse_constant=refused)
+
+
+def _object(value: Any, what: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError(f"{what} is no JSON object")
+    return value
+
+
+def _about(record: dict[str, Any]) -> dict[str, Any]:
+    about = {key: value for key, value in record.items() if key not in ("figures", "tensors")}
+    if about.get("schema", SCHEMA) != SCHEMA:
+        raise ValueError(f"its schema is not {SCHEMA}, which this llmscope reads")
+    return about
+
+
+def _listed(record: dict[str, Any]) -> list[dict[str, Any]]:
+    figures = record.get("figures")
+    if not isinstance(figures, list):
+        raise ValueError("it has no list of figures")
+    return [_object(figure, "a figure") for figure in figures]
+
+
+def _of_json(data: bytes, path: Path) -> Snapshot:
+    found = _parsed(data)
+    if isinstance(found, list) or (isinstance(found, dict) and "lens" in found):  # Figure.save
+        found = {"figures": found if isinstance(found, list) else [found]}
+    record = _object(found, "it")
+    if "tensors" in record:
+        arrays = display_text(path.with_suffix(".safetensors").name)
+        raise ScopeError(
+            f"{display_text(path.name)} holds no arrays: it is the sidecar of safetensors", arrays
+        )
+    return Snapshot(_about(record), tuple(_figure(one, {}) for one in _listed(record)))
+
+
+def _of_npz(entries: Arrays) -> Snapshot:
+    about: dict[str, Any] = {}
+    if "snapshot" in entries:
+        about = _about(_object(_parsed(str(entries.pop("snapshot"))), "its entry snapshot"))
+    if "provenance" in entries:
+        about["provenance"] = _parsed(str(entries.pop("provenance")))
+    entries.pop("edits", None)
+    heads = [name for name in entries if name == "figure" or name.endswith(".figure")]
+    if not heads:
+        raise ValueError("it has no figure")
+    figures: list[tuple[int, Figure]] = []
+    for head in heads:
+        prefix = head.removesuffix("figure")
+        record = _object(_parsed(str(entries[head])), "a figure")
+        place = int(prefix.split(".")[0]) if prefix else 0
+        figures.append((place, _figure(record, _below(entries, prefix, head))))
+    return Snapshot(about, tuple(one for _, one in sorted(figures, key=lambda pair: pair[0])))
+
+
+def _of_tensors(data: bytes, beside: bytes) -> Snapshot:
+    from safetensors.numpy import load
+
+    record = _object(_parsed(beside), "its sidecar")
+    told = _object(record.get("tensors"), "the entry tensors of its sidecar").get("sha256")
+    if told != hashlib.sha256(data).hexdigest():
+        raise ValueError("its sidecar belongs to other arrays")
+    arrays = load(data)
+    figures = []
+    for place, one in enumerate(_listed(record)):
+        figures.append(_figure(one, _below(arrays, f"{place}.{one.get('lens')}.")))
+    return Snapshot(_about(record), tuple(figures))
+
+
+def _below(arrays: Arrays, prefix: str, *but: str) -> Arrays:
+    """The arrays whose names begin with a prefix, without it."""
+    named = (name for name in arrays if name.startswith(prefix) and name not in but)
+    return {name.removeprefix(prefix): arrays[name] for name in named}
+
+
+def _figure(record: dict[str, Any], arrays: Arrays) -> Figure:
+    """A figure of its two halves.
+
+    Raises:
+        ValueError: it is none.
+    """
+    texts = {key: record.get(key) for key in ("lens", "title", "kind", "unit")}
+    verdict = _object(record.get("verdict"), "a verdict")
+    if not all(isinstance(text, str) for text in texts.values()) or texts["kind"] not in _KINDS:
+        raise ValueError("a figure lacks its lens, title, kind or unit")
+    if verdict.get("status") not in _STATUS:
+        raise ValueError("a figure has no verdict")
+    arrays = dict(arrays)
+    values = arrays.pop(VALUES) if VALUES in arrays else numbers(record.get(VALUES))
+    if values is None:
+        raise ValueError("a figure has no values")
+    axes = record.get("axes")
+    if not isinstance(axes, list):
+        raise ValueError("a figure has no axes")
+    return Figure(
+        **texts,  # type: ignore[arg-type]
+        axes=tuple(_axis(_object(axis, "an axis")) for axis in axes),
+        values=values.astype(np.float32),
+        verdict=Verdict(verdict["status"], str(verdict.get("reason", ""))),
+        extra={**_object(record.get("extra", {}), "extra"), **arrays},
+    )
+
+
+def _axis(record: dict[str, Any]) -> Axis:
+    name, labels = record.get("name"), record.get("labels")
+    start, step = record.get("start", 0), record.get("step", 1)
+    if not isinstance(name, str) or not isinstance(labels, list):
+        raise ValueError("an axis lacks its name or its labels")
+    if not all(isinstance(label, str) for label in labels):
+        raise ValueError("a label is no text")
+    if not isinstance(start, int) or not isinstance(step, int) or step < 1:
+        raise ValueError("an axis starts or steps nowhere")
+    return Axis(name, tuple(labels), start, step)
+
+
+def numbers(value: Any) -> NDArray[Any] | None:
+    """Numbers of JSON as an array, NaN for null; None where there are other things than numbers."""
+    if value is None:
+        return np.array(np.nan)
+    try:
+        array = np.asarray(value)
+        if array.dtype.kind == "O":
+            if not all(one is None or isinstance(one, int | float) for one in array.flat):
+                return None
+            array = array.astype(np.float64)
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return array if array.dtype.kind in "biuf" else None

@@ -1,0 +1,116 @@
+"""Where the numbers came from stands in every file, and the same command writes the same bytes."""
+
+import io
+import json
+import os
+import shlex
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+import zlib
+from importlib.metadata import version
+
+import numpy as np
+import pytest
+
+from llmscope.export import BARE, FORMATS, render
+from tests.cli.running import record, run
+
+HOSTILE = {"command": "llmscope --prompt '</metadata>\x1b[31m\x00\ud800\ufffe]]>&amp;'"}
+ASK = ("builtin:sort", "--prompt", "CA<B>", "--lens", "tokens", "--lens", "attention")
+
+
+def in_svg(text):
+    return json.loads(ET.fromstring(text).find("{http://www.w3.org/2000/svg}metadata").text)
+
+
+def in_png(data):
+    """The JSON of the text chunk; every chunk's checksum is held against its content."""
+    at, found = 8, None
+    while at < len(data):
+        size = int.from_bytes(data[at : at + 4], "big")
+        body, check = data[at + 4 : at + 8 + size], data[at + 8 + size : at + 12 + size]
+        assert zlib.crc32(body).to_bytes(4, "big") == check
+        if body.startswith(b"iTXtllmscope\0"):
+            found = json.loads(body[len(b"iTXtllmscope") + 5 :].decode("utf-8"))
+        at += 12 + size
+    assert at == len(data)
+    return found
+
+
+def test_every_format_but_bare_text_carries_it(figure):
+    about = {"schema": 1, "provenance": HOSTILE}
+    assert json.loads(render(figure, "json", about=about))["provenance"] == HOSTILE
+    with np.load(io.BytesIO(render(figure, "npz", about=about)), allow_pickle=False) as file:
+        assert json.loads(str(file["provenance"])) == HOSTILE
+        assert json.loads(str(file["snapshot"])) == {"schema": 1}
+    assert in_svg(render(figure, "svg", about=about)) == HOSTILE
+    assert "CA</metadata>" not in render(figure, "html", about=about)
+    assert "Where it came from" in render(figure, "html", about=about)
+    for name in BARE:
+        assert render(figure, name, about=about) == render(figure, name)
+
+
+def test_a_png_carries_it_and_stays_one(figure):
+    pytest.importorskip("resvg_py")
+    about = {"provenance": HOSTILE}
+    assert in_png(render(figure, "png", about=about)) == HOSTILE
+    assert in_png(render(figure, "png")) is None
+
+
+def test_what_a_snapshot_says():
+    said = record(*ASK, "--layer", "0")["provenance"]
+    for package in ("llmscope", "torch", "transformers"):
+        assert said[package] == version(package)
+    assert (said["device"], said["dtype"], said["attention"]) == ("cpu", "float32", "sdpa")
+    assert len(said["model"]["weights"][0]) == 64
+    assert said["verdicts"]["patterns"] == {"status": "verified", "reason": ""}
+    assert said["verdicts"]["experts"]["status"] == "refused"
+    assert said["seed"] is None
+
+
+def test_the_command_makes_the_same_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("LLMSCOPE_DTYPE", "bfloat16")
+    path = tmp_path / "a"
+    ask = (*ASK, "--layer", "0", "--edit", "zero head 1.1", "--edit", "scale mlp 2 0.5", "--change")
+    assert run("snapshot", *ask, "--format", "json", "--out", path).exit_code == 0
+    command = json.loads(path.read_text())["provenance"]["command"]
+    assert str(path) not in command
+    assert "--dtype bfloat16" in command  # which a variable said
+    assert "--temperature" not in command  # which nobody did
+    monkeypatch.delenv("LLMSCOPE_DTYPE")
+    program, *words = shlex.split(command)
+    assert program == "llmscope"
+    assert run(*words).stdout == path.read_text()
+
+
+MANY = """
+import sys
+from llmscope.cli.app import app
+folder, *formats = sys.argv[1:]
+ask = ["snapshot", "builtin:sort", "--prompt", "CABACB"]
+lenses = ["tokens", "residual", "next-token", "attention", "mlp", "heads", "attribution", "stages"]
+for name in formats:
+    words = [word for lens in lenses for word in ("--lens", lens)]
+    app([*ask, *words, "--out", f"{folder}/{name}.{name}"], standalone_mode=False)
+"""
+
+
+def test_two_processes_write_the_same_bytes(tmp_path):
+    made = []
+    formats = [name for name in FORMATS if name != "png"]
+    if pytest.importorskip("resvg_py"):
+        formats.append("png")
+    for seed in ("1", "2"):
+        folder = tmp_path / seed
+        folder.mkdir()
+        subprocess.run(
+            [sys.executable, "-c", MANY, str(folder), *formats],
+            env=os.environ | {"PYTHONHASHSEED": seed},
+            check=True,
+            timeout=200,
+        )
+        made.append({path.name: path.read_bytes() for path in sorted(folder.iterdir())})
+    assert len(made[0]) >= len(formats)
+    assert made[0].keys() == made[1].keys()
+    assert [name for name in made[0] if made[0][name] != made[1][name]] == []
