@@ -438,6 +438,8 @@ def test_a_loader_of_another_model_trusts_nothing_that_was_said_of_the_first() -
     assert first.other(DEFAULT) is first
     made: Callable[[str], Loader] = first.other
     assert made("gpt2").options == {
-        "device": "cpu", "dtype": "bfloat16", "threads": 3,
+        "device": "cpu",
+        "dtype": "bfloat16",
+        "threads": 3,
         "unverified": True,
     }
