@@ -13,7 +13,7 @@ from llmscope.figure import Figure, Focus, Verdict
 from llmscope.garbage import set_aside
 from llmscope.lenses import Lens, lens
 from llmscope.models.chat import Chat
-from llmscope.models.info import ModelInfo
+from llmscope.models.info import ModelInfo, model_info
 from llmscope.models.load import load_subject
 from llmscope.models.memory import free_cache
 from llmscope.models.subject import Progress, Subject
@@ -386,27 +386,4 @@ class Scope:
 
     def info(self) -> ModelInfo:
         """What the title line and a snapshot say about the model."""
-        subject, anatomy = self.subject, self.subject.anatomy
-        return ModelInfo(
-            spec=subject.spec,
-            name=subject.name,
-            architecture=type(subject.model).__name__,
-            layers=len(anatomy.layers),
-            heads=anatomy.heads,
-            width=anatomy.width,
-            neurons=anatomy.neurons,
-            vocabulary=anatomy.vocabulary,
-            context=anatomy.context,
-            parameters=sum(parameter.numel() for parameter in subject.model.parameters()),
-            dtype=str(subject.dtype).removeprefix("torch."),
-            device=str(subject.device),
-            revision=subject.revision,
-            notices=subject.notices,
-            chat=self.chat.marks,
-            experts=tuple(i for i, layer in enumerate(anatomy.layers) if layer.experts is not None),
-            adapter=subject.adapter,
-            reward=None if subject.reward is None else subject.reward.name,
-            adapters=self.adapters,
-            taught=tuple(name for name, one in self._base.adapted.loaded.items() if one.lesson),
-            family=self._base.adapted.family,
-        )
+        return model_info(self.subject, self._base, self.chat.marks)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from llmscope.models.roles import ChatMarks
+
+if TYPE_CHECKING:
+    from llmscope.models.subject import Subject
 
 
 @dataclass(frozen=True)
@@ -36,3 +40,37 @@ class ModelInfo:
     """The adapters that were made of a context here, and are in no file."""
     family: tuple[str, ...] = ()
     """The adapters and checkpoints that came with a built-in model: `builtin:NAME` each."""
+
+
+def model_info(subject: Subject, base: Subject, marks: ChatMarks) -> ModelInfo:
+    """What is known of a model.
+
+    Args:
+        subject: the model with the adapter that is on.
+        base: the one that holds all adapters.
+        marks: what its chat template puts around messages.
+    """
+    anatomy, adapted = subject.anatomy, base.adapted
+    return ModelInfo(
+        spec=subject.spec,
+        name=subject.name,
+        architecture=type(subject.model).__name__,
+        layers=len(anatomy.layers),
+        heads=anatomy.heads,
+        width=anatomy.width,
+        neurons=anatomy.neurons,
+        vocabulary=anatomy.vocabulary,
+        context=anatomy.context,
+        parameters=sum(parameter.numel() for parameter in subject.model.parameters()),
+        dtype=str(subject.dtype).removeprefix("torch."),
+        device=str(subject.device),
+        revision=subject.revision,
+        notices=subject.notices,
+        chat=marks,
+        experts=tuple(i for i, layer in enumerate(anatomy.layers) if layer.experts is not None),
+        adapter=subject.adapter,
+        reward=None if subject.reward is None else subject.reward.name,
+        adapters=tuple(adapted),
+        taught=tuple(name for name, one in adapted.loaded.items() if one.lesson),
+        family=adapted.family,
+    )
