@@ -125,6 +125,8 @@ class PickerScreen(LineScreen):
     def action_walk(self, way: str) -> None:
         """Mark another one."""
         self._walked = True
+        if not self._list.scrollable_content_region:  # no page of it has any rows yet
+            way = way.replace("page", "cursor")
         getattr(self._list, f"action_{way}")()
 
     def _read(self) -> None:

@@ -186,6 +186,23 @@ async def test_esc_opens_nothing(opened: Open, own: Own) -> None:
         assert len(session.app.screen_stack) == 1
 
 
+async def test_a_page_of_a_list_without_room_is_a_row(
+    opened: Open, own: Own, folders: Path
+) -> None:
+    async with opened(own=own) as session:
+        await session.press("escape", "M")
+        screen = await listed(session)
+        screen._list.display = False
+        await session.settle()
+        places = []
+        for key in ("down", "down", "pageup", "pagedown"):
+            await session.press(key)
+            places.append(screen._list.highlighted)
+        first, second, *paged = places
+        assert first != second
+        assert paged == [first, second]
+
+
 async def test_a_click_opens(opened: Open, own: Own) -> None:
     async with opened(own=own) as session:
         await session.press("escape", "M")
