@@ -1,7 +1,9 @@
 """From figures, or rows of cells, to files, one module a format."""
 
 from llmscope.export.files import write, write_all
+from llmscope.export.frames import data_frame, tidy
 from llmscope.export.json import about_dict, json_text, snapshot_dict
+from llmscope.export.notebook import mimebundle
 from llmscope.export.provenance import provenance
 from llmscope.export.render import (
     BARE,
@@ -24,8 +26,10 @@ __all__ = [
     "Pair",
     "WhatIf",
     "about_dict",
+    "data_frame",
     "format_of",
     "json_text",
+    "mimebundle",
     "pair",
     "provenance",
     "render",
@@ -33,6 +37,7 @@ __all__ = [
     "save",
     "sidecar_path",
     "snapshot_dict",
+    "tidy",
     "write",
     "write_all",
 ]

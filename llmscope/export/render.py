@@ -84,6 +84,7 @@ def render(
     tokens: Figure | None = None,
     whatif: WhatIf = PLAIN,
     about: Mapping[str, Any] | None = None,
+    inline: bool = False,
 ) -> str | bytes:
     """Figures as one document: JSON of one figure or of a list, or pictures below each other.
 
@@ -121,7 +122,7 @@ def render(
     for figure in several:
         width, height = size or (WIDTH, _height(figure))
         rows.extend(framed(figure, width, height, look, focus, tokens=tokens))
-    return render_rows(rows, format, look, about)
+    return render_rows(rows, format, look, about, inline=inline)
 
 
 def _height(figure: Figure) -> int:
@@ -134,8 +135,10 @@ def render_rows(
     format: str,  # noqa: A002
     look: Look | None = None,
     about: Mapping[str, Any] | None = None,
+    *,
+    inline: bool = False,
 ) -> str | bytes:
-    """Rows of cells as one of `PICTURES`; `about` as for `render`.
+    """Rows of cells as one of `PICTURES`; `about` and `inline` as for `render`.
 
     Raises:
         ScopeError: there is no such format for pictures, or it cannot be made here.
@@ -147,7 +150,7 @@ def render_rows(
     if format == "ansi":
         return ansi_text(rows, look)
     if format == "svg":
-        return svg_text(rows, look, provenance)
+        return svg_text(rows, look, provenance, inline=inline)
     if format == "png":
         return png_bytes(rows, look, provenance)
     if format == "html":
