@@ -27,6 +27,9 @@ LABELS = 60
 NAMED = 400
 """A map of up to so many cells has its words in it."""
 
+LONGEST = 9
+"""Characters of a word in a cell."""
+
 
 class Plots:
     """Draws figures into parts of a page."""
@@ -130,7 +133,8 @@ class Plots:
                 continue
             light = np.dot(colours(norm(value))[:3], (0.3, 0.59, 0.11)) > 0.5
             colour = "black" if light else "white"
-            said = self.shown(word.strip() or word)[:9]
+            said = self.shown(word.strip() or word)
+            said = said if len(said) <= LONGEST else f"{said[: LONGEST - 1]}…"
             middle = place[1] + 0.5, place[0] + 0.5
             axes.text(*middle, said, color=colour, fontsize=5, ha="center", va="center")
 

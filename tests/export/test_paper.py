@@ -96,9 +96,9 @@ def test_probabilities_go_from_0_to_1_and_decades_are_logarithmic():
 def test_a_map_of_words_says_them():
     values = np.array([[0.2, 0.9]], np.float32)
     axes = (Axis("layer", ("0",)), Axis("position", ("a", "b")))
-    extra = {"ids": np.array([[7, 8]]), "names": {7: " cat", 8: "$\\x\x1b$"}}
+    extra = {"ids": np.array([[7, 8]]), "names": {7: " understanding", 8: "$\\x\x1b$"}}
     figure = Figure("any", "Any", "heatmap", axes, values, "probability", extra=extra)
-    assert words(drawn(figure)[0].texts) == ["cat", "$\\x\\x1b$"]
+    assert words(drawn(figure)[0].texts) == ["understa…", "$\\x\\x1b$"]
 
 
 def test_a_refused_figure_and_a_doubtful_one_say_why():
