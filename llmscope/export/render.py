@@ -42,9 +42,10 @@ def format_of(path: Path, formats: Sequence[str] = FORMATS) -> str:
     suffix = path.suffix.removeprefix(".").lower()
     if suffix not in formats:
         shown = display_text(path.name).replace("\n", " ")
-        other = suffix in (*FORMATS, *PAPER_FORMATS)
-        said = "a format of another --look" if other else "no format"
-        raise ScopeError(f"the suffix of {shown} names {said}", f"--format {_either(formats)}")
+        hint = f"--format {_either(formats)}"
+        if suffix in PAPER_FORMATS:
+            hint = f"--look paper for {suffix}, or {hint}"
+        raise ScopeError(f"the suffix of {shown} names no format", hint)
     return suffix
 
 

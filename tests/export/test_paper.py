@@ -167,7 +167,7 @@ def test_a_snapshot_on_paper(tmp_path):
     assert data == (tmp_path / "b.pdf").read_bytes()
     assert b"/MediaBox [ 0 0 300 200 ]" in data
     assert b"--look paper" in data
-    assert "pdf" in failure(*asked, "--out", tmp_path / "c.pdf")
+    assert "--look paper for pdf" in failure(*asked, "--out", tmp_path / "c.pdf")
     assert "--look" in failure(*asked, "--look", "poster", code=2)
     assert "--format" in failure(*asked, "--look", "paper", "--format", "txt", code=2)
     screen = ["snapshot", "builtin:sort", "--prompt", "CAB", "--lens", "screen"]
