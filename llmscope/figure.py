@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import numpy as np
+    import pandas
     from numpy.typing import NDArray
 
 Kind = Literal["heatmap", "bars", "lines", "tokens", "table"]
@@ -232,6 +233,32 @@ class Figure:
         from llmscope.export import save
 
         return save(self, Path(path), **options)
+
+    def tidy(self) -> dict[str, Any]:
+        """The values in long form, as columns that `pandas.DataFrame` and `polars.DataFrame` take.
+
+        For each axis its labels and, as `NAME_index`, the places that they stand for; then
+        `value`. A row a value, the last axis fastest; none for a refused figure.
+        """
+        from llmscope.export import tidy
+
+        return tidy(self)
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """What `tidy` gives as a data frame, with lens, title, unit and verdict in its `attrs`.
+
+        Raises:
+            ScopeError: pandas is not installed.
+        """
+        from llmscope.export import data_frame
+
+        return data_frame(self)
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        """What a notebook shows of it: the drawing of the exports svg and txt, by MIME type."""
+        from llmscope.export import mimebundle
+
+        return mimebundle(self)
 
 
 def plain(value: Any) -> Any:

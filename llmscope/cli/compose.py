@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from llmscope.draw import Look
 from llmscope.edits import Edit
 from llmscope.engine.events import tokens_of
-from llmscope.export import NUMBERS, Pair, WhatIf, about_dict, pair, render, render_rows
+from llmscope.export import NUMBERS, Pair, Paper, WhatIf, about_dict, pair, render, render_rows
 from llmscope.figure import Figure, Focus
 from llmscope.lenses import lens
 
@@ -48,7 +48,7 @@ class Wanted:
     lenses: tuple[str, ...]
     focus: Focus
     size: tuple[int, int] | None
-    look: Look
+    look: Look | Paper
     workspace: str | None = None
     edits: tuple[Edit, ...] = ()
     other: str | tuple[int, ...] | None = None
@@ -130,6 +130,7 @@ def _screen(scope: Scope, wanted: Wanted, format: str) -> str | bytes:  # noqa: 
     from llmscope.tui.marker import Marked
 
     assert isinstance(wanted.prompt, str)
+    assert isinstance(wanted.look, Look)
     # The engine runs the only pass there is, so the picture tells what it cost; here the prompt is
     # counted, no more.
     encoded = scope.encode(wanted.prompt, special_tokens=wanted.special_tokens)

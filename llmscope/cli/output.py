@@ -11,10 +11,10 @@ from pathlib import Path
 from llmscope.cli.options import usage
 from llmscope.cli.streams import put
 from llmscope.errors import ScopeError
-from llmscope.export import FORMATS, Pair, format_of, sidecar_path, write, write_all
+from llmscope.export import FORMATS, PAPER_FORMATS, Pair, format_of, sidecar_path, write, write_all
 from llmscope.text import display_text
 
-BINARY = ("npz", "png")
+BINARY = ("npz", "png", "pdf")
 
 
 @dataclass(frozen=True)
@@ -45,22 +45,31 @@ class Output:
             put(data)
 
 
-def choose_output(out: str | None, format: str | None, default: str, force: bool) -> Output:  # noqa: A002
+def choose_output(
+    out: str | None,
+    format: str | None,  # noqa: A002
+    default: str,
+    force: bool,
+    *,
+    paper: bool = False,
+) -> Output:
     """The output that options ask for.
 
     Args:
         out: a path, or None or `-` for stdout.
         format: None takes it from the path's suffix, or else the default.
+        paper: of the look paper, which has formats of its own.
 
     Raises:
         BadParameter: there is no such format.
         ScopeError: nothing can be written there.
     """
-    usage(format is None or format in FORMATS, f"one of {', '.join(FORMATS)}", "--format")
+    formats = PAPER_FORMATS if paper else FORMATS
+    usage(format is None or format in formats, f"one of {', '.join(formats)}", "--format")
     path = None if out in (None, "-") else Path(out or "")
     if path is not None:
         _check(path, force)
-    chosen = format or (format_of(path) if path else default)
+    chosen = format or (format_of(path, formats) if path else default)
     if chosen == "safetensors":
         usage(path is not None, "two files: it takes --out FILE.safetensors", "--format")
         _check_pair(path or Path(), force)

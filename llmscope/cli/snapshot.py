@@ -130,7 +130,7 @@ def snapshot(
     format: Annotated[  # noqa: A002
         str | None,
         typer.Option(
-            help="json, npz, safetensors, txt, ansi, svg, png or html.",
+            help="json, npz, safetensors, txt, ansi, svg, png or html; pdf with --look paper.",
             show_default="by --out, or else json",
         ),
     ] = None,
@@ -140,6 +140,13 @@ def snapshot(
     size: Annotated[
         str | None, typer.Option(metavar="120x40", help="Cells of a picture: width x height.")
     ] = None,
+    look: Annotated[
+        str,
+        typer.Option(
+            help="Of a picture: terminal, or paper: axes and a colour bar, for print, "
+            "as svg, pdf or png. There, a cell of --size is 5 x 10 points."
+        ),
+    ] = "terminal",
     theme: Annotated[
         str | None,
         typer.Option(
@@ -177,6 +184,9 @@ def snapshot(
         part = _pair(span, "FIRST,END, such as 0,64", "--span")
         usage(part is None or part[0] < part[1], "the first token, and one after it", "--span")
         tier = options.tier(color)
+        usage(look in ("terminal", "paper"), "terminal or paper", "--look")
+        on_paper = look == "paper"
+        usage(not on_paper or "screen" not in names, "the screen is a terminal's", "--look")
         from llmscope.cli.appearance import picture_look
         from llmscope.cli.command_line import command_line
         from llmscope.cli.compose import SCREEN, Wanted, compose
@@ -184,7 +194,7 @@ def snapshot(
         from llmscope.cli.progress import progress_line
         from llmscope.cli.prompt import check_chat, read_ids, read_other, read_prompt
         from llmscope.cli.whatif import check_whatif, check_words, other_ids, read_edits
-        from llmscope.export import BARE, provenance
+        from llmscope.export import BARE, PAPER, need_matplotlib, provenance
         from llmscope.figure import Focus
         from llmscope.models.spec import parse
 
@@ -192,8 +202,11 @@ def snapshot(
         check_whatif(edits, versus_prompt, change, names)
         check_words((words_a, words_b), names, mode)
         other = read_other(versus_prompt, ids)
-        output = choose_output(out, format, "txt" if SCREEN in names else "json", force)
-        look = picture_look(theme, tier, ascii, output)
+        usual = "txt" if SCREEN in names else "svg" if on_paper else "json"
+        output = choose_output(out, format, usual, force, paper=on_paper)
+        worn = PAPER if on_paper else picture_look(theme, tier, ascii, output)
+        if on_paper:
+            need_matplotlib()
         check_chat(chat, system, ids)
         usage(context is None or context_file is None, "one of the two", "--context")
         before, after = read_prompt(prompt, prompt_file, context_file, ids)
@@ -272,7 +285,7 @@ def snapshot(
             focus = replace(focus, context=tokens_before(spans, end))
         lists = None if words_a is None or words_b is None else (words_a, words_b)
         wanted = Wanted(
-            *(text, special_tokens, names, focus, cells, look, workspace, edits, other, lists),
+            *(text, special_tokens, names, focus, cells, worn, workspace, edits, other, lists),
             written=more,
             provenance=origin,
         )

@@ -13,7 +13,7 @@ from llmscope.draw.generic import paint_heatmap, paint_lines, paint_table, reduc
 from llmscope.draw.heads import paint_heads
 from llmscope.draw.look import Look
 from llmscope.draw.map import paint_map
-from llmscope.draw.message import paint_message
+from llmscope.draw.message import message_lines, paint_message
 from llmscope.draw.neurons import paint_neurons
 from llmscope.draw.painting import Painting
 from llmscope.draw.palette import Palette, palette
@@ -87,13 +87,15 @@ def natural_height(figure: Figure, width: int = 80) -> int | None:
     Args:
         width: in cells, for what is said below it.
     """
+    if figure.verdict.status == "refused":
+        return len(message_lines(figure.verdict.reason, width, ascii=False)) or 1
     rows = _picture_height(figure)
     said = len(caption_lines(figure, width, ascii=False))
     return rows if rows is None or not said else max(rows + said, said * SHARE)
 
 
 def _picture_height(figure: Figure) -> int | None:
-    if figure.verdict.status == "refused" or not figure.axes:
+    if not figure.axes:
         return 1
     names = tuple(axis.name for axis in figure.axes)
     rows = len(figure.axes[0])

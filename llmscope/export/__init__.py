@@ -1,7 +1,10 @@
 """From figures, or rows of cells, to files, one module a format."""
 
 from llmscope.export.files import write, write_all
+from llmscope.export.frames import data_frame, tidy
 from llmscope.export.json import about_dict, json_text, snapshot_dict
+from llmscope.export.notebook import mimebundle
+from llmscope.export.paper import PAPER, PAPER_FORMATS, Paper, need_matplotlib
 from llmscope.export.provenance import provenance
 from llmscope.export.render import (
     BARE,
@@ -20,12 +23,18 @@ __all__ = [
     "BARE",
     "FORMATS",
     "NUMBERS",
+    "PAPER",
+    "PAPER_FORMATS",
     "PICTURES",
     "Pair",
+    "Paper",
     "WhatIf",
     "about_dict",
+    "data_frame",
     "format_of",
     "json_text",
+    "mimebundle",
+    "need_matplotlib",
     "pair",
     "provenance",
     "render",
@@ -33,6 +42,7 @@ __all__ = [
     "save",
     "sidecar_path",
     "snapshot_dict",
+    "tidy",
     "write",
     "write_all",
 ]

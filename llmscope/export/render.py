@@ -13,6 +13,7 @@ from llmscope.export.files import write, write_all
 from llmscope.export.html import html_text
 from llmscope.export.json import json_text
 from llmscope.export.npz import npz_bytes
+from llmscope.export.paper import PAPER, PAPER_FORMATS, Paper, paper_bytes
 from llmscope.export.png import png_bytes
 from llmscope.export.safetensors import pair
 from llmscope.export.svg import svg_text
@@ -32,16 +33,19 @@ WIDTH, TALLEST = 100, 30
 """Cells of a figure that nobody gave a size: this wide, and as tall as it needs up to this."""
 
 
-def format_of(path: Path) -> str:
-    """The format that a file's suffix names.
+def format_of(path: Path, formats: Sequence[str] = FORMATS) -> str:
+    """The format that a file's suffix names, one of those.
 
     Raises:
         ScopeError: it names none.
     """
     suffix = path.suffix.removeprefix(".").lower()
-    if suffix not in FORMATS:
+    if suffix not in formats:
         shown = display_text(path.name).replace("\n", " ")
-        raise ScopeError(f"the suffix of {shown} names no format", f"--format {_either(FORMATS)}")
+        hint = f"--format {_either(formats)}"
+        if suffix in PAPER_FORMATS:
+            hint = f"--look paper for {suffix}, or {hint}"
+        raise ScopeError(f"the suffix of {shown} names no format", hint)
     return suffix
 
 
@@ -51,7 +55,7 @@ def save(
     *,
     format: str | None = None,  # noqa: A002
     size: tuple[int, int] | None = None,
-    look: Look | None = None,
+    look: Look | Paper | None = None,
     focus: Focus | None = None,
     force: bool = False,
 ) -> Path:
@@ -65,7 +69,7 @@ def save(
         ScopeError: no such format, the file exists, or it cannot be written.
     """
     path = Path(path)
-    format = format or format_of(path)  # noqa: A001
+    format = format or format_of(path, PAPER_FORMATS if look == PAPER else FORMATS)  # noqa: A001
     if format == "safetensors":
         several = [figures] if isinstance(figures, Figure) else list(figures)
         write_all(pair(several).at(path), force=force)
@@ -79,11 +83,12 @@ def render(
     format: str,  # noqa: A002
     *,
     size: tuple[int, int] | None = None,
-    look: Look | None = None,
+    look: Look | Paper | None = None,
     focus: Focus | None = None,
     tokens: Figure | None = None,
     whatif: WhatIf = PLAIN,
     about: Mapping[str, Any] | None = None,
+    inline: bool = False,
 ) -> str | bytes:
     """Figures as one document: JSON of one figure or of a list, or pictures below each other.
 
@@ -92,7 +97,8 @@ def render(
             `llmscope.export.pair`.
         size: width and height of each figure in cells, its frame included. None: 100 wide, and
             as tall as it needs, 30 at most.
-        look: None means the dark theme in all colours, and no colours for `txt`.
+        look: None means the dark theme in all colours, and no colours for `txt`; `paper` plots
+            with axes and a colour bar, for print: see `llmscope.export.paper`.
         focus: what is marked.
         tokens: figure of the lens `tokens`, for the rows around a map; None looks among `figures`.
         whatif: the edits of the pass, which stand above the pictures.
@@ -103,6 +109,8 @@ def render(
         ScopeError: there is no such format, or it cannot be made here.
     """
     several = [figures] if isinstance(figures, Figure) else list(figures)
+    if look == PAPER:
+        return paper_bytes(several, format, size=size, focus=focus, whatif=whatif, about=about)
     if format == "json":
         records = [figure.to_dict() for figure in several]
         if about is not None:
@@ -115,13 +123,14 @@ def render(
             "safetensors are two files, arrays and a sidecar",
             "llmscope snapshot --out FILE.safetensors, or Figure.save in a script",
         )
+    assert not isinstance(look, str)
     look = look or Look(tier="none" if format == "txt" else "truecolor")
     tokens = tokens or next((figure for figure in several if figure.lens == "tokens"), None)
     rows = whatif.caption(size[0] if size else WIDTH, look)
     for figure in several:
         width, height = size or (WIDTH, _height(figure))
         rows.extend(framed(figure, width, height, look, focus, tokens=tokens))
-    return render_rows(rows, format, look, about)
+    return render_rows(rows, format, look, about, inline=inline)
 
 
 def _height(figure: Figure) -> int:
@@ -134,8 +143,10 @@ def render_rows(
     format: str,  # noqa: A002
     look: Look | None = None,
     about: Mapping[str, Any] | None = None,
+    *,
+    inline: bool = False,
 ) -> str | bytes:
-    """Rows of cells as one of `PICTURES`; `about` as for `render`.
+    """Rows of cells as one of `PICTURES`; `about` and `inline` as for `render`.
 
     Raises:
         ScopeError: there is no such format for pictures, or it cannot be made here.
@@ -147,7 +158,7 @@ def render_rows(
     if format == "ansi":
         return ansi_text(rows, look)
     if format == "svg":
-        return svg_text(rows, look, provenance)
+        return svg_text(rows, look, provenance, inline=inline)
     if format == "png":
         return png_bytes(rows, look, provenance)
     if format == "html":

@@ -27,6 +27,8 @@ neighbouring cells meet without a seam.
 BASELINE = 14.25
 MARGIN = 10
 FONTS = "ui-monospace, 'DejaVu Sans Mono', Menlo, Consolas, 'Liberation Mono', monospace"
+OWN = "llmscope"
+"""The class of a picture inside a page, to which its style is bound."""
 
 
 @dataclass(frozen=True)
@@ -38,11 +40,19 @@ class Ink:
     attributes: str
 
 
-def svg_text(rows: Sequence[Row], look: Look, provenance: Mapping[str, Any] | None = None) -> str:
+def svg_text(
+    rows: Sequence[Row],
+    look: Look,
+    provenance: Mapping[str, Any] | None = None,
+    *,
+    inline: bool = False,
+) -> str:
     """The rows as an SVG document, coloured whatever NO_COLOR says.
 
     Args:
         provenance: where the numbers came from, which goes into `<metadata>` as JSON.
+        inline: for a page that holds other pictures too: its style reaches none of them, and it
+            is never wider than the page.
     """
     said = "" if provenance is None else escape(json_text(dict(provenance)).strip())
     width = max((sum(cell_len(s.text) for s in row) for row in rows), default=1) * CELL[0]
@@ -53,12 +63,15 @@ def svg_text(rows: Sequence[Row], look: Look, provenance: Mapping[str, Any] | No
     body: list[str] = []
     for index, row in enumerate(rows):
         body.extend(_row(row, MARGIN + index * CELL[1], look.theme, ground))
+    within = f".{OWN} " if inline else ""
+    fitting = f' class="{OWN}" style="max-width:100%;height:auto"' if inline else ""
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{full[0]}" height="{full[1]}" '
-        f'viewBox="0 0 {full[0]} {full[1]}">\n'
+        f'viewBox="0 0 {full[0]} {full[1]}"{fitting}>\n'
         + (f"<metadata>{said}</metadata>\n" if said else "")
-        + f"<style>text{{font:{FONT}px {FONTS};white-space:pre}}"
-        "rect{shape-rendering:crispEdges}.l{fill:none;stroke:currentColor}</style>\n"
+        + f"<style>{within}text{{font:{FONT}px {FONTS};white-space:pre}}"
+        f"{within}rect{{shape-rendering:crispEdges}}"
+        f"{within}.l{{fill:none;stroke:currentColor}}</style>\n"
         f'<rect width="{full[0]}" height="{full[1]}" rx="8" fill="{ground}"/>\n'
         + "\n".join(body)
         + "\n</svg>\n"

@@ -1,0 +1,52 @@
+"""Run the examples of demo/python.md, and write below each what it prints.
+
+    python demo/examples.py [--check]
+
+All of them run one after the other, in a folder of their own that is gone afterwards. With --check
+nothing is written, and the exit code is 1 if the page is out of date.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import sys
+import tempfile
+from contextlib import chdir, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+PAGE = Path(__file__).resolve().parent / "python.md"
+BLOCK = re.compile(r"^```python\n(?P<code>.*?)^```\n(?:\n```text\n.*?^```\n)?", re.M | re.S)
+
+
+def remade(page: str) -> str:
+    """The page with what each example prints, as a block of text below it."""
+    shared: dict[str, Any] = {"__name__": "examples"}
+
+    def ran(block: re.Match[str]) -> str:
+        code, printed = block["code"], io.StringIO()
+        line = page.count("\n", 0, block.start("code"))
+        with redirect_stdout(printed):
+            exec(compile("\n" * line + code, PAGE.name, "exec"), shared)  # noqa: S102
+        said = printed.getvalue().rstrip()
+        below = f"\n```text\n{said}\n```\n" if said else ""
+        return f"```python\n{code}```\n{below}"
+
+    with tempfile.TemporaryDirectory() as folder, chdir(folder):
+        return BLOCK.sub(ran, page)
+
+
+def main() -> int:
+    """Write it, or say whether it is as it should be."""
+    page = PAGE.read_text(encoding="utf-8")
+    wanted = remade(page)
+    if "--check" in sys.argv:
+        print("as it should be" if wanted == page else "run python demo/examples.py")
+        return int(wanted != page)
+    PAGE.write_text(wanted, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

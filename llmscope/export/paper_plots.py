@@ -1,0 +1,178 @@
+"""The plots of the look `paper`, one way for each kind of figure. Imported with matplotlib only."""
+
+from __future__ import annotations
+
+from functools import cache
+from textwrap import fill
+from typing import Any
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.colors import LogNorm, Normalize
+from matplotlib.font_manager import findfont, get_font
+
+from llmscope.draw.generic import reduced
+from llmscope.draw.labels import TOKEN_AXES
+from llmscope.draw.scale import Scale, is_difference
+from llmscope.errors import ScopeError
+from llmscope.export.txt import harmless
+from llmscope.figure import Axis, Figure, Focus
+from llmscope.text import display_text
+
+ROW, LEAST, MOST, EVEN = 11, 110, 600, 190
+"""Points: of a row, of a figure at least and at most, and of one that has no rows."""
+ABOVE, BELOW = "#2166ac", "#b2182b"
+LABELS = 60
+"""So many labels an axis has at most."""
+NAMED = 400
+"""A map of up to so many cells has its words in it."""
+
+LONGEST = 9
+"""Characters of a word in a cell."""
+
+
+class Plots:
+    """Draws figures into parts of a page."""
+
+    def __init__(self, focus: Focus, every_glyph: bool) -> None:
+        self.focus = focus
+        self.every_glyph = every_glyph
+
+    def height(self, figure: Figure) -> int:
+        """Points that suit a figure."""
+        if figure.verdict.status == "refused" or not figure.values.size or not figure.axes:
+            return LEAST // 2
+        if figure.kind == "lines":
+            return EVEN
+        if figure.kind == "heatmap" and len(figure.axes) > 2:
+            return 2 * EVEN
+        rows = len(figure.axes[-2 if figure.kind == "heatmap" and len(figure.axes) > 1 else 0])
+        return min(max(rows * ROW + 70, LEAST), MOST)
+
+    def draw(self, part: Any, figure: Figure, width: int) -> None:
+        """Into a part of a page that is so many points wide; of a refused figure its reason.
+
+        Raises:
+            ScopeError: it is a table.
+        """
+        verdict = figure.verdict
+        title = figure.title
+        if verdict.status != "verified":
+            title += f" · {verdict.status}"
+            title += f": {verdict.reason}" if verdict.reason and verdict.status != "refused" else ""
+        part.suptitle(fill(self.shown(title), max(width // 5, 20)), fontsize=9)
+        if verdict.status == "refused":
+            return self._message(part, verdict.reason, width)
+        if not figure.values.size:
+            return self._message(part, "nothing to show", width)
+        if not figure.axes:
+            return self._message(part, f"{float(figure.values):.4g} {figure.unit}", width)
+        if figure.kind == "table":
+            raise ScopeError(
+                f"{figure.lens} is a table here, which has no axes to plot",
+                "another --mode, or the look of the terminal",
+            )
+        kept = {"heatmap": 3, "lines": 2}.get(figure.kind, 1)
+        figure = reduced(figure, kept, self.focus)
+        {"heatmap": self._heatmap, "lines": self._lines}.get(figure.kind, self._bars)(part, figure)
+        return None
+
+    def shown(self, text: str, *, whitespace: bool = False) -> str:
+        """Foreign text, harmless, and with no character that would be left out."""
+        safe = harmless(display_text(text, whitespace=whitespace).replace("\n", " "))
+        if self.every_glyph:
+            return safe
+        return "".join(
+            char if _drawn(char) else char.encode("ascii", "backslashreplace").decode()
+            for char in safe
+        )
+
+    def _message(self, part: Any, text: str, width: int) -> None:
+        part.text(0.5, 0.3, fill(self.shown(text), max(width // 5, 20)), ha="center", va="center")
+
+    def _heatmap(self, part: Any, figure: Figure) -> None:
+        values = np.ma.masked_invalid(figure.values)
+        if values.ndim == 1:
+            values = values[None]
+        signed = is_difference(figure)
+        scale = Scale.of(figure.values, figure.unit, signed=signed)
+        norm = (LogNorm if scale.kind == "log" else Normalize)(scale.low, scale.high)
+        colours = colormaps["RdBu" if scale.kind == "signed" else "viridis"]
+        maps = values[None] if values.ndim == 2 else values
+        across = int(np.ceil(np.sqrt(len(maps))))
+        grid = part.subplots(-(-len(maps) // across), across, squeeze=False)
+        for axes in grid.flat[len(maps) :]:
+            axes.set_axis_off()
+        for index, (axes, cells) in enumerate(zip(grid.flat, maps, strict=False)):
+            # Cells of their own, for vectors: an image would be pixels inside the file.
+            mesh = axes.pcolormesh(cells, cmap=colours, norm=norm)
+            axes.invert_yaxis()
+            self._labels(axes, "x", figure.axes[-1], 0.5)
+            if len(figure.axes) > 1:
+                self._labels(axes, "y", figure.axes[-2], 0.5)
+            else:
+                axes.set_yticks([])
+            if len(maps) > 1:
+                one = figure.axes[0]
+                axes.set_title(self.shown(f"{one.name} {one.labels[index]}"), fontsize=8)
+        if len(maps) == 1:
+            self._words(grid[0, 0], figure, norm, colours)
+        bar = part.colorbar(mesh, ax=grid, label=self.shown(figure.unit))
+        bar.solids.set(edgecolor="face", rasterized=False)  # vectors, with no seams between them
+
+    def _words(self, axes: Any, figure: Figure, norm: Normalize, colours: Any) -> None:
+        """What each cell would say, where the figure tells and there is room for it."""
+        ids, names = figure.extra.get("ids"), figure.extra.get("names")
+        if ids is None or names is None or "target" in figure.extra or figure.values.size > NAMED:
+            return
+        if np.shape(ids) != figure.values.shape or figure.values.ndim != 2:
+            return
+        for place, value in np.ndenumerate(figure.values):
+            word = names.get(int(np.asarray(ids)[place]))
+            if word is None or not np.isfinite(value):
+                continue
+            light = np.dot(colours(norm(value))[:3], (0.3, 0.59, 0.11)) > 0.5
+            colour = "black" if light else "white"
+            said = self.shown(word.strip() or word)
+            said = said if len(said) <= LONGEST else f"{said[: LONGEST - 1]}…"
+            middle = place[1] + 0.5, place[0] + 0.5
+            axes.text(*middle, said, color=colour, fontsize=5, ha="center", va="center")
+
+    def _bars(self, part: Any, figure: Figure) -> None:
+        axes, places = part.subplots(), range(len(figure.values))
+        colours = [BELOW if value < 0 else ABOVE for value in figure.values]
+        finite = np.where(np.isfinite(figure.values), figure.values, np.nan)
+        axes.barh(places, finite, color=colours)
+        axes.set_ylim(len(figure.values) - 0.5, -0.5)
+        axes.axvline(0, color="black", linewidth=0.6)
+        self._labels(axes, "y", figure.axes[0], 0)
+        axes.set_xlabel(self.shown(figure.unit))
+        axes.spines[["top", "right"]].set_visible(False)
+
+    def _lines(self, part: Any, figure: Figure) -> None:
+        axes, values = part.subplots(), np.ma.masked_invalid(figure.values)
+        several = len(figure.axes) > 1
+        for index, line in enumerate(values if several else values[None]):
+            label = self.shown(figure.axes[0].labels[index]) if several else None
+            axes.plot(range(line.size), line, marker=".", label=label)
+        if several:
+            axes.legend(title=self.shown(figure.axes[0].name), fontsize=7)
+        self._labels(axes, "x", figure.axes[-1], 0)
+        axes.set_ylabel(self.shown(figure.unit))
+        axes.spines[["top", "right"]].set_visible(False)
+
+    def _labels(self, axes: Any, which: str, axis: Axis, middle: float) -> None:
+        """Name and labels of one axis, every so many where there are many."""
+        places = range(0, len(axis), -(-len(axis) // LABELS) or 1)
+        tokens = axis.name in TOKEN_AXES
+        words = [self.shown(axis.labels[place], whitespace=tokens) for place in places]
+        turned = which == "x" and max(map(len, words)) * len(words) > LABELS
+        setting = axes.set_xticks if which == "x" else axes.set_yticks
+        setting([place + middle for place in places], words, rotation=90 if turned else 0)
+        (axes.set_xlabel if which == "x" else axes.set_ylabel)(self.shown(axis.name))
+
+
+@cache
+def _drawn(char: str) -> bool:
+    """Whether matplotlib's own font has the character."""
+    return bool(get_font(findfont("DejaVu Sans")).get_char_index(ord(char)))

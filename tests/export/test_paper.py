@@ -1,0 +1,174 @@
+"""The look paper: the numbers that stand in its axes, and files that are the same each time."""
+
+import re
+import sys
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from llmscope.errors import ScopeError
+from llmscope.export import render
+from llmscope.export.paper import PAPER_FORMATS, paper
+from llmscope.export.whatif import WhatIf
+from llmscope.figure import Axis, Figure
+from tests.cli.running import failure, run
+
+pytest.importorskip("matplotlib")
+
+
+def make(kind, *names, unit="logit", seed=0):
+    shape = tuple(range(3, 3 + len(names)))
+    axes = [
+        Axis(name, tuple(f" {name}{i}" for i in range(3 + at))) for at, name in enumerate(names)
+    ]
+    values = np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+    return Figure("any", "Any $x_1$", kind, tuple(axes), values, unit)
+
+
+def drawn(*figures, **options):
+    """All axes of the page that hold anything, without the colour bars."""
+    page = paper(figures, **options)
+    return [axes for axes in page.get_axes() if axes.get_label() != "<colorbar>"]
+
+
+def words(ticks):
+    return [label.get_text() for label in ticks]
+
+
+def test_a_map_has_its_numbers_labels_and_colour_bar():
+    figure = make("heatmap", "layer", "position")
+    values = figure.values.copy()
+    values[0, 1] = np.nan
+    figure = replace(figure, values=values)
+    page = paper([figure])
+    axes, bar = page.get_axes()
+    (mesh,) = axes.collections
+    np.testing.assert_array_equal(np.ma.filled(mesh.get_array(), np.nan), figure.values)
+    most = np.nanmax(abs(values))
+    assert mesh.get_clim() == pytest.approx((-most, most))  # signs to both sides of zero
+    assert words(axes.get_yticklabels()) == [" layer0", " layer1", " layer2"]
+    assert words(axes.get_xticklabels()) == [f"·position{i}" for i in range(4)]
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("position", "layer")
+    assert axes.yaxis_inverted()
+    assert bar.get_ylabel() == "logit"
+
+
+def test_several_maps_share_one_scale():
+    figure = make("heatmap", "head", "query", "key")
+    shown = drawn(figure)
+    meshes = [axes.collections[0] for axes in shown if axes.collections]
+    np.testing.assert_array_equal([mesh.get_array() for mesh in meshes], figure.values)
+    assert len({mesh.get_clim() for mesh in meshes}) == 1
+    assert [axes.get_title() for axes in shown][:3] == [f"head  head{i}" for i in range(3)]
+
+
+@pytest.mark.parametrize("kind", ["bars", "tokens"])
+def test_bars_are_as_long_as_their_numbers(kind):
+    figure = make(kind, "token")
+    (axes,) = drawn(figure)
+    assert [bar.get_width() for bar in axes.patches] == figure.values.tolist()
+    assert len({bar.get_facecolor() for bar in axes.patches}) == 2  # above and below zero
+    assert words(axes.get_yticklabels()) == ["·token0", "·token1", "·token2"]
+    assert axes.get_xlabel() == "logit"
+
+
+def test_curves_go_through_their_numbers():
+    figure = make("lines", "prompt", "layer")
+    (axes,) = drawn(figure)
+    np.testing.assert_array_equal([line.get_ydata() for line in axes.lines], figure.values)
+    assert words(axes.get_legend().get_texts()) == [" prompt0", " prompt1", " prompt2"]
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("layer", "logit")
+
+
+def test_probabilities_go_from_0_to_1_and_decades_are_logarithmic():
+    values = np.array([[0.2, 0.4]], np.float32)
+    axes = (Axis("layer", ("0",)), Axis("head", ("0", "1")))
+    figure = Figure("any", "Any", "heatmap", axes, values, "probability")
+    assert drawn(figure)[0].collections[0].get_clim() == (0, 1)
+    wide = replace(figure, values=np.array([[1e-4, 10]], np.float32), unit="norm")
+    mesh = drawn(wide)[0].collections[0]
+    assert type(mesh.norm).__name__ == "LogNorm"
+    assert mesh.get_clim() == pytest.approx((1e-4, 10))
+
+
+def test_a_map_of_words_says_them():
+    values = np.array([[0.2, 0.9]], np.float32)
+    axes = (Axis("layer", ("0",)), Axis("position", ("a", "b")))
+    extra = {"ids": np.array([[7, 8]]), "names": {7: " understanding", 8: "$\\x\x1b$"}}
+    figure = Figure("any", "Any", "heatmap", axes, values, "probability", extra=extra)
+    assert words(drawn(figure)[0].texts) == ["understa…", "$\\x\\x1b$"]
+
+
+def test_a_refused_figure_and_a_doubtful_one_say_why():
+    refused = Figure.refused("any", "Any", "there is none")
+    (part,) = paper([refused]).subfigs
+    assert "there is none" in words(part.texts)
+    doubtful = replace(make("bars", "token"), verdict=replace(refused.verdict, status="partial"))
+    (part,) = paper([doubtful]).subfigs
+    assert part.get_suptitle() == "Any $x_1$ · partial: there is none"
+
+
+def test_edits_and_prompt_b_stand_above():
+    page = paper([make("bars", "token")], whatif=WhatIf(("zero head 1.0",), "B", True))
+    assert page.get_suptitle() == "edit: zero head 1.0\nprompt B: B"
+
+
+@pytest.mark.parametrize("name", PAPER_FORMATS)
+def test_the_same_bytes_whatever_matplotlib_is_set_to(name):
+    import matplotlib
+
+    figures = [make("heatmap", "layer", "position"), make("lines", "prompt", "layer")]
+    about = {"provenance": {"command": "<llmscope> 日本"}}
+    once = render(figures, name, look="paper", about=about)
+    with matplotlib.rc_context({"font.size": 20, "svg.hashsalt": None, "axes.facecolor": "red"}):
+        assert render(figures, name, look="paper", about=about) == once
+    start = {"svg": b"<?xml", "pdf": b"%PDF", "png": b"\x89PNG"}[name]
+    assert once.startswith(start)
+    if name == "svg":
+        text = "".join(ET.fromstring(once).itertext())
+        assert '"<llmscope> 日本"' in text
+        assert b"<image" not in once  # nothing of it is pixels
+
+
+def test_foreign_text_is_text_in_every_format(figure, recwarn):
+    for name in PAPER_FORMATS:
+        data = render(figure, name, look="paper")
+    assert not [one for one in recwarn if "Glyph" in str(one.message)]
+    svg = render(figure, "svg", look="paper").decode()
+    said = "".join(ET.fromstring(svg).itertext())
+    assert "<b>&\"'" in said
+    assert "日本" in said
+    assert not re.findall(r"[\x00-\x08\x1b\x9b]", svg)
+    assert len(data) > 2000
+
+
+def test_a_table_has_no_axes_and_other_formats_are_refused():
+    with pytest.raises(ScopeError, match="any is a table"):
+        paper([make("table", "step", "statistic")])
+    with pytest.raises(ScopeError, match="svg, pdf, png"):
+        render(make("bars", "token"), "json", look="paper")
+
+
+def test_without_matplotlib_it_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(ScopeError, match="matplotlib") as caught:
+        paper([make("bars", "token")])
+    assert "pip install matplotlib" in caught.value.hint
+
+
+def test_a_snapshot_on_paper(tmp_path):
+    asked = ["snapshot", "builtin:sort", "--prompt", "CAB", "--lens", "attention"]
+    for name in ("a.pdf", "b.pdf"):
+        result = run(*asked, "--look", "paper", "--out", tmp_path / name, "--size", "60x20")
+        assert result.exit_code == 0, result.stderr
+    data = (tmp_path / "a.pdf").read_bytes()
+    assert data == (tmp_path / "b.pdf").read_bytes()
+    assert b"/MediaBox [ 0 0 300 200 ]" in data
+    assert b"--look paper" in data
+    assert "--look paper for pdf" in failure(*asked, "--out", tmp_path / "c.pdf")
+    assert "--look" in failure(*asked, "--look", "poster", code=2)
+    assert "--format" in failure(*asked, "--look", "paper", "--format", "txt", code=2)
+    screen = ["snapshot", "builtin:sort", "--prompt", "CAB", "--lens", "screen"]
+    assert "--look" in failure(*screen, "--look", "paper", code=2)
