@@ -158,6 +158,11 @@ def _changes(figure: Figure, palette: Palette) -> list[tuple[str, Style]]:
     return told
 
 
+def _small(value: float) -> str:
+    """A number of four cells; what rounds to nothing is not nothing."""
+    return "<.01" if 0 < value < 0.005 else number(value, 4)
+
+
 def _from(figure: Figure) -> str:
     """What the figure is held against: the pass without the edits, or that of prompt B."""
     return "unedited" if "unedited" in figure.extra else "other"
@@ -167,7 +172,7 @@ def _moved(figure: Figure) -> list[str]:
     """How far the whole distribution is from the other one, and where the target is in that."""
     extra, name = figure.extra, _from(figure)
     who, was = ("the unedited pass", "was") if name == "unedited" else ("B", "in B")
-    parts = [f"KL {number(float(extra['kl']), 4)} nats from {who}"]
+    parts = [f"KL {_small(float(extra['kl']))} nats from {who}"]
     if extra.get(f"{name}_target_rank") is not None:
         then = percent(float(extra[f"{name}_target_probability"]))
         parts.append(f"target {was} rank {int(extra[f'{name}_target_rank'])} at {then}")
@@ -179,10 +184,7 @@ def _remark(figure: Figure, listed: bool, width: int, palette: Palette) -> Row:
     extra = figure.extra
     parts = []
     if extra.get("entropy") is not None:
-        entropy = float(extra["entropy"])
-        # What rounds to nothing is not nothing.
-        shown = "<.01" if 0 < entropy < 0.005 else number(entropy, 4)
-        parts.append(f"entropy {shown} bits")
+        parts.append(f"entropy {_small(float(extra['entropy']))} bits")
     if extra.get("target_rank") is not None:
         name = token_text(str(extra.get("target", "")), palette.look.ascii)
         parts.append(" ".join(filter(None, ("target", name, f"rank {int(extra['target_rank'])}"))))

@@ -63,6 +63,8 @@ def test_candidates_show_their_own_share_beside_the_difference():
     assert "20.0 % -10.0▾" in shown
     assert "KL 0.5 nats from B" in shown
     assert "in B rank 2 at 10.0 %" in shown
+    small = candidates("other", change=True, probability=known, kl=0.0029)
+    assert "KL <.01 nats from B" in text(small)
     edited = text(candidates("unedited", change=True, probability=known))
     assert "60.0 % +50.0▴" in edited
     assert "from the unedited pass" in edited
