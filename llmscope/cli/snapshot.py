@@ -194,7 +194,6 @@ def snapshot(
         from llmscope.cli.whatif import check_whatif, check_words, other_ids, read_edits
         from llmscope.export import BARE, provenance
         from llmscope.figure import Focus
-        from llmscope.models.spec import parse
 
         edits = read_edits(edit, versus_prompt)
         check_whatif(edits, versus_prompt, change, names)
@@ -220,9 +219,6 @@ def snapshot(
             min_p=min_p,
             change=change,
         )
-        parse(model)
-        if reward is not None:
-            parse(reward)
         load = Loader(
             model,
             device,
@@ -236,6 +232,7 @@ def snapshot(
         )
         if many is not None:
             check_chat(chat, system, None)
+            _check_models(model, reward)
             with progress_line() as progress:
                 scope = load(progress)
                 for name, token in (("target", target), ("versus", versus)):
@@ -256,6 +253,7 @@ def snapshot(
         usage(answer is None or written is None, "one of the two", "--answer / --written")
         more = () if written is None else read_ids(written, "--written")
         usage(SCREEN not in names or isinstance(text, str), "the screen takes text", "--ids")
+        _check_models(model, reward)
         with progress_line() as progress:
             scope = load(progress)
             origin = None
@@ -319,6 +317,14 @@ def _end_of_context(text: str, written: str, context: int) -> int:
 
 def _tell(notice: str) -> None:
     typer.echo(f"note: {display_text(notice)}", err=True)
+
+
+def _check_models(model: str | None, reward: str | None) -> None:
+    from llmscope.models.spec import parse
+
+    parse(model)
+    if reward is not None:
+        parse(reward)
 
 
 def _check_lenses(names: tuple[str, ...], mode: str) -> None:
