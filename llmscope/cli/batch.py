@@ -83,12 +83,17 @@ class Batch:
         from llmscope.batch.padded import Together, why_single
         from llmscope.export import provenance
 
+        def note(line: str) -> None:
+            if progress is not None:
+                progress("", 0, None)  # a note gets a line of its own
+            tell(line)
+
         for notice in scope.subject.notices:
-            tell(notice)
+            note(notice)
         origin = provenance(scope, command, progress)
         why = why_single(scope, looking) if self.size > 1 else ""
         if why:
-            tell(f"the prompts go one by one: {why}")
+            note(f"the prompts go one by one: {why}")
         options = {
             **looking.to_dict(),
             **{key: origin[key] for key in sorted(origin.keys() - {"command", "threads"})},
@@ -103,11 +108,9 @@ class Batch:
             nonlocal failed
             failed += 1
             if failed <= TOLD:
-                if progress is not None:
-                    progress("", 0, None)  # the note gets a line of its own
-                tell(line)
+                note(line)
             elif failed == TOLD + 1:
-                tell("more failed: see the column error")
+                note("more failed: see the column error")
 
         summary = run(
             *(scope, self.source, looking, folder),
@@ -115,11 +118,10 @@ class Batch:
             tell=fail,
             progress=None if progress is None else lambda words: progress(words, 0, None),
         )
-        if progress is not None:
-            progress("", 0, None)
         words = f"{summary.prompts:,} prompts, {summary.errors:,} failed"
         kept = f", {summary.kept:,} were there already" if summary.kept else ""
-        tell(f"{words}{kept}: {summary.shards:,} shards in {folder.shown}")
+        shards = "1 shard" if summary.shards == 1 else f"{summary.shards:,} shards"
+        note(f"{words}{kept}: {shards} in {folder.shown}")
 
 
 def check_batch(
