@@ -252,6 +252,8 @@ class Desk(Parts, inherit_bindings=False):
         self._asks_again = False
         if self.scene.info is None or self.chat.waiting or self.lessons.waiting or self.opening:
             return False
+        if not self.screen_stack:  # a timer that rings while the screen is being left
+            return False
         if self.card.display == bool(self.text):
             self._show_card(not self.text)
             # Only panes that were laid out know how many rows they have.

@@ -97,6 +97,19 @@ async def test_an_empty_prompt_offers_examples(
         assert session.app.card.display
 
 
+async def test_a_timer_that_rings_after_the_end_does_nothing(opened: Open) -> None:
+    async with opened() as session:
+        app = session.app
+        await session.press("x")
+        text = app.text
+    assert app.screen_stack == []
+    app.text = ""  # the card is to show
+    for rings in (app._settled, app._paused, app._overdue):
+        rings()
+    assert app.editor.text == text
+    assert app._exception is None
+
+
 async def test_examples_are_chosen_by_arrows_and_by_mouse(opened: Open) -> None:
     async with opened(prompt="") as session:
         await session.press("tab", "down", "down", "enter")
