@@ -57,6 +57,7 @@ def test_what_was_drawn_stands_whatever_the_tokenizer_makes_of_it(scope: llmscop
         assert token.text == shown or "\\x" in token.text + shown or token.special
 
 
+@pytest.mark.slow
 def test_sampling_draws_from_what_generate_draws_from() -> None:
     """Both against the exact distribution, and so against one another: two tokens after a text."""
     scope = scope_of("llama", byte_level())

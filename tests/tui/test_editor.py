@@ -201,6 +201,7 @@ def spans(editor: PromptEditor) -> int:
     return sum(len(line.spans) for line in editor._tinted.values())
 
 
+@pytest.mark.slow
 async def test_a_letter_on_a_row_that_is_new_is_seen_at_once(opened: Open) -> None:
     async with opened(prompt="stone " * 140) as session:
         editor = session.app.editor

@@ -72,6 +72,7 @@ async def test_the_palette_finds_and_runs_every_action(
 KEYLESS = [action for action in ACTIONS if not action.keys]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("action", KEYLESS, ids=lambda action: action.name)
 async def test_what_has_no_key_of_its_own_is_done_by_the_keys_of_the_palette(
     opened: Open, action: Action
