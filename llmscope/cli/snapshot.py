@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -196,6 +197,7 @@ def snapshot(
         from llmscope.cli.whatif import check_whatif, check_words, other_ids, read_edits
         from llmscope.export import BARE, PAPER, need_matplotlib, provenance
         from llmscope.figure import Focus
+        from llmscope.models.cache import cache_folder
         from llmscope.models.spec import parse
 
         edits = read_edits(edit, versus_prompt)
@@ -207,6 +209,9 @@ def snapshot(
         worn = PAPER if on_paper else picture_look(theme, tier, ascii, output)
         if on_paper:
             need_matplotlib()
+            # It keeps a list of fonts, in a folder of its own unless it is told another.
+            if not os.environ.get("MPLCONFIGDIR"):
+                os.environ["MPLCONFIGDIR"] = str(cache_folder() / "matplotlib")
         check_chat(chat, system, ids)
         usage(context is None or context_file is None, "one of the two", "--context")
         before, after = read_prompt(prompt, prompt_file, context_file, ids)

@@ -13,7 +13,7 @@ from llmscope.export import render
 from llmscope.export.paper import PAPER_FORMATS, paper
 from llmscope.export.whatif import WhatIf
 from llmscope.figure import Axis, Figure
-from tests.cli.running import failure, run
+from tests.cli.running import failure, fresh, run
 
 pytest.importorskip("matplotlib")
 
@@ -172,3 +172,15 @@ def test_a_snapshot_on_paper(tmp_path):
     assert "--format" in failure(*asked, "--look", "paper", "--format", "txt", code=2)
     screen = ["snapshot", "builtin:sort", "--prompt", "CAB", "--lens", "screen"]
     assert "--look" in failure(*screen, "--look", "paper", code=2)
+
+
+def test_nothing_is_written_beside_the_picture_and_the_cache(tmp_path):
+    home = tmp_path / "home"
+    home.mkdir()
+    folders = {"HOME": str(home), "XDG_CACHE_HOME": "", "XDG_CONFIG_HOME": "", "MPLCONFIGDIR": ""}
+    ask = ("snapshot", "builtin:sort", "--prompt", "CAB", "--lens", "attention", "--look", "paper")
+    cache = str(tmp_path / "cache")
+    result = fresh(*ask, "--out", tmp_path / "x.svg", LLMSCOPE_CACHE=cache, **folders)
+    assert result.returncode == 0, result.stderr
+    assert list(home.rglob("*matplotlib*")) == []
+    assert list((tmp_path / "cache" / "matplotlib").glob("fontlist*"))
