@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from llmscope.batch.looking import figure_of, figures_of, resolved
 from llmscope.draw import Look
 from llmscope.edits import Edit
 from llmscope.engine.events import tokens_of
 from llmscope.export import NUMBERS, Pair, Paper, WhatIf, about_dict, pair, render, render_rows
-from llmscope.figure import Figure, Focus
-from llmscope.lenses import lens
+from llmscope.figure import Focus
 
 if TYPE_CHECKING:
-    from llmscope.record.recording import Recording
     from llmscope.scope import Scope
 
 SCREEN = "screen"
@@ -96,8 +95,8 @@ def compose(
         written=wanted.written,
     )
     info = scope.info()
-    focus = wanted.focus.resolve(layers=info.layers, heads=info.heads, positions=len(recording))
-    figures = [_look(scope, recording, name, focus) for name in lenses]
+    focus = resolved(scope, recording, wanted.focus)
+    figures = figures_of(scope, recording, lenses, focus)
     text = wanted.prompt if isinstance(wanted.prompt, str) else None
     if text is not None and wanted.written and scope.subject.tokens is not None:
         text += scope.subject.tokens.describe(wanted.written).text
@@ -105,7 +104,7 @@ def compose(
     about = about_dict(info, text, cells, focus, wanted.whatif, wanted.provenance)
     if format == "safetensors":
         return pair(figures, about)
-    tokens = None if numbers else _look(scope, recording, "tokens", Focus())
+    tokens = None if numbers else figure_of(scope, recording, "tokens", Focus())
     return render(
         figures,
         format,
@@ -116,12 +115,6 @@ def compose(
         whatif=wanted.whatif,
         about=about,
     )
-
-
-def _look(scope: Scope, recording: Recording, name: str, focus: Focus) -> Figure:
-    if focus.mode not in lens(name).modes:  # a mode that is meant for another lens
-        focus = replace(focus, mode="")
-    return scope.look(name, recording=recording, **asdict(focus))
 
 
 def _screen(scope: Scope, wanted: Wanted, format: str) -> str | bytes:  # noqa: A002

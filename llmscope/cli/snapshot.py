@@ -10,14 +10,14 @@ from typing import Annotated, Any
 
 import typer
 
-from llmscope.cli import completion, options
+from llmscope.cli import batch, completion, options
 from llmscope.cli.errors import reported
 from llmscope.cli.loader import Loader
 from llmscope.cli.options import usage
 from llmscope.errors import ScopeError
 from llmscope.text import display_text
 
-_PAIR = re.compile(r"(\d{1,9}),(\d{1,9})", re.ASCII)
+_PAIR = re.compile(r"(-?\d{1,9}),(-?\d{1,9})", re.ASCII)
 _SIZE = re.compile(r"(\d{1,4})x(\d{1,4})", re.ASCII)
 
 
@@ -35,6 +35,10 @@ def snapshot(
     prompt_file: Annotated[
         str | None, typer.Option(metavar="FILE", help="Read the prompt here; - for stdin.")
     ] = None,
+    prompts: batch.Prompts = None,
+    shard: batch.Shard = None,
+    shard_size: batch.ShardSize = 256,
+    batch_size: batch.BatchSize = 16,
     ids: Annotated[
         str | None, typer.Option(metavar="1,2,3", help="Token ids instead of a prompt.")
     ] = None,
@@ -117,7 +121,8 @@ def snapshot(
         str | None,
         typer.Option(
             metavar="FIRST,END",
-            help="Of a long prompt: only the tokens from one to before another.",
+            help="Of a long prompt: only the tokens from one to before another; ends below zero "
+            "count from the end, so that -1,0 is the last token.",
         ),
     ] = None,
     pool: Annotated[
@@ -136,7 +141,7 @@ def snapshot(
         ),
     ] = None,
     out: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Where to write; - for stdout.")
+        str | None, typer.Option(metavar="PATH", help="Where to write; - for stdout.")
     ] = None,
     size: Annotated[
         str | None, typer.Option(metavar="120x40", help="Cells of a picture: width x height.")
@@ -170,11 +175,12 @@ def snapshot(
     allow_pickle: options.AllowPickle = False,
     debug: options.Debug = False,
 ) -> None:
-    """Look at one prompt through lenses, and write what they show."""
+    """Look at one prompt, or at many, through lenses, and write what they show."""
     with reported(debug):
         # All that can be wrong without a model is found before minutes go into loading one.
         names = tuple(lens)
         _check_lenses(names, mode)
+        many = batch.check_batch(ctx, prompts, shard, shard_size, batch_size, out)
         usage(answer is None or mode == "gain", "it takes --lens context --mode gain", "--answer")
         usage(answer is None or ids is None, "ids take --target id:NUMBER instead", "--answer")
         _check_workspace(workspace, names)
@@ -183,11 +189,13 @@ def snapshot(
         usage(translated, "a folder with config.json and params.pt", "--translator")
         cells, place = _cells(size), _pair(cell, "ROW,COLUMN, such as 5,0", "--cell")
         part = _pair(span, "FIRST,END, such as 0,64", "--span")
-        usage(part is None or part[0] < part[1], "the first token, and one after it", "--span")
+        ordered = part is None or part[0] < part[1] or part[1] <= 0 <= part[0]
+        usage(ordered, "the first token, and one after it", "--span")
         tier = options.tier(color)
         usage(look in ("terminal", "paper"), "terminal or paper", "--look")
         on_paper = look == "paper"
         usage(not on_paper or "screen" not in names, "the screen is a terminal's", "--look")
+        from llmscope.batch import Looking
         from llmscope.cli.appearance import picture_look
         from llmscope.cli.command_line import command_line
         from llmscope.cli.compose import SCREEN, Wanted, compose
@@ -198,28 +206,11 @@ def snapshot(
         from llmscope.export import BARE, PAPER, need_matplotlib, provenance
         from llmscope.figure import Focus
         from llmscope.models.cache import cache_folder
-        from llmscope.models.spec import parse
 
         edits = read_edits(edit, versus_prompt)
         check_whatif(edits, versus_prompt, change, names)
         check_words((words_a, words_b), names, mode)
         other = read_other(versus_prompt, ids)
-        usual = "txt" if SCREEN in names else "svg" if on_paper else "json"
-        output = choose_output(out, format, usual, force, paper=on_paper)
-        worn = PAPER if on_paper else picture_look(theme, tier, ascii, output)
-        if on_paper:
-            need_matplotlib()
-            # It keeps a list of fonts, in a folder of its own unless it is told another.
-            if not os.environ.get("MPLCONFIGDIR"):
-                os.environ["MPLCONFIGDIR"] = str(cache_folder() / "matplotlib")
-        check_chat(chat, system, ids)
-        usage(context is None or context_file is None, "one of the two", "--context")
-        before, after = read_prompt(prompt, prompt_file, context_file, ids)
-        text = typed = before + after if isinstance(after, str) else after
-        usage(SCREEN not in names or written is None, "the screen takes text", "--written")
-        usage(answer is None or written is None, "one of the two", "--answer / --written")
-        more = () if written is None else read_ids(written, "--written")
-        usage(SCREEN not in names or isinstance(text, str), "the screen takes text", "--ids")
         focus = Focus(
             layer=layer,
             head=head,
@@ -240,9 +231,6 @@ def snapshot(
             min_p=min_p,
             change=change,
         )
-        parse(model)
-        if reward is not None:
-            parse(reward)
         load = Loader(
             model,
             device,
@@ -254,6 +242,36 @@ def snapshot(
             unverified,
             reward,
         )
+        if many is not None:
+            check_chat(chat, system, None)
+            _check_models(model, reward)
+            with progress_line() as progress:
+                scope = load(progress)
+                for name, token in (("target", target), ("versus", versus)):
+                    if token is not None:
+                        told: dict[str, Any] = {name: scope.token(token)}
+                        focus = replace(focus, **told)
+                looking = Looking(names, focus, edits, not no_special_tokens, chat, system)
+                command = command_line(ctx, model=model or scope.base.spec)
+                batch.write_batch(many, scope, looking, command, versus_prompt, progress, _tell)
+            return
+        usual = "txt" if SCREEN in names else "svg" if on_paper else "json"
+        output = choose_output(out, format, usual, force, paper=on_paper)
+        worn = PAPER if on_paper else picture_look(theme, tier, ascii, output)
+        if on_paper:
+            need_matplotlib()
+            # It keeps a list of fonts, in a folder of its own unless it is told another.
+            if not os.environ.get("MPLCONFIGDIR"):
+                os.environ["MPLCONFIGDIR"] = str(cache_folder() / "matplotlib")
+        check_chat(chat, system, ids)
+        usage(context is None or context_file is None, "one of the two", "--context")
+        before, after = read_prompt(prompt, prompt_file, context_file, ids)
+        text = typed = before + after if isinstance(after, str) else after
+        usage(SCREEN not in names or written is None, "the screen takes text", "--written")
+        usage(answer is None or written is None, "one of the two", "--answer / --written")
+        more = () if written is None else read_ids(written, "--written")
+        usage(SCREEN not in names or isinstance(text, str), "the screen takes text", "--ids")
+        _check_models(model, reward)
         with progress_line() as progress:
             scope = load(progress)
             origin = None
@@ -317,6 +335,14 @@ def _end_of_context(text: str, written: str, context: int) -> int:
 
 def _tell(notice: str) -> None:
     typer.echo(f"note: {display_text(notice)}", err=True)
+
+
+def _check_models(model: str | None, reward: str | None) -> None:
+    from llmscope.models.spec import parse
+
+    parse(model)
+    if reward is not None:
+        parse(reward)
 
 
 def _check_lenses(names: tuple[str, ...], mode: str) -> None:

@@ -1,0 +1,105 @@
+"""Parquet, where pyarrow is installed."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from llmscope.errors import ScopeError
+from llmscope.text import display_text
+
+ROWS = 256
+"""Rows that are read at once."""
+
+
+def needed() -> None:
+    """Nothing, if pyarrow is installed.
+
+    Raises:
+        ScopeError: it is not.
+    """
+    try:
+        import pyarrow.parquet  # noqa: F401
+    except ImportError:
+        raise ScopeError("batches need pyarrow", "pip install pyarrow") from None
+
+
+def parquet_rows(name: str, shown: str) -> Iterator[tuple[int, dict[str, Any], float]]:
+    """The number of each row, from 1, its `prompt` and `id`, and how much was read, from 0 to 1.
+
+    Raises:
+        ScopeError: it is no Parquet file, or has no column `prompt`.
+    """
+    needed()
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        with pyarrow.parquet.ParquetFile(name) as file:
+            columns = [one for one in ("prompt", "id") if one in file.schema_arrow.names]
+            if "prompt" not in columns:
+                raise ScopeError(f"{shown} has no column prompt", "a file with one")
+            number, total = 0, file.metadata.num_rows
+            for batch in file.iter_batches(batch_size=ROWS, columns=columns):
+                for index in range(len(batch)):
+                    number += 1
+                    row = {column: _value(batch[column][index]) for column in columns}
+                    yield number, row, number / total
+    except pyarrow.ArrowException as error:
+        reason = display_text(" ".join(str(error).split()))[:200]
+        raise ScopeError(f"cannot read {shown}: {reason}", "another file") from error
+
+
+def _value(scalar: Any) -> Any:
+    try:
+        return scalar.as_py()
+    except UnicodeDecodeError:
+        return scalar.as_buffer().to_pybytes().decode("utf-8", "surrogateescape")
+
+
+def index_bytes(columns: Mapping[str, list[Any]], about: str) -> bytes:
+    """A Parquet file of these columns; see `INDEX`.
+
+    Args:
+        about: what the file says of itself, under the key `llmscope` of its metadata.
+    """
+    import pyarrow
+    import pyarrow.parquet
+
+    text, number = pyarrow.string(), pyarrow.int64()
+    schema = pyarrow.schema(
+        [
+            ("line", number),
+            ("id", text),
+            ("prompt", text),
+            ("ids", pyarrow.list_(number)),
+            ("tokens", pyarrow.list_(text)),
+            ("shard", text),
+            ("arrays", pyarrow.list_(text)),
+            ("figures", text),
+            ("error", text),
+        ],
+        metadata={"llmscope": about},
+    )
+    buffer = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.table(dict(columns), schema=schema), buffer)
+    return buffer.getvalue()
+
+
+def read_index(path: Path) -> tuple[str, list[tuple[int, str | None, str | None]]] | None:
+    """What an index says of itself, and line, prompt and error of each row.
+
+    None: it is broken.
+    """
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        table = pyarrow.parquet.read_table(path, columns=["line", "prompt", "error"])
+    except (OSError, pyarrow.ArrowException):
+        return None
+    about = (table.schema.metadata or {}).get(b"llmscope", b"").decode("utf-8", "replace")
+    rows = zip(*(table[name].to_pylist() for name in table.column_names), strict=True)
+    return about, list(rows)

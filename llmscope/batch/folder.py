@@ -1,0 +1,128 @@
+"""The folder that a batch is written to: which shards are there, and what they were made with."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llmscope.batch.prompts import Line
+from llmscope.batch.shards import Row, read_shard, write_shard
+from llmscope.errors import ScopeError
+from llmscope.export import json_text, write
+from llmscope.text import display_text
+
+_ANOTHER = "another --out, or the command that its manifest names"
+
+
+@dataclass(frozen=True)
+class Part:
+    """Of every `count` prompts the one at `index`, from 0; and how many of them make a shard."""
+
+    index: int = 0
+    count: int = 1
+    size: int = 256
+
+    def name(self, kind: str) -> str:
+        """`shard`, or `shard-2of8` of a job with several."""
+        return kind if self.count == 1 else f"{kind}-{self.index}of{self.count}"
+
+
+class Folder:
+    """A folder of shards. To open it again with the same options goes on where it stopped.
+
+    Several jobs may share it, each with its own part.
+
+    Args:
+        options: all that the numbers depend on, as JSON types.
+        about: what else the manifest says.
+
+    Raises:
+        ScopeError: it holds something else, was made with other options, or cannot be written.
+    """
+
+    def __init__(
+        self, path: Path, part: Part, options: Mapping[str, Any], about: Mapping[str, Any]
+    ) -> None:
+        self.path, self.part = path, part
+        self.shown = display_text(str(path)).replace("\n", " ")
+        self._manifest = path / f"{part.name('manifest')}.json"
+        self._record = {
+            "schema": 1,
+            "digest": hashlib.sha256(json_text(options).encode()).hexdigest(),
+            "options": dict(options),
+            "shard": {"index": part.index, "count": part.count, "prompts": part.size},
+            **about,
+        }
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            held = [one.name for one in path.iterdir() if not one.name.startswith(".")]
+        except OSError as error:
+            reason = display_text(error.strerror or str(error))
+            raise ScopeError(f"cannot write {self.shown}: {reason}", "another --out") from error
+        except ValueError as error:
+            raise ScopeError("--out is no name of a folder", "another --out") from error
+        manifests = [one for one in held if one.startswith("manifest") and one.endswith(".json")]
+        if held and not manifests:
+            raise ScopeError(f"{self.shown} holds other files", "another --out")
+        for name in manifests:
+            self._compare(name)
+        for rest in path.glob(f".{part.name('shard')}-?????.*"):  # of one that was killed
+            rest.unlink(missing_ok=True)
+        write(self._manifest, json_text(self._record), force=True)
+
+    def _compare(self, name: str) -> None:
+        try:
+            record = json.loads((self.path / name).read_text("utf-8"))
+            options, own = record["options"], self._record["options"]
+            if record["digest"] == self._record["digest"]:
+                return
+        except (OSError, ValueError, LookupError, TypeError, RecursionError):
+            raise ScopeError(f"{name} in {self.shown} cannot be read", "another --out") from None
+        keys = sorted(own.keys() | dict(options))
+        other = ", ".join(key for key in keys if own.get(key) != options.get(key))
+        raise ScopeError(
+            f"{self.shown} was made with other options ({display_text(other)[:100]})", _ANOTHER
+        )
+
+    def name(self, number: int) -> str:
+        """Of a shard, without its suffix."""
+        return f"{self.part.name('shard')}-{number:05d}"
+
+    def errors(self, number: int, lines: Sequence[Line]) -> int | None:
+        """How many prompts of a shard failed, if it is there with these lines; None if it is not.
+
+        Raises:
+            ScopeError: it is there with other prompts.
+        """
+        found = read_shard(self.path, self.name(number))
+        if found is None:
+            return None
+        own = [(line.number, line.prompt) for line in lines]
+        if own[: len(found)] != [(line, prompt) for line, prompt, _ in found]:
+            raise ScopeError(f"{self.shown} was made of other prompts", _ANOTHER)
+        if len(found) < len(own):  # the file has grown since
+            return None
+        return sum(error is not None for *_, error in found)
+
+    def put(self, number: int, rows: Sequence[Row]) -> None:
+        """Write a shard.
+
+        Raises:
+            ScopeError: it cannot be written.
+        """
+        write_shard(self.path, self.name(number), rows)
+
+    def finish(self, shards: int, prompts: int, errors: int) -> None:
+        """Note in the manifest that all is there.
+
+        Raises:
+            ScopeError: there are more shards than that, so they were made of other prompts.
+        """
+        if (self.path / f"{self.name(shards)}.parquet").exists():
+            raise ScopeError(f"{self.shown} was made of more prompts", _ANOTHER)
+        whole = {"shards": shards, "prompts": prompts, "errors": errors}
+        write(self._manifest, json_text({**self._record, "complete": whole}), force=True)

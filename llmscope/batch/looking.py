@@ -1,0 +1,72 @@
+"""What is asked of each prompt of a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from llmscope.edits import Edit
+from llmscope.figure import Figure, Focus, plain
+from llmscope.lenses import lens
+
+if TYPE_CHECKING:
+    from llmscope.record.recording import Recording
+    from llmscope.scope import Scope
+
+
+@dataclass(frozen=True)
+class Looking:
+    """Lenses, and where they look.
+
+    Attributes:
+        focus: not yet held against the model or a prompt.
+        chat: put each prompt into the model's chat template, after `system`.
+        special_tokens: add the tokenizer's own.
+    """
+
+    lenses: tuple[str, ...]
+    focus: Focus
+    edits: tuple[Edit, ...] = ()
+    special_tokens: bool = True
+    chat: bool = False
+    system: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as JSON types."""
+        return {
+            "lenses": list(self.lenses),
+            **{f"focus.{key}": plain(value) for key, value in asdict(self.focus).items()},
+            "edits": [str(edit) for edit in self.edits],
+            "special_tokens": self.special_tokens,
+            "chat": self.chat,
+            "system": self.system,
+        }
+
+
+def figures_of(
+    scope: Scope, recording: Recording, lenses: Sequence[str], focus: Focus
+) -> list[Figure]:
+    """One figure a lens, at a focus that counts from 0."""
+    return [figure_of(scope, recording, name, focus) for name in lenses]
+
+
+def figure_of(scope: Scope, recording: Recording, name: str, focus: Focus) -> Figure:
+    """What a lens shows, where a mode may be meant for another one."""
+    if focus.mode not in lens(name).modes:
+        focus = replace(focus, mode="")
+    return scope.look(name, recording=recording, **asdict(focus))
+
+
+def resolved(scope: Scope, recording: Recording, focus: Focus) -> Focus:
+    """The focus in one recording, with all indices counted from 0.
+
+    Raises:
+        ValueError: a layer, head or position is out of range.
+    """
+    info, length = scope.info(), len(recording)
+    if focus.span is not None:
+        start, stop = focus.span  # ends below zero count from the end
+        stop = stop + length if stop <= 0 else stop
+        focus = replace(focus, span=(max(0, start + length) if start < 0 else start, stop))
+    return focus.resolve(layers=info.layers, heads=info.heads, positions=length)

@@ -1,0 +1,205 @@
+"""Prompts as a stream, from JSON lines, CSV, Parquet or plain text, with the line of each.
+
+A line that is no prompt is told, and the rest goes on. No more than one line is held at a time.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from llmscope.batch.arrow import parquet_rows
+from llmscope.errors import ScopeError
+from llmscope.text import display_text
+
+LONGEST = 1 << 24
+"""Bytes of a line at most: a file without line ends must not fill the memory."""
+STDIN = "-"
+
+_TOO_LONG = f"it is longer than {LONGEST >> 20} MB"
+_NO_TEXT = "its prompt is no text"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One prompt, or why it is none.
+
+    Attributes:
+        number: where it begins in its file, from 1; of Parquet, which row it is.
+        prompt: the text; None if there is none that could be read.
+        id: what whoever wrote the file calls it. It never becomes the name of anything.
+        error: what is wrong with the line; empty if nothing is.
+    """
+
+    number: int
+    prompt: str | None
+    id: str | None = None
+    error: str = ""
+
+
+class Source:
+    """A file of prompts, or stdin with JSON lines.
+
+    Raises:
+        ScopeError: it cannot be read, or its name does not say what it holds.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.shown = "stdin" if name == STDIN else display_text(name).replace("\n", " ")
+        self._name = name
+        self._read = 0.0
+        suffix = ".jsonl" if name == STDIN else Path(name).suffix.lower()
+        self._format = suffix.removeprefix(".")
+        if self._format not in (*_FORMATS, "parquet"):
+            raise ScopeError(
+                f"{self.shown} is no file of prompts", "a .jsonl, .csv, .parquet or .txt file"
+            )
+        if name != STDIN:
+            try:
+                with open(name, "rb"):
+                    pass
+            except (OSError, ValueError) as error:  # a name with NUL in it is the latter
+                raise self._failed(error) from error
+
+    @property
+    def read(self) -> float | None:
+        """How much of it was read, from 0 to 1; None where that cannot be known."""
+        return None if self._name == STDIN else self._read
+
+    def __iter__(self) -> Iterator[Line]:
+        """Each line with a prompt, or with what is wrong with it; empty lines are left out.
+
+        Raises:
+            ScopeError: the file as a whole cannot be read on.
+        """
+        try:
+            if self._format == "parquet":
+                for number, row, read in parquet_rows(self._name, self.shown):
+                    self._read = read
+                    yield _line(number, row.get("prompt"), row.get("id"))
+            elif self._name == STDIN:
+                yield from _FORMATS[self._format](sys.stdin.buffer, self.shown)
+            else:
+                yield from self._of_file()
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def _of_file(self) -> Iterator[Line]:
+        with open(self._name, "rb") as stream:
+            size = os.fstat(stream.fileno()).st_size
+            for line in _FORMATS[self._format](stream, self.shown):
+                self._read = min(1.0, stream.tell() / size) if size else 1.0
+                yield line
+
+    def _failed(self, error: Exception) -> ScopeError:
+        reason = display_text(getattr(error, "strerror", None) or str(error))
+        return ScopeError(f"cannot read {self.shown}: {reason}", "another file")
+
+
+def _line(number: int, prompt: Any, name: Any) -> Line:
+    if name is not None:
+        text = name if isinstance(name, str) else json.dumps(name, default=str)
+        name = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    if not isinstance(prompt, str):
+        return Line(number, None, name, "it has no prompt" if prompt is None else _NO_TEXT)
+    try:
+        prompt.encode("utf-8")
+    except UnicodeEncodeError:
+        return Line(number, None, name, "its prompt is not valid Unicode")
+    return Line(number, prompt, name)
+
+
+def _raw(stream: BinaryIO) -> Iterator[bytes | None]:
+    """The lines without their ends; None in the place of one that is too long."""
+    first = True
+    while piece := stream.readline(LONGEST):
+        if len(piece) < LONGEST or piece.endswith(b"\n"):
+            kept = piece.removeprefix(codecs.BOM_UTF8) if first else piece
+            yield kept.removesuffix(b"\n").removesuffix(b"\r")
+        else:
+            while piece and not piece.endswith(b"\n"):
+                piece = stream.readline(LONGEST)
+            yield None
+        first = False
+
+
+def _txt(stream: BinaryIO, _: str) -> Iterator[Line]:
+    for number, raw in enumerate(_raw(stream), 1):
+        if raw is None:
+            yield Line(number, None, error=_TOO_LONG)
+        elif raw.strip():
+            try:
+                yield Line(number, raw.decode("utf-8"))
+            except UnicodeDecodeError as error:
+                yield Line(number, None, error=f"it is not UTF-8 (byte {error.start})")
+
+
+def _jsonl(stream: BinaryIO, _: str) -> Iterator[Line]:
+    for number, raw in enumerate(_raw(stream), 1):
+        if raw is None:
+            yield Line(number, None, error=_TOO_LONG)
+        elif raw.strip():
+            yield _of_json(number, raw)
+
+
+def _of_json(number: int, raw: bytes) -> Line:
+    try:
+        record = json.loads(raw.decode("utf-8"))
+        if not isinstance(record, dict):
+            return Line(number, None, error='it is no object such as {"prompt": "…"}')
+        return _line(number, record.get("prompt"), record.get("id"))
+    except UnicodeDecodeError as error:
+        return Line(number, None, error=f"it is not UTF-8 (byte {error.start})")
+    except json.JSONDecodeError as error:
+        return Line(number, None, error=f"it is not JSON: {error.msg} (column {error.colno})")
+    except (ValueError, RecursionError):  # a number of thousands of digits, or lists in lists
+        return Line(number, None, error="it is not JSON that can be read")
+
+
+def _csv(stream: BinaryIO, shown: str) -> Iterator[Line]:
+    csv.field_size_limit(LONGEST)
+    # What is not UTF-8 becomes half a surrogate, so that only its own row falls.
+    texts = (
+        "\0" * (LONGEST + 1) if raw is None else raw.decode("utf-8", "surrogateescape") + "\n"
+        for raw in _raw(stream)
+    )
+    reader = csv.reader(texts)
+    header = _header(reader, shown)
+    place = header.index("prompt")
+    named = header.index("id") if "id" in header else None
+    while True:
+        number = reader.line_num + 1
+        try:
+            row = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield Line(number, None, error=f"it is not CSV: {error}")
+            continue
+        if row:
+            name = row[named] if named is not None and named < len(row) else None
+            yield _line(number, row[place] if place < len(row) else None, name)
+
+
+def _header(reader: Iterator[list[str]], shown: str) -> list[str]:
+    try:
+        header = next(reader, [])
+    except csv.Error:
+        header = []
+    if "prompt" not in header:
+        raise ScopeError(f"{shown} has no column prompt", "a first line such as id,prompt")
+    return header
+
+
+_FORMATS: dict[str, Callable[[BinaryIO, str], Iterator[Line]]] = {
+    "jsonl": _jsonl,
+    "csv": _csv,
+    "txt": _txt,
+}

@@ -1,0 +1,86 @@
+"""A shard: the arrays of some prompts as safetensors, and a row for each prompt as Parquet."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save
+
+from llmscope.batch.arrow import index_bytes, read_index
+from llmscope.batch.prompts import Line
+from llmscope.export import json_text, write_all
+from llmscope.export.arrays import halves
+from llmscope.figure import Figure
+
+COLUMNS = ("line", "id", "prompt", "ids", "tokens", "shard", "arrays", "figures", "error")
+
+
+@dataclass(frozen=True)
+class Row:
+    """What was seen of one prompt.
+
+    Attributes:
+        ids, tokens: of the prompt, each token's text as in a snapshot.
+        figures: one a lens; none if there is an error.
+        error: why there is nothing to see; empty if there is.
+    """
+
+    line: Line
+    ids: tuple[int, ...] = ()
+    tokens: tuple[str, ...] = ()
+    figures: tuple[Figure, ...] = ()
+    error: str = ""
+
+
+def write_shard(folder: Path, name: str, rows: Sequence[Row]) -> None:
+    """Write `name.safetensors`, then `name.parquet`, each whole or not at all.
+
+    Whoever finds the second has both. An array is called by its prompt's line, the place of its
+    figure, the lens and its own name, `17.0.next-token.values`: a prompt's id is in no name.
+
+    Raises:
+        ScopeError: they cannot be written.
+    """
+    arrays: dict[str, np.ndarray[Any, Any]] = {}
+    columns: dict[str, list[Any]] = {column: [] for column in COLUMNS}
+    for row in rows:
+        own, records = {}, []
+        for place, figure in enumerate(row.figures):
+            found, record = halves(figure, scalars=False)
+            records.append(record)
+            for key, array in found.items():
+                own[f"{row.line.number}.{place}.{figure.lens}.{key}"] = np.asarray(array, order="C")
+        arrays |= own
+        values = (
+            *(row.line.number, row.line.id, row.line.prompt),
+            *(list(row.ids), list(row.tokens), f"{name}.safetensors", list(own)),
+            json_text(records).rstrip("\n"),
+            row.error or None,
+        )
+        for column, value in zip(columns.values(), values, strict=True):
+            column.append(value)
+    data = bytes(save(arrays))
+    about = {"schema": 1, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+    files: dict[Path, str | bytes] = {folder / f"{name}.safetensors": data}
+    files[folder / f"{name}.parquet"] = index_bytes(columns, json.dumps(about))
+    write_all(files, force=True)
+
+
+def read_shard(folder: Path, name: str) -> list[tuple[int, str | None, str | None]] | None:
+    """Line, prompt and error of each row of a shard; None if it is not there or not whole."""
+    index = folder / f"{name}.parquet"
+    found = read_index(index) if index.is_file() else None
+    if found is None:
+        return None
+    try:
+        size = json.loads(found[0])["bytes"]
+        whole = size == (folder / f"{name}.safetensors").stat().st_size
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+    return found[1] if whole else None

@@ -1,0 +1,73 @@
+"""Several prompts in one pass, for what is read from the stream alone.
+
+They are padded on the right, where a causal model looks at nothing: no token of a prompt sees what
+follows it, so neither mask nor other positions are needed, and a prompt's rows are those of a pass
+of its own but for the order in which floating point sums are added.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from llmscope.record.recorder import Recorder
+from llmscope.record.recording import LayerRows, Prompt, Recording, Segment
+
+PAD = 0
+"""Which id fills up is all one: it is in every vocabulary, and nobody sees it."""
+
+
+def record_padded(recorder: Recorder, prompts: Sequence[Prompt]) -> list[Recording]:
+    """A recording of each prompt with its streams and logits, and nothing of attention or MLP.
+
+    No pass goes on from them. Longer or shorter prompts go together, at the cost of the longest.
+
+    Raises:
+        ValueError: the model has no unembedding that was found, or folds prompts into each other.
+    """
+    subject, taps = recorder.subject, recorder.taps
+    readout = subject.anatomy.readout
+    if readout is None:
+        raise ValueError("the model has no unembedding that was found")
+    longest = max(map(len, prompts))
+    ids = [[*prompt.ids, *[PAD] * (longest - len(prompt))] for prompt in prompts]
+    try:
+        with taps.open():
+            recorder.run(ids, last=1)
+        if taps.overwritten():  # known from now on, so this happens once a model
+            with taps.open():
+                recorder.run(ids, last=1)
+        whole = taps.segment()
+    finally:
+        taps.drop()
+    streams = [layer.stream for layer in whole.layers] + [whole.final]
+    if any(len(stream) != len(prompts) * longest for stream in streams):
+        raise ValueError("the model does not keep the prompts of a batch apart")
+    ends = [index * longest + len(prompt) - 1 for index, prompt in enumerate(prompts)]
+    with torch.no_grad():
+        logits = readout(whole.final[ends])
+    nothing = (None,) * len(whole.layers)
+    return [
+        Recording(
+            subject=subject,
+            prompt=prompt,
+            parts=((_rows(streams, index * longest, len(prompt)), len(prompt)),),
+            keys=nothing,
+            values=nothing,
+            past=None,
+            settings=nothing,
+            logits=logits[index],
+            ran=len(prompt),
+            reused=0,
+            fresh=True,
+        )
+        for index, prompt in enumerate(prompts)
+    ]
+
+
+def _rows(streams: Sequence[torch.Tensor], start: int, length: int) -> Segment:
+    """One prompt's streams, as views of those of all."""
+    *before, final = (stream[start : start + length] for stream in streams)
+    layers = [LayerRows(stream, *(None,) * 6) for stream in before]
+    return Segment(tuple(layers), final)

@@ -1,0 +1,286 @@
+"""`snapshot --prompts`: the numbers of single snapshots, whatever happens on the way."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet as parquet
+import pytest
+from safetensors.numpy import load_file
+
+from llmscope.batch import Folder, Looking, Part, Source
+from llmscope.batch import run as export
+from llmscope.batch.padded import Together, difference, why_single
+from llmscope.export.read import read
+from llmscope.figure import Axis, Figure, Focus
+from llmscope.scope import load
+from tests.cli.running import failure, run
+from tests.models.checkpoints import save_model
+
+PROMPTS = ("CAB", "A", "BACCAB", "AC", "CABACB", "BB", "ABC")
+LENSES = ("--lens", "next-token", "--lens", "logit-lens", "--lens", "tokens")
+HOSTILE = ("../../x", "a\0b", "x" * 300, "🦙", "/etc/passwd", "", "\ud800", 7)
+
+
+def written(path, prompts=PROMPTS, ids=None):
+    records = [{"prompt": prompt, "id": ids and ids[at]} for at, prompt in enumerate(prompts)]
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return path
+
+
+def batch(prompts, out, *more, model="builtin:sort", lenses=LENSES):
+    result = run("snapshot", model, "--prompts", prompts, "--out", out, *lenses, *more)
+    assert result.exit_code == 0, result.stderr
+    return result
+
+
+def index(folder):
+    paths = sorted(folder.glob("*.parquet"))
+    rows = [row for path in paths for row in parquet.read_table(path).to_pylist()]
+    return sorted(rows, key=lambda row: row["line"])
+
+
+def arrays(folder):
+    return {k: v for path in folder.glob("*.safetensors") for k, v in load_file(path).items()}
+
+
+def files(folder):
+    """Every file but the manifest, whose command names the prompts."""
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix != ".json"}
+
+
+def same(mine, theirs):
+    if mine.dtype.kind != "f":
+        return np.array_equal(mine, theirs)
+    return np.allclose(mine, theirs, rtol=1e-5, atol=1e-5, equal_nan=True)
+
+
+def agrees_with_single(tmp_path, model, prompts, *more, lenses=LENSES):
+    result = batch(
+        written(tmp_path / "p.jsonl", prompts),
+        tmp_path / "o",
+        *more,
+        model=model,
+        lenses=lenses,
+    )
+    found, tensors = index(tmp_path / "o"), arrays(tmp_path / "o")
+    assert [row["prompt"] for row in found] == list(prompts)
+    for row in found:
+        alone = tmp_path / "alone.npz"
+        done = run("snapshot", model, "--prompt", row["prompt"], *lenses, "--out", alone, "--force")
+        assert done.exit_code == 0, done.stderr
+        names = set(row["arrays"])
+        records = json.loads(row["figures"])
+        for place, figure in enumerate(read(alone).figures):
+            start = f"{row['line']}.{place}.{figure.lens}."
+            assert same(tensors[start + "values"], figure.values), (row["prompt"], figure.lens)
+            for key in ("ids", "logits", "ranks"):
+                if start + key in names:
+                    assert same(tensors[start + key], np.asarray(figure.extra[key]))
+            assert records[place]["title"] == figure.title
+            assert records[place]["axes"] == [axis.to_dict() for axis in figure.axes]
+            assert records[place]["verdict"]["status"] == figure.verdict.status
+    return result
+
+
+def test_batches_give_the_numbers_of_single_snapshots(tmp_path):
+    result = agrees_with_single(tmp_path, "builtin:sort", PROMPTS)
+    assert "one by one" not in result.stderr
+
+
+def test_words_too(tmp_path):
+    prompts = ("cat -> kitten, cow ->", "anna lives in", "dog -> puppy, cat -> kitten, cow ->")
+    assert "one by one" not in agrees_with_single(tmp_path, "builtin:town", prompts).stderr
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "gemma2", "mamba"])
+def test_other_architectures(tmp_path, family):
+    save_model(tmp_path, family)
+    scope = load(str(tmp_path))
+    looking = Looking(("next-token", "logit-lens", "tokens"), Focus())
+    assert why_single(scope, looking) == ""
+    prompts = {at: scope.prompt(range(3, 3 + at)) for at in (2, 20, 7, 1)}
+    together = Together(3)
+    assert list(together.batches(prompts)) == [[20, 7, 2], [1]]
+    for batch in together.batches(prompts):
+        chosen = [prompts[at] for at in batch]
+        for prompt, padded in zip(chosen, together.record(scope, chosen), strict=True):
+            single = scope.record(prompt.ids, fresh=True)
+            assert np.allclose(padded.logits, single.logits, rtol=1e-5, atol=1e-5)
+            for name in looking.lenses:
+                pair = (scope.look(name, recording=one) for one in (padded, single))
+                assert difference(*pair) == ""
+
+
+def test_lenses_that_need_more_go_one_by_one(tmp_path):
+    lenses = ("--lens", "attention", "--lens", "mlp")
+    result = agrees_with_single(tmp_path, "builtin:sort", PROMPTS[:3], lenses=lenses)
+    assert "note: the prompts go one by one: attention, mlp" in result.stderr
+
+
+def test_the_last_token_alone(tmp_path):
+    batch(written(tmp_path / "p.jsonl"), tmp_path / "o", "--span", "-1,0", lenses=LENSES[2:4])
+    for row in index(tmp_path / "o"):
+        values = arrays(tmp_path / "o")[f"{row['line']}.0.logit-lens.values"]
+        assert np.isfinite(values[:, -1]).all()
+        assert np.isnan(values[:, :-1]).all()
+
+
+def test_a_difference_is_noticed():
+    def figure(value):
+        values = np.array([value], dtype=np.float32)
+        return Figure("tokens", "", "bars", (Axis("token", ("a",)),), values, "bits")
+
+    assert difference(figure(1), figure(1)) == ""
+    assert "values" in difference(figure(1), figure(1.001))
+
+
+def test_jobs_together_are_the_whole(tmp_path):
+    prompts = written(tmp_path / "p.jsonl")
+    one_by_one = ("--batch-size", "1")
+    batch(prompts, tmp_path / "whole", *one_by_one)
+    for job in range(3):
+        batch(prompts, tmp_path / "jobs", *one_by_one, "--shard", f"{job}/3")
+    whole, jobs = arrays(tmp_path / "whole"), arrays(tmp_path / "jobs")
+    assert whole.keys() == jobs.keys()
+    assert all(
+        np.array_equal(whole[k], jobs[k], equal_nan=whole[k].dtype.kind == "f") for k in jobs
+    )
+    lines = [row["line"] for row in index(tmp_path / "jobs")]
+    assert lines == list(range(1, len(PROMPTS) + 1))
+
+
+def test_what_is_wrong_with_a_line_is_told_with_it(tmp_path):
+    lines = [b'{"prompt": "CAB"}', b"nonsense", b'{"prompt": 3}', b'{"prompt": "\xff"}', b"[]"]
+    lines += [b"[" * 100_000, b"", b'{"prompt": "' + b"A" * 99 + b'"}', b'{"prompt": "BA"}']
+    (tmp_path / "p.jsonl").write_bytes(b"\n".join(lines))
+    result = batch(tmp_path / "p.jsonl", tmp_path / "o", "--shard-size", "3")
+    rows = {row["line"]: row["error"] for row in index(tmp_path / "o")}
+    assert [line for line, error in rows.items() if error is None] == [1, 9]
+    assert "JSON" in rows[2]
+    assert "no text" in rows[3]
+    assert "UTF-8" in rows[4]
+    assert "99 tokens" in rows[8]
+    assert all(f"line {line}: " in result.stderr for line in (2, 3, 4, 5, 6, 8))
+    assert "8 prompts, 6 failed" in result.stderr
+
+
+def test_ids_name_nothing(tmp_path):
+    out = tmp_path / "in" / "o"
+    batch(written(tmp_path / "p.jsonl", ["CAB"] * len(HOSTILE), HOSTILE), out)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "p.jsonl"]
+    assert sorted(path.name for path in out.parent.iterdir()) == ["o"]
+    assert sorted(files(out)) == ["shard-00000.parquet", "shard-00000.safetensors"]
+    names = [row["id"] for row in index(out)]
+    assert names == [*HOSTILE[:6], "\\ud800", "7"]
+
+
+def test_other_formats_give_the_same(tmp_path):
+    (tmp_path / "p.txt").write_text("".join(f"{prompt}\r\n" for prompt in PROMPTS))
+    rows = "".join(f'"{prompt}",x\n' for prompt in PROMPTS)
+    (tmp_path / "p.csv").write_text("\ufeffprompt,id\n" + rows)
+    parquet.write_table(pyarrow.table({"prompt": list(PROMPTS)}), tmp_path / "p.parquet")
+    for suffix in ("txt", "csv", "parquet"):
+        batch(tmp_path / f"p.{suffix}", tmp_path / suffix)
+        assert [row["prompt"] for row in index(tmp_path / suffix)] == list(PROMPTS)
+    assert arrays(tmp_path / "txt").keys() == arrays(tmp_path / "parquet").keys()
+    assert [row["line"] for row in index(tmp_path / "csv")][:2] == [2, 3]
+    stdin = "".join(json.dumps({"prompt": prompt}) + "\n" for prompt in PROMPTS)
+    result = run(*("snapshot", "--prompts", "-", "--out", tmp_path / "-", *LENSES), stdin=stdin)
+    assert result.exit_code == 0, result.stderr
+    assert len(index(tmp_path / "-")) == len(PROMPTS)
+
+
+def test_wrong_usage(tmp_path):
+    prompts = written(tmp_path / "p.jsonl")
+    ask = ("snapshot", "--prompts", prompts, *LENSES, "--out", tmp_path / "o")
+    assert "--prompt" in failure(*ask, "--prompt", "CAB", code=2)
+    assert "0/8" in failure(*ask, "--shard", "3/3", code=2)
+    assert "a folder" in failure(*ask[:-2], code=2)
+    assert "--prompts" in failure("snapshot", *LENSES, "--prompt", "A", "--shard", "0/2", code=2)
+    (tmp_path / "p.xyz").touch()
+    assert "no file of prompts" in failure("snapshot", "--prompts", tmp_path / "p.xyz", *ask[3:])
+    (tmp_path / "p.csv").write_text("a,b\n")
+    assert "no column prompt" in failure("snapshot", "--prompts", tmp_path / "p.csv", *ask[3:])
+
+
+def test_a_folder_goes_on_only_with_the_same(tmp_path):
+    prompts, out = written(tmp_path / "p.jsonl"), tmp_path / "o"
+    batch(prompts, out, "--shard-size", "3")
+    before = files(out)
+    (out / "shard-00001.parquet").unlink()
+    result = batch(prompts, out, "--shard-size", "3")
+    assert "4 were there already" in result.stderr
+    assert files(out) == before
+    ask = ("snapshot", "builtin:sort", "--out", out, *LENSES, "--shard-size", "3", "--prompts")
+    assert "focus.top_k" in failure(*ask, prompts, "--top-k", "2")
+    written(prompts, PROMPTS[::-1])
+    assert "other prompts" in failure(*ask, prompts)
+    written(prompts, (*PROMPTS, "CCC"))  # it has grown
+    batch(prompts, out, "--shard-size", "3")
+    assert len(index(out)) == len(PROMPTS) + 1
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").touch()
+    assert "other files" in failure(*ask[:3], tmp_path / "full", *LENSES, "--prompts", prompts)
+
+
+def killed(tmp_path, times, seed=0):
+    """Kill an export so many times; whether it gives the files of an uninterrupted one."""
+    chance = random.Random(seed)
+    texts = ["".join(chance.choices("ABC", k=chance.randint(1, 6))) for _ in range(400)]
+    prompts = written(tmp_path / "p.jsonl", texts)
+    sizes = ("--shard-size", "10", "--threads", "1")
+    batch(prompts, tmp_path / "whole", *sizes)
+    command = [sys.executable, "-c", "from llmscope.cli import main; main()", "snapshot"]
+    command += ["builtin:sort", "--prompts", str(prompts), *LENSES, *sizes]
+    command += ["--out", str(tmp_path / "o")]
+    cut = 0
+    for _ in range(times):
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=os.environ)
+        wanted = len(list((tmp_path / "o").glob("*.parquet"))) + chance.randint(0, 3)
+        while process.poll() is None:
+            if len(list((tmp_path / "o").glob("*.parquet"))) >= wanted:
+                time.sleep(chance.random() * 0.02)
+                process.send_signal(signal.SIGKILL)
+                break
+            time.sleep(0.001)
+        cut += process.wait() == -signal.SIGKILL
+    result = batch(prompts, tmp_path / "o", *sizes)
+    assert "400 prompts, 0 failed" in result.stderr
+    assert files(tmp_path / "o") == files(tmp_path / "whole")
+    return cut
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
+def test_killed_and_started_again_it_gives_the_same_bytes(tmp_path):
+    assert killed(tmp_path, 1)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
+def test_killed_twenty_times(tmp_path):
+    assert killed(tmp_path, 20, seed=1)
+
+
+@pytest.mark.slow
+def test_memory_is_flat(tmp_path):
+    psutil = pytest.importorskip("psutil")
+    scope, sizes = load("builtin:sort"), []
+    prompts = written(tmp_path / "p.jsonl", ["CABACB"] * 10_000)
+
+    class Measured(Folder):
+        def put(self, number, rows):
+            super().put(number, rows)
+            sizes.append(psutil.Process().memory_info().rss)
+
+    folder = Measured(tmp_path / "o", Part(size=100), {}, {})
+    looking = Looking(("next-token", "logit-lens"), Focus())
+    export(scope, Source(str(prompts)), looking, folder, together=Together(16), tell=print)
+    assert len(sizes) == 100
+    assert max(sizes[10:]) - sizes[10] < 32 << 20
