@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from llmscope.batch.prompts import Line
-from llmscope.batch.shards import Row, read_shard, write_shard
+from llmscope.batch.shards import read_shard, write_shard
 from llmscope.errors import ScopeError
 from llmscope.export import json_text, write
 from llmscope.text import display_text
@@ -108,13 +108,13 @@ class Folder:
             return None
         return sum(error is not None for *_, error in found)
 
-    def put(self, number: int, rows: Sequence[Row]) -> None:
-        """Write a shard.
+    def put(self, files: Mapping[str, bytes]) -> None:
+        """Write a shard, as `shard_files` made it.
 
         Raises:
             ScopeError: it cannot be written.
         """
-        write_shard(self.path, self.name(number), rows)
+        write_shard(self.path, files)
 
     def finish(self, shards: int, prompts: int, errors: int) -> None:
         """Note in the manifest that all is there.

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from llmscope.batch.folder import Folder, Part
-from llmscope.batch.looking import Looking, figures_of, resolved
+from llmscope.batch.looking import Looking
 from llmscope.batch.padded import Together
 from llmscope.batch.prompts import Line, Source
-from llmscope.batch.shards import Row
-from llmscope.errors import ScopeError
-from llmscope.text import told
+from llmscope.batch.shards import shard_files
+from llmscope.batch.work import rows_of
 
 if TYPE_CHECKING:
-    from llmscope.record.recording import Prompt, Recording
     from llmscope.scope import Scope
 
 Tell = Callable[[str], None]
@@ -62,11 +60,11 @@ def run(
         if errors is not None:
             pace.skipped(len(window), errors)
             continue
-        rows = _rows(scope, window, looking, together, pace)
+        rows = rows_of(scope, window, looking, together, pace.done)
         for row in rows:
             if row.error:
                 tell(f"line {row.line.number}: {row.error}")
-        folder.put(number, rows)
+        folder.put(shard_files(folder.name(number), rows))
         pace.shards += 1
     folder.finish(pace.shards, pace.prompts, pace.errors)
     return Summary(pace.prompts, pace.errors, pace.shards, pace.kept)
@@ -76,93 +74,6 @@ def _windows(source: Iterable[Line], part: Part) -> Iterator[list[Line]]:
     lines = islice(source, part.index, None, part.count)
     while window := list(islice(lines, part.size)):
         yield window
-
-
-def _rows(
-    scope: Scope,
-    window: Sequence[Line],
-    looking: Looking,
-    together: Together | None,
-    pace: _Pace,
-) -> list[Row]:
-    """What was seen of each prompt, in their order."""
-    rows: dict[int, Row] = {}
-    prompts: dict[int, Prompt] = {}
-    for index, line in enumerate(window):
-        with _Caught(rows, index, line) as caught:
-            if line.prompt is None:
-                raise ScopeError(line.error)
-            prompts[index] = _prompt(scope, line.prompt, looking)
-        pace.done(errors=int(caught.failed), prompts=int(caught.failed))
-    if together is not None:
-        for batch in together.batches(prompts):
-            chosen = [prompts[index] for index in batch]
-            for index, recording in zip(batch, together.record(scope, chosen), strict=True):
-                with _Caught(rows, index, window[index]) as caught:
-                    rows[index] = _seen(scope, window[index], recording, looking)
-                pace.done(errors=int(caught.failed))
-    else:
-        for index in prompts:
-            with _Caught(rows, index, window[index]) as caught:
-                recording = _recorded(scope, window[index].prompt or "", looking)
-                rows[index] = _seen(scope, window[index], recording, looking)
-            pace.done(errors=int(caught.failed))
-    return [rows[index] for index in range(len(window))]
-
-
-def _prompt(scope: Scope, text: str, looking: Looking) -> Prompt:
-    return scope.prompt(_text(scope, text, looking), special_tokens=_special(looking))
-
-
-def _recorded(scope: Scope, text: str, looking: Looking) -> Recording:
-    return scope.record(
-        _text(scope, text, looking),
-        fresh=True,
-        special_tokens=_special(looking),
-        edits=looking.edits,
-        versus_prompt=looking.focus.versus_prompt,
-    )
-
-
-def _text(scope: Scope, text: str, looking: Looking) -> str:
-    return scope.chat.prompt(text, looking.system) if looking.chat else text
-
-
-def _special(looking: Looking) -> bool:
-    return looking.special_tokens and not looking.chat  # a template writes its own
-
-
-def _seen(scope: Scope, line: Line, recording: Recording, looking: Looking) -> Row:
-    focus = resolved(scope, recording, looking.focus)
-    figures = figures_of(scope, recording, looking.lenses, focus)
-    return Row(line, recording.prompt.ids, recording.prompt.labels, tuple(figures))
-
-
-class _Caught:
-    """What is wrong with one prompt becomes its row, and the others go on."""
-
-    def __init__(self, rows: dict[int, Row], index: int, line: Line) -> None:
-        self._rows, self._index, self._line = rows, index, line
-        self.failed = False
-
-    def __enter__(self) -> _Caught:
-        return self
-
-    def __exit__(self, _: object, error: BaseException | None, __: object) -> bool:
-        # A model that fails in another way may fail from now on: that ends the batch, and nothing
-        # wrong is written.
-        memory = type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError)
-        if isinstance(error, ScopeError):
-            said = error.message
-        elif isinstance(error, ValueError):
-            said = told(error)
-        elif memory:
-            said = "there is not enough memory for it"
-        else:
-            return False
-        self._rows[self._index] = Row(self._line, error=said)
-        self.failed = True
-        return True
 
 
 class _Pace:
@@ -182,8 +93,8 @@ class _Pace:
         self.errors += errors
         self._begun = time.monotonic()
 
-    def done(self, *, errors: int, prompts: int = 1) -> None:
-        """One more prompt is through."""
+    def done(self, prompts: int, errors: int) -> None:
+        """More prompts are through."""
         self.prompts += prompts
         self.errors += errors
         now = time.monotonic()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,14 +38,11 @@ class Row:
     error: str = ""
 
 
-def write_shard(folder: Path, name: str, rows: Sequence[Row]) -> None:
-    """Write `name.safetensors`, then `name.parquet`, each whole or not at all.
+def shard_files(name: str, rows: Sequence[Row]) -> dict[str, bytes]:
+    """What `name.safetensors` and `name.parquet` hold.
 
-    Whoever finds the second has both. An array is called by its prompt's line, the place of its
-    figure, the lens and its own name, `17.0.next-token.values`: a prompt's id is in no name.
-
-    Raises:
-        ScopeError: they cannot be written.
+    An array is called by its prompt's line, the place of its figure, the lens and its own name,
+    `17.0.next-token.values`: a prompt's id is in no name.
     """
     arrays: dict[str, np.ndarray[Any, Any]] = {}
     columns: dict[str, list[Any]] = {column: [] for column in COLUMNS}
@@ -67,9 +64,19 @@ def write_shard(folder: Path, name: str, rows: Sequence[Row]) -> None:
             column.append(value)
     data = bytes(save(arrays))
     about = {"schema": 1, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
-    files: dict[Path, str | bytes] = {folder / f"{name}.safetensors": data}
-    files[folder / f"{name}.parquet"] = index_bytes(columns, json.dumps(about))
-    write_all(files, force=True)
+    return {
+        f"{name}.safetensors": data,
+        f"{name}.parquet": index_bytes(columns, json.dumps(about)),
+    }
+
+
+def write_shard(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write the files of a shard, each whole or not at all: whoever finds the last has all.
+
+    Raises:
+        ScopeError: they cannot be written.
+    """
+    write_all({folder / name: data for name, data in files.items()}, force=True)
 
 
 def read_shard(folder: Path, name: str) -> list[tuple[int, str | None, str | None]] | None:
