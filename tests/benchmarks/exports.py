@@ -10,7 +10,7 @@ from tests.benchmarks.setting import Setting
 
 WHO = {
     "bare": ("batched", "batched_last", "batched_lens"),
-    "transformer_lens": ("loop",),
+    "transformer_lens": ("loop", "loop_streams"),
     "nnsight": ("loop",),
     "llmscope": ("export",),
 }

@@ -182,7 +182,7 @@ TARGETS = (
     ),
     Target(
         "export-transformer-lens",
-        "the same ÷ a loop of TransformerLens, which caches no more than the streams",
+        "the same ÷ a loop of TransformerLens, run_with_cache for each prompt",
         1 / 3,
         _exports("llmscope.export", "transformer_lens.loop"),
     ),
