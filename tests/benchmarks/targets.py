@@ -51,7 +51,7 @@ def _what_if(length: str, above: str, below: str) -> Callable[[Raw], Measured | 
 
 def _exports(above: str, below: str) -> Callable[[Raw], Measured | None]:
     def read(raw: Raw) -> Measured | None:
-        (entries,) = (jobs for count, jobs in raw["exports"].items() if count != "refused")
+        (entries,) = (jobs for count, jobs in raw["exports"].items() if count.isdecimal())
         return ratio(entries[above]["seconds"], entries[below]["seconds"])
 
     return read
@@ -191,6 +191,14 @@ TARGETS = (
         "the same ÷ a loop of nnsight's traces",
         1 / 3,
         _exports("llmscope.export", "nnsight.loop"),
+    ),
+    Target(
+        "svg",
+        "one svg of a lens once the model is loaded, beyond the record: attention, next-token or "
+        "logit-lens, whichever is slowest",
+        0.3,
+        lambda raw: summary(raw["exports"]["svg"]["llmscope.svg"]["seconds"]),
+        "s",
     ),
     Target(
         "paint",
