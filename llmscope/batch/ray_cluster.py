@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -96,7 +96,8 @@ def cluster(wanted: Wanted, tell: Callable[[str], None]) -> Iterator[Place]:
         import ray
 
         _silence()
-        stack.enter_context(_signals())
+        # Ray prints there what its processes die of; the batch writes nothing there.
+        stack.enter_context(redirect_stdout(stack.enter_context(open(os.devnull, "w"))))
         options: dict[str, Any] = {"address": "local" if own else None}
         if own:
             options["_temp_dir"] = str(stack.enter_context(_folder(tell)))
@@ -104,17 +105,22 @@ def cluster(wanted: Wanted, tell: Callable[[str], None]) -> Iterator[Place]:
             options["include_dashboard"] = False
         stack.callback(ray.shutdown)
         try:
-            with _deaf():
+            with _deaf(), _own_signals():
                 ray.init(**options, log_to_driver=False, configure_logging=False)
         except (ConnectionError, RuntimeError, ValueError, OSError, TimeoutError) as error:
             where = "start Ray" if own else f"reach the Ray cluster at {display_text(given)[:100]}"
             reason = display_text(str(error).strip().partition("\n")[0])[:200]
             hint = "--engine local" if own else f"another {_ADDRESS}"
             raise ScopeError(f"cannot {where}: {reason}", hint) from error
-        yield _place(ray.nodes(), wanted)
+        yield place_on(ray.nodes(), wanted)
 
 
-def _place(nodes: list[dict[str, Any]], wanted: Wanted) -> Place:
+def place_on(nodes: list[dict[str, Any]], wanted: Wanted) -> Place:
+    """What workers get on machines as `ray.nodes()` tells of them.
+
+    Raises:
+        ScopeError: no machine has room for one.
+    """
     machines = [one["Resources"] for one in nodes if one["Alive"]]
     gpus = wanted.gpus
     if gpus is None:
@@ -192,19 +198,11 @@ def _deaf() -> Iterator[None]:
 
 
 @contextmanager
-def _signals() -> Iterator[None]:
+def _own_signals() -> Iterator[None]:
     """Ray takes SIGTERM for itself; how a command ends is ours to say."""
-    import ray._private.utils as theirs
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
     before = {number: signal.getsignal(number) for number in endings()}
-    take, theirs.set_sigterm_handler = theirs.set_sigterm_handler, lambda handler: None
-    try:
-        yield
-    finally:
-        theirs.set_sigterm_handler = take
+    yield
+    if threading.current_thread() is threading.main_thread():
         for number, handler in before.items():
             signal.signal(number, handler)
 
