@@ -8,6 +8,7 @@ import re
 import secrets
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 import threading
@@ -27,6 +28,7 @@ _ADDRESS = "RAY_ADDRESS"
 _SOCKET = len("/session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_store")
 """What Ray puts behind its folder to name a socket."""
 _LONGEST = 107 if sys.platform == "linux" else 103
+_WAIT = 10  # seconds for a cluster to answer
 _QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
 # Without a GPU of its own a worker must see none, or it would take the first that it finds.
 _OWN = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1", "RAY_AUTH_MODE": "token"}
@@ -100,11 +102,13 @@ def cluster(wanted: Wanted, tell: Callable[[str], None]) -> Iterator[Place]:
         stack.enter_context(redirect_stdout(stack.enter_context(open(os.devnull, "w"))))
         options: dict[str, Any] = {"address": "local" if own else None}
         if own:
-            options["_temp_dir"] = str(stack.enter_context(_folder(tell)))
+            options["_temp_dir"] = str(stack.enter_context(own_folder(tell)))
             options["num_cpus"] = _cpus(wanted)
             options["include_dashboard"] = False
         stack.callback(ray.shutdown)
         try:
+            if not own:
+                _knock(given)
             with _deaf(), _own_signals():
                 ray.init(**options, log_to_driver=False, configure_logging=False)
         except (ConnectionError, RuntimeError, ValueError, OSError, TimeoutError) as error:
@@ -132,9 +136,9 @@ def place_on(nodes: list[dict[str, Any]], wanted: Wanted) -> Place:
         for one in machines
     ]
     if not any(fits):
-        what = f"{cpus} CPUs" + (f" and {gpus:g} GPUs" if gpus else "")
+        what = f"CPUs: {cpus}" + (f", GPUs: {gpus:g}" if gpus else "")
         raise ScopeError(
-            f"no machine of the Ray cluster has {what} for a worker",
+            f"no machine of the Ray cluster has room for a worker ({what})",
             "other --threads or --gpus-per-worker",
         )
     usual = sum(fits) if gpus else sum(map(bool, fits))
@@ -182,6 +186,13 @@ def _silence() -> None:
     context.print_on_execution_start = False
 
 
+def _knock(address: str) -> None:
+    """Whether anybody is there: Ray itself would wait for many minutes."""
+    host, _, port = address.rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=_WAIT).close()
+
+
 @contextmanager
 def _deaf() -> Iterator[None]:
     """Nothing of the process reaches stderr: Ray tells there that it will be quiet."""
@@ -208,7 +219,7 @@ def _own_signals() -> Iterator[None]:
 
 
 @contextmanager
-def _folder(tell: Callable[[str], None]) -> Iterator[Path]:
+def own_folder(tell: Callable[[str], None]) -> Iterator[Path]:
     """Where Ray keeps its sockets and logs, which are gone after the block."""
     wanted = cache_folder() / "ray"
     if len(os.fsencode(wanted)) + _SOCKET > _LONGEST:

@@ -1,12 +1,15 @@
 """`--engine ray` as far as it needs no Ray: what is refused, and what workers ask for."""
 
+import os
 import subprocess
 import sys
+import tempfile
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 
-from llmscope.batch.ray_cluster import Place, Wanted, place_on
+from llmscope.batch.ray_cluster import Place, Wanted, own_folder, place_on
 from llmscope.errors import ScopeError
 from tests.batch.test_batch import LENSES, PROMPTS, written
 from tests.cli.running import failure
@@ -37,6 +40,32 @@ def test_a_ray_client_is_no_cluster(tmp_path, monkeypatch):
     assert "a machine of the cluster" in failure(*ask, "--engine", "ray")
 
 
+def test_a_long_path_of_the_cache_is_no_place_for_sockets(tmp_path, monkeypatch):
+    monkeypatch.setenv("LLMSCOPE_CACHE", str(tmp_path / ("x" * 60)))
+    told = []
+    with own_folder(told.append) as folder:
+        assert folder.is_dir()
+        assert len(str(folder)) < 40
+    assert not folder.exists()
+    assert str(folder) in told[0]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no /tmp")
+def test_the_files_of_those_that_were_killed_are_removed(monkeypatch):
+    with tempfile.TemporaryDirectory(dir="/tmp") as short:
+        monkeypatch.setenv("LLMSCOPE_CACHE", short)
+        gone = subprocess.Popen([sys.executable, "-c", ""])
+        gone.wait()
+        sessions = Path(short, "ray")
+        for number in (gone.pid, os.getpid(), os.getppid()):
+            (sessions / f"session_2026-01-01_00-00-00_000000_{number}").mkdir(parents=True)
+        with own_folder(print) as folder:
+            assert folder == sessions
+            assert len(list(folder.iterdir())) == 2
+        assert [path.name[-9:].split("_")[-1] for path in folder.iterdir()] == [str(os.getppid())]
+
+
 def machine(alive=True, **resources):
     return {"Alive": alive, "Resources": resources}
 
@@ -46,9 +75,9 @@ def test_what_workers_get():
     assert place_on(plain, Wanted(threads=2)) == Place(2, 2, 0)
     assert place_on(plain, Wanted(threads=4)) == Place(1, 4, 0)
     assert place_on(plain, Wanted(7, 4)) == Place(7, 4, 0)
-    with pytest.raises(ScopeError, match="no machine of the Ray cluster has 9 CPUs for a worker"):
+    with pytest.raises(ScopeError, match=r"room for a worker \(CPUs: 9\)"):
         place_on(plain, Wanted(threads=9))
-    with pytest.raises(ScopeError, match="8 CPUs and 1 GPUs"):
+    with pytest.raises(ScopeError, match=r"\(CPUs: 8, GPUs: 1\)"):
         place_on(plain, Wanted(threads=8, gpus=1))
     mixed = [machine(CPU=8), machine(CPU=32, GPU=4)]
     assert place_on(mixed, Wanted()) == Place(4, 1, 1)

