@@ -36,11 +36,16 @@ class Pace:
         self.seen = 0
         self.read: float | None = None
         self.prompts = self.errors = self.shards = self.kept = 0
+        self._before = 0
+
+    def start(self) -> None:
+        """The clock starts now; prompts that are through already say nothing of how fast it is."""
+        self._begun, self._before = time.monotonic(), self.prompts - self.kept
 
     def skipped(self, prompts: int, errors: int) -> None:
         """A shard was there."""
         if self.prompts == self.kept:  # the work has not begun
-            self._begun = time.monotonic()
+            self.start()
         self.kept += prompts
         self.shards += 1
         self.prompts += prompts
@@ -60,9 +65,11 @@ class Pace:
         return Summary(self.prompts, self.errors, self.shards, self.kept)
 
     def _words(self, seconds: float) -> str:
-        rate = (self.prompts - self.kept) / max(seconds, 1e-9)
-        words = f"{self.prompts:,} prompts · {rate:,.1f}/s"
-        if self.read and seconds > 1:
+        words = f"{self.prompts:,} prompts"
+        rate = (self.prompts - self.kept - self._before) / max(seconds, 1e-9)
+        if rate:
+            words += f" · {rate:,.1f}/s"
+        if rate and self.read and seconds > 1:
             words += f" · {_duration((self.seen / self.read - self.prompts) / rate)} left"
         return words + (f" · {self.errors:,} failed" if self.errors else "")
 

@@ -183,6 +183,8 @@ def run(
             folder.put(shard.files)
             pace.shards += 1
             pace.done(shard.prompts, shard.errors)
+            if pace.shards == 1:  # before it workers were loading the model
+                pace.start()
     if len(there) != pace.shards or there != set(range(pace.shards)):
         raise ScopeError("Ray lost a shard", "the same command again")
     folder.finish(pace.shards, pace.prompts, pace.errors)
