@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import platform
 import re
 import secrets
 import shutil
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 from llmscope.errors import ScopeError
 from llmscope.models.cache import cache_folder
@@ -221,7 +223,9 @@ def _own_signals() -> Iterator[None]:
 @contextmanager
 def own_folder(tell: Callable[[str], None]) -> Iterator[Path]:
     """Where Ray keeps its sockets and logs, which are gone after the block."""
-    wanted = cache_folder() / "ray"
+    # Machines may share the cache folder, and know nothing of each other's processes.
+    machine = crc32(platform.node().encode()) & 0xFFFF
+    wanted = cache_folder() / f"ray-{machine:04x}"
     if len(os.fsencode(wanted)) + _SOCKET > _LONGEST:
         root = "/tmp" if os.name == "posix" else None  # noqa: S108 — TMPDIR may be long as well
         short = Path(tempfile.mkdtemp(prefix="llmscope-", dir=root))

@@ -336,10 +336,9 @@ def _told() -> Iterator[None]:
     """What Ray raises becomes one line."""
     try:
         yield
-    except (ray.exceptions.RayActorError, ray.exceptions.WorkerCrashedError) as error:
-        raise ScopeError(
-            f"{DEATHS} workers died while they loaded the model", "machines with more memory"
-        ) from error
     except ray.exceptions.RayError as error:
-        reason = display_text(" ".join(str(error).split()))[:200]
-        raise ScopeError(f"Ray stopped: {reason}", "the same command again") from error
+        first = str(getattr(error, "cause", None) or error).strip().partition("\n")[0]
+        raise ScopeError(
+            f"Ray stopped: {display_text(first)[:200]}",
+            "the same llmscope and room for the model on each machine; the same command goes on",
+        ) from error

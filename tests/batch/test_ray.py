@@ -57,7 +57,8 @@ def test_the_files_of_those_that_were_killed_are_removed(monkeypatch):
         monkeypatch.setenv("LLMSCOPE_CACHE", short)
         gone = subprocess.Popen([sys.executable, "-c", ""])
         gone.wait()
-        sessions = Path(short, "ray")
+        with own_folder(print) as sessions:
+            assert sessions.parent == Path(short)
         for number in (gone.pid, os.getpid(), os.getppid()):
             (sessions / f"session_2026-01-01_00-00-00_000000_{number}").mkdir(parents=True)
         with own_folder(print) as folder:
