@@ -2,7 +2,8 @@
 
 from llmscope.batch.folder import Folder, Part
 from llmscope.batch.looking import Looking
+from llmscope.batch.pace import Summary
 from llmscope.batch.prompts import Line, Source
-from llmscope.batch.run import Summary, run
+from llmscope.batch.run import run
 
 __all__ = ["Folder", "Line", "Looking", "Part", "Source", "Summary", "run"]

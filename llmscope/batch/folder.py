@@ -30,6 +30,10 @@ class Part:
         """`shard`, or `shard-2of8` of a job with several."""
         return kind if self.count == 1 else f"{kind}-{self.index}of{self.count}"
 
+    def shard(self, number: int) -> str:
+        """The name of a shard, without its suffix."""
+        return f"{self.name('shard')}-{number:05d}"
+
 
 class Folder:
     """A folder of shards. To open it again with the same options goes on where it stopped.
@@ -90,7 +94,7 @@ class Folder:
 
     def name(self, number: int) -> str:
         """Of a shard, without its suffix."""
-        return f"{self.part.name('shard')}-{number:05d}"
+        return self.part.shard(number)
 
     def errors(self, number: int, lines: Sequence[Line]) -> int | None:
         """How many prompts of a shard failed, if it is there with these lines; None if it is not.

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,9 +14,8 @@ from llmscope.errors import ScopeError
 from llmscope.text import display_text
 
 if TYPE_CHECKING:
-    from llmscope.batch import Looking, Part, Source
-    from llmscope.models.subject import Progress
-    from llmscope.scope import Scope
+    from llmscope.batch import Part, Source
+    from llmscope.batch.ray_cluster import Wanted
 
 Prompts = Annotated[
     str | None,
@@ -42,86 +40,54 @@ BatchSize = Annotated[
         min=1, help="With --prompts: how many at most go through the model together, where it can."
     ),
 ]
+Engine = Annotated[
+    str,
+    typer.Option(
+        help="With --prompts: local, or ray: on the Ray cluster that RAY_ADDRESS names, or a new "
+        "one on this machine."
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="With --engine ray: how many models there are.",
+        show_default="one a GPU, or one a machine",
+    ),
+]
+Gpus = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        help="With --engine ray: GPUs of each worker; 0.5 lets two share one.",
+        show_default="1 if the cluster has any",
+    ),
+]
 
-TOLD = 20
-"""Prompts that failed of which there is a line each."""
 
 _ONE_PROMPT = (
     *("prompt", "prompt_file", "ids", "written", "context_file", "answer", "words_a", "words_b"),
     *("workspace", "format", "size", "theme", "color", "ascii", "force"),
 )
+_MANY = {"shard", "shard_size", "batch_size", "engine", "workers", "gpus_per_worker"}
+_OF_RAY = {"workers", "gpus_per_worker"}
 _PART = re.compile(r"(\d{1,6})/(\d{1,6})", re.ASCII)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What `--prompts` asks for, held against all that needs no model."""
+    """What `--prompts` asks for, held against all that needs no model.
+
+    Attributes:
+        size: prompts that go through the model together, at most.
+        ray: the workers of `--engine ray`; None for this process.
+    """
 
     source: Source
     out: Path
     part: Part
     size: int
-
-    def write(
-        self,
-        scope: Scope,
-        looking: Looking,
-        command: str,
-        progress: Progress | None,
-        tell: Callable[[str], None],
-    ) -> None:
-        """Look at all of them.
-
-        Args:
-            command: the command line, for the provenance of the numbers.
-            tell: writes a note to stderr.
-
-        Raises:
-            ScopeError: the prompts cannot be read, or nothing can be written.
-        """
-        from llmscope.batch import Folder, run
-        from llmscope.batch.padded import Together, why_single
-        from llmscope.export import provenance
-
-        def note(line: str) -> None:
-            if progress is not None:
-                progress("", 0, None)  # a note gets a line of its own
-            tell(line)
-
-        for notice in scope.subject.notices:
-            note(notice)
-        origin = provenance(scope, command, progress)
-        why = why_single(scope, looking) if self.size > 1 else ""
-        if why:
-            note(f"the prompts go one by one: {why}")
-        options = {
-            **looking.to_dict(),
-            **{key: origin[key] for key in sorted(origin.keys() - {"command", "threads"})},
-            "batch_size": self.size,
-            "shard_size": self.part.size,
-            "shards": self.part.count,
-        }
-        folder = Folder(self.out, self.part, options, {"provenance": origin})
-        failed = 0
-
-        def fail(line: str) -> None:
-            nonlocal failed
-            failed += 1
-            if failed <= TOLD:
-                note(line)
-            elif failed == TOLD + 1:
-                note("more failed: see the column error")
-
-        summary = run(
-            *(scope, self.source, looking, folder),
-            together=Together(self.size) if self.size > 1 and not why else None,
-            tell=fail,
-            progress=None if progress is None else lambda words: progress(words, 0, None),
-        )
-        words = f"{summary.prompts:,} prompts, {summary.errors:,} failed"
-        kept = f", {summary.kept:,} were there already" if summary.kept else ""
-        shards = "1 shard" if summary.shards == 1 else f"{summary.shards:,} shards"
-        note(f"{words}{kept}: {shards} in {folder.shown}")
+    ray: Wanted | None = None
 
 
 def check_batch(
@@ -139,7 +105,7 @@ def check_batch(
         ScopeError: the prompts cannot be read, or pyarrow is missing.
     """
     if prompts is None:
-        for name in said(ctx) & {"shard", "shard_size", "batch_size"}:
+        for name in sorted(said(ctx) & _MANY):
             usage(False, "it takes --prompts FILE", f"--{name.replace('_', '-')}")
         return None
     for name in sorted(said(ctx) & set(_ONE_PROMPT)):
@@ -149,32 +115,33 @@ def check_batch(
     found = _PART.fullmatch(shard or "0/1")
     index, count = (int(found[1]), int(found[2])) if found else (1, 0)
     usage(index < count, "I/N with I from 0 to N − 1, such as 0/8", "--shard")
+    ray = _ray(ctx)
     from llmscope.batch import Part, Source
     from llmscope.batch.arrow import needed
 
     needed()
+    if ray is not None:
+        from llmscope.batch.ray_cluster import needed as ray_needed
+
+        ray_needed()
     path = Path(out or "")
     if path.exists() and not path.is_dir():
         shown = display_text(str(path)).replace("\n", " ")
         raise ScopeError(f"{shown} is no folder", "another --out")
-    return Batch(Source(prompts), path, Part(index, count, shard_size), batch_size)
+    return Batch(Source(prompts), path, Part(index, count, shard_size), batch_size, ray)
 
 
-def write_batch(
-    batch: Batch,
-    scope: Scope,
-    looking: Looking,
-    command: str,
-    versus_prompt: str | None,
-    progress: Progress | None,
-    tell: Callable[[str], None],
-) -> None:
-    """Look at all prompts of a batch, beside prompt B if there is one."""
-    if versus_prompt is not None:
-        from llmscope.cli.whatif import other_ids
+def _ray(ctx: typer.Context) -> Wanted | None:
+    """The workers of `--engine ray`; None without it."""
+    asked = ctx.params
+    usage(asked["engine"] in ("local", "ray"), "local or ray", "--engine")
+    if asked["engine"] == "local":
+        for name in sorted(said(ctx) & _OF_RAY):
+            usage(False, "it takes --engine ray", f"--{name.replace('_', '-')}")
+        return None
+    gpus = asked["gpus_per_worker"]
+    whole = gpus is None or gpus <= 1 or gpus == int(gpus)
+    usage(whole, "a whole number, or a part of one GPU", "--gpus-per-worker")
+    from llmscope.batch.ray_cluster import Wanted
 
-        text = scope.chat.prompt(versus_prompt, looking.system) if looking.chat else versus_prompt
-        special = looking.special_tokens and not looking.chat
-        ids = other_ids(scope, text, special_tokens=special)
-        looking = replace(looking, focus=replace(looking.focus, versus_prompt=ids))
-    batch.write(scope, looking, command, progress, tell)
+    return Wanted(asked["workers"], asked["threads"], gpus, asked["device"])

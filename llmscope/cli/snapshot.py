@@ -39,6 +39,9 @@ def snapshot(
     shard: batch.Shard = None,
     shard_size: batch.ShardSize = 256,
     batch_size: batch.BatchSize = 16,
+    engine: batch.Engine = "local",
+    workers: batch.Workers = None,
+    gpus_per_worker: batch.Gpus = None,
     ids: Annotated[
         str | None, typer.Option(metavar="1,2,3", help="Token ids instead of a prompt.")
     ] = None,
@@ -245,15 +248,12 @@ def snapshot(
         if many is not None:
             check_chat(chat, system, None)
             _check_models(model, reward)
+            from llmscope.cli.batch_run import Asked, write_batch
+
+            looking = Looking(names, focus, edits, not no_special_tokens, chat, system)
+            asked_of = Asked(looking, many.size, target, versus, versus_prompt)
             with progress_line() as progress:
-                scope = load(progress)
-                for name, token in (("target", target), ("versus", versus)):
-                    if token is not None:
-                        told: dict[str, Any] = {name: scope.token(token)}
-                        focus = replace(focus, **told)
-                looking = Looking(names, focus, edits, not no_special_tokens, chat, system)
-                command = command_line(ctx, model=model or scope.base.spec)
-                batch.write_batch(many, scope, looking, command, versus_prompt, progress, _tell)
+                write_batch(many, load, asked_of, ctx, progress, _tell)
             return
         usual = "txt" if SCREEN in names else "svg" if on_paper else "json"
         output = choose_output(out, format, usual, force, paper=on_paper)

@@ -13,7 +13,7 @@ DTYPES = {
     "float16": torch.float16,
 }
 TINY = 5_000_000  # parameters below which a second thread costs more than it gives
-_DEFAULT_THREADS = torch.get_num_threads()
+_default_threads = torch.get_num_threads()
 
 
 def choose_device(name: str) -> torch.device:
@@ -67,13 +67,19 @@ def set_threads(threads: int | None, parameters: int) -> None:
         ScopeError: fewer than one.
     """
     if threads is None:
-        threads = 1 if parameters < TINY else _DEFAULT_THREADS
+        threads = 1 if parameters < TINY else _default_threads
     torch.set_num_threads(threads)
 
 
 def default_threads() -> int:
     """How many threads a model that is not tiny gets."""
-    return _DEFAULT_THREADS
+    return _default_threads
+
+
+def set_default_threads(threads: int) -> None:
+    """Give a model that is not tiny so many from now on."""
+    global _default_threads
+    _default_threads = threads
 
 
 def check_threads(threads: int | None) -> None:

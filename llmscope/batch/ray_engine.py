@@ -1,0 +1,344 @@
+"""The batch on a Ray cluster: Ray Data hands windows of prompts to workers with a model each.
+
+    reader, on this machine → workers → this process, which alone writes to the folder
+
+A window is a shard, and its bytes depend on nothing but the window and the model, so that it is all
+one which worker it comes to, and whether one died over it: it is given to the next. The reader
+gives one item for each window, there already or not, so that to read once more gives the same.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import pyarrow
+import ray
+import ray.data
+import ray.util.scheduling_strategies
+
+from llmscope.batch.folder import Folder, Part
+from llmscope.batch.looking import Looking
+from llmscope.batch.pace import Pace, Summary, Tell
+from llmscope.batch.padded import Together
+from llmscope.batch.prompts import Line, Source
+from llmscope.batch.ray_cluster import Place
+from llmscope.batch.run import windows
+from llmscope.batch.shards import shard_files
+from llmscope.batch.work import rows_of
+from llmscope.errors import ScopeError
+from llmscope.text import display_text
+
+if TYPE_CHECKING:
+    from llmscope.scope import Scope
+
+T = TypeVar("T")
+DEATHS = 4
+"""Workers that may die over a window before it counts as what kills them."""
+_IN_FLIGHT = 2  # for a worker: the one that it is at, and the next, so that it need not wait
+
+
+@dataclass(frozen=True)
+class Job(Generic[T]):
+    """All that a worker needs, as plain data.
+
+    Attributes:
+        load: loads the model.
+        ask: what was found out about it on the first worker, and must be so on every other.
+        threads: of torch, for a model that is not tiny.
+        folder: where relative names start from.
+    """
+
+    load: Callable[[None], Scope]
+    ask: Callable[[Scope], T]
+    threads: int
+    folder: str = field(default_factory=os.getcwd)
+
+    def start(self) -> tuple[Scope, T]:
+        """Load the model and ask, in a worker."""
+        self.enter()
+        from llmscope.models.place import set_default_threads
+
+        set_default_threads(self.threads)
+        scope = self.load(None)
+        return scope, self.ask(scope)
+
+    def enter(self) -> None:
+        """Take relative names as the command does, where this machine has its folder."""
+        if os.path.isdir(self.folder):
+            os.chdir(self.folder)
+
+
+@dataclass(frozen=True)
+class Window:
+    """One shard's prompts. `errors`: how many failed, if the shard is there; else None."""
+
+    number: int
+    lines: list[Line]
+    errors: int | None
+    seen: int
+    read: float | None
+
+
+@dataclass(frozen=True)
+class Shard:
+    """What became of a window. Without files it was there already."""
+
+    number: int
+    prompts: int
+    errors: int
+    seen: int
+    read: float | None
+    files: Mapping[str, bytes] | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Failed:
+    """What ends the batch, wherever it happened."""
+
+    error: Exception
+
+
+def first_answer(job: Job[T], place: Place) -> T:
+    """Load the model on some worker and ask it.
+
+    Raises:
+        Exception: what was raised there.
+    """
+    options = {"num_cpus": place.cpus, "num_gpus": place.gpus}
+    # One call and the process ends: it gives memory and GPU back.
+    task = ray.remote(**options, max_calls=1, max_retries=DEATHS - 1)(_answer)
+    with _told():
+        answer: T | Failed = ray.get(task.remote(job))
+    if isinstance(answer, Failed):
+        raise answer.error
+    return answer
+
+
+def _answer(job: Job[T]) -> T | Failed:
+    try:
+        return job.start()[1]
+    except Exception as error:  # it goes on where the command is
+        return Failed(_portable(error))
+
+
+def run(
+    job: Job[T],
+    answer: T,
+    source: Source,
+    looking: Looking,
+    folder: Folder,
+    place: Place,
+    *,
+    together: Together | None,
+    tell: Tell,
+    progress: Tell | None = None,
+) -> Summary:
+    """`llmscope.batch.run.run` on the workers of a cluster: the same bytes.
+
+    Args:
+        answer: what `first_answer` gave.
+
+    Raises:
+        ScopeError: the prompts cannot be read, the shards not be written, or workers die.
+        Exception: what a model raises on a worker.
+    """
+    context = ray.data.DataContext.get_current()
+    context.target_max_block_size = 1  # bytes: an item is a block, or a few would make one task
+    context.execution_no_progress_timeout_s = -1  # a window may take hours
+    made = ray.data.read_datasource(
+        _Prompts(job, source, folder), override_num_blocks=1, num_cpus=0
+    ).map_batches(
+        _Worker,
+        fn_constructor_args=(job, answer, looking, together, folder.part, _tally()),
+        batch_size=1,
+        batch_format="pyarrow",
+        zero_copy_batch=True,
+        compute=ray.data.ActorPoolStrategy(
+            size=place.workers, max_tasks_in_flight_per_actor=_IN_FLIGHT
+        ),
+        num_cpus=place.cpus,
+        num_gpus=place.gpus,
+    )
+    pace, there = Pace(progress), set[int]()
+    with _told():
+        for row in made.iter_rows():
+            shard = _unpacked(row["item"])
+            if isinstance(shard, Failed):
+                raise shard.error
+            there.add(shard.number)
+            if shard.seen > pace.seen:
+                pace.seen, pace.read = shard.seen, shard.read
+            if shard.files is None:
+                pace.skipped(shard.prompts, shard.errors)
+                continue
+            for note in shard.notes:
+                tell(note)
+            folder.put(shard.files)
+            pace.shards += 1
+            pace.done(shard.prompts, shard.errors)
+            if pace.shards == 1:  # before it workers were loading the model
+                pace.start()
+    if len(there) != pace.shards or there != set(range(pace.shards)):
+        raise ScopeError("Ray lost a shard", "the same command again")
+    folder.finish(pace.shards, pace.prompts, pace.errors)
+    return pace.summary()
+
+
+class _Prompts(ray.data.Datasource):  # type: ignore[misc]
+    """The windows of a source, read by one task, where the command runs."""
+
+    def __init__(self, job: Job[Any], source: Source, folder: Folder) -> None:
+        super().__init__()
+        self._read = _Reader(job, source, folder)
+
+    def estimate_inmemory_data_size(self) -> int | None:
+        """Nobody knows."""
+        return None
+
+    @property
+    def supports_distributed_reads(self) -> bool:
+        """The file need not be on other machines."""
+        return False
+
+    def get_read_tasks(self, *_: Any, **__: Any) -> list[Any]:
+        """One, which is a stream."""
+        unknown = ray.data.block.BlockMetadata(None, None, None, None)
+        return [ray.data.ReadTask(self._read, unknown)]
+
+
+@dataclass(frozen=True)
+class _Reader:
+    job: Job[Any]
+    source: Source
+    folder: Folder
+
+    def __call__(self) -> Iterator[pyarrow.Table]:
+        seen = 0
+        try:
+            self.job.enter()
+            for number, lines in enumerate(windows(self.source, self.folder.part)):
+                seen += len(lines)
+                errors = self.folder.errors(number, lines)
+                yield _packed([Window(number, lines, errors, seen, self.source.read)])
+        except Exception as error:
+            yield _packed([Failed(_portable(error))])
+
+
+class _Worker:
+    """One model, in a process of its own."""
+
+    def __init__(
+        self,
+        job: Job[T],
+        answer: T,
+        looking: Looking,
+        together: Together | None,
+        part: Part,
+        tally: Any,
+    ) -> None:
+        self._tally = tally
+        self._looking, self._together, self._part = looking, together, part
+        self._failed: Failed | None = None
+        try:
+            self._scope, own = job.start()
+            if own != answer:
+                raise ScopeError(
+                    "the workers' models, devices or versions are not all the same",
+                    "machines that are alike",
+                )
+        except Exception as error:  # Ray would try to start it again
+            self._failed = Failed(_portable(error))
+
+    def __call__(self, table: pyarrow.Table) -> pyarrow.Table:
+        return _packed(self._done(_unpacked(cell.as_py())) for cell in table["item"])
+
+    def _done(self, item: Window | Failed) -> Shard | Failed:
+        if isinstance(item, Failed):
+            return item
+        own = (item.number, len(item.lines))
+        if item.errors is not None:
+            return Shard(*own, item.errors, item.seen, item.read)
+        if self._failed is not None:
+            return self._failed
+        try:
+            self._count(item)
+            rows = rows_of(self._scope, item.lines, self._looking, self._together)
+            files = shard_files(self._part.shard(item.number), rows)
+        except Exception as error:  # nothing of this shard is written, and the batch ends
+            return Failed(_portable(error))
+        wrong = [row for row in rows if row.error]
+        notes = tuple(f"line {row.line.number}: {row.error}" for row in wrong)
+        return Shard(*own, len(wrong), item.seen, item.read, files, notes)
+
+    def _count(self, window: Window) -> None:
+        if ray.get(self._tally.begun.remote(window.number)) > DEATHS:
+            first, last = window.lines[0].number, window.lines[-1].number
+            raise ScopeError(
+                f"{DEATHS} workers died over the prompts of lines {first} to {last}",
+                "more memory, a smaller --batch-size, or a file without them",
+            )
+
+
+class _Tally:
+    """How often each window was begun: Ray itself would go on for ever."""
+
+    def __init__(self) -> None:
+        self._begun: dict[int, int] = {}
+
+    def begun(self, number: int) -> int:
+        """Once more; gives how often that makes."""
+        self._begun[number] = self._begun.get(number, 0) + 1
+        return self._begun[number]
+
+
+def _tally() -> Any:
+    """One for all workers, where the command runs, so that it lives as long."""
+    here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
+        ray.get_runtime_context().get_node_id(), soft=False
+    )
+    return ray.remote(num_cpus=0, scheduling_strategy=here)(_Tally).remote()
+
+
+def _packed(items: Iterable[Any]) -> pyarrow.Table:
+    """A row for each item. A shard may have more than the 2 GB of Arrow's usual bytes."""
+    cells = [pickle.dumps(item) for item in items]
+    return pyarrow.table({"item": pyarrow.array(cells, pyarrow.large_binary())})
+
+
+def _unpacked(cell: bytes) -> Any:
+    return pickle.loads(cell)  # noqa: S301 — made by this very command, on its own cluster
+
+
+def _portable(error: Exception) -> Exception:
+    """The same for another process, with where it happened, which --debug shows."""
+    if type(error).__module__ == "builtins" or isinstance(error, ScopeError):
+        kept = error
+    else:  # another process may lack its class
+        kept = RuntimeError(f"{type(error).__name__}: {error}")
+    where = "".join(traceback.format_exception(error))
+    try:
+        pickle.loads(pickle.dumps(kept))  # noqa: S301
+    except Exception:
+        kept = RuntimeError(f"{type(error).__name__}: {error}")
+    kept.add_note(f"On a worker:\n{where}")
+    return kept
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """What Ray raises becomes one line."""
+    try:
+        yield
+    except ray.exceptions.RayError as error:
+        first = str(getattr(error, "cause", None) or error).strip().partition("\n")[0]
+        raise ScopeError(
+            f"Ray stopped: {display_text(first)[:200]}",
+            "the same llmscope and room for the model on each machine; the same command goes on",
+        ) from error
