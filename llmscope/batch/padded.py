@@ -22,6 +22,7 @@ LENSES = ("logit-lens", "next-token", "tokens")
 TOKENS = 2048
 """Tokens of a batch at most, with those that fill up."""
 BOUND = 1e-5
+"""How far numbers may be from those of single runs, unless somebody asks for less."""
 PROBE = (12, 9, 5, 2)
 """Lengths of the prompts that are held against single runs."""
 
@@ -51,8 +52,12 @@ class Together:
         return record_padded(scope.recorder, prompts)
 
 
-def why_single(scope: Scope, looking: Looking) -> str:
-    """Why prompts must go one by one; empty if they may go together, as a probe has shown."""
+def why_single(scope: Scope, looking: Looking, bound: float = BOUND) -> str:
+    """Why prompts must go one by one; empty if they may go together, as a probe has shown.
+
+    Args:
+        bound: how far their numbers may be from those of single runs; see `difference`.
+    """
     others = [name for name in looking.lenses if name not in LENSES]
     if others:
         return f"{', '.join(others)} needs more of a pass than batches keep"
@@ -74,7 +79,7 @@ def why_single(scope: Scope, looking: Looking) -> str:
             single = scope.recorder.record(prompt, fresh=True)
             pair = (_figures(scope, padded, at_end), _figures(scope, single, at_end))
             for one, other in zip(*pair, strict=True):
-                apart = difference(one, other)
+                apart = difference(one, other, bound)
                 if apart:
                     return f"{one.lens} would differ from single runs: {apart}"
     except Exception as error:  # whatever a model says that knows no batches
@@ -88,23 +93,28 @@ def _figures(scope: Scope, recording: Recording, looking: Looking) -> list[Figur
     return figures_of(scope, recording, looking.lenses, resolved(scope, recording, looking.focus))
 
 
-def difference(one: Figure, other: Figure) -> str:
-    """What keeps two figures from being the same within `BOUND`; empty if nothing does."""
+def difference(one: Figure, other: Figure, bound: float = BOUND) -> str:
+    """What keeps two figures from being the same within a bound; empty if nothing does.
+
+    Args:
+        bound: of numbers; of those above 1, relative to the largest. Within `BOUND` ids and ranks
+            are equal; whoever allows more has it that near ones change places.
+    """
     (mine, _), (theirs, _) = halves(one, scalars=True), halves(other, scalars=True)
     if mine.keys() != theirs.keys():
         return "other arrays"
     for name in mine:
-        found = _apart(np.asarray(mine[name]), np.asarray(theirs[name]))
+        found = _apart(np.asarray(mine[name]), np.asarray(theirs[name]), bound)
         if found:
             return f"{name} {found}"
     return ""
 
 
-def _apart(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> str:
+def _apart(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any], bound: float) -> str:
     if a.shape != b.shape:
         return "of another shape"
     if a.dtype.kind != "f":
-        return "" if np.array_equal(a, b) else "other ids or ranks"
+        return "" if bound > BOUND or np.array_equal(a, b) else "other ids or ranks"
     holes = np.isnan(a)
     if not np.array_equal(holes, np.isnan(b)):
         return "other holes"
@@ -112,4 +122,4 @@ def _apart(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> str:
         return ""
     far = float(np.abs(a[~holes].astype(np.float64) - b[~holes]).max())
     # Logits are as large as the model makes them: of those the bound is relative.
-    return "" if far <= BOUND * max(1.0, float(np.nanmax(np.abs(b)))) else f"by {far:.1e}"
+    return "" if far <= bound * max(1.0, float(np.nanmax(np.abs(b)))) else f"by {far:.1e}"

@@ -40,6 +40,14 @@ BatchSize = Annotated[
         min=1, help="With --prompts: how many at most go through the model together, where it can."
     ),
 ]
+BatchTolerance = Annotated[
+    float,
+    typer.Option(
+        min=0,
+        help="With --prompts: how far the numbers of prompts that go together may be from those of "
+        "single runs. In half precision that takes 0.1 or so, or they go one by one.",
+    ),
+]
 Engine = Annotated[
     str,
     typer.Option(
@@ -69,7 +77,15 @@ _ONE_PROMPT = (
     *("prompt", "prompt_file", "ids", "written", "context_file", "answer", "words_a", "words_b"),
     *("workspace", "format", "size", "theme", "color", "ascii", "force"),
 )
-_MANY = {"shard", "shard_size", "batch_size", "engine", "workers", "gpus_per_worker"}
+_MANY = {
+    "shard",
+    "shard_size",
+    "batch_size",
+    "batch_tolerance",
+    "engine",
+    "workers",
+    "gpus_per_worker",
+}
 _OF_RAY = {"workers", "gpus_per_worker"}
 _PART = re.compile(r"(\d{1,6})/(\d{1,6})", re.ASCII)
 
@@ -80,6 +96,7 @@ class Batch:
 
     Attributes:
         size: prompts that go through the model together, at most.
+        bound: how far their numbers may be from those of single runs then.
         ray: the workers of `--engine ray`; None for this process.
     """
 
@@ -87,6 +104,7 @@ class Batch:
     out: Path
     part: Part
     size: int
+    bound: float
     ray: Wanted | None = None
 
 
@@ -128,7 +146,14 @@ def check_batch(
     if path.exists() and not path.is_dir():
         shown = display_text(str(path)).replace("\n", " ")
         raise ScopeError(f"{shown} is no folder", "another --out")
-    return Batch(Source(prompts), path, Part(index, count, shard_size), batch_size, ray)
+    return Batch(
+        Source(prompts),
+        path,
+        Part(index, count, shard_size),
+        batch_size,
+        ctx.params["batch_tolerance"],
+        ray,
+    )
 
 
 def _ray(ctx: typer.Context) -> Wanted | None:

@@ -13,7 +13,8 @@ import typer
 
 from llmscope.batch import Folder, Looking, Source, Summary
 from llmscope.batch import run as run_here
-from llmscope.batch.padded import Together, why_single
+from llmscope.batch.alone import alone
+from llmscope.batch.padded import BOUND, Together, why_single
 from llmscope.cli.batch import Batch
 from llmscope.cli.command_line import command_line
 from llmscope.export import provenance
@@ -54,10 +55,12 @@ class Asked:
 
     Attributes:
         size: prompts that go through the model together, at most.
+        bound: how far the numbers may be from those of single runs then.
     """
 
     looking: Looking
     size: int
+    bound: float = BOUND
     target: str | None = None
     versus: str | None = None
     versus_prompt: str | None = None
@@ -71,9 +74,14 @@ class Asked:
         looking = replace(self.looking, focus=replace(self.looking.focus, **self._tokens(scope)))
         notes = list(scope.subject.notices)
         origin = provenance(scope, None, progress)
-        why = why_single(scope, looking) if self.size > 1 else ""
+        why = why_single(scope, looking, self.bound) if self.size > 1 else ""
         if why:
             notes.append(f"the prompts go one by one: {why}")
+        elif self.size > 1 and self.bound > BOUND:
+            notes.append(
+                f"numbers may be {self.bound:g} from those of single runs, and tokens that are "
+                "about as good as each other change places"
+            )
         together = Together(self.size) if self.size > 1 and not why else None
         return Plan(scope.base.spec, looking, origin, together, tuple(notes))
 
@@ -133,18 +141,19 @@ def write_batch(
         if progress is not None:
             progress(words, 0, None)
 
-    if batch.ray is None:
-        scope = load(progress)
-        plan = asked(scope, progress)
-        folder = folder_of(plan)
-        summary = run_here(
-            *(scope, batch.source, plan.looking, folder),
-            together=plan.together,
-            tell=fail,
-            progress=say,
-        )
-    else:
-        summary = _on_ray(batch, batch.ray, load, asked, folder_of, note, fail, say)
+    with alone(batch.out, batch.part):
+        if batch.ray is None:
+            scope = load(progress)
+            plan = asked(scope, progress)
+            folder = folder_of(plan)
+            summary = run_here(
+                *(scope, batch.source, plan.looking, folder),
+                together=plan.together,
+                tell=fail,
+                progress=say,
+            )
+        else:
+            summary = _on_ray(batch, batch.ray, load, asked, folder_of, note, fail, say)
     words = f"{summary.prompts:,} prompts, {summary.errors:,} failed"
     kept = f", {summary.kept:,} were there already" if summary.kept else ""
     shards = "1 shard" if summary.shards == 1 else f"{summary.shards:,} shards"
@@ -202,6 +211,7 @@ def _folder(batch: Batch, plan: Plan, command: str) -> Folder:
         **plan.looking.to_dict(),
         **{key: origin[key] for key in sorted(origin.keys() - {"command", "threads"})},
         "batch_size": batch.size,
+        "batch_tolerance": batch.bound,
         "shard_size": batch.part.size,
         "shards": batch.part.count,
     }

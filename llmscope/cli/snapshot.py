@@ -39,6 +39,7 @@ def snapshot(
     shard: batch.Shard = None,
     shard_size: batch.ShardSize = 256,
     batch_size: batch.BatchSize = 16,
+    batch_tolerance: batch.BatchTolerance = 1e-5,
     engine: batch.Engine = "local",
     workers: batch.Workers = None,
     gpus_per_worker: batch.Gpus = None,
@@ -251,7 +252,7 @@ def snapshot(
             from llmscope.cli.batch_run import Asked, write_batch
 
             looking = Looking(names, focus, edits, not no_special_tokens, chat, system)
-            asked_of = Asked(looking, many.size, target, versus, versus_prompt)
+            asked_of = Asked(looking, many.size, many.bound, target, versus, versus_prompt)
             with progress_line() as progress:
                 write_batch(many, load, asked_of, ctx, progress, _tell)
             return

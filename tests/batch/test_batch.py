@@ -17,6 +17,7 @@ from safetensors.numpy import load_file
 
 from llmscope.batch import Folder, Line, Looking, Part, Source
 from llmscope.batch import run as export
+from llmscope.batch.alone import alone
 from llmscope.batch.padded import Together, difference, why_single
 from llmscope.batch.work import rows_of
 from llmscope.export.read import read
@@ -309,3 +310,35 @@ def test_what_is_too_much_together_goes_one_by_one(tmp_path, monkeypatch):
         assert not one.error
         assert len(one.figures) == 2
         assert not any(map(difference, one.figures, other.figures))
+
+
+def test_one_process_at_a_time(tmp_path):
+    source, out = written(tmp_path / "p.jsonl"), tmp_path / "o"
+    with alone(out, Part()):
+        options = ("snapshot", "builtin:sort", "--prompts", source, "--out", out, *LENSES)
+        assert "another process writes to" in failure(*options)
+        batch(source, out, "--shard", "0/2")  # another part is another matter
+    batch(source, out / "new")
+    assert not list((out / "new").glob(".*"))
+
+
+def test_a_tolerance_of_ones_own(tmp_path):
+    """Half precision rounds otherwise for sixteen prompts than for one; some allow that."""
+    apart = [
+        Figure(
+            *("next-token", "", "bars", (Axis("token", ("a", "b")),)),
+            np.array([0.5, 0.25 + more], np.float32),
+            "probability",
+            extra={"ids": np.array(ids)},
+        )
+        for more, ids in ((0.0, [1, 2]), (0.01, [1, 2]), (0.01, [2, 1]))
+    ]
+    assert "by 1.0e-02" in difference(apart[0], apart[1])
+    assert difference(apart[0], apart[1], 0.02) == ""
+    assert "by 1.0e-02" in difference(apart[0], apart[1], 0.005)
+    assert difference(apart[1], apart[2]) == "ids other ids or ranks"
+    assert difference(apart[1], apart[2], 0.02) == ""
+    result = batch(written(tmp_path / "p.jsonl"), tmp_path / "o", "--batch-tolerance", "0.02")
+    assert "note: numbers may be 0.02 from those of single runs" in result.stderr
+    manifest = json.loads((tmp_path / "o" / "manifest.json").read_text())
+    assert manifest["options"]["batch_tolerance"] == 0.02
