@@ -7,7 +7,7 @@ import os
 import sys
 
 COMMANDS = (
-    *("open", "serve", "snapshot", "diff", "lenses", "edits", "bake"),
+    *("open", "serve", "snapshot", "replay", "diff", "lenses", "edits", "bake"),
     *("models", "themes", "config", "doctor"),
 )
 

@@ -11,9 +11,10 @@ from llmscope.errors import ScopeError
 
 if TYPE_CHECKING:
     from llmscope.cli.loader import Loader
-    from llmscope.draw import Tier
+    from llmscope.draw import Look, Tier
     from llmscope.edits import Edit
     from llmscope.sampler import Sampler
+    from llmscope.tui.bandwidth import Bandwidth
     from llmscope.tui.session import Session
 
 
@@ -70,26 +71,12 @@ def show(opening: Opening) -> int:
     Raises:
         ScopeError: this is no terminal that could show it.
     """
-    on_page = os.environ.get("TEXTUAL_DRIVER") == PAGE_DRIVER
-    for stream, name in ((sys.stdout, "stdout"), (sys.stdin, "stdin")):
-        if not (stream.isatty() or on_page):
-            raise ScopeError(
-                f"{name} is no terminal", "llmscope snapshot MODEL --prompt TEXT --lens NAME"
-            )
-    if os.environ.get("TERM", "").lower() == "dumb":
-        # It moves no cursor: the screen would run by as garbage, in colours or without.
-        raise ScopeError(
-            "TERM is dumb: this terminal cannot show a screen",
-            "llmscope snapshot MODEL --prompt TEXT --lens screen",
-        )
-    from llmscope.cli.appearance import screen_look
     from llmscope.models.spec import DEFAULT
-    from llmscope.tui.bandwidth import bandwidth
 
-    spent = bandwidth(opening.bandwidth, os.environ)
-    if spent.frames:  # Textual reads it when it is imported
-        os.environ.setdefault("TEXTUAL_FPS", str(spent.frames))
-    look, typed = screen_look(opening.theme, opening.tier, opening.ascii)
+    look, spent, typed = dressed(
+        *(opening.theme, opening.tier, opening.ascii, opening.bandwidth),
+        instead="llmscope snapshot MODEL --prompt TEXT --lens NAME",
+    )
     from llmscope.tui.run import run
 
     return run(
@@ -112,3 +99,40 @@ def show(opening: Opening) -> int:
         notice=opening.notice,
         other=opening.load.other,
     )
+
+
+def dressed(
+    theme: str | None,
+    tier: Tier | None,
+    ascii: bool | None,  # noqa: A002
+    spending: Literal["auto", "high", "low"],
+    *,
+    instead: str,
+) -> tuple[Look, Bandwidth, str]:
+    """The look of the screen, what to spend on it, and what was typed ahead of it.
+
+    Args:
+        spending: auto, high or low.
+        instead: what to try where there is no terminal.
+
+    Raises:
+        ScopeError: this is no terminal that could show a screen, or there is no such theme.
+    """
+    on_page = os.environ.get("TEXTUAL_DRIVER") == PAGE_DRIVER
+    for stream, name in ((sys.stdout, "stdout"), (sys.stdin, "stdin")):
+        if not (stream.isatty() or on_page):
+            raise ScopeError(f"{name} is no terminal", instead)
+    if os.environ.get("TERM", "").lower() == "dumb":
+        # It moves no cursor: the screen would run by as garbage, in colours or without.
+        raise ScopeError(
+            "TERM is dumb: this terminal cannot show a screen",
+            "llmscope snapshot MODEL --prompt TEXT --lens screen",
+        )
+    from llmscope.cli.appearance import screen_look
+    from llmscope.tui.bandwidth import bandwidth
+
+    spent = bandwidth(spending, os.environ)
+    if spent.frames:  # Textual reads it when it is imported
+        os.environ.setdefault("TEXTUAL_FPS", str(spent.frames))
+    look, typed = screen_look(theme, tier, ascii)
+    return look, spent, typed

@@ -10,7 +10,7 @@ from textual.binding import Binding
 
 from llmscope.tui.action import Action, Later, Run, Where, binds_at, own_keys
 from llmscope.tui.pairs import pairs
-from llmscope.tui.workspaces import PANES, WORKSPACES, Workspace
+from llmscope.tui.workspaces import PANES, WORKSPACES
 
 if TYPE_CHECKING:
     pass
@@ -24,8 +24,8 @@ def _enter(pane: str) -> Run:
     return lambda desk: desk.overview.enter(pane)
 
 
-def _show(workspace: Workspace) -> Run:
-    return lambda desk: desk.overview.open(workspace)
+def _show(at: int) -> Run:
+    return lambda desk: desk.overview.open(desk.overview.workspaces[at])
 
 
 CURSOR = (
@@ -226,8 +226,8 @@ WRITE = (
     ),
 )
 PLACES = tuple(
-    Action(f"workspace-{one.name}", "workspace", one.title, str(number), _show(one))
-    for number, one in enumerate(WORKSPACES, 1)
+    Action(f"workspace-{one.name}", "workspace", one.title, str(at + 1), _show(at))
+    for at, one in enumerate(WORKSPACES)
 )
 PROGRAM = (
     Action(
@@ -253,6 +253,7 @@ PROGRAM = (
     Action(
         "help-anywhere", "help", "explain this place", "f1", Later("deeds.show_help"), "anywhere"
     ),
+    Action("provenance", "snapshot", "where it came from", "P", Later("replay.provenance")),
     Action("tour", "help", "tour", "", Later("deeds.tour"), "anywhere"),
     Action("palette", "help", "all commands", "ctrl+p", Later("deeds.show_palette"), "anywhere"),
     Action("theme-next", "theme", "next", "", Later("dress.next_theme"), "anywhere"),

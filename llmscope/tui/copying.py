@@ -64,7 +64,10 @@ def copies(desk: Desk) -> list[Copy]:
             Copy("f", "the figure as text", str(figure)),
             Copy("n", "the number at the cursor", _number(shown, scene)),
         ]
-        made = view(desk.source, shown, scene)
+        replay = desk.own.replay
+        made = view(desk.source, shown, scene) if replay is None else None
+        if replay is not None:
+            found.append(Copy("c", "the command that wrote the file", replay.command or ""))
         if made is not None:
             found += [
                 Copy("c", "the command that shows this", command(made) or ""),

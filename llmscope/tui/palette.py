@@ -91,10 +91,12 @@ class Commands(Provider):
     def _entries(self) -> Iterable[Entry]:
         desk = cast("Desk", self.app)
         for action in commands():
+            if not desk.own.offers(action.name):
+                continue
             keys = list(desk.own.keymap.shown(action))
             while len(keys) > 1 and len(" ".join(keys)) > KEYS:
                 keys.pop()
-            yield Entry(action.full_title, partial(action.run, desk), " ".join(keys))
+            yield Entry(desk.own.titled(action), partial(action.run, desk), " ".join(keys))
         for name in all_names():
             title = f"{THEME}: {display_text(name, whitespace=True)}"
             yield Entry(title, partial(choose, desk, name))

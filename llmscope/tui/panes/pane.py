@@ -87,12 +87,17 @@ class FigurePane(Widget, can_focus=True):
         self._stale = False
         self._painting = BLANK
         self._drawn: tuple[object, ...] = ()
-        self.border_title = Content(PANES[self.key])
+        self.border_title = Content(self.called)
 
     def dress(self, look: Look) -> None:
         """Draw with another look."""
         self._look, self._drawn = look, ()
         self._repaint()
+
+    @property
+    def called(self) -> str:
+        """How a person calls it."""
+        return PANES[self.key]
 
     @property
     def rows(self) -> int:
@@ -214,7 +219,7 @@ class FigurePane(Widget, can_focus=True):
         """The title as it stands there."""
         shown = self._shown
         if shown is None:
-            return Content(PANES[self.key])
+            return Content(self.called)
         status, ink = shown.figure.verdict.status, inks(self._look.theme)
         first, *rest = self.heading(shown).split(" · ")
         # What is unusual is said first: a title loses its last parts where room is short.
