@@ -164,11 +164,10 @@ def pages(panes: Sequence[Held], *, edited: bool) -> tuple[Workspace, ...]:
         details = [one.key for one in some if one is not spine]
         if edited and at == 1:
             details.append(EDITED)
-        several = len(order) > DETAILS + 1
         found.append(
             Workspace(
                 name="snapshot" if at == 1 else f"snapshot-{at}",
-                title=f"Snapshot {at}" if several else "Snapshot",
+                title="Snapshot",
                 spine=spine.key,
                 details=tuple(details),
                 least=next((key for key in details if key == "next-token"), spine.key),

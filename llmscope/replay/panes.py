@@ -26,6 +26,8 @@ from llmscope.tui.workspaces import PANES
 
 DERIVED = ("context-proof", "walk-said")
 """Panes that show another side of a figure, under a title of their own."""
+WIDE = 80
+"""Cells in which rows are counted, of which each is cut and none is broken."""
 UNDRAWN = "this figure of the file lacks what belongs to it"
 
 
@@ -36,6 +38,16 @@ class ReplayPane(FigurePane):
     changes: ClassVar[bool] = False
     slow: ClassVar[bool] = False
     one_view: ClassVar[str] = "not in this snapshot: another view of this figure"
+
+    _tokens_beside: Shown | None = None
+
+    def present(
+        self, scene: Scene, shown: Shown | None, *, stale: bool, tokens: Shown | None = None
+    ) -> None:
+        """Show a figure, beside the tokens if those are in the file."""
+        refused = tokens is None or tokens.figure.verdict.status == "refused"
+        self._tokens_beside = None if refused else tokens
+        super().present(scene, shown, stale=stale, tokens=self._tokens_beside)
 
     @property
     def called(self) -> str:
@@ -70,6 +82,8 @@ class ReplayPane(FigurePane):
         """As the live pane does; a refused figure with its very reason."""
         if shown.figure.verdict.status == "refused":
             return FigurePane.draw(self, shown, focus, tokens)
+        if not self.held.kind and self._tokens_beside is not None:  # for the rows around a map
+            tokens = self._tokens_beside.figure
         try:
             return super().draw(shown, focus, tokens)
         except Exception:  # a file of somebody else may lack anything that drawing relies on
@@ -123,5 +137,7 @@ def panes_of(held: Sequence[Held], whatif: WhatIf, look: Look) -> dict[str, Figu
         made = type(f"Replayed{base.__name__}", bases, {"key": one.key, "held": one})
         found[one.key] = made(look)
     if whatif.edits or whatif.held:
-        found[EDITED] = type("ReplayedPass", (PassPane,), {"whatif": whatif})(look)
+        brief = len(whatif.caption(WIDE, look)) == 1
+        made = type("ReplayedPass", (PassPane,), {"whatif": whatif, "brief": brief})
+        found[EDITED] = made(look)
     return found

@@ -225,7 +225,7 @@ class Overview(Container):
                 figure = shown.figure
                 refused = figure.verdict.status == "refused" and not figure.extra.get(ELSEWHERE)
                 self._folds[place] = refused and self._folds.get(place, True)
-            if self._folds.get(place, key in self._folded):
+            if self.panes[key].brief or self._folds.get(place, key in self._folded):
                 folded.add(key)
         if folded != self._folded:
             self._folded = frozenset(folded)

@@ -76,7 +76,10 @@ class Replay:
     def titled(self, action: Action) -> str:
         """How the palette and the help call an action."""
         page = self.page(action.name)
-        return action.full_title if page is None else f"{action.area}: {page.title}"
+        if page is None:
+            return action.full_title
+        at, count = self.workspaces.index(page) + 1, len(self.workspaces)
+        return f"{action.area}: {page.title}{f', page {at} of {count}' * (count > 1)}"
 
     def refuses(self, desk: Desk, event: events.Event) -> bool:
         """Whether an event would write into the prompt; it says why it does not."""
@@ -86,7 +89,8 @@ class Replay:
             bound = desk.editor._bindings.key_to_bindings.get(event.key, ())
             if not any(one.action.startswith(WRITES) for one in bound):
                 return False
-        desk.tell(READ_ONLY, "warning")
+        if not any(one.message == READ_ONLY for one in desk._notifications):  # a word is one try
+            desk.tell(READ_ONLY, "warning")
         return True
 
 

@@ -62,6 +62,8 @@ class FigurePane(Widget, can_focus=True):
     """What is said where it has no other view."""
     slow: ClassVar[bool] = False
     """Whether its figure takes many passes: the others are not to wait for it."""
+    brief: ClassVar[bool] = False
+    """Whether it has one line to say, and takes no more room than that."""
     BINDINGS: ClassVar[list[BindingType]] = [*bindings("figures")]
     ALLOW_SELECT = False
 
