@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,23 @@ from llmscope.engine.events import ModelInfo, Token
 from llmscope.errors import ScopeError
 from llmscope.export.read import SidecarError, Snapshot, read
 from llmscope.figure import Figure, Focus
-from llmscope.models.spans import align, join, search
+from llmscope.models.spans import align, join
 from llmscope.replay.restore import HINT, check, restored
 from llmscope.text import display_text
 
 MOST_LAYERS, MOST_TOKENS, MOST_FIGURES = 10_000, 1_000_000, 45
 """What a screen takes at most; nine pages of five figures."""
+_MAYBE = (int, type(None))
+_KEPT: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("layer", "head", "position", "sample_top_k"), (int,)),
+    **dict.fromkeys(("neuron", "step"), _MAYBE),
+    **dict.fromkeys(("temperature", "top_p", "min_p"), (int, float)),
+    "mode": (str,),
+    "change": (bool,),
+}
+"""What a screen has use for of the focus of a snapshot, and the types that it may have."""
+FAR = 100
+"""Characters after which a token is no longer looked for: a common letter is found anywhere."""
 _STRAY = re.compile(r"\\x([0-9a-f]{2})")
 
 
@@ -149,7 +161,7 @@ def _placed(
     if isinstance(prompt, str) and prompt:
         text = prompt
         spans = align(text, said, special) if _is_whole(text) else None
-        spans = search(text, labels) if spans is None else spans
+        spans = _searched(text, labels) if spans is None else spans
     else:
         text, spans = join(said)
     return text, tuple(
@@ -158,6 +170,30 @@ def _placed(
             zip(ids, labels, spans, special, strict=True)
         )
     )
+
+
+def _searched(text: str, labels: Sequence[str]) -> list[tuple[int, int]]:
+    """Places of tokens that are not the text: some stand for what the vocabulary does not have.
+
+    Each is looked for after the one before, white space apart. What lies before the next one that
+    is found belongs to those that were not.
+    """
+    spans: list[tuple[int, int]] = []
+    place = lost = 0
+    for label in labels:
+        bare = label.strip() or label
+        found = text.find(bare, place, place + len(bare) + FAR) if bare else -1
+        gap = text[place:found]
+        if found < 0 or (gap.strip() and not lost):
+            spans.append((place, place))
+            lost += 1
+            continue
+        start = place + len(gap.rstrip()) if label[:1].isspace() else found
+        for at in range(len(spans) - lost, len(spans)):
+            spans[at] = (place, start) if gap.strip() else (place, place)
+        place, lost = found + len(bare), 0
+        spans.append((start, place))
+    return spans
 
 
 def _is_whole(text: str) -> bool:
@@ -181,17 +217,11 @@ def _focus(found: Any, info: ModelInfo, length: int) -> Focus:
     """Where the snapshot was taken, in the model and the prompt of the file."""
     if not isinstance(found, dict):
         raise ValueError("its focus is no JSON object")
-    names = set(Focus.__dataclass_fields__)
-    known = {name: _frozen(value) for name, value in found.items() if name in names}
-    focus = Focus(**known)
-    places = (focus.layer, focus.head, focus.position)
-    if not all(type(place) is int for place in places) or not isinstance(focus.mode, str):
-        raise ValueError("its focus is nowhere")
-    return focus.resolve(layers=info.layers, heads=info.heads, positions=length)
-
-
-def _frozen(value: Any) -> Any:
-    return tuple(map(_frozen, value)) if isinstance(value, list) else value
+    known = {name: found[name] for name in _KEPT if name in found}
+    for name, value in known.items():
+        if type(value) not in _KEPT[name] or (isinstance(value, float) and not isfinite(value)):
+            raise ValueError(f"its focus has a {name} that is none")
+    return Focus(**known).resolve(layers=info.layers, heads=info.heads, positions=length)
 
 
 def _count(value: Any, what: str, most: int = 1 << 62) -> int:

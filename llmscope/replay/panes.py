@@ -21,6 +21,7 @@ from llmscope.text import display_text
 from llmscope.tui.ledger import TOKENS, Shown
 from llmscope.tui.overview import ELSEWHERE
 from llmscope.tui.panes import PANE_CLASSES, FigurePane
+from llmscope.tui.panes.walkthrough import WalkthroughPane
 from llmscope.tui.scene import Scene
 from llmscope.tui.workspaces import PANES
 
@@ -104,6 +105,15 @@ def _title(figure: Figure) -> str:
     return display_text(figure.title).replace("\n", " ")
 
 
+class ReplayWalkPane(ReplayPane, WalkthroughPane):
+    """The walk through the one layer that the file has open."""
+
+    def onward(self, scene: Scene, by: int, *, opens: bool = False) -> Scene | None:
+        """The step after the chosen one, or before it: none leads to another layer."""
+        at = self._chosen() + by
+        return self.walk_to(scene, at) if 0 <= at < len(self.steps) else None
+
+
 class PassPane(FigurePane):
     """The edits of the pass, and prompt B."""
 
@@ -133,7 +143,8 @@ def panes_of(held: Sequence[Held], whatif: WhatIf, look: Look) -> dict[str, Figu
     found: dict[str, FigurePane] = {}
     for one in held:
         base = live.get(one.kind, FigurePane)
-        bases = (ReplayPane,) if base is FigurePane else (ReplayPane, base)
+        own = ReplayWalkPane if issubclass(base, WalkthroughPane) else ReplayPane
+        bases = (own,) if issubclass(own, base) else (own, base)
         made = type(f"Replayed{base.__name__}", bases, {"key": one.key, "held": one})
         found[one.key] = made(look)
     if whatif.edits or whatif.held:
