@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -45,14 +44,8 @@ def replay(
     """
     with reported(debug):
         tier = options.tier(color)
-        from llmscope.replay.file import recorded
+        from llmscope.cli.screen import replay as show
 
-        snapshot = recorded(Path(file))
-        from llmscope.cli.screen import dressed
-
-        look, spent, _ = dressed(
-            *(theme, tier, ascii, bandwidth), instead="llmscope diff FILE OTHER, which needs none"
+        raise typer.Exit(
+            show(file, theme=theme, tier=tier, ascii=ascii, bandwidth=bandwidth, debug=debug)
         )
-        from llmscope.replay.run import run
-
-        raise typer.Exit(run(snapshot, look=look, bandwidth=spent, debug=debug))

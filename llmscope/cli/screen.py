@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from llmscope.errors import ScopeError
@@ -54,12 +55,16 @@ def opening(model: str | None) -> Opening:
 
     has: dict[str, Any] = effective()
     load = {name: has[name] for name in ("device", "dtype", "threads") if name in has}
-    look: dict[str, Any] = {
-        name: has[name] for name in ("theme", "ascii", "bandwidth") if name in has
-    }
+    return Opening(Loader(model or has.get("model"), **load), **_set_look(has))
+
+
+def _set_look(has: dict[str, Any]) -> dict[str, Any]:
+    """What the settings say of how the screen looks."""
+    names: tuple[str, ...] = ("theme", "ascii", "bandwidth")
+    look = {name: has[name] for name in names if name in has}
     if has.get("color", "auto") != "auto":
         look["tier"] = has["color"]
-    return Opening(Loader(model or has.get("model"), **load), **look)
+    return look
 
 
 def show(opening: Opening) -> int:
@@ -99,6 +104,45 @@ def show(opening: Opening) -> int:
         notice=opening.notice,
         other=opening.load.other,
     )
+
+
+def replay_plainly(file: str) -> int:
+    """Replay a snapshot where nobody says more than its file: as the person set it for good.
+
+    Raises:
+        ScopeError: there is a setting that there cannot be, or it cannot be replayed.
+    """
+    from llmscope.config import effective
+
+    return replay(file, **_set_look(effective()))
+
+
+def replay(
+    file: str,
+    *,
+    theme: str | None = None,
+    tier: Tier | None = None,
+    ascii: bool | None = None,  # noqa: A002
+    bandwidth: Literal["auto", "high", "low"] = "auto",
+    debug: bool = False,
+) -> int:
+    """Open a snapshot's file on the screen, and stay until it is left.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        ScopeError: it cannot be replayed, or this is no terminal that could show it.
+    """
+    from llmscope.replay.file import recorded
+
+    snapshot = recorded(Path(file))
+    look, spent, _ = dressed(
+        *(theme, tier, ascii, bandwidth), instead="llmscope diff FILE OTHER, which needs none"
+    )
+    from llmscope.replay.run import run
+
+    return run(snapshot, look=look, bandwidth=spent, debug=debug)
 
 
 def dressed(

@@ -61,11 +61,21 @@ def check(figures: Sequence[Figure], length: int, focus: Focus) -> None:
             raise ScopeError(f"{named} is of other tokens than its prompt", HINT)
         try:
             for width, height in SIZES:
-                paint(figure, width, height, Look(), focus, tokens=tokens)
+                paint(_flat(figure), width, height, Look(), focus, tokens=tokens)
         except Exception as error:  # whatever drawing relies on, it may lack
             raise ScopeError(
                 f"{named} cannot be drawn: it lacks what belongs to it", HINT
             ) from error
+
+
+def _flat(figure: Figure) -> Figure:
+    """The figure without its values, which are drawn whatever they are.
+
+    What draws lengths and curves takes longer to import than all else: it waits for the first
+    picture.
+    """
+    level = np.nan if figure.kind == "lines" else 0.0
+    return replace(figure, values=np.full_like(figure.values, level))
 
 
 HINT = "a file that llmscope snapshot wrote"

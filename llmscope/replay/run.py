@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import TYPE_CHECKING
 
 from llmscope.replay.file import Recorded
@@ -23,5 +24,6 @@ def run(snapshot: Recorded, *, look: Look, bandwidth: Bandwidth, debug: bool = F
     Raises:
         ScopeError: the screen failed.
     """
+    gc.enable()
     app = replay_app(snapshot, look=look, bandwidth=bandwidth, keymap=read_keymap())
     return stay(app, lambda: None, debug=debug)
