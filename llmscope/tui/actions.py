@@ -253,7 +253,6 @@ PROGRAM = (
     Action(
         "help-anywhere", "help", "explain this place", "f1", Later("deeds.show_help"), "anywhere"
     ),
-    Action("provenance", "snapshot", "where it came from", "P", Later("replay.provenance")),
     Action("tour", "help", "tour", "", Later("deeds.tour"), "anywhere"),
     Action("palette", "help", "all commands", "ctrl+p", Later("deeds.show_palette"), "anywhere"),
     Action("theme-next", "theme", "next", "", Later("dress.next_theme"), "anywhere"),
@@ -275,7 +274,12 @@ ACTIONS: tuple[Action, ...] = (
     *PLACES,
     *PROGRAM,
 )
-BY_NAME = {action.name: action for action in ACTIONS}
+"""What a person can do on a live screen; of a replay a part of it, and what follows."""
+OF_A_FILE = (
+    Action("provenance", "snapshot", "where it came from", "P", Later("replay.provenance")),
+)
+EVERY = (*ACTIONS, *OF_A_FILE)
+BY_NAME = {action.name: action for action in EVERY}
 
 
 def bindings(
@@ -298,7 +302,7 @@ def bindings(
             show=False,
             priority=where == "anywhere",
         )
-        for action in ACTIONS
+        for action in EVERY
         if only is None or action.name in only
         for key in keys(action)
         if binds_at(action, key) == where

@@ -16,7 +16,7 @@ from llmscope.edits import GRAMMAR
 from llmscope.lenses import lens, names
 from llmscope.text import display_text
 from llmscope.tui.action import Action, Where
-from llmscope.tui.actions import ACTIONS
+from llmscope.tui.actions import EVERY
 from llmscope.tui.keymap import Keymap
 from llmscope.tui.own import Own
 from llmscope.tui.passing import Overlay
@@ -290,7 +290,7 @@ class HelpScreen(Overlay[None]):
         ]
         shown = [
             action
-            for action in ACTIONS
+            for action in EVERY
             if self._keymap.keys(action) and self._own.offers(action.name)
         ]
         first = [action for action in shown if action.where == self._where]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from llmscope.tui.actions import OF_A_FILE
 from llmscope.tui.keymap import Keymap
 from llmscope.tui.past import Past
 from llmscope.tui.workspaces import WORKSPACES, Workspace
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from llmscope.tui.title import Part
 
 
-OF_REPLAYS = frozenset({"provenance"})
-"""The actions that are about a snapshot's file alone."""
 REFUSED = "this is a replay: there is no model for"
 
 
@@ -71,7 +70,9 @@ class Own:
 
     def offers(self, action: str) -> bool:
         """Whether there is anything here that an action could be done with."""
-        return action not in OF_REPLAYS if self.replay is None else self.replay.offers(action)
+        if self.replay is not None:
+            return self.replay.offers(action)
+        return not any(one.name == action for one in OF_A_FILE)
 
     def refuse(self, desk: Desk, action: Action) -> None:
         """Say why an action is not offered; its key is free where that is for want of a replay."""

@@ -15,7 +15,7 @@ from textual.css.query import NoMatches
 
 from llmscope.text import display_text
 from llmscope.tui.action import Action
-from llmscope.tui.actions import ACTIONS
+from llmscope.tui.actions import ACTIONS, OF_A_FILE
 from llmscope.tui.dress import all_names, choose
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class Commands(Provider):
 
     def _entries(self) -> Iterable[Entry]:
         desk = cast("Desk", self.app)
-        for action in commands():
+        for action in (*commands(), *OF_A_FILE):
             if not desk.own.offers(action.name):
                 continue
             keys = list(desk.own.keymap.shown(action))

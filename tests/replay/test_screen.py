@@ -8,7 +8,10 @@ from rich.cells import cell_len
 import llmscope
 from llmscope.figure import Focus
 from llmscope.lenses import lens, names
+from llmscope.tui.actions import ACTIONS, BY_NAME, OF_A_FILE
+from llmscope.tui.keymap import keymap_from
 from llmscope.tui.own import Own
+from llmscope.tui.replay import WITHOUT_MODEL
 from tests.cli.running import run
 from tests.replay.conftest import FIVE
 from tests.replay.replaying import replayed, taken
@@ -245,3 +248,11 @@ def test_each_mode_that_a_pane_shows_is_one_of_its_lens():
     for name, modes in _MODES.items():
         assert {*modes} <= {"", *lens(name).modes}
     assert Focus().mode == ""
+
+
+def test_the_keys_of_a_replay_are_no_other_actions():
+    taken = {key for action in ACTIONS for key in action.keys.split(",")}
+    assert not taken & {key for action in OF_A_FILE for key in action.keys.split(",")}
+    assert WITHOUT_MODEL <= {*BY_NAME}
+    chosen = keymap_from({"keys": {"copy": "P"}})
+    assert "P is copy now, and no longer provenance" in chosen.notice
