@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -69,7 +70,10 @@ class ReplayPane(FigurePane):
 
     def heading(self, shown: Shown) -> str:
         """The figure's own title, as the snapshot has it."""
-        return super().heading(shown) if self.held.kind in DERIVED else _title(shown.figure)
+        with suppress(Exception):  # as in `draw`
+            if self.held.kind in DERIVED:
+                return super().heading(shown)
+        return _title(shown.figure)
 
     def turn(self, scene: Scene) -> Scene | None:
         """There is one view of it."""

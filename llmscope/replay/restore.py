@@ -31,6 +31,8 @@ def restored(figure: Figure) -> Figure:
 def _restored(name: str, value: Any) -> Any:
     if name == "names" and isinstance(value, Mapping):  # of ids, which JSON has as text
         return {int(key): one for key, one in value.items() if _is_whole(key)}
+    if value is None and name == "kl":  # which JSON has no NaN for
+        return math.nan
     if isinstance(value, list):
         array = numbers(value) if value else None
         value = tuple(value) if array is None else array
@@ -55,6 +57,8 @@ def check(figures: Sequence[Figure], length: int, focus: Focus) -> None:
         ScopeError: one is of other tokens, or cannot be drawn.
     """
     tokens = next((one for one in figures if one.lens == "tokens"), None)
+    if tokens is not None and tokens.axes and tokens.values.shape != (length,):
+        raise ScopeError("the figure of its tokens is of other tokens than its prompt", HINT)
     for place, figure in enumerate(figures):
         named = f"figure {place} of the file"
         if any(axis.name in ALONG and _last(axis) >= length for axis in figure.axes):

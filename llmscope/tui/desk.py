@@ -310,8 +310,6 @@ class Desk(Parts, inherit_bindings=False):
 
     def present(self) -> None:
         """Show the scene, in one update of the screen."""
-        from llmscope.tui.words import clauses
-
         with self.batch_update():
             self.overview.present(self.scene, self.ledger, late=self._late, dim=self._dim)
             self.editor.show_roles(self.chat.roles)
@@ -327,7 +325,7 @@ class Desk(Parts, inherit_bindings=False):
             self.title_line.edits(len(self.scene.in_force))
             # While a strength is turned the words stay until the next pass lands: nothing flickers.
             if self._late or not self._turning:
-                said = clauses(self.scene, self.ledger.shown, self.overview.workspace.name)
+                said = self.own.said(self)
                 said[1:1] = self.comparing.said(self.scene) if said else ()
                 self.words.say(said)
 

@@ -97,6 +97,7 @@ def picture(
     Raises:
         ScopeError: there is no such format, or it cannot be made here.
     """
+    from llmscope.errors import ScopeError
     from llmscope.export import json_text, render, snapshot_dict
 
     if about is None and format == "json" and scene.info is not None:
@@ -106,9 +107,14 @@ def picture(
         size = ENOUGH
     worn = replace(look, tier="none") if format == "txt" else look
     focus = replace(scene.focus, position=min(scene.focus.position, len(shown.tokens) - 1))
-    return render(
-        [shown.figure], format, size=size, look=worn, focus=focus, tokens=tokens, about=about
-    )
+    try:
+        return render(
+            [shown.figure], format, size=size, look=worn, focus=focus, tokens=tokens, about=about
+        )
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        if about is None:
+            raise
+        raise ScopeError("this figure of the file lacks what belongs to it", "another") from error
 
 
 def _largest(row: Any) -> str | None:

@@ -83,6 +83,17 @@ class Own:
         """How the palette and the help call it."""
         return action.full_title if self.replay is None else self.replay.titled(action)
 
+    def said(self, desk: Desk) -> list[str]:
+        """The cursor read aloud."""
+        from llmscope.tui.words import clauses
+
+        try:
+            return clauses(desk.scene, desk.ledger.shown, desk.overview.workspace.name)
+        except Exception:  # a file may lack anything that is read
+            if self.replay is None:
+                raise
+            return []
+
     @property
     def workspaces(self) -> Sequence[Workspace]:
         """All there are."""

@@ -214,3 +214,28 @@ async def test_what_a_figure_lacks_takes_no_other_pane_down(five):
     async with replayed(path) as shown:
         await shown.press("left", "left", "up", "right")
         assert "layer" in shown.text
+
+
+async def test_a_shorter_figure_is_read_without_harm(five):
+    """Of fewer tokens than the prompt has: nothing stands on it where it does not reach."""
+
+    def shorter(place):
+        def change(record):
+            figure = record["figures"][place]
+            axis = next(
+                i for i, a in enumerate(figure["axes"]) if a["name"] in ("position", "query")
+            )
+            del figure["axes"][axis]["labels"][3:]
+            cut = figure["values"] if axis == 0 else None
+            if cut is not None:
+                del cut[3:]
+            for row in () if axis == 0 else figure["values"]:
+                del row[3:]
+
+        return change
+
+    assert "of other tokens than its prompt" in told(changed(five[".json"], shorter(0)))
+    for place in (1, 3, 4):
+        async with replayed(changed(five[".json"], shorter(place))) as shown:
+            await shown.press("home", "end", "up", "tab", "y")
+            assert shown.app.is_running
