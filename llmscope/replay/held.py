@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from llmscope.engine.events import Token
 from llmscope.figure import Figure, Focus
@@ -13,6 +14,7 @@ from llmscope.tui.overview import ELSEWHERE
 from llmscope.tui.views import ATTENTION_MODES, MAP_VIEWS
 from llmscope.tui.workspaces import Workspace
 
+T = TypeVar("T")
 PLACES = ("layer", "head", "position", "neuron")
 """What of the cursor a figure may be of, as its `extra` says; None: of all."""
 DETAILS = 4
@@ -157,12 +159,15 @@ def pages(panes: Sequence[Held], *, edited: bool) -> tuple[Workspace, ...]:
     """
     shown = [one for one in panes if one.figure.verdict.status != "refused"]
     rest = [one for one in panes if one not in shown]
-    order = [*shown, *rest]
+    order: list[Held | None] = [*shown, *rest]
+    if edited:
+        order.insert(1, None)  # on the first page; what they are is below its figures
     found: list[Workspace] = []
     for at, some in enumerate(_parted(order, DETAILS + 1), 1):
-        spine = next((one for one in some if _is_map(one.figure)), some[0])
-        details = [one.key for one in some if one is not spine]
-        if edited and at == 1:
+        figures = [one for one in some if one is not None]
+        spine = next((one for one in figures if _is_map(one.figure)), figures[0])
+        details = [one.key for one in figures if one is not spine]
+        if len(figures) < len(some):
             details.append(EDITED)
         found.append(
             Workspace(
@@ -177,7 +182,7 @@ def pages(panes: Sequence[Held], *, edited: bool) -> tuple[Workspace, ...]:
     return tuple(found)
 
 
-def _parted(panes: Sequence[Held], most: int) -> Iterator[Sequence[Held]]:
+def _parted(panes: Sequence[T], most: int) -> Iterator[Sequence[T]]:
     """Pages of about the same number of panes."""
     count = -(-len(panes) // most)
     for at in range(count):

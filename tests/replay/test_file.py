@@ -239,3 +239,17 @@ async def test_a_shorter_figure_is_read_without_harm(five):
         async with replayed(changed(five[".json"], shorter(place))) as shown:
             await shown.press("home", "end", "up", "tab", "y")
             assert shown.app.is_running
+
+
+async def test_what_the_live_screen_saved(tmp_path):
+    from tests.tui.real import screen
+
+    async with screen(llmscope.load("builtin:sort"), "CAB") as (app, pilot):
+        app.overview.enter("attention")
+        await pilot.press("s")
+        app.screen.query_one("#line").value = str(tmp_path / "live.json")
+        await pilot.press("enter")
+        title = app.ledger.shown("attention").figure.title
+    async with replayed(tmp_path / "live.json") as shown:
+        assert title in shown.text
+        assert "CAB" in shown.text

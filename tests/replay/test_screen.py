@@ -90,10 +90,11 @@ async def test_it_says_what_it_is(five, size):
         assert [cell_len(row) for row in shown.rows] == [size[0]] * size[1]
 
 
-async def test_every_figure_has_a_pane(tmp_path):
+@pytest.mark.parametrize("size", [(120, 40), (200, 60)])
+async def test_every_figure_has_a_pane(tmp_path, size):
     path = taken(tmp_path / "all.npz", *names(), options=("--versus-prompt", "BACABC"))
     seen = set()
-    async with replayed(path) as shown:
+    async with replayed(path, *size) as shown:
         overview = shown.app.overview
         for page in overview.workspaces:
             overview.open(page)
@@ -214,11 +215,12 @@ async def test_what_is_saved_is_of_the_model_that_made_it(five, tmp_path, monkey
         assert copied == [record["provenance"]["command"]]
 
 
-async def test_edits_are_told(tmp_path):
-    options = ("--edit", "zero head 1.0", "--change", "--versus-prompt", "BACABC")
-    path = taken(tmp_path / "e.json", "residual", "next-token", options=options)
-    async with replayed(path) as shown:
-        assert "builtin:sort · 1 edit" in shown.rows[0]
+@pytest.mark.parametrize("size", [(120, 40), (200, 60)])
+async def test_edits_are_told(tmp_path, size):
+    options = ["--edit", "zero head 1.0", "--edit", "scale mlp 2 0.5", "--change"]
+    path = taken(tmp_path / "e.json", *FIVE, options=[*options, "--versus-prompt", "BACABC"])
+    async with replayed(path, *size) as shown:
+        assert "builtin:sort · 2 edits" in shown.rows[0]
         assert "zero head 1.0" in shown.text
         assert "BACABC" in shown.text
         assert "by edits" in shown.text
