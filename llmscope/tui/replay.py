@@ -61,6 +61,8 @@ class Replay:
 
     def offers(self, action: str) -> bool:
         """Whether an action can be done without a model."""
+        if action == "copy-command":
+            return self.command is not None
         kind, _, name = action.partition("-")
         if kind == "pane" and any(name in one.panes for one in self.workspaces):
             return True

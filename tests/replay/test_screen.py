@@ -24,6 +24,9 @@ def give_room(overview, key):
         overview.maximize()
 
 
+SLOW = (".json", ".npz")
+
+
 async def pictures(path, keys, *, tier="none"):
     """Each pane with all the room, and how large that is."""
     async with replayed(path, tier=tier) as shown:
@@ -45,7 +48,9 @@ def printed(lens, rows, *options):
     return [line.rstrip() for line in result.stdout.splitlines()]
 
 
-@pytest.mark.parametrize("suffix", [".safetensors", ".json", ".npz"])
+@pytest.mark.parametrize(
+    "suffix", [".safetensors", *(pytest.param(one, marks=pytest.mark.slow) for one in SLOW)]
+)
 async def test_a_pane_is_the_picture_that_a_snapshot_prints(five, suffix):
     keys = {"tokens": "tokens", "map": "logit-lens", "next-token": "next-token"}
     # The second map has no pane of its own in the live screen.
@@ -90,7 +95,7 @@ async def test_it_says_what_it_is(five, size):
         assert [cell_len(row) for row in shown.rows] == [size[0]] * size[1]
 
 
-@pytest.mark.parametrize("size", [(120, 40), (200, 60)])
+@pytest.mark.parametrize("size", [(120, 40), pytest.param((200, 60), marks=pytest.mark.slow)])
 async def test_every_figure_has_a_pane(tmp_path, size):
     path = taken(tmp_path / "all.npz", *names(), options=("--versus-prompt", "BACABC"))
     seen = set()
@@ -149,14 +154,15 @@ async def test_the_prompt_is_read_only(five):
         assert shown.app.scene.focus.position < 5
 
 
-@pytest.mark.parametrize("key", ["x", "E", "M", "a", "c", "b", "T", "W", "9", "ctrl+r"])
-async def test_what_needs_a_model_is_refused(five, key):
+async def test_what_needs_a_model_is_refused(five):
     async with replayed(five[".safetensors"]) as shown:
         before = shown.app.scene
-        await shown.press(key)
-        assert shown.app.scene == before
-        assert len(shown.app.screen_stack) == 1
-        assert any("there is no model for" in text for text in shown.notices)
+        for key in ("x", "E", "M", "a", "c", "b", "T", "W", "9", "ctrl+r"):
+            shown.app.clear_notifications()
+            await shown.pilot.press(key)
+            assert shown.app.scene == before
+            assert len(shown.app.screen_stack) == 1
+            assert [text for text in shown.notices if "there is no model for" in text], key
 
 
 async def test_palette_and_help_offer_what_works(five):
@@ -215,7 +221,7 @@ async def test_what_is_saved_is_of_the_model_that_made_it(five, tmp_path, monkey
         assert copied == [record["provenance"]["command"]]
 
 
-@pytest.mark.parametrize("size", [(120, 40), (200, 60)])
+@pytest.mark.parametrize("size", [pytest.param((120, 40), marks=pytest.mark.slow), (200, 60)])
 async def test_edits_are_told(tmp_path, size):
     options = ["--edit", "zero head 1.0", "--edit", "scale mlp 2 0.5", "--change"]
     path = taken(tmp_path / "e.json", *FIVE, options=[*options, "--versus-prompt", "BACABC"])
@@ -230,8 +236,8 @@ async def test_the_walk_goes_through_the_steps_that_are_there(tmp_path):
     path = taken(tmp_path / "w.json", "walkthrough", options=("--layer", 1))
     async with replayed(path) as shown:
         assert "Step 0 of" in shown.text
-        for _ in range(40):
-            await shown.pilot.press("down")
+        for _ in range(40):  # without waiting for each
+            shown.app.action_act("down")
         await shown.press()
         steps = shown.app.overview.panes["walkthrough"].steps
         assert shown.app.scene.step == len(steps) - 1 > 20
