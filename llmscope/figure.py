@@ -208,15 +208,19 @@ class Figure:
         """The number of the axis with that name, or None."""
         return next((i for i, axis in enumerate(self.axes) if axis.name == name), None)
 
-    def to_dict(self) -> dict[str, Any]:
-        """The figure as strict JSON: NaN and infinity become null; `infinite` counts the latter."""
+    def to_dict(self, *, values: bool = True) -> dict[str, Any]:
+        """The figure as strict JSON: NaN and infinity become null; `infinite` counts the latter.
+
+        Args:
+            values: with the values; without them it is what goes beside an array of them.
+        """
         record: dict[str, Any] = {
             "lens": self.lens,
             "title": self.title,
             "kind": self.kind,
             "unit": self.unit,
             "axes": [axis.to_dict() for axis in self.axes],
-            "values": plain(self.values),
+            **({"values": plain(self.values)} if values else {}),
             "verdict": {"status": self.verdict.status, "reason": self.verdict.reason},
             "extra": {key: plain(value) for key, value in self.extra.items()},
         }

@@ -53,9 +53,30 @@ def figures_of(
 
 def figure_of(scope: Scope, recording: Recording, name: str, focus: Focus) -> Figure:
     """What a lens shows, where a mode may be meant for another one."""
-    if focus.mode not in lens(name).modes:
-        focus = replace(focus, mode="")
-    return scope.look(name, recording=recording, **asdict(focus))
+    return scope.look(name, recording=recording, **asdict(_for_lens(name, focus)))
+
+
+def look_ahead(
+    scope: Scope, asked: Sequence[tuple[Recording, Focus]], lenses: Sequence[str]
+) -> None:
+    """Work out for several prompts at once what `figures_of` then finds, where a lens can.
+
+    Args:
+        asked: recordings, each with its focus as `resolved` gives it.
+    """
+    for chosen in map(lens, lenses):
+        # Without a trustworthy readout there will be no figure.
+        if chosen.ahead is not None and scope.verdicts("readout").status != "refused":
+            chosen.ahead(
+                [
+                    (one, scope.resolve(chosen, one, _for_lens(chosen.name, focus)))
+                    for one, focus in asked
+                ]
+            )
+
+
+def _for_lens(name: str, focus: Focus) -> Focus:
+    return focus if focus.mode in lens(name).modes else replace(focus, mode="")
 
 
 def resolved(scope: Scope, recording: Recording, focus: Focus) -> Focus:
@@ -64,9 +85,9 @@ def resolved(scope: Scope, recording: Recording, focus: Focus) -> Focus:
     Raises:
         ValueError: a layer, head or position is out of range.
     """
-    info, length = scope.info(), len(recording)
+    anatomy, length = scope.subject.anatomy, len(recording)
     if focus.span is not None:
         start, stop = focus.span  # ends below zero count from the end
         stop = stop + length if stop <= 0 else stop
         focus = replace(focus, span=(max(0, start + length) if start < 0 else start, stop))
-    return focus.resolve(layers=info.layers, heads=info.heads, positions=length)
+    return focus.resolve(layers=len(anatomy.layers), heads=anatomy.heads, positions=length)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from llmscope.batch.looking import Looking, figures_of, resolved
+from llmscope.batch.looking import Looking, figures_of, look_ahead, resolved
 from llmscope.batch.padded import Together
 from llmscope.batch.prompts import Line
 from llmscope.batch.shards import Row
 from llmscope.errors import ScopeError
+from llmscope.figure import Focus
 from llmscope.text import told
 
 if TYPE_CHECKING:
@@ -46,18 +47,42 @@ def rows_of(
         done(int(caught.failed), int(caught.failed))
     if together is not None:
         for batch in together.batches(prompts):
-            chosen = [prompts[index] for index in batch]
-            for index, recording in zip(batch, together.record(scope, chosen), strict=True):
-                with _Caught(rows, index, window[index]) as caught:
-                    rows[index] = _seen(scope, window[index], recording, looking)
-                done(1, int(caught.failed))
+            _batch(scope, window, {i: prompts[i] for i in batch}, looking, together, rows, done)
     else:
         for index in prompts:
             with _Caught(rows, index, window[index]) as caught:
                 recording = _recorded(scope, window[index].prompt or "", looking)
-                rows[index] = _seen(scope, window[index], recording, looking)
+                focus = resolved(scope, recording, looking.focus)
+                rows[index] = _row(scope, window[index], recording, focus, looking)
             done(1, int(caught.failed))
     return [rows[index] for index in range(len(window))]
+
+
+def _batch(
+    scope: Scope,
+    window: Sequence[Line],
+    prompts: Mapping[int, Prompt],
+    looking: Looking,
+    together: Together,
+    rows: dict[int, Row],
+    done: Done,
+) -> None:
+    """What was seen of prompts that go through the model together, by their place."""
+    found: dict[int, Recording] = {}
+    with _enough_memory():  # one alone may fit
+        found |= zip(prompts, together.record(scope, list(prompts.values())), strict=True)
+    asked: dict[int, tuple[Recording, Focus]] = {}
+    for index, prompt in prompts.items():
+        with _Caught(rows, index, window[index]) as caught:
+            recording = found.get(index) or together.record(scope, [prompt])[0]
+            asked[index] = recording, resolved(scope, recording, looking.focus)
+        done(int(caught.failed), int(caught.failed))
+    with _enough_memory():
+        look_ahead(scope, list(asked.values()), looking.lenses)
+    for index, (recording, focus) in asked.items():
+        with _Caught(rows, index, window[index]) as caught:
+            rows[index] = _row(scope, window[index], recording, focus, looking)
+        done(1, int(caught.failed))
 
 
 def _prompt(scope: Scope, text: str, looking: Looking) -> Prompt:
@@ -82,10 +107,23 @@ def _special(looking: Looking) -> bool:
     return looking.special_tokens and not looking.chat  # a template writes its own
 
 
-def _seen(scope: Scope, line: Line, recording: Recording, looking: Looking) -> Row:
-    focus = resolved(scope, recording, looking.focus)
+def _row(scope: Scope, line: Line, recording: Recording, focus: Focus, looking: Looking) -> Row:
     figures = figures_of(scope, recording, looking.lenses, focus)
     return Row(line, recording.prompt.ids, recording.prompt.labels, tuple(figures))
+
+
+def _no_memory(error: BaseException | None) -> bool:
+    return type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError)
+
+
+class _enough_memory:  # noqa: N801 - a context manager
+    """What does not fit into memory is left undone."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> bool:
+        return _no_memory(error)
 
 
 class _Caught:
@@ -101,12 +139,11 @@ class _Caught:
     def __exit__(self, _: object, error: BaseException | None, __: object) -> bool:
         # A model that fails in another way may fail from now on: that ends the batch, and nothing
         # wrong is written.
-        memory = type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError)
         if isinstance(error, ScopeError):
             said = error.message
         elif isinstance(error, ValueError):
             said = told(error)
-        elif memory:
+        elif _no_memory(error):
             said = "there is not enough memory for it"
         else:
             return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,14 +20,15 @@ def halves(figure: Figure, *, scalars: bool) -> tuple[dict[str, NDArray[Any]], d
     Args:
         scalars: take single numbers of `extra` for arrays too.
     """
-    record = figure.to_dict()
-    del record[VALUES]
     arrays: dict[str, NDArray[Any]] = {VALUES: figure.values}
+    rest: dict[str, Any] = {}
     for key, value in figure.extra.items():
         array = None if isinstance(value, str | Mapping) else _numeric(value)
         if array is not None and (scalars or array.ndim) and str(key) != VALUES:
             arrays[str(key)] = array
-            del record["extra"][str(key)]
+        else:
+            rest[key] = value
+    record = replace(figure, extra=rest).to_dict(values=False)
     return arrays, record
 
 

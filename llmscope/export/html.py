@@ -16,16 +16,23 @@ from llmscope.text import display_text
 _STYLE = re.compile(r"<style>(.*?)</style>", re.DOTALL)
 
 
-def html_text(rows: Sequence[Row], look: Look, about: Mapping[str, Any] | None = None) -> str:
+def html_text(
+    rows: Sequence[Row],
+    look: Look,
+    about: Mapping[str, Any] | None = None,
+    *,
+    scale: float = 1.0,
+) -> str:
     """The rows as an SVG inside a page, with the prompt above and the provenance below it.
 
     A content security policy forbids all but the page's own two styles, which it names by digest.
 
     Args:
         about: what a snapshot says beside its figures.
+        scale: how many times as large the picture is shown.
     """
     about = about or {}
-    svg = svg_text(rows, look)
+    svg = svg_text(rows, look, scale=scale)
     style = _style(look)
     allowed = " ".join(f"'sha256-{_digest(own)}'" for own in (style, *_STYLE.findall(svg)))
     policy = f"default-src 'none'; style-src {allowed}; base-uri 'none'; form-action 'none'"

@@ -25,10 +25,13 @@ CELL = (5, 10)
 WIDTH = 500
 """Points of a page without a size: two columns of most journals."""
 
+DOTS = 300
+"""Pixels of a PNG on an inch."""
+
 _SETTINGS = {
     "font.size": 8,
     "axes.titlesize": 9,
-    "savefig.dpi": 300,
+    "savefig.dpi": DOTS,
     "pdf.fonttype": 42,  # letters stay letters, which journals ask for
     "svg.fonttype": "none",
     "svg.hashsalt": "llmscope",
@@ -44,6 +47,7 @@ def paper_bytes(
     focus: Focus | None = None,
     whatif: WhatIf = PLAIN,
     about: Mapping[str, Any] | None = None,
+    scale: float = 1.0,
 ) -> bytes:
     """Figures below each other, the same bytes each time; the options are those of `render`.
 
@@ -68,7 +72,8 @@ def paper_bytes(
         # In an svg letters stay letters, so that no glyph of this machine is missing from it.
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
         page = paper(figures, size=size, focus=focus, whatif=whatif, every_glyph=format == "svg")
-        page.savefig(stream, format=format, metadata=metadata[format])
+        dots = {"dpi": DOTS * scale} if format == "png" else {}
+        page.savefig(stream, format=format, metadata=metadata[format], **dots)
     return stream.getvalue()
 
 

@@ -10,11 +10,12 @@ from typing import Any
 from llmscope.draw import Look, Row
 from llmscope.errors import ScopeError
 from llmscope.export.json import json_text
-from llmscope.export.svg import FONTS, svg_text
+from llmscope.export.svg import FONTS, extent, svg_text
 
 ZOOM = 2
 """Pixels of the PNG for one of the SVG."""
-
+MOST = 100_000_000
+"""Pixels of a PNG: four bytes each while it is drawn."""
 
 KEYWORD = "llmscope"
 """Of the text chunk that says where the numbers came from."""
@@ -24,15 +25,21 @@ _HEADER = 8 + 25
 
 
 def png_bytes(
-    rows: Sequence[Row], look: Look, provenance: Mapping[str, Any] | None = None
+    rows: Sequence[Row],
+    look: Look,
+    provenance: Mapping[str, Any] | None = None,
+    *,
+    scale: float = 1.0,
 ) -> bytes:
     """The rows as a PNG.
 
     Args:
         provenance: where the numbers came from, which goes into an iTXt chunk as JSON.
+        scale: how many times as many pixels it has on each side.
 
     Raises:
-        ScopeError: resvg-py is not installed, or there is no font to draw letters with.
+        ScopeError: resvg-py is not installed, there is no font to draw letters with, or there
+            would be more than `MOST` pixels.
     """
     try:
         import resvg_py
@@ -40,7 +47,13 @@ def png_bytes(
         raise ScopeError("png needs resvg-py", "pip install resvg-py, or --format svg") from None
     if not _has_font(resvg_py):
         raise ScopeError("no monospace font is installed to draw a png with", "--format svg")
-    data = bytes(resvg_py.svg_to_bytes(svg_string=svg_text(rows, look), zoom=ZOOM))
+    width, height = (side * scale * ZOOM for side in extent(rows))
+    if width * height > MOST:
+        raise ScopeError(
+            f"the png would have {width:,.0f} x {height:,.0f} pixels", "a smaller --scale or --size"
+        )
+    drawing = svg_text(rows, look, scale=scale * ZOOM)
+    data = bytes(resvg_py.svg_to_bytes(svg_string=drawing))
     if provenance is None:
         return data
     return data[:_HEADER] + _itxt(json_text(dict(provenance)).strip()) + data[_HEADER:]

@@ -57,6 +57,7 @@ def save(
     size: tuple[int, int] | None = None,
     look: Look | Paper | None = None,
     focus: Focus | None = None,
+    scale: float = 1.0,
     force: bool = False,
 ) -> Path:
     """Write figures to a file; see `render` for the options. safetensors have a sidecar beside it.
@@ -74,7 +75,7 @@ def save(
         several = [figures] if isinstance(figures, Figure) else list(figures)
         write_all(pair(several).at(path), force=force)
         return path
-    data = render(figures, format, size=size, look=look, focus=focus)
+    data = render(figures, format, size=size, look=look, focus=focus, scale=scale)
     return write(path, data, force=force)
 
 
@@ -89,6 +90,7 @@ def render(
     whatif: WhatIf = PLAIN,
     about: Mapping[str, Any] | None = None,
     inline: bool = False,
+    scale: float = 1.0,
 ) -> str | bytes:
     """Figures as one document: JSON of one figure or of a list, or pictures below each other.
 
@@ -104,13 +106,17 @@ def render(
         whatif: the edits of the pass, which stand above the pictures.
         about: what a snapshot says beside its figures, as `about_dict` gives it, for the formats
             that have a place for it: all but `txt` and `ansi`.
+        scale: how many times as large svg, png and html show the same picture; of a png with the
+            look `paper`, how many times as many pixels it has.
 
     Raises:
         ScopeError: there is no such format, or it cannot be made here.
     """
     several = [figures] if isinstance(figures, Figure) else list(figures)
     if look == PAPER:
-        return paper_bytes(several, format, size=size, focus=focus, whatif=whatif, about=about)
+        return paper_bytes(
+            several, format, size=size, focus=focus, whatif=whatif, about=about, scale=scale
+        )
     if format == "json":
         records = [figure.to_dict() for figure in several]
         if about is not None:
@@ -130,7 +136,7 @@ def render(
     for figure in several:
         width, height = size or (WIDTH, _height(figure))
         rows.extend(framed(figure, width, height, look, focus, tokens=tokens))
-    return render_rows(rows, format, look, about, inline=inline)
+    return render_rows(rows, format, look, about, inline=inline, scale=scale)
 
 
 def _height(figure: Figure) -> int:
@@ -145,8 +151,9 @@ def render_rows(
     about: Mapping[str, Any] | None = None,
     *,
     inline: bool = False,
+    scale: float = 1.0,
 ) -> str | bytes:
-    """Rows of cells as one of `PICTURES`; `about` and `inline` as for `render`.
+    """Rows of cells as one of `PICTURES`; `about`, `inline` and `scale` as for `render`.
 
     Raises:
         ScopeError: there is no such format for pictures, or it cannot be made here.
@@ -158,11 +165,11 @@ def render_rows(
     if format == "ansi":
         return ansi_text(rows, look)
     if format == "svg":
-        return svg_text(rows, look, provenance, inline=inline)
+        return svg_text(rows, look, provenance, inline=inline, scale=scale)
     if format == "png":
-        return png_bytes(rows, look, provenance)
+        return png_bytes(rows, look, provenance, scale=scale)
     if format == "html":
-        return html_text(rows, look, about)
+        return html_text(rows, look, about, scale=scale)
     shown = display_text(format).replace("\n", " ")
     raise ScopeError(f"no picture format {shown!r}", f"--format {_either(PICTURES)}")
 

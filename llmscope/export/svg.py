@@ -40,12 +40,19 @@ class Ink:
     attributes: str
 
 
+def extent(rows: Sequence[Row]) -> tuple[float, float]:
+    """Width and height of the picture in pixels, its margin included."""
+    width = max((sum(cell_len(s.text) for s in row) for row in rows), default=1) * CELL[0]
+    return width + 2 * MARGIN, len(rows) * CELL[1] + 2 * MARGIN
+
+
 def svg_text(
     rows: Sequence[Row],
     look: Look,
     provenance: Mapping[str, Any] | None = None,
     *,
     inline: bool = False,
+    scale: float = 1.0,
 ) -> str:
     """The rows as an SVG document, coloured whatever NO_COLOR says.
 
@@ -53,11 +60,10 @@ def svg_text(
         provenance: where the numbers came from, which goes into `<metadata>` as JSON.
         inline: for a page that holds other pictures too: its style reaches none of them, and it
             is never wider than the page.
+        scale: how many times as large it is shown.
     """
     said = "" if provenance is None else escape(json_text(dict(provenance)).strip())
-    width = max((sum(cell_len(s.text) for s in row) for row in rows), default=1) * CELL[0]
-    height = len(rows) * CELL[1]
-    full = f"{width + 2 * MARGIN:.1f}", f"{height + 2 * MARGIN:.1f}"
+    full, shown = ([f"{side * times:.1f}" for side in extent(rows)] for times in (1.0, scale))
     # The margin is of the same colour as the cells, which a tier may have rounded.
     ground = _ink(palette(look).base, look.theme).ground or look.theme.ground
     body: list[str] = []
@@ -66,7 +72,7 @@ def svg_text(
     within = f".{OWN} " if inline else ""
     fitting = f' class="{OWN}" style="max-width:100%;height:auto"' if inline else ""
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{full[0]}" height="{full[1]}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{shown[0]}" height="{shown[1]}" '
         f'viewBox="0 0 {full[0]} {full[1]}"{fitting}>\n'
         + (f"<metadata>{said}</metadata>\n" if said else "")
         + f"<style>{within}text{{font:{FONT}px {FONTS};white-space:pre}}"

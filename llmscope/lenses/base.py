@@ -8,7 +8,7 @@ help pages and `--help` are quick; another package registers one under the entry
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 Run = Callable[..., Any]
 Compute = Callable[["Recording", "Focus", Run], "Figure | Iterator[Figure]"]
+Ahead = Callable[["Sequence[tuple[Recording, Focus]]"], None]
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ class Lens:
         name: the CLI word, JSON key and pane title.
         question: what it answers, as one short question.
         compute: `(recording, focus, run) -> Figure`, or an iterator of ever more complete ones.
+        ahead: works out for several recordings of one model at once what `compute` then finds
+            kept with them: quicker, and nothing that `compute` could not do alone.
         needs: the capabilities (`readout`, `writes`, `patterns`, `activations`, `experts`) whose
             verdicts it stands on.
         uses: the fields of `Focus` that change its figure; the others may move for free.
@@ -47,6 +50,7 @@ class Lens:
     name: str
     question: str
     compute: Compute
+    ahead: Ahead | None = None
     needs: tuple[str, ...] = ()
     uses: tuple[str, ...] = ()
     modes: tuple[str, ...] = ()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +30,6 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
     `extra`: mode, ids of the top tokens (-1 where none was read), names of those ids, ranks,
     target_id, target, kinds; with translators the model that they are for.
     """
-    from llmscope.record.derive import logits_after
     from llmscope.record.logit_lens import read, readings
     from llmscope.record.translators import translators
 
@@ -40,11 +39,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
         if misfit:
             yield Figure.refused("logit-lens", "Tuned lens", misfit)
             return
-    target = None
-    if focus.mode == "target":
-        target = focus.target
-        if target is None:
-            target = int(logits_after(recording, focus.position).argmax())
+    target = _target(recording, focus)
     columns = sorted(
         columns_of(focus, len(recording)), key=lambda column: abs(column - focus.position)
     )
@@ -54,6 +49,34 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
         figure = _figure(recording, focus, target, readings(recording, target, translated))
         yield figure if translated is None else _tuned(figure, translated.base)
         start, count = start + count, 2 * count
+
+
+def ahead(asked: Sequence[tuple[Recording, Focus]]) -> None:
+    """Read what `compute` will show of several recordings of one model, all at once.
+
+    A translator's folder is left to `compute`, which says what is wrong with it.
+    """
+    from llmscope.record.logit_lens import read_together
+
+    if any(focus.translator is not None for _, focus in asked):
+        return
+    read_together(
+        [
+            (recording, columns_of(focus, len(recording)), _target(recording, focus))
+            for recording, focus in asked
+        ]
+    )
+
+
+def _target(recording: Recording, focus: Focus) -> int | None:
+    """The token whose probability is wanted; None in the mode that shows the top ones."""
+    from llmscope.record.derive import logits_after
+
+    if focus.mode != "target":
+        return None
+    if focus.target is not None:
+        return focus.target
+    return int(logits_after(recording, focus.position).argmax())
 
 
 def columns_of(focus: Focus, length: int) -> range:
@@ -103,6 +126,7 @@ LENS = Lens(
     name="logit-lens",
     question="When does it know?",
     compute=compute,
+    ahead=ahead,
     needs=("readout",),
     uses=("mode", "span", "position", "target", "translator"),
     modes=("top", "target"),

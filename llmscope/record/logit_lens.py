@@ -19,7 +19,9 @@ from llmscope.record.recording import Recording, Segment
 from llmscope.record.translators import Translators
 
 ROWS = 64
-"""Streams that are read at once."""
+"""Streams of one recording that are read at once."""
+TOGETHER = 128
+"""The same of several recordings, which nobody waits for one by one."""
 
 Floats = NDArray[np.float32]
 
@@ -58,14 +60,26 @@ def read(
     Raises:
         ValueError: the model has no unembedding that was found.
     """
-    known = 0 if target is None else 2
-    wanted = [
-        (int(layer), column)
-        for column in columns
-        for layer in np.flatnonzero(np.isnan(_cell(recording, column, target, translated)[known]))
-    ]
+    wanted = _lacking(recording, columns, target, translated)
     for start in range(0, len(wanted), ROWS):
-        _read(recording, wanted[start : start + ROWS], target, translated)
+        _read(wanted[start : start + ROWS], translated)
+
+
+def read_together(
+    asked: Sequence[tuple[Recording, Sequence[int], int | None]],
+    translated: Translators | None = None,
+) -> None:
+    """As `read`, of several recordings of one model: so many rows at once take less time.
+
+    Args:
+        asked: recordings, each with its positions and its target.
+
+    Raises:
+        ValueError: the model has no unembedding that was found.
+    """
+    wanted = [cell for one in asked for cell in _lacking(*one, translated)]
+    for start in range(0, len(wanted), TOGETHER):
+        _read(wanted[start : start + TOGETHER], translated)
 
 
 def readings(
@@ -79,34 +93,62 @@ def readings(
     return Readings(*np.concatenate(parts, axis=2))
 
 
-@torch.no_grad()
-def _read(
+@dataclass(frozen=True)
+class _Cell:
+    """One stream to read, and where what is read belongs. `memo`: [2 or 4]"""
+
+    recording: Recording
+    layer: int
+    column: int
+    target: int | None
+    memo: Floats
+
+
+def _lacking(
     recording: Recording,
-    cells: Sequence[tuple[int, int]],
+    columns: Sequence[int],
     target: int | None,
     translated: Translators | None,
-) -> None:
-    readout = recording.subject.anatomy.readout
+) -> list[_Cell]:
+    """The cells of these positions that were not read yet."""
+    found: list[_Cell] = []
+    known, used = (0, 2) if target is None else (2, 4)
+    for column in columns:
+        segment, row = _place(recording, column)
+        memo = _memo(segment, recording.layers, target, translated)[:, :, row]  # [4, layer + 1]
+        found += [
+            _Cell(recording, int(layer), column, target, memo[:used, layer])
+            for layer in np.flatnonzero(np.isnan(memo[known]))
+        ]
+    return found
+
+
+@torch.no_grad()
+def _read(cells: Sequence[_Cell], translated: Translators | None) -> None:
+    readout = cells[0].recording.subject.anatomy.readout
     if readout is None:
         raise ValueError("the model has no unembedding that was found")
-    streams = torch.stack([stream_after(recording, layer, column) for layer, column in cells])
+    streams = torch.stack([stream_after(cell.recording, cell.layer, cell.column) for cell in cells])
     if translated is not None:
-        streams = translated(streams, [layer for layer, _ in cells])
+        streams = translated(streams, [cell.layer for cell in cells])
     scores = readout(streams).float()  # [cell, token]
-    if any(change.frozen and change.layer == recording.layers for change in recording.changes):
-        # What the model says is read with the norm that an edit holds still.
-        for cell, (layer, column) in enumerate(cells):
-            if layer == recording.layers:
-                scores[cell] = logits(recording, column, column + 1)[0]
+    for index, cell in enumerate(cells):
+        recording, last = cell.recording, cell.recording.layers
+        if cell.layer == last and any(
+            change.frozen and change.layer == last for change in recording.changes
+        ):
+            # What the model says is read with the norm that an edit holds still.
+            scores[index] = logits(recording, cell.column, cell.column + 1)[0]
     total = scores.logsumexp(-1)
     best = scores.max(-1)
     read = [best.indices, (best.values - total).exp()]
-    if target is not None:
-        aimed = scores[:, target]
-        read += [(aimed - total).exp(), (scores > aimed[:, None]).sum(-1) + 1]
+    if any(cell.target is not None for cell in cells):
+        targets = [cell.target or 0 for cell in cells]
+        aimed = scores.gather(1, torch.tensor(targets, device=scores.device)[:, None])  # [cell, 1]
+        read += [(aimed[:, 0] - total).exp(), (scores > aimed).sum(-1) + 1]
     found = torch.stack([values.float() for values in read]).cpu().numpy()  # [2 or 4, cell]
-    for (layer, column), values in zip(cells, found.T, strict=True):
-        _cell(recording, column, target, translated)[: len(values), layer] = values
+    for cell, values in zip(cells, found.T, strict=True):
+        cell.memo[:] = values[: len(cell.memo)]
 
 
 def stream_after(recording: Recording, layer: int, column: int) -> Tensor:
@@ -115,14 +157,6 @@ def stream_after(recording: Recording, layer: int, column: int) -> Tensor:
     last = layer == len(segment.layers)
     stream: Tensor = (segment.final if last else segment.layers[layer].stream)[row]
     return stream.to(segment.final.device)
-
-
-def _cell(
-    recording: Recording, column: int, target: int | None, translated: Translators | None
-) -> Floats:
-    """The memo of one position. [4, layer + 1]"""
-    segment, row = _place(recording, column)
-    return _memo(segment, recording.layers, target, translated)[:, :, row]
 
 
 def _memo(

@@ -33,11 +33,11 @@ def record_padded(recorder: Recorder, prompts: Sequence[Prompt]) -> list[Recordi
     longest = max(map(len, prompts))
     ids = [[*prompt.ids, *[PAD] * (longest - len(prompt))] for prompt in prompts]
     try:
-        with taps.open():
-            recorder.run(ids, last=1)
+        with taps.open(streams_only=True):
+            recorder.run(ids, last=0)
         if taps.overwritten():  # known from now on, so this happens once a model
-            with taps.open():
-                recorder.run(ids, last=1)
+            with taps.open(streams_only=True):
+                recorder.run(ids, last=0)
         whole = taps.segment()
     finally:
         taps.drop()

@@ -186,22 +186,21 @@ class Recorder:
             embeddings: the same as vectors, in the place of ids. [batch, position, width]
             grad: keep what a backward pass needs.
             last: only so many last positions need logits; a model that cannot leave the others out
-                gives them all.
+                gives them all. 0: none are needed, and the output is that of the body.
             cache: holds what comes before the ids.
         """
         if record:
             (only,) = ids
             unlabelled = Prompt(tuple(only), ("",) * len(only), (False,) * len(only))
             return self.go_on(None, unlabelled)
-        few = {"logits_to_keep": last} if last is not None and self._leaves_out else {}
+        model = self.subject.model.base_model if last == 0 else self.subject.model
+        few = {"logits_to_keep": last} if last and self._leaves_out else {}
         with torch.set_grad_enabled(grad):
             if embeddings is not None:
-                return self.subject.model(inputs_embeds=embeddings, use_cache=False, **few)
+                return model(inputs_embeds=embeddings, use_cache=False, **few)
             batch = torch.tensor(ids, device=self.subject.device)
             caching = {} if cache is None else {"cache": cache}
-            return self.subject.model(
-                input_ids=batch, use_cache=cache is not None, **caching, **few
-            )
+            return model(input_ids=batch, use_cache=cache is not None, **caching, **few)
 
     def cache(self, before: Recording | None, length: int) -> DynamicCache | None:
         """A cache of its own that holds the first `length` tokens of a recording.

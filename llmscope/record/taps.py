@@ -63,7 +63,7 @@ class LayerTap:
 
     def _keeper(self, name: str) -> Callable[[nn.Module, Any, Any], None]:
         def keep(_: nn.Module, args: Any, output: Any) -> None:
-            if self.taps.active:
+            if self.taps.whole:
                 self._keep(name, _first(output), self._scale)
 
         return keep
@@ -77,11 +77,11 @@ class LayerTap:
         self.kept[name], self._versions[name] = rows, rows._version
 
     def _entry(self, _: nn.Module, args: Any, kwargs: Any) -> None:
-        if self.taps.active and self.entry is None:
+        if self.taps.whole and self.entry is None:
             self._keep("mlp_entry", _input(args, kwargs))
 
     def _activity(self, _: nn.Module, args: Any) -> None:
-        if self.taps.active:
+        if self.taps.whole:
             activations = args[0].detach()
             rows = activations.reshape(-1, activations.shape[-1])
             exact = torch.promote_types(rows.dtype, torch.float32)
@@ -91,7 +91,7 @@ class LayerTap:
 
     def _routed(self, _: nn.Module, args: Any, output: Any) -> None:
         """Keep logits, weights and choice of a router; nothing of one that gives anything else."""
-        if self.taps.active and isinstance(output, tuple) and len(output) == 3:
+        if self.taps.whole and isinstance(output, tuple) and len(output) == 3:
             logits, weights, chosen = output
             if weights.shape == chosen.shape and not chosen.is_floating_point():
                 for name, tensor in (("router", logits), ("routed", weights), ("chosen", chosen)):
@@ -101,7 +101,7 @@ class LayerTap:
         self, query: Tensor, key: Tensor, value: Tensor, settings: AttentionSettings
     ) -> None:
         """Keep the queries. A view of a fused projection is copied: it would keep it all alive."""
-        if self.taps.active:
+        if self.taps.whole:
             query = query.detach()[0]
             whole = query.untyped_storage().nbytes() == query.numel() * query.element_size()
             self.kept["query"] = query if whole else query.clone()
@@ -149,6 +149,7 @@ class Taps:
 
     def __init__(self, model: Any, anatomy: Anatomy) -> None:
         self.active = False
+        self.whole = False  # whether more is kept than the streams
         self.cancelled: Callable[[], bool] = _never
         self._final: Tensor | None = None
         self.layers = [LayerTap(self, layer) for layer in anatomy.layers]
@@ -161,25 +162,30 @@ class Taps:
 
     @contextmanager
     def open(
-        self, cancelled: Callable[[], bool] | None = None, activations: int | None = None
+        self,
+        cancelled: Callable[[], bool] | None = None,
+        activations: int | None = None,
+        *,
+        streams_only: bool = False,
     ) -> Iterator[None]:
         """Record what passes through the model within.
 
         Args:
             activations: the layer whose MLP's activations are kept with the rows.
+            streams_only: keep nothing else of a layer than the stream before it.
 
         Raises:
             Cancelled: at the next layer, once `cancelled` says so.
         """
         in_sight = () if activations is None else self.layers[activations : activations + 1]
         with self.interruptible(cancelled or self.cancelled):
-            self.active = True
+            self.active, self.whole = True, not streams_only
             for tap in in_sight:
                 tap.in_sight = True
             try:
                 yield
             finally:
-                self.active = False
+                self.active = self.whole = False
                 for tap in in_sight:
                     tap.in_sight = False
 

@@ -12,11 +12,13 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet as parquet
 import pytest
+import torch
 from safetensors.numpy import load_file
 
-from llmscope.batch import Folder, Looking, Part, Source
+from llmscope.batch import Folder, Line, Looking, Part, Source
 from llmscope.batch import run as export
 from llmscope.batch.padded import Together, difference, why_single
+from llmscope.batch.work import rows_of
 from llmscope.export.read import read
 from llmscope.figure import Axis, Figure, Focus
 from llmscope.scope import load
@@ -284,3 +286,26 @@ def test_memory_is_flat(tmp_path):
     export(scope, Source(str(prompts)), looking, folder, together=Together(16), tell=print)
     assert len(sizes) == 100
     assert max(sizes[10:]) - sizes[10] < 32 << 20
+
+
+def test_what_is_too_much_together_goes_one_by_one(tmp_path, monkeypatch):
+    """A pass that has no memory for sixteen prompts has it for one."""
+    scope = load("builtin:sort")
+    looking = Looking(("next-token", "logit-lens"), Focus())
+    window = [Line(number, prompt) for number, prompt in enumerate(PROMPTS[:5], 1)]
+    expected = rows_of(scope, window, looking, Together(5))
+    whole, asked = Together.record, []
+
+    def short_of_memory(self, scope, prompts):
+        asked.append(len(prompts))
+        if len(prompts) > 1:
+            raise torch.OutOfMemoryError
+        return whole(self, scope, prompts)
+
+    monkeypatch.setattr(Together, "record", short_of_memory)
+    found = rows_of(scope, window, looking, Together(5))
+    assert asked == [5, 1, 1, 1, 1, 1]
+    for one, other in zip(found, expected, strict=True):
+        assert not one.error
+        assert len(one.figures) == 2
+        assert not any(map(difference, one.figures, other.figures))

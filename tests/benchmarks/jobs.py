@@ -23,10 +23,12 @@ class Job:
         run: what is timed. It may return a dict: `seconds` there replaces the worker's own clock
             (None: this round does not count), everything else is kept with the result.
         reset: called before each run, outside of the clock.
+        home: a folder that lives as long as the job.
     """
 
     run: Callable[[], Any]
     reset: Callable[[], None] = nothing
+    home: Any = None
 
 
 def require_memory(needed: int, of: str) -> None:

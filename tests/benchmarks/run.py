@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [] if str(ROOT) in sys.path else [str(ROOT)]
 
 from tests.benchmarks import (  # noqa: E402
+    exports,
     machine,
     passes,
     recordings,
@@ -27,6 +28,7 @@ MEASURES = (
     starts.measure,
     passes.measure,
     whatif.measure,
+    exports.measure,
     recordings.measure,
     screenbytes.measure,
 )

@@ -49,6 +49,14 @@ def _what_if(length: str, above: str, below: str) -> Callable[[Raw], Measured | 
     return lambda raw: ratio(over(raw), under(raw))
 
 
+def _exports(above: str, below: str) -> Callable[[Raw], Measured | None]:
+    def read(raw: Raw) -> Measured | None:
+        (entries,) = (jobs for count, jobs in raw["exports"].items() if count.isdecimal())
+        return ratio(entries[above]["seconds"], entries[below]["seconds"])
+
+    return read
+
+
 def _starts(above: str, below: str) -> Callable[[Raw], Measured | None]:
     over, under = _seconds("starts", None, above), _seconds("starts", None, below)
     return lambda raw: ratio(over(raw), under(raw))
@@ -158,6 +166,39 @@ TARGETS = (
             _what_if("64", f"screen.turn_{where}", f"bare.from_{where}"),
         )
         for where, after in (("low", "5 of 30"), ("middle", "15 of 30"), ("high", "25 of 30"))
+    ),
+    Target(
+        "export",
+        "next-token and logit lens (last position) of 1,000 prompts of 8 to 64 tokens, from a file "
+        "to shards ÷ bare forwards of the same batches",
+        1.25,
+        _exports("llmscope.export", "bare.batched"),
+    ),
+    Target(
+        "export-lens",
+        "the same ÷ bare forwards of the last logits, and the same logit lens by hand",
+        1.25,
+        _exports("llmscope.export", "bare.batched_lens"),
+    ),
+    Target(
+        "export-transformer-lens",
+        "the same ÷ a loop of TransformerLens, run_with_cache for each prompt",
+        1 / 3,
+        _exports("llmscope.export", "transformer_lens.loop"),
+    ),
+    Target(
+        "export-nnsight",
+        "the same ÷ a loop of nnsight's traces",
+        1 / 3,
+        _exports("llmscope.export", "nnsight.loop"),
+    ),
+    Target(
+        "svg",
+        "one svg of a lens once the model is loaded, beyond the record: attention, next-token or "
+        "logit-lens, whichever is slowest",
+        0.3,
+        lambda raw: summary(raw["exports"]["svg"]["llmscope.svg"]["seconds"]),
+        "s",
     ),
     Target(
         "paint",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 from typing import Any
 
 LICENSE = Path(__file__).resolve().parents[2] / "LICENSE"
@@ -46,6 +47,27 @@ def prompt(tokenizer: Any, length: int) -> Prompt:
         if middle and start:
             return Prompt(tuple(ids), text, before, middle, start)
     raise ValueError(f"the licence has no stretch of {length} tokens")
+
+
+SHORTEST, LONGEST = 8, 64
+"""Tokens of the prompts that are exported."""
+
+
+def prompts(tokenizer: Any, count: int) -> list[str]:
+    """Stretches of the licence of 8 to 64 tokens, all lengths equally often."""
+    ids, random = _encode(tokenizer, LICENSE.read_text("utf-8")), Random(0)
+    lengths = [random.randint(SHORTEST, LONGEST) for _ in range(count)]
+    starts = [random.randrange(len(ids) - length) for length in lengths]
+    return [
+        tokenizer.decode(ids[start : start + length])
+        for start, length in zip(starts, lengths, strict=True)
+    ]
+
+
+def by_length(tokenizer: Any, texts: list[str], size: int) -> list[list[list[int]]]:
+    """The ids of texts in batches, the longest first."""
+    ids = sorted((_encode(tokenizer, text) for text in texts), key=len, reverse=True)
+    return [ids[start : start + size] for start in range(0, len(ids), size)]
 
 
 def _encode(tokenizer: Any, text: str) -> list[int]:

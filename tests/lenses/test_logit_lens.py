@@ -6,6 +6,8 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 import llmscope
+from llmscope.figure import Focus
+from llmscope.lenses import lens
 from llmscope.record import logit_lens
 from tests.families import small_model
 
@@ -92,9 +94,12 @@ def test_only_what_is_looked_at_is_read_and_only_once(tmp_path, monkeypatch):
     scope.record(IDS)
     cells = []
     real = logit_lens._read
-    monkeypatch.setattr(
-        logit_lens, "_read", lambda r, some, *how: (cells.extend(some), real(r, some, *how))
-    )
+
+    def spy(some, *how):
+        cells.extend((cell.layer, cell.column) for cell in some)
+        real(some, *how)
+
+    monkeypatch.setattr(logit_lens, "_read", spy)
     figure = scope.look("logit-lens", span=(2, 5), position=4)
     assert sorted(cells) == [(layer, column) for layer in range(4) for column in (2, 3, 4)]
     assert cells[0][1] == 4  # what is asked for comes first
@@ -108,7 +113,13 @@ def test_only_what_is_looked_at_is_read_and_only_once(tmp_path, monkeypatch):
     scope.look("logit-lens", span=(-4, 0))
     assert {column for _, column in cells} == {6, 7, 8, 9}
     whole = scope.look("logit-lens")
-    scope.record([*IDS, 8], fresh=True)
+    again = scope.record([*IDS, 8], fresh=True)
+    cells.clear()
+    lens("logit-lens").ahead([(again, Focus(position=9, mode="top", span=(-3, 0)))])
+    assert {column for _, column in cells} == {7, 8, 9}
+    cells.clear()
+    scope.look("logit-lens", span=(-3, 0))
+    assert not cells
     np.testing.assert_allclose(whole.values, scope.look("logit-lens").values, atol=1e-5)
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 
 from tests.benchmarks.jobs import Job
-from tests.benchmarks.texts import Prompt, prompt
+from tests.benchmarks.texts import Prompt, by_length, prompt, prompts
+
+BATCH = 16
+"""Prompts that go through the model together, as llmscope's own --batch-size."""
 
 
 class Contender:
@@ -96,6 +100,60 @@ class Contender:
     def last_from_high(self, length: int) -> Job:
         """The same from high up."""
         return self._rest(length, 5 / 6, 1)
+
+    def batched(self, count: int) -> Job:
+        """So many prompts, sorted by length and padded: forwards as one writes them."""
+        texts = prompts(self.tokenizer, count)
+
+        def run() -> None:
+            for ids, mask in self._padded(texts):
+                self.model(input_ids=ids, attention_mask=mask)
+
+        return Job(run)
+
+    def batched_last(self, count: int) -> Job:
+        """The same with the logits after the last tokens alone."""
+        texts = prompts(self.tokenizer, count)
+
+        def run() -> None:
+            for ids, mask in self._padded(texts):
+                self.model(input_ids=ids, attention_mask=mask, logits_to_keep=1)
+
+        return Job(run)
+
+    def batched_lens(self, count: int) -> Job:
+        """The same with the top tokens, and the logit lens of each last token after each layer."""
+        texts = prompts(self.tokenizer, count)
+
+        def run() -> None:
+            for ids, mask in self._padded(texts):
+                output = self.model(
+                    input_ids=ids,
+                    attention_mask=mask,
+                    logits_to_keep=1,
+                    output_hidden_states=True,
+                )
+                output.logits[:, -1].softmax(-1).topk(10)
+                for stream in output.hidden_states[:-1]:
+                    self.read(stream[:, -1]).softmax(-1).max(-1)
+
+        return Job(run)
+
+    def read(self, stream: torch.Tensor) -> torch.Tensor:
+        """The logit lens of some streams, by hand."""
+        return self.model.lm_head(self.model.model.norm(stream))
+
+    def _padded(self, texts: list[str]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Ids and mask of each batch, padded on the left."""
+        for batch in by_length(self.tokenizer, texts, BATCH):
+            longest = max(map(len, batch))
+            gaps = [longest - len(ids) for ids in batch]
+            ids = [[0] * gap + own for gap, own in zip(gaps, batch, strict=True)]
+            mask = [[0] * gap + [1] * len(own) for gap, own in zip(gaps, batch, strict=True)]
+            yield (
+                torch.tensor(ids, device=self.device),
+                torch.tensor(mask, device=self.device),
+            )
 
     def _rest(self, length: int, share: float, rows: int) -> Job:
         """The layers after a part of all of them, and the logits after so many last tokens."""

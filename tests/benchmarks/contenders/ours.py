@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from shutil import rmtree
+from tempfile import TemporaryDirectory
+
 import torch
 
 import llmscope
+from llmscope.batch import Folder, Looking, Part, Source
+from llmscope.batch import run as batch
+from llmscope.batch.padded import Together, why_single
 from llmscope.figure import Focus
-from tests.benchmarks.jobs import Job
-from tests.benchmarks.texts import Prompt, prompt
+from tests.benchmarks.jobs import Job, NotRun
+from tests.benchmarks.texts import Prompt, prompt, prompts
 
 
 class Contender:
@@ -46,6 +54,29 @@ class Contender:
             lambda: list(self.scope.figures("ablation", recording, Focus())),
             recording.memo.clear,
         )
+
+    def export(self, count: int) -> Job:
+        """As `llmscope snapshot --prompts` once the model is loaded: from the file to shards."""
+        home = TemporaryDirectory(prefix="llmscope-benchmarks-")
+        source, out = Path(home.name, "prompts.jsonl"), Path(home.name, "out")
+        texts = prompts(self.scope.tokenizer, count)
+        source.write_text("".join(json.dumps({"prompt": text}) + "\n" for text in texts), "utf-8")
+        looking = Looking(("next-token", "logit-lens"), Focus(span=(-1, 0), layer=-1, position=-1))
+        reason = why_single(self.scope, looking)
+        if reason:
+            raise NotRun(reason)
+
+        def run() -> None:
+            folder = Folder(out, Part(), looking.to_dict(), {})
+            found = batch(
+                *(self.scope, Source(str(source)), looking, folder),
+                together=Together(16),
+                tell=print,
+            )
+            if (found.prompts, found.errors, found.kept) != (count, 0, 0):
+                raise RuntimeError(f"the export made {found}")
+
+        return Job(run, lambda: rmtree(out, ignore_errors=True), home)
 
     def _record(self, text: str, ran: int | None = None, *, fresh: bool = False) -> None:
         recording = self.scope.record(text, fresh=fresh, special_tokens=False)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from nnsight import TransformersModel
 
 from tests.benchmarks.contenders import bare
 from tests.benchmarks.jobs import Job
+from tests.benchmarks.texts import prompts
 
 
 class Contender(bare.Contender):
@@ -33,5 +35,23 @@ class Contender(bare.Contender):
             expected = 5 * len(model.model.layers) + 2
             if len(kept) != expected:
                 raise RuntimeError(f"the trace kept {len(kept)} tensors of {expected}")
+
+        return Job(run)
+
+    def loop(self, count: int) -> Job:
+        """Prompts one by one: the last token's streams and logits, then the logit lens."""
+        texts, model = prompts(self.tokenizer, count), self.traced
+
+        def run() -> None:
+            for text in texts:
+                ids = torch.tensor([self.tokenizer(text)["input_ids"]], device=self.device)
+                with model.trace(ids, logits_to_keep=1):
+                    kept = [].save()
+                    for layer in model.model.layers:
+                        kept.append(layer.input[0, -1])
+                    kept.append(model.lm_head.output[0, -1])
+                *streams, logits = kept
+                logits.softmax(-1).topk(10)
+                self.read(torch.stack(streams)).softmax(-1).max(-1)
 
         return Job(run)

@@ -1,0 +1,58 @@
+"""`scale`: the same picture, larger."""
+
+import re
+import struct
+
+import numpy as np
+import pytest
+
+from llmscope.errors import ScopeError
+from llmscope.export import render
+from llmscope.figure import Axis, Figure, Verdict
+
+FIGURE = Figure(
+    lens="residual",
+    title="norms",
+    kind="heatmap",
+    axes=(Axis("layer", ("0", "1")), Axis("position", ("a", "b", "c"))),
+    values=np.arange(6, dtype=np.float32).reshape(2, 3),
+    unit="norm",
+    verdict=Verdict("verified", ""),
+)
+
+
+def pixels(png):
+    return struct.unpack(">II", png[16:24])
+
+
+def sides(svg):
+    head = svg[: svg.index(">")]
+    return tuple(float(re.search(rf' {name}="([\d.]+)"', head)[1]) for name in ("width", "height"))
+
+
+@pytest.mark.parametrize("scale", [0.5, 1.5, 3.0])
+def test_png_and_svg_show_more_of_the_same(scale):
+    plain, larger = (render(FIGURE, "svg", size=(40, 8), scale=by) for by in (1.0, scale))
+    assert sides(larger) == pytest.approx([side * scale for side in sides(plain)], abs=0.06)
+    assert plain.split(">", 1)[1] == larger.split(">", 1)[1]  # nothing else differs
+    assert re.search('viewBox="[^"]+"', plain)[0] == re.search('viewBox="[^"]+"', larger)[0]
+    plain, larger = (pixels(render(FIGURE, "png", size=(40, 8), scale=by)) for by in (1.0, scale))
+    assert larger == pytest.approx([side * scale for side in plain], abs=1)
+
+
+def test_on_paper_a_png_has_more_pixels():
+    plain, larger = (
+        pixels(render(FIGURE, "png", size=(40, 12), look="paper", scale=by)) for by in (1.0, 2.0)
+    )
+    assert larger == pytest.approx([side * 2 for side in plain], abs=1)
+
+
+def test_html_shows_the_larger_svg():
+    page = render(FIGURE, "html", size=(40, 8), scale=2.0)
+    svg = render(FIGURE, "svg", size=(40, 8), scale=2.0)
+    assert svg in page
+
+
+def test_nobody_fills_the_memory_with_pixels():
+    with pytest.raises(ScopeError, match="pixels"):
+        render(FIGURE, "png", size=(400, 100), scale=50.0)
