@@ -264,3 +264,18 @@ def test_the_keys_of_a_replay_are_no_other_actions():
     assert {*BY_NAME} >= WITHOUT_MODEL
     chosen = keymap_from({"keys": {"copy": "P"}})
     assert "P is copy now, and no longer provenance" in chosen.notice
+
+
+async def test_the_mouse_goes_where_the_keys_go(five):
+    async with replayed(five[".safetensors"]) as shown:
+        await shown.pilot.click("#map", offset=(24, 4))
+        await shown.press()
+        scene = shown.app.scene
+        assert (scene.focus.layer, scene.focus.position) != (1, 5)
+        assert "not in this snapshot" in shown.text
+        await shown.pilot.click("#next-token", offset=(5, 3))  # where there is a sentence
+        await shown.press()
+        assert shown.app.scene.focus == scene.focus
+        await shown.pilot.click("#prompt", offset=(4, 1))
+        await shown.press("x")
+        assert shown.app.editor.text == "CABACB"
