@@ -7,7 +7,7 @@ import os
 import sys
 
 COMMANDS = (
-    *("open", "serve", "snapshot", "diff", "lenses", "edits", "bake"),
+    *("open", "serve", "snapshot", "replay", "diff", "lenses", "edits", "bake"),
     *("models", "themes", "config", "doctor"),
 )
 
@@ -23,6 +23,8 @@ def main() -> None:
     words = sys.argv[1:]
     if is_plain(words):
         _open(words[0] if words else None)
+    if is_plain_replay(words):
+        _replay(words[1])
     from llmscope.cli.app import app
 
     app()
@@ -36,6 +38,21 @@ def is_plain(words: list[str]) -> bool:
     if len(words) > 1 or "_LLMSCOPE_COMPLETE" in os.environ:
         return False
     return not words or (words[0] not in COMMANDS and words[0][:1] not in ("-", ""))
+
+
+def is_plain_replay(words: list[str]) -> bool:
+    """Whether the arguments are `replay` and a file: there is nothing to parse either."""
+    plain = len(words) == 2 and words[0] == "replay" and words[1][:1] not in ("-", "")
+    return plain and "_LLMSCOPE_COMPLETE" not in os.environ
+
+
+def _replay(file: str) -> None:
+    from llmscope.cli.errors import reported
+    from llmscope.cli.screen import replay_plainly
+
+    gc.disable()  # what is imported before the first picture stays
+    with reported(debug=False):
+        raise SystemExit(replay_plainly(file))
 
 
 def _open(model: str | None) -> None:

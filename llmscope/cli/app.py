@@ -17,11 +17,12 @@ from llmscope.cli.errors import reported
 from llmscope.cli.lenses import lenses
 from llmscope.cli.models import models
 from llmscope.cli.open import open_model
+from llmscope.cli.replay import replay
 from llmscope.cli.serve import serve
 from llmscope.cli.snapshot import snapshot
 from llmscope.cli.themes import themes
 
-_SET = ("open", "serve", "snapshot", "bake", "doctor")
+_SET = ("open", "serve", "snapshot", "replay", "bake", "doctor")
 """The commands whose options can be set for good."""
 _HELP = {"--help"}
 _OWN = {"--help", "--version", "--install-completion", "--show-completion"}
@@ -73,6 +74,7 @@ app = typer.Typer(
 app.command("open")(open_model)
 app.command("serve")(serve)
 app.command("snapshot")(snapshot)
+app.command("replay")(replay)
 app.command("diff")(diff)
 app.command("lenses")(lenses)
 app.command("edits")(edits)

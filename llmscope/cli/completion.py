@@ -53,14 +53,21 @@ def workspaces(incomplete: str) -> list[str]:
     return _starting((workspace.name for workspace in WORKSPACES), incomplete)
 
 
+def snapshots(incomplete: str) -> list[str]:
+    """Files that a snapshot may be in, and folders, below what was typed."""
+    here = incomplete.startswith((".", "/", "~"))
+    found = _paths(incomplete if here else f"./{incomplete}", (".safetensors", ".json", ".npz"))
+    return _starting((path if here else path.removeprefix("./") for path in found), incomplete)
+
+
 def _starting(words: Iterable[str], incomplete: str) -> list[str]:
     found = dict.fromkeys(word for word in words if word.startswith(incomplete))
     # A name with a newline or an escape in it would be run, or drawn, by the shell.
     return [word for word in found if word == display_text(word, whitespace=True)]
 
 
-def _paths(incomplete: str) -> Iterator[str]:
-    """Folders and GGUF files where a path was begun."""
+def _paths(incomplete: str, suffixes: tuple[str, ...] = (".gguf",)) -> Iterator[str]:
+    """Folders, and files with such suffixes, where a path was begun."""
     if not incomplete.startswith((".", "/", "~")):
         return
     head, slash, tail = incomplete.rpartition("/")
@@ -71,5 +78,5 @@ def _paths(incomplete: str) -> Iterator[str]:
             if path.name.startswith(tail) and shown:
                 if path.is_dir():
                     yield f"{head}{slash}{path.name}/"
-                elif path.suffix.lower() == ".gguf":
+                elif path.suffix.lower() in suffixes:
                     yield f"{head}{slash}{path.name}"

@@ -35,6 +35,17 @@ _ANOTHER = "a file that llmscope snapshot wrote as json, npz or safetensors"
 Arrays = dict[str, NDArray[Any]]
 
 
+class SidecarError(ScopeError):
+    """What was to be read is the sidecar of safetensors; `arrays` is where those should be."""
+
+    def __init__(self, sidecar: Path) -> None:
+        self.arrays = sidecar.with_suffix(".safetensors")
+        super().__init__(
+            f"{display_text(sidecar.name)} holds no arrays: it is the sidecar of safetensors",
+            display_text(self.arrays.name),
+        )
+
+
 @dataclass(frozen=True)
 class Snapshot:
     """A snapshot that was read back. `about`: what it says beside its figures."""
@@ -123,10 +134,7 @@ def _of_json(data: bytes, path: Path) -> Snapshot:
         found = {"figures": found if isinstance(found, list) else [found]}
     record = _object(found, "it")
     if "tensors" in record:
-        arrays = display_text(path.with_suffix(".safetensors").name)
-        raise ScopeError(
-            f"{display_text(path.name)} holds no arrays: it is the sidecar of safetensors", arrays
-        )
+        raise SidecarError(path)
     return Snapshot(_about(record), tuple(_figure(one, {}) for one in _listed(record)))
 
 

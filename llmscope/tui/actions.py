@@ -10,7 +10,7 @@ from textual.binding import Binding
 
 from llmscope.tui.action import Action, Later, Run, Where, binds_at, own_keys
 from llmscope.tui.pairs import pairs
-from llmscope.tui.workspaces import PANES, WORKSPACES, Workspace
+from llmscope.tui.workspaces import PANES, WORKSPACES
 
 if TYPE_CHECKING:
     pass
@@ -24,8 +24,8 @@ def _enter(pane: str) -> Run:
     return lambda desk: desk.overview.enter(pane)
 
 
-def _show(workspace: Workspace) -> Run:
-    return lambda desk: desk.overview.open(workspace)
+def _show(at: int) -> Run:
+    return lambda desk: desk.overview.open(desk.overview.workspaces[at])
 
 
 CURSOR = (
@@ -226,8 +226,8 @@ WRITE = (
     ),
 )
 PLACES = tuple(
-    Action(f"workspace-{one.name}", "workspace", one.title, str(number), _show(one))
-    for number, one in enumerate(WORKSPACES, 1)
+    Action(f"workspace-{one.name}", "workspace", one.title, str(at + 1), _show(at))
+    for at, one in enumerate(WORKSPACES)
 )
 PROGRAM = (
     Action(
@@ -274,7 +274,12 @@ ACTIONS: tuple[Action, ...] = (
     *PLACES,
     *PROGRAM,
 )
-BY_NAME = {action.name: action for action in ACTIONS}
+"""What a person can do on a live screen; of a replay a part of it, and what follows."""
+OF_A_FILE = (
+    Action("provenance", "snapshot", "where it came from", "P", Later("replay.provenance")),
+)
+EVERY = (*ACTIONS, *OF_A_FILE)
+BY_NAME = {action.name: action for action in EVERY}
 
 
 def bindings(
@@ -297,7 +302,7 @@ def bindings(
             show=False,
             priority=where == "anywhere",
         )
-        for action in ACTIONS
+        for action in EVERY
         if only is None or action.name in only
         for key in keys(action)
         if binds_at(action, key) == where

@@ -86,6 +86,8 @@ class LlmscopeApp(Desk, inherit_bindings=True):
         if self.own.session is not None:
             self.own.session.put_back(self)
         self.engine.start()
+        if self.own.replay is not None:
+            BY_NAME["figures"].run(self)
 
     def hear(self, event: Event) -> None:
         """An event of the engine; called from its thread."""
@@ -240,4 +242,6 @@ class LlmscopeApp(Desk, inherit_bindings=True):
         else:
             pane, workspace = self.overview.pane, self.overview.workspace.name
             place = "edits" if pane.key == "edits" else "figures"
+            if self.own.replay is not None:
+                place = "replay"
             self.keys.show(place, pane.row, workspace, column=pane.column)

@@ -19,7 +19,7 @@ def hide(desk: Desk) -> None:
 
 def toggle(desk: Desk, key: str) -> None:
     """Hide a pane of this workspace, or show it again."""
-    workspace = workspace_of(key, desk.overview.workspace)
+    workspace = workspace_of(key, desk.overview.workspace, desk.overview.workspaces)
     if workspace != desk.overview.workspace:
         desk.tell(f"that pane is in the workspace {workspace.title}", "warning")
     elif key in desk.overview.arrangement.hidden:

@@ -75,8 +75,9 @@ class Card(Widget, can_focus=True):
             super().__init__()
             self.text = text
 
-    def __init__(self, theme: Theme, spec: str) -> None:
+    def __init__(self, theme: Theme, spec: str, *, still: bool = False) -> None:
         super().__init__(id="card")
+        self._still = still
         self._inks = inks(theme)
         self._spec = display_text(spec, whitespace=True)
         self._examples = examples(spec)
@@ -186,6 +187,8 @@ class Card(Widget, can_focus=True):
 
     def _bar(self) -> list[Line]:
         ink, progress = self._inks, self._progress
+        if self._still:  # nothing is loaded that one would wait for
+            return []
         lines = [
             (Content.assemble(("Loading ", ink.dim), (self._spec, ink.strong)), 1),
             (_say(display_text(progress.stage if progress else STARTING), ink.text), 0),

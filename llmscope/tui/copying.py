@@ -15,6 +15,7 @@ from textual.geometry import Size
 from textual.widgets import Static
 
 from llmscope.draw.theme import Theme
+from llmscope.errors import ScopeError
 from llmscope.text import display_text
 from llmscope.tui.extract import number, picture
 from llmscope.tui.passing import PassingScreen
@@ -64,7 +65,10 @@ def copies(desk: Desk) -> list[Copy]:
             Copy("f", "the figure as text", str(figure)),
             Copy("n", "the number at the cursor", _number(shown, scene)),
         ]
-        made = view(desk.source, shown, scene)
+        replay = desk.own.replay
+        made = view(desk.source, shown, scene) if replay is None else None
+        if replay is not None:
+            found.append(Copy("c", "the command that wrote the file", replay.command or ""))
         if made is not None:
             found += [
                 Copy("c", "the command that shows this", command(made) or ""),
@@ -75,12 +79,23 @@ def copies(desk: Desk) -> list[Copy]:
 
 def _number(shown: Shown, scene: Scene) -> str:
     """The number at the cursor; none while the pane still shows another place."""
-    return (number(shown.figure, scene) or "") if shown.at(scene) else ""
+    try:
+        return (number(shown.figure, scene) or "") if shown.at(scene) else ""
+    except (KeyError, IndexError, TypeError, ValueError):  # of a file that lacks some of it
+        return ""
+
+
+def _found(desk: Desk) -> dict[str, Copy]:
+    """The same by their letters; none where a figure of a file cannot be drawn."""
+    try:
+        return {copy.letter: copy for copy in copies(desk)}
+    except ScopeError:
+        return {}
 
 
 def ask(desk: Desk) -> None:
     """Show what can be copied, and copy what the next key says."""
-    found = {copy.letter: copy for copy in copies(desk)}
+    found = _found(desk)
     if not found:
         desk.tell(NOTHING, "warning")
         return
@@ -94,7 +109,7 @@ def ask(desk: Desk) -> None:
 
 def put(desk: Desk, letter: str) -> None:
     """Copy what a letter of the menu stands for."""
-    found = {copy.letter: copy for copy in copies(desk)}
+    found = _found(desk)
     if letter in found:
         _put(desk, found[letter])
     else:

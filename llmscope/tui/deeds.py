@@ -158,10 +158,12 @@ def show_help(desk: Desk) -> None:
     pane = desk.overview.pane if inside and desk.overview.display else None
     want = None if pane is None else pane.want(desk.scene)
     place: Where = "figures" if inside else "prompt"
+    replay = desk.own.replay is not None
     desk.push_screen(
         HelpScreen(
             *(desk.look.theme, None if want is None else want.lens, place, desk.own.keymap),
-            None if pane is None else pane.key,
+            None if pane is None or replay else pane.key,
+            desk.own,
         )
     )
 

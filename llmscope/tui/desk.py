@@ -123,18 +123,14 @@ class Desk(Parts, inherit_bindings=False):
         """From top to bottom."""
         self._make_room(self.size)
         theme = self.look.theme
-        self.title_line = TitleLine(theme, self._spec)
+        self.title_line = TitleLine(theme, self._spec, self.own.banner)
         self.prompts = Prompts(self.text, self._prompt_b, past=self.own.past)
         self.editor = self.prompts.a
-        kept = self.own.kept
-        self.overview = Overview(
-            self.look,
-            fades=self.bandwidth.fades,
-            **({} if kept is None else kept.panes),
-        )
-        self.card = Card(theme, self._spec)
+        self.editor.read_only = self.own.replay is not None
+        self.overview = Overview(self.look, fades=self.bandwidth.fades, **self.own.panes)
+        self.card = Card(theme, self._spec, still=self.own.replay is not None)
         self.words = WordsLine(theme)
-        self.keys = KeyLine(theme, self.own.keymap, invites=self.own.newcomer)
+        self.keys = KeyLine(theme, self.own.keymap, invites=self.own.newcomer, own=self.own)
         self.own.keymap.bind(self, "anywhere")
         self.own.keymap.bind(self.editor, "prompt")
         self.own.keymap.bind(self.card, "figures", only=CARD_ACTIONS)
@@ -169,6 +165,8 @@ class Desk(Parts, inherit_bindings=False):
 
     async def on_event(self, event: events.Event) -> None:
         """A key ends what the model writes by itself, wherever it goes then."""
+        if self.own.replay is not None and self.own.replay.refuses(self, event):
+            return
         if isinstance(event, events.Key):
             self.generating.heed(self, event.key)
         await super().on_event(event)
@@ -207,6 +205,9 @@ class Desk(Parts, inherit_bindings=False):
         """
         if len(self.screen_stack) > 1 and name != "quit-anywhere":
             raise SkipAction
+        if not self.own.offers(name):
+            self.own.refuse(self, BY_NAME[name])
+            return
         if name not in PLAYING:
             self.walking.stop()
         BY_NAME[name].run(self)
@@ -309,8 +310,6 @@ class Desk(Parts, inherit_bindings=False):
 
     def present(self) -> None:
         """Show the scene, in one update of the screen."""
-        from llmscope.tui.words import clauses
-
         with self.batch_update():
             self.overview.present(self.scene, self.ledger, late=self._late, dim=self._dim)
             self.editor.show_roles(self.chat.roles)
@@ -326,7 +325,7 @@ class Desk(Parts, inherit_bindings=False):
             self.title_line.edits(len(self.scene.in_force))
             # While a strength is turned the words stay until the next pass lands: nothing flickers.
             if self._late or not self._turning:
-                said = clauses(self.scene, self.ledger.shown, self.overview.workspace.name)
+                said = self.own.said(self)
                 said[1:1] = self.comparing.said(self.scene) if said else ()
                 self.words.say(said)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -82,6 +83,7 @@ def picture(
     size: tuple[int, int],
     look: Look,
     tokens: Figure | None = None,
+    about: Mapping[str, Any] | None = None,
 ) -> str | bytes:
     """A figure as a file of a format holds it.
 
@@ -89,20 +91,30 @@ def picture(
         size: of a picture, in cells, its frame included. A pane that has no room on screen now, or
             next to none, gets what is enough for any figure.
         tokens: the figure of the lens `tokens`, for the rows around a map.
+        about: what a snapshot says beside its figures, where another one than this program made
+            them; None: it is said of the model on screen.
 
     Raises:
         ScopeError: there is no such format, or it cannot be made here.
     """
+    from llmscope.errors import ScopeError
     from llmscope.export import json_text, render, snapshot_dict
 
-    if format == "json" and scene.info is not None:
+    if about is None and format == "json" and scene.info is not None:
         info = replace(scene.info, adapter=shown.request.adapter)
         return json_text(snapshot_dict(info, shown.text, shown.tokens, scene.focus, [shown.figure]))
     if size[0] < LEAST[0] or size[1] < LEAST[1]:
         size = ENOUGH
     worn = replace(look, tier="none") if format == "txt" else look
     focus = replace(scene.focus, position=min(scene.focus.position, len(shown.tokens) - 1))
-    return render([shown.figure], format, size=size, look=worn, focus=focus, tokens=tokens)
+    try:
+        return render(
+            [shown.figure], format, size=size, look=worn, focus=focus, tokens=tokens, about=about
+        )
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        if about is None:
+            raise
+        raise ScopeError("this figure of the file lacks what belongs to it", "another") from error
 
 
 def _largest(row: Any) -> str | None:

@@ -13,12 +13,14 @@ from textual.widgets import Static
 from llmscope.config import CONFIG
 from llmscope.draw.theme import Theme
 from llmscope.edits import GRAMMAR
-from llmscope.lenses import lens
+from llmscope.lenses import lens, names
 from llmscope.text import display_text
 from llmscope.tui.action import Action, Where
-from llmscope.tui.actions import ACTIONS
+from llmscope.tui.actions import EVERY
 from llmscope.tui.keymap import Keymap
+from llmscope.tui.own import Own
 from llmscope.tui.passing import Overlay
+from llmscope.tui.replay import REPLAY_HELP
 from llmscope.tui.theme import inks
 
 PROMPT_HELP = """\
@@ -242,6 +244,7 @@ class HelpScreen(Overlay[None]):
         where: Where,
         keymap: Keymap,
         pane: str | None = None,
+        own: Own | None = None,
     ) -> None:
         super().__init__()
         self._pane = pane
@@ -249,6 +252,7 @@ class HelpScreen(Overlay[None]):
         self._lens = lens_name
         self._where: Where = where
         self._keymap = keymap
+        self._own = own or Own(keymap)
 
     def compose(self) -> ComposeResult:
         """The page, scrolled by the arrow keys."""
@@ -265,20 +269,30 @@ class HelpScreen(Overlay[None]):
         """The question, the explanation and the keys."""
         ink = inks(self._theme)
         question, text = "The prompt", PROMPT_HELP
-        if self._lens is not None:
+        replay = self._own.replay is not None
+        if replay:
+            question, text = "A replay", ""
+        if self._lens in names():
+            assert self._lens is not None
             found = lens(self._lens)
             question, text = found.question, found.help
         elif self._pane is not None:
             question, text = EDITS_HELP
         if self._pane is not None:
             text += f"\n\n{self._keymap.filled(IN_THIS_PANE[self._pane])}"
+        if replay:
+            text = f"{text}\n\n{self._keymap.filled(REPLAY_HELP)}".lstrip()
         parts = [
             Content.assemble((display_text(question), ink.strong)),
             Content(""),
             Content.assemble((display_text(text), ink.text)),
             Content(""),
         ]
-        shown = [action for action in ACTIONS if self._keymap.keys(action)]
+        shown = [
+            action
+            for action in EVERY
+            if self._keymap.keys(action) and self._own.offers(action.name)
+        ]
         first = [action for action in shown if action.where == self._where]
         rest = [action for action in shown if action.where != self._where]
         named = f", and their names for [keys] in {CONFIG}" if self.app.size.width >= ROOMY else ""
@@ -291,5 +305,5 @@ class HelpScreen(Overlay[None]):
         keys = " ".join(self._keymap.shown(action))
         name = f"  {action.name}" if self.app.size.width >= ROOMY else ""
         return Content.assemble(
-            (f"{keys:<12}", ink.text), (f"{action.full_title:<52}", ink.dim), (name, ink.dim)
+            (f"{keys:<12}", ink.text), (f"{self._own.titled(action):<52}", ink.dim), (name, ink.dim)
         )

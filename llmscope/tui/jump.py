@@ -49,6 +49,10 @@ def targets(desk: Desk) -> dict[str, Widget]:
     if desk.card.display:
         return {**found, LETTERS[MESSAGE]: desk.card}
     overview = desk.overview
+    if desk.own.replay is not None:  # whose panes are another file's next time
+        shown = {key: overview.panes[key] for key in overview.on_screen}
+        here = letters({PROMPT: "prompt", **{key: pane.called for key, pane in shown.items()}})
+        return {**found, **{here[key]: pane for key, pane in shown.items()}}
     return {**found, **{LETTERS[key]: overview.panes[key] for key in overview.on_screen}}
 
 

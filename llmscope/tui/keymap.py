@@ -28,7 +28,7 @@ from llmscope.config import CONFIG, KEYS, read_file
 from llmscope.errors import ScopeError
 from llmscope.text import display_text
 from llmscope.tui.action import SIGNS, Action, Place, Where, binds_at, is_text, key_name, own_keys
-from llmscope.tui.actions import ACTIONS, BY_NAME, bindings
+from llmscope.tui.actions import BY_NAME, EVERY, bindings
 
 _NAME = re.compile(r"\{([a-z-]+)\}")
 NEEDED = ("figures", "edit", "quit-anywhere")
@@ -168,7 +168,7 @@ class _Reader:
         """The chosen keys, and what they leave to the other actions."""
         result = dict(self.chosen)
         wanted = [(BY_NAME[name], key) for name, keys in self.chosen.items() for key in keys]
-        for loser in ACTIONS:
+        for loser in EVERY:
             if loser.name in self.chosen:
                 continue
             own = own_keys(loser)

@@ -17,6 +17,7 @@ from llmscope.tui.action import Place
 from llmscope.tui.actions import BY_NAME
 from llmscope.tui.footer import FOOTER, INVITATION, Hint
 from llmscope.tui.keymap import Keymap
+from llmscope.tui.own import Own
 from llmscope.tui.theme import inks
 from llmscope.tui.words import fitting
 from llmscope.tui.workspaces import WORKSPACES
@@ -68,10 +69,17 @@ class KeyLine(Widget):
             super().__init__()
             self.action = action
 
-    def __init__(self, theme: Theme, keymap: Keymap, *, invites: bool = False) -> None:
+    def __init__(
+        self,
+        theme: Theme,
+        keymap: Keymap,
+        *,
+        invites: bool = False,
+        own: Own | None = None,
+    ) -> None:
         super().__init__(id="keys")
         self._inks = inks(theme)
-        self._keymap = keymap
+        self._keymap, self._own = keymap, own or Own(keymap)
         self._place = "prompt"
         self._workspace = ""
         self._invites = invites
@@ -96,6 +104,7 @@ class KeyLine(Widget):
             replace(hint, word=words.get(hint.action) or hint.word)
             for hint in self._listed(place)
             if not hint.only or workspace in hint.only
+            if self._own.offers(hint.action)
         )
         if (place, hints, workspace) != (self._place, self._hints, self._workspace):
             self._place, self._hints, self._workspace = place, hints, workspace
@@ -143,8 +152,8 @@ class KeyLine(Widget):
             return []
         wide = self.size.width >= NAMED
         tabs = [
-            (one.name, Hint(f"workspace-{one.name}", one.title * (wide or one.name == here)))
-            for one in WORKSPACES
+            (one.name, Hint(f"workspace-{place.name}", one.title * (wide or one.name == here)))
+            for one, place in zip(self._own.workspaces, WORKSPACES, strict=False)
         ]
         marked = [(tab, HERE * (name == here), self._keys(tab)) for name, tab in tabs]
         return [(tab, mark + keys) for tab, mark, keys in marked if keys]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ from textual.message import Message
 
 from llmscope.draw.look import Look
 from llmscope.tui.layout import Arrangement, grid_for, held, layout_for, visible
-from llmscope.tui.workspaces import BY_NAME, WORKSPACES, Workspace, workspace_of
+from llmscope.tui.workspaces import WORKSPACES, Workspace, workspace_of
 
 if TYPE_CHECKING:
     from llmscope.engine.events import Want
@@ -22,9 +22,16 @@ if TYPE_CHECKING:
     from llmscope.tui.panes import FigurePane
     from llmscope.tui.scene import Scene
 
+ELSEWHERE = "elsewhere"
+"""In the `extra` of a refused figure: for another place of the cursor there is one to show."""
+
 
 class Overview(Container):
     """Holds the panes, decides which of them are on screen, and hands them their figures.
+
+    Args:
+        workspaces: all there are.
+        make: makes the panes, by their keys; None: those of all workspaces.
 
     Attributes:
         workspace: the one that is on screen.
@@ -40,18 +47,21 @@ class Overview(Container):
         look: Look,
         *,
         fades: bool = True,
-        workspace: str = WORKSPACES[0].name,
+        workspace: str = "",
         arrangements: Mapping[str, Arrangement] | None = None,
+        workspaces: Sequence[Workspace] = WORKSPACES,
+        make: Callable[[Look], dict[str, FigurePane]] | None = None,
     ) -> None:
         super().__init__(id="overview")
         self._look = look
         self._fades = fades
         self.layout_name = layout_for(80, 24)
-        self.arrangements = {one.name: Arrangement.of(one) for one in WORKSPACES}
+        self.workspaces, self._make = workspaces, make
+        self.arrangements = {one.name: Arrangement.of(one) for one in workspaces}
         self.arrangements.update(arrangements or {})
-        self.workspace = BY_NAME[workspace]
+        self.workspace = {one.name: one for one in workspaces}.get(workspace, workspaces[0])
         self.current = self.workspace.spine
-        self._detail = self.workspace.details[0]
+        self._detail = next(iter(self.workspace.details), "")
         self._maximized: str | None = None
         self._layers = self._room = 1
         self._folds: dict[tuple[object, ...], bool] = {}
@@ -60,6 +70,8 @@ class Overview(Container):
     @cached_property
     def panes(self) -> dict[str, FigurePane]:
         """All panes, by their keys. They are made after the first picture, which has none."""
+        if self._make is not None:
+            return self._make(self._look)
         from llmscope.tui.panes import PANE_CLASSES
 
         return {cls.key: cls(self._look) for cls in PANE_CLASSES}
@@ -115,7 +127,8 @@ class Overview(Container):
         """Put another workspace on screen, its main figure under the keys."""
         if workspace != self.workspace:
             self.workspace, self._maximized = workspace, None
-            self.current, self._detail = workspace.spine, workspace.details[0]
+            self.current = workspace.spine
+            self._detail = next(iter(workspace.details), "")
             self._arrange()
 
     def open(self, workspace: Workspace) -> None:
@@ -128,7 +141,7 @@ class Overview(Container):
 
         One that was hidden shows, one without room in the layout gets all.
         """
-        self.show(workspace_of(key, self.workspace))
+        self.show(workspace_of(key, self.workspace, self.workspaces))
         if key in self.arrangement.hidden:
             self.arrangements[self.workspace.name] = self.arrangement.show(key)
         if key not in self.held or self._maximized is not None:
@@ -209,9 +222,10 @@ class Overview(Container):
             place = (key, scene.adapter, scene.focus.layer)
             shown = ledger.shown(key)
             if key != self.workspace.spine and shown is not None and not ledger.stale(key):
-                refused = shown.figure.verdict.status == "refused"
+                figure = shown.figure
+                refused = figure.verdict.status == "refused" and not figure.extra.get(ELSEWHERE)
                 self._folds[place] = refused and self._folds.get(place, True)
-            if self._folds.get(place, key in self._folded):
+            if self.panes[key].brief or self._folds.get(place, key in self._folded):
                 folded.add(key)
         if folded != self._folded:
             self._folded = frozenset(folded)

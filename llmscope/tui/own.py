@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from llmscope.tui.actions import OF_A_FILE
 from llmscope.tui.keymap import Keymap
 from llmscope.tui.past import Past
+from llmscope.tui.workspaces import WORKSPACES, Workspace
 
 if TYPE_CHECKING:
+    from llmscope.tui.action import Action
     from llmscope.tui.autosave import Autosave
+    from llmscope.tui.desk import Desk
     from llmscope.tui.kept import Kept
+    from llmscope.tui.replay import Replay
     from llmscope.tui.reproduce import Source
     from llmscope.tui.scene import Scene
     from llmscope.tui.session import Session
     from llmscope.tui.switching import Left, LoaderLike
+    from llmscope.tui.title import Part
+
+
+REFUSED = "this is a replay: there is no model for"
 
 
 @dataclass(frozen=True)
@@ -33,6 +42,7 @@ class Own:
         session: the session to go on with; None: a new one.
         other: makes what loads another model, of its spec; None: there is no other.
         left: the prompts of the models that were left in this session, by spec.
+        replay: the snapshot that is shown in the place of a model; None: there is a model.
         notice: what is wrong with what an earlier session left; empty if nothing is.
     """
 
@@ -46,6 +56,7 @@ class Own:
     session: Session | None = None
     other: Callable[[str], LoaderLike] | None = None
     left: dict[str, Left] = field(default_factory=dict)
+    replay: Replay | None = None
     notice: str = ""
 
     def onto(self, scene: Scene) -> Scene:
@@ -56,3 +67,46 @@ class Own:
     def loaded(self, scene: Scene) -> Scene:
         """The same, once the model is there."""
         return scene if self.session is None else self.session.loaded(scene)
+
+    def offers(self, action: str) -> bool:
+        """Whether there is anything here that an action could be done with."""
+        if self.replay is not None:
+            return self.replay.offers(action)
+        return not any(one.name == action for one in OF_A_FILE)
+
+    def refuse(self, desk: Desk, action: Action) -> None:
+        """Say why an action is not offered; its key is free where that is for want of a replay."""
+        if self.replay is not None:
+            desk.tell(f"{REFUSED}: {action.title}", "warning")
+
+    def titled(self, action: Action) -> str:
+        """How the palette and the help call it."""
+        return action.full_title if self.replay is None else self.replay.titled(action)
+
+    def said(self, desk: Desk) -> list[str]:
+        """The cursor read aloud."""
+        from llmscope.tui.words import clauses
+
+        try:
+            return clauses(desk.scene, desk.ledger.shown, desk.overview.workspace.name)
+        except Exception:  # a file may lack anything that is read
+            if self.replay is None:
+                raise
+            return []
+
+    @property
+    def workspaces(self) -> Sequence[Workspace]:
+        """All there are."""
+        return WORKSPACES if self.replay is None else self.replay.workspaces
+
+    @property
+    def banner(self) -> Sequence[Part]:
+        """The right side of the title; empty: what a pass cost."""
+        return () if self.replay is None else self.replay.banner
+
+    @property
+    def panes(self) -> dict[str, Any]:
+        """What the panes are opened with."""
+        if self.replay is not None:
+            return {"workspaces": self.replay.workspaces, "make": self.replay.panes}
+        return {} if self.kept is None else self.kept.panes

@@ -15,7 +15,7 @@ from textual.css.query import NoMatches
 
 from llmscope.text import display_text
 from llmscope.tui.action import Action
-from llmscope.tui.actions import ACTIONS
+from llmscope.tui.actions import ACTIONS, OF_A_FILE
 from llmscope.tui.dress import all_names, choose
 
 if TYPE_CHECKING:
@@ -90,11 +90,13 @@ class Commands(Provider):
 
     def _entries(self) -> Iterable[Entry]:
         desk = cast("Desk", self.app)
-        for action in commands():
+        for action in (*commands(), *OF_A_FILE):
+            if not desk.own.offers(action.name):
+                continue
             keys = list(desk.own.keymap.shown(action))
             while len(keys) > 1 and len(" ".join(keys)) > KEYS:
                 keys.pop()
-            yield Entry(action.full_title, partial(action.run, desk), " ".join(keys))
+            yield Entry(desk.own.titled(action), partial(action.run, desk), " ".join(keys))
         for name in all_names():
             title = f"{THEME}: {display_text(name, whitespace=True)}"
             yield Entry(title, partial(choose, desk, name))

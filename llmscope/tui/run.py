@@ -126,6 +126,27 @@ def run(
     )
     if edits or versus_prompt is not None or sampler is not None:
         _plan(app, edits, versus_prompt, sampler)
+
+    def leave() -> None:
+        autosave.close()
+        _keep(app.source.spec, app, autosave)
+
+    return stay(app, leave, debug=debug)
+
+
+def stay(app: LlmscopeApp, leave: Callable[[], None], *, debug: bool) -> int:
+    """Run an app on the terminal until it is left.
+
+    Args:
+        leave: called when it is, however that came about.
+        debug: tell the whole story of a crash.
+
+    Returns:
+        The exit code: 0, or 128 and the number of the signal that ended the program.
+
+    Raises:
+        ScopeError: the screen failed.
+    """
     ended = True
     with own_terminal() as aside:
         try:
@@ -133,8 +154,7 @@ def run(
                 try:
                     code = app.run()
                 finally:
-                    autosave.close()
-                    _keep(app.source.spec, app, autosave)
+                    leave()
         finally:
             with suppress(Exception):
                 ended = app.engine.close()

@@ -11,8 +11,8 @@ from llmscope.errors import ScopeError
 from llmscope.text import display_text
 from llmscope.tui.extract import picture
 from llmscope.tui.ledger import Shown
+from llmscope.tui.overview import ELSEWHERE
 from llmscope.tui.passing import LineScreen
-from llmscope.tui.workspaces import PANES
 
 if TYPE_CHECKING:
     from llmscope.tui.desk import Desk
@@ -25,6 +25,9 @@ def ask(desk: Desk) -> None:
     shown = desk.ledger.shown(desk.overview.pane.key)
     if shown is None or desk.scene.token is None:
         desk.tell("nothing to save yet", "warning")
+        return
+    if shown.figure.extra.get(ELSEWHERE):
+        desk.tell(f"nothing to save: {shown.figure.verdict.reason}", "warning")
         return
     desk.push_screen(SaveScreen(desk, shown))
 
@@ -51,7 +54,9 @@ class SaveScreen(LineScreen):
         self._pane = desk.overview.pane
         self._existing: Path | None = None
         key, layer = self._pane.key, max(0, self._scene.focus.layer)
-        super().__init__(f"save {PANES[key]} as · {SUFFIXES}", free_name(key, layer, Path.cwd()))
+        super().__init__(
+            f"save {self._pane.called} as · {SUFFIXES}", free_name(key, layer, Path.cwd())
+        )
 
     def on_input_changed(self) -> None:
         """Another name is another file."""
@@ -86,4 +91,5 @@ class SaveScreen(LineScreen):
             size=(size.width, size.height),
             look=self._desk.look,
             tokens=self._desk.ledger.tokens_of(self._shown),
+            about=None if self._desk.own.replay is None else self._desk.own.replay.about,
         )

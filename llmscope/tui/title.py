@@ -25,13 +25,18 @@ Part = tuple[str, int]
 
 
 class TitleLine(Widget):
-    """The model on the left, the pass on the right; what does not fit goes, least needed first."""
+    """The model on the left, the pass on the right; what does not fit goes, least needed first.
 
-    def __init__(self, theme: Theme, spec: str) -> None:
+    Args:
+        banner: what stands on the right in the place of what a pass cost.
+    """
+
+    def __init__(self, theme: Theme, spec: str, banner: Sequence[Part] = ()) -> None:
         super().__init__(id="title")
         self._inks = inks(theme)
         self._left: list[Part] = [(display_text(spec, whitespace=True), 0)]
-        self._right: list[Part] = []
+        self._right: list[Part] = list(banner)
+        self._banner = tuple(banner)
         self._edits = 0
 
     def dress(self, look: Look) -> None:
@@ -66,6 +71,8 @@ class TitleLine(Widget):
 
     def cost(self, cost: PassInfo | None, tokens: int, *, running: bool = False) -> None:
         """Show what the last pass cost, or that one is running."""
+        if self._banner:
+            return
         if cost is None:
             parts: list[Part] = [("running", 1)] if running else []
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 PANES = {
@@ -113,6 +114,8 @@ WORKSPACES = (
 BY_NAME = {workspace.name: workspace for workspace in WORKSPACES}
 
 
-def workspace_of(pane: str, current: Workspace) -> Workspace:
+def workspace_of(
+    pane: str, current: Workspace, among: Sequence[Workspace] = WORKSPACES
+) -> Workspace:
     """The workspace in which one sees a pane: the current one if it has it."""
-    return current if pane in current.panes else next(w for w in WORKSPACES if pane in w.panes)
+    return current if pane in current.panes else next(w for w in among if pane in w.panes)

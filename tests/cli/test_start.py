@@ -35,6 +35,7 @@ def imported_by(*arguments):
         ["open", "--help"],
         ["serve", "--help"],
         ["snapshot", "--help"],
+        ["replay", "--help"],
         ["diff", "--help"],
         ["lenses"],
         ["edits"],

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from llmscope.tui.actions import BY_NAME
+from llmscope.tui.actions import ACTIONS
 from llmscope.tui.help import IN_THIS_PANE, HelpScreen
 from llmscope.tui.keymap import keymap_from
 from llmscope.tui.own import Own
@@ -231,7 +231,7 @@ async def test_the_page_names_actions_as_the_config_file_does(opened: Open) -> N
         row = next(line for line in text.split("\n") if "map: next view" in line)
         assert row.split() == ["U", "map:", "next", "view", "map-view"]
         named = {line.split()[-1] for line in text.split("\n") if line}
-        assert {name for name, action in BY_NAME.items() if action.keys} <= named
+        assert {action.name for action in ACTIONS if action.keys} <= named
 
 
 @pytest.mark.parametrize("key", ["f1", "ctrl+p", "f2"])

@@ -62,6 +62,8 @@ class FigurePane(Widget, can_focus=True):
     """What is said where it has no other view."""
     slow: ClassVar[bool] = False
     """Whether its figure takes many passes: the others are not to wait for it."""
+    brief: ClassVar[bool] = False
+    """Whether it has one line to say, and takes no more room than that."""
     BINDINGS: ClassVar[list[BindingType]] = [*bindings("figures")]
     ALLOW_SELECT = False
 
@@ -87,12 +89,17 @@ class FigurePane(Widget, can_focus=True):
         self._stale = False
         self._painting = BLANK
         self._drawn: tuple[object, ...] = ()
-        self.border_title = Content(PANES[self.key])
+        self.border_title = Content(self.called)
 
     def dress(self, look: Look) -> None:
         """Draw with another look."""
         self._look, self._drawn = look, ()
         self._repaint()
+
+    @property
+    def called(self) -> str:
+        """How a person calls it."""
+        return PANES[self.key]
 
     @property
     def rows(self) -> int:
@@ -214,7 +221,7 @@ class FigurePane(Widget, can_focus=True):
         """The title as it stands there."""
         shown = self._shown
         if shown is None:
-            return Content(PANES[self.key])
+            return Content(self.called)
         status, ink = shown.figure.verdict.status, inks(self._look.theme)
         first, *rest = self.heading(shown).split(" · ")
         # What is unusual is said first: a title loses its last parts where room is short.

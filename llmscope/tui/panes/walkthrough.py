@@ -67,7 +67,7 @@ class WalkPane(LensPane):
     def heading(self, shown: Shown) -> str:
         """The figure's own; of one that is refused, the pane's."""
         refused = shown.figure.verdict.status == "refused"
-        return PANES[self.key].capitalize() if refused else super().heading(shown)
+        return self.called.capitalize() if refused else super().heading(shown)
 
     def draw(self, shown: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
         """The figure; of an edited pass, how to have one."""

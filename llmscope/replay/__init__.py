@@ -1,0 +1,1 @@
+"""A snapshot on the screen, without the model that made it."""

@@ -1,0 +1,29 @@
+"""Open a snapshot on a terminal."""
+
+from __future__ import annotations
+
+import gc
+from typing import TYPE_CHECKING
+
+from llmscope.replay.file import Recorded
+from llmscope.replay.screen import replay_app
+from llmscope.tui.keymap import read_keymap
+from llmscope.tui.run import stay
+
+if TYPE_CHECKING:
+    from llmscope.draw.look import Look
+    from llmscope.tui.bandwidth import Bandwidth
+
+
+def run(snapshot: Recorded, *, look: Look, bandwidth: Bandwidth, debug: bool = False) -> int:
+    """Open the screen and stay until it is left. Nothing is kept of it: it holds no work.
+
+    Returns:
+        The exit code: 0, or 128 and the number of the signal that ended the program.
+
+    Raises:
+        ScopeError: the screen failed.
+    """
+    gc.enable()
+    app = replay_app(snapshot, look=look, bandwidth=bandwidth, keymap=read_keymap())
+    return stay(app, lambda: None, debug=debug)

@@ -1,0 +1,137 @@
+"""The real screen on a snapshot: the app with an engine that reads a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from llmscope.export.whatif import WhatIf as Told
+from llmscope.replay.engine import ReplayEngine
+from llmscope.replay.file import Recorded
+from llmscope.replay.held import held, pages
+from llmscope.text import display_text
+from llmscope.tui.app import LlmscopeApp
+from llmscope.tui.bandwidth import HIGH, Bandwidth
+from llmscope.tui.keymap import Keymap
+from llmscope.tui.own import Own
+from llmscope.tui.replay import Replay
+from llmscope.tui.reproduce import Source
+from llmscope.tui.whatif import WhatIf
+
+if TYPE_CHECKING:
+    from llmscope.draw.look import Look
+    from llmscope.tui.title import Part
+
+SHORT = 12
+"""Digits of a digest that tell two files of weights apart."""
+
+
+def replay_app(
+    snapshot: Recorded,
+    *,
+    look: Look | None = None,
+    bandwidth: Bandwidth = HIGH,
+    keymap: Keymap | None = None,
+) -> LlmscopeApp:
+    """The app, ready to run on what a file holds."""
+    panes = held(snapshot.figures, snapshot.focus)
+    told = Told(tuple(map(str, snapshot.edits)), snapshot.other, held=snapshot.other is not None)
+    edited = bool(told.edits) or told.held
+
+    def make(look: Look) -> Any:
+        from llmscope.replay.panes import panes_of
+
+        return panes_of(panes, told, look)
+
+    replay = Replay(
+        about=snapshot.about,
+        command=_command(snapshot.about),
+        banner=_banner(snapshot),
+        facts=facts(snapshot),
+        workspaces=pages(panes, edited=edited),
+        panes=make,
+    )
+    app = LlmscopeApp(
+        partial(ReplayEngine, snapshot, panes),
+        spec=snapshot.info.spec,
+        prompt=snapshot.text,
+        look=look,
+        focus=replace(snapshot.focus, target=None, versus=None, mode=""),
+        bandwidth=bandwidth,
+        own=Own(
+            keymap=keymap or Keymap(),
+            source=Source(snapshot.info.spec),
+            replay=replay,
+        ),
+    )
+    app.scene = replace(
+        app.scene,
+        edits=tuple(map(WhatIf.of, snapshot.edits)),
+        versus_prompt=snapshot.other,
+    )
+    return app
+
+
+def _banner(snapshot: Recorded) -> tuple[Part, ...]:
+    """The right side of the title: that it is a replay, of which file, by which version."""
+    name = display_text(snapshot.path.name, whitespace=False).replace("\n", " ")
+    count = len(snapshot.tokens)
+    version = _said(snapshot.about.get("llmscope"))
+    parts = [
+        (f"{count} token{'s' * (count != 1)}", 7),
+        ("replay", 0),
+        (name if len(name) <= 40 else f"{name[:39]}…", 2),
+    ]
+    return (*parts, (f"by llmscope {version}", 3)) if version else tuple(parts)
+
+
+def facts(snapshot: Recorded) -> tuple[tuple[str, str], ...]:
+    """Where the numbers came from, as far as the file says: what, and what it is."""
+    about, info = snapshot.about, snapshot.info
+    origin = about.get("provenance")
+    origin = origin if isinstance(origin, Mapping) else {}
+    versions = about.get("versions")
+    versions = versions if isinstance(versions, Mapping) else {}
+    found = {
+        "file": str(snapshot.path),
+        "model": info.spec,
+        "revision": info.revision,
+        "architecture": info.architecture,
+        "adapter": info.adapter,
+        "size": f"{info.layers} layers, {info.heads} heads, {info.parameters:,} parameters",
+        "device": info.device,
+        "dtype": info.dtype,
+        "llmscope": about.get("llmscope"),
+        **versions,
+        **origin,
+    }
+    rows: list[tuple[str, str]] = []
+    for name, value in found.items():
+        rows.extend(_rows(str(name), value))
+    rows.extend(("edit", str(edit)) for edit in snapshot.edits)
+    rows.extend(("figure", f"{one.title} ({one.verdict.status})") for one in snapshot.figures)
+    return tuple((_said(name), _said(value)) for name, value in rows)
+
+
+def _rows(name: str, value: Any) -> list[tuple[str, str]]:
+    if value is None or value == "":
+        return []
+    if isinstance(value, Mapping):
+        return [row for key, one in value.items() for row in _rows(f"{name} {key}", one)]
+    if isinstance(value, list):
+        return [(name, str(one)) for one in value]
+    return [(name, str(value))]
+
+
+def _said(value: Any) -> str:
+    """Foreign text in one line."""
+    text = value if isinstance(value, str) else ""
+    return display_text(text[:2000]).replace("\n", " ")
+
+
+def _command(about: Mapping[str, Any]) -> str | None:
+    origin = about.get("provenance")
+    command = origin.get("command") if isinstance(origin, Mapping) else None
+    return command if isinstance(command, str) else None

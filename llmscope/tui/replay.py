@@ -1,0 +1,109 @@
+"""What the screen knows of a snapshot that it replays: there is a file, and no model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from textual import events
+
+from llmscope.text import display_text
+from llmscope.tui.action import Action
+
+if TYPE_CHECKING:
+    from llmscope.draw.look import Look
+    from llmscope.tui.desk import Desk
+    from llmscope.tui.panes import FigurePane
+    from llmscope.tui.title import Part
+    from llmscope.tui.workspaces import Workspace
+
+WITHOUT_MODEL = frozenset(
+    {
+        *("token-left", "token-right", "up", "down", "head-previous", "head-next"),
+        *("layer-previous", "layer-next", "token-first", "token-last", "find", "whole"),
+        *("copy", "copy-command", "save", "jump", "pane-next", "pane-previous", "maximize"),
+        *("pane-hide", "panes-all", "pane-earlier", "pane-later"),
+        *("figures", "onward", "edit", "help", "help-anywhere", "palette", "theme-next"),
+        *("stop", "quit", "quit-anywhere", "provenance"),
+    }
+)
+"""The actions that ask no model."""
+READ_ONLY = "this is a replay: the prompt is read only, for there is no model to read another one"
+REPLAY_HELP = """\
+This is a replay of a snapshot: the figures of a file, drawn as they were, without the model that \
+made them. The cursor walks as far as they go: a pane says what is not in this snapshot, and for \
+which place it holds something. The prompt is read only. {provenance} tells where the numbers came \
+from: model, weights, device, versions and command."""
+WRITES = ("delete", "cut", "paste", "undo", "redo")
+"""How the bindings of a text area begin that change its text."""
+
+
+@dataclass(frozen=True)
+class Replay:
+    """A snapshot on the screen.
+
+    Attributes:
+        about: what the file says beside its figures: it goes into what is saved of them.
+        command: what wrote the file; None: it does not say.
+        banner: the right side of the title, each part with how easily it may go.
+        facts: where the numbers came from: what, and what it is.
+        workspaces: the pages on which the figures stand.
+        panes: makes the panes, by their keys. Called after the first picture.
+    """
+
+    about: Mapping[str, Any]
+    command: str | None
+    banner: tuple[Part, ...]
+    facts: tuple[tuple[str, str], ...]
+    workspaces: tuple[Workspace, ...]
+    panes: Callable[[Look], dict[str, FigurePane]]
+
+    def offers(self, action: str) -> bool:
+        """Whether an action can be done without a model."""
+        if action == "copy-command":
+            return self.command is not None
+        kind, _, name = action.partition("-")
+        if kind == "pane" and any(name in one.panes for one in self.workspaces):
+            return True
+        return action in WITHOUT_MODEL or self.page(action) is not None
+
+    def page(self, action: str) -> Workspace | None:
+        """The page that an action for a workspace puts on screen."""
+        from llmscope.tui.workspaces import WORKSPACES
+
+        places = zip(WORKSPACES, self.workspaces, strict=False)
+        return next((page for at, page in places if action == f"workspace-{at.name}"), None)
+
+    def titled(self, action: Action) -> str:
+        """How the palette and the help call an action."""
+        page = self.page(action.name)
+        if page is None:
+            return action.full_title
+        at, count = self.workspaces.index(page) + 1, len(self.workspaces)
+        return f"{action.area}: {page.title}{f', page {at} of {count}' * (count > 1)}"
+
+    def refuses(self, desk: Desk, event: events.Event) -> bool:
+        """Whether an event would write into the prompt; it says why it does not."""
+        if not isinstance(event, events.Key | events.Paste) or not desk.in_prompt:
+            return False
+        if isinstance(event, events.Key) and not (event.is_printable or event.key == "enter"):
+            bound = desk.editor._bindings.key_to_bindings.get(event.key, ())
+            if not any(one.action.startswith(WRITES) for one in bound):
+                return False
+        if not any(one.message == READ_ONLY for one in desk._notifications):  # a word is one try
+            desk.tell(READ_ONLY, "warning")
+        return True
+
+
+def provenance(desk: Desk) -> None:
+    """Show where the numbers of the file came from."""
+    from llmscope.tui.facts import FactsScreen
+
+    assert desk.own.replay is not None
+    desk.push_screen(FactsScreen(desk.own.replay.facts, desk.look.theme))
+
+
+def file_name(path: str) -> str:
+    """The last part of a path, harmless and in one line."""
+    return display_text(path.rpartition("/")[2], whitespace=False).replace("\n", " ")
