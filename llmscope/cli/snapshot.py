@@ -12,6 +12,7 @@ import typer
 
 from llmscope.cli import batch, completion, options
 from llmscope.cli.errors import reported
+from llmscope.cli.keys import Keys, read_keys
 from llmscope.cli.loader import Loader
 from llmscope.cli.options import usage
 from llmscope.errors import ScopeError
@@ -117,6 +118,7 @@ def snapshot(
             autocompletion=completion.workspaces,
         ),
     ] = None,
+    keys: Keys = None,
     span: Annotated[
         str | None,
         typer.Option(
@@ -183,7 +185,7 @@ def snapshot(
         many = batch.check_batch(ctx, prompts, shard, shard_size, batch_size, out)
         usage(answer is None or mode == "gain", "it takes --lens context --mode gain", "--answer")
         usage(answer is None or ids is None, "ids take --target id:NUMBER instead", "--answer")
-        _check_workspace(workspace, names)
+        _check_screen(workspace, keys, names)
         usage(temperature > 0, "greater than 0", "--temperature")
         translated = translator is None or (Path(translator) / "params.pt").is_file()
         usage(translated, "a folder with config.json and params.pt", "--translator")
@@ -257,6 +259,7 @@ def snapshot(
             return
         usual = "txt" if SCREEN in names else "svg" if on_paper else "json"
         output = choose_output(out, format, usual, force, paper=on_paper)
+        script = read_keys(keys, output.format)
         worn = PAPER if on_paper else picture_look(theme, tier, ascii, output)
         if on_paper:
             need_matplotlib()
@@ -310,6 +313,7 @@ def snapshot(
         wanted = Wanted(
             *(text, special_tokens, names, focus, cells, worn, workspace, edits, other, lists),
             written=more,
+            script=script,
             provenance=origin,
         )
         for notice in scope.subject.notices:
@@ -361,13 +365,15 @@ def _check_lenses(names: tuple[str, ...], mode: str) -> None:
     usage(not mode or mode in modes, f"no mode {display_text(mode)!r}: {offered}", "--mode")
 
 
-def _check_workspace(workspace: str | None, lenses: tuple[str, ...]) -> None:
+def _check_screen(workspace: str | None, keys: str | None, lenses: tuple[str, ...]) -> None:
+    from llmscope.cli.compose import SCREEN
+
+    for option, given in (("--workspace", workspace), ("--keys", keys)):
+        usage(given is None or SCREEN in lenses, "it is of the screen: --lens screen", option)
     if workspace is None:
         return
-    from llmscope.cli.compose import SCREEN
     from llmscope.tui.workspaces import BY_NAME
 
-    usage(SCREEN in lenses, "it is of the screen: --lens screen", "--workspace")
     listed = ", ".join(BY_NAME)
     known = workspace in BY_NAME
     usage(known, f"no workspace {display_text(workspace)!r}; there are {listed}", "--workspace")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from llmscope.edits import parse
@@ -286,15 +286,21 @@ class OpenFailed:
 class PassInfo:
     """What the last pass cost. Bytes of memory; milliseconds of wall time.
 
-    `other_ran`: so many tokens of prompt B were run for the same picture.
+    `other_ran`: so many tokens of prompt B were run for the same picture. What was measured may be
+    None: it is not to be told.
     """
 
     ran: int
     reused: int
-    milliseconds: float
-    rss: int
+    milliseconds: float | None
+    rss: int | None
     vram: int | None = None
     other_ran: int = 0
+
+    @property
+    def counted(self) -> PassInfo:
+        """Only what is the same each time."""
+        return replace(self, milliseconds=None, rss=None, vram=None)
 
 
 @dataclass(frozen=True)

@@ -177,6 +177,11 @@ class Ledger:
         return next((want != shown.want for want in last.wants if want.key == key), False)
 
     @property
+    def newest(self) -> int:
+        """The number of the request that stands; 0: none does."""
+        return 0 if self._last is None else self._last.serial
+
+    @property
     def waiting(self) -> bool:
         """Whether any pane shows something else than what was asked last."""
         if self._overtaken:

@@ -34,6 +34,7 @@ class Own:
         other: makes what loads another model, of its spec; None: there is no other.
         left: the prompts of the models that were left in this session, by spec.
         notice: what is wrong with what an earlier session left; empty if nothing is.
+        anonymous: show nothing that somebody has left on this machine, such as earlier prompts.
     """
 
     keymap: Keymap = field(default_factory=Keymap)
@@ -47,6 +48,7 @@ class Own:
     other: Callable[[str], LoaderLike] | None = None
     left: dict[str, Left] = field(default_factory=dict)
     notice: str = ""
+    anonymous: bool = False
 
     def onto(self, scene: Scene) -> Scene:
         """The scene as it was left."""

@@ -13,6 +13,7 @@ from textual.command import CommandPalette, DiscoveryHit, Hit, Hits, Provider
 from textual.content import Content
 from textual.css.query import NoMatches
 
+from llmscope.draw import theme_names
 from llmscope.text import display_text
 from llmscope.tui.action import Action
 from llmscope.tui.actions import ACTIONS
@@ -95,7 +96,7 @@ class Commands(Provider):
             while len(keys) > 1 and len(" ".join(keys)) > KEYS:
                 keys.pop()
             yield Entry(action.full_title, partial(action.run, desk), " ".join(keys))
-        for name in all_names():
+        for name in theme_names() if desk.own.anonymous else all_names():
             title = f"{THEME}: {display_text(name, whitespace=True)}"
             yield Entry(title, partial(choose, desk, name))
 

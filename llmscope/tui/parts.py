@@ -23,6 +23,13 @@ class Parts(PacedApp, inherit_bindings=False):
     _focus: Focus | None
     special_tokens: bool
 
+    def may(self, action: str) -> bool:
+        """Whether an action may be done that reaches beyond the screen, or ends by itself never.
+
+        On a person's screen all of them may. A picture is taken of a screen that forbids some.
+        """
+        return True
+
     @cached_property
     def scene(self) -> Scene:
         """The model, the tokens, the cursor and the edits; another one with each change."""

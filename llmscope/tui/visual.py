@@ -30,6 +30,8 @@ class UnusableError(Exception):
 
 def edit(desk: Desk) -> None:
     """Open the prompt that has the keys, or had them, in the editor; undo takes it back as one."""
+    if not desk.may("visual"):
+        return
     editor = desk.prompts.active
     text = editor.text
     command = editor_of(os.environ)
