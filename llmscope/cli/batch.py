@@ -48,7 +48,7 @@ TOLD = 20
 
 _ONE_PROMPT = (
     *("prompt", "prompt_file", "ids", "written", "context_file", "answer", "words_a", "words_b"),
-    *("workspace", "format", "size", "theme", "color", "ascii", "force"),
+    *("workspace", "keys", "format", "size", "theme", "color", "ascii", "force"),
 )
 _PART = re.compile(r"(\d{1,6})/(\d{1,6})", re.ASCII)
 

@@ -126,7 +126,8 @@ def _screen(scope: Scope, wanted: Wanted, format: str) -> str | bytes:  # noqa: 
     from llmscope.tui.marker import Marked
 
     assert isinstance(wanted.prompt, str)
-    assert isinstance(wanted.look, Look)
+    look = wanted.look
+    assert isinstance(look, Look)
     # The engine runs the only pass there is, so the picture tells what it cost; here the prompt is
     # counted, no more.
     encoded = scope.encode(wanted.prompt, special_tokens=wanted.special_tokens)
@@ -145,7 +146,7 @@ def _screen(scope: Scope, wanted: Wanted, format: str) -> str | bytes:  # noqa: 
         workspace=wanted.workspace,
         width=width,
         height=height,
-        look=wanted.look,
+        look=look,
         focus=focus,
         edits=wanted.edits,
         versus_prompt=wanted.other if isinstance(wanted.other, str) else None,
@@ -154,7 +155,6 @@ def _screen(scope: Scope, wanted: Wanted, format: str) -> str | bytes:  # noqa: 
         script=wanted.script,
     )
     if wanted.script:  # it may have written
-        other = picture.versus_prompt
-        wanted = replace(wanted, prompt=picture.prompt, other=other)
+        wanted = replace(wanted, prompt=picture.prompt, other=picture.versus_prompt)
     about = about_dict(info, picture.prompt, (), focus, wanted.whatif, wanted.provenance)
-    return render_rows(picture.rows, format, wanted.look, about)
+    return render_rows(picture.rows, format, look, about)

@@ -39,6 +39,4 @@ def read_keys(keys: str | None, format: str) -> tuple[Press, ...]:  # noqa: A002
     try:
         return read_script(keys)
     except ScopeError as error:
-        raise typer.BadParameter(
-            f"{error.message} (try: {error.hint})", param_hint=OPTION
-        ) from None
+        raise typer.BadParameter(f"{error.message}: {error.hint}", param_hint=OPTION) from None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from textual import work
 from textual.await_complete import AwaitComplete
-from textual.command import CommandPalette, DiscoveryHit, Hit, Hits, Provider
+from textual.command import CommandInput, CommandPalette, DiscoveryHit, Hit, Hits, Provider
 from textual.content import Content
 from textual.css.query import NoMatches
 
@@ -51,6 +51,10 @@ class Palette(CommandPalette):
         # The list is gone while the search for a last letter begins.
         with suppress(NoMatches):
             await gather.__wrapped__(self, search_value)
+
+    def on_mount(self) -> None:
+        """A cursor that blinks sends cells for ever, and looks another way each time."""
+        self.query_one(CommandInput).cursor_blink = False
 
     def dismiss(self, result: Any = None) -> AwaitComplete:
         """Go, unless it has gone."""

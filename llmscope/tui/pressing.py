@@ -1,10 +1,10 @@
-"""A script of keys: read, held against the keys there are, and pressed one after the other.
+r"""A script of keys: read, held against the keys there are, and pressed one after the other.
 
     tab right right ctrl+r type:"the weather" enter
 
 Words are parted by white space. Each is a key as the help and the footer name it (`?`, `esc`,
 `ctrl+r`, `F2`, `←`) or as Textual does (`escape`, `shift+left`), or a text in quotes that is typed
-letter by letter, in which `\\"` is a quote and `\\\\` a backslash.
+letter by letter, in which `\"` is a quote and `\\` a backslash.
 """
 
 from __future__ import annotations
@@ -81,7 +81,9 @@ def read_script(text: str) -> tuple[Press, ...]:
         if word[2] is None:
             found += _typed(_ESCAPED.sub(r"\1", word[1]))
         elif word[2].startswith(TYPE):
-            raise ScopeError(f"a text stands in quotes: {_shown(word[2])}", f'{TYPE}"some text"')
+            raise ScopeError(
+                f"{_shown(word[2])} has no quotes around its text", f'{TYPE}"some text"'
+            )
         else:
             found.append(_pressed(word[2]))
     if not found:
