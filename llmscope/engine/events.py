@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from llmscope.edits import parse
@@ -12,6 +12,7 @@ from llmscope.models.info import ModelInfo
 from llmscope.sampler import Sampler
 
 if TYPE_CHECKING:
+    from llmscope.models.origin import Origin
     from llmscope.models.subject import Progress
     from llmscope.record.recording import Prompt, Recording
     from llmscope.scope import Scope
@@ -297,11 +298,6 @@ class PassInfo:
     vram: int | None = None
     other_ran: int = 0
 
-    @property
-    def counted(self) -> PassInfo:
-        """Only what is the same each time."""
-        return replace(self, milliseconds=None, rss=None, vram=None)
-
 
 @dataclass(frozen=True)
 class Frame:
@@ -309,7 +305,8 @@ class Frame:
 
     A frame with the same `serial` adds to the one before. `notices` say what a person should know
     about this very prompt, such as letters that the tokenizer dropped. `beside` is prompt B, if
-    there is one that can be run; `word_notes` tell how the request's words were read.
+    there is one that can be run; `word_notes` tell how the request's words were read. `origin` is
+    what computed it.
     """
 
     serial: int
@@ -320,6 +317,7 @@ class Frame:
     notices: tuple[str, ...] = ()
     beside: Beside | None = None
     word_notes: tuple[str, ...] = ()
+    origin: Origin | None = None
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,8 @@ class _Sitter(LlmscopeApp):
 
     def _land(self, frame: Frame) -> None:
         # Times and memory differ each time.
-        super()._land(replace(frame, cost=frame.cost.counted))
+        cost = replace(frame.cost, milliseconds=None, rss=None, vram=None)
+        super()._land(replace(frame, cost=cost))
 
     def may(self, action: str) -> bool:
         """Whether a script may do it; if not, there is no picture."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from llmscope.draw.look import Look
+    from llmscope.export import Pair
     from llmscope.figure import Figure
     from llmscope.tui.ledger import Shown
     from llmscope.tui.scene import Scene
@@ -82,27 +84,35 @@ def picture(
     size: tuple[int, int],
     look: Look,
     tokens: Figure | None = None,
-) -> str | bytes:
+    about: Mapping[str, Any] | None = None,
+) -> str | bytes | Pair:
     """A figure as a file of a format holds it.
 
     Args:
         size: of a picture, in cells, its frame included. A pane that has no room on screen now, or
             next to none, gets what is enough for any figure.
         tokens: the figure of the lens `tokens`, for the rows around a map.
+        about: what else is to be told of it; see `llmscope.tui.whence`.
 
     Raises:
         ScopeError: there is no such format, or it cannot be made here.
     """
-    from llmscope.export import json_text, render, snapshot_dict
+    from llmscope.export import pair, render
 
-    if format == "json" and scene.info is not None:
-        info = replace(scene.info, adapter=shown.request.adapter)
-        return json_text(snapshot_dict(info, shown.text, shown.tokens, scene.focus, [shown.figure]))
+    if format == "safetensors":
+        return pair([shown.figure], about)
     if size[0] < LEAST[0] or size[1] < LEAST[1]:
         size = ENOUGH
     worn = replace(look, tier="none") if format == "txt" else look
     focus = replace(scene.focus, position=min(scene.focus.position, len(shown.tokens) - 1))
-    return render([shown.figure], format, size=size, look=worn, focus=focus, tokens=tokens)
+    return render(
+        *([shown.figure], format),
+        size=size,
+        look=worn,
+        focus=focus,
+        tokens=tokens,
+        about=about,
+    )
 
 
 def _largest(row: Any) -> str | None:

@@ -134,6 +134,8 @@ def run(
                     code = app.run()
                 finally:
                     autosave.close()
+                    for save in tuple(app.saves):
+                        save.land()
                     _keep(app.source.spec, app, autosave)
         finally:
             with suppress(Exception):
