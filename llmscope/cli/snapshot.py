@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from llmscope.cli.errors import reported
 from llmscope.cli.keys import Keys, read_keys
 from llmscope.cli.loader import Loader
 from llmscope.cli.options import usage
+from llmscope.cli.paper import check_look, make_ready
 from llmscope.errors import ScopeError
 from llmscope.text import display_text
 
@@ -194,9 +194,7 @@ def snapshot(
         ordered = part is None or part[0] < part[1] or part[1] <= 0 <= part[0]
         usage(ordered, "the first token, and one after it", "--span")
         tier = options.tier(color)
-        usage(look in ("terminal", "paper"), "terminal or paper", "--look")
-        on_paper = look == "paper"
-        usage(not on_paper or "screen" not in names, "the screen is a terminal's", "--look")
+        on_paper = check_look(ctx, look, names, mode)
         from llmscope.batch import Looking
         from llmscope.cli.appearance import picture_look
         from llmscope.cli.command_line import command_line
@@ -205,9 +203,8 @@ def snapshot(
         from llmscope.cli.progress import progress_line
         from llmscope.cli.prompt import check_chat, read_ids, read_other, read_prompt
         from llmscope.cli.whatif import check_whatif, check_words, other_ids, read_edits
-        from llmscope.export import BARE, PAPER, need_matplotlib, provenance
+        from llmscope.export import BARE, PAPER, provenance
         from llmscope.figure import Focus
-        from llmscope.models.cache import cache_folder
 
         edits = read_edits(edit, versus_prompt)
         check_whatif(edits, versus_prompt, change, names)
@@ -262,10 +259,7 @@ def snapshot(
         script = read_keys(keys, output.format)
         worn = PAPER if on_paper else picture_look(theme, tier, ascii, output)
         if on_paper:
-            need_matplotlib()
-            # It keeps a list of fonts, in a folder of its own unless it is told another.
-            if not os.environ.get("MPLCONFIGDIR"):
-                os.environ["MPLCONFIGDIR"] = str(cache_folder() / "matplotlib")
+            make_ready()
         check_chat(chat, system, ids)
         usage(context is None or context_file is None, "one of the two", "--context")
         before, after = read_prompt(prompt, prompt_file, context_file, ids)
