@@ -282,11 +282,14 @@ class Scope:
         Keywords are those of `Focus`: layer, head, position, target, mode, top_k, temperature, …
 
         Raises:
-            ValueError: a lens, layer, head, position or mode that does not exist.
+            ValueError: a lens, layer, head, position or mode that does not exist, or a pool of what
+                cannot be pooled.
         """
         recording = recording or self.latest
         if recording is None:
             raise ValueError("nothing was recorded yet: call record() first")
+        if focus.get("pool", 1) != 1 and "pool" not in lens(name).uses:
+            raise ValueError(f"{name} has no pool: its tokens stand each for itself")
         *_, figure = self.figures(name, recording, Focus(**focus))
         return figure
 

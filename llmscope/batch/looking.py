@@ -52,9 +52,11 @@ def figures_of(
 
 
 def figure_of(scope: Scope, recording: Recording, name: str, focus: Focus) -> Figure:
-    """What a lens shows, where a mode may be meant for another one."""
+    """What a lens shows, where a mode or a pool may be meant for another one."""
     if focus.mode not in lens(name).modes:
         focus = replace(focus, mode="")
+    if "pool" not in lens(name).uses:
+        focus = replace(focus, pool=1)
     return scope.look(name, recording=recording, **asdict(focus))
 
 

@@ -181,7 +181,7 @@ def snapshot(
     with reported(debug):
         # All that can be wrong without a model is found before minutes go into loading one.
         names = tuple(lens)
-        _check_lenses(names, mode)
+        _check_lenses(names, mode, pool)
         many = batch.check_batch(ctx, prompts, shard, shard_size, batch_size, out)
         usage(answer is None or mode == "gain", "it takes --lens context --mode gain", "--answer")
         usage(answer is None or ids is None, "ids take --target id:NUMBER instead", "--answer")
@@ -343,7 +343,7 @@ def _check_models(model: str | None, reward: str | None) -> None:
         parse(reward)
 
 
-def _check_lenses(names: tuple[str, ...], mode: str) -> None:
+def _check_lenses(names: tuple[str, ...], mode: str, pool: int) -> None:
     from llmscope.cli.compose import SCREEN
     from llmscope.lenses import lens as find_lens
     from llmscope.lenses import names as known
@@ -355,6 +355,8 @@ def _check_lenses(names: tuple[str, ...], mode: str) -> None:
     for name in names:
         usage(name in known(), f"no lens {display_text(name)!r}; there are {listed}", "--lens")
     modes = [one for name in names for one in find_lens(name).modes]
+    pooled = any("pool" in find_lens(name).uses for name in names)
+    usage(pool == 1 or pooled, "none of these lenses has one", "--pool")
     offered = ", ".join(modes) or "none here"
     usage(not mode or mode in modes, f"no mode {display_text(mode)!r}: {offered}", "--mode")
 
