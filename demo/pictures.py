@@ -4,7 +4,8 @@
     python demo/pictures.py what-if    this one, or those that are named
     python demo/pictures.py themes     one of each theme, and the table that shows them
 
-Needs the package index once, for the model's wheel.
+Each holds the command that makes it again in its `<metadata>`. Needs the package index once, for
+the model's wheel.
 """
 
 from __future__ import annotations
@@ -67,9 +68,13 @@ SHOTS = {
     "garden-path": (MODEL, GARDEN[0], [*CURVES, *GARDEN[1]]),
     "stages": (MODEL, "snow: white\nmilk:", ["--size", "120x40", "--workspace", "stages"]),
     "sort": ("builtin:sort", "CABACB", ["--size", "100x30", "--layer", "1"]),
+    "keys": (
+        *("builtin:town", LEARNT),
+        ["--size", "120x40", "--keys", 'e type:" calf, hen ->" escape 4 down v ?'],
+    ),
 }
-THEME_SIZE = (80, 20)
-THEME_LAYER = 4  # the norms of the first layers go through most of a ramp
+# The norms of the first layers go through most of a ramp.
+THEMED = ["--size", "80x20", "--layer", "4", "--head", "4"]
 
 
 def main() -> None:
@@ -78,46 +83,43 @@ def main() -> None:
     wanted = sys.argv[1:] or [*SHOTS, "themes"]
     for name, (model, prompt, options) in SHOTS.items():
         if name in wanted:
-            path = PICTURES / f"{name}.svg"
-            words = ["snapshot", model, "--prompt", prompt, "--out", str(path), "--force", *options]
-            words += [] if "--lens" in options else ["--lens", "screen"]
             with tempfile.TemporaryDirectory() as folder:
-                llmscope(*words, *(_adapter(Path(folder)) if name == "stages" else ()))
-            print(path)
+                if name == "stages":
+                    options = [*options, "--adapter", _adapter(Path(folder))]
+                take(name, model, prompt, options, Path(folder))
     if "themes" in wanted:
         themes()
 
 
-def llmscope(*words: str) -> None:
-    """Run the program."""
-    subprocess.run([sys.executable, "-m", "llmscope", *words], check=True)
+def take(name: str, model: str, prompt: str, options: list[str], folder: Path) -> None:
+    """One picture."""
+    path = (PICTURES / f"{name}.svg").resolve()
+    words = [] if "--lens" in options else ["--lens", "screen"]
+    words += ["--prompt", prompt, "--out", str(path), "--force", *options]
+    llmscope(folder, "snapshot", model, *words)
+    print(path)
 
 
-def _adapter(folder: Path) -> tuple[str, str]:
-    """The option that puts an adapter on: the colours, and what the model says after them."""
-    context, out = folder / "colours.txt", folder / "colours"
+def llmscope(folder: Path, *words: str) -> None:
+    """Run the program in a folder, so that what is there has a name that is the same each time."""
+    subprocess.run([sys.executable, "-m", "llmscope", *words], check=True, cwd=folder)
+
+
+def _adapter(folder: Path) -> str:
+    """An adapter in the folder, as a spec: the colours, and what the model says after them."""
     lines, _, query = COLOURS.rpartition("\n")
-    context.write_text(f"{lines}\n", encoding="utf-8")
-    words = ("--context-file", str(context), "--prompt", query, "--generate", "12")
-    llmscope("bake", MODEL, *words, "--out", str(out))
-    return "--adapter", str(out)
+    (folder / "colours.txt").write_text(f"{lines}\n", encoding="utf-8")
+    words = ("--context-file", "colours.txt", "--prompt", query, "--generate", "12")
+    llmscope(folder, "bake", MODEL, *words, "--out", "colours")
+    return "./colours"
 
 
 def themes() -> None:
-    """A small screen in each theme, all on one model that is loaded once."""
-    import llmscope
-    from llmscope.cli.compose import SCREEN, Wanted, compose
-    from llmscope.draw import Look, load_theme, theme_names
-    from llmscope.figure import Focus
+    """A small screen in each theme, and the table that shows them."""
+    from llmscope.draw import load_theme, theme_names
 
-    scope = llmscope.load(MODEL)
-    focus = Focus(layer=THEME_LAYER, head=4)
     for name in theme_names():
-        look = Look(load_theme(name))
-        wanted = Wanted(PROMPT, True, (SCREEN,), focus, THEME_SIZE, look)
-        path = PICTURES / f"theme-{name}.svg"
-        path.write_text(str(compose(scope, wanted, "svg", print)), encoding="utf-8")
-        print(path)
+        take(f"theme-{name}", MODEL, PROMPT, [*THEMED, "--theme", name], Path.cwd())
     text = README.read_text(encoding="utf-8")
     before, _, rest = text.partition(BEGIN)
     after = rest.partition(END)[2]

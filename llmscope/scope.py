@@ -16,13 +16,14 @@ from llmscope.models.chat import Chat
 from llmscope.models.info import ModelInfo, model_info
 from llmscope.models.load import load_subject
 from llmscope.models.memory import free_cache
+from llmscope.models.origin import Origin, origin
 from llmscope.models.subject import Progress, Subject
 from llmscope.models.target import Words, read_words, target_id
 from llmscope.record.prompts import encoded, prompt_from
 from llmscope.record.recorder import Recorder
 from llmscope.record.recording import Prompt, Recording
 from llmscope.record.reduce import first_unfinite
-from llmscope.record.verify import Verdicts
+from llmscope.record.verify import CAPABILITIES, Verdicts
 
 if TYPE_CHECKING:
     from llmscope.models.tokens import Encoded
@@ -281,11 +282,14 @@ class Scope:
         Keywords are those of `Focus`: layer, head, position, target, mode, top_k, temperature, …
 
         Raises:
-            ValueError: a lens, layer, head, position or mode that does not exist.
+            ValueError: a lens, layer, head, position or mode that does not exist, or a pool of what
+                cannot be pooled.
         """
         recording = recording or self.latest
         if recording is None:
             raise ValueError("nothing was recorded yet: call record() first")
+        if focus.get("pool", 1) != 1 and "pool" not in lens(name).uses:
+            raise ValueError(f"{name} has no pool: its tokens stand each for itself")
         *_, figure = self.figures(name, recording, Focus(**focus))
         return figure
 
@@ -383,6 +387,11 @@ class Scope:
             layers=len(anatomy.layers), heads=anatomy.heads, positions=len(recording)
         )
         return replace(resolved, mode=mode)
+
+    def origin(self) -> Origin:
+        """What computes the numbers of the model in use, for whoever tells where they came from."""
+        verdicts = {name: self.verdicts(name) for name in CAPABILITIES}
+        return origin(self.subject, self.info(), verdicts)
 
     def info(self) -> ModelInfo:
         """What the title line and a snapshot say about the model."""

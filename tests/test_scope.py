@@ -86,3 +86,11 @@ def test_tokens_and_words_are_read_as_the_command_line_reads_them(scope):
     target, versus = scope.token("B"), scope.token("A")
     figure = scope.look("attribution", target=target, versus=versus)
     assert (figure.extra["target"], figure.extra["versus"]) == ("B", "A")
+
+
+def test_a_pool_of_what_has_none_is_refused():
+    scope = llmscope.load("builtin:sort")
+    scope.record("CAB")
+    with pytest.raises(ValueError, match="tokens has no pool"):
+        scope.look("tokens", pool=2)
+    assert scope.look("attention", pool=2).values.shape == (2, 2)

@@ -52,7 +52,7 @@ def figures_of(
 
 
 def figure_of(scope: Scope, recording: Recording, name: str, focus: Focus) -> Figure:
-    """What a lens shows, where a mode may be meant for another one."""
+    """What a lens shows, where a mode or a pool may be meant for another one."""
     return scope.look(name, recording=recording, **asdict(_for_lens(name, focus)))
 
 
@@ -76,7 +76,12 @@ def look_ahead(
 
 
 def _for_lens(name: str, focus: Focus) -> Focus:
-    return focus if focus.mode in lens(name).modes else replace(focus, mode="")
+    chosen = lens(name)
+    return replace(
+        focus,
+        mode=focus.mode if focus.mode in chosen.modes else "",
+        pool=focus.pool if "pool" in chosen.uses else 1,
+    )
 
 
 def resolved(scope: Scope, recording: Recording, focus: Focus) -> Focus:

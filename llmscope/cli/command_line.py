@@ -6,6 +6,8 @@ import shlex
 
 import typer
 
+from llmscope.tui.reproduce import flag
+
 _WHERE = {"out", "force", "debug"}
 """They say where the output goes and what is told on the way: the same bytes come without them."""
 
@@ -29,9 +31,8 @@ def command_line(ctx: typer.Context, **settled: str | None) -> str:
             continue
         if option.param_type_name == "argument":
             words.append(str(value))
-        elif isinstance(value, bool):
-            words.append((option.opts if value else option.secondary_opts)[0])
+        elif value is False:
+            words += option.secondary_opts[:1]
         else:
-            several = value if isinstance(value, list | tuple) else (value,)
-            words += [word for one in several for word in (option.opts[0], str(one))]
+            words += flag(option.opts[0].lstrip("-").replace("-", "_"), value)
     return shlex.join(words)

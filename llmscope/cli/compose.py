@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from llmscope.batch.looking import figure_of, figures_of, resolved
@@ -15,6 +15,7 @@ from llmscope.figure import Focus
 
 if TYPE_CHECKING:
     from llmscope.scope import Scope
+    from llmscope.tui.pressing import Press
 
 SCREEN = "screen"
 """The name that asks for the whole screen instead of a lens."""
@@ -39,6 +40,7 @@ class Wanted:
         other: prompt B, text or token ids; None: there is none.
         words: two lists of words for the screen, as they were written.
         written: ids that follow the prompt.
+        script: keys to press on the screen.
         provenance: where the numbers come from; None where the format has no place for it.
     """
 
@@ -53,6 +55,7 @@ class Wanted:
     other: str | tuple[int, ...] | None = None
     words: tuple[str, str] | None = None
     written: tuple[int, ...] = ()
+    script: tuple[Press, ...] = ()
     provenance: Mapping[str, Any] | None = None
 
     @property
@@ -123,7 +126,8 @@ def _screen(scope: Scope, wanted: Wanted, format: str) -> str | bytes:  # noqa: 
     from llmscope.tui.marker import Marked
 
     assert isinstance(wanted.prompt, str)
-    assert isinstance(wanted.look, Look)
+    look = wanted.look
+    assert isinstance(look, Look)
     # The engine runs the only pass there is, so the picture tells what it cost; here the prompt is
     # counted, no more.
     encoded = scope.encode(wanted.prompt, special_tokens=wanted.special_tokens)
@@ -134,7 +138,7 @@ def _screen(scope: Scope, wanted: Wanted, format: str) -> str | bytes:  # noqa: 
     if positions:  # the engine says it better if there are none
         focus = focus.resolve(layers=info.layers, heads=info.heads, positions=positions)
     width, height = wanted.size or SCREEN_SIZE
-    rows = capture(
+    picture = capture(
         lambda post: Engine(lambda _: scope, post),
         spec=scope.subject.spec,
         prompt=Marked(wanted.prompt, cut).written,
@@ -142,12 +146,15 @@ def _screen(scope: Scope, wanted: Wanted, format: str) -> str | bytes:  # noqa: 
         workspace=wanted.workspace,
         width=width,
         height=height,
-        look=wanted.look,
+        look=look,
         focus=focus,
         edits=wanted.edits,
         versus_prompt=wanted.other if isinstance(wanted.other, str) else None,
         change=focus.change,
         words=wanted.words,
+        script=wanted.script,
     )
-    about = about_dict(info, wanted.prompt, (), focus, wanted.whatif, wanted.provenance)
-    return render_rows(rows, format, wanted.look, about)
+    if wanted.script:  # it may have written
+        wanted = replace(wanted, prompt=picture.prompt, other=picture.versus_prompt)
+    about = about_dict(info, picture.prompt, (), focus, wanted.whatif, wanted.provenance)
+    return render_rows(picture.rows, format, look, about)

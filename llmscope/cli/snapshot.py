@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +11,10 @@ import typer
 
 from llmscope.cli import batch, completion, options
 from llmscope.cli.errors import reported
+from llmscope.cli.keys import Keys, read_keys
 from llmscope.cli.loader import Loader
 from llmscope.cli.options import usage
+from llmscope.cli.paper import check_look, make_ready
 from llmscope.errors import ScopeError
 from llmscope.text import display_text
 
@@ -121,6 +122,7 @@ def snapshot(
             autocompletion=completion.workspaces,
         ),
     ] = None,
+    keys: Keys = None,
     span: Annotated[
         str | None,
         typer.Option(
@@ -183,11 +185,11 @@ def snapshot(
     with reported(debug):
         # All that can be wrong without a model is found before minutes go into loading one.
         names = tuple(lens)
-        _check_lenses(names, mode)
+        _check_lenses(names, mode, pool)
         many = batch.check_batch(ctx, prompts, shard, shard_size, batch_size, out)
         usage(answer is None or mode == "gain", "it takes --lens context --mode gain", "--answer")
         usage(answer is None or ids is None, "ids take --target id:NUMBER instead", "--answer")
-        _check_workspace(workspace, names)
+        _check_screen(workspace, keys, names)
         usage(temperature > 0, "greater than 0", "--temperature")
         translated = translator is None or (Path(translator) / "params.pt").is_file()
         usage(translated, "a folder with config.json and params.pt", "--translator")
@@ -196,9 +198,7 @@ def snapshot(
         ordered = part is None or part[0] < part[1] or part[1] <= 0 <= part[0]
         usage(ordered, "the first token, and one after it", "--span")
         tier = options.tier(color)
-        usage(look in ("terminal", "paper"), "terminal or paper", "--look")
-        on_paper = look == "paper"
-        usage(not on_paper or "screen" not in names, "the screen is a terminal's", "--look")
+        on_paper = check_look(ctx, look, names, mode)
         from llmscope.batch import Looking
         from llmscope.cli.appearance import picture_look
         from llmscope.cli.command_line import command_line
@@ -207,9 +207,8 @@ def snapshot(
         from llmscope.cli.progress import progress_line
         from llmscope.cli.prompt import check_chat, read_ids, read_other, read_prompt
         from llmscope.cli.whatif import check_whatif, check_words, other_ids, read_edits
-        from llmscope.export import BARE, PAPER, need_matplotlib, provenance
+        from llmscope.export import BARE, PAPER, provenance
         from llmscope.figure import Focus
-        from llmscope.models.cache import cache_folder
 
         edits = read_edits(edit, versus_prompt)
         check_whatif(edits, versus_prompt, change, names)
@@ -258,12 +257,10 @@ def snapshot(
             return
         usual = "txt" if SCREEN in names else "svg" if on_paper else "json"
         output = choose_output(out, format, usual, force, paper=on_paper)
+        script = read_keys(keys, output.format)
         worn = PAPER if on_paper else picture_look(theme, tier, ascii, output)
         if on_paper:
-            need_matplotlib()
-            # It keeps a list of fonts, in a folder of its own unless it is told another.
-            if not os.environ.get("MPLCONFIGDIR"):
-                os.environ["MPLCONFIGDIR"] = str(cache_folder() / "matplotlib")
+            make_ready()
         check_chat(chat, system, ids)
         usage(context is None or context_file is None, "one of the two", "--context")
         before, after = read_prompt(prompt, prompt_file, context_file, ids)
@@ -311,6 +308,7 @@ def snapshot(
         wanted = Wanted(
             *(text, special_tokens, names, focus, cells, worn, workspace, edits, other, lists),
             written=more,
+            script=script,
             provenance=origin,
         )
         for notice in scope.subject.notices:
@@ -346,7 +344,7 @@ def _check_models(model: str | None, reward: str | None) -> None:
         parse(reward)
 
 
-def _check_lenses(names: tuple[str, ...], mode: str) -> None:
+def _check_lenses(names: tuple[str, ...], mode: str, pool: int) -> None:
     from llmscope.cli.compose import SCREEN
     from llmscope.lenses import lens as find_lens
     from llmscope.lenses import names as known
@@ -358,17 +356,21 @@ def _check_lenses(names: tuple[str, ...], mode: str) -> None:
     for name in names:
         usage(name in known(), f"no lens {display_text(name)!r}; there are {listed}", "--lens")
     modes = [one for name in names for one in find_lens(name).modes]
+    pooled = any("pool" in find_lens(name).uses for name in names)
+    usage(pool == 1 or pooled, "none of these lenses has one", "--pool")
     offered = ", ".join(modes) or "none here"
     usage(not mode or mode in modes, f"no mode {display_text(mode)!r}: {offered}", "--mode")
 
 
-def _check_workspace(workspace: str | None, lenses: tuple[str, ...]) -> None:
+def _check_screen(workspace: str | None, keys: str | None, lenses: tuple[str, ...]) -> None:
+    from llmscope.cli.compose import SCREEN
+
+    for option, given in (("--workspace", workspace), ("--keys", keys)):
+        usage(given is None or SCREEN in lenses, "it is of the screen: --lens screen", option)
     if workspace is None:
         return
-    from llmscope.cli.compose import SCREEN
     from llmscope.tui.workspaces import BY_NAME
 
-    usage(SCREEN in lenses, "it is of the screen: --lens screen", "--workspace")
     listed = ", ".join(BY_NAME)
     known = workspace in BY_NAME
     usage(known, f"no workspace {display_text(workspace)!r}; there are {listed}", "--workspace")

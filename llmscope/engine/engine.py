@@ -40,6 +40,7 @@ from llmscope.figure import Figure, Focus
 
 if TYPE_CHECKING:
     from llmscope.lenses import Lens
+    from llmscope.models.origin import Origin
     from llmscope.record.recording import Recording
     from llmscope.scope import Scope
 
@@ -71,6 +72,7 @@ class Engine:
         self._before = 0
         self._held: tuple[object, Held] | None = None
         self._figures: dict[Any, Figure] = {}
+        self._origins: dict[str | None, Origin] = {}
         self._aside = Aside()
         self._milliseconds = 0.0
 
@@ -140,6 +142,7 @@ class Engine:
         """Let go of what was made with the model."""
         self._recording, self._own, self._prompt = None, None, None
         self._figures, self._held, self._before = {}, None, 0
+        self._origins = {}
         self._aside.forget()
 
     def _answer(self, scope: Scope, request: Request) -> None:
@@ -172,6 +175,7 @@ class Engine:
             notices=recording.prompt.notices,
             beside=held.beside,
             word_notes=held.notes,
+            origin=self._origin(scope),
         )
         posted = time.monotonic()
         for want in request.wants:
@@ -304,6 +308,12 @@ class Engine:
             return
         except Exception as error:  # a lens may be anybody's code
             yield Figure.refused(want.lens, want.lens, f"{type(error).__name__}: {error}")
+
+    def _origin(self, scope: Scope) -> Origin:
+        """What computes; of each adapter it is gathered once."""
+        if scope.adapter not in self._origins:
+            self._origins[scope.adapter] = scope.origin()
+        return self._origins[scope.adapter]
 
     def _cost(self, scope: Scope, recording: Recording) -> PassInfo:
         import psutil

@@ -12,6 +12,7 @@ from llmscope.models.info import ModelInfo
 from llmscope.sampler import Sampler
 
 if TYPE_CHECKING:
+    from llmscope.models.origin import Origin
     from llmscope.models.subject import Progress
     from llmscope.record.recording import Prompt, Recording
     from llmscope.scope import Scope
@@ -286,13 +287,14 @@ class OpenFailed:
 class PassInfo:
     """What the last pass cost. Bytes of memory; milliseconds of wall time.
 
-    `other_ran`: so many tokens of prompt B were run for the same picture.
+    `other_ran`: so many tokens of prompt B were run for the same picture. What was measured may be
+    None: it is not to be told.
     """
 
     ran: int
     reused: int
-    milliseconds: float
-    rss: int
+    milliseconds: float | None
+    rss: int | None
     vram: int | None = None
     other_ran: int = 0
 
@@ -303,7 +305,8 @@ class Frame:
 
     A frame with the same `serial` adds to the one before. `notices` say what a person should know
     about this very prompt, such as letters that the tokenizer dropped. `beside` is prompt B, if
-    there is one that can be run; `word_notes` tell how the request's words were read.
+    there is one that can be run; `word_notes` tell how the request's words were read. `origin` is
+    what computed it.
     """
 
     serial: int
@@ -314,6 +317,7 @@ class Frame:
     notices: tuple[str, ...] = ()
     beside: Beside | None = None
     word_notes: tuple[str, ...] = ()
+    origin: Origin | None = None
 
 
 @dataclass(frozen=True)

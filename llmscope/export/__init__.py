@@ -5,7 +5,7 @@ from llmscope.export.frames import data_frame, tidy
 from llmscope.export.json import about_dict, json_text, snapshot_dict
 from llmscope.export.notebook import mimebundle
 from llmscope.export.paper import PAPER, PAPER_FORMATS, Paper, need_matplotlib
-from llmscope.export.provenance import provenance
+from llmscope.export.provenance import provenance, provenance_of
 from llmscope.export.render import (
     BARE,
     FORMATS,
@@ -37,6 +37,7 @@ __all__ = [
     "need_matplotlib",
     "pair",
     "provenance",
+    "provenance_of",
     "render",
     "render_rows",
     "save",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from llmscope.models.subject import Progress
 
 if TYPE_CHECKING:
+    from llmscope.models.origin import Origin
     from llmscope.scope import Scope
 
 _PACKAGES = ("llmscope", "torch", "transformers")
@@ -32,18 +33,25 @@ def provenance(
     Raises:
         ScopeError: a file of weights cannot be read.
     """
-    from llmscope.models.origin import origin
-    from llmscope.record.verify import CAPABILITIES
+    return provenance_of(scope.origin(), command, progress)
 
-    verdicts = {name: scope.verdicts(name) for name in CAPABILITIES}
+
+def provenance_of(
+    origin: Origin, command: str | None, progress: Progress | None = None
+) -> dict[str, Any]:
+    """The same of a model that another thread has.
+
+    Raises:
+        ScopeError: a file of weights cannot be read.
+    """
     return {
         **{package: installed(package) for package in _PACKAGES},
         "python": platform.python_version(),
-        **origin(scope.subject, progress),
+        **origin.to_dict(progress),
         "seed": None,
         "verdicts": {
             name: {"status": verdict.status, "reason": verdict.reason}
-            for name, verdict in verdicts.items()
+            for name, verdict in origin.verdicts.items()
         },
         "command": command,
     }

@@ -43,6 +43,7 @@ class Lens:
             edits; `refused`, it can only be shown of an unedited pass.
         history: whether its values at a token follow from the tokens up to there alone.
         versus: whether it is of nothing without a prompt B.
+        tables: the modes whose figure is a table, which has no axes.
         unpaired: the modes of which there is no A − B, and why; the empty one stands for all.
         help: what it shows, how to read it, formula and source, in plain paragraphs.
     """
@@ -58,6 +59,7 @@ class Lens:
     edited: Literal["recorded", "again", "refused"] = "recorded"
     history: bool = True
     versus: bool = False
+    tables: tuple[str, ...] = ()
     unpaired: Mapping[str, str] = field(default_factory=dict)
     help: str = ""
 

@@ -168,6 +168,7 @@ LENS = Lens(
     needs=("readout",),
     uses=("layer", "head", "position", "mode", "step", "weight", "cell"),
     modes=("steps", "values"),
+    tables=("steps",),
     edited="refused",
     unpaired={"": "a walk goes through one prompt"},
     help="""\

@@ -45,6 +45,8 @@ _NAMES = {
     "left_parenthesis": "(",
     "right_parenthesis": ")",
 }
+SHOWN = {shown: key for key, shown in _NAMES.items()}
+"""Which key is meant by what a person reads."""
 
 
 def key_name(key: str) -> str:

@@ -126,7 +126,8 @@ def save(desk: Desk) -> None:
     """Ask where the pane is to be saved."""
     from llmscope.tui.saving import ask
 
-    ask(desk)
+    if desk.may("save"):
+        ask(desk)
 
 
 def open_find(desk: Desk) -> None:
@@ -194,6 +195,8 @@ def show_palette(desk: Desk) -> None:
 
 def stop(desk: Desk) -> None:
     """Stop the program, as ctrl+z does everywhere; the terminal is given back meanwhile."""
+    if not desk.may("stop"):
+        return
     if can_be_resumed():
         desk.action_suspend_process()
     else:
@@ -202,4 +205,5 @@ def stop(desk: Desk) -> None:
 
 def leave_program(desk: Desk) -> None:
     """Leave; the app's `text` keeps what was typed."""
-    desk.exit(0)
+    if desk.may("quit"):
+        desk.exit(0)

@@ -194,6 +194,12 @@ class Desk(Parts, inherit_bindings=False):
         return hasattr(self, "overview")
 
     @property
+    def unsettled(self) -> bool:
+        """Whether it is about to ask for more, or to say that an answer is late."""
+        waits = (self._timer, self._pause, self._settling)
+        return self._asks_again or any(timer is not None for timer in waits)
+
+    @property
     def in_prompt(self) -> bool:
         """Whether keys are text: that of this prompt, or of prompt B."""
         return self.focused in (self.prompts.a, self.prompts.b)

@@ -81,7 +81,9 @@ class PromptDocument(Document):
         (top_row, top_column), (bottom_row, bottom_column) = sorted((start, end))
         replaced = self.get_text_range(start, end)
         lines = self._lines
-        before, after = lines[top_row][:top_column], lines[bottom_row][bottom_column:]
+        before = lines[top_row][:top_column]
+        # Who cuts the last line cuts up to the one after it, which is not there.
+        after = lines[bottom_row][bottom_column:] if bottom_row < len(lines) else ""
         lines[top_row : bottom_row + 1] = (before + text + after).split("\n")
         return EditResult(end_of((top_row, top_column), text), replaced)
 

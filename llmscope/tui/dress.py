@@ -66,8 +66,9 @@ def wear(desk: Desk, name: str) -> None:
 
 def choose(desk: Desk, name: str) -> None:
     """Change to a theme because a person wants to: the next start takes it again."""
-    wear(desk, name)
-    save_theme(name)
+    if desk.may("theme-next"):
+        wear(desk, name)
+        save_theme(name)
 
 
 def next_theme(desk: Desk) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from llmscope.draw.look import Look
+    from llmscope.export import Pair
     from llmscope.figure import Figure
     from llmscope.tui.ledger import Shown
     from llmscope.tui.scene import Scene
@@ -84,25 +85,23 @@ def picture(
     look: Look,
     tokens: Figure | None = None,
     about: Mapping[str, Any] | None = None,
-) -> str | bytes:
+) -> str | bytes | Pair:
     """A figure as a file of a format holds it.
 
     Args:
         size: of a picture, in cells, its frame included. A pane that has no room on screen now, or
             next to none, gets what is enough for any figure.
         tokens: the figure of the lens `tokens`, for the rows around a map.
-        about: what a snapshot says beside its figures, where another one than this program made
-            them; None: it is said of the model on screen.
+        about: what else is to be told of it; see `llmscope.tui.whence`.
 
     Raises:
         ScopeError: there is no such format, or it cannot be made here.
     """
     from llmscope.errors import ScopeError
-    from llmscope.export import json_text, render, snapshot_dict
+    from llmscope.export import pair, render
 
-    if about is None and format == "json" and scene.info is not None:
-        info = replace(scene.info, adapter=shown.request.adapter)
-        return json_text(snapshot_dict(info, shown.text, shown.tokens, scene.focus, [shown.figure]))
+    if format == "safetensors":
+        return pair([shown.figure], about)
     if size[0] < LEAST[0] or size[1] < LEAST[1]:
         size = ENOUGH
     worn = replace(look, tier="none") if format == "txt" else look
@@ -112,7 +111,7 @@ def picture(
             [shown.figure], format, size=size, look=worn, focus=focus, tokens=tokens, about=about
         )
     except (KeyError, IndexError, TypeError, ValueError) as error:
-        if about is None:
+        if shown.origin is not None:  # it is this program's own
             raise
         raise ScopeError("this figure of the file lacks what belongs to it", "another") from error
 

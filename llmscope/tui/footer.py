@@ -35,6 +35,7 @@ FOOTER: dict[str, tuple[Hint, ...]] = {
         Hint("help-anywhere", "help", kept=True),
         Hint("palette", "commands"),
         Hint("recall", "prompts"),
+        Hint("visual", "editor"),
         Hint("quit-anywhere", "quit", kept=True),
     ),
     "prompt-a": (

@@ -27,7 +27,17 @@ from textual.keys import Keys, _character_to_key
 from llmscope.config import CONFIG, KEYS, read_file
 from llmscope.errors import ScopeError
 from llmscope.text import display_text
-from llmscope.tui.action import SIGNS, Action, Place, Where, binds_at, is_text, key_name, own_keys
+from llmscope.tui.action import (
+    SHOWN,
+    SIGNS,
+    Action,
+    Place,
+    Where,
+    binds_at,
+    is_text,
+    key_name,
+    own_keys,
+)
 from llmscope.tui.actions import BY_NAME, EVERY, bindings
 
 _NAME = re.compile(r"\{([a-z-]+)\}")
@@ -136,10 +146,8 @@ class _Reader:
         for written in filter(None, (part.strip() for part in keys.split(","))):
             key = key_for(written)
             if key is None:
-                near = _nearest(
-                    written, [*sorted(_NAMED), *(f"ctrl+{key}" for key in ascii_lowercase)]
-                )
-                self.flaws.append(f"no key {_quoted(written)} for {name}{near}")
+                near = nearest_key(written)
+                self.flaws.append(f"no key {_quoted(written)} for {name}{near and f', {near}'}")
             elif action.where == "prompt" and is_text(key) and key != "tab":
                 self.flaws.append(f"{key_name(key)} is text in the prompt, so it cannot be {name}")
             else:
@@ -192,7 +200,12 @@ class _Reader:
 
 
 def key_for(written: str) -> str | None:
-    """Textual's name of a key as a person writes it: `?`, `ctrl+y`, `F2`; None if there is none."""
+    """Textual's name of a key as a person writes it: `?`, `ctrl+y`, `F2`; None if there is none.
+
+    The names that the help and the footer show are taken too: `←`, `del`.
+    """
+    if written in SHOWN:
+        return SHOWN[written]
     if len(written) == 1:
         return _character_to_key(written) if written.isprintable() else None
     *modifiers, base = written.split("+") if not written.endswith("+") else [written]
@@ -205,6 +218,12 @@ def key_for(written: str) -> str | None:
     key = _SAME.get(key, key)
     known = (base.isalnum() and len(base) == 1) or base in _NAMED or base in _SAME
     return key if known and all(modifier in _MODIFIERS for modifier in modifiers) else None
+
+
+def nearest_key(written: str) -> str:
+    """The key whose name is nearest to what a person wrote; empty if none is near."""
+    near = _nearest(written, [*sorted(_NAMED), *(f"ctrl+{key}" for key in ascii_lowercase)])
+    return near.removeprefix(", ")
 
 
 def _nearest(written: str, known: Collection[str]) -> str:

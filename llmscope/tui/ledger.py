@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from llmscope.engine.events import Draw, Frame, Refused, Request, Token, Want, Written
+from llmscope.engine.events import Beside, Draw, Frame, Refused, Request, Token, Want, Written
 from llmscope.figure import Figure, Focus
 from llmscope.tui.marker import Marked
 from llmscope.tui.scene import Scene
+
+if TYPE_CHECKING:
+    from llmscope.models.origin import Origin
 
 TOKENS = Want("tokens", "tokens", Focus())
 """What is always asked: the tokens in the editor, the map's surprisal and the words stand on it."""
@@ -16,12 +20,19 @@ TOKENS = Want("tokens", "tokens", Focus())
 
 @dataclass(frozen=True)
 class Shown:
-    """A figure on screen: the want and the request that it answers, the tokens it belongs to."""
+    """A figure on screen: the want and the request that it answers, the tokens it belongs to.
+
+    Attributes:
+        beside: prompt B, if there is one.
+        origin: what computed it.
+    """
 
     figure: Figure
     want: Want
     tokens: tuple[Token, ...]
     request: Request
+    beside: Beside | None = None
+    origin: Origin | None = None
 
     @property
     def text(self) -> str:
@@ -150,7 +161,8 @@ class Ledger:
             # A sweep that has only begun has nothing to show: what stands there is more.
             begun = figure is not None and figure.extra.get("progress", (1, 1))[0] == 0
             if figure is not None and not (begun and want.key in self._shown):
-                self._shown[want.key] = Shown(figure, want, frame.tokens, request)
+                made = (frame.beside, frame.origin)
+                self._shown[want.key] = Shown(figure, want, frame.tokens, request, *made)
         return True
 
     def concerns(self, refused: Refused) -> bool:
@@ -175,6 +187,11 @@ class Ledger:
         if (asked.prompt, asked.context) != (now.prompt, now.context) or asked.words != now.words:
             return True
         return next((want != shown.want for want in last.wants if want.key == key), False)
+
+    @property
+    def newest(self) -> int:
+        """The number of the request that stands; 0: none does."""
+        return 0 if self._last is None else self._last.serial
 
     @property
     def waiting(self) -> bool:

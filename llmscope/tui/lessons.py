@@ -94,7 +94,7 @@ def bake(desk: Desk) -> None:
     """Ask for the folder of the adapter."""
     from llmscope.tui.switching import busy
 
-    if desk.scene.info is None or desk.lessons.waiting or busy(desk):
+    if desk.scene.info is None or desk.lessons.waiting or busy(desk) or not desk.may("bake"):
         return
     from llmscope.tui.baking import BakeScreen
 

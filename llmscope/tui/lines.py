@@ -119,7 +119,9 @@ class KeyLine(Widget):
         if not self._invites or place != "prompt":
             return FOOTER[place]
         keys = self._keymap.first("palette")
-        return (*FOOTER[place], replace(INVITATION, word=f"{INVITATION.word} {keys} tour"))
+        invitation = replace(INVITATION, word=f"{INVITATION.word} {keys} tour")
+        *first, editor, leave = FOOTER[place]  # where there is no room for both, the tour stays
+        return (*first, invitation, editor, leave)
 
     def render(self) -> Content:
         """The line, as much of it as fits; on its right the workspaces, the current one marked."""

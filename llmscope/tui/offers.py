@@ -5,6 +5,7 @@ No widget is here. `offers` reads files, so it belongs into a thread of its own.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -84,7 +85,19 @@ class Catalogue:
         self.complete = False
 
     def __len__(self) -> int:
-        return len(self._offers)
+        return len(self._listed())
+
+    def _listed(self) -> list[Offer]:
+        """Without the only version of a package that was opened lately: it is the same model."""
+        versions = Counter(_package(offer) for offer in self._offers.values())
+        return [
+            offer
+            for offer in self._offers.values()
+            if not (package := _package(offer))
+            or versions[package] > 1
+            or package not in self._offers
+            or self._offers[package].group != RECENT
+        ]
 
     def add(self, found: Iterable[Offer]) -> None:
         """Take more of them."""
@@ -101,7 +114,7 @@ class Catalogue:
         """Those that what is typed may mean, group by group, with what it says itself first."""
         typed = typed.strip()
         words = typed.casefold().split()
-        found = [offer for offer in self._offers.values() if _matches(offer, words)]
+        found = [offer for offer in self._listed() if _matches(offer, words)]
         if self.complete:
             found = [_elsewhere(offer) for offer in found]
         found.sort(key=lambda offer: _ORDER.index(offer.group))
@@ -125,6 +138,12 @@ class Catalogue:
         if named or len(words) > 1:
             return next(iter(named or others), exact)
         return exact if self.complete else None
+
+
+def _package(offer: Offer) -> str:
+    """The package whose version is kept here; empty for what is none."""
+    package, version, _ = offer.spec.partition("==")
+    return package if version and offer.group != RECENT else ""
 
 
 def _is_spec(typed: str) -> bool:

@@ -44,6 +44,7 @@ class Own:
         left: the prompts of the models that were left in this session, by spec.
         replay: the snapshot that is shown in the place of a model; None: there is a model.
         notice: what is wrong with what an earlier session left; empty if nothing is.
+        anonymous: show nothing that somebody has left on this machine, such as earlier prompts.
     """
 
     keymap: Keymap = field(default_factory=Keymap)
@@ -58,6 +59,7 @@ class Own:
     left: dict[str, Left] = field(default_factory=dict)
     replay: Replay | None = None
     notice: str = ""
+    anonymous: bool = False
 
     def onto(self, scene: Scene) -> Scene:
         """The scene as it was left."""

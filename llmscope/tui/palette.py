@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from textual import work
 from textual.await_complete import AwaitComplete
-from textual.command import CommandPalette, DiscoveryHit, Hit, Hits, Provider
+from textual.command import CommandInput, CommandPalette, DiscoveryHit, Hit, Hits, Provider
 from textual.content import Content
 from textual.css.query import NoMatches
 
+from llmscope.draw import theme_names
 from llmscope.text import display_text
 from llmscope.tui.action import Action
 from llmscope.tui.actions import ACTIONS, OF_A_FILE
@@ -50,6 +51,10 @@ class Palette(CommandPalette):
         # The list is gone while the search for a last letter begins.
         with suppress(NoMatches):
             await gather.__wrapped__(self, search_value)
+
+    def on_mount(self) -> None:
+        """A cursor that blinks sends cells for ever, and looks another way each time."""
+        self.query_one(CommandInput).cursor_blink = False
 
     def dismiss(self, result: Any = None) -> AwaitComplete:
         """Go, unless it has gone."""
@@ -97,7 +102,7 @@ class Commands(Provider):
             while len(keys) > 1 and len(" ".join(keys)) > KEYS:
                 keys.pop()
             yield Entry(desk.own.titled(action), partial(action.run, desk), " ".join(keys))
-        for name in all_names():
+        for name in theme_names() if desk.own.anonymous else all_names():
             title = f"{THEME}: {display_text(name, whitespace=True)}"
             yield Entry(title, partial(choose, desk, name))
 

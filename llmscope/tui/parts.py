@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from llmscope.tui.generating import Generating
     from llmscope.tui.ledger import Ledger
     from llmscope.tui.own import Own
+    from llmscope.tui.saving import Save
     from llmscope.tui.scene import Scene
 
 
@@ -22,6 +23,18 @@ class Parts(PacedApp, inherit_bindings=False):
     own: Own
     _focus: Focus | None
     special_tokens: bool
+
+    @cached_property
+    def saves(self) -> list[Save]:
+        """The files that are to be written once it is known where their numbers came from."""
+        return []
+
+    def may(self, action: str) -> bool:
+        """Whether an action may be done that reaches beyond the screen, or ends by itself never.
+
+        On a person's screen all of them may. A picture is taken of a screen that forbids some.
+        """
+        return True
 
     @cached_property
     def scene(self) -> Scene:

@@ -38,7 +38,8 @@ FAILED = "the list cannot be read"
 
 def ask(desk: Desk) -> None:
     """Show the list."""
-    desk.push_screen(PickerScreen(desk))
+    if desk.may("models"):
+        desk.push_screen(PickerScreen(desk))
 
 
 class Found(Message):

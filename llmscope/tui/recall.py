@@ -65,7 +65,7 @@ def listed(desk: Desk, text: str) -> list[Choice]:
     autosave = desk.own.autosave
     unwritten = [] if autosave is None else autosave.unwritten[::-1]
     found: dict[tuple[str, str], Entry] = {}
-    for one in (*unwritten, *read()):
+    for one in (*unwritten, *(() if desk.own.anonymous else read())):
         found.setdefault((one.model, one.text), one)
     there = [one for one in found.values() if one.text != text]
     return [*earlier(there, time.time()), *shipped(desk.source.spec)]

@@ -19,6 +19,16 @@ if TYPE_CHECKING:
 
 PLACE = ("layer", "position", "head")
 """What is said of the focus wherever a figure depends on it, the usual value too."""
+TEXTS = ("prompt", "system", "versus_prompt", "words_a", "words_b", "answer")
+"""Options of any text, which stand in one word with it: it may begin as an option does."""
+ORDER = (
+    *("lens", "prompt", "written", "context", "no_special_tokens", "layer", "head", "position"),
+    *("neuron", "step", "weight", "cell", "target", "versus", "translator", "edit"),
+    *("versus_prompt", "words_a", "words_b", "change", "mode", "span", "pool", "top_k"),
+    *("temperature", "sample_top_k", "top_p", "min_p", "format", "adapter", "reward"),
+    *("unverified", "device", "dtype", "threads", "trust_remote_code", "allow_pickle"),
+)
+"""The options of `llmscope snapshot` that a figure may need, as they come there."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +48,7 @@ class Source:
     @property
     def flags(self) -> tuple[str, ...]:
         """The options in the words of the command line."""
-        words: list[str] = []
-        for name, value in self.options.items():
-            words.append(f"--{name.replace('_', '-')}")
-            if value is not True:
-                words.append(str(value))
-        return tuple(words)
+        return tuple(word for name, value in self.options.items() for word in flag(name, value))
 
     def put_on(self, info: ModelInfo, adapter: str | None) -> tuple[str, ...] | None:
         """What is to be put on the model when it is loaded, so that this adapter is on.
@@ -134,35 +139,51 @@ def view(source: Source, shown: Shown, scene: Scene) -> View | None:
     )
 
 
-def command(view: View) -> str | None:
+def command(view: View, format: str = "txt") -> str | None:  # noqa: A002
     """The `llmscope snapshot …` that makes the same figure, quoted for a shell.
+
+    It is the very line that such a snapshot says it was made with: in the order of `ORDER`, and
+    without what needs not be said.
 
     None where the prompt holds a NUL, which no command line can.
     """
     import shlex
 
-    words = ["llmscope", "snapshot", view.source.spec, *view.source.flags]
-    for adapter in view.adapters:
-        words += ["--adapter", adapter]
-    words += ["--lens", view.lens, f"--prompt={view.prompt}"]
-    if view.written:
-        words += ["--written", ",".join(map(str, view.written))]
-    if not view.special_tokens:
-        words.append("--no-special-tokens")
     layer, position = view.cursor
-    for name, value in {"layer": layer, "position": position, **view.focus}.items():
-        if name != "change":
-            words += [f"--{name.replace('_', '-')}", _option(name, value)]
-    for edit in view.edits:
-        words += ["--edit", edit]
-    if view.other is not None:
-        words.append(f"--versus-prompt={view.other}")
-    for which, text in zip("ab", view.words or (), strict=False):
-        words.append(f"--words-{which}={text}")
-    if "change" in view.focus:
-        words.append("--change")
-    line = shlex.join([*words, "--format", "txt"])
+    given: dict[str, Any] = {
+        **view.source.options,
+        "adapter": view.adapters,
+        "lens": view.lens,
+        "prompt": view.prompt,
+        "written": ",".join(map(str, view.written)) or None,
+        "no_special_tokens": not view.special_tokens,
+        **{name: _option(name, value) for name, value in view.focus.items() if value is not True},
+        "layer": layer,
+        "position": position,
+        "edit": view.edits,
+        "versus_prompt": view.other,
+        **dict(zip(("words_a", "words_b"), view.words or (), strict=False)),
+        "change": "change" in view.focus,
+        "format": format,
+    }
+    if given.get("head") == "0":
+        del given["head"]
+    words = ["llmscope", "snapshot", view.source.spec]
+    for name in ORDER:
+        words += flag(name, given.pop(name, None))
+    assert not given, f"{list(given)} have no place in a command line"
+    line = shlex.join(words)
     return None if "\0" in line else line
+
+
+def flag(name: str, value: Any) -> list[str]:
+    """An option of a command line with its value; with each of several. None and False: none."""
+    option = f"--{name.replace('_', '-')}"
+    if isinstance(value, tuple | list):
+        return [word for one in value for word in flag(name, one)]
+    if value is None or isinstance(value, bool):
+        return [option] if value else []
+    return [f"{option}={value}"] if name in TEXTS else [option, str(value)]
 
 
 def _option(name: str, value: Any) -> str:
@@ -176,6 +197,8 @@ def _focus(shown: Shown, scene: Scene) -> Focus:
     from llmscope.record.query import tokens_before
 
     focus, request = shown.want.focus, shown.request
+    if focus.layer < 0 and scene.info is not None:  # of all layers, where none needs to be said
+        focus = replace(focus, layer=focus.layer + scene.info.layers)
     if focus.step is None:  # the table is of all steps, and marks the chosen one
         focus = replace(focus, step=scene.step)
     if request.context is not None:

@@ -154,6 +154,8 @@ def stay(app: LlmscopeApp, leave: Callable[[], None], *, debug: bool) -> int:
                 try:
                     code = app.run()
                 finally:
+                    for save in tuple(app.saves):
+                        save.land()
                     leave()
         finally:
             with suppress(Exception):

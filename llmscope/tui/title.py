@@ -76,16 +76,16 @@ class TitleLine(Widget):
         if cost is None:
             parts: list[Part] = [("running", 1)] if running else []
         else:
-            pass_ = "running" if running else f"{cost.milliseconds:.0f} ms"
+            took = "" if cost.milliseconds is None else f"{cost.milliseconds:.0f} ms"
+            held = (cost.rss, "", 3), (cost.vram, " on GPU", 2)
             parts = [
                 (f"{tokens} token{'s' * (tokens != 1)}", 1),
                 (f"ran {cost.ran}, reused {cost.reused}", 7),
                 *([(f"B ran {cost.other_ran}", 7)] if cost.other_ran else []),
-                (pass_, 2),
-                (size(cost.rss), 3),
+                ("running" if running else took, 2),
+                *((f"{size(many)}{where}", rank) for many, where, rank in held if many is not None),
             ]
-            if cost.vram is not None:
-                parts.append((f"{size(cost.vram)} on GPU", 2))
+            parts = [part for part in parts if part[0]]
         if parts != self._right:
             self._right = parts
             self.refresh()

@@ -30,6 +30,8 @@ class UnusableError(Exception):
 
 def edit(desk: Desk) -> None:
     """Open the prompt that has the keys, or had them, in the editor; undo takes it back as one."""
+    if not desk.may("visual"):
+        return
     editor = desk.prompts.active
     text = editor.text
     command = editor_of(os.environ)
@@ -114,7 +116,7 @@ def _taken(data: bytes, before: str) -> str:
 
 def _run(desk: Desk, command: list[str]) -> str:
     """Lend the terminal to the editor, and wait for its end; why it failed, if it did."""
-    called = display_text(command[0])
+    called = display_text(Path(command[0]).name)  # a whole path would leave no room to say why
     with desk.suspend(), _left_to_the_editor():
         # Descriptors 1 and 2 are kept from the screen; the terminal itself is here.
         screen = sys.__stdout__

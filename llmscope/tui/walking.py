@@ -138,7 +138,7 @@ def back(desk: Desk) -> None:
 
 def play(desk: Desk, by: int) -> None:
     """Let the walk go by itself, forwards or backwards."""
-    if here(desk):
+    if here(desk) and desk.may("walk-on"):
         desk.walking.play(desk, by)
 
 

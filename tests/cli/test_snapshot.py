@@ -274,3 +274,11 @@ def test_the_screen_as_numbers_has_the_figures_that_it_shows():
     lenses = [figure["lens"] for figure in record["figures"]]
     assert lenses == ["tokens", "residual", "next-token", "attention", "mlp"]
     assert record["figures"][2]["axes"][0]["labels"][0] == "A"
+
+
+def test_a_pool_needs_a_lens_that_has_one():
+    ask = ("builtin:sort", "--prompt", "CABACB", "--pool", "2", "--lens", "tokens")
+    assert "--pool" in failure("snapshot", *ask, code=2)
+    tokens, blocks = record(*ask, "--lens", "attention")["figures"]
+    assert len(tokens["values"]) == 6
+    assert len(blocks["values"]) == 3

@@ -172,6 +172,10 @@ def test_a_snapshot_on_paper(tmp_path):
     assert "--format" in failure(*asked, "--look", "paper", "--format", "txt", code=2)
     screen = ["snapshot", "builtin:sort", "--prompt", "CAB", "--lens", "screen"]
     assert "--look" in failure(*screen, "--look", "paper", code=2)
+    assert "--theme" in failure(*asked, "--look", "paper", "--theme", "light", code=2)
+    assert "--ascii" in failure(*asked, "--look", "paper", "--ascii", code=2)
+    table = ["snapshot", "no/such", "--prompt", "CAB", "--lens", "walkthrough"]
+    assert "table" in failure(*table, "--look", "paper", code=2)
 
 
 def test_nothing_is_written_beside_the_picture_and_the_cache(tmp_path):

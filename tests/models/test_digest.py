@@ -6,8 +6,10 @@ import pytest
 from llmscope.errors import ScopeError
 from llmscope.models.cache import converted_folder
 from llmscope.models.digest import file_digest, weights_digest
+from llmscope.models.info import model_info
 from llmscope.models.load import load_subject
 from llmscope.models.origin import origin
+from llmscope.models.roles import ChatMarks
 
 
 def sha256(data):
@@ -62,7 +64,7 @@ def test_an_adapter_has_its_own_beside_what_it_was_trained_on(empty_cache):
     on = base.adapted["town-pirate"]
     model, adapter = (folder.name for folder in on.folders)
     assert (model, adapter) == ("town-sft", "town-pirate")
-    said = origin(on)["model"]
+    said = origin(on, model_info(on, base, ChatMarks())).to_dict()["model"]
     assert said["adapter"] == "town-pirate"
     assert said["weights"] == [
         sha256((folder / name).read_bytes())
@@ -73,4 +75,5 @@ def test_an_adapter_has_its_own_beside_what_it_was_trained_on(empty_cache):
     (folder,) = base.folders
     own = sha256((folder / "model.safetensors").read_bytes())
     assert folder.name == "town"
-    assert origin(base)["model"]["weights"] == [own]
+    told = origin(base, model_info(base, base, ChatMarks())).to_dict()
+    assert told["model"]["weights"] == [own]

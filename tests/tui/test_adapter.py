@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from llmscope.draw import Look
 from llmscope.tui.extract import picture
+from llmscope.tui.whence import about
 from tests.tui.acting import INFO, figure_for, tokenize
 from tests.tui.conftest import PROMPT, Open, Session
 
@@ -84,7 +85,9 @@ async def test_what_is_saved_names_the_adapter_that_is_shown(opened: Open) -> No
         await session.press("escape", "b", "b")
         shown = session.app.ledger.shown("map")
         assert shown is not None
-        saved = picture(shown, session.app.scene, "json", size=(80, 20), look=Look(), tokens=None)
+        scene = session.app.scene
+        told = about(session.app.source, shown, scene, "json", None)
+        saved = picture(shown, scene, "json", size=(80, 20), look=Look(), about=told)
         assert json.loads(saved)["model"]["adapter"] is None
         assert session.app.scene.info is not None
         assert session.app.scene.info.adapter == "poet"

@@ -22,7 +22,7 @@ def rows_of(width: int = 120, height: int = 40, look: Look | None = None, **opti
         height=height,
         look=look or Look(),
         **options,  # type: ignore[arg-type]
-    )
+    ).rows
 
 
 def text_of(rows: object) -> list[str]:

@@ -57,6 +57,15 @@ def place(text: str, index: int) -> tuple[int, int]:
     return len(before) - 1, len(before[-1])
 
 
+@pytest.mark.parametrize("key", ["ctrl+x", "ctrl+shift+k"])
+async def test_the_last_line_can_be_cut_and_comes_back(opened: Open, key: str) -> None:
+    async with opened(prompt="one\ntwo") as session:
+        await session.press("ctrl+end", key)
+        assert session.app.editor.text == "one\n"
+        await session.press(key, "ctrl+z", "ctrl+z")
+        assert session.app.editor.text == "one\ntwo"
+
+
 async def test_no_character_of_a_prompt_is_lost(opened: Open) -> None:
     async with opened(prompt=ODD) as session:
         await session.press("end", "x")

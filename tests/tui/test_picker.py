@@ -280,8 +280,12 @@ def test_a_package_of_any_version_is_known_by_what_is_here_of_it() -> None:
         Offer("pypi:small", RECENT),
         Offer("pypi:small==1.2", "packages", 70, ("Llama",)),
     )
-    found = catalogue.matching("")
-    assert [(one.spec, one.bytes) for one in found] == [("pypi:small", 70), ("pypi:small==1.2", 70)]
+    assert [(one.spec, one.bytes) for one in catalogue.matching("")] == [("pypi:small", 70)]
+    assert len(catalogue) == 1
+    catalogue.add([Offer("pypi:small==1.3", "packages", 80, ("Llama",))])
+    assert [one.spec for one in catalogue.matching("")] == [
+        *("pypi:small", "pypi:small==1.2", "pypi:small==1.3"),
+    ]
 
 
 @pytest.mark.parametrize(
