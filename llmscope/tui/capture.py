@@ -32,8 +32,10 @@ from llmscope.tui.workspaces import BY_NAME
 
 PULSE = 0.1
 """Seconds between two looks whether the app still lives; a crash is told by the app itself."""
-PATIENCE = 120.0
+PATIENCE = 600.0
 """Seconds after a key, or after the last figure that came since, in which all has to settle."""
+WRITING = 120.0
+"""Seconds for which a model may write by itself."""
 LOOKS = 3
 """So many times in a row nothing may have changed."""
 
@@ -116,11 +118,11 @@ class _Sitter(LlmscopeApp):
             looks = looks + 1 if self._whole(press) else 0
             if looks == LOOKS:
                 return
-            if press is not None and asyncio.get_running_loop().time() - self._at > PATIENCE:
-                waits = busy(self) or "the screen"
+            patience = WRITING if self.generating.writes else PATIENCE
+            if press is not None and asyncio.get_running_loop().time() - self._at > patience:
                 raise ScopeError(
                     f"after the key {display_text(press.said)!r} the screen did not settle in "
-                    f"{PATIENCE:.0f} s: {waits}",
+                    f"{patience:.0f} s: {busy(self) or 'something moves'}",
                     "a script that stops earlier",
                 )
             if not looks:

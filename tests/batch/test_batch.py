@@ -278,8 +278,8 @@ def test_memory_is_flat(tmp_path):
     prompts = written(tmp_path / "p.jsonl", ["CABACB"] * 10_000)
 
     class Measured(Folder):
-        def put(self, number, rows):
-            super().put(number, rows)
+        def put(self, files):
+            super().put(files)
             sizes.append(psutil.Process().memory_info().rss)
 
     folder = Measured(tmp_path / "o", Part(size=100), {}, {})

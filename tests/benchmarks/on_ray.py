@@ -16,9 +16,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [] if str(ROOT) in sys.path else [str(ROOT)]
@@ -50,9 +52,9 @@ def main() -> None:
         ):
             out = folder / name
             parts = _measured(folder, [*ask, *more, "--out", str(out)])
-            print(f"{name:28} {parts.pop('all'):7.1f} s")
+            print(f"{name:28} {parts.pop('all'):7.1f} s, of the CPU {parts.pop('cpu'):.1f} s")
             for part, seconds in parts.items():
-                print(f"  {part:26} {seconds:7.1f} s")
+                print(f"  {part:26} {seconds:7.1f} s", flush=True)
         same = _bytes(folder / "local, 1 thread") == _bytes(folder / "ray, 2 workers of 1 thread")
         print(f"the bytes of one thread are {'the same' if same else 'NOT the same'}")
 
@@ -66,16 +68,25 @@ def _prompts(path: Path, count: int) -> Path:
 
 
 def _measured(folder: Path, command: list[str]) -> dict[str, float]:
-    record = folder / "times.json"
+    """Seconds in all, of the CPU of all its processes, and of its stages."""
+    record, cpu = folder / "times.json", dict[psutil.Process, float]()
     begun = time.perf_counter()
-    subprocess.run(
+    process = psutil.Popen(
         [sys.executable, "-m", "tests.benchmarks.on_ray", "--timed", str(record), *command],
         cwd=ROOT,
-        check=True,
         stderr=subprocess.DEVNULL,
     )
+    while process.poll() is None:
+        for one in (process, *process.children(recursive=True)):
+            with suppress(psutil.Error):  # it has just ended
+                times = one.cpu_times()
+                cpu[one] = times.user + times.system
+        time.sleep(0.2)
     seconds = time.perf_counter() - begun
-    return {"all": seconds, **json.loads(record.read_text())}
+    if process.returncode:
+        raise SystemExit(process.returncode)
+    stages = json.loads(record.read_text())
+    return {"all": seconds, "cpu": sum(cpu.values()), **stages}
 
 
 def _bytes(folder: Path) -> dict[str, bytes]:

@@ -13,7 +13,7 @@ from importlib.metadata import version
 import numpy as np
 import pytest
 
-from llmscope.export import BARE, FORMATS, render
+from llmscope.export import BARE, FORMATS, PICTURES, render
 from tests.cli.running import record, run
 
 HOSTILE = {"command": "llmscope --prompt '</metadata>\x1b[31m\x00\ud800\ufffe]]>&amp;'"}
@@ -94,17 +94,14 @@ for name in formats:
     words = [word for lens in lenses for word in ("--lens", lens)]
     app([*ask, *words, "--out", f"{folder}/{name}.{name}"], standalone_mode=False)
 screen = [*ask, "--lens", "screen", "--size", "80x24", "--workspace", "heads"]
-for name in formats:
-    if name not in ("json", "npz", "safetensors"):
-        words = [*screen, "--keys", "right v", "--out", f"{folder}/screen.{name}"]
-        app(words, standalone_mode=False)
+app([*screen, "--keys", "right v", "--out", f"{folder}/screen.svg"], standalone_mode=False)
 """
 
 
 SCREENS = """
 import sys
 from llmscope.cli.app import app
-folder, *_ = sys.argv[1:]
+folder, *formats = sys.argv[1:]
 runs = {
     "overview": ("builtin:town", ""),
     "heads": ("builtin:sort", "down v tab v right"),
@@ -129,20 +126,22 @@ for number, (name, (model, keys)) in enumerate(runs.items()):
     words = ["snapshot", model, "--prompt", prompt, "--lens", "screen", "--size", size]
     words += [] if number > 8 else ["--workspace", name]
     words += ["--keys", keys] if keys else []
-    app([*words, "--out", f"{folder}/{name}.svg"], standalone_mode=False)
+    for format in formats if name in ("overview", "heads") else ["svg"]:
+        app([*words, "--out", f"{folder}/{name}.{format}"], standalone_mode=False)
 """
 
 
 @pytest.mark.slow
 def test_screens_are_the_same_in_two_processes(tmp_path):
-    twice(tmp_path, SCREENS, [])
+    pytest.importorskip("resvg_py")
+    assert len(twice(tmp_path, SCREENS, PICTURES)) == 16 + 2 * 4
 
 
 def test_two_processes_write_the_same_bytes(tmp_path):
     formats = [name for name in FORMATS if name != "png"]
     if pytest.importorskip("resvg_py"):
         formats.append("png")
-    assert len(twice(tmp_path, MANY, formats)) == 2 * len(formats) - 2  # and a sidecar
+    assert len(twice(tmp_path, MANY, formats)) == len(formats) + 2  # a sidecar, and a screen
 
 
 def twice(tmp_path, code, arguments):

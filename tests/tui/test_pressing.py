@@ -139,7 +139,7 @@ def test_a_key_that_never_settles_is_told(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_model_that_never_ends_to_write_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llmscope.tui.capture.PATIENCE", 0.5)
+    monkeypatch.setattr("llmscope.tui.capture.WRITING", 0.5)
     with pytest.raises(ScopeError, match=r"after the key 'R' .*: writing"):
         pressed("R")
 
