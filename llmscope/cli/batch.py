@@ -75,7 +75,7 @@ Gpus = Annotated[
 
 _ONE_PROMPT = (
     *("prompt", "prompt_file", "ids", "written", "context_file", "answer", "words_a", "words_b"),
-    *("workspace", "keys", "format", "size", "theme", "color", "ascii", "force"),
+    *("workspace", "keys", "format", "size", "scale", "look", "theme", "color", "ascii", "force"),
 )
 _MANY = {
     "shard",

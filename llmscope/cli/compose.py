@@ -41,6 +41,7 @@ class Wanted:
         words: two lists of words for the screen, as they were written.
         written: ids that follow the prompt.
         script: keys to press on the screen.
+        scale: how many times as large svg, png and html show it.
         provenance: where the numbers come from; None where the format has no place for it.
     """
 
@@ -56,6 +57,7 @@ class Wanted:
     words: tuple[str, str] | None = None
     written: tuple[int, ...] = ()
     script: tuple[Press, ...] = ()
+    scale: float = 1.0
     provenance: Mapping[str, Any] | None = None
 
     @property
@@ -117,6 +119,7 @@ def compose(
         tokens=tokens,
         whatif=wanted.whatif,
         about=about,
+        scale=wanted.scale,
     )
 
 
@@ -157,4 +160,4 @@ def _screen(scope: Scope, wanted: Wanted, format: str) -> str | bytes:  # noqa: 
     if wanted.script:  # it may have written
         wanted = replace(wanted, prompt=picture.prompt, other=picture.versus_prompt)
     about = about_dict(info, picture.prompt, (), focus, wanted.whatif, wanted.provenance)
-    return render_rows(picture.rows, format, look, about)
+    return render_rows(picture.rows, format, look, about, scale=wanted.scale)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,6 +9,14 @@ from typing import Annotated, Any
 import typer
 
 from llmscope.cli import batch, completion, options
+from llmscope.cli.checks import (
+    check_lenses,
+    check_models,
+    check_scale,
+    check_screen,
+    read_cells,
+    read_pair,
+)
 from llmscope.cli.errors import reported
 from llmscope.cli.keys import Keys, read_keys
 from llmscope.cli.loader import Loader
@@ -17,9 +24,6 @@ from llmscope.cli.options import usage
 from llmscope.cli.paper import check_look, make_ready
 from llmscope.errors import ScopeError
 from llmscope.text import display_text
-
-_PAIR = re.compile(r"(-?\d{1,9}),(-?\d{1,9})", re.ASCII)
-_SIZE = re.compile(r"(\d{1,4})x(\d{1,4})", re.ASCII)
 
 
 def snapshot(
@@ -152,6 +156,13 @@ def snapshot(
     size: Annotated[
         str | None, typer.Option(metavar="120x40", help="Cells of a picture: width x height.")
     ] = None,
+    scale: Annotated[
+        float,
+        typer.Option(
+            help="Of an svg, png or html: so many times as large; of a png on paper, as many "
+            "more pixels on each side."
+        ),
+    ] = 1.0,
     look: Annotated[
         str,
         typer.Option(
@@ -185,16 +196,16 @@ def snapshot(
     with reported(debug):
         # All that can be wrong without a model is found before minutes go into loading one.
         names = tuple(lens)
-        _check_lenses(names, mode, pool)
+        check_lenses(names, mode, pool)
         many = batch.check_batch(ctx, prompts, shard, shard_size, batch_size, out)
         usage(answer is None or mode == "gain", "it takes --lens context --mode gain", "--answer")
         usage(answer is None or ids is None, "ids take --target id:NUMBER instead", "--answer")
-        _check_screen(workspace, keys, names)
+        check_screen(workspace, keys, names)
         usage(temperature > 0, "greater than 0", "--temperature")
         translated = translator is None or (Path(translator) / "params.pt").is_file()
         usage(translated, "a folder with config.json and params.pt", "--translator")
-        cells, place = _cells(size), _pair(cell, "ROW,COLUMN, such as 5,0", "--cell")
-        part = _pair(span, "FIRST,END, such as 0,64", "--span")
+        cells, place = read_cells(size), read_pair(cell, "ROW,COLUMN, such as 5,0", "--cell")
+        part = read_pair(span, "FIRST,END, such as 0,64", "--span")
         ordered = part is None or part[0] < part[1] or part[1] <= 0 <= part[0]
         usage(ordered, "the first token, and one after it", "--span")
         tier = options.tier(color)
@@ -247,7 +258,7 @@ def snapshot(
         )
         if many is not None:
             check_chat(chat, system, None)
-            _check_models(model, reward)
+            check_models(model, reward)
             from llmscope.cli.batch_run import Asked, write_batch
 
             looking = Looking(names, focus, edits, not no_special_tokens, chat, system)
@@ -258,6 +269,7 @@ def snapshot(
         usual = "txt" if SCREEN in names else "svg" if on_paper else "json"
         output = choose_output(out, format, usual, force, paper=on_paper)
         script = read_keys(keys, output.format)
+        check_scale(scale, output.format, on_paper)
         worn = PAPER if on_paper else picture_look(theme, tier, ascii, output)
         if on_paper:
             make_ready()
@@ -269,7 +281,7 @@ def snapshot(
         usage(answer is None or written is None, "one of the two", "--answer / --written")
         more = () if written is None else read_ids(written, "--written")
         usage(SCREEN not in names or isinstance(text, str), "the screen takes text", "--ids")
-        _check_models(model, reward)
+        check_models(model, reward)
         with progress_line() as progress:
             scope = load(progress)
             origin = None
@@ -309,6 +321,7 @@ def snapshot(
             *(text, special_tokens, names, focus, cells, worn, workspace, edits, other, lists),
             written=more,
             script=script,
+            scale=scale,
             provenance=origin,
         )
         for notice in scope.subject.notices:
@@ -334,59 +347,3 @@ def _end_of_context(text: str, written: str, context: int) -> int:
 
 def _tell(notice: str) -> None:
     typer.echo(f"note: {display_text(notice)}", err=True)
-
-
-def _check_models(model: str | None, reward: str | None) -> None:
-    from llmscope.models.spec import parse
-
-    parse(model)
-    if reward is not None:
-        parse(reward)
-
-
-def _check_lenses(names: tuple[str, ...], mode: str, pool: int) -> None:
-    from llmscope.cli.compose import SCREEN
-    from llmscope.lenses import lens as find_lens
-    from llmscope.lenses import names as known
-
-    if SCREEN in names:
-        usage(len(names) == 1, "the screen goes alone", "--lens")
-        return
-    listed = ", ".join((*known(), SCREEN))
-    for name in names:
-        usage(name in known(), f"no lens {display_text(name)!r}; there are {listed}", "--lens")
-    modes = [one for name in names for one in find_lens(name).modes]
-    pooled = any("pool" in find_lens(name).uses for name in names)
-    usage(pool == 1 or pooled, "none of these lenses has one", "--pool")
-    offered = ", ".join(modes) or "none here"
-    usage(not mode or mode in modes, f"no mode {display_text(mode)!r}: {offered}", "--mode")
-
-
-def _check_screen(workspace: str | None, keys: str | None, lenses: tuple[str, ...]) -> None:
-    from llmscope.cli.compose import SCREEN
-
-    for option, given in (("--workspace", workspace), ("--keys", keys)):
-        usage(given is None or SCREEN in lenses, "it is of the screen: --lens screen", option)
-    if workspace is None:
-        return
-    from llmscope.tui.workspaces import BY_NAME
-
-    listed = ", ".join(BY_NAME)
-    known = workspace in BY_NAME
-    usage(known, f"no workspace {display_text(workspace)!r}; there are {listed}", "--workspace")
-
-
-def _pair(text: str | None, wanted: str, option: str) -> tuple[int, int] | None:
-    """Two numbers."""
-    found = None if text is None else _PAIR.fullmatch(text)
-    usage(text is None or found is not None, wanted, option)
-    return None if found is None else (int(found[1]), int(found[2]))
-
-
-def _cells(size: str | None) -> tuple[int, int] | None:
-    if size is None:
-        return None
-    match = _SIZE.fullmatch(size)
-    cells = (int(match[1]), int(match[2])) if match else (0, 0)
-    usage(min(cells) > 0, "width x height in cells, such as 120x40", "--size")
-    return cells

@@ -9,6 +9,7 @@ import pytest
 from llmscope.errors import ScopeError
 from llmscope.export import render
 from llmscope.figure import Axis, Figure, Verdict
+from tests.cli.running import failure, run
 
 FIGURE = Figure(
     lens="residual",
@@ -56,3 +57,15 @@ def test_html_shows_the_larger_svg():
 def test_nobody_fills_the_memory_with_pixels():
     with pytest.raises(ScopeError, match="pixels"):
         render(FIGURE, "png", size=(400, 100), scale=50.0)
+
+
+def test_from_the_command_line(tmp_path):
+    wanted = ("snapshot", "builtin:sort", "--prompt", "CAB", "--lens", "next-token")
+    for name, scale in (("a.svg", "1"), ("b.svg", "2")):
+        assert run(*wanted, "--out", tmp_path / name, "--scale", scale).exit_code == 0
+    plain, larger = ((tmp_path / name).read_text("utf-8") for name in ("a.svg", "b.svg"))
+    assert sides(larger) == pytest.approx([side * 2 for side in sides(plain)])
+    assert "from 0.1 to 20" in failure(*wanted, "--scale", "0", "--format", "svg", code=2)
+    assert "not of json" in failure(*wanted, "--scale", "2", code=2)
+    paper = failure(*wanted, "--look", "paper", "--format", "pdf", "--scale", "2", code=2)
+    assert "a png on paper" in paper
