@@ -2,12 +2,16 @@
 
 import json
 import random
+import secrets
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import time
 from importlib.util import find_spec
+from pathlib import Path
 
 import psutil
 import pytest
@@ -186,3 +190,45 @@ def test_what_is_wrong_with_the_command_is_told_as_ever(tmp_path):
         *("--out", tmp_path / "local"),
     )
     assert said == local
+
+
+@pytest.fixture
+def somebodys_cluster(monkeypatch):
+    """A cluster that runs already, elsewhere, and has two GPUs, as it says."""
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        command = [sys.executable, "-c", "from ray.scripts.scripts import main; main()", "start"]
+        command += ["--head", "--block", "--port", address.partition(":")[2], "--num-cpus", "2"]
+        command += ["--num-gpus", "2", "--include-dashboard=false", "--temp-dir", folder]
+        process = subprocess.Popen(
+            command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        while not any(Path(folder).glob("session_2*/sockets/raylet")):
+            assert process.poll() is None
+            time.sleep(0.1)
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        yield process
+        process.terminate()
+        process.wait(60)
+
+
+def test_a_cluster_that_runs_already_and_its_gpus(tmp_path, monkeypatch, somebodys_cluster):
+    (tmp_path / "seen").mkdir()
+    mark = f"open({str(tmp_path / 'seen')!r} + '/' + os.environ['CUDA_VISIBLE_DEVICES'], 'w')"
+    model_with_code(tmp_path / "m", mark)
+    written(tmp_path / "p.jsonl", ["CCCCCC"] * 50)
+    monkeypatch.chdir(tmp_path)  # names that are relative to another folder than the cluster's
+    trust = ("--trust-remote-code", "--gpus-per-worker")
+    ask = (*trust, "1", "--engine", "ray")
+    assert "50 prompts, 0 failed" in ended(started("p.jsonl", Path("o"), *ask, model="./m"))
+    seen = {path.name for path in (tmp_path / "seen").iterdir()}
+    assert seen
+    assert seen <= {"0", "1"}
+    said = ended(started("p.jsonl", Path("p"), *trust, "3", model="./m"), code=1)
+    assert "GPUs: 3" in said
+    assert somebodys_cluster.poll() is None  # it is not ours to end

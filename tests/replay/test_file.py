@@ -253,3 +253,19 @@ async def test_what_the_live_screen_saved(tmp_path):
     async with replayed(tmp_path / "live.json") as shown:
         assert title in shown.text
         assert "CAB" in shown.text
+
+
+async def test_a_pane_of_a_replay_is_saved_and_replayed(five, tmp_path):
+    again = tmp_path / "again.safetensors"
+    async with replayed(five[".json"]) as shown:
+        shown.app.overview.enter("attention")
+        await shown.press("s")
+        shown.app.screen.query_one("#line").value = str(again)
+        await shown.press("enter")
+        rows = shown.pane("attention")
+    first, other = recorded(five[".json"]), recorded(again)
+    assert (other.text, other.tokens, other.info) == (first.text, first.tokens, first.info)
+    assert other.about == first.about
+    async with replayed(again) as shown:
+        assert shown.pane("attention")[0].startswith(rows[0][:20])
+        assert "not in this snapshot" not in shown.text
