@@ -212,12 +212,20 @@ def _deaf() -> Iterator[None]:
 
 @contextmanager
 def _own_signals() -> Iterator[None]:
-    """Ray takes SIGTERM for itself; how a command ends is ours to say."""
-    before = {number: signal.getsignal(number) for number in endings()}
-    yield
-    if threading.current_thread() is threading.main_thread():
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    """Ray would take SIGTERM for itself; how a command ends is ours to say."""
+    kept, ours = signal.signal, {number: signal.getsignal(number) for number in endings()}
+
+    def set_others(number: int, handler: Any) -> Any:
+        return signal.getsignal(number) if number in ours else kept(number, handler)
+
+    signal.signal = set_others  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        signal.signal = kept
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in ours.items():  # its native part has one too
+                signal.signal(number, handler)
 
 
 @contextmanager
