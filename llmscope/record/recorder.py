@@ -36,6 +36,10 @@ class Recorder:
         self._threads = Threads(subject.device)
         forward = inspect.signature(subject.model.forward).parameters
         self._leaves_out = "logits_to_keep" in forward
+        # Code that came with a model may do anything around its body, and so may what spreads it.
+        own = "forward" in vars(subject.model)
+        known = type(subject.model).forward.__module__.startswith("transformers.")
+        self._body = subject.model.base_model if known and not own else subject.model
         # Recurrent and convolution layers keep a state that cannot be cut back to a prefix.
         self._caches = "cache" in forward and all(
             layer.attention is not None and layer.mixer_write is None
@@ -186,15 +190,18 @@ class Recorder:
             embeddings: the same as vectors, in the place of ids. [batch, position, width]
             grad: keep what a backward pass needs.
             last: only so many last positions need logits; a model that cannot leave the others out
-                gives them all. 0: none are needed, and the output is that of the body.
+                gives them all. 0: none are needed, and the output may be that of the body.
             cache: holds what comes before the ids.
         """
         if record:
             (only,) = ids
             unlabelled = Prompt(tuple(only), ("",) * len(only), (False,) * len(only))
             return self.go_on(None, unlabelled)
-        model = self.subject.model.base_model if last == 0 else self.subject.model
-        few = {"logits_to_keep": last} if last and self._leaves_out else {}
+        model = self._body if last == 0 else self.subject.model
+        whole = model is self.subject.model
+        few = (
+            {"logits_to_keep": last or 1} if whole and last is not None and self._leaves_out else {}
+        )
         with torch.set_grad_enabled(grad):
             if embeddings is not None:
                 return model(inputs_embeds=embeddings, use_cache=False, **few)

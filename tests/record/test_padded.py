@@ -1,5 +1,7 @@
 """Prompts of several lengths in one pass, against a pass of each."""
 
+import inspect
+
 import numpy as np
 import pytest
 
@@ -55,3 +57,22 @@ def test_logit_lenses_read_together_are_those_read_alone(targets):
             one, other = (getattr(side, name) for side in pair)
             np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
             assert np.isnan(one).all() == (name in ("target", "rank") and target is None)
+
+
+def test_code_around_the_body_is_run():
+    """What transformers did not write may do anything there."""
+    model = small_model("gpt2")
+    recorder = recorder_for(model)
+    assert recorder._body is model.transformer
+    ran = []
+    kind = type(model)
+
+    class Own(kind):
+        def forward(self, *args, **how):
+            ran.append(how["logits_to_keep"])
+            return super().forward(*args, **how)
+
+    Own.forward.__signature__ = inspect.signature(kind.forward)
+    model.__class__ = Own
+    record_padded(recorder_for(model), [prompt_of(IDS)])
+    assert ran == [1]
