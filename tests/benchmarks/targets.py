@@ -51,7 +51,8 @@ def _what_if(length: str, above: str, below: str) -> Callable[[Raw], Measured | 
 
 def _exports(above: str, below: str) -> Callable[[Raw], Measured | None]:
     def read(raw: Raw) -> Measured | None:
-        (entries,) = (jobs for count, jobs in raw["exports"].items() if count.isdecimal())
+        counts = [count for count in raw["exports"] if count.isdecimal()]
+        entries = raw["exports"][counts[0] if counts else "prompts"]
         return ratio(entries[above]["seconds"], entries[below]["seconds"])
 
     return read
