@@ -1,6 +1,7 @@
 """`--engine ray` on a cluster of two workers: the local engine's bytes, whoever dies on the way."""
 
 import json
+import os
 import random
 import secrets
 import shutil
@@ -31,6 +32,27 @@ pytestmark = [
 SIZE = ("--shard-size", "20")
 RAY = ("--engine", "ray", "--workers", "2")
 MAIN = "from llmscope.cli import main; main()"
+
+
+BARE = "import ray; ray.init('local', num_cpus=1, include_dashboard=False); ray.shutdown()"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ray_itself():
+    """Where Ray alone does not start there is nothing to hold against it."""
+    try:
+        alone = subprocess.run(
+            [sys.executable, "-c", BARE],
+            capture_output=True,
+            text=True,
+            timeout=240,
+            env=os.environ | {"RAY_USAGE_STATS_ENABLED": "0"},
+        )
+    except subprocess.TimeoutExpired:
+        pytest.skip("Ray alone does not start here in four minutes")
+    if alone.returncode:
+        last = (alone.stderr.strip() or "nothing").splitlines()[-1]
+        pytest.skip(f"Ray alone does not start here: {last}")
 
 
 @pytest.fixture(autouse=True)

@@ -31,9 +31,12 @@ async def test_a_long_prompt_costs_the_cells_in_sight_and_layers_cost_none(smoll
     assert len(smollm2.encode(prompt)) >= 512
     cells: list[tuple[int, int]] = []
     real = logit_lens._read
-    monkeypatch.setattr(
-        logit_lens, "_read", lambda r, some, *how: (cells.extend(some), real(r, some, *how))
-    )
+
+    def spy(some, *how):
+        cells.extend((cell.layer, cell.column) for cell in some)
+        real(some, *how)
+
+    monkeypatch.setattr(logit_lens, "_read", spy)
     own = Own(kept=Kept(view=("logit-lens", "top")))
     async with screen(smollm2, prompt, own=own) as (app, pilot):
         pane = app.overview.panes["map"]
