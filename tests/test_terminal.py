@@ -141,6 +141,7 @@ def test_letters_typed_while_the_model_loads_are_kept(terminal):
     program.wait("CAB", "Next token")
 
 
+@pytest.mark.slow
 def test_kill_9_takes_no_more_than_a_second_of_what_was_typed(terminal):
     program = terminal("builtin:sort", "--prompt", "C")
     program.wait("Next token")

@@ -111,7 +111,7 @@ def _pieces(text: str, room: int) -> Iterator[str]:
     start, size, blank = 0, len("''"), 0
     for place, character in enumerate(text):
         size += _columns(character)
-        if size > room:
+        while size > room and start < place:  # a wide character may take more than a word gave back
             end = blank if blank > start else place
             yield text[start:end]
             start = end

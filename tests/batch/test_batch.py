@@ -260,6 +260,7 @@ def killed(tmp_path, times, seed=0):
     return cut
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
 def test_killed_and_started_again_it_gives_the_same_bytes(tmp_path):
     assert killed(tmp_path, 1)

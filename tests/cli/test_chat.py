@@ -89,6 +89,7 @@ def test_what_cannot_be_done_is_one_line(folder):
     assert "drops the system message" in failure("snapshot", folder, *ASK, "--system", "x")
 
 
+@pytest.mark.slow
 def test_the_program_opens_in_the_template_and_c_takes_it_out(folder, tmp_path):
     from tests.test_terminal import Terminal  # skips where there are no pseudo-terminals
 

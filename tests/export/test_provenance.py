@@ -137,6 +137,7 @@ def test_screens_are_the_same_in_two_processes(tmp_path):
     assert len(twice(tmp_path, SCREENS, PICTURES)) == 16 + 2 * 4
 
 
+@pytest.mark.slow
 def test_two_processes_write_the_same_bytes(tmp_path):
     formats = [name for name in FORMATS if name != "png"]
     if pytest.importorskip("resvg_py"):

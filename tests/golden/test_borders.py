@@ -68,7 +68,16 @@ async def settled(app: LlmscopeApp, pilot: Pilot[int], size: tuple[int, int]) ->
 
 @pytest.mark.parametrize(
     ("size", "ascii_only"),
-    [*((size, only) for size in SIZES for only in (False, True)), (SMALLEST, False)],
+    [
+        (SIZES[0], False),
+        (SMALLEST, False),
+        *(
+            pytest.param(size, only, marks=pytest.mark.slow)
+            for size in SIZES
+            for only in (False, True)
+            if (size, only) != (SIZES[0], False)
+        ),
+    ],
     ids=lambda value: {True: "ascii", False: "unicode"}.get(value) or "x".join(map(str, value)),
 )
 async def test_rows_and_frames_stay_whole(

@@ -99,6 +99,7 @@ def test_both_tokens_of_the_query_by_weights_alone(smollm2):
     assert extra["max_logit_difference"] <= 1e-3
 
 
+@pytest.mark.slow
 def test_the_adapter_in_plain_peft(smollm2, tmp_path, monkeypatch):
     (tmp_path / "context").write_text(CONTEXT)
     monkeypatch.setattr("llmscope.load", lambda *_, **__: smollm2)  # one load is enough
@@ -180,6 +181,7 @@ def test_examples_are_labelled_by_their_text(smollm2):
     assert figure.axes[1].labels == lines
 
 
+@pytest.mark.slow
 def test_the_pictures_of_the_readme_show_what_the_lens_says(smollm2, plain):
     script = runpy.run_path(str(ROOT / "demo" / "context_pictures.py"))
     name = "fault-codes"

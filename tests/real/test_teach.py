@@ -46,6 +46,7 @@ def taught(scope, alone):
     scope.use(None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("query", [QUERY, *OTHERS])
 def test_how_far_it_carries_is_what_plain_transformers_says(scope, taught, plain, query):
     scope.use(taught)

@@ -41,6 +41,7 @@ def zeroed(plain, ids, names, layer, head):
     return float(logits[names["target"]] - logits[names["versus"]])
 
 
+@pytest.mark.slow
 def test_the_heads_that_attribution_names_break_the_answer_in_its_order(
     smollm2, plain, recording, names
 ):

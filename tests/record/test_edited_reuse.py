@@ -16,6 +16,7 @@ def pair(family):
     return scope_for(small_model(family)), scope_for(small_model(family))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", WALKED)
 def test_a_walk_of_prompts_and_edits(family, tmp_path):
     counts = walk(*pair(family), tmp_path, steps=60)

@@ -9,6 +9,7 @@ from tests.record.walk import walk
 WALKED = ("gpt2", "gpt_neox", "llama", "qwen3", "gemma3_text", "opt", "deepseek_v3")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", WALKED)
 def test_reuse_gives_what_a_fresh_run_gives(family):
     live, reference = (recorder_for(small_model(family)) for _ in range(2))

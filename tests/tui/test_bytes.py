@@ -349,6 +349,7 @@ def test_low_spends_fewer_colours_but_gives_a_poor_terminal_no_more() -> None:
     assert HIGH.look(Look()).tier == "truecolor"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("spent", "most"), [(HIGH, 8_000), (LOW, 4_000)])
 async def test_a_step_of_a_walk_that_goes_by_itself_costs_few_bytes(
     spent: Bandwidth, most: int, monkeypatch: pytest.MonkeyPatch

@@ -119,6 +119,7 @@ async def test_saving_the_file_changes_the_screen(opened: Open, folders: Path) -
         assert "#aabbcc" not in colours(session)
 
 
+@pytest.mark.slow
 async def test_nothing_is_drawn_while_the_file_stays(opened: Open, folders: Path) -> None:
     path = folders / "mine.toml"
     path.write_text('inherits = "dark"\ncolours.text = "#aabbcc"')

@@ -26,6 +26,7 @@ async def test_a_click_chooses_an_edit(opened: Open) -> None:
         assert session.app.scene.chosen == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", SIZES)
 async def test_hostile_edits_are_shown_harmlessly(opened: Open, size: tuple[int, int]) -> None:
     async with opened(*size) as session:

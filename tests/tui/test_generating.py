@@ -98,7 +98,14 @@ async def run_to(session: Session, count: int) -> None:
         await session.pilot.pause(0.01)
 
 
-@pytest.mark.parametrize("key", ["escape", "left", "f1", "x", "tab", "ctrl+p"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        "escape",
+        "x",
+        *(pytest.param(k, marks=pytest.mark.slow) for k in ("left", "f1", "tab", "ctrl+p")),
+    ],
+)
 async def test_any_key_ends_a_run_and_is_taken(opened: Open, key: str) -> None:
     async with opened() as session:
         app = session.app

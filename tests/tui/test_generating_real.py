@@ -101,6 +101,7 @@ async def test_taken_back_and_forked_it_is_the_picture_before_without_a_pass(lla
             assert same(figure, seen[4][2][name]), name
 
 
+@pytest.mark.slow
 async def test_a_seed_writes_one_text_and_another_seed_another(llama: Scope) -> None:
     texts = []
     for seed in (1, 1, 2):

@@ -8,11 +8,14 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tests.test_terminal import Terminal, terminal  # noqa: F401
 
 PASTED = "".join(f"line {number} of what was pasted, 漢字 \t\r" for number in range(2700)) + "END"
 
 
+@pytest.mark.slow
 def test_a_large_paste_is_whole_and_at_once(
     terminal: Callable[..., Terminal],  # noqa: F811
     tmp_path: Path,

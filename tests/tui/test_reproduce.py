@@ -260,7 +260,9 @@ async def views(model: Model, seed: int, workspaces: int) -> None:
         held_against(one.shown, record(*words, "--format", "json")["figures"][0], where)
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize(
+    "seed", [*range(5), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(5, 10))]
+)
 async def test_what_is_copied_makes_what_is_on_screen(llama: Model, seed: int) -> None:
     await views((SORT, FAMILY, STAGE, llama)[seed % 4], seed, 1)
 
@@ -348,6 +350,7 @@ ANY = st.text(st.characters(exclude_categories=()), max_size=300)
 
 @given(ANY, ANY)
 @example("\ud83d\ude00 \udcff", "\"'\\")
+@example("", "0" * 14 + "\x1f" * 9 + "\ud7fc\U00014647\U00018cd6\U0003134b")
 @example("it's \"x\" \\ 'y'\n\r\t\0" * 30, "é\u202e\u2028" * 70)
 def test_any_prompt_is_written_as_python_reads_it(text: str, other: str) -> None:
     lines = a_script(

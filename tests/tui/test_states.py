@@ -177,7 +177,10 @@ async def test_a_refused_figure_says_why_in_its_pane(opened: Open) -> None:
         assert "looks most" not in session.app.words.text
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(
+    "size",
+    [SIZES[2], *(pytest.param(one, marks=pytest.mark.slow) for one in (*SIZES[:2], SIZES[3]))],
+)
 async def test_hostile_text_is_shown_harmlessly_everywhere(
     opened: Open, size: tuple[int, int]
 ) -> None:

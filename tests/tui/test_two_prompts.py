@@ -178,6 +178,7 @@ async def test_it_stays_where_both_have_a_token(opened: Open) -> None:
         assert "the last token" not in session.app.words.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "b", ["Ο ποταμός ήταν κρύος", "河水很冷", "🙂🙂 👩‍👩‍👧", "\u202eabc\x1b[31m", "\n\n"]
 )

@@ -95,6 +95,7 @@ FAILURES = [
 """What the editor does, what is told, and what is left of the file."""
 
 
+@pytest.mark.slow
 def test_what_goes_wrong_is_told_and_loses_nothing(
     terminal: Start,  # noqa: F811
     editor: Callable[[str], Path],
@@ -119,6 +120,7 @@ def test_what_goes_wrong_is_told_and_loses_nothing(
     assert saved(tmp_path) == "CABCCCCCA"
 
 
+@pytest.mark.slow
 def test_ctrl_c_is_the_editors(
     terminal: Start,  # noqa: F811
     editor: Callable[[str], Path],

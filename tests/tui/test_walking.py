@@ -229,6 +229,7 @@ async def test_it_walks_from_layer_to_layer_by_itself_and_back(sort: Scope, pati
         assert on.app.walking._timer is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", ["n", "down", "left", "tab", "question_mark", "1", "y"])
 async def test_any_key_stops_it(sort: Scope, patient: None, key: str) -> None:
     async with walk(sort) as on:

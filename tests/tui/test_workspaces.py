@@ -37,7 +37,10 @@ def test_every_pane_is_in_a_workspace_and_each_has_a_digit() -> None:
 
 
 @pytest.mark.parametrize("digit", [str(number) for number in range(2, len(WORKSPACES) + 1)])
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(
+    "size",
+    [*SIZES[1:3], *(pytest.param(one, marks=pytest.mark.slow) for one in (SIZES[0], SIZES[3]))],
+)
 async def test_digits_switch(opened: Open, size: tuple[int, int], digit: str) -> None:
     async with opened(*size, prompt=COLOURS + "snow:") as session:
         await session.press("escape")

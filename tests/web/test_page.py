@@ -45,6 +45,7 @@ def saved(folder):
     return list(json.loads((folder / "state" / "prompts.json").read_text()).values())
 
 
+@pytest.mark.slow
 async def test_a_person_types_on_a_page_and_closes_it(tmp_path):
     async with served(tmp_path, "builtin:sort", "--prompt", "C") as (process, origin, client):
         page = Page()
