@@ -24,21 +24,22 @@ def alone(path: Path, part: Part) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     name = path / f".{part.name('lock')}"
-    lock = FileLock(name, blocking=False)
-    try:
+    lock, new = FileLock(name, blocking=False), not path.exists()
+    # What else is wrong with the folder it says itself, once the model is there.
+    with suppress(OSError, ValueError, NotImplementedError):
         path.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except Timeout:
-        shown = display_text(str(path)).replace("\n", " ")
-        raise ScopeError(
-            f"another process writes to {shown}", "wait for its end, or another --shard or --out"
-        ) from None
-    except (OSError, ValueError, NotImplementedError):
-        yield  # the folder itself says what is wrong with it, if anything is
-        return
+        try:
+            lock.acquire()
+        except Timeout:
+            shown = display_text(str(path)).replace("\n", " ")
+            hint = "wait for its end, or another --shard or --out"
+            raise ScopeError(f"another process writes to {shown}", hint) from None
     try:
         yield
     finally:
-        with suppress(OSError):
+        if lock.is_locked:
             name.unlink(missing_ok=True)
-        lock.release()
+            lock.release()
+        if new:
+            with suppress(OSError):
+                path.rmdir()  # where nothing came of it

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from llmscope.cli import completion, options
+from llmscope.cli import options
 from llmscope.cli.errors import reported
 from llmscope.cli.loader import Loader
 from llmscope.cli.prompt import check_chat
@@ -37,21 +37,10 @@ def open_model(
     top_p: options.TopP = None,
     min_p: options.MinP = None,
     seed: options.Seed = None,
-    theme: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            autocompletion=completion.themes,
-            help="Colours; see `llmscope themes`. auto: dark or light, as the terminal is.",
-            show_default="the one chosen last, or auto",
-        ),
-    ] = None,
+    theme: options.ScreenTheme = None,
     color: options.Colours = "auto",
     ascii: options.Ascii = None,  # noqa: A002
-    bandwidth: Annotated[
-        Literal["auto", "high", "low"],
-        typer.Option(help="What to send the terminal. Low: fewer colours, figures once you pause."),
-    ] = "auto",
+    bandwidth: options.Bandwidth = "auto",
     adapter: options.Adapter = None,
     reward: options.Reward = None,
     unverified: options.Unverified = False,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -126,6 +126,20 @@ Colours = Annotated[
 Ascii = Annotated[
     bool | None,
     typer.Option("--ascii/--no-ascii", help="Draw with ASCII alone.", show_default="by the locale"),
+]
+ScreenTheme = Annotated[
+    str | None,
+    typer.Option(
+        "--theme",
+        metavar="NAME",
+        autocompletion=completion.themes,
+        help="Colours; see `llmscope themes`. auto: dark or light, as the terminal is.",
+        show_default="the one chosen last, or auto",
+    ),
+]
+Bandwidth = Annotated[
+    Literal["auto", "high", "low"],
+    typer.Option(help="What to send the terminal. Low: fewer colours, figures once you pause."),
 ]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -20,21 +20,10 @@ def replay(
             "or npz.",
         ),
     ],
-    theme: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            autocompletion=completion.themes,
-            help="Colours; see `llmscope themes`. auto: dark or light, as the terminal is.",
-            show_default="the one chosen last, or auto",
-        ),
-    ] = None,
+    theme: options.ScreenTheme = None,
     color: options.Colours = "auto",
     ascii: options.Ascii = None,  # noqa: A002
-    bandwidth: Annotated[
-        Literal["auto", "high", "low"],
-        typer.Option(help="What to send the terminal. Low: fewer colours."),
-    ] = "auto",
+    bandwidth: options.Bandwidth = "auto",
     debug: options.Debug = False,
 ) -> None:
     """Open a snapshot on the screen: its figures as they were, without the model and torch.

@@ -321,6 +321,22 @@ def test_one_process_at_a_time(tmp_path):
         batch(source, out, "--shard", "0/2")  # another part is another matter
     batch(source, out / "new")
     assert not list((out / "new").glob(".*"))
+    wrong = (
+        "snapshot",
+        str(tmp_path / "none"),
+        "--prompts",
+        source,
+        "--out",
+        tmp_path / "p",
+        *LENSES,
+    )
+    failure(*wrong)
+    assert not (tmp_path / "p").exists()  # no folder stays where nothing came of it
+    (tmp_path / "kept").mkdir()
+    failure(*wrong[:5], tmp_path / "kept", *LENSES)
+    assert (tmp_path / "kept").is_dir()
+    (tmp_path / "file").write_text("")
+    assert "cannot write" in failure(*options[:5], tmp_path / "file" / "o", *LENSES)
 
 
 def test_a_tolerance_of_ones_own(tmp_path):
