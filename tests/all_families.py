@@ -24,7 +24,8 @@ _SIZES: tuple[tuple[int, str], ...] = (
         WIDTH,
         "hidden_size n_embd d_model emb_dim embedding_size embedding_dim lru_width "
         "input_embedding_size output_embedding_size word_embed_proj_dim hidden_size_global "
-        "backbone_hidden_size adapter_in_dim adapter_out_dim adapter_input_size out_hidden_size attention_hidden_size router_hidden_size",
+        "backbone_hidden_size adapter_in_dim adapter_out_dim adapter_input_size "
+        "out_hidden_size attention_hidden_size router_hidden_size",
     ),
     (
         LAYERS,
