@@ -29,6 +29,7 @@ from llmscope.models.anatomy import Layer
 from llmscope.record.patch_hooks import Apply, Learn, Watch
 from llmscope.record.query import Query
 from llmscope.record.recording import Recording
+from llmscope.record.taps import placed
 from llmscope.record.updates import LayerPatch, Unpatchable
 from llmscope.record.verify import HALF_BOUND, discrepancy
 
@@ -154,7 +155,7 @@ def _run(recording: Recording, query: Query, hooks: Sequence[Watch]) -> Pass:
         # Without one, places that jump are taken for several prompts packed into one, and what
         # stays of the beginning would be hidden from the query.
         settings["attention_mask"] = torch.ones_like(batch)
-    with torch.no_grad(), _attached(hooks):
+    with torch.no_grad(), _attached(hooks), placed(subject.model):
         output = subject.model(input_ids=batch, use_cache=False, **settings)
     return Pass(tuple(hook.patch() for hook in hooks), output.logits[0, -query.rows :])
 

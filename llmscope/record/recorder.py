@@ -298,7 +298,7 @@ class Recorder:
         few = (
             {"logits_to_keep": last or 1} if whole and last is not None and self._leaves_out else {}
         )
-        with torch.set_grad_enabled(grad):
+        with self.taps.placed(), torch.set_grad_enabled(grad):
             if embeddings is not None:
                 return model(inputs_embeds=embeddings, use_cache=False, **few)
             batch = torch.tensor(ids, device=self.subject.device)
