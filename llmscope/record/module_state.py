@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -54,20 +53,26 @@ class _Watched:
                 own[name] = value
 
 
-_watched: WeakKeyDictionary[nn.Module, list[_Watched]] = WeakKeyDictionary()
+class ModuleState:
+    """What the modules of a model hold beside their parameters."""
 
+    def __init__(self, model: nn.Module) -> None:
+        # Not the model itself: what is kept under its weak name must not keep it alive.
+        self._watched = [
+            _Watched(module)
+            for module in model.modules()
+            if module._buffers and module is not model
+        ]
 
-@contextmanager
-def restored(model: nn.Module) -> Iterator[None]:
-    """Put back, at the end, the buffers and plain attributes that passes within have changed."""
-    if model not in _watched:
-        _watched[model] = [_Watched(module) for module in model.modules() if module._buffers]
-    before = [(watched, *watched.before()) for watched in _watched[model]]
-    try:
-        yield
-    finally:
-        for watched, buffers, plain in before:
-            watched.put_back(buffers, plain)
+    @contextmanager
+    def restored(self) -> Iterator[None]:
+        """Put back, at the end, the buffers and plain attributes that passes within change."""
+        before = [(watched, *watched.before()) for watched in self._watched]
+        try:
+            yield
+        finally:
+            for watched, buffers, plain in before:
+                watched.put_back(buffers, plain)
 
 
 def _plain(value: Any) -> bool:
