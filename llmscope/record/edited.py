@@ -116,6 +116,8 @@ class EditedRecorder:
         depth = self.depth(min(change.layer for change in changes))
         start = min(change.rows.start for change in changes)
         below = base
+        if before is not None and not self._recorder.lengths.alike(len(before), len(base)):
+            before = None  # its rows are those of another length
         if before is not None and shared > start:
             below, start = before, shared
         if start == len(base):

@@ -8,7 +8,7 @@ from it when someone looks (see `llmscope.record.derive`).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import torch
@@ -210,6 +210,20 @@ class Recording:
             taken.append((segment, min(count, length)))
             length -= count
         return tuple(taken)
+
+
+def without_first_row(segment: Segment) -> Segment:
+    """The segment less its first row, and less what was derived from it."""
+
+    def rest(rows: LayerRows) -> LayerRows:
+        tensors = {
+            one.name: value.narrow(_row_dim(one.name), 1, len(segment) - 1)
+            for one in fields(LayerRows)
+            if isinstance(value := getattr(rows, one.name), Tensor)
+        }
+        return replace(rows, **tensors)  # type: ignore[arg-type]
+
+    return Segment(tuple(map(rest, segment.layers)), segment.final[1:])
 
 
 def _row_dim(name: str) -> int:

@@ -18,6 +18,7 @@ from llmscope.models.anatomy import Anatomy, Layer
 from llmscope.record.attention import AttentionSettings, listen
 from llmscope.record.entries import Entry
 from llmscope.record.foreseen import ACTIVATIONS
+from llmscope.record.module_state import ModuleState
 from llmscope.record.recording import LayerRows, Segment
 
 
@@ -190,6 +191,7 @@ class Taps:
         self.hooks.after(anatomy.layers[-1].module, self._leave)
         self._route = listen(model, anatomy, list(self.layers))
         self._depth = 0
+        self._state = ModuleState(model)
         _taps[model] = self
 
     @property
@@ -202,7 +204,7 @@ class Taps:
         """Hooks and attention function are on the model within, and gone after it."""
         self._depth += 1
         try:
-            with self._route.taken():
+            with self._route.taken(), self._state.restored():
                 if self._depth == 1:
                     self.hooks.place()
                 yield

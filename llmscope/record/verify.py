@@ -76,6 +76,7 @@ def verify(recorder: Recorder) -> Verdicts:
     subject = recorder.subject
     recording = recorder.record(probe(subject), fresh=True)
     recorder.forget()
+    recorder.examine_reuse(recording)
     learn(recorder.taps.layers, subject.anatomy.layers, recording.parts[0][0].layers)
     count = recording.layers
 
