@@ -212,6 +212,7 @@ def find(model: Any) -> Anatomy:
     config = model.config.get_text_config()
     stack, owner = _layer_stack(model, config.num_hidden_layers)
     layers = tuple(_layer(module, config) for module in stack)
+    context = getattr(config, "max_position_embeddings", None)
     return Anatomy(
         layers=layers,
         readout=_readout(model, owner, config),
@@ -219,7 +220,7 @@ def find(model: Any) -> Anatomy:
         width=config.hidden_size,
         neurons=next((inputs_of(layer.down) for layer in layers if layer.down is not None), 0),
         vocabulary=model.get_input_embeddings().weight.shape[0],
-        context=getattr(config, "max_position_embeddings", None),
+        context=context if context and context > 0 else None,  # XLNet says -1
     )
 
 

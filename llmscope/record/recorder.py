@@ -14,6 +14,7 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from llmscope.models.subject import Subject
+from llmscope.record.continuation import can_continue
 from llmscope.record.foreseen import (
     LOGITS,
     NOTHING,
@@ -49,13 +50,14 @@ class Recorder:
         known = type(subject.model).forward.__module__.startswith("transformers.")
         self._body = subject.model.base_model if known and not own else subject.model
         # Recurrent and convolution layers keep a state that cannot be cut back to a prefix.
-        self._caches = "cache" in forward and all(
+        may = "cache" in forward and all(
             layer.attention is not None and layer.mixer_write is None
             for layer in subject.anatomy.layers
         )
         self.takes_positions = known and not own and "position_ids" in forward
         self.lengths = Lengths(self)
         self.notice = ""  # what was found when the model was examined, for whoever uses it
+        self._caches: bool | None = None if may else False  # None: it was not tried yet
 
     def record(
         self,
@@ -310,7 +312,14 @@ class Recorder:
 
         What a cache holds is never changed in place, so the new one starts from views of the old.
         It is left unconfigured: a configured one drops the keys that slide out of a window.
+
+        Returns:
+            None where the model cannot go on from one, as was tried once.
         """
+        if self._caches is None:
+            from llmscope.record.verify import probe  # which imports this module
+
+            self._caches = can_continue(self, probe(self.subject).ids)
         if not self._caches:
             return None
         cache = DynamicCache()
