@@ -7,12 +7,14 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from llmscope import arguments
 from llmscope.bench import Bench, trust
 from llmscope.edits import Edit, parse
 from llmscope.figure import Figure, Focus, Verdict
 from llmscope.garbage import set_aside
 from llmscope.lenses import Lens, lens
 from llmscope.models.chat import Chat
+from llmscope.models.given import checked_load
 from llmscope.models.info import ModelInfo, model_info
 from llmscope.models.load import load_subject
 from llmscope.models.memory import free_cache
@@ -26,17 +28,21 @@ from llmscope.record.reduce import first_unfinite
 from llmscope.record.verify import CAPABILITIES, Verdicts
 
 if TYPE_CHECKING:
+    from os import PathLike
+
+    import torch
+
     from llmscope.models.tokens import Encoded
 
 
 def load(
-    spec: str | None = None,
+    spec: str | PathLike[str] | None = None,
     *,
-    device: str = "auto",
-    dtype: str = "auto",
+    device: str | torch.device | None = "auto",
+    dtype: str | torch.dtype | None = "auto",
     threads: int | None = None,
-    adapters: Sequence[str] = (),
-    reward: str | None = None,
+    adapters: Sequence[str | PathLike[str]] = (),
+    reward: str | PathLike[str] | None = None,
     unverified: bool = False,
     trust_remote_code: bool = False,
     allow_pickle: bool = False,
@@ -47,9 +53,10 @@ def load(
     Args:
         spec: `gpt2`, `org/name@revision`, `./folder`, `file.gguf`, `pypi:NAME`, `builtin:NAME`;
             None for the built-in default. A PEFT adapter brings the model that it belongs to.
-        device: auto, cpu, cuda, cuda:N, mps, or spread: over all devices, memory and disk.
-        dtype: auto, float32, bfloat16 or float16.
-        threads: of torch, on a CPU.
+        device: auto (also None), cpu, cuda, cuda:N, mps, or spread: over all devices, memory and
+            disk; or a torch.device.
+        dtype: auto (also None), float32, bfloat16 or float16, also as a torch.dtype.
+        threads: of torch, on a CPU; None: by the size of the model.
         adapters: specs of PEFT adapters for it, or of other checkpoints of the same model. The
             first is on; see `Scope.use`.
         reward: spec of a reward model that reads the same tokens, for the lens `stages`.
@@ -59,19 +66,17 @@ def load(
 
     Raises:
         ScopeError: what is wrong, and what to try.
+        TypeError, ValueError: an argument is of a wrong type, or holds what no text may.
     """
+    checked = checked_load(
+        *(spec, device, dtype, threads, adapters, reward),
+        trust_remote_code=trust_remote_code,
+        allow_pickle=allow_pickle,
+        progress=progress,
+    )
+    unverified = arguments.flag("unverified", unverified)
     with set_aside():
-        subject = load_subject(
-            spec,
-            device=device,
-            dtype=dtype,
-            threads=threads,
-            adapters=adapters,
-            reward=reward,
-            trust_remote_code=trust_remote_code,
-            allow_pickle=allow_pickle,
-            progress=progress,
-        )
+        subject = load_subject(**checked)
     return Scope(subject, unverified=unverified)
 
 
@@ -98,12 +103,13 @@ class Scope:
         self._bench = self._bench_of(adapter)
 
     def _bench_of(self, adapter: str | None) -> Bench:
+        if adapter is not None:
+            adapter = arguments.text("adapter", adapter)
         if adapter not in self._benches:
             adapted = self._base.adapted
             if adapter is not None and adapter not in adapted:
-                raise ValueError(
-                    f"no adapter {adapter!r}; there are {', '.join(adapted) or 'none'}"
-                )
+                there = arguments.quoted(", ".join(adapted) or "none")
+                raise ValueError(f"no adapter {arguments.quoted(adapter)}; there are {there}")
             self._benches[adapter] = Bench(self._base if adapter is None else adapted[adapter])
         return self._benches[adapter]
 
@@ -127,6 +133,8 @@ class Scope:
         """
         from llmscope.contexts import teach
 
+        context, query = arguments.text("context", context), arguments.text("query", query)
+        special_tokens = arguments.flag("special_tokens", special_tokens)
         return teach(self, context, query, special_tokens=special_tokens)
 
     @property
@@ -180,6 +188,8 @@ class Scope:
 
     def encode(self, text: str, *, special_tokens: bool = True) -> Encoded:
         """The tokens of a text, with their places in it."""
+        text = arguments.text("text", text)
+        special_tokens = arguments.flag("special_tokens", special_tokens)
         return encoded(self.subject, text, special_tokens=special_tokens)
 
     def record(
@@ -212,12 +222,24 @@ class Scope:
             ScopeError: the prompt is empty, too long, or has ids outside of the vocabulary; or an
                 edit cannot be read, does not fit the model, or cannot be trusted on it.
         """
+        fresh = arguments.flag("fresh", fresh)
+        arguments.function("cancelled", cancelled)
         tokens = self.prompt(prompt, special_tokens=special_tokens, written=written)
-        wanted = [edit if isinstance(edit, Edit) else parse(edit) for edit in edits]
+        wanted = [
+            edit if isinstance(edit, Edit) else parse(arguments.text(f"edits[{at}]", edit))
+            for at, edit in enumerate(arguments.several("edits", edits))
+        ]
         other = None
         if versus_prompt is not None:
+            versus_prompt = _text_or_ids("versus_prompt", versus_prompt)
             other = self.prompt(versus_prompt, special_tokens=special_tokens)
-        kept = [one.base or one for one in aside]
+        kept = [
+            one.base or one
+            for one in (
+                _recording(f"aside[{at}]", one)
+                for at, one in enumerate(arguments.several("aside", aside))
+            )
+        ]
         recording = self._bench.recorder.record(
             tokens, fresh=fresh, cancelled=cancelled, aside=kept
         )
@@ -240,7 +262,12 @@ class Scope:
         Raises:
             ScopeError: it is empty, too long, or has ids outside of the vocabulary.
         """
-        return prompt_from(self.subject, prompt, special_tokens=special_tokens, written=written)
+        return prompt_from(
+            self.subject,
+            _text_or_ids("prompt", prompt),
+            special_tokens=arguments.flag("special_tokens", special_tokens),
+            written=arguments.token_ids("written", written),
+        )
 
     def token(self, text: str) -> int:
         """The id of the token that a text is, with its leading space; or of `id:464`.
@@ -248,6 +275,7 @@ class Scope:
         Raises:
             ScopeError: it is no single token of the model.
         """
+        text = arguments.text("text", text)
         return target_id(text, self.subject.tokens, self.subject.anatomy.vocabulary)
 
     def words(self, text: str) -> Words:
@@ -259,6 +287,7 @@ class Scope:
         Raises:
             ScopeError: there is none, or one has no token.
         """
+        text = arguments.text("text", text)
         return read_words(text, self.subject.tokens, self.subject.anatomy.vocabulary)
 
     @property
@@ -285,9 +314,10 @@ class Scope:
             ValueError: a lens, layer, head, position or mode that does not exist, or a pool of what
                 cannot be pooled.
         """
-        recording = recording or self.latest
+        recording = self.latest if recording is None else _recording("recording", recording)
         if recording is None:
             raise ValueError("nothing was recorded yet: call record() first")
+        name = arguments.text("name", name)
         if focus.get("pool", 1) != 1 and "pool" not in lens(name).uses:
             raise ValueError(f"{name} has no pool: its tokens stand each for itself")
         *_, figure = self.figures(name, recording, Focus(**focus))
@@ -376,13 +406,11 @@ class Scope:
     def resolve(self, chosen: Lens, recording: Recording, focus: Focus) -> Focus:
         """The focus with indices counted from 0, and the lens's default mode filled in."""
         anatomy = self.subject.anatomy
+        focus = arguments.checked_focus(focus, anatomy.vocabulary)
         mode = focus.mode or (chosen.modes[0] if chosen.modes else "")
         if mode and mode not in chosen.modes:
-            raise ValueError(
-                f"{chosen.name} has no mode {mode!r}; it has {', '.join(chosen.modes) or 'none'}"
-            )
-        if focus.top_k < 1:
-            raise ValueError(f"top_k {focus.top_k} must be at least 1")
+            there = ", ".join(chosen.modes) or "none"
+            raise ValueError(f"{chosen.name} has no mode {arguments.quoted(mode)}; it has {there}")
         resolved = focus.resolve(
             layers=len(anatomy.layers), heads=anatomy.heads, positions=len(recording)
         )
@@ -396,3 +424,15 @@ class Scope:
     def info(self) -> ModelInfo:
         """What the title line and a snapshot say about the model."""
         return model_info(self.subject, self._base, self.chat.marks)
+
+
+def _recording(name: str, value: Recording) -> Recording:
+    if not isinstance(value, Recording):
+        raise TypeError(f"{name} must be a recording, not {arguments.quoted(value)}")
+    return value
+
+
+def _text_or_ids(name: str, value: str | Sequence[int]) -> str | tuple[int, ...]:
+    if isinstance(value, str):
+        return arguments.text(name, value)
+    return arguments.token_ids(name, value)
