@@ -423,7 +423,7 @@ class Scope:
 
     def info(self) -> ModelInfo:
         """What the title line and a snapshot say about the model."""
-        return model_info(self.subject, self._base, self.chat.marks)
+        return model_info(self.subject, self._base, self.chat.words)
 
 
 def _recording(name: str, value: Recording) -> Recording:

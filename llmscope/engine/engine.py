@@ -335,10 +335,15 @@ def _without(edit: str, message: str) -> str:
 
 
 def _templated(scope: Scope, request: ChatRequest) -> Templated:
+    chat = scope.chat
     try:
-        return Templated(request, scope.chat.prompt(request.text, request.system))
+        if request.marks_only or chat.roles(request.text):
+            text = request.text
+        else:
+            text = chat.prompt(request.text, request.system)
     except ScopeError as error:
         return Templated(request, error=error.message)
+    return Templated(request, text, marks=chat.marks)
 
 
 def near(chosen: Lens, focus: Focus, length: int) -> Focus:
