@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from llmscope import arguments
 from llmscope.bench import Bench, trust
 from llmscope.edits import Edit, parse
+from llmscope.errors import ScopeError
 from llmscope.figure import Figure, Focus, Verdict
 from llmscope.garbage import set_aside
 from llmscope.lenses import Lens, lens
@@ -21,6 +23,7 @@ from llmscope.models.memory import free_cache
 from llmscope.models.origin import Origin, origin
 from llmscope.models.subject import Progress, Subject
 from llmscope.models.target import Words, read_words, target_id
+from llmscope.record.model_state import outside_inference_mode
 from llmscope.record.prompts import encoded, prompt_from
 from llmscope.record.recorder import Recorder
 from llmscope.record.recording import Prompt, Recording
@@ -33,6 +36,9 @@ if TYPE_CHECKING:
     import torch
 
     from llmscope.models.tokens import Encoded
+
+CHANGED = "the model changed since the last pass ({}): nothing from before is used"
+STALE = "the model changed since this was recorded: record it again"
 
 
 def load(
@@ -75,13 +81,20 @@ def load(
         progress=progress,
     )
     unverified = arguments.flag("unverified", unverified)
-    with set_aside():
+    with set_aside(), outside_inference_mode():
         subject = load_subject(**checked)
     return Scope(subject, unverified=unverified)
 
 
 class Scope:
     """One model under the microscope, with its adapters. Use it from one thread at a time.
+
+    `scope.model` may be changed between two calls: its weights, hooks, training mode, adapters or
+    attention function. Each call compares the model with what it was; when it changed, nothing that
+    was recorded or measured before is used again, `look` refuses older recordings, and the next
+    recording's notices say so. Of weights that were changed through `.data` or NumPy it compares
+    16 values a tensor, from all over it: an edit of less than a sixteenth of the rows or columns of
+    a matrix can be missed. `record(fresh=True)` reads every value.
 
     Attributes:
         latest: the latest recording.
@@ -91,8 +104,15 @@ class Scope:
         self._base = subject
         self._unverified = unverified
         self._benches: dict[str | None, Bench] = {}
+        self._watching = True
         self.use(next(iter(subject.adapted.loaded), None))
         self.latest: Recording | None = None
+
+    def __reduce_ex__(self, _: Any) -> Any:
+        raise TypeError(
+            "a Scope holds a live model and cannot be pickled or copied: load it again, save "
+            "figures with figure.save(path), or the model with scope.model.save_pretrained(folder)"
+        )
 
     def use(self, adapter: str | None) -> None:
         """Switch an adapter on, or all of them off (None). Recordings stay what they are.
@@ -135,7 +155,8 @@ class Scope:
 
         context, query = arguments.text("context", context), arguments.text("query", query)
         special_tokens = arguments.flag("special_tokens", special_tokens)
-        return teach(self, context, query, special_tokens=special_tokens)
+        with outside_inference_mode():
+            return teach(self, context, query, special_tokens=special_tokens)
 
     @property
     def base(self) -> Subject:
@@ -160,15 +181,20 @@ class Scope:
     @property
     def recorder(self) -> Recorder:
         """What records the model in use."""
-        return self._bench.recorder
+        self._compare()
+        with outside_inference_mode():
+            return self._bench.recorder
 
     @property
     def verdicts(self) -> Verdicts:
         """`verdicts(capability, layer=None)` of the model in use, measured on itself.
 
-        They are measured once, when they are first asked for: before anything is recorded.
+        They are measured when they are first asked for, before anything is recorded, and anew when
+        the model has changed.
         """
-        return self._bench.verdicts
+        self._compare()
+        with outside_inference_mode():
+            return self._bench.verdicts
 
     @property
     def model(self) -> Any:
@@ -208,7 +234,8 @@ class Scope:
 
         Args:
             prompt: text, or token ids.
-            fresh: reuse nothing.
+            fresh: reuse nothing, and compare every value of the weights with what it was at the
+                latest fresh call.
             special_tokens: add the tokenizer's own, as it would.
             cancelled: asked before each layer; true ends the pass with `Cancelled`.
             edits: what to change in the pass, in this order, such as `zero head 5.3`; see
@@ -219,11 +246,17 @@ class Scope:
             aside: recordings that may share more with the prompt than the latest one does.
 
         Raises:
-            ScopeError: the prompt is empty, too long, or has ids outside of the vocabulary; or an
-                edit cannot be read, does not fit the model, or cannot be trusted on it.
+            ScopeError: the prompt is empty, too long, or has ids outside of the vocabulary; an edit
+                cannot be read, does not fit the model, or cannot be trusted on it; two passes of
+                the model differ, as by dropout in training mode; or a recording in `aside` is of
+                another scope.
         """
         fresh = arguments.flag("fresh", fresh)
         arguments.function("cancelled", cancelled)
+        self._compare(whole=fresh)
+        change = self._bench.take_change()
+        if change:
+            _ = self.recorder  # it is examined anew, for its vocabulary may be another
         tokens = self.prompt(prompt, special_tokens=special_tokens, written=written)
         wanted = [
             edit if isinstance(edit, Edit) else parse(arguments.text(f"edits[{at}]", edit))
@@ -233,22 +266,67 @@ class Scope:
         if versus_prompt is not None:
             versus_prompt = _text_or_ids("versus_prompt", versus_prompt)
             other = self.prompt(versus_prompt, special_tokens=special_tokens)
-        kept = [
-            one.base or one
-            for one in (
-                _recording(f"aside[{at}]", one)
-                for at, one in enumerate(arguments.several("aside", aside))
-            )
+        others = [
+            _recording(f"aside[{at}]", one)
+            for at, one in enumerate(arguments.several("aside", aside))
         ]
-        recording = self._bench.recorder.record(
-            tokens, fresh=fresh, cancelled=cancelled, aside=kept
-        )
-        if wanted:
-            recording = self._bench.edited.record(
-                recording, wanted, other=other, fresh=fresh, cancelled=cancelled
+        kept = [one.base or one for one in others if not self.stale(one)]
+        if change:
+            tokens = replace(tokens, notices=(*tokens.notices, CHANGED.format(change)))
+        with outside_inference_mode():
+            recording = self._bench.recorder.record(
+                tokens, fresh=fresh, cancelled=cancelled, aside=kept
             )
+            if wanted:
+                recording = self._bench.edited.record(
+                    recording, wanted, other=other, fresh=fresh, cancelled=cancelled
+                )
+        self._bench.adopt()
         self.latest = recording
         return recording
+
+    @contextmanager
+    def unchanged(self) -> Iterator[None]:
+        """Promise that nobody changes the model within: it is compared once, and not again."""
+        for bench in self._benches.values():
+            bench.compare()
+        before, self._watching = self._watching, False
+        try:
+            yield
+        finally:
+            self._watching = before
+            for bench in self._benches.values():
+                bench.adopt()
+
+    def stale(self, recording: Recording) -> bool:
+        """Whether the model has changed since a recording was made.
+
+        Raises:
+            ScopeError: the recording is of another scope.
+        """
+        bench = self._bench_of_recording(recording)
+        if self._watching:
+            bench.compare()
+        return bench.stale(recording)
+
+    def _compare(self, *, whole: bool = False) -> None:
+        """Notice a change of the model in use."""
+        if self._watching:
+            self._bench.compare(whole=whole)
+
+    def _bench_of_recording(self, recording: Recording) -> Bench:
+        """The bench that a recording was made on.
+
+        Raises:
+            ScopeError: it is of another scope, whose model is another.
+        """
+        bench = self._benches.get(recording.subject.adapter)
+        if bench is None or bench.subject is not recording.subject:
+            raise ScopeError(
+                f"this recording is of another scope: its model is {recording.subject.name}",
+                "look at it in the scope that recorded it",
+            )
+        return bench
 
     def prompt(
         self,
@@ -313,6 +391,7 @@ class Scope:
         Raises:
             ValueError: a lens, layer, head, position or mode that does not exist, or a pool of what
                 cannot be pooled.
+            ScopeError: the recording is of another scope.
         """
         recording = self.latest if recording is None else _recording("recording", recording)
         if recording is None:
@@ -336,8 +415,35 @@ class Scope:
         Args:
             cancelled: asked before each layer of what has to be run; true ends it with `Cancelled`.
         """
+        bench = self._bench_of_recording(recording)
         chosen = lens(name)
         focus = self.resolve(chosen, recording, focus)
+        made = self._made(chosen, recording, focus, cancelled)
+        below = None if recording.subject.adapter is None else self._bench_of(None)
+        while True:
+            # Before each figure: between two of them the model is the user's.
+            if self.stale(recording):
+                yield Figure.refused(chosen.name, chosen.name, STALE)
+                return
+            if below is not None and self._watching:
+                below.compare()
+            with outside_inference_mode():
+                figure = next(made, None)
+            for one in (bench, below):
+                if one is not None:
+                    one.adopt()
+            if figure is None:
+                return
+            yield figure
+
+    def _made(
+        self,
+        chosen: Lens,
+        recording: Recording,
+        focus: Focus,
+        cancelled: Callable[[], bool] | None,
+    ) -> Iterator[Figure]:
+        """The figures of a recording of the model as it is."""
         held = recording.base is not None or focus.versus_prompt is not None
         if not (focus.change and held):
             yield from self._figures(chosen, recording, focus, cancelled)

@@ -73,6 +73,31 @@ class Subject:
     reward: RewardModel | None = None
     folders: tuple[Path, ...] = ()
 
+    def __reduce_ex__(self, _: Any) -> Any:
+        raise TypeError(
+            "a model under the scope cannot be pickled or copied: save the model itself with "
+            "scope.model.save_pretrained(folder), and figures with figure.save(path)"
+        )
+
     def label(self, token: int) -> str:
         """The raw text of a token; its id where there is no tokenizer."""
         return str(token) if self.tokens is None else self.tokens.piece(token)
+
+
+def follow(subject: Subject, *, anatomy: bool) -> None:
+    """Note where a model is and what it computes in, after somebody changed it.
+
+    Args:
+        anatomy: find its parts anew as well, since modules came or went.
+
+    Raises:
+        ScopeError: it has no list of decoder layers any more.
+    """
+    from llmscope.models.anatomy import FLOATS, find
+
+    if not hasattr(subject.model, "hf_device_map"):
+        subject.device = subject.model.device
+        dtype = getattr(subject.model.get_input_embeddings().weight, "dtype", None)
+        subject.dtype = dtype if dtype in FLOATS else subject.dtype
+    if anatomy:
+        subject.anatomy = find(subject.model)
