@@ -13,6 +13,7 @@ from llmscope.record.model_state import check, state_of
 from llmscope.record.passes import Passes
 from llmscope.record.recorder import Cancel, Recorder
 from llmscope.record.recording import Recording
+from llmscope.record.row_checks import readout_verdict, rows_verdict, writes_verdict
 from llmscope.record.steady import check_steady
 from llmscope.record.verify import Verdicts, pattern_here, verify
 
@@ -125,9 +126,30 @@ def trust(chosen: Lens, recording: Recording, focus: Focus, verdicts: Verdicts) 
         return Verdict("refused", "it can only tell of an unedited pass: switch the edits off")
     layers = _layers(chosen, focus)
     verdict = _over(chosen, layers, verdicts)
-    if verdict.status != "refused" and "patterns" in chosen.needs:
+    if verdict.status == "refused":
+        return verdict
+    if "patterns" in chosen.needs:
         for layer in layers or ():
             here = pattern_here(recording, layer, focus.position)
+            verdict = verdict.worst(_placed(here, layer, layers))
+    return verdict.worst(_at_the_rows(chosen, recording, focus, layers, verdicts))
+
+
+def _at_the_rows(
+    chosen: Lens, recording: Recording, focus: Focus, layers: range | None, verdicts: Verdicts
+) -> Verdict:
+    """The identities that a figure stands on, at the rows and the length that it shows."""
+    verdict = Verdict("verified")
+    if "readout" in chosen.needs:
+        verdict = verdict.worst(readout_verdict(recording))
+    if "writes" in chosen.needs:
+        verdict = verdict.worst(writes_verdict(recording, verdicts))
+    rows = range(len(recording))
+    if focus.span is not None and focus.pool == 1 and "span" in chosen.uses:
+        rows = rows[max(focus.span[0], 0) : max(focus.span[1], 0)]
+    for capability in ("patterns", "activations", "experts"):
+        for layer in layers or () if capability in chosen.needs else ():
+            here = rows_verdict(recording, capability, layer, rows)
             verdict = verdict.worst(_placed(here, layer, layers))
     return verdict
 

@@ -30,16 +30,23 @@ class Verdict:
             `refused` (it does not hold, or the model has no such thing).
         reason: one line for a person; empty when verified.
         discrepancy: the largest relative error that was measured, if one was.
+        within: what the check covers where that is less than all: the bound that half precision
+            allows, or which tokens were checked.
     """
 
     status: Status
     reason: str = ""
     discrepancy: float | None = None
+    within: str = ""
 
     def worst(self, other: Verdict) -> Verdict:
         """The less trustworthy of the two."""
         order = ("verified", "partial", "unverified", "refused")
-        return max(self, other, key=lambda verdict: order.index(verdict.status))
+
+        def rank(verdict: Verdict) -> tuple[int, bool]:
+            return order.index(verdict.status), bool(verdict.within)
+
+        return max(self, other, key=rank)
 
 
 VERIFIED = Verdict("verified")
@@ -230,7 +237,11 @@ class Figure:
             "unit": self.unit,
             "axes": [axis.to_dict() for axis in self.axes],
             **({"values": plain(self.values)} if values else {}),
-            "verdict": {"status": self.verdict.status, "reason": self.verdict.reason},
+            "verdict": {
+                "status": self.verdict.status,
+                "reason": self.verdict.reason,
+                **({"within": self.verdict.within} if self.verdict.within else {}),
+            },
             "extra": {key: plain(value) for key, value in self.extra.items()},
         }
         infinite = int((abs(self.values) == math.inf).sum())

@@ -21,6 +21,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import eager_mask, sdpa_mask
 
 from llmscope.models.anatomy import Anatomy
+from llmscope.record.masks import first_visible
 
 SDPA = "llmscope_sdpa"
 EAGER = "llmscope_eager"
@@ -44,6 +45,7 @@ class AttentionSettings:
     softcap: float | None = None
     window: int | None = None
     sinks: Tensor | None = None
+    first: Tensor | None = None  # [query]: the first key that each query of this pass may see
 
 
 class Listener(Protocol):
@@ -82,6 +84,7 @@ def _recorded(forward: Callable[[nn.Module], Callable[..., Any]]) -> Callable[..
                 softcap=options.get("softcap"),
                 window=options.get("sliding_window"),
                 sinks=options.get("s_aux"),
+                first=first_visible(attention_mask),
             )
             listener.attention_called(query, key, value, settings)
         run = forward(module)

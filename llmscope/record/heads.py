@@ -20,6 +20,7 @@ from llmscope.record.derive import pattern
 from llmscope.record.model_state import StateMemo
 from llmscope.record.patterns import sinks_of
 from llmscope.record.recording import Recording
+from llmscope.record.row_checks import rows_verdict
 from llmscope.record.verify import Verdicts, pattern_of
 
 HALF = 25
@@ -156,6 +157,8 @@ def on_this_prompt(recording: Recording, layer: int) -> tuple[Floats, Verdict]:
 def _measured(recording: Recording, layer: int, rows: range) -> tuple[Floats, Verdict]:
     heads = recording.subject.anatomy.heads
     verdict = pattern_of(recording, layer, range(rows.stop - 1, rows.stop))
+    if verdict.status != "refused":
+        verdict = verdict.worst(rows_verdict(recording, "patterns", layer, rows))
     if verdict.status == "refused":
         return np.full((2, heads, len(rows)), np.nan, dtype=np.float32), verdict
     others = torch.from_numpy(~sinks_of(recording))

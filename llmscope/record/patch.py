@@ -26,12 +26,13 @@ from torch import Tensor
 
 from llmscope.figure import Verdict
 from llmscope.models.anatomy import Layer
+from llmscope.record.comparison import HALF_BOUND
 from llmscope.record.patch_hooks import Apply, Learn, Watch
 from llmscope.record.query import Query
 from llmscope.record.recording import Recording
 from llmscope.record.taps import placed
 from llmscope.record.updates import LayerPatch, Unpatchable
-from llmscope.record.verify import HALF_BOUND, discrepancy
+from llmscope.record.verify import discrepancy
 
 BOUND = 1e-4
 """Of the logits after all layers, relative to a row's largest; each layer may add its rounding."""

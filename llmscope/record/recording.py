@@ -33,6 +33,7 @@ class LayerRows:
             and the MLP added to the stream. [row, width]
         kept_entry: the MLP's input, where it does not follow from the rest. [row, width]
         entry: how it follows otherwise.
+        visible_from: the first key that each query sees, where a mask said so. [row]
         activity: L2 norm of the MLP's activations. [row]
         router: the logits of a router over all experts. [row, expert]
         routed: the weights that it gave to those it chose, as the experts take them. [row, choice]
@@ -49,6 +50,7 @@ class LayerRows:
     router: Tensor | None = None
     routed: Tensor | None = None
     chosen: Tensor | None = None
+    visible_from: Tensor | None = field(default=None, kw_only=True)
     entry: Entry | None = field(default=None, kw_only=True)
 
     @property
@@ -177,6 +179,20 @@ class Recording:
             tensor: Tensor | None = getattr(segment.layers[layer], name)
             yield None if tensor is None else tensor.narrow(_row_dim(name), first, last - first)
 
+    def visible_from(self, layer: int, some: range) -> Tensor | None:
+        """The first key that each query of some rows sees; None where no mask hid any. [row]"""
+        pieces, offset = [], 0
+        for segment, count in self.parts:
+            rows = range(max(some.start - offset, 0), min(some.stop - offset, count))
+            offset += count
+            kept = segment.layers[layer].visible_from
+            if len(rows):
+                pieces.append((len(rows), None if kept is None else kept[rows.start : rows.stop]))
+        known = next((kept for _, kept in pieces if kept is not None), None)
+        if known is None:
+            return None
+        return torch.cat([known.new_zeros(n) if one is None else one for n, one in pieces])
+
     def layer_rows(self, layer: int, some: range) -> LayerRows:
         """All that a layer did for some rows.
 
@@ -193,6 +209,7 @@ class Recording:
         if layer not in joined:
             names = [one.name for one in fields(LayerRows) if one.name != "entry"]
             kept = {name: self.rows(name, layer, some) for name in names}
+            kept["visible_from"] = self.visible_from(layer, some)
             entry = self.parts[-1][0].layers[layer].entry
             joined[layer] = LayerRows(**kept, entry=entry)  # type: ignore[arg-type]
         found: LayerRows = joined[layer]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -143,7 +144,9 @@ class LayerTap:
             whole = query.untyped_storage().nbytes() == query.numel() * query.element_size()
             self.kept["query"] = query if whole else query.clone()
             self.keys, self.values = key.detach()[0], value.detach()[0]
-            self.settings = settings
+            if settings.first is not None:
+                self.kept["visible_from"] = settings.first
+            self.settings = replace(settings, first=None)
 
     def overwritten(self) -> bool:
         """Whether the model changed in place what was kept; it will be copied from now on."""
@@ -175,7 +178,7 @@ class LayerTap:
         )
         stream, *others = (kept.get(name) for name in names)
         assert stream is not None
-        return LayerRows(stream, *others, entry=self.entry)
+        return LayerRows(stream, *others, visible_from=kept.get("visible_from"), entry=self.entry)
 
 
 class Taps:

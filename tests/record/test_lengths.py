@@ -19,7 +19,7 @@ from llmscope.record.padded import record_padded
 from llmscope.record.passes import Passes
 from llmscope.record.verify import verify
 from llmscope.scope import Scope
-from tests.families import GROUPED, small_model
+from tests.families import FAMILIES, GROUPED, small_model
 from tests.record.conftest import prompt_of, recorder_for
 
 BORDER = 20
@@ -71,19 +71,21 @@ DEPENDENT = ["phi3", "minicpm3", "llama"]
 
 
 @cache
-def _model(family):
-    from tests import families
-
+def _model(family, **changes):
     with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
         warnings.simplefilter("ignore")
-        patch.setitem(families.FAMILIES, family, MODELS[family])
-        wide = {"max_position_embeddings": 64}
-        return small_model(family, **{**wide, **MODELS[family]})
+        patch.setitem(FAMILIES, family, {**MODELS[family], **FAMILIES.get(family, {})})
+        return small_model(family, **{**MODELS[family], **changes})
 
 
 def fresh_model(family):
     """One that has never run: its rotary embedding remembers no other prompt."""
     return copy.deepcopy(_model(family))
+
+
+def chunked_model(chunk):
+    """Llama 4 with chunks of so many tokens."""
+    return copy.deepcopy(_model("llama4_text", attention_chunk_size=chunk))
 
 
 @torch.no_grad()
