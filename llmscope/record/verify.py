@@ -82,9 +82,11 @@ def verify(recorder: Recorder) -> Verdicts:
     def each(check: Callable[[int], float]) -> tuple[Verdict, ...]:
         return tuple(_judge(subject, partial(check, layer)) for layer in range(count))
 
+    readout = _judge(subject, partial(_readout, recorder, recording))
+    subject.readout_holds = readout.status != "refused"
     return Verdicts(
         {
-            "readout": (_judge(subject, partial(_readout, recorder, recording)),),
+            "readout": (readout,),
             "writes": each(partial(_writes, recording)),
             "patterns": tuple(pattern_of(recording, layer) for layer in range(count)),
             "activations": each(partial(_activations, recording)),
@@ -149,7 +151,18 @@ def discrepancy(found: Tensor, own: Tensor) -> float:
     return float(((found - own).abs().amax(-1) / scale).max())
 
 
+def _streams(recording: Recording) -> int:
+    """How many residual streams the layers hand on side by side."""
+    anatomy = recording.subject.anatomy
+    return recording.final_rows(0, 1).shape[-1] // anatomy.width
+
+
 def _readout(recorder: Recorder, recording: Recording) -> float:
+    if _streams(recording) > 1:
+        raise Missing(
+            f"the model keeps {_streams(recording)} residual streams, and mixes them before it "
+            "reads them out"
+        )
     own = recorder.run([recording.prompt.ids]).logits[0]
     return discrepancy(logits(recording, 0, len(recording)), own)
 
@@ -159,6 +172,11 @@ def _writes(recording: Recording, layer: int) -> float:
     assert stream is not None
     assert following is not None
     parts = [recording.rows(name, layer) for name in WRITES]
+    if _streams(recording) > 1:
+        raise Missing(
+            f"the model keeps {_streams(recording)} residual streams and mixes them in each layer: "
+            "nothing is merely added"
+        )
     total = stream
     for part in parts:
         if part is not None:
