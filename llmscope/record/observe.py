@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from llmscope.models.mixing import WITHOUT_PATTERN
 from llmscope.record.changes import attached
 from llmscope.record.recording import Recording
 
@@ -84,10 +85,10 @@ def own_logits(recording: Recording) -> Tensor:
 
 
 def _attention(recording: Recording, layer: int) -> nn.Module:
-    attention = recording.subject.anatomy.layers[layer].attention
-    if attention is None:
-        raise ValueError("this layer has no attention")
-    return attention
+    parts = recording.subject.anatomy.layers[layer]
+    if parts.attention is None:
+        raise ValueError(WITHOUT_PATTERN[parts.kind])
+    return parts.attention
 
 
 def _run_until(recording: Recording, module: nn.Module, catch: Any) -> None:

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from llmscope.figure import VERIFIED, Verdict
+from llmscope.models.mixing import WITHOUT_PATTERN
 from llmscope.models.subject import Subject
 from llmscope.record.derive import attention_output, logits, mlp_output
 from llmscope.record.entries import learn
@@ -186,8 +187,11 @@ def _writes(recording: Recording, layer: int) -> float:
 
 def _patterns(recording: Recording, layer: int, rows: range | None) -> float:
     own = recording.rows("attention_write", layer, rows)
-    if recording.subject.anatomy.layers[layer].attention is None or own is None:
-        raise Missing("this layer has no attention")
+    parts = recording.subject.anatomy.layers[layer]
+    if parts.attention is None:
+        raise Missing(WITHOUT_PATTERN[parts.kind])
+    if own is None:
+        raise Missing("what this layer's attention writes could not be found")
     return discrepancy(attention_output(recording, layer, rows), own)
 
 
