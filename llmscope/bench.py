@@ -165,6 +165,8 @@ def _over(chosen: Lens, layers: range | None, verdicts: Verdicts) -> Verdict:
     """How far to trust a lens: the worst of what it stands on, in its layers if it has some."""
     worst = Verdict("verified")
     for capability in chosen.needs:
+        if capability == "readout" and chosen.own_logits and verdicts(capability).reason:
+            continue  # the model's own logits are shown
         if layers is None:
             worst = worst.worst(verdicts(capability))
         for layer in layers or ():

@@ -55,6 +55,8 @@ class Subject:
         reward: a reward model that reads the same tokens, if one was asked for.
         lesson: the context that the adapter stands for, if it was made of one.
         folders: where the weights came from: the model's, then the adapter's.
+        readout_holds: whether the readout that was found gives the model's logits, as was measured;
+            where it does not, logits are the model's own, of a pass of their own.
     """
 
     spec: str
@@ -72,6 +74,7 @@ class Subject:
     lesson: Lesson | None = None
     reward: RewardModel | None = None
     folders: tuple[Path, ...] = ()
+    readout_holds: bool = True
 
     def __reduce_ex__(self, _: Any) -> Any:
         raise TypeError(

@@ -74,6 +74,19 @@ class Segment:
     def __len__(self) -> int:
         return len(self.final)
 
+    def some(self, start: int, count: int) -> Segment:
+        """A segment of `count` of its rows, without what was derived from them."""
+        layers: list[LayerRows] = []
+        for layer in self.layers:
+            tensors = {one.name: getattr(layer, one.name) for one in fields(LayerRows)}
+            entry = tensors.pop("entry")
+            kept = {
+                name: None if tensor is None else tensor.narrow(_row_dim(name), start, count)
+                for name, tensor in tensors.items()
+            }
+            layers.append(LayerRows(**kept, entry=entry))  # type: ignore[arg-type]
+        return Segment(tuple(layers), self.final[start : start + count])
+
 
 @dataclass(frozen=True)
 class Prompt:

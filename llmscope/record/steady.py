@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 
 from llmscope.errors import ScopeError
+from llmscope.record.comparison import BOUND
 from llmscope.record.model_state import state_of
 from llmscope.record.norms import bound
 from llmscope.record.recorder import Recorder
-from llmscope.record.verify import BOUND, discrepancy, probe
+from llmscope.record.verify import discrepancy, probe
 
 
 def check_steady(recorder: Recorder) -> None:
