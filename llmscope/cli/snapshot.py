@@ -326,6 +326,12 @@ def snapshot(
         )
         for notice in scope.subject.notices:
             _tell(notice)
+        if script:  # its keys may write
+            rules = scope.info().rules
+            for rule in rules.applied:
+                _tell(f"it writes by its generation_config: {rule}")
+            for rule in rules.ignored:
+                _tell(f"of its generation_config is not applied: {rule}")
         output.put(compose(scope, wanted, output.format, _tell))
 
 
