@@ -24,6 +24,7 @@ from llmscope.models.spec import Spec, parse
 from llmscope.models.spread import Placing, place
 from llmscope.models.stages import Stages
 from llmscope.models.subject import Progress, Subject
+from llmscope.models.tokenizer_worker import load_tokenizer
 from llmscope.models.tokens import Tokens
 from llmscope.models.watch import Meter, silenced, transformers_bars
 from llmscope.text import display_text, told
@@ -252,17 +253,12 @@ def _model(
 
 def _tokens(folder: Path, trust_remote_code: bool) -> tuple[Tokens | None, list[str]]:
     """The tokenizer, or None and why."""
-    from transformers import AutoTokenizer
-
     if not _has_tokenizer(folder):
         return None, ["the checkpoint has no tokenizer: it takes token ids only"]
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            str(folder), trust_remote_code=trust_remote_code, local_files_only=True
-        )
+        return Tokens(load_tokenizer(folder, trust_remote_code)), []
     except Exception as error:  # a model without its tokenizer can still be looked into
         return None, [f"its tokenizer cannot be loaded ({told(error)}): it takes token ids only"]
-    return Tokens(tokenizer), []
 
 
 def _has_tokenizer(folder: Path) -> bool:

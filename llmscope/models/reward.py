@@ -24,6 +24,7 @@ from llmscope.models.checkpoint import check_config, check_weights, read_config
 from llmscope.models.memory import check_room, does_not_fit, free_cache, ran_out
 from llmscope.models.sources import Options, fetch
 from llmscope.models.spec import parse
+from llmscope.models.tokenizer_worker import load_tokenizer
 from llmscope.models.watch import Meter, silenced, transformers_bars
 from llmscope.text import display_text, told
 
@@ -111,8 +112,6 @@ def _check_tokens(
     folder: Path, config: dict[str, Any], named: str, subject: Subject, options: Options
 ) -> None:
     """Refuse one for which the model's token ids mean something else."""
-    from transformers import AutoTokenizer
-
     ours = {} if subject.tokens is None else subject.tokens.tokenizer.get_vocab()
     size, own = config.get("vocab_size"), len(ours) or subject.anatomy.vocabulary
     if isinstance(size, int) and size < own:
@@ -124,9 +123,7 @@ def _check_tokens(
     if not ours:
         return
     try:
-        theirs = AutoTokenizer.from_pretrained(
-            str(folder), trust_remote_code=options.trust_remote_code, local_files_only=True
-        ).get_vocab()
+        theirs = load_tokenizer(folder, options.trust_remote_code).get_vocab()
     except Exception as error:  # none, or a damaged one
         raise ScopeError(
             f"{named} has no tokenizer that could be held against the model's: {told(error)}",

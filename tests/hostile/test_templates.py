@@ -12,7 +12,6 @@ from llmscope.models import chat as chats_module
 from llmscope.models.chat import Chat
 from llmscope.models.roles import ChatMarks
 from tests.cli.running import failure, run
-from tests.hostile.limits import small_memory  # noqa: F401 - a fixture
 from tests.models.chats import STYLES, chat_tokenizer
 from tests.models.checkpoints import save_model
 
@@ -100,8 +99,9 @@ def test_the_text_is_that_of_apply_chat_template(tokenizer, name, asked):
         assert own == datetime.now().strftime("%Y-%m")
 
 
+@pytest.mark.usefixtures("small_memory")
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_hostile_template_costs_a_line(tokenizer, name, small_memory):  # noqa: F811
+def test_a_hostile_template_costs_a_line(tokenizer, name):
     tokenizer.chat_template = HOSTILE[name]
     begun = time.monotonic()
     with pytest.raises(ScopeError) as caught:
