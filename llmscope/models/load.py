@@ -94,6 +94,7 @@ def load_subject(
         revision=weights.revision,
         notices=(*weights.notices, *placing.told(config, model), *unused, *missing),
         folders=(weights.folder,),
+        allow_pickle=allow_pickle,
     )
     if reward is not None:
         subject.reward = load_reward(reward, subject, options)

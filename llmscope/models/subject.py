@@ -55,6 +55,7 @@ class Subject:
         reward: a reward model that reads the same tokens, if one was asked for.
         lesson: the context that the adapter stands for, if it was made of one.
         folders: where the weights came from: the model's, then the adapter's.
+        allow_pickle: pickled weights were allowed, also of what is read beside the model.
     """
 
     spec: str
@@ -72,6 +73,7 @@ class Subject:
     lesson: Lesson | None = None
     reward: RewardModel | None = None
     folders: tuple[Path, ...] = ()
+    allow_pickle: bool = False
 
     def label(self, token: int) -> str:
         """The raw text of a token; its id where there is no tokenizer."""
