@@ -128,8 +128,8 @@ def trust(chosen: Lens, recording: Recording, focus: Focus, verdicts: Verdicts) 
     verdict = _over(chosen, layers, verdicts)
     if verdict.status == "refused":
         return verdict
-    if "patterns" in chosen.needs:
-        for layer in layers or ():
+    if "patterns" in chosen.needs and recording.base is not None:
+        for layer in layers or ():  # of an edited pass, as far as it is looked at
             here = pattern_here(recording, layer, focus.position)
             verdict = verdict.worst(_placed(here, layer, layers))
     return verdict.worst(_at_the_rows(chosen, recording, focus, layers, verdicts))
