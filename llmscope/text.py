@@ -11,6 +11,7 @@ and bars that llmscope draws are of that kind too.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from functools import lru_cache
 
@@ -186,14 +187,44 @@ def _escape(char: str) -> str:
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
-def told(error: Exception) -> str:
-    """What an exception says, in one harmless line; never nothing."""
-    lines = str(error).strip().splitlines()
-    said = lines[0] if lines else ""
+LINE = 400
+"""Characters of a line that tells what is wrong."""
+
+
+def one_line(text: str, longest: int = LINE) -> str:
+    """Foreign text as one harmless line of bounded length; … stands for what is left out.
+
+    Args:
+        longest: characters that the line may have.
+    """
+    window = 8 * longest
+    if len(text) > 2 * window:  # no more of it can be seen, whatever it holds
+        text = f"{text[:window]}…{text[-window:]}"
+    line = display_text(" ".join(text.split()))
+    if len(line) <= longest:
+        return line
+    end = longest // 4  # what was wrong often stands at the end
+    return f"{line[: longest - end - 1]}…{line[len(line) - end :]}"
+
+
+def told(error: BaseException) -> str:
+    """What an exception says, in one harmless line of bounded length; never nothing."""
+    try:
+        said = str(error).strip()
+    except Exception:  # an exception of foreign code may fail to say anything
+        said = ""
+    # A long text is cut to its end as well as its beginning before it is looked at.
+    lines = [line for line in said[:100_000].splitlines() if line.strip()]
+    line = next((one for one in lines if not _POINTS.search(one)), "")
     # Of these the text alone is a riddle: a key, or what None has not.
-    if not said or isinstance(error, LookupError | AttributeError | TypeError):
-        said = f"{type(error).__name__} {said}".rstrip()
-    return display_text(said)
+    if not line or not isinstance(error, Exception) or isinstance(error, _RIDDLES):
+        line = f"{type(error).__name__} {line}".rstrip()
+    return one_line(line)
+
+
+# They point at more text, which is not shown.
+_POINTS = re.compile(r"(?i)^traceback|look at the above|see (the )?(above|below)|report above")
+_RIDDLES = (LookupError, AttributeError, TypeError)
 
 
 def shared_length(one: str, other: str) -> int:

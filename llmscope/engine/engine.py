@@ -110,7 +110,8 @@ class Engine:
             elif isinstance(request, TeachRequest):
                 self._teach(scope, request)
             else:
-                self._answer(scope, request)
+                with scope.unchanged():  # by anybody but this thread: compare it once a request
+                    self._answer(scope, request)
             scope = None  # nothing here holds on to a model that is to make way for another
 
     def _open(self, request: OpenRequest | None) -> None:
@@ -208,7 +209,8 @@ class Engine:
             self._prompt, self._before = request.prompt, scope.ran_beside
             # What is of prompt B is of another one now.
             self._figures = {key: one for key, one in self._figures.items() if key[0] is None}
-        if self._recording is not None and self._own == request.own:
+        same = self._own == request.own
+        if self._recording is not None and same and not scope.stale(self._recording):
             return self._recording
         scope.use(request.adapter)
         begun = time.perf_counter()
@@ -335,10 +337,15 @@ def _without(edit: str, message: str) -> str:
 
 
 def _templated(scope: Scope, request: ChatRequest) -> Templated:
+    chat = scope.chat
     try:
-        return Templated(request, scope.chat.prompt(request.text, request.system))
+        if request.marks_only or chat.roles(request.text):
+            text = request.text
+        else:
+            text = chat.prompt(request.text, request.system)
     except ScopeError as error:
         return Templated(request, error=error.message)
+    return Templated(request, text, marks=chat.marks)
 
 
 def near(chosen: Lens, focus: Focus, length: int) -> Focus:

@@ -200,7 +200,11 @@ def _figure(record: dict[str, Any], arrays: Arrays) -> Figure:
         **texts,  # type: ignore[arg-type]
         axes=tuple(_axis(_object(axis, "an axis")) for axis in axes),
         values=values.astype(np.float32),
-        verdict=Verdict(verdict["status"], str(verdict.get("reason", ""))),
+        verdict=Verdict(
+            verdict["status"],
+            str(verdict.get("reason", "")),
+            within=str(verdict.get("within", "")),
+        ),
         extra={**_object(record.get("extra", {}), "extra"), **arrays},
     )
 

@@ -14,6 +14,8 @@ from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
+from llmscope.arguments import quoted
+
 if TYPE_CHECKING:
     from llmscope.figure import Figure, Focus
     from llmscope.record.recording import Recording
@@ -109,4 +111,4 @@ def lens(name: str) -> Lens:
     try:
         return _lenses()[name]
     except KeyError:
-        raise ValueError(f"no lens {name!r}; there are {', '.join(names())}") from None
+        raise ValueError(f"no lens {quoted(name)}; there are {', '.join(names())}") from None

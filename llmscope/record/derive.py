@@ -44,9 +44,12 @@ def pattern(
     scores = _by_group(query.float(), keys.float().transpose(1, 2)) * settings.scale
     if settings.softcap is not None:
         scores = torch.tanh(scores / settings.softcap) * settings.softcap
-    scores = scores.masked_fill(
-        ~_visible(rows, len(recording), settings.window, scores.device), -torch.inf
-    )
+    visible = _visible(rows, len(recording), settings.window, scores.device)
+    first = recording.visible_from(layer, rows)
+    if first is not None:  # chunks, and whatever else the model's own mask hides
+        keys_seen = torch.arange(len(recording), device=scores.device)
+        visible &= keys_seen >= first.to(scores.device)[:, None]
+    scores = scores.masked_fill(~visible, -torch.inf)
     if settings.sinks is not None:
         sinks = settings.sinks.float().reshape(-1, 1, 1)
         sinks = sinks if head is None else sinks[head : head + 1]
@@ -152,16 +155,17 @@ def activation_pieces(recording: Recording, layer: int) -> Iterator[Tensor]:
         start += count
 
 
-def mlp_output(recording: Recording, layer: int) -> Tensor:
+def mlp_output(recording: Recording, layer: int, rows: range | None = None) -> Tensor:
     """What the MLP writes, from its activations through the down projection. [row, width]"""
     parts = recording.subject.anatomy.layers[layer]
     if parts.down is None or parts.mlp_write is None:
         raise ValueError(f"layer {layer} has no down projection that was found")
-    hidden = activations(recording, layer)
+    rows = range(len(recording)) if rows is None else rows
+    hidden = activations(recording, layer)[rows.start : rows.stop]
     with torch.no_grad():
         own = (parts.mlp_entry, parts.down)
         written: Tensor = parts.written(parts.mlp_write, own)(parts.down(hidden))
-    return scaled(recording, written, "mlp_write", layer, range(len(recording)))
+    return scaled(recording, written, "mlp_write", layer, rows)
 
 
 def scaled(recording: Recording, write: Tensor, site: Site, layer: int, rows: range) -> Tensor:

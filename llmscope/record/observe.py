@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from llmscope.models.mixing import WITHOUT_PATTERN
 from llmscope.record.changes import attached
 from llmscope.record.recording import Recording
+from llmscope.record.taps import placed
 
 FUSED = ("c_attn",)
 """Projections whose output is queries, keys and values side by side."""
@@ -98,7 +99,7 @@ def _run_until(recording: Recording, module: nn.Module, catch: Any) -> None:
     ids = torch.tensor([recording.prompt.ids], device=subject.device)
     try:
         changed = attached(subject.anatomy, recording.changes)
-        with torch.no_grad(), suppress(_SeenEnough), changed:
+        with torch.no_grad(), suppress(_SeenEnough), changed, placed(subject.model):
             subject.model(input_ids=ids, use_cache=False, output_attentions=True)
     finally:
         hook.remove()
