@@ -222,6 +222,13 @@ def told(error: BaseException) -> str:
     return one_line(line)
 
 
+def named(error: BaseException) -> str:
+    """The name of an exception and what it says, in one harmless line of bounded length."""
+    said = told(error)
+    name = type(error).__name__
+    return said if said.startswith(name) else one_line(f"{name}: {said}")
+
+
 # They point at more text, which is not shown.
 _POINTS = re.compile(r"(?i)^traceback|look at the above|see (the )?(above|below)|report above")
 _RIDDLES = (LookupError, AttributeError, TypeError)
