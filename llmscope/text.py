@@ -187,6 +187,26 @@ def _escape(char: str) -> str:
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
+# Control characters but for line ends and tabs, what turns the direction of a text, line and
+# paragraph separators, and tags, which nothing draws.
+_CONTROLS = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\U000e0000-\U000e007f]"
+)
+
+
+def controls(text: str) -> bool:
+    """Whether a text holds what acts on a terminal, or hides or reorders other text."""
+    return _CONTROLS.search(text) is not None
+
+
+def without_controls(text: str) -> str:
+    r"""A text with `\x1b`-like escapes for what acts on a terminal or hides or reorders text.
+
+    Unlike `display_text` it keeps line ends, tabs, and joiners that belong to a letter or emoji.
+    """
+    return _CONTROLS.sub(lambda found: _escape(found[0]), text)
+
+
 LINE = 400
 """Characters of a line that tells what is wrong."""
 
@@ -220,6 +240,13 @@ def told(error: BaseException) -> str:
     if not line or not isinstance(error, Exception) or isinstance(error, _RIDDLES):
         line = f"{type(error).__name__} {line}".rstrip()
     return one_line(line)
+
+
+def named(error: BaseException) -> str:
+    """The name of an exception and what it says, in one harmless line of bounded length."""
+    said = told(error)
+    name = type(error).__name__
+    return said if said.startswith(name) else one_line(f"{name}: {said}")
 
 
 # They point at more text, which is not shown.

@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from llmscope.export.whatif import WhatIf as Told
+from llmscope.replay.command import safe_command
 from llmscope.replay.engine import ReplayEngine
 from llmscope.replay.file import Recorded
 from llmscope.replay.held import held, pages
@@ -134,4 +135,4 @@ def _said(value: Any) -> str:
 def _command(about: Mapping[str, Any]) -> str | None:
     origin = about.get("provenance")
     command = origin.get("command") if isinstance(origin, Mapping) else None
-    return command if isinstance(command, str) else None
+    return safe_command(command)
