@@ -71,6 +71,7 @@ class ModelState:
         self._parts: _Parts | None = None
         self._seen: dict[str, Any] = {}
         self._digests: tuple[int, ...] | None = None
+        self._restless = False  # whether each pass changes more than buffers and attributes
 
     def check(self, model: nn.Module, *, whole: bool = False) -> int:
         """Compare the model with what it was at the latest check. Returns the serial.
@@ -97,14 +98,26 @@ class ModelState:
             self._collect(model)
         return self.serial
 
-    def adopt(self) -> None:
+    def adopt(self, model: nn.Module) -> None:
         """Take what the model has changed of itself in a pass for granted.
 
         Such as the rotation that a long prompt makes it choose, which it keeps in a buffer. To be
         called after a pass of ours, before anybody else has had the model.
         """
-        if self._parts is not None:
+        if self._restless:
+            self._collect(model)
+        elif self._parts is not None:
             self._seen |= self._parts.read_own(adopted=True)
+
+    def learn(self, model: nn.Module) -> None:
+        """As `adopt`, after first passes: some models put parameters in and out in each.
+
+        So does PEFT with experts that are stacked in one parameter.
+        """
+        self.adopt(model)
+        if self._parts is not None and self._differences():
+            self._restless = True
+            self._collect(model)
 
     @property
     def unusual(self) -> bool:
@@ -399,6 +412,17 @@ def state_of(model: Any) -> ModelState:
     except TypeError:  # it is nothing that can be watched
         state = ModelState()
     return state
+
+
+def adopt(subject: Subject, *, first: bool = False) -> None:
+    """Take what passes of ours changed in a subject's model for granted; see `ModelState`.
+
+    Args:
+        first: they were the first ones.
+    """
+    if isinstance(subject.model, nn.Module):
+        state = state_of(subject.model)
+        (state.learn if first else state.adopt)(subject.model)
 
 
 def check(subject: Subject, *, whole: bool = False) -> int:

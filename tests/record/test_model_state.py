@@ -138,10 +138,10 @@ def test_what_a_pass_changes_of_the_model_itself_is_no_change(model):
     state.check(model)
     model.seen = torch.ones(5)
     model.longest = 7
-    state.adopt()
+    state.adopt(model)
     assert state.check(model) == 0
     in_place(model.transformer.wte.weight)
-    state.adopt()
+    state.adopt(model)
     assert state.check(model) == 1
 
 
