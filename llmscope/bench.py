@@ -9,7 +9,7 @@ from llmscope.figure import Focus, Verdict
 from llmscope.lenses import Lens
 from llmscope.models.subject import Subject, follow
 from llmscope.record.edited import EditedRecorder
-from llmscope.record.model_state import check, state_of
+from llmscope.record.model_state import adopt, check, state_of
 from llmscope.record.passes import Passes
 from llmscope.record.recorder import Cancel, Recorder
 from llmscope.record.recording import Recording
@@ -39,7 +39,7 @@ class Bench:
         recorder = Recorder(self.subject)
         check_steady(recorder)
         verdicts = verify(recorder)
-        self.adopt()
+        adopt(self.subject, first=True)
         return recorder, verdicts
 
     def compare(self, *, whole: bool = False) -> None:
@@ -68,7 +68,7 @@ class Bench:
 
     def adopt(self) -> None:
         """Take what passes of ours changed in the model for granted; see `ModelState.adopt`."""
-        state_of(self.subject.model).adopt()
+        adopt(self.subject)
 
     @property
     def recorder(self) -> Recorder:
