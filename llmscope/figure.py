@@ -161,11 +161,20 @@ class Focus:
                 )
             return value % count
 
+        span = self.span
+        if span is not None:  # ends below zero count from the end, and an end of 0 is the end
+            first, end = span
+            first = max(0, first + positions) if first < 0 else first
+            end = end + positions if end <= 0 else end
+            if first >= end:
+                raise ValueError(f"span {span} is empty in a prompt of {positions} tokens")
+            span = first, end
         return replace(
             self,
             layer=index("layer", self.layer, layers),
             head=index("head", self.head, heads) if heads else 0,
             position=index("position", self.position, positions),
+            span=span,
         )
 
 

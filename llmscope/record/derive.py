@@ -13,8 +13,11 @@ from torch import Tensor
 from llmscope.record.attention import AttentionSettings
 from llmscope.record.changes import Site, attached
 from llmscope.record.foreseen import ACTIVATIONS
-from llmscope.record.observe import observed_pattern, observed_values
+from llmscope.record.observe import observed_pattern, observed_values, own_logits
 from llmscope.record.recording import Recording
+
+OWN = "own logits"
+"""Under which a recording's memo keeps those after the token that was looked at last."""
 
 
 @torch.no_grad()
@@ -195,4 +198,9 @@ def logits_after(recording: Recording, position: int) -> Tensor:
         return recording.logits.float()
     if recording.earlier is not None and position == recording.earlier[0]:
         return recording.earlier[1].float()
-    return logits(recording, position, position + 1)[0]
+    if recording.subject.readout_holds:
+        return logits(recording, position, position + 1)[0]
+    kept: tuple[int, Tensor] | None = recording.memo.get(OWN)
+    if kept is None or kept[0] != position:
+        kept = recording.memo[OWN] = (position, own_logits(recording)[position].clone())
+    return kept[1]

@@ -13,7 +13,9 @@ from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
+from llmscope.errors import ScopeError
 from llmscope.models.subject import Subject
+from llmscope.record.continuation import can_continue
 from llmscope.record.foreseen import (
     LOGITS,
     NOTHING,
@@ -23,7 +25,7 @@ from llmscope.record.foreseen import (
     keep_logits,
 )
 from llmscope.record.lengths import Lengths, same_row
-from llmscope.record.recording import Prompt, Recording, without_first_row
+from llmscope.record.recording import Prompt, Recording, Segment, without_first_row
 from llmscope.record.taps import Cancelled, Taps
 from llmscope.record.threads import Threads
 
@@ -49,13 +51,14 @@ class Recorder:
         known = type(subject.model).forward.__module__.startswith("transformers.")
         self._body = subject.model.base_model if known and not own else subject.model
         # Recurrent and convolution layers keep a state that cannot be cut back to a prefix.
-        self._caches = "cache" in forward and all(
-            layer.attention is not None and layer.mixer_write is None
+        may = "cache" in forward and all(
+            layer.kind in ("attention", "feed-forward") and layer.mixer_write is None
             for layer in subject.anatomy.layers
         )
         self.takes_positions = known and not own and "position_ids" in forward
         self.lengths = Lengths(self)
         self.notice = ""  # what was found when the model was examined, for whoever uses it
+        self._caches: bool | None = None if may else False  # None: it was not tried yet
 
     def record(
         self,
@@ -153,7 +156,7 @@ class Recorder:
             if self.taps.overwritten():  # known from now on, so this happens once a model
                 cache = self.cache(before, shared)
                 logits = self.forward(ids, cache, cancelled, next_look, going_on=shared > 0)
-            segment = self.taps.segment()
+            segment = self._of_tokens(self.taps.segment(), len(ids), logits)
             past = _past(cache, len(self.taps.layers))
             keys, values = self.keys_and_values(past)
         finally:
@@ -174,6 +177,34 @@ class Recorder:
         )
         keep_logits(recording, logits)
         return recording
+
+    def _of_tokens(self, segment: Segment, count: int, logits: Tensor) -> Segment:
+        """The rows of a segment that belong to the tokens that ran.
+
+        Some models put rows of their own before them, or run several rows for each. Which are the
+        tokens' is told by the logits that are read from them.
+
+        Args:
+            count: how many tokens ran.
+            logits: the model's own after the last of them. [row, token]
+
+        Raises:
+            ScopeError: there are fewer rows than tokens.
+        """
+        if len(segment) == count:
+            return segment
+        if len(segment) < count:
+            raise ScopeError(
+                f"the model's layers run {len(segment)} rows for {count} tokens",
+                "a model that runs one row a token",
+            )
+        starts = (len(segment) - count, *range(0, len(segment) - count, count))
+        readout = self.subject.anatomy.readout
+        if readout is not None and segment.final.shape[-1] == self.subject.anatomy.width:
+            ends = readout(segment.final[[start + count - 1 for start in starts]])  # [start, token]
+            errors = (ends.float() - logits[-1].float()).abs().amax(-1)
+            return segment.some(starts[int(errors.argmin())], count)
+        return segment.some(starts[0], count)
 
     def forward(
         self,
@@ -303,7 +334,14 @@ class Recorder:
 
         What a cache holds is never changed in place, so the new one starts from views of the old.
         It is left unconfigured: a configured one drops the keys that slide out of a window.
+
+        Returns:
+            None where the model cannot go on from one, as was tried once.
         """
+        if self._caches is None:
+            from llmscope.record.verify import probe  # which imports this module
+
+            self._caches = can_continue(self, probe(self.subject).ids)
         if not self._caches:
             return None
         cache = DynamicCache()

@@ -19,6 +19,7 @@ from llmscope.models.subject import Subject
 from llmscope.record.attention import AttentionSettings
 from llmscope.record.changes import Change, Site
 from llmscope.record.entries import Entry
+from llmscope.record.model_state import state_of
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,19 @@ class Segment:
     def __len__(self) -> int:
         return len(self.final)
 
+    def some(self, start: int, count: int) -> Segment:
+        """A segment of `count` of its rows, without what was derived from them."""
+        layers: list[LayerRows] = []
+        for layer in self.layers:
+            tensors = {one.name: getattr(layer, one.name) for one in fields(LayerRows)}
+            entry = tensors.pop("entry")
+            kept = {
+                name: None if tensor is None else tensor.narrow(_row_dim(name), start, count)
+                for name, tensor in tensors.items()
+            }
+            layers.append(LayerRows(**kept, entry=entry))  # type: ignore[arg-type]
+        return Segment(tuple(layers), self.final[start : start + count])
+
 
 @dataclass(frozen=True)
 class Prompt:
@@ -112,6 +126,7 @@ class Recording:
         depth: the first layer that ran again for them.
         fresh: no row is shared with another pass, and none is to be of what is run beside it.
         memo: what was derived from this very recording; it is part of no value.
+        state: the serial of the model's state that it was made under; see `ModelState`.
     """
 
     subject: Subject
@@ -131,6 +146,17 @@ class Recording:
     depth: int = 0
     fresh: bool = False
     memo: dict[Any, Any] = field(default_factory=dict)
+    state: int = -1
+
+    def __post_init__(self) -> None:
+        if self.state < 0:
+            object.__setattr__(self, "state", state_of(self.subject.model).serial)
+
+    def __reduce_ex__(self, _: Any) -> Any:
+        raise TypeError(
+            "a Recording belongs to a live model and cannot be pickled or copied: save what you "
+            "look at with figure.save(path), or keep recording.prompt.ids and record them again"
+        )
 
     def __len__(self) -> int:
         return len(self.prompt)

@@ -306,6 +306,13 @@ def _first(output: Any) -> Any:
 
 
 def _rows(tensor: Any) -> Tensor:
-    """`[1, row, width]`, or without the batch where a layer folds it away. [row, width]"""
+    """`[1, row, width]`, or without the batch where a layer folds it away. [row, width]
+
+    Models with several residual streams hand on `[1, row, stream, width]` (hyper-connections) or
+    `[stream, 1, row, width]` (AltUp): those of a row stand side by side. [row, stream · width]
+    """
     rows: Tensor = tensor.detach()
+    if rows.dim() == 4:
+        batch_first = rows.shape[0] == 1
+        return (rows if batch_first else rows.movedim(0, 2)).flatten(2).flatten(0, 1)
     return rows.reshape(-1, rows.shape[-1])

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from llmscope.figure import VERIFIED, Verdict
+from llmscope.models.mixing import WITHOUT_PATTERN
 from llmscope.models.subject import Subject
 from llmscope.record.comparison import Comparison, compare, judge
 from llmscope.record.derive import attention_output, logits, mlp_output
@@ -80,9 +81,11 @@ def verify(recorder: Recorder) -> Verdicts:
     def each(check: Callable[[int], Comparison]) -> tuple[Verdict, ...]:
         return tuple(_judge(subject, partial(check, layer)) for layer in range(count))
 
+    readout = _judge(subject, partial(_readout, recorder, recording))
+    subject.readout_holds = readout.status != "refused"
     return Verdicts(
         {
-            "readout": (_judge(subject, partial(_readout, recorder, recording)),),
+            "readout": (readout,),
             "writes": each(partial(_writes, recording)),
             "patterns": tuple(pattern_of(recording, layer) for layer in range(count)),
             "activations": each(partial(_activations, recording)),
@@ -137,7 +140,18 @@ def discrepancy(found: Tensor, own: Tensor) -> float:
     return float(((found - own).abs().amax(-1) / scale).max())
 
 
+def _streams(recording: Recording) -> int:
+    """How many residual streams the layers hand on side by side."""
+    anatomy = recording.subject.anatomy
+    return recording.final_rows(0, 1).shape[-1] // anatomy.width
+
+
 def _readout(recorder: Recorder, recording: Recording) -> Comparison:
+    if _streams(recording) > 1:
+        raise Missing(
+            f"the model keeps {_streams(recording)} residual streams, and mixes them before it "
+            "reads them out"
+        )
     own = recorder.run([recording.prompt.ids]).logits[0]
     return compare(logits(recording, 0, len(recording)), own)
 
@@ -147,6 +161,11 @@ def _writes(recording: Recording, layer: int, rows: range | None = None) -> Comp
     assert stream is not None
     assert following is not None
     parts = [recording.rows(name, layer, rows) for name in WRITES]
+    if _streams(recording) > 1:
+        raise Missing(
+            f"the model keeps {_streams(recording)} residual streams and mixes them in each layer: "
+            "nothing is merely added"
+        )
     total = stream
     for part in parts:
         if part is not None:
@@ -156,8 +175,11 @@ def _writes(recording: Recording, layer: int, rows: range | None = None) -> Comp
 
 def _patterns(recording: Recording, layer: int, rows: range | None) -> Comparison:
     own = recording.rows("attention_write", layer, rows)
-    if recording.subject.anatomy.layers[layer].attention is None or own is None:
-        raise Missing("this layer has no attention")
+    parts = recording.subject.anatomy.layers[layer]
+    if parts.attention is None:
+        raise Missing(WITHOUT_PATTERN[parts.kind])
+    if own is None:
+        raise Missing("what this layer's attention writes could not be found")
     return compare(attention_output(recording, layer, rows), own)
 
 
