@@ -143,7 +143,7 @@ def _verdict(
     """How far a layer's heads, or what it writes, are known to be what they are taken for."""
     from llmscope.record.verify import pattern_here
 
-    verdict = run.verdicts("patterns" if of_heads else "writes", layer)
+    verdict = run.verdicts("heads" if of_heads else "writes", layer)
     if not of_heads or verdict.status == "refused":
         return verdict
     return verdict.worst(pattern_here(recording.base or recording, layer, position))
