@@ -13,6 +13,7 @@ from llmscope.record.model_state import adopt, check, state_of
 from llmscope.record.passes import Passes
 from llmscope.record.recorder import Cancel, Recorder
 from llmscope.record.recording import Recording
+from llmscope.record.reduce import forget_row_stats
 from llmscope.record.row_checks import readout_verdict, rows_verdict, writes_verdict
 from llmscope.record.steady import check_steady
 from llmscope.record.verify import Verdicts, pattern_here, verify
@@ -140,8 +141,13 @@ def _at_the_rows(
 ) -> Verdict:
     """The identities that a figure stands on, at the rows and the length that it shows."""
     verdict = Verdict("verified")
-    if "readout" in chosen.needs:
-        verdict = verdict.worst(readout_verdict(recording))
+    if "readout" in chosen.needs and (recording.subject.readout_holds or not chosen.own_logits):
+        here = readout_verdict(recording)
+        if chosen.own_logits and here.status == "refused":  # as of a prompt of this length
+            forget_row_stats(recording)
+            recording.subject.readout_holds = False
+        else:
+            verdict = verdict.worst(here)
     if "writes" in chosen.needs:
         verdict = verdict.worst(writes_verdict(recording, verdicts))
     rows = range(len(recording))

@@ -156,12 +156,17 @@ def _patterns(row: Row, scope: Scope, plain: Any) -> None:
     if not shown or row.family in NO_ATTENTIONS:
         return
     with_attention = [index for index, layer in enumerate(anatomy.layers) if layer.attention]
-    try:
-        plain.set_attn_implementation("eager")
-    except ValueError:
-        plain.config._attn_implementation = "eager"
+    # Falcon takes its attention's name from when it was built.
+    plain = (
+        small_model(row.family, attn_implementation="eager") if row.family == "falcon" else plain
+    )
+    plain.config._attn_implementation = "eager"
+    wanted = {"use_cache": False, "output_attentions": True}
     with torch.no_grad():
-        output = plain(input_ids=torch.tensor([IDS]), use_cache=False, output_attentions=True)
+        try:  # in float64 rounding is ours alone
+            output = plain.double()(input_ids=torch.tensor([IDS]), **wanted)
+        except RuntimeError:  # where the model's code says float32
+            output = plain.float()(input_ids=torch.tensor([IDS]), **wanted)
     given = [
         one
         for one in getattr(output, "attentions", None) or ()
@@ -185,10 +190,12 @@ class _Caught:
         self._inputs: dict[str, torch.Tensor] = {}
         self._outputs: dict[str, Any] = {}
         self._layers: list[str] = []
+        self._routers: set[str] = set()
 
     def run(self, anatomy: Any) -> torch.Tensor:
         """Catch all of a pass over the ids. Returns logits. [row, token]"""
         hooks = []
+        self._routers = {self._paths[one.router] for one in anatomy.layers if one.router}
         for layer in anatomy.layers:
             self._layers.append(self._paths[layer.module])
             writes = (layer.attention_write, layer.mixer_write, layer.mlp_write)
@@ -207,14 +214,11 @@ class _Caught:
             entered = args[0] if args else kwargs.get("hidden_states")
             if isinstance(entered, torch.Tensor):
                 self._inputs[path] = entered.clone()
-            first = isinstance(output, tuple | list)
-            self._outputs[path] = (
-                tuple(output)
-                if path.endswith(("gate", "router"))
-                else output[0]
-                if first
-                else output
-            )
+            if path in self._routers:
+                self._outputs[path] = output
+                return
+            first = output[0] if isinstance(output, tuple | list) else output
+            self._outputs[path] = first.clone()  # some models add to it in place
 
         return self._plain.get_submodule(path).register_forward_hook(keep, with_kwargs=True)
 

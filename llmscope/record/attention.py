@@ -25,6 +25,34 @@ from llmscope.record.masks import first_visible
 
 SDPA = "llmscope_sdpa"
 EAGER = "llmscope_eager"
+
+
+class StandIn(str):
+    """A name of ours that a model's code takes for the standard name whose place it has.
+
+    Model files ask `if config._attn_implementation in ("eager", "sdpa")` before they mask what an
+    indexer did not choose, and leave that out under any other name without a word.
+    """
+
+    standard: str
+
+    def __eq__(self, other: object) -> bool:
+        return str.__eq__(self, other) is True or other == self.standard
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = str.__hash__
+
+
+def _stand_in(name: str, standard: str) -> StandIn:
+    made = StandIn(name)
+    made.standard = standard
+    return made
+
+
+STAND_INS = {name: _stand_in(name, own) for name, own in ((SDPA, "sdpa"), (EAGER, "eager"))}
+"""What a config bears while a pass runs, by our name."""
 OTHER = "llmscope_"
 """What the name of an attention function that somebody registered is prefixed with."""
 NAME = "_attn_implementation_internal"
@@ -143,7 +171,8 @@ class Route:
         self._depth = 1
         try:
             for config, name in self.named:
-                object.__setattr__(config, NAME, name)  # no check of the whole config each time
+                # No check of the whole config each time.
+                object.__setattr__(config, NAME, STAND_INS.get(name or "", name))
             for module in new:
                 _listeners[module] = self.listeners[module]
             yield

@@ -37,6 +37,10 @@ ROW = 1e-5
 """The same for passes that run other tokens beside it."""
 
 
+REFUSALS = (TypeError, ValueError, RuntimeError, IndexError, AttributeError, KeyError)
+"""Whatever a model raises that cannot be asked about a token at a position."""
+
+
 class Lengths:
     """What was measured on one model: ranges of lengths that are alike, and pairs that are not."""
 
@@ -110,12 +114,15 @@ class Lengths:
             return False
         try:
             return not _equal(self._token(1, 2), self._token(0, 2), self._bound())
-        except (TypeError, ValueError, RuntimeError, IndexError, AttributeError, KeyError):
+        except REFUSALS:
             return False  # whatever a model says that takes no positions of this form
 
     def _same(self, short: int, long: int) -> bool:
         place = short - 1
-        return _equal(self._token(place, short), self._token(place, long), self._bound())
+        try:
+            return _equal(self._token(place, short), self._token(place, long), self._bound())
+        except REFUSALS:  # of a position that lies far from the tokens that run
+            return False
 
     def _token(self, place: int, length: int) -> list[Tensor]:
         if (place, length) not in self._tokens:

@@ -80,7 +80,7 @@ def own_logits(recording: Recording) -> Tensor:
     """
     subject = recording.subject
     ids = torch.tensor([recording.prompt.ids], device=subject.device)
-    with attached(subject.anatomy, recording.changes):
+    with attached(subject.anatomy, recording.changes), placed(subject.model):
         logits: Tensor = subject.model(input_ids=ids, use_cache=False).logits[0]
     return logits.float()
 

@@ -164,6 +164,12 @@ def row_stats(recording: Recording) -> Iterator[RowStats]:
         yield gather()
 
 
+def forget_row_stats(recording: Recording) -> None:
+    """Forget how the prediction fared at each position, as it was read out."""
+    for segment, _ in recording.parts:
+        segment.memo.pop(ROW_STATS, None)
+
+
 def _scores(recording: Recording, start: int, stop: int) -> Tensor:
     """Logits of these rows: the model's own where all of them were kept, as after one letter.
 
