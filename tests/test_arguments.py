@@ -193,7 +193,7 @@ WRONG = [
     *(("attention", {"span": value}) for value in ((5, 3), (0,), 3, "03", (0, None), (2, 2))),
     *(("attention", {"mode": value}) for value in ("loud", 3, None, "\ud800")),
     *(("logit-lens", {"translator": value}) for value in (3, b"x")),
-    *(("neurons", {"neuron": value}) for value in (-1, 10**9, "3")),
+    *(("neurons", {"neuron": value}) for value in (-(10**9), 10**9, "3")),
     *(("context", {"context": value}) for value in (-1, 2.5)),
     *(("patching", {"versus_prompt": value}) for value in ("AB", [99], [True])),
     *(("contrast", {"words": value}) for value in (3, ((0,),), ((0,), (99,)), ("A", "B"))),
