@@ -226,8 +226,8 @@ def _token(name: str, value: Any, vocabulary: int) -> int:
     number = integer(name, value)
     if not 0 <= number < vocabulary:
         raise ValueError(
-            f"{name}: token {quoted(number)} is out of range: the vocabulary has {vocabulary} tokens "
-            f"(0 to {vocabulary - 1})"
+            f"{name}: token {quoted(number)} is out of range: the vocabulary has {vocabulary} "
+            f"tokens (0 to {vocabulary - 1})"
         )
     return number
 
