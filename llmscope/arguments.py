@@ -191,7 +191,8 @@ def checked_focus(focus: Focus, vocabulary: int) -> Focus:
         **dict.fromkeys(("layer", "head", "position"), integer),
         **dict.fromkeys(("target", "versus"), _optional(token)),
         "translator": _optional(name_or_path),
-        **dict.fromkeys(("neuron", "context", "step", "weight"), _optional(_natural)),
+        **dict.fromkeys(("context", "step", "weight"), _optional(_natural)),
+        "neuron": _optional(integer),
         "mode": text,
         **dict.fromkeys(("top_k", "pool"), _count),
         "temperature": lambda name, value: real(name, value, above=0),
@@ -225,8 +226,8 @@ def _token(name: str, value: Any, vocabulary: int) -> int:
     number = integer(name, value)
     if not 0 <= number < vocabulary:
         raise ValueError(
-            f"{name} {quoted(number)} is out of range: the vocabulary has {vocabulary} tokens "
-            f"(0 to {vocabulary - 1})"
+            f"{name}: token {quoted(number)} is out of range: the vocabulary has {vocabulary} "
+            f"tokens (0 to {vocabulary - 1})"
         )
     return number
 

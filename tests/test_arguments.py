@@ -1,19 +1,26 @@
 """The Python interface and the options of the commands refuse wrong arguments in one line."""
 
+import dataclasses
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 import llmscope
 from llmscope.arguments import LONGEST, MOST_THREADS, quoted
 from llmscope.errors import ScopeError
+from llmscope.lenses import lens, names
 from tests.families import small_model
 
 BUILTIN = "builtin:sort"
 REFUSALS = (ScopeError, ValueError, TypeError)
 LONGEST_LINE = 400
+EXAMPLES = int(os.environ.get("LLMSCOPE_EXAMPLES", "80"))
+"""Of each property; more are a matter of patience."""
 
 
 def refusal(call, *words):
@@ -193,7 +200,7 @@ WRONG = [
     *(("attention", {"span": value}) for value in ((5, 3), (0,), 3, "03", (0, None), (2, 2))),
     *(("attention", {"mode": value}) for value in ("loud", 3, None, "\ud800")),
     *(("logit-lens", {"translator": value}) for value in (3, b"x")),
-    *(("neurons", {"neuron": value}) for value in (-1, 10**9, "3")),
+    *(("neurons", {"neuron": value}) for value in (-(10**9), 10**9, "3")),
     *(("context", {"context": value}) for value in (-1, 2.5)),
     *(("patching", {"versus_prompt": value}) for value in ("AB", [99], [True])),
     *(("contrast", {"words": value}) for value in (3, ((0,),), ((0,), (99,)), ("A", "B"))),
@@ -204,10 +211,10 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("lens", "focus"), WRONG, ids=quoted)
-def test_look_names_the_field_that_is_wrong(scope, lens, focus):
+@pytest.mark.parametrize(("name", "focus"), WRONG, ids=quoted)
+def test_look_names_the_field_that_is_wrong(scope, name, focus):
     scope.record("ABC")
-    refusal(lambda: scope.look(lens, **focus), next(iter(focus)))
+    refusal(lambda: scope.look(name, **focus), next(iter(focus)))
 
 
 def test_look_takes_numbers_of_numpy_and_torch(scope):
@@ -235,3 +242,105 @@ def test_a_quoted_value_is_one_short_line():
         assert 0 < len(shown) <= LONGEST
         assert "\n" not in shown
         assert "\x1b" not in shown
+
+
+whole = st.one_of(
+    st.integers(-12, 12), st.sampled_from([2**31, -(2**31), 2**63, -(2**63), 10**1000])
+)
+values = st.recursive(
+    st.one_of(
+        *(st.none(), st.booleans(), whole, st.floats(), st.text(max_size=6), st.binary(max_size=3)),
+        st.sampled_from(["\ud800", "\0", "zero mlp 0", "x" * 10_000, "-1", "id:1", " A", "../.."]),
+        st.sampled_from([np.int64(2), np.float32("nan"), np.array([1, 2]), np.array([[1]])]),
+        st.sampled_from([torch.tensor(1), torch.tensor([1, 2]), torch.tensor([True]), object()]),
+        st.sampled_from([float("nan"), Path("x"), torch.float32, torch.device("cpu"), len, int]),
+    ),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.tuples(inner, inner),
+        st.dictionaries(st.text(max_size=2), inner, max_size=2),
+    ),
+    max_leaves=5,
+)
+
+
+def survives(call):
+    """A call works, or is refused in one line of bounded length."""
+    try:
+        return call()
+    except REFUSALS as error:
+        line = getattr(error, "message", str(error)) + getattr(error, "hint", "")
+        assert "\n" not in line, line
+        assert 0 < len(line) <= 2 * LONGEST_LINE, line
+        return None
+
+
+small = st.integers(-4, 9)
+few = st.lists(st.integers(0, 5), max_size=3)
+NEAR = {
+    **dict.fromkeys(("layer", "head", "position", "target", "versus", "neuron", "context"), small),
+    **dict.fromkeys(("step", "weight", "top_k", "sample_top_k", "pool"), small),
+    **dict.fromkeys(("temperature", "top_p", "min_p"), st.floats(0, 2)),
+    **dict.fromkeys(("span", "cell"), st.tuples(small, small)),
+    **dict.fromkeys(("answer", "versus_prompt"), few),
+    "words": st.tuples(few, few),
+    "translator": st.sampled_from(["", "/", "nowhere", Path("nowhere")]),
+    "change": st.booleans(),
+}
+LENSES = [(name, mode) for name in names() for mode in lens(name).modes or ("",)]
+
+
+def test_there_is_something_near_for_each_field_of_a_focus():
+    assert {*NEAR, "mode"} == {field.name for field in dataclasses.fields(llmscope.Focus)}
+
+
+focuses = st.fixed_dictionaries({}, optional=NEAR) | st.dictionaries(
+    st.sampled_from(sorted(NEAR)), values, max_size=2
+)
+
+
+@settings(max_examples=EXAMPLES)
+@given(st.sampled_from(LENSES), focuses)
+def test_whatever_a_focus_holds_look_shows_or_refuses(scope, asked, focus):
+    name, mode = asked
+    recording = scope.record([0, 1, 2, 1])
+    figure = survives(lambda: scope.look(name, recording=recording, **{"mode": mode, **focus}))
+    assert figure is None or isinstance(figure, llmscope.Figure)
+
+
+RECORD = ("prompt", "fresh", "special_tokens", "edits", "versus_prompt", "written", "aside")
+
+
+@settings(max_examples=EXAMPLES)
+@given(st.dictionaries(st.sampled_from(RECORD), values, min_size=1, max_size=3))
+def test_whatever_record_is_given_it_runs_or_refuses(scope, given):
+    survives(lambda: scope.record(**{"prompt": "AB", **given}))
+
+
+CALLS = {
+    "prompt": ("prompt", "special_tokens", "written"),
+    "token": ("text",),
+    "words": ("text",),
+    "encode": ("text", "special_tokens"),
+    "teach": ("context", "query", "special_tokens"),
+    "use": ("adapter",),
+    "look": ("name", "recording"),
+}
+
+
+@settings(max_examples=EXAMPLES // 2)
+@given(st.sampled_from(sorted(CALLS)), st.lists(values, min_size=3, max_size=3))
+def test_whatever_the_other_methods_are_given(scope, method, given):
+    arguments = dict(zip(CALLS[method], given, strict=False))
+    survives(lambda: getattr(scope, method)(**arguments))
+
+
+LOAD = ("device", "dtype", "threads", "adapters", "reward", "unverified", "trust_remote_code")
+
+
+@settings(max_examples=EXAMPLES // 3)
+@given(st.sampled_from([*LOAD, "allow_pickle", "progress", "spec"]), values)
+def test_whatever_load_is_given(name, value):
+    assume(not (name in ("threads", "spec") and value is None))
+    assume(not (name == "adapters" and isinstance(value, list | tuple) and value))
+    survives(lambda: llmscope.load(**{"spec": "./nowhere", "device": "cpu", name: value}))

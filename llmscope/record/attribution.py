@@ -9,6 +9,7 @@ later layers is not in it. All sums are in float64.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -219,6 +220,8 @@ def by_neuron(
 def judged(recording: Recording, whole: float, parts: Iterable[float]) -> tuple[float, Verdict]:
     """What the parts leave of the whole, in logits, and whether it is no more than rounding."""
     values = [float(part) for part in parts]
+    if not all(map(math.isfinite, (whole, *values))):
+        return math.nan, Verdict("refused", "the pass holds NaN or infinity there")
     left = whole - sum(values)
     most = max(abs(whole), *(abs(value) for value in values))
     limit, share = (

@@ -186,6 +186,8 @@ def factors_of(module: Any, weight: Tensor) -> tuple[Tensor, Tensor, float] | No
     name = names[0]
     if module.use_dora.get(name) or module.get_base_layer().weight is not weight:
         return None
+    if not isinstance(downs[name], nn.Module):
+        return None  # AdaLoRA holds bare matrices, and singular values between them
     down, up = downs[name].weight, module.lora_B[name].weight
     return up.double(), down.double(), float(module.scaling[name])
 

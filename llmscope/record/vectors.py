@@ -93,5 +93,10 @@ def _of_token(subject: Subject, text: str) -> Tensor:
         # The gradient of a logit is a row of the unembedding, however its weights are stored.
         like = torch.zeros(1, subject.anatomy.width, dtype=subject.dtype, device=subject.device)
         leaf = like.requires_grad_()
-        row = torch.autograd.grad(readout.linear(leaf)[0, token], leaf)[0][0]
+        try:
+            row = torch.autograd.grad(readout.linear(leaf)[0, token], leaf)[0][0]
+        except RuntimeError:
+            raise ScopeError(
+                "the unembedding's weights are packed, and give no gradient", "a vector from a file"
+            ) from None
     return row.float() / readout.scale
