@@ -120,7 +120,8 @@ def _check_shards(folder: Path, weights: str, named: str) -> None:
             absent = _absent(folder, index)
         except ValueError as error:
             raise ScopeError(
-                f"{named} has an index that cannot be used, {display_text(index.name)}: {error}",
+                f"{named} has an index that cannot be used, {display_text(index.name)}: "
+                f"{told(error)}",
                 another,
             ) from error
         if absent:
