@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -14,6 +13,7 @@ from llmscope.cli.checks import (
     check_models,
     check_scale,
     check_screen,
+    check_translator,
     read_cells,
     read_pair,
 )
@@ -202,8 +202,7 @@ def snapshot(
         usage(answer is None or ids is None, "ids take --target id:NUMBER instead", "--answer")
         check_screen(workspace, keys, names)
         usage(temperature > 0, "greater than 0", "--temperature")
-        translated = translator is None or (Path(translator) / "params.pt").is_file()
-        usage(translated, "a folder with config.json and params.pt", "--translator")
+        check_translator(translator, allow_pickle)
         cells, place = read_cells(size), read_pair(cell, "ROW,COLUMN, such as 5,0", "--cell")
         part = read_pair(span, "FIRST,END, such as 0,64", "--span")
         ordered = part is None or part[0] < part[1] or part[1] <= 0 <= part[0]
@@ -326,6 +325,12 @@ def snapshot(
         )
         for notice in scope.subject.notices:
             _tell(notice)
+        if script:  # its keys may write
+            rules = scope.info().rules
+            for rule in rules.applied:
+                _tell(f"it writes by its generation_config: {rule}")
+            for rule in rules.ignored:
+                _tell(f"of its generation_config is not applied: {rule}")
         output.put(compose(scope, wanted, output.format, _tell))
 
 

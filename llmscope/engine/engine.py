@@ -142,7 +142,8 @@ class Engine:
         elif isinstance(request, TeachRequest):
             self._teach(scope, request)
         else:
-            self._answer(scope, request)
+            with scope.unchanged():  # by anybody but this thread: compare it once a request
+                self._answer(scope, request)
 
     def _open(self, request: OpenRequest | None) -> None:
         """Load the first model, or another one in its place."""
@@ -242,7 +243,8 @@ class Engine:
             self._prompt, self._before = request.prompt, scope.ran_beside
             # What is of prompt B is of another one now.
             self._figures = {key: one for key, one in self._figures.items() if key[0] is None}
-        if self._recording is not None and self._own == request.own:
+        same = self._own == request.own
+        if self._recording is not None and same and not scope.stale(self._recording):
             return self._recording
         scope.use(request.adapter)
         begun = time.perf_counter()

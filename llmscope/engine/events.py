@@ -78,11 +78,15 @@ class Written:
 
 @dataclass(frozen=True)
 class Draw:
-    """A token that is wanted to follow a prompt; see `llmscope.sampler.draw`."""
+    """A token that is wanted to follow a prompt; see `llmscope.sampler.draw`.
+
+    `rules`: apply those of the model's generation_config first.
+    """
 
     sampler: Sampler
     branch: int = 0
     tried: tuple[int, ...] = ()
+    rules: bool = True
 
 
 @dataclass(frozen=True)

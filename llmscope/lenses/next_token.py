@@ -133,6 +133,7 @@ LENS = Lens(
     question="What comes next?",
     compute=compute,
     needs=("readout",),
+    own_logits=True,
     uses=("position", "target", "top_k", "temperature", "sample_top_k", "top_p", "min_p"),
     help="""\
 The most probable tokens to follow the token under the cursor, from the whole vocabulary, each \

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from llmscope.models.generation import Rules, rules
 from llmscope.models.roles import ChatMarks
 from llmscope.text import NOTE, one_line
 
@@ -44,6 +45,8 @@ class ModelInfo:
     """The adapters that were made of a context here, and are in no file."""
     family: tuple[str, ...] = ()
     """The adapters and checkpoints that came with a built-in model: `builtin:NAME` each."""
+    rules: Rules = field(default_factory=Rules)
+    """What its generation_config asks for when it writes."""
 
 
 def model_info(subject: Subject, base: Subject, chat_words: frozenset[str]) -> ModelInfo:
@@ -77,4 +80,5 @@ def model_info(subject: Subject, base: Subject, chat_words: frozenset[str]) -> M
         adapters=tuple(adapted),
         taught=tuple(name for name, one in adapted.loaded.items() if one.lesson),
         family=adapted.family,
+        rules=rules(subject.model),
     )

@@ -20,8 +20,10 @@ from torch import Tensor, nn
 
 from llmscope.errors import ScopeError
 from llmscope.models.adapters import is_adapter
-from llmscope.models.checkpoint import check_config, check_weights, read_config
+from llmscope.models.checkpoint import check_model
 from llmscope.models.memory import check_room, does_not_fit, free_cache, ran_out
+from llmscope.models.quantised import settings
+from llmscope.models.sizes import bounded
 from llmscope.models.sources import Options, fetch
 from llmscope.models.spec import parse
 from llmscope.models.tokenizer_worker import load_tokenizer
@@ -98,12 +100,16 @@ def load_reward(spec: str, subject: Subject, options: Options) -> RewardModel:
                 f"{named} is an adapter, and no whole reward model",
                 "its base with the adapter merged, as peft's merge_and_unload writes it",
             )
-        config = read_config(weights.folder)
-        check_config(config, parsed.text, trust_remote_code=options.trust_remote_code)
-        check_weights(weights.folder, parsed.text, allow_pickle=options.allow_pickle)
+        config, heads = check_model(
+            weights.folder,
+            parsed.text,
+            trust_remote_code=options.trust_remote_code,
+            allow_pickle=options.allow_pickle,
+        )
         check_room(parsed.text, weights.folder, subject.dtype)
         _check_tokens(weights.folder, config, named, subject, options)
-        model = _loaded(weights.folder, named, subject, options)
+        with bounded(heads, named, packed=settings(config) is not None):
+            model = _loaded(weights.folder, named, subject, options)
     padding = getattr(model.config.get_text_config(), "pad_token_id", None)
     return RewardModel(parsed.text, weights.name, model, padding, (weights.folder,))
 
@@ -151,6 +157,8 @@ def _loaded(folder: Path, named: str, subject: Subject, options: Options) -> Any
                 output_loading_info=True,
             )
             model = model.to(subject.device)
+        except ScopeError:
+            raise
         except Exception as error:  # whatever a foreign or damaged checkpoint makes it raise
             if ran_out(error):
                 free_cache(subject.device)

@@ -19,11 +19,11 @@ import torch
 from llmscope.figure import Verdict
 from llmscope.models.anatomy import Layer
 from llmscope.record.changes import Site
+from llmscope.record.comparison import BOUND as HEADS_BOUND
 from llmscope.record.derive import activations, head_outputs
 from llmscope.record.norms import bound, exact
 from llmscope.record.reading import Doubles, Reading, Unattributable, through
 from llmscope.record.recording import Recording
-from llmscope.record.verify import BOUND as HEADS_BOUND
 from llmscope.record.verify import discrepancy
 
 BOUND = 1e-4

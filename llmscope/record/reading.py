@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from llmscope.models.anatomy import Layer
 from llmscope.record.changes import Frozen
 from llmscope.record.derive import logits_after
+from llmscope.record.model_state import why_no_gradients
 from llmscope.record.norms import UnknownNorm, exact, take_apart
 from llmscope.record.recording import Recording
 
@@ -53,6 +54,9 @@ def reading(recording: Recording, position: int, target: int, versus: int | None
     readout = recording.subject.anatomy.readout
     if readout is None:
         raise Unattributable("the model has no unembedding that was found")
+    why_not = why_no_gradients(recording.subject.model)
+    if why_not:
+        raise Unattributable(why_not)
 
     def score(normed: Tensor) -> Tensor:
         logits = readout.linear(normed)[0].float()

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from llmscope.record.derive import logits_after
+from llmscope.record.model_state import why_no_gradients
 from llmscope.record.norms import bound
 from llmscope.record.recording import Recording
 from llmscope.record.verify import discrepancy
@@ -86,6 +87,9 @@ def integrated_gradients(
 def _embeddings(recording: Recording, position: int) -> Tensor:
     """What the model makes of the tokens up to a position before its first layer. [row, width]"""
     model = recording.subject.model
+    why_not = why_no_gradients(model)
+    if why_not:
+        raise Insensitive(why_not)
     if "inputs_embeds" not in inspect.signature(model.forward).parameters:
         raise Insensitive("the model takes no embeddings in the place of tokens")
     ids = torch.tensor(recording.prompt.ids[: position + 1], device=recording.subject.device)

@@ -154,7 +154,7 @@ def test_surprisal_sums_to_the_training_loss(scope, model):
         ("attention", {"head": -5}, "head -5 is out of range"),
         ("next-token", {"position": 7}, "position 7 is out of range"),
         ("next-token", {"temperature": 0.0}, "temperature"),
-        ("next-token", {"target": 96}, "token 96 is out of range"),
+        ("next-token", {"target": 96}, "target 96 is out of range"),
         ("attention", {"mode": "loud"}, "no mode 'loud'"),
         ("mlp", {"top_k": 0}, "top_k"),
         ("nope", {}, "no lens"),

@@ -138,10 +138,13 @@ def test_what_a_person_looks_at_is_checked_where_they_look(tmp_path):
     ids = [(7 * i) % 96 for i in range(40)]
     recording = scope.record(ids)
     assert scope.look("attention", layer=1).verdict.status == "verified"
-    believed = replace(recording, settings=tuple(replace(s, window=30) for s in recording.settings))
-    assert scope.look("attention", recording=believed, layer=1, position=10).verdict.status == (
-        "verified"
+    (segment, count), *_ = recording.parts
+    believed = replace(
+        recording,
+        settings=tuple(replace(one, window=30) for one in recording.settings),
+        parts=((replace(segment, memo={}), count),),
     )
-    figure = scope.look("attention", recording=believed, layer=1)
-    assert figure.verdict.status == "refused"
-    assert not figure.axes
+    for focus in ({"span": (0, 20), "position": 10}, {}, {"position": 10}):
+        figure = scope.look("attention", recording=believed, layer=1, **focus)
+        assert figure.verdict.status == ("verified" if "span" in focus else "refused")
+        assert bool(figure.axes) == ("span" in focus)

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from llmscope.models.subject import Subject
+from llmscope.record.comparison import BOUND
 from llmscope.record.norms import bound, exact
-from llmscope.record.verify import BOUND
 from llmscope.record.walk.arithmetic import (
     Form,
     Norm,
