@@ -217,6 +217,8 @@ def without_controls(text: str) -> str:
 
 LINE = 400
 """Characters of a line that tells what is wrong."""
+NOTE = 1000
+"""Characters of a note, which may list some words."""
 
 
 def one_line(text: str, longest: int = LINE) -> str:

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 
 from llmscope.batch.arrow import parquet_rows
 from llmscope.errors import ScopeError
-from llmscope.text import display_text
+from llmscope.text import display_text, told
 
 LONGEST = 1 << 24
 """Bytes of a line at most: a file without line ends must not fill the memory."""
@@ -197,7 +197,7 @@ def _csv(stream: BinaryIO, shown: str) -> Iterator[Line]:
         except StopIteration:
             return
         except csv.Error as error:
-            yield Line(number, None, error=f"it is not CSV: {error}")
+            yield Line(number, None, error=f"it is not CSV: {told(error)}")
             continue
         if row:
             name = row[named] if named is not None and named < len(row) else None

@@ -23,7 +23,7 @@ from llmscope.cli.loader import Loader
 from llmscope.cli.options import usage
 from llmscope.cli.paper import check_look, make_ready
 from llmscope.errors import ScopeError
-from llmscope.text import display_text
+from llmscope.text import NOTE, one_line
 
 
 def snapshot(
@@ -351,4 +351,4 @@ def _end_of_context(text: str, written: str, context: int) -> int:
 
 
 def _tell(notice: str) -> None:
-    typer.echo(f"note: {display_text(notice)}", err=True)
+    typer.echo(f"note: {one_line(notice, NOTE)}", err=True)

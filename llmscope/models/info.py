@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from llmscope.models.generation import Rules, rules
 from llmscope.models.roles import ChatMarks
+from llmscope.text import NOTE, one_line
 
 if TYPE_CHECKING:
     from llmscope.models.subject import Subject
@@ -71,7 +72,7 @@ def model_info(subject: Subject, base: Subject, chat_words: frozenset[str]) -> M
         dtype=str(subject.dtype).removeprefix("torch."),
         device=str(subject.device),
         revision=subject.revision,
-        notices=subject.notices,
+        notices=tuple(one_line(notice, NOTE) for notice in subject.notices),
         chat_words=chat_words,
         experts=tuple(i for i, layer in enumerate(anatomy.layers) if layer.experts is not None),
         adapter=subject.adapter,

@@ -33,6 +33,7 @@ from llmscope.record.entries import learn
 from llmscope.record.experts import mixture_output, routing, unexplained
 from llmscope.record.recorder import Recorder
 from llmscope.record.recording import Prompt, Recording
+from llmscope.text import told
 
 CAPABILITIES = ("readout", "writes", "patterns", "activations", "experts")
 PROBE = 12
@@ -140,7 +141,7 @@ def _judge(subject: Subject, check: Callable[[], Comparison]) -> Verdict:
     except Missing as missing:
         return Verdict("refused", str(missing))
     except Exception as error:  # whatever a wrong guess at the anatomy makes a module say
-        return Verdict("refused", f"it could not be checked: {error}")
+        return Verdict("refused", f"it could not be checked: {told(error)}")
     return judge(found, subject.dtype)
 
 
