@@ -12,8 +12,8 @@ from functools import partial
 from pathlib import Path
 
 from llmscope.errors import ScopeError
-from llmscope.models.adapters import CONFIG as ADAPTER
-from llmscope.models.adapters import PICKLED, SAFE
+from llmscope.models.adapter_config import CONFIG as ADAPTER
+from llmscope.models.adapter_config import PICKLED, SAFE
 from llmscope.models.checkpoint import SAFETENSORS, check_config, is_whole, read_config
 from llmscope.models.sources import gguf
 from llmscope.models.sources.hub_errors import explained
