@@ -25,7 +25,10 @@ try:
 except (ImportError, ValueError, OSError):
     pass
 patterns, names = json.load(sys.stdin)
-found = [[at for at, name in enumerate(names) if re.match(one, name)] for one in patterns]
+found = []
+for one in patterns:
+    match = re.compile(one).fullmatch
+    found.append([at for at, name in enumerate(names) if match(name)])
 json.dump(found, sys.stdout)
 """
 
@@ -40,7 +43,7 @@ def is_plain(pattern: str) -> bool:
 
 
 def matches(patterns: Sequence[str], names: Iterable[str]) -> list[list[str]]:
-    """Return for each pattern the names that `re.match` finds it at the beginning of.
+    """Return for each pattern the names that `re.fullmatch` matches with it.
 
     Raises:
         PatternError: see there; its text says which pattern.

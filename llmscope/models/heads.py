@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -78,8 +79,11 @@ def safetensors_heads(path: Path) -> Heads:
     return tensor_heads((name, one["shape"], _length(one)) for name, one in tensors.items())
 
 
-def safetensors_head(path: Path) -> dict[str, Mapping[str, Any]]:
+def safetensors_head(path: Path, *, whole: bool = True) -> dict[str, Mapping[str, Any]]:
     """Return dtype, shape and data_offsets of each tensor of a safetensors file.
+
+    Args:
+        whole: the tensors have to lie in the file; False for one of which a part is missing.
 
     Raises:
         OSError: the file cannot be read.
@@ -92,12 +96,16 @@ def safetensors_head(path: Path) -> dict[str, Mapping[str, Any]]:
             raise ValueError("its header does not fit into it")
         if length > HEAD_BYTES:
             raise ValueError(f"its header has more than {HEAD_BYTES >> 20} MiB")
-        head = parse_json(file.read(length))
+        try:
+            head = parse_json(file.read(length))
+        except ValueError as error:
+            raise ValueError("its header cannot be read") from error
     if not isinstance(head, dict):
         raise ValueError("its header cannot be read")
     head.pop("__metadata__", None)
+    room = size - 8 - length if whole else sys.maxsize
     for name, tensor in head.items():
-        if not _is_tensor(tensor, size - 8 - length):
+        if not _is_tensor(tensor, room):
             raise ValueError(f"its header says what cannot be of {name[:80]}")
     return head
 

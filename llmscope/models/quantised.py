@@ -98,7 +98,7 @@ def check_skipped(config: Mapping[str, Any], heads: Heads, named: str) -> None:
         for pattern in repeating:
             if _GROUP.search(pattern):
                 raise PatternError(f"the pattern {pattern[:40]!r} repeats a group")
-        matches([f"(?:{one})$" for one in repeating], parts)
+        matches([f"(?:{one}).*" for one in repeating], parts)
     except PatternError as error:
         raise ScopeError(
             f"{display_text(named)} is quantised by patterns that cannot be used: "

@@ -112,7 +112,7 @@ def _integers(value: Any, key: str = "") -> Iterator[tuple[str, int]]:
 
 @contextmanager
 def bounded(
-    heads: Heads, named: str, *, packed: bool = False, hint: str = ANOTHER
+    heads: Heads, named: str, *, packed: bool = False, each: int = MODULES_EACH, hint: str = ANOTHER
 ) -> Iterator[None]:
     """Give up what this thread builds once it is larger than the weights could fill.
 
@@ -120,6 +120,7 @@ def bounded(
         heads: of the weights.
         named: what the error calls the model.
         packed: the weights are quantised: a number may take a bit.
+        each: modules that may be built for each tensor.
         hint: what the error proposes.
 
     Raises:
@@ -127,7 +128,7 @@ def bounded(
     """
     elements = max(heads.elements, 8 * heads.bytes) if packed else heads.elements
     left = {
-        "modules": MODULES + MODULES_EACH * heads.tensors,
+        "modules": MODULES + each * heads.tensors,
         "parameters": PARAMETERS + TIMES * elements,
         "bytes of buffers": BUFFERS + TIMES * heads.bytes,
     }

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from llmscope.errors import ScopeError
-from llmscope.models.adapters import CONFIG, SAFE, adapted
+from llmscope.models.adapter_config import CONFIG, SAFE
+from llmscope.models.adapters import adapted
 from llmscope.models.spec import parse
 from llmscope.models.subject import Subject
 from llmscope.models.watch import silenced
