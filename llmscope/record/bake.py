@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from llmscope.errors import ScopeError
+from llmscope.fsync import sync_file, sync_folders
 from llmscope.models.adapter_config import CONFIG, SAFE
 from llmscope.models.adapters import adapted
 from llmscope.models.spec import parse
@@ -130,8 +131,9 @@ def _write(subject: Subject, updates: Sequence[Update], rank: int, folder: Path)
         (folder / CONFIG).unlink(missing_ok=True)  # no config beside weights that it does not fit
         for name in (SAFE, CONFIG):
             with (made / name).open("rb+") as file:
-                os.fsync(file.fileno())
+                sync_file(file.fileno())
             os.replace(made / name, folder / name)
+        sync_folders([folder])
     finally:
         shutil.rmtree(made, ignore_errors=True)
     return (folder / SAFE).stat().st_size
