@@ -33,6 +33,7 @@ class Sorting(Screen):
             ),
             with_kwargs=True,
         )
+        self.scope.verdicts("readout")  # hooks change a model: it is measured anew
 
     def frames(self, request):
         self.rows = []

@@ -148,4 +148,5 @@ def count_forwards(scope):
 
         # Not the layer: that is called where it stands, too.
         (layer.attention or layer.mixer_write).register_forward_hook(count)
+    scope._watching = False  # what counts is not to be noticed as a change of the model
     return counts

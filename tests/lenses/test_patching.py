@@ -260,14 +260,15 @@ def test_it_is_given_up_within_a_layer():
 
 def test_tokens_before_the_first_difference_do_not_run():
     scope = scope_of("llama")
-    recording = scope.record(IDS)
-    look(scope, recording=recording, position=4)
     shapes = []
     attention = scope.subject.anatomy.layers[2].attention
     attention.register_forward_pre_hook(
         lambda _, args, kwargs: shapes.append(tuple(kwargs["hidden_states"].shape[:2])),
         with_kwargs=True,
     )
+    recording = scope.record(IDS)
+    look(scope, recording=recording, position=4)
+    shapes.clear()
     look(scope, recording=recording)
     look(scope, "heads", recording=recording)
     # Four tokens in four jobs (two at the embedding), and in a job for each head.

@@ -163,6 +163,7 @@ def test_the_batches_of_a_long_prompt_change_nothing(monkeypatch):
 
 def test_a_model_that_takes_no_embeddings_is_refused(monkeypatch):
     scope = scope_on("llama")
+    scope._watching = False  # what is patched is not to be noticed
     real = scope.model.forward
     monkeypatch.setattr(
         scope.model,
@@ -178,6 +179,7 @@ def test_a_model_that_takes_no_embeddings_is_refused(monkeypatch):
 
 def test_a_model_that_says_something_else_of_embeddings_is_refused(monkeypatch):
     scope = scope_on("llama")
+    scope._watching = False  # what is patched is not to be noticed
     monkeypatch.setattr(
         scope.model.get_input_embeddings(),
         "forward",

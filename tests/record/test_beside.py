@@ -17,12 +17,13 @@ class Counted:
 
     def __init__(self, scope: Scope) -> None:
         self.scope = scope
-        scope.verdicts("readout")  # measured first: the probe is no pass of ours
         self.rows = [0] * len(scope.subject.anatomy.layers)
         for index, layer in enumerate(scope.subject.anatomy.layers):
             layer.module.register_forward_hook(
                 lambda _, args, kwargs, out, index=index: self.seen(index, out), with_kwargs=True
             )
+        scope.verdicts("readout")  # measured first, with the hooks: the probe is no pass of ours
+        self.rows = [0] * len(self.rows)
 
     def seen(self, index, out):
         self.rows[index] += (out[0] if isinstance(out, tuple) else out).shape[-2]

@@ -18,15 +18,22 @@ LATE = "steer 0 token id:17 {} @4.."
 
 
 class Counted:
-    """How many rows each call of a module was given."""
+    """How many rows each call of a module was given.
 
-    def __init__(self, module):
-        self.rows = []
+    Args:
+        look: is called once with the hook on, for a hook changes a model: it is measured anew.
+    """
+
+    def __init__(self, module, look=None):
+        self.rows, self.look = [], look
         self.hook = module.register_forward_hook(
             lambda _, args, output: self.rows.append(output.numel() // output.shape[-1])
         )
 
     def __enter__(self):
+        if self.look is not None:
+            self.look()
+            self.rows.clear()
         return self.rows
 
     def __exit__(self, *_):
@@ -65,16 +72,15 @@ def test_logits_that_a_pass_keeps_are_those_of_the_last_stream(family, edit):
 @pytest.mark.parametrize(("edit", "rest"), [(EDIT, []), (LATE, [1])])
 def test_a_turned_strength_reads_the_unembedding_once(edit, rest):
     scope = scope_for(small_model("llama"))
-    recording = scope.record(IDS, edits=[edit.format(1)])
-    looked_at(recording)
-    with Counted(scope.subject.anatomy.readout.unembed) as rows:
+    unembed = scope.subject.anatomy.readout.unembed
+    with Counted(unembed, lambda: looked_at(scope.record(IDS, edits=[edit.format(1)]))) as rows:
         for strength in (2, 3):
             recording = scope.record(IDS, edits=[edit.format(strength)])
             looked_at(recording)
             # After the last token that stands it is read as well, where one stands.
             assert rows == [recording.ran, *rest]
             rows.clear()
-    with Counted(scope.subject.anatomy.readout.unembed) as rows:
+    with Counted(unembed, lambda: scope.verdicts("readout")) as rows:
         looked_at(scope.record(IDS, edits=[edit.format(3)], fresh=True))
         assert rows[0] == 1
 

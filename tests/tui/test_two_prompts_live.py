@@ -27,16 +27,17 @@ def cosines(app: LlmscopeApp) -> Any:
 
 async def test_a_letter_in_b_runs_one_token_and_shows_at_once(scope: Scope) -> None:
     rows: list[int] = []
+    layer = scope.subject.anatomy.layers[0].module
+    hook = layer.register_forward_hook(
+        lambda _, args, kwargs, out: rows.append(
+            (out[0] if isinstance(out, tuple) else out).shape[-2]
+        ),
+        with_kwargs=True,
+    )
     async with screen(scope, "CABACB", (200, 60)) as (app, pilot):
         await pilot.press("escape", "8", "W", *"BBAC")
         await answered(app, pilot)
-        layer = scope.subject.anatomy.layers[0].module
-        hook = layer.register_forward_hook(
-            lambda _, args, kwargs, out: rows.append(
-                (out[0] if isinstance(out, tuple) else out).shape[-2]
-            ),
-            with_kwargs=True,
-        )
+        rows.clear()
         try:
             assert np.isnan(cosines(app)[:, 5]).all()
             await pilot.press("B")
