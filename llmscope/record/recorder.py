@@ -30,6 +30,11 @@ from llmscope.record.taps import Cancelled, Taps
 from llmscope.record.threads import Threads
 
 Cancel = Callable[[], bool]
+NOT_REUSED = (
+    "with a cache this model gives other numbers than without, or none: nothing is reused, and "
+    "each letter runs the whole prompt"
+)
+"""What is told of a model that cannot go on from an earlier pass, though it takes a cache."""
 
 
 class Recorder:
@@ -59,6 +64,7 @@ class Recorder:
         self.lengths = Lengths(self)
         self.notice = ""  # what was found when the model was examined, for whoever uses it
         self._caches: bool | None = None if may else False  # None: it was not tried yet
+        self._takes_cache = may
 
     def record(
         self,
@@ -249,7 +255,10 @@ class Recorder:
         """
         self.lengths.measure()
         half = len(whole) // 2
-        if whole.past is None or not half:
+        if not half or not self._takes_cache:
+            return
+        if whole.past is None:
+            self.notice = NOT_REUSED if self._caches is False else ""
             return
         try:
             parts = self._extend(whole, half, whole.prompt, None)
@@ -260,10 +269,7 @@ class Recorder:
             reusable = False
         if not reusable:
             self._caches = False
-            self.notice = (
-                "with a cache this model gives other numbers than without: nothing is reused, "
-                "and each letter runs the whole prompt"
-            )
+            self.notice = NOT_REUSED
 
     def token_at(self, place: int, length: int) -> list[Tensor]:
         """Queries, keys and values of one token at a position of a prompt of some length.

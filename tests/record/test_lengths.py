@@ -103,7 +103,11 @@ def examined(family):
     return recorder, verify(recorder)
 
 
-@pytest.mark.parametrize("family", MODELS)
+def slow(family):
+    return pytest.param(family, marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("family", ["phi3", slow("minicpm3"), slow("llama"), slow("llama4_text")])
 def test_typing_across_the_border_and_back_equals_fresh_runs(family):
     recorder, _ = examined(family)
     choice, length = random.Random(0), 14
@@ -136,7 +140,7 @@ def test_what_is_kept_on_one_side_is_reused_there(family):
         assert recorder.record(prompt_of(IDS[: BORDER + 2])).ran == 1
 
 
-@pytest.mark.parametrize("family", ["phi3", "llama"])
+@pytest.mark.parametrize("family", ["phi3", slow("llama")])
 def test_edited_passes_and_prompt_b_across_the_border(family):
     recorder, verdicts = examined(family)
     edited = EditedRecorder(recorder, verdicts)
@@ -174,7 +178,7 @@ def test_a_long_prompt_gives_its_neighbours_in_a_batch_nothing(family):
         near(padded.logits, truth(family, list(prompt.ids))[-1])
 
 
-@pytest.mark.parametrize("family", ["phi3", "minicpm3"])
+@pytest.mark.parametrize("family", ["phi3", slow("minicpm3")])
 def test_the_text_written_across_the_border_is_that_of_whole_passes(family):
     model = fresh_model(family)
     parameter = next(model.parameters())

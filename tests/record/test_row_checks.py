@@ -135,9 +135,20 @@ def test_a_forward_that_misbehaves_beyond_the_probe_is_found(tmp_path, lens):
         model.register_forward_pre_hook(enter, with_kwargs=True)
         model.register_forward_hook(leave)
     scope.record(IDS, fresh=True)
-    verdict = scope.look(lens).verdict
-    assert verdict.status == ("partial" if lens == "residual" else "refused")
-    assert "differs from the model's own" in verdict.reason
+    figure = scope.look(lens)
+    if lens in ("tokens", "next-token"):  # which the model's own logits are enough for
+        assert figure.verdict.status == "verified"
+        with torch.no_grad():
+            own = torch.log_softmax(model(input_ids=torch.tensor([IDS])).logits[0], dim=-1)
+        if lens == "tokens":
+            surprisal = -own[range(len(IDS) - 1), IDS[1:]].numpy() / np.log(2)
+            np.testing.assert_allclose(figure.values[1:], surprisal, rtol=1e-4)
+        else:
+            likeliest = own[-1].sort(descending=True).values[: len(figure.values)].exp()
+            np.testing.assert_allclose(figure.values, likeliest.numpy(), rtol=1e-4)
+        return
+    assert figure.verdict.status == ("partial" if lens == "residual" else "refused")
+    assert "differs from the model's own" in figure.verdict.reason
 
 
 def test_a_letter_checks_its_own_row_and_no_other(monkeypatch):

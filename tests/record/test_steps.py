@@ -66,7 +66,7 @@ def test_so_is_each_step_of_the_model_that_sorts(layer):
     scope = llmscope.load("builtin:sort")
     recording = scope.record("CABACB")
     truth = Truth("gpt2", scope.model, list(recording.prompt.ids), layer, -1, heads=(3, 3))
-    scope.model.set_attn_implementation("llmscope_sdpa")
+    scope.model.set_attn_implementation("sdpa")
     found = steps(recording, 5, layer, scope.recorder.run)
     hold(found, truth, layer, 3)
     assert [step.name for step in found if step.layer == layer] == [
