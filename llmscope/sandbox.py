@@ -192,7 +192,7 @@ class Worker:
         watcher.join()
         status = process.wait()
         if reasons == ["time"] or status == -getattr(signal, "SIGALRM", 0):
-            raise TimeLimitError(f"it did not end within {seconds:g} s")
+            raise TimeLimitError(f"it did not end within {round(seconds, 1):g} s")
         if reasons:
             raise MemoryLimitError(self._hungry())
         raise CallError(f"it crashed: {_signal_name(status)}")

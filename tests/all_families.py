@@ -99,6 +99,7 @@ ROTARY = {"rope_type": "default", "rope_theta": 10000.0}
 HALF_ROTARY = {**ROTARY, "partial_rotary_factor": 0.5}
 # model_type -> what the sizes by name do not reach.
 EXTRAS: dict[str, dict[str, Any]] = {
+    "bamba": {"attn_layer_indices": [1]},
     "blt": {"encoder_hash_byte_group_vocab": 50, "encoder_hash_byte_group_size": [3]},
     "cohere_compass_text": {
         "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
@@ -114,12 +115,15 @@ EXTRAS: dict[str, dict[str, Any]] = {
     "falcon_h1": {"mamba_d_ssm": 96},
     "gemma3n_text": {"num_kv_shared_layers": 1},
     "gpt_neo": {"attention_types": [[["global", "local", "global"], 1]]},
+    "granitemoehybrid": {"layer_types": ["mamba", "attention", "mamba"]},
     "helium": {"head_dim": 12},
     "inkling2_loop_text": {
         "n_layers_per_attn_res_block": 1,
         "loop_layer_index_start": 1,
         "loop_layer_index_end": 2,
     },
+    "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1, "expert_layer_offset": 0},
+    "lfm2": {"layer_types": ["conv", "full_attention", "conv"]},
     "lfm2_moe": {"layer_types": ["conv", "full_attention", "conv"]},
     "longcat_flash": {"head_dim": 8, "zero_expert_num": 2},
     "mamba2": {"num_heads": 6},

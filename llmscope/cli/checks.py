@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 from llmscope.cli.options import usage
 from llmscope.text import display_text
@@ -23,6 +24,19 @@ def check_models(model: str | None, reward: str | None) -> None:
     parse(model)
     if reward is not None:
         parse(reward)
+
+
+def check_translator(folder: str | None, allow_pickle: bool) -> None:
+    """Check that a folder holds translators, and that they may be read.
+
+    Raises:
+        BadParameter: it holds none, or a pickle that was not allowed.
+    """
+    if folder is None or (Path(folder) / "params.safetensors").is_file():
+        return
+    pickled = (Path(folder) / "params.pt").is_file()
+    usage(pickled, "a folder with config.json and params.pt", "--translator")
+    usage(allow_pickle, "params.pt is a pickle: --allow-pickle, if you trust it", "--translator")
 
 
 def check_lenses(names: tuple[str, ...], mode: str, pool: int) -> None:

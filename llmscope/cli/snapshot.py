@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -14,6 +13,7 @@ from llmscope.cli.checks import (
     check_models,
     check_scale,
     check_screen,
+    check_translator,
     read_cells,
     read_pair,
 )
@@ -23,7 +23,7 @@ from llmscope.cli.loader import Loader
 from llmscope.cli.options import usage
 from llmscope.cli.paper import check_look, make_ready
 from llmscope.errors import ScopeError
-from llmscope.text import display_text
+from llmscope.text import NOTE, one_line
 
 
 def snapshot(
@@ -202,8 +202,7 @@ def snapshot(
         usage(answer is None or ids is None, "ids take --target id:NUMBER instead", "--answer")
         check_screen(workspace, keys, names)
         usage(temperature > 0, "greater than 0", "--temperature")
-        translated = translator is None or (Path(translator) / "params.pt").is_file()
-        usage(translated, "a folder with config.json and params.pt", "--translator")
+        check_translator(translator, allow_pickle)
         cells, place = read_cells(size), read_pair(cell, "ROW,COLUMN, such as 5,0", "--cell")
         part = read_pair(span, "FIRST,END, such as 0,64", "--span")
         ordered = part is None or part[0] < part[1] or part[1] <= 0 <= part[0]
@@ -326,6 +325,12 @@ def snapshot(
         )
         for notice in scope.subject.notices:
             _tell(notice)
+        if script:  # its keys may write
+            rules = scope.info().rules
+            for rule in rules.applied:
+                _tell(f"it writes by its generation_config: {rule}")
+            for rule in rules.ignored:
+                _tell(f"of its generation_config is not applied: {rule}")
         output.put(compose(scope, wanted, output.format, _tell))
 
 
@@ -346,4 +351,4 @@ def _end_of_context(text: str, written: str, context: int) -> int:
 
 
 def _tell(notice: str) -> None:
-    typer.echo(f"note: {display_text(notice)}", err=True)
+    typer.echo(f"note: {one_line(notice, NOTE)}", err=True)

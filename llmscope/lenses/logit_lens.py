@@ -33,7 +33,10 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
     from llmscope.record.logit_lens import read, readings
     from llmscope.record.translators import translators
 
-    translated = None if focus.translator is None else translators(focus.translator)
+    translated = None
+    if focus.translator is not None:
+        allowed = recording.subject.allow_pickle
+        translated = translators(focus.translator, allow_pickle=allowed)
     if translated is not None:
         misfit = translated.misfit(recording.layers, recording.subject.anatomy.width)
         if misfit:
@@ -141,7 +144,8 @@ token in every layer instead.
 Early rows often read like noise or like the token itself: the middle of the network does not \
 always speak the language of its output. A word that appears late is not proof that nothing was \
 known before. A tuned lens corrects for that with a translator for each layer, trained for the \
-model by the package tuned-lens: --translator FOLDER.
+model by the package tuned-lens: --translator FOLDER. Its params.pt is a pickle, and is read with \
+--allow-pickle alone.
 
 softmax(unembed(norm(stream))). nostalgebraist 2020, "interpreting GPT: the logit lens"; for the \
 tuned lens Belrose et al. 2023, "Eliciting Latent Predictions from Transformers".""",

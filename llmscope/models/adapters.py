@@ -8,19 +8,29 @@ looked at side by side, of whatever kinds they are, and switching between them l
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from llmscope.errors import ScopeError
+from llmscope.models.adapter_config import (
+    CONFIG,
+    PICKLED,
+    SAFE,
+    TAKEN_OUT,
+    adapter_heads,
+    check_adapter,
+    offline,
+    read_adapter_config,
+    resolve_patterns,
+)
+from llmscope.models.heads import tensor_heads
+from llmscope.models.model_files import check_files
+from llmscope.models.sizes import bounded
 from llmscope.models.sources import Options, Weights, fetch
-from llmscope.models.spec import Spec, parse
+from llmscope.models.spec import Spec, is_revision, parse
 from llmscope.text import display_text, told
-
-CONFIG = "adapter_config.json"
-SAFE, PICKLED = "adapter_model.safetensors", "adapter_model.bin"
 
 
 def fetched(
@@ -77,7 +87,11 @@ def adapted(base: Any, folder: Path, named: str, *, allow_pickle: bool = False) 
             made for another model.
     """
     said = display_text(named)
+    check_files(folder, named)
     _check_weights(folder, said, allow_pickle)
+    heads = adapter_heads(folder, named)
+    layers = getattr(base.config.get_text_config(), "num_hidden_layers", 0)
+    check_adapter(read_adapter_config(folder, named), heads, layers, named)
     if hasattr(base, "hf_device_map"):
         raise ScopeError(
             f"{said} cannot be put on a model that is spread over devices",
@@ -86,17 +100,26 @@ def adapted(base: Any, folder: Path, named: str, *, allow_pickle: bool = False) 
     from peft import PeftConfig, PeftModel, get_peft_model_state_dict
     from peft.utils import load_peft_weights
 
+    names = [name for name, _ in base.named_modules()]
+    own = tensor_heads((name, one.shape, one.nbytes) for name, one in base.named_parameters())
+    limit = bounded(heads + own, named, each=16, hint="another copy of the adapter")
     try:
-        config = PeftConfig.from_pretrained(str(folder))
+        # Its patterns may take for ever, and PEFT asks the hub for what a folder only names.
+        with offline():
+            config = PeftConfig.from_pretrained(str(folder))
+        resolve_patterns(config, names, named)
         if config.is_prompt_learning:
             kind = display_text(str(config.peft_type.value))
             raise ScopeError(
                 f"{said} is an adapter of kind {kind}: virtual tokens, and no change of the model",
                 "an adapter that changes weights, such as LoRA, DoRA or IA3",
             )
-        clone = sharing(base)
-        wrapped = PeftModel.from_pretrained(clone, str(folder), config=config)
-        given = set(load_peft_weights(str(folder), device="cpu"))
+        # Some begin with a part of the base, and take that out of the base's weights.
+        takes = str(getattr(config, "init_lora_weights", "")).lower().startswith(TAKEN_OUT)
+        clone = sharing(base, own=takes)
+        with offline(), limit:
+            wrapped = PeftModel.from_pretrained(clone, str(folder), config=config)
+            given = set(load_peft_weights(str(folder), device="cpu"))
         # Whether embeddings were saved as well it would ask the hub.
         wanted = get_peft_model_state_dict(wrapped, save_embedding_layers=False)
         missing = sorted(set(wanted) - given)
@@ -124,9 +147,13 @@ def adapted(base: Any, folder: Path, named: str, *, allow_pickle: bool = False) 
     return wrapped.get_base_model().eval().requires_grad_(False)
 
 
-def sharing(model: Any) -> Any:
-    """A copy of a model's module tree that holds the very same parameters and buffers."""
-    tensors = (*model.parameters(), *model.buffers())
+def sharing(model: Any, *, own: bool = False) -> Any:
+    """Return a copy of a model's module tree that holds the very same parameters and buffers.
+
+    Args:
+        own: parameters of its own instead, for what will change them.
+    """
+    tensors = model.buffers() if own else (*model.parameters(), *model.buffers())
     return copy.deepcopy(model, {id(tensor): tensor for tensor in tensors})
 
 
@@ -140,7 +167,7 @@ def _base_of(folder: Path, named: str) -> Spec:
 
     A relative path is tried from where the program runs, then from the adapter's folder.
     """
-    said = _config(folder, named)
+    said = read_adapter_config(folder, named)
     base = said.get("base_model_name_or_path")
     if not isinstance(base, str) or not base.strip():
         raise ScopeError(
@@ -158,7 +185,15 @@ def _base_of(folder: Path, named: str) -> Spec:
             "llmscope BASE --adapter ADAPTER, with BASE where that model is now",
         ) from error
     revision = said.get("revision")
-    return replace(spec, revision=spec.revision or revision) if revision else spec
+    if not isinstance(revision, str) or not revision:
+        return spec
+    if not is_revision(revision):
+        raise ScopeError(
+            f"the adapter {display_text(named)} names no revision of its model: "
+            f"{display_text(revision[:40])}",
+            "llmscope BASE --adapter ADAPTER",
+        )
+    return replace(spec, revision=spec.revision or revision)
 
 
 def _check_weights(folder: Path, said: str, allow_pickle: bool) -> None:
@@ -171,14 +206,3 @@ def _check_weights(folder: Path, said: str, allow_pickle: bool) -> None:
             f"{said} has only pickled weights, and loading those can run any code",
             "--allow-pickle, if you trust whoever made them",
         )
-
-
-def _config(folder: Path, named: str) -> dict[str, Any]:
-    try:
-        said = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ScopeError(
-            f"the {CONFIG} of {display_text(named)} cannot be read: {told(error)}",
-            "another copy of the adapter",
-        ) from error
-    return said if isinstance(said, dict) else {}

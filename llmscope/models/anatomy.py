@@ -16,17 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from llmscope.errors import ScopeError
+from llmscope.models.mixing import ATTENTION, mixing_of
+from llmscope.text import told
 
-ATTENTION = ("self_attn", "attn", "attention", "self_attention", "temporal_block")
-ATTENTION_OUT = ("o_proj", "c_proj", "out_proj", "dense", "wo")
+ATTENTION_OUT = ("o_proj", "c_proj", "out_proj", "dense", "wo", "Wo", "attention_out")
 # A norm between the heads and the output projection.
 HEADS_NORM = ("attn_sub_norm",)
-# What mixes tokens in layers that have no attention, or beside it: kind of the layer -> names.
-MIXERS = {
-    "state space": ("mamba", "mixer"),
-    "convolution": ("conv", "short_conv"),
-    "recurrent": ("linear_attn",),
-}
 MLP = ("mlp", "feed_forward", "ffn", "mlp_block", "block_sparse_moe", "shared_mlp")
 # An MLP beside the experts that reads what they read; the sum of both is written.
 BESIDE_EXPERTS = ("shared_mlp",)
@@ -37,7 +32,7 @@ EXPERTS = ("experts", "moe")
 ROUTER = ("gate", "router")
 FINAL_NORM = (
     *("norm", "ln_f", "final_layer_norm", "final_layernorm", "norm_f", "final_norm"),
-    *("layer_norm", "embedding_norm", "ln_out"),
+    *("layer_norm", "embedding_norm", "ln_out", "layernorm", "output_layernorm", "out_norm"),
 )
 # Numbers that are computed in; a weight in any other is packed.
 FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
@@ -60,7 +55,7 @@ class Layer:
 
     Attributes:
         module: the whole layer; its input and output are the residual stream.
-        kind: "attention", or what mixes tokens in its place.
+        kind: "attention", or what mixes tokens in its place; see `llmscope.models.mixing`.
         beside: what mixes tokens beside the attention; empty if nothing does.
         attention, attention_out: the attention and the projection that writes its heads' outputs.
         heads_norm: the norm between the heads' outputs and that projection, if there is one.
@@ -235,8 +230,14 @@ def find(model: Any) -> Anatomy:
         ScopeError: the model has no list of decoder layers.
     """
     config = model.config.get_text_config()
-    stack, owner = _layer_stack(model, config.num_hidden_layers)
+    if not hasattr(config, "hidden_size"):
+        raise ScopeError(
+            f"{type(config).__name__} says no hidden_size: the model has no one width",
+            "a decoder-only model",
+        )
+    stack, owner = _layer_stack(model, getattr(config, "num_hidden_layers", None))
     layers = tuple(_layer(module, config) for module in stack)
+    context = getattr(config, "max_position_embeddings", None)
     return Anatomy(
         layers=layers,
         readout=_readout(model, owner, config),
@@ -244,42 +245,79 @@ def find(model: Any) -> Anatomy:
         width=config.hidden_size,
         neurons=next((inputs_of(layer.down) for layer in layers if layer.down is not None), 0),
         vocabulary=model.get_input_embeddings().weight.shape[0],
-        context=getattr(config, "max_position_embeddings", None),
+        context=context if context and context > 0 else None,  # XLNet says -1
     )
 
 
-def _layer_stack(model: nn.Module, count: int) -> tuple[nn.ModuleList, nn.Module]:
-    """The list of decoder layers and the module that holds it, next to the final norm."""
-    found = [
+Stack = tuple[nn.ModuleList, nn.Module]
+"""A list of layers, and the module that holds it."""
+
+
+def _layer_stack(model: nn.Module, count: int | None) -> Stack:
+    """The list of decoder layers and the module that holds it, next to the final norm.
+
+    It is as long as the config says. Models whose layers run several times in a pass say how often
+    layers run in all: there it is the list of layers that runs last.
+    """
+    lists = [
         (child, module)
         for module in model.modules()
         for child in module.children()
-        if isinstance(child, nn.ModuleList) and len(child) == count
+        if isinstance(child, nn.ModuleList) and len(child)
     ]
-    with_attention = [pair for pair in found if _first(pair[0][0], ATTENTION) is not None]
+    found = [stack for stack in lists if len(stack[0]) == count]
+    with_attention = [stack for stack in found if _first(stack[0][0], ATTENTION) is not None]
     candidates = with_attention or found
+    if len(candidates) > 1:  # those of pictures or sound do not run for ids
+        candidates = [stack for stack, runs in _runs(model, candidates).items() if runs]
+    if not found:
+        mixed = [stack for stack in lists if mixing_of(stack[0][0]).kind != "unknown"]
+        candidates = list(_runs(model, mixed))[-1:]
     if len(candidates) != 1:
         raise ScopeError(
-            f"{type(model).__name__} has {len(candidates)} lists of {count} layers, not one",
+            f"{type(model).__name__} has {len(candidates) or 'no'} lists of {count or 'its'} "
+            "layers that run one after another",
             "a decoder-only model",
         )
     return candidates[0]
 
 
+@torch.no_grad()
+def _runs(model: Any, stacks: list[Stack]) -> dict[Stack, int]:
+    """How often the first layer of each runs in a pass over ids, in the order of their last runs.
+
+    Those that do not run are left out.
+    """
+    order: list[Stack] = []
+    hooks = [
+        stack[0][0].register_forward_hook(lambda *_, stack=stack: order.append(stack))
+        for stack in stacks
+    ]
+    try:
+        device = model.get_input_embeddings().weight.device
+        model(input_ids=torch.tensor([[1, 2]], device=device), use_cache=False)
+    except Exception as error:  # whatever a model says that does not run on ids alone
+        raise ScopeError(
+            f"{type(model).__name__} does not run on token ids alone: {told(error)}",
+            "a decoder-only model",
+        ) from error
+    finally:
+        for hook in hooks:
+            hook.remove()
+    last = dict.fromkeys(reversed(order))
+    return {stack: order.count(stack) for stack in reversed(last)}
+
+
 def _layer(module: nn.Module, config: Any) -> Layer:
-    attention = _first(module, ATTENTION)
+    mixing = mixing_of(module)
+    attention, mixer = mixing.attention, mixing.mixer
     out = None if attention is None else _anywhere(attention, ATTENTION_OUT)
-    kind, mixer = next(
-        ((kind, mixer) for kind, names in MIXERS.items() if (mixer := _first(module, names))),
-        ("recurrent", attention),
-    )
-    if out is None:  # a recurrent block may stand where other layers have their attention
-        attention = None
-    elif mixer is attention:
-        mixer = None
-    mlp = _first(module, MLP)
+    write = None if isinstance(attention, nn.ModuleList) else attention
+    if out is None or write is None:  # a list is several of them, one after another
+        attention = out = None
+    mlp = _first(module, MLP) if mixing.feed_forward is None else mixing.feed_forward
     down = _first(mlp if mlp is not None else module, DOWN)
-    attention_write = out if attention is not None and _adds_residual(attention) else attention
+    attention_write = out if attention is not None and _adds_residual(attention) else write
     mlp_write = down if mlp is None or _adds_residual(mlp) else mlp
     for after_attention, after_mlp in POST_NORMS:
         if hasattr(module, after_attention) and hasattr(module, after_mlp):
@@ -293,7 +331,7 @@ def _layer(module: nn.Module, config: Any) -> Layer:
     beside = None if experts is None else _first(module, BESIDE_EXPERTS)
     return Layer(
         module=module,
-        kind="attention" if attention is not None else kind,
+        kind=mixing.kind,
         attention=attention,
         attention_out=out,
         attention_write=attention_write,
@@ -312,7 +350,7 @@ def _layer(module: nn.Module, config: Any) -> Layer:
             ),
             float(getattr(config, "residual_multiplier", None) or 1.0),
         ),
-        beside=kind if attention is not None and mixer is not None else "",
+        beside=mixing.beside if mixer is not None else "",
         mlp_beside=beside,
         heads_norm=None if attention is None else _first(attention, HEADS_NORM),
     )
@@ -332,7 +370,8 @@ def _readout(model: Any, owner: nn.Module, config: Any) -> Readout | None:
         unembed=unembed,
         scale=float(scale),
         softcap=getattr(config, "final_logit_softcapping", None)
-        or getattr(config, "logits_soft_cap", None),
+        or getattr(config, "logits_soft_cap", None)
+        or getattr(config, "output_logit_soft_cap", None),
     )
 
 

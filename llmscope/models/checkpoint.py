@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator
 from pathlib import Path, PurePath
 from typing import Any
 
 from llmscope.errors import ScopeError
-from llmscope.models.quantised import check_quantised
+from llmscope.models.heads import Heads
+from llmscope.models.json_file import INDEX_BYTES, read_json
+from llmscope.models.model_files import check_files
+from llmscope.models.quantised import check_quantised, check_skipped
+from llmscope.models.sizes import check_folder
 from llmscope.text import display_text, told
 
 SAFETENSORS = "*.safetensors"
@@ -22,7 +26,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     """
     path = folder / "config.json"
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = read_json(path)
     except FileNotFoundError as error:
         raise ScopeError(
             f"{display_text(str(folder))} has no config.json",
@@ -60,11 +64,11 @@ def _check_class(config: dict[str, Any], named: str, trust_remote_code: bool) ->
     if remote is not None and remote != _own_class(config):
         if not trust_remote_code:
             raise ScopeError(
-                f"{named} needs Python code that comes with it ({display_text(remote)})",
+                f"{named} needs Python code that comes with it ({display_text(remote[:80])})",
                 "--trust-remote-code, if you have read that code",
             )
         return
-    kind = display_text(str(config.get("model_type", "")))
+    kind = display_text(str(config.get("model_type", ""))[:80])
     if not kind:
         raise ScopeError(f"the config.json of {named} names no model_type", _DECODER)
     filled = _defaults(config)
@@ -76,6 +80,66 @@ def _check_class(config: dict[str, Any], named: str, trust_remote_code: bool) ->
         )
     if _is_encoder(filled):
         raise ScopeError(f"{named} is an encoder-only model ({kind})", _DECODER)
+
+
+def check_model(
+    folder: Path, named: str, *, trust_remote_code: bool = False, allow_pickle: bool = False
+) -> tuple[dict[str, Any], Heads]:
+    """Judge a folder with a model by all that can be known before it is loaded.
+
+    Returns:
+        What its config.json says, and the heads of its weights.
+
+    Raises:
+        ScopeError: why it cannot be loaded.
+    """
+    check_files(folder, named)
+    config = read_config(folder)
+    check_config(config, named, trust_remote_code=trust_remote_code)
+    _check_references(folder, config, display_text(named))
+    check_weights(folder, named, allow_pickle=allow_pickle)
+    heads = check_folder(config, folder, named)
+    check_skipped(config, heads, named)
+    return config, heads
+
+
+def _check_references(folder: Path, config: dict[str, Any], named: str) -> None:
+    """Refuse a config that makes transformers load weights or code from somewhere else."""
+    if (folder / "adapter_config.json").is_file():
+        raise ScopeError(
+            f"{named} holds a model and an adapter in one folder",
+            "each in a folder of its own: llmscope MODEL --adapter ADAPTER",
+        )
+    for key, value in _entries(config):
+        if key == "transformers_weights" and value is not None:
+            weights = str(value)
+            plain = weights == PurePath(weights).name and "\\" not in weights
+            if not plain or not weights.endswith((".safetensors", ".safetensors.index.json")):
+                raise ScopeError(
+                    f"the config of {named} takes weights from {display_text(weights[:80])}",
+                    "a folder with model.safetensors",
+                )
+            if weights.endswith(".json"):
+                _check_index(folder, folder / weights, named, ".safetensors")
+        code = isinstance(value, str) and "/" in value  # a repository of the hub
+        if code and key.endswith(("attn_implementation", "experts_implementation")):
+            raise ScopeError(
+                f"the config of {named} asks for code of {display_text(value[:80])}",
+                f"its config.json without {key}",
+            )
+
+
+def _entries(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield each key of nested dicts and lists with its value."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            implementation = isinstance(inner, dict) and name.endswith("_implementation")
+            for part in inner.values() if implementation else (inner,):
+                yield name, part
+            yield from _entries(inner, name)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _entries(inner, key)
 
 
 def check_weights(folder: Path, named: str, *, allow_pickle: bool = False) -> None:
@@ -106,47 +170,59 @@ def check_weights(folder: Path, named: str, *, allow_pickle: bool = False) -> No
 
 def is_whole(folder: Path, weights: str) -> bool:
     """Whether every file that an index lists is there. `weights` is a pattern: `*.safetensors`."""
+    suffix = PurePath(weights).suffix
     try:
-        return not any(_absent(folder, index) for index in folder.glob(f"{weights}.index.json"))
+        indexes = folder.glob(f"{weights}.index.json")
+        return not any(_absent(folder, index, suffix) for index in indexes)
     except ValueError:
         return False
 
 
 def _check_shards(folder: Path, weights: str, named: str) -> None:
     """Refuse weights in several files of which one is missing, or outside of the folder."""
-    named, another = display_text(named), "another copy of the model"
     for index in folder.glob(f"{weights}.index.json"):
-        try:
-            absent = _absent(folder, index)
-        except ValueError as error:
-            raise ScopeError(
-                f"{named} has an index that cannot be used, {display_text(index.name)}: {error}",
-                another,
-            ) from error
-        if absent:
-            more = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
-            raise ScopeError(
-                f"{named} lacks weights that its index lists: {display_text(absent[0])}{more}",
-                another,
-            )
+        _check_index(folder, index, display_text(named), PurePath(weights).suffix)
 
 
-def _absent(folder: Path, index: Path) -> list[str]:
-    """The files that an index lists and that are not there.
+def _check_index(folder: Path, index: Path, named: str, suffix: str) -> None:
+    another = "another copy of the model"
+    try:
+        absent = _absent(folder, index, suffix)
+    except ValueError as error:
+        raise ScopeError(
+            f"{named} has an index that cannot be used, {display_text(index.name)}: {told(error)}",
+            another,
+        ) from error
+    if absent:
+        more = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
+        raise ScopeError(
+            f"{named} lacks weights that its index lists: {display_text(absent[0][:80])}{more}",
+            another,
+        )
+
+
+def _absent(folder: Path, index: Path, suffix: str) -> list[str]:
+    """Return the files that an index lists and that are not there.
 
     A link counts only with what it points at: in the hub's cache a download may never have ended.
 
+    Args:
+        suffix: of each of them. An index of safetensors that names a pickle would unpickle it.
+
     Raises:
-        ValueError: it is no index, or it lists a file outside of the folder.
+        ValueError: it is no index, or it lists a file of another kind or outside of the folder.
     """
     try:
-        listed = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        listed = set(read_json(index, INDEX_BYTES)["weight_map"].values())
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise ValueError("it is damaged") from error
     for name in listed:
+        shown = display_text(str(name)[:80])
         path = PurePath(str(name).replace("\\", "/"))
         if not isinstance(name, str) or path.is_absolute() or ".." in path.parts:
-            raise ValueError(f"it lists {display_text(str(name))}, which is not in the folder")
+            raise ValueError(f"it lists {shown}, which is not in the folder")
+        if not name.endswith(suffix):
+            raise ValueError(f"it lists {shown}, which is no *{suffix} file")
     return sorted(name for name in listed if not (folder / name).is_file())
 
 

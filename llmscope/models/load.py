@@ -14,19 +14,22 @@ import torch
 from llmscope.errors import ScopeError
 from llmscope.models.adapters import adapted, fetched, is_adapter, names
 from llmscope.models.anatomy import Anatomy, find
-from llmscope.models.checkpoint import check_config, check_weights, read_config
+from llmscope.models.checkpoint import check_model, read_config
+from llmscope.models.heads import Heads
 from llmscope.models.memory import check_room, does_not_fit, free_cache, make_room, ran_out
 from llmscope.models.place import check_threads, choose_device, choose_dtype, set_threads
-from llmscope.models.quantised import check_numbers
+from llmscope.models.quantised import check_numbers, settings
 from llmscope.models.reward import load_reward
+from llmscope.models.sizes import bounded
 from llmscope.models.sources import Options, Weights, fetch
 from llmscope.models.spec import Spec, parse
 from llmscope.models.spread import Placing, place
 from llmscope.models.stages import Stages
 from llmscope.models.subject import Progress, Subject
+from llmscope.models.tokenizer_worker import load_tokenizer
 from llmscope.models.tokens import Tokens
 from llmscope.models.watch import Meter, silenced, transformers_bars
-from llmscope.text import display_text, told
+from llmscope.text import display_text, one_line, told
 
 
 def load_subject(
@@ -64,13 +67,16 @@ def load_subject(
     with silenced():
         options = Options(trust_remote_code, allow_pickle, progress)
         weights, added = fetched(parsed, adapters, options)
-        config = read_config(weights.folder)
-        check_config(config, parsed.text, trust_remote_code=trust_remote_code)
-        check_weights(weights.folder, parsed.text, allow_pickle=allow_pickle)
+        config, heads = check_model(
+            weights.folder,
+            parsed.text,
+            trust_remote_code=trust_remote_code,
+            allow_pickle=allow_pickle,
+        )
         make_room(weights.folder, choose_dtype(dtype, chosen), chosen)
         placing = place(device, chosen, dtype, weights.folder, config, parsed.text)
         model, unused = _model(
-            weights, parsed.text, placing, trust_remote_code, allow_pickle, progress
+            weights, heads, parsed.text, placing, trust_remote_code, allow_pickle, progress
         )
         own = next((one.folder for one in added if _has_tokenizer(one.folder)), weights.folder)
         tokens, missing = _tokens(own, trust_remote_code)
@@ -89,6 +95,7 @@ def load_subject(
         revision=weights.revision,
         notices=(*weights.notices, *placing.told(config, model), *unused, *missing),
         folders=(weights.folder,),
+        allow_pickle=allow_pickle,
     )
     if reward is not None:
         subject.reward = load_reward(reward, subject, options)
@@ -156,11 +163,15 @@ def _checkpoint(
     Raises:
         ScopeError: it cannot be loaded, or is of another shape.
     """
-    config = read_config(weights.folder)
-    check_config(config, weights.name, trust_remote_code=options.trust_remote_code)
-    check_weights(weights.folder, weights.name, allow_pickle=options.allow_pickle)
+    _, heads = check_model(
+        weights.folder,
+        weights.name,
+        trust_remote_code=options.trust_remote_code,
+        allow_pickle=options.allow_pickle,
+    )
     model, _ = _model(
         weights,
+        heads,
         weights.name,
         placing,
         options.trust_remote_code,
@@ -205,6 +216,7 @@ def _upon(base: Subject, **changes: Any) -> Subject:
 
 def _model(
     weights: Weights,
+    heads: Heads,
     named: str,
     placing: Placing,
     trust_remote_code: bool,
@@ -218,7 +230,8 @@ def _model(
     if not placing.settings:
         check_room(named, weights.folder, dtype)
     meter = Meter(progress, "loading weights", _size(weights.folder))
-    with transformers_bars(meter):
+    packed = bool(placing.settings) and settings(read_config(weights.folder)) is not None
+    with transformers_bars(meter), bounded(heads, named, packed=packed):
         try:
             model, info = AutoModelForCausalLM.from_pretrained(
                 str(weights.folder),
@@ -229,6 +242,8 @@ def _model(
                 output_loading_info=True,
                 **placing.settings,
             )
+        except ScopeError:
+            raise
         except Exception as error:  # whatever a damaged checkpoint makes transformers raise
             if ran_out(error):
                 raise does_not_fit(named, weights.folder, dtype, torch.device("cpu")) from error
@@ -252,17 +267,12 @@ def _model(
 
 def _tokens(folder: Path, trust_remote_code: bool) -> tuple[Tokens | None, list[str]]:
     """The tokenizer, or None and why."""
-    from transformers import AutoTokenizer
-
     if not _has_tokenizer(folder):
         return None, ["the checkpoint has no tokenizer: it takes token ids only"]
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            str(folder), trust_remote_code=trust_remote_code, local_files_only=True
-        )
+        return Tokens(load_tokenizer(folder, trust_remote_code)), []
     except Exception as error:  # a model without its tokenizer can still be looked into
         return None, [f"its tokenizer cannot be loaded ({told(error)}): it takes token ids only"]
-    return Tokens(tokenizer), []
 
 
 def _has_tokenizer(folder: Path) -> bool:
@@ -304,8 +314,35 @@ def _unloadable(named: str, error: Exception) -> ScopeError:
     from safetensors import SafetensorError
 
     named = display_text(named)
+    wrong = _of_report(error)
+    if wrong:
+        return ScopeError(f"{named} cannot be loaded: {wrong}", "another copy of the model")
     if isinstance(error, SafetensorError):
         return ScopeError(
             f"the weights of {named} are damaged: {told(error)}", "another copy of the model"
         )
     return ScopeError(f"{named} cannot be loaded: {told(error)}", "--debug, which tells more")
+
+
+def _of_report(error: Exception) -> str:
+    """What stands in the report that transformers logs before it raises; empty for other errors.
+
+    Its error says no more than "look at the above report", which is silenced.
+    """
+    frame = error.__traceback__
+    while frame is not None:
+        found = frame.tb_frame.f_locals.get("loading_info")
+        shapes = sorted(getattr(found, "mismatched_keys", None) or (), key=str)
+        if shapes:
+            name, theirs, ours = shapes[0]
+            more = f", and {len(shapes) - 1} more do not fit" if len(shapes) > 1 else ""
+            return one_line(
+                f"{name} has the shape {list(theirs)} in the file, and its config.json makes it "
+                f"{list(ours)}{more}"
+            )
+        broken = getattr(found, "conversion_errors", None)
+        if broken:
+            name, reason = next(iter(broken.items()))
+            return one_line(f"{name} cannot be converted: {reason}")
+        frame = frame.tb_next
+    return ""

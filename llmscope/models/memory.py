@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import gc
-import json
-import math
-import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
 
 import psutil
 import torch
 
 from llmscope.errors import ScopeError
+from llmscope.models.heads import Heads, safetensors_heads
 from llmscope.text import display_text
 
 WORDS = ("can't allocate memory", "not enough memory", "out of memory", "cannot allocate memory")
@@ -127,27 +124,12 @@ def _parameters(folder: Path) -> tuple[int, int]:
 
     Zero where a head cannot be read: what is wrong with it is found when it is loaded.
     """
-    count = stored = 0
     try:
-        for path in folder.glob("*.safetensors"):
-            for name, tensor in _head(path).items():
-                if name != "__metadata__":
-                    start, end = tensor["data_offsets"]
-                    count += math.prod(tensor["shape"])
-                    stored += end - start
-    except (OSError, ValueError, TypeError, LookupError, AttributeError, struct.error):
+        files = folder.glob("*.safetensors")
+        heads = sum((safetensors_heads(path) for path in files), Heads())
+    except (OSError, ValueError):
         return 0, 0
-    return count, round(stored / count) if count else 0
-
-
-def _head(path: Path) -> dict[str, Any]:
-    """What a safetensors file says of its tensors."""
-    with path.open("rb") as file:
-        (length,) = struct.unpack("<Q", file.read(8))
-        if length > path.stat().st_size:
-            raise ValueError("the head is longer than the file")
-        head: dict[str, Any] = json.loads(file.read(length))
-        return head
+    return heads.elements, round(heads.bytes / heads.elements) if heads.elements else 0
 
 
 def _gib(size: float) -> str:

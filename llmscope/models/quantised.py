@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from importlib import metadata
 from typing import Any
@@ -16,6 +16,8 @@ from typing import Any
 import torch
 
 from llmscope.errors import ScopeError
+from llmscope.models.foreign_patterns import PatternError, matches
+from llmscope.models.heads import Heads
 from llmscope.models.watch import silenced
 from llmscope.text import display_text, told
 
@@ -23,6 +25,9 @@ _UNQUANTISED = "the same model without quantisation"
 _PIP = re.compile(
     r"pip install(?: -{1,2}\w+)* ['\"]?([A-Za-z][\w.-]*(?:\[[\w,-]+\])?(?:[<>=~!]=?[\w.]+)?)"
 )
+_PREFIX = re.compile(r"(?:re|[-+]):")
+_REPEATS = re.compile(r"[*+{]")
+_GROUP = re.compile(r"\)\s*[*+{]")
 _BITS = ("bits", "nbits", "w_bit", "weights", "weight_format", "num_bits")
 
 
@@ -73,6 +78,46 @@ def check_quantised(config: Mapping[str, Any], named: str, device_map: Any = "au
                 f"{named} is quantised with {method}, which does not run here: {told(error)}",
                 _UNQUANTISED,
             ) from error
+
+
+def check_skipped(config: Mapping[str, Any], heads: Heads, named: str) -> None:
+    """Refuse modules left unquantised by a pattern that could take for ever to match.
+
+    transformers matches each name with Python's `re`, in this process.
+
+    Raises:
+        ScopeError: a pattern in `quantization_config` repeats a group, or takes too long on the
+            names of the weights.
+    """
+    patterns = [_PREFIX.sub("", text) for text in _texts(settings(config))]
+    repeating = [one for one in patterns if len(_REPEATS.findall(one)) > 2 or _GROUP.search(one)]
+    if not repeating:
+        return
+    parts = {name.removeprefix("model.") for name in heads.names} | heads.names
+    try:
+        for pattern in repeating:
+            if _GROUP.search(pattern):
+                raise PatternError(f"the pattern {pattern[:40]!r} repeats a group")
+        matches([f"(?:{one}).*" for one in repeating], parts)
+    except PatternError as error:
+        raise ScopeError(
+            f"{display_text(named)} is quantised by patterns that cannot be used: "
+            f"{display_text(str(error))}",
+            _UNQUANTISED,
+        ) from error
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Yield each string in nested dicts and lists, keys too."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield str(key)
+            yield from _texts(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _texts(inner)
+    elif isinstance(value, str):
+        yield value
 
 
 def device_map_for(config: Mapping[str, Any], named: str, device: torch.device) -> Any:

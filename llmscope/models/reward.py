@@ -20,10 +20,13 @@ from torch import Tensor, nn
 
 from llmscope.errors import ScopeError
 from llmscope.models.adapters import is_adapter
-from llmscope.models.checkpoint import check_config, check_weights, read_config
+from llmscope.models.checkpoint import check_model
 from llmscope.models.memory import check_room, does_not_fit, free_cache, ran_out
+from llmscope.models.quantised import settings
+from llmscope.models.sizes import bounded
 from llmscope.models.sources import Options, fetch
 from llmscope.models.spec import parse
+from llmscope.models.tokenizer_worker import load_tokenizer
 from llmscope.models.watch import Meter, silenced, transformers_bars
 from llmscope.text import display_text, told
 
@@ -97,12 +100,16 @@ def load_reward(spec: str, subject: Subject, options: Options) -> RewardModel:
                 f"{named} is an adapter, and no whole reward model",
                 "its base with the adapter merged, as peft's merge_and_unload writes it",
             )
-        config = read_config(weights.folder)
-        check_config(config, parsed.text, trust_remote_code=options.trust_remote_code)
-        check_weights(weights.folder, parsed.text, allow_pickle=options.allow_pickle)
+        config, heads = check_model(
+            weights.folder,
+            parsed.text,
+            trust_remote_code=options.trust_remote_code,
+            allow_pickle=options.allow_pickle,
+        )
         check_room(parsed.text, weights.folder, subject.dtype)
         _check_tokens(weights.folder, config, named, subject, options)
-        model = _loaded(weights.folder, named, subject, options)
+        with bounded(heads, named, packed=settings(config) is not None):
+            model = _loaded(weights.folder, named, subject, options)
     padding = getattr(model.config.get_text_config(), "pad_token_id", None)
     return RewardModel(parsed.text, weights.name, model, padding, (weights.folder,))
 
@@ -111,8 +118,6 @@ def _check_tokens(
     folder: Path, config: dict[str, Any], named: str, subject: Subject, options: Options
 ) -> None:
     """Refuse one for which the model's token ids mean something else."""
-    from transformers import AutoTokenizer
-
     ours = {} if subject.tokens is None else subject.tokens.tokenizer.get_vocab()
     size, own = config.get("vocab_size"), len(ours) or subject.anatomy.vocabulary
     if isinstance(size, int) and size < own:
@@ -124,9 +129,7 @@ def _check_tokens(
     if not ours:
         return
     try:
-        theirs = AutoTokenizer.from_pretrained(
-            str(folder), trust_remote_code=options.trust_remote_code, local_files_only=True
-        ).get_vocab()
+        theirs = load_tokenizer(folder, options.trust_remote_code).get_vocab()
     except Exception as error:  # none, or a damaged one
         raise ScopeError(
             f"{named} has no tokenizer that could be held against the model's: {told(error)}",
@@ -154,6 +157,8 @@ def _loaded(folder: Path, named: str, subject: Subject, options: Options) -> Any
                 output_loading_info=True,
             )
             model = model.to(subject.device)
+        except ScopeError:
+            raise
         except Exception as error:  # whatever a foreign or damaged checkpoint makes it raise
             if ran_out(error):
                 free_cache(subject.device)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from llmscope.models.cache import cache_folder, converted_folder
+from llmscope.models.json_file import read_json
 from llmscope.models.sources import builtin
 from llmscope.models.spec import Source
 
@@ -233,6 +233,6 @@ def _adapter(folder: Path) -> str:
 
 def _json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return read_json(path)
     except (OSError, ValueError):
         return None

@@ -69,6 +69,11 @@ def parse(text: str | None) -> Spec:
     return _hub(text)
 
 
+def is_revision(text: str) -> bool:
+    """Return whether a text can name a branch, a tag or a commit; no path that leads upwards."""
+    return _REVISION.fullmatch(text) is not None and not {".", ".."} & set(text.split("/"))
+
+
 def _file(text: str, path: Path) -> Spec:
     if path.suffix.lower() != ".gguf":
         raise ScopeError(
@@ -100,7 +105,7 @@ def _looks_like_path(text: str) -> bool:
 def _hub(text: str) -> Spec:
     rest, _, file = text.partition(":")
     name, at, revision = rest.partition("@")
-    well_formed = _HUB_ID.fullmatch(name) and (not at or _REVISION.fullmatch(revision))
+    well_formed = _HUB_ID.fullmatch(name) and (not at or is_revision(revision))
     if not well_formed or (":" in text and not file.lower().endswith(".gguf")):
         raise ScopeError(f"{display_text(text)!r} is no model that llmscope can name", _FORMS)
     return Spec(text, "hub", name, revision or None, file or None)

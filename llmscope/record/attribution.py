@@ -10,6 +10,7 @@ is read through those that follow it. All sums are in float64.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -21,12 +22,12 @@ from torch import Tensor
 from llmscope.figure import Verdict
 from llmscope.models.anatomy import Layer
 from llmscope.record.changes import Site
+from llmscope.record.comparison import BOUND as HEADS_BOUND
 from llmscope.record.derive import activations, head_outputs
 from llmscope.record.norms import UnknownNorm, bound, exact
 from llmscope.record.post_norms import post_norms
 from llmscope.record.reading import Doubles, Reading, Unattributable, through
 from llmscope.record.recording import Recording
-from llmscope.record.verify import BOUND as HEADS_BOUND
 from llmscope.record.verify import discrepancy
 
 BOUND = 1e-4
@@ -266,6 +267,8 @@ def by_neuron(
 def judged(recording: Recording, whole: float, parts: Iterable[float]) -> tuple[float, Verdict]:
     """What the parts leave of the whole, in logits, and whether it is no more than rounding."""
     values = [float(part) for part in parts]
+    if not all(map(math.isfinite, (whole, *values))):
+        return math.nan, Verdict("refused", "the pass holds NaN or infinity there")
     left = whole - sum(values)
     most = max(abs(whole), *(abs(value) for value in values))
     limit, share = (

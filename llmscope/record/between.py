@@ -74,9 +74,11 @@ class _Joint:
 @torch.no_grad()
 def learn(subject: Subject, ids: Sequence[int]) -> tuple[Between, ...]:
     """What stands between in each layer, measured in one or two passes over some ids."""
+    from llmscope.record.taps import placed  # which keeps what is found here
+
     joints = [_Joint(layer) for layer in subject.anatomy.layers]
     batch = torch.tensor([list(ids)], device=subject.device)
-    with _watching(joints):
+    with placed(subject.model), _watching(joints):
         subject.model(input_ids=batch, use_cache=False)
         found = [_at_once(joint) for joint in joints]
         if None in found:

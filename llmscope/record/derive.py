@@ -13,8 +13,11 @@ from torch import Tensor
 from llmscope.record.attention import AttentionSettings
 from llmscope.record.changes import Site, attached
 from llmscope.record.foreseen import ACTIVATIONS
-from llmscope.record.observe import observed_pattern, observed_values
+from llmscope.record.observe import observed_pattern, observed_values, own_logits
 from llmscope.record.recording import Recording
+
+OWN = "own logits"
+"""Under which a recording's memo keeps those after the token that was looked at last."""
 
 NOT_BY_HEAD = (
     "what its heads bring passes more than a gate or a norm before it is written, so that it "
@@ -46,9 +49,12 @@ def pattern(
     scores = _by_group(query.float(), keys.float().transpose(1, 2)) * settings.scale
     if settings.softcap is not None:
         scores = torch.tanh(scores / settings.softcap) * settings.softcap
-    scores = scores.masked_fill(
-        ~_visible(rows, len(recording), settings.window, scores.device), -torch.inf
-    )
+    visible = _visible(rows, len(recording), settings.window, scores.device)
+    first = recording.visible_from(layer, rows)
+    if first is not None:  # chunks, and whatever else the model's own mask hides
+        keys_seen = torch.arange(len(recording), device=scores.device)
+        visible &= keys_seen >= first.to(scores.device)[:, None]
+    scores = scores.masked_fill(~visible, -torch.inf)
     if settings.sinks is not None:
         sinks = settings.sinks.float().reshape(-1, 1, 1)
         sinks = sinks if head is None else sinks[head : head + 1]
@@ -175,16 +181,17 @@ def activation_pieces(recording: Recording, layer: int) -> Iterator[Tensor]:
         start += count
 
 
-def mlp_output(recording: Recording, layer: int) -> Tensor:
+def mlp_output(recording: Recording, layer: int, rows: range | None = None) -> Tensor:
     """What the MLP writes, from its activations through the down projection. [row, width]"""
     parts = recording.subject.anatomy.layers[layer]
     if parts.down is None or parts.mlp_write is None:
         raise ValueError(f"layer {layer} has no down projection that was found")
-    hidden = activations(recording, layer)
+    rows = range(len(recording)) if rows is None else rows
+    hidden = activations(recording, layer)[rows.start : rows.stop]
     with torch.no_grad():
         own = (parts.mlp_entry, parts.down)
         written: Tensor = parts.written(parts.mlp_write, own)(parts.down(hidden))
-    return scaled(recording, written, "mlp_write", layer, range(len(recording)))
+    return scaled(recording, written, "mlp_write", layer, rows)
 
 
 def scaled(recording: Recording, write: Tensor, site: Site, layer: int, rows: range) -> Tensor:
@@ -217,4 +224,9 @@ def logits_after(recording: Recording, position: int) -> Tensor:
         return recording.logits.float()
     if recording.earlier is not None and position == recording.earlier[0]:
         return recording.earlier[1].float()
-    return logits(recording, position, position + 1)[0]
+    if recording.subject.readout_holds:
+        return logits(recording, position, position + 1)[0]
+    kept: tuple[int, Tensor] | None = recording.memo.get(OWN)
+    if kept is None or kept[0] != position:
+        kept = recording.memo[OWN] = (position, own_logits(recording)[position].clone())
+    return kept[1]

@@ -1,6 +1,7 @@
 """Translators of a tuned lens, read from the folder that its training wrote.
 
-The folder holds `config.json` and `params.pt`, as the package tuned-lens saves them: for the
+The folder holds `config.json` and `params.pt`, as the package tuned-lens saves them, or the same
+tensors as `params.safetensors`, which needs no leave to unpickle: for the
 stream before each layer a matrix and a bias, `stream + W stream + b`, so that the last layer's
 language is spoken earlier. Belrose et al. 2023, "Eliciting Latent Predictions from Transformers
 with the Tuned Lens".
@@ -8,8 +9,7 @@ with the Tuned Lens".
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,9 +18,10 @@ import torch
 from torch import Tensor
 
 from llmscope.errors import ScopeError
-from llmscope.text import told
+from llmscope.models.json_file import read_json
+from llmscope.text import display_text, told
 
-CONFIG, PARAMETERS = "config.json", "params.pt"
+CONFIG, PARAMETERS, SAFE = "config.json", "params.pt", "params.safetensors"
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,36 +62,62 @@ class Translators:
         )
 
 
-def translators(folder: str) -> Translators:
-    """The translators in a folder, read again once the file has changed.
+def translators(folder: str, *, allow_pickle: bool = False) -> Translators:
+    """Return the translators in a folder, read again once the file has changed.
+
+    Args:
+        folder: holds config.json, and params.safetensors or params.pt.
+        allow_pickle: params.pt, a pickle of tensors, will do as well.
 
     Raises:
-        ScopeError: there are none, or they cannot be read.
+        ScopeError: it holds none that may be read, or they cannot be read.
     """
-    file = Path(folder) / PARAMETERS
+    shown = display_text(folder)
+    file = Path(folder) / SAFE
     if not file.is_file():
-        raise ScopeError(
-            f"{folder} has no {PARAMETERS}",
-            f"a folder with {CONFIG} and {PARAMETERS} of tuned-lens",
-        )
-    return _read(folder, file.stat().st_mtime_ns)
+        file = Path(folder) / PARAMETERS
+        if not file.is_file():
+            raise ScopeError(
+                f"{shown} has no {PARAMETERS}",
+                f"a folder with {CONFIG} and {PARAMETERS} of tuned-lens",
+            )
+        if not allow_pickle:
+            raise ScopeError(
+                f"the translators in {shown} are pickled, and loading those can run any code",
+                f"--allow-pickle, if you trust whoever made them, or the same as {SAFE}",
+            )
+    return _read(file, file.stat().st_mtime_ns)
 
 
 @lru_cache(maxsize=2)
-def _read(folder: str, changed: int) -> Translators:
+def _read(file: Path, changed: int) -> Translators:
     try:
-        config = json.loads((Path(folder) / CONFIG).read_text(encoding="utf-8"))
-        # Weights alone: a pickle of anything else is refused by torch, and nothing in it runs.
-        state = torch.load(Path(folder) / PARAMETERS, map_location="cpu", weights_only=True)
+        config = read_json(file.parent / CONFIG)
+        state = _state(file)
         count, width = int(config["num_hidden_layers"]), int(config["d_model"])
+        if not 0 < count <= len(state):
+            raise ValueError("they are not as many as config.json says")
         weights = tuple(state[f"{layer}.weight"] for layer in range(count))
-        biases = tuple(state.get(f"{layer}.bias", torch.zeros(width)) for layer in range(count))
-        fits = all(part.shape == (width, width) for part in weights)
-        if not fits or not all(part.shape == (width,) for part in biases) or not count:
+        if not all(part.shape == (width, width) for part in weights):
             raise ValueError("their shapes are not those that config.json says")
-    except Exception as error:  # whatever a file that is none of theirs makes json and torch say
+        biases = tuple(state.get(f"{layer}.bias", torch.zeros(width)) for layer in range(count))
+        if not all(part.shape == (width,) for part in biases):
+            raise ValueError("their shapes are not those that config.json says")
+    except Exception as error:  # whatever a file of another kind makes json and torch raise
         raise ScopeError(
-            f"the translators in {folder} cannot be read: {told(error)}",
+            f"the translators in {display_text(str(file.parent))} cannot be read: {told(error)}",
             "a folder that TunedLens.save of tuned-lens wrote",
         ) from error
     return Translators(str(config.get("base_model_name_or_path") or ""), weights, biases)
+
+
+def _state(file: Path) -> Mapping[str, Tensor]:
+    """Return the tensors of a file by name."""
+    if file.name == SAFE:
+        from safetensors.torch import load_file
+
+        found: Mapping[str, Tensor] = load_file(file)
+        return found
+    # Weights alone: torch refuses a pickle of anything else, and nothing in it runs.
+    state: Mapping[str, Tensor] = torch.load(file, map_location="cpu", weights_only=True)
+    return state

@@ -6,11 +6,19 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from llmscope.errors import ScopeError
 from tests.cli.running import failure
 from tests.families import small_model
 from tests.lenses.test_experts import IDS, scope_on
+
+
+def pickles_on(family):
+    """A scope that may read pickles, as after `llmscope.load(…, allow_pickle=True)`."""
+    scope = scope_on(family)
+    scope.subject.allow_pickle = True
+    return scope
 
 
 def write(folder, layers=3, width=48, bias=True, seed=1):
@@ -37,7 +45,7 @@ def write(folder, layers=3, width=48, bias=True, seed=1):
 @pytest.mark.parametrize("bias", [True, False])
 def test_each_cell_is_the_readout_of_its_translated_stream(tmp_path, bias):
     state = write(tmp_path / "lens", bias=bias)
-    scope, model = scope_on("llama"), small_model("llama")
+    scope, model = pickles_on("llama"), small_model("llama")
     figure = scope.look("logit-lens", translator=str(tmp_path / "lens"))
     with torch.no_grad():
         own = model(input_ids=torch.tensor([IDS]), output_hidden_states=True)
@@ -61,7 +69,7 @@ def test_each_cell_is_the_readout_of_its_translated_stream(tmp_path, bias):
 def test_one_way_to_read_leaves_nothing_to_another(tmp_path):
     write(tmp_path / "one", seed=1)
     write(tmp_path / "other", seed=2)
-    scope = scope_on("gpt2")
+    scope = pickles_on("gpt2")
     looks = {}
     for name in (None, "one", "other"):
         folder = None if name is None else str(tmp_path / name)
@@ -78,7 +86,7 @@ def test_one_way_to_read_leaves_nothing_to_another(tmp_path):
 @pytest.mark.parametrize("size", [{"layers": 2}, {"width": 40}])
 def test_translators_of_another_model_are_refused(tmp_path, size):
     write(tmp_path / "lens", **size)
-    figure = scope_on("llama").look("logit-lens", translator=str(tmp_path / "lens"))
+    figure = pickles_on("llama").look("logit-lens", translator=str(tmp_path / "lens"))
     assert figure.verdict.status == "refused"
     assert "and the model has 3 of width 48" in figure.verdict.reason
 
@@ -89,7 +97,7 @@ class Trap:
 
 
 def test_files_that_are_no_translators_are_told(tmp_path, capsys):
-    scope = scope_on("llama")
+    scope = pickles_on("llama")
     with pytest.raises(ScopeError, match=r"no params\.pt"):
         scope.look("logit-lens", translator=str(tmp_path))
     write(tmp_path)
@@ -105,3 +113,22 @@ def test_a_folder_without_translators_is_told_before_a_model_is_loaded(tmp_path)
         code=2,
     )
     assert "a folder with config.json and params.pt" in told
+
+
+def test_a_pickle_that_was_not_allowed_is_told_before_a_model_is_loaded(tmp_path):
+    write(tmp_path / "lens")
+    words = ("snapshot", "--prompt", "CAB", "--lens", "logit-lens", "--translator")
+    assert "--allow-pickle" in failure(*words, str(tmp_path / "lens"), code=2)
+
+
+def test_pickled_translators_are_read_where_that_was_allowed(tmp_path):
+    state = write(tmp_path)
+    scope = scope_on("llama")
+    with pytest.raises(ScopeError, match="are pickled") as caught:
+        scope.look("logit-lens", translator=str(tmp_path))
+    assert "--allow-pickle" in caught.value.hint
+    save_file(state, tmp_path / "params.safetensors")
+    safe = scope.look("logit-lens", translator=str(tmp_path))
+    (tmp_path / "params.safetensors").unlink()
+    pickled = pickles_on("llama").look("logit-lens", translator=str(tmp_path))
+    np.testing.assert_array_equal(safe.values, pickled.values)

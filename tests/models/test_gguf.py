@@ -75,7 +75,7 @@ def test_a_half_written_conversion_is_never_used(file, empty_cache, monkeypatch)
     write_gguf(file)
     convert = source._convert
 
-    def interrupted(path, target, progress):
+    def interrupted(path, heads, target, progress):
         (target / "config.json").write_text("{}")
         raise KeyboardInterrupt
 
@@ -101,7 +101,7 @@ def test_a_truncated_file_leaves_nothing_behind(file, empty_cache):
     with pytest.raises(ScopeError, match=r"small-F32\.gguf is damaged") as caught:
         load_subject(str(file))
     assert "\n" not in caught.value.message
-    assert list(converted_folder().iterdir()) == []
+    assert not converted_folder().exists()
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")

@@ -14,6 +14,10 @@ from typing import Any
 from llmscope.errors import ScopeError
 from llmscope.models.cache import building, converted_folder
 from llmscope.models.digest import file_digest
+from llmscope.models.heads import Heads
+from llmscope.models.json_file import read_json
+from llmscope.models.sizes import bounded, check_sizes
+from llmscope.models.sources.gguf_head import read_head
 from llmscope.models.sources.gguf_settings import Described
 from llmscope.models.sources.weights import Options, Weights
 from llmscope.models.spec import Spec
@@ -42,41 +46,64 @@ def converted(path: Path, progress: Progress | None) -> Weights:
     Raises:
         ScopeError: it is no GGUF file, or transformers cannot read it.
     """
-    _check(path)
+    heads = check_gguf(path)
     digest = file_digest(path, progress)
     folder = converted_folder() / digest
     if not folder.is_dir():
         with building(folder) as scratch:
-            _convert(path, scratch, progress)
+            _convert(path, heads, scratch, progress)
     return Weights(folder, path.stem, digest, _notices(folder))
 
 
 def _notices(folder: Path) -> tuple[str, ...]:
     try:
-        return tuple(map(str, json.loads((folder / _NOTICES).read_text(encoding="utf-8"))))
+        return tuple(map(str, read_json(folder / _NOTICES)))
     except (OSError, ValueError, TypeError):
         return ()
 
 
-def _check(path: Path) -> None:
+def check_gguf(path: Path) -> Heads:
+    """Judge a GGUF file by its head, and return what that says of its tensors.
+
+    Raises:
+        ScopeError: it is no GGUF file, or says what cannot be.
+    """
+    named = display_text(path.name)
     try:
+        if not path.is_file():
+            raise ScopeError(f"{named} is no regular file", "another file")
         with path.open("rb") as file:
             first = file.read(len(_MAGIC))
+        if first != _MAGIC:
+            raise ScopeError(f"{named} is no GGUF file", "another file")
+        head = read_head(path)
     except OSError as error:
         raise ScopeError(
             f"{display_text(str(path))} cannot be read: {error.strerror}", "another file"
         ) from error
-    if first != _MAGIC:
-        raise ScopeError(f"{display_text(path.name)} is no GGUF file", "another file")
+    except ValueError as error:
+        raise ScopeError(
+            f"{named} is damaged, or not all of a GGUF file: {told(error)}",
+            "another copy of the file",
+        ) from error
+    # The keys of an architecture say what those of a config do: `llama.block_count`.
+    sizes = {
+        key.partition(".")[2]: value
+        for key, value in head.values.items()
+        if not key.startswith(("general.", "tokenizer."))
+    }
+    check_sizes(sizes, head.heads, path.name, "another copy of the file")
+    return head.heads
 
 
-def _convert(path: Path, target: Path, progress: Progress | None) -> None:
+def _convert(path: Path, heads: Heads, target: Path, progress: Progress | None) -> None:
     import torch
     from safetensors import SafetensorError
     from transformers import AutoConfig, AutoModelForCausalLM, GgufConfig
 
     meter = Meter(progress, f"converting {display_text(path.name)}", path.stat().st_size)
-    with silenced(), transformers_bars(meter), _gguf_bar(meter) as taken:
+    limit = bounded(heads, path.name, packed=True, hint="another copy of the file")
+    with silenced(), transformers_bars(meter), _gguf_bar(meter) as taken, limit:
         described = Described(path)
         source = {"gguf_file": path.name, "trust_remote_code": False, "local_files_only": True}
         try:
@@ -90,6 +117,8 @@ def _convert(path: Path, target: Path, progress: Progress | None) -> None:
                 output_loading_info=True,
                 **source,
             )
+        except ScopeError:
+            raise
         except Exception as error:  # whatever a damaged file makes transformers or gguf raise
             raise _unreadable(path, error) from error
         # transformers fills what is missing with random numbers and goes on.
@@ -120,7 +149,9 @@ def _tokenizer(path: Path, source: dict[str, Any]) -> tuple[Any, list[str]]:
 
     try:
         return AutoTokenizer.from_pretrained(str(path.parent), **source), []
-    except Exception as error:  # an alphabet that transformers does not know
+    except (KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:  # an alphabet that transformers does not know, or a panic
         return None, [f"the file's tokenizer cannot be read: {told(error)}"]
 
 

@@ -12,10 +12,11 @@ from functools import partial
 from pathlib import Path
 
 from llmscope.errors import ScopeError
-from llmscope.models.adapters import CONFIG as ADAPTER
-from llmscope.models.adapters import PICKLED, SAFE
+from llmscope.models.adapter_config import CONFIG as ADAPTER
+from llmscope.models.adapter_config import PICKLED, SAFE
 from llmscope.models.checkpoint import SAFETENSORS, check_config, is_whole, read_config
 from llmscope.models.sources import gguf
+from llmscope.models.sources.hub_answers import repository_files
 from llmscope.models.sources.hub_errors import explained
 from llmscope.models.sources.hub_files import Repository
 from llmscope.models.sources.hub_flaws import check_files
@@ -64,21 +65,16 @@ def fetch(spec: Spec, options: Options) -> Weights:
 
 def _listed(spec: Spec, options: Options) -> tuple[Repository, list[str]]:
     """The commit that is meant, and the paths of its files."""
-    from huggingface_hub import HfApi, constants
+    from huggingface_hub import constants
 
     line = Line()
-    ask = partial(
-        HfApi().model_info,
-        spec.name,
-        revision=spec.revision,
-        timeout=constants.HF_HUB_ETAG_TIMEOUT,
-    )
+    ask = partial(repository_files, spec.name, spec.revision, constants.HF_HUB_ETAG_TIMEOUT)
     # With a copy at hand it is not worth waiting for a hub that has trouble.
     job = ask if _cached(spec, options) else partial(patiently, ask, line)
-    (info,) = watched([job], line, Meter(options.progress, f"asking the hub for {_named(spec)}"))
-    if not info.sha:
-        raise FailedError(ValueError("no commit"))
-    return Repository(spec.name, info.sha), [file.rfilename for file in info.siblings or ()]
+    ((commit, paths),) = watched(
+        [job], line, Meter(options.progress, f"asking the hub for {_named(spec)}")
+    )
+    return Repository(spec.name, commit), paths
 
 
 def _brought(spec: Spec, options: Options, repository: Repository, paths: list[str]) -> Path:
@@ -110,8 +106,8 @@ def _of_model(options: Options, paths: list[str]) -> list[str]:
     texts = _matching(paths, (*_TEXT, *(["*.py"] * options.trust_remote_code)))
     weights = _matching(paths, [SAFETENSORS])
     if options.allow_pickle and not weights:
-        weights = _matching(paths, ["*.bin"])
-    return [*texts, *weights]
+        weights = _matching(paths, ["pytorch_model*.bin"])
+    return [path for path in (*texts, *weights) if path != ADAPTER]
 
 
 def _of_adapter(spec: Spec, options: Options, paths: list[str]) -> list[str]:
@@ -161,6 +157,8 @@ def _cached(spec: Spec, options: Options) -> Path | None:
         found = try_to_load_from_cache(spec.name, probe, revision=spec.revision)
         if isinstance(found, str):
             folder = Path(found).parents[probe.count("/")]
+            if folder.parent.name != "snapshots":  # a ref may hold anything, a path too
+                continue
             if probe == spec.file or _has_weights(folder, probe == ADAPTER, options):
                 return folder
     return None

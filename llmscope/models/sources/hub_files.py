@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 
 from llmscope.errors import ScopeError
+from llmscope.models.sources.hub_answers import ERROR_BYTES, bounded_answer, is_etag, streamed
 from llmscope.models.sources.hub_flaws import flaw
 from llmscope.models.sources.hub_line import FailedError, Line, ShortError, patiently, watched
 from llmscope.models.subject import Progress
@@ -27,6 +28,8 @@ from llmscope.text import display_text
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _CHUNK = 1 << 20
+UNANNOUNCED = 128 << 20
+"""Most bytes of a file whose size the hub does not tell."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,7 @@ class Repository:
         from huggingface_hub import get_hf_file_metadata
 
         found = patiently(partial(get_hf_file_metadata, self._url(path)), line, reconnect=True)
-        if not found.etag:
+        if not found.etag or not is_etag(found.etag):
             raise ValueError(f"no ETag for {path}")
         return Remote(path, found.etag, found.size)
 
@@ -96,9 +99,7 @@ class Repository:
         return str(hf_hub_url(self.name, path, revision=self.commit))
 
     def _blob(self, remote: Remote) -> Path:
-        # Of an ETag that is a path, only the last part: nothing may land outside.
-        name: str = Path(remote.etag).name
-        return self._home / "blobs" / name
+        return self._home / "blobs" / remote.etag
 
     def _kept(self, remote: Remote) -> int:
         """Bytes of a file that are in the cache already."""
@@ -218,7 +219,7 @@ def _append(incomplete: Path, remote: Remote, url: str, line: Line) -> None:
         ShortError: less came than was announced.
     """
     from huggingface_hub import constants
-    from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
+    from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
 
     with incomplete.open("ab") as sink:
         have = sink.tell()
@@ -231,22 +232,24 @@ def _append(incomplete: Path, remote: Remote, url: str, line: Line) -> None:
         headers = build_hf_headers() | {"Accept-Encoding": "identity"}
         if have:
             headers["Range"] = f"bytes={have}-"
-        with get_session().stream(
-            "GET",
-            url,
-            headers=headers,
-            timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT,
-            follow_redirects=True,
-        ) as response:
-            hf_raise_for_status(response)
+        most = UNANNOUNCED if remote.size is None else remote.size
+        with streamed(url, headers, constants.HF_HUB_DOWNLOAD_TIMEOUT) as response:
+            if not response.is_success:
+                hf_raise_for_status(bounded_answer(response, ERROR_BYTES))
             if have and response.status_code != 206:  # all of it, though a part was asked for
                 sink.truncate(0)
                 have = 0
-            for chunk in response.iter_bytes():
+            # As it comes: what is compressed, unasked, has another size than was announced.
+            for chunk in response.iter_raw():
                 line.check()
                 sink.write(chunk)
                 have += len(chunk)
                 line.arrived[remote.path] = have if remote.size is None else min(have, remote.size)
+                if have > most:
+                    break
+        if remote.size is None and have > most:
+            sink.truncate(0)
+            raise ValueError(f"more than {most} bytes, and no size was announced")
         if remote.size is not None and have < remote.size:
             raise ShortError(f"{remote.size - have} bytes are missing")
 

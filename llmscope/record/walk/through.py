@@ -121,8 +121,6 @@ def _layer(
 ) -> int:
     """One layer from inside; gives the index of the stream after it."""
     parts = recording.subject.anatomy.layers[layer]
-    if post_norms(parts) is not None:
-        raise LookupError(IN_THE_STREAM)
     block = Block(chain, seen, stream, rows)
     entered = block.known[stream]
     writes: list[tuple[int, Tensor]] = []  # the step, and the model's own

@@ -1,0 +1,70 @@
+"""JSON files that come with a model, read within bounds."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+from typing import Any
+
+CONFIG_BYTES = 8 << 20
+"""Largest config file; configs that list every quantised layer have about a megabyte."""
+INDEX_BYTES = 32 << 20
+"""Largest index of shards; 90,000 tensors take 9 MB."""
+DEPTH = 64
+
+
+def read_json(path: Path, limit: int = CONFIG_BYTES) -> Any:
+    """Return what a JSON file holds.
+
+    Args:
+        path: may be a symbolic link to a regular file.
+        limit: largest size in bytes.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        OSError: the file cannot be read.
+        ValueError: it is no regular file, larger than `limit`, nested too deeply, or no JSON.
+    """
+    return parse_json(read_bytes(path, limit))
+
+
+def read_bytes(path: Path, limit: int) -> bytes:
+    """Return the content of a regular file: a pipe or a device could keep its reader for ever.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is no regular file, or larger than `limit`.
+    """
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise ValueError("it is no regular file")
+    with path.open("rb") as file:
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise ValueError(f"it has more than {limit >> 20} MiB")
+    return content
+
+
+def parse_json(content: bytes) -> Any:
+    """Return the value of a JSON text.
+
+    Raises:
+        ValueError: it is no JSON in UTF-8, or nested deeper than `DEPTH`.
+    """
+    try:
+        found = json.loads(content.decode("utf-8"))
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    level = [found]
+    for _ in range(DEPTH):
+        level = [child for one in level for child in _children(one)]
+        if not level:
+            return found
+    raise ValueError("it is nested too deeply")
+
+
+def _children(value: Any) -> list[Any]:
+    """Return the lists and dicts inside of a list or dict."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return [one for one in inner if isinstance(one, dict | list)]

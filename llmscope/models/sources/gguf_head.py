@@ -1,0 +1,176 @@
+"""The head of a GGUF file: its metadata and tensors, checked before a library reads them.
+
+The gguf package believes every count and length: an array of 10^12 items in a file of a kilobyte
+is read for ever, because numpy gives empty slices beyond the end.
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llmscope.models.heads import Heads, tensor_heads
+
+ITEMS = 3_000_000
+"""Most items of all arrays together; a vocabulary of 262,144 tokens with merges has 1.3 million.
+"""
+_SCALARS = {
+    0: "B",
+    1: "b",
+    2: "H",
+    3: "h",
+    4: "I",
+    5: "i",
+    6: "f",
+    7: "?",
+    10: "Q",
+    11: "q",
+    12: "d",
+}
+_STRING, _ARRAY = 8, 9
+_DIMENSIONS = 8
+_KEY_BYTES = 1 << 16
+_END = "it ends before its head does"
+
+
+@dataclass(frozen=True)
+class Head:
+    """What a GGUF file says.
+
+    Attributes:
+        values: metadata that are a number or a truth value, by key; of an array of integers its
+            largest.
+        heads: of its tensors.
+    """
+
+    values: dict[str, Any]
+    heads: Heads
+
+
+def read_head(path: Path) -> Head:
+    """Return the head of a GGUF file.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: a count, a length or an offset is beyond the file, or no model needs it.
+    """
+    if not path.stat().st_size:
+        raise ValueError(_END)
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        return _Reader(data).head()
+
+
+class _Reader:
+    def __init__(self, data: mmap.mmap) -> None:
+        self._data = data
+        self._at = 4
+        self._items = 0
+        version = struct.unpack_from("<I", data, 4)[0] if len(data) >= 24 else 0
+        self._order = "<" if version & 0xFFFF else ">"
+
+    def head(self) -> Head:
+        """Read it all.
+
+        Raises:
+            ValueError: see `read_head`.
+        """
+        version = self._scalar("I")
+        if version not in (2, 3):
+            raise ValueError(f"it is of version {version}")
+        tensors, entries = self._scalar("Q"), self._scalar("Q")
+        self._room(tensors * 24 + entries * 13)  # the least that each of them takes
+        values = {}
+        for _ in range(entries):
+            key = self._text(_KEY_BYTES)
+            value = self._value(self._scalar("I"))
+            if key in values:
+                raise ValueError(f"it has two values of {key[:80]}")
+            values[key] = value
+        heads = tensor_heads(self._tensors(tensors, values.get("general.alignment", 32)))
+        if len(heads.names) != heads.tensors:
+            raise ValueError("it has two tensors of one name")
+        found = {key: value for key, value in values.items() if value is not None}
+        return Head(found, heads)
+
+    def _tensors(self, count: int, alignment: Any) -> Iterator[tuple[str, list[int], int]]:
+        from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
+
+        if (
+            type(alignment) is not int
+            or not 0 < alignment <= 1 << 20
+            or alignment & (alignment - 1)
+        ):
+            raise ValueError("its alignment is no power of two")
+        found = []
+        for _ in range(count):
+            name = self._text(_KEY_BYTES)
+            dimensions = self._scalar("I")
+            if dimensions > _DIMENSIONS:
+                raise ValueError(f"its tensor {name[:80]} has {dimensions} dimensions")
+            shape = [self._scalar("Q") for _ in range(dimensions)]
+            block, size = GGML_QUANT_SIZES[GGMLQuantizationType(self._scalar("I"))]
+            found.append((name, shape, math.prod(shape) * size // block, self._scalar("Q")))
+        begin = -(-self._at // alignment) * alignment
+        left = len(self._data) - begin
+        for name, _, length, offset in found:
+            if begin + offset + length > len(self._data):
+                raise ValueError(f"its tensor {name[:80]} does not lie in it")
+            left -= length
+        if left < 0:
+            raise ValueError("its tensors overlap")
+        return ((name, shape, length) for name, shape, length, _ in found)
+
+    def _value(self, kind: int) -> Any:
+        if kind in _SCALARS:
+            return self._scalar(_SCALARS[kind])
+        if kind == _STRING:
+            self._skip(self._scalar("Q"))
+            return None
+        if kind == _ARRAY:
+            return self._array()
+        raise ValueError(f"it has a value of the unknown type {kind}")
+
+    def _array(self) -> int | None:
+        """Pass over an array of numbers or texts, and return its largest integer."""
+        kind, count = self._scalar("I"), self._scalar("Q")
+        self._items += count
+        if self._items > ITEMS:
+            raise ValueError(f"its arrays have more than {ITEMS} items")
+        if kind == _STRING:
+            for _ in range(count):
+                self._skip(self._scalar("Q"))
+            return None
+        if kind not in _SCALARS:
+            raise ValueError("it has an array of arrays, or of an unknown type")
+        form = f"{self._order}{count}{_SCALARS[kind]}"
+        begin = self._at
+        self._skip(struct.calcsize(form))
+        if not count or _SCALARS[kind] in "?fd":
+            return None
+        return int(max(struct.unpack_from(form, self._data, begin)))
+
+    def _text(self, limit: int) -> str:
+        length = self._scalar("Q")
+        if length > limit:
+            raise ValueError(f"it has a name of {length} bytes")
+        begin = self._at
+        self._skip(length)
+        return self._data[begin : self._at].decode("utf-8")
+
+    def _scalar(self, form: str) -> Any:
+        begin = self._at
+        self._skip(struct.calcsize(f"<{form}"))
+        return struct.unpack_from(self._order + form, self._data, begin)[0]
+
+    def _skip(self, length: int) -> None:
+        self._room(length)
+        self._at += length
+
+    def _room(self, length: int) -> None:
+        if self._at + length > len(self._data):
+            raise ValueError(_END)

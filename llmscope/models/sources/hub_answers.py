@@ -1,0 +1,123 @@
+"""What the hub answers, read within bounds and believed only as far as it can be true.
+
+A hub is a server like any other, and HF_ENDPOINT may name one that is broken or hostile: an
+answer may have any length, and a commit or a file name may be a path that leads out of the cache.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import quote
+
+from llmscope.models.json_file import parse_json
+
+ANSWER_BYTES = 32 << 20
+"""Largest answer about a repository; one with 100,000 files takes about 10 MB."""
+ERROR_BYTES = 64 << 10
+"""What is read of an answer that refuses."""
+REDIRECTS = 10
+FILES = 100_000
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_ETAG = re.compile(r"\w[\w.:-]{0,254}", re.ASCII)
+
+
+def repository_files(name: str, revision: str | None, timeout: float) -> tuple[str, list[str]]:
+    """Return the commit that a revision means, and the paths of its files.
+
+    Args:
+        name: of the repository.
+        revision: None for the main branch.
+        timeout: seconds to wait for the next bytes.
+
+    Raises:
+        ValueError: the answer is none of a hub.
+        Exception: what huggingface_hub raises for a repository that is not there.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
+
+    url = f"{HfApi().endpoint}/api/models/{name}"
+    if revision is not None:
+        url += f"/revision/{quote(revision, safe='')}"
+    headers = build_hf_headers() | {"Accept-Encoding": "identity"}
+    with streamed(url, headers, timeout) as answer:
+        whole = bounded_answer(answer, ANSWER_BYTES if answer.is_success else ERROR_BYTES)
+    hf_raise_for_status(whole)
+    found = parse_json(whole.content)
+    if not isinstance(found, dict):
+        raise ValueError("no repository")
+    commit, siblings = found.get("sha"), found.get("siblings") or []
+    if not isinstance(commit, str) or not _COMMIT.fullmatch(commit):
+        raise ValueError("no commit")
+    if not isinstance(siblings, list) or len(siblings) > FILES:
+        raise ValueError("no list of files")
+    paths = (one.get("rfilename") for one in siblings if isinstance(one, dict))
+    return commit, list(dict.fromkeys(str(path) for path in paths if _is_inside(path)))
+
+
+def bounded_answer(answer: Any, limit: int) -> Any:
+    """Return a streamed answer with the beginning of its body, as much as the limit allows.
+
+    Raises:
+        ValueError: it succeeded, and its body is longer; or it is compressed, unasked.
+    """
+    coding = answer.headers.get("content-encoding", "identity").lower()
+    body = b""
+    for chunk in answer.iter_raw() if coding == "identity" else ():
+        body += chunk
+        if len(body) > limit:
+            break
+    if answer.is_success and (len(body) > limit or coding != "identity"):
+        raise ValueError(f"an answer of more than {limit} bytes, or a compressed one")
+    headers = {
+        key: value
+        for key, value in answer.headers.items()
+        if key.lower() not in ("content-encoding", "content-length", "transfer-encoding")
+    }
+    return type(answer)(
+        answer.status_code, headers=headers, content=body[:limit], request=answer.request
+    )
+
+
+@contextmanager
+def streamed(url: str, headers: Mapping[str, str], timeout: float) -> Iterator[Any]:
+    """Give the answer to a GET, after redirects, with its body still to be read.
+
+    httpx would read the whole body of an answer that redirects.
+
+    Raises:
+        ValueError: it redirects without end.
+        Exception: what the HTTP library raises where nobody answers.
+    """
+    from huggingface_hub.utils import get_session
+
+    session = get_session()
+    request = session.build_request("GET", url, headers=dict(headers), timeout=timeout)
+    for _ in range(REDIRECTS):
+        answer = session.send(request, stream=True, follow_redirects=False)
+        if answer.next_request is None:
+            break
+        answer.close()
+        request = answer.next_request
+    else:
+        raise ValueError("it redirects without end")
+    try:
+        yield answer
+    finally:
+        answer.close()
+
+
+def _is_inside(path: Any) -> bool:
+    """Whether a file name stays in the folder that it is put into, on every system."""
+    if not isinstance(path, str) or not 0 < len(path) <= 1000 or not path.isprintable():
+        return False
+    plain = not any(one in path for one in "\\:") and not path.startswith("/")
+    return plain and not {"", ".", ".."} & set(path.split("/"))
+
+
+def is_etag(etag: str) -> bool:
+    """Whether an ETag can be the name of a file."""
+    return _ETAG.fullmatch(etag) is not None
