@@ -130,7 +130,6 @@ REFUSED: dict[str, dict[str, tuple[int, ...]]] = {
     "jamba": {"patterns": (0, 2), "activations": (1,)},
     "bamba": {"patterns": (0, 2)},
     "lfm2": {"patterns": (0, 2)},
-    "openai-gpt": {"writes": ALL},  # its norms stand in the stream: nothing is merely added
 }
 # The layers whose MLP is a mixture of experts; of all others, experts are refused.
 MIXTURES: dict[str, tuple[int, ...]] = {

@@ -78,7 +78,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
         "unexplained": left,
         "parts": len(found),
         "embedding": parts.embedding,
-        "bias": read.bias,
+        "bias": parts.read.bias,
         "logit_scale": readout.scale,
         "softcap": readout.softcap,
         "whole": parts.whole,

@@ -4,25 +4,28 @@ The last stream is the embedding plus what every layer wrote, and what reads it 
 norms on the way are held still (see `llmscope.record.reading`). So each write has a part of its
 own in the logit, and so has each head in what attention wrote, each neuron in what an MLP wrote.
 Elhage et al. 2021, "A Mathematical Framework for Transformer Circuits". What a part does through
-later layers is not in it. All sums are in float64.
+later layers is not in it. Where norms stand in the stream (`llmscope.record.post_norms`), a part
+is read through those that follow it. All sums are in float64.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from llmscope.figure import Verdict
 from llmscope.models.anatomy import Layer
 from llmscope.record.changes import Site
 from llmscope.record.comparison import BOUND as HEADS_BOUND
 from llmscope.record.derive import activations, head_outputs
-from llmscope.record.norms import bound, exact
+from llmscope.record.norms import UnknownNorm, bound, exact
+from llmscope.record.post_norms import post_norms
 from llmscope.record.reading import Doubles, Reading, Unattributable, through
 from llmscope.record.recording import Recording
 from llmscope.record.verify import discrepancy
@@ -108,32 +111,70 @@ def attribute(recording: Recording, position: int, read: Reading, *, by_head: bo
     written = {name: np.full(len(layers), np.nan) for name in WRITES}
     heads = np.full((len(layers), recording.subject.anatomy.heads), np.nan)
     head_bias, whole = np.full(len(layers), np.nan), dict[int, str]()
+    paths, first, bias = _paths(recording, position, read)
     for index, layer in enumerate(layers):
+        path = paths[index]
         for name, values in written.items():
             write = recording.rows(name, index, row)
             if write is not None:
-                values[index] = float(read.direction @ exact(write[0]))
+                reader = path.mlp if name == "mlp_write" else path.attention
+                values[index] = float(reader @ exact(write[0]))
         if by_head and not np.isnan(written["attention_write"][index]):
             try:
-                heads[index], head_bias[index] = _by_head(recording, index, layer, row, read)
+                heads[index], head_bias[index] = _by_head(
+                    recording, index, layer, row, path.attention
+                )
             except Exception as finding:  # whatever a module that is not as believed may say
                 whole[index] = str(finding)
     embedding = recording.rows("stream", 0, row)
     assert embedding is not None
     return Parts(
-        read=read,
-        embedding=float(read.direction @ exact(embedding[0])),
+        read=replace(read, bias=read.bias + bias),
+        embedding=float(first @ exact(embedding[0])),
         attention=written["attention_write"],
         mixer=written["mixer_write"],
         mlp=written["mlp_write"],
         heads=heads,
         head_bias=head_bias,
         whole=whole,
-        edits=_edits(recording, position, read),
+        edits=_edits(recording, position, paths),
     )
 
 
-def _edits(recording: Recording, position: int, read: Reading) -> dict[int, float]:
+class _Path(NamedTuple):
+    """What reads the stream after a layer, the MLP's write and what comes before it. [width]"""
+
+    after: Tensor
+    mlp: Tensor
+    attention: Tensor
+
+
+def _paths(recording: Recording, position: int, read: Reading) -> tuple[list[_Path], Tensor, float]:
+    """What reads each layer's writes and the embedding, and what norms in the stream add.
+
+    That is the reading's own direction, unless norms stand in the stream: it goes back through
+    those with their scales held still.
+
+    Raises:
+        Unattributable: the scale of one cannot be held still.
+    """
+    direction, bias, row = read.direction, 0.0, range(position, position + 1)
+    paths: list[_Path] = []
+    for index, layer in reversed(list(enumerate(recording.subject.anatomy.layers))):
+        norms = post_norms(layer)
+        if norms is None:
+            paths.append(_Path(direction, direction, direction))
+            continue
+        try:
+            mlp, before, more = norms.back(recording.layer_rows(index, row), direction)
+        except UnknownNorm as unknown:
+            raise Unattributable(f"a norm in the stream of layer {index}: {unknown}") from None
+        paths.append(_Path(direction, mlp, before))
+        direction, bias = before, bias + more
+    return paths[::-1], direction, bias
+
+
+def _edits(recording: Recording, position: int, paths: Sequence[_Path]) -> dict[int, float]:
     """What edits of the stream after a layer add to the logit: what no write explains there."""
     row, found = range(position, position + 1), {}
     for change in recording.changes:
@@ -142,16 +183,21 @@ def _edits(recording: Recording, position: int, read: Reading) -> dict[int, floa
             after, before = (recording.rows("stream", at, row) for at in (layer + 1, layer))
             assert after is not None
             assert before is not None
+            norms = post_norms(recording.subject.anatomy.layers[layer])
+            if norms is not None:
+                left = exact(after[0]) - exact(norms.after(recording.layer_rows(layer, row))[0])
+                found[layer] = float(paths[layer].after @ left)
+                continue
             left = exact(after[0]) - exact(before[0])
             for name in WRITES:
                 write = recording.rows(name, layer, row)
                 left = left if write is None else left - exact(write[0])
-            found[layer] = float(read.direction @ left)
+            found[layer] = float(paths[layer].after @ left)
     return found
 
 
 def _by_head(
-    recording: Recording, index: int, layer: Layer, row: range, read: Reading
+    recording: Recording, index: int, layer: Layer, row: range, direction: Tensor
 ) -> tuple[Doubles, float]:
     """What each head of a layer adds to the logit, [head], and what its biases add."""
     if layer.attention_out is None:
@@ -173,7 +219,7 @@ def _by_head(
         own,
         layer.attention_out,
         joined,
-        read.direction,
+        direction,
         layer.heads_norm,
     )
     return each.reshape(heads.shape[1], -1).sum(-1) * factor, rest * factor
@@ -213,7 +259,8 @@ def by_neuron(
     hidden = activations(recording, layer)[position : position + 1]
     own = (parts.mlp_entry, parts.down)
     factor = _factor(recording, "mlp_write", layer, position)
-    each, rest = through(parts, parts.mlp_write, own, parts.down, hidden, read.direction)
+    paths, *_ = _paths(recording, position, read)
+    each, rest = through(parts, parts.mlp_write, own, parts.down, hidden, paths[layer].mlp)
     return each * factor, rest * factor
 
 

@@ -20,6 +20,7 @@ from llmscope.models.anatomy import Layer
 from llmscope.models.subject import Subject
 from llmscope.record.model_state import StateMemo
 from llmscope.record.norms import UnknownNorm, exact, take_apart
+from llmscope.record.post_norms import post_norms
 from llmscope.record.stages import NOISE, factors_of, matrices, merged
 from llmscope.record.walk.arithmetic import outputs_first
 
@@ -151,7 +152,7 @@ def _promoted(base: Subject, parts: Layer, module: nn.Module, written: Tensor) -
     None where a norm on the way is none whose gain is known, or there is no unembedding.
     """
     readout = base.anatomy.readout
-    if readout is None:
+    if readout is None or any(map(post_norms, base.anatomy.layers)):
         return None
     rows = written.T  # [r, width]
     write = parts.mlp_write if module is parts.down else parts.attention_write

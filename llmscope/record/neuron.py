@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from llmscope.record.derive import activations
-from llmscope.record.norms import exact, take_apart
+from llmscope.record.norms import UnknownNorm, exact, take_apart
+from llmscope.record.post_norms import IN_THE_STREAM, post_norms
 from llmscope.record.recording import Recording
 
 
@@ -46,6 +47,8 @@ def spoken(recording: Recording, layer: int, neuron: int) -> Tensor:
     readout = recording.subject.anatomy.readout
     if readout is None:
         raise ValueError("the model has no unembedding that was found")
+    if any(post_norms(later) for later in recording.subject.anatomy.layers[layer:]):
+        raise UnknownNorm(IN_THE_STREAM)
     stream = recording.final_rows(0, 1)
     gained = take_apart(readout.norm, stream).linear(column(recording, layer, neuron))
     rows = torch.stack([gained, torch.zeros_like(gained)]).to(stream.dtype).to(stream.device)

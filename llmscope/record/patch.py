@@ -28,6 +28,7 @@ from llmscope.figure import Verdict
 from llmscope.models.anatomy import Layer
 from llmscope.record.comparison import HALF_BOUND
 from llmscope.record.patch_hooks import Apply, Learn, Watch
+from llmscope.record.post_norms import post_norms
 from llmscope.record.query import Query
 from llmscope.record.recording import Recording
 from llmscope.record.taps import placed
@@ -133,6 +134,11 @@ def _check(index: int, layer: Layer, weights_only: bool) -> None:
         raise Unpatchable(
             f"layer {index} is a mixture of experts: its router reads the MLP's input as well, so "
             "no change of one matrix stands for the context"
+        )
+    if post_norms(layer) is not None:
+        raise Unpatchable(
+            f"layer {index} norms the stream itself after it is written to, and no bias before a "
+            "norm stands for a vector after it"
         )
     if not weights_only:
         return

@@ -20,6 +20,7 @@ from llmscope.figure import VERIFIED, Verdict
 from llmscope.models.anatomy import FLOATS, Readout
 from llmscope.record.comparison import Comparison, compare, judge
 from llmscope.record.derive import logits
+from llmscope.record.post_norms import post_norms
 from llmscope.record.recording import Recording, Segment
 from llmscope.record.verify import CHECKS, WRITES, Missing, Verdicts
 
@@ -163,8 +164,10 @@ def writes_verdict(recording: Recording, verdicts: Verdicts) -> Verdict:
     recording = recording.base or recording
     known = [verdicts("writes", layer) for layer in range(recording.layers)]
     layers = [layer for layer, one in enumerate(known) if one.status == "verified"]
+    parts = recording.subject.anatomy.layers
+    plain = [layer for layer in layers if post_norms(parts[layer]) is None]
     for segment, count in recording.parts:
-        _measure_writes(segment, layers, count)
+        _measure_writes(segment, plain, count)
     for layer in layers:
         known[layer] = rows_verdict(recording, "writes", layer)
     return Verdicts({"writes": tuple(known)}).over("writes")

@@ -1,7 +1,8 @@
 """Verdicts: five identities, measured on the model itself with a short probe when it loads.
 
     readout      unembed(norm(last stream))        = the logits
-    writes       stream + attention + MLP           = the next stream
+    writes       stream + attention + MLP           = the next stream, each sum normed where
+                                                      norms stand in the stream
     patterns     W_O(gate ∘ (pattern · values))     = what the attention wrote
     activations  W_down(activations)                = what the MLP wrote
     experts      Σ weight · expert (+ shared)       = what the MLP wrote
@@ -26,7 +27,7 @@ from torch import Tensor
 from llmscope.figure import VERIFIED, Verdict
 from llmscope.models.mixing import WITHOUT_PATTERN
 from llmscope.models.subject import Subject
-from llmscope.record import between
+from llmscope.record import between, post_norms
 from llmscope.record.comparison import Comparison, compare, judge
 from llmscope.record.derive import NOT_BY_HEAD, attention_output, logits, mixed_values, mlp_output
 from llmscope.record.entries import learn
@@ -82,8 +83,13 @@ def verify(recorder: Recorder) -> Verdicts:
     recording = recorder.record(prompt, fresh=True)
     recorder.forget()
     recorder.examine_reuse(recording)
-    learn(recorder.taps.layers, subject.anatomy.layers, recording.parts[0][0].layers)
+    rows = recording.parts[0][0].layers
+    learn(recorder.taps.layers, subject.anatomy.layers, rows)
     count = recording.layers
+    for index, layer in enumerate(subject.anatomy.layers):
+        after = recording.rows("stream", index + 1)
+        assert after is not None
+        post_norms.learn(layer, rows[index], after)
 
     def each(check: Callable[[int], Comparison]) -> tuple[Verdict, ...]:
         return tuple(_judge(subject, partial(check, layer)) for layer in range(count))
@@ -172,12 +178,16 @@ def _writes(recording: Recording, layer: int, rows: range | None = None) -> Comp
     stream, following = (recording.rows("stream", at, rows) for at in (layer, layer + 1))
     assert stream is not None
     assert following is not None
-    parts = [recording.rows(name, layer, rows) for name in WRITES]
     if _streams(recording) > 1:
         raise Missing(
             f"the model keeps {_streams(recording)} residual streams and mixes them in each layer: "
             "nothing is merely added"
         )
+    norms = post_norms.post_norms(recording.subject.anatomy.layers[layer])
+    if norms is not None:
+        some = range(len(recording)) if rows is None else rows
+        return compare(norms.after(recording.layer_rows(layer, some)), following)
+    parts = [recording.rows(name, layer, rows) for name in WRITES]
     total = stream
     for part in parts:
         if part is not None:

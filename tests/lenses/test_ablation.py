@@ -121,8 +121,10 @@ def test_it_is_refused_where_nothing_is_verified(monkeypatch):
     figure = scope.look("ablation")
     assert (figure.verdict.status, figure.axes) == ("refused", ())
     assert scope.look("ablation", mode="parts").verdict.status == "verified"
-    scope = scope_of("openai-gpt")  # what it writes is not merely added
+    scope = scope_of("openai-gpt")
     scope.record(IDS)
+    differs = (Verdict("refused", "it differs", 0.5),) * 3
+    monkeypatch.setitem(scope.verdicts.layers, "writes", differs)
     assert scope.look("ablation", mode="parts").verdict.status == "refused"
     assert scope.look("ablation").verdict.status == "verified"
     scope = scope_of("llama")

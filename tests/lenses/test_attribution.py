@@ -220,7 +220,6 @@ def test_neurons_and_their_bias_sum_to_what_the_mlp_adds(family):
         ("mixtral", "neurons", "mixture of experts"),
         ("mamba", "neurons", "no MLP"),
         ("mamba", "heads", "the model has no attention"),
-        ("openai-gpt", "parts", "it differs from the model's own"),
         ("rwkv", "layers", "unexplained"),  # what the last layer writes is as it should be
     ],
 )

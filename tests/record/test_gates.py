@@ -15,7 +15,7 @@ from llmscope.record.changes import Change, attached
 from llmscope.record.effects import head_columns
 from llmscope.record.patterns import value_lengths
 from llmscope.record.reading import reading
-from llmscope.record.verify import verify
+from llmscope.record.verify import pattern_of, verify
 from llmscope.record.walk.through import steps
 from llmscope.scope import Scope
 from tests.all_families import small_model as any_model
@@ -258,3 +258,25 @@ def test_the_walkthrough_of_differential_attention_says_why_it_stops():
     made = steps(recording, len(IDS) - 1, 1, scope._bench.recorder.run)
     (closed,) = [step for step in made if step.name == "rest of layer 1"]
     assert "cannot be told by heads" in closed.reason
+
+
+@pytest.mark.parametrize("family", [*GATED, "bitnet", "diffllama"])
+def test_verdicts_hold_in_half_precision(family):
+    verdicts = verify(recorder_for(small_model(family).to(torch.bfloat16)))
+    assert verdicts("patterns").status != "refused"
+    expected = "refused" if family == "diffllama" else verdicts("patterns").status
+    assert verdicts("heads").status == expected
+
+
+@pytest.mark.parametrize("family", ["afmoe", "laguna", "bitnet", "diffllama"])
+def test_a_prompt_that_is_typed_keeps_the_gates_of_its_first_rows(family):
+    recorder = recorder_for(small_model(family))
+    verify(recorder)
+    recorder.record(prompt_of(IDS[:6]))
+    typed = recorder.record(prompt_of(IDS))
+    assert typed.reused == 6
+    whole = recorder.record(prompt_of(IDS), fresh=True)
+    for layer in range(3):
+        assert pattern_of(typed, layer).status == "verified"
+        if family != "diffllama":
+            near(derive.head_outputs(typed, layer), derive.head_outputs(whole, layer))

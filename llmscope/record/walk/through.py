@@ -15,11 +15,12 @@ from torch import Tensor, nn
 
 from llmscope.record.derive import NOT_BY_HEAD
 from llmscope.record.norms import exact
+from llmscope.record.post_norms import IN_THE_STREAM, post_norms
 from llmscope.record.recording import Recording
 from llmscope.record.walk.attention import Attention, opaque
 from llmscope.record.walk.beginning import WIDE, beginning, rows_of
 from llmscope.record.walk.block import Block
-from llmscope.record.walk.chain import Chain, Unseen
+from llmscope.record.walk.chain import Chain, Make, Unseen
 from llmscope.record.walk.ending import ending
 from llmscope.record.walk.made import added
 from llmscope.record.walk.mlp import Mlp
@@ -260,6 +261,11 @@ def _others(
     def cut(tensor: Tensor) -> Tensor:
         return tensor[start : start + count]
 
+    made: Make | str = "what these layers add was not seen"
+    if any(post_norms(recording.subject.anatomy.layers[index]) for index in layers):
+        made = IN_THE_STREAM
+    elif wrote is not None:
+        made = lambda x: x + cut(wrote)  # noqa: E731 - a step is made by a function
     return chain.add(
         which,
         "what they add" if len(layers) > 1 else "what it adds",
@@ -268,7 +274,7 @@ def _others(
         "x ← x + Σ (a + m)",
         WIDE,
         (stream,),
-        (lambda x: x + cut(wrote)) if wrote is not None else "what these layers add was not seen",
+        made,
         None if own is None else cut(own),
         start=start,
         also=None if recorded is None else cut(recorded),
