@@ -22,7 +22,9 @@ from llmscope.record.derive import logits_after
 from llmscope.record.model_state import why_no_gradients
 from llmscope.record.norms import bound
 from llmscope.record.recording import Recording
+from llmscope.record.taps import Cancelled
 from llmscope.record.verify import discrepancy
+from llmscope.text import told
 
 STEPS = 32
 ROWS = 1024
@@ -108,7 +110,14 @@ def _gradients(
     """
     with torch.enable_grad():
         leaf = batch.detach().requires_grad_()
-        logits = run(embeddings=leaf, grad=True, last=1).logits[:, -1]
+        try:
+            logits = run(embeddings=leaf, grad=True, last=1).logits[:, -1]
+        except (Cancelled, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # whatever a model says that needs the ids as well
+            raise Insensitive(
+                f"the model does not run on embeddings in the place of tokens: {told(error)}"
+            ) from error
         exact = logits.to(torch.promote_types(logits.dtype, torch.float32))
         scores = torch.log_softmax(exact, dim=-1)[:, target]
         # Each prompt of the batch has its own score, so that the sum's gradient is each one's.
