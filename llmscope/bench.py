@@ -9,7 +9,7 @@ from llmscope.figure import Focus, Verdict
 from llmscope.lenses import Lens
 from llmscope.models.subject import Subject, follow
 from llmscope.record.edited import EditedRecorder
-from llmscope.record.model_state import check, state_of
+from llmscope.record.model_state import adopt, check, state_of
 from llmscope.record.passes import Passes
 from llmscope.record.recorder import Cancel, Recorder
 from llmscope.record.recording import Recording
@@ -40,7 +40,7 @@ class Bench:
         recorder = Recorder(self.subject)
         check_steady(recorder)
         verdicts = verify(recorder)
-        self.adopt()
+        adopt(self.subject, first=True)
         return recorder, verdicts
 
     def compare(self, *, whole: bool = False) -> None:
@@ -69,7 +69,7 @@ class Bench:
 
     def adopt(self) -> None:
         """Take what passes of ours changed in the model for granted; see `ModelState.adopt`."""
-        state_of(self.subject.model).adopt()
+        adopt(self.subject)
 
     @property
     def recorder(self) -> Recorder:
@@ -129,8 +129,8 @@ def trust(chosen: Lens, recording: Recording, focus: Focus, verdicts: Verdicts) 
     verdict = _over(chosen, layers, verdicts)
     if verdict.status == "refused":
         return verdict
-    if "patterns" in chosen.needs:
-        for layer in layers or ():
+    if "patterns" in chosen.needs and recording.base is not None:
+        for layer in layers or ():  # of an edited pass, as far as it is looked at
             here = pattern_here(recording, layer, focus.position)
             verdict = verdict.worst(_placed(here, layer, layers))
     return verdict.worst(_at_the_rows(chosen, recording, focus, layers, verdicts))

@@ -16,11 +16,12 @@ INTERRUPTED = 130  # what a shell reports for a program that ctrl+c ended
 
 
 @contextmanager
-def reported(debug: bool) -> Iterator[None]:
+def reported(debug: bool, failed: int = FAILED) -> Iterator[None]:
     """Whatever fails in the block becomes `error: … (try: …)` on stderr, and the program ends.
 
     Args:
         debug: show the traceback as well.
+        failed: the exit code.
     """
     try:
         yield
@@ -36,7 +37,7 @@ def reported(debug: bool) -> Iterator[None]:
         if debug:
             traceback.print_exc()
         print(describe(error), file=sys.stderr, flush=True)  # noqa: T201
-        raise SystemExit(FAILED) from None
+        raise SystemExit(failed) from None
 
 
 def _is_typers(error: Exception) -> bool:

@@ -147,7 +147,7 @@ def _verdict(
     from llmscope.record.row_checks import rows_verdict
     from llmscope.record.verify import pattern_here
 
-    verdict = run.verdicts("patterns" if of_heads else "writes", layer)
+    verdict = run.verdicts("heads" if of_heads else "writes", layer)
     if not of_heads or verdict.status == "refused":
         return verdict
     if means:  # over all tokens

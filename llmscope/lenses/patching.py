@@ -26,7 +26,7 @@ SITES: dict[str, Site] = {
     "mlp": "mlp_write",
     "heads": "heads",
 }
-STANDS_ON = {"attention": "writes", "mlp": "writes", "heads": "patterns"}
+STANDS_ON = {"attention": "writes", "mlp": "writes", "heads": "heads"}
 SAME = 1e-5
 """Two logit differences that are no further apart than this, by the largest logit, are one; than
 one rounding in half precision."""

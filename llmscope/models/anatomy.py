@@ -20,7 +20,11 @@ from llmscope.models.mixing import ATTENTION, mixing_of
 from llmscope.text import told
 
 ATTENTION_OUT = ("o_proj", "c_proj", "out_proj", "dense", "wo", "Wo", "attention_out")
-MLP = ("mlp", "feed_forward", "ffn", "mlp_block")
+# A norm between the heads and the output projection.
+HEADS_NORM = ("attn_sub_norm",)
+MLP = ("mlp", "feed_forward", "ffn", "mlp_block", "block_sparse_moe", "shared_mlp")
+# An MLP beside the experts that reads what they read; the sum of both is written.
+BESIDE_EXPERTS = ("shared_mlp",)
 DOWN = ("down_proj", "c_proj", "dense_4h_to_h", "fc2", "fc_out", "w2")
 UP = ("fc1",)
 ACTIVATION = ("activation_fn",)
@@ -32,10 +36,16 @@ FINAL_NORM = (
 )
 # Numbers that are computed in; a weight in any other is packed.
 FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
-# Layers that norm what they wrote, before adding it: (after attention, after the MLP).
+# What every write is multiplied by before it is added.
+SCALES = ("residual_multiplier", "residual_scale")
+# Layers that norm what they wrote, before adding it: (after attention, after the MLP). The first
+# pair that a layer has counts.
 POST_NORMS = (
     ("post_attention_layernorm", "post_feedforward_layernorm"),
     ("post_self_attn_layernorm", "post_mlp_layernorm"),
+    ("post_attention_layernorm", "post_mlp_layernorm"),
+    ("post_operator_norm", "post_ffn_norm"),
+    ("post_norm1", "post_norm2"),
 )
 
 
@@ -48,6 +58,7 @@ class Layer:
         kind: "attention", or what mixes tokens in its place; see `llmscope.models.mixing`.
         beside: what mixes tokens beside the attention; empty if nothing does.
         attention, attention_out: the attention and the projection that writes its heads' outputs.
+        heads_norm: the norm between the heads' outputs and that projection, if there is one.
         attention_write: the module whose output is added to the stream: the attention itself, the
             norm that follows it, or its projection where it adds the stream itself.
         mixer_write: the same for what mixes tokens in the attention's place, or beside it.
@@ -55,6 +66,7 @@ class Layer:
         activation: between the two projections of an MLP that is no module of its own.
         down: the projection whose input is the neurons' activations.
         mlp_write: as attention_write.
+        mlp_beside: a second MLP whose output is added to that of `mlp_write`, the experts'.
         experts: the experts of an MLP that is a mixture of them.
         router: what chooses among them, and with which weights.
         scale: what every write is multiplied by before it is added.
@@ -74,6 +86,8 @@ class Layer:
     router: nn.Module | None = None
     scale: float = 1.0
     beside: str = ""
+    heads_norm: nn.Module | None = None
+    mlp_beside: nn.Module | None = None
 
     @property
     def sort(self) -> str:
@@ -130,13 +144,24 @@ class Layer:
         if len(handed) != 2:
             raise ValueError("the experts are not handed a choice with weights")
         mixed: Tensor = output[0] if isinstance(output, tuple | list) else output
-        return mixed.reshape(len(entry), -1)
+        mixed = mixed.reshape(len(entry), -1)
+        if self.mlp_beside is not None:
+            with torch.no_grad():
+                mixed = mixed + self.mlp_beside(entry)
+        return mixed
 
     def _mlp(self, entry: Tensor) -> Any:
         """The MLP's own output for its input, with nothing of the stream in it."""
         assert self.mlp_entry is not None
         rest = (torch.zeros_like(entry[None]),) if _adds_residual(self.mlp_entry) else ()
         return self.mlp_entry(entry[None], *rest)
+
+    def projected(self, heads: Tensor) -> Tensor:
+        """What the output projection gives for the heads' outputs, joined. `[row, input]`"""
+        assert self.attention_out is not None
+        joined = heads if self.heads_norm is None else self.heads_norm(heads)
+        made: Tensor = self.attention_out(joined)
+        return made
 
     def written(self, module: nn.Module | None, own: tuple[nn.Module | None, ...]) -> Any:
         """What turns a projection's output into what is added: a norm that follows, the scale.
@@ -296,9 +321,14 @@ def _layer(module: nn.Module, config: Any) -> Layer:
     mlp_write = down if mlp is None or _adds_residual(mlp) else mlp
     for after_attention, after_mlp in POST_NORMS:
         if hasattr(module, after_attention) and hasattr(module, after_mlp):
-            attention_write = getattr(module, after_attention)
+            if attention is not None:
+                attention_write = getattr(module, after_attention)
+            elif mixer is not None:
+                mixer = getattr(module, after_attention)
             mlp_write = getattr(module, after_mlp)
+            break
     experts = None if mlp is None else _first(mlp, EXPERTS)
+    beside = None if experts is None else _first(module, BESIDE_EXPERTS)
     return Layer(
         module=module,
         kind=mixing.kind,
@@ -312,8 +342,17 @@ def _layer(module: nn.Module, config: Any) -> Layer:
         mlp_write=mlp_write,
         experts=experts,
         router=None if mlp is None or experts is None else _first(mlp, ROUTER),
-        scale=float(getattr(config, "residual_multiplier", None) or 1.0),
+        scale=next(
+            (
+                float(scale)
+                for name in SCALES
+                if isinstance(scale := getattr(module, name, None), int | float)
+            ),
+            float(getattr(config, "residual_multiplier", None) or 1.0),
+        ),
         beside=mixing.beside if mixer is not None else "",
+        mlp_beside=beside,
+        heads_norm=None if attention is None else _first(attention, HEADS_NORM),
     )
 
 

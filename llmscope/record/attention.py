@@ -84,6 +84,13 @@ class Listener(Protocol):
     ) -> None:
         """Called before attention runs, with `[1, head, row, head width]` each."""
 
+    def attention_gave(self, output: Tensor) -> Tensor:
+        """Called with what attention returns: pattern · values. `[1, row, head, head width]`
+
+        Returns:
+            What the model goes on with.
+        """
+
 
 _listeners: dict[nn.Module, Listener] = {}
 """Who listens to a module, while a pass runs."""
@@ -116,7 +123,10 @@ def _recorded(forward: Callable[[nn.Module], Callable[..., Any]]) -> Callable[..
             )
             listener.attention_called(query, key, value, settings)
         run = forward(module)
-        return run(module, query, key, value, attention_mask, scaling=scaling, **options)
+        output, *others = run(module, query, key, value, attention_mask, scaling=scaling, **options)
+        if listener is not None:
+            output = listener.attention_gave(output)
+        return (output, *others)
 
     return attend
 

@@ -158,7 +158,7 @@ def _by_head(
     heads = head_outputs(recording, index, row)  # [1, head, head width]
     own, joined = (layer.attention, layer.attention_out), heads.flatten(1)
     with torch.no_grad():
-        made = layer.written(layer.attention_write, own)(layer.attention_out(joined))
+        made = layer.written(layer.attention_write, own)(layer.projected(joined))
     factor = _factor(recording, "attention_write", index, row.start)
     made = made * factor
     write = recording.rows("attention_write", index, row)
@@ -167,7 +167,13 @@ def _by_head(
     if not apart <= bound(recording.subject.dtype, HEADS_BOUND):
         raise Unattributable(f"its heads do not add up to what it wrote: off by {apart:.1e}")
     each, rest = through(
-        layer, layer.attention_write, own, layer.attention_out, joined, read.direction
+        layer,
+        layer.attention_write,
+        own,
+        layer.attention_out,
+        joined,
+        read.direction,
+        layer.heads_norm,
     )
     return each.reshape(heads.shape[1], -1).sum(-1) * factor, rest * factor
 

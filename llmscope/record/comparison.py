@@ -22,6 +22,8 @@ HALF_BOUND = 4.0
 """In half precision the bound is this many times the type's eps: a few roundings of one row."""
 HALF_SLOPE = 0.25
 """How far from 1 the slope may be, in eps; a tenth is the most that right numbers showed."""
+ERRORS = 6.0
+"""How many standard errors from 1 the slope is where rounding does not explain it."""
 HALF_SPREAD = 1.5
 """How large the errors may be in the root mean square, by that of the numbers, in eps."""
 
@@ -32,7 +34,7 @@ class Comparison:
 
     Attributes:
         errors: the largest error. [row]
-        sums: of found · own, own², found² and (found - own)², in float64. [4, row]
+        sums: of found · own, own², (found - own)², and how many numbers, in float64. [4, row]
     """
 
     errors: Tensor
@@ -45,8 +47,8 @@ def compare(found: Tensor, own: Tensor) -> Comparison:
     scale = own.abs().amax(-1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
     found, own = found / scale, own / scale
     apart = found - own
-    products = [(found * own).sum(-1), own.square().sum(-1), found.square().sum(-1)]
-    sums = torch.stack([*products, apart.square().sum(-1)])
+    products = [(found * own).sum(-1), own.square().sum(-1), apart.square().sum(-1)]
+    sums = torch.stack([*products, torch.full_like(products[0], own.shape[-1])])
     return Comparison(apart.abs().amax(-1).cpu(), sums.cpu().double())
 
 
@@ -82,10 +84,11 @@ def judge(found: Comparison, dtype: torch.dtype, rows: Sequence[int] | None = No
 def _of_all_rows(found: Comparison, dtype: torch.dtype, discrepancy: float) -> Verdict:
     """The verdict in half precision, by what rounding alone does not explain."""
     eps, name = torch.finfo(dtype).eps, str(dtype).removeprefix("torch.")
-    product, own, _, error = found.sums.sum(1).tolist()
+    product, own, error, count = found.sums.sum(1).tolist()
     tiny = torch.finfo(torch.float32).tiny
     slope, spread = product / max(own, tiny) - 1, math.sqrt(error / max(own, tiny))
-    if own > 0 and abs(slope) > HALF_SLOPE * eps:
+    # Of few numbers the slope is not known well: roundings have not averaged out.
+    if own > 0 and abs(slope) > max(HALF_SLOPE * eps, ERRORS * spread / math.sqrt(count)):
         reason = f"it is {slope:+.2%} off the model's own in scale, which is no rounding"
         return Verdict("refused", reason, abs(slope))
     if own > 0 and spread > HALF_SPREAD * eps:

@@ -19,6 +19,11 @@ from llmscope.record.recording import Recording
 OWN = "own logits"
 """Under which a recording's memo keeps those after the token that was looked at last."""
 
+NOT_BY_HEAD = (
+    "what its heads bring passes more than a gate or a norm before it is written, so that it "
+    "cannot be told by heads"
+)
+
 
 @torch.no_grad()
 def pattern(
@@ -90,19 +95,40 @@ def _visible(rows: range, length: int, window: int | None, device: torch.device)
 
 @torch.no_grad()
 def head_outputs(recording: Recording, layer: int, rows: range | None = None) -> Tensor:
-    """What each head hands to the output projection: its pattern times its values.
+    """What each head hands on: its pattern times its values, times the gate where there is one.
+
+    Before the norm that the heads pass together, where there is one.
 
     Returns:
         [row, head, head width], in the model's dtype.
+
+    Raises:
+        ValueError: more than that stands between, so that no head has a write of its own.
     """
+    rows = range(len(recording)) if rows is None else rows
+    check_heads(recording, layer)
+    heads = mixed_values(recording, layer, rows)
+    gate = recording.rows("gate", layer, rows)
+    if gate is not None:
+        heads = heads * gate.view(heads.shape)
+    heads = heads.to(recording.subject.dtype)
+    return recording.changed(heads.flatten(1), "heads", layer, rows).view_as(heads)
+
+
+def check_heads(recording: Recording, layer: int) -> None:
+    """Raise ValueError with the reason where no head of the layer has a write of its own."""
+    if recording.parts[-1][0].layers[layer].mixed is not None:
+        raise ValueError(NOT_BY_HEAD)
+
+
+@torch.no_grad()
+def mixed_values(recording: Recording, layer: int, rows: range | None = None) -> Tensor:
+    """Each head's pattern times its values, in float32. [row, head, head width]"""
     weights = pattern(recording, layer, rows=rows)  # [head, query, key]
     values = recording.values[layer]
     if values is None:
         values = observed_values(recording, layer)
-    mixed = _by_group(weights, values.float())  # [head, row, head width]
-    heads = mixed.to(recording.subject.dtype).transpose(0, 1)
-    rows = range(len(recording)) if rows is None else rows
-    return recording.changed(heads.flatten(1), "heads", layer, rows).view_as(heads)
+    return _by_group(weights, values.float()).transpose(0, 1)
 
 
 @torch.no_grad()
@@ -113,7 +139,7 @@ def attention_output(recording: Recording, layer: int, rows: range | None = None
         raise ValueError(f"layer {layer} has no output projection that was found")
     own = (parts.attention, parts.attention_out)
     joined = head_outputs(recording, layer, rows).flatten(1)
-    written: Tensor = parts.written(parts.attention_write, own)(parts.attention_out(joined))
+    written: Tensor = parts.written(parts.attention_write, own)(parts.projected(joined))
     rows = range(len(recording)) if rows is None else rows
     return scaled(recording, written, "attention_write", layer, rows)
 

@@ -25,7 +25,7 @@ SITES: dict[str, tuple[Site, ...]] = {
     "layer": WRITES,
     "stream": ("stream",),
 }
-STANDS_ON = {"head": "patterns", "neuron": "activations"}
+STANDS_ON = {"head": "heads", "neuron": "activations"}
 """Whose identity must hold for a part to be what its name says; that of the writes for others."""
 
 

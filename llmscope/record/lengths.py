@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 LONGEST = 1 << 16
 """Tokens of the longest prompt that is measured ahead, where the model names no limit."""
+KEPT = 4
+"""Passes over one token that are kept for the next comparison."""
 SAME = 1e-6
 """How far two passes over one token may differ, of the largest value in a row, in float32."""
 ROW = 1e-5
@@ -47,6 +49,7 @@ class Lengths:
         self._ranges: list[tuple[int, int]] = []
         self._apart: list[tuple[int, int]] = []
         self._takes_positions: bool | None = None
+        self._tokens: dict[tuple[int, int], list[Tensor]] = {}
 
     def alike(self, one: int, other: int) -> bool | None:
         """Whether prompts of two lengths treat the tokens that both have alike.
@@ -71,11 +74,11 @@ class Lengths:
             self._apart.append((short, last))
         return False
 
-    def measure(self, short: int) -> None:
-        """Measure from two tokens to the longest prompt, by way of a short length."""
+    def measure(self) -> None:
+        """Measure from two tokens to the longest prompt: in most models all are alike."""
         if self.takes_positions:
-            self.alike(min(short, self._limit), self._limit)
-            self.alike(2, min(short, self._limit))
+            self.alike(2, self._limit)
+        self._tokens.clear()
 
     def note(self, one: int, other: int) -> None:
         """Remember that two lengths, and all between, are alike."""
@@ -110,7 +113,7 @@ class Lengths:
         if not self._recorder.takes_positions or self._limit < 4:
             return False
         try:
-            return not _equal(self._token(1, 3), self._token(2, 3), self._bound())
+            return not _equal(self._token(1, 2), self._token(0, 2), self._bound())
         except REFUSALS:
             return False  # whatever a model says that takes no positions of this form
 
@@ -122,7 +125,11 @@ class Lengths:
             return False
 
     def _token(self, place: int, length: int) -> list[Tensor]:
-        return self._recorder.token_at(place, length)
+        if (place, length) not in self._tokens:
+            if len(self._tokens) >= KEPT:
+                self._tokens.clear()
+            self._tokens[place, length] = self._recorder.token_at(place, length)
+        return self._tokens[place, length]
 
     def _bound(self) -> float:
         return bound(self._recorder.subject.dtype, SAME, 1.0)

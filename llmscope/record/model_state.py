@@ -44,7 +44,10 @@ GLOBAL_HOOKS = [
 ]
 PLAIN = (int, float, str, type(None))
 ATTENTION = "_attn_implementation_internal"
-STANDARD = frozenset((*vars(nn.Module()), ATTENTION))
+CAPTURING = "transformers.utils.output_capturing"
+"""Whose hooks only listen. They stay on a model that was ever asked for its hidden states."""
+CAPTURES = "_output_capturing_hooks_installed"
+STANDARD = frozenset((*vars(nn.Module()), ATTENTION, CAPTURES)) - {"training"}
 ADAPTER = ("_active_adapter", "merged_adapters", "scaling", "use_dora")
 """Attributes of a PEFT layer that are changed in place."""
 
@@ -68,6 +71,7 @@ class ModelState:
         self._parts: _Parts | None = None
         self._seen: dict[str, Any] = {}
         self._digests: tuple[int, ...] | None = None
+        self._restless = False  # whether each pass changes more than buffers and attributes
 
     def check(self, model: nn.Module, *, whole: bool = False) -> int:
         """Compare the model with what it was at the latest check. Returns the serial.
@@ -94,14 +98,26 @@ class ModelState:
             self._collect(model)
         return self.serial
 
-    def adopt(self) -> None:
+    def adopt(self, model: nn.Module) -> None:
         """Take what the model has changed of itself in a pass for granted.
 
         Such as the rotation that a long prompt makes it choose, which it keeps in a buffer. To be
         called after a pass of ours, before anybody else has had the model.
         """
-        if self._parts is not None:
+        if self._restless:
+            self._collect(model)
+        elif self._parts is not None:
             self._seen |= self._parts.read_own(adopted=True)
+
+    def learn(self, model: nn.Module) -> None:
+        """As `adopt`, after first passes: some models put parameters in and out in each.
+
+        So does PEFT with experts that are stacked in one parameter.
+        """
+        self.adopt(model)
+        if self._parts is not None and self._differences():
+            self._restless = True
+            self._collect(model)
 
     @property
     def unusual(self) -> bool:
@@ -127,7 +143,10 @@ class ModelState:
         parts, seen = self._parts_now, self._seen
         now = parts.read() | parts.read_own()
         found = [name for name, value in now.items() if not _same(value, seen[name])]
-        return list(dict.fromkeys(name.partition(":")[0] for name in found))
+        words = [name.partition(":")[0] for name in found]
+        if "settings" in words:
+            words[words.index("settings")] = parts.which_settings()
+        return list(dict.fromkeys(words))
 
 
 class _Parts:
@@ -137,9 +156,8 @@ class _Parts:
         modules = list(model.modules())
         self._all = [vars(module) for module in modules]
         self._children = [one for own in self._all if (one := own["_modules"])]
-        self._tables = [own[name] for own in self._all for name in ("_modules", "_parameters")]
         self._parameters = [one for own in self._all if (one := own["_parameters"])]
-        self._buffers = [own["_buffers"] for own in self._all]
+        self._buffers = [one for own in self._all if (one := own["_buffers"])]
         self._hooks = [
             own[name] for own in self._all for name in ("_forward_hooks", "_forward_pre_hooks")
         ]
@@ -157,25 +175,49 @@ class _Parts:
         self._gather_attributes()
 
     def _gather_attributes(self) -> None:
-        self._sizes = self._sizes_now()
-        self._attributes = [(_plain(own), own) for own in (*self._all, *self._configs)]
+        tables = (*self._all, *self._configs)
+        self._names = [set(own) - {CAPTURES} for own in tables]
+        self._counts = list(map(len, tables))
+        self._attributes = [(_plain(own), own) for own in tables]
+        self._training = [own["training"] for own in self._all]
+        self._forwards = _Objects(own.get("forward") for own in self._all)
 
-    def _sizes_now(self) -> list[int]:
-        return list(map(len, (*self._all, *self._configs)))
+    def which_settings(self) -> str:
+        """In words, which of the attributes differ from those that were gathered."""
+        found = []
+        if [own["training"] for own in self._all] != self._training:
+            found.append("training mode")
+        if not _same(_Objects(own.get("forward") for own in self._all), self._forwards):
+            found.append("forward")
+        return ", ".join(found) or "settings"
+
+    def _named_otherwise(self) -> bool:
+        """Whether an attribute came or went."""
+        tables = (*self._all, *self._configs)
+        if list(map(len, tables)) == self._counts:
+            return False
+        pairs = zip(tables, self._names, strict=True)
+        return any(known != set(own) - {CAPTURES} for own, known in pairs)
+
+    def _hooks_now(self) -> list[int]:
+        """The numbers of all hooks; torch gives no number twice."""
+        return [
+            number
+            for table in (*self._hooks, *GLOBAL_HOOKS)
+            if table
+            for number, hook in table.items()
+            if getattr(hook, "__module__", None) != CAPTURING
+        ]
 
     def read(self) -> dict[str, Any]:
-        """What nobody changes but the user. The first word of a key says what it is."""
-        tensors = self._tensors(self._parameters)
+        """What nobody changes but the user. A key begins with what it is, in words."""
         return {
-            "modules:sizes": list(map(len, self._tables)),
             "modules": _Objects(chain.from_iterable(map(dict.values, self._children))),
             "forward of a class": _Objects(one.forward for one in self._classes),
-            "forward": _Objects(own.get("forward") for own in self._all),
-            "weights": _Objects(tensors),
+            "weights": self._objects(self._parameters),
             "weights:versions": self._sample.marks(),
             "weights:values": self._sample.values(),
-            "hooks": list(chain.from_iterable((*self._hooks, *GLOBAL_HOOKS))),
-            "training mode": [own["training"] for own in self._all],
+            "hooks": self._hooks_now(),
             "adapters": [repr([own[name] for name in names]) for own, names in self._adapters],
         }
 
@@ -188,7 +230,7 @@ class _Parts:
         tensors = self._tensors(self._buffers)
         if not _same(_Objects(tensors), _Objects(self._own_sample.tensors)):
             self._own_sample = _Sample(tensors, VALUES_OF_BUFFER)
-        if adopted and self._sizes_now() != self._sizes:
+        if adopted and self._named_otherwise():
             self._gather_attributes()
         try:
             attributes = [get(own) for get, own in self._attributes]
@@ -199,16 +241,15 @@ class _Parts:
             "buffers:versions": self._own_sample.marks(),
             "buffers:values": self._own_sample.values(),
             "attention implementation": [own.get(ATTENTION) for own in self._configs],
-            "settings:sizes": self._sizes_now(),
+            "settings:names": self._named_otherwise(),
             "settings": attributes,
         }
 
     @property
     def unusual(self) -> bool:
         """Whether a module is in training mode, or has hooks or a `forward` of its own."""
-        hooked = any(self._hooks) or any(GLOBAL_HOOKS)
         own = any("forward" in one and "_hf_hook" not in one for one in self._all)
-        return hooked or own or self.training
+        return own or self.training or bool(self._hooks_now())
 
     @property
     def training(self) -> bool:
@@ -224,6 +265,11 @@ class _Parts:
         """A number for each parameter that every one of its values changes."""
         known = {id(tensor): tensor for tensor in self._tensors(self._parameters)}
         return tuple(map(_digest, known.values()))
+
+    def _objects(self, tables: Iterable[dict[str, Any]]) -> _Objects:
+        if self._offloads:
+            return _Objects(self._tensors(tables))
+        return _Objects(chain.from_iterable(map(dict.values, tables)))
 
     def _tensors(self, tables: Iterable[dict[str, Any]]) -> list[Tensor]:
         found = [one for one in chain.from_iterable(map(dict.values, tables)) if one is not None]
@@ -366,6 +412,17 @@ def state_of(model: Any) -> ModelState:
     except TypeError:  # it is nothing that can be watched
         state = ModelState()
     return state
+
+
+def adopt(subject: Subject, *, first: bool = False) -> None:
+    """Take what passes of ours changed in a subject's model for granted; see `ModelState`.
+
+    Args:
+        first: they were the first ones.
+    """
+    if isinstance(subject.model, nn.Module):
+        state = state_of(subject.model)
+        (state.learn if first else state.adopt)(subject.model)
 
 
 def check(subject: Subject, *, whole: bool = False) -> int:

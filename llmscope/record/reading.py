@@ -108,21 +108,26 @@ def through(
     project: nn.Module,
     inputs: Tensor,
     direction: Tensor,
+    before: nn.Module | None = None,
 ) -> tuple[Doubles, float]:
     """What each input of a layer's projection adds to a logit, and what comes without any.
 
     Args:
         write: the module whose output is added: one of `own`, or a norm after the projection.
-        inputs: of the projection at the position. [1, input]
+        inputs: of the projection at the position, or of the norm before it. [1, input]
         direction: what reads the stream. [width]
+        before: a norm before the projection, whose scale is held still.
 
     Returns:
         [input], and a number, which is of the biases.
 
     Raises:
-        UnknownNorm: what stands after the projection is no norm that can be held still.
+        UnknownNorm: what stands before or after the projection is no norm that can be held still.
     """
-    direction, rest = direction * layer.scale, 0.0
+    direction, rest, given = direction * layer.scale, 0.0, inputs
+    if before is not None:
+        with torch.no_grad():
+            inputs = before(given)
     with torch.enable_grad():
         leaf = inputs.detach().requires_grad_()
         projected = project(leaf)
@@ -135,5 +140,9 @@ def through(
     weights = exact(torch.autograd.grad(projected, leaf, toward)[0][0])
     with torch.no_grad():
         rest += float(direction @ exact(project(torch.zeros_like(inputs))[0]))
-    each: Doubles = (weights * exact(inputs[0])).numpy()
+    if before is not None:
+        held = take_apart(before, given)
+        rest += float(weights @ held.bias)
+        weights = held.before(weights, held.scale(given, inputs))
+    each: Doubles = (weights * exact(given[0])).numpy()
     return each, rest

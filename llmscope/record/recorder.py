@@ -247,15 +247,13 @@ class Recorder:
         Args:
             whole: a short prompt that was run as one.
         """
-        self.lengths.measure(len(whole))
+        self.lengths.measure()
         half = len(whole) // 2
         if whole.past is None or not half:
             return
-        first, last = whole.prompt.ids[:half], len(whole) - 1
         try:
-            before = self.go_on(None, replace(whole.prompt, ids=first))
-            parts = self._extend(before, half, whole.prompt, None)
-            reusable = same_row(parts, whole, last)
+            parts = self._extend(whole, half, whole.prompt, None)
+            reusable = same_row(parts, whole, len(whole) - 1)
         except Cancelled:
             raise
         except Exception:  # whatever a model says that goes on from no cache
@@ -277,16 +275,11 @@ class Recorder:
         positions = torch.tensor([[place, length - 1]], device=self.subject.device)
         cache = self.cache(None, 0)
         caching: dict[str, Any] = {} if cache is None else {"cache": cache}
-        last = {"logits_to_keep": 1} if self._leaves_out else {}
         found: list[Tensor] = []
         try:
             with self.taps.open(), torch.no_grad():
-                self.subject.model(
-                    input_ids=ids,
-                    position_ids=positions,
-                    use_cache=cache is not None,
-                    **caching,
-                    **last,
+                self._body(
+                    input_ids=ids, position_ids=positions, use_cache=cache is not None, **caching
                 )
             for tap in self.taps.layers:
                 for tensor in (tap.kept.get("query"), tap.keys, tap.values):

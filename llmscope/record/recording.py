@@ -38,6 +38,10 @@ class LayerRows:
         router: the logits of a router over all experts. [row, expert]
         routed: the weights that it gave to those it chose, as the experts take them. [row, choice]
         chosen: which experts it chose. [row, choice]
+        gate: what each number of pattern · values is multiplied by before the output projection,
+            in float32; None: by 1. [row, input]
+        mixed: pattern · values, as the attention function gave it, where more than a gate follows,
+            so that no head has a write of its own. [row, input]
     """
 
     stream: Tensor
@@ -50,6 +54,8 @@ class LayerRows:
     router: Tensor | None = None
     routed: Tensor | None = None
     chosen: Tensor | None = None
+    gate: Tensor | None = None
+    mixed: Tensor | None = None
     visible_from: Tensor | None = field(default=None, kw_only=True)
     entry: Entry | None = field(default=None, kw_only=True)
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from llmscope.models.anatomy import Anatomy, Layer
 from llmscope.record.attention import AttentionSettings, listen
+from llmscope.record.between import Between
 from llmscope.record.entries import Entry
 from llmscope.record.foreseen import ACTIVATIONS
 from llmscope.record.module_state import ModuleState
@@ -73,16 +74,19 @@ class LayerTap:
         self.entry: Entry | None = (
             None  # once it is known how the MLP's input follows from the rest
         )
+        self.between: Between = "nothing"  # until it is measured
         self.in_sight = False  # whether its MLP's activations are kept
         self._versions: dict[str, int] = {}
         self._copied: set[str] = set()
         self._scale = layer.scale
+        self._out = layer.attention_out
         hooks = taps.hooks
         hooks.before(layer.module, self._enter)
         for module, name in (
             (layer.attention_write, "attention_write"),
             (layer.mixer_write, "mixer_write"),
             (layer.mlp_write, "mlp_write"),
+            (layer.mlp_beside, "mlp_beside"),
         ):
             if module is not None:
                 hooks.after(module, self._keeper(name))
@@ -148,6 +152,32 @@ class LayerTap:
                 self.kept["visible_from"] = settings.first
             self.settings = replace(settings, first=None)
 
+    def attention_gave(self, output: Tensor) -> Tensor:
+        """Keep what is needed of what stands between it and the output projection."""
+        if self.taps.whole and self.between != "nothing":
+            mixed = output.detach()[0].flatten(1)
+            if self.between == "more":
+                self.kept["mixed"] = mixed
+            elif self._out is not None:
+                self._catch_gate(self._out, mixed)
+        return output
+
+    def _catch_gate(self, out: nn.Module, mixed: Tensor) -> None:
+        """Keep the gate in front of the next call of the output projection.
+
+        The hook is put on during the pass, so that it comes before those of edits, which change
+        what the projection is handed.
+        """
+
+        def catch(_: nn.Module, args: Any) -> None:
+            handle.remove()
+            joined = args[0].detach().reshape(mixed.shape).float()
+            gate = joined / mixed.float()
+            # Where pattern · values is 0, so is what is handed on, whatever the gate.
+            self.kept["gate"] = torch.where(mixed == 0, torch.zeros_like(gate), gate)
+
+        handle = out.register_forward_pre_hook(catch, prepend=True)
+
     def overwritten(self) -> bool:
         """Whether the model changed in place what was kept; it will be copied from now on."""
         changed = {
@@ -174,8 +204,11 @@ class LayerTap:
         names = (
             *("stream", "query", "attention_write", "mixer_write"),
             *("mlp_entry", "mlp_write", "activity"),
-            *("router", "routed", "chosen"),
+            *("router", "routed", "chosen", "gate", "mixed"),
         )
+        beside = kept.pop("mlp_beside", None)
+        if beside is not None:
+            kept["mlp_write"] = kept["mlp_write"] + beside
         stream, *others = (kept.get(name) for name in names)
         assert stream is not None
         return LayerRows(stream, *others, visible_from=kept.get("visible_from"), entry=self.entry)

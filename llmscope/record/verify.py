@@ -2,13 +2,15 @@
 
     readout      unembed(norm(last stream))        = the logits
     writes       stream + attention + MLP           = the next stream
-    patterns     W_O(pattern · values)              = what the attention wrote
+    patterns     W_O(gate ∘ (pattern · values))     = what the attention wrote
     activations  W_down(activations)                = what the MLP wrote
     experts      Σ weight · expert (+ shared)       = what the MLP wrote
 
 Each is compared row by row, relative to the largest magnitude of the row, so that one position
 of huge activations does not hide the rest. A capability whose identity fails is refused, with the
-discrepancy that was measured. The figures that are looked at are checked at their own rows; see
+discrepancy that was measured. Where no head has a write of its own (`llmscope.record.between`),
+pattern · values is held against what the attention function gave, and what stands on single heads
+(`heads`) is refused. The figures that are looked at are checked at their own rows; see
 `llmscope.record.row_checks`.
 """
 
@@ -24,8 +26,9 @@ from torch import Tensor
 from llmscope.figure import VERIFIED, Verdict
 from llmscope.models.mixing import WITHOUT_PATTERN
 from llmscope.models.subject import Subject
+from llmscope.record import between
 from llmscope.record.comparison import Comparison, compare, judge
-from llmscope.record.derive import attention_output, logits, mlp_output
+from llmscope.record.derive import NOT_BY_HEAD, attention_output, logits, mixed_values, mlp_output
 from llmscope.record.entries import learn
 from llmscope.record.experts import mixture_output, routing, unexplained
 from llmscope.record.recorder import Recorder
@@ -72,7 +75,10 @@ class Verdicts:
 def verify(recorder: Recorder) -> Verdicts:
     """Hold the five identities against the model on a probe of a few tokens."""
     subject = recorder.subject
-    recording = recorder.record(probe(subject), fresh=True)
+    prompt = probe(subject)
+    for tap, found in zip(recorder.taps.layers, between.learn(subject, prompt.ids), strict=True):
+        tap.between = found
+    recording = recorder.record(prompt, fresh=True)
     recorder.forget()
     recorder.examine_reuse(recording)
     learn(recorder.taps.layers, subject.anatomy.layers, recording.parts[0][0].layers)
@@ -83,11 +89,16 @@ def verify(recorder: Recorder) -> Verdicts:
 
     readout = _judge(subject, partial(_readout, recorder, recording))
     subject.readout_holds = readout.status != "refused"
+    patterns = tuple(pattern_of(recording, layer) for layer in range(count))
     return Verdicts(
         {
             "readout": (readout,),
             "writes": each(partial(_writes, recording)),
-            "patterns": tuple(pattern_of(recording, layer) for layer in range(count)),
+            "patterns": patterns,
+            "heads": tuple(
+                Verdict("refused", NOT_BY_HEAD) if tap.between == "more" else verdict
+                for tap, verdict in zip(recorder.taps.layers, patterns, strict=True)
+            ),
             "activations": each(partial(_activations, recording)),
             "experts": each(partial(_experts, recording)),
         }
@@ -180,6 +191,12 @@ def _patterns(recording: Recording, layer: int, rows: range | None) -> Compariso
         raise Missing(WITHOUT_PATTERN[parts.kind])
     if own is None:
         raise Missing("what this layer's attention writes could not be found")
+    query, heads = recording.rows("query", layer, rows), recording.subject.anatomy.heads
+    if query is not None and len(query) != heads:
+        raise Missing(f"this layer has {len(query)} heads, and the model's config says {heads}")
+    mixed = recording.rows("mixed", layer, rows)
+    if mixed is not None:
+        return compare(mixed_values(recording, layer, rows).flatten(1), mixed)
     return compare(attention_output(recording, layer, rows), own)
 
 

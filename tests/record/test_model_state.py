@@ -138,11 +138,22 @@ def test_what_a_pass_changes_of_the_model_itself_is_no_change(model):
     state.check(model)
     model.seen = torch.ones(5)
     model.longest = 7
-    state.adopt()
+    state.adopt(model)
     assert state.check(model) == 0
     in_place(model.transformer.wte.weight)
-    state.adopt()
+    state.adopt(model)
     assert state.check(model) == 1
+
+
+def test_to_run_the_model_is_no_change():
+    model = small_model("llama")
+    batch = torch.tensor([[3, 4, 5]])
+
+    def run():
+        model(batch, output_hidden_states=True)
+        model.generate(batch, max_new_tokens=3, do_sample=False)
+
+    assert noticed(model, run) == ""
 
 
 def test_a_state_keeps_no_model_alive():

@@ -218,5 +218,6 @@ def test_the_bound_of_half_precision_is_on_the_figure(tmp_path):
     scope.record(IDS)
     figure = scope.look("attention", layer=1)
     assert "bfloat16" in figure.to_dict()["verdict"]["within"]
-    text = render([figure], "txt", size=(140, 20), look=Look())
-    assert "verified within 0.031, scale within 0.002, in bfloat16" in text
+    assert "verified within 0.031, scale within 0.002, in bfloat16" in render(
+        [figure], "txt", size=(140, 20), look=Look()
+    )
