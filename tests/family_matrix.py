@@ -117,8 +117,10 @@ def _measure(row: Row, scope: Scope, plain: Any) -> None:
             for name in ("attention_write", "mixer_write", "mlp_write"):
                 written = recording.rows(name, index)
                 if written is not None:
-                    own = caught.output(getattr(layer, name)) * layer.scale
-                    row.compare(f"{here} {name}", written, own)
+                    own = caught.output(getattr(layer, name))
+                    if name == "mlp_write" and layer.mlp_beside is not None:
+                        own = own + caught.output(layer.mlp_beside)
+                    row.compare(f"{here} {name}", written, own * layer.scale)
         if scope.verdicts("activations", index).status == "verified":
             found = derive.activations(recording, index)
             row.compare(f"{here} activations", found, caught.input(layer.down))
@@ -199,7 +201,7 @@ class _Caught:
         for layer in anatomy.layers:
             self._layers.append(self._paths[layer.module])
             writes = (layer.attention_write, layer.mixer_write, layer.mlp_write)
-            for module in (layer.module, *writes, layer.down, layer.router):
+            for module in (layer.module, *writes, layer.mlp_beside, layer.down, layer.router):
                 if module is not None:
                     hooks.append(self._hooked(self._paths[module]))
         with torch.no_grad():

@@ -395,5 +395,11 @@ def inputs_of(project: nn.Module) -> int:
     features = getattr(project, "in_features", None)  # quantised projections have it too
     if features is not None:
         return int(features)
+    if not hasattr(project, "weight"):  # a projection in a wrapper, such as Moshi's
+        return inputs_of(next(inner for inner in project.children() if _projects(inner)))
     weight: Tensor = project.weight  # type: ignore[assignment]  # Conv1D: [input, output]
     return int(weight.shape[0])
+
+
+def _projects(module: nn.Module) -> bool:
+    return hasattr(module, "in_features") or hasattr(module, "weight")

@@ -102,6 +102,12 @@ def _changes(edit: Edit, grounds: Grounds) -> list[Change]:
     if edit.part == "norm":
         return [grounds.frozen(edit, rows)]
     if edit.part == "stream":
+        streams = base.final_rows(0, 1).shape[-1] // base.subject.anatomy.width
+        if streams > 1:
+            raise ScopeError(
+                f"the model keeps {streams} residual streams, and no one of them is its stream",
+                "another part",
+            )
         at = 0 if edit.layer is None else edit.layer + 1
         whole = Change("stream", at, rows)
         if edit.action == "steer":

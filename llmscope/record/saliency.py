@@ -25,7 +25,9 @@ from llmscope.record.derive import logits_after
 from llmscope.record.model_state import why_no_gradients
 from llmscope.record.norms import bound
 from llmscope.record.recording import Recording
+from llmscope.record.taps import Cancelled
 from llmscope.record.verify import discrepancy
+from llmscope.text import told
 
 STEPS = 32
 ROWS = 1024
@@ -111,8 +113,15 @@ def _gradients(
     """
     with torch.enable_grad():
         leaf = batch.detach().requires_grad_()
-        with _stops(recording.subject.model) as stops:
-            logits = run(embeddings=leaf, grad=True, last=1).logits[:, -1]
+        try:
+            with _stops(recording.subject.model) as stops:
+                logits = run(embeddings=leaf, grad=True, last=1).logits[:, -1]
+        except (Cancelled, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # whatever a model says that needs the ids as well
+            raise Insensitive(
+                f"the model does not run on embeddings in the place of tokens: {told(error)}"
+            ) from error
         if stops:
             raise Insensitive(
                 f"no gradient comes back through {stops[0]}, as through some packed weights"
