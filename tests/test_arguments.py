@@ -19,7 +19,7 @@ from tests.families import small_model
 BUILTIN = "builtin:sort"
 REFUSALS = (ScopeError, ValueError, TypeError)
 LONGEST_LINE = 400
-EXAMPLES = int(os.environ.get("LLMSCOPE_EXAMPLES", "80"))
+EXAMPLES = int(os.environ.get("LLMSCOPE_EXAMPLES", "50"))
 """Of each property; more are a matter of patience."""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from llmscope.arguments import quoted
 from llmscope.cli.options import usage
 from llmscope.text import display_text
 
@@ -59,7 +60,7 @@ def check_lenses(names: tuple[str, ...], mode: str, pool: int) -> None:
     pooled = any("pool" in find_lens(name).uses for name in names)
     usage(pool == 1 or pooled, "none of these lenses has one", "--pool")
     offered = ", ".join(modes) or "none here"
-    usage(not mode or mode in modes, f"no mode {display_text(mode)!r}: {offered}", "--mode")
+    usage(not mode or mode in modes, f"no mode {quoted(mode)}: {offered}", "--mode")
 
 
 def check_screen(workspace: str | None, keys: str | None, lenses: tuple[str, ...]) -> None:

@@ -48,6 +48,10 @@ def check_chat(chat: bool, system: str | None, ids: str | None = None) -> None:
     usage(ids is None or not chat, "ids take no chat template", "--ids / --chat")
 
 
+DIGITS = 18
+"""Of a token's id, at most."""
+
+
 def read_ids(text: str, option: str = "--ids") -> tuple[int, ...]:
     """Token ids, parted by commas or blanks.
 
@@ -55,7 +59,9 @@ def read_ids(text: str, option: str = "--ids") -> tuple[int, ...]:
         BadParameter: they are no numbers.
     """
     words = text.replace(",", " ").split()
-    usage(all(word.isdecimal() for word in words), "whole numbers such as 464,3139", option)
+    # Longer ones are ids of no vocabulary, and of thousands of digits Python makes no number.
+    fine = all(word.isdecimal() and len(word) <= DIGITS for word in words)
+    usage(fine, "whole numbers such as 464,3139", option)
     return tuple(map(int, words))
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import inf
 from typing import Annotated, Any
 
 import typer
 
+from llmscope.arguments import LARGEST, checked_focus
 from llmscope.cli import batch, completion, options
 from llmscope.cli.checks import (
     check_lenses,
@@ -197,11 +199,14 @@ def snapshot(
         # All that can be wrong without a model is found before minutes go into loading one.
         names = tuple(lens)
         check_lenses(names, mode, pool)
+        paths = {"--out": out, "--prompt-file": prompt_file, "--context-file": context_file}
+        for option, path in paths.items():
+            usage(path is None or "\0" not in path, "no path holds a NUL character", option)
         many = batch.check_batch(ctx, prompts, shard, shard_size, batch_size, out)
         usage(answer is None or mode == "gain", "it takes --lens context --mode gain", "--answer")
         usage(answer is None or ids is None, "ids take --target id:NUMBER instead", "--answer")
         check_screen(workspace, keys, names)
-        usage(temperature > 0, "greater than 0", "--temperature")
+        usage(0 < temperature < inf, "a number greater than 0", "--temperature")
         check_translator(translator, allow_pickle)
         cells, place = read_cells(size), read_pair(cell, "ROW,COLUMN, such as 5,0", "--cell")
         part = read_pair(span, "FIRST,END, such as 0,64", "--span")
@@ -244,6 +249,10 @@ def snapshot(
             min_p=min_p,
             change=change,
         )
+        try:
+            checked_focus(focus, LARGEST)
+        except (TypeError, ValueError) as error:  # it names the field, which is the option's name
+            raise typer.BadParameter(str(error)) from None
         load = Loader(
             model,
             device,

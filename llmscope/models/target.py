@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from llmscope.arguments import LONGEST
 from llmscope.errors import ScopeError
 from llmscope.models.tokens import Tokens
 from llmscope.text import display_text
@@ -17,9 +18,11 @@ def target_id(wanted: str, tokens: Tokens | None, vocabulary: int) -> int:
     """
     if wanted.startswith("id:"):
         number = wanted.removeprefix("id:")
-        if not number.isdecimal() or int(number) >= vocabulary:
+        short = number.isdecimal() and len(number) <= len(str(vocabulary))
+        if not short or int(number) >= vocabulary:
             raise ScopeError(
-                f"{display_text(number)} is no id of the vocabulary", f"id:0 to id:{vocabulary - 1}"
+                f"{display_text(number[:LONGEST])} is no id of the vocabulary",
+                f"id:0 to id:{vocabulary - 1}",
             )
         return int(number)
     if tokens is None:
