@@ -26,6 +26,7 @@ from llmscope.models.spec import Spec, parse
 from llmscope.models.spread import Placing, place
 from llmscope.models.stages import Stages
 from llmscope.models.subject import Progress, Subject
+from llmscope.models.tokenizer_file import check_tokenizer
 from llmscope.models.tokens import Tokens
 from llmscope.models.watch import Meter, silenced, transformers_bars
 from llmscope.text import display_text, told
@@ -271,6 +272,7 @@ def _tokens(folder: Path, trust_remote_code: bool) -> tuple[Tokens | None, list[
     if not _has_tokenizer(folder):
         return None, ["the checkpoint has no tokenizer: it takes token ids only"]
     try:
+        check_tokenizer(folder)
         tokenizer = AutoTokenizer.from_pretrained(
             str(folder), trust_remote_code=trust_remote_code, local_files_only=True
         )

@@ -26,6 +26,7 @@ from llmscope.models.quantised import settings
 from llmscope.models.sizes import bounded
 from llmscope.models.sources import Options, fetch
 from llmscope.models.spec import parse
+from llmscope.models.tokenizer_file import check_tokenizer
 from llmscope.models.watch import Meter, silenced, transformers_bars
 from llmscope.text import display_text, told
 
@@ -130,6 +131,7 @@ def _check_tokens(
     if not ours:
         return
     try:
+        check_tokenizer(folder)
         theirs = AutoTokenizer.from_pretrained(
             str(folder), trust_remote_code=options.trust_remote_code, local_files_only=True
         ).get_vocab()
