@@ -80,7 +80,7 @@ def _matches_nothing(pattern: str) -> bool:
 
 def _parts(content: bytes) -> Iterator[Any]:
     """Yield the normalizer, decoder and pre-tokenizer of a tokenizer.json."""
-    text = content.decode("utf-8", errors="replace")
+    text = content.decode("utf-8")
     try:
         if len(content) <= WHOLE_BYTES:
             whole = json.loads(text)
