@@ -1,76 +1,147 @@
-"""Write the README's table of architectures again: what llmscope verifies of each.
+"""Write demo/families.md again, and the README's counts: what llmscope verifies of each family.
 
     python demo/matrix.py
 
-Builds the small random models of the tests, so it needs a checkout with `.[test]` installed, no
-network and a few seconds.
+Builds a small random model of every causal language model class that the installed transformers
+maps, and holds what is shown of it against a plain one. It needs a checkout with `.[test]`
+installed, no network and about a minute and a half.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
+FAMILIES = ROOT / "demo" / "families.md"
 BEGIN, END = "<!-- made by demo/matrix.py: begin -->\n", "<!-- made by demo/matrix.py: end -->\n"
+HEAD = """\
+# Families
+
+What llmscope verifies of each causal language model class that transformers {version} maps, on a \
+small model with random weights: three layers, four heads on two key heads where they can be \
+grouped, heads wider than the stream, 97 tokens. Written by `python demo/matrix.py`. A model that \
+is not in the table is examined in the same way when it loads: `llmscope doctor MODEL`.
+
+{counts}
+
+✓ verified in all layers · 2 of 3: verified in that many layers · – refused; the number is that of \
+the reason. Layers: {letters}.
+
+"""
 
 
-def examined(family: str) -> Any:
-    """A small model of the family under the microscope."""
-    from llmscope.models.anatomy import find
-    from llmscope.models.subject import Subject
-    from llmscope.models.watch import silenced
-    from llmscope.scope import Scope
-    from tests.families import small_model
-
-    with silenced():
-        model = small_model(family)
-        anatomy = find(model)
-        return Scope(Subject("", family, model, None, anatomy, model.device, model.dtype))
+def reason_of(text: str) -> str:
+    """A reason without what was measured of these weights alone."""
+    return text.partition(" by ")[0] if text.startswith("it differs") else text
 
 
-def table() -> str:
-    """One row an architecture, one column a capability; the reasons below, each once."""
+def cells_of(row: Any) -> list[str]:
+    """A family's cells, with each reason in full: `✓`, `2 of 3: reason`, `–: reason`."""
+    if row.closed:
+        return [f"not opened: {row.closed}"]
+    found = []
+    for shown, reason in row.cells.values():
+        reason = reason_of(reason)
+        mark = "✓" if not reason else f"{shown} of {len(row.layers)}" if shown else "–"
+        found.append(f"{mark}: {reason}" if reason else mark)
+    return [row.layers, *found]
+
+
+def counts(rows: Sequence[Any]) -> str:
+    """How much was compared, and what came of it, in one paragraph."""
+    opened = [row for row in rows if not row.closed]
+    numbers = sum(row.numbers for row in opened)
+    worst = max(row.worst for row in opened)
+    cells = [(shown, len(row.layers)) for row in opened for shown, _ in row.cells.values()]
+    whole = sum(shown == layers for shown, layers in cells)
+    none = sum(not shown for shown, _ in cells)
+    return (
+        f"{len(rows)} families: {len(opened)} opened, {len(rows) - len(opened)} not. Of the opened "
+        f"ones next token and surprisal are always the model's own. Of {len(cells)} capabilities "
+        f"{whole} are verified in all layers, {len(cells) - whole - none} in some, and {none} "
+        f"refused, each with a reason. {numbers:,} numbers that are shown were held against plain "
+        f"transformers; the largest error is {worst:.0e} of the largest magnitude."
+    )
+
+
+def table(rows: Sequence[Any]) -> str:
+    """The page: one row a family, one column a capability; the reasons below, each once."""
+    from transformers import __version__
+
     from llmscope.draw.map import KINDS
     from llmscope.record.verify import CAPABILITIES
-    from tests.families import FAMILIES
 
     reasons: dict[str, int] = {}
     titles = ("model_type", "layers", *CAPABILITIES)
     lines = [f"| {' | '.join(titles)} |", "| --- " * len(titles) + "|"]
-    for family in sorted(FAMILIES):
-        scope = examined(family)
-        kinds = "".join(KINDS[layer.kind] for layer in scope.subject.anatomy.layers)
-        cells = [_cell(scope.verdicts.layers[name], reasons) for name in CAPABILITIES]
-        lines.append(f"| {family} | {' | '.join((kinds, *cells))} |")
-    lines += ["", *(f"{number}. {reason}" for reason, number in reasons.items())]
-    return "\n".join(lines) + "\n"
+    closed = []
+    for row in rows:
+        cells = cells_of(row)
+        if row.closed:
+            closed.append(f"- {row.family}: {row.closed}")
+            continue
+        lines.append(f"| {' | '.join((row.family, *_numbered(cells, reasons)))} |")
+    letters = ", ".join(f"{letter} {kind}" for kind, letter in KINDS.items())
+    head = HEAD.format(version=__version__, counts=counts(rows), letters=letters)
+    below = ["", "## Reasons", "", *(f"{number}. {reason}" for reason, number in reasons.items())]
+    return head + "\n".join([*lines, *below, "", "## Not opened", "", *closed]) + "\n"
 
 
-def _cell(verdicts: tuple[Any, ...], reasons: dict[str, int]) -> str:
-    """`✓`, in how many layers, or `–`; with the number of the reason where some are refused."""
-    refused = [verdict for verdict in verdicts if verdict.status == "refused"]
-    if not refused:
-        return "✓"
-    # What was measured is of these weights alone.
-    reason = refused[0].reason.partition(" by ")[0]
-    number = reasons.setdefault(reason, len(reasons) + 1)
-    shown = len(verdicts) - len(refused)
-    return f"{shown} of {len(verdicts)} ({number})" if shown else f"– ({number})"
+def _numbered(cells: list[str], reasons: dict[str, int]) -> list[str]:
+    """Cells with the number of each reason in the reason's place."""
+    found = []
+    for cell in cells:
+        mark, _, reason = cell.partition(": ")
+        number = reasons.setdefault(reason, len(reasons) + 1) if reason else 0
+        found.append(f"{mark} ({number})" if reason else mark)
+    return found
+
+
+def read(page: str) -> dict[str, list[str]]:
+    """What the page says of each family, as `cells_of` does."""
+    lines = page.splitlines()
+    numbered = [line.split(". ", 1) for line in lines if line.split(". ")[0].isdecimal()]
+    reasons = dict(numbered)
+    found: dict[str, list[str]] = {}
+    for line in lines:
+        if line.startswith("| ") and not line.startswith(("| ---", "| model_type")):
+            family, *cells = line.strip("| ").split(" | ")
+            found[family] = [_full(cell, reasons) for cell in cells]
+        elif line.startswith("- "):
+            family, _, why = line[2:].partition(": ")
+            found[family] = [f"not opened: {why}"]
+    return found
+
+
+def _full(cell: str, reasons: dict[str, str]) -> str:
+    mark, _, number = cell.rstrip(")").rpartition(" (")
+    return f"{mark}: {reasons[number]}" if mark and number in reasons else cell
 
 
 def inserted(text: str, made: str) -> str:
-    """The README with the table between its marks."""
+    """The README with the counts between its marks."""
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
     return f"{before}{BEGIN}{made}{END}{after}"
 
 
 def main() -> None:
-    """Rewrite the README in place."""
-    README.write_text(inserted(README.read_text("utf-8"), table()), "utf-8")
+    """Rewrite the page and the README in place."""
+    from llmscope.models.watch import silenced
+    from tests.all_families import families
+    from tests.family_matrix import measured
+
+    with silenced():
+        rows = [measured(family) for family in families()]
+    for row in rows:
+        for fault in row.wrong:
+            print(f"{row.family}: {fault}")
+    FAMILIES.write_text(table(rows), "utf-8")
+    README.write_text(inserted(README.read_text("utf-8"), counts(rows) + "\n"), "utf-8")
 
 
 if __name__ == "__main__":

@@ -7,11 +7,15 @@ from functools import cached_property, partial
 
 from llmscope.figure import Focus, Verdict
 from llmscope.lenses import Lens
-from llmscope.models.subject import Subject
+from llmscope.models.subject import Subject, follow
 from llmscope.record.edited import EditedRecorder
+from llmscope.record.model_state import adopt, check, state_of
 from llmscope.record.passes import Passes
 from llmscope.record.recorder import Cancel, Recorder
 from llmscope.record.recording import Recording
+from llmscope.record.reduce import forget_row_stats
+from llmscope.record.row_checks import readout_verdict, rows_verdict, writes_verdict
+from llmscope.record.steady import check_steady
 from llmscope.record.verify import Verdicts, pattern_here, verify
 
 
@@ -24,11 +28,48 @@ class Bench:
 
     def __init__(self, subject: Subject) -> None:
         self.subject = subject
+        self._serial = check(subject)
+        self._untold = ""
 
     @cached_property
     def _examined(self) -> tuple[Recorder, Verdicts]:
+        serial, state = check(self.subject), state_of(self.subject.model)
+        if serial != self._serial:
+            follow(self.subject, anatomy=state.structure > self._serial)
+        self._serial = serial
         recorder = Recorder(self.subject)
-        return recorder, verify(recorder)
+        check_steady(recorder)
+        verdicts = verify(recorder)
+        adopt(self.subject, first=True)
+        return recorder, verdicts
+
+    def compare(self, *, whole: bool = False) -> None:
+        """Compare the model with what it was when it was examined.
+
+        If it changed, nothing that was recorded or measured on it is used again: it is examined
+        anew when it is used next.
+
+        Args:
+            whole: read every value of its weights.
+        """
+        serial = check(self.subject, whole=whole) if whole or "_examined" in vars(self) else 0
+        if "_examined" in vars(self) and serial != self._serial:
+            self._untold = state_of(self.subject.model).change
+            for name in ("_examined", "edited"):
+                vars(self).pop(name, None)
+
+    def take_change(self) -> str:
+        """What changed, in words, since this was last asked for; empty if nothing did."""
+        untold, self._untold = self._untold, ""
+        return untold
+
+    def stale(self, recording: Recording) -> bool:
+        """Whether the model had changed after a recording was made, when it was last compared."""
+        return state_of(self.subject.model).serial != recording.state
+
+    def adopt(self) -> None:
+        """Take what passes of ours changed in the model for granted; see `ModelState.adopt`."""
+        adopt(self.subject)
 
     @property
     def recorder(self) -> Recorder:
@@ -86,9 +127,35 @@ def trust(chosen: Lens, recording: Recording, focus: Focus, verdicts: Verdicts) 
         return Verdict("refused", "it can only tell of an unedited pass: switch the edits off")
     layers = _layers(chosen, focus)
     verdict = _over(chosen, layers, verdicts)
-    if verdict.status != "refused" and "patterns" in chosen.needs:
-        for layer in layers or ():
+    if verdict.status == "refused":
+        return verdict
+    if "patterns" in chosen.needs and recording.base is not None:
+        for layer in layers or ():  # of an edited pass, as far as it is looked at
             here = pattern_here(recording, layer, focus.position)
+            verdict = verdict.worst(_placed(here, layer, layers))
+    return verdict.worst(_at_the_rows(chosen, recording, focus, layers, verdicts))
+
+
+def _at_the_rows(
+    chosen: Lens, recording: Recording, focus: Focus, layers: range | None, verdicts: Verdicts
+) -> Verdict:
+    """The identities that a figure stands on, at the rows and the length that it shows."""
+    verdict = Verdict("verified")
+    if "readout" in chosen.needs and (recording.subject.readout_holds or not chosen.own_logits):
+        here = readout_verdict(recording)
+        if chosen.own_logits and here.status == "refused":  # as of a prompt of this length
+            forget_row_stats(recording)
+            recording.subject.readout_holds = False
+        else:
+            verdict = verdict.worst(here)
+    if "writes" in chosen.needs:
+        verdict = verdict.worst(writes_verdict(recording, verdicts))
+    rows = range(len(recording))
+    if focus.span is not None and focus.pool == 1 and "span" in chosen.uses:
+        rows = rows[max(focus.span[0], 0) : max(focus.span[1], 0)]
+    for capability in ("patterns", "activations", "experts"):
+        for layer in layers or () if capability in chosen.needs else ():
+            here = rows_verdict(recording, capability, layer, rows)
             verdict = verdict.worst(_placed(here, layer, layers))
     return verdict
 
@@ -104,6 +171,8 @@ def _over(chosen: Lens, layers: range | None, verdicts: Verdicts) -> Verdict:
     """How far to trust a lens: the worst of what it stands on, in its layers if it has some."""
     worst = Verdict("verified")
     for capability in chosen.needs:
+        if capability == "readout" and chosen.own_logits and verdicts(capability).reason:
+            continue  # the model's own logits are shown
         if layers is None:
             worst = worst.worst(verdicts(capability))
         for layer in layers or ():

@@ -30,16 +30,23 @@ class Verdict:
             `refused` (it does not hold, or the model has no such thing).
         reason: one line for a person; empty when verified.
         discrepancy: the largest relative error that was measured, if one was.
+        within: what the check covers where that is less than all: the bound that half precision
+            allows, or which tokens were checked.
     """
 
     status: Status
     reason: str = ""
     discrepancy: float | None = None
+    within: str = ""
 
     def worst(self, other: Verdict) -> Verdict:
         """The less trustworthy of the two."""
         order = ("verified", "partial", "unverified", "refused")
-        return max(self, other, key=lambda verdict: order.index(verdict.status))
+
+        def rank(verdict: Verdict) -> tuple[int, bool]:
+            return order.index(verdict.status), bool(verdict.within)
+
+        return max(self, other, key=rank)
 
 
 VERIFIED = Verdict("verified")
@@ -154,11 +161,20 @@ class Focus:
                 )
             return value % count
 
+        span = self.span
+        if span is not None:  # ends below zero count from the end, and an end of 0 is the end
+            first, end = span
+            first = max(0, first + positions) if first < 0 else first
+            end = end + positions if end <= 0 else end
+            if first >= end:
+                raise ValueError(f"span {span} is empty in a prompt of {positions} tokens")
+            span = first, end
         return replace(
             self,
             layer=index("layer", self.layer, layers),
             head=index("head", self.head, heads) if heads else 0,
             position=index("position", self.position, positions),
+            span=span,
         )
 
 
@@ -221,7 +237,11 @@ class Figure:
             "unit": self.unit,
             "axes": [axis.to_dict() for axis in self.axes],
             **({"values": plain(self.values)} if values else {}),
-            "verdict": {"status": self.verdict.status, "reason": self.verdict.reason},
+            "verdict": {
+                "status": self.verdict.status,
+                "reason": self.verdict.reason,
+                **({"within": self.verdict.within} if self.verdict.within else {}),
+            },
             "extra": {key: plain(value) for key, value in self.extra.items()},
         }
         infinite = int((abs(self.values) == math.inf).sum())

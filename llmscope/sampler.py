@@ -202,7 +202,8 @@ def draw(
             return int(share.argmax())
         scores = logits.float().clone()
         scores[list(tried)] = -torch.inf
-        return int(scores.argmax())
+        # Where rules leave nothing else, the same again.
+        return int((scores if scores.max() > -torch.inf else share).argmax())
     generator = torch.Generator().manual_seed(_seed(sampler.seed, place, branch))
     return int(torch.multinomial(share.cpu(), 1, generator=generator))
 

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from llmscope import arguments
 from llmscope.bench import Bench, trust
 from llmscope.edits import Edit, parse
+from llmscope.errors import ScopeError
 from llmscope.figure import Figure, Focus, Verdict
 from llmscope.garbage import set_aside
 from llmscope.lenses import Lens, lens
 from llmscope.models.chat import Chat
+from llmscope.models.given import checked_load
 from llmscope.models.info import ModelInfo, model_info
 from llmscope.models.load import load_subject
 from llmscope.models.memory import free_cache
 from llmscope.models.origin import Origin, origin
 from llmscope.models.subject import Progress, Subject
 from llmscope.models.target import Words, read_words, target_id
+from llmscope.record.model_state import outside_inference_mode
 from llmscope.record.prompts import encoded, prompt_from
 from llmscope.record.recorder import Recorder
 from llmscope.record.recording import Prompt, Recording
@@ -26,17 +31,24 @@ from llmscope.record.reduce import first_unfinite
 from llmscope.record.verify import CAPABILITIES, Verdicts
 
 if TYPE_CHECKING:
+    from os import PathLike
+
+    import torch
+
     from llmscope.models.tokens import Encoded
+
+CHANGED = "the model changed since the last pass ({}): nothing from before is used"
+STALE = "the model changed since this was recorded: record it again"
 
 
 def load(
-    spec: str | None = None,
+    spec: str | PathLike[str] | None = None,
     *,
-    device: str = "auto",
-    dtype: str = "auto",
+    device: str | torch.device | None = "auto",
+    dtype: str | torch.dtype | None = "auto",
     threads: int | None = None,
-    adapters: Sequence[str] = (),
-    reward: str | None = None,
+    adapters: Sequence[str | PathLike[str]] = (),
+    reward: str | PathLike[str] | None = None,
     unverified: bool = False,
     trust_remote_code: bool = False,
     allow_pickle: bool = False,
@@ -47,9 +59,10 @@ def load(
     Args:
         spec: `gpt2`, `org/name@revision`, `./folder`, `file.gguf`, `pypi:NAME`, `builtin:NAME`;
             None for the built-in default. A PEFT adapter brings the model that it belongs to.
-        device: auto, cpu, cuda, cuda:N, mps, or spread: over all devices, memory and disk.
-        dtype: auto, float32, bfloat16 or float16.
-        threads: of torch, on a CPU.
+        device: auto (also None), cpu, cuda, cuda:N, mps, or spread: over all devices, memory and
+            disk; or a torch.device.
+        dtype: auto (also None), float32, bfloat16 or float16, also as a torch.dtype.
+        threads: of torch, on a CPU; None: by the size of the model.
         adapters: specs of PEFT adapters for it, or of other checkpoints of the same model. The
             first is on; see `Scope.use`.
         reward: spec of a reward model that reads the same tokens, for the lens `stages`.
@@ -59,24 +72,29 @@ def load(
 
     Raises:
         ScopeError: what is wrong, and what to try.
+        TypeError, ValueError: an argument is of a wrong type, or holds what no text may.
     """
-    with set_aside():
-        subject = load_subject(
-            spec,
-            device=device,
-            dtype=dtype,
-            threads=threads,
-            adapters=adapters,
-            reward=reward,
-            trust_remote_code=trust_remote_code,
-            allow_pickle=allow_pickle,
-            progress=progress,
-        )
+    checked = checked_load(
+        *(spec, device, dtype, threads, adapters, reward),
+        trust_remote_code=trust_remote_code,
+        allow_pickle=allow_pickle,
+        progress=progress,
+    )
+    unverified = arguments.flag("unverified", unverified)
+    with set_aside(), outside_inference_mode():
+        subject = load_subject(**checked)
     return Scope(subject, unverified=unverified)
 
 
 class Scope:
     """One model under the microscope, with its adapters. Use it from one thread at a time.
+
+    `scope.model` may be changed between two calls: its weights, hooks, training mode, adapters or
+    attention function. Each call compares the model with what it was; when it changed, nothing that
+    was recorded or measured before is used again, `look` refuses older recordings, and the next
+    recording's notices say so. Of weights that were changed through `.data` or NumPy it compares
+    16 values a tensor, from all over it: an edit of less than a sixteenth of the rows or columns of
+    a matrix can be missed. `record(fresh=True)` reads every value.
 
     Attributes:
         latest: the latest recording.
@@ -86,8 +104,15 @@ class Scope:
         self._base = subject
         self._unverified = unverified
         self._benches: dict[str | None, Bench] = {}
+        self._watching = True
         self.use(next(iter(subject.adapted.loaded), None))
         self.latest: Recording | None = None
+
+    def __reduce_ex__(self, _: Any) -> Any:
+        raise TypeError(
+            "a Scope holds a live model and cannot be pickled or copied: load it again, save "
+            "figures with figure.save(path), or the model with scope.model.save_pretrained(folder)"
+        )
 
     def use(self, adapter: str | None) -> None:
         """Switch an adapter on, or all of them off (None). Recordings stay what they are.
@@ -98,12 +123,13 @@ class Scope:
         self._bench = self._bench_of(adapter)
 
     def _bench_of(self, adapter: str | None) -> Bench:
+        if adapter is not None:
+            adapter = arguments.text("adapter", adapter)
         if adapter not in self._benches:
             adapted = self._base.adapted
             if adapter is not None and adapter not in adapted:
-                raise ValueError(
-                    f"no adapter {adapter!r}; there are {', '.join(adapted) or 'none'}"
-                )
+                there = arguments.quoted(", ".join(adapted) or "none")
+                raise ValueError(f"no adapter {arguments.quoted(adapter)}; there are {there}")
             self._benches[adapter] = Bench(self._base if adapter is None else adapted[adapter])
         return self._benches[adapter]
 
@@ -127,7 +153,10 @@ class Scope:
         """
         from llmscope.contexts import teach
 
-        return teach(self, context, query, special_tokens=special_tokens)
+        context, query = arguments.text("context", context), arguments.text("query", query)
+        special_tokens = arguments.flag("special_tokens", special_tokens)
+        with outside_inference_mode():
+            return teach(self, context, query, special_tokens=special_tokens)
 
     @property
     def base(self) -> Subject:
@@ -152,15 +181,20 @@ class Scope:
     @property
     def recorder(self) -> Recorder:
         """What records the model in use."""
-        return self._bench.recorder
+        self._compare()
+        with outside_inference_mode():
+            return self._bench.recorder
 
     @property
     def verdicts(self) -> Verdicts:
         """`verdicts(capability, layer=None)` of the model in use, measured on itself.
 
-        They are measured once, when they are first asked for: before anything is recorded.
+        They are measured when they are first asked for, before anything is recorded, and anew when
+        the model has changed.
         """
-        return self._bench.verdicts
+        self._compare()
+        with outside_inference_mode():
+            return self._bench.verdicts
 
     @property
     def model(self) -> Any:
@@ -180,6 +214,8 @@ class Scope:
 
     def encode(self, text: str, *, special_tokens: bool = True) -> Encoded:
         """The tokens of a text, with their places in it."""
+        text = arguments.text("text", text)
+        special_tokens = arguments.flag("special_tokens", special_tokens)
         return encoded(self.subject, text, special_tokens=special_tokens)
 
     def record(
@@ -198,7 +234,8 @@ class Scope:
 
         Args:
             prompt: text, or token ids.
-            fresh: reuse nothing.
+            fresh: reuse nothing, and compare every value of the weights with what it was at the
+                latest fresh call.
             special_tokens: add the tokenizer's own, as it would.
             cancelled: asked before each layer; true ends the pass with `Cancelled`.
             edits: what to change in the pass, in this order, such as `zero head 5.3`; see
@@ -209,24 +246,87 @@ class Scope:
             aside: recordings that may share more with the prompt than the latest one does.
 
         Raises:
-            ScopeError: the prompt is empty, too long, or has ids outside of the vocabulary; or an
-                edit cannot be read, does not fit the model, or cannot be trusted on it.
+            ScopeError: the prompt is empty, too long, or has ids outside of the vocabulary; an edit
+                cannot be read, does not fit the model, or cannot be trusted on it; two passes of
+                the model differ, as by dropout in training mode; or a recording in `aside` is of
+                another scope.
         """
+        fresh = arguments.flag("fresh", fresh)
+        arguments.function("cancelled", cancelled)
+        self._compare(whole=fresh)
+        change = self._bench.take_change()
+        if change:
+            _ = self.recorder  # it is examined anew, for its vocabulary may be another
         tokens = self.prompt(prompt, special_tokens=special_tokens, written=written)
-        wanted = [edit if isinstance(edit, Edit) else parse(edit) for edit in edits]
+        wanted = [
+            edit if isinstance(edit, Edit) else parse(arguments.text(f"edits[{at}]", edit))
+            for at, edit in enumerate(arguments.several("edits", edits))
+        ]
         other = None
         if versus_prompt is not None:
+            versus_prompt = _text_or_ids("versus_prompt", versus_prompt)
             other = self.prompt(versus_prompt, special_tokens=special_tokens)
-        kept = [one.base or one for one in aside]
-        recording = self._bench.recorder.record(
-            tokens, fresh=fresh, cancelled=cancelled, aside=kept
-        )
-        if wanted:
-            recording = self._bench.edited.record(
-                recording, wanted, other=other, fresh=fresh, cancelled=cancelled
+        others = [
+            _recording(f"aside[{at}]", one)
+            for at, one in enumerate(arguments.several("aside", aside))
+        ]
+        kept = [one.base or one for one in others if not self.stale(one)]
+        if change:
+            tokens = replace(tokens, notices=(*tokens.notices, CHANGED.format(change)))
+        with outside_inference_mode():
+            recording = self._bench.recorder.record(
+                tokens, fresh=fresh, cancelled=cancelled, aside=kept
             )
+            if wanted:
+                recording = self._bench.edited.record(
+                    recording, wanted, other=other, fresh=fresh, cancelled=cancelled
+                )
+        self._bench.adopt()
         self.latest = recording
         return recording
+
+    @contextmanager
+    def unchanged(self) -> Iterator[None]:
+        """Promise that nobody changes the model within: it is compared once, and not again."""
+        for bench in self._benches.values():
+            bench.compare()
+        before, self._watching = self._watching, False
+        try:
+            yield
+        finally:
+            self._watching = before
+            for bench in self._benches.values():
+                bench.adopt()
+
+    def stale(self, recording: Recording) -> bool:
+        """Whether the model has changed since a recording was made.
+
+        Raises:
+            ScopeError: the recording is of another scope.
+        """
+        bench = self._bench_of_recording(recording)
+        if self._watching:
+            bench.compare()
+        return bench.stale(recording)
+
+    def _compare(self, *, whole: bool = False) -> None:
+        """Notice a change of the model in use."""
+        if self._watching:
+            self._bench.compare(whole=whole)
+
+    def _bench_of_recording(self, recording: Recording) -> Bench:
+        """The bench that a recording was made on.
+
+        Raises:
+            ScopeError: it is of another scope, whose model is another.
+        """
+        bench = self._benches.get(recording.subject.adapter)
+        if bench is None or bench.subject is not recording.subject:
+            raise ScopeError(
+                f"this recording is of another scope: its model is {recording.subject.name}",
+                "look at it in the scope that recorded it",
+            )
+        return bench
 
     def prompt(
         self,
@@ -240,7 +340,12 @@ class Scope:
         Raises:
             ScopeError: it is empty, too long, or has ids outside of the vocabulary.
         """
-        return prompt_from(self.subject, prompt, special_tokens=special_tokens, written=written)
+        return prompt_from(
+            self.subject,
+            _text_or_ids("prompt", prompt),
+            special_tokens=arguments.flag("special_tokens", special_tokens),
+            written=arguments.token_ids("written", written),
+        )
 
     def token(self, text: str) -> int:
         """The id of the token that a text is, with its leading space; or of `id:464`.
@@ -248,6 +353,7 @@ class Scope:
         Raises:
             ScopeError: it is no single token of the model.
         """
+        text = arguments.text("text", text)
         return target_id(text, self.subject.tokens, self.subject.anatomy.vocabulary)
 
     def words(self, text: str) -> Words:
@@ -259,6 +365,7 @@ class Scope:
         Raises:
             ScopeError: there is none, or one has no token.
         """
+        text = arguments.text("text", text)
         return read_words(text, self.subject.tokens, self.subject.anatomy.vocabulary)
 
     @property
@@ -284,10 +391,12 @@ class Scope:
         Raises:
             ValueError: a lens, layer, head, position or mode that does not exist, or a pool of what
                 cannot be pooled.
+            ScopeError: the recording is of another scope.
         """
-        recording = recording or self.latest
+        recording = self.latest if recording is None else _recording("recording", recording)
         if recording is None:
             raise ValueError("nothing was recorded yet: call record() first")
+        name = arguments.text("name", name)
         if focus.get("pool", 1) != 1 and "pool" not in lens(name).uses:
             raise ValueError(f"{name} has no pool: its tokens stand each for itself")
         *_, figure = self.figures(name, recording, Focus(**focus))
@@ -306,8 +415,35 @@ class Scope:
         Args:
             cancelled: asked before each layer of what has to be run; true ends it with `Cancelled`.
         """
+        bench = self._bench_of_recording(recording)
         chosen = lens(name)
         focus = self.resolve(chosen, recording, focus)
+        made = self._made(chosen, recording, focus, cancelled)
+        below = None if recording.subject.adapter is None else self._bench_of(None)
+        while True:
+            # Before each figure: between two of them the model is the user's.
+            if self.stale(recording):
+                yield Figure.refused(chosen.name, chosen.name, STALE)
+                return
+            if below is not None and self._watching:
+                below.compare()
+            with outside_inference_mode():
+                figure = next(made, None)
+            for one in (bench, below):
+                if one is not None:
+                    one.adopt()
+            if figure is None:
+                return
+            yield figure
+
+    def _made(
+        self,
+        chosen: Lens,
+        recording: Recording,
+        focus: Focus,
+        cancelled: Callable[[], bool] | None,
+    ) -> Iterator[Figure]:
+        """The figures of a recording of the model as it is."""
         held = recording.base is not None or focus.versus_prompt is not None
         if not (focus.change and held):
             yield from self._figures(chosen, recording, focus, cancelled)
@@ -376,13 +512,11 @@ class Scope:
     def resolve(self, chosen: Lens, recording: Recording, focus: Focus) -> Focus:
         """The focus with indices counted from 0, and the lens's default mode filled in."""
         anatomy = self.subject.anatomy
+        focus = arguments.checked_focus(focus, anatomy.vocabulary)
         mode = focus.mode or (chosen.modes[0] if chosen.modes else "")
         if mode and mode not in chosen.modes:
-            raise ValueError(
-                f"{chosen.name} has no mode {mode!r}; it has {', '.join(chosen.modes) or 'none'}"
-            )
-        if focus.top_k < 1:
-            raise ValueError(f"top_k {focus.top_k} must be at least 1")
+            there = ", ".join(chosen.modes) or "none"
+            raise ValueError(f"{chosen.name} has no mode {arguments.quoted(mode)}; it has {there}")
         resolved = focus.resolve(
             layers=len(anatomy.layers), heads=anatomy.heads, positions=len(recording)
         )
@@ -395,4 +529,16 @@ class Scope:
 
     def info(self) -> ModelInfo:
         """What the title line and a snapshot say about the model."""
-        return model_info(self.subject, self._base, self.chat.marks)
+        return model_info(self.subject, self._base, self.chat.words)
+
+
+def _recording(name: str, value: Recording) -> Recording:
+    if not isinstance(value, Recording):
+        raise TypeError(f"{name} must be a recording, not {arguments.quoted(value)}")
+    return value
+
+
+def _text_or_ids(name: str, value: str | Sequence[int]) -> str | tuple[int, ...]:
+    if isinstance(value, str):
+        return arguments.text(name, value)
+    return arguments.token_ids(name, value)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
-from threading import Timer
+import time
+from threading import Thread, Timer
+from typing import Any
 
 GRACE = 2.0
 """Seconds to tidy up in. A library that waits for its own threads would take minutes."""
@@ -44,3 +46,33 @@ def end_on_signals() -> None:
 
     for number in endings():
         signal.signal(number, end)
+    _end_anyway(end)
+
+
+def _end_anyway(end: Any) -> None:
+    """End GRACE seconds after a signal even where the main thread never gets to handle it.
+
+    Python runs handlers in the main thread only, between two steps of Python code: not while a
+    library computes. The number of a signal is written to a descriptor at once, though, and
+    another thread reads it there, as long as the library lets any thread run.
+
+    Args:
+        end: the handler that is installed; nothing happens once another one is.
+    """
+    heard, told = os.pipe()
+    os.set_blocking(told, False)
+    try:
+        signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+    except ValueError:  # not in the main thread, or a system that takes sockets alone
+        os.close(heard)
+        os.close(told)
+        return
+
+    def listen() -> None:
+        while True:
+            for number in os.read(heard, 1):
+                if signal.getsignal(number) is end:
+                    time.sleep(GRACE)
+                    os._exit(status_of(number))
+
+    Thread(target=listen, name="llmscope-signals", daemon=True).start()

@@ -11,6 +11,7 @@ and bars that llmscope draws are of that kind too.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from functools import lru_cache
 
@@ -92,9 +93,10 @@ def display_text(
 def forms(text: str, cells: bool) -> list[str]:
     """How each character of a text is drawn, white space aside: itself, or what stands for it."""
     shown: list[str] = []
+    followed = _followed(text) if cells else frozenset()
     carrier = ""  # the character before, if a mark after it stands on something that is seen
     for index, char in enumerate(text):
-        form = _form(char, carrier, text, index, cells)
+        form = _form(char, carrier, index in followed, cells)
         carrier = char if char != " " and form in (char, DOTTED_CIRCLE + char) else ""
         if form == _VOWELS.get(char):
             carrier = form[-1]
@@ -102,13 +104,13 @@ def forms(text: str, cells: bool) -> list[str]:
     return shown
 
 
-def _form(char: str, carrier: str, text: str, index: int, cells: bool) -> str:
+def _form(char: str, carrier: str, followed: bool, cells: bool) -> str:
     if char == "\n" or (char.isascii() and char.isprintable()):
         return char
     if _hidden(char) or (cells and _disputed(char)):
         return _escape(char)
     if unicodedata.category(char) in ("Mn", "Me"):
-        if cells and _links(char) and _followed(text, index):
+        if cells and followed:
             # One cluster of two consonants, which some give one cell. A dotted circle between
             # them would not part them everywhere.
             return _escape(char)
@@ -145,12 +147,19 @@ def _links(char: str) -> bool:
     return unicodedata.combining(char) == 9 and char not in _NO_LINKERS
 
 
-def _followed(text: str, index: int) -> bool:
-    """Whether anything that a virama may join follows a mark, with nothing but marks between."""
-    for char in text[index + 1 :]:
-        if unicodedata.category(char) not in ("Mn", "Me"):
-            return not char.isascii()
-    return False
+def _followed(text: str) -> frozenset[int]:
+    """Where a virama has something to join after it, with nothing but marks between."""
+    found: list[int] = []
+    joinable = False  # what comes after the marks that follow
+    for index in range(len(text) - 1, -1, -1):
+        char = text[index]
+        if char.isascii():
+            joinable = False
+        elif unicodedata.category(char) not in ("Mn", "Me"):
+            joinable = True
+        elif joinable and _links(char):
+            found.append(index)
+    return frozenset(found)
 
 
 def _syllable(before: str, char: str) -> bool:
@@ -186,14 +195,73 @@ def _escape(char: str) -> str:
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
-def told(error: Exception) -> str:
-    """What an exception says, in one harmless line; never nothing."""
-    lines = str(error).strip().splitlines()
-    said = lines[0] if lines else ""
+# Control characters but for line ends and tabs, what turns the direction of a text, line and
+# paragraph separators, and tags, which nothing draws.
+_CONTROLS = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\U000e0000-\U000e007f]"
+)
+
+
+def controls(text: str) -> bool:
+    """Whether a text holds what acts on a terminal, or hides or reorders other text."""
+    return _CONTROLS.search(text) is not None
+
+
+def without_controls(text: str) -> str:
+    r"""A text with `\x1b`-like escapes for what acts on a terminal or hides or reorders text.
+
+    Unlike `display_text` it keeps line ends, tabs, and joiners that belong to a letter or emoji.
+    """
+    return _CONTROLS.sub(lambda found: _escape(found[0]), text)
+
+
+LINE = 400
+"""Characters of a line that tells what is wrong."""
+NOTE = 1000
+"""Characters of a note, which may list some words."""
+
+
+def one_line(text: str, longest: int = LINE) -> str:
+    """Foreign text as one harmless line of bounded length; … stands for what is left out.
+
+    Args:
+        longest: characters that the line may have.
+    """
+    window = 8 * longest
+    if len(text) > 2 * window:  # no more of it can be seen, whatever it holds
+        text = f"{text[:window]}…{text[-window:]}"
+    line = display_text(" ".join(text.split()))
+    if len(line) <= longest:
+        return line
+    end = longest // 4  # what was wrong often stands at the end
+    return f"{line[: longest - end - 1]}…{line[len(line) - end :]}"
+
+
+def told(error: BaseException) -> str:
+    """What an exception says, in one harmless line of bounded length; never nothing."""
+    try:
+        said = str(error).strip()
+    except Exception:  # an exception of foreign code may fail to say anything
+        said = ""
+    # A long text is cut to its end as well as its beginning before it is looked at.
+    lines = [line for line in said[:100_000].splitlines() if line.strip()]
+    line = next((one for one in lines if not _POINTS.search(one)), "")
     # Of these the text alone is a riddle: a key, or what None has not.
-    if not said or isinstance(error, LookupError | AttributeError | TypeError):
-        said = f"{type(error).__name__} {said}".rstrip()
-    return display_text(said)
+    if not line or not isinstance(error, Exception) or isinstance(error, _RIDDLES):
+        line = f"{type(error).__name__} {line}".rstrip()
+    return one_line(line)
+
+
+def named(error: BaseException) -> str:
+    """The name of an exception and what it says, in one harmless line of bounded length."""
+    said = told(error)
+    name = type(error).__name__
+    return said if said.startswith(name) else one_line(f"{name}: {said}")
+
+
+# They point at more text, which is not shown.
+_POINTS = re.compile(r"(?i)^traceback|look at the above|see (the )?(above|below)|report above")
+_RIDDLES = (LookupError, AttributeError, TypeError)
 
 
 def shared_length(one: str, other: str) -> int:

@@ -1,6 +1,8 @@
 """The grammar of edits: what is written is what is read, and what is wrong is told."""
 
 import math
+import shlex
+import time
 
 import pytest
 from hypothesis import example, given, settings
@@ -19,6 +21,7 @@ from llmscope.edits import (
     Where,
     parse,
 )
+from llmscope.edits.parse import split
 from llmscope.errors import ScopeError
 
 WORDS = ["", "-", "--", "@3", "@", "token", "embed", "from", "B", "id:3", "4", "-1.5", "#", "🙂"]
@@ -289,3 +292,28 @@ def test_the_grammar_for_people_has_every_edit_and_true_examples():
         assert f"\n{action} " in f"\n{GRAMMAR}"
     assert {parse(text).action for text in EXAMPLES} == set(PATTERNS)
     assert max(map(len, GRAMMAR.splitlines())) <= 100
+
+
+def test_a_long_word_is_read_in_no_time():
+    begun = time.process_time()
+    long = "a'b" * 300_000
+    assert parse(f'steer 0 token "{long}" 2').vector.text == long
+    assert time.process_time() - begun < 2
+
+
+@given(st.text("ab \t\n\r\xa0'\"\\", max_size=12))
+def test_words_are_those_of_a_shell(text):
+    try:
+        wanted = shlex.split(text)
+    except ValueError:
+        with pytest.raises(ScopeError, match="not closed"):
+            split(text)
+    else:
+        assert split(text) == wanted
+
+
+@pytest.mark.parametrize("text", ["{}", "zero {}", "scale head 1.1 {}", "zero head 1.1 {}"])
+def test_a_message_repeats_no_more_than_the_beginning_of_a_word(text):
+    with pytest.raises(ScopeError) as caught:
+        parse(text.format("x" * 1_000_000))
+    assert len(caught.value.message) < 200

@@ -320,3 +320,23 @@ def wait_until_connected(pid):
                     return
         time.sleep(0.1)
     raise AssertionError("it asks nobody")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_library_that_computes_in_the_main_thread_does_not_keep_the_program(number):
+    code = (
+        "from llmscope.signals import end_on_signals; end_on_signals(); import hashlib\n"
+        "print('begun', flush=True); hashlib.pbkdf2_hmac('sha256', b'x' * 8, b'y' * 8, 10**9)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    try:
+        assert process.stdout.readline() == b"begun\n"
+        time.sleep(0.2)
+        begun = time.monotonic()
+        process.send_signal(number)
+        assert process.wait(30) == 128 + number
+        assert time.monotonic() - begun < 10  # it would take many minutes
+    finally:
+        process.kill()
+        process.stdout.close()
+        process.wait()

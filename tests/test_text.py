@@ -1,5 +1,6 @@
 """The sanitiser against two tables of widths that it does not use, and against itself."""
 
+import time
 import unicodedata
 
 import pytest
@@ -101,3 +102,10 @@ def test_white_space_shows():
 @pytest.mark.parametrize("text", ["\x1b[31m", "\x9b2J", "\u202eabc", "\ufeff", "\ue000", "\ud800"])
 def test_nothing_acts(text):
     assert display_text(text)[0] == "\\"
+
+
+@pytest.mark.parametrize("mark", ["\u094d", "\u0301"])
+def test_many_marks_are_drawn_in_no_time(mark):
+    begun = time.process_time()
+    assert len(display_text("a" + mark * 100_000 + "\u0915", cells=True)) >= 100_000
+    assert time.process_time() - begun < 2

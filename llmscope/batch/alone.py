@@ -28,6 +28,8 @@ def alone(path: Path, part: Part) -> Iterator[None]:
     # What else is wrong with the folder it says itself, once the model is there.
     with suppress(OSError, ValueError, NotImplementedError):
         path.mkdir(parents=True, exist_ok=True)
+        if name.is_symlink():  # which the lock would be taken through
+            name.unlink()
         try:
             lock.acquire()
         except Timeout:

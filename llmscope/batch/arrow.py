@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llmscope.errors import ScopeError
 from llmscope.text import display_text
+
+if TYPE_CHECKING:
+    import pyarrow
 
 ROWS = 256
 """Rows that are read at once."""
@@ -83,23 +87,50 @@ def index_bytes(columns: Mapping[str, list[Any]], about: str) -> bytes:
         ],
         metadata={"llmscope": about},
     )
+    return _table_bytes(pyarrow.table(dict(columns), schema=schema))
+
+
+def _table_bytes(table: pyarrow.Table) -> bytes:
+    import pyarrow.parquet
+
     buffer = io.BytesIO()
-    pyarrow.parquet.write_table(pyarrow.table(dict(columns), schema=schema), buffer)
+    pyarrow.parquet.write_table(table, buffer, write_page_checksum=True)
     return buffer.getvalue()
 
 
-def read_index(path: Path) -> tuple[str, list[tuple[int, str | None, str | None]]] | None:
+@cache
+def _writer() -> str:
+    """What a file says of the version of pyarrow that wrote it."""
+    import pyarrow.parquet
+
+    empty = io.BytesIO(_table_bytes(pyarrow.table({"line": []})))
+    writer: str = pyarrow.parquet.read_metadata(empty).created_by
+    return writer
+
+
+def read_index(
+    path: Path, columns: Sequence[str]
+) -> tuple[str, list[tuple[int, str | None, str | None]]] | None:
     """What an index says of itself, and line, prompt and error of each row.
 
-    None: it is broken.
+    None: it is broken, or has other columns. Checksums of its pages are held against what they
+    hold; what they do not cover shows when what was read is written again, as long as that is done
+    by the version of pyarrow that wrote it.
     """
     import pyarrow
     import pyarrow.parquet
 
     try:
-        table = pyarrow.parquet.read_table(path, columns=["line", "prompt", "error"])
-    except (OSError, pyarrow.ArrowException):
+        data = path.read_bytes()
+        with pyarrow.parquet.ParquetFile(io.BytesIO(data), page_checksum_verification=True) as file:
+            table = file.read()
+            ours = file.metadata.created_by == _writer()
+        held = {name: table[name].to_pylist() for name in columns}
+        about = (table.schema.metadata or {})[b"llmscope"].decode("utf-8")
+        if tuple(table.column_names) != tuple(columns):
+            return None
+        if ours and index_bytes(held, about) != data:
+            return None
+    except (OSError, ValueError, LookupError, pyarrow.ArrowException):
         return None
-    about = (table.schema.metadata or {}).get(b"llmscope", b"").decode("utf-8", "replace")
-    rows = zip(*(table[name].to_pylist() for name in table.column_names), strict=True)
-    return about, list(rows)
+    return about, list(zip(held["line"], held["prompt"], held["error"], strict=True))

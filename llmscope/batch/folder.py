@@ -18,6 +18,10 @@ from llmscope.text import display_text
 _ANOTHER = "another --out, or the command that its manifest names"
 
 
+_LARGEST = 1 << 24
+"""Bytes of a manifest at most; a longer one is cut, and no JSON any more."""
+
+
 @dataclass(frozen=True)
 class Part:
     """Of every `count` prompts the one at `index`, from 0; and how many of them make a shard."""
@@ -80,7 +84,8 @@ class Folder:
 
     def _compare(self, name: str) -> None:
         try:
-            record = json.loads((self.path / name).read_text("utf-8"))
+            with (self.path / name).open("rb") as file:
+                record = json.loads(file.read(_LARGEST).decode("utf-8"))
             options, own = record["options"], self._record["options"]
             if record["digest"] == self._record["digest"]:
                 return

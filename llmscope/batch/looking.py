@@ -91,8 +91,4 @@ def resolved(scope: Scope, recording: Recording, focus: Focus) -> Focus:
         ValueError: a layer, head or position is out of range.
     """
     anatomy, length = scope.subject.anatomy, len(recording)
-    if focus.span is not None:
-        start, stop = focus.span  # ends below zero count from the end
-        stop = stop + length if stop <= 0 else stop
-        focus = replace(focus, span=(max(0, start + length) if start < 0 else start, stop))
     return focus.resolve(layers=len(anatomy.layers), heads=anatomy.heads, positions=length)

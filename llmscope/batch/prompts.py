@@ -17,12 +17,16 @@ from typing import Any, BinaryIO
 
 from llmscope.batch.arrow import parquet_rows
 from llmscope.errors import ScopeError
-from llmscope.text import display_text
+from llmscope.text import display_text, told
 
 LONGEST = 1 << 24
 """Bytes of a line at most: a file without line ends must not fill the memory."""
 STDIN = "-"
 
+_OTHER_MARKS = {  # the mark of UTF-16 is the beginning of that of UTF-32
+    "UTF-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE),
+    "UTF-16": (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE),
+}
 _TOO_LONG = f"it is longer than {LONGEST >> 20} MB"
 _NO_TEXT = "its prompt is no text"
 
@@ -94,6 +98,10 @@ class Source:
     def _of_file(self) -> Iterator[Line]:
         with open(self._name, "rb") as stream:
             size = os.fstat(stream.fileno()).st_size
+            found = _other_unicode(stream.read(4))
+            if found:
+                raise ScopeError(f"{self.shown} is {found}", "the same file saved as UTF-8")
+            stream.seek(0)
             for line in _FORMATS[self._format](stream, self.shown):
                 self._read = min(1.0, stream.tell() / size) if size else 1.0
                 yield line
@@ -101,6 +109,14 @@ class Source:
     def _failed(self, error: Exception) -> ScopeError:
         reason = display_text(getattr(error, "strerror", None) or str(error))
         return ScopeError(f"cannot read {self.shown}: {reason}", "another file")
+
+
+def _other_unicode(begin: bytes) -> str:
+    """What a file is encoded in, by its byte order mark; empty for UTF-8 and where it has none."""
+    for name, marks in _OTHER_MARKS.items():
+        if begin.startswith(marks):
+            return name
+    return ""
 
 
 def _line(number: int, prompt: Any, name: Any) -> Line:
@@ -181,7 +197,7 @@ def _csv(stream: BinaryIO, shown: str) -> Iterator[Line]:
         except StopIteration:
             return
         except csv.Error as error:
-            yield Line(number, None, error=f"it is not CSV: {error}")
+            yield Line(number, None, error=f"it is not CSV: {told(error)}")
             continue
         if row:
             name = row[named] if named is not None and named < len(row) else None

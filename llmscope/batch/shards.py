@@ -80,14 +80,24 @@ def write_shard(folder: Path, files: Mapping[str, bytes]) -> None:
 
 
 def read_shard(folder: Path, name: str) -> list[tuple[int, str | None, str | None]] | None:
-    """Line, prompt and error of each row of a shard; None if it is not there or not whole."""
-    index = folder / f"{name}.parquet"
-    found = read_index(index) if index.is_file() else None
+    """Line, prompt and error of each row of a shard; None if it is not there or not as written.
+
+    Symbolic links are not followed: a shard is in its folder, or it is not there.
+    """
+    index, tensors = folder / f"{name}.parquet", folder / f"{name}.safetensors"
+    if index.is_symlink() or tensors.is_symlink() or not index.is_file():
+        return None
+    found = read_index(index, COLUMNS)
     if found is None:
         return None
     try:
-        size = json.loads(found[0])["bytes"]
-        whole = size == (folder / f"{name}.safetensors").stat().st_size
-    except (OSError, ValueError, LookupError, TypeError):
+        about = json.loads(found[0])
+        whole = about["bytes"] == tensors.stat().st_size and about["sha256"] == _digest(tensors)
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return None
     return found[1] if whole else None
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -45,16 +45,17 @@ def rows_of(
                 raise ScopeError(line.error)
             prompts[index] = _prompt(scope, line.prompt, looking)
         done(int(caught.failed), int(caught.failed))
-    if together is not None:
-        for batch in together.batches(prompts):
-            _batch(scope, window, {i: prompts[i] for i in batch}, looking, together, rows, done)
-    else:
-        for index in prompts:
-            with _Caught(rows, index, window[index]) as caught:
-                recording = _recorded(scope, window[index].prompt or "", looking)
-                focus = resolved(scope, recording, looking.focus)
-                rows[index] = _row(scope, window[index], recording, focus, looking)
-            done(1, int(caught.failed))
+    with scope.unchanged():  # nobody else has the model here
+        if together is not None:
+            for batch in together.batches(prompts):
+                _batch(scope, window, {i: prompts[i] for i in batch}, looking, together, rows, done)
+        else:
+            for index in prompts:
+                with _Caught(rows, index, window[index]) as caught:
+                    recording = _recorded(scope, window[index].prompt or "", looking)
+                    focus = resolved(scope, recording, looking.focus)
+                    rows[index] = _row(scope, window[index], recording, focus, looking)
+                done(1, int(caught.failed))
     return [rows[index] for index in range(len(window))]
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from llmscope.draw import DEFAULT_THEME, Look, Tier, detect_look, load_theme
 from llmscope.draw.look import detect_tier
 from llmscope.errors import ScopeError
-from llmscope.text import display_text
+from llmscope.text import NOTE, one_line
 
 if TYPE_CHECKING:
     from llmscope.cli.output import Output
@@ -81,4 +81,4 @@ def _ground() -> str:
 
 def tell(notice: str) -> None:
     """A remark for people, on stderr."""
-    print(f"note: {display_text(notice)}", file=sys.stderr, flush=True)  # noqa: T201
+    print(f"note: {one_line(notice, NOTE)}", file=sys.stderr, flush=True)  # noqa: T201

@@ -91,14 +91,15 @@ def compose(
     if wanted.lenses == (SCREEN,) and not numbers:
         return _screen(scope, wanted, format)
     lenses = OVERVIEW if wanted.lenses == (SCREEN,) else wanted.lenses
-    recording = scope.record(
-        wanted.prompt,
-        fresh=True,
-        special_tokens=wanted.special_tokens,
-        edits=wanted.edits,
-        versus_prompt=wanted.focus.versus_prompt,
-        written=wanted.written,
-    )
+    with scope.unchanged():
+        recording = scope.record(
+            wanted.prompt,
+            fresh=True,
+            special_tokens=wanted.special_tokens,
+            edits=wanted.edits,
+            versus_prompt=wanted.focus.versus_prompt,
+            written=wanted.written,
+        )
     info = scope.info()
     focus = resolved(scope, recording, wanted.focus)
     figures = figures_of(scope, recording, lenses, focus)

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from llmscope.export.read import Snapshot
 
 _FORMATS = ("table", "json")
+_TROUBLE = 2
+"""The exit code where no comparison was made, as of `diff` itself: 1 says that the two differ."""
+_LONGEST = 60
+"""Characters of a label in the table."""
 
 
 def diff(
@@ -47,12 +51,13 @@ def diff(
     force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
     debug: options.Debug = False,
 ) -> None:
-    """Say where two snapshots differ. Exit code 0: nowhere beyond the tolerance; 1: somewhere.
+    """Say where two snapshots differ.
 
-    Needs neither the model nor torch. What stands beside the numbers, such as versions, is told
-    where it differs, and is no difference by itself.
+    Exit code 0: nowhere beyond the tolerance; 1: somewhere; 2: they cannot be compared. Needs
+    neither the model nor torch. What stands beside the numbers, such as versions, is told where
+    it differs, and is no difference by itself.
     """
-    with reported(debug):
+    with reported(debug, _TROUBLE):
         usage(format in _FORMATS, f"one of {', '.join(_FORMATS)}", "--format")
         usage(math.isfinite(tolerance), "a number", "--tolerance")
         from llmscope.export.diff import diff as compare
@@ -156,6 +161,10 @@ def _listed(found: Diff, tolerance: float) -> str:
 def _where(one: Found) -> str:
     """The place of the largest difference, axis by axis: `layer 2, position 4 " cat"`."""
     return ", ".join(
-        f"{axis} {place}" if label == str(place) else f'{axis} {place} "{label}"'
+        f"{_cut(axis)} {place}" if label == str(place) else f'{_cut(axis)} {place} "{_cut(label)}"'
         for axis, place, label in one.where
     )
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"

@@ -75,6 +75,7 @@ def _examined(scope: Scope) -> dict[str, Any]:
         "revision": info.revision,
         "verdict_seconds": round(time.perf_counter() - begun, 2),
         "notices": list(info.notices),
+        "generation": {"applied": list(info.rules.applied), "ignored": list(info.rules.ignored)},
         "verdicts": {name: _plain(verdicts(name)) for name in verdicts.layers},
         "sorts": [
             {
@@ -192,6 +193,11 @@ def _diagnosis(model: Mapping[str, Any]) -> str:
     if model["adapter"]:
         about["adapter"] = model["adapter"]
     text = _section("model", about)
+    rules = model["generation"]
+    if rules["applied"]:
+        text += table([("  writes by", ", ".join(rules["applied"]))])
+    for rule in rules["ignored"]:
+        text += table([("  not applied", rule)])
     for notice in model["notices"]:
         text += table([("  note", notice)])
     sorts = model["sorts"]

@@ -10,7 +10,7 @@ import typer
 from llmscope.cli import options
 from llmscope.cli.errors import reported
 from llmscope.cli.streams import put
-from llmscope.text import display_text
+from llmscope.text import NOTE, display_text, one_line
 
 if TYPE_CHECKING:
     from llmscope.models.shelf import Shelf, Stored
@@ -28,7 +28,7 @@ def models(
 
         found = shelf()
         for warning in found.warnings:
-            typer.echo(f"note: {display_text(' '.join(warning.split()))}", err=True)
+            typer.echo(f"note: {one_line(warning, NOTE)}", err=True)
         if json:
             from llmscope.export import json_text
 

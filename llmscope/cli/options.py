@@ -8,10 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from llmscope.arguments import MOST_THREADS
 from llmscope.cli import completion
 
 if TYPE_CHECKING:
     from llmscope.draw import Tier
+
+
+def _threads(value: int | None) -> int | None:
+    """The number of threads, if torch survives it."""
+    wanted = f"{MOST_THREADS} or fewer on this machine"
+    usage(value is None or value <= MOST_THREADS, wanted, "--threads")
+    return value
+
 
 Model = Annotated[
     str | None,
@@ -32,7 +41,13 @@ Device = Annotated[
 ]
 Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
 Threads = Annotated[
-    int | None, typer.Option(min=1, help="Threads on a CPU.", show_default="by size of the model")
+    int | None,
+    typer.Option(
+        min=1,
+        callback=_threads,
+        help="Threads on a CPU.",
+        show_default="by size of the model",
+    ),
 ]
 NoSpecialTokens = Annotated[
     bool, typer.Option("--no-special-tokens", help="Leave out the tokenizer's own BOS and such.")

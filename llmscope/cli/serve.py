@@ -18,7 +18,7 @@ from llmscope.text import display_text
 if TYPE_CHECKING:
     from llmscope.web.address import Listening
 
-_OWN = ("host", "port")
+_OWN = ("host", "port", "max_pages")
 
 
 @options.and_those_of(open_model)
@@ -31,6 +31,14 @@ def serve(
     port: Annotated[
         int, typer.Option(min=0, max=65535, help="The port; 0 takes any that is free.")
     ] = 8000,
+    max_pages: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            max=1000,
+            help="Pages that may be open at the same time; each takes some 300 MB and the model.",
+        ),
+    ] = 4,
     **opening: Any,
 ) -> None:
     """Show the screen on a web page, on this machine alone; the link that it prints opens once.
@@ -47,7 +55,7 @@ def serve(
             from llmscope.draw import load_theme
 
             load_theme(first.theme)
-        raise typer.Exit(_serve(host, port, words(ctx), first.load.model))
+        raise typer.Exit(_serve(host, port, words(ctx), first.load.model, max_pages))
 
 
 def words(ctx: typer.Context) -> list[str]:
@@ -68,7 +76,7 @@ def words(ctx: typer.Context) -> list[str]:
     return [sys.executable, "-P", "-m", "llmscope", "open", *said, *model]
 
 
-def _serve(host: str, port: int, command: list[str], model: str | None) -> int:
+def _serve(host: str, port: int, command: list[str], model: str | None, max_pages: int) -> int:
     """Serve until a signal comes.
 
     Raises:
@@ -90,7 +98,7 @@ def _serve(host: str, port: int, command: list[str], model: str | None) -> int:
         ) from error
     listening = listen(host, port)
     title = f"llmscope {display_text(model or DEFAULT, whitespace=True)}"
-    server = PageServer(command, PAGE_DRIVER, listening, title=title)
+    server = PageServer(command, PAGE_DRIVER, listening, title=title, pages=max_pages)
 
     async def until_left() -> int:
         with leaving_on_signals(server.leave):

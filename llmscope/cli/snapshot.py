@@ -23,7 +23,7 @@ from llmscope.cli.loader import Loader
 from llmscope.cli.options import usage
 from llmscope.cli.paper import check_look, make_ready
 from llmscope.errors import ScopeError
-from llmscope.text import display_text
+from llmscope.text import NOTE, one_line
 
 
 def snapshot(
@@ -325,6 +325,12 @@ def snapshot(
         )
         for notice in scope.subject.notices:
             _tell(notice)
+        if script:  # its keys may write
+            rules = scope.info().rules
+            for rule in rules.applied:
+                _tell(f"it writes by its generation_config: {rule}")
+            for rule in rules.ignored:
+                _tell(f"of its generation_config is not applied: {rule}")
         output.put(compose(scope, wanted, output.format, _tell))
 
 
@@ -345,4 +351,4 @@ def _end_of_context(text: str, written: str, context: int) -> int:
 
 
 def _tell(notice: str) -> None:
-    typer.echo(f"note: {display_text(notice)}", err=True)
+    typer.echo(f"note: {one_line(notice, NOTE)}", err=True)

@@ -12,17 +12,20 @@ from rich.style import Style
 from llmscope.draw.painting import Row
 from llmscope.text import display_text
 
+LONGEST = 2000
+"""Characters of a label that are drawn at most: no row of a terminal or a picture is so long."""
+
 
 @lru_cache(maxsize=8192)
 def token_text(label: str, ascii: bool) -> str:  # noqa: A002
     """A token as it is shown: white space visible, nothing in it that acts."""
-    return display_text(label, whitespace=True, ascii=ascii)
+    return display_text(label[:LONGEST], whitespace=True, ascii=ascii)
 
 
 @lru_cache(maxsize=8192)
 def plain_text(label: str, ascii: bool) -> str:  # noqa: A002
     """Other foreign text on one line."""
-    return display_text(" ".join(label.split("\n")), ascii=ascii, cells=True)
+    return display_text(" ".join(label[:LONGEST].split("\n")), ascii=ascii, cells=True)
 
 
 @lru_cache(maxsize=16384)
@@ -92,17 +95,17 @@ def wrap(text: str, width: int) -> list[str]:
             continue
         if line:
             lines.append(line)
-        while cell_len(word) > width:
-            head = _head(word, width)
-            lines.append(head)
-            word = word[len(head) :]
-        line = word
+        *heads, line = _cut(word, width)
+        lines += heads
     return [*lines, line] if line else lines
 
 
-def _head(word: str, width: int) -> str:
-    """The longest start of a word that fits; one character at least, or nothing would end."""
-    count = 1
-    while count < len(word) and cell_len(word[: count + 1]) <= width:
-        count += 1
-    return word[:count]
+def _cut(word: str, width: int) -> list[str]:
+    """A word in pieces, each as long as fits; one character at least, or nothing would end."""
+    pieces, start, end = list[str](), 0, 1
+    while end < len(word):
+        if cell_len(word[start : end + 1]) > width:
+            pieces.append(word[start:end])
+            start = end
+        end += 1
+    return [*pieces, word[start:]]

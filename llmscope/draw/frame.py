@@ -47,6 +47,8 @@ def _top(figure: Figure, remark: str, width: int, colours: Palette) -> Row:
     status: str = verdict.status
     if verdict.status in ("partial", "unverified") and verdict.reason:
         status = f"{status}: {plain_text(verdict.reason, ascii_only)}"
+    elif verdict.status == "verified" and verdict.within:
+        status = f"{status} {plain_text(verdict.within, ascii_only)}"
     title = figure.title.translate(IN_ASCII) if ascii_only else figure.title
     title = plain_text(title, ascii_only)
     if remark:

@@ -19,6 +19,8 @@ KINDS = {
     "state space": "M",
     "convolution": "C",
     "recurrent": "R",
+    "feed-forward": "F",
+    "unknown": "?",
 }
 """The letter for each kind of layer; M as in Mamba."""
 

@@ -41,7 +41,8 @@ class Where:
         """`@12`, `@-1`, `@3..7`, `@3..`, `@..7`."""
         match = _WHERE.fullmatch(word)
         if match is None or word == "@..":
-            raise ScopeError(f"{word!r} names no tokens", TOKENS)
+            shown = word if len(word) <= 80 else f"{word[:80]}…"
+            raise ScopeError(f"{shown!r} names no tokens", TOKENS)
         one, first, last = (None if end is None else int(end) for end in match.groups())
         return cls(first, last) if one is None else cls(one, one)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import get_args
@@ -19,6 +18,19 @@ INSIDE: tuple[Part, ...] = ("head", "neuron")
 """Parts of a layer's part, which have a number of their own."""
 WHOLE: tuple[Part, ...] = ("attention", "mlp", "layer")
 NORMS = ("attention", "mlp", "final")
+LONGEST_SHOWN = 80
+"""Characters of a word that a message repeats."""
+
+_PIECE = re.compile(
+    r"""(?P<blank>[ \t\r\n]++)
+      | (?P<plain>[^ \t\r\n'"\\]++)
+      | '(?P<single>[^']*+)'
+      | "(?P<double>[^"\\]*+(?:\\.[^"\\]*+)*+)"
+      | \\(?P<escaped>.)""",
+    re.DOTALL | re.VERBOSE,
+)
+"""A piece of a word, or what stands between two, by the rules of a POSIX shell."""
+_IN_QUOTES = re.compile(r'\\(["\\])')
 
 
 def parse(text: str) -> Edit:
@@ -27,15 +39,12 @@ def parse(text: str) -> Edit:
     Raises:
         ScopeError: what is wrong with it, and what could stand there.
     """
-    try:
-        words = shlex.split(text)
-    except ValueError:
-        raise ScopeError("a quotation is not closed", 'token " Paris"') from None
+    words = split(text)
     if not words:
         raise ScopeError("an edit is empty", "zero head 5.3")
     action = next((one for one in get_args(Action) if one == words[0]), None)
     if action is None:
-        raise ScopeError(f"no edit is called {words[0]!r}", ", ".join(PATTERNS))
+        raise ScopeError(f"no edit is called {_shown(words[0])}", ", ".join(PATTERNS))
     rest = _Words(words[1:])
     try:
         edit = _PARSERS[action](rest, action)
@@ -43,6 +52,38 @@ def parse(text: str) -> Edit:
     except _Unfit as unfit:
         raise ScopeError(unfit.message, unfit.hint or PATTERNS[action]) from None
     return edit
+
+
+def split(text: str) -> list[str]:
+    """Split a line into words, as `shlex.split` does, in time that grows with its length alone.
+
+    (shlex appends letter by letter to an attribute, which copies the whole word each time.)
+
+    Raises:
+        ScopeError: a quotation is not closed, or a backslash is the last character.
+    """
+    words: list[str] = []
+    pieces: list[str] = []
+    at, inside = 0, False
+    while at < len(text):
+        piece = _PIECE.match(text, at)
+        if piece is None:
+            raise ScopeError("a quotation is not closed", 'token " Paris"')
+        at = piece.end()
+        if piece.lastgroup == "blank":
+            if inside:
+                words.append("".join(pieces))
+            pieces, inside = [], False
+            continue
+        inside = True
+        found = piece[piece.lastgroup or 0]
+        pieces.append(_IN_QUOTES.sub(r"\1", found) if piece.lastgroup == "double" else found)
+    return [*words, "".join(pieces)] if inside else words
+
+
+def _shown(word: str) -> str:
+    """A word in quotes for a message: its beginning, if it is long."""
+    return repr(word if len(word) <= LONGEST_SHOWN else f"{word[:LONGEST_SHOWN]}…")
 
 
 class _Unfit(Exception):  # noqa: N818 - it is turned into what a person reads
@@ -86,19 +127,19 @@ class _Words:
         try:
             value = float(word)
         except ValueError:
-            raise _Unfit(f"{what} is {word!r}, no number", grammar.NUMBERS) from None
+            raise _Unfit(f"{what} is {_shown(word)}, no number", grammar.NUMBERS) from None
         if not math.isfinite(value):
-            raise _Unfit(f"{what} is {word!r}, and must be finite", grammar.NUMBERS)
+            raise _Unfit(f"{what} is {_shown(word)}, and must be finite", grammar.NUMBERS)
         return value
 
     def end(self) -> None:
         if self._words:
-            raise _Unfit(f"{self._words[0]!r} is more than belongs there")
+            raise _Unfit(f"{_shown(self._words[0])} is more than belongs there")
 
 
 def _integer(word: str, what: str, hint: str = grammar.LAYERS) -> int:
     if not re.fullmatch(r"-?[0-9]{1,9}", word):
-        raise _Unfit(f"{what} is {word!r}, no whole number", hint)
+        raise _Unfit(f"{what} is {_shown(word)}, no whole number", hint)
     return int(word)
 
 
@@ -115,7 +156,7 @@ def _part(words: _Words, action: Action) -> Edit:
             hint = f"LAYER.{name.upper()}, such as {name} 5.3"
             layer, dot, index = word.partition(".")
             if not dot:
-                raise _Unfit(f"{word!r} is no {name}", hint)
+                raise _Unfit(f"{_shown(word)} is no {name}", hint)
             at = _integer(layer, "the layer", hint)
             return Edit(action, part, at, _integer(index, f"the {name}", hint))
     for part in WHOLE:
@@ -124,7 +165,7 @@ def _part(words: _Words, action: Action) -> Edit:
     if name == "stream":
         raise _Unfit("a stream can be patched or steered, no more", grammar.PARTS)
     hint = f"{grammar.PARTS}; or stream 5" if action == "patch" else grammar.PARTS
-    raise _Unfit(f"nothing that can be changed is called {name!r}", hint)
+    raise _Unfit(f"nothing that can be changed is called {_shown(name)}", hint)
 
 
 def _ablation(words: _Words, action: Action) -> Edit:
@@ -168,7 +209,7 @@ def _vector(words: _Words) -> Vector:
     elif first.endswith(FILE):
         path, name = first, ""
     else:
-        raise _Unfit(f"no vector is called {first!r}", grammar.VECTORS)
+        raise _Unfit(f"no vector is called {_shown(first)}", grammar.VECTORS)
     return Vector("file", path, name)
 
 
@@ -183,7 +224,7 @@ def _freeze(words: _Words, action: Action) -> Edit:
         at = _integer(layer, "the layer", grammar.NORM_NAMES)
         edit = Edit(action, "norm", at, norm=name)
     else:
-        raise _Unfit(f"no norm is called {word!r}", grammar.NORM_NAMES)
+        raise _Unfit(f"no norm is called {_shown(word)}", grammar.NORM_NAMES)
     return replace(edit, where=words.where())
 
 

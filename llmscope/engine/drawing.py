@@ -20,20 +20,24 @@ BYTES = 256_000_000
 
 def drawn(scope: Scope, recording: Recording, request: Request, asked: Draw) -> Drawn:
     """The token that follows a recording, of the pass with its edits if there are any."""
+    from llmscope.models.generation import processed
     from llmscope.record.derive import logits_after
 
     subject, last = recording.subject, len(recording) - 1
     if subject.tokens is None:
         return Drawn(request, error="this checkpoint has no tokenizer: no token has a text")
     context = subject.anatomy.context
+    before = () if request.written is None else request.written.ids
     logits = logits_after(recording, last)
     try:
+        if asked.rules:
+            prompt = len(recording) - len(before)
+            logits = processed(subject.model, recording.prompt.ids, prompt, logits)
         token = draw(
             logits, asked.sampler, place=len(recording), branch=asked.branch, tried=asked.tried
         )
     except ScopeError as error:
         return Drawn(request, error=error.message)
-    before = () if request.written is None else request.written.ids
     return Drawn(
         request,
         token,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from threading import Thread
 from typing import TYPE_CHECKING, Any
@@ -24,10 +25,12 @@ from llmscope.engine.events import (
     Loaded,
     LoadFailed,
     Loading,
+    OpenFailed,
     OpenRequest,
     PassInfo,
     Refused,
     Request,
+    Taught,
     TeachRequest,
     Templated,
     Want,
@@ -37,6 +40,7 @@ from llmscope.engine.opening import GivenUp, OpenModel
 from llmscope.engine.slot import Slot
 from llmscope.errors import ScopeError
 from llmscope.figure import Figure, Focus
+from llmscope.text import named
 
 if TYPE_CHECKING:
     from llmscope.lenses import Lens
@@ -99,19 +103,47 @@ class Engine:
         return not self._thread.is_alive()
 
     def _work(self) -> None:
-        self._open(None)
+        self._serve(None)
         while (request := self._slot.take()) is not None:
-            if isinstance(request, OpenRequest):
-                self._open(request)
-            elif (scope := self._model.scope) is None:
-                continue  # only another model helps
-            elif isinstance(request, ChatRequest):
-                self._post(_templated(scope, request))
-            elif isinstance(request, TeachRequest):
-                self._teach(scope, request)
-            else:
+            self._serve(request)
+
+    def _serve(self, request: Ask | None) -> None:
+        """Answer a request, whatever the code of a model or of a library raises on the way.
+
+        What is no Exception is met as well, such as a panic of Rust, or SystemExit from code that
+        came with a model: a thread that ended would leave the screen waiting for ever.
+
+        Args:
+            request: None: load the model that the program was started with.
+        """
+        try:
+            self._handle(request)
+            return
+        except GivenUp:
+            return
+        except BaseException as error:
+            failure = _failure(request, error)
+        # Only now: an exception holds the frames of the pass, and they what it computed.
+        with suppress(BaseException):
+            self._forget()
+        with suppress(BaseException):
+            if self._model.scope is not None:
+                self._model.scope.forget()
+        with suppress(BaseException):  # a screen that is gone hears nothing
+            self._post(failure)
+
+    def _handle(self, request: Ask | None) -> None:
+        if request is None or isinstance(request, OpenRequest):
+            self._open(request)
+        elif (scope := self._model.scope) is None:
+            return  # only another model helps
+        elif isinstance(request, ChatRequest):
+            self._post(_templated(scope, request))
+        elif isinstance(request, TeachRequest):
+            self._teach(scope, request)
+        else:
+            with scope.unchanged():  # by anybody but this thread: compare it once a request
                 self._answer(scope, request)
-            scope = None  # nothing here holds on to a model that is to make way for another
 
     def _open(self, request: OpenRequest | None) -> None:
         """Load the first model, or another one in its place."""
@@ -126,11 +158,12 @@ class Engine:
             return
         except ScopeError as error:
             failed = LoadFailed(error.message, error.hint)
-        except Exception as error:  # the person must see it, whatever a library raised
-            failed = LoadFailed(f"{type(error).__name__}: {error}")
+        except BaseException as error:  # it must be told, whatever a library raised
+            failed = LoadFailed(_described(error))
         else:
             return
-        self._model.lose()
+        with suppress(BaseException):  # a device that failed may fail again
+            self._model.lose()
         self._post(failed)
 
     def _progress(self, stage: str, done: float, total: float | None) -> None:
@@ -159,7 +192,9 @@ class Engine:
             of_b = isinstance(error, OtherError)
             self._post(Refused(request.serial, error.message, error.hint, faults, of_b))
             return
-        except Exception as error:  # out of memory, say: the picture stays, the program lives
+        except GivenUp:
+            raise
+        except BaseException as error:  # out of memory, say: the picture stays, the program lives
             trouble = _refusal(scope, request, error)
         if trouble is not None:
             # Only now: an exception holds the frames of the pass, and they what it computed.
@@ -208,7 +243,8 @@ class Engine:
             self._prompt, self._before = request.prompt, scope.ran_beside
             # What is of prompt B is of another one now.
             self._figures = {key: one for key, one in self._figures.items() if key[0] is None}
-        if self._recording is not None and self._own == request.own:
+        same = self._own == request.own
+        if self._recording is not None and same and not scope.stale(self._recording):
             return self._recording
         scope.use(request.adapter)
         begun = time.perf_counter()
@@ -306,8 +342,10 @@ class Engine:
                 self._figures[key] = figure
         except Cancelled:  # what it is about is out of date
             return
-        except Exception as error:  # a lens may be anybody's code
-            yield Figure.refused(want.lens, want.lens, f"{type(error).__name__}: {error}")
+        except (GivenUp, GeneratorExit):
+            raise
+        except BaseException as error:  # a lens may be anybody's code
+            yield Figure.refused(want.lens, want.lens, _described(error))
 
     def _origin(self, scope: Scope) -> Origin:
         """What computes; of each adapter it is gathered once."""
@@ -335,10 +373,15 @@ def _without(edit: str, message: str) -> str:
 
 
 def _templated(scope: Scope, request: ChatRequest) -> Templated:
+    chat = scope.chat
     try:
-        return Templated(request, scope.chat.prompt(request.text, request.system))
+        if request.marks_only or chat.roles(request.text):
+            text = request.text
+        else:
+            text = chat.prompt(request.text, request.system)
     except ScopeError as error:
         return Templated(request, error=error.message)
+    return Templated(request, text, marks=chat.marks)
 
 
 def near(chosen: Lens, focus: Focus, length: int) -> Focus:
@@ -354,12 +397,36 @@ def near(chosen: Lens, focus: Focus, length: int) -> Focus:
     return replace(focus, span=(start, start + SPAN))
 
 
-def _refusal(scope: Scope, request: Request, error: Exception) -> Refused:
+def _described(error: BaseException) -> str:
+    """What an exception says, in one line; what to say of it if even that fails."""
+    try:
+        return named(error)
+    except BaseException:  # out of memory once more, say
+        return "the model's code failed, and so did every way to say how"
+
+
+def _failure(request: Ask | None, error: BaseException) -> Event:
+    """What to tell of a request that failed in a way that nobody foresaw."""
+    said = _described(error)
+    match request:
+        case None:
+            return LoadFailed(said)
+        case OpenRequest():
+            return OpenFailed(request, said)
+        case ChatRequest():
+            return Templated(request, error=said)
+        case TeachRequest():
+            return Taught(request, error=said)
+        case _:
+            return Refused(request.serial, said)
+
+
+def _refusal(scope: Scope, request: Request, error: BaseException) -> Refused:
     """What a failed pass means to a person."""
     from llmscope.models.memory import ran_out
 
     if not ran_out(error):
-        return Refused(request.serial, f"{type(error).__name__}: {error}")
+        return Refused(request.serial, _described(error))
     return Refused(
         request.serial,
         f"out of memory on {scope.subject.device}",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from llmscope.edits import parse
 from llmscope.figure import Figure, Focus
 from llmscope.models.info import ModelInfo
+from llmscope.models.roles import ChatMarks
 from llmscope.sampler import Sampler
 
 if TYPE_CHECKING:
@@ -77,11 +78,15 @@ class Written:
 
 @dataclass(frozen=True)
 class Draw:
-    """A token that is wanted to follow a prompt; see `llmscope.sampler.draw`."""
+    """A token that is wanted to follow a prompt; see `llmscope.sampler.draw`.
+
+    `rules`: apply those of the model's generation_config first.
+    """
 
     sampler: Sampler
     branch: int = 0
     tried: tuple[int, ...] = ()
+    rules: bool = True
 
 
 @dataclass(frozen=True)
@@ -133,10 +138,17 @@ class Request:
 
 @dataclass(frozen=True)
 class ChatRequest:
-    """A person's message that is wanted in the model's chat template. `system`: before it."""
+    """A message of the user that is wanted in the model's chat template.
+
+    Attributes:
+        text: the message; one that is in the template already comes back as it is.
+        system: the system message before it.
+        marks_only: only the template's marks are wanted, and the text comes back as it is.
+    """
 
     text: str
     system: str | None = None
+    marks_only: bool = False
 
     @property
     def prompt(self) -> tuple[object, ...]:
@@ -360,11 +372,16 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Templated:
-    """The template's text for a message; with an `error` there is none."""
+    """The template's text for a message; with an `error` there is none.
+
+    Attributes:
+        marks: what the template writes around each role; empty where that is not known.
+    """
 
     request: ChatRequest
     text: str = ""
     error: str = ""
+    marks: ChatMarks = field(default_factory=ChatMarks)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from llmscope.engine.events import Opened, OpenFailed, OpenRequest
 from llmscope.errors import ScopeError
+from llmscope.text import named
 
 if TYPE_CHECKING:
     from llmscope.models.info import ModelInfo
@@ -66,8 +67,10 @@ class OpenModel:
                 scope = request.load(progress)
         except ScopeError as error:
             said, hint = error.message, error.hint
-        except Exception as error:  # the person must see it, whatever a library raised
-            said, hint = f"{type(error).__name__}: {error}", ""
+        except GivenUp:
+            raise
+        except BaseException as error:  # it must be told, whatever a library raised
+            said, hint = named(error), ""
         else:
             self._release()
             self.scope, self._load, self._was_open = scope, request.load, True
@@ -88,25 +91,37 @@ class OpenModel:
                 self.scope = self._load(progress)
             except ScopeError as error:
                 return OpenFailed(request, error.message, error.hint, again=True)
+            except GivenUp:
+                raise
+            except BaseException as error:
+                return OpenFailed(request, named(error), again=True)
         return Opened(request, self.scope.info())
 
     def _stayed(self, request: OpenRequest, said: str, hint: str, progress: Progress) -> OpenFailed:
         """What is left where another model could not be loaded."""
         again = self.scope is None and self._was_open
         if again:
-            with suppress(Exception):  # what is told is why the new one is not there
+            try:
                 self.scope = self._load(progress)
+            except GivenUp:
+                raise
+            except BaseException:  # noqa: S110 - what is told is why the new one is not there
+                pass
         left = None if self.scope is None else self.scope.info()
         return OpenFailed(request, said, hint, left, again)
 
     def _release(self) -> None:
         """Let go of the model and of all that was made with it."""
         self._forget()
-        if self.scope is None:
+        scope, self.scope = self.scope, None
+        if scope is None:
             return
         from llmscope.models.memory import free_cache
 
-        device = self.scope.subject.device
-        self.scope.forget()
-        self.scope = None
-        free_cache(device)
+        device = scope.subject.device
+        # A device that failed may fail again, and that must not keep the next model out.
+        with suppress(BaseException):
+            scope.forget()
+        del scope
+        with suppress(BaseException):
+            free_cache(device)

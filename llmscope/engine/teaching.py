@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from llmscope.engine.events import Taught, TeachRequest
 from llmscope.errors import ScopeError
+from llmscope.text import named
 
 if TYPE_CHECKING:
     from llmscope.scope import Scope
@@ -19,7 +20,7 @@ def taught(scope: Scope, request: TeachRequest) -> Taught:
     except ScopeError as error:
         return Taught(request, error=f"{error.message} · try: {error.hint}")
     except Exception as error:  # whatever a library says of a model that is not made for it
-        return Taught(request, error=f"{type(error).__name__}: {error}")
+        return Taught(request, error=named(error))
 
 
 def _taught(scope: Scope, request: TeachRequest) -> Taught:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from itertools import chain, islice
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,12 @@ _MOST = 3
 _SAID = ("schema", "tokens", "provenance.command")
 """Compared otherwise, or different whenever two commands are."""
 
+_MOST_NOTES = 50
+"""So many notes are listed; the rest are counted."""
+_LONGEST = 200
+"""Characters of a value that a note repeats."""
+_BLOCK = 1 << 20
+"""Numbers that are compared at once: their differences take several times their memory."""
 _DEEP = 20
 """`extra` within `extra` is followed so far."""
 
@@ -120,12 +127,29 @@ def _axis(a: Axis, b: Axis) -> list[str]:
     if (a.start, a.step) != (b.start, b.step):
         return [f"{a.name}: from {a.start} by {a.step} / from {b.start} by {b.step}"]
     pairs = enumerate(zip(a.labels, b.labels, strict=True))
-    other = [f"{a.name} {a.start + at * a.step}: {x!r} / {y!r}" for at, (x, y) in pairs if x != y]
-    return _few(other)
+    other = ((at, x, y) for at, (x, y) in pairs if x != y)
+    return _few(
+        f"{a.name} {a.start + at * a.step}: {_cut(repr(x))} / {_cut(repr(y))}" if named else ""
+        for named, (at, x, y) in _counted(other)
+    )
 
 
-def _few(faults: list[str]) -> list[str]:
-    return faults if len(faults) <= _MOST else [*faults[:_MOST], f"{len(faults) - _MOST} more"]
+T = TypeVar("T")
+
+
+def _counted(found: Iterable[T], most: int = _MOST) -> Iterator[tuple[bool, T]]:
+    """Each one, and whether it is among the first: what is only counted needs no words."""
+    return ((place < most, one) for place, one in enumerate(found))
+
+
+def _few(faults: Iterable[str], most: int = _MOST) -> list[str]:
+    first = list(islice(found := iter(faults), most))
+    more = sum(1 for _ in found)
+    return [*first, f"{more} more"] if more else first
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
 def _largest(a: NDArray[Any], b: NDArray[Any]) -> tuple[float | None, tuple[int, ...], int]:
@@ -133,17 +157,22 @@ def _largest(a: NDArray[Any], b: NDArray[Any]) -> tuple[float | None, tuple[int,
 
     Equal infinities agree; NaN agrees with NaN.
     """
-    with np.errstate(invalid="ignore", over="ignore"):
-        x, y = a.astype(np.float64), b.astype(np.float64)
-        both = np.isfinite(x) & np.isfinite(y)
-        alike = both | (x == y) | (np.isnan(x) & np.isnan(y))
-        apart = np.where(both, np.abs(x - y), -1.0)
-    alone = int((~alike).sum())
-    if not both.any():
+    ours, theirs = a.reshape(-1), b.reshape(-1)
+    largest, place, alone = -1.0, 0, 0
+    for start in range(0, ours.size, _BLOCK):
+        with np.errstate(invalid="ignore", over="ignore"):
+            x = ours[start : start + _BLOCK].astype(np.float64)
+            y = theirs[start : start + _BLOCK].astype(np.float64)
+            both = np.isfinite(x) & np.isfinite(y)
+            alike = both | (x == y) | (np.isnan(x) & np.isnan(y))
+            apart = np.where(both, np.abs(x - y), -1.0)
+        alone += int((~alike).sum())
+        farthest = int(apart.argmax())
+        if apart[farthest] > largest:
+            largest, place = float(apart[farthest]), start + farthest
+    if largest < 0:
         return None, (), alone
-    place = int(apart.argmax())
-    at = tuple(int(index) for index in np.unravel_index(place, apart.shape))
-    return float(apart.flat[place]), at, alone
+    return largest, tuple(int(index) for index in np.unravel_index(place, a.shape)), alone
 
 
 def _where(figure: Figure, at: tuple[int, ...]) -> tuple[tuple[str, int, str], ...]:
@@ -199,29 +228,35 @@ def _tokens(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
     faults = []
     if len(ours) != len(theirs):
         faults.append(f"tokens: {len(ours)} / {len(theirs)}")
-    for at, (x, y) in enumerate(zip(ours, theirs, strict=False)):
-        if x != y:
-            faults.append(f"token {at}: {_token(x)} / {_token(y)}")
-    return _few(faults)
+    pairs = enumerate(zip(ours, theirs, strict=False))
+    other = ((at, x, y) for at, (x, y) in pairs if x != y)
+    named = (
+        f"token {at}: {_token(x)} / {_token(y)}" if first else ""
+        for first, (at, x, y) in _counted(other)
+    )
+    return _few(chain(faults, named))
 
 
 def _token(token: Any) -> str:
     known = isinstance(token, Mapping)
-    return f"{token.get('text')!r} (id {token.get('id')})" if known else repr(token)
+    return _cut(f"{token.get('text')!r} (id {token.get('id')})" if known else repr(token))
 
 
 def _notes(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
     """What is told differently of the model, the prompt and where the numbers came from."""
     ours, theirs = dict(_leaves(a)), dict(_leaves(b))
-    return [
-        f"{name}: {_told(ours.get(name))} / {_told(theirs.get(name))}"
-        for name in {**ours, **theirs}
-        if ours.get(name) != theirs.get(name)
-    ]
+    other = (name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name))
+    return _few(
+        (
+            f"{_cut(name)}: {_told(ours.get(name))} / {_told(theirs.get(name))}" if named else ""
+            for named, name in _counted(other, _MOST_NOTES)
+        ),
+        _MOST_NOTES,
+    )
 
 
 def _told(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
+    return _cut(json.dumps(value, ensure_ascii=False))
 
 
 def _leaves(record: Mapping[str, Any], before: str = "") -> Iterable[tuple[str, Any]]:

@@ -9,13 +9,18 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from llmscope.errors import ScopeError
+from llmscope.fsync import sync_file, sync_folders
 from llmscope.text import display_text
+
+_DEVICES = ("/dev", "/proc")
+"""Folders whose links stand for open files, such as /dev/stdout."""
 
 
 def write(path: Path, data: str | bytes, *, force: bool = False) -> Path:
     """Write a file, through a temporary one beside it that takes its place when it is complete.
 
-    A pipe or a device is written to as it is. A symbolic link keeps pointing where it does.
+    A pipe or a device is written to as it is. A symbolic link is replaced, and what it points to
+    is left alone. When this returns, the file is on the disk.
 
     Raises:
         ScopeError: the file exists and `force` is not set, or it cannot be written.
@@ -40,10 +45,12 @@ def write_all(contents: Mapping[Path, str | bytes], *, force: bool = False) -> N
             if mode is not None and not stat.S_ISREG(mode):
                 path.write_bytes(content)
             else:
-                ready[path] = _prepared(_target(path), content, mode)
-        for path, name in list(ready.items()):
-            os.replace(name, _target(path))
+                ready[path] = _prepared(path, content, mode)
+        replaced = list(ready.items())
+        for path, name in replaced:
+            os.replace(name, path)
             del ready[path]
+        sync_folders(path.parent for path, _ in replaced)
     except OSError as error:
         reason = display_text(error.strerror or str(error)).replace("\n", " ")
         raise ScopeError(f"cannot write {_shown(path)}: {reason}", "another --out") from error
@@ -53,24 +60,35 @@ def write_all(contents: Mapping[Path, str | bytes], *, force: bool = False) -> N
 
 
 def _mode(path: Path, force: bool) -> int | None:
-    """What is there now; None: nothing.
+    """What is there now: a pipe or a device as such, or the mode of a file; None: nothing.
 
     Raises:
         ScopeError: it must not be replaced.
     """
     try:
-        mode = _target(path).stat().st_mode
-    except OSError:
+        there = path.lstat().st_mode
+    except (OSError, ValueError):
         return None
+    mode = there
+    if stat.S_ISLNK(there):
+        try:
+            mode = path.stat().st_mode
+        except OSError:  # it points nowhere
+            mode = there
+        if mode != there and _stands_for_open(path):
+            return stat.S_IFCHR
     if stat.S_ISDIR(mode):
         raise ScopeError(f"{_shown(path)} is a folder", "--out with a file name")
-    if stat.S_ISREG(mode) and not force:
+    if (stat.S_ISREG(mode) or stat.S_ISLNK(mode)) and not force:
         raise ScopeError(f"{_shown(path)} exists", "--force to replace it")
+    if stat.S_ISLNK(there) and (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
+        return None  # a new file takes the place of the link
     return mode
 
 
-def _target(path: Path) -> Path:
-    return Path(os.path.realpath(path))
+def _stands_for_open(link: Path) -> bool:
+    folder = os.path.realpath(link.parent)
+    return any(folder == one or folder.startswith(f"{one}/") for one in _DEVICES)
 
 
 def _shown(path: Path) -> str:
@@ -83,6 +101,8 @@ def _prepared(target: Path, content: bytes, mode: int | None) -> str:
     try:
         with os.fdopen(handle, "wb") as stream:
             stream.write(content)
+            stream.flush()
+            sync_file(stream.fileno())
         # A temporary file is private; the finished one is as open as any other new file here.
         os.chmod(name, stat.S_IMODE(mode) if mode is not None else 0o666 & ~_umask())
     except BaseException:

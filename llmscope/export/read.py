@@ -7,7 +7,8 @@ before memory is given for them. Imports no torch.
 from __future__ import annotations
 
 import hashlib
-import json
+import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,16 +19,30 @@ from numpy.typing import NDArray
 
 from llmscope.errors import ScopeError
 from llmscope.export.arrays import VALUES
+from llmscope.export.bounds import (
+    DEEPEST,
+    MOST_AXES,
+    MOST_FIGURES,
+    MOST_NUMBERS,
+    check_about,
+    check_figures,
+    parse_json,
+    short,
+)
 from llmscope.export.json import SCHEMA
 from llmscope.export.read_npz import npz_entries
 from llmscope.export.safetensors import sidecar_path
 from llmscope.figure import Axis, Figure, Verdict
 from llmscope.text import display_text
 
-LARGEST = 1 << 30
+LARGEST = 1 << 28
 """Bytes of a file, or of what a compressed one holds, at most."""
 LARGEST_TEXT = 1 << 28
-"""Bytes of JSON at most: it takes many times as much when it is read."""
+"""Bytes of JSON at most; see also `llmscope.export.bounds.MEMORY`."""
+LARGEST_HEAD = 1 << 23
+"""Bytes of the names and shapes of safetensors."""
+MOST_PLACE = 1 << 53
+"""The farthest place that an axis may start at or step by."""
 
 _KINDS = ("heatmap", "bars", "lines", "tokens", "table")
 _STATUS = ("verified", "partial", "unverified", "refused")
@@ -62,14 +77,10 @@ def read(path: Path) -> Snapshot:
     """
     named = _shown(path)
     try:
-        data = _content(path, LARGEST)
-        if data[:2] == b"PK":
-            return _of_npz(npz_entries(data, LARGEST))
-        if data.lstrip()[:1] in (b"{", b"["):
-            return _of_json(data, path)
-        if data[8:9] != b"{":
-            raise ValueError("it is neither JSON nor npz nor safetensors")
-        return _of_tensors(data, _content(sidecar_path(path), LARGEST_TEXT))
+        found = _found(path)
+        check_about(found.about)
+        check_figures(found.figures)
+        return found
     except ScopeError:
         raise
     except RecursionError as error:
@@ -77,6 +88,17 @@ def read(path: Path) -> Snapshot:
     except Exception as error:  # whatever a damaged or hostile file makes a parser raise
         reason = display_text(" ".join(str(error).split()))[:200] or type(error).__name__
         raise ScopeError(f"{named} is no snapshot: {reason}", _ANOTHER) from error
+
+
+def _found(path: Path) -> Snapshot:
+    data = _content(path, LARGEST)
+    if data[:2] == b"PK":
+        return _of_npz(npz_entries(data, LARGEST))
+    if data[:100].lstrip()[:1] in (b"{", b"["):
+        return _of_json(data, path)
+    if data[8:9] != b"{":
+        raise ValueError("it is neither JSON nor npz nor safetensors")
+    return _of_tensors(data, _content(sidecar_path(path), LARGEST_TEXT))
 
 
 def _shown(path: Path) -> str:
@@ -89,11 +111,13 @@ def _content(path: Path, limit: int) -> bytes:
         if path.exists() and not path.is_file():  # a pipe might never end
             raise ScopeError(f"{named} is no file", "another file")
         with path.open("rb") as file:
-            data = file.read(limit + 1)
+            about = os.fstat(file.fileno())
+            too_large = stat.S_ISREG(about.st_mode) and about.st_size > limit
+            data = b"" if too_large else file.read(limit + 1)
     except (OSError, ValueError) as error:  # a name with NUL in it is the latter
         reason = display_text(getattr(error, "strerror", None) or str(error))
         raise ScopeError(f"cannot read {named}: {reason}", "another file") from error
-    if len(data) > limit:
+    if too_large or len(data) > limit:
         raise ScopeError(f"{named} holds more than {limit >> 20} MB", "another file")
     return data
 
@@ -101,11 +125,7 @@ def _content(path: Path, limit: int) -> bytes:
 def _parsed(text: bytes | str) -> Any:
     if len(text) > LARGEST_TEXT:
         raise ValueError(f"its JSON takes more than {LARGEST_TEXT >> 20} MB")
-
-    def refused(name: str) -> None:
-        raise ValueError(f"{name} is not JSON")
-
-    return json.loads(text, parse_constant=refused)
+    return parse_json(text)
 
 
 def _object(value: Any, what: str) -> dict[str, Any]:
@@ -125,6 +145,8 @@ def _listed(record: dict[str, Any]) -> list[dict[str, Any]]:
     figures = record.get("figures")
     if not isinstance(figures, list):
         raise ValueError("it has no list of figures")
+    if len(figures) > MOST_FIGURES:
+        raise ValueError(f"it holds more than {MOST_FIGURES} figures")
     return [_object(figure, "a figure") for figure in figures]
 
 
@@ -148,6 +170,8 @@ def _of_npz(entries: Arrays) -> Snapshot:
     heads = [name for name in entries if name == "figure" or name.endswith(".figure")]
     if not heads:
         raise ValueError("it has no figure")
+    if len(heads) > MOST_FIGURES:
+        raise ValueError(f"it holds more than {MOST_FIGURES} figures")
     figures: list[tuple[int, Figure]] = []
     for head in heads:
         prefix = head.removesuffix("figure")
@@ -160,6 +184,8 @@ def _of_npz(entries: Arrays) -> Snapshot:
 def _of_tensors(data: bytes, beside: bytes) -> Snapshot:
     from safetensors.numpy import load
 
+    if int.from_bytes(data[:8], "little") > LARGEST_HEAD:
+        raise ValueError(f"the names of its arrays take more than {LARGEST_HEAD >> 20} MB")
     record = _object(_parsed(beside), "its sidecar")
     told = _object(record.get("tensors"), "the entry tensors of its sidecar").get("sha256")
     if told != hashlib.sha256(data).hexdigest():
@@ -187,6 +213,8 @@ def _figure(record: dict[str, Any], arrays: Arrays) -> Figure:
     verdict = _object(record.get("verdict"), "a verdict")
     if not all(isinstance(text, str) for text in texts.values()) or texts["kind"] not in _KINDS:
         raise ValueError("a figure lacks its lens, title, kind or unit")
+    for key, text in texts.items():
+        short(text, f"a figure's {key}")
     if verdict.get("status") not in _STATUS:
         raise ValueError("a figure has no verdict")
     arrays = dict(arrays)
@@ -196,11 +224,21 @@ def _figure(record: dict[str, Any], arrays: Arrays) -> Figure:
     axes = record.get("axes")
     if not isinstance(axes, list):
         raise ValueError("a figure has no axes")
+    if len(axes) > MOST_AXES:
+        raise ValueError(f"a figure has more than {MOST_AXES} axes")
+    if values.size > MOST_NUMBERS or values.dtype.kind not in "biuf":
+        raise ValueError("the values of a figure are too many, or no numbers")
+    with np.errstate(over="ignore", invalid="ignore"):
+        narrow = values.astype(np.float32, copy=False)
     return Figure(
         **texts,  # type: ignore[arg-type]
         axes=tuple(_axis(_object(axis, "an axis")) for axis in axes),
-        values=values.astype(np.float32),
-        verdict=Verdict(verdict["status"], str(verdict.get("reason", ""))),
+        values=narrow,
+        verdict=Verdict(
+            verdict["status"],
+            short(verdict.get("reason", ""), "a reason"),
+            within=short(verdict.get("within", ""), "a bound"),
+        ),
         extra={**_object(record.get("extra", {}), "extra"), **arrays},
     )
 
@@ -210,9 +248,12 @@ def _axis(record: dict[str, Any]) -> Axis:
     start, step = record.get("start", 0), record.get("step", 1)
     if not isinstance(name, str) or not isinstance(labels, list):
         raise ValueError("an axis lacks its name or its labels")
+    short(name, "the name of an axis")
     if not all(isinstance(label, str) for label in labels):
         raise ValueError("a label is no text")
-    if not isinstance(start, int) or not isinstance(step, int) or step < 1:
+    if type(start) is not int or type(step) is not int or not 1 <= step <= MOST_PLACE:
+        raise ValueError("an axis starts or steps nowhere")
+    if abs(start) > MOST_PLACE:
         raise ValueError("an axis starts or steps nowhere")
     return Axis(name, tuple(labels), start, step)
 
@@ -221,12 +262,33 @@ def numbers(value: Any) -> NDArray[Any] | None:
     """Numbers of JSON as an array, NaN for null; None where there are other things than numbers."""
     if value is None:
         return np.array(np.nan)
+    if isinstance(value, np.ndarray):
+        return value if value.dtype.kind in "biuf" else None
+    kinds: set[type] = set()
+    if not _gather(value, kinds, DEEPEST):
+        return None
     try:
-        array = np.asarray(value)
-        if array.dtype.kind == "O":
-            if not all(one is None or isinstance(one, int | float) for one in array.flat):
-                return None
+        array = np.asarray(value, np.float64 if type(None) in kinds else None)
+        if array.dtype.kind == "O":  # whole numbers beyond 64 bits
             array = array.astype(np.float64)
     except (ValueError, TypeError, OverflowError):
         return None
     return array if array.dtype.kind in "biuf" else None
+
+
+def _gather(value: Any, kinds: set[type], depth: int) -> bool:
+    """Whether a value is a number, or lists of them; adds the types of what is inside to `kinds`.
+
+    numpy would make texts of one length of a list with a text in it, and take memory for that.
+    """
+    if not isinstance(value, list | tuple):
+        kinds.add(type(value))
+        return isinstance(value, int | float | np.number | np.bool_ | None)
+    inside = set(map(type, value))
+    if inside & {list, tuple}:
+        nested = depth > 0 and inside <= {list, tuple}
+        return nested and all(_gather(one, kinds, depth - 1) for one in value)
+    kinds |= inside
+    return inside <= {int, float, bool, type(None)} or all(
+        issubclass(kind, np.number | np.bool_ | int | float | None) for kind in inside
+    )

@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import math
 import zipfile
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
+
+from llmscope.export.bounds import MOST_AXES, MOST_NUMBERS
 
 MOST = 10_000
 """Entries at most."""
@@ -17,10 +19,15 @@ _ENTRY = b"PK\x01\x02"
 """What each entry of the directory begins with."""
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+_WIDEST = 8
+"""Bytes of a number at most."""
 
 
 def npz_entries(data: bytes, limit: int) -> dict[str, NDArray[Any]]:
     """Arrays of numbers, truth values and text by name. Nothing is unpickled.
+
+    An entry is decompressed only after its header has told how much it holds, into memory of that
+    very size.
 
     Args:
         limit: bytes of all entries together, at most.
@@ -36,23 +43,43 @@ def npz_entries(data: bytes, limit: int) -> dict[str, NDArray[Any]]:
         if sum(entry.file_size for entry in entries) > limit:
             raise ValueError(f"it holds more than {limit >> 20} MB")
         found: dict[str, NDArray[Any]] = {}
+        room = MOST_NUMBERS
         for entry in entries:
             if entry.compress_type not in _METHODS or entry.flag_bits & 1:
                 raise ValueError("it is packed in a way that numpy does not use")
+            name = entry.filename.removesuffix(".npy")
+            if name in found:
+                raise ValueError("it holds two entries of one name")
             with archive.open(entry) as file:
-                found[entry.filename.removesuffix(".npy")] = _array(file.read())
+                found[name] = _array(file, entry.file_size, room)
+            room -= found[name].size
     return found
 
 
-def _array(data: bytes) -> NDArray[Any]:
-    file = io.BytesIO(data)
+def _array(file: IO[bytes], size: int, room: int) -> NDArray[Any]:
+    """The array of an entry of `size` bytes, with at most `room` elements."""
     header = _HEADERS.get(npy.read_magic(file))
     if header is None:
         raise ValueError("an entry is of a version that is not read")
     shape, fortran, dtype = header(file)
     if dtype.kind not in "biufU" or not dtype.itemsize:
         raise ValueError("an entry holds neither numbers nor text")
-    rest = data[file.tell() :]
-    if math.prod(shape) * dtype.itemsize != len(rest) or min(shape, default=0) < 0:
+    if dtype.kind == "U" and len(shape) > 1:
+        raise ValueError("an entry holds a table of texts")
+    if dtype.kind != "U" and dtype.itemsize > _WIDEST:
+        raise ValueError("an entry holds numbers of more than 64 bits")
+    count = math.prod(shape)
+    if count * dtype.itemsize != size - file.tell() or min(shape, default=0) < 0:
         raise ValueError("an entry is shorter or longer than its header says")
-    return np.frombuffer(rest, dtype).reshape(shape, order="F" if fortran else "C")
+    if len(shape) > MOST_AXES or max(shape, default=0) > MOST_NUMBERS or count > room:
+        raise ValueError(f"it holds more than {MOST_NUMBERS:,} numbers, or more than 8 axes")
+    raw = np.empty(count * dtype.itemsize, np.uint8)
+    view, at = memoryview(raw.data), 0
+    while at < len(view) and (taken := file.readinto(view[at:])):  # type: ignore[attr-defined]
+        at += taken
+    if at != len(view):
+        raise ValueError("an entry is shorter than its header says")
+    if dtype.kind == "b":
+        raw = (raw != 0).view(np.uint8)  # a truth value of 2 would be neither true nor false
+    array = raw.view(dtype).reshape(shape, order="F" if fortran else "C")
+    return array.astype(dtype.newbyteorder("="), copy=False)

@@ -60,7 +60,10 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
     )
     of_heads, means, kl = (word in focus.mode.split("-") for word in ("heads", "mean", "kl"))
     title = _title(recording, asked, focus)
-    verdicts = tuple(_verdict(recording, position, passes, i, of_heads) for i in _layers(recording))
+    verdicts = tuple(
+        _verdict(recording, position, passes, layer, of_heads, means)
+        for layer in _layers(recording)
+    )
     verdict = over(verdicts)
     if verdict.status == "refused":
         yield Figure.refused("ablation", title, verdict.reason, verdict.discrepancy)
@@ -138,14 +141,17 @@ def _said(asked: Asked, before: float, kl: bool) -> str:
 
 
 def _verdict(
-    recording: Recording, position: int, run: Passes, layer: int, of_heads: bool
+    recording: Recording, position: int, run: Passes, layer: int, of_heads: bool, means: bool
 ) -> Verdict:
     """How far a layer's heads, or what it writes, are known to be what they are taken for."""
+    from llmscope.record.row_checks import rows_verdict
     from llmscope.record.verify import pattern_here
 
-    verdict = run.verdicts("patterns" if of_heads else "writes", layer)
+    verdict = run.verdicts("heads" if of_heads else "writes", layer)
     if not of_heads or verdict.status == "refused":
         return verdict
+    if means:  # over all tokens
+        return verdict.worst(rows_verdict(recording, "patterns", layer))
     return verdict.worst(pattern_here(recording.base or recording, layer, position))
 
 

@@ -28,12 +28,12 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
     """softmax(q kᵀ · scale + mask) of a layer. [query, key]; NaN for keys not yet there.
 
     Modes of one head: `raw`; `value-weighted`, ‖αᵢⱼ vⱼ W_O‖, the length of what the head writes
-    into i because of j, without the projection's bias and before a norm or a scale that follows
-    it, unit norm; `no-sink`, without the keys that are the first token or special ones (NaN), the
-    rest of each row scaled to a sum of 1. Over the layer's heads, cell by cell: `mean`; `max`,
-    whose rows do not sum to 1; and `all`, one pattern beside the other [head, query, key]. Over
-    the layers from the first to this one: `rollout`, the product of (mean over heads + I) / 2,
-    each row scaled to a sum of 1; refused above 1024 tokens.
+    into i because of j, with the gate of i where the model has one, without the projection's bias
+    and before a norm or a scale that follows it, unit norm; `no-sink`, without the keys that are
+    the first token or special ones (NaN), the rest of each row scaled to a sum of 1. Over the
+    layer's heads, cell by cell: `mean`; `max`, whose rows do not sum to 1; and `all`, one pattern
+    beside the other [head, query, key]. Over the layers from the first to this one: `rollout`, the
+    product of (mean over heads + I) / 2, each row scaled to a sum of 1; refused above 1024 tokens.
 
     With a span, only the queries in it; pooled, the maximum of so many queries by so many keys.
     All heads of a long prompt are pooled in any case, so that there are no more than 2²⁴ cells.
@@ -134,7 +134,7 @@ def _weights(recording: Recording, focus: Focus, rows: range) -> NDArray[np.floa
     else:
         total = pattern(recording, focus.layer, focus.head, rows)
     if focus.mode == "value-weighted":
-        total = total * patterns.value_lengths(recording, focus.layer, focus.head)
+        total = total * patterns.value_lengths(recording, focus.layer, focus.head, rows)
     weights: NDArray[np.float32] = total.cpu().numpy().astype(np.float32)
     if focus.mode == "no-sink":
         weights = patterns.without(weights, patterns.sinks_of(recording))

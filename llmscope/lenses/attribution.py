@@ -42,6 +42,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
     """
     from llmscope.record.attribution import attribute, judged
     from llmscope.record.derive import logits_after
+    from llmscope.record.norms import UnknownNorm
     from llmscope.record.reading import Unattributable, reading
 
     target, versus = focus.target, focus.versus
@@ -56,7 +57,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
         read = reading(recording, focus.position, target, versus)
         parts = attribute(recording, focus.position, read, by_head=by_head)
         shown = SHOWN[focus.mode](recording, focus, parts)
-    except Unattributable as finding:
+    except (Unattributable, UnknownNorm) as finding:
         return Figure.refused("attribution", title, str(finding))
     found = list(parts.all())
     left, verdict = judged(recording, read.logit, (part.value for part in found))

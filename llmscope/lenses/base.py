@@ -14,6 +14,8 @@ from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
+from llmscope.arguments import quoted
+
 if TYPE_CHECKING:
     from llmscope.figure import Figure, Focus
     from llmscope.record.recording import Recording
@@ -35,6 +37,7 @@ class Lens:
             kept with them: quicker, and nothing that `compute` could not do alone.
         needs: the capabilities (`readout`, `writes`, `patterns`, `activations`, `experts`) whose
             verdicts it stands on.
+        own_logits: whether the model's own logits take the readout's place where that is refused.
         uses: the fields of `Focus` that change its figure; the others may move for free.
         modes: values that `Focus.mode` may take, the default first.
         through: the modes that stand on every layer up to the one in the focus.
@@ -53,6 +56,7 @@ class Lens:
     compute: Compute
     ahead: Ahead | None = None
     needs: tuple[str, ...] = ()
+    own_logits: bool = False
     uses: tuple[str, ...] = ()
     modes: tuple[str, ...] = ()
     through: tuple[str, ...] = ()
@@ -107,4 +111,4 @@ def lens(name: str) -> Lens:
     try:
         return _lenses()[name]
     except KeyError:
-        raise ValueError(f"no lens {name!r}; there are {', '.join(names())}") from None
+        raise ValueError(f"no lens {quoted(name)}; there are {', '.join(names())}") from None

@@ -34,9 +34,9 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
     if focus.temperature <= 0:
         raise ValueError(f"temperature {focus.temperature} must be above 0")
     logits = logits_after(recording, focus.position)  # [token]
-    scaled = (logits / focus.temperature).double().cpu().numpy()
-    if not np.isfinite(scaled.max()):  # NaN wins every maximum
+    if not math.isfinite(float(logits.max())):  # NaN wins every maximum
         return Figure.refused("next-token", "Next token", "the logits hold NaN or infinity")
+    scaled = _scaled(logits, focus.temperature)
     probabilities = _softmax(scaled)
     ids = _largest(scaled, focus.top_k)
     target = int(ids[0]) if focus.target is None else focus.target
@@ -71,6 +71,14 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
     return replace(figure, extra={**figure.extra, **said})
 
 
+def _scaled(logits: Tensor, temperature: float) -> NDArray[np.float64]:
+    """Logits by the temperature, less the largest: a small one would make infinities. [token]"""
+    scores: NDArray[np.float64] = logits.double().cpu().numpy()
+    with np.errstate(over="ignore"):  # what is out of reach is -inf, a probability of 0
+        found: NDArray[np.float64] = (scores - scores.max()) / temperature
+    return found
+
+
 def _softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     weights = np.exp(scores - scores.max())
     share: NDArray[np.float64] = weights / weights.sum()
@@ -85,7 +93,7 @@ def said_of(
     Args:
         own, other: logits of the figure's pass and of the other one. [token]
     """
-    now, scaled = ((logits / focus.temperature).double().cpu().numpy() for logits in (own, other))
+    now, scaled = (_scaled(logits, focus.temperature) for logits in (own, other))
     target = int(figure.extra["target_id"])
     if not np.isfinite(scaled.max()):  # edits may take away what made them NaN
         return {
@@ -133,6 +141,7 @@ LENS = Lens(
     question="What comes next?",
     compute=compute,
     needs=("readout",),
+    own_logits=True,
     uses=("position", "target", "top_k", "temperature", "sample_top_k", "top_p", "min_p"),
     help="""\
 The most probable tokens to follow the token under the cursor, from the whole vocabulary, each \

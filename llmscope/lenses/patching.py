@@ -26,7 +26,7 @@ SITES: dict[str, Site] = {
     "mlp": "mlp_write",
     "heads": "heads",
 }
-STANDS_ON = {"attention": "writes", "mlp": "writes", "heads": "patterns"}
+STANDS_ON = {"attention": "writes", "mlp": "writes", "heads": "heads"}
 SAME = 1e-5
 """Two logit differences that are no further apart than this, by the largest logit, are one; than
 one rounding in half precision."""
@@ -177,7 +177,7 @@ def _paired(recording: Recording, focus: Focus, run: Passes) -> _Pair:
 def _verdict(pair: _Pair, mode: str, layer: int, run: Passes) -> Verdict:
     """How far what is patched in a layer is known to be what it is taken for."""
     from llmscope.record.changes import site_of
-    from llmscope.record.verify import pattern_here
+    from llmscope.record.row_checks import rows_verdict
 
     if mode == "stream":
         return VERIFIED
@@ -186,7 +186,7 @@ def _verdict(pair: _Pair, mode: str, layer: int, run: Passes) -> Verdict:
     verdict = run.verdicts(STANDS_ON[mode], layer)
     if mode != "heads" or verdict.status == "refused":
         return verdict
-    return verdict.worst(pattern_here(pair.other, layer, pair.position))
+    return verdict.worst(rows_verdict(pair.other, "patterns", layer))
 
 
 def _axes(recording: Recording, mode: str) -> tuple[Axis, Axis]:

@@ -43,6 +43,7 @@ LENS = Lens(
     question="How surprised was the model by each token?",
     compute=compute,
     needs=("readout",),
+    own_logits=True,
     help="""\
 Each row is one token of the prompt, as the tokenizer cut it. Its surprisal is −log₂ of the \
 probability that the model gave it from the tokens before: 0 bits is "of course", 1 bit a coin \

@@ -16,16 +16,15 @@ import torch
 from torch import Tensor, nn
 
 from llmscope.errors import ScopeError
+from llmscope.models.mixing import ATTENTION, mixing_of
+from llmscope.text import told
 
-ATTENTION = ("self_attn", "attn", "attention", "self_attention", "temporal_block")
-ATTENTION_OUT = ("o_proj", "c_proj", "out_proj", "dense", "wo")
-# What mixes tokens in layers that have no attention, or beside it: kind of the layer -> names.
-MIXERS = {
-    "state space": ("mamba", "mixer"),
-    "convolution": ("conv", "short_conv"),
-    "recurrent": ("linear_attn",),
-}
-MLP = ("mlp", "feed_forward", "ffn", "mlp_block")
+ATTENTION_OUT = ("o_proj", "c_proj", "out_proj", "dense", "wo", "Wo", "attention_out")
+# A norm between the heads and the output projection.
+HEADS_NORM = ("attn_sub_norm",)
+MLP = ("mlp", "feed_forward", "ffn", "mlp_block", "block_sparse_moe", "shared_mlp")
+# An MLP beside the experts that reads what they read; the sum of both is written.
+BESIDE_EXPERTS = ("shared_mlp",)
 DOWN = ("down_proj", "c_proj", "dense_4h_to_h", "fc2", "fc_out", "w2")
 UP = ("fc1",)
 ACTIVATION = ("activation_fn",)
@@ -33,14 +32,20 @@ EXPERTS = ("experts", "moe")
 ROUTER = ("gate", "router")
 FINAL_NORM = (
     *("norm", "ln_f", "final_layer_norm", "final_layernorm", "norm_f", "final_norm"),
-    *("layer_norm", "embedding_norm", "ln_out"),
+    *("layer_norm", "embedding_norm", "ln_out", "layernorm", "output_layernorm", "out_norm"),
 )
 # Numbers that are computed in; a weight in any other is packed.
 FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
-# Layers that norm what they wrote, before adding it: (after attention, after the MLP).
+# What every write is multiplied by before it is added.
+SCALES = ("residual_multiplier", "residual_scale")
+# Layers that norm what they wrote, before adding it: (after attention, after the MLP). The first
+# pair that a layer has counts.
 POST_NORMS = (
     ("post_attention_layernorm", "post_feedforward_layernorm"),
     ("post_self_attn_layernorm", "post_mlp_layernorm"),
+    ("post_attention_layernorm", "post_mlp_layernorm"),
+    ("post_operator_norm", "post_ffn_norm"),
+    ("post_norm1", "post_norm2"),
 )
 
 
@@ -50,9 +55,10 @@ class Layer:
 
     Attributes:
         module: the whole layer; its input and output are the residual stream.
-        kind: "attention", or what mixes tokens in its place.
+        kind: "attention", or what mixes tokens in its place; see `llmscope.models.mixing`.
         beside: what mixes tokens beside the attention; empty if nothing does.
         attention, attention_out: the attention and the projection that writes its heads' outputs.
+        heads_norm: the norm between the heads' outputs and that projection, if there is one.
         attention_write: the module whose output is added to the stream: the attention itself, the
             norm that follows it, or its projection where it adds the stream itself.
         mixer_write: the same for what mixes tokens in the attention's place, or beside it.
@@ -60,6 +66,7 @@ class Layer:
         activation: between the two projections of an MLP that is no module of its own.
         down: the projection whose input is the neurons' activations.
         mlp_write: as attention_write.
+        mlp_beside: a second MLP whose output is added to that of `mlp_write`, the experts'.
         experts: the experts of an MLP that is a mixture of them.
         router: what chooses among them, and with which weights.
         scale: what every write is multiplied by before it is added.
@@ -79,6 +86,8 @@ class Layer:
     router: nn.Module | None = None
     scale: float = 1.0
     beside: str = ""
+    heads_norm: nn.Module | None = None
+    mlp_beside: nn.Module | None = None
 
     @property
     def sort(self) -> str:
@@ -135,13 +144,24 @@ class Layer:
         if len(handed) != 2:
             raise ValueError("the experts are not handed a choice with weights")
         mixed: Tensor = output[0] if isinstance(output, tuple | list) else output
-        return mixed.reshape(len(entry), -1)
+        mixed = mixed.reshape(len(entry), -1)
+        if self.mlp_beside is not None:
+            with torch.no_grad():
+                mixed = mixed + self.mlp_beside(entry)
+        return mixed
 
     def _mlp(self, entry: Tensor) -> Any:
         """The MLP's own output for its input, with nothing of the stream in it."""
         assert self.mlp_entry is not None
         rest = (torch.zeros_like(entry[None]),) if _adds_residual(self.mlp_entry) else ()
         return self.mlp_entry(entry[None], *rest)
+
+    def projected(self, heads: Tensor) -> Tensor:
+        """What the output projection gives for the heads' outputs, joined. `[row, input]`"""
+        assert self.attention_out is not None
+        joined = heads if self.heads_norm is None else self.heads_norm(heads)
+        made: Tensor = self.attention_out(joined)
+        return made
 
     def written(self, module: nn.Module | None, own: tuple[nn.Module | None, ...]) -> Any:
         """What turns a projection's output into what is added: a norm that follows, the scale.
@@ -210,8 +230,14 @@ def find(model: Any) -> Anatomy:
         ScopeError: the model has no list of decoder layers.
     """
     config = model.config.get_text_config()
-    stack, owner = _layer_stack(model, config.num_hidden_layers)
+    if not hasattr(config, "hidden_size"):
+        raise ScopeError(
+            f"{type(config).__name__} says no hidden_size: the model has no one width",
+            "a decoder-only model",
+        )
+    stack, owner = _layer_stack(model, getattr(config, "num_hidden_layers", None))
     layers = tuple(_layer(module, config) for module in stack)
+    context = getattr(config, "max_position_embeddings", None)
     return Anatomy(
         layers=layers,
         readout=_readout(model, owner, config),
@@ -219,51 +245,93 @@ def find(model: Any) -> Anatomy:
         width=config.hidden_size,
         neurons=next((inputs_of(layer.down) for layer in layers if layer.down is not None), 0),
         vocabulary=model.get_input_embeddings().weight.shape[0],
-        context=getattr(config, "max_position_embeddings", None),
+        context=context if context and context > 0 else None,  # XLNet says -1
     )
 
 
-def _layer_stack(model: nn.Module, count: int) -> tuple[nn.ModuleList, nn.Module]:
-    """The list of decoder layers and the module that holds it, next to the final norm."""
-    found = [
+Stack = tuple[nn.ModuleList, nn.Module]
+"""A list of layers, and the module that holds it."""
+
+
+def _layer_stack(model: nn.Module, count: int | None) -> Stack:
+    """The list of decoder layers and the module that holds it, next to the final norm.
+
+    It is as long as the config says. Models whose layers run several times in a pass say how often
+    layers run in all: there it is the list of layers that runs last.
+    """
+    lists = [
         (child, module)
         for module in model.modules()
         for child in module.children()
-        if isinstance(child, nn.ModuleList) and len(child) == count
+        if isinstance(child, nn.ModuleList) and len(child)
     ]
-    with_attention = [pair for pair in found if _first(pair[0][0], ATTENTION) is not None]
+    found = [stack for stack in lists if len(stack[0]) == count]
+    with_attention = [stack for stack in found if _first(stack[0][0], ATTENTION) is not None]
     candidates = with_attention or found
+    if len(candidates) > 1:  # those of pictures or sound do not run for ids
+        candidates = [stack for stack, runs in _runs(model, candidates).items() if runs]
+    if not found:
+        mixed = [stack for stack in lists if mixing_of(stack[0][0]).kind != "unknown"]
+        candidates = list(_runs(model, mixed))[-1:]
     if len(candidates) != 1:
         raise ScopeError(
-            f"{type(model).__name__} has {len(candidates)} lists of {count} layers, not one",
+            f"{type(model).__name__} has {len(candidates) or 'no'} lists of {count or 'its'} "
+            "layers that run one after another",
             "a decoder-only model",
         )
     return candidates[0]
 
 
+@torch.no_grad()
+def _runs(model: Any, stacks: list[Stack]) -> dict[Stack, int]:
+    """How often the first layer of each runs in a pass over ids, in the order of their last runs.
+
+    Those that do not run are left out.
+    """
+    order: list[Stack] = []
+    hooks = [
+        stack[0][0].register_forward_hook(lambda *_, stack=stack: order.append(stack))
+        for stack in stacks
+    ]
+    try:
+        device = model.get_input_embeddings().weight.device
+        model(input_ids=torch.tensor([[1, 2]], device=device), use_cache=False)
+    except Exception as error:  # whatever a model says that does not run on ids alone
+        raise ScopeError(
+            f"{type(model).__name__} does not run on token ids alone: {told(error)}",
+            "a decoder-only model",
+        ) from error
+    finally:
+        for hook in hooks:
+            hook.remove()
+    last = dict.fromkeys(reversed(order))
+    return {stack: order.count(stack) for stack in reversed(last)}
+
+
 def _layer(module: nn.Module, config: Any) -> Layer:
-    attention = _first(module, ATTENTION)
+    mixing = mixing_of(module)
+    attention, mixer = mixing.attention, mixing.mixer
     out = None if attention is None else _anywhere(attention, ATTENTION_OUT)
-    kind, mixer = next(
-        ((kind, mixer) for kind, names in MIXERS.items() if (mixer := _first(module, names))),
-        ("recurrent", attention),
-    )
-    if out is None:  # a recurrent block may stand where other layers have their attention
-        attention = None
-    elif mixer is attention:
-        mixer = None
-    mlp = _first(module, MLP)
+    write = None if isinstance(attention, nn.ModuleList) else attention
+    if out is None or write is None:  # a list is several of them, one after another
+        attention = out = None
+    mlp = _first(module, MLP) if mixing.feed_forward is None else mixing.feed_forward
     down = _first(mlp if mlp is not None else module, DOWN)
-    attention_write = out if attention is not None and _adds_residual(attention) else attention
+    attention_write = out if attention is not None and _adds_residual(attention) else write
     mlp_write = down if mlp is None or _adds_residual(mlp) else mlp
     for after_attention, after_mlp in POST_NORMS:
         if hasattr(module, after_attention) and hasattr(module, after_mlp):
-            attention_write = getattr(module, after_attention)
+            if attention is not None:
+                attention_write = getattr(module, after_attention)
+            elif mixer is not None:
+                mixer = getattr(module, after_attention)
             mlp_write = getattr(module, after_mlp)
+            break
     experts = None if mlp is None else _first(mlp, EXPERTS)
+    beside = None if experts is None else _first(module, BESIDE_EXPERTS)
     return Layer(
         module=module,
-        kind="attention" if attention is not None else kind,
+        kind=mixing.kind,
         attention=attention,
         attention_out=out,
         attention_write=attention_write,
@@ -274,8 +342,17 @@ def _layer(module: nn.Module, config: Any) -> Layer:
         mlp_write=mlp_write,
         experts=experts,
         router=None if mlp is None or experts is None else _first(mlp, ROUTER),
-        scale=float(getattr(config, "residual_multiplier", None) or 1.0),
-        beside=kind if attention is not None and mixer is not None else "",
+        scale=next(
+            (
+                float(scale)
+                for name in SCALES
+                if isinstance(scale := getattr(module, name, None), int | float)
+            ),
+            float(getattr(config, "residual_multiplier", None) or 1.0),
+        ),
+        beside=mixing.beside if mixer is not None else "",
+        mlp_beside=beside,
+        heads_norm=None if attention is None else _first(attention, HEADS_NORM),
     )
 
 
@@ -293,7 +370,8 @@ def _readout(model: Any, owner: nn.Module, config: Any) -> Readout | None:
         unembed=unembed,
         scale=float(scale),
         softcap=getattr(config, "final_logit_softcapping", None)
-        or getattr(config, "logits_soft_cap", None),
+        or getattr(config, "logits_soft_cap", None)
+        or getattr(config, "output_logit_soft_cap", None),
     )
 
 

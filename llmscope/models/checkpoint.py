@@ -190,7 +190,7 @@ def _check_index(folder: Path, index: Path, named: str, suffix: str) -> None:
         absent = _absent(folder, index, suffix)
     except ValueError as error:
         raise ScopeError(
-            f"{named} has an index that cannot be used, {display_text(index.name)}: {error}",
+            f"{named} has an index that cannot be used, {display_text(index.name)}: {told(error)}",
             another,
         ) from error
     if absent:

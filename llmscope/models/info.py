@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from llmscope.models.generation import Rules, rules
 from llmscope.models.roles import ChatMarks
+from llmscope.text import NOTE, one_line
 
 if TYPE_CHECKING:
     from llmscope.models.subject import Subject
@@ -30,6 +32,9 @@ class ModelInfo:
     revision: str | None = None
     notices: tuple[str, ...] = ()
     chat: ChatMarks = field(default_factory=ChatMarks)
+    """What the chat template writes around each role: empty until the template was run."""
+    chat_words: frozenset[str] = frozenset()
+    """Words of which a text in the chat template holds at least one."""
     experts: tuple[int, ...] = ()
     """The layers whose MLP is a mixture of experts."""
     adapter: str | None = None
@@ -40,15 +45,17 @@ class ModelInfo:
     """The adapters that were made of a context here, and are in no file."""
     family: tuple[str, ...] = ()
     """The adapters and checkpoints that came with a built-in model: `builtin:NAME` each."""
+    rules: Rules = field(default_factory=Rules)
+    """What its generation_config asks for when it writes."""
 
 
-def model_info(subject: Subject, base: Subject, marks: ChatMarks) -> ModelInfo:
+def model_info(subject: Subject, base: Subject, chat_words: frozenset[str]) -> ModelInfo:
     """What is known of a model.
 
     Args:
         subject: the model with the adapter that is on.
         base: the one that holds all adapters.
-        marks: what its chat template puts around messages.
+        chat_words: see `ModelInfo`.
     """
     anatomy, adapted = subject.anatomy, base.adapted
     return ModelInfo(
@@ -65,12 +72,13 @@ def model_info(subject: Subject, base: Subject, marks: ChatMarks) -> ModelInfo:
         dtype=str(subject.dtype).removeprefix("torch."),
         device=str(subject.device),
         revision=subject.revision,
-        notices=subject.notices,
-        chat=marks,
+        notices=tuple(one_line(notice, NOTE) for notice in subject.notices),
+        chat_words=chat_words,
         experts=tuple(i for i, layer in enumerate(anatomy.layers) if layer.experts is not None),
         adapter=subject.adapter,
         reward=None if subject.reward is None else subject.reward.name,
         adapters=tuple(adapted),
         taught=tuple(name for name, one in adapted.loaded.items() if one.lesson),
         family=adapted.family,
+        rules=rules(subject.model),
     )

@@ -27,9 +27,10 @@ from llmscope.models.spread import Placing, place
 from llmscope.models.stages import Stages
 from llmscope.models.subject import Progress, Subject
 from llmscope.models.tokenizer_file import check_tokenizer
+from llmscope.models.tokenizer_worker import load_tokenizer
 from llmscope.models.tokens import Tokens
 from llmscope.models.watch import Meter, silenced, transformers_bars
-from llmscope.text import display_text, told
+from llmscope.text import display_text, one_line, told
 
 
 def load_subject(
@@ -267,18 +268,13 @@ def _model(
 
 def _tokens(folder: Path, trust_remote_code: bool) -> tuple[Tokens | None, list[str]]:
     """The tokenizer, or None and why."""
-    from transformers import AutoTokenizer
-
     if not _has_tokenizer(folder):
         return None, ["the checkpoint has no tokenizer: it takes token ids only"]
     try:
         check_tokenizer(folder)
-        tokenizer = AutoTokenizer.from_pretrained(
-            str(folder), trust_remote_code=trust_remote_code, local_files_only=True
-        )
+        return Tokens(load_tokenizer(folder, trust_remote_code)), []
     except Exception as error:  # a model without its tokenizer can still be looked into
         return None, [f"its tokenizer cannot be loaded ({told(error)}): it takes token ids only"]
-    return Tokens(tokenizer), []
 
 
 def _has_tokenizer(folder: Path) -> bool:
@@ -320,8 +316,35 @@ def _unloadable(named: str, error: Exception) -> ScopeError:
     from safetensors import SafetensorError
 
     named = display_text(named)
+    wrong = _of_report(error)
+    if wrong:
+        return ScopeError(f"{named} cannot be loaded: {wrong}", "another copy of the model")
     if isinstance(error, SafetensorError):
         return ScopeError(
             f"the weights of {named} are damaged: {told(error)}", "another copy of the model"
         )
     return ScopeError(f"{named} cannot be loaded: {told(error)}", "--debug, which tells more")
+
+
+def _of_report(error: Exception) -> str:
+    """What stands in the report that transformers logs before it raises; empty for other errors.
+
+    Its error says no more than "look at the above report", which is silenced.
+    """
+    frame = error.__traceback__
+    while frame is not None:
+        found = frame.tb_frame.f_locals.get("loading_info")
+        shapes = sorted(getattr(found, "mismatched_keys", None) or (), key=str)
+        if shapes:
+            name, theirs, ours = shapes[0]
+            more = f", and {len(shapes) - 1} more do not fit" if len(shapes) > 1 else ""
+            return one_line(
+                f"{name} has the shape {list(theirs)} in the file, and its config.json makes it "
+                f"{list(ours)}{more}"
+            )
+        broken = getattr(found, "conversion_errors", None)
+        if broken:
+            name, reason = next(iter(broken.items()))
+            return one_line(f"{name} cannot be converted: {reason}")
+        frame = frame.tb_next
+    return ""

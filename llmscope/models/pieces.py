@@ -14,6 +14,9 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
+LONGEST = 100_000
+"""Characters of the longest token that a decoder may make of what is stored."""
+
 _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
@@ -54,7 +57,10 @@ class Pieces(dict[int, str]):
             if kind == "ByteFallback" and (match := _BYTE.fullmatch(stored)):
                 return bytes.fromhex(match[1])
             if kind == "Replace" and "String" in decoder["pattern"]:
-                stored = stored.replace(decoder["pattern"]["String"], decoder["content"])
+                old, new = decoder["pattern"]["String"], decoder["content"]
+                if len(stored) + stored.count(old) * len(new) > LONGEST:
+                    return f"<id {token}>"
+                stored = stored.replace(old, new)
             elif kind == "Metaspace":
                 stored = stored.replace(decoder["replacement"], " ")
             elif kind == "BPEDecoder":

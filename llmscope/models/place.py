@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from llmscope.arguments import MOST_THREADS, quoted
 from llmscope.errors import ScopeError
 from llmscope.text import display_text
 
@@ -83,9 +84,16 @@ def set_default_threads(threads: int) -> None:
 
 
 def check_threads(threads: int | None) -> None:
-    """Raises ScopeError for a number of threads that cannot be."""
-    if threads is not None and threads < 1:
-        raise ScopeError(f"{threads} threads cannot run anything", "--threads 1 or more")
+    """Raise ScopeError unless `threads` is None or from 1 to `MOST_THREADS`."""
+    if threads is None:
+        return
+    if threads < 1:
+        raise ScopeError(f"{quoted(threads)} threads cannot run anything", "--threads 1 or more")
+    if threads > MOST_THREADS:
+        raise ScopeError(
+            f"{quoted(threads)} threads are more than this machine can use",
+            f"--threads {MOST_THREADS} or fewer; without it, as many as it has cores",
+        )
 
 
 def _no_device(name: str) -> ScopeError:

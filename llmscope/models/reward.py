@@ -27,6 +27,7 @@ from llmscope.models.sizes import bounded
 from llmscope.models.sources import Options, fetch
 from llmscope.models.spec import parse
 from llmscope.models.tokenizer_file import check_tokenizer
+from llmscope.models.tokenizer_worker import load_tokenizer
 from llmscope.models.watch import Meter, silenced, transformers_bars
 from llmscope.text import display_text, told
 
@@ -118,8 +119,6 @@ def _check_tokens(
     folder: Path, config: dict[str, Any], named: str, subject: Subject, options: Options
 ) -> None:
     """Refuse one for which the model's token ids mean something else."""
-    from transformers import AutoTokenizer
-
     ours = {} if subject.tokens is None else subject.tokens.tokenizer.get_vocab()
     size, own = config.get("vocab_size"), len(ours) or subject.anatomy.vocabulary
     if isinstance(size, int) and size < own:
@@ -132,9 +131,7 @@ def _check_tokens(
         return
     try:
         check_tokenizer(folder)
-        theirs = AutoTokenizer.from_pretrained(
-            str(folder), trust_remote_code=options.trust_remote_code, local_files_only=True
-        ).get_vocab()
+        theirs = load_tokenizer(folder, options.trust_remote_code).get_vocab()
     except Exception as error:  # none, or a damaged one
         raise ScopeError(
             f"{named} has no tokenizer that could be held against the model's: {told(error)}",

@@ -8,12 +8,14 @@ tokenizer keeps, and `search` does without any.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
 
 Span = tuple[int, int]
+_INK = re.compile(r"\S")
 
 
 def align(text: str, tokens: Sequence[bytes], control: Sequence[bool]) -> list[Span] | None:
@@ -93,17 +95,27 @@ def _readable(char: str) -> str:
 def search(text: str, texts: Sequence[str]) -> list[Span]:
     """Places of pieces for a tokenizer that keeps none: each is looked for after the one before."""
     spans: list[Span] = []
-    place = 0
+    place = ink = 0
     for said in texts:
         bare = said.strip() or said
-        found = text.find(bare, place) if bare else -1
+        ink = ink if ink > place else _next_ink(text, place)
         # Only white space may lie between, or a common letter would be found far too late.
-        if found < 0 or text[place:found].strip():
-            spans.append((place, place))
+        if bare.isspace():
+            found = text.find(bare, place, ink)
         else:
+            found = ink if bare and text.startswith(bare, ink) else -1
+        if found >= 0:
             spans.append((found, found + len(bare)))
             place = found + len(bare)
+        else:
+            spans.append((place, place))
     return spans
+
+
+def _next_ink(text: str, place: int) -> int:
+    """The first place from here on that holds no white space."""
+    ink = _INK.search(text, place)
+    return len(text) if ink is None else ink.start()
 
 
 def repair(
@@ -119,6 +131,9 @@ def repair(
             offsets say that the mark is the blank that follows: the piece is found before it.
     """
     repaired: list[Span] = []
+    followings = [len(text)]  # where the next piece begins that has a place, from the last one on
+    for start, end in reversed(spans[1:]):
+        followings.append(start if end > start else followings[-1])
     last_start = last_end = 0
     for index, (said, (start, end)) in enumerate(zip(texts, spans, strict=True)):
         if start == end:  # a special token: it stands where the one before ended
@@ -129,7 +144,7 @@ def repair(
             space = len(said) - len(said.lstrip())
             while space and start > last_end and text[start - 1].isspace():
                 start, space = start - 1, space - 1
-            following = next((s for s, e in spans[index + 1 :] if e > s), len(text))
+            following = followings[len(spans) - 1 - index]
             space = len(said) - len(said.rstrip())
             while space and end < following and text[end].isspace():
                 end, space = end + 1, space - 1
@@ -158,10 +173,10 @@ def _continues(char: str) -> bool:
 
 def uncovered(text: str, spans: Sequence[Span]) -> list[str]:
     """The visible characters that lie in no token."""
-    missing = ""
+    missing: list[str] = []
     place = 0
     for start, end in spans:
-        missing += text[place:start]
+        missing.append(text[place:start])
         place = max(place, end)
-    missing += text[place:]
-    return [char for char in missing if not char.isspace()]
+    missing.append(text[place:])
+    return [char for part in missing for char in part if not char.isspace()]

@@ -55,6 +55,8 @@ class Subject:
         reward: a reward model that reads the same tokens, if one was asked for.
         lesson: the context that the adapter stands for, if it was made of one.
         folders: where the weights came from: the model's, then the adapter's.
+        readout_holds: whether the readout that was found gives the model's logits, as was measured;
+            where it does not, logits are the model's own, of a pass of their own.
         allow_pickle: pickled weights were allowed, also of what is read beside the model.
     """
 
@@ -73,8 +75,34 @@ class Subject:
     lesson: Lesson | None = None
     reward: RewardModel | None = None
     folders: tuple[Path, ...] = ()
+    readout_holds: bool = True
     allow_pickle: bool = False
+
+    def __reduce_ex__(self, _: Any) -> Any:
+        raise TypeError(
+            "a model under the scope cannot be pickled or copied: save the model itself with "
+            "scope.model.save_pretrained(folder), and figures with figure.save(path)"
+        )
 
     def label(self, token: int) -> str:
         """The raw text of a token; its id where there is no tokenizer."""
         return str(token) if self.tokens is None else self.tokens.piece(token)
+
+
+def follow(subject: Subject, *, anatomy: bool) -> None:
+    """Note where a model is and what it computes in, after somebody changed it.
+
+    Args:
+        anatomy: find its parts anew as well, since modules came or went.
+
+    Raises:
+        ScopeError: it has no list of decoder layers any more.
+    """
+    from llmscope.models.anatomy import FLOATS, find
+
+    if not hasattr(subject.model, "hf_device_map"):
+        subject.device = subject.model.device
+        dtype = getattr(subject.model.get_input_embeddings().weight, "dtype", None)
+        subject.dtype = dtype if dtype in FLOATS else subject.dtype
+    if anatomy:
+        subject.anatomy = find(subject.model)

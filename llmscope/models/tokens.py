@@ -11,6 +11,7 @@ from typing import Any
 from llmscope.models.chat import Chat
 from llmscope.models.pieces import Pieces
 from llmscope.models.spans import Span, align, join, repair, search, uncovered
+from llmscope.models.tokenizer_worker import failed, worker_for
 from llmscope.text import display_text
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
@@ -54,6 +55,7 @@ class Tokens:
 
     def __init__(self, tokenizer: Any) -> None:
         self.tokenizer = tokenizer
+        self._worker = worker_for(tokenizer)
         self._pieces = Pieces(tokenizer)
         self._frame: tuple[list[int], list[int]] | None = None
         added = tokenizer.added_tokens_decoder.items()
@@ -70,20 +72,14 @@ class Tokens:
 
         Args:
             special_tokens: add the special tokens that the tokenizer would add itself.
+
+        Raises:
+            ScopeError: the tokenizer fails on it.
         """
         # Arguments and files may smuggle lone surrogates in, which no tokenizer takes.
         clean = _SURROGATES.sub("\N{REPLACEMENT CHARACTER}", text)
         fast = bool(self.tokenizer.is_fast)
-        batch = self.tokenizer(
-            clean,
-            add_special_tokens=special_tokens,
-            return_offsets_mapping=fast,
-            return_attention_mask=False,
-            return_token_type_ids=False,
-            truncation=False,
-            verbose=False,
-        )
-        ids = [int(token) for token in batch["input_ids"]]
+        ids, offsets = self._cut(clean, special_tokens)
         texts, special = self.pieces(ids), self._which(ids)
         said = [self._pieces.data(token) for token in ids]
         before, after = self._added(clean, ids) if special_tokens else (0, 0)
@@ -94,7 +90,7 @@ class Tokens:
             spans = align(clean.replace("▁", " "), said[inner], special[inner])
         known = fast or spans is not None
         if spans is None:
-            own = batch["offset_mapping"] if fast else search(clean, texts)
+            own = search(clean, texts) if offsets is None else offsets
             spans = repair(clean, texts, own, self._normalises)
         else:
             spans = [(0, 0)] * before + spans + [(len(clean), len(clean))] * after
@@ -117,12 +113,43 @@ class Tokens:
         return tuple(token in self.special_ids for token in ids)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of ids, special tokens included, whitespace left as it is."""
+        """The text of ids, special tokens included, whitespace left as it is.
+
+        Raises:
+            ScopeError: the tokenizer fails on them.
+        """
+        if self._worker is not None:
+            return self._worker.decode(ids)
         return str(
             self.tokenizer.decode(
                 list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False
             )
         )
+
+    def _cut(self, text: str, special_tokens: bool) -> tuple[list[int], Sequence[Span] | None]:
+        """Ids of a text, and the places that a fast tokenizer gives them.
+
+        Raises:
+            ScopeError: the tokenizer fails on it.
+        """
+        if self._worker is not None:
+            return self._worker.encode(text, special_tokens)
+        fast = bool(self.tokenizer.is_fast)
+        try:
+            batch = self.tokenizer(
+                text,
+                add_special_tokens=special_tokens,
+                return_offsets_mapping=fast,
+                return_attention_mask=False,
+                return_token_type_ids=False,
+                truncation=False,
+                verbose=False,
+            )
+        except (KeyboardInterrupt, SystemExit, GeneratorExit, MemoryError):
+            raise
+        except BaseException as error:  # a panic of Rust is no Exception
+            raise failed(error) from error
+        return [int(token) for token in batch["input_ids"]], batch.get("offset_mapping")
 
     def piece(self, token: int) -> str:
         r"""The raw text of one id, with its leading space.
@@ -144,10 +171,7 @@ class Tokens:
         """The ids that the tokenizer puts before and after any text."""
         if self._frame is None:
             for probe in ("a", "A", text):
-                bare, framed = (
-                    list(self.tokenizer(probe, add_special_tokens=own, verbose=False)["input_ids"])
-                    for own in (False, True)
-                )
+                bare, framed = (self._cut(probe, own)[0] for own in (False, True))
                 if bare:  # this text is not unknown to the last letter
                     break
             starts = range(len(framed) - len(bare) + 1) if bare else ()

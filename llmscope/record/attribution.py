@@ -9,6 +9,7 @@ later layers is not in it. All sums are in float64.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -19,11 +20,11 @@ import torch
 from llmscope.figure import Verdict
 from llmscope.models.anatomy import Layer
 from llmscope.record.changes import Site
+from llmscope.record.comparison import BOUND as HEADS_BOUND
 from llmscope.record.derive import activations, head_outputs
 from llmscope.record.norms import bound, exact
 from llmscope.record.reading import Doubles, Reading, Unattributable, through
 from llmscope.record.recording import Recording
-from llmscope.record.verify import BOUND as HEADS_BOUND
 from llmscope.record.verify import discrepancy
 
 BOUND = 1e-4
@@ -158,7 +159,7 @@ def _by_head(
     heads = head_outputs(recording, index, row)  # [1, head, head width]
     own, joined = (layer.attention, layer.attention_out), heads.flatten(1)
     with torch.no_grad():
-        made = layer.written(layer.attention_write, own)(layer.attention_out(joined))
+        made = layer.written(layer.attention_write, own)(layer.projected(joined))
     factor = _factor(recording, "attention_write", index, row.start)
     made = made * factor
     write = recording.rows("attention_write", index, row)
@@ -167,7 +168,13 @@ def _by_head(
     if not apart <= bound(recording.subject.dtype, HEADS_BOUND):
         raise Unattributable(f"its heads do not add up to what it wrote: off by {apart:.1e}")
     each, rest = through(
-        layer, layer.attention_write, own, layer.attention_out, joined, read.direction
+        layer,
+        layer.attention_write,
+        own,
+        layer.attention_out,
+        joined,
+        read.direction,
+        layer.heads_norm,
     )
     return each.reshape(heads.shape[1], -1).sum(-1) * factor, rest * factor
 
@@ -213,6 +220,8 @@ def by_neuron(
 def judged(recording: Recording, whole: float, parts: Iterable[float]) -> tuple[float, Verdict]:
     """What the parts leave of the whole, in logits, and whether it is no more than rounding."""
     values = [float(part) for part in parts]
+    if not all(map(math.isfinite, (whole, *values))):
+        return math.nan, Verdict("refused", "the pass holds NaN or infinity there")
     left = whole - sum(values)
     most = max(abs(whole), *(abs(value) for value in values))
     limit, share = (

@@ -8,6 +8,8 @@ B = W (Z - Z₀)ᵀ for the matrices that read the MLP's input, B = (U - U₀)�
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from llmscope.errors import ScopeError
+from llmscope.fsync import sync_file, sync_folders
 from llmscope.models.adapter_config import CONFIG, SAFE
 from llmscope.models.adapters import adapted
 from llmscope.models.spec import parse
@@ -120,9 +123,19 @@ def _write(subject: Subject, updates: Sequence[Update], rank: int, folder: Path)
     )
     config.target_modules = sorted(config.target_modules or ())  # a set has no order to rely on
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / CONFIG).unlink(missing_ok=True)  # no config beside weights that it does not fit
-    save_file(tensors, folder / SAFE, metadata={"format": "pt"})
-    config.save_pretrained(str(folder))
+    # Whole before they take their places, and in the place of a symbolic link, not through it.
+    made = Path(tempfile.mkdtemp(dir=folder, prefix=".baking-"))
+    try:
+        save_file(tensors, made / SAFE, metadata={"format": "pt"})
+        config.save_pretrained(str(made))
+        (folder / CONFIG).unlink(missing_ok=True)  # no config beside weights that it does not fit
+        for name in (SAFE, CONFIG):
+            with (made / name).open("rb+") as file:
+                sync_file(file.fileno())
+            os.replace(made / name, folder / name)
+        sync_folders([folder])
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
     return (folder / SAFE).stat().st_size
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from llmscope.models.subject import Lesson, Subject
 from llmscope.record.recording import Recording
+from llmscope.record.taps import placed
 from llmscope.record.updates import Unpatchable
 
 
@@ -46,5 +47,6 @@ def carried(recording: Recording, lesson: Lesson) -> dict[str, Tensor]:
 @torch.no_grad()
 def _after(subject: Subject, ids: tuple[int, ...]) -> Tensor:
     batch = torch.tensor([ids], device=subject.device)
-    logits: Tensor = subject.model(input_ids=batch, use_cache=False).logits[0, -1:]
+    with placed(subject.model):
+        logits: Tensor = subject.model(input_ids=batch, use_cache=False).logits[0, -1:]
     return logits

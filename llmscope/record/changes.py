@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from torch import Tensor, nn
@@ -136,12 +136,19 @@ def attached(
     """
     batch = max(len(jobs), 1)
     placed: dict[tuple[nn.Module, bool], list[tuple[slice, Change]]] = {}
+
+    def place(change: Change, prompts: slice) -> None:
+        placed.setdefault(_place(anatomy, change), []).append((prompts, change))
+        beside = _beside(anatomy, change)
+        if beside is not None:
+            module, rest = beside
+            placed.setdefault((module, False), []).append((prompts, rest))
+
     for change in changes:
-        placed.setdefault(_place(anatomy, change), []).append((slice(None), change))
+        place(change, slice(None))
     for index, job in enumerate(jobs):
         for change in job:
-            own = (slice(index, index + 1), change)
-            placed.setdefault(_place(anatomy, change), []).append(own)
+            place(change, slice(index, index + 1))
     handles = []
     try:
         for (module, before), found in placed.items():
@@ -163,9 +170,25 @@ def site_of(anatomy: Anatomy, site: Site, layer: int) -> nn.Module | None:
     if site == "stream":
         return anatomy.layers[min(layer, len(anatomy.layers) - 1)].module
     parts = anatomy.layers[layer]
+    if site == "heads" and parts.heads_norm is not None:
+        return parts.heads_norm
     names = {"heads": "attention_out", "neurons": "down"}
     found: nn.Module | None = getattr(parts, names.get(site, site))
     return found
+
+
+def _beside(anatomy: Anatomy, change: Change) -> tuple[nn.Module, Change] | None:
+    """What a change of what the MLP writes means for a second MLP that is added to it.
+
+    What is multiplied is multiplied in both; what is replaced is all in the first.
+    """
+    if change.site != "mlp_write":
+        return None
+    module = anatomy.layers[change.layer].mlp_beside
+    if module is None or change.added is not None:
+        return None
+    factor = 0.0 if change.factor is None else change.factor
+    return module, replace(change, values=None, factor=factor)
 
 
 def _place(anatomy: Anatomy, change: Change) -> tuple[nn.Module, bool]:

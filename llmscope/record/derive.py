@@ -13,8 +13,16 @@ from torch import Tensor
 from llmscope.record.attention import AttentionSettings
 from llmscope.record.changes import Site, attached
 from llmscope.record.foreseen import ACTIVATIONS
-from llmscope.record.observe import observed_pattern, observed_values
+from llmscope.record.observe import observed_pattern, observed_values, own_logits
 from llmscope.record.recording import Recording
+
+OWN = "own logits"
+"""Under which a recording's memo keeps those after the token that was looked at last."""
+
+NOT_BY_HEAD = (
+    "what its heads bring passes more than a gate or a norm before it is written, so that it "
+    "cannot be told by heads"
+)
 
 
 @torch.no_grad()
@@ -41,9 +49,12 @@ def pattern(
     scores = _by_group(query.float(), keys.float().transpose(1, 2)) * settings.scale
     if settings.softcap is not None:
         scores = torch.tanh(scores / settings.softcap) * settings.softcap
-    scores = scores.masked_fill(
-        ~_visible(rows, len(recording), settings.window, scores.device), -torch.inf
-    )
+    visible = _visible(rows, len(recording), settings.window, scores.device)
+    first = recording.visible_from(layer, rows)
+    if first is not None:  # chunks, and whatever else the model's own mask hides
+        keys_seen = torch.arange(len(recording), device=scores.device)
+        visible &= keys_seen >= first.to(scores.device)[:, None]
+    scores = scores.masked_fill(~visible, -torch.inf)
     if settings.sinks is not None:
         sinks = settings.sinks.float().reshape(-1, 1, 1)
         sinks = sinks if head is None else sinks[head : head + 1]
@@ -84,19 +95,40 @@ def _visible(rows: range, length: int, window: int | None, device: torch.device)
 
 @torch.no_grad()
 def head_outputs(recording: Recording, layer: int, rows: range | None = None) -> Tensor:
-    """What each head hands to the output projection: its pattern times its values.
+    """What each head hands on: its pattern times its values, times the gate where there is one.
+
+    Before the norm that the heads pass together, where there is one.
 
     Returns:
         [row, head, head width], in the model's dtype.
+
+    Raises:
+        ValueError: more than that stands between, so that no head has a write of its own.
     """
+    rows = range(len(recording)) if rows is None else rows
+    check_heads(recording, layer)
+    heads = mixed_values(recording, layer, rows)
+    gate = recording.rows("gate", layer, rows)
+    if gate is not None:
+        heads = heads * gate.view(heads.shape)
+    heads = heads.to(recording.subject.dtype)
+    return recording.changed(heads.flatten(1), "heads", layer, rows).view_as(heads)
+
+
+def check_heads(recording: Recording, layer: int) -> None:
+    """Raise ValueError with the reason where no head of the layer has a write of its own."""
+    if recording.parts[-1][0].layers[layer].mixed is not None:
+        raise ValueError(NOT_BY_HEAD)
+
+
+@torch.no_grad()
+def mixed_values(recording: Recording, layer: int, rows: range | None = None) -> Tensor:
+    """Each head's pattern times its values, in float32. [row, head, head width]"""
     weights = pattern(recording, layer, rows=rows)  # [head, query, key]
     values = recording.values[layer]
     if values is None:
         values = observed_values(recording, layer)
-    mixed = _by_group(weights, values.float())  # [head, row, head width]
-    heads = mixed.to(recording.subject.dtype).transpose(0, 1)
-    rows = range(len(recording)) if rows is None else rows
-    return recording.changed(heads.flatten(1), "heads", layer, rows).view_as(heads)
+    return _by_group(weights, values.float()).transpose(0, 1)
 
 
 @torch.no_grad()
@@ -107,7 +139,7 @@ def attention_output(recording: Recording, layer: int, rows: range | None = None
         raise ValueError(f"layer {layer} has no output projection that was found")
     own = (parts.attention, parts.attention_out)
     joined = head_outputs(recording, layer, rows).flatten(1)
-    written: Tensor = parts.written(parts.attention_write, own)(parts.attention_out(joined))
+    written: Tensor = parts.written(parts.attention_write, own)(parts.projected(joined))
     rows = range(len(recording)) if rows is None else rows
     return scaled(recording, written, "attention_write", layer, rows)
 
@@ -149,16 +181,17 @@ def activation_pieces(recording: Recording, layer: int) -> Iterator[Tensor]:
         start += count
 
 
-def mlp_output(recording: Recording, layer: int) -> Tensor:
+def mlp_output(recording: Recording, layer: int, rows: range | None = None) -> Tensor:
     """What the MLP writes, from its activations through the down projection. [row, width]"""
     parts = recording.subject.anatomy.layers[layer]
     if parts.down is None or parts.mlp_write is None:
         raise ValueError(f"layer {layer} has no down projection that was found")
-    hidden = activations(recording, layer)
+    rows = range(len(recording)) if rows is None else rows
+    hidden = activations(recording, layer)[rows.start : rows.stop]
     with torch.no_grad():
         own = (parts.mlp_entry, parts.down)
         written: Tensor = parts.written(parts.mlp_write, own)(parts.down(hidden))
-    return scaled(recording, written, "mlp_write", layer, range(len(recording)))
+    return scaled(recording, written, "mlp_write", layer, rows)
 
 
 def scaled(recording: Recording, write: Tensor, site: Site, layer: int, rows: range) -> Tensor:
@@ -191,4 +224,9 @@ def logits_after(recording: Recording, position: int) -> Tensor:
         return recording.logits.float()
     if recording.earlier is not None and position == recording.earlier[0]:
         return recording.earlier[1].float()
-    return logits(recording, position, position + 1)[0]
+    if recording.subject.readout_holds:
+        return logits(recording, position, position + 1)[0]
+    kept: tuple[int, Tensor] | None = recording.memo.get(OWN)
+    if kept is None or kept[0] != position:
+        kept = recording.memo[OWN] = (position, own_logits(recording)[position].clone())
+    return kept[1]

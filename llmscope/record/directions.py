@@ -12,13 +12,13 @@ from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any, Literal
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
 from llmscope.models.anatomy import Layer
 from llmscope.models.subject import Subject
+from llmscope.record.model_state import StateMemo
 from llmscope.record.norms import UnknownNorm, exact, take_apart
 from llmscope.record.stages import NOISE, factors_of, matrices, merged
 from llmscope.record.walk.arithmetic import outputs_first
@@ -61,7 +61,7 @@ class Direction:
     ids: tuple[int, ...]
 
 
-_KNOWN: WeakKeyDictionary[Subject, dict[int, tuple[Direction, ...]]] = WeakKeyDictionary()
+_KNOWN: StateMemo[dict[int, tuple[Direction, ...]]] = StateMemo()
 
 
 def directions(tuned: Subject, layer: int) -> Iterator[tuple[Direction, ...]]:
@@ -73,7 +73,9 @@ def directions(tuned: Subject, layer: int) -> Iterator[tuple[Direction, ...]]:
     base = tuned.origin
     if base is None:
         raise ValueError("no adapter is on")
-    kept = _KNOWN.setdefault(tuned, {})
+    kept = _KNOWN.get(tuned)
+    if kept is None:
+        kept = _KNOWN.put(tuned, {})
     if layer in kept:
         yield kept[layer]
         return

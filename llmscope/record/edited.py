@@ -20,6 +20,7 @@ from llmscope.edits import Edit
 from llmscope.errors import ScopeError
 from llmscope.models.tokens import Encoded
 from llmscope.record.changes import Change, attached
+from llmscope.record.comparison import BOUND
 from llmscope.record.effects import Grounds, anchored, changes_of
 from llmscope.record.foreseen import NOTHING, Foreseen, drop_logits, foreseen, keep_logits
 from llmscope.record.frozen import frozen
@@ -30,7 +31,7 @@ from llmscope.record.reduce import first_unfinite
 from llmscope.record.standing import Forms
 from llmscope.record.taps import Cancelled
 from llmscope.record.vectors import vector_of
-from llmscope.record.verify import BOUND, Verdicts, discrepancy, probe
+from llmscope.record.verify import Verdicts, discrepancy, probe
 
 KEPT = 8
 """Passes over other prompts, and vectors, that are kept for the next edit."""
@@ -116,6 +117,8 @@ class EditedRecorder:
         depth = self.depth(min(change.layer for change in changes))
         start = min(change.rows.start for change in changes)
         below = base
+        if before is not None and not self._recorder.lengths.alike(len(before), len(base)):
+            before = None  # its rows are those of another length
         if before is not None and shared > start:
             below, start = before, shared
         if start == len(base):

@@ -25,7 +25,7 @@ SITES: dict[str, tuple[Site, ...]] = {
     "layer": WRITES,
     "stream": ("stream",),
 }
-STANDS_ON = {"head": "patterns", "neuron": "activations"}
+STANDS_ON = {"head": "heads", "neuron": "activations"}
 """Whose identity must hold for a part to be what its name says; that of the writes for others."""
 
 
@@ -117,7 +117,14 @@ def _changes(edit: Edit, grounds: Grounds) -> list[Change]:
 
 def _trusted(edit: Edit, grounds: Grounds) -> None:
     assert edit.layer is not None
-    verdict = grounds.verdicts(STANDS_ON.get(edit.part, "writes"), edit.layer)
+    capability = STANDS_ON.get(edit.part, "writes")
+    verdict = grounds.verdicts(capability, edit.layer)
+    derived = {"mean": grounds.base, "patch": grounds.other}.get(edit.action)
+    if derived is not None and verdict.status != "refused" and edit.part in STANDS_ON:
+        from llmscope.record.row_checks import rows_verdict  # which stands on what is edited here
+
+        identity = "activations" if edit.part == "neuron" else "patterns"
+        verdict = verdict.worst(rows_verdict(derived, identity, edit.layer))
     if verdict.status == "refused":
         raise ScopeError(
             f"layer {edit.layer} cannot be trusted here: {verdict.reason}", "another layer or part"

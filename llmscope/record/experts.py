@@ -46,14 +46,14 @@ class Routing:
 
 
 @torch.no_grad()
-def routing(recording: Recording, layer: int) -> Routing:
-    """What the router of a layer made of the prompt.
+def routing(recording: Recording, layer: int, rows: range | None = None) -> Routing:
+    """What the router of a layer made of the prompt, or of some rows of it.
 
     Raises:
         ValueError: the layer has no router that was found, or one whose score function is another.
     """
     logits, weights, chosen = (
-        recording.rows(name, layer) for name in ("router", "routed", "chosen")
+        recording.rows(name, layer, rows) for name in ("router", "routed", "chosen")
     )
     router = recording.subject.anatomy.layers[layer].router
     if router is None or logits is None or weights is None or chosen is None:
@@ -79,10 +79,10 @@ def unexplained(found: Routing) -> float:
     return min(errors)
 
 
-def mixture_output(recording: Recording, layer: int) -> Tensor:
+def mixture_output(recording: Recording, layer: int, rows: range | None = None) -> Tensor:
     """What the MLP writes when its experts are handed the recorded choice. [row, width]"""
     entry, weights, chosen = (
-        recording.rows(name, layer) for name in ("mlp_entry", "routed", "chosen")
+        recording.rows(name, layer, rows) for name in ("mlp_entry", "routed", "chosen")
     )
     if entry is None or weights is None or chosen is None:
         raise ValueError(f"layer {layer} has no experts whose router was found")

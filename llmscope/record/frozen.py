@@ -12,6 +12,7 @@ from llmscope.errors import ScopeError
 from llmscope.record.changes import Change, Frozen
 from llmscope.record.norms import UnknownNorm
 from llmscope.record.recording import Recording
+from llmscope.record.taps import placed
 
 
 def frozen(recording: Recording, edit: Edit, rows: range) -> Change:
@@ -71,7 +72,7 @@ def _watched(
     subject = recording.subject
     ids = torch.tensor([recording.prompt.ids], device=subject.device)
     try:
-        with torch.no_grad():
+        with torch.no_grad(), placed(subject.model):
             subject.model(input_ids=ids, use_cache=False)
     finally:
         for handle in handles:

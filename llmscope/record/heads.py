@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -18,8 +17,10 @@ from torch import Tensor
 from llmscope.figure import Verdict
 from llmscope.models.subject import Subject
 from llmscope.record.derive import pattern
+from llmscope.record.model_state import StateMemo
 from llmscope.record.patterns import sinks_of
 from llmscope.record.recording import Recording
+from llmscope.record.row_checks import rows_verdict
 from llmscope.record.verify import Verdicts, pattern_of
 
 HALF = 25
@@ -61,7 +62,7 @@ class Scores:
     verdict: Verdict
 
 
-_kept: WeakKeyDictionary[Subject, Scores] = WeakKeyDictionary()
+_kept: StateMemo[Scores] = StateMemo()
 
 
 def scores(subject: Subject, run: Callable[..., Any]) -> Scores:
@@ -79,10 +80,11 @@ def scores(subject: Subject, run: Callable[..., Any]) -> Scores:
     Raises:
         NoSequence: the model's context or vocabulary is too small.
     """
-    if subject not in _kept:
+    kept = _kept.get(subject)
+    if kept is None:
         sequence = repeated(subject)
-        _kept[subject] = _scores(run([sequence.ids], record=True), sequence)
-    return _kept[subject]
+        kept = _kept.put(subject, _scores(run([sequence.ids], record=True), sequence))
+    return kept
 
 
 def repeated(subject: Subject) -> Repeated:
@@ -155,6 +157,8 @@ def on_this_prompt(recording: Recording, layer: int) -> tuple[Floats, Verdict]:
 def _measured(recording: Recording, layer: int, rows: range) -> tuple[Floats, Verdict]:
     heads = recording.subject.anatomy.heads
     verdict = pattern_of(recording, layer, range(rows.stop - 1, rows.stop))
+    if verdict.status != "refused":
+        verdict = verdict.worst(rows_verdict(recording, "patterns", layer, rows))
     if verdict.status == "refused":
         return np.full((2, heads, len(rows)), np.nan, dtype=np.float32), verdict
     others = torch.from_numpy(~sinks_of(recording))

@@ -13,8 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from llmscope.models.mixing import WITHOUT_PATTERN
 from llmscope.record.changes import attached
 from llmscope.record.recording import Recording
+from llmscope.record.taps import placed
 
 FUSED = ("c_attn",)
 """Projections whose output is queries, keys and values side by side."""
@@ -70,11 +72,24 @@ def observed_values(recording: Recording, layer: int) -> Tensor:
     return values.reshape(len(recording), heads, -1).transpose(0, 1)
 
 
+@torch.no_grad()
+def own_logits(recording: Recording) -> Tensor:
+    """What the model itself says after each token, of a pass of its own. In float32, [row, token].
+
+    For models whose logits are no readout of the last stream that was found.
+    """
+    subject = recording.subject
+    ids = torch.tensor([recording.prompt.ids], device=subject.device)
+    with attached(subject.anatomy, recording.changes), placed(subject.model):
+        logits: Tensor = subject.model(input_ids=ids, use_cache=False).logits[0]
+    return logits.float()
+
+
 def _attention(recording: Recording, layer: int) -> nn.Module:
-    attention = recording.subject.anatomy.layers[layer].attention
-    if attention is None:
-        raise ValueError("this layer has no attention")
-    return attention
+    parts = recording.subject.anatomy.layers[layer]
+    if parts.attention is None:
+        raise ValueError(WITHOUT_PATTERN[parts.kind])
+    return parts.attention
 
 
 def _run_until(recording: Recording, module: nn.Module, catch: Any) -> None:
@@ -84,7 +99,7 @@ def _run_until(recording: Recording, module: nn.Module, catch: Any) -> None:
     ids = torch.tensor([recording.prompt.ids], device=subject.device)
     try:
         changed = attached(subject.anatomy, recording.changes)
-        with torch.no_grad(), suppress(_SeenEnough), changed:
+        with torch.no_grad(), suppress(_SeenEnough), changed, placed(subject.model):
             subject.model(input_ids=ids, use_cache=False, output_attentions=True)
     finally:
         hook.remove()

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import torch
 
+from llmscope.record.lengths import same_row
 from llmscope.record.recorder import Recorder
 from llmscope.record.recording import LayerRows, Prompt, Recording, Segment
 
@@ -26,10 +27,36 @@ def record_padded(recorder: Recorder, prompts: Sequence[Prompt]) -> list[Recordi
     Raises:
         ValueError: the model has no unembedding that was found, or folds prompts into each other.
     """
+    if recorder.subject.anatomy.readout is None:
+        raise ValueError("the model has no unembedding that was found")
+    # Some models treat every token of a long prompt differently; see `llmscope.record.lengths`.
+    longest = max(map(len, prompts))
+    alike = [recorder.lengths.alike(len(prompt), longest) for prompt in prompts]
+    together = [at for at, one in enumerate(alike) if one is not False]
+    made = dict(zip(together, _run(recorder, [prompts[at] for at in together]), strict=True))
+    unsure = [at for at, one in enumerate(alike) if one is None]
+    apart = [at for at, one in enumerate(alike) if one is False]
+    if unsure and not _same_alone(recorder, min((made[at] for at in unsure), key=len), longest):
+        apart += unsure
+    if apart:
+        made |= zip(apart, record_padded(recorder, [prompts[at] for at in apart]), strict=True)
+    return [made[at] for at in range(len(prompts))]
+
+
+def _same_alone(recorder: Recorder, padded: Recording, longest: int) -> bool:
+    """Whether a prompt that was padded to the longest is what it is in a pass of its own."""
+    (alone,) = _run(recorder, [padded.prompt])
+    same = same_row(alone, padded, len(padded) - 1)
+    if same:
+        recorder.lengths.note(len(padded), longest)
+    return same
+
+
+def _run(recorder: Recorder, prompts: Sequence[Prompt]) -> list[Recording]:
+    """One pass over prompts that may be padded to the longest of them."""
     subject, taps = recorder.subject, recorder.taps
     readout = subject.anatomy.readout
-    if readout is None:
-        raise ValueError("the model has no unembedding that was found")
+    assert readout is not None
     longest = max(map(len, prompts))
     ids = [[*prompt.ids, *[PAD] * (longest - len(prompt))] for prompt in prompts]
     try:

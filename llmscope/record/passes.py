@@ -84,7 +84,9 @@ class Passes:
             return _at_the_end(recording, jobs, position)
         subject, depth = self._recorder.subject, self._edited.depth(depth)
         start = start_of(recording, jobs, position)
-        rows = range(start, position + 1)
+        # A pass that ends earlier may treat the same tokens differently.
+        alike = self._recorder.lengths.alike(position + 1, len(recording))
+        rows = range(start, position + 1 if alike else len(recording))
         stream = recording.rows("stream", depth, rows)
         assert stream is not None
         caught: list[Tensor] = []
@@ -92,7 +94,8 @@ class Passes:
         def catch(_: nn.Module, args: Any, output: Any) -> None:
             final = output[0] if isinstance(output, tuple | list) else output
             # A copy: a view of one row would keep all of them.
-            caught.append(final.reshape(len(jobs), -1, final.shape[-1])[:, -1].clone())
+            whole = final.reshape(len(jobs), -1, final.shape[-1])
+            caught.append(whole[:, position - start].clone())
             raise _SeenEnough
 
         changes = [change for change in recording.changes if not _within(change, depth)]
@@ -104,7 +107,7 @@ class Passes:
             stack.enter_context(attached(subject.anatomy, changes, start=start, jobs=jobs))
             stack.callback(subject.anatomy.layers[-1].module.register_forward_hook(catch).remove)
             stack.enter_context(suppress(_SeenEnough))
-            ids = recording.prompt.ids[start : position + 1]
+            ids = recording.prompt.ids[start : rows.stop]
             cache = self._cache(recording, start, len(jobs))
             self._recorder.run([ids] * len(jobs), last=1, cache=cache)
         return caught[0]

@@ -26,11 +26,13 @@ from torch import Tensor
 
 from llmscope.figure import Verdict
 from llmscope.models.anatomy import Layer
+from llmscope.record.comparison import HALF_BOUND
 from llmscope.record.patch_hooks import Apply, Learn, Watch
 from llmscope.record.query import Query
 from llmscope.record.recording import Recording
+from llmscope.record.taps import placed
 from llmscope.record.updates import LayerPatch, Unpatchable
-from llmscope.record.verify import HALF_BOUND, discrepancy
+from llmscope.record.verify import discrepancy
 
 BOUND = 1e-4
 """Of the logits after all layers, relative to a row's largest; each layer may add its rounding."""
@@ -154,7 +156,7 @@ def _run(recording: Recording, query: Query, hooks: Sequence[Watch]) -> Pass:
         # Without one, places that jump are taken for several prompts packed into one, and what
         # stays of the beginning would be hidden from the query.
         settings["attention_mask"] = torch.ones_like(batch)
-    with torch.no_grad(), _attached(hooks):
+    with torch.no_grad(), _attached(hooks), placed(subject.model):
         output = subject.model(input_ids=batch, use_cache=False, **settings)
     return Pass(tuple(hook.patch() for hook in hooks), output.logits[0, -query.rows :])
 

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from llmscope.record.derive import pattern, values_of
+from llmscope.record.derive import check_heads, pattern, values_of
 from llmscope.record.recording import Recording
 
 CHUNK = 256
@@ -36,13 +36,45 @@ def without(weights: NDArray[np.float32], resting: NDArray[np.bool_]) -> NDArray
     return rest
 
 
-def value_lengths(recording: Recording, layer: int, head: int) -> Tensor:
-    """‖vⱼ W_O‖ of one head: how long a vector it would write if it saw this key alone. [key]
+GATED_CHUNK = 64
+"""Queries whose gated values are held at once."""
 
-    Each segment keeps those of the head that was looked at last, so that a letter costs one row.
+
+def value_lengths(recording: Recording, layer: int, head: int, rows: range) -> Tensor:
+    """How long a vector a head would write if it saw one key alone: ‖vⱼ W_O‖, ‖(gᵢ ∘ vⱼ) W_O‖.
+
+    Returns:
+        [key], or [query, key] where a gate of the query stands before the output projection.
 
     Raises:
-        ValueError: the layer's values, or its output projection, cannot be had.
+        ValueError: the layer's values, or its output projection, cannot be had; or what a head
+            writes depends on the others.
+    """
+    if recording.subject.anatomy.layers[layer].heads_norm is not None:
+        raise ValueError(
+            "all heads of this layer pass one norm before the output projection, so that what a "
+            "value writes depends on them all"
+        )
+    check_heads(recording, layer)
+    gate = recording.rows("gate", layer, rows)
+    if gate is None:
+        return _value_lengths(recording, layer, head)
+    values = values_of(recording, layer)  # [key head, row, head width]
+    values = values[head * len(values) // recording.subject.anatomy.heads].float()
+    shape, width = _shape(recording, layer, head, values), values.shape[1]
+    gates = gate[:, head * width : (head + 1) * width]  # [query, head width]
+    return torch.cat(
+        [
+            torch.linalg.vector_norm((some[:, None] * values) @ shape, dim=-1)
+            for some in torch.split(gates, GATED_CHUNK)
+        ]
+    )
+
+
+def _value_lengths(recording: Recording, layer: int, head: int) -> Tensor:
+    """‖vⱼ W_O‖ of each key. [key]
+
+    Each segment keeps those of the head that was looked at last, so that a letter costs one row.
     """
     pieces: list[Tensor] = []
     values, shape, start = None, None, 0

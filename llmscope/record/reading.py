@@ -19,10 +19,13 @@ from torch import Tensor, nn
 from llmscope.models.anatomy import Layer
 from llmscope.record.changes import Frozen
 from llmscope.record.derive import logits_after
+from llmscope.record.model_state import why_no_gradients
 from llmscope.record.norms import UnknownNorm, exact, take_apart
 from llmscope.record.recording import Recording
 
 Doubles = NDArray[np.float64]
+ALONE = 256
+"""Inputs of a projection that are given to it at once, each alone."""
 
 
 class Unattributable(ValueError):  # noqa: N818 - it is a finding
@@ -53,6 +56,9 @@ def reading(recording: Recording, position: int, target: int, versus: int | None
     readout = recording.subject.anatomy.readout
     if readout is None:
         raise Unattributable("the model has no unembedding that was found")
+    why_not = why_no_gradients(recording.subject.model)
+    if why_not:
+        raise Unattributable(why_not)
 
     def score(normed: Tensor) -> Tensor:
         logits = readout.linear(normed)[0].float()
@@ -67,7 +73,12 @@ def reading(recording: Recording, position: int, target: int, versus: int | None
         # The gradient of a logit is a row of the unembedding, however its weights are stored.
         leaf = normed.detach().requires_grad_()
         scored = score(leaf)
-        direction = exact(torch.autograd.grad(scored, leaf)[0][0])
+        try:
+            direction = exact(torch.autograd.grad(scored, leaf)[0][0])
+        except RuntimeError:
+            raise Unattributable(
+                "the unembedding's weights are packed, and give no gradient"
+            ) from None
     try:
         norm = take_apart(readout.norm, stream)
     except UnknownNorm as unknown:
@@ -104,32 +115,70 @@ def through(
     project: nn.Module,
     inputs: Tensor,
     direction: Tensor,
+    before: nn.Module | None = None,
 ) -> tuple[Doubles, float]:
     """What each input of a layer's projection adds to a logit, and what comes without any.
 
     Args:
         write: the module whose output is added: one of `own`, or a norm after the projection.
-        inputs: of the projection at the position. [1, input]
+        inputs: of the projection at the position, or of the norm before it. [1, input]
         direction: what reads the stream. [width]
+        before: a norm before the projection, whose scale is held still.
 
     Returns:
         [input], and a number, which is of the biases.
 
     Raises:
-        UnknownNorm: what stands after the projection is no norm that can be held still.
+        UnknownNorm: what stands before or after the projection is no norm that can be held still.
     """
-    direction, rest = direction * layer.scale, 0.0
+    direction, rest, given = direction * layer.scale, 0.0, inputs
+    if before is not None:
+        with torch.no_grad():
+            inputs = before(given)
     with torch.enable_grad():
         leaf = inputs.detach().requires_grad_()
         projected = project(leaf)
+    apart = projected.requires_grad
     if write is not None and write not in own:
         with torch.no_grad():
             norm, normed = take_apart(write, projected), write(projected)
         rest = float(direction @ norm.bias)
         direction = norm.before(direction, norm.scale(projected, normed))
     toward = direction[None].to(projected.dtype).to(projected.device)
-    weights = exact(torch.autograd.grad(projected, leaf, toward)[0][0])
     with torch.no_grad():
-        rest += float(direction @ exact(project(torch.zeros_like(inputs))[0]))
-    each: Doubles = (weights * exact(inputs[0])).numpy()
+        nothing = exact(project(torch.zeros_like(inputs))[0])
+    rest += float(direction @ nothing)
+    try:
+        if not apart:
+            raise RuntimeError
+        weights = exact(torch.autograd.grad(projected, leaf, toward)[0][0])
+    except RuntimeError:  # of packed weights some kernels know no gradient
+        alone = _one_by_one(project, inputs, direction, nothing)
+        if before is None:
+            return alone, rest
+        row = exact(inputs[0])
+        weights = torch.where(row == 0, 0.0, torch.from_numpy(alone) / row)
+    if before is not None:
+        held = take_apart(before, given)
+        rest += float(weights @ held.bias)
+        weights = held.before(weights, held.scale(given, inputs))
+    each: Doubles = (weights * exact(given[0])).numpy()
     return each, rest
+
+
+@torch.no_grad()
+def _one_by_one(project: nn.Module, inputs: Tensor, direction: Tensor, nothing: Tensor) -> Doubles:
+    """What each input of a projection adds to a logit, found by giving it that one alone. [input]
+
+    Args:
+        nothing: what it gives of no input: its biases. [width]
+    """
+    found, row = [], inputs[0]
+    for start in range(0, len(row), ALONE):
+        part = row[start : start + ALONE]
+        rows = torch.zeros(len(part), len(row), dtype=row.dtype, device=row.device)
+        places = torch.arange(len(part), device=row.device)
+        rows[places, start + places] = part
+        found.append((exact(project(rows)) - nothing) @ direction)
+    each: Doubles = torch.cat(found).numpy()
+    return each

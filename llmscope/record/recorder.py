@@ -13,10 +13,20 @@ from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
+from llmscope.errors import ScopeError
 from llmscope.models.subject import Subject
-from llmscope.record.foreseen import NOTHING, Foreseen, drop_logits, foreseen, keep_logits
-from llmscope.record.recording import Prompt, Recording
-from llmscope.record.taps import Taps
+from llmscope.record.continuation import can_continue
+from llmscope.record.foreseen import (
+    LOGITS,
+    NOTHING,
+    Foreseen,
+    drop_logits,
+    foreseen,
+    keep_logits,
+)
+from llmscope.record.lengths import Lengths, same_row
+from llmscope.record.recording import Prompt, Recording, Segment, without_first_row
+from llmscope.record.taps import Cancelled, Taps
 from llmscope.record.threads import Threads
 
 Cancel = Callable[[], bool]
@@ -41,10 +51,14 @@ class Recorder:
         known = type(subject.model).forward.__module__.startswith("transformers.")
         self._body = subject.model.base_model if known and not own else subject.model
         # Recurrent and convolution layers keep a state that cannot be cut back to a prefix.
-        self._caches = "cache" in forward and all(
-            layer.attention is not None and layer.mixer_write is None
+        may = "cache" in forward and all(
+            layer.kind in ("attention", "feed-forward") and layer.mixer_write is None
             for layer in subject.anatomy.layers
         )
+        self.takes_positions = known and not own and "position_ids" in forward
+        self.lengths = Lengths(self)
+        self.notice = ""  # what was found when the model was examined, for whoever uses it
+        self._caches: bool | None = None if may else False  # None: it was not tried yet
 
     def record(
         self,
@@ -65,6 +79,8 @@ class Recorder:
         Raises:
             Cancelled: nothing was lost, and the next call is right.
         """
+        if self.notice:
+            prompt = replace(prompt, notices=(*prompt.notices, self.notice))
         before = None if fresh else self._nearest(prompt, aside)
         recording = self.go_on(before, prompt, cancelled)
         self._latest = recording
@@ -94,9 +110,36 @@ class Recorder:
         if before is None or before.past is None:
             return self._extend(None, 0, prompt, cancelled)
         shared = common(before.prompt.ids, prompt.ids)
+        alike = not shared or self.lengths.alike(len(before), len(prompt))
+        if alike is None:
+            return self._extend_checked(before, shared, prompt, cancelled)
+        if not alike:
+            return self._extend(None, 0, prompt, cancelled)
         if shared == len(prompt):
             return cut(before, prompt)
         return self._extend(before, shared, prompt, cancelled)
+
+    def _extend_checked(
+        self, before: Recording, shared: int, prompt: Prompt, cancelled: Cancel | None
+    ) -> Recording:
+        """As `_extend`, with the last shared token run again: all runs if its rows are others."""
+        made = self._extend(before, shared - 1, prompt, cancelled)
+        if not same_row(made, before, shared - 1):
+            return self._extend(None, 0, prompt, cancelled)
+        if shared == min(len(before), len(prompt)):
+            self.lengths.note(len(before), len(prompt))
+        if shared == len(prompt):
+            return cut(before, prompt)
+        segment, count = made.parts[-1]
+        if LOGITS in made.memo:
+            made.memo[LOGITS] = made.memo[LOGITS][1:]
+        return replace(
+            made,
+            parts=(*before.prefix(shared), (without_first_row(segment), count - 1)),
+            ran=made.ran - 1,
+            reused=shared,
+            earlier=earlier_logits(before, shared),
+        )
 
     def _extend(
         self,
@@ -113,7 +156,7 @@ class Recorder:
             if self.taps.overwritten():  # known from now on, so this happens once a model
                 cache = self.cache(before, shared)
                 logits = self.forward(ids, cache, cancelled, next_look, going_on=shared > 0)
-            segment = self.taps.segment()
+            segment = self._of_tokens(self.taps.segment(), len(ids), logits)
             past = _past(cache, len(self.taps.layers))
             keys, values = self.keys_and_values(past)
         finally:
@@ -134,6 +177,37 @@ class Recorder:
         )
         keep_logits(recording, logits)
         return recording
+
+    def _of_tokens(self, segment: Segment, count: int, logits: Tensor) -> Segment:
+        """The rows of a segment that belong to the tokens that ran.
+
+        Some models put rows of their own before them, or run several rows for each. Which are the
+        tokens' is told by the logits that are read from them.
+
+        Args:
+            count: how many tokens ran.
+            logits: the model's own after the last of them. [row, token]
+
+        Raises:
+            ScopeError: there are fewer rows than tokens.
+        """
+        if len(segment) == count:
+            return segment
+        if len(segment) < count:
+            raise ScopeError(
+                f"the model's layers run {len(segment)} rows for {count} tokens",
+                "a model that runs one row a token",
+            )
+        starts = (len(segment) - count, *range(0, len(segment) - count, count))
+        readout = self.subject.anatomy.readout
+        try:
+            assert readout is not None
+            ends = readout(segment.final[[start + count - 1 for start in starts]])  # [start, token]
+            errors = (ends.float() - logits[-1].float()).abs().amax(-1)
+            start = starts[int(errors.argmin())]
+        except Exception:  # whatever a readout says that was found in error
+            start = 0  # what follows the tokens fills up a chunk
+        return segment.some(start, count)
 
     def forward(
         self,
@@ -166,6 +240,55 @@ class Recorder:
             taps = self.taps.layers
             return tuple(tap.keys for tap in taps), tuple(tap.values for tap in taps)
         return tuple(keys for keys, _ in past), tuple(values for _, values in past)
+
+    def examine_reuse(self, whole: Recording) -> None:
+        """Measure ahead which lengths are alike, and whether a prompt may be run in two parts.
+
+        Args:
+            whole: a short prompt that was run as one.
+        """
+        self.lengths.measure()
+        half = len(whole) // 2
+        if whole.past is None or not half:
+            return
+        try:
+            parts = self._extend(whole, half, whole.prompt, None)
+            reusable = same_row(parts, whole, len(whole) - 1)
+        except Cancelled:
+            raise
+        except Exception:  # whatever a model says that goes on from no cache
+            reusable = False
+        if not reusable:
+            self._caches = False
+            self.notice = (
+                "with a cache this model gives other numbers than without: nothing is reused, "
+                "and each letter runs the whole prompt"
+            )
+
+    def token_at(self, place: int, length: int) -> list[Tensor]:
+        """Queries, keys and values of one token at a position of a prompt of some length.
+
+        Of all layers that have them, [head, head width] each. Only this token and the last one of
+        that prompt are run, which is all that a length can be seen by.
+        """
+        ids = torch.tensor([[7 % self.subject.anatomy.vocabulary] * 2], device=self.subject.device)
+        positions = torch.tensor([[place, length - 1]], device=self.subject.device)
+        cache = self.cache(None, 0)
+        caching: dict[str, Any] = {} if cache is None else {"cache": cache}
+        found: list[Tensor] = []
+        try:
+            with self.taps.open(), torch.no_grad():
+                self._body(
+                    input_ids=ids, position_ids=positions, use_cache=cache is not None, **caching
+                )
+            for tap in self.taps.layers:
+                for tensor in (tap.kept.get("query"), tap.keys, tap.values):
+                    found += [] if tensor is None else [tensor[:, 0]]
+            for layer in cache.layers if cache is not None else ():
+                found += [layer.keys[0, :, 0], layer.values[0, :, 0]]
+        finally:
+            self.taps.drop()
+        return found
 
     def forget(self) -> None:
         """Let go of the latest recording: the next one starts from nothing."""
@@ -202,7 +325,7 @@ class Recorder:
         few = (
             {"logits_to_keep": last or 1} if whole and last is not None and self._leaves_out else {}
         )
-        with torch.set_grad_enabled(grad):
+        with self.taps.placed(), torch.set_grad_enabled(grad):
             if embeddings is not None:
                 return model(inputs_embeds=embeddings, use_cache=False, **few)
             batch = torch.tensor(ids, device=self.subject.device)
@@ -214,7 +337,14 @@ class Recorder:
 
         What a cache holds is never changed in place, so the new one starts from views of the old.
         It is left unconfigured: a configured one drops the keys that slide out of a window.
+
+        Returns:
+            None where the model cannot go on from one, as was tried once.
         """
+        if self._caches is None:
+            from llmscope.record.verify import probe  # which imports this module
+
+            self._caches = can_continue(self, probe(self.subject).ids)
         if not self._caches:
             return None
         cache = DynamicCache()

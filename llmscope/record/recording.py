@@ -8,7 +8,7 @@ from it when someone looks (see `llmscope.record.derive`).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from llmscope.models.subject import Subject
 from llmscope.record.attention import AttentionSettings
 from llmscope.record.changes import Change, Site
 from llmscope.record.entries import Entry
+from llmscope.record.model_state import state_of
 
 
 @dataclass(frozen=True)
@@ -32,10 +33,15 @@ class LayerRows:
             and the MLP added to the stream. [row, width]
         kept_entry: the MLP's input, where it does not follow from the rest. [row, width]
         entry: how it follows otherwise.
+        visible_from: the first key that each query sees, where a mask said so. [row]
         activity: L2 norm of the MLP's activations. [row]
         router: the logits of a router over all experts. [row, expert]
         routed: the weights that it gave to those it chose, as the experts take them. [row, choice]
         chosen: which experts it chose. [row, choice]
+        gate: what each number of pattern · values is multiplied by before the output projection,
+            in float32; None: by 1. [row, input]
+        mixed: pattern · values, as the attention function gave it, where more than a gate follows,
+            so that no head has a write of its own. [row, input]
     """
 
     stream: Tensor
@@ -48,6 +54,9 @@ class LayerRows:
     router: Tensor | None = None
     routed: Tensor | None = None
     chosen: Tensor | None = None
+    gate: Tensor | None = None
+    mixed: Tensor | None = None
+    visible_from: Tensor | None = field(default=None, kw_only=True)
     entry: Entry | None = field(default=None, kw_only=True)
 
     @property
@@ -70,6 +79,19 @@ class Segment:
 
     def __len__(self) -> int:
         return len(self.final)
+
+    def some(self, start: int, count: int) -> Segment:
+        """A segment of `count` of its rows, without what was derived from them."""
+        layers: list[LayerRows] = []
+        for layer in self.layers:
+            tensors = {one.name: getattr(layer, one.name) for one in fields(LayerRows)}
+            entry = tensors.pop("entry")
+            kept = {
+                name: None if tensor is None else tensor.narrow(_row_dim(name), start, count)
+                for name, tensor in tensors.items()
+            }
+            layers.append(LayerRows(**kept, entry=entry))  # type: ignore[arg-type]
+        return Segment(tuple(layers), self.final[start : start + count])
 
 
 @dataclass(frozen=True)
@@ -110,6 +132,7 @@ class Recording:
         depth: the first layer that ran again for them.
         fresh: no row is shared with another pass, and none is to be of what is run beside it.
         memo: what was derived from this very recording; it is part of no value.
+        state: the serial of the model's state that it was made under; see `ModelState`.
     """
 
     subject: Subject
@@ -129,6 +152,17 @@ class Recording:
     depth: int = 0
     fresh: bool = False
     memo: dict[Any, Any] = field(default_factory=dict)
+    state: int = -1
+
+    def __post_init__(self) -> None:
+        if self.state < 0:
+            object.__setattr__(self, "state", state_of(self.subject.model).serial)
+
+    def __reduce_ex__(self, _: Any) -> Any:
+        raise TypeError(
+            "a Recording belongs to a live model and cannot be pickled or copied: save what you "
+            "look at with figure.save(path), or keep recording.prompt.ids and record them again"
+        )
 
     def __len__(self) -> int:
         return len(self.prompt)
@@ -164,6 +198,20 @@ class Recording:
             tensor: Tensor | None = getattr(segment.layers[layer], name)
             yield None if tensor is None else tensor.narrow(_row_dim(name), first, last - first)
 
+    def visible_from(self, layer: int, some: range) -> Tensor | None:
+        """The first key that each query of some rows sees; None where no mask hid any. [row]"""
+        pieces, offset = [], 0
+        for segment, count in self.parts:
+            rows = range(max(some.start - offset, 0), min(some.stop - offset, count))
+            offset += count
+            kept = segment.layers[layer].visible_from
+            if len(rows):
+                pieces.append((len(rows), None if kept is None else kept[rows.start : rows.stop]))
+        known = next((kept for _, kept in pieces if kept is not None), None)
+        if known is None:
+            return None
+        return torch.cat([known.new_zeros(n) if one is None else one for n, one in pieces])
+
     def layer_rows(self, layer: int, some: range) -> LayerRows:
         """All that a layer did for some rows.
 
@@ -180,6 +228,7 @@ class Recording:
         if layer not in joined:
             names = [one.name for one in fields(LayerRows) if one.name != "entry"]
             kept = {name: self.rows(name, layer, some) for name in names}
+            kept["visible_from"] = self.visible_from(layer, some)
             entry = self.parts[-1][0].layers[layer].entry
             joined[layer] = LayerRows(**kept, entry=entry)  # type: ignore[arg-type]
         found: LayerRows = joined[layer]
@@ -210,6 +259,20 @@ class Recording:
             taken.append((segment, min(count, length)))
             length -= count
         return tuple(taken)
+
+
+def without_first_row(segment: Segment) -> Segment:
+    """The segment less its first row, and less what was derived from it."""
+
+    def rest(rows: LayerRows) -> LayerRows:
+        tensors = {
+            one.name: value.narrow(_row_dim(one.name), 1, len(segment) - 1)
+            for one in fields(LayerRows)
+            if isinstance(value := getattr(rows, one.name), Tensor)
+        }
+        return replace(rows, **tensors)  # type: ignore[arg-type]
+
+    return Segment(tuple(map(rest, segment.layers)), segment.final[1:])
 
 
 def _row_dim(name: str) -> int:

@@ -16,7 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from llmscope.record.derive import logits, logits_after
-from llmscope.record.foreseen import ROW_STATS, drop_logits, kept_logits
+from llmscope.record.foreseen import ROW_STATS, drop_logits, keep_logits, kept_logits
+from llmscope.record.observe import own_logits
 from llmscope.record.predictions import predictions
 from llmscope.record.recording import Recording, Segment
 
@@ -143,6 +144,8 @@ def row_stats(recording: Recording) -> Iterator[RowStats]:
         drop_logits(recording)
         yield known
         return
+    if not recording.subject.readout_holds and _first_kept(recording) > rows[0]:
+        keep_logits(recording, own_logits(recording))
     kept = _first_kept(recording)
     stop = int(rows[-1]) + 1
     while stop > rows[0]:
@@ -159,6 +162,12 @@ def row_stats(recording: Recording) -> Iterator[RowStats]:
         if stop <= max(kept, rows[0]):
             drop_logits(recording)
         yield gather()
+
+
+def forget_row_stats(recording: Recording) -> None:
+    """Forget how the prediction fared at each position, as it was read out."""
+    for segment, _ in recording.parts:
+        segment.memo.pop(ROW_STATS, None)
 
 
 def _scores(recording: Recording, start: int, stop: int) -> Tensor:

@@ -11,14 +11,18 @@ log p(baseline) but for what the steps miss.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from llmscope.models.memory import ran_out
 from llmscope.record.derive import logits_after
+from llmscope.record.model_state import why_no_gradients
 from llmscope.record.norms import bound
 from llmscope.record.recording import Recording
 from llmscope.record.verify import discrepancy
@@ -86,6 +90,9 @@ def integrated_gradients(
 def _embeddings(recording: Recording, position: int) -> Tensor:
     """What the model makes of the tokens up to a position before its first layer. [row, width]"""
     model = recording.subject.model
+    why_not = why_no_gradients(model)
+    if why_not:
+        raise Insensitive(why_not)
     if "inputs_embeds" not in inspect.signature(model.forward).parameters:
         raise Insensitive("the model takes no embeddings in the place of tokens")
     ids = torch.tensor(recording.prompt.ids[: position + 1], device=recording.subject.device)
@@ -104,18 +111,64 @@ def _gradients(
     """
     with torch.enable_grad():
         leaf = batch.detach().requires_grad_()
-        logits = run(embeddings=leaf, grad=True, last=1).logits[:, -1]
+        with _stops(recording.subject.model) as stops:
+            logits = run(embeddings=leaf, grad=True, last=1).logits[:, -1]
+        if stops:
+            raise Insensitive(
+                f"no gradient comes back through {stops[0]}, as through some packed weights"
+            )
         exact = logits.to(torch.promote_types(logits.dtype, torch.float32))
         scores = torch.log_softmax(exact, dim=-1)[:, target]
         # Each prompt of the batch has its own score, so that the sum's gradient is each one's.
-        (gradients,) = torch.autograd.grad(scores.sum(), leaf)
+        try:
+            (gradients,) = torch.autograd.grad(scores.sum(), leaf)
+        except RuntimeError as error:
+            if ran_out(error):
+                raise
+            raise Insensitive(
+                "no gradient comes back through the model, as through packed weights or code of "
+                "its own"
+            ) from error
     if check is not None:
         _agree(recording, logits[:1].detach(), check)
     return scores.detach(), gradients
 
 
+@contextmanager
+def _stops(model: Any) -> Iterator[list[str]]:
+    """The names of modules that take rows with a gradient and give rows without one.
+
+    Some kernels for packed weights know no gradient. Past such a layer the stream still has one,
+    so that what comes back looks like a gradient and is a part of it.
+    """
+    found: list[str] = []
+    hooks = []
+
+    def hook(name: str) -> Callable[[Any, Any, Any], None]:
+        def look(_: Any, given: Any, gave: Any) -> None:
+            rows = next((one for one in given if isinstance(one, Tensor)), None)
+            if rows is None or not (isinstance(gave, Tensor) and rows.requires_grad):
+                return
+            if gave.shape[:-1] == rows.shape[:-1] and not gave.requires_grad:
+                found.append(name)
+
+        return look
+
+    try:
+        for name, module in model.named_modules():
+            own = any(True for _ in module.parameters()) or any(True for _ in module.buffers())
+            if own and not any(True for _ in module.children()):
+                hooks.append(module.register_forward_hook(hook(name)))
+        yield found
+    finally:
+        for one in hooks:
+            one.remove()
+
+
 def _agree(recording: Recording, logits: Tensor, position: int) -> None:
     apart = discrepancy(logits, logits_after(recording, position)[None])
+    if math.isnan(apart):
+        raise Insensitive("the pass holds NaN or infinity there")
     if not apart <= bound(recording.subject.dtype, BOUND, HALF_BOUND):
         raise Insensitive(
             f"of embeddings the model says something else than of tokens: off by {apart:.1e}"

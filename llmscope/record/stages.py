@@ -6,7 +6,6 @@ import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from llmscope.models.subject import Subject
+from llmscope.record.model_state import StateMemo
 
 NOISE = 1e-6
 """Singular values below this share of the largest are rounding, and count for no rank."""
@@ -78,8 +78,8 @@ class Change:
         return (self.norm / self.largest) ** 2 if self.largest else 0.0
 
 
-_KNOWN: WeakKeyDictionary[Subject, tuple[Change, ...]] = WeakKeyDictionary()
-_OTHERS: WeakKeyDictionary[Subject, tuple[str, ...]] = WeakKeyDictionary()
+_KNOWN: StateMemo[tuple[Change, ...]] = StateMemo()
+_OTHERS: StateMemo[tuple[str, ...]] = StateMemo()
 
 
 def changes(tuned: Subject) -> Iterator[tuple[Change, ...]]:
@@ -91,8 +91,9 @@ def changes(tuned: Subject) -> Iterator[tuple[Change, ...]]:
     base = tuned.origin
     if base is None:
         raise ValueError("no adapter is on")
-    if tuned in _KNOWN:
-        yield _KNOWN[tuned]
+    known = _KNOWN.get(tuned)
+    if known is not None:
+        yield known
         return
     found: list[Change] = []
     for layer, place, before, after in matrices(base, tuned):
@@ -100,8 +101,7 @@ def changes(tuned: Subject) -> Iterator[tuple[Change, ...]]:
         found.append(change)
         if len(change.spectrum) and change.rank == len(change.spectrum):
             yield tuple(found)  # a dense one, which takes long
-    _KNOWN[tuned] = tuple(found)
-    yield _KNOWN[tuned]
+    yield _KNOWN.put(tuned, tuple(found))
 
 
 @torch.no_grad()
@@ -113,14 +113,15 @@ def no_matrices(tuned: Subject) -> tuple[str, ...]:
     base = tuned.origin
     if base is None:
         raise ValueError("no adapter is on")
-    if tuned in _OTHERS:
-        return _OTHERS[tuned]
+    known = _OTHERS.get(tuned)
+    if known is not None:
+        return known
     looked = {id(module.weight) for _, _, module, _ in matrices(base, tuned)}
     now = {
         name.replace(".base_layer.", "."): parameter
         for name, parameter in tuned.model.named_parameters()
     }
-    _OTHERS[tuned] = tuple(
+    found = tuple(
         name
         for name, before in base.model.named_parameters()
         if id(before) not in looked
@@ -128,7 +129,7 @@ def no_matrices(tuned: Subject) -> tuple[str, ...]:
         and after is not before
         and not torch.equal(after, before)
     )
-    return _OTHERS[tuned]
+    return _OTHERS.put(tuned, found)
 
 
 def matrices(
@@ -185,6 +186,8 @@ def factors_of(module: Any, weight: Tensor) -> tuple[Tensor, Tensor, float] | No
     name = names[0]
     if module.use_dora.get(name) or module.get_base_layer().weight is not weight:
         return None
+    if not isinstance(downs[name], nn.Module):
+        return None  # AdaLoRA holds bare matrices, and singular values between them
     down, up = downs[name].weight, module.lora_B[name].weight
     return up.double(), down.double(), float(module.scaling[name])
 

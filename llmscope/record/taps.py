@@ -1,27 +1,65 @@
 """The taps: hooks on every layer that keep what a recording needs, and nothing else.
 
-They stay on the model and do nothing unless a recording is being made, so `scope.model` can be
-used for anything in between.
+They are on the model while a pass of ours runs, and at no other time: `scope.model` is in between
+as it was, to be used, changed or saved.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
 from llmscope.models.anatomy import Anatomy, Layer
 from llmscope.record.attention import AttentionSettings, listen
+from llmscope.record.between import Between
 from llmscope.record.entries import Entry
 from llmscope.record.foreseen import ACTIVATIONS
+from llmscope.record.module_state import ModuleState
 from llmscope.record.recording import LayerRows, Segment
 
 
 class Cancelled(Exception):  # noqa: N818 - it is no error: somebody changed their mind
     """A pass was given up because its result is no longer wanted."""
+
+
+class Hooks:
+    """Hooks that were made once, and are put on their modules and taken off again at once.
+
+    A pass over one token takes some milliseconds, and a model has hundreds of them: to register
+    each anew would be felt. So torch registers each once, and its entries are moved.
+    """
+
+    def __init__(self) -> None:
+        self._entries: list[tuple[dict[int, Any], int, Any]] = []
+
+    def before(self, module: nn.Module, hook: Callable[..., Any]) -> None:
+        """Call a hook with module, arguments and keywords before the module runs."""
+        handle = module.register_forward_pre_hook(hook, with_kwargs=True)
+        self._take(handle.id, module._forward_pre_hooks, module._forward_pre_hooks_with_kwargs)
+
+    def after(self, module: nn.Module, hook: Callable[..., Any]) -> None:
+        """Call a hook with module, arguments and output after the module ran."""
+        handle = module.register_forward_hook(hook)
+        self._take(handle.id, module._forward_hooks)
+
+    def _take(self, number: int, *places: dict[int, Any]) -> None:
+        self._entries += [(place, number, place.pop(number)) for place in places]
+
+    def place(self) -> None:
+        """Put them on: after all others, so that they see what those made."""
+        for place, number, entry in self._entries:
+            place[number] = entry
+
+    def remove(self) -> None:
+        """Take them off."""
+        for place, number, _ in self._entries:
+            place.pop(number, None)
 
 
 class LayerTap:
@@ -36,24 +74,28 @@ class LayerTap:
         self.entry: Entry | None = (
             None  # once it is known how the MLP's input follows from the rest
         )
+        self.between: Between = "nothing"  # until it is measured
         self.in_sight = False  # whether its MLP's activations are kept
         self._versions: dict[str, int] = {}
         self._copied: set[str] = set()
         self._scale = layer.scale
-        layer.module.register_forward_pre_hook(self._enter, with_kwargs=True)
+        self._out = layer.attention_out
+        hooks = taps.hooks
+        hooks.before(layer.module, self._enter)
         for module, name in (
             (layer.attention_write, "attention_write"),
             (layer.mixer_write, "mixer_write"),
             (layer.mlp_write, "mlp_write"),
+            (layer.mlp_beside, "mlp_beside"),
         ):
             if module is not None:
-                module.register_forward_hook(self._keeper(name))
+                hooks.after(module, self._keeper(name))
         if layer.mlp_entry is not None:
-            layer.mlp_entry.register_forward_pre_hook(self._entry, with_kwargs=True)
+            hooks.before(layer.mlp_entry, self._entry)
         if layer.down is not None:
-            layer.down.register_forward_pre_hook(self._activity)
+            hooks.before(layer.down, self._activity)
         if layer.router is not None:
-            layer.router.register_forward_hook(self._routed)
+            hooks.after(layer.router, self._routed)
 
     def _enter(self, _: nn.Module, args: Any, kwargs: Any) -> None:
         if self.taps.cancelled():
@@ -72,17 +114,17 @@ class LayerTap:
         rows = _rows(tensor)
         if scale != 1.0:
             rows = rows * scale
-        elif name in self._copied:
-            rows = rows.clone()
+        elif name in self._copied or rows.is_inference():
+            rows = rows.clone()  # a tensor of inference mode does not tell whether it was changed
         self.kept[name], self._versions[name] = rows, rows._version
 
     def _entry(self, _: nn.Module, args: Any, kwargs: Any) -> None:
         if self.taps.whole and self.entry is None:
             self._keep("mlp_entry", _input(args, kwargs))
 
-    def _activity(self, _: nn.Module, args: Any) -> None:
+    def _activity(self, _: nn.Module, args: Any, kwargs: Any) -> None:
         if self.taps.whole:
-            activations = args[0].detach()
+            activations = _input(args, kwargs).detach()
             rows = activations.reshape(-1, activations.shape[-1])
             exact = torch.promote_types(rows.dtype, torch.float32)
             self.kept["activity"] = torch.linalg.vector_norm(rows, dim=-1, dtype=exact).float()
@@ -106,7 +148,35 @@ class LayerTap:
             whole = query.untyped_storage().nbytes() == query.numel() * query.element_size()
             self.kept["query"] = query if whole else query.clone()
             self.keys, self.values = key.detach()[0], value.detach()[0]
-            self.settings = settings
+            if settings.first is not None:
+                self.kept["visible_from"] = settings.first
+            self.settings = replace(settings, first=None)
+
+    def attention_gave(self, output: Tensor) -> Tensor:
+        """Keep what is needed of what stands between it and the output projection."""
+        if self.taps.whole and self.between != "nothing":
+            mixed = output.detach()[0].flatten(1)
+            if self.between == "more":
+                self.kept["mixed"] = mixed
+            elif self._out is not None:
+                self._catch_gate(self._out, mixed)
+        return output
+
+    def _catch_gate(self, out: nn.Module, mixed: Tensor) -> None:
+        """Keep the gate in front of the next call of the output projection.
+
+        The hook is put on during the pass, so that it comes before those of edits, which change
+        what the projection is handed.
+        """
+
+        def catch(_: nn.Module, args: Any) -> None:
+            handle.remove()
+            joined = args[0].detach().reshape(mixed.shape).float()
+            gate = joined / mixed.float()
+            # Where pattern · values is 0, so is what is handed on, whatever the gate.
+            self.kept["gate"] = torch.where(mixed == 0, torch.zeros_like(gate), gate)
+
+        handle = out.register_forward_pre_hook(catch, prepend=True)
 
     def overwritten(self) -> bool:
         """Whether the model changed in place what was kept; it will be copied from now on."""
@@ -134,27 +204,50 @@ class LayerTap:
         names = (
             *("stream", "query", "attention_write", "mixer_write"),
             *("mlp_entry", "mlp_write", "activity"),
-            *("router", "routed", "chosen"),
+            *("router", "routed", "chosen", "gate", "mixed"),
         )
+        beside = kept.pop("mlp_beside", None)
+        if beside is not None:
+            kept["mlp_write"] = kept["mlp_write"] + beside
         stream, *others = (kept.get(name) for name in names)
         assert stream is not None
-        return LayerRows(stream, *others, entry=self.entry)
+        return LayerRows(stream, *others, visible_from=kept.get("visible_from"), entry=self.entry)
 
 
 class Taps:
-    """All taps of one model.
-
-    `routed` says whether its attention passes through `llmscope.record.attention`.
-    """
+    """All taps of one model."""
 
     def __init__(self, model: Any, anatomy: Anatomy) -> None:
         self.active = False
         self.whole = False  # whether more is kept than the streams
         self.cancelled: Callable[[], bool] = _never
         self._final: Tensor | None = None
+        self.hooks = Hooks()
         self.layers = [LayerTap(self, layer) for layer in anatomy.layers]
-        self.routed = listen(model, anatomy, list(self.layers))
-        anatomy.layers[-1].module.register_forward_hook(self._leave)
+        self.hooks.after(anatomy.layers[-1].module, self._leave)
+        self._route = listen(model, anatomy, list(self.layers))
+        self._depth = 0
+        self._state = ModuleState(model)
+        _taps[model] = self
+
+    @property
+    def routed(self) -> bool:
+        """Whether the model's attention passes through `llmscope.record.attention`."""
+        return bool(self._route.listeners)
+
+    @contextmanager
+    def placed(self) -> Iterator[None]:
+        """Hooks and attention function are on the model within, and gone after it."""
+        self._depth += 1
+        try:
+            with self._route.taken(), self._state.restored():
+                if self._depth == 1:
+                    self.hooks.place()
+                yield
+        finally:
+            self._depth -= 1
+            if not self._depth:
+                self.hooks.remove()
 
     def _leave(self, _: nn.Module, args: Any, output: Any) -> None:
         if self.active:
@@ -178,7 +271,7 @@ class Taps:
             Cancelled: at the next layer, once `cancelled` says so.
         """
         in_sight = () if activations is None else self.layers[activations : activations + 1]
-        with self.interruptible(cancelled or self.cancelled):
+        with self.interruptible(cancelled or self.cancelled), self.placed():
             self.active, self.whole = True, not streams_only
             for tap in in_sight:
                 tap.in_sight = True
@@ -220,6 +313,18 @@ class Taps:
             tap.kept, tap.keys, tap.values = {}, None, None
 
 
+_taps: WeakKeyDictionary[Any, Taps] = WeakKeyDictionary()
+
+
+def placed(model: Any) -> AbstractContextManager[None]:
+    """For passes that are run on the model itself: as those of its recorder within.
+
+    They compute attention in the same way, and end when they are cancelled.
+    """
+    taps = _taps.get(model)
+    return nullcontext() if taps is None else taps.placed()
+
+
 def _never() -> bool:
     return False
 
@@ -234,6 +339,13 @@ def _first(output: Any) -> Any:
 
 
 def _rows(tensor: Any) -> Tensor:
-    """`[1, row, width]`, or without the batch where a layer folds it away. [row, width]"""
+    """`[1, row, width]`, or without the batch where a layer folds it away. [row, width]
+
+    Models with several residual streams hand on `[1, row, stream, width]` (hyper-connections) or
+    `[stream, 1, row, width]` (AltUp): those of a row stand side by side. [row, stream · width]
+    """
     rows: Tensor = tensor.detach()
+    if rows.dim() == 4:
+        batch_first = rows.shape[0] == 1
+        return (rows if batch_first else rows.movedim(0, 2)).flatten(2).flatten(0, 1)
     return rows.reshape(-1, rows.shape[-1])

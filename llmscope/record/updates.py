@@ -85,7 +85,12 @@ def inverse(rows: Tensor) -> Tensor:
     """A with A rowsᵀ = 1, of the least norm. `[rank, width]` -> the same.
 
     Directions that only rounding tells apart are left out: they would carry nothing but noise.
+
+    Raises:
+        Unpatchable: the rows hold NaN or infinity.
     """
+    if not bool(torch.isfinite(rows).all()):
+        raise Unpatchable("the pass holds NaN or infinity: no change of weights stands for that")
     exact = rows.dtype == torch.float64
     found: Tensor = torch.linalg.pinv(rows.cpu().double(), rtol=1e-13 if exact else 1e-6).T
     return found.to(rows.device, torch.promote_types(rows.dtype, torch.float32))

@@ -12,6 +12,7 @@ from llmscope.edits import Vector
 from llmscope.errors import ScopeError
 from llmscope.models.subject import Subject
 from llmscope.models.target import target_id
+from llmscope.record.model_state import why_no_gradients
 from llmscope.record.recording import Recording
 from llmscope.text import display_text
 
@@ -85,9 +86,17 @@ def _of_token(subject: Subject, text: str) -> Tensor:
     readout = subject.anatomy.readout
     if readout is None:
         raise ScopeError("the model has no unembedding that was found", "a vector from a file")
+    why_not = why_no_gradients(subject.model)
+    if why_not:
+        raise ScopeError(why_not, "a vector from a file")
     with torch.enable_grad():
         # The gradient of a logit is a row of the unembedding, however its weights are stored.
         like = torch.zeros(1, subject.anatomy.width, dtype=subject.dtype, device=subject.device)
         leaf = like.requires_grad_()
-        row = torch.autograd.grad(readout.linear(leaf)[0, token], leaf)[0][0]
+        try:
+            row = torch.autograd.grad(readout.linear(leaf)[0, token], leaf)[0][0]
+        except RuntimeError:
+            raise ScopeError(
+                "the unembedding's weights are packed, and give no gradient", "a vector from a file"
+            ) from None
     return row.float() / readout.scale

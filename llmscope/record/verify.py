@@ -2,39 +2,41 @@
 
     readout      unembed(norm(last stream))        = the logits
     writes       stream + attention + MLP           = the next stream
-    patterns     W_O(pattern · values)              = what the attention wrote
+    patterns     W_O(gate ∘ (pattern · values))     = what the attention wrote
     activations  W_down(activations)                = what the MLP wrote
     experts      Σ weight · expert (+ shared)       = what the MLP wrote
 
 Each is compared row by row, relative to the largest magnitude of the row, so that one position
 of huge activations does not hide the rest. A capability whose identity fails is refused, with the
-discrepancy that was measured.
+discrepancy that was measured. Where no head has a write of its own (`llmscope.record.between`),
+pattern · values is held against what the attention function gave, and what stands on single heads
+(`heads`) is refused. The figures that are looked at are checked at their own rows; see
+`llmscope.record.row_checks`.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
 from torch import Tensor
 
 from llmscope.figure import VERIFIED, Verdict
+from llmscope.models.mixing import WITHOUT_PATTERN
 from llmscope.models.subject import Subject
-from llmscope.record.derive import attention_output, logits, mlp_output
+from llmscope.record import between
+from llmscope.record.comparison import Comparison, compare, judge
+from llmscope.record.derive import NOT_BY_HEAD, attention_output, logits, mixed_values, mlp_output
 from llmscope.record.entries import learn
 from llmscope.record.experts import mixture_output, routing, unexplained
 from llmscope.record.recorder import Recorder
 from llmscope.record.recording import Prompt, Recording
+from llmscope.text import told
 
 CAPABILITIES = ("readout", "writes", "patterns", "activations", "experts")
 PROBE = 12
-BOUND = 1e-5
-HALF_BOUND = 4.0
-"""In half precision the bound is this many times the type's eps: a few roundings of one row."""
-
 
 WRITES = ("attention_write", "mixer_write", "mlp_write")
 
@@ -63,7 +65,7 @@ class Verdicts:
         refused = [i for i, verdict in enumerate(verdicts) if verdict.status == "refused"]
         worst = max(verdicts, key=lambda verdict: verdict.discrepancy or 0.0)
         if not refused:
-            return Verdict("verified", "", worst.discrepancy)
+            return Verdict("verified", "", worst.discrepancy, verdicts[0].within)
         first = verdicts[refused[0]]
         if len(refused) == len(verdicts):
             return first
@@ -74,19 +76,30 @@ class Verdicts:
 def verify(recorder: Recorder) -> Verdicts:
     """Hold the five identities against the model on a probe of a few tokens."""
     subject = recorder.subject
-    recording = recorder.record(probe(subject), fresh=True)
+    prompt = probe(subject)
+    for tap, found in zip(recorder.taps.layers, between.learn(subject, prompt.ids), strict=True):
+        tap.between = found
+    recording = recorder.record(prompt, fresh=True)
     recorder.forget()
+    recorder.examine_reuse(recording)
     learn(recorder.taps.layers, subject.anatomy.layers, recording.parts[0][0].layers)
     count = recording.layers
 
-    def each(check: Callable[[int], float]) -> tuple[Verdict, ...]:
+    def each(check: Callable[[int], Comparison]) -> tuple[Verdict, ...]:
         return tuple(_judge(subject, partial(check, layer)) for layer in range(count))
 
+    readout = _judge(subject, partial(_readout, recorder, recording))
+    subject.readout_holds = readout.status != "refused"
+    patterns = tuple(pattern_of(recording, layer) for layer in range(count))
     return Verdicts(
         {
-            "readout": (_judge(subject, partial(_readout, recorder, recording)),),
+            "readout": (readout,),
             "writes": each(partial(_writes, recording)),
-            "patterns": tuple(pattern_of(recording, layer) for layer in range(count)),
+            "patterns": patterns,
+            "heads": tuple(
+                Verdict("refused", NOT_BY_HEAD) if tap.between == "more" else verdict
+                for tap, verdict in zip(recorder.taps.layers, patterns, strict=True)
+            ),
             "activations": each(partial(_activations, recording)),
             "experts": each(partial(_experts, recording)),
         }
@@ -122,24 +135,14 @@ def pattern_here(recording: Recording, layer: int, position: int) -> Verdict:
     return verdict
 
 
-def _judge(subject: Subject, check: Callable[[], float]) -> Verdict:
-    half = subject.dtype in (torch.float16, torch.bfloat16)
-    bound = HALF_BOUND * torch.finfo(subject.dtype).eps if half else BOUND
+def _judge(subject: Subject, check: Callable[[], Comparison]) -> Verdict:
     try:
-        discrepancy = check()
+        found = check()
     except Missing as missing:
         return Verdict("refused", str(missing))
     except Exception as error:  # whatever a wrong guess at the anatomy makes a module say
-        return Verdict("refused", f"it could not be checked: {error}")
-    if not math.isfinite(discrepancy):
-        return Verdict("refused", "NaN or infinity comes out of it")
-    if discrepancy <= bound:
-        return VERIFIED if discrepancy == 0 else Verdict("verified", "", discrepancy)
-    return Verdict(
-        "refused",
-        f"it differs from the model's own by {discrepancy:.1e} (bound {bound:.0e})",
-        discrepancy,
-    )
+        return Verdict("refused", f"it could not be checked: {told(error)}")
+    return judge(found, subject.dtype)
 
 
 def discrepancy(found: Tensor, own: Tensor) -> float:
@@ -149,48 +152,83 @@ def discrepancy(found: Tensor, own: Tensor) -> float:
     return float(((found - own).abs().amax(-1) / scale).max())
 
 
-def _readout(recorder: Recorder, recording: Recording) -> float:
+def _streams(recording: Recording) -> int:
+    """How many residual streams the layers hand on side by side."""
+    anatomy = recording.subject.anatomy
+    return recording.final_rows(0, 1).shape[-1] // anatomy.width
+
+
+def _readout(recorder: Recorder, recording: Recording) -> Comparison:
+    if _streams(recording) > 1:
+        raise Missing(
+            f"the model keeps {_streams(recording)} residual streams, and mixes them before it "
+            "reads them out"
+        )
     own = recorder.run([recording.prompt.ids]).logits[0]
-    return discrepancy(logits(recording, 0, len(recording)), own)
+    return compare(logits(recording, 0, len(recording)), own)
 
 
-def _writes(recording: Recording, layer: int) -> float:
-    stream, following = (recording.rows("stream", at) for at in (layer, layer + 1))
+def _writes(recording: Recording, layer: int, rows: range | None = None) -> Comparison:
+    stream, following = (recording.rows("stream", at, rows) for at in (layer, layer + 1))
     assert stream is not None
     assert following is not None
-    parts = [recording.rows(name, layer) for name in WRITES]
+    parts = [recording.rows(name, layer, rows) for name in WRITES]
+    if _streams(recording) > 1:
+        raise Missing(
+            f"the model keeps {_streams(recording)} residual streams and mixes them in each layer: "
+            "nothing is merely added"
+        )
     total = stream
     for part in parts:
         if part is not None:
             total = total + part.to(total.device)
-    return discrepancy(total, following)
+    return compare(total, following)
 
 
-def _patterns(recording: Recording, layer: int, rows: range | None) -> float:
+def _patterns(recording: Recording, layer: int, rows: range | None) -> Comparison:
     own = recording.rows("attention_write", layer, rows)
-    if recording.subject.anatomy.layers[layer].attention is None or own is None:
-        raise Missing("this layer has no attention")
-    return discrepancy(attention_output(recording, layer, rows), own)
-
-
-def _activations(recording: Recording, layer: int) -> float:
     parts = recording.subject.anatomy.layers[layer]
-    own = recording.rows("mlp_write", layer)
+    if parts.attention is None:
+        raise Missing(WITHOUT_PATTERN[parts.kind])
+    if own is None:
+        raise Missing("what this layer's attention writes could not be found")
+    query, heads = recording.rows("query", layer, rows), recording.subject.anatomy.heads
+    if query is not None and len(query) != heads:
+        raise Missing(f"this layer has {len(query)} heads, and the model's config says {heads}")
+    mixed = recording.rows("mixed", layer, rows)
+    if mixed is not None:
+        return compare(mixed_values(recording, layer, rows).flatten(1), mixed)
+    return compare(attention_output(recording, layer, rows), own)
+
+
+def _activations(recording: Recording, layer: int, rows: range | None = None) -> Comparison:
+    parts = recording.subject.anatomy.layers[layer]
+    own = recording.rows("mlp_write", layer, rows)
     if parts.experts is not None:
         raise Missing("this layer's MLP is a mixture of experts, whose neurons are not one row")
     if own is None or parts.down is None:
         raise Missing("this layer has no MLP whose down projection could be found")
-    return discrepancy(mlp_output(recording, layer), own)
+    return compare(mlp_output(recording, layer, rows), own)
 
 
-def _experts(recording: Recording, layer: int) -> float:
+def _experts(recording: Recording, layer: int, rows: range | None = None) -> Comparison:
     """The mixture from the recorded choice; and the weights from the scores that are shown."""
     parts = recording.subject.anatomy.layers[layer]
-    own = recording.rows("mlp_write", layer)
+    own = recording.rows("mlp_write", layer, rows)
     if parts.experts is None:
         raise Missing("this layer has no experts")
-    if own is None or recording.rows("chosen", layer) is None:
+    if own is None or recording.rows("chosen", layer, rows) is None:
         raise Missing("this layer has experts, but no router whose choice could be found")
-    shown = unexplained(routing(recording, layer))
-    mixed = discrepancy(mixture_output(recording, layer), own)
-    return float(torch.tensor([shown, mixed]).max())  # NaN wins, as it must
+    shown = unexplained(routing(recording, layer, rows))
+    mixed = compare(mixture_output(recording, layer, rows), own)
+    worst = torch.maximum(mixed.errors, torch.tensor(shown))  # NaN wins, as it must
+    return replace(mixed, errors=worst)
+
+
+CHECKS: dict[str, Callable[[Recording, int, range | None], Comparison]] = {
+    "writes": _writes,
+    "patterns": _patterns,
+    "activations": _activations,
+    "experts": _experts,
+}
+"""Capability -> its identity in one layer, for some rows of a recording or all of them."""

@@ -12,13 +12,14 @@ from typing import Any
 from llmscope.edits import Edit, parse
 from llmscope.engine.events import ModelInfo, Token
 from llmscope.errors import ScopeError
+from llmscope.export.bounds import LONGEST_NOTE, LONGEST_TEXT, MOST_TOKENS, short
 from llmscope.export.read import SidecarError, Snapshot, read
 from llmscope.figure import Figure, Focus
 from llmscope.models.spans import align, join
 from llmscope.replay.restore import HINT, check, restored
 from llmscope.text import display_text
 
-MOST_LAYERS, MOST_TOKENS, MOST_FIGURES = 10_000, 1_000_000, 45
+MOST_LAYERS, MOST_FIGURES = 10_000, 45
 """What a screen takes at most; nine pages of five figures."""
 _MAYBE = (int, type(None))
 _KEPT: dict[str, tuple[type, ...]] = {
@@ -99,7 +100,8 @@ def _recorded(path: Path, found: Snapshot) -> Recorded:
     text, tokens = _placed(about.get("prompt"), ids, labels, figures)
     focus = _focus(about.get("focus", {}), info, len(tokens))
     check(figures, len(tokens), focus)
-    other = _text(about["versus_prompt"], "ids alone") if "versus_prompt" in about else None
+    versus = about.get("versus_prompt")
+    other = _text(versus, "ids alone", LONGEST_NOTE) if "versus_prompt" in about else None
     edits = about.get("edits", [])
     if not isinstance(edits, list) or not all(isinstance(edit, str) for edit in edits):
         raise ValueError("its edits are no list of text")
@@ -183,7 +185,7 @@ def _searched(text: str, labels: Sequence[str]) -> list[tuple[int, int]]:
     for label in labels:
         bare = label.strip() or label
         found = text.find(bare, place, place + len(bare) + FAR) if bare else -1
-        gap = text[place:found]
+        gap = text[place:found] if found >= 0 else ""
         if found < 0 or (gap.strip() and not lost):
             spans.append((place, place))
             lost += 1
@@ -230,5 +232,5 @@ def _count(value: Any, what: str, most: int = 1 << 62) -> int:
     return value
 
 
-def _text(value: Any, otherwise: str = "") -> str:
-    return value if isinstance(value, str) and value else otherwise
+def _text(value: Any, otherwise: str = "", most: int = LONGEST_TEXT) -> str:
+    return short(value, "a text", most) if isinstance(value, str) and value else otherwise

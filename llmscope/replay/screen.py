@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from llmscope.export.whatif import WhatIf as Told
+from llmscope.replay.command import safe_command
 from llmscope.replay.engine import ReplayEngine
 from llmscope.replay.file import Recorded
 from llmscope.replay.held import held, pages
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from llmscope.draw.look import Look
     from llmscope.tui.title import Part
 
+MOST_FACTS = 1000
+"""Rows of facts that are listed."""
+LONGEST_FACT = 2000
+"""Characters of a fact that are shown."""
 SHORT = 12
 """Digits of a digest that tell two files of weights apart."""
 
@@ -110,12 +115,16 @@ def facts(snapshot: Recorded) -> tuple[tuple[str, str], ...]:
     rows: list[tuple[str, str]] = []
     for name, value in found.items():
         rows.extend(_rows(str(name), value))
+    more = len(rows) - MOST_FACTS
+    if more > 0:
+        rows[MOST_FACTS:] = [("and", f"{more:,} more")]
     rows.extend(("edit", str(edit)) for edit in snapshot.edits)
     rows.extend(("figure", f"{one.title} ({one.verdict.status})") for one in snapshot.figures)
     return tuple((_said(name), _said(value)) for name, value in rows)
 
 
 def _rows(name: str, value: Any) -> list[tuple[str, str]]:
+    name = name[:LONGEST_FACT]
     if value is None or value == "":
         return []
     if isinstance(value, Mapping):
@@ -128,10 +137,10 @@ def _rows(name: str, value: Any) -> list[tuple[str, str]]:
 def _said(value: Any) -> str:
     """Foreign text in one line."""
     text = value if isinstance(value, str) else ""
-    return display_text(text[:2000]).replace("\n", " ")
+    return display_text(text[:LONGEST_FACT]).replace("\n", " ")
 
 
 def _command(about: Mapping[str, Any]) -> str | None:
     origin = about.get("provenance")
     command = origin.get("command") if isinstance(origin, Mapping) else None
-    return command if isinstance(command, str) else None
+    return safe_command(command)

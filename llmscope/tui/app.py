@@ -178,6 +178,7 @@ class LlmscopeApp(Desk, inherit_bindings=True):
             shared = shared_length(marked(old).text, marked(self.text).text)
             self.scene = self.scene.edited(shared)
             self.chat.read(self.text, self.scene.info)
+            self.chat.learn(self)
             self.generating.read(self, old)
             if not self.generating.goes_on(self):
                 self.ask_soon()

@@ -7,7 +7,7 @@ from threading import Condition, Thread
 from typing import TYPE_CHECKING, Any
 
 from llmscope.tui.past import Past
-from llmscope.tui.saved import save_past, save_prompt, save_session
+from llmscope.tui.saved import flaw, save_past, save_prompt, save_session
 from llmscope.tui.stays import Stays
 
 if TYPE_CHECKING:
@@ -106,6 +106,8 @@ class Autosave:
         self._due = False
         from llmscope.tui.session import Session
 
+        if said := flaw():
+            desk.tell(said, "warning")
         past = Past.of(desk.editor.history)
         self._put(desk.editor.text, past, Session.of(desk).to_record())
 

@@ -7,6 +7,7 @@ asks with a message and goes on; who speaks where is read from the text itself, 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ class ChatDesk:
         self._system = system
         self._at_first = at_first
         self._asked: ChatRequest | None = None
+        self._sent: ChatRequest | None = None
+        self._learned = False
         self._asked_b = False
         self._made: Templated | None = None
         self._made_b: Templated | None = None
@@ -65,7 +68,23 @@ class ChatDesk:
         wanted, self._at_first = self._at_first, False
         if wanted and desk.text and not self.follows(desk.text):
             self._ask_all(desk)
+        else:
+            self.learn(desk)
         return self.waiting
+
+    def learn(self, desk: Desk) -> None:
+        """Ask for the template's marks if a prompt may be in the template, and they are unknown.
+
+        The template is not run for a model that nothing of a chat is asked of.
+        """
+        info = desk.scene.info
+        if info is None or self._learned or self.waiting or info.chat.openings:
+            return
+        from llmscope.models.chat import may_follow
+
+        texts = (desk.text, desk.scene.versus_prompt or "")
+        if any(may_follow(text, info.chat_words) for text in texts):
+            self._ask(desk, desk.text, marks_only=True)
 
     def toggle(self, desk: Desk) -> None:
         """Put the text into the template, or leave of it what the user said last; B likewise."""
@@ -92,6 +111,8 @@ class ChatDesk:
 
     def land(self, desk: Desk, templated: Templated) -> None:
         """The template's text is there, or the reason why not."""
+        if templated.request == self._sent:
+            self._take_marks(desk, templated)
         if templated.request != self._asked:
             return
         self._asked, of_b = None, self._asked_b
@@ -105,7 +126,7 @@ class ChatDesk:
             self._ask(desk, desk.text)
             desk.present()
             return
-        else:
+        elif not templated.request.marks_only:
             self._made = templated
             desk.editor.replace_all(templated.text)
         if templated.error or templated.text == desk.text:
@@ -119,11 +140,20 @@ class ChatDesk:
         self._asked_b = held is not None and not self.follows_b(desk)
         self._ask(desk, held if held is not None and self._asked_b else desk.text)
 
-    def _ask(self, desk: Desk, text: str) -> None:
+    def _ask(self, desk: Desk, text: str, *, marks_only: bool = False) -> None:
         from llmscope.engine.events import ChatRequest
 
-        self._asked = ChatRequest(text, self._system)
+        self._asked = self._sent = ChatRequest(text, self._system, marks_only)
         desk.engine.ask(self._asked)
+
+    def _take_marks(self, desk: Desk, templated: Templated) -> None:
+        """Keep what the template writes around each role with what is known of the model."""
+        info = desk.scene.info
+        self._learned = not templated.error
+        if info is None or not templated.marks.openings:
+            return
+        desk.scene = replace(desk.scene, info=replace(info, chat=templated.marks))
+        self.roles = templated.marks.roles(desk.text)
 
     @staticmethod
     def _said(text: str, made: Templated | None, roles: Sequence[RoleSpan]) -> str:

@@ -16,7 +16,7 @@ from textual.widgets import Static
 
 from llmscope.draw.theme import Theme
 from llmscope.errors import ScopeError
-from llmscope.text import display_text
+from llmscope.text import display_text, without_controls
 from llmscope.tui.extract import number, picture
 from llmscope.tui.passing import PassingScreen
 from llmscope.tui.reproduce import command, view
@@ -30,7 +30,10 @@ if TYPE_CHECKING:
 
 
 NOTHING = "nothing to copy yet"
-UNNAMED = "nothing written makes this: it lacks prompt B, or its model has no name of its own"
+UNNAMED = (
+    "nothing written makes this: it lacks prompt B, its model has no name of its own, or its "
+    "prompt holds control characters"
+)
 BROKEN = re.compile("[\ud800-\udfff]")
 """Halves of characters, of which the model reads U+FFFD and a clipboard can hold nothing."""
 
@@ -117,7 +120,9 @@ def put(desk: Desk, letter: str) -> None:
 
 
 def _put(desk: Desk, copy: Copy) -> None:
-    desk.copy_to_clipboard(BROKEN.sub("\N{REPLACEMENT CHARACTER}", copy.text))
+    # What is pasted into a terminal must not act on it: an escape ends a bracketed paste.
+    text = without_controls(BROKEN.sub("\N{REPLACEMENT CHARACTER}", copy.text))
+    desk.copy_to_clipboard(text)
     desk.tell(f"copied {copy.what}")
 
 

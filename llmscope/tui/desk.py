@@ -319,7 +319,7 @@ class Desk(Parts, inherit_bindings=False):
         with self.batch_update():
             self.overview.present(self.scene, self.ledger, late=self._late, dim=self._dim)
             self.editor.show_roles(self.chat.roles)
-            self.editor.show_written(self.generating.marks, self.generating.note())
+            self.editor.show_written(self.generating.marks, self.generating.note(self.scene.info))
             self.comparing.present(self)
             shown = self.ledger.shown("tokens")
             if shown is not None:

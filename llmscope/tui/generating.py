@@ -19,6 +19,7 @@ from llmscope.tui.branch import Branches, Span, moved
 from llmscope.tui.marker import Marked, marked
 
 if TYPE_CHECKING:
+    from llmscope.models.info import ModelInfo
     from llmscope.tui.desk import Desk
 
 WORKSPACE = "walkthrough"
@@ -209,9 +210,15 @@ class Generating:
         if drawn is not None:
             self._take(desk, drawn)
 
-    def note(self) -> str:
-        """What the editor's title says besides."""
+    def note(self, info: ModelInfo | None = None) -> str:
+        """What the editor's title says besides.
+
+        Args:
+            info: of the model; None while there is none.
+        """
         group, parts = self.branches, []
+        if info is not None and info.rules.applied and (group is not None or self.writes):
+            parts.append(display_text(f"by {', '.join(info.rules.applied)}"))
         if group is not None and len(group.kept) > 1:
             parts.append(f"branch {group.at + 1} of {len(group.kept)}")
         if self.runs:
@@ -235,7 +242,8 @@ class Generating:
     def _ask(self, desk: Desk) -> None:
         group = self.branches or Branches(desk.text, self.marks)
         sampler = self._sampler or desk.scene.sampler
-        draw = Draw(sampler, group.branch.stream, group.tried)
+        # A sampler of its own asks for the token that the picture tells of, whatever the rules.
+        draw = Draw(sampler, group.branch.stream, group.tried, rules=self._sampler is None)
         self._asked = draw if desk.ask(draw) else None
         if self._asked is None:
             self._left = 0

@@ -11,9 +11,11 @@ import os
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from llmscope.tui.saved import HISTORY, SCHEMA, state_folder, write
+from llmscope.fsync import sync_file
+from llmscope.tui.saved import HISTORY, SCHEMA, locked, state_folder, write
 
 MOST = 1000
 """So many prompts are kept."""
@@ -43,9 +45,20 @@ def add(entries: Sequence[Entry]) -> None:
     if not lines:
         return
     path = state_folder() / HISTORY
+    with locked():
+        if path.is_symlink():  # which is replaced by a file of ours, and not written through
+            write(HISTORY, _shorter(_lines()))
+        _append(path, lines)
+        found = _lines()
+        if len(found) > MOST + 1 or sum(len(line) + 1 for line in found) > BYTES:
+            write(HISTORY, _shorter(found))
+
+
+def _append(path: Path, lines: Sequence[bytes]) -> None:
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
+        handle = os.open(path, flags, 0o600)
         with os.fdopen(handle, "r+b") as file:
             size = file.seek(0, os.SEEK_END)
             if size:
@@ -55,9 +68,8 @@ def add(entries: Sequence[Entry]) -> None:
             else:
                 begin = _header()
             file.write(begin + b"".join(lines))
-    found = _lines()
-    if len(found) > MOST + 1 or sum(len(line) + 1 for line in found) > BYTES:
-        write(HISTORY, _shorter(found))
+            file.flush()
+            sync_file(file.fileno())
 
 
 def _shorter(found: Sequence[bytes]) -> bytes:
@@ -84,7 +96,10 @@ def _newest(found: Iterable[bytes]) -> Iterable[Entry]:
 
 def _lines() -> list[bytes]:
     try:
-        return (state_folder() / HISTORY).read_bytes().splitlines()
+        with (state_folder() / HISTORY).open("rb") as file:
+            # The newest are at the end of one that is far longer than it may be.
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 16 * BYTES))
+            return file.read().splitlines()
     except OSError:
         return []
 

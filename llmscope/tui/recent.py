@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from os.path import expanduser
+from os.path import exists, expanduser
 from pathlib import Path
 
 from llmscope.errors import ScopeError
 from llmscope.models.spec import parse
-from llmscope.tui.saved import save_recent, saved_recent
+from llmscope.tui.saved import locked, save_recent, saved_recent
 
 MOST = 20
 """So many are kept."""
+LONGEST = 4096
+"""Characters of a name at most, as of a path."""
 
 
 @dataclass(frozen=True)
@@ -29,13 +31,18 @@ class Recent:
 
 def remember(spec: str) -> None:
     """Note that a model was opened. A folder that cannot be written costs that, no more."""
+    if len(spec) > LONGEST:
+        return
     try:
         parsed = parse(spec)
     except ScopeError:
         return  # it was there to be loaded, and is gone
-    path = str(Path(parsed.name).resolve()) if parsed.source in ("folder", "gguf") else ""
-    others = [one for one in saved_recent() if one != (spec, path)]
-    save_recent([(spec, path), *others][:MOST])
+    path = _whole(parsed.name) if parsed.source in ("folder", "gguf") else ""
+    if path is None:
+        return
+    with locked():
+        others = [one for one in saved_recent() if one != (spec, path)]
+        save_recent([(spec, path), *others][:MOST])
 
 
 def recent() -> list[Recent]:
@@ -45,9 +52,17 @@ def recent() -> list[Recent]:
     """
     found: dict[str, Recent] = {}
     for spec, path in saved_recent():
-        if path and not Path(path).exists():
+        if len(spec) > LONGEST or (path and not exists(path)):
             continue
-        same = not path or str(Path(expanduser(spec)).resolve()) == path
+        same = not path or _whole(expanduser(spec)) == path
         one = Recent(spec if same else path, path)
         found.setdefault(one.spec, one)
     return list(found.values())
+
+
+def _whole(name: str) -> str | None:
+    """The whole path of a name; None where no file can have that name."""
+    try:
+        return str(Path(name).resolve())
+    except (OSError, ValueError, RuntimeError):  # too long, with NUL in it, or links in a circle
+        return None

@@ -10,6 +10,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
+from llmscope.text import controls
+
 if TYPE_CHECKING:
     from llmscope.engine.events import ModelInfo
     from llmscope.figure import Focus
@@ -145,7 +147,8 @@ def command(view: View, format: str = "txt") -> str | None:  # noqa: A002
     It is the very line that such a snapshot says it was made with: in the order of `ORDER`, and
     without what needs not be said.
 
-    None where the prompt holds a NUL, which no command line can.
+    None where a text holds control characters: no command line holds a NUL, and others would act
+    on the terminal that the line is pasted into.
     """
     import shlex
 
@@ -173,7 +176,7 @@ def command(view: View, format: str = "txt") -> str | None:  # noqa: A002
         words += flag(name, given.pop(name, None))
     assert not given, f"{list(given)} have no place in a command line"
     line = shlex.join(words)
-    return None if "\0" in line else line
+    return None if controls(line) else line
 
 
 def flag(name: str, value: Any) -> list[str]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from llmscope.errors import ScopeError
@@ -22,6 +23,7 @@ from llmscope.tui.own import Own
 from llmscope.tui.past import Past
 from llmscope.tui.reproduce import Source
 from llmscope.tui.saved import (
+    flaw,
     save_past,
     save_prompt,
     save_screen,
@@ -30,8 +32,12 @@ from llmscope.tui.saved import (
     saved_prompt,
     saved_screen,
     set_aside,
+    state_folder,
 )
 from llmscope.tui.terminal import leaving_on_signals, own_terminal
+
+LEAVING = 10.0
+"""Seconds that the end of the program waits for what it keeps to be written."""
 
 if TYPE_CHECKING:
     from llmscope.draw.look import Look
@@ -129,7 +135,10 @@ def run(
 
     def leave() -> None:
         autosave.close()
-        _keep(app.source.spec, app, autosave)
+        ended = _within(LEAVING, lambda: _keep(app.source.spec, app, autosave))
+        said = flaw() if ended else f"nothing was kept: no answer from {state_folder()}"
+        if said:
+            sys.stderr.write(f"note: {display_text(said)}\n")
 
     return stay(app, leave, debug=debug)
 
@@ -225,6 +234,24 @@ def _keep(spec: str, app: LlmscopeApp, autosave: Autosave) -> None:
     session = Session.of(app)
     save_screen(session.kept.to_record())
     save_session(session.to_record())
+
+
+def _within(seconds: float, work: Callable[[], None]) -> bool:
+    """Whether some work ended in time: a folder on a network may not answer."""
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as error:
+            failed.append(error)
+
+    thread = Thread(target=run, name="llmscope-leaving", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if failed:
+        raise failed[0]
+    return not thread.is_alive()
 
 
 def _shipped(spec: str) -> bool:

@@ -39,4 +39,15 @@ class SamplerScreen(LineScreen):
             return
         self.action_leave()
         desk.look_at(desk.scene.drawing(sampler))
-        desk.tell(f"the next token: {sampler.said}")
+        desk.tell(display_text(f"the next token: {sampler.said}{_rules(desk)}"))
+
+
+def _rules(desk: Desk) -> str:
+    """What the model's generation_config adds to the settings, and what of it is left out."""
+    info = desk.scene.info
+    if info is None:
+        return ""
+    applied, ignored = info.rules.applied, info.rules.ignored
+    parts = [f"by its generation_config: {', '.join(applied)}"] if applied else []
+    parts += [f"not applied: {', '.join(ignored)}"] if ignored else []
+    return "".join(f" · {part}" for part in parts)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from zlib import crc32
 
 from platformdirs import user_state_path
+
+from llmscope.fsync import sync_file, sync_folders
+from llmscope.text import display_text
 
 SCHEMA = 1
 """Of the records that say theirs; see `llmscope.tui.past`."""
@@ -18,6 +21,12 @@ HISTORY = "history.jsonl"
 """See `llmscope.tui.history`."""
 SESSION = "session.json"
 """See `llmscope.tui.session`."""
+LOCK = ".lock"
+"""Held while a file is read, changed and written again."""
+PATIENCE = 1.0
+"""Seconds that a screen waits for another one's lock, once; then it writes without."""
+LARGEST = 1 << 26
+"""Bytes of a file at most; a longer one is none of ours."""
 MODELS = 50
 """Of so many models are the edits kept."""
 
@@ -35,11 +44,10 @@ def saved_prompt(spec: str) -> str:
 
 def save_prompt(spec: str, text: str) -> None:
     """Keep the prompt. A folder that cannot be written costs the prompt, never the exit."""
-    prompts = _prompts()
-    if prompts.get(spec, "") == text:
+    if _prompts().get(spec, "") == text:
         return
-    prompts[spec] = text
-    _write("prompts.json", _text(prompts))
+    with locked():
+        _write("prompts.json", _text({**_prompts(), spec: text}))
 
 
 def saved_theme() -> str | None:
@@ -157,29 +165,83 @@ def _past_name(spec: str) -> str:
     return f"{PASTS}/{crc32(spec.encode('utf-8', 'surrogatepass')):08x}.json"
 
 
+_flaws: list[str] = []
+
+
+def flaw() -> str:
+    """Return what keeps the state from being saved as it should, in one line, and forget it."""
+    found = "; ".join(dict.fromkeys(_flaws))
+    _flaws.clear()
+    return found
+
+
+@contextmanager
+def locked() -> Iterator[None]:
+    """Keep other processes from changing the state folder; what is read within stays true.
+
+    The system releases the lock when a process ends, however it ends. A folder that cannot be
+    locked within `PATIENCE` is written to all the same: see `flaw`.
+    """
+    global _patience
+    lock = None
+    try:
+        from filelock import FileLock, Timeout
+
+        try:
+            state_folder().mkdir(parents=True, exist_ok=True)
+            found = FileLock(state_folder() / LOCK, timeout=_patience)
+            found.acquire()
+            lock = found
+        except Timeout:
+            _flaws.append("another process holds the lock of what is kept: it is written without")
+            _patience = 0.0
+    except (OSError, NotImplementedError, ValueError) as error:
+        _flaws.append(_unkept(error))
+    try:
+        yield
+    finally:
+        if lock is not None:
+            with suppress(OSError):
+                lock.release()
+
+
+_patience = PATIENCE
+
+
+def _unkept(error: Exception) -> str:
+    reason = getattr(error, "strerror", None) or str(error)
+    return display_text(f"{state_folder()} cannot keep anything: {reason}").replace("\n", " ")[:300]
+
+
 def _write(name: str, text: str) -> None:
     # What a person pasted may be half a character.
     write(name, text.encode("utf-8", "surrogatepass"))
 
 
 def write(name: str, data: bytes) -> None:
-    """Replace a file of the state folder, whole or not at all.
+    """Replace a file of the state folder, whole or not at all, and put it on the disk.
 
-    A folder that cannot be written costs the file, no more.
+    A symbolic link is replaced itself. A folder that cannot be written costs the file, no more:
+    see `flaw`.
     """
     import tempfile
 
-    with suppress(OSError):
+    try:
         path = state_folder() / name
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, made = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(data)
+                file.flush()
+                sync_file(file.fileno())
             os.replace(made, path)
         except BaseException:
             os.unlink(made)
             raise
+        sync_folders([path.parent])
+    except OSError as error:
+        _flaws.append(_unkept(error))
 
 
 def _text(record: Mapping[str, Any], *, ascii: bool = True) -> str:  # noqa: A002
@@ -197,6 +259,8 @@ def _record(name: str) -> dict[str, Any]:
 def _parsed(path: Path) -> Any:
     """The JSON of a file; None if it holds none."""
     try:
+        if path.stat().st_size > LARGEST:
+            return None
         return _json(path.read_bytes())
     except OSError:
         return None

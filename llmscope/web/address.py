@@ -39,9 +39,15 @@ class Listening:
 
     @property
     def names(self) -> frozenset[str]:
-        """What a browser may ask for: the host, its addresses, and this machine's own names."""
+        """What a browser may ask for: the host, its addresses, and this machine's own names.
+
+        Where it listens on all addresses: each that the machine has now, and its host name. A
+        foreign name that suddenly means this machine is none of them.
+        """
         hosts = {_spelt(host) for host in (self.host, *map(str, self.addresses))}
         hosts |= {LOOPBACK, "localhost"}
+        for version in {one.version for one in self.addresses if one.is_unspecified}:
+            hosts |= {_spelt(host) for host in (*_own_addresses(version), socket.gethostname())}
         names = {f"{host}:{self.port}" for host in hosts}
         return frozenset(names | hosts if self.port == 80 else names)
 
@@ -99,6 +105,15 @@ def _failure(error: OSError, host: str, port: int) -> ScopeError:
         return ScopeError(f"{_quoted(host)} is no address of this machine", f"--host {LOOPBACK}")
     reason = error.strerror or "it failed"
     return ScopeError(f"cannot listen on {_quoted(host)}, port {port}: {reason}", "another --port")
+
+
+def _own_addresses(version: int) -> list[str]:
+    """The addresses of this machine's interfaces, of IPv4 or IPv6."""
+    import psutil
+
+    family = socket.AF_INET if version == 4 else socket.AF_INET6
+    each = (one for found in psutil.net_if_addrs().values() for one in found)
+    return [one.address.partition("%")[0] for one in each if one.family == family]
 
 
 def _loops(address: IPv4Address | IPv6Address) -> bool:

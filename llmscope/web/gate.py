@@ -17,8 +17,16 @@ LONGEST = 200
 """Characters of a foreign name that are quoted."""
 
 
+CANDIDATES = 16
+"""Sessions that were given and have not come back, at most."""
+
+
 class Gate:
-    """Decides about requests. It holds a link's token, which opens once, and then the session.
+    """Decides about requests. It holds a link's token, which opens one browser, and the session.
+
+    The token is spent when the session that it gave comes back: then the browser has the answer.
+    An answer that was lost on its way costs nothing, and of several browsers that were answered
+    the first that comes back is the one.
 
     Args:
         hosts: what requests may name as their host, with the port where it is not HTTP's own.
@@ -31,8 +39,8 @@ class Gate:
     def __init__(self, hosts: Collection[str]) -> None:
         self.hosts = frozenset(host.lower() for host in hosts)
         self.token = secrets.token_urlsafe(32)
-        self._session = secrets.token_urlsafe(32)
-        self._opened = False
+        self._given: list[str] = []
+        self._session = ""
 
     def stranger(self, hosts: Sequence[str], origins: Sequence[str], *, socket: bool) -> str:
         """Why a request comes from somewhere else than a page of ours; empty if it does not.
@@ -55,14 +63,18 @@ class Gate:
 
     def knows(self, session: str | None) -> bool:
         """Whether the cookie is the one that the link gave."""
-        return self._opened and _same(session, self._session)
+        if self._session:
+            return _same(session, self._session)
+        self._session = next((one for one in self._given if _same(session, one)), "")
+        return bool(self._session)
 
     def open(self, token: str | None) -> str | None:
-        """The session for the token of the link, the first time; None: it opens nothing."""
-        if self._opened or not _same(token, self.token):
+        """A session for the token of the link, until one has come back; None: it opens nothing."""
+        if self._session or not _same(token, self.token):
             return None
-        self._opened = True
-        return self._session
+        session = secrets.token_urlsafe(32)
+        self._given = [*self._given[1 - CANDIDATES :], session]
+        return session
 
     def closed(self, token: str | None) -> str:
         """Why a request without the session is refused."""

@@ -51,6 +51,11 @@ class Program(AppService):
         self._starting = asyncio.Lock()
         self._ending: asyncio.Future[None] | None = None
 
+    @property
+    def ends(self) -> bool:
+        """Whether it was asked to leave."""
+        return self._ending is not None
+
     def _build_environment(self, width: int = 80, height: int = 24) -> dict[str, str]:
         """That of this program, in a terminal that shows all colours and UTF-8."""
         environment = super()._build_environment(width, height)

@@ -3,21 +3,40 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any
 
 import aiohttp_jinja2
-from aiohttp import WSCloseCode, web
+from aiohttp import WSCloseCode, WSMsgType, web
+from aiohttp.http_exceptions import HttpProcessingError
 from textual_serve.server import Server, to_int
 
 from llmscope.text import display_text
+from llmscope.text import told as told_of
 from llmscope.web.address import Listening
+from llmscope.web.connections import Connections, Counted
 from llmscope.web.gate import Gate
+from llmscope.web.messages import Typed
 from llmscope.web.program import Program
 
+PAGES = 4
+"""Pages that may be open; each has a process of its own, of some 300 MB and its model."""
+FULL = (
+    "{count} pages are open, and no more are allowed: close one and reload this page, or start "
+    "llmscope serve with a larger --max-pages"
+)
+LONGEST = 300
+"""Characters of a line about a failure."""
+UNHEARD_OF = (
+    *(ArithmeticError, AssertionError, AttributeError, LookupError),
+    *(RecursionError, TypeError, ValueError),
+)
+"""What a message that no page of ours sends makes of the code that reads it."""
 HERE = Path(__file__).parent
 HEADERS = {
     "Referrer-Policy": "no-referrer",
@@ -50,10 +69,17 @@ class PageServer(Server):
         driver: what Textual draws with in it.
         listening: where to listen, and under which names.
         title: of the page.
+        pages: how many may be open.
     """
 
     def __init__(
-        self, words: Sequence[str], driver: str, listening: Listening, *, title: str
+        self,
+        words: Sequence[str],
+        driver: str,
+        listening: Listening,
+        *,
+        title: str,
+        pages: int = PAGES,
     ) -> None:
         super().__init__(
             title,
@@ -70,6 +96,8 @@ class PageServer(Server):
         self._cookie = f"llmscope-{listening.port}"
         self._status = 0
         self._left = asyncio.Event()
+        self._pages = pages
+        self._connections = Connections()
 
     async def until_left(self, told: Callable[[], None]) -> int:
         """Serve until `leave` is called; then end the programs.
@@ -80,14 +108,26 @@ class PageServer(Server):
         Returns:
             The exit status that `leave` was given.
         """
-        runner = web.AppRunner(await self._make_app(), access_log=None, shutdown_timeout=1.0)
+        runner = web.AppRunner(
+            await self._make_app(),
+            access_log=None,
+            shutdown_timeout=1.0,
+            logger=_logger(),
+            lingering_time=1.0,
+        )
         await runner.setup()
+        handler = runner.server
+        assert handler is not None
+        loop, listeners = asyncio.get_running_loop(), []
         try:
             for one in self._sockets:
-                await web.SockSite(runner, one).start()
+                make = partial(Counted, handler, self._connections)
+                listeners.append(await loop.create_server(make, sock=one))
             told()
             await self._left.wait()
         finally:
+            for each in listeners:
+                each.close()
             await runner.cleanup()
         return self._status
 
@@ -123,6 +163,7 @@ class PageServer(Server):
             return _refused(reason)
         token = request.query.get("token") if route == "index" else None
         if self.gate.knows(request.cookies.get(self._cookie)):
+            self._connections.known(request.transport)
             return await handler(request) if token is None else _to_the_page(request)
         session = self.gate.open(token) if request.method == "GET" else None
         if session is None:
@@ -151,6 +192,10 @@ class PageServer(Server):
         """Run a program as long as its page is open."""
         socket = web.WebSocketResponse(heartbeat=15, timeout=2.0)
         await socket.prepare(request)
+        if sum(not program.ends for program in self.programs) >= self._pages:
+            await socket.send_bytes(f"\r\n  {FULL.format(count=self._pages)}.\r\n".encode())
+            await socket.close(code=WSCloseCode.TRY_AGAIN_LATER)
+            return socket
         program = Program(
             self._words,
             self._driver,
@@ -164,7 +209,7 @@ class PageServer(Server):
             size = (to_int(request.query.get(name, ""), 80) for name in ("width", "height"))
             await program.start(*size)
             await self._process_messages(socket, program)
-        except (AssertionError, AttributeError, LookupError, TypeError, ValueError):
+        except UNHEARD_OF:
             await socket.close(code=WSCloseCode.PROTOCOL_ERROR)  # no page of ours says that
         except ConnectionError:
             pass  # the page has gone
@@ -177,6 +222,48 @@ class PageServer(Server):
             self.programs.discard(program)
         return socket
 
+    async def _process_messages(self, websocket: web.WebSocketResponse, app_service: Any) -> None:
+        """Hand what the page says to the program."""
+        typed = Typed()
+        async for message in websocket:
+            if message.type != WSMsgType.TEXT:
+                continue
+            envelope = message.json()
+            if not isinstance(envelope, list):
+                raise TypeError
+            kind, *given = envelope
+            if kind == "stdin":
+                await app_service.send_bytes(typed.bytes_of(given[0]))
+            elif kind == "resize":
+                await app_service.set_terminal_size(given[0]["width"], given[0]["height"])
+            elif kind == "ping":
+                await websocket.send_json(["pong", given[0]])
+            elif kind == "blur":
+                await app_service.blur()
+            elif kind == "focus":
+                await app_service.focus()
+
+
+class _OneLine(logging.Handler):
+    """Says in one line on stderr what failed here; of what others sent wrong it says nothing."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Say it, unless a broken request is to blame."""
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, HttpProcessingError | ConnectionError | web.HTTPException):
+            return
+        said = told_of(error) if isinstance(error, Exception) else record.getMessage()
+        print(f"error: a request failed: {said[:LONGEST]}", file=sys.stderr)  # noqa: T201
+
+
+def _logger() -> logging.Logger:
+    """What aiohttp reports to."""
+    logger = logging.getLogger("llmscope.web")
+    logger.propagate = False
+    logger.setLevel(logging.ERROR)
+    logger.handlers = [_OneLine()]
+    return logger
+
 
 def _to_the_page(request: web.Request) -> web.Response:
     """To the same address without the token, so that no history and no other site learns it."""
@@ -186,4 +273,6 @@ def _to_the_page(request: web.Request) -> web.Response:
 
 def _refused(reason: str, more: str = "") -> web.Response:
     text = REFUSED.format(reason=escape(reason), more=more)
-    return web.Response(status=403, text=text, content_type="text/html")
+    answer = web.Response(status=403, text=text, content_type="text/html")
+    answer.force_close()
+    return answer

@@ -19,7 +19,9 @@ from llmscope.batch import Folder, Line, Looking, Part, Source
 from llmscope.batch import run as export
 from llmscope.batch.alone import alone
 from llmscope.batch.padded import Together, difference, why_single
+from llmscope.batch.shards import read_shard
 from llmscope.batch.work import rows_of
+from llmscope.errors import ScopeError
 from llmscope.export.read import read
 from llmscope.figure import Axis, Figure, Focus
 from llmscope.scope import load
@@ -231,6 +233,56 @@ def test_a_folder_goes_on_only_with_the_same(tmp_path):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").touch()
     assert "other files" in failure(*ask[:3], tmp_path / "full", *LENSES, "--prompts", prompts)
+
+
+def test_a_byte_that_flipped_is_noticed(tmp_path):
+    prompts, out = written(tmp_path / "p.jsonl"), tmp_path / "o"
+    batch(prompts, out, "--shard-size", "4")
+    before = files(out)
+    places = {"safetensors": (3,), "parquet": (2, 3, 5, 7)}
+    for suffix, parts in places.items():
+        name = f"shard-00000.{suffix}"
+        for part in parts:
+            data = bytearray(before[name])
+            data[len(data) // part] ^= 1
+            (out / name).write_bytes(data)
+            assert read_shard(out, "shard-00000") is None
+    assert "3 were there already" in batch(prompts, out, "--shard-size", "4").stderr
+    assert files(out) == before
+
+
+def test_nothing_is_written_through_a_link(tmp_path):
+    prompts, out = written(tmp_path / "p.jsonl"), tmp_path / "o"
+    batch(prompts, out)
+    before = files(out)
+    manifest = json.loads((out / "manifest.json").read_text())
+    mine = tmp_path / "mine.txt"
+    mine.write_text("mine")
+    names = ("shard-00000.safetensors", "shard-00000.parquet", ".lock", ".shard-00000.x")
+    for name in names:
+        (out / name).unlink(missing_ok=True)
+        (out / name).symlink_to(mine)
+    (out / "manifest.json").rename(tmp_path / "manifest.json")
+    (out / "manifest.json").symlink_to(tmp_path / "manifest.json")
+    batch(prompts, out)
+    assert mine.read_text() == "mine"
+    assert json.loads((tmp_path / "manifest.json").read_text()) == manifest
+    assert files(out) == before
+    assert not any(path.is_symlink() for path in out.iterdir())
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "txt", "csv"])
+def test_a_byte_order_mark_costs_no_prompt(tmp_path, suffix):
+    path = tmp_path / f"p.{suffix}"
+    lines = {"jsonl": '{"prompt": "CAB"}\n', "txt": "CAB\n", "csv": "prompt\nCAB\n"}[suffix]
+    path.write_bytes(b"\xef\xbb\xbf" + lines.encode())
+    assert [line.prompt for line in Source(str(path))] == ["CAB"]
+    for encoding in ("utf-16", "utf-16-be", "utf-32"):
+        mark = b"\xfe\xff" if encoding == "utf-16-be" else b""
+        path.write_bytes(mark + lines.encode(encoding))
+        with pytest.raises(ScopeError, match=r"is UTF-(16|32)") as caught:
+            list(Source(str(path)))
+        assert "UTF-8" in caught.value.hint
 
 
 def killed(tmp_path, times, seed=0):

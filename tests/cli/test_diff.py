@@ -153,13 +153,13 @@ def test_where_no_picture_can_go(tmp_path):
     a = taken(tmp_path / "a.json", "tokens")
     failure("diff", a, a, "--out", tmp_path / "b.json", code=2)
     failure("diff", a, a, "--out", "-", code=2)
-    assert "exists" in failure("diff", a, a, "--out", taken(tmp_path / "b.svg", "tokens"))
+    assert "exists" in failure("diff", a, a, "--out", taken(tmp_path / "b.svg", "tokens"), code=2)
 
 
 def test_what_cannot_be_drawn_is_one_line(tmp_path):
     a = taken(tmp_path / "a.json", "attention")
     b = changed(a, lambda found: found["figures"][0].update(extra={"heads": "x", "special": 3}))
-    assert "cannot be drawn" in failure("diff", b, b, "--out", tmp_path / "c.svg")
+    assert "cannot be drawn" in failure("diff", b, b, "--out", tmp_path / "c.svg", code=2)
     assert not (tmp_path / "c.svg").exists()
 
 
@@ -175,9 +175,22 @@ def test_foreign_text_is_harmless(tmp_path):
 
 def test_what_cannot_be_compared_is_one_line(tmp_path):
     a = taken(tmp_path / "a.json", "next-token")
-    assert "cannot read" in failure("diff", a, tmp_path / "gone.json")
     (tmp_path / "b.npz").write_bytes(b"PK\x03\x04")
-    assert "b.npz is no snapshot" in failure("diff", a, tmp_path / "b.npz")
+    for name, wanted in (("gone.json", "cannot read"), ("b.npz", "b.npz is no snapshot")):
+        line = failure("diff", a, tmp_path / name, code=2)  # 1 says that the two differ
+        assert wanted in line
+        assert line.startswith("error: ")
+        assert line.count("\n") == 1
+
+
+def test_of_many_differences_the_first_are_listed(tmp_path):
+    a = taken(tmp_path / "a.json", "next-token")
+    more = {f"key {place}": "long" * 1000 for place in range(10_000)}
+    b = changed(a, lambda found: found.update(provenance=more))
+    result = run("diff", a, b)
+    assert result.exit_code == 0
+    assert len(result.stdout) < 50_000
+    assert re.search(r"99\d\d more", result.stdout)
 
 
 @pytest.mark.parametrize(

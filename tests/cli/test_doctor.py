@@ -202,3 +202,16 @@ def test_an_adapter_is_examined_with_its_model(tmp_path):
     assert found["adapter"] == "poet"
     assert found["verdicts"]["activations"]["status"] == "verified"
     assert found["parameters"] > report(str(base))["model"]["parameters"]
+
+
+def test_the_rules_by_which_a_model_writes_are_told(tmp_path):
+    model = save_model(tmp_path)
+    model.generation_config.repetition_penalty = 1.3
+    model.generation_config.num_beams = 4
+    model.save_pretrained(tmp_path)
+    found = report(str(tmp_path))["model"]["generation"]
+    assert found["applied"] == ["repetition_penalty 1.3"]
+    assert [rule.partition(":")[0] for rule in found["ignored"]] == ["num_beams 4"]
+    text = run("doctor", str(tmp_path)).stdout
+    assert "repetition_penalty 1.3" in text
+    assert "a beam search weighs whole texts" in text

@@ -40,8 +40,8 @@ ODD = "--x $(touch y) 'a\" é\n"
 def test_a_page_opens_what_the_terminal_would(asked, arguments):
     assert run("open", *arguments).exit_code == 0
     assert run("serve", "--port", "8001", "--host", "localhost", *arguments).exit_code == 0
-    ((host, port, command, model),) = asked["serve"]
-    assert (host, port) == ("localhost", 8001)
+    ((host, port, command, model, pages),) = asked["serve"]
+    assert (host, port, pages) == ("localhost", 8001, 4)
     at = command.index("llmscope")
     assert command[at + 1] == "open"
     assert run(*command[at + 1 :]).exit_code == 0

@@ -1,10 +1,11 @@
 import os
 import stat
+from pathlib import Path
 
 import pytest
 
 from llmscope.errors import ScopeError
-from llmscope.export import write
+from llmscope.export import write, write_all
 
 
 def test_a_file_is_written(tmp_path):
@@ -67,13 +68,39 @@ def test_nothing_is_left_half_written(tmp_path, monkeypatch):
     assert path.read_text() == "old"
 
 
-def test_a_link_goes_on_pointing(tmp_path):
+@pytest.mark.parametrize("target", ["real.txt", "nowhere.txt"])
+def test_a_link_is_replaced_and_what_it_points_to_is_left_alone(tmp_path, target):
     (tmp_path / "real.txt").write_text("old")
     link = tmp_path / "link.txt"
-    link.symlink_to("real.txt")
+    link.symlink_to(target)
+    with pytest.raises(ScopeError, match="exists"):
+        write(link, "new")
     write(link, "new", force=True)
-    assert link.is_symlink()
-    assert (tmp_path / "real.txt").read_text() == "new"
+    assert not link.is_symlink()
+    assert link.read_text() == "new"
+    assert (tmp_path / "real.txt").read_text() == "old"
+    assert not (tmp_path / "nowhere.txt").exists()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/fd"), reason="no open files with names here")
+def test_a_name_of_an_open_file_is_written_to(tmp_path):
+    with (tmp_path / "a").open("wb") as file:
+        write(Path(f"/dev/fd/{file.fileno()}"), "new", force=True)
+    assert (tmp_path / "a").read_text() == "new"
+
+
+def test_what_was_written_is_on_the_disk_before_it_takes_its_place(tmp_path, monkeypatch):
+    steps = []
+    replace, sync = os.replace, os.fsync
+    monkeypatch.setattr(os, "replace", lambda *names: (steps.append("name"), replace(*names)))
+
+    def note(handle):
+        steps.append("folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "content")
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", note)
+    write_all({tmp_path / "a": b"1", tmp_path / "b": b"2"})
+    assert steps == ["content", "content", "name", "name", "folder"]
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names here")

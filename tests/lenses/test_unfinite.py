@@ -68,3 +68,29 @@ def test_no_number_is_made_of_what_is_none(scope):
     following = scope.look("next-token", recording=recording)
     assert following.verdict.status == "refused"
     assert "NaN or infinity" in following.verdict.reason
+
+
+def test_the_reason_is_what_came_out_and_not_a_guess_at_the_structure(scope):
+    scope.record(IDS, fresh=True)
+    table = scope.look("walkthrough")
+    assert "NaN or infinity" in table.verdict.reason
+    for step in range(len(table.axes[0].labels)):
+        reason = scope.look("walkthrough", step=step, mode="values").verdict.reason
+        assert "NaN or infinity" in reason, (step, reason)
+    for mode in ("last", "query"):
+        assert "NaN or infinity" in scope.look("context", mode=mode, context=2).verdict.reason
+    for name in ("saliency", "attribution"):
+        assert "NaN or infinity" in scope.look(name).verdict.reason
+
+
+@pytest.mark.parametrize("temperature", [1e-300, 1e-40, 1e300])
+def test_a_temperature_at_the_edge_makes_no_infinity(temperature):
+    parameter = next((model := small_model("llama")).parameters())
+    own = Scope(
+        Subject("test", "test", model, None, find(model), parameter.device, parameter.dtype)
+    )
+    own.record(IDS[:3])
+    figure = own.look("next-token", temperature=temperature)
+    assert figure.verdict.status == "verified"
+    wanted = 1.0 if temperature < 1 else 1 / model.config.vocab_size
+    assert figure.values[0] == pytest.approx(wanted)

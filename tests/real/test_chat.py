@@ -6,6 +6,7 @@ import pytest
 
 from llmscope.engine import Engine
 from llmscope.engine.events import ChatRequest, Loaded, Templated
+from llmscope.models.roles import ChatMarks
 
 pytestmark = pytest.mark.xdist_group("smollm2")
 QUESTION = "What is the capital of France?"
@@ -43,7 +44,12 @@ def test_the_engine_gives_the_template_and_what_it_takes_to_read_it(smollm2):
         request = ChatRequest(QUESTION)
         engine.ask(request)
         templated = events.get(timeout=60)
-        assert templated == Templated(request, smollm2.chat.prompt(QUESTION))
-        assert loaded.info.chat.roles(templated.text) == smollm2.chat.roles(templated.text)
+        text = smollm2.chat.prompt(QUESTION)
+        assert templated == Templated(request, text, marks=smollm2.chat.marks)
+        assert loaded.info.chat == ChatMarks()  # the template did not run until it was asked for
+        assert templated.marks.roles(text) == smollm2.chat.roles(text) != ()
+        again = ChatRequest(text)
+        engine.ask(again)
+        assert events.get(timeout=60) == Templated(again, text, marks=smollm2.chat.marks)
     finally:
         assert engine.close()

@@ -25,6 +25,32 @@ def test_greedy_is_generate(smollm2, plain):
     assert all(same(after.figures[key], figure) for key, figure in before.figures.items())
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"repetition_penalty": 1.3},
+        {"no_repeat_ngram_size": 2, "min_new_tokens": 12, "suppress_tokens": [28, 30]},
+        {"bad_words_ids": [[7042], [284, 3575]], "begin_suppress_tokens": [7042]},
+    ],
+    ids=str,
+)
+def test_the_rules_of_its_generation_config_are_those_of_generate(smollm2, settings):
+    ids = list(smollm2.encode(PROMPT).ids)
+    model = smollm2.model
+    before = model.generation_config
+    model.generation_config = type(before)(eos_token_id=before.eos_token_id)
+    try:
+        free = generated(model, ids, 16, do_sample=False)
+        for name, value in settings.items():
+            setattr(model.generation_config, name, value)
+        theirs = generated(model, ids, 16)
+        with Writer(smollm2, PROMPT) as writer:
+            assert writer.write(16) == theirs
+    finally:
+        model.generation_config = before
+    assert theirs != free
+
+
 def test_one_seed_writes_one_text(smollm2):
     sampler = Sampler(0.9, 50, 0.95, 0.02, seed=11)
     texts = []

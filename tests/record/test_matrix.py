@@ -1,26 +1,36 @@
-"""The README's table of architectures is what the script makes of them now."""
+"""demo/families.md and the README's counts are what demo/matrix.py makes of them."""
 
 import runpy
 from pathlib import Path
 
-from tests.families import FAMILIES, MIXTURES
+from tests.all_families import families
+from tests.family_matrix import Row
 
 ROOT = Path(__file__).parents[2]
+SCRIPT = runpy.run_path(str(ROOT / "demo" / "matrix.py"))
 
 
-def test_the_readmes_table_is_what_is_measured_now():
-    script = runpy.run_path(str(ROOT / "demo" / "matrix.py"))
+def test_the_readme_says_the_pages_counts():
+    page = (ROOT / "demo" / "families.md").read_text("utf-8")
     readme = (ROOT / "README.md").read_text("utf-8")
-    made = script["table"]()
-    assert script["inserted"](readme, made) == readme
-    rows = {row.split(" | ")[0][2:]: row for row in made.splitlines() if row.startswith("| ")}
-    assert set(FAMILIES) < set(rows)
-    assert {family for family in FAMILIES if rows[family].endswith("| ✓ |")} == {
-        family for family, layers in MIXTURES.items() if len(layers) == 3
-    }
+    (counts,) = [line for line in page.splitlines() if " families: " in line]
+    assert SCRIPT["inserted"](readme, counts + "\n") == readme
 
 
 def test_only_what_stands_between_the_marks_is_replaced():
-    script = runpy.run_path(str(ROOT / "demo" / "matrix.py"))
-    text = f"before\n{script['BEGIN']}old\n{script['END']}after\n"
-    assert script["inserted"](text, "new\n") == text.replace("old", "new")
+    text = f"before\n{SCRIPT['BEGIN']}old\n{SCRIPT['END']}after\n"
+    assert SCRIPT["inserted"](text, "new\n") == text.replace("old", "new")
+
+
+def test_a_page_is_read_as_it_was_written():
+    cells = {"readout": (1, ""), "writes": (2, "it differs from the model's own by 3e-1")}
+    rows = [Row("open", "AMA", cells, numbers=3), Row("shut", closed="why: not")]
+    page = SCRIPT["table"](rows)
+    assert SCRIPT["read"](page) == {row.family: SCRIPT["cells_of"](row) for row in rows}
+    assert SCRIPT["read"](page)["open"] == ["AMA", "✓", "2 of 3: it differs from the model's own"]
+
+
+def test_the_page_has_every_family_that_was_there_when_it_was_written():
+    page = SCRIPT["read"]((ROOT / "demo" / "families.md").read_text("utf-8"))
+    assert len(page) >= 196
+    assert not set(page) - set(families()), "transformers took families away"

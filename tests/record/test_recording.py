@@ -92,6 +92,7 @@ def test_a_cancelled_pass_stops_at_the_next_layer_and_spoils_nothing(at):
 def test_rows_are_shared_and_each_token_passes_each_layer_once():
     model = small_model("gpt2")
     recorder = recorder_for(model)
+    recorder.lengths.measure()  # as when the model is examined
     first = recorder.record(prompt_of(A))
     seen = []
     for block in model.transformer.h:
@@ -132,6 +133,7 @@ def test_appending_to_512_runs_one_token_through_each_layer(family):
     model = small_model(family, max_position_embeddings=600)
     recorder = recorder_for(model)
     ids = [(7 * index) % 96 for index in range(512)]
+    recorder.lengths.measure()  # as when the model is examined
     recorder.record(prompt_of(ids))
     seen = []
     for layer in recorder.subject.anatomy.layers:

@@ -114,6 +114,16 @@ def test_a_model_that_makes_nan_is_refused_not_shown():
     assert verdicts("activations", 0).status == "verified"
 
 
+def believed(recording, **wrong):
+    """The recording with another belief in its windows, and nothing of what its masks said."""
+    parts = []
+    for segment, count in recording.parts:
+        layers = tuple(replace(rows, visible_from=None) for rows in segment.layers)
+        parts.append((replace(segment, layers=layers, memo={}), count))
+    settings = tuple(replace(one, **wrong) for one in recording.settings)
+    return replace(recording, settings=settings, parts=tuple(parts))
+
+
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("wrong", [{"window": None}, {"window": 21}, {"scale": 0.3}])
 def test_a_prompt_longer_than_the_probe_is_held_against_the_model_itself(dtype, wrong):
@@ -122,11 +132,10 @@ def test_a_prompt_longer_than_the_probe_is_held_against_the_model_itself(dtype, 
     recorder = recorder_for(model)
     long = recorder.record(prompt_of([(7 * i) % 96 for i in range(40)]))
     assert pattern_here(long, 1, 39).status == "verified"
-    settings = tuple(replace(one, **wrong) for one in long.settings)
-    believed = replace(long, settings=settings)
+    other = believed(long, **wrong)
     if "window" in wrong:
-        assert pattern_here(believed, 1, 19).status == "verified"  # it does not reach so far
-    verdict = pattern_here(believed, 1, 39)
+        assert pattern_here(other, 1, 19).status == "verified"  # it does not reach so far
+    verdict = pattern_here(other, 1, 39)
     assert verdict.status == "refused"
     assert verdict.reason.startswith("at token 39 it differs")
     assert verdict.discrepancy > 1e-5
@@ -138,10 +147,8 @@ def test_what_a_person_looks_at_is_checked_where_they_look(tmp_path):
     ids = [(7 * i) % 96 for i in range(40)]
     recording = scope.record(ids)
     assert scope.look("attention", layer=1).verdict.status == "verified"
-    believed = replace(recording, settings=tuple(replace(s, window=30) for s in recording.settings))
-    assert scope.look("attention", recording=believed, layer=1, position=10).verdict.status == (
-        "verified"
-    )
-    figure = scope.look("attention", recording=believed, layer=1)
-    assert figure.verdict.status == "refused"
-    assert not figure.axes
+    other = believed(recording, window=30)
+    for focus in ({"span": (0, 20), "position": 10}, {}, {"position": 10}):
+        figure = scope.look("attention", recording=other, layer=1, **focus)
+        assert figure.verdict.status == ("verified" if "span" in focus else "refused")
+        assert bool(figure.axes) == ("span" in focus)

@@ -1,6 +1,7 @@
 """What is read of a file; what is broken or hostile is one line and harms no screen."""
 
 import json
+import time
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from llmscope.errors import ScopeError
 from llmscope.export import save
 from llmscope.figure import Axis, Figure
 from llmscope.replay.file import recorded
+from llmscope.replay.screen import facts
 from tests.cli.running import failure, run
 from tests.replay.replaying import replayed, taken
 
@@ -132,12 +134,36 @@ async def test_without_the_tokens_a_map_has_their_names_all_the_same(tmp_path):
         (put("focus", "layer", 7), "layer 7 is out of range"),
         (put("focus", "temperature", {}), "its focus has a temperature that is none"),
         (put("edits", ["\x1b[31m break it"]), "cannot be replayed"),
+        (put("edits", ["zero head 0.0"] * 501), "more than 500 edits"),
+        (put("model", "spec", "x" * 10_001), "a text is longer"),
         (lambda record: record.pop("model"), "without the prompt and the model"),
         (lambda record: record["figures"].extend(record["figures"] * 9), "more than 45 figures"),
     ],
 )
 def test_what_cannot_be_replayed_is_one_line(five, change, wanted):
     assert wanted in told(changed(five[".json"], change))
+
+
+def test_tokens_that_are_not_in_the_prompt_are_looked_for_in_no_time(five):
+    def change(record):
+        record["prompt"] = "a" * 100_000
+        record["tokens"] = [{"position": at, "id": 0, "text": "zz"} for at in range(30_000)]
+        record["figures"] = [one for one in record["figures"] if one["lens"] == "next-token"]
+        record["focus"] = {}
+
+    path = changed(five[".json"], change)
+    begun = time.process_time()
+    found = recorded(path)
+    assert time.process_time() - begun < 3
+    assert {(token.start, token.end) for token in found.tokens} == {(0, 0)}
+
+
+def test_no_more_facts_are_listed_than_can_be_read(five):
+    more = put("provenance", {f"key {at}": "x" * 3000 for at in range(5000)})
+    rows = facts(recorded(changed(five[".json"], more)))
+    assert len(rows) < 1100
+    assert any(name == "and" and value.endswith("more") for name, value in rows)
+    assert max(len(value) for _, value in rows) <= 2000
 
 
 def test_a_figure_without_a_prompt(tmp_path):

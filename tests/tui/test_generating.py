@@ -8,12 +8,13 @@ import pytest
 from textual.content import Content
 
 from llmscope.engine.events import Drawn, Refused
+from llmscope.models.generation import Rules
 from llmscope.sampler import Sampler
 from llmscope.tui.generating import WAIT
 from llmscope.tui.keymap import keymap_from
 from llmscope.tui.own import Own
 from llmscope.tui.sampler import SamplerScreen
-from tests.tui.acting import NEXT, tokenize
+from tests.tui.acting import INFO, NEXT, tokenize
 from tests.tui.conftest import PROMPT, Open, Session
 
 
@@ -424,3 +425,16 @@ async def test_another_look_at_the_pass_while_it_runs_is_no_end_of_the_program(
         before = app.text
         await session.press("E")
         assert app.text != before
+
+
+async def test_the_rules_that_a_model_writes_by_are_in_sight(opened: Open) -> None:
+    rules = Rules(("repetition_penalty 1.3",), ("num_beams 4: a beam search weighs whole texts",))
+    async with opened() as session:
+        assert "repetition" not in title(session)
+        session.engine.load(replace(INFO, rules=rules))
+        await session.settle()
+        await session.press("escape", "E")
+        assert "by repetition_penalty 1.3" in title(session)
+        await session.press("S", "enter")
+        assert "by its generation_config: repetition_penalty 1.3" in told(session)
+        assert "not applied: num_beams 4" in told(session)

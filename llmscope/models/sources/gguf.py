@@ -149,7 +149,9 @@ def _tokenizer(path: Path, source: dict[str, Any]) -> tuple[Any, list[str]]:
 
     try:
         return AutoTokenizer.from_pretrained(str(path.parent), **source), []
-    except Exception as error:  # an alphabet that transformers does not know
+    except (KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:  # an alphabet that transformers does not know, or a panic
         return None, [f"the file's tokenizer cannot be read: {told(error)}"]
 
 

@@ -23,9 +23,10 @@ MASKED = -5e3
 class Attention:
     """Adds the steps of one layer's attention to the chain."""
 
-    def __init__(self, block: Block, parts: Layer, entry: int) -> None:
+    def __init__(self, block: Block, parts: Layer, entry: int, gate: Tensor | None) -> None:
         self.block, self.chain, self.seen, self.parts = block, block.chain, block.seen, parts
         self.entry, self.rows = entry, block.rows
+        self.gate = None if gate is None else exact(gate)  # [row, input], of the rows
         attention = parts.attention
         assert attention is not None
         inner = set(attention.modules()) - {attention}
@@ -42,7 +43,7 @@ class Attention:
             query, key, value = Heads(self.block, self.entry, self.call, self.calls).walk()
             scores = self._scores(query, key)
         pattern = self._pattern(scores)
-        return self._output(self._mixed(pattern, value))
+        return self._output(self._joined(self._mixed(pattern, value)))
 
     # scores, pattern and what comes of it
 
@@ -195,7 +196,7 @@ class Attention:
         return None if sinks is None else exact(sinks).reshape(-1, 1, 1)
 
     def _mixed(self, pattern: int, value: int | None) -> int:
-        own, rows = self._handed(), self.rows
+        own, rows = self._brought(), self.rows
         if value is None:
             make: Any = "its values cannot be seen"
         else:
@@ -222,6 +223,53 @@ class Attention:
             ),
             tell=lambda _, a, v: summed("share · value, added up", a, v, [("key", len(a))]),
         )
+
+    def _joined(self, mixed: int) -> int:
+        """The gate, or the norm, between the heads and the output projection; the same if none."""
+        norm, block = self.block.seen.call_of(self.parts.heads_norm), self.block
+        if norm is not None:
+            run, by = self.chain.projection(norm)
+            return self.chain.add(
+                "norm of the heads",
+                "made one size",
+                "What all heads bring is put side by side and brought to one size.",
+                "z' = norm(z)",
+                ("position", "head", "dimension"),
+                (mixed,),
+                lambda z: run(z.flatten(1)).view(z.shape),
+                self._handed(),
+                weights=self.chain.weights(norm.module),
+                by=by,
+                start=self.rows.start,
+                reads=lambda at: ((at[0], slice(None), slice(None)),),
+            )
+        if self.gate is None:
+            return mixed
+        gate = self.gate.reshape(self.chain.at(mixed).shape)
+        return self.chain.add(
+            "gate",
+            "how much passes",
+            "A gate that each token works out for itself says how much of what the heads bring "
+            "is written.",
+            "z' = g ∘ z",
+            ("position", "head", "dimension"),
+            (mixed,),
+            lambda z: gate * z,
+            self._handed(),
+            start=block.rows.start,
+            reads=lambda at: (at,),
+            tell=lambda at, z: summed(
+                "gate · what the head brings", gate[at], z, [("dimension", 1)]
+            ),
+        )
+
+    def _brought(self) -> Tensor | None:
+        """What the heads bring, before anything else: pattern · values. [row, head, head width]"""
+        mixed, query = self.seen.mixed, self.seen.query
+        if mixed is None or query is None:
+            return self._handed()
+        rows = exact(self.block.cut(mixed))
+        return rows.reshape(len(rows), len(query), -1)
 
     def _handed(self) -> Tensor | None:
         """What the output projection was handed, by heads. [row, head, head width]"""

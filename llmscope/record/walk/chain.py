@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from llmscope.models.subject import Subject
+from llmscope.record.comparison import BOUND
 from llmscope.record.norms import bound, exact
-from llmscope.record.verify import BOUND
 from llmscope.record.walk.arithmetic import (
     Form,
     Norm,
@@ -29,6 +29,7 @@ Make = Callable[..., Tensor]
 NEAR, HALF_NEAR = 1e-4, 16.0
 """Relative difference below which one tensor is taken to be made of another, and not the bound of
 what is shown: in float32, and in roundings of a narrower type."""
+UNFINITE = "NaN or infinity comes out of it"
 SOME = 16
 """Rows on which a form is told from others."""
 
@@ -99,6 +100,10 @@ class Chain:
                 each input.
         """
         own = None if own is None else exact(own)
+        if isinstance(make, str) and own is not None:
+            there = own if seen is None else torch.where(seen, own, 0.0)
+            if not bool(torch.isfinite(there).all()):
+                make = UNFINITE  # nothing is found again in that, whatever the structure
         made, reason = self._made(make, inputs, own, axes)
         agreement: float | None = None
         if made is not None and not reason:
@@ -266,7 +271,7 @@ def _judge(agreement: float | None, limit: float, whose: str) -> str:
     if agreement is None or agreement <= limit:
         return ""
     if not math.isfinite(agreement):
-        return "NaN or infinity comes out of it"
+        return UNFINITE
     return f"it differs from the {whose} by {agreement:.1e} (bound {limit:.0e})"
 
 

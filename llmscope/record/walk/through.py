@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from llmscope.record.derive import NOT_BY_HEAD
 from llmscope.record.norms import exact
 from llmscope.record.recording import Recording
 from llmscope.record.walk.attention import Attention, opaque
@@ -130,7 +131,11 @@ def _layer(
         call = seen.call_of(module)
         entry = block.entry(call, kind)
         if kind == "attention":
-            found = Attention(block, parts, entry).walk()
+            rows_kept = recording.parts[-1][0].layers[layer]
+            if rows_kept.mixed is not None:
+                raise LookupError(NOT_BY_HEAD)
+            gate = recording.rows("gate", layer, rows)
+            found = Attention(block, parts, entry, gate).walk()
             own_modules = (parts.attention, parts.attention_out)
             writes.append(_written(block, found, parts.attention_write, own_modules, kind))
         else:
@@ -144,6 +149,8 @@ def _layer(
         block.known[stream], writes = middle, []
     chain.part = "mlp"
     if reader is not None:
+        if parts.mlp_beside is not None:
+            raise LookupError("two MLPs stand side by side here: their sum is no one step")
         entry = block.entry(reader, "MLP")
         found = Mlp(block, parts, entry, reader).walk()
         own_modules = (parts.mlp_entry, parts.down)

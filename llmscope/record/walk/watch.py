@@ -59,6 +59,7 @@ class Watched:
         earlier, later: what the layers before and after this one added to the stream in all, in
             float64; None: nothing, or it could not be seen. [row, width]
         query, key, value: as attention was called with them. [head, row, head width]
+        mixed: what that call gave: pattern · values. [row, input]
         settings: of that call; None where there is no such call.
         scores, pattern: what went into the softmax, and came out. [head, query, key]
         logits: after the last positions, from `told` on. [row, token]
@@ -76,6 +77,7 @@ class Watched:
     query: Tensor | None = None
     key: Tensor | None = None
     value: Tensor | None = None
+    mixed: Tensor | None = None
     settings: AttentionSettings | None = None
     scores: Tensor | None = None
     pattern: Tensor | None = None
@@ -91,10 +93,15 @@ class Watched:
         )
         self.settings = settings
 
+    def attention_gave(self, output: Tensor) -> Tensor:
+        """As a listener of the layer's attention."""
+        self.mixed = output.detach()[0].flatten(1).clone()
+        return output
+
     def forget(self) -> None:
         """Let go of all that the steps after the last layer do not need."""
         self.before, self.inside = [], []
-        for name in ("query", "key", "value", "scores", "pattern", "earlier", "later"):
+        for name in ("query", "key", "value", "mixed", "scores", "pattern", "earlier", "later"):
             setattr(self, name, None)
 
     def call_of(self, module: nn.Module | None) -> Call | None:
@@ -149,7 +156,10 @@ class _Watcher:
             self._post(one.module, self._end(index, layer, len(layers)))
             if index != layer:
                 total = "earlier" if index < layer else "later"
-                for write in {one.attention_write, one.mixer_write, one.mlp_write} - {None}:
+                for write in {
+                    *(one.attention_write, one.mixer_write),
+                    *(one.mlp_write, one.mlp_beside),
+                } - {None}:
                     self._post(write, self._add(total, one.scale))
 
     def within(self, attention: nn.Module, products: Products) -> None:

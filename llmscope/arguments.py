@@ -1,0 +1,256 @@
+"""Checks of what callers pass to the Python interface.
+
+Each returns the argument in its plain Python type, or raises TypeError or ValueError with one
+line of bounded length that names the argument.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+import os
+import reprlib
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from llmscope.text import display_text
+
+if TYPE_CHECKING:
+    from llmscope.figure import Focus
+
+LONGEST = 60
+"""Characters of a value that an error quotes."""
+MOST_IDS = 2**24
+"""More ids than any prompt has."""
+LARGEST = 2**63 - 1
+"""The largest integer that torch and numpy take."""
+# Each thread of torch takes a stack and a place in the process table; tens of thousands of them
+# crash the process. More than a few a core only slow it down.
+MOST_THREADS = max(64, 4 * (os.cpu_count() or 1))
+"""The most threads that torch is given here."""
+
+_short = reprlib.Repr()
+_short.maxstring = _short.maxother = LONGEST
+
+
+def quoted(value: object) -> str:
+    """Return a value as an error shows it: one harmless line of at most about `LONGEST` characters.
+
+    Numbers of thousands of digits, which Python refuses to print, are told by their size.
+    """
+    if isinstance(value, int) and value.bit_length() > 128:
+        return f"an integer of {value.bit_length()} bits"
+    try:
+        text = " ".join(_short.repr(value).split())
+    except Exception:  # a foreign object's repr may raise anything
+        text = _kind(value)
+    shown = display_text(text)
+    return shown if len(shown) <= LONGEST else shown[: LONGEST - 1] + "…"
+
+
+def integer(name: str, value: Any, *, least: int | None = None, most: int = LARGEST) -> int:
+    """Return an integer, also of numpy or torch, from `least` (None: any) to `most`."""
+    boolean = isinstance(value, bool) or str(getattr(value, "dtype", "")).endswith("bool")
+    try:
+        number = None if boolean else operator.index(value)
+    except Exception:  # a tensor of several numbers, or of fractions
+        number = None
+    if number is None:
+        raise TypeError(f"{name} must be an integer, not {quoted(value)}")
+    if (least is not None and number < least) or not -LARGEST <= number <= most:
+        if least is not None and number < least:
+            wanted = f"{least} or more"
+        else:
+            wanted = "an integer of 63 bits" if most == LARGEST else f"at most {most}"
+        raise ValueError(f"{name} {quoted(number)} is out of range: it must be {wanted}")
+    return number
+
+
+def real(name: str, value: Any, *, above: float = -math.inf) -> float:
+    """Return a finite number that is greater than `above`."""
+    if isinstance(value, str | bytes | bool | None) or not hasattr(type(value), "__float__"):
+        raise TypeError(f"{name} must be a number, not {quoted(value)}")
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    except Exception:
+        raise TypeError(f"{name} must be a number, not {quoted(value)}") from None
+    if not math.isfinite(number):
+        raise ValueError(f"{name} must be a finite number, not {quoted(value)}")
+    if number <= above:
+        raise ValueError(f"{name} {quoted(value)} must be above {above:g}")
+    return number
+
+
+def share(name: str, value: Any) -> float:
+    """Return a number from 0 to 1."""
+    number = real(name, value)
+    if not 0 <= number <= 1:
+        raise ValueError(f"{name} must be from 0 to 1, not {quoted(value)}")
+    return number
+
+
+def flag(name: str, value: Any) -> bool:
+    """Return True or False, also of numpy; nothing else counts as one of them."""
+    if isinstance(value, bool):
+        return value
+    if str(getattr(value, "dtype", "")).endswith("bool") and getattr(value, "ndim", 1) == 0:
+        return bool(value)
+    raise TypeError(f"{name} must be True or False, not {quoted(value)}")
+
+
+def text(name: str, value: Any) -> str:
+    """Return a string without lone surrogates, which no tokenizer and no file takes."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a string, not {quoted(value)}")
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                f"{name} holds half a character at {error.start} ({quoted(value[error.start])}): "
+                "it is no Unicode text"
+            ) from None
+    return value
+
+
+def name_or_path(name: str, value: Any) -> str:
+    """Return a string, or what a path is called."""
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a string or a path, not {quoted(value)}")
+    return text(name, value)
+
+
+def token_ids(name: str, value: Any) -> tuple[int, ...]:
+    """Return one row of integers: a list or another sequence, or an array or tensor of them."""
+    wanted = f"{name} must be token ids, such as [464, 3139]"
+    if hasattr(value, "tolist"):
+        try:
+            value = value.tolist()
+        except Exception:
+            raise TypeError(f"{wanted}, not {quoted(value)}") from None
+    if isinstance(value, str | bytes | bytearray) or not isinstance(value, Sequence):
+        raise TypeError(f"{wanted}, not {quoted(value)}")
+    try:
+        count = len(value)
+    except OverflowError:
+        count = LARGEST
+    if count > MOST_IDS:
+        raise ValueError(f"{name} has {count} ids, more than any model reads")
+    if all(type(one) is int for one in value) and max(value, key=abs, default=0) <= LARGEST:
+        return tuple(value)
+    if any(isinstance(one, list | tuple) for one in value):
+        raise TypeError(f"{name} must be one row of token ids, without a dimension for batches")
+    return tuple(integer(f"{name}[{at}]", one) for at, one in enumerate(value))
+
+
+def pair(name: str, value: Any, *, least: int | None = None) -> tuple[int, int]:
+    """Return two integers."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        raise TypeError(f"{name} must be two integers, not {quoted(value)}")
+    first, second = (integer(name, one, least=least) for one in value)
+    return first, second
+
+
+def several(name: str, value: Any) -> tuple[Any, ...]:
+    """Return a list, or another sequence, as a tuple; a string is not taken apart."""
+    if isinstance(value, str | bytes) or not isinstance(value, Sequence):
+        raise TypeError(f"{name} must be a list, not {quoted(value)}")
+    return tuple(value)
+
+
+def function(name: str, value: Any) -> Callable[..., Any] | None:
+    """Return a function, or None."""
+    if value is not None and not callable(value):
+        raise TypeError(f"{name} must be a function or None, not {quoted(value)}")
+    return value  # type: ignore[no-any-return]
+
+
+def checked_focus(focus: Focus, vocabulary: int) -> Focus:
+    """Return a focus whose fields have their plain types and are in range.
+
+    Whether there is such a layer, head or position depends on the model: see `Focus.resolve`.
+
+    Args:
+        vocabulary: tokens of the model.
+    """
+
+    def token(name: str, value: Any) -> int:
+        return _token(name, value, vocabulary)
+
+    def tokens(name: str, value: Any) -> tuple[int, ...]:
+        return tuple(token(name, one) for one in token_ids(name, value))
+
+    checks: dict[str, Callable[[str, Any], Any]] = {
+        **dict.fromkeys(("layer", "head", "position"), integer),
+        **dict.fromkeys(("target", "versus"), _optional(token)),
+        "translator": _optional(name_or_path),
+        **dict.fromkeys(("context", "step", "weight"), _optional(_natural)),
+        "neuron": _optional(integer),
+        "mode": text,
+        **dict.fromkeys(("top_k", "pool"), _count),
+        "temperature": lambda name, value: real(name, value, above=0),
+        "sample_top_k": _natural,
+        **dict.fromkeys(("top_p", "min_p"), share),
+        "span": _optional(_span),
+        **dict.fromkeys(("answer", "versus_prompt"), _optional(tokens)),
+        "words": _optional(lambda name, value: _lists(name, value, tokens)),
+        "cell": _optional(lambda name, value: pair(name, value, least=0)),
+        "change": flag,
+    }
+    given = {name: getattr(focus, name) for name in checks}
+    plain = {name: check(name, given[name]) for name, check in checks.items()}
+    same = all(plain[name] is given[name] for name in checks)
+    return focus if same else replace(focus, **plain)
+
+
+def _optional(check: Callable[[str, Any], Any]) -> Callable[[str, Any], Any]:
+    return lambda name, value: None if value is None else check(name, value)
+
+
+def _natural(name: str, value: Any) -> int:
+    return integer(name, value, least=0)
+
+
+def _count(name: str, value: Any) -> int:
+    return integer(name, value, least=1)
+
+
+def _token(name: str, value: Any, vocabulary: int) -> int:
+    number = integer(name, value)
+    if not 0 <= number < vocabulary:
+        raise ValueError(
+            f"{name}: token {quoted(number)} is out of range: the vocabulary has {vocabulary} "
+            f"tokens (0 to {vocabulary - 1})"
+        )
+    return number
+
+
+def _span(name: str, value: Any) -> tuple[int, int]:
+    """Ends below zero count from the end, and an end of 0 after such a start is the last token's.
+
+    A span that is empty in one prompt may be none in another: only what is empty in each is wrong.
+    """
+    first, end = pair(name, value)
+    if first >= end and not (end <= 0 <= first or first < 0 == end):
+        raise ValueError(f"{name} {(first, end)} is empty: the first token, and one after it")
+    return first, end
+
+
+def _lists(
+    name: str, value: Any, tokens: Callable[[str, Any], tuple[int, ...]]
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        raise TypeError(f"{name} must be two lists of token ids, not {quoted(value)}")
+    first, second = (tokens(name, one) for one in value)
+    return first, second
+
+
+def _kind(value: object) -> str:
+    return type(value).__name__

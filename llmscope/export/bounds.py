@@ -1,0 +1,209 @@
+"""Limits of a snapshot that is read: a hostile file costs one line, not the machine.
+
+Each limit is far beyond what llmscope writes. Together they keep reading, comparing and drawing a
+file below ten seconds and 1.5 GB.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from llmscope.figure import Figure
+from llmscope.garbage import uncollected
+
+MOST_FIGURES = 100
+MOST_AXES = 8
+MOST_NUMBERS = 1 << 25
+"""Numbers of all arrays together."""
+MOST_LABELS = 400_000
+"""Labels of all axes together."""
+MOST_FOREIGN = 1_000_000
+"""Characters outside of ASCII in all labels together: each is looked up when it is drawn."""
+LONGEST_TEXT = 10_000
+"""Characters of a title, a label, a unit and the like."""
+LONGEST_NOTE = 1_000_000
+"""Characters of any other text, such as the prompt."""
+MOST_NOTES = 20_000
+"""Entries beside the figures, such as those of `provenance`; tokens are counted apart."""
+MOST_TOKENS = 200_000
+MOST_EDITS = 500
+LONGEST_EDIT = 100_000
+MOST_CAPTIONS = 100
+DEEPEST = 40
+"""Objects and lists within each other."""
+MOST_OBJECTS, MOST_LISTS = 500_000, 2_000_000
+MEMORY = 1 << 30
+"""Bytes that JSON may take once it is parsed, estimated before that."""
+
+_WIDE = re.compile(rb"[\xf0-\xff]")
+
+
+def parse_json(text: bytes | str) -> Any:
+    """Parse strict JSON: finite numbers, no key twice in an object.
+
+    Raises:
+        ValueError: it is no JSON, or would take more memory than `MEMORY`.
+        RecursionError: it is nested too deep.
+    """
+    needed = _memory(text)
+    if needed > MEMORY:
+        raise ValueError(f"its JSON would take {needed >> 20} MB of memory")
+    try:
+        with uncollected():
+            found = json.loads(text, parse_constant=_not_finite, object_pairs_hook=_unique)
+    except ValueError as error:
+        if "int_max_str_digits" in str(error):
+            raise ValueError("a number of its JSON has thousands of digits") from error
+        raise
+    _check_depth(found)
+    return found
+
+
+def _memory(text: bytes | str) -> int:
+    """Bytes that the text takes once it is decoded and parsed; never much less than it does."""
+    signs = b',[{"' if isinstance(text, bytes) else ',[{"'
+    commas, lists, objects, quotes = (text.count(signs[at : at + 1]) for at in range(4))  # type: ignore[arg-type]
+    if objects > MOST_OBJECTS or lists > MOST_LISTS:
+        raise ValueError("its JSON holds too many objects or lists")
+    if isinstance(text, str):
+        wide, decoded = 4 if not text.isascii() else 1, 0
+        escapes = "\\u" in text
+    else:
+        wide = 1 if text.isascii() else 4 if _WIDE.search(text) else 2
+        decoded, escapes = wide, b"\\u" in text
+    content = len(text) * (decoded + (4 if escapes else wide))
+    return content + 40 * commas + 100 * lists + 280 * objects + 32 * quotes
+
+
+def _not_finite(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("an object of its JSON has the same key twice")
+    return found
+
+
+def _check_depth(value: Any) -> None:
+    """Raise RecursionError where objects and lists are nested deeper than `DEEPEST`."""
+    level = [value]
+    for _ in range(DEEPEST):
+        level = [inner for outer in level for inner in _containers(outer)]
+        if not level:
+            return
+    raise RecursionError
+
+
+def _containers(value: Any) -> Iterable[Any]:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    kinds = set(map(type, inner))  # most lists hold numbers alone, and need no look at each
+    return (one for one in inner if isinstance(one, dict | list)) if kinds & {dict, list} else ()
+
+
+def short(value: Any, what: str, most: int = LONGEST_TEXT) -> str:
+    """The value, if it is a text of at most `most` characters.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if not isinstance(value, str):
+        raise ValueError(f"{what} is no text")
+    if len(value) > most:
+        raise ValueError(f"{what} is longer than {most:,} characters")
+    return value
+
+
+def check_about(about: Mapping[str, Any]) -> None:
+    """Hold what a snapshot says beside its figures against the limits.
+
+    Raises:
+        ValueError: something of it is too long.
+    """
+    edits, tokens = about.get("edits"), about.get("tokens")
+    if isinstance(edits, list):
+        if len(edits) > MOST_EDITS:
+            raise ValueError(f"it holds more than {MOST_EDITS} edits")
+        for edit in edits:
+            short(edit, "an edit", LONGEST_EDIT)
+    if isinstance(tokens, list):
+        if len(tokens) > MOST_TOKENS:
+            raise ValueError(f"it holds more than {MOST_TOKENS:,} tokens")
+        labels = [one.get("text") for one in tokens if isinstance(one, dict)]
+        _check_labels(label for label in labels if isinstance(label, str))
+    rest = {key: value for key, value in about.items() if key not in ("edits", "tokens")}
+    _check_notes(rest)
+
+
+def _check_notes(value: Any) -> None:
+    left, count = [value], 0
+    while left:
+        one = left.pop()
+        if isinstance(one, dict):
+            for key in one:
+                short(key, "a key")
+            inner: Iterable[Any] = one.values()
+        elif isinstance(one, list):
+            inner = one
+        else:
+            if isinstance(one, str):
+                short(one, "a text", LONGEST_NOTE)
+            continue
+        count += len(one)
+        if count > MOST_NOTES:
+            raise ValueError(f"it says more than {MOST_NOTES:,} things beside its figures")
+        left.extend(inner)
+
+
+def check_figures(figures: Iterable[Figure]) -> None:
+    """Hold the axes of all figures together, and their captions, against the limits.
+
+    Raises:
+        ValueError: they are too many, or too long.
+    """
+    found = tuple(figures)
+    _check_labels(label for one in found for axis in one.axes for label in axis.labels)
+    arrays = [value for one in found for value in one.extra.values()]
+    sizes = [one.size for one in arrays if isinstance(one, np.ndarray)]
+    if sum(sizes) + sum(one.values.size for one in found) > MOST_NUMBERS:
+        raise ValueError(f"it holds more than {MOST_NUMBERS:,} numbers")
+    for one in found:
+        caption = one.extra.get("caption", [])
+        if isinstance(caption, list) and len(caption) > MOST_CAPTIONS:
+            raise ValueError(f"a figure has more than {MOST_CAPTIONS} lines of words")
+        _check_extra(one.extra)
+
+
+def _check_labels(labels: Iterable[str]) -> None:
+    count = foreign = 0
+    for label in labels:
+        count += 1
+        if len(label) > LONGEST_TEXT:
+            short(label, "a label")
+        if not label.isascii():
+            foreign += len(label)
+    if count > MOST_LABELS:
+        raise ValueError(f"it holds more than {MOST_LABELS:,} labels")
+    if foreign > MOST_FOREIGN:
+        raise ValueError(f"its labels hold more than {MOST_FOREIGN:,} characters beyond ASCII")
+
+
+def _check_extra(value: Any) -> None:
+    """Hold each text in what a figure holds beside its values against the limits."""
+    left = [value]
+    while left:
+        one = left.pop()
+        if isinstance(one, str):
+            short(one, "a text of a figure")
+        elif isinstance(one, Mapping):
+            for key in one:
+                short(key, "a key")
+            left.extend(one.values())
+        elif isinstance(one, list) and set(map(type, one)) & {str, dict, list}:
+            left.extend(one)

@@ -1,0 +1,187 @@
+"""The rules in a model's `generation_config`, applied to the next token as `generate` applies them.
+
+The logits processors are those that transformers itself builds. What weighs whole texts, needs a
+second pass or keeps a state between tokens is not applied, and said.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from llmscope.arguments import quoted
+from llmscope.errors import ScopeError
+from llmscope.models.watch import silenced
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# The setting that each processor comes from.
+_SETTINGS = {
+    "SequenceBiasLogitsProcessor": "sequence_bias",
+    "EncoderRepetitionPenaltyLogitsProcessor": "encoder_repetition_penalty",
+    "RepetitionPenaltyLogitsProcessor": "repetition_penalty",
+    "NoRepeatNGramLogitsProcessor": "no_repeat_ngram_size",
+    "EncoderNoRepeatNGramLogitsProcessor": "encoder_no_repeat_ngram_size",
+    "NoBadWordsLogitsProcessor": "bad_words_ids",
+    "MinLengthLogitsProcessor": "min_length",
+    "MinNewTokensLengthLogitsProcessor": "min_new_tokens",
+    "ForcedBOSTokenLogitsProcessor": "forced_bos_token_id",
+    "ForcedEOSTokenLogitsProcessor": "forced_eos_token_id",
+    "InfNanRemoveLogitsProcessor": "remove_invalid_values",
+    "ExponentialDecayLengthPenalty": "exponential_decay_length_penalty",
+    "SuppressTokensLogitsProcessor": "suppress_tokens",
+    "SuppressTokensAtBeginLogitsProcessor": "begin_suppress_tokens",
+}
+_NO_RULE = "LogitNormalization"
+"""It changes no distribution."""
+_CUTS = ("typical_p", "epsilon_cutoff", "eta_cutoff", "top_h")
+_DRAWS = ("temperature", "top_k", "top_p", "min_p")
+_TOLD = 3
+"""Entries of a list that are quoted; of a longer one only how many there are."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a `generation_config` asks for beside the likeliest token.
+
+    Attributes:
+        applied: settings that are applied to each token, such as `repetition_penalty 1.3`.
+        ignored: settings that are not, each with the reason.
+    """
+
+    applied: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
+
+
+def rules(model: Any) -> Rules:
+    """Return the rules of a model's `generation_config`; none where it has no such thing."""
+    config = getattr(model, "generation_config", None)
+    if config is None:
+        return Rules()
+    try:
+        import torch
+
+        with silenced():
+            ids = torch.zeros((1, 1), dtype=torch.long)
+            processors = _processors(model, ids, 1)
+            if processors:  # some look at what they were given only when they are called
+                vocabulary = model.config.get_text_config().vocab_size
+                _scores(processors, ids, torch.zeros(1, vocabulary))
+    except ScopeError as error:
+        return Rules(ignored=(error.message,))
+    named = (type(one).__name__ for one in processors)
+    settings = [_SETTINGS.get(name, name) for name in named if name != _NO_RULE]
+    return Rules(
+        tuple(f"{name} {_value(getattr(config, name, None))}".rstrip() for name in settings),
+        tuple(_ignored(config)),
+    )
+
+
+def processed(model: Any, ids: Sequence[int], prompt: int, logits: Tensor) -> Tensor:
+    """Return the logits that `generate` chooses the next token by.
+
+    Args:
+        ids: all tokens so far, the prompt and what was generated after it.
+        prompt: how many of them are the prompt.
+        logits: after the last of them. [token]
+
+    Raises:
+        ScopeError: the `generation_config` holds what transformers cannot apply.
+    """
+    if getattr(model, "generation_config", None) is None:
+        return logits
+    import torch
+
+    with silenced():
+        seen = torch.tensor([list(ids)], device=logits.device)  # [1, token]
+        chain = _processors(model, seen, prompt)
+        if not chain:
+            return logits
+        # A copy: some of them write into what they are given.
+        return _scores(chain, seen, logits[None].to(copy=True, dtype=torch.float32))[0]
+
+
+def _scores(chain: Any, ids: Tensor, scores: Tensor) -> Tensor:
+    """Scores after all processors. [prompt, token]"""
+    try:
+        after: Tensor = chain(ids, scores)
+    except Exception as error:
+        raise _broken(error) from error
+    return after
+
+
+def _processors(model: Any, ids: Tensor, prompt: int) -> Any:
+    """The processors that `generate` would begin with after a prompt of so many tokens.
+
+    Raises:
+        ScopeError: they cannot be built.
+    """
+    import torch
+
+    config = copy.deepcopy(model.generation_config)
+    try:
+        # Drawing is the sampler's; a watermark comes after its cuts, and guidance runs the model.
+        config.do_sample = False
+        config.guidance_scale = config.watermarking_config = None
+        if config.max_new_tokens is not None:
+            config.max_length = prompt + config.max_new_tokens
+        if config.min_new_tokens is not None:
+            config.min_length = prompt + config.min_new_tokens
+        if config.max_length is None:
+            config.forced_eos_token_id = None
+        model._prepare_special_tokens(config, True, device=ids.device)
+        return model._get_logits_processor(
+            generation_config=config,
+            input_ids_seq_length=prompt,
+            encoder_input_ids=ids[:, :prompt],
+            device=ids.device,
+            model_kwargs={"attention_mask": torch.ones_like(ids)},
+        )
+    except Exception as error:  # whatever a damaged file makes transformers raise
+        raise _broken(error) from error
+
+
+def _ignored(config: Any) -> list[str]:
+    """The settings that are not applied, each with the reason."""
+    found = []
+    if (getattr(config, "num_beams", None) or 1) > 1:
+        found.append(f"num_beams {_value(config.num_beams)}: a beam search weighs whole texts")
+    if getattr(config, "constraints", None) or getattr(config, "force_words_ids", None):
+        found.append("constraints: a beam search weighs whole texts")
+    if (getattr(config, "penalty_alpha", None) or 0) > 0 and (config.top_k or 0) > 1:
+        found.append("penalty_alpha: contrastive search runs each candidate")
+    if getattr(config, "dola_layers", None) is not None:
+        found.append("dola_layers: it decodes from several layers")
+    if getattr(config, "guidance_scale", None) not in (None, 1, 1.0):
+        found.append("guidance_scale: it runs a second prompt")
+    if getattr(config, "watermarking_config", None) is not None:
+        found.append("watermarking_config: no watermark is put in")
+    if getattr(config, "stop_strings", None):
+        found.append("stop_strings: it writes on past them")
+    if getattr(config, "forced_eos_token_id", None) is not None and (
+        config.max_length is None and config.max_new_tokens is None
+    ):
+        found.append("forced_eos_token_id: no length is set at which it would be forced")
+    if config.do_sample:
+        drawn = [f"{name} {_value(getattr(config, name, None))}" for name in _DRAWS]
+        told = ", ".join(one for one in drawn if not one.endswith(" None")) or "temperature 1"
+        found.append(f"do_sample: generate would draw ({told}); here the sampler's settings hold")
+        cuts = [name for name in _CUTS if getattr(config, name, None) is not None]
+        found += [f"{name}: the sampler has no such cut" for name in cuts]
+    return found
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, list | tuple | dict) and len(value) > _TOLD:
+        return f"({len(value)})"
+    return quoted(value)
+
+
+def _broken(error: Exception) -> ScopeError:
+    return ScopeError(
+        f"its generation_config cannot be applied: {quoted(str(error))}",
+        "mend generation_config.json, or scope.model.generation_config",
+    )

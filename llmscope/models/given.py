@@ -1,0 +1,77 @@
+"""The arguments of `llmscope.load` in their plain types."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from llmscope import arguments
+from llmscope.errors import ScopeError
+
+
+def checked_load(
+    spec: Any,
+    device: Any,
+    dtype: Any,
+    threads: Any,
+    adapters: Any,
+    reward: Any,
+    **others: Any,
+) -> dict[str, Any]:
+    """Return the keywords of `load_subject`.
+
+    Args:
+        others: trust_remote_code, allow_pickle and progress.
+
+    Raises:
+        ScopeError: a loaded model in the place of a name.
+        TypeError, ValueError: see `llmscope.arguments`.
+    """
+    return {
+        "spec": _model("spec", spec),
+        "device": _device(device),
+        "dtype": _dtype(dtype),
+        "threads": None if threads is None else _threads(threads),
+        "adapters": tuple(
+            str(_model(f"adapters[{at}]", one, needed=True))
+            for at, one in enumerate(arguments.several("adapters", adapters))
+        ),
+        "reward": _model("reward", reward),
+        "trust_remote_code": arguments.flag("trust_remote_code", others["trust_remote_code"]),
+        "allow_pickle": arguments.flag("allow_pickle", others["allow_pickle"]),
+        "progress": arguments.function("progress", others["progress"]),
+    }
+
+
+def _model(name: str, value: Any, *, needed: bool = False) -> str | None:
+    if isinstance(value, torch.nn.Module):
+        raise ScopeError(
+            f"{name} must be the name or the folder of a model, not a model that is loaded "
+            f"({type(value).__name__})",
+            "model.save_pretrained(FOLDER), tokenizer.save_pretrained(FOLDER), then load(FOLDER)",
+        )
+    if value is None and not needed:
+        return None
+    found = arguments.name_or_path(name, value)
+    if "\0" in found:
+        raise ValueError(f"{name} {arguments.quoted(found)} holds a NUL character")
+    return found
+
+
+def _device(value: Any) -> str:
+    if value is None:
+        return "auto"
+    return arguments.text("device", str(value) if isinstance(value, torch.device) else value)
+
+
+def _dtype(value: Any) -> str:
+    if value is None:
+        return "auto"
+    if isinstance(value, torch.dtype):
+        value = str(value).removeprefix("torch.")
+    return arguments.text("dtype", value)
+
+
+def _threads(value: Any) -> int:
+    return arguments.integer("threads", value, least=-arguments.LARGEST)

@@ -1,0 +1,139 @@
+"""Chat templates rendered as transformers renders them. Runs in the child of `llmscope.sandbox`.
+
+transformers' own function lies in a module that imports far more than jinja, so what it sets up is
+set up again here; the tests hold both against each other.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from functools import lru_cache
+from typing import Any
+
+from jinja2 import Template, nodes
+from jinja2.exceptions import SecurityError, TemplateError
+from jinja2.ext import Extension, loopcontrols
+from jinja2.parser import Parser
+from jinja2.runtime import Macro
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.utils import Namespace
+
+
+class TooLongError(Exception):
+    """The text is longer than it may be."""
+
+
+def render(
+    template: str,
+    messages: Sequence[Mapping[str, str]],
+    asked: bool,
+    tokens: Mapping[str, str],
+    longest: int,
+) -> str:
+    """Return the text of a template.
+
+    Args:
+        template: its source.
+        messages: with `role` and `content` each.
+        asked: whether the assistant is to speak next.
+        tokens: the tokenizer's named special tokens, such as `bos_token`.
+        longest: characters that the text may have.
+
+    Raises:
+        TooLongError: it has more.
+        Exception: whatever the template raises.
+    """
+    if not isinstance(template, str):
+        raise TypeError("the chat template is no text")
+    stream = _compiled(template).generate(
+        messages=messages, tools=None, documents=None, add_generation_prompt=asked, **tokens
+    )
+    parts, length = [], 0
+    for part in stream:
+        parts.append(part)
+        length += len(part)
+        if length > longest:
+            raise TooLongError(f"it writes more than {longest} characters")
+    return "".join(parts)
+
+
+@lru_cache(maxsize=8)
+def _compiled(template: str) -> Template:
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols]
+    )
+    environment.filters["tojson"] = _to_json
+    environment.globals["raise_exception"] = _raise
+    environment.globals["strftime_now"] = _strftime_now
+    environment.globals["dict"] = _Dict()
+    environment.globals["namespace"] = _Namespace
+    return environment.from_string(template)
+
+
+class _Generation(Extension):
+    """`{% generation %}` … `{% endgeneration %}`: marks what the assistant says, and writes it."""
+
+    tags = {"generation"}  # noqa: RUF012 - jinja's own name
+
+    def parse(self, parser: Parser) -> nodes.Node:
+        line = next(parser.stream).lineno
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        return nodes.CallBlock(self.call_method("_say"), [], [], body).set_lineno(line)
+
+    def _say(self, caller: Macro) -> str:
+        return caller()
+
+
+class _Dict:
+    """`dict` without the attributes of the class."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> dict[Any, Any]:
+        return dict(*args, **kwargs)
+
+    def fromkeys(self, *args: Any, **kwargs: Any) -> dict[Any, Any]:
+        return dict.fromkeys(*args, **kwargs)
+
+
+class _Namespace(Namespace):
+    """`namespace` that takes no name with an underscore in front."""
+
+    def __init__(*args: Any, **kwargs: Any) -> None:
+        self, rest = args[0], args[1:]  # so that `namespace(self=…)` works
+        attributes = dict(*rest, **kwargs)
+        for name in attributes:
+            _check_name(name)
+        Namespace.__init__(self, attributes)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        _check_name(name)
+        Namespace.__setitem__(self, name, value)
+
+
+def _check_name(name: object) -> None:
+    if isinstance(name, str) and name.startswith("_"):
+        raise SecurityError(
+            "Chat templates cannot store underscore-prefixed attributes on a namespace, but got "
+            f"{name!r}. Please rename the attribute."
+        )
+
+
+def _raise(message: str) -> None:
+    raise TemplateError(message)
+
+
+def _strftime_now(format: str) -> str:  # noqa: A002 - templates may name it
+    return datetime.now().strftime(format)
+
+
+def _to_json(
+    x: Any,
+    ensure_ascii: bool = False,
+    indent: int | str | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    return json.dumps(
+        x, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
+    )

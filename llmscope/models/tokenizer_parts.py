@@ -1,0 +1,167 @@
+"""Which tokenizers may run in this process, judged by the parts that they are made of.
+
+A tokenizer.json holds regular expressions, replacements and binary tables that come with a model.
+Rust code that meets the wrong ones takes exponential time, asks for all memory or aborts the
+process. Parts with a bounded cost are listed here, with the regular expressions that the known
+vocabularies share; a tokenizer with any other part is run in a child process, where it can be
+given up.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+GROWTH = 32.0
+"""How many times longer replacements may make a text."""
+WORD = 1000
+"""Letters of the longest word that a WordPiece vocabulary may search through."""
+
+_ENGLISH = r"'s|'t|'re|'ve|'m|'ll|'d"
+_TAIL = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+_CASED = (
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+    r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*"
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+)
+_CASED_TAIL = r"| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+
+EXPRESSIONS = frozenset(
+    {
+        # To split a text: GPT-2, Llama 3, Qwen 2 and 3.5, o200k and what was made of them.
+        _ENGLISH + r"| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
+        _ENGLISH + r"|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+",
+        rf"(?i:{_ENGLISH})|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}{{1,3}}{_TAIL}",
+        rf"(?i:{_ENGLISH})|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}{_TAIL}",
+        rf"(?i:{_ENGLISH})|[^\r\n\p{{L}}\p{{N}}]?[\p{{L}}\p{{M}}]+|\p{{N}}"
+        r"| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+        rf"{_CASED}|\p{{N}}{{1,3}}{_CASED_TAIL}",
+        rf"{_CASED}|\p{{N}}{_CASED_TAIL}",
+        _CASED.replace("(?i:'s|'t|'re|'ve|'m|'ll|'d)?", "") + r"|\p{N}" + _CASED_TAIL,
+        _CASED.replace("(?i:'s|'t|'re|'ve|'m|'ll|'d)?", "") + r"|\p{N}{1,3}" + _CASED_TAIL,
+        *(r"\p{N}", r"\p{N}{1,3}", r"\d", r"\d{1,3}", r"[0-9]", r"\s+", r"\n", " "),
+        r"[0-9][0-9][0-9]",
+        # To replace blanks.
+        *(" {2,}", r"\s{2,}|[\n\r\t]", r"^▁+$", r"[\n\r\t]", " +▁", r"\A▁", r"\A +| +\z"),
+    }
+)
+"""Regular expressions that take time in proportion to the text."""
+
+# Characters, escapes and classes in a row: without groups, at most one of them without end.
+_ROW = re.compile(r"(?:(?:\\.|\[(?:[^\[\]\\]|\\.)*\]|[^\\\[\](){}|?*+])[?*+]?)*")
+_LONGEST_ROW = 64
+_OPTIONAL = 3
+
+_HARMLESS = frozenset(
+    {
+        *("NFC", "NFD", "NFKC", "NFKD", "Nmt", "Lowercase", "StripAccents", "BertNormalizer"),
+        *("ByteLevel", "Whitespace", "WhitespaceSplit", "BertPreTokenizer", "Metaspace"),
+        *("CharDelimiterSplit", "Punctuation", "Digits", "UnicodeScripts", "BertProcessing"),
+        *("RobertaProcessing", "WordPiece", "ByteFallback", "Fuse", "BPEDecoder", "CTC", "Strip"),
+    }
+)
+_MODELS = frozenset({"BPE", "WordLevel", "Unigram", "WordPiece"})
+_LISTS = ("normalizers", "pretokenizers", "processors", "decoders")
+_PLACES = ("normalizer", "pre_tokenizer", "post_processor", "decoder")
+_LONGEST_TEMPLATE = 32
+_DEEPEST = 16
+
+Part = Mapping[str, Any]
+
+
+def plain_file(path: Path) -> bool:
+    """Whether a tokenizer.json holds nothing but parts of bounded cost."""
+    twice: list[str] = []
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):  # two readers may each take another one of them
+            twice.append("")
+        return found
+
+    try:
+        found = json.loads(path.read_bytes(), object_pairs_hook=unique)
+        model = found["model"]
+        kind = model.get("type", "BPE")
+        longest = model.get("max_input_chars_per_word", WORD)
+        parts = [found.get(place) for place in _PLACES]
+        return not twice and kind in _MODELS and longest <= WORD and _plain(parts)
+    except Exception:  # a damaged file: whoever loads it says how
+        return False
+
+
+def plain(backend: Any) -> bool:
+    """Whether a loaded `tokenizers.Tokenizer` holds nothing but parts of bounded cost."""
+    model = backend.model
+    if type(model).__name__ not in _MODELS:
+        return False
+    if getattr(model, "max_input_chars_per_word", 0) > WORD:
+        return False
+    parts = [getattr(backend, place) for place in _PLACES]
+    try:
+        return _plain([None if one is None else json.loads(one.__getstate__()) for one in parts])
+    except Exception:  # one that is written in Python, or that says nothing of itself
+        return False
+
+
+def linear(expression: str) -> bool:
+    """Whether a regular expression is known to take time in proportion to the text."""
+    if expression in EXPRESSIONS:
+        return True
+    endless = expression.count("*") + expression.count("+")
+    short = 0 < len(expression) <= _LONGEST_ROW and expression.count("?") <= _OPTIONAL
+    return short and endless <= 1 and _ROW.fullmatch(expression) is not None
+
+
+def _plain(parts: list[Part | None]) -> bool:
+    """Whether all parts are of bounded cost, and replacements together lengthen no text much."""
+    growth = 1.0
+    try:
+        for part in parts:
+            for one in _flat(part):
+                growth *= _growth(one)
+    except (LookupError, TypeError, ValueError, AttributeError):
+        return False
+    return growth <= GROWTH
+
+
+def _flat(part: Part | None, depth: int = 0) -> Iterator[Part]:
+    if part is None:
+        return
+    if depth > _DEEPEST:
+        raise ValueError("sequences in sequences")
+    if part["type"] != "Sequence":
+        yield part
+        return
+    for name in _LISTS:
+        for one in part.get(name, ()):
+            yield from _flat(one, depth + 1)
+
+
+def _growth(part: Part) -> float:
+    """How many times longer a part may make a text; infinite for one that is not known."""
+    kind = part["type"]
+    if kind in _HARMLESS:
+        return 1.0
+    if kind in ("Split", "Replace"):
+        ((sort, pattern),) = part["pattern"].items()
+        known = linear(pattern) if sort == "Regex" else bool(pattern)
+        if not known:
+            return float("inf")
+        if kind == "Split":
+            return 1.0
+        return max(1.0, len(part["content"]) / (len(pattern) if sort == "String" else 1))
+    if kind == "Prepend":
+        return max(1.0, float(len(part["prepend"])))
+    if kind == "FixedLength":
+        return 1.0 if part["length"] >= 1 else float("inf")
+    if kind == "TemplateProcessing":
+        pieces = [*part["single"], *part["pair"]]
+        named = {piece["SpecialToken"]["id"] for piece in pieces if "SpecialToken" in piece}
+        known = named <= set(part["special_tokens"]) and len(pieces) <= _LONGEST_TEMPLATE
+        return 1.0 if known else float("inf")
+    return float("inf")

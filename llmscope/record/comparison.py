@@ -1,0 +1,98 @@
+"""How numbers that were derived compare with the model's own, and whether that is good enough.
+
+In float32 the largest error of a row decides. In half precision one rounding is as large as a real
+fault, so that two more figures are taken over all rows: the slope of what was found on the model's
+own, in which roundings average out and a wrong factor does not; and the root mean square of the
+errors.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from llmscope.figure import VERIFIED, Verdict
+
+BOUND = 1e-5
+HALF_BOUND = 4.0
+"""In half precision the bound is this many times the type's eps: a few roundings of one row."""
+HALF_SLOPE = 0.25
+"""How far from 1 the slope may be, in eps; a tenth is the most that right numbers showed."""
+ERRORS = 6.0
+"""How many standard errors from 1 the slope is where rounding does not explain it."""
+HALF_SPREAD = 1.5
+"""How large the errors may be in the root mean square, by that of the numbers, in eps."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Of each row, scaled by the largest magnitude of the model's own.
+
+    Attributes:
+        errors: the largest error. [row]
+        sums: of found · own, own², (found - own)², and how many numbers, in float64. [4, row]
+    """
+
+    errors: Tensor
+    sums: Tensor
+
+
+def compare(found: Tensor, own: Tensor) -> Comparison:
+    """Compare what was found with the model's own, row by row. `[..., width]` -> `[...]`"""
+    found, own = found.to(own.device).float(), own.float()  # a layer may be on another device
+    scale = own.abs().amax(-1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
+    found, own = found / scale, own / scale
+    apart = found - own
+    products = [(found * own).sum(-1), own.square().sum(-1), apart.square().sum(-1)]
+    sums = torch.stack([*products, torch.full_like(products[0], own.shape[-1])])
+    return Comparison(apart.abs().amax(-1).cpu(), sums.cpu().double())
+
+
+def joined(parts: Sequence[Comparison]) -> Comparison:
+    """Comparisons of several rows as one."""
+    return Comparison(
+        torch.cat([part.errors for part in parts]), torch.cat([part.sums for part in parts], dim=1)
+    )
+
+
+def judge(found: Comparison, dtype: torch.dtype, rows: Sequence[int] | None = None) -> Verdict:
+    """Whether a comparison holds, for numbers of a type.
+
+    Args:
+        rows: the tokens that were compared, for the reason to name the worst; None: it names none.
+    """
+    half = dtype in (torch.float16, torch.bfloat16)
+    eps = torch.finfo(dtype).eps
+    bound = HALF_BOUND * eps if half else BOUND
+    worst = int(found.errors.nan_to_num(nan=torch.inf).argmax())
+    discrepancy = float(found.errors[worst])
+    at = "" if rows is None else f"at token {rows[worst]} "
+    if not math.isfinite(discrepancy):
+        return Verdict("refused", f"{at}NaN or infinity comes out of it".strip())
+    if discrepancy > bound:
+        reason = f"{at}it differs from the model's own by {discrepancy:.1e} (bound {bound:.0e})"
+        return Verdict("refused", reason, discrepancy)
+    if half:
+        return _of_all_rows(found, dtype, discrepancy)
+    return VERIFIED if discrepancy == 0 else Verdict("verified", "", discrepancy)
+
+
+def _of_all_rows(found: Comparison, dtype: torch.dtype, discrepancy: float) -> Verdict:
+    """The verdict in half precision, by what rounding alone does not explain."""
+    eps, name = torch.finfo(dtype).eps, str(dtype).removeprefix("torch.")
+    product, own, error, count = found.sums.sum(1).tolist()
+    tiny = torch.finfo(torch.float32).tiny
+    slope, spread = product / max(own, tiny) - 1, math.sqrt(error / max(own, tiny))
+    # Of few numbers the slope is not known well: roundings have not averaged out.
+    if own > 0 and abs(slope) > max(HALF_SLOPE * eps, ERRORS * spread / math.sqrt(count)):
+        reason = f"it is {slope:+.2%} off the model's own in scale, which is no rounding"
+        return Verdict("refused", reason, abs(slope))
+    if own > 0 and spread > HALF_SPREAD * eps:
+        reason = f"its errors are {spread:.1e} of its size, more than rounding to {name} makes"
+        return Verdict("refused", reason, spread)
+    within = f"within {HALF_BOUND * eps:.2g}, scale within {HALF_SLOPE * eps:.2g}, in {name}"
+    return Verdict("verified", "", discrepancy or None, within)

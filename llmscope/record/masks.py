@@ -1,0 +1,50 @@
+"""What an attention mask hides beside the future: windows, chunks, and whatever else is earlier."""
+
+from __future__ import annotations
+
+from collections import deque
+from weakref import ReferenceType, ref
+
+import torch
+from torch import Tensor
+
+_latest: deque[tuple[ReferenceType[Tensor], Tensor | None]] = deque(maxlen=4)
+"""Masks that were read last, for the layers of a pass share them."""
+
+
+def first_visible(mask: Tensor | None) -> Tensor | None:
+    """The first key that each query sees, if it sees all from there to itself. [query]
+
+    Args:
+        mask: `[batch, 1, query, key]` of booleans, true where a query sees a key; or of numbers
+            that are added to the scores. Only the first prompt of the batch is read.
+
+    Returns:
+        None where there is no mask, or one that hides anything else: its patterns are then refused
+        by their check.
+    """
+    if mask is None or mask.dim() != 4 or mask.shape[1] != 1:
+        return None
+    for kept, found in _latest:
+        if kept() is mask:
+            return found
+    found = _first(mask[0, 0])
+    _latest.append((ref(mask), found))
+    return found
+
+
+def _first(mask: Tensor) -> Tensor | None:
+    """As above, of one prompt. `[query, key]`"""
+    if mask.dtype == torch.bool:
+        visible = mask
+    elif mask.is_floating_point():
+        visible = mask == 0
+        hidden = mask <= torch.finfo(mask.dtype).min / 2
+        if not bool((visible | hidden).all()):
+            return None  # it holds biases
+    else:
+        return None
+    first = visible.to(torch.uint8).argmax(-1)
+    queries, keys = mask.shape
+    own = torch.arange(keys - queries, keys, device=mask.device)
+    return first if torch.equal(visible.sum(-1), own - first + 1) else None

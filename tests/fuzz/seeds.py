@@ -1,0 +1,76 @@
+"""The good files that are mutated: snapshots, checkpoints, tokenizers and adapters, made once."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+FAMILIES = ("llama", "gpt2", "mixtral", "gemma3_text", "phi3", "mamba")
+"""Families whose config is mutated: plain, fused, experts, windows, no attention."""
+VOCABULARIES = ("byte_level", "split_bytes", "byte_fallback", "unigram", "word_piece")
+
+
+def make_seeds(folder: Path) -> None:
+    """Write every good file below a folder: `snapshots/`, `models/`, `adapters/`, `gguf/`."""
+    _snapshots(folder / "snapshots")
+    _models(folder / "models")
+    _adapters(folder / "adapters", folder / "models" / "llama")
+    _ggufs(folder / "gguf")
+
+
+def _snapshots(folder: Path) -> None:
+    from tests.cli.running import run
+
+    folder.mkdir(parents=True)
+    lenses = ("tokens", "logit-lens", "next-token", "attention", "residual")
+    words = [word for lens in lenses for word in ("--lens", lens)]
+    for name in ("plain.json", "plain.npz", "arrays.safetensors"):
+        out = folder / name
+        made = run("snapshot", "builtin:sort", "--prompt", "CABACB", *words, "--out", out)
+        assert made.exit_code == 0, made.output
+    edited = folder / "edited.json"
+    edits = ("--edit", "zero head 1.1", "--versus-prompt", "BACBAC")
+    made = run("snapshot", "builtin:sort", "--prompt", "CABACB", *words, *edits, "--out", edited)
+    assert made.exit_code == 0, made.output
+
+
+def _models(folder: Path) -> None:
+    from tests.families import small_model
+    from tests.models import vocabularies
+
+    for family in FAMILIES:
+        small_model(family, vocab_size=vocabularies.SIZE + 100).save_pretrained(folder / family)
+        vocabularies.byte_level().save_pretrained(folder / family)
+    for name in VOCABULARIES:
+        make = getattr(vocabularies, name, None)
+        if make is None:
+            continue
+        into = folder / f"tokenizer-{name}"
+        small_model("llama", vocab_size=vocabularies.SIZE + 100).save_pretrained(into)
+        make().save_pretrained(into)
+
+
+def _adapters(folder: Path, base: Path) -> None:
+    from peft import IA3Config, LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    kinds = {
+        "lora": LoraConfig(target_modules=["q_proj", "v_proj", "down_proj"]),
+        "dora": LoraConfig(use_dora=True, target_modules=r".*\.(k_proj|o_proj)"),
+        "ia3": IA3Config(target_modules=["k_proj", "down_proj"], feedforward_modules=["down_proj"]),
+    }
+    for name, config in kinds.items():
+        model = get_peft_model(AutoModelForCausalLM.from_pretrained(base), config)
+        model.save_pretrained(folder / name)
+        path = folder / name / "adapter_config.json"
+        settings = json.loads(path.read_text())
+        settings["base_model_name_or_path"] = str(base)
+        path.write_text(json.dumps(settings))
+
+
+def _ggufs(folder: Path) -> None:
+    from tests.models import ggufs
+
+    folder.mkdir(parents=True)
+    for family in ("llama", "gpt2", "gemma2"):
+        ggufs.write(folder / f"{family}.gguf", family, ggufs.made(family))

@@ -1,0 +1,117 @@
+"""A process that runs commands on mutated files, one after another, and tells what they did.
+
+It reads lines of JSON on stdin, each a list of commands, and answers each with one line. What the
+commands write is caught at the file descriptors, so that a library's own output is seen as well.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import tempfile
+import time
+import traceback
+from typing import Any
+
+HEADROOM = 3 << 30
+"""Bytes of address space that commands may add to the process: a bomb fails in it."""
+
+
+def main() -> None:
+    """Answer until stdin ends."""
+    answers = os.fdopen(os.dup(1), "w")
+    null = os.open(os.devnull, os.O_RDONLY)
+    questions = os.fdopen(os.dup(0))
+    os.dup2(null, 0)
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        os.dup2(out.fileno(), 1)
+        os.dup2(err.fileno(), 2)
+        sys.stdout = os.fdopen(os.dup(1), "w", errors="backslashreplace", buffering=1)
+        sys.stderr = os.fdopen(os.dup(2), "w", errors="backslashreplace", buffering=1)
+        _warm()
+        for line in questions:
+            answers.write(json.dumps([_run(words, out, err) for words in json.loads(line)]) + "\n")
+            answers.flush()
+
+
+def _warm() -> None:
+    """Import what is slow, and bound the memory from there on."""
+    import torch
+
+    import llmscope.cli.app
+    import llmscope.replay.file
+    import llmscope.scope  # noqa: F401
+
+    torch.set_num_threads(1)
+    size = _status("VmSize")
+    resource.setrlimit(resource.RLIMIT_AS, (size + HEADROOM, size + HEADROOM))
+
+
+def _status(name: str) -> int:
+    """One line of the process's status, in bytes."""
+    with open("/proc/self/status") as file:
+        found = next(line for line in file if line.startswith(name))
+    return int(found.split()[1]) * 1024
+
+
+def _run(words: list[str], out: Any, err: Any) -> dict[str, Any]:
+    """Run one command and return its exit code, what it wrote, its CPU seconds and peak memory."""
+    for stream in (out, err):
+        os.ftruncate(stream.fileno(), 0)
+        os.lseek(stream.fileno(), 0, os.SEEK_SET)
+    with open("/proc/self/clear_refs", "w") as file:
+        file.write("5")  # the peak is counted from here
+    before, started = _status("VmRSS"), time.process_time()
+    code: Any
+    try:
+        code = _replay(words[1]) if words[0] == "replay" else _command(words)
+    except BaseException:  # a panic of a library is no Exception
+        code = "raised"
+        traceback.print_exc()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    size = os.fstat(err.fileno()).st_size
+    return {
+        "command": words[0],
+        "code": code,
+        "error": os.pread(err.fileno(), 20_000, 0).decode(errors="replace"),
+        "error_bytes": size,
+        "out_bytes": os.fstat(out.fileno()).st_size,
+        "seconds": time.process_time() - started,
+        "memory": _status("VmHWM") - before,
+    }
+
+
+def _command(words: list[str]) -> Any:
+    from llmscope.cli.app import app
+
+    try:
+        app(words)
+    except SystemExit as end:
+        return end.code or 0
+    return 0
+
+
+def _replay(file: str) -> Any:
+    """Read a snapshot as `replay` does, and draw every figure at two sizes, without a terminal."""
+    from pathlib import Path
+
+    from llmscope.cli.errors import reported
+    from llmscope.draw import Look, paint
+    from llmscope.replay.file import recorded
+
+    try:
+        with reported(debug=False):
+            snapshot = recorded(Path(file))
+        for figure in snapshot.figures:
+            for width, height in ((118, 30), (40, 8)):
+                paint(figure, width, height, Look(), snapshot.focus)
+    except SystemExit as end:
+        return end.code or 0
+    return 0
+
+
+if __name__ == "__main__":
+    main()
