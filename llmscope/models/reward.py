@@ -26,6 +26,7 @@ from llmscope.models.quantised import settings
 from llmscope.models.sizes import bounded
 from llmscope.models.sources import Options, fetch
 from llmscope.models.spec import parse
+from llmscope.models.tokenizer_file import check_tokenizer
 from llmscope.models.tokenizer_worker import load_tokenizer
 from llmscope.models.watch import Meter, silenced, transformers_bars
 from llmscope.text import display_text, told
@@ -129,6 +130,7 @@ def _check_tokens(
     if not ours:
         return
     try:
+        check_tokenizer(folder)
         theirs = load_tokenizer(folder, options.trust_remote_code).get_vocab()
     except Exception as error:  # none, or a damaged one
         raise ScopeError(
