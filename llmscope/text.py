@@ -266,6 +266,11 @@ _RIDDLES = (LookupError, AttributeError, TypeError)
 
 def shared_length(one: str, other: str) -> int:
     """How many characters two texts share from their beginning."""
-    pairs = zip(one, other, strict=False)
-    differing = (index for index, (a, b) in enumerate(pairs) if a != b)
-    return next(differing, min(len(one), len(other)))
+    shared, end = 0, min(len(one), len(other))
+    while shared < end:  # halves are compared at the speed of memory
+        middle = (shared + end + 1) // 2
+        if one[shared:middle] == other[shared:middle]:
+            shared = middle
+        else:
+            end = middle - 1
+    return shared

@@ -4,9 +4,11 @@ import math
 import shlex
 import time
 
+import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from safetensors.numpy import save
 
 from llmscope.edits import (
     ABLATIONS,
@@ -21,6 +23,7 @@ from llmscope.edits import (
     Where,
     parse,
 )
+from llmscope.edits.files import tensor_name
 from llmscope.edits.parse import split
 from llmscope.errors import ScopeError
 
@@ -317,3 +320,11 @@ def test_a_message_repeats_no_more_than_the_beginning_of_a_word(text):
     with pytest.raises(ScopeError) as caught:
         parse(text.format("x" * 1_000_000))
     assert len(caught.value.message) < 200
+
+
+def test_names_of_tensors_are_listed_by_their_beginnings(tmp_path):
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(save({f"{at}{'x' * 100_000}": np.zeros(1, np.float32) for at in range(3)}))
+    with pytest.raises(ScopeError) as caught:
+        tensor_name(Vector("file", str(path)))
+    assert len(str(caught.value)) < 1000

@@ -9,6 +9,8 @@ from llmscope.errors import ScopeError
 from llmscope.text import display_text
 
 LISTED = 4
+LONGEST = 100
+"""Characters of a name, or of what the library says, that a message repeats."""
 
 
 def tensor_name(vector: Vector) -> str:
@@ -27,7 +29,7 @@ def tensor_name(vector: Vector) -> str:
             names = list(file.keys())
     except (SafetensorError, OSError) as error:
         raise ScopeError(
-            f"{shown} cannot be read: {display_text(str(error))}", "another file"
+            f"{shown} cannot be read: {display_text(str(error)[:LONGEST])}", "another file"
         ) from None
     if vector.other and vector.other not in names:
         raise ScopeError(f"{shown} holds no tensor of that name", _listed(names))
@@ -37,5 +39,6 @@ def tensor_name(vector: Vector) -> str:
 
 
 def _listed(names: list[str]) -> str:
-    shown = [display_text(f"FILE.safetensors:{name}") for name in names[:LISTED]]
+    cut = (name if len(name) <= LONGEST else f"{name[:LONGEST]}…" for name in names[:LISTED])
+    shown = [display_text(f"FILE.safetensors:{name}") for name in cut]
     return ", ".join([*shown, "…"] if len(names) > LISTED else shown)

@@ -20,7 +20,7 @@ MOST_FIGURES = 100
 MOST_AXES = 8
 MOST_NUMBERS = 1 << 25
 """Numbers of all arrays together."""
-MOST_LABELS = 400_000
+MOST_LABELS = 300_000
 """Labels of all axes together."""
 MOST_FOREIGN = 1_000_000
 """Characters outside of ASCII in all labels together: each is looked up when it is drawn."""

@@ -82,6 +82,8 @@ class LlmscopeApp(Desk, inherit_bindings=True):
 
     def _begin(self) -> None:
         """Make what the first picture does not show, and let the engine do what is slow."""
+        if self._exit or not self.screen_stack or not self.screen.is_attached:
+            return  # left while a long prompt was still being laid out
         self.fill()
         if self.own.session is not None:
             self.own.session.put_back(self)

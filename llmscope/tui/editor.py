@@ -15,7 +15,6 @@ from textual.content import Content
 from textual.document._document import EditResult
 from textual.document._document_navigator import DocumentNavigator
 from textual.document._edit import Edit
-from textual.document._wrapped_document import WrappedDocument
 from textual.geometry import Offset
 from textual.style import Style as ContentStyle
 from textual.widgets import TextArea
@@ -24,6 +23,7 @@ from llmscope.text import shared_length
 from llmscope.tui.actions import bindings
 from llmscope.tui.document import PromptDocument
 from llmscope.tui.in_order import InOrder
+from llmscope.tui.long_line import LongLine, PromptWrap
 from llmscope.tui.marker import context_end
 from llmscope.tui.past import CHANGES, Past
 from llmscope.tui.theme import ROLE_HUES
@@ -32,6 +32,13 @@ if TYPE_CHECKING:
     from llmscope.engine.events import Token
     from llmscope.models.roles import RoleSpan
 
+LONG = 2000
+"""Characters of a line from which on only its rows in sight are made."""
+LONGEST_TEXT, LONGEST_LINE = 1_000_000, 250_000
+"""Characters of a prompt, and of a line of it, to which a text is pasted at most: more than any
+model's context, and so few that each letter after it is there at once."""
+LETTERS = 1000
+"""So short a text is always taken, as letters are that a terminal sends together."""
 FRAME = "frame"
 """What a chat template writes around what is said."""
 HERE = "▸"
@@ -227,7 +234,7 @@ class PromptEditor(InOrder, TextArea):
         # change the prompt.
         self._highlight_query = None
         self.document = PromptDocument(text)
-        self.wrapped_document = WrappedDocument(self.document, tab_width=self.indent_width)
+        self.wrapped_document = PromptWrap(self.document, tab_width=self.indent_width)
         self.navigator = DocumentNavigator(self.wrapped_document)
         self._build_highlight_map()
         self.move_cursor((0, 0))
@@ -266,7 +273,11 @@ class PromptEditor(InOrder, TextArea):
         return first, len(self.text) if ends[1] == self.wrapped_document.height else last
 
     def _tint(self, line_index: int, text: str, sight: tuple[int, int]) -> Text:
-        line = Text(self.document.get_line(line_index), end="", no_wrap=True)
+        said = self.document.get_line(line_index)
+        line = Text(said, end="", no_wrap=True)
+        if len(said) > LONG:
+            line = LongLine(said, end="", no_wrap=True)
+            line.rows = self.wrapped_document.get_offsets(line_index)
         start = self.document.get_index_from_location((line_index, 0))
         shared = shared_length(text, self._tokenized)
         end = start + len(line.plain)
@@ -310,3 +321,32 @@ class PromptEditor(InOrder, TextArea):
         # Terminals send carriage returns for the line ends of what is pasted. The base class's own
         # handler is called next, by the framework.
         event.text = event.text.replace("\r\n", "\n").replace("\r", "\n")
+        if reason := self._too_long(event.text):
+            event.prevent_default()
+            event.stop()
+            self.app.notify(reason, severity="error", timeout=10, markup=False)
+
+    def _too_long(self, pasted: str) -> str:
+        """Why a text is not pasted; empty if it is. Letters are always taken."""
+        if len(pasted) <= LETTERS:
+            return ""
+        length = len(self.text) - len(self.selected_text) + len(pasted)
+        line = len(self.document.get_line(self.cursor_location[0]))
+        line += max(map(len, pasted.split("\n")))
+        return _reason(length, line, "not pasted: ")
+
+
+def too_long(text: str) -> str:
+    """Why a text is too long for the editor; empty if it is not.
+
+    Longer ones are drawn all the same where they are there already, but a letter takes seconds.
+    """
+    return _reason(len(text), max(map(len, text.split("\n"))), "")
+
+
+def _reason(length: int, line: int, before: str) -> str:
+    if length > LONGEST_TEXT:
+        return f"{before}{length:,} characters, and the prompt holds {LONGEST_TEXT:,} at most"
+    if line > LONGEST_LINE:
+        return f"{before}a line of {line:,} characters, and one holds {LONGEST_LINE:,} at most"
+    return ""

@@ -23,7 +23,7 @@ SESSION = "session.json"
 """See `llmscope.tui.session`."""
 LOCK = ".lock"
 """Held while a file is read, changed and written again."""
-PATIENCE = 1.0
+PATIENCE = 5.0
 """Seconds that a screen waits for another one's lock, once; then it writes without."""
 LARGEST = 1 << 26
 """Bytes of a file at most; a longer one is none of ours."""
@@ -190,7 +190,7 @@ def locked() -> Iterator[None]:
         try:
             state_folder().mkdir(parents=True, exist_ok=True)
             found = FileLock(state_folder() / LOCK, timeout=_patience)
-            found.acquire()
+            found.acquire(poll_interval=0.01)
             lock = found
         except Timeout:
             _flaws.append("another process holds the lock of what is kept: it is written without")

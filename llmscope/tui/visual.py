@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from textual.app import SuspendNotSupported
 
 from llmscope.text import display_text
+from llmscope.tui.editor import too_long
 
 if TYPE_CHECKING:
     from llmscope.tui.desk import Desk
@@ -96,6 +97,8 @@ def edited(desk: Desk, command: list[str], text: str) -> str:
             taken = text if not keep else _taken(after, text)
         except UnicodeDecodeError as error:
             raise UnusableError(f"not UTF-8 (byte {error.start}){left}") from None
+        if keep and (reason := too_long(taken)):
+            raise UnusableError(f"{reason}{left}")
         keep = False
         return taken
     except OSError as error:

@@ -13,7 +13,7 @@ import pytest
 
 from llmscope.tui.kept import Kept
 from llmscope.tui.panes.pane import fitting_title
-from llmscope.tui.saved import save_prompt, save_screen, saved_prompt
+from llmscope.tui.saved import LOCK, save_prompt, save_screen, saved_prompt
 from llmscope.tui.title import count, fit_sides, size
 
 MODULES = ["llmscope.tui", "llmscope.tui.app", "llmscope.tui.run", "llmscope.tui.capture"]
@@ -126,7 +126,7 @@ def test_each_model_keeps_its_last_prompt(state: Path) -> None:
     save_prompt("gpt2", "The capital\n\x1b[31m 漢")
     save_prompt("other", "x")
     assert saved_prompt("gpt2") == "The capital\n\x1b[31m 漢"
-    assert sorted(path.name for path in state.iterdir()) == ["prompts.json"]
+    assert sorted(path.name for path in state.iterdir()) == [LOCK, "prompts.json"]
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"gpt2": 3}', "\x00"])

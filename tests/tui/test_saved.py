@@ -22,7 +22,7 @@ from llmscope.tui.saved import save_prompt
 name, at = sys.argv[1], float(sys.argv[2])
 while time.time() < at:
     pass
-for number in range(15):
+for number in range(5):
     save_prompt(f"{name}-{number}", "text")
     add([Entry(name, f"prompt {number}", 1.0)])
 remember(f"org/{name}")
@@ -56,13 +56,13 @@ def test_what_screens_keep_at_the_same_moment_is_all_there(state: Path) -> None:
     processes = [started(WRITES, name, at) for name in names]
     assert [process.wait(60) for process in processes] == [0, 0, 0]
     prompts = json.loads((state / "prompts.json").read_text())
-    assert set(prompts) == {f"{name}-{number}" for name in names for number in range(15)}
+    assert set(prompts) == {f"{name}-{number}" for name in names for number in range(5)}
     kept = {(one.model, one.text) for one in history.read()}
-    assert kept == {(name, f"prompt {number}") for name in names for number in range(15)}
+    assert kept == {(name, f"prompt {number}") for name in names for number in range(5)}
     assert {one.spec for one in recent.recent()} == {f"org/{name}" for name in names}
 
 
-def test_a_lock_that_is_held_costs_a_second_once_and_a_notice(
+def test_a_lock_that_is_held_is_waited_for_once_and_told(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(saved, "_patience", 0.2)
