@@ -46,6 +46,18 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
     verdict = _verdict(found)
     if verdict.status == "refused":
         return Figure.refused("walkthrough", TITLE, verdict.reason, verdict.discrepancy)
+    longest = max(
+        (
+            size
+            for step in found
+            for name, size in zip(step.axes, step.shape, strict=False)
+            if name in ("position", "query", "key")
+        ),
+        default=0,
+    )
+    if longest > len(recording):
+        reason = "the model runs rows of its own beside the tokens', and its steps are of both"
+        return Figure.refused("walkthrough", TITLE, reason)
     if focus.mode == "values":
         from llmscope.lenses.walk_values import values
 
