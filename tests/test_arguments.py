@@ -142,7 +142,7 @@ NO_IDS = [
 ]
 
 
-@pytest.mark.parametrize("ids", NO_IDS, ids=quoted)
+@pytest.mark.parametrize("ids", NO_IDS, ids=lambda ids: type(ids).__name__)
 @pytest.mark.parametrize("name", ["prompt", "versus_prompt", "written"])
 def test_what_is_no_row_of_ids_is_refused_by_name(scope, name, ids):
     if ids is None and name == "versus_prompt":
