@@ -10,7 +10,7 @@ import math
 import operator
 import os
 import reprlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -159,8 +159,8 @@ def pair(name: str, value: Any, *, least: int | None = None) -> tuple[int, int]:
 
 
 def several(name: str, value: Any) -> tuple[Any, ...]:
-    """Return a list, or another sequence, as a tuple; a string is not taken apart."""
-    if isinstance(value, str | bytes) or not isinstance(value, Sequence):
+    """Return what an iterable gives as a tuple; a string is not taken apart."""
+    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
         raise TypeError(f"{name} must be a list, not {quoted(value)}")
     return tuple(value)
 

@@ -40,13 +40,16 @@ class Verdict:
     within: str = ""
 
     def worst(self, other: Verdict) -> Verdict:
-        """The less trustworthy of the two."""
+        """The less trustworthy of the two; of two that hold, this one's discrepancy stays."""
         order = ("verified", "partial", "unverified", "refused")
 
         def rank(verdict: Verdict) -> tuple[int, bool]:
             return order.index(verdict.status), bool(verdict.within)
 
-        return max(self, other, key=rank)
+        worse = max(self, other, key=rank)
+        if self.status == other.status == "verified" and self.discrepancy is not None:
+            return replace(worse, discrepancy=self.discrepancy)
+        return worse
 
 
 VERIFIED = Verdict("verified")

@@ -62,6 +62,8 @@ def doctor(
 def _examined(scope: Scope) -> dict[str, Any]:
     """The model's verdicts, measured on itself."""
     begun = time.perf_counter()
+    from llmscope.record.verify import CAPABILITIES
+
     info, verdicts = scope.info(), scope.verdicts
     return {
         "spec": info.spec,
@@ -76,12 +78,12 @@ def _examined(scope: Scope) -> dict[str, Any]:
         "verdict_seconds": round(time.perf_counter() - begun, 2),
         "notices": list(info.notices),
         "generation": {"applied": list(info.rules.applied), "ignored": list(info.rules.ignored)},
-        "verdicts": {name: _plain(verdicts(name)) for name in verdicts.layers},
+        "verdicts": {name: _plain(verdicts(name)) for name in CAPABILITIES},
         "sorts": [
             {
                 "layers": layers,
                 "sort": sort,
-                "verdicts": {name: _plain(verdicts.over(name, layers)) for name in verdicts.layers},
+                "verdicts": {name: _plain(verdicts.over(name, layers)) for name in CAPABILITIES},
             }
             for sort, layers in _sorts(scope).items()
         ],

@@ -85,6 +85,8 @@ def learn(layer: Layer, rows: LayerRows, after: Tensor) -> None:
     _known.pop(layer.module, None)
     if rows.attention_write is None or rows.mlp_write is None or rows.mixer_write is not None:
         return
+    if rows.stream.shape != rows.attention_write.shape or rows.stream.shape != after.shape:
+        return  # several streams side by side
     if _near(rows.stream + rows.attention_write + rows.mlp_write, after):
         return
     for first, second in permutations(_norms(layer, rows.stream.shape[-1]), 2):

@@ -22,6 +22,7 @@ from llmscope.record.comparison import Comparison, compare, judge
 from llmscope.record.derive import logits
 from llmscope.record.post_norms import post_norms
 from llmscope.record.recording import Recording, Segment
+from llmscope.record.reduce import first_unfinite
 from llmscope.record.verify import CHECKS, WRITES, Missing, Verdicts
 
 CELLS = 1 << 22
@@ -69,6 +70,9 @@ def rows_verdict(
     """
     recording = recording.base or recording
     rows = range(len(recording)) if rows is None else rows
+    unfinite = first_unfinite(recording)
+    if unfinite is not None:  # from there on the figure is partial, for that reason
+        rows = rows[: max(0, unfinite - rows.start)]
     if capability == "patterns" and recording.settings[layer] is None:
         return VERIFIED
     checked = _chosen(recording, rows) if capability == "patterns" else rows
@@ -206,7 +210,7 @@ def readout_verdict(recording: Recording) -> Verdict:
     """The verdict on the readout after the last token, where the model gave logits of its own."""
     recording = recording.base or recording
     own, readout = recording.logits, recording.subject.anatomy.readout
-    if own is None or readout is None:
+    if own is None or readout is None or first_unfinite(recording) is not None:
         return VERIFIED
     kept: Verdict | None = recording.memo.get("checked readout")
     if kept is None:

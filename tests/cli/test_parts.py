@@ -71,7 +71,7 @@ def test_a_rate_is_told_once_it_means_something():
         (ScopeError("a\nb", "c"), "error: a b (try: c)"),
         (ScopeError("\x1b[2J"), "error: \\x1b[2J"),
         (ValueError("layer 9"), "error: layer 9"),
-        (KeyError("x"), "error: KeyError: 'x' (try: --debug, which shows where)"),
+        (KeyError("x"), "error: KeyError 'x' (try: --debug, which shows where)"),
     ],
 )
 def test_every_failure_is_one_line(error, line):

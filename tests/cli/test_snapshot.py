@@ -154,13 +154,13 @@ def test_what_a_model_cannot_show_is_a_refused_figure(tmp_path):
     found = anatomy._readout
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(anatomy, "_readout", lambda *parts: broken(found(*parts)))
-        result = run("snapshot", folder, "--ids", "5,6", "--lens", "tokens")
+        result = run("snapshot", folder, "--ids", "5,6", "--lens", "logit-lens")
         assert result.exit_code == 0
         figure = json.loads(result.stdout)["figures"][0]
         assert figure["verdict"]["status"] == "refused"
         assert figure["verdict"]["reason"]
         assert figure["values"] is None
-        picture = run("snapshot", folder, "--ids", "5", "--lens", "tokens", "--format", "txt")
+        picture = run("snapshot", folder, "--ids", "5", "--lens", "logit-lens", "--format", "txt")
         assert picture.exit_code == 0
         assert "refused" in picture.stdout
 

@@ -29,7 +29,7 @@ PATIENCE = 90.0
 """Seconds after which a process that uses no CPU is given up as well."""
 COMMAND = [sys.executable, "-m", "tests.fuzz.worker"]
 """Starts a worker process."""
-_BARE = re.compile(r"^error: (\w*(Error|Exception|Exit|Interrupt|Warning|StopIteration)): ")
+_BARE = re.compile(r"^error: \w*(Error|Exception|Exit|Interrupt|Warning|StopIteration)\b")
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ def test_one_error_line_is_no_finding():
         {"memory": 2 << 30},
         {"error": "thread 'x' panicked at src/lib.rs\nerror: it is damaged\n"},
         {"error": "Traceback (most recent call last):\nerror: it is damaged\n"},
-        {"error": "error: KeyError: 'x' (try: --debug, which shows where)\n"},
+        {"error": "error: KeyError 'x' (try: --debug, which shows where)\n"},
         {"error": "error: a\nerror: b\n"},
         {"error": ""},
         {"error": "error: " + "a" * 2000 + "\n", "error_bytes": 2008},

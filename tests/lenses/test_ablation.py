@@ -102,7 +102,9 @@ def test_a_hybrid_tells_of_its_mixers_and_of_the_layers_with_heads():
     scope.record(IDS)
     figure = scope.look("ablation")
     assert figure.verdict.status == "partial"
-    assert figure.verdict.reason == "not in layers 0, 2: this layer has no attention"
+    assert figure.verdict.reason == (
+        "not in layers 0, 2: this layer has no attention: a state space mixes its tokens"
+    )
     assert np.isnan(figure.values).all(-1).tolist() == [True, False, True]
     assert np.isfinite(figure.values[1]).all()
     parts = scope.look("ablation", mode="parts")

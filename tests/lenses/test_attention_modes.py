@@ -245,7 +245,9 @@ def test_all_heads_of_a_long_prompt_are_pooled(monkeypatch):
 def test_a_model_without_attention_is_refused(mode):
     figure = scope_of(small_model("mamba")).look("attention", mode=mode)
     assert figure.verdict.status == "refused"
-    assert figure.verdict.reason.endswith("this layer has no attention")
+    assert figure.verdict.reason.endswith(
+        "this layer has no attention: a state space mixes its tokens"
+    )
 
 
 def test_rollout_stands_on_every_layer_below():
@@ -253,7 +255,9 @@ def test_rollout_stands_on_every_layer_below():
     assert scope.look("attention", layer=1).verdict.status == "verified"
     figure = scope.look("attention", layer=1, mode="rollout")
     assert figure.verdict.status == "refused"
-    assert figure.verdict.reason == "layer 0: this layer has no attention"
+    assert figure.verdict.reason == (
+        "layer 0: this layer has no attention: a convolution mixes its tokens"
+    )
 
 
 def test_rollout_of_a_long_prompt_is_refused_with_its_length():

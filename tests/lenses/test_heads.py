@@ -232,11 +232,11 @@ def test_what_was_measured_goes_with_the_model():
     scope = scope_of(small_model("gpt2"))
     scope.look("heads")
     subject = scope.subject
-    assert subject in measured._kept
-    kept = len(measured._kept)
+    assert measured._kept.get(subject) is not None
+    kept = len(measured._kept._known)
     del scope, subject
     gc.collect()
-    assert len(measured._kept) < kept
+    assert len(measured._kept._known) < kept
 
 
 @pytest.mark.parametrize("mode", ["induction", "sink"])
@@ -246,7 +246,9 @@ def test_layers_without_attention_are_empty_and_named(mode):
     assert np.isfinite(figure.values[1]).all()
     assert figure.extra["kinds"] == ("convolution", "attention", "convolution")
     assert figure.verdict.status == "partial"
-    assert figure.verdict.reason == "not in layers 0, 2: this layer has no attention"
+    assert figure.verdict.reason == (
+        "not in layers 0, 2: this layer has no attention: a convolution mixes its tokens"
+    )
     said = json.loads(json_text(figure.to_dict()))
     assert said["values"][0] == [None] * 4
     rows = ["".join(s.text for s in row) for row in paint(figure, 60, 5, Look(), Focus()).rows]
@@ -256,7 +258,7 @@ def test_layers_without_attention_are_empty_and_named(mode):
 def test_a_model_without_attention_is_refused():
     figure = scope_of(small_model("mamba")).look("heads")
     assert figure.verdict.status == "refused"
-    assert figure.verdict.reason == "this layer has no attention"
+    assert figure.verdict.reason == ("this layer has no attention: a state space mixes its tokens")
 
 
 def test_a_layer_whose_patterns_are_wrong_has_no_scores():

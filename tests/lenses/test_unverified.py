@@ -6,17 +6,17 @@ import pytest
 import llmscope
 from llmscope.draw import Look
 from llmscope.export import render
+from tests.all_families import small_model
 from tests.cli.running import record, run
-from tests.families import small_model
 
 IDS = (3, 41, 5, 9)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Its writes do not sum to the next stream: it norms after it has added."""
-    folder = tmp_path_factory.mktemp("post") / "openai-gpt"
-    small_model("openai-gpt").save_pretrained(folder)
+    """Its writes do not sum to the next stream: it adds a third one, and scales the sum."""
+    folder = tmp_path_factory.mktemp("scaled") / "gemma4_text"
+    small_model("gemma4_text").save_pretrained(folder)
     return str(folder)
 
 

@@ -244,9 +244,11 @@ def test_the_engine_switches_live(shelf):
         engine.close()
     loaded = next(event for event in events if isinstance(event, Loaded))
     assert (loaded.info.adapter, loaded.info.adapters) == (adapter.name, (adapter.name,))
-    shown = [event.figures["next"].values[0] for event in events if isinstance(event, Frame)]
+    frames = [event for event in events if isinstance(event, Frame)]
+    # A figure that takes longer than a frame waits comes with the next one.
+    shown = [event.figures["next"].values[0] for event in frames if "next" in event.figures]
     assert shown == pytest.approx([float(on), float(off), float(on)], rel=1e-5)
-    ran = [event.cost.ran for event in events if isinstance(event, Frame)]
+    ran = [frame.cost.ran for frame in frames if "next" in frame.figures]
     assert ran == [len(IDS), len(IDS), 0]  # each keeps what it recorded
 
 

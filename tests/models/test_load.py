@@ -287,7 +287,7 @@ def test_a_link_to_weights_that_never_came(folder):
 def test_a_config_without_layers(folder):
     save_model(folder)
     edit_config(folder, num_hidden_layers=0)
-    assert "parts" in refusal(folder).message
+    assert "layers" in refusal(folder).message
 
 
 def test_missing_weights_are_no_random_numbers(folder):

@@ -289,7 +289,7 @@ async def test_an_edit_that_the_model_cannot_take_is_switched_off(opened: Open) 
 async def test_the_command_has_the_edits(opened: Open) -> None:
     async with opened() as session:
         app = session.app
-        edits = ("zero head 5.3", HOSTILE, "patch stream 9 from B")
+        edits = ("zero head 5.3", 'steer 3 "[/nope]" - "b" 2', "patch stream 9 from B")
         app.look_at(replace(app.scene, versus_prompt="The capital of Italy is", change=True))
         await begin(session, *edits)
         app.overview.enter("map")
@@ -310,6 +310,16 @@ async def test_the_command_has_the_edits(opened: Open) -> None:
         assert line is not None
         assert not {"--edit", "--change"} & set(shlex.split(line))
         assert "--versus-prompt" not in line
+
+
+async def test_no_command_is_copied_that_would_act_on_a_terminal(opened: Open) -> None:
+    async with opened() as session:
+        await begin(session, HOSTILE)
+        session.app.overview.enter("map")
+        await session.settle()
+        shown = session.app.ledger.shown("map")
+        assert shown is not None
+        assert command_of(session.app, shown) is None
 
 
 async def test_the_list_is_copied(opened: Open) -> None:
