@@ -89,7 +89,11 @@ def take_apart(norm: nn.Module, like: Tensor) -> NormParts:
     """
     generator = torch.Generator().manual_seed(0)
     rows = _balanced(like.shape[-1], generator).to(like)
-    there, back = exact(norm(rows)), exact(norm(-rows))
+    try:
+        there, back = exact(norm(rows)), exact(norm(-rows))
+    except (TypeError, ValueError, RuntimeError, AttributeError) as error:
+        # A module that takes more than rows, such as a block that layers share.
+        raise UnknownNorm("its norm is none whose scale can be held still") from error
     size = exact(rows).square().mean(-1, keepdim=True).sqrt()
     # The mean of the rows is zero, so that the same gain comes out whether it is taken off or not.
     gain = ((there - back) / (2 * exact(rows)) * size).mean(0)

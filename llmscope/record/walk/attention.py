@@ -183,7 +183,7 @@ class Attention:
             return None
         own = exact(seen[:, self.rows.start : self.rows.stop])
         sinks = self._sinks()
-        if sinks is not None and seen is self.seen.scores:
+        if sinks is not None and seen is self.seen.scores and own.shape[-1] > whole:
             # A model may take the same number off a whole row, which no softmax notices: the
             # score of the sink, which is known, tells which one.
             own = own + (sinks - own[..., whole:])
