@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
@@ -184,7 +184,8 @@ class Route:
                 object.__setattr__(config, NAME, name)
 
 
-_routes: WeakKeyDictionary[Any, Route] = WeakKeyDictionary()
+_routes: WeakKeyDictionary[Any, ref[Route]] = WeakKeyDictionary()
+"""By model; held weakly, since a route holds the model's layers: both go at once."""
 
 
 @contextmanager
@@ -204,7 +205,8 @@ def listening(module: nn.Module, listener: Listener) -> Iterator[None]:
 @contextmanager
 def eagerly(model: Any, attention: nn.Module) -> Iterator[None]:
     """Within, the model works its patterns out as matrices that can be seen, where it can."""
-    route = _routes.get(model)
+    known = _routes.get(model)
+    route = None if known is None else known()
     seen = hasattr(sys.modules[type(attention).__module__], "eager_attention_forward")
     if route is None or not seen:
         yield
@@ -233,7 +235,7 @@ def listen(model: Any, anatomy: Anatomy, listeners: list[Listener]) -> Route:
         if name not in (None, "eager"):
             pairs = zip(modules, listeners, strict=True)
             route.listeners = {module: one for module, one in pairs if module is not None}
-    _routes[model] = route
+    _routes[model] = ref(route)
     return route
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 import torch
 from torch import Tensor, nn
@@ -228,7 +228,7 @@ class Taps:
         self._route = listen(model, anatomy, list(self.layers))
         self._depth = 0
         self._state = ModuleState(model)
-        _taps[model] = self
+        _taps[model] = ref(self)
 
     @property
     def routed(self) -> bool:
@@ -313,7 +313,8 @@ class Taps:
             tap.kept, tap.keys, tap.values = {}, None, None
 
 
-_taps: WeakKeyDictionary[Any, Taps] = WeakKeyDictionary()
+_taps: WeakKeyDictionary[Any, ref[Taps]] = WeakKeyDictionary()
+"""By model; held weakly, since taps hold the model's layers: both go at once."""
 
 
 def placed(model: Any) -> AbstractContextManager[None]:
@@ -321,7 +322,8 @@ def placed(model: Any) -> AbstractContextManager[None]:
 
     They compute attention in the same way, and end when they are cancelled.
     """
-    taps = _taps.get(model)
+    known = _taps.get(model)
+    taps = None if known is None else known()
     return nullcontext() if taps is None else taps.placed()
 
 

@@ -89,7 +89,8 @@ class Walk:
         self.handles.append(module.register_forward_hook(change))
 
     def hook_before(self):
-        module = self.random.choice(self.scope.subject.anatomy.layers).down
+        layer = self.random.choice(self.scope.subject.anatomy.layers)
+        module = layer.down or layer.experts  # of a mixture of experts
         self.handles.append(
             module.register_forward_pre_hook(lambda _, args: (args[0] * 0.8, *args[1:]))
         )
@@ -105,6 +106,8 @@ class Walk:
         self.model.eval()
 
     def attention(self):
+        if not self.model._supports_sdpa:
+            return  # it has one function only
         now = self.model.config._attn_implementation
         self.model.set_attn_implementation("sdpa" if now == "eager" else "eager")
 
