@@ -55,6 +55,7 @@ class Bench:
         serial = check(self.subject, whole=whole) if whole or "_examined" in vars(self) else 0
         if "_examined" in vars(self) and serial != self._serial:
             self._untold = state_of(self.subject.model).change
+            self.forget()  # what was recorded goes now, not when the recorder is collected
             for name in ("_examined", "edited"):
                 vars(self).pop(name, None)
 
