@@ -57,6 +57,7 @@ class Subject:
         folders: where the weights came from: the model's, then the adapter's.
         readout_holds: whether the readout that was found gives the model's logits, as was measured;
             where it does not, logits are the model's own, of a pass of their own.
+        taps: the hooks of its recorder, which passes beside its recordings need as well.
         allow_pickle: pickled weights were allowed, also of what is read beside the model.
     """
 
@@ -76,6 +77,7 @@ class Subject:
     reward: RewardModel | None = None
     folders: tuple[Path, ...] = ()
     readout_holds: bool = True
+    taps: Any = field(default=None, init=False, repr=False)
     allow_pickle: bool = False
 
     def __reduce_ex__(self, _: Any) -> Any:

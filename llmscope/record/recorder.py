@@ -46,7 +46,7 @@ class Recorder:
 
     def __init__(self, subject: Subject) -> None:
         self.subject = subject
-        self.taps = Taps(subject.model, subject.anatomy)
+        self.taps = subject.taps = Taps(subject.model, subject.anatomy)
         self._latest: Recording | None = None
         self._threads = Threads(subject.device)
         forward = inspect.signature(subject.model.forward).parameters

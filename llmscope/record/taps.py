@@ -314,7 +314,7 @@ class Taps:
 
 
 _taps: WeakKeyDictionary[Any, ref[Taps]] = WeakKeyDictionary()
-"""By model; held weakly, since taps hold the model's layers: both go at once."""
+"""By model; its subject holds them, and they the model's layers: all go at once."""
 
 
 def placed(model: Any) -> AbstractContextManager[None]:
