@@ -15,7 +15,6 @@ from transformers.cache_utils import DynamicLayer
 
 from llmscope.errors import ScopeError
 from llmscope.models.subject import Subject
-from llmscope.record.continuation import can_continue
 from llmscope.record.foreseen import (
     LOGITS,
     NOTHING,
@@ -24,7 +23,8 @@ from llmscope.record.foreseen import (
     foreseen,
     keep_logits,
 )
-from llmscope.record.lengths import Lengths, same_row
+from llmscope.record.lengths import ROW, Lengths, same_row
+from llmscope.record.norms import bound
 from llmscope.record.recording import Prompt, Recording, Segment, without_first_row
 from llmscope.record.taps import Cancelled, Taps
 from llmscope.record.threads import Threads
@@ -63,8 +63,7 @@ class Recorder:
         self.takes_positions = known and not own and "position_ids" in forward
         self.lengths = Lengths(self)
         self.notice = ""  # what was found when the model was examined, for whoever uses it
-        self._caches: bool | None = None if may else False  # None: it was not tried yet
-        self._takes_cache = may
+        self._caches = may  # until the model is examined; see `examine`
 
     def record(
         self,
@@ -247,29 +246,43 @@ class Recorder:
             return tuple(tap.keys for tap in taps), tuple(tap.values for tap in taps)
         return tuple(keys for keys, _ in past), tuple(values for _, values in past)
 
-    def examine_reuse(self, whole: Recording) -> None:
-        """Measure ahead which lengths are alike, and whether a prompt may be run in two parts.
+    def examine(self, prompt: Prompt) -> Recording:
+        """Record a short prompt, and measure what later ones may reuse.
 
-        Args:
-            whole: a short prompt that was run as one.
+        A model that cannot go on from a `DynamicCache` (it wants one of its own, takes no more than
+        one token on top of it, or computes something else) is run without one from here on.
+
+        Returns:
+            The prompt's recording, of one pass.
         """
+        whole, reusable = None, False
+        if self._caches:
+            try:
+                whole = self._extend(None, 0, prompt, None)
+                reusable = self._goes_on(whole)
+            except (Cancelled, torch.OutOfMemoryError):
+                raise
+            except Exception:  # whatever a model says of a cache that is not its own
+                reusable = False
+            if not reusable:
+                self._caches, whole = False, None
+                self.notice = NOT_REUSED
+        if whole is None:
+            whole = self._extend(None, 0, prompt, None)
         self.lengths.measure()
+        return replace(whole, fresh=True)
+
+    def _goes_on(self, whole: Recording) -> bool:
+        """Whether a prompt run in two parts, and run without a cache, gives the same last row."""
         half = len(whole) // 2
-        if not half or not self._takes_cache:
-            return
-        if whole.past is None:
-            self.notice = NOT_REUSED if self._caches is False else ""
-            return
-        try:
-            parts = self._extend(whole, half, whole.prompt, None)
-            reusable = same_row(parts, whole, len(whole) - 1)
-        except Cancelled:
-            raise
-        except Exception:  # whatever a model says that goes on from no cache
-            reusable = False
-        if not reusable:
-            self._caches = False
-            self.notice = NOT_REUSED
+        if not half or whole.past is None or whole.logits is None:
+            return False
+        own = self.run([whole.prompt.ids], last=1).logits[0, -1].float()
+        apart = float((whole.logits.float() - own).abs().max())
+        if not apart <= bound(self.subject.dtype, ROW) * float(own.abs().max()):
+            return False
+        parts = self._extend(whole, half, whole.prompt, None)
+        return same_row(parts, whole, len(whole) - 1)
 
     def token_at(self, place: int, length: int) -> list[Tensor]:
         """Queries, keys and values of one token at a position of a prompt of some length.
@@ -345,12 +358,8 @@ class Recorder:
         It is left unconfigured: a configured one drops the keys that slide out of a window.
 
         Returns:
-            None where the model cannot go on from one, as was tried once.
+            None where the model cannot go on from one; see `examine`.
         """
-        if self._caches is None:
-            from llmscope.record.verify import probe  # which imports this module
-
-            self._caches = can_continue(self, probe(self.subject).ids)
         if not self._caches:
             return None
         cache = DynamicCache()

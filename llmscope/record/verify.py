@@ -80,9 +80,7 @@ def verify(recorder: Recorder) -> Verdicts:
     prompt = probe(subject)
     for tap, found in zip(recorder.taps.layers, between.learn(subject, prompt.ids), strict=True):
         tap.between = found
-    recording = recorder.record(prompt, fresh=True)
-    recorder.forget()
-    recorder.examine_reuse(recording)
+    recording = recorder.examine(prompt)
     rows = recording.parts[0][0].layers
     learn(recorder.taps.layers, subject.anatomy.layers, rows)
     count = recording.layers
