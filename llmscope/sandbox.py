@@ -195,6 +195,8 @@ class Worker:
             raise TimeLimitError(f"it did not end within {round(seconds, 1):g} s")
         if reasons:
             raise MemoryLimitError(self._hungry())
+        if status == -signal.SIGABRT:  # Rust and C++ end so where an allocation fails
+            raise CallError(f"it crashed, as where {self._hungry()}")
         raise CallError(f"it crashed: {_signal_name(status)}")
 
     @property

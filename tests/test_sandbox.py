@@ -43,7 +43,7 @@ def test_a_result_comes_back(worker):
         ("forever", TimeLimitError, "did not end within 0.2 s"),
         ("locked", TimeLimitError, "did not end within 0.2 s"),
         ("hungry", MemoryLimitError, "needs more than 256 MiB"),
-        ("aborts", CallError, "it crashed: SIGABRT"),
+        ("aborts", CallError, "it crashed, as where it needs more than 256 MiB"),
         ("leaves", FunctionError, "bye"),
         ("panics", FunctionError, "called `Option::unwrap"),
         ("recurses", FunctionError, "recursion"),

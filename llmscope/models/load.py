@@ -17,6 +17,7 @@ from llmscope.models.anatomy import Anatomy, find
 from llmscope.models.checkpoint import check_model, read_config
 from llmscope.models.heads import Heads
 from llmscope.models.memory import check_room, does_not_fit, free_cache, make_room, ran_out
+from llmscope.models.model_files import check_tokenizer_paths
 from llmscope.models.place import check_threads, choose_device, choose_dtype, set_threads
 from llmscope.models.quantised import check_numbers, settings
 from llmscope.models.reward import load_reward
@@ -26,7 +27,6 @@ from llmscope.models.spec import Spec, parse
 from llmscope.models.spread import Placing, place
 from llmscope.models.stages import Stages
 from llmscope.models.subject import Progress, Subject
-from llmscope.models.tokenizer_file import check_tokenizer
 from llmscope.models.tokenizer_worker import load_tokenizer
 from llmscope.models.tokens import Tokens
 from llmscope.models.watch import Meter, silenced, transformers_bars
@@ -271,7 +271,7 @@ def _tokens(folder: Path, trust_remote_code: bool) -> tuple[Tokens | None, list[
     if not _has_tokenizer(folder):
         return None, ["the checkpoint has no tokenizer: it takes token ids only"]
     try:
-        check_tokenizer(folder)
+        check_tokenizer_paths(folder)
         return Tokens(load_tokenizer(folder, trust_remote_code)), []
     except Exception as error:  # a model without its tokenizer can still be looked into
         return None, [f"its tokenizer cannot be loaded ({told(error)}): it takes token ids only"]

@@ -11,7 +11,7 @@ import stat
 from pathlib import Path
 
 from llmscope.errors import ScopeError
-from llmscope.models.json_file import CONFIG_BYTES, INDEX_BYTES
+from llmscope.models.json_file import CONFIG_BYTES, INDEX_BYTES, read_json
 from llmscope.text import display_text
 
 VOCABULARY_BYTES = 128 << 20
@@ -47,6 +47,26 @@ def check_files(folder: Path, named: str) -> None:
                 f"{display_text(path.name)} of {display_text(named)} cannot be read: {trouble}",
                 "another copy of the model",
             )
+
+
+def check_tokenizer_paths(folder: Path) -> None:
+    """Refuse a tokenizer_config.json that names a device or a pipe as one of the files to read.
+
+    Raises:
+        ValueError: the setting that does.
+        OSError: the file cannot be read.
+    """
+    file = folder / "tokenizer_config.json"
+    settings = read_json(file, INDEX_BYTES) if file.is_file() else {}
+    for key, value in settings.items() if isinstance(settings, dict) else ():
+        if not key.endswith("_file") or not isinstance(value, str):
+            continue
+        try:
+            mode = os.stat(value).st_mode
+        except (OSError, ValueError):  # no such file here: most name one of where they were made
+            continue
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            raise ValueError(f"its {key[:40]} is no regular file")
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:

@@ -22,11 +22,11 @@ from llmscope.errors import ScopeError
 from llmscope.models.adapters import is_adapter
 from llmscope.models.checkpoint import check_model
 from llmscope.models.memory import check_room, does_not_fit, free_cache, ran_out
+from llmscope.models.model_files import check_tokenizer_paths
 from llmscope.models.quantised import settings
 from llmscope.models.sizes import bounded
 from llmscope.models.sources import Options, fetch
 from llmscope.models.spec import parse
-from llmscope.models.tokenizer_file import check_tokenizer
 from llmscope.models.tokenizer_worker import load_tokenizer
 from llmscope.models.watch import Meter, silenced, transformers_bars
 from llmscope.text import display_text, told
@@ -130,7 +130,7 @@ def _check_tokens(
     if not ours:
         return
     try:
-        check_tokenizer(folder)
+        check_tokenizer_paths(folder)
         theirs = load_tokenizer(folder, options.trust_remote_code).get_vocab()
     except Exception as error:  # none, or a damaged one
         raise ScopeError(
