@@ -8,6 +8,7 @@ from functools import cached_property, partial
 from llmscope.figure import Focus, Verdict
 from llmscope.lenses import Lens
 from llmscope.models.subject import Subject, follow
+from llmscope.record.determinism import check_steady
 from llmscope.record.edited import EditedRecorder
 from llmscope.record.model_state import adopt, check, state_of
 from llmscope.record.passes import Passes
@@ -15,7 +16,6 @@ from llmscope.record.recorder import Cancel, Recorder
 from llmscope.record.recording import Recording
 from llmscope.record.reduce import forget_row_stats
 from llmscope.record.row_checks import readout_verdict, rows_verdict, writes_verdict
-from llmscope.record.steady import check_steady
 from llmscope.record.verify import Verdicts, pattern_here, verify
 
 

@@ -16,9 +16,9 @@ from llmscope.figure import Figure, Focus, Verdict
 from llmscope.garbage import set_aside
 from llmscope.lenses import Lens, lens
 from llmscope.models.chat import Chat
-from llmscope.models.given import checked_load
 from llmscope.models.info import ModelInfo, model_info
 from llmscope.models.load import load_subject
+from llmscope.models.load_arguments import checked_load
 from llmscope.models.memory import free_cache
 from llmscope.models.origin import Origin, origin
 from llmscope.models.subject import Progress, Subject

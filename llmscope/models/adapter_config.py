@@ -16,9 +16,9 @@ from typing import Any
 
 from llmscope.errors import ScopeError
 from llmscope.models.foreign_patterns import PatternError, is_plain, matches
-from llmscope.models.heads import Heads, pickle_bounds, safetensors_heads
 from llmscope.models.json_file import read_json
 from llmscope.models.sizes import LEAST
+from llmscope.models.weight_headers import TensorHeaders, pickle_bounds, safetensors_headers
 from llmscope.text import display_text, told
 
 CONFIG = "adapter_config.json"
@@ -55,27 +55,29 @@ def read_adapter_config(folder: Path, named: str) -> dict[str, Any]:
     return config
 
 
-def adapter_heads(folder: Path, named: str) -> Heads:
+def adapter_headers(folder: Path, named: str) -> TensorHeaders:
     """Return the tensors of an adapter; of a pickled one, bounds of them.
 
     Raises:
-        ScopeError: the head of its weights is damaged.
+        ScopeError: the header of its weights is damaged.
     """
     safe = folder / SAFE
     try:
-        return safetensors_heads(safe) if safe.is_file() else pickle_bounds(folder / PICKLED)
+        return safetensors_headers(safe) if safe.is_file() else pickle_bounds(folder / PICKLED)
     except (OSError, ValueError) as error:
         raise ScopeError(
             f"the weights of {display_text(named)} are damaged: {told(error)}", _ANOTHER
         ) from error
 
 
-def check_adapter(config: Mapping[str, Any], heads: Heads, layers: int, named: str) -> None:
+def check_adapter(
+    config: Mapping[str, Any], headers: TensorHeaders, layers: int, named: str
+) -> None:
     """Refuse a config that asks for other models, for code, or for more than its weights fill.
 
     Args:
         config: what adapter_config.json says.
-        heads: of the adapter's weights.
+        headers: of the adapter's weights.
         layers: of the model that it goes on.
         named: what the error calls the adapter.
 
@@ -96,13 +98,13 @@ def check_adapter(config: Mapping[str, Any], heads: Heads, layers: int, named: s
             "the same adapter as peft's path_initial_model_for_weight_conversion saves it",
         )
     _check_replication(config.get("layer_replication"), layers, said)
-    limit = max(LEAST, heads.largest)
+    limit = max(LEAST, headers.largest)
     for key, value in _values(config):
         if isinstance(value, bool) or not isinstance(value, int | float):
             continue
         most = ITERATIONS if "iter" in key else limit
         if not abs(value) <= most and (most == ITERATIONS or not _FREE.search(key)):
-            why = f"the largest dimension of its weights is {heads.largest}"
+            why = f"the largest dimension of its weights is {headers.largest}"
             raise ScopeError(
                 f"the {CONFIG} of {said} says that {display_text(key[:40])} is "
                 f"{display_text(str(value)[:20])}, and "

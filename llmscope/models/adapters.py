@@ -19,17 +19,17 @@ from llmscope.models.adapter_config import (
     PICKLED,
     SAFE,
     TAKEN_OUT,
-    adapter_heads,
+    adapter_headers,
     check_adapter,
     offline,
     read_adapter_config,
     resolve_patterns,
 )
-from llmscope.models.heads import tensor_heads
 from llmscope.models.model_files import check_files
 from llmscope.models.sizes import bounded
 from llmscope.models.sources import Options, Weights, fetch
 from llmscope.models.spec import Spec, is_revision, parse
+from llmscope.models.weight_headers import tensor_headers
 from llmscope.text import display_text, told
 
 
@@ -89,9 +89,9 @@ def adapted(base: Any, folder: Path, named: str, *, allow_pickle: bool = False) 
     said = display_text(named)
     check_files(folder, named)
     _check_weights(folder, said, allow_pickle)
-    heads = adapter_heads(folder, named)
+    headers = adapter_headers(folder, named)
     layers = getattr(base.config.get_text_config(), "num_hidden_layers", 0)
-    check_adapter(read_adapter_config(folder, named), heads, layers, named)
+    check_adapter(read_adapter_config(folder, named), headers, layers, named)
     if hasattr(base, "hf_device_map"):
         raise ScopeError(
             f"{said} cannot be put on a model that is spread over devices",
@@ -101,8 +101,8 @@ def adapted(base: Any, folder: Path, named: str, *, allow_pickle: bool = False) 
     from peft.utils import load_peft_weights
 
     names = [name for name, _ in base.named_modules()]
-    own = tensor_heads((name, one.shape, one.nbytes) for name, one in base.named_parameters())
-    limit = bounded(heads + own, named, each=16, hint="another copy of the adapter")
+    own = tensor_headers((name, one.shape, one.nbytes) for name, one in base.named_parameters())
+    limit = bounded(headers + own, named, each=16, hint="another copy of the adapter")
     try:
         # Its patterns may take for ever, and PEFT asks the hub for what a folder only names.
         with offline():

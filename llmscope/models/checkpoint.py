@@ -7,11 +7,11 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from llmscope.errors import ScopeError
-from llmscope.models.heads import Heads
 from llmscope.models.json_file import INDEX_BYTES, read_json
 from llmscope.models.model_files import check_files
 from llmscope.models.quantised import check_quantised, check_skipped
 from llmscope.models.sizes import check_folder
+from llmscope.models.weight_headers import TensorHeaders
 from llmscope.text import display_text, told
 
 SAFETENSORS = "*.safetensors"
@@ -84,11 +84,11 @@ def _check_class(config: dict[str, Any], named: str, trust_remote_code: bool) ->
 
 def check_model(
     folder: Path, named: str, *, trust_remote_code: bool = False, allow_pickle: bool = False
-) -> tuple[dict[str, Any], Heads]:
+) -> tuple[dict[str, Any], TensorHeaders]:
     """Judge a folder with a model by all that can be known before it is loaded.
 
     Returns:
-        What its config.json says, and the heads of its weights.
+        What its config.json says, and the headers of its weights.
 
     Raises:
         ScopeError: why it cannot be loaded.
@@ -98,9 +98,9 @@ def check_model(
     check_config(config, named, trust_remote_code=trust_remote_code)
     _check_references(folder, config, display_text(named))
     check_weights(folder, named, allow_pickle=allow_pickle)
-    heads = check_folder(config, folder, named)
-    check_skipped(config, heads, named)
-    return config, heads
+    headers = check_folder(config, folder, named)
+    check_skipped(config, headers, named)
+    return config, headers
 
 
 def _check_references(folder: Path, config: dict[str, Any], named: str) -> None:

@@ -15,7 +15,6 @@ from llmscope.errors import ScopeError
 from llmscope.models.adapters import adapted, fetched, is_adapter, names
 from llmscope.models.anatomy import Anatomy, find
 from llmscope.models.checkpoint import check_model, read_config
-from llmscope.models.heads import Heads
 from llmscope.models.memory import check_room, does_not_fit, free_cache, make_room, ran_out
 from llmscope.models.model_files import check_tokenizer_paths
 from llmscope.models.place import check_threads, choose_device, choose_dtype, set_threads
@@ -30,6 +29,7 @@ from llmscope.models.subject import Progress, Subject
 from llmscope.models.tokenizer_worker import load_tokenizer
 from llmscope.models.tokens import Tokens
 from llmscope.models.watch import Meter, silenced, transformers_bars
+from llmscope.models.weight_headers import TensorHeaders
 from llmscope.text import display_text, one_line, told
 
 
@@ -68,7 +68,7 @@ def load_subject(
     with silenced():
         options = Options(trust_remote_code, allow_pickle, progress)
         weights, added = fetched(parsed, adapters, options)
-        config, heads = check_model(
+        config, headers = check_model(
             weights.folder,
             parsed.text,
             trust_remote_code=trust_remote_code,
@@ -77,7 +77,7 @@ def load_subject(
         make_room(weights.folder, choose_dtype(dtype, chosen), chosen)
         placing = place(device, chosen, dtype, weights.folder, config, parsed.text)
         model, unused = _model(
-            weights, heads, parsed.text, placing, trust_remote_code, allow_pickle, progress
+            weights, headers, parsed.text, placing, trust_remote_code, allow_pickle, progress
         )
         own = next((one.folder for one in added if _has_tokenizer(one.folder)), weights.folder)
         tokens, missing = _tokens(own, trust_remote_code)
@@ -164,7 +164,7 @@ def _checkpoint(
     Raises:
         ScopeError: it cannot be loaded, or is of another shape.
     """
-    _, heads = check_model(
+    _, headers = check_model(
         weights.folder,
         weights.name,
         trust_remote_code=options.trust_remote_code,
@@ -172,7 +172,7 @@ def _checkpoint(
     )
     model, _ = _model(
         weights,
-        heads,
+        headers,
         weights.name,
         placing,
         options.trust_remote_code,
@@ -217,7 +217,7 @@ def _upon(base: Subject, **changes: Any) -> Subject:
 
 def _model(
     weights: Weights,
-    heads: Heads,
+    headers: TensorHeaders,
     named: str,
     placing: Placing,
     trust_remote_code: bool,
@@ -232,7 +232,7 @@ def _model(
         check_room(named, weights.folder, dtype)
     meter = Meter(progress, "loading weights", _size(weights.folder))
     packed = bool(placing.settings) and settings(read_config(weights.folder)) is not None
-    with transformers_bars(meter), bounded(heads, named, packed=packed):
+    with transformers_bars(meter), bounded(headers, named, packed=packed):
         try:
             model, info = AutoModelForCausalLM.from_pretrained(
                 str(weights.folder),

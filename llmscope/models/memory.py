@@ -12,7 +12,7 @@ import psutil
 import torch
 
 from llmscope.errors import ScopeError
-from llmscope.models.heads import Heads, safetensors_heads
+from llmscope.models.weight_headers import TensorHeaders, safetensors_headers
 from llmscope.text import display_text
 
 WORDS = ("can't allocate memory", "not enough memory", "out of memory", "cannot allocate memory")
@@ -120,16 +120,16 @@ def available(device: torch.device) -> int:
 
 
 def _parameters(folder: Path) -> tuple[int, int]:
-    """How many numbers the weights hold, and bytes of one of them, as the files' heads say.
+    """How many numbers the weights hold, and bytes of one of them, as the files' headers say.
 
-    Zero where a head cannot be read: what is wrong with it is found when it is loaded.
+    Zero where a header cannot be read: what is wrong with it is found when it is loaded.
     """
     try:
         files = folder.glob("*.safetensors")
-        heads = sum((safetensors_heads(path) for path in files), Heads())
+        headers = sum((safetensors_headers(path) for path in files), TensorHeaders())
     except (OSError, ValueError):
         return 0, 0
-    return heads.elements, round(heads.bytes / heads.elements) if heads.elements else 0
+    return headers.elements, round(headers.bytes / headers.elements) if headers.elements else 0
 
 
 def _gib(size: float) -> str:

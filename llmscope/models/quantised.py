@@ -17,8 +17,8 @@ import torch
 
 from llmscope.errors import ScopeError
 from llmscope.models.foreign_patterns import PatternError, matches
-from llmscope.models.heads import Heads
 from llmscope.models.watch import silenced
+from llmscope.models.weight_headers import TensorHeaders
 from llmscope.text import display_text, told
 
 _UNQUANTISED = "the same model without quantisation"
@@ -80,7 +80,7 @@ def check_quantised(config: Mapping[str, Any], named: str, device_map: Any = "au
             ) from error
 
 
-def check_skipped(config: Mapping[str, Any], heads: Heads, named: str) -> None:
+def check_skipped(config: Mapping[str, Any], headers: TensorHeaders, named: str) -> None:
     """Refuse modules left unquantised by a pattern that could take for ever to match.
 
     transformers matches each name with Python's `re`, in this process.
@@ -93,7 +93,7 @@ def check_skipped(config: Mapping[str, Any], heads: Heads, named: str) -> None:
     repeating = [one for one in patterns if len(_REPEATS.findall(one)) > 2 or _GROUP.search(one)]
     if not repeating:
         return
-    parts = {name.removeprefix("model.") for name in heads.names} | heads.names
+    parts = {name.removeprefix("model.") for name in headers.names} | headers.names
     try:
         for pattern in repeating:
             if _GROUP.search(pattern):

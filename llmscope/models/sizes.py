@@ -1,7 +1,7 @@
 """A config's sizes held against the weights: before anything is built, and while it is built.
 
 A config of a few bytes can ask for a million layers. Building them never ends, though the weights
-beside it are those of two. The integers of a config are compared with the heads of the weight
+beside it are those of two. The integers of a config are compared with the headers of the weight
 files first, because classes of configs already make lists as long as the model is deep. Whatever
 is built after that is counted, module by module and on the meta device, and given up once it is
 more than the weights could fill.
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.modules import module as registry
 
 from llmscope.errors import ScopeError
-from llmscope.models.heads import Heads, folder_heads
+from llmscope.models.weight_headers import TensorHeaders, folder_headers
 from llmscope.text import display_text
 
 LENGTH = 1 << 25
@@ -49,43 +49,45 @@ _SIZES = re.compile(
 )
 
 
-def check_folder(config: Mapping[str, Any], folder: Path, named: str) -> Heads:
-    """Hold a config.json against the heads of the weights beside it, and return those.
+def check_folder(config: Mapping[str, Any], folder: Path, named: str) -> TensorHeaders:
+    """Hold a config.json against the headers of the weights beside it, and return those.
 
     Raises:
-        ScopeError: a head is damaged, or the config asks for more than the weights could fill.
+        ScopeError: a header is damaged, or the config asks for more than the weights could fill.
     """
     try:
-        heads = folder_heads(folder)
+        headers = folder_headers(folder)
     except (OSError, ValueError) as error:
         raise ScopeError(
             f"the weights of {display_text(named)} are damaged: {display_text(str(error))}",
             "another copy of the model",
         ) from error
-    check_sizes(config, heads, named)
-    return heads
+    check_sizes(config, headers, named)
+    return headers
 
 
-def check_sizes(config: Mapping[str, Any], heads: Heads, named: str, hint: str = ANOTHER) -> None:
+def check_sizes(
+    config: Mapping[str, Any], headers: TensorHeaders, named: str, hint: str = ANOTHER
+) -> None:
     """Refuse integers in a config that no tensor of its weights bears out.
 
     Args:
         config: as config.json holds it, dicts inside of it too.
-        heads: of its weights.
+        headers: of its weights.
         named: what the error calls the model.
         hint: what the error proposes.
 
     Raises:
         ScopeError: the first such integer.
     """
-    limit = max(LEAST, heads.tensors, SLACK * heads.largest)
+    limit = max(LEAST, headers.tensors, SLACK * headers.largest)
     for key, value in _integers(config):
         most = LENGTH if _LENGTHS.search(key) else limit if _SIZES.search(key) else None
         if most is None or abs(value) <= most or _OTHERS.search(key):
             continue
         told = str(value) if abs(value) < 10**15 else f"about 10^{len(str(abs(value))) - 1}"
         why = (
-            f"its weights have {heads.tensors} tensors of at most {heads.largest}"
+            f"its weights have {headers.tensors} tensors of at most {headers.largest}"
             if most == limit
             else f"no model has more than {most}"
         )
@@ -112,12 +114,17 @@ def _integers(value: Any, key: str = "") -> Iterator[tuple[str, int]]:
 
 @contextmanager
 def bounded(
-    heads: Heads, named: str, *, packed: bool = False, each: int = MODULES_EACH, hint: str = ANOTHER
+    headers: TensorHeaders,
+    named: str,
+    *,
+    packed: bool = False,
+    each: int = MODULES_EACH,
+    hint: str = ANOTHER,
 ) -> Iterator[None]:
     """Give up what this thread builds once it is larger than the weights could fill.
 
     Args:
-        heads: of the weights.
+        headers: of the weights.
         named: what the error calls the model.
         packed: the weights are quantised: a number may take a bit.
         each: modules that may be built for each tensor.
@@ -126,11 +133,11 @@ def bounded(
     Raises:
         ScopeError: it is too large.
     """
-    elements = max(heads.elements, 8 * heads.bytes) if packed else heads.elements
+    elements = max(headers.elements, 8 * headers.bytes) if packed else headers.elements
     left = {
-        "modules": MODULES + each * heads.tensors,
+        "modules": MODULES + each * headers.tensors,
         "parameters": PARAMETERS + TIMES * elements,
-        "bytes of buffers": BUFFERS + TIMES * heads.bytes,
+        "bytes of buffers": BUFFERS + TIMES * headers.bytes,
     }
     owner = threading.get_ident()
 
@@ -141,7 +148,7 @@ def bounded(
         if left[kind] < 0:
             raise ScopeError(
                 f"{display_text(named)} would have more {kind} than its weights could fill: "
-                f"they are {heads.tensors} tensors of {heads.elements} numbers",
+                f"they are {headers.tensors} tensors of {headers.elements} numbers",
                 hint,
             )
 

@@ -17,11 +17,11 @@ from torch import Tensor, nn
 
 from llmscope.models.anatomy import Anatomy, Layer
 from llmscope.record.attention import AttentionSettings, listen
-from llmscope.record.between import Between
 from llmscope.record.entries import Entry
 from llmscope.record.foreseen import ACTIVATIONS
-from llmscope.record.module_state import ModuleState
+from llmscope.record.output_gate import OutputGate
 from llmscope.record.recording import LayerRows, Segment
+from llmscope.record.restored_buffers import RestoredBuffers
 
 
 class Cancelled(Exception):  # noqa: N818 - it is no error: somebody changed their mind
@@ -74,7 +74,7 @@ class LayerTap:
         self.entry: Entry | None = (
             None  # once it is known how the MLP's input follows from the rest
         )
-        self.between: Between = "nothing"  # until it is measured
+        self.output_gate: OutputGate = "nothing"  # until it is measured
         self.in_sight = False  # whether its MLP's activations are kept
         self._versions: dict[str, int] = {}
         self._copied: set[str] = set()
@@ -154,9 +154,9 @@ class LayerTap:
 
     def attention_gave(self, output: Tensor) -> Tensor:
         """Keep what is needed of what stands between it and the output projection."""
-        if self.taps.whole and self.between != "nothing":
+        if self.taps.whole and self.output_gate != "nothing":
             mixed = output.detach()[0].flatten(1)
-            if self.between == "more":
+            if self.output_gate == "more":
                 self.kept["mixed"] = mixed
             elif self._out is not None:
                 self._catch_gate(self._out, mixed)
@@ -227,7 +227,7 @@ class Taps:
         self.hooks.after(anatomy.layers[-1].module, self._leave)
         self._route = listen(model, anatomy, list(self.layers))
         self._depth = 0
-        self._state = ModuleState(model)
+        self._state = RestoredBuffers(model)
         _taps[model] = ref(self)
 
     @property

@@ -9,7 +9,7 @@
 
 Each is compared row by row, relative to the largest magnitude of the row, so that one position
 of huge activations does not hide the rest. A capability whose identity fails is refused, with the
-discrepancy that was measured. Where no head has a write of its own (`llmscope.record.between`),
+discrepancy that was measured. Where no head has a write of its own (`llmscope.record.output_gate`),
 pattern · values is held against what the attention function gave, and what stands on single heads
 (`heads`) is refused. The figures that are looked at are checked at their own rows; see
 `llmscope.record.row_checks`.
@@ -27,7 +27,7 @@ from torch import Tensor
 from llmscope.figure import VERIFIED, Verdict
 from llmscope.models.mixing import WITHOUT_PATTERN
 from llmscope.models.subject import Subject
-from llmscope.record import between, post_norms
+from llmscope.record import output_gate, post_norms
 from llmscope.record.comparison import Comparison, compare, judge
 from llmscope.record.derive import NOT_BY_HEAD, attention_output, logits, mixed_values, mlp_output
 from llmscope.record.entries import learn
@@ -78,8 +78,10 @@ def verify(recorder: Recorder) -> Verdicts:
     """Hold the five identities against the model on a probe of a few tokens."""
     subject = recorder.subject
     prompt = probe(subject)
-    for tap, found in zip(recorder.taps.layers, between.learn(subject, prompt.ids), strict=True):
-        tap.between = found
+    for tap, found in zip(
+        recorder.taps.layers, output_gate.learn(subject, prompt.ids), strict=True
+    ):
+        tap.output_gate = found
     recording = recorder.examine(prompt)
     rows = recording.parts[0][0].layers
     learn(recorder.taps.layers, subject.anatomy.layers, rows)
@@ -101,7 +103,7 @@ def verify(recorder: Recorder) -> Verdicts:
             "writes": each(partial(_writes, recording)),
             "patterns": patterns,
             "heads": tuple(
-                Verdict("refused", NOT_BY_HEAD) if tap.between == "more" else verdict
+                Verdict("refused", NOT_BY_HEAD) if tap.output_gate == "more" else verdict
                 for tap, verdict in zip(recorder.taps.layers, patterns, strict=True)
             ),
             "activations": each(partial(_activations, recording)),

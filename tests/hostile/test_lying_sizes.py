@@ -1,4 +1,4 @@
-"""Configs and heads that ask for more than the weights beside them could fill: a line, at once."""
+"""Configs and headers that ask for more than the weights beside them could fill: one line each."""
 
 import json
 import os
@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from llmscope.errors import ScopeError
-from llmscope.models.heads import folder_heads
 from llmscope.models.load import load_subject
 from llmscope.models.sizes import bounded
+from llmscope.models.weight_headers import folder_headers
 from tests.families import FAMILIES, small_model
 from tests.hostile.forks import limited, refused
 from tests.models import ggufs
@@ -115,7 +115,7 @@ def test_a_family_needs_less_than_half_of_what_it_may_build(shelf, family, monke
 def test_what_other_threads_build_is_not_counted(shelf):
     import threading
 
-    heads = folder_heads(shelf("llama"))
+    headers = folder_headers(shelf("llama"))
     errors = []
 
     def build():
@@ -124,7 +124,7 @@ def test_what_other_threads_build_is_not_counted(shelf):
         except ScopeError as error:
             errors.append(error)
 
-    with bounded(heads, "llama"):
+    with bounded(headers, "llama"):
         other = threading.Thread(target=build)
         other.start()
         other.join()

@@ -14,9 +14,9 @@ from llmscope.models.subject import Subject
 from llmscope.record.changes import Change
 from llmscope.record.derive import logits_after, pattern
 from llmscope.record.edited import EditedRecorder
-from llmscope.record.module_state import ModuleState
 from llmscope.record.padded import record_padded
 from llmscope.record.passes import Passes
+from llmscope.record.restored_buffers import RestoredBuffers
 from llmscope.record.verify import verify
 from llmscope.scope import Scope
 from tests.families import FAMILIES, GROUPED, small_model
@@ -215,7 +215,7 @@ def test_a_model_that_gives_no_answer_by_position_is_asked_by_running_a_token_ag
 
 def test_a_pass_leaves_nothing_in_the_rotary_embedding():
     model = fresh_model("llama")
-    rotary, state = model.model.rotary_emb, ModuleState(model)
+    rotary, state = model.model.rotary_emb, RestoredBuffers(model)
     before = rotary.inv_freq.clone()
     with state.restored():
         model(input_ids=torch.tensor([IDS]))

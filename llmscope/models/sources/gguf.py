@@ -14,15 +14,15 @@ from typing import Any
 from llmscope.errors import ScopeError
 from llmscope.models.cache import building, converted_folder
 from llmscope.models.digest import file_digest
-from llmscope.models.heads import Heads
 from llmscope.models.json_file import read_json
 from llmscope.models.sizes import bounded, check_sizes
-from llmscope.models.sources.gguf_head import read_head
+from llmscope.models.sources.gguf_header import read_header
 from llmscope.models.sources.gguf_settings import Described
 from llmscope.models.sources.weights import Options, Weights
 from llmscope.models.spec import Spec
 from llmscope.models.subject import Progress
 from llmscope.models.watch import Meter, silenced, transformers_bars
+from llmscope.models.weight_headers import TensorHeaders
 from llmscope.text import display_text, told
 
 _MAGIC = b"GGUF"
@@ -46,12 +46,12 @@ def converted(path: Path, progress: Progress | None) -> Weights:
     Raises:
         ScopeError: it is no GGUF file, or transformers cannot read it.
     """
-    heads = check_gguf(path)
+    headers = check_gguf(path)
     digest = file_digest(path, progress)
     folder = converted_folder() / digest
     if not folder.is_dir():
         with building(folder) as scratch:
-            _convert(path, heads, scratch, progress)
+            _convert(path, headers, scratch, progress)
     return Weights(folder, path.stem, digest, _notices(folder))
 
 
@@ -62,8 +62,8 @@ def _notices(folder: Path) -> tuple[str, ...]:
         return ()
 
 
-def check_gguf(path: Path) -> Heads:
-    """Judge a GGUF file by its head, and return what that says of its tensors.
+def check_gguf(path: Path) -> TensorHeaders:
+    """Judge a GGUF file by its header, and return what that says of its tensors.
 
     Raises:
         ScopeError: it is no GGUF file, or says what cannot be.
@@ -76,7 +76,7 @@ def check_gguf(path: Path) -> Heads:
             first = file.read(len(_MAGIC))
         if first != _MAGIC:
             raise ScopeError(f"{named} is no GGUF file", "another file")
-        head = read_head(path)
+        header = read_header(path)
     except OSError as error:
         raise ScopeError(
             f"{display_text(str(path))} cannot be read: {error.strerror}", "another file"
@@ -89,20 +89,20 @@ def check_gguf(path: Path) -> Heads:
     # The keys of an architecture say what those of a config do: `llama.block_count`.
     sizes = {
         key.partition(".")[2]: value
-        for key, value in head.values.items()
+        for key, value in header.values.items()
         if not key.startswith(("general.", "tokenizer."))
     }
-    check_sizes(sizes, head.heads, path.name, "another copy of the file")
-    return head.heads
+    check_sizes(sizes, header.headers, path.name, "another copy of the file")
+    return header.headers
 
 
-def _convert(path: Path, heads: Heads, target: Path, progress: Progress | None) -> None:
+def _convert(path: Path, headers: TensorHeaders, target: Path, progress: Progress | None) -> None:
     import torch
     from safetensors import SafetensorError
     from transformers import AutoConfig, AutoModelForCausalLM, GgufConfig
 
     meter = Meter(progress, f"converting {display_text(path.name)}", path.stat().st_size)
-    limit = bounded(heads, path.name, packed=True, hint="another copy of the file")
+    limit = bounded(headers, path.name, packed=True, hint="another copy of the file")
     with silenced(), transformers_bars(meter), _gguf_bar(meter) as taken, limit:
         described = Described(path)
         source = {"gguf_file": path.name, "trust_remote_code": False, "local_files_only": True}

@@ -9,8 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from llmscope.errors import ScopeError
-from llmscope.models.heads import safetensors_head
 from llmscope.models.json_file import INDEX_BYTES, read_json
+from llmscope.models.weight_headers import safetensors_header
 from llmscope.text import display_text
 
 _NEEDED = ("config.json", "adapter_config.json")
@@ -60,7 +60,7 @@ def _of_safetensors(path: Path) -> str | None:
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
     try:
-        entries = safetensors_head(path, whole=False)
+        entries = safetensors_header(path, whole=False)
     except ValueError as error:
         return str(error)
     ends = (int(entry["data_offsets"][1]) for entry in entries.values())

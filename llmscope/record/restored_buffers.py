@@ -53,7 +53,7 @@ class _Watched:
                 own[name] = value
 
 
-class ModuleState:
+class RestoredBuffers:
     """What the modules of a model hold beside their parameters."""
 
     def __init__(self, model: nn.Module) -> None:

@@ -1,4 +1,4 @@
-"""The head of a GGUF file: its metadata and tensors, checked before a library reads them.
+"""The header of a GGUF file: its metadata and tensors, checked before a library reads them.
 
 The gguf package believes every count and length: an array of 10^12 items in a file of a kilobyte
 is read for ever, because numpy gives empty slices beyond the end.
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llmscope.models.heads import Heads, tensor_heads
+from llmscope.models.weight_headers import TensorHeaders, tensor_headers
 
 ITEMS = 3_000_000
 """Most items of all arrays together; a vocabulary of 262,144 tokens with merges has 1.3 million.
@@ -35,25 +35,25 @@ _SCALARS = {
 _STRING, _ARRAY = 8, 9
 _DIMENSIONS = 8
 _KEY_BYTES = 1 << 16
-_END = "it ends before its head does"
+_END = "it ends before its header does"
 
 
 @dataclass(frozen=True)
-class Head:
+class GgufHeader:
     """What a GGUF file says.
 
     Attributes:
         values: metadata that are a number or a truth value, by key; of an array of integers its
             largest.
-        heads: of its tensors.
+        headers: of its tensors.
     """
 
     values: dict[str, Any]
-    heads: Heads
+    headers: TensorHeaders
 
 
-def read_head(path: Path) -> Head:
-    """Return the head of a GGUF file.
+def read_header(path: Path) -> GgufHeader:
+    """Return the header of a GGUF file.
 
     Raises:
         OSError: the file cannot be read.
@@ -62,7 +62,7 @@ def read_head(path: Path) -> Head:
     if not path.stat().st_size:
         raise ValueError(_END)
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        return _Reader(data).head()
+        return _Reader(data).header()
 
 
 class _Reader:
@@ -73,11 +73,11 @@ class _Reader:
         version = struct.unpack_from("<I", data, 4)[0] if len(data) >= 24 else 0
         self._order = "<" if version & 0xFFFF else ">"
 
-    def head(self) -> Head:
+    def header(self) -> GgufHeader:
         """Read it all.
 
         Raises:
-            ValueError: see `read_head`.
+            ValueError: see `read_header`.
         """
         version = self._scalar("I")
         if version not in (2, 3):
@@ -91,11 +91,11 @@ class _Reader:
             if key in values:
                 raise ValueError(f"it has two values of {key[:80]}")
             values[key] = value
-        heads = tensor_heads(self._tensors(tensors, values.get("general.alignment", 32)))
-        if len(heads.names) != heads.tensors:
+        headers = tensor_headers(self._tensors(tensors, values.get("general.alignment", 32)))
+        if len(headers.names) != headers.tensors:
             raise ValueError("it has two tensors of one name")
         found = {key: value for key, value in values.items() if value is not None}
-        return Head(found, heads)
+        return GgufHeader(found, headers)
 
     def _tensors(self, count: int, alignment: Any) -> Iterator[tuple[str, list[int], int]]:
         from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType

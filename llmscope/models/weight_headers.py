@@ -1,6 +1,6 @@
-"""What the heads of weight files say of their tensors, read without the tensors themselves.
+"""What the headers of weight files say of their tensors, read without the tensors themselves.
 
-A head is the one thing about a checkpoint's size that cannot lie: its tensors have to lie in the
+A header is the one thing about a checkpoint's size that cannot lie: its tensors have to lie in the
 file. What a config says is held against it, see `llmscope.models.sizes`.
 """
 
@@ -17,13 +17,13 @@ from typing import Any
 
 from llmscope.models.json_file import parse_json
 
-HEAD_BYTES = 32 << 20
-"""Largest head of a safetensors file; a shard with 10,000 tensors has a megabyte."""
+HEADER_BYTES = 32 << 20
+"""Largest header of a safetensors file; a shard with 10,000 tensors has a megabyte."""
 _BITS = {"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "BOOL": 8, "C64": 64}
 
 
 @dataclass(frozen=True)
-class Heads:
+class TensorHeaders:
     """The tensors of a checkpoint.
 
     Attributes:
@@ -40,9 +40,9 @@ class Heads:
     largest: int = 0
     names: frozenset[str] = frozenset()
 
-    def __add__(self, other: Heads) -> Heads:
+    def __add__(self, other: TensorHeaders) -> TensorHeaders:
         """Return the tensors of both."""
-        return Heads(
+        return TensorHeaders(
             self.tensors + other.tensors,
             self.elements + other.elements,
             self.bytes + other.bytes,
@@ -51,35 +51,35 @@ class Heads:
         )
 
 
-def folder_heads(folder: Path) -> Heads:
+def folder_headers(folder: Path) -> TensorHeaders:
     """Return the tensors of the safetensors files in a folder; of pickled ones if it has no others.
 
     Raises:
         OSError: a file cannot be read.
-        ValueError: a head is damaged.
+        ValueError: a header is damaged.
     """
-    total = Heads()
+    total = TensorHeaders()
     files = sorted(path for path in folder.glob("*.safetensors") if path.is_file())
     for path in files:
-        total += safetensors_heads(path)
+        total += safetensors_headers(path)
     for path in () if files else sorted(folder.glob("*.bin")):
         if path.is_file():
             total += pickle_bounds(path)
     return total
 
 
-def safetensors_heads(path: Path) -> Heads:
+def safetensors_headers(path: Path) -> TensorHeaders:
     """Return the tensors of a safetensors file.
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: its head is damaged.
+        ValueError: its header is damaged.
     """
-    tensors = safetensors_head(path)
-    return tensor_heads((name, one["shape"], _length(one)) for name, one in tensors.items())
+    tensors = safetensors_header(path)
+    return tensor_headers((name, one["shape"], _length(one)) for name, one in tensors.items())
 
 
-def safetensors_head(path: Path, *, whole: bool = True) -> dict[str, Mapping[str, Any]]:
+def safetensors_header(path: Path, *, whole: bool = True) -> dict[str, Mapping[str, Any]]:
     """Return dtype, shape and data_offsets of each tensor of a safetensors file.
 
     Args:
@@ -87,30 +87,30 @@ def safetensors_head(path: Path, *, whole: bool = True) -> dict[str, Mapping[str
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: the head is damaged, or a tensor does not lie in the file.
+        ValueError: the header is damaged, or a tensor does not lie in the file.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if length + 8 > size:
             raise ValueError("its header does not fit into it")
-        if length > HEAD_BYTES:
-            raise ValueError(f"its header has more than {HEAD_BYTES >> 20} MiB")
+        if length > HEADER_BYTES:
+            raise ValueError(f"its header has more than {HEADER_BYTES >> 20} MiB")
         try:
-            head = parse_json(file.read(length))
+            header = parse_json(file.read(length))
         except ValueError as error:
             raise ValueError("its header cannot be read") from error
-    if not isinstance(head, dict):
+    if not isinstance(header, dict):
         raise ValueError("its header cannot be read")
-    head.pop("__metadata__", None)
+    header.pop("__metadata__", None)
     room = size - 8 - length if whole else sys.maxsize
-    for name, tensor in head.items():
+    for name, tensor in header.items():
         if not _is_tensor(tensor, room):
             raise ValueError(f"its header says what cannot be of {name[:80]}")
-    return head
+    return header
 
 
-def pickle_bounds(path: Path) -> Heads:
+def pickle_bounds(path: Path) -> TensorHeaders:
     """Return bounds of what a pickled checkpoint holds, from its size; nothing is unpickled.
 
     torch writes each tensor's numbers into a file of their own in a zip archive, uncompressed.
@@ -124,11 +124,11 @@ def pickle_bounds(path: Path) -> Heads:
             count = len(archive.infolist())
     except (zipfile.BadZipFile, ValueError, NotImplementedError):
         count = size // 64  # the format before it: a tensor's pickle takes more than that
-    return Heads(count, size, size, size)
+    return TensorHeaders(count, size, size, size)
 
 
-def tensor_heads(tensors: Iterable[tuple[str, Iterable[int], int]]) -> Heads:
-    """Return the heads of tensors by name, shape and bytes.
+def tensor_headers(tensors: Iterable[tuple[str, Iterable[int], int]]) -> TensorHeaders:
+    """Return the headers of tensors by name, shape and bytes.
 
     Raises:
         ValueError: a tensor has more numbers than bits.
@@ -144,11 +144,11 @@ def tensor_heads(tensors: Iterable[tuple[str, Iterable[int], int]]) -> Heads:
         elements += count
         if count:  # a tensor without numbers may have any dimensions
             largest = max(largest, *dimensions, 0)
-    return Heads(len(names), elements, taken, largest, frozenset(names))
+    return TensorHeaders(len(names), elements, taken, largest, frozenset(names))
 
 
 def _is_tensor(tensor: Any, room: int) -> bool:
-    """Whether an entry of a head is a tensor that lies in the `room` bytes after the head."""
+    """Whether an entry of a header is a tensor that lies in the `room` bytes after the header."""
     if not isinstance(tensor, dict):
         return False
     shape, offsets = tensor.get("shape"), tensor.get("data_offsets")

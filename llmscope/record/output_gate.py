@@ -20,7 +20,7 @@ from llmscope.models.subject import Subject
 from llmscope.record.attention import AttentionSettings, listening
 from llmscope.record.norms import bound
 
-Between = Literal["nothing", "gate", "more"]
+OutputGate = Literal["nothing", "gate", "more"]
 """gate: elementwise, from the layer's input alone. more: no head has a write of its own that could
 be told, so that only the patterns are shown. A norm that the anatomy names counts as nothing."""
 
@@ -72,7 +72,7 @@ class _Joint:
 
 
 @torch.no_grad()
-def learn(subject: Subject, ids: Sequence[int]) -> tuple[Between, ...]:
+def learn(subject: Subject, ids: Sequence[int]) -> tuple[OutputGate, ...]:
     """What stands between in each layer, measured in one or two passes over some ids."""
     from llmscope.record.taps import placed  # which keeps what is found here
 
@@ -86,7 +86,7 @@ def learn(subject: Subject, ids: Sequence[int]) -> tuple[Between, ...]:
     return tuple(kind or "more" for kind in found)
 
 
-def _at_once(joint: _Joint) -> Between | None:
+def _at_once(joint: _Joint) -> OutputGate | None:
     """What one pass tells; None: a pass with factors has to tell."""
     mixed, joined = joint.mixed, joint.joined
     if mixed is None or (joined is None and joint.layer.attention_out is not None):
@@ -104,8 +104,8 @@ def _at_once(joint: _Joint) -> Between | None:
 
 
 def _by_factors(
-    subject: Subject, batch: Tensor, joints: Sequence[_Joint], found: Sequence[Between | None]
-) -> list[Between | None]:
+    subject: Subject, batch: Tensor, joints: Sequence[_Joint], found: Sequence[OutputGate | None]
+) -> list[OutputGate | None]:
     generator = torch.Generator().manual_seed(0)
     first = [joint.joined for joint in joints]
     for joint, kind in zip(joints, found, strict=True):
@@ -114,7 +114,7 @@ def _by_factors(
             factors = 0.5 + torch.rand(joint.mixed.shape, generator=generator)
             joint.factors = factors.to(joint.mixed)
     subject.model(input_ids=batch, use_cache=False)
-    told: list[Between | None] = list(found)
+    told: list[OutputGate | None] = list(found)
     for index, (joint, before) in enumerate(zip(joints, first, strict=True)):
         if told[index] is None:
             assert before is not None
