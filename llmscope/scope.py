@@ -281,7 +281,8 @@ class Scope:
                 recording = self._bench.edited.record(
                     recording, wanted, other=other, fresh=fresh, cancelled=cancelled
                 )
-        self._bench.adopt()
+        if self._watching:
+            self._bench.adopt()
         self.latest = recording
         return recording
 
@@ -429,7 +430,7 @@ class Scope:
                 below.compare()
             with outside_inference_mode():
                 figure = next(made, None)
-            for one in (bench, below):
+            for one in (bench, below) if self._watching else ():  # or at the end of `unchanged`
                 if one is not None:
                     one.adopt()
             if figure is None:

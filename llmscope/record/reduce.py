@@ -26,6 +26,7 @@ CHUNK = 64
 
 Floats = NDArray[np.float32]
 Written = Literal["stream", "attention_write", "mlp_write"]
+UNFINITE = "first unfinite"
 
 
 def norms(recording: Recording, name: Written) -> Floats:
@@ -96,12 +97,16 @@ def _has_pattern(segment: Segment, rows: range, key: object) -> bool:
 
 def first_unfinite(recording: Recording) -> int | None:
     """The first position whose last stream holds NaN or infinity; None if all are finite."""
+    if UNFINITE in recording.memo:  # a look asks for each layer
+        known: int | None = recording.memo[UNFINITE]
+        return known
 
     def finite(segment: Segment) -> Floats:
         return _numpy(torch.isfinite(segment.final).all(-1))[None]
 
     rows = np.flatnonzero(_join(recording, ("finite",), finite)[0] == 0)
-    return int(rows[0]) if len(rows) else None
+    found = recording.memo[UNFINITE] = int(rows[0]) if len(rows) else None
+    return found
 
 
 @dataclass(frozen=True)
