@@ -286,17 +286,17 @@ class _Sample:
     def __init__(self, tensors: list[Tensor], values: int = VALUES) -> None:
         self.tensors = tensors
         self._versioned = [one for one in tensors if not one.is_inference()]
-        self._arrays: list[Any] = []
+        self._arrays: dict[int, list[Any]] = {}  # by the bytes of a value
         elsewhere: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
         for tensor in tensors:
             view = _spread(tensor, values)
             if view is None:
                 continue
             if view.device.type == "cpu":
-                self._arrays.append(view.numpy())
+                array = view.numpy()
+                self._arrays.setdefault(array.dtype.itemsize, []).append(array)
             else:
                 elsewhere.setdefault((view.device, view.dtype), []).append(view)
-        self._arrays.sort(key=lambda array: array.dtype.itemsize)
         self._elsewhere = list(elsewhere.values())
 
     def marks(self) -> list[Any]:
@@ -309,10 +309,7 @@ class _Sample:
 
     def values(self) -> bytes:
         """The sampled values. From each other device they come in one transfer."""
-        by_size: dict[int, list[Any]] = {}
-        for array in self._arrays:
-            by_size.setdefault(array.dtype.itemsize, []).append(array)
-        found = [np.concatenate(some).tobytes() for some in by_size.values()]
+        found = [np.concatenate(some).tobytes() for some in self._arrays.values()]
         by_device: dict[torch.device, list[Tensor]] = {}
         for some in self._elsewhere:
             by_device.setdefault(some[0].device, []).append(torch.cat(some).view(torch.uint8))
