@@ -72,18 +72,22 @@ class _Joint:
 
 
 @torch.no_grad()
-def learn(subject: Subject, ids: Sequence[int]) -> tuple[OutputGate, ...]:
-    """What stands between in each layer, measured in one or two passes over some ids."""
+def measure(subject: Subject, ids: Sequence[int]) -> tuple[tuple[OutputGate, ...], Tensor]:
+    """Run some ids once or twice without a cache.
+
+    Returns:
+        What stands between in each layer, and the model's own logits. [row, token]
+    """
     from llmscope.record.taps import placed  # which keeps what is found here
 
     joints = [_Joint(layer) for layer in subject.anatomy.layers]
     batch = torch.tensor([list(ids)], device=subject.device)
     with placed(subject.model), _watching(joints):
-        subject.model(input_ids=batch, use_cache=False)
+        logits: Tensor = subject.model(input_ids=batch, use_cache=False).logits[0]
         found = [_at_once(joint) for joint in joints]
         if None in found:
             found = _by_factors(subject, batch, joints, found)
-    return tuple(kind or "more" for kind in found)
+    return tuple(kind or "more" for kind in found), logits
 
 
 def _at_once(joint: _Joint) -> OutputGate | None:

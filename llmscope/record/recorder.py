@@ -246,11 +246,14 @@ class Recorder:
             return tuple(tap.keys for tap in taps), tuple(tap.values for tap in taps)
         return tuple(keys for keys, _ in past), tuple(values for _, values in past)
 
-    def examine(self, prompt: Prompt) -> Recording:
+    def examine(self, prompt: Prompt, own: Tensor) -> Recording:
         """Record a short prompt, and measure what later ones may reuse.
 
         A model that cannot go on from a `DynamicCache` (it wants one of its own, takes no more than
         one token on top of it, or computes something else) is run without one from here on.
+
+        Args:
+            own: the model's logits after the prompt, of a pass without a cache. [token]
 
         Returns:
             The prompt's recording, of one pass.
@@ -259,7 +262,7 @@ class Recorder:
         if self._caches:
             try:
                 whole = self._extend(None, 0, prompt, None)
-                reusable = self._goes_on(whole)
+                reusable = self._goes_on(whole, own.float())
             except (Cancelled, torch.OutOfMemoryError):
                 raise
             except Exception:  # whatever a model says of a cache that is not its own
@@ -272,12 +275,11 @@ class Recorder:
         self.lengths.measure()
         return replace(whole, fresh=True)
 
-    def _goes_on(self, whole: Recording) -> bool:
+    def _goes_on(self, whole: Recording, own: Tensor) -> bool:
         """Whether a prompt run in two parts, and run without a cache, gives the same last row."""
         half = len(whole) // 2
         if not half or whole.past is None or whole.logits is None:
             return False
-        own = self.run([whole.prompt.ids], last=1).logits[0, -1].float()
         apart = float((whole.logits.float() - own).abs().max())
         if not apart <= bound(self.subject.dtype, ROW) * float(own.abs().max()):
             return False

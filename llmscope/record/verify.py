@@ -78,11 +78,10 @@ def verify(recorder: Recorder) -> Verdicts:
     """Hold the five identities against the model on a probe of a few tokens."""
     subject = recorder.subject
     prompt = probe(subject)
-    for tap, found in zip(
-        recorder.taps.layers, output_gate.learn(subject, prompt.ids), strict=True
-    ):
-        tap.output_gate = found
-    recording = recorder.examine(prompt)
+    gates, own = output_gate.measure(subject, prompt.ids)
+    for tap, gate in zip(recorder.taps.layers, gates, strict=True):
+        tap.output_gate = gate
+    recording = recorder.examine(prompt, own[-1])
     rows = recording.parts[0][0].layers
     learn(recorder.taps.layers, subject.anatomy.layers, rows)
     count = recording.layers
@@ -94,7 +93,7 @@ def verify(recorder: Recorder) -> Verdicts:
     def each(check: Callable[[int], Comparison]) -> tuple[Verdict, ...]:
         return tuple(_judge(subject, partial(check, layer)) for layer in range(count))
 
-    readout = _judge(subject, partial(_readout, recorder, recording))
+    readout = _judge(subject, partial(_readout, recording, own))
     subject.readout_holds = readout.status != "refused"
     patterns = tuple(pattern_of(recording, layer) for layer in range(count))
     return Verdicts(
@@ -164,13 +163,12 @@ def _streams(recording: Recording) -> int:
     return recording.final_rows(0, 1).shape[-1] // anatomy.width
 
 
-def _readout(recorder: Recorder, recording: Recording) -> Comparison:
+def _readout(recording: Recording, own: Tensor) -> Comparison:
     if _streams(recording) > 1:
         raise Missing(
             f"the model keeps {_streams(recording)} residual streams, and mixes them before it "
             "reads them out"
         )
-    own = recorder.run([recording.prompt.ids]).logits[0]
     return compare(logits(recording, 0, len(recording)), own)
 
 

@@ -74,6 +74,7 @@ def test_a_whole_pass_that_a_cache_changes_is_run_without_one():
 
 def test_a_prompt_of_one_token_shows_no_reuse():
     recorder = recorder_for(families.small_model("llama"))
-    recorder.examine(prompt_of(IDS[:1]))
+    prompt = prompt_of(IDS[:1])
+    recorder.examine(prompt, recorder.run([prompt.ids]).logits[0, -1])
     recorder.record(prompt_of(IDS[:9]))
     assert recorder.record(prompt_of(IDS)).reused == 0
