@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
+from tests.families import with_noise
+
 LAYERS, WIDTH, HEADS, KEY_HEADS, HEAD_WIDTH = 3, 48, 4, 2, 16
 VOCABULARY, CONTEXT, WINDOW = 97, 64, 6
 
@@ -192,14 +194,8 @@ def small_model(family: str, seed: int = 0, **changes: Any) -> Any:
     from transformers import AutoModelForCausalLM
 
     torch.manual_seed(seed)
-    model = AutoModelForCausalLM.from_config(small_config(family, **changes)).float().eval()
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            # Fresh norms are all ones and fresh biases all zero: a wrong one would go unseen.
-            noise = torch.randn(parameter.shape, generator=generator)
-            parameter += noise * (0.15 if parameter.dim() > 1 or "bias" in name else 0.3)
-    return model
+    model = AutoModelForCausalLM.from_config(small_config(family, **changes)).float()
+    return with_noise(model, seed)
 
 
 def _settings(config_class: Any, model_type: str) -> dict[str, Any]:

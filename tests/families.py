@@ -163,7 +163,14 @@ def small_model(family: str, seed: int = 0, **changes: Any) -> Any:
     from transformers import AutoModelForCausalLM
 
     torch.manual_seed(seed)
-    model = AutoModelForCausalLM.from_config(small_config(family, **changes)).eval()
+    return with_noise(AutoModelForCausalLM.from_config(small_config(family, **changes)), seed)
+
+
+def with_noise(model: Any, seed: int) -> Any:
+    """The model in eval mode, with noise on all its weights that is the same for a seed."""
+    import torch
+
+    model = model.eval()
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():

@@ -45,7 +45,7 @@ def rows_of(
                 raise ScopeError(line.error)
             prompts[index] = _prompt(scope, line.prompt, looking)
         done(int(caught.failed), int(caught.failed))
-    with scope.unchanged():  # nobody else has the model here
+    with scope.unchanged():  # a batch owns its model
         if together is not None:
             for batch in together.batches(prompts):
                 _batch(scope, window, {i: prompts[i] for i in batch}, looking, together, rows, done)

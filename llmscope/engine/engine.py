@@ -406,7 +406,7 @@ def _described(error: BaseException) -> str:
 
 
 def _failure(request: Ask | None, error: BaseException) -> Event:
-    """What to tell of a request that failed in a way that nobody foresaw."""
+    """Return the event that reports an unexpected failure of a request."""
     said = _described(error)
     match request:
         case None:

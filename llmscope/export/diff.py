@@ -21,7 +21,7 @@ _SAID = ("schema", "tokens", "provenance.command")
 """Compared otherwise, or different whenever two commands are."""
 
 _MOST_NOTES = 50
-"""So many notes are listed; the rest are counted."""
+"""Most notes that are listed; the rest are counted."""
 _LONGEST = 200
 """Characters of a value that a note repeats."""
 _BLOCK = 1 << 20

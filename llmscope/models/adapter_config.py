@@ -122,7 +122,7 @@ def resolve_patterns(config: Any, modules: Iterable[str], named: str) -> None:
         named: what the error calls the adapter.
 
     Raises:
-        ScopeError: a pattern is none, or takes too long.
+        ScopeError: a pattern is no regular expression, or takes too long.
     """
     names = list(modules)
     try:

@@ -91,7 +91,7 @@ class Chat:
 
     @cached_property
     def marks(self) -> ChatMarks:
-        """What the template writes around each role; empty where there is none to learn from.
+        """What the template writes around each role; empty without a template.
 
         The template runs for this. `words` and `may_follow` do without.
         """
@@ -118,7 +118,7 @@ class Chat:
         try:
             self._check()
             source = self._source()
-        except Exception:  # there is none, or not one alone
+        except Exception:  # no such part, or several
             return frozenset()
         found = _WORDS.findall(source.replace("\\n", "\n"))
         named = self._tokenizer.special_tokens_map.values() if "_token" in source else ()

@@ -114,7 +114,7 @@ def _scores(chain: Any, ids: Tensor, scores: Tensor) -> Tensor:
 
 
 def _processors(model: Any, ids: Tensor, prompt: int) -> Any:
-    """The processors that `generate` would begin with after a prompt of so many tokens.
+    """The processors that `generate` would begin with after a prompt of `prompt` tokens.
 
     Raises:
         ScopeError: they cannot be built.

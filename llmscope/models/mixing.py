@@ -54,7 +54,7 @@ class Mixing:
     Attributes:
         kind: "attention", "state space", "convolution", "recurrent", "feed-forward" (nothing mixes
             tokens there), or "unknown".
-        attention: the attention; None if there is none.
+        attention: the attention module; None without one.
         mixer: what mixes tokens in the attention's place, or beside it; None if nothing does.
         beside: the mixer's kind where it works beside an attention; empty otherwise.
         feed_forward: what stands where other layers mix tokens, but mixes none.

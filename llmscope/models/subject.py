@@ -92,7 +92,7 @@ class Subject:
 
 
 def follow(subject: Subject, *, anatomy: bool) -> None:
-    """Note where a model is and what it computes in, after somebody changed it.
+    """Note where a model is and what it computes in, after the user changed it.
 
     Args:
         anatomy: find its parts anew as well, since modules came or went.

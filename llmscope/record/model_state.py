@@ -393,7 +393,7 @@ def _same(now: Any, seen: Any) -> bool:
         return len(now) == len(seen) and all(map(operator.is_, now, seen))
     try:
         return bool(now == seen)
-    except Exception:  # whatever an attribute of somebody's says of being compared
+    except Exception:  # an attribute that cannot be compared
         return False
 
 

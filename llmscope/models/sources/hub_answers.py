@@ -33,7 +33,7 @@ def repository_files(name: str, revision: str | None, timeout: float) -> tuple[s
         timeout: seconds to wait for the next bytes.
 
     Raises:
-        ValueError: the answer is none of a hub.
+        ValueError: the answer is not one of a hub.
         Exception: what huggingface_hub raises for a repository that is not there.
     """
     from huggingface_hub import HfApi
@@ -90,7 +90,7 @@ def streamed(url: str, headers: Mapping[str, str], timeout: float) -> Iterator[A
 
     Raises:
         ValueError: it redirects without end.
-        Exception: what the HTTP library raises where nobody answers.
+        Exception: what the HTTP library raises without an answer.
     """
     from huggingface_hub.utils import get_session
 

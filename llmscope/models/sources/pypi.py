@@ -103,7 +103,7 @@ def _download(home: Path, spec: Spec, options: Options) -> Path:
 
 
 def _check(folder: Path, spec: Spec, options: Options) -> None:
-    """Refuse what cannot be shown before it is kept: nobody else would delete it.
+    """Refuse what cannot be shown before it is kept, and would stay.
 
     Raises:
         ScopeError: why it cannot be shown.
