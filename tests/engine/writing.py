@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from queue import Queue
 from typing import Any
 
@@ -85,11 +85,18 @@ class Writer:
         )
 
     def look(self) -> Frame:
-        """The whole picture of what stands."""
+        """Return the complete frame of what stands, with every figure that came before it.
+
+        A slow machine gets the figures of one request in several frames, each adding to the last.
+        """
         self.engine.ask(self.request())
-        while not (frame := self.wait(Frame)).complete or frame.serial != self.serial:
-            pass
-        return frame
+        figures: dict[str, Figure] = {}
+        while True:
+            frame = self.wait(Frame)
+            if frame.serial == self.serial:
+                figures |= frame.figures
+                if frame.complete:
+                    return replace(frame, figures=figures)
 
     def draw(self, sampler: Sampler, branch: int = 0, tried: tuple[int, ...] = ()) -> Drawn:
         """Ask for a token; nothing is written."""
