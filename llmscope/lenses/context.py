@@ -94,6 +94,7 @@ def _figure(recording: Recording, query: Query, *, weights_only: bool) -> Figure
     import torch
 
     from llmscope.record import patch
+    from llmscope.record.kl import kl_divergence
 
     own = patch.prompted_logits(recording, query)
     alone = patch.bare(recording, query)
@@ -107,7 +108,7 @@ def _figure(recording: Recording, query: Query, *, weights_only: bool) -> Figure
         return Figure.refused("context", TITLE, "no layer has an MLP whose weights could change")
 
     def kl(run: Pass) -> float:
-        return float(patch.divergence(own, run.logits)[-1])
+        return float(kl_divergence(own, run.logits)[-1])
 
     def difference(run: Pass) -> float:
         return float((own - run.logits).abs().max())

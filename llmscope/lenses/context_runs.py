@@ -38,7 +38,7 @@ def beside(
         `expected_probability`, that of what the prompted run says; `kl`, KL(prompted ‖ run) at the
         last token, nats; `difference`, the largest of a logit over all rows.
     """
-    from llmscope.record.patch import divergence
+    from llmscope.record.kl import kl_divergence
 
     expected = int(prompted[-1].argmax())
     found: dict[str, Any] = {
@@ -54,7 +54,7 @@ def beside(
                 label(top),
                 float(probabilities[top]),
                 float(probabilities[expected]),
-                float(divergence(prompted, logits)[-1]),
+                float(kl_divergence(prompted, logits)[-1]),
                 float((prompted - logits).abs().max()),
             )
         )
@@ -69,7 +69,7 @@ def carried_figure(recording: Recording, lesson: Lesson) -> Figure:
         Unpatchable: with its context, the prompt is longer than the model reads.
     """
     from llmscope.record.carried import carried
-    from llmscope.record.patch import divergence
+    from llmscope.record.kl import kl_divergence
 
     runs = carried(recording, lesson)
     prompted = runs["prompted"]
@@ -80,8 +80,8 @@ def carried_figure(recording: Recording, lesson: Lesson) -> Figure:
         extra={
             **{name: own[name] for name in ("update_norm", "stream_shift", "mode")},
             "context": len(lesson.context),
-            "kl_taught": float(divergence(prompted, runs["taught"])[-1]),
-            "kl_unpatched": float(divergence(prompted, runs["alone"])[-1]),
+            "kl_taught": float(kl_divergence(prompted, runs["taught"])[-1]),
+            "kl_unpatched": float(kl_divergence(prompted, runs["alone"])[-1]),
             **beside(runs, prompted, recording.subject.label),
         },
     )

@@ -26,6 +26,7 @@ from llmscope.models.spec import parse
 from llmscope.models.subject import Subject
 from llmscope.models.watch import silenced
 from llmscope.record import patch
+from llmscope.record.kl import kl_divergence
 from llmscope.record.query import Query
 from llmscope.record.recording import Recording
 from llmscope.record.updates import Unpatchable, Update
@@ -92,8 +93,8 @@ def bake(recording: Recording, query: Query, folder: Path) -> Baked:
         rank=query.rows,
         matrices=len(updates),
         bytes=size,
-        kl=tuple(patch.divergence(own, said).tolist()),
-        kl_alone=tuple(patch.divergence(own, alone).tolist()),
+        kl=tuple(kl_divergence(own, said).tolist()),
+        kl_alone=tuple(kl_divergence(own, alone).tolist()),
         same=int((own.argmax(-1) == said.argmax(-1)).sum()),
         difference=float((own - said).abs().max()),
     )

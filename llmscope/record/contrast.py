@@ -14,6 +14,7 @@ from torch import Tensor
 from llmscope.models.subject import Subject
 from llmscope.record.alignment import Aligned, align
 from llmscope.record.derive import logits, logits_after, pattern
+from llmscope.record.kl import exact64, kl_both_ways
 from llmscope.record.patterns import sinks_of
 from llmscope.record.recorder import common
 from llmscope.record.recording import Prompt, Recording, Segment
@@ -154,7 +155,8 @@ def divergences(pair: Pair, near: int) -> Iterator[Floats]:
             lacking.append((a, b))
     for run in sorted(_runs(lacking), key=lambda run: abs(run[0][0] - near)):
         (a, b), count = run[0], len(run)
-        found = _both_ways(logits(pair.recording, a, a + count), logits(pair.other, b, b + count))
+        scores = logits(pair.recording, a, a + count), logits(pair.other, b, b + count)
+        found = kl_both_ways(*scores).float().cpu().numpy()
         values[:, a : a + count] = found
         for offset, (place, there) in enumerate(run):
             known, row = kept[place]
@@ -191,20 +193,6 @@ def _runs(pairs: Sequence[tuple[int, int]]) -> list[list[tuple[int, int]]]:
         else:
             runs.append([(a, b)])
     return runs
-
-
-def exact64(tensor: Tensor) -> Tensor:
-    """In float64: on its device, or where that has no such type on the CPU."""
-    return tensor.cpu().double() if tensor.device.type == "mps" else tensor.double()
-
-
-@torch.no_grad()
-def _both_ways(one: Tensor, other: Tensor) -> Floats:
-    """KL in both directions, never below 0. `[row, token]` twice -> `[2, row]`"""
-    p, q = (torch.log_softmax(exact64(scores), -1) for scores in (one, other))
-    both = torch.stack([(p.exp() * (p - q)).sum(-1), (q.exp() * (q - p)).sum(-1)])
-    found: Floats = both.clamp(min=0).float().cpu().numpy()
-    return found
 
 
 @torch.no_grad()

@@ -94,12 +94,6 @@ def apply(recording: Recording, query: Query, patches: Sequence[LayerPatch]) -> 
     return _run(recording, query, hooks)
 
 
-def divergence(prompted: Tensor, other: Tensor) -> Tensor:
-    """KL(prompted ‖ other) in nats, never below 0. `[row, token]` twice -> `[row]`."""
-    p, q = (torch.log_softmax(logits.cpu().double(), -1) for logits in (prompted, other))
-    return (p.exp() * (p - q)).sum(-1).clamp(min=0)
-
-
 def disagreement(recording: Recording, prompted: Tensor, patched: Tensor) -> Verdict:
     """Whether two runs agree in their logits, relative to a row's largest. `[row, token]` twice."""
     half = recording.subject.dtype in (torch.float16, torch.bfloat16)

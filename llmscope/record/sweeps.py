@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from llmscope.record.changes import Job
+from llmscope.record.kl import kl_divergence
 from llmscope.record.passes import Passes, read
-from llmscope.record.patch import divergence
 from llmscope.record.recording import Recording
 
 TOKENS = {"cpu": 1024}
@@ -170,4 +170,4 @@ def differences(recording: Recording, position: int, target: int, versus: int | 
 
 def divergences(recording: Recording, position: int, own: Tensor) -> Measure:
     """Reads KL(own ‖ that of the stream) off last streams, in nats. `own`: logits [token]"""
-    return lambda streams: divergence(own[None], read(recording, streams, position))
+    return lambda streams: kl_divergence(own[None], read(recording, streams, position)).cpu()

@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from llmscope.record.contrast import exact64
 from llmscope.record.derive import logits, logits_after
+from llmscope.record.kl import exact64, kl_divergence
 from llmscope.record.recording import Recording
 from llmscope.record.reduce import CHUNK, row_stats
 
@@ -40,9 +40,8 @@ def divergence(tuned: Recording, base: Recording, rows: Mask | None = None) -> F
     end = lacking[-1] + 1 if lacking else 0
     for first in range(lacking[0] if lacking else 0, end, CHUNK):
         stop = min(first + CHUNK, end)
-        p, q = (torch.log_softmax(exact64(_scores(one, first, stop)), -1) for one in (tuned, base))
-        found = (p.exp() * (p - q)).sum(-1).clamp(min=0).float()
-        values[first:stop] = found.cpu().numpy()
+        found = kl_divergence(*(_scores(one, first, stop) for one in (tuned, base)))
+        values[first:stop] = found.float().cpu().numpy()
     at = 0
     for memo, (_, count) in zip(kept, tuned.parts, strict=True):
         known = ~np.isnan(values[at : at + count])

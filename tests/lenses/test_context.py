@@ -12,6 +12,7 @@ from llmscope.export import json_text
 from llmscope.models.anatomy import find
 from llmscope.models.subject import Subject
 from llmscope.record import patch
+from llmscope.record.kl import kl_divergence
 from llmscope.record.query import last_line, query_of, tokens_before
 from llmscope.record.recording import Prompt
 from llmscope.record.updates import Unpatchable
@@ -64,7 +65,7 @@ def test_the_patched_query_says_what_the_prompt_said(family):
     assert gap(patch.bare(recording, query).logits, own) > 0.2
     learnt = patch.learn(recording, query)
     assert gap(learnt.logits, own) <= 1e-12
-    assert float(patch.divergence(own, learnt.logits)) <= 1e-15
+    assert float(kl_divergence(own, learnt.logits)) <= 1e-15
     changes = [update.relative for layer in learnt.layers for update in layer.firsts]
     if family in PARALLEL:  # their MLP does not see what the attention beside it brings
         assert max(changes) < 1e-12

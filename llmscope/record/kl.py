@@ -1,0 +1,33 @@
+"""The Kullback-Leibler divergence of two next-token distributions, from their logits."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def exact64(tensor: Tensor) -> Tensor:
+    """Return a tensor in float64: on its device, or on the CPU where the device has no float64."""
+    return tensor.cpu().double() if tensor.device.type == "mps" else tensor.double()
+
+
+@torch.no_grad()
+def kl_divergence(own: Tensor, other: Tensor) -> Tensor:
+    """Return KL(own ‖ other) in nats, in float64, never below 0.
+
+    Args:
+        own, other: logits. `[row, token]` twice -> `[row]`
+    """
+    return _kl(*(torch.log_softmax(exact64(logits), -1) for logits in (own, other)))
+
+
+@torch.no_grad()
+def kl_both_ways(one: Tensor, other: Tensor) -> Tensor:
+    """Return KL(one ‖ other) and KL(other ‖ one) of logits. `[row, token]` twice -> `[2, row]`"""
+    p, q = (torch.log_softmax(exact64(logits), -1) for logits in (one, other))
+    return torch.stack([_kl(p, q), _kl(q, p)])
+
+
+def _kl(p: Tensor, q: Tensor) -> Tensor:
+    """Return the divergence of log-probabilities."""
+    return (p.exp() * (p - q)).sum(-1).clamp(min=0)
