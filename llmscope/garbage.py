@@ -24,13 +24,26 @@ def uncollected() -> Iterator[None]:
             gc.enable()
 
 
+class _Process:
+    """What this process has frozen. Counting what is frozen takes 40 ms for a million objects."""
+
+    frozen = False
+
+
+def freeze_for_good() -> None:
+    """Freeze what is there, once a process: a second time would keep garbage of the first model."""
+    if not _Process.frozen and not gc.get_freeze_count():
+        gc.freeze()
+    _Process.frozen = True
+
+
 @contextmanager
 def set_aside() -> Iterator[None]:
-    """Let collections meanwhile look at nothing that was there before.
+    """Let collections in the block look at nothing that was there before it.
 
-    It leaves a process alone that has set things aside itself.
+    A process that has frozen objects by itself is left alone.
     """
-    if gc.get_freeze_count():
+    if _Process.frozen or gc.get_freeze_count():
         yield
         return
     gc.freeze()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -59,14 +58,11 @@ class Loader:
             ScopeError: what is wrong, and what to try.
         """
         import llmscope
+        from llmscope.garbage import freeze_for_good, uncollected
 
-        gc.disable()
-        try:
-            load = llmscope.load
-        finally:
-            if not gc.get_freeze_count():  # a second time would keep the model before for ever
-                gc.freeze()  # for good: this process is the program's own
-            gc.enable()
+        with uncollected():
+            load = llmscope.load  # imports torch
+            freeze_for_good()  # this process is the program's own
         return load(
             self.model,
             device=self.device,

@@ -4,10 +4,15 @@ import json
 import os
 import subprocess
 import sys
+from functools import cache
 
+import typer.testing
 from typer.testing import CliRunner
 
 from llmscope.cli.app import app
+
+# The parser is built once: that takes 30 ms, and hundreds of tests run commands here.
+typer.testing._get_command = cache(typer.testing._get_command)
 
 
 def run(*arguments, stdin=None):
