@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from textual.keys import _character_to_key
 
@@ -58,29 +58,14 @@ SIGNS = frozenset(_character_to_key(chr(code)) for code in range(33, 127))
 """What Textual calls the letters, digits and signs of a keyboard."""
 
 
-class Later:
-    """A deed by its name, `module.function`: the module is imported when it is first done.
+class Lazy:
+    """A module that is imported when one of its functions is first asked for."""
 
-    Nobody does anything before the first picture, which would wait for all of them.
+    def __init__(self, name: str) -> None:
+        self._name = name
 
-    Args:
-        name: where the function is in this package.
-        args: what the function takes besides the desk.
-    """
-
-    def __init__(self, name: str, *args: object) -> None:
-        self.name, self.args = name, args
-
-    def __call__(self, desk: Desk) -> None:
-        """Do it."""
-        self.function(desk, *self.args)
-
-    @property
-    def function(self) -> Callable[..., None]:
-        """The function itself."""
-        module, _, name = self.name.rpartition(".")
-        found: Callable[..., None] = getattr(import_module(f"llmscope.tui.{module}"), name)
-        return found
+    def __getattr__(self, function: str) -> Any:
+        return getattr(import_module(self._name), function)
 
 
 @dataclass(frozen=True)

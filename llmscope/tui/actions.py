@@ -8,12 +8,44 @@ from typing import TYPE_CHECKING
 
 from textual.binding import Binding
 
-from llmscope.tui.action import Action, Later, Run, Where, binds_at, own_keys
+from llmscope.tui.action import Action, Lazy, Run, Where, binds_at, own_keys
 from llmscope.tui.pairs import pairs
 from llmscope.tui.workspaces import PANES, WORKSPACES
 
+# What actions do is imported when one is first done: the first picture would wait for all of it.
 if TYPE_CHECKING:
-    pass
+    from llmscope.tui import (
+        arranging,
+        copying,
+        deeds,
+        dress,
+        picker,
+        recall,
+        replay,
+        sampler,
+        visual,
+    )
+    from llmscope.tui import comparing as compare
+    from llmscope.tui import editing as edits
+    from llmscope.tui import generating as generation
+    from llmscope.tui import lessons as context
+    from llmscope.tui import walking as walkthrough
+    from llmscope.tui.pairs import DemoPair
+else:
+    arranging = Lazy("llmscope.tui.arranging")
+    compare = Lazy("llmscope.tui.comparing")
+    copying = Lazy("llmscope.tui.copying")
+    deeds = Lazy("llmscope.tui.deeds")
+    dress = Lazy("llmscope.tui.dress")
+    edits = Lazy("llmscope.tui.editing")
+    generation = Lazy("llmscope.tui.generating")
+    context = Lazy("llmscope.tui.lessons")
+    picker = Lazy("llmscope.tui.picker")
+    recall = Lazy("llmscope.tui.recall")
+    replay = Lazy("llmscope.tui.replay")
+    sampler = Lazy("llmscope.tui.sampler")
+    visual = Lazy("llmscope.tui.visual")
+    walkthrough = Lazy("llmscope.tui.walking")
 
 
 def _move(layer: int = 0, head: int = 0) -> Run:
@@ -24,66 +56,113 @@ def _enter(pane: str) -> Run:
     return lambda desk: desk.overview.enter(pane)
 
 
+def _toggle(pane: str) -> Run:
+    return lambda desk: arranging.toggle(desk, pane)
+
+
+def _take(pair: DemoPair) -> Run:
+    return lambda desk: compare.take(desk, pair)
+
+
 def _show(at: int) -> Run:
     return lambda desk: desk.overview.open(desk.overview.workspaces[at])
 
 
 CURSOR = (
     Action(
-        "token-left", "cursor", "one token back; on a grid, a head", "left,h", Later("deeds.left")
+        "token-left",
+        "cursor",
+        "one token back; on a grid, a head",
+        "left,h",
+        lambda desk: deeds.left(desk),
     ),
     Action(
-        "token-right", "cursor", "one token on; on a grid, a head", "right,l", Later("deeds.right")
+        "token-right",
+        "cursor",
+        "one token on; on a grid, a head",
+        "right,l",
+        lambda desk: deeds.right(desk),
     ),
-    Action("up", "cursor", "one row up; on the map, a layer", "up,k", Later("deeds.up")),
-    Action("down", "cursor", "one row down; on the map, a layer", "down,j", Later("deeds.down")),
+    Action("up", "cursor", "one row up; on the map, a layer", "up,k", lambda desk: deeds.up(desk)),
+    Action(
+        "down",
+        "cursor",
+        "one row down; on the map, a layer",
+        "down,j",
+        lambda desk: deeds.down(desk),
+    ),
     Action("head-previous", "cursor", "previous head", "left_square_bracket", _move(head=-1)),
     Action("head-next", "cursor", "next head", "right_square_bracket", _move(head=1)),
     Action("layer-previous", "cursor", "layer above", "left_curly_bracket", _move(layer=-1)),
     Action("layer-next", "cursor", "layer below", "right_curly_bracket", _move(layer=1)),
-    Action("token-first", "cursor", "first token", "g,home", Later("deeds.first_token")),
+    Action("token-first", "cursor", "first token", "g,home", lambda desk: deeds.first_token(desk)),
     Action(
         "token-last",
         "cursor",
         "last token; follow what is typed",
         "G,end",
-        Later("deeds.last_token"),
+        lambda desk: deeds.last_token(desk),
     ),
-    Action("find", "cursor", "find a token", "slash", Later("deeds.open_find")),
+    Action("find", "cursor", "find a token", "slash", lambda desk: deeds.open_find(desk)),
 )
 FIGURES = (
-    Action("map-view", "map", "next view", "v", Later("deeds.turn")),
+    Action("map-view", "map", "next view", "v", lambda desk: deeds.turn(desk)),
     Action(
-        *(
-            "attention-mode",
-            "attention",
-            "one head, all, by values, without sinks, rolled out",
-            "a",
-        ),
+        "attention-mode",
+        "attention",
+        "one head, all, by values, without sinks, rolled out",
+        "a",
         lambda desk: desk.look_at(desk.scene.attending()),
     ),
     Action(
-        *("whole", "map", "all of it in blocks of tokens, or the part near by", "z"),
+        "whole",
+        "map",
+        "all of it in blocks of tokens, or the part near by",
+        "z",
         lambda desk: desk.look_at(replace(desk.scene, whole=not desk.scene.whole)),
     ),
     Action(
-        *("models", "model", "open another, and leave nothing"),
-        *("M,ctrl+o", Later("picker.ask"), "anywhere"),
+        "models",
+        "model",
+        "open another, and leave nothing",
+        "M,ctrl+o",
+        lambda desk: picker.ask(desk),
+        "anywhere",
     ),
-    Action("adapter", "model", "next adapter, or the base model", "b", Later("deeds.next_adapter")),
     Action(
-        "pin-target", "next token", "pin the target, or let it go", "t", Later("deeds.pin_target")
+        "adapter",
+        "model",
+        "next adapter, or the base model",
+        "b",
+        lambda desk: deeds.next_adapter(desk),
     ),
     Action(
-        "versus", "next token", "hold the target against the chosen one", "T", Later("deeds.versus")
+        "pin-target",
+        "next token",
+        "pin the target, or let it go",
+        "t",
+        lambda desk: deeds.pin_target(desk),
     ),
-    Action("copy", "pane", "copy: words, figure, number, command", "y", Later("deeds.copy")),
-    Action("copy-command", "pane", "copy as command", "", Later("copying.put", "c")),
-    Action("copy-python", "pane", "copy as Python", "", Later("copying.put", "p")),
-    Action("save", "pane", "save a snapshot of it", "s", Later("deeds.save")),
     Action(
-        *("jump", "pane", "jump to one by its letter", "semicolon,f2"),
-        *(Later("deeds.jump"), "anywhere"),
+        "versus",
+        "next token",
+        "hold the target against the chosen one",
+        "T",
+        lambda desk: deeds.versus(desk),
+    ),
+    Action(
+        "copy", "pane", "copy: words, figure, number, command", "y", lambda desk: deeds.copy(desk)
+    ),
+    Action("copy-command", "pane", "copy as command", "", lambda desk: copying.put(desk, "c")),
+    Action("copy-python", "pane", "copy as Python", "", lambda desk: copying.put(desk, "p")),
+    Action("save", "pane", "save a snapshot of it", "s", lambda desk: deeds.save(desk)),
+    Action(
+        "jump",
+        "pane",
+        "jump to one by its letter",
+        "semicolon,f2",
+        lambda desk: deeds.jump(desk),
+        "anywhere",
     ),
     Action("pane-next", "pane", "go to the next one", "tab", lambda desk: desk.overview.next(1)),
     Action(
@@ -94,21 +173,36 @@ FIGURES = (
         lambda desk: desk.overview.next(-1),
     ),
     Action(
-        *("maximize", "pane", "give it all the room, or put it back", "m"),
+        "maximize",
+        "pane",
+        "give it all the room, or put it back",
+        "m",
         lambda desk: desk.overview.maximize(),
     ),
-    Action("pane-hide", "pane", "hide it", "minus", Later("arranging.hide")),
-    Action("panes-all", "pane", "show those that were hidden", "plus", Later("arranging.show_all")),
+    Action("pane-hide", "pane", "hide it", "minus", lambda desk: arranging.hide(desk)),
     Action(
-        *("pane-earlier", "pane", "move it one place earlier", "less_than_sign"),
-        Later("arranging.move", -1),
+        "panes-all",
+        "pane",
+        "show those that were hidden",
+        "plus",
+        lambda desk: arranging.show_all(desk),
     ),
     Action(
-        *("pane-later", "pane", "move it one place later", "greater_than_sign"),
-        Later("arranging.move", 1),
+        "pane-earlier",
+        "pane",
+        "move it one place earlier",
+        "less_than_sign",
+        lambda desk: arranging.move(desk, -1),
+    ),
+    Action(
+        "pane-later",
+        "pane",
+        "move it one place later",
+        "greater_than_sign",
+        lambda desk: arranging.move(desk, 1),
     ),
     *(
-        Action(f"hide-{key}", "pane", f"hide or show {title}", "", Later("arranging.toggle", key))
+        Action(f"hide-{key}", "pane", f"hide or show {title}", "", _toggle(key))
         for key, title in PANES.items()
         if any(key in workspace.details for workspace in WORKSPACES)
     ),
@@ -119,17 +213,19 @@ FIGURES = (
 )
 CONTEXT = (
     Action(
-        *("context-mark", "context", "mark it off before the text cursor, or take the mark away"),
-        *("C", Later("lessons.mark")),
+        "context-mark",
+        "context",
+        "mark it off before the text cursor, or take the mark away",
+        *("C", lambda desk: context.mark(desk)),
     ),
     Action(
         "teach",
         "context",
         "teach it to the weights, or switch that off",
         "p",
-        Later("lessons.toggle"),
+        lambda desk: context.toggle(desk),
     ),
-    Action("bake", "context", "write it as a PEFT adapter", "B", Later("lessons.bake")),
+    Action("bake", "context", "write it as a PEFT adapter", "B", lambda desk: context.bake(desk)),
 )
 WHAT_IF = (
     Action(
@@ -137,43 +233,65 @@ WHAT_IF = (
         "what if",
         "zero what is under the cursor, or no more",
         "x",
-        Later("editing.zero"),
+        lambda desk: edits.zero(desk),
     ),
-    Action("edit-write", "what if", "write an edit of the pass", "X", Later("editing.write")),
-    Action("edit-toggle", "what if", "chosen edit off or on", "space", Later("editing.toggle")),
+    Action(
+        "edit-write", "what if", "write an edit of the pass", "X", lambda desk: edits.write(desk)
+    ),
+    Action(
+        "edit-toggle", "what if", "chosen edit off or on", "space", lambda desk: edits.toggle(desk)
+    ),
     Action(
         "edit-remove",
         "what if",
         "remove the chosen edit",
         "delete,backspace",
-        Later("editing.remove"),
-    ),
-    Action("edit-weaker", "what if", "chosen edit weaker", "comma", Later("editing.turn", -1)),
-    Action(
-        "edit-stronger", "what if", "chosen edit stronger", "full_stop", Later("editing.turn", 1)
+        lambda desk: edits.remove(desk),
     ),
     Action(
-        "edit-earlier", "what if", "make the chosen edit earlier", "o", Later("editing.earlier")
+        "edit-weaker", "what if", "chosen edit weaker", "comma", lambda desk: edits.turn(desk, -1)
     ),
-    Action("edits-all", "what if", "all edits off or on", "0", Later("editing.switch_all")),
+    Action(
+        "edit-stronger",
+        "what if",
+        "chosen edit stronger",
+        "full_stop",
+        lambda desk: edits.turn(desk, 1),
+    ),
+    Action(
+        "edit-earlier",
+        "what if",
+        "make the chosen edit earlier",
+        "o",
+        lambda desk: edits.earlier(desk),
+    ),
+    Action("edits-all", "what if", "all edits off or on", "0", lambda desk: edits.switch_all(desk)),
     Action(
         "change",
         "what if",
         "what edits changed, or A − B; or what is",
         "D",
-        Later("editing.change"),
+        lambda desk: edits.change(desk),
     ),
 )
 COMPARE = (
-    Action("keep-b", "compare", "keep this prompt as B, or no B", "w", Later("comparing.keep_b")),
-    Action("write-b", "compare", "write prompt B", "W", Later("comparing.write_b")),
-    Action("words", "compare", "write two lists of words", "L", Later("comparing.write_words")),
+    Action(
+        "keep-b",
+        "compare",
+        "keep this prompt as B, or no B",
+        "w",
+        lambda desk: compare.keep_b(desk),
+    ),
+    Action("write-b", "compare", "write prompt B", "W", lambda desk: compare.write_b(desk)),
+    Action(
+        "words", "compare", "write two lists of words", "L", lambda desk: compare.write_words(desk)
+    ),
     Action(
         "take",
         "compare",
         "take the chosen pair; an edit off or on",
         "enter",
-        Later("comparing.enter"),
+        lambda desk: compare.enter(desk),
     ),
     *(
         Action(
@@ -181,48 +299,93 @@ COMPARE = (
             "compare",
             pair.title,
             "",
-            Later("comparing.take", pair),
+            _take(pair),
             "anywhere",
         )
         for pair in pairs()
     ),
 )
 WALK = (
-    Action("walk-on", "walkthrough", "let the walk go on by itself", "n", Later("walking.play", 1)),
-    Action("walk-back", "walkthrough", "let it go backwards", "N", Later("walking.play", -1)),
     Action(
-        "step-from", "walkthrough", "go to what this is made from", "f", Later("walking.source")
+        "walk-on",
+        "walkthrough",
+        "let the walk go on by itself",
+        "n",
+        lambda desk: walkthrough.play(desk, 1),
     ),
-    Action("step-back", "walkthrough", "back to where you came from", "F", Later("walking.back")),
+    Action(
+        "walk-back",
+        "walkthrough",
+        "let it go backwards",
+        "N",
+        lambda desk: walkthrough.play(desk, -1),
+    ),
+    Action(
+        "step-from",
+        "walkthrough",
+        "go to what this is made from",
+        "f",
+        lambda desk: walkthrough.source(desk),
+    ),
+    Action(
+        "step-back",
+        "walkthrough",
+        "back to where you came from",
+        "F",
+        lambda desk: walkthrough.back(desk),
+    ),
 )
 WRITE = (
     Action(
-        *("write-token", "write", "write one token on", "E,f3"),
-        *(Later("generating.write"), "anywhere"),
+        "write-token",
+        "write",
+        "write one token on",
+        "E,f3",
+        lambda desk: generation.write(desk),
+        "anywhere",
     ),
     Action(
-        *("write-on", "write", "write on until a key; once more ends it", "R,f4"),
-        *(Later("generating.write_on"), "anywhere"),
+        "write-on",
+        "write",
+        "write on until a key; once more ends it",
+        "R,f4",
+        lambda desk: generation.write_on(desk),
+        "anywhere",
     ),
     Action(
-        *("write-back", "write", "take the last written token back", "u"),
-        Later("generating.take_back"),
+        "write-back",
+        "write",
+        "take the last written token back",
+        "u",
+        lambda desk: generation.take_back(desk),
     ),
     Action(
-        *("fork", "write", "another branch from the token under the cursor", "A"),
-        Later("generating.fork"),
+        "fork",
+        "write",
+        "another branch from the token under the cursor",
+        "A",
+        lambda desk: generation.fork(desk),
     ),
     Action(
-        *("branch-previous", "write", "branch before", "left_parenthesis"),
-        Later("generating.turn", -1),
+        "branch-previous",
+        "write",
+        "branch before",
+        "left_parenthesis",
+        lambda desk: generation.turn(desk, -1),
     ),
     Action(
-        *("branch-next", "write", "next branch", "right_parenthesis"),
-        Later("generating.turn", 1),
+        "branch-next",
+        "write",
+        "next branch",
+        "right_parenthesis",
+        lambda desk: generation.turn(desk, 1),
     ),
     Action(
-        *("sampler", "write", "how it is drawn: temperature, seed, …", "S"),
-        Later("sampler.ask"),
+        "sampler",
+        "write",
+        "how it is drawn: temperature, seed, …",
+        "S",
+        lambda desk: sampler.ask(desk),
     ),
 )
 PLACES = tuple(
@@ -231,36 +394,87 @@ PLACES = tuple(
 )
 PROGRAM = (
     Action(
-        "figures", "prompt", "leave it for the figures", "escape", Later("deeds.leave"), "prompt"
+        "figures",
+        "prompt",
+        "leave it for the figures",
+        "escape",
+        lambda desk: deeds.leave(desk),
+        "prompt",
     ),
     Action(
-        *("onward", "prompt", "go on: to prompt B where it is shown, to the figures", "tab"),
-        *(Later("comparing.onward"), "prompt"),
+        "onward",
+        "prompt",
+        "go on: to prompt B where it is shown, to the figures",
+        "tab",
+        lambda desk: compare.onward(desk),
+        "prompt",
     ),
     Action(
-        *("recall", "prompt", "earlier ones, and some to begin with", "ctrl+r"),
-        *(Later("recall.open_list"), "anywhere"),
+        "recall",
+        "prompt",
+        "earlier ones, and some to begin with",
+        "ctrl+r",
+        lambda desk: recall.open_list(desk),
+        "anywhere",
     ),
     Action(
-        *("visual", "prompt", "write it in $VISUAL or $EDITOR", "ctrl+g"),
-        *(Later("visual.edit"), "anywhere"),
+        "visual",
+        "prompt",
+        "write it in $VISUAL or $EDITOR",
+        "ctrl+g",
+        lambda desk: visual.edit(desk),
+        "anywhere",
     ),
-    Action("edit", "prompt", "edit", "e,i", Later("deeds.edit_prompt")),
+    Action("edit", "prompt", "edit", "e,i", lambda desk: deeds.edit_prompt(desk)),
     Action(
-        "chat", "prompt", "put it into the chat template, or take it out", "c", Later("deeds.chat")
+        "chat",
+        "prompt",
+        "put it into the chat template, or take it out",
+        "c",
+        lambda desk: deeds.chat(desk),
     ),
-    Action("help", "help", "explain this place", "question_mark", Later("deeds.show_help")),
     Action(
-        "help-anywhere", "help", "explain this place", "f1", Later("deeds.show_help"), "anywhere"
+        "help", "help", "explain this place", "question_mark", lambda desk: deeds.show_help(desk)
     ),
-    Action("tour", "help", "tour", "", Later("deeds.tour"), "anywhere"),
-    Action("palette", "help", "all commands", "ctrl+p", Later("deeds.show_palette"), "anywhere"),
-    Action("theme-next", "theme", "next", "", Later("dress.next_theme"), "anywhere"),
-    Action("stop", "program", "stop it; the shell's fg goes on", "ctrl+z", Later("deeds.stop")),
-    Action("quit", "program", "quit; the prompt is kept", "q,ctrl+c", Later("deeds.leave_program")),
     Action(
-        *("quit-anywhere", "program", "quit; the prompt is kept", "ctrl+q"),
-        *(Later("deeds.leave_program"), "anywhere"),
+        "help-anywhere",
+        "help",
+        "explain this place",
+        "f1",
+        lambda desk: deeds.show_help(desk),
+        "anywhere",
+    ),
+    Action("tour", "help", "tour", "", lambda desk: deeds.tour(desk), "anywhere"),
+    Action(
+        "palette",
+        "help",
+        "all commands",
+        "ctrl+p",
+        lambda desk: deeds.show_palette(desk),
+        "anywhere",
+    ),
+    Action("theme-next", "theme", "next", "", lambda desk: dress.next_theme(desk), "anywhere"),
+    Action(
+        "stop",
+        "program",
+        "stop it; the shell's fg goes on",
+        "ctrl+z",
+        lambda desk: deeds.stop(desk),
+    ),
+    Action(
+        "quit",
+        "program",
+        "quit; the prompt is kept",
+        "q,ctrl+c",
+        lambda desk: deeds.leave_program(desk),
+    ),
+    Action(
+        "quit-anywhere",
+        "program",
+        "quit; the prompt is kept",
+        "ctrl+q",
+        lambda desk: deeds.leave_program(desk),
+        "anywhere",
     ),
 )
 ACTIONS: tuple[Action, ...] = (
@@ -276,7 +490,9 @@ ACTIONS: tuple[Action, ...] = (
 )
 """What a person can do on a live screen; of a replay a part of it, and what follows."""
 OF_A_FILE = (
-    Action("provenance", "snapshot", "where it came from", "P", Later("replay.provenance")),
+    Action(
+        "provenance", "snapshot", "where it came from", "P", lambda desk: replay.provenance(desk)
+    ),
 )
 EVERY = (*ACTIONS, *OF_A_FILE)
 BY_NAME = {action.name: action for action in EVERY}
