@@ -216,7 +216,8 @@ CONTEXT = (
         "context-mark",
         "context",
         "mark it off before the text cursor, or take the mark away",
-        *("C", lambda desk: context.mark(desk)),
+        "C",
+        lambda desk: context.mark(desk),
     ),
     Action(
         "teach",
