@@ -274,3 +274,8 @@ def shared_length(one: str, other: str) -> int:
         else:
             end = middle - 1
     return shared
+
+
+def quoted_token(text: str) -> str:
+    """Return a token between marks, its white space visible."""
+    return f"‹{display_text(text, whitespace=True)}›"

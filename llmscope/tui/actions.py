@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         copying,
         deeds,
         dress,
+        find,
         picker,
         recall,
         replay,
@@ -37,6 +38,7 @@ else:
     copying = Lazy("llmscope.tui.copying")
     deeds = Lazy("llmscope.tui.deeds")
     dress = Lazy("llmscope.tui.dress")
+    find = Lazy("llmscope.tui.find")
     edits = Lazy("llmscope.tui.editing")
     generation = Lazy("llmscope.tui.generating")
     context = Lazy("llmscope.tui.lessons")
@@ -103,7 +105,7 @@ CURSOR = (
         "G,end",
         lambda desk: deeds.last_token(desk),
     ),
-    Action("find", "cursor", "find a token", "slash", lambda desk: deeds.open_find(desk)),
+    Action("find", "cursor", "find a token", "slash", lambda desk: find.open_find(desk)),
 )
 FIGURES = (
     Action("map-view", "map", "next view", "v", lambda desk: deeds.turn(desk)),

@@ -223,15 +223,15 @@ class LlmscopeApp(Desk, inherit_bindings=True):
     @on(Input.Changed)
     def _seek(self, message: Input.Changed) -> None:
         if message.input is self.find:
-            from llmscope.tui import deeds
+            from llmscope.tui import find
 
-            deeds.seek(self, message.value)
+            find.seek(self, message.value)
 
     def on_find_line_left(self) -> None:
         """The search is over."""
-        from llmscope.tui import deeds
+        from llmscope.tui import find
 
-        deeds.close_find(self)
+        find.close_find(self)
 
     def on_descendant_focus(self) -> None:
         """Other keys work in the prompt than in the figures, whatever lies over both."""

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from llmscope.tui.find import find_token
+from llmscope.text import quoted_token
 from llmscope.tui.terminal import can_be_resumed
-from llmscope.tui.words import named
 
 if TYPE_CHECKING:
     from llmscope.tui.action import Where
@@ -95,7 +94,7 @@ def pin_target(desk: Desk) -> None:
         return
     target = scene.target if scene.target in ids else ids[0]
     desk.look_at(scene.aim(target, pinned=True))
-    desk.tell(f"target pinned: {named(shown.figure.axes[0].labels[ids.index(target)])}")
+    desk.tell(f"target pinned: {quoted_token(shown.figure.axes[0].labels[ids.index(target)])}")
 
 
 def versus(desk: Desk) -> None:
@@ -112,7 +111,7 @@ def versus(desk: Desk) -> None:
     against = shown.figure.axes[0].labels[ids.index(scene.target)]
     free = scene if scene.target_pinned else scene.aim(None)
     desk.look_at(replace(free, versus=scene.target))
-    desk.tell(f"the answer is held against {named(against)}")
+    desk.tell(f"the answer is held against {quoted_token(against)}")
 
 
 def copy(desk: Desk) -> None:
@@ -128,26 +127,6 @@ def save(desk: Desk) -> None:
 
     if desk.may("save"):
         ask(desk)
-
-
-def open_find(desk: Desk) -> None:
-    """Let the search take the place of the words."""
-    desk.words.display, desk.find.display = False, True
-    desk.find.value = ""
-    desk.screen.set_focus(desk.find)
-
-
-def seek(desk: Desk, wanted: str) -> None:
-    """Move to the nearest token, from the cursor on, that holds the wanted text."""
-    position = find_token(desk.scene.tokens, wanted, max(0, desk.scene.focus.position))
-    if position is not None:
-        desk.look_at(desk.scene.go(position=position))
-
-
-def close_find(desk: Desk) -> None:
-    """Back to the figures."""
-    desk.words.display, desk.find.display = True, False
-    leave(desk)
 
 
 def show_help(desk: Desk) -> None:

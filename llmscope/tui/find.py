@@ -10,10 +10,12 @@ from textual.message import Message
 from textual.widgets import Input
 
 from llmscope.text import display_text
+from llmscope.tui import deeds
 from llmscope.tui.in_order import InOrder
 
 if TYPE_CHECKING:
     from llmscope.engine.events import Token
+    from llmscope.tui.desk import Desk
 
 
 def find_token(tokens: Sequence[Token], wanted: str, start: int) -> int | None:
@@ -52,3 +54,23 @@ class FindLine(InOrder, Input):
     async def action_submit(self) -> None:
         """The same."""
         self.post_message(self.Left())
+
+
+def open_find(desk: Desk) -> None:
+    """Show the search line in place of the status text."""
+    desk.words.display, desk.find.display = False, True
+    desk.find.value = ""
+    desk.screen.set_focus(desk.find)
+
+
+def seek(desk: Desk, wanted: str) -> None:
+    """Move to the nearest token, from the cursor on, that holds the wanted text."""
+    position = find_token(desk.scene.tokens, wanted, max(0, desk.scene.focus.position))
+    if position is not None:
+        desk.look_at(desk.scene.go(position=position))
+
+
+def close_find(desk: Desk) -> None:
+    """Close the search and go back to the figures."""
+    desk.words.display, desk.find.display = True, False
+    deeds.leave(desk)

@@ -6,8 +6,8 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from llmscope.text import quoted_token
 from llmscope.tui.marker import marked
-from llmscope.tui.words import named
 
 if TYPE_CHECKING:
     from textual.timer import Timer
@@ -157,7 +157,9 @@ def write(desk: Desk) -> None:
     elif last["full"]:
         desk.tell(" ".join(last["ending"]))
     elif not last["writes"]:
-        desk.tell(f"the model ends here: {named(last['told'][0])} cannot be written", "warning")
+        desk.tell(
+            f"the model ends here: {quoted_token(last['told'][0])} cannot be written", "warning"
+        )
     else:
         from llmscope.sampler import Sampler
 
@@ -172,4 +174,4 @@ def _ending(desk: Desk) -> str:
     if not last.get("writes"):
         return "this is where it ends"
     said = "comes next: {write-token} writes it, and the walk begins again"
-    return f"{named(last['writes'])} {desk.own.keymap.filled(said)}"
+    return f"{quoted_token(last['writes'])} {desk.own.keymap.filled(said)}"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.cells import cell_len
 
-from llmscope.text import display_text
+from llmscope.text import display_text, quoted_token
 from llmscope.tui.views import MAP_VIEWS
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def clauses(scene: Scene, find: Find, workspace: str = "") -> list[str]:
 
     focus = scene.focus
     return [
-        f"layer {focus.layer}, {named(token.text)}",
+        f"layer {focus.layer}, {quoted_token(token.text)}",
         *_number(figure("walk-values") if workspace == "walkthrough" else None, scene),
         *_step(figure("walkthrough") if workspace == "walkthrough" else None, scene),
         *_contrast(figure("contrast") if workspace == "compare" else None, scene),
@@ -68,11 +68,6 @@ def fitting(parts: list[str], width: int) -> str:
             break
         line = longer
     return line
-
-
-def named(text: str) -> str:
-    """A token between marks, its white space visible."""
-    return f"‹{display_text(text, whitespace=True)}›"
 
 
 def number(value: float) -> str:
@@ -104,7 +99,7 @@ def _next(shown: Shown | None, scene: Scene) -> Iterator[str]:
         return
     first = figure.axes[0].labels[0]
     shares = extra.get("probability", figure.values)
-    said = f"next {named(first)} {percent(float(shares[0]))}"
+    said = f"next {quoted_token(first)} {percent(float(shares[0]))}"
     for name, by in (("unedited", "by edits"), ("other", "A − B")):
         if name in extra:
             points = 100 * (float(shares[0]) - float(extra[name][0]))
@@ -117,19 +112,19 @@ def _next(shown: Shown | None, scene: Scene) -> Iterator[str]:
     if target in ids:
         row = ids.index(target)
         label, probability = figure.axes[0].labels[row], float(shares[row])
-        yield f"{named(label)} is number {row + 1} at {percent(probability)}"
+        yield f"{quoted_token(label)} is number {row + 1} at {percent(probability)}"
     elif extra.get("target_id") == target and "target" in extra:
-        yield f"{named(str(extra['target']))} is number {extra['target_rank']}"
+        yield f"{quoted_token(str(extra['target']))} is number {extra['target_rank']}"
 
 
 def _context(shown: Shown | None) -> Iterator[str]:
     if shown is None or "runs" not in shown.figure.extra:
         return
     extra = shown.figure.extra
-    yield f"with its context it says {named(str(extra['says'][0]))}"
+    yield f"with its context it says {quoted_token(str(extra['says'][0]))}"
     rows = zip(extra["runs"][1:], extra["says"][1:], extra["kl"][1:], strict=True)
     for run, says, kl in rows:
-        yield f"{run}: {named(str(says))}, KL {number(float(kl))} nats"
+        yield f"{run}: {quoted_token(str(says))}, KL {number(float(kl))} nats"
 
 
 def _attention(shown: Shown | None, scene: Scene) -> Iterator[str]:
@@ -152,7 +147,7 @@ def _attention(shown: Shown | None, scene: Scene) -> Iterator[str]:
     mode = figure.extra.get("mode", "mean")
     who = "the rollout" if mode == "rollout" else f"{mode} of heads"
     who = who if head is None else f"head {head}{' beside the sink' * (mode == 'no-sink')}"
-    yield f"{who} looks most at {named(figure.axes[1].labels[key])} ({share(float(row[key]))})"
+    yield f"{who} looks most at {quoted_token(figure.axes[1].labels[key])} ({share(float(row[key]))})"
 
 
 def _number(shown: Shown | None, scene: Scene) -> Iterator[str]:
@@ -210,9 +205,9 @@ def _map(shown: Shown | None, scene: Scene) -> Iterator[str]:
     elif view.lens != "logit-lens":
         yield f"{view.title} {number(value)}"
     elif view.mode == "top":
-        yield f"the lens reads {named(_read(shown.figure, scene))} at {percent(value)}"
+        yield f"the lens reads {quoted_token(_read(shown.figure, scene))} at {percent(value)}"
     else:
-        yield f"the lens gives {named(str(shown.figure.extra['target']))} {percent(value)}"
+        yield f"the lens gives {quoted_token(str(shown.figure.extra['target']))} {percent(value)}"
 
 
 def _read(figure: Figure, scene: Scene) -> str:
