@@ -64,7 +64,7 @@ def save_theme(name: str) -> None:
 
 
 def saved_screen() -> dict[str, Any]:
-    """How the screen was left: see `llmscope.tui.kept`; empty if that cannot be read."""
+    """Return how the screen was left; empty if that cannot be read."""
     return _record("screen.json")
 
 
@@ -75,7 +75,7 @@ def save_screen(record: dict[str, Any]) -> None:
 
 
 def saved_recent() -> list[tuple[str, str]]:
-    """Spec and place of the models that were opened last: see `llmscope.tui.recent`."""
+    """Return spec and place of the models that were opened last."""
     found = _record("recent.json").get("models")
     pairs = [one for one in found if isinstance(one, list)] if isinstance(found, list) else []
     return [(pair[0], pair[1]) for pair in pairs if len(pair) == 2 and all(map(_is_text, pair))]
@@ -88,7 +88,7 @@ def save_recent(models: Sequence[tuple[str, str]]) -> None:
 
 
 def saved_past(spec: str) -> dict[str, Any]:
-    """The edits that led to a model's prompt: see `llmscope.tui.past`; empty if there are none."""
+    """Return the edits that led to a model's prompt; empty if there are none."""
     found = _record(_past_name(spec))
     return found if found.get("model") == spec else {}
 
@@ -103,7 +103,7 @@ def save_past(spec: str, record: dict[str, Any]) -> None:
 
 
 def saved_session() -> dict[str, Any]:
-    """The session that was left last: see `llmscope.tui.session`; empty if there is none."""
+    """Return the session that was left last; empty if there is none."""
     return _record(SESSION)
 
 

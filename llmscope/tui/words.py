@@ -147,7 +147,8 @@ def _attention(shown: Shown | None, scene: Scene) -> Iterator[str]:
     mode = figure.extra.get("mode", "mean")
     who = "the rollout" if mode == "rollout" else f"{mode} of heads"
     who = who if head is None else f"head {head}{' beside the sink' * (mode == 'no-sink')}"
-    yield f"{who} looks most at {quoted_token(figure.axes[1].labels[key])} ({share(float(row[key]))})"
+    most = quoted_token(figure.axes[1].labels[key])
+    yield f"{who} looks most at {most} ({share(float(row[key]))})"
 
 
 def _number(shown: Shown | None, scene: Scene) -> Iterator[str]:

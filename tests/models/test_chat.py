@@ -187,6 +187,6 @@ def test_several_templates_need_a_default():
 
 
 def test_reading_roles_needs_no_transformers():
-    code = "import sys, llmscope.models.chat; print({'torch', 'transformers'} & set(sys.modules))"
+    code = "import sys, llmscope.models.chat\nprint({'torch', 'transformers'} & set(sys.modules))"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert told.stdout == "set()\n"

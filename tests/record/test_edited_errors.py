@@ -125,8 +125,8 @@ def test_vectors_that_do_not_fit(speaking, tmp_path):
     good = torch.ones(48)
     one = tmp_path / "one.safetensors"
 
-    def told(*tensors, name=""):
-        save_file(dict(zip("abcdef", tensors, strict=False)), one)
+    def told(*saved, name=""):
+        save_file(dict(zip("abcdef", saved, strict=False)), one)
         return told_of(f"{one}{name}")
 
     def told_of(path):

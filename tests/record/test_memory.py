@@ -14,7 +14,7 @@ from tests.record.conftest import prompt_of, recorder_for
 from tests.record.walk import edited
 
 
-def tensors():
+def live_tensors():
     gc.collect()
     return sum(type(thing) is torch.Tensor for thing in gc.get_objects())
 
@@ -44,7 +44,7 @@ def test_memory_is_flat_after_the_first_edits(family):
         derive.pattern(recording, step % 3)
         if step >= 200 and step % 100 == 0:
             # How many segments there are depends on the edits; what they hold may not grow.
-            counts.setdefault(len(recording.parts), []).append(tensors())
+            counts.setdefault(len(recording.parts), []).append(live_tensors())
             sizes.append(process.memory_info().rss)
         del recording
     assert any(len(alike) > 1 for alike in counts.values())
