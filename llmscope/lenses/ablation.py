@@ -23,7 +23,8 @@ PARTS: dict[str, tuple[Site, ...]] = {
     "attention": ("attention_write",),
     "mixer": ("mixer_write",),
     "MLP": ("mlp_write",),
-    "layer": ("attention_write", "mixer_write", "mlp_write"),
+    "embedded": ("embedded_write",),
+    "layer": ("attention_write", "mixer_write", "mlp_write", "embedded_write"),
 }
 """Columns of the modes `parts`, and where their parts write."""
 

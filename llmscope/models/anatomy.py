@@ -34,6 +34,8 @@ FINAL_NORM = (
     *("norm", "ln_f", "final_layer_norm", "final_layernorm", "norm_f", "final_norm"),
     *("layer_norm", "embedding_norm", "ln_out", "layernorm", "output_layernorm", "out_norm"),
 )
+# The last module of a part that adds an embedding of each layer's own to the stream, after the MLP.
+EMBEDDED = ("post_per_layer_input_norm",)
 # Numbers that are computed in; a weight in any other is packed.
 FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 # What every write is multiplied by before it is added.
@@ -67,6 +69,8 @@ class Layer:
         down: the projection whose input is the neurons' activations.
         mlp_write: as attention_write.
         mlp_beside: a second MLP whose output is added to that of `mlp_write`, the experts'.
+        embedded_write: as attention_write, of what adds the token's embedding for this layer to
+            the stream after the MLP, as Gemma 4's per-layer inputs do.
         experts: the experts of an MLP that is a mixture of them.
         router: what chooses among them, and with which weights.
         scale: what every write is multiplied by before it is added.
@@ -88,6 +92,7 @@ class Layer:
     beside: str = ""
     heads_norm: nn.Module | None = None
     mlp_beside: nn.Module | None = None
+    embedded_write: nn.Module | None = None
 
     @property
     def sort(self) -> str:
@@ -327,7 +332,10 @@ def _layer(module: nn.Module, config: Any) -> Layer:
                 mixer = getattr(module, after_attention)
             mlp_write = getattr(module, after_mlp)
             break
-    experts = None if mlp is None else _first(mlp, EXPERTS)
+    mixture = mlp
+    if mlp is not None and _first(mlp, EXPERTS) is None and _first(module, EXPERTS) is not None:
+        mixture = module  # experts that stand beside the MLP, as Gemma 4's
+    experts = None if mixture is None else _first(mixture, EXPERTS)
     beside = None if experts is None else _first(module, BESIDE_EXPERTS)
     return Layer(
         module=module,
@@ -341,7 +349,7 @@ def _layer(module: nn.Module, config: Any) -> Layer:
         down=down,
         mlp_write=mlp_write,
         experts=experts,
-        router=None if mlp is None or experts is None else _first(mlp, ROUTER),
+        router=None if mixture is None or experts is None else _first(mixture, ROUTER),
         scale=next(
             (
                 float(scale)
@@ -353,6 +361,7 @@ def _layer(module: nn.Module, config: Any) -> Layer:
         beside=mixing.beside if mixer is not None else "",
         mlp_beside=beside,
         heads_norm=None if attention is None else _first(attention, HEADS_NORM),
+        embedded_write=_first(module, EMBEDDED),
     )
 
 

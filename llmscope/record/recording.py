@@ -31,6 +31,7 @@ class LayerRows:
         query: the attention's queries after their rotation. [head, row, head width]
         attention_write, mixer_write, mlp_write: what attention, what mixes tokens in its place,
             and the MLP added to the stream. [row, width]
+        embedded_write: what the token's embedding for this layer added after the MLP. [row, width]
         kept_entry: the MLP's input, where it does not follow from the rest. [row, width]
         entry: how it follows otherwise.
         visible_from: the first key that each query sees, where a mask said so. [row]
@@ -56,6 +57,7 @@ class LayerRows:
     chosen: Tensor | None = None
     gate: Tensor | None = None
     mixed: Tensor | None = None
+    embedded_write: Tensor | None = field(default=None, kw_only=True)
     visible_from: Tensor | None = field(default=None, kw_only=True)
     entry: Entry | None = field(default=None, kw_only=True)
 

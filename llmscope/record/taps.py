@@ -87,6 +87,7 @@ class LayerTap:
             (layer.mixer_write, "mixer_write"),
             (layer.mlp_write, "mlp_write"),
             (layer.mlp_beside, "mlp_beside"),
+            (layer.embedded_write, "embedded_write"),
         ):
             if module is not None:
                 hooks.after(module, self._keeper(name))
@@ -211,7 +212,8 @@ class LayerTap:
             kept["mlp_write"] = kept["mlp_write"] + beside
         stream, *others = (kept.get(name) for name in names)
         assert stream is not None
-        return LayerRows(stream, *others, visible_from=kept.get("visible_from"), entry=self.entry)
+        named = {name: kept.get(name) for name in ("embedded_write", "visible_from")}
+        return LayerRows(stream, *others, **named, entry=self.entry)
 
 
 class Taps:

@@ -2,7 +2,7 @@
 
     readout      unembed(norm(last stream))        = the logits
     writes       stream + attention + MLP           = the next stream, each sum normed where
-                                                      norms stand in the stream
+                                                      norms stand in the stream, or scaled
     patterns     W_O(gate ∘ (pattern · values))     = what the attention wrote
     activations  W_down(activations)                = what the MLP wrote
     experts      Σ weight · expert (+ shared)       = what the MLP wrote
@@ -39,7 +39,7 @@ from llmscope.text import told
 CAPABILITIES = ("readout", "writes", "patterns", "activations", "experts")
 PROBE = 12
 
-WRITES = ("attention_write", "mixer_write", "mlp_write")
+WRITES = ("attention_write", "mixer_write", "mlp_write", "embedded_write")
 
 
 class Missing(Exception):  # noqa: N818 - it is a finding
