@@ -318,7 +318,7 @@ def _layer(module: nn.Module, config: Any) -> Layer:
     attention, mixer = mixing.attention, mixing.mixer
     out = None if attention is None else _anywhere(attention, ATTENTION_OUT)
     write = None if isinstance(attention, nn.ModuleList) else attention
-    if out is None or write is None:  # a list is several of them, one after another
+    if write is None:  # a list is several of them, one after another
         attention = out = None
     mlp = _first(module, MLP) if mixing.feed_forward is None else mixing.feed_forward
     down = _first(mlp if mlp is not None else module, DOWN)
@@ -336,6 +336,8 @@ def _layer(module: nn.Module, config: Any) -> Layer:
     if mlp is not None and _first(mlp, EXPERTS) is None and _first(module, EXPERTS) is not None:
         mixture = module  # experts that stand beside the MLP, as Gemma 4's
     experts = None if mixture is None else _first(mixture, EXPERTS)
+    if mlp is not None and experts is None and _first(mlp, ("router",)) is not None:
+        experts = mlp  # what is routed is in it, under names of its own
     beside = None if experts is None else _first(module, BESIDE_EXPERTS)
     return Layer(
         module=module,
