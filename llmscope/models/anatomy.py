@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from llmscope.errors import ScopeError
-from llmscope.models.mixing import ATTENTION, mixing_of
+from llmscope.models.mixing import ATTENTION, QUERIES, mixing_of
 from llmscope.text import told
 
 ATTENTION_OUT = ("o_proj", "c_proj", "out_proj", "dense", "wo", "Wo", "attention_out")
@@ -26,7 +26,9 @@ MLP = ("mlp", "feed_forward", "ffn", "mlp_block", "block_sparse_moe", "shared_ml
 # An MLP beside the experts that reads what they read; the sum of both is written.
 BESIDE_EXPERTS = ("shared_mlp",)
 DOWN = ("down_proj", "c_proj", "dense_4h_to_h", "fc2", "fc_out", "w2")
-UP = ("fc1",)
+UP = ("fc1", "intermediate")
+# The second half of an MLP in two modules, of which the first ends with the activations.
+HALF = ("output",)
 ACTIVATION = ("activation_fn",)
 EXPERTS = ("experts", "moe")
 ROUTER = ("gate", "router")
@@ -320,9 +322,17 @@ def _layer(module: nn.Module, config: Any) -> Layer:
     write = None if isinstance(attention, nn.ModuleList) else attention
     if write is None:  # a list is several of them, one after another
         attention = out = None
+    attends = attention if out is None or attention is None else _attends(attention)
+    apart = out is not None and attends is not None and out not in set(attends.modules())
     mlp = _first(module, MLP) if mixing.feed_forward is None else mixing.feed_forward
     down = _first(mlp if mlp is not None else module, DOWN)
-    attention_write = out if attention is not None and _adds_residual(attention) else write
+    activation = None if mlp is not None else _first(module, ACTIVATION)
+    half = _first(module, HALF)
+    if mlp is None and down is None and half is not None:
+        down, activation = _first(half, ("dense", *DOWN)), nn.Identity()
+    attention_write = write
+    if apart or (attention is not None and _adds_residual(attention)):
+        attention, attention_write = attends, out
     mlp_write = down if mlp is None or _adds_residual(mlp) else mlp
     for after_attention, after_mlp in POST_NORMS:
         if hasattr(module, after_attention) and hasattr(module, after_mlp):
@@ -347,7 +357,7 @@ def _layer(module: nn.Module, config: Any) -> Layer:
         attention_write=attention_write,
         mixer_write=mixer,
         mlp_entry=mlp if mlp is not None else _first(module, UP),
-        activation=None if mlp is not None else _first(module, ACTIVATION),
+        activation=activation,
         down=down,
         mlp_write=mlp_write,
         experts=experts,
@@ -394,6 +404,15 @@ def _first(module: nn.Module, names: Iterable[str]) -> nn.Module | None:
 def _anywhere(module: nn.Module, names: Iterable[str]) -> nn.Module | None:
     """As `_first`, in the module or in what it holds."""
     return next((found for inner in module.modules() if (found := _first(inner, names))), None)
+
+
+def _attends(attention: nn.Module) -> nn.Module:
+    """The module within an attention that makes the queries, and so calls the attention function.
+
+    BERT and its heirs have it apart from the output projection, which adds the stream and norms.
+    """
+    named = (one for one in attention.modules() if QUERIES & dict(one.named_children()).keys())
+    return next(named, attention)
 
 
 def _adds_residual(module: nn.Module) -> bool:

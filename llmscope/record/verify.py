@@ -203,7 +203,8 @@ def _patterns(recording: Recording, layer: int, rows: range | None) -> Compariso
     query, heads = recording.rows("query", layer, rows), recording.subject.anatomy.heads
     if query is not None and len(query) != heads:
         raise Missing(f"this layer has {len(query)} heads, and the model's config says {heads}")
-    mixed, keys, tokens = recording.rows("mixed", layer, rows), recording.keys[layer], len(recording)
+    mixed, keys = recording.rows("mixed", layer, rows), recording.keys[layer]
+    tokens = len(recording)
     if keys is not None and keys.shape[1] != tokens:
         raise Missing(f"this layer's attention has {keys.shape[1]} keys for {tokens} tokens")
     if mixed is None and parts.attention_out is None:
