@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +39,10 @@ FINAL_NORM = (
 )
 # The last module of a part that adds an embedding of each layer's own to the stream, after the MLP.
 EMBEDDED = ("post_per_layer_input_norm",)
+# What the last stream passes before the unembedding, beside or instead of a final norm.
+HEAD = ("generator_predictions", "lm_head", "head")
+# How a final norm before such a head is called, beside the names above.
+HEADED_NORM = ("ln", "LayerNorm")
 # Numbers that are computed in; a weight in any other is packed.
 FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 # What every write is multiplied by before it is added.
@@ -212,6 +217,35 @@ class Readout:
         return logits * self.scale if self.scale != 1.0 else logits
 
 
+class _Reached(Exception):  # noqa: N818 - it is no error
+    """Ends a run of modules where their result is known."""
+
+
+class Until(nn.Module):
+    """What a head hands to its unembedding: all that it does before, by its own modules."""
+
+    def __init__(self, head: nn.Module, unembed: nn.Module) -> None:
+        super().__init__()
+        self._parts = head, unembed  # no children: they are the model's
+
+    def forward(self, stream: Tensor) -> Tensor:
+        """The unembedding's input for the last stream. `[..., width] -> [..., width]`"""
+        head, unembed = self._parts
+        caught: list[Tensor] = []
+
+        def catch(_: nn.Module, args: Any) -> None:
+            caught.append(args[0])
+            raise _Reached
+
+        hook = unembed.register_forward_pre_hook(catch)
+        try:
+            with suppress(_Reached):
+                head(stream)
+        finally:
+            hook.remove()
+        return caught[0]
+
+
 @dataclass(frozen=True)
 class Anatomy:
     """The parts of a decoder, and its sizes. `context` None: no limit is known."""
@@ -247,7 +281,7 @@ def find(model: Any) -> Anatomy:
     context = getattr(config, "max_position_embeddings", None)
     return Anatomy(
         layers=layers,
-        readout=_readout(model, owner, config),
+        readout=_readout(model, stack, owner, config),
         heads=getattr(config, "num_attention_heads", 0) or 0,
         width=config.hidden_size,
         neurons=next((inputs_of(layer.down) for layer in layers if layer.down is not None), 0),
@@ -377,11 +411,17 @@ def _layer(module: nn.Module, config: Any) -> Layer:
     )
 
 
-def _readout(model: Any, owner: nn.Module, config: Any) -> Readout | None:
+def _readout(model: Any, stack: nn.ModuleList, owner: nn.Module, config: Any) -> Readout | None:
     unembed = model.get_output_embeddings()
-    norm = _first(owner, FINAL_NORM)
     if unembed is None:
         return None
+    norm = _first(owner, FINAL_NORM)
+    head = _head(model, stack, unembed)
+    if head is not None:  # as in BERT, and the final norm of its heirs has names of its own
+        around = next((one for one in model.modules() if owner in one.children()), owner)
+        norms = [norm, *(_first(one, HEADED_NORM) for one in (owner, around))]
+        norm = next((one for one in norms if one is not None), None)
+        norm = head if norm is None else nn.Sequential(norm, head)
     scale = getattr(config, "logit_scale", None) or 1 / (
         getattr(config, "logits_scaling", None) or 1.0
     )
@@ -394,6 +434,20 @@ def _readout(model: Any, owner: nn.Module, config: Any) -> Readout | None:
         or getattr(config, "logits_soft_cap", None)
         or getattr(config, "output_logit_soft_cap", None),
     )
+
+
+def _head(model: Any, stack: nn.ModuleList, unembed: nn.Module) -> nn.Module | None:
+    """What stands before the unembedding and has weights, but is no norm alone; None if nothing.
+
+    It is in one module with the unembedding, or a child of the model.
+    """
+    around = next((one for one in model.modules() if unembed in one.children()), model)
+    within = set(around.modules())
+    if stack not in within:
+        weights = [one for one in around.parameters() if one.dim() > 1]
+        return Until(around, unembed) if len(weights) > 1 else None
+    head = _first(model, HEAD)
+    return None if head is unembed else head
 
 
 def _first(module: nn.Module, names: Iterable[str]) -> nn.Module | None:
