@@ -162,6 +162,18 @@ class Layer:
                 mixed = mixed + self.mlp_beside(entry)
         return mixed
 
+    def routed(self, entry: Tensor) -> Any:
+        """What the router gives when the MLP, or else itself, is handed this. `[row, width]`"""
+        assert self.router is not None
+        caught: list[Any] = []
+        hook = self.router.register_forward_hook(lambda _, __, output: caught.append(output))
+        try:
+            with torch.no_grad(), suppress(Exception):  # a router that takes more says so itself
+                self._mlp(entry)
+        finally:
+            hook.remove()
+        return caught[0] if caught else self.router(entry)
+
     def _mlp(self, entry: Tensor) -> Any:
         """The MLP's own output for its input, with nothing of the stream in it."""
         assert self.mlp_entry is not None

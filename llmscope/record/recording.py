@@ -35,6 +35,7 @@ class LayerRows:
         kept_entry: the MLP's input, where it does not follow from the rest. [row, width]
         entry: how it follows otherwise.
         visible_from: the first key that each query sees, where a mask said so. [row]
+        key_bias: what a mask adds to the scores of the row's key. [row, head]
         activity: L2 norm of the MLP's activations. [row]
         router: the logits of a router over all experts. [row, expert]
         routed: the weights that it gave to those it chose, as the experts take them. [row, choice]
@@ -59,6 +60,7 @@ class LayerRows:
     mixed: Tensor | None = None
     embedded_write: Tensor | None = field(default=None, kw_only=True)
     visible_from: Tensor | None = field(default=None, kw_only=True)
+    key_bias: Tensor | None = field(default=None, kw_only=True)
     entry: Entry | None = field(default=None, kw_only=True)
 
     @property
