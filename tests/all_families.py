@@ -117,7 +117,7 @@ EXTRAS: dict[str, dict[str, Any]] = {
     "falcon_h1": {"mamba_d_ssm": 96},
     "gemma3n_text": {"num_kv_shared_layers": 1},
     # Taken from what is given, and not a field: without it these heads would be 512 wide.
-    "gemma4_text": {"global_head_dim": 2 * HEAD_WIDTH},
+    "gemma4_text": {"global_head_dim": 2 * HEAD_WIDTH, "num_kv_shared_layers": 1},
     "gemma4_unified_text": {"global_head_dim": 2 * HEAD_WIDTH},
     "gpt_neo": {"attention_types": [[["global", "local", "global"], 1]]},
     "granitemoehybrid": {"layer_types": ["mamba", "attention", "mamba"]},
