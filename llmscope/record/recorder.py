@@ -54,13 +54,14 @@ class Recorder:
         # Code that came with a model may do anything around its body, and so may what spreads it.
         own = "forward" in vars(subject.model)
         known = type(subject.model).forward.__module__.startswith("transformers.")
-        self._body = subject.model.base_model if known and not own else subject.model
+        self._standard = known and not own
+        self._body = subject.model.base_model if self._standard else subject.model
         # Recurrent and convolution layers keep a state that cannot be cut back to a prefix.
         may = "cache" in forward and all(
             layer.kind in ("attention", "feed-forward") and layer.mixer_write is None
             for layer in subject.anatomy.layers
         )
-        self.takes_positions = known and not own and "position_ids" in forward
+        self.takes_positions = self._standard and "position_ids" in forward
         self.lengths = Lengths(self)
         self.notice = ""  # what was found when the model was examined, for whoever uses it
         self._caches = may  # until the model is examined; see `examine`
@@ -241,9 +242,12 @@ class Recorder:
         """What asks a model for the logits of its last rows alone, where it can leave others out.
 
         They are asked for by their places: told their number, some models run only those rows
-        through the layers that keep no keys of their own.
+        through the layers that keep no keys of their own. Code that came with a model may take
+        numbers alone.
         """
-        return {"logits_to_keep": torch.arange(-rows, 0)} if self._leaves_out else {}
+        if not self._leaves_out:
+            return {}
+        return {"logits_to_keep": torch.arange(-rows, 0) if self._standard else rows}
 
     def keys_and_values(
         self, past: Past | None
