@@ -56,8 +56,8 @@ def counts(rows: Sequence[Any]) -> str:
     opened = [row for row in rows if not row.closed]
     numbers = sum(row.numbers for row in opened)
     worst = max(row.worst for row in opened)
-    cells = [(shown, len(row.layers)) for row in opened for shown, _ in row.cells.values()]
-    whole = sum(shown == layers for shown, layers in cells)
+    cells = [cell for row in opened for cell in row.cells.values()]
+    whole = sum(not reason for _, reason in cells)  # of the readout one verdict is all
     none = sum(not shown for shown, _ in cells)
     return (
         f"{len(rows)} families: {len(opened)} opened, {len(rows) - len(opened)} not. Of the opened "

@@ -116,6 +116,9 @@ EXTRAS: dict[str, dict[str, Any]] = {
     "dots3_note_text": {"per_layer_config": {}, "num_key_value_heads": 4},
     "falcon_h1": {"mamba_d_ssm": 96},
     "gemma3n_text": {"num_kv_shared_layers": 1},
+    # Taken from what is given, and not a field: without it these heads would be 512 wide.
+    "gemma4_text": {"global_head_dim": 2 * HEAD_WIDTH, "num_kv_shared_layers": 1},
+    "gemma4_unified_text": {"global_head_dim": 2 * HEAD_WIDTH},
     "gpt_neo": {"attention_types": [[["global", "local", "global"], 1]]},
     "granitemoehybrid": {"layer_types": ["mamba", "attention", "mamba"]},
     "helium": {"head_dim": 12},

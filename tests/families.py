@@ -177,4 +177,10 @@ def with_noise(model: Any, seed: int) -> Any:
             # Fresh norms are all ones and fresh biases all zero: a wrong one would go unseen.
             noise = torch.randn(parameter.shape, generator=generator)
             parameter += noise * (0.15 if parameter.dim() > 1 or "bias" in name else 0.3)
+        # So are routers' correction biases and layers' factors, which are no parameters.
+        saved = model.state_dict()
+        for name, buffer in model.named_buffers():
+            fresh = buffer.is_floating_point() and buffer.unique().tolist() in ([0], [1])
+            if fresh and name in saved:
+                buffer += 0.3 * torch.randn(buffer.shape, generator=generator)
     return model

@@ -18,7 +18,7 @@ from llmscope.errors import ScopeError
 from llmscope.models.anatomy import find
 from llmscope.models.subject import Subject
 from llmscope.record import derive
-from llmscope.record.verify import CAPABILITIES
+from llmscope.record.verify import CAPABILITIES, WRITES
 from llmscope.scope import Scope
 from tests.all_families import NOT_BUILT, small_model
 
@@ -114,7 +114,7 @@ def _measure(row: Row, scope: Scope, plain: Any) -> None:
         here = f"layer {index}"
         row.compare(f"{here} stream", recording.rows("stream", index), caught.stream(index))
         if scope.verdicts("writes", index).status == "verified":
-            for name in ("attention_write", "mixer_write", "mlp_write"):
+            for name in WRITES:
                 written = recording.rows(name, index)
                 if written is not None:
                     own = caught.output(getattr(layer, name))
@@ -200,7 +200,7 @@ class _Caught:
         self._routers = {self._paths[one.router] for one in anatomy.layers if one.router}
         for layer in anatomy.layers:
             self._layers.append(self._paths[layer.module])
-            writes = (layer.attention_write, layer.mixer_write, layer.mlp_write)
+            writes = [getattr(layer, name) for name in WRITES]
             for module in (layer.module, *writes, layer.mlp_beside, layer.down, layer.router):
                 if module is not None:
                     hooks.append(self._hooked(self._paths[module]))

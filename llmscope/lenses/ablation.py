@@ -23,7 +23,8 @@ PARTS: dict[str, tuple[Site, ...]] = {
     "attention": ("attention_write",),
     "mixer": ("mixer_write",),
     "MLP": ("mlp_write",),
-    "layer": ("attention_write", "mixer_write", "mlp_write"),
+    "embedded": ("embedded_write",),
+    "layer": ("attention_write", "mixer_write", "mlp_write", "embedded_write"),
 }
 """Columns of the modes `parts`, and where their parts write."""
 
@@ -39,9 +40,9 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
     target is the likeliest next token unless another is given; without versus Δ is of its logit.
 
     Modes: `heads` (what a head hands to the output projection) and `parts` (what attention, what
-    mixes tokens in its place, the MLP, or the whole layer adds to the stream), set to zero and
-    told by Δ; `-kl` by KL; `-mean` set to the mean. Of an edited pass the edits stay in force; the
-    mean is that of the unedited one, as it is of the edit.
+    mixes tokens in its place, the MLP, an embedding of the layer's own, or the whole layer adds to
+    the stream), set to zero and told by Δ; `-kl` by KL; `-mean` set to the mean. Of an edited pass
+    the edits stay in force; the mean is that of the unedited one, as it is of the edit.
 
     NaN in layers whose heads or writes are not verified, and where a layer has no such part: none
     of these is run.

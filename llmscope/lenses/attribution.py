@@ -137,6 +137,7 @@ def _heads(recording: Recording, focus: Focus, parts: Parts) -> _Shown:
         "embedding": parts.embedding,
         "MLPs": np.nansum(parts.mlp),
         "mixers": np.nansum(parts.mixer),
+        "embedded": np.nansum(parts.embedded),
         "attention biases": np.nansum(parts.head_bias),
         "bias": parts.read.bias,
         **_edits(parts),
@@ -152,7 +153,12 @@ def _heads(recording: Recording, focus: Focus, parts: Parts) -> _Shown:
 
 
 def _layers(recording: Recording, focus: Focus, parts: Parts) -> _Shown:
-    every = {"attention": parts.attention, "mixer": parts.mixer, "MLP": parts.mlp}
+    every = {
+        "attention": parts.attention,
+        "mixer": parts.mixer,
+        "MLP": parts.mlp,
+        "embedded": parts.embedded,
+    }
     # What no layer has is left out; in a pass of nothing but NaN that cannot be told.
     columns = {name: some for name, some in every.items() if not np.isnan(some).all()} or every
     return _Shown(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from llmscope.errors import ScopeError
-from llmscope.models.mixing import ATTENTION, mixing_of
+from llmscope.models.mixing import ATTENTION, QUERIES, mixing_of
 from llmscope.text import told
 
 ATTENTION_OUT = ("o_proj", "c_proj", "out_proj", "dense", "wo", "Wo", "attention_out")
@@ -26,7 +27,9 @@ MLP = ("mlp", "feed_forward", "ffn", "mlp_block", "block_sparse_moe", "shared_ml
 # An MLP beside the experts that reads what they read; the sum of both is written.
 BESIDE_EXPERTS = ("shared_mlp",)
 DOWN = ("down_proj", "c_proj", "dense_4h_to_h", "fc2", "fc_out", "w2")
-UP = ("fc1",)
+UP = ("fc1", "intermediate")
+# The second half of an MLP in two modules, of which the first ends with the activations.
+HALF = ("output",)
 ACTIVATION = ("activation_fn",)
 EXPERTS = ("experts", "moe")
 ROUTER = ("gate", "router")
@@ -34,6 +37,12 @@ FINAL_NORM = (
     *("norm", "ln_f", "final_layer_norm", "final_layernorm", "norm_f", "final_norm"),
     *("layer_norm", "embedding_norm", "ln_out", "layernorm", "output_layernorm", "out_norm"),
 )
+# The last module of a part that adds an embedding of each layer's own to the stream, after the MLP.
+EMBEDDED = ("post_per_layer_input_norm",)
+# What the last stream passes before the unembedding, beside or instead of a final norm.
+HEAD = ("generator_predictions", "lm_head", "head")
+# How a final norm before such a head is called, beside the names above.
+HEADED_NORM = ("ln", "LayerNorm")
 # Numbers that are computed in; a weight in any other is packed.
 FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 # What every write is multiplied by before it is added.
@@ -67,6 +76,8 @@ class Layer:
         down: the projection whose input is the neurons' activations.
         mlp_write: as attention_write.
         mlp_beside: a second MLP whose output is added to that of `mlp_write`, the experts'.
+        embedded_write: as attention_write, of what adds the token's embedding for this layer to
+            the stream after the MLP, as Gemma 4's per-layer inputs do.
         experts: the experts of an MLP that is a mixture of them.
         router: what chooses among them, and with which weights.
         scale: what every write is multiplied by before it is added.
@@ -88,6 +99,7 @@ class Layer:
     beside: str = ""
     heads_norm: nn.Module | None = None
     mlp_beside: nn.Module | None = None
+    embedded_write: nn.Module | None = None
 
     @property
     def sort(self) -> str:
@@ -150,6 +162,18 @@ class Layer:
                 mixed = mixed + self.mlp_beside(entry)
         return mixed
 
+    def routed(self, entry: Tensor) -> Any:
+        """What the router gives when the MLP, or else itself, is handed this. `[row, width]`"""
+        assert self.router is not None
+        caught: list[Any] = []
+        hook = self.router.register_forward_hook(lambda _, __, output: caught.append(output))
+        try:
+            with torch.no_grad(), suppress(Exception):  # a router that takes more says so itself
+                self._mlp(entry)
+        finally:
+            hook.remove()
+        return caught[0] if caught else self.router(entry)
+
     def _mlp(self, entry: Tensor) -> Any:
         """The MLP's own output for its input, with nothing of the stream in it."""
         assert self.mlp_entry is not None
@@ -205,6 +229,35 @@ class Readout:
         return logits * self.scale if self.scale != 1.0 else logits
 
 
+class _Reached(Exception):  # noqa: N818 - it is no error
+    """Ends a run of modules where their result is known."""
+
+
+class Until(nn.Module):
+    """What a head hands to its unembedding: all that it does before, by its own modules."""
+
+    def __init__(self, head: nn.Module, unembed: nn.Module) -> None:
+        super().__init__()
+        self._parts = head, unembed  # no children: they are the model's
+
+    def forward(self, stream: Tensor) -> Tensor:
+        """The unembedding's input for the last stream. `[..., width] -> [..., width]`"""
+        head, unembed = self._parts
+        caught: list[Tensor] = []
+
+        def catch(_: nn.Module, args: Any) -> None:
+            caught.append(args[0])
+            raise _Reached
+
+        hook = unembed.register_forward_pre_hook(catch)
+        try:
+            with suppress(_Reached):
+                head(stream)
+        finally:
+            hook.remove()
+        return caught[0]
+
+
 @dataclass(frozen=True)
 class Anatomy:
     """The parts of a decoder, and its sizes. `context` None: no limit is known."""
@@ -240,7 +293,7 @@ def find(model: Any) -> Anatomy:
     context = getattr(config, "max_position_embeddings", None)
     return Anatomy(
         layers=layers,
-        readout=_readout(model, owner, config),
+        readout=_readout(model, stack, owner, config),
         heads=getattr(config, "num_attention_heads", 0) or 0,
         width=config.hidden_size,
         neurons=next((inputs_of(layer.down) for layer in layers if layer.down is not None), 0),
@@ -313,11 +366,19 @@ def _layer(module: nn.Module, config: Any) -> Layer:
     attention, mixer = mixing.attention, mixing.mixer
     out = None if attention is None else _anywhere(attention, ATTENTION_OUT)
     write = None if isinstance(attention, nn.ModuleList) else attention
-    if out is None or write is None:  # a list is several of them, one after another
+    if write is None:  # a list is several of them, one after another
         attention = out = None
+    attends = attention if out is None or attention is None else _attends(attention)
+    apart = out is not None and attends is not None and out not in set(attends.modules())
     mlp = _first(module, MLP) if mixing.feed_forward is None else mixing.feed_forward
     down = _first(mlp if mlp is not None else module, DOWN)
-    attention_write = out if attention is not None and _adds_residual(attention) else write
+    activation = None if mlp is not None else _first(module, ACTIVATION)
+    half = _first(module, HALF)
+    if mlp is None and down is None and half is not None:
+        down, activation = _first(half, ("dense", *DOWN)), nn.Identity()
+    attention_write = write
+    if apart or (attention is not None and _adds_residual(attention)):
+        attention, attention_write = attends, out
     mlp_write = down if mlp is None or _adds_residual(mlp) else mlp
     for after_attention, after_mlp in POST_NORMS:
         if hasattr(module, after_attention) and hasattr(module, after_mlp):
@@ -327,7 +388,12 @@ def _layer(module: nn.Module, config: Any) -> Layer:
                 mixer = getattr(module, after_attention)
             mlp_write = getattr(module, after_mlp)
             break
-    experts = None if mlp is None else _first(mlp, EXPERTS)
+    mixture = mlp
+    if mlp is not None and _first(mlp, EXPERTS) is None and _first(module, EXPERTS) is not None:
+        mixture = module  # experts that stand beside the MLP, as Gemma 4's
+    experts = None if mixture is None else _first(mixture, EXPERTS)
+    if mlp is not None and experts is None and _first(mlp, ("router",)) is not None:
+        experts = mlp  # what is routed is in it, under names of its own
     beside = None if experts is None else _first(module, BESIDE_EXPERTS)
     return Layer(
         module=module,
@@ -337,11 +403,11 @@ def _layer(module: nn.Module, config: Any) -> Layer:
         attention_write=attention_write,
         mixer_write=mixer,
         mlp_entry=mlp if mlp is not None else _first(module, UP),
-        activation=None if mlp is not None else _first(module, ACTIVATION),
+        activation=activation,
         down=down,
         mlp_write=mlp_write,
         experts=experts,
-        router=None if mlp is None or experts is None else _first(mlp, ROUTER),
+        router=None if mixture is None or experts is None else _first(mixture, ROUTER),
         scale=next(
             (
                 float(scale)
@@ -353,14 +419,21 @@ def _layer(module: nn.Module, config: Any) -> Layer:
         beside=mixing.beside if mixer is not None else "",
         mlp_beside=beside,
         heads_norm=None if attention is None else _first(attention, HEADS_NORM),
+        embedded_write=_first(module, EMBEDDED),
     )
 
 
-def _readout(model: Any, owner: nn.Module, config: Any) -> Readout | None:
+def _readout(model: Any, stack: nn.ModuleList, owner: nn.Module, config: Any) -> Readout | None:
     unembed = model.get_output_embeddings()
-    norm = _first(owner, FINAL_NORM)
     if unembed is None:
         return None
+    norm = _first(owner, FINAL_NORM)
+    head = _head(model, stack, unembed)
+    if head is not None:  # as in BERT, and the final norm of its heirs has names of its own
+        around = next((one for one in model.modules() if owner in one.children()), owner)
+        norms = [norm, *(_first(one, HEADED_NORM) for one in (owner, around))]
+        norm = next((one for one in norms if one is not None), None)
+        norm = head if norm is None else nn.Sequential(norm, head)
     scale = getattr(config, "logit_scale", None) or 1 / (
         getattr(config, "logits_scaling", None) or 1.0
     )
@@ -375,6 +448,20 @@ def _readout(model: Any, owner: nn.Module, config: Any) -> Readout | None:
     )
 
 
+def _head(model: Any, stack: nn.ModuleList, unembed: nn.Module) -> nn.Module | None:
+    """What stands before the unembedding and has weights, but is no norm alone; None if nothing.
+
+    It is in one module with the unembedding, or a child of the model.
+    """
+    around = next((one for one in model.modules() if unembed in one.children()), model)
+    within = set(around.modules())
+    if stack not in within:
+        weights = [one for one in around.parameters() if one.dim() > 1]
+        return Until(around, unembed) if len(weights) > 1 else None
+    head = _first(model, HEAD)
+    return None if head is unembed else head
+
+
 def _first(module: nn.Module, names: Iterable[str]) -> nn.Module | None:
     children = dict(module.named_children())
     return next((children[name] for name in names if name in children), None)
@@ -383,6 +470,15 @@ def _first(module: nn.Module, names: Iterable[str]) -> nn.Module | None:
 def _anywhere(module: nn.Module, names: Iterable[str]) -> nn.Module | None:
     """As `_first`, in the module or in what it holds."""
     return next((found for inner in module.modules() if (found := _first(inner, names))), None)
+
+
+def _attends(attention: nn.Module) -> nn.Module:
+    """The module within an attention that makes the queries, and so calls the attention function.
+
+    BERT and its heirs have it apart from the output projection, which adds the stream and norms.
+    """
+    named = (one for one in attention.modules() if QUERIES & dict(one.named_children()).keys())
+    return next(named, attention)
 
 
 def _adds_residual(module: nn.Module) -> bool:

@@ -21,7 +21,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import eager_mask, sdpa_mask
 
 from llmscope.models.anatomy import Anatomy
-from llmscope.record.masks import first_visible
+from llmscope.record.masks import first_visible, key_bias
 
 SDPA = "llmscope_sdpa"
 EAGER = "llmscope_eager"
@@ -65,14 +65,16 @@ STANDARD = ("sdpa", "eager", "flash", "flex", "paged", "kernels-community")
 class AttentionSettings:
     """What an attention call was told besides queries, keys and values.
 
-    `softmax(softcap(scale · q kᵀ) + mask)`; `sinks` are extra logits that take part in the
-    softmax and have no key. `window` w: a query sees its own and the w − 1 keys before it.
+    `softmax(softcap(scale · q kᵀ) + bias + mask)`; `sinks` are extra logits that take part in the
+    softmax and have no key. `window` w: a query sees its own and the w − 1 keys before it. `bias`
+    is of the key of each query of this pass, whatever the query. [query, head]
     """
 
     scale: float
     softcap: float | None = None
     window: int | None = None
     sinks: Tensor | None = None
+    bias: Tensor | None = None
     first: Tensor | None = None  # [query]: the first key that each query of this pass may see
 
 
@@ -114,12 +116,15 @@ def _recorded(forward: Callable[[nn.Module], Callable[..., Any]]) -> Callable[..
     ) -> Any:
         listener = _listeners.get(module)
         if listener is not None:
+            first = first_visible(attention_mask)
+            biased = key_bias(attention_mask) if first is None else None
             settings = AttentionSettings(
                 scale=float(scaling) if scaling is not None else query.shape[-1] ** -0.5,
                 softcap=options.get("softcap"),
                 window=options.get("sliding_window"),
                 sinks=options.get("s_aux"),
-                first=first_visible(attention_mask),
+                bias=None if biased is None else biased[0][:, -query.shape[2] :].T,
+                first=first if biased is None else first_visible(biased[1]),
             )
             listener.attention_called(query, key, value, settings)
         run = forward(module)

@@ -36,15 +36,16 @@ part: rounding adds up over all layers."""
 HALF_BOUND = 8.0
 """The same in half precision, in roundings. Measured on SmolLM2: up to 3.8."""
 
-WRITES = ("attention_write", "mixer_write", "mlp_write")
+WRITES = ("attention_write", "mixer_write", "mlp_write", "embedded_write")
 
 
 class Part(NamedTuple):
     """What one thing adds to the logit.
 
     Attributes:
-        kind: embedding, head, attention, attention bias, mixer, MLP, edit: what one adds to the
-            stream after a layer, or bias: of the final norm and the unembedding.
+        kind: embedding, head, attention, attention bias, mixer, MLP, embedded: the token's
+            embedding for a layer, edit: what one adds to the stream after a layer, or bias: of the
+            final norm and the unembedding.
         layer, head: where it is; -1: nowhere in particular.
         value: in logits.
     """
@@ -62,7 +63,7 @@ class Parts:
     Attributes:
         read: what reads it.
         embedding: what the stream before layer 0 adds.
-        attention, mixer, mlp: what each layer's writes add. [layer]
+        attention, mixer, mlp, embedded: what each layer's writes add. [layer]
         heads: what each head adds; NaN where not told by heads. [layer, head]
         head_bias: what attention adds that is of no head: a bias. [layer]
         whole: layers whose attention could not be told by heads -> why.
@@ -74,6 +75,7 @@ class Parts:
     attention: Doubles
     mixer: Doubles
     mlp: Doubles
+    embedded: Doubles
     heads: Doubles
     head_bias: Doubles
     whole: dict[int, str]
@@ -92,6 +94,7 @@ class Parts:
                 "attention": np.nan if by_head else self.attention[layer],
                 "mixer": self.mixer[layer],
                 "MLP": self.mlp[layer],
+                "embedded": self.embedded[layer],
             }
             for kind, value in others.items():
                 if not np.isnan(value):
@@ -117,7 +120,8 @@ def attribute(recording: Recording, position: int, read: Reading, *, by_head: bo
         for name, values in written.items():
             write = recording.rows(name, index, row)
             if write is not None:
-                reader = path.mlp if name == "mlp_write" else path.attention
+                late = name in ("mlp_write", "embedded_write")
+                reader = path.mlp if late else path.attention
                 values[index] = float(reader @ exact(write[0]))
         if by_head and not np.isnan(written["attention_write"][index]):
             try:
@@ -134,6 +138,7 @@ def attribute(recording: Recording, position: int, read: Reading, *, by_head: bo
         attention=written["attention_write"],
         mixer=written["mixer_write"],
         mlp=written["mlp_write"],
+        embedded=written["embedded_write"],
         heads=heads,
         head_bias=head_bias,
         whole=whole,
@@ -142,7 +147,10 @@ def attribute(recording: Recording, position: int, read: Reading, *, by_head: bo
 
 
 class _Path(NamedTuple):
-    """What reads the stream after a layer, the MLP's write and what comes before it. [width]"""
+    """What reads the stream after a layer, the MLP's write and later ones, and earlier ones.
+
+    [width] each.
+    """
 
     after: Tensor
     mlp: Tensor

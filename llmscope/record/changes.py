@@ -12,7 +12,16 @@ from torch import Tensor, nn
 from llmscope.models.anatomy import Anatomy
 from llmscope.record.norms import take_apart
 
-Site = Literal["stream", "heads", "neurons", "attention_write", "mixer_write", "mlp_write", "norm"]
+Site = Literal[
+    "stream",
+    "heads",
+    "neurons",
+    "attention_write",
+    "mixer_write",
+    "mlp_write",
+    "embedded_write",
+    "norm",
+]
 """What is changed: the stream before a layer, what the heads hand to the output projection, what
 the neurons hand to the down projection, what a part writes, what a norm gives."""
 

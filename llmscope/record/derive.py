@@ -29,7 +29,7 @@ NOT_BY_HEAD = (
 def pattern(
     recording: Recording, layer: int, head: int | None = None, rows: range | None = None
 ) -> Tensor:
-    """Attention of a layer: `softmax(softcap(scale · q kᵀ) + mask)`, in float32.
+    """Attention of a layer: `softmax(softcap(scale · q kᵀ) + bias + mask)`, in float32.
 
     Args:
         head: one head alone; None for all of them.
@@ -49,6 +49,10 @@ def pattern(
     scores = _by_group(query.float(), keys.float().transpose(1, 2)) * settings.scale
     if settings.softcap is not None:
         scores = torch.tanh(scores / settings.softcap) * settings.softcap
+    added = recording.rows("key_bias", layer)
+    if added is not None:
+        bias = added.T[:, None].to(scores)  # [head, 1, key]
+        scores = scores + (bias if head is None or len(bias) == 1 else bias[head : head + 1])
     visible = _visible(rows, len(recording), settings.window, scores.device)
     first = recording.visible_from(layer, rows)
     if first is not None:  # chunks, and whatever else the model's own mask hides

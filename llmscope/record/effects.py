@@ -16,7 +16,7 @@ from llmscope.record.changes import Change, Site, site_of
 from llmscope.record.derive import activations, head_outputs
 from llmscope.record.recording import Recording
 
-WRITES: tuple[Site, ...] = ("attention_write", "mixer_write", "mlp_write")
+WRITES: tuple[Site, ...] = ("attention_write", "mixer_write", "mlp_write", "embedded_write")
 SITES: dict[str, tuple[Site, ...]] = {
     "head": ("heads",),
     "neuron": ("neurons",),

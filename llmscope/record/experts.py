@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from llmscope.models.anatomy import Layer
 from llmscope.models.subject import Subject
 from llmscope.record.recording import Recording
 
@@ -55,10 +56,10 @@ def routing(recording: Recording, layer: int, rows: range | None = None) -> Rout
     logits, weights, chosen = (
         recording.rows(name, layer, rows) for name in ("router", "routed", "chosen")
     )
-    router = recording.subject.anatomy.layers[layer].router
-    if router is None or logits is None or weights is None or chosen is None:
+    parts = recording.subject.anatomy.layers[layer]
+    if parts.router is None or logits is None or weights is None or chosen is None:
         raise ValueError(f"layer {layer} has no router that was found")
-    scoring = _scoring(router, recording.subject)
+    scoring = _scoring(parts, parts.router, recording.subject)
     return Routing(scoring, SCORINGS[scoring](logits.float()), chosen, weights.float())
 
 
@@ -93,7 +94,7 @@ def mixture_output(recording: Recording, layer: int, rows: range | None = None) 
     return written
 
 
-def _scoring(router: nn.Module, subject: Subject) -> str:
+def _scoring(layer: Layer, router: nn.Module, subject: Subject) -> str:
     """The score function that explains the router's weights best, on rows of its own.
 
     It is a trait of the router, so it must not depend on the prompt, which may be one token.
@@ -104,7 +105,7 @@ def _scoring(router: nn.Module, subject: Subject) -> str:
     if router not in _known:
         generator = torch.Generator().manual_seed(0)
         rows = torch.randn(TRIALS, subject.anatomy.width, generator=generator)
-        logits, weights, chosen = router(rows.to(subject.device, subject.dtype))
+        logits, weights, chosen = layer.routed(rows.to(subject.device, subject.dtype))
         errors = {
             name: unexplained(Routing(name, score(logits.float()), chosen, weights.float()))
             for name, score in SCORINGS.items()

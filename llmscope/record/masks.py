@@ -33,6 +33,27 @@ def first_visible(mask: Tensor | None) -> Tensor | None:
     return found
 
 
+def key_bias(mask: Tensor | None) -> tuple[Tensor, Tensor] | None:
+    """What a mask adds to the scores of each key, the same for every query that sees it.
+
+    Args:
+        mask: as of `first_visible`, of one head or of all.
+
+    Returns:
+        them, [head, key], and which keys a query sees, [1, 1, query, key]; None where the mask
+        adds nothing, or anything else.
+    """
+    if mask is None or mask.dim() != 4 or not mask.is_floating_point():
+        return None
+    added = mask[0]  # [head, query, key]
+    bias = added.amax(-2)
+    visible = added > torch.finfo(mask.dtype).min / 2
+    if not bool(bias[bias > torch.finfo(mask.dtype).min / 2].any()):
+        return None
+    alike = (visible == visible[:1]) & ((added == bias[:, None]) | ~visible)
+    return (bias, visible[None, :1]) if bool(alike.all()) else None
+
+
 def _first(mask: Tensor) -> Tensor | None:
     """As above, of one prompt. `[query, key]`"""
     if mask.dtype == torch.bool:

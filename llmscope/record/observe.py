@@ -20,6 +20,8 @@ from llmscope.record.taps import placed
 
 FUSED = ("c_attn",)
 """Projections whose output is queries, keys and values side by side."""
+VALUES = ("value", "v_proj", "v_lin")
+"""Projections whose output is the values alone."""
 
 
 class _SeenEnough(Exception):  # noqa: N818 - it is no error
@@ -45,7 +47,8 @@ def observed_pattern(recording: Recording, layer: int) -> Tensor:
         )
         raise _SeenEnough
 
-    _run_until(recording, attention, catch)
+    if not _run_until(recording, attention, catch):
+        raise ValueError("the attention of this layer that was found is not called")
     if not caught:
         raise ValueError("this layer's attention does not give its pattern")
     return caught[0][0]
@@ -58,8 +61,9 @@ def observed_values(recording: Recording, layer: int) -> Tensor:
         ValueError: they cannot be told from what the layer computes.
     """
     attention, heads = _attention(recording, layer), recording.subject.anatomy.heads
-    fused = next((child for name, child in attention.named_children() if name in FUSED), None)
-    if fused is None:
+    children = dict(attention.named_children())
+    name = next((name for name in (*FUSED, *VALUES) if name in children), None)
+    if name is None:
         raise ValueError("this layer's values cannot be seen")
     caught: list[Tensor] = []
 
@@ -67,8 +71,8 @@ def observed_values(recording: Recording, layer: int) -> Tensor:
         caught.append(output[0])
         raise _SeenEnough
 
-    _run_until(recording, fused, catch)
-    values = caught[0].chunk(3, dim=-1)[2]
+    _run_until(recording, children[name], catch)
+    values = caught[0].chunk(3, dim=-1)[2] if name in FUSED else caught[0]
     return values.reshape(len(recording), heads, -1).transpose(0, 1)
 
 
@@ -92,8 +96,12 @@ def _attention(recording: Recording, layer: int) -> nn.Module:
     return parts.attention
 
 
-def _run_until(recording: Recording, module: nn.Module, catch: Any) -> None:
-    """Run the prompt, with its changes, until `catch`, a hook of the module, has seen enough."""
+def _run_until(recording: Recording, module: nn.Module, catch: Any) -> bool:
+    """Run the prompt, with its changes, until `catch`, a hook of the module, has seen enough.
+
+    Returns:
+        whether it did.
+    """
     subject = recording.subject
     hook = module.register_forward_hook(catch)
     ids = torch.tensor([recording.prompt.ids], device=subject.device)
@@ -101,5 +109,7 @@ def _run_until(recording: Recording, module: nn.Module, catch: Any) -> None:
         changed = attached(subject.anatomy, recording.changes)
         with torch.no_grad(), suppress(_SeenEnough), changed, placed(subject.model):
             subject.model(input_ids=ids, use_cache=False, output_attentions=True)
+            return False
     finally:
         hook.remove()
+    return True

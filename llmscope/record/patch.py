@@ -131,8 +131,13 @@ def _check(index: int, layer: Layer, weights_only: bool) -> None:
         )
     if post_norms(layer) is not None:
         raise Unpatchable(
-            f"layer {index} norms the stream itself after it is written to, and no bias before a "
-            "norm stands for a vector after it"
+            f"layer {index} norms the stream itself after it is written to, or scales it, and no "
+            "bias before that stands for a vector after it"
+        )
+    if layer.embedded_write is not None:
+        raise Unpatchable(
+            f"layer {index} reads the stream once more after its MLP, so that no bias after the "
+            "layer stands for what came before"
         )
     if not weights_only:
         return

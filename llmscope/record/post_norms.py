@@ -2,7 +2,8 @@
 
 So are the first transformers and their heirs: GPT, BERT, BART. What a part writes is added to the
 stream as anywhere, and then the sum is normed. Names do not tell such a layer from one that norms
-what its parts read; which norms stand where is found on the probe.
+what its parts read; which norms stand where is found on the probe. So is a number of the layer's
+that its whole output is multiplied by, as in Gemma 4: it stands in the place of the second norm.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import permutations
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 import torch
 from torch import Tensor, nn
@@ -21,12 +22,28 @@ from llmscope.record.norms import bound, take_apart
 from llmscope.record.recording import LayerRows
 
 BOUND = 1e-5
-IN_THE_STREAM = "norms stand in the stream here, so that what is written later is no plain sum"
+IN_THE_STREAM = (
+    "norms or factors stand in the stream here, so that what is written later is no plain sum"
+)
+
+
+class Factor(nn.Module):
+    """Multiply by a number of a layer's, as it is at the time."""
+
+    def __init__(self, layer: nn.Module, name: str) -> None:
+        super().__init__()
+        self._layer = ref(layer)  # what is known of a layer must not keep it alive
+        self._name = name
+
+    def forward(self, stream: Tensor) -> Tensor:
+        """The stream, multiplied. [row, width]"""
+        factor: Tensor = getattr(self._layer(), self._name)
+        return stream * factor.to(stream.device)
 
 
 @dataclass(frozen=True, eq=False)
 class PostNorms:
-    """The norm after attention was added, and the one after the MLP was."""
+    """The norm after attention was added, and the one after all was; or what stands there."""
 
     attention: nn.Module
     mlp: nn.Module
@@ -41,15 +58,15 @@ class PostNorms:
     @torch.no_grad()
     def after(self, rows: LayerRows) -> Tensor:
         """The stream after the layer. [row, width]"""
-        assert rows.mlp_write is not None
-        made: Tensor = self.mlp(self.middle(rows) + rows.mlp_write)
+        made: Tensor = self.mlp(_with_late(self.middle(rows), rows))
         return made
 
     @torch.no_grad()
     def back(self, rows: LayerRows, direction: Tensor) -> tuple[Tensor, Tensor, float]:
         """What reads the MLP's write, and the stream and attention's, if `direction` reads after.
 
-        With both norms' scales held still as they are in the one row that is given.
+        What reads the MLP's reads all that is written after it. With both norms' scales held still
+        as they are in the one row that is given.
 
         Returns:
             two directions [width], and what the norms' biases add.
@@ -58,8 +75,7 @@ class PostNorms:
             UnknownNorm: a norm is none whose scale can be held still.
         """
         assert rows.attention_write is not None
-        assert rows.mlp_write is not None
-        first, second = rows.stream + rows.attention_write, self.middle(rows) + rows.mlp_write
+        first, second = rows.stream + rows.attention_write, _with_late(self.middle(rows), rows)
         held = take_apart(self.mlp, second)
         bias = float(direction @ held.bias)
         of_mlp = held.before(direction, held.scale(second, self.mlp(second)))
@@ -87,14 +103,33 @@ def learn(layer: Layer, rows: LayerRows, after: Tensor) -> None:
         return
     if rows.stream.shape != rows.attention_write.shape or rows.stream.shape != after.shape:
         return  # several streams side by side
-    if _near(rows.stream + rows.attention_write + rows.mlp_write, after):
+    if _near(_with_late(rows.stream + rows.attention_write, rows), after):
         return
-    for first, second in permutations(_norms(layer, rows.stream.shape[-1]), 2):
-        found = PostNorms(first, second)
+    for found in _candidates(layer, rows.stream.shape[-1]):
         with suppress(Exception):  # a module of one parameter a dimension that is no norm
             if _near(found.after(rows), after):
                 _known[layer.module] = found
                 return
+
+
+def _with_late(middle: Tensor, rows: LayerRows) -> Tensor:
+    """The middle stream with what the MLP and later parts write. [row, width]"""
+    assert rows.mlp_write is not None
+    late = middle + rows.mlp_write
+    return late if rows.embedded_write is None else late + rows.embedded_write
+
+
+def _candidates(layer: Layer, width: int) -> Iterator[PostNorms]:
+    """Pairs of norms, then each number of the layer itself that could scale its output."""
+    for first, second in permutations(_norms(layer, width), 2):
+        yield PostNorms(first, second)
+    module = layer.module
+    for name, tensor in (
+        *module.named_parameters(recurse=False),
+        *module.named_buffers(recurse=False),
+    ):
+        if tensor.numel() == 1:
+            yield PostNorms(nn.Identity(), Factor(module, name))
 
 
 def _norms(layer: Layer, width: int) -> Iterator[nn.Module]:

@@ -54,13 +54,14 @@ class Recorder:
         # Code that came with a model may do anything around its body, and so may what spreads it.
         own = "forward" in vars(subject.model)
         known = type(subject.model).forward.__module__.startswith("transformers.")
-        self._body = subject.model.base_model if known and not own else subject.model
+        self._standard = known and not own
+        self._body = subject.model.base_model if self._standard else subject.model
         # Recurrent and convolution layers keep a state that cannot be cut back to a prefix.
         may = "cache" in forward and all(
             layer.kind in ("attention", "feed-forward") and layer.mixer_write is None
             for layer in subject.anatomy.layers
         )
-        self.takes_positions = known and not own and "position_ids" in forward
+        self.takes_positions = self._standard and "position_ids" in forward
         self.lengths = Lengths(self)
         self.notice = ""  # what was found when the model was examined, for whoever uses it
         self._caches = may  # until the model is examined; see `examine`
@@ -231,11 +232,22 @@ class Recorder:
         # A pass from nothing must give the same bits each time, whatever the machine is doing.
         few = self._threads.of_few(len(ids)) if going_on else nullcontext()
         rows = next_look.logits_of(len(ids))
-        last = {"logits_to_keep": rows} if self._leaves_out else {}
+        last = self._only_last(rows)
         with self.taps.open(cancelled, next_look.activations), torch.no_grad(), few:
             output = self.subject.model(input_ids=batch, **caching, **last)
         logits: Tensor = output.logits[0, -rows:]
         return logits
+
+    def _only_last(self, rows: int) -> dict[str, Any]:
+        """What asks a model for the logits of its last rows alone, where it can leave others out.
+
+        They are asked for by their places: told their number, some models run only those rows
+        through the layers that keep no keys of their own. Code that came with a model may take
+        numbers alone.
+        """
+        if not self._leaves_out:
+            return {}
+        return {"logits_to_keep": torch.arange(-rows, 0) if self._standard else rows}
 
     def keys_and_values(
         self, past: Past | None
@@ -343,9 +355,7 @@ class Recorder:
             return self.go_on(None, unlabelled)
         model = self._body if last == 0 else self.subject.model
         whole = model is self.subject.model
-        few = (
-            {"logits_to_keep": last or 1} if whole and last is not None and self._leaves_out else {}
-        )
+        few = self._only_last(last or 1) if whole and last is not None else {}
         with self.taps.placed(), torch.set_grad_enabled(grad):
             if embeddings is not None:
                 return model(inputs_embeds=embeddings, use_cache=False, **few)
@@ -414,10 +424,11 @@ def common(old: tuple[int, ...], new: tuple[int, ...]) -> int:
 
 
 def _past(cache: DynamicCache | None, layers: int) -> Past | None:
-    """What the cache holds, one pair a layer; None where a later pass could not go on from it."""
-    held = [] if cache is None else cache.layers
-    if len(held) != layers or any(
-        type(layer) is not DynamicLayer or layer.keys is None for layer in held
-    ):
+    """What the cache holds, one pair a layer; None where a later pass could not go on from it.
+
+    Layers that share the keys of earlier ones have none of their own, and come last.
+    """
+    held = [] if cache is None else cache.layers[:layers]
+    if not held or any(type(layer) is not DynamicLayer or layer.keys is None for layer in held):
         return None
     return tuple((layer.keys[0], layer.values[0]) for layer in held)

@@ -31,9 +31,11 @@ class LayerRows:
         query: the attention's queries after their rotation. [head, row, head width]
         attention_write, mixer_write, mlp_write: what attention, what mixes tokens in its place,
             and the MLP added to the stream. [row, width]
+        embedded_write: what the token's embedding for this layer added after the MLP. [row, width]
         kept_entry: the MLP's input, where it does not follow from the rest. [row, width]
         entry: how it follows otherwise.
         visible_from: the first key that each query sees, where a mask said so. [row]
+        key_bias: what a mask adds to the scores of the row's key. [row, head]
         activity: L2 norm of the MLP's activations. [row]
         router: the logits of a router over all experts. [row, expert]
         routed: the weights that it gave to those it chose, as the experts take them. [row, choice]
@@ -56,7 +58,9 @@ class LayerRows:
     chosen: Tensor | None = None
     gate: Tensor | None = None
     mixed: Tensor | None = None
+    embedded_write: Tensor | None = field(default=None, kw_only=True)
     visible_from: Tensor | None = field(default=None, kw_only=True)
+    key_bias: Tensor | None = field(default=None, kw_only=True)
     entry: Entry | None = field(default=None, kw_only=True)
 
     @property

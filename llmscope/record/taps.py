@@ -87,6 +87,7 @@ class LayerTap:
             (layer.mixer_write, "mixer_write"),
             (layer.mlp_write, "mlp_write"),
             (layer.mlp_beside, "mlp_beside"),
+            (layer.embedded_write, "embedded_write"),
         ):
             if module is not None:
                 hooks.after(module, self._keeper(name))
@@ -150,7 +151,9 @@ class LayerTap:
             self.keys, self.values = key.detach()[0], value.detach()[0]
             if settings.first is not None:
                 self.kept["visible_from"] = settings.first
-            self.settings = replace(settings, first=None)
+            if settings.bias is not None:
+                self.kept["key_bias"] = settings.bias
+            self.settings = replace(settings, first=None, bias=None)
 
     def attention_gave(self, output: Tensor) -> Tensor:
         """Keep what is needed of what stands between it and the output projection."""
@@ -211,7 +214,8 @@ class LayerTap:
             kept["mlp_write"] = kept["mlp_write"] + beside
         stream, *others = (kept.get(name) for name in names)
         assert stream is not None
-        return LayerRows(stream, *others, visible_from=kept.get("visible_from"), entry=self.entry)
+        named = {name: kept.get(name) for name in ("embedded_write", "visible_from", "key_bias")}
+        return LayerRows(stream, *others, **named, entry=self.entry)
 
 
 class Taps:

@@ -2,7 +2,7 @@
 
     readout      unembed(norm(last stream))        = the logits
     writes       stream + attention + MLP           = the next stream, each sum normed where
-                                                      norms stand in the stream
+                                                      norms stand in the stream, or scaled
     patterns     W_O(gate ∘ (pattern · values))     = what the attention wrote
     activations  W_down(activations)                = what the MLP wrote
     experts      Σ weight · expert (+ shared)       = what the MLP wrote
@@ -39,7 +39,7 @@ from llmscope.text import told
 CAPABILITIES = ("readout", "writes", "patterns", "activations", "experts")
 PROBE = 12
 
-WRITES = ("attention_write", "mixer_write", "mlp_write")
+WRITES = ("attention_write", "mixer_write", "mlp_write", "embedded_write")
 
 
 class Missing(Exception):  # noqa: N818 - it is a finding
@@ -203,7 +203,12 @@ def _patterns(recording: Recording, layer: int, rows: range | None) -> Compariso
     query, heads = recording.rows("query", layer, rows), recording.subject.anatomy.heads
     if query is not None and len(query) != heads:
         raise Missing(f"this layer has {len(query)} heads, and the model's config says {heads}")
-    mixed = recording.rows("mixed", layer, rows)
+    mixed, keys = recording.rows("mixed", layer, rows), recording.keys[layer]
+    tokens = len(recording)
+    if keys is not None and keys.shape[1] != tokens:
+        raise Missing(f"this layer's attention has {keys.shape[1]} keys for {tokens} tokens")
+    if mixed is None and parts.attention_out is None:
+        raise Missing(WITHOUT_PATTERN["attention"])
     if mixed is not None:
         return compare(mixed_values(recording, layer, rows).flatten(1), mixed)
     return compare(attention_output(recording, layer, rows), own)

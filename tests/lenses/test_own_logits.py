@@ -16,7 +16,7 @@ def scope_of(model):
     return Scope(Subject("", "small", model, None, find(model), model.device, model.dtype))
 
 
-@pytest.fixture(scope="module", params=["bert", "gemma3n_text"])
+@pytest.fixture(scope="module", params=["bigbird_pegasus", "gemma3n_text"])
 def both(request):
     """A scope, and the logits of a plain model. [position, token]"""
     with torch.no_grad():

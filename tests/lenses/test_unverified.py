@@ -14,9 +14,9 @@ IDS = (3, 41, 5, 9)
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Its writes do not sum to the next stream: it adds a third one, and scales the sum."""
-    folder = tmp_path_factory.mktemp("scaled") / "gemma4_text"
-    small_model("gemma4_text").save_pretrained(folder)
+    """Its writes do not sum to the next stream: it multiplies the stream before each of them."""
+    folder = tmp_path_factory.mktemp("scaled") / "doge"
+    small_model("doge").save_pretrained(folder)
     return str(folder)
 
 

@@ -172,3 +172,81 @@ def test_norms_that_stand_elsewhere_are_not_found():
     verdicts = verify(recorder)
     assert post_norms(recorder.subject.anatomy.layers[1]) is None
     assert verdicts("writes", 1).status == "refused"
+
+
+@torch.no_grad()
+def gemma4_by_hand(model):
+    """Streams, then of each layer what attention, MLP and per-layer embedding add. [row, width]"""
+    streams, writes = [], []
+    names = [f"post_{name}" for name in ("attention_layernorm", "feedforward_layernorm")]
+    for layer in model.model.layers:
+        written = {}
+        writes.append(written)
+        layer.register_forward_pre_hook(lambda _, args: streams.append(args[0][0].clone()))
+        for name in (*names, "post_per_layer_input_norm"):
+
+            def keep(_, args, output, written=written, name=name):
+                written[name] = output[0].clone()
+
+            layer.get_submodule(name).register_forward_hook(keep)
+    model.model.norm.register_forward_pre_hook(lambda _, args: streams.append(args[0][0].clone()))
+    logits = model(input_ids=torch.tensor([IDS]), use_cache=False).logits[0, -1]
+    return logits, streams, [list(written.values()) for written in writes]
+
+
+@pytest.mark.parametrize("changes", [{}, {"enable_moe_block": True}])
+def test_a_layer_that_scales_its_output_is_told_with_all_that_it_writes(changes):
+    scope = scope_of(small_model("gemma4_text", **changes))
+    assert scope.verdicts("writes").status == "verified"
+    recording = scope.record(IDS)
+    plain = small_model("gemma4_text", **changes)
+    logits, streams, writes = gemma4_by_hand(plain)
+    names = ("attention_write", "mlp_write", "embedded_write")
+    factors = [float(layer.layer_scalar) for layer in plain.model.layers]
+    for index, (own, factor) in enumerate(zip(writes, factors, strict=True)):
+        assert abs(factor - 1) > 0.01
+        near(recording.rows("stream", index), streams[index])
+        near((streams[index] + sum(own)) * factor, streams[index + 1])
+        for name, one in zip(names, own, strict=True):
+            near(recording.rows(name, index), one)
+    figure = scope.look("attribution", mode="layers", target=7)
+    assert figure.verdict.status == "verified"
+    assert figure.axes[1].labels == ("attention", "MLP", "embedded")
+    final, norm = streams[-1][-1].double(), plain.model.norm
+    read = plain.lm_head.weight[7].double() * norm.weight.double()
+    read = read * (final.square().mean() + norm.eps).rsqrt()
+    assert float(read @ final) == pytest.approx(float(logits[7]), rel=1e-4)
+    for index, own in enumerate(writes):
+        left = torch.tensor(factors[index:]).double().prod()
+        for column, one in enumerate(own):
+            part = float(read @ one[-1].double() * left)
+            assert figure.values[index, column] == pytest.approx(part, abs=2e-5)
+
+
+def test_experts_beside_an_mlp_are_seen_though_their_choice_is_not_checked():
+    scope = scope_of(small_model("gemma4_text", enable_moe_block=True))
+    assert "mixture of experts" in scope.verdicts("activations", 0).reason
+    assert "its router's weights do not tell its scores" in scope.verdicts("experts", 0).reason
+
+
+def test_a_factor_that_is_no_number_of_the_layer_is_not_believed_in():
+    model = small_model("gemma4_text")
+    model.model.layers[1].register_forward_hook(lambda _, __, output: output * 1.001)
+    recorder = recorder_for(model)
+    verdicts = verify(recorder)
+    assert post_norms(recorder.subject.anatomy.layers[1]) is None
+    assert verdicts("writes", 1).status == "refused"
+    assert verdicts("writes", 2).status == "verified"
+
+
+def test_an_edit_of_a_whole_layer_is_of_its_embedding_as_well():
+    scope = scope_of(small_model("gemma4_text"))
+    plain = small_model("gemma4_text")
+    factor = plain.model.layers[1].layer_scalar
+    plain.model.layers[1].register_forward_hook(lambda _, args, __: args[0] * factor)
+    with torch.no_grad():
+        own = plain(input_ids=torch.tensor([IDS]), use_cache=False).logits[0, -1]
+    scope.record(IDS, edits=["zero layer 1"])
+    figure = scope.look("next-token", top_k=len(own))
+    found = torch.tensor(figure.values)
+    near(found, torch.softmax(own.double(), -1)[torch.tensor(figure.extra["ids"].copy())])

@@ -101,8 +101,9 @@ def _positions(seen: Watched, table: nn.Module, count: int, width: int) -> Call 
         if call.module is table or gave is None or gave.shape[-1] != width:
             continue
         vectors = given is not None and given.is_floating_point() and given.shape[-1:] == (width,)
-        if not vectors and rows_of(gave).shape == (count, width):
-            return call
+        short = any(0 < len(one) < count for one in call.module.parameters(recurse=False))
+        if not vectors and not short and rows_of(gave).shape == (count, width):
+            return call  # a short table is of kinds of tokens
     return None
 
 

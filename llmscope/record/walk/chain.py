@@ -285,7 +285,7 @@ def best_form(forms: Iterable[Form], given: Tensor, own: Tensor) -> Form | None:
     for form in forms:
         try:
             off = disagreement(form[1](given).flatten(0, -2), own.flatten(0, -2))
-        except RuntimeError:  # of other shapes: not this form
+        except (RuntimeError, IndexError):  # of other shapes: not this form
             continue
         if math.isfinite(off):
             ranked.append((off, form))

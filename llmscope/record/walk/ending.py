@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from llmscope.models.anatomy import Readout
 from llmscope.record.norms import exact
@@ -29,8 +29,11 @@ def ending(chain: Chain, seen: Watched, recording: Recording, stream: int, posit
     calls = {call.module: call for call in seen.after}
     current = stream
     norm = calls.get(readout.norm)
-    if norm is not None and norm.gave is not None:
+    alone = all(one.dim() < 2 for one in readout.norm.parameters())  # a head has matrices
+    if norm is not None and norm.gave is not None and alone:
         current = _norm(chain, norm, stream, start, len(recording))
+    elif not isinstance(readout.norm, nn.Identity):
+        current = _head(chain, readout, calls.get(readout.unembed), stream, start)
     project = calls.get(readout.project) if readout.project is not None else None
     if project is not None and project.gave is not None:
         run, by = chain.projection(project)
@@ -72,6 +75,32 @@ def _norm(chain: Chain, call: Call, stream: int, start: int, whole: int) -> int:
         start=start,
         reads=lambda at: ((at[0], slice(None)),),
         tell=None if form is None else normed(form),
+    )
+
+
+def _head(chain: Chain, readout: Readout, call: Call | None, stream: int, start: int) -> int:
+    """All that stands between the last stream and the unembedding, by the model's own modules."""
+    if call is None or call.given is None:
+        raise LookupError("what stands before the unembedding was not called")
+    given = call.given
+
+    @torch.no_grad()
+    def run(stream: Tensor) -> Tensor:
+        return exact(readout.norm(stream.to(given)))
+
+    return chain.add(
+        "head",
+        "made ready",
+        "After the last layer each token's numbers pass more learned weights: now the answer is "
+        "read out. It is shown as one step, which its own modules do again.",
+        "h = head(x)",
+        WIDE,
+        (stream,),
+        run,
+        rows_of(given)[start:],
+        by="module",
+        start=start,
+        reads=lambda at: ((at[0], slice(None)),),
     )
 
 

@@ -152,6 +152,8 @@ def _layer(
     if reader is not None:
         if parts.mlp_beside is not None:
             raise LookupError("two MLPs stand side by side here: their sum is no one step")
+        if parts.embedded_write is not None:
+            raise LookupError("an embedding of this layer's own is added: it is no step here yet")
         entry = block.entry(reader, "MLP")
         found = Mlp(block, parts, entry, reader).walk()
         own_modules = (parts.mlp_entry, parts.down)
