@@ -124,15 +124,21 @@ JSON = st.recursive(
 
 
 @given(st.sampled_from(sorted(record())), JSON)
-def test_what_is_none_is_refused_or_can_be_gone_on_with(name: str, value: Any) -> None:
+def test_any_value_is_refused_or_resumed(name: str, value: Any) -> None:
     from llmscope.tui.scene import Scene
 
     try:
         session = Session.from_record({**record(), name: value})
     except ValueError:
+        assert value != record()[name]
         return
-    session.onto(Scene())
-    resumed_from(session, Opening(Loader("x")))
+    assert Session.from_record(json.loads(json.dumps(session.to_record()))) == session
+    scene = session.onto(Scene())
+    assert len(scene.edits) == len(session.edits)
+    assert 0 <= scene.chosen <= max(0, len(scene.edits) - 1)
+    opening = resumed_from(session, Opening(Loader("x")))
+    assert opening.session == session
+    assert opening.load.model != "x"
 
 
 def resumed_from(session: Session, given: Opening, *said: str) -> Opening:
