@@ -290,16 +290,28 @@ def find(model: Any) -> Anatomy:
         )
     stack, owner = _layer_stack(model, getattr(config, "num_hidden_layers", None))
     layers = tuple(_layer(module, config) for module in stack)
-    context = getattr(config, "max_position_embeddings", None)
+    context = _number(config, "max_position_embeddings")
     return Anatomy(
         layers=layers,
         readout=_readout(model, stack, owner, config),
-        heads=getattr(config, "num_attention_heads", 0) or 0,
+        heads=int(_number(config, "num_attention_heads") or 0),
         width=config.hidden_size,
         neurons=next((inputs_of(layer.down) for layer in layers if layer.down is not None), 0),
         vocabulary=model.get_input_embeddings().weight.shape[0],
-        context=context if context and context > 0 else None,  # XLNet says -1
+        context=int(context) if context and context > 0 else None,  # XLNet says -1
     )
+
+
+def _number(config: Any, name: str) -> float | None:
+    """Return a setting of a config that should be a number; None if it has no such setting.
+
+    Raises:
+        ScopeError: it is something else. A class that does not use a setting does not check it.
+    """
+    value = getattr(config, name, None)
+    if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
+        return value
+    raise ScopeError(f"{name} is no number in the model's config", "another copy of the model")
 
 
 Stack = tuple[nn.ModuleList, nn.Module]
@@ -414,7 +426,7 @@ def _layer(module: nn.Module, config: Any) -> Layer:
                 for name in SCALES
                 if isinstance(scale := getattr(module, name, None), int | float)
             ),
-            float(getattr(config, "residual_multiplier", None) or 1.0),
+            _number(config, "residual_multiplier") or 1.0,
         ),
         beside=mixing.beside if mixer is not None else "",
         mlp_beside=beside,
@@ -434,17 +446,15 @@ def _readout(model: Any, stack: nn.ModuleList, owner: nn.Module, config: Any) ->
         norms = [norm, *(_first(one, HEADED_NORM) for one in (owner, around))]
         norm = next((one for one in norms if one is not None), None)
         norm = head if norm is None else nn.Sequential(norm, head)
-    scale = getattr(config, "logit_scale", None) or 1 / (
-        getattr(config, "logits_scaling", None) or 1.0
-    )
+    scale = _number(config, "logit_scale") or 1 / (_number(config, "logits_scaling") or 1.0)
     return Readout(
         norm=norm if norm is not None else nn.Identity(),
         project=getattr(owner, "project_out", None),
         unembed=unembed,
         scale=float(scale),
-        softcap=getattr(config, "final_logit_softcapping", None)
-        or getattr(config, "logits_soft_cap", None)
-        or getattr(config, "output_logit_soft_cap", None),
+        softcap=_number(config, "final_logit_softcapping")
+        or _number(config, "logits_soft_cap")
+        or _number(config, "output_logit_soft_cap"),
     )
 
 

@@ -247,7 +247,9 @@ def _is_encoder(config: dict[str, Any]) -> bool:
     """Whether a class that serves both ways would read in both directions."""
     from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES as BOTH
 
-    named_so = any("ForMaskedLM" in str(name) for name in config.get("architectures") or ())
+    architectures = config.get("architectures")
+    names = architectures if isinstance(architectures, list) else [architectures]
+    named_so = any("ForMaskedLM" in str(name) for name in names)
     bidirectional = config["model_type"] in BOTH and not (
         config.get("is_decoder") or config.get("causal")
     )

@@ -19,6 +19,8 @@ RATE = 100_000
 MEMORY = 768 * MIB
 """Bytes of address space for the child, and FACTOR more for each byte of the tokenizer's file."""
 FACTOR = 16
+VALUES = 5_000_000
+"""Values that a tokenizer.json may hold; Gemma 3's has 1.3 million. Each takes some 400 bytes."""
 LOADING = 10.0
 """Seconds that a tokenizer may take to load, and one more for each MiB of its file."""
 INSTEAD = "token ids instead of text: --ids"
@@ -28,12 +30,15 @@ def load_tokenizer(folder: Path, trust_remote_code: bool) -> Any:
     """Return transformers' tokenizer of a folder.
 
     Raises:
-        CallError: its parts take too long, need too much memory or crash.
+        CallError: it holds too many values, or its parts take too long, need too much memory or
+            crash.
         Exception: whatever else a damaged one makes transformers raise.
     """
     from transformers import AutoTokenizer
 
     path = folder / "tokenizer.json"
+    if path.is_file() and path.read_bytes().count(b",") > VALUES:
+        raise CallError(f"its tokenizer.json holds more than {VALUES:,} values")
     if path.is_file() and not shipped(folder) and not plain_file(path):
         size = path.stat().st_size
         trial = Worker(CHILD, memory=MEMORY + FACTOR * size)

@@ -22,12 +22,17 @@ HOSTILE: tuple[Any, ...] = (
 )
 """Values that a field of another type or size is replaced with."""
 
+DEEPEST = 100
+"""Levels of a value that are changed; an earlier change may have nested it a million deep."""
+
 Path = tuple[Any, ...]
 
 
 def places(node: Any, path: Path = ()) -> Iterator[Path]:
     """Yield the path of every node of a JSON value, the root first."""
     yield path
+    if len(path) == DEEPEST:
+        return
     if isinstance(node, dict):
         for key, value in node.items():
             yield from places(value, (*path, key))
@@ -68,7 +73,7 @@ def mutate_value(root: Any, rng: random.Random, rounds: int | None = None) -> An
             del parent[key]
         elif change == 5:
             other = at(root, rng.choice(inner))
-            parent[key] = copy.deepcopy(other)
+            parent[key] = copied(other)
         elif change == 6:
             parent[key] = grown(value, rng)
         elif change == 7:
@@ -76,8 +81,16 @@ def mutate_value(root: Any, rng: random.Random, rounds: int | None = None) -> An
         elif isinstance(parent, dict):
             parent[rng.choice(("", "a" * 1000, "\x1b", "__class__", "model_type", "x"))] = value
         else:
-            parent.insert(rng.randrange(len(parent) + 1), copy.deepcopy(value))
+            parent.insert(rng.randrange(len(parent) + 1), copied(value))
     return root
+
+
+def copied(value: Any) -> Any:
+    """Return a copy of a value; an empty list in place of one that is nested too deeply."""
+    try:
+        return copy.deepcopy(value)
+    except RecursionError:
+        return []
 
 
 def grown(value: Any, rng: random.Random) -> Any:

@@ -11,6 +11,7 @@ from llmscope.cli.errors import describe, reported
 from llmscope.errors import LONGEST, ScopeError
 from llmscope.text import LINE, named, one_line, told
 from tests.cli.running import run
+from tests.families import small_model
 from tests.models.checkpoints import edit_config, save_model
 
 LONG = "x" * 1_000_000
@@ -36,6 +37,9 @@ CONFIGS = {
     "another shape": {"hidden_size": 64},
     "another vocabulary": {"vocab_size": 7},
     "layer types": {"layer_types": [EVIL] * 4},
+    "a number for classes": {"architectures": 0.02},
+    "settings of other families": {"logit_scale": EVIL, "max_position_embeddings": EVIL},
+    "a text that caps logits": {"final_logit_softcapping": EVIL},
 }
 
 
@@ -69,7 +73,14 @@ def one(result):
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_hostile_config_costs_a_line(model, name):
     edit_config(model, **CONFIGS[name])
-    one(run("snapshot", model, *IDS))
+    assert not one(run("snapshot", model, *IDS)).startswith("error: TypeError")
+
+
+def test_a_number_of_heads_that_a_family_does_not_use(tmp_path):
+    small_model("mamba").save_pretrained(tmp_path)
+    edit_config(tmp_path, num_attention_heads="4")
+    said = one(run("snapshot", tmp_path, *IDS))
+    assert said.startswith("error: num_attention_heads is no number in the model's config")
 
 
 @pytest.mark.usefixtures("small_memory")

@@ -47,6 +47,15 @@ def test_replacements_that_pass_all_memory(tmp_path, parts):
     assert "\n" not in outcome.value
 
 
+def test_more_values_than_a_vocabulary_has(tmp_path, monkeypatch):
+    save_model(tmp_path)
+    base = json.loads(tokenizer().to_str())
+    (tmp_path / "tokenizer.json").write_text(json.dumps({**base, "more": [0] * 1000}))
+    assert load_subject(str(tmp_path)).tokens is not None
+    monkeypatch.setattr("llmscope.models.tokenizer_worker.VALUES", 1000)
+    assert "holds more than 1,000 values" in said_by(str(tmp_path))
+
+
 def said_by(folder):
     """What is said of a tokenizer when it is loaded, or else when it writes a token's text."""
     subject = load_subject(folder)
