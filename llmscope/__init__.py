@@ -45,7 +45,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'llmscope' has no attribute {name!r}")
     from importlib import import_module
 
-    from llmscope.garbage import uncollected
+    from llmscope.gc_control import uncollected
 
     with uncollected():
         return getattr(import_module(_HOMES[name]), name)

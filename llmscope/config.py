@@ -28,7 +28,7 @@ from llmscope.text import display_text
 CONFIG = "config.toml"
 PREFIX = "LLMSCOPE_"
 KEYS = "keys"
-"""The section of a person's own keys, which the screen reads: see `llmscope.tui.keymap`."""
+"""The section of a person's own keys, which the screen reads: see `llmscope.tui.actions.keymap`."""
 FOLDERS = ("CONFIG", "CACHE", "STATE")
 """Variables that name folders, and therefore cannot stand in the file."""
 LARGEST = 100_000

@@ -6,17 +6,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from llmscope.errors import ScopeError
-from llmscope.models.cache import cache_folder, scratch
-from llmscope.models.load import with_adapter
-from llmscope.models.subject import Lesson
-from llmscope.record.bake import bake
-from llmscope.record.query import query_of, tokens_before
+from llmscope.models.files.cache import cache_folder, scratch
+from llmscope.models.loaded_model import Lesson
+from llmscope.models.loading.load import with_adapter
+from llmscope.record.context.split import query_of, tokens_before
+from llmscope.record.context.to_lora import bake
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from llmscope.record.bake import Baked
-    from llmscope.record.query import Query
+    from llmscope.record.context.split import Query
+    from llmscope.record.context.to_lora import Baked
     from llmscope.scope import Scope
 
 NAME = "context"

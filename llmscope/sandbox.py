@@ -65,8 +65,8 @@ class Worker:
     """A child process that runs one module's functions, one call at a time.
 
     Args:
-        module: what the child imports, such as `llmscope.models.template`; it should import little.
-        memory: bytes of address space that the child may have in all.
+        module: what the child imports, such as `llmscope.models.tokenizer.template`; it should
+        import little. memory: bytes of address space that the child may have in all.
         setup: a function of the module and its arguments, called in each child that starts;
             None: nothing is.
         seconds: the deadline of `setup`.

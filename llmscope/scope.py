@@ -9,33 +9,33 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from llmscope import arguments
-from llmscope.bench import Bench, trust
 from llmscope.edits import Edit, parse
 from llmscope.errors import ScopeError
 from llmscope.figure import Figure, Focus, Verdict
-from llmscope.garbage import set_aside
+from llmscope.gc_control import set_aside
+from llmscope.instrumented import Bench, trust
 from llmscope.lenses import Lens, lens
-from llmscope.models.chat import Chat
 from llmscope.models.info import ModelInfo, model_info
-from llmscope.models.load import load_subject
-from llmscope.models.load_arguments import checked_load
-from llmscope.models.memory import free_cache
-from llmscope.models.origin import Origin, origin
-from llmscope.models.subject import Progress, Subject
-from llmscope.models.target import Words, read_words, target_id
-from llmscope.record.model_state import outside_inference_mode
-from llmscope.record.prompts import encoded, prompt_from
-from llmscope.record.recorder import Recorder
-from llmscope.record.recording import Prompt, Recording
-from llmscope.record.reduce import first_unfinite
-from llmscope.record.verify import CAPABILITIES, Verdicts
+from llmscope.models.loaded_model import Progress, Subject
+from llmscope.models.loading.arguments import checked_load
+from llmscope.models.loading.load import load_subject
+from llmscope.models.loading.memory import free_cache
+from llmscope.models.provenance import Origin, origin
+from llmscope.models.tokenizer.chat import Chat
+from llmscope.models.tokenizer.target import Words, read_words, target_id
+from llmscope.record.capture.model_state import outside_inference_mode
+from llmscope.record.capture.prompts import encoded, prompt_from
+from llmscope.record.capture.recorder import Recorder
+from llmscope.record.capture.recording import Prompt, Recording
+from llmscope.record.derive.row_stats import first_unfinite
+from llmscope.record.derive.verify import CAPABILITIES, Verdicts
 
 if TYPE_CHECKING:
     from os import PathLike
 
     import torch
 
-    from llmscope.models.tokens import Encoded
+    from llmscope.models.tokenizer.tokens import Encoded
 
 CHANGED = "the model changed since the last pass ({}): nothing from before is used"
 STALE = "the model changed since this was recorded: record it again"
@@ -452,7 +452,7 @@ class Scope:
         if recording.base is None:
             yield self._apart(chosen, recording, replace(focus, change=False), cancelled)
             return
-        from llmscope.lenses.difference import difference, same_question
+        from llmscope.lenses.edit_diff import difference, same_question
 
         focus = replace(focus, change=False)
         for edited in self._figures(chosen, recording, focus, cancelled):
@@ -471,8 +471,8 @@ class Scope:
         cancelled: Callable[[], bool] | None,
     ) -> Figure:
         """This prompt less prompt B."""
-        from llmscope.lenses.apart import NAME, apart
-        from llmscope.record.contrast import Unpaired, paired
+        from llmscope.lenses.prompt_diff import NAME, apart
+        from llmscope.record.compare.contrast import Unpaired, paired
 
         bench = self._benches[recording.subject.adapter]
         passes = bench.passes(chosen, recording, cancelled)

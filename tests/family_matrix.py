@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from llmscope.draw.map import KINDS
+from llmscope.draw.painters.map import KINDS
 from llmscope.errors import ScopeError
 from llmscope.models.anatomy import find
-from llmscope.models.subject import Subject
-from llmscope.record import derive
-from llmscope.record.verify import CAPABILITIES, WRITES
+from llmscope.models.loaded_model import Subject
+from llmscope.record.derive import tensors
+from llmscope.record.derive.verify import CAPABILITIES, WRITES
 from llmscope.scope import Scope
 from tests.all_families import NOT_BUILT, small_model
 
@@ -122,7 +122,7 @@ def _measure(row: Row, scope: Scope, plain: Any) -> None:
                         own = own + caught.output(layer.mlp_beside)
                     row.compare(f"{here} {name}", written, own * layer.scale)
         if scope.verdicts("activations", index).status == "verified":
-            found = derive.activations(recording, index)
+            found = tensors.activations(recording, index)
             row.compare(f"{here} activations", found, caught.input(layer.down))
         if scope.verdicts("experts", index).status == "verified":
             weights, chosen = (recording.rows(name, index) for name in ("routed", "chosen"))
@@ -178,7 +178,7 @@ def _patterns(row: Row, scope: Scope, plain: Any) -> None:
         return  # a model that gives none, or several of a layer that runs several times
     own = dict(zip(with_attention, given, strict=True))
     for index in shown:
-        found = derive.pattern(scope.latest, index)
+        found = tensors.pattern(scope.latest, index)
         row.compare(f"layer {index} pattern", found, own[index][0])
 
 

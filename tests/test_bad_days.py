@@ -15,7 +15,7 @@ import torch
 
 import llmscope
 from llmscope.lenses import lens, names
-from llmscope.models.cache import converted_folder
+from llmscope.models.files.cache import converted_folder
 from tests.cli.running import failure, fresh, run
 from tests.families import small_model
 from tests.models.hub_server import Handler, Hub
@@ -165,7 +165,7 @@ class TestAFullDisk:
 
             return _Stand(stream, write)
 
-        monkeypatch.setattr("llmscope.export.files.os.fdopen", full)
+        monkeypatch.setattr("llmscope.export.atomic_write.os.fdopen", full)
         said = failure("snapshot", *LOOK, "--out", out, "--force")
         assert f"cannot write {out}: No space left on device" in said
         assert os.listdir(tmp_path) == ["picture.txt"]

@@ -11,7 +11,7 @@ from torch import nn
 
 from llmscope.errors import ScopeError
 from llmscope.models.anatomy import find
-from llmscope.models.subject import Subject
+from llmscope.models.loaded_model import Subject
 from llmscope.scope import Scope
 from tests.families import small_model
 
@@ -145,7 +145,7 @@ class TestAModelThatChanges:
 
     def test_the_weights_that_an_adapter_shares_are_watched_too(self, tmp_path):
         peft = pytest.importorskip("peft")
-        from llmscope.models.load import with_adapter
+        from llmscope.models.loading.load import with_adapter
 
         scope = scope_of()
         config = peft.LoraConfig(r=2, target_modules="all-linear", init_lora_weights=False)

@@ -285,7 +285,7 @@ def test_a_snapshot_in_the_middle_of_a_pass(slow):
     code = (
         "import sys\n"
         "from llmscope.cli import main\n"
-        "from llmscope.record.recorder import Recorder\n"
+        "from llmscope.record.capture.recorder import Recorder\n"
         "record = Recorder.record\n"
         "def told(self, prompt, **rest):\n"
         "    if len(prompt) > 100:\n"

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from llmscope.draw import colour
+from llmscope.draw.color import arithmetic
 from tests.golden.boxes import boxes_of, check_boxes
 
 pexpect = pytest.importorskip("pexpect", reason="there are no pseudo-terminals here")
@@ -217,4 +217,4 @@ def readable_by_colour(grid, rows):
 
 def light(ground):
     """The luminance of one of xterm's colours, as pyte names it."""
-    return colour.luminance(colour.parse_hex(f"#{ground}"))
+    return arithmetic.luminance(arithmetic.parse_hex(f"#{ground}"))

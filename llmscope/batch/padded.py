@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from llmscope.batch.looking import Looking, figures_of, resolved
-from llmscope.export.arrays import halves
+from llmscope.batch.job import Looking, figures_of, resolved
+from llmscope.export.split import halves
 from llmscope.figure import Figure
 from llmscope.text import told
 
 if TYPE_CHECKING:
-    from llmscope.record.recording import Prompt, Recording
+    from llmscope.record.capture.recording import Prompt, Recording
     from llmscope.scope import Scope
 
 LENSES = ("logit-lens", "next-token", "tokens")
@@ -47,7 +47,7 @@ class Together:
 
     def record(self, scope: Scope, prompts: Sequence[Prompt]) -> list[Recording]:
         """One recording a prompt."""
-        from llmscope.record.padded import record_padded
+        from llmscope.record.capture.padded import record_padded
 
         return record_padded(scope.recorder, prompts)
 
@@ -63,8 +63,8 @@ def why_single(scope: Scope, looking: Looking, bound: float = BOUND) -> str:
         return f"{', '.join(others)} needs more of a pass than batches keep"
     if looking.edits or looking.focus.versus_prompt is not None:
         return "there are edits, or a prompt B"
-    from llmscope.record.padded import record_padded
-    from llmscope.record.verify import probe
+    from llmscope.record.capture.padded import record_padded
+    from llmscope.record.derive.verify import probe
 
     scope.verdicts("readout")  # a model is examined before it is recorded
     whole = probe(scope.subject)

@@ -22,7 +22,7 @@ from typing import Any
 from zlib import crc32
 
 from llmscope.errors import ScopeError
-from llmscope.models.cache import cache_folder
+from llmscope.models.files.cache import cache_folder
 from llmscope.signals import endings
 from llmscope.text import display_text
 
@@ -148,7 +148,7 @@ def place_on(nodes: list[dict[str, Any]], wanted: Wanted) -> Place:
 
 
 def _threads() -> int:
-    from llmscope.models.place import default_threads
+    from llmscope.models.loading.device import default_threads
 
     return default_threads()
 

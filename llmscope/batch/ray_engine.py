@@ -23,14 +23,14 @@ import ray.data
 import ray.util.scheduling_strategies
 
 from llmscope.batch.folder import Folder, Part
-from llmscope.batch.looking import Looking
-from llmscope.batch.pace import Pace, Summary, Tell
+from llmscope.batch.job import Looking
 from llmscope.batch.padded import Together
+from llmscope.batch.progress import Pace, Summary, Tell
 from llmscope.batch.prompts import Line, Source
 from llmscope.batch.ray_cluster import Place
+from llmscope.batch.rows import rows_of
 from llmscope.batch.run import windows
 from llmscope.batch.shards import shard_files
-from llmscope.batch.work import rows_of
 from llmscope.errors import ScopeError
 from llmscope.text import display_text
 
@@ -62,7 +62,7 @@ class Job(Generic[T]):
     def start(self) -> tuple[Scope, T]:
         """Load the model and ask, in a worker."""
         self.enter()
-        from llmscope.models.place import set_default_threads
+        from llmscope.models.loading.device import set_default_threads
 
         set_default_threads(self.threads)
         scope = self.load(None)

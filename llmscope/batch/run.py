@@ -7,12 +7,12 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from llmscope.batch.folder import Folder, Part
-from llmscope.batch.looking import Looking
-from llmscope.batch.pace import Pace, Summary, Tell
+from llmscope.batch.job import Looking
 from llmscope.batch.padded import Together
+from llmscope.batch.progress import Pace, Summary, Tell
 from llmscope.batch.prompts import Line, Source
+from llmscope.batch.rows import rows_of
 from llmscope.batch.shards import shard_files
-from llmscope.batch.work import rows_of
 
 if TYPE_CHECKING:
     from llmscope.scope import Scope

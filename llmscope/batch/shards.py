@@ -15,7 +15,7 @@ from safetensors.numpy import save
 from llmscope.batch.arrow import index_bytes, read_index
 from llmscope.batch.prompts import Line
 from llmscope.export import json_text, write_all
-from llmscope.export.arrays import halves
+from llmscope.export.split import halves
 from llmscope.figure import Figure
 
 COLUMNS = ("line", "id", "prompt", "ids", "tokens", "shard", "arrays", "figures", "error")

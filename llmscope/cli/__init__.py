@@ -17,7 +17,7 @@ def main() -> None:
     from llmscope.signals import end_on_signals
 
     end_on_signals()
-    from llmscope.cli.streams import open_streams
+    from llmscope.cli.output.streams import open_streams
 
     open_streams()
     words = sys.argv[1:]
@@ -47,8 +47,8 @@ def is_plain_replay(words: list[str]) -> bool:
 
 
 def _replay(file: str) -> None:
-    from llmscope.cli.errors import reported
-    from llmscope.cli.screen import replay_plainly
+    from llmscope.cli.launch import replay_plainly
+    from llmscope.cli.output.errors import reported
 
     gc.disable()  # what is imported before the first picture stays
     with reported(debug=False):
@@ -56,8 +56,8 @@ def _replay(file: str) -> None:
 
 
 def _open(model: str | None) -> None:
-    from llmscope.cli.errors import reported
-    from llmscope.cli.screen import opening, show
+    from llmscope.cli.launch import opening, show
+    from llmscope.cli.output.errors import reported
 
     gc.disable()  # until the loader has imported what it needs
     with reported(debug=False):

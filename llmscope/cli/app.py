@@ -8,19 +8,19 @@ import typer
 from typer.core import TyperGroup
 
 import llmscope
-from llmscope.cli.bake import bake
-from llmscope.cli.config import config
-from llmscope.cli.diff import diff
-from llmscope.cli.doctor import doctor
-from llmscope.cli.edits import edits
-from llmscope.cli.errors import reported
-from llmscope.cli.lenses import lenses
-from llmscope.cli.models import models
-from llmscope.cli.open import open_model
-from llmscope.cli.replay import replay
-from llmscope.cli.serve import serve
-from llmscope.cli.snapshot import snapshot
-from llmscope.cli.themes import themes
+from llmscope.cli.commands.bake import bake
+from llmscope.cli.commands.config import config
+from llmscope.cli.commands.diff import diff
+from llmscope.cli.commands.doctor import doctor
+from llmscope.cli.commands.edits import edits
+from llmscope.cli.commands.lenses import lenses
+from llmscope.cli.commands.models import models
+from llmscope.cli.commands.open import open_model
+from llmscope.cli.commands.replay import replay
+from llmscope.cli.commands.serve import serve
+from llmscope.cli.commands.snapshot import snapshot
+from llmscope.cli.commands.themes import themes
+from llmscope.cli.output.errors import reported
 
 _SET = ("open", "serve", "snapshot", "replay", "bake", "doctor")
 """The commands whose options can be set for good."""

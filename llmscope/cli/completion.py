@@ -17,7 +17,7 @@ def models(incomplete: str) -> list[str]:
     """Specs: what is on this machine, and folders and GGUF files below what was typed."""
     found = [*_paths(incomplete)]
     with suppress(Exception):  # a damaged cache must not break a person's shell
-        from llmscope.models.shelf import shelf
+        from llmscope.models.local_models import shelf
 
         found += [model.spec for model in shelf().models]
     return _starting(found, incomplete)
@@ -40,15 +40,15 @@ def modes(ctx: Any, incomplete: str) -> list[str]:
 
 def themes(incomplete: str) -> list[str]:
     """Those that ship, the person's own, and auto."""
-    from llmscope.draw.own_themes import own_theme_names
-    from llmscope.draw.theme import theme_names
+    from llmscope.draw.color.theme import theme_names
+    from llmscope.draw.color.user_themes import own_theme_names
 
     return _starting((*theme_names(), *own_theme_names(), "auto"), incomplete)
 
 
 def workspaces(incomplete: str) -> list[str]:
     """The screen's."""
-    from llmscope.tui.workspaces import WORKSPACES
+    from llmscope.tui.state.workspaces import WORKSPACES
 
     return _starting((workspace.name for workspace in WORKSPACES), incomplete)
 

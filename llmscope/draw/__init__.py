@@ -8,14 +8,14 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from llmscope.draw.look import Look, Tier, detect_look
-from llmscope.draw.palette import Palette, palette
-from llmscope.draw.theme import DEFAULT_THEME, Theme, load_theme, theme_names
+from llmscope.draw.color.theme import DEFAULT_THEME, Theme, load_theme, theme_names
+from llmscope.draw.render_options import Look, Tier, detect_look
+from llmscope.draw.styles import Palette, palette
 
 if TYPE_CHECKING:
     from llmscope.draw.figures import natural_height, paint
     from llmscope.draw.frame import framed
-    from llmscope.draw.map import paint_map
+    from llmscope.draw.painters.map import paint_map
     from llmscope.draw.painting import Painting, Row
 
 __all__ = [
@@ -42,7 +42,7 @@ _LATER = {
     "framed": "frame",
     "natural_height": "figures",
     "paint": "figures",
-    "paint_map": "map",
+    "paint_map": "painters.map",
 }
 
 

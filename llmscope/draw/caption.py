@@ -6,8 +6,8 @@ from rich.cells import cell_len
 
 from llmscope.draw.cells import Line, fit, plain_text, wrap
 from llmscope.draw.painting import Row
-from llmscope.draw.palette import Palette
-from llmscope.draw.signs import SIGNS
+from llmscope.draw.styles import Palette
+from llmscope.draw.symbols import SIGNS
 from llmscope.figure import Figure
 from llmscope.text import VISIBLE, VISIBLE_ASCII
 

@@ -5,24 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from llmscope.draw.attention import paint_attention
-from llmscope.draw.bars import paint_bars, paint_next_token
 from llmscope.draw.caption import SHARE, caption_lines, caption_rows
-from llmscope.draw.experts import paint_experts
-from llmscope.draw.generic import paint_heatmap, paint_lines, paint_table, reduced
-from llmscope.draw.heads import paint_heads
-from llmscope.draw.look import Look
-from llmscope.draw.map import paint_map
-from llmscope.draw.message import message_lines, paint_message
-from llmscope.draw.neurons import paint_neurons
+from llmscope.draw.dim import faded
+from llmscope.draw.painters.attention import paint_attention
+from llmscope.draw.painters.bars import paint_bars, paint_next_token
+from llmscope.draw.painters.experts import paint_experts
+from llmscope.draw.painters.generic import paint_heatmap, paint_lines, paint_table, reduced
+from llmscope.draw.painters.heads import paint_heads
+from llmscope.draw.painters.map import paint_map
+from llmscope.draw.painters.message import message_lines, paint_message
+from llmscope.draw.painters.neurons import paint_neurons
+from llmscope.draw.painters.runs import paint_runs
+from llmscope.draw.painters.small_multiples import paint_small_multiples
+from llmscope.draw.painters.tokens import paint_tokens
+from llmscope.draw.painters.walkthrough.values import paint_values
+from llmscope.draw.painters.walkthrough.walk import paint_walk
 from llmscope.draw.painting import Painting
-from llmscope.draw.palette import Palette, palette
-from llmscope.draw.runs import paint_runs
-from llmscope.draw.small_multiples import paint_small_multiples
-from llmscope.draw.stale import faded
-from llmscope.draw.tokens import paint_tokens
-from llmscope.draw.values import paint_values
-from llmscope.draw.walk import paint_walk
+from llmscope.draw.render_options import Look
+from llmscope.draw.styles import Palette, palette
 from llmscope.figure import Figure, Focus
 
 Painter = Callable[[Figure, int, int, Palette, Focus], Painting]

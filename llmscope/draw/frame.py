@@ -6,9 +6,9 @@ from rich.cells import cell_len
 
 from llmscope.draw.cells import Line, fit, plain_text
 from llmscope.draw.figures import paint
-from llmscope.draw.look import Look
 from llmscope.draw.painting import Row
-from llmscope.draw.palette import Palette, palette
+from llmscope.draw.render_options import Look
+from llmscope.draw.styles import Palette, palette
 from llmscope.figure import Figure, Focus
 
 IN_ASCII = str.maketrans({"·": "|", "×": "x", "–": "-"})

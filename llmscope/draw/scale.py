@@ -12,7 +12,7 @@ from rich.cells import cell_len
 from llmscope.draw.cells import Line, plain_text
 from llmscope.draw.numbers import number
 from llmscope.draw.painting import Row
-from llmscope.draw.palette import Palette, Ramp
+from llmscope.draw.styles import Palette, Ramp
 from llmscope.figure import Figure
 
 DECADES = 3

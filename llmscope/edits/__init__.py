@@ -3,15 +3,7 @@
 Everyone may import this: it knows no model.
 """
 
-from llmscope.edits.edit import (
-    EVERYWHERE,
-    Action,
-    Edit,
-    Part,
-    Vector,
-    Where,
-    number,
-)
+from llmscope.edits.edit import EVERYWHERE, Action, Edit, Part, Vector, Where, number
 from llmscope.edits.grammar import EXAMPLES, GRAMMAR, PATTERNS
 from llmscope.edits.parse import ABLATIONS, INSIDE, NORMS, WHOLE, parse
 

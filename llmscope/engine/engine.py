@@ -14,8 +14,7 @@ from dataclasses import replace
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
-from llmscope.engine.beside import Held, OtherError
-from llmscope.engine.drawing import Aside, drawn
+from llmscope.engine.comparison import Held, OtherError
 from llmscope.engine.events import (
     SPAN,
     Ask,
@@ -36,7 +35,8 @@ from llmscope.engine.events import (
     Want,
     tokens_of,
 )
-from llmscope.engine.opening import GivenUp, OpenModel
+from llmscope.engine.model_switch import GivenUp, OpenModel
+from llmscope.engine.sampling import Aside, drawn
 from llmscope.engine.slot import Slot
 from llmscope.errors import ScopeError
 from llmscope.figure import Figure, Focus
@@ -44,8 +44,8 @@ from llmscope.text import named
 
 if TYPE_CHECKING:
     from llmscope.lenses import Lens
-    from llmscope.models.origin import Origin
-    from llmscope.record.recording import Recording
+    from llmscope.models.provenance import Origin
+    from llmscope.record.capture.recording import Recording
     from llmscope.scope import Scope
 
 STRIDE = SPAN // 3
@@ -179,7 +179,7 @@ class Engine:
         self._aside.forget()
 
     def _answer(self, scope: Scope, request: Request) -> None:
-        from llmscope.record.taps import Cancelled
+        from llmscope.record.capture.hooks import Cancelled
 
         trouble = None
         try:
@@ -231,7 +231,7 @@ class Engine:
         self._post(replace(frame, figures=made, cost=self._cost(scope, recording)))
 
     def _teach(self, scope: Scope, request: TeachRequest) -> None:
-        from llmscope.engine.teaching import taught
+        from llmscope.engine.context_training import taught
 
         # The adapter is made from a recording of its own: the latest one is another now.
         self._forget()
@@ -314,14 +314,14 @@ class Engine:
     ) -> Iterator[Figure]:
         """Ever more complete figures for a pane; one that fails says why and harms no other."""
         from llmscope.lenses import lens
-        from llmscope.record.taps import Cancelled
+        from llmscope.record.capture.hooks import Cancelled
 
         try:
             chosen = lens(want.lens)
             last = len(recording) - 1
             wanted = replace(want.focus, position=min(want.focus.position, last))
             if request.context is not None and "context" in chosen.uses:
-                from llmscope.record.query import tokens_before
+                from llmscope.record.context.split import tokens_before
 
                 before = tokens_before(recording.prompt.spans, request.context)
                 wanted = replace(wanted, context=before)
@@ -423,7 +423,7 @@ def _failure(request: Ask | None, error: BaseException) -> Event:
 
 def _refusal(scope: Scope, request: Request, error: BaseException) -> Refused:
     """What a failed pass means to a person."""
-    from llmscope.models.memory import ran_out
+    from llmscope.models.loading.memory import ran_out
 
     if not ran_out(error):
         return Refused(request.serial, _described(error))

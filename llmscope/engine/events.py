@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 from llmscope.edits import parse
 from llmscope.figure import Figure, Focus
 from llmscope.models.info import ModelInfo
-from llmscope.models.roles import ChatMarks
+from llmscope.models.tokenizer.roles import ChatMarks
 from llmscope.sampler import Sampler
 
 if TYPE_CHECKING:
-    from llmscope.models.origin import Origin
-    from llmscope.models.subject import Progress
-    from llmscope.record.recording import Prompt, Recording
+    from llmscope.models.loaded_model import Progress
+    from llmscope.models.provenance import Origin
+    from llmscope.record.capture.recording import Prompt, Recording
     from llmscope.scope import Scope
 
 __all__ = [

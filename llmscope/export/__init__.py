@@ -1,7 +1,8 @@
 """From figures, or rows of cells, to files, one module a format."""
 
-from llmscope.export.files import write, write_all
-from llmscope.export.frames import data_frame, tidy
+from llmscope.export.atomic_write import write, write_all
+from llmscope.export.dataframe import data_frame, tidy
+from llmscope.export.edits_caption import WhatIf
 from llmscope.export.json import about_dict, json_text, snapshot_dict
 from llmscope.export.notebook import mimebundle
 from llmscope.export.paper import PAPER, PAPER_FORMATS, Paper, need_matplotlib
@@ -17,7 +18,6 @@ from llmscope.export.render import (
     save,
 )
 from llmscope.export.safetensors import Pair, pair, sidecar_path
-from llmscope.export.whatif import WhatIf
 
 __all__ = [
     "BARE",

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from llmscope.figure import Figure
-from llmscope.garbage import uncollected
+from llmscope.gc_control import uncollected
 
 MOST_FIGURES = 100
 MOST_AXES = 8

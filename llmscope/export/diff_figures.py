@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from llmscope.export.read import Snapshot, numbers
 from llmscope.figure import Figure
-from llmscope.lenses.difference import LISTED, at_labels
+from llmscope.lenses.edit_diff import LISTED, at_labels
 
 _RANKED = (*LISTED, "token")
 """Axes that list the largest, each snapshot its own: they are matched by label."""

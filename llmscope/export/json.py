@@ -11,8 +11,8 @@ from dataclasses import asdict
 from typing import Any
 
 from llmscope.engine.events import ModelInfo, Token
+from llmscope.export.edits_caption import PLAIN, WhatIf
 from llmscope.export.provenance import installed
-from llmscope.export.whatif import PLAIN, WhatIf
 from llmscope.figure import Figure, Focus, plain
 
 SCHEMA = 1

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from llmscope.export.arrays import halves
+from llmscope.export.edits_caption import PLAIN, WhatIf
 from llmscope.export.json import json_text
-from llmscope.export.whatif import PLAIN, WhatIf
+from llmscope.export.split import halves
 from llmscope.figure import Figure
 
 

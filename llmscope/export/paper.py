@@ -10,8 +10,8 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal
 
 from llmscope.errors import ScopeError
+from llmscope.export.edits_caption import PLAIN, WhatIf
 from llmscope.export.json import json_text
-from llmscope.export.whatif import PLAIN, WhatIf
 from llmscope.figure import Figure, Focus
 
 if TYPE_CHECKING:

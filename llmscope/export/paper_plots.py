@@ -11,8 +11,8 @@ from matplotlib import colormaps
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.font_manager import findfont, get_font
 
-from llmscope.draw.generic import reduced
-from llmscope.draw.labels import TOKEN_AXES
+from llmscope.draw.grid.labels import TOKEN_AXES
+from llmscope.draw.painters.generic import reduced
 from llmscope.draw.scale import Scale, is_difference
 from llmscope.errors import ScopeError
 from llmscope.export.txt import harmless

@@ -9,10 +9,10 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-from llmscope.models.subject import Progress
+from llmscope.models.loaded_model import Progress
 
 if TYPE_CHECKING:
-    from llmscope.models.origin import Origin
+    from llmscope.models.provenance import Origin
     from llmscope.scope import Scope
 
 _PACKAGES = ("llmscope", "torch", "transformers")

@@ -18,7 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmscope.errors import ScopeError
-from llmscope.export.arrays import VALUES
 from llmscope.export.bounds import (
     DEEPEST,
     MOST_AXES,
@@ -32,6 +31,7 @@ from llmscope.export.bounds import (
 from llmscope.export.json import SCHEMA
 from llmscope.export.read_npz import npz_entries
 from llmscope.export.safetensors import sidecar_path
+from llmscope.export.split import VALUES
 from llmscope.figure import Axis, Figure, Verdict
 from llmscope.text import display_text
 

@@ -9,7 +9,8 @@ from typing import Any
 from llmscope.draw import Look, Row, framed, natural_height
 from llmscope.errors import ScopeError
 from llmscope.export.ansi import ansi_text
-from llmscope.export.files import write, write_all
+from llmscope.export.atomic_write import write, write_all
+from llmscope.export.edits_caption import PLAIN, WhatIf
 from llmscope.export.html import html_text
 from llmscope.export.json import json_text
 from llmscope.export.npz import npz_bytes
@@ -18,7 +19,6 @@ from llmscope.export.png import png_bytes
 from llmscope.export.safetensors import pair
 from llmscope.export.svg import svg_text
 from llmscope.export.txt import txt_text
-from llmscope.export.whatif import PLAIN, WhatIf
 from llmscope.figure import Figure, Focus
 from llmscope.text import display_text
 

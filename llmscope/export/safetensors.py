@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save
 
-from llmscope.export.arrays import halves
 from llmscope.export.json import json_text
+from llmscope.export.split import halves
 from llmscope.figure import Figure
 
 

@@ -13,9 +13,9 @@ from rich.color import Color
 from rich.style import Style
 
 from llmscope.draw import Look, Row, Theme, palette
-from llmscope.draw.colour import mix, parse_hex, to_hex, xterm
+from llmscope.draw.color.arithmetic import mix, parse_hex, to_hex, xterm
 from llmscope.export.json import json_text
-from llmscope.export.shapes import shape
+from llmscope.export.svg_glyphs import shape
 from llmscope.export.txt import harmless
 
 FONT = 15

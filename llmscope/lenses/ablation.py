@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from llmscope.figure import Axis, Figure, Focus, Verdict
-from llmscope.lenses.asked import Asked, over, progress, strongest
 from llmscope.lenses.base import Lens, Run, layer_kinds
+from llmscope.lenses.logit_target import Asked, over, progress, strongest
 
 if TYPE_CHECKING:
-    from llmscope.record.changes import Job, Site
-    from llmscope.record.passes import Passes
-    from llmscope.record.recording import Recording
-    from llmscope.record.sweeps import Row
+    from llmscope.record.capture.extra_passes import Passes
+    from llmscope.record.capture.recording import Recording
+    from llmscope.record.change_hooks import Job, Site
+    from llmscope.record.interventions.sweep import Row
 
 PARTS: dict[str, tuple[Site, ...]] = {
     "attention": ("attention_write",),
@@ -51,8 +51,8 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
     difference of two; progress: passes done and passes in all, in figures that are not whole;
     kinds, one a layer, where they are mixed; caption.
     """
-    from llmscope.record.derive import logits_after
-    from llmscope.record.sweeps import Sweep, difference, differences, divergences
+    from llmscope.record.derive.tensors import logits_after
+    from llmscope.record.interventions.sweep import Sweep, difference, differences, divergences
 
     subject, position, passes = recording.subject, focus.position, cast("Passes", run)
     own = logits_after(recording, position)
@@ -145,8 +145,8 @@ def _verdict(
     recording: Recording, position: int, run: Passes, layer: int, of_heads: bool, means: bool
 ) -> Verdict:
     """How far a layer's heads, or what it writes, are known to be what they are taken for."""
-    from llmscope.record.row_checks import rows_verdict
-    from llmscope.record.verify import pattern_here
+    from llmscope.record.derive.row_checks import rows_verdict
+    from llmscope.record.derive.verify import pattern_here
 
     verdict = run.verdicts("heads" if of_heads else "writes", layer)
     if not of_heads or verdict.status == "refused":
@@ -166,7 +166,7 @@ def _columns(recording: Recording, of_heads: bool) -> tuple[str, ...]:
 
 def _sites(recording: Recording, layer: int, part: str) -> list[Site]:
     """Where a part of a layer writes, as far as the layer has it."""
-    from llmscope.record.changes import site_of
+    from llmscope.record.change_hooks import site_of
 
     anatomy = recording.subject.anatomy
     return [site for site in PARTS[part] if site_of(anatomy, site, layer) is not None]
@@ -176,9 +176,9 @@ def _row(
     recording: Recording, layer: int, columns: tuple[str, ...], of_heads: bool, means: bool
 ) -> Row:
     """The jobs of one layer."""
-    from llmscope.record.changes import Change
-    from llmscope.record.effects import head_columns, mean
-    from llmscope.record.sweeps import Row
+    from llmscope.record.change_hooks import Change
+    from llmscope.record.interventions.compile import head_columns, mean
+    from llmscope.record.interventions.sweep import Row
 
     everywhere, whole = range(len(recording)), slice(None)
     own = {} if of_heads else {part: _sites(recording, layer, part) for part in columns}

@@ -12,7 +12,7 @@ from llmscope.figure import Axis, Figure, Focus
 from llmscope.lenses.base import Lens, Run, block_labels
 
 if TYPE_CHECKING:
-    from llmscope.record.recording import Recording
+    from llmscope.record.capture.recording import Recording
 
 CHUNK = 256
 """Queries whose whole rows are held at once while they are pooled."""
@@ -99,7 +99,7 @@ def _extent(focus: Focus, length: int, heads: int) -> tuple[range, int]:
 
 def _values(recording: Recording, focus: Focus, rows: range, pool: int) -> NDArray[np.float32]:
     """The cells of a figure. [query, key], or [head, query, key]"""
-    from llmscope.record.reduce import kept_pattern
+    from llmscope.record.derive.row_stats import kept_pattern
 
     length = len(recording)
     if focus.mode == "all":
@@ -120,8 +120,8 @@ def _values(recording: Recording, focus: Focus, rows: range, pool: int) -> NDArr
 
 def _weights(recording: Recording, focus: Focus, rows: range) -> NDArray[np.float32]:
     """Rows of a pattern: one head's, or all heads' without holding them all. [query, key]"""
-    from llmscope.record import patterns
-    from llmscope.record.derive import pattern
+    from llmscope.record.derive import patterns
+    from llmscope.record.derive.tensors import pattern
 
     if focus.mode == "rollout":
         total = patterns.rollout(recording, focus.layer, rows)

@@ -12,8 +12,8 @@ from llmscope.figure import VERIFIED, Axis, Figure, Focus, Verdict
 from llmscope.lenses.base import Lens, Run, layer_kinds
 
 if TYPE_CHECKING:
-    from llmscope.record.attribution import Part, Parts
-    from llmscope.record.recording import Recording
+    from llmscope.record.analysis.attribution import Part, Parts
+    from llmscope.record.capture.recording import Recording
 
 
 def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
@@ -40,10 +40,10 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
     Refused where more is left unexplained than 1e-4 of the larger of the logit and its largest
     part, or eight roundings in half precision.
     """
-    from llmscope.record.attribution import attribute, judged
-    from llmscope.record.derive import logits_after
+    from llmscope.record.analysis.attribution import attribute, judged
+    from llmscope.record.analysis.logit_direction import Unattributable, reading
+    from llmscope.record.derive.tensors import logits_after
     from llmscope.record.norms import UnknownNorm
-    from llmscope.record.reading import Unattributable, reading
 
     target, versus = focus.target, focus.versus
     if target is None:
@@ -128,7 +128,7 @@ def _parts(recording: Recording, focus: Focus, parts: Parts) -> _Shown:
 
 
 def _heads(recording: Recording, focus: Focus, parts: Parts) -> _Shown:
-    from llmscope.record.reading import Unattributable
+    from llmscope.record.analysis.logit_direction import Unattributable
 
     if np.isnan(parts.heads).all():
         raise Unattributable(next(iter(parts.whole.values()), "the model has no attention"))
@@ -171,7 +171,7 @@ def _layers(recording: Recording, focus: Focus, parts: Parts) -> _Shown:
 
 
 def _neurons(recording: Recording, focus: Focus, parts: Parts) -> _Shown:
-    from llmscope.record.attribution import by_neuron, judged
+    from llmscope.record.analysis.attribution import by_neuron, judged
 
     each, bias = by_neuron(recording, focus.layer, focus.position, parts.read)
     mlp = float(parts.mlp[focus.layer])

@@ -18,7 +18,7 @@ from llmscope.arguments import quoted
 
 if TYPE_CHECKING:
     from llmscope.figure import Figure, Focus
-    from llmscope.record.recording import Recording
+    from llmscope.record.capture.recording import Recording
 
 Run = Callable[..., Any]
 Compute = Callable[["Recording", "Focus", Run], "Figure | Iterator[Figure]"]

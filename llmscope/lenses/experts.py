@@ -10,7 +10,7 @@ from llmscope.figure import Axis, Figure, Focus
 from llmscope.lenses.base import Lens, Run
 
 if TYPE_CHECKING:
-    from llmscope.record.recording import Recording
+    from llmscope.record.capture.recording import Recording
 
 
 def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
@@ -23,7 +23,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
     first, and weights, what their outputs were multiplied by [position, choice]; load, the share
     of the tokens that each expert ran for [expert], which sums to the number of choices.
     """
-    from llmscope.record.experts import routing
+    from llmscope.record.derive.experts import routing
 
     found = routing(recording, focus.layer)
     weights, order = found.weights.sort(dim=-1, descending=True)

@@ -12,7 +12,7 @@ from llmscope.figure import VERIFIED, Axis, Figure, Focus, Verdict
 from llmscope.lenses.base import Lens, Run, layer_kinds
 
 if TYPE_CHECKING:
-    from llmscope.record.recording import Recording
+    from llmscope.record.capture.recording import Recording
 
 TITLES = {
     "induction": "Heads · induction: looks at what followed this token before",
@@ -45,7 +45,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
     if focus.mode.startswith(("sink", "entropy")):
         yield from _on_this_prompt(recording, focus)
         return
-    from llmscope.record.heads import NoSequence, scores
+    from llmscope.record.analysis.head_scores import NoSequence, scores
 
     try:
         found = scores(recording.subject, run)
@@ -59,8 +59,8 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
 
 def _on_this_prompt(recording: Recording, focus: Focus) -> Iterator[Figure]:
     """Layer after layer, for patterns of long prompts take their time."""
-    from llmscope.record.heads import on_this_prompt
-    from llmscope.record.verify import Verdicts
+    from llmscope.record.analysis.head_scores import on_this_prompt
+    from llmscope.record.derive.verify import Verdicts
 
     which, by_token = int(focus.mode.startswith("entropy")), focus.mode.endswith("by-token")
     layers, heads = recording.layers, recording.subject.anatomy.heads

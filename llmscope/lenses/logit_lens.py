@@ -12,8 +12,8 @@ from llmscope.figure import Axis, Figure, Focus
 from llmscope.lenses.base import Lens, Run, layer_kinds
 
 if TYPE_CHECKING:
-    from llmscope.record.logit_lens import Readings
-    from llmscope.record.recording import Recording
+    from llmscope.record.analysis.logit_lens import Readings
+    from llmscope.record.capture.recording import Recording
 
 FIRST = 2
 """Columns of the first picture; each further one reads twice as many."""
@@ -30,8 +30,8 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
     `extra`: mode, ids of the top tokens (-1 where none was read), names of those ids, ranks,
     target_id, target, kinds; with translators the model that they are for.
     """
-    from llmscope.record.logit_lens import read, readings
-    from llmscope.record.translators import translators
+    from llmscope.record.analysis.logit_lens import read, readings
+    from llmscope.record.analysis.tuned_lens import translators
 
     translated = None
     if focus.translator is not None:
@@ -59,7 +59,7 @@ def ahead(asked: Sequence[tuple[Recording, Focus]]) -> None:
 
     A translator's folder is left to `compute`, which says what is wrong with it.
     """
-    from llmscope.record.logit_lens import read_together
+    from llmscope.record.analysis.logit_lens import read_together
 
     if any(focus.translator is not None for _, focus in asked):
         return
@@ -73,7 +73,7 @@ def ahead(asked: Sequence[tuple[Recording, Focus]]) -> None:
 
 def _target(recording: Recording, focus: Focus) -> int | None:
     """The token whose probability is wanted; None in the mode that shows the top ones."""
-    from llmscope.record.derive import logits_after
+    from llmscope.record.derive.tensors import logits_after
 
     if focus.mode != "target":
         return None

@@ -12,7 +12,7 @@ from llmscope.lenses.base import Lens, Run, layer_kinds
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from llmscope.record.recording import Recording
+    from llmscope.record.capture.recording import Recording
 
 
 def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
@@ -26,7 +26,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
         return _overview(recording)
     import torch
 
-    from llmscope.record.derive import activation_pieces
+    from llmscope.record.derive.tensors import activation_pieces
 
     pieces = list(activation_pieces(recording, focus.layer))
     here = _row(pieces, focus.position).float()  # [neuron]
@@ -59,7 +59,7 @@ def _row(pieces: list[Tensor], position: int) -> Tensor:
 
 
 def _overview(recording: Recording) -> Figure:
-    from llmscope.record.reduce import activity
+    from llmscope.record.derive.row_stats import activity
 
     values = activity(recording)
     layers = tuple(str(layer) for layer in range(len(values)))

@@ -11,7 +11,7 @@ from llmscope.figure import Axis, Figure, Focus
 from llmscope.lenses.base import Lens, Run
 
 if TYPE_CHECKING:
-    from llmscope.record.recording import Recording
+    from llmscope.record.capture.recording import Recording
 
 SAID = 5
 """Tokens of each side that are named below the picture."""
@@ -31,8 +31,8 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
     promoted and suppressed (texts), promoted_ids, promoted_values, suppressed_ids,
     suppressed_values, the strongest first; caption.
     """
-    from llmscope.record.derive import activations
-    from llmscope.record.neuron import spoken
+    from llmscope.record.analysis.neuron_vocab import spoken
+    from llmscope.record.derive.tensors import activations
     from llmscope.record.norms import UnknownNorm
 
     hidden = activations(recording, focus.layer)  # [position, neuron]

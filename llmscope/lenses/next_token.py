@@ -16,7 +16,7 @@ from llmscope.sampler import Sampler, left
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from llmscope.record.recording import Recording
+    from llmscope.record.capture.recording import Recording
 
 
 def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
@@ -29,7 +29,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
     unedited_target_rank and unedited_target_probability; kl, KL(unedited ‖ edited) in nats; NaN,
     and no rank, if its logits are not finite.
     """
-    from llmscope.record.derive import logits_after
+    from llmscope.record.derive.tensors import logits_after
 
     if focus.temperature <= 0:
         raise ValueError(f"temperature {focus.temperature} must be above 0")

@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmscope.figure import VERIFIED, Axis, Figure, Focus, Verdict
-from llmscope.lenses.asked import NAMED, Asked, check, over, progress, strongest
 from llmscope.lenses.base import Lens, Run, layer_kinds
+from llmscope.lenses.logit_target import NAMED, Asked, check, over, progress, strongest
 
 if TYPE_CHECKING:
-    from llmscope.record.changes import Job, Site
-    from llmscope.record.passes import Passes
-    from llmscope.record.recording import Recording
-    from llmscope.record.sweeps import Row
+    from llmscope.record.capture.extra_passes import Passes
+    from llmscope.record.capture.recording import Recording
+    from llmscope.record.change_hooks import Job, Site
+    from llmscope.record.interventions.sweep import Row
 
 NAMES = {"stream": "stream", "attention": "attention writes", "mlp": "MLP writes", "heads": "heads"}
 SITES: dict[str, Site] = {
@@ -84,7 +84,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
     Refused without a prompt B, where A and B have different numbers of tokens, where target and
     versus are the same token, and where LD(A) and LD(B) are the same but for rounding.
     """
-    from llmscope.record.sweeps import Sweep, differences
+    from llmscope.record.interventions.sweep import Sweep, differences
 
     mode, passes = focus.mode, cast("Passes", run)
     title = f"Patching · {NAMES[mode]} from prompt B"
@@ -130,10 +130,10 @@ def _paired(recording: Recording, focus: Focus, run: Passes) -> _Pair:
     Raises:
         _Unpaired: there is nothing to be told of them.
     """
-    from llmscope.record.derive import logits_after
+    from llmscope.record.capture.recording import Prompt
+    from llmscope.record.derive.tensors import logits_after
+    from llmscope.record.interventions.sweep import difference
     from llmscope.record.norms import bound
-    from llmscope.record.recording import Prompt
-    from llmscope.record.sweeps import difference
 
     subject, position, ids = recording.subject, focus.position, focus.versus_prompt
     if not ids:
@@ -176,8 +176,8 @@ def _paired(recording: Recording, focus: Focus, run: Passes) -> _Pair:
 
 def _verdict(pair: _Pair, mode: str, layer: int, run: Passes) -> Verdict:
     """How far what is patched in a layer is known to be what it is taken for."""
-    from llmscope.record.changes import site_of
-    from llmscope.record.row_checks import rows_verdict
+    from llmscope.record.change_hooks import site_of
+    from llmscope.record.derive.row_checks import rows_verdict
 
     if mode == "stream":
         return VERIFIED
@@ -221,9 +221,9 @@ def _plan(
 
 def _row(pair: _Pair, mode: str, layer: int, columns: tuple[int, ...]) -> Row:
     """The jobs of one row. Of the stream it is the one before that layer."""
-    from llmscope.record.changes import Change
-    from llmscope.record.effects import head_columns, written
-    from llmscope.record.sweeps import Row
+    from llmscope.record.change_hooks import Change
+    from llmscope.record.interventions.compile import head_columns, written
+    from llmscope.record.interventions.sweep import Row
 
     site = SITES[mode]
 

@@ -10,7 +10,7 @@ from llmscope.figure import Axis, Figure, Focus
 from llmscope.lenses.base import Lens, Run, layer_kinds
 
 if TYPE_CHECKING:
-    from llmscope.record.recording import Recording
+    from llmscope.record.capture.recording import Recording
 
 TITLES = {
     "stream": "Residual stream · norm after each layer",
@@ -36,7 +36,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
     `extra`: mode; kinds, one a layer, where they are mixed. For outliers position, dimensions and
     stream, the values themselves [layer, dimension]; caption.
     """
-    from llmscope.record.reduce import cosines, norms
+    from llmscope.record.derive.row_stats import cosines, norms
 
     if focus.mode == "outliers":
         return _outliers(recording, focus)
@@ -66,7 +66,7 @@ def _layers(recording: Recording, rows: int) -> Axis:
 
 
 def _outliers(recording: Recording, focus: Focus) -> Figure:
-    from llmscope.record.stream import outliers
+    from llmscope.record.analysis.residual_outliers import outliers
 
     found = outliers(recording, focus.position, focus.top_k)
     layers = _layers(recording, len(found.ratios))
@@ -95,7 +95,7 @@ def _outliers(recording: Recording, focus: Focus) -> Figure:
 
 
 def _scale(recording: Recording, run: Run) -> Figure:
-    from llmscope.record.stream import first_scales
+    from llmscope.record.analysis.residual_outliers import first_scales
 
     title = "Residual stream · scale of each layer's first norm"
     values, centred = first_scales(recording, run)

@@ -8,8 +8,8 @@ from llmscope.figure import VERIFIED, Axis, Figure, Focus, Verdict
 from llmscope.lenses.base import Lens, Run
 
 if TYPE_CHECKING:
-    from llmscope.record.recording import Recording
-    from llmscope.record.saliency import Saliency
+    from llmscope.record.analysis.saliency import Saliency
+    from llmscope.record.capture.recording import Recording
 
 NAMES = {"gradient": "gradient × input", "integrated": "integrated gradients"}
 ROUGH, WRONG = 0.05, 0.5
@@ -35,8 +35,12 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
     sum should be, and refused above a half: norms make log p change fastest beside zero, where few
     of the steps are, most of all in models that norm their embeddings first (RMSNorm).
     """
-    from llmscope.record.derive import logits_after
-    from llmscope.record.saliency import Insensitive, gradient_times_input, integrated_gradients
+    from llmscope.record.analysis.saliency import (
+        Insensitive,
+        gradient_times_input,
+        integrated_gradients,
+    )
+    from llmscope.record.derive.tensors import logits_after
 
     target, label = focus.target, recording.subject.label
     if target is None:
@@ -78,7 +82,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
 
 def _completeness(found: Saliency, total: float) -> tuple[str, dict[str, float], Verdict]:
     """What stands below the picture, what belongs to `extra`, and how far to trust it."""
-    from llmscope.record.saliency import STEPS
+    from llmscope.record.analysis.saliency import STEPS
 
     own = found.log_probability
     if found.baseline is None:

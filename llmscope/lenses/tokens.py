@@ -9,7 +9,7 @@ from llmscope.figure import Axis, Figure, Focus
 from llmscope.lenses.base import Lens, Run
 
 if TYPE_CHECKING:
-    from llmscope.record.recording import Recording
+    from llmscope.record.capture.recording import Recording
 
 
 def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
@@ -18,7 +18,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
     `extra`: ids, special, ranks (from 1; NaN for the first), entropy of the prediction after
     each token, in bits.
     """
-    from llmscope.record.reduce import row_stats
+    from llmscope.record.derive.row_stats import row_stats
 
     prompt = recording.prompt
     for stats in row_stats(recording):

@@ -1,8 +1,8 @@
 """Where the parts of a decoder are: found by structure and name, believed only once checked.
 
 No model is named here. The list of layers is the only `ModuleList` as long as the config says;
-the parts of a layer are found by the vocabularies below. `llmscope.record.verify` then holds what
-was found against the model's own numbers, so a wrong guess is refused rather than shown.
+the parts of a layer are found by the vocabularies below. `llmscope.record.derive.verify` then holds
+what was found against the model's own numbers, so a wrong guess is refused rather than shown.
 """
 
 from __future__ import annotations

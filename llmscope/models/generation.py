@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmscope.arguments import quoted
 from llmscope.errors import ScopeError
-from llmscope.models.watch import silenced
+from llmscope.models.progress import silenced
 
 if TYPE_CHECKING:
     from torch import Tensor

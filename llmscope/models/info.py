@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from llmscope.models.generation import Rules, rules
-from llmscope.models.roles import ChatMarks
+from llmscope.models.tokenizer.roles import ChatMarks
 from llmscope.text import NOTE, one_line
 
 if TYPE_CHECKING:
-    from llmscope.models.subject import Subject
+    from llmscope.models.loaded_model import Subject
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 from llmscope.engine.events import Ask, Event, Frame, Loaded, PassInfo, Request
 from llmscope.figure import Figure
-from llmscope.replay.file import Recorded
-from llmscope.replay.held import Held
+from llmscope.replay.pane_map import Held
+from llmscope.replay.reader import Recorded
 
 NO_COST = PassInfo(0, 0, 0.0, 0)
 """No pass was run."""

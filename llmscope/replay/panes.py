@@ -10,21 +10,21 @@ from typing import Any, ClassVar
 from textual.content import Content
 
 from llmscope.draw.cells import finish
-from llmscope.draw.look import Look
 from llmscope.draw.painting import Painting
-from llmscope.draw.palette import palette
+from llmscope.draw.render_options import Look
+from llmscope.draw.styles import palette
 from llmscope.edits import Edit
 from llmscope.engine.events import Want
-from llmscope.export.whatif import WhatIf
+from llmscope.export.edits_caption import WhatIf
 from llmscope.figure import Figure, Focus
-from llmscope.replay.held import EDITED, Held
+from llmscope.replay.pane_map import EDITED, Held
 from llmscope.text import display_text
-from llmscope.tui.ledger import TOKENS, Shown
-from llmscope.tui.overview import ELSEWHERE
+from llmscope.tui.pane_grid import ELSEWHERE
 from llmscope.tui.panes import PANE_CLASSES, FigurePane
 from llmscope.tui.panes.walkthrough import WalkthroughPane
-from llmscope.tui.scene import Scene
-from llmscope.tui.workspaces import PANES
+from llmscope.tui.state.figure_store import TOKENS, Shown
+from llmscope.tui.state.view_state import Scene
+from llmscope.tui.state.workspaces import PANES
 
 DERIVED = ("context-proof", "walk-said")
 """Panes that show another side of a figure, under a title of their own."""

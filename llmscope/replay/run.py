@@ -5,14 +5,14 @@ from __future__ import annotations
 import gc
 from typing import TYPE_CHECKING
 
-from llmscope.replay.file import Recorded
+from llmscope.replay.reader import Recorded
 from llmscope.replay.screen import replay_app
-from llmscope.tui.keymap import read_keymap
+from llmscope.tui.actions.keymap import read_keymap
 from llmscope.tui.run import stay
 
 if TYPE_CHECKING:
-    from llmscope.draw.look import Look
-    from llmscope.tui.bandwidth import Bandwidth
+    from llmscope.draw.render_options import Look
+    from llmscope.tui.terminal.bandwidth import Bandwidth
 
 
 def run(snapshot: Recorded, *, look: Look, bandwidth: Bandwidth, debug: bool = False) -> int:

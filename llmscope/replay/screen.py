@@ -7,23 +7,23 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from llmscope.export.whatif import WhatIf as Told
+from llmscope.export.edits_caption import WhatIf as Told
 from llmscope.replay.command import safe_command
 from llmscope.replay.engine import ReplayEngine
-from llmscope.replay.file import Recorded
-from llmscope.replay.held import held, pages
+from llmscope.replay.pane_map import held, pages
+from llmscope.replay.reader import Recorded
 from llmscope.text import display_text
+from llmscope.tui.actions.keymap import Keymap
 from llmscope.tui.app import LlmscopeApp
-from llmscope.tui.bandwidth import HIGH, Bandwidth
-from llmscope.tui.keymap import Keymap
-from llmscope.tui.own import Own
+from llmscope.tui.features.copy.repro_command import Source
 from llmscope.tui.replay import Replay
-from llmscope.tui.reproduce import Source
-from llmscope.tui.whatif import WhatIf
+from llmscope.tui.state.edit_list import WhatIf
+from llmscope.tui.terminal.bandwidth import HIGH, Bandwidth
+from llmscope.tui.user_state import Own
 
 if TYPE_CHECKING:
-    from llmscope.draw.look import Look
-    from llmscope.tui.title import Part
+    from llmscope.draw.render_options import Look
+    from llmscope.tui.widgets.header import Part
 
 MOST_FACTS = 1000
 """Rows of facts that are listed."""

@@ -9,23 +9,23 @@ from textual.widgets import Input, TextArea
 
 from llmscope.draw import Look
 from llmscope.text import shared_length
-from llmscope.tui.actions import BY_NAME
-from llmscope.tui.bandwidth import HIGH, Bandwidth
-from llmscope.tui.card import Card
-from llmscope.tui.chat import ChatDesk
+from llmscope.tui.actions.registry import BY_NAME
 from llmscope.tui.desk import Desk
-from llmscope.tui.dress import Watch
-from llmscope.tui.lines import KeyLine
-from llmscope.tui.link import EngineSays
-from llmscope.tui.marker import marked
-from llmscope.tui.overview import Overview
-from llmscope.tui.own import Own
-from llmscope.tui.terminal import outlive_stops
+from llmscope.tui.engine_client import EngineSays
+from llmscope.tui.pane_grid import Overview
+from llmscope.tui.prompt.chat_template import ChatDesk
+from llmscope.tui.state.context_marker import marked
+from llmscope.tui.terminal.bandwidth import HIGH, Bandwidth
+from llmscope.tui.terminal.output_guard import outlive_stops
+from llmscope.tui.theme_switcher import Watch
+from llmscope.tui.user_state import Own
+from llmscope.tui.widgets.placeholder import Card
+from llmscope.tui.widgets.status_bar import KeyLine
 
 if TYPE_CHECKING:
     from llmscope.engine.events import Event, Frame, ModelInfo, Refused
     from llmscope.figure import Focus
-    from llmscope.tui.link import MakeEngine
+    from llmscope.tui.engine_client import MakeEngine
     from llmscope.tui.panes import FigurePane
 
 
@@ -99,20 +99,20 @@ class LlmscopeApp(Desk, inherit_bindings=True):
     def _engine_says(self, message: EngineSays) -> None:
         # Nothing of it is imported before the first picture.
         from llmscope.engine import events
-        from llmscope.tui import switching
+        from llmscope.tui.features.models import model_switch
 
         event = message.event
         match event:
             case events.Loading():
-                switching.progress(self, event)
+                model_switch.progress(self, event)
             case events.Loaded():
                 self.scene = self.own.loaded(self.scene.loaded(event.info))
                 self._loaded(event.info)
             case events.Opened():
-                if switching.opened(self, event):
+                if model_switch.opened(self, event):
                     self._loaded(event.info)
             case events.OpenFailed():
-                switching.failed(self, event)
+                model_switch.failed(self, event)
             case events.LoadFailed():
                 if self.opening is None:
                     self.fail(event)
@@ -155,9 +155,9 @@ class LlmscopeApp(Desk, inherit_bindings=True):
         if self.ledger.concerns(refused):
             self.generating.stop(self)
         if self.ledger.concerns(refused) and refused.faults:
-            from llmscope.tui import editing
+            from llmscope.tui.features.edits import controller
 
-            editing.refused(self, refused)
+            controller.refused(self, refused)
         elif self.ledger.concerns(refused) and refused.of_b:
             self.comparing.refused(self, refused)
         elif self.ledger.concerns(refused):
@@ -223,13 +223,13 @@ class LlmscopeApp(Desk, inherit_bindings=True):
     @on(Input.Changed)
     def _seek(self, message: Input.Changed) -> None:
         if message.input is self.find:
-            from llmscope.tui import find
+            from llmscope.tui.features import find
 
             find.seek(self, message.value)
 
     def on_find_line_left(self) -> None:
         """The search is over."""
-        from llmscope.tui import find
+        from llmscope.tui.features import find
 
         find.close_find(self)
 

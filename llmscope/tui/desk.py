@@ -19,31 +19,31 @@ from textual.timer import Timer
 
 from llmscope.draw import Look, detect_look
 from llmscope.text import display_text
-from llmscope.tui.actions import BY_NAME, bindings
-from llmscope.tui.bandwidth import Bandwidth
-from llmscope.tui.beside import Comparing
-from llmscope.tui.card import CARD_ACTIONS, Card
-from llmscope.tui.chat import ChatDesk
-from llmscope.tui.dress import put_on
-from llmscope.tui.layout import layout_for
-from llmscope.tui.lessons import Lessons
-from llmscope.tui.lines import KeyLine, WordsLine
-from llmscope.tui.notices import Notice
-from llmscope.tui.overview import Overview
-from llmscope.tui.own import Own
+from llmscope.tui.actions.registry import BY_NAME, bindings
+from llmscope.tui.features.compare.prompt_b import Comparing
+from llmscope.tui.features.context.controller import Lessons
+from llmscope.tui.features.copy.repro_command import Source
+from llmscope.tui.features.walkthrough.controller import PLAYING, Walking
+from llmscope.tui.pane_grid import Overview
 from llmscope.tui.parts import Parts
-from llmscope.tui.prompts import Prompts
-from llmscope.tui.reproduce import Source
-from llmscope.tui.theme import inks, variables
-from llmscope.tui.title import TitleLine
-from llmscope.tui.walking import PLAYING, Walking
+from llmscope.tui.prompt.chat_template import ChatDesk
+from llmscope.tui.prompt.prompt_box import Prompts
+from llmscope.tui.state.layout import layout_for
+from llmscope.tui.terminal.bandwidth import Bandwidth
+from llmscope.tui.theme.textual_theme import inks, variables
+from llmscope.tui.theme_switcher import put_on
+from llmscope.tui.user_state import Own
+from llmscope.tui.widgets.header import TitleLine
+from llmscope.tui.widgets.notices import Notice
+from llmscope.tui.widgets.placeholder import CARD_ACTIONS, Card
+from llmscope.tui.widgets.status_bar import KeyLine, WordsLine
 
 if TYPE_CHECKING:
     from llmscope.engine.events import Draw, LoadFailed, PassInfo
     from llmscope.figure import Focus
-    from llmscope.tui.link import EngineLike
-    from llmscope.tui.scene import Scene
-    from llmscope.tui.switching import Opening
+    from llmscope.tui.engine_client import EngineLike
+    from llmscope.tui.features.models.model_switch import Opening
+    from llmscope.tui.state.view_state import Scene
 
 PATIENCE = 0.15
 """Seconds that a picture may be out of date before its title says so: quick passes never do."""
@@ -182,7 +182,7 @@ class Desk(Parts, inherit_bindings=False):
             event.prevent_default()
             self.focused._forward_event(events.Key(event.key, event.character))
             return
-        from llmscope.tui.passing import LineScreen
+        from llmscope.tui.dialogs.base import LineScreen
 
         if isinstance(self.screen, LineScreen):
             # The line lets none of its keys through: this one was sent to a pane, before it opened.

@@ -5,16 +5,16 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from llmscope.tui.display import PacedApp
+from llmscope.tui.terminal.paced_driver import PacedApp
 
 if TYPE_CHECKING:
     from llmscope.figure import Focus
-    from llmscope.tui.find import FindLine
-    from llmscope.tui.generating import Generating
-    from llmscope.tui.ledger import Ledger
-    from llmscope.tui.own import Own
-    from llmscope.tui.saving import Save
-    from llmscope.tui.scene import Scene
+    from llmscope.tui.features.find import FindLine
+    from llmscope.tui.features.generation.generation import Generating
+    from llmscope.tui.features.save.dialog import Save
+    from llmscope.tui.state.figure_store import Ledger
+    from llmscope.tui.state.view_state import Scene
+    from llmscope.tui.user_state import Own
 
 
 class Parts(PacedApp, inherit_bindings=False):
@@ -39,7 +39,7 @@ class Parts(PacedApp, inherit_bindings=False):
     @cached_property
     def scene(self) -> Scene:
         """The model, the tokens, the cursor and the edits; another one with each change."""
-        from llmscope.tui.scene import Scene
+        from llmscope.tui.state.view_state import Scene
 
         focus = self._focus
         if focus is None and self.own.first_look:
@@ -51,14 +51,14 @@ class Parts(PacedApp, inherit_bindings=False):
     @cached_property
     def ledger(self) -> Ledger:
         """What was asked and what came back."""
-        from llmscope.tui.ledger import Ledger
+        from llmscope.tui.state.figure_store import Ledger
 
         return Ledger(special_tokens=self.special_tokens)
 
     @cached_property
     def find(self) -> FindLine:
         """The line that takes the place of the words while one looks for a token."""
-        from llmscope.tui.find import FindLine
+        from llmscope.tui.features.find import FindLine
 
         line = FindLine()
         line.display = False
@@ -67,6 +67,6 @@ class Parts(PacedApp, inherit_bindings=False):
     @cached_property
     def generating(self) -> Generating:
         """What the model wrote, and whether it writes."""
-        from llmscope.tui.generating import Generating
+        from llmscope.tui.features.generation.generation import Generating
 
         return Generating()

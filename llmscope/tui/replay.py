@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 from textual import events
 
 from llmscope.text import display_text
-from llmscope.tui.action import Action
+from llmscope.tui.actions.types import Action
 
 if TYPE_CHECKING:
-    from llmscope.draw.look import Look
+    from llmscope.draw.render_options import Look
     from llmscope.tui.desk import Desk
     from llmscope.tui.panes import FigurePane
-    from llmscope.tui.title import Part
-    from llmscope.tui.workspaces import Workspace
+    from llmscope.tui.state.workspaces import Workspace
+    from llmscope.tui.widgets.header import Part
 
 WITHOUT_MODEL = frozenset(
     {
@@ -70,7 +70,7 @@ class Replay:
 
     def page(self, action: str) -> Workspace | None:
         """The page that an action for a workspace puts on screen."""
-        from llmscope.tui.workspaces import WORKSPACES
+        from llmscope.tui.state.workspaces import WORKSPACES
 
         places = zip(WORKSPACES, self.workspaces, strict=False)
         return next((page for at, page in places if action == f"workspace-{at.name}"), None)
@@ -98,7 +98,7 @@ class Replay:
 
 def provenance(desk: Desk) -> None:
     """Show where the numbers of the file came from."""
-    from llmscope.tui.facts import FactsScreen
+    from llmscope.tui.dialogs.facts import FactsScreen
 
     assert desk.own.replay is not None
     desk.push_screen(FactsScreen(desk.own.replay.facts, desk.look.theme))

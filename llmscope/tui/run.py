@@ -13,16 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from llmscope.errors import ScopeError
 from llmscope.text import display_text
+from llmscope.tui.actions.keymap import read_keymap
 from llmscope.tui.app import LlmscopeApp
-from llmscope.tui.autosave import Autosave
-from llmscope.tui.bandwidth import HIGH, Bandwidth
-from llmscope.tui.card import examples, first_look
-from llmscope.tui.keymap import read_keymap
-from llmscope.tui.link import LateEngine
-from llmscope.tui.own import Own
-from llmscope.tui.past import Past
-from llmscope.tui.reproduce import Source
-from llmscope.tui.saved import (
+from llmscope.tui.engine_client import LateEngine
+from llmscope.tui.features.copy.repro_command import Source
+from llmscope.tui.session.autosave import Autosave
+from llmscope.tui.session.state_files import (
     flaw,
     save_past,
     save_prompt,
@@ -34,22 +30,26 @@ from llmscope.tui.saved import (
     set_aside,
     state_folder,
 )
-from llmscope.tui.terminal import leaving_on_signals, own_terminal
+from llmscope.tui.session.undo_history import Past
+from llmscope.tui.terminal.bandwidth import HIGH, Bandwidth
+from llmscope.tui.terminal.output_guard import leaving_on_signals, own_terminal
+from llmscope.tui.user_state import Own
+from llmscope.tui.widgets.placeholder import examples, first_look
 
 LEAVING = 10.0
 """Seconds that the end of the program waits for what it keeps to be written."""
 
 if TYPE_CHECKING:
-    from llmscope.draw.look import Look
+    from llmscope.draw.render_options import Look
     from llmscope.edits import Edit
     from llmscope.engine.events import Event
-    from llmscope.models.subject import Progress
+    from llmscope.models.loaded_model import Progress
     from llmscope.sampler import Sampler
     from llmscope.scope import Scope
-    from llmscope.tui.kept import Kept
-    from llmscope.tui.link import EngineLike
-    from llmscope.tui.session import Session
-    from llmscope.tui.switching import LoaderLike
+    from llmscope.tui.engine_client import EngineLike
+    from llmscope.tui.features.models.model_switch import LoaderLike
+    from llmscope.tui.session.session import Session
+    from llmscope.tui.state.layout_state import Kept
 
 
 def run(
@@ -86,10 +86,10 @@ def run(
         system: the system message for the template.
         bandwidth: what to spend on the terminal.
         debug: tell the whole story of a crash.
-        options, adapters: how the model was opened; see `llmscope.tui.reproduce.Source`.
-        edits, versus_prompt: see `llmscope.tui.whatif.Plan`.
-        sampler: how what the model writes is drawn; None: the likeliest token.
-        session: the one to go on with, and its prompt instead.
+        options, adapters: how the model was opened; see
+        `llmscope.tui.features.copy.repro_command.Source`. edits, versus_prompt: see
+        `llmscope.tui.state.edit_list.Plan`. sampler: how what the model writes is drawn; None: the
+        likeliest token. session: the one to go on with, and its prompt instead.
         notice: what to say at first.
         other: makes what loads another model, of its spec; None: there is no other.
 
@@ -195,14 +195,14 @@ def _engine(load: Callable[[Progress], Scope], post: Callable[[Event], None]) ->
 def _remembered(load: Callable[[Progress], Scope], spec: str, progress: Progress) -> Scope:
     """Load it, and note that it was opened."""
     scope = load(progress)
-    from llmscope.tui.recent import remember
+    from llmscope.tui.session.recent_models import remember
 
     remember(spec)
     return scope
 
 
 def _left(screen: dict[str, Any]) -> Kept:
-    from llmscope.tui.kept import Kept
+    from llmscope.tui.state.layout_state import Kept
 
     return Kept.from_record(screen)
 
@@ -211,7 +211,7 @@ def _plan(
     app: LlmscopeApp, edits: Sequence[Edit], versus_prompt: str | None, sampler: Sampler | None
 ) -> None:
     """Begin with the edits, the prompt B and the sampler of the command line."""
-    from llmscope.tui.whatif import WhatIf
+    from llmscope.tui.state.edit_list import WhatIf
 
     planned = tuple(map(WhatIf.of, edits))
     scene = app.scene if sampler is None else app.scene.drawing(sampler)
@@ -229,7 +229,7 @@ def _keep(spec: str, app: LlmscopeApp, autosave: Autosave) -> None:
     autosave.leave(text)
     if past != Past():
         save_past(spec, past.to_record(text))
-    from llmscope.tui.session import Session
+    from llmscope.tui.session.session import Session
 
     session = Session.of(app)
     save_screen(session.kept.to_record())

@@ -1,4 +1,4 @@
 """The screen in a browser: who may come in, and the program behind each page.
 
-It needs the extra `serve`; without it only `llmscope.web.gate` and `llmscope.web.address` import.
+It needs the extra `serve`; without it only `llmscope.web.auth` and `llmscope.web.bind` import.
 """

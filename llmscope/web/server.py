@@ -18,11 +18,11 @@ from textual_serve.server import Server, to_int
 
 from llmscope.text import display_text
 from llmscope.text import told as told_of
-from llmscope.web.address import Listening
+from llmscope.web.auth import Gate
+from llmscope.web.bind import Listening
 from llmscope.web.connections import Connections, Counted
-from llmscope.web.gate import Gate
 from llmscope.web.messages import Typed
-from llmscope.web.program import Program
+from llmscope.web.process import Program
 
 PAGES = 4
 """Pages that may be open; each has a process of its own, of some 300 MB and its model."""

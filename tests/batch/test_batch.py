@@ -17,10 +17,10 @@ from safetensors.numpy import load_file
 
 from llmscope.batch import Folder, Line, Looking, Part, Source
 from llmscope.batch import run as export
-from llmscope.batch.alone import alone
+from llmscope.batch.lock import alone
 from llmscope.batch.padded import Together, difference, why_single
+from llmscope.batch.rows import rows_of
 from llmscope.batch.shards import read_shard
-from llmscope.batch.work import rows_of
 from llmscope.errors import ScopeError
 from llmscope.export.read import read
 from llmscope.figure import Axis, Figure, Focus

@@ -95,7 +95,7 @@ def _bytes(folder: Path) -> dict[str, bytes]:
 
 def _timed(record: Path, command: list[str]) -> None:
     """The command itself, with a note of when each of its stages ended."""
-    from llmscope.batch import pace, ray_cluster
+    from llmscope.batch import progress, ray_cluster
     from llmscope.cli import main as command_line
 
     begun = time.perf_counter()
@@ -104,7 +104,7 @@ def _timed(record: Path, command: list[str]) -> None:
     def end(stage: str) -> None:
         ends.setdefault(stage, time.perf_counter())
 
-    _noting(pace.Pace, "done", lambda: end("until the first prompts"))
+    _noting(progress.Pace, "done", lambda: end("until the first prompts"))
     cluster = ray_cluster.cluster
 
     @contextmanager

@@ -45,7 +45,7 @@ def measure(setting: Setting, found: dict[str, Any]) -> None:
 def main() -> None:
     """One svg."""
     folder, lens = sys.argv[1:]
-    from llmscope.cli.loader import Loader
+    from llmscope.cli.options.loading import Loader
 
     scope = Loader(folder, "cpu", "float32", int(os.environ["OMP_NUM_THREADS"]))(None)
     scope.record(PROMPT, fresh=True)

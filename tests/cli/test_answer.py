@@ -8,8 +8,8 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from llmscope.models.sources.builtin import home
+from tests.cli.commands.test_bake import with_tokenizer
 from tests.cli.running import failure, record, run
-from tests.cli.test_bake import with_tokenizer
 
 GAIN = ("--lens", "context", "--mode", "gain")
 

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from llmscope.errors import ScopeError
-from llmscope.models.target import read_words
+from llmscope.models.tokenizer.target import read_words
 from tests.cli.running import failure, record, run
 
 ASK = ("builtin:sort", "--prompt", "CABACB", "--versus-prompt", "AACB", "--lens", "contrast")

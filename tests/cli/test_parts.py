@@ -5,13 +5,13 @@ import os
 
 import pytest
 
-from llmscope.cli import progress
-from llmscope.cli.errors import FAILED, INTERRUPTED, describe, reported
-from llmscope.cli.output import choose_output
+from llmscope.cli.output import progress
+from llmscope.cli.output.destination import choose_output
+from llmscope.cli.output.errors import FAILED, INTERRUPTED, describe, reported
 from llmscope.errors import ScopeError
-from llmscope.models.target import target_id
-from llmscope.models.tokens import Tokens
-from tests.models.test_tokens import KINDS
+from llmscope.models.tokenizer.target import target_id
+from llmscope.models.tokenizer.tokens import Tokens
+from tests.models.tokenizer.test_tokens import KINDS
 
 
 class Terminal(io.StringIO):
@@ -94,7 +94,7 @@ def test_a_reader_that_leaves_is_no_failure_to_tell():
     import sys
 
     code = (
-        "import sys; from llmscope.cli.errors import reported\n"
+        "import sys; from llmscope.cli.output.errors import reported\n"
         "with reported(False):\n"
         "    while True: print('x' * 1000, flush=True)"
     )

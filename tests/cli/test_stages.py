@@ -4,8 +4,8 @@ import pytest
 
 from llmscope.lenses import lens
 from tests.cli.running import failure, record, run
-from tests.models.test_adapters import LLAMA, make_adapter, make_base
-from tests.models.test_reward import make_reward, plain_scores
+from tests.models.loading.test_adapters import LLAMA, make_adapter, make_base
+from tests.models.loading.test_reward import make_reward, plain_scores
 
 IDS = "3,41,5,9,41,5,77"
 

@@ -103,7 +103,7 @@ def test_any_other_word_is_a_model_to_open(arguments):
 )
 def test_on_a_terminal_the_screen_gets_what_was_asked(monkeypatch, arguments, given):
     import llmscope.tui.run as screen
-    from llmscope.cli import screen as command
+    from llmscope.cli import launch as command
 
     class Terminal:
         def isatty(self):

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from llmscope.draw import Look, load_theme, palette, theme_names
-from llmscope.draw.colour import distance, luminance, parse_hex, xterm
-from llmscope.draw.theme import theme_folder
-from llmscope.export.shapes import shape
+from llmscope.draw.color.arithmetic import distance, luminance, parse_hex, xterm
+from llmscope.draw.color.theme import theme_folder
+from llmscope.export.svg_glyphs import shape
 
 MACHADO = {
     "protanopia": [

@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmscope.draw import Look, load_theme, palette, theme_names
-from llmscope.draw.own_themes import LARGEST, hidden_themes, own_theme_names, read_own
-from llmscope.draw.theme import theme_folder
+from llmscope.draw.color.theme import theme_folder
+from llmscope.draw.color.user_themes import LARGEST, hidden_themes, own_theme_names, read_own
 from llmscope.errors import ScopeError
 
 

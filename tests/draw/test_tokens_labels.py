@@ -10,12 +10,12 @@ from rich.cells import cell_len
 from wcwidth import iter_graphemes, wcswidth, wcwidth
 
 from llmscope.draw import Look
-from llmscope.draw.attention import paint_attention
 from llmscope.draw.cells import fit, token_text
-from llmscope.draw.labels import prompt_texts
-from llmscope.draw.map import paint_map
-from llmscope.draw.palette import palette
-from llmscope.draw.tokens import paint_tokens
+from llmscope.draw.grid.labels import prompt_texts
+from llmscope.draw.painters.attention import paint_attention
+from llmscope.draw.painters.map import paint_map
+from llmscope.draw.painters.tokens import paint_tokens
+from llmscope.draw.styles import palette
 from llmscope.figure import Axis, Figure, Focus
 
 SCRIPTS = (

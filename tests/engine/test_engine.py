@@ -13,7 +13,7 @@ from llmscope.errors import ScopeError
 from llmscope.figure import Focus
 from llmscope.lenses import lens
 from llmscope.models.anatomy import find
-from llmscope.models.subject import Subject
+from llmscope.models.loaded_model import Subject
 from llmscope.scope import Scope
 from tests.families import small_model
 

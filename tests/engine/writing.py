@@ -12,8 +12,8 @@ from llmscope.engine import Engine
 from llmscope.engine.events import Draw, Drawn, Event, Frame, Loaded, Request, Want, Written
 from llmscope.figure import Figure, Focus
 from llmscope.models.anatomy import find
-from llmscope.models.subject import Subject
-from llmscope.models.tokens import Tokens
+from llmscope.models.loaded_model import Subject
+from llmscope.models.tokenizer.tokens import Tokens
 from llmscope.sampler import Sampler
 from llmscope.scope import Scope
 from tests.families import small_model

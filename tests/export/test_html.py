@@ -95,7 +95,7 @@ def test_a_prompt_is_there_to_read():
 
 @pytest.mark.parametrize("theme", ["dark", "light"])
 def test_the_policy_allows_its_two_styles_and_nothing_else(figure, theme):
-    from llmscope.draw.theme import load_theme
+    from llmscope.draw.color.theme import load_theme
 
     text = render(figure, "html", look=Look(theme=load_theme(theme)))
     rules = dict(rule.split(" ", 1) for rule in POLICY.split("; "))

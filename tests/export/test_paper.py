@@ -10,8 +10,8 @@ import pytest
 
 from llmscope.errors import ScopeError
 from llmscope.export import render
+from llmscope.export.edits_caption import WhatIf
 from llmscope.export.paper import PAPER_FORMATS, paper
-from llmscope.export.whatif import WhatIf
 from llmscope.figure import Axis, Figure
 from tests.cli.running import failure, fresh, run
 

@@ -41,7 +41,7 @@ def _warm() -> None:
     import torch
 
     import llmscope.cli.app
-    import llmscope.replay.file
+    import llmscope.replay.reader
     import llmscope.scope  # noqa: F401
 
     torch.set_num_threads(1)
@@ -98,9 +98,9 @@ def _replay(file: str) -> Any:
     """Read a snapshot as `replay` does, and draw every figure at two sizes, without a terminal."""
     from pathlib import Path
 
-    from llmscope.cli.errors import reported
+    from llmscope.cli.output.errors import reported
     from llmscope.draw import Look, paint
-    from llmscope.replay.file import recorded
+    from llmscope.replay.reader import recorded
 
     try:
         with reported(debug=False):

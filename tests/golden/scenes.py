@@ -16,8 +16,8 @@ from llmscope.draw import Look, load_theme
 from llmscope.engine.events import Event, Frame, LoadFailed, Loading, PassInfo, Request
 from llmscope.figure import Figure, Focus
 from llmscope.tui.app import LlmscopeApp
-from llmscope.tui.link import EngineLike
-from llmscope.tui.workspaces import WORKSPACES
+from llmscope.tui.engine_client import EngineLike
+from llmscope.tui.state.workspaces import WORKSPACES
 from tests.golden.grids import Rows
 from tests.tui.acting import ActingEngine, figure_for, tokenize
 

@@ -13,8 +13,8 @@ from textual.pilot import Pilot
 from textual.screen import ModalScreen
 
 from llmscope.draw import Look
-from llmscope.tui.action import own_keys
-from llmscope.tui.actions import ACTIONS
+from llmscope.tui.actions.registry import ACTIONS
+from llmscope.tui.actions.types import own_keys
 from llmscope.tui.app import LlmscopeApp
 from tests.golden.boxes import Box, boxes_of, check_boxes
 from tests.golden.scenes import PROMPT, SIZES

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from rich.cells import cell_len
 
-from llmscope.draw import colour
-from llmscope.tui.filters import in_ascii
+from llmscope.draw.color import arithmetic
+from llmscope.tui.terminal.output_filter import in_ascii
 from tests.golden.files import FOLDER, content, path_of
 from tests.golden.grids import LEGEND, LETTERS, colour_grid, legend_of
 from tests.golden.scenes import SIZES, TIERS, scenes, shoot
@@ -88,8 +88,8 @@ def luminance(ground: str) -> float:
     """Of a colour in the legend."""
     name = ground.split(" bold")[0]
     number = name.removeprefix("colour ")
-    rgb = colour.parse_hex(name) if name.startswith("#") else colour.xterm(int(number))
-    return colour.luminance(rgb)
+    rgb = arithmetic.parse_hex(name) if name.startswith("#") else arithmetic.xterm(int(number))
+    return arithmetic.luminance(rgb)
 
 
 @pytest.mark.parametrize("name", at_large_sizes("16", "none", "ascii"))

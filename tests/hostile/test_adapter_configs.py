@@ -12,8 +12,8 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM
 
 import llmscope
-from llmscope.models.adapters import adapted
-from llmscope.models.foreign_patterns import PatternError, matches
+from llmscope.models.files.foreign_patterns import PatternError, matches
+from llmscope.models.loading.adapters import adapted
 from llmscope.models.spec import is_revision
 from tests.families import small_model
 from tests.hostile.forks import limited, refused
@@ -123,7 +123,7 @@ def test_sizes_that_no_weight_of_the_adapter_has(put_on, changes):
     ids=lambda changes: f"{list(changes)[-1]}",
 )
 def test_patterns_that_take_for_ever(put_on, changes, monkeypatch):
-    monkeypatch.setattr("llmscope.models.foreign_patterns.SECONDS", 0.5)
+    monkeypatch.setattr("llmscope.models.files.foreign_patterns.SECONDS", 0.5)
     put_on(**changes)
 
 

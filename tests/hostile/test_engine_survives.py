@@ -26,8 +26,8 @@ from llmscope.engine.events import (
 )
 from llmscope.figure import Focus
 from llmscope.models.anatomy import find
-from llmscope.models.subject import Subject
-from llmscope.models.tokens import Tokens
+from llmscope.models.loaded_model import Subject
+from llmscope.models.tokenizer.tokens import Tokens
 from llmscope.sampler import Sampler
 from llmscope.scope import Scope
 from tests.engine.test_engine import Screen
@@ -67,10 +67,10 @@ SOME = [
 ]
 
 PLACES = {
-    "encode": ("llmscope.models.tokens.Tokens._cut", "abc"),
-    "decode": ("llmscope.models.tokens.Tokens.pieces", "abc"),
-    "pass": ("llmscope.record.recorder.Recorder.record", "abc"),
-    "edit": ("llmscope.record.edited.EditedRecorder.record", "edited"),
+    "encode": ("llmscope.models.tokenizer.tokens.Tokens._cut", "abc"),
+    "decode": ("llmscope.models.tokenizer.tokens.Tokens.pieces", "abc"),
+    "pass": ("llmscope.record.capture.recorder.Recorder.record", "abc"),
+    "edit": ("llmscope.record.interventions.edited.EditedRecorder.record", "edited"),
     "blame": ("llmscope.engine.engine.Engine._blame", "edited"),
     "words": ("llmscope.engine.engine.Engine._hold", "abc"),
     "lens": ("llmscope.scope.Scope.figures", "abc"),
@@ -78,10 +78,10 @@ PLACES = {
     "next token": ("llmscope.engine.engine.drawn", "draw"),
     "origin": ("llmscope.engine.engine.Engine._origin", "abc"),
     "cost": ("llmscope.engine.engine.Engine._cost", "abc"),
-    "chat": ("llmscope.models.chat.Chat.prompt", "chat"),
-    "marks": ("llmscope.models.chat.Chat.roles", "chat"),
+    "chat": ("llmscope.models.tokenizer.chat.Chat.prompt", "chat"),
+    "marks": ("llmscope.models.tokenizer.chat.Chat.roles", "chat"),
     "adapter": ("llmscope.scope.Scope.use", "adapter"),
-    "teach": ("llmscope.engine.teaching._taught", "teach"),
+    "teach": ("llmscope.engine.context_training._taught", "teach"),
 }
 """Where foreign code runs, or may fail, and the request that leads there."""
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from llmscope.cli.errors import describe, reported
+from llmscope.cli.output.errors import describe, reported
 from llmscope.errors import LONGEST, ScopeError
 from llmscope.text import LINE, named, one_line, told
 from tests.cli.running import run

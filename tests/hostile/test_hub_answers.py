@@ -6,8 +6,8 @@ import pytest
 from huggingface_hub import constants
 
 from llmscope.errors import ScopeError
-from llmscope.models.load import load_subject
-from llmscope.models.sources import hub_answers, hub_files, hub_line
+from llmscope.models.loading.load import load_subject
+from llmscope.models.sources import hub_answers, hub_files, hub_retry
 from llmscope.models.sources.hub_answers import is_etag
 from tests.families import small_model
 from tests.models.hub_server import COMMIT, Fault, serving, speak_to
@@ -16,7 +16,7 @@ from tests.models.hub_server import COMMIT, Fault, serving, speak_to
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "deep" / "er" / "hub"))
-    monkeypatch.setattr(hub_line, "WAITS", (0.01,))
+    monkeypatch.setattr(hub_retry, "WAITS", (0.01,))
     with serving() as hub:
         speak_to(monkeypatch, hub.endpoint)
         yield hub

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from llmscope.errors import ScopeError
-from llmscope.models.load import load_subject
-from llmscope.models.sizes import bounded
-from llmscope.models.weight_headers import folder_headers
+from llmscope.models.files.sizes import bounded
+from llmscope.models.files.weight_headers import folder_headers
+from llmscope.models.loading.load import load_subject
 from tests.families import FAMILIES, small_model
 from tests.hostile.forks import limited, refused
 from tests.models import ggufs
@@ -104,11 +104,11 @@ def test_an_ordinary_length_is_no_size(copy):
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.slow
 def test_a_family_needs_less_than_half_of_what_it_may_build(shelf, family, monkeypatch):
-    monkeypatch.setattr("llmscope.models.sizes.PARAMETERS", 0)
-    monkeypatch.setattr("llmscope.models.sizes.MODULES", 50)
-    monkeypatch.setattr("llmscope.models.sizes.MODULES_EACH", 2)
-    monkeypatch.setattr("llmscope.models.sizes.BUFFERS", 1 << 18)
-    monkeypatch.setattr("llmscope.models.sizes.TIMES", 2.6)
+    monkeypatch.setattr("llmscope.models.files.sizes.PARAMETERS", 0)
+    monkeypatch.setattr("llmscope.models.files.sizes.MODULES", 50)
+    monkeypatch.setattr("llmscope.models.files.sizes.MODULES_EACH", 2)
+    monkeypatch.setattr("llmscope.models.files.sizes.BUFFERS", 1 << 18)
+    monkeypatch.setattr("llmscope.models.files.sizes.TIMES", 2.6)
     load_subject(str(shelf(family)))
 
 

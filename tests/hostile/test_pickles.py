@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from llmscope.errors import ScopeError
-from llmscope.models.load import load_subject
+from llmscope.models.loading.load import load_subject
 from tests.families import small_model
 from tests.models.checkpoints import edit_config, save_model
 

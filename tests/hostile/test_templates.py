@@ -8,9 +8,9 @@ import psutil
 import pytest
 
 from llmscope.errors import ScopeError
-from llmscope.models import chat as chats_module
-from llmscope.models.chat import Chat
-from llmscope.models.roles import ChatMarks
+from llmscope.models.tokenizer import chat as chats_module
+from llmscope.models.tokenizer.chat import Chat
+from llmscope.models.tokenizer.roles import ChatMarks
 from tests.cli.running import failure, run
 from tests.models.chats import STYLES, chat_tokenizer
 from tests.models.checkpoints import save_model
@@ -158,7 +158,9 @@ def test_no_child_is_left_behind(tokenizer):
     Chat(tokenizer).prompt("Hi")
     chats_module._worker.close()
     children = psutil.Process(os.getpid()).children()
-    assert not [one for one in children if "llmscope.models.template" in " ".join(one.cmdline())]
+    assert not [
+        one for one in children if "llmscope.models.tokenizer.template" in " ".join(one.cmdline())
+    ]
 
 
 @pytest.mark.parametrize(

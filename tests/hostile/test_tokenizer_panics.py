@@ -9,10 +9,10 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from llmscope.errors import ScopeError
-from llmscope.models.load import _tokens
-from llmscope.models.tokenizer_parts import linear, plain, plain_file
-from llmscope.models.tokenizer_worker import worker_for
-from llmscope.models.tokens import Tokens
+from llmscope.models.loading.load import _tokens
+from llmscope.models.tokenizer.parts import linear, plain, plain_file
+from llmscope.models.tokenizer.tokens import Tokens
+from llmscope.models.tokenizer.worker import worker_for
 from tests.cli.running import failure, run
 from tests.models.checkpoints import save_model
 from tests.models.vocabularies import FAST, TEXTS
@@ -114,7 +114,7 @@ def model(tmp_path_factory):
 @pytest.mark.usefixtures("small_memory")
 @pytest.mark.parametrize("name", FAILS)
 def test_a_text_that_a_tokenizer_fails_on_costs_a_line(name, monkeypatch, capfd):
-    monkeypatch.setattr("llmscope.models.tokenizer_worker.PATIENCE", 0.5)
+    monkeypatch.setattr("llmscope.models.tokenizer.worker.PATIENCE", 0.5)
     found = tokens(**FAILS[name])
     begun = time.monotonic()
     with pytest.raises(ScopeError) as caught:
@@ -139,7 +139,7 @@ def test_other_texts_are_cut_as_before():
 @pytest.mark.parametrize("name", DAMAGED)
 @pytest.mark.usefixtures("small_memory")
 def test_a_tokenizer_that_fails_to_load_leaves_a_model_of_ids(name, tmp_path, monkeypatch, capfd):
-    monkeypatch.setattr("llmscope.models.tokenizer_worker.LOADING", 0.5)
+    monkeypatch.setattr("llmscope.models.tokenizer.worker.LOADING", 0.5)
     write(tmp_path, **DAMAGED[name])
     found, (notice,) = _tokens(tmp_path, False)
     assert found is None
@@ -152,7 +152,7 @@ def test_a_tokenizer_that_fails_to_load_leaves_a_model_of_ids(name, tmp_path, mo
 
 @pytest.mark.usefixtures("small_memory")
 def test_a_decoder_that_grows_costs_a_line(monkeypatch):
-    monkeypatch.setattr("llmscope.models.tokenizer_worker.PATIENCE", 0.5)
+    monkeypatch.setattr("llmscope.models.tokenizer.worker.PATIENCE", 0.5)
     one = {"type": "Replace", "pattern": {"String": "a"}, "content": "aa"}
     found = tokens(decoder={"type": "Sequence", "decoders": [one] * 40})
     with pytest.raises(ScopeError, match=r"within 0.5 s|MiB of memory|crashed"):
@@ -178,9 +178,9 @@ def test_a_panic_in_this_process_costs_a_line():
 @pytest.mark.parametrize("kind", FAST)
 def test_in_the_child_the_tokens_are_the_same(kind, monkeypatch):
     tokenizer = FAST[kind]()
-    monkeypatch.setattr("llmscope.models.tokenizer_worker.plain", lambda backend: False)
+    monkeypatch.setattr("llmscope.models.tokenizer.worker.plain", lambda backend: False)
     child = worker_for(tokenizer)
-    monkeypatch.setattr("llmscope.models.tokens.worker_for", lambda tokenizer: None)
+    monkeypatch.setattr("llmscope.models.tokenizer.tokens.worker_for", lambda tokenizer: None)
     here = Tokens(tokenizer)
     for text in TEXTS.values():
         for special in (False, True):

@@ -6,8 +6,8 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, normalizers
 
 from llmscope.errors import ScopeError
-from llmscope.models.load import load_subject
-from llmscope.models.model_files import check_tokenizer_paths
+from llmscope.models.files.model_files import check_tokenizer_paths
+from llmscope.models.loading.load import load_subject
 from tests.hostile.forks import limited
 from tests.models.checkpoints import save_model
 
@@ -51,7 +51,7 @@ def test_more_values_than_a_vocabulary_has(tmp_path, monkeypatch):
     save_model(tmp_path)
     (tmp_path / "tokenizer.json").write_text(tokenizer().to_str())
     assert load_subject(str(tmp_path)).tokens is not None
-    monkeypatch.setattr("llmscope.models.tokenizer_worker.VALUES", 10)
+    monkeypatch.setattr("llmscope.models.tokenizer.worker.VALUES", 10)
     assert "holds more than 10 values" in said_by(str(tmp_path))
 
 

@@ -6,7 +6,7 @@ import zipfile
 import pytest
 
 from llmscope.errors import ScopeError
-from llmscope.models.load import load_subject
+from llmscope.models.loading.load import load_subject
 from llmscope.models.sources import pypi as source
 from tests.families import small_model
 from tests.hostile.forks import refused

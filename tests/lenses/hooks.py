@@ -125,7 +125,7 @@ def divergence(own, other):
 def scope_of(family, model=None):
     """The same weights under the microscope."""
     from llmscope.models.anatomy import find
-    from llmscope.models.subject import Subject
+    from llmscope.models.loaded_model import Subject
     from llmscope.scope import Scope
 
     model = model or small_model(family)

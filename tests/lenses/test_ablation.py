@@ -5,8 +5,8 @@ import pytest
 
 from llmscope.draw import Look, paint
 from llmscope.figure import Focus, Verdict
-from llmscope.record import sweeps
-from llmscope.record.taps import Cancelled
+from llmscope.record.capture.hooks import Cancelled
+from llmscope.record.interventions import sweep
 from tests.families import small_model
 from tests.lenses import hooks
 from tests.lenses.hooks import FAMILIES, HEADS, IDS, LAYERS, scope_of
@@ -223,7 +223,7 @@ def test_small_batches_say_the_same(monkeypatch):
     ids = IDS * 4
     one.record(ids)
     whole = one.look("ablation", target=TARGET)
-    monkeypatch.setitem(sweeps.TOKENS, "cpu", 3 * len(ids) + 1)
+    monkeypatch.setitem(sweep.TOKENS, "cpu", 3 * len(ids) + 1)
     recording = many.record(ids)
     counts = hooks.count_forwards(many)
     figures = list(many.figures("ablation", recording, Focus(target=TARGET)))
@@ -240,7 +240,7 @@ def test_the_oldest_sweeps_are_let_go(monkeypatch):
     assert len(recording.memo["sweeps"]) == len(IDS)
     streams = recording.memo["sweeps"][6, ("ablation", True, False)].streams
     assert {tuple(one.shape) for one in streams.values()} == {(HEADS, 48)}
-    monkeypatch.setattr(sweeps, "ROOM", 1)
+    monkeypatch.setattr(sweep, "ROOM", 1)
     scope.look("ablation", position=0)
     assert list(recording.memo["sweeps"]) == [(0, ("ablation", True, False))]
 

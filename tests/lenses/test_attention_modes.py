@@ -9,8 +9,8 @@ import torch
 
 from llmscope.export import json_text, render
 from llmscope.models.anatomy import find
-from llmscope.models.subject import Subject
-from llmscope.record import patterns
+from llmscope.models.loaded_model import Subject
+from llmscope.record.derive import patterns
 from llmscope.scope import Scope
 from tests.families import small_model
 

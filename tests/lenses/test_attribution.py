@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from llmscope.record import attribution
+from llmscope.record.analysis import attribution
 from tests.families import FAMILIES, REFUSED, small_model
 from tests.lenses.test_experts import IDS, scope_on
 
@@ -269,7 +269,7 @@ def test_a_token_that_does_not_exist_raises(wrong):
 
 def test_half_precision_has_a_bound_of_its_own():
     from llmscope.models.anatomy import find
-    from llmscope.models.subject import Subject
+    from llmscope.models.loaded_model import Subject
     from llmscope.scope import Scope
 
     model = small_model("llama").to(torch.bfloat16)

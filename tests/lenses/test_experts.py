@@ -10,7 +10,7 @@ from llmscope.draw import Look, paint
 from llmscope.export import json_text
 from llmscope.figure import Focus
 from llmscope.models.anatomy import find
-from llmscope.models.subject import Subject
+from llmscope.models.loaded_model import Subject
 from llmscope.scope import Scope
 from tests.families import small_model
 

@@ -12,8 +12,8 @@ from llmscope.draw import Look, paint
 from llmscope.export import json_text
 from llmscope.figure import Focus
 from llmscope.models.anatomy import find
-from llmscope.models.subject import Subject
-from llmscope.record import heads as measured
+from llmscope.models.loaded_model import Subject
+from llmscope.record.analysis import head_scores as measured
 from llmscope.scope import Scope
 from tests.families import small_model
 

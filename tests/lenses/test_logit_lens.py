@@ -8,7 +8,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 import llmscope
 from llmscope.figure import Focus
 from llmscope.lenses import lens
-from llmscope.record import logit_lens
+from llmscope.record.analysis import logit_lens
 from tests.families import small_model
 
 IDS = [3, 41, 5, 9, 41, 5, 77, 12, 60]

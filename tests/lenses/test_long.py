@@ -6,14 +6,14 @@ import torch
 
 import llmscope
 from llmscope.draw import Look, paint
-from llmscope.draw.layout import pool_for
-from llmscope.draw.pool import pooled
+from llmscope.draw.grid.layout import pool_for
+from llmscope.draw.grid.pooling import pooled
 from llmscope.engine.engine import near
 from llmscope.engine.events import SPAN
 from llmscope.figure import Focus
 from llmscope.lenses import lens
 from llmscope.lenses.attention import MOST
-from llmscope.record.heads import ROOM
+from llmscope.record.analysis.head_scores import ROOM
 from tests.families import small_model
 
 LENGTH = 1500

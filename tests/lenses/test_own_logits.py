@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from llmscope.models.anatomy import find
-from llmscope.models.subject import Subject
+from llmscope.models.loaded_model import Subject
 from llmscope.scope import Scope
 from tests.all_families import small_model
 

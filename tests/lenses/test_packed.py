@@ -9,7 +9,7 @@ from torch import nn
 import llmscope
 from llmscope.lenses import lens, names
 from llmscope.models.anatomy import find
-from llmscope.models.subject import Subject
+from llmscope.models.loaded_model import Subject
 from llmscope.scope import Scope
 from tests.families import small_model
 

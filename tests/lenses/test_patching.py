@@ -6,10 +6,10 @@ import torch
 
 from llmscope.draw import Look, paint
 from llmscope.figure import Focus
-from llmscope.record import sweeps
-from llmscope.record.changes import Change
-from llmscope.record.passes import read
-from llmscope.record.taps import Cancelled
+from llmscope.record.capture.extra_passes import read
+from llmscope.record.capture.hooks import Cancelled
+from llmscope.record.change_hooks import Change
+from llmscope.record.interventions import sweep
 from tests.families import small_model
 from tests.lenses import hooks
 from tests.lenses.hooks import FAMILIES, HEADS, IDS, LAYERS, OTHER, scope_of
@@ -112,7 +112,7 @@ def test_all_of_the_stream_at_the_embedding_is_prompt_b(family):
     scope = scope_of(family)
     recording = scope.record(IDS, fresh=True)
     from llmscope.lenses import lens
-    from llmscope.record.recording import Prompt
+    from llmscope.record.capture.recording import Prompt
 
     passes = scope._bench.passes(lens("patching"), recording)
     other = passes.other(Prompt(B, ("",) * len(B), (False,) * len(B)))
@@ -289,7 +289,7 @@ def test_small_batches_say_the_same(monkeypatch):
     scope = scope_of("qwen3")
     scope.record(ids)
     whole = look(scope, position=-1, versus_prompt=other).values
-    monkeypatch.setitem(sweeps.TOKENS, "cpu", 50)
+    monkeypatch.setitem(sweep.TOKENS, "cpu", 50)
     scope.latest.memo.clear()
     again = look(scope, position=-1, versus_prompt=other).values
     assert again == pytest.approx(whole, abs=1e-5)

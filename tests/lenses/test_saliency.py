@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from llmscope.models.anatomy import find
-from llmscope.models.subject import Subject
+from llmscope.models.loaded_model import Subject
 from llmscope.scope import Scope
 from tests.families import small_model
 from tests.lenses.test_experts import IDS
@@ -151,7 +151,7 @@ def test_integrated_gradients_that_miss_their_sum_say_so():
 
 
 def test_the_batches_of_a_long_prompt_change_nothing(monkeypatch):
-    from llmscope.record import saliency
+    from llmscope.record.analysis import saliency
 
     scope = scope_on("gpt2")
     whole = scope.look("saliency", mode="integrated", target=TARGET)

@@ -8,11 +8,11 @@ import torch
 
 import llmscope
 from llmscope.draw import Look, palette
-from llmscope.draw.cell import cell_facts, cell_said
-from llmscope.draw.step import paint_step
+from llmscope.draw.painters.walkthrough.step import paint_step
+from llmscope.draw.painters.walkthrough.value import cell_facts, cell_said
 from llmscope.export import json_text, render
 from tests.families import small_model
-from tests.lenses.test_walkthrough import LAYER, names_of, scope_on
+from tests.lenses.walkthrough.test_walkthrough import LAYER, names_of, scope_on
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
 import pytest
 from huggingface_hub import constants
 
-from llmscope.models.sources import hub_line
+from llmscope.models.sources import hub_retry
 from tests.models.hub_server import serving, speak_to
 
 
@@ -9,7 +9,7 @@ from tests.models.hub_server import serving, speak_to
 def hub(tmp_path, monkeypatch):
     """A hub on this machine, an empty cache, and as little patience as tests have."""
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr(hub_line, "WAITS", (0.01, 0.01, 0.01))
+    monkeypatch.setattr(hub_retry, "WAITS", (0.01, 0.01, 0.01))
     with serving() as hub:
         speak_to(monkeypatch, hub.endpoint)
         yield hub

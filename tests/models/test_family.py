@@ -12,9 +12,9 @@ from llmscope.errors import ScopeError
 from llmscope.models.sources import builtin
 from llmscope.models.sources.weights import Options
 from llmscope.models.spec import parse
-from llmscope.models.stages import Stages
-from llmscope.tui.reproduce import Source
-from tests.models.test_adapters import IDS, make_adapter, make_base, plain
+from llmscope.models.variants import Stages
+from llmscope.tui.features.copy.repro_command import Source
+from tests.models.loading.test_adapters import IDS, make_adapter, make_base, plain
 
 STAGES = ("small-sft", "small-lora", "small-late")
 

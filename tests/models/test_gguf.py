@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from llmscope.errors import ScopeError
-from llmscope.models import digest
-from llmscope.models.cache import converted_folder
-from llmscope.models.load import load_subject
+from llmscope.models.files import digest
+from llmscope.models.files.cache import converted_folder
+from llmscope.models.loading.load import load_subject
 from llmscope.models.sources import gguf as source
 from tests.models import ggufs
 from tests.models.checkpoints import Heard

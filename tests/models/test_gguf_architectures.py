@@ -6,7 +6,7 @@ import torch
 
 import llmscope
 from llmscope.errors import ScopeError
-from llmscope.models.load import load_subject
+from llmscope.models.loading.load import load_subject
 from llmscope.models.sources.gguf_settings import llama3_factors, readable
 from tests.models import ggufs
 

@@ -8,7 +8,7 @@ from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
 from llmscope.errors import ScopeError
-from llmscope.models.load import load_subject
+from llmscope.models.loading.load import load_subject
 from tests.models.checkpoints import Heard, edit_config, save_model
 from tests.models.hub_server import COMMIT, speak_to
 
@@ -132,7 +132,7 @@ def test_remote_code_is_not_even_fetched(hub, saved):
 
 
 def test_pickles_are_fetched_only_when_allowed(hub, saved):
-    from llmscope.models.load import load_subject as load
+    from llmscope.models.loading.load import load_subject as load
 
     state = load(str(saved)).model.state_dict()
     (saved / "model.safetensors").unlink()

@@ -11,9 +11,9 @@ from huggingface_hub import constants
 
 from llmscope.builtin import __file__ as builtin
 from llmscope.errors import ScopeError
-from llmscope.models import watch
-from llmscope.models.load import load_subject
-from llmscope.models.sources import Options, fetch, hub_files, hub_line
+from llmscope.models import progress
+from llmscope.models.loading.load import load_subject
+from llmscope.models.sources import Options, fetch, hub_files, hub_retry
 from llmscope.models.spec import parse
 from tests.families import small_model
 from tests.models.checkpoints import Heard
@@ -62,8 +62,8 @@ def test_every_byte_of_every_shard_is_told(hub, local, tmp_path, monkeypatch):
     folder, expected = local
     hub.put("org/name", folder)
     hub.faults = [Fault(".safetensors", pace=0.005)]
-    monkeypatch.setattr(hub_line, "_BEAT", 0.01)
-    monkeypatch.setattr(watch, "_INTERVAL", -1)  # tell everything
+    monkeypatch.setattr(hub_retry, "_BEAT", 0.01)
+    monkeypatch.setattr(progress, "_INTERVAL", -1)  # tell everything
     heard = Heard()
     subject = load_subject("org/name", progress=heard)
     assert torch.equal(logits(subject), expected)
@@ -80,7 +80,7 @@ def test_every_byte_of_every_shard_is_told(hub, local, tmp_path, monkeypatch):
 
 def test_a_dropped_connection_is_taken_up_at_once(hub, local, shards, monkeypatch):
     folder, expected = local
-    monkeypatch.setattr(hub_line, "WAITS", (0.4,))
+    monkeypatch.setattr(hub_retry, "WAITS", (0.4,))
     hub.put("org/name", folder)
     hub.faults = [Fault(shards[1], after=30_000, times=1)]
     heard = Heard()
@@ -169,7 +169,7 @@ def test_a_hub_that_says_nothing_can_be_left(hub, local, monkeypatch):
         if len(beats) > 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(hub_line, "_GRACE", 0.01)
+    monkeypatch.setattr(hub_retry, "_GRACE", 0.01)
     with pytest.raises(KeyboardInterrupt):
         load_subject("org/name", progress=close)
     assert beats == ["asking the hub for org/name"] * 4

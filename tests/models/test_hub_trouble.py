@@ -8,8 +8,8 @@ import pytest
 from huggingface_hub import constants
 
 from llmscope.errors import ScopeError
-from llmscope.models.load import load_subject
-from llmscope.models.sources import hub_files, hub_line
+from llmscope.models.loading.load import load_subject
+from llmscope.models.sources import hub_files, hub_retry
 from tests.families import small_model
 from tests.models.checkpoints import Heard
 from tests.models.hub_server import COMMIT, Fault
@@ -29,8 +29,8 @@ def sharded(tmp_path_factory):
 def naps(monkeypatch):
     """The seconds that would have been slept."""
     slept = []
-    monkeypatch.setattr(hub_line, "WAITS", (1.0, 2.0, 4.0))
-    monkeypatch.setattr(hub_line.Line, "pause", lambda line, seconds, note: slept.append(seconds))
+    monkeypatch.setattr(hub_retry, "WAITS", (1.0, 2.0, 4.0))
+    monkeypatch.setattr(hub_retry.Line, "pause", lambda line, seconds, note: slept.append(seconds))
     return slept
 
 
@@ -112,7 +112,7 @@ class TestRefusals:
 
     def test_who_watches_sees_what_is_waited_for(self, hub, monkeypatch):
         hub.status["org/name"] = (429, {"Retry-After": "1"}, b"")
-        monkeypatch.setattr(hub_line, "LONGEST", 1.0)
+        monkeypatch.setattr(hub_retry, "LONGEST", 1.0)
         heard = Heard()
         refusal(progress=heard)
         assert "asking the hub for org/name (the hub asks to wait, 1 s)" in heard.stages
@@ -238,7 +238,7 @@ class TestDamageInTheCache:
         assert load_subject("org/name").revision == COMMIT
 
     def test_what_safetensors_itself_makes_is_sound(self, sharded):
-        from llmscope.models.sources.hub_flaws import flaw
+        from llmscope.models.sources.hub_validate import flaw
 
         for path in sharded.iterdir():
             assert flaw(path, path.name) is None

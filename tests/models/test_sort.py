@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from llmscope.models.load import load_subject
+from llmscope.models.loading.load import load_subject
 
 LETTERS = torch.tensor(list(itertools.product(range(3), repeat=6)))
 

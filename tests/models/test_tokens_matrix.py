@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, processors
 from transformers import LlamaTokenizer, PreTrainedTokenizerFast
 
-from llmscope.models.tokens import Tokens
+from llmscope.models.tokenizer.tokens import Tokens
 from tests.models.vocabularies import FAST, TEXTS, slow_sentencepiece
 
 KEEPING = ("byte level", "split bytes", "byte fallback", "characters", "slow")

@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 
-from llmscope.models.load import load_subject
+from llmscope.models.loading.load import load_subject
 from llmscope.models.sources import builtin
 from tests.models.town import in_context, part, tokenizer
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from llmscope.record.derive import activations
+from llmscope.record.derive.tensors import activations
 from tests.families import small_model
 from tests.lenses.test_experts import scope_on
 

@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 import llmscope
-from tests.models.test_adapters import IDS, plain, shelf
+from tests.models.loading.test_adapters import IDS, plain, shelf
 
 pytest.importorskip("trl")
 

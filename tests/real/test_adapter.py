@@ -7,11 +7,11 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
-from llmscope.models.adapters import adapted
 from llmscope.models.anatomy import find
-from llmscope.record.derive import attention_output
-from llmscope.record.recorder import Recorder
-from llmscope.record.verify import verify
+from llmscope.models.loading.adapters import adapted
+from llmscope.record.capture.recorder import Recorder
+from llmscope.record.derive.tensors import attention_output
+from llmscope.record.derive.verify import verify
 from tests.record.conftest import prompt_of
 
 pytestmark = pytest.mark.xdist_group("smollm2")

@@ -6,7 +6,7 @@ import pytest
 
 from llmscope.engine import Engine
 from llmscope.engine.events import ChatRequest, Loaded, Templated
-from llmscope.models.roles import ChatMarks
+from llmscope.models.tokenizer.roles import ChatMarks
 
 pytestmark = pytest.mark.xdist_group("smollm2")
 QUESTION = "What is the capital of France?"

@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
-from llmscope.record import logit_lens
-from llmscope.tui.kept import Kept
-from llmscope.tui.own import Own
+from llmscope.record.analysis import logit_lens
+from llmscope.tui.state.layout_state import Kept
+from llmscope.tui.user_state import Own
 from tests.tui.real import answered, screen
 
 pytestmark = pytest.mark.xdist_group("smollm2")

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from llmscope.record import derive
-from llmscope.record.verify import CAPABILITIES
+from llmscope.record.derive import tensors
+from llmscope.record.derive.verify import CAPABILITIES
 
 pytestmark = pytest.mark.xdist_group("smollm2")
 PROMPT = (
@@ -48,9 +48,9 @@ def test_patterns_and_probabilities_equal_eager(smollm2, plain):
         own = plain(input_ids=ids, output_attentions=True)
     plain.set_attn_implementation("sdpa")
     for layer in range(30):
-        found = derive.pattern(recording, layer)
+        found = tensors.pattern(recording, layer)
         assert float((found - own.attentions[layer][0]).abs().max()) <= 1e-5, layer
-    found = torch.softmax(derive.logits(recording, 0, len(recording)), -1)
+    found = torch.softmax(tensors.logits(recording, 0, len(recording)), -1)
     assert float((found - torch.softmax(own.logits[0], -1)).abs().max()) <= 1e-5
 
 
@@ -76,6 +76,6 @@ def test_streams_activations_and_logits_equal_hooked_values(smollm2, plain):
 
     for layer in range(30):
         near(recording.rows("stream", layer), own.hidden_states[layer][0])
-        near(derive.activations(recording, layer), caught[layer])
+        near(tensors.activations(recording, layer), caught[layer])
     near(recording.rows("stream", 30), caught["final"])
-    near(derive.logits(recording, 0, len(recording)), own.logits[0])
+    near(tensors.logits(recording, 0, len(recording)), own.logits[0])

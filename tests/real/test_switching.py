@@ -14,7 +14,7 @@ SWITCHES = """
 import json, os, sys, weakref
 from queue import Queue
 import psutil
-from llmscope.cli.loader import Loader
+from llmscope.cli.options.loading import Loader
 from llmscope.engine import Engine
 from llmscope.engine.events import Frame, Loaded, Opened, OpenRequest, Request, Want
 from llmscope.figure import Focus

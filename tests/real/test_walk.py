@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 import llmscope
-from llmscope.record.recorder import Recorder
+from llmscope.record.capture.recorder import Recorder
 from tests.record.walk import walk
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from llmscope.record.walk import steps
+from llmscope.record.walkthrough import steps
 from tests.record.walked import Truth, off
 
 pytestmark = [pytest.mark.xdist_group("smollm2"), pytest.mark.slow]

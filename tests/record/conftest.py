@@ -1,9 +1,9 @@
 """Recorders on models that need no tokenizer."""
 
 from llmscope.models.anatomy import find
-from llmscope.models.subject import Subject
-from llmscope.record.recorder import Recorder
-from llmscope.record.recording import Prompt
+from llmscope.models.loaded_model import Subject
+from llmscope.record.capture.recorder import Recorder
+from llmscope.record.capture.recording import Prompt
 
 
 def prompt_of(ids):

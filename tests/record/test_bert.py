@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from llmscope.models.anatomy import find
-from llmscope.models.subject import Subject
-from llmscope.record.verify import verify
+from llmscope.models.loaded_model import Subject
+from llmscope.record.derive.verify import verify
 from llmscope.scope import Scope
 from tests.all_families import small_model
 from tests.record.conftest import recorder_for

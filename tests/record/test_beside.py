@@ -5,7 +5,7 @@ import torch
 
 from llmscope.scope import Scope
 from tests.families import small_model
-from tests.record.test_edited import scope_for
+from tests.record.interventions.test_edited import scope_for
 
 A = [3, 5, 7, 11, 13, 17]
 B = [3, 5, 8, 11, 13, 17, 19]

@@ -14,7 +14,7 @@ from torch import nn
 
 from llmscope.errors import ScopeError
 from llmscope.models.anatomy import find
-from llmscope.models.subject import Subject
+from llmscope.models.loaded_model import Subject
 from llmscope.scope import Scope
 from tests.families import small_model
 

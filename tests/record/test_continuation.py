@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from llmscope.record.recorder import NOT_REUSED
-from llmscope.record.verify import verify
+from llmscope.record.capture.recorder import NOT_REUSED
+from llmscope.record.derive.verify import verify
 from tests import all_families, families
 from tests.record.conftest import prompt_of, recorder_for
 

@@ -10,12 +10,12 @@ from transformers import PreTrainedTokenizerFast
 
 import llmscope
 from llmscope.errors import ScopeError
-from llmscope.models.tokens import Tokens
-from llmscope.record import derive
-from llmscope.record.taps import Cancelled
+from llmscope.models.tokenizer.tokens import Tokens
+from llmscope.record.capture.hooks import Cancelled
+from llmscope.record.derive import tensors
 from tests.families import small_model
 from tests.record.by_hand import A, B, Plain, plus
-from tests.record.test_edited import ALL, holds, scope_for
+from tests.record.interventions.test_edited import ALL, holds, scope_for
 from tests.record.walk_edited import bits, same_bits
 
 
@@ -241,8 +241,8 @@ def test_an_error_in_the_middle_of_a_pass_leaves_nothing(family, error):
 def close(recording, other, edits):
     """As from a scope that has seen nothing."""
     own = other.record(recording.prompt.ids, edits=edits, fresh=True)
-    found = derive.logits(recording, 0, len(recording))
-    logits = derive.logits(own, 0, len(own))
+    found = tensors.logits(recording, 0, len(recording))
+    logits = tensors.logits(own, 0, len(own))
     assert float((found - logits).abs().max()) <= 1e-5 * float(logits.abs().max())
 
 
@@ -280,7 +280,7 @@ def test_half_precision(family, dtype):
     eps = torch.finfo(dtype).eps
     own = plain.run(A, ("stream", 1, plus(slice(3, 13), (2.0 * row.float()).to(dtype))))
     recording = scope.record(A, edits=["steer 0 token id:17 2 @3.."])
-    found = derive.logits(recording, 0, len(A))
+    found = tensors.logits(recording, 0, len(A))
     assert float((found - own).abs().max()) <= 8 * eps * float(own.abs().max())
     edits = [
         "zero head 1.2 @3..",
@@ -294,7 +294,7 @@ def test_half_precision(family, dtype):
     recording = scope.record(A, edits=edits, versus_prompt=B)
     assert recording.rows("stream", 3).dtype == dtype
     assert torch.isfinite(recording.logits).all()
-    assert torch.isfinite(derive.logits(recording, 0, len(A))).all()
+    assert torch.isfinite(tensors.logits(recording, 0, len(A))).all()
     for layer in range(3):
         for lens in ("attention", "residual", "next-token", "logit-lens", "attribution"):
             figure = scope.look(lens, layer=layer)

@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from llmscope.errors import ScopeError
-from llmscope.record import derive
-from llmscope.record.post_norms import post_norms
+from llmscope.record.derive import tensors
+from llmscope.record.derive.post_norms import post_norms
 from tests.families import FAMILIES, refused, small_model
 from tests.record.by_hand import A, B
-from tests.record.test_edited import near, scope_for
+from tests.record.interventions.test_edited import near, scope_for
 
 pytestmark = pytest.mark.slow
 
@@ -49,7 +49,7 @@ def test_a_stream_is_steered_and_patched_and_reuse_changes_no_number(family):
     for at, name in ((0, "embed"), (1, "0"), (2, "1")):
         recording = scope.record(A, edits=[f"steer {name} token id:17 2 @4.."])
         own = steered(family, at, 2 * row, 4)
-        near(derive.logits(recording, 0, len(A)), own, 2e-5)
+        near(tensors.logits(recording, 0, len(A)), own, 2e-5)
     theirs = other.record(B, fresh=True)
     everything = scope.record(A, edits=["patch stream embed from B"], versus_prompt=B, fresh=True)
     assert torch.equal(everything.logits, theirs.logits)
@@ -86,15 +86,15 @@ def switch_off(scope, family, part):
         recording = scope.record(A, edits=[edit])
         some = range(5, len(A))
         if part == "head":
-            assert not derive.head_outputs(recording, layer)[5:, 1].any()
+            assert not tensors.head_outputs(recording, layer)[5:, 1].any()
             near(
-                derive.attention_output(recording, layer),
+                tensors.attention_output(recording, layer),
                 recording.rows("attention_write", layer),
                 2e-5,
             )
         elif part == "neuron":
-            assert not derive.activations(recording, layer)[5:, 1].any()
-            near(derive.mlp_output(recording, layer), recording.rows("mlp_write", layer), 2e-5)
+            assert not tensors.activations(recording, layer)[5:, 1].any()
+            near(tensors.mlp_output(recording, layer), recording.rows("mlp_write", layer), 2e-5)
         elif part == "layer":
             streams = [recording.rows("stream", at, some) for at in (layer, layer + 1)]
             # Norms that stand in the stream go on: what is off is what the layer adds.
@@ -106,4 +106,4 @@ def switch_off(scope, family, part):
         else:
             assert not recording.rows(f"{part}_write", layer, some).any()
         again = scope.record(A, edits=[edit], fresh=True)
-        near(derive.logits(recording, 0, len(A)), derive.logits(again, 0, len(A)), 2e-5)
+        near(tensors.logits(recording, 0, len(A)), tensors.logits(again, 0, len(A)), 2e-5)

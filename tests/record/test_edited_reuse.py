@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from llmscope.record import edited, recorder
+from llmscope.record.capture import recorder
+from llmscope.record.interventions import edited
 from tests.families import small_model
-from tests.record.test_edited import scope_for
+from tests.record.interventions.test_edited import scope_for
 from tests.record.walk_edited import walk
 
 WALKED = ("gpt2", "llama", "gpt_neox", "gemma3_text", "mistral", "bloom", "opt", "jamba")

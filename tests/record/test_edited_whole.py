@@ -4,11 +4,20 @@ import numpy as np
 import pytest
 import torch
 
-from llmscope.record import derive, reduce
-from llmscope.record.changes import Change, attached
+from llmscope.record.change_hooks import Change, attached
+from llmscope.record.derive import row_stats, tensors
 from tests.families import small_model
 from tests.record.by_hand import A, B, becomes, plus, times
-from tests.record.test_edited import ALL, EACH, HYBRID, MORE, holds, made, near, scope_for
+from tests.record.interventions.test_edited import (
+    ALL,
+    EACH,
+    HYBRID,
+    MORE,
+    holds,
+    made,
+    near,
+    scope_for,
+)
 
 __all__ = ["made"]
 
@@ -96,11 +105,11 @@ def test_with_everything_patched_it_is_the_other_prompt(family, edits):
     assert torch.equal(recording.logits, theirs.logits)
     for layer in range(4):
         assert torch.equal(recording.rows("stream", layer), theirs.rows("stream", layer))
-    own = derive.logits(theirs, 0, len(B))
-    assert torch.equal(derive.logits(recording, 0, len(A)), own)
+    own = tensors.logits(theirs, 0, len(B))
+    assert torch.equal(tensors.logits(recording, 0, len(A)), own)
     with torch.no_grad():
         plain = small_model(family)(input_ids=torch.tensor([B]), use_cache=False).logits[0]
-    near(derive.logits(recording, 0, len(A)), plain.float())
+    near(tensors.logits(recording, 0, len(A)), plain.float())
 
 
 def bits(recording):
@@ -254,22 +263,22 @@ def test_all_that_is_recorded_is_what_a_hooked_model_shows(made, family, name):
 
 def check_whole(recording, own, patterns, logits, scale, parts):
     count = len(recording)
-    near(derive.logits(recording, 0, count), logits)
+    near(tensors.logits(recording, 0, count), logits)
     for layer in range(4):
         near(recording.rows("stream", layer), own["stream", layer])
-    near(torch.tensor(reduce.norms(recording, "stream")[-1]), own["stream", 3].norm(dim=-1))
+    near(torch.tensor(row_stats.norms(recording, "stream")[-1]), own["stream", 3].norm(dim=-1))
     for layer in range(3):
         near(recording.rows("attention_write", layer), own["attention", layer] * scale)
         near(recording.rows("mlp_write", layer), own["mlp", layer] * scale)
-        near(derive.head_outputs(recording, layer).flatten(1), own["heads", layer])
-        near(derive.attention_output(recording, layer), own["attention", layer] * scale)
-        assert float((derive.pattern(recording, layer) - patterns[layer]).abs().max()) <= 1e-5
+        near(tensors.head_outputs(recording, layer).flatten(1), own["heads", layer])
+        near(tensors.attention_output(recording, layer), own["attention", layer] * scale)
+        assert float((tensors.pattern(recording, layer) - patterns[layer]).abs().max()) <= 1e-5
         if "neurons" in parts:
-            near(derive.activations(recording, layer), own["neurons", layer])
-            near(derive.mlp_output(recording, layer), own["mlp", layer] * scale)
+            near(tensors.activations(recording, layer), own["neurons", layer])
+            near(tensors.mlp_output(recording, layer), own["mlp", layer] * scale)
             size = own["neurons", layer].norm(dim=-1)
-            near(torch.tensor(reduce.activity(recording)[layer]), size)
-    *_, stats = reduce.row_stats(recording)
+            near(torch.tensor(row_stats.activity(recording)[layer]), size)
+    *_, stats = row_stats.row_stats(recording)
     bits_of = torch.log_softmax(logits.double(), -1) / np.log(2)
     entropy = -(bits_of.exp2() * bits_of).sum(-1)
     surprisal = -bits_of[range(count - 1), list(recording.prompt.ids[1:])]
@@ -284,13 +293,13 @@ def check_whole(recording, own, patterns, logits, scale, parts):
 def test_the_logit_lens_ends_in_what_the_edited_pass_says(made, family, edits):
     scope, _ = made(family)
     recording = scope.record(A, edits=edits)
-    own = torch.softmax(derive.logits(recording, 0, len(A)), -1)
+    own = torch.softmax(tensors.logits(recording, 0, len(A)), -1)
     figure = scope.look("logit-lens", mode="target", target=31)
     assert figure.values[-1] == pytest.approx(own[:, 31].numpy(), rel=1e-4, abs=1e-6)
     figure = scope.look("logit-lens")
     assert figure.values[-1] == pytest.approx(own.max(-1).values.numpy(), rel=1e-4, abs=1e-6)
     figure = scope.look("logit-lens", recording=recording.base, mode="target", target=31)
-    own = torch.softmax(derive.logits(recording.base, 0, len(A)), -1)
+    own = torch.softmax(tensors.logits(recording.base, 0, len(A)), -1)
     assert figure.values[-1] == pytest.approx(own[:, 31].numpy(), rel=1e-4, abs=1e-6)
 
 
@@ -326,7 +335,7 @@ def test_attribution_sums_to_the_logit_of_the_edited_pass(made, family, name):
         pytest.skip("its neurons are not one row")
     recording = scope.record(A, edits=ATTRIBUTED[name], versus_prompt=B)
     for position in (12, 7):
-        own = derive.logits(recording, position, position + 1)[0]
+        own = tensors.logits(recording, position, position + 1)[0]
         for mode in ("parts", "heads", "layers", *(("neurons",) if neurons else ())):
             figure = scope.look("attribution", position=position, target=31, mode=mode, layer=1)
             assert figure.verdict.status in ("verified", "partial"), (mode, figure.verdict)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from llmscope.record import derive
+from llmscope.record.derive import tensors
 from tests.families import FAMILIES, refused, small_model
 from tests.record.conftest import prompt_of, recorder_for
 
@@ -35,7 +35,7 @@ def test_logits_probabilities_and_streams(family):
         )
     with torch.no_grad():
         own = plain(input_ids=torch.tensor([IDS])).logits[0]
-    found = derive.logits(recording, 0, len(IDS))
+    found = tensors.logits(recording, 0, len(IDS))
     near(found, own)
     assert float((torch.softmax(found, -1) - torch.softmax(own, -1)).abs().max()) <= 1e-5
     assert len(streams) == recording.layers == 3
@@ -50,7 +50,7 @@ def test_patterns_equal_eager_wherever_there_is_attention(family):
     recording = recorder_for(small_model(family)).record(prompt_of(IDS))
     for layer in without:
         with pytest.raises(ValueError, match="no attention"):
-            derive.pattern(recording, layer)
+            tensors.pattern(recording, layer)
     if not shown:
         return
     plain = small_model(family)
@@ -61,5 +61,5 @@ def test_patterns_equal_eager_wherever_there_is_attention(family):
     own = [attention for attention in output.attentions if attention is not None]
     assert len(own) == len(shown)
     for layer, attention in zip(shown, own, strict=True):
-        found = derive.pattern(recording, layer)
+        found = tensors.pattern(recording, layer)
         assert float((found - attention[0]).abs().max()) <= 1e-5

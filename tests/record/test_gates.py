@@ -8,15 +8,15 @@ from torch import nn
 
 from llmscope.errors import ScopeError
 from llmscope.models.anatomy import find
-from llmscope.models.subject import Subject
-from llmscope.record import derive
-from llmscope.record.attribution import attribute
-from llmscope.record.changes import Change, attached
-from llmscope.record.effects import head_columns
-from llmscope.record.patterns import value_lengths
-from llmscope.record.reading import reading
-from llmscope.record.verify import pattern_of, verify
-from llmscope.record.walk.through import steps
+from llmscope.models.loaded_model import Subject
+from llmscope.record.analysis.attribution import attribute
+from llmscope.record.analysis.logit_direction import reading
+from llmscope.record.change_hooks import Change, attached
+from llmscope.record.derive import tensors
+from llmscope.record.derive.patterns import value_lengths
+from llmscope.record.derive.verify import pattern_of, verify
+from llmscope.record.interventions.compile import head_columns
+from llmscope.record.walkthrough.walkthrough import steps
 from llmscope.scope import Scope
 from tests.all_families import small_model as any_model
 from tests.record.conftest import prompt_of, recorder_for
@@ -92,23 +92,23 @@ def test_heads_with_their_gate_give_what_attention_wrote(family):
     assert found
     for layer, (attention, normed, wrote, pattern) in found.items():
         assert verdicts("patterns", layer).status == verdicts("heads", layer).status == "verified"
-        near(derive.pattern(recording, layer), pattern)
+        near(tensors.pattern(recording, layer), pattern)
         values = attention.v_proj(normed).view(len(IDS), -1, attention.head_dim).transpose(0, 1)
         values = values.repeat_interleave(HEADS // len(values), dim=0)
         mixed = (pattern @ values).transpose(0, 1)  # [row, head, head width]
         if family == "bitnet":
-            near(derive.head_outputs(recording, layer), mixed)
+            near(tensors.head_outputs(recording, layer), mixed)
             joined = attention.attn_sub_norm(mixed.flatten(1))
         else:
             gate = gate_of(family, attention, normed)
             joined = mixed.flatten(1) * gate
-            near(derive.head_outputs(recording, layer).flatten(1), joined)
+            near(tensors.head_outputs(recording, layer).flatten(1), joined)
             head = values[2] * gate.view(len(IDS), HEADS, -1)[:, None, 2]  # [query, key, dim]
             lengths = (head @ attention.o_proj.weight[:, 32:48].T).norm(dim=-1)
             near(value_lengths(recording, layer, 2, range(len(IDS))), lengths)
         near(joined @ attention.o_proj.weight.T, wrote)
         parts = recording.subject.anatomy.layers[layer]
-        near(parts.projected(derive.head_outputs(recording, layer).flatten(1)), wrote)
+        near(parts.projected(tensors.head_outputs(recording, layer).flatten(1)), wrote)
 
 
 @pytest.mark.parametrize("family", ["afmoe", "qwen3_next", "bitnet"])
@@ -129,11 +129,11 @@ def test_a_head_that_is_zeroed_is_as_if_its_columns_were(family):
         own = plain(input_ids=torch.tensor([IDS]), use_cache=False).logits[0, -1]
     scope = scope_of(small_model(family))
     edited = scope.record(IDS, edits=[f"zero head {layer}.1"])
-    near(derive.logits_after(edited, len(IDS) - 1), own)
+    near(tensors.logits_after(edited, len(IDS) - 1), own)
     # What is derived of the edited pass has the head at zero, and the others with their gate.
-    heads = derive.head_outputs(edited, layer)
+    heads = tensors.head_outputs(edited, layer)
     assert not heads[:, 1].any()
-    near(derive.attention_output(edited, layer), edited.rows("attention_write", layer))
+    near(tensors.attention_output(edited, layer), edited.rows("attention_write", layer))
 
 
 @pytest.mark.parametrize("family", ["afmoe", "qwen3_next", "bitnet"])
@@ -141,7 +141,7 @@ def test_scaled_heads_are_derived_with_their_gate_once(family):
     scope = scope_of(small_model(family))
     layer = max(i for i, part in enumerate(scope.subject.anatomy.layers) if part.attention)
     edited = scope.record(IDS, edits=[f"scale head {layer}.1 3"])
-    near(derive.attention_output(edited, layer), edited.rows("attention_write", layer))
+    near(tensors.attention_output(edited, layer), edited.rows("attention_write", layer))
 
 
 @pytest.mark.parametrize("family", [*GATED, "bitnet"])
@@ -164,7 +164,7 @@ def test_differential_attention_shows_patterns_and_refuses_heads():
     _, found = by_hand("diffllama")
     for layer, (*_, pattern) in found.items():
         assert scope.verdicts("patterns", layer).status == "verified"
-        near(derive.pattern(recording, layer), pattern)
+        near(tensors.pattern(recording, layer), pattern)
         heads = scope.verdicts("heads", layer)
         assert heads.status == "refused"
         assert "cannot be told by heads" in heads.reason
@@ -235,7 +235,7 @@ def test_changes_of_a_gated_head_are_columns_of_the_projection():
     with torch.no_grad(), attached(recording.subject.anatomy, [change]):
         recording.subject.model(input_ids=torch.tensor([IDS]), use_cache=False)
     assert not caught[0][:, 32:48].any()
-    near(caught[0][:, :32], derive.head_outputs(recording, 1).flatten(1)[:, :32])
+    near(caught[0][:, :32], tensors.head_outputs(recording, 1).flatten(1)[:, :32])
 
 
 @pytest.mark.parametrize("family", ["afmoe", "laguna", "bitnet"])
@@ -279,4 +279,4 @@ def test_a_prompt_that_is_typed_keeps_the_gates_of_its_first_rows(family):
     for layer in range(3):
         assert pattern_of(typed, layer).status == "verified"
         if family != "diffllama":
-            near(derive.head_outputs(typed, layer), derive.head_outputs(whole, layer))
+            near(tensors.head_outputs(typed, layer), tensors.head_outputs(whole, layer))

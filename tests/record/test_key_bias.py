@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
-from llmscope.record import attention
-from llmscope.record.masks import key_bias
+from llmscope.record.capture import attention_hook
+from llmscope.record.capture.masks import key_bias
 from tests.all_families import small_model
 from tests.family_matrix import scope_of
 
@@ -40,5 +40,5 @@ def test_patterns_of_a_mask_that_adds_to_keys_are_the_models_own(monkeypatch):
             assert figure.verdict.status == "verified"
             cells = np.nan_to_num(figure.values)
             np.testing.assert_allclose(cells, own[layer][0].numpy(), atol=2e-6)
-    monkeypatch.setattr(attention, "key_bias", lambda mask: None)
+    monkeypatch.setattr(attention_hook, "key_bias", lambda mask: None)
     assert scope_of("doge").verdicts("patterns").status == "refused"

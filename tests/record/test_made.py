@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import llmscope
-from llmscope.record.walk import steps
+from llmscope.record.walkthrough import steps
 from tests.families import FAMILIES, small_model
 from tests.record.test_steps import IDS, recorded, walked
 
@@ -122,7 +122,7 @@ def test_a_step_that_is_refused_or_is_a_module_of_its_own_tells_nothing():
 
 
 def test_large_scores_are_told_less_the_largest():
-    from llmscope.record.walk.made import shared
+    from llmscope.record.walkthrough.terms import shared
 
     made = shared(torch.tensor([900.0, 899.0], dtype=torch.float64), 1)
     assert made.values[0] == pytest.approx(1 / (1 + np.e))

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import llmscope
-from llmscope.record import derive, reduce
+from llmscope.record.derive import row_stats, tensors
 from tests.families import small_model
 from tests.record.conftest import prompt_of, recorder_for
 from tests.record.walk import edited
@@ -40,8 +40,8 @@ def test_memory_is_flat_after_the_first_edits(family):
         if len(ids) < longest // 2:
             ids = ids + [chance.randrange(vocabulary) for _ in range(longest // 3)]
         recording = recorder.record(prompt_of(ids))
-        *_, _ = reduce.row_stats(recording)
-        derive.pattern(recording, step % 3)
+        *_, _ = row_stats.row_stats(recording)
+        tensors.pattern(recording, step % 3)
         if step >= 200 and step % 100 == 0:
             # How many segments there are depends on the edits; what they hold may not grow.
             counts.setdefault(len(recording.parts), []).append(live_tensors())

@@ -10,8 +10,8 @@ from torch.nn.modules import module as torch_module
 import llmscope
 from llmscope.lenses import lens, names
 from llmscope.models.anatomy import find
-from llmscope.models.subject import Subject
-from llmscope.record.taps import Cancelled
+from llmscope.models.loaded_model import Subject
+from llmscope.record.capture.hooks import Cancelled
 from llmscope.scope import Scope
 from tests.families import small_model
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from llmscope.record import derive
+from llmscope.record.derive import tensors
 from tests.all_families import small_model
 from tests.family_matrix import scope_of
 
@@ -32,7 +32,7 @@ def test_every_row_runs_through_every_layer_and_stands_when_more_is_typed(family
             batch = torch.tensor([IDS[:length]])
             own = plain(input_ids=batch, use_cache=False, output_attentions=True)
         for layer in range(3):
-            found = derive.pattern(recording, layer)
+            found = tensors.pattern(recording, layer)
             np.testing.assert_allclose(found.numpy(), own.attentions[layer][0].numpy(), atol=5e-6)
         figure = scope.look("next-token", top_k=97)
         expected = torch.softmax(own.logits[0, -1], -1)[torch.tensor(figure.extra["ids"].copy())]

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import llmscope
-from llmscope.record.verify import verify
-from llmscope.record.walk import steps
-from llmscope.record.walk.step import STATISTICS
+from llmscope.record.derive.verify import verify
+from llmscope.record.walkthrough import steps
+from llmscope.record.walkthrough.step import STATISTICS
 from tests.families import FAMILIES, small_model
 from tests.record.conftest import prompt_of, recorder_for
 from tests.record.walked import HEADS, Truth, off
@@ -273,13 +273,13 @@ def test_the_position_moves_without_another_pass(family):
 
 def test_a_large_matrix_is_widened_piece_by_piece(monkeypatch):
     whole = walked("gpt2", 1)
-    monkeypatch.setattr("llmscope.record.walk.arithmetic.CELLS", 500)
+    monkeypatch.setattr("llmscope.record.walkthrough.arithmetic.CELLS", 500)
     for one, other in zip(whole, walked("gpt2", 1), strict=True):
         np.testing.assert_allclose(one.value, other.value, rtol=1e-6, atol=1e-9)
 
 
 def test_a_large_vocabulary_keeps_only_the_logits_that_are_asked_for(monkeypatch):
-    monkeypatch.setattr("llmscope.record.walk.watch.ALL", 0)
+    monkeypatch.setattr("llmscope.record.walkthrough.tracer.ALL", 0)
     recorder, recording = recorded(small_model("llama"))
     with torch.no_grad():
         own = small_model("llama")(input_ids=torch.tensor([IDS])).logits[0].double()
@@ -307,7 +307,7 @@ def test_an_adapters_projections_are_run_by_their_modules():
 
 def test_a_long_prompt_shows_the_queries_around_the_focus(monkeypatch):
     truth = Truth("llama", small_model("llama"), IDS, 1, 6)
-    monkeypatch.setattr("llmscope.record.walk.through.ROOM", 4 * len(IDS) * 3)
+    monkeypatch.setattr("llmscope.record.walkthrough.walkthrough.ROOM", 4 * len(IDS) * 3)
     found = walked("llama", 1, position=6)
     first = found[[step.name for step in found].index("scores")]
     assert (first.start, first.shape) == (5, (4, 3, len(IDS)))
@@ -327,7 +327,7 @@ def test_a_long_prompt_shows_the_queries_around_the_focus(monkeypatch):
 )
 def test_so_does_any_architecture(family, monkeypatch):
     whole = walked(family, 1, position=6)
-    monkeypatch.setattr("llmscope.record.walk.through.ROOM", 4 * len(IDS) * 3)
+    monkeypatch.setattr("llmscope.record.walkthrough.walkthrough.ROOM", 4 * len(IDS) * 3)
     found = walked(family, 1, position=6)
     assert [step.name for step in found] == [step.name for step in whole]
     for step, other in zip(found, whole, strict=True):

@@ -8,7 +8,7 @@ here, for everything else.
 import pytest
 import torch
 
-from llmscope.record import derive, reduce
+from llmscope.record.derive import row_stats, tensors
 from tests.families import CLOSELY, small_model
 from tests.record.conftest import prompt_of, recorder_for
 
@@ -79,15 +79,15 @@ def test_patterns_and_probabilities_equal_eager_transformers(family, recording):
         own = model(input_ids=torch.tensor([IDS]), output_attentions=True)
     assert len(own.attentions) == recording.layers
     for layer, attention in enumerate(own.attentions):
-        together = derive.pattern(recording, layer)
+        together = tensors.pattern(recording, layer)
         assert float((together - attention[0]).abs().max()) <= 1e-5
         for head in range(attention.shape[1]):
-            alone = derive.pattern(recording, layer, head)
+            alone = tensors.pattern(recording, layer, head)
             assert float((alone - attention[0, head]).abs().max()) <= 1e-5
     probabilities = torch.softmax(own.logits[0], -1)
-    found = torch.softmax(derive.logits(recording, 0, len(IDS)), -1)
+    found = torch.softmax(tensors.logits(recording, 0, len(IDS)), -1)
     assert float((found - probabilities).abs().max()) <= 1e-5
-    last = torch.softmax(derive.logits_after(recording, len(IDS) - 1), -1)
+    last = torch.softmax(tensors.logits_after(recording, len(IDS) - 1), -1)
     assert float((last - probabilities[-1]).abs().max()) <= 1e-5
 
 
@@ -108,20 +108,20 @@ def test_streams_writes_activations_and_logits_equal_hooked_values(family, recor
     for layer in layers:
         near(recording.rows("stream", layer), hidden[layer][0])
         activations = rows(inputs[f"{stack}.{layer}.{down}"])
-        near(derive.activations(recording, layer), activations)
-        near(torch.tensor(reduce.activity(recording)[layer]), activations.norm(dim=-1))
+        near(tensors.activations(recording, layer), activations)
+        near(torch.tensor(row_stats.activity(recording)[layer]), activations.norm(dim=-1))
         for name, path in (("attention_write", attention_write), ("mlp_write", mlp_write)):
             written = rows(outputs[f"{stack}.{layer}.{path}"])
             near(recording.rows(name, layer), written)
-            near(torch.tensor(reduce.norms(recording, name)[layer]), written.norm(dim=-1))
+            near(torch.tensor(row_stats.norms(recording, name)[layer]), written.norm(dim=-1))
     final = rows(inputs[norm])
     near(recording.rows("stream", recording.layers), final)
-    near(torch.tensor(reduce.norms(recording, "stream")[-1]), final.norm(dim=-1))
-    near(derive.logits(recording, 0, len(IDS)), logits)
+    near(torch.tensor(row_stats.norms(recording, "stream")[-1]), final.norm(dim=-1))
+    near(tensors.logits(recording, 0, len(IDS)), logits)
 
 
 def test_row_statistics_equal_those_of_the_logits(family, recording):
-    *_, stats = reduce.row_stats(recording)
+    *_, stats = row_stats.row_stats(recording)
     with torch.no_grad():
         logits = small_model(family)(input_ids=torch.tensor([IDS])).logits[0].double()
     logprobs = torch.log_softmax(logits, -1) / torch.log(torch.tensor(2.0, dtype=torch.double))
@@ -137,7 +137,7 @@ def test_row_statistics_equal_those_of_the_logits(family, recording):
 
 
 def test_cosines_run_from_the_embedding_to_one(recording):
-    found = reduce.cosines(recording)
+    found = row_stats.cosines(recording)
     streams = [recording.rows("stream", layer).double() for layer in range(recording.layers + 1)]
     for layer, stream in enumerate(streams):
         dots = (stream * streams[-1]).sum(-1) / (stream.norm(dim=-1) * streams[-1].norm(dim=-1))

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from llmscope.models.anatomy import find
-from llmscope.models.subject import Subject
-from llmscope.record import derive
-from llmscope.record.verify import verify
+from llmscope.models.loaded_model import Subject
+from llmscope.record.derive import tensors
+from llmscope.record.derive.verify import verify
 from llmscope.scope import Scope
 from tests.all_families import small_model
 from tests.record.conftest import prompt_of, recorder_for
@@ -132,5 +132,5 @@ def test_an_edit_of_the_mlp_is_of_the_experts_and_of_the_mlp_beside_them(edit):
     model = model_of(family)
     scope = Scope(Subject("", family, model, None, find(model), model.device, model.dtype))
     edited = scope.record(IDS, edits=[edit], versus_prompt=OTHER)
-    near(derive.logits(edited, 0, len(IDS)), expected)
+    near(tensors.logits(edited, 0, len(IDS)), expected)
     near(edited.rows("mlp_write", 1), becomes * layer.residual_multiplier)

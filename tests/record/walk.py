@@ -5,8 +5,8 @@ import random
 import numpy as np
 import torch
 
-from llmscope.record import derive, reduce
-from llmscope.record.taps import Cancelled
+from llmscope.record.capture.hooks import Cancelled
+from llmscope.record.derive import row_stats, tensors
 from tests.record.conftest import prompt_of
 
 
@@ -23,11 +23,11 @@ def edited(ids, vocabulary, chance, longest):
 
 def figures(recording, layer):
     """What panes show: probabilities and patterns; streams and logits, to compare by scale."""
-    logits = derive.logits_after(recording, len(recording) - 1)
-    exact = [torch.softmax(logits, -1).numpy(), derive.pattern(recording, layer).numpy()]
+    logits = tensors.logits_after(recording, len(recording) - 1)
+    exact = [torch.softmax(logits, -1).numpy(), tensors.pattern(recording, layer).numpy()]
     streams = [recording.rows("stream", at).numpy() for at in (layer, recording.layers)]
     if recording.subject.anatomy.layers[layer].down is not None:
-        streams.append(derive.activations(recording, layer).numpy())
+        streams.append(tensors.activations(recording, layer).numpy())
     return exact, [*streams, logits.numpy()]
 
 
@@ -69,10 +69,10 @@ def walk(live, reference, *, steps, longest, seed):
         own = figures(reference.record(prompt_of(ids), fresh=True), layer)
         compare(figures(recording, layer), own)
         if step % 20 == 0:
-            *_, stats = reduce.row_stats(recording)
+            *_, stats = row_stats.row_stats(recording)
             kept.append((recording, layer, own, stats.entropy))
     for recording, layer, own, entropy in kept:
         compare(figures(recording, layer), own)
-        *_, stats = reduce.row_stats(recording)
+        *_, stats = row_stats.row_stats(recording)
         assert np.array_equal(stats.entropy, entropy)
     return ran, reused, cancelled

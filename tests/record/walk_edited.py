@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import save_file
 
 from llmscope.errors import ScopeError
-from llmscope.record import derive, reduce
-from llmscope.record.taps import Cancelled
+from llmscope.record.capture.hooks import Cancelled
+from llmscope.record.derive import row_stats, tensors
 from tests.record.walk import edited
 
 FACTORS = ("-1", "0", "0.5", "1", "2")
@@ -30,15 +30,15 @@ def kept_of(recording):
 
 def shown_of(recording, layer):
     """What a person sees of it, derived anew or kept by an earlier look."""
-    *_, stats = reduce.row_stats(recording)
-    found = [derive.logits(recording, 0, len(recording)), torch.tensor(stats.entropy)]
-    found += [derive.logits_after(recording, len(recording) - 1)]
+    *_, stats = row_stats.row_stats(recording)
+    found = [tensors.logits(recording, 0, len(recording)), torch.tensor(stats.entropy)]
+    found += [tensors.logits_after(recording, len(recording) - 1)]
     parts = recording.subject.anatomy.layers[layer]
     if parts.attention is not None:
-        found += [derive.pattern(recording, layer), derive.head_outputs(recording, layer)]
+        found += [tensors.pattern(recording, layer), tensors.head_outputs(recording, layer)]
     if parts.down is not None and parts.experts is None:
-        found += [derive.activations(recording, layer)]
-    return [*found, torch.tensor(reduce.norms(recording, "stream"))]
+        found += [tensors.activations(recording, layer)]
+    return [*found, torch.tensor(row_stats.norms(recording, "stream"))]
 
 
 def bits(recording):

@@ -3,7 +3,7 @@
 from contextlib import asynccontextmanager
 
 from llmscope.draw import Look
-from llmscope.replay.file import recorded
+from llmscope.replay.reader import recorded
 from llmscope.replay.screen import replay_app
 from tests.cli.running import run
 

@@ -11,7 +11,7 @@ from llmscope.cli.app import app
 from llmscope.replay.command import SWITCHES, TEXTS, TRUST, VALUES, safe_command
 from llmscope.text import controls, without_controls
 from tests.replay.replaying import replayed
-from tests.replay.test_file import changed
+from tests.replay.test_reader import changed
 
 GOOD = (
     "llmscope snapshot builtin:sort --lens attention --prompt='it'\"'\"'s $(x)\nline 2' --layer 1"

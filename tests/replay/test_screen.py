@@ -8,10 +8,10 @@ from rich.cells import cell_len
 import llmscope
 from llmscope.figure import Focus
 from llmscope.lenses import lens, names
-from llmscope.tui.actions import ACTIONS, BY_NAME, OF_A_FILE
-from llmscope.tui.keymap import keymap_from
-from llmscope.tui.own import Own
+from llmscope.tui.actions.keymap import keymap_from
+from llmscope.tui.actions.registry import ACTIONS, BY_NAME, OF_A_FILE
 from llmscope.tui.replay import WITHOUT_MODEL
+from llmscope.tui.user_state import Own
 from tests.cli.running import run
 from tests.replay.conftest import FIVE
 from tests.replay.replaying import replayed, taken
@@ -166,7 +166,7 @@ async def test_what_needs_a_model_is_refused(five):
 
 
 async def test_palette_and_help_offer_what_works(five):
-    from llmscope.tui.palette import Commands
+    from llmscope.tui.dialogs.command_palette import Commands
 
     async with replayed(five[".safetensors"]) as shown:
         titles = [entry.title for entry in Commands(shown.app.screen)._entries()]
@@ -251,7 +251,7 @@ async def test_q_leaves(five):
 
 
 def test_each_mode_that_a_pane_shows_is_one_of_its_lens():
-    from llmscope.replay.held import _MODES
+    from llmscope.replay.pane_map import _MODES
 
     for name, modes in _MODES.items():
         assert {*modes} <= {"", *lens(name).modes}

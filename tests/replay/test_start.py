@@ -18,7 +18,7 @@ class Nobody:
 sys.meta_path.insert(0, Nobody())
 import asyncio, json
 from pathlib import Path
-from llmscope.replay.file import recorded
+from llmscope.replay.reader import recorded
 from llmscope.replay.screen import replay_app
 
 async def walk():

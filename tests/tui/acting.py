@@ -66,7 +66,7 @@ def beside_of(request: Request, tokens: tuple[Token, ...]) -> Beside | None:
         return None
     theirs = tokenize(request.versus_prompt)
     labels = [[token.text for token in side] for side in (tokens, theirs)]
-    from llmscope.record.alignment import align  # which imports torch
+    from llmscope.record.compare.alignment import align  # which imports torch
 
     return Beside(request.versus_prompt, theirs, align(*labels))
 

@@ -10,7 +10,7 @@ from textual.pilot import Pilot
 from llmscope.draw import Look
 from llmscope.figure import Focus
 from llmscope.tui.app import LlmscopeApp
-from llmscope.tui.own import Own
+from llmscope.tui.user_state import Own
 from tests.tui.acting import ActingEngine
 
 PROMPT = "The capital of France is"

@@ -12,9 +12,9 @@ from llmscope.draw import Look
 from llmscope.engine import Engine
 from llmscope.scope import Scope
 from llmscope.tui.app import LlmscopeApp
-from llmscope.tui.ledger import Shown
-from llmscope.tui.own import Own
-from llmscope.tui.reproduce import command, view
+from llmscope.tui.features.copy.repro_command import command, view
+from llmscope.tui.state.figure_store import Shown
+from llmscope.tui.user_state import Own
 
 
 @asynccontextmanager

@@ -6,8 +6,8 @@ import json
 from dataclasses import replace
 
 from llmscope.draw import Look
-from llmscope.tui.extract import picture
-from llmscope.tui.whence import about
+from llmscope.tui.features.copy.cursor_value import picture
+from llmscope.tui.features.save.provenance import about
 from tests.tui.acting import INFO, figure_for, tokenize
 from tests.tui.conftest import PROMPT, Open, Session
 

@@ -21,8 +21,8 @@ from textual.strip import Strip
 
 from llmscope.draw import Look
 from llmscope.tui.app import LlmscopeApp
-from llmscope.tui.bandwidth import HIGH, LOW, Bandwidth, bandwidth
-from llmscope.tui.mirror import Mirror
+from llmscope.tui.terminal.bandwidth import HIGH, LOW, Bandwidth, bandwidth
+from llmscope.tui.terminal.cell_diff import Mirror
 from tests.tui.acting import ActingEngine
 from tests.tui.conftest import Session
 
@@ -354,7 +354,9 @@ def test_low_spends_fewer_colours_but_gives_a_poor_terminal_no_more() -> None:
 async def test_a_step_of_a_walk_that_goes_by_itself_costs_few_bytes(
     spent: Bandwidth, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("llmscope.tui.walking.PACE", 3600.0)  # the test takes the steps
+    monkeypatch.setattr(
+        "llmscope.tui.features.walkthrough.controller.PACE", 3600.0
+    )  # the test takes the steps
     async with recorded(spent, "The capital of France is") as (session, driver):
         app = session.app
         await session.press("escape", "7", "n")

@@ -10,7 +10,7 @@ from rich.cells import cell_len
 from llmscope.draw import Look
 from llmscope.edits import parse
 from llmscope.tui.panes.edits import EXAMPLES, paint_edits
-from llmscope.tui.scene import Scene
+from llmscope.tui.state.view_state import Scene
 from tests.tui.acting import INFO
 from tests.tui.conftest import Open
 from tests.tui.editing import HOSTILE, asked, begin

@@ -9,7 +9,7 @@ from llmscope.draw import Look
 from llmscope.engine import Engine
 from llmscope.figure import Focus
 from llmscope.tui.app import LlmscopeApp
-from llmscope.tui.words import clauses
+from llmscope.tui.widgets.status_text import clauses
 from tests.families import small_model
 from tests.models.vocabularies import byte_level
 

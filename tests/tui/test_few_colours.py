@@ -8,7 +8,7 @@ import pytest
 from rich.style import Style
 
 from llmscope.draw import Look, load_theme
-from llmscope.draw.look import Tier
+from llmscope.draw.render_options import Tier
 from tests.tui.conftest import Open, Session
 
 

@@ -17,8 +17,8 @@ from llmscope.tui.app import LlmscopeApp
 from tests.cli.running import record
 from tests.engine.writing import generated, same, scope_of
 from tests.models.vocabularies import byte_level
+from tests.tui.features.copy.test_menu import held_against
 from tests.tui.real import answered, command_of, screen
-from tests.tui.test_copying import held_against
 
 
 @pytest.fixture

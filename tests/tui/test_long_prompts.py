@@ -8,8 +8,8 @@ from textual import events
 
 from llmscope.draw import Look
 from llmscope.text import shared_length
-from llmscope.tui import editor as editing
 from llmscope.tui.app import LlmscopeApp
+from llmscope.tui.prompt import editor as editing
 
 SECONDS = 0.3
 """CPU seconds of a letter at most."""

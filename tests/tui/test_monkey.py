@@ -13,10 +13,10 @@ from textual.keys import _character_to_key
 from textual.pilot import Pilot
 
 import llmscope
-from llmscope.tui.actions import ACTIONS
+from llmscope.tui.actions.registry import ACTIONS
 from llmscope.tui.app import LlmscopeApp
-from llmscope.tui.editor import PromptEditor
-from llmscope.tui.saved import save_prompt, saved_prompt
+from llmscope.tui.prompt.editor import PromptEditor
+from llmscope.tui.session.state_files import save_prompt, saved_prompt
 from tests.tui.conftest import Open
 from tests.tui.real import screen
 

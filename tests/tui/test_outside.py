@@ -11,12 +11,12 @@ from pathlib import Path
 import pexpect
 import pytest
 
-from llmscope.tui.kept import Kept
 from llmscope.tui.panes.pane import fitting_title
-from llmscope.tui.saved import LOCK, save_prompt, save_screen, saved_prompt
-from llmscope.tui.title import count, fit_sides, size
+from llmscope.tui.session.state_files import LOCK, save_prompt, save_screen, saved_prompt
+from llmscope.tui.state.layout_state import Kept
+from llmscope.tui.widgets.header import count, fit_sides, size
 
-MODULES = ["llmscope.tui", "llmscope.tui.app", "llmscope.tui.run", "llmscope.tui.capture"]
+MODULES = ["llmscope.tui", "llmscope.tui.app", "llmscope.tui.run", "llmscope.tui.screenshot"]
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -37,36 +37,36 @@ LATER = {
     *("json", "textual.widgets._markdown", "markdown_it", "plotext", "rich.markdown", "typer"),
     *("llmscope.edits", "llmscope.engine", "llmscope.figure", "llmscope.lenses", "llmscope.scope"),
     *("llmscope.draw.figures", "llmscope.draw.glyphs", "llmscope.draw.painting"),
-    *("llmscope.models.info", "llmscope.models.roles", "llmscope.record"),
-    "llmscope.tui.arranging",
-    "llmscope.tui.baking",
-    "llmscope.tui.comparing",
-    "llmscope.tui.copying",
-    "llmscope.tui.deeds",
-    "llmscope.tui.editing",
-    "llmscope.tui.find",
-    "llmscope.tui.help",
-    "llmscope.tui.choices",
-    "llmscope.tui.history",
-    "llmscope.tui.jump",
-    "llmscope.tui.kept",
-    "llmscope.tui.ledger",
-    "llmscope.tui.library",
-    "llmscope.tui.offers",
-    "llmscope.tui.palette",
+    *("llmscope.models.info", "llmscope.models.tokenizer.roles", "llmscope.record"),
+    "llmscope.tui.actions.arrange_panes",
+    "llmscope.tui.features.context.export_dialog",
+    "llmscope.tui.features.compare.controller",
+    "llmscope.tui.features.copy.menu",
+    "llmscope.tui.handlers",
+    "llmscope.tui.features.edits.controller",
+    "llmscope.tui.features.find",
+    "llmscope.tui.dialogs.help",
+    "llmscope.tui.widgets.choice_list",
+    "llmscope.tui.session.prompt_history",
+    "llmscope.tui.dialogs.jump",
+    "llmscope.tui.state.layout_state",
+    "llmscope.tui.state.figure_store",
+    "llmscope.tui.prompt.library",
+    "llmscope.tui.features.models.model_catalog",
+    "llmscope.tui.dialogs.command_palette",
     "llmscope.tui.panes",
-    "llmscope.tui.passing",
-    "llmscope.tui.picker",
-    "llmscope.tui.recall",
-    "llmscope.tui.recent",
-    "llmscope.tui.saving",
-    "llmscope.tui.scene",
-    "llmscope.tui.session",
-    "llmscope.tui.switching",
-    "llmscope.tui.tour",
-    "llmscope.tui.visual",
-    "llmscope.tui.walk_sources",
-    "llmscope.tui.whatif",
+    "llmscope.tui.dialogs.base",
+    "llmscope.tui.features.models.model_picker",
+    "llmscope.tui.dialogs.history_picker",
+    "llmscope.tui.session.recent_models",
+    "llmscope.tui.features.save.dialog",
+    "llmscope.tui.state.view_state",
+    "llmscope.tui.session.session",
+    "llmscope.tui.features.models.model_switch",
+    "llmscope.tui.dialogs.tour",
+    "llmscope.tui.prompt.external_editor",
+    "llmscope.tui.features.walkthrough.sources",
+    "llmscope.tui.state.edit_list",
 }
 """Modules of what comes after the first picture: figures, dialogs, deeds, the engine."""
 
@@ -81,7 +81,7 @@ def test_the_first_picture_waits_for_nothing_that_it_does_not_show(
 import sys
 from pathlib import Path
 from llmscope.tui.desk import Desk
-from llmscope.tui.link import LateEngine
+from llmscope.tui.engine_client import LateEngine
 found, sys.argv = Path(sys.argv[1]), ["llmscope", "builtin:sort"]
 def fill(desk):
     found.write_text(" ".join(sys.modules))
@@ -96,7 +96,7 @@ main()
         # Who was here before is shown what was left.
         save_prompt("builtin:sort", "CAB")
         save_screen(Kept(workspace="heads").to_record())
-        later = LATER - {"json", "llmscope.tui.kept"}
+        later = LATER - {"json", "llmscope.tui.state.layout_state"}
     root = Path(__file__).parents[2]
     environ = {"PYTHONPATH": str(root), "NO_COLOR": "", "SSH_CONNECTION": ""}
     terminal = {"TERM": "xterm-256color", "COLORTERM": colours}
@@ -111,7 +111,7 @@ main()
     child.close()
     modules = set((tmp_path / "modules").read_text().split())
     assert child.exitstatus == 0
-    assert "llmscope.tui.card" in modules, "there is a picture"
+    assert "llmscope.tui.widgets.placeholder" in modules, "there is a picture"
     assert sorted(later & modules) == []
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from llmscope.edits import parse
-from llmscope.tui.whatif import Plan, WhatIf
+from llmscope.tui.state.edit_list import Plan, WhatIf
 
 HEAD, MLP, STEER = (parse(text) for text in ("zero head 5.3", "zero mlp 2", 'steer 6 token "a" 4'))
 PATCH = parse("patch stream 9 from B")

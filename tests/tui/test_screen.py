@@ -9,7 +9,7 @@ from textual.events import Key
 
 from llmscope.engine.events import Frame, Loaded, PassInfo
 from llmscope.tui.desk import FADING, PATIENCE
-from llmscope.tui.link import EngineSays
+from llmscope.tui.engine_client import EngineSays
 from tests.tui.acting import INFO, tokenize
 from tests.tui.conftest import PROMPT, Open
 

@@ -7,15 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from llmscope.engine.events import (
-    Frame,
-    LoadFailed,
-    Loading,
-    PassInfo,
-    Refused,
-)
+from llmscope.engine.events import Frame, LoadFailed, Loading, PassInfo, Refused
 from llmscope.figure import Figure
-from llmscope.tui.card import ENGLISH, OF_TOWN, SORTING
+from llmscope.tui.widgets.placeholder import ENGLISH, OF_TOWN, SORTING
 from tests.tui.acting import INFO, figure_for, tokenize
 from tests.tui.conftest import PROMPT, Open
 

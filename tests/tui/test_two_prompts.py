@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from llmscope.engine.events import Beside, Refused, Templated
-from llmscope.tui.jump import LETTERS, PROMPT_B
+from llmscope.tui.dialogs.jump import LETTERS, PROMPT_B
 from tests.tui.acting import tokenize
 from tests.tui.conftest import Open, Session
 from tests.tui.test_key_order import burst

@@ -10,9 +10,9 @@ import llmscope
 from llmscope.draw import Look
 from llmscope.engine.events import Request, Want
 from llmscope.figure import Focus
-from llmscope.tui.ledger import Shown
 from llmscope.tui.panes.walkthrough import WalkthroughPane
-from llmscope.tui.scene import Scene, followed
+from llmscope.tui.state.figure_store import Shown
+from llmscope.tui.state.view_state import Scene, followed
 from tests.tui.acting import INFO, tokenize
 from tests.tui.acting_walk import FAILED, walk, walkthrough
 from tests.tui.conftest import Open, Session

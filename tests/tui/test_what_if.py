@@ -9,8 +9,8 @@ import pytest
 
 from llmscope.edits import parse
 from llmscope.engine.events import Refused
-from llmscope.tui.copying import CopyScreen
-from llmscope.tui.editing import EditScreen
+from llmscope.tui.features.copy.menu import CopyScreen
+from llmscope.tui.features.edits.controller import EditScreen
 from llmscope.tui.panes.edits import EXAMPLES
 from tests.tui.conftest import PROMPT, Open, Session
 from tests.tui.editing import HOSTILE, asked, begin

@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 from textual.pilot import Pilot
 
 from llmscope.scope import Scope
-from llmscope.tui import walking
 from llmscope.tui.app import LlmscopeApp
+from llmscope.tui.features.walkthrough import controller
 from tests.tui.real import answered, screen
 
 NAMES = ("attention norm", "query", "key", "value", "scores", "pattern", "mixed values")
@@ -33,14 +33,14 @@ class Walk:
     async def to(self, name: str) -> None:
         """Choose a step by its name."""
         self.app.walking.stop()
-        table = walking.table(self.app)
+        table = controller.table(self.app)
         at = [one["name"] for one in table.steps].index(name)
         self.app.look_at(table.walk_to(self.app.scene, at))
         await answered(self.app, self.pilot)
 
     @property
     def name(self) -> str:
-        return str(walking.table(self.app).steps[self.app.scene.step]["name"])
+        return str(controller.table(self.app).steps[self.app.scene.step]["name"])
 
     @property
     def place(self) -> tuple[int, str]:

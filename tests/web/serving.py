@@ -10,7 +10,7 @@ import aiohttp
 import psutil
 import pyte
 
-from llmscope.web.address import listen
+from llmscope.web.bind import listen
 from llmscope.web.server import PageServer
 
 PATIENCE = 60  # seconds; torch alone takes several on a busy machine

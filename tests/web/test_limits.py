@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmscope.web import connections
-from llmscope.web.address import listen
+from llmscope.web.auth import CANDIDATES, Gate
+from llmscope.web.bind import listen
 from llmscope.web.connections import EACH, STRANGERS
-from llmscope.web.gate import CANDIDATES, Gate
 from llmscope.web.messages import Typed
 from llmscope.web.server import PageServer
 from tests.web.serving import LEAVES, TELLS, browser, connect, serving, types

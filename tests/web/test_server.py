@@ -9,7 +9,7 @@ import aiohttp
 import psutil
 import pytest
 
-from llmscope.web import program
+from llmscope.web import process
 from tests.web.serving import LEAVES, TELLS, browser, connect, gone, serving, types
 
 EVIL = "http://evil.example"
@@ -227,7 +227,7 @@ async def test_a_page_that_takes_nothing_more_keeps_no_program(closes):
 
 @pytest.mark.parametrize("ignores", ["quit", "SIGTERM"])
 async def test_a_program_that_does_not_leave_is_ended(monkeypatch, ignores):
-    monkeypatch.setattr(program, "GRACE", (0.1, 0.5 if ignores == "quit" else 0.1))
+    monkeypatch.setattr(process, "GRACE", (0.1, 0.5 if ignores == "quit" else 0.1))
     stays = "import signal, time, subprocess\n"
     if ignores == "SIGTERM":
         stays += "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"

@@ -1,6 +1,6 @@
 """GGUF files: converted once into safetensors, so that every later load is as fast as any other.
 
-The converted folder is keyed by the SHA-256 digest of the file; see `llmscope.models.digest`.
+The converted folder is keyed by the SHA-256 digest of the file; see `llmscope.models.files.digest`.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from llmscope.errors import ScopeError
-from llmscope.models.cache import building, converted_folder
-from llmscope.models.digest import file_digest
-from llmscope.models.json_file import read_json
-from llmscope.models.sizes import bounded, check_sizes
+from llmscope.models.files.cache import building, converted_folder
+from llmscope.models.files.digest import file_digest
+from llmscope.models.files.json_file import read_json
+from llmscope.models.files.sizes import bounded, check_sizes
+from llmscope.models.files.weight_headers import TensorHeaders
+from llmscope.models.loaded_model import Progress
+from llmscope.models.progress import Meter, silenced, transformers_bars
 from llmscope.models.sources.gguf_header import read_header
 from llmscope.models.sources.gguf_settings import Described
 from llmscope.models.sources.weights import Options, Weights
 from llmscope.models.spec import Spec
-from llmscope.models.subject import Progress
-from llmscope.models.watch import Meter, silenced, transformers_bars
-from llmscope.models.weight_headers import TensorHeaders
 from llmscope.text import display_text, told
 
 _MAGIC = b"GGUF"

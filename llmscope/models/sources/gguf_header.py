@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llmscope.models.weight_headers import TensorHeaders, tensor_headers
+from llmscope.models.files.weight_headers import TensorHeaders, tensor_headers
 
 ITEMS = 3_000_000
 """Most items of all arrays together; a vocabulary of 262,144 tokens with merges has 1.3 million.

@@ -12,18 +12,18 @@ from functools import partial
 from pathlib import Path
 
 from llmscope.errors import ScopeError
-from llmscope.models.adapter_config import CONFIG as ADAPTER
-from llmscope.models.adapter_config import PICKLED, SAFE
-from llmscope.models.checkpoint import SAFETENSORS, check_config, is_whole, read_config
+from llmscope.models.files.adapter_config import CONFIG as ADAPTER
+from llmscope.models.files.adapter_config import PICKLED, SAFE
+from llmscope.models.files.checkpoint import SAFETENSORS, check_config, is_whole, read_config
+from llmscope.models.progress import Meter, silenced
 from llmscope.models.sources import gguf
 from llmscope.models.sources.hub_answers import repository_files
 from llmscope.models.sources.hub_errors import explained
 from llmscope.models.sources.hub_files import Repository
-from llmscope.models.sources.hub_flaws import check_files
-from llmscope.models.sources.hub_line import FailedError, Line, patiently, watched
+from llmscope.models.sources.hub_retry import FailedError, Line, patiently, watched
+from llmscope.models.sources.hub_validate import check_files
 from llmscope.models.sources.weights import Options, Weights
 from llmscope.models.spec import Spec
-from llmscope.models.watch import Meter, silenced
 from llmscope.text import display_text
 
 _TEXT = ("*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken")

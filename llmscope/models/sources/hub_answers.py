@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import quote
 
-from llmscope.models.json_file import parse_json
+from llmscope.models.files.json_file import parse_json
 
 ANSWER_BYTES = 32 << 20
 """Largest answer about a repository; one with 100,000 files takes about 10 MB."""

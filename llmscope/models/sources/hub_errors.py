@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 
 from llmscope.errors import ScopeError
-from llmscope.models.sources.hub_line import ShortError, asked_to_wait, is_named, status_of
+from llmscope.models.sources.hub_retry import ShortError, asked_to_wait, is_named, status_of
 from llmscope.models.spec import Spec
 from llmscope.text import display_text, told
 

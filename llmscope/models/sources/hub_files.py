@@ -19,11 +19,11 @@ from functools import partial
 from pathlib import Path
 
 from llmscope.errors import ScopeError
+from llmscope.models.loaded_model import Progress
+from llmscope.models.progress import Meter, bar_for
 from llmscope.models.sources.hub_answers import ERROR_BYTES, bounded_answer, is_etag, streamed
-from llmscope.models.sources.hub_flaws import flaw
-from llmscope.models.sources.hub_line import FailedError, Line, ShortError, patiently, watched
-from llmscope.models.subject import Progress
-from llmscope.models.watch import Meter, bar_for
+from llmscope.models.sources.hub_retry import FailedError, Line, ShortError, patiently, watched
+from llmscope.models.sources.hub_validate import flaw
 from llmscope.text import display_text
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")

@@ -23,13 +23,13 @@ from packaging.utils import canonicalize_name, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
 
 from llmscope.errors import ScopeError
-from llmscope.models.cache import building, cache_folder, scratch
-from llmscope.models.checkpoint import check_model
+from llmscope.models.files.cache import building, cache_folder, scratch
+from llmscope.models.files.checkpoint import check_model
+from llmscope.models.loaded_model import Progress
+from llmscope.models.progress import Meter
 from llmscope.models.sources import gguf
 from llmscope.models.sources.weights import Options, Weights
 from llmscope.models.spec import Spec
-from llmscope.models.subject import Progress
-from llmscope.models.watch import Meter
 from llmscope.text import display_text
 
 _DATA = (".safetensors", ".json", ".txt", ".model", ".jinja", ".tiktoken")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from llmscope.models.subject import Progress
+from llmscope.models.loaded_model import Progress
 
 
 @dataclass(frozen=True)

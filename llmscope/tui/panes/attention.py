@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import ClassVar
 
-from llmscope.draw.layout import pool_for
+from llmscope.draw.grid.layout import pool_for
 from llmscope.edits import Edit
 from llmscope.engine.events import SPAN, Want
 from llmscope.figure import Focus
 from llmscope.tui.panes.pane import FigurePane
-from llmscope.tui.scene import Scene
-from llmscope.tui.views import OF_ONE_HEAD
+from llmscope.tui.state.view_state import Scene
+from llmscope.tui.state.views import OF_ONE_HEAD
 
 MARGIN, HEAD = 9, 2
 """Cells of the pane that labels, and rows that names and words, take from the picture."""

@@ -11,10 +11,10 @@ from llmscope.draw.painting import Painting
 from llmscope.engine.events import Want
 from llmscope.figure import Axis, Figure, Focus
 from llmscope.text import display_text
-from llmscope.tui.ledger import Shown
 from llmscope.tui.panes.lens import LensPane
 from llmscope.tui.panes.pane import FigurePane
-from llmscope.tui.scene import Scene
+from llmscope.tui.state.figure_store import Shown
+from llmscope.tui.state.view_state import Scene
 
 HOW = (
     "Write examples, a line each, and the new case as the last line; or part the two by a line "

@@ -11,17 +11,17 @@ from textual.content import Content
 
 from llmscope.draw import palette
 from llmscope.draw.cells import Line, plain_text
-from llmscope.draw.look import Look
 from llmscope.draw.painting import Painting
+from llmscope.draw.render_options import Look
 from llmscope.draw.scale import BORDER
 from llmscope.edits import Edit
 from llmscope.figure import Figure, Focus
 from llmscope.text import display_text
-from llmscope.tui.ledger import Shown
-from llmscope.tui.pairs import DemoPair, pairs_for
 from llmscope.tui.panes.pairs import paint_pairs
 from llmscope.tui.panes.versus import VersusPane
-from llmscope.tui.scene import Scene
+from llmscope.tui.state.figure_store import Shown
+from llmscope.tui.state.prompt_pairs import DemoPair, pairs_for
+from llmscope.tui.state.view_state import Scene
 
 if TYPE_CHECKING:
     from llmscope.tui.desk import Desk

@@ -10,15 +10,15 @@ from textual.content import Content
 
 from llmscope.draw import palette
 from llmscope.draw.cells import Line, finish, fit, plain_text, wrap
-from llmscope.draw.look import Look
+from llmscope.draw.grid.window import Window
 from llmscope.draw.painting import Painting, Row
-from llmscope.draw.palette import Palette
-from llmscope.draw.window import Window
+from llmscope.draw.render_options import Look
+from llmscope.draw.styles import Palette
 from llmscope.edits import Edit, number
 from llmscope.text import VISIBLE, VISIBLE_ASCII
 from llmscope.tui.panes.pane import FigurePane
-from llmscope.tui.scene import Scene
-from llmscope.tui.whatif import WhatIf
+from llmscope.tui.state.edit_list import WhatIf
+from llmscope.tui.state.view_state import Scene
 
 ON, OFF, WRONG = "✓", "·", "✗"
 EXAMPLES = ("zero head 5.3", 'steer 6 token " Paris" 4', "patch stream 9 @-1 from B")

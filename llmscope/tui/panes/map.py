@@ -7,15 +7,15 @@ from typing import ClassVar
 
 from textual.geometry import Size
 
-from llmscope.draw.layout import NARROWEST_TEXT, lay_out, pool_for
+from llmscope.draw.grid.layout import NARROWEST_TEXT, lay_out, pool_for
 from llmscope.draw.painting import Painting
 from llmscope.edits import Edit
 from llmscope.engine.events import Want
 from llmscope.figure import Figure, Focus
-from llmscope.tui.ledger import Shown
 from llmscope.tui.panes.pane import FigurePane
-from llmscope.tui.scene import Scene
-from llmscope.tui.views import MAP_VIEWS
+from llmscope.tui.state.figure_store import Shown
+from llmscope.tui.state.view_state import Scene
+from llmscope.tui.state.views import MAP_VIEWS
 
 GUTTER = 12
 """Cells that the labels of the rows may take."""
@@ -81,7 +81,7 @@ class MapPane(FigurePane):
 
     def draw(self, shown: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
         """The map in the room there is, its surprisal row included."""
-        from llmscope.draw.pool import pooled
+        from llmscope.draw.grid.pooling import pooled
 
         known = None if self._tokens is None else self._tokens.figure
         pool = self._pool(len(shown.tokens))

@@ -8,7 +8,7 @@ from llmscope.edits import Edit
 from llmscope.engine.events import Want
 from llmscope.figure import Focus
 from llmscope.tui.panes.pane import FigurePane
-from llmscope.tui.scene import Scene
+from llmscope.tui.state.view_state import Scene
 
 
 class MlpPane(FigurePane):

@@ -9,9 +9,9 @@ from llmscope.engine.events import Want
 from llmscope.figure import Focus
 from llmscope.sampler import Sampler
 from llmscope.text import display_text
-from llmscope.tui.ledger import Shown
 from llmscope.tui.panes.pane import FigurePane
-from llmscope.tui.scene import Scene
+from llmscope.tui.state.figure_store import Shown
+from llmscope.tui.state.view_state import Scene
 
 SHORT = {"temperature": "T", "top-k": "k", "top-p": "p", "min-p": "min-p"}
 

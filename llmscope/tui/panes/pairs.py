@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 
 from llmscope.draw import palette
 from llmscope.draw.cells import Line, finish, fit, plain_text, wrap
-from llmscope.draw.look import Look
 from llmscope.draw.painting import Painting, Row
-from llmscope.tui.pairs import DemoPair
+from llmscope.draw.render_options import Look
+from llmscope.tui.state.prompt_pairs import DemoPair
 
 HOW = (
     "Two prompts are held against each other here, token by token.",

@@ -16,17 +16,17 @@ from textual.strip import Strip
 from textual.style import Style
 from textual.widget import Widget
 
-from llmscope.draw.look import Look
 from llmscope.draw.painting import Painting, Row
+from llmscope.draw.render_options import Look
 from llmscope.edits import Edit
 from llmscope.engine.events import Want
 from llmscope.figure import Figure, Focus
 from llmscope.text import display_text
-from llmscope.tui.actions import bindings
-from llmscope.tui.ledger import Shown
-from llmscope.tui.scene import Scene
-from llmscope.tui.theme import inks
-from llmscope.tui.workspaces import PANES
+from llmscope.tui.actions.registry import bindings
+from llmscope.tui.state.figure_store import Shown
+from llmscope.tui.state.view_state import Scene
+from llmscope.tui.state.workspaces import PANES
+from llmscope.tui.theme.textual_theme import inks
 
 if TYPE_CHECKING:
     from llmscope.tui.desk import Desk

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import ClassVar
 
-from llmscope.draw.layout import NARROWEST_TEXT
+from llmscope.draw.grid.layout import NARROWEST_TEXT
 from llmscope.draw.painting import Painting
 from llmscope.engine.events import Want
 from llmscope.figure import Figure, Focus
-from llmscope.tui.ledger import Shown
 from llmscope.tui.panes.lens import LensPane
 from llmscope.tui.panes.map import sight
-from llmscope.tui.scene import Scene
-from llmscope.tui.workspaces import PANES
+from llmscope.tui.state.figure_store import Shown
+from llmscope.tui.state.view_state import Scene
+from llmscope.tui.state.workspaces import PANES
 
 NONE = (
     "no adapter is on: llmscope MODEL --adapter ADAPTER loads one, {adapter} goes round those that "

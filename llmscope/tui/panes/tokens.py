@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import ClassVar
 
 from llmscope.engine.events import Want
-from llmscope.tui.ledger import TOKENS, Shown
 from llmscope.tui.panes.pane import FigurePane
-from llmscope.tui.scene import Scene
+from llmscope.tui.state.figure_store import TOKENS, Shown
+from llmscope.tui.state.view_state import Scene
 
 
 class TokensPane(FigurePane):

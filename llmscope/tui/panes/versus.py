@@ -6,10 +6,10 @@ from dataclasses import replace
 
 from llmscope.draw.painting import Painting
 from llmscope.figure import Figure, Focus
-from llmscope.tui.ledger import Shown
 from llmscope.tui.panes.edits import NO_B
 from llmscope.tui.panes.lens import LensPane
-from llmscope.tui.workspaces import PANES
+from llmscope.tui.state.figure_store import Shown
+from llmscope.tui.state.workspaces import PANES
 
 
 class VersusPane(LensPane):

@@ -6,15 +6,15 @@ from dataclasses import replace
 from typing import ClassVar
 
 from llmscope.draw import palette
-from llmscope.draw.cell import cell_facts, cell_said
 from llmscope.draw.cells import Line, fit, wrap
+from llmscope.draw.painters.walkthrough.value import cell_facts, cell_said
+from llmscope.draw.painters.walkthrough.values import cell_at
 from llmscope.draw.painting import Painting, Row
-from llmscope.draw.values import cell_at
 from llmscope.engine.events import Want
 from llmscope.figure import Figure, Focus
-from llmscope.tui.ledger import Shown
 from llmscope.tui.panes.walkthrough import VALUES, WalkPane
-from llmscope.tui.scene import Scene
+from llmscope.tui.state.figure_store import Shown
+from llmscope.tui.state.view_state import Scene
 
 LEFT = 3
 """Rows that the numbers keep where the words about one of them are below."""

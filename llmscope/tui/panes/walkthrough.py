@@ -7,14 +7,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from llmscope.draw import Look, palette
+from llmscope.draw.dim import faded
+from llmscope.draw.painters.walkthrough.step import paint_step
 from llmscope.draw.painting import Painting
-from llmscope.draw.stale import faded
-from llmscope.draw.step import paint_step
 from llmscope.figure import Figure, Focus
-from llmscope.tui.ledger import Shown
 from llmscope.tui.panes.lens import LensPane
-from llmscope.tui.scene import Scene, followed
-from llmscope.tui.workspaces import PANES
+from llmscope.tui.state.figure_store import Shown
+from llmscope.tui.state.view_state import Scene, followed
+from llmscope.tui.state.workspaces import PANES
 
 if TYPE_CHECKING:
     from llmscope.tui.desk import Desk

@@ -8,7 +8,7 @@ from typing import ClassVar
 from llmscope.edits import Edit, Where
 from llmscope.tui.panes.lens import HeadsPane
 from llmscope.tui.panes.versus import VersusPane
-from llmscope.tui.scene import Scene
+from llmscope.tui.state.view_state import Scene
 
 HEADS = "heads"
 """The mode of both lenses whose columns are heads."""

@@ -1,0 +1,153 @@
+"""From a window of prompts and a model to the rows of a shard."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from llmscope.batch.job import Looking, figures_of, look_ahead, resolved
+from llmscope.batch.padded import Together
+from llmscope.batch.prompts import Line
+from llmscope.batch.shards import Row
+from llmscope.errors import ScopeError
+from llmscope.figure import Focus
+from llmscope.text import told
+
+if TYPE_CHECKING:
+    from llmscope.record.capture.recording import Prompt, Recording
+    from llmscope.scope import Scope
+
+Done = Callable[[int, int], None]
+
+
+def nobody(prompts: int, errors: int) -> None:
+    """Tell nobody."""
+
+
+def rows_of(
+    scope: Scope,
+    window: Sequence[Line],
+    looking: Looking,
+    together: Together | None,
+    done: Done = nobody,
+) -> list[Row]:
+    """What was seen of each prompt of a window, in their order.
+
+    Args:
+        together: how prompts go through the model together; None: one by one.
+        done: called with how many prompts are through, and how many of them failed.
+    """
+    rows: dict[int, Row] = {}
+    prompts: dict[int, Prompt] = {}
+    for index, line in enumerate(window):
+        with _Caught(rows, index, line) as caught:
+            if line.prompt is None:
+                raise ScopeError(line.error)
+            prompts[index] = _prompt(scope, line.prompt, looking)
+        done(int(caught.failed), int(caught.failed))
+    with scope.unchanged():  # a batch owns its model
+        if together is not None:
+            for batch in together.batches(prompts):
+                _batch(scope, window, {i: prompts[i] for i in batch}, looking, together, rows, done)
+        else:
+            for index in prompts:
+                with _Caught(rows, index, window[index]) as caught:
+                    recording = _recorded(scope, window[index].prompt or "", looking)
+                    focus = resolved(scope, recording, looking.focus)
+                    rows[index] = _row(scope, window[index], recording, focus, looking)
+                done(1, int(caught.failed))
+    return [rows[index] for index in range(len(window))]
+
+
+def _batch(
+    scope: Scope,
+    window: Sequence[Line],
+    prompts: Mapping[int, Prompt],
+    looking: Looking,
+    together: Together,
+    rows: dict[int, Row],
+    done: Done,
+) -> None:
+    """What was seen of prompts that go through the model together, by their place."""
+    found: dict[int, Recording] = {}
+    with _enough_memory():  # one alone may fit
+        found |= zip(prompts, together.record(scope, list(prompts.values())), strict=True)
+    asked: dict[int, tuple[Recording, Focus]] = {}
+    for index, prompt in prompts.items():
+        with _Caught(rows, index, window[index]) as caught:
+            recording = found.get(index) or together.record(scope, [prompt])[0]
+            asked[index] = recording, resolved(scope, recording, looking.focus)
+        done(int(caught.failed), int(caught.failed))
+    with _enough_memory():
+        look_ahead(scope, list(asked.values()), looking.lenses)
+    for index, (recording, focus) in asked.items():
+        with _Caught(rows, index, window[index]) as caught:
+            rows[index] = _row(scope, window[index], recording, focus, looking)
+        done(1, int(caught.failed))
+
+
+def _prompt(scope: Scope, text: str, looking: Looking) -> Prompt:
+    return scope.prompt(_text(scope, text, looking), special_tokens=_special(looking))
+
+
+def _recorded(scope: Scope, text: str, looking: Looking) -> Recording:
+    return scope.record(
+        _text(scope, text, looking),
+        fresh=True,
+        special_tokens=_special(looking),
+        edits=looking.edits,
+        versus_prompt=looking.focus.versus_prompt,
+    )
+
+
+def _text(scope: Scope, text: str, looking: Looking) -> str:
+    return scope.chat.prompt(text, looking.system) if looking.chat else text
+
+
+def _special(looking: Looking) -> bool:
+    return looking.special_tokens and not looking.chat  # a template writes its own
+
+
+def _row(scope: Scope, line: Line, recording: Recording, focus: Focus, looking: Looking) -> Row:
+    figures = figures_of(scope, recording, looking.lenses, focus)
+    return Row(line, recording.prompt.ids, recording.prompt.labels, tuple(figures))
+
+
+def _no_memory(error: BaseException | None) -> bool:
+    return type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError)
+
+
+class _enough_memory:  # noqa: N801 - a context manager
+    """What does not fit into memory is left undone."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> bool:
+        return _no_memory(error)
+
+
+class _Caught:
+    """What is wrong with one prompt becomes its row, and the others go on."""
+
+    def __init__(self, rows: dict[int, Row], index: int, line: Line) -> None:
+        self._rows, self._index, self._line = rows, index, line
+        self.failed = False
+
+    def __enter__(self) -> _Caught:
+        return self
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> bool:
+        # A model that fails in another way may fail from now on: that ends the batch, and nothing
+        # wrong is written.
+        if isinstance(error, ScopeError):
+            said = error.message
+        elif isinstance(error, ValueError):
+            said = told(error)
+        elif _no_memory(error):
+            said = "there is not enough memory for it"
+        else:
+            return False
+        self._rows[self._index] = Row(self._line, error=said)
+        self.failed = True
+        return True

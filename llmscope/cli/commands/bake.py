@@ -1,0 +1,137 @@
+"""`llmscope bake`: a context as an adapter, so that the query alone says what the prompt said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from llmscope.cli.options import shared
+from llmscope.cli.options.loading import Loader
+from llmscope.cli.options.shared import usage
+from llmscope.cli.output.errors import reported
+from llmscope.cli.output.streams import put
+from llmscope.errors import ScopeError
+from llmscope.text import display_text
+
+if TYPE_CHECKING:
+    from llmscope.record.context.split import Query
+    from llmscope.record.context.to_lora import Baked
+    from llmscope.scope import Scope
+
+
+def bake(
+    context_file: Annotated[
+        str, typer.Option(metavar="FILE", help="The context: what the adapter stands for.")
+    ],
+    prompt: Annotated[str, typer.Option(help="The query: what will be asked without it.")],
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the adapter goes.")],
+    model: shared.Model = None,
+    continuation: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Teach it to go on with this text.")
+    ] = None,
+    generate: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Teach it the N tokens that it would say itself."),
+    ] = None,
+    no_special_tokens: shared.NoSpecialTokens = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an adapter there.")] = False,
+    device: shared.Device = "auto",
+    dtype: shared.Dtype = "auto",
+    threads: shared.Threads = None,
+    trust_remote_code: shared.TrustRemoteCode = False,
+    debug: shared.Debug = False,
+) -> None:
+    """Write a context as a PEFT adapter (LoRA), with which the query alone says what it said.
+
+    The change of the weights is exact, not trained: rank 1 for the next token, and one rank more
+    for each token of a continuation. It is made for this query and fits others the worse the
+    higher its rank.
+    """
+    with reported(debug):
+        usage(continuation is None or generate is None, "one of the two", "--continuation")
+        _check_folder(out, force)
+        from llmscope.cli.options.prompt import read_prompt
+        from llmscope.cli.output.progress import progress_line
+        from llmscope.models.spec import parse
+
+        context, _ = read_prompt(prompt, None, context_file, None)
+        parse(model)
+        load = Loader(model, device, dtype, threads, trust_remote_code)
+        with progress_line() as progress:
+            scope = load(progress)
+        if scope.adapter is not None:
+            raise ScopeError(f"{scope.subject.name} has an adapter on", "the model without it")
+        from llmscope.contexts import placed, write
+
+        what = placed(scope, context, prompt, special_tokens=not no_special_tokens)
+        taught = _taught(
+            scope, what.ids, context + prompt, continuation, generate, no_special_tokens
+        )
+        query, baked = write(scope, what, out, continuation=taught)
+        put(_told(out, prompt, query, baked))
+
+
+def _check_folder(folder: Path, force: bool) -> None:
+    shown = display_text(str(folder))
+    if folder.exists() and not folder.is_dir():
+        raise ScopeError(f"{shown} is a file", "--out with a folder's name")
+    if folder.is_dir() and any(folder.iterdir()) and not force:
+        raise ScopeError(f"{shown} is not empty", "--force to replace the adapter in it")
+
+
+def _taught(
+    scope: Scope,
+    ids: tuple[int, ...],
+    text: str,
+    continuation: str | None,
+    generate: int | None,
+    no_special_tokens: bool,
+) -> tuple[int, ...]:
+    """The tokens after the query that are taught.
+
+    Raises:
+        ScopeError: the continuation would change the query's tokens.
+    """
+    if continuation is not None:
+        whole = scope.encode(text + continuation, special_tokens=not no_special_tokens).ids
+        if whole[: len(ids)] != ids:
+            raise ScopeError(
+                "with the continuation, the query is cut into other tokens",
+                "a continuation that begins with a blank",
+            )
+        return whole[len(ids) :]
+    said = ids
+    for _ in range(generate or 0):
+        logits = scope.record(said).logits
+        assert logits is not None
+        said = (*said, int(logits.argmax()))
+        if said[-1] == getattr(scope.tokenizer, "eos_token_id", None):
+            break
+    return said[len(ids) :]
+
+
+def _told(folder: Path, prompt: str, query: Query, baked: Baked) -> str:
+    places = len(baked.kl)
+    asked = len(query.ids) - query.kept - (places - 1)
+    first, alone = baked.kl[0], baked.kl_alone[0]
+    lines = [
+        f"wrote {display_text(str(folder))}: LoRA of rank {baked.rank} on {baked.matrices} "
+        f"matrices, {baked.bytes / 1e6:.1f} MB",
+        f"it stands for {query.context} tokens of context, before {asked} of the query"
+        + (f" and {places - 1} of what follows" if places > 1 else ""),
+        "loaded again by peft and run without the context, against the prompted run:",
+        f"  KL at the next token {first:.1e} nats; without the adapter {alone:.2f}",
+    ]
+    if places > 1:
+        lines.append(
+            f"  largest KL of the {places} places {max(baked.kl):.1e} nats; without the adapter "
+            f"{max(baked.kl_alone):.2f}"
+        )
+    lines += [
+        f"  likeliest token the same at {baked.same} of {places}; largest difference of a logit "
+        f"{baked.difference:.1e}",
+        "it is exact for this query alone: expect little of it on others",
+    ]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,172 @@
+"""`llmscope snapshot --prompts`: many prompts, written to a folder of shards."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from llmscope.cli.options.shared import said, usage
+from llmscope.errors import ScopeError
+from llmscope.text import display_text
+
+if TYPE_CHECKING:
+    from llmscope.batch import Part, Source
+    from llmscope.batch.ray_cluster import Wanted
+
+Prompts = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE",
+        help="Many prompts: a .jsonl, .csv or .parquet file with `prompt` and perhaps `id`, a .txt "
+        "file with one a line, or - for JSON lines on stdin. --out is a folder; the same command "
+        "again goes on where it stopped.",
+    ),
+]
+Shard = Annotated[
+    str | None,
+    typer.Option(
+        metavar="I/N",
+        help="With --prompts: of every N prompts only the one at I, from 0, for N jobs.",
+    ),
+]
+ShardSize = Annotated[int, typer.Option(min=1, help="With --prompts: prompts in a file.")]
+BatchSize = Annotated[
+    int,
+    typer.Option(
+        min=1, help="With --prompts: how many at most go through the model together, where it can."
+    ),
+]
+BatchTolerance = Annotated[
+    float,
+    typer.Option(
+        min=0,
+        help="With --prompts: how far the numbers of prompts that go together may be from those of "
+        "single runs. In half precision that takes 0.1 or so, or they go one by one.",
+    ),
+]
+Engine = Annotated[
+    str,
+    typer.Option(
+        help="With --prompts: local, or ray: on the Ray cluster that RAY_ADDRESS names, or a new "
+        "one on this machine."
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="With --engine ray: how many models there are.",
+        show_default="one a GPU, or one a machine",
+    ),
+]
+Gpus = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        help="With --engine ray: GPUs of each worker; 0.5 lets two share one.",
+        show_default="1 if the cluster has any",
+    ),
+]
+
+
+_ONE_PROMPT = (
+    *("prompt", "prompt_file", "ids", "written", "context_file", "answer", "words_a", "words_b"),
+    *("workspace", "keys", "format", "size", "scale", "look", "theme", "color", "ascii", "force"),
+)
+_MANY = {
+    "shard",
+    "shard_size",
+    "batch_size",
+    "batch_tolerance",
+    "engine",
+    "workers",
+    "gpus_per_worker",
+}
+_OF_RAY = {"workers", "gpus_per_worker"}
+_PART = re.compile(r"(\d{1,6})/(\d{1,6})", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What `--prompts` asks for, held against all that needs no model.
+
+    Attributes:
+        size: prompts that go through the model together, at most.
+        bound: how far their numbers may be from those of single runs then.
+        ray: the workers of `--engine ray`; None for this process.
+    """
+
+    source: Source
+    out: Path
+    part: Part
+    size: int
+    bound: float
+    ray: Wanted | None = None
+
+
+def check_batch(
+    ctx: typer.Context,
+    prompts: str | None,
+    shard: str | None,
+    shard_size: int,
+    batch_size: int,
+    out: str | None,
+) -> Batch | None:
+    """What `--prompts` asks for; None without it.
+
+    Raises:
+        BadParameter: an option belongs to one prompt, or to many.
+        ScopeError: the prompts cannot be read, or pyarrow is missing.
+    """
+    if prompts is None:
+        for name in sorted(said(ctx) & _MANY):
+            usage(False, "it takes --prompts FILE", f"--{name.replace('_', '-')}")
+        return None
+    for name in sorted(said(ctx) & set(_ONE_PROMPT)):
+        usage(False, "it is of one prompt, not of --prompts", f"--{name.replace('_', '-')}")
+    usage("screen" not in ctx.params["lens"], "the screen is of one prompt", "--lens")
+    usage(out not in (None, "-", ""), "a folder to write to", "--out")
+    found = _PART.fullmatch(shard or "0/1")
+    index, count = (int(found[1]), int(found[2])) if found else (1, 0)
+    usage(index < count, "I/N with I from 0 to N − 1, such as 0/8", "--shard")
+    ray = _ray(ctx)
+    from llmscope.batch import Part, Source
+    from llmscope.batch.arrow import needed
+
+    needed()
+    if ray is not None:
+        from llmscope.batch.ray_cluster import needed as ray_needed
+
+        ray_needed()
+    path = Path(out or "")
+    if path.exists() and not path.is_dir():
+        shown = display_text(str(path)).replace("\n", " ")
+        raise ScopeError(f"{shown} is no folder", "another --out")
+    return Batch(
+        Source(prompts),
+        path,
+        Part(index, count, shard_size),
+        batch_size,
+        ctx.params["batch_tolerance"],
+        ray,
+    )
+
+
+def _ray(ctx: typer.Context) -> Wanted | None:
+    """The workers of `--engine ray`; None without it."""
+    asked = ctx.params
+    usage(asked["engine"] in ("local", "ray"), "local or ray", "--engine")
+    if asked["engine"] == "local":
+        for name in sorted(said(ctx) & _OF_RAY):
+            usage(False, "it takes --engine ray", f"--{name.replace('_', '-')}")
+        return None
+    gpus = asked["gpus_per_worker"]
+    whole = gpus is None or gpus <= 1 or gpus == int(gpus)
+    usage(whole, "a whole number, or a part of one GPU", "--gpus-per-worker")
+    from llmscope.batch.ray_cluster import Wanted
+
+    return Wanted(asked["workers"], asked["threads"], gpus, asked["device"])

@@ -1,0 +1,218 @@
+"""The run of `llmscope snapshot --prompts`, in this process or on a Ray cluster."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from llmscope.batch import Folder, Looking, Source, Summary
+from llmscope.batch import run as run_here
+from llmscope.batch.lock import alone
+from llmscope.batch.padded import BOUND, Together, why_single
+from llmscope.cli.commands.batch import Batch
+from llmscope.cli.options.command_line import command_line
+from llmscope.export import provenance
+from llmscope.text import display_text
+
+if TYPE_CHECKING:
+    from llmscope.batch.ray_cluster import Wanted
+    from llmscope.cli.options.loading import Loader
+    from llmscope.models.loaded_model import Progress
+    from llmscope.scope import Scope
+
+TOLD = 20
+"""Prompts that failed of which there is a line each."""
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is done with each prompt, now that the model is known.
+
+    Attributes:
+        spec: the model's.
+        origin: of the numbers, without the command.
+        together: how prompts go through the model together; None: one by one.
+        notes: for stderr.
+    """
+
+    spec: str
+    looking: Looking
+    origin: dict[str, Any]
+    together: Together | None
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked of each prompt, as it is written on the command line.
+
+    Attributes:
+        size: prompts that go through the model together, at most.
+        bound: how far the numbers may be from those of single runs then.
+    """
+
+    looking: Looking
+    size: int
+    bound: float = BOUND
+    target: str | None = None
+    versus: str | None = None
+    versus_prompt: str | None = None
+
+    def __call__(self, scope: Scope, progress: Progress | None = None) -> Plan:
+        """Hold it against a model.
+
+        Raises:
+            ScopeError: a token or prompt B is none of the model's.
+        """
+        looking = replace(self.looking, focus=replace(self.looking.focus, **self._tokens(scope)))
+        notes = list(scope.subject.notices)
+        origin = provenance(scope, None, progress)
+        why = why_single(scope, looking, self.bound) if self.size > 1 else ""
+        if why:
+            notes.append(f"the prompts go one by one: {why}")
+        elif self.size > 1 and self.bound > BOUND:
+            notes.append(
+                f"numbers may be {self.bound:g} from those of single runs, and tokens that are "
+                "about as good as each other change places"
+            )
+        together = Together(self.size) if self.size > 1 and not why else None
+        return Plan(scope.base.spec, looking, origin, together, tuple(notes))
+
+    def _tokens(self, scope: Scope) -> dict[str, Any]:
+        named = {"target": self.target, "versus": self.versus}
+        found: dict[str, Any] = {
+            name: scope.token(token) for name, token in named.items() if token is not None
+        }
+        if self.versus_prompt is not None:
+            from llmscope.cli.options.edit_options import other_ids
+
+            looking, text = self.looking, self.versus_prompt
+            text = scope.chat.prompt(text, looking.system) if looking.chat else text
+            special = looking.special_tokens and not looking.chat
+            found["versus_prompt"] = other_ids(scope, text, special_tokens=special)
+        return found
+
+
+def write_batch(
+    batch: Batch,
+    load: Loader,
+    asked: Asked,
+    ctx: typer.Context,
+    progress: Progress | None,
+    tell: Tell,
+) -> None:
+    """Look at all prompts of a batch.
+
+    Args:
+        tell: writes a note to stderr.
+
+    Raises:
+        ScopeError: the prompts cannot be read, or nothing can be written.
+    """
+    failed = 0
+
+    def note(line: str) -> None:
+        if progress is not None:
+            progress("", 0, None)  # a note gets a line of its own
+        tell(line)
+
+    def fail(line: str) -> None:
+        nonlocal failed
+        failed += 1
+        if failed <= TOLD:
+            note(line)
+        elif failed == TOLD + 1:
+            note("more failed: see the column error")
+
+    def folder_of(plan: Plan) -> Folder:
+        for line in plan.notes:
+            note(line)
+        command = command_line(ctx, model=load.model or plan.spec)
+        return _folder(batch, plan, command)
+
+    def say(words: str) -> None:
+        if progress is not None:
+            progress(words, 0, None)
+
+    with alone(batch.out, batch.part):
+        if batch.ray is None:
+            scope = load(progress)
+            plan = asked(scope, progress)
+            folder = folder_of(plan)
+            summary = run_here(
+                *(scope, batch.source, plan.looking, folder),
+                together=plan.together,
+                tell=fail,
+                progress=say,
+            )
+        else:
+            summary = _on_ray(batch, batch.ray, load, asked, folder_of, note, fail, say)
+    words = f"{summary.prompts:,} prompts, {summary.errors:,} failed"
+    kept = f", {summary.kept:,} were there already" if summary.kept else ""
+    shards = "1 shard" if summary.shards == 1 else f"{summary.shards:,} shards"
+    shown = display_text(str(batch.out)).replace("\n", " ")
+    note(f"{words}{kept}: {shards} in {shown}")
+
+
+def _on_ray(
+    batch: Batch,
+    wanted: Wanted,
+    load: Loader,
+    asked: Asked,
+    folder_of: Callable[[Plan], Folder],
+    note: Tell,
+    fail: Tell,
+    say: Tell,
+) -> Summary:
+    from llmscope.batch.ray_cluster import cluster
+
+    say("starting Ray")
+    with _lasting(batch.source) as source, cluster(wanted, note) as place:
+        from llmscope.batch.ray_engine import Job, first_answer, run
+
+        job = Job(load, asked, place.cpus)
+        say("loading the model on a worker")
+        plan = first_answer(job, place)
+        folder = folder_of(plan)
+        say(f"loading the model on {place.workers:,} workers")
+        return run(
+            *(job, plan, source, plan.looking, folder, place),
+            together=plan.together,
+            tell=fail,
+            progress=say,
+        )
+
+
+@contextmanager
+def _lasting(source: Source) -> Iterator[Source]:
+    """The source in a form that another process can read, and read again."""
+    if source.shown != "stdin":
+        yield source
+        return
+    from llmscope.models.files.cache import cache_folder, scratch
+
+    with scratch(cache_folder()) as folder:
+        path = folder / "stdin.jsonl"
+        with path.open("wb") as file:
+            shutil.copyfileobj(sys.stdin.buffer, file)
+        yield Source(str(path))
+
+
+def _folder(batch: Batch, plan: Plan, command: str) -> Folder:
+    origin = {**plan.origin, "command": command}
+    options = {
+        **plan.looking.to_dict(),
+        **{key: origin[key] for key in sorted(origin.keys() - {"command", "threads"})},
+        "batch_size": batch.size,
+        "batch_tolerance": batch.bound,
+        "shard_size": batch.part.size,
+        "shards": batch.part.count,
+    }
+    return Folder(batch.out, batch.part, options, {"provenance": origin})

@@ -1,0 +1,70 @@
+"""`llmscope config`: where settings are, and what holds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from llmscope.cli.options import shared
+from llmscope.cli.output.errors import reported
+from llmscope.cli.output.streams import put
+
+if TYPE_CHECKING:
+    from llmscope.config import Found
+
+
+def config(
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    debug: shared.Debug = False,
+) -> None:
+    """Print the config file's path, each setting's value, and who set it.
+
+    A flag is over the environment (LLMSCOPE_DEVICE), that over the file (device = "cpu"). A
+    setting that does not exist is an error.
+    """
+    with reported(debug):
+        from llmscope.config import config_path, settings
+
+        found, path = settings(), config_path()
+        if json:
+            from llmscope.export import json_text
+
+            put(
+                json_text(
+                    {
+                        "schema": 1,
+                        "path": str(path),
+                        "exists": path.is_file(),
+                        "settings": {
+                            one.setting.name: {
+                                "value": one.value,
+                                "origin": one.origin,
+                                "variable": one.setting.variable,
+                            }
+                            for one in found
+                        },
+                    }
+                )
+            )
+            return
+        put(_listed(found))
+        from llmscope.text import display_text
+
+        state = "" if path.is_file() else " (not there)"
+        typer.echo(f"file: {display_text(str(path))}{state}", err=True)
+
+
+def _listed(found: Sequence[Found]) -> str:
+    from llmscope.cli.output.table import table
+
+    rows = [("setting", "value", "from", "")]
+    rows += [(one.setting.name, _shown(one), one.origin, one.setting.about) for one in found]
+    return table(rows)
+
+
+def _shown(found: Found) -> str:
+    if found.value is None:
+        return found.setting.otherwise
+    return str(found.value).lower() if isinstance(found.value, bool) else str(found.value)

@@ -1,0 +1,171 @@
+"""`llmscope diff`: where two snapshots differ, for people and for CI."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from llmscope.cli import completion
+from llmscope.cli.options import shared
+from llmscope.cli.options.shared import usage
+from llmscope.cli.output.errors import FAILED, reported
+from llmscope.cli.output.streams import put
+
+if TYPE_CHECKING:
+    from llmscope.cli.output.destination import Output
+    from llmscope.export.diff import Diff, Found
+    from llmscope.export.read import Snapshot
+
+_FORMATS = ("table", "json")
+_TROUBLE = 2
+"""The exit code where no comparison was made, as of `diff` itself: 1 says that the two differ."""
+_LONGEST = 60
+"""Characters of a label in the table."""
+
+
+def diff(
+    a: Annotated[str, typer.Argument(metavar="A", help="A snapshot: json, npz or safetensors.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="Another one, of any of these.")],
+    tolerance: Annotated[
+        float, typer.Option(min=0, help="How far two numbers may be apart and still agree.")
+    ] = 1e-5,
+    format: Annotated[str, typer.Option(help="table or json.")] = "table",  # noqa: A002
+    out: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help="Draw B less A there: a picture, in the format of its suffix."
+        ),
+    ] = None,
+    theme: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            autocompletion=completion.themes,
+            help="Colours of the picture; see `llmscope themes`.",
+            show_default="dark",
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
+    debug: shared.Debug = False,
+) -> None:
+    """Say where two snapshots differ.
+
+    Exit code 0: nowhere beyond the tolerance; 1: somewhere; 2: they cannot be compared. Needs
+    neither the model nor torch. What stands beside the numbers, such as versions, is told where
+    it differs, and is no difference by itself.
+    """
+    with reported(debug, _TROUBLE):
+        usage(format in _FORMATS, f"one of {', '.join(_FORMATS)}", "--format")
+        usage(math.isfinite(tolerance), "a number", "--tolerance")
+        from llmscope.export.diff import diff as compare
+        from llmscope.export.read import read
+
+        picture = None if out is None else _picture(out, force)
+        ours, theirs = read(Path(a)), read(Path(b))
+        found = compare(ours, theirs, tolerance)
+        if picture is not None:
+            picture.put(_drawn(ours, theirs, picture, theme))
+        put(_json(found, a, b, tolerance) if format == "json" else _listed(found, tolerance))
+        if not found.same:
+            raise typer.Exit(FAILED)
+
+
+def _picture(out: str, force: bool) -> Output:
+    from llmscope.cli.output.destination import choose_output
+    from llmscope.export import PICTURES, format_of
+
+    usage(out != "-", "a file: stdout has the table", "--out")
+    drawn = format_of(Path(out)) in PICTURES
+    usage(drawn, f"a picture's suffix: one of {', '.join(PICTURES)}", "--out")
+    return choose_output(out, None, "svg", force)
+
+
+def _drawn(a: Snapshot, b: Snapshot, output: Output, theme: str | None) -> str | bytes:
+    """The differences below each other."""
+    from llmscope.cli.options.appearance import picture_look
+    from llmscope.errors import ScopeError
+    from llmscope.export import render
+    from llmscope.export.diff import matched
+    from llmscope.export.diff_figures import differences, drawable
+
+    look = picture_look(theme, None, None, output)
+    try:
+        figures = differences(matched(a, b))
+        return render(figures, output.format, look=look, tokens=drawable(b))
+    except ScopeError:
+        raise
+    except Exception as error:  # a figure of a file may lack anything that drawing relies on
+        raise ScopeError(
+            "the difference cannot be drawn: a figure lacks what belongs to it",
+            "the same without --out",
+        ) from error
+
+
+def _json(found: Diff, a: str, b: str, tolerance: float) -> str:
+    from llmscope.export import json_text
+
+    record: dict[str, Any] = {
+        "schema": 1,
+        "a": a,
+        "b": b,
+        "tolerance": tolerance,
+        "same": found.same,
+        "faults": list(found.faults),
+        "figures": [
+            {
+                "lens": one.lens,
+                "title": one.title,
+                "same": not one.faults,
+                "largest": one.largest,
+                "where": [
+                    dict(zip(("axis", "place", "label"), at, strict=True)) for at in one.where
+                ],
+                "faults": list(one.faults),
+            }
+            for one in found.figures
+        ],
+        "notes": list(found.notes),
+    }
+    return json_text(record)
+
+
+def _listed(found: Diff, tolerance: float) -> str:
+    from llmscope.cli.output.table import table
+    from llmscope.text import display_text
+
+    def inset(lines: Iterable[str]) -> str:
+        return "".join(f"  {display_text(line)}\n" for line in lines)
+
+    rows = [("lens", "largest", "where", "")]
+    for one in found.figures:
+        largest = "" if one.largest is None else f"{one.largest:.3g}"
+        where = _where(one) if one.largest else ""
+        rows.append((one.lens, largest, where, "differs" if one.faults else "same"))
+    first, *lines = table(rows, right=frozenset({1})).splitlines()
+    text = f"{first}\n"
+    for line, one in zip(lines, found.figures, strict=True):
+        text += f"{line}\n{inset(one.faults)}"
+    if found.faults:
+        text += f"the prompt\n{inset(found.faults)}"
+    if found.notes:
+        text += f"\ntold differently, which is no difference by itself\n{inset(found.notes)}"
+    if found.same:
+        return f"{text}\nthe same within {tolerance:g}\n"
+    differ = sum(bool(one.faults) for one in found.figures)
+    return f"{text}\n{differ} of {len(found.figures)} figures differ\n"
+
+
+def _where(one: Found) -> str:
+    """The place of the largest difference, axis by axis: `layer 2, position 4 " cat"`."""
+    return ", ".join(
+        f"{_cut(axis)} {place}" if label == str(place) else f'{_cut(axis)} {place} "{_cut(label)}"'
+        for axis, place, label in one.where
+    )
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"

@@ -1,0 +1,31 @@
+"""`llmscope edits`: how edits to the pass are written."""
+
+from __future__ import annotations
+
+from llmscope.cli.options import shared
+from llmscope.cli.output.errors import reported
+from llmscope.cli.output.streams import put
+
+BEFORE = """\
+Edits to the pass, for --edit of `llmscope` and `llmscope snapshot`, and for scope.record(edits=…).
+--edit may be repeated: edits are made in the order in which they are given."""
+
+WRONG = """\
+What is wrong with the words is told before a model loads, with exit code 2: the word that does not
+fit, and what could stand in its place; so is a patch without --versus-prompt, which is prompt B.
+
+What does not fit the model or the prompt is told with exit code 1:
+  a layer, head, neuron or token that there is none of
+  a token that the tokenizer cuts into several
+  a file that cannot be read, holds no such vector, or one of another width than the model's
+  a patch of all tokens from a prompt B with more or fewer: name tokens of both, as `@-1` does
+  a part that failed its check on this model (`llmscope doctor MODEL`), or that was not found"""
+
+
+def edits(debug: shared.Debug = False) -> None:
+    """Tell how edits to the pass are written, with examples, and what can be wrong with one."""
+    with reported(debug):
+        from llmscope.edits import EXAMPLES, GRAMMAR
+
+        examples = "\n".join(f"  --edit '{example}'" for example in EXAMPLES)
+        put("\n\n".join((BEFORE, GRAMMAR, f"In a shell:\n{examples}", WRONG)) + "\n")

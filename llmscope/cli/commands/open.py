@@ -1,0 +1,139 @@
+"""`llmscope [open] [MODEL]`: the screen."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Annotated
+
+import typer
+
+from llmscope.cli.launch import Opening, show
+from llmscope.cli.options import shared
+from llmscope.cli.options.loading import Loader
+from llmscope.cli.options.prompt import check_chat
+from llmscope.cli.options.resume import check_resume, resumed
+from llmscope.cli.output.errors import reported
+from llmscope.sampler import Sampler
+
+
+def open_model(
+    ctx: typer.Context,
+    model: shared.Model = None,
+    prompt: Annotated[str, typer.Option(help="What the editor holds at first.")] = "",
+    context_file: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="A text before the prompt, marked off as its context."),
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on with the model that was left last, as it was left."),
+    ] = False,
+    chat: shared.Chat = False,
+    system: shared.System = None,
+    edit: shared.Edits = None,
+    versus_prompt: shared.VersusPrompt = None,
+    temperature: shared.Temperature = None,
+    sample_top_k: shared.SampleTopK = None,
+    top_p: shared.TopP = None,
+    min_p: shared.MinP = None,
+    seed: shared.Seed = None,
+    theme: shared.ScreenTheme = None,
+    color: shared.Colours = "auto",
+    ascii: shared.Ascii = None,  # noqa: A002
+    bandwidth: shared.Bandwidth = "auto",
+    adapter: shared.Adapter = None,
+    reward: shared.Reward = None,
+    unverified: shared.Unverified = False,
+    device: shared.Device = "auto",
+    dtype: shared.Dtype = "auto",
+    threads: shared.Threads = None,
+    no_special_tokens: shared.NoSpecialTokens = False,
+    trust_remote_code: shared.TrustRemoteCode = False,
+    allow_pickle: shared.AllowPickle = False,
+    debug: shared.Debug = False,
+) -> None:
+    """Open the microscope on a model, and watch it while you type."""
+    with reported(debug):
+        raise typer.Exit(show(asked(ctx)))
+
+
+def asked(ctx: typer.Context) -> Opening:
+    """How the screen is to open, by the parameters of `open_model`, which other commands take too.
+
+    Raises:
+        BadParameter: they do not go together.
+        ScopeError: one of them cannot be read.
+    """
+    from llmscope.cli.options.edit_options import check_whatif, read_edits
+
+    given, said = SimpleNamespace(**ctx.params), shared.said(ctx)
+    if given.resume:
+        check_resume(said)
+    check_chat(given.chat, given.system)
+    sampler = sampler_from(
+        {
+            "temperature": given.temperature,
+            "top_k": given.sample_top_k,
+            "top_p": given.top_p,
+            "min_p": given.min_p,
+            "seed": given.seed,
+        }
+    )
+    tier = shared.tier(given.color)
+    edits = read_edits(given.edit, given.versus_prompt)
+    check_whatif(edits, given.versus_prompt, change=False, lenses=())
+    prompt = given.prompt
+    if given.context_file is not None:
+        prompt = _marked(prompt, given.context_file)
+    opening = Opening(
+        Loader(
+            given.model,
+            given.device,
+            given.dtype,
+            given.threads,
+            given.trust_remote_code,
+            given.allow_pickle,
+            tuple(given.adapter or ()),
+            given.unverified,
+            given.reward,
+        ),
+        prompt=prompt,
+        special_tokens=not given.no_special_tokens,
+        chat=given.chat,
+        system=given.system,
+        theme=given.theme,
+        tier=tier,
+        ascii=given.ascii,
+        bandwidth=given.bandwidth,
+        debug=given.debug,
+        edits=edits,
+        versus_prompt=given.versus_prompt,
+        sampler=sampler,
+    )
+    return resumed(opening, said) if given.resume else opening
+
+
+def sampler_from(given: dict[str, float | int | None]) -> Sampler | None:
+    """The sampler of some options; None of none. A cut or a seed means nothing without temperature.
+
+    Raises:
+        BadParameter: they would change nothing.
+        ScopeError: a number is out of its range.
+    """
+    found = {name: value for name, value in given.items() if value is not None}
+    loose = sorted(found.keys() - {"temperature"})
+    shared.usage(
+        not loose or found.get("temperature", 0) > 0,
+        "needs a --temperature above 0: the likeliest token is left by any cut",
+        "--sample-top-k" if loose == ["top_k"] else f"--{(loose or [''])[0].replace('_', '-')}",
+    )
+    return Sampler(**found) if found else None  # type: ignore[arg-type]
+
+
+def _marked(prompt: str, context_file: str) -> str:
+    """The editor's text with the context before its mark."""
+    from llmscope.cli.options.prompt import read_prompt
+    from llmscope.tui.state.context_marker import Marked
+
+    before, _ = read_prompt(prompt, None, context_file, None)
+    return Marked(before + prompt, len(before)).written

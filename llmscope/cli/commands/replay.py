@@ -1,0 +1,41 @@
+"""`llmscope replay`: a snapshot on the screen, without the model."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from llmscope.cli import completion
+from llmscope.cli.options import shared
+from llmscope.cli.output.errors import reported
+
+
+def replay(
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE",
+            autocompletion=completion.snapshots,
+            help="What `llmscope snapshot` wrote as safetensors (either of its two files), json "
+            "or npz.",
+        ),
+    ],
+    theme: shared.ScreenTheme = None,
+    color: shared.Colours = "auto",
+    ascii: shared.Ascii = None,  # noqa: A002
+    bandwidth: shared.Bandwidth = "auto",
+    debug: shared.Debug = False,
+) -> None:
+    """Open a snapshot on the screen: its figures as they were, without the model and torch.
+
+    The cursor walks through the figures as far as they go; a pane says what the snapshot does not
+    hold. The prompt is read only.
+    """
+    with reported(debug):
+        tier = shared.tier(color)
+        from llmscope.cli.launch import replay as show
+
+        raise typer.Exit(
+            show(file, theme=theme, tier=tier, ascii=ascii, bandwidth=bandwidth, debug=debug)
+        )

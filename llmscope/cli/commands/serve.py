@@ -1,0 +1,125 @@
+"""`llmscope serve [MODEL]`: the screen in a browser."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from llmscope.cli.commands.open import asked, open_model
+from llmscope.cli.options import shared
+from llmscope.cli.output.errors import reported
+from llmscope.cli.output.streams import put
+from llmscope.errors import ScopeError
+from llmscope.text import display_text
+
+if TYPE_CHECKING:
+    from llmscope.web.bind import Listening
+
+_OWN = ("host", "port", "max_pages")
+
+
+@shared.and_those_of(open_model)
+def serve(
+    ctx: typer.Context,
+    host: Annotated[
+        str,
+        typer.Option(help="Where to listen. Anything but this machine alone is told in a warning."),
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="The port; 0 takes any that is free.")
+    ] = 8000,
+    max_pages: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            max=1000,
+            help="Pages that may be open at the same time; each takes some 300 MB and the model.",
+        ),
+    ] = 4,
+    **opening: Any,
+) -> None:
+    """Show the screen on a web page, on this machine alone; the link that it prints opens once.
+
+    Each page that is open has a program of its own, which ends when the page is closed. From
+    another machine: ssh -L 8000:127.0.0.1:8000 HOST, and the same link there.
+    """
+    with reported(opening["debug"]):
+        shared.usage(
+            opening["context_file"] != "-", "a page has no stdin: name a file", "--context-file"
+        )
+        first = asked(ctx)  # what is wrong with it is told here, not on each page
+        if first.theme not in (None, "auto"):
+            from llmscope.draw import load_theme
+
+            load_theme(first.theme)
+        raise typer.Exit(_serve(host, port, words(ctx), first.load.model, max_pages))
+
+
+def words(ctx: typer.Context) -> list[str]:
+    """The command that opens the same screen: this program's, with the options that were said."""
+    said, model = [], []
+    for parameter in ctx.command.params:
+        name, value = str(parameter.name), ctx.params.get(str(parameter.name))
+        if name in _OWN or name not in shared.said(ctx):
+            continue
+        if parameter.param_type_name == "argument":
+            model = ["--", str(value)]
+        elif isinstance(value, bool):
+            said.append((parameter.opts if value else parameter.secondary_opts)[0])
+        else:
+            each = value if isinstance(value, list | tuple) else [value]
+            said += [f"{parameter.opts[0]}={one}" for one in each]
+    # Modules of the folder where it is run are none of this program's (-P).
+    return [sys.executable, "-P", "-m", "llmscope", "open", *said, *model]
+
+
+def _serve(host: str, port: int, command: list[str], model: str | None, max_pages: int) -> int:
+    """Serve until a signal comes.
+
+    Raises:
+        ScopeError: a package is missing, or nothing can listen there.
+    """
+    import asyncio
+
+    from llmscope.cli.launch import PAGE_DRIVER
+    from llmscope.models.spec import DEFAULT
+    from llmscope.tui.terminal.output_guard import leaving_on_signals
+    from llmscope.web.bind import listen
+
+    try:
+        from llmscope.web.server import PageServer
+    except ModuleNotFoundError as error:
+        raise ScopeError(
+            f"serve needs the package textual-serve ({display_text(str(error))})",
+            "pip install '.[serve]' in the checkout",
+        ) from error
+    listening = listen(host, port)
+    title = f"llmscope {display_text(model or DEFAULT, whitespace=True)}"
+    server = PageServer(command, PAGE_DRIVER, listening, title=title, pages=max_pages)
+
+    async def until_left() -> int:
+        with leaving_on_signals(server.leave):
+            return await server.until_left(lambda: _tell(server.link, listening))
+
+    return asyncio.run(until_left())
+
+
+def _tell(link: str, listening: Listening) -> None:
+    """The link on stdout, and on stderr what a person should know of it."""
+    at = listening.port
+    if not listening.private:
+        typer.echo(
+            "warning: other machines can reach this: what is sent is not encrypted, and whoever "
+            "has the link runs a program here as you",
+            err=True,
+        )
+    put(f"{link}\n")
+    sys.stdout.flush()
+    typer.echo("the link opens one browser, once; ctrl+c ends it", err=True)
+    if os.environ.get("SSH_CONNECTION") and listening.private:
+        typer.echo(
+            f"where you sit: ssh -L {at}:127.0.0.1:{at} to this host, then the link", err=True
+        )

@@ -1,0 +1,140 @@
+"""`llmscope themes`: which there are, and how they look here."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from llmscope.cli.options import shared
+from llmscope.cli.output.errors import reported
+from llmscope.cli.output.streams import put
+
+if TYPE_CHECKING:
+    from llmscope.draw import Look, Row, Theme
+    from llmscope.draw.styles import Ramp
+
+WIDTH = 78
+"""Cells of a preview: it fits where lines have 80."""
+INDENT = 2
+
+
+def themes(
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    color: shared.Colours = "auto",
+    ascii: shared.Ascii = None,  # noqa: A002
+    debug: shared.Debug = False,
+) -> None:
+    """List the themes, each with its colours where a terminal shows them.
+
+    Your own are TOML files in the folder named at the end: one that says `inherits = "dark"` needs
+    only the colours that differ.
+    """
+    tier = shared.tier(color)
+    with reported(debug):
+        from llmscope.cli.options.appearance import tell
+        from llmscope.config import config_folder
+        from llmscope.draw import detect_look, load_theme, theme_names
+        from llmscope.draw.color.user_themes import hidden_themes, own_path, own_theme_names
+
+        notices: dict[str, list[str]] = {}
+        found: list[tuple[Theme, Path | None]] = []
+        for name in (*theme_names(), *own_theme_names()):
+            theme = load_theme(name, notices.setdefault(name, []).append)
+            found.append((theme, own_path(name)))
+        if json:
+            put(_json(found, notices, config_folder() / "themes"))
+            return
+        shown = tier or (None if sys.stdout.isatty() else "none")
+        if shown == "none":
+            put(_listed(found))
+        else:
+            looks = [detect_look(theme, tier=shown, ascii=ascii) for theme, _ in found]
+            from llmscope.export import render_rows
+
+            put("\n".join(str(render_rows(preview(look), "ansi", look)) for look in looks))
+        for notice in (line for lines in notices.values() for line in lines):
+            tell(notice)
+        for path in hidden_themes():
+            tell(f"{path} never shows: {path.stem} is the name of a theme that ships")
+        typer.echo(f"your own: {_shown(config_folder() / 'themes')}", err=True)
+
+
+def _shown(path: Path) -> str:
+    from llmscope.text import display_text
+
+    return display_text(str(path)).replace("\n", " ")
+
+
+def _json(
+    found: Iterable[tuple[Theme, Path | None]], notices: dict[str, list[str]], folder: Path
+) -> str:
+    import llmscope
+    from llmscope.draw.color.theme import COLOURS, RAMPS
+    from llmscope.export import json_text
+
+    records = []
+    for theme, path in found:
+        values: dict[str, Any] = asdict(theme)
+        records.append(
+            {
+                **{key: values[key] for key in ("name", "description", "dark", "native")},
+                "path": None if path is None else str(path),
+                "notices": notices[theme.name],
+                "colours": {key: values[key] for key in COLOURS},
+                "ramps": {key: list(values[key]) for key in RAMPS},
+            }
+        )
+    record = {
+        "schema": 1,
+        "llmscope": llmscope.__version__,
+        "folder": str(folder),
+        "themes": records,
+    }
+    return json_text(record)
+
+
+def _listed(found: Iterable[tuple[Theme, Path | None]]) -> str:
+    """Without colours there is nothing to show but names and words."""
+    from llmscope.cli.output.table import table
+
+    rows = [("theme", "ground", "")]
+    for theme, path in found:
+        ground = "terminal's" if theme.native else "dark" if theme.dark else "light"
+        rows.append((theme.name, ground, theme.description or ("your own" if path else "")))
+    return table(rows)
+
+
+def preview(look: Look) -> list[Row]:
+    """Rows on the theme's own ground: its name, the inks of the chrome, its three ramps."""
+    from llmscope.draw import palette
+    from llmscope.draw.cells import Line, fit, plain_text
+
+    theme, ready = look.theme, palette(look)
+    name, words = (plain_text(text, look.ascii) for text in (theme.name, theme.description))
+    named = Line().pad(INDENT, ready.base).add(name, ready.strong).add("  ", ready.base)
+    named.add(fit(words, max(WIDTH - named.width, 0), ready.glyphs.ellipsis).rstrip(), ready.dim)
+    chrome = Line().pad(INDENT, ready.base)
+    inks = [("text", ready.base), ("dim", ready.dim), (" cursor ", ready.cursor)]
+    inks += [(status, ready.verdicts[status]) for status in ("verified", "partial", "refused")]
+    inks += [(ready.glyphs.box[4] * 4, ready.border), (ready.glyphs.bar * 4, ready.bar)]
+    for text, style in inks:
+        chrome.add(text, style).add("  ", ready.base)
+    ramps = Line().pad(INDENT, ready.base)
+    for ramp, cells in ((ready.sequential, 26), (ready.diverging, 26)):
+        _swatches(ramps, ramp, cells)
+        ramps.add("  ", ready.base)
+    for style in ready.series[: (WIDTH - ramps.width) // 2]:
+        ramps.add(ready.glyphs.bar * 2, style)
+    return [line.row(WIDTH, ready.base) for line in (named, chrome, ramps)]
+
+
+def _swatches(line: Any, ramp: Ramp, cells: int) -> None:
+    """A ramp in so many cells, every step about as wide."""
+    for cell in range(cells):
+        step = round(cell * (len(ramp) - 1) / (cells - 1))
+        line.add(ramp.glyphs[step], ramp.styles[step], 1)

@@ -1,0 +1,1 @@
+"""What the commands take: arguments, options, and what may be wrong with them."""

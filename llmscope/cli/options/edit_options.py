@@ -1,0 +1,88 @@
+"""`--edit`, `--versus-prompt` and `--change`: what is wrong with them before a model loads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import typer
+
+from llmscope.cli.options.shared import usage
+from llmscope.edits import Edit, parse
+from llmscope.edits.files import tensor_name
+from llmscope.errors import ScopeError
+from llmscope.lenses import lens
+from llmscope.lenses import names as known
+from llmscope.text import display_text
+
+if TYPE_CHECKING:
+    from llmscope.scope import Scope
+
+
+def read_edits(texts: Sequence[str] | None, versus_prompt: str | None) -> tuple[Edit, ...]:
+    """The edits that are written, in their order.
+
+    Raises:
+        BadParameter: one cannot be read, or patches from a prompt B that there is none of.
+        ScopeError: the file of a vector cannot be read, or holds no such vector.
+    """
+    edits = tuple(map(_read, texts or ()))
+    for edit in edits:
+        usage(
+            edit.action != "patch" or versus_prompt is not None,
+            f"{display_text(str(edit))}: it takes prompt B, --versus-prompt TEXT",
+            "--edit",
+        )
+        if edit.vector is not None and edit.vector.kind == "file":
+            try:
+                tensor_name(edit.vector)
+            except ScopeError as error:
+                raise ScopeError(f"{edit}: {error.message}", error.hint) from None
+    return edits
+
+
+def _read(text: str) -> Edit:
+    try:
+        return parse(text)
+    except ScopeError as error:
+        told = f"{text}: {error.message} (try: {error.hint}; `llmscope edits` tells all)"
+        told = display_text(" ".join(told.split("\n")))
+        raise typer.BadParameter(told, param_hint="--edit") from None
+
+
+def check_whatif(
+    edits: Sequence[Edit], versus_prompt: str | None, change: bool, lenses: Sequence[str]
+) -> None:
+    """Wrong usage, unless the options go together."""
+    there = versus_prompt is not None
+    usage(
+        bool(edits) or there or not change,
+        "there is nothing to hold this against without --edit or --versus-prompt",
+        "--change",
+    )
+    for name in (one for one in lenses if one in known()):
+        alone = not lens(name).versus
+        usage(there or alone, "it takes --versus-prompt TEXT", f"--lens {name}")
+    usage(versus_prompt != "", "prompt B is empty", "--versus-prompt")
+
+
+def check_words(words: tuple[str | None, str | None], lenses: Sequence[str], mode: str) -> None:
+    """Wrong usage, unless there are two lists of words, or none, and a figure that reads them."""
+    given = [text is not None for text in words]
+    usage(given[0] == given[1], "two lists of words, please", "--words-a / --words-b")
+    shown = ("contrast" in lenses and mode == "lens") or "screen" in lenses
+    usage(shown or not any(given), "they take --lens contrast --mode lens", "--words-a / --words-b")
+
+
+def other_ids(
+    scope: Scope, prompt: str | tuple[int, ...], *, special_tokens: bool
+) -> tuple[int, ...]:
+    """The tokens of prompt B.
+
+    Raises:
+        ScopeError: it has none, or more than fit, or some that the model lacks.
+    """
+    try:
+        return tuple(scope.prompt(prompt, special_tokens=special_tokens).ids)
+    except ScopeError as error:
+        raise ScopeError(f"prompt B: {error.message}", error.hint) from None

@@ -1,0 +1,42 @@
+"""`llmscope snapshot --lens screen --keys`: what is pressed before the picture is taken."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from llmscope.cli.options.shared import usage
+from llmscope.errors import ScopeError
+
+if TYPE_CHECKING:
+    from llmscope.tui.actions.key_script import Press
+
+OPTION = "--keys"
+Keys = Annotated[
+    str | None,
+    typer.Option(
+        OPTION,
+        metavar="KEYS",
+        help="With --lens screen: keys to press, with blanks between, as `?` on the screen names "
+        """them: 'tab right ctrl+r type:"some text" enter'. All settles before the next.""",
+    ),
+]
+
+
+def read_keys(keys: str | None, format: str) -> tuple[Press, ...]:  # noqa: A002
+    """The script that `--keys` holds; empty without one.
+
+    Raises:
+        BadParameter: a word of it is no key, or there is no screen that one could be pressed on.
+    """
+    if keys is None:
+        return ()
+    from llmscope.export import PICTURES
+    from llmscope.tui.actions.key_script import read_script
+
+    usage(format in PICTURES, f"of a picture, not of {format}: {', '.join(PICTURES)}", OPTION)
+    try:
+        return read_script(keys)
+    except ScopeError as error:
+        raise typer.BadParameter(f"{error.message}: {error.hint}", param_hint=OPTION) from None

@@ -1,0 +1,94 @@
+"""`--resume`: the model that was left last, as it was left."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llmscope.cli.options import shared
+
+if TYPE_CHECKING:
+    from llmscope.cli.launch import Opening
+    from llmscope.tui.session.session import Session
+
+LOADS = ("device", "dtype", "threads", "reward", "unverified")
+"""What is kept of how the model was loaded; an option of this command line is over it."""
+FREE = {
+    *(*LOADS, "resume", "theme", "color", "ascii", "bandwidth", "debug"),
+    *("trust_remote_code", "allow_pickle", "host", "port"),
+}
+"""What may be said beside --resume: not what is to be opened, which the session says."""
+
+
+def check_resume(said: Collection[str]) -> None:
+    """Whether the session may say what is opened.
+
+    Args:
+        said: the parameters that the command line names.
+
+    Raises:
+        BadParameter: the command line says that too.
+    """
+    others = sorted(set(said) - FREE)
+    named = "a model" if "model" in others else f"--{(others or [''])[0].replace('_', '-')}"
+    shared.usage(not others, f"opens what was left last, and takes no {named}", "--resume")
+
+
+def resumed(given: Opening, said: Collection[str]) -> Opening:
+    """How the screen opens on the session that was left last; as it would, if there is none."""
+    from llmscope.tui.session.session import left_last
+
+    session, notice = left_last()
+    if session is None:
+        return replace(given, notice=notice)
+    kept = _kept(session)
+    loads = {name: kept[name] for name in LOADS if name in kept and name not in said}
+    load = replace(
+        given.load,
+        model=_found(session.model, session.folder),
+        adapters=tuple(_found(one, session.folder) for one in session.adapters),
+        **loads,
+    )
+    return replace(
+        given,
+        load=load,
+        special_tokens=session.special_tokens,
+        session=session,
+    )
+
+
+def _kept(session: Session) -> dict[str, Any]:
+    """How the model was loaded, from the words of its flags. Those that are not known say nothing.
+
+    Nothing that lets foreign code run is among `LOADS`.
+    """
+    words = iter(session.flags)
+    kept: dict[str, Any] = {}
+    for word in words:
+        name = word.removeprefix("--")
+        if name == "unverified":
+            kept[name] = True
+        elif name in LOADS:
+            kept[name] = next(words, "")
+    if "threads" in kept:
+        number = str(kept.pop("threads"))
+        if number.isdecimal() and 0 < int(number) < 2**15:
+            kept["threads"] = int(number)
+    if kept.get("dtype", "auto") not in ("auto", "float32", "bfloat16", "float16"):
+        del kept["dtype"]
+    if "reward" in kept:
+        kept["reward"] = _found(kept["reward"], session.folder)
+    return kept
+
+
+def _found(spec: str, folder: str) -> str:
+    """A spec that named a file or a folder from where it was said, from here."""
+    there = Path(folder) / spec
+    try:
+        moved = bool(folder) and not os.path.samefile(folder, ".") and there.exists()
+    except OSError:
+        return spec
+    return str(there) if moved else spec

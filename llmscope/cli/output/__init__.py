@@ -1,0 +1,1 @@
+"""What the commands write: errors, progress, tables, and where a snapshot goes."""

@@ -1,0 +1,105 @@
+"""Where a snapshot goes, and in which format: settled before a model loads."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from llmscope.cli.options.shared import usage
+from llmscope.cli.output.streams import put
+from llmscope.errors import ScopeError
+from llmscope.export import FORMATS, PAPER_FORMATS, Pair, format_of, sidecar_path, write, write_all
+from llmscope.text import display_text
+
+BINARY = ("npz", "png", "pdf")
+
+
+@dataclass(frozen=True)
+class Output:
+    """A destination. `path` None: stdout."""
+
+    path: Path | None
+    format: str
+    force: bool
+
+    @property
+    def on_terminal(self) -> bool:
+        """Whether a person looks straight at it."""
+        return self.path is None and sys.stdout.isatty()
+
+    def put(self, data: str | bytes | Pair) -> None:
+        """Write it there.
+
+        Raises:
+            ScopeError: it cannot be written.
+        """
+        if isinstance(data, Pair):
+            assert self.path is not None
+            write_all(data.at(self.path), force=self.force)
+        elif self.path is not None:
+            write(self.path, data, force=self.force)
+        else:
+            put(data)
+
+
+def choose_output(
+    out: str | None,
+    format: str | None,  # noqa: A002
+    default: str,
+    force: bool,
+    *,
+    paper: bool = False,
+) -> Output:
+    """The output that options ask for.
+
+    Args:
+        out: a path, or None or `-` for stdout.
+        format: None takes it from the path's suffix, or else the default.
+        paper: of the look paper, which has formats of its own.
+
+    Raises:
+        BadParameter: there is no such format.
+        ScopeError: nothing can be written there.
+    """
+    formats = PAPER_FORMATS if paper else FORMATS
+    usage(format is None or format in formats, f"one of {', '.join(formats)}", "--format")
+    path = None if out in (None, "-") else Path(out or "")
+    if path is not None:
+        _check(path, force)
+    chosen = format or (format_of(path, formats) if path else default)
+    if chosen == "safetensors":
+        usage(path is not None, "two files: it takes --out FILE.safetensors", "--format")
+        _check_pair(path or Path(), force)
+    output = Output(path, chosen, force)
+    if output.on_terminal and chosen in BINARY:
+        raise ScopeError(f"{chosen} is nothing for a terminal", f"--out FILE.{chosen}")
+    return output
+
+
+def _check_pair(path: Path, force: bool) -> None:
+    """Refuse a place where no two files can stand beside each other."""
+    for file in (path, sidecar_path(path)):
+        if file.exists() and not file.is_file():
+            raise ScopeError(f"{display_text(str(file))} is no file", "--out FILE.safetensors")
+        _check(file, force)
+
+
+def _check(path: Path, force: bool) -> None:
+    shown = display_text(str(path))
+    target = Path(os.path.realpath(path))
+    try:
+        mode = target.stat().st_mode
+    except OSError:
+        mode = None
+    if mode is None or stat.S_ISREG(mode):
+        if not target.parent.is_dir():
+            raise ScopeError(f"cannot write {shown}: there is no such folder", "another --out")
+        if not os.access(target.parent, os.W_OK):
+            raise ScopeError(f"cannot write {shown}: its folder is read-only", "another --out")
+    if mode is not None and stat.S_ISDIR(mode):
+        raise ScopeError(f"{shown} is a folder", "--out with a file name")
+    if mode is not None and stat.S_ISREG(mode) and not force:
+        raise ScopeError(f"{shown} exists", "--force to replace it")

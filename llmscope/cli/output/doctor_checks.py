@@ -1,0 +1,202 @@
+"""What `llmscope doctor` looks at: versions, terminal, folders and the hub's settings."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.util import find_spec
+from pathlib import Path
+from shutil import get_terminal_size, which
+from typing import Any
+
+import llmscope
+from llmscope.text import told
+
+PACKAGES = (
+    *("torch", "transformers", "textual", "plotext", "numpy", "safetensors"),
+    *("huggingface-hub", "accelerate", "gguf", "resvg-py"),
+)
+TERMINAL = ("TERM", "COLORTERM", "NO_COLOR", "COLORFGBG", "LC_ALL", "LC_CTYPE", "LANG")
+HUB = ("HF_HOME", "HF_HUB_CACHE", "HF_ENDPOINT", "HF_HUB_OFFLINE")
+
+
+def checkup() -> dict[str, Any]:
+    """Everything, by section; `missing` lists what is wrong or absent, and what to try."""
+    machine, complaints = hardware()
+    found: dict[str, Any] = {
+        "versions": versions(),
+        "machine": machine,
+        "terminal": terminal(os.environ),
+        "folders": folders(),
+        "hub": hub(os.environ),
+    }
+    complaints += missing(found)
+    found["missing"] = [{"what": what, "try": hint} for what, hint in complaints]
+    return found
+
+
+def hardware() -> tuple[dict[str, Any] | None, list[tuple[str, str]]]:
+    """Devices, cores and threads, as torch sees them; None and the reason if it does not load."""
+    try:
+        from llmscope.models.loading.hardware import hardware as look
+    except Exception as error:  # a broken installation is what people call a doctor for
+        reason = told(error)
+        return None, [
+            (f"torch cannot be imported: {reason}", "pip install --force-reinstall torch")
+        ]
+    found = look()
+    if found.cuda is None and which("nvidia-smi"):
+        what = "there is an NVIDIA driver, but this torch was built without CUDA"
+        return asdict(found), [(what, "the torch of pytorch.org that matches the driver")]
+    return asdict(found), []
+
+
+def versions() -> dict[str, str | None]:
+    """Installed versions; None for what is not installed."""
+    found: dict[str, str | None] = {
+        "llmscope": llmscope.__version__,
+        "python": platform.python_version(),
+        "system": platform.platform(terse=True),
+    }
+    return found | {package: _version(package) for package in PACKAGES}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def terminal(environ: Mapping[str, str]) -> dict[str, Any]:
+    """What the terminal says of itself, and what llmscope makes of it."""
+    from llmscope.draw import detect_look
+    from llmscope.draw.render_options import explain_tier
+    from llmscope.tui.terminal.bandwidth import bandwidth
+
+    look, (tier, why) = detect_look(environ=environ), explain_tier(environ)
+    columns, rows = get_terminal_size()
+    return {
+        **{name: environ.get(name) for name in TERMINAL},
+        "stdout": sys.stdout.isatty(),
+        "size": f"{columns}x{rows}",
+        "multiplexer": next((n.lower() for n in ("TMUX", "STY") if environ.get(n)), None),
+        "ssh": "SSH_CONNECTION" in environ,
+        "bandwidth": bandwidth("auto", environ).name,
+        "colours": tier,
+        "because": why,
+        "characters": "ascii" if look.ascii else "unicode",
+        **_theme(environ, tier),
+    }
+
+
+def _theme(environ: Mapping[str, str], tier: str) -> dict[str, Any]:
+    """The theme that the screen would have, and why."""
+    from llmscope.draw import DEFAULT_THEME
+    from llmscope.tui.session.state_files import saved_theme
+    from llmscope.tui.terminal.background_color import asking
+
+    saved = saved_theme()
+    with asking(environ, tier != "none") as question:
+        answer = question.answer()
+    ground = "unknown" if answer.dark is None else "dark" if answer.dark else "light"
+    theme = saved or ("light" if answer.dark is False else DEFAULT_THEME)
+    return {
+        "ground": f"{ground}: {answer.why}" if answer.why else ground,
+        "theme": f"{theme}, which was chosen last" if saved else theme,
+    }
+
+
+def folders() -> dict[str, dict[str, Any]]:
+    """The folders that llmscope writes to, and whether it can."""
+    from llmscope.config import config_folder
+    from llmscope.models.files.cache import cache_folder
+    from llmscope.tui.session.state_files import state_folder
+
+    places = {"cache": cache_folder(), "state": state_folder()}
+    found: dict[str, dict[str, Any]] = {
+        name: {"path": str(path), "writable": _writable(path)} for name, path in places.items()
+    }
+    # Themes are read from there; nothing is written.
+    return found | {"config": {"path": str(config_folder()), "writable": None}}
+
+
+def _writable(folder: Path) -> bool:
+    """Whether files can be made there; a folder that is not there yet is judged by its parent."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    with suppress(OSError), tempfile.TemporaryFile(dir=folder):
+        return True
+    return False
+
+
+def hub(environ: Mapping[str, str]) -> dict[str, Any]:
+    """The hub's settings. Of a token only whether there is one."""
+    from huggingface_hub import constants, get_token
+
+    endpoint = environ.get("HF_ENDPOINT")
+    return {
+        **{name: environ.get(name) for name in HUB},
+        "HF_ENDPOINT": None if endpoint is None else _without_secrets(endpoint),
+        "endpoint": _without_secrets(constants.ENDPOINT),
+        "cache": str(constants.HF_HUB_CACHE),
+        "offline": bool(constants.HF_HUB_OFFLINE),
+        "token": get_token() is not None,
+    }
+
+
+def _without_secrets(address: str) -> str:
+    """An address as it may be pasted into a bug report: without a name and password in it."""
+    return re.sub(r"//[^/@]*@", "//", address)
+
+
+def missing(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What is wrong or absent, each with what to try."""
+    yield from _unmet()
+    if found["versions"]["resvg-py"] is None:
+        yield "png needs resvg-py", "pip install resvg-py"
+    if find_spec("pip") is None:
+        yield "pypi: needs pip, and this Python has none", "python -m ensurepip"
+    for name, folder in found["folders"].items():
+        if folder["writable"] is False:
+            variable = f"LLMSCOPE_{name.upper()}"
+            yield f"the {name} folder {folder['path']} cannot be written", f"set {variable}"
+    if found["hub"]["offline"]:
+        yield "HF_HUB_OFFLINE keeps the hub out", "unset it to download models"
+    yield from _terminal_wants(found["terminal"])
+
+
+def _terminal_wants(terminal: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    if terminal["colours"] in ("16", "none") and not terminal["NO_COLOR"]:
+        yield (
+            f"the terminal names itself {terminal['TERM'] or 'nothing'}, which means few colours",
+            "COLORTERM=truecolor, if it shows 24 bits (ssh does not pass that on)",
+        )
+    if terminal["characters"] == "ascii":
+        yield "the locale is not UTF-8, so pictures are ASCII", "LANG=C.UTF-8"
+
+
+def _unmet() -> Iterator[tuple[str, str]]:
+    """Requirements of llmscope that are not installed in a version that it wants."""
+    from packaging.requirements import Requirement
+
+    try:
+        wanted = requires("llmscope") or []
+    except PackageNotFoundError:
+        return  # run from a checkout: nobody wrote down what it needs
+    for requirement in map(Requirement, wanted):
+        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        has = _version(requirement.name)
+        if has is None:
+            yield f"{requirement.name} is not installed", f"pip install '{requirement}'"
+        elif not requirement.specifier.contains(has, prereleases=True):
+            what = f"{requirement.name} {has} is installed, and llmscope needs {requirement}"
+            yield what, f"pip install '{requirement}'"

@@ -1,0 +1,1 @@
+"""Colors: arithmetic, themes and scales."""

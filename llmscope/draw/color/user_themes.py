@@ -1,0 +1,216 @@
+"""Themes of a person's own: what is wrong in one is told, and never a reason to fail."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from llmscope.config import config_folder
+from llmscope.draw.color.arithmetic import contrast, luminance, parse_hex
+from llmscope.draw.color.theme import (
+    COLOURS,
+    DEFAULT_THEME,
+    RAMPS,
+    Theme,
+    load_theme,
+    one_colour,
+    ramp,
+    theme_names,
+)
+from llmscope.errors import ScopeError
+from llmscope.text import display_text
+
+READABLE = 4.5
+"""The contrast below which writing is told to be hard to read."""
+LARGEST = 100_000
+"""Bytes of a theme; a larger file is none."""
+_SETTINGS = ("description", "dark", "inherits", "native", "colours", "ramps")
+_TOLD = 4
+"""So many flaws are told; of the others, how many."""
+
+
+@dataclass(frozen=True)
+class Read:
+    """A theme as it could be read, and one line on what could not; empty if all could."""
+
+    theme: Theme
+    path: Path
+    notice: str
+
+
+def own_theme_names() -> tuple[str, ...]:
+    """The person's own themes. One that bears the name of a theme that ships is not among them."""
+    try:
+        found = sorted((config_folder() / "themes").glob("*.toml"))
+    except OSError:
+        return ()
+    return tuple(path.stem for path in found if path.is_file() and path.stem not in theme_names())
+
+
+def hidden_themes() -> tuple[Path, ...]:
+    """Files of the person's own that never show, because a theme that ships has their name."""
+    folder = config_folder() / "themes"
+    paths = (folder / f"{name}.toml" for name in theme_names())
+    return tuple(path for path in paths if path.is_file())
+
+
+def own_path(name: str) -> Path | None:
+    """The file of a theme of the person's own; None if there is none of that name."""
+    if name not in own_theme_names():
+        return None
+    return config_folder() / "themes" / f"{name}.toml"
+
+
+def own_theme(name: str) -> Read | None:
+    """A theme of the person's own; None if there is none of that name."""
+    path = own_path(name)
+    return None if path is None else read_own(path)
+
+
+def unknown_theme(name: str) -> ScopeError:
+    """That there is no theme of a name, and which there are."""
+    known = (*theme_names(), *own_theme_names())
+    near = get_close_matches(name.lower(), known, 1, 0.5)
+    nearest = f"{display_text(near[0], whitespace=True)}; all: " if near else "one of "
+    listed = ", ".join(display_text(one, whitespace=True) for one in known)
+    return ScopeError(f"no theme {display_text(name, whitespace=True)!r}", nearest + listed)
+
+
+def read_own(path: Path) -> Read:
+    """Read a theme colour by colour; what is missing or wrong is taken from the one it inherits.
+
+    That is the theme named by `inherits`, or else the default one, or the light one on a light
+    ground. Never raises for what the file holds.
+    """
+    try:
+        if path.stat().st_size > LARGEST:
+            raise ValueError(f"it is larger than {LARGEST} bytes")
+        record = tomllib.loads(path.read_bytes().decode("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        theme = replace(load_theme(DEFAULT_THEME), name=path.stem, description="")
+        flaw = f"{reason or 'it cannot be read'}; {DEFAULT_THEME} is shown"
+        return Read(theme, path, _notice(path, [flaw]))
+    reader = _Reader(record)
+    theme = reader.theme(path.stem)
+    return Read(theme, path, _notice(path, [*reader.flaws, *unreadable(theme)]))
+
+
+class _Reader:
+    """One pass over what a file holds, gathering what is wrong with it."""
+
+    def __init__(self, record: Mapping[str, Any]) -> None:
+        self.record = record
+        self.flaws: list[str] = []
+
+    def theme(self, name: str) -> Theme:
+        """The theme, with a colour of its parent's wherever there is none."""
+        self._unknown("", self.record, _SETTINGS)
+        colours, ramps = self._table("colours", COLOURS), self._table("ramps", RAMPS)
+        parent = self._parent(colours)
+        values: dict[str, Any] = {"name": name, "description": ""}
+        if isinstance(self.record.get("description"), str):
+            values["description"] = self.record["description"]
+        native = self.record.get("native", parent.native)
+        values["native"] = native if isinstance(native, bool) else self._bad("native", native)
+        inherited = []
+        for key in COLOURS:
+            values[key] = self._taken("colours", key, colours, one_colour)
+            if values[key] is None:
+                values[key] = getattr(parent, key)
+                inherited += [f"colours.{key}"] * (key not in colours)
+        for key in RAMPS:
+            values[key] = self._taken("ramps", key, ramps, ramp)
+            if values[key] is None:
+                values[key] = getattr(parent, key)
+                inherited += [f"ramps.{key}"] * (key not in ramps)
+                if key in ("negative", "positive"):  # zero of a signed scale is the ground
+                    values[key] = (values["ground"], *values[key][1:])
+        if inherited and "inherits" not in self.record:
+            keys = ", ".join(inherited) if len(inherited) <= _TOLD else f"{len(inherited)} keys"
+            self.flaws.append(f"without {keys}: {parent.name}'s are used")
+        values["dark"] = luminance(parse_hex(values["ground"])) < 0.18
+        return Theme(**values)
+
+    def _parent(self, colours: Mapping[str, Any]) -> Theme:
+        named = self.record.get("inherits")
+        if named in theme_names():
+            return load_theme(str(named))
+        dark = self.record.get("dark")
+        if not isinstance(dark, bool):
+            if dark is not None:
+                self._bad("dark", dark)
+            try:
+                dark = luminance(parse_hex(one_colour(colours.get("ground")))) < 0.18
+            except ValueError:
+                dark = True
+        parent = load_theme(DEFAULT_THEME if dark else "light")
+        if named is not None:
+            self.flaws.append(
+                f"inherits = {_shown(named)} is none of {', '.join(theme_names())}; "
+                f"{parent.name} is used"
+            )
+        return parent
+
+    def _table(self, name: str, known: tuple[str, ...]) -> Mapping[str, Any]:
+        table = self.record.get(name, {})
+        if not isinstance(table, dict):
+            self._bad(name, table)
+            return {}
+        self._unknown(f"{name}.", table, known)
+        return table
+
+    def _taken(self, table: str, key: str, values: Mapping[str, Any], read: Any) -> Any:
+        if key not in values:
+            return None
+        try:
+            return read(values[key])
+        except ValueError:
+            self._bad(f"{table}.{key}", values[key])
+            return None
+
+    def _bad(self, key: str, value: object) -> bool:
+        kind = {"ramps": "a list of colours", "colours": "a colour like #1a2b3c"}
+        wanted = kind.get(key.partition(".")[0], "true or false") if "." in key else "that"
+        self.flaws.append(f"{key} = {_shown(value)} is not {wanted}")
+        return False
+
+    def _unknown(self, prefix: str, table: Mapping[str, Any], known: tuple[str, ...]) -> None:
+        for key in table:
+            if key not in known:
+                near = get_close_matches(key, known, 1, 0.5)
+                meant = f"; did you mean {prefix}{near[0]}?" if near else ""
+                self.flaws.append(f"{prefix}{display_text(key)} is unknown{meant}")
+
+
+def unreadable(theme: Theme) -> Iterator[str]:
+    """Pairs of colours that can hardly be told apart, and ramps whose luminance turns back."""
+    if theme.native:
+        return
+    for ink in ("text", "dim", "accent", "success", "warning", "error"):
+        for ground in ("ground", "panel") if ink == "text" else ("ground",):
+            ratio = contrast(parse_hex(getattr(theme, ink)), parse_hex(getattr(theme, ground)))
+            if ratio < READABLE:
+                yield f"{ink} on {ground} has a contrast of {ratio:.1f}, below {READABLE}"
+    for name in ("sequential", "negative", "positive"):
+        light = [luminance(parse_hex(stop)) for stop in getattr(theme, name)]
+        steps = {(b > a) - (b < a) for a, b in pairwise(light)}
+        if len(steps) > 1 or steps == {0}:
+            yield f"ramps.{name} does not go one way in luminance"
+
+
+def _notice(path: Path, flaws: list[str]) -> str:
+    if not flaws:
+        return ""
+    told = flaws[:_TOLD] + ([f"and {len(flaws) - _TOLD} more"] if len(flaws) > _TOLD else [])
+    return display_text(f"theme {path}: {'; '.join(told)}").replace("\n", " ")
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:40]}…"

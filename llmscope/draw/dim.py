@@ -1,0 +1,46 @@
+"""An old picture while the new one is made: the same cells, dim."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache
+
+from rich.color import Color
+from rich.segment import Segment
+from rich.style import Style
+
+from llmscope.draw.color import arithmetic
+from llmscope.draw.painting import Painting, Row
+from llmscope.draw.render_options import Look
+from llmscope.draw.styles import palette
+
+FADE = 0.5
+"""How far every colour goes towards the ground."""
+
+
+def faded(painting: Painting, look: Look) -> Painting:
+    """The painting with every style dimmed."""
+
+    def dim(row: Row) -> Row:
+        return tuple(Segment(s.text, _faded(s.style or Style(), look)) for s in row)
+
+    legend = dim(painting.legend) if painting.legend else None
+    return replace(painting, rows=tuple(map(dim, painting.rows)), legend=legend)
+
+
+@lru_cache(maxsize=1024)
+def _faded(style: Style, look: Look) -> Style:
+    colours = palette(look)
+    if not colours.colours:
+        return style + Style(dim=True)
+    ground = arithmetic.parse_hex(look.theme.ground)
+
+    def towards(shown: Color | None) -> Color | None:
+        if shown is None:
+            return None
+        rgb = shown.get_truecolor() if shown.triplet is None else shown.triplet
+        number = shown.number
+        plain = arithmetic.xterm(number) if number is not None else (rgb.red, rgb.green, rgb.blue)
+        return colours.shade(arithmetic.mix(plain, ground, FADE))
+
+    return Style(color=towards(style.color), bgcolor=towards(style.bgcolor), bold=style.bold)

@@ -1,0 +1,1 @@
+"""Grids of values with labels: layout, axes, windows and pooling."""

@@ -1,0 +1,132 @@
+"""What stands around a grid: row labels, column labels above, a row of numbers below."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from rich.cells import cell_len
+
+from llmscope.draw.cells import Line, fit, token_text
+from llmscope.draw.grid.layout import WORDS, Layout
+from llmscope.draw.numbers import column as column_of_numbers
+from llmscope.draw.numbers import number
+from llmscope.draw.painting import Row
+from llmscope.draw.styles import Palette
+
+if TYPE_CHECKING:
+    from llmscope.draw.grid.grid import Foot, Grid
+
+FOOT_PLACES = 2
+BRIEF = 4
+"""Room in cells from which on an ellipsis costs less than it says."""
+
+
+def row_label(grid: Grid, text: str, focused: bool, layout: Layout, palette: Palette) -> Line:
+    """The start of a row, as wide as the gutter: the label at the right, marked if focused."""
+    line = Line()
+    if not layout.gutter:
+        return line
+    name = fit(text, min(cell_len(text), layout.gutter - 2), palette.glyphs.ellipsis)
+    shown = fit((palette.glyphs.mark if focused else "") + name, layout.gutter - 1, align="right")
+    return line.add(f"{shown} ", palette.accent if focused else palette.dim, layout.gutter)
+
+
+def head_row(grid: Grid, layout: Layout, width: int, palette: Palette) -> Row:
+    """Column labels: one a column where they fit; else the focused one and what fits around it."""
+    corner = grid.corner if cell_len(grid.corner) <= layout.gutter - 2 else ""
+    line = row_label(grid, corner, False, layout, palette)
+    mark, cell = palette.glyphs.mark, layout.cell
+    if cell >= WORDS - 1:
+        for index in layout.columns.indices():
+            focused = index == grid.column
+            style = palette.accent if focused else palette.dim
+            if grid.texts is None and cell >= WORDS:
+                # Numbers stand to the right in their cells, and what is above them does too.
+                name = brief(grid.columns[index], cell - 1 - focused, palette)
+                line.add(fit((mark if focused else "") + name, cell - 1, align="right"), style)
+                line.add(" ", style)
+                continue
+            name = brief(grid.columns[index], cell - 1, palette)
+            line.add(fit(f"{mark if focused else ' '}{name}", cell), style, cell)
+        return line.row(width, palette.base)
+    return _ticks(line, grid.columns, grid.column, layout, width, palette)
+
+
+def brief(name: str, room: int, palette: Palette) -> str:
+    """A label in at most `room` cells. In few, its letters count more than a blank or an ellipsis.
+
+    The blank that a token begins with goes first.
+    """
+    if cell_len(name) <= room:
+        return name
+    if room <= BRIEF:
+        letters = name.removeprefix(token_text(" ", palette.look.ascii))
+        return fit(letters, min(room, cell_len(letters)))
+    return fit(name, room, palette.glyphs.ellipsis)
+
+
+def _ticks(
+    line: Line,
+    labels: Sequence[str],
+    focus: int | None,
+    layout: Layout,
+    width: int,
+    palette: Palette,
+) -> Row:
+    """Labels over narrow columns, each starting at its own.
+
+    The focused one comes first; then, from the left, whatever has a blank before the next.
+    """
+    start, end = line.width, width
+    taken: list[tuple[int, int, str, bool]] = []
+    window = layout.columns
+    if focus is not None and focus in window.indices():
+        text = palette.glyphs.mark + labels[focus]
+        length = min(cell_len(text), end - start)
+        place = min(start + (focus - window.start) * layout.cell, end - length)
+        taken.append((place, place + length, fit(text, length, palette.glyphs.ellipsis), True))
+    free = start
+    for index in window.indices():
+        place = start + (index - window.start) * layout.cell
+        stop = place + cell_len(labels[index])
+        if place < free or stop > end or index == focus:
+            continue
+        if any(place < other_stop + 1 and stop + 1 > other for other, other_stop, *_ in taken):
+            continue
+        taken.append((place, stop, labels[index], False))
+        free = stop + 1
+    for place, stop, text, focused in sorted(taken):
+        line.pad(place, palette.base)
+        line.add(text, palette.accent if focused else palette.dim, stop - place)
+    return line.row(width, palette.base)
+
+
+def foot_row(grid: Grid, foot: Foot, layout: Layout, width: int, palette: Palette) -> Row:
+    """Numbers where they fit, heights where they do not; the focused one is marked."""
+    line = row_label(grid, foot.label, False, layout, palette)
+    cell, glyphs = layout.cell, palette.glyphs
+    finite = foot.values[np.isfinite(foot.values)]
+    top = float(finite.max()) if finite.size and finite.max() > 0 else 1.0
+    numbers: list[str] = []
+    if cell >= WORDS:
+        numbers = column_of_numbers(foot.values, cell - 2, glyphs.missing, FOOT_PLACES)
+        if grid.texts is not None:
+            numbers = [fit(text.strip(), cell - 2) for text in numbers]
+    for index in layout.columns.indices():
+        value = float(foot.values[index])
+        style = palette.accent if index == grid.column else palette.dim
+        if numbers:
+            line.add(f" {numbers[index]} ", style, cell)
+        elif np.isnan(value):
+            line.add(fit(glyphs.missing, cell), style, cell)
+        else:
+            height = min(max(value / top, 0.0), 1.0) * (len(glyphs.spark) - 1)
+            full = max(1, cell - 1) if cell > 2 else cell
+            line.add(fit(glyphs.spark[round(height)] * full, cell), style, cell)
+    if layout.columns.stop == layout.columns.count:
+        remark = foot.unit if numbers else f"max {number(top, 4)} {foot.unit}"
+        if width - line.width - layout.side >= cell_len(remark) + 1:
+            line.add(f" {remark}", palette.dim)
+    return line.row(width, palette.base)

@@ -1,0 +1,218 @@
+"""A grid of values under column labels and beside row labels: the core of maps and heatmaps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.style import Style
+
+from llmscope.draw.cells import Line, finish, fit
+from llmscope.draw.grid.axes import foot_row, head_row, row_label
+from llmscope.draw.grid.layout import STEPS, WORDS, Layout, lay_out
+from llmscope.draw.grid.window import edge_row
+from llmscope.draw.numbers import column as column_of_numbers
+from llmscope.draw.numbers import telling
+from llmscope.draw.painting import Painting, Row
+from llmscope.draw.scale import Scale, legend
+from llmscope.draw.styles import Palette, Ramp
+
+
+@dataclass(frozen=True)
+class Foot:
+    """A row of numbers that belongs to the columns, below the grid."""
+
+    label: str
+    values: NDArray[np.float32]
+    unit: str
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What to draw.
+
+    Attributes:
+        values: one row a label of `rows`, one column a label of `columns`; NaN: nothing there.
+        rows, columns: labels, harmless already.
+        axes: names of the rows' and the columns' axis.
+        row, column: the focus; None: that direction has none.
+        causal: columns stand for the same things as rows, and those after a row are empty.
+        offset: if so, the column of the first row.
+        unit: of the values.
+        signed: they are differences, whatever their signs.
+        even: their scale is never logarithmic: what is small is to look small.
+        corner: what stands above the row labels.
+        texts: words for the cells, by row and column, harmless already.
+        foot: a row below.
+        cell: width of the columns, if someone decided.
+        narrowest, widest: limits of that width otherwise.
+        note: a remark for the legend.
+        coloured: False draws numbers without a ramp.
+    """
+
+    values: NDArray[np.float32]
+    rows: Sequence[str]
+    columns: Sequence[str]
+    axes: tuple[str, str]
+    row: int | None
+    column: int | None
+    causal: bool = False
+    offset: int = 0
+    unit: str = ""
+    signed: bool = False
+    even: bool = False
+    corner: str = ""
+    texts: Callable[[int, int], str] | None = None
+    foot: Foot | None = None
+    cell: int | None = None
+    narrowest: int = 1
+    widest: int = STEPS[0]
+    note: str = ""
+    coloured: bool = True
+
+
+def paint_grid(grid: Grid, width: int, height: int, palette: Palette) -> Painting:
+    """The grid, windowed around its focus where it does not fit."""
+    column = (grid.row or 0) + grid.offset if grid.causal else grid.column
+    focus = (grid.row or 0, column or 0)
+    layout = lay_out(
+        width,
+        height,
+        list(grid.rows),
+        len(grid.columns),
+        focus,
+        corner=grid.corner,
+        foot=grid.foot.label if grid.foot else "",
+        cell=grid.cell,
+        narrowest=grid.narrowest,
+        widest=grid.widest,
+        causal=grid.causal,
+        offset=grid.offset,
+    )
+    scale = Scale.of(grid.values, grid.unit, even=grid.even, signed=grid.signed)
+    rows: list[Row] = []
+    if layout.head:
+        rows.append(head_row(grid, layout, width, palette))
+    down = _body(grid, layout, scale, width, palette, rows)
+    if layout.foot and grid.foot:
+        rows.append(foot_row(grid, grid.foot, layout, width, palette))
+    if layout.bottom:
+        rows.append(edge_row(layout.columns, focus[1], layout.gutter, width, palette))
+    across = {
+        layout.gutter + offset * layout.cell + inner: (grid.axes[1], index)
+        for offset, index in enumerate(layout.columns.indices())
+        for inner in range(layout.cell)
+    }
+    key = legend(scale, grid.unit, palette, width, grid.note) if grid.coloured else None
+    return Painting(finish(rows, width, height, palette.base), key, across, down)
+
+
+def _body(
+    grid: Grid, layout: Layout, scale: Scale, width: int, palette: Palette, rows: list[Row]
+) -> dict[int, tuple[str, int]]:
+    """Append the rows in sight; gives which screen row shows which."""
+    ramp = scale.ramp(palette)
+    window, columns = layout.rows, layout.columns
+    sight = grid.values[window.start : window.stop, columns.start : columns.stop]
+    steps = scale.steps(sight, len(ramp))
+    wordy = layout.cell >= WORDS and (
+        grid.texts is not None or telling(grid.values, layout.cell - 2)
+    )
+    words = _words(grid, layout, palette) if wordy else None
+    down: dict[int, tuple[str, int]] = {}
+    first = len(rows)
+    thumb = window.thumb(window.size * layout.tall)
+    for index in window.indices():
+        focused = index == grid.row
+        for inner in range(layout.tall):
+            middle = inner == (layout.tall - 1) // 2
+            label = grid.rows[index] if middle else ""
+            line = row_label(grid, label, focused and middle, layout, palette)
+            here = steps[index - window.start]
+            cursor = grid.column - columns.start if focused and grid.column is not None else -1
+            if not grid.coloured:
+                here = np.full_like(here, -1)
+            if words is not None:
+                texts = words[index - window.start] if middle else None
+                _wide(line, here, texts, cursor, layout.cell, ramp, palette)
+            else:
+                _narrow(line, here, cursor, layout.cell, ramp, palette)
+            down[len(rows)] = (grid.axes[0], index)
+            if layout.side:
+                line.pad(width - 1, palette.base)
+                inside = thumb[0] <= len(rows) - first < thumb[1]
+                glyph = palette.glyphs.thumb_down if inside else palette.glyphs.track_down
+                line.add(glyph, palette.dim if inside else palette.border, 1)
+            elif focused and middle and line.width < width and grid.column is None:
+                line.add(palette.glyphs.back, palette.accent, 1)
+            rows.append(line.row(width, palette.base))
+    return down
+
+
+def _words(grid: Grid, layout: Layout, palette: Palette) -> list[list[str]]:
+    """The words of the cells in sight, each `cell` wide, by row."""
+    cell, window = layout.cell, layout.rows
+    if grid.texts is not None:
+        texts, ellipsis = grid.texts, palette.glyphs.ellipsis
+        return [
+            [f" {fit(texts(row, col), cell - 1, ellipsis)}" for col in layout.columns.indices()]
+            for row in window.indices()
+        ]
+    # Around zero what is small is as good as nothing, and needs no digits of its own.
+    scale = Scale.of(grid.values, grid.unit, signed=grid.signed)
+    if scale.kind == "signed" and scale.high >= 0.1:
+        # They are held against each other across the columns: one number of decimals for all.
+        sight = grid.values[window.start : window.stop, list(layout.columns.indices())]
+        numbers = column_of_numbers(sight.ravel(), cell - 2, "", 3)
+        width = sight.shape[1]
+        rows = [numbers[at : at + width] for at in range(0, len(numbers), width)]
+        return [[f" {text} " for text in row] for row in rows]
+    columns = [
+        column_of_numbers(grid.values[:, col], cell - 2, "")[window.start : window.stop]
+        for col in layout.columns.indices()
+    ]
+    return [[f" {text} " for text in row] for row in zip(*columns, strict=True)]
+
+
+def _wide(
+    line: Line,
+    steps: NDArray[np.int64],
+    words: list[str] | None,
+    cursor: int,
+    cell: int,
+    ramp: Ramp,
+    palette: Palette,
+) -> None:
+    styles, glyphs = ramp.styles, ramp.glyphs
+    blank = " " * cell
+    for offset, step in enumerate(steps.tolist()):
+        style: Style = palette.cursor if offset == cursor else styles[step]
+        if words is None:
+            line.add(blank if ramp.coloured else glyphs[step] + blank[1:], style, cell)
+        elif ramp.coloured:
+            line.add(words[offset], style, cell)
+        else:
+            # A minus beside the mark for a negative value would be read as one more of it.
+            mark = " " if words[offset].lstrip().startswith("-") else glyphs[step]
+            line.add(mark + words[offset][1:], style, cell)
+
+
+def _narrow(
+    line: Line, steps: NDArray[np.int64], cursor: int, cell: int, ramp: Ramp, palette: Palette
+) -> None:
+    styles, glyphs = ramp.styles, ramp.glyphs
+    if not steps.size:
+        return
+    edges = [0, *(np.flatnonzero(np.diff(steps)) + 1).tolist(), steps.size]
+    if 0 <= cursor < steps.size:
+        edges = sorted({*edges, cursor, cursor + 1})
+    runs = steps[edges[:-1]].tolist()
+    for start, stop, step in zip(edges, edges[1:], runs, strict=False):
+        length = (stop - start) * cell
+        if start == cursor:
+            mark = palette.glyphs.cursor + " " * (length - 1)
+            line.add(mark, palette.cursor, length)
+        else:
+            line.add(glyphs[step] * length, styles[step], length)

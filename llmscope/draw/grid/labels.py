@@ -1,0 +1,96 @@
+"""Labels of tokens that follow each other: the parts of one character, and special tokens."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+
+from llmscope.draw.cells import token_text
+from llmscope.draw.glyphs import ASCII, UNICODE
+from llmscope.draw.symbols import own_text
+from llmscope.figure import Figure
+
+# Labels on these axes are text of tokens, in which white space must show; on the second, of all
+# the tokens of a prompt in their order.
+TOKEN_AXES = frozenset({"token", "position", "query", "key", "target", "candidate"})
+PROMPT_AXES = frozenset({"position", "query", "key"})
+
+_STRAY = re.compile(r"\\x([89a-f][0-9a-f])")
+
+
+def axis_labels(figure: Figure, axis: int, ascii: bool) -> list[str]:  # noqa: A002
+    """The labels of an axis as they are shown."""
+    names = figure.axes[axis]
+    if names.name in PROMPT_AXES:
+        special = figure.extra.get("special", ())[names.start :] if names.step == 1 else ()
+        return prompt_texts(names.labels, special, ascii)
+    return [
+        # What is nothing but white space would not be seen at all.
+        token_text(label, ascii)
+        if names.name in TOKEN_AXES or label.isspace()
+        else own_text(label.strip(), ascii)
+        for label in names.labels
+    ]
+
+
+def prompt_texts(
+    labels: Sequence[str],
+    special: Sequence[bool],
+    ascii: bool,  # noqa: A002
+) -> list[str]:
+    """The tokens of a prompt as they are shown.
+
+    Tokens that are bytes of one character name it and say which part of it they are, `🙂²⁄₄`.
+    Special ones bear a mark, as a prompt may well hold `<s>` as plain text.
+
+    Args:
+        special: which tokens are special, one a label; none if nothing is known.
+    """
+    shown = [token_text(label, ascii) for label in labels]
+    for stray, run in groupby(range(len(labels)), lambda index: bool(_STRAY.search(labels[index]))):
+        if stray:
+            places = list(run)
+            for place, text in _parts([labels[place] for place in places], ascii):
+                shown[places[place]] = text
+    mark = (ASCII if ascii else UNICODE).special
+    for index, marked in enumerate(special):
+        if marked and index < len(shown):
+            shown[index] = mark + shown[index]
+    return shown
+
+
+def _parts(labels: Sequence[str], ascii: bool) -> Iterator[tuple[int, str]]:  # noqa: A002
+    """Which labels are parts of one character and of nothing else, and how they are shown.
+
+    A text in which someone wrote out the bytes of a character reads the same, but no vocabulary
+    has tokens that cut it so.
+    """
+    said = [_bytes(label) for label in labels]
+    owner = [index for index, data in enumerate(said) for _ in data]
+    at = 0
+    for char in b"".join(said).decode("utf-8", "surrogateescape"):
+        size = len(char.encode("utf-8", "surrogateescape"))
+        parts = list(dict.fromkeys(owner[at : at + size]))
+        for number, index in enumerate(parts if len(parts) > 1 else (), 1):
+            blank = said[index][:1] == b" "
+            if len(said[index]) - blank == owner[at : at + size].count(index):
+                drawn = token_text(char, ascii)
+                if drawn != char:  # its bytes are shorter than its escape, and say as much
+                    drawn = token_text(labels[index][blank:], ascii)
+                part = f"[{number}/{len(parts)}]" if ascii else _fraction(number, len(parts))
+                yield index, f"{token_text(' ' * blank, ascii)}{drawn}{part}"
+        at += size
+
+
+def _fraction(number: int, count: int) -> str:
+    """`²⁄₄`, of whole numbers up to four, the most bytes that a character has."""
+    return f"{'¹²³⁴'[number - 1]}⁄{'₁₂₃₄'[count - 1]}"
+
+
+def _bytes(label: str) -> bytes:
+    pieces = _STRAY.split(label)  # text and stray bytes in turn
+    return b"".join(
+        bytes.fromhex(piece) if index % 2 else piece.encode("utf-8", "surrogatepass")
+        for index, piece in enumerate(pieces)
+    )

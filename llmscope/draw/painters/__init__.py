@@ -1,0 +1,1 @@
+"""The painters, one file for each kind of picture."""

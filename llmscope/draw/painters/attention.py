@@ -1,0 +1,90 @@
+"""An attention pattern: queries from top to bottom, keys from left to right."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from rich.cells import cell_len
+
+from llmscope.draw.cells import Line, finish
+from llmscope.draw.grid.grid import Grid, paint_grid
+from llmscope.draw.grid.labels import axis_labels
+from llmscope.draw.numbers import number
+from llmscope.draw.painting import Painting, Row
+from llmscope.draw.scale import is_difference
+from llmscope.draw.styles import Palette
+from llmscope.figure import Figure, Focus
+
+WIDEST = 7
+MOST_KEYS = 6
+
+
+def paint_attention(
+    figure: Figure, width: int, height: int, palette: Palette, focus: Focus
+) -> Painting:
+    """The pattern as a heatmap, the focused query marked, and its strongest keys in words below."""
+    queries, keys = (axis_labels(figure, axis, palette.look.ascii) for axis in (0, 1))
+    row = figure.axes[0].index(focus.position) if queries else None
+    words = height >= 4 or height == 1
+    grid = Grid(
+        figure.values,
+        queries,
+        keys,
+        (figure.axes[0].name, figure.axes[1].name),
+        row,
+        None,
+        causal=True,
+        offset=figure.axes[0].start - figure.axes[1].start,
+        unit=figure.unit,
+        signed=is_difference(figure),
+        even=True,
+        widest=WIDEST,
+    )
+    rows: tuple[Row, ...] = ()
+    room = height - words
+    painting = Painting(())
+    if room:
+        painting = paint_grid(grid, width, room, palette)
+        rows = painting.rows
+    if words:
+        rows = (*rows, strongest(figure, queries, keys, row, width, palette))
+    return replace(painting.placed(*figure.axes), rows=finish(rows, width, height, palette.base))
+
+
+def strongest(
+    figure: Figure,
+    queries: list[str],
+    keys: list[str],
+    row: int | None,
+    width: int,
+    palette: Palette,
+    *,
+    who: str = "",
+) -> Row:
+    """`·is → ·France .62  The .21`: as many keys as fit, the strongest first.
+
+    Args:
+        who: whose row it is, if that must be said.
+    """
+    line = Line()
+    if row is None:
+        return line.row(width, palette.base)
+    glyphs = palette.glyphs
+    if who:
+        line.add(f"{who} ", palette.accent)
+    line.add(f"{glyphs.mark}{queries[row]} {glyphs.arrow}", palette.accent)
+    values = figure.values[row]
+    known = np.flatnonzero(np.isfinite(values))
+    order = known[np.argsort(-np.abs(values[known]), kind="stable")][:MOST_KEYS]
+    for key in order.tolist():
+        value = float(values[key])
+        text = number(value, 5)
+        if figure.unit == "probability":
+            text = f"{value:.2f}".replace("0.", ".", 1) if abs(value) < 1 else f"{value:.2f}"
+        # The first is always told; of the others what fits, and none that rounds to nothing.
+        full = line.width + cell_len(keys[key]) + len(text) + 3 > width
+        if key != order[0] and (full or text.lstrip("-") == ".00"):
+            break
+        line.add(f" {keys[key]} ", palette.base).add(f"{text} ", palette.dim)
+    return line.row(width, palette.base)

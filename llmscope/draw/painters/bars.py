@@ -1,0 +1,205 @@
+"""Bars: the candidates for the next token, and any other figure of kind `bars`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from rich.cells import cell_len
+from rich.style import Style
+
+from llmscope.draw.cells import Line, finish, fit, plain_text, token_text
+from llmscope.draw.grid.labels import axis_labels
+from llmscope.draw.grid.window import Window
+from llmscope.draw.numbers import column, number, percent
+from llmscope.draw.painters.plots import bar_texts
+from llmscope.draw.painting import Painting, Row
+from llmscope.draw.scale import is_difference
+from llmscope.draw.styles import Palette
+from llmscope.figure import Figure, Focus
+
+NARROWEST_BAR = 4
+WIDEST_LABEL = 18
+WIDEST_BESIDE = 16
+"""Cells of a bar that has words beside it."""
+
+
+def paint_next_token(
+    figure: Figure, width: int, height: int, palette: Palette, focus: Focus
+) -> Painting:
+    """One row a candidate: token, percentage, bar; at the bottom entropy and the target's rank.
+
+    A candidate that the sampler cuts is dim and crossed; the target is marked. Held against another
+    pass, each row tells how many points more it has here, and one more line how far all of it is
+    from there; so does a figure of the difference alone.
+    """
+    if is_difference(figure) and "probability" in figure.extra:
+        figure = replace(figure, values=figure.extra["probability"])
+    labels = axis_labels(figure, 0, palette.look.ascii)
+    values = figure.values.tolist()
+    edited = "kl" in figure.extra
+    # Below the candidates, but never instead of the first two.
+    remarks = min(1 + edited, max(0, height - 2))
+    shown = min(len(labels), height - remarks)
+    smallest = min((v for v in values[:shown] if v > 0), default=1.0)
+    numbers = [percent(value, 1 if smallest >= 0.0005 else 2) for value in values]
+    kept = [bool(item) for item in figure.extra.get("kept", ())] or [True] * len(labels)
+    ids = list(figure.extra.get("ids", ()))
+    target = figure.extra.get("target_id")
+    marked = next((row for row, item in enumerate(ids) if item == target), None)
+    changes = _changes(figure, palette)[:shown] if edited else None
+    rows = _rows(
+        *(labels[:shown], numbers[:shown], values[:shown], width, palette, marked, kept),
+        changes=changes,
+    )
+    rows.extend([Line().row(width, palette.base)] * (height - remarks - shown))
+    if remarks > 1:
+        rows.append(_parts_row(_moved(figure), width, palette))
+    if remarks:
+        listed = marked is not None and marked < shown
+        rows.append(_remark(figure, listed, width, palette))
+    down = {row: (figure.axes[0].name, row) for row in range(shown)}
+    return Painting(finish(rows, width, height, palette.base), None, {}, down)
+
+
+def paint_bars(figure: Figure, width: int, height: int, palette: Palette, focus: Focus) -> Painting:
+    """Any one-dimensional figure: label, number, bar as long as its magnitude.
+
+    Values of both signs share one length; the sign is in the number and in the colour. What
+    `extra["beside"]` says of each stands beside its bar.
+    """
+    labels = axis_labels(figure, 0, palette.look.ascii)
+    name = figure.axes[0].name
+    index = {"position": focus.position, "layer": focus.layer, "head": focus.head}.get(name)
+    count = len(labels)
+    marked = index % count if index is not None and count and -count <= index < count else None
+    window = Window.around(marked or 0, count, height)
+    inside = slice(window.start, window.stop)
+    finite = np.abs(figure.values[np.isfinite(figure.values)])
+    top = float(finite.max()) if finite.size and finite.max() > 0 else 1.0
+    if figure.unit == "probability":
+        numbers = [percent(value) for value in figure.values[inside].tolist()]
+        top = max(1.0, top)
+    else:
+        numbers = column(figure.values, 8, palette.glyphs.missing)[inside]
+    rows = _rows(
+        labels[inside],
+        [text.strip() for text in numbers],
+        (figure.values[inside].astype(np.float64) / top).tolist(),
+        width,
+        palette,
+        None if marked is None else marked - window.start,
+        [True] * window.size,
+        words=tuple(figure.extra.get("beside", ()))[inside],
+    )
+    down = {row: (name, place) for row, place in enumerate(window.indices())}
+    return Painting(finish(rows, width, height, palette.base), None, {}, down)
+
+
+def _rows(
+    labels: Sequence[str],
+    numbers: Sequence[str],
+    shares: Sequence[float],
+    width: int,
+    palette: Palette,
+    marked: int | None,
+    kept: Sequence[bool],
+    changes: Sequence[tuple[str, Style]] | None = None,
+    words: Sequence[str] = (),
+) -> list[Row]:
+    """The rows; `changes` stand between the numbers and the bars, `words` after these."""
+    wide = max((cell_len(text) for text in numbers), default=0)
+    wide = max(wide, 6)
+    more = max((cell_len(text) + 1 for text, _ in changes or ()), default=0)
+    most = max((cell_len(label) for label in labels), default=1)
+    named = max(1, min(most, WIDEST_LABEL, max(width // 3, width - wide - more - 3 - 12)))
+    room = rest = width - named - wide - more - 3
+    if words:  # which say more than a bar does
+        room = max(NARROWEST_BAR, min(rest // 4, WIDEST_BESIDE))
+    bars = bar_texts([abs(s) for s in shares], room, palette) if room >= NARROWEST_BAR else None
+    signed = any(share < 0 for share in shares)
+    glyphs = palette.glyphs
+    rows: list[Row] = []
+    for row, (label, text) in enumerate(zip(labels, numbers, strict=True)):
+        focused, inside = row == marked, kept[row]
+        style = palette.accent if focused else palette.base if inside else palette.dim
+        mark = glyphs.mark if focused else " " if inside else glyphs.cut
+        line = Line().add(mark + fit(label, named, glyphs.ellipsis), style)
+        line.add(f" {text:>{wide}} ", style if inside else palette.dim)
+        if changes:
+            change, sign = changes[row]
+            line.add(f"{change:>{more - 1}} ", sign if inside else palette.dim)
+        if bars:
+            colour = (
+                palette.bar if not signed else palette.minus if shares[row] < 0 else palette.plus
+            )
+            line.add(bars[row], colour if inside else palette.dim, room)
+        if words and rest > room + 1:
+            said = fit(plain_text(words[row], palette.look.ascii), rest - room - 1, glyphs.ellipsis)
+            line.add(f" {said}", palette.base)
+        rows.append(line.row(width, palette.base))
+    return rows
+
+
+def _changes(figure: Figure, palette: Palette) -> list[tuple[str, Style]]:
+    """`+12.3▴`: how many points more it has here, and whether it came up among those listed."""
+    glyphs = palette.glyphs
+    before = np.asarray(figure.extra[_from(figure)], dtype=np.float64)
+    order = np.argsort(-before, kind="stable")
+    rank = np.empty(len(order), dtype=np.intp)
+    rank[order] = np.arange(len(order))
+    told = []
+    for row, (now, then) in enumerate(zip(figure.values.tolist(), before.tolist(), strict=True)):
+        points = round(100 * (now - then), 1)
+        moved = glyphs.up if rank[row] > row else glyphs.down if rank[row] < row else " "
+        style = palette.plus if points > 0 else palette.minus if points < 0 else palette.dim
+        told.append((f"{points:+.1f}{moved}" if points else f"0.0{moved}", style))
+    return told
+
+
+def _small(value: float) -> str:
+    """A number of four cells; what rounds to nothing is not nothing."""
+    return "<.01" if 0 < value < 0.005 else number(value, 4)
+
+
+def _from(figure: Figure) -> str:
+    """What the figure is held against: the pass without the edits, or that of prompt B."""
+    return "unedited" if "unedited" in figure.extra else "other"
+
+
+def _moved(figure: Figure) -> list[str]:
+    """How far the whole distribution is from the other one, and where the target is in that."""
+    extra, name = figure.extra, _from(figure)
+    who, was = ("the unedited pass", "was") if name == "unedited" else ("B", "in B")
+    parts = [f"KL {_small(float(extra['kl']))} nats from {who}"]
+    if extra.get(f"{name}_target_rank") is not None:
+        then = percent(float(extra[f"{name}_target_probability"]))
+        parts.append(f"target {was} rank {int(extra[f'{name}_target_rank'])} at {then}")
+    return parts
+
+
+def _remark(figure: Figure, listed: bool, width: int, palette: Palette) -> Row:
+    """`entropy 1.62 bits · target ·Paris rank 1`; a target that is not listed with its share."""
+    extra = figure.extra
+    parts = []
+    if extra.get("entropy") is not None:
+        parts.append(f"entropy {_small(float(extra['entropy']))} bits")
+    if extra.get("target_rank") is not None:
+        name = token_text(str(extra.get("target", "")), palette.look.ascii)
+        parts.append(" ".join(filter(None, ("target", name, f"rank {int(extra['target_rank'])}"))))
+    if extra.get("target_probability") is not None and not listed:
+        parts.append(percent(float(extra["target_probability"]), 2))
+    return _parts_row(parts, width, palette)
+
+
+def _parts_row(parts: list[str], width: int, palette: Palette) -> Row:
+    """Remarks on one line; the last ones go where there is no room for them."""
+    separator = f" {palette.glyphs.separator} "
+    while len(parts) > 1 and cell_len(separator.join(parts)) > width - 1:
+        parts.pop()
+    line = Line().add(" ", palette.base)
+    if width > 1:
+        text = fit(separator.join(parts), width - 1, palette.glyphs.ellipsis)
+        line.add(text, palette.dim)
+    return line.row(width, palette.base)

@@ -1,0 +1,24 @@
+"""What a router gives to each expert: tokens down, experts across, the load of each below."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from llmscope.draw.grid.grid import Foot, paint_grid
+from llmscope.draw.painters.generic import heatmap_grid
+from llmscope.draw.painting import Painting
+from llmscope.draw.styles import Palette
+from llmscope.figure import Figure, Focus
+
+
+def paint_experts(
+    figure: Figure, width: int, height: int, palette: Palette, focus: Focus
+) -> Painting:
+    """A grid of position and expert; `extra["load"]`, one number an expert, is the row below it."""
+    grid = heatmap_grid(figure, palette, focus)
+    load = np.asarray(figure.extra.get("load", ()), dtype=np.float32)
+    if load.shape == (len(grid.columns),):
+        grid = replace(grid, foot=Foot("load", load, "of tokens"))
+    return paint_grid(grid, width, height, palette)

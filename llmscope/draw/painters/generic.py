@@ -1,0 +1,214 @@
+"""Any figure of any lens: by its kind alone, so that a new lens is drawn without new code."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from string import ascii_lowercase
+
+import numpy as np
+from rich.cells import cell_len
+from rich.style import Style
+
+from llmscope.draw.cells import Line, finish, fit, plain_text
+from llmscope.draw.grid.grid import Grid, paint_grid
+from llmscope.draw.grid.labels import axis_labels
+from llmscope.draw.grid.window import Window
+from llmscope.draw.numbers import column, number
+from llmscope.draw.painters.map import layer_row
+from llmscope.draw.painters.plots import line_runs
+from llmscope.draw.painting import Painting, Row
+from llmscope.draw.scale import BORDER, is_difference
+from llmscope.draw.styles import Palette
+from llmscope.figure import Axis, Figure, Focus
+
+NARROWEST_CURVE = 4
+LEAST_WITH_AXIS, LEAST_WITH_TICKS = 4, 8
+"""Rows from which on curves have the ends of their x axis below them, and all its labels."""
+
+
+def focused_index(axis: Axis, focus: Focus) -> int | None:
+    """The index on an axis that the focus points at; None if it does not point at that axis."""
+    count = len(axis)
+    if axis.name == "layer":
+        return layer_row(axis.labels, focus.layer)
+    if axis.name in ("position", "query"):
+        return axis.index(focus.position)
+    places = {
+        "head": focus.head,
+        "neuron": focus.neuron,
+    }
+    index = places.get(axis.name)
+    return index % count if index is not None and -count <= index < count else None
+
+
+def reduced(figure: Figure, dimensions: int, focus: Focus) -> Figure:
+    """The figure with its leading axes cut at the focus, until `dimensions` remain at most."""
+    while len(figure.axes) > dimensions:
+        index = focused_index(figure.axes[0], focus) or 0
+        figure = replace(figure, axes=figure.axes[1:], values=figure.values[index])
+    return figure
+
+
+def paint_heatmap(
+    figure: Figure, width: int, height: int, palette: Palette, focus: Focus
+) -> Painting:
+    """Two axes as a grid; one axis as a single row of it."""
+    figure = reduced(figure, 2, focus)
+    if len(figure.axes) == 1:
+        figure = replace(
+            figure, axes=(Axis("", ("",)), figure.axes[0]), values=figure.values[np.newaxis]
+        )
+    return paint_grid(heatmap_grid(figure, palette, focus), width, height, palette)
+
+
+def paint_table(
+    figure: Figure, width: int, height: int, palette: Palette, focus: Focus
+) -> Painting:
+    """Numbers without colours: labels and values, or a grid of values."""
+    figure = reduced(figure, 2, focus)
+    if len(figure.axes) == 2:
+        grid = replace(heatmap_grid(figure, palette, focus), coloured=False, narrowest=7)
+        return paint_grid(grid, width, height, palette)
+    labels = axis_labels(figure, 0, palette.look.ascii)
+    here = focused_index(figure.axes[0], focus)
+    window = Window.around(here or 0, len(labels), height)
+    numbers = column(figure.values, 9, palette.glyphs.missing)
+    named = max(1, min(max((cell_len(label) for label in labels), default=1), width - 12))
+    rows: list[Row] = []
+    for index in window.indices():
+        style = palette.accent if index == here else palette.base
+        mark = palette.glyphs.mark if index == here else " "
+        line = Line().add(mark + fit(labels[index], named, palette.glyphs.ellipsis), style)
+        rows.append(line.add(f" {numbers[index]}", style).row(width, palette.base))
+    down = {row: (figure.axes[0].name, index) for row, index in enumerate(window.indices())}
+    return Painting(finish(rows, width, height, palette.base), None, {}, down)
+
+
+def paint_lines(
+    figure: Figure, width: int, height: int, palette: Palette, focus: Focus
+) -> Painting:
+    """Curves along the last axis, one for each label of the axis before it."""
+    figure = reduced(figure, 2, focus)
+    curves = np.atleast_2d(figure.values)
+    finite = curves[np.isfinite(curves)]
+    if not finite.size:
+        return Painting(finish((), width, height, palette.base))
+    low, high = float(finite.min()), float(finite.max())
+    if low == high:
+        low, high = low - 0.5, high + 0.5
+    ends = (number(high), number(low))
+    gutter = max(map(len, ends)) + 1
+    gutter = gutter if width - gutter >= NARROWEST_CURVE else 0
+    axis = _axis_rows(figure, gutter, width, height, palette)
+    plot = height - len(axis)
+    marks = _marks(figure, palette)
+    runs = line_runs(
+        [np.asarray(curve) for curve in curves], low, high, width - gutter, plot, palette, marks
+    )
+    rows: list[Row] = []
+    for index, pieces in enumerate(runs):
+        line = Line()
+        if gutter:
+            end = ends[0] if index == 0 else ends[1] if index == plot - 1 else ""
+            line.add(f"{end:>{gutter - 1}} ", palette.dim)
+        for text, number_of in pieces:
+            line.add(text, _series(palette, number_of) if number_of >= 0 else palette.base)
+        rows.append(line.row(width, palette.base))
+    rows.extend(axis)
+    legend = _names(figure, marks, width, palette)
+    return Painting(finish(rows, width, height, palette.base), legend, {}, {})
+
+
+def _series(palette: Palette, index: int) -> Style:
+    return palette.series[index % len(palette.series)]
+
+
+def _marks(figure: Figure, palette: Palette) -> str:
+    """Letters that tell several curves from each other where colours cannot."""
+    several = len(figure.axes) == 2 and len(figure.axes[0]) > 1
+    return ascii_lowercase if several and palette.look.tier == "none" else ""
+
+
+def _axis_rows(figure: Figure, gutter: int, width: int, height: int, palette: Palette) -> list[Row]:
+    """The x axis: a label below each point and the axis's name below them, where there is room.
+
+    Otherwise the first and the last label with the name between them, if even that has room.
+    """
+    if height < LEAST_WITH_AXIS:
+        return []
+    labels = axis_labels(figure, -1, palette.look.ascii)
+    name = plain_text(figure.axes[-1].name, palette.look.ascii)
+    room = width - gutter
+    middle = gutter + (room - cell_len(name)) // 2
+    line = Line().pad(gutter, palette.base)
+    places = _below(labels, gutter, width) if height >= LEAST_WITH_TICKS else None
+    if places is not None:
+        for place, label in zip(places, labels, strict=True):
+            line.pad(place, palette.base).add(label, palette.dim)
+        named = Line().pad(middle, palette.base).add(name, palette.dim)
+        return [line.row(width, palette.base), named.row(width, palette.base)]
+    first, last = labels[0], labels[-1] if len(labels) > 1 else ""
+    line.add(fit(first, min(cell_len(first), room)), palette.dim)
+    if line.width < middle and middle + cell_len(name) + cell_len(last) < width:
+        line.pad(middle, palette.base).add(name, palette.dim)
+    if line.width + cell_len(last) < width:
+        line.pad(width - cell_len(last), palette.base).add(last, palette.dim)
+    return [line.row(width, palette.base)]
+
+
+def _below(labels: Sequence[str], gutter: int, width: int) -> list[int] | None:
+    """The column where each label begins so that it stands below its point; None: they touch."""
+    step = (width - gutter - 1) / max(len(labels) - 1, 1)
+    places: list[int] = []
+    free = gutter
+    for index, label in enumerate(labels):
+        middle = gutter + round(index * step)
+        place = max(gutter, min(middle - cell_len(label) // 2, width - cell_len(label)))
+        if place < free:
+            return None
+        places.append(place)
+        free = place + cell_len(label) + 1
+    return places
+
+
+def _names(figure: Figure, marks: str, width: int, palette: Palette) -> Row | None:
+    """The unit, and which curve is which: as many names as the lower border holds."""
+    line = Line()
+    if figure.unit:
+        line.add(plain_text(figure.unit, palette.look.ascii), palette.dim)
+    names = axis_labels(figure, 0, palette.look.ascii) if len(figure.axes) == 2 else []
+    for index, name in enumerate(names):
+        mark = f"{marks[index % len(marks)]} " if marks else palette.glyphs.thumb
+        shown = f"{'  ' if line.width else ''}{mark}{name}"
+        if line.width + cell_len(shown) + 2 > width - BORDER:
+            line.add(f" {palette.glyphs.ellipsis}", palette.dim)
+            break
+        line.add(shown, _series(palette, index))
+    return line.row(line.width, palette.base) if line.width else None
+
+
+def heatmap_grid(figure: Figure, palette: Palette, focus: Focus) -> Grid:
+    """The grid of a figure with two axes, its labels made harmless and its focus marked."""
+    rows, columns = figure.axes
+    return Grid(
+        figure.values,
+        axis_labels(figure, 0, palette.look.ascii),
+        axis_labels(figure, 1, palette.look.ascii),
+        (rows.name, columns.name),
+        focused_index(rows, focus),
+        focused_index(columns, focus),
+        unit=figure.unit,
+        signed=is_difference(figure),
+        corner=plain_text(rows.name, palette.look.ascii),
+        note=_note(figure, palette),
+    )
+
+
+def _note(figure: Figure, palette: Palette) -> str:
+    """What runs across; the rows' axis has its name above their labels."""
+    if not math.prod(figure.values.shape):
+        return "empty"
+    name = plain_text(figure.axes[1].name, palette.look.ascii)
+    return f"across: {name}" if name else ""

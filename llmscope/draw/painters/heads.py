@@ -1,0 +1,93 @@
+"""Layers down, heads across: one number for each head, and the largest in words below."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from llmscope.draw.cells import Line, finish, plain_text
+from llmscope.draw.grid.grid import paint_grid
+from llmscope.draw.numbers import number
+from llmscope.draw.painters.generic import heatmap_grid
+from llmscope.draw.painters.map import kind_letter, kind_note
+from llmscope.draw.painting import Painting, Row
+from llmscope.draw.styles import Palette
+from llmscope.figure import Figure, Focus
+
+WIDEST = 9
+SMALL = 0.05
+"""Probabilities below this are left to their colour, so that the others stand out."""
+MOST = 12
+"""Heads that are named at most."""
+
+
+def paint_heads(
+    figure: Figure, width: int, height: int, palette: Palette, focus: Focus
+) -> Painting:
+    """A grid of layer and head; `extra["kinds"]`, one a layer, as a letter beside its number."""
+    kinds: Sequence[str] = figure.extra.get("kinds", ())
+    grid = heatmap_grid(figure, palette, focus)
+    labels = zip(grid.rows, figure.axes[0].labels, strict=True)
+    rows = [shown + kind_letter(label, kinds) for shown, label in labels]
+    grid = replace(
+        grid,
+        rows=rows,
+        note=kind_note(kinds),
+        widest=WIDEST,
+        even=True,
+        # Others stand above each other as numbers do, aligned at the point.
+        texts=_shares(figure) if figure.unit == "probability" else None,
+    )
+    words = height >= 4
+    painting = paint_grid(grid, width, height - words, palette)
+    if not words:
+        return painting
+    said = _largest(figure, grid.row, grid.column, width, palette)
+    return replace(painting, rows=finish((*painting.rows, said), width, height, palette.base))
+
+
+def _shares(figure: Figure) -> Callable[[int, int], str]:
+    """What the cells of probabilities say, if they say anything."""
+
+    def say(row: int, column: int) -> str:
+        value = float(figure.values[row, column])
+        telling = math.isfinite(value) and abs(value) >= SMALL
+        return _brief(value, figure.unit) if telling else ""
+
+    return say
+
+
+def _brief(value: float, unit: str) -> str:
+    """Two decimals of a probability, `.93`; three or four digits of anything else."""
+    if unit != "probability":
+        return number(value, 4)
+    return f"{value:.2f}".replace("0.", ".", 1) if abs(value) < 1 else f"{value:.2f}"
+
+
+def _largest(
+    figure: Figure, row: int | None, column: int | None, width: int, palette: Palette
+) -> Row:
+    """`▸29.0 .02 · largest 13.4 .98  3.0 .87`: layer and head of as many as fit."""
+    line, values = Line(), figure.values
+    layers, heads = (
+        [plain_text(label, palette.look.ascii) for label in axis.labels] for axis in figure.axes
+    )
+    if row is not None and column is not None and np.isfinite(values[row, column]):
+        line.add(f"{palette.glyphs.mark}{layers[row]}.{heads[column]} ", palette.accent)
+        line.add(
+            f"{_brief(float(values[row, column]), figure.unit)} {palette.glyphs.separator} ",
+            palette.dim,
+        )
+    line.add("largest, by layer.head:", palette.dim)
+    order = np.argsort(-np.abs(np.nan_to_num(values)), axis=None, kind="stable")[:MOST]
+    for at in zip(*np.unravel_index(order, values.shape), strict=True):
+        if not np.isfinite(values[at]):
+            break
+        name, value = f" {layers[at[0]]}.{heads[at[1]]} ", _brief(float(values[at]), figure.unit)
+        if line.width + len(name) + len(value) + 1 > width:
+            break
+        line.add(name, palette.base).add(f"{value} ", palette.dim)
+    return line.row(width, palette.base)

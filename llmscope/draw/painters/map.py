@@ -1,0 +1,97 @@
+"""The map: layers from top to bottom, tokens from left to right, the cursor where they meet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from llmscope.draw.cells import plain_text, token_text
+from llmscope.draw.grid.grid import Foot, Grid, paint_grid
+from llmscope.draw.grid.labels import prompt_texts
+from llmscope.draw.grid.layout import NARROWEST_TEXT
+from llmscope.draw.painting import Painting
+from llmscope.draw.render_options import Look
+from llmscope.draw.scale import is_difference
+from llmscope.draw.styles import palette
+from llmscope.figure import Figure, Focus
+
+KINDS = {
+    "attention": "A",
+    "state space": "M",
+    "convolution": "C",
+    "recurrent": "R",
+    "feed-forward": "F",
+    "unknown": "?",
+}
+"""The letter for each kind of layer; M as in Mamba."""
+
+
+def paint_map(
+    figure: Figure,
+    tokens: Figure | None,
+    width: int,
+    height: int,
+    look: Look,
+    focus: Focus,
+    *,
+    zoom: int | None = None,
+) -> Painting:
+    """A figure with the axes layer and position, token row above and surprisal row below.
+
+    Args:
+        figure: `extra["names"]` of `extra["ids"]`, by layer and position, are shown in wide cells;
+            `extra["kinds"]`, one a numbered layer, as a letter beside its number.
+        tokens: the figure of the lens `tokens` for the same prompt; without it the columns carry
+            the labels of their own axis, and there is no surprisal row.
+        zoom: width of a column in cells; None fits them to the room.
+    """
+    colours = palette(look)
+    layers, positions = figure.axes
+    foot, special = None, figure.extra.get("special", ())
+    if tokens is not None and tokens.values.shape == (len(positions),):
+        special = tokens.extra.get("special", special)
+        foot = Foot("surprisal", tokens.values, plain_text(tokens.unit, look.ascii))
+    shown = prompt_texts(positions.labels, special, look.ascii)
+    ids, words = figure.extra.get("ids"), figure.extra.get("names")
+
+    def text(row: int, column: int) -> str:
+        label = words.get(int(ids[row][column]), "") if words and ids is not None else ""
+        return token_text(str(label), look.ascii)
+
+    kinds: Sequence[str] = figure.extra.get("kinds", ())
+    grid = Grid(
+        figure.values,
+        [plain_text(label, look.ascii) + kind_letter(label, kinds) for label in layers.labels],
+        shown,
+        (layers.name, positions.name),
+        layer_row(layers.labels, focus.layer),
+        positions.index(focus.position),
+        unit=figure.unit,
+        signed=is_difference(figure),
+        corner=layers.name,
+        texts=text if words else None,
+        foot=foot,
+        cell=zoom,
+        narrowest=NARROWEST_TEXT if words else 1,
+        note=kind_note(kinds),
+    )
+    return paint_grid(grid, width, height, colours).placed(layers, positions)
+
+
+def layer_row(labels: Sequence[str], layer: int) -> int | None:
+    """The row of a layer: the one labelled with its number. Negative layers count from the end."""
+    numbered = [label for label in labels if label.isdecimal()]
+    if layer < 0:
+        layer += len(numbered)
+    return next((row for row, label in enumerate(labels) if label == str(layer)), None)
+
+
+def kind_letter(label: str, kinds: Sequence[str]) -> str:
+    """What stands after a layer's number if layers are of several kinds: a blank and a letter."""
+    if not kinds:
+        return ""
+    return f" {KINDS.get(kinds[int(label)], '?')}" if label.isdecimal() else "  "
+
+
+def kind_note(kinds: Sequence[str]) -> str:
+    """What the letters mean that are in use."""
+    return ", ".join(f"{letter} {kind}" for kind, letter in KINDS.items() if kind in kinds)

@@ -1,0 +1,123 @@
+"""The strongest neurons of a layer: how strong here, and where else along the prompt."""
+
+from __future__ import annotations
+
+import numpy as np
+from rich.cells import cell_len
+
+from llmscope.draw.cells import Line, finish, fit
+from llmscope.draw.grid.labels import axis_labels
+from llmscope.draw.grid.window import Window, edge_row
+from llmscope.draw.numbers import column
+from llmscope.draw.painters.plots import bar_texts
+from llmscope.draw.painting import Painting, Row
+from llmscope.draw.scale import Scale, is_difference, legend
+from llmscope.draw.styles import Palette
+from llmscope.figure import Figure, Focus
+
+NARROWEST_BAR = 4
+WIDEST_BAR = 14
+NARROWEST_STRIP = 8
+SLOTS = 9
+"""Cells of a number, its sign included."""
+
+
+def paint_neurons(
+    figure: Figure, width: int, height: int, palette: Palette, focus: Focus
+) -> Painting:
+    """One row a neuron: index, signed activation at the focus, bar, and a strip over the prompt.
+
+    Axes position and neuron. The strip's colours follow the legend; bars grow evenly to its end.
+    """
+    positions = axis_labels(figure, 0, palette.look.ascii)
+    neurons = axis_labels(figure, 1, palette.look.ascii)
+    if not positions or not neurons:
+        return Painting(finish((), width, height, palette.base))
+    here = focus.position % len(positions)
+    head = height >= 3
+    named = max(cell_len(name) for name in neurons)
+    rest = width - named - SLOTS - 3
+    bar = max(0, rest)
+    if rest > NARROWEST_BAR + NARROWEST_STRIP:
+        # The strip gets what the prompt needs; the bar lives with less.
+        bar = min(max(rest - 1 - len(positions), rest // 4, NARROWEST_BAR), WIDEST_BAR)
+    bar = bar if bar >= NARROWEST_BAR else 0
+    strip = max(0, rest - bar - 1)
+    strip = strip if strip >= NARROWEST_STRIP else 0
+    cell = 2 if strip >= 2 * len(positions) else 1
+    window = Window.around(here, len(positions), strip // cell)
+    start = named + SLOTS + 3 + bar + 1
+    bottom = window.partial and strip > 0 and height >= 6
+    scale = Scale.of(figure.values, figure.unit, signed=is_difference(figure))
+    ramp = scale.ramp(palette)
+    steps = scale.steps(figure.values, len(ramp))
+    shown = min(len(neurons), max(1, height - head - bottom))
+    values = figure.values[here, :shown]
+    top = max(abs(scale.low), abs(scale.high)) or 1.0
+    shares = (np.abs(values.astype(np.float64)) / top).tolist()
+    bars = bar_texts(shares, bar, palette) if bar else [""] * shown
+    numbers = column(values, SLOTS - 1, palette.glyphs.missing)
+    rows: list[Row] = [_head(positions, here, window, cell, start, width, palette)] if head else []
+    down: dict[int, tuple[str, int]] = {}
+    for index in range(shown):
+        name = fit(neurons[index], named, palette.glyphs.ellipsis, "right")
+        line = Line().add(f" {name} ", palette.dim).add(f"{numbers[index]:>{SLOTS}} ", palette.base)
+        negative = scale.kind == "signed" and values[index] < 0
+        colour = (
+            palette.minus if negative else palette.plus if scale.kind == "signed" else palette.bar
+        )
+        line.add(bars[index], colour)
+        if strip:
+            line.pad(start, palette.base)
+            for place in window.indices():
+                step = int(steps[place, index])
+                glyph = ramp.glyphs[step]
+                if place == here and not head and ramp.coloured:
+                    glyph = palette.glyphs.cursor
+                line.add(glyph + (" " if ramp.coloured else glyph) * (cell - 1), ramp.styles[step])
+        down[len(rows)] = (figure.axes[1].name, index)
+        rows.append(line.row(width, palette.base))
+    if bottom:
+        rows.append(edge_row(window, here, start, width, palette))
+    across = {
+        start + offset * cell + inner: (figure.axes[0].name, place)
+        for offset, place in enumerate(window.indices())
+        for inner in range(cell)
+    }
+    return Painting(
+        finish(rows, width, height, palette.base),
+        legend(scale, figure.unit, palette, width),
+        across,
+        down,
+    )
+
+
+def _head(
+    positions: list[str],
+    here: int,
+    window: Window,
+    cell: int,
+    start: int,
+    width: int,
+    palette: Palette,
+) -> Row:
+    """What the columns are, and whose activation the numbers show."""
+    glyphs = palette.glyphs
+    name = f"{glyphs.down}{positions[here]}"
+    line = Line().add(" neuron", palette.dim)
+    place = start + (here - window.start) * cell
+    if not window.size or place >= width:
+        room = max(1, width - line.width - 4)
+        return (
+            line.add(" at ", palette.dim)
+            .add(fit(name[1:], room, glyphs.ellipsis), palette.accent)
+            .row(width, palette.base)
+        )
+    length = min(cell_len(name), width - start)
+    flipped = place + length > width
+    if flipped:
+        # The name goes before its mark where there is no room behind it.
+        name = fit(positions[here], length - 1, glyphs.ellipsis, "right") + glyphs.down
+        place = place + 1 - length
+    line.pad(place, palette.base)
+    return line.add(fit(name, length, glyphs.ellipsis), palette.accent).row(width, palette.base)

@@ -1,0 +1,142 @@
+"""plotext, kept in one place: its one figure, its sizes, and text instead of colours.
+
+plotext has one figure for the whole process and its kernel is not made for threads, so a lock
+stands before it. It colours by number only; what comes back are glyphs, and styles are put on
+them here, so that a theme and a tier mean the same everywhere.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from threading import Lock
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmscope.draw.styles import Palette
+
+_lock = Lock()
+_RUN = re.compile(r"((?:\x1b\[[0-9;]*m)*)([^\x1b]*)")
+_FOREGROUND = re.compile(r"38;5;(\d+)")
+_FIRST_SERIES = 16
+"""Series are told apart by plotext's colour numbers from here on."""
+
+
+def bar_texts(shares: Sequence[float], width: int, palette: Palette) -> list[str]:
+    """Horizontal bars, one a row, exactly `width` cells each, at eighths of a cell.
+
+    A share is between 0 and 1. What is not zero shows at least the thinnest line; NaN shows none.
+    """
+    glyphs = palette.glyphs
+    parts = len(glyphs.tips)
+    if width < 1 or not shares:
+        return [""] * len(shares)
+    lengths = [_length(share, width * parts) for share in shares]
+    if not any(lengths):
+        return [" " * width] * len(shares)
+    with _lock:
+        figure = _blank(width, len(shares))
+        rows = range(len(shares), 0, -1)
+        whole = [(y, n // parts) for y, n in zip(rows, lengths, strict=True) if n >= parts]
+        tips = [(y, n // parts, n % parts) for y, n in zip(rows, lengths, strict=True) if n % parts]
+        if whole:
+            # A bar ends in the middle of its last cell; thinner than a row, it fills just one.
+            bars = figure.bar(
+                [y for y, _ in whole],
+                [cells - 0.5 for _, cells in whole],
+                orientation="horizontal",
+                width=0.01,
+                marker=glyphs.bar,
+            )
+            figure.draw(bars)
+        if tips:
+            ends = figure.signal(
+                [cells + 0.5 for _, cells, _ in tips],
+                [y for y, *_ in tips],
+                marker=[glyphs.tips[eighths] for *_, eighths in tips],
+            )
+            figure.draw(ends.lines(False))
+        _limits(figure, (0, width), (0.5, len(shares) + 0.5))
+        lines = figure.build().string(colorless=True).split("\n")
+    return [f"{line:<{width}}"[:width] for line in lines[: len(shares)]]
+
+
+def _length(share: float, parts: int) -> int:
+    if not share > 0:
+        return 0
+    return max(1, round(min(share, 1.0) * parts))
+
+
+def line_runs(
+    series: Sequence[NDArray[np.float32]],
+    low: float,
+    high: float,
+    width: int,
+    height: int,
+    palette: Palette,
+    marks: str = "",
+) -> list[list[tuple[str, int]]]:
+    """Curves over a common x axis 0, 1, …: rows of (text, number of the series; −1 for none).
+
+    Braille dots, or one mark a point in ASCII. NaN leaves a gap.
+
+    Args:
+        marks: characters to draw the curves of instead, each of its own.
+    """
+    usual = "*" if palette.look.ascii else "braille"
+    with _lock:
+        import plotext
+
+        figure = _blank(width, height)
+        for index, values in enumerate(series):
+            marker = marks[index % len(marks)] if marks else usual
+            for start, stop in _stretches(np.isfinite(values)):
+                curve = figure.signal(
+                    list(range(start, stop)),
+                    values[start:stop].tolist(),
+                    marker=plotext.marker(marker, _FIRST_SERIES + index),
+                )
+                figure.draw(curve.lines(stop - start > 1))
+        longest = max((len(values) for values in series), default=1)
+        _limits(figure, (0, max(longest - 1, 1)), (low, high))
+        text = figure.build().string()
+    return [_runs(line) for line in text.split("\n")[:height]]
+
+
+def _blank(width: int, height: int) -> Any:
+    """The one figure of plotext, emptied, with nothing around the canvas."""
+    import plotext
+
+    plotext.terminal.limit(False, False)
+    figure = plotext.figure
+    figure.clear()
+    figure.plot_size(width, height)
+    figure.axes(False)
+    figure.legend(False)
+    figure.canvas("default")
+    return figure
+
+
+def _limits(figure: Any, across: tuple[float, float], up: tuple[float, float]) -> None:
+    figure.ruler("x", "lower").ticks([], [])
+    figure.ruler("y", "left").ticks([], [])
+    figure.ruler("x", "lower").lim(*across)
+    figure.ruler("y", "left").lim(*up)
+
+
+def _stretches(known: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Where values follow each other without a gap: (start, stop)."""
+    edges = np.flatnonzero(np.diff(np.concatenate(([False], known, [False])).astype(np.int8)))
+    return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
+
+
+def _runs(line: str) -> list[tuple[str, int]]:
+    runs: list[tuple[str, int]] = []
+    for codes, text in _RUN.findall(line):
+        if text:
+            found = _FOREGROUND.search(codes)
+            number = int(found[1]) - _FIRST_SERIES if found and text.strip() else -1
+            runs.append((text, number))
+    return runs

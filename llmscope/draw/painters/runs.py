@@ -1,0 +1,52 @@
+"""Runs beside each other: what each says next, and how far it is from the first."""
+
+from __future__ import annotations
+
+from rich.cells import cell_len
+
+from llmscope.draw.cells import Line, finish, fit, plain_text, token_text
+from llmscope.draw.numbers import number, percent
+from llmscope.draw.painting import Painting, Row
+from llmscope.draw.styles import Palette
+from llmscope.figure import Figure, Focus
+
+HEADS = ("run", "says", "KL, nats", "p", "max |Δlogit|")
+GAP = 2
+LEAST_NAME = 8
+
+
+def paint_runs(figure: Figure, width: int, height: int, palette: Palette, focus: Focus) -> Painting:
+    """One row a run. Columns that do not fit go, those on the right first."""
+    ascii_ = palette.look.ascii
+    extra = figure.extra
+    cells = [
+        [
+            plain_text(figure.axes[0].labels[row], ascii_),
+            token_text(str(extra["says"][row]), ascii_),
+            number(float(kl)) if row else palette.glyphs.missing,
+            percent(float(extra["says_probability"][row])),
+            number(float(difference)) if row else palette.glyphs.missing,
+        ]
+        for row, (kl, difference) in enumerate(figure.values)
+    ]
+    heads = [plain_text(head, ascii_) for head in HEADS]
+    widths = [max(map(cell_len, column)) for column in zip(heads, *cells, strict=True)]
+    kept = len(widths)
+    while kept > 2 and sum(widths[:kept]) + GAP * (kept - 1) > width:
+        kept -= 1
+    spare = sum(widths[:kept]) + GAP * (kept - 1) - width
+    if spare > 0:
+        widths[0] = max(LEAST_NAME, widths[0] - spare)
+    rows: list[Row] = []
+    for place, texts in enumerate((heads, *cells)):
+        line = Line()
+        for column, text in enumerate(texts[:kept]):
+            room = widths[column]
+            cut = fit(text, min(room, max(cell_len(text), 1)), palette.glyphs.ellipsis)
+            pad = " " * (room - cell_len(cut))
+            style = palette.base if place else palette.dim
+            line.add(cut + pad if column < 2 else pad + cut, style)
+            if column < kept - 1:
+                line.add(" " * GAP, palette.base)
+        rows.append(line.row(width, palette.base))
+    return Painting(finish(rows, width, height, palette.base), None, {}, {})

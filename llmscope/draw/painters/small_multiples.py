@@ -1,0 +1,206 @@
+"""Small multiples: one small heatmap beside the other, each with the number of what it belongs to.
+
+For heatmaps with three axes, such as the patterns of all heads of a layer. Rows and columns have no
+labels of their own there; the row of the focus is marked, and told in words below.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.cells import cell_len
+from rich.style import Style
+
+from llmscope.draw.cells import Line, finish, fit, plain_text
+from llmscope.draw.grid.labels import PROMPT_AXES, axis_labels
+from llmscope.draw.grid.window import Window
+from llmscope.draw.painters.attention import strongest
+from llmscope.draw.painters.generic import focused_index
+from llmscope.draw.painting import Box, Painting, Row
+from llmscope.draw.scale import Scale, is_difference, legend
+from llmscope.draw.styles import Palette, Ramp
+from llmscope.figure import Figure, Focus
+
+GAP = 2
+"""Columns between two of them; the second one holds the mark of the focus."""
+FEWEST = 6
+"""Blocks that one of them has at least: with fewer, some are left out rather than pooled more."""
+SCALES = {2: ((4, 4), (3, 3), (2, 2), (2, 1), (1, 1)), 1: ((4, 2), (2, 1), (1, 1))}
+"""By dots in a cell's height: columns of cells and rows of dots for one value, the best first."""
+UPPER_HALF = "▀"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How they are laid out.
+
+    Attributes:
+        pool: so many rows by so many columns become one, by their maximum.
+        across, down: columns of cells and rows of dots for one value.
+        width, height: of one of them in cells, without its number.
+        shown: which of them.
+        beside: how many stand in one row.
+        apart: blank rows between two bands.
+    """
+
+    pool: int
+    across: int
+    down: int
+    width: int
+    height: int
+    shown: Window
+    beside: int
+    apart: int
+
+
+def plan(shape: tuple[int, ...], width: int, height: int, dots: int, focus: int) -> Plan:
+    """The least pooled, and then the largest, at which all fit; if none, as many as fit.
+
+    Args:
+        shape: how many of them, of how many rows and columns.
+        dots: in a cell's height.
+        focus: which one must be in sight.
+    """
+    count, rows, columns = shape
+    pool = 1
+    while True:
+        high, wide = -(-rows // pool), -(-columns // pool)
+        last = max(high, wide) // 2 < FEWEST
+        for across, down in SCALES[dots]:
+            size = across * wide, -(-down * high // dots)
+            beside, bands = width // (size[0] + GAP), height // (size[1] + 1)
+            smallest = (across, down) == (1, 1) and last
+            if beside * bands >= count or (smallest and beside * bands):
+                shown = Window.around(focus, count, beside * bands)
+                used = -(-shown.size // beside)
+                spare = used * (size[1] + 2) - 1 <= height
+                return Plan(pool, across, down, *size, shown, -(-shown.size // used), int(spare))
+        if max(high, wide) == 1:  # not even one cell has room
+            return Plan(pool, 1, 1, 0, 0, Window(0, 0, count), 1, 0)
+        pool *= 2
+
+
+def paint_small_multiples(
+    figure: Figure, width: int, height: int, palette: Palette, focus: Focus
+) -> Painting:
+    """All along the first axis, as many as fit; pooled where there are fewer cells than values."""
+    scale = Scale.of(figure.values, figure.unit, signed=is_difference(figure))
+    ramp = scale.ramp(palette)
+    dots = 2 if ramp.coloured and not palette.look.ascii else 1
+    words = height >= 8 and tuple(axis.name for axis in figure.axes[1:]) == ("query", "key")
+    chosen = focused_index(figure.axes[0], focus) or 0
+    room = height - 2 * words  # the words, and a blank row above them
+    shape = (len(figure.axes[0]), len(figure.axes[1]), len(figure.axes[2]))
+    made = plan(shape, width, room, dots, chosen)
+    steps = scale.steps(_pooled(figure.values, made.pool), len(ramp))
+    row = focused_index(figure.axes[1], focus)
+    rows: list[Row] = []
+    boxes: list[Box] = []
+    for start in range(made.shown.start, made.shown.stop, made.beside):
+        band = range(start, min(start + made.beside, made.shown.stop))
+        if rows and made.apart:
+            rows.append(Line().row(width, palette.base))
+        top = len(rows)
+        rows.append(_numbers(figure, band, chosen, made, width, palette))
+        for line in range(made.height):
+            rows.append(_line(steps, band, line, chosen, row, made, dots, ramp, width, palette))
+        for place, index in enumerate(band):
+            left = GAP + place * (made.width + GAP)
+            across = range(left - 1, left + made.width)
+            boxes.append((across, range(top, len(rows)), figure.axes[0].name, index))
+    rows = list(finish(rows, width, room, palette.base))
+    if words:
+        rows += (Line().row(width, palette.base), _words(figure, chosen, row, width, palette))
+    key = legend(scale, figure.unit, palette, width)
+    return Painting(tuple(rows), key, boxes=tuple(boxes), remark=_remark(figure, made))
+
+
+def _pooled(values: NDArray[np.float32], pool: int) -> NDArray[np.float32]:
+    """The maximum of each block; what has no value does not count. [of, row, column]"""
+    if pool == 1:
+        return values
+    by_column = np.fmax.reduceat(values, np.arange(0, values.shape[2], pool), axis=2)
+    pooled: NDArray[np.float32] = np.fmax.reduceat(
+        by_column, np.arange(0, values.shape[1], pool), axis=1
+    )
+    return pooled
+
+
+def _numbers(
+    figure: Figure, band: range, chosen: int, made: Plan, width: int, palette: Palette
+) -> Row:
+    """What each of a band belongs to: `head 3`, or its number alone where room is short."""
+    axis, ascii_only = figure.axes[0], palette.look.ascii
+    names = [plain_text(axis.labels[index], ascii_only) for index in band]
+    named = [f"{plain_text(axis.name, ascii_only)} {name}" for name in names]
+    if max(map(cell_len, named)) <= made.width:
+        names = named
+    line = Line()
+    for place, (index, name) in enumerate(zip(band, names, strict=True)):
+        line.pad(GAP - 1 + place * (made.width + GAP), palette.base)
+        text = (palette.glyphs.mark if index == chosen else " ") + name
+        style = palette.accent if index == chosen else palette.dim
+        line.add(fit(text, min(cell_len(text), made.width + 1)), style)
+    return line.row(width, palette.base)
+
+
+def _line(
+    steps: NDArray[np.int64],
+    band: range,
+    line: int,
+    chosen: int,
+    focus: int | None,
+    made: Plan,
+    dots: int,
+    ramp: Ramp,
+    width: int,
+    palette: Palette,
+) -> Row:
+    """One row of cells through a band."""
+    drawn, count = Line(), steps.shape[1]
+    here = [(line * dots + dot) // made.down for dot in range(dots)]  # a row of values each
+    marked = focus is not None and focus // made.pool in here
+    for place, index in enumerate(band):
+        drawn.pad(GAP - 1 + place * (made.width + GAP), palette.base)
+        mark = palette.glyphs.mark if marked else " "
+        drawn.add(mark, palette.accent if index == chosen else palette.dim, 1)
+        upper = steps[index, here[0]].tolist() if here[0] < count else [-1] * steps.shape[2]
+        lower = steps[index, here[-1]].tolist() if here[-1] < count else [-1] * steps.shape[2]
+        for above, below in zip(upper, lower, strict=True):
+            if above == below:
+                drawn.add(ramp.glyphs[above] * made.across, ramp.styles[above], made.across)
+            else:
+                style = _halves(ramp.styles[above], ramp.styles[below])
+                drawn.add(UPPER_HALF * made.across, style, made.across)
+    return drawn.row(width, palette.base)
+
+
+@lru_cache(maxsize=4096)
+def _halves(above: Style, below: Style) -> Style:
+    """A style whose ink is one background and whose background is the other."""
+    return Style(color=above.bgcolor, bgcolor=below.bgcolor)
+
+
+def _words(figure: Figure, chosen: int, row: int | None, width: int, palette: Palette) -> Row:
+    """Where the chosen one looks from the focus."""
+    alone = replace(figure, axes=figure.axes[1:], values=figure.values[chosen])
+    queries, keys = (axis_labels(alone, axis, palette.look.ascii) for axis in (0, 1))
+    axis = figure.axes[0]
+    who = plain_text(f"{axis.name} {axis.labels[chosen]}", palette.look.ascii)
+    return strongest(alone, queries, keys, row, width, palette, who=who)
+
+
+def _remark(figure: Figure, made: Plan) -> str:
+    """What a title must add: that not all are in sight, and that what is seen is pooled."""
+    said = []
+    axis, shown = figure.axes[0], made.shown
+    if shown.partial and shown.size:
+        said.append(f"{axis.name} {shown.start}–{shown.stop - 1} of {shown.count}")
+    if made.pool > 1:
+        step = made.pool * figure.axes[1].step
+        tokens = all(axis.name in PROMPT_AXES for axis in figure.axes[1:])
+        said.append(f"max of {step}×{step} {'tokens' if tokens else 'cells'}")
+    return " · ".join(said)

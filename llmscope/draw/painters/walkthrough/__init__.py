@@ -1,0 +1,1 @@
+"""The painters of the walkthrough: its steps, and one value of a step."""

@@ -1,0 +1,93 @@
+"""One number of a walk through a pass, in words: what it is, of what it is the sum, and from where.
+
+Everything stands in `extra["cell"]` of the figure of a step's values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from llmscope.draw.cells import token_text
+from llmscope.draw.numbers import number
+from llmscope.draw.symbols import own_text
+from llmscope.figure import Figure
+
+NONE = "nothing: a token sees itself and those before it, and none that comes later"
+
+
+def cell_said(figure: Figure, ascii_only: bool) -> str:
+    """`score that ‹B› at 5 gives ‹A› at 1, head 0 = 0.815`."""
+    cell = figure.extra["cell"]
+    names = {name: _name(name, one, ascii_only) for name, one in cell["names"].items()}
+    called = own_text(str(cell["called"]), ascii_only).format_map(names)
+    value = float(cell["value"])
+    return f"{called} = {number(value) if value == value else NONE}"
+
+
+def cell_facts(figure: Figure, ascii_only: bool) -> Iterator[tuple[str, str]]:
+    """Label and text of each further line: the formula, the largest terms, and from where."""
+    cell = figure.extra["cell"]
+    made = cell.get("made")
+    if made is not None:
+        for said in filter(None, (made["said"], made["filled"])):
+            yield "", f"= {own_text(said, ascii_only)}"
+        for term in made["terms"]:
+            yield _signed(term["value"]), _term(term, ascii_only)
+        if made["others"]["count"]:
+            together = " together" if made["others"]["count"] > 1 else ""
+            yield _signed(made["others"]["value"]), f"{made['others']['said']}{together}"
+    label = "from"
+    for read in cell.get("reads", ()):
+        where = _where(read["names"], ascii_only)
+        yield label, f"step {read['step']}, {own_text(read['name'], ascii_only)}{where}"
+        label = "and"
+    for weight in cell.get("weights", ()):
+        shape = figure.extra["weights"][weight["weight"]]["shape"]
+        yield label, f"weight {weight['weight'] + 1}, {weight_said(weight, shape)}"
+        label = "and"
+
+
+def weight_said(weight: Mapping[str, Any], shape: Sequence[int] = ()) -> str:
+    """`c_proj.weight, column 3`; without a place, `c_proj.weight, outputs 0–47`."""
+    name = own_text(".".join(str(weight["name"]).split(".")[-2:]), False)
+    if "index" not in weight:
+        return f"{name}, {weight['part']}" if weight["part"] else name
+    places = zip(("row", "column"), weight["index"], strict=True)
+    where = [f"{axis} {at}" for axis, at in places if isinstance(at, int)]
+    # A vector has one row, which nobody has to be told.
+    return f"{name}, {', '.join(where[-1:] if len(shape) == 1 else where)}"
+
+
+def source_said(read: Mapping[str, Any], ascii_only: bool) -> str:
+    """`query: head 0, ‹B› at 5`."""
+    return f"{own_text(read['name'], ascii_only)}{_where(read['names'], ascii_only)}"
+
+
+def _term(term: Mapping[str, Any], ascii_only: bool) -> str:
+    along = term["along"].items()
+    said = ", ".join(_along(name, one, ascii_only) for name, one in along) or term["name"]
+    factors = own_text(" · ", ascii_only).join(number(float(factor)) for factor in term["factors"])
+    return f"{own_text(said, ascii_only)}{': ' if factors and said else ''}{factors}"
+
+
+def _along(axis: str, one: Mapping[str, Any], ascii_only: bool) -> str:
+    name = _name(axis, one, ascii_only)
+    return name if "token" in one else f"{axis} {name}"
+
+
+def _where(names: Mapping[str, Mapping[str, Any]], ascii_only: bool) -> str:
+    said = [_along(name, one, ascii_only) for name, one in names.items()]
+    return f": {', '.join(said)}" if said else ""
+
+
+def _name(axis: str, one: Mapping[str, Any], ascii_only: bool) -> str:
+    if "token" not in one:
+        return str(one["index"])
+    text = token_text(str(one["token"]), ascii_only)
+    marked = f"<{text}>" if ascii_only else f"‹{text}›"
+    return marked if axis == "token" else f"{marked} at {one['index']}"
+
+
+def _signed(value: float) -> str:
+    return f"{'-' if value < 0 else '+'}{number(abs(float(value)), 6)}"

@@ -1,0 +1,47 @@
+"""The numbers of a step of a walk, or of a weight, with a cursor on one of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from llmscope.draw.grid.grid import paint_grid
+from llmscope.draw.painters.generic import heatmap_grid
+from llmscope.draw.painting import Painting
+from llmscope.draw.styles import Palette
+from llmscope.figure import Figure, Focus
+
+
+def seen_at(figure: Figure, cell: tuple[int, int]) -> tuple[int | None, int | None]:
+    """Row and column of the picture that a cell of the whole plane is in; None: out of sight."""
+    extra = figure.extra
+    row, column = (
+        at - here + seen
+        for at, here, seen in zip(cell, extra["cell"]["at"], extra["seen"], strict=True)
+    )
+    ids = extra.get("ids")
+    if ids is not None:  # tokens in the order of their numbers
+        column = next((at for at, token in enumerate(ids) if token == cell[1]), -1)
+    rows, columns = figure.values.shape
+    return (row if 0 <= row < rows else None), (column if 0 <= column < columns else None)
+
+
+def cell_at(figure: Figure, row: int, column: int) -> tuple[int, int]:
+    """The cell of the whole plane that a place of the picture shows."""
+    extra = figure.extra
+    (down, across), (top, left) = extra["cell"]["at"], extra["seen"]
+    ids = extra.get("ids")
+    return (
+        row + down - top,
+        column + across - left if ids is None else int(ids[column]),
+    )
+
+
+def paint_values(
+    figure: Figure, width: int, height: int, palette: Palette, focus: Focus
+) -> Painting:
+    """A grid; a click on it points at `row` and `column` of the picture."""
+    assert focus.cell is not None
+    row, column = seen_at(figure, focus.cell)
+    grid = heatmap_grid(figure, palette, focus)
+    grid = replace(grid, row=row, column=column, axes=("row", "column"))
+    return paint_grid(grid, width, height, palette)

@@ -1,0 +1,93 @@
+"""A walk through a pass: one row a step, with what it does in words beside its numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.cells import cell_len
+from rich.style import Style
+
+from llmscope.draw.cells import Line, finish, fit, token_text
+from llmscope.draw.grid.window import Window
+from llmscope.draw.numbers import column
+from llmscope.draw.painting import Painting, Row
+from llmscope.draw.styles import Palette
+from llmscope.draw.symbols import own_text
+from llmscope.figure import Figure, Focus
+
+CELL = 7
+"""Cells of a number, with the blank before it."""
+WORDS = (31, 14)
+"""Cells of what a step does: as many as there is room for, and none rather than fewer than that."""
+LEAST = 2
+"""So many numbers stay beside the words, which more room is given to before any other number."""
+
+
+def paint_walk(figure: Figure, width: int, height: int, palette: Palette, focus: Focus) -> Painting:
+    """Axes step and statistic.
+
+    What does not fit goes: numbers from the right, but for two of them, then words, then those.
+    Where the numbers of a step name tokens, their texts stand in the place of the statistics.
+    """
+    ascii_, steps = palette.look.ascii, figure.extra["steps"]
+    names = [own_text(name, ascii_) for name in figure.axes[0].labels]
+    shapes = [own_text(" × ".join(map(str, one["shape"])), ascii_) for one in steps]
+    count = len(names)
+    digits = len(str(count - 1)) + 1
+    named, shaped = max(map(cell_len, names)), max(map(cell_len, shapes))
+    left = digits + 1 + named + 2 + shaped
+    gist = min(WORDS[0], max(cell_len(own_text(one["gist"], ascii_)) for one in steps))
+    room = max(0, width - left)
+    numbers = min(len(figure.axes[1]), max(LEAST, (room - gist - 2) // CELL))
+    words = min(gist, room - numbers * CELL - 2)
+    if words < min(gist, WORDS[1]):
+        numbers, words = min(len(figure.axes[1]), room // CELL), 0
+    head = height > 1
+    window = Window.around(focus.step or 0, count, height - head)
+    told = [[token_text(one, ascii_) for one in texts] for texts in (one["told"] for one in steps)]
+    cells = [
+        column(figure.values[:, at], CELL - 1, palette.glyphs.missing) for at in range(numbers)
+    ]
+    rows: list[Row] = []
+    if head:
+        line = Line().add(fit("", digits + 1) + fit("step", named), palette.dim)
+        line.add(f"  {fit('what it does', words)}" if words else "", palette.dim)
+        line.add(f"  {fit('shape', shaped)}", palette.dim)
+        for label in figure.axes[1].labels[:numbers]:
+            line.add(f"{label:>{CELL}}", palette.dim)
+        rows.append(line.row(width, palette.base))
+    for index in window.indices():
+        here = index == focus.step
+        refused = bool(steps[index]["reason"])
+        style = palette.accent if here else palette.dim if refused else palette.base
+        mark = palette.glyphs.mark if here else palette.glyphs.cut if refused else " "
+        line = Line().add(f"{mark}{index:>{digits - 1}} ", style)
+        line.add(fit(names[index], named, palette.glyphs.ellipsis), style)
+        if words:
+            does = own_text(steps[index]["gist"], ascii_)
+            line.add(f"  {fit(does, words, palette.glyphs.ellipsis)}", palette.dim)
+        line.add(f"  {fit(shapes[index], shaped)}", palette.dim)
+        _numbers(line, told[index], [one[index] for one in cells], style, palette)
+        rows.append(line.row(width, palette.base))
+    down = {row + head: (figure.axes[0].name, at) for row, at in enumerate(window.indices())}
+    return Painting(finish(rows, width, height, palette.base), None, {}, down)
+
+
+def _numbers(
+    line: Line, told: Sequence[str], cells: Sequence[str], style: Style, palette: Palette
+) -> None:
+    """The statistics of a step; or the tokens that it names, as many as their place holds."""
+    if not told:
+        for cell in cells:
+            # What rounds to zero has no sign.
+            line.add(f" {cell.replace('-0.000', ' 0.000')}", style)
+        return
+    room = len(cells) * CELL - 1
+    text = " ".join(told)
+    if cell_len(text) > room:  # the end of a prompt says more than its beginning
+        kept = len(told)
+        while kept > 1 and cell_len(" ".join(told[-kept:])) + 2 > room:
+            kept -= 1
+        text = f"{palette.glyphs.ellipsis} {' '.join(told[-kept:])}"
+    if room > 0:
+        line.add(f" {fit(text, room, palette.glyphs.ellipsis)}", palette.accent)

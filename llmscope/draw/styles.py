@@ -1,0 +1,194 @@
+"""The ready-made styles of a look: made once, shared by every cell that is drawn with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from rich.color import Color
+from rich.style import Style
+
+from llmscope.draw.color import arithmetic
+from llmscope.draw.color.arithmetic import RGB
+from llmscope.draw.color.theme import Theme
+from llmscope.draw.render_options import Look, Tier
+
+if TYPE_CHECKING:
+    from llmscope.draw.glyphs import Glyphs
+
+LEVELS = 32
+MINIMUM_CONTRAST = 4.5
+APART = 0.06
+"""A distance in OKLab; two signs that are nearer to each other are told by shape instead."""
+
+
+@dataclass(frozen=True)
+class Ramp:
+    """Steps from the smallest value to the largest.
+
+    Attributes:
+        styles: of each step, with ink that can be read on it. One more at the end: no value.
+        glyphs: what fills a cell of each step: blanks where colour tells, weight where it cannot.
+        signed: zero is the middle step.
+    """
+
+    styles: tuple[Style, ...]
+    glyphs: tuple[str, ...]
+    signed: bool
+
+    def __len__(self) -> int:
+        return len(self.styles) - 1
+
+    @property
+    def coloured(self) -> bool:
+        """Whether the steps differ by colour rather than by glyph."""
+        return self.glyphs[0] == self.glyphs[-2]
+
+
+class Palette:
+    """Styles and marks of one look; see `palette`."""
+
+    def __init__(self, look: Look) -> None:
+        # The screen needs one number of this module before its first picture, and no marks.
+        from llmscope.draw.glyphs import ASCII, UNICODE
+
+        self.look = look
+        self.glyphs: Glyphs = ASCII if look.ascii else UNICODE
+        theme = look.theme
+        self.base = self.ink(theme.text)
+        self.strong = self.ink(theme.text, bold=True)
+        self.dim = self.ink(theme.dim, faint=True)
+        self.border = self.ink(theme.border, faint=True)
+        self.accent = self.ink(theme.accent, bold=True)
+        self.verdicts = {
+            "verified": self.ink(theme.success),
+            "partial": self.ink(theme.warning),
+            "unverified": self.ink(theme.error),
+            "refused": self.ink(theme.error),
+        }
+        self.series = tuple(self.ink(stop) for stop in theme.categorical)
+        self.sequential = _sequential(self)
+        self.diverging = _diverging(self)
+        # Ramps end in what is nearly the colour of text: bars are of a strong colour before that.
+        self.bar = self.ink(_stop(theme.sequential, 0.6 if theme.dark else 0.8))
+        self.plus = self.ink(_stop(theme.positive, 0.7))
+        self.minus = self.ink(_stop(theme.negative, 0.7))
+        self.cursor = self._cursor()
+
+    @property
+    def colours(self) -> bool:
+        """Whether backgrounds can carry values."""
+        return self.look.tier in ("truecolor", "256")
+
+    def ink(self, foreground: str, *, bold: bool = False, faint: bool = False) -> Style:
+        """Writing on the ground. `faint` is for secondary text where colours cannot say so."""
+        tier, theme = self.look.tier, self.look.theme
+        if self.colours:
+            ground = self.shade(arithmetic.parse_hex(theme.ground))
+            return Style(
+                color=self.shade(arithmetic.parse_hex(foreground)), bgcolor=ground, bold=bold
+            )
+        if tier == "16" and foreground not in (theme.text, theme.dim, theme.border):
+            return Style(color=self.shade(arithmetic.parse_hex(foreground)), bold=bold)
+        return Style(bold=bold, dim=faint or None)
+
+    def shade(self, rgb: RGB) -> Color:
+        """A colour as this tier can show it."""
+        return shade(rgb, self.look.tier)
+
+    def on(self, background: Color, *, bold: bool = False) -> Style:
+        """Writing on a colour, dark or light, whichever can be read."""
+        rgb = _rgb(background)
+        theme = self.look.theme
+        choices = [arithmetic.parse_hex(theme.text), arithmetic.parse_hex(theme.ground)]
+        shown = [self.shade(choice) for choice in choices]
+        best = max(shown, key=lambda ink: arithmetic.contrast(_rgb(ink), rgb))
+        if arithmetic.contrast(_rgb(best), rgb) < MINIMUM_CONTRAST:
+            # Black or white always reaches 4.5; a theme's softened inks may not, half-way.
+            pure = [self.shade((0, 0, 0)), self.shade((255, 255, 255))]
+            best = max(pure, key=lambda ink: arithmetic.contrast(_rgb(ink), rgb))
+        return Style(color=best, bgcolor=background, bold=bold)
+
+    def _cursor(self) -> Style:
+        if self.colours:
+            return self.on(self.shade(arithmetic.parse_hex(self.look.theme.accent)), bold=True)
+        return Style(reverse=True, bold=True)
+
+
+@lru_cache(maxsize=32)
+def palette(look: Look) -> Palette:
+    """The styles of a look."""
+    return Palette(look)
+
+
+def shade(rgb: RGB, tier: Tier) -> Color:
+    """A colour as a tier can show it."""
+    if tier == "truecolor":
+        return Color.from_rgb(*rgb)
+    if tier == "256":
+        return Color.from_ansi(arithmetic.nearest_256(rgb))
+    return Color.from_ansi(arithmetic.nearest_16(rgb))
+
+
+def _rgb(shown: Color) -> RGB:
+    if shown.number is not None:
+        return arithmetic.xterm(shown.number)
+    if shown.triplet is None:
+        raise ValueError("the terminal's default colour has no known value")
+    return (shown.triplet.red, shown.triplet.green, shown.triplet.blue)
+
+
+def _stop(names: tuple[str, ...], share: float) -> str:
+    """The stop nearest to that share of the way along a ramp."""
+    return names[round(share * (len(names) - 1))]
+
+
+def _stops(names: tuple[str, ...]) -> tuple[RGB, ...]:
+    return tuple(arithmetic.parse_hex(name) for name in names)
+
+
+def _shades(palette: Palette, names: tuple[str, ...], count: int) -> tuple[Color, ...]:
+    stops = _stops(names)
+    if palette.look.tier == "truecolor":
+        return tuple(Color.from_rgb(*rgb) for rgb in arithmetic.along(stops, count))
+    return tuple(Color.from_ansi(index) for index in arithmetic.monotone_256(stops))
+
+
+def _sequential(palette: Palette) -> Ramp:
+    if not palette.colours:
+        density = tuple(palette.glyphs.density)
+        return Ramp((palette.base,) * (len(density) + 1), (*density, " "), signed=False)
+    styles = [
+        palette.on(shade) for shade in _shades(palette, palette.look.theme.sequential, LEVELS)
+    ]
+    return Ramp((*styles, palette.base), (" ",) * (len(styles) + 1), signed=False)
+
+
+def _diverging(palette: Palette) -> Ramp:
+    theme = palette.look.theme
+    if not palette.colours or _alike(theme):
+        plus, minus = palette.glyphs.plus, palette.glyphs.minus
+        cold = palette.ink(_stop(theme.negative, 0.7))
+        warm = palette.ink(_stop(theme.positive, 0.7))
+        glyphs = (*reversed(minus[1:]), " ", *plus[1:])
+        styles = (*(cold for _ in minus[1:]), palette.base, *(warm for _ in plus[1:]))
+        return Ramp((*styles, palette.base), (*glyphs, " "), signed=True)
+    below = _shades(palette, theme.negative, LEVELS // 2)
+    above = _shades(palette, theme.positive, LEVELS // 2)
+    half = min(len(below), len(above))
+    below, above = _thinned(below, half), _thinned(above, half)
+    inked = [palette.on(shade) for shade in (*reversed(below[1:]), *above)]
+    return Ramp((*inked, palette.base), (" ",) * (len(inked) + 1), signed=True)
+
+
+def _alike(theme: Theme) -> bool:
+    """Whether the two signs have colours that nobody could tell apart, as greys are."""
+    ends = zip(_stops(theme.negative[-2:]), _stops(theme.positive[-2:]), strict=True)
+    return all(arithmetic.distance(one, other) < APART for one, other in ends)
+
+
+def _thinned(shades: tuple[Color, ...], count: int) -> tuple[Color, ...]:
+    """`count` of the shades, both ends kept, so that zero stays in the middle of two sides."""
+    last = len(shades) - 1
+    return tuple(shades[round(index * last / max(count - 1, 1))] for index in range(count))

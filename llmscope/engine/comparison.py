@@ -1,0 +1,82 @@
+"""What a request holds the prompt against: prompt B, and two lists of words."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from llmscope.engine.events import Beside, Request, Want, tokens_of_prompt
+from llmscope.errors import ScopeError
+from llmscope.figure import Focus
+
+if TYPE_CHECKING:
+    from llmscope.lenses import Lens
+    from llmscope.record.capture.recording import Recording
+    from llmscope.scope import Scope
+
+
+class OtherError(ScopeError):
+    """Prompt B cannot be run, and something that is wanted needs it."""
+
+
+class Held:
+    """Prompt B and the words of one request, as the model's tokenizer cuts them.
+
+    Attributes:
+        beside: B for the screen; None: there is none that could be run.
+        notes: what a person should know of how the words were read.
+        flaw: why they cannot be read; empty if they can.
+
+    Raises:
+        OtherError: see there.
+    """
+
+    def __init__(self, scope: Scope, request: Request, recording: Recording) -> None:
+        self.beside: Beside | None = None
+        self.notes: tuple[str, ...] = ()
+        self.flaw = ""
+        self._ids: tuple[int, ...] | None = None
+        self._words: tuple[tuple[int, ...], tuple[int, ...]] | None = None
+        if request.versus_prompt is not None:
+            self._read_b(scope, request, request.versus_prompt, recording)
+        if request.words is not None:
+            try:
+                self._read_words(scope, *request.words)
+            except ScopeError as error:
+                self.flaw = f"{error.message} (try: {error.hint})"
+
+    def focus(self, chosen: Lens, focus: Focus) -> Focus:
+        """The focus with what a lens is to be held against."""
+        if self._ids is not None and ("versus_prompt" in chosen.uses or focus.change):
+            focus = replace(focus, versus_prompt=self._ids)
+        if self._words is not None and "words" in chosen.uses:
+            focus = replace(focus, words=self._words)
+        return focus
+
+    def _read_b(self, scope: Scope, request: Request, text: str, recording: Recording) -> None:
+        try:
+            prompt = scope.prompt(text, special_tokens=request.special_tokens)
+        except ScopeError as error:
+            if any(_of_b(want, request) for want in request.wants):
+                raise OtherError(error.message, error.hint) from None
+            return
+        from llmscope.record.compare.alignment import align
+
+        aligned = align(recording.prompt.labels, prompt.labels)
+        self.beside = Beside(text, tokens_of_prompt(prompt), aligned, prompt.notices)
+        self._ids = tuple(prompt.ids)
+
+    def _read_words(self, scope: Scope, *texts: str) -> None:
+        one, other = map(scope.words, texts)
+        self._words = one.ids, other.ids
+        shared = [f"‹{scope.subject.label(token)}›" for token in one.ids if token in other.ids]
+        both = f"{' '.join(shared)} is in both lists, where it says nothing"
+        self.notes = (*one.notes, *other.notes, *([both] if shared else []))
+
+
+def _of_b(want: Want, request: Request) -> bool:
+    """Whether a figure is of prompt B as well."""
+    from llmscope.lenses import lens
+
+    held = "versus_prompt" in lens(want.lens).uses
+    return held or (want.focus.change and not request.edits)

@@ -1,0 +1,159 @@
+"""Figures of the lens `context` that follow a context as it grows; see there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from llmscope.figure import Axis, Figure, Focus
+from llmscope.lenses.base import Run, layer_kinds
+from llmscope.text import display_text
+
+if TYPE_CHECKING:
+    from llmscope.record.capture.recording import Recording
+    from llmscope.record.context.split import Query
+    from llmscope.record.context.trajectory import Trajectory
+
+STEPS = {"lines": "What each example adds", "tokens": "What each token adds"}
+GAIN = "How surprising the answer is after so many examples"
+
+
+def steps(recording: Recording, query: Query, before: int, mode: str) -> Iterator[Figure]:
+    """How far each example or token of the context moves the update. [layer, prefix]"""
+    from llmscope.record.context.low_rank import Unpatchable
+    from llmscope.record.context.split import example_ends
+    from llmscope.record.context.trajectory import trajectory
+
+    labels = recording.prompt.labels
+    ends = tuple(range(query.kept + 1, before + 1))
+    if mode == "lines":
+        ends = example_ends(labels, query.kept, before)
+    starts = (query.kept, *ends[:-1])
+    added = (_said(recording, start, end) for start, end in zip(starts, ends, strict=True))
+    figure = Figure(
+        lens="context",
+        title=f"{STEPS[mode]} to the update of the weights",
+        kind="heatmap",
+        axes=(
+            Axis("layer", tuple(map(str, range(recording.layers)))),
+            Axis("prefix", tuple(added)),
+        ),
+        values=np.full((recording.layers, len(ends)), np.nan, dtype=np.float32),
+        unit="relative norm",
+        extra={
+            "mode": mode,
+            "ends": ends,
+            "context": query.context,
+            "kept": query.kept,
+            **layer_kinds(recording),
+        },
+    )
+    try:
+        for found in trajectory(recording, query, ends):
+            yield _with(figure, found)
+    except Unpatchable as finding:
+        yield Figure.refused("context", figure.title, str(finding))
+
+
+def _said(recording: Recording, start: int, end: int) -> str:
+    """The text of some tokens of the prompt, the pieces of a character together again."""
+    tokens, prompt = recording.subject.tokens, recording.prompt
+    if tokens is None:
+        return "".join(prompt.labels[start:end])
+    return tokens.describe(prompt.ids[start:end]).text
+
+
+def _with(figure: Figure, found: Trajectory) -> Figure:
+    values, sizes, cosines, step_cosines = (
+        one.float().numpy() for one in (found.steps, found.sizes, found.cosines, found.step_cosines)
+    )
+    told = (
+        f"mean over layers: step {_mean(values[:, :1])} at first, {_mean(values[:, -1:])} at last",
+        f"mean cosine of successive updates {_mean(cosines)}, of successive steps "
+        f"{_mean(step_cosines)}",
+    )
+    more = {"update_norm": sizes, "cosine": cosines, "step_cosine": step_cosines, "caption": told}
+    return replace(figure, values=values, extra={**figure.extra, **more})
+
+
+def _mean(values: np.ndarray) -> str:
+    known = values[np.isfinite(values)]
+    return f"{known.mean():.2g}" if known.size else "unknown"
+
+
+def gain(
+    recording: Recording, query: Query, before: int, focus: Focus, run: Run
+) -> Iterator[Figure]:
+    """Surprisal of the answer after 0, 1, … examples. [examples]
+
+    Raises:
+        ValueError: the answer is empty, or has ids that the model lacks.
+    """
+    from llmscope.record.context.example_gain import surprisals
+    from llmscope.record.context.split import example_ends
+
+    answer = _answer(recording, query, focus)
+    anatomy = recording.subject.anatomy
+    length = len(recording) + len(answer) - 1
+    if anatomy.context is not None and length > anatomy.context:
+        yield Figure.refused(
+            "context",
+            GAIN,
+            f"with the answer the prompt has {length} tokens, and the model's context holds "
+            f"{anatomy.context}",
+        )
+        return
+    ids, asked = recording.prompt.ids, query.ids[query.kept :]
+    ends = (query.kept, *example_ends(recording.prompt.labels, query.kept, before))
+    tokens = np.full((len(ends), len(answer)), np.nan, dtype=np.float32)
+    text = _text(recording, answer)
+    for place, end in enumerate(ends):
+        tokens[place] = surprisals(run, (*ids[:end], *asked), answer).numpy()
+        values = tokens.sum(axis=1, dtype=np.float64).astype(np.float32)
+        count = "1 example" if place == 1 else f"{place} examples"
+        yield Figure(
+            lens="context",
+            title=GAIN,
+            kind="lines",
+            axes=(Axis("examples", tuple(map(str, range(len(ends))))),),
+            values=values,
+            unit="bits",
+            extra={
+                "mode": "gain",
+                "answer": text,
+                "answer_ids": answer,
+                "tokens": tokens.copy(),
+                "ends": ends,
+                "context": query.context,
+                "kept": query.kept,
+                "caption": (
+                    f"{values[0]:.3g} bits without examples, {values[place]:.3g} after {count}",
+                    f"the answer: {display_text(text, whitespace=True)}",
+                ),
+            },
+        )
+
+
+def _answer(recording: Recording, query: Query, focus: Focus) -> tuple[int, ...]:
+    from llmscope.record.context.weight_update import prompted_logits
+
+    if focus.answer is not None:
+        answer = tuple(focus.answer)
+    elif focus.target is not None:
+        answer = (focus.target,)
+    else:
+        answer = (int(prompted_logits(recording, query)[-1].argmax()),)
+    vocabulary = recording.subject.anatomy.vocabulary
+    if not answer:
+        raise ValueError("the answer is empty")
+    if not all(0 <= token < vocabulary for token in answer):
+        raise ValueError(f"the answer has ids outside of 0 to {vocabulary - 1}")
+    return answer
+
+
+def _text(recording: Recording, answer: tuple[int, ...]) -> str:
+    tokens = recording.subject.tokens
+    return " ".join(map(str, answer)) if tokens is None else tokens.describe(answer).text

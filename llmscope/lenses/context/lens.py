@@ -1,0 +1,235 @@
+"""Context: what did the context teach it?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from llmscope.figure import Axis, Figure, Focus
+from llmscope.lenses.base import Lens, Run, layer_kinds
+from llmscope.lenses.context.curves import STEPS, gain, steps
+from llmscope.lenses.context.runs import beside, carried_figure
+from llmscope.text import display_text
+
+if TYPE_CHECKING:
+    from llmscope.record.capture.recording import Recording
+    from llmscope.record.context.split import Query
+    from llmscope.record.context.weight_update import Pass
+
+TITLE = "Context as an update of the weights"
+DIVERGENCES = ("kl_patched", "kl_unpatched", "kl_naive")
+DIFFERENCES = ("max_logit_difference", "unpatched_logit_difference", "naive_logit_difference")
+
+
+def compute(recording: Recording, focus: Focus, run: Run) -> Figure | Iterator[Figure]:
+    """The change of weights that stands for the context: ‖ΔW‖_F / ‖W‖_F. [layer, matrix]
+
+    The prompt is a context and a query: `focus.context` tokens come before the query, or all lines
+    but the last. The query runs alone, keeping its positions and the prompt's leading special
+    tokens, and each layer is patched with what the layers below it, already patched, hand it:
+    ΔW = W (z - z₀) z₀ᵀ / ‖z₀‖² for the matrices that read the MLP's input, NaN where a layer has
+    no such matrix. z is that input in the prompted run, z₀ in the patched one.
+
+    Modes: `last`, for the last token, with the stream's change u - u₀ as a bias (rank 1); `query`,
+    for every token of the query (the pseudo-inverse in the place of z₀ᵀ / ‖z₀‖², rank up to the
+    number of its tokens), with u - u₀ in the down projection, which has a column then.
+    `lines` and `tokens`: the trajectory, ‖ΔWᵢ - ΔWᵢ₋₁‖ / ‖W‖ as the context grows by an example or
+    a token [layer, prefix], all first matrices of a layer as one, z₀ that of the query alone, no
+    layer patched. An example is a line, or as many as the query has, or what stands between blank
+    lines if there are any. `extra`: update_norm, ‖ΔWᵢ‖ / ‖W‖; cosine, cos(ΔWᵢ, ΔWᵢ₋₁);
+    step_cosine, the cosine of successive steps, all [layer, prefix], NaN where there are not two;
+    ends, how many tokens each prefix has.
+    `gain`: −log₂ p of the whole answer after the query, in bits, with the first 0, 1, 2, … examples
+    before it [examples]: `focus.answer`, or the target, or the likeliest next token. `extra`:
+    answer; answer_ids; tokens, the surprisal of each token of the answer [examples, token]; ends.
+
+    `extra` of the first two, all KL(prompted ‖ other) at the last token, in nats, and differences
+    in logits over the rows that are patched: kl_patched, kl_unpatched (the query alone), kl_naive
+    (every layer's update from the unpatched run); max_logit_difference (patched),
+    unpatched_logit_difference, naive_logit_difference; update_norm, the values; stream_shift,
+    ‖u - u₀‖ / ‖u‖ [layer]; context, kept, query: how many tokens; rank; prompted and unpatched,
+    their likeliest token; runs, says, says_probability, expected_probability, kl, difference: the
+    same of all four runs beside each other. caption: what the picture says in words.
+
+    Of a model with a taught context on (see `Scope.teach`), the first two modes show what was
+    taught, and in `runs` how far it carries on this prompt: the base model that reads the context
+    first, the taught one, and the base model alone; kl_taught, kl_unpatched.
+
+    Refused where the patched run's logits are not the prompted run's: bound 1e-4 of a row's
+    largest logit, or four roundings in half precision.
+    """
+    from llmscope.record.context.low_rank import Unpatchable
+    from llmscope.record.context.split import last_line, query_of
+
+    lesson = recording.subject.lesson
+    if lesson is not None and focus.mode in ("last", "query"):
+        try:
+            return carried_figure(recording, lesson)
+        except Unpatchable as finding:
+            return Figure.refused("context", TITLE, str(finding))
+    before = last_line(recording.prompt.labels) if focus.context is None else focus.context
+    if before is None:
+        return Figure.refused(
+            "context", TITLE, "the prompt has no context: several lines, the last one the query"
+        )
+    try:
+        query = query_of(recording.prompt, before, rows=None if focus.mode == "query" else 1)
+    except ValueError:
+        if focus.context is not None:
+            raise
+        return Figure.refused("context", TITLE, "the prompt has nothing before its last line")
+    try:
+        if focus.mode == "gain":
+            return gain(recording, query, before, focus, run)
+        if focus.mode in STEPS:
+            return steps(recording, query, before, focus.mode)
+        return _figure(recording, query, weights_only=focus.mode == "query")
+    except Unpatchable as finding:
+        return Figure.refused("context", TITLE, str(finding))
+
+
+def _figure(recording: Recording, query: Query, *, weights_only: bool) -> Figure:
+    import torch
+
+    from llmscope.record.context import weight_update
+    from llmscope.record.derive.kl import kl_divergence
+
+    own = weight_update.prompted_logits(recording, query)
+    alone = weight_update.bare(recording, query)
+    patched = weight_update.learn(recording, query, weights_only=weights_only)
+    wrong = weight_update.disagreement(recording, own, patched.logits)
+    if wrong.status == "refused":
+        return Figure.refused("context", TITLE, wrong.reason, wrong.discrepancy)
+    naive = weight_update.learn(recording, query, weights_only=weights_only, given=alone)
+    names, values = _norms(patched)
+    if not names:
+        return Figure.refused("context", TITLE, "no layer has an MLP whose weights could change")
+
+    def kl(run: Pass) -> float:
+        return float(kl_divergence(own, run.logits)[-1])
+
+    def difference(run: Pass) -> float:
+        return float((own - run.logits).abs().max())
+
+    def likeliest(logits: torch.Tensor) -> str:
+        return recording.subject.label(int(logits[-1].argmax()))
+
+    runs = (patched, alone, naive)
+    divergences, differences = [kl(one) for one in runs], [difference(one) for one in runs]
+    says = [
+        display_text(likeliest(one), whitespace=True) for one in (own, patched.logits, alone.logits)
+    ]
+    return Figure(
+        lens="context",
+        title=TITLE,
+        kind="heatmap",
+        axes=(
+            Axis("layer", tuple(str(layer) for layer in range(len(values)))),
+            Axis("matrix", names),
+        ),
+        values=values,
+        unit="relative norm",
+        verdict=wrong,
+        extra={
+            **dict(zip(DIVERGENCES, divergences, strict=True)),
+            **dict(zip(DIFFERENCES, differences, strict=True)),
+            "update_norm": values,
+            "stream_shift": _shifts(patched),
+            "context": query.context,
+            "kept": query.kept,
+            "query": len(query.ids) - query.kept,
+            "rank": query.rows,
+            "prompted": likeliest(own),
+            "unpatched": likeliest(alone.logits),
+            "mode": "query" if weights_only else "last",
+            **beside(
+                {"prompted": own, "patched": patched.logits}
+                | {"naive": naive.logits, "alone": alone.logits},
+                own,
+                recording.subject.label,
+            ),
+            "caption": (
+                _proof("KL from the prompted run, nats", divergences),
+                _proof("largest difference of a logit", differences),
+                "likeliest next: with the context {}, patched {}, query alone {}".format(*says),
+            ),
+            **layer_kinds(recording),
+        },
+    )
+
+
+def _proof(what: str, numbers: Sequence[float]) -> str:
+    patched, alone, naive = (f"{number:.2g}" for number in numbers)
+    return f"{what}: patched {patched}, query alone {alone}, naive {naive}"
+
+
+def _norms(patched: Pass) -> tuple[tuple[str, ...], np.ndarray]:
+    """Names of the matrices, in the order of the pass, and ‖ΔW‖ / ‖W‖. [layer, matrix]"""
+    found = [
+        {update.name: update.relative for update in (*layer.firsts, layer.down) if update}
+        for layer in patched.layers
+    ]
+    names = tuple(dict.fromkeys(name for layer in found for name in layer))
+    rows = [[layer.get(name, np.nan) for name in names] for layer in found]
+    return names, np.array(rows, dtype=np.float32)
+
+
+def _shifts(patched: Pass) -> np.ndarray:
+    """‖u - u₀‖ / ‖u‖ of the last row. [layer]"""
+    shares = [
+        float(layer.shift[-1].float().norm() / layer.target[-1].float().norm())
+        for layer in patched.layers
+        if layer.shift is not None and layer.target is not None
+    ]
+    return np.array(shares, dtype=np.float32)
+
+
+LENS = Lens(
+    name="context",
+    question="What did the context teach it?",
+    compute=compute,
+    needs=("readout", "writes"),
+    uses=("context", "mode", "answer", "target"),
+    modes=("last", "query", "lines", "tokens", "gain"),
+    edited="refused",
+    unpaired={"": "the context and the query are those of one prompt"},
+    help="""\
+A prompt is a context followed by a query: examples and a new case, instructions and a question. \
+Here the query is the last line, or what follows `--context-file`. Take the context away and \
+change the weights instead: there is one smallest change of each MLP's first matrices, and one \
+vector added to the stream after each layer, with which the model says of the query alone exactly \
+what it said of the whole prompt. Each row is a layer, each column a matrix, a cell the size of \
+its change, ‖ΔW‖ / ‖W‖.
+
+What is exact: the two runs agree in every logit up to rounding. The proof stands below the \
+picture: KL(prompted ‖ patched) beside that of the query alone, and that of the naive way, where \
+each layer is changed as if the ones below it were not; and the same for the largest difference \
+of a logit. What is an identity: a matrix that reads z₀ can always be changed to give what it gave \
+of z, whatever the context says. It writes down what the context did to this query, and does not \
+fit another query by itself. What is only suggestive: fed piece by piece, these changes have the \
+form of steps of gradient descent, but on a loss that the steps themselves define. That is no \
+proof that the model descends its language-modelling loss.
+
+In layers whose MLP runs beside the attention, ΔW is 0 and the stream carries it all. Special \
+tokens at the start, such as BOS, stay with the query, and all tokens keep their positions. Mode \
+`last` is for the last token (rank 1); `query` for every token of the query, by weights alone. \
+`llmscope bake` writes the change as an adapter.
+
+Modes `lines` and `tokens` show the trajectory: how far each example, or each token, of the \
+context moves the update, in each layer for itself, with nothing patched. An example is a line; \
+where the query has more lines, as many as that; or what stands between blank lines where there \
+are any. The JSON has the cosines of successive updates and of successive steps as well: near 1 \
+the steps go on in one direction, below 0 one takes back part of the one before. Over tokens, \
+steps need not shrink, for every token gives the query another role.
+
+Mode `gain` measures instead of describing: the surprisal of the whole expected answer after the \
+query with 0, 1, 2, … examples before it, in bits. `--answer` says which answer; otherwise it is \
+the target, or the token that the model itself finds likeliest. The examples stay in their order, \
+so what the curve says of one holds after those before it.
+
+ΔW = W (z - z₀) z₀ᵀ / ‖z₀‖², z and z₀ the MLP's input with the context and, patched, without. \
+Dherin et al. 2025, "Learning without training"; Goldwaser et al. 2025 for gated MLPs, layer by \
+layer.""",
+)

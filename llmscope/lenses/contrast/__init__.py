@@ -1,0 +1,5 @@
+"""The lens `contrast`: what differs between prompts A and B."""
+
+from llmscope.lenses.contrast.lens import LENS
+
+__all__ = ["LENS"]

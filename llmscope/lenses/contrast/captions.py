@@ -1,0 +1,86 @@
+"""Contrast: what every figure of it says of the two prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from llmscope.text import VISIBLE
+
+if TYPE_CHECKING:
+    from llmscope.figure import Focus
+    from llmscope.record.compare.contrast import Pair
+
+_BREAKS = str.maketrans({char: mark for char, mark in VISIBLE.items() if char != " "})
+LISTED = 6
+"""Tokens that are listed below a picture."""
+
+
+def about(pair: Pair, focus: Focus, said: Sequence[str]) -> dict[str, Any]:
+    """The `extra` of all modes.
+
+    Args:
+        said: what a mode says in words. Before it comes what cannot be seen, which nobody may
+            miss; after it which tokens are which.
+    """
+    return {
+        "mode": focus.mode,
+        "position": focus.position,
+        "other_position": pair.there(focus.position),
+        "aligned": np.array(pair.aligned, dtype=np.int64).reshape(-1, 2),
+        "same": pair.same,
+        "unseen": focus.position < pair.same and not pair.identical,
+        "versus_ids": pair.other.prompt.ids,
+        "versus_labels": pair.other.prompt.labels,
+        "special": pair.recording.prompt.special,
+        "caption": in_lines(
+            *(*unseen(pair, focus.position), *said, *_places(pair, focus.position))
+        ),
+    }
+
+
+def in_lines(*remarks: str) -> tuple[str, ...]:
+    """A caption: each remark on one line, whatever white space its tokens are."""
+    return tuple(remark.translate(_BREAKS) for remark in remarks)
+
+
+def share(probability: float) -> str:
+    """A probability as a person reads one: `.90`, and `<.01` for what is not nothing."""
+    return "<.01" if probability < 0.005 else f"{probability:.2f}".removeprefix("0")
+
+
+def unseen(pair: Pair, position: int) -> Iterator[str]:
+    """What cannot differ at a token of A, in words."""
+    if pair.identical:
+        yield "A and B are the same prompt"
+    elif position < pair.same:
+        word = pair.recording.prompt.labels[position]
+        yield (
+            f"A and B are the same up to ‹{word}›: what differs comes later and cannot be seen here"
+        )
+
+
+def _places(pair: Pair, position: int) -> Iterator[str]:
+    word, there = pair.recording.prompt.labels[position], pair.there(position)
+    if there is None:
+        yield f"‹{word}› at {position} is only in A"
+    elif there != position:
+        yield f"‹{word}› is token {position} of A and {there} of B"
+    alone = [*only_in(pair, "A"), *only_in(pair, "B")]
+    if alone:
+        yield " · ".join(alone)
+
+
+def only_in(pair: Pair, name: str) -> Iterator[str]:
+    """The tokens that one of the two prompts has for itself, in words."""
+    which = "AB".index(name)
+    labels, places = pair.both[which].prompt.labels, pair.alone[which]
+    if places:
+        yield f"only in {name}: {_listed(labels, places)}"
+
+
+def _listed(labels: Sequence[str], places: Sequence[int]) -> str:
+    named, more = [f"‹{labels[place]}›" for place in places[:LISTED]], len(places) - LISTED
+    return " ".join(named) + (f" and {more} more" if more > 0 else "")

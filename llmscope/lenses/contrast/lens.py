@@ -1,0 +1,208 @@
+"""Contrast: what differs between A and B?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from llmscope.figure import Axis, Figure, Focus
+from llmscope.lenses.base import Lens, Run, layer_kinds
+from llmscope.lenses.contrast.captions import LISTED, about, share
+from llmscope.lenses.contrast.token import cue_heads, likeness, stream_layers, word_curves
+
+if TYPE_CHECKING:
+    from llmscope.record.capture.extra_passes import Passes
+    from llmscope.record.capture.recording import Recording
+    from llmscope.record.compare.contrast import Floats, Pair
+
+TITLES = {
+    "kl": "Contrast · KL of the predictions after the same token",
+    "word": "Contrast · cosine of the streams after each layer",
+    "cosine": "Contrast · cosine of the same token's streams",
+    "centred": "Contrast · cosine of the same token's streams, mean taken off",
+    "lens": "Contrast · two lists of words",
+    "attention": "Contrast · attention to what only A has",
+    "attention-difference": "Contrast · attention to what differs, A − B",
+}
+
+
+def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
+    """This prompt (A) held against prompt B, token by token, where both have the same one.
+
+    The tokens are aligned by their text, by a longest common subsequence, so that the prompts may
+    have different lengths. If A is edited, B is not: the same prompt shows what the edits did.
+
+    Modes: `kl`, KL(A ‖ B) and KL(B ‖ A) of the next-token predictions after each aligned token, in
+    nats [position, divergence]. `cosine`, of the streams of an aligned token in A and in B after
+    each layer, the embedding first [layer, position]; `centred`, the same with the mean over the
+    tokens of both prompts taken off in each layer, first and special tokens left out of the mean.
+    NaN for tokens that only A has.
+
+    Of the token in the focus: `word`, that cosine, the baseline beside it, and the centred one
+    [what, layer]; `lens`, mean logit of one list of words less that of another in the logit lens
+    after each layer, for A and for B [prompt, layer]; `attention`, for each head A's largest
+    weight on a token that only A has, first and special tokens left out [layer, head], NaN in
+    layers without verified patterns; `attention-difference`, that less the same of B.
+
+    `extra` of all: mode; position, other_position (of the token in B; null if only A has it);
+    aligned, places in A and in B [pair, 2]; same, how many first tokens both prompts have in
+    common; unseen, whether the token comes before all that differs; versus_ids, versus_labels;
+    special; caption. For `kl`, of the focus: changed, the top_k tokens whose probability differs
+    most, changed_ids, changed_probability [A | B, token]. For cosines baseline [layer], the mean
+    cosine of all pairs of different tokens of both prompts, first and special ones left out (of
+    the centred streams for `centred`, and as centred_baseline for `word`). For `lens` words,
+    words_ids (both lists), given (whether they were asked for), difference [layer], parting (the
+    first layer from which on A stays on its side of B; null: none). For attention, of A and of B:
+    weights, and cues, the place of the token that is looked at, -1 for none [A | B, layer, head].
+    kinds, one a layer, where they are mixed.
+
+    Refused without a prompt B, and where the two have no token in common but special ones and
+    blanks; what is of one token, for a token that B lacks.
+    """
+    from llmscope.record.compare.contrast import Unpaired, paired
+
+    passes, title = cast("Passes", run), TITLES[focus.mode]
+    try:
+        pair = paired(recording, focus.versus_prompt, passes.other)
+        if focus.mode == "kl":
+            yield from _divergences(pair, focus)
+        elif focus.mode == "lens":
+            yield word_curves(pair, focus, title)
+        elif focus.mode == "word":
+            yield likeness(pair, focus, title)
+        elif focus.mode.startswith("attention"):
+            yield cue_heads(pair, focus, title, passes)
+        else:
+            yield _cosines(pair, focus)
+    except Unpaired as finding:
+        yield Figure.refused("contrast", title, str(finding))
+
+
+def _divergences(pair: Pair, focus: Focus) -> Iterator[Figure]:
+    from llmscope.record.compare.contrast import divergences
+
+    extra, said = _changed(pair, focus)
+    for values in divergences(pair, focus.position):
+        here = values[:, focus.position]
+        told = [f"KL there: A‖B {here[0]:.3g}, B‖A {here[1]:.3g} nats"] if here[0] > 0 else []
+        yield Figure(
+            lens="contrast",
+            title=TITLES["kl"],
+            kind="heatmap",
+            axes=(
+                Axis("position", pair.recording.prompt.labels),
+                Axis("divergence", ("KL(A‖B)", "KL(B‖A)")),
+            ),
+            values=values.T.copy(),
+            unit="nats",
+            extra={**about(pair, focus, [*said, *told]), **extra},
+        )
+
+
+def _changed(pair: Pair, focus: Focus) -> tuple[dict[str, Any], list[str]]:
+    """The tokens whose probability differs most after the one in the focus, and the same in words.
+
+    Nothing where B does not have it.
+    """
+    from llmscope.record.compare.contrast import predictions
+
+    there = pair.there(focus.position)
+    if there is None:
+        return {}, []
+    both = predictions(pair, focus.position, there)
+    change = np.abs(both[0] - both[1])
+    order = np.argsort(-change, kind="stable")[: focus.top_k]
+    order = order[change[order] > 0]
+    names = tuple(pair.recording.subject.label(int(token)) for token in order)
+    extra = {
+        "changed": names,
+        "changed_ids": order,
+        "changed_probability": both[:, order].astype(np.float32),
+    }
+    listed = [
+        f"‹{name}› {share(a)} / {share(b)}"
+        for name, (a, b) in zip(names, both[:, order].T.tolist(), strict=True)
+    ]
+    word = pair.recording.prompt.labels[focus.position]
+    said = f"next after ‹{word}›, A / B: {', '.join(listed[:LISTED])}"
+    return extra, [said] if listed else []
+
+
+def _cosines(pair: Pair, focus: Focus) -> Figure:
+    from llmscope.record.compare.contrast import cosines
+
+    values, baseline = cosines(pair, centred=focus.mode == "centred")
+    layers = stream_layers(pair)
+    return Figure(
+        lens="contrast",
+        title=TITLES[focus.mode],
+        kind="heatmap",
+        axes=(Axis("layer", layers), Axis("position", pair.recording.prompt.labels)),
+        values=values,
+        unit="cosine",
+        extra={
+            **about(pair, focus, _lowest(pair, focus, values, baseline, layers)),
+            "baseline": baseline,
+            **layer_kinds(pair.recording),
+        },
+    )
+
+
+def _lowest(
+    pair: Pair, focus: Focus, values: Floats, baseline: Floats, layers: Sequence[str]
+) -> list[str]:
+    """Where the token in the focus is least like itself, beside what different tokens are like."""
+    column = values[:, focus.position]
+    if focus.position < pair.same or not np.isfinite(column).any():
+        return []
+    row = int(np.nanargmin(column))
+    word = pair.recording.prompt.labels[focus.position]
+    said = f"‹{word}› is least like itself at layer {layers[row]}: {column[row]:.3f}"
+    if np.isfinite(baseline[row]):
+        said += f"; different tokens there {baseline[row]:.3f}"
+    return [said]
+
+
+LENS = Lens(
+    name="contrast",
+    question="What differs between A and B?",
+    compute=compute,
+    needs=("readout",),
+    uses=("position", "versus_prompt", "words", "mode", "top_k"),
+    modes=("kl", "word", "cosine", "centred", "lens", "attention", "attention-difference"),
+    versus=True,
+    unpaired={"": "it holds A against B already"},
+    help="""\
+Two prompts beside each other: this one, A, and prompt B. Tokens that both have, by their text and \
+in the same order, are held against each other, wherever they stand; lengths may differ. Put one \
+word into two sentences and see what the context made of it.
+
+A token sees only what comes before it. In "I sat on the bank of the river" the word bank knows \
+nothing of the river: up to there both prompts are the same, and so is all that the model \
+computed. A line below the picture says so. Put what makes the difference first.
+
+`kl` asks whether it matters for what comes next: the divergence of the two predictions after each \
+shared token, both ways, 0 where they are the same; below it the tokens whose probability differs \
+most. `word` follows the token under the cursor through the layers: the cosine of its stream in A \
+and in B, beside that of different tokens. Streams of one layer point in much the same direction \
+whatever the token; only what lies above that line is of this token. The third curve takes the \
+mean of the layer off instead. `cosine` and `centred` show the same of all shared tokens.
+
+`lens` reads the stream of the token after each layer with the final norm and the unembedding: the \
+mean logit of one list of words less that of another, for A and for B. A token's stream predicts \
+what comes next and does not name itself, so its top words show no sense, but two lists part where \
+the senses do. Without --words-a and --words-b the words are those that A, and that B, finds \
+likelier next, which must part at the end.
+
+`attention` shows how much each head looks from the token at one that B does not have, the first \
+and special tokens left out, as heads rest there when they have nothing to say; \
+`attention-difference`, that less the same of B. Where a head looks is where it can read; what it \
+makes of it is another question: patch it.
+
+Σ p log(p / q) in nats; x · y / (‖x‖ ‖y‖) of the streams, x and y less their mean over the tokens \
+of both prompts; the baseline is the mean cosine of all pairs of different tokens. Ethayarajh \
+2019, "How Contextual are Contextualized Word Representations?"; nostalgebraist 2020 for the logit \
+lens; tokens by longest common subsequence.""",
+)

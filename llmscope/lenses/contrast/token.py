@@ -1,0 +1,214 @@
+"""Contrast, of one token: how alike its streams are, what they say of words, where it looks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from llmscope.figure import Axis, Figure, Focus
+from llmscope.lenses.base import layer_kinds
+from llmscope.lenses.contrast.captions import about, share
+from llmscope.lenses.logit_target import over
+
+if TYPE_CHECKING:
+    from llmscope.figure import Verdict
+    from llmscope.record.capture.extra_passes import Passes
+    from llmscope.record.compare.contrast import Floats, Pair
+
+CHOSEN = 5
+"""Words in a list that nobody gave."""
+NAMED = 3
+"""Heads of each prompt that are named below the picture."""
+PROMPTS = ("A", "B")
+
+
+def likeness(pair: Pair, focus: Focus, title: str) -> Figure:
+    """Cosine of the token's two streams after each layer, beside the baseline. [what, layer]
+
+    Raises:
+        Unpaired: B does not have the token.
+    """
+    from llmscope.record.compare.contrast import cosines
+
+    position = focus.position
+    pair.counterpart(position)
+    word, layers = pair.recording.prompt.labels[position], stream_layers(pair)
+    raw, baseline = cosines(pair, centred=False)
+    centred, centred_baseline = cosines(pair, centred=True)
+    values = np.stack([raw[:, position], baseline, centred[:, position]])
+    said = list[str]()
+    above = raw[:, position] - baseline
+    if position >= pair.same and np.isfinite(above).any():
+        row = int(np.nanargmin(above))
+        said = [
+            f"least above the baseline at layer {layers[row]}: {raw[row, position]:.3f}, "
+            f"different tokens {baseline[row]:.3f}"
+        ]
+    return Figure(
+        lens="contrast",
+        title=f"{title}, ‹{word}› in A and in B",
+        kind="lines",
+        axes=(
+            Axis("what", ("same token", "different tokens", "same, mean taken off")),
+            Axis("layer", layers),
+        ),
+        values=values,
+        unit="cosine",
+        extra={
+            **about(pair, focus, said),
+            "baseline": baseline,
+            "centred_baseline": centred_baseline,
+        },
+    )
+
+
+def stream_layers(pair: Pair) -> tuple[str, ...]:
+    """Labels of the streams after each layer, the embedding first."""
+    return ("embed", *(str(layer) for layer in range(pair.recording.layers)))
+
+
+def word_curves(pair: Pair, focus: Focus, title: str) -> Figure:
+    """Mean logit of list A less that of list B at a token, after each layer. [prompt, layer]
+
+    Raises:
+        Unpaired: B does not have the token.
+    """
+    from llmscope.record.compare.contrast import word_logits
+
+    there, subject = pair.counterpart(focus.position), pair.recording.subject
+    words = focus.words or _chosen(pair, focus.position, there)
+    _check(words, subject.anatomy.vocabulary)
+    values = word_logits(pair, focus.position, there, words)
+    labels = tuple(tuple(map(subject.label, ids)) for ids in words)
+    layers = stream_layers(pair)
+    difference = values[0] - values[1]
+    parting = _parting(difference)
+    said = list[str]()
+    if np.isfinite(difference[-1]):
+        said.append(f"after the last layer: A {values[0, -1]:+.2f}, B {values[1, -1]:+.2f}")
+        if parting is not None:
+            side = "above" if difference[-1] > 0 else "below"
+            said[0] += f"; A stays {side} B from layer {layers[parting]} on"
+    said.append(
+        " − ".join(" ".join(f"‹{label}›" for label in names) for names in labels)
+        + ("" if focus.words else ": what A, and what B, says more often next")
+    )
+    word = pair.recording.prompt.labels[focus.position]
+    return Figure(
+        lens="contrast",
+        title=f"{title} in the logit lens at ‹{word}›",
+        kind="lines",
+        axes=(Axis("prompt", PROMPTS), Axis("layer", layers)),
+        values=values,
+        unit="logit",
+        extra={
+            **about(pair, focus, said),
+            "words": labels,
+            "words_ids": words,
+            "given": focus.words is not None,
+            "difference": difference,
+            "parting": None if parting is None else layers[parting],
+        },
+    )
+
+
+def _chosen(pair: Pair, position: int, there: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The tokens that A says with more probability than B, and the other way round.
+
+    Raises:
+        Unpaired: a prediction is none.
+    """
+    from llmscope.record.compare.contrast import Unpaired, predictions
+
+    both = predictions(pair, position, there)
+    change = both[0] - both[1]
+    if not np.isfinite(change).all():
+        raise Unpaired("a prediction holds NaN or infinity: words must be given, not chosen by it")
+    most, least = (np.argsort(sign * change, kind="stable")[:CHOSEN] for sign in (-1, 1))
+    return tuple(most.tolist()), tuple(least.tolist())
+
+
+def _check(words: tuple[Sequence[int], Sequence[int]], vocabulary: int) -> None:
+    for ids in words:
+        if not ids:
+            raise ValueError("a list of words is empty")
+        for token in ids:
+            if not 0 <= token < vocabulary:
+                raise ValueError(f"token {token} is out of range: the vocabulary has {vocabulary}")
+
+
+def _parting(difference: Floats) -> int | None:
+    """The first row from which on the difference keeps the sign that it ends with."""
+    sign = np.sign(difference)
+    if not np.isfinite(sign).all() or not sign[-1]:
+        return None
+    others = np.flatnonzero(sign != sign[-1])
+    return int(others[-1]) + 1 if len(others) else 0
+
+
+def cue_heads(pair: Pair, focus: Focus, title: str, run: Passes) -> Figure:
+    """The largest weight of each head on a token that only its prompt has. [layer, head]
+
+    Raises:
+        Unpaired: B does not have the token.
+    """
+    from llmscope.record.compare.contrast import cues
+
+    position, there = focus.position, pair.counterpart(focus.position)
+    layers, heads = pair.recording.layers, pair.recording.subject.anatomy.heads
+    both = np.full((2, layers, heads), np.nan, dtype=np.float32)
+    places = np.full((2, layers, heads), -1, dtype=np.int64)
+    verdicts = [_verdict(pair, layer, (position, there), run) for layer in range(layers)]
+    verdict = over(verdicts)
+    if verdict.status == "refused":
+        return Figure.refused("contrast", title, verdict.reason, verdict.discrepancy)
+    for layer, one in enumerate(verdicts):
+        if one.status != "refused":
+            both[:, layer], places[:, layer] = cues(pair, position, there, layer)
+    said = [_named(pair, which, both[which], places[which]) for which in (0, 1)]
+    word = pair.recording.prompt.labels[position]
+    return Figure(
+        lens="contrast",
+        title=f"{title}, from ‹{word}›",
+        kind="heatmap",
+        axes=(
+            Axis("layer", tuple(map(str, range(layers)))),
+            Axis("head", tuple(map(str, range(heads)))),
+        ),
+        values=both[0] - both[1] if focus.mode == "attention-difference" else both[0].copy(),
+        unit="probability",
+        verdict=verdict,
+        extra={
+            **about(pair, focus, said),
+            "weights": both,
+            "cues": places,
+            **layer_kinds(pair.recording),
+        },
+    )
+
+
+def _verdict(pair: Pair, layer: int, queries: tuple[int, int], run: Passes) -> Verdict:
+    """How far the patterns of a layer are known to be its own, at the token in both prompts."""
+    from llmscope.record.derive.verify import pattern_here
+
+    verdict = run.verdicts("patterns", layer)
+    if verdict.status != "refused":
+        for recording, query in zip(pair.both, queries, strict=True):
+            verdict = verdict.worst(pattern_here(recording, layer, query))
+    return verdict
+
+
+def _named(pair: Pair, which: int, values: Floats, places: Any) -> str:
+    """`A: 9.2 → ‹ river› .76, …`: the heads that look most at what the other prompt lacks."""
+    labels = pair.both[which].prompt.labels
+    order = np.argsort(-np.nan_to_num(values), axis=None, kind="stable")[:NAMED]
+    named = [
+        f"{layer}.{head} → ‹{labels[places[layer, head]]}› {share(values[layer, head])}"
+        for layer, head in (divmod(int(at), values.shape[1]) for at in order)
+        if places[layer, head] >= 0 and np.isfinite(values[layer, head])
+    ]
+    if not named:
+        return f"{PROMPTS[which]}: nothing that the other lacks is seen from there"
+    return f"{PROMPTS[which]}, layer.head: {', '.join(named)}"

@@ -1,0 +1,96 @@
+"""What the lenses that run a pass again and again are asked about."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmscope.figure import VERIFIED, Verdict
+
+if TYPE_CHECKING:
+    from llmscope.models.loaded_model import Subject
+
+NAMED = 3
+"""Cells that are named below a picture."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A token, and the one that it is held against, if any."""
+
+    subject: Subject
+    target: int
+    versus: int | None
+
+    @classmethod
+    def of(cls, subject: Subject, target: int, versus: int | None) -> Asked:
+        """Checked.
+
+        Raises:
+            ValueError: there is no such token.
+        """
+        for token in (target,) if versus is None else (target, versus):
+            check(subject, token)
+        return cls(subject, target, versus)
+
+    def __str__(self) -> str:
+        label = self.subject.label
+        less = "" if self.versus is None else f" − ‹{label(self.versus)}›"
+        return f"‹{label(self.target)}›{less}"
+
+    @property
+    def extra(self) -> dict[str, Any]:
+        """For the figure."""
+        label, versus = self.subject.label, self.versus
+        return {
+            "target_id": self.target,
+            "target": label(self.target),
+            "versus_id": versus,
+            "versus": None if versus is None else label(versus),
+        }
+
+
+def check(subject: Subject, token: int) -> None:
+    """Whether a model has a token.
+
+    Raises:
+        ValueError: it has not.
+    """
+    vocabulary = subject.anatomy.vocabulary
+    if not 0 <= token < vocabulary:
+        raise ValueError(f"token {token} is out of range: the vocabulary has {vocabulary}")
+
+
+def over(verdicts: Sequence[Verdict]) -> Verdict:
+    """What the verdicts of all layers, one each, come to: partial if some are refused."""
+    from llmscope.record.derive.verify import Verdicts
+
+    named = Verdicts({"layers": tuple(verdicts)})
+    return named.over("layers") if verdicts else VERIFIED
+
+
+def strongest(
+    values: NDArray[np.float64], layers: Sequence[str], columns: Sequence[str], unit: str = ""
+) -> str:
+    """The cells of the largest magnitude, in words: `strongest: layer 3 MLP +1.20, … logit`.
+
+    A column named `layer` is all of the layer.
+    """
+    order = np.argsort(-np.abs(np.nan_to_num(values)), axis=None, kind="stable")[:NAMED]
+    places = [divmod(int(place), values.shape[1]) for place in order]
+    named = [
+        f"layer {layers[row]} {columns[column]}".removesuffix(" layer")
+        + f" {values[row, column]:+.2f}"
+        for row, column in places
+        if np.isfinite(values[row, column]) and values[row, column]
+    ]
+    return f"strongest: {', '.join(named)} {unit}".rstrip() if named else ""
+
+
+def progress(done: int, total: int) -> dict[str, tuple[int, int]]:
+    """For the `extra` of a figure that is not whole yet: how many passes of how many there are."""
+    return {"progress": (done, total)} if done < total else {}

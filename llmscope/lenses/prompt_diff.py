@@ -1,0 +1,144 @@
+"""A − B: a figure of this prompt less the same of prompt B, at the tokens that both have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmscope.figure import Axis, Figure, Focus
+from llmscope.lenses.base import Lens
+from llmscope.lenses.contrast.captions import in_lines, only_in, unseen
+from llmscope.lenses.edit_diff import LISTED, at_labels, same_question
+
+if TYPE_CHECKING:
+    from llmscope.record.capture.recording import Recording
+    from llmscope.record.compare.contrast import Pair
+
+NAME = "A − B"
+"""What a title says of it."""
+TOKENS = ("position", "query", "key")
+"""Axes along the tokens of a prompt, which are others in B."""
+Figures = Callable[["Recording", Focus], Iterable[Figure]]
+
+
+def apart(chosen: Lens, pair: Pair, focus: Focus, figures: Figures) -> Figure:
+    """A less B, with the axes of A. NaN at tokens that only A has, and where B has no value.
+
+    B is asked about the same place, the same target and the same neuron. What both prompts have
+    seen alike is 0 exactly: their first tokens, as attention is causal. Of `next-token` the values
+    are those of A's candidates; `extra` holds their probability in A and, as `other`, in B,
+    other_target_rank, other_target_probability, and kl, KL(B ‖ A) in nats.
+
+    Refused where there is no such difference: what is the same for all prompts, what is of A and B
+    already, and what is of a token that B does not have.
+
+    Args:
+        figures: ever more complete figures of the lens, of a recording.
+
+    Raises:
+        Unpaired: B does not have the token.
+    """
+    reason = chosen.unpaired.get(focus.mode) or chosen.unpaired.get("")
+    if reason:
+        return Figure.refused(chosen.name, f"{chosen.name} · {NAME}", reason)
+    *_, own = figures(pair.recording, focus)
+    title = f"{own.title} · {NAME}"
+    if own.verdict.status == "refused":
+        return replace(own, title=title)
+    places = [axis for axis in own.axes if axis.name in TOKENS]
+    if any(axis.step > 1 for axis in places):
+        return Figure.refused(own.lens, title, "a block of tokens has no counterpart in B")
+    asked = _asked(chosen, pair, focus, own, places)
+    if own.lens == "next-token":
+        return _candidates(pair, own, focus, title)
+    if pair.identical:
+        theirs = own
+    else:
+        *_, theirs = figures(pair.other, asked)
+    verdict = own.verdict.worst(theirs.verdict)
+    if verdict.status == "refused":
+        return Figure.refused(own.lens, title, verdict.reason, verdict.discrepancy)
+    there = _there(pair, own.axes, theirs)
+    if there is None:
+        return Figure.refused(own.lens, title, "A and B do not have the same axes here")
+    values = (own.values - there).astype(np.float32)
+    values[_alike(chosen, pair, focus, own.axes) & np.isfinite(own.values)] = 0.0
+    said = in_lines(*unseen(pair, focus.position), *(only_in(pair, "A") if places else ()))
+    extra = {**own.extra, "change": True, "caption": said}
+    return replace(own, title=title, values=values, verdict=verdict, extra=extra)
+
+
+def _asked(chosen: Lens, pair: Pair, focus: Focus, own: Figure, places: list[Axis]) -> Focus:
+    """The focus that asks B for the same.
+
+    Raises:
+        Unpaired: B does not have the token that the figure is about.
+    """
+    from llmscope.record.compare.contrast import Unpaired
+
+    asked, there = same_question(own, focus), pair.there(focus.position)
+    if there is None and "position" in chosen.uses and not (places and chosen.history):
+        pair.counterpart(focus.position)  # which says that there is none
+    # Where tokens are an axis, the one in the focus decides no more than what is listed.
+    asked = replace(asked, position=0 if there is None else there)
+    if places and "span" in chosen.uses and focus.span is not None:
+        inside = range(places[0].start, places[0].stop)
+        held = [b for a, b in pair.aligned if a in inside]
+        if not held:
+            raise Unpaired("prompt B has none of the tokens that are in sight")
+        asked = replace(asked, span=(held[0], held[-1] + 1))
+    return asked
+
+
+def _there(pair: Pair, axes: tuple[Axis, ...], theirs: Figure) -> NDArray[np.float32] | None:
+    """B's values at the labels of A's axes; None where the two are about different things."""
+    values: NDArray[np.float32] = theirs.values
+    if [axis.name for axis in axes] != [axis.name for axis in theirs.axes]:
+        return None
+    places = dict(pair.aligned)
+    for dimension, (wanted, given) in enumerate(zip(axes, theirs.axes, strict=True)):
+        if wanted.name in TOKENS:
+            at = (places.get(place) for place in range(wanted.start, wanted.stop))
+            found = [None if place is None else given.index(place) for place in at]
+            values = at_labels(values, [-1 if at is None else at for at in found], dimension)
+        elif wanted.name in LISTED:
+            known = {label: index for index, label in enumerate(given.labels)}
+            values = at_labels(values, [known.get(label, -1) for label in wanted.labels], dimension)
+        elif wanted != given:
+            return None
+    return values
+
+
+def _alike(
+    chosen: Lens, pair: Pair, focus: Focus, axes: tuple[Axis, ...]
+) -> NDArray[np.bool_] | bool:
+    """Which values are of tokens before which both prompts are the same."""
+    rows = next((n for n, axis in enumerate(axes) if axis.name in ("position", "query")), None)
+    if rows is None or not chosen.history:
+        return "position" in chosen.uses and focus.position < pair.same
+    shape = [1] * len(axes)
+    shape[rows] = len(axes[rows])
+    before = np.arange(axes[rows].start, axes[rows].stop) < pair.same
+    return np.broadcast_to(before.reshape(shape), tuple(map(len, axes)))
+
+
+def _candidates(pair: Pair, own: Figure, focus: Focus, title: str) -> Figure:
+    """A's candidates for the next token, and what B thinks of them."""
+    from llmscope.lenses.next_token import said_of
+    from llmscope.record.derive.tensors import logits_after
+
+    at, name = focus.position, "other"
+    there, alike = pair.counterpart(at), at < pair.same
+    logits = [
+        logits_after(recording, place)
+        for recording, place in ((pair.recording, at), (pair.other, there))
+    ]
+    extra = said_of(logits[0], logits[0 if alike else 1], focus, own.extra["ids"], own, name)
+    values = (own.values - extra[name]).astype(np.float32)
+    held = {"change": True, "probability": own.values, "caption": in_lines(*unseen(pair, at))}
+    extra = {**own.extra, **extra, **held}
+    return replace(own, title=title, values=values, extra=extra)

@@ -1,0 +1,70 @@
+"""At which depth training changed what the model says, as a figure of the lens `stages`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmscope.figure import Axis, Figure, Focus
+from llmscope.lenses.base import layer_kinds
+from llmscope.lenses.contrast.captions import in_lines, share
+from llmscope.lenses.logit_lens import FIRST, columns_of
+
+if TYPE_CHECKING:
+    from llmscope.record.capture.recording import Recording
+    from llmscope.record.compare.depth_kl import Depths
+
+TITLES = {"lens": "Stages · KL of the logit lens after each layer, tuned ‖ base"}
+
+
+def lens(recording: Recording, base: Recording, focus: Focus) -> Iterator[Figure]:
+    """Mode `lens`: ever more columns, that of the focus first. [layer + 1, position]"""
+    from llmscope.record.compare.depth_kl import depths, read_depths
+
+    columns = sorted(columns_of(focus, len(recording)), key=lambda at: abs(at - focus.position))
+    start, count = 0, FIRST
+    while start < len(columns):
+        read_depths(recording, base, columns[start : start + count])
+        yield _figure(recording, focus, depths(recording))
+        start, count = start + count, 2 * count
+
+
+def _figure(recording: Recording, focus: Focus, found: Depths) -> Figure:
+    known = np.isfinite(found.token)
+    ids = np.where(known, found.token, -1).astype(np.int64)
+    names = {int(token): recording.subject.label(int(token)) for token in np.unique(ids[known])}
+    layers = ("embed", *(str(layer) for layer in range(recording.layers)))
+    return Figure(
+        lens="stages",
+        title=TITLES[focus.mode],
+        kind="heatmap",
+        axes=(Axis("layer", layers), Axis("position", recording.prompt.labels)),
+        values=found.kl,
+        unit="nats",
+        extra={
+            "mode": focus.mode,
+            "adapter": recording.subject.adapter,
+            "ids": ids,
+            "names": names,
+            "tuned": found.tuned,
+            "base": found.base,
+            "caption": in_lines(*_said(recording, focus, found, ids, names)),
+            **layer_kinds(recording),
+        },
+    )
+
+
+def _said(
+    recording: Recording, focus: Focus, found: Depths, ids: NDArray[np.int64], names: dict[int, str]
+) -> Iterator[str]:
+    row, column = focus.layer + 1, focus.position
+    word = recording.prompt.labels[column]
+    if ids[row, column] >= 0:
+        yield (
+            f"after layer {focus.layer} at ‹{word}› {found.kl[row, column]:.3g} nats; most "
+            f"‹{names[int(ids[row, column])]}›, {share(float(found.tuned[row, column]))} tuned, "
+            f"{share(float(found.base[row, column]))} base"
+        )

@@ -1,0 +1,170 @@
+"""Stages: what did training change?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, cast
+
+from llmscope.figure import Figure, Focus
+from llmscope.lenses.base import Lens, Run
+from llmscope.lenses.stages import depth, directions, score, tokens, weights
+
+if TYPE_CHECKING:
+    from llmscope.record.capture.extra_passes import Passes
+    from llmscope.record.capture.recording import Recording
+
+TITLES = {
+    **weights.TITLES,
+    **tokens.TITLES,
+    **depth.TITLES,
+    **directions.TITLES,
+    **score.TITLES,
+}
+NO_ADAPTER = (
+    "no adapter is on, so there is nothing to hold the model against: llmscope MODEL --adapter "
+    "ADAPTER, and b on the screen"
+)
+
+
+def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
+    """The model with the adapter that is on, held against the same model without it.
+
+    Modes: `weights`, ‖ΔW‖ / ‖W‖ in Frobenius norms [layer, matrix]; `rank`, the effective rank
+    of ΔW, exp of the entropy of σ / Σσ with σ its singular values [layer, matrix], 0 where nothing
+    was changed; NaN where a layer has no such matrix. `kl`, KL(tuned ‖ base) of the next-token
+    prediction after each token, in nats [position]. `reward`, log π(token) − log π_ref(token),
+    tuned less base, of each token after those before it, in nats [position], NaN for the first:
+    DPO's implicit reward is β times it.
+
+    Both are of the answer alone where one is known: after the context (`focus.context`), after
+    what this prompt and B begin with alike, and in a chat what the assistant says and the mark
+    that ends it; NaN elsewhere. What precedes it was not trained on. The prediction after its
+    last token is the answer's first, so `kl` shows that. `kl-all` and `reward-all` show all.
+
+    `lens`, KL(tuned ‖ base) in nats of what the logit lens reads after each layer, each model
+    through its own final norm and unembedding [layer + 1, position], the embedding first. The
+    column of the focus comes first; NaN for what was not read yet, or is outside of the span.
+
+    `directions`, σ of the four largest singular directions of each matrix of the focus's layer
+    that was changed [direction], ΔW = Σ σ u vᵀ. What they stand for is said of matrices that write
+    to the stream, by unembed(gain ∘ σ u), and of those that read it through a norm, by
+    v · norm(embedding); of the two signs of u and v the one whose largest score is positive.
+
+    `score`, what a reward model says of the text that ends with each token [position], from one
+    pass: it is causal. That of the whole is after the last token that is no padding.
+
+    σ are those of (α/r)·B·A, by the QR of its factors, for a plain LoRA; of the difference of the
+    merged matrix and the base's for others, in float64.
+
+    `extra` of all: mode, adapter, caption. Of the weights modules, the name of each matrix's module
+    in its layer, and each [layer, matrix]: norm, before (‖W‖), rank (singular values above 1e-6 of
+    the largest), effective_rank, stable_rank (‖ΔW‖² / σ₁²), largest (σ₁); outside, the same of
+    matrices in no layer, such as the unembedding: name, relative, rank, effective_rank; others,
+    the names of parameters that differ and are no matrices: norms, biases, experts stacked in one
+    tensor. Of `kl` and `reward`: left_out, how many tokens are no part of the answer; total, the
+    sum over the others. Of `kl`, for the focus: position; changed, the top_k tokens whose
+    probability differs most, changed_ids, changed_probability [tuned | base, token]. Of `reward`
+    with a prompt B: versus_total, that of B's answer, and margin, total − versus_total: above 0,
+    training moved the model towards this prompt's answer rather than B's. Of `lens`, for each cell:
+    ids, the token whose probability differs most (-1 where none was read), names of those ids, and
+    its probability in both, tuned and base; kinds. Of `directions`: layer, and for each modules
+    (the matrix), share (σ² of its Σσ²), sides (`writes`, `reads`, or empty), tokens, the top_k that
+    it stands for, token_ids, token_scores, and beside, the same in words.
+
+    Of `score`: reward_model, score, end (its position); with a prompt B versus_score and margin,
+    score − versus_score.
+
+    Refused where no adapter is on, but for `score`, which needs a reward model alone; `kl` and
+    `reward` where a chat holds no answer yet; `directions` where no matrix of the layer changed.
+    """
+    passes = cast("Passes", run)
+    if focus.mode == "score":
+        yield score.score(recording, focus)
+    elif recording.subject.origin is None or passes.origin is None:
+        title = TITLES[focus.mode.removesuffix(tokens.ALL)]
+        yield Figure.refused("stages", title, NO_ADAPTER)
+    elif focus.mode.startswith("reward"):
+        yield tokens.rewards(recording, passes, focus)
+    elif focus.mode.startswith("kl"):
+        yield tokens.divergence(recording, passes.origin(recording.prompt), focus)
+    elif focus.mode == "lens":
+        yield from depth.lens(recording, passes.origin(recording.prompt), focus)
+    elif focus.mode == "directions":
+        yield from directions.directions(recording, focus)
+    else:
+        from llmscope.record.compare.weight_delta import changes, no_matrices
+
+        others = no_matrices(recording.subject)
+        for found in changes(recording.subject):
+            yield weights.weights(recording, found, others, focus)
+
+
+LENS = Lens(
+    name="stages",
+    question="What did training change?",
+    compute=compute,
+    needs=("readout",),
+    uses=("layer", "position", "mode", "top_k", "span", "context", "versus_prompt"),
+    modes=(
+        "weights",
+        "rank",
+        "kl",
+        "kl-all",
+        "reward",
+        "reward-all",
+        "lens",
+        "directions",
+        "score",
+    ),
+    edited="refused",
+    unpaired=dict.fromkeys(
+        ("weights", "rank", "directions"), "the weights are the same for every prompt"
+    ),
+    help="""\
+A model that was fine-tuned, held against the model that it was trained from: with an adapter and \
+without it, or with all weights of its own (--adapter takes either).
+
+weights: each cell is a weight matrix, its layer on the left, and says how large the change is \
+beside the matrix itself: 0.01 means that one part in a hundred was added. An adapter that was \
+trained on a narrow task often changes a few layers much more than others.
+
+rank: in how many directions the matrix was changed. A LoRA of rank 8 can have 8 at most; an \
+effective rank of 2 says that two of them do nearly all. A full fine-tune changes all directions.
+
+kl: how much the adapter changed what the model expects after each token, in nats: 0, the same \
+prediction; 0.7, about a factor of two. Tokens of a prompt were usually not trained on, so that \
+their predictions may drift widely without harm. They are left out where it is known which \
+those are: all but what the assistant says in a chat, the first N tokens with --context N, and \
+what B begins with as well. kl-all shows them too.
+
+reward: how much likelier the tuned model finds each token than the base does, log π/π_ref in \
+nats; reward-all, those of the question as well. DPO trains a model so that β times the sum over \
+an answer is its reward. With a second prompt, B, which begins with the same question and ends in \
+another answer, the margin says which of the two training favours: above 0, this one.
+
+lens: at which depth it shows. The stream after each layer is put through the final norm and the \
+unembedding, with the adapter and without, and a cell says how far the two readings part; the word \
+is the token whose probability differs most. Rows that are dark above and bright below say from \
+which layer on the model goes another way.
+
+lens: at which depth it shows. The stream after each layer is put through the final norm and the \
+unembedding, with the adapter and without, and a cell says how far the two readings part; the word \
+is the token whose probability differs most. Rows that are dark above and bright below say from \
+which layer on the model goes another way.
+
+directions: what a layer was taught. A change of a matrix is a sum of few strong directions, each \
+of which hears one thing and says one thing. Beside the strength of each stand the tokens that it \
+promotes, where the matrix writes to the stream (attention's output, the MLP's down projection), \
+or those whose embedding it answers to most, where it reads the stream. In early layers what is \
+written is mostly read by later layers and not by the unembedding, and in late layers the stream \
+holds more than embeddings: there the tokens are a hint and no proof.
+
+score: what a reward model thinks, with --reward MODEL. It was trained on pairs of answers to give \
+the better one a higher number; only differences mean something, so hold another answer, B, \
+against this one: above 0, the margin is in favour of this. A bar is the score if the text ended \
+there, which it was not trained to judge in the middle of a sentence.
+
+‖ΔW‖ / ‖W‖ in Frobenius norms; exp of the entropy of σ / Σσ (Roy & Vetterli 2007) with σ the \
+singular values of ΔW; KL(tuned ‖ base) = Σ p (log p − log q); Rafailov et al. \
+2023 for the reward.""",
+)

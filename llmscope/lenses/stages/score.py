@@ -1,0 +1,50 @@
+"""How good a reward model finds the prompt, as a figure of the lens `stages`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from llmscope.figure import Axis, Figure, Focus
+from llmscope.lenses.contrast.captions import in_lines
+
+if TYPE_CHECKING:
+    from llmscope.record.capture.recording import Recording
+
+TITLES = {"score": "Stages · score of the reward model after each token"}
+NO_REWARD = "no reward model is there: llmscope MODEL --reward REWARD_MODEL loads one"
+
+
+def score(recording: Recording, focus: Focus) -> Figure:
+    """Mode `score`. [position]"""
+    model = recording.subject.reward
+    if model is None:
+        return Figure.refused("stages", TITLES[focus.mode], NO_REWARD)
+    ids, more = recording.prompt.ids, dict[str, Any]()
+    values = model.scores(ids)
+    final = float(values[model.end(ids)])
+    said = f"{model.name} gives this prompt {final:+.4g}"
+    if focus.versus_prompt:
+        theirs = float(model.scores(focus.versus_prompt)[model.end(focus.versus_prompt)])
+        more = {"versus_score": theirs, "margin": final - theirs}
+        said += f", and B {theirs:+.4g}: margin {final - theirs:+.4g}"
+    return Figure(
+        lens="stages",
+        title=TITLES[focus.mode],
+        kind="bars",
+        axes=(Axis("position", recording.prompt.labels),),
+        values=np.array(values, dtype=np.float32),
+        unit="reward",
+        extra={
+            "mode": focus.mode,
+            "adapter": recording.subject.adapter,
+            "position": focus.position,
+            "special": recording.prompt.special,
+            "reward_model": model.name,
+            "score": final,
+            "end": model.end(ids),
+            **more,
+            "caption": in_lines(said),
+        },
+    )

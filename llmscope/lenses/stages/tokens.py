@@ -1,0 +1,156 @@
+"""What training changed of each token's prediction, as figures of the lens `stages`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from llmscope.figure import Axis, Figure, Focus
+from llmscope.lenses.contrast.captions import in_lines, share
+
+if TYPE_CHECKING:
+    from llmscope.record.capture.extra_passes import Passes
+    from llmscope.record.capture.recording import Prompt, Recording
+    from llmscope.record.compare.answer_mask import Answer
+    from llmscope.record.compare.finetune_kl import Floats, Mask
+
+ALL = "-all"
+"""Ends the name of a mode that shows the question's tokens as well."""
+TITLES = {
+    "kl": "Stages · KL of the prediction after each token, tuned ‖ base",
+    "reward": "Stages · log π/π_ref of each token",
+}
+NO_ANSWER = (
+    "the chat holds no answer of the assistant yet, and its question was not trained on: "
+    "the mode {mode}-all shows the question's tokens"
+)
+LISTED = 6
+
+
+def divergence(recording: Recording, base: Recording, focus: Focus) -> Figure:
+    """Modes `kl` and `kl-all`. [position]"""
+    from llmscope.record.compare import finetune_kl
+
+    answer = _answer(recording, recording.prompt, focus)
+    rows = answer.predicted
+    if not rows.any():
+        return refused(focus)
+    values = finetune_kl.divergence(recording, base, rows)
+    shares = finetune_kl.both(recording, base, focus.position)
+    change = np.abs(shares[0] - shares[1])
+    order = np.argsort(-change, kind="stable")[: focus.top_k]
+    order = order[change[order] > 0]
+    names = tuple(recording.subject.label(int(token)) for token in order)
+    said = (
+        *_left_out(focus, rows),
+        *next_said(recording, focus, names, shares[:, order].T.tolist()),
+    )
+    more = {
+        "changed": names,
+        "changed_ids": order,
+        "changed_probability": shares[:, order].astype(np.float32),
+    }
+    return along(recording, focus, values, rows, *said, **more)
+
+
+def rewards(recording: Recording, passes: Passes, focus: Focus) -> Figure:
+    """Modes `reward` and `reward-all`. [position]"""
+    from llmscope.record.compare.contrast import prompt_of
+    from llmscope.record.compare.finetune_kl import log_ratios
+
+    assert passes.origin is not None
+    answer = _answer(recording, recording.prompt, focus)
+    if not answer.tokens[1:].any():
+        return refused(focus)
+    ids, more = _other(recording, focus), dict[str, Any]()
+    if ids:  # before the prompt itself, which the recorder of the base then ends with
+        rejected = prompt_of(recording.subject, ids)
+        theirs = log_ratios(passes.other(rejected), passes.origin(rejected))
+        theirs[~_answer(recording, rejected, focus).tokens] = np.nan
+        more["versus_total"] = float(np.nansum(theirs))
+    values = log_ratios(recording, passes.origin(recording.prompt))
+    values[~answer.tokens] = np.nan
+    total, count = float(np.nansum(values)), np.isfinite(values).sum()
+    said = f"log π/π_ref sums to {total:+.3g} nats over {count} tokens"
+    if ids:
+        more["margin"] = total - more["versus_total"]
+        said = (
+            f"margin {more['margin']:+.3g} nats: {total:+.3g} over {count} tokens, B "
+            f"{more['versus_total']:+.3g} over {np.isfinite(theirs).sum()}"
+        )
+    left_out = _left_out(focus, answer.tokens)
+    return along(recording, focus, values, answer.tokens, said, *left_out, **more)
+
+
+def refused(focus: Focus) -> Figure:
+    """There is a question, and no answer to it yet."""
+    mode = focus.mode.removesuffix(ALL)
+    return Figure.refused("stages", TITLES[mode], NO_ANSWER.format(mode=mode))
+
+
+def along(
+    recording: Recording, focus: Focus, values: Floats, shown: Mask, *said: str, **more: Any
+) -> Figure:
+    """A bar for each token of the prompt that is shown."""
+    return Figure(
+        lens="stages",
+        title=TITLES[focus.mode.removesuffix(ALL)],
+        kind="bars",
+        axes=(Axis("position", recording.prompt.labels),),
+        values=values,
+        unit="nats",
+        extra={
+            "mode": focus.mode,
+            "adapter": recording.subject.adapter,
+            "position": focus.position,
+            "special": recording.prompt.special,
+            "total": float(np.nansum(values)),
+            "left_out": int((~shown).sum()),
+            **more,
+            "caption": in_lines(*said),
+        },
+    )
+
+
+def next_said(
+    recording: Recording, focus: Focus, names: Sequence[str], shares: Sequence[Sequence[float]]
+) -> Iterator[str]:
+    """The tokens whose probability changed most after the one in the focus."""
+    listed = [
+        f"‹{name}› {share(a)} / {share(b)}" for name, (a, b) in zip(names, shares, strict=True)
+    ]
+    word = recording.prompt.labels[focus.position]
+    if listed:
+        yield f"next after ‹{word}›, tuned / base: {', '.join(listed[:LISTED])}"
+    else:
+        yield f"after ‹{word}› both say the same"
+
+
+def _other(recording: Recording, focus: Focus) -> tuple[int, ...] | None:
+    """Prompt B, unless it is this very prompt, which nothing can be told from."""
+    ids = focus.versus_prompt
+    return None if ids == recording.prompt.ids else ids
+
+
+def _answer(recording: Recording, prompt: Prompt, focus: Focus) -> Answer:
+    """The answer in a prompt, this one or B: after the context, and after what both begin with."""
+    from llmscope.record.capture.recorder import common
+    from llmscope.record.compare.answer_mask import answer_of, whole
+
+    if focus.mode.endswith(ALL):
+        return whole(prompt)
+    start, ids = focus.context or 0, _other(recording, focus)
+    if ids:
+        start = max(start, common(recording.prompt.ids, ids))
+    tokens = recording.subject.tokens
+    roles = () if tokens is None else tokens.chat.roles("".join(prompt.labels))
+    return answer_of(prompt, start, roles)
+
+
+def _left_out(focus: Focus, shown: Mask) -> Iterator[str]:
+    """How many tokens, and the mode that shows them: a caption may have little room."""
+    count = int((~shown).sum())
+    if count:
+        yield f"question left out: {count} token{'s' * (count != 1)} ({focus.mode}{ALL})"

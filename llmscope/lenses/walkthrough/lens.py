@@ -1,0 +1,224 @@
+"""Walkthrough: what happens, step by step?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from llmscope.figure import Axis, Figure, Focus, Verdict
+from llmscope.lenses.base import Lens, Run
+from llmscope.lenses.walkthrough.story import caption, ends, opening
+
+if TYPE_CHECKING:
+    from llmscope.record.capture.recording import Recording
+    from llmscope.record.walkthrough import Step
+
+TITLE = "Walkthrough"
+
+
+def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
+    """Every operation of the pass in order, the layer in the focus from inside.
+
+    Each is done again from the steps before it, by arithmetic in float64 that runs no module of
+    the model (except where `by` says "module"), and held against what the model gave in a pass
+    that is watched: |difference| by the largest magnitude of the row, at most 1e-5 in float32. A
+    step that does not hold is refused alone, shows the model's own value, and what follows goes on
+    from that.
+
+    Modes: `steps`, mean, standard deviation, least, largest and L2 norm over all numbers of a step
+    [step, statistic]; `values`, the numbers of one, around the focus: `focus.step`, or one of the
+    weights that it reads, `focus.weight`, at the position or around `focus.cell` [row, column].
+
+    `extra` of `steps`: mode, layer, head, position, caption; agreement, one a step, NaN where the
+    model shows nothing of its own; `steps`, for each of them name, part, layer (None: of no layer
+    alone), gist, sentence, formula, shape, axes, start (place of the first row), inputs (indices
+    of earlier steps), input_shapes, weights (name, shape, part, learned), by, agreement, reason
+    (of what is refused, else empty), here (the numbers at the focus, 64 at most: axis, of how
+    many, index, values), told (texts of tokens, where its numbers are those of tokens); of the
+    first one `opening`, what the model is for, and of the last one what `walk_story.ends` says. Of
+    `values` see `llmscope.lenses.walkthrough.values`.
+    """
+    from llmscope.record.walkthrough import steps
+
+    found = steps(recording, focus.position, focus.layer, run)
+    verdict = _verdict(found)
+    if verdict.status == "refused":
+        return Figure.refused("walkthrough", TITLE, verdict.reason, verdict.discrepancy)
+    longest = max(
+        (
+            size
+            for step in found
+            for name, size in zip(step.axes, step.shape, strict=False)
+            if name in ("position", "query", "key")
+        ),
+        default=0,
+    )
+    if longest > len(recording):
+        reason = "the model runs rows of its own beside the tokens', and its steps are of both"
+        return Figure.refused("walkthrough", TITLE, reason)
+    if focus.mode == "values":
+        from llmscope.lenses.walkthrough.values import values
+
+        return values(recording, focus, found)
+    return _table(recording, focus, found, verdict, run)
+
+
+def _verdict(found: Sequence[Step]) -> Verdict:
+    """Over all steps: partial where some are refused, with the first of them as the reason."""
+    measured = [one.agreement for one in found if one.agreement is not None and not one.reason]
+    failed = [(index, one) for index, one in enumerate(found) if one.reason]
+    largest = max(measured, default=None)
+    if not failed:
+        return Verdict("verified", "", largest)
+    index, step = failed[0]
+    others = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
+    status = "partial" if measured else "refused"
+    return Verdict(status, f"step {index}, {step.name}: {step.reason}{others}", step.agreement)  # type: ignore[arg-type]
+
+
+def _table(
+    recording: Recording, focus: Focus, found: Sequence[Step], verdict: Verdict, run: Run
+) -> Figure:
+    from llmscope.record.walkthrough.step import STATISTICS
+
+    agreement = [np.nan if one.agreement is None else one.agreement for one in found]
+    return Figure(
+        lens="walkthrough",
+        title=f"{TITLE} · layer {focus.layer} from inside",
+        kind="table",
+        axes=(Axis("step", tuple(one.name for one in found)), Axis("statistic", STATISTICS)),
+        values=np.stack([one.statistics() for one in found]),
+        unit="",
+        verdict=verdict,
+        extra={
+            "mode": focus.mode,
+            "layer": focus.layer,
+            "head": focus.head,
+            "position": focus.position,
+            "steps": [_step(one, found, recording, focus) for one in found],
+            "agreement": np.array(agreement, dtype=np.float64),
+            "caption": caption(recording, focus, found, run),
+        },
+    )
+
+
+def _step(step: Step, found: Sequence[Step], recording: Recording, focus: Focus) -> dict[str, Any]:
+    """All that is told of one step."""
+    return {
+        "name": step.name,
+        "part": step.part,
+        "layer": step.layer,
+        "gist": step.gist,
+        "sentence": step.sentence,
+        "formula": step.formula,
+        "shape": list(step.shape),
+        "axes": list(step.axes),
+        "start": step.start,
+        "inputs": list(step.inputs),
+        "input_shapes": [list(found[index].shape) for index in step.inputs],
+        "weights": weights_of(step),
+        "by": step.by,
+        "agreement": step.agreement,
+        "reason": step.reason,
+        "here": _here(step, recording, focus),
+        "told": _told(step, recording),
+        **_ends(step, recording, focus),
+    }
+
+
+def _ends(step: Step, recording: Recording, focus: Focus) -> dict[str, Any]:
+    """What the first step and the last one tell besides."""
+    if step.name == "tokens":
+        return {"opening": opening(recording, focus.position)}
+    return ends(recording, focus, int(step.value[0])) if step.name == "next token" else {}
+
+
+def weights_of(step: Step) -> list[dict[str, Any]]:
+    """What a step reads besides earlier steps: name, shape, which part of it, if it was learned."""
+    return [
+        {
+            "name": weight.name,
+            "shape": list(weight.shape),
+            "part": weight.part,
+            "learned": weight.learned,
+        }
+        for weight in step.weights
+    ]
+
+
+def _here(step: Step, recording: Recording, focus: Focus) -> dict[str, Any]:
+    """The numbers at the focus: the first ones, or of a list of tokens the largest."""
+    from llmscope.record.walkthrough.step import AT_MOST
+
+    heads = recording.subject.anatomy.heads
+    values, axis = step.here(focus.position, focus.head, heads)
+    if axis == "token" and not step.counts:
+        chosen = np.argsort(-np.nan_to_num(values, nan=-np.inf), kind="stable")[:AT_MOST]
+    else:
+        chosen = np.arange(min(len(values), AT_MOST))
+    here = {"axis": axis, "of": len(values), "index": chosen, "values": values[chosen]}
+    if axis == "token" and not step.counts:
+        here["tokens"] = [recording.subject.label(int(token)) for token in chosen]
+    return here
+
+
+def _told(step: Step, recording: Recording) -> list[str]:
+    """The texts of the tokens that the numbers of a step name; of other steps nothing."""
+    if step.name == "tokens":
+        return list(recording.prompt.labels)
+    if step.counts:
+        return [recording.subject.label(int(token)) for token in step.value]
+    return []
+
+
+LENS = Lens(
+    name="walkthrough",
+    question="What happens, step by step?",
+    compute=compute,
+    needs=("readout",),
+    uses=("layer", "head", "position", "mode", "step", "weight", "cell"),
+    modes=("steps", "values"),
+    tables=("steps",),
+    edited="refused",
+    unpaired={"": "a walk goes through one prompt"},
+    help="""\
+A model reads a text and says which token comes next; a token is a letter, a word or a part of \
+one. In between there are only numbers, and here is every step from the text to the answer, one a \
+row: what it is called, what it does, and the shape of what comes out. Six tokens with 48 numbers \
+each are 6 × 48. Behind it are the mean of those numbers, their standard deviation, the least and \
+the largest, and the length (L2 norm) of all of them together. One layer is shown from inside, the \
+one in the focus; the others do the same with other weights, and are one row that says what they \
+add.
+
+It begins with a list of numbers, a vector, for each token: which token it is and, in some models, \
+where it stands. No single one of them has a meaning of its own; together they say what the model \
+knows of the token so far. This is the stream, which runs through all layers, and each layer adds \
+to it.
+
+Attention lets tokens look at earlier ones. It has several heads, each of which looks for \
+something else. A token's query says what it looks for, the keys of the others what they offer; \
+query and key multiplied and added up are a score, the higher the better they fit. Scores become \
+shares that sum to 1, and the values of the tokens that are looked at are mixed by these shares.
+
+The MLP then works on each token alone: many neurons each ask a question of its numbers, and those \
+that find what they ask for fire and add numbers of their own. Both read the stream brought to one \
+size, for it grows from layer to layer. At the end it is read out: a number for each token of the \
+vocabulary, which a softmax turns into probabilities.
+
+The mode values shows the numbers of one step, or of one of the weights that it reads, which are \
+what the model has learned; of a cell it tells how that number came about. In heads that share \
+keys, a key and a value belong to several heads. Angles turn queries and keys in models with \
+rotary positions.
+
+Every number is computed again from the steps before it, with arithmetic of llmscope's own, and \
+held against what the model computed. A step whose numbers differ by more than a hundred \
+thousandth of the row's largest is refused alone: there the model's own are shown, and the walk \
+goes on from them. What cannot be taken apart, experts or a state space, is one step, which the \
+model's own module does again.
+
+Vaswani et al. 2017, "Attention Is All You Need"; Ba et al. 2016 for layer norm, Zhang & Sennrich \
+2019 for RMSNorm; Su et al. 2021, "RoFormer", for the rotation; Shazeer 2020 for gated MLPs; \
+Elhage et al. 2021 for the stream.""",
+)

@@ -1,0 +1,111 @@
+"""The ends of the walk: what the model is for, what it says, and how that goes on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from llmscope.figure import Focus
+from llmscope.lenses.base import Run
+
+if TYPE_CHECKING:
+    from llmscope.record.capture.recording import Recording
+    from llmscope.record.walkthrough import Step
+
+SMALL = 5_000_000
+"""Parameters of a model that answers at once, so that its answer may be spelt out."""
+SPELT = 6
+SORT, READ = "builtin:sort", 6
+"""The model that sorts, and how many letters it reads."""
+_BYTES = re.compile(r"\\x[89a-f][0-9a-f]")
+
+
+def caption(recording: Recording, focus: Focus, found: Sequence[Step], run: Run) -> tuple[str, ...]:
+    """The end of the story: what is likeliest next; how it goes on; how well all of it holds."""
+    lines: list[str] = []
+    names = {one.name: one for one in found}
+    last, shares = names.get("next token"), names.get("probabilities")
+    if last is not None and shares is not None:
+        token = int(last.value[0])
+        here = recording.prompt.labels[focus.position]
+        label = recording.subject.label(token)
+        goes_on = _answer(recording, focus, run)
+        spelt = f", and so on, one at a time: {' '.join(goes_on)}" if len(goes_on) > 1 else ""
+        lines.append(
+            f"after ‹{here}› the model says ‹{label}› ({100 * shares.value[token]:.2f} %){spelt}"
+        )
+        lines += ending(recording, focus, label)
+    held = [one.agreement for one in found if one.agreement is not None and not one.reason]
+    refused = sum(bool(one.reason) for one in found)
+    which = f"{len(held)} of {len(found)} steps are" if refused else "every step is"
+    hidden = sum(one.agreement is None and not one.reason for one in found[1:])
+    shown = f"; {refused} refused, which show the model's own" if refused else ""
+    shown += f"; of {hidden} the model shows nothing to hold them against" if hidden else ""
+    within = f"within {max(held, default=0):.0e} of the model"
+    lines.append(f"{which} computed again from the steps before, {within}{shown}")
+    return tuple(lines)
+
+
+def ends(recording: Recording, focus: Focus, token: int) -> dict[str, Any]:
+    """What the last step tells besides.
+
+    `writes`, the token as text, empty if it cannot be written; `full`, whether no further token
+    has room; `ending`, what is to be said of that.
+    """
+    subject = recording.subject
+    label, tokens = subject.label(token), subject.tokens
+    special = tokens is None or token in tokens.special_ids
+    context = subject.anatomy.context
+    return {
+        "writes": "" if special or _BYTES.search(label) else label,
+        "full": context is not None and len(recording) >= context,
+        "ending": ending(recording, focus, label),
+    }
+
+
+def ending(recording: Recording, focus: Focus, label: str) -> list[str]:
+    """What there is to say once the context is full: of the model that sorts, if it is done."""
+    context, labels = recording.subject.anatomy.context, recording.prompt.labels
+    if context is None or len(labels) < context or focus.position != len(labels) - 1:
+        return []
+    if recording.subject.spec == SORT:
+        read, written = labels[:READ], (*labels[READ:], label)
+        told = f"it read {' '.join(read)}, wrote {' '.join(labels[READ:])} and says {label}"
+        if list(written) == sorted(read):
+            return [f"Done: {told}: the same {READ} letters in order."]
+        return [f"Done, but wrong: {told}, which are not the same letters in order."]
+    return [f"The context of {context} tokens is full: none can follow."]
+
+
+def opening(recording: Recording, position: int) -> str:
+    """What the first step says before all else: what the model is for."""
+    if recording.subject.spec != SORT:
+        return "This model says what comes next. Here is how, step by step."
+    count = len(recording)
+    if count < READ:
+        return f"This model sorts {READ} letters: type {READ - count} more of A, B and C."
+    if position < READ - 1:
+        return f"What it says before it has read all {READ} letters means nothing: go to the last."
+    if count == READ:
+        return (
+            f"This model reads {READ} letters and writes them in order, one at a time. Here is "
+            "how it finds the first."
+        )
+    which = ("second", "third", "fourth", "fifth", "last")[min(count - READ, READ - 1) - 1]
+    return f"It has written {count - READ} of {READ} letters. Here is how it finds the {which}."
+
+
+def _answer(recording: Recording, focus: Focus, run: Run) -> list[str]:
+    """What a small model says after the prompt, token by token, each fed back to it."""
+    subject, ids = recording.subject, list(recording.prompt.ids)
+    small = sum(one.numel() for one in subject.model.parameters()) <= SMALL
+    context = subject.anatomy.context or len(ids) + SPELT
+    if not small or focus.position != len(ids) - 1:
+        return []
+    said: list[str] = []
+    while len(said) < SPELT and len(ids) <= context:
+        token = int(run([ids], last=1).logits[0, -1].argmax())
+        said.append(subject.label(token))
+        ids.append(token)
+    return said

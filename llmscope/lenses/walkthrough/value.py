@@ -1,0 +1,231 @@
+"""One number of a step of the walk, or of a weight: where it is, and how it came about."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from llmscope.record.capture.recording import Recording
+    from llmscope.record.walkthrough import Step, Weight
+    from llmscope.record.walkthrough.terms import Made, Region
+
+MOST = 4
+"""Terms of a sum that are told one by one: the largest."""
+PLACES = ("position", "query", "key")
+STREAM = "number {dimension} of the stream at {position}"
+CALLED = {
+    "tokens": "number of the token {position}",
+    "token embedding": "number {dimension} of the vector of {position}",
+    "position embedding": "number {dimension} of the vector of the place of {position}",
+    "embedding": STREAM,
+    "residual add": STREAM,
+    "query": "number {dimension} of the query of {position}, head {head}",
+    "key": "number {dimension} of the key of {position}, head {head}",
+    "value": "number {dimension} of the value of {position}, head {head}",
+    "scores": "score that {query} gives {key}, head {head}",
+    "pattern": "share of its attention that {query} gives {key}, head {head}",
+    "mixed values": "number {dimension} of what head {head} brings to {position}",
+    "output projection": "number {dimension} of what attention writes at {position}",
+    "down projection": "number {dimension} of what the MLP writes at {position}",
+    "logits": "logit of {token}",
+    "probabilities": "probability of {token}",
+    "next token": "number of {token}, which is said",
+}
+"""How a number of a step is called: `{axis}` stands for where it is along an axis."""
+
+
+def told(
+    recording: Recording, found: Sequence[Step], step: Step, at: tuple[int, int], head: int
+) -> dict[str, Any]:
+    """A number of a step.
+
+    `index` into the step, `at` row and column of its plane, `called` and `names` (of each axis
+    that it names: the index, and the text of a token), `value`, `reads` (of each input step the
+    index of what it was made of, a slice as [start, stop], and its names), `weights` (the same of
+    each weight) and `made`: None, or said, filled, terms (at most four: name, factors, value) and
+    others.
+
+    Args:
+        at: row and column of the plane.
+        head: the query head whose plane it is.
+    """
+    index: tuple[int, ...] = at[-1:] if len(step.shape) == 1 else at
+    if len(step.shape) > 2:
+        axis, heads = step.axes.index("head"), recording.subject.anatomy.heads
+        index = (*at[:axis], head * step.shape[axis] // heads, *at[axis:])
+    value = float(step.value[index])
+    known = np.isfinite(value)
+    made = step.made(index) if step.made is not None and known else None
+    reads = step.reads(index) if step.reads is not None and known else ()
+    return {
+        "index": list(index),
+        "at": list(at),
+        "value": value,
+        "called": _called(step),
+        "names": _names(recording, step, index),
+        "reads": [
+            {
+                "step": source,
+                "name": found[source].name,
+                "axes": list(found[source].axes),
+                "index": _plain(part, found[source].shape),
+                "names": _names(recording, found[source], part),
+            }
+            for source, part in zip(step.inputs, reads, strict=False)
+        ],
+        "weights": _weights(step.weights, () if made is None else made.weights),
+        "made": None if made is None else _made(recording, made),
+    }
+
+
+def lines(cell: Mapping[str, Any]) -> tuple[str, ...]:
+    """A number in words, and how it came about, for below a picture."""
+    names = {axis: _said(axis, one) for axis, one in cell["names"].items()}
+    said = [f"{cell['called'].format_map(names)} = {cell['value']:.4g}"]
+    made = cell.get("made")
+    if made is not None:
+        parts = [made["said"], *filter(None, [made["filled"]])]
+        parts += [f"{one['value']:+.4g} {_of(one)}" for one in made["terms"]]
+        others = made["others"]
+        parts += [f"{others['value']:+.4g} {others['said']}"] * bool(others["count"])
+        # Beside tokens a dot between blanks would be read as one of them.
+        said.append(f"= {'; '.join(parts)}".replace(" · ", " × "))
+    return tuple(said)
+
+
+def _said(axis: str, one: Mapping[str, Any]) -> str:
+    token = one.get("token")
+    if token is None:
+        return str(one["index"])
+    return f"‹{token}›" if axis == "token" else f"‹{token}› at {one['index']}"
+
+
+def _of(term: Mapping[str, Any]) -> str:
+    along = term["along"].items()
+    said = [_said(axis, one) if "token" in one else f"{axis} {one['index']}" for axis, one in along]
+    return ", ".join(said) or str(term["name"])
+
+
+def of_weight(weight: Weight, at: tuple[int, int]) -> dict[str, Any]:
+    """A number of a weight: `index` and `at` are its row and column."""
+    value = weight.window(*(range(one, one + 1) for one in at))
+    row = "" if weight.plane[0] == 1 else "row {row}, "
+    names = {name: {"index": one} for name, one in zip(("row", "column"), at, strict=True)}
+    return {
+        "index": list(at),
+        "at": list(at),
+        "value": float(value[0, 0]),
+        "called": f"weight at {row}column {{column}}",
+        "names": names,
+    }
+
+
+def _names(
+    recording: Recording, step: Step, index: Sequence[int | slice]
+) -> dict[str, dict[str, Any]]:
+    """Where a part of a step is, along the axes along which it is not all of it."""
+    starts = [0 if name == "key" else step.start for name in step.axes]
+    if step.name == "next token":  # its only number names a token
+        index = (int(step.value[0]),)
+    return {
+        name: _name(recording, name, place, start)
+        for name, place, start in zip(step.axes, index, starts, strict=True)
+        if isinstance(place, int)
+    }
+
+
+def _called(step: Step) -> str:
+    """How a number of a step is called; of one that is not named here, by its axes."""
+    if step.name.startswith("layer"):
+        return STREAM
+    if step.name in CALLED:
+        return CALLED[step.name]
+    if "dimension" in step.axes:
+        head = ", head {head}" if "head" in step.axes else ""
+        return f"number {{dimension}} of the {step.name} of {{position}}{head}"
+    if "neuron" in step.axes:
+        return f"{step.name}: neuron {{neuron}} for {{position}}"
+    said = [f"at {{{name}}}" if name in PLACES else f"{name} {{{name}}}" for name in step.axes]
+    return f"{step.name} {', '.join(said)}"
+
+
+def _name(recording: Recording, axis: str, index: int, start: int = 0) -> dict[str, Any]:
+    if axis in PLACES:
+        return {
+            "at": index,
+            "index": index + start,
+            "token": recording.prompt.labels[index + start],
+        }
+    if axis == "token":
+        return {"at": index, "index": index, "token": recording.subject.label(index)}
+    return {"at": index, "index": index}
+
+
+def _plain(part: Sequence[int | slice], shape: Sequence[int]) -> list[int | list[int]]:
+    """An index without slices."""
+    return [
+        [*one.indices(size)[:2]] if isinstance(one, slice) else one
+        for one, size in zip(part, shape, strict=True)
+    ]
+
+
+def _weights(weights: Sequence[Weight], regions: Sequence[Region]) -> list[dict[str, Any]]:
+    return [
+        {"weight": number, "name": weight.name, "index": _plain(region, weight.plane)}
+        for number, (weight, region) in enumerate(zip(weights, regions, strict=False))
+    ]
+
+
+def _made(recording: Recording, made: Made) -> dict[str, Any]:
+    """The formula and the largest terms; of no sum, or of a single term, the formula alone."""
+    order = np.argsort(-np.abs(made.values), kind="stable")
+    few = len(order) > 1
+    first, rest = (order[:MOST], order[MOST:]) if few else (order[:0], order[:0])
+    return {
+        "said": made.said,
+        "filled": made.filled or _single(made),
+        "terms": [_term(recording, made, int(at)) for at in first],
+        "others": {
+            "count": len(rest),
+            "value": float(made.values[rest].sum()),
+            "said": _others(
+                [made.names[at - len(made.factors)] for at in rest if at >= len(made.factors)],
+                len(rest),
+            ),
+        },
+    }
+
+
+def _others(named: Sequence[str], count: int) -> str:
+    """`the other 44 and bias`: those without a name of their own are counted."""
+    number = count - len(named)
+    said = [f"the other {number if number > 1 else 'one'}"] * bool(number) + [*named]
+    return " and ".join(said)
+
+
+def _single(made: Made) -> str:
+    """One product as a formula: `0.5 · 2`."""
+    if len(made.values) != 1 or not made.factors.size:
+        return ""
+    return " · ".join(f"{factor:.4g}" for factor in made.factors[0])
+
+
+def _term(recording: Recording, made: Made, at: int) -> dict[str, Any]:
+    """Its names along what is added up, or its own name; what it is the product of; its value."""
+    value = float(made.values[at])
+    if at >= len(made.factors):
+        return {
+            "name": made.names[at - len(made.factors)],
+            "along": {},
+            "factors": [],
+            "value": value,
+        }
+    places = np.unravel_index(at, [size for _, size in made.along]) if made.along else ()
+    along = {
+        axis: _name(recording, axis, int(place))
+        for (axis, _), place in zip(made.along, places, strict=True)
+    }
+    return {"name": "", "along": along, "factors": made.factors[at].tolist(), "value": value}

@@ -1,0 +1,211 @@
+"""The numbers of one step of the lens `walkthrough`, or of a weight that it reads; see there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmscope.figure import Axis, Figure, Focus, Verdict
+from llmscope.lenses.walkthrough.value import PLACES, lines, of_weight, told
+
+if TYPE_CHECKING:
+    from llmscope.record.capture.recording import Recording
+    from llmscope.record.walkthrough import Step
+
+NAMED = 2
+"""Of the name of a weight so many parts are told."""
+WINDOW = 64
+"""Rows and columns at most; `focus.cell` moves what is seen of more."""
+FIRST = "pattern"
+"""Shown where no step is chosen."""
+
+Floats = NDArray[np.float32]
+
+
+def values(recording: Recording, focus: Focus, found: Sequence[Step]) -> Figure:
+    """The numbers of a step, of the focus's head where there are several. [row, column]
+
+    At most 64 × 64 of them, around `focus.cell` or the position. A list of many tokens is in the
+    order of their numbers, the largest first, and the column of a cell is the token's id.
+
+    `extra`: mode, step, name, sentence, formula, by, agreement, reason, head, position, shape (of
+    the whole step), plane (of what the window is cut from), inputs, weights, ids (of tokens);
+    weight, its name, where one is shown; `cell`, the one that is asked about, or else the first one
+    at the position (see `llmscope.lenses.walkthrough.value`), and `seen`: its row and column in the
+    window.
+
+    Raises:
+        ValueError: there is no such step, weight or cell.
+    """
+    index = _chosen(focus, found)
+    if focus.weight is not None:
+        return _weight(focus, found, index)
+    return _step(recording, focus, found, index)
+
+
+def _step(recording: Recording, focus: Focus, found: Sequence[Step], index: int) -> Figure:
+    """What came out of a step."""
+    step = found[index]
+    plane, names = step.plane(focus.head, recording.subject.anatomy.heads)
+    cell, more = _cell(focus, plane.shape), dict[str, Any]()
+    if names[1] == "token" and plane.shape[1] > WINDOW:
+        order = np.argsort(-np.nan_to_num(plane[0], nan=-np.inf), kind="stable")
+        cell = cell or (0, int(order[0]))
+        ranks = _window(int((order == cell[1]).argmax()), len(order))
+        more["ids"] = order[ranks.start : ranks.stop]
+        more["seen"] = [0, int((more["ids"] == cell[1]).argmax())]
+        tokens = tuple(recording.subject.label(int(token)) for token in more["ids"])
+        axes, shown = (Axis("", ("",)), Axis("token", tokens)), plane[:, more["ids"]]
+    else:
+        starts = (step.start, 0 if names[1] == "key" else step.start)
+        row, column = (
+            min(max(focus.position - start, 0), size - 1) if name in PLACES else 0
+            for name, start, size in zip(names, starts, plane.shape, strict=True)
+        )
+        cell = cell or (row, column)
+        rows, columns = map(_window, cell, plane.shape)
+        more["seen"] = [cell[0] - rows.start, cell[1] - columns.start]
+        shown = plane[rows.start : rows.stop, columns.start : columns.stop]
+        first = step.start if names[1] in ("position", "query") else 0
+        axes = (
+            _axis(names[0], rows, step.start, recording),
+            _axis(names[1], columns, first, recording),
+        )
+    if step.name == "next token":  # its only number names a token
+        axes = (axes[0], Axis("token", (recording.subject.label(int(step.value[0])),)))
+    more["cell"] = told(recording, found, step, cell, focus.head)
+    head = f" · head {focus.head}" if "head" in step.axes else ""
+    units = {"pattern": "probability", "probabilities": "probability", "scores": "score"}
+    units |= {"logits": "logit", "softcap": "logit", "tokens": "id", "next token": "id"}
+    title = f"Step {index} of {len(found) - 1} · {step.name}{head}"
+    unit = units.get(step.name, "value")
+    return _figure(focus, found, index, title, axes, shown, unit, plane.shape, more)
+
+
+def _weight(focus: Focus, found: Sequence[Step], index: int) -> Figure:
+    """One of the weights that a step reads."""
+    weights = found[index].weights
+    assert focus.weight is not None
+    weight = weights[_within("weight", focus.weight, len(weights))]
+    cell = _cell(focus, weight.plane) or (0, 0)
+    rows, columns = map(_window, cell, weight.plane)
+    more: dict[str, Any] = {
+        "weight": weight.name,
+        "cell": of_weight(weight, cell),
+        "seen": [cell[0] - rows.start, cell[1] - columns.start],
+    }
+    axes = tuple(
+        Axis(name, tuple(map(str, some)), start=some.start)
+        for name, some in (("row", rows), ("column", columns))
+    )
+    shown = weight.window(rows, columns)
+    number = f"Weight {focus.weight % len(weights) + 1} of {len(weights)}"
+    part = f" · {weight.part}" if weight.part else ""
+    size = " × ".join(map(str, weight.shape))
+    title = f"{number}: {brief(weight.name)} {size}{part} · step {index} of {len(found) - 1}"
+    return _figure(focus, found, index, title, axes, shown, "weight", weight.plane, more)
+
+
+def brief(name: str) -> str:
+    """The end of a weight's name: where it is, the step tells."""
+    return ".".join(name.split(".")[-NAMED:])
+
+
+def _figure(
+    focus: Focus,
+    found: Sequence[Step],
+    index: int,
+    title: str,
+    axes: tuple[Axis, ...],
+    shown: Floats,
+    unit: str,
+    plane: tuple[int, ...],
+    more: dict[str, Any],
+) -> Figure:
+    from llmscope.lenses.walkthrough.lens import weights_of
+
+    step = found[index]
+    said = () if focus.cell is None else lines(more["cell"])
+    return Figure(
+        lens="walkthrough",
+        title=title,
+        kind="heatmap",
+        axes=axes,
+        values=shown.astype(np.float32),
+        unit=unit,
+        verdict=_verdict(step),
+        extra={
+            "mode": focus.mode,
+            "step": index,
+            "name": step.name,
+            "sentence": step.sentence,
+            "formula": step.formula,
+            "by": step.by,
+            "agreement": step.agreement,
+            "reason": step.reason,
+            "head": focus.head,
+            "position": focus.position,
+            "shape": list(step.shape),
+            "plane": list(plane),
+            "inputs": list(step.inputs),
+            "weights": weights_of(step),
+            **more,
+            "caption": (*said, f"{step.formula}: {step.sentence}"),
+        },
+    )
+
+
+def _chosen(focus: Focus, found: Sequence[Step]) -> int:
+    if focus.step is not None:
+        return _within("step", focus.step, len(found))
+    named = [index for index, one in enumerate(found) if one.name == FIRST]
+    return named[0] if named else len(found) - 1
+
+
+def _within(name: str, index: int, count: int) -> int:
+    if not -count <= index < count:
+        raise ValueError(f"{name} {index} is out of range: there are {count} (0 to {count - 1})")
+    return index % count
+
+
+def _cell(focus: Focus, shape: tuple[int, ...]) -> tuple[int, int] | None:
+    """The cell that is asked about, counted from 0 in the plane."""
+    if focus.cell is None:
+        return None
+    row, column = (
+        _within(name, at, size)
+        for name, at, size in zip(("row", "column"), focus.cell, shape, strict=True)
+    )
+    return row, column
+
+
+def _window(at: int, size: int) -> range:
+    """So many indices around one, all of them if there are few.
+
+    It moves by half its size, so that a cursor that walks seldom moves the whole picture.
+    """
+    count, half = min(size, WINDOW), WINDOW // 2
+    first = min(max(at // half * half - half // 2, 0), size - count)
+    return range(first, first + count)
+
+
+def _axis(name: str, shown: range, start: int, recording: Recording) -> Axis:
+    """Labels of what is in sight: tokens where an index is a place or a token, else numbers."""
+    first = shown.start + start
+    places = range(first, first + len(shown))
+    if name == "token":
+        return Axis(name, tuple(map(recording.subject.label, places)), start=first)
+    if name in PLACES:
+        return Axis(name, tuple(recording.prompt.labels[place] for place in places), start=first)
+    # An axis named "neuron" would be drawn as a list of the strongest ones.
+    name = "hidden" if name == "neuron" else name
+    return Axis(name, tuple(map(str, places)) if name else ("",), start=first)
+
+
+def _verdict(step: Step) -> Verdict:
+    if step.reason:
+        return Verdict("partial", f"the model's own is shown: {step.reason}", step.agreement)
+    return Verdict("verified", "", step.agreement)

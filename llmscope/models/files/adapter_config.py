@@ -1,0 +1,237 @@
+"""What an adapter_config.json may make PEFT do, judged before PEFT reads it.
+
+PEFT matches patterns of the config against every module's name, builds whatever ranks the config
+asks for, and for some kinds loads further models that the config names. Here sizes are held
+against the adapter's weights, and patterns are replaced by the names that they match.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from llmscope.errors import ScopeError
+from llmscope.models.files.foreign_patterns import PatternError, is_plain, matches
+from llmscope.models.files.json_file import read_json
+from llmscope.models.files.sizes import LEAST
+from llmscope.models.files.weight_headers import TensorHeaders, pickle_bounds, safetensors_headers
+from llmscope.text import display_text, told
+
+CONFIG = "adapter_config.json"
+SAFE, PICKLED = "adapter_model.safetensors", "adapter_model.bin"
+ITERATIONS = 100
+"""Most rounds of an initialisation."""
+KEYS = 20_000
+"""Most entries of a list or table of modules."""
+TAKEN_OUT = ("pissa", "olora", "corda", "loftq", "lora_ga")
+"""Initialisations of LoRA that take what they begin with out of the base's weights."""
+_ELSEWHERE = ("XLORA", "SHADOW")
+_MATCHED = ("target_modules", "exclude_modules", "feedforward_modules")
+_RANKS = ("rank_pattern", "alpha_pattern")
+_FREE = re.compile(
+    r"seed|prng|alpha|token|step|tinit|tfinal|delta|warmup|scal|dropout|layers_to_transform"
+)
+_ANOTHER = "another copy of the adapter"
+
+
+def read_adapter_config(folder: Path, named: str) -> dict[str, Any]:
+    """Return what the adapter_config.json of a folder says.
+
+    Raises:
+        ScopeError: it cannot be read, or is no JSON object.
+    """
+    try:
+        config = read_json(folder / CONFIG)
+        if not isinstance(config, dict):
+            raise ValueError("it is no JSON object")
+    except (OSError, ValueError) as error:
+        raise ScopeError(
+            f"the {CONFIG} of {display_text(named)} cannot be read: {told(error)}", _ANOTHER
+        ) from error
+    return config
+
+
+def adapter_headers(folder: Path, named: str) -> TensorHeaders:
+    """Return the tensors of an adapter; of a pickled one, bounds of them.
+
+    Raises:
+        ScopeError: the header of its weights is damaged.
+    """
+    safe = folder / SAFE
+    try:
+        return safetensors_headers(safe) if safe.is_file() else pickle_bounds(folder / PICKLED)
+    except (OSError, ValueError) as error:
+        raise ScopeError(
+            f"the weights of {display_text(named)} are damaged: {told(error)}", _ANOTHER
+        ) from error
+
+
+def check_adapter(
+    config: Mapping[str, Any], headers: TensorHeaders, layers: int, named: str
+) -> None:
+    """Refuse a config that asks for other models, for code, or for more than its weights fill.
+
+    Args:
+        config: what adapter_config.json says.
+        headers: of the adapter's weights.
+        layers: of the model that it goes on.
+        named: what the error calls the adapter.
+
+    Raises:
+        ScopeError: the first such entry.
+    """
+    said, kind = display_text(named), str(config.get("peft_type")).upper()
+    if kind in _ELSEWHERE:
+        raise ScopeError(
+            f"{said} is an adapter of kind {kind}, which loads other models that it names",
+            "each of those adapters by itself: --adapter ADAPTER",
+        )
+    if config.get("megatron_config"):
+        raise ScopeError(f"{said} asks for Megatron's own layers", "an adapter without them")
+    if "niter" in str(config.get("init_lora_weights")):
+        raise ScopeError(
+            f"{said} begins with a random part of the base's weights, which it does not hold",
+            "the same adapter as peft's path_initial_model_for_weight_conversion saves it",
+        )
+    _check_replication(config.get("layer_replication"), layers, said)
+    limit = max(LEAST, headers.largest)
+    for key, value in _values(config):
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            continue
+        most = ITERATIONS if "iter" in key else limit
+        if not abs(value) <= most and (most == ITERATIONS or not _FREE.search(key)):
+            why = f"the largest dimension of its weights is {headers.largest}"
+            raise ScopeError(
+                f"the {CONFIG} of {said} says that {display_text(key[:40])} is "
+                f"{display_text(str(value)[:20])}, and "
+                f"{why if most == limit else f'more than {most} rounds are of no use'}",
+                _ANOTHER,
+            )
+
+
+def resolve_patterns(config: Any, modules: Iterable[str], named: str) -> None:
+    """Replace the patterns of a PEFT config by the names of modules that they match.
+
+    Args:
+        config: of PEFT; changed in place.
+        modules: the names of all modules of the model.
+        named: what the error calls the adapter.
+
+    Raises:
+        ScopeError: a pattern is no regular expression, or takes too long.
+    """
+    names = list(modules)
+    try:
+        for key in _MATCHED:
+            found = getattr(config, key, None)
+            if isinstance(found, str) and found != "all-linear" and not is_plain(found):
+                setattr(config, key, _alternatives(matches([found], names)[0]))
+            elif isinstance(found, list | set | tuple):
+                setattr(config, key, _listed(found, names))
+        for key in _RANKS:
+            found = getattr(config, key, None)
+            if isinstance(found, dict) and not _few(found):
+                setattr(config, key, _ranks(found, names))
+        for key, value in vars(config).items():
+            if key == "modules_to_save" or ("pattern" in key and key not in _RANKS):
+                _check_plain(key, value)
+        chosen = getattr(config, "layers_to_transform", None)
+        if isinstance(chosen, list):
+            config.layers_to_transform = sorted({one for one in chosen if type(one) is int})[:KEYS]
+    except PatternError as error:
+        raise ScopeError(
+            f"the {CONFIG} of {display_text(named)} cannot be used: {display_text(str(error))}",
+            "an adapter whose target_modules are names",
+        ) from error
+
+
+@contextmanager
+def offline() -> Iterator[None]:
+    """Keep libraries from the hub: what a folder names there was not asked for."""
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+def _check_replication(pairs: Any, layers: int, said: str) -> None:
+    """Refuse a `layer_replication` with layers that are not there, or far more than there are."""
+    if pairs is None:
+        return
+    try:
+        spans = [(int(begin), int(end)) for begin, end in pairs]
+        good = all(0 <= begin < end <= layers for begin, end in spans)
+        count = sum(end - begin for begin, end in spans)
+    except (TypeError, ValueError, OverflowError):
+        good, count = False, 0
+    if not good or count > 4 * layers:
+        raise ScopeError(
+            f"{said} repeats layers in a way that a model of {layers} layers has no room for",
+            "the model that it was trained on",
+        )
+
+
+def _values(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield each number and text in nested dicts and lists with the nearest key above it."""
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            # The keys of a table of patterns are modules: what they say is what the table says.
+            nested = key if "pattern" in key else str(name).lower()
+            yield from _values(inner, nested)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _values(inner, key)
+    else:
+        yield key, value
+
+
+def _listed(wanted: Iterable[Any], names: Iterable[str]) -> set[str]:
+    """Return those of a list of modules that end a module's name; of none at all, a few of them."""
+    ends = {
+        ".".join(parts[at:]) for parts in (n.split(".") for n in names) for at in range(len(parts))
+    }
+    texts = {str(one) for one in wanted}
+    found = texts & ends
+    return found or set(sorted(texts)[:8])
+
+
+def _few(table: Mapping[str, Any]) -> bool:
+    """Whether the keys of a table are names, and not many: no such table takes long."""
+    return len(table) <= 64 and all(is_plain(str(key)) for key in table)
+
+
+def _ranks(table: Mapping[str, Any], names: list[str]) -> dict[str, Any]:
+    """Return a table by module with few keys, each of which lists the modules of one value."""
+    if len(table) > KEYS:
+        raise PatternError(f"a table of {len(table)} modules")
+    patterns = [rf"(.*\.)?({key})$" for key in table]
+    taken: set[str] = set()
+    groups: dict[str, tuple[Any, list[str]]] = {}
+    for value, found in zip(table.values(), matches(patterns, names), strict=True):
+        fresh = [name for name in found if name not in taken]  # of several keys the first counts
+        taken.update(fresh)
+        groups.setdefault(json.dumps(value), (value, []))[1].extend(fresh)
+    return {f"^{_alternatives(found)}": value for value, found in groups.values() if found}
+
+
+def _alternatives(names: Iterable[str]) -> str:
+    """Return a pattern of exactly these names; of none, one that matches nothing."""
+    return f"(?:{'|'.join(map(re.escape, names)) or '(?!)'})"
+
+
+def _check_plain(key: str, value: Any) -> None:
+    """Raise PatternError for patterns that PEFT matches and that are no mere names."""
+    texts = value if isinstance(value, list | tuple | set | dict) else (value,)
+    if len(texts) > KEYS:
+        raise PatternError(f"{key} has {len(texts)} entries")
+    for text in texts:
+        if isinstance(text, str) and not is_plain(text):
+            raise PatternError(f"{key} holds the pattern {text[:40]!r}")

@@ -1,0 +1,1 @@
+"""From a folder of weights to a loaded model: device, memory, adapters."""

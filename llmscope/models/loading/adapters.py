@@ -1,0 +1,208 @@
+"""PEFT adapters: a second model for each, which shares every weight of the base.
+
+An adapter changes modules, not the base's tensors. So each gets a copy of the module tree around
+the very same parameters, and the base stays what it was: base and adapters can be recorded and
+looked at side by side, of whatever kinds they are, and switching between them loads nothing.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from llmscope.errors import ScopeError
+from llmscope.models.files.adapter_config import (
+    CONFIG,
+    PICKLED,
+    SAFE,
+    TAKEN_OUT,
+    adapter_headers,
+    check_adapter,
+    offline,
+    read_adapter_config,
+    resolve_patterns,
+)
+from llmscope.models.files.model_files import check_files
+from llmscope.models.files.sizes import bounded
+from llmscope.models.files.weight_headers import tensor_headers
+from llmscope.models.sources import Options, Weights, fetch
+from llmscope.models.spec import Spec, is_revision, parse
+from llmscope.text import display_text, told
+
+
+def fetched(
+    parsed: Spec, adapters: Sequence[str], options: Options
+) -> tuple[Weights, list[Weights]]:
+    """The weights of the base, and those of the adapters, or of other checkpoints of it.
+
+    Where an adapter is named in the place of a model, the base is the one that it was trained on,
+    and it comes first among the adapters.
+
+    Raises:
+        ScopeError: one of them cannot be found.
+    """
+    weights = fetch(parsed, options)
+    added: list[Weights] = []
+    if is_adapter(weights.folder):
+        added.append(weights)
+        base = _base_of(weights.folder, parsed.text)
+        weights = fetch(base, options)
+        if is_adapter(weights.folder):
+            raise ScopeError(
+                f"{display_text(base.text)} is an adapter itself", "the model that it belongs to"
+            )
+    for text in adapters:
+        added.append(fetch(parse(text), options))
+    return weights, added
+
+
+def names(wanted: Iterable[str]) -> list[str]:
+    """A name for each adapter, no two alike."""
+    taken: list[str] = []
+    for name in wanted:
+        unique, number = name, 2
+        while unique in taken:
+            unique, number = f"{name}-{number}", number + 1
+        taken.append(unique)
+    return taken
+
+
+def adapted(base: Any, folder: Path, named: str, *, allow_pickle: bool = False) -> Any:
+    """The base with an adapter on: a module tree of its own around the base's own weights.
+
+    Args:
+        base: a model of transformers; it is not changed.
+        folder: holds adapter_config.json and adapter_model.safetensors.
+        named: what the person called the adapter.
+        allow_pickle: adapter_model.bin will do as well.
+
+    Returns:
+        The model with the adapter's modules in it, in eval mode.
+
+    Raises:
+        ScopeError: the adapter is damaged, of a kind without weights of its own in the model, or
+            made for another model.
+    """
+    said = display_text(named)
+    check_files(folder, named)
+    _check_weights(folder, said, allow_pickle)
+    headers = adapter_headers(folder, named)
+    layers = getattr(base.config.get_text_config(), "num_hidden_layers", 0)
+    check_adapter(read_adapter_config(folder, named), headers, layers, named)
+    if hasattr(base, "hf_device_map"):
+        raise ScopeError(
+            f"{said} cannot be put on a model that is spread over devices",
+            "--device cpu, or a device that holds the whole model",
+        )
+    from peft import PeftConfig, PeftModel, get_peft_model_state_dict
+    from peft.utils import load_peft_weights
+
+    names = [name for name, _ in base.named_modules()]
+    own = tensor_headers((name, one.shape, one.nbytes) for name, one in base.named_parameters())
+    limit = bounded(headers + own, named, each=16, hint="another copy of the adapter")
+    try:
+        # Its patterns may take for ever, and PEFT asks the hub for what a folder only names.
+        with offline():
+            config = PeftConfig.from_pretrained(str(folder))
+        resolve_patterns(config, names, named)
+        if config.is_prompt_learning:
+            kind = display_text(str(config.peft_type.value))
+            raise ScopeError(
+                f"{said} is an adapter of kind {kind}: virtual tokens, and no change of the model",
+                "an adapter that changes weights, such as LoRA, DoRA or IA3",
+            )
+        # Some begin with a part of the base, and take that out of the base's weights.
+        takes = str(getattr(config, "init_lora_weights", "")).lower().startswith(TAKEN_OUT)
+        clone = sharing(base, own=takes)
+        with offline(), limit:
+            wrapped = PeftModel.from_pretrained(clone, str(folder), config=config)
+            given = set(load_peft_weights(str(folder), device="cpu"))
+        # Whether embeddings were saved as well it would ask the hub.
+        wanted = get_peft_model_state_dict(wrapped, save_embedding_layers=False)
+        missing = sorted(set(wanted) - given)
+        # Embeddings that were saved as well bear the names of the model's own weights.
+        surplus = sorted(given - set(wanted) - set(wrapped.state_dict()))
+    except ScopeError:
+        raise
+    except Exception as error:  # whatever a foreign or damaged adapter makes the library raise
+        raise ScopeError(
+            f"the adapter {said} does not fit {type(base).__name__}: {told(error)}",
+            "the model that it was trained on, or another copy of it",
+        ) from error
+    if missing:
+        raise ScopeError(
+            f"{said} lacks {len(missing)} of the adapter's weights, "
+            f"such as {display_text(missing[0])}",
+            "a complete copy of the adapter",
+        )
+    if surplus:
+        raise ScopeError(
+            f"{said} has {len(surplus)} weights that {type(base).__name__} has no place for, "
+            f"such as {display_text(surplus[0])}",
+            "the model that it was trained on",
+        )
+    return wrapped.get_base_model().eval().requires_grad_(False)
+
+
+def sharing(model: Any, *, own: bool = False) -> Any:
+    """Return a copy of a model's module tree that holds the very same parameters and buffers.
+
+    Args:
+        own: parameters of its own instead, for what will change them.
+    """
+    tensors = model.buffers() if own else (*model.parameters(), *model.buffers())
+    return copy.deepcopy(model, {id(tensor): tensor for tensor in tensors})
+
+
+def is_adapter(folder: Path) -> bool:
+    """Whether a folder holds an adapter, and no model."""
+    return (folder / CONFIG).is_file() and not (folder / "config.json").is_file()
+
+
+def _base_of(folder: Path, named: str) -> Spec:
+    """The model that an adapter was trained on.
+
+    A relative path is tried from where the program runs, then from the adapter's folder.
+    """
+    said = read_adapter_config(folder, named)
+    base = said.get("base_model_name_or_path")
+    if not isinstance(base, str) or not base.strip():
+        raise ScopeError(
+            f"the adapter {display_text(named)} does not say which model it belongs to",
+            "llmscope BASE --adapter ADAPTER",
+        )
+    beside = folder / base
+    if not Path(base).is_dir() and beside.is_dir():
+        base = str(beside)
+    try:
+        spec = parse(base)
+    except ScopeError as error:
+        raise ScopeError(
+            f"the adapter {display_text(named)} belongs to {display_text(base)}, which is not here",
+            "llmscope BASE --adapter ADAPTER, with BASE where that model is now",
+        ) from error
+    revision = said.get("revision")
+    if not isinstance(revision, str) or not revision:
+        return spec
+    if not is_revision(revision):
+        raise ScopeError(
+            f"the adapter {display_text(named)} names no revision of its model: "
+            f"{display_text(revision[:40])}",
+            "llmscope BASE --adapter ADAPTER",
+        )
+    return replace(spec, revision=spec.revision or revision)
+
+
+def _check_weights(folder: Path, said: str, allow_pickle: bool) -> None:
+    if (folder / SAFE).is_file():
+        return
+    if not (folder / PICKLED).is_file():
+        raise ScopeError(f"{said} has no {SAFE}", "a folder as peft's save_pretrained writes it")
+    if not allow_pickle:
+        raise ScopeError(
+            f"{said} has only pickled weights, and loading those can run any code",
+            "--allow-pickle, if you trust whoever made them",
+        )

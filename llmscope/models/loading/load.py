@@ -1,0 +1,350 @@
+"""From a spec string to a `Subject`: fetch, judge, load."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from llmscope.errors import ScopeError
+from llmscope.models.anatomy import Anatomy, find
+from llmscope.models.files.checkpoint import check_model, read_config
+from llmscope.models.files.model_files import check_tokenizer_paths
+from llmscope.models.files.quantized import check_numbers, settings
+from llmscope.models.files.sizes import bounded
+from llmscope.models.files.weight_headers import TensorHeaders
+from llmscope.models.loaded_model import Progress, Subject
+from llmscope.models.loading.adapters import adapted, fetched, is_adapter, names
+from llmscope.models.loading.device import check_threads, choose_device, choose_dtype, set_threads
+from llmscope.models.loading.dispatch import Placing, place
+from llmscope.models.loading.memory import check_room, does_not_fit, free_cache, make_room, ran_out
+from llmscope.models.loading.reward import load_reward
+from llmscope.models.progress import Meter, silenced, transformers_bars
+from llmscope.models.sources import Options, Weights, fetch
+from llmscope.models.spec import Spec, parse
+from llmscope.models.tokenizer.tokens import Tokens
+from llmscope.models.tokenizer.worker import load_tokenizer
+from llmscope.models.variants import Stages
+from llmscope.text import display_text, one_line, told
+
+
+def load_subject(
+    spec: str | None = None,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    threads: int | None = None,
+    adapters: Sequence[str] = (),
+    reward: str | None = None,
+    trust_remote_code: bool = False,
+    allow_pickle: bool = False,
+    progress: Progress | None = None,
+) -> Subject:
+    """Load a model with its tokenizer, in eval mode. No verdicts yet: those are measured later.
+
+    Args:
+        spec: see `llmscope.models.spec`; None for the built-in default.
+        device: auto, cpu, cuda, cuda:N, mps, or spread: over all devices, memory and disk.
+        dtype: auto, float32, bfloat16 or float16.
+        threads: of torch; None: one for a tiny model, torch's own choice for others.
+        adapters: specs of PEFT adapters for it, or of other checkpoints of the same model, such
+            as a fine-tuned one: folders or hub ids.
+        reward: spec of a reward model that reads the same tokens.
+        trust_remote_code, allow_pickle: accept code, or pickled weights, that come with a model.
+        progress: called with what is being done, bytes done, and bytes in all or None.
+
+    Raises:
+        ScopeError: what is wrong, and what to try.
+    """
+    parsed = parse(spec)
+    chosen = choose_device(device)
+    choose_dtype(dtype, chosen)  # a name that is none is told before anything is fetched
+    check_threads(threads)
+    with silenced():
+        options = Options(trust_remote_code, allow_pickle, progress)
+        weights, added = fetched(parsed, adapters, options)
+        config, headers = check_model(
+            weights.folder,
+            parsed.text,
+            trust_remote_code=trust_remote_code,
+            allow_pickle=allow_pickle,
+        )
+        make_room(weights.folder, choose_dtype(dtype, chosen), chosen)
+        placing = place(device, chosen, dtype, weights.folder, config, parsed.text)
+        model, unused = _model(
+            weights, headers, parsed.text, placing, trust_remote_code, allow_pickle, progress
+        )
+        own = next((one.folder for one in added if _has_tokenizer(one.folder)), weights.folder)
+        tokens, missing = _tokens(own, trust_remote_code)
+        check_numbers(model, placing.dtype, parsed.text)
+        if not placing.settings:
+            model = _moved(model, chosen, parsed.text, weights.folder)
+    set_threads(threads, sum(parameter.numel() for parameter in model.parameters()))
+    subject = Subject(
+        spec=parsed.text,
+        name=weights.name,
+        model=model,
+        tokens=tokens,
+        anatomy=_anatomy(model, parsed.text),
+        device=placing.input_device(model),
+        dtype=placing.compute_dtype(model),
+        revision=weights.revision,
+        notices=(*weights.notices, *placing.told(config, model), *unused, *missing),
+        folders=(weights.folder,),
+        allow_pickle=allow_pickle,
+    )
+    if reward is not None:
+        subject.reward = load_reward(reward, subject, options)
+    make = partial(_stage, subject, placing, chosen, options)
+    named = names(one.name for one in added)
+    subject.adapted = Stages(
+        {name: make(one, name) for name, one in zip(named, added, strict=True)},
+        {} if added else {name: partial(_built_in, name, make) for name in weights.family},
+    )
+    return subject
+
+
+def _built_in(name: str, make: Callable[[Weights, str], Subject]) -> Subject:
+    """One of the family of a built-in model."""
+    return make(fetch(_member(name), Options()), name)
+
+
+def _member(name: str) -> Spec:
+    return parse(f"builtin:{name}")
+
+
+def _members(base: Subject) -> tuple[str, ...]:
+    """The built-in family of a base, loaded or not."""
+    spec = parse(base.spec)
+    return fetch(spec, Options()).family if spec.source == "builtin" else ()
+
+
+def _stage(
+    base: Subject,
+    placing: Placing,
+    device: torch.device,
+    options: Options,
+    weights: Weights,
+    name: str,
+) -> Subject:
+    """The base with an adapter on it, or another checkpoint of it.
+
+    An adapter of a family goes on the member that it was trained on. What it is compared with is
+    the base of the family all the same: it shows what all training from there on changed.
+    """
+    if is_adapter(weights.folder):
+        below = base
+        if weights.upon is not None and weights.upon in _members(base):
+            if weights.upon in base.adapted.family:
+                below = base.adapted[weights.upon]
+            else:
+                under = fetch(_member(weights.upon), options)
+                below = _stage(base, placing, device, options, under, weights.upon)
+        tuned = with_adapter(below, weights.folder, name, allow_pickle=options.allow_pickle)
+        return tuned if below is base else replace(tuned, origin=base)
+    with silenced():
+        return _checkpoint(base, weights, name, placing, device, options)
+
+
+def _checkpoint(
+    base: Subject,
+    weights: Weights,
+    name: str,
+    placing: Placing,
+    device: torch.device,
+    options: Options,
+) -> Subject:
+    """Another checkpoint of the same model, such as a fine-tuned one: all weights of its own.
+
+    Raises:
+        ScopeError: it cannot be loaded, or is of another shape.
+    """
+    _, headers = check_model(
+        weights.folder,
+        weights.name,
+        trust_remote_code=options.trust_remote_code,
+        allow_pickle=options.allow_pickle,
+    )
+    model, _ = _model(
+        weights,
+        headers,
+        weights.name,
+        placing,
+        options.trust_remote_code,
+        options.allow_pickle,
+        options.progress,
+    )
+    ours, theirs = (
+        {name: tuple(one.shape) for name, one in each.state_dict().items()}
+        for each in (base.model, model)
+    )
+    foreign = next((name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)), "")
+    if foreign:
+        raise ScopeError(
+            f"{display_text(weights.name)} is no checkpoint of {display_text(base.name)}: they "
+            f"differ in the shape of {display_text(foreign)}",
+            "a checkpoint that was trained from this model",
+        )
+    if not placing.settings:
+        model = _moved(model, device, weights.name, weights.folder)
+    anatomy = _anatomy(model, weights.name)
+    folders = (weights.folder,)
+    return _upon(base, model=model, anatomy=anatomy, adapter=name, folders=folders)
+
+
+def with_adapter(base: Subject, folder: Path, name: str, *, allow_pickle: bool = False) -> Subject:
+    """The base with an adapter on it, around the base's own weights.
+
+    Raises:
+        ScopeError: see `llmscope.models.loading.adapters.adapted`.
+    """
+    with silenced():
+        model = adapted(base.model, folder, name, allow_pickle=allow_pickle)
+    anatomy = _anatomy(model, name)
+    folders = (*base.folders, folder)
+    return _upon(base, model=model, anatomy=anatomy, adapter=name, folders=folders)
+
+
+def _upon(base: Subject, **changes: Any) -> Subject:
+    """What stands on a base, and has nothing on top of it."""
+    return replace(base, adapted=Stages(), origin=base, **changes)
+
+
+def _model(
+    weights: Weights,
+    headers: TensorHeaders,
+    named: str,
+    placing: Placing,
+    trust_remote_code: bool,
+    allow_pickle: bool,
+    progress: Progress | None,
+) -> tuple[Any, list[str]]:
+    """The model, on the CPU or already in place, and notices about weights that it did not take."""
+    from transformers import AutoModelForCausalLM
+
+    dtype = placing.dtype
+    if not placing.settings:
+        check_room(named, weights.folder, dtype)
+    meter = Meter(progress, "loading weights", _size(weights.folder))
+    packed = bool(placing.settings) and settings(read_config(weights.folder)) is not None
+    with transformers_bars(meter), bounded(headers, named, packed=packed):
+        try:
+            model, info = AutoModelForCausalLM.from_pretrained(
+                str(weights.folder),
+                dtype="auto" if dtype is None else dtype,
+                trust_remote_code=trust_remote_code,
+                use_safetensors=None if allow_pickle else True,
+                local_files_only=True,
+                output_loading_info=True,
+                **placing.settings,
+            )
+        except ScopeError:
+            raise
+        except Exception as error:  # whatever a damaged checkpoint makes transformers raise
+            if ran_out(error):
+                raise does_not_fit(named, weights.folder, dtype, torch.device("cpu")) from error
+            raise _unloadable(named, error) from error
+    # transformers fills what is missing with random numbers and goes on.
+    lacking = sorted(info["missing_keys"])
+    if lacking:
+        raise ScopeError(
+            f"{display_text(named)} lacks {len(lacking)} of the model's weights, "
+            f"such as {display_text(lacking[0])}",
+            "a complete checkpoint of a causal language model",
+        )
+    extra = sorted(info["unexpected_keys"])
+    notices = []
+    if extra:
+        notices.append(
+            f"{len(extra)} weights of the checkpoint are not used, such as {display_text(extra[0])}"
+        )
+    return model.eval(), notices
+
+
+def _tokens(folder: Path, trust_remote_code: bool) -> tuple[Tokens | None, list[str]]:
+    """The tokenizer, or None and why."""
+    if not _has_tokenizer(folder):
+        return None, ["the checkpoint has no tokenizer: it takes token ids only"]
+    try:
+        check_tokenizer_paths(folder)
+        return Tokens(load_tokenizer(folder, trust_remote_code)), []
+    except Exception as error:  # a model without its tokenizer can still be looked into
+        return None, [f"its tokenizer cannot be loaded ({told(error)}): it takes token ids only"]
+
+
+def _has_tokenizer(folder: Path) -> bool:
+    files = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
+    return any((folder / name).is_file() for name in files)
+
+
+def _moved(model: Any, device: torch.device, named: str, folder: Path) -> Any:
+    try:
+        return model.to(device)
+    except Exception as error:
+        if not ran_out(error):
+            raise
+        with suppress(Exception):
+            model.to("cpu")  # what arrived before memory ran out
+        free_cache(device)
+        raise does_not_fit(named, folder, model.dtype, device) from error
+
+
+def _anatomy(model: Any, named: str) -> Anatomy:
+    try:
+        return find(model)
+    except ScopeError:
+        raise
+    except Exception as error:  # a config that no model was meant to have
+        raise ScopeError(
+            f"the parts of {display_text(named)} cannot be found: {told(error)}",
+            "another copy of the model, with its own config.json",
+        ) from error
+
+
+def _size(folder: Path) -> int:
+    """Bytes of the weights in a folder."""
+    files = list(folder.glob("*.safetensors")) or list(folder.glob("*.bin"))
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
+def _unloadable(named: str, error: Exception) -> ScopeError:
+    from safetensors import SafetensorError
+
+    named = display_text(named)
+    wrong = _of_report(error)
+    if wrong:
+        return ScopeError(f"{named} cannot be loaded: {wrong}", "another copy of the model")
+    if isinstance(error, SafetensorError):
+        return ScopeError(
+            f"the weights of {named} are damaged: {told(error)}", "another copy of the model"
+        )
+    return ScopeError(f"{named} cannot be loaded: {told(error)}", "--debug, which tells more")
+
+
+def _of_report(error: Exception) -> str:
+    """What stands in the report that transformers logs before it raises; empty for other errors.
+
+    Its error says no more than "look at the above report", which is silenced.
+    """
+    frame = error.__traceback__
+    while frame is not None:
+        found = frame.tb_frame.f_locals.get("loading_info")
+        shapes = sorted(getattr(found, "mismatched_keys", None) or (), key=str)
+        if shapes:
+            name, theirs, ours = shapes[0]
+            more = f", and {len(shapes) - 1} more do not fit" if len(shapes) > 1 else ""
+            return one_line(
+                f"{name} has the shape {list(theirs)} in the file, and its config.json makes it "
+                f"{list(ours)}{more}"
+            )
+        broken = getattr(found, "conversion_errors", None)
+        if broken:
+            name, reason = next(iter(broken.items()))
+            return one_line(f"{name} cannot be converted: {reason}")
+        frame = frame.tb_next
+    return ""

@@ -1,0 +1,178 @@
+"""A reward model: how good it finds what was said, in one number.
+
+It is a decoder with a head of one output on its last stream, as trl's RewardTrainer makes it. What
+a causal decoder says after a token depends on the tokens up to there alone, so one pass gives the
+score of each beginning of a text.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from llmscope.errors import ScopeError
+from llmscope.models.files.checkpoint import check_model
+from llmscope.models.files.model_files import check_tokenizer_paths
+from llmscope.models.files.quantized import settings
+from llmscope.models.files.sizes import bounded
+from llmscope.models.loading.adapters import is_adapter
+from llmscope.models.loading.memory import check_room, does_not_fit, free_cache, ran_out
+from llmscope.models.progress import Meter, silenced, transformers_bars
+from llmscope.models.sources import Options, fetch
+from llmscope.models.spec import parse
+from llmscope.models.tokenizer.worker import load_tokenizer
+from llmscope.text import display_text, told
+
+if TYPE_CHECKING:
+    from llmscope.models.loaded_model import Subject
+
+HEAD = "score"
+"""The name of the head in transformers' decoders for sequence classification."""
+KEPT = 8
+ANOTHER = "a reward model that was trained from this model, or from one with its vocabulary"
+Scores = NDArray[np.float32]
+
+
+@dataclass(eq=False)
+class RewardModel:
+    """A loaded reward model.
+
+    Attributes:
+        spec: what the person asked for.
+        name: its short name.
+        model: transformers' own object, in eval mode.
+        padding: the token that transformers does not count at the end of a text; None: there is
+            none.
+        folders: where the weights came from.
+    """
+
+    spec: str
+    name: str
+    model: Any
+    padding: int | None
+    folders: tuple[Path, ...] = ()
+    _kept: OrderedDict[tuple[int, ...], Scores] = field(default_factory=OrderedDict)
+
+    @torch.no_grad()
+    def scores(self, ids: Sequence[int]) -> Scores:
+        """The score of the text that ends with each token. [position]"""
+        known = tuple(ids)
+        if known not in self._kept:
+            caught: list[Tensor] = []
+            head: nn.Module = getattr(self.model, HEAD)
+            hook = head.register_forward_hook(lambda _, __, output: caught.append(output))
+            try:
+                batch = torch.tensor([known], device=self.model.device)
+                self.model(batch, use_cache=False)
+            finally:
+                hook.remove()
+            self._kept[known] = caught[0][0, :, 0].float().cpu().numpy()
+            while len(self._kept) > KEPT:
+                self._kept.popitem(last=False)
+        return self._kept[known]
+
+    def end(self, ids: Sequence[int]) -> int:
+        """The position whose score is that of the whole text: the last that is no padding."""
+        last = len(ids) - 1
+        return next((at for at in range(last, -1, -1) if ids[at] != self.padding), last)
+
+
+def load_reward(spec: str, subject: Subject, options: Options) -> RewardModel:
+    """A reward model for what a model says.
+
+    Raises:
+        ScopeError: it is none, or reads other tokens than the model; and what can be wrong with
+            any model.
+    """
+    parsed = parse(spec)
+    with silenced():
+        weights = fetch(parsed, options)
+        named = display_text(parsed.text)
+        if is_adapter(weights.folder):
+            raise ScopeError(
+                f"{named} is an adapter, and no whole reward model",
+                "its base with the adapter merged, as peft's merge_and_unload writes it",
+            )
+        config, heads = check_model(
+            weights.folder,
+            parsed.text,
+            trust_remote_code=options.trust_remote_code,
+            allow_pickle=options.allow_pickle,
+        )
+        check_room(parsed.text, weights.folder, subject.dtype)
+        _check_tokens(weights.folder, config, named, subject, options)
+        with bounded(heads, named, packed=settings(config) is not None):
+            model = _loaded(weights.folder, named, subject, options)
+    padding = getattr(model.config.get_text_config(), "pad_token_id", None)
+    return RewardModel(parsed.text, weights.name, model, padding, (weights.folder,))
+
+
+def _check_tokens(
+    folder: Path, config: dict[str, Any], named: str, subject: Subject, options: Options
+) -> None:
+    """Refuse one for which the model's token ids mean something else."""
+    ours = {} if subject.tokens is None else subject.tokens.tokenizer.get_vocab()
+    size, own = config.get("vocab_size"), len(ours) or subject.anatomy.vocabulary
+    if isinstance(size, int) and size < own:
+        raise ScopeError(
+            f"{named} has {size} tokens and {display_text(subject.name)} {own}: it could not read "
+            "all of them",
+            ANOTHER,
+        )
+    if not ours:
+        return
+    try:
+        check_tokenizer_paths(folder)
+        theirs = load_tokenizer(folder, options.trust_remote_code).get_vocab()
+    except Exception as error:  # none, or a damaged one
+        raise ScopeError(
+            f"{named} has no tokenizer that could be held against the model's: {told(error)}",
+            "the folder with its tokenizer, as its save_pretrained writes it",
+        ) from error
+    if not ours.items() <= theirs.items():  # it may have one more, such as for padding
+        raise ScopeError(
+            f"{named} has another vocabulary than {display_text(subject.name)}: the tokens of one "
+            "mean something else to the other",
+            ANOTHER,
+        )
+
+
+def _loaded(folder: Path, named: str, subject: Subject, options: Options) -> Any:
+    from transformers import AutoModelForSequenceClassification
+
+    with transformers_bars(Meter(options.progress, "loading the reward model", None)):
+        try:
+            model, info = AutoModelForSequenceClassification.from_pretrained(
+                str(folder),
+                dtype=subject.dtype,
+                trust_remote_code=options.trust_remote_code,
+                use_safetensors=None if options.allow_pickle else True,
+                local_files_only=True,
+                output_loading_info=True,
+            )
+            model = model.to(subject.device)
+        except ScopeError:
+            raise
+        except Exception as error:  # whatever a foreign or damaged checkpoint makes it raise
+            if ran_out(error):
+                free_cache(subject.device)
+                raise does_not_fit(named, folder, subject.dtype, subject.device) from error
+            raise ScopeError(f"{named} cannot be loaded: {told(error)}", ANOTHER) from error
+    lacking = sorted(info["missing_keys"])
+    if lacking:
+        raise ScopeError(
+            f"{named} is no reward model: it has no {display_text(lacking[0])}", ANOTHER
+        )
+    outputs = getattr(getattr(model, HEAD, None), "out_features", 0)
+    if outputs != 1:
+        found = f"tells {outputs} classes apart" if outputs else f"has no head called {HEAD}"
+        raise ScopeError(f"{named} {found}, and a reward is one number", ANOTHER)
+    return model.eval().requires_grad_(False)

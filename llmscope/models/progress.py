@@ -1,0 +1,206 @@
+"""While weights load: libraries fall silent, and their progress bars report to us instead.
+
+What a library writes to the terminal would land on top of the screen.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import warnings
+from collections.abc import Iterable, Iterator, Sized
+from contextlib import ExitStack, contextmanager
+from typing import Any, Protocol, Self
+
+from llmscope.models.loaded_model import Progress
+
+_NOISY = ("transformers", "huggingface_hub", "accelerate", "torch", "gguf", "httpx", "filelock")
+_INTERVAL = 0.05  # seconds between two reports of the same stage
+
+
+class Meter:
+    """Reports how far a stage has come, not more often than a person can see.
+
+    Args:
+        progress: whom to tell; None for nobody.
+        stage: what is being done, such as `loading weights`.
+        total: bytes in all; None if not known.
+    """
+
+    def __init__(self, progress: Progress | None, stage: str, total: float | None = None) -> None:
+        self._progress = progress
+        self._stage = stage
+        self._note = ""
+        self.total = total
+        self.done = 0.0
+        self._reported = 0.0
+        self._report()
+
+    def reach(self, done: float, total: float | None = None) -> None:
+        """So many bytes are done, of so many. It never runs backwards."""
+        self.total = total or self.total
+        self.done = max(self.done, done)
+        if self.done == self.total or time.monotonic() - self._reported > _INTERVAL:
+            self._report()
+
+    def say(self, note: str) -> None:
+        """Something holds it up, which the stage names from now on; nothing if it is empty."""
+        if note != self._note:
+            self._note = note
+            self._report()
+
+    def _report(self) -> None:
+        self._reported = time.monotonic()
+        if self._progress is not None:
+            stage = f"{self._stage} ({self._note})" if self._note else self._stage
+            self._progress(stage, self.done, self.total)
+
+
+class Gauge(Protocol):
+    """Whoever is told by a bar: a meter, or something that passes it on."""
+
+    total: float | None
+
+    def reach(self, done: float, total: float | None = None) -> None:
+        """So many bytes are done, of so many."""
+
+
+class Bar:
+    """Takes the place of a tqdm bar and tells a meter.
+
+    A bar that counts items rather than bytes is scaled to the meter's total.
+    """
+
+    meter: Gauge
+
+    def __init__(self, iterable: Iterable[Any] | None = None, **settings: Any) -> None:
+        self.iterable = iterable
+        self.total: float | None = settings.get("total")
+        if self.total is None and isinstance(iterable, Sized):
+            self.total = len(iterable)
+        self.bytes = settings.get("unit") == "B"
+        self.n: float = settings.get("initial") or 0
+
+    def update(self, n: float | None = 1) -> None:
+        """`n` more are done."""
+        self.n += n or 0
+        if self.bytes:
+            self.meter.reach(self.n, self.total)
+        elif self.total and self.meter.total:
+            self.meter.reach(self.meter.total * min(1.0, self.n / self.total))
+
+    def __iter__(self) -> Iterator[Any]:
+        for item in self.iterable or ():
+            yield item
+            self.update()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def __getattr__(self, name: str) -> Any:
+        """Everything else that a bar can do concerns its looks, and it has none."""
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return lambda *_, **__: None
+
+
+def bar_for(meter: Gauge) -> type[Bar]:
+    """A class to hand to a library as its tqdm class."""
+    return type("MeterBar", (Bar,), {"meter": meter})
+
+
+class _Silence:
+    """What is shared by all who ask for silence: it begins with the first and ends with the last.
+
+    Two loads in two threads overlap without being nested: the second to begin must not take the
+    silence for how things were.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._wanted = 0
+        self._before = ExitStack()
+
+    def begin(self) -> None:
+        with self._lock:
+            self._wanted += 1
+            if self._wanted == 1:
+                self._before.enter_context(warnings.catch_warnings())
+                warnings.simplefilter("ignore")
+                for logger in map(logging.getLogger, _NOISY):
+                    self._before.callback(logger.setLevel, logger.level)
+                    logger.setLevel(logging.CRITICAL + 1)
+
+    def end(self) -> None:
+        with self._lock:
+            self._wanted -= 1
+            if self._wanted == 0:
+                self._before.close()
+
+
+_SILENCE = _Silence()
+
+
+@contextmanager
+def silenced() -> Iterator[None]:
+    """Libraries log nothing and warn of nothing."""
+    _SILENCE.begin()
+    try:
+        yield
+    finally:
+        _SILENCE.end()
+
+
+class _Bars:
+    """The bars that transformers opens, for all loads that are under way: see `_Silence`."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._meters: list[Meter] = []
+        self._before: Any = None
+
+    def begin(self, meter: Meter) -> None:
+        from transformers.utils import logging as library
+
+        with self._lock:
+            self._meters.append(meter)
+            if len(self._meters) == 1:
+                self._before = library.set_tqdm_hook(self._open)
+
+    def end(self, meter: Meter) -> None:
+        from transformers.utils import logging as library
+
+        with self._lock:
+            self._meters.remove(meter)
+            if not self._meters:
+                library.set_tqdm_hook(self._before)
+
+    def _open(self, _: Any, args: Any, settings: Any) -> Bar:
+        with self._lock:
+            latest = self._meters[-1] if self._meters else Meter(None, "")
+        return bar_for(latest)(*args, **settings)
+
+
+_BARS = _Bars()
+
+
+_LOADING = threading.RLock()
+
+
+@contextmanager
+def transformers_bars(meter: Meter) -> Iterator[None]:
+    """Every progress bar that transformers opens in the block reports to the meter.
+
+    One such block at a time: while transformers loads a model it puts functions of its own into
+    its classes, and two that load at once would leave them there: nothing is tied any more then.
+    """
+    with _LOADING:
+        _BARS.begin(meter)
+        try:
+            yield
+        finally:
+            _BARS.end(meter)

@@ -1,0 +1,1 @@
+"""Tokenizers: tokens and their places in the text, chat templates, roles."""

@@ -1,0 +1,90 @@
+"""Which token a person means, or which tokens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from llmscope.arguments import LONGEST
+from llmscope.errors import ScopeError
+from llmscope.models.tokenizer.tokens import Tokens
+from llmscope.text import display_text
+
+
+def target_id(wanted: str, tokens: Tokens | None, vocabulary: int) -> int:
+    """The id of a token: `id:464`, or the token's raw text with its leading space.
+
+    Raises:
+        ScopeError: it is no single token of the model.
+    """
+    if wanted.startswith("id:"):
+        number = wanted.removeprefix("id:")
+        short = number.isdecimal() and len(number) <= len(str(vocabulary))
+        if not short or int(number) >= vocabulary:
+            raise ScopeError(
+                f"{display_text(number[:LONGEST])} is no id of the vocabulary",
+                f"id:0 to id:{vocabulary - 1}",
+            )
+        return int(number)
+    if tokens is None:
+        raise ScopeError("this checkpoint has no tokenizer", "id:NUMBER")
+    encoded = tokens.encode(wanted, special_tokens=False)
+    single = encoded.ids[0] if len(encoded) == 1 else None
+    if single is not None and encoded.pieces == (wanted,):
+        return single
+    # Some tokenizers put a space before a text of their own accord: look the token up as it is.
+    ids = range(min(vocabulary, len(tokens.tokenizer)))
+    exact = next((token for token in ids if tokens.piece(token) == wanted), single)
+    if exact is None:
+        shown = " ".join(display_text(piece, whitespace=True) for piece in encoded.pieces)
+        raise ScopeError(
+            f"{display_text(wanted)!r} is not one token but {len(encoded)}: {shown}".rstrip(": "),
+            "one token, with its leading space if it has one, or id:NUMBER",
+        )
+    return exact
+
+
+@dataclass(frozen=True)
+class Words:
+    """A list of words as tokens.
+
+    Attributes:
+        ids: the first token of each word, each token once.
+        notes: of each word that is more than its token, which one stands for it.
+    """
+
+    ids: tuple[int, ...]
+    notes: tuple[str, ...]
+
+
+def read_words(words: str, tokens: Tokens | None, vocabulary: int) -> Words:
+    """The first token of each word, as the word stands after a blank.
+
+    Args:
+        words: separated by blanks or commas; `id:464` is a token by its number.
+
+    Raises:
+        ScopeError: there is none, or one has no token.
+    """
+    found: dict[int, None] = {}
+    notes: list[str] = []
+    for word in words.replace(",", " ").split():
+        if word.startswith("id:"):
+            found[target_id(word, tokens, vocabulary)] = None
+            continue
+        if tokens is None:
+            raise ScopeError("this checkpoint has no tokenizer", "id:NUMBER")
+        # Where a blank is a token of its own it says nothing of the word that follows.
+        encodings = (tokens.encode(text, special_tokens=False) for text in (f" {word}", word))
+        said = (zip(one.ids, one.pieces, strict=True) for one in encodings)
+        first = next(
+            ((token, text) for one in said for token, text in one if not text.isspace()), None
+        )
+        if first is None:
+            raise ScopeError(f"{display_text(word)!r} has no token in this model", "other words")
+        if first[1].strip() != word:
+            piece = display_text(first[1], whitespace=True)
+            notes.append(f"{display_text(word)} has no token of its own: ‹{piece}› stands for it")
+        found[first[0]] = None
+    if not found:
+        raise ScopeError("there are no words", "words with blanks between: river shore water")
+    return Words(tuple(found), tuple(notes))

@@ -1,0 +1,237 @@
+"""The tokenizer as llmscope needs it: where each token lies in the text, and what each id says."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from llmscope.models.tokenizer.chat import Chat
+from llmscope.models.tokenizer.token_offsets import Span, align, join, repair, search, uncovered
+from llmscope.models.tokenizer.token_text import Pieces
+from llmscope.models.tokenizer.worker import failed, worker_for
+from llmscope.text import display_text
+
+_SURROGATES = re.compile("[\ud800-\udfff]")
+_LISTED = 8  # how many characters or words a notice names
+_BROKEN = "the text is not valid Unicode; what is broken became �"
+_OWN = "--no-special-tokens leaves it out"
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A text as tokens. Every tuple has one entry for each token, in order.
+
+    Attributes:
+        text: the text that was encoded.
+        ids: numbers in the vocabulary.
+        pieces: what each says, raw, with its leading space; see `Tokens.piece`.
+        spans: (start, end), each token's place in the text in characters; equal if it has none.
+            The pieces of one character all have that character's place.
+        special: whether it is a control token, such as a BOS that the tokenizer added.
+        notices: what a person should know, such as characters that no token stands for.
+    """
+
+    text: str
+    ids: tuple[int, ...]
+    pieces: tuple[str, ...]
+    spans: tuple[Span, ...]
+    special: tuple[bool, ...]
+    notices: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+class Tokens:
+    """A transformers tokenizer.
+
+    Attributes:
+        tokenizer: transformers' own object, unchanged.
+        special_ids: the ids of its control tokens, those of its chat template among them.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer = tokenizer
+        self._worker = worker_for(tokenizer)
+        self._pieces = Pieces(tokenizer)
+        self._frame: tuple[list[int], list[int]] | None = None
+        added = tokenizer.added_tokens_decoder.items()
+        marked = (token for token, content in added if content.special)
+        self.special_ids: frozenset[int] = frozenset((*tokenizer.all_special_ids, *marked))
+
+    @cached_property
+    def chat(self) -> Chat:
+        """Its chat template."""
+        return Chat(self.tokenizer)
+
+    def encode(self, text: str, special_tokens: bool = True) -> Encoded:
+        """The tokens of a text, exactly the tokenizer's own.
+
+        Args:
+            special_tokens: add the special tokens that the tokenizer would add itself.
+
+        Raises:
+            ScopeError: the tokenizer fails on it.
+        """
+        # Arguments and files may smuggle lone surrogates in, which no tokenizer takes.
+        clean = _SURROGATES.sub("\N{REPLACEMENT CHARACTER}", text)
+        fast = bool(self.tokenizer.is_fast)
+        ids, offsets = self._cut(clean, special_tokens)
+        texts, special = self.pieces(ids), self._which(ids)
+        said = [self._pieces.data(token) for token in ids]
+        before, after = self._added(clean, ids) if special_tokens else (0, 0)
+        inner = slice(before, len(ids) - after)
+        # SentencePiece writes a blank as ▁, and reads one that was in the text as a blank.
+        spans = align(clean, said[inner], special[inner])
+        if spans is None:
+            spans = align(clean.replace("▁", " "), said[inner], special[inner])
+        known = fast or spans is not None
+        if spans is None:
+            own = search(clean, texts) if offsets is None else offsets
+            spans = repair(clean, texts, own, self._normalises)
+        else:
+            spans = [(0, 0)] * before + spans + [(len(clean), len(clean))] * after
+        notices = [] if clean == text else [_BROKEN]
+        notices += _losses(uncovered(clean, spans)) if known else ()
+        notices += self._unknown(clean, ids, spans)
+        notices += self._harms(ids, before, after)
+        return Encoded(clean, tuple(ids), tuple(texts), tuple(spans), special, tuple(notices))
+
+    def describe(self, ids: Sequence[int]) -> Encoded:
+        r"""The tokens of ids that came without a text; the text is what they say in a row.
+
+        Encoding that text gives the ids back where the tokenizer would cut it so. Bytes that make
+        no character in the row appear as `\xe2`.
+        """
+        text, spans = join([self._pieces.data(token) for token in ids])
+        return Encoded(text, tuple(ids), tuple(self.pieces(ids)), tuple(spans), self._which(ids))
+
+    def _which(self, ids: Sequence[int]) -> tuple[bool, ...]:
+        return tuple(token in self.special_ids for token in ids)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of ids, special tokens included, whitespace left as it is.
+
+        Raises:
+            ScopeError: the tokenizer fails on them.
+        """
+        if self._worker is not None:
+            return self._worker.decode(ids)
+        return str(
+            self.tokenizer.decode(
+                list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False
+            )
+        )
+
+    def _cut(self, text: str, special_tokens: bool) -> tuple[list[int], Sequence[Span] | None]:
+        """Ids of a text, and the places that a fast tokenizer gives them.
+
+        Raises:
+            ScopeError: the tokenizer fails on it.
+        """
+        if self._worker is not None:
+            return self._worker.encode(text, special_tokens)
+        fast = bool(self.tokenizer.is_fast)
+        try:
+            batch = self.tokenizer(
+                text,
+                add_special_tokens=special_tokens,
+                return_offsets_mapping=fast,
+                return_attention_mask=False,
+                return_token_type_ids=False,
+                truncation=False,
+                verbose=False,
+            )
+        except (KeyboardInterrupt, SystemExit, GeneratorExit, MemoryError):
+            raise
+        except BaseException as error:  # a panic of Rust is no Exception
+            raise failed(error) from error
+        return [int(token) for token in batch["input_ids"]], batch.get("offset_mapping")
+
+    def piece(self, token: int) -> str:
+        r"""The raw text of one id, with its leading space.
+
+        Bytes that are no character by themselves appear as `\xe2`, an id without text as `<id 7>`.
+        """
+        return self._pieces[token]
+
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        """The raw text of each id."""
+        return [self._pieces[token] for token in ids]
+
+    @property
+    def _normalises(self) -> bool:
+        backend = getattr(self.tokenizer, "backend_tokenizer", None)
+        return backend is None or backend.normalizer is not None
+
+    def _framing(self, text: str) -> tuple[list[int], list[int]]:
+        """The ids that the tokenizer puts before and after any text."""
+        if self._frame is None:
+            for probe in ("a", "A", text):
+                bare, framed = (self._cut(probe, own)[0] for own in (False, True))
+                if bare:  # this text is not unknown to the last letter
+                    break
+            starts = range(len(framed) - len(bare) + 1) if bare else ()
+            found = (start for start in starts if framed[start : start + len(bare)] == bare)
+            start = next(found, None)
+            if start is None:
+                return [], []
+            self._frame = framed[:start], framed[start + len(bare) :]
+        return self._frame
+
+    def _added(self, text: str, ids: Sequence[int]) -> tuple[int, int]:
+        """How many tokens the tokenizer added to a text, at the start and at the end."""
+        before, after = self._framing(text)
+        head = len(before) if list(ids[: len(before)]) == before else 0
+        tail = len(after) if list(ids[len(ids) - len(after) :]) == after else 0
+        return head, tail
+
+    def _harms(self, ids: Sequence[int], before: int, after: int) -> list[str]:
+        """Notices of special tokens that the tokenizer added, and that do harm."""
+        notices = []
+        if before and list(ids[before : before + 1]) == [ids[before - 1]]:
+            notices.append(
+                f"{self._named(ids[before])} twice: the text begins with it and the tokenizer "
+                f"adds its own; {_OWN}"
+            )
+        if after:
+            notices.append(
+                f"the tokenizer adds {self._named(ids[-after])} after the prompt: what comes "
+                f"next, comes after that; {_OWN}"
+            )
+        return notices
+
+    def _unknown(self, text: str, ids: Sequence[int], spans: Sequence[Span]) -> list[str]:
+        """A notice of what the model reads as one and the same token, whatever it says."""
+        unknown = getattr(self.tokenizer, "unk_token_id", None)
+        if unknown is None:
+            return []
+        pairs = zip(ids, spans, strict=True)
+        found = [text[start:end].strip() for token, (start, end) in pairs if token == unknown]
+        words = [
+            word for word in dict.fromkeys(found) if word not in ("", self.tokenizer.unk_token)
+        ]
+        if not words:
+            return []
+        shown = ", ".join(display_text(word, whitespace=True) for word in words[:_LISTED])
+        more = " …" if len(words) > _LISTED else ""
+        return [
+            f"this tokenizer does not know {shown}{more}: the model reads {self._named(unknown)}"
+        ]
+
+    def _named(self, token: int) -> str:
+        return display_text(self.piece(token), whitespace=True)
+
+
+def _losses(dropped: Sequence[str]) -> list[str]:
+    """A notice of characters that no token stands for."""
+    if not dropped:
+        return []
+    distinct = list(dict.fromkeys(dropped))
+    shown = " ".join(display_text(char, cells=True) for char in distinct[:_LISTED])
+    more = " …" if len(distinct) > _LISTED else ""
+    count = "1 character" if len(dropped) == 1 else f"{len(dropped)} characters"
+    return [f"dropped {count} that this tokenizer does not know: {shown}{more}"]

@@ -1,0 +1,1 @@
+"""Analyses of a recording: logit lens, attribution, saliency, head scores, neurons."""

@@ -1,0 +1,182 @@
+"""Scores of heads: on a random sequence that is said twice, and on the prompt itself.
+
+Olsson et al. 2022, "In-context Learning and Induction Heads", and TransformerLens for the sequence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from llmscope.figure import Verdict
+from llmscope.models.loaded_model import Subject
+from llmscope.record.capture.model_state import StateMemo
+from llmscope.record.capture.recording import Recording
+from llmscope.record.derive.patterns import sinks_of
+from llmscope.record.derive.row_checks import rows_verdict
+from llmscope.record.derive.tensors import pattern
+from llmscope.record.derive.verify import Verdicts, pattern_of
+
+HALF = 25
+"""Tokens of the random sequence, where context and vocabulary allow."""
+FEWEST = 4
+"""Tokens that the vocabulary must have to choose from; half of what the context must hold."""
+SEED = 0
+ROOM = 1 << 22
+"""Weights of all heads of a layer that are held at once: 16 MB."""
+
+Floats = NDArray[np.float32]
+
+
+class NoSequence(ValueError):  # noqa: N818 - it is a finding
+    """The model cannot be shown a random sequence twice."""
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """A random sequence, said twice.
+
+    Attributes:
+        ids: of all tokens, BOS included.
+        start: how many come before the first copy: 1 where the model has a BOS.
+        half: how many each copy has. They differ from each other, so that each occurred once.
+    """
+
+    ids: tuple[int, ...]
+    start: int
+    half: int
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores by their names, [layer, head], and how far to trust them."""
+
+    sequence: Repeated
+    values: Mapping[str, Floats]
+    verdict: Verdict
+
+
+_kept: StateMemo[Scores] = StateMemo()
+
+
+def scores(subject: Subject, run: Callable[..., Any]) -> Scores:
+    """Mean attention from a token of the second copy. NaN in layers without verified patterns.
+
+        induction         to the token after its first occurrence
+        previous-token    to the token before it
+        duplicate-token   to its first occurrence
+
+    The sequence is run once for each model that is loaded: no prompt changes what comes out.
+
+    Args:
+        run: the handle for passes beside a recording.
+
+    Raises:
+        NoSequence: the model's context or vocabulary is too small.
+    """
+    kept = _kept.get(subject)
+    if kept is None:
+        sequence = repeated(subject)
+        kept = _kept.put(subject, _scores(run([sequence.ids], record=True), sequence))
+    return kept
+
+
+def repeated(subject: Subject) -> Repeated:
+    """The sequence for a model: BOS if it has one, then so many different tokens, and again.
+
+    Raises:
+        NoSequence: its context or vocabulary is too small.
+    """
+    anatomy = subject.anatomy
+    tokenizer = None if subject.tokens is None else subject.tokens.tokenizer
+    bos = getattr(tokenizer or subject.model.config.get_text_config(), "bos_token_id", None)
+    first = (bos,) if isinstance(bos, int) and 0 <= bos < anatomy.vocabulary else ()
+    special = set(first) if subject.tokens is None else {*first, *subject.tokens.special_ids}
+    usable = [token for token in range(anatomy.vocabulary) if token not in special]
+    if len(usable) < FEWEST:
+        raise NoSequence(
+            f"a random sequence takes {FEWEST} different tokens, and the vocabulary has "
+            f"{len(usable)} beside special ones"
+        )
+    context = anatomy.context
+    if context is not None and context < 2 * FEWEST:
+        raise NoSequence(
+            f"a sequence said twice takes {2 * FEWEST} tokens, and the context holds {context}"
+        )
+    half = min(HALF, len(usable))
+    if context is not None:
+        half = min(half, (context - len(first)) // 2)
+    drawn = np.random.default_rng(SEED).choice(usable, half, replace=False).tolist()
+    return Repeated((*first, *drawn, *drawn), len(first), half)
+
+
+def _scores(recording: Recording, sequence: Repeated) -> Scores:
+    layers, heads = recording.layers, recording.subject.anatomy.heads
+    half, again = sequence.half, sequence.start + sequence.half
+    rows = range(again, again + half)
+    back = {"induction": half - 1, "previous-token": 1, "duplicate-token": half}
+    values = {name: np.full((layers, heads), np.nan, dtype=np.float32) for name in back}
+    verdicts = tuple(pattern_of(recording, layer) for layer in range(layers))
+    for layer, verdict in enumerate(verdicts):
+        if verdict.status == "refused":
+            continue
+        weights = pattern(recording, layer, rows=rows)  # [head, query, key]
+        for name, distance in back.items():
+            there = weights[:, range(half), [row - distance for row in rows]]  # [head, query]
+            values[name][layer] = _numpy(there.mean(-1))
+    return Scores(sequence, values, Verdicts({"patterns": verdicts}).over("patterns"))
+
+
+def on_this_prompt(recording: Recording, layer: int) -> tuple[Floats, Verdict]:
+    """What each head of a layer does with each query. [sink | entropy, head, query]
+
+        sink      the share of its attention that goes to no token but the first and special ones
+        entropy   −Σ α log₂ α of its row, in bits
+
+    A learned sink (gpt_oss) is one more thing that a row can look at. NaN in a layer without
+    verified patterns. Rows are measured once, and kept with their segment.
+    """
+    pieces, worst, start = [], Verdict("verified"), 0
+    for segment, count in recording.parts:
+        kept = segment.memo.get(("heads", layer))
+        if kept is None or kept[0].shape[-1] < count:
+            kept = _measured(recording, layer, range(start, start + count))
+            segment.memo["heads", layer] = kept
+        pieces.append(kept[0][..., :count])
+        worst = worst.worst(kept[1])
+        start += count
+    return np.concatenate(pieces, axis=-1), worst
+
+
+def _measured(recording: Recording, layer: int, rows: range) -> tuple[Floats, Verdict]:
+    heads = recording.subject.anatomy.heads
+    verdict = pattern_of(recording, layer, range(rows.stop - 1, rows.stop))
+    if verdict.status != "refused":
+        verdict = verdict.worst(rows_verdict(recording, "patterns", layer, rows))
+    if verdict.status == "refused":
+        return np.full((2, heads, len(rows)), np.nan, dtype=np.float32), verdict
+    others = torch.from_numpy(~sinks_of(recording))
+    settings = recording.settings[layer]
+    learned = settings is not None and settings.sinks is not None
+    chunk = max(1, ROOM // (heads * len(recording)))
+    found: list[Tensor] = []
+    for first in range(rows.start, rows.stop, chunk):
+        some = range(first, min(first + chunk, rows.stop))
+        weights = pattern(recording, layer, rows=some)  # [head, query, key]
+        sink = 1 - weights[..., others.to(weights.device)].sum(-1)
+        entropy = torch.special.entr(weights).sum(-1)  # -α ln α
+        if learned:
+            entropy = entropy + torch.special.entr((1 - weights.sum(-1)).clamp(min=0))
+        found.append(torch.stack([sink.clamp(min=0), entropy / np.log(2)]))
+    return _numpy(torch.cat(found, dim=-1)), verdict
+
+
+def _numpy(tensor: Tensor) -> Floats:
+    array: Floats = tensor.float().cpu().numpy()
+    return array

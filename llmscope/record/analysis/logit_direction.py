@@ -1,0 +1,184 @@
+"""What reads the last stream: a direction for each logit, the norms on the way held still.
+
+    logit(target) - logit(versus) = direction · stream + bias
+    direction = s · C (gain ∘ scale · Pᵀ (W_U[target] - W_U[versus]))
+
+with s the final norm's scale at that position, `C` what takes the mean off (LayerNorm only), and
+`P` a projection before the unembedding where there is one. In float64, whatever the model is in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from llmscope.models.anatomy import Layer
+from llmscope.record.capture.model_state import why_no_gradients
+from llmscope.record.capture.recording import Recording
+from llmscope.record.change_hooks import Frozen
+from llmscope.record.derive.tensors import logits_after
+from llmscope.record.norms import UnknownNorm, exact, take_apart
+
+Doubles = NDArray[np.float64]
+ALONE = 256
+"""Inputs of a projection that are given to it at once, each alone."""
+
+
+class Unattributable(ValueError):  # noqa: N818 - it is a finding
+    """Why a logit cannot be taken apart."""
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """What reads the last stream at one position.
+
+    Attributes:
+        direction: how much the logit grows with each dimension of the stream. [width]
+        bias: what it is without any stream: of the norm and of the unembedding.
+        logit: the model's own, its scale applied, before a softcap.
+    """
+
+    direction: Tensor
+    bias: float
+    logit: float
+
+
+def reading(recording: Recording, position: int, target: int, versus: int | None) -> Reading:
+    """What reads the logit of a token after a position, or what it is above another's.
+
+    Raises:
+        Unattributable: the readout is not linear even with its norm held still.
+    """
+    readout = recording.subject.anatomy.readout
+    if readout is None:
+        raise Unattributable("the model has no unembedding that was found")
+    why_not = why_no_gradients(recording.subject.model)
+    if why_not:
+        raise Unattributable(why_not)
+
+    def score(normed: Tensor) -> Tensor:
+        logits = readout.linear(normed)[0].float()
+        return logits[target] if versus is None else logits[target] - logits[versus]
+
+    stream = recording.final_rows(position, position + 1)
+    frozen = _frozen(recording, position)
+    with torch.no_grad():
+        normed = readout.norm(stream) if frozen is None else frozen(stream, slice(0, 1))
+        nothing = float(score(torch.zeros_like(normed)))
+    with torch.enable_grad():
+        # The gradient of a logit is a row of the unembedding, however its weights are stored.
+        leaf = normed.detach().requires_grad_()
+        scored = score(leaf)
+        try:
+            direction = exact(torch.autograd.grad(scored, leaf)[0][0])
+        except RuntimeError:
+            raise Unattributable(
+                "the unembedding's weights are packed, and give no gradient"
+            ) from None
+    try:
+        norm = take_apart(readout.norm, stream)
+    except UnknownNorm as unknown:
+        raise Unattributable(f"the final norm: {unknown}") from None
+    logit = float(scored.detach())
+    if readout.softcap is None:
+        own = logits_after(recording, position)
+        logit = float(own[target] if versus is None else own[target] - own[versus])
+    if frozen is None:
+        scale = norm.scale(stream, normed)
+    else:
+        scale = norm.scale(frozen.inputs, frozen.outputs)
+    return Reading(
+        direction=norm.before(direction, scale),
+        bias=nothing + float(direction @ norm.bias),
+        logit=logit,
+    )
+
+
+def _frozen(recording: Recording, position: int) -> Frozen | None:
+    """The final norm as an edit holds it still at a position; None: it is not."""
+    for change in reversed(recording.changes):
+        final = change.frozen is not None and change.layer == recording.layers
+        if final and position in change.rows:
+            assert change.frozen is not None
+            return change.frozen.row(position - change.rows.start)
+    return None
+
+
+def through(
+    layer: Layer,
+    write: nn.Module | None,
+    own: tuple[nn.Module | None, ...],
+    project: nn.Module,
+    inputs: Tensor,
+    direction: Tensor,
+    before: nn.Module | None = None,
+) -> tuple[Doubles, float]:
+    """What each input of a layer's projection adds to a logit, and what comes without any.
+
+    Args:
+        write: the module whose output is added: one of `own`, or a norm after the projection.
+        inputs: of the projection at the position, or of the norm before it. [1, input]
+        direction: what reads the stream. [width]
+        before: a norm before the projection, whose scale is held still.
+
+    Returns:
+        [input], and a number, which is of the biases.
+
+    Raises:
+        UnknownNorm: what stands before or after the projection is no norm that can be held still.
+    """
+    direction, rest, given = direction * layer.scale, 0.0, inputs
+    if before is not None:
+        with torch.no_grad():
+            inputs = before(given)
+    with torch.enable_grad():
+        leaf = inputs.detach().requires_grad_()
+        projected = project(leaf)
+    apart = projected.requires_grad
+    if write is not None and write not in own:
+        with torch.no_grad():
+            norm, normed = take_apart(write, projected), write(projected)
+        rest = float(direction @ norm.bias)
+        direction = norm.before(direction, norm.scale(projected, normed))
+    toward = direction[None].to(projected.dtype).to(projected.device)
+    with torch.no_grad():
+        nothing = exact(project(torch.zeros_like(inputs))[0])
+    rest += float(direction @ nothing)
+    try:
+        if not apart:
+            raise RuntimeError
+        weights = exact(torch.autograd.grad(projected, leaf, toward)[0][0])
+    except RuntimeError:  # of packed weights some kernels know no gradient
+        alone = _one_by_one(project, inputs, direction, nothing)
+        if before is None:
+            return alone, rest
+        row = exact(inputs[0])
+        weights = torch.where(row == 0, 0.0, torch.from_numpy(alone) / row)
+    if before is not None:
+        held = take_apart(before, given)
+        rest += float(weights @ held.bias)
+        weights = held.before(weights, held.scale(given, inputs))
+    each: Doubles = (weights * exact(given[0])).numpy()
+    return each, rest
+
+
+@torch.no_grad()
+def _one_by_one(project: nn.Module, inputs: Tensor, direction: Tensor, nothing: Tensor) -> Doubles:
+    """What each input of a projection adds to a logit, found by giving it that one alone. [input]
+
+    Args:
+        nothing: what it gives of no input: its biases. [width]
+    """
+    found, row = [], inputs[0]
+    for start in range(0, len(row), ALONE):
+        part = row[start : start + ALONE]
+        rows = torch.zeros(len(part), len(row), dtype=row.dtype, device=row.device)
+        places = torch.arange(len(part), device=row.device)
+        rows[places, start + places] = part
+        found.append((exact(project(rows)) - nothing) @ direction)
+    each: Doubles = torch.cat(found).numpy()
+    return each

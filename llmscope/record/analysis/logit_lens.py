@@ -1,0 +1,185 @@
+"""The logit lens: the readout of the stream after each layer, kept with the rows once computed.
+
+A cell costs as much as a token's logits, so only those that somebody looks at are read, and of
+each no more than a few numbers leave the device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from llmscope.record.analysis.tuned_lens import Translators
+from llmscope.record.capture.recording import Recording, Segment
+from llmscope.record.derive.tensors import logits
+
+ROWS = 64
+"""Streams of one recording that are read at once."""
+TOGETHER = 128
+"""The same of several recordings, which nobody waits for one by one."""
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Readings:
+    """What the streams say where they were read; NaN elsewhere. All `[layer + 1, row]`.
+
+    The first row is the embedding's, the others are the streams after each layer.
+
+    Attributes:
+        token: id of the most probable next token.
+        probability: its probability.
+        target: the probability of the target.
+        rank: the place of the target among all tokens, from 1.
+    """
+
+    token: Floats
+    probability: Floats
+    target: Floats
+    rank: Floats
+
+
+def read(
+    recording: Recording,
+    columns: Sequence[int],
+    target: int | None = None,
+    translated: Translators | None = None,
+) -> None:
+    """Read the streams of these positions, as far as it was not done yet.
+
+    Args:
+        target: a token whose probability and rank are wanted; None: the top tokens will do.
+        translated: what each stream passes through before it is read.
+
+    Raises:
+        ValueError: the model has no unembedding that was found.
+    """
+    wanted = _lacking(recording, columns, target, translated)
+    for start in range(0, len(wanted), ROWS):
+        _read(wanted[start : start + ROWS], translated)
+
+
+def read_together(
+    asked: Sequence[tuple[Recording, Sequence[int], int | None]],
+    translated: Translators | None = None,
+) -> None:
+    """As `read`, of several recordings of one model: so many rows at once take less time.
+
+    Args:
+        asked: recordings, each with its positions and its target.
+
+    Raises:
+        ValueError: the model has no unembedding that was found.
+    """
+    wanted = [cell for one in asked for cell in _lacking(*one, translated)]
+    for start in range(0, len(wanted), TOGETHER):
+        _read(wanted[start : start + TOGETHER], translated)
+
+
+def readings(
+    recording: Recording, target: int | None = None, translated: Translators | None = None
+) -> Readings:
+    """All that was read so far, in the same way."""
+    parts = [
+        _memo(segment, recording.layers, target, translated)[:, :, :count]
+        for segment, count in recording.parts
+    ]
+    return Readings(*np.concatenate(parts, axis=2))
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """One stream to read, and where what is read belongs. `memo`: [2 or 4]"""
+
+    recording: Recording
+    layer: int
+    column: int
+    target: int | None
+    memo: Floats
+
+
+def _lacking(
+    recording: Recording,
+    columns: Sequence[int],
+    target: int | None,
+    translated: Translators | None,
+) -> list[_Cell]:
+    """The cells of these positions that were not read yet."""
+    found: list[_Cell] = []
+    known, used = (0, 2) if target is None else (2, 4)
+    for column in columns:
+        segment, row = _place(recording, column)
+        memo = _memo(segment, recording.layers, target, translated)[:, :, row]  # [4, layer + 1]
+        found += [
+            _Cell(recording, int(layer), column, target, memo[:used, layer])
+            for layer in np.flatnonzero(np.isnan(memo[known]))
+        ]
+    return found
+
+
+@torch.no_grad()
+def _read(cells: Sequence[_Cell], translated: Translators | None) -> None:
+    readout = cells[0].recording.subject.anatomy.readout
+    if readout is None:
+        raise ValueError("the model has no unembedding that was found")
+    streams = torch.stack([stream_after(cell.recording, cell.layer, cell.column) for cell in cells])
+    if translated is not None:
+        streams = translated(streams, [cell.layer for cell in cells])
+    scores = readout(streams).float()  # [cell, token]
+    for index, cell in enumerate(cells):
+        recording, last = cell.recording, cell.recording.layers
+        if cell.layer == last and any(
+            change.frozen and change.layer == last for change in recording.changes
+        ):
+            # What the model says is read with the norm that an edit holds still.
+            scores[index] = logits(recording, cell.column, cell.column + 1)[0]
+    total = scores.logsumexp(-1)
+    best = scores.max(-1)
+    read = [best.indices, (best.values - total).exp()]
+    if any(cell.target is not None for cell in cells):
+        targets = [cell.target or 0 for cell in cells]
+        aimed = scores.gather(1, torch.tensor(targets, device=scores.device)[:, None])  # [cell, 1]
+        read += [(aimed[:, 0] - total).exp(), (scores > aimed).sum(-1) + 1]
+    found = torch.stack([values.float() for values in read]).cpu().numpy()  # [2 or 4, cell]
+    for cell, values in zip(cells, found.T, strict=True):
+        cell.memo[:] = values[: len(cell.memo)]
+
+
+def stream_after(recording: Recording, layer: int, column: int) -> Tensor:
+    """The stream of one token before a layer; after the last one for their number. [width]"""
+    segment, row = _place(recording, column)
+    last = layer == len(segment.layers)
+    stream: Tensor = (segment.final if last else segment.layers[layer].stream)[row]
+    return stream.to(segment.final.device)
+
+
+def _memo(
+    segment: Segment, layers: int, target: int | None, translated: Translators | None
+) -> Floats:
+    """What was read of a segment. `[4, layer + 1, row]`
+
+    The numbers of a target make way for those of another, the top tokens do not depend on it; and
+    those of one way to translate make way for another's.
+    """
+    kept, how, memo = segment.memo.get("logit lens", (None, None, None))
+    if memo is None or how is not translated:
+        kept, memo = target, np.full((4, layers + 1, len(segment)), np.nan, dtype=np.float32)
+    elif target is not None and kept != target:
+        kept, memo[2:] = target, np.nan
+    segment.memo["logit lens"] = (kept, translated, memo)
+    found: Floats = memo
+    return found
+
+
+def _place(recording: Recording, column: int) -> tuple[Segment, int]:
+    for segment, count in recording.parts:
+        if column < count:
+            return segment, column
+        column -= count
+    raise IndexError(column)

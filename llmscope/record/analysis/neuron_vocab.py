@@ -1,0 +1,56 @@
+"""What one neuron says: the tokens whose logits its column of the down projection raises."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from llmscope.record.capture.recording import Recording
+from llmscope.record.derive.post_norms import IN_THE_STREAM, post_norms
+from llmscope.record.derive.tensors import activations
+from llmscope.record.norms import UnknownNorm, exact, take_apart
+
+
+@torch.no_grad()
+def column(recording: Recording, layer: int, neuron: int) -> Tensor:
+    """What one unit of a neuron's activation adds to the stream, in float64. [width]
+
+    Where a norm follows the down projection (Gemma 2 and 3, OLMo 2), before its scale, which
+    depends on what the other neurons do.
+    """
+    parts = recording.subject.anatomy.layers[layer]
+    assert parts.down is not None
+    hidden = activations(recording, layer)[:1]  # [1, neuron]
+    nothing = torch.zeros_like(hidden)
+    alone = nothing.clone()
+    alone[0, neuron] = 1
+    # The module is asked, not its weights, whose layout differs; it is linear but for a bias.
+    projected = parts.down(alone)
+    written = exact(projected) - exact(parts.down(nothing))
+    write = parts.mlp_write
+    if write is not None and write not in (parts.mlp_entry, parts.down):
+        written = take_apart(write, projected).linear(written)
+    return written[0] * parts.scale
+
+
+@torch.no_grad()
+def spoken(recording: Recording, layer: int, neuron: int) -> Tensor:
+    """How much one unit of a neuron's activation raises each logit, in float64. [token]
+
+    Before the division by the stream's size, which is the same for all tokens: the final norm's
+    gain is in it, and a LayerNorm's mean is taken off, but not its scale.
+
+    Raises:
+        UnknownNorm: a norm on the way is none whose gain is known.
+        ValueError: the model has no unembedding that was found.
+    """
+    readout = recording.subject.anatomy.readout
+    if readout is None:
+        raise ValueError("the model has no unembedding that was found")
+    if any(post_norms(later) for later in recording.subject.anatomy.layers[layer:]):
+        raise UnknownNorm(IN_THE_STREAM)
+    stream = recording.final_rows(0, 1)
+    gained = take_apart(readout.norm, stream).linear(column(recording, layer, neuron))
+    rows = torch.stack([gained, torch.zeros_like(gained)]).to(stream.dtype).to(stream.device)
+    logits = exact(readout.linear(rows))
+    return logits[0] - logits[1]

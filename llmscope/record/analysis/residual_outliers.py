@@ -1,0 +1,122 @@
+"""The stream looked at closely: dimensions that stand out, and what its first norms divide by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from llmscope.models.anatomy import Layer
+from llmscope.record.capture.recording import Recording
+from llmscope.record.norms import NormParts, UnknownNorm, exact, take_apart
+
+Floats = NDArray[np.float32]
+Run = Callable[..., Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Outliers:
+    """The dimensions of the stream that stand out most at one position.
+
+    Attributes:
+        dimensions: which they are, the one that stands out most first.
+        ratios: |value| by the median of |value| over all dimensions. [layer + 1, dimension]
+        values: of the stream itself. [layer + 1, dimension]
+    """
+
+    dimensions: tuple[int, ...]
+    ratios: Floats
+    values: Floats
+
+
+def outliers(recording: Recording, position: int, count: int) -> Outliers:
+    """The dimensions with the largest ratio in any layer; the embedding's row comes first."""
+    streams = []
+    for layer in range(recording.layers + 1):
+        row = recording.rows("stream", layer, range(position, position + 1))
+        assert row is not None
+        streams.append(exact(row[0]).numpy())
+    stream = np.stack(streams)  # [layer + 1, width]
+    size = np.abs(stream)
+    median = np.median(size, axis=1, keepdims=True)
+    ratios = np.divide(size, median, out=np.full_like(size, np.nan), where=median > 0)
+    peak = np.nan_to_num(ratios, nan=-1.0).max(axis=0)
+    dimensions = np.argsort(-peak, kind="stable")[:count]
+    return Outliers(
+        dimensions=tuple(dimensions.tolist()),
+        ratios=ratios[:, dimensions].astype(np.float32),
+        values=stream[:, dimensions].astype(np.float32),
+    )
+
+
+def first_scales(recording: Recording, run: Run) -> tuple[Floats, tuple[bool, ...]]:
+    """1 / rms or 1 / std, as each layer's first norm multiplies the stream by. [layer, position]
+
+    Returns:
+        them, NaN for a layer that reads the stream without a norm; and for each of the others
+        whether it takes the mean off (1 / std).
+    """
+    norms = _first_norms(recording, run)
+    scales = np.full((len(norms), len(recording)), np.nan, dtype=np.float32)
+    centred: list[bool] = []
+    for layer, found in enumerate(norms):
+        stream = recording.rows("stream", layer)
+        if found is not None and stream is not None:
+            norm, parts = found
+            with torch.no_grad():
+                scales[layer] = parts.scale(stream, norm(stream)).numpy()
+            centred.append(parts.centred)
+    return scales, tuple(centred)
+
+
+def _first_norms(recording: Recording, run: Run) -> list[tuple[nn.Module, NormParts] | None]:
+    """What each layer hands the stream to first, where that is a norm; seen in a pass."""
+    layers = recording.subject.anatomy.layers
+    first: dict[int, tuple[nn.Module, Tensor]] = {}
+    hooks = [hook for index, layer in enumerate(layers) for hook in _watch(index, layer, first)]
+    try:
+        run([recording.prompt.ids[:1]], last=1)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return [
+        _norm(layer, *first[index]) if index in first else None
+        for index, layer in enumerate(layers)
+    ]
+
+
+def _norm(layer: Layer, module: nn.Module, stream: Tensor) -> tuple[nn.Module, NormParts] | None:
+    if module in (layer.attention, layer.mlp_entry, layer.mixer_write):
+        return None
+    try:
+        return module, take_apart(module, stream)
+    except UnknownNorm:
+        return None
+
+
+def _watch(index: int, layer: Layer, first: dict[int, tuple[nn.Module, Tensor]]) -> list[Any]:
+    """Hooks that note which child of a layer is the first to be handed the layer's own input."""
+    entered: list[Tensor] = []
+
+    def enter(_: nn.Module, args: Any, kwargs: Any) -> None:
+        entered[:] = [args[0] if args else kwargs["hidden_states"]]
+
+    def called(module: nn.Module, args: Any, kwargs: Any) -> None:
+        given = args[0] if args else kwargs.get("hidden_states")
+        if index not in first and isinstance(given, Tensor) and entered:
+            stream = entered[0]
+            if given.shape == stream.shape and torch.equal(given.to(stream.dtype), stream):
+                first[index] = (module, given.detach().reshape(-1, given.shape[-1]))
+
+    return [
+        layer.module.register_forward_pre_hook(enter, with_kwargs=True),
+        *(
+            child.register_forward_pre_hook(called, with_kwargs=True)
+            for child in layer.module.children()
+        ),
+    ]

@@ -1,0 +1,184 @@
+"""Which tokens mattered: gradients of a log-probability with respect to the input embeddings.
+
+    gradient × input       g · e,  g = d log p(target) / d e, for each position
+    integrated gradients   e · ∫ g(α e) dα from 0 to 1, in the midpoints of equal steps
+
+Both are sums over the width, signed, in nats. Sundararajan et al. 2017, "Axiomatic Attribution for
+Deep Networks": the baseline is the zero embedding, and the parts sum to log p(input) -
+log p(baseline) but for what the steps miss.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from llmscope.models.loading.memory import ran_out
+from llmscope.record.capture.hooks import Cancelled
+from llmscope.record.capture.model_state import why_no_gradients
+from llmscope.record.capture.recording import Recording
+from llmscope.record.derive.tensors import logits_after
+from llmscope.record.derive.verify import discrepancy
+from llmscope.record.norms import bound
+from llmscope.text import told
+
+STEPS = 32
+ROWS = 1024
+"""Tokens whose activations are held for a backward pass at once."""
+BOUND, HALF_BOUND = 1e-4, 8.0
+"""How far the logits of a pass from embeddings may be from those recorded, relative to the row's
+largest: in float32, and in roundings of a narrower type."""
+
+Run = Callable[..., Any]
+
+
+class Insensitive(ValueError):  # noqa: N818 - it is a finding
+    """Why a model's embeddings have no gradient that can be shown."""
+
+
+@dataclass(frozen=True, eq=False)
+class Saliency:
+    """What the tokens up to a position did for the log-probability of the target after it.
+
+    Attributes:
+        values: of each token, in nats. [position]
+        log_probability: of the target, in nats.
+        baseline: the same with zero embeddings; None where there is none.
+    """
+
+    values: Tensor
+    log_probability: float
+    baseline: float | None = None
+
+
+def gradient_times_input(recording: Recording, position: int, target: int, run: Run) -> Saliency:
+    """The gradient at the input, times the input.
+
+    Raises:
+        Insensitive: the model does not take embeddings, or says something else of them.
+    """
+    embeddings = _embeddings(recording, position)
+    scores, gradients = _gradients(recording, embeddings[None], target, run, position)
+    return Saliency((gradients[0] * embeddings).sum(-1), float(scores[0]))
+
+
+def integrated_gradients(
+    recording: Recording, position: int, target: int, run: Run, steps: int = STEPS
+) -> Saliency:
+    """The mean gradient on the straight way from zero embeddings to the input, times the input.
+
+    Raises:
+        Insensitive: as above.
+    """
+    embeddings = _embeddings(recording, position)
+    ends = torch.stack([embeddings, torch.zeros_like(embeddings)])
+    scores, _ = _gradients(recording, ends, target, run, position)
+    shares = (torch.arange(steps, device=embeddings.device) + 0.5) / steps
+    total = torch.zeros_like(embeddings)
+    for some in torch.split(shares.to(embeddings.dtype), max(1, ROWS // len(embeddings))):
+        _, gradients = _gradients(recording, some[:, None, None] * embeddings, target, run)
+        total += gradients.sum(0)
+    values = (total / steps * embeddings).sum(-1)
+    return Saliency(values, float(scores[0]), float(scores[1]))
+
+
+def _embeddings(recording: Recording, position: int) -> Tensor:
+    """What the model makes of the tokens up to a position before its first layer. [row, width]"""
+    model = recording.subject.model
+    why_not = why_no_gradients(model)
+    if why_not:
+        raise Insensitive(why_not)
+    if "inputs_embeds" not in inspect.signature(model.forward).parameters:
+        raise Insensitive("the model takes no embeddings in the place of tokens")
+    ids = torch.tensor(recording.prompt.ids[: position + 1], device=recording.subject.device)
+    with torch.no_grad():
+        embeddings: Tensor = model.get_input_embeddings()(ids)
+    return embeddings
+
+
+def _gradients(
+    recording: Recording, batch: Tensor, target: int, run: Run, check: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """Log-probabilities of the target, [batch], and their gradients. `[batch, row, width]`
+
+    Args:
+        check: hold the logits of the first of the batch against those recorded after a position.
+    """
+    with torch.enable_grad():
+        leaf = batch.detach().requires_grad_()
+        try:
+            with _stops(recording.subject.model) as stops:
+                logits = run(embeddings=leaf, grad=True, last=1).logits[:, -1]
+        except (Cancelled, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # whatever a model says that needs the ids as well
+            raise Insensitive(
+                f"the model does not run on embeddings in the place of tokens: {told(error)}"
+            ) from error
+        if stops:
+            raise Insensitive(
+                f"no gradient comes back through {stops[0]}, as through some packed weights"
+            )
+        exact = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        scores = torch.log_softmax(exact, dim=-1)[:, target]
+        # Each prompt of the batch has its own score, so that the sum's gradient is each one's.
+        try:
+            (gradients,) = torch.autograd.grad(scores.sum(), leaf)
+        except RuntimeError as error:
+            if ran_out(error):
+                raise
+            raise Insensitive(
+                "no gradient comes back through the model, as through packed weights or code of "
+                "its own"
+            ) from error
+    if check is not None:
+        _agree(recording, logits[:1].detach(), check)
+    return scores.detach(), gradients
+
+
+@contextmanager
+def _stops(model: Any) -> Iterator[list[str]]:
+    """The names of modules that take rows with a gradient and give rows without one.
+
+    Some kernels for packed weights know no gradient. Past such a layer the stream still has one,
+    so that what comes back looks like a gradient and is a part of it.
+    """
+    found: list[str] = []
+    hooks = []
+
+    def hook(name: str) -> Callable[[Any, Any, Any], None]:
+        def look(_: Any, given: Any, gave: Any) -> None:
+            rows = next((one for one in given if isinstance(one, Tensor)), None)
+            if rows is None or not (isinstance(gave, Tensor) and rows.requires_grad):
+                return
+            if gave.shape[:-1] == rows.shape[:-1] and not gave.requires_grad:
+                found.append(name)
+
+        return look
+
+    try:
+        for name, module in model.named_modules():
+            own = any(True for _ in module.parameters()) or any(True for _ in module.buffers())
+            if own and not any(True for _ in module.children()):
+                hooks.append(module.register_forward_hook(hook(name)))
+        yield found
+    finally:
+        for one in hooks:
+            one.remove()
+
+
+def _agree(recording: Recording, logits: Tensor, position: int) -> None:
+    apart = discrepancy(logits, logits_after(recording, position)[None])
+    if math.isnan(apart):
+        raise Insensitive("the pass holds NaN or infinity there")
+    if not apart <= bound(recording.subject.dtype, BOUND, HALF_BOUND):
+        raise Insensitive(
+            f"of embeddings the model says something else than of tokens: off by {apart:.1e}"
+        )

@@ -1,0 +1,1 @@
+"""Capture of a pass: hooks, recorder, prefix reuse, padded batches."""

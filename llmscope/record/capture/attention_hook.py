@@ -1,0 +1,301 @@
+"""The attention function: the one place where queries pass after their rotation.
+
+transformers lets a model choose its attention by name. Ours hands each call on to what the model
+would have used and, while a recording is being made, keeps the queries and the call's settings.
+The mask function must be registered under the same name: without one transformers makes no mask,
+and the model silently sees the future. The model's configs bear our name only while a pass runs.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+from weakref import WeakKeyDictionary, ref
+
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import eager_mask, sdpa_mask
+
+from llmscope.models.anatomy import Anatomy
+from llmscope.record.capture.masks import first_visible, key_bias
+
+SDPA = "llmscope_sdpa"
+EAGER = "llmscope_eager"
+
+
+class StandIn(str):
+    """A name of ours that a model's code takes for the standard name whose place it has.
+
+    Model files ask `if config._attn_implementation in ("eager", "sdpa")` before they mask what an
+    indexer did not choose, and leave that out under any other name without a word.
+    """
+
+    standard: str
+
+    def __eq__(self, other: object) -> bool:
+        return str.__eq__(self, other) is True or other == self.standard
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = str.__hash__
+
+
+def _stand_in(name: str, standard: str) -> StandIn:
+    made = StandIn(name)
+    made.standard = standard
+    return made
+
+
+STAND_INS = {name: _stand_in(name, own) for name, own in ((SDPA, "sdpa"), (EAGER, "eager"))}
+"""What a config bears while a pass runs, by our name."""
+OTHER = "llmscope_"
+"""What the name of an attention function that somebody registered is prefixed with."""
+NAME = "_attn_implementation_internal"
+"""Where a config of transformers keeps the name."""
+STANDARD = ("sdpa", "eager", "flash", "flex", "paged", "kernels-community")
+"""How the names of functions begin that compute the same, whichever is taken."""
+
+
+@dataclass(frozen=True)
+class AttentionSettings:
+    """What an attention call was told besides queries, keys and values.
+
+    `softmax(softcap(scale · q kᵀ) + bias + mask)`; `sinks` are extra logits that take part in the
+    softmax and have no key. `window` w: a query sees its own and the w − 1 keys before it. `bias`
+    is of the key of each query of this pass, whatever the query. [query, head]
+    """
+
+    scale: float
+    softcap: float | None = None
+    window: int | None = None
+    sinks: Tensor | None = None
+    bias: Tensor | None = None
+    first: Tensor | None = None  # [query]: the first key that each query of this pass may see
+
+
+class Listener(Protocol):
+    """Whoever wants what an attention module was called with."""
+
+    def attention_called(
+        self, query: Tensor, key: Tensor, value: Tensor, settings: AttentionSettings
+    ) -> None:
+        """Called before attention runs, with `[1, head, row, head width]` each."""
+
+    def attention_gave(self, output: Tensor) -> Tensor:
+        """Called with what attention returns: pattern · values. `[1, row, head, head width]`
+
+        Returns:
+            What the model goes on with.
+        """
+
+
+_listeners: dict[nn.Module, Listener] = {}
+"""Who listens to a module, while a pass runs."""
+
+
+def _recorded(forward: Callable[[nn.Module], Callable[..., Any]]) -> Callable[..., Any]:
+    """An attention function that tells the module's listener of the call, then hands it on.
+
+    Args:
+        forward: the function that a module's calls are handed on to.
+    """
+
+    def attend(
+        module: nn.Module,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attention_mask: Tensor | None,
+        scaling: float | None = None,
+        **options: Any,
+    ) -> Any:
+        listener = _listeners.get(module)
+        if listener is not None:
+            first = first_visible(attention_mask)
+            biased = key_bias(attention_mask) if first is None else None
+            settings = AttentionSettings(
+                scale=float(scaling) if scaling is not None else query.shape[-1] ** -0.5,
+                softcap=options.get("softcap"),
+                window=options.get("sliding_window"),
+                sinks=options.get("s_aux"),
+                bias=None if biased is None else biased[0][:, -query.shape[2] :].T,
+                first=first if biased is None else first_visible(biased[1]),
+            )
+            listener.attention_called(query, key, value, settings)
+        run = forward(module)
+        output, *others = run(module, query, key, value, attention_mask, scaling=scaling, **options)
+        if listener is not None:
+            output = listener.attention_gave(output)
+        return (output, *others)
+
+    return attend
+
+
+def _own_eager(module: nn.Module) -> Callable[..., Any]:
+    """The eager attention of the file that the module's class is from."""
+    eager: Callable[..., Any] = sys.modules[type(module).__module__].eager_attention_forward
+    return eager
+
+
+AttentionInterface.register(SDPA, _recorded(lambda _: sdpa_attention_forward))
+AttentionMaskInterface.register(SDPA, sdpa_mask)
+AttentionInterface.register(EAGER, _recorded(_own_eager))
+AttentionMaskInterface.register(EAGER, eager_mask)
+
+
+@dataclass(eq=False)
+class Route:
+    """The way of a model's attention through here, which it takes only within `taken`.
+
+    Attributes:
+        named: configs of the model, and the name that each bears within.
+        listeners: one a module; empty where the model computes its attention inside.
+    """
+
+    named: list[tuple[Any, str | None]]
+    listeners: Mapping[nn.Module, Listener] = field(default_factory=dict)
+    _depth: int = 0
+
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        """Passes within take it. Whoever listens to a module already stays."""
+        if self._depth:
+            self._depth += 1
+            try:
+                yield
+            finally:
+                self._depth -= 1
+            return
+        own = [vars(config).get(NAME) for config, _ in self.named]
+        new = [module for module in self.listeners if module not in _listeners]
+        self._depth = 1
+        try:
+            for config, name in self.named:
+                # No check of the whole config each time.
+                object.__setattr__(config, NAME, STAND_INS.get(name or "", name))
+            for module in new:
+                _listeners[module] = self.listeners[module]
+            yield
+        finally:
+            self._depth = 0
+            for module in new:
+                _listeners.pop(module, None)
+            for (config, _), name in zip(self.named, own, strict=True):
+                object.__setattr__(config, NAME, name)
+
+
+_routes: WeakKeyDictionary[Any, ref[Route]] = WeakKeyDictionary()
+"""By model; held weakly, since a route holds the model's layers: both go at once."""
+
+
+@contextmanager
+def listening(module: nn.Module, listener: Listener) -> Iterator[None]:
+    """Let another one listen to a module within, in the place of its own."""
+    own = _listeners.get(module)
+    _listeners[module] = listener
+    try:
+        yield
+    finally:
+        if own is None:
+            del _listeners[module]
+        else:
+            _listeners[module] = own
+
+
+@contextmanager
+def eagerly(model: Any, attention: nn.Module) -> Iterator[None]:
+    """Within, the model works its patterns out as matrices that can be seen, where it can."""
+    known = _routes.get(model)
+    route = None if known is None else known()
+    seen = hasattr(sys.modules[type(attention).__module__], "eager_attention_forward")
+    if route is None or not seen:
+        yield
+        return
+    own = route.named
+    route.named = [(config, EAGER if name == SDPA else name) for config, name in own]
+    try:
+        yield
+    finally:
+        route.named = own
+
+
+def listen(model: Any, anatomy: Anatomy, listeners: list[Listener]) -> Route:
+    """Find the route of a model's attention through here, one listener a layer.
+
+    Returns:
+        The route; one without listeners where the model computes its attention inside.
+    """
+    modules = [layer.attention for layer in anatomy.layers]
+    attention = next((module for module in modules if module is not None), None)
+    route = Route([])
+    if attention is not None:
+        name = _name(model, attention)
+        if name is not None:
+            route = Route(_named(model, name))
+        if name not in (None, "eager"):
+            pairs = zip(modules, listeners, strict=True)
+            route.listeners = {module: one for module, one in pairs if module is not None}
+    _routes[model] = ref(route)
+    return route
+
+
+def _name(model: Any, attention: nn.Module) -> str | None:
+    """What the model's attention is to be called while a pass runs; None: as it is."""
+    if not model._can_set_attn_implementation():
+        # Its module gives the pattern beside its output, but only if it makes one.
+        return "eager"
+    own = str(model.config._attn_implementation)
+    eager = hasattr(sys.modules[type(attention).__module__], "eager_attention_forward")
+    if not own.startswith(STANDARD) and own in AttentionInterface().valid_keys():
+        return _registered(own)
+    softcap = getattr(model.config, "attn_logit_softcapping", None)
+    if model._supports_sdpa and not softcap and not (eager and own == "eager"):
+        return SDPA
+    return EAGER if eager else None
+
+
+def _registered(own: str) -> str:
+    """The name under which an attention function that somebody registered is listened to."""
+    name, masks = OTHER + own, AttentionMaskInterface()
+    AttentionInterface.register(name, _recorded(lambda _: AttentionInterface()[own]))
+    if own in masks.valid_keys():
+        AttentionMaskInterface.register(name, masks[own])
+    return name
+
+
+def _named(model: Any, name: str) -> list[tuple[Any, str | None]]:
+    """The configs that a model's attention is chosen by, and what each is to say.
+
+    transformers checks whether the model can do that, part by part; once is enough.
+    """
+    configs = list(_configs(model))
+    own = [vars(config).get(NAME) for config in configs]
+    try:
+        if model._can_set_attn_implementation():
+            model.set_attn_implementation(name)
+        else:
+            model.config._attn_implementation = name
+        found = [vars(config).get(NAME) for config in configs]
+    finally:
+        for config, before in zip(configs, own, strict=True):
+            object.__setattr__(config, NAME, before)
+    every = zip(configs, own, found, strict=True)
+    return [(config, now) for config, before, now in every if now != before]
+
+
+def _configs(model: Any) -> Iterator[Any]:
+    """Every config of a model and of its parts, each once."""
+    waiting = [module.config for module in model.modules() if hasattr(module, "config")]
+    known: set[int] = set()
+    while waiting:
+        config = waiting.pop()
+        if id(config) in known or not hasattr(config, "sub_configs"):
+            continue
+        known.add(id(config))
+        yield config
+        waiting += [getattr(config, key, None) for key in config.sub_configs]

@@ -1,0 +1,163 @@
+"""Passes beside a recording: what a lens may run that needs more than was recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from transformers import DynamicCache
+
+from llmscope.figure import Verdict
+from llmscope.record.capture.recorder import Cancel, Recorder
+from llmscope.record.capture.recording import Prompt, Recording
+from llmscope.record.change_hooks import Change, Job, attached
+
+if TYPE_CHECKING:
+    from llmscope.record.interventions.edited import EditedRecorder
+
+
+class Passes:
+    """The handle that a lens is given. Nothing that it runs touches the live recording.
+
+    Args:
+        verdicts: how far to trust a capability in a layer, as measured on the model.
+        origin: records a prompt on the model without its adapter; None: there is none.
+        changes: made in every pass over the same prompt.
+        cancelled: asked before each layer; true ends a pass with `Cancelled`.
+        fresh: passes over other prompts share no row with any.
+    """
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        edited: EditedRecorder,
+        *,
+        verdicts: Callable[[str, int], Verdict],
+        origin: Callable[[Prompt], Recording] | None = None,
+        changes: Sequence[Change] = (),
+        cancelled: Cancel | None = None,
+        fresh: bool = False,
+    ) -> None:
+        self.verdicts = verdicts
+        self.origin = origin
+        self._recorder = recorder
+        self._edited = edited
+        self._changes = tuple(changes)
+        self._cancelled = cancelled
+        self._fresh = fresh
+
+    def __call__(self, ids: Sequence[Sequence[int]] = (), **options: Any) -> Any:
+        """As `Recorder.run`, with the changes made in each prompt of the batch."""
+        with ExitStack() as stack:
+            stack.enter_context(self._recorder.taps.interruptible(self._cancelled))
+            if self._changes:
+                given = options.get("embeddings")
+                count = len(ids) if given is None else len(given)
+                anatomy = self._recorder.subject.anatomy
+                stack.enter_context(attached(anatomy, self._changes, jobs=((),) * count))
+            return self._recorder.run(ids, **options)
+
+    def other(self, prompt: Prompt) -> Recording:
+        """A pass over another prompt, kept for the next time."""
+        with self._recorder.taps.interruptible(self._cancelled):
+            return self._edited.other(prompt, fresh=self._fresh)
+
+    def sweep(self, recording: Recording, depth: int, jobs: Sequence[Job], position: int) -> Tensor:
+        """The last stream after a token, for each of several changes of one pass. [job, width]
+
+        One batch, a prompt for each job, with the changes of the recording and then its own. The
+        layers before `depth` stand, so that no job may change anything in them; and so do the
+        tokens before the first that any job changes, if the model has a cache.
+
+        Args:
+            depth: the first layer that runs. The stream before it may be changed. The number of
+                layers: none has to run.
+            position: the token; what comes after it does not run.
+
+        Raises:
+            Cancelled: somebody changed their mind.
+        """
+        if depth == recording.layers:
+            return _at_the_end(recording, jobs, position)
+        subject, depth = self._recorder.subject, self._edited.depth(depth)
+        start = start_of(recording, jobs, position)
+        # A pass that ends earlier may treat the same tokens differently.
+        alike = self._recorder.lengths.alike(position + 1, len(recording))
+        rows = range(start, position + 1 if alike else len(recording))
+        stream = recording.rows("stream", depth, rows)
+        assert stream is not None
+        caught: list[Tensor] = []
+
+        def catch(_: nn.Module, args: Any, output: Any) -> None:
+            final = output[0] if isinstance(output, tuple | list) else output
+            # A copy: a view of one row would keep all of them.
+            whole = final.reshape(len(jobs), -1, final.shape[-1])
+            caught.append(whole[:, position - start].clone())
+            raise _SeenEnough
+
+        changes = [change for change in recording.changes if not _within(change, depth)]
+        with ExitStack() as stack:
+            stack.enter_context(self._recorder.taps.interruptible(self._cancelled))
+            if depth:
+                whole = stream[None].expand(len(jobs), -1, -1)
+                stack.enter_context(self._edited.standing(depth, whole))
+            stack.enter_context(attached(subject.anatomy, changes, start=start, jobs=jobs))
+            stack.callback(subject.anatomy.layers[-1].module.register_forward_hook(catch).remove)
+            stack.enter_context(suppress(_SeenEnough))
+            ids = recording.prompt.ids[start : rows.stop]
+            cache = self._cache(recording, start, len(jobs))
+            self._recorder.run([ids] * len(jobs), last=1, cache=cache)
+        return caught[0]
+
+    def _cache(self, recording: Recording, length: int, batch: int) -> DynamicCache | None:
+        """One that holds the first tokens of a recording, for each prompt of a batch."""
+        cache = self._recorder.cache(recording, length) if length else None
+        for layer in cache.layers if cache is not None else ():
+            layer.keys = layer.keys.expand(batch, -1, -1, -1)
+            layer.values = layer.values.expand(batch, -1, -1, -1)
+        return cache
+
+
+def start_of(recording: Recording, jobs: Sequence[Job], position: int) -> int:
+    """The first token that has to run for jobs, which are asked about one token."""
+    if recording.past is None:
+        return 0
+    return min(position, *(change.rows.start for job in jobs for change in job))
+
+
+class _SeenEnough(Exception):  # noqa: N818 - it is no error
+    """Ends a pass after the last layer: logits are read later, and of one token alone."""
+
+
+@torch.no_grad()
+def _at_the_end(recording: Recording, jobs: Sequence[Job], position: int) -> Tensor:
+    """The last stream after a token where that itself is all that jobs change. [job, width]"""
+    stream = recording.final_rows(position, position + 1)
+    ends: list[Tensor] = []
+    for job in jobs:
+        end = stream
+        for change in job:
+            end = change.apply(end, position)
+        ends.append(end)
+    return torch.cat(ends)
+
+
+@torch.no_grad()
+def read(recording: Recording, rows: Tensor, position: int) -> Tensor:
+    """Logits of last streams after one token, in float32. `[job, width]` -> [job, token]"""
+    readout, anatomy = recording.subject.anatomy.readout, recording.subject.anatomy
+    if readout is None:
+        raise ValueError("the model has no unembedding that was found")
+    frozen = [c for c in recording.changes if c.frozen and c.layer == recording.layers]
+    with attached(anatomy, frozen, start=position, jobs=((),) * len(rows)):
+        return readout(rows[:, None])[:, 0].float()
+
+
+def _within(change: Change, depth: int) -> bool:
+    """Whether the stream before a layer holds the change already."""
+    return depth > 0 and (
+        change.layer < depth or (change.site == "stream" and change.layer == depth)
+    )

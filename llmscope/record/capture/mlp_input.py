@@ -1,0 +1,60 @@
+"""The MLP's input, derived instead of kept where it is a norm of what is kept anyway.
+
+In most decoders it is `norm(stream + what attention wrote)`, in parallel blocks `norm(stream)`,
+and without a norm before the MLP the sum itself. Which one is found on the probe, bit for bit;
+then a fifth of a recording's memory need not be held.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from llmscope.models.anatomy import Layer
+    from llmscope.record.capture.hooks import LayerTap
+    from llmscope.record.capture.recording import LayerRows
+
+
+@dataclass(frozen=True)
+class Entry:
+    """How the MLP's input follows from the stream and, in `middle`, what attention added to it."""
+
+    norm: nn.Module
+    middle: bool
+
+    @torch.no_grad()
+    def __call__(self, rows: LayerRows) -> Tensor:
+        """The MLP's input. [row, width]"""
+        stream = rows.stream
+        for part in (rows.attention_write, rows.mixer_write) if self.middle else ():
+            stream = stream if part is None else stream + part
+        entry: Tensor = self.norm(stream)
+        return entry
+
+
+def learn(taps: list[LayerTap], layers: tuple[Layer, ...], probe: tuple[LayerRows, ...]) -> None:
+    """Let the taps keep no more what the rows of the probe show to be derivable."""
+    for tap, layer, rows in zip(taps, layers, probe, strict=True):
+        own = rows.mlp_entry
+        if own is not None:
+            tap.entry = next((e for e in _candidates(layer) if _is(e, rows, own)), None)
+
+
+def _candidates(layer: Layer) -> Iterator[Entry]:
+    parts = {layer.attention, layer.mlp_entry, layer.down, layer.mlp_write}
+    norms = [child for child in layer.module.children() if child not in parts]
+    for norm in (*norms, nn.Identity()):
+        yield from (Entry(norm, middle) for middle in (True, False))
+
+
+def _is(entry: Entry, rows: LayerRows, own: Tensor) -> bool:
+    with suppress(Exception):  # a child that is no norm takes no stream
+        found = entry(rows)
+        return found.dtype == own.dtype and torch.equal(found, own)
+    return False

@@ -1,0 +1,468 @@
+"""What a pass stands on beside its prompt: the weights, hooks and settings of the live model.
+
+`scope.model` is the user's own object, which may be changed between two passes. Before anything
+that was recorded or measured is used again, the model is held against what it was then:
+
+    parameters    identity, storage, version, and up to 16 values of each
+    modules       identity, `forward`, hooks (global ones too), training mode
+    settings      plain attributes of modules and configs, active adapters, attention function
+
+Versions alone do not tell: what is changed through `.data`, as by PEFT's merge, bumps none. So
+16 values of each tensor are compared, from all over it: every sixteenth part of its rows, and of
+its columns, holds one. An edit through `.data` or NumPy that touches fewer rows or columns than
+that can be missed; `whole=True` reads every value.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from itertools import chain
+from math import gcd
+from typing import Any, Generic, TypeVar
+from weakref import WeakKeyDictionary
+from zlib import crc32
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.modules import module as torch_module
+
+from llmscope.models.loaded_model import Subject
+
+VALUES, VALUES_OF_BUFFER, MOST = 16, 64, 256
+"""How many values of a parameter and of a buffer are compared; at most, of stacked matrices."""
+SMALL = 1 << 24
+"""Bytes of weights that are read whole when a model is first looked at: that takes no time."""
+INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+"""By the bytes of a value, what it is compared as: NaN equals itself then."""
+GLOBAL_HOOKS = [
+    found
+    for name in ("_global_forward_pre_hooks", "_global_forward_hooks")
+    if isinstance(found := getattr(torch_module, name, None), dict)
+]
+PLAIN = (int, float, str, type(None))
+ATTENTION = "_attn_implementation_internal"
+CAPTURING = "transformers.utils.output_capturing"
+"""Whose hooks only listen. They stay on a model that was ever asked for its hidden states."""
+CAPTURES = "_output_capturing_hooks_installed"
+STANDARD = frozenset((*vars(nn.Module()), ATTENTION, CAPTURES)) - {"training"}
+ADAPTER = ("_active_adapter", "merged_adapters", "scaling", "use_dora")
+"""Attributes of a PEFT layer that are changed in place."""
+
+V = TypeVar("V")
+
+
+class ModelState:
+    """What one model is now, and how often it was found to have changed.
+
+    Attributes:
+        serial: goes up by one with each change that was found. What was recorded and measured
+            under one serial holds as long as that is the current one.
+        structure: the serial of the latest change of its modules.
+        change: what changed last, in words: "weights, hooks".
+    """
+
+    def __init__(self) -> None:
+        self.serial = 0
+        self.structure = 0
+        self.change = ""
+        self._parts: _Parts | None = None
+        self._seen: dict[str, Any] = {}
+        self._digests: tuple[int, ...] | None = None
+        self._restless = False  # whether each pass changes more than buffers and attributes
+
+    def check(self, model: nn.Module, *, whole: bool = False) -> int:
+        """Compare the model with what it was at the latest check. Returns the serial.
+
+        Args:
+            whole: read every value. The first time, large weights are only taken note of.
+        """
+        first = self._parts is None
+        if first:
+            self._collect(model)
+        changed = [] if first else self._differences()
+        digests = None
+        if whole or ((first or changed) and self._parts_now.bytes <= SMALL):
+            digests = self._parts_now.digests()
+        if whole and not changed and self._digests not in (None, digests):
+            changed = ["weights"]
+        if digests is not None or changed:
+            self._digests = digests
+        if changed:
+            self.serial += 1
+            self.change = ", ".join(changed)
+            if "modules" in changed:
+                self.structure = self.serial
+            self._collect(model)
+        return self.serial
+
+    def adopt(self, model: nn.Module) -> None:
+        """Take what the model has changed of itself in a pass for granted.
+
+        Such as the rotation that a long prompt makes it choose, which it keeps in a buffer. To be
+        called after a pass of ours, before anybody else has had the model.
+        """
+        if self._restless:
+            self._collect(model)
+        elif self._parts is not None:
+            self._seen |= self._parts.read_own(adopted=True)
+
+    def learn(self, model: nn.Module) -> None:
+        """As `adopt`, after first passes: some models put parameters in and out in each.
+
+        So does PEFT with experts that are stacked in one parameter.
+        """
+        self.adopt(model)
+        if self._parts is not None and self._differences():
+            self._restless = True
+            self._collect(model)
+
+    @property
+    def unusual(self) -> bool:
+        """Whether two passes may differ: a module is in training mode, or has foreign hooks."""
+        return self._parts is not None and self._parts.unusual
+
+    @property
+    def training(self) -> bool:
+        """Whether a module is in training mode."""
+        return self._parts is not None and self._parts.training
+
+    @property
+    def _parts_now(self) -> _Parts:
+        assert self._parts is not None
+        return self._parts
+
+    def _collect(self, model: nn.Module) -> None:
+        self._parts = _Parts(model)
+        self._seen = self._parts.read() | self._parts.read_own()
+
+    def _differences(self) -> list[str]:
+        """What differs from what was seen last, in words."""
+        parts, seen = self._parts_now, self._seen
+        now = parts.read() | parts.read_own()
+        found = [name for name, value in now.items() if not _same(value, seen[name])]
+        words = [name.partition(":")[0] for name in found]
+        if "settings" in words:
+            words[words.index("settings")] = parts.which_settings()
+        return list(dict.fromkeys(words))
+
+
+class _Parts:
+    """Everything of a model that is compared, gathered once: its lists are read each time."""
+
+    def __init__(self, model: nn.Module) -> None:
+        modules = list(model.modules())
+        self._all = [vars(module) for module in modules]
+        self._children = [one for own in self._all if (one := own["_modules"])]
+        self._parameters = [one for own in self._all if (one := own["_parameters"])]
+        self._buffers = [one for own in self._all if (one := own["_buffers"])]
+        self._hooks = [
+            own[name] for own in self._all for name in ("_forward_hooks", "_forward_pre_hooks")
+        ]
+        self._classes = list({type(module): None for module in modules})
+        # What spreads a model over devices puts weights in their place for each call.
+        self._offloads = hasattr(model, "hf_device_map")
+        self._configs = [vars(config) for config in _configs(modules)]
+        self._adapters = [
+            (own, [name for name in ADAPTER if name in own])
+            for own in self._all
+            if "_active_adapter" in own
+        ]
+        self._sample = _Sample(self._tensors(self._parameters))
+        self._own_sample = _Sample(self._tensors(self._buffers), VALUES_OF_BUFFER)
+        self._gather_attributes()
+
+    def _gather_attributes(self) -> None:
+        tables = (*self._all, *self._configs)
+        self._names = [set(own) - {CAPTURES} for own in tables]
+        self._counts = list(map(len, tables))
+        self._attributes = [(_plain(own), own) for own in tables]
+        self._training = [own["training"] for own in self._all]
+        self._forwards = _Objects(own.get("forward") for own in self._all)
+
+    def which_settings(self) -> str:
+        """In words, which of the attributes differ from those that were gathered."""
+        found = []
+        if [own["training"] for own in self._all] != self._training:
+            found.append("training mode")
+        if not _same(_Objects(own.get("forward") for own in self._all), self._forwards):
+            found.append("forward")
+        return ", ".join(found) or "settings"
+
+    def _named_otherwise(self) -> bool:
+        """Whether an attribute came or went."""
+        tables = (*self._all, *self._configs)
+        if list(map(len, tables)) == self._counts:
+            return False
+        pairs = zip(tables, self._names, strict=True)
+        return any(known != set(own) - {CAPTURES} for own, known in pairs)
+
+    def _hooks_now(self) -> list[int]:
+        """The numbers of all hooks; torch gives no number twice."""
+        return [
+            number
+            for table in (*self._hooks, *GLOBAL_HOOKS)
+            if table
+            for number, hook in table.items()
+            if getattr(hook, "__module__", None) != CAPTURING
+        ]
+
+    def read(self) -> dict[str, Any]:
+        """What nobody changes but the user. A key begins with what it is, in words."""
+        return {
+            "modules": _Objects(chain.from_iterable(map(dict.values, self._children))),
+            "forward of a class": _Objects(one.forward for one in self._classes),
+            "weights": self._objects(self._parameters),
+            "weights:versions": self._sample.marks(),
+            "weights:values": self._sample.values(),
+            "hooks": self._hooks_now(),
+            "adapters": [repr([own[name] for name in names]) for own, names in self._adapters],
+        }
+
+    def read_own(self, *, adopted: bool = False) -> dict[str, Any]:
+        """What a pass may change as well: buffers, plain attributes and configs.
+
+        Args:
+            adopted: attributes that came or went are taken for granted.
+        """
+        tensors = self._tensors(self._buffers)
+        if not _same(_Objects(tensors), _Objects(self._own_sample.tensors)):
+            self._own_sample = _Sample(tensors, VALUES_OF_BUFFER)
+        if adopted and self._named_otherwise():
+            self._gather_attributes()
+        try:
+            attributes = [get(own) for get, own in self._attributes]
+        except KeyError:  # one is gone
+            attributes = []
+        return {
+            "buffers": _Objects(tensors),
+            "buffers:versions": self._own_sample.marks(),
+            "buffers:values": self._own_sample.values(),
+            "attention implementation": [own.get(ATTENTION) for own in self._configs],
+            "settings:names": self._named_otherwise(),
+            "settings": attributes,
+        }
+
+    @property
+    def unusual(self) -> bool:
+        """Whether a module is in training mode, or has hooks or a `forward` of its own."""
+        own = any("forward" in one and "_hf_hook" not in one for one in self._all)
+        return own or self.training or bool(self._hooks_now())
+
+    @property
+    def training(self) -> bool:
+        """Whether a module is in training mode."""
+        return any(one["training"] for one in self._all)
+
+    @property
+    def bytes(self) -> int:
+        """Of all parameters."""
+        return sum(one.numel() * one.element_size() for one in self._tensors(self._parameters))
+
+    def digests(self) -> tuple[int, ...]:
+        """A number for each parameter that every one of its values changes."""
+        known = {id(tensor): tensor for tensor in self._tensors(self._parameters)}
+        return tuple(map(_digest, known.values()))
+
+    def _objects(self, tables: Iterable[dict[str, Any]]) -> _Objects:
+        if self._offloads:
+            return _Objects(self._tensors(tables))
+        return _Objects(chain.from_iterable(map(dict.values, tables)))
+
+    def _tensors(self, tables: Iterable[dict[str, Any]]) -> list[Tensor]:
+        found = [one for one in chain.from_iterable(map(dict.values, tables)) if one is not None]
+        return [one for one in found if not one.is_meta] if self._offloads else found
+
+
+class _Objects(list[Any]):
+    """Objects that are compared by identity. It holds on to them: no other takes their place."""
+
+
+class _Sample:
+    """A few values of each of several tensors, read in one go."""
+
+    def __init__(self, tensors: list[Tensor], values: int = VALUES) -> None:
+        self.tensors = tensors
+        self._versioned = [one for one in tensors if not one.is_inference()]
+        self._arrays: dict[int, list[Any]] = {}  # by the bytes of a value
+        elsewhere: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
+        for tensor in tensors:
+            view = _spread(tensor, values)
+            if view is None:
+                continue
+            if view.device.type == "cpu":
+                array = view.numpy()
+                self._arrays.setdefault(array.dtype.itemsize, []).append(array)
+            else:
+                elsewhere.setdefault((view.device, view.dtype), []).append(view)
+        self._elsewhere = list(elsewhere.values())
+
+    def marks(self) -> list[Any]:
+        """Versions and addresses: where the values are, and how often they were changed."""
+        try:
+            addresses = list(map(Tensor.data_ptr, self.tensors))
+        except RuntimeError:  # a kind of tensor that is at no one place
+            addresses = []
+        return [*map(operator.attrgetter("_version"), self._versioned), *addresses]
+
+    def values(self) -> bytes:
+        """The sampled values. From each other device they come in one transfer."""
+        found = [np.concatenate(some).tobytes() for some in self._arrays.values()]
+        by_device: dict[torch.device, list[Tensor]] = {}
+        for some in self._elsewhere:
+            by_device.setdefault(some[0].device, []).append(torch.cat(some).view(torch.uint8))
+        found += [torch.cat(some).cpu().numpy().tobytes() for some in by_device.values()]
+        return b"".join(found)
+
+
+def _spread(tensor: Tensor, values: int) -> Tensor | None:
+    """Values from all over a tensor, as a view; None where none can be seen.
+
+    `[..., row, column]` -> [value]. Where it has that many rows and columns, every `values`-th
+    part of the rows, and of the columns, holds one.
+    """
+    plain = type(tensor) in (Tensor, nn.Parameter, nn.Buffer)
+    if not plain or tensor.is_meta or not tensor.numel() or tensor.layout != torch.strided:
+        return None
+    size, tensor = tensor.numel(), tensor.detach()
+    dims = sorted(zip(tensor.stride(), tensor.shape, strict=True))
+    dense = 1
+    for stride, length in dims:
+        if length > 1 and stride != dense:
+            return None
+        dense *= length
+    columns = next((length for stride, length in dims if stride == 1 and length > 1), 1)
+    if tensor.dim() > 2:  # stacked matrices, such as experts: each holds one
+        values = max(values, min(tensor.shape[0], MOST))
+    count = min(values, size)
+    step = (size - 1) // max(count - 1, 1)
+    rows = size // columns
+    if rows >= 2 * count:
+        across = next(k for k in range(int(0.618 * count), count + 1) if gcd(k, count) == 1)
+        step = (rows - across - 1) // (count - 1) * columns + across * columns // count
+    try:
+        view = tensor.as_strided((count,), (step,), tensor.storage_offset())
+        return view.view(INTEGERS[view.element_size()])
+    except (RuntimeError, KeyError):  # packed in some way
+        return None
+
+
+def _digest(tensor: Tensor) -> int:
+    """A number that every value of a tensor changes, and the place of each."""
+    if tensor.is_meta or not tensor.numel():
+        return 0
+    try:
+        whole = tensor.detach().contiguous()
+        values = whole.view(INTEGERS[whole.element_size()])
+        if values.device.type == "cpu":
+            return crc32(values.numpy().view(np.uint8).data)
+        rows = values.reshape(-1, values.shape[-1] if values.dim() else 1)
+        sums = [torch.hash_tensor(rows, dim=at).cpu().numpy().tobytes() for at in (0, 1)]
+        return crc32(b"".join(sums))
+    except (RuntimeError, KeyError, TypeError, ValueError):  # a kind of tensor with no values
+        return 0
+
+
+def _plain(own: dict[str, Any]) -> Callable[[dict[str, Any]], Any]:
+    """Gets the plain values among attributes."""
+    names = [
+        name
+        for name, value in own.items()
+        if name not in STANDARD and (isinstance(value, PLAIN) or callable(value))
+    ]
+    return operator.itemgetter(*names) if names else lambda _: None
+
+
+def _configs(modules: Iterable[nn.Module]) -> Iterator[Any]:
+    """The configs of all modules and the configs in them, each once."""
+    waiting = [own["config"] for module in modules if "config" in (own := vars(module))]
+    known: set[int] = set()
+    while waiting:
+        config = waiting.pop()
+        if config is None or id(config) in known or not hasattr(config, "__dict__"):
+            continue
+        known.add(id(config))
+        yield config
+        waiting += [getattr(config, key, None) for key in getattr(config, "sub_configs", ())]
+
+
+def _same(now: Any, seen: Any) -> bool:
+    if isinstance(now, _Objects):
+        return len(now) == len(seen) and all(map(operator.is_, now, seen))
+    try:
+        return bool(now == seen)
+    except Exception:  # an attribute that cannot be compared
+        return False
+
+
+_states: WeakKeyDictionary[Any, ModelState] = WeakKeyDictionary()
+
+
+def state_of(model: Any) -> ModelState:
+    """The state of a model: one, however many scopes look at it."""
+    try:
+        state = _states.get(model)
+        if state is None:
+            state = _states[model] = ModelState()
+    except TypeError:  # it is nothing that can be watched
+        state = ModelState()
+    return state
+
+
+def adopt(subject: Subject, *, first: bool = False) -> None:
+    """Take what passes of ours changed in a subject's model for granted; see `ModelState`.
+
+    Args:
+        first: they were the first ones.
+    """
+    if isinstance(subject.model, nn.Module):
+        state = state_of(subject.model)
+        (state.learn if first else state.adopt)(subject.model)
+
+
+def check(subject: Subject, *, whole: bool = False) -> int:
+    """The serial of a subject's model as it is now."""
+    model = subject.model
+    if not isinstance(model, nn.Module):
+        return 0
+    return state_of(model).check(model, whole=whole)
+
+
+class StateMemo(Generic[V]):
+    """What was measured on models; of one that has changed since, or its base, it knows nothing."""
+
+    def __init__(self) -> None:
+        self._known: WeakKeyDictionary[Subject, tuple[Hashable, V]] = WeakKeyDictionary()
+
+    def get(self, subject: Subject) -> V | None:
+        """What was measured on it; None: nothing that still holds."""
+        known = self._known.get(subject)
+        return known[1] if known is not None and known[0] == _serials(subject) else None
+
+    def put(self, subject: Subject, value: V) -> V:
+        """Keep what was measured. Returns it."""
+        self._known[subject] = _serials(subject), value
+        return value
+
+
+def _serials(subject: Subject) -> Hashable:
+    origin = subject.origin
+    below = None if origin is None else state_of(origin.model).serial
+    return state_of(subject.model).serial, below
+
+
+def outside_inference_mode() -> AbstractContextManager[Any]:
+    """Tensors made within have versions and take gradients, whatever surrounds the call."""
+    return torch.inference_mode(False) if torch.is_inference_mode_enabled() else nullcontext()
+
+
+def why_no_gradients(model: nn.Module) -> str:
+    """Why a model's passes have no gradients; empty if they have."""
+    if any(parameter.is_inference() for parameter in model.parameters()):
+        return (
+            "its weights were made in torch.inference_mode(), which keeps no gradients: load the "
+            "model outside of it"
+        )
+    return ""

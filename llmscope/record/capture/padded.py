@@ -1,0 +1,101 @@
+"""Several prompts in one pass, for what is read from the stream alone.
+
+They are padded on the right, where a causal model looks at nothing: no token of a prompt sees what
+follows it, so neither mask nor other positions are needed, and a prompt's rows are those of a pass
+of its own but for the order in which floating point sums are added.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from llmscope.record.capture.lengths import same_row
+from llmscope.record.capture.recorder import Recorder
+from llmscope.record.capture.recording import LayerRows, Prompt, Recording, Segment
+
+PAD = 0
+"""Which id fills up is all one: it is in every vocabulary, and nobody sees it."""
+
+
+def record_padded(recorder: Recorder, prompts: Sequence[Prompt]) -> list[Recording]:
+    """A recording of each prompt with its streams and logits, and nothing of attention or MLP.
+
+    No pass goes on from them. Longer or shorter prompts go together, at the cost of the longest.
+
+    Raises:
+        ValueError: the model has no unembedding that was found, or folds prompts into each other.
+    """
+    if recorder.subject.anatomy.readout is None:
+        raise ValueError("the model has no unembedding that was found")
+    # Some models treat every token of a long prompt differently; see
+    # `llmscope.record.capture.lengths`.
+    longest = max(map(len, prompts))
+    alike = [recorder.lengths.alike(len(prompt), longest) for prompt in prompts]
+    together = [at for at, one in enumerate(alike) if one is not False]
+    made = dict(zip(together, _run(recorder, [prompts[at] for at in together]), strict=True))
+    unsure = [at for at, one in enumerate(alike) if one is None]
+    apart = [at for at, one in enumerate(alike) if one is False]
+    if unsure and not _same_alone(recorder, min((made[at] for at in unsure), key=len), longest):
+        apart += unsure
+    if apart:
+        made |= zip(apart, record_padded(recorder, [prompts[at] for at in apart]), strict=True)
+    return [made[at] for at in range(len(prompts))]
+
+
+def _same_alone(recorder: Recorder, padded: Recording, longest: int) -> bool:
+    """Whether a prompt that was padded to the longest is what it is in a pass of its own."""
+    (alone,) = _run(recorder, [padded.prompt])
+    same = same_row(alone, padded, len(padded) - 1)
+    if same:
+        recorder.lengths.note(len(padded), longest)
+    return same
+
+
+def _run(recorder: Recorder, prompts: Sequence[Prompt]) -> list[Recording]:
+    """One pass over prompts that may be padded to the longest of them."""
+    subject, taps = recorder.subject, recorder.taps
+    readout = subject.anatomy.readout
+    assert readout is not None
+    longest = max(map(len, prompts))
+    ids = [[*prompt.ids, *[PAD] * (longest - len(prompt))] for prompt in prompts]
+    try:
+        with taps.open(streams_only=True):
+            recorder.run(ids, last=0)
+        if taps.overwritten():  # known from now on, so this happens once a model
+            with taps.open(streams_only=True):
+                recorder.run(ids, last=0)
+        whole = taps.segment()
+    finally:
+        taps.drop()
+    streams = [layer.stream for layer in whole.layers] + [whole.final]
+    if any(len(stream) != len(prompts) * longest for stream in streams):
+        raise ValueError("the model does not keep the prompts of a batch apart")
+    ends = [index * longest + len(prompt) - 1 for index, prompt in enumerate(prompts)]
+    with torch.no_grad():
+        logits = readout(whole.final[ends])
+    nothing = (None,) * len(whole.layers)
+    return [
+        Recording(
+            subject=subject,
+            prompt=prompt,
+            parts=((_rows(streams, index * longest, len(prompt)), len(prompt)),),
+            keys=nothing,
+            values=nothing,
+            past=None,
+            settings=nothing,
+            logits=logits[index],
+            ran=len(prompt),
+            reused=0,
+            fresh=True,
+        )
+        for index, prompt in enumerate(prompts)
+    ]
+
+
+def _rows(streams: Sequence[torch.Tensor], start: int, length: int) -> Segment:
+    """One prompt's streams, as views of those of all."""
+    *before, final = (stream[start : start + length] for stream in streams)
+    layers = [LayerRows(stream, *(None,) * 6) for stream in before]
+    return Segment(tuple(layers), final)

@@ -1,0 +1,88 @@
+"""From what a person wrote to the tokens that a model takes, or one line on why it cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from llmscope.errors import ScopeError
+from llmscope.models.loaded_model import Subject
+from llmscope.models.tokenizer.tokens import Encoded
+from llmscope.record.capture.recording import Prompt
+
+
+def encoded(subject: Subject, text: str, *, special_tokens: bool = True) -> Encoded:
+    """The tokens of a text, with their places in it.
+
+    Raises:
+        ScopeError: there is no tokenizer.
+    """
+    if subject.tokens is None:
+        raise ScopeError("this checkpoint has no tokenizer", "token ids instead of text: --ids")
+    return subject.tokens.encode(text, special_tokens=special_tokens)
+
+
+def prompt_from(
+    subject: Subject,
+    prompt: str | Sequence[int],
+    *,
+    special_tokens: bool = True,
+    written: Sequence[int] = (),
+) -> Prompt:
+    """The tokens of a text, or what there is to say of token ids.
+
+    Args:
+        written: ids that follow it, whatever the tokenizer would make of what they say.
+
+    Raises:
+        ScopeError: it is empty, too long, or has ids outside of the vocabulary.
+    """
+    if isinstance(prompt, str):
+        made = _prompt(encoded(subject, prompt, special_tokens=special_tokens))
+    else:
+        made = prompt_of_ids(subject, prompt)
+    if written:
+        text = prompt if isinstance(prompt, str) else ""
+        made = _followed(made, len(text), prompt_of_ids(subject, written))
+    _check(subject, made)
+    return made
+
+
+def prompt_of_ids(subject: Subject, ids: Sequence[int]) -> Prompt:
+    """What there is to say of token ids."""
+    if subject.tokens is None:
+        return Prompt(tuple(ids), tuple(map(str, ids)), (False,) * len(ids))
+    return _prompt(subject.tokens.describe(ids))
+
+
+def _followed(before: Prompt, end: int, after: Prompt) -> Prompt:
+    """Two prompts as one. `end`: where the text of the first one ends."""
+    known = len(before.spans) == len(before) and len(after.spans) == len(after)
+    moved = tuple((start + end, stop + end) for start, stop in after.spans)
+    return Prompt(
+        ids=(*before.ids, *after.ids),
+        labels=(*before.labels, *after.labels),
+        special=(*before.special, *after.special),
+        spans=(*before.spans, *moved) if known else (),
+        notices=before.notices,
+    )
+
+
+def _check(subject: Subject, prompt: Prompt) -> None:
+    context, vocabulary = subject.anatomy.context, subject.anatomy.vocabulary
+    foreign = next((token for token in prompt.ids if not 0 <= token < vocabulary), None)
+    if foreign is not None:
+        raise ScopeError(
+            f"token id {foreign} is not in the model's vocabulary",
+            f"ids from 0 to {vocabulary - 1}, or the tokenizer that belongs to the model",
+        )
+    if not len(prompt):
+        raise ScopeError("the prompt is empty", "some text, such as: The capital of France is")
+    if context is not None and len(prompt) > context:
+        raise ScopeError(
+            f"the prompt has {len(prompt)} tokens, and the model's context holds {context}",
+            "a shorter prompt",
+        )
+
+
+def _prompt(found: Encoded) -> Prompt:
+    return Prompt(found.ids, found.pieces, found.special, found.spans, found.notices)

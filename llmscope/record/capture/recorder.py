@@ -1,0 +1,434 @@
+"""The recorder: runs the model for the tokens that are new, and hands out recordings."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
+
+from llmscope.errors import ScopeError
+from llmscope.models.loaded_model import Subject
+from llmscope.record.capture.hooks import Cancelled, Taps
+from llmscope.record.capture.lengths import ROW, Lengths, same_row
+from llmscope.record.capture.prefetch import (
+    LOGITS,
+    NOTHING,
+    Foreseen,
+    drop_logits,
+    foreseen,
+    keep_logits,
+)
+from llmscope.record.capture.recording import Prompt, Recording, Segment, without_first_row
+from llmscope.record.capture.threads import Threads
+from llmscope.record.norms import bound
+
+Cancel = Callable[[], bool]
+NOT_REUSED = (
+    "with a cache this model gives other numbers than without, or none: nothing is reused, and "
+    "each letter runs the whole prompt"
+)
+"""What is told of a model that cannot go on from an earlier pass, though it takes a cache."""
+
+
+class Recorder:
+    """Records prompts on one model, one at a time, from one thread.
+
+    Causal attention makes history immutable: rows before the first changed token stand, so only
+    the rest is run, on top of the keys and values of what stands.
+    """
+
+    def __init__(self, subject: Subject) -> None:
+        self.subject = subject
+        self.taps = subject.taps = Taps(subject.model, subject.anatomy)
+        self._latest: Recording | None = None
+        self._threads = Threads(subject.device)
+        forward = inspect.signature(subject.model.forward).parameters
+        self._leaves_out = "logits_to_keep" in forward
+        # Code that came with a model may do anything around its body, and so may what spreads it.
+        own = "forward" in vars(subject.model)
+        known = type(subject.model).forward.__module__.startswith("transformers.")
+        self._standard = known and not own
+        self._body = subject.model.base_model if self._standard else subject.model
+        # Recurrent and convolution layers keep a state that cannot be cut back to a prefix.
+        may = "cache" in forward and all(
+            layer.kind in ("attention", "feed-forward") and layer.mixer_write is None
+            for layer in subject.anatomy.layers
+        )
+        self.takes_positions = self._standard and "position_ids" in forward
+        self.lengths = Lengths(self)
+        self.notice = ""  # what was found when the model was examined, for whoever uses it
+        self._caches = may  # until the model is examined; see `examine`
+
+    def record(
+        self,
+        prompt: Prompt,
+        *,
+        fresh: bool = False,
+        cancelled: Cancel | None = None,
+        aside: Sequence[Recording] = (),
+    ) -> Recording:
+        """Run what is new in the prompt.
+
+        Args:
+            fresh: reuse nothing, so that the numbers are the same bit for bit every time.
+            cancelled: asked before each layer; true ends the pass there.
+            aside: unedited recordings that somebody kept: one that shares more with the prompt
+                than the latest does is gone on from instead.
+
+        Raises:
+            Cancelled: nothing was lost, and the next call is right.
+        """
+        if self.notice:
+            prompt = replace(prompt, notices=(*prompt.notices, self.notice))
+        before = None if fresh else self._nearest(prompt, aside)
+        recording = self.go_on(before, prompt, cancelled)
+        self._latest = recording
+        return replace(recording, fresh=True) if fresh else recording
+
+    def _nearest(self, prompt: Prompt, aside: Sequence[Recording]) -> Recording | None:
+        """What shares most with a prompt: the latest recording, unless another shares more."""
+        own = [one for one in aside if one.subject is self.subject and one.past is not None]
+        kept = [one for one in (self._latest, *own) if one is not None]
+        return max(kept, key=lambda one: common(one.prompt.ids, prompt.ids), default=None)
+
+    @property
+    def latest(self) -> Recording | None:
+        """The recording that the next one goes on from."""
+        return self._latest
+
+    def go_on(
+        self, before: Recording | None, prompt: Prompt, cancelled: Cancel | None = None
+    ) -> Recording:
+        """The recording of a prompt that shares what it begins with with another one.
+
+        Nothing goes on from it unless somebody asks for that: `latest` stays what it is.
+
+        Args:
+            before: an unedited recording of this model; None: run the whole prompt.
+        """
+        if before is None or before.past is None:
+            return self._extend(None, 0, prompt, cancelled)
+        shared = common(before.prompt.ids, prompt.ids)
+        alike = not shared or self.lengths.alike(len(before), len(prompt))
+        if alike is None:
+            return self._extend_checked(before, shared, prompt, cancelled)
+        if not alike:
+            return self._extend(None, 0, prompt, cancelled)
+        if shared == len(prompt):
+            return cut(before, prompt)
+        return self._extend(before, shared, prompt, cancelled)
+
+    def _extend_checked(
+        self, before: Recording, shared: int, prompt: Prompt, cancelled: Cancel | None
+    ) -> Recording:
+        """As `_extend`, with the last shared token run again: all runs if its rows are others."""
+        made = self._extend(before, shared - 1, prompt, cancelled)
+        if not same_row(made, before, shared - 1):
+            return self._extend(None, 0, prompt, cancelled)
+        if shared == min(len(before), len(prompt)):
+            self.lengths.note(len(before), len(prompt))
+        if shared == len(prompt):
+            return cut(before, prompt)
+        segment, count = made.parts[-1]
+        if LOGITS in made.memo:
+            made.memo[LOGITS] = made.memo[LOGITS][1:]
+        return replace(
+            made,
+            parts=(*before.prefix(shared), (without_first_row(segment), count - 1)),
+            ran=made.ran - 1,
+            reused=shared,
+            earlier=earlier_logits(before, shared),
+        )
+
+    def _extend(
+        self,
+        before: Recording | None,
+        shared: int,
+        prompt: Prompt,
+        cancelled: Cancel | None,
+    ) -> Recording:
+        """Run the ids after the first `shared`, on top of what was recorded of those."""
+        ids, next_look = prompt.ids[shared:], foreseen(before)
+        try:
+            cache = self.cache(before, shared)
+            logits = self.forward(ids, cache, cancelled, next_look, going_on=shared > 0)
+            if self.taps.overwritten():  # known from now on, so this happens once a model
+                cache = self.cache(before, shared)
+                logits = self.forward(ids, cache, cancelled, next_look, going_on=shared > 0)
+            segment = self._of_tokens(self.taps.segment(), len(ids), logits)
+            past = _past(cache, len(self.taps.layers))
+            keys, values = self.keys_and_values(past)
+        finally:
+            self.taps.drop()
+        drop_logits(before)
+        recording = Recording(
+            subject=self.subject,
+            prompt=prompt,
+            parts=(*(before.prefix(shared) if before else ()), (segment, len(segment))),
+            keys=keys,
+            values=values,
+            past=past,
+            settings=tuple(tap.settings for tap in self.taps.layers),
+            logits=logits[-1].clone(),  # a view would keep all of them
+            ran=len(ids),
+            reused=shared,
+            earlier=earlier_logits(before, shared),
+        )
+        keep_logits(recording, logits)
+        return recording
+
+    def _of_tokens(self, segment: Segment, count: int, logits: Tensor) -> Segment:
+        """The rows of a segment that belong to the tokens that ran.
+
+        Some models put rows of their own before them, or run several rows for each. Which are the
+        tokens' is told by the logits that are read from them.
+
+        Args:
+            count: how many tokens ran.
+            logits: the model's own after the last of them. [row, token]
+
+        Raises:
+            ScopeError: there are fewer rows than tokens.
+        """
+        if len(segment) == count:
+            return segment
+        if len(segment) < count:
+            raise ScopeError(
+                f"the model's layers run {len(segment)} rows for {count} tokens",
+                "a model that runs one row a token",
+            )
+        starts = (len(segment) - count, *range(0, len(segment) - count, count))
+        readout = self.subject.anatomy.readout
+        try:
+            assert readout is not None
+            ends = readout(segment.final[[start + count - 1 for start in starts]])  # [start, token]
+            errors = (ends.float() - logits[-1].float()).abs().amax(-1)
+            start = starts[int(errors.argmin())]
+        except Exception:  # whatever a readout says that was found in error
+            start = 0  # what follows the tokens fills up a chunk
+        return segment.some(start, count)
+
+    def forward(
+        self,
+        ids: Sequence[int],
+        cache: DynamicCache | None,
+        cancelled: Cancel | None,
+        next_look: Foreseen = NOTHING,
+        *,
+        going_on: bool,
+    ) -> Tensor:
+        """Logits after the last of the ids, or after each if that is foreseen. [row, token]"""
+        caching: dict[str, Any] = {"use_cache": False}
+        if cache is not None:
+            caching = {"cache": cache, "use_cache": True}
+        batch = torch.tensor([ids], device=self.subject.device)
+        # A pass from nothing must give the same bits each time, whatever the machine is doing.
+        few = self._threads.of_few(len(ids)) if going_on else nullcontext()
+        rows = next_look.logits_of(len(ids))
+        last = self._only_last(rows)
+        with self.taps.open(cancelled, next_look.activations), torch.no_grad(), few:
+            output = self.subject.model(input_ids=batch, **caching, **last)
+        logits: Tensor = output.logits[0, -rows:]
+        return logits
+
+    def _only_last(self, rows: int) -> dict[str, Any]:
+        """What asks a model for the logits of its last rows alone, where it can leave others out.
+
+        They are asked for by their places: told their number, some models run only those rows
+        through the layers that keep no keys of their own. Code that came with a model may take
+        numbers alone.
+        """
+        if not self._leaves_out:
+            return {}
+        return {"logits_to_keep": torch.arange(-rows, 0) if self._standard else rows}
+
+    def keys_and_values(
+        self, past: Past | None
+    ) -> tuple[tuple[Tensor | None, ...], tuple[Tensor | None, ...]]:
+        """What the attention saw; where that is computed inside, what the cache holds."""
+        if self.taps.routed or past is None:
+            taps = self.taps.layers
+            return tuple(tap.keys for tap in taps), tuple(tap.values for tap in taps)
+        return tuple(keys for keys, _ in past), tuple(values for _, values in past)
+
+    def examine(self, prompt: Prompt, own: Tensor) -> Recording:
+        """Record a short prompt, and measure what later ones may reuse.
+
+        A model that cannot go on from a `DynamicCache` (it wants one of its own, takes no more than
+        one token on top of it, or computes something else) is run without one from here on.
+
+        Args:
+            own: the model's logits after the prompt, of a pass without a cache. [token]
+
+        Returns:
+            The prompt's recording, of one pass.
+        """
+        whole, reusable = None, False
+        if self._caches:
+            try:
+                whole = self._extend(None, 0, prompt, None)
+                reusable = self._goes_on(whole, own.float())
+            except (Cancelled, torch.OutOfMemoryError):
+                raise
+            except Exception:  # whatever a model says of a cache that is not its own
+                reusable = False
+            if not reusable:
+                self._caches, whole = False, None
+                self.notice = NOT_REUSED
+        if whole is None:
+            whole = self._extend(None, 0, prompt, None)
+        self.lengths.measure()
+        return replace(whole, fresh=True)
+
+    def _goes_on(self, whole: Recording, own: Tensor) -> bool:
+        """Whether a prompt run in two parts, and run without a cache, gives the same last row."""
+        half = len(whole) // 2
+        if not half or whole.past is None or whole.logits is None:
+            return False
+        apart = float((whole.logits.float() - own).abs().max())
+        if not apart <= bound(self.subject.dtype, ROW) * float(own.abs().max()):
+            return False
+        parts = self._extend(whole, half, whole.prompt, None)
+        return same_row(parts, whole, len(whole) - 1)
+
+    def token_at(self, place: int, length: int) -> list[Tensor]:
+        """Queries, keys and values of one token at a position of a prompt of some length.
+
+        Of all layers that have them, [head, head width] each. Only this token and the last one of
+        that prompt are run, which is all that a length can be seen by.
+        """
+        ids = torch.tensor([[7 % self.subject.anatomy.vocabulary] * 2], device=self.subject.device)
+        positions = torch.tensor([[place, length - 1]], device=self.subject.device)
+        cache = self.cache(None, 0)
+        caching: dict[str, Any] = {} if cache is None else {"cache": cache}
+        found: list[Tensor] = []
+        try:
+            with self.taps.open(), torch.no_grad():
+                self._body(
+                    input_ids=ids, position_ids=positions, use_cache=cache is not None, **caching
+                )
+            for tap in self.taps.layers:
+                for tensor in (tap.kept.get("query"), tap.keys, tap.values):
+                    found += [] if tensor is None else [tensor[:, 0]]
+            for layer in cache.layers if cache is not None else ():
+                found += [layer.keys[0, :, 0], layer.values[0, :, 0]]
+        finally:
+            self.taps.drop()
+        return found
+
+    def forget(self) -> None:
+        """Let go of the latest recording: the next one starts from nothing."""
+        self._latest = None
+
+    def run(
+        self,
+        ids: Sequence[Sequence[int]] = (),
+        *,
+        embeddings: Tensor | None = None,
+        grad: bool = False,
+        last: int | None = None,
+        record: bool = False,
+        cache: DynamicCache | None = None,
+    ) -> Any:
+        """A pass beside the recording: transformers' own output, for lenses that need more passes.
+
+        With `record` it is a `Recording` of one prompt, which no later one goes on from.
+
+        Args:
+            ids: prompts of one length. [batch, position]
+            embeddings: the same as vectors, in the place of ids. [batch, position, width]
+            grad: keep what a backward pass needs.
+            last: only so many last positions need logits; a model that cannot leave the others out
+                gives them all. 0: none are needed, and the output may be that of the body.
+            cache: holds what comes before the ids.
+        """
+        if record:
+            (only,) = ids
+            unlabelled = Prompt(tuple(only), ("",) * len(only), (False,) * len(only))
+            return self.go_on(None, unlabelled)
+        model = self._body if last == 0 else self.subject.model
+        whole = model is self.subject.model
+        few = self._only_last(last or 1) if whole and last is not None else {}
+        with self.taps.placed(), torch.set_grad_enabled(grad):
+            if embeddings is not None:
+                return model(inputs_embeds=embeddings, use_cache=False, **few)
+            batch = torch.tensor(ids, device=self.subject.device)
+            caching = {} if cache is None else {"cache": cache}
+            return model(input_ids=batch, use_cache=cache is not None, **caching, **few)
+
+    def cache(self, before: Recording | None, length: int) -> DynamicCache | None:
+        """A cache of its own that holds the first `length` tokens of a recording.
+
+        What a cache holds is never changed in place, so the new one starts from views of the old.
+        It is left unconfigured: a configured one drops the keys that slide out of a window.
+
+        Returns:
+            None where the model cannot go on from one; see `examine`.
+        """
+        if not self._caches:
+            return None
+        cache = DynamicCache()
+        for keys, values in before.past if before and before.past and length else ():
+            layer = DynamicLayer()
+            layer.lazy_initialization(keys, values)
+            layer.keys, layer.values = keys[None, :, :length], values[None, :, :length]
+            cache.layers.append(layer)
+        return cache
+
+
+Past = tuple[tuple[Tensor, Tensor], ...]
+
+
+def cut(before: Recording, prompt: Prompt) -> Recording:
+    """The recording of a prompt that another one begins with: nothing has to be run."""
+    length = len(prompt)
+    past = before.past
+    logits = before.logits if length == len(before) else None
+    if logits is None and before.earlier is not None and before.earlier[0] == length - 1:
+        logits = before.earlier[1]  # as they were: only one token is taken back
+    return replace(
+        before,
+        prompt=prompt,
+        parts=before.prefix(length),
+        keys=tuple(None if keys is None else keys[:, :length] for keys in before.keys),
+        values=tuple(None if values is None else values[:, :length] for values in before.values),
+        past=past and tuple((keys[:, :length], values[:, :length]) for keys, values in past),
+        logits=logits,
+        earlier=before.earlier if length == len(before) else None,
+        ran=0,
+        reused=length,
+        memo=before.memo if length == len(before) else {},
+    )
+
+
+def earlier_logits(before: Recording | None, shared: int) -> tuple[int, Tensor] | None:
+    """The logits after the last token that both have, if they were those of the earlier pass."""
+    if before is None or before.logits is None or shared != len(before):
+        return None
+    return shared - 1, before.logits
+
+
+def common(old: tuple[int, ...], new: tuple[int, ...]) -> int:
+    """How many ids two prompts share from their beginning."""
+    return next(
+        (i for i, (a, b) in enumerate(zip(old, new, strict=False)) if a != b),
+        min(len(old), len(new)),
+    )
+
+
+def _past(cache: DynamicCache | None, layers: int) -> Past | None:
+    """What the cache holds, one pair a layer; None where a later pass could not go on from it.
+
+    Layers that share the keys of earlier ones have none of their own, and come last.
+    """
+    held = [] if cache is None else cache.layers[:layers]
+    if not held or any(type(layer) is not DynamicLayer or layer.keys is None for layer in held):
+        return None
+    return tuple((layer.keys[0], layer.values[0]) for layer in held)

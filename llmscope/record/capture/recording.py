@@ -1,0 +1,283 @@
+"""A Recording: what a pass left behind, as a value.
+
+Its rows are segments that later recordings share: appended, never overwritten and never copied
+for a keystroke. What is kept grows with the number of tokens alone; everything else is derived
+from it when someone looks (see `llmscope.record.derive.tensors`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from llmscope.edits import Edit
+from llmscope.models.loaded_model import Subject
+from llmscope.record.capture.attention_hook import AttentionSettings
+from llmscope.record.capture.mlp_input import Entry
+from llmscope.record.capture.model_state import state_of
+from llmscope.record.change_hooks import Change, Site
+
+
+@dataclass(frozen=True)
+class LayerRows:
+    """What one layer did for the rows of one segment. None: the layer has no such part.
+
+    Attributes:
+        stream: the residual stream before the layer. [row, width]
+        query: the attention's queries after their rotation. [head, row, head width]
+        attention_write, mixer_write, mlp_write: what attention, what mixes tokens in its place,
+            and the MLP added to the stream. [row, width]
+        embedded_write: what the token's embedding for this layer added after the MLP. [row, width]
+        kept_entry: the MLP's input, where it does not follow from the rest. [row, width]
+        entry: how it follows otherwise.
+        visible_from: the first key that each query sees, where a mask said so. [row]
+        key_bias: what a mask adds to the scores of the row's key. [row, head]
+        activity: L2 norm of the MLP's activations. [row]
+        router: the logits of a router over all experts. [row, expert]
+        routed: the weights that it gave to those it chose, as the experts take them. [row, choice]
+        chosen: which experts it chose. [row, choice]
+        gate: what each number of pattern · values is multiplied by before the output projection,
+            in float32; None: by 1. [row, input]
+        mixed: pattern · values, as the attention function gave it, where more than a gate follows,
+            so that no head has a write of its own. [row, input]
+    """
+
+    stream: Tensor
+    query: Tensor | None
+    attention_write: Tensor | None
+    mixer_write: Tensor | None
+    kept_entry: Tensor | None
+    mlp_write: Tensor | None
+    activity: Tensor | None
+    router: Tensor | None = None
+    routed: Tensor | None = None
+    chosen: Tensor | None = None
+    gate: Tensor | None = None
+    mixed: Tensor | None = None
+    embedded_write: Tensor | None = field(default=None, kw_only=True)
+    visible_from: Tensor | None = field(default=None, kw_only=True)
+    key_bias: Tensor | None = field(default=None, kw_only=True)
+    entry: Entry | None = field(default=None, kw_only=True)
+
+    @property
+    def mlp_entry(self) -> Tensor | None:
+        """The MLP's input, kept or derived. [row, width]"""
+        return self.kept_entry if self.entry is None else self.entry(self)
+
+
+@dataclass(frozen=True, eq=False)
+class Segment:
+    """Consecutive rows that one pass computed.
+
+    `final` is the stream after the last layer. `memo` keeps what was derived from the rows once,
+    under a name of the deriver's; it is part of no value.
+    """
+
+    layers: tuple[LayerRows, ...]
+    final: Tensor  # [row, width]
+    memo: dict[Any, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.final)
+
+    def some(self, start: int, count: int) -> Segment:
+        """A segment of `count` of its rows, without what was derived from them."""
+        layers: list[LayerRows] = []
+        for layer in self.layers:
+            tensors = {one.name: getattr(layer, one.name) for one in fields(LayerRows)}
+            entry = tensors.pop("entry")
+            kept = {
+                name: None if tensor is None else tensor.narrow(_row_dim(name), start, count)
+                for name, tensor in tensors.items()
+            }
+            layers.append(LayerRows(**kept, entry=entry))  # type: ignore[arg-type]
+        return Segment(tuple(layers), self.final[start : start + count])
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """Token ids with what a person sees of them.
+
+    `spans` are the tokens' places in the text that they came from, if there is one; `notices` say
+    what became of the rest of it.
+    """
+
+    ids: tuple[int, ...]
+    labels: tuple[str, ...]
+    special: tuple[bool, ...]
+    spans: tuple[tuple[int, int], ...] = ()
+    notices: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True, eq=False)
+class Recording:
+    """One prompt's pass through one model.
+
+    Attributes:
+        parts: segments, and how many rows of each belong to this recording.
+        keys, values: one a layer, as the attention saw them. [key head, row, head width]
+        past: one a layer, what the model's cache holds, from which a later pass may go on; None
+            where no pass may.
+        settings: one a layer; None where no attention was recorded.
+        logits: the model's own, after the last token, [token]; None when no token was run.
+        earlier: the logits of the recording that this one went on from, and the position that they
+            belong to; None if they were not at hand.
+        ran, reused: tokens of this pass and of earlier ones.
+        edits: what was changed in this pass, in order; empty for the model as it is.
+        changes: the same as changes of numbers; those that change nothing are left out.
+        base: the pass without them, if there are any.
+        depth: the first layer that ran again for them.
+        fresh: no row is shared with another pass, and none is to be of what is run beside it.
+        memo: what was derived from this very recording; it is part of no value.
+        state: the serial of the model's state that it was made under; see `ModelState`.
+    """
+
+    subject: Subject
+    prompt: Prompt
+    parts: tuple[tuple[Segment, int], ...]
+    keys: tuple[Tensor | None, ...]
+    values: tuple[Tensor | None, ...]
+    past: tuple[tuple[Tensor, Tensor], ...] | None
+    settings: tuple[AttentionSettings | None, ...]
+    logits: Tensor | None
+    ran: int
+    reused: int
+    earlier: tuple[int, Tensor] | None = None
+    edits: tuple[Edit, ...] = ()
+    changes: tuple[Change, ...] = ()
+    base: Recording | None = None
+    depth: int = 0
+    fresh: bool = False
+    memo: dict[Any, Any] = field(default_factory=dict)
+    state: int = -1
+
+    def __post_init__(self) -> None:
+        if self.state < 0:
+            object.__setattr__(self, "state", state_of(self.subject.model).serial)
+
+    def __reduce_ex__(self, _: Any) -> Any:
+        raise TypeError(
+            "a Recording belongs to a live model and cannot be pickled or copied: save what you "
+            "look at with figure.save(path), or keep recording.prompt.ids and record them again"
+        )
+
+    def __len__(self) -> int:
+        return len(self.prompt)
+
+    @property
+    def layers(self) -> int:
+        """How many layers the model has."""
+        return len(self.keys)
+
+    def rows(self, name: str, layer: int, some: range | None = None) -> Tensor | None:
+        """One tensor of `LayerRows`; None where the layer has no such part.
+
+        Args:
+            layer: may be the number of layers for the stream after the last one.
+            some: which rows; None for the whole prompt.
+        """
+        pieces = list(self._pieces(name, layer, range(len(self)) if some is None else some))
+        if any(piece is None for piece in pieces):
+            return None
+        tensors = [piece for piece in pieces if piece is not None]
+        return tensors[0] if len(tensors) == 1 else torch.cat(tensors, dim=_row_dim(name))
+
+    def _pieces(self, name: str, layer: int, some: range) -> Iterator[Tensor | None]:
+        offset = 0
+        for segment, count in self.parts:
+            first, last = max(some.start - offset, 0), min(some.stop - offset, count)
+            offset += count
+            if first >= last:
+                continue
+            if layer == len(segment.layers):
+                yield segment.final[first:last]
+                continue
+            tensor: Tensor | None = getattr(segment.layers[layer], name)
+            yield None if tensor is None else tensor.narrow(_row_dim(name), first, last - first)
+
+    def visible_from(self, layer: int, some: range) -> Tensor | None:
+        """The first key that each query of some rows sees; None where no mask hid any. [row]"""
+        pieces, offset = [], 0
+        for segment, count in self.parts:
+            rows = range(max(some.start - offset, 0), min(some.stop - offset, count))
+            offset += count
+            kept = segment.layers[layer].visible_from
+            if len(rows):
+                pieces.append((len(rows), None if kept is None else kept[rows.start : rows.stop]))
+        known = next((kept for _, kept in pieces if kept is not None), None)
+        if known is None:
+            return None
+        return torch.cat([known.new_zeros(n) if one is None else one for n, one in pieces])
+
+    def layer_rows(self, layer: int, some: range) -> LayerRows:
+        """All that a layer did for some rows.
+
+        They are joined once for the rows that were asked for last: a prompt that was typed has a
+        segment for each letter, and whoever turns a strength asks again and again.
+        """
+        segment, count = self.parts[0]
+        if count == len(segment) == len(some) == len(self):
+            return segment.layers[layer]
+        rows, joined = self.memo.get("joined", (None, {}))
+        if rows != some:
+            joined = {}
+            self.memo["joined"] = (some, joined)
+        if layer not in joined:
+            names = [one.name for one in fields(LayerRows) if one.name != "entry"]
+            kept = {name: self.rows(name, layer, some) for name in names}
+            kept["visible_from"] = self.visible_from(layer, some)
+            entry = self.parts[-1][0].layers[layer].entry
+            joined[layer] = LayerRows(**kept, entry=entry)  # type: ignore[arg-type]
+        found: LayerRows = joined[layer]
+        return found
+
+    def changed(self, tensor: Tensor, site: Site, layer: int, rows: range) -> Tensor:
+        """What was derived for a site as it was before, with the changes that were made there.
+
+        `[row, column]`, of these rows.
+        """
+        for change in self.changes:
+            if (change.site, change.layer) == (site, layer):
+                tensor = change.apply(tensor, rows.start)
+        return tensor
+
+    def final_rows(self, start: int, stop: int) -> Tensor:
+        """Rows of the stream after the last layer. [row, width]"""
+        rows = self.rows("stream", self.layers, range(start, stop))
+        assert rows is not None
+        return rows
+
+    def prefix(self, length: int) -> tuple[tuple[Segment, int], ...]:
+        """The parts that make up the first `length` rows."""
+        taken: list[tuple[Segment, int]] = []
+        for segment, count in self.parts:
+            if length <= 0:
+                break
+            taken.append((segment, min(count, length)))
+            length -= count
+        return tuple(taken)
+
+
+def without_first_row(segment: Segment) -> Segment:
+    """The segment less its first row, and less what was derived from it."""
+
+    def rest(rows: LayerRows) -> LayerRows:
+        tensors = {
+            one.name: value.narrow(_row_dim(one.name), 1, len(segment) - 1)
+            for one in fields(LayerRows)
+            if isinstance(value := getattr(rows, one.name), Tensor)
+        }
+        return replace(rows, **tensors)  # type: ignore[arg-type]
+
+    return Segment(tuple(map(rest, segment.layers)), segment.final[1:])
+
+
+def _row_dim(name: str) -> int:
+    return 1 if name == "query" else 0

@@ -1,0 +1,101 @@
+"""Which tokens of two prompts are the same: their longest common subsequence, by text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmscope.record.capture.recorder import common
+
+# How a label shows a byte that is no character by itself; see `Tokens.piece`.
+_STRAY = re.compile(r"\\x[89a-f][0-9a-f]")
+
+Aligned = tuple[tuple[int, int], ...]
+
+
+def align(first: Sequence[str], second: Sequence[str]) -> Aligned:
+    """The places of a longest common subsequence, as pairs in ascending order.
+
+    Of several that are equally long it is one that keeps the common beginning and the common end
+    together: what two prompts begin with has the same history in both, and what they end with is
+    mostly what is asked about. Swapping the two swaps the pairs and changes nothing else.
+
+    Args:
+        first, second: labels of tokens.
+    """
+    return _align(tuple(first), tuple(second))
+
+
+@lru_cache(maxsize=4)
+def _align(first: tuple[str, ...], second: tuple[str, ...]) -> Aligned:
+    one, other = _whole(first), _whole(second)
+    numbers = {key: number for number, key in enumerate(sorted({*one, *other}))}
+    ids, others = tuple(map(numbers.__getitem__, one)), tuple(map(numbers.__getitem__, other))
+    if (len(ids), ids) > (len(others), others):  # one order, so that ties break the same way
+        return tuple((a, b) for b, a in _common(others, ids))
+    return _common(ids, others)
+
+
+def _whole(labels: Sequence[str]) -> list[tuple[str, int]]:
+    """What must be equal of two tokens: their text, or where they are parts of characters, more.
+
+    The first byte of a letter is shared by half its alphabet and says nothing. Such a token is the
+    same only where the whole stretch of parts is, up to a blank, and its place in it.
+    """
+    keys: list[tuple[str, int]] = []
+    start = 0
+    while start < len(labels):
+        stop = start + 1
+        while stop < len(labels) and _goes_on(labels, start, stop):
+            stop += 1
+        keys += [("".join(labels[start:stop]), place) for place in range(stop - start)]
+        start = stop
+    return keys
+
+
+def _goes_on(labels: Sequence[str], start: int, place: int) -> bool:
+    both = _STRAY.search(labels[start]) and _STRAY.search(labels[place])
+    return bool(both) and not labels[place].startswith(" ")
+
+
+def _common(one: tuple[int, ...], other: tuple[int, ...]) -> Aligned:
+    head = common(one, other)
+    # What both begin with, or both end with, is part of some longest subsequence.
+    tail = common(one[head:][::-1], other[head:][::-1])
+    middle = _longest(one[head : len(one) - tail], other[head : len(other) - tail])
+    return (
+        *((place, place) for place in range(head)),
+        *((head + a, head + b) for a, b in middle),
+        *((len(one) - back, len(other) - back) for back in range(tail, 0, -1)),
+    )
+
+
+def _longest(one: tuple[int, ...], other: tuple[int, ...]) -> list[tuple[int, int]]:
+    """By dynamic programming over prefixes, a row of the table at a time, one bit a cell kept.
+
+    L[i, j] = max(L[i - 1, j], L[i, j - 1], L[i - 1, j - 1] + (oneᵢ = otherⱼ))
+    """
+    columns = np.array(other, dtype=np.int64)
+    row = np.zeros(len(other) + 1, dtype=np.int64)
+    above: list[NDArray[np.uint8]] = []  # whether a cell is worth no more than the one above it
+    for number in one:
+        best = row.copy()
+        best[1:] = np.maximum(best[1:], row[:-1] + (columns == number))
+        best = np.maximum.accumulate(best)
+        above.append(np.packbits(best == row))
+        row = best
+    pairs: list[tuple[int, int]] = []
+    i, j = len(one), len(other)
+    while i and j:
+        if one[i - 1] == other[j - 1]:
+            i, j = i - 1, j - 1
+            pairs.append((i, j))
+        elif above[i - 1][j >> 3] >> (7 - (j & 7)) & 1:
+            i -= 1
+        else:
+            j -= 1
+    return pairs[::-1]

@@ -1,0 +1,324 @@
+"""Two prompts held against each other: what the same token says, carries and looks at in each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from llmscope.models.loaded_model import Subject
+from llmscope.record.capture.recorder import common
+from llmscope.record.capture.recording import Prompt, Recording, Segment
+from llmscope.record.compare.alignment import Aligned, align
+from llmscope.record.derive.kl import exact64, kl_both_ways
+from llmscope.record.derive.patterns import sinks_of
+from llmscope.record.derive.row_stats import CHUNK
+from llmscope.record.derive.tensors import logits, logits_after, pattern
+
+NOTHING = 1e-5
+"""A stream of which less is left than this share, once the mean is off, is rounding alone."""
+
+Floats = NDArray[np.float32]
+
+
+class Unpaired(Exception):  # noqa: N818 - it is a finding
+    """Why nothing of prompt B can be held against this prompt."""
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """Two prompts, A and B.
+
+    Attributes:
+        recording, other: A and B.
+        aligned: places of the same token in A and in B, ascending.
+        same: so many first tokens are the same, and with them all that the model made of them, as
+            attention is causal. 0 if A is edited.
+    """
+
+    recording: Recording
+    other: Recording
+    aligned: Aligned
+    same: int
+
+    @cached_property
+    def both(self) -> tuple[Recording, Recording]:
+        """A and B."""
+        return self.recording, self.other
+
+    @cached_property
+    def alone(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Places of the tokens that only A, and only B has."""
+        held = [set(side) for side in zip(*self.aligned, strict=True)]
+        one, other = (
+            tuple(place for place in range(len(recording)) if place not in places)
+            for recording, places in zip(self.both, held, strict=True)
+        )
+        return one, other
+
+    def there(self, position: int) -> int | None:
+        """The place in B of a token of A; None if only A has it."""
+        return dict(self.aligned).get(position)
+
+    def counterpart(self, position: int) -> int:
+        """The place in B of a token of A.
+
+        Raises:
+            Unpaired: only A has it.
+        """
+        there = self.there(position)
+        if there is not None:
+            return there
+        labels, special = self.recording.prompt.labels, self.recording.prompt.special
+        both = [place for place, _ in self.aligned if not special[place]]
+        nearest = min(both, key=lambda place: abs(place - position))
+        raise Unpaired(
+            f"prompt B does not have ‹{labels[position]}›: look at a token that both have, such as "
+            f"‹{labels[nearest]}› at {nearest}"
+        )
+
+    @property
+    def identical(self) -> bool:
+        """Whether A and B are one prompt, unedited."""
+        return self.same == len(self.recording) == len(self.other)
+
+
+def paired(
+    recording: Recording, ids: Sequence[int] | None, other: Callable[[Prompt], Recording]
+) -> Pair:
+    """A recording and what another prompt's tokens make, aligned.
+
+    Args:
+        ids: of prompt B.
+        other: gives the unedited pass over it.
+
+    Raises:
+        Unpaired: there is no prompt B, or it has no token that A has, but special ones and blanks.
+        ValueError: a token that the model does not have.
+    """
+    if not ids:
+        raise Unpaired(
+            "there is no prompt B to hold this one against: give one by --versus-prompt, or w on "
+            "the screen"
+        )
+    prompt, own = prompt_of(recording.subject, ids), recording.prompt
+    aligned = align(own.labels, prompt.labels)
+    if all(own.special[place] or own.labels[place].isspace() for place, _ in aligned):
+        raise Unpaired(
+            "the two prompts have no token in common: nothing of one can be held against the "
+            "same thing in the other, such as one word in two sentences"
+        )
+    same = 0 if recording.changes else common(own.ids, prompt.ids)
+    # The pass may be kept from someone who had no use for which tokens are special.
+    theirs = replace(other(prompt), prompt=prompt)
+    if same == len(recording) == len(prompt):
+        theirs = recording
+    return Pair(recording, theirs, aligned, same)
+
+
+def prompt_of(subject: Subject, ids: Sequence[int]) -> Prompt:
+    """The tokens of prompt B, and what there is to say of them.
+
+    Raises:
+        ValueError: a token that the model does not have.
+    """
+    vocabulary = subject.anatomy.vocabulary
+    foreign = next((token for token in ids if not 0 <= token < vocabulary), None)
+    if foreign is not None:
+        raise ValueError(f"token {foreign} is out of range: the vocabulary has {vocabulary}")
+    known = subject.tokens.special_ids if subject.tokens else frozenset()
+    labels = tuple(map(subject.label, ids))
+    return Prompt(tuple(ids), labels, tuple(token in known for token in ids))
+
+
+def divergences(pair: Pair, near: int) -> Iterator[Floats]:
+    """KL(A ‖ B) and KL(B ‖ A) of the predictions after each aligned token, in nats.
+
+    `[which, position in A]`, NaN where there is none, or not yet: what is near a position comes
+    first. Where both have the same history they are 0 without a look. What was read is kept with
+    A's rows, so that a letter costs what it changed.
+    """
+    values = np.full((2, len(pair.recording)), np.nan, dtype=np.float32)
+    values[:, [a for a, _ in pair.aligned if a < pair.same]] = 0.0
+    kept = _kept(pair)
+    lacking = []
+    for a, b in pair.aligned[pair.same :]:
+        known, row = kept[a]
+        if (row, b) in known:
+            values[:, a] = known[row, b]
+        else:
+            lacking.append((a, b))
+    for run in sorted(_runs(lacking), key=lambda run: abs(run[0][0] - near)):
+        (a, b), count = run[0], len(run)
+        scores = logits(pair.recording, a, a + count), logits(pair.other, b, b + count)
+        found = kl_both_ways(*scores).float().cpu().numpy()
+        values[:, a : a + count] = found
+        for offset, (place, there) in enumerate(run):
+            known, row = kept[place]
+            known[row, there] = found[:, offset]
+        yield values.copy()
+    if not lacking:
+        yield values
+
+
+def _kept(pair: Pair) -> list[tuple[dict[tuple[int, int], Floats], int]]:
+    """Where what was read of each row of A against B's is kept, and which row of that it is."""
+    ids, places = pair.other.prompt.ids, list[tuple[dict[tuple[int, int], Floats], int]]()
+    for segment, count in pair.recording.parts:
+        # An edited pass shares segments with the unedited one, of which this must not speak.
+        known = {} if pair.recording.changes else _of(segment, ids)
+        places += [(known, row) for row in range(count)]
+    return places
+
+
+def _of(segment: Segment, ids: tuple[int, ...]) -> dict[tuple[int, int], Floats]:
+    kept = segment.memo.get("contrast")
+    if kept is None or kept[0] != ids:
+        kept = segment.memo["contrast"] = (ids, {})
+    known: dict[tuple[int, int], Floats] = kept[1]
+    return known
+
+
+def _runs(pairs: Sequence[tuple[int, int]]) -> list[list[tuple[int, int]]]:
+    """Pairs that follow each other in both prompts, as many as may be read at once."""
+    runs: list[list[tuple[int, int]]] = []
+    for a, b in pairs:
+        if runs and (a - 1, b - 1) == runs[-1][-1] and len(runs[-1]) < CHUNK:
+            runs[-1].append((a, b))
+        else:
+            runs.append([(a, b)])
+    return runs
+
+
+@torch.no_grad()
+def predictions(pair: Pair, position: int, there: int) -> NDArray[np.float64]:
+    """Probabilities of all tokens after one that both have. [A | B, token]"""
+    own = logits_after(pair.recording, position)
+    theirs = own if position < pair.same else logits_after(pair.other, there)
+    both = torch.softmax(exact64(torch.stack([own, theirs])), -1)
+    found: NDArray[np.float64] = both.cpu().numpy()
+    return found
+
+
+@torch.no_grad()
+def cosines(pair: Pair, *, centred: bool) -> tuple[Floats, Floats]:
+    """Cosine of the two streams of each aligned token, after each layer; the embedding first.
+
+    Args:
+        centred: take the mean off first, of a layer's streams over the tokens of both prompts. The
+            first token and special ones stay out of it: theirs are often hundreds of times as
+            large, and would be the mean.
+
+    Returns:
+        `[layer + 1, position in A]`, NaN where there is no such token or nothing is left of its
+        stream; and a baseline for each layer, the mean cosine of all pairs of different tokens of
+        both prompts, the first and special ones left out. `[layer + 1]`, NaN if there is no pair.
+    """
+    layers = pair.recording.layers + 1
+    values = np.full((layers, len(pair.recording)), np.nan, dtype=np.float32)
+    baseline = np.full(layers, np.nan, dtype=np.float32)
+    here, there = (list(side) for side in zip(*pair.aligned, strict=True))
+    telling = [torch.from_numpy(~sinks_of(recording)) for recording in pair.both]
+    ids = np.array(
+        [
+            token
+            for recording, some in zip(pair.both, telling, strict=True)
+            for token, tells in zip(recording.prompt.ids, some.tolist(), strict=True)
+            if tells
+        ],
+        dtype=np.int64,
+    )
+    for layer in range(layers):
+        streams = [_stream(recording, layer) for recording in pair.both]
+        pool = torch.cat([s[some.to(s.device)] for s, some in zip(streams, telling, strict=True)])
+        mean = pool.mean(0) if centred and len(pool) else torch.zeros_like(streams[0][0])
+        one, other = (_unit(stream, mean) for stream in streams)
+        values[layer, here] = (one[here] * other[there]).sum(-1).cpu().numpy()
+        baseline[layer] = _between(_unit(pool, mean), ids)
+    return values, baseline
+
+
+def _stream(recording: Recording, layer: int) -> Tensor:
+    stream = recording.rows("stream", layer)
+    assert stream is not None
+    return stream.float()
+
+
+def _unit(streams: Tensor, mean: Tensor) -> Tensor:
+    """Streams less the mean, of length 1; NaN where nothing is left. `[row, width]`"""
+    left = streams - mean
+    length = torch.linalg.vector_norm(left, dim=-1, keepdim=True)
+    whole = torch.linalg.vector_norm(streams, dim=-1, keepdim=True)
+    return torch.where(length > NOTHING * whole, left / length, torch.nan)
+
+
+def _between(units: Tensor, ids: NDArray[np.int64]) -> float:
+    """Mean of u · v over all pairs with different ids: from sums, so that no pair is formed."""
+    left = ~units.isnan().any(-1)
+    _, groups = np.unique(ids[left.cpu().numpy()], return_inverse=True)
+    counts = np.bincount(groups)
+    pairs = int(counts.sum() ** 2 - (counts**2).sum())
+    if not pairs:
+        return float("nan")
+    sums = units.new_zeros(len(counts), units.shape[1])
+    sums.index_add_(0, torch.from_numpy(groups).to(units.device), units[left])
+    return float(sums.sum(0).square().sum() - sums.square().sum()) / pairs
+
+
+@torch.no_grad()
+def word_logits(
+    pair: Pair, position: int, there: int, words: tuple[Sequence[int], Sequence[int]]
+) -> Floats:
+    """Mean logit of some tokens less that of others, in the logit lens after each layer.
+
+    `[A | B, layer + 1]`, the embedding first.
+
+    Raises:
+        ValueError: the model has no unembedding that was found.
+    """
+    readout = pair.recording.subject.anatomy.readout
+    if readout is None:
+        raise ValueError("the model has no unembedding that was found")
+    found: list[Floats] = []
+    for recording, place in zip(pair.both, (position, there), strict=True):
+        if found and position < pair.same:
+            found.append(found[0])
+            break
+        some = range(place, place + 1)
+        rows = [recording.rows("stream", layer, some) for layer in range(recording.layers + 1)]
+        last = recording.final_rows(place, place + 1)
+        streams = torch.cat([row.to(last.device) for row in rows if row is not None])
+        scores = readout(streams).float()  # [layer + 1, token]
+        if recording.changes:  # an edit may hold the final norm still
+            scores[-1] = logits(recording, place, place + 1)[0]
+        means = [scores[:, list(ids)].mean(-1) for ids in words]
+        found.append((means[0] - means[1]).cpu().numpy())
+    return np.stack(found)
+
+
+def cues(pair: Pair, position: int, there: int, layer: int) -> tuple[Floats, NDArray[np.int64]]:
+    """How much each head of a layer looks from a token at one that only its own prompt has.
+
+    Returns:
+        the largest weight on such a token, the first token and special ones left out, 0 if there
+        is none before this one; and the token's place, -1 if none. Both `[A | B, head]`.
+    """
+    heads = pair.recording.subject.anatomy.heads
+    weights = np.zeros((2, heads), dtype=np.float32)
+    places = np.full((2, heads), -1, dtype=np.int64)
+    queries = (position, there)
+    for which, (recording, query) in enumerate(zip(pair.both, queries, strict=True)):
+        resting = sinks_of(recording)
+        seen = [at for at in pair.alone[which] if at < query and not resting[at]]
+        if seen:
+            row = pattern(recording, layer, rows=range(query, query + 1))[:, 0]  # [head, key]
+            looks = row[:, seen].cpu().numpy()
+            best = looks.argmax(-1)
+            weights[which] = looks[np.arange(heads), best]
+            places[which] = np.array(seen)[best]
+    return weights, places

@@ -1,0 +1,219 @@
+"""The largest directions in which training changed a layer's matrices, and what they stand for.
+
+ΔW = Σ σᵢ uᵢ vᵢᵀ: of its input a matrix answers anew to vᵢ, and answers by uᵢ, σᵢ times as strong. A
+matrix that writes to the stream says something by uᵢ: the unembedding tells which tokens. One that
+reads the stream, through a norm, listens for something by vᵢ: the embeddings tell which tokens it
+answers to most. Queries, keys and neurons are read by no unembedding: nothing is said of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from llmscope.models.anatomy import Layer
+from llmscope.models.loaded_model import Subject
+from llmscope.record.capture.model_state import StateMemo
+from llmscope.record.compare.weight_delta import NOISE, factors_of, matrices, merged
+from llmscope.record.derive.post_norms import post_norms
+from llmscope.record.norms import UnknownNorm, exact, take_apart
+from llmscope.record.walkthrough.arithmetic import outputs_first
+
+CHUNK = 4096
+"""Embeddings that are read at once."""
+PER_MATRIX = 4
+TOP = 100
+"""Tokens that are kept of each direction: those of all layers may be looked at in turn."""
+
+Side = Literal["writes", "reads", ""]
+
+
+@dataclass(frozen=True, eq=False)
+class Direction:
+    """One singular direction of what was added to a matrix. In float64.
+
+    Attributes:
+        name: of the module, within its layer.
+        index: its place among those of the matrix, from 0, the largest first.
+        strength: σ.
+        share: σ² / Σσ², how much of ‖ΔW‖² it is.
+        left, right: u and v, of the output and the input; of the two signs that u and v may have
+            together the one by which the strongest token is promoted, or answered to.
+        side: `writes`, `reads`, or empty where nothing can be said of it.
+        scores: of the tokens with the largest, at most `TOP`, descending. Of `writes`, how much
+            one unit of v in the input raises a logit, before the division by the stream's size; of
+            `reads`, v · norm(embedding). None of others.
+        ids: of those tokens.
+    """
+
+    name: str
+    index: int
+    strength: float
+    share: float
+    left: Tensor
+    right: Tensor
+    side: Side
+    scores: tuple[float, ...]
+    ids: tuple[int, ...]
+
+
+_KNOWN: StateMemo[dict[int, tuple[Direction, ...]]] = StateMemo()
+
+
+def directions(tuned: Subject, layer: int) -> Iterator[tuple[Direction, ...]]:
+    """Those of the matrices of a layer, ever more of them; the last is whole.
+
+    Raises:
+        ValueError: it is no model with an adapter on.
+    """
+    base = tuned.origin
+    if base is None:
+        raise ValueError("no adapter is on")
+    kept = _KNOWN.get(tuned)
+    if kept is None:
+        kept = _KNOWN.put(tuned, {})
+    if layer in kept:
+        yield kept[layer]
+        return
+    found: list[Direction] = []
+    norms = _norms_before(base, layer)
+    for index, name, before, after in matrices(base, tuned):
+        if index != layer:
+            continue
+        new = tuple(_of_matrix(base, layer, name, before, after, norms.get(before)))
+        found += new
+        if new:
+            yield tuple(found)
+    kept[layer] = tuple(found)
+    yield kept[layer]
+
+
+@torch.no_grad()
+def _of_matrix(
+    base: Subject, layer: int, name: str, before: nn.Module, after: nn.Module, norm: Any
+) -> Iterator[Direction]:
+    left, sigma, right = _decomposed(before, after)
+    if not len(sigma):
+        return
+    whole = float(sigma.square().sum())
+    count = min(PER_MATRIX, int((sigma > NOISE * sigma[0]).sum()))
+    left, right = left[:, :count], right[:, :count]
+    parts = base.anatomy.layers[layer]
+    side: Side = ""
+    scores = None
+    if before in (parts.attention_out, parts.down):
+        side, scores = "writes", _promoted(base, parts, before, left * sigma[:count])
+    elif norm is not None:
+        side, scores = "reads", _answered(base, norm, right)
+    if scores is None:
+        side = ""
+    for at in range(count):
+        u, v, strength = left[:, at].clone(), right[:, at].clone(), float(sigma[at])
+        said, ids = tuple[float, ...](), tuple[int, ...]()
+        if scores is not None:
+            every = scores[:, at]
+            sign = torch.sign(every[every.abs().argmax()])
+            top = (every * sign).topk(min(TOP, len(every)))
+            u, v = u * sign, v * sign
+            said, ids = tuple(top.values.tolist()), tuple(top.indices.tolist())
+        share = strength**2 / whole
+        yield Direction(name, at, strength, share, u, v, side, said, ids)
+
+
+def _decomposed(before: nn.Module, after: nn.Module) -> tuple[Tensor, Tensor, Tensor]:
+    """U, σ and V of ΔW, whose outputs are rows. `[output, r]`, [r], `[input, r]`"""
+    weight: Tensor = before.weight  # type: ignore[assignment]
+    factors = factors_of(after, weight)
+    if factors is not None:
+        up, down, scale = exact(factors[0]), exact(factors[1]), factors[2]
+        left, right = torch.linalg.qr(up), torch.linalg.qr(down.T)
+        u, sigma, v = torch.linalg.svd(left.R @ right.R.T * scale)
+        return left.Q @ u, sigma, right.Q @ v.T
+    now = merged(after)
+    nothing = torch.zeros(0)
+    if now is None or now is weight:
+        return nothing, nothing, nothing
+    difference = exact(now) - exact(weight)
+    if not bool(difference.any()):
+        return nothing, nothing, nothing
+    difference = difference if outputs_first(before) else difference.T
+    u, sigma, v = torch.linalg.svd(difference, full_matrices=False)
+    return u, sigma, v.T
+
+
+def _promoted(base: Subject, parts: Layer, module: nn.Module, written: Tensor) -> Tensor | None:
+    """How much each write raises each logit, before the stream's size divides it. [token, r]
+
+    None where a norm on the way is none whose gain is known, or there is no unembedding.
+    """
+    readout = base.anatomy.readout
+    if readout is None or any(map(post_norms, base.anatomy.layers)):
+        return None
+    rows = written.T  # [r, width]
+    write = parts.mlp_write if module is parts.down else parts.attention_write
+    own = (module, parts.mlp_entry, parts.attention, parts.attention_out)
+    like = rows[:1].to(base.dtype).to(base.device)
+    try:
+        if write is not None and write not in own:
+            rows = take_apart(write, like).linear(rows)
+        gained = take_apart(readout.norm, like).linear(rows * parts.scale)
+    except UnknownNorm:
+        return None
+    gained = torch.cat([gained, torch.zeros_like(gained[:1])]).to(like)
+    logits = exact(readout.linear(gained))
+    return (logits[:-1] - logits[-1]).T
+
+
+def _answered(base: Subject, norm: nn.Module, right: Tensor) -> Tensor | None:
+    """What v · norm(embedding) is of each token. [token, r]; None: embeddings of another width."""
+    embeddings: Tensor = base.model.get_input_embeddings().weight
+    if embeddings.shape[1] != right.shape[0]:
+        return None
+    found = [exact(norm(some)) @ right for some in torch.split(embeddings, CHUNK)]
+    return torch.cat(found)
+
+
+class _SeenEnough(Exception):  # noqa: N818 - it is no error
+    """Ends the pass after the layer."""
+
+
+@torch.no_grad()
+def _norms_before(base: Subject, layer: int) -> dict[nn.Module, nn.Module]:
+    """The matrices of a layer that read the stream through a norm, and which norm that is.
+
+    Seen in a pass over one token: what comes out of a module of the layer goes in, as it is.
+    """
+    inside = base.anatomy.layers[layer].module
+    width = base.anatomy.width
+    out: dict[int, tuple[nn.Module, Tensor]] = {}
+    read: dict[nn.Module, nn.Module] = {}
+
+    def wrote(module: nn.Module, _: Any, output: Any) -> None:
+        if isinstance(output, Tensor):
+            out[id(output)] = module, output  # held, so that no other gets its number
+
+    def reads(module: nn.Module, args: Any) -> None:
+        if args and id(args[0]) in out:
+            read[module] = out[id(args[0])][0]
+
+    def end(module: nn.Module, _: Any, __: Any) -> None:
+        raise _SeenEnough
+
+    with ExitStack() as stack:
+        for module in inside.modules():
+            weight = getattr(module, "weight", None)
+            if not isinstance(weight, Tensor):
+                continue
+            if weight.ndim == 1 and len(weight) == width:
+                stack.callback(module.register_forward_hook(wrote).remove)
+            elif weight.ndim == 2:
+                stack.callback(module.register_forward_pre_hook(reads).remove)
+        stack.callback(inside.register_forward_hook(end).remove)
+        stack.enter_context(suppress(_SeenEnough))
+        base.model(torch.zeros(1, 1, dtype=torch.long, device=base.device), use_cache=False)
+    return read

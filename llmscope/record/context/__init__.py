@@ -1,0 +1,1 @@
+"""A context as an update of the weights."""

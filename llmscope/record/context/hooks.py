@@ -1,0 +1,203 @@
+"""Hooks on one layer: they see what reaches its MLP, and change what its matrices give."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from llmscope.models.anatomy import Layer
+from llmscope.record.context.low_rank import LayerPatch, Update, inverse, weight_of
+from llmscope.record.context.split import Query
+
+
+class Watch:
+    """Hooks on one layer that see z₀ and u₀, and change nothing."""
+
+    def __init__(self, layer: Layer, query: Query) -> None:
+        self.layer, self.count = layer, query.rows
+        self.middle: Tensor | None = None
+        self.entry: Tensor | None = None
+        self.whole: Tensor | None = None  # the MLP's input in all rows, as the modules get it
+
+    def attach(self) -> list[Any]:
+        """Put the hooks on; what comes back takes them off."""
+        layer = self.layer
+        handles = [layer.module.register_forward_pre_hook(self._enter, with_kwargs=True)]
+        for module in (layer.attention_write, layer.mixer_write):
+            if module is not None:
+                handles.append(module.register_forward_hook(self._wrote))
+        if layer.mlp_entry is not None:
+            handles.append(
+                layer.mlp_entry.register_forward_pre_hook(self._entered, with_kwargs=True)
+            )
+        return handles
+
+    def patch(self) -> LayerPatch:
+        """What was seen and changed, once the pass is over."""
+        assert self.middle is not None
+        return LayerPatch(self.entry, self.middle)
+
+    def _rows(self, tensor: Tensor) -> Tensor:
+        """The last rows, copied: some layers add in place. [row, width]"""
+        return tensor.reshape(-1, tensor.shape[-1])[-self.count :].clone()
+
+    def _enter(self, _: nn.Module, args: Any, kwargs: Any) -> None:
+        self.middle = self._rows(args[0] if args else kwargs["hidden_states"])
+
+    def _wrote(self, _: nn.Module, args: Any, output: Any) -> None:
+        assert self.middle is not None
+        self.middle = self.middle + self._rows(_hidden(output)) * self.layer.scale
+
+    def _entered(self, _: nn.Module, args: Any, kwargs: Any) -> None:
+        self.whole = args[0] if args else kwargs["hidden_states"]
+        self.entry = self._rows(self.whole)
+
+
+class _Patched(Watch):
+    """Hooks that also change what the first matrices, the down projection and the layer give."""
+
+    def attach(self) -> list[Any]:
+        """Put the hooks on; what comes back takes them off."""
+        handles = super().attach()
+        for name, module in first_matrices(self.layer):
+            handles.append(module.register_forward_hook(self._first(name)))
+        if self.layer.down is not None:
+            handles.append(self.layer.down.register_forward_hook(self._down))
+        handles.append(self.layer.module.register_forward_hook(self._leave))
+        return handles
+
+    def _first(self, name: str) -> Any:
+        def add(module: nn.Module, args: Any, output: Tensor) -> Tensor:
+            if not _same(args[0], self.whole):
+                return output  # it reads something else
+            return output + self._change(name, module)(args[0])
+
+        return add
+
+    def _down(self, module: nn.Module, args: Any, output: Tensor) -> Tensor:
+        update = self._change_down(module, self._rows(args[0]))
+        return output if update is None else output + update(args[0])
+
+    def _leave(self, _: nn.Module, args: Any, output: Any) -> Any:
+        bias = self._bias()
+        if bias is None:
+            return output
+        hidden = _hidden(output) + bias
+        return (hidden, *output[1:]) if isinstance(output, tuple | list) else hidden
+
+    def _change(self, name: str, module: nn.Module) -> Update:
+        raise NotImplementedError
+
+    def _change_down(self, module: nn.Module, activations: Tensor) -> Update | None:
+        raise NotImplementedError
+
+    def _bias(self) -> Tensor | None:
+        raise NotImplementedError
+
+
+@dataclass
+class _Made:
+    firsts: list[Update] = field(default_factory=list)
+    down: Update | None = None
+    shift: Tensor | None = None
+
+
+class Learn(_Patched):
+    """Makes the patch while the pass goes on."""
+
+    def __init__(
+        self,
+        layer: Layer,
+        query: Query,
+        u: Tensor,
+        z: Tensor | None,
+        weights_only: bool,
+        known: LayerPatch | None,
+    ) -> None:
+        super().__init__(layer, query)
+        self.u, self.z, self.weights_only, self.known = u, z, weights_only, known
+        self.made = _Made()
+        self._right: Tensor | None = None
+
+    def _change(self, name: str, module: nn.Module) -> Update:
+        entry = self.entry if self.known is None else self.known.entry
+        assert entry is not None
+        assert self.z is not None
+        if self._right is None:
+            self._right = inverse(entry)
+        difference = (self.z.to(entry) - entry).to(self._right)
+        weight = weight_of(module).to(self._right)
+        left = weight @ difference.T if isinstance(module, nn.Linear) else weight.T @ difference.T
+        self.made.firsts.append(Update(name, module, left, self._right))
+        return self.made.firsts[-1]
+
+    def _change_down(self, module: nn.Module, activations: Tensor) -> Update | None:
+        if self.weights_only:
+            right = inverse(activations)
+            left = (self._shift() / self.layer.scale).T.to(right)
+            self.made.down = Update("down", module, left, right)
+        return self.made.down
+
+    def _bias(self) -> Tensor | None:
+        shift = self._shift()
+        return None if self.weights_only else shift
+
+    def _shift(self) -> Tensor:
+        middle = self.middle if self.known is None else self.known.middle
+        assert middle is not None
+        self.made.shift = self.u.to(middle) - middle
+        return self.made.shift
+
+    def patch(self) -> LayerPatch:
+        """What was seen and changed, once the pass is over."""
+        return replace(
+            super().patch(),
+            firsts=tuple(self.made.firsts),
+            down=self.made.down,
+            shift=self.made.shift,
+            target=self.u,
+        )
+
+
+class Apply(_Patched):
+    """Applies a patch that was made before."""
+
+    def __init__(self, layer: Layer, query: Query, known: LayerPatch) -> None:
+        super().__init__(layer, query)
+        self.known = known
+
+    def _change(self, name: str, module: nn.Module) -> Update:
+        return next(update for update in self.known.firsts if update.module is module)
+
+    def _change_down(self, module: nn.Module, activations: Tensor) -> Update | None:
+        return self.known.down
+
+    def _bias(self) -> Tensor | None:
+        return self.known.shift if self.known.down is None else None
+
+
+def first_matrices(layer: Layer) -> Iterator[tuple[str, nn.Module]]:
+    """The matrices of the MLP that may read its input, with their names in it."""
+    from transformers.pytorch_utils import Conv1D
+
+    if layer.mlp_entry is None:
+        return
+    for name, module in layer.mlp_entry.named_modules():
+        if module is not layer.down and isinstance(module, nn.Linear | Conv1D):
+            own = next(n for n, inner in layer.module.named_modules() if inner is module)
+            yield name or own, module
+
+
+def _same(tensor: Tensor, whole: Tensor | None) -> bool:
+    if whole is None or tensor.numel() != whole.numel():
+        return False
+    return tensor is whole or torch.equal(tensor.reshape(-1), whole.reshape(-1))
+
+
+def _hidden(output: Any) -> Tensor:
+    hidden: Tensor = output[0] if isinstance(output, tuple | list) else output
+    return hidden

@@ -1,0 +1,171 @@
+"""A context as a PEFT adapter: the exact update of the weights, written as a plain LoRA.
+
+LoRA adds B A x · α / r to what a matrix gives. With A = the transposed pseudo-inverse of Z₀,
+B = W (Z - Z₀)ᵀ for the matrices that read the MLP's input, B = (U - U₀)ᵀ for the down projection
+(see `llmscope.record.context.weight_update`), and α = r = the number of rows, that is the update
+itself.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from llmscope.errors import ScopeError
+from llmscope.fsync import sync_file, sync_folders
+from llmscope.models.files.adapter_config import CONFIG, SAFE
+from llmscope.models.loaded_model import Subject
+from llmscope.models.loading.adapters import adapted
+from llmscope.models.progress import silenced
+from llmscope.models.spec import parse
+from llmscope.record.capture.recording import Recording
+from llmscope.record.context import weight_update
+from llmscope.record.context.low_rank import Unpatchable, Update
+from llmscope.record.context.split import Query
+from llmscope.record.derive.kl import kl_divergence
+
+
+@dataclass(frozen=True)
+class Baked:
+    """What was written, and how it does when peft loads it again and runs the query alone.
+
+    Attributes:
+        rank: of every update, one for each taught place.
+        matrices: how many were changed.
+        bytes: of the weights' file.
+        kl: KL(prompted ‖ adapter) after each taught place, in nats. [place]
+        kl_alone: the same for the base without the context. [place]
+        same: at how many places the likeliest next token is the prompted run's.
+        difference: the largest difference of two logits at these places.
+    """
+
+    rank: int
+    matrices: int
+    bytes: int
+    kl: tuple[float, ...]
+    kl_alone: tuple[float, ...]
+    same: int
+    difference: float
+
+
+def bake(recording: Recording, query: Query, folder: Path) -> Baked:
+    """Write the context of a recording as an adapter, and hold it against the prompted run.
+
+    Args:
+        query: with a row for each place that is taught, and positions that count from 0.
+        folder: gets adapter_config.json and adapter_model.safetensors; made if it is not there.
+
+    Raises:
+        ScopeError: the model cannot be changed so, or the folder cannot be written.
+    """
+    own = weight_update.prompted_logits(recording, query)
+    try:
+        learnt = weight_update.learn(recording, query, weights_only=True)
+    except Unpatchable as finding:
+        raise ScopeError(f"this context cannot be baked: {finding}", "another model") from finding
+    verdict = weight_update.disagreement(recording, own, learnt.logits)
+    if verdict.status == "refused":
+        raise ScopeError(
+            f"this context cannot be baked: {verdict.reason}",
+            "fewer places (a shorter continuation), or --dtype float32",
+        )
+    updates = [
+        update for layer in learnt.layers for update in (*layer.firsts, layer.down) if update
+    ]
+    try:
+        size = _write(recording.subject, updates, query.rows, folder)
+    except OSError as error:
+        raise ScopeError(f"cannot write the adapter: {error.strerror}", "another --out") from error
+    with silenced():
+        model = adapted(recording.subject.model, folder, folder.name)
+    batch = torch.tensor([query.ids], device=recording.subject.device)
+    with torch.no_grad():
+        said = model(input_ids=batch, use_cache=False).logits[0, -query.rows :]
+    alone = weight_update.bare(recording, query).logits
+    return Baked(
+        rank=query.rows,
+        matrices=len(updates),
+        bytes=size,
+        kl=tuple(kl_divergence(own, said).tolist()),
+        kl_alone=tuple(kl_divergence(own, alone).tolist()),
+        same=int((own.argmax(-1) == said.argmax(-1)).sum()),
+        difference=float((own - said).abs().max()),
+    )
+
+
+def _write(subject: Subject, updates: Sequence[Update], rank: int, folder: Path) -> int:
+    from peft import LoraConfig
+    from safetensors.torch import save_file
+
+    names = {module: name for name, module in subject.model.named_modules()}
+    tensors: dict[str, Tensor] = {}
+    for update in updates:
+        key = f"base_model.model.{names[update.module]}"
+        tensors[f"{key}.lora_A.weight"] = _plain(update.right)
+        tensors[f"{key}.lora_B.weight"] = _plain(update.left)
+    base, revision = _base(subject.spec)
+    config = LoraConfig(
+        task_type="CAUSAL_LM",
+        base_model_name_or_path=base,
+        revision=revision,
+        inference_mode=True,
+        r=rank,
+        lora_alpha=rank,
+        lora_dropout=0.0,
+        target_modules=_targets(subject.model, [names[update.module] for update in updates]),
+        fan_in_fan_out=not all(isinstance(update.module, nn.Linear) for update in updates),
+    )
+    config.target_modules = sorted(config.target_modules or ())  # a set has no order to rely on
+    folder.mkdir(parents=True, exist_ok=True)
+    # Whole before they take their places, and in the place of a symbolic link, not through it.
+    made = Path(tempfile.mkdtemp(dir=folder, prefix=".baking-"))
+    try:
+        save_file(tensors, made / SAFE, metadata={"format": "pt"})
+        config.save_pretrained(str(made))
+        (folder / CONFIG).unlink(missing_ok=True)  # no config beside weights that it does not fit
+        for name in (SAFE, CONFIG):
+            with (made / name).open("rb+") as file:
+                sync_file(file.fileno())
+            os.replace(made / name, folder / name)
+        sync_folders([folder])
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+    return (folder / SAFE).stat().st_size
+
+
+def _plain(factor: Tensor) -> Tensor:
+    return factor.detach().cpu().contiguous().clone()
+
+
+def _base(spec: str) -> tuple[str, str | None]:
+    """What the adapter says of its base; a path must hold wherever it is read."""
+    parsed = parse(spec)
+    if Path(parsed.name).exists() and parsed.source in ("folder", "gguf"):
+        return os.path.abspath(parsed.name), None
+    if parsed.source == "hub" and parsed.file is None:
+        return parsed.name, parsed.revision
+    return spec, None
+
+
+def _targets(model: Any, names: Sequence[str]) -> list[str]:
+    """The shortest endings of names that mean these modules and no others, as peft reads them."""
+    wanted = set(names)
+    every = [name for name, _ in model.named_modules()]
+    for parts in (1, 2):
+        endings = sorted({".".join(name.split(".")[-parts:]) for name in names})
+        meant = {
+            name
+            for name in every
+            if any(name == ending or name.endswith(f".{ending}") for ending in endings)
+        }
+        if meant == wanted:
+            return endings
+    return sorted(wanted)

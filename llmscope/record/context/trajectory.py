@@ -1,0 +1,117 @@
+"""How the update of a context grows as the context does: one pass for each prefix of it.
+
+Every prefix is followed by the query. The right vector is fixed to z₀, what the MLP reads for the
+query's last token with no context and nothing patched, so ΔWᵢ = vᵢ z₀ᵀ / ‖z₀‖² with
+vᵢ = W (zᵢ - z₀): norms of ΔW are norms of v by ‖z₀‖, and cosines of ΔW are cosines of v. No ΔW is
+ever built. These are the curves of the theory, each layer for itself; the exact patch is
+`llmscope.record.context.weight_update`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from llmscope.models.anatomy import Layer
+from llmscope.record.capture.recording import Recording
+from llmscope.record.context.hooks import first_matrices
+from llmscope.record.context.low_rank import Unpatchable, weight_of
+from llmscope.record.context.split import Query
+from llmscope.record.context.weight_update import bare
+
+
+@dataclass(frozen=True, eq=False)
+class Trajectory:
+    """All first matrices of a layer as one, ΔW₀ = 0 before the first prefix. [layer, prefix] each.
+
+    NaN where a layer has no MLP, and for prefixes that are still to be run.
+
+    Attributes:
+        sizes: ‖ΔWᵢ‖ / ‖W‖
+        steps: ‖ΔWᵢ - ΔWᵢ₋₁‖ / ‖W‖
+        cosines: cos(ΔWᵢ, ΔWᵢ₋₁)
+        step_cosines: cos(ΔWᵢ - ΔWᵢ₋₁, ΔWᵢ₋₁ - ΔWᵢ₋₂)
+
+    Both cosines are NaN for the first prefix, which has none before it, and where one of the two
+    is no more than rounding: that has a direction, but one that means nothing.
+    """
+
+    sizes: Tensor
+    steps: Tensor
+    cosines: Tensor
+    step_cosines: Tensor
+
+
+def trajectory(recording: Recording, query: Query, ends: Sequence[int]) -> Iterator[Trajectory]:
+    """The trajectory over ever more prefixes, one more each time; the last one is whole.
+
+    Args:
+        query: for its last token.
+        ends: how many tokens of the prompt each prefix has, growing.
+
+    Raises:
+        Unpatchable: the model is a mixture of experts, or its weights are packed.
+    """
+    layers = recording.subject.anatomy.layers
+    if any(layer.experts is not None for layer in layers):
+        raise Unpatchable("it is a mixture of experts, which has no one matrix to change")
+    asked = query.ids[query.kept :]
+
+    def entries(end: int) -> list[Tensor | None]:
+        ids = (*recording.prompt.ids[:end], *asked)
+        ran = bare(recording, replace(query, ids=ids, positions=None, rows=1))
+        return [layer.entry for layer in ran.layers]
+
+    starts = entries(query.kept)
+    curves = [
+        None if start is None else _Curve(layer, start)
+        for layer, start in zip(layers, starts, strict=True)
+    ]
+    table = torch.full((4, len(layers), len(ends)), torch.nan, dtype=torch.float64)
+    for place, end in enumerate(ends):
+        for index, entry in enumerate(entries(end)):
+            curve = curves[index]
+            if curve is not None and curve.matrices and entry is not None:
+                table[:, index, place] = torch.tensor(curve.go_on(entry), dtype=torch.float64)
+        yield Trajectory(*table.clone())
+
+
+class _Curve:
+    """One layer: its v after the latest prefix, and the step that led there."""
+
+    def __init__(self, layer: Layer, start: Tensor) -> None:
+        self.start = start[0]  # z₀ [width]
+        weights = [
+            weight_of(module) if isinstance(module, nn.Linear) else weight_of(module).T
+            for _, module in first_matrices(layer)
+        ]
+        # The others read something else within the MLP.
+        self.matrices = [one for one in weights if one.shape[1] == len(self.start)]
+        whole = sum(float(torch.linalg.vector_norm(one.float())) ** 2 for one in self.matrices)
+        self.unit = float(self.start.double().norm()) * whole**0.5
+        # What z loses to rounding points anywhere, so W takes it down by the root of the width.
+        self.rounding = torch.finfo(start.dtype).eps / len(self.start) ** 0.5 * self.unit
+        self.v: Tensor | None = None
+        self.step: Tensor | None = None
+
+    def go_on(self, entry: Tensor) -> tuple[float, float, float, float]:
+        """Size, step and both cosines for what the MLP reads after one more prefix. [1, width]"""
+        moved = entry[0] - self.start
+        v = torch.cat([(weight @ moved.to(weight)).cpu().double() for weight in self.matrices])
+        step = v if self.v is None else v - self.v
+        found = (
+            float(v.norm()) / self.unit,
+            float(step.norm()) / self.unit,
+            self._cosine(v, self.v),
+            self._cosine(step, self.step),
+        )
+        self.v, self.step = v, step
+        return found
+
+    def _cosine(self, one: Tensor, before: Tensor | None) -> float:
+        if before is None or min(float(one.norm()), float(before.norm())) <= self.rounding:
+            return float("nan")
+        return float(torch.nn.functional.cosine_similarity(one, before, dim=0))

@@ -1,0 +1,155 @@
+"""What is made of patterns: weighted by values, without sinks, rolled out over layers."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from llmscope.record.capture.recording import Recording
+from llmscope.record.derive.tensors import check_heads, pattern, values_of
+
+CHUNK = 256
+"""Queries whose whole rows of one layer are held at once beside the result."""
+
+LONGEST_ROLLOUT = 1024
+"""Tokens of the longest prompt that is rolled out: it takes all patterns of all layers."""
+
+
+def sinks_of(recording: Recording) -> NDArray[np.bool_]:
+    """Which keys attention may rest on: the first token and special ones. [key]"""
+    resting = np.array(recording.prompt.special[: len(recording)], dtype=bool)
+    resting[0] = True
+    return resting
+
+
+def without(weights: NDArray[np.float32], resting: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Rows of a pattern in which these keys have no part: the others sum to 1. [query, key]
+
+    Keys left out are NaN, and so are rows in which nothing else was seen.
+    """
+    left = np.where(resting, np.nan, weights)
+    total = np.nansum(left, axis=1, keepdims=True)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        rest: NDArray[np.float32] = (left / total).astype(np.float32)
+    return rest
+
+
+GATED_CHUNK = 64
+"""Queries whose gated values are held at once."""
+
+
+def value_lengths(recording: Recording, layer: int, head: int, rows: range) -> Tensor:
+    """How long a vector a head would write if it saw one key alone: ‖vⱼ W_O‖, ‖(gᵢ ∘ vⱼ) W_O‖.
+
+    Returns:
+        [key], or [query, key] where a gate of the query stands before the output projection.
+
+    Raises:
+        ValueError: the layer's values, or its output projection, cannot be had; or what a head
+            writes depends on the others.
+    """
+    if recording.subject.anatomy.layers[layer].heads_norm is not None:
+        raise ValueError(
+            "all heads of this layer pass one norm before the output projection, so that what a "
+            "value writes depends on them all"
+        )
+    check_heads(recording, layer)
+    gate = recording.rows("gate", layer, rows)
+    if gate is None:
+        return _value_lengths(recording, layer, head)
+    values = values_of(recording, layer)  # [key head, row, head width]
+    values = values[head * len(values) // recording.subject.anatomy.heads].float()
+    shape, width = _shape(recording, layer, head, values), values.shape[1]
+    gates = gate[:, head * width : (head + 1) * width]  # [query, head width]
+    return torch.cat(
+        [
+            torch.linalg.vector_norm((some[:, None] * values) @ shape, dim=-1)
+            for some in torch.split(gates, GATED_CHUNK)
+        ]
+    )
+
+
+def _value_lengths(recording: Recording, layer: int, head: int) -> Tensor:
+    """‖vⱼ W_O‖ of each key. [key]
+
+    Each segment keeps those of the head that was looked at last, so that a letter costs one row.
+    """
+    pieces: list[Tensor] = []
+    values, shape, start = None, None, 0
+    for segment, count in recording.parts:
+        kept = segment.memo.get("value lengths")
+        if kept is None or kept[0] != (layer, head) or len(kept[1]) < count:
+            if values is None or shape is None:
+                values = values_of(recording, layer)  # [key head, row, head width]
+                values = values[head * len(values) // recording.subject.anatomy.heads].float()
+                shape = _shape(recording, layer, head, values)
+            lengths = torch.linalg.vector_norm(values[start : start + count] @ shape, dim=-1)
+            kept = segment.memo["value lengths"] = ((layer, head), lengths)
+        pieces.append(kept[1][:count])
+        start += count
+    return torch.cat(pieces)
+
+
+@torch.no_grad()
+def _shape(recording: Recording, layer: int, head: int, values: Tensor) -> Tensor:
+    """Rᵀ of W_Oᵀ = QR for one head: ‖v W_O‖ = ‖v Rᵀ‖, as Q changes no length.
+
+    The projection is asked, not read: it may be quantised, adapted, or elsewhere. Without its bias.
+    `[head width, head width]`
+    """
+    project = recording.subject.anatomy.layers[layer].attention_out
+    if project is None:
+        raise ValueError(f"layer {layer} has no output projection that was found")
+    width = values.shape[1]
+    asked = values.new_zeros(width + 1, width * recording.subject.anatomy.heads)
+    asked[:width, head * width : (head + 1) * width] = torch.eye(width, device=values.device)
+    told: Tensor = project(asked.to(recording.subject.dtype)).float()  # the last row is the bias
+    upper: Tensor = torch.linalg.qr((told[:width] - told[width]).cpu().T, mode="r").R
+    return upper.T.to(values.device)
+
+
+@torch.no_grad()
+def rollout(recording: Recording, layer: int, rows: range) -> Tensor:
+    """A'ₗ … A'₁ A'₀ up to a layer, A' = (mean over heads + I) / 2, rows normed. [query, key]
+
+    From the last layer down, so that only these rows of the product are held, and of each layer's
+    pattern one head and a few queries at a time.
+
+    Raises:
+        ValueError: the prompt is too long, or a layer has no pattern.
+    """
+    length = rows.stop
+    if len(recording) > LONGEST_ROLLOUT:
+        raise ValueError(
+            f"a rollout needs the patterns of all tokens in all layers: it is made of prompts of "
+            f"up to {LONGEST_ROLLOUT} tokens, and this one has {len(recording)}"
+        )
+    product = _mixed(recording, layer, rows)[:, :length]
+    for below in range(layer - 1, -1, -1):
+        total = torch.zeros_like(product)
+        for start in range(0, length, CHUNK):
+            chunk = range(start, min(start + CHUNK, length))
+            mixed = _mixed(recording, below, chunk)[:, :length].to(product.device)
+            total += product[:, chunk.start : chunk.stop] @ mixed
+        product = total
+    whole = product.new_zeros(len(rows), len(recording))
+    whole[:, :length] = product
+    return whole
+
+
+def _mixed(recording: Recording, layer: int, rows: range) -> Tensor:
+    """A' of these queries: their mean pattern, and as much of themselves. [query, key]"""
+    mixed = mean_pattern(recording, layer, rows)
+    mixed[range(len(rows)), rows] += 1.0
+    return mixed / mixed.sum(-1, keepdim=True)
+
+
+def mean_pattern(recording: Recording, layer: int, rows: range) -> Tensor:
+    """The mean over a layer's heads, of which one at a time is held. [query, key]"""
+    heads = recording.subject.anatomy.heads
+    total = pattern(recording, layer, 0, rows)
+    for head in range(1, heads):
+        total = total + pattern(recording, layer, head, rows)
+    return total / heads

@@ -1,0 +1,251 @@
+"""The identities again, at the rows and the length that a figure shows.
+
+The probe of `llmscope.record.derive.verify` is short: a sliding window, chunks of attention, or a
+forward that does something else in a long prompt are beyond it. What a recording keeps is enough to
+hold each identity in all of its rows. A segment keeps what was measured of it, so that a letter
+checks the one row that is new.
+
+Edits are laid on top of what was checked: of an edited pass, the unedited one is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from llmscope.figure import VERIFIED, Verdict
+from llmscope.models.anatomy import FLOATS, Readout
+from llmscope.record.capture.recording import Recording, Segment
+from llmscope.record.derive.comparison import Comparison, compare, judge
+from llmscope.record.derive.post_norms import post_norms
+from llmscope.record.derive.row_stats import first_unfinite
+from llmscope.record.derive.tensors import logits
+from llmscope.record.derive.verify import CHECKS, WRITES, Missing, Verdicts
+
+CELLS = 1 << 22
+"""Cells of all patterns of a layer that are held at once while they are checked: 16 MB."""
+MOST = 1 << 28
+"""Cells of the patterns that are checked in one layer: those of 2900 tokens and 32 heads."""
+ROWS = 64
+"""Rows whose writes of all layers are held at once."""
+WORDS = 256
+"""Tokens of the vocabulary whose logits are compared, beside the likeliest."""
+
+
+@dataclass
+class _Measured:
+    """What was measured of the rows of a segment in one layer."""
+
+    done: Tensor  # [row]
+    errors: Tensor  # [row]
+    sums: Tensor  # [4, row]
+
+    @classmethod
+    def nothing(cls, rows: int) -> _Measured:
+        return cls(
+            torch.zeros(rows, dtype=torch.bool),
+            torch.zeros(rows),
+            torch.zeros(4, rows, dtype=torch.float64),
+        )
+
+    def keep(self, rows: slice, found: Comparison) -> None:
+        self.done[rows] = True
+        self.errors[rows] = found.errors
+        self.sums[:, rows] = found.sums
+
+
+def rows_verdict(
+    recording: Recording, capability: str, layer: int, rows: range | None = None
+) -> Verdict:
+    """The verdict on a capability in one layer, at rows of a recording.
+
+    Where the model gives its patterns itself there is nothing to hold them against.
+
+    Args:
+        capability: writes, patterns, activations or experts.
+        rows: those that are shown; None: all.
+    """
+    recording = recording.base or recording
+    rows = range(len(recording)) if rows is None else rows
+    unfinite = first_unfinite(recording)
+    if unfinite is not None:  # from there on the figure is partial, for that reason
+        rows = rows[: max(0, unfinite - rows.start)]
+    if capability == "patterns" and recording.settings[layer] is None:
+        return VERIFIED
+    checked = _chosen(recording, rows) if capability == "patterns" else rows
+    if not len(checked):
+        return VERIFIED
+    try:
+        for segment, first, some in _placed(recording, checked):
+            _measure(recording, capability, layer, segment, first, some)
+    except Missing as missing:
+        return Verdict("refused", str(missing))
+    except Exception as error:  # whatever a wrong guess at the anatomy makes a module say
+        return Verdict("refused", f"it could not be checked: {error}")
+    verdict = judge(_found(recording, capability, layer, checked), recording.subject.dtype, checked)
+    if len(checked) < len(rows) and verdict.status == "verified":
+        some_of_them = f"at {len(checked)} of {len(rows)} tokens"
+        within = f"{verdict.within}, {some_of_them}" if verdict.within else some_of_them
+        return replace(verdict, within=within)
+    return verdict
+
+
+def _chosen(recording: Recording, rows: range) -> Sequence[int]:
+    """The rows that are checked: all, or as many as cost little, the last ones among them."""
+    row_cells = recording.subject.anatomy.heads * len(recording)
+    room = max(MOST // max(row_cells, 1), 2 * ROWS)
+    if len(rows) <= room:
+        return rows
+    spread = rows[:: -(-len(rows) // (room - ROWS))]
+    return sorted({*spread, *rows[-ROWS:]})
+
+
+def _placed(
+    recording: Recording, rows: Sequence[int]
+) -> Iterator[tuple[Segment, int, Sequence[int]]]:
+    """The segments that hold rows, where each begins, and which of its rows they are."""
+    first = 0
+    for segment, count in recording.parts:
+        if isinstance(rows, range) and rows.step == 1:
+            some: Sequence[int] = range(max(rows.start, first), min(rows.stop, first + count))
+        else:
+            some = [row for row in rows if first <= row < first + count]
+        if len(some):
+            yield segment, first, some
+        first += count
+
+
+def _measured(segment: Segment, capability: str, layer: int) -> _Measured:
+    key = ("checked", capability, layer)
+    if key not in segment.memo:
+        segment.memo[key] = _Measured.nothing(len(segment))
+    kept: _Measured = segment.memo[key]
+    return kept
+
+
+def _measure(
+    recording: Recording,
+    capability: str,
+    layer: int,
+    segment: Segment,
+    first: int,
+    rows: Sequence[int],
+) -> None:
+    """Check the rows of a segment that were not checked yet."""
+    kept = _measured(segment, capability, layer)
+    chunk = len(rows)
+    if capability == "patterns":
+        chunk = max(1, CELLS // (recording.subject.anatomy.heads * len(recording)))
+    for run in _runs([row for row in rows if not kept.done[row - first]], chunk):
+        found = CHECKS[capability](recording, layer, run)
+        kept.keep(slice(run.start - first, run.stop - first), found)
+
+
+def _runs(rows: Sequence[int], longest: int) -> Iterator[range]:
+    """Rows that follow each other, together."""
+    start = 0
+    for at in range(1, len(rows) + 1):
+        if at == len(rows) or rows[at] != rows[at - 1] + 1 or at - start == longest:
+            yield range(rows[start], rows[at - 1] + 1)
+            start = at
+
+
+def _found(recording: Recording, capability: str, layer: int, rows: Sequence[int]) -> Comparison:
+    errors, sums = [], []
+    for segment, first, some in _placed(recording, rows):
+        kept = _measured(segment, capability, layer)
+        places = torch.tensor(some) - first
+        errors.append(kept.errors[places])
+        sums.append(kept.sums[:, places])
+    return Comparison(torch.cat(errors), torch.cat(sums, dim=1))
+
+
+def writes_verdict(recording: Recording, verdicts: Verdicts) -> Verdict:
+    """The verdict on the writes of all layers, at all rows. What the probe refused stays so."""
+    recording = recording.base or recording
+    known = [verdicts("writes", layer) for layer in range(recording.layers)]
+    layers = [layer for layer, one in enumerate(known) if one.status == "verified"]
+    parts = recording.subject.anatomy.layers
+    plain = [layer for layer in layers if post_norms(parts[layer]) is None]
+    for segment, count in recording.parts:
+        _measure_writes(segment, plain, count)
+    for layer in layers:
+        known[layer] = rows_verdict(recording, "writes", layer)
+    return Verdicts({"writes": tuple(known)}).over("writes")
+
+
+@torch.no_grad()
+def _measure_writes(segment: Segment, layers: Sequence[int], count: int) -> None:
+    """Check the writes of several layers at once: one row of each is all that a letter adds."""
+    open_layers = [
+        layer for layer in layers if not _measured(segment, "writes", layer).done[:count].all()
+    ]
+    if len(open_layers) < 2:
+        return
+    after = [*(one.stream for one in segment.layers[1:]), segment.final]
+    devices = {segment.layers[layer].stream.device for layer in open_layers} | {after[-1].device}
+    if len(devices) > 1:
+        return  # each is checked alone
+    for start in range(0, count, ROWS):
+        rows = slice(start, min(start + ROWS, count))
+        total = torch.stack([segment.layers[layer].stream[rows] for layer in open_layers])
+        for name in WRITES:
+            parts = [getattr(segment.layers[layer], name) for layer in open_layers]
+            if any(part is None for part in parts) and any(part is not None for part in parts):
+                return
+            if parts[0] is not None:
+                total = total + torch.stack([part[rows] for part in parts])
+        own = torch.stack([after[layer][rows] for layer in open_layers])
+        found = compare(total, own)  # errors: [layer, row]
+        for at, layer in enumerate(open_layers):
+            kept = _measured(segment, "writes", layer)
+            kept.keep(rows, Comparison(found.errors[at], found.sums[:, at]))
+
+
+@torch.no_grad()
+def readout_verdict(recording: Recording) -> Verdict:
+    """The verdict on the readout after the last token, where the model gave logits of its own."""
+    recording = recording.base or recording
+    own, readout = recording.logits, recording.subject.anatomy.readout
+    if own is None or readout is None or first_unfinite(recording) is not None:
+        return VERIFIED
+    kept: Verdict | None = recording.memo.get("checked readout")
+    if kept is None:
+        kept = _readout(recording, readout, own)
+        recording.memo["checked readout"] = kept
+    return kept
+
+
+def _readout(recording: Recording, readout: Readout, own: Tensor) -> Verdict:
+    last = len(recording) - 1
+    try:
+        some = _words(own)
+        if type(readout.unembed) is nn.Linear and readout.unembed.weight.dtype in FLOATS:
+            found = _logits_of(readout, recording.final_rows(last, last + 1), some)
+        else:
+            found = logits(recording, last, last + 1)[:, some]
+        compared = compare(found, own[None, some])
+    except Exception as error:  # whatever a wrong guess at the anatomy makes a module say
+        return Verdict("refused", f"it could not be checked: {error}")
+    return judge(compared, recording.subject.dtype, (last,))
+
+
+def _words(own: Tensor) -> Tensor:
+    """Tokens spread over the vocabulary, with the likeliest and the unlikeliest. [token]"""
+    step = max(1, len(own) // WORDS)
+    spread = torch.arange(0, len(own), step, device=own.device)
+    return torch.cat([spread, own.argmax()[None], own.argmin()[None]])
+
+
+def _logits_of(readout: Readout, stream: Tensor, some: Tensor) -> Tensor:
+    """As the readout itself, after one token and of some tokens of the vocabulary. [1, token]"""
+    unembed = readout.unembed
+    assert isinstance(unembed, nn.Linear)
+    few = nn.Linear(1, 1, bias=unembed.bias is not None, device="meta")
+    few.weight = nn.Parameter(unembed.weight[some.to(unembed.weight.device)], requires_grad=False)
+    if unembed.bias is not None:
+        few.bias = nn.Parameter(unembed.bias[some.to(unembed.bias.device)], requires_grad=False)
+    return replace(readout, unembed=few)(stream)

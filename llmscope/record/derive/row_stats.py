@@ -1,0 +1,246 @@
+"""What is reduced from a recording once and kept with its rows: norms, surprisal, entropy, rank.
+
+A segment is only ever shared together with all that comes before it, so what was derived for one
+of its rows holds in every recording that has that row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from llmscope.record.capture.observed_attention import own_logits
+from llmscope.record.capture.prefetch import ROW_STATS, drop_logits, keep_logits, kept_logits
+from llmscope.record.capture.recording import Recording, Segment
+from llmscope.record.derive.tensors import logits, logits_after
+from llmscope.record.derive.token_stats import predictions
+
+CHUNK = 64
+"""Rows whose logits are held at once: a vocabulary of 256,000 then takes 64 MB in float32."""
+
+Floats = NDArray[np.float32]
+Written = Literal["stream", "attention_write", "mlp_write"]
+UNFINITE = "first unfinite"
+
+
+def norms(recording: Recording, name: Written) -> Floats:
+    """L2 norms over the width. [layer, row]; the stream has one layer more: after the last.
+
+    NaN where a layer has no such part.
+    """
+    return _join(recording, ("norms", name), lambda segment: _norms(segment, name))
+
+
+def activity(recording: Recording) -> Floats:
+    """L2 norm of each layer's MLP activations, as the taps reduced them. [layer, row]"""
+
+    def stack(segment: Segment) -> Floats:
+        return _stack([layer.activity for layer in segment.layers], len(segment))
+
+    return _join(recording, ("activity",), stack)
+
+
+def cosines(recording: Recording) -> Floats:
+    """Cosine between the stream before each layer and the one after the last. [layer + 1, row]"""
+
+    def compare(segment: Segment) -> Floats:
+        streams = [layer.stream for layer in segment.layers] + [segment.final]
+        final = segment.final.float()
+        rows: list[Tensor | None] = [
+            torch.nn.functional.cosine_similarity(stream.to(final.device).float(), final, dim=-1)
+            for stream in streams
+        ]
+        return _stack(rows, len(segment))
+
+    return _join(recording, ("cosines",), compare)
+
+
+def kept_pattern(recording: Recording, key: object, weigh: Callable[[range], Floats]) -> Floats:
+    """A pattern over the whole prompt, whose rows are weighed once. [query, key]; 0 where unseen.
+
+    Each segment keeps its rows of the pattern that was looked at last: what was attended to does
+    not change when the prompt goes on, so a letter costs one row.
+
+    Args:
+        key: which pattern it is.
+        weigh: gives rows of it. `[row, key]`
+    """
+    length = len(recording)
+    places: list[tuple[Segment, range]] = []
+    for segment, count in recording.parts:
+        start = places[-1][1].stop if places else 0
+        places.append((segment, range(start, start + count)))
+    lacking = [place for place in places if not _has_pattern(*place, key)]
+    if len(lacking) > 1:
+        whole = weigh(range(length))
+        for segment, rows in lacking:
+            segment.memo["pattern"] = (key, whole[rows.start : rows.stop, : rows.stop].copy())
+    for segment, rows in lacking if len(lacking) == 1 else ():
+        segment.memo["pattern"] = (key, weigh(rows)[:, : rows.stop].copy())
+    pattern = np.zeros((length, length), dtype=np.float32)
+    for segment, rows in places:
+        kept: Floats = segment.memo["pattern"][1]
+        pattern[rows.start : rows.stop, : rows.stop] = kept[: len(rows), : rows.stop]
+    return pattern
+
+
+def _has_pattern(segment: Segment, rows: range, key: object) -> bool:
+    kept = segment.memo.get("pattern")
+    return kept is not None and kept[0] == key and len(kept[1]) >= len(rows)
+
+
+def first_unfinite(recording: Recording) -> int | None:
+    """The first position whose last stream holds NaN or infinity; None if all are finite."""
+    if UNFINITE in recording.memo:  # a look asks for each layer
+        known: int | None = recording.memo[UNFINITE]
+        return known
+
+    def finite(segment: Segment) -> Floats:
+        return _numpy(torch.isfinite(segment.final).all(-1))[None]
+
+    rows = np.flatnonzero(_join(recording, ("finite",), finite)[0] == 0)
+    found = recording.memo[UNFINITE] = int(rows[0]) if len(rows) else None
+    return found
+
+
+@dataclass(frozen=True)
+class RowStats:
+    """How the model's prediction fared at each position; NaN where not (yet) known.
+
+    Attributes:
+        surprisal: −log₂ p(token | tokens before it), in bits. [row]; NaN for the first.
+        rank: the token's place among all by probability before it was seen, from 1. [row]
+        entropy: of the prediction after this token, in bits. [row]
+    """
+
+    surprisal: Floats
+    rank: Floats
+    entropy: Floats
+
+
+def row_stats(recording: Recording) -> Iterator[RowStats]:
+    """Ever more complete statistics, newest rows first; the last one is whole.
+
+    A row's logits cost as much as a good part of its forward pass, so each is computed once.
+    """
+    length = len(recording)
+    columns = [_row_memo(segment) for segment, _ in recording.parts]
+    owner = np.concatenate(
+        [np.full(count, index) for index, (_, count) in enumerate(recording.parts)]
+    )
+    place = np.concatenate([np.arange(count) for _, count in recording.parts])
+
+    def gather() -> RowStats:
+        parts = [memo[:, :count] for memo, (_, count) in zip(columns, recording.parts, strict=True)]
+        surprisal, rank, entropy = np.concatenate(parts, axis=1)
+        return RowStats(surprisal, rank, entropy)
+
+    known = gather()
+    wanted = np.isnan(known.entropy)
+    wanted[:-1] |= np.isnan(known.surprisal[1:])
+    rows = np.flatnonzero(wanted)
+    if not len(rows):
+        drop_logits(recording)
+        yield known
+        return
+    if not recording.subject.readout_holds and _first_kept(recording) > rows[0]:
+        keep_logits(recording, own_logits(recording))
+    kept = _first_kept(recording)
+    stop = int(rows[-1]) + 1
+    while stop > rows[0]:
+        start = max(stop - CHUNK, int(rows[0]))
+        start = kept if start < kept < stop else start  # no row that is kept is read again
+        following = recording.prompt.ids[start + 1 : stop + 1]
+        surprisal, rank, entropy = predictions(_scores(recording, start, stop), following)
+        for offset, row in enumerate(range(start, stop)):
+            _keep(columns[owner[row]][2:, place[row]], entropy[offset])
+            if row + 1 < length:
+                following_memo = columns[owner[row + 1]][:2, place[row + 1]]
+                _keep(following_memo, (surprisal[offset], rank[offset]))
+        stop = start
+        if stop <= max(kept, rows[0]):
+            drop_logits(recording)
+        yield gather()
+
+
+def forget_row_stats(recording: Recording) -> None:
+    """Forget how the prediction fared at each position, as it was read out."""
+    for segment, _ in recording.parts:
+        segment.memo.pop(ROW_STATS, None)
+
+
+def _scores(recording: Recording, start: int, stop: int) -> Tensor:
+    """Logits of these rows: the model's own where all of them were kept, as after one letter.
+
+    `[row, token]`
+    """
+    every, first = kept_logits(recording), _first_kept(recording)
+    if every is not None and start >= first:
+        return every[start - first : stop - first].float()
+    kept = {len(recording) - 1} if recording.logits is not None else set()
+    if recording.earlier is not None:
+        kept.add(recording.earlier[0])
+    if kept.issuperset(range(start, stop)):
+        return torch.stack([logits_after(recording, row) for row in range(start, stop)])
+    return logits(recording, start, stop)
+
+
+def _first_kept(recording: Recording) -> int:
+    """The first row whose logits are kept with all that follow; the number of rows if none are."""
+    kept = kept_logits(recording)
+    return len(recording) - (0 if kept is None else len(kept))
+
+
+def _keep(memo: Floats, values: ArrayLike) -> None:
+    """Fill in what is not known yet. What is known stands, so that no recording ever changes."""
+    if np.isnan(memo).all():
+        memo[:] = values
+
+
+def _row_memo(segment: Segment) -> Floats:
+    """The kept statistics of a segment's rows. [surprisal | rank | entropy, row]"""
+    empty = np.full((3, len(segment)), np.nan, dtype=np.float32)
+    memo: Floats = segment.memo.setdefault(ROW_STATS, empty)
+    return memo
+
+
+def _join(recording: Recording, key: tuple[str, ...], derive: object) -> Floats:
+    pieces: list[Floats] = []
+    for segment, count in recording.parts:
+        if key not in segment.memo:
+            segment.memo[key] = derive(segment)  # type: ignore[operator]
+        pieces.append(segment.memo[key][:, :count])
+    return np.concatenate(pieces, axis=1)
+
+
+@torch.no_grad()
+def _norms(segment: Segment, name: Written) -> Floats:
+    tensors = [getattr(layer, name) for layer in segment.layers]
+    if name == "stream":
+        tensors.append(segment.final)
+    rows = [
+        None if t is None else torch.linalg.vector_norm(t, dim=-1, dtype=torch.float32)
+        for t in tensors
+    ]
+    return _stack(rows, len(segment))
+
+
+def _stack(rows: list[Tensor | None], length: int) -> Floats:
+    """One row a layer, moved off the device in one piece. [layer, row]"""
+    present = next((row for row in rows if row is not None), None)
+    if present is None:
+        return np.full((len(rows), length), np.nan, dtype=np.float32)
+    nothing = torch.full_like(present, torch.nan)
+    same = [nothing if row is None else row.to(present.device) for row in rows]
+    return _numpy(torch.stack(same))
+
+
+def _numpy(tensor: Tensor) -> Floats:
+    array: Floats = tensor.float().cpu().numpy()
+    return array

@@ -1,0 +1,237 @@
+"""What is derived from a recording when someone looks: patterns, activations, logits.
+
+Nothing here changes a recording. Reductions that are worth keeping are in
+`llmscope.record.derive.row_stats`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from llmscope.record.capture.attention_hook import AttentionSettings
+from llmscope.record.capture.observed_attention import observed_pattern, observed_values, own_logits
+from llmscope.record.capture.prefetch import ACTIVATIONS
+from llmscope.record.capture.recording import Recording
+from llmscope.record.change_hooks import Site, attached
+
+OWN = "own logits"
+"""Under which a recording's memo keeps those after the token that was looked at last."""
+
+NOT_BY_HEAD = (
+    "what its heads bring passes more than a gate or a norm before it is written, so that it "
+    "cannot be told by heads"
+)
+
+
+@torch.no_grad()
+def pattern(
+    recording: Recording, layer: int, head: int | None = None, rows: range | None = None
+) -> Tensor:
+    """Attention of a layer: `softmax(softcap(scale · q kᵀ) + bias + mask)`, in float32.
+
+    Args:
+        head: one head alone; None for all of them.
+        rows: the queries to give; None for all of them.
+
+    Returns:
+        [query, key], or [head, query, key]. Keys that a query cannot see have zero.
+    """
+    rows = range(len(recording)) if rows is None else rows
+    if recording.settings[layer] is None:
+        weights = observed_pattern(recording, layer)[:, rows.start : rows.stop].float()
+        return weights if head is None else weights[head]
+    query, keys, settings = _attention_inputs(recording, layer, rows)
+    if head is not None:
+        group = query.shape[0] // keys.shape[0]  # query heads that share a key head
+        query, keys = query[head : head + 1], keys[head // group : head // group + 1]
+    scores = _by_group(query.float(), keys.float().transpose(1, 2)) * settings.scale
+    if settings.softcap is not None:
+        scores = torch.tanh(scores / settings.softcap) * settings.softcap
+    added = recording.rows("key_bias", layer)
+    if added is not None:
+        bias = added.T[:, None].to(scores)  # [head, 1, key]
+        scores = scores + (bias if head is None or len(bias) == 1 else bias[head : head + 1])
+    visible = _visible(rows, len(recording), settings.window, scores.device)
+    first = recording.visible_from(layer, rows)
+    if first is not None:  # chunks, and whatever else the model's own mask hides
+        keys_seen = torch.arange(len(recording), device=scores.device)
+        visible &= keys_seen >= first.to(scores.device)[:, None]
+    scores = scores.masked_fill(~visible, -torch.inf)
+    if settings.sinks is not None:
+        sinks = settings.sinks.float().reshape(-1, 1, 1)
+        sinks = sinks if head is None else sinks[head : head + 1]
+        scores = torch.cat([scores, sinks.expand(-1, scores.shape[1], 1)], dim=-1)
+        weights = torch.softmax(scores, dim=-1)[..., :-1]
+    else:
+        weights = torch.softmax(scores, dim=-1)
+    return weights if head is None else weights[0]
+
+
+def _attention_inputs(
+    recording: Recording, layer: int, rows: range
+) -> tuple[Tensor, Tensor, AttentionSettings]:
+    query = recording.rows("query", layer, rows)
+    keys, settings = recording.keys[layer], recording.settings[layer]
+    if query is None or keys is None or settings is None:
+        raise ValueError(f"layer {layer} has no recorded attention")
+    return query, keys, settings
+
+
+def _by_group(rows: Tensor, shared: Tensor) -> Tensor:
+    """`rows @ shared` where several heads share one matrix, without a copy of it for each.
+
+    `[head, row, a]`, `[shared head, a, b]` -> `[head, row, b]`
+    """
+    heads, count, _ = rows.shape
+    grouped = rows.reshape(shared.shape[0], -1, rows.shape[2])  # [shared head, group · row, a]
+    return (grouped @ shared).reshape(heads, count, -1)
+
+
+def _visible(rows: range, length: int, window: int | None, device: torch.device) -> Tensor:
+    """Which keys a query sees: its own and earlier ones, no further back than the window."""
+    queries = torch.arange(rows.start, rows.stop, device=device)
+    distance = queries[:, None] - torch.arange(length, device=device)  # [query, key]
+    visible = distance >= 0
+    return visible if window is None else visible & (distance < window)
+
+
+@torch.no_grad()
+def head_outputs(recording: Recording, layer: int, rows: range | None = None) -> Tensor:
+    """What each head hands on: its pattern times its values, times the gate where there is one.
+
+    Before the norm that the heads pass together, where there is one.
+
+    Returns:
+        [row, head, head width], in the model's dtype.
+
+    Raises:
+        ValueError: more than that stands between, so that no head has a write of its own.
+    """
+    rows = range(len(recording)) if rows is None else rows
+    check_heads(recording, layer)
+    heads = mixed_values(recording, layer, rows)
+    gate = recording.rows("gate", layer, rows)
+    if gate is not None:
+        heads = heads * gate.view(heads.shape)
+    heads = heads.to(recording.subject.dtype)
+    return recording.changed(heads.flatten(1), "heads", layer, rows).view_as(heads)
+
+
+def check_heads(recording: Recording, layer: int) -> None:
+    """Raise ValueError with the reason where no head of the layer has a write of its own."""
+    if recording.parts[-1][0].layers[layer].mixed is not None:
+        raise ValueError(NOT_BY_HEAD)
+
+
+@torch.no_grad()
+def mixed_values(recording: Recording, layer: int, rows: range | None = None) -> Tensor:
+    """Each head's pattern times its values, in float32. [row, head, head width]"""
+    weights = pattern(recording, layer, rows=rows)  # [head, query, key]
+    values = recording.values[layer]
+    if values is None:
+        values = observed_values(recording, layer)
+    return _by_group(weights, values.float()).transpose(0, 1)
+
+
+@torch.no_grad()
+def attention_output(recording: Recording, layer: int, rows: range | None = None) -> Tensor:
+    """What the heads write, from pattern and values through the output projection. [row, width]"""
+    parts = recording.subject.anatomy.layers[layer]
+    if parts.attention_out is None:
+        raise ValueError(f"layer {layer} has no output projection that was found")
+    own = (parts.attention, parts.attention_out)
+    joined = head_outputs(recording, layer, rows).flatten(1)
+    written: Tensor = parts.written(parts.attention_write, own)(parts.projected(joined))
+    rows = range(len(recording)) if rows is None else rows
+    return scaled(recording, written, "attention_write", layer, rows)
+
+
+def values_of(recording: Recording, layer: int) -> Tensor:
+    """The values of a layer's attention, of every key. [key head, row, head width]
+
+    Raises:
+        ValueError: they cannot be had.
+    """
+    values = recording.values[layer]
+    return observed_values(recording, layer) if values is None else values
+
+
+def activations(recording: Recording, layer: int) -> Tensor:
+    """The MLP's activations: the input of its down projection. [row, neuron]"""
+    return torch.cat(list(activation_pieces(recording, layer)))
+
+
+@torch.no_grad()
+def activation_pieces(recording: Recording, layer: int) -> Iterator[Tensor]:
+    """The activations, segment by segment. Each `[row, neuron]`
+
+    A segment keeps those of the layer that was looked at last, its pass if that could foresee it,
+    so that a letter costs one row: as they were before any change, for an edited pass shares the
+    first rows of an unedited segment.
+    """
+    start = 0
+    for segment, count in recording.parts:
+        kept = segment.memo.get(ACTIVATIONS)
+        if kept is None or kept[0] != layer:
+            entry = segment.layers[layer].mlp_entry
+            if entry is None:
+                raise ValueError(f"layer {layer} has no MLP that was found")
+            kept = (layer, recording.subject.anatomy.layers[layer].activations(entry))
+            segment.memo[ACTIVATIONS] = kept
+        rows = range(start, start + count)
+        yield recording.changed(kept[1][:count], "neurons", layer, rows)
+        start += count
+
+
+def mlp_output(recording: Recording, layer: int, rows: range | None = None) -> Tensor:
+    """What the MLP writes, from its activations through the down projection. [row, width]"""
+    parts = recording.subject.anatomy.layers[layer]
+    if parts.down is None or parts.mlp_write is None:
+        raise ValueError(f"layer {layer} has no down projection that was found")
+    rows = range(len(recording)) if rows is None else rows
+    hidden = activations(recording, layer)[rows.start : rows.stop]
+    with torch.no_grad():
+        own = (parts.mlp_entry, parts.down)
+        written: Tensor = parts.written(parts.mlp_write, own)(parts.down(hidden))
+    return scaled(recording, written, "mlp_write", layer, rows)
+
+
+def scaled(recording: Recording, write: Tensor, site: Site, layer: int, rows: range) -> Tensor:
+    """A write as it is added to the stream, with the changes that were made of it. [row, width]"""
+    scale = recording.subject.anatomy.layers[layer].scale
+    if scale == 1.0:
+        return recording.changed(write, site, layer, rows)
+    return recording.changed(write / scale, site, layer, rows) * scale
+
+
+def logits(recording: Recording, start: int, stop: int) -> Tensor:
+    """Logits after the tokens of these rows, in float32: the readout of the last stream.
+
+    Returns:
+        [row, token]
+    """
+    readout = recording.subject.anatomy.readout
+    if readout is None:
+        raise ValueError("the model has no unembedding that was found")
+    stream = recording.final_rows(start, stop)
+    if not any(change.frozen and change.layer == recording.layers for change in recording.changes):
+        return readout(stream).float()
+    with torch.no_grad(), attached(recording.subject.anatomy, recording.changes, start=start):
+        return readout(stream[None])[0].float()
+
+
+def logits_after(recording: Recording, position: int) -> Tensor:
+    """Logits after one token, in float32: the model's own where they were kept. [token]"""
+    if recording.logits is not None and position == len(recording) - 1:
+        return recording.logits.float()
+    if recording.earlier is not None and position == recording.earlier[0]:
+        return recording.earlier[1].float()
+    if recording.subject.readout_holds:
+        return logits(recording, position, position + 1)[0]
+    kept: tuple[int, Tensor] | None = recording.memo.get(OWN)
+    if kept is None or kept[0] != position:
+        kept = recording.memo[OWN] = (position, own_logits(recording)[position].clone())
+    return kept[1]

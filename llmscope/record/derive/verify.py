@@ -1,0 +1,253 @@
+"""Verdicts: five identities, measured on the model itself with a short probe when it loads.
+
+    readout      unembed(norm(last stream))        = the logits
+    writes       stream + attention + MLP           = the next stream, each sum normed where
+                                                      norms stand in the stream, or scaled
+    patterns     W_O(gate ∘ (pattern · values))     = what the attention wrote
+    activations  W_down(activations)                = what the MLP wrote
+    experts      Σ weight · expert (+ shared)       = what the MLP wrote
+
+Each is compared row by row, relative to the largest magnitude of the row, so that one position
+of huge activations does not hide the rest. A capability whose identity fails is refused, with the
+discrepancy that was measured. Where no head has a write of its own
+(`llmscope.record.derive.output_gate`), pattern · values is held against what the attention function
+gave, and what stands on single heads (`heads`) is refused. The figures that are looked at are
+checked at their own rows; see `llmscope.record.derive.row_checks`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from llmscope.figure import VERIFIED, Verdict
+from llmscope.models.loaded_model import Subject
+from llmscope.models.mixing import WITHOUT_PATTERN
+from llmscope.record.capture.mlp_input import learn
+from llmscope.record.capture.recorder import Recorder
+from llmscope.record.capture.recording import Prompt, Recording
+from llmscope.record.derive import output_gate, post_norms
+from llmscope.record.derive.comparison import Comparison, compare, judge
+from llmscope.record.derive.experts import mixture_output, routing, unexplained
+from llmscope.record.derive.tensors import (
+    NOT_BY_HEAD,
+    attention_output,
+    logits,
+    mixed_values,
+    mlp_output,
+)
+from llmscope.text import told
+
+CAPABILITIES = ("readout", "writes", "patterns", "activations", "experts")
+PROBE = 12
+
+WRITES = ("attention_write", "mixer_write", "mlp_write", "embedded_write")
+
+
+class Missing(Exception):  # noqa: N818 - it is a finding
+    """A layer has no such part, which is a reason and not a discrepancy."""
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """What was measured. `layers`: capability -> one verdict a layer (one in all for readout)."""
+
+    layers: Mapping[str, tuple[Verdict, ...]]
+
+    def __call__(self, capability: str, layer: int | None = None) -> Verdict:
+        """The verdict for one layer, or for the model as a whole: partial if some layers fail."""
+        if layer is not None and capability != "readout":
+            return self.layers[capability][layer]
+        return self.over(capability)
+
+    def over(self, capability: str, layers: Sequence[int] | None = None) -> Verdict:
+        """The verdict for some layers, all if none are named: partial if some of them fail."""
+        measured = self.layers[capability]
+        chosen = range(len(measured)) if layers is None or capability == "readout" else layers
+        verdicts = [measured[layer] for layer in chosen]
+        refused = [i for i, verdict in enumerate(verdicts) if verdict.status == "refused"]
+        worst = max(verdicts, key=lambda verdict: verdict.discrepancy or 0.0)
+        if not refused:
+            return Verdict("verified", "", worst.discrepancy, verdicts[0].within)
+        first = verdicts[refused[0]]
+        if len(refused) == len(verdicts):
+            return first
+        where = ", ".join(str(chosen[index]) for index in refused)
+        return Verdict("partial", f"not in layers {where}: {first.reason}", first.discrepancy)
+
+
+def verify(recorder: Recorder) -> Verdicts:
+    """Hold the five identities against the model on a probe of a few tokens."""
+    subject = recorder.subject
+    prompt = probe(subject)
+    gates, own = output_gate.measure(subject, prompt.ids)
+    for tap, gate in zip(recorder.taps.layers, gates, strict=True):
+        tap.output_gate = gate
+    recording = recorder.examine(prompt, own[-1])
+    rows = recording.parts[0][0].layers
+    learn(recorder.taps.layers, subject.anatomy.layers, rows)
+    count = recording.layers
+    for index, layer in enumerate(subject.anatomy.layers):
+        after = recording.rows("stream", index + 1)
+        assert after is not None
+        post_norms.learn(layer, rows[index], after)
+
+    def each(check: Callable[[int], Comparison]) -> tuple[Verdict, ...]:
+        return tuple(_judge(subject, partial(check, layer)) for layer in range(count))
+
+    readout = _judge(subject, partial(_readout, recording, own))
+    subject.readout_holds = readout.status != "refused"
+    patterns = tuple(pattern_of(recording, layer) for layer in range(count))
+    return Verdicts(
+        {
+            "readout": (readout,),
+            "writes": each(partial(_writes, recording)),
+            "patterns": patterns,
+            "heads": tuple(
+                Verdict("refused", NOT_BY_HEAD) if tap.output_gate == "more" else verdict
+                for tap, verdict in zip(recorder.taps.layers, patterns, strict=True)
+            ),
+            "activations": each(partial(_activations, recording)),
+            "experts": each(partial(_experts, recording)),
+        }
+    )
+
+
+def probe(subject: Subject) -> Prompt:
+    """Ids spread over the vocabulary, as many as the context allows."""
+    vocabulary, context = subject.anatomy.vocabulary, subject.anatomy.context
+    length = min(PROBE, context or PROBE)
+    ids = tuple((7 + 1013 * index) % vocabulary for index in range(length))
+    return Prompt(ids, ("",) * length, (False,) * length)
+
+
+def pattern_of(recording: Recording, layer: int, rows: range | None = None) -> Verdict:
+    """The identity of the patterns in one layer, for some rows of a recording or all of them."""
+    return _judge(recording.subject, partial(_patterns, recording, layer, rows))
+
+
+def pattern_here(recording: Recording, layer: int, position: int) -> Verdict:
+    """The identity of the patterns once more, for one row of a prompt that a person looks at.
+
+    What the probe is too short for shows here: a sliding window, a rotation that changes with the
+    length. Where the model gives its patterns itself there is nothing to hold them against.
+    """
+    row = range(position, position + 1)
+    own = recording.rows("attention_write", layer, row)
+    if own is None or recording.settings[layer] is None or len(recording) <= PROBE:
+        return VERIFIED
+    verdict = pattern_of(recording, layer, row)
+    if verdict.status == "refused":
+        return Verdict("refused", f"at token {position} {verdict.reason}", verdict.discrepancy)
+    return verdict
+
+
+def _judge(subject: Subject, check: Callable[[], Comparison]) -> Verdict:
+    try:
+        found = check()
+    except Missing as missing:
+        return Verdict("refused", str(missing))
+    except Exception as error:  # whatever a wrong guess at the anatomy makes a module say
+        return Verdict("refused", f"it could not be checked: {told(error)}")
+    return judge(found, subject.dtype)
+
+
+def discrepancy(found: Tensor, own: Tensor) -> float:
+    """The largest error of a row relative to that row's largest magnitude. `[row, width]`"""
+    found, own = found.to(own.device).float(), own.float()  # a layer may be on another device
+    scale = own.abs().amax(-1).clamp(min=torch.finfo(torch.float32).tiny)
+    return float(((found - own).abs().amax(-1) / scale).max())
+
+
+def _streams(recording: Recording) -> int:
+    """How many residual streams the layers hand on side by side."""
+    anatomy = recording.subject.anatomy
+    return recording.final_rows(0, 1).shape[-1] // anatomy.width
+
+
+def _readout(recording: Recording, own: Tensor) -> Comparison:
+    if _streams(recording) > 1:
+        raise Missing(
+            f"the model keeps {_streams(recording)} residual streams, and mixes them before it "
+            "reads them out"
+        )
+    return compare(logits(recording, 0, len(recording)), own)
+
+
+def _writes(recording: Recording, layer: int, rows: range | None = None) -> Comparison:
+    stream, following = (recording.rows("stream", at, rows) for at in (layer, layer + 1))
+    assert stream is not None
+    assert following is not None
+    if _streams(recording) > 1:
+        raise Missing(
+            f"the model keeps {_streams(recording)} residual streams and mixes them in each layer: "
+            "nothing is merely added"
+        )
+    norms = post_norms.post_norms(recording.subject.anatomy.layers[layer])
+    if norms is not None:
+        some = range(len(recording)) if rows is None else rows
+        return compare(norms.after(recording.layer_rows(layer, some)), following)
+    parts = [recording.rows(name, layer, rows) for name in WRITES]
+    total = stream
+    for part in parts:
+        if part is not None:
+            total = total + part.to(total.device)
+    return compare(total, following)
+
+
+def _patterns(recording: Recording, layer: int, rows: range | None) -> Comparison:
+    own = recording.rows("attention_write", layer, rows)
+    parts = recording.subject.anatomy.layers[layer]
+    if parts.attention is None:
+        raise Missing(WITHOUT_PATTERN[parts.kind])
+    if own is None:
+        raise Missing("what this layer's attention writes could not be found")
+    query, heads = recording.rows("query", layer, rows), recording.subject.anatomy.heads
+    if query is not None and len(query) != heads:
+        raise Missing(f"this layer has {len(query)} heads, and the model's config says {heads}")
+    mixed, keys = recording.rows("mixed", layer, rows), recording.keys[layer]
+    tokens = len(recording)
+    if keys is not None and keys.shape[1] != tokens:
+        raise Missing(f"this layer's attention has {keys.shape[1]} keys for {tokens} tokens")
+    if mixed is None and parts.attention_out is None:
+        raise Missing(WITHOUT_PATTERN["attention"])
+    if mixed is not None:
+        return compare(mixed_values(recording, layer, rows).flatten(1), mixed)
+    return compare(attention_output(recording, layer, rows), own)
+
+
+def _activations(recording: Recording, layer: int, rows: range | None = None) -> Comparison:
+    parts = recording.subject.anatomy.layers[layer]
+    own = recording.rows("mlp_write", layer, rows)
+    if parts.experts is not None:
+        raise Missing("this layer's MLP is a mixture of experts, whose neurons are not one row")
+    if own is None or parts.down is None:
+        raise Missing("this layer has no MLP whose down projection could be found")
+    return compare(mlp_output(recording, layer, rows), own)
+
+
+def _experts(recording: Recording, layer: int, rows: range | None = None) -> Comparison:
+    """The mixture from the recorded choice; and the weights from the scores that are shown."""
+    parts = recording.subject.anatomy.layers[layer]
+    own = recording.rows("mlp_write", layer, rows)
+    if parts.experts is None:
+        raise Missing("this layer has no experts")
+    if own is None or recording.rows("chosen", layer, rows) is None:
+        raise Missing("this layer has experts, but no router whose choice could be found")
+    shown = unexplained(routing(recording, layer, rows))
+    mixed = compare(mixture_output(recording, layer, rows), own)
+    worst = torch.maximum(mixed.errors, torch.tensor(shown))  # NaN wins, as it must
+    return replace(mixed, errors=worst)
+
+
+CHECKS: dict[str, Callable[[Recording, int, range | None], Comparison]] = {
+    "writes": _writes,
+    "patterns": _patterns,
+    "activations": _activations,
+    "experts": _experts,
+}
+"""Capability -> its identity in one layer, for some rows of a recording or all of them."""

@@ -1,0 +1,1 @@
+"""Interventions: edits compiled to hooks, sweeps, frozen norms."""

@@ -1,0 +1,215 @@
+"""What an edit comes to in a prompt: from its words to changes of the numbers in a pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from llmscope.edits import Edit
+from llmscope.errors import ScopeError
+from llmscope.figure import Verdict
+from llmscope.models.anatomy import inputs_of
+from llmscope.record.capture.recording import Recording
+from llmscope.record.change_hooks import Change, Site, site_of
+from llmscope.record.derive.tensors import activations, head_outputs
+
+WRITES: tuple[Site, ...] = ("attention_write", "mixer_write", "mlp_write", "embedded_write")
+SITES: dict[str, tuple[Site, ...]] = {
+    "head": ("heads",),
+    "neuron": ("neurons",),
+    "attention": ("attention_write",),
+    "mlp": ("mlp_write",),
+    "layer": WRITES,
+    "stream": ("stream",),
+}
+STANDS_ON = {"head": "heads", "neuron": "activations"}
+"""Whose identity must hold for a part to be what its name says; that of the writes for others."""
+
+
+@dataclass(frozen=True, eq=False)
+class Grounds:
+    """What an edit is worked out from.
+
+    Attributes:
+        base: the unedited pass.
+        other: prompt B's; None where there is none.
+        steering: the vector of an edit that steers. [width]
+        frozen: the change that holds an edit's norm still.
+        verdicts: how far to trust a capability in a layer.
+    """
+
+    base: Recording
+    other: Recording | None
+    steering: Callable[[Edit], Tensor]
+    frozen: Callable[[Edit, range], Change]
+    verdicts: Callable[[str, int], Verdict]
+
+
+def changes_of(edits: Sequence[Edit], grounds: Grounds) -> tuple[Change, ...]:
+    """The changes that edits make, in their order; those of an idle edit are none.
+
+    Raises:
+        ScopeError: an edit is of something that this model or prompt has not, or that cannot be
+            trusted to be what its name says.
+    """
+    made: list[Change] = []
+    for edit in edits:
+        try:
+            found = _changes(edit, grounds)
+        except ScopeError as error:
+            raise ScopeError(f"{edit}: {error.message}", error.hint) from None
+        made += () if edit.idle else found
+    return tuple(made)
+
+
+def placed(edit: Edit, recording: Recording) -> Edit:
+    """The edit with layer, head and neuron counted from 0.
+
+    Raises:
+        ScopeError: there is none.
+    """
+    layers = recording.subject.anatomy.layers
+    if edit.layer is None:
+        return edit
+    layer = _index(edit.layer, len(layers), "layer")
+    if edit.index is None:
+        return replace(edit, layer=layer)
+    counts = {"head": recording.subject.anatomy.heads, "neuron": 0}
+    down = layers[layer].down
+    if down is not None:
+        counts["neuron"] = inputs_of(down)  # not every layer has as many
+    index = _index(edit.index, counts[edit.part], edit.part, f"in layer {layer}")
+    return replace(edit, layer=layer, index=index)
+
+
+def _index(value: int, count: int, name: str, where: str = "") -> int:
+    if not -count <= value < count:
+        said = f"there is no {name} {value} {where}".rstrip()
+        raise ScopeError(said, f"0 to {count - 1}" if count else "another layer")
+    return value % count
+
+
+def _changes(edit: Edit, grounds: Grounds) -> list[Change]:
+    base = grounds.base
+    rows = edit.where.rows(len(base))
+    if edit.part in SITES and edit.part != "stream":
+        # Before the head or neuron is looked for: a layer that has none says why.
+        _trusted(placed(replace(edit, index=None), base), grounds)
+    edit = placed(edit, base)
+    if edit.part == "norm":
+        return [grounds.frozen(edit, rows)]
+    if edit.part == "stream":
+        streams = base.final_rows(0, 1).shape[-1] // base.subject.anatomy.width
+        if streams > 1:
+            raise ScopeError(
+                f"the model keeps {streams} residual streams, and no one of them is its stream",
+                "another part",
+            )
+        at = 0 if edit.layer is None else edit.layer + 1
+        whole = Change("stream", at, rows)
+        if edit.action == "steer":
+            return [replace(whole, added=edit.factor * grounds.steering(edit))]
+        return [replace(whole, values=_from_b(edit, rows, grounds, "stream", at))]
+    assert edit.layer is not None
+    layer = edit.layer
+    sites = [s for s in SITES[edit.part] if site_of(base.subject.anatomy, s, layer) is not None]
+    if not sites:
+        raise ScopeError(f"layer {layer} has no {edit.part} that was found", "another layer")
+    return [_change(edit, Change(site, layer, rows), grounds) for site in sites]
+
+
+def _trusted(edit: Edit, grounds: Grounds) -> None:
+    assert edit.layer is not None
+    capability = STANDS_ON.get(edit.part, "writes")
+    verdict = grounds.verdicts(capability, edit.layer)
+    derived = {"mean": grounds.base, "patch": grounds.other}.get(edit.action)
+    if derived is not None and verdict.status != "refused" and edit.part in STANDS_ON:
+        from llmscope.record.derive.row_checks import (
+            rows_verdict,  # which stands on what is edited here
+        )
+
+        identity = "activations" if edit.part == "neuron" else "patterns"
+        verdict = verdict.worst(rows_verdict(derived, identity, edit.layer))
+    if verdict.status == "refused":
+        raise ScopeError(
+            f"layer {edit.layer} cannot be trusted here: {verdict.reason}", "another layer or part"
+        )
+
+
+def _change(edit: Edit, change: Change, grounds: Grounds) -> Change:
+    change = replace(change, columns=columns_of(edit, grounds.base))
+    if edit.action == "zero":
+        return replace(change, factor=0.0)
+    if edit.action == "scale":
+        return replace(change, factor=edit.factor)
+    if edit.action == "mean":
+        return replace(change, values=mean(grounds.base, change.site, change.layer, change.columns))
+    values = _from_b(edit, change.rows, grounds, change.site, change.layer)
+    return replace(change, values=values[:, change.columns])
+
+
+def columns_of(edit: Edit, recording: Recording) -> slice:
+    """The columns of one head or neuron; all for anything else."""
+    if edit.index is None or edit.layer is None:
+        return slice(None)
+    if edit.part == "neuron":
+        return slice(edit.index, edit.index + 1)
+    return head_columns(recording, edit.layer, edit.index)
+
+
+def head_columns(recording: Recording, layer: int, head: int) -> slice:
+    """What a head hands to the output projection, of all that is handed to it."""
+    anatomy = recording.subject.anatomy
+    project = anatomy.layers[layer].attention_out
+    assert project is not None
+    width = inputs_of(project) // anatomy.heads
+    return slice(head * width, (head + 1) * width)
+
+
+@torch.no_grad()
+def mean(recording: Recording, site: Site, layer: int, columns: slice) -> Tensor:
+    """What a pass had at a site, as its mean over the prompt. [1, column]"""
+    return written(recording, site, layer)[:, columns].float().mean(0, keepdim=True)
+
+
+def written(recording: Recording, site: Site, layer: int) -> Tensor:
+    """What a pass had at a site, as the module there hands it on. [row, column]"""
+    if site == "heads":
+        return head_outputs(recording, layer).flatten(1)
+    if site == "neurons":
+        return activations(recording, layer)
+    rows = recording.rows(site, layer)
+    assert rows is not None
+    scale = 1.0 if site == "stream" else recording.subject.anatomy.layers[layer].scale
+    return rows if scale == 1.0 else rows / scale
+
+
+def _from_b(edit: Edit, rows: range, grounds: Grounds, site: Site, layer: int) -> Tensor:
+    """What prompt B has in the place of these rows. [row, column]"""
+    other, count = grounds.other, len(grounds.base)
+    if other is None:
+        raise ScopeError(
+            "there is no prompt B to patch from", "--versus-prompt, or w on the screen"
+        )
+    source = edit.where if edit.source is None else edit.source
+    whole = (edit.where.first is None or edit.where.last is None) and len(other) != count
+    if whole and edit.source is None:
+        raise ScopeError(
+            f"the prompt has {count} tokens and prompt B {len(other)}",
+            "tokens of both, such as @-1",
+        )
+    there = source.rows(len(other))
+    if len(there) not in (1, len(rows)):
+        raise ScopeError(f"it patches {len(rows)} tokens from {len(there)}", "as many, or one")
+    return written(other, site, layer)[there.start : there.stop]
+
+
+def anchored(edit: Edit) -> bool:
+    """Whether what it does to a token does not depend on how the prompt goes on."""
+    ends = [edit.where.first, edit.where.last]
+    if edit.source is not None:
+        ends += [edit.source.first, edit.source.last]
+    return edit.action != "mean" and all(end is None or end >= 0 for end in ends)

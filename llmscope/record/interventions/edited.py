@@ -1,0 +1,341 @@
+"""Edited passes: the layers and the tokens that an edit reaches are run again, and no others.
+
+What comes before the first changed layer stands in the unedited recording, and what comes before
+the first changed token in it as well, for attention is causal. Keys and values of an edited pass
+are kept with it alone: the unedited one never sees them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+from torch import Tensor
+from transformers import DynamicCache
+
+from llmscope.edits import Edit
+from llmscope.errors import ScopeError
+from llmscope.models.tokenizer.tokens import Encoded
+from llmscope.record.capture.hooks import Cancelled
+from llmscope.record.capture.prefetch import NOTHING, Foreseen, drop_logits, foreseen, keep_logits
+from llmscope.record.capture.recorder import Cancel, Past, Recorder, common, cut, earlier_logits
+from llmscope.record.capture.recording import Prompt, Recording, Segment
+from llmscope.record.change_hooks import Change, attached
+from llmscope.record.derive.comparison import BOUND
+from llmscope.record.derive.row_stats import first_unfinite
+from llmscope.record.derive.verify import Verdicts, discrepancy, probe
+from llmscope.record.interventions.compile import Grounds, anchored, changes_of
+from llmscope.record.interventions.frozen_norm import frozen
+from llmscope.record.interventions.layer_reuse import Forms
+from llmscope.record.interventions.vectors import vector_of
+from llmscope.record.norms import bound
+
+KEPT = 8
+"""Passes over other prompts, and vectors, that are kept for the next edit."""
+
+
+class EditedRecorder:
+    """Records edited passes of one model, each on top of an unedited recording.
+
+    Attributes:
+        ran: how many tokens of prompts B have been run so far.
+    """
+
+    def __init__(self, recorder: Recorder, verdicts: Verdicts) -> None:
+        self._recorder = recorder
+        self._subject = recorder.subject
+        self._verdicts = verdicts
+        self._forms = Forms(self._subject.anatomy)
+        self._latest: Recording | None = None
+        self._from: tuple[int, ...] | None = None
+        self._others: dict[tuple[int, ...], Recording] = {}
+        self._vectors: dict[object, Tensor] = {}
+        self._stands: dict[int, bool] = {}
+        self.ran = 0
+
+    def record(
+        self,
+        base: Recording,
+        edits: Sequence[Edit],
+        *,
+        other: Prompt | None = None,
+        fresh: bool = False,
+        cancelled: Cancel | None = None,
+    ) -> Recording:
+        """The pass of a recording with these edits. What they do not reach is shared with it.
+
+        Args:
+            other: prompt B.
+            fresh: share no row with another pass, so that the same bits come out every time.
+
+        Raises:
+            ScopeError: an edit fits neither the model nor the prompt, or cannot be trusted.
+            Cancelled: nothing was lost.
+        """
+        edits = tuple(edits)
+        if not any(edit.action == "patch" for edit in edits):
+            other = None
+        before = None if fresh else self._before(edits, other)
+        if before is not None and before.base is base:
+            return before
+        with self._recorder.taps.interruptible(cancelled):
+            changes = changes_of(edits, self._grounds(base, other, fresh=fresh))
+        made = replace(base, edits=edits, base=base, memo={})
+        if changes:
+            shared = 0 if before is None else _shared(before, base, changes)
+            made = self._extend(base, before, shared, changes, cancelled, fresh=fresh)
+            made = replace(made, edits=edits, base=base, fresh=base.fresh)
+            drop_logits(self._latest)
+        self._latest, self._from = made, None if other is None else other.ids
+        return made
+
+    def forget(self) -> None:
+        """Let go of all that was kept for the next pass."""
+        self._latest = None
+        self._others.clear()
+        self._vectors.clear()
+
+    def _before(self, edits: tuple[Edit, ...], other: Prompt | None) -> Recording | None:
+        """The latest edited pass, if it was edited in the same way."""
+        latest, ids = self._latest, None if other is None else other.ids
+        return latest if latest and latest.edits == edits and self._from == ids else None
+
+    def _extend(
+        self,
+        base: Recording,
+        before: Recording | None,
+        shared: int,
+        changes: tuple[Change, ...],
+        cancelled: Cancel | None,
+        *,
+        fresh: bool,
+    ) -> Recording:
+        """Run what the changes reach, on top of the first `shared` rows of an edited pass."""
+        depth = self.depth(min(change.layer for change in changes))
+        start = min(change.rows.start for change in changes)
+        below = base
+        if before is not None and not self._recorder.lengths.alike(len(before), len(base)):
+            before = None  # its rows are those of another length
+        if before is not None and shared > start:
+            below, start = before, shared
+        if start == len(base):
+            return replace(cut(below, base.prompt), changes=changes, depth=depth, memo={})
+        # NaN reaches earlier tokens as well, through weights of 0: an edit may mend them all.
+        if fresh or base.past is None or first_unfinite(base) is not None:
+            below, start = base, 0
+        next_look = NOTHING if fresh else foreseen(self._latest or base)
+        return self._run(base, below, start, depth, changes, cancelled, next_look)
+
+    def _run(
+        self,
+        base: Recording,
+        below: Recording,
+        start: int,
+        depth: int,
+        changes: tuple[Change, ...],
+        cancelled: Cancel | None,
+        next_look: Foreseen = NOTHING,
+    ) -> Recording:
+        """One pass from a layer and a position on.
+
+        Args:
+            base: gives the stream that the first layer reads, and all layers before it.
+            below: gives the rows before the position.
+        """
+        recorder, rows = self._recorder, range(start, len(base))
+        if any((one.site, one.layer) == ("neurons", next_look.activations) for one in changes):
+            next_look = replace(next_look, activations=None)  # they are kept without changes
+        stream = base.rows("stream", depth, rows)
+        assert stream is not None
+        cache = recorder.cache(below if start else None, start)
+        with ExitStack() as stack:
+            stack.callback(recorder.taps.drop)
+            if depth:
+                stack.enter_context(self.standing(depth, stream[None]))
+            stack.enter_context(attached(self._subject.anatomy, changes, start=start))
+            stack.enter_context(self._entries_kept(changes))
+            ids = base.prompt.ids[start:]
+            logits = recorder.forward(ids, cache, cancelled, next_look, going_on=start > 0)
+            segment = recorder.taps.segment()
+            past = _past(base, cache, depth)
+            keys, values = recorder.keys_and_values(past)
+        layers = tuple(
+            base.layer_rows(layer, rows) if layer < depth else segment.layers[layer]
+            for layer in range(base.layers)
+        )
+        segment = Segment(layers, segment.final, segment.memo)
+        settings = tuple(tap.settings for tap in recorder.taps.layers)
+        recording = Recording(
+            subject=self._subject,
+            prompt=base.prompt,
+            parts=(*(below.prefix(start) if start else ()), (segment, len(segment))),
+            keys=(*base.keys[:depth], *keys[depth:]),
+            values=(*base.values[:depth], *values[depth:]),
+            past=past,
+            settings=(*base.settings[:depth], *settings[depth:]),
+            logits=logits[-1].clone(),  # a view would keep all of them
+            ran=len(rows),
+            reused=start,
+            earlier=earlier_logits(below, start) if start else None,
+            changes=changes,
+            depth=depth,
+        )
+        keep_logits(recording, logits)
+        return recording
+
+    @contextmanager
+    def _entries_kept(self, changes: Sequence[Change]) -> Iterator[None]:
+        """Keep what an MLP reads where a norm before it is held still: it follows no more."""
+        taps = [
+            self._recorder.taps.layers[change.layer]
+            for change in changes
+            if change.frozen is not None and change.layer < len(self._recorder.taps.layers)
+        ]
+        entries = [tap.entry for tap in taps]
+        try:
+            for tap in taps:
+                tap.entry = None
+            yield
+        finally:
+            for tap, entry in zip(reversed(taps), reversed(entries), strict=True):
+                tap.entry = entry
+
+    def depth(self, layer: int) -> int:
+        """The first layer that runs for a change in this one: 0 where no layer before it can stand.
+
+        Each depth is tried once, on the probe: what one layer hands on beside the stream may be
+        for any that follows.
+        """
+        if layer not in self._stands:
+            self._stands[layer] = self._can_stand(layer)
+        return layer if self._stands[layer] else 0
+
+    def standing(self, depth: int, stream: Tensor) -> AbstractContextManager[None]:
+        """The layers before `depth` stand in passes within; what follows reads the stream.
+
+        `[batch, row, width]`
+        """
+        return self._forms.standing(depth, stream)
+
+    @cached_property
+    def _probe(self) -> Recording | None:
+        """A pass over the probe; None where layers give more than a stream."""
+        ids = probe(self._subject).ids
+        with self._forms.learn():
+            whole: Recording = self._recorder.run([ids], record=True)
+        # Whatever a layer remembers of the latest pass must not be what the probe would tell it.
+        self._recorder.run([ids[::-1]], last=1)
+        return whole if self._forms.plain else None
+
+    def _can_stand(self, depth: int) -> bool:
+        """Whether a pass over half of the probe is the same with its first layers standing."""
+        whole = self._probe
+        if not depth or whole is None or whole.logits is None:
+            return False
+        start = 0 if whole.past is None else len(whole) // 2
+        try:
+            again = self._run(whole, whole, start, depth, (), None)
+        except Cancelled:  # which says nothing of the layers
+            raise
+        except Exception:  # whatever a model says whose layers hand each other more than a stream
+            return False
+        assert again.logits is not None
+        limit = bound(self._subject.dtype, BOUND)
+        return discrepancy(again.logits[None], whole.logits[None]) <= limit
+
+    def _grounds(self, base: Recording, other: Prompt | None, *, fresh: bool) -> Grounds:
+        return Grounds(
+            base=base,
+            other=None if other is None else self.other(other, fresh=fresh),
+            steering=self._steering,
+            frozen=lambda edit, rows: frozen(base, edit, rows),
+            verdicts=self._verdicts,
+        )
+
+    def other(self, prompt: Prompt, *, fresh: bool = False) -> Recording:
+        """An unedited pass over another prompt, kept for the next time.
+
+        It goes on from what it begins with, as the live one does: from an earlier pass over a
+        prompt B, or from the unedited one of A. None of those is changed by that.
+
+        Args:
+            fresh: share no row with another pass.
+        """
+        kept = self._others.get(prompt.ids)
+        if kept is not None and not (fresh and kept.reused):
+            return kept
+        before = None if fresh else self._nearest(prompt)
+        made = self._recorder.go_on(before, prompt)
+        self.ran += made.ran
+        # While B is typed, the next text takes the place of the one before.
+        if before is not None and made.reused in (len(before), len(prompt)):
+            self._others.pop(before.prompt.ids, None)
+        _make_room(self._others)
+        self._others[prompt.ids] = made
+        return made
+
+    def _nearest(self, prompt: Prompt) -> Recording | None:
+        """What shares most of its beginning with a prompt; None where nothing can be gone on from.
+
+        An equal share of A's goes first: what both prompts begin with is the same rows then.
+        """
+        known = (self._recorder.latest, *reversed(self._others.values()))
+        able = [one for one in known if one is not None and one.past is not None]
+        return max(able, key=lambda one: common(one.prompt.ids, prompt.ids), default=None)
+
+    def _steering(self, edit: Edit) -> Tensor:
+        assert edit.vector is not None
+        at = 0 if edit.layer is None else edit.layer + 1
+        key = (edit.vector, at if edit.vector.kind == "prompts" else None)
+        if key not in self._vectors or edit.vector.kind == "file":
+            _make_room(self._vectors)
+            self._vectors[key] = vector_of(self._subject, edit.vector, at, self._record_text)
+        return self._vectors[key]
+
+    def _record_text(self, text: str) -> Recording:
+        tokens = self._subject.tokens
+        if tokens is None:
+            raise ScopeError("this checkpoint has no tokenizer", "a vector from a file")
+        encoded: Encoded = tokens.encode(text)
+        if not encoded.ids:
+            raise ScopeError("a prompt that steers is empty", "some text")
+        context = self._subject.anatomy.context
+        if context is not None and len(encoded) > context:
+            raise ScopeError(
+                f"a prompt that steers has {len(encoded)} tokens, and the model's context holds "
+                f"{context}",
+                "a shorter one",
+            )
+        return self._recorder.run([encoded.ids], record=True)  # type: ignore[no-any-return]
+
+
+def _shared(before: Recording, base: Recording, changes: Sequence[Change]) -> int:
+    """How many rows of an edited pass stand in that of another prompt."""
+    length = common(before.prompt.ids, base.prompt.ids)
+    same = length == len(before.prompt) == len(base.prompt)
+    if not same and not all(anchored(edit) for edit in before.edits):
+        return 0
+    for old, new in zip(before.changes, changes, strict=True):
+        if old.added is not None and new.added is not None and not old.added.equal(new.added):
+            return 0  # the file that it is from was written anew
+        if old.rows.start != new.rows.start:
+            length = min(length, old.rows.start, new.rows.start)
+        elif old.rows.stop != new.rows.stop:
+            length = min(length, old.rows.stop, new.rows.stop)
+    return length
+
+
+def _past(base: Recording, cache: DynamicCache | None, depth: int) -> Past | None:
+    """What a later pass may go on from: of the layers that stood, what the unedited one left."""
+    if cache is None or base.past is None:
+        return None
+    ran = ((layer.keys[0], layer.values[0]) for layer in cache.layers[depth:])
+    return (*base.past[:depth], *ran)
+
+
+def _make_room(kept: dict[Any, Any]) -> None:
+    while len(kept) >= KEPT:
+        del kept[next(iter(kept))]

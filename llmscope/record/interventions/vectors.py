@@ -1,0 +1,102 @@
+"""Vectors that steer: from a file, of a token, or the difference of two prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from llmscope.edits import Vector
+from llmscope.errors import ScopeError
+from llmscope.models.loaded_model import Subject
+from llmscope.models.tokenizer.target import target_id
+from llmscope.record.capture.model_state import why_no_gradients
+from llmscope.record.capture.recording import Recording
+from llmscope.text import display_text
+
+
+def vector_of(
+    subject: Subject, vector: Vector, at: int, record: Callable[[str], Recording]
+) -> Tensor:
+    """A vector to be added to the stream. [width], float32
+
+    Args:
+        at: how many layers come before the stream that two prompts are compared in.
+        record: a pass over a text.
+
+    Raises:
+        ScopeError: there is no such file, token or prompt, or it does not fit the model.
+    """
+    if vector.kind == "file":
+        return _from_file(subject, vector)
+    if vector.kind == "token":
+        return _of_token(subject, vector.text)
+    ends = []
+    for text in (vector.text, vector.other):
+        rows = record(text).rows("stream", at)
+        assert rows is not None
+        ends.append(rows[-1].float())
+    return ends[0] - ends[1]
+
+
+def _from_file(subject: Subject, vector: Vector) -> Tensor:
+    from safetensors import SafetensorError, safe_open
+
+    path, width = Path(vector.text).expanduser(), subject.anatomy.width
+    shown = display_text(vector.text)
+    if not path.is_file():
+        raise ScopeError(f"there is no file {shown}", "a safetensors file with one vector")
+    try:
+        with safe_open(path, framework="pt") as file:
+            names = list(file.keys())
+            if vector.other and vector.other not in names:
+                raise ScopeError(f"{shown} holds no tensor of that name", _listed(names))
+            if not vector.other and len(names) != 1:
+                raise ScopeError(
+                    f"{shown} holds {len(names)} tensors", f"one of them: {_listed(names)}"
+                )
+            tensor: Tensor = file.get_tensor(vector.other or names[0])
+    except (SafetensorError, OSError) as error:
+        raise ScopeError(
+            f"{shown} cannot be read: {display_text(str(error))}", "another file"
+        ) from None
+    if tensor.numel() != width:
+        raise ScopeError(
+            f"the vector in {shown} has {tensor.numel()} numbers", f"{width}, the model's width"
+        )
+    found = tensor.reshape(-1).float()
+    if not bool(torch.isfinite(found).all()):
+        raise ScopeError(f"the vector in {shown} holds NaN or infinity", "another file")
+    return found.to(subject.device)
+
+
+def _listed(names: list[str]) -> str:
+    shown = [display_text(f"FILE.safetensors:{name}") for name in names[:4]]
+    return ", ".join([*shown, "…"] if len(names) > len(shown) else shown)
+
+
+def _of_token(subject: Subject, text: str) -> Tensor:
+    """The row of the unembedding that makes the token's logit out of the normed stream.
+
+    Before the logits are scaled, which some models do by a number that is far from 1.
+    """
+    token = target_id(text, subject.tokens, subject.anatomy.vocabulary)
+    readout = subject.anatomy.readout
+    if readout is None:
+        raise ScopeError("the model has no unembedding that was found", "a vector from a file")
+    why_not = why_no_gradients(subject.model)
+    if why_not:
+        raise ScopeError(why_not, "a vector from a file")
+    with torch.enable_grad():
+        # The gradient of a logit is a row of the unembedding, however its weights are stored.
+        like = torch.zeros(1, subject.anatomy.width, dtype=subject.dtype, device=subject.device)
+        leaf = like.requires_grad_()
+        try:
+            row = torch.autograd.grad(readout.linear(leaf)[0, token], leaf)[0][0]
+        except RuntimeError:
+            raise ScopeError(
+                "the unembedding's weights are packed, and give no gradient", "a vector from a file"
+            ) from None
+    return row.float() / readout.scale

@@ -1,0 +1,214 @@
+"""The operations of a decoder, written out here in float64: none of them runs a module.
+
+Which of several forms a model uses (the mean taken off or not, pairs side by side or half a head
+apart) is not told by names: each form is tried, and the one that comes nearest to what the model
+gave is taken. What none of them explains is refused by whoever asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from llmscope.models.anatomy import FLOATS
+from llmscope.record.norms import exact
+from llmscope.record.walkthrough.terms import Made, Region, added
+
+Form = tuple[str, Callable[[Tensor], Tensor]]
+"""A formula, and what computes it."""
+
+EPSILONS = (1e-5, 1e-6, 0.0)
+"""Tried for a norm that keeps its own nowhere."""
+
+
+CELLS = 2**24
+"""Of a matrix, that are widened to float64 at a time."""
+
+
+def plain(module: nn.Module) -> bool:
+    """Whether a module is one matrix, with or without a bias, whose numbers can be read."""
+    weight = getattr(module, "weight", None)
+    return (
+        isinstance(weight, Tensor)
+        and weight.dim() == 2
+        and weight.dtype in FLOATS
+        and not weight.is_meta
+        and not list(module.children())
+        and not isinstance(module, nn.Embedding)
+    )
+
+
+def outputs_first(module: nn.Module) -> bool:
+    """Whether its matrix is [output, input], as in `nn.Linear`; a Conv1D has [input, output]."""
+    return hasattr(module, "in_features")
+
+
+def projected(rows: Tensor, module: nn.Module, columns: Tensor | None = None) -> Tensor:
+    """Rows times the matrix, plus the bias: x W + b. `[..., input] -> [..., output]`
+
+    Args:
+        columns: which outputs; None: all.
+    """
+    weight, bias = module.weight, getattr(module, "bias", None)
+    assert isinstance(weight, Tensor)
+    weight = weight if outputs_first(module) else weight.T
+    chosen = torch.arange(len(weight)) if columns is None else columns
+    # An unembedding in float64 may be larger than memory, so only some outputs are at a time.
+    pieces = torch.split(chosen.to(weight.device), max(1, CELLS // weight.shape[1]))
+    found = torch.cat([rows @ exact(weight[piece]).T for piece in pieces], -1)
+    return found if bias is None else found + exact(bias[chosen.to(bias.device)])
+
+
+def norm_forms(module: nn.Module) -> Iterator[Form]:
+    """What a norm may do, from its parameters: LayerNorm or RMSNorm, gain w or 1 + w."""
+    weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
+    gains: list[tuple[str, Tensor | float]] = [("", 1.0)]
+    if isinstance(weight, Tensor):
+        gains = [("γ · ", exact(weight)), ("(1 + γ) · ", 1 + exact(weight))]
+    shift = exact(bias) if isinstance(bias, Tensor) else None
+    named = [v for k, v in vars(module).items() if "eps" in k and isinstance(v, float)]
+    for eps in named or EPSILONS:
+        for centred in (True, False):
+            for said, gain in gains:
+                top, under = ("(x − mean)", "std") if centred else ("x", "rms")
+                tail = "" if shift is None else " + β"
+                yield f"{said}{top} / {under}(x){tail}", Norm(gain, shift, eps, centred)
+
+
+@dataclass(frozen=True, eq=False)
+class Norm:
+    """LayerNorm, or RMSNorm where it is not centred; the gain is γ or 1 + γ already."""
+
+    gain: Tensor | float
+    bias: Tensor | None
+    eps: float
+    centred: bool
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        """Rows brought to one size. `[..., width]` to the same."""
+        seen = rows - rows.mean(-1, keepdim=True) if self.centred else rows
+        normed = self.gain * (seen * self._scale(seen))
+        return normed if self.bias is None else normed + self.bias
+
+    def _scale(self, seen: Tensor) -> Tensor:
+        return (seen.square().mean(-1, keepdim=True) + self.eps).rsqrt()
+
+    def tell(self, row: Tensor, column: int) -> Made:
+        """How a number of a row came about. `row`: all that is normed together."""
+        mean = float(row.mean()) if self.centred else 0.0
+        size = 1 / float(self._scale(row - mean))
+        gain = float(self.gain[column]) if isinstance(self.gain, Tensor) else 1.0
+        x, shift = float(row[column]), 0.0 if self.bias is None else float(self.bias[column])
+        normed = (
+            f"({x:.4g} {_signed(-mean)}) / {size:.4g}" if self.centred else f"{x:.4g} / {size:.4g}"
+        )
+        terms, filled = [("scaled", gain * (x - mean) / size)], normed
+        said = f"its distance from the mean / {STD}" if self.centred else f"it / {RMS}"
+        regions: list[Region] = []
+        if isinstance(self.gain, Tensor):
+            filled, said = f"{gain:.4g} · {normed}", f"gain · {said}"
+            regions.append((0, column))
+        if self.bias is not None:
+            filled, said = f"{filled} {_signed(shift)}", f"{said} + bias"
+            terms.append(("bias", shift))
+            regions.append((0, column))
+        return added(said, *terms, filled=filled, weights=tuple(regions))
+
+
+STD, RMS = "the typical distance", "the typical size"
+
+
+def _signed(value: float) -> str:
+    """A number that is added: `+ 0.5`, `− 0.5`."""
+    return f"{'−' if value < 0 else '+'} {abs(value):.4g}"
+
+
+ACTIVATIONS: tuple[Form, ...] = (
+    ("GELU(x) = x · Φ(x)", lambda x: 0.5 * x * (1 + torch.erf(x / 2**0.5))),
+    (
+        "GELU(x) ≈ x/2 · (1 + tanh(√(2/π) (x + 0.044715 x³)))",
+        lambda x: 0.5 * x * (1 + torch.tanh((2 / torch.pi) ** 0.5 * (x + 0.044715 * x**3))),
+    ),
+    ("SiLU(x) = x · σ(x)", lambda x: x * torch.sigmoid(x)),
+    ("ReLU(x) = max(0, x)", lambda x: x.clamp(min=0)),
+    ("ReLU²(x) = max(0, x)²", lambda x: x.clamp(min=0) ** 2),
+    ("x · σ(1.702 x)", lambda x: x * torch.sigmoid(1.702 * x)),
+    ("tanh(x)", torch.tanh),
+)
+
+
+def rotations(cos: Tensor, sin: Tensor) -> Iterator[Form]:
+    """How a head may be turned by its token's place. `[head, row, head width]` to the same.
+
+    Args:
+        cos, sin: of the angles, once or twice a pair. [row, pair] or [row, 2 · pair]
+    """
+    half = cos.shape[-1] // 2
+    # Twice a pair: all pairs and then all of them again, or each beside itself. Or once a pair.
+    angles = ((cos[:, :half], sin[:, :half]), (cos[:, ::2], sin[:, ::2]), (cos, sin))
+    for c, s in angles:
+        yield "(xᵢ, xᵢ₊d/₂) turned by the angle p · ωᵢ", _turned(c, s, halves=True)
+        yield "(x₂ᵢ, x₂ᵢ₊₁) turned by the angle p · ωᵢ", _turned(c, s, halves=False)
+
+
+def _turned(cos: Tensor, sin: Tensor, *, halves: bool) -> Callable[[Tensor], Tensor]:
+    pairs = cos.shape[-1]
+
+    def turn(heads: Tensor) -> Tensor:
+        turned, rest = heads[..., : 2 * pairs], heads[..., 2 * pairs :]
+        if halves:
+            first, second = turned[..., :pairs], turned[..., pairs:]
+        else:
+            first, second = turned[..., ::2], turned[..., 1::2]
+        there, back = first * cos - second * sin, second * cos + first * sin
+        joined = [there, back]
+        together = torch.cat(joined, -1) if halves else torch.stack(joined, -1).flatten(-2)
+        return torch.cat([together, rest], -1)
+
+    return turn
+
+
+def by_group(rows: Tensor, shared: Tensor) -> Tensor:
+    """`rows @ shared` where several heads share one matrix.
+
+    `[head, row, a]`, `[shared head, a, b]` -> `[head, row, b]`
+    """
+    heads, count, _ = rows.shape
+    grouped = rows.reshape(shared.shape[0], -1, rows.shape[2])
+    return (grouped @ shared).reshape(heads, count, -1)
+
+
+def score_form(scale: float, softcap: float | None = None) -> Form:
+    """From products of queries and keys to scores."""
+    said = "q kᵀ" if scale == 1 else f"{scale:.4g} · q kᵀ"
+    if softcap is None:
+        return f"s = {said}", lambda products: products * scale
+    return (
+        f"s = {softcap:g} · tanh({said} / {softcap:g})",
+        lambda products: torch.tanh(products * scale / softcap) * softcap,
+    )
+
+
+def inside_forms(heads: int, width: int, rows: range, keys: int) -> Iterator[Form]:
+    """What an attention that tells nothing may make of products; ALiBi is Press et al. 2022.
+
+    Args:
+        rows: the queries; `keys`: how many keys there are.
+    """
+    places = torch.arange(keys, dtype=torch.float64)
+    back = places - torch.arange(rows.start, rows.stop)[:, None]
+    slopes = torch.tensor([2 ** (-8 * (head + 1) / heads) for head in range(heads)]).double()
+    for scale in (1.0, width**-0.5):
+        said, form = score_form(scale)
+        yield said, form
+        # One number for a whole row makes no difference, and models differ in it.
+        biases = {"place": places, "(place − last)": places - (keys - 1), "(place − own)": back}
+        for name, bias in biases.items():
+            yield f"{said} + slope · {name}", _biased(form, slopes[:, None, None] * bias)
+
+
+def _biased(form: Callable[[Tensor], Tensor], bias: Tensor) -> Callable[[Tensor], Tensor]:
+    return lambda products: form(products) + bias

@@ -1,0 +1,258 @@
+"""Before the first layer: from token to vector."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from llmscope.models.anatomy import FLOATS
+from llmscope.record.capture.recording import Recording
+from llmscope.record.norms import exact
+from llmscope.record.walkthrough.arithmetic import Form, plain
+from llmscope.record.walkthrough.step import disagreement
+from llmscope.record.walkthrough.steps import Chain, best_form, norm_form, normed
+from llmscope.record.walkthrough.terms import Made, added
+from llmscope.record.walkthrough.tracer import Call, Watched
+
+OFFSETS = (0, 1, 2)
+"""A table of positions may keep its first rows for padding."""
+WIDE = ("position", "dimension")
+
+
+def beginning(chain: Chain, seen: Watched, recording: Recording) -> int:
+    """Tokens, their embedding, positions, and the stream that enters the first layer.
+
+    Returns:
+        the index of the stream.
+    """
+    tokens = chain.add(
+        "tokens",
+        "text as numbers",
+        "The text is cut into pieces, its tokens. Each has a number: its place in the list of all "
+        "tokens, the vocabulary.",
+        "t = tokenizer(text)",
+        ("position",),
+        (),
+        lambda: torch.tensor(recording.prompt.ids),
+        None,
+    )
+    assert seen.first is not None
+    table = recording.subject.model.get_input_embeddings()
+    call = next((one for one in seen.before if one.module is table), None)
+    own = seen.first if call is None or call.gave is None else rows_of(call.gave)
+    parts, current = [_embedding(chain, recording, table, own, tokens)], exact(own)
+    learned = _positions(seen, table, len(recording), own.shape[-1])
+    if learned is not None and learned.gave is not None:
+        parts.append(_position(chain, learned, len(recording)))
+        current = current + exact(rows_of(learned.gave))
+    others = (table, None if learned is None else learned.module)
+    more = next(_between(seen, others, current, chain.near), None)
+    if more is not None and more.gave is not None:
+        parts, current = [_more(chain, more, parts)], exact(rows_of(more.gave))
+    return _stream(chain, parts, seen.first, recording, current)
+
+
+def _embedding(
+    chain: Chain, recording: Recording, table: nn.Module, own: Tensor, tokens: int
+) -> int:
+    weight, model = table.weight, recording.subject.model
+    assert isinstance(weight, Tensor)
+    readable = weight.dtype in FLOATS and not weight.is_meta
+    ids = torch.tensor(recording.prompt.ids)
+    best: Form | None = None
+    if readable:  # in the table's own module the rows may be multiplied: by 1, √width, …
+        scales = [float(one) for one in table.buffers() if one.numel() == 1]
+        forms = _times("E[t]", [*numbers(model), *scales])
+        best = best_form(forms, exact(weight[ids.to(weight.device)]), exact(own))
+
+    def embed(found: Tensor) -> Tensor:
+        assert best is not None
+        return best[1](exact(weight[found.long().to(weight.device)]))
+
+    def tell(at: tuple[int, ...], token: Tensor) -> Made:
+        number = int(token)
+        value = float(embed(torch.tensor([number]))[0, at[1]])
+        return added("looked up in the table", ("", value), weights=((number, at[1]),))
+
+    return chain.add(
+        "token embedding",
+        "which token it is",
+        f"Each token becomes {own.shape[-1]} numbers, its vector, looked up in a learned table. "
+        "Only which token it is counts here.",
+        f"e = {best[0] if best else 'E[t]'}",
+        WIDE,
+        (tokens,),
+        embed if best else "its table is packed, or not of the stream's form",
+        own,
+        weights=chain.weights(table),
+        reads=lambda at: ((at[0],),),
+        tell=tell,
+    )
+
+
+def _positions(seen: Watched, table: nn.Module, count: int, width: int) -> Call | None:
+    """The call that gave a vector for each place: it was handed no vectors of that width."""
+    for call in seen.before:
+        given, gave = call.given, call.gave
+        if call.module is table or gave is None or gave.shape[-1] != width:
+            continue
+        vectors = given is not None and given.is_floating_point() and given.shape[-1:] == (width,)
+        short = any(0 < len(one) < count for one in call.module.parameters(recurse=False))
+        if not vectors and not short and rows_of(gave).shape == (count, width):
+            return call  # a short table is of kinds of tokens
+    return None
+
+
+def _position(chain: Chain, call: Call, count: int) -> int:
+    """The vectors of a learned (or fixed) table of positions."""
+    assert call.gave is not None
+    tables = (*call.module.parameters(), *call.module.buffers(), *_kept(call.module))
+    weight = next((one for one in tables if one.dim() == 2), None)
+    own, places = rows_of(call.gave), torch.arange(count)
+
+    def row(offset: int) -> Form:
+        said = f"P[p + {offset}]" if offset else "P[p]"
+        return said, lambda p: exact(weight)[p.long() + offset]  # type: ignore[arg-type]
+
+    forms = [row(offset) for offset in OFFSETS if weight is not None]
+    found = [form for form in forms if weight is not None and count + OFFSETS[-1] <= len(weight)]
+    best = best_form(found or forms[:1], places, exact(own))
+
+    def tell(at: tuple[int, ...]) -> Made:
+        assert best is not None
+        offset = next(number for number, form in zip(OFFSETS, forms, strict=False) if form is best)
+        value = float(best[1](places[at[0] : at[0] + 1])[0, at[1]])
+        return added("looked up in the table", ("", value), weights=((at[0] + offset, at[1]),))
+
+    return chain.add(
+        "position embedding",
+        "where it stands",
+        "Each place has learned numbers as well: they tell the model in which order tokens come.",
+        f"p = {best[0] if best else '?'}",
+        WIDE,
+        (),
+        (lambda: best[1](places)) if best else "its table was not found",
+        own,
+        weights=() if weight is None else chain.weight(weight),
+        tell=tell if best else None,
+    )
+
+
+def _kept(module: nn.Module) -> list[Tensor]:
+    """Tensors that a module keeps without having registered them."""
+    return [one for one in vars(module).values() if isinstance(one, Tensor)]
+
+
+def _between(seen: Watched, others: Sequence[Any], current: Tensor, near: float) -> Iterator[Call]:
+    """Calls that the embedding goes through before the first layer, and that change it."""
+    for call in seen.before:
+        given, gave = call.given, call.gave
+        if call.module in others or given is None or gave is None or list(call.module.children()):
+            continue
+        if not given.is_floating_point() or gave.shape[:-1] != given.shape[:-1]:
+            continue
+        rows = exact(rows_of(given))
+        if rows.shape != current.shape or disagreement(rows, current) > near:
+            continue
+        changed = given.shape != gave.shape or not torch.equal(given, gave)
+        if changed and (plain(call.module) or norm_form(call) is not None):
+            yield call
+
+
+def _more(chain: Chain, call: Call, parts: list[int]) -> int:
+    """A norm or a projection between the embedding and the first layer."""
+    form = norm_form(call)
+    assert call.gave is not None
+    if plain(call.module):
+        run, by = chain.projection(call)
+        return chain.add(
+            "embedding projection",
+            "to stream's width",
+            "Learned weights turn the vector into one that is as long as the stream.",
+            "e′ = e W",
+            WIDE,
+            parts,
+            lambda *e: run(sum(e)),
+            rows_of(call.gave),
+            weights=chain.weights(call.module),
+            by=by,
+        )
+    tell = None if form is None else normed(form)
+    return chain.add(
+        "embedding norm",
+        "made one size",
+        "The numbers of each token are brought to one size before they enter the stream.",
+        form[0] if form else "norm(x)",
+        WIDE,
+        parts,
+        (lambda *e: form[1](sum(e))) if form else "it is no norm of a known form",
+        rows_of(call.gave),
+        weights=chain.weights(call.module),
+        reads=lambda at: tuple((at[0], slice(None)) for _ in parts),
+        tell=tell and (lambda at, *e: tell(at, sum(e))),
+    )
+
+
+def _stream(
+    chain: Chain, parts: list[int], start: Tensor, recording: Recording, current: Tensor
+) -> int:
+    """What enters the first layer: the sum of the parts, times a multiplier of the config."""
+    terms = " + ".join("ep"[index] for index in range(len(parts)))
+    forms = _times(f"({terms})" if len(parts) > 1 else terms, numbers(recording.subject.model))
+    best = forms[0]
+    if start.shape == current.shape and disagreement(current, exact(start)) > chain.near:
+        best = best_form(forms, current, exact(start)) or best
+    both = len(parts) > 1
+    names = [chain.steps[part].name for part in parts]
+
+    def tell(_: tuple[int, ...], *found: Tensor) -> Made:
+        factor = float(best[1](torch.ones((), dtype=torch.float64)))
+        terms = [(name, factor * float(x)) for name, x in zip(names, found, strict=True)]
+        times = "" if factor == 1 else f"{factor:.6g} · "
+        return added(f"{times}({' + '.join(names)})" if times else " + ".join(names), *terms)
+
+    return chain.add(
+        "embedding",
+        "both added up" if both else "the stream begins",
+        "What a token is and where it stands are added, number by number. This is the stream: "
+        "every layer reads it and adds to it."
+        if both
+        else "These numbers enter the stream, which stands for what the model knows of each token: "
+        "every layer reads it and adds to it.",
+        f"x = {terms if best is forms[0] else best[0]}",
+        WIDE,
+        parts,
+        lambda *e: best[1](sum(e)),
+        start,
+        also=recording.rows("stream", 0),
+        reads=lambda at: tuple(at for _ in parts),
+        tell=tell,
+    )
+
+
+def _times(said: str, factors: Sequence[float]) -> list[Form]:
+    """A thing multiplied by one factor or another."""
+
+    def form(factor: float) -> Form:
+        return said if factor == 1 else f"{factor:.6g} · {said}", lambda x: x * factor
+
+    return [form(factor) for factor in factors]
+
+
+def numbers(model: Any) -> list[float]:
+    """Numbers by which a model may multiply a thing: 1, √width, and those of its config."""
+    config = model.config.get_text_config()
+    named = {k: v for k, v in config.to_dict().items() if "mult" in k or "scal" in k}
+    found = [float(v) for v in named.values() if isinstance(v, float | int) and v]
+    root = torch.tensor(math.sqrt(config.hidden_size))
+    # Some keep √width in the type of the weights that they trained with.
+    return [1.0, float(root), float(root.bfloat16()), *found]
+
+
+def rows_of(tensor: Tensor) -> Tensor:
+    """Without the batch. [row, width]"""
+    return tensor.reshape(-1, tensor.shape[-1])

@@ -1,0 +1,184 @@
+"""Queries, keys and values of a layer, from what its attention reads to what it is called with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from llmscope.record.walkthrough import qkv_origin
+from llmscope.record.walkthrough.arithmetic import Norm
+from llmscope.record.walkthrough.block import Block
+from llmscope.record.walkthrough.embedding import rows_of
+from llmscope.record.walkthrough.qkv_origin import Source
+from llmscope.record.walkthrough.rope import angles
+from llmscope.record.walkthrough.steps import norm_form
+from llmscope.record.walkthrough.terms import Made, added
+from llmscope.record.walkthrough.tracer import Call
+
+HEADED = ("head", "position", "dimension")
+TOLD = {
+    "query": (
+        "what it looks for",
+        "Now tokens look at each other, in several heads, each with an eye for something else. The "
+        "query stands for what a token looks for.",
+    ),
+    "key": (
+        "what it offers",
+        "The key stands for what a token has to offer; queries will be held against it.",
+    ),
+    "value": (
+        "what it hands on",
+        "The value is what a token hands on to those that look at it.",
+    ),
+}
+
+
+class Heads:
+    """Adds their steps to the chain.
+
+    Args:
+        entry: the step that the attention reads.
+        call: of the attention; `calls`: of what is in it.
+    """
+
+    def __init__(self, block: Block, entry: int, call: Call | None, calls: list[Call]) -> None:
+        self.block, self.chain, self.entry = block, block.chain, entry
+        seen = block.seen
+        assert seen.query is not None
+        assert seen.key is not None
+        assert seen.value is not None
+        self.own = (seen.query, seen.key, seen.value)
+        self._angles = angles(call, calls)
+        self._sources = self._found(call, calls)
+
+    def walk(self) -> list[int]:
+        """The steps of what attention is called with: queries, keys, values."""
+        at = [self._projection(name, which) for which, name in enumerate(TOLD)]
+        for which, name in enumerate(TOLD):
+            source = self._sources[which]
+            if source is not None and source.norm is not None:
+                at[which] = self._norm(name, source, at[which])
+        for which, name in enumerate(TOLD):
+            source = self._sources[which]
+            if source is not None and source.turned is not None:
+                at[which] = self._rotation(name, source, at[which], self.own[which])
+        return at
+
+    def _found(self, call: Call | None, calls: list[Call]) -> list[Source | None]:
+        """Where each of the three comes from."""
+        if call is None or call.given is None:
+            return [None] * len(TOLD)
+        counts = (len(self.own[0]), len(self.own[1]))
+        turns = [] if self._angles is None else self._angles.turns()
+        taken: set[Any] = set()
+        found: list[Source | None] = []
+        for which, own in enumerate(self.own):
+            some = [] if which == 2 else turns
+            read = rows_of(call.given)
+            found.append(
+                qkv_origin.find(own, which, counts, calls, read, some, taken, self.chain.near)
+            )
+            taken |= {one.taken for one in found[-1:] if one is not None}
+        return found
+
+    def _projection(self, name: str, which: int) -> int:
+        source, (gist, said), letter = self._sources[which], TOLD[name], name[0]
+        if source is None:
+            return self.chain.add(
+                *(name, gist, said, "?", HEADED, (self.entry,)),
+                "the projection that makes it cannot be told from what the attention calls",
+                self.own[which],
+            )
+        count, _, width = source.projected.shape
+        run, by = self.chain.projection(source.call, source.columns)
+        factor = source.factor if source.norm is None and source.turned is None else 1.0
+        biased = getattr(source.call.module, "bias", None) is not None
+        made = f"x W_{letter}{f' + b_{letter}' if biased else ''}"
+
+        def make(x: Tensor) -> Tensor:
+            return run(x).reshape(len(x), count, width).transpose(0, 1) * factor
+
+        return self.chain.add(
+            name,
+            gist,
+            said,
+            f"{letter} = {made}" if factor == 1 else f"{letter} = {factor:.4g} · ({made})",
+            HEADED,
+            (self.entry,),
+            make,
+            source.projected * factor,
+            weights=self.chain.weights(source.call.module, source.columns),
+            by=by,
+            reads=lambda at: ((at[1], slice(None)),),
+            tell=self.chain.tells(
+                *(source.call.module, source.columns, lambda at: at[0] * width + at[2]),
+                ("dimension",),
+                scale=factor,
+            ),
+        )
+
+    def _norm(self, name: str, source: Source, before: int) -> int:
+        assert source.norm is not None
+        form, letter = norm_form(source.norm), name[0]
+
+        def make(heads: Tensor) -> Tensor:
+            assert form is not None
+            rows = heads.transpose(0, 1)
+            normed = form[1](rows.flatten(1) if source.flat else rows)
+            return normed.reshape(rows.shape).transpose(0, 1)
+
+        def tell(at: tuple[int, ...], x: Tensor) -> Made:
+            norm = form[1] if form else None
+            assert isinstance(norm, Norm)
+            return norm.tell(x.flatten(), at[0] * x.shape[-1] + at[2] if source.flat else at[2])
+
+        return self.chain.add(
+            f"{name} norm",
+            "made one size",
+            f"Each {name} is brought to one size, so that no score can grow without limit.",
+            form[0].replace("x", letter) if form else "norm(x)",
+            HEADED,
+            (before,),
+            make if form else "it is no norm of a known form",
+            source.normed,
+            weights=self.chain.weights(source.norm.module),
+            reads=lambda at: (
+                (slice(None), at[1], slice(None)) if source.flat else (*at[:2], slice(None)),
+            ),
+            tell=tell if form else None,
+        )
+
+    def _rotation(self, name: str, source: Source, before: int, own: Tensor) -> int:
+        assert source.turned is not None
+        assert self._angles is not None
+        angles, table = self._angles, self._angles.step(self.chain, self.block)
+        letter, factor, number = name[0], source.factor, self._angles.number(source.turned)
+        scaled = "" if factor == 1 else f"{factor:.4g} · "
+
+        def make(heads: Tensor, turns: Tensor) -> Tensor:
+            return angles.turn(number, turns)(heads) * factor
+
+        def tell(at: tuple[int, ...], x: Tensor, turns: Tensor) -> Made:
+            one_hot = torch.eye(len(x), dtype=x.dtype)[:, None]
+            mixed = angles.turn(number, turns[None])(one_hot)[:, 0, at[2]]
+            some = mixed.nonzero().flatten().tolist()
+            terms = [(f"dimension {one}", factor * float(x[one] * mixed[one])) for one in some]
+            said = " + ".join(f"{float(x[one]):.4g} · {float(mixed[one]):.4g}" for one in some)
+            filled = said if factor == 1 else f"{factor:.4g} · ({said})"
+            return added("two numbers turned by an angle", *terms, filled=filled)
+
+        return self.chain.add(
+            f"rotated {name}",
+            "turned by place",
+            f"Pairs of a {name}'s numbers are turned like hands of a clock, further at each place: "
+            "so a score tells how far apart tokens are.",
+            f"{letter}′ = {scaled}{source.turned[0].replace('x', letter)}",
+            HEADED,
+            (before, table),
+            make,
+            own,
+            reads=lambda at: ((*at[:2], slice(None)), (at[1], slice(None))),
+            tell=tell,
+        )

@@ -1,0 +1,156 @@
+"""The angles by which queries and keys are turned: RoPE, Su et al. 2021.
+
+A pair of dimensions i of the token at place p is turned by p · ωᵢ. The attention is handed the
+cosines and sines; who made them, and from which frequencies, is told by the objects themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from llmscope.record.norms import exact
+from llmscope.record.walkthrough.arithmetic import Form, rotations
+from llmscope.record.walkthrough.block import Block
+from llmscope.record.walkthrough.step import Weight
+from llmscope.record.walkthrough.steps import Chain, best_form
+from llmscope.record.walkthrough.tracer import Call
+
+BASE = 10_000.0
+"""What the speeds are powers of where nothing else is said."""
+
+
+class Angles:
+    """Cosines and sines as they were handed to the attention. [row, pair] or twice a pair each."""
+
+    def __init__(self, cos: Tensor, sin: Tensor) -> None:
+        self.handed = (cos, sin)
+        own = [exact(one).reshape(-1, one.shape[-1]) for one in (cos, sin)]
+        self.table = torch.cat(own, -1)
+        self._forms = list(rotations(*own))
+        self._step: int | None = None
+
+    def turns(self) -> list[Form]:
+        """Ways in which a head may be turned by them."""
+        return self._forms
+
+    def number(self, form: Form) -> int:
+        """Which of the ways it is."""
+        return next(index for index, one in enumerate(self._forms) if one is form)
+
+    def turn(self, number: int, table: Tensor) -> Callable[[Tensor], Tensor]:
+        """One of the ways, by cosines and then sines that were computed here. [row, 2 · pair]"""
+        cos, sin = table.chunk(2, dim=-1)
+        return list(rotations(cos, sin))[number][1]
+
+    def step(self, chain: Chain, block: Block) -> int:
+        """The step that computes them, which queries and keys share."""
+        if self._step is None:
+            self._step = self._add(chain, block)
+        return self._step
+
+    def _add(self, chain: Chain, block: Block) -> int:
+        calls = (*block.seen.before, *block.seen.inside)
+        maker = next((call for call in calls if self._from(call)), None)
+        count, weights = len(self.table), list[Weight]()
+        places = torch.arange(count, dtype=torch.float32)[:, None]
+        makers = [*self._makers(maker.module)] if maker is not None else []
+        form = best_form(makers or self._paper(), places, self.table)
+        for buffer in maker.module.buffers() if maker is not None else ():
+            weights += chain.weight(buffer) if form and form[0] == _said(buffer) else []
+        return chain.add(
+            "rotation angles",
+            "angles of places",
+            "Where a token stands is told by turning its queries and keys: its place times the "
+            "speed of each pair of numbers is the angle.",
+            "cos(p · ωᵢ), sin(p · ωᵢ)",
+            ("position", "pair"),
+            (0,),
+            (lambda _: form[1](places)) if form else "nobody was seen to make them",
+            self.table,
+            weights=weights,
+        )
+
+    def _from(self, call: Call) -> bool:
+        output = call.output if isinstance(call.output, tuple | list) else ()
+        return any(one is self.handed[0] for one in output)
+
+    def _paper(self) -> Iterator[Form]:
+        """As the paper has it, for a model that keeps no speeds: ωᵢ = 10000^(−2i/d)."""
+        width = self.handed[0].shape[-1]
+        for pairs, spread in ((width, _once), (width // 2, _twice), (width // 2, _beside)):
+            speeds = BASE ** -(torch.arange(pairs, dtype=torch.float32) / pairs)
+            yield f"{pairs} pairs", _table(speeds, 1.0, spread)
+
+    def _makers(self, module: nn.Module) -> Iterator[Form]:
+        """Cosines and sines of p · ω, for each list of frequencies that the module keeps."""
+        scales = [v for k, v in vars(module).items() if "scaling" in k and isinstance(v, float)]
+        for buffer in module.buffers():
+            if buffer.dim() == 1:
+                for scale in {1.0, *scales}:
+                    for spread in (_twice, _beside, _once):
+                        yield _said(buffer), _table(buffer, scale, spread)
+
+
+def _said(buffer: Tensor) -> str:
+    return f"buffer {id(buffer)}"
+
+
+def _table(
+    frequencies: Tensor, scale: float, spread: Callable[[Tensor], Tensor]
+) -> Callable[[Tensor], Tensor]:
+    # The angle is rounded to float32, as the model rounds it: at place 10,000 that is seen.
+    speeds = frequencies.detach().float().cpu()
+
+    def make(places: Tensor) -> Tensor:
+        angles = spread(exact(places * speeds))
+        return torch.cat([angles.cos(), angles.sin()], -1) * scale
+
+    return make
+
+
+def _twice(angles: Tensor) -> Tensor:
+    return torch.cat([angles, angles], -1)
+
+
+def _beside(angles: Tensor) -> Tensor:
+    return angles.repeat_interleave(2, -1)
+
+
+def _once(angles: Tensor) -> Tensor:
+    return angles
+
+
+def angles(call: Call | None, inner: list[Call]) -> Angles | None:
+    """Those that an attention was handed, or that came about in it. None: none were seen.
+
+    They are two tensors alike, of one row a token.
+
+    Args:
+        call: of the attention; `inner`: of what is in it.
+    """
+    if call is None or call.given is None:
+        return None
+    length = call.given.shape[-2]
+    handed = (*call.args, *call.kwargs.values(), *(one.output for one in inner))
+    for value in handed:
+        if isinstance(value, tuple | list) and len(value) == 2 and _alike(value, length):
+            # At place 0 no sine is anything, and some models hand the sines over first.
+            first, second = value
+            return Angles(first, second) if first[..., 0, :].any() else Angles(second, first)
+    return None
+
+
+def _alike(pair: Any, length: int) -> bool:
+    first, second = pair
+    return (
+        isinstance(first, Tensor)
+        and isinstance(second, Tensor)
+        and first.shape == second.shape
+        and first.dim() >= 2
+        and first.shape[-2] == length
+        and first.is_floating_point()
+    )

@@ -1,0 +1,306 @@
+"""The steps so far, and how the next one is added: done again, held against the model's own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from llmscope.models.loaded_model import Subject
+from llmscope.record.derive.comparison import BOUND
+from llmscope.record.norms import bound, exact
+from llmscope.record.walkthrough.arithmetic import (
+    Form,
+    Norm,
+    norm_forms,
+    outputs_first,
+    plain,
+    projected,
+)
+from llmscope.record.walkthrough.step import Reads, Step, Weight, disagreement
+from llmscope.record.walkthrough.terms import Made, Region, Tell, summed
+from llmscope.record.walkthrough.tracer import Call
+
+Make = Callable[..., Tensor]
+
+NEAR, HALF_NEAR = 1e-4, 16.0
+"""Relative difference below which one tensor is taken to be made of another, and not the bound of
+what is shown: in float32, and in roundings of a narrower type."""
+UNFINITE = "NaN or infinity comes out of it"
+SOME = 16
+"""Rows on which a form is told from others."""
+
+
+class Chain:
+    """Steps in their order.
+
+    Each is made of the steps before it alone. Where it agrees with the model's own value, what
+    follows goes on from what was made; where not, it is refused, and what follows goes on from the
+    model's own. In half precision, where roundings of twenty steps would add up, every step starts
+    from the model's own values of the steps before, each of which was held against what was made.
+    """
+
+    def __init__(self, subject: Subject) -> None:
+        self.steps: list[Step] = []
+        self.half = subject.dtype.itemsize < 4
+        self.subject = subject
+        self.layer: int | None = None
+        self.part = "beginning"
+        self.near = bound(subject.dtype, NEAR, HALF_NEAR)
+        self._bound, self._eps = bound(subject.dtype, BOUND), torch.finfo(subject.dtype).eps
+        self._on: list[Tensor] = []
+        parameters = subject.model.named_parameters(remove_duplicate=True)
+        self._names = {id(parameter): name for name, parameter in parameters}
+        self._buffers = {id(buffer): name for name, buffer in subject.model.named_buffers()}
+
+    def at(self, index: int) -> Tensor:
+        """The value of a step that what follows goes on from, in float64 on the CPU."""
+        return self._on[index]
+
+    def cut(self, count: int) -> None:
+        """Forget all steps but so many of the first ones."""
+        del self.steps[count:], self._on[count:]
+
+    def add(
+        self,
+        name: str,
+        gist: str,
+        sentence: str,
+        formula: str,
+        axes: Sequence[str],
+        inputs: Sequence[int],
+        make: Make | str,
+        own: Tensor | None,
+        *,
+        weights: Iterable[Weight] = (),
+        by: str = "arithmetic",
+        start: int = 0,
+        floor: float = 0.0,
+        seen: Tensor | None = None,
+        also: Tensor | None = None,
+        roundings: int = 0,
+        reads: Reads | None = None,
+        tell: Tell | None = None,
+    ) -> int:
+        """Add a step, and give its index.
+
+        Args:
+            make: from the values of the inputs to its own; or why there is no such thing.
+            own: what the model gave.
+            start: the place of the first row.
+            floor: see `disagreement`.
+            seen: which cells hold a number; None: all of them.
+            also: what the recording holds of it. In half precision two passes that are computed
+                in different ways are further apart than the bound, and are not held together.
+            roundings: how many more there are in the model's own, in half precision.
+            reads: see `Step`; `tell`: how a cell came about, from its index and what it read of
+                each input.
+        """
+        own = None if own is None else exact(own)
+        if isinstance(make, str) and own is not None:
+            there = own if seen is None else torch.where(seen, own, 0.0)
+            if not bool(torch.isfinite(there).all()):
+                make = UNFINITE  # nothing is found again in that, whatever the structure
+        made, reason = self._made(make, inputs, own, axes)
+        agreement: float | None = None
+        if made is not None and not reason:
+            rows = next((i for i, axis in enumerate(axes) if axis in ("position", "query")), None)
+
+            def held(other: Tensor) -> float:
+                pair = [made, other] if rows is not None else [made[None], other[None]]
+                if seen is not None:
+                    pair = [torch.where(seen, one, 0.0) for one in pair]
+                return disagreement(*pair, rows=rows or 0, floor=floor)
+
+            limit = self._bound + (roundings * self._eps if self.half else 0.0)
+            agreement = None if own is None else held(own)
+            reason = _judge(agreement, limit, "model's own")
+            if also is not None and not reason and not self.half:
+                again = held(exact(also))
+                agreement = again if agreement is None else max(agreement, again)
+                reason = _judge(again, limit, "one in the recording")
+        shown = made if made is not None and (own is None or not reason) else own
+        if shown is None:
+            raise Unseen(f"{name}: {reason}")
+        on = own if own is not None and (reason or self.half) else shown
+        if seen is not None:
+            shown = torch.where(seen, shown, torch.nan)
+        self._on.append(on)
+        self.steps.append(
+            Step(
+                name=name,
+                part=self.part,
+                gist=gist,
+                sentence=sentence,
+                formula=formula,
+                axes=tuple(axes),
+                inputs=tuple(inputs),
+                weights=tuple(weights),
+                value=shown.float().numpy(),
+                agreement=agreement,
+                reason=reason,
+                by=by,
+                start=start,
+                layer=self.layer,
+                reads=reads,
+                made=None if reason else self._telling(inputs, reads, tell),
+            )
+        )
+        return len(self.steps) - 1
+
+    def _telling(
+        self, inputs: Sequence[int], reads: Reads | None, tell: Tell | None
+    ) -> Callable[[tuple[int, ...]], Made] | None:
+        if tell is None:
+            return None
+
+        def made(at: tuple[int, ...]) -> Made:
+            parts = () if reads is None else reads(at)
+            with torch.no_grad():
+                return tell(at, *(self.at(i)[part] for i, part in zip(inputs, parts, strict=True)))
+
+        return made
+
+    def _made(
+        self, make: Make | str, inputs: Sequence[int], own: Tensor | None, axes: Sequence[str]
+    ) -> tuple[Tensor | None, str]:
+        if isinstance(make, str):
+            return None, make
+        try:
+            with torch.no_grad():
+                made = exact(make(*(self.at(index) for index in inputs)))
+        except Exception as error:  # whatever a wrong guess at the structure makes torch say
+            told = str(error).strip().splitlines()
+            return None, f"it could not be done again: {told[0] if told else error!r}"
+        if len(axes) != made.dim() or (own is not None and own.shape != made.shape):
+            return None, f"it has the shape {tuple(made.shape)}, and not that of the model's"
+        return made, ""
+
+    def weight(
+        self, parameter: Any, axis: int | None = None, chosen: Tensor | None = None
+    ) -> list[Weight]:
+        """A parameter or buffer as a weight of a step; none if the model has no such."""
+        for names, learned in ((self._names, True), (self._buffers, False)):
+            if id(parameter) in names:
+                whole = chosen is None
+                name = names[id(parameter)]
+                return [Weight(name, parameter, None if whole else axis, chosen, learned)]
+        return []
+
+    def weights(self, module: nn.Module, columns: Tensor | None = None) -> list[Weight]:
+        """All parameters of a module; of a projection those of some outputs alone."""
+        if not plain(module) or columns is None:
+            return [one for held in module.parameters() for one in self.weight(held)]
+        axis = 0 if outputs_first(module) else 1
+        found = self.weight(module.weight, axis, columns)
+        return found + self.weight(getattr(module, "bias", None), 0, columns)
+
+    def projection(self, call: Call, columns: Tensor | None = None) -> tuple[Make, str]:
+        """What a projection makes of rows, and how: by arithmetic, or by the module itself."""
+        module = call.module
+        if plain(module):
+            return lambda rows: projected(rows, module, columns), "arithmetic"
+
+        def through(rows: Tensor) -> Tensor:
+            found = self.through(call, rows)
+            return found if columns is None else found[..., columns]
+
+        return through, "module"
+
+    def tells(
+        self,
+        module: nn.Module,
+        columns: Tensor | None,
+        output: Callable[[tuple[int, ...]], int],
+        along: Sequence[str],
+        *,
+        scale: float = 1.0,
+    ) -> Tell | None:
+        """How the numbers of a projection come about; None where its matrix cannot be read.
+
+        Args:
+            columns: those of its outputs that the step takes; None: all.
+            output: from the index of a cell to which of these it is.
+            along: the axes of what it reads.
+        """
+        if not plain(module):
+            return None
+        first, bias = outputs_first(module), getattr(module, "bias", None)
+
+        def tell(at: tuple[int, ...], given: Tensor) -> Made:
+            place = output(at)
+            whole = place if columns is None else int(columns[place])
+            weight = module.weight
+            assert isinstance(weight, Tensor)
+            vector = exact((weight if first else weight.T)[whole])
+            parts: tuple[Region, ...] = ((place, slice(None)) if first else (slice(None), place),)
+            more = []
+            if bias is not None:
+                more, parts = [("bias", scale * float(bias[whole]))], (*parts, (0, place))
+            sizes = list(zip(along, given.shape, strict=True))
+            said = "input · weight, added up"
+            return summed(said, given, vector, sizes, scale=scale, more=more, weights=parts)
+
+        return tell
+
+    def through(self, call: Call, rows: Tensor) -> Tensor:
+        """What a module gives for these rows, called as it was but for them. [row, width]
+
+        Fewer rows than it was called with are for a module that looks at each of them alone.
+        """
+        own = call.given
+        assert own is not None
+        given = rows.to(own)
+        given = given.reshape(own.shape if given.numel() == own.numel() else (1, *given.shape))
+
+        def swapped(value: Any) -> Any:
+            alike = isinstance(value, Tensor) and value.shape == own.shape
+            return given if alike and torch.equal(value, own) else value
+
+        named = {name: swapped(value) for name, value in call.kwargs.items()}
+        output = call.module(*map(swapped, call.args), **named)
+        found: Tensor = output[0] if isinstance(output, tuple | list) else output
+        return found.reshape(-1, found.shape[-1])
+
+
+def _judge(agreement: float | None, limit: float, whose: str) -> str:
+    """Why a step is refused; empty if it is not."""
+    if agreement is None or agreement <= limit:
+        return ""
+    if not math.isfinite(agreement):
+        return UNFINITE
+    return f"it differs from the {whose} by {agreement:.1e} (bound {limit:.0e})"
+
+
+class Unseen(Exception):  # noqa: N818 - it is a finding
+    """A step can neither be made nor seen."""
+
+
+def best_form(forms: Iterable[Form], given: Tensor, own: Tensor) -> Form | None:
+    """The form that comes nearest to what the model gave; None if none can be computed."""
+    ranked: list[tuple[float, Form]] = []
+    for form in forms:
+        try:
+            off = disagreement(form[1](given).flatten(0, -2), own.flatten(0, -2))
+        except (RuntimeError, IndexError):  # of other shapes: not this form
+            continue
+        if math.isfinite(off):
+            ranked.append((off, form))
+    return min(ranked, key=lambda one: one[0])[1] if ranked else None
+
+
+def norm_form(call: Call) -> Form | None:
+    """What a norm does, by its own call. None: it is nothing of this kind."""
+    if call.given is None or call.gave is None or call.given.shape != call.gave.shape:
+        return None
+    given, gave = (one.reshape(-1, *one.shape[-2:])[:SOME] for one in (call.given, call.gave))
+    return best_form(norm_forms(call.module), exact(given), exact(gave))
+
+
+def normed(form: Form) -> Tell | None:
+    """How the numbers of a norm come about that reads all of their row."""
+    norm = form[1]
+    return (lambda at, row: norm.tell(row, at[-1])) if isinstance(norm, Norm) else None

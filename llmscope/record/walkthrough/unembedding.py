@@ -1,0 +1,204 @@
+"""After the last layer: from vector to the most likely token."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from llmscope.models.anatomy import Readout
+from llmscope.record.capture.recording import Recording
+from llmscope.record.norms import exact
+from llmscope.record.walkthrough.embedding import WIDE, rows_of
+from llmscope.record.walkthrough.steps import Chain, norm_form, normed
+from llmscope.record.walkthrough.terms import Made, added, bent, shared
+from llmscope.record.walkthrough.tracer import Call, Watched
+
+
+def ending(chain: Chain, seen: Watched, recording: Recording, stream: int, position: int) -> None:
+    """Final norm, logits, probabilities and the most likely token, after one position.
+
+    Args:
+        stream: the index of the stream after the last layer.
+    """
+    readout = recording.subject.anatomy.readout
+    if readout is None or seen.logits is None:
+        return
+    start = chain.steps[stream].start
+    calls = {call.module: call for call in seen.after}
+    current = stream
+    norm = calls.get(readout.norm)
+    alone = all(one.dim() < 2 for one in readout.norm.parameters())  # a head has matrices
+    if norm is not None and norm.gave is not None and alone:
+        current = _norm(chain, norm, stream, start, len(recording))
+    elif not isinstance(readout.norm, nn.Identity):
+        current = _head(chain, readout, calls.get(readout.unembed), stream, start)
+    project = calls.get(readout.project) if readout.project is not None else None
+    if project is not None and project.gave is not None:
+        run, by = chain.projection(project)
+        current = chain.add(
+            "final projection",
+            "to table's width",
+            "Learned weights turn the vector into one that is as long as those of the table.",
+            "y = x W",
+            WIDE,
+            (current,),
+            run,
+            rows_of(project.gave)[start:],
+            weights=chain.weights(project.module),
+            by=by,
+            start=start,
+            reads=lambda at: ((at[0], slice(None)),),
+            tell=chain.tells(project.module, None, lambda at: at[1], ("dimension",)),
+        )
+    call = calls.get(readout.unembed)
+    own = _Own(exact(seen.logits[position - seen.told]), call, position - len(recording))
+    _tokens(chain, own, readout, current, position - start)
+
+
+def _norm(chain: Chain, call: Call, stream: int, start: int, whole: int) -> int:
+    form = norm_form(call)
+    own = rows_of(call.gave)  # type: ignore[arg-type]
+    rows = len(chain.at(stream))
+    return chain.add(
+        "final norm",
+        "made one size",
+        "After the last layer each token's numbers are brought to one typical size once more: now "
+        "the answer is read out.",
+        form[0] if form else "norm(x)",
+        WIDE,
+        (stream,),
+        form[1] if form else "it is no norm of a known form",
+        own[start : start + rows] if len(own) == whole else own,
+        weights=chain.weights(call.module),
+        start=start,
+        reads=lambda at: ((at[0], slice(None)),),
+        tell=None if form is None else normed(form),
+    )
+
+
+def _head(chain: Chain, readout: Readout, call: Call | None, stream: int, start: int) -> int:
+    """All that stands between the last stream and the unembedding, by the model's own modules."""
+    if call is None or call.given is None:
+        raise LookupError("what stands before the unembedding was not called")
+    given = call.given
+
+    @torch.no_grad()
+    def run(stream: Tensor) -> Tensor:
+        return exact(readout.norm(stream.to(given)))
+
+    return chain.add(
+        "head",
+        "made ready",
+        "After the last layer each token's numbers pass more learned weights: now the answer is "
+        "read out. It is shown as one step, which its own modules do again.",
+        "h = head(x)",
+        WIDE,
+        (stream,),
+        run,
+        rows_of(given)[start:],
+        by="module",
+        start=start,
+        reads=lambda at: ((at[0], slice(None)),),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Own:
+    """The model's own logits after a position, and the call of its unembedding.
+
+    `row` is the position, counted from the end.
+    """
+
+    logits: Tensor
+    call: Call | None
+    row: int
+
+
+def _tokens(chain: Chain, own: _Own, readout: Readout, current: int, row: int) -> None:
+    """Logits, probabilities and the most likely token, of one row of what was read out."""
+    logits, call, scale, cap = own.logits, own.call, readout.scale, readout.softcap
+    plain = logits
+    if cap is not None and call is not None and call.gave is not None:
+        plain = exact(rows_of(call.gave)[own.row]) * scale
+    scaled = "" if scale == 1 else f"{scale:.4g} · "
+
+    if call is None:
+
+        def unembed(x: Tensor) -> Tensor:
+            weight = next(readout.unembed.parameters())
+            return readout.linear(x[row : row + 1].to(weight))[0]
+
+        by, weights, tell = "module", chain.weights(readout.unembed), None
+    else:
+        run, by = chain.projection(call)
+        weights = chain.weights(call.module)
+        tell = chain.tells(call.module, None, lambda at: at[0], ("dimension",), scale=scale)
+
+        def unembed(x: Tensor) -> Tensor:
+            return run(x[row : row + 1])[0] * scale
+
+    at = chain.add(
+        "logits",
+        "a score per token",
+        "The numbers of the token under the cursor alone are held against learned ones of each "
+        "token: the better they fit, the higher its logit.",
+        f"ℓ = {scaled}y W_U",
+        ("token",),
+        (current,),
+        unembed,
+        plain,
+        weights=weights,
+        by=by,
+        reads=lambda _: ((row, slice(None)),),
+        tell=tell,
+    )
+    if cap is not None:
+
+        def capped(_: tuple[int, ...], x: Tensor) -> Made:
+            value = float(torch.tanh(x / cap) * cap)
+            return bent(f"{cap:g} · tanh(x / {cap:g})", float(x), value)
+
+        at = chain.add(
+            "softcap",
+            f"held within ±{cap:g}",
+            f"The logits are bent so that none goes beyond {cap:g}.",
+            f"ℓ′ = {cap:g} · tanh(ℓ / {cap:g})",
+            ("token",),
+            (at,),
+            lambda x: torch.tanh(x / cap) * cap,
+            logits,
+            reads=lambda at: (at,),
+            tell=capped,
+        )
+    shares = chain.add(
+        "probabilities",
+        "chances of each",
+        "Logits become probabilities: e to the power of each, divided by the sum of all. They are "
+        "above 0 and sum to 1.",
+        "p = softmax(ℓ)",
+        ("token",),
+        (at,),
+        lambda x: torch.softmax(x, -1),
+        torch.softmax(logits, -1),
+        reads=lambda _: ((slice(None),),),
+        tell=lambda at, x: shared(x, at[0]),
+    )
+    chain.add(
+        "next token",
+        "the likeliest one",
+        "The likeliest token is what the model says next. Written after the text, it is read with "
+        "it, and all begins again.",
+        "argmax p",
+        ("token",),
+        (shares,),
+        lambda p: p.argmax(-1, keepdim=True),
+        logits.argmax(-1, keepdim=True),
+        reads=lambda _: ((slice(None),),),
+        tell=lambda _, p: added(
+            "the token with the largest probability",
+            ("", float(p.argmax())),
+            filled=f"{100 * float(p.max()):.4g} % is the largest of {len(p)}",
+        ),
+    )

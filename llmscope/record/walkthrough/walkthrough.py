@@ -1,0 +1,290 @@
+"""The walk through a pass: one layer from inside, and what all layers share before and after it.
+
+Every step is made of the steps before it by arithmetic written out here, in float64, or where that
+cannot be by the model's own module; and is held against what the model gave in a watched pass,
+row by row, relative to the row's largest magnitude.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from llmscope.record.capture.recording import Recording
+from llmscope.record.derive.post_norms import IN_THE_STREAM, post_norms
+from llmscope.record.derive.tensors import NOT_BY_HEAD
+from llmscope.record.norms import exact
+from llmscope.record.walkthrough.attention import Attention, opaque
+from llmscope.record.walkthrough.block import Block
+from llmscope.record.walkthrough.embedding import WIDE, beginning, rows_of
+from llmscope.record.walkthrough.mlp import Mlp
+from llmscope.record.walkthrough.step import Step, disagreement
+from llmscope.record.walkthrough.steps import Chain, Make, Unseen
+from llmscope.record.walkthrough.terms import added
+from llmscope.record.walkthrough.tracer import Call, Run, Watched, watch
+from llmscope.record.walkthrough.unembedding import ending
+
+ROOM = 2**22
+"""Cells of a layer's patterns, over all heads, that are shown; the queries are cut to fit."""
+
+
+@torch.no_grad()
+def steps(recording: Recording, position: int, layer: int, run: Run) -> tuple[Step, ...]:
+    """Every operation of the pass in order, with one layer from inside.
+
+    Args:
+        position: after which token the logits are; in a long prompt, around which token queries
+            are shown.
+        run: a lens's handle for passes.
+    """
+    rows = shown_rows(len(recording), recording.subject.anatomy.heads, position)
+    kept: _Walk | None = recording.memo.get("walk")
+    if kept is None or (kept.layer, kept.rows) != (layer, rows) or position < kept.seen.told:
+        kept = recording.memo["walk"] = _walk(recording, position, layer, rows, run)
+    if kept.position != position:
+        kept.position = position
+        kept.chain.cut(kept.shared)
+        ending(kept.chain, kept.seen, recording, kept.stream, position)
+    return tuple(kept.chain.steps)
+
+
+@dataclass(eq=False)
+class _Walk:
+    """The latest walk through a recording: of it, only the end depends on the position.
+
+    Attributes:
+        shared: how many steps there are before the end.
+        stream: the index of the stream after the last layer.
+    """
+
+    layer: int
+    rows: range
+    chain: Chain
+    seen: Watched
+    shared: int
+    stream: int
+    position: int | None = None
+
+
+def shown_rows(length: int, heads: int, position: int) -> range:
+    """The queries that are computed: all, or in a long prompt those around a position."""
+    count = max(1, min(length, ROOM // (max(heads, 1) * length)))
+    first = min(max(position - count // 2, 0), length - count)
+    return range(first, first + count)
+
+
+def _walk(recording: Recording, position: int, layer: int, rows: range, run: Run) -> _Walk:
+    """All steps but those of the end."""
+    subject = recording.subject
+    inside = recording.settings[layer] is None
+    seen = watch(subject, run, recording.prompt.ids, layer, position, inside=inside)
+    chain = Chain(subject)
+    stream = beginning(chain, seen, recording)
+    if layer > 0:
+        stream = _others(chain, recording, stream, range(layer), seen.earlier, seen.entered)
+    chain.layer, entered = layer, stream
+    try:
+        stream = _layer(chain, seen, recording, layer, stream, rows)
+    except (LookupError, Unseen) as finding:
+        stream = _closed(chain, seen, recording, layer, entered, str(finding))
+    chain.layer, chain.part = None, "end"
+    if layer < recording.layers - 1:
+        others = range(layer + 1, recording.layers)
+        stream = _others(chain, recording, stream, others, seen.later, seen.final)
+    seen.forget()
+    return _Walk(layer, rows, chain, seen, len(chain.steps), stream)
+
+
+def _closed(
+    chain: Chain, seen: Watched, recording: Recording, layer: int, stream: int, reason: str
+) -> int:
+    """The rest of a layer that cannot be looked into any further."""
+    assert seen.left is not None
+    return chain.add(
+        f"rest of layer {layer}",
+        "not to be seen",
+        "What the rest of this layer does cannot be told from the modules that it calls.",
+        "?",
+        WIDE,
+        (stream,),
+        reason,
+        seen.left,
+        also=recording.rows("stream", layer + 1),
+    )
+
+
+def _layer(
+    chain: Chain, seen: Watched, recording: Recording, layer: int, stream: int, rows: range
+) -> int:
+    """One layer from inside; gives the index of the stream after it."""
+    parts = recording.subject.anatomy.layers[layer]
+    block = Block(chain, seen, stream, rows)
+    entered = block.known[stream]
+    writes: list[tuple[int, Tensor]] = []  # the step, and the model's own
+    chain.part = "attention"
+    mixers = ((parts.attention, "attention"), (parts.mixer_write, parts.beside or parts.kind))
+    for module, kind in mixers:
+        if module is None:
+            continue
+        call = seen.call_of(module)
+        entry = block.entry(call, kind)
+        if kind == "attention":
+            rows_kept = recording.parts[-1][0].layers[layer]
+            if rows_kept.mixed is not None:
+                raise LookupError(NOT_BY_HEAD)
+            gate = recording.rows("gate", layer, rows)
+            found = Attention(block, parts, entry, gate).walk()
+            own_modules = (parts.attention, parts.attention_out)
+            writes.append(_written(block, found, parts.attention_write, own_modules, kind))
+        else:
+            found = opaque(block, module, entry, kind)
+            writes.append(_written(block, found, module, (module,), kind))
+    reader = seen.call_of(parts.mlp_entry)
+    middle = entered + sum(own for _, own in writes) * parts.scale
+    between = _between(block, reader, middle, entered)
+    if between is not None:
+        stream = _add(chain, block, stream, [one for one, _ in writes], parts.scale, between, None)
+        block.known[stream], writes = middle, []
+    chain.part = "mlp"
+    if reader is not None:
+        if parts.mlp_beside is not None:
+            raise LookupError("two MLPs stand side by side here: their sum is no one step")
+        if parts.embedded_write is not None:
+            raise LookupError("an embedding of this layer's own is added: it is no step here yet")
+        entry = block.entry(reader, "MLP")
+        found = Mlp(block, parts, entry, reader).walk()
+        own_modules = (parts.mlp_entry, parts.down)
+        writes.append(_written(block, found, parts.mlp_write, own_modules, "MLP"))
+    assert seen.left is not None
+    after = recording.rows("stream", layer + 1)
+    return _add(chain, block, stream, [one for one, _ in writes], parts.scale, seen.left, after)
+
+
+def _between(block: Block, reader: Call | None, middle: Tensor, entered: Tensor) -> Tensor | None:
+    """The stream between attention and MLP as the model had it; None: there is none.
+
+    It is what the MLP reads, or the norm before it. In a parallel block that is the stream before
+    the layer.
+    """
+    if reader is None:
+        return None
+    norm = block.fed(reader)
+    read = reader.given if norm is None else norm.given
+    if read is None or read.numel() != middle.numel():
+        return None
+    rows = exact(rows_of(read))
+    if disagreement(entered, rows) < min(block.chain.near, disagreement(middle, rows)):
+        return None
+    return rows
+
+
+def _written(
+    block: Block, step: int, module: nn.Module | None, own: Sequence[nn.Module | None], part: str
+) -> tuple[int, Tensor]:
+    """The step whose value is added to the stream: through a norm that follows, if one does."""
+    call = block.seen.call_of(module)
+    if call is None or call.gave is None:
+        value = block.chain.at(step)
+        return step, value
+    written = exact(rows_of(call.gave))
+    if module not in own:
+        step = block.norm(
+            call,
+            f"norm after {part}",
+            "made one size",
+            f"What the {part} gives is brought to one size before it is added to the stream.",
+            [step],
+        )
+    return step, written
+
+
+def _add(
+    chain: Chain,
+    block: Block,
+    stream: int,
+    writes: list[int],
+    scale: float,
+    own: Tensor,
+    also: Tensor | None,
+) -> int:
+    """The residual add: what was written joins the stream."""
+    scaled = "" if scale == 1 else f"{scale:.4g} · "
+    names = ["am"[chain.part == "mlp"]] if len(writes) == 1 else ["a", "m"]
+    both, said = len(writes) > 1, "the MLP" if chain.part == "mlp" else "attention"
+    some = [step for step in (stream, *writes) if len(chain.at(step)) != block.whole]
+    start = block.rows.start if some else 0
+
+    def cut(tensor: Tensor) -> Tensor:
+        return block.cut(tensor) if some else tensor
+
+    return chain.add(
+        "residual add",
+        "both added" if both else f"{said.removeprefix('the ')} added",
+        f"What {'attention and MLP give' if both else f'{said} gives'} is added to the stream, "
+        "number by number. What was there stays in the sum: nothing is thrown away.",
+        f"x ← x + {scaled}" + f" + {scaled}".join(names),
+        WIDE,
+        (stream, *writes),
+        lambda x, *w: cut(x) + scale * sum(cut(one) for one in w),
+        cut(own),
+        start=start,
+        also=None if also is None else cut(also),
+        reads=lambda at: tuple(
+            (at[0] + (start if len(chain.at(step)) == block.whole else 0), at[1])
+            for step in (stream, *writes)
+        ),
+        tell=lambda _, x, *w: added(
+            "the stream + what is written into it",
+            ("stream before", float(x)),
+            *(
+                (chain.steps[step].name, scale * float(one))
+                for step, one in zip(writes, w, strict=True)
+            ),
+        ),
+    )
+
+
+def _others(
+    chain: Chain,
+    recording: Recording,
+    stream: int,
+    layers: range,
+    wrote: Tensor | None,
+    own: Tensor | None,
+) -> int:
+    """The layers that are not looked into: all that they added to the stream, in one step."""
+    which = f"layer {layers[0]}" if len(layers) == 1 else f"layers {layers[0]}–{layers[-1]}"
+    start = chain.steps[stream].start
+    count, recorded = len(chain.at(stream)), recording.rows("stream", layers.stop)
+
+    def cut(tensor: Tensor) -> Tensor:
+        return tensor[start : start + count]
+
+    made: Make | str = "what these layers add was not seen"
+    if any(post_norms(recording.subject.anatomy.layers[index]) for index in layers):
+        made = IN_THE_STREAM
+    elif wrote is not None:
+        made = lambda x: x + cut(wrote)  # noqa: E731 - a step is made by a function
+    return chain.add(
+        which,
+        "what they add" if len(layers) > 1 else "what it adds",
+        f"In {which} the same happens with other weights: these are each token's numbers with all "
+        "that was added there. A layer can be opened to look inside.",
+        "x ← x + Σ (a + m)",
+        WIDE,
+        (stream,),
+        made,
+        None if own is None else cut(own),
+        start=start,
+        also=None if recorded is None else cut(recorded),
+        roundings=len(layers),
+        reads=lambda at: (at,),
+        tell=lambda at, x: added(
+            "the stream + what is written into it",
+            ("stream before", float(x)),
+            (which, float(cut(wrote)[at])),  # type: ignore[arg-type]
+        ),
+    )

@@ -1,0 +1,195 @@
+"""Which figure of a snapshot stands in which pane, and for which place of the cursor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from llmscope.engine.events import Token
+from llmscope.figure import Figure, Focus
+from llmscope.lenses import lens, names
+from llmscope.text import display_text
+from llmscope.tui.pane_grid import ELSEWHERE
+from llmscope.tui.state.views import ATTENTION_MODES, MAP_VIEWS
+from llmscope.tui.state.workspaces import Workspace
+
+T = TypeVar("T")
+PLACES = ("layer", "head", "position", "neuron")
+"""What of the cursor a figure may be of, as its `extra` says; None: of all."""
+DETAILS = 4
+"""So many figures stand beside the main one of a page."""
+EDITED = "edits-and-b"
+"""The pane of the edits and of prompt B, which holds no figure."""
+_MODES: dict[str, dict[str, tuple[str, ...]]] = {
+    "next-token": {"": ("next-token",)},
+    "attention": {"all": ("heads-all",), **dict.fromkeys(ATTENTION_MODES, ("attention",))},
+    "mlp": {"neurons": ("mlp",)},
+    "experts": {"": ("mlp",)},
+    "tokens": {"": ("tokens",)},
+    "heads": dict.fromkeys(
+        ("induction", "previous-token", "duplicate-token", "sink", "entropy"), ("heads",)
+    ),
+    "neurons": {"tokens": ("neuron-tokens",), "activation": ("neuron-activation",)},
+    "attribution": {
+        "heads": ("attribution-heads",),
+        **dict.fromkeys(("parts", "neurons", "layers"), ("attribution",)),
+    },
+    "saliency": dict.fromkeys(("gradient", "integrated"), ("saliency",)),
+    "context": {
+        "last": ("context", "context-proof"),
+        "gain": ("context-gain",),
+        **dict.fromkeys(("lines", "tokens"), ("context-steps",)),
+    },
+    "patching": dict.fromkeys(("stream", "attention", "mlp", "heads"), ("patching",)),
+    "walkthrough": {"steps": ("walkthrough", "walk-said")},
+    "contrast": {
+        "kl": ("contrast-kl",),
+        **dict.fromkeys(("word", "lens"), ("contrast-word",)),
+        **dict.fromkeys(("cosine", "centred", "attention", "attention-difference"), ("contrast",)),
+    },
+    "stages": {
+        **dict.fromkeys(("weights", "rank", "directions", "lens"), ("stages",)),
+        **dict.fromkeys(("kl", "reward", "kl-all", "reward-all", "score"), ("stages-kl",)),
+    },
+}
+"""The panes that show a lens in a mode. What is in none of them is drawn all the same."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """A figure in a pane.
+
+    Attributes:
+        key: the pane's own.
+        kind: the key of the pane of the live screen that shows such figures; empty: none does.
+        figure: what the file holds.
+        focus: what it was asked with; its mode is filled in.
+    """
+
+    key: str
+    kind: str
+    figure: Figure
+    focus: Focus
+
+    @property
+    def place(self) -> dict[str, int]:
+        """The place of the cursor that it is of, as far as it depends on one."""
+        found = {name: self.figure.extra.get(name) for name in PLACES}
+        return {name: at for name, at in found.items() if type(at) is int}
+
+    def at(self, focus: Focus) -> dict[str, int]:
+        """The place of the cursor, as far as the figure depends on one."""
+        here = {name: getattr(focus, name) for name in self.place}
+        return {name: at for name, at in here.items() if at is not None}
+
+    def shown(self, focus: Focus, tokens: Sequence[Token]) -> Figure:
+        """The figure; for another place than its own, one that says so."""
+        place, here = self.place, self.at(focus)
+        if here.get("position") == -1:
+            here["position"] = len(tokens) - 1
+        if all(place[name] == at for name, at in here.items()):
+            return self.figure
+        what = f"{self.figure.lens} at {_said(here, tokens)}"
+        reason = f"not in this snapshot: {what}; it holds {_said(place, tokens)}"
+        figure = Figure.refused(self.figure.lens, self.figure.lens, reason)
+        return replace(figure, extra={ELSEWHERE: True})
+
+
+def _said(place: dict[str, int], tokens: Sequence[Token]) -> str:
+    """A place in words."""
+    words = []
+    for name, at in place.items():
+        if name != "position":
+            words.append(f"{name} {at}")
+        elif 0 <= at < len(tokens):
+            words.append(f"token {at} ‹{display_text(tokens[at].text, whitespace=True)}›")
+        else:
+            words.append(f"token {at}")
+    return ", ".join(words)
+
+
+def mode_of(figure: Figure, focus: Focus) -> str:
+    """The mode of its lens that a figure is of."""
+    own = figure.extra.get("mode")
+    if isinstance(own, str):
+        return own
+    modes = lens(figure.lens).modes if figure.lens in names() else ()
+    return focus.mode if focus.mode in modes else next(iter(modes), "")
+
+
+def kinds_of(figure: Figure, mode: str) -> tuple[str, ...]:
+    """The keys of the live screen's panes that show such figures."""
+    if figure.verdict.status == "refused":
+        return ()
+    views = ((view.lens, view.mode) for view in MAP_VIEWS)
+    if (figure.lens, mode) in views and _is_map(figure):
+        return ("map",)
+    if figure.lens == "ablation":
+        return ("ablation",)
+    return _MODES.get(figure.lens, {}).get(mode, ())
+
+
+def _is_map(figure: Figure) -> bool:
+    return [axis.name for axis in figure.axes] == ["layer", "position"]
+
+
+def held(figures: Iterable[Figure], focus: Focus) -> tuple[Held, ...]:
+    """A pane for each figure, or two where the live screen has two for one.
+
+    The first of a kind has the key of the live screen's pane, so that the line in words reads it.
+    """
+    found: list[Held] = []
+    taken: set[str] = set()
+    for place, figure in enumerate(figures):
+        mode = mode_of(figure, focus)
+        asked = replace(focus, mode=mode)
+        for kind in kinds_of(figure, mode) or ("",):
+            key = kind if kind and kind not in taken else f"figure-{place}{'-' * bool(kind)}{kind}"
+            taken.add(key)
+            found.append(Held(key, kind, figure, asked))
+    return tuple(found)
+
+
+def pages(panes: Sequence[Held], *, edited: bool) -> tuple[Workspace, ...]:
+    """Workspaces on which the figures stand in their order, each with a main figure.
+
+    Args:
+        edited: there are edits or a prompt B, which have a pane as well.
+    """
+    shown = [one for one in panes if one.figure.verdict.status != "refused"]
+    rest = [one for one in panes if one not in shown]
+    order: list[Held | None] = [*shown, *rest]
+    if edited:
+        order.insert(1, None)  # on the first page; what they are is below its figures
+    found: list[Workspace] = []
+    for at, some in enumerate(_parted(order, DETAILS + 1), 1):
+        figures = [one for one in some if one is not None]
+        spine = next((one for one in figures if _is_map(one.figure)), figures[0])
+        details = [one.key for one in figures if one is not spine]
+        if len(figures) < len(some):
+            details.append(EDITED)
+        found.append(
+            Workspace(
+                name="snapshot" if at == 1 else f"snapshot-{at}",
+                title="Snapshot",
+                spine=spine.key,
+                details=tuple(details),
+                least=next((key for key in details if key == "next-token"), spine.key),
+                rows=_rows(spine.figure),
+            )
+        )
+    return tuple(found)
+
+
+def _parted(panes: Sequence[T], most: int) -> Iterator[Sequence[T]]:
+    """Pages of about the same number of panes."""
+    count = -(-len(panes) // most)
+    for at in range(count):
+        yield panes[at * len(panes) // count : (at + 1) * len(panes) // count]
+
+
+def _rows(figure: Figure) -> int:
+    """The rows of a main figure that are no layers; 0: they are."""
+    first = figure.axes[0] if figure.axes else None
+    return 0 if first is None or first.name == "layer" else max(1, min(len(first), 60))

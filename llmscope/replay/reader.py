@@ -1,0 +1,236 @@
+"""A snapshot's file, read back as the prompt, the model and the figures that a screen shows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+from llmscope.edits import Edit, parse
+from llmscope.engine.events import ModelInfo, Token
+from llmscope.errors import ScopeError
+from llmscope.export.bounds import LONGEST_NOTE, LONGEST_TEXT, MOST_TOKENS, short
+from llmscope.export.read import SidecarError, Snapshot, read
+from llmscope.figure import Figure, Focus
+from llmscope.models.tokenizer.token_offsets import align, join
+from llmscope.replay.normalize import HINT, check, restored
+from llmscope.text import display_text
+
+MOST_LAYERS, MOST_FIGURES = 10_000, 45
+"""What a screen takes at most; nine pages of five figures."""
+_MAYBE = (int, type(None))
+_KEPT: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("layer", "head", "position", "sample_top_k"), (int,)),
+    **dict.fromkeys(("neuron", "step"), _MAYBE),
+    **dict.fromkeys(("temperature", "top_p", "min_p"), (int, float)),
+    "mode": (str,),
+    "change": (bool,),
+}
+"""What a screen has use for of the focus of a snapshot, and the types that it may have."""
+FAR = 100
+"""Characters after which a token is no longer looked for: a common letter is found anywhere."""
+_STRAY = re.compile(r"\\x([0-9a-f]{2})")
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What a file holds.
+
+    Attributes:
+        path: the file.
+        about: what it says beside its figures, as it stands there.
+        info: the model, as far as it says.
+        text: the prompt; of one that is known by its ids, what its tokens say in a row.
+        tokens: those of the prompt, with their places in the text.
+        focus: where the snapshot was taken.
+        figures: in their order.
+        edits: of the pass.
+        other: prompt B, or what stands for one that is known by its ids; None: there is none.
+    """
+
+    path: Path
+    about: Mapping[str, Any]
+    info: ModelInfo
+    text: str
+    tokens: tuple[Token, ...]
+    focus: Focus
+    figures: tuple[Figure, ...]
+    edits: tuple[Edit, ...] = ()
+    other: str | None = None
+
+
+def recorded(path: Path) -> Recorded:
+    """Read a snapshot: json, npz, safetensors, or the sidecar of safetensors.
+
+    Raises:
+        ScopeError: it cannot be read, is no snapshot of a prompt, or holds what cannot be drawn.
+    """
+    try:
+        found = read(path)
+    except SidecarError as error:
+        if not error.arrays.is_file():
+            raise
+        found = read(error.arrays)
+    named = display_text(path.name).replace("\n", " ")
+    try:
+        return _recorded(path, found)
+    except ScopeError as error:
+        raise ScopeError(f"{named} cannot be replayed: {error.message}", error.hint) from error
+    except (TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
+        reason = display_text(" ".join(str(error).split()))[:200]
+        raise ScopeError(f"{named} cannot be replayed: {reason}", HINT) from error
+
+
+def _recorded(path: Path, found: Snapshot) -> Recorded:
+    about = found.about
+    if "tokens" not in about or "model" not in about:
+        raise ScopeError(
+            "it holds figures alone, without the prompt and the model they are of", HINT
+        )
+    if not found.figures:
+        raise ScopeError("it holds no figure", HINT)
+    if len(found.figures) > MOST_FIGURES:
+        raise ScopeError(f"it holds more than {MOST_FIGURES} figures", "fewer lenses")
+    figures = tuple(map(restored, found.figures))
+    info = _info(about["model"])
+    ids, labels = _tokens(about["tokens"])
+    text, tokens = _placed(about.get("prompt"), ids, labels, figures)
+    focus = _focus(about.get("focus", {}), info, len(tokens))
+    check(figures, len(tokens), focus)
+    versus = about.get("versus_prompt")
+    other = _text(versus, "ids alone", LONGEST_NOTE) if "versus_prompt" in about else None
+    edits = about.get("edits", [])
+    if not isinstance(edits, list) or not all(isinstance(edit, str) for edit in edits):
+        raise ValueError("its edits are no list of text")
+    return Recorded(
+        *(path, about, info, text, tokens, focus, figures),
+        tuple(map(parse, edits)),
+        other,
+    )
+
+
+def _info(model: Any) -> ModelInfo:
+    """What the title says of the model."""
+    if not isinstance(model, dict):
+        raise ValueError("its model is no JSON object")
+    layers = _count(model.get("layers"), "layers", MOST_LAYERS)
+    numbers = ("heads", "width", "vocabulary", "parameters")
+    heads, width, vocabulary, parameters = (_count(model.get(name), name) for name in numbers)
+    if not layers:
+        raise ValueError("its model has no layers")
+    spec = _text(model.get("spec"), "a model without a name")
+    adapter = model.get("adapter")
+    return ModelInfo(
+        spec=spec,
+        name=spec if adapter is None else f"{spec} + {_text(adapter)}",
+        architecture=_text(model.get("architecture")),
+        layers=layers,
+        heads=heads,
+        width=width,
+        neurons=0,
+        vocabulary=vocabulary,
+        context=None,
+        parameters=parameters,
+        dtype=_text(model.get("dtype")),
+        device=_text(model.get("device")),
+        revision=None if model.get("revision") is None else _text(model["revision"]),
+        adapter=None if adapter is None else _text(adapter),
+    )
+
+
+def _tokens(found: Any) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    """Ids and labels."""
+    if not isinstance(found, list) or not 0 < len(found) <= MOST_TOKENS:
+        raise ValueError("it has no list of tokens, or one that no screen could show")
+    for place, one in enumerate(found):
+        if not isinstance(one, dict) or one.get("position") != place:
+            raise ValueError(f"token {place} is none, or not in its place")
+        if not isinstance(one.get("text"), str) or type(one.get("id")) is not int:
+            raise ValueError(f"token {place} lacks its id or its text")
+    return tuple(one["id"] for one in found), tuple(one["text"] for one in found)
+
+
+def _placed(
+    prompt: Any, ids: Sequence[int], labels: Sequence[str], figures: Sequence[Figure]
+) -> tuple[str, tuple[Token, ...]]:
+    """The text, and the tokens at their places in it."""
+    known = (tuple(one.extra.get("special", ())) for one in figures)
+    special = next((one for one in known if len(one) == len(ids)), (False,) * len(ids))
+    said = [_bytes(label) for label in labels]
+    if isinstance(prompt, str) and prompt:
+        text = prompt
+        spans = align(text, said, special) if _is_whole(text) else None
+        spans = _searched(text, labels) if spans is None else spans
+    else:
+        text, spans = join(said)
+    return text, tuple(
+        Token(position, token, label, *span, bool(marked))
+        for position, (token, label, span, marked) in enumerate(
+            zip(ids, labels, spans, special, strict=True)
+        )
+    )
+
+
+def _searched(text: str, labels: Sequence[str]) -> list[tuple[int, int]]:
+    """Places of tokens that are not the text: some stand for what the vocabulary does not have.
+
+    Each is looked for after the one before, white space apart. What lies before the next one that
+    is found belongs to those that were not.
+    """
+    spans: list[tuple[int, int]] = []
+    place = lost = 0
+    for label in labels:
+        bare = label.strip() or label
+        found = text.find(bare, place, place + len(bare) + FAR) if bare else -1
+        gap = text[place:found] if found >= 0 else ""
+        if found < 0 or (gap.strip() and not lost):
+            spans.append((place, place))
+            lost += 1
+            continue
+        start = place + len(gap.rstrip()) if label[:1].isspace() else found
+        for at in range(len(spans) - lost, len(spans)):
+            spans[at] = (place, start) if gap.strip() else (place, place)
+        place, lost = found + len(bare), 0
+        spans.append((start, place))
+    return spans
+
+
+def _is_whole(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half a character
+        return False
+    return True
+
+
+def _bytes(label: str) -> bytes:
+    r"""What a label says in UTF-8: `\xe2` is a byte of a character that several tokens make."""
+    pieces = _STRAY.split(label)
+    return b"".join(
+        bytes.fromhex(piece) if at % 2 else piece.encode("utf-8", "surrogatepass")
+        for at, piece in enumerate(pieces)
+    )
+
+
+def _focus(found: Any, info: ModelInfo, length: int) -> Focus:
+    """Where the snapshot was taken, in the model and the prompt of the file."""
+    if not isinstance(found, dict):
+        raise ValueError("its focus is no JSON object")
+    known = {name: found[name] for name in _KEPT if name in found}
+    for name, value in known.items():
+        if type(value) not in _KEPT[name] or (isinstance(value, float) and not isfinite(value)):
+            raise ValueError(f"its focus has a {name} that is none")
+    return Focus(**known).resolve(layers=info.layers, heads=info.heads, positions=length)
+
+
+def _count(value: Any, what: str, most: int = 1 << 62) -> int:
+    if type(value) is not int or not 0 <= value <= most:
+        raise ValueError(f"its model has no number of {what}")
+    return value
+
+
+def _text(value: Any, otherwise: str = "", most: int = LONGEST_TEXT) -> str:
+    return short(value, "a text", most) if isinstance(value, str) and value else otherwise

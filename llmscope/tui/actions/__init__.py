@@ -1,0 +1,1 @@
+"""Actions and keys: types, registry, keymap, key scripts."""

@@ -1,0 +1,158 @@
+r"""A script of keys: read, held against the keys there are, and pressed one after the other.
+
+    tab right right ctrl+r type:"the weather" enter
+
+Words are parted by white space. Each is a key as the help and the footer name it (`?`, `esc`,
+`ctrl+r`, `F2`, `←`) or as Textual does (`escape`, `shift+left`), or a text in quotes that is typed
+letter by letter, in which `\"` is a quote and `\\` a backslash.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from textual.events import Key
+from textual.keys import _character_to_key, key_to_character
+
+from llmscope.errors import ScopeError
+from llmscope.text import display_text
+from llmscope.tui.actions.keymap import key_for, nearest_key
+from llmscope.tui.actions.registry import BY_NAME
+from llmscope.tui.actions.types import is_text, own_keys
+
+if TYPE_CHECKING:
+    from llmscope.tui.desk import Desk
+
+_WORD = re.compile(r'type:"((?:[^"\\]|\\.)*)"(?=\s|$)|(\S+)', re.DOTALL)
+_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
+TYPE = "type:"
+
+WRITES = "a snapshot writes nothing but --out"
+REFUSED = {
+    "quit": "it leaves the program",
+    "quit-anywhere": "it leaves the program",
+    "stop": "it stops the program",
+    "visual": "it opens an editor",
+    "models": "it lists what is on this machine, which another one does not have",
+    "save": WRITES,
+    "bake": WRITES,
+    "copy": "a snapshot leaves the clipboard alone",
+    "theme-next": "it is remembered: --theme is the theme of a picture",
+    "walk-on": "it goes on by itself: down goes a step on, up one back",
+    "walk-back": "it goes on by itself: down goes a step on, up one back",
+}
+"""Actions that no script may do, and why: what a picture shows must not depend on when it is taken
+or on who takes it, and nobody expects it to reach out of the picture."""
+
+
+@dataclass(frozen=True)
+class Press:
+    """A key to press.
+
+    Attributes:
+        key: Textual's name of it.
+        character: what it writes, if it writes anything.
+        said: how the script names it.
+        waits: until all has settled; if not, as between the letters of a text, only until the
+            pass of the letter is there.
+    """
+
+    key: str
+    character: str | None
+    said: str
+    waits: bool = True
+
+    def event(self) -> Key:
+        """What the terminal would send."""
+        return Key(self.key, self.character)
+
+
+def read_script(text: str) -> tuple[Press, ...]:
+    """The keys of a script.
+
+    Raises:
+        ScopeError: a word is no key, or one that no script may press; a text has no end or holds
+            what cannot be typed.
+    """
+    found: list[Press] = []
+    for word in _WORD.finditer(text):
+        if word[2] is None:
+            found += _typed(_ESCAPED.sub(r"\1", word[1]))
+        elif word[2].startswith(TYPE):
+            raise ScopeError(
+                f"{_shown(word[2])} has no quotes around its text", f'{TYPE}"some text"'
+            )
+        else:
+            found.append(_pressed(word[2]))
+    if not found:
+        raise ScopeError("there is no key in it", "tab right ?")
+    return tuple(found)
+
+
+def _pressed(word: str) -> Press:
+    key = key_for(word)
+    if key is None:
+        near = nearest_key(word)
+        raise ScopeError(f"no key {_shown(word)}", near or "? lists the keys on the screen")
+    for name, reason in REFUSED.items():
+        action = BY_NAME[name]
+        if action.where == "anywhere" and key in own_keys(action) and not is_text(key):
+            raise ScopeError(f"no script can press {_shown(word)}", reason)
+    return Press(key, key_to_character(key), word)
+
+
+def _typed(text: str) -> list[Press]:
+    found = []
+    for char in text.replace("\r\n", "\n"):
+        if char == "\n":
+            key, character = "enter", None
+        elif char.isprintable():
+            key, character = _character_to_key(char), char
+        else:
+            raise ScopeError(f"{char!r} cannot be typed", "tab, enter and so on by their names")
+        found.append(Press(key, character, f"{TYPE}{char}", waits=False))
+    return [*found[:-1], *(Press(one.key, one.character, one.said) for one in found[-1:])]
+
+
+def _shown(word: str) -> str:
+    return repr(display_text(word, whitespace=True))
+
+
+def busy(desk: Desk) -> str:
+    """What the screen still waits for, in a word or two; empty once it has all that it shows."""
+    if desk.scene.info is None:
+        return "loading"
+    if desk.generating.writes:
+        return "writing"
+    if desk.lessons.waiting:
+        return "teaching"
+    if desk.chat.waiting:
+        return "the chat template"
+    return "figures" if desk.ledger.waiting else ""
+
+
+def at_rest(desk: Desk, *, timers: bool = True) -> bool:
+    """Whether nothing is left that would change the screen by itself: no message and no layout.
+
+    A machine that is busy with something else makes no difference, as it would to a pause.
+
+    Args:
+        timers: nothing that is to be done after a while either.
+    """
+    screens = desk.screen_stack
+    pumps = [desk, *screens, *(one for screen in screens for one in screen.walk_children())]
+    handled = not any(one.message_queue_size or one._next_callbacks for one in pumps)
+    drawn = not any(
+        one._callbacks or one._dirty_widgets or one._layout_required or one._scroll_required
+        for one in screens
+    )
+    moves = desk.animator._animations or desk.animator._scheduled
+    searched = all(worker.is_finished for worker in desk.workers)
+    if not (handled and drawn and searched) or moves:
+        return False
+    # The palette says that it found nothing only after a while.
+    timer = getattr(desk.screen, "_no_matches_timer", None)
+    told = timer is None or timer._task is None or timer._task.done()
+    return not timers or (told and not desk.unsettled)

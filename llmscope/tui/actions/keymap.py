@@ -1,0 +1,235 @@
+"""A person's own keys: read from the config file, held against the registry, and put on.
+
+```toml
+[keys]
+copy = "ctrl+y"
+token-left = "left,a"
+```
+
+An action named there has these keys and no others. Where two actions want one key in the same
+place, the one that a person named has it; what is wrong in the file is told in one notice and
+costs that one line.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from string import ascii_lowercase
+from typing import Any
+
+from textual.binding import BindingsMap
+from textual.dom import DOMNode
+from textual.keys import Keys, _character_to_key
+
+from llmscope.config import CONFIG, KEYS, read_file
+from llmscope.errors import ScopeError
+from llmscope.text import display_text
+from llmscope.tui.actions.registry import BY_NAME, EVERY, bindings
+from llmscope.tui.actions.types import (
+    SHOWN,
+    SIGNS,
+    Action,
+    Place,
+    Where,
+    binds_at,
+    is_text,
+    key_name,
+    own_keys,
+)
+
+_NAME = re.compile(r"\{([a-z-]+)\}")
+NEEDED = ("figures", "edit", "quit-anywhere")
+"""Without a key for these, one could not get out of the prompt, into it, or out of the program."""
+TOLD = 4
+"""So many flaws are told; of the others, how many."""
+_SAME = {"esc": "escape", "return": "enter", "ctrl+i": "tab", "ctrl+m": "enter"}
+"""Other names, and keys for which a terminal sends the same as for another."""
+_MODIFIERS = ("ctrl", "shift", "alt", "super", "meta", "hyper")
+_NAMED = SIGNS | {key.value for key in Keys if key.value[0] != "<" and "+" not in key.value}
+
+
+@dataclass(frozen=True)
+class Keymap:
+    """Which keys run which action.
+
+    Attributes:
+        chosen: the keys of the actions whose keys are not the registry's own.
+        notice: one line on what is wrong in the file; empty if nothing is.
+    """
+
+    chosen: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    notice: str = ""
+
+    def keys(self, action: Action) -> tuple[str, ...]:
+        """The keys that run an action."""
+        return self.chosen.get(action.name, own_keys(action))
+
+    def shown(self, action: Action, place: Place | None = None) -> tuple[str, ...]:
+        """The same as a person reads them; only those that work in a place, if one is named."""
+        return tuple(
+            key_name(key)
+            for key in self.keys(action)
+            if place is None or place in places(action, key)
+        )
+
+    def first(self, name: str) -> str:
+        """The first key of an action in the figures, or in the prompt; empty if it has none."""
+        action = BY_NAME[name]
+        return next(iter(self.shown(action, "figures") or self.shown(action)), "")
+
+    def filled(self, text: str) -> str:
+        """A text in which `{name}` stands for the key of an action."""
+        return _NAME.sub(lambda found: self.first(found[1]) or "the palette", text)
+
+    def bind(self, node: DOMNode, where: Where, *, only: Collection[str] | None = None) -> None:
+        """Give a widget the keys of its place instead of those of the registry."""
+        if self.chosen:
+            kept = [one for _, one in node._bindings if not one.action.startswith("app.act(")]
+            ours = bindings(where, only=only, keys=self.keys)
+            node._bindings = BindingsMap([*ours, *kept])
+
+
+def places(action: Action, key: str) -> tuple[Place, ...]:
+    """Where a key runs an action."""
+    where = binds_at(action, key)
+    return ("prompt", "figures") if where == "anywhere" else (where,)
+
+
+def read_keymap() -> Keymap:
+    """The keys that a person chose. Never raises for what the file holds."""
+    try:
+        record = read_file()
+    except ScopeError as error:
+        return Keymap(notice=display_text(error.message).replace("\n", " "))
+    return keymap_from(record)
+
+
+def keymap_from(record: Mapping[str, Any], name: str = CONFIG) -> Keymap:
+    """The keymap of a config file's contents.
+
+    Args:
+        name: what the notice calls the file.
+    """
+    flaws: list[str] = []
+    section = record.get(KEYS, {})
+    if not isinstance(section, dict):
+        flaws.append('keys is a section: [keys], then action = "key"')
+        section = {}
+    reader = _Reader(flaws)
+    for action, keys in section.items():
+        reader.choose(action, keys)
+    settled = reader.settled()
+    told = flaws[:TOLD] + [f"and {len(flaws) - TOLD} more"] * (len(flaws) > TOLD)
+    return Keymap(settled, f"{name}: {'; '.join(told)}" if told else "")
+
+
+class _Reader:
+    """Takes one line after the other, and gathers what is wrong."""
+
+    def __init__(self, flaws: list[str]) -> None:
+        self.flaws = flaws
+        self.chosen: dict[str, tuple[str, ...]] = {}
+
+    def choose(self, name: str, keys: object) -> None:
+        """Note what a person wants for an action."""
+        action = BY_NAME.get(name)
+        if action is None:
+            self.flaws.append(f"no action {_quoted(name)}{_nearest(name, BY_NAME)}")
+            return
+        if not isinstance(keys, str):
+            self.flaws.append(f'the keys of {name} are text: "key,key"')
+            return
+        found: list[str] = []
+        for written in filter(None, (part.strip() for part in keys.split(","))):
+            key = key_for(written)
+            if key is None:
+                near = nearest_key(written)
+                self.flaws.append(f"no key {_quoted(written)} for {name}{near and f', {near}'}")
+            elif action.where == "prompt" and is_text(key) and key != "tab":
+                self.flaws.append(f"{key_name(key)} is text in the prompt, so it cannot be {name}")
+            else:
+                rival = self._rival(action, key)
+                if rival is None:
+                    found.append(key)
+                else:
+                    self.flaws.append(
+                        f"{rival} and {name} both want {key_name(key)}: {rival} has it"
+                    )
+        if found or not any(part.strip() for part in keys.split(",")):
+            if not found and name in NEEDED:
+                self.flaws.append(f"{name} needs a key")
+                return
+            self.chosen[name] = tuple(dict.fromkeys(found))
+
+    def _rival(self, action: Action, key: str) -> str | None:
+        """An action that a person gave the same key in the same place before."""
+        mine = set(places(action, key))
+        for name, keys in self.chosen.items():
+            if key in keys and mine & set(places(BY_NAME[name], key)):
+                return name
+        return None
+
+    def settled(self) -> dict[str, tuple[str, ...]]:
+        """The chosen keys, and what they leave to the other actions."""
+        result = dict(self.chosen)
+        wanted = [(BY_NAME[name], key) for name, keys in self.chosen.items() for key in keys]
+        for loser in EVERY:
+            if loser.name in self.chosen:
+                continue
+            own = own_keys(loser)
+            lost: list[str] = []
+            for winner, key in wanted:
+                if key in own and set(places(winner, key)) & set(places(loser, key)):
+                    left = [one for one in own if one not in (*lost, key)]
+                    if loser.name in NEEDED and not left:
+                        self.flaws.append(f"{loser.name} needs {key_name(key)}: give it another")
+                        result[winner.name] = tuple(
+                            one for one in result[winner.name] if one != key
+                        )
+                        continue
+                    lost.append(key)
+                    self.flaws.append(
+                        f"{key_name(key)} is {winner.name} now, and no longer {loser.name}"
+                    )
+            if lost:
+                result[loser.name] = tuple(key for key in own if key not in lost)
+        return result
+
+
+def key_for(written: str) -> str | None:
+    """Textual's name of a key as a person writes it: `?`, `ctrl+y`, `F2`; None if there is none.
+
+    The names that the help and the footer show are taken too: `←`, `del`.
+    """
+    if written in SHOWN:
+        return SHOWN[written]
+    if len(written) == 1:
+        return _character_to_key(written) if written.isprintable() else None
+    *modifiers, base = written.split("+") if not written.endswith("+") else [written]
+    modifiers = [modifier.lower() for modifier in modifiers]
+    if len(base) > 1:
+        base = base.lower()
+    elif base and not base.isalnum():
+        base = _character_to_key(base)
+    key = "+".join([*modifiers, base])
+    key = _SAME.get(key, key)
+    known = (base.isalnum() and len(base) == 1) or base in _NAMED or base in _SAME
+    return key if known and all(modifier in _MODIFIERS for modifier in modifiers) else None
+
+
+def nearest_key(written: str) -> str:
+    """The key whose name is nearest to what a person wrote; empty if none is near."""
+    near = _nearest(written, [*sorted(_NAMED), *(f"ctrl+{key}" for key in ascii_lowercase)])
+    return near.removeprefix(", ")
+
+
+def _nearest(written: str, known: Collection[str]) -> str:
+    near = get_close_matches(written.lower(), list(known), 1, 0.5)
+    return f", nearest is {near[0]}" if near else ""
+
+
+def _quoted(name: str) -> str:
+    return repr(display_text(name, whitespace=True))

@@ -1,0 +1,533 @@
+"""Every action in one registry: bindings, help, palette and footer are all made from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from textual.binding import Binding
+
+from llmscope.tui.actions.types import Action, Lazy, Run, Where, binds_at, own_keys
+from llmscope.tui.state.prompt_pairs import pairs
+from llmscope.tui.state.workspaces import PANES, WORKSPACES
+
+# What actions do is imported when one is first done: the first picture would wait for all of it.
+if TYPE_CHECKING:
+    from llmscope.tui import handlers, replay, theme_switcher
+    from llmscope.tui.actions import arrange_panes
+    from llmscope.tui.dialogs import history_picker
+    from llmscope.tui.features import find
+    from llmscope.tui.features.compare import controller as compare
+    from llmscope.tui.features.context import controller as context
+    from llmscope.tui.features.copy import menu
+    from llmscope.tui.features.edits import controller as edits
+    from llmscope.tui.features.generation import generation, sampler_dialog
+    from llmscope.tui.features.models import model_picker
+    from llmscope.tui.features.walkthrough import controller as walkthrough
+    from llmscope.tui.prompt import external_editor
+    from llmscope.tui.state.prompt_pairs import DemoPair
+else:
+    arrange_panes = Lazy("llmscope.tui.actions.arrange_panes")
+    compare = Lazy("llmscope.tui.features.compare.controller")
+    menu = Lazy("llmscope.tui.features.copy.menu")
+    handlers = Lazy("llmscope.tui.handlers")
+    theme_switcher = Lazy("llmscope.tui.theme_switcher")
+    find = Lazy("llmscope.tui.features.find")
+    edits = Lazy("llmscope.tui.features.edits.controller")
+    generation = Lazy("llmscope.tui.features.generation.generation")
+    context = Lazy("llmscope.tui.features.context.controller")
+    model_picker = Lazy("llmscope.tui.features.models.model_picker")
+    history_picker = Lazy("llmscope.tui.dialogs.history_picker")
+    replay = Lazy("llmscope.tui.replay")
+    sampler_dialog = Lazy("llmscope.tui.features.generation.sampler_dialog")
+    external_editor = Lazy("llmscope.tui.prompt.external_editor")
+    walkthrough = Lazy("llmscope.tui.features.walkthrough.controller")
+
+
+def _move(layer: int = 0, head: int = 0) -> Run:
+    return lambda desk: desk.look_at(desk.scene.move(layer=layer, head=head))
+
+
+def _enter(pane: str) -> Run:
+    return lambda desk: desk.overview.enter(pane)
+
+
+def _toggle(pane: str) -> Run:
+    return lambda desk: arrange_panes.toggle(desk, pane)
+
+
+def _take(pair: DemoPair) -> Run:
+    return lambda desk: compare.take(desk, pair)
+
+
+def _show(at: int) -> Run:
+    return lambda desk: desk.overview.open(desk.overview.workspaces[at])
+
+
+CURSOR = (
+    Action(
+        "token-left",
+        "cursor",
+        "one token back; on a grid, a head",
+        "left,h",
+        lambda desk: handlers.left(desk),
+    ),
+    Action(
+        "token-right",
+        "cursor",
+        "one token on; on a grid, a head",
+        "right,l",
+        lambda desk: handlers.right(desk),
+    ),
+    Action(
+        "up", "cursor", "one row up; on the map, a layer", "up,k", lambda desk: handlers.up(desk)
+    ),
+    Action(
+        "down",
+        "cursor",
+        "one row down; on the map, a layer",
+        "down,j",
+        lambda desk: handlers.down(desk),
+    ),
+    Action("head-previous", "cursor", "previous head", "left_square_bracket", _move(head=-1)),
+    Action("head-next", "cursor", "next head", "right_square_bracket", _move(head=1)),
+    Action("layer-previous", "cursor", "layer above", "left_curly_bracket", _move(layer=-1)),
+    Action("layer-next", "cursor", "layer below", "right_curly_bracket", _move(layer=1)),
+    Action(
+        "token-first", "cursor", "first token", "g,home", lambda desk: handlers.first_token(desk)
+    ),
+    Action(
+        "token-last",
+        "cursor",
+        "last token; follow what is typed",
+        "G,end",
+        lambda desk: handlers.last_token(desk),
+    ),
+    Action("find", "cursor", "find a token", "slash", lambda desk: find.open_find(desk)),
+)
+FIGURES = (
+    Action("map-view", "map", "next view", "v", lambda desk: handlers.turn(desk)),
+    Action(
+        "attention-mode",
+        "attention",
+        "one head, all, by values, without sinks, rolled out",
+        "a",
+        lambda desk: desk.look_at(desk.scene.attending()),
+    ),
+    Action(
+        "whole",
+        "map",
+        "all of it in blocks of tokens, or the part near by",
+        "z",
+        lambda desk: desk.look_at(replace(desk.scene, whole=not desk.scene.whole)),
+    ),
+    Action(
+        "models",
+        "model",
+        "open another, and leave nothing",
+        "M,ctrl+o",
+        lambda desk: model_picker.ask(desk),
+        "anywhere",
+    ),
+    Action(
+        "adapter",
+        "model",
+        "next adapter, or the base model",
+        "b",
+        lambda desk: handlers.next_adapter(desk),
+    ),
+    Action(
+        "pin-target",
+        "next token",
+        "pin the target, or let it go",
+        "t",
+        lambda desk: handlers.pin_target(desk),
+    ),
+    Action(
+        "versus",
+        "next token",
+        "hold the target against the chosen one",
+        "T",
+        lambda desk: handlers.versus(desk),
+    ),
+    Action(
+        "copy",
+        "pane",
+        "copy: words, figure, number, command",
+        "y",
+        lambda desk: handlers.copy(desk),
+    ),
+    Action("copy-command", "pane", "copy as command", "", lambda desk: menu.put(desk, "c")),
+    Action("copy-python", "pane", "copy as Python", "", lambda desk: menu.put(desk, "p")),
+    Action("save", "pane", "save a snapshot of it", "s", lambda desk: handlers.save(desk)),
+    Action(
+        "jump",
+        "pane",
+        "jump to one by its letter",
+        "semicolon,f2",
+        lambda desk: handlers.jump(desk),
+        "anywhere",
+    ),
+    Action("pane-next", "pane", "go to the next one", "tab", lambda desk: desk.overview.next(1)),
+    Action(
+        "pane-previous",
+        "pane",
+        "go to the one before",
+        "shift+tab",
+        lambda desk: desk.overview.next(-1),
+    ),
+    Action(
+        "maximize",
+        "pane",
+        "give it all the room, or put it back",
+        "m",
+        lambda desk: desk.overview.maximize(),
+    ),
+    Action("pane-hide", "pane", "hide it", "minus", lambda desk: arrange_panes.hide(desk)),
+    Action(
+        "panes-all",
+        "pane",
+        "show those that were hidden",
+        "plus",
+        lambda desk: arrange_panes.show_all(desk),
+    ),
+    Action(
+        "pane-earlier",
+        "pane",
+        "move it one place earlier",
+        "less_than_sign",
+        lambda desk: arrange_panes.move(desk, -1),
+    ),
+    Action(
+        "pane-later",
+        "pane",
+        "move it one place later",
+        "greater_than_sign",
+        lambda desk: arrange_panes.move(desk, 1),
+    ),
+    *(
+        Action(f"hide-{key}", "pane", f"hide or show {title}", "", _toggle(key))
+        for key, title in PANES.items()
+        if any(key in workspace.details for workspace in WORKSPACES)
+    ),
+    *(
+        Action(f"pane-{key}", "pane", title, "", _enter(key), "anywhere")
+        for key, title in PANES.items()
+    ),
+)
+CONTEXT = (
+    Action(
+        "context-mark",
+        "context",
+        "mark it off before the text cursor, or take the mark away",
+        "C",
+        lambda desk: context.mark(desk),
+    ),
+    Action(
+        "teach",
+        "context",
+        "teach it to the weights, or switch that off",
+        "p",
+        lambda desk: context.toggle(desk),
+    ),
+    Action("bake", "context", "write it as a PEFT adapter", "B", lambda desk: context.bake(desk)),
+)
+WHAT_IF = (
+    Action(
+        "edit-zero",
+        "what if",
+        "zero what is under the cursor, or no more",
+        "x",
+        lambda desk: edits.zero(desk),
+    ),
+    Action(
+        "edit-write", "what if", "write an edit of the pass", "X", lambda desk: edits.write(desk)
+    ),
+    Action(
+        "edit-toggle", "what if", "chosen edit off or on", "space", lambda desk: edits.toggle(desk)
+    ),
+    Action(
+        "edit-remove",
+        "what if",
+        "remove the chosen edit",
+        "delete,backspace",
+        lambda desk: edits.remove(desk),
+    ),
+    Action(
+        "edit-weaker", "what if", "chosen edit weaker", "comma", lambda desk: edits.turn(desk, -1)
+    ),
+    Action(
+        "edit-stronger",
+        "what if",
+        "chosen edit stronger",
+        "full_stop",
+        lambda desk: edits.turn(desk, 1),
+    ),
+    Action(
+        "edit-earlier",
+        "what if",
+        "make the chosen edit earlier",
+        "o",
+        lambda desk: edits.earlier(desk),
+    ),
+    Action("edits-all", "what if", "all edits off or on", "0", lambda desk: edits.switch_all(desk)),
+    Action(
+        "change",
+        "what if",
+        "what edits changed, or A − B; or what is",
+        "D",
+        lambda desk: edits.change(desk),
+    ),
+)
+COMPARE = (
+    Action(
+        "keep-b",
+        "compare",
+        "keep this prompt as B, or no B",
+        "w",
+        lambda desk: compare.keep_b(desk),
+    ),
+    Action("write-b", "compare", "write prompt B", "W", lambda desk: compare.write_b(desk)),
+    Action(
+        "words", "compare", "write two lists of words", "L", lambda desk: compare.write_words(desk)
+    ),
+    Action(
+        "take",
+        "compare",
+        "take the chosen pair; an edit off or on",
+        "enter",
+        lambda desk: compare.enter(desk),
+    ),
+    *(
+        Action(
+            f"pair-{pair.name}",
+            "compare",
+            pair.title,
+            "",
+            _take(pair),
+            "anywhere",
+        )
+        for pair in pairs()
+    ),
+)
+WALK = (
+    Action(
+        "walk-on",
+        "walkthrough",
+        "let the walk go on by itself",
+        "n",
+        lambda desk: walkthrough.play(desk, 1),
+    ),
+    Action(
+        "walk-back",
+        "walkthrough",
+        "let it go backwards",
+        "N",
+        lambda desk: walkthrough.play(desk, -1),
+    ),
+    Action(
+        "step-from",
+        "walkthrough",
+        "go to what this is made from",
+        "f",
+        lambda desk: walkthrough.source(desk),
+    ),
+    Action(
+        "step-back",
+        "walkthrough",
+        "back to where you came from",
+        "F",
+        lambda desk: walkthrough.back(desk),
+    ),
+)
+WRITE = (
+    Action(
+        "write-token",
+        "write",
+        "write one token on",
+        "E,f3",
+        lambda desk: generation.write(desk),
+        "anywhere",
+    ),
+    Action(
+        "write-on",
+        "write",
+        "write on until a key; once more ends it",
+        "R,f4",
+        lambda desk: generation.write_on(desk),
+        "anywhere",
+    ),
+    Action(
+        "write-back",
+        "write",
+        "take the last written token back",
+        "u",
+        lambda desk: generation.take_back(desk),
+    ),
+    Action(
+        "fork",
+        "write",
+        "another branch from the token under the cursor",
+        "A",
+        lambda desk: generation.fork(desk),
+    ),
+    Action(
+        "branch-previous",
+        "write",
+        "branch before",
+        "left_parenthesis",
+        lambda desk: generation.turn(desk, -1),
+    ),
+    Action(
+        "branch-next",
+        "write",
+        "next branch",
+        "right_parenthesis",
+        lambda desk: generation.turn(desk, 1),
+    ),
+    Action(
+        "sampler",
+        "write",
+        "how it is drawn: temperature, seed, …",
+        "S",
+        lambda desk: sampler_dialog.ask(desk),
+    ),
+)
+PLACES = tuple(
+    Action(f"workspace-{one.name}", "workspace", one.title, str(at + 1), _show(at))
+    for at, one in enumerate(WORKSPACES)
+)
+PROGRAM = (
+    Action(
+        "figures",
+        "prompt",
+        "leave it for the figures",
+        "escape",
+        lambda desk: handlers.leave(desk),
+        "prompt",
+    ),
+    Action(
+        "onward",
+        "prompt",
+        "go on: to prompt B where it is shown, to the figures",
+        "tab",
+        lambda desk: compare.onward(desk),
+        "prompt",
+    ),
+    Action(
+        "recall",
+        "prompt",
+        "earlier ones, and some to begin with",
+        "ctrl+r",
+        lambda desk: history_picker.open_list(desk),
+        "anywhere",
+    ),
+    Action(
+        "visual",
+        "prompt",
+        "write it in $VISUAL or $EDITOR",
+        "ctrl+g",
+        lambda desk: external_editor.edit(desk),
+        "anywhere",
+    ),
+    Action("edit", "prompt", "edit", "e,i", lambda desk: handlers.edit_prompt(desk)),
+    Action(
+        "chat",
+        "prompt",
+        "put it into the chat template, or take it out",
+        "c",
+        lambda desk: handlers.chat(desk),
+    ),
+    Action(
+        "help", "help", "explain this place", "question_mark", lambda desk: handlers.show_help(desk)
+    ),
+    Action(
+        "help-anywhere",
+        "help",
+        "explain this place",
+        "f1",
+        lambda desk: handlers.show_help(desk),
+        "anywhere",
+    ),
+    Action("tour", "help", "tour", "", lambda desk: handlers.tour(desk), "anywhere"),
+    Action(
+        "palette",
+        "help",
+        "all commands",
+        "ctrl+p",
+        lambda desk: handlers.show_palette(desk),
+        "anywhere",
+    ),
+    Action(
+        "theme-next", "theme", "next", "", lambda desk: theme_switcher.next_theme(desk), "anywhere"
+    ),
+    Action(
+        "stop",
+        "program",
+        "stop it; the shell's fg goes on",
+        "ctrl+z",
+        lambda desk: handlers.stop(desk),
+    ),
+    Action(
+        "quit",
+        "program",
+        "quit; the prompt is kept",
+        "q,ctrl+c",
+        lambda desk: handlers.leave_program(desk),
+    ),
+    Action(
+        "quit-anywhere",
+        "program",
+        "quit; the prompt is kept",
+        "ctrl+q",
+        lambda desk: handlers.leave_program(desk),
+        "anywhere",
+    ),
+)
+ACTIONS: tuple[Action, ...] = (
+    *CURSOR,
+    *FIGURES,
+    *CONTEXT,
+    *WHAT_IF,
+    *COMPARE,
+    *WALK,
+    *WRITE,
+    *PLACES,
+    *PROGRAM,
+)
+"""What a person can do on a live screen; of a replay a part of it, and what follows."""
+OF_A_FILE = (
+    Action(
+        "provenance", "snapshot", "where it came from", "P", lambda desk: replay.provenance(desk)
+    ),
+)
+EVERY = (*ACTIONS, *OF_A_FILE)
+BY_NAME = {action.name: action for action in EVERY}
+
+
+def bindings(
+    where: Where,
+    *,
+    only: Collection[str] | None = None,
+    keys: Callable[[Action], tuple[str, ...]] = own_keys,
+) -> list[Binding]:
+    """Textual's bindings of the actions whose keys work there.
+
+    Args:
+        only: the names of the actions that are bound; None: all.
+        keys: which keys an action has.
+    """
+    return [
+        Binding(
+            key,
+            f"app.act('{action.name}')",
+            action.title,
+            show=False,
+            priority=where == "anywhere",
+        )
+        for action in EVERY
+        if only is None or action.name in only
+        for key in keys(action)
+        if binds_at(action, key) == where
+    ]

@@ -1,0 +1,116 @@
+"""The command palette: every action of the registry, named `area: action`, and the themes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+from textual import work
+from textual.await_complete import AwaitComplete
+from textual.command import CommandInput, CommandPalette, DiscoveryHit, Hit, Hits, Provider
+from textual.content import Content
+from textual.css.query import NoMatches
+
+from llmscope.draw import theme_names
+from llmscope.text import display_text
+from llmscope.tui.actions.registry import ACTIONS, OF_A_FILE
+from llmscope.tui.actions.types import Action
+from llmscope.tui.dialogs.base import OVERLAYS
+from llmscope.tui.theme_switcher import all_names, choose
+
+if TYPE_CHECKING:
+    from llmscope.tui.desk import Desk
+
+THEME = "theme"
+"""The area that comes last, before the themes themselves."""
+KEYS = 9
+"""Cells of the keys, which stand before the titles."""
+SHARE, WIDEST, MARGIN = 0.9, 96, 6
+"""What the list takes of the screen's width, as the style sheet has it, and what is no text."""
+
+
+def commands() -> list[Action]:
+    """One action for each thing that can be done, area by area: not the second way to the same."""
+    areas = list(dict.fromkeys(action.area for action in ACTIONS if action.area != THEME))
+    offered = [action for action in ACTIONS if not action.name.endswith("-anywhere")]
+    return sorted(offered, key=lambda action: [*areas, THEME].index(action.area))
+
+
+class Palette(CommandPalette):
+    """Textual's palette, which a key that was typed ahead of its end does not bring down."""
+
+    CSS_PATH = OVERLAYS
+
+    def __init__(self) -> None:
+        super().__init__(providers=[Commands])
+
+    @work(exclusive=True, group="commands")
+    async def _gather_commands(self, search_value: str) -> None:
+        gather: Any = CommandPalette._gather_commands
+        # The list is gone while the search for a last letter begins.
+        with suppress(NoMatches):
+            await gather.__wrapped__(self, search_value)
+
+    def on_mount(self) -> None:
+        """A cursor that blinks sends cells for ever, and looks another way each time."""
+        self.query_one(CommandInput).cursor_blink = False
+
+    def dismiss(self, result: Any = None) -> AwaitComplete:
+        """Go, unless it has gone."""
+        return super().dismiss(result) if self.is_current else AwaitComplete()
+
+    def _action_command_list(self, action: str) -> None:
+        # A page of a list that has not been laid out yet has no line that one could go to.
+        with suppress(KeyError):
+            super()._action_command_list(action)
+
+    def _cancel_gather_commands(self) -> None:
+        self.workers.cancel_group(self, "commands")
+
+
+class Commands(Provider):
+    """Offers the registry to the palette, and after it every theme."""
+
+    async def discover(self) -> Hits:
+        """All commands, before anything is typed."""
+        for entry in self._entries():
+            yield DiscoveryHit(self._row(Content(entry.title), entry.keys), entry.run, entry.title)
+
+    async def search(self, query: str) -> Hits:
+        """The commands that match."""
+        matcher = self.matcher(query)
+        for entry in self._entries():
+            score = matcher.match(entry.title)
+            if score > 0:
+                # What marks the letters would read brackets, which a file name may have, as markup.
+                plain = "[" in entry.title
+                shown = Content(entry.title) if plain else matcher.highlight(entry.title)
+                yield Hit(score, self._row(shown, entry.keys), entry.run, entry.title)
+
+    def _row(self, title: Content, keys: str) -> Content:
+        desk = cast("Desk", self.app)
+        row = Content.assemble((f"{keys:<{KEYS}} ", desk.inks.dim), title)
+        return row.truncate(min(int(SHARE * desk.size.width), WIDEST) - MARGIN, ellipsis=True)
+
+    def _entries(self) -> Iterable[Entry]:
+        desk = cast("Desk", self.app)
+        for action in (*commands(), *OF_A_FILE):
+            if not desk.own.offers(action.name):
+                continue
+            keys = list(desk.own.keymap.shown(action))
+            while len(keys) > 1 and len(" ".join(keys)) > KEYS:
+                keys.pop()
+            yield Entry(desk.own.titled(action), partial(action.run, desk), " ".join(keys))
+        for name in theme_names() if desk.own.anonymous else all_names():
+            title = f"{THEME}: {display_text(name, whitespace=True)}"
+            yield Entry(title, partial(choose, desk, name))
+
+
+class Entry(NamedTuple):
+    """A line of the palette, and the keys that do the same."""
+
+    title: str
+    run: partial[None]
+    keys: str = ""

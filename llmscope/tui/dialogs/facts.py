@@ -1,0 +1,50 @@
+"""A page of facts that lies over the screen: where the numbers of a snapshot came from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import VerticalScroll
+from textual.content import Content
+from textual.widgets import Static
+
+from llmscope.draw.color.theme import Theme
+from llmscope.text import display_text
+from llmscope.tui.dialogs.base import Overlay
+from llmscope.tui.theme.textual_theme import inks
+
+
+class FactsScreen(Overlay[None]):
+    """Names and what stands for each, until a key closes it.
+
+    Args:
+        facts: foreign text, which is made harmless here.
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,q,P,question_mark,f1,enter", "dismiss", "close", show=False)
+    ]
+
+    def __init__(self, facts: Sequence[tuple[str, str]], theme: Theme) -> None:
+        super().__init__()
+        self._facts, self._theme = facts, theme
+
+    def compose(self) -> ComposeResult:
+        """The page, scrolled by the arrow keys."""
+        ink = inks(self._theme)
+        width = max((len(name) for name, _ in self._facts), default=0)
+        rows = [
+            Content.assemble((f"{name:<{width}}  ", ink.dim), (display_text(said), ink.text))
+            for name, said in self._facts
+        ]
+        page = VerticalScroll(Static(Content("\n").join(rows), markup=False), id="help")
+        page.border_title = Content("Where it came from")
+        page.border_subtitle = Content("↑↓ scroll · esc closes")
+        yield page
+
+    def on_mount(self) -> None:
+        """The arrow keys scroll."""
+        self.query_one("#help").focus()

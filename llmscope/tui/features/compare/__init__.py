@@ -1,0 +1,1 @@
+"""Two prompts beside each other."""

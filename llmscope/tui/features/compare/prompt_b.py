@@ -1,0 +1,130 @@
+"""Prompt B beside A on the screen: its text, whose token stands where, where the cursor goes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from textual.content import Content
+
+from llmscope.text import display_text
+
+if TYPE_CHECKING:
+    from llmscope.engine.events import Beside, Frame, Refused
+    from llmscope.tui.desk import Desk
+    from llmscope.tui.state.view_state import Scene
+
+NAME = "compare"
+"""The workspace."""
+UNLIKE = "one of A and B is in the chat template, the other is not"
+SHARED = "the last token that both have"
+
+
+class Comparing:
+    """What the screen knows of prompt B.
+
+    Attributes:
+        beside: B as the engine cut it, of the latest picture; None: there is none.
+    """
+
+    def __init__(self) -> None:
+        self.beside: Beside | None = None
+        self._agreed = ""  # the text of B in which the editor and the scene agreed last
+        self._open = False
+        self._sought: int | None = None
+        self._sought_for: tuple[object, ...] = ()
+        self._notes: tuple[str, ...] = ()
+
+    def written(self, desk: Desk) -> None:
+        """Somebody has typed in the editor of B."""
+        text = desk.prompts.b.text
+        if text == self._agreed:
+            return
+        self._agreed = text
+        desk.scene = desk.scene.against(text)
+        desk.ask_soon()
+        desk.present()
+
+    def landed(self, desk: Desk, frame: Frame) -> None:
+        """A picture is there: with it, what the model made of B and of the words."""
+        self.beside = frame.beside
+        notices = [] if frame.beside is None else list(frame.beside.notices)
+        if frame.beside is not None and desk.chat.apart(desk):
+            notices.append(UNLIKE)
+        self.note(desk, " · ".join(notices), wrong=False)
+        if frame.word_notes != self._notes:
+            self._notes = frame.word_notes
+            for note in self._notes:
+                desk.tell(note, "warning")
+        self._seek(desk)
+
+    def refused(self, desk: Desk, refused: Refused) -> None:
+        """B cannot be run: the last picture stays, and its editor says why."""
+        hint = f" · try: {refused.hint}" if refused.hint else ""
+        self.note(desk, f"{refused.reason}{hint}", wrong=True)
+        desk.rest(late=True)
+
+    def note(self, desk: Desk, text: str, *, wrong: bool) -> None:
+        """Say something about prompt B, on its border."""
+        shown = display_text(text).replace("\n", " ")
+        ink = desk.inks.error if wrong else desk.inks.warning
+        desk.prompts.b.say(Content.assemble((shown, ink)) if shown else None)
+
+    def present(self, desk: Desk) -> None:
+        """Show B in its editor, with the token that the cursor's is aligned with."""
+        scene, editor = desk.scene, desk.prompts.b
+        held = scene.versus_prompt or ""
+        if held != self._agreed:  # a key, or the command line, has made another text B
+            self._agreed = held
+            if editor.text != held:
+                editor.replace_all(held)
+        opened = desk.overview.workspace.name == NAME
+        desk.prompts.lay_out(desk.size, both=opened)
+        if opened and not self._open:
+            self._sought_for = ()
+            desk.call_after_refresh(self._seek, desk)
+        self._open = opened
+        if not opened:
+            return
+        info = scene.info
+        editor.show_roles(() if info is None or not held else info.chat.roles(held))
+        if self.beside is not None:
+            there = self.beside.there(scene.focus.position)
+            here = -1 if there is None else there
+            editor.show_tokens(self.beside.text, self.beside.tokens, here)
+
+    def walked(self, desk: Desk) -> None:
+        """The text cursor of B was moved: the cursor goes to the same token of A, if A has it."""
+        editor = desk.prompts.b
+        there = editor.token_at_cursor if editor.has_focus else None
+        if there is not None and self.beside is not None and editor.text == self.beside.text:
+            here = {b: a for a, b in self.beside.aligned}.get(there)
+            if here is not None:
+                desk.look_at(desk.scene.go(position=here))
+
+    def said(self, scene: Scene) -> list[str]:
+        """Why the cursor is where nobody has put it."""
+        return [SHARED] if self._open and scene.focus.position == self._sought else []
+
+    def _seek(self, desk: Desk) -> None:
+        """Once for two texts: leave a token that only A has for the last one that both have."""
+        scene, beside = desk.scene, self.beside
+        if not self._open or beside is None or beside.text != scene.versus_prompt:
+            return
+        texts = (scene.tokens, beside.tokens)
+        if texts == self._sought_for:
+            return
+        self._sought_for = texts
+        here = scene.focus.position
+        if beside.there(here) is not None and here != self._sought:
+            self._sought = None
+            return
+        telling = [
+            a
+            for a, _ in beside.aligned
+            if a < len(scene.tokens)
+            and not (scene.tokens[a].special or scene.tokens[a].text.isspace())
+        ]
+        self._sought = None
+        if telling and telling[-1] != len(scene.tokens) - 1:
+            self._sought = telling[-1]
+            desk.look_at(scene.go(position=telling[-1]))

@@ -1,0 +1,1 @@
+"""A context taught to the weights, and written as an adapter."""

@@ -1,0 +1,47 @@
+"""`B`: a line that asks into which folder the context is to be written as an adapter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from textual.widgets import Input
+
+from llmscope.text import display_text
+from llmscope.tui.dialogs.base import LineScreen
+
+if TYPE_CHECKING:
+    from llmscope.tui.desk import Desk
+
+STEM = "context-adapter"
+
+
+def free_folder(parent: Path) -> str:
+    """A name that nothing in the folder has."""
+    name, number = STEM, 2
+    while (parent / name).exists():
+        name, number = f"{STEM}-{number}", number + 1
+    return name
+
+
+class BakeScreen(LineScreen):
+    """One line at the bottom: enter writes, esc leaves. A folder with something in it stays."""
+
+    def __init__(self, desk: Desk) -> None:
+        super().__init__("write the context as a PEFT adapter into", free_folder(Path.cwd()))
+        self._desk = desk
+
+    def submit(self, event: Input.Submitted) -> None:
+        """Have it written, by the engine."""
+        folder = Path(event.value.strip()).expanduser()
+        shown = display_text(event.value.strip()).replace("\n", " ")
+        try:
+            taken = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+        except (OSError, ValueError) as error:
+            self.say(f"cannot write {shown}: {display_text(str(error))}")
+            return
+        if taken:
+            self.say(f"{shown} is not empty: another name")
+            return
+        self._desk.lessons.ask(self._desk, str(folder))
+        self.action_leave()

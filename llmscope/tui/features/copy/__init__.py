@@ -1,0 +1,1 @@
+"""What can be copied: words, numbers, commands, scripts."""

@@ -1,0 +1,174 @@
+"""`y`: a small menu of what can be copied; its letters are worth a habit."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from textual import events
+from textual.app import ComposeResult
+from textual.containers import Vertical
+from textual.content import Content
+from textual.geometry import Size
+from textual.widgets import Static
+
+from llmscope.draw.color.theme import Theme
+from llmscope.errors import ScopeError
+from llmscope.text import display_text, without_controls
+from llmscope.tui.dialogs.base import PassingScreen
+from llmscope.tui.features.copy.cursor_value import number, picture
+from llmscope.tui.features.copy.repro_command import command, view
+from llmscope.tui.features.copy.repro_script import script
+from llmscope.tui.theme.textual_theme import inks
+
+if TYPE_CHECKING:
+    from llmscope.tui.desk import Desk
+    from llmscope.tui.state.figure_store import Shown
+    from llmscope.tui.state.view_state import Scene
+
+
+NOTHING = "nothing to copy yet"
+UNNAMED = (
+    "nothing written makes this: it lacks prompt B, its model has no name of its own, or its "
+    "prompt holds control characters"
+)
+BROKEN = re.compile("[\ud800-\udfff]")
+"""Halves of characters, of which the model reads U+FFFD and a clipboard can hold nothing."""
+
+
+@dataclass(frozen=True)
+class Copy:
+    """Something to copy: the letter that does it, what it is called, and the text."""
+
+    letter: str
+    what: str
+    text: str
+
+
+def copies(desk: Desk) -> list[Copy]:
+    """All that can be copied here."""
+    pane, scene = desk.overview.pane, desk.scene
+    edits = "\n".join(scene.in_force)
+    found = [
+        Copy("y", "the line in words", desk.words.text),
+        Copy("e", "the edits, a line each", edits),
+    ]
+    shown = desk.ledger.shown(pane.key)
+    if shown is not None and scene.token is not None:
+        size = (pane.outer_size.width, pane.outer_size.height)
+        figure = picture(
+            *(shown, scene, "txt"),
+            size=size,
+            look=desk.look,
+            tokens=desk.ledger.tokens_of(shown),
+        )
+        found += [
+            Copy("f", "the figure as text", str(figure)),
+            Copy("n", "the number at the cursor", _number(shown, scene)),
+        ]
+        replay = desk.own.replay
+        made = view(desk.source, shown, scene) if replay is None else None
+        if replay is not None:
+            found.append(Copy("c", "the command that wrote the file", replay.command or ""))
+        if made is not None:
+            found += [
+                Copy("c", "the command that shows this", command(made) or ""),
+                Copy("p", "the same in Python", script(made)),
+            ]
+    return [copy for copy in found if copy.text]
+
+
+def _number(shown: Shown, scene: Scene) -> str:
+    """The number at the cursor; none while the pane still shows another place."""
+    try:
+        return (number(shown.figure, scene) or "") if shown.at(scene) else ""
+    except (KeyError, IndexError, TypeError, ValueError):  # of a file that lacks some of it
+        return ""
+
+
+def _found(desk: Desk) -> dict[str, Copy]:
+    """The same by their letters; none where a figure of a file cannot be drawn."""
+    try:
+        return {copy.letter: copy for copy in copies(desk)}
+    except ScopeError:
+        return {}
+
+
+def ask(desk: Desk) -> None:
+    """Show what can be copied, and copy what the next key says."""
+    found = _found(desk)
+    if not found:
+        desk.tell(NOTHING, "warning")
+        return
+
+    def take(letter: str | None) -> None:
+        if letter is not None:
+            _put(desk, found[letter])
+
+    desk.push_screen(CopyScreen(list(found.values()), desk.look.theme, desk.size), take)
+
+
+def put(desk: Desk, letter: str) -> None:
+    """Copy what a letter of the menu stands for."""
+    found = _found(desk)
+    if letter in found:
+        _put(desk, found[letter])
+    else:
+        desk.tell(UNNAMED if "f" in found else NOTHING, "warning")
+
+
+def _put(desk: Desk, copy: Copy) -> None:
+    # What is pasted into a terminal must not act on it: an escape ends a bracketed paste.
+    text = without_controls(BROKEN.sub("\N{REPLACEMENT CHARACTER}", copy.text))
+    desk.copy_to_clipboard(text)
+    desk.tell(f"copied {copy.what}")
+
+
+class CopyScreen(PassingScreen[str]):
+    """The menu. One of its letters is the answer; any other key, or a click beside it, is none."""
+
+    heading: ClassVar[str] = "Copy"
+
+    def __init__(self, found: Sequence[Copy], theme: Theme, size: Size) -> None:
+        super().__init__(size)
+        self._rows = tuple(found)
+        self._found = {copy.letter: copy for copy in found}
+        self._theme = theme
+
+    def compose(self) -> ComposeResult:
+        """A row for each thing to copy, with the beginning of its text."""
+        ink = inks(self._theme)
+        menu = Vertical(id="copy")
+        menu.border_title = Content(self.heading)
+        menu.border_subtitle = Content("any other key leaves")
+        width = max(len(copy.what) for copy in self._rows)
+        with menu:
+            for copy in self._rows:
+                letter = copy.letter
+                start = display_text(copy.text.strip().split("\n")[0])[: self.app.size.width]
+                yield Static(
+                    Content.assemble(
+                        (f"{letter}  ", ink.strong),
+                        (f"{copy.what:<{width}}  ", ink.text),
+                        (start, ink.dim),
+                    ),
+                    id=f"copy-{letter}",
+                )
+
+    def answer(self, key: str, character: str | None) -> str | None:
+        """The letter of what a key chooses; None: it chooses nothing."""
+        return character if character in self._found else None
+
+    def on_key(self, event: events.Key) -> None:
+        """Take the answer, or leave."""
+        event.stop()
+        event.prevent_default()
+        self.leave(self.answer(event.key, event.character))
+
+    def on_click(self, event: events.Click) -> None:
+        """Take the row under the mouse, or leave."""
+        row = (event.widget.id or "") if event.widget is not None else ""
+        letter = row.removeprefix("copy-")
+        self.leave(letter if letter in self._found else None)

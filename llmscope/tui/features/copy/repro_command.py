@@ -1,0 +1,241 @@
+"""What a figure on screen was made of, and the command line that makes it again.
+
+`View` says it in the words of no language, for whatever writes it down: `command` here, and
+`llmscope.tui.features.copy.repro_script`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any
+
+from llmscope.text import controls
+
+if TYPE_CHECKING:
+    from llmscope.engine.events import ModelInfo
+    from llmscope.figure import Focus
+    from llmscope.lenses import Lens
+    from llmscope.tui.state.figure_store import Shown
+    from llmscope.tui.state.view_state import Scene
+
+PLACE = ("layer", "position", "head")
+"""What is said of the focus wherever a figure depends on it, the usual value too."""
+TEXTS = ("prompt", "system", "versus_prompt", "words_a", "words_b", "answer")
+"""Options of any text, which stand in one word with it: it may begin as an option does."""
+ORDER = (
+    *("lens", "prompt", "written", "context", "no_special_tokens", "layer", "head", "position"),
+    *("neuron", "step", "weight", "cell", "target", "versus", "translator", "edit"),
+    *("versus_prompt", "words_a", "words_b", "change", "mode", "span", "pool", "top_k"),
+    *("temperature", "sample_top_k", "top_p", "min_p", "format", "adapter", "reward"),
+    *("unverified", "device", "dtype", "threads", "trust_remote_code", "allow_pickle"),
+)
+"""The options of `llmscope snapshot` that a figure may need, as they come there."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """How the model was opened.
+
+    Attributes:
+        spec: the model.
+        options: keywords of `llmscope.load` that change what is loaded, such as `dtype`.
+        adapters: the specs of the adapters that were put on it.
+    """
+
+    spec: str
+    options: Mapping[str, str | int | bool] = field(default_factory=dict)
+    adapters: tuple[str, ...] = ()
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """The options in the words of the command line."""
+        return tuple(word for name, value in self.options.items() for word in flag(name, value))
+
+    def put_on(self, info: ModelInfo, adapter: str | None) -> tuple[str, ...] | None:
+        """What is to be put on the model when it is loaded, so that this adapter is on.
+
+        None if that cannot be said: the base of an adapter that was opened as a model has no name
+        here, nor has an adapter that was made of a context.
+        """
+        if info.family and (adapter is None or adapter in info.family):
+            return () if adapter is None else (f"builtin:{adapter}",)
+        apart = {*info.taught, *info.family}
+        loaded = [name for name in info.adapters if name not in apart]
+        own = len(loaded) - len(self.adapters)
+        specs = dict(zip(loaded[own:], self.adapters, strict=False))
+        if adapter in specs and not own:
+            return (specs[adapter],)
+        if (adapter is None and not own) or (own and adapter == loaded[0]):
+            return ()
+        return None
+
+
+@dataclass(frozen=True)
+class View:
+    """All that a figure depends on.
+
+    Attributes:
+        source, adapters: the model, and what is put on it.
+        prompt, written, special_tokens: what is recorded; see `Scope.record`.
+        edits: of the pass, in their order, as they are written.
+        other: prompt B, if something needs it.
+        patches: an edit takes from prompt B.
+        contrasts: the figure holds prompt B against this one.
+        lens: its name.
+        words: two lists of words that the lens reads, as they were written.
+        focus: fields of `Focus` that change the figure: those that its lens uses and that are not
+            as usual. A span or a pool is among them where the figure has no more of a long prompt.
+        cursor: layer and position, for a picture that marks them.
+    """
+
+    source: Source
+    adapters: tuple[str, ...]
+    prompt: str
+    written: tuple[int, ...]
+    special_tokens: bool
+    edits: tuple[str, ...]
+    other: str | None
+    patches: bool
+    contrasts: bool
+    lens: str
+    words: tuple[str, str] | None
+    focus: Mapping[str, Any]
+    cursor: tuple[int, int]
+
+
+def view(source: Source, shown: Shown, scene: Scene) -> View | None:
+    """What a figure on screen was made of.
+
+    None if its model cannot be named, or if it says no more than that there is no prompt B.
+    """
+    from llmscope.lenses import lens
+
+    chosen, request, want = lens(shown.want.lens), shown.request, shown.want.focus
+    adapters = None if scene.info is None else source.put_on(scene.info, request.adapter)
+    if adapters is None or (chosen.versus and request.versus_prompt is None):
+        return None
+    uses, written, focus = chosen.uses, request.written, _focus(shown, scene)
+    # Beside edits a change is one of theirs, whatever B is.
+    contrasts = "versus_prompt" in uses or (want.change and not request.edits)
+    reads = "words" in uses and want.mode == "lens"
+    cursor = [getattr(focus if name in uses else scene.focus, name) for name in PLACE[:2]]
+    return View(
+        source,
+        adapters,
+        prompt=request.text if written is None else request.text[: written.start],
+        # Cut again, what a model wrote may make other tokens.
+        written=() if written is None else written.ids,
+        special_tokens=request.special_tokens,
+        edits=request.edits,
+        other=request.versus_prompt if request.patches or contrasts else None,
+        patches=request.patches,
+        contrasts=contrasts and request.versus_prompt is not None,
+        lens=shown.want.lens,
+        words=request.words if reads else None,
+        focus={
+            **_said(focus, {*uses, "mode", "change"} - {"span", "pool"}),
+            **_part(shown, chosen, focus),
+        },
+        cursor=(cursor[0], _place(shown, cursor[1])),
+    )
+
+
+def command(view: View, format: str = "txt") -> str | None:  # noqa: A002
+    """The `llmscope snapshot …` that makes the same figure, quoted for a shell.
+
+    It is the very line that such a snapshot says it was made with: in the order of `ORDER`, and
+    without what needs not be said.
+
+    None where a text holds control characters: no command line holds a NUL, and others would act
+    on the terminal that the line is pasted into.
+    """
+    import shlex
+
+    layer, position = view.cursor
+    given: dict[str, Any] = {
+        **view.source.options,
+        "adapter": view.adapters,
+        "lens": view.lens,
+        "prompt": view.prompt,
+        "written": ",".join(map(str, view.written)) or None,
+        "no_special_tokens": not view.special_tokens,
+        **{name: _option(name, value) for name, value in view.focus.items() if value is not True},
+        "layer": layer,
+        "position": position,
+        "edit": view.edits,
+        "versus_prompt": view.other,
+        **dict(zip(("words_a", "words_b"), view.words or (), strict=False)),
+        "change": "change" in view.focus,
+        "format": format,
+    }
+    if given.get("head") == "0":
+        del given["head"]
+    words = ["llmscope", "snapshot", view.source.spec]
+    for name in ORDER:
+        words += flag(name, given.pop(name, None))
+    assert not given, f"{list(given)} have no place in a command line"
+    line = shlex.join(words)
+    return None if controls(line) else line
+
+
+def flag(name: str, value: Any) -> list[str]:
+    """An option of a command line with its value; with each of several. None and False: none."""
+    option = f"--{name.replace('_', '-')}"
+    if isinstance(value, tuple | list):
+        return [word for one in value for word in flag(name, one)]
+    if value is None or isinstance(value, bool):
+        return [option] if value else []
+    return [f"{option}={value}"] if name in TEXTS else [option, str(value)]
+
+
+def _option(name: str, value: Any) -> str:
+    if name in ("target", "versus"):
+        return f"id:{value}"
+    return ",".join(map(str, value)) if name in ("cell", "span") else str(value)
+
+
+def _focus(shown: Shown, scene: Scene) -> Focus:
+    """The focus that a figure was asked with, as a script would ask."""
+    from llmscope.record.context.split import tokens_before
+
+    focus, request = shown.want.focus, shown.request
+    if focus.layer < 0 and scene.info is not None:  # of all layers, where none needs to be said
+        focus = replace(focus, layer=focus.layer + scene.info.layers)
+    if focus.step is None:  # the table is of all steps, and marks the chosen one
+        focus = replace(focus, step=scene.step)
+    if request.context is not None:
+        spans = [(token.start, token.end) for token in shown.tokens]
+        focus = replace(focus, context=tokens_before(spans, request.context))
+    position, change = _place(shown, focus.position), focus.change and request.of_two
+    return replace(focus, position=position, change=change)
+
+
+def _said(focus: Focus, names: Collection[str]) -> dict[str, Any]:
+    """The fields of a focus that are to be said, in their order."""
+    usual = type(focus)()
+    given = {one.name: getattr(focus, one.name) for one in fields(focus) if one.name in names}
+    return {
+        name: value
+        for name, value in given.items()
+        if name in PLACE or value != getattr(usual, name)
+    }
+
+
+def _place(shown: Shown, position: int) -> int:
+    """A place of the prompt, counted from its begin."""
+    count = max(len(shown.tokens), 1)
+    return position % count if position < 0 else min(position, count - 1)
+
+
+def _part(shown: Shown, chosen: Lens, focus: Focus) -> dict[str, Any]:
+    """Which part of a long prompt the figure holds; empty: all of it."""
+    from llmscope.engine.engine import near
+
+    count, axes = len(shown.tokens), shown.figure.axes
+    along = next((one for one in axes if one.name in ("position", "query")), None)
+    if along is None or (along.start, along.step, len(along)) == (0, 1, count):
+        return {}  # where columns are left out, it is for their cost alone
+    focus = near(chosen, focus, count)
+    given = {"span": focus.span} if focus.pool == 1 else {"pool": focus.pool}
+    return {name: value for name, value in given.items() if value is not None}

@@ -1,0 +1,316 @@
+"""The model writes on in the editor: a token, or until a key; back again, and along branches.
+
+A token is asked for with the picture of the text before it, and put into the editor when it
+comes. While the model writes by itself, pictures are drawn as fast as they are there, and tokens
+in between without one. Any key ends that, and is taken as ever.
+"""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from textual.timer import Timer
+
+from llmscope.engine.events import Draw, Drawn, Written
+from llmscope.sampler import Sampler
+from llmscope.text import display_text, shared_length
+from llmscope.tui.state.context_marker import Marked, marked
+from llmscope.tui.state.generation_tree import Branches, Span, moved
+
+if TYPE_CHECKING:
+    from llmscope.models.info import ModelInfo
+    from llmscope.tui.desk import Desk
+
+WORKSPACE = "walkthrough"
+"""Where each token begins the walk again."""
+WRITING = ("write-token", "write-on")
+"""The actions whose keys do not end the writing."""
+PACE = 0.2
+"""Seconds between two pictures while the model writes by itself."""
+WAIT = 0.6
+"""Seconds that a token waits for the picture of the text before it, at most."""
+KNOWN = 8
+"""So many texts with what was written after them are known again."""
+ENDLESS = 1 << 30
+NONE_HERE = "the model wrote nothing here: {write-token} writes a token, {write-on} writes on"
+
+
+class Generating:
+    """What the model wrote, and whether it writes.
+
+    Attributes:
+        branches: what was written after the text before, if that is what the editor holds.
+        marks: which parts of the editor's text a model wrote.
+    """
+
+    def __init__(self) -> None:
+        self.branches: Branches | None = None
+        self.marks: tuple[Span, ...] = ()
+        self._left = 0
+        self._known: dict[str, Branches] = {}
+        self._sampler: Sampler | None = None
+        self._asked: Draw | None = None
+        self._hand: Drawn | None = None
+        self._timer: Timer | None = None
+        self._drawn_at = 0.0
+        self._run: object = None
+
+    @property
+    def writes(self) -> bool:
+        """Whether a token is under way."""
+        return self._left > 0
+
+    @property
+    def pending(self) -> Draw | None:
+        """The token that was asked for last, if it has not come: to be asked for with all else."""
+        return self._asked
+
+    @property
+    def runs(self) -> bool:
+        """Whether the model writes by itself, until a key."""
+        return self._left > 1
+
+    def reading(self, text: str) -> tuple[Marked, Written | None, str]:
+        """What the editor's text is to the engine, what of it was written, and the text before."""
+        # The editor may hold a token more than the app has heard of.
+        group = None if self.branches is None else self.branches.found(text)
+        if group is None or not group.count:
+            return marked(text), None, text
+        before = marked(group.base)
+        said = Marked(before.text + group.said, before.cut)
+        return said, Written(len(before.text), group.ids), group.base
+
+    def step(self, desk: Desk, sampler: Sampler | None = None) -> None:
+        """Write one token, drawn by the scene's sampler unless there is another."""
+        if self.runs:
+            self._left = 1
+        elif self.writes:
+            self._left += 1
+        else:
+            self._begin(desk, 1, sampler)
+
+    def run(self, desk: Desk) -> None:
+        """Write on until a key or the model's end; once more ends it."""
+        if self.runs:
+            self.stop(desk)
+        else:
+            self._begin(desk, ENDLESS, None)
+
+    def stop(self, desk: Desk) -> None:
+        """Write no more; a token that is under way is not taken."""
+        if self._timer is not None:
+            self._timer.stop()
+        wrote, self._left = self._left, 0
+        self._asked = self._hand = self._timer = None
+        if wrote:
+            desk.ask()  # the picture, should none have been asked for yet
+            desk.present()
+
+    def heed(self, desk: Desk, key: str) -> None:
+        """A key was pressed: unless it is one that writes, the model writes no more."""
+        if not self.writes:
+            return
+        from llmscope.tui.actions.registry import BY_NAME
+        from llmscope.tui.actions.types import is_text
+
+        keys = {own for name in WRITING for own in desk.own.keymap.keys(BY_NAME[name])}
+        if key not in keys or (desk.in_prompt and is_text(key)):
+            self.stop(desk)
+
+    def undo(self, desk: Desk) -> None:
+        """Take the last written token back."""
+        group = self._here(desk)
+        if group is not None and group.count:
+            self._set(desk, group.back())
+        else:
+            desk.tell(desk.own.keymap.filled(NONE_HERE))
+
+    def fork(self, desk: Desk) -> None:
+        """Back to the token under the cursor; what was written is kept, as a branch.
+
+        With the cursor on the last token: back to where the writing began, or, if some of it was
+        taken back, from here.
+        """
+        group = self._here(desk)
+        if group is None or not group.branch.ids:
+            desk.tell(desk.own.keymap.filled(NONE_HERE))
+            return
+        scene, count = desk.scene, group.count
+        behind = len(scene.tokens) - 1 - scene.focus.position
+        if not scene.following and behind > 0 and not desk.ledger.waiting:
+            count -= behind
+        elif count == len(group.branch.ids) and group.branch.fork != count:
+            count = 0
+        if count < 0:
+            desk.tell("the cursor is on a token that the model did not write", "warning")
+            return
+        forked = group.forked(count)
+        self._set(desk, forked)
+        said = "{write-token} writes another; {branch-previous} and {branch-next} go through all"
+        desk.tell(f"branch {forked.at + 1}: {desk.own.keymap.filled(said)}")
+
+    def turn(self, desk: Desk, by: int) -> None:
+        """The next branch, or the one before."""
+        group = self._here(desk)
+        if group is None or len(group.kept) < 2:
+            desk.tell(desk.own.keymap.filled("there is one branch alone: {fork} begins another"))
+            return
+        self._set(desk, group.turned(by))
+
+    def read(self, desk: Desk, old: str) -> None:
+        """The text on screen is another one: is it one that a model wrote?"""
+        text, group = desk.text, self.branches
+        if group is None or group.text != text:
+            known = (one.found(text) for one in reversed(self._known.values()))
+            found = [one for one in known if one is not None]
+            self.branches = max(found, key=lambda one: one.count, default=None)
+            self.stop(desk)
+        self.marks = moved(self.marks, old, text) if self.branches is None else self.branches.marks
+
+    def goes_on(self, desk: Desk) -> bool:
+        """Whether the next token is asked for, with the picture, because more are to be written.
+
+        That is once the screen has been drawn: fast tokens leave it, and the keys, their time.
+        """
+        if self._left:
+            desk.ledger.overtaken()
+            desk.call_after_refresh(self._go_on, desk)
+        return self._left > 0
+
+    def _go_on(self, desk: Desk) -> None:
+        if self._left and self._asked is None and self._hand is None:
+            self._ask(desk)
+            if self._asked is None:
+                desk.ask()
+
+    def land(self, desk: Desk, drawn: Drawn) -> None:
+        """A token is there."""
+        if self._asked is None or drawn.request.draw is not self._asked:
+            return
+        self._asked = None
+        said = _ending(drawn)
+        if said:
+            self.stop(desk)
+            desk.tell(said)
+            return
+        late = monotonic() - self._drawn_at > PACE
+        if self.runs and late and desk.ledger.waiting and not desk.bandwidth.pause:
+            self._hand = drawn
+            self._timer = desk.set_timer(WAIT, lambda: self.landed(desk))
+        else:
+            self._take(desk, drawn)
+
+    def landed(self, desk: Desk) -> None:
+        """The picture of the text is there: the token that waited for it is taken."""
+        self._drawn_at = monotonic()
+        if self._timer is not None:
+            self._timer.stop()
+        drawn, self._hand, self._timer = self._hand, None, None
+        if drawn is not None:
+            self._take(desk, drawn)
+
+    def note(self, info: ModelInfo | None = None) -> str:
+        """What the editor's title says besides.
+
+        Args:
+            info: of the model; None while there is none.
+        """
+        group, parts = self.branches, []
+        if info is not None and info.rules.applied and (group is not None or self.writes):
+            parts.append(display_text(f"by {', '.join(info.rules.applied)}"))
+        if group is not None and len(group.kept) > 1:
+            parts.append(f"branch {group.at + 1} of {len(group.kept)}")
+        if self.runs:
+            parts.append("writing, any key stops")
+        return " · ".join(parts)
+
+    def _begin(self, desk: Desk, count: int, sampler: Sampler | None) -> None:
+        from llmscope.tui.features.models.model_switch import busy
+
+        if busy(desk):
+            return
+        if desk.scene.info is None:
+            desk.tell("the model is not there yet", "warning")
+        elif not desk.text:
+            desk.tell("type something first: the model writes on after it", "warning")
+        elif desk.editor.text == desk.text:
+            self._left, self._sampler, self._run = count, sampler, None
+            self._ask(desk)
+            desk.present()
+
+    def _ask(self, desk: Desk) -> None:
+        group = self.branches or Branches(desk.text, self.marks)
+        sampler = self._sampler or desk.scene.sampler
+        # A sampler of its own asks for the token that the picture tells of, whatever the rules.
+        draw = Draw(sampler, group.branch.stream, group.tried, rules=self._sampler is None)
+        self._asked = draw if desk.ask(draw) else None
+        if self._asked is None:
+            self._left = 0
+
+    def _take(self, desk: Desk, drawn: Drawn) -> None:
+        """Put a token into the editor."""
+        if desk.editor.text != desk.text:  # a letter came first: it has the word
+            self.stop(desk)
+            return
+        group = self.branches or Branches(desk.text, self.marks)
+        self._left -= 1
+        if desk.overview.workspace.name == WORKSPACE:
+            desk.scene = desk.scene.walk_to(0, None)
+        self._set(desk, group.wrote(drawn.token, drawn.text), joined=self._run)
+        self._run = desk.editor.last_step if self._left else None
+
+    def _here(self, desk: Desk) -> Branches | None:
+        return self.branches if desk.editor.text == desk.text else None
+
+    def _set(self, desk: Desk, group: Branches, joined: object = None) -> None:
+        """Put what a branch says into the editor, as one step of its own undo or a part of one."""
+        self.branches = group
+        self._known.pop(group.base, None)
+        self._known[group.base] = group
+        while len(self._known) > KNOWN:
+            del self._known[next(iter(self._known))]
+        shared = shared_length(desk.editor.text, group.text)
+        if desk.editor.text != group.text:
+            desk.editor.rewrite(shared, group.text[shared:], joined=joined)
+        elif not self.goes_on(desk):  # a token that says nothing changes the prompt all the same
+            desk.ask()
+
+
+def _ending(drawn: Drawn) -> str:
+    """Why a token is not to be written; empty if it is."""
+    if drawn.error:
+        return drawn.error
+    if drawn.stops:
+        return f"the model ends here: {display_text(drawn.label, whitespace=True)}"
+    return "the context is full: no token can follow" if drawn.full else ""
+
+
+def write(desk: Desk) -> None:
+    """Write a token on: in the walkthrough the likeliest, which it has just told of."""
+    if desk.overview.workspace.name == WORKSPACE:
+        from llmscope.tui.features.walkthrough.controller import write as write_it
+
+        write_it(desk)
+    else:
+        desk.generating.step(desk)
+
+
+def write_on(desk: Desk) -> None:
+    """Write on until a key."""
+    desk.generating.run(desk)
+
+
+def take_back(desk: Desk) -> None:
+    """Take the last written token back."""
+    desk.generating.undo(desk)
+
+
+def fork(desk: Desk) -> None:
+    """Begin another branch."""
+    desk.generating.fork(desk)
+
+
+def turn(desk: Desk, by: int) -> None:
+    """Go to another branch."""
+    desk.generating.turn(desk, by)

@@ -1,0 +1,211 @@
+"""`M`: a list of models, found by typing; the line takes the name of any other model too."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from threading import Thread
+from typing import TYPE_CHECKING, ClassVar
+
+from rich.cells import cell_len
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.content import Content
+from textual.message import Message
+from textual.widgets import Input, OptionList, Static
+from textual.widgets.option_list import Option
+
+from llmscope.text import display_text
+from llmscope.tui.dialogs.base import LineScreen, TextLine
+from llmscope.tui.features.models.model_catalog import Catalogue, Offer, offers
+from llmscope.tui.features.models.model_switch import switch
+
+if TYPE_CHECKING:
+    from llmscope.tui.desk import Desk
+
+PACE = 0.05
+"""Seconds between two times that the list is filled while it is read."""
+WIDEST = 0.55
+"""What the names may take of the width."""
+AMOUNT = 10
+"""Cells of a size, and what parts it from the name."""
+ASKED = "open which model? a name, ./folder, file.gguf, org/name, pypi:NAME"
+OPEN_NOW = "open now"
+FAILED = "the list cannot be read"
+
+
+def ask(desk: Desk) -> None:
+    """Show the list."""
+    if desk.may("models"):
+        desk.push_screen(PickerScreen(desk))
+
+
+class Found(Message):
+    """Models that were found; the last of these messages says so. From a thread of its own."""
+
+    def __init__(self, offers: Sequence[Offer], *, complete: bool, flaw: str = "") -> None:
+        super().__init__()
+        self.offers, self.complete, self.flaw = offers, complete, flaw
+
+
+class ModelLine(TextLine):
+    """The line to write in. The keys that go up and down walk through the list below it."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up", "screen.walk('cursor_up')", "model above", show=False),
+        Binding("down", "screen.walk('cursor_down')", "model below", show=False),
+        Binding("pageup", "screen.walk('page_up')", "page up", show=False),
+        Binding("pagedown", "screen.walk('page_down')", "page down", show=False),
+    ]
+
+    def __init__(self) -> None:
+        super().__init__(compact=True, id="line")
+        self.cursor_blink = False
+
+
+class PickerScreen(LineScreen):
+    """The list under a line to write in: enter opens what is marked, esc leaves."""
+
+    def __init__(self, desk: Desk) -> None:
+        super().__init__(ASKED, "")
+        self._desk, self._line = desk, ModelLine()
+        self._catalogue = Catalogue()
+        self._list = OptionList(id="models", markup=False)
+        self._list.can_focus = False
+        self._shown: list[Offer | str] = []
+        self._walked = self._taken = False
+
+    def compose(self) -> ComposeResult:
+        """What is asked, the line, and the list."""
+        with Vertical(id="picker") as box:
+            box.border_title = Content("Models")
+            yield Static(Content(ASKED), id="ask-words")
+            yield self._line
+            yield self._list
+
+    def on_mount(self) -> None:
+        """Begin to read what there is, in a thread: a folder on a network may not answer."""
+        self._present()
+        Thread(target=self._read, name="llmscope-models", daemon=True).start()
+
+    def on_resize(self) -> None:
+        """Names have another width to share."""
+        self._present()
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Open what is marked, once it is known what that is."""
+        event.stop()
+        event.prevent_default()  # an empty line is not the end of it
+        if self.is_current:
+            self._taken = True
+            self._take()
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        """Another text finds others."""
+        event.stop()
+        self._walked = self._taken = False
+        self._present()
+
+    @on(OptionList.OptionSelected)
+    def _clicked(self, event: OptionList.OptionSelected) -> None:
+        event.stop()
+        self._open(self._shown[event.option_index])
+
+    @on(Found)
+    def _found(self, message: Found) -> None:
+        self._catalogue.add(message.offers)
+        self._catalogue.complete = message.complete
+        if message.flaw:
+            self.say(f"{FAILED}: {display_text(message.flaw)}")
+        self._present()
+        if self._taken:
+            self._take()
+
+    def action_walk(self, way: str) -> None:
+        """Mark another one."""
+        self._walked = True
+        if not self._list.scrollable_content_region:  # no page of it has any rows yet
+            way = way.replace("page", "cursor")
+        getattr(self._list, f"action_{way}")()
+
+    def _read(self) -> None:
+        """In a thread of its own: all file work is here."""
+        found: list[Offer] = []
+        posted, flaw = 0.0, ""
+        try:
+            for offer in offers():
+                found.append(offer)
+                if time.monotonic() - posted > PACE:
+                    self.post_message(Found(found, complete=False))
+                    found, posted = [], time.monotonic()
+        except Exception as error:  # what others left in a cache may be anything
+            flaw = f"{type(error).__name__}: {error}"
+        self.post_message(Found(found, complete=True, flaw=flaw))
+
+    def _take(self) -> None:
+        marked = self._list.highlighted
+        if marked is not None:
+            self._open(self._shown[marked])
+        elif self._catalogue.complete and not self._line.value.strip():
+            self.action_leave()
+
+    def _open(self, offer: Offer | str) -> None:
+        if isinstance(offer, Offer) and self.is_current:
+            self.action_leave()
+            switch(self._desk, offer.spec)
+
+    def _present(self) -> None:
+        """Show what matches; the mark stays on the model that a person went to."""
+        marked = self._list.highlighted
+        was = None if marked is None or not self._walked else self._shown[marked]
+        found = self._catalogue.matching(self._line.value)
+        meant = self._catalogue.meant(self._line.value, found)
+        chosen = None if meant is None else found[meant].spec
+        if isinstance(was, Offer) and was.spec in (one.spec for one in found):
+            chosen = was.spec
+        self._shown = list(_with_heads(found))
+        self._list.set_options(self._rows())
+        places = {one.spec: at for at, one in enumerate(self._shown) if isinstance(one, Offer)}
+        self._list.highlighted = None if chosen is None else places[chosen]
+        number = len(self._catalogue)
+        reading = "" if self._catalogue.complete else " · reading …"
+        box = self.query_one("#picker", Vertical)
+        box.border_subtitle = Content(f"{number} model{'s' * (number != 1)}{reading}")
+
+    def _rows(self) -> Iterator[Option]:
+        width = max(10, self._list.scrollable_content_region.width - 2)
+        inks = self._desk.inks
+        names = [_name(one) for one in self._shown if isinstance(one, Offer)]
+        room = min(max(map(cell_len, names), default=0), max(8, int(WIDEST * width)))
+        for offer in self._shown:
+            if isinstance(offer, str):
+                yield Option(Content.assemble((offer, inks.dim)), disabled=True)
+                continue
+            name = Content.assemble((_name(offer), inks.text))
+            about = [display_text(part).replace("\n", " ") for part in offer.about]
+            if offer.spec == self._desk.source.spec and self._desk.scene.info is not None:
+                about.insert(0, OPEN_NOW)
+            row = Content.assemble(
+                *(
+                    name.truncate(room, ellipsis=True, pad=True),
+                    (f"{offer.amount:>{AMOUNT}}  ", inks.dim),
+                ),
+                (" · ".join(about), inks.dim),
+            )
+            yield Option(row.truncate(width, ellipsis=True))
+
+
+def _name(offer: Offer) -> str:
+    return display_text(offer.spec, whitespace=True)
+
+
+def _with_heads(found: Sequence[Offer]) -> Iterator[Offer | str]:
+    """The offers, with the name of each group before those of it."""
+    group = ""
+    for offer in found:
+        if offer.group != group:
+            group = offer.group
+            yield group
+        yield offer

@@ -1,0 +1,1 @@
+"""Saving what is on screen."""

@@ -1,0 +1,195 @@
+"""`s`: a line that asks where to save the pane, and never replaces a file unasked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from textual.widgets import Input
+
+from llmscope.errors import ScopeError
+from llmscope.text import display_text
+from llmscope.tui.dialogs.base import LineScreen
+from llmscope.tui.features.copy.cursor_value import picture
+from llmscope.tui.features.save.provenance import about, found_out
+from llmscope.tui.pane_grid import ELSEWHERE
+from llmscope.tui.state.figure_store import Shown
+
+if TYPE_CHECKING:
+    from llmscope.export import Pair
+    from llmscope.tui.desk import Desk
+
+SUFFIXES = "svg, png, html, txt, ansi, json, npz or safetensors"
+
+
+def ask(desk: Desk) -> None:
+    """Ask for the file of the pane that the keys go to."""
+    shown = desk.ledger.shown(desk.overview.pane.key)
+    if shown is None or desk.scene.token is None:
+        desk.tell("nothing to save yet", "warning")
+        return
+    if shown.figure.extra.get(ELSEWHERE):
+        desk.tell(f"nothing to save: {shown.figure.verdict.reason}", "warning")
+        return
+    desk.push_screen(SaveScreen(desk, shown))
+
+
+def free_name(key: str, layer: int, folder: Path) -> str:
+    """A name that no file in the folder has."""
+    stem = f"llmscope-{key}-layer{layer}"
+    name, number = f"{stem}.svg", 2
+    while (folder / name).exists():
+        name, number = f"{stem}-{number}.svg", number + 1
+    return name
+
+
+class SaveScreen(LineScreen):
+    """One line at the bottom: enter saves, esc leaves.
+
+    What is saved is what the pane showed when the line was opened, and where it came from. That
+    is found out while a person writes the name.
+    """
+
+    def __init__(self, desk: Desk, shown: Shown) -> None:
+        self._desk = desk
+        self._shown = shown
+        self._scene = desk.scene
+        self._pane = desk.overview.pane
+        self._tokens = desk.ledger.tokens_of(shown)
+        self._existing: tuple[Path, ...] = ()
+        self._known: Future[dict[str, Any]] | None = None
+        key, layer = self._pane.key, max(0, self._scene.focus.layer)
+        super().__init__(
+            f"save {self._pane.called} as · {SUFFIXES}", free_name(key, layer, Path.cwd())
+        )
+
+    def on_mount(self) -> None:
+        """Begin to find out where it came from."""
+        if self._shown.origin is not None:
+            self._known = found_out(self._shown.origin)
+
+    def on_input_changed(self) -> None:
+        """Another name is another file."""
+        self._existing = ()
+
+    def submit(self, event: Input.Submitted) -> None:
+        """Save; where a file is already, ask once more."""
+        from llmscope.export import BARE, format_of
+
+        path = Path(event.value.strip()).expanduser()
+        shown = _shown(event.value.strip())
+        try:
+            save = self._save(path, format_of(path))
+            there = tuple(one for one in save.paths if one.exists() and not one.is_dir())
+            if there and self._existing != there:
+                self._existing = there
+                name = shown if path in there else _shown(str(there[0]))
+                self.say(f"{name} exists: enter replaces it, or write another name")
+                return
+            save.force = bool(there)
+            if save.format in BARE or save.known is None or save.known.done():
+                save.write()
+            else:
+                save.later()
+        except ScopeError as error:
+            self.say(f"{error} · {SUFFIXES}" if "suffix" in str(error) else str(error))
+            return
+        except (OSError, ValueError) as error:
+            self.say(f"cannot write {shown}: {display_text(str(error))}")
+            return
+        self.action_leave()
+
+    def _save(self, path: Path, format: str) -> Save:  # noqa: A002
+        size = self._pane.outer_size
+        made = partial(
+            picture,
+            self._shown,
+            self._scene,
+            format,
+            size=(size.width, size.height),
+            look=self._desk.look,
+            tokens=self._tokens,
+        )
+        replay = self._desk.own.replay
+        told = (
+            partial(about, self._desk.source, self._shown, self._scene, format)
+            if replay is None
+            else lambda _: dict(replay.about)
+        )
+        return Save(self._desk, path, format, made, told, self._known)
+
+
+@dataclass
+class Save:
+    """A file that is to be written.
+
+    Attributes:
+        made: makes its content of what is told beside the figure.
+        told: makes that of the provenance.
+        known: the provenance, once it is known; None: there is none.
+        force: replace what is there.
+    """
+
+    desk: Desk
+    path: Path
+    format: str
+    made: Callable[..., str | bytes | Pair]
+    told: Callable[[dict[str, Any] | None], dict[str, Any] | None]
+    known: Future[dict[str, Any]] | None
+    force: bool = False
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """All files that it writes."""
+        from llmscope.export import sidecar_path
+
+        beside = (sidecar_path(self.path),) if self.format == "safetensors" else ()
+        return (self.path, *beside)
+
+    def write(self) -> None:
+        """Write it now, with the provenance if that is known.
+
+        Raises:
+            ScopeError: it cannot be written.
+        """
+        from llmscope.export import Pair, write, write_all
+
+        flaw = None
+        provenance = None
+        if self.known is not None and self.known.done():
+            flaw = self.known.exception()
+            provenance = None if flaw else self.known.result()
+        content = self.made(about=self.told(provenance))
+        if isinstance(content, Pair):
+            write_all(content.at(self.path), force=self.force)
+        else:
+            write(self.path, content, force=self.force)
+        less = f", without where it came from: {display_text(str(flaw))}" if flaw else ""
+        self.desk.tell(
+            f"saved {_shown(str(self.path))}{less}", "warning" if flaw else "information"
+        )
+
+    def later(self) -> None:
+        """Write it once it is known where it came from, or when the screen is left before that."""
+        assert self.known is not None
+        self.desk.saves.append(self)
+        self.desk.tell(f"{_shown(str(self.path))} is saved once the model's weights are read")
+        self.known.add_done_callback(lambda _: self.desk.call_later(self.land))
+
+    def land(self) -> None:
+        """It is known now."""
+        if self not in self.desk.saves:
+            return
+        self.desk.saves.remove(self)
+        try:
+            self.write()
+        except (OSError, ValueError, ScopeError) as error:
+            self.desk.tell(f"cannot write {_shown(str(self.path))}: {error}", "error")
+
+
+def _shown(name: str) -> str:
+    return display_text(name, whitespace=False).replace("\n", " ")

@@ -1,0 +1,96 @@
+"""Where a figure on screen came from, as a snapshot tells it: what is saved carries the same."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from dataclasses import replace
+from threading import Thread
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from llmscope.engine.events import Token
+    from llmscope.export import WhatIf
+    from llmscope.figure import Focus
+    from llmscope.models.provenance import Origin
+    from llmscope.tui.features.copy.repro_command import Source, View
+    from llmscope.tui.state.figure_store import Shown
+    from llmscope.tui.state.view_state import Scene
+
+
+def found_out(origin: Origin) -> Future[dict[str, Any]]:
+    """The provenance but for its command, known soon: weights that nobody has read take a while.
+
+    They are read in a thread of their own, which does not keep the program from ending.
+    """
+    known: Future[dict[str, Any]] = Future()
+
+    def read() -> None:
+        from llmscope.export import provenance_of
+
+        try:
+            known.set_result(provenance_of(origin, None))
+        except Exception as error:
+            known.set_exception(error)
+
+    Thread(target=read, name="llmscope-weights", daemon=True).start()
+    return known
+
+
+def about(
+    source: Source,
+    shown: Shown,
+    scene: Scene,
+    format: str,  # noqa: A002
+    provenance: dict[str, Any] | None,
+) -> dict[str, Any] | None:
+    """What a snapshot of the same format says beside this figure; None without a model.
+
+    Its command is the one that is copied, with this format; it has none where nothing written
+    makes the figure again.
+    """
+    from llmscope.export import about_dict
+    from llmscope.tui.features.copy.repro_command import command, view
+
+    if scene.info is None:
+        return None
+    made = view(source, shown, scene)
+    if provenance is not None:
+        line = None if made is None else command(made, format)
+        provenance = {**provenance, "command": line}
+    info = replace(scene.info, adapter=shown.request.adapter)
+    return about_dict(
+        info if shown.origin is None else shown.origin.info,
+        shown.text,
+        shown.tokens,
+        scene.focus if made is None else _focus(made, shown),
+        _whatif(made, shown),
+        provenance,
+    )
+
+
+def _focus(made: View, shown: Shown) -> Focus:
+    """The focus that the command asks with, counted from 0."""
+    from llmscope.figure import Focus
+
+    layer, position = made.cursor
+    given = {"layer": layer, "position": position, **made.focus}
+    focus = Focus(**given)
+    if made.other is not None and shown.beside is not None:
+        focus = replace(focus, versus_prompt=_ids(shown.beside.tokens))
+    if made.words is not None:
+        one, other = shown.figure.extra.get("words_ids", ((), ()))
+        focus = replace(focus, words=(tuple(map(int, one)), tuple(map(int, other))))
+    return focus
+
+
+def _ids(tokens: tuple[Token, ...]) -> tuple[int, ...]:
+    return tuple(token.id for token in tokens)
+
+
+def _whatif(made: View | None, shown: Shown) -> WhatIf:
+    from llmscope.export import WhatIf
+
+    if made is None:
+        other = shown.request.versus_prompt
+        return WhatIf(shown.request.edits, other, other is not None)
+    return WhatIf(made.edits, made.other, made.other is not None)

@@ -1,0 +1,1 @@
+"""Walking through the pass."""

@@ -1,0 +1,261 @@
+"""The panes: those of one workspace are on screen, and get what they asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from textual import events
+from textual.containers import Container
+from textual.message import Message
+
+from llmscope.draw.render_options import Look
+from llmscope.tui.state.layout import Arrangement, grid_for, held, layout_for, visible
+from llmscope.tui.state.workspaces import WORKSPACES, Workspace, workspace_of
+
+if TYPE_CHECKING:
+    from llmscope.engine.events import Want
+    from llmscope.tui.actions.keymap import Keymap
+    from llmscope.tui.panes import FigurePane
+    from llmscope.tui.state.figure_store import Ledger
+    from llmscope.tui.state.view_state import Scene
+
+ELSEWHERE = "elsewhere"
+"""In the `extra` of a refused figure: for another place of the cursor there is one to show."""
+
+
+class Overview(Container):
+    """Holds the panes, decides which of them are on screen, and hands them their figures.
+
+    Args:
+        workspaces: all there are.
+        make: makes the panes, by their keys; None: those of all workspaces.
+
+    Attributes:
+        workspace: the one that is on screen.
+        arrangements: how a person has arranged each, by its name.
+        current: the pane that the cursor's keys go to, if it is on screen.
+    """
+
+    class Rearranged(Message):
+        """Other panes are on screen, or another one has the focus."""
+
+    def __init__(
+        self,
+        look: Look,
+        *,
+        fades: bool = True,
+        workspace: str = "",
+        arrangements: Mapping[str, Arrangement] | None = None,
+        workspaces: Sequence[Workspace] = WORKSPACES,
+        make: Callable[[Look], dict[str, FigurePane]] | None = None,
+    ) -> None:
+        super().__init__(id="overview")
+        self._look = look
+        self._fades = fades
+        self.layout_name = layout_for(80, 24)
+        self.workspaces, self._make = workspaces, make
+        self.arrangements = {one.name: Arrangement.of(one) for one in workspaces}
+        self.arrangements.update(arrangements or {})
+        self.workspace = {one.name: one for one in workspaces}.get(workspace, workspaces[0])
+        self.current = self.workspace.spine
+        self._detail = next(iter(self.workspace.details), "")
+        self._maximized: str | None = None
+        self._layers = self._room = 1
+        self._folds: dict[tuple[object, ...], bool] = {}
+        self._folded: frozenset[str] = frozenset()
+
+    @cached_property
+    def panes(self) -> dict[str, FigurePane]:
+        """All panes, by their keys. They are made after the first picture, which has none."""
+        if self._make is not None:
+            return self._make(self._look)
+        from llmscope.tui.panes import PANE_CLASSES
+
+        return {cls.key: cls(self._look) for cls in PANE_CLASSES}
+
+    def fill(self, keymap: Keymap) -> None:
+        """Mount the panes; those without room are not displayed."""
+        for pane in self.panes.values():
+            keymap.bind(pane, "figures")
+        self.mount(*self.panes.values())
+        self._arrange()
+
+    @property
+    def arrangement(self) -> Arrangement:
+        """How the workspace on screen is arranged."""
+        return self.arrangements[self.workspace.name]
+
+    @property
+    def held(self) -> tuple[str, ...]:
+        """The panes that one can step through."""
+        return held(self.layout_name, self.workspace, self.arrangement)
+
+    @property
+    def on_screen(self) -> tuple[str, ...]:
+        """The keys of the panes on screen."""
+        return visible(
+            *(self.layout_name, self.workspace, self.arrangement),
+            detail=self._detail,
+            maximized=self._maximized,
+        )
+
+    @property
+    def pane(self) -> FigurePane:
+        """The pane that the cursor's keys go to."""
+        return self.panes[self.current if self.current in self.on_screen else self.on_screen[0]]
+
+    def on_resize(self) -> None:
+        """Another size of the terminal may hold other panes."""
+        self.fit(*self.app.size, self.size.height)
+
+    def model(self, layers: int) -> None:
+        """Arrange for a model of so many layers, from the next time on."""
+        self._layers = layers
+        self._folds.clear()
+
+    def fit(self, width: int, height: int, room: int) -> None:
+        """Arrange for the size of the terminal, of which the panes have `room` rows."""
+        self.layout_name, self._room = layout_for(width, height), room
+        if self._maximized not in self.held:
+            self._maximized = None
+        self._arrange()
+
+    def show(self, workspace: Workspace) -> None:
+        """Put another workspace on screen, its main figure under the keys."""
+        if workspace != self.workspace:
+            self.workspace, self._maximized = workspace, None
+            self.current = workspace.spine
+            self._detail = next(iter(workspace.details), "")
+            self._arrange()
+
+    def open(self, workspace: Workspace) -> None:
+        """Put a workspace on screen, and the keys on its main figure."""
+        self.show(workspace)
+        self.screen.set_focus(self.pane)
+
+    def enter(self, key: str) -> None:
+        """Focus a pane, in its workspace.
+
+        One that was hidden shows, one without room in the layout gets all.
+        """
+        self.show(workspace_of(key, self.workspace, self.workspaces))
+        if key in self.arrangement.hidden:
+            self.arrangements[self.workspace.name] = self.arrangement.show(key)
+        if key not in self.held or self._maximized is not None:
+            self._maximized = key if self.layout_name != "tiny" else None
+        if key != self.workspace.spine:
+            self._detail = key
+        self.current = key
+        self._arrange()
+        self.screen.set_focus(self.pane)
+
+    def point(self, key: str) -> None:
+        """Let a pane of this workspace have the keys, once there is a picture."""
+        self.current = key
+        if key != self.workspace.spine:
+            self._detail = key
+        self._arrange()
+
+    def next(self, by: int) -> None:
+        """Focus the pane after this one, or before it."""
+        order = self.held
+        at = order.index(self.current) if self.current in order else -1
+        self.enter(order[(at + by) % len(order)])
+
+    def rearrange(self, arrangement: Arrangement) -> None:
+        """Other panes, or another order."""
+        self.arrangements[self.workspace.name], self._maximized = arrangement, None
+        self._arrange()
+
+    def maximize(self) -> None:
+        """Give the pane all the room, or put it back in its place."""
+        self._maximized = None if self._maximized else self.pane.key
+        self._arrange()
+
+    def wants(self, scene: Scene, *, sweeps: bool = True) -> list[Want]:
+        """The figures of the panes on screen: the focused one's first, the tokens' always.
+
+        Args:
+            sweeps: figures of many passes as well. They come last.
+        """
+        from llmscope.tui.state.figure_store import TOKENS  # not before there is anything to want
+
+        panes = [self.panes[key] for key in self.on_screen]
+        panes.sort(key=lambda pane: pane.key != self.current)
+        quick = [want for pane in panes if not pane.slow and (want := _want(pane, scene))]
+        slow = [want for pane in panes if sweeps and pane.slow and (want := _want(pane, scene))]
+        return [*quick, *slow] if TOKENS in quick else [*quick, TOKENS, *slow]
+
+    def present(self, scene: Scene, ledger: Ledger, *, late: bool, dim: bool) -> None:
+        """Hand each pane on screen what it shows.
+
+        Args:
+            late: mark what is out of date.
+            dim: dim it too.
+        """
+        from llmscope.tui.state.figure_store import TOKENS
+
+        self._fold(scene, ledger)
+        for key in self.on_screen:
+            pane, shown = self.panes[key], ledger.shown(key)
+            stale = late and ledger.stale(key)
+            pane.dim = dim and self._fades
+            pane.present(scene, shown, stale=stale, tokens=ledger.shown(TOKENS.key))
+
+    def on_descendant_focus(self, event: events.DescendantFocus) -> None:
+        """The mouse may have chosen another pane."""
+        if event.widget in self.children:
+            self.current = event.widget.id or self.current
+        self.post_message(self.Rearranged())
+
+    def _fold(self, scene: Scene, ledger: Ledger) -> None:
+        """Take the room from details that were refused: they have one line to say.
+
+        For each layer, the first figure decides, and one that is not refused decides again: so
+        panes may move when the cursor changes the layer, but never because of what is typed.
+        """
+        folded = set()
+        for key in self.on_screen:
+            place = (key, scene.adapter, scene.focus.layer)
+            shown = ledger.shown(key)
+            if key != self.workspace.spine and shown is not None and not ledger.stale(key):
+                figure = shown.figure
+                refused = figure.verdict.status == "refused" and not figure.extra.get(ELSEWHERE)
+                self._folds[place] = refused and self._folds.get(place, True)
+            if self.panes[key].brief or self._folds.get(place, key in self._folded):
+                folded.add(key)
+        if folded != self._folded:
+            self._folded = frozenset(folded)
+            self._arrange()
+
+    def _arrange(self) -> None:
+        if not self.children:
+            return
+        shown = self.on_screen
+        folded = self._folded if len(shown) > 1 else ()
+        tall = self.workspace.rows or self._layers
+        grid = grid_for(self.layout_name, shown, self._room, tall, folded)
+        for key, pane in self.panes.items():
+            pane.display = key in shown
+            pane.styles.row_span = grid.spans.get(key, 1)
+            pane.styles.column_span = grid.across.get(key, 1)
+        order = [*grid.order, *(key for key in self.panes if key not in grid.order)]
+        if [pane.id for pane in self.children] != order:
+            self.sort_children(key=lambda pane: order.index(pane.id or ""))
+        self.styles.grid_size_columns = len(grid.columns.split())
+        self.styles.grid_size_rows = len(grid.rows.split())
+        self.styles.grid_columns = grid.columns
+        self.styles.grid_rows = grid.rows
+        self.post_message(self.Rearranged())
+
+
+def _want(pane: FigurePane, scene: Scene) -> Want | None:
+    """What a pane wants; where it can, as what changed if that is what one looks at."""
+    want = pane.want(scene)
+    able = pane.apart if scene.apart else pane.changes
+    if want is None or not (scene.shows_change and able):
+        return want
+    return replace(want, focus=replace(want.focus, change=True))

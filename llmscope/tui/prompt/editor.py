@@ -1,0 +1,352 @@
+"""The prompt editor: its text with the tokens visible in place."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING, ClassVar
+
+from rich.style import Style
+from rich.text import Text
+from textual import events
+from textual.binding import BindingType
+from textual.content import Content
+from textual.document._document import EditResult
+from textual.document._document_navigator import DocumentNavigator
+from textual.document._edit import Edit
+from textual.geometry import Offset
+from textual.style import Style as ContentStyle
+from textual.widgets import TextArea
+
+from llmscope.text import shared_length
+from llmscope.tui.actions.key_order import InOrder
+from llmscope.tui.actions.registry import bindings
+from llmscope.tui.prompt.long_line import LongLine, PromptWrap
+from llmscope.tui.session.undo_history import CHANGES, Past
+from llmscope.tui.state.context_marker import context_end
+from llmscope.tui.state.document import PromptDocument
+from llmscope.tui.theme.textual_theme import ROLE_HUES
+
+if TYPE_CHECKING:
+    from llmscope.engine.events import Token
+    from llmscope.models.tokenizer.roles import RoleSpan
+
+LONG = 2000
+"""Characters of a line from which on only its rows in sight are made."""
+LONGEST_TEXT, LONGEST_LINE = 1_000_000, 250_000
+"""Characters of a prompt, and of a line of it, to which a text is pasted at most: more than any
+model's context, and so few that each letter after it is there at once."""
+LETTERS = 1000
+"""So short a text is always taken, as letters are that a terminal sends together."""
+FRAME = "frame"
+"""What a chat template writes around what is said."""
+HERE = "▸"
+
+
+class PromptEditor(InOrder, TextArea):
+    """A text area that tints every other token and marks the one under the shared cursor.
+
+    In a text that follows a chat template, each role has tints of its own. The title names them,
+    and marks the one whose words the cursor is in.
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = [*bindings("prompt")]
+    document: PromptDocument
+    COMPONENT_CLASSES: ClassVar[set[str]] = {
+        "prompt--even",
+        "prompt--odd",
+        "prompt--focus",
+        "prompt--special",
+        "prompt--written",
+        *(f"prompt--{name}-{kind}" for name in (*ROLE_HUES, FRAME) for kind in ("even", "odd")),
+    }
+
+    def __init__(
+        self,
+        text: str,
+        *,
+        id: str,  # noqa: A002
+        past: Past,
+        placeholder: str = "type a prompt",
+    ) -> None:
+        self._called = "Prompt"
+        self._tokens: tuple[Token, ...] = ()
+        self._tokenized = ""
+        self._tinted: dict[int, Text] = {}
+        self._tinted_state: tuple[object, ...] = ()
+        self._marked = -1
+        self._roles: tuple[RoleSpan, ...] = ()
+        self._parts: list[tuple[int, str]] = []
+        self._written: tuple[tuple[int, int], ...] = ()
+        self._note = ""
+        super().__init__(
+            text,
+            id=id,
+            soft_wrap=True,
+            highlight_cursor_line=False,
+            max_checkpoints=CHANGES,
+            placeholder=Content(placeholder),
+        )
+        past.put_into(self.history)
+        self.cursor_blink = False
+        self.match_cursor_bracket = False
+        self.border_title = Content(self._called)
+
+    def on_mount(self) -> None:
+        """Begin where a person would go on typing."""
+        self.move_cursor(self.document.end)
+
+    def show_tokens(self, text: str, tokens: Sequence[Token], focus: int) -> None:
+        """Tint the tokens of a text; where the editor holds another one, only what they share."""
+        if (self._tokenized, self._tokens, self._marked) == (text, tuple(tokens), focus):
+            return
+        self._tokenized, self._tokens, self._marked = text, tuple(tokens), focus
+        self._repaint()
+
+    def show_roles(self, roles: Sequence[RoleSpan]) -> None:
+        """Tint what each role says; nothing for a plain text."""
+        if self._roles == tuple(roles):
+            return
+        self._roles = tuple(roles)
+        # Where a part begins, and whose it is; each reaches to the next.
+        self._parts = [(0, FRAME)] if roles else []
+        for span in self._roles:
+            self._parts += [(span.start, span.role), (span.end, FRAME)]
+        self.set_class(bool(roles), "-chat")
+        self._repaint()
+
+    def show_written(self, spans: Sequence[tuple[int, int]], note: str) -> None:
+        """Mark what a model wrote of the text; `note`: what the title says of that besides."""
+        if (self._written, self._note) != (tuple(spans), note):
+            self._written, self._note = tuple(spans), note
+            self._repaint()
+
+    def edit(self, edit: Edit) -> EditResult:
+        """As the base class does, and a row that the edit has made is in sight at once."""
+        rows = self.wrapped_document.height
+        result = super().edit(edit)
+        if self.wrapped_document.height != rows:
+            # The base class has scrolled before it knew how many rows there are now.
+            self.call_after_refresh(self.scroll_cursor_visible)
+        return result
+
+    def scroll_cursor_visible(self, center: bool = False, animate: bool = False) -> Offset:
+        """As the base class does, unless the cursor is where there is no text any more.
+
+        So it is in the middle of an undo of many rows, when the scroll bar goes before the cursor
+        is moved.
+        """
+        if self.cursor_location[0] >= self.document.line_count:
+            return Offset(0, 0)
+        return super().scroll_cursor_visible(center, animate)
+
+    def replace_all(self, text: str) -> None:
+        """Put another prompt in the place of this one; undo brings the old one back."""
+        self.replace(text, self.document.start, self.document.end)
+        self.move_cursor(self.document.end)
+
+    @property
+    def last_step(self) -> object:
+        """What undo would take back, to be handed to `rewrite`; None: nothing."""
+        stack = self.history._undo_stack
+        return stack[-1] if stack else None
+
+    def rewrite(self, start: int, text: str, *, joined: object = None) -> None:
+        """Put another text in the place of all after so many characters.
+
+        Args:
+            joined: the last step, if undo is to take this back with it; None: by itself.
+        """
+        document, stack = self.document, self.history._undo_stack
+        follows = self.cursor_location == document.end
+        self.history.checkpoint()
+        self.replace(text, document.get_location_from_index(start), document.end)
+        if joined is not None and len(stack) > 1 and stack[-2] is joined:
+            stack[-2].extend(stack.pop())
+        if follows:
+            self.move_cursor(self.document.end)
+
+    def turn_to(self, text: str, past: Past) -> None:
+        """Hold the prompt of another model: undo goes back through what led to that one."""
+        self._tokens, self._tokenized, self._marked = (), "", -1
+        self.load_text(text)
+        past.put_into(self.history)
+        self.move_cursor(self.document.end)
+        self._repaint()
+
+    def called(self, name: str) -> None:
+        """What the title calls it."""
+        if name != self._called:
+            self._called = name
+            self.border_title = self._title()
+
+    def say(self, note: Content | None) -> None:
+        """A note about this very prompt, on the lower border."""
+        self.border_subtitle = note
+
+    def _repaint(self) -> None:
+        self._line_cache.clear()
+        self.border_title = self._title()
+        self.refresh()
+
+    def _title(self) -> Content:
+        here = next((token for token in self._tokens if token.position == self._marked), None)
+        speaker = self._part(here.start) if here and self.text == self._tokenized else ""
+        words: list[Content] = []
+        for role in dict.fromkeys(span.role for span in self._roles):
+            tint = self.get_component_rich_style(f"prompt--{role}-odd", partial=True)
+            style = ContentStyle.from_rich_style(tint + Style(underline=False))
+            words.append(Content.assemble((f"{HERE if role == speaker else ''}{role}", style)))
+        if (cut := context_end(self.text)) is not None:
+            before = sum(token.end <= cut for token in self._tokens)
+            words.append(Content(f"context {before} · query {len(self._tokens) - before} tokens"))
+        if self._written:
+            spans = self._written
+            count = sum(any(a <= one.start < b for a, b in spans) for one in self._tokens)
+            words.append(Content(f"{count} written"))
+        if self._note:
+            words.append(Content(self._note))
+        return Content(" · ").join([Content(self._called), *words])
+
+    def _part(self, place: int) -> str:
+        """Whose a place in the text is: a role's, or the template's own; empty in plain text."""
+        at = bisect_right(self._parts, place, key=lambda part: part[0])
+        return self._parts[at - 1][1] if at else ""
+
+    @property
+    def token_at_cursor(self) -> int | None:
+        """The token that the text cursor stands in or behind; None while a pass is awaited."""
+        if self.text != self._tokenized:
+            return None
+        place = self.document.get_index_from_location(self.cursor_location)
+        spans = [(token.start, token.end, token.position) for token in self._tokens]
+        ends = [end for start, end, _ in spans if end > start]
+        found = bisect_left(ends, place)
+        if found == len(ends):
+            return None
+        return next(
+            position for start, end, position in spans if end == ends[found] and end > start
+        )
+
+    def _set_document(self, text: str, language: str | None) -> None:
+        # The base class would split at every character that Unicode calls a line end, and so
+        # change the prompt.
+        self._highlight_query = None
+        self.document = PromptDocument(text)
+        self.wrapped_document = PromptWrap(self.document, tab_width=self.indent_width)
+        self.navigator = DocumentNavigator(self.wrapped_document)
+        self._build_highlight_map()
+        self.move_cursor((0, 0))
+        self._rewrap_and_refresh_virtual_size()
+
+    def get_line(self, line_index: int) -> Text:
+        """A line with the backgrounds of its roles and tokens.
+
+        The base class asks once for each row that a line is wrapped to, and draws on what it gets.
+        """
+        text = self.text
+        sight = self._sight()
+        what = (text, self._tokenized, self._tokens, self._marked, self._roles, self._written)
+        state = (*what, sight, self.app.theme)
+        if self._tinted_state != state:
+            self._tinted_state, self._tinted = state, {}
+        if line_index not in self._tinted:
+            self._tinted[line_index] = self._tint(line_index, text, sight)
+        return self._tinted[line_index].copy()
+
+    def _sight(self) -> tuple[int, int]:
+        """The stretch of the text that is on screen, and as much again to either side.
+
+        Every row that is drawn is cut out of its whole line, tints and all: of a prompt of
+        thousands of tokens in one line only those count that somebody sees.
+        """
+        rows = max(self.size.height, 1)
+        top = max(0, self.scroll_offset.y - rows)
+        ends = (top, min(self.wrapped_document.height, top + 3 * rows))
+        first, last = (
+            self.document.get_index_from_location(
+                self.wrapped_document.offset_to_location(Offset(0, row))
+            )
+            for row in ends
+        )
+        return first, len(self.text) if ends[1] == self.wrapped_document.height else last
+
+    def _tint(self, line_index: int, text: str, sight: tuple[int, int]) -> Text:
+        said = self.document.get_line(line_index)
+        line = Text(said, end="", no_wrap=True)
+        if len(said) > LONG:
+            line = LongLine(said, end="", no_wrap=True)
+            line.rows = self.wrapped_document.get_offsets(line_index)
+        start = self.document.get_index_from_location((line_index, 0))
+        shared = shared_length(text, self._tokenized)
+        end = start + len(line.plain)
+        styles: dict[str, Style] = {}
+
+        def tint(name: str, begin: int, stop: int) -> None:
+            if name not in styles:
+                styles[name] = self.get_component_rich_style(f"prompt--{name}", partial=True)
+            line.stylize(styles[name], max(0, begin - start), stop - start)
+
+        for (begin, name), (stop, _) in pairwise([*self._parts, (end, "")]):
+            if begin < min(stop, end) and stop > start:
+                tint(f"{name}-even", begin, stop)
+        visible, before, marked = 0, (0, 0), (0, 0)
+        for token in self._tokens:
+            if token.end > shared or token.start >= end:
+                break
+            if token.end == token.start:
+                continue
+            # The pieces of one character share its place, and are tinted as one.
+            place = (token.start, token.end)
+            visible += place != before
+            before = place
+            if token.position == self._marked:
+                marked = place
+            if token.end > max(start, sight[0]) and token.start < sight[1]:
+                part = self._part(token.start)
+                tint(f"{part}{'-' * bool(part)}{'odd' if visible % 2 else 'even'}", *place)
+                if token.special:
+                    tint("special", *place)
+        for begin, stop in self._written:
+            if begin < min(stop, end) and stop > start:
+                tint("written", begin, stop)
+        if marked[1] > start:
+            tint("focus", *marked)
+        if start == context_end(text):
+            tint("special", start, end)
+        return line
+
+    async def _on_paste(self, event: events.Paste) -> None:
+        # Terminals send carriage returns for the line ends of what is pasted. The base class's own
+        # handler is called next, by the framework.
+        event.text = event.text.replace("\r\n", "\n").replace("\r", "\n")
+        if reason := self._too_long(event.text):
+            event.prevent_default()
+            event.stop()
+            self.app.notify(reason, severity="error", timeout=10, markup=False)
+
+    def _too_long(self, pasted: str) -> str:
+        """Why a text is not pasted; empty if it is. Letters are always taken."""
+        if len(pasted) <= LETTERS:
+            return ""
+        length = len(self.text) - len(self.selected_text) + len(pasted)
+        line = len(self.document.get_line(self.cursor_location[0]))
+        line += max(map(len, pasted.split("\n")))
+        return _reason(length, line, "not pasted: ")
+
+
+def too_long(text: str) -> str:
+    """Why a text is too long for the editor; empty if it is not.
+
+    Longer ones are drawn all the same where they are there already, but a letter takes seconds.
+    """
+    return _reason(len(text), max(map(len, text.split("\n"))), "")
+
+
+def _reason(length: int, line: int, before: str) -> str:
+    if length > LONGEST_TEXT:
+        return f"{before}{length:,} characters, and the prompt holds {LONGEST_TEXT:,} at most"
+    if line > LONGEST_LINE:
+        return f"{before}a line of {line:,} characters, and one holds {LONGEST_LINE:,} at most"
+    return ""

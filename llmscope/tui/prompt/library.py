@@ -1,0 +1,57 @@
+"""Prompts to begin with, and what each of them shows."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from llmscope.package_data import shipped_folder, world
+from llmscope.tui.state.context_marker import Marked, marked
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A prompt that shows something.
+
+    Attributes:
+        name: its file's.
+        title, about: what a person reads.
+        prompt: the text, with a mark after its context if it has one.
+        model: the spec of the one model that it suits; empty: all that know English.
+    """
+
+    name: str
+    title: str
+    about: str
+    prompt: str
+    model: str = ""
+
+
+def sample_folder() -> Path:
+    """Where the prompts are that ship."""
+    return shipped_folder("demo/prompts", "_prompts")
+
+
+@cache
+def samples() -> tuple[Sample, ...]:
+    """All of them: by name, and after them those with a context of examples."""
+    found = map(_read, sorted(sample_folder().glob("*.toml")))
+    return tuple(sorted(found, key=lambda sample: marked(sample.prompt).cut is not None))
+
+
+def samples_for(spec: str) -> tuple[Sample, ...]:
+    """Those that suit a model."""
+    return tuple(one for one in samples() if one.model == world(spec))
+
+
+def _read(path: Path) -> Sample:
+    record = tomllib.loads(path.read_text(encoding="utf-8"))
+    if "examples" in record:
+        context = "".join(record["examples"])
+        prompt = Marked(context + record["query"], len(context)).written
+        title = f"{path.stem.replace('-', ' ')}: {len(record['examples'])} examples"
+    else:
+        prompt, title = record["prompt"], record["title"]
+    return Sample(path.stem, title, record["about"], prompt, record.get("model", ""))

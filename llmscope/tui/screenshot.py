@@ -1,0 +1,216 @@
+"""The whole screen as rows of cells, without a terminal: for snapshots and pictures."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+from rich.segment import Segment
+from textual import on
+from textual.pilot import Pilot
+
+from llmscope.draw.painting import Row
+from llmscope.draw.render_options import Look
+from llmscope.edits import Edit
+from llmscope.engine.events import Frame, LoadFailed, Refused
+from llmscope.errors import ScopeError
+from llmscope.figure import Focus
+from llmscope.text import display_text
+from llmscope.tui import handlers
+from llmscope.tui.actions.key_script import REFUSED, Press, at_rest, busy
+from llmscope.tui.app import LlmscopeApp
+from llmscope.tui.engine_client import EngineSays, MakeEngine
+from llmscope.tui.features.compare.controller import hold_words
+from llmscope.tui.state.context_marker import marked
+from llmscope.tui.state.edit_list import WhatIf
+from llmscope.tui.state.layout_state import Kept
+from llmscope.tui.state.view_state import Scene
+from llmscope.tui.state.workspaces import BY_NAME
+from llmscope.tui.user_state import Own
+
+PULSE = 0.1
+"""Seconds between two looks whether the app still lives; a crash is told by the app itself."""
+PATIENCE = 600.0
+"""Seconds after a key, or after the last figure that came since, in which all has to settle."""
+WRITING = 120.0
+"""Seconds for which a model may write by itself."""
+LOOKS = 3
+"""So many times in a row nothing may have changed."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """The screen: rows of cells, and the prompts that stand in its editors."""
+
+    rows: list[Row]
+    prompt: str
+    versus_prompt: str | None
+
+
+class _Sitter(LlmscopeApp):
+    """The very app, which tells when its picture is whole or cannot become so."""
+
+    _failure: tuple[str, str] | None = None
+    _pressed = False
+    _answered = -1
+    _heard: asyncio.Event
+    _at = 0.0
+
+    @on(EngineSays)
+    def _watch(self, message: EngineSays) -> None:
+        match message.event:
+            case LoadFailed() as failed:
+                self._fail(failed.error, failed.hint)
+            case Refused() as refused:
+                self._answered = refused.serial
+                if not self._pressed:  # a script may well want to show what is refused, and why
+                    self._fail(refused.reason, refused.hint)
+            case Frame() as frame:
+                if frame.complete:
+                    self._answered = frame.serial
+                if not self.generating.writes:
+                    self._at = asyncio.get_running_loop().time()
+        self._heard.set()
+
+    def _land(self, frame: Frame) -> None:
+        # Times and memory differ each time.
+        cost = replace(frame.cost, milliseconds=None, rss=None, vram=None)
+        super()._land(replace(frame, cost=cost))
+
+    def may(self, action: str) -> bool:
+        """Whether a script may do it; if not, there is no picture."""
+        reason = REFUSED.get(action)
+        if reason is not None:
+            self._fail(reason, "the same keys without it")
+        return reason is None
+
+    def copy_to_clipboard(self, text: str) -> None:
+        """Nothing is copied."""
+        self.may("copy")
+
+    def _fail(self, reason: str, hint: str) -> None:
+        self._failure = self._failure or (display_text(reason), display_text(hint))
+
+    async def take(self, pilot: Pilot[int], script: Sequence[Press]) -> None:
+        """Press the keys of a script, each once all is there that the one before asked for.
+
+        Raises:
+            ScopeError: there is no picture, and why.
+        """
+        self._heard = asyncio.Event()
+        handlers.leave(self)
+        await self._until_whole(pilot, None)
+        for press in script:
+            self._pressed, self._at = True, asyncio.get_running_loop().time()
+            self.post_message(press.event())
+            await self._until_whole(pilot, press)
+
+    async def _until_whole(self, pilot: Pilot[int], press: Press | None) -> None:
+        looks = 0
+        while self.is_running:
+            await pilot.pause()
+            if self._failure is not None:
+                reason, hint = self._failure
+                key = "" if press is None else f"the key {display_text(press.said)!r}: "
+                raise ScopeError(f"{key}{reason}", hint)
+            looks = looks + 1 if self._whole(press) else 0
+            if looks == LOOKS:
+                return
+            patience = WRITING if self.generating.writes else PATIENCE
+            if press is not None and asyncio.get_running_loop().time() - self._at > patience:
+                raise ScopeError(
+                    f"after the key {display_text(press.said)!r} the screen did not settle in "
+                    f"{patience:.0f} s: {busy(self) or 'something moves'}",
+                    "a script that stops earlier",
+                )
+            if not looks:
+                self._heard.clear()
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._heard.wait(), PULSE)
+
+    def _whole(self, press: Press | None) -> bool:
+        if busy(self) or self.ledger.newest > self._answered:
+            return False
+        return at_rest(self, timers=press is None or press.waits)
+
+
+def capture(
+    make_engine: MakeEngine,
+    *,
+    spec: str,
+    prompt: str,
+    special_tokens: bool = True,
+    width: int,
+    height: int,
+    look: Look,
+    focus: Focus | None = None,
+    workspace: str | None = None,
+    edits: Sequence[Edit] = (),
+    versus_prompt: str | None = None,
+    change: bool = False,
+    words: tuple[str, str] | None = None,
+    script: Sequence[Press] = (),
+) -> Picture:
+    """Run the app headless until its picture is whole.
+
+    Nothing is in it that depends on how fast or how full the machine is, or on who runs it.
+
+    Args:
+        make_engine: makes the engine, given where it posts its events.
+        width, height: of the screen, in cells.
+        focus: where the cursor stands.
+        workspace: the name of the one that is shown; None: the first.
+        edits, versus_prompt, change, words: see `llmscope.tui.state.edit_list.Plan`.
+        script: keys to press, the figures having the focus at first.
+
+    Returns:
+        `height` rows of `width` cells, and what stands in the editors.
+
+    Raises:
+        ScopeError: the prompt is empty, the model cannot be loaded or the prompt is refused; or a
+            key may not be pressed, or does not come to an end.
+    """
+    if not prompt:
+        raise ScopeError("the prompt is empty", "some text, such as: The capital of France is")
+    app = _Sitter(
+        make_engine,
+        spec=spec,
+        prompt=prompt,
+        special_tokens=special_tokens,
+        look=look,
+        focus=focus,
+        own=Own(kept=None if workspace is None else _left_in(workspace, focus), anonymous=True),
+    )
+    planned = tuple(map(WhatIf.of, edits))
+    app.scene = replace(app.scene, edits=planned, versus_prompt=versus_prompt, change=change)
+    if words is not None:
+        app.scene = hold_words(app.scene, words)
+    rows = asyncio.run(_sit(app, script, width, height))
+    return Picture(rows, marked(app.text).text, app.scene.versus_prompt)
+
+
+def _left_in(workspace: str, focus: Focus | None) -> Kept:
+    return Kept.of(BY_NAME[workspace], {}, Scene.opening(focus))
+
+
+async def _sit(app: _Sitter, script: Sequence[Press], width: int, height: int) -> list[Row]:
+    try:
+        async with app.run_test(size=(width, height)) as pilot:
+            await app.take(pilot, script)
+            if not app.is_running:
+                return []  # it has failed, and says so when this is left
+            strips = app.screen._compositor.render_strips()
+            return [_row(list(strip)) for strip in strips]
+    finally:
+        app.engine.close()
+
+
+def _row(segments: list[Segment]) -> Row:
+    # What is left of Textual in a style (its metadata) is of no use outside of it.
+    return tuple(
+        Segment(part.text, part.style.clear_meta_and_links() if part.style else None)
+        for part in Segment.simplify(segments)
+        if part.text
+    )

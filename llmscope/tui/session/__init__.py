@@ -1,0 +1,1 @@
+"""What survives the process: session, history, undo, recent models."""

@@ -1,0 +1,138 @@
+"""The prompt is saved while it is written, so that not even kill -9 takes more than a second."""
+
+from __future__ import annotations
+
+import time
+from threading import Condition, Thread
+from typing import TYPE_CHECKING, Any
+
+from llmscope.tui.session.history_policy import Stays
+from llmscope.tui.session.state_files import flaw, save_past, save_prompt, save_session
+from llmscope.tui.session.undo_history import Past
+
+if TYPE_CHECKING:
+    from llmscope.tui.desk import Desk
+    from llmscope.tui.session.prompt_history import Entry
+
+DELAY = 0.5
+"""Seconds from a change to the file; what is changed meanwhile goes with it."""
+PATIENCE = 1.0
+"""Seconds that the end of the program waits for a folder that does not answer."""
+
+
+class Autosave:
+    """Keeps a model's prompt, the edits that led to it, the prompts before it, and the session.
+
+    The files are written by a thread: a home on a network that hangs never holds up a letter.
+
+    Args:
+        spec: the model.
+        text: the prompt at first.
+    """
+
+    def __init__(self, spec: str, text: str) -> None:
+        self._spec = spec
+        self._stays = Stays(text, time.monotonic())
+        self._earlier: list[tuple[str, str, float]] = []
+        self._due = False
+        self._changed = Condition()
+        self._next: dict[str, tuple[str, Past]] = {}
+        self._session: dict[str, Any] | None = None
+        self._closed = False
+        self._thread = Thread(target=self._work, name="llmscope-autosave", daemon=True)
+
+    def edited(self, desk: Desk) -> None:
+        """The prompt has changed: save it soon."""
+        self._note(self._stays.changed(desk.editor.text, time.monotonic()))
+        if not self._due:
+            self._due = True
+            desk.set_timer(DELAY, lambda: self._take(desk))
+
+    def save(self, desk: Desk) -> None:
+        """Save it now."""
+        self._take(desk)
+
+    def turn(self, spec: str, text: str, left: str, past: Past) -> None:
+        """From now on the prompt is another model's.
+
+        Args:
+            spec: that model.
+            text: its prompt.
+            left, past: the last prompt of the one before, and the edits that led to it.
+        """
+        self._end(left)
+        self._put(left, past, None)
+        self._spec, self._stays = spec, Stays(text, time.monotonic())
+
+    def close(self) -> None:
+        """Write no more of the last model; whoever ends the program saves what is last."""
+        with self._changed:
+            self._closed = True
+            self._next.pop(self._spec, None)
+            self._changed.notify()
+        if self._thread.is_alive():
+            self._thread.join(PATIENCE)
+
+    def leave(self, text: str) -> None:
+        """Keep the prompts that are not yet written, and the last one. The thread has ended."""
+        self._end(text)
+        self._write(self._earlier)
+
+    @property
+    def unwritten(self) -> list[Entry]:
+        """The prompts that the file does not hold yet, newest last."""
+        from llmscope.tui.session.prompt_history import Entry
+
+        return [Entry(*one) for one in self._earlier]
+
+    def _end(self, text: str) -> None:
+        """The last prompt of a model."""
+        now = time.monotonic()
+        self._note(self._stays.changed(text, now))
+        self._note(self._stays.left(now))
+
+    def _note(self, prompt: str | None) -> None:
+        if prompt is not None:
+            with self._changed:
+                self._earlier.append((self._spec, prompt, time.time()))
+
+    def _write(self, earlier: list[tuple[str, str, float]]) -> None:
+        if earlier:
+            from llmscope.tui.session.prompt_history import Entry, add
+
+            add([Entry(*one) for one in earlier])
+
+    def _take(self, desk: Desk) -> None:
+        self._due = False
+        from llmscope.tui.session.session import Session
+
+        if said := flaw():
+            desk.tell(said, "warning")
+        past = Past.of(desk.editor.history)
+        self._put(desk.editor.text, past, Session.of(desk).to_record())
+
+    def _put(self, text: str, past: Past, session: dict[str, Any] | None) -> None:
+        with self._changed:
+            self._next[self._spec] = text, past
+            self._session = session
+            self._changed.notify()
+        if not self._thread.is_alive() and not self._closed:
+            self._thread.start()
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._closed or self._next)
+                if not self._next:
+                    return
+                spec = next(iter(self._next))
+                text, past = self._next.pop(spec)
+                session, self._session = self._session, None
+                earlier = list(self._earlier)
+            save_past(spec, past.to_record(text))  # first: without its text it is none
+            save_prompt(spec, text)
+            if session is not None and not self._closed:
+                save_session(session)
+            self._write(earlier)
+            with self._changed:  # till now a list of them shows these
+                del self._earlier[: len(earlier)]

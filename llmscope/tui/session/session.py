@@ -1,0 +1,225 @@
+"""The session that was left last: the model, the prompt, the edits and where everything stood.
+
+It is written with the prompt, so it tells what was there half a second after the last letter.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from llmscope.edits import parse
+from llmscope.errors import ScopeError
+from llmscope.sampler import Sampler
+from llmscope.tui.session.state_files import SCHEMA, SESSION, move_aside, saved_session
+from llmscope.tui.state.edit_list import WhatIf
+from llmscope.tui.state.layout_state import Kept
+
+if TYPE_CHECKING:
+    from llmscope.tui.desk import Desk
+    from llmscope.tui.state.view_state import Scene
+
+PLACE = ("layer", "head", "position", "target", "versus", "neuron", "step", "weight")
+"""What is kept of the cursor: whole numbers, or none."""
+FOREIGN = ("--trust-remote-code", "--allow-pickle")
+"""What lets foreign code run is said each time, and never read from a file."""
+NOTHING = "no earlier session is kept here: this is a new one"
+
+
+@dataclass(frozen=True)
+class Session:
+    """What is kept of a session.
+
+    Attributes:
+        model, flags, adapters: how the model was opened; see
+        `llmscope.tui.features.copy.repro_command.Source`. folder: where it was opened: a path may
+        be meant from there. special_tokens: whether the tokenizer added its own.
+        prompt: the text of the editor.
+        cursor: line and column of the text cursor.
+        pane: the pane that had the keys; empty: the prompt had them.
+        kept: workspace, panes, views and modes.
+        place: the cursor on the map and what belongs to it, by the names of `PLACE`.
+        marks: which of the scene's switches are on: following, target_pinned, whole, muted, change.
+        adapter: the one that was on; None: the base model, or the one that was opened.
+        edits: each as it is written, and whether it is on.
+        chosen: which of them is chosen.
+        turns: how often each pane was turned to its next view.
+        versus_prompt, words: see `llmscope.tui.state.edit_list.Plan`.
+        sampler: how a token is drawn.
+    """
+
+    model: str
+    flags: tuple[str, ...]
+    adapters: tuple[str, ...]
+    folder: str
+    special_tokens: bool
+    prompt: str
+    cursor: tuple[int, int]
+    pane: str
+    kept: Kept
+    place: Mapping[str, int | None]
+    marks: frozenset[str]
+    adapter: str | None
+    edits: tuple[tuple[str, bool], ...]
+    chosen: int
+    turns: tuple[tuple[str, int], ...]
+    versus_prompt: str | None
+    words: tuple[str, str] | None
+    sampler: Sampler
+
+    @classmethod
+    def of(cls, desk: Desk) -> Session:
+        """What is to be kept of the session on screen."""
+        scene, panes, source = desk.scene, desk.overview, desk.source
+        marks = ("following", "target_pinned", "whole", "muted", "change")
+        return cls(
+            model=source.spec,
+            flags=tuple(word for word in source.flags if word not in FOREIGN),
+            adapters=source.adapters,
+            folder=_here(),
+            special_tokens=desk.special_tokens,
+            prompt=desk.editor.text,
+            cursor=desk.editor.cursor_location,
+            pane="" if desk.keys.in_prompt else panes.current,
+            kept=Kept.of(panes.workspace, panes.arrangements, scene),
+            place={name: getattr(scene.focus, name) for name in PLACE},
+            marks=frozenset(name for name in marks if getattr(scene, name)),
+            adapter=scene.adapter,
+            edits=tuple((str(one.edit), one.on) for one in scene.edits),
+            chosen=scene.chosen,
+            turns=scene.turns,
+            versus_prompt=scene.versus_prompt,
+            words=scene.words,
+            sampler=scene.sampler,
+        )
+
+    def onto(self, scene: Scene) -> Scene:
+        """The scene as it was left, for a model that is still to be loaded."""
+        place = dict(self.place)
+        if "following" in self.marks:
+            place["position"] = -1
+        return replace(
+            scene,
+            focus=replace(scene.focus, **place),  # type: ignore[arg-type]
+            following="following" in self.marks,
+            target_pinned="target_pinned" in self.marks,
+            versus=self.place["versus"],
+            whole="whole" in self.marks,
+            turns=self.turns,
+            edits=tuple(replace(WhatIf.of(parse(text)), on=on) for text, on in self.edits),
+            chosen=max(0, min(self.chosen, len(self.edits) - 1)),
+            muted="muted" in self.marks,
+            change="change" in self.marks,
+            versus_prompt=self.versus_prompt,
+            words=self.words,
+            sampler=self.sampler,
+        )
+
+    def loaded(self, scene: Scene) -> Scene:
+        """The scene with the adapter that was on, now that the model is there."""
+        known = scene.info is not None and self.adapter in (None, *scene.info.adapters)
+        return replace(scene, adapter=self.adapter) if known else scene
+
+    def put_back(self, desk: Desk) -> None:
+        """The text cursor and the keys where they were."""
+        desk.editor.move_cursor(self.cursor)
+        if self.pane in desk.overview.workspace.panes:
+            desk.overview.point(self.pane)
+            desk.screen.set_focus(desk.card)  # until there is a picture
+
+    def to_record(self) -> dict[str, Any]:
+        """As JSON has it."""
+        record = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        screen, sampler = self.kept.to_record(), asdict(self.sampler)
+        marks = sorted(self.marks)
+        return {"schema": SCHEMA, **record, "kept": screen, "marks": marks, "sampler": sampler}
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Session:
+        """From what a file holds.
+
+        Raises:
+            ValueError: that is no session, or of another schema.
+        """
+        try:
+            if record["schema"] != SCHEMA:
+                raise ValueError("another schema")
+            words, place = record["words"], record["place"]
+            session = cls(
+                *(_text(record["model"]), _texts(record["flags"]), _texts(record["adapters"])),
+                *(_text(record["folder"]), _is(record["special_tokens"], bool)),
+                prompt=_text(record["prompt"]),
+                cursor=(_count(record["cursor"][0]), _count(record["cursor"][1])),
+                pane=_text(record["pane"]),
+                kept=Kept.from_record(_is(record["kept"], dict)),
+                place={name: _whole(place[name]) for name in PLACE},
+                marks=frozenset(_texts(record["marks"])),
+                adapter=_maybe_text(record["adapter"]),
+                edits=tuple((_text(edit), _is(on, bool)) for edit, on in record["edits"]),
+                chosen=_count(record["chosen"]),
+                turns=tuple((_text(pane), _count(count)) for pane, count in record["turns"]),
+                versus_prompt=_maybe_text(record["versus_prompt"]),
+                words=None if words is None else (_text(words[0]), _text(words[1])),
+                sampler=Sampler(**_is(record["sampler"], dict)),
+            )
+            for text, _ in session.edits:
+                parse(text)
+            if None in (session.place["layer"], session.place["head"], session.place["position"]):
+                raise ValueError("a cursor that is nowhere")
+        except (KeyError, IndexError, TypeError, ScopeError) as error:
+            raise ValueError(str(error)) from None
+        return session
+
+
+def left_last() -> tuple[Session | None, str]:
+    """The session that was left last, and a notice where there is none."""
+    record = saved_session()
+    if record:
+        try:
+            return Session.from_record(record), ""
+        except ValueError:
+            pass
+    # A file that is none, or of another version, is not written over.
+    return None, move_aside([SESSION], lambda path: False) or NOTHING
+
+
+def _here() -> str:
+    try:
+        return os.getcwd()
+    except OSError:  # the folder is gone
+        return ""
+
+
+def _is(found: Any, kind: type) -> Any:
+    if type(found) is not kind:
+        raise TypeError(f"no {kind.__name__}")
+    return found
+
+
+def _text(found: Any) -> str:
+    text: str = _is(found, str)
+    return text
+
+
+def _maybe_text(found: Any) -> str | None:
+    return None if found is None else _text(found)
+
+
+def _texts(found: Any) -> tuple[str, ...]:
+    return tuple(map(_text, _is(found, list)))
+
+
+def _whole(found: Any) -> int | None:
+    if found is not None and abs(_is(found, int)) > 2**31:
+        raise ValueError("a number that counts nothing")
+    number: int | None = found
+    return number
+
+
+def _count(found: Any) -> int:
+    number = _whole(_is(found, int))
+    if number is None or number < 0:
+        raise ValueError("less than nothing")
+    return number

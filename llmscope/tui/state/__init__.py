@@ -1,0 +1,1 @@
+"""The frozen state of the view. No widget."""

@@ -1,0 +1,203 @@
+"""What was asked of the engine, what came back, and what still stands."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from llmscope.engine.events import Beside, Draw, Frame, Refused, Request, Token, Want, Written
+from llmscope.figure import Figure, Focus
+from llmscope.tui.state.context_marker import Marked
+from llmscope.tui.state.view_state import Scene
+
+if TYPE_CHECKING:
+    from llmscope.models.provenance import Origin
+
+TOKENS = Want("tokens", "tokens", Focus())
+"""What is always asked: the tokens in the editor, the map's surprisal and the words stand on it."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A figure on screen: the want and the request that it answers, the tokens it belongs to.
+
+    Attributes:
+        beside: prompt B, if there is one.
+        origin: what computed it.
+    """
+
+    figure: Figure
+    want: Want
+    tokens: tuple[Token, ...]
+    request: Request
+    beside: Beside | None = None
+    origin: Origin | None = None
+
+    @property
+    def text(self) -> str:
+        """The text of its tokens."""
+        return self.request.text
+
+    @property
+    def marked(self) -> Marked:
+        """The same with its context marked off."""
+        return Marked(self.request.text, self.request.context)
+
+    def of(self, scene: Scene) -> bool:
+        """Whether it is of the tokens that the cursor is in, the adapter and the edits in force."""
+        request = self.request
+        pass_ = (request.adapter, request.edits, request.versus_prompt)
+        here = (scene.adapter, scene.in_force, scene.versus_prompt)
+        return self.tokens == scene.tokens and pass_ == here
+
+    def at(self, scene: Scene) -> bool:
+        """Whether it is of the very place of the cursor too, as far as it depends on one."""
+        extra, focus = self.figure.extra, scene.focus
+        here = {"layer": focus.layer, "head": focus.head, "position": focus.position}
+        return self.of(scene) and all(
+            extra.get(name) in (None, value) for name, value in here.items()
+        )
+
+    def same_pass(self, other: Shown) -> bool:
+        """Whether both are of one pass: the same text, adapter and edits."""
+        return self.request.prompt == other.request.prompt
+
+
+class Ledger:
+    """Numbers the requests and matches answers to them.
+
+    A frame is taken only if it answers the text that is on screen now, so that no figure is
+    ever drawn against the tokens of another text. Frames of one text may answer an older
+    place of the cursor: they are shown, and count as stale until the newer ones land.
+
+    Attributes:
+        special_tokens: whether the tokenizer adds its own, but for a text of a chat template.
+    """
+
+    def __init__(self, *, special_tokens: bool = True) -> None:
+        self.special_tokens = special_tokens
+        self._asked: dict[int, Request] = {}
+        self._serial = 0
+        self._landed = -1
+        self._last: Request | None = None
+        self._overtaken = False
+        self._shown: dict[str, Shown] = {}
+
+    def ask(
+        self,
+        text: str,
+        wants: Sequence[Want],
+        *,
+        adapter: str | None = None,
+        templated: bool = False,
+        context: int | None = None,
+        edits: tuple[str, ...] = (),
+        versus_prompt: str | None = None,
+        words: tuple[str, str] | None = None,
+        written: Written | None = None,
+        draw: Draw | None = None,
+    ) -> Request | None:
+        """The request for these figures, or None if the last one was for the same.
+
+        Args:
+            edits, versus_prompt, words, written: see `Request`.
+            draw: a token that is wanted too, whatever figures are there already.
+            context: how many characters of the text come before the query, if that is marked.
+            templated: the text holds its special tokens, so that none are to be added.
+        """
+        last = self._last
+        special = self.special_tokens and not templated
+        request = Request(
+            *(self._serial + 1, text, tuple(wants), special),
+            adapter=adapter,
+            context=context,
+            edits=edits,
+            versus_prompt=versus_prompt,
+            words=words,
+            written=written,
+            draw=draw,
+        )
+        same = last is not None and last.prompt == request.prompt
+        if (
+            same
+            and draw is None
+            and last is not None
+            and (last.context, last.words) == (context, words)
+            and set(last.wants) == set(wants)
+        ):
+            return None
+        if not same:
+            self._asked.clear()
+        self._serial, self._overtaken = request.serial, False
+        self._asked[self._serial] = self._last = request
+        return request
+
+    def repeat(self) -> None:
+        """The last request may go unanswered: ask for the same again, if it comes."""
+        self._last = None
+
+    def overtaken(self) -> None:
+        """The text changed, and is not asked about yet: answers on their way are about another."""
+        self._last, self._overtaken = None, True
+        self._asked.clear()
+
+    def forget(self) -> None:
+        """Nothing is wanted any more: no answer that is on its way will be taken."""
+        self.overtaken()
+        self._shown.clear()
+        self._overtaken = False
+
+    def take(self, frame: Frame) -> bool:
+        """Keep the figures of a frame; False if it is not for the text on screen, or too late."""
+        request = self._asked.get(frame.serial)
+        if request is None or frame.serial < self._landed:
+            return False
+        self._landed = frame.serial
+        for old in [serial for serial in self._asked if serial < frame.serial]:
+            del self._asked[old]
+        for want in request.wants:
+            figure = frame.figures.get(want.key)
+            # A sweep that has only begun has nothing to show: what stands there is more.
+            begun = figure is not None and figure.extra.get("progress", (1, 1))[0] == 0
+            if figure is not None and not (begun and want.key in self._shown):
+                made = (frame.beside, frame.origin)
+                self._shown[want.key] = Shown(figure, want, frame.tokens, request, *made)
+        return True
+
+    def concerns(self, refused: Refused) -> bool:
+        """Whether a refusal is about the text on screen."""
+        return refused.serial in self._asked
+
+    def shown(self, key: str) -> Shown | None:
+        """The figure that a pane shows, new or stale."""
+        return self._shown.get(key)
+
+    def tokens_of(self, shown: Shown) -> Figure | None:
+        """The figure of the tokens of the same pass; None while what stands is another's."""
+        tokens = self._shown.get("tokens")
+        return tokens.figure if tokens is not None and tokens.same_pass(shown) else None
+
+    def stale(self, key: str) -> bool:
+        """Whether a pane shows something else than what was asked last."""
+        shown, last = self._shown.get(key), self._last
+        if shown is None or last is None:
+            return shown is not None and self._overtaken
+        asked, now = shown.request, last
+        if (asked.prompt, asked.context) != (now.prompt, now.context) or asked.words != now.words:
+            return True
+        return next((want != shown.want for want in last.wants if want.key == key), False)
+
+    @property
+    def newest(self) -> int:
+        """The number of the request that stands; 0: none does."""
+        return 0 if self._last is None else self._last.serial
+
+    @property
+    def waiting(self) -> bool:
+        """Whether any pane shows something else than what was asked last."""
+        if self._overtaken:
+            return True
+        return self._last is not None and any(
+            want.key not in self._shown or self.stale(want.key) for want in self._last.wants
+        )

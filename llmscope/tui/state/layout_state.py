@@ -1,0 +1,91 @@
+"""How a person left the screen, to be found again: workspace, panes, views and modes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from llmscope.tui.state.layout import Arrangement
+from llmscope.tui.state.views import ATTENTION_MODES, MAP_VIEWS
+from llmscope.tui.state.workspaces import BY_NAME, WORKSPACES, Workspace
+
+if TYPE_CHECKING:
+    from llmscope.tui.state.view_state import Scene
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What is kept of a screen. All is kept by name: there may be more one day.
+
+    Attributes:
+        workspace: the one that was on screen.
+        arrangements: by workspace: which panes are shown, and in which order.
+        view: lens and mode of the map's view.
+        attention: the mode of the attention pane.
+    """
+
+    workspace: str = WORKSPACES[0].name
+    arrangements: Mapping[str, Arrangement] = field(default_factory=dict)
+    view: tuple[str, str] = (MAP_VIEWS[0].lens, MAP_VIEWS[0].mode)
+    attention: str = ATTENTION_MODES[0]
+
+    @classmethod
+    def of(
+        cls, workspace: Workspace, arrangements: Mapping[str, Arrangement], scene: Scene
+    ) -> Kept:
+        """What is to be kept."""
+        view = scene.map_view
+        return cls(workspace.name, dict(arrangements), (view.lens, view.mode), scene.attention_mode)
+
+    @property
+    def panes(self) -> dict[str, Any]:
+        """What the panes are opened with."""
+        return {"workspace": self.workspace, "arrangements": self.arrangements}
+
+    def onto(self, scene: Scene) -> Scene:
+        """The scene as it was left; a view or mode that is not known changes nothing."""
+        views = [(view.lens, view.mode) for view in MAP_VIEWS]
+        if self.view in views:
+            scene = replace(scene, view=views.index(self.view))
+        if self.attention in ATTENTION_MODES:
+            scene = replace(scene, attention=ATTENTION_MODES.index(self.attention))
+        return scene
+
+    def to_record(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return {
+            "workspace": self.workspace,
+            "panes": {
+                name: {"order": list(one.order), "hidden": sorted(one.hidden)}
+                for name, one in self.arrangements.items()
+            },
+            "view": list(self.view),
+            "attention": self.attention,
+        }
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Kept:
+        """From what a file holds, whatever that is: what does not fit is as it was at first."""
+        view, attention = _words(record.get("view")), record.get("attention")
+        workspace, panes = record.get("workspace"), _mapping(record.get("panes"))
+        kept = {name: _mapping(panes.get(name)) for name in BY_NAME}
+        return cls(
+            workspace if isinstance(workspace, str) and workspace in BY_NAME else cls.workspace,
+            {
+                name: Arrangement.of(
+                    BY_NAME[name], _words(found.get("order")), _words(found.get("hidden"))
+                )
+                for name, found in kept.items()
+            },
+            (view[0], view[1]) if len(view) == 2 else cls.view,
+            attention if isinstance(attention, str) else cls.attention,
+        )
+
+
+def _mapping(found: object) -> Mapping[str, Any]:
+    return found if isinstance(found, Mapping) else {}
+
+
+def _words(found: object) -> list[str]:
+    return [one for one in found if isinstance(one, str)] if isinstance(found, list) else []

@@ -1,0 +1,1 @@
+"""Bytes and ttys: pacing, cell diffs, output filters."""

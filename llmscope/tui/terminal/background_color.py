@@ -1,0 +1,157 @@
+"""Whether the terminal's ground is dark, which only the terminal knows.
+
+It is asked with OSC 11, and right after it for its name (DA1): every terminal answers that, so its
+answer says that there will be none to the first. What arrives between is what a person has typed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+from llmscope.draw.color.arithmetic import luminance
+
+PATIENCE = 0.5
+"""Seconds after which a terminal is taken for one that does not answer."""
+QUERY = b"\x1b]11;?\x1b\\\x1b[c"
+# These print what they do not understand, or have nothing to tell.
+_SILENT = ("linux", "dumb", "unknown", "vt", "cons", "emacs")
+_GROUND = re.compile(
+    rb"\x1b\]11;rgba?:([0-9a-fA-F]+)/([0-9a-fA-F]+)/([0-9a-fA-F]+)[^\x07\x1b]*(?:\x07|\x1b\\)"
+)
+_NAME = re.compile(rb"\x1b\[\?[\d;]*c")
+_ANSWERS = re.compile(r"\x1b\]11;[^\x07\x1b]*(?:\x07|\x1b\\)|\x1b\[\?[\d;]*c")
+_BEGUN = re.compile(r"\x1b(?:\](?:1(?:1(?:;[^\x07\x1b]*\x1b?)?)?)?|\[\?[\d;]*)\Z")
+_SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|O?.)")
+_HALF = 0.18
+"""The luminance to which black and white are in the same contrast."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the terminal said.
+
+    Attributes:
+        dark: whether its ground is dark; None if nothing tells.
+        why: what tells.
+        typed: what a person typed meanwhile.
+    """
+
+    dark: bool | None
+    why: str
+    typed: str = ""
+
+
+class Question:
+    """A question that has been sent, or that there was no sense in sending."""
+
+    def __init__(self, environ: Mapping[str, str], sent: float | None) -> None:
+        self._environ, self._sent = environ, sent
+
+    def answer(self) -> Answer:
+        """Wait for the answer, not for long; without one, COLORFGBG may tell."""
+        data = b"" if self._sent is None else _read(self._sent + PATIENCE)
+        found = _GROUND.search(data)
+        typed = _GROUND.sub(b"", _NAME.sub(b"", data)).decode("utf-8", "ignore")
+        typed = "".join(char for char in _SEQUENCE.sub("", typed) if char.isprintable())
+        if found:
+            levels = [int(part, 16) / (16 ** len(part) - 1) for part in found.groups()]
+            rgb = (round(255 * levels[0]), round(255 * levels[1]), round(255 * levels[2]))
+            return Answer(luminance(rgb) < _HALF, "the terminal says so", typed)
+        if self._sent is not None:
+            swallow_late_answers()
+        dark = dark_by_environment(self._environ)
+        return Answer(dark, "" if dark is None else "COLORFGBG says so", typed)
+
+
+@contextmanager
+def asking(environ: Mapping[str, str], wanted: bool = True) -> Iterator[Question]:
+    """Ask; what takes time belongs between that and `answer`. Keys are not echoed meanwhile.
+
+    Args:
+        wanted: whether to ask at all.
+    """
+    term = environ.get("TERM", "").lower()
+    modes = _quiet() if wanted and term and not term.startswith(_SILENT) else None
+    if modes is None:
+        yield Question(environ, None)
+        return
+    import termios
+
+    try:
+        os.write(1, QUERY)
+        yield Question(environ, time.monotonic())
+    finally:
+        with suppress(termios.error):
+            termios.tcsetattr(0, termios.TCSANOW, modes)
+
+
+def dark_by_environment(environ: Mapping[str, str]) -> bool | None:
+    """What COLORFGBG says, `ink;ground` in numbers of the sixteen colours; None if nothing."""
+    ground = environ.get("COLORFGBG", "").rpartition(";")[2]
+    if not ground.isdecimal() or not 0 <= int(ground) < 16:
+        return None
+    return int(ground) in (*range(7), 8)
+
+
+def _quiet() -> Any:
+    """Let the terminal hand over answers at once and unseen; its modes before, or None."""
+    try:
+        import termios
+    except ImportError:
+        return None
+    if not (os.isatty(0) and os.isatty(1)):
+        return None
+    with suppress(termios.error):
+        before = termios.tcgetattr(0)
+        modes = termios.tcgetattr(0)
+        modes[3] &= ~(termios.ICANON | termios.ECHO)
+        termios.tcsetattr(0, termios.TCSANOW, modes)
+        return before
+    return None
+
+
+def _read(until: float) -> bytes:
+    data = b""
+    # What has come by now counts, however long the work took that was done meanwhile.
+    while not _NAME.search(data):
+        if not select.select([0], [], [], max(0.0, until - time.monotonic()))[0]:
+            break
+        part = os.read(0, 4096)
+        if not part:
+            break
+        data += part
+    return data
+
+
+def swallow_late_answers() -> None:
+    """Keep answers that come after all from being read as keys by the screen."""
+    from textual.drivers import linux_driver
+
+    driver: Any = linux_driver
+    base: Any = driver.XTermParser
+    if base.__name__ == "Deaf":
+        return
+
+    class Deaf(base):  # type: ignore[misc]
+        """Textual's parser, deaf to these two answers."""
+
+        _kept = ""
+
+        def feed(self, data: str) -> Any:
+            """Parse what is left without the answers; half of one waits for its other half."""
+            if not data:  # the end of the input
+                return super().feed(data)
+            data = _ANSWERS.sub("", self._kept + data)
+            half = _BEGUN.search(data)
+            self._kept = half[0] if half else ""
+            data = data[: len(data) - len(self._kept)]
+            return super().feed(data) if data else ()
+
+    driver.XTermParser = Deaf

@@ -1,0 +1,46 @@
+"""How much may be sent to the terminal: all there is to show, or less of it over a slow link."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from llmscope.draw.render_options import Look
+
+Choice = Literal["auto", "high", "low"]
+
+
+@dataclass(frozen=True)
+class Bandwidth:
+    """What to spend on a terminal.
+
+    Attributes:
+        name: `high` or `low`.
+        frames: a second, at most; 0 for Textual's own limit.
+        chunk: characters that are sent at once; what is typed meanwhile goes before the rest.
+        pause: seconds without a letter after which figures are asked for. Letters themselves are
+            shown at once.
+        fades: whether pictures that are out of date are dimmed, and not only marked.
+    """
+
+    name: Literal["high", "low"]
+    frames: int
+    chunk: int
+    pause: float
+    fades: bool
+
+    def look(self, look: Look) -> Look:
+        """The look that it allows: 256 colours have shorter names, and ramps of fewer steps."""
+        return replace(look, tier="256") if self is LOW and look.tier == "truecolor" else look
+
+
+HIGH = Bandwidth("high", frames=0, chunk=16_000, pause=0.0, fades=True)
+LOW = Bandwidth("low", frames=20, chunk=4_000, pause=0.2, fades=False)
+
+
+def bandwidth(choice: Choice, environ: Mapping[str, str]) -> Bandwidth:
+    """What a person chose; `auto` is low over ssh."""
+    if choice == "auto":
+        return LOW if environ.get("SSH_CONNECTION") else HIGH
+    return LOW if choice == "low" else HIGH

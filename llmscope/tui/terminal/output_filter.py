@@ -1,0 +1,116 @@
+"""The last word before the terminal: nothing leaves for the screen that it cannot show."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from rich.cells import cell_len
+from rich.color import Color as RichColor
+from rich.segment import Segment
+from rich.style import Style
+from textual.color import Color
+from textual.filter import LineFilter, NoColor
+
+from llmscope.draw import Look
+from llmscope.draw.styles import shade
+from llmscope.tui.theme.textual_theme import variables
+
+_MARKS = {
+    **dict.fromkeys("─━╌┄▔▁▂", "-"),
+    **dict.fromkeys("│┃▏▎▍▌▋▊▉▐", "|"),
+    **dict.fromkeys("▃▄▅▆▇█", "#"),
+    **dict.fromkeys("╭╮╰╯┌┐└┘", "+"),
+    **dict.fromkeys("‹◂←❮", "<"),
+    **dict.fromkeys("›▸→❯", ">"),
+    **dict.fromkeys("·•", "."),
+    "↑": "^",
+    "↓": "v",
+    "…": "~",
+    **dict.fromkeys("–−", "-"),
+    "‖": "|",
+    "✓": "+",
+    **dict.fromkeys("✗×", "x"),
+}
+GREYS = (0, 7, 8, 15)
+"""Those of the sixteen colours that may be the terminal's own ground."""
+
+
+def filters(look: Look) -> list[LineFilter]:
+    """What a look asks for; in full colour and Unicode, nothing."""
+    chosen: list[LineFilter] = []
+    if look.tier == "none":
+        chosen.append(NoColor())
+    elif look.tier != "truecolor":
+        chosen.append(FewColours(look))
+    if look.ascii:
+        chosen.append(AsciiOnly())
+    return chosen
+
+
+class AsciiOnly(LineFilter):
+    """Puts an ASCII character, as wide, in the place of every other one."""
+
+    def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
+        """The segments in ASCII."""
+        return [
+            Segment(part.text if part.text.isascii() else in_ascii(part.text), part.style, part[2])
+            for part in segments
+        ]
+
+
+@lru_cache(maxsize=4096)
+def in_ascii(text: str) -> str:
+    """A text with look-alikes where there are any, and question marks, cell for cell."""
+    return "".join(
+        char if char.isascii() else _MARKS.get(char, "?" * cell_len(char)) for char in text
+    )
+
+
+class FewColours(LineFilter):
+    """Gives every 24-bit colour of the chrome the shade that figures have in its place.
+
+    Left alone it would be rounded in another way, and every pane would lie on a ground of its own.
+    In sixteen colours the ground is the terminal's own, which is not always black.
+    """
+
+    def __init__(self, look: Look) -> None:
+        super().__init__()
+        chrome = variables(look.theme)
+        self._tier = look.tier
+        self._sixteen = look.tier == "16"
+        self._grounds = {chrome[name] for name in ("ground", "pane", "token-even", "token-odd")}
+        self._plain = {chrome[name]: True for name in ("frame", "dim", "line")}
+        self._plain[chrome["ink"]] = False
+        self._style = lru_cache(maxsize=1024)(self._shown)
+
+    def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
+        """The segments in the colours of the look."""
+        return [
+            Segment(part.text, self._style(part.style), part[2]) if part.style else part
+            for part in segments
+        ]
+
+    def _shown(self, style: Style) -> Style:
+        ink, faint = self._ink(style.color)
+        ground = self._ground(style.bgcolor)
+        if self._sixteen and ground is not None and not ground.is_default:
+            if ground.number in GREYS or ink is None or ink.is_default:
+                # How the terminal's own ink looks on a ground is unknown, unless it is its own.
+                return style.without_color + Style(reverse=True)
+        elif self._sixteen and ink is not None and ink is not style.color and ink.number in GREYS:
+            ink, faint = RichColor.default(), True
+        return style.without_color + Style(color=ink, bgcolor=ground, dim=faint or None)
+
+    def _ink(self, colour: RichColor | None) -> tuple[RichColor | None, bool]:
+        if colour is None or colour.triplet is None:
+            return colour, False
+        if self._sixteen and colour.triplet.hex in self._plain:
+            return RichColor.default(), self._plain[colour.triplet.hex]
+        return shade((*colour.triplet,), self._tier), False
+
+    def _ground(self, colour: RichColor | None) -> RichColor | None:
+        if colour is None or colour.triplet is None:
+            return colour
+        if self._sixteen and colour.triplet.hex in self._grounds:
+            return RichColor.default()
+        return shade((*colour.triplet,), self._tier)

@@ -1,0 +1,171 @@
+"""The terminal kept for the screen alone: what libraries print goes to a file that nobody sees."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import IO, TYPE_CHECKING, Any, TextIO
+
+from llmscope.signals import endings, status_of
+
+if TYPE_CHECKING:
+    from textual.app import App
+
+TAIL = 16_000
+"""Bytes of library output that are kept for a crash report."""
+
+# Leave the alternate screen, show the cursor, wrap lines; mouse, paste, focus and kitty modes off.
+RESET = (
+    "\x1b[?1049l\x1b[?25h\x1b[?7h\x1b[?1000l\x1b[?1003l\x1b[?1015l\x1b[?1006l"
+    "\x1b[?2004l\x1b[?1004l\x1b[<u\x1b[0m"
+)
+
+
+class Aside:
+    """What was written to stdout and stderr while the screen was up."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+
+    def tail(self) -> str:
+        """Its end, as text."""
+        end = self._file.seek(0, os.SEEK_END)
+        self._file.seek(max(0, end - TAIL))
+        return self._file.read().decode("utf-8", "replace")
+
+
+@contextmanager
+def own_terminal() -> Iterator[Aside]:
+    """Hand Textual a duplicate of the terminal, and point descriptors 1 and 2 at a file.
+
+    Textual draws on `sys.__stderr__`, and asks `sys.__stdout__` for the size; a C library that
+    writes to descriptor 2 would otherwise write over the screen. All is put back at the end, and
+    the terminal is left clean whatever happened.
+    """
+    saved = _attributes()
+    originals = (sys.__stdout__, sys.__stderr__)
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    screen, kept = os.dup(1), os.dup(2)
+    tty = os.isatty(screen)  # a web page is none: see `llmscope.tui.terminal.web_page`
+    if tty:
+        for name in ("COLUMNS", "LINES"):  # exported, they would outweigh the size that there is
+            os.environ.pop(name, None)
+    terminal: TextIO = os.fdopen(os.dup(screen), "w", encoding="utf-8", errors="replace")
+    with tempfile.TemporaryFile() as file:
+        try:
+            os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
+            sys.__stdout__ = sys.__stderr__ = terminal  # type: ignore[misc,assignment]
+            yield Aside(file)
+        except BaseException:
+            with suppress(OSError):
+                if tty:
+                    terminal.write(RESET)
+                    terminal.flush()
+            raise
+        finally:
+            for stream in (sys.stdout, sys.stderr):
+                with suppress(OSError, ValueError):
+                    stream.flush()
+            os.dup2(screen, 1)
+            os.dup2(kept, 2)
+            sys.__stdout__, sys.__stderr__ = originals  # type: ignore[misc]
+            _restore(saved)
+            with suppress(OSError):  # a terminal that hung up takes nothing more
+                terminal.close()
+            os.close(screen)
+            os.close(kept)
+
+
+@contextmanager
+def leaving_on_signals(leave: Callable[[int], None]) -> Iterator[None]:
+    """Leave in order when the connection, the system or another program ends this one.
+
+    Args:
+        leave: called in the app's loop with the exit status. Where no loop runs yet, SystemExit
+            is raised with it instead.
+
+    A second signal changes nothing: a closed terminal often sends two, and the first one must get
+    to save what was typed.
+    """
+    begun = False
+
+    def end(number: int, _: object) -> None:
+        nonlocal begun
+        if begun:
+            return
+        begun = True
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise SystemExit(status_of(number)) from None
+        # A loop that sleeps in select() goes back to sleep after a handler; this wakes it.
+        loop.call_soon_threadsafe(leave, status_of(number))
+
+    # Textual takes the others, and would leave its handlers behind.
+    stops = [getattr(signal, name) for name in ("SIGTSTP", "SIGCONT") if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in (*endings(), *stops)}
+    try:
+        for number in endings():
+            signal.signal(number, end)
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def outlive_stops(app: App[int]) -> None:
+    """Let the screen come back whole after the program was stopped and goes on.
+
+    Textual takes the terminal again but draws nothing. SIGSTOP, which no program can hear, finds
+    it unprepared: it would read keys twice over from then on.
+    """
+    driver: Any = app._driver
+    if driver is None or not driver.can_suspend:
+        return
+    app.app_resume_signal.subscribe(app, lambda _: app.refresh())
+    take_again: Any = signal.getsignal(signal.SIGCONT)
+
+    def go_on(number: int, frame: object) -> None:
+        if not driver._must_signal_resume:
+            driver.suspend_application_mode()
+            driver._must_signal_resume = True
+        take_again(number, frame)
+
+    signal.signal(signal.SIGCONT, go_on)
+
+
+def can_be_resumed() -> bool:
+    """Whether a shell with job control waits, which can bring a stopped program back."""
+    if not hasattr(os, "getsid"):
+        return False
+    parent = os.getppid()
+    with suppress(OSError):
+        return os.getsid(parent) == os.getsid(0) and os.getpgid(parent) != os.getpgrp()
+    return False
+
+
+def _attributes() -> list[Any] | None:
+    """The terminal's modes; None without a terminal, or on a system that knows none."""
+    try:
+        import termios
+    except ImportError:
+        return None
+    with suppress(termios.error):
+        return termios.tcgetattr(0)
+    return None
+
+
+def _restore(saved: list[Any] | None) -> None:
+    if saved is None:
+        return
+    import termios
+
+    with suppress(termios.error):
+        termios.tcsetattr(0, termios.TCSADRAIN, saved)

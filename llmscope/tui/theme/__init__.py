@@ -1,0 +1,1 @@
+"""Textual's theme from one of ours."""

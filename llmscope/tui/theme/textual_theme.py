@@ -1,0 +1,127 @@
+"""Textual's theme, and inks for text that is put together by hand, from one llmscope theme."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+from textual.color import Color
+from textual.style import Style
+from textual.theme import Theme as TextualTheme
+
+from llmscope.draw.color.arithmetic import contrast, nearest_256, parse_hex, xterm
+from llmscope.draw.color.theme import Theme
+from llmscope.draw.styles import MINIMUM_CONTRAST
+
+ROLE_HUES = {"user": 0, "assistant": 1, "system": 2}
+"""Which of a theme's categorical colours stands for whom; apart at every number of colours."""
+
+
+@dataclass(frozen=True)
+class Inks:
+    """Styles for chrome text: foreground only, so that whatever lies behind shows through."""
+
+    text: Style
+    strong: Style
+    dim: Style
+    accent: Style
+    success: Style
+    warning: Style
+    error: Style
+
+    def verdict(self, status: str) -> Style:
+        """The ink of a verdict."""
+        return {"verified": self.success, "partial": self.warning}.get(status, self.error)
+
+
+@cache
+def inks(theme: Theme) -> Inks:
+    """The inks of a theme."""
+
+    def ink(colour: str, bold: bool = False) -> Style:
+        return Style(foreground=Color.parse(colour), bold=bold or None)
+
+    return Inks(
+        text=ink(theme.text),
+        strong=ink(theme.text, bold=True),
+        dim=ink(theme.dim),
+        accent=ink(theme.accent),
+        success=ink(theme.success),
+        warning=ink(theme.warning),
+        error=ink(theme.error),
+    )
+
+
+def variables(theme: Theme) -> dict[str, str]:
+    """The colours that the style sheet names."""
+    even, odd = _mix(theme.panel, theme.text, 0.05), _mix(theme.panel, theme.text, 0.14)
+    return {
+        "ground": theme.ground,
+        "pane": theme.panel,
+        "ink": theme.text,
+        "dim": theme.dim,
+        "line": theme.border,
+        "cursor": theme.accent,
+        "token-even": even,
+        "token-odd": odd,
+        "frame": _readable(theme.dim, theme.text, odd),
+        **_roles(theme, odd),
+        "scrollbar": theme.border,
+        "scrollbar-hover": theme.dim,
+        "scrollbar-active": theme.dim,
+        "scrollbar-background": theme.panel,
+        "scrollbar-background-hover": theme.panel,
+        "scrollbar-background-active": theme.panel,
+        "block-cursor-blurred-foreground": theme.text,
+        "block-cursor-blurred-background": theme.border,
+        "input-cursor-background": theme.text,
+        "input-cursor-foreground": theme.ground,
+        "input-selection-background": theme.border,
+    }
+
+
+def textual_theme(theme: Theme) -> TextualTheme:
+    """What Textual's own widgets (palette, toasts, inputs) are drawn with."""
+    return TextualTheme(
+        # A name for each set of colours, so that a theme that was edited is another one.
+        name=f"llmscope-{hash(theme) & 0xFFFFFFFF:x}",
+        primary=theme.accent,
+        secondary=theme.dim,
+        accent=theme.accent,
+        warning=theme.warning,
+        error=theme.error,
+        success=theme.success,
+        foreground=theme.text,
+        background=theme.ground,
+        surface=theme.panel,
+        panel=theme.panel,
+        dark=theme.dark,
+        variables=variables(theme),
+    )
+
+
+def _roles(theme: Theme, ground: str) -> dict[str, str]:
+    """For each role an ink for tokens, and grounds for every other one."""
+    shades = {}
+    for role, hue in ROLE_HUES.items():
+        colour = theme.categorical[hue % len(theme.categorical)]
+        shades[role] = _readable(colour, theme.text, ground)
+        shades[f"{role}-even"] = _mix(theme.panel, colour, 0.18)
+        shades[f"{role}-odd"] = _mix(theme.panel, colour, 0.32)
+    return shades
+
+
+def _readable(ink: str, text: str, ground: str) -> str:
+    """An ink, as much nearer to that of text as it takes to be read, in 256 colours too."""
+
+    def worst(colour: str) -> float:
+        rgb, behind = parse_hex(colour), parse_hex(ground)
+        few = contrast(xterm(nearest_256(rgb)), xterm(nearest_256(behind)))
+        return min(contrast(rgb, behind), few)
+
+    mixed = (_mix(ink, text, share / 10) for share in range(11))
+    return next((colour for colour in mixed if worst(colour) >= MINIMUM_CONTRAST), text)
+
+
+def _mix(ground: str, ink: str, share: float) -> str:
+    return Color.parse(ground).blend(Color.parse(ink), share).hex.lower()

@@ -1,0 +1,1 @@
+"""Widgets around the panes: header, footer, status bar."""

@@ -1,0 +1,172 @@
+"""A list to choose from, under headings: however long, only the rows in sight are made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from rich.cells import cell_len, set_cell_size
+from textual import events
+from textual.content import Content
+from textual.message import Message
+from textual.widget import Widget
+
+from llmscope.text import display_text
+from llmscope.tui.theme.textual_theme import Inks
+
+MARK = "▸ "
+ASIDE, GAP = 24, 2
+"""Cells of the first thing that stands at the right of a row, and what parts it from the text."""
+SEEN = 2000
+"""Characters of a prompt that are made ready for a row or two: more never fit."""
+NARROW = 60
+"""Cells from which on there is room for all that stands at the right."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Something to choose.
+
+    Attributes:
+        heading: what it stands under; those of one heading follow each other.
+        text: what it is.
+        label: what its row says.
+        about: what it shows; empty for a text that speaks for itself.
+        aside: what stands at the right of its row, dim.
+    """
+
+    heading: str
+    text: str
+    label: str
+    about: str = ""
+    aside: tuple[str, str] = ("", "")
+
+    @cached_property
+    def haystack(self) -> str:
+        """Where a search looks."""
+        return "\n".join({self.label, self.text, self.about, self.aside[0]}).casefold()
+
+
+class Choices(Widget):
+    """The rows, of which one is chosen.
+
+    Attributes:
+        found: what there is to choose from.
+        at: the index of the chosen one.
+    """
+
+    class Taken(Message):
+        """A click on a row."""
+
+        def __init__(self, choice: Choice) -> None:
+            super().__init__()
+            self.choice = choice
+
+    def __init__(self, inks: Inks) -> None:
+        super().__init__(id="choices")
+        self._inks = inks
+        self.found: Sequence[Choice] = ()
+        self._words: tuple[str, ...] = ()
+        self.at = self._top = 0
+
+    @property
+    def chosen(self) -> Choice | None:
+        """The chosen one; None if there is none to choose."""
+        return self.found[self.at] if self.found else None
+
+    def show(self, found: Sequence[Choice], words: Sequence[str] = ()) -> None:
+        """List others, the first one chosen; `words` are marked in them."""
+        self._words = tuple(words)
+        if list(found) != list(self.found):
+            self.found, self.at, self._top = found, 0, 0
+        self.refresh()
+
+    def move(self, by: int) -> None:
+        """Choose one that stands so much further down."""
+        self.at = max(0, min(self.at + by, len(self.found) - 1))
+        self.refresh()
+
+    def lines(self) -> list[int | str]:
+        """The rows: of a choice its index, or a heading."""
+        rows: list[int | str] = []
+        before = ""
+        for index, one in enumerate(self.found):
+            if one.heading != before:
+                rows.append(one.heading)
+                before = one.heading
+            rows.append(index)
+        return rows
+
+    def in_sight(self) -> list[int | str]:
+        """The rows that there is room for, the chosen one among them."""
+        rows, height = self.lines(), max(1, self.size.height)
+        if not rows:
+            return []
+        place = rows.index(self.at)
+        # Its heading is in sight with the first one.
+        first = place - 1 if isinstance(rows[place - 1], str) and height > 1 else place
+        self._top = max(min(self._top, first), place - height + 1)
+        self._top = max(0, min(self._top, len(rows) - height))
+        return rows[self._top : self._top + height]
+
+    def render(self) -> Content:
+        """The rows in sight."""
+        if not self.found:
+            return Content.styled("nothing holds all of these words", self._inks.dim)
+        return Content("\n").join(
+            Content.styled(row, self._inks.dim) if isinstance(row, str) else self._row(row)
+            for row in self.in_sight()
+        )
+
+    def _row(self, index: int) -> Content:
+        one, here = self.found[index], index == self.at
+        width, inks = self.size.width, self._inks
+        first, second = one.aside
+        aside = f"{fitted(first, ASIDE)}{second:>8}" if width >= NARROW else f"{second:>8}"
+        if not (first or second):
+            aside = ""
+        room = max(1, width - len(MARK) - (cell_len(aside) + GAP if aside else 0))
+        said = Content.styled(fitted(one.label, room), inks.strong if here else inks.text)
+        for start, end in spans(said.plain, self._words):
+            said = said.stylize(inks.accent, start, end)
+        mark = (MARK if here else " " * len(MARK), inks.accent)
+        return Content.assemble(mark, said, (f"{'  ' if aside else ''}{aside}", inks.dim))
+
+    def on_click(self, event: events.Click) -> None:
+        """Take the row under the mouse."""
+        event.stop()
+        rows, y = self.in_sight(), event.y
+        row = rows[y] if 0 <= y < len(rows) else ""
+        if not isinstance(row, str):
+            self.post_message(self.Taken(self.found[row]))
+
+    def on_mouse_scroll_down(self) -> None:
+        """The one below."""
+        self.move(1)
+
+    def on_mouse_scroll_up(self) -> None:
+        """The one above."""
+        self.move(-1)
+
+
+def whole(text: str) -> str:
+    """A text of several lines in one, harmless."""
+    return display_text(text[:SEEN], cells=True).replace("\n", "↵")
+
+
+def fitted(text: str, width: int) -> str:
+    """A text in so many cells, filled up or with its end cut off."""
+    shown = whole(text)
+    if cell_len(shown) > width or len(text) > SEEN:
+        return set_cell_size(shown, width - 1) + "…"
+    return set_cell_size(shown, width)
+
+
+def spans(shown: str, words: Sequence[str]) -> list[tuple[int, int]]:
+    """Where each of the words first stands in what is shown, if it can be seen there."""
+    folded = shown.casefold()
+    if len(folded) != len(shown):
+        return []
+    places = [(folded.find(word.casefold()), len(word.casefold())) for word in words]
+    return [(start, start + length) for start, length in places if start >= 0]

@@ -1,0 +1,146 @@
+"""What the footer lists: which keys, for what, in which place and workspace."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from llmscope.tui.state.workspaces import WORKSPACES
+
+
+@dataclass(frozen=True)
+class Hint:
+    """An entry of the footer.
+
+    Attributes:
+        action: what a click does.
+        word: what its key is for.
+        pair: an action that is its counterpart; both keys are shown.
+        only: the workspaces in which it stands; empty: all.
+        kept: it never goes, however narrow the screen.
+        said: it stands there without a key.
+    """
+
+    action: str
+    word: str
+    pair: str = ""
+    only: tuple[str, ...] = ()
+    kept: bool = False
+    said: bool = False
+
+
+FOOTER: dict[str, tuple[Hint, ...]] = {
+    "prompt": (
+        Hint("figures", "to the figures"),
+        Hint("write-on", "write on", pair="write-token"),
+        Hint("help-anywhere", "help", kept=True),
+        Hint("palette", "commands"),
+        Hint("recall", "prompts"),
+        Hint("visual", "editor"),
+        Hint("quit-anywhere", "quit", kept=True),
+    ),
+    "prompt-a": (
+        Hint("onward", "to B"),
+        Hint("figures", "to the figures"),
+        Hint("write-on", "write on", pair="write-token"),
+        Hint("help-anywhere", "help", kept=True),
+        Hint("palette", "commands"),
+        Hint("quit-anywhere", "quit", kept=True),
+    ),
+    "prompt-b": (
+        Hint("figures", "to the figures"),
+        Hint("help-anywhere", "help", kept=True),
+        Hint("palette", "commands"),
+        Hint("quit-anywhere", "quit", kept=True),
+    ),
+    "figures": (
+        Hint("token-right", "token", pair="token-left"),
+        Hint("down", "row", pair="up"),
+        Hint("edit", "edit"),
+        Hint("edit-zero", "zero", only=("what-if",)),
+        Hint("edit-write", "write", only=("what-if",)),
+        Hint("pane-next", "pane"),
+        Hint("adapter", "adapter", only=("stages",)),
+        Hint("teach", "teach", only=("context",)),
+        Hint("bake", "write adapter", only=("context",)),
+        Hint("context-mark", "mark context", only=("context",)),
+        Hint("edits-all", "all off", only=("what-if",)),
+        Hint("change", "change", only=("what-if",)),
+        Hint("change", "A − B", only=("compare",)),
+        Hint("keep-b", "keep as B", only=("what-if", "compare")),
+        Hint("write-b", "write B", only=("compare",)),
+        Hint("words", "words", only=("compare",)),
+        Hint("layer-next", "layer", pair="layer-previous", only=("walkthrough",)),
+        Hint("walk-on", "play", pair="walk-back", only=("walkthrough",)),
+        Hint("step-from", "back, from", pair="step-back", only=("walkthrough",)),
+        Hint("map-view", "weights", only=("walkthrough",)),
+        Hint("write-token", "write it", only=("walkthrough",)),
+        Hint("head-next", "head", pair="head-previous", only=("overview", "walkthrough")),
+        Hint("map-view", "map view", only=("overview",)),
+        Hint(
+            "map-view", "view", only=("heads", "answer", "context", "what-if", "compare", "stages")
+        ),
+        Hint("versus", "versus", only=("answer",)),
+        Hint("edit-zero", "zero", only=("overview", "heads", "neurons", "answer")),
+        Hint("jump", "jump"),
+        Hint("maximize", "maximize"),
+        Hint("palette", "commands"),
+        Hint(
+            *("layer-next", "layer", "layer-previous"),
+            only=tuple(one.name for one in WORKSPACES if one.name != "walkthrough"),
+        ),
+        Hint("find", "find"),
+        Hint("attention-mode", "attention", only=("overview", "heads")),
+        Hint("pin-target", "pin target"),
+        Hint(
+            *("write-on", "write on", "write-token"),
+            only=tuple(one.name for one in WORKSPACES if one.name != "walkthrough"),
+        ),
+        Hint("chat", "chat template"),
+        Hint("copy", "copy"),
+        Hint("save", "save"),
+        Hint("help", "help", kept=True),
+        Hint("quit", "quit", kept=True),
+    ),
+    "replay": (
+        Hint("token-right", "token", pair="token-left"),
+        Hint("down", "row", pair="up"),
+        Hint("pane-next", "pane"),
+        Hint("provenance", "where from"),
+        Hint("layer-next", "layer", pair="layer-previous"),
+        Hint("head-next", "head", pair="head-previous"),
+        Hint("maximize", "maximize"),
+        Hint("copy", "copy"),
+        Hint("save", "save"),
+        Hint("find", "find"),
+        Hint("jump", "jump"),
+        Hint("edit", "prompt"),
+        Hint("palette", "commands"),
+        Hint("help", "help", kept=True),
+        Hint("quit", "quit", kept=True),
+    ),
+    "edits": (
+        Hint("down", "edit", pair="up"),
+        Hint("edit-toggle", "on/off"),
+        Hint("edit-stronger", "strength", pair="edit-weaker"),
+        Hint("edit-write", "rewrite"),
+        Hint("edit-remove", "remove"),
+        Hint("edits-all", "all off"),
+        Hint("edit-earlier", "earlier"),
+        Hint("change", "change"),
+        Hint("keep-b", "keep as B"),
+        Hint("edit", "edit"),
+        Hint("pane-next", "pane"),
+        Hint("help", "help", kept=True),
+        Hint("quit", "quit", kept=True),
+    ),
+    "message": (
+        Hint("edit", "edit"),
+        Hint("models", "models"),
+        Hint("help", "help", kept=True),
+        Hint("quit", "quit", kept=True),
+    ),
+}
+"""What the footer lists in the prompt, in the figures, in the list of edits, and on the card that
+replaces them."""
+INVITATION = Hint("tour", "new?", said=True)
+"""What the footer adds in the prompt, the first time that somebody is here."""

@@ -1,0 +1,218 @@
+"""What stands in the place of the figures while there are none: loading, failed, empty prompt."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from textual import events
+from textual.binding import Binding, BindingType
+from textual.content import Content
+from textual.message import Message
+from textual.style import Style
+from textual.widget import Widget
+
+from llmscope.draw.color.theme import Theme
+from llmscope.draw.render_options import Look
+from llmscope.package_data import SORT, TOWN, world
+from llmscope.text import display_text
+from llmscope.tui.actions.registry import bindings
+from llmscope.tui.theme.textual_theme import inks
+from llmscope.tui.widgets.header import size
+
+if TYPE_CHECKING:
+    from llmscope.engine.events import LoadFailed, Loading
+
+SORTING = ("CABACB", "BBACCA", "ABCABC")
+OF_TOWN = (
+    "cat -> kitten, dog -> puppy, cow ->",
+    "The river was cold and Tom sat on the bank",
+    "question: where does Anna live? answer:",
+)
+ENGLISH = (
+    "The capital of France is",
+    "When Mary and John went to the store, John gave a drink to",
+    "The Eiffel Tower is located in the city of",
+)
+CARD_ACTIONS = ("edit", "models", "help", "stop", "quit")
+"""The figures' actions that work here too."""
+MARKS = ("1.", "2.", "3.")
+STARTING = "starting"
+"""What is being done before the engine says anything."""
+Line = tuple[Content, int]
+"""A line, and how easily it may go when room is short: 0 stays."""
+
+
+def examples(spec: str) -> tuple[str, ...]:
+    """Three prompts that suit a model."""
+    return {TOWN: OF_TOWN, SORT: SORTING}.get(world(spec), ENGLISH)
+
+
+def first_look(spec: str) -> dict[str, Any]:
+    """Where the cursor stands on the first of its examples, and the map's view, for a newcomer.
+
+    That is where the base of the town begins to say ` calf`, with the head that looks at ` puppy`.
+    """
+    return {"layer": 4, "head": 0, "mode": "top"} if spec == TOWN else {}
+
+
+class Card(Widget, can_focus=True):
+    """One message in words, and prompts to pick where one is needed."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up", "choose(-1)", "example above", show=False),
+        Binding("down", "choose(1)", "example below", show=False),
+        Binding("enter", "pick", "take the example", show=False),
+        *(Binding(str(n), f"pick({n - 1})", f"example {n}", show=False) for n in (1, 2, 3)),
+        *bindings("figures", only=CARD_ACTIONS),
+    ]
+    ALLOW_SELECT = False
+
+    class Picked(Message):
+        """A person wants this prompt."""
+
+        def __init__(self, text: str) -> None:
+            super().__init__()
+            self.text = text
+
+    def __init__(self, theme: Theme, spec: str, *, still: bool = False) -> None:
+        super().__init__(id="card")
+        self._still = still
+        self._inks = inks(theme)
+        self._spec = display_text(spec, whitespace=True)
+        self._examples = examples(spec)
+        self._chosen = 0
+        self._picks: list[int] = []
+        self._picking = False
+        self._failed: LoadFailed | None = None
+        self._progress: Loading | None = None
+        self._begun = (time.monotonic(), 0.0)
+
+    def dress(self, look: Look) -> None:
+        """Take the inks of another look."""
+        self._inks = inks(look.theme)
+
+    def about(self, spec: str) -> None:
+        """Speak of another model from now on, which is yet to be loaded."""
+        self._spec = display_text(spec, whitespace=True)
+        self._examples, self._chosen = examples(spec), 0
+        self._failed = self._progress = None
+        self._picking = False
+        self.refresh()
+
+    def progress(self, progress: Loading) -> None:
+        """How far the load is."""
+        if self._progress is None or progress.stage != self._progress.stage:
+            self._begun = (time.monotonic(), progress.done)
+        self._progress = progress
+        self.refresh()
+
+    def failed(self, event: LoadFailed) -> None:
+        """Why there is no model, and what to try."""
+        self._failed = event
+        self.refresh()
+
+    def ask_for_prompt(self) -> None:
+        """The model is ready, and there is nothing to show it."""
+        self._picking = True
+        self.refresh()
+
+    def action_choose(self, by: int) -> None:
+        """Mark another example."""
+        self._chosen = max(0, min(self._chosen + by, len(self._examples) - 1))
+        self.refresh()
+
+    def action_pick(self, index: int | None = None) -> None:
+        """Take an example as the prompt."""
+        if self._picking:
+            self.post_message(self.Picked(self._examples[self._chosen if index is None else index]))
+
+    def on_click(self, event: events.Click) -> None:
+        """Take the example under the mouse."""
+        offset = event.get_content_offset(self)
+        if offset is not None and offset.y in self._picks:
+            self.action_pick(self._picks.index(offset.y))
+
+    def on_focus(self) -> None:
+        """The mark shows only while its keys work."""
+        self.refresh()
+
+    def on_blur(self) -> None:
+        """The mark shows only while its keys work."""
+        self.refresh()
+
+    def render(self) -> Content:
+        """The message; where it does not fit, what is least needed goes."""
+        if self._failed is not None:
+            lines = self._failure(self._failed)
+        else:
+            lines = self._prompts() if self._picking else self._bar()
+        width, height = self.size
+        rows = [(row, rank) for text, rank in lines for row in text.wrap(width) or [text]]
+        while len(rows) > height and (loosest := max(rank for _, rank in rows)):
+            rows = [row for row in rows if row[1] != loosest]
+        self._picks = [row for row, (text, _) in enumerate(rows) if text.plain[2:4] in MARKS]
+        return Content("\n").join(text for text, _ in rows)
+
+    def _failure(self, failed: LoadFailed) -> list[Line]:
+        ink = self._inks
+        lines = [
+            (_say(f"{self._spec} could not be loaded", ink.error), 0),
+            (Content(""), 2),
+            (_say(display_text(failed.error), ink.text), 0),
+        ]
+        if failed.hint:
+            hint = Content.assemble(("try: ", ink.dim), (display_text(failed.hint), ink.text))
+            lines.append((hint, 0))
+        return [
+            *lines,
+            (Content(""), 2),
+            (_say("The prompt is kept. ctrl+q leaves.", ink.dim), 1),
+        ]
+
+    def _prompts(self) -> list[Line]:
+        ink = self._inks
+        how = "↑↓ and enter, or its number" if self.has_focus else "tab, then its number"
+        lines = [
+            (_say("Type a prompt above: every pane shows what the model does.", ink.text), 1),
+            (_say(f"Or take one of these: {how}.", ink.dim), 2),
+            (Content(""), 3),
+        ]
+        for index, text in enumerate(self._examples):
+            chosen = index == self._chosen and self.has_focus
+            mark, style = ("▸", ink.accent) if chosen else (" ", ink.text)
+            line = Content.assemble((f"{mark} {MARKS[index]} ", ink.dim), (text, style))
+            lines.append((line.truncate(self.size.width, ellipsis=True), 0))
+        return lines
+
+    def _bar(self) -> list[Line]:
+        ink, progress = self._inks, self._progress
+        if self._still:  # nothing is loaded that one would wait for
+            return []
+        lines = [
+            (Content.assemble(("Loading ", ink.dim), (self._spec, ink.strong)), 1),
+            (_say(display_text(progress.stage if progress else STARTING), ink.text), 0),
+            (_say(self._amount(), ink.dim), 0),
+            (Content(""), 3),
+            (_say("You can type the prompt meanwhile.", ink.dim), 2),
+        ]
+        if progress and progress.total:
+            room = max(1, min(48, self.size.width))
+            full = round(room * min(1.0, progress.done / progress.total))
+            bar = Content.assemble(("━" * full, ink.text), ("─" * (room - full), ink.dim))
+            lines.insert(2, (bar, 0))
+        return lines
+
+    def _amount(self) -> str:
+        progress = self._progress
+        if progress is None or not progress.done:
+            return ""
+        of = f" of {size(progress.total)}" if progress.total else ""
+        since, before = self._begun
+        seconds = time.monotonic() - since
+        rate = (progress.done - before) / seconds if seconds > 0.5 else 0.0
+        return f"{size(progress.done)}{of}" + (f" · {size(rate)}/s" if rate > 0 else "")
+
+
+def _say(text: str, ink: Style) -> Content:
+    return Content.assemble((text, ink))

@@ -1,0 +1,191 @@
+"""The two bottom lines: the cursor in words, and the keys."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from rich.cells import cell_len
+from textual import events
+from textual.content import Content
+from textual.message import Message
+from textual.widget import Widget
+
+from llmscope.draw.color.theme import Theme
+from llmscope.draw.render_options import Look
+from llmscope.tui.actions.keymap import Keymap
+from llmscope.tui.actions.registry import BY_NAME
+from llmscope.tui.actions.types import Place
+from llmscope.tui.state.workspaces import WORKSPACES
+from llmscope.tui.theme.textual_theme import inks
+from llmscope.tui.user_state import Own
+from llmscope.tui.widgets.footer import FOOTER, INVITATION, Hint
+from llmscope.tui.widgets.status_text import fitting
+
+GAP = 2
+FIRST = 3
+"""So many keys, which move the cursor and lead to the prompt, come before the workspaces."""
+HERE = "▸"
+NAMED = 148
+"""Cells of the line from which on every workspace has its name, and not only the one here."""
+ARROWS = "←→↑↓"
+
+
+class WordsLine(Widget):
+    """The place of the cursor, read aloud."""
+
+    def __init__(self, theme: Theme) -> None:
+        super().__init__(id="words")
+        self._inks = inks(theme)
+        self._clauses: list[str] = []
+
+    def dress(self, look: Look) -> None:
+        """Take the inks of another look."""
+        self._inks = inks(look.theme)
+
+    @property
+    def text(self) -> str:
+        """All clauses, whether they fit or not."""
+        return fitting(self._clauses, 10_000)
+
+    def say(self, clauses: list[str]) -> None:
+        """Show the clauses."""
+        if clauses != self._clauses:
+            self._clauses = clauses
+            self.refresh()
+
+    def render(self) -> Content:
+        """The line."""
+        return Content.assemble((fitting(self._clauses, self.size.width), self._inks.text))
+
+
+class KeyLine(Widget):
+    """The keys that work now. A click does what its key does."""
+
+    class Chosen(Message):
+        """A click on a key: the name of its action."""
+
+        def __init__(self, action: str) -> None:
+            super().__init__()
+            self.action = action
+
+    def __init__(
+        self,
+        theme: Theme,
+        keymap: Keymap,
+        *,
+        invites: bool = False,
+        own: Own | None = None,
+    ) -> None:
+        super().__init__(id="keys")
+        self._inks = inks(theme)
+        self._keymap, self._own = keymap, own or Own(keymap)
+        self._place = "prompt"
+        self._workspace = ""
+        self._invites = invites
+        self._hints = self._listed("prompt")
+        self._spans: list[tuple[int, int, str]] = []
+
+    def dress(self, look: Look) -> None:
+        """Take the inks of another look."""
+        self._inks = inks(look.theme)
+
+    def show(
+        self, place: str, row: str = "", workspace: str = "", *, column: str = "token"
+    ) -> None:
+        """List the keys of a place, a key of `FOOTER`.
+
+        Args:
+            row, column: what up and down, left and right move by.
+            workspace: the name of the one that is on screen.
+        """
+        words = {"down": row, "token-right": column}
+        hints = tuple(
+            replace(hint, word=words.get(hint.action) or hint.word)
+            for hint in self._listed(place)
+            if not hint.only or workspace in hint.only
+            if self._own.offers(hint.action)
+        )
+        if (place, hints, workspace) != (self._place, self._hints, self._workspace):
+            self._place, self._hints, self._workspace = place, hints, workspace
+            self.refresh()
+
+    @property
+    def in_prompt(self) -> bool:
+        """Whether a prompt has the keys; known after the end of the screen too."""
+        return self._place.startswith("prompt")
+
+    def _listed(self, place: str) -> tuple[Hint, ...]:
+        if not self._invites or place != "prompt":
+            return FOOTER[place]
+        keys = self._keymap.first("palette")
+        invitation = replace(INVITATION, word=f"{INVITATION.word} {keys} tour")
+        *first, editor, leave = FOOTER[place]  # where there is no room for both, the tour stays
+        return (*first, invitation, editor, leave)
+
+    def render(self) -> Content:
+        """The line, as much of it as fits; on its right the workspaces, the current one marked."""
+        listed = [(hint, self._keys(hint)) for hint in self._hints]
+        hints = [(hint, keys) for hint, keys in listed if keys or hint.said]
+        tabs = self._tabs()
+        least = [pair for at, pair in enumerate(hints) if at < FIRST or pair[0].kept]
+        taken = _length(tabs, self._gap)
+        if _length(least) + GAP + taken > self.size.width:
+            tabs = []
+        room = self.size.width - (taken + GAP if tabs else 0)
+        loose = [pair for pair in hints if not pair[0].kept]
+        while loose and _length(hints) > room:
+            hints.remove(loose.pop())
+        self._spans = []
+        line = self._put(hints, 0)
+        if not tabs:
+            return line
+        at = self.size.width - taken
+        return Content.assemble(line, " " * (at - _length(hints)), self._put(tabs, at, self._gap))
+
+    @property
+    def _gap(self) -> int:
+        """Cells between two workspaces: their numbers alone need no more than one."""
+        return GAP if self.size.width >= NAMED else 1
+
+    def _tabs(self) -> list[tuple[Hint, str]]:
+        here = self._workspace
+        if not here:
+            return []
+        wide = self.size.width >= NAMED
+        tabs = [
+            (one.name, Hint(f"workspace-{place.name}", one.title * (wide or one.name == here)))
+            for one, place in zip(self._own.workspaces, WORKSPACES, strict=False)
+        ]
+        marked = [(tab, HERE * (name == here), self._keys(tab)) for name, tab in tabs]
+        return [(tab, mark + keys) for tab, mark, keys in marked if keys]
+
+    def _put(self, hints: Sequence[tuple[Hint, str]], at: int, gap: int = GAP) -> Content:
+        """Keys and words from a column on, which is remembered for clicks."""
+        parts: list[Content] = []
+        for hint, keys in hints:
+            word = f" {hint.word}" if keys and hint.word else hint.word
+            end = at + cell_len(keys + word)
+            self._spans.append((at, end, hint.action))
+            at = end + gap
+            ink = self._inks.strong if keys.startswith(HERE) else self._inks.dim
+            parts.append(Content.assemble((keys, self._inks.strong), (word, ink)))
+        return Content(" " * gap).join(parts)
+
+    def _keys(self, hint: Hint) -> str:
+        """The first key of the action, and of its counterpart; empty if it has none here."""
+        place: Place = "prompt" if self.in_prompt else "figures"
+        names = (hint.pair, hint.action) if hint.pair else (hint.action,)
+        keys = [key for name in names for key in self._keymap.shown(BY_NAME[name], place)[:1]]
+        return ("" if set(keys) <= set(ARROWS) else " ").join(keys)
+
+    def on_click(self, event: events.Click) -> None:
+        """Do what the key under the mouse does."""
+        offset = event.get_content_offset(self)
+        for start, end, action in self._spans:
+            if offset is not None and start <= offset.x < end:
+                self.post_message(self.Chosen(action))
+
+
+def _length(hints: Sequence[tuple[Hint, str]], gap: int = GAP) -> int:
+    return sum(cell_len(f"{keys} {hint.word}".strip()) + gap for hint, keys in hints) - gap

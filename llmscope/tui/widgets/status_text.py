@@ -1,0 +1,259 @@
+"""The line in words: the cursor read aloud, from the figures that are on screen."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from rich.cells import cell_len
+
+from llmscope.text import display_text, quoted_token
+from llmscope.tui.state.views import MAP_VIEWS
+
+if TYPE_CHECKING:
+    from llmscope.figure import Figure
+    from llmscope.tui.state.figure_store import Shown
+    from llmscope.tui.state.view_state import Scene
+
+Find = Callable[[str], "Shown | None"]
+
+
+def clauses(scene: Scene, find: Find, workspace: str = "") -> list[str]:
+    """What is known about the place of the cursor, the most important first.
+
+    Args:
+        find: the figure that a pane shows, by the pane's key. Only figures of the scene's own
+            tokens and adapter are read.
+        workspace: the name of the one on screen: what belongs to it alone is read in no other.
+    """
+    token = scene.token
+    if token is None:
+        return []
+
+    def figure(key: str) -> Shown | None:
+        shown = find(key)
+        if shown is None or shown.figure.verdict.status == "refused":
+            return None
+        # What the edits changed is no value of the cursor's; the map says that it is.
+        if shown.want.focus.change and key not in ("map", "next-token"):
+            return None
+        return shown if shown.of(scene) else None
+
+    focus = scene.focus
+    return [
+        f"layer {focus.layer}, {quoted_token(token.text)}",
+        *_number(figure("walk-values") if workspace == "walkthrough" else None, scene),
+        *_step(figure("walkthrough") if workspace == "walkthrough" else None, scene),
+        *_contrast(figure("contrast") if workspace == "compare" else None, scene),
+        *_next(figure("next-token"), scene),
+        *_context(figure("context-proof")),
+        *_attention(figure("attention"), scene),
+        *_ablation(figure("ablation"), scene),
+        *_map(figure("map"), scene),
+        *_neuron(figure("mlp"), scene),
+        *_experts(figure("mlp"), scene),
+        *_surprisal(figure("tokens"), scene),
+    ]
+
+
+def fitting(parts: list[str], width: int) -> str:
+    """The clauses as one line; those that do not fit are left out whole."""
+    if not parts:
+        return ""
+    line = parts[0]
+    for index, part in enumerate(parts[1:]):
+        longer = f"{line}{': ' if index == 0 else '; '}{part}"
+        if cell_len(longer) > width:
+            break
+        line = longer
+    return line
+
+
+def number(value: float) -> str:
+    """A value with at most four significant digits."""
+    if not math.isfinite(value):
+        return "–"
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def percent(value: float) -> str:
+    """A probability with four significant digits at most: 77.3 %, but 99.98 %."""
+    digits = 2 if 0.999 < value < 0.99995 else 1
+    return f"{100 * value:.{digits}f} %"
+
+
+def share(value: float) -> str:
+    """A probability as a person writes it: .62."""
+    return f"{value:.2f}".removeprefix("0")
+
+
+def _next(shown: Shown | None, scene: Scene) -> Iterator[str]:
+    if shown is None:
+        return
+    extra, figure = shown.figure.extra, shown.figure
+    if (
+        extra.get("position", scene.focus.position) != scene.focus.position
+        or not figure.values.size
+    ):
+        return
+    first = figure.axes[0].labels[0]
+    shares = extra.get("probability", figure.values)
+    said = f"next {quoted_token(first)} {percent(float(shares[0]))}"
+    for name, by in (("unedited", "by edits"), ("other", "A − B")):
+        if name in extra:
+            points = 100 * (float(shares[0]) - float(extra[name][0]))
+            said += f" ({points:+.1f} points {by})"
+    yield said
+    target = scene.target
+    ids = [int(token) for token in extra.get("ids", ())]
+    if target is None or not ids or target == ids[0]:
+        return
+    if target in ids:
+        row = ids.index(target)
+        label, probability = figure.axes[0].labels[row], float(shares[row])
+        yield f"{quoted_token(label)} is number {row + 1} at {percent(probability)}"
+    elif extra.get("target_id") == target and "target" in extra:
+        yield f"{quoted_token(str(extra['target']))} is number {extra['target_rank']}"
+
+
+def _context(shown: Shown | None) -> Iterator[str]:
+    if shown is None or "runs" not in shown.figure.extra:
+        return
+    extra = shown.figure.extra
+    yield f"with its context it says {quoted_token(str(extra['says'][0]))}"
+    rows = zip(extra["runs"][1:], extra["says"][1:], extra["kl"][1:], strict=True)
+    for run, says, kl in rows:
+        yield f"{run}: {quoted_token(str(says))}, KL {number(float(kl))} nats"
+
+
+def _attention(shown: Shown | None, scene: Scene) -> Iterator[str]:
+    if shown is None:
+        return
+    figure, focus = shown.figure, scene.focus
+    if figure.extra.get("layer", focus.layer) != focus.layer:
+        return
+    head = figure.extra.get("head")
+    if (head is not None and head != focus.head) or figure.unit != "probability":
+        return
+    index = figure.axes[0].index(focus.position)
+    if index is None or figure.axes[0].step > 1:
+        return
+    row = figure.values[index]
+    known = (row == row).nonzero()[0]  # NaN is not itself
+    if not len(known):
+        return
+    key = int(known[row[known].argmax()])
+    mode = figure.extra.get("mode", "mean")
+    who = "the rollout" if mode == "rollout" else f"{mode} of heads"
+    who = who if head is None else f"head {head}{' beside the sink' * (mode == 'no-sink')}"
+    most = quoted_token(figure.axes[1].labels[key])
+    yield f"{who} looks most at {most} ({share(float(row[key]))})"
+
+
+def _number(shown: Shown | None, scene: Scene) -> Iterator[str]:
+    """The number under the cursor among those of a step."""
+    cell = scene.focus.cell
+    if shown is None or cell is None or "seen" not in shown.figure.extra:
+        return
+    if shown.want.focus.cell == cell and shown.at(scene):
+        # It needs numpy, which the first picture does without.
+        from llmscope.draw.painters.walkthrough.value import cell_said
+
+        yield cell_said(shown.figure, False)
+
+
+def _step(shown: Shown | None, scene: Scene) -> Iterator[str]:
+    """The chosen step of the pass."""
+    if shown is None or shown.figure.extra["layer"] != scene.focus.layer:
+        return
+    steps = shown.figure.extra["steps"]
+    at = min(scene.step, len(steps) - 1)
+    yield f"step {at}, {display_text(steps[at]['name'])}, {display_text(steps[at]['gist'])}"
+
+
+def _contrast(shown: Shown | None, scene: Scene) -> Iterator[str]:
+    """How alike the token is in A and in B."""
+    if shown is None or shown.figure.unit != "cosine":
+        return
+    value = _cell(shown.figure, str(scene.focus.layer), scene.focus.position)
+    if value is None:
+        return
+    centred = ", mean taken off" if shown.figure.extra.get("mode") == "centred" else ""
+    known = math.isfinite(value)
+    yield f"cosine of A and B {value:.3f}{centred}" if known else "only A has this token"
+
+
+def _ablation(shown: Shown | None, scene: Scene) -> Iterator[str]:
+    """What the answer loses without the head under the cursor."""
+    if shown is None or [axis.name for axis in shown.figure.axes] != ["layer", "head"]:
+        return
+    value = _cell(shown.figure, str(scene.focus.layer), scene.focus.head)
+    if value is not None and math.isfinite(value):
+        yield f"without head {scene.focus.head} {value:+.3g} {shown.figure.unit}"
+
+
+def _map(shown: Shown | None, scene: Scene) -> Iterator[str]:
+    if shown is None:
+        return
+    asked = (shown.want.lens, shown.want.focus.mode)
+    view = next((view for view in MAP_VIEWS if (view.lens, view.mode) == asked), None)
+    value = _cell(shown.figure, str(scene.focus.layer), scene.focus.position)
+    if view is None or value is None or math.isnan(value):
+        return
+    if shown.want.focus.change:
+        yield f"{view.title} {value:+.3g} {'by edits' if shown.request.edits else 'A − B'}"
+    elif view.lens != "logit-lens":
+        yield f"{view.title} {number(value)}"
+    elif view.mode == "top":
+        yield f"the lens reads {quoted_token(_read(shown.figure, scene))} at {percent(value)}"
+    else:
+        yield f"the lens gives {quoted_token(str(shown.figure.extra['target']))} {percent(value)}"
+
+
+def _read(figure: Figure, scene: Scene) -> str:
+    """What the logit lens reads under the cursor."""
+    row = figure.axes[0].labels.index(str(scene.focus.layer))
+    column = figure.axes[1].index(scene.focus.position)
+    token = int(figure.extra["ids"][row][column])
+    return str(figure.extra["names"].get(token, ""))
+
+
+def _cell(figure: Figure, layer: str, position: int) -> float | None:
+    labels: Any = figure.axes[0].labels if figure.axes else ()
+    if layer not in labels:
+        return None
+    column = figure.axes[1].index(position)
+    return None if column is None else float(figure.values[labels.index(layer), column])
+
+
+def _neuron(shown: Shown | None, scene: Scene) -> Iterator[str]:
+    neuron = scene.focus.neuron
+    if shown is None or neuron is None or shown.figure.lens != "mlp":
+        return
+    figure = shown.figure
+    if figure.extra.get("layer", scene.focus.layer) != scene.focus.layer:
+        return
+    labels = figure.axes[1].labels
+    if str(neuron) in labels:
+        value = float(figure.values[scene.focus.position, labels.index(str(neuron))])
+        yield f"neuron {neuron} at {number(value)}"
+
+
+def _experts(shown: Shown | None, scene: Scene) -> Iterator[str]:
+    if shown is None or shown.figure.lens != "experts":
+        return
+    extra, here = shown.figure.extra, scene.focus.position
+    if extra["layer"] != scene.focus.layer:
+        return
+    ran = zip(extra["chosen"][here], extra["weights"][here], strict=True)
+    told = ", ".join(f"{int(expert)} ({share(float(weight))})" for expert, weight in ran)
+    yield f"experts {told}"
+
+
+def _surprisal(shown: Shown | None, scene: Scene) -> Iterator[str]:
+    if shown is None:
+        return
+    value = float(shown.figure.values[scene.focus.position])
+    if math.isfinite(value):
+        yield f"surprisal {number(value)} bits"

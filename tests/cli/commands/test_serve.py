@@ -1,0 +1,108 @@
+"""`llmscope serve`: what it takes, what it starts, and what it says."""
+
+import socket
+from contextlib import closing
+
+import pytest
+
+from llmscope.cli.commands import serve
+from llmscope.web.bind import listen
+from tests.cli.running import failure, fresh, run
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """What was to be served, and what was to be opened."""
+    calls = {"serve": [], "open": []}
+    monkeypatch.setattr(serve, "_serve", lambda *given: calls["serve"].append(given) or 0)
+    monkeypatch.setattr(
+        "llmscope.cli.commands.open.show", lambda one: calls["open"].append(one) or 0
+    )
+    return calls
+
+
+ODD = "--x $(touch y) 'a\" é\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["gpt2"],
+        ["./a folder", "--prompt", ODD],
+        ["--prompt", "", "--chat", "--system", "-"],
+        ["--edit", "zero mlp 1", "--edit", "zero mlp 2", "--no-ascii", "--unverified"],
+        ["x", "--temperature", "0.8", "--sample-top-k", "40", "--threads", "2", "--ascii"],
+        ["x", "--adapter", "one", "--adapter=--two", "--theme", "abyss", "--color", "16"],
+        ["--trust-remote-code", "--allow-pickle", "--no-special-tokens", "--debug"],
+        ["--resume", "--device", "cpu"],
+    ],
+    ids=str,
+)
+def test_a_page_opens_what_the_terminal_would(asked, arguments):
+    assert run("open", *arguments).exit_code == 0
+    assert run("serve", "--port", "8001", "--host", "localhost", *arguments).exit_code == 0
+    ((host, port, command, model, pages),) = asked["serve"]
+    assert (host, port, pages) == ("localhost", 8001, 4)
+    at = command.index("llmscope")
+    assert command[at + 1] == "open"
+    assert run(*command[at + 1 :]).exit_code == 0
+    assert asked["open"][0] == asked["open"][1]
+    assert asked["open"][0].load.model == model
+
+
+def test_the_port_can_be_set_and_the_host_is_said_each_time(asked, monkeypatch):
+    monkeypatch.setenv("LLMSCOPE_PORT", "8123")
+    run("serve")
+    run("serve", "--port", "0")
+    assert [call[:2] for call in asked["serve"]] == [("127.0.0.1", 8123), ("127.0.0.1", 0)]
+    monkeypatch.setenv("LLMSCOPE_HOST", "0.0.0.0")
+    assert "no setting 'LLMSCOPE_HOST'" in failure("serve")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (["--theme", "nope"], 1, "no theme"),
+        (["--edit", "zero haed 5.3"], 2, "head 5.3"),
+        (["--seed", "3"], 2, "needs a --temperature"),
+        (["--context-file", "-"], 2, "a page has no stdin"),
+        (["--context-file", "/nowhere"], 1, "cannot read /nowhere"),
+        (["--resume", "gpt2"], 2, "takes no a model"),
+        (["--port", "65536"], 2, "--port"),
+        (["--host", ""], 1, "there is no host ''"),
+        (["--host", "192.0.2.1"], 1, "'192.0.2.1' is no address of this machine"),
+    ],
+    ids=str,
+)
+def test_what_is_wrong_is_told_before_anything_is_served(arguments, code, told):
+    assert told in " ".join(failure("serve", *arguments, code=code).split())
+
+
+def test_a_port_that_is_taken_is_told_in_one_line():
+    with closing(socket.create_server(("127.0.0.1", 0))) as other:
+        port = other.getsockname()[1]
+        line = failure("serve", "--port", port)
+    assert line.startswith(f"error: port {port} is taken (try: --port ")
+
+
+def test_without_the_package_it_says_what_to_install():
+    code = "import sys; sys.modules['textual_serve'] = None\nfrom llmscope.cli import main; main()"
+    result = fresh("serve", code=code)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.startswith("error: serve needs the package textual-serve")
+    assert "pip install '.[serve]' in the checkout" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(("host", "warned"), [("127.0.0.1", False), ("0.0.0.0", True)])
+def test_other_machines_are_told_in_a_warning(host, warned, capsys, monkeypatch):
+    monkeypatch.setenv("SSH_CONNECTION", "here there")
+    listening = listen(host, 0)
+    for one in listening.sockets:
+        one.close()
+    serve._tell("http://link", listening)
+    out, told = capsys.readouterr()
+    assert out == "http://link\n", "stdout is the link alone"
+    assert ("warning: other machines can reach this" in told) == warned
+    assert (f"ssh -L {listening.port}:127.0.0.1:{listening.port}" in told) != warned

@@ -1,0 +1,177 @@
+"""What a change of the live model is noticed by, and what cannot be."""
+
+import gc
+import weakref
+
+import pytest
+import torch
+from torch import nn
+
+from llmscope.models.anatomy import find
+from llmscope.models.loaded_model import Subject
+from llmscope.record.capture.model_state import ModelState, StateMemo, state_of
+from tests.families import small_model
+
+
+@pytest.fixture
+def model():
+    return small_model("gpt2")
+
+
+def noticed(model, change, **options):
+    """What a state says of a change, after a first check."""
+    state = ModelState()
+    assert state.check(model) == 0
+    assert state.check(model) == 0, "it changes by itself"
+    change()
+    serial = state.check(model, **options)
+    assert state.check(model) == serial, "it is told twice"
+    return state.change if serial else ""
+
+
+def in_place(tensor, value=0.5):
+    with torch.no_grad():
+        tensor += value
+
+
+CHANGES = {
+    "one value in place": (
+        "weights",
+        lambda model: in_place(model.transformer.h[1].mlp.c_fc.weight[3, 5]),
+    ),
+    "data": ("weights", lambda model: model.transformer.h[1].mlp.c_fc.weight.data.add_(0.1)),
+    "a head's columns by data": (
+        "weights",
+        lambda model: model.transformer.h[1].attn.c_attn.weight.data[:, 12:24].zero_(),
+    ),
+    "a head's rows by data": (
+        "weights",
+        lambda model: model.transformer.h[1].attn.c_proj.weight.data[36:48].zero_(),
+    ),
+    "NumPy": (
+        "weights",
+        lambda model: model.transformer.wpe.weight.detach().numpy().__imul__(2),
+    ),
+    "a new parameter": (
+        "weights",
+        lambda model: setattr(
+            model.transformer.h[0].mlp.c_fc,
+            "weight",
+            nn.Parameter(model.transformer.h[0].mlp.c_fc.weight.detach().clone()),
+        ),
+    ),
+    "a buffer": ("buffers", lambda model: in_place(model.transformer.extra)),
+    "load_state_dict": ("weights", lambda model: model.load_state_dict(model.state_dict())),
+    "dtype": ("weights", lambda model: model.to(torch.bfloat16)),
+    "a hook": (
+        "hooks",
+        lambda model: model.transformer.h[0].mlp.register_forward_hook(lambda *_: None),
+    ),
+    "a pre-hook": (
+        "hooks",
+        lambda model: model.transformer.wte.register_forward_pre_hook(lambda *_: None),
+    ),
+    "training mode of one part": ("training mode", lambda model: model.transformer.drop.train()),
+    "forward": (
+        "forward",
+        lambda model: setattr(model.transformer.h[0], "forward", model.transformer.h[0].forward),
+    ),
+    "attention": (
+        "attention implementation",
+        lambda model: model.set_attn_implementation("eager"),
+    ),
+    "a module": (
+        "modules",
+        lambda model: setattr(model.transformer.h[1], "mlp", nn.Identity()),
+    ),
+    "a number of a module": (
+        "settings",
+        lambda model: setattr(model.transformer.ln_f, "eps", 0.1),
+    ),
+    "a number of the config": (
+        "settings",
+        lambda model: setattr(model.config, "layer_norm_epsilon", 0.1),
+    ),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_change_is_noticed_and_named(model, change):
+    model.transformer.register_buffer("extra", torch.zeros(100))
+    kind, make = CHANGES[change]
+    assert kind in noticed(model, lambda: make(model)).split(", ")
+
+
+def test_a_hook_on_every_module_is_noticed(model):
+    handles = []
+    hook = nn.modules.module.register_module_forward_hook
+    try:
+        assert noticed(model, lambda: handles.append(hook(lambda *_: None))) == "hooks"
+    finally:
+        handles[0].remove()
+
+
+def test_a_forward_of_the_class_is_noticed(model, monkeypatch):
+    kind = type(model.transformer.h[0].mlp)
+    old = kind.forward
+    assert noticed(
+        model, lambda: monkeypatch.setattr(kind, "forward", lambda self, x: old(self, x))
+    )
+
+
+def test_each_stacked_expert_is_sampled():
+    model = small_model("qwen3_moe", num_experts=32)
+    experts = model.model.layers[1].mlp.experts.down_proj
+    for expert in range(32):
+        assert noticed(model, lambda at=expert: experts.data[at].zero_()) == "weights"
+
+
+def test_one_value_by_data_is_read_where_every_value_is(model):
+    weight = model.transformer.h[1].mlp.c_fc.weight
+    assert noticed(model, lambda: weight.data[1, 1].add_(1)) == ""
+    assert noticed(model, lambda: weight.data[1, 1].add_(1), whole=True) == "weights"
+
+
+def test_what_a_pass_changes_of_the_model_itself_is_no_change(model):
+    state = ModelState()
+    model.register_buffer("seen", torch.zeros(3))
+    state.check(model)
+    model.seen = torch.ones(5)
+    model.longest = 7
+    state.adopt(model)
+    assert state.check(model) == 0
+    in_place(model.transformer.wte.weight)
+    state.adopt(model)
+    assert state.check(model) == 1
+
+
+def test_to_run_the_model_is_no_change():
+    model = small_model("llama")
+    batch = torch.tensor([[3, 4, 5]])
+
+    def run():
+        model(batch, output_hidden_states=True)
+        model.generate(batch, max_new_tokens=3, do_sample=False)
+
+    assert noticed(model, run) == ""
+
+
+def test_a_state_keeps_no_model_alive():
+    model = small_model("llama")
+    state_of(model).check(model)
+    gone = weakref.ref(model)
+    del model
+    gc.collect()
+    assert gone() is None
+
+
+def test_what_was_measured_is_known_until_the_model_changes(model):
+    subject = Subject("test", "test", model, None, find(model), torch.device("cpu"), torch.float32)
+    memo = StateMemo()
+    state_of(model).check(model)
+    assert memo.get(subject) is None
+    assert memo.put(subject, 3) == 3
+    assert memo.get(subject) == 3
+    in_place(model.lm_head.weight)
+    state_of(model).check(model)
+    assert memo.get(subject) is None

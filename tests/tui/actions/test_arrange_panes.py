@@ -1,0 +1,254 @@
+"""Panes hidden, shown, moved, folded to a line, and found again as they were left."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmscope.figure import Figure
+from llmscope.tui.session.state_files import save_screen, saved_screen
+from llmscope.tui.state.layout import LINE, Arrangement, Layout, grid_for
+from llmscope.tui.state.layout_state import Kept
+from llmscope.tui.state.view_state import MAP_VIEWS, Scene
+from llmscope.tui.state.workspaces import BY_NAME
+from llmscope.tui.user_state import Own
+from tests.tui.acting import figure_for, tokenize
+from tests.tui.conftest import Open, Session
+
+OVERVIEW = BY_NAME["overview"]
+DETAILS = OVERVIEW.details
+UNTOUCHED = Kept(arrangements={name: Arrangement.of(one) for name, one in BY_NAME.items()})
+MEDIUM = ["map", "next-token", "attention", "mlp"]
+
+
+def regions(session: Session) -> dict[str, tuple[int, int, int, int]]:
+    overview = session.app.overview
+    return {key: tuple(overview.panes[key].region) for key in overview.on_screen}
+
+
+def area(session: Session) -> int:
+    return sum(width * height for _, _, width, height in regions(session).values())
+
+
+def refused_for(session: Session, lens: str, *, layers: Sequence[int]) -> None:
+    """From now on the engine refuses a lens in some layers."""
+    engine = session.engine
+    answer = engine.answer
+
+    def answering(request: Any, **more: Any) -> None:
+        tokens = tokenize(request.text)
+        figures = {want.key: figure_for(want, tokens) for want in request.wants}
+        for want in request.wants:
+            if want.lens == lens and want.focus.layer in layers:
+                figures[want.key] = _refused(figures[want.key])
+        answer(request, only=figures, **more)
+
+    engine.answer = answering  # type: ignore[method-assign]
+
+
+def _refused(figure: Figure) -> Figure:
+    return Figure.refused(figure.lens, figure.title, "no attention in this layer: a recurrence")
+
+
+async def test_a_pane_is_hidden_and_its_room_goes_to_the_others(opened: Open) -> None:
+    async with opened() as session:
+        whole = area(session)
+        await session.press("escape", "tab", "tab", "minus")
+        assert list(session.app.overview.on_screen) == ["map", "next-token", "mlp"]
+        assert area(session) == whole
+        assert "attention" not in session.wanted()
+        assert session.app.focused is session.app.overview.panes["mlp"]
+        await session.press("plus")
+        assert list(session.app.overview.on_screen) == MEDIUM
+        assert session.app.focused is session.app.overview.panes["mlp"]
+
+
+async def test_the_palette_hides_shows_and_enters_any_pane(opened: Open) -> None:
+    async with opened() as session:
+        session.app.action_act("hide-mlp")
+        await session.settle()
+        assert "mlp" not in session.app.overview.on_screen
+        assert session.app.focused is session.app.editor
+        session.app.action_act("hide-mlp")
+        await session.settle()
+        assert "mlp" in session.app.overview.on_screen
+        session.app.action_act("hide-mlp")
+        session.app.action_act("pane-mlp")
+        await session.settle()
+        assert list(session.app.overview.on_screen) == MEDIUM
+        assert session.app.focused is session.app.overview.panes["mlp"]
+
+
+async def test_the_map_stays_and_says_so(opened: Open) -> None:
+    async with opened() as session:
+        await session.press("escape", "minus", "less_than_sign")
+        assert list(session.app.overview.on_screen) == MEDIUM
+        told = {notice.message for notice in session.app._notifications}
+        assert told == {"the main figure stays; m gives another pane all the room"}
+
+
+async def test_details_change_places(opened: Open) -> None:
+    async with opened() as session:
+        before = regions(session)
+        await session.press("escape", "tab", "greater_than_sign")
+        assert list(session.app.overview.on_screen) == ["map", "attention", "next-token", "mlp"]
+        after = regions(session)
+        assert after["attention"][:2] == before["next-token"][:2]
+        assert session.app.focused is session.app.overview.panes["next-token"]
+        await session.press("less_than_sign", "less_than_sign")
+        assert list(session.app.overview.on_screen) == MEDIUM
+        assert regions(session) == before
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 30), (120, 50), (200, 60), (200, 30)])
+@pytest.mark.parametrize("hidden", range(len(DETAILS) + 1))
+async def test_no_number_of_panes_leaves_a_hole(
+    opened: Open, size: tuple[int, int], hidden: int
+) -> None:
+    kept = Kept(arrangements={"overview": Arrangement.of(OVERVIEW, hidden=DETAILS[:hidden])})
+    async with opened(*size, own=Own(kept=kept)) as session:
+        room = session.app.overview.region
+        assert area(session) == room.area
+        for x, y, width, height in regions(session).values():
+            assert x >= room.x
+            assert x + width <= room.right
+            assert y + height <= room.bottom
+        assert session.app.overview.on_screen[0] == "map"
+
+
+@pytest.mark.parametrize("layout", ["small", "medium", "wide"])
+@pytest.mark.parametrize("layers", [3, 30])
+@pytest.mark.parametrize("height", [18, 34, 54])
+def test_a_folded_pane_has_one_line_and_the_whole_width(
+    layout: Layout, layers: int, height: int
+) -> None:
+    panes = ("map", *DETAILS) if layout == "wide" else ("map", "next-token", "attention")
+    grid = grid_for(layout, panes, height, layers, {"attention"})
+    assert grid.rows.split()[-1] == str(LINE)
+    assert grid.order[-1] == "attention"
+    assert grid.across["attention"] == len(grid.columns.split())
+    without = grid_for(layout, [p for p in panes if p != "attention"], height - LINE, layers)
+    assert grid.rows.split()[:-1] == without.rows.split()
+    assert set(grid.order) == set(panes)
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 60)])
+async def test_a_refused_pane_takes_one_line(opened: Open, size: tuple[int, int]) -> None:
+    async with opened(*size) as session:
+        refused_for(session, "attention", layers=[3])
+        session.app.overview.enter("attention")
+        await session.settle()
+        full = area(session)
+        session.app.look_at(session.app.scene.go(layer=3))
+        await session.settle()
+        await session.settle()
+        pane = session.app.overview.panes["attention"]
+        assert pane.region.height == LINE
+        assert area(session) == full
+        assert "no attention in this layer: a recurrence" in session.screen_text()
+        assert session.app.focused is pane
+        session.app.look_at(session.app.scene.go(layer=4))
+        await session.settle()
+        await session.settle()
+        assert pane.region.height > LINE
+
+
+async def test_nothing_moves_while_one_types_whatever_is_refused(opened: Open) -> None:
+    async with opened() as session:
+        refused_for(session, "attention", layers=range(30))
+        before = regions(session)
+        await session.press("space", "x")
+        assert regions(session) == before
+        assert "no attention in this layer" in session.screen_text()
+
+
+async def test_a_figure_that_comes_back_gets_its_room_for_good(opened: Open) -> None:
+    async with opened() as session:
+        full = regions(session)
+        refused: list[int] = [3]
+        refused_for(session, "attention", layers=refused)
+        session.app.look_at(session.app.scene.go(layer=3))
+        await session.settle()
+        assert regions(session) != full
+        refused.clear()
+        await session.press("x")
+        await session.settle()
+        assert regions(session) == full
+        refused.append(3)
+        await session.press("y")
+        await session.settle()
+        assert regions(session) == full
+
+
+async def test_a_maximized_pane_keeps_all_the_room(opened: Open) -> None:
+    async with opened() as session:
+        refused_for(session, "attention", layers=range(30))
+        session.app.overview.enter("attention")
+        await session.press("m", "up")
+        assert session.app.overview.panes["attention"].region.height > LINE
+
+
+def test_what_is_kept_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLMSCOPE_STATE", str(tmp_path))
+    assert Kept.from_record(saved_screen()) == UNTOUCHED
+    arrangement = Arrangement.of(OVERVIEW).hide("mlp").move("attention", -1)
+    scene = replace(Scene(), view=2, attention=1)
+    kept = Kept.of(BY_NAME["context"], {"overview": arrangement}, scene)
+    save_screen(kept.to_record())
+    kept = Kept.from_record(saved_screen())
+    assert kept.workspace == "context"
+    assert kept.arrangements["overview"].shown == ("attention", "next-token", "tokens")
+    assert kept.arrangements["context"] == Arrangement.of(BY_NAME["context"])
+    restored = kept.onto(Scene())
+    assert (restored.map_view, restored.attention_mode) == (MAP_VIEWS[2], "mean")
+
+
+async def test_the_screen_opens_as_it_was_left(opened: Open) -> None:
+    panes = UNTOUCHED.arrangements | {"overview": Arrangement.of(OVERVIEW).hide("mlp")}
+    kept = Kept("overview", panes, ("logit-lens", "top"), "max")
+    async with opened(own=Own(kept=kept)) as session:
+        assert list(session.app.overview.on_screen) == ["map", "next-token", "attention"]
+        assert "logit lens" in session.screen_text()
+        assert "max of 9 heads" in session.screen_text()
+        await session.press("escape", "v")
+        overview = session.app.overview
+        left = Kept.of(overview.workspace, overview.arrangements, session.app.scene)
+        assert left == replace(kept, view=("logit-lens", "target"))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[]",
+        "\x00",
+        '{"panes": {"overview": {"order": 3, "hidden": {"a": 1}}}, "view": "top"}',
+        '{"panes": {"overview": {"order": ["none", 3], "hidden": ["map", "none"]}}}',
+        '{"panes": {"overview": [1]}, "workspace": "none", "view": ["no", "such"]}',
+        '{"panes": "overview", "workspace": ["context"], "attention": ["raw"]}',
+        '{"view": ["logit-lens"], "panes": {"context": {"hidden": [["mlp"]]}}}',
+        "[" * 100_000,
+    ],
+)
+def test_a_broken_state_file_is_ignored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str
+) -> None:
+    monkeypatch.setenv("LLMSCOPE_STATE", str(tmp_path))
+    (tmp_path / "screen.json").write_text(content)
+    kept = Kept.from_record(saved_screen())
+    assert (kept.workspace, kept.arrangements) == ("overview", UNTOUCHED.arrangements)
+    assert kept.onto(Scene()) == Scene()
+    save_screen(Kept().to_record())
+    assert json.loads((tmp_path / "screen.json").read_text()) == Kept().to_record()
+
+
+def test_panes_that_a_file_does_not_know_come_last() -> None:
+    arrangement = Arrangement.of(OVERVIEW, ["mlp", "mlp", "gone"], ["tokens", "gone"])
+    assert arrangement.order == ("mlp", "next-token", "attention", "tokens")
+    assert arrangement.shown == ("mlp", "next-token", "attention")
+    assert set(OVERVIEW.panes) - set(arrangement.order) == {"map"}

@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import inspect
+import re
+
+import pytest
+
+from llmscope.tui.actions import registry
+from llmscope.tui.actions.registry import ACTIONS, BY_NAME
+from llmscope.tui.actions.types import Lazy, binds_at
+from llmscope.tui.dialogs.command_palette import commands
+from llmscope.tui.dialogs.help import HelpScreen
+from llmscope.tui.widgets.footer import FOOTER
+from tests.tui.conftest import Open, Session
+
+KEYED = [action for action in ACTIONS if action.keys]
+
+
+def state(session: Session) -> tuple[object, ...]:
+    app = session.app
+    return (
+        app.scene,
+        app.focused,
+        app.overview.on_screen,
+        len(app.screen_stack),
+        app.words.display,
+        app.clipboard,
+        app.is_running,
+        len(app._notifications),
+    )
+
+
+async def prepare(session: Session, name: str) -> None:
+    """Where the action has something to do."""
+    if BY_NAME[name].where == "prompt":
+        return
+    await session.press("escape")
+    if name == "workspace-overview":
+        await session.press("5")
+    session.app.look_at(session.app.scene.go(layer=3, head=3, position=2))
+    await session.settle()
+
+
+@pytest.mark.parametrize("action", KEYED, ids=lambda action: action.name)
+async def test_every_key_does_its_action(opened: Open, action: object) -> None:
+    name = action.name  # type: ignore[attr-defined]
+    for key in BY_NAME[name].keys.split(","):
+        async with opened() as session:
+            await prepare(session, name)
+            before = state(session)
+            await session.press(key)
+            assert state(session) != before, key
+
+
+def test_what_is_imported_late_is_there() -> None:
+    """mypy sees the modules themselves; what runs are their stand-ins."""
+    stand_ins = {name: one for name, one in vars(registry).items() if isinstance(one, Lazy)}
+    assert len(stand_ins) > 10
+    calls = re.findall(r"lambda desk: (\w+)\.(\w+)\(desk", inspect.getsource(registry))
+    late = [(name, function) for name, function in calls if name in stand_ins]
+    assert len(late) > len(ACTIONS) / 3
+    for name, function in late:
+        assert callable(getattr(stand_ins[name], function))
+
+
+@pytest.mark.parametrize("action", ACTIONS, ids=lambda action: action.name)
+async def test_every_action_is_in_the_palette(opened: Open, action: object) -> None:
+    offered = {command.title for command in commands()}
+    assert action.title in offered  # type: ignore[attr-defined]
+
+
+async def test_the_palette_runs_an_action(opened: Open) -> None:
+    async with opened() as session:
+        await session.press("ctrl+p", *"pane: MLP")
+        await session.pilot.pause(0.3)
+        await session.press("enter")
+        await session.settle()
+        assert session.app.focused is session.app.overview.panes["mlp"]
+
+
+async def test_a_pane_without_room_is_entered_maximized(opened: Open) -> None:
+    async with opened() as session:
+        session.app.action_act("pane-tokens")
+        await session.settle()
+        assert session.app.overview.on_screen == ("tokens",)
+        assert session.wanted() == ["tokens"]
+
+
+def test_no_key_means_two_things_in_one_place() -> None:
+    for place in ("prompt", "figures"):
+        keys = [
+            key
+            for action in KEYED
+            for key in action.keys.split(",")
+            if binds_at(action, key) in (place, "anywhere")
+        ]
+        assert len(keys) == len(set(keys))
+
+
+def test_keys_that_terminals_and_multiplexers_need_are_left_alone() -> None:
+    taken = {key for action in KEYED for key in action.keys.split(",")}
+    # tmux and screen (a, b), flow control and job control of shells (s), what a terminal sends
+    # for backspace, return and form feed (h, j, m, k, l), and what a browser keeps for itself.
+    eaten = {f"ctrl+{letter}" for letter in "abshjklmwtn"} | {"f5", "f11", "f12"}
+    eaten |= {f"ctrl+shift+{letter}" for letter in "wtncvi"}
+    eaten |= {key for key in taken if key.startswith(("alt+", "super+", "meta+"))}
+    assert not taken & eaten
+
+
+def test_the_footer_names_what_works_there() -> None:
+    for place, hints in FOOTER.items():
+        wheres = {BY_NAME[hint.action].where for hint in hints}
+        assert wheres <= {"prompt" if place.startswith("prompt") else "figures", "anywhere"}
+
+
+async def test_letters_are_text_in_the_prompt(opened: Open) -> None:
+    async with opened(prompt="") as session:
+        await session.press(*"qhjkl?e/vm")
+        assert session.app.text == "qhjkl?e/vm"
+        assert session.app.is_running
+
+
+@pytest.mark.parametrize("pane", ["map", "next-token", "attention", "mlp"])
+async def test_help_explains_the_pane(opened: Open, pane: str) -> None:
+    async with opened() as session:
+        session.app.overview.enter(pane)
+        await session.settle()
+        await session.press("question_mark")
+        screen = session.app.screen
+        assert isinstance(screen, HelpScreen)
+        shown = screen.page().plain
+        questions = {
+            "map": "How does the stream grow?",
+            "next-token": "What comes next?",
+            "attention": "Where does this head look?",
+            "mlp": "Which neurons fire?",
+        }
+        assert questions[pane] in shown
+        for action in KEYED:
+            assert action.full_title in shown
+        await session.press("escape")
+        assert session.app.focused is session.app.overview.panes[pane]
+
+
+async def test_help_in_the_prompt_explains_the_prompt(opened: Open) -> None:
+    async with opened() as session:
+        await session.press("f1")
+        assert isinstance(session.app.screen, HelpScreen)
+        assert "The tokens are shown in place" in session.app.screen.page().plain

@@ -1,0 +1,262 @@
+"""What the help of each pane has to say: the answers that a stranger should be able to give."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from llmscope.tui.actions.keymap import keymap_from
+from llmscope.tui.actions.registry import ACTIONS
+from llmscope.tui.dialogs.help import IN_THIS_PANE, HelpScreen
+from llmscope.tui.state.workspaces import PANES
+from llmscope.tui.user_state import Own
+from tests.tui.conftest import Open, Session
+
+ANSWERS = {
+    "map": {
+        "what is a row, what a column?": "A row is a layer, a column a token",
+        "what is a cell?": "the length (L2 norm) of the vector after that layer",
+        "what is the first row?": "the first row is the embedding",
+        "what is expected?": "Norms usually grow with depth",
+        "how do I see something else?": "v turns to the next view",
+        "what do up and down do?": "Up and down move by layers",
+        "what do the colours stand for?": "The lower border prints what the ends of the colours",
+        "who says so?": "Elhage et al. 2021",
+    },
+    "next-token": {
+        "what is it?": "The most probable tokens to follow the token under the cursor",
+        "what if the cursor is on an earlier one?": "what the model expected there",
+        "how sure is it?": "the entropy of the whole distribution in bits",
+        "the formula": "softmax(logits / temperature)",
+        "what do up and down do?": "Up and down choose a candidate",
+        "how do I keep one?": "t keeps it wherever the cursor goes",
+        "who says so?": "Holtzman et al. 2020",
+    },
+    "attention": {
+        "what is a row?": "Each row is a token that looks",
+        "what does a row sum to?": "a row sums to 1",
+        "why is a half empty?": "a token cannot see what comes after it",
+        "what is a sink?": "such a column is called a sink",
+        "the formula": "softmax(q kᵀ · scale + mask)",
+        "how do I see another head?": "[ and ] by heads",
+        "who says so?": "Vaswani et al. 2017",
+    },
+    "mlp": {
+        "what is it?": "most active on the token under the cursor, strongest first",
+        "what is the strip?": "the same neuron along the whole prompt",
+        "the formula": "act(gate) · up",
+        "what do up and down do?": "Up and down choose a neuron",
+        "what if there are experts?": "shows its router instead",
+        "who says so?": "Geva et al. 2021",
+    },
+    "tokens": {
+        "what is surprisal?": "−log₂ of the probability",
+        "how do I read 10 bits?": "10 bits one chance in a thousand",
+        "why has the first none?": "nothing came before it",
+        "what is a rank of 1?": "1 means it was the model's first choice",
+        "what do up and down do?": "Up and down move by tokens",
+        "who says so?": "Shannon 1948",
+    },
+    "heads": {
+        "what is a cell?": "a cell one number for that head",
+        "what do left and right do?": "left and right heads",
+        "how do I see what else there is?": "v goes round induction, previous token and duplicate",
+        "who says so?": "Olsson et al. 2022",
+    },
+    "heads-all": {
+        "what is a picture?": "One small picture for each head, its number above it",
+        "what am I to look for?": "which columns stand out",
+        "how do I take one?": "a click takes a head",
+    },
+    "neuron-tokens": {
+        "which neuron?": "the one chosen in the MLP pane, or else the strongest on this token",
+        "what is promoted?": "promotes",
+    },
+    "neuron-activation": {
+        "which neuron?": "the one chosen in the MLP pane, or else the strongest on this token",
+        "what does it do then?": "what it then writes to the stream raises",
+    },
+    "attribution": {
+        "which answer?": "The answer is the likeliest next token; t pins another",
+        "how do I compare two?": "T holds it against the candidate that is chosen",
+        "what do they sum to?": "sum",
+        "what is held still?": "whose scale is held still at this position",
+        "who says so?": "Elhage et al. 2021",
+    },
+    "attribution-heads": {
+        "what is the cursor?": "Here the cursor is a layer and a head",
+        "which answer?": "Heads of the answer that is asked about",
+    },
+    "saliency": {
+        "what else is there?": "v changes between gradient × input",
+        "is it quick?": "take a moment",
+        "who says so?": "Sundararajan et al. 2017",
+    },
+    "context": {
+        "what is a row, what a column?": "Each row is a layer, each column a matrix",
+        "what is a cell?": "the size of its change, ‖ΔW‖ / ‖W‖",
+        "where does the context end?": "A line --- in the prompt says where the context ends",
+        "what is exact?": "the two runs agree in every logit up to rounding",
+        "what is an identity?": "a matrix that reads z₀ can always be changed to give",
+        "what is only suggestive?": "no proof that the model descends its language-modelling loss",
+        "how do I try another query?": "p teaches the context to the weights",
+        "how do I keep it?": "B writes the change as a PEFT adapter",
+        "the formula": "ΔW = W (z - z₀) z₀ᵀ / ‖z₀‖²",
+        "who says so?": "Dherin et al. 2025",
+    },
+    "context-proof": {
+        "what is a row?": "A row is a run of the model",
+        "what is the number?": "KL(with the context ‖ this run) in nats",
+        "how do I read 0?": "0 nats: the same distribution",
+        "what if a context is taught?": "the base model that reads the context before this prompt",
+    },
+    "context-steps": {
+        "what is a column?": "A column is an example of the context",
+        "how do I see tokens?": "v makes it a token",
+        "what is a cell?": "how far it moves the update of that layer",
+    },
+    "context-gain": {
+        "what is along the bottom?": "From left to right so many examples before the query",
+        "what is the height?": "the surprisal of the answer, in bits",
+        "is low good?": "lower is better known",
+        "which answer?": "what the whole prompt makes likeliest",
+    },
+    "edits": {
+        "how do I begin?": "x in any pane zeroes what is under the cursor there",
+        "what can I write?": "steer LAYER VECTOR STRENGTH",
+        "what is a layer?": "negative from the end",
+        "what is shown then?": "every pane then shows the pass with all of them made",
+        "does the order count?": "one edit finds what those before it have left",
+        "what if I write nonsense?": "What is wrong stays in the line, with the reason",
+        "how do I turn it?": ", and . turn the strength",
+        "how do I compare?": "0 switches all off at once and on again",
+        "what is B?": "w keeps the present prompt as B",
+    },
+    "ablation": {
+        "what is the cursor?": "Here the cursor is a layer and a head",
+        "how do I keep one?": "x keeps the ablation of that cell as an edit",
+        "what else is there?": "v goes round heads and parts",
+        "which answer?": "The answer is the likeliest next token; t pins another",
+        "is it quick?": "One pass for each cell",
+    },
+    "patching": {
+        "where is B from?": "w keeps the present prompt as B, W writes one",
+        "how do I keep one?": "x keeps the patch of that cell as an edit",
+        "what else is there?": "v goes round the stream, attention, MLP and heads",
+    },
+    "walkthrough": {
+        "where do I begin?": "Begin at the top and press down",
+        "what is a row?": "a row is a step of the pass",
+        "where is it from?": "f goes to what the step is made of",
+        "and back?": "F goes back, as often as you went",
+        "can it go by itself?": "let n walk by itself, a step after the other, and N backwards",
+        "what is a key?": "keys of the others what they offer",
+        "how do I see another layer?": "{ and } open another layer at the same step",
+        "and all of them?": "After the last step in a layer the next layer is opened",
+        "how does a text grow?": "E writes it after the prompt",
+        "another head?": "[ and ] take another head",
+        "what is a refused step?": "could not be held against the model",
+        "who says so?": "Vaswani et al. 2017",
+    },
+    "walk-values": {
+        "which numbers?": "The numbers of the step that is chosen in the table",
+        "how did this one come about?": "its formula, the largest terms where it is a sum",
+        "where are the weights?": "v shows the weights that the step reads, one after the other",
+        "what are weights?": "Weights are what the model has learned",
+        "what is a row?": "a row is a token where the step has tokens",
+        "which head?": "of the head under the cursor",
+    },
+    "walk-said": {
+        "what is told?": "what it does, its formula, of which steps it is made",
+        "how do I go on?": "Up and down choose another step",
+    },
+    "contrast": {
+        "what is A, what is B?": "Two prompts stand above the figures, A and B",
+        "how do I write one?": "W goes to B from anywhere",
+        "what else is there?": "v goes round the cosine of each token's two streams",
+        "why is a column empty?": "A token that only A has shows nothing",
+        "why is there no difference?": "the token cannot know of it: put the cue first",
+        "who says so?": "Ethayarajh 2019",
+    },
+    "contrast-kl": {
+        "what is a row?": "A row is a token of A",
+        "what is the number?": "the divergence of the two predictions after it, both ways",
+    },
+    "contrast-word": {
+        "what is along the bottom?": "From left to right the layers",
+        "what else is there?": "v changes between how alike the token",
+    },
+    "stages": {
+        "against what?": "The adapter that is on, against the base model",
+        "how do I take another?": "b goes round those that are loaded",
+        "what is a cell?": "how large the change is beside the matrix itself",
+        "what is the other view?": "in how many directions",
+        "who says so?": "Roy & Vetterli 2007",
+    },
+    "stages-kl": {
+        "what is a bar?": "how far the adapter moved the prediction after a token",
+        "what is 0?": "0, the same prediction",
+        "what of the prompt?": "Tokens of a prompt were usually not trained on",
+    },
+}
+
+
+async def page(session: Session, pane: str) -> str:
+    session.app.action_act(f"pane-{pane}")
+    await session.press("question_mark")
+    assert isinstance(session.app.screen, HelpScreen)
+    return session.app.screen.page().plain
+
+
+@pytest.mark.parametrize("pane", PANES)
+async def test_the_page_answers_what_a_stranger_asks(opened: Open, pane: str) -> None:
+    async with opened() as session:
+        text = await page(session, pane)
+        for question, answer in ANSWERS[pane].items():
+            assert answer in text, question
+        assert re.search(r"\{[a-z]", text) is None
+
+
+def test_every_pane_has_its_keys_explained() -> None:
+    assert set(IN_THIS_PANE) == set(PANES) == set(ANSWERS)
+
+
+async def test_the_page_names_actions_as_the_config_file_does(opened: Open) -> None:
+    keymap = keymap_from({"keys": {"map-view": "U"}})
+    async with opened(own=Own(keymap=keymap)) as session:
+        text = await page(session, "map")
+        assert "U turns to the next view" in text
+        assert "[keys] in config.toml" in text
+        row = next(line for line in text.split("\n") if "map: next view" in line)
+        assert row.split() == ["U", "map:", "next", "view", "map-view"]
+        named = {line.split()[-1] for line in text.split("\n") if line}
+        assert {action.name for action in ACTIONS if action.keys} <= named
+
+
+@pytest.mark.parametrize("key", ["f1", "ctrl+p", "f2"])
+async def test_what_lies_over_the_screen_leaves_the_footer_alone(opened: Open, key: str) -> None:
+    async with opened() as session:
+        for _ in range(2):
+            footer = session.screen_text().split("\n")[-1]
+            await session.press(key)
+            assert len(session.app.screen_stack) == 2
+            await session.press("escape")
+            assert session.screen_text().split("\n")[-1] == footer
+            await session.press("escape")
+        assert "e edit" in footer
+
+
+async def test_a_tiny_screen_has_room_for_the_page(opened: Open) -> None:
+    async with opened(40, 10) as session:
+        await session.press("f1")
+        rows = session.screen_text().split("\n")
+        assert "↑↓ scroll · esc closes" in rows[-1]
+        assert sum(row.strip("│ ") != "" for row in rows[1:-1]) >= 7
+        await session.press("down", "down")
+        assert session.screen_text().split("\n")[1] != rows[1]
+
+
+async def test_a_narrow_page_has_no_room_for_names(opened: Open) -> None:
+    async with opened(80, 24) as session:
+        assert "map-view" not in await page(session, "map")

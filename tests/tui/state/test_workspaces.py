@@ -1,0 +1,302 @@
+"""Workspaces, and the one of the context: marked off, taught, carried to another query."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from llmscope.engine.events import Taught
+from llmscope.tui.actions.registry import BY_NAME as ACTION
+from llmscope.tui.actions.types import own_keys
+from llmscope.tui.state.layout_state import Kept
+from llmscope.tui.state.workspaces import PANES, WORKSPACES, workspace_of
+from llmscope.tui.user_state import Own
+from tests.tui.conftest import Open, Session
+
+COLOURS = "apple: red\nsky: blue\n"
+MARKED = f"{COLOURS}---\nsnow:"
+SIZES = [(40, 10), (80, 24), (120, 40), (200, 60)]
+
+
+def held(session: Session) -> tuple[str, tuple[str, ...]]:
+    overview = session.app.overview
+    return overview.workspace.name, overview.on_screen
+
+
+def told(session: Session) -> set[str]:
+    return {notice.message for notice in session.app._notifications}
+
+
+def test_every_pane_is_in_a_workspace_and_each_has_a_digit() -> None:
+    assert {pane for one in WORKSPACES for pane in one.panes} == set(PANES)
+    for number, one in enumerate(WORKSPACES, 1):
+        assert own_keys(ACTION[f"workspace-{one.name}"]) == (str(number),)
+        assert {one.least, one.spare} - {""} <= set(one.details)
+        assert all(workspace_of(pane, one) is one for pane in one.panes)
+
+
+@pytest.mark.parametrize("digit", [str(number) for number in range(2, len(WORKSPACES) + 1)])
+@pytest.mark.parametrize(
+    "size",
+    [*SIZES[1:3], *(pytest.param(one, marks=pytest.mark.slow) for one in (SIZES[0], SIZES[3]))],
+)
+async def test_digits_switch(opened: Open, size: tuple[int, int], digit: str) -> None:
+    async with opened(*size, prompt=COLOURS + "snow:") as session:
+        await session.press("escape")
+        _, before = held(session)
+        await session.press(digit)
+        name, shown = held(session)
+        workspace = WORKSPACES[int(digit) - 1]
+        assert name == workspace.name
+        assert set(shown) <= set(workspace.panes)
+        assert session.app.focused is session.app.overview.panes[shown[0]]
+        room = session.app.overview.region.area
+        assert sum(session.app.overview.panes[key].region.area for key in shown) == room
+        assert set(shown) - {"edits"} <= set(session.wanted()), "the list needs no figure"
+        assert set(session.wanted()) <= {*shown, "tokens"}, "what is hidden costs nothing"
+        await session.press("1")
+        assert held(session) == ("overview", before)
+
+
+async def test_a_pane_of_another_workspace_brings_it(opened: Open) -> None:
+    async with opened() as session:
+        session.app.action_act("pane-context-gain")
+        await session.settle()
+        assert session.app.overview.workspace.name == "context"
+        assert session.app.focused is session.app.overview.panes["context-gain"]
+        session.app.action_act("hide-mlp")
+        await session.settle()
+        assert told(session) == {"that pane is in the workspace Overview"}
+        session.app.action_act("hide-context-gain")
+        await session.settle()
+        assert "context-gain" not in held(session)[1]
+        await session.press("1", "5")
+        assert "context-gain" not in held(session)[1], "each is arranged for itself"
+
+
+async def test_the_footer_marks_where_one_is_and_takes_clicks(opened: Open) -> None:
+    async with opened(160, 40) as session:
+        await session.press("escape")
+        row = session.screen_text().split("\n")[-1]
+        assert row.rstrip().endswith(
+            "▸1 Overview  2 Heads  3 Neurons  4 Answer  5 Context  6 What if  7 Walkthrough  "
+            "8 Compare  9 Stages"
+        )
+        await session.pilot.click(session.app.keys, offset=(row.index("5 Context") + 1, 0))
+        await session.settle()
+        assert session.app.overview.workspace.name == "context"
+
+
+async def test_a_narrow_footer_names_only_the_workspace_that_is_on(opened: Open) -> None:
+    async with opened(80, 24) as session:
+        await session.press("escape", "2")
+        row = session.screen_text().split("\n")[-1]
+        assert row.rstrip().endswith("1 ▸2 Heads 3 4 5 6 7 8 9")
+
+
+async def test_digits_are_text_in_the_prompt(opened: Open) -> None:
+    async with opened(prompt="") as session:
+        await session.press("1", "2")
+        assert session.app.text == "12"
+        assert session.app.overview.workspace.name == "overview"
+
+
+async def test_the_workspace_is_found_again(opened: Open) -> None:
+    async with opened(own=Own(kept=Kept(workspace="context"))) as session:
+        assert session.app.overview.workspace.name == "context"
+        assert "context" in session.wanted()
+
+
+async def test_the_model_is_never_given_the_mark(opened: Open) -> None:
+    async with opened(prompt=MARKED) as session:
+        request = session.engine.requests[-1]
+        assert (request.text, request.context) == (COLOURS + "snow:", len(COLOURS))
+        editor = session.app.editor
+        assert editor.text == MARKED
+        last = editor._tokens[-1]
+        assert MARKED[last.start : last.end] == ":"
+        assert "context 8 · query 2 tokens" in session.screen_text()
+        assert session.app.scene.focus.position == 9
+        await session.press("!")
+        assert session.engine.requests[-1].text == COLOURS + "snow:!"
+
+
+async def test_a_mark_that_moves_asks_again_and_runs_nothing_new(opened: Open) -> None:
+    async with opened(prompt=MARKED) as session:
+        before = session.engine.requests[-1]
+        session.app.editor.replace_all("apple: red\n---\nsky: blue\nsnow:")
+        await session.settle()
+        request = session.engine.requests[-1]
+        assert (request.text, request.context) == (before.text, len("apple: red\n"))
+        assert request.prompt == before.prompt
+        assert not session.app.ledger.waiting
+
+
+async def test_the_mark_by_key(opened: Open) -> None:
+    async with opened(prompt=COLOURS + "snow:") as session:
+        session.app.editor.move_cursor((1, 3))
+        await session.press("escape", "C")
+        assert session.app.text == MARKED
+        await session.press("C")
+        assert session.app.text == COLOURS + "snow:"
+        session.app.editor.move_cursor((2, 1))
+        await session.press("C")
+        assert session.app.text == COLOURS + "snow:"
+        assert any("text cursor" in message for message in told(session))
+
+
+@pytest.mark.parametrize("prompt", [MARKED, COLOURS + "snow:"])
+async def test_teaching_leaves_the_query_and_undo_brings_the_context_back(
+    opened: Open, prompt: str
+) -> None:
+    async with opened(prompt=prompt) as session:
+        await session.press("escape", "p")
+        (lesson,) = session.engine.lessons
+        assert lesson.text == COLOURS + "snow:"
+        assert lesson.context == (len(COLOURS) if prompt == MARKED else None)
+        assert session.app.text == "snow:"
+        assert session.app.scene.adapter == "context"
+        request = session.engine.requests[-1]
+        assert (request.text, request.adapter) == ("snow:", "context")
+        assert "+ context" in session.screen_text().split("\n")[0]
+        await session.press("p")
+        assert session.engine.requests[-1].adapter is None
+        await session.press("p")
+        assert session.engine.requests[-1].adapter == "context"
+        assert len(session.engine.lessons) == 1, "on again, not taught again"
+        await session.press("e", "ctrl+z")
+        assert session.app.text == prompt
+
+
+async def test_what_is_typed_meanwhile_stays(opened: Open) -> None:
+    async with opened(prompt=MARKED, auto=False) as session:
+        session.engine.load()
+        await session.settle()
+        await session.press("escape", "p")
+        (lesson,) = session.engine.lessons
+        asked = len(session.engine.requests)
+        await session.press("e", "x")
+        assert len(session.engine.requests) == asked, "no figures of what is about to change"
+        session.engine.post(session.engine.taught(lesson))
+        await session.settle()
+        assert session.app.text == MARKED + "x"
+        assert session.app.scene.adapter is None
+        assert session.app.scene.info is not None
+        assert session.app.scene.info.taught == ("context",)
+        assert session.engine.requests[-1].text == COLOURS + "snow:x"
+
+
+async def test_what_cannot_be_taught_is_told_and_the_picture_stays(opened: Open) -> None:
+    async with opened(prompt="snow:", auto=False) as session:
+        session.engine.load()
+        await session.settle()
+        await session.press("escape", "p")
+        (lesson,) = session.engine.lessons
+        session.engine.post(Taught(lesson, error="there is no [/context] before the query"))
+        await session.settle()
+        assert told(session) == {"there is no [/context] before the query"}
+        assert (session.app.text, session.app.scene.adapter) == ("snow:", None)
+        assert session.engine.requests[-1].text == "snow:"
+
+
+async def test_baking_asks_for_a_folder_and_replaces_none(
+    opened: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "context-adapter").mkdir()
+    (tmp_path / "context-adapter" / "thing").write_text("kept")
+    async with opened(prompt=MARKED) as session:
+        await session.press("escape", "B")
+        line = session.app.screen.query_one("#line")
+        assert line.value == "context-adapter-2"  # type: ignore[attr-defined]
+        line.value = "context-adapter"  # type: ignore[attr-defined]
+        await session.press("enter")
+        assert "context-adapter is not empty" in session.screen_text()
+        assert session.engine.lessons == []
+        line.value = "other"  # type: ignore[attr-defined]
+        await session.press("enter")
+        assert [lesson.folder for lesson in session.engine.lessons] == ["other"]
+        assert "wrote other" in told(session)
+        assert session.app.text == MARKED
+        assert len(session.app.screen_stack) == 1
+
+
+async def test_the_proof_is_a_table_and_read_aloud(opened: Open) -> None:
+    async with opened(prompt=COLOURS + "snow:") as session:
+        await session.press("escape", "5")
+        shown = session.screen_text()
+        for word in ("patched", "query alone", "4.8e-12", "9.23", "·white"):
+            assert word in shown
+        assert "patched: ‹·white›, KL 4.8e-12 nats" in session.app.words.text
+
+
+async def test_growth_by_lines_and_by_tokens(opened: Open) -> None:
+    async with opened(prompt=COLOURS + "snow:") as session:
+        session.app.action_act("pane-context-steps")
+        await session.settle()
+        modes = []
+        for _ in range(3):
+            want = next(w for w in session.engine.requests[-1].wants if w.key == "context-steps")
+            modes.append(want.focus.mode)
+            await session.press("v")
+        assert modes == ["lines", "tokens", "lines"]
+
+
+async def test_on_the_grid_of_heads_one_walks_to_a_head(opened: Open) -> None:
+    async with opened() as session:
+        await session.press("escape", "2")
+        app = session.app
+        app.look_at(app.scene.go(layer=5, head=3))
+        await session.press("right", "up")
+        assert (app.scene.focus.layer, app.scene.focus.head) == (4, 4)
+        assert app.scene.focus.position == 4, "the token stays"
+        wants = {want.key: want for want in session.engine.requests[-1].wants}
+        assert (wants["attention"].focus.layer, wants["attention"].focus.head) == (4, 4)
+        row = session.screen_text().split("\n")[-1]
+        assert "head" in row.split("▸2")[0]
+        await session.press("tab", "tab")
+        assert app.focused is app.overview.panes["attention"]
+        await session.press("left")
+        assert (app.scene.focus.position, app.scene.focus.head) == (3, 4)
+
+
+async def test_views_are_each_panes_own(opened: Open) -> None:
+    async with opened() as session:
+        await session.press("escape", "2", "v", "v")
+        wants = {want.key: want for want in session.engine.requests[-1].wants}
+        assert wants["heads"].focus.mode == "duplicate-token"
+        await session.press("4", "v")
+        wants = {want.key: want for want in session.engine.requests[-1].wants}
+        assert wants["attribution"].focus.mode == "neurons"
+        await session.press("2")
+        wants = {want.key: want for want in session.engine.requests[-1].wants}
+        assert wants["heads"].focus.mode == "duplicate-token"
+        await session.press("1", "v")
+        assert session.app.scene.view == 1
+
+
+async def test_an_answer_is_held_against_another(opened: Open) -> None:
+    async with opened() as session:
+        app = session.app
+        app.action_act("pane-next-token")
+        await session.press("T")
+        assert app.scene.versus is None, "none was chosen"
+        await session.press("down", "T", "4")
+        wants = {want.key: want for want in session.engine.requests[-1].wants}
+        ids = app.ledger.shown("next-token").figure.extra["ids"]  # type: ignore[union-attr]
+        assert wants["attribution"].focus.versus == ids[1]
+        assert wants["attribution"].focus.target is None
+        await session.press("T")
+        wants = {want.key: want for want in session.engine.requests[-1].wants}
+        assert wants["attribution"].focus.versus is None
+
+
+async def test_a_neuron_is_chosen_in_the_main_figure(opened: Open) -> None:
+    async with opened() as session:
+        await session.press("escape", "3", "down", "down")
+        chosen = session.app.scene.focus.neuron
+        assert chosen is not None
+        wants = {want.key: want for want in session.engine.requests[-1].wants}
+        assert wants["neuron-tokens"].focus.neuron == chosen
+        assert wants["neuron-activation"].focus.neuron == chosen
