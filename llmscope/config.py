@@ -131,7 +131,7 @@ BY_NAME = {setting.name: setting for setting in SETTINGS}
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundSetting:
     """The value of a setting, and who set it."""
 
     setting: Setting
@@ -177,7 +177,7 @@ def read_file() -> Mapping[str, Any]:
         raise ScopeError(f"{CONFIG}: {reason}", f"mend {path}, or move it away") from error
 
 
-def settings(environ: Mapping[str, str] | None = None) -> tuple[Found, ...]:
+def settings(environ: Mapping[str, str] | None = None) -> tuple[FoundSetting, ...]:
     """Each setting with its value, from the environment, the file, or neither.
 
     Raises:
@@ -214,13 +214,13 @@ def nearest(written: str, known: Collection[str]) -> str:
     return f"{near[0]}, the nearest; " if near else ""
 
 
-def _found(setting: Setting, environ: Mapping[str, str], record: Mapping[str, Any]) -> Found:
+def _found(setting: Setting, environ: Mapping[str, str], record: Mapping[str, Any]) -> FoundSetting:
     if environ.get(setting.variable):  # an empty one is as good as none
         text = environ[setting.variable]
-        return Found(setting, setting.spelt(text, setting.variable), "environment")
+        return FoundSetting(setting, setting.spelt(text, setting.variable), "environment")
     if setting.name in record:
-        return Found(setting, setting.read(record[setting.name], CONFIG), "file")
-    return Found(setting, setting.usual, "default")
+        return FoundSetting(setting, setting.read(record[setting.name], CONFIG), "file")
+    return FoundSetting(setting, setting.usual, "default")
 
 
 def _known(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from llmscope.errors import ScopeError
 from llmscope.models.files.cache import cache_folder, scratch
-from llmscope.models.loaded_model import Lesson
+from llmscope.models.loaded_model import ContextAdapter
 from llmscope.models.loading.load import with_adapter
 from llmscope.record.context.split import query_of, tokens_before
 from llmscope.record.context.to_lora import bake
@@ -105,6 +105,6 @@ def teach(scope: Scope, context: str, query: str, *, special_tokens: bool = True
     with scratch(cache_folder()) as folder:
         write(scope, what, folder / name)
         subject = with_adapter(scope.base, folder / name, name)
-    subject.lesson = Lesson(scope.base, what.ids[what.kept : what.before], figure)
+    subject.lesson = ContextAdapter(scope.base, what.ids[what.kept : what.before], figure)
     scope.add(subject)
     return name

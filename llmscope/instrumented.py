@@ -7,7 +7,7 @@ from functools import cached_property, partial
 
 from llmscope.figure import Focus, Verdict
 from llmscope.lenses import Lens
-from llmscope.models.loaded_model import Subject, follow
+from llmscope.models.loaded_model import LoadedModel, follow
 from llmscope.record.capture.extra_passes import Passes
 from llmscope.record.capture.model_state import adopt, check, state_of
 from llmscope.record.capture.recorder import Cancel, Recorder
@@ -19,14 +19,14 @@ from llmscope.record.derive.verify import Verdicts, pattern_here, verify
 from llmscope.record.interventions.edited import EditedRecorder
 
 
-class Bench:
+class InstrumentedModel:
     """A model that can be recorded, and how far to trust what is shown of it.
 
     It is examined when it is first used, for to load takes long enough; and always before it is
     recorded, for the recorder learns from the probe what it need not keep.
     """
 
-    def __init__(self, subject: Subject) -> None:
+    def __init__(self, subject: LoadedModel) -> None:
         self.subject = subject
         self._serial = check(subject)
         self._untold = ""
@@ -92,7 +92,7 @@ class Bench:
         chosen: Lens,
         recording: Recording,
         cancelled: Cancel | None = None,
-        origin: Bench | None = None,
+        origin: InstrumentedModel | None = None,
     ) -> Passes:
         """What a lens may run beside a recording.
 

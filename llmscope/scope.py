@@ -13,16 +13,16 @@ from llmscope.edits import Edit, parse
 from llmscope.errors import ScopeError
 from llmscope.figure import Figure, Focus, Verdict
 from llmscope.gc_control import set_aside
-from llmscope.instrumented import Bench, trust
+from llmscope.instrumented import InstrumentedModel, trust
 from llmscope.lenses import Lens, lens
 from llmscope.models.info import ModelInfo, model_info
-from llmscope.models.loaded_model import Progress, Subject
+from llmscope.models.loaded_model import LoadedModel, Progress
 from llmscope.models.loading.arguments import checked_load
 from llmscope.models.loading.load import load_subject
 from llmscope.models.loading.memory import free_cache
 from llmscope.models.provenance import Origin, origin
 from llmscope.models.tokenizer.chat import Chat
-from llmscope.models.tokenizer.target import Words, read_words, target_id
+from llmscope.models.tokenizer.target import WordList, read_words, target_id
 from llmscope.record.capture.model_state import outside_inference_mode
 from llmscope.record.capture.prompts import encoded, prompt_from
 from llmscope.record.capture.recorder import Recorder
@@ -100,10 +100,10 @@ class Scope:
         latest: the latest recording.
     """
 
-    def __init__(self, subject: Subject, *, unverified: bool = False) -> None:
+    def __init__(self, subject: LoadedModel, *, unverified: bool = False) -> None:
         self._base = subject
         self._unverified = unverified
-        self._benches: dict[str | None, Bench] = {}
+        self._benches: dict[str | None, InstrumentedModel] = {}
         self._watching = True
         self.use(next(iter(subject.adapted.loaded), None))
         self.latest: Recording | None = None
@@ -122,7 +122,7 @@ class Scope:
         """
         self._bench = self._bench_of(adapter)
 
-    def _bench_of(self, adapter: str | None) -> Bench:
+    def _bench_of(self, adapter: str | None) -> InstrumentedModel:
         if adapter is not None:
             adapter = arguments.text("adapter", adapter)
         if adapter not in self._benches:
@@ -130,10 +130,12 @@ class Scope:
             if adapter is not None and adapter not in adapted:
                 there = arguments.quoted(", ".join(adapted) or "none")
                 raise ValueError(f"no adapter {arguments.quoted(adapter)}; there are {there}")
-            self._benches[adapter] = Bench(self._base if adapter is None else adapted[adapter])
+            self._benches[adapter] = InstrumentedModel(
+                self._base if adapter is None else adapted[adapter]
+            )
         return self._benches[adapter]
 
-    def add(self, subject: Subject) -> None:
+    def add(self, subject: LoadedModel) -> None:
         """Another adapter on the base, to be switched on by `use`."""
         assert subject.adapter is not None
         self._base.adapted.add(subject.adapter, subject)
@@ -159,7 +161,7 @@ class Scope:
             return teach(self, context, query, special_tokens=special_tokens)
 
     @property
-    def base(self) -> Subject:
+    def base(self) -> LoadedModel:
         """The model without any adapter."""
         return self._base
 
@@ -174,7 +176,7 @@ class Scope:
         return self.subject.adapter
 
     @property
-    def subject(self) -> Subject:
+    def subject(self) -> LoadedModel:
         """The model in use, the base or with an adapter on, and what was found out about it."""
         return self._bench.subject
 
@@ -315,7 +317,7 @@ class Scope:
         if self._watching:
             self._bench.compare(whole=whole)
 
-    def _bench_of_recording(self, recording: Recording) -> Bench:
+    def _bench_of_recording(self, recording: Recording) -> InstrumentedModel:
         """The bench that a recording was made on.
 
         Raises:
@@ -357,7 +359,7 @@ class Scope:
         text = arguments.text("text", text)
         return target_id(text, self.subject.tokens, self.subject.anatomy.vocabulary)
 
-    def words(self, text: str) -> Words:
+    def words(self, text: str) -> WordList:
         """The first token of each word, for one of the two lists that `look(words=…)` takes.
 
         Args:

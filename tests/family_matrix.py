@@ -16,7 +16,7 @@ import torch
 from llmscope.draw.painters.map import KINDS
 from llmscope.errors import ScopeError
 from llmscope.models.anatomy import find
-from llmscope.models.loaded_model import Subject
+from llmscope.models.loaded_model import LoadedModel
 from llmscope.record.derive import tensors
 from llmscope.record.derive.verify import CAPABILITIES, WRITES
 from llmscope.scope import Scope
@@ -77,7 +77,7 @@ def scope_of(family: str) -> Scope:
     """
     model = small_model(family)
     anatomy = find(model)
-    return Scope(Subject("", family, model, None, anatomy, model.device, model.dtype))
+    return Scope(LoadedModel("", family, model, None, anatomy, model.device, model.dtype))
 
 
 def measured(family: str) -> Row:

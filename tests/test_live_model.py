@@ -11,7 +11,7 @@ from torch import nn
 
 from llmscope.errors import ScopeError
 from llmscope.models.anatomy import find
-from llmscope.models.loaded_model import Subject
+from llmscope.models.loaded_model import LoadedModel
 from llmscope.scope import Scope
 from tests.families import small_model
 
@@ -20,7 +20,7 @@ OTHER = (3, 9, 5, 6, 3, 9, 5)
 
 
 def subject_of(model, name="llama"):
-    return Subject(name, name, model, None, find(model), torch.device("cpu"), torch.float32)
+    return LoadedModel(name, name, model, None, find(model), torch.device("cpu"), torch.float32)
 
 
 def scope_of(family="llama", **changes):

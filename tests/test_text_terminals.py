@@ -9,7 +9,7 @@ import time
 import pyte
 import pytest
 
-from llmscope.draw import Look
+from llmscope.draw import RenderOptions
 from tests.draw.test_tokens_labels import SCRIPTS, figures, paint, plain
 
 WIDTH = 78
@@ -29,7 +29,7 @@ def rows():
     drawn = []
     for lens in made:
         for width in (WIDTH, 30):
-            picture = paint(made[lens], made["tokens"], width, 40, Look(tier="none"), 3)
+            picture = paint(made[lens], made["tokens"], width, 40, RenderOptions(tier="none"), 3)
             drawn += [row for row in plain(picture) if row.strip()]
     return drawn
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llmscope.batch.prompts import Line
+from llmscope.batch.prompts import PromptLine
 from llmscope.batch.shards import read_shard, write_shard
 from llmscope.errors import ScopeError
 from llmscope.export import json_text, write
@@ -23,7 +23,7 @@ _LARGEST = 1 << 24
 
 
 @dataclass(frozen=True)
-class Part:
+class JobShare:
     """Of every `count` prompts the one at `index`, from 0; and how many of them make a shard."""
 
     index: int = 0
@@ -53,7 +53,7 @@ class Folder:
     """
 
     def __init__(
-        self, path: Path, part: Part, options: Mapping[str, Any], about: Mapping[str, Any]
+        self, path: Path, part: JobShare, options: Mapping[str, Any], about: Mapping[str, Any]
     ) -> None:
         self.path, self.part = path, part
         self.shown = display_text(str(path)).replace("\n", " ")
@@ -101,7 +101,7 @@ class Folder:
         """Of a shard, without its suffix."""
         return self.part.shard(number)
 
-    def errors(self, number: int, lines: Sequence[Line]) -> int | None:
+    def errors(self, number: int, lines: Sequence[PromptLine]) -> int | None:
         """How many prompts of a shard failed, if it is there with these lines; None if it is not.
 
         Raises:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Looking:
+class PromptJob:
     """Lenses, and where they look.
 
     Attributes:

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from llmscope.batch.folder import Part
+from llmscope.batch.folder import JobShare
 from llmscope.errors import ScopeError
 from llmscope.text import display_text
 
 
 @contextmanager
-def alone(path: Path, part: Part) -> Iterator[None]:
+def alone(path: Path, part: JobShare) -> Iterator[None]:
     """Within, no other process of any machine writes this part of the folder.
 
     The lock is let go of when the process ends, however it does. A disk that knows no locks is

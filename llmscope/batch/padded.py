@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from llmscope.batch.job import Looking, figures_of, resolved
+from llmscope.batch.job import PromptJob, figures_of, resolved
 from llmscope.export.split import halves
 from llmscope.figure import Figure
 from llmscope.text import told
@@ -52,7 +52,7 @@ class Together:
         return record_padded(scope.recorder, prompts)
 
 
-def why_single(scope: Scope, looking: Looking, bound: float = BOUND) -> str:
+def why_single(scope: Scope, looking: PromptJob, bound: float = BOUND) -> str:
     """Why prompts must go one by one; empty if they may go together, as a probe has shown.
 
     Args:
@@ -89,7 +89,7 @@ def why_single(scope: Scope, looking: Looking, bound: float = BOUND) -> str:
     return ""
 
 
-def _figures(scope: Scope, recording: Recording, looking: Looking) -> list[Figure]:
+def _figures(scope: Scope, recording: Recording, looking: PromptJob) -> list[Figure]:
     return figures_of(scope, recording, looking.lenses, resolved(scope, recording, looking.focus))
 
 

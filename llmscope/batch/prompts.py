@@ -32,7 +32,7 @@ _NO_TEXT = "its prompt is no text"
 
 
 @dataclass(frozen=True)
-class Line:
+class PromptLine:
     """One prompt, or why it is none.
 
     Attributes:
@@ -48,7 +48,7 @@ class Line:
     error: str = ""
 
 
-class Source:
+class PromptSource:
     """A file of prompts, or stdin with JSON lines.
 
     Raises:
@@ -77,7 +77,7 @@ class Source:
         """How much of it was read, from 0 to 1; None where that cannot be known."""
         return None if self._name == STDIN else self._read
 
-    def __iter__(self) -> Iterator[Line]:
+    def __iter__(self) -> Iterator[PromptLine]:
         """Each line with a prompt, or with what is wrong with it; empty lines are left out.
 
         Raises:
@@ -95,7 +95,7 @@ class Source:
         except OSError as error:
             raise self._failed(error) from error
 
-    def _of_file(self) -> Iterator[Line]:
+    def _of_file(self) -> Iterator[PromptLine]:
         with open(self._name, "rb") as stream:
             size = os.fstat(stream.fileno()).st_size
             found = _other_unicode(stream.read(4))
@@ -119,17 +119,17 @@ def _other_unicode(begin: bytes) -> str:
     return ""
 
 
-def _line(number: int, prompt: Any, name: Any) -> Line:
+def _line(number: int, prompt: Any, name: Any) -> PromptLine:
     if name is not None:
         text = name if isinstance(name, str) else json.dumps(name, default=str)
         name = text.encode("utf-8", "backslashreplace").decode("utf-8")
     if not isinstance(prompt, str):
-        return Line(number, None, name, "it has no prompt" if prompt is None else _NO_TEXT)
+        return PromptLine(number, None, name, "it has no prompt" if prompt is None else _NO_TEXT)
     try:
         prompt.encode("utf-8")
     except UnicodeEncodeError:
-        return Line(number, None, name, "its prompt is not valid Unicode")
-    return Line(number, prompt, name)
+        return PromptLine(number, None, name, "its prompt is not valid Unicode")
+    return PromptLine(number, prompt, name)
 
 
 def _raw(stream: BinaryIO) -> Iterator[bytes | None]:
@@ -146,40 +146,40 @@ def _raw(stream: BinaryIO) -> Iterator[bytes | None]:
         first = False
 
 
-def _txt(stream: BinaryIO, _: str) -> Iterator[Line]:
+def _txt(stream: BinaryIO, _: str) -> Iterator[PromptLine]:
     for number, raw in enumerate(_raw(stream), 1):
         if raw is None:
-            yield Line(number, None, error=_TOO_LONG)
+            yield PromptLine(number, None, error=_TOO_LONG)
         elif raw.strip():
             try:
-                yield Line(number, raw.decode("utf-8"))
+                yield PromptLine(number, raw.decode("utf-8"))
             except UnicodeDecodeError as error:
-                yield Line(number, None, error=f"it is not UTF-8 (byte {error.start})")
+                yield PromptLine(number, None, error=f"it is not UTF-8 (byte {error.start})")
 
 
-def _jsonl(stream: BinaryIO, _: str) -> Iterator[Line]:
+def _jsonl(stream: BinaryIO, _: str) -> Iterator[PromptLine]:
     for number, raw in enumerate(_raw(stream), 1):
         if raw is None:
-            yield Line(number, None, error=_TOO_LONG)
+            yield PromptLine(number, None, error=_TOO_LONG)
         elif raw.strip():
             yield _of_json(number, raw)
 
 
-def _of_json(number: int, raw: bytes) -> Line:
+def _of_json(number: int, raw: bytes) -> PromptLine:
     try:
         record = json.loads(raw.decode("utf-8"))
         if not isinstance(record, dict):
-            return Line(number, None, error='it is no object such as {"prompt": "…"}')
+            return PromptLine(number, None, error='it is no object such as {"prompt": "…"}')
         return _line(number, record.get("prompt"), record.get("id"))
     except UnicodeDecodeError as error:
-        return Line(number, None, error=f"it is not UTF-8 (byte {error.start})")
+        return PromptLine(number, None, error=f"it is not UTF-8 (byte {error.start})")
     except json.JSONDecodeError as error:
-        return Line(number, None, error=f"it is not JSON: {error.msg} (column {error.colno})")
+        return PromptLine(number, None, error=f"it is not JSON: {error.msg} (column {error.colno})")
     except (ValueError, RecursionError):  # a number of thousands of digits, or lists in lists
-        return Line(number, None, error="it is not JSON that can be read")
+        return PromptLine(number, None, error="it is not JSON that can be read")
 
 
-def _csv(stream: BinaryIO, shown: str) -> Iterator[Line]:
+def _csv(stream: BinaryIO, shown: str) -> Iterator[PromptLine]:
     csv.field_size_limit(LONGEST)
     # What is not UTF-8 becomes half a surrogate, so that only its own row falls.
     texts = (
@@ -197,7 +197,7 @@ def _csv(stream: BinaryIO, shown: str) -> Iterator[Line]:
         except StopIteration:
             return
         except csv.Error as error:
-            yield Line(number, None, error=f"it is not CSV: {told(error)}")
+            yield PromptLine(number, None, error=f"it is not CSV: {told(error)}")
             continue
         if row:
             name = row[named] if named is not None and named < len(row) else None
@@ -214,7 +214,7 @@ def _header(reader: Iterator[list[str]], shown: str) -> list[str]:
     return header
 
 
-_FORMATS: dict[str, Callable[[BinaryIO, str], Iterator[Line]]] = {
+_FORMATS: dict[str, Callable[[BinaryIO, str], Iterator[PromptLine]]] = {
     "jsonl": _jsonl,
     "csv": _csv,
     "txt": _txt,

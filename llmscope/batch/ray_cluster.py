@@ -40,8 +40,8 @@ _TOKEN = secrets.token_hex(32)
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """How many workers, and what each of them needs; None: as `Place` says.
+class WorkerRequest:
+    """How many workers, and what each of them needs; None: as `WorkerShare` says.
 
     Attributes:
         threads: of torch, on a CPU.
@@ -56,7 +56,7 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Place:
+class WorkerShare:
     """What every worker gets.
 
     Attributes:
@@ -81,7 +81,7 @@ def needed() -> None:
 
 
 @contextmanager
-def cluster(wanted: Wanted, tell: Callable[[str], None]) -> Iterator[Place]:
+def cluster(wanted: WorkerRequest, tell: Callable[[str], None]) -> Iterator[WorkerShare]:
     """Ray, from here to the end of the block. A cluster of its own ends with it.
 
     Raises:
@@ -121,7 +121,7 @@ def cluster(wanted: Wanted, tell: Callable[[str], None]) -> Iterator[Place]:
         yield place_on(ray.nodes(), wanted)
 
 
-def place_on(nodes: list[dict[str, Any]], wanted: Wanted) -> Place:
+def place_on(nodes: list[dict[str, Any]], wanted: WorkerRequest) -> WorkerShare:
     """What workers get on machines as `ray.nodes()` tells of them.
 
     Raises:
@@ -144,7 +144,7 @@ def place_on(nodes: list[dict[str, Any]], wanted: Wanted) -> Place:
             "other --threads or --gpus-per-worker",
         )
     usual = sum(fits) if gpus else sum(map(bool, fits))
-    return Place(wanted.workers or usual, cpus, gpus)
+    return WorkerShare(wanted.workers or usual, cpus, gpus)
 
 
 def _threads() -> int:
@@ -153,7 +153,7 @@ def _threads() -> int:
     return default_threads()
 
 
-def _cpus(wanted: Wanted) -> int:
+def _cpus(wanted: WorkerRequest) -> int:
     """What a cluster of its own may hand out: this machine's, and more if more was asked for."""
     return max(os.cpu_count() or 1, (wanted.workers or 1) * (wanted.threads or _threads()))
 

@@ -22,12 +22,12 @@ import ray
 import ray.data
 import ray.util.scheduling_strategies
 
-from llmscope.batch.folder import Folder, Part
-from llmscope.batch.job import Looking
+from llmscope.batch.folder import Folder, JobShare
+from llmscope.batch.job import PromptJob
 from llmscope.batch.padded import Together
 from llmscope.batch.progress import Pace, Summary, Tell
-from llmscope.batch.prompts import Line, Source
-from llmscope.batch.ray_cluster import Place
+from llmscope.batch.prompts import PromptLine, PromptSource
+from llmscope.batch.ray_cluster import WorkerShare
 from llmscope.batch.rows import rows_of
 from llmscope.batch.run import windows
 from llmscope.batch.shards import shard_files
@@ -79,7 +79,7 @@ class Window:
     """One shard's prompts. `errors`: how many failed, if the shard is there; else None."""
 
     number: int
-    lines: list[Line]
+    lines: list[PromptLine]
     errors: int | None
     seen: int
     read: float | None
@@ -105,7 +105,7 @@ class Failed:
     error: Exception
 
 
-def first_answer(job: Job[T], place: Place) -> T:
+def first_answer(job: Job[T], place: WorkerShare) -> T:
     """Load the model on some worker and ask it.
 
     Raises:
@@ -131,10 +131,10 @@ def _answer(job: Job[T]) -> T | Failed:
 def run(
     job: Job[T],
     answer: T,
-    source: Source,
-    looking: Looking,
+    source: PromptSource,
+    looking: PromptJob,
     folder: Folder,
-    place: Place,
+    place: WorkerShare,
     *,
     together: Together | None,
     tell: Tell,
@@ -194,7 +194,7 @@ def run(
 class _Prompts(ray.data.Datasource):  # type: ignore[misc]
     """The windows of a source, read by one task, where the command runs."""
 
-    def __init__(self, job: Job[Any], source: Source, folder: Folder) -> None:
+    def __init__(self, job: Job[Any], source: PromptSource, folder: Folder) -> None:
         super().__init__()
         self._read = _Reader(job, source, folder)
 
@@ -216,7 +216,7 @@ class _Prompts(ray.data.Datasource):  # type: ignore[misc]
 @dataclass(frozen=True)
 class _Reader:
     job: Job[Any]
-    source: Source
+    source: PromptSource
     folder: Folder
 
     def __call__(self) -> Iterator[pyarrow.Table]:
@@ -238,9 +238,9 @@ class _Worker:
         self,
         job: Job[T],
         answer: T,
-        looking: Looking,
+        looking: PromptJob,
         together: Together | None,
-        part: Part,
+        part: JobShare,
         tally: Any,
     ) -> None:
         self._tally = tally

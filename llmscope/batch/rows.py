@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from llmscope.batch.job import Looking, figures_of, look_ahead, resolved
+from llmscope.batch.job import PromptJob, figures_of, look_ahead, resolved
 from llmscope.batch.padded import Together
-from llmscope.batch.prompts import Line
+from llmscope.batch.prompts import PromptLine
 from llmscope.batch.shards import Row
 from llmscope.errors import ScopeError
 from llmscope.figure import Focus
@@ -26,8 +26,8 @@ def nobody(prompts: int, errors: int) -> None:
 
 def rows_of(
     scope: Scope,
-    window: Sequence[Line],
-    looking: Looking,
+    window: Sequence[PromptLine],
+    looking: PromptJob,
     together: Together | None,
     done: Done = nobody,
 ) -> list[Row]:
@@ -61,9 +61,9 @@ def rows_of(
 
 def _batch(
     scope: Scope,
-    window: Sequence[Line],
+    window: Sequence[PromptLine],
     prompts: Mapping[int, Prompt],
-    looking: Looking,
+    looking: PromptJob,
     together: Together,
     rows: dict[int, Row],
     done: Done,
@@ -86,11 +86,11 @@ def _batch(
         done(1, int(caught.failed))
 
 
-def _prompt(scope: Scope, text: str, looking: Looking) -> Prompt:
+def _prompt(scope: Scope, text: str, looking: PromptJob) -> Prompt:
     return scope.prompt(_text(scope, text, looking), special_tokens=_special(looking))
 
 
-def _recorded(scope: Scope, text: str, looking: Looking) -> Recording:
+def _recorded(scope: Scope, text: str, looking: PromptJob) -> Recording:
     return scope.record(
         _text(scope, text, looking),
         fresh=True,
@@ -100,15 +100,17 @@ def _recorded(scope: Scope, text: str, looking: Looking) -> Recording:
     )
 
 
-def _text(scope: Scope, text: str, looking: Looking) -> str:
+def _text(scope: Scope, text: str, looking: PromptJob) -> str:
     return scope.chat.prompt(text, looking.system) if looking.chat else text
 
 
-def _special(looking: Looking) -> bool:
+def _special(looking: PromptJob) -> bool:
     return looking.special_tokens and not looking.chat  # a template writes its own
 
 
-def _row(scope: Scope, line: Line, recording: Recording, focus: Focus, looking: Looking) -> Row:
+def _row(
+    scope: Scope, line: PromptLine, recording: Recording, focus: Focus, looking: PromptJob
+) -> Row:
     figures = figures_of(scope, recording, looking.lenses, focus)
     return Row(line, recording.prompt.ids, recording.prompt.labels, tuple(figures))
 
@@ -130,7 +132,7 @@ class _enough_memory:  # noqa: N801 - a context manager
 class _Caught:
     """What is wrong with one prompt becomes its row, and the others go on."""
 
-    def __init__(self, rows: dict[int, Row], index: int, line: Line) -> None:
+    def __init__(self, rows: dict[int, Row], index: int, line: PromptLine) -> None:
         self._rows, self._index, self._line = rows, index, line
         self.failed = False
 

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from llmscope.batch.folder import Folder, Part
-from llmscope.batch.job import Looking
+from llmscope.batch.folder import Folder, JobShare
+from llmscope.batch.job import PromptJob
 from llmscope.batch.padded import Together
 from llmscope.batch.progress import Pace, Summary, Tell
-from llmscope.batch.prompts import Line, Source
+from llmscope.batch.prompts import PromptLine, PromptSource
 from llmscope.batch.rows import rows_of
 from llmscope.batch.shards import shard_files
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 def run(
     scope: Scope,
-    source: Source,
-    looking: Looking,
+    source: PromptSource,
+    looking: PromptJob,
     folder: Folder,
     *,
     together: Together | None = None,
@@ -58,7 +58,7 @@ def run(
     return pace.summary()
 
 
-def windows(source: Iterable[Line], part: Part) -> Iterator[list[Line]]:
+def windows(source: Iterable[PromptLine], part: JobShare) -> Iterator[list[PromptLine]]:
     """The prompts of each shard of a part, in their order."""
     lines = islice(source, part.index, None, part.count)
     while window := list(islice(lines, part.size)):

@@ -13,7 +13,7 @@ import numpy as np
 from safetensors.numpy import save
 
 from llmscope.batch.arrow import index_bytes, read_index
-from llmscope.batch.prompts import Line
+from llmscope.batch.prompts import PromptLine
 from llmscope.export import json_text, write_all
 from llmscope.export.split import halves
 from llmscope.figure import Figure
@@ -31,7 +31,7 @@ class Row:
         error: why there is nothing to see; empty if there is.
     """
 
-    line: Line
+    line: PromptLine
     ids: tuple[int, ...] = ()
     tokens: tuple[str, ...] = ()
     figures: tuple[Figure, ...] = ()

@@ -12,7 +12,7 @@ from llmscope.errors import ScopeError
 
 if TYPE_CHECKING:
     from llmscope.cli.options.loading import Loader
-    from llmscope.draw import Look, Tier
+    from llmscope.draw import RenderOptions, Tier
     from llmscope.edits import Edit
     from llmscope.sampler import Sampler
     from llmscope.tui.session.session import Session
@@ -24,7 +24,7 @@ PAGE_DRIVER = "llmscope.tui.terminal.web_page:PageDriver"
 
 
 @dataclass(frozen=True)
-class Opening:
+class LaunchOptions:
     """How the screen opens: on what, and how it looks. See `llmscope open --help`."""
 
     load: Loader
@@ -44,7 +44,7 @@ class Opening:
     notice: str = ""
 
 
-def opening(model: str | None) -> Opening:
+def opening(model: str | None) -> LaunchOptions:
     """How it opens where nobody says more than the model: as the person set it for good.
 
     Raises:
@@ -55,7 +55,7 @@ def opening(model: str | None) -> Opening:
 
     has: dict[str, Any] = effective()
     load = {name: has[name] for name in ("device", "dtype", "threads") if name in has}
-    return Opening(Loader(model or has.get("model"), **load), **_set_look(has))
+    return LaunchOptions(Loader(model or has.get("model"), **load), **_set_look(has))
 
 
 def _set_look(has: dict[str, Any]) -> dict[str, Any]:
@@ -67,7 +67,7 @@ def _set_look(has: dict[str, Any]) -> dict[str, Any]:
     return look
 
 
-def show(opening: Opening) -> int:
+def show(opening: LaunchOptions) -> int:
     """Open the screen, and stay until it is left.
 
     Returns:
@@ -152,7 +152,7 @@ def dressed(
     spending: Literal["auto", "high", "low"],
     *,
     instead: str,
-) -> tuple[Look, Bandwidth, str]:
+) -> tuple[RenderOptions, Bandwidth, str]:
     """The look of the screen, what to spend on it, and what was typed ahead of it.
 
     Args:

@@ -9,8 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from llmscope.draw.color.theme import DEFAULT_THEME, Theme, load_theme, theme_names
-from llmscope.draw.render_options import Look, Tier, detect_look
-from llmscope.draw.styles import Palette, palette
+from llmscope.draw.render_options import RenderOptions, Tier, detect_render_options
+from llmscope.draw.styles import Styles, styles_for
 
 if TYPE_CHECKING:
     from llmscope.draw.figures import natural_height, paint
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_THEME",
-    "Look",
     "Painting",
-    "Palette",
+    "RenderOptions",
     "Row",
+    "Styles",
     "Theme",
     "Tier",
-    "detect_look",
+    "detect_render_options",
     "framed",
     "load_theme",
     "natural_height",
     "paint",
     "paint_map",
-    "palette",
+    "styles_for",
     "theme_names",
 ]
 

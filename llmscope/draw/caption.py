@@ -6,7 +6,7 @@ from rich.cells import cell_len
 
 from llmscope.draw.cells import Line, fit, plain_text, wrap
 from llmscope.draw.painting import Row
-from llmscope.draw.styles import Palette
+from llmscope.draw.styles import Styles
 from llmscope.draw.symbols import SIGNS
 from llmscope.figure import Figure
 from llmscope.text import VISIBLE, VISIBLE_ASCII
@@ -30,7 +30,7 @@ def _remarks(figure: Figure, width: int, ascii: bool) -> list[list[str]]:  # noq
     return [list(wrap(plain_text(remark, ascii), width)) for remark in remarks]
 
 
-def caption_rows(figure: Figure, width: int, height: int, palette: Palette) -> tuple[Row, ...]:
+def caption_rows(figure: Figure, width: int, height: int, palette: Styles) -> tuple[Row, ...]:
     """As many of them, from the first, as a picture of so many cells can spare.
 
     A remark that goes on must not seem to end in the middle of what it lists.

@@ -11,14 +11,14 @@ from rich.style import Style
 
 from llmscope.draw.color import arithmetic
 from llmscope.draw.painting import Painting, Row
-from llmscope.draw.render_options import Look
-from llmscope.draw.styles import palette
+from llmscope.draw.render_options import RenderOptions
+from llmscope.draw.styles import styles_for
 
 FADE = 0.5
 """How far every colour goes towards the ground."""
 
 
-def faded(painting: Painting, look: Look) -> Painting:
+def faded(painting: Painting, look: RenderOptions) -> Painting:
     """The painting with every style dimmed."""
 
     def dim(row: Row) -> Row:
@@ -29,8 +29,8 @@ def faded(painting: Painting, look: Look) -> Painting:
 
 
 @lru_cache(maxsize=1024)
-def _faded(style: Style, look: Look) -> Style:
-    colours = palette(look)
+def _faded(style: Style, look: RenderOptions) -> Style:
+    colours = styles_for(look)
     if not colours.colours:
         return style + Style(dim=True)
     ground = arithmetic.parse_hex(look.theme.ground)

@@ -21,11 +21,11 @@ from llmscope.draw.painters.tokens import paint_tokens
 from llmscope.draw.painters.walkthrough.values import paint_values
 from llmscope.draw.painters.walkthrough.walk import paint_walk
 from llmscope.draw.painting import Painting
-from llmscope.draw.render_options import Look
-from llmscope.draw.styles import Palette, palette
+from llmscope.draw.render_options import RenderOptions
+from llmscope.draw.styles import Styles, styles_for
 from llmscope.figure import Figure, Focus
 
-Painter = Callable[[Figure, int, int, Palette, Focus], Painting]
+Painter = Callable[[Figure, int, int, Styles, Focus], Painting]
 
 _BY_KIND: dict[str, Painter] = {
     "heatmap": paint_heatmap,
@@ -50,7 +50,7 @@ def paint(
     figure: Figure,
     width: int,
     height: int,
-    look: Look,
+    look: RenderOptions,
     focus: Focus | None = None,
     *,
     tokens: Figure | None = None,
@@ -74,7 +74,7 @@ def paint(
     if width < 1 or height < 1:
         raise ValueError(f"cannot draw in {width} × {height} cells")
     focus = focus or Focus()
-    said = caption_rows(figure, width, height, palette(look))
+    said = caption_rows(figure, width, height, styles_for(look))
     painting = _paint(figure, width, height - len(said), look, focus, tokens, zoom)
     if said:
         painting = replace(painting, rows=(*painting.rows, *said))
@@ -112,12 +112,12 @@ def _paint(
     figure: Figure,
     width: int,
     height: int,
-    look: Look,
+    look: RenderOptions,
     focus: Focus,
     tokens: Figure | None,
     zoom: int | None,
 ) -> Painting:
-    colours = palette(look)
+    colours = styles_for(look)
     if figure.verdict.status == "refused":
         return paint_message(figure.verdict.reason, width, height, colours)
     if not figure.values.size:

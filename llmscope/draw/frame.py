@@ -7,8 +7,8 @@ from rich.cells import cell_len
 from llmscope.draw.cells import Line, fit, plain_text
 from llmscope.draw.figures import paint
 from llmscope.draw.painting import Row
-from llmscope.draw.render_options import Look
-from llmscope.draw.styles import Palette, palette
+from llmscope.draw.render_options import RenderOptions
+from llmscope.draw.styles import Styles, styles_for
 from llmscope.figure import Figure, Focus
 
 IN_ASCII = str.maketrans({"·": "|", "×": "x", "–": "-"})
@@ -19,7 +19,7 @@ def framed(
     figure: Figure,
     width: int,
     height: int,
-    look: Look,
+    look: RenderOptions,
     focus: Focus | None = None,
     *,
     tokens: Figure | None = None,
@@ -27,7 +27,7 @@ def framed(
     """The figure with its frame, `width` × `height` cells in all; bare where that is too small."""
     if width < 4 or height < 3:
         return paint(figure, width, height, look, focus, tokens=tokens).rows
-    colours = palette(look)
+    colours = styles_for(look)
     # One blank column inside each side keeps the picture off the line.
     painting = paint(figure, width - 4, height - 2, look, focus, tokens=tokens)
     side = colours.glyphs.box[5]
@@ -40,7 +40,7 @@ def framed(
     return tuple(rows)
 
 
-def _top(figure: Figure, remark: str, width: int, colours: Palette) -> Row:
+def _top(figure: Figure, remark: str, width: int, colours: Styles) -> Row:
     """The title, cut before the verdict is."""
     box, glyphs, ascii_only = colours.glyphs.box, colours.glyphs, colours.look.ascii
     verdict = figure.verdict
@@ -66,7 +66,7 @@ def _top(figure: Figure, remark: str, width: int, colours: Palette) -> Row:
     return _closed(line, box[1], width, colours)
 
 
-def _bottom(legend: Row | None, width: int, colours: Palette) -> Row:
+def _bottom(legend: Row | None, width: int, colours: Styles) -> Row:
     box = colours.glyphs.box
     line = Line().add(f"{box[2]}{box[4]}", colours.border)
     if legend and sum(segment.cell_length for segment in legend) <= width - 6:
@@ -77,6 +77,6 @@ def _bottom(legend: Row | None, width: int, colours: Palette) -> Row:
     return _closed(line, box[3], width, colours)
 
 
-def _closed(line: Line, corner: str, width: int, colours: Palette) -> Row:
+def _closed(line: Line, corner: str, width: int, colours: Styles) -> Row:
     line.add(colours.glyphs.box[4] * (width - 1 - line.width), colours.border)
     return line.add(corner, colours.border).row(width, colours.base)

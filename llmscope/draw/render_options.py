@@ -18,7 +18,7 @@ _TRUECOLOR_TERMS = ("xterm-kitty", "xterm-ghostty", "alacritty", "foot", "wezter
 
 
 @dataclass(frozen=True)
-class Look:
+class RenderOptions:
     """What to draw with.
 
     Attributes:
@@ -39,22 +39,22 @@ class Look:
         if self.theme.native and self.tier in ("truecolor", "256"):
             object.__setattr__(self, "tier", "16")
 
-    def wearing(self, theme: Theme) -> Look:
+    def wearing(self, theme: Theme) -> RenderOptions:
         """The same look in another theme."""
-        return Look(theme, self.full, self.ascii)
+        return RenderOptions(theme, self.full, self.ascii)
 
     def __hash__(self) -> int:
         # Asked on every picture: a theme's name is enough to tell looks apart quickly.
         return hash((self.theme.name, self.tier, self.ascii))
 
 
-def detect_look(
+def detect_render_options(
     theme: str | Theme = DEFAULT_THEME,
     *,
     environ: Mapping[str, str] | None = None,
     tier: Tier | None = None,
     ascii: bool | None = None,  # noqa: A002
-) -> Look:
+) -> RenderOptions:
     """The best look that this terminal says it can show.
 
     Args:
@@ -70,7 +70,7 @@ def detect_look(
     if ascii is None:
         ascii = not _utf8(environ)  # noqa: A001
     worn = load_theme(theme) if isinstance(theme, str) else theme
-    return Look(worn, tier or detect_tier(environ), ascii)
+    return RenderOptions(worn, tier or detect_tier(environ), ascii)
 
 
 def detect_tier(environ: Mapping[str, str]) -> Tier:

@@ -12,7 +12,7 @@ from rich.cells import cell_len
 from llmscope.draw.cells import Line, plain_text
 from llmscope.draw.numbers import number
 from llmscope.draw.painting import Row
-from llmscope.draw.styles import Palette, Ramp
+from llmscope.draw.styles import Ramp, Styles
 from llmscope.figure import Figure
 
 DECADES = 3
@@ -60,7 +60,7 @@ class Scale:
             return cls(low, high, "log")
         return cls(low, high, "linear")
 
-    def ramp(self, palette: Palette) -> Ramp:
+    def ramp(self, palette: Styles) -> Ramp:
         """The ramp that belongs to it."""
         return palette.diverging if self.kind == "signed" else palette.sequential
 
@@ -86,7 +86,7 @@ def is_difference(figure: Figure) -> bool:
     return bool(figure.extra.get("change"))
 
 
-def legend(scale: Scale, unit: str, palette: Palette, width: int, note: str = "") -> Row:
+def legend(scale: Scale, unit: str, palette: Styles, width: int, note: str = "") -> Row:
     """The ramp between its two ends, with the unit and whatever else must be said.
 
     The ramp shrinks, and the note and then the unit go, before an end would be cut off by the

@@ -12,7 +12,7 @@ from rich.style import Style
 from llmscope.draw.color import arithmetic
 from llmscope.draw.color.arithmetic import RGB
 from llmscope.draw.color.theme import Theme
-from llmscope.draw.render_options import Look, Tier
+from llmscope.draw.render_options import RenderOptions, Tier
 
 if TYPE_CHECKING:
     from llmscope.draw.glyphs import Glyphs
@@ -46,10 +46,10 @@ class Ramp:
         return self.glyphs[0] == self.glyphs[-2]
 
 
-class Palette:
+class Styles:
     """Styles and marks of one look; see `palette`."""
 
-    def __init__(self, look: Look) -> None:
+    def __init__(self, look: RenderOptions) -> None:
         # The screen needs one number of this module before its first picture, and no marks.
         from llmscope.draw.glyphs import ASCII, UNICODE
 
@@ -117,9 +117,9 @@ class Palette:
 
 
 @lru_cache(maxsize=32)
-def palette(look: Look) -> Palette:
+def styles_for(look: RenderOptions) -> Styles:
     """The styles of a look."""
-    return Palette(look)
+    return Styles(look)
 
 
 def shade(rgb: RGB, tier: Tier) -> Color:
@@ -148,38 +148,38 @@ def _stops(names: tuple[str, ...]) -> tuple[RGB, ...]:
     return tuple(arithmetic.parse_hex(name) for name in names)
 
 
-def _shades(palette: Palette, names: tuple[str, ...], count: int) -> tuple[Color, ...]:
+def _shades(style_set: Styles, names: tuple[str, ...], count: int) -> tuple[Color, ...]:
     stops = _stops(names)
-    if palette.look.tier == "truecolor":
+    if style_set.look.tier == "truecolor":
         return tuple(Color.from_rgb(*rgb) for rgb in arithmetic.along(stops, count))
     return tuple(Color.from_ansi(index) for index in arithmetic.monotone_256(stops))
 
 
-def _sequential(palette: Palette) -> Ramp:
-    if not palette.colours:
-        density = tuple(palette.glyphs.density)
-        return Ramp((palette.base,) * (len(density) + 1), (*density, " "), signed=False)
+def _sequential(style_set: Styles) -> Ramp:
+    if not style_set.colours:
+        density = tuple(style_set.glyphs.density)
+        return Ramp((style_set.base,) * (len(density) + 1), (*density, " "), signed=False)
     styles = [
-        palette.on(shade) for shade in _shades(palette, palette.look.theme.sequential, LEVELS)
+        style_set.on(shade) for shade in _shades(style_set, style_set.look.theme.sequential, LEVELS)
     ]
-    return Ramp((*styles, palette.base), (" ",) * (len(styles) + 1), signed=False)
+    return Ramp((*styles, style_set.base), (" ",) * (len(styles) + 1), signed=False)
 
 
-def _diverging(palette: Palette) -> Ramp:
-    theme = palette.look.theme
-    if not palette.colours or _alike(theme):
-        plus, minus = palette.glyphs.plus, palette.glyphs.minus
-        cold = palette.ink(_stop(theme.negative, 0.7))
-        warm = palette.ink(_stop(theme.positive, 0.7))
+def _diverging(style_set: Styles) -> Ramp:
+    theme = style_set.look.theme
+    if not style_set.colours or _alike(theme):
+        plus, minus = style_set.glyphs.plus, style_set.glyphs.minus
+        cold = style_set.ink(_stop(theme.negative, 0.7))
+        warm = style_set.ink(_stop(theme.positive, 0.7))
         glyphs = (*reversed(minus[1:]), " ", *plus[1:])
-        styles = (*(cold for _ in minus[1:]), palette.base, *(warm for _ in plus[1:]))
-        return Ramp((*styles, palette.base), (*glyphs, " "), signed=True)
-    below = _shades(palette, theme.negative, LEVELS // 2)
-    above = _shades(palette, theme.positive, LEVELS // 2)
+        styles = (*(cold for _ in minus[1:]), style_set.base, *(warm for _ in plus[1:]))
+        return Ramp((*styles, style_set.base), (*glyphs, " "), signed=True)
+    below = _shades(style_set, theme.negative, LEVELS // 2)
+    above = _shades(style_set, theme.positive, LEVELS // 2)
     half = min(len(below), len(above))
     below, above = _thinned(below, half), _thinned(above, half)
-    inked = [palette.on(shade) for shade in (*reversed(below[1:]), *above)]
-    return Ramp((*inked, palette.base), (" ",) * (len(inked) + 1), signed=True)
+    inked = [style_set.on(shade) for shade in (*reversed(below[1:]), *above)]
+    return Ramp((*inked, style_set.base), (" ",) * (len(inked) + 1), signed=True)
 
 
 def _alike(theme: Theme) -> bool:

@@ -19,7 +19,7 @@ class OtherError(ScopeError):
     """Prompt B cannot be run, and something that is wanted needs it."""
 
 
-class Held:
+class ComparedPrompt:
     """Prompt B and the words of one request, as the model's tokenizer cuts them.
 
     Attributes:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
-from llmscope.engine.comparison import Held, OtherError
+from llmscope.engine.comparison import ComparedPrompt, OtherError
 from llmscope.engine.events import (
     SPAN,
     Ask,
@@ -36,7 +36,7 @@ from llmscope.engine.events import (
     tokens_of,
 )
 from llmscope.engine.model_switch import GivenUp, OpenModel
-from llmscope.engine.sampling import Aside, drawn
+from llmscope.engine.sampling import BranchRecordings, sampled
 from llmscope.engine.slot import Slot
 from llmscope.errors import ScopeError
 from llmscope.figure import Figure, Focus
@@ -74,10 +74,10 @@ class Engine:
         self._wrote = False
         self._prompt: object = None
         self._before = 0
-        self._held: tuple[object, Held] | None = None
+        self._held: tuple[object, ComparedPrompt] | None = None
         self._figures: dict[Any, Figure] = {}
         self._origins: dict[str | None, Origin] = {}
-        self._aside = Aside()
+        self._aside = BranchRecordings()
         self._milliseconds = 0.0
 
     def start(self) -> None:
@@ -203,7 +203,7 @@ class Engine:
             self._post(trouble)
             return
         if request.draw is not None:
-            self._post(drawn(scope, recording, request, request.draw))
+            self._post(sampled(scope, recording, request, request.draw))
         made: dict[str, Figure] = {}
         frame = Frame(
             *(request.serial, tokens_of(recording), {}, self._cost(scope, recording)),
@@ -279,11 +279,11 @@ class Engine:
             aside=self._aside.kept,
         )
 
-    def _hold(self, scope: Scope, request: Request, recording: Recording) -> Held:
+    def _hold(self, scope: Scope, request: Request, recording: Recording) -> ComparedPrompt:
         """What the request holds the recording against: as the latest one did, if that stands."""
         asked = (recording, request.versus_prompt, request.special_tokens, request.words)
         if self._held is None or self._held[0] != asked:
-            held = Held(scope, request, recording)
+            held = ComparedPrompt(scope, request, recording)
             if held.beside is None:  # there is none; or what is wrong must be told where it matters
                 return held
             self._held = asked, held
@@ -310,7 +310,7 @@ class Engine:
         return ""
 
     def _look(
-        self, scope: Scope, recording: Recording, want: Want, request: Request, held: Held
+        self, scope: Scope, recording: Recording, want: Want, request: Request, held: ComparedPrompt
     ) -> Iterator[Figure]:
         """Ever more complete figures for a pane; one that fails says why and harms no other."""
         from llmscope.lenses import lens

@@ -23,8 +23,6 @@ __all__ = [
     "Ask",
     "Beside",
     "ChatRequest",
-    "Draw",
-    "Drawn",
     "Event",
     "Frame",
     "LoadFailed",
@@ -37,6 +35,8 @@ __all__ = [
     "PassInfo",
     "Refused",
     "Request",
+    "Sample",
+    "Sampled",
     "Taught",
     "TeachRequest",
     "Templated",
@@ -77,7 +77,7 @@ class Written:
 
 
 @dataclass(frozen=True)
-class Draw:
+class Sample:
     """A token that is wanted to follow a prompt; see `llmscope.sampler.draw`.
 
     `rules`: apply those of the model's generation_config first.
@@ -112,7 +112,7 @@ class Request:
     versus_prompt: str | None = None
     words: tuple[str, str] | None = None
     written: Written | None = None
-    draw: Draw | None = None
+    draw: Sample | None = None
 
     @property
     def prompt(self) -> tuple[object, ...]:
@@ -350,7 +350,7 @@ class Refused:
 
 
 @dataclass(frozen=True)
-class Drawn:
+class Sampled:
     """The token that is to follow a prompt.
 
     Attributes:
@@ -410,7 +410,7 @@ Event = (
     | OpenFailed
     | Frame
     | Refused
-    | Drawn
+    | Sampled
     | Templated
     | Taught
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from llmscope.engine.events import Draw, Drawn, Request
+from llmscope.engine.events import Request, Sample, Sampled
 from llmscope.errors import ScopeError
 from llmscope.sampler import draw
 
@@ -18,14 +18,14 @@ BYTES = 256_000_000
 """So large are their keys and values together, at most."""
 
 
-def drawn(scope: Scope, recording: Recording, request: Request, asked: Draw) -> Drawn:
+def sampled(scope: Scope, recording: Recording, request: Request, asked: Sample) -> Sampled:
     """The token that follows a recording, of the pass with its edits if there are any."""
     from llmscope.models.generation import processed
     from llmscope.record.derive.tensors import logits_after
 
     subject, last = recording.subject, len(recording) - 1
     if subject.tokens is None:
-        return Drawn(request, error="this checkpoint has no tokenizer: no token has a text")
+        return Sampled(request, error="this checkpoint has no tokenizer: no token has a text")
     context = subject.anatomy.context
     before = () if request.written is None else request.written.ids
     logits = logits_after(recording, last)
@@ -37,8 +37,8 @@ def drawn(scope: Scope, recording: Recording, request: Request, asked: Draw) -> 
             logits, asked.sampler, place=len(recording), branch=asked.branch, tried=asked.tried
         )
     except ScopeError as error:
-        return Drawn(request, error=error.message)
-    return Drawn(
+        return Sampled(request, error=error.message)
+    return Sampled(
         request,
         token,
         subject.label(token),
@@ -59,7 +59,7 @@ def stops(scope: Scope) -> frozenset[int]:
     return frozenset((found,) if isinstance(found, int) else map(int, found))
 
 
-class Aside:
+class BranchRecordings:
     """The recordings of branches that were left, so that to come back to one takes no pass."""
 
     def __init__(self) -> None:

@@ -2,7 +2,7 @@
 
 from llmscope.export.atomic_write import write, write_all
 from llmscope.export.dataframe import data_frame, tidy
-from llmscope.export.edits_caption import WhatIf
+from llmscope.export.edits_caption import EditsCaption
 from llmscope.export.json import about_dict, json_text, snapshot_dict
 from llmscope.export.notebook import mimebundle
 from llmscope.export.paper import PAPER, PAPER_FORMATS, Paper, need_matplotlib
@@ -17,7 +17,7 @@ from llmscope.export.render import (
     render_rows,
     save,
 )
-from llmscope.export.safetensors import Pair, pair, sidecar_path
+from llmscope.export.safetensors import FilePair, pair, sidecar_path
 
 __all__ = [
     "BARE",
@@ -26,9 +26,9 @@ __all__ = [
     "PAPER",
     "PAPER_FORMATS",
     "PICTURES",
-    "Pair",
+    "EditsCaption",
+    "FilePair",
     "Paper",
-    "WhatIf",
     "about_dict",
     "data_frame",
     "format_of",

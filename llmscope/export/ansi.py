@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from rich.color import ColorSystem
 from rich.style import Style
 
-from llmscope.draw import Look, Row
+from llmscope.draw import RenderOptions, Row
 from llmscope.export.txt import harmless
 
 _SYSTEMS = {
@@ -18,7 +18,7 @@ _SYSTEMS = {
 }
 
 
-def ansi_text(rows: Iterable[Row], look: Look) -> str:
+def ansi_text(rows: Iterable[Row], look: RenderOptions) -> str:
     """One line a row, each ending in plain style. Tier `none` keeps bold, dim and reverse only."""
     system = _SYSTEMS[look.tier]
     lines: list[str] = []

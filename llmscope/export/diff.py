@@ -31,7 +31,7 @@ _DEEP = 20
 
 
 @dataclass(frozen=True)
-class Found:
+class FigureDiff:
     """What a figure of A and that of B have and have not in common.
 
     Attributes:
@@ -58,7 +58,7 @@ class Diff:
         notes: what else is told differently, such as versions: no fault by itself.
     """
 
-    figures: tuple[Found, ...]
+    figures: tuple[FigureDiff, ...]
     faults: tuple[str, ...]
     notes: tuple[str, ...]
 
@@ -95,12 +95,12 @@ def _keyed(figures: Iterable[Figure]) -> dict[tuple[str, int], Figure]:
     return keyed
 
 
-def _found(a: Figure | None, b: Figure | None, tolerance: float) -> Found:
+def _found(a: Figure | None, b: Figure | None, tolerance: float) -> FigureDiff:
     there = a or b
     assert there is not None
     lens = there.lens
     if a is None or b is None:
-        return Found(lens, there.title, None, (), (f"only in {'B' if a is None else 'A'}",))
+        return FigureDiff(lens, there.title, None, (), (f"only in {'B' if a is None else 'A'}",))
     faults = []
     if a.verdict.status != b.verdict.status:
         faults.append(f"verdict: {a.verdict.status} / {b.verdict.status}")
@@ -112,7 +112,7 @@ def _found(a: Figure | None, b: Figure | None, tolerance: float) -> Found:
             " × ".join(f"{axis.name} {len(axis)}" for axis in figure.axes) or "none"
             for figure in (a, b)
         )
-        return Found(lens, a.title, None, (), (*faults, f"shape: {shapes}"))
+        return FigureDiff(lens, a.title, None, (), (*faults, f"shape: {shapes}"))
     for ours, theirs in zip(a.axes, b.axes, strict=True):
         faults += _axis(ours, theirs)
     largest, at, alone = _largest(a.values, b.values)
@@ -120,7 +120,7 @@ def _found(a: Figure | None, b: Figure | None, tolerance: float) -> Found:
         faults.append(f"values: {alone} in one alone")
     if largest is not None and largest > tolerance:
         faults.append(f"values: {largest:.3g} beyond {tolerance:g}")
-    return Found(lens, a.title, largest, _where(a, at), (*faults, *_extra(a, b, tolerance)))
+    return FigureDiff(lens, a.title, largest, _where(a, at), (*faults, *_extra(a, b, tolerance)))
 
 
 def _axis(a: Axis, b: Axis) -> list[str]:

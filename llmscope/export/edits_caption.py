@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from llmscope.draw import Look, Row, palette
+from llmscope.draw import RenderOptions, Row, styles_for
 from llmscope.draw.cells import Line, fit, plain_text
 
 
 @dataclass(frozen=True)
-class WhatIf:
+class EditsCaption:
     """Beside the prompt and the model, what the figures came from.
 
     Attributes:
@@ -31,7 +31,7 @@ class WhatIf:
             record["versus_prompt"] = self.other
         return record
 
-    def caption(self, width: int, look: Look) -> list[Row]:
+    def caption(self, width: int, look: RenderOptions) -> list[Row]:
         """The rows above the figures: an edit each, and prompt B. None of a plain pass."""
         said = [f"{index} {edit}" for index, edit in enumerate(self.edits, start=1)]
         rows = _listed("edits", said if len(said) > 1 else self.edits, width, look)
@@ -40,12 +40,12 @@ class WhatIf:
         return rows
 
 
-PLAIN = WhatIf()
+PLAIN = EditsCaption()
 
 
-def _listed(title: str, lines: Sequence[str], width: int, look: Look) -> list[Row]:
+def _listed(title: str, lines: Sequence[str], width: int, look: RenderOptions) -> list[Row]:
     """A title with lines to the right of it."""
-    colours = palette(look)
+    colours = styles_for(look)
     rows = []
     for place, text in enumerate(lines):
         head = f" {title}  " if place == 0 else " " * (len(title) + 3)

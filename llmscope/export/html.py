@@ -9,7 +9,7 @@ from hashlib import sha256
 from html import escape
 from typing import Any
 
-from llmscope.draw import Look, Row
+from llmscope.draw import RenderOptions, Row
 from llmscope.export.svg import svg_text
 from llmscope.text import display_text
 
@@ -18,7 +18,7 @@ _STYLE = re.compile(r"<style>(.*?)</style>", re.DOTALL)
 
 def html_text(
     rows: Sequence[Row],
-    look: Look,
+    look: RenderOptions,
     about: Mapping[str, Any] | None = None,
     *,
     scale: float = 1.0,
@@ -60,7 +60,7 @@ def html_text(
     )
 
 
-def _style(look: Look) -> str:
+def _style(look: RenderOptions) -> str:
     theme = look.theme
     return (
         f"body{{margin:1.5rem;background:{theme.ground};color:{theme.text};"

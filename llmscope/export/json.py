@@ -11,7 +11,7 @@ from dataclasses import asdict
 from typing import Any
 
 from llmscope.engine.events import ModelInfo, Token
-from llmscope.export.edits_caption import PLAIN, WhatIf
+from llmscope.export.edits_caption import PLAIN, EditsCaption
 from llmscope.export.provenance import installed
 from llmscope.figure import Figure, Focus, plain
 
@@ -46,7 +46,7 @@ def snapshot_dict(
     tokens: Sequence[Token],
     focus: Focus,
     figures: Iterable[Figure],
-    whatif: WhatIf = PLAIN,
+    whatif: EditsCaption = PLAIN,
 ) -> dict[str, Any]:
     """Everything a snapshot says: what `about_dict` gives, and the figures."""
     about = about_dict(info, prompt, tokens, focus, whatif)
@@ -58,7 +58,7 @@ def about_dict(
     prompt: str | None,
     tokens: Sequence[Token],
     focus: Focus,
-    whatif: WhatIf = PLAIN,
+    whatif: EditsCaption = PLAIN,
     provenance: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """What a snapshot says beside its figures: model, versions, prompt, tokens and focus.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from llmscope.config import effective
-from llmscope.draw import Look, load_theme
+from llmscope.draw import RenderOptions, load_theme
 from llmscope.errors import ScopeError
 from llmscope.export.render import render
 from llmscope.figure import Figure
@@ -25,10 +25,10 @@ def mimebundle(figure: Figure) -> dict[str, str]:
     return {TEXT: text.rstrip("\n"), SVG: svg}
 
 
-def _look() -> Look:
+def _look() -> RenderOptions:
     """Settings that cannot be read are no reason to show no figure: then it is the usual look."""
     try:
         theme = effective().get("theme")
-        return Look() if theme in (None, "auto") else Look(load_theme(str(theme)))
+        return RenderOptions() if theme in (None, "auto") else RenderOptions(load_theme(str(theme)))
     except ScopeError:
-        return Look()
+        return RenderOptions()

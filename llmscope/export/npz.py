@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from llmscope.export.edits_caption import PLAIN, WhatIf
+from llmscope.export.edits_caption import PLAIN, EditsCaption
 from llmscope.export.json import json_text
 from llmscope.export.split import halves
 from llmscope.figure import Figure
 
 
 def npz_bytes(
-    figures: Sequence[Figure], whatif: WhatIf = PLAIN, about: Mapping[str, Any] | None = None
+    figures: Sequence[Figure], whatif: EditsCaption = PLAIN, about: Mapping[str, Any] | None = None
 ) -> bytes:
     """`values` and every numeric array of `extra`, and `figure`: the rest as JSON.
 

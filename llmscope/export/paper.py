@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal
 
 from llmscope.errors import ScopeError
-from llmscope.export.edits_caption import PLAIN, WhatIf
+from llmscope.export.edits_caption import PLAIN, EditsCaption
 from llmscope.export.json import json_text
 from llmscope.figure import Figure, Focus
 
@@ -45,7 +45,7 @@ def paper_bytes(
     *,
     size: tuple[int, int] | None = None,
     focus: Focus | None = None,
-    whatif: WhatIf = PLAIN,
+    whatif: EditsCaption = PLAIN,
     about: Mapping[str, Any] | None = None,
     scale: float = 1.0,
 ) -> bytes:
@@ -82,7 +82,7 @@ def paper(
     *,
     size: tuple[int, int] | None = None,
     focus: Focus | None = None,
-    whatif: WhatIf = PLAIN,
+    whatif: EditsCaption = PLAIN,
     every_glyph: bool = True,
 ) -> Page:
     """The page as a figure of matplotlib, not yet written.

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from llmscope.draw import Look, Row
+from llmscope.draw import RenderOptions, Row
 from llmscope.errors import ScopeError
 from llmscope.export.json import json_text
 from llmscope.export.svg import FONTS, extent, svg_text
@@ -26,7 +26,7 @@ _HEADER = 8 + 25
 
 def png_bytes(
     rows: Sequence[Row],
-    look: Look,
+    look: RenderOptions,
     provenance: Mapping[str, Any] | None = None,
     *,
     scale: float = 1.0,

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from llmscope.draw import Look, Row, framed, natural_height
+from llmscope.draw import RenderOptions, Row, framed, natural_height
 from llmscope.errors import ScopeError
 from llmscope.export.ansi import ansi_text
 from llmscope.export.atomic_write import write, write_all
-from llmscope.export.edits_caption import PLAIN, WhatIf
+from llmscope.export.edits_caption import PLAIN, EditsCaption
 from llmscope.export.html import html_text
 from llmscope.export.json import json_text
 from llmscope.export.npz import npz_bytes
@@ -55,7 +55,7 @@ def save(
     *,
     format: str | None = None,  # noqa: A002
     size: tuple[int, int] | None = None,
-    look: Look | Paper | None = None,
+    look: RenderOptions | Paper | None = None,
     focus: Focus | None = None,
     scale: float = 1.0,
     force: bool = False,
@@ -84,10 +84,10 @@ def render(
     format: str,  # noqa: A002
     *,
     size: tuple[int, int] | None = None,
-    look: Look | Paper | None = None,
+    look: RenderOptions | Paper | None = None,
     focus: Focus | None = None,
     tokens: Figure | None = None,
-    whatif: WhatIf = PLAIN,
+    whatif: EditsCaption = PLAIN,
     about: Mapping[str, Any] | None = None,
     inline: bool = False,
     scale: float = 1.0,
@@ -130,7 +130,7 @@ def render(
             "llmscope snapshot --out FILE.safetensors, or Figure.save in a script",
         )
     assert not isinstance(look, str)
-    look = look or Look(tier="none" if format == "txt" else "truecolor")
+    look = look or RenderOptions(tier="none" if format == "txt" else "truecolor")
     tokens = tokens or next((figure for figure in several if figure.lens == "tokens"), None)
     rows = whatif.caption(size[0] if size else WIDTH, look)
     for figure in several:
@@ -147,7 +147,7 @@ def _height(figure: Figure) -> int:
 def render_rows(
     rows: Sequence[Row],
     format: str,  # noqa: A002
-    look: Look | None = None,
+    look: RenderOptions | None = None,
     about: Mapping[str, Any] | None = None,
     *,
     inline: bool = False,
@@ -158,7 +158,7 @@ def render_rows(
     Raises:
         ScopeError: there is no such format for pictures, or it cannot be made here.
     """
-    look = look or Look()
+    look = look or RenderOptions()
     provenance = None if about is None else about.get("provenance")
     if format == "txt":
         return txt_text(rows)

@@ -31,7 +31,7 @@ def safetensors_bytes(figures: Sequence[Figure]) -> bytes:
 
 
 @dataclass(frozen=True)
-class Pair:
+class FilePair:
     """Two files that belong together: the arrays, and all else as JSON."""
 
     tensors: bytes
@@ -42,7 +42,7 @@ class Pair:
         return {path: self.tensors, sidecar_path(path): self.sidecar}
 
 
-def pair(figures: Sequence[Figure], about: Mapping[str, Any] | None = None) -> Pair:
+def pair(figures: Sequence[Figure], about: Mapping[str, Any] | None = None) -> FilePair:
     """Figures as arrays, and a sidecar that names their digest.
 
     By the digest a pair is told from two files that different commands wrote.
@@ -53,7 +53,7 @@ def pair(figures: Sequence[Figure], about: Mapping[str, Any] | None = None) -> P
     data = safetensors_bytes(figures)
     records = [halves(figure, scalars=False)[1] for figure in figures]
     tensors = {"sha256": hashlib.sha256(data).hexdigest()}
-    return Pair(data, json_text({**(about or {}), "tensors": tensors, "figures": records}))
+    return FilePair(data, json_text({**(about or {}), "tensors": tensors, "figures": records}))
 
 
 def sidecar_path(path: Path) -> Path:

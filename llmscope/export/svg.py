@@ -12,7 +12,7 @@ from rich.cells import cell_len
 from rich.color import Color
 from rich.style import Style
 
-from llmscope.draw import Look, Row, Theme, palette
+from llmscope.draw import RenderOptions, Row, Theme, styles_for
 from llmscope.draw.color.arithmetic import mix, parse_hex, to_hex, xterm
 from llmscope.export.json import json_text
 from llmscope.export.svg_glyphs import shape
@@ -48,7 +48,7 @@ def extent(rows: Sequence[Row]) -> tuple[float, float]:
 
 def svg_text(
     rows: Sequence[Row],
-    look: Look,
+    look: RenderOptions,
     provenance: Mapping[str, Any] | None = None,
     *,
     inline: bool = False,
@@ -65,7 +65,7 @@ def svg_text(
     said = "" if provenance is None else escape(json_text(dict(provenance)).strip())
     full, shown = ([f"{side * times:.1f}" for side in extent(rows)] for times in (1.0, scale))
     # The margin is of the same colour as the cells, which a tier may have rounded.
-    ground = _ink(palette(look).base, look.theme).ground or look.theme.ground
+    ground = _ink(styles_for(look).base, look.theme).ground or look.theme.ground
     body: list[str] = []
     for index, row in enumerate(rows):
         body.extend(_row(row, MARGIN + index * CELL[1], look.theme, ground))

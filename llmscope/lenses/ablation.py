@@ -11,13 +11,13 @@ import numpy as np
 
 from llmscope.figure import Axis, Figure, Focus, Verdict
 from llmscope.lenses.base import Lens, Run, layer_kinds
-from llmscope.lenses.logit_target import Asked, over, progress, strongest
+from llmscope.lenses.logit_target import LogitTarget, over, progress, strongest
 
 if TYPE_CHECKING:
     from llmscope.record.capture.extra_passes import Passes
     from llmscope.record.capture.recording import Recording
     from llmscope.record.change_hooks import Job, Site
-    from llmscope.record.interventions.sweep import Row
+    from llmscope.record.interventions.sweep import SweepRow
 
 PARTS: dict[str, tuple[Site, ...]] = {
     "attention": ("attention_write",),
@@ -56,7 +56,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
 
     subject, position, passes = recording.subject, focus.position, cast("Passes", run)
     own = logits_after(recording, position)
-    asked = Asked.of(
+    asked = LogitTarget.of(
         subject, int(own.argmax()) if focus.target is None else focus.target, focus.versus
     )
     of_heads, means, kl = (word in focus.mode.split("-") for word in ("heads", "mean", "kl"))
@@ -126,7 +126,7 @@ def _numbers(recording: Recording) -> tuple[str, ...]:
     return tuple(map(str, _layers(recording)))
 
 
-def _title(recording: Recording, asked: Asked, focus: Focus) -> str:
+def _title(recording: Recording, asked: LogitTarget, focus: Focus) -> str:
     what, *how = focus.mode.split("-")
     to = "set to their mean" if "mean" in how else "set to zero"
     if "kl" in how:
@@ -135,7 +135,7 @@ def _title(recording: Recording, asked: Asked, focus: Focus) -> str:
     return f"Ablation · {what} {to} · Δ logit of {asked}"
 
 
-def _said(asked: Asked, before: float, kl: bool) -> str:
+def _said(asked: LogitTarget, before: float, kl: bool) -> str:
     if kl:
         return "how far all that may come next is from what it is with nothing ablated"
     return f"logit of {asked} with nothing ablated: {before:.4f} · below zero: a part spoke for it"
@@ -174,11 +174,11 @@ def _sites(recording: Recording, layer: int, part: str) -> list[Site]:
 
 def _row(
     recording: Recording, layer: int, columns: tuple[str, ...], of_heads: bool, means: bool
-) -> Row:
+) -> SweepRow:
     """The jobs of one layer."""
     from llmscope.record.change_hooks import Change
     from llmscope.record.interventions.compile import head_columns, mean
-    from llmscope.record.interventions.sweep import Row
+    from llmscope.record.interventions.sweep import SweepRow
 
     everywhere, whole = range(len(recording)), slice(None)
     own = {} if of_heads else {part: _sites(recording, layer, part) for part in columns}
@@ -199,7 +199,7 @@ def _row(
         return [tuple(map(ablated, own[columns[column]])) for column in chosen]
 
     some = [column for column, part in enumerate(columns) if of_heads or own[part]]
-    return Row(layer, layer, tuple(some), 0, jobs)
+    return SweepRow(layer, layer, tuple(some), 0, jobs)
 
 
 LENS = Lens(

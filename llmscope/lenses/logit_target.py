@@ -12,22 +12,22 @@ from numpy.typing import NDArray
 from llmscope.figure import VERIFIED, Verdict
 
 if TYPE_CHECKING:
-    from llmscope.models.loaded_model import Subject
+    from llmscope.models.loaded_model import LoadedModel
 
 NAMED = 3
 """Cells that are named below a picture."""
 
 
 @dataclass(frozen=True)
-class Asked:
+class LogitTarget:
     """A token, and the one that it is held against, if any."""
 
-    subject: Subject
+    subject: LoadedModel
     target: int
     versus: int | None
 
     @classmethod
-    def of(cls, subject: Subject, target: int, versus: int | None) -> Asked:
+    def of(cls, subject: LoadedModel, target: int, versus: int | None) -> LogitTarget:
         """Checked.
 
         Raises:
@@ -54,7 +54,7 @@ class Asked:
         }
 
 
-def check(subject: Subject, token: int) -> None:
+def check(subject: LoadedModel, token: int) -> None:
     """Whether a model has a token.
 
     Raises:

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from llmscope.figure import VERIFIED, Axis, Figure, Focus, Verdict
 from llmscope.lenses.base import Lens, Run, layer_kinds
-from llmscope.lenses.logit_target import NAMED, Asked, check, over, progress, strongest
+from llmscope.lenses.logit_target import NAMED, LogitTarget, check, over, progress, strongest
 
 if TYPE_CHECKING:
     from llmscope.record.capture.extra_passes import Passes
     from llmscope.record.capture.recording import Recording
     from llmscope.record.change_hooks import Job, Site
-    from llmscope.record.interventions.sweep import Row
+    from llmscope.record.interventions.sweep import SweepRow
 
 NAMES = {"stream": "stream", "attention": "attention writes", "mlp": "MLP writes", "heads": "heads"}
 SITES: dict[str, Site] = {
@@ -49,7 +49,7 @@ class _Pair:
     recording: Recording
     other: Recording
     position: int
-    asked: Asked
+    asked: LogitTarget
     first: int
     own: float
     others: float
@@ -155,7 +155,7 @@ def _paired(recording: Recording, focus: Focus, run: Passes) -> _Pair:
     target, versus = (
         top if token is None else token for token, top in zip(given, likeliest, strict=True)
     )
-    asked = Asked.of(subject, target, versus)
+    asked = LogitTarget.of(subject, target, versus)
     if target == versus:
         raise _Unpaired(
             f"target and versus are both ‹{subject.label(target)}›: name two answers "
@@ -199,9 +199,9 @@ def _axes(recording: Recording, mode: str) -> tuple[Axis, Axis]:
 
 def _plan(
     pair: _Pair, mode: str, usable: Sequence[bool], axes: tuple[Axis, Axis]
-) -> tuple[tuple[Row, ...], NDArray[np.bool_]]:
+) -> tuple[tuple[SweepRow, ...], NDArray[np.bool_]]:
     """The rows to run, the last layers first, and the cells where nothing of B can differ."""
-    rows: list[Row] = []
+    rows: list[SweepRow] = []
     still = np.zeros((len(axes[0]), len(axes[1])), dtype=bool)
     for row in reversed(range(len(axes[0]))):
         if mode != "stream" and not usable[row]:
@@ -219,11 +219,11 @@ def _plan(
     return tuple(rows), still
 
 
-def _row(pair: _Pair, mode: str, layer: int, columns: tuple[int, ...]) -> Row:
+def _row(pair: _Pair, mode: str, layer: int, columns: tuple[int, ...]) -> SweepRow:
     """The jobs of one row. Of the stream it is the one before that layer."""
     from llmscope.record.change_hooks import Change
     from llmscope.record.interventions.compile import head_columns, written
-    from llmscope.record.interventions.sweep import Row
+    from llmscope.record.interventions.sweep import SweepRow
 
     site = SITES[mode]
 
@@ -239,7 +239,7 @@ def _row(pair: _Pair, mode: str, layer: int, columns: tuple[int, ...]) -> Row:
             for place in places
         ]
 
-    return Row(layer, layer, columns, pair.first if mode == "heads" else columns[0], jobs)
+    return SweepRow(layer, layer, columns, pair.first if mode == "heads" else columns[0], jobs)
 
 
 def _extra(

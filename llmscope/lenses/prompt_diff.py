@@ -16,7 +16,7 @@ from llmscope.lenses.edit_diff import LISTED, at_labels, same_question
 
 if TYPE_CHECKING:
     from llmscope.record.capture.recording import Recording
-    from llmscope.record.compare.contrast import Pair
+    from llmscope.record.compare.contrast import PromptPair
 
 NAME = "A − B"
 """What a title says of it."""
@@ -25,7 +25,7 @@ TOKENS = ("position", "query", "key")
 Figures = Callable[["Recording", Focus], Iterable[Figure]]
 
 
-def apart(chosen: Lens, pair: Pair, focus: Focus, figures: Figures) -> Figure:
+def apart(chosen: Lens, pair: PromptPair, focus: Focus, figures: Figures) -> Figure:
     """A less B, with the axes of A. NaN at tokens that only A has, and where B has no value.
 
     B is asked about the same place, the same target and the same neuron. What both prompts have
@@ -72,7 +72,7 @@ def apart(chosen: Lens, pair: Pair, focus: Focus, figures: Figures) -> Figure:
     return replace(own, title=title, values=values, verdict=verdict, extra=extra)
 
 
-def _asked(chosen: Lens, pair: Pair, focus: Focus, own: Figure, places: list[Axis]) -> Focus:
+def _asked(chosen: Lens, pair: PromptPair, focus: Focus, own: Figure, places: list[Axis]) -> Focus:
     """The focus that asks B for the same.
 
     Raises:
@@ -94,7 +94,7 @@ def _asked(chosen: Lens, pair: Pair, focus: Focus, own: Figure, places: list[Axi
     return asked
 
 
-def _there(pair: Pair, axes: tuple[Axis, ...], theirs: Figure) -> NDArray[np.float32] | None:
+def _there(pair: PromptPair, axes: tuple[Axis, ...], theirs: Figure) -> NDArray[np.float32] | None:
     """B's values at the labels of A's axes; None where the two are about different things."""
     values: NDArray[np.float32] = theirs.values
     if [axis.name for axis in axes] != [axis.name for axis in theirs.axes]:
@@ -114,7 +114,7 @@ def _there(pair: Pair, axes: tuple[Axis, ...], theirs: Figure) -> NDArray[np.flo
 
 
 def _alike(
-    chosen: Lens, pair: Pair, focus: Focus, axes: tuple[Axis, ...]
+    chosen: Lens, pair: PromptPair, focus: Focus, axes: tuple[Axis, ...]
 ) -> NDArray[np.bool_] | bool:
     """Which values are of tokens before which both prompts are the same."""
     rows = next((n for n, axis in enumerate(axes) if axis.name in ("position", "query")), None)
@@ -126,7 +126,7 @@ def _alike(
     return np.broadcast_to(before.reshape(shape), tuple(map(len, axes)))
 
 
-def _candidates(pair: Pair, own: Figure, focus: Focus, title: str) -> Figure:
+def _candidates(pair: PromptPair, own: Figure, focus: Focus, title: str) -> Figure:
     """A's candidates for the next token, and what B thinks of them."""
     from llmscope.lenses.next_token import said_of
     from llmscope.record.derive.tensors import logits_after

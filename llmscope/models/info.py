@@ -10,7 +10,7 @@ from llmscope.models.tokenizer.roles import ChatMarks
 from llmscope.text import NOTE, one_line
 
 if TYPE_CHECKING:
-    from llmscope.models.loaded_model import Subject
+    from llmscope.models.loaded_model import LoadedModel
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class ModelInfo:
     """What its generation_config asks for when it writes."""
 
 
-def model_info(subject: Subject, base: Subject, chat_words: frozenset[str]) -> ModelInfo:
+def model_info(subject: LoadedModel, base: LoadedModel, chat_words: frozenset[str]) -> ModelInfo:
     """What is known of a model.
 
     Args:

@@ -22,7 +22,7 @@ Progress = Callable[[str, float, float | None], None]
 
 
 @dataclass(frozen=True)
-class Lesson:
+class ContextAdapter:
     """What an adapter was made of.
 
     Attributes:
@@ -31,13 +31,13 @@ class Lesson:
         figure: of the lens `context`, for the prompt that it was made for.
     """
 
-    base: Subject
+    base: LoadedModel
     context: tuple[int, ...]
     figure: Figure
 
 
 @dataclass(eq=False)
-class Subject:
+class LoadedModel:
     """A loaded model. Equal to itself alone, so that what was measured on it can be kept with it.
 
     Attributes:
@@ -72,8 +72,8 @@ class Subject:
     notices: tuple[str, ...] = ()
     adapter: str | None = None
     adapted: Stages = field(default_factory=Stages)
-    origin: Subject | None = None
-    lesson: Lesson | None = None
+    origin: LoadedModel | None = None
+    lesson: ContextAdapter | None = None
     reward: RewardModel | None = None
     folders: tuple[Path, ...] = ()
     readout_holds: bool = True
@@ -91,7 +91,7 @@ class Subject:
         return str(token) if self.tokens is None else self.tokens.piece(token)
 
 
-def follow(subject: Subject, *, anatomy: bool) -> None:
+def follow(subject: LoadedModel, *, anatomy: bool) -> None:
     """Note where a model is and what it computes in, after the user changed it.
 
     Args:

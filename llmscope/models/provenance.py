@@ -12,7 +12,7 @@ from llmscope.models.info import ModelInfo
 
 if TYPE_CHECKING:
     from llmscope.figure import Verdict
-    from llmscope.models.loaded_model import Progress, Subject
+    from llmscope.models.loaded_model import LoadedModel, Progress
 
 _OURS = "llmscope_"
 
@@ -68,7 +68,7 @@ class Origin:
 
 
 def origin(
-    subject: Subject, info: ModelInfo, verdicts: Mapping[str, Verdict] | None = None
+    subject: LoadedModel, info: ModelInfo, verdicts: Mapping[str, Verdict] | None = None
 ) -> Origin:
     """The origin of what is recorded of a model now. Reads no file."""
     import torch

@@ -6,23 +6,23 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from llmscope.models.loaded_model import Subject
+    from llmscope.models.loaded_model import LoadedModel
 
 
-class Stages(Mapping[str, "Subject"]):
+class Stages(Mapping[str, "LoadedModel"]):
     """Models by name, in order. One that is not loaded yet is when it is first asked for."""
 
     def __init__(
         self,
-        loaded: Mapping[str, Subject] | None = None,
-        later: Mapping[str, Callable[[], Subject]] | None = None,
+        loaded: Mapping[str, LoadedModel] | None = None,
+        later: Mapping[str, Callable[[], LoadedModel]] | None = None,
     ) -> None:
         """Those that are there, then those that can be loaded."""
         self._loaded = dict(loaded or {})
         self._later = dict(later or {})
         self._names = dict.fromkeys((*self._loaded, *self._later))
 
-    def __getitem__(self, name: str) -> Subject:
+    def __getitem__(self, name: str) -> LoadedModel:
         """Raises KeyError for an unknown name, and ScopeError for what cannot be loaded."""
         if name not in self._loaded:
             self._loaded[name] = self._later[name]()
@@ -38,7 +38,7 @@ class Stages(Mapping[str, "Subject"]):
         return len(self._names)
 
     @property
-    def loaded(self) -> Mapping[str, Subject]:
+    def loaded(self) -> Mapping[str, LoadedModel]:
         """Those that are loaded already."""
         return dict(self._loaded)
 
@@ -47,7 +47,7 @@ class Stages(Mapping[str, "Subject"]):
         """Those that came with the model, loaded or not: `builtin:NAME` is each one's spec."""
         return tuple(self._later)
 
-    def add(self, name: str, subject: Subject) -> None:
+    def add(self, name: str, subject: LoadedModel) -> None:
         """One more, at the end."""
         self._loaded[name] = subject
         self._names[name] = None

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from llmscope.engine.events import Ask, Event, Frame, Loaded, PassInfo, Request
 from llmscope.figure import Figure
-from llmscope.replay.pane_map import Held
+from llmscope.replay.pane_map import PaneFigure
 from llmscope.replay.reader import Recorded
 
 NO_COST = PassInfo(0, 0, 0.0, 0)
@@ -23,7 +23,7 @@ class ReplayEngine:
     """
 
     def __init__(
-        self, snapshot: Recorded, panes: Sequence[Held], post: Callable[[Event], None]
+        self, snapshot: Recorded, panes: Sequence[PaneFigure], post: Callable[[Event], None]
     ) -> None:
         self._snapshot, self._post = snapshot, post
         self._panes = {one.key: one for one in panes}

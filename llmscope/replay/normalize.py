@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from llmscope.draw import Look, paint
+from llmscope.draw import RenderOptions, paint
 from llmscope.errors import ScopeError
 from llmscope.export.read import numbers
 from llmscope.figure import Axis, Figure, Focus
@@ -65,7 +65,7 @@ def check(figures: Sequence[Figure], length: int, focus: Focus) -> None:
             raise ScopeError(f"{named} is of other tokens than its prompt", HINT)
         try:
             for width, height in SIZES:
-                paint(_flat(figure), width, height, Look(), focus, tokens=tokens)
+                paint(_flat(figure), width, height, RenderOptions(), focus, tokens=tokens)
         except Exception as error:  # whatever drawing relies on, it may lack
             raise ScopeError(
                 f"{named} cannot be drawn: it lacks what belongs to it", HINT

@@ -57,7 +57,7 @@ _MODES: dict[str, dict[str, tuple[str, ...]]] = {
 
 
 @dataclass(frozen=True)
-class Held:
+class PaneFigure:
     """A figure in a pane.
 
     Attributes:
@@ -134,12 +134,12 @@ def _is_map(figure: Figure) -> bool:
     return [axis.name for axis in figure.axes] == ["layer", "position"]
 
 
-def held(figures: Iterable[Figure], focus: Focus) -> tuple[Held, ...]:
+def held(figures: Iterable[Figure], focus: Focus) -> tuple[PaneFigure, ...]:
     """A pane for each figure, or two where the live screen has two for one.
 
     The first of a kind has the key of the live screen's pane, so that the line in words reads it.
     """
-    found: list[Held] = []
+    found: list[PaneFigure] = []
     taken: set[str] = set()
     for place, figure in enumerate(figures):
         mode = mode_of(figure, focus)
@@ -147,11 +147,11 @@ def held(figures: Iterable[Figure], focus: Focus) -> tuple[Held, ...]:
         for kind in kinds_of(figure, mode) or ("",):
             key = kind if kind and kind not in taken else f"figure-{place}{'-' * bool(kind)}{kind}"
             taken.add(key)
-            found.append(Held(key, kind, figure, asked))
+            found.append(PaneFigure(key, kind, figure, asked))
     return tuple(found)
 
 
-def pages(panes: Sequence[Held], *, edited: bool) -> tuple[Workspace, ...]:
+def pages(panes: Sequence[PaneFigure], *, edited: bool) -> tuple[Workspace, ...]:
     """Workspaces on which the figures stand in their order, each with a main figure.
 
     Args:
@@ -159,7 +159,7 @@ def pages(panes: Sequence[Held], *, edited: bool) -> tuple[Workspace, ...]:
     """
     shown = [one for one in panes if one.figure.verdict.status != "refused"]
     rest = [one for one in panes if one not in shown]
-    order: list[Held | None] = [*shown, *rest]
+    order: list[PaneFigure | None] = [*shown, *rest]
     if edited:
         order.insert(1, None)  # on the first page; what they are is below its figures
     found: list[Workspace] = []

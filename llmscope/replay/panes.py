@@ -11,19 +11,19 @@ from textual.content import Content
 
 from llmscope.draw.cells import finish
 from llmscope.draw.painting import Painting
-from llmscope.draw.render_options import Look
-from llmscope.draw.styles import palette
+from llmscope.draw.render_options import RenderOptions
+from llmscope.draw.styles import styles_for
 from llmscope.edits import Edit
 from llmscope.engine.events import Want
-from llmscope.export.edits_caption import WhatIf
+from llmscope.export.edits_caption import EditsCaption
 from llmscope.figure import Figure, Focus
-from llmscope.replay.pane_map import EDITED, Held
+from llmscope.replay.pane_map import EDITED, PaneFigure
 from llmscope.text import display_text
 from llmscope.tui.pane_grid import ELSEWHERE
 from llmscope.tui.panes import PANE_CLASSES, FigurePane
 from llmscope.tui.panes.walkthrough import WalkthroughPane
 from llmscope.tui.state.figure_store import TOKENS, Shown
-from llmscope.tui.state.view_state import Scene
+from llmscope.tui.state.view_state import ViewState
 from llmscope.tui.state.workspaces import PANES
 
 DERIVED = ("context-proof", "walk-said")
@@ -36,7 +36,7 @@ UNDRAWN = "this figure of the file lacks what belongs to it"
 class ReplayPane(FigurePane):
     """What a pane of a replay does in another way than the live one: it has one figure."""
 
-    held: ClassVar[Held]
+    held: ClassVar[PaneFigure]
     changes: ClassVar[bool] = False
     slow: ClassVar[bool] = False
     one_view: ClassVar[str] = "not in this snapshot: another view of this figure"
@@ -44,7 +44,7 @@ class ReplayPane(FigurePane):
     _tokens_beside: Shown | None = None
 
     def present(
-        self, scene: Scene, shown: Shown | None, *, stale: bool, tokens: Shown | None = None
+        self, scene: ViewState, shown: Shown | None, *, stale: bool, tokens: Shown | None = None
     ) -> None:
         """Show a figure, beside the tokens if those are in the file."""
         refused = tokens is None or tokens.figure.verdict.status == "refused"
@@ -61,7 +61,7 @@ class ReplayPane(FigurePane):
         """What it holds is what was asked when it was written."""
         return False
 
-    def want(self, scene: Scene) -> Want:
+    def want(self, scene: ViewState) -> Want:
         """The figure, for the place of the cursor as far as it depends on one."""
         if self.key == TOKENS.key:  # which is asked for in any case
             return TOKENS
@@ -75,11 +75,11 @@ class ReplayPane(FigurePane):
                 return super().heading(shown)
         return _title(shown.figure)
 
-    def turn(self, scene: Scene) -> Scene | None:
+    def turn(self, scene: ViewState) -> ViewState | None:
         """There is one view of it."""
         return None
 
-    def edit_here(self, scene: Scene) -> Edit | None:
+    def edit_here(self, scene: ViewState) -> Edit | None:
         """There is no pass that could be edited."""
         return None
 
@@ -112,7 +112,7 @@ def _title(figure: Figure) -> str:
 class ReplayWalkPane(ReplayPane, WalkthroughPane):
     """The walk through the one layer that the file has open."""
 
-    def onward(self, scene: Scene, by: int, *, opens: bool = False) -> Scene | None:
+    def onward(self, scene: ViewState, by: int, *, opens: bool = False) -> ViewState | None:
         """The step after the chosen one, or before it: none leads to another layer."""
         at = self._chosen() + by
         return self.walk_to(scene, at) if 0 <= at < len(self.steps) else None
@@ -122,26 +122,28 @@ class PassPane(FigurePane):
     """The edits of the pass, and prompt B."""
 
     key: ClassVar[str] = EDITED
-    whatif: ClassVar[WhatIf]
+    whatif: ClassVar[EditsCaption]
 
     @property
     def called(self) -> str:
         """How a person calls it."""
         return "edits and prompt B"
 
-    def want(self, scene: Scene) -> None:
+    def want(self, scene: ViewState) -> None:
         """It shows what the file says, and no figure."""
 
     def _picture(self) -> Painting:
         width, height = self.size
         rows = self.whatif.caption(width, self._look)
-        return Painting(finish(rows[:height], width, height, palette(self._look).base))
+        return Painting(finish(rows[:height], width, height, styles_for(self._look).base))
 
     def _heading(self) -> Content:
         return Content("Edits and prompt B")
 
 
-def panes_of(held: Sequence[Held], whatif: WhatIf, look: Look) -> dict[str, FigurePane]:
+def panes_of(
+    held: Sequence[PaneFigure], whatif: EditsCaption, look: RenderOptions
+) -> dict[str, FigurePane]:
     """The panes, by their keys."""
     live: Mapping[str, type[FigurePane]] = {cls.key: cls for cls in PANE_CLASSES}
     found: dict[str, FigurePane] = {}

@@ -11,11 +11,13 @@ from llmscope.tui.actions.keymap import read_keymap
 from llmscope.tui.run import stay
 
 if TYPE_CHECKING:
-    from llmscope.draw.render_options import Look
+    from llmscope.draw.render_options import RenderOptions
     from llmscope.tui.terminal.bandwidth import Bandwidth
 
 
-def run(snapshot: Recorded, *, look: Look, bandwidth: Bandwidth, debug: bool = False) -> int:
+def run(
+    snapshot: Recorded, *, look: RenderOptions, bandwidth: Bandwidth, debug: bool = False
+) -> int:
     """Open the screen and stay until it is left. Nothing is kept of it: it holds no work.
 
     Returns:

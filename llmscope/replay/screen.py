@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from llmscope.export.edits_caption import WhatIf as Told
+from llmscope.export.edits_caption import EditsCaption as Told
 from llmscope.replay.command import safe_command
 from llmscope.replay.engine import ReplayEngine
 from llmscope.replay.pane_map import held, pages
@@ -15,14 +15,14 @@ from llmscope.replay.reader import Recorded
 from llmscope.text import display_text
 from llmscope.tui.actions.keymap import Keymap
 from llmscope.tui.app import LlmscopeApp
-from llmscope.tui.features.copy.repro_command import Source
+from llmscope.tui.features.copy.repro_command import ModelSource
 from llmscope.tui.replay import Replay
-from llmscope.tui.state.edit_list import WhatIf
+from llmscope.tui.state.edit_list import ListedEdit
 from llmscope.tui.terminal.bandwidth import HIGH, Bandwidth
-from llmscope.tui.user_state import Own
+from llmscope.tui.user_state import UserState
 
 if TYPE_CHECKING:
-    from llmscope.draw.render_options import Look
+    from llmscope.draw.render_options import RenderOptions
     from llmscope.tui.widgets.header import Part
 
 MOST_FACTS = 1000
@@ -36,7 +36,7 @@ SHORT = 12
 def replay_app(
     snapshot: Recorded,
     *,
-    look: Look | None = None,
+    look: RenderOptions | None = None,
     bandwidth: Bandwidth = HIGH,
     keymap: Keymap | None = None,
 ) -> LlmscopeApp:
@@ -45,7 +45,7 @@ def replay_app(
     told = Told(tuple(map(str, snapshot.edits)), snapshot.other, held=snapshot.other is not None)
     edited = bool(told.edits) or told.held
 
-    def make(look: Look) -> Any:
+    def make(look: RenderOptions) -> Any:
         from llmscope.replay.panes import panes_of
 
         return panes_of(panes, told, look)
@@ -65,15 +65,15 @@ def replay_app(
         look=look,
         focus=replace(snapshot.focus, target=None, versus=None, mode=""),
         bandwidth=bandwidth,
-        own=Own(
+        own=UserState(
             keymap=keymap or Keymap(),
-            source=Source(snapshot.info.spec),
+            source=ModelSource(snapshot.info.spec),
             replay=replay,
         ),
     )
     app.scene = replace(
         app.scene,
-        edits=tuple(map(WhatIf.of, snapshot.edits)),
+        edits=tuple(map(ListedEdit.of, snapshot.edits)),
         versus_prompt=snapshot.other,
     )
     return app

@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING
 from textual import on
 from textual.widgets import Input, TextArea
 
-from llmscope.draw import Look
+from llmscope.draw import RenderOptions
 from llmscope.text import shared_length
 from llmscope.tui.actions.registry import BY_NAME
 from llmscope.tui.desk import Desk
 from llmscope.tui.engine_client import EngineSays
-from llmscope.tui.pane_grid import Overview
+from llmscope.tui.pane_grid import PaneGrid
 from llmscope.tui.prompt.chat_template import ChatDesk
 from llmscope.tui.state.context_marker import marked
 from llmscope.tui.terminal.bandwidth import HIGH, Bandwidth
 from llmscope.tui.terminal.output_guard import outlive_stops
-from llmscope.tui.theme_switcher import Watch
-from llmscope.tui.user_state import Own
-from llmscope.tui.widgets.placeholder import Card
+from llmscope.tui.theme_switcher import ThemeFileWatch
+from llmscope.tui.user_state import UserState
+from llmscope.tui.widgets.placeholder import Placeholder
 from llmscope.tui.widgets.status_bar import KeyLine
 
 if TYPE_CHECKING:
@@ -52,12 +52,12 @@ class LlmscopeApp(Desk, inherit_bindings=True):
         spec: str,
         prompt: str = "",
         special_tokens: bool = True,
-        look: Look | None = None,
+        look: RenderOptions | None = None,
         focus: Focus | None = None,
         chat: bool = False,
         system: str | None = None,
         bandwidth: Bandwidth = HIGH,
-        own: Own | None = None,
+        own: UserState | None = None,
     ) -> None:
         super().__init__(
             spec=spec,
@@ -74,7 +74,7 @@ class LlmscopeApp(Desk, inherit_bindings=True):
     def on_mount(self) -> None:
         """Show the screen, and only then let the engine import what is slow."""
         outlive_stops(self)
-        Watch(self).begin()
+        ThemeFileWatch(self).begin()
         for notice in filter(None, (self.own.keymap.notice, self.own.notice)):
             self.tell(notice, "warning")
         self.editor.focus()
@@ -120,7 +120,7 @@ class LlmscopeApp(Desk, inherit_bindings=True):
                 self._land(event)
             case events.Refused():
                 self._refused(event)
-            case events.Drawn():
+            case events.Sampled():
                 self.generating.land(self, event)
             case events.Templated():
                 self.chat.land(self, event)
@@ -202,7 +202,7 @@ class LlmscopeApp(Desk, inherit_bindings=True):
         """A double click on a figure."""
         self.overview.maximize()
 
-    @on(Overview.Rearranged)
+    @on(PaneGrid.Rearranged)
     def _rearranged(self) -> None:
         self.on_figure_pane_sized()
 
@@ -211,8 +211,8 @@ class LlmscopeApp(Desk, inherit_bindings=True):
         self.present()
         self.call_after_refresh(self.ask)
 
-    @on(Card.Picked)
-    def _picked(self, message: Card.Picked) -> None:
+    @on(Placeholder.Picked)
+    def _picked(self, message: Placeholder.Picked) -> None:
         self.editor.replace_all(message.text)
         BY_NAME["edit"].run(self)
 

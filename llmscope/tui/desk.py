@@ -17,14 +17,14 @@ from textual.notifications import Notify, SeverityLevel
 from textual.style import Style
 from textual.timer import Timer
 
-from llmscope.draw import Look, detect_look
+from llmscope.draw import RenderOptions, detect_render_options
 from llmscope.text import display_text
 from llmscope.tui.actions.registry import BY_NAME, bindings
 from llmscope.tui.features.compare.prompt_b import Comparing
-from llmscope.tui.features.context.controller import Lessons
-from llmscope.tui.features.copy.repro_command import Source
+from llmscope.tui.features.context.controller import ContextController
+from llmscope.tui.features.copy.repro_command import ModelSource
 from llmscope.tui.features.walkthrough.controller import PLAYING, Walking
-from llmscope.tui.pane_grid import Overview
+from llmscope.tui.pane_grid import PaneGrid
 from llmscope.tui.parts import Parts
 from llmscope.tui.prompt.chat_template import ChatDesk
 from llmscope.tui.prompt.prompt_box import Prompts
@@ -32,18 +32,18 @@ from llmscope.tui.state.layout import layout_for
 from llmscope.tui.terminal.bandwidth import Bandwidth
 from llmscope.tui.theme.textual_theme import inks, variables
 from llmscope.tui.theme_switcher import put_on
-from llmscope.tui.user_state import Own
-from llmscope.tui.widgets.header import TitleLine
+from llmscope.tui.user_state import UserState
+from llmscope.tui.widgets.header import Header
 from llmscope.tui.widgets.notices import Notice
-from llmscope.tui.widgets.placeholder import CARD_ACTIONS, Card
-from llmscope.tui.widgets.status_bar import KeyLine, WordsLine
+from llmscope.tui.widgets.placeholder import CARD_ACTIONS, Placeholder
+from llmscope.tui.widgets.status_bar import KeyLine, StatusText
 
 if TYPE_CHECKING:
-    from llmscope.engine.events import Draw, LoadFailed, PassInfo
+    from llmscope.engine.events import LoadFailed, PassInfo, Sample
     from llmscope.figure import Focus
     from llmscope.tui.engine_client import EngineLike
-    from llmscope.tui.features.models.model_switch import Opening
-    from llmscope.tui.state.view_state import Scene
+    from llmscope.tui.features.models.model_switch import PendingSwitch
+    from llmscope.tui.state.view_state import ViewState
 
 PATIENCE = 0.15
 """Seconds that a picture may be out of date before its title says so: quick passes never do."""
@@ -69,7 +69,7 @@ class Desk(Parts, inherit_bindings=False):
     NOTIFICATION_TIMEOUT = 4
     engine: EngineLike
     own_filters: Sequence[LineFilter]
-    overview: Overview
+    overview: PaneGrid
 
     def __init__(
         self,
@@ -77,27 +77,27 @@ class Desk(Parts, inherit_bindings=False):
         spec: str,
         prompt: str,
         special_tokens: bool,
-        look: Look | None,
+        look: RenderOptions | None,
         focus: Focus | None,
         chat: ChatDesk,
         bandwidth: Bandwidth,
-        own: Own | None,
+        own: UserState | None,
     ) -> None:
-        self.look = bandwidth.look(look or detect_look())
+        self.look = bandwidth.look(look or detect_render_options())
         self.inks = inks(self.look.theme)
         super().__init__(bandwidth)
         put_on(self, self.look)
-        self.own = own or Own()
+        self.own = own or UserState()
         self.text = prompt
         self._focus, self.special_tokens = focus, special_tokens
         self.chat = chat
-        self.lessons = Lessons()
+        self.lessons = ContextController()
         self.comparing = Comparing()
         self.walking = Walking()
         self.cost: PassInfo | None = None
         self._spec = spec
-        self.opening: Opening | None = None
-        self.source = self.own.source or Source(spec)
+        self.opening: PendingSwitch | None = None
+        self.source = self.own.source or ModelSource(spec)
         self._late = self._dim = self._under_way = False
         self._asks_again = self._turning = False
         self._timer: Timer | None = None
@@ -123,13 +123,13 @@ class Desk(Parts, inherit_bindings=False):
         """From top to bottom."""
         self._make_room(self.size)
         theme = self.look.theme
-        self.title_line = TitleLine(theme, self._spec, self.own.banner)
+        self.title_line = Header(theme, self._spec, self.own.banner)
         self.prompts = Prompts(self.text, self._prompt_b, past=self.own.past)
         self.editor = self.prompts.a
         self.editor.read_only = self.own.replay is not None
-        self.overview = Overview(self.look, fades=self.bandwidth.fades, **self.own.panes)
-        self.card = Card(theme, self._spec, still=self.own.replay is not None)
-        self.words = WordsLine(theme)
+        self.overview = PaneGrid(self.look, fades=self.bandwidth.fades, **self.own.panes)
+        self.card = Placeholder(theme, self._spec, still=self.own.replay is not None)
+        self.words = StatusText(theme)
         self.keys = KeyLine(theme, self.own.keymap, invites=self.own.newcomer, own=self.own)
         self.own.keymap.bind(self, "anywhere")
         self.own.keymap.bind(self.editor, "prompt")
@@ -218,7 +218,7 @@ class Desk(Parts, inherit_bindings=False):
             self.walking.stop()
         BY_NAME[name].run(self)
 
-    def look_at(self, scene: Scene, *, patiently: bool = False) -> None:
+    def look_at(self, scene: ViewState, *, patiently: bool = False) -> None:
         """Move the cursor: every pane follows, and asks for what it does not have.
 
         Args:
@@ -247,7 +247,7 @@ class Desk(Parts, inherit_bindings=False):
         else:
             self.ask()
 
-    def ask(self, draw: Draw | None = None) -> bool:
+    def ask(self, draw: Sample | None = None) -> bool:
         """Ask for what the screen shows now, unless that was asked already.
 
         Args:

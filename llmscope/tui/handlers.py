@@ -165,11 +165,11 @@ def tour(desk: Desk) -> None:
 
 def show_palette(desk: Desk) -> None:
     """All commands, found by typing."""
-    from llmscope.tui.dialogs.command_palette import Palette
+    from llmscope.tui.dialogs.command_palette import CommandPaletteScreen
 
     # The name of the one before is taken until it is gone for good.
-    if not any(isinstance(node, Palette) for node in desk._nodes):
-        desk.push_screen(Palette())
+    if not any(isinstance(node, CommandPaletteScreen) for node in desk._nodes):
+        desk.push_screen(CommandPaletteScreen())
 
 
 def stop(desk: Desk) -> None:

@@ -11,7 +11,7 @@ from textual import events
 from textual.containers import Container
 from textual.message import Message
 
-from llmscope.draw.render_options import Look
+from llmscope.draw.render_options import RenderOptions
 from llmscope.tui.state.layout import Arrangement, grid_for, held, layout_for, visible
 from llmscope.tui.state.workspaces import WORKSPACES, Workspace, workspace_of
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from llmscope.engine.events import Want
     from llmscope.tui.actions.keymap import Keymap
     from llmscope.tui.panes import FigurePane
-    from llmscope.tui.state.figure_store import Ledger
-    from llmscope.tui.state.view_state import Scene
+    from llmscope.tui.state.figure_store import FigureStore
+    from llmscope.tui.state.view_state import ViewState
 
 ELSEWHERE = "elsewhere"
 """In the `extra` of a refused figure: for another place of the cursor there is one to show."""
 
 
-class Overview(Container):
+class PaneGrid(Container):
     """Holds the panes, decides which of them are on screen, and hands them their figures.
 
     Args:
@@ -44,13 +44,13 @@ class Overview(Container):
 
     def __init__(
         self,
-        look: Look,
+        look: RenderOptions,
         *,
         fades: bool = True,
         workspace: str = "",
         arrangements: Mapping[str, Arrangement] | None = None,
         workspaces: Sequence[Workspace] = WORKSPACES,
-        make: Callable[[Look], dict[str, FigurePane]] | None = None,
+        make: Callable[[RenderOptions], dict[str, FigurePane]] | None = None,
     ) -> None:
         super().__init__(id="overview")
         self._look = look
@@ -175,7 +175,7 @@ class Overview(Container):
         self._maximized = None if self._maximized else self.pane.key
         self._arrange()
 
-    def wants(self, scene: Scene, *, sweeps: bool = True) -> list[Want]:
+    def wants(self, scene: ViewState, *, sweeps: bool = True) -> list[Want]:
         """The figures of the panes on screen: the focused one's first, the tokens' always.
 
         Args:
@@ -189,7 +189,7 @@ class Overview(Container):
         slow = [want for pane in panes if sweeps and pane.slow and (want := _want(pane, scene))]
         return [*quick, *slow] if TOKENS in quick else [*quick, TOKENS, *slow]
 
-    def present(self, scene: Scene, ledger: Ledger, *, late: bool, dim: bool) -> None:
+    def present(self, scene: ViewState, ledger: FigureStore, *, late: bool, dim: bool) -> None:
         """Hand each pane on screen what it shows.
 
         Args:
@@ -211,7 +211,7 @@ class Overview(Container):
             self.current = event.widget.id or self.current
         self.post_message(self.Rearranged())
 
-    def _fold(self, scene: Scene, ledger: Ledger) -> None:
+    def _fold(self, scene: ViewState, ledger: FigureStore) -> None:
         """Take the room from details that were refused: they have one line to say.
 
         For each layer, the first figure decides, and one that is not refused decides again: so
@@ -252,7 +252,7 @@ class Overview(Container):
         self.post_message(self.Rearranged())
 
 
-def _want(pane: FigurePane, scene: Scene) -> Want | None:
+def _want(pane: FigurePane, scene: ViewState) -> Want | None:
     """What a pane wants; where it can, as what changed if that is what one looks at."""
     want = pane.want(scene)
     able = pane.apart if scene.apart else pane.changes

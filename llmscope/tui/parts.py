@@ -12,15 +12,15 @@ if TYPE_CHECKING:
     from llmscope.tui.features.find import FindLine
     from llmscope.tui.features.generation.generation import Generating
     from llmscope.tui.features.save.dialog import Save
-    from llmscope.tui.state.figure_store import Ledger
-    from llmscope.tui.state.view_state import Scene
-    from llmscope.tui.user_state import Own
+    from llmscope.tui.state.figure_store import FigureStore
+    from llmscope.tui.state.view_state import ViewState
+    from llmscope.tui.user_state import UserState
 
 
 class Parts(PacedApp, inherit_bindings=False):
     """The parts of the desk that are about figures, and what a person does with them."""
 
-    own: Own
+    own: UserState
     _focus: Focus | None
     special_tokens: bool
 
@@ -37,23 +37,23 @@ class Parts(PacedApp, inherit_bindings=False):
         return True
 
     @cached_property
-    def scene(self) -> Scene:
+    def scene(self) -> ViewState:
         """The model, the tokens, the cursor and the edits; another one with each change."""
-        from llmscope.tui.state.view_state import Scene
+        from llmscope.tui.state.view_state import ViewState
 
         focus = self._focus
         if focus is None and self.own.first_look:
             from llmscope.figure import Focus
 
             focus = Focus(**self.own.first_look)
-        return self.own.onto(Scene.opening(focus))
+        return self.own.onto(ViewState.opening(focus))
 
     @cached_property
-    def ledger(self) -> Ledger:
+    def ledger(self) -> FigureStore:
         """What was asked and what came back."""
-        from llmscope.tui.state.figure_store import Ledger
+        from llmscope.tui.state.figure_store import FigureStore
 
-        return Ledger(special_tokens=self.special_tokens)
+        return FigureStore(special_tokens=self.special_tokens)
 
     @cached_property
     def find(self) -> FindLine:

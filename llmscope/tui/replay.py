@@ -12,7 +12,7 @@ from llmscope.text import display_text
 from llmscope.tui.actions.types import Action
 
 if TYPE_CHECKING:
-    from llmscope.draw.render_options import Look
+    from llmscope.draw.render_options import RenderOptions
     from llmscope.tui.desk import Desk
     from llmscope.tui.panes import FigurePane
     from llmscope.tui.state.workspaces import Workspace
@@ -57,7 +57,7 @@ class Replay:
     banner: tuple[Part, ...]
     facts: tuple[tuple[str, str], ...]
     workspaces: tuple[Workspace, ...]
-    panes: Callable[[Look], dict[str, FigurePane]]
+    panes: Callable[[RenderOptions], dict[str, FigurePane]]
 
     def offers(self, action: str) -> bool:
         """Whether an action can be done without a model."""

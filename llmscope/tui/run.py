@@ -16,7 +16,7 @@ from llmscope.text import display_text
 from llmscope.tui.actions.keymap import read_keymap
 from llmscope.tui.app import LlmscopeApp
 from llmscope.tui.engine_client import LateEngine
-from llmscope.tui.features.copy.repro_command import Source
+from llmscope.tui.features.copy.repro_command import ModelSource
 from llmscope.tui.session.autosave import Autosave
 from llmscope.tui.session.state_files import (
     flaw,
@@ -30,17 +30,17 @@ from llmscope.tui.session.state_files import (
     set_aside,
     state_folder,
 )
-from llmscope.tui.session.undo_history import Past
+from llmscope.tui.session.undo_history import UndoHistory
 from llmscope.tui.terminal.bandwidth import HIGH, Bandwidth
 from llmscope.tui.terminal.output_guard import leaving_on_signals, own_terminal
-from llmscope.tui.user_state import Own
+from llmscope.tui.user_state import UserState
 from llmscope.tui.widgets.placeholder import examples, first_look
 
 LEAVING = 10.0
 """Seconds that the end of the program waits for what it keeps to be written."""
 
 if TYPE_CHECKING:
-    from llmscope.draw.render_options import Look
+    from llmscope.draw.render_options import RenderOptions
     from llmscope.edits import Edit
     from llmscope.engine.events import Event
     from llmscope.models.loaded_model import Progress
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from llmscope.tui.engine_client import EngineLike
     from llmscope.tui.features.models.model_switch import LoaderLike
     from llmscope.tui.session.session import Session
-    from llmscope.tui.state.layout_state import Kept
+    from llmscope.tui.state.layout_state import LayoutState
 
 
 def run(
@@ -59,7 +59,7 @@ def run(
     prompt: str = "",
     typed: str = "",
     special_tokens: bool = True,
-    look: Look | None = None,
+    look: RenderOptions | None = None,
     chat: bool = False,
     system: str | None = None,
     bandwidth: Bandwidth = HIGH,
@@ -87,9 +87,9 @@ def run(
         bandwidth: what to spend on the terminal.
         debug: tell the whole story of a crash.
         options, adapters: how the model was opened; see
-        `llmscope.tui.features.copy.repro_command.Source`. edits, versus_prompt: see
-        `llmscope.tui.state.edit_list.Plan`. sampler: how what the model writes is drawn; None: the
-        likeliest token. session: the one to go on with, and its prompt instead.
+        `llmscope.tui.features.copy.repro_command.ModelSource`. edits, versus_prompt: see
+        `llmscope.tui.state.edit_list.EditList`. sampler: how what the model writes is drawn; None:
+        the likeliest token. session: the one to go on with, and its prompt instead.
         notice: what to say at first.
         other: makes what loads another model, of its spec; None: there is no other.
 
@@ -117,11 +117,11 @@ def run(
         chat=chat,
         system=system,
         bandwidth=bandwidth,
-        own=Own(
+        own=UserState(
             keymap=read_keymap(),
-            past=Past.from_record(saved_past(spec), kept).leading_to(kept, text),
+            past=UndoHistory.from_record(saved_past(spec), kept).leading_to(kept, text),
             kept=left,
-            source=Source(spec, options or {}, adapters),
+            source=ModelSource(spec, options or {}, adapters),
             newcomer=not screen,
             first_look={} if known or screen or session else first_look(spec),
             autosave=autosave,
@@ -201,19 +201,19 @@ def _remembered(load: Callable[[Progress], Scope], spec: str, progress: Progress
     return scope
 
 
-def _left(screen: dict[str, Any]) -> Kept:
-    from llmscope.tui.state.layout_state import Kept
+def _left(screen: dict[str, Any]) -> LayoutState:
+    from llmscope.tui.state.layout_state import LayoutState
 
-    return Kept.from_record(screen)
+    return LayoutState.from_record(screen)
 
 
 def _plan(
     app: LlmscopeApp, edits: Sequence[Edit], versus_prompt: str | None, sampler: Sampler | None
 ) -> None:
     """Begin with the edits, the prompt B and the sampler of the command line."""
-    from llmscope.tui.state.edit_list import WhatIf
+    from llmscope.tui.state.edit_list import ListedEdit
 
-    planned = tuple(map(WhatIf.of, edits))
+    planned = tuple(map(ListedEdit.of, edits))
     scene = app.scene if sampler is None else app.scene.drawing(sampler)
     app.scene = replace(scene, edits=planned, versus_prompt=versus_prompt)
 
@@ -224,10 +224,10 @@ def _keep(spec: str, app: LlmscopeApp, autosave: Autosave) -> None:
         save_prompt(spec, app.text)
         return
     # The editor may hold letters that the app has not heard of yet.
-    text, past = app.editor.text, Past.of(app.editor.history)
+    text, past = app.editor.text, UndoHistory.of(app.editor.history)
     save_prompt(spec, text)
     autosave.leave(text)
-    if past != Past():
+    if past != UndoHistory():
         save_past(spec, past.to_record(text))
     from llmscope.tui.session.session import Session
 

@@ -12,7 +12,7 @@ from textual import on
 from textual.pilot import Pilot
 
 from llmscope.draw.painting import Row
-from llmscope.draw.render_options import Look
+from llmscope.draw.render_options import RenderOptions
 from llmscope.edits import Edit
 from llmscope.engine.events import Frame, LoadFailed, Refused
 from llmscope.errors import ScopeError
@@ -24,11 +24,11 @@ from llmscope.tui.app import LlmscopeApp
 from llmscope.tui.engine_client import EngineSays, MakeEngine
 from llmscope.tui.features.compare.controller import hold_words
 from llmscope.tui.state.context_marker import marked
-from llmscope.tui.state.edit_list import WhatIf
-from llmscope.tui.state.layout_state import Kept
-from llmscope.tui.state.view_state import Scene
+from llmscope.tui.state.edit_list import ListedEdit
+from llmscope.tui.state.layout_state import LayoutState
+from llmscope.tui.state.view_state import ViewState
 from llmscope.tui.state.workspaces import BY_NAME
-from llmscope.tui.user_state import Own
+from llmscope.tui.user_state import UserState
 
 PULSE = 0.1
 """Seconds between two looks whether the app still lives; a crash is told by the app itself."""
@@ -144,7 +144,7 @@ def capture(
     special_tokens: bool = True,
     width: int,
     height: int,
-    look: Look,
+    look: RenderOptions,
     focus: Focus | None = None,
     workspace: str | None = None,
     edits: Sequence[Edit] = (),
@@ -162,7 +162,7 @@ def capture(
         width, height: of the screen, in cells.
         focus: where the cursor stands.
         workspace: the name of the one that is shown; None: the first.
-        edits, versus_prompt, change, words: see `llmscope.tui.state.edit_list.Plan`.
+        edits, versus_prompt, change, words: see `llmscope.tui.state.edit_list.EditList`.
         script: keys to press, the figures having the focus at first.
 
     Returns:
@@ -181,9 +181,11 @@ def capture(
         special_tokens=special_tokens,
         look=look,
         focus=focus,
-        own=Own(kept=None if workspace is None else _left_in(workspace, focus), anonymous=True),
+        own=UserState(
+            kept=None if workspace is None else _left_in(workspace, focus), anonymous=True
+        ),
     )
-    planned = tuple(map(WhatIf.of, edits))
+    planned = tuple(map(ListedEdit.of, edits))
     app.scene = replace(app.scene, edits=planned, versus_prompt=versus_prompt, change=change)
     if words is not None:
         app.scene = hold_words(app.scene, words)
@@ -191,8 +193,8 @@ def capture(
     return Picture(rows, marked(app.text).text, app.scene.versus_prompt)
 
 
-def _left_in(workspace: str, focus: Focus | None) -> Kept:
-    return Kept.of(BY_NAME[workspace], {}, Scene.opening(focus))
+def _left_in(workspace: str, focus: Focus | None) -> LayoutState:
+    return LayoutState.of(BY_NAME[workspace], {}, ViewState.opening(focus))
 
 
 async def _sit(app: _Sitter, script: Sequence[Press], width: int, height: int) -> list[Row]:

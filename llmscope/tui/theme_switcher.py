@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rich.color import ColorSystem
 
-from llmscope.draw import Look, theme_names
+from llmscope.draw import RenderOptions, theme_names
 from llmscope.draw.color.theme import load_theme
 from llmscope.tui.session.state_files import save_theme
 from llmscope.tui.terminal.output_filter import filters
@@ -35,7 +35,7 @@ def all_names() -> tuple[str, ...]:
     return (*theme_names(), *own_theme_names())
 
 
-def put_on(desk: Desk, look: Look) -> None:
+def put_on(desk: Desk, look: RenderOptions) -> None:
     """Give the screen a look. What is there already is drawn anew by `wear`."""
     desk.look, desk.inks = look, inks(look.theme)
     desk.console._color_system = COLOUR_SYSTEMS[look.tier]
@@ -80,7 +80,7 @@ def next_theme(desk: Desk) -> None:
     desk.tell(f"theme: {chosen}")
 
 
-class Watch:
+class ThemeFileWatch:
     """Reads a theme of the person's own again when its file was saved."""
 
     def __init__(self, desk: Desk) -> None:

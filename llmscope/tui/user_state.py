@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 from llmscope.tui.actions.keymap import Keymap
 from llmscope.tui.actions.registry import OF_A_FILE
-from llmscope.tui.session.undo_history import Past
+from llmscope.tui.session.undo_history import UndoHistory
 from llmscope.tui.state.workspaces import WORKSPACES, Workspace
 
 if TYPE_CHECKING:
     from llmscope.tui.actions.types import Action
     from llmscope.tui.desk import Desk
-    from llmscope.tui.features.copy.repro_command import Source
+    from llmscope.tui.features.copy.repro_command import ModelSource
     from llmscope.tui.features.models.model_switch import Left, LoaderLike
     from llmscope.tui.replay import Replay
     from llmscope.tui.session.autosave import Autosave
     from llmscope.tui.session.session import Session
-    from llmscope.tui.state.layout_state import Kept
-    from llmscope.tui.state.view_state import Scene
+    from llmscope.tui.state.layout_state import LayoutState
+    from llmscope.tui.state.view_state import ViewState
     from llmscope.tui.widgets.header import Part
 
 
@@ -28,7 +28,7 @@ REFUSED = "this is a replay: there is no model for"
 
 
 @dataclass(frozen=True)
-class Own:
+class UserState:
     """A person's settings; the defaults are nobody's in particular.
 
     Attributes:
@@ -48,9 +48,9 @@ class Own:
     """
 
     keymap: Keymap = field(default_factory=Keymap)
-    kept: Kept | None = None
-    past: Past = field(default_factory=Past)
-    source: Source | None = None
+    kept: LayoutState | None = None
+    past: UndoHistory = field(default_factory=UndoHistory)
+    source: ModelSource | None = None
     newcomer: bool = False
     first_look: Mapping[str, Any] = field(default_factory=dict)
     autosave: Autosave | None = None
@@ -61,12 +61,12 @@ class Own:
     notice: str = ""
     anonymous: bool = False
 
-    def onto(self, scene: Scene) -> Scene:
+    def onto(self, scene: ViewState) -> ViewState:
         """The scene as it was left."""
         scene = scene if self.kept is None else self.kept.onto(scene)
         return scene if self.session is None else self.session.onto(scene)
 
-    def loaded(self, scene: Scene) -> Scene:
+    def loaded(self, scene: ViewState) -> ViewState:
         """The same, once the model is there."""
         return scene if self.session is None else self.session.loaded(scene)
 

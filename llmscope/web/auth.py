@@ -21,7 +21,7 @@ CANDIDATES = 16
 """Sessions that were given and have not come back, at most."""
 
 
-class Gate:
+class Auth:
     """Decides about requests. It holds a link's token, which opens one browser, and the session.
 
     The token is spent when the session that it gave comes back: then the browser has the answer.

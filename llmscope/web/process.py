@@ -20,7 +20,7 @@ LARGEST = 1000
 _NOT_THE_PAGES = ("COLORFGBG", "STY", "TMUX", "LC_ALL", "TEXTUAL_FPS", "TEXTUAL_COLOR_SYSTEM")
 
 
-class Program(AppService):
+class PageProcess(AppService):
     """A program that draws on a page.
 
     Args:

@@ -18,11 +18,11 @@ from textual_serve.server import Server, to_int
 
 from llmscope.text import display_text
 from llmscope.text import told as told_of
-from llmscope.web.auth import Gate
+from llmscope.web.auth import Auth
 from llmscope.web.bind import Listening
 from llmscope.web.connections import Connections, Counted
 from llmscope.web.messages import Typed
-from llmscope.web.process import Program
+from llmscope.web.process import PageProcess
 
 PAGES = 4
 """Pages that may be open; each has a process of its own, of some 300 MB and its model."""
@@ -88,9 +88,9 @@ class PageServer(Server):
             title=title,
             templates_path=HERE / "templates",
         )
-        self.gate = Gate(listening.names)
+        self.gate = Auth(listening.names)
         self.link = f"{listening.origin}/?token={self.gate.token}"
-        self.programs: set[Program] = set()
+        self.programs: set[PageProcess] = set()
         self._words, self._driver, self._sockets = tuple(words), driver, listening.sockets
         # Other servers on this host see its cookies, whatever their port, and have their own.
         self._cookie = f"llmscope-{listening.port}"
@@ -196,7 +196,7 @@ class PageServer(Server):
             await socket.send_bytes(f"\r\n  {FULL.format(count=self._pages)}.\r\n".encode())
             await socket.close(code=WSCloseCode.TRY_AGAIN_LATER)
             return socket
-        program = Program(
+        program = PageProcess(
             self._words,
             self._driver,
             write_bytes=socket.send_bytes,

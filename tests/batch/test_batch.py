@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from llmscope.batch import Folder, Line, Looking, Part, Source
+from llmscope.batch import Folder, JobShare, PromptJob, PromptLine, PromptSource
 from llmscope.batch import run as export
 from llmscope.batch.lock import alone
 from llmscope.batch.padded import Together, difference, why_single
@@ -108,7 +108,7 @@ def test_words_too(tmp_path):
 def test_other_architectures(tmp_path, family):
     save_model(tmp_path, family)
     scope = load(str(tmp_path))
-    looking = Looking(("next-token", "logit-lens", "tokens"), Focus())
+    looking = PromptJob(("next-token", "logit-lens", "tokens"), Focus())
     assert why_single(scope, looking) == ""
     prompts = {at: scope.prompt(range(3, 3 + at)) for at in (2, 20, 7, 1)}
     together = Together(3)
@@ -276,12 +276,12 @@ def test_a_byte_order_mark_costs_no_prompt(tmp_path, suffix):
     path = tmp_path / f"p.{suffix}"
     lines = {"jsonl": '{"prompt": "CAB"}\n', "txt": "CAB\n", "csv": "prompt\nCAB\n"}[suffix]
     path.write_bytes(b"\xef\xbb\xbf" + lines.encode())
-    assert [line.prompt for line in Source(str(path))] == ["CAB"]
+    assert [line.prompt for line in PromptSource(str(path))] == ["CAB"]
     for encoding in ("utf-16", "utf-16-be", "utf-32"):
         mark = b"\xfe\xff" if encoding == "utf-16-be" else b""
         path.write_bytes(mark + lines.encode(encoding))
         with pytest.raises(ScopeError, match=r"is UTF-(16|32)") as caught:
-            list(Source(str(path)))
+            list(PromptSource(str(path)))
         assert "UTF-8" in caught.value.hint
 
 
@@ -335,9 +335,9 @@ def test_memory_is_flat(tmp_path):
             super().put(files)
             sizes.append(psutil.Process().memory_info().rss)
 
-    folder = Measured(tmp_path / "o", Part(size=100), {}, {})
-    looking = Looking(("next-token", "logit-lens"), Focus())
-    export(scope, Source(str(prompts)), looking, folder, together=Together(16), tell=print)
+    folder = Measured(tmp_path / "o", JobShare(size=100), {}, {})
+    looking = PromptJob(("next-token", "logit-lens"), Focus())
+    export(scope, PromptSource(str(prompts)), looking, folder, together=Together(16), tell=print)
     assert len(sizes) == 100
     assert max(sizes[10:]) - sizes[10] < 32 << 20
 
@@ -345,8 +345,8 @@ def test_memory_is_flat(tmp_path):
 def test_what_is_too_much_together_goes_one_by_one(tmp_path, monkeypatch):
     """A pass that has no memory for sixteen prompts has it for one."""
     scope = load("builtin:sort")
-    looking = Looking(("next-token", "logit-lens"), Focus())
-    window = [Line(number, prompt) for number, prompt in enumerate(PROMPTS[:5], 1)]
+    looking = PromptJob(("next-token", "logit-lens"), Focus())
+    window = [PromptLine(number, prompt) for number, prompt in enumerate(PROMPTS[:5], 1)]
     expected = rows_of(scope, window, looking, Together(5))
     whole, asked = Together.record, []
 
@@ -367,7 +367,7 @@ def test_what_is_too_much_together_goes_one_by_one(tmp_path, monkeypatch):
 
 def test_one_process_at_a_time(tmp_path):
     source, out = written(tmp_path / "p.jsonl"), tmp_path / "o"
-    with alone(out, Part()):
+    with alone(out, JobShare()):
         options = ("snapshot", "builtin:sort", "--prompts", source, "--out", out, *LENSES)
         assert "another process writes to" in failure(*options)
         batch(source, out, "--shard", "0/2")  # another part is another matter

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from llmscope.batch.ray_cluster import Place, Wanted, own_folder, place_on
+from llmscope.batch.ray_cluster import WorkerRequest, WorkerShare, own_folder, place_on
 from llmscope.errors import ScopeError
 from tests.batch.test_batch import LENSES, PROMPTS, written
 from tests.cli.running import failure
@@ -73,18 +73,18 @@ def machine(alive=True, **resources):
 
 def test_what_workers_get():
     plain = [machine(CPU=8), machine(CPU=2), machine(CPU=64, alive=False)]
-    assert place_on(plain, Wanted(threads=2)) == Place(2, 2, 0)
-    assert place_on(plain, Wanted(threads=4)) == Place(1, 4, 0)
-    assert place_on(plain, Wanted(7, 4)) == Place(7, 4, 0)
+    assert place_on(plain, WorkerRequest(threads=2)) == WorkerShare(2, 2, 0)
+    assert place_on(plain, WorkerRequest(threads=4)) == WorkerShare(1, 4, 0)
+    assert place_on(plain, WorkerRequest(7, 4)) == WorkerShare(7, 4, 0)
     with pytest.raises(ScopeError, match=r"room for a worker \(CPUs: 9\)"):
-        place_on(plain, Wanted(threads=9))
+        place_on(plain, WorkerRequest(threads=9))
     with pytest.raises(ScopeError, match=r"\(CPUs: 8, GPUs: 1\)"):
-        place_on(plain, Wanted(threads=8, gpus=1))
+        place_on(plain, WorkerRequest(threads=8, gpus=1))
     mixed = [machine(CPU=8), machine(CPU=32, GPU=4)]
-    assert place_on(mixed, Wanted()) == Place(4, 1, 1)
-    assert place_on(mixed, Wanted(gpus=0.5)) == Place(8, 1, 0.5)
-    assert place_on(mixed, Wanted(gpus=2)) == Place(2, 1, 2)
-    assert place_on(mixed, Wanted(threads=8, device="cpu")) == Place(2, 8, 0)
+    assert place_on(mixed, WorkerRequest()) == WorkerShare(4, 1, 1)
+    assert place_on(mixed, WorkerRequest(gpus=0.5)) == WorkerShare(8, 1, 0.5)
+    assert place_on(mixed, WorkerRequest(gpus=2)) == WorkerShare(2, 1, 2)
+    assert place_on(mixed, WorkerRequest(threads=8, device="cpu")) == WorkerShare(2, 8, 0)
 
 
 @pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")

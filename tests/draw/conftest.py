@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from llmscope.draw import Look
+from llmscope.draw import RenderOptions
 from llmscope.figure import Axis, Figure
 
 TOKENS = ("The", " capital", " of", " France", " is")
@@ -16,7 +16,7 @@ def array(values):
 @pytest.fixture
 def plain():
     """No colours: what is there must be told by glyphs."""
-    return Look(tier="none")
+    return RenderOptions(tier="none")
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from llmscope.draw import Look, natural_height, paint, palette
+from llmscope.draw import RenderOptions, natural_height, paint, styles_for
 from llmscope.figure import Axis, Figure, Focus
 
 FOCUS = Focus(position=-1)
@@ -63,9 +63,9 @@ def test_a_target_that_is_not_listed_is_told_below(next_token, plain, read):
 
 
 def test_a_cut_candidate_is_dim(next_token):
-    look = Look()
+    look = RenderOptions()
     painting = paint(next_token, 44, 6, look)
-    dim = palette(look).dim
+    dim = styles_for(look).dim
     assert all(segment.style != dim for segment in painting.rows[0])
     assert painting.rows[3][0].style == dim
 
@@ -136,8 +136,8 @@ def test_a_strip_shows_where_else_a_neuron_fires(neurons, plain, read):
 
 
 def test_signs_have_colours_of_their_own(neurons):
-    look = Look()
-    ready = palette(look)
+    look = RenderOptions()
+    ready = styles_for(look)
     painting = paint(neurons, 60, 5, look, FOCUS)
     assert any(segment.style is ready.plus for segment in painting.rows[1])
     assert any(segment.style is ready.minus for segment in painting.rows[2])
@@ -194,7 +194,7 @@ def test_next_token_of_an_edited_pass_golden(edited, plain, read):
 def test_changes_fit_any_room(edited, read, ascii_only):
     for width in (1, 6, 12, 20, 30, 48):
         for height in (1, 2, 3, 4, 8):
-            rows = read(paint(edited, width, height, Look(ascii=ascii_only)))
+            rows = read(paint(edited, width, height, RenderOptions(ascii=ascii_only)))
             assert len(rows) == height
             assert rows[0][:2].strip(" >▸") or width == 1
     assert natural_height(edited) == natural_height(replace(edited, extra={})) + 1

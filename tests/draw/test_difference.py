@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from llmscope.draw import Look, load_theme, paint
+from llmscope.draw import RenderOptions, load_theme, paint
 from llmscope.draw.scale import Scale
 from llmscope.figure import Axis, Figure
 
-LOOK = Look(load_theme("dark"), "none")
-ASCII = Look(load_theme("dark"), "none", ascii=True)
+LOOK = RenderOptions(load_theme("dark"), "none")
+ASCII = RenderOptions(load_theme("dark"), "none", ascii=True)
 
 
 def text(figure, look=LOOK, width=60, height=10):

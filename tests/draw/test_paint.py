@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from rich.cells import cell_len
 
-from llmscope.draw import Look, load_theme, natural_height, paint
+from llmscope.draw import RenderOptions, load_theme, natural_height, paint
 from llmscope.figure import Axis, Figure, Focus
 
 NASTY = (
@@ -36,7 +36,7 @@ HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 
 labels = st.one_of(st.sampled_from(NASTY), st.text(max_size=6))
 looks = st.builds(
-    Look,
+    RenderOptions,
     st.sampled_from([load_theme("dark"), load_theme("light")]),
     st.sampled_from(["truecolor", "256", "16", "none"]),
     st.booleans(),
@@ -135,12 +135,12 @@ def test_leading_axes_are_cut_at_the_focus(plain):
 
 
 def test_stale_pictures_are_dim_and_say_the_same(residual, read):
-    look = Look()
+    look = RenderOptions()
     fresh, stale = (paint(residual, 60, 8, look, stale=stale) for stale in (False, True))
     assert read(fresh) == read(stale)
     styles = [{s.style for row in painting.rows for s in row} for painting in (fresh, stale)]
     assert not styles[0] & styles[1]
-    dim = paint(residual, 60, 8, Look(tier="16"), stale=True)
+    dim = paint(residual, 60, 8, RenderOptions(tier="16"), stale=True)
     assert all(segment.style.dim for row in dim.rows for segment in row)
 
 
@@ -166,7 +166,7 @@ def test_curves_carry_their_ends_and_names(read, plain):
     # Where no colour tells them from each other, each is drawn of its own letter.
     assert rows[4].rstrip().endswith("b")
     assert set("".join(row[3:] for row in rows[:5])) == {" ", "a", "b"}
-    coloured = paint(figure, 30, 6, Look())
+    coloured = paint(figure, 30, 6, RenderOptions())
     assert "".join(s.text for s in coloured.legend) == "bits  ━one  ━two"
     styles = [s.style for s in coloured.legend if "━" in s.text]
     assert styles[0] != styles[1]
@@ -181,7 +181,7 @@ def test_each_point_of_a_curve_has_its_label_below_it_where_there_is_room(read, 
     # Where the curve has a peak at one point alone, that point's label stands below it.
     for index in range(7):
         peak = replace(figure, values=np.eye(7, dtype=np.float32)[index])
-        rows = read(paint(peak, 40, 9, Look(ascii=True)))
+        rows = read(paint(peak, 40, 9, RenderOptions(ascii=True)))
         columns = [column for column, glyph in enumerate(rows[0]) if glyph == "*"]
         assert min(abs(column - rows[7].find(str(index))) for column in columns) <= 1
     assert read(paint(figure, 40, 7, plain))[6].split() == ["0", "examples", "6"]
@@ -213,7 +213,9 @@ def test_a_caption_stands_below_as_far_as_there_is_room(read, plain):
     assert not any("first" in row for row in read(paint(figure, 30, 3, plain)))
     token = replace(figure, extra={"caption": ("the answer: ·white↵",)})
     assert read(paint(token, 30, 9, plain))[8].strip() == "the answer: ·white↵"
-    assert read(paint(token, 30, 9, Look(ascii=True)))[8].strip() == "the answer: _white\\n"
+    assert (
+        read(paint(token, 30, 9, RenderOptions(ascii=True)))[8].strip() == "the answer: _white\\n"
+    )
     height = natural_height(figure, 30)
     assert "third" in read(paint(figure, 30, height, plain))[-1]
     shown = [row.split() for row in read(paint(figure, 30, height, plain))]
@@ -256,11 +258,11 @@ def test_a_map_costs_little_for_each_cell():
     values = rng.normal(size=(36, 120)).astype(np.float32)
     axes = (Axis("layer", tuple(map(str, range(36)))), Axis("position", labels))
     figure = Figure("any", "Any", "heatmap", axes, values, "norm")
-    paint(figure, 120, 40, Look(), Focus(position=0))
+    paint(figure, 120, 40, RenderOptions(), Focus(position=0))
     calls = []
     for position in range(1, 4):
         with cProfile.Profile() as profile:
-            paint(figure, 120, 40, Look(), Focus(position=position))
+            paint(figure, 120, 40, RenderOptions(), Focus(position=position))
         calls.append(sum(entry.callcount for entry in profile.getstats()))
     assert max(calls) < 5 * values.size
 
@@ -269,7 +271,7 @@ def test_without_colours_no_mark_stands_before_a_minus():
     axes = (Axis("layer", ("0", "1")), Axis("head", ("0", "1", "2")))
     values = np.array([[-0.03, -0.02, -0.01], [0.0, 0.0, 0.05]], dtype=np.float32)
     figure = Figure("any", "Any", "heatmap", axes, values, "logit")
-    painting = paint(figure, 60, 8, Look(tier="none"), Focus(layer=1))
+    painting = paint(figure, 60, 8, RenderOptions(tier="none"), Focus(layer=1))
     grid = "\n".join("".join(part.text for part in row) for row in painting.rows[:-1])
     assert grid.count("-0.0") == 3
     assert grid.count("  -0.0") == 3

@@ -12,7 +12,7 @@ from colorsys import rgb_to_hsv
 import numpy as np
 import pytest
 
-from llmscope.draw import Look, load_theme, palette, theme_names
+from llmscope.draw import RenderOptions, load_theme, styles_for, theme_names
 from llmscope.draw.color.arithmetic import distance, luminance, parse_hex, xterm
 from llmscope.draw.color.theme import theme_folder
 from llmscope.export.svg_glyphs import shape
@@ -73,8 +73,8 @@ def test_greys_are_seen_alike_by_everyone(vision):
 @pytest.mark.parametrize("tier", TIERS)
 @pytest.mark.parametrize("name", COLOURED)
 def test_luminance_goes_one_way(name, tier):
-    look = Look(load_theme(name), tier)
-    ready = palette(look)
+    look = RenderOptions(load_theme(name), tier)
+    ready = styles_for(look)
     light = lights(shown(ready.sequential))
     assert 8 <= len(light) <= 32
     assert light == sorted(set(light), reverse=not look.theme.dark)
@@ -89,7 +89,7 @@ def test_luminance_goes_one_way(name, tier):
 @pytest.mark.parametrize("name", COLOURED)
 def test_steps_of_a_theme_are_even(name):
     """No step of a ramp in all colours is much larger than the others: no edges that are none."""
-    colours = shown(palette(Look(load_theme(name))).sequential)
+    colours = shown(styles_for(RenderOptions(load_theme(name))).sequential)
     steps = [distance(a, b) for a, b in itertools.pairwise(colours)]
     assert max(steps) < 3 * np.mean(steps)
     assert min(steps) > np.mean(steps) / 4
@@ -100,7 +100,7 @@ def test_the_dark_ramp_of_256_colours_does_not_turn_back_to_blue():
 
     By rounding to the nearest colour it went from green to blue at its dark end.
     """
-    ramp = shown(palette(Look(load_theme("dark"), "256")).sequential)
+    ramp = shown(styles_for(RenderOptions(load_theme("dark"), "256")).sequential)
     hues = [rgb_to_hsv(*rgb)[0] for rgb in ramp if max(rgb) - min(rgb) > 0.3 * max(rgb)]
     assert len(hues) >= 4
     assert hues == sorted(hues, reverse=True)
@@ -111,10 +111,10 @@ def test_the_dark_ramp_of_256_colours_does_not_turn_back_to_blue():
 @pytest.mark.parametrize("tier", ["16", "none"])
 @pytest.mark.parametrize("name", theme_names())
 def test_without_grounds_weight_tells(name, tier, safe, glyphs):
-    ramp = palette(Look(load_theme(name), tier, safe)).sequential
+    ramp = styles_for(RenderOptions(load_theme(name), tier, safe)).sequential
     assert "".join(ramp.glyphs[:-1]) == glyphs
     assert not ramp.coloured
-    signed = palette(Look(load_theme(name), tier, safe)).diverging
+    signed = styles_for(RenderOptions(load_theme(name), tier, safe)).diverging
     marks = signed.glyphs[:-1]
     assert len(set(marks)) == len(marks)
     assert marks[len(marks) // 2] == " "
@@ -137,7 +137,7 @@ def test_the_shades_really_get_heavier():
 @pytest.mark.parametrize("tier", TIERS)
 @pytest.mark.parametrize("vision", MACHADO)
 def test_magnitudes_keep_their_order_without_a_kind_of_cones(vision, tier):
-    colours = shown(palette(Look(load_theme("colour-blind"), tier)).sequential)
+    colours = shown(styles_for(RenderOptions(load_theme("colour-blind"), tier)).sequential)
     colours = [seen(rgb, vision) for rgb in colours]
     assert lights(colours) == sorted(set(lights(colours)))
     assert min(distance(a, b) for a, b in itertools.pairwise(colours)) > 0.012
@@ -146,7 +146,7 @@ def test_magnitudes_keep_their_order_without_a_kind_of_cones(vision, tier):
 @pytest.mark.parametrize("tier", TIERS)
 @pytest.mark.parametrize("vision", MACHADO)
 def test_signs_stay_apart_without_a_kind_of_cones(vision, tier):
-    below, above = sides(palette(Look(load_theme("colour-blind"), tier)).diverging)
+    below, above = sides(styles_for(RenderOptions(load_theme("colour-blind"), tier)).diverging)
     below, above = ([seen(rgb, vision) for rgb in side] for side in (below, above))
     for side in (below, above):
         assert lights(side) == sorted(set(lights(side)))

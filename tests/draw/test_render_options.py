@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from llmscope.draw import Look, detect_look
+from llmscope.draw import RenderOptions, detect_render_options
 from llmscope.draw.render_options import detect_tier
 
 
@@ -38,12 +38,12 @@ def test_tier_from_the_environment(environ, tier):
     ],
 )
 def test_ascii_from_the_locale(environ, safe):
-    assert detect_look(environ=environ).ascii is safe
+    assert detect_render_options(environ=environ).ascii is safe
 
 
 def test_the_caller_may_decide():
-    assert detect_look("light", environ={"LANG": "C"}, ascii=False) == Look(
-        detect_look("light").theme, "none", False
+    assert detect_render_options("light", environ={"LANG": "C"}, ascii=False) == RenderOptions(
+        detect_render_options("light").theme, "none", False
     )
 
 

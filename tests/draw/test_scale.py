@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from rich.cells import cell_len
 
-from llmscope.draw import Look, palette
+from llmscope.draw import RenderOptions, styles_for
 from llmscope.draw.scale import Scale, legend
 
 
@@ -44,14 +44,16 @@ def test_steps_are_steps_and_keep_the_order(values, unit, count):
 
 @pytest.mark.parametrize("tier", ["truecolor", "none"])
 def test_the_legend_prints_both_ends_and_says_log(tier):
-    row = text(legend(Scale(1.5, 22574, "log"), "norm", palette(Look(tier=tier)), 60))
+    row = text(legend(Scale(1.5, 22574, "log"), "norm", styles_for(RenderOptions(tier=tier)), 60))
     assert row.startswith("norm 1.5 ")
     assert row.endswith(" 22.6k · log")
 
 
 @pytest.mark.parametrize("width", range(20, 60))
 def test_a_narrow_border_shortens_the_ramp_before_it_cuts_an_end(width):
-    row = text(legend(Scale(-0.998, 0.998, "signed"), "activation", palette(Look()), width))
+    row = text(
+        legend(Scale(-0.998, 0.998, "signed"), "activation", styles_for(RenderOptions()), width)
+    )
     assert "-0.998" in row
     assert "0.998" in row.replace("-0.998", "")
     assert cell_len(row) <= max(width - 4, 17)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmscope.draw import Look, load_theme, palette, theme_names
+from llmscope.draw import RenderOptions, load_theme, styles_for, theme_names
 from llmscope.draw.color.theme import theme_folder
 from llmscope.draw.color.user_themes import LARGEST, hidden_themes, own_theme_names, read_own
 from llmscope.errors import ScopeError
@@ -112,7 +112,7 @@ def test_what_is_missing_is_told_and_suits_the_ground(folder):
     assert "11 keys: light's are used" in notice
     # Zero of a signed scale is the theme's own ground.
     assert theme.positive == ("#fffdf5", *light.positive[1:])
-    ready = palette(Look(theme))
+    ready = styles_for(RenderOptions(theme))
     assert ready.diverging.styles[len(ready.diverging) // 2].bgcolor == ready.base.bgcolor
 
 
@@ -186,7 +186,7 @@ def test_whatever_it_holds_it_is_a_theme_that_draws(tmp_path_factory, lines):
     path = tmp_path_factory.getbasetemp() / "any.toml"
     path.write_text("".join(f"{key} = {value}\n" for key, value in lines))
     read = read_own(path)
-    ready = palette(Look(read.theme))
+    ready = styles_for(RenderOptions(read.theme))
     assert len(ready.sequential) >= 4
     assert "\n" not in read.notice
 

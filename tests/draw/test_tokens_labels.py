@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from wcwidth import iter_graphemes, wcswidth, wcwidth
 
-from llmscope.draw import Look
+from llmscope.draw import RenderOptions
 from llmscope.draw.cells import fit, token_text
 from llmscope.draw.grid.labels import prompt_texts
 from llmscope.draw.painters.attention import paint_attention
 from llmscope.draw.painters.map import paint_map
 from llmscope.draw.painters.tokens import paint_tokens
-from llmscope.draw.styles import palette
+from llmscope.draw.styles import styles_for
 from llmscope.figure import Axis, Figure, Focus
 
 SCRIPTS = (
@@ -23,7 +23,11 @@ SCRIPTS = (
     "\u1112\u1161\u11ab", "한", "か\u3099", "\u3099", "❤️", "a\u200bb", " ok", "\n", "\u3000",
     "\x1b[2J",
 )  # fmt: skip
-LOOKS = [Look(tier="none"), Look(tier="truecolor"), Look(tier="none", ascii=True)]
+LOOKS = [
+    RenderOptions(tier="none"),
+    RenderOptions(tier="truecolor"),
+    RenderOptions(tier="none", ascii=True),
+]
 
 texts = st.text(st.one_of(st.characters(), st.sampled_from("".join(SCRIPTS))), max_size=12)
 
@@ -65,9 +69,9 @@ def figures(labels, special=()):
 def paint(figure, tokens, width, height, look, position=0):
     focus = Focus(position=position)
     if figure.lens == "tokens":
-        return paint_tokens(figure, width, height, palette(look), focus)
+        return paint_tokens(figure, width, height, styles_for(look), focus)
     if figure.lens == "attention":
-        return paint_attention(figure, width, height, palette(look), focus)
+        return paint_attention(figure, width, height, styles_for(look), focus)
     return paint_map(figure, tokens, width, height, look, focus)
 
 

@@ -13,7 +13,7 @@ from llmscope.errors import ScopeError
 from llmscope.figure import Focus
 from llmscope.lenses import lens
 from llmscope.models.anatomy import find
-from llmscope.models.loaded_model import Subject
+from llmscope.models.loaded_model import LoadedModel
 from llmscope.scope import Scope
 from tests.families import small_model
 
@@ -26,7 +26,9 @@ def small_scope():
     model = small_model("llama")
     parameter = next(model.parameters())
     anatomy = find(model)
-    return Scope(Subject("test", "test", model, None, anatomy, parameter.device, parameter.dtype))
+    return Scope(
+        LoadedModel("test", "test", model, None, anatomy, parameter.device, parameter.dtype)
+    )
 
 
 class Screen:

@@ -10,7 +10,7 @@ from transformers import GenerationConfig
 from transformers.generation import WatermarkingConfig
 
 import llmscope
-from llmscope.engine.events import Draw
+from llmscope.engine.events import Sample
 from llmscope.models.generation import processed, rules
 from llmscope.record.derive.tensors import logits_after
 from llmscope.sampler import Sampler, left
@@ -177,10 +177,10 @@ def test_the_walkthrough_writes_the_token_that_it_tells_of(
     wanted(suppress_tokens=plain[:1])
     with Writer(scope, PROMPT) as writer:
         assert writer.draw(Sampler()).token != plain[0]
-        writer.engine.ask(writer.request(Draw(Sampler(), rules=False)))
-        from llmscope.engine.events import Drawn
+        writer.engine.ask(writer.request(Sample(Sampler(), rules=False)))
+        from llmscope.engine.events import Sampled
 
-        assert writer.wait(Drawn).token == plain[0]
+        assert writer.wait(Sampled).token == plain[0]
 
 
 def test_a_forced_token_is_taken_in_each_branch(scope: llmscope.Scope, wanted: Any) -> None:

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 
 from llmscope.engine import Engine
-from llmscope.engine.events import Draw, Drawn, Event, Frame, Loaded, Request, Want, Written
+from llmscope.engine.events import Event, Frame, Loaded, Request, Sample, Sampled, Want, Written
 from llmscope.figure import Figure, Focus
 from llmscope.models.anatomy import find
-from llmscope.models.loaded_model import Subject
+from llmscope.models.loaded_model import LoadedModel
 from llmscope.models.tokenizer.tokens import Tokens
 from llmscope.sampler import Sampler
 from llmscope.scope import Scope
@@ -30,7 +30,7 @@ def scope_of(family: str, tokenizer: Any, **changes: Any) -> Scope:
     """A small random model with a tokenizer."""
     model = small_model(family, vocab_size=len(tokenizer), **changes)
     first = next(model.parameters())
-    subject = Subject(
+    subject = LoadedModel(
         *("test", "test", model, Tokens(tokenizer), find(model), first.device, first.dtype)
     )
     return Scope(subject)
@@ -74,7 +74,7 @@ class Writer:
             pass
         return event
 
-    def request(self, draw: Draw | None = None) -> Request:
+    def request(self, draw: Sample | None = None) -> Request:
         self.serial += 1
         written = Written(len(self.text), self.ids) if self.ids else None
         return Request(
@@ -98,10 +98,10 @@ class Writer:
                 if frame.complete:
                     return replace(frame, figures=figures)
 
-    def draw(self, sampler: Sampler, branch: int = 0, tried: tuple[int, ...] = ()) -> Drawn:
+    def draw(self, sampler: Sampler, branch: int = 0, tried: tuple[int, ...] = ()) -> Sampled:
         """Ask for a token; nothing is written."""
-        self.engine.ask(self.request(Draw(sampler, branch, tried)))
-        drawn: Drawn = self.wait(Drawn)
+        self.engine.ask(self.request(Sample(sampler, branch, tried)))
+        drawn: Sampled = self.wait(Sampled)
         return drawn
 
     def write(self, count: int, sampler: Sampler = Sampler(), branch: int = 0) -> list[int]:  # noqa: B008

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from rich.segment import Segment
 
-from llmscope.draw import Look
+from llmscope.draw import RenderOptions
 from llmscope.export import render, render_rows
 
 VOID = {"meta", "rect", "path"}
@@ -97,7 +97,7 @@ def test_a_prompt_is_there_to_read():
 def test_the_policy_allows_its_two_styles_and_nothing_else(figure, theme):
     from llmscope.draw.color.theme import load_theme
 
-    text = render(figure, "html", look=Look(theme=load_theme(theme)))
+    text = render(figure, "html", look=RenderOptions(theme=load_theme(theme)))
     rules = dict(rule.split(" ", 1) for rule in POLICY.split("; "))
     assert rules["default-src"] == "'none'"
     (policy,) = re.findall(r'Content-Security-Policy" content="([^"]*)"', text)

@@ -8,7 +8,7 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 
-from llmscope.draw import Look, load_theme
+from llmscope.draw import RenderOptions, load_theme
 from llmscope.export import render
 from llmscope.figure import Axis, Figure
 
@@ -65,7 +65,7 @@ def test_the_theme_is_that_of_the_settings(figure, monkeypatch):
         grounds[theme] = re.findall(r'fill="(#\w+)"', figure._repr_mimebundle_()[SVG])[0]
     assert grounds["light"] == load_theme("light").ground
     # One that does not exist is no reason to show nothing.
-    assert grounds["nonsense"] == grounds["auto"] == Look().theme.ground
+    assert grounds["nonsense"] == grounds["auto"] == RenderOptions().theme.ground
 
 
 def test_a_figure_alone_loads_neither_drawing_nor_pandas():

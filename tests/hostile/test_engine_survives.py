@@ -9,8 +9,6 @@ import torch
 
 from llmscope.engine.events import (
     ChatRequest,
-    Draw,
-    Drawn,
     Frame,
     Loaded,
     LoadFailed,
@@ -19,6 +17,8 @@ from llmscope.engine.events import (
     OpenRequest,
     Refused,
     Request,
+    Sample,
+    Sampled,
     Taught,
     TeachRequest,
     Templated,
@@ -26,7 +26,7 @@ from llmscope.engine.events import (
 )
 from llmscope.figure import Focus
 from llmscope.models.anatomy import find
-from llmscope.models.loaded_model import Subject
+from llmscope.models.loaded_model import LoadedModel
 from llmscope.models.tokenizer.tokens import Tokens
 from llmscope.sampler import Sampler
 from llmscope.scope import Scope
@@ -91,7 +91,7 @@ def scope():
     model = small_model("llama", vocab_size=300)
     tokens = Tokens(chat_tokenizer(CHATML))
     device, dtype = model.device, model.dtype
-    made = Scope(Subject("test", "test", model, tokens, find(model), device, dtype))
+    made = Scope(LoadedModel("test", "test", model, tokens, find(model), device, dtype))
     made.verdicts("readout")
     return made
 
@@ -113,7 +113,7 @@ def request(kind, serial):
         case "teach":
             return TeachRequest(f"abc\ndef {serial}", None)
         case "draw":
-            return Request(serial, **texts, wants=(NEXT,), draw=Draw(Sampler()))
+            return Request(serial, **texts, wants=(NEXT,), draw=Sample(Sampler()))
         case "adapter":
             return Request(serial, **texts, wants=(NEXT,), adapter="one")
         case "edited":
@@ -289,4 +289,4 @@ def test_a_screen_that_is_gone_ends_nothing_else(scope):
 def test_the_token_that_follows_is_still_drawn(screen):
     asked = request("draw", time.monotonic_ns())
     screen.engine.ask(asked)
-    assert screen.wait(Drawn).token >= 0
+    assert screen.wait(Sampled).token >= 0

@@ -125,12 +125,14 @@ def divergence(own, other):
 def scope_of(family, model=None):
     """The same weights under the microscope."""
     from llmscope.models.anatomy import find
-    from llmscope.models.loaded_model import Subject
+    from llmscope.models.loaded_model import LoadedModel
     from llmscope.scope import Scope
 
     model = model or small_model(family)
     parameter = next(model.parameters())
-    subject = Subject("test", "test", model, None, find(model), parameter.device, parameter.dtype)
+    subject = LoadedModel(
+        "test", "test", model, None, find(model), parameter.device, parameter.dtype
+    )
     return Scope(subject)
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from llmscope.draw import Look, paint
+from llmscope.draw import RenderOptions, paint
 from llmscope.figure import Focus, Verdict
 from llmscope.record.capture.hooks import Cancelled
 from llmscope.record.interventions import sweep
@@ -260,7 +260,7 @@ def test_it_is_drawn_with_both_signs():
     scope.record(IDS)
     text = "\n".join(
         "".join(piece.text for piece in row)
-        for row in paint(scope.look("ablation"), 70, 9, Look()).rows
+        for row in paint(scope.look("ablation"), 70, 9, RenderOptions()).rows
     )
     assert "largest, by layer.head:" in text
     assert "with nothing ablated" in text

@@ -9,7 +9,7 @@ import torch
 
 from llmscope.export import json_text, render
 from llmscope.models.anatomy import find
-from llmscope.models.loaded_model import Subject
+from llmscope.models.loaded_model import LoadedModel
 from llmscope.record.derive import patterns
 from llmscope.scope import Scope
 from tests.families import small_model
@@ -43,7 +43,9 @@ FAMILIES = ("llama", "gpt2", "gpt_neox", "phi", "gemma2", "gpt_oss", "bloom", "o
 
 def scope_of(model, ids=IDS):
     parameter = next(model.parameters())
-    subject = Subject("test", "test", model, None, find(model), parameter.device, parameter.dtype)
+    subject = LoadedModel(
+        "test", "test", model, None, find(model), parameter.device, parameter.dtype
+    )
     scope = Scope(subject)
     scope.record(ids)
     return scope

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from llmscope.draw import Look, paint
+from llmscope.draw import RenderOptions, paint
 from llmscope.export import json_text
 from llmscope.figure import Focus
 from llmscope.models.anatomy import find
-from llmscope.models.loaded_model import Subject
+from llmscope.models.loaded_model import LoadedModel
 from llmscope.scope import Scope
 from tests.families import small_model
 
@@ -20,7 +20,9 @@ IDS = [5, 17, 3, 60, 17, 42, 8]
 def scope_on(family):
     model = small_model(family)
     parameter = next(model.parameters())
-    subject = Subject("test", "test", model, None, find(model), parameter.device, parameter.dtype)
+    subject = LoadedModel(
+        "test", "test", model, None, find(model), parameter.device, parameter.dtype
+    )
     scope = Scope(subject)
     scope.record(IDS)
     return scope
@@ -63,7 +65,7 @@ def test_a_layer_without_experts_is_refused(family, layer):
 
 def test_it_is_drawn_with_tokens_down_and_experts_across():
     figure = scope_on("mixtral").look("experts", layer=1)
-    painting = paint(figure, 70, 10, Look(tier="none"), Focus(layer=1, position=3))
+    painting = paint(figure, 70, 10, RenderOptions(tier="none"), Focus(layer=1, position=3))
     rows = ["".join(segment.text for segment in row) for row in painting.rows]
     assert rows[0].split() == ["position", "0", "1", "2", "3"]
     for row, values in zip(rows[1:], figure.values, strict=False):

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from llmscope.draw import Look, paint
+from llmscope.draw import RenderOptions, paint
 from llmscope.export import json_text
 from llmscope.figure import Focus
 from llmscope.models.anatomy import find
-from llmscope.models.loaded_model import Subject
+from llmscope.models.loaded_model import LoadedModel
 from llmscope.record.analysis import head_scores as measured
 from llmscope.scope import Scope
 from tests.families import small_model
@@ -25,7 +25,9 @@ BACK = {"induction": 24, "previous-token": 1, "duplicate-token": 25}
 
 def scope_of(model, ids=IDS):
     parameter = next(model.parameters())
-    subject = Subject("test", "test", model, None, find(model), parameter.device, parameter.dtype)
+    subject = LoadedModel(
+        "test", "test", model, None, find(model), parameter.device, parameter.dtype
+    )
     scope = Scope(subject)
     if ids:
         scope.record(ids)
@@ -251,7 +253,9 @@ def test_layers_without_attention_are_empty_and_named(mode):
     )
     said = json.loads(json_text(figure.to_dict()))
     assert said["values"][0] == [None] * 4
-    rows = ["".join(s.text for s in row) for row in paint(figure, 60, 5, Look(), Focus()).rows]
+    rows = [
+        "".join(s.text for s in row) for row in paint(figure, 60, 5, RenderOptions(), Focus()).rows
+    ]
     assert [row.split()[:2] for row in rows[1:4]] == [["0", "C"], ["1", "A"], ["▸2", "C"]]
 
 

@@ -14,7 +14,7 @@ from transformers import (
 
 from llmscope.lenses import lens, names
 from llmscope.models.anatomy import find
-from llmscope.models.loaded_model import Subject
+from llmscope.models.loaded_model import LoadedModel
 from llmscope.scope import Scope
 from tests.families import small_model
 
@@ -30,7 +30,9 @@ def model():
 def scope():
     model = small_model("llama")
     parameter = next(model.parameters())
-    subject = Subject("test", "test", model, None, find(model), parameter.device, parameter.dtype)
+    subject = LoadedModel(
+        "test", "test", model, None, find(model), parameter.device, parameter.dtype
+    )
     scope = Scope(subject)
     scope.record(IDS)
     return scope

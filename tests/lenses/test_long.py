@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import llmscope
-from llmscope.draw import Look, paint
+from llmscope.draw import RenderOptions, paint
 from llmscope.draw.grid.layout import pool_for
 from llmscope.draw.grid.pooling import pooled
 from llmscope.engine.engine import near
@@ -79,7 +79,7 @@ def test_the_map_is_pooled_as_it_is_drawn(scope):
         block = figure.values[:, start : start + 32]
         np.testing.assert_array_equal(small.values[:, column], block.max(axis=1))
     assert "max of 32 tokens" in small.title
-    painting = paint(small, 80, 12, Look(), Focus(layer=1, position=70))
+    painting = paint(small, 80, 12, RenderOptions(), Focus(layer=1, position=70))
     assert {"layer": 1, "position": 64} in [
         painting.hit(x, y) for x in range(80) for y in range(12)
     ]
@@ -111,7 +111,7 @@ def test_the_engine_asks_for_what_is_near():
 def test_a_part_is_drawn_where_the_cursor_is(scope, position):
     focus = near(lens("attention"), Focus(layer=1, head=2, position=position), LENGTH)
     figure = scope.look("attention", layer=1, head=2, position=position, span=focus.span)
-    painting = paint(figure, 60, 20, Look(), Focus(layer=1, head=2, position=position))
+    painting = paint(figure, 60, 20, RenderOptions(), Focus(layer=1, head=2, position=position))
     text = ["".join(part.text for part in row) for row in painting.rows]
     assert any(f"▸{IDS[position]} " in row for row in text)
     hits = [painting.hit(x, y) for x in range(60) for y in range(20)]

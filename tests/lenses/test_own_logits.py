@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from llmscope.models.anatomy import find
-from llmscope.models.loaded_model import Subject
+from llmscope.models.loaded_model import LoadedModel
 from llmscope.scope import Scope
 from tests.all_families import small_model
 
@@ -13,7 +13,7 @@ IDS = [5, 17, 3, 60, 17, 42, 8, 8, 91, 30, 4, 77, 54]
 
 
 def scope_of(model):
-    return Scope(Subject("", "small", model, None, find(model), model.device, model.dtype))
+    return Scope(LoadedModel("", "small", model, None, find(model), model.device, model.dtype))
 
 
 @pytest.fixture(scope="module", params=["bigbird_pegasus", "gemma3n_text"])

@@ -9,7 +9,7 @@ from torch import nn
 import llmscope
 from llmscope.lenses import lens, names
 from llmscope.models.anatomy import find
-from llmscope.models.loaded_model import Subject
+from llmscope.models.loaded_model import LoadedModel
 from llmscope.scope import Scope
 from tests.families import small_model
 
@@ -60,7 +60,7 @@ def pair(gradient, head=False):
 
 def scope_of(model):
     device = next(model.parameters()).device
-    return Scope(Subject("test", "test", model, None, find(model), device, torch.float32))
+    return Scope(LoadedModel("test", "test", model, None, find(model), device, torch.float32))
 
 
 @pytest.mark.parametrize("gradient", [True, False], ids=["gradient", "none"])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from llmscope.draw import Look, paint
+from llmscope.draw import RenderOptions, paint
 from llmscope.figure import Focus
 from llmscope.record.capture.extra_passes import read
 from llmscope.record.capture.hooks import Cancelled
@@ -299,7 +299,8 @@ def test_it_is_drawn_as_a_map():
     scope = scope_of("llama")
     scope.record(IDS)
     text = "\n".join(
-        "".join(piece.text for piece in row) for row in paint(look(scope), 70, 12, Look()).rows
+        "".join(piece.text for piece in row)
+        for row in paint(look(scope), 70, 12, RenderOptions()).rows
     )
     assert "embed" in text
     assert "here" in text

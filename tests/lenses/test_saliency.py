@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from llmscope.models.anatomy import find
-from llmscope.models.loaded_model import Subject
+from llmscope.models.loaded_model import LoadedModel
 from llmscope.scope import Scope
 from tests.families import small_model
 from tests.lenses.test_experts import IDS
@@ -23,7 +23,7 @@ def model_of(family):
 def scope_on(family):
     model = model_of(family)
     dtype = next(model.parameters()).dtype
-    scope = Scope(Subject("test", "test", model, None, find(model), torch.device("cpu"), dtype))
+    scope = Scope(LoadedModel("test", "test", model, None, find(model), torch.device("cpu"), dtype))
     scope.record(IDS)
     return scope
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from llmscope.draw import Look
+from llmscope.draw import RenderOptions
 from llmscope.export import json_text, render
 from llmscope.lenses import lens, names
 from llmscope.models.anatomy import find
-from llmscope.models.loaded_model import Subject
+from llmscope.models.loaded_model import LoadedModel
 from llmscope.scope import Scope
 from tests.families import small_model
 
@@ -24,7 +24,9 @@ def scope(request):
     with torch.no_grad():
         model.model.embed_tokens.weight[BAD] = request.param
     parameter = next(model.parameters())
-    subject = Subject("test", "test", model, None, find(model), parameter.device, parameter.dtype)
+    subject = LoadedModel(
+        "test", "test", model, None, find(model), parameter.device, parameter.dtype
+    )
     return Scope(subject)
 
 
@@ -44,7 +46,7 @@ def test_every_lens_and_mode_says_so_and_draws(scope):
             assert figure.verdict.status in ("partial", "refused"), (name, mode)
             assert figure.verdict.reason
             json.loads(json_text(figure.to_dict()), parse_constant=pytest.fail)
-            assert render(figure, "txt", look=Look(tier="none"))
+            assert render(figure, "txt", look=RenderOptions(tier="none"))
 
 
 def test_what_was_recorded_before_it_came_keeps_its_numbers(scope):
@@ -87,7 +89,7 @@ def test_the_reason_is_what_came_out_and_not_a_guess_at_the_structure(scope):
 def test_a_temperature_at_the_edge_makes_no_infinity(temperature):
     parameter = next((model := small_model("llama")).parameters())
     own = Scope(
-        Subject("test", "test", model, None, find(model), parameter.device, parameter.dtype)
+        LoadedModel("test", "test", model, None, find(model), parameter.device, parameter.dtype)
     )
     own.record(IDS[:3])
     figure = own.look("next-token", temperature=temperature)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import llmscope
-from llmscope.draw import Look
+from llmscope.draw import RenderOptions
 from llmscope.export import render
 from tests.all_families import small_model
 from tests.cli.running import record, run
@@ -31,7 +31,7 @@ def test_it_is_shown_and_marked(folder):
     assert np.isnan(refused.values)
     norms = [recording.rows("stream", layer).norm(dim=-1).numpy() for layer in range(4)]
     np.testing.assert_allclose(shown.values, norms, rtol=1e-6)
-    assert "unverified: it differs" in render([shown], "txt", size=(110, 12), look=Look())
+    assert "unverified: it differs" in render([shown], "txt", size=(110, 12), look=RenderOptions())
 
 
 def test_what_holds_stays_verified_and_what_is_not_there_refused(folder):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import llmscope
-from llmscope.draw import Look, palette
+from llmscope.draw import RenderOptions, styles_for
 from llmscope.draw.painters.walkthrough.step import paint_step
 from llmscope.draw.painters.walkthrough.value import cell_facts, cell_said
 from llmscope.export import json_text, render
@@ -90,7 +90,7 @@ def test_a_cell_in_words(sort):
         ("from", f"step {step}, query: head 0, ‹B› at 5"),
         ("and", f"step {step + 1}, key: head 0, ‹A› at 1"),
     ]
-    text = render(figure, "txt", look=Look(tier="none"))
+    text = render(figure, "txt", look=RenderOptions(tier="none"))
     assert "score that ‹B› at 5 gives ‹A› at 1, head 0 = " in text
     output = list(cell_facts(at(sort, names.index("output projection"), (5, 3), layer=1), True))
     assert ("and", "weight 1, c_proj.weight, column 3") in output
@@ -148,10 +148,12 @@ def test_a_weight_that_two_steps_read_says_so(sort):
     figure = sort.look("walkthrough", layer=1)
     names = names_of(figure)
     for name, other in (("logits", "token embedding"), ("token embedding", "logits")):
-        drawn = paint_step(figure, names.index(name), 60, 20, palette(Look(tier="none")))
+        drawn = paint_step(
+            figure, names.index(name), 60, 20, styles_for(RenderOptions(tier="none"))
+        )
         text = " ".join("".join(part.text for part in row) for row in drawn.rows)
         assert f"wte.weight: 3 × 48, as in step {names.index(other)}" in text
-    drawn = paint_step(figure, names.index("query"), 60, 20, palette(Look(tier="none")))
+    drawn = paint_step(figure, names.index("query"), 60, 20, styles_for(RenderOptions(tier="none")))
     assert "as in step" not in " ".join("".join(part.text for part in row) for row in drawn.rows)
 
 
@@ -222,7 +224,9 @@ def test_scores_of_tokens_are_told_with_their_tokens(sort):
     figure = sort.look("next-token", top_k=3)
     assert logits["here"]["tokens"] == list(figure.axes[0].labels)
     assert np.abs(np.asarray(logits["here"]["values"]) - figure.extra["logits"]).max() < 1e-4
-    drawn = paint_step(table, names_of(table).index("logits"), 46, 20, palette(Look(tier="none")))
+    drawn = paint_step(
+        table, names_of(table).index("logits"), 46, 20, styles_for(RenderOptions(tier="none"))
+    )
     text = "\n".join("".join(part.text for part in row) for row in drawn.rows)
     best = figure.axes[0].labels[0]
     assert f"{best} {figure.extra['logits'][0]:.3g}" in text

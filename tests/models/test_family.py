@@ -13,7 +13,7 @@ from llmscope.models.sources import builtin
 from llmscope.models.sources.weights import Options
 from llmscope.models.spec import parse
 from llmscope.models.variants import Stages
-from llmscope.tui.features.copy.repro_command import Source
+from llmscope.tui.features.copy.repro_command import ModelSource
 from tests.models.loading.test_adapters import IDS, make_adapter, make_base, plain
 
 STAGES = ("small-sft", "small-lora", "small-late")
@@ -101,7 +101,7 @@ def test_one_that_is_damaged_is_told_when_it_is_asked_for_and_the_base_goes_on(f
 
 def test_the_command_line_names_it_as_an_adapter_of_the_base(family):
     scope = llmscope.load("builtin:small")
-    source = Source("builtin:small")
+    source = ModelSource("builtin:small")
     assert source.put_on(scope.info(), None) == ()
     adapters = source.put_on(scope.info(), "small-lora")
     assert adapters == ("builtin:small-lora",)

@@ -30,7 +30,9 @@ def naps(monkeypatch):
     """The seconds that would have been slept."""
     slept = []
     monkeypatch.setattr(hub_retry, "WAITS", (1.0, 2.0, 4.0))
-    monkeypatch.setattr(hub_retry.Line, "pause", lambda line, seconds, note: slept.append(seconds))
+    monkeypatch.setattr(
+        hub_retry.HubConnection, "pause", lambda line, seconds, note: slept.append(seconds)
+    )
     return slept
 
 

@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 from llmscope.record.analysis import logit_lens
-from llmscope.tui.state.layout_state import Kept
-from llmscope.tui.user_state import Own
+from llmscope.tui.state.layout_state import LayoutState
+from llmscope.tui.user_state import UserState
 from tests.tui.real import answered, screen
 
 pytestmark = pytest.mark.xdist_group("smollm2")
@@ -37,7 +37,7 @@ async def test_a_long_prompt_costs_the_cells_in_sight_and_layers_cost_none(smoll
         real(some, *how)
 
     monkeypatch.setattr(logit_lens, "_read", spy)
-    own = Own(kept=Kept(view=("logit-lens", "top")))
+    own = UserState(kept=LayoutState(view=("logit-lens", "top")))
     async with screen(smollm2, prompt, own=own) as (app, pilot):
         pane = app.overview.panes["map"]
         start, end = pane.want(app.scene).focus.span

@@ -1,7 +1,7 @@
 """Recorders on models that need no tokenizer."""
 
 from llmscope.models.anatomy import find
-from llmscope.models.loaded_model import Subject
+from llmscope.models.loaded_model import LoadedModel
 from llmscope.record.capture.recorder import Recorder
 from llmscope.record.capture.recording import Prompt
 
@@ -18,5 +18,5 @@ def recorder_for(model, **anatomy_changes):
     anatomy = replace(find(model), **anatomy_changes)
     parameter = next(model.parameters())
     return Recorder(
-        Subject("test", "test", model, None, anatomy, parameter.device, parameter.dtype)
+        LoadedModel("test", "test", model, None, anatomy, parameter.device, parameter.dtype)
     )

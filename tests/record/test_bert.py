@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from llmscope.models.anatomy import find
-from llmscope.models.loaded_model import Subject
+from llmscope.models.loaded_model import LoadedModel
 from llmscope.record.derive.verify import verify
 from llmscope.scope import Scope
 from tests.all_families import small_model
@@ -28,7 +28,7 @@ HEADS = {
 
 
 def scope_of(model):
-    return Scope(Subject("", "", model, None, find(model), model.device, model.dtype))
+    return Scope(LoadedModel("", "", model, None, find(model), model.device, model.dtype))
 
 
 @pytest.mark.parametrize("family", HEADS)

@@ -14,7 +14,7 @@ from torch import nn
 
 from llmscope.errors import ScopeError
 from llmscope.models.anatomy import find
-from llmscope.models.loaded_model import Subject
+from llmscope.models.loaded_model import LoadedModel
 from llmscope.scope import Scope
 from tests.families import small_model
 
@@ -24,7 +24,7 @@ EDITS = ([], [], ["zero head 1.1"], ["scale mlp 1 0.5", "zero attention 2"])
 
 def scope_of(model):
     device, dtype = torch.device("cpu"), torch.float32
-    return Scope(Subject("test", "test", model, None, find(model), device, dtype))
+    return Scope(LoadedModel("test", "test", model, None, find(model), device, dtype))
 
 
 def with_adapters(model):

@@ -8,7 +8,7 @@ from torch import nn
 
 from llmscope.errors import ScopeError
 from llmscope.models.anatomy import find
-from llmscope.models.loaded_model import Subject
+from llmscope.models.loaded_model import LoadedModel
 from llmscope.record.analysis.attribution import attribute
 from llmscope.record.analysis.logit_direction import reading
 from llmscope.record.change_hooks import Change, attached
@@ -49,7 +49,7 @@ GATED = ("afmoe", "laguna", "lfm3", "qwen3_next", "qwen3_5_text")
 
 
 def scope_of(model):
-    return Scope(Subject("", "", model, None, find(model), model.device, model.dtype))
+    return Scope(LoadedModel("", "", model, None, find(model), model.device, model.dtype))
 
 
 def by_hand(family, alter=None):

@@ -10,7 +10,7 @@ from torch.nn.modules import module as torch_module
 import llmscope
 from llmscope.lenses import lens, names
 from llmscope.models.anatomy import find
-from llmscope.models.loaded_model import Subject
+from llmscope.models.loaded_model import LoadedModel
 from llmscope.record.capture.hooks import Cancelled
 from llmscope.scope import Scope
 from tests.families import small_model
@@ -31,7 +31,7 @@ EDITS = ("zero head 1.1", "scale mlp 1 0.5", "freeze norm 1.mlp", "patch stream 
 def scope_of(family, **changes):
     model = small_model(family, **changes)
     device, dtype = torch.device("cpu"), torch.float32
-    return Scope(Subject(family, family, model, None, find(model), device, dtype))
+    return Scope(LoadedModel(family, family, model, None, find(model), device, dtype))
 
 
 def trace(model):

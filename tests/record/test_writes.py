@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from llmscope.models.anatomy import find
-from llmscope.models.loaded_model import Subject
+from llmscope.models.loaded_model import LoadedModel
 from llmscope.record.derive import tensors
 from llmscope.record.derive.verify import verify
 from llmscope.scope import Scope
@@ -130,7 +130,7 @@ def test_an_edit_of_the_mlp_is_of_the_experts_and_of_the_mlp_beside_them(edit):
     with torch.no_grad():
         expected = plain(input_ids=torch.tensor([IDS]), use_cache=False).logits[0]
     model = model_of(family)
-    scope = Scope(Subject("", family, model, None, find(model), model.device, model.dtype))
+    scope = Scope(LoadedModel("", family, model, None, find(model), model.device, model.dtype))
     edited = scope.record(IDS, edits=[edit], versus_prompt=OTHER)
     near(tensors.logits(edited, 0, len(IDS)), expected)
     near(edited.rows("mlp_write", 1), becomes * layer.residual_multiplier)

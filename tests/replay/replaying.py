@@ -2,7 +2,7 @@
 
 from contextlib import asynccontextmanager
 
-from llmscope.draw import Look
+from llmscope.draw import RenderOptions
 from llmscope.replay.reader import recorded
 from llmscope.replay.screen import replay_app
 from tests.cli.running import run
@@ -48,7 +48,7 @@ class Screen:
 
 @asynccontextmanager
 async def replayed(path, width=120, height=40, tier="none"):
-    app = replay_app(recorded(path), look=Look(tier=tier))
+    app = replay_app(recorded(path), look=RenderOptions(tier=tier))
     async with app.run_test(size=(width, height), notifications=True) as pilot:
         for _ in range(4):
             await pilot.pause()

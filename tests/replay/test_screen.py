@@ -11,7 +11,7 @@ from llmscope.lenses import lens, names
 from llmscope.tui.actions.keymap import keymap_from
 from llmscope.tui.actions.registry import ACTIONS, BY_NAME, OF_A_FILE
 from llmscope.tui.replay import WITHOUT_MODEL
-from llmscope.tui.user_state import Own
+from llmscope.tui.user_state import UserState
 from tests.cli.running import run
 from tests.replay.conftest import FIVE
 from tests.replay.replaying import replayed, taken
@@ -197,7 +197,7 @@ async def test_a_live_screen_has_no_provenance_of_a_file():
         await pilot.press("escape", "P")
         await pilot.pause()
         assert len(app.screen_stack) == 1
-        assert not Own().offers("provenance")
+        assert not UserState().offers("provenance")
 
 
 async def test_what_is_saved_is_of_the_model_that_made_it(five, tmp_path, monkeypatch):

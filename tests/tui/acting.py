@@ -12,7 +12,6 @@ from llmscope.engine.events import (
     Ask,
     Beside,
     ChatRequest,
-    Drawn,
     Event,
     Frame,
     Loaded,
@@ -22,6 +21,7 @@ from llmscope.engine.events import (
     OpenRequest,
     PassInfo,
     Request,
+    Sampled,
     Taught,
     TeachRequest,
     Templated,
@@ -317,13 +317,13 @@ class ActingEngine:
                 self.post(self.drawn(request))
             self.answer(request)
 
-    def drawn(self, request: Request) -> Drawn:
+    def drawn(self, request: Request) -> Sampled:
         """One token after the other, another one on each branch."""
         assert request.draw is not None
         ids = () if request.written is None else request.written.ids
         token = (len(ids) + 3 * request.draw.branch) % len(NEXT)
         said = "".join(NEXT[one] for one in (*ids, token))
-        return Drawn(request, token, NEXT[token], said)
+        return Sampled(request, token, NEXT[token], said)
 
     def answer(
         self,

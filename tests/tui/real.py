@@ -8,24 +8,24 @@ from contextlib import asynccontextmanager
 
 from textual.pilot import Pilot
 
-from llmscope.draw import Look
+from llmscope.draw import RenderOptions
 from llmscope.engine import Engine
 from llmscope.scope import Scope
 from llmscope.tui.app import LlmscopeApp
 from llmscope.tui.features.copy.repro_command import command, view
 from llmscope.tui.state.figure_store import Shown
-from llmscope.tui.user_state import Own
+from llmscope.tui.user_state import UserState
 
 
 @asynccontextmanager
 async def screen(
-    scope: Scope, prompt: str, size: tuple[int, int] = (120, 40), *, own: Own | None = None
+    scope: Scope, prompt: str, size: tuple[int, int] = (120, 40), *, own: UserState | None = None
 ) -> AsyncIterator[tuple[LlmscopeApp, Pilot[int]]]:
     app = LlmscopeApp(
         lambda post: Engine(lambda _: scope, post),
         spec="builtin:sort",
         prompt=prompt,
-        look=Look(),
+        look=RenderOptions(),
         own=own,
     )
     async with app.run_test(size=size, notifications=True) as pilot:

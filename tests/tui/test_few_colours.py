@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from rich.style import Style
 
-from llmscope.draw import Look, load_theme
+from llmscope.draw import RenderOptions, load_theme
 from llmscope.draw.render_options import Tier
 from tests.tui.conftest import Open, Session
 
@@ -25,7 +25,7 @@ async def test_the_pane_with_the_focus_is_told_from_the_others(opened: Open, tie
             found[key] = [_seen(part.style, tier) for part in parts]
         return found
 
-    async with opened(look=Look(load_theme(), tier)) as session:
+    async with opened(look=RenderOptions(load_theme(), tier)) as session:
         before = frames(session)
         assert before["map"][0] == before["mlp"][0]
         for key in ("map", "mlp"):
@@ -43,7 +43,7 @@ def _seen(style: Style, tier: Tier) -> tuple[object, ...]:
 
 
 async def test_a_legend_with_few_colours_has_the_ink_of_what_it_explains(opened: Open) -> None:
-    async with opened(look=Look(load_theme(), "16")) as session:
+    async with opened(look=RenderOptions(load_theme(), "16")) as session:
         strips = session.app.screen._compositor.render_strips()
         (row,) = (strip for strip in strips if "─ norm " in strip.text)
         written = {name: part.style for part in row for name in ("norm", "█") if name in part.text}

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 import pytest
 from textual import events
 
-from llmscope.draw import Look
+from llmscope.draw import RenderOptions
 from llmscope.text import shared_length
 from llmscope.tui.app import LlmscopeApp
 from llmscope.tui.prompt import editor as editing
@@ -34,7 +34,7 @@ class Still:
 
 @asynccontextmanager
 async def screen(prompt):
-    app = LlmscopeApp(Still, spec="builtin:sort", prompt=prompt, look=Look(tier="none"))
+    app = LlmscopeApp(Still, spec="builtin:sort", prompt=prompt, look=RenderOptions(tier="none"))
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         await pilot.pause()
         yield app, pilot

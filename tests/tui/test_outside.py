@@ -13,7 +13,7 @@ import pytest
 
 from llmscope.tui.panes.pane import fitting_title
 from llmscope.tui.session.state_files import LOCK, save_prompt, save_screen, saved_prompt
-from llmscope.tui.state.layout_state import Kept
+from llmscope.tui.state.layout_state import LayoutState
 from llmscope.tui.widgets.header import count, fit_sides, size
 
 MODULES = ["llmscope.tui", "llmscope.tui.app", "llmscope.tui.run", "llmscope.tui.screenshot"]
@@ -95,7 +95,7 @@ main()
     if returning:
         # Who was here before is shown what was left.
         save_prompt("builtin:sort", "CAB")
-        save_screen(Kept(workspace="heads").to_record())
+        save_screen(LayoutState(workspace="heads").to_record())
         later = LATER - {"json", "llmscope.tui.state.layout_state"}
     root = Path(__file__).parents[2]
     environ = {"PYTHONPATH": str(root), "NO_COLOR": "", "SSH_CONNECTION": ""}

@@ -7,21 +7,21 @@ from dataclasses import replace
 import pytest
 
 from llmscope.edits import parse
-from llmscope.tui.state.edit_list import Plan, WhatIf
+from llmscope.tui.state.edit_list import EditList, ListedEdit
 
 HEAD, MLP, STEER = (parse(text) for text in ("zero head 5.3", "zero mlp 2", 'steer 6 token "a" 4'))
 PATCH = parse("patch stream 9 from B")
 
 
-def plan(*edits: object) -> Plan:
-    made = Plan()
+def plan(*edits: object) -> EditList:
+    made = EditList()
     for edit in edits:
         made = made.with_edit(edit)  # type: ignore[arg-type]
     return made
 
 
 def walk(text: str, by: int, steps: int) -> list[float]:
-    one, seen = WhatIf.of(parse(text)), []
+    one, seen = ListedEdit.of(parse(text)), []
     for _ in range(steps):
         one = one.turned(by)
         seen.append(one.edit.factor)
@@ -62,7 +62,7 @@ def test_no_strength_is_turned_out_of_bounds(strength: str) -> None:
 
 
 def test_there_and_back_is_where_it_was() -> None:
-    one = WhatIf.of(STEER)
+    one = ListedEdit.of(STEER)
     for by in (1,) * 30 + (-1,) * 30:
         one = one.turned(by)
     assert one.edit == STEER
@@ -116,7 +116,7 @@ def test_removing_keeps_the_place() -> None:
     assert made.without_edit(0).chosen == 1
     assert made.choosing(-9).without_edit(0).chosen == 0
     assert made.without_edit(2).chosen == 1
-    assert plan(HEAD).all_switched().without_edit(0) == Plan()
+    assert plan(HEAD).all_switched().without_edit(0) == EditList()
 
 
 def test_order_goes_round() -> None:

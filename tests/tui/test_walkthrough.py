@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 
 import llmscope
-from llmscope.draw import Look
+from llmscope.draw import RenderOptions
 from llmscope.engine.events import Request, Want
 from llmscope.figure import Focus
 from llmscope.tui.panes.walkthrough import WalkthroughPane
 from llmscope.tui.state.figure_store import Shown
-from llmscope.tui.state.view_state import Scene, followed
+from llmscope.tui.state.view_state import ViewState, followed
 from tests.tui.acting import INFO, tokenize
 from tests.tui.acting_walk import FAILED, walk, walkthrough
 from tests.tui.conftest import Open, Session
@@ -113,7 +113,10 @@ def test_a_step_is_kept_in_another_layer(name: str, layers: tuple[int, int]) -> 
 
 def test_a_layer_of_another_kind_is_left_where_it_ends() -> None:
     tokens = tokenize("a b")
-    pane, scene = WalkthroughPane(Look()), Scene(tokens=tokens).loaded(INFO).landed(tokens)
+    pane, scene = (
+        WalkthroughPane(RenderOptions()),
+        ViewState(tokens=tokens).loaded(INFO).landed(tokens),
+    )
 
     def show(layer: int, without: str = "") -> list[str]:
         want = Want("walkthrough", "walkthrough", Focus(layer=layer))
@@ -133,7 +136,7 @@ def test_a_layer_of_another_kind_is_left_where_it_ends() -> None:
 
 
 def test_a_scene_without_a_step_begins_at_the_first() -> None:
-    assert Scene().step == 0
+    assert ViewState().step == 0
 
 
 async def test_on_a_real_model_a_step_is_kept_and_a_click_takes_one() -> None:

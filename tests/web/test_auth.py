@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmscope.text import display_text
-from llmscope.web.auth import Gate
+from llmscope.web.auth import Auth
 
 NAMES = ("127.0.0.1:8000", "localhost:8000")
 ORIGINS = ["http://127.0.0.1:8000"]
@@ -24,7 +24,7 @@ said = st.one_of(st.sampled_from(NEAR), st.text(max_size=30), st.sampled_from(NA
 
 
 def gate():
-    return Gate(NAMES)
+    return Auth(NAMES)
 
 
 def test_our_own_page_is_no_stranger():

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmscope.web import connections
-from llmscope.web.auth import CANDIDATES, Gate
+from llmscope.web.auth import CANDIDATES, Auth
 from llmscope.web.bind import listen
 from llmscope.web.connections import EACH, STRANGERS
 from llmscope.web.messages import Typed
@@ -106,14 +106,14 @@ async def test_a_link_whose_answer_was_lost_opens_again():
 
 
 def test_of_browsers_that_were_answered_the_first_that_comes_back_is_the_one():
-    gate = Gate(["a:1"])
+    gate = Auth(["a:1"])
     first, second = gate.open(gate.token), gate.open(gate.token)
     assert None is not first != second is not None
     assert not gate.knows("x")
     assert gate.knows(second)
     assert not gate.knows(first)
     assert gate.open(gate.token) is None
-    gate = Gate(["a:1"])
+    gate = Auth(["a:1"])
     given = [gate.open(gate.token) for _ in range(CANDIDATES + 3)]
     assert not gate.knows(given[2])
     assert gate.knows(given[3])
@@ -173,7 +173,7 @@ def test_a_server_on_all_addresses_answers_under_each_of_its_own():
     listening = listen("0.0.0.0", 0)
     for one in listening.sockets:
         one.close()
-    port, gate = listening.port, Gate(listening.names)
+    port, gate = listening.port, Auth(listening.names)
     own = {
         one.address
         for found in psutil.net_if_addrs().values()

@@ -14,8 +14,8 @@ from llmscope.errors import ScopeError
 from llmscope.text import display_text
 
 if TYPE_CHECKING:
-    from llmscope.batch import Part, Source
-    from llmscope.batch.ray_cluster import Wanted
+    from llmscope.batch import JobShare, PromptSource
+    from llmscope.batch.ray_cluster import WorkerRequest
 
 Prompts = Annotated[
     str | None,
@@ -100,12 +100,12 @@ class Batch:
         ray: the workers of `--engine ray`; None for this process.
     """
 
-    source: Source
+    source: PromptSource
     out: Path
-    part: Part
+    part: JobShare
     size: int
     bound: float
-    ray: Wanted | None = None
+    ray: WorkerRequest | None = None
 
 
 def check_batch(
@@ -134,7 +134,7 @@ def check_batch(
     index, count = (int(found[1]), int(found[2])) if found else (1, 0)
     usage(index < count, "I/N with I from 0 to N − 1, such as 0/8", "--shard")
     ray = _ray(ctx)
-    from llmscope.batch import Part, Source
+    from llmscope.batch import JobShare, PromptSource
     from llmscope.batch.arrow import needed
 
     needed()
@@ -147,16 +147,16 @@ def check_batch(
         shown = display_text(str(path)).replace("\n", " ")
         raise ScopeError(f"{shown} is no folder", "another --out")
     return Batch(
-        Source(prompts),
+        PromptSource(prompts),
         path,
-        Part(index, count, shard_size),
+        JobShare(index, count, shard_size),
         batch_size,
         ctx.params["batch_tolerance"],
         ray,
     )
 
 
-def _ray(ctx: typer.Context) -> Wanted | None:
+def _ray(ctx: typer.Context) -> WorkerRequest | None:
     """The workers of `--engine ray`; None without it."""
     asked = ctx.params
     usage(asked["engine"] in ("local", "ray"), "local or ray", "--engine")
@@ -167,6 +167,6 @@ def _ray(ctx: typer.Context) -> Wanted | None:
     gpus = asked["gpus_per_worker"]
     whole = gpus is None or gpus <= 1 or gpus == int(gpus)
     usage(whole, "a whole number, or a part of one GPU", "--gpus-per-worker")
-    from llmscope.batch.ray_cluster import Wanted
+    from llmscope.batch.ray_cluster import WorkerRequest
 
-    return Wanted(asked["workers"], asked["threads"], gpus, asked["device"])
+    return WorkerRequest(asked["workers"], asked["threads"], gpus, asked["device"])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from llmscope.batch import Folder, Looking, Source, Summary
+from llmscope.batch import Folder, PromptJob, PromptSource, Summary
 from llmscope.batch import run as run_here
 from llmscope.batch.lock import alone
 from llmscope.batch.padded import BOUND, Together, why_single
@@ -21,7 +21,7 @@ from llmscope.export import provenance
 from llmscope.text import display_text
 
 if TYPE_CHECKING:
-    from llmscope.batch.ray_cluster import Wanted
+    from llmscope.batch.ray_cluster import WorkerRequest
     from llmscope.cli.options.loading import Loader
     from llmscope.models.loaded_model import Progress
     from llmscope.scope import Scope
@@ -32,7 +32,7 @@ Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Plan:
+class BatchPlan:
     """What is done with each prompt, now that the model is known.
 
     Attributes:
@@ -43,14 +43,14 @@ class Plan:
     """
 
     spec: str
-    looking: Looking
+    looking: PromptJob
     origin: dict[str, Any]
     together: Together | None
     notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Asked:
+class BatchRequest:
     """What is asked of each prompt, as it is written on the command line.
 
     Attributes:
@@ -58,14 +58,14 @@ class Asked:
         bound: how far the numbers may be from those of single runs then.
     """
 
-    looking: Looking
+    looking: PromptJob
     size: int
     bound: float = BOUND
     target: str | None = None
     versus: str | None = None
     versus_prompt: str | None = None
 
-    def __call__(self, scope: Scope, progress: Progress | None = None) -> Plan:
+    def __call__(self, scope: Scope, progress: Progress | None = None) -> BatchPlan:
         """Hold it against a model.
 
         Raises:
@@ -83,7 +83,7 @@ class Asked:
                 "about as good as each other change places"
             )
         together = Together(self.size) if self.size > 1 and not why else None
-        return Plan(scope.base.spec, looking, origin, together, tuple(notes))
+        return BatchPlan(scope.base.spec, looking, origin, together, tuple(notes))
 
     def _tokens(self, scope: Scope) -> dict[str, Any]:
         named = {"target": self.target, "versus": self.versus}
@@ -103,7 +103,7 @@ class Asked:
 def write_batch(
     batch: Batch,
     load: Loader,
-    asked: Asked,
+    asked: BatchRequest,
     ctx: typer.Context,
     progress: Progress | None,
     tell: Tell,
@@ -131,7 +131,7 @@ def write_batch(
         elif failed == TOLD + 1:
             note("more failed: see the column error")
 
-    def folder_of(plan: Plan) -> Folder:
+    def folder_of(plan: BatchPlan) -> Folder:
         for line in plan.notes:
             note(line)
         command = command_line(ctx, model=load.model or plan.spec)
@@ -163,10 +163,10 @@ def write_batch(
 
 def _on_ray(
     batch: Batch,
-    wanted: Wanted,
+    wanted: WorkerRequest,
     load: Loader,
-    asked: Asked,
-    folder_of: Callable[[Plan], Folder],
+    asked: BatchRequest,
+    folder_of: Callable[[BatchPlan], Folder],
     note: Tell,
     fail: Tell,
     say: Tell,
@@ -191,7 +191,7 @@ def _on_ray(
 
 
 @contextmanager
-def _lasting(source: Source) -> Iterator[Source]:
+def _lasting(source: PromptSource) -> Iterator[PromptSource]:
     """The source in a form that another process can read, and read again."""
     if source.shown != "stdin":
         yield source
@@ -202,10 +202,10 @@ def _lasting(source: Source) -> Iterator[Source]:
         path = folder / "stdin.jsonl"
         with path.open("wb") as file:
             shutil.copyfileobj(sys.stdin.buffer, file)
-        yield Source(str(path))
+        yield PromptSource(str(path))
 
 
-def _folder(batch: Batch, plan: Plan, command: str) -> Folder:
+def _folder(batch: Batch, plan: BatchPlan, command: str) -> Folder:
     origin = {**plan.origin, "command": command}
     options = {
         **plan.looking.to_dict(),

@@ -12,7 +12,7 @@ from llmscope.cli.output.errors import reported
 from llmscope.cli.output.streams import put
 
 if TYPE_CHECKING:
-    from llmscope.config import Found
+    from llmscope.config import FoundSetting
 
 
 def config(
@@ -56,7 +56,7 @@ def config(
         typer.echo(f"file: {display_text(str(path))}{state}", err=True)
 
 
-def _listed(found: Sequence[Found]) -> str:
+def _listed(found: Sequence[FoundSetting]) -> str:
     from llmscope.cli.output.table import table
 
     rows = [("setting", "value", "from", "")]
@@ -64,7 +64,7 @@ def _listed(found: Sequence[Found]) -> str:
     return table(rows)
 
 
-def _shown(found: Found) -> str:
+def _shown(found: FoundSetting) -> str:
     if found.value is None:
         return found.setting.otherwise
     return str(found.value).lower() if isinstance(found.value, bool) else str(found.value)

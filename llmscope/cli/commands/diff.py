@@ -17,7 +17,7 @@ from llmscope.cli.output.streams import put
 
 if TYPE_CHECKING:
     from llmscope.cli.output.destination import Output
-    from llmscope.export.diff import Diff, Found
+    from llmscope.export.diff import Diff, FigureDiff
     from llmscope.export.read import Snapshot
 
 _FORMATS = ("table", "json")
@@ -159,7 +159,7 @@ def _listed(found: Diff, tolerance: float) -> str:
     return f"{text}\n{differ} of {len(found.figures)} figures differ\n"
 
 
-def _where(one: Found) -> str:
+def _where(one: FigureDiff) -> str:
     """The place of the largest difference, axis by axis: `layer 2, position 4 " cat"`."""
     return ", ".join(
         f"{_cut(axis)} {place}" if label == str(place) else f'{_cut(axis)} {place} "{_cut(label)}"'

@@ -164,15 +164,15 @@ def _sample(terminal: Mapping[str, Any]) -> str:
     """Both ramps as this terminal shows them, smallest values first; without colour in a file."""
     from rich.segment import Segment
 
-    from llmscope.draw import Look, palette
+    from llmscope.draw import RenderOptions, styles_for
     from llmscope.export import render_rows
 
-    look = Look(
+    look = RenderOptions(
         tier=terminal["colours"] if terminal["stdout"] else "none",
         ascii=terminal["characters"] == "ascii",
     )
     row: list[Segment] = []
-    for ramp in (palette(look).sequential, palette(look).diverging):
+    for ramp in (styles_for(look).sequential, styles_for(look).diverging):
         row += [
             Segment(glyph, style) for glyph, style in zip(ramp.glyphs, ramp.styles, strict=True)
         ]

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from llmscope.cli.launch import Opening, show
+from llmscope.cli.launch import LaunchOptions, show
 from llmscope.cli.options import shared
 from llmscope.cli.options.loading import Loader
 from llmscope.cli.options.prompt import check_chat
@@ -57,7 +57,7 @@ def open_model(
         raise typer.Exit(show(asked(ctx)))
 
 
-def asked(ctx: typer.Context) -> Opening:
+def asked(ctx: typer.Context) -> LaunchOptions:
     """How the screen is to open, by the parameters of `open_model`, which other commands take too.
 
     Raises:
@@ -85,7 +85,7 @@ def asked(ctx: typer.Context) -> Opening:
     prompt = given.prompt
     if given.context_file is not None:
         prompt = _marked(prompt, given.context_file)
-    opening = Opening(
+    opening = LaunchOptions(
         Loader(
             given.model,
             given.device,

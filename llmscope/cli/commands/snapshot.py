@@ -216,7 +216,7 @@ def snapshot(
         usage(ordered, "the first token, and one after it", "--span")
         tier = shared.tier(color)
         on_paper = check_look(ctx, look, names, mode)
-        from llmscope.batch import Looking
+        from llmscope.batch import PromptJob
         from llmscope.cli.options.appearance import picture_look
         from llmscope.cli.options.command_line import command_line
         from llmscope.cli.options.edit_options import (
@@ -228,7 +228,7 @@ def snapshot(
         from llmscope.cli.options.prompt import check_chat, read_ids, read_other, read_prompt
         from llmscope.cli.output.destination import choose_output
         from llmscope.cli.output.progress import progress_line
-        from llmscope.cli.output.snapshot_build import SCREEN, Wanted, compose
+        from llmscope.cli.output.snapshot_build import SCREEN, SnapshotRequest, compose
         from llmscope.export import BARE, PAPER, provenance
         from llmscope.figure import Focus
 
@@ -274,10 +274,10 @@ def snapshot(
         if many is not None:
             check_chat(chat, system, None)
             check_models(model, reward)
-            from llmscope.cli.commands.batch_run import Asked, write_batch
+            from llmscope.cli.commands.batch_run import BatchRequest, write_batch
 
-            looking = Looking(names, focus, edits, not no_special_tokens, chat, system)
-            asked_of = Asked(looking, many.size, many.bound, target, versus, versus_prompt)
+            looking = PromptJob(names, focus, edits, not no_special_tokens, chat, system)
+            asked_of = BatchRequest(looking, many.size, many.bound, target, versus, versus_prompt)
             with progress_line() as progress:
                 write_batch(many, load, asked_of, ctx, progress, _tell)
             return
@@ -332,7 +332,7 @@ def snapshot(
             spans = scope.encode(text, special_tokens=special_tokens).spans
             focus = replace(focus, context=tokens_before(spans, end))
         lists = None if words_a is None or words_b is None else (words_a, words_b)
-        wanted = Wanted(
+        wanted = SnapshotRequest(
             *(text, special_tokens, names, focus, cells, worn, workspace, edits, other, lists),
             written=more,
             script=script,

@@ -15,7 +15,7 @@ from llmscope.cli.output.errors import reported
 from llmscope.cli.output.streams import put
 
 if TYPE_CHECKING:
-    from llmscope.draw import Look, Row, Theme
+    from llmscope.draw import RenderOptions, Row, Theme
     from llmscope.draw.styles import Ramp
 
 WIDTH = 78
@@ -38,7 +38,7 @@ def themes(
     with reported(debug):
         from llmscope.cli.options.appearance import tell
         from llmscope.config import config_folder
-        from llmscope.draw import detect_look, load_theme, theme_names
+        from llmscope.draw import detect_render_options, load_theme, theme_names
         from llmscope.draw.color.user_themes import hidden_themes, own_path, own_theme_names
 
         notices: dict[str, list[str]] = {}
@@ -53,7 +53,7 @@ def themes(
         if shown == "none":
             put(_listed(found))
         else:
-            looks = [detect_look(theme, tier=shown, ascii=ascii) for theme, _ in found]
+            looks = [detect_render_options(theme, tier=shown, ascii=ascii) for theme, _ in found]
             from llmscope.export import render_rows
 
             put("\n".join(str(render_rows(preview(look), "ansi", look)) for look in looks))
@@ -109,12 +109,12 @@ def _listed(found: Iterable[tuple[Theme, Path | None]]) -> str:
     return table(rows)
 
 
-def preview(look: Look) -> list[Row]:
+def preview(look: RenderOptions) -> list[Row]:
     """Rows on the theme's own ground: its name, the inks of the chrome, its three ramps."""
-    from llmscope.draw import palette
+    from llmscope.draw import styles_for
     from llmscope.draw.cells import Line, fit, plain_text
 
-    theme, ready = look.theme, palette(look)
+    theme, ready = look.theme, styles_for(look)
     name, words = (plain_text(text, look.ascii) for text in (theme.name, theme.description))
     named = Line().pad(INDENT, ready.base).add(name, ready.strong).add("  ", ready.base)
     named.add(fit(words, max(WIDTH - named.width, 0), ready.glyphs.ellipsis).rstrip(), ready.dim)

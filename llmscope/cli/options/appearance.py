@@ -6,7 +6,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from llmscope.draw import DEFAULT_THEME, Look, Tier, detect_look, load_theme
+from llmscope.draw import DEFAULT_THEME, RenderOptions, Tier, detect_render_options, load_theme
 from llmscope.draw.render_options import detect_tier
 from llmscope.errors import ScopeError
 from llmscope.text import NOTE, one_line
@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 AUTO = "auto"
 
 
-def screen_look(theme: str | None, tier: Tier | None, ascii: bool | None) -> tuple[Look, str]:  # noqa: A002
+def screen_look(
+    theme: str | None,
+    tier: Tier | None,
+    ascii: bool | None,  # noqa: A002
+) -> tuple[RenderOptions, str]:
     """The look of the screen, and what was typed while the terminal was asked.
 
     Args:
@@ -38,7 +42,7 @@ def screen_look(theme: str | None, tier: Tier | None, ascii: bool | None) -> tup
             tell(f"{error.message}, which was chosen last")
             name = None
     if name not in (None, AUTO):
-        return detect_look(load_theme(name or ""), tier=tier, ascii=ascii), ""
+        return detect_render_options(load_theme(name or ""), tier=tier, ascii=ascii), ""
     colours = (tier or detect_tier(os.environ)) != "none"  # without, light and dark are one
     with asking(os.environ, colours) as question:
         # Most terminals have answered by the time that this has been imported.
@@ -46,7 +50,7 @@ def screen_look(theme: str | None, tier: Tier | None, ascii: bool | None) -> tup
 
         answer = question.answer()
     named = "light" if answer.dark is False else DEFAULT_THEME
-    return detect_look(named, tier=tier, ascii=ascii), answer.typed
+    return detect_render_options(named, tier=tier, ascii=ascii), answer.typed
 
 
 def picture_look(
@@ -54,7 +58,7 @@ def picture_look(
     tier: Tier | None,
     ascii: bool | None,  # noqa: A002
     output: Output,
-) -> Look:
+) -> RenderOptions:
     """The look of a picture: all colours, or what the terminal shows if it goes straight there.
 
     Raises:
@@ -67,8 +71,8 @@ def picture_look(
     if output.format == "txt":
         tier = "none"
     if output.on_terminal:
-        return detect_look(worn, tier=tier, ascii=ascii)
-    return Look(worn, tier or "truecolor", bool(ascii))
+        return detect_render_options(worn, tier=tier, ascii=ascii)
+    return RenderOptions(worn, tier or "truecolor", bool(ascii))
 
 
 def _ground() -> str:

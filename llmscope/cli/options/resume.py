@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from llmscope.cli.options import shared
 
 if TYPE_CHECKING:
-    from llmscope.cli.launch import Opening
+    from llmscope.cli.launch import LaunchOptions
     from llmscope.tui.session.session import Session
 
 LOADS = ("device", "dtype", "threads", "reward", "unverified")
@@ -37,7 +37,7 @@ def check_resume(said: Collection[str]) -> None:
     shared.usage(not others, f"opens what was left last, and takes no {named}", "--resume")
 
 
-def resumed(given: Opening, said: Collection[str]) -> Opening:
+def resumed(given: LaunchOptions, said: Collection[str]) -> LaunchOptions:
     """How the screen opens on the session that was left last; as it would, if there is none."""
     from llmscope.tui.session.session import left_last
 

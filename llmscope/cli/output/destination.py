@@ -11,7 +11,15 @@ from pathlib import Path
 from llmscope.cli.options.shared import usage
 from llmscope.cli.output.streams import put
 from llmscope.errors import ScopeError
-from llmscope.export import FORMATS, PAPER_FORMATS, Pair, format_of, sidecar_path, write, write_all
+from llmscope.export import (
+    FORMATS,
+    PAPER_FORMATS,
+    FilePair,
+    format_of,
+    sidecar_path,
+    write,
+    write_all,
+)
 from llmscope.text import display_text
 
 BINARY = ("npz", "png", "pdf")
@@ -30,13 +38,13 @@ class Output:
         """Whether a person looks straight at it."""
         return self.path is None and sys.stdout.isatty()
 
-    def put(self, data: str | bytes | Pair) -> None:
+    def put(self, data: str | bytes | FilePair) -> None:
         """Write it there.
 
         Raises:
             ScopeError: it cannot be written.
         """
-        if isinstance(data, Pair):
+        if isinstance(data, FilePair):
             assert self.path is not None
             write_all(data.at(self.path), force=self.force)
         elif self.path is not None:

@@ -77,11 +77,11 @@ def _version(package: str) -> str | None:
 
 def terminal(environ: Mapping[str, str]) -> dict[str, Any]:
     """What the terminal says of itself, and what llmscope makes of it."""
-    from llmscope.draw import detect_look
+    from llmscope.draw import detect_render_options
     from llmscope.draw.render_options import explain_tier
     from llmscope.tui.terminal.bandwidth import bandwidth
 
-    look, (tier, why) = detect_look(environ=environ), explain_tier(environ)
+    look, (tier, why) = detect_render_options(environ=environ), explain_tier(environ)
     columns, rows = get_terminal_size()
     return {
         **{name: environ.get(name) for name in TERMINAL},

@@ -7,10 +7,19 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from llmscope.batch.job import figure_of, figures_of, resolved
-from llmscope.draw import Look
+from llmscope.draw import RenderOptions
 from llmscope.edits import Edit
 from llmscope.engine.events import tokens_of
-from llmscope.export import NUMBERS, Pair, Paper, WhatIf, about_dict, pair, render, render_rows
+from llmscope.export import (
+    NUMBERS,
+    EditsCaption,
+    FilePair,
+    Paper,
+    about_dict,
+    pair,
+    render,
+    render_rows,
+)
 from llmscope.figure import Focus
 
 if TYPE_CHECKING:
@@ -26,7 +35,7 @@ OVERVIEW = ("tokens", "residual", "next-token", "attention", "mlp")
 
 
 @dataclass(frozen=True)
-class Wanted:
+class SnapshotRequest:
     """What a snapshot shows.
 
     Attributes:
@@ -50,7 +59,7 @@ class Wanted:
     lenses: tuple[str, ...]
     focus: Focus
     size: tuple[int, int] | None
-    look: Look | Paper
+    look: RenderOptions | Paper
     workspace: str | None = None
     edits: tuple[Edit, ...] = ()
     other: str | tuple[int, ...] | None = None
@@ -61,18 +70,18 @@ class Wanted:
     provenance: Mapping[str, Any] | None = None
 
     @property
-    def whatif(self) -> WhatIf:
+    def whatif(self) -> EditsCaption:
         """What an export says of the edits and of prompt B."""
         other = self.other if isinstance(self.other, str) else None
-        return WhatIf(tuple(map(str, self.edits)), other, self.other is not None)
+        return EditsCaption(tuple(map(str, self.edits)), other, self.other is not None)
 
 
 def compose(
     scope: Scope,
-    wanted: Wanted,
+    wanted: SnapshotRequest,
     format: str,  # noqa: A002
     tell: Callable[[str], None],
-) -> str | bytes | Pair:
+) -> str | bytes | FilePair:
     """The content of a snapshot, always from a fresh pass.
 
     Args:
@@ -124,14 +133,14 @@ def compose(
     )
 
 
-def _screen(scope: Scope, wanted: Wanted, format: str) -> str | bytes:  # noqa: A002
+def _screen(scope: Scope, wanted: SnapshotRequest, format: str) -> str | bytes:  # noqa: A002
     from llmscope.engine import Engine
     from llmscope.tui.screenshot import capture
     from llmscope.tui.state.context_marker import Marked
 
     assert isinstance(wanted.prompt, str)
     look = wanted.look
-    assert isinstance(look, Look)
+    assert isinstance(look, RenderOptions)
     # The engine runs the only pass there is, so the picture tells what it cost; here the prompt is
     # counted, no more.
     encoded = scope.encode(wanted.prompt, special_tokens=wanted.special_tokens)

@@ -13,7 +13,7 @@ from llmscope.draw.grid.layout import WORDS, Layout
 from llmscope.draw.numbers import column as column_of_numbers
 from llmscope.draw.numbers import number
 from llmscope.draw.painting import Row
-from llmscope.draw.styles import Palette
+from llmscope.draw.styles import Styles
 
 if TYPE_CHECKING:
     from llmscope.draw.grid.grid import Foot, Grid
@@ -23,7 +23,7 @@ BRIEF = 4
 """Room in cells from which on an ellipsis costs less than it says."""
 
 
-def row_label(grid: Grid, text: str, focused: bool, layout: Layout, palette: Palette) -> Line:
+def row_label(grid: Grid, text: str, focused: bool, layout: Layout, palette: Styles) -> Line:
     """The start of a row, as wide as the gutter: the label at the right, marked if focused."""
     line = Line()
     if not layout.gutter:
@@ -33,7 +33,7 @@ def row_label(grid: Grid, text: str, focused: bool, layout: Layout, palette: Pal
     return line.add(f"{shown} ", palette.accent if focused else palette.dim, layout.gutter)
 
 
-def head_row(grid: Grid, layout: Layout, width: int, palette: Palette) -> Row:
+def head_row(grid: Grid, layout: Layout, width: int, palette: Styles) -> Row:
     """Column labels: one a column where they fit; else the focused one and what fits around it."""
     corner = grid.corner if cell_len(grid.corner) <= layout.gutter - 2 else ""
     line = row_label(grid, corner, False, layout, palette)
@@ -54,7 +54,7 @@ def head_row(grid: Grid, layout: Layout, width: int, palette: Palette) -> Row:
     return _ticks(line, grid.columns, grid.column, layout, width, palette)
 
 
-def brief(name: str, room: int, palette: Palette) -> str:
+def brief(name: str, room: int, palette: Styles) -> str:
     """A label in at most `room` cells. In few, its letters count more than a blank or an ellipsis.
 
     The blank that a token begins with goes first.
@@ -73,7 +73,7 @@ def _ticks(
     focus: int | None,
     layout: Layout,
     width: int,
-    palette: Palette,
+    palette: Styles,
 ) -> Row:
     """Labels over narrow columns, each starting at its own.
 
@@ -103,7 +103,7 @@ def _ticks(
     return line.row(width, palette.base)
 
 
-def foot_row(grid: Grid, foot: Foot, layout: Layout, width: int, palette: Palette) -> Row:
+def foot_row(grid: Grid, foot: Foot, layout: Layout, width: int, palette: Styles) -> Row:
     """Numbers where they fit, heights where they do not; the focused one is marked."""
     line = row_label(grid, foot.label, False, layout, palette)
     cell, glyphs = layout.cell, palette.glyphs

@@ -17,7 +17,7 @@ from llmscope.draw.numbers import column as column_of_numbers
 from llmscope.draw.numbers import telling
 from llmscope.draw.painting import Painting, Row
 from llmscope.draw.scale import Scale, legend
-from llmscope.draw.styles import Palette, Ramp
+from llmscope.draw.styles import Ramp, Styles
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Grid:
     coloured: bool = True
 
 
-def paint_grid(grid: Grid, width: int, height: int, palette: Palette) -> Painting:
+def paint_grid(grid: Grid, width: int, height: int, palette: Styles) -> Painting:
     """The grid, windowed around its focus where it does not fit."""
     column = (grid.row or 0) + grid.offset if grid.causal else grid.column
     focus = (grid.row or 0, column or 0)
@@ -110,7 +110,7 @@ def paint_grid(grid: Grid, width: int, height: int, palette: Palette) -> Paintin
 
 
 def _body(
-    grid: Grid, layout: Layout, scale: Scale, width: int, palette: Palette, rows: list[Row]
+    grid: Grid, layout: Layout, scale: Scale, width: int, palette: Styles, rows: list[Row]
 ) -> dict[int, tuple[str, int]]:
     """Append the rows in sight; gives which screen row shows which."""
     ramp = scale.ramp(palette)
@@ -151,7 +151,7 @@ def _body(
     return down
 
 
-def _words(grid: Grid, layout: Layout, palette: Palette) -> list[list[str]]:
+def _words(grid: Grid, layout: Layout, palette: Styles) -> list[list[str]]:
     """The words of the cells in sight, each `cell` wide, by row."""
     cell, window = layout.cell, layout.rows
     if grid.texts is not None:
@@ -183,7 +183,7 @@ def _wide(
     cursor: int,
     cell: int,
     ramp: Ramp,
-    palette: Palette,
+    palette: Styles,
 ) -> None:
     styles, glyphs = ramp.styles, ramp.glyphs
     blank = " " * cell
@@ -200,7 +200,7 @@ def _wide(
 
 
 def _narrow(
-    line: Line, steps: NDArray[np.int64], cursor: int, cell: int, ramp: Ramp, palette: Palette
+    line: Line, steps: NDArray[np.int64], cursor: int, cell: int, ramp: Ramp, palette: Styles
 ) -> None:
     styles, glyphs = ramp.styles, ramp.glyphs
     if not steps.size:

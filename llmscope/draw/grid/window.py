@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from llmscope.draw.cells import Line
 from llmscope.draw.painting import Row
-from llmscope.draw.styles import Palette
+from llmscope.draw.styles import Styles
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Window:
         return first, min(last, highest)
 
 
-def edge_row(window: Window, focus: int, indent: int, width: int, palette: Palette) -> Row:
+def edge_row(window: Window, focus: int, indent: int, width: int, palette: Styles) -> Row:
     """`‹12 ───━━━━━────── 150›`: how many are out of sight to the left and right, and where."""
     glyphs = palette.glyphs
     line = Line().pad(min(indent, width), palette.base)

@@ -13,7 +13,7 @@ from llmscope.draw.grid.labels import axis_labels
 from llmscope.draw.numbers import number
 from llmscope.draw.painting import Painting, Row
 from llmscope.draw.scale import is_difference
-from llmscope.draw.styles import Palette
+from llmscope.draw.styles import Styles
 from llmscope.figure import Figure, Focus
 
 WIDEST = 7
@@ -21,7 +21,7 @@ MOST_KEYS = 6
 
 
 def paint_attention(
-    figure: Figure, width: int, height: int, palette: Palette, focus: Focus
+    figure: Figure, width: int, height: int, palette: Styles, focus: Focus
 ) -> Painting:
     """The pattern as a heatmap, the focused query marked, and its strongest keys in words below."""
     queries, keys = (axis_labels(figure, axis, palette.look.ascii) for axis in (0, 1))
@@ -58,7 +58,7 @@ def strongest(
     keys: list[str],
     row: int | None,
     width: int,
-    palette: Palette,
+    palette: Styles,
     *,
     who: str = "",
 ) -> Row:

@@ -16,7 +16,7 @@ from llmscope.draw.numbers import column, number, percent
 from llmscope.draw.painters.plots import bar_texts
 from llmscope.draw.painting import Painting, Row
 from llmscope.draw.scale import is_difference
-from llmscope.draw.styles import Palette
+from llmscope.draw.styles import Styles
 from llmscope.figure import Figure, Focus
 
 NARROWEST_BAR = 4
@@ -26,7 +26,7 @@ WIDEST_BESIDE = 16
 
 
 def paint_next_token(
-    figure: Figure, width: int, height: int, palette: Palette, focus: Focus
+    figure: Figure, width: int, height: int, palette: Styles, focus: Focus
 ) -> Painting:
     """One row a candidate: token, percentage, bar; at the bottom entropy and the target's rank.
 
@@ -63,7 +63,7 @@ def paint_next_token(
     return Painting(finish(rows, width, height, palette.base), None, {}, down)
 
 
-def paint_bars(figure: Figure, width: int, height: int, palette: Palette, focus: Focus) -> Painting:
+def paint_bars(figure: Figure, width: int, height: int, palette: Styles, focus: Focus) -> Painting:
     """Any one-dimensional figure: label, number, bar as long as its magnitude.
 
     Values of both signs share one length; the sign is in the number and in the colour. What
@@ -102,7 +102,7 @@ def _rows(
     numbers: Sequence[str],
     shares: Sequence[float],
     width: int,
-    palette: Palette,
+    palette: Styles,
     marked: int | None,
     kept: Sequence[bool],
     changes: Sequence[tuple[str, Style]] | None = None,
@@ -142,7 +142,7 @@ def _rows(
     return rows
 
 
-def _changes(figure: Figure, palette: Palette) -> list[tuple[str, Style]]:
+def _changes(figure: Figure, palette: Styles) -> list[tuple[str, Style]]:
     """`+12.3▴`: how many points more it has here, and whether it came up among those listed."""
     glyphs = palette.glyphs
     before = np.asarray(figure.extra[_from(figure)], dtype=np.float64)
@@ -179,7 +179,7 @@ def _moved(figure: Figure) -> list[str]:
     return parts
 
 
-def _remark(figure: Figure, listed: bool, width: int, palette: Palette) -> Row:
+def _remark(figure: Figure, listed: bool, width: int, palette: Styles) -> Row:
     """`entropy 1.62 bits · target ·Paris rank 1`; a target that is not listed with its share."""
     extra = figure.extra
     parts = []
@@ -193,7 +193,7 @@ def _remark(figure: Figure, listed: bool, width: int, palette: Palette) -> Row:
     return _parts_row(parts, width, palette)
 
 
-def _parts_row(parts: list[str], width: int, palette: Palette) -> Row:
+def _parts_row(parts: list[str], width: int, palette: Styles) -> Row:
     """Remarks on one line; the last ones go where there is no room for them."""
     separator = f" {palette.glyphs.separator} "
     while len(parts) > 1 and cell_len(separator.join(parts)) > width - 1:

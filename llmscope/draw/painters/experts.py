@@ -9,12 +9,12 @@ import numpy as np
 from llmscope.draw.grid.grid import Foot, paint_grid
 from llmscope.draw.painters.generic import heatmap_grid
 from llmscope.draw.painting import Painting
-from llmscope.draw.styles import Palette
+from llmscope.draw.styles import Styles
 from llmscope.figure import Figure, Focus
 
 
 def paint_experts(
-    figure: Figure, width: int, height: int, palette: Palette, focus: Focus
+    figure: Figure, width: int, height: int, palette: Styles, focus: Focus
 ) -> Painting:
     """A grid of position and expert; `extra["load"]`, one number an expert, is the row below it."""
     grid = heatmap_grid(figure, palette, focus)

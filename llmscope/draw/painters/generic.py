@@ -20,7 +20,7 @@ from llmscope.draw.painters.map import layer_row
 from llmscope.draw.painters.plots import line_runs
 from llmscope.draw.painting import Painting, Row
 from llmscope.draw.scale import BORDER, is_difference
-from llmscope.draw.styles import Palette
+from llmscope.draw.styles import Styles
 from llmscope.figure import Axis, Figure, Focus
 
 NARROWEST_CURVE = 4
@@ -52,7 +52,7 @@ def reduced(figure: Figure, dimensions: int, focus: Focus) -> Figure:
 
 
 def paint_heatmap(
-    figure: Figure, width: int, height: int, palette: Palette, focus: Focus
+    figure: Figure, width: int, height: int, palette: Styles, focus: Focus
 ) -> Painting:
     """Two axes as a grid; one axis as a single row of it."""
     figure = reduced(figure, 2, focus)
@@ -63,9 +63,7 @@ def paint_heatmap(
     return paint_grid(heatmap_grid(figure, palette, focus), width, height, palette)
 
 
-def paint_table(
-    figure: Figure, width: int, height: int, palette: Palette, focus: Focus
-) -> Painting:
+def paint_table(figure: Figure, width: int, height: int, palette: Styles, focus: Focus) -> Painting:
     """Numbers without colours: labels and values, or a grid of values."""
     figure = reduced(figure, 2, focus)
     if len(figure.axes) == 2:
@@ -86,9 +84,7 @@ def paint_table(
     return Painting(finish(rows, width, height, palette.base), None, {}, down)
 
 
-def paint_lines(
-    figure: Figure, width: int, height: int, palette: Palette, focus: Focus
-) -> Painting:
+def paint_lines(figure: Figure, width: int, height: int, palette: Styles, focus: Focus) -> Painting:
     """Curves along the last axis, one for each label of the axis before it."""
     figure = reduced(figure, 2, focus)
     curves = np.atleast_2d(figure.values)
@@ -121,17 +117,17 @@ def paint_lines(
     return Painting(finish(rows, width, height, palette.base), legend, {}, {})
 
 
-def _series(palette: Palette, index: int) -> Style:
+def _series(palette: Styles, index: int) -> Style:
     return palette.series[index % len(palette.series)]
 
 
-def _marks(figure: Figure, palette: Palette) -> str:
+def _marks(figure: Figure, palette: Styles) -> str:
     """Letters that tell several curves from each other where colours cannot."""
     several = len(figure.axes) == 2 and len(figure.axes[0]) > 1
     return ascii_lowercase if several and palette.look.tier == "none" else ""
 
 
-def _axis_rows(figure: Figure, gutter: int, width: int, height: int, palette: Palette) -> list[Row]:
+def _axis_rows(figure: Figure, gutter: int, width: int, height: int, palette: Styles) -> list[Row]:
     """The x axis: a label below each point and the axis's name below them, where there is room.
 
     Otherwise the first and the last label with the name between them, if even that has room.
@@ -173,7 +169,7 @@ def _below(labels: Sequence[str], gutter: int, width: int) -> list[int] | None:
     return places
 
 
-def _names(figure: Figure, marks: str, width: int, palette: Palette) -> Row | None:
+def _names(figure: Figure, marks: str, width: int, palette: Styles) -> Row | None:
     """The unit, and which curve is which: as many names as the lower border holds."""
     line = Line()
     if figure.unit:
@@ -189,7 +185,7 @@ def _names(figure: Figure, marks: str, width: int, palette: Palette) -> Row | No
     return line.row(line.width, palette.base) if line.width else None
 
 
-def heatmap_grid(figure: Figure, palette: Palette, focus: Focus) -> Grid:
+def heatmap_grid(figure: Figure, palette: Styles, focus: Focus) -> Grid:
     """The grid of a figure with two axes, its labels made harmless and its focus marked."""
     rows, columns = figure.axes
     return Grid(
@@ -206,7 +202,7 @@ def heatmap_grid(figure: Figure, palette: Palette, focus: Focus) -> Grid:
     )
 
 
-def _note(figure: Figure, palette: Palette) -> str:
+def _note(figure: Figure, palette: Styles) -> str:
     """What runs across; the rows' axis has its name above their labels."""
     if not math.prod(figure.values.shape):
         return "empty"

@@ -14,7 +14,7 @@ from llmscope.draw.numbers import number
 from llmscope.draw.painters.generic import heatmap_grid
 from llmscope.draw.painters.map import kind_letter, kind_note
 from llmscope.draw.painting import Painting, Row
-from llmscope.draw.styles import Palette
+from llmscope.draw.styles import Styles
 from llmscope.figure import Figure, Focus
 
 WIDEST = 9
@@ -24,9 +24,7 @@ MOST = 12
 """Heads that are named at most."""
 
 
-def paint_heads(
-    figure: Figure, width: int, height: int, palette: Palette, focus: Focus
-) -> Painting:
+def paint_heads(figure: Figure, width: int, height: int, palette: Styles, focus: Focus) -> Painting:
     """A grid of layer and head; `extra["kinds"]`, one a layer, as a letter beside its number."""
     kinds: Sequence[str] = figure.extra.get("kinds", ())
     grid = heatmap_grid(figure, palette, focus)
@@ -68,7 +66,7 @@ def _brief(value: float, unit: str) -> str:
 
 
 def _largest(
-    figure: Figure, row: int | None, column: int | None, width: int, palette: Palette
+    figure: Figure, row: int | None, column: int | None, width: int, palette: Styles
 ) -> Row:
     """`▸29.0 .02 · largest 13.4 .98  3.0 .87`: layer and head of as many as fit."""
     line, values = Line(), figure.values

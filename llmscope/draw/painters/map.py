@@ -9,9 +9,9 @@ from llmscope.draw.grid.grid import Foot, Grid, paint_grid
 from llmscope.draw.grid.labels import prompt_texts
 from llmscope.draw.grid.layout import NARROWEST_TEXT
 from llmscope.draw.painting import Painting
-from llmscope.draw.render_options import Look
+from llmscope.draw.render_options import RenderOptions
 from llmscope.draw.scale import is_difference
-from llmscope.draw.styles import palette
+from llmscope.draw.styles import styles_for
 from llmscope.figure import Figure, Focus
 
 KINDS = {
@@ -30,7 +30,7 @@ def paint_map(
     tokens: Figure | None,
     width: int,
     height: int,
-    look: Look,
+    look: RenderOptions,
     focus: Focus,
     *,
     zoom: int | None = None,
@@ -44,7 +44,7 @@ def paint_map(
             the labels of their own axis, and there is no surprisal row.
         zoom: width of a column in cells; None fits them to the room.
     """
-    colours = palette(look)
+    colours = styles_for(look)
     layers, positions = figure.axes
     foot, special = None, figure.extra.get("special", ())
     if tokens is not None and tokens.values.shape == (len(positions),):

@@ -6,10 +6,10 @@ from rich.cells import cell_len
 
 from llmscope.draw.cells import Line, finish, plain_text, wrap
 from llmscope.draw.painting import Painting
-from llmscope.draw.styles import Palette
+from llmscope.draw.styles import Styles
 
 
-def paint_message(text: str, width: int, height: int, palette: Palette) -> Painting:
+def paint_message(text: str, width: int, height: int, palette: Styles) -> Painting:
     """The text, wrapped and dim, in the middle of the room."""
     lines = message_lines(text, width, ascii=palette.look.ascii)
     above = max(0, (height - len(lines)) // 2)

@@ -12,7 +12,7 @@ from llmscope.draw.numbers import column
 from llmscope.draw.painters.plots import bar_texts
 from llmscope.draw.painting import Painting, Row
 from llmscope.draw.scale import Scale, is_difference, legend
-from llmscope.draw.styles import Palette
+from llmscope.draw.styles import Styles
 from llmscope.figure import Figure, Focus
 
 NARROWEST_BAR = 4
@@ -23,7 +23,7 @@ SLOTS = 9
 
 
 def paint_neurons(
-    figure: Figure, width: int, height: int, palette: Palette, focus: Focus
+    figure: Figure, width: int, height: int, palette: Styles, focus: Focus
 ) -> Painting:
     """One row a neuron: index, signed activation at the focus, bar, and a strip over the prompt.
 
@@ -99,7 +99,7 @@ def _head(
     cell: int,
     start: int,
     width: int,
-    palette: Palette,
+    palette: Styles,
 ) -> Row:
     """What the columns are, and whose activation the numbers show."""
     glyphs = palette.glyphs

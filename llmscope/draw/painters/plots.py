@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llmscope.draw.styles import Palette
+from llmscope.draw.styles import Styles
 
 _lock = Lock()
 _RUN = re.compile(r"((?:\x1b\[[0-9;]*m)*)([^\x1b]*)")
@@ -24,7 +24,7 @@ _FIRST_SERIES = 16
 """Series are told apart by plotext's colour numbers from here on."""
 
 
-def bar_texts(shares: Sequence[float], width: int, palette: Palette) -> list[str]:
+def bar_texts(shares: Sequence[float], width: int, palette: Styles) -> list[str]:
     """Horizontal bars, one a row, exactly `width` cells each, at eighths of a cell.
 
     A share is between 0 and 1. What is not zero shows at least the thinnest line; NaN shows none.
@@ -75,7 +75,7 @@ def line_runs(
     high: float,
     width: int,
     height: int,
-    palette: Palette,
+    palette: Styles,
     marks: str = "",
 ) -> list[list[tuple[str, int]]]:
     """Curves over a common x axis 0, 1, …: rows of (text, number of the series; −1 for none).

@@ -7,7 +7,7 @@ from rich.cells import cell_len
 from llmscope.draw.cells import Line, finish, fit, plain_text, token_text
 from llmscope.draw.numbers import number, percent
 from llmscope.draw.painting import Painting, Row
-from llmscope.draw.styles import Palette
+from llmscope.draw.styles import Styles
 from llmscope.figure import Figure, Focus
 
 HEADS = ("run", "says", "KL, nats", "p", "max |Δlogit|")
@@ -15,7 +15,7 @@ GAP = 2
 LEAST_NAME = 8
 
 
-def paint_runs(figure: Figure, width: int, height: int, palette: Palette, focus: Focus) -> Painting:
+def paint_runs(figure: Figure, width: int, height: int, palette: Styles, focus: Focus) -> Painting:
     """One row a run. Columns that do not fit go, those on the right first."""
     ascii_ = palette.look.ascii
     extra = figure.extra

@@ -21,7 +21,7 @@ from llmscope.draw.painters.attention import strongest
 from llmscope.draw.painters.generic import focused_index
 from llmscope.draw.painting import Box, Painting, Row
 from llmscope.draw.scale import Scale, is_difference, legend
-from llmscope.draw.styles import Palette, Ramp
+from llmscope.draw.styles import Ramp, Styles
 from llmscope.figure import Figure, Focus
 
 GAP = 2
@@ -34,7 +34,7 @@ UPPER_HALF = "▀"
 
 
 @dataclass(frozen=True)
-class Plan:
+class TileLayout:
     """How they are laid out.
 
     Attributes:
@@ -56,7 +56,7 @@ class Plan:
     apart: int
 
 
-def plan(shape: tuple[int, ...], width: int, height: int, dots: int, focus: int) -> Plan:
+def plan(shape: tuple[int, ...], width: int, height: int, dots: int, focus: int) -> TileLayout:
     """The least pooled, and then the largest, at which all fit; if none, as many as fit.
 
     Args:
@@ -77,14 +77,16 @@ def plan(shape: tuple[int, ...], width: int, height: int, dots: int, focus: int)
                 shown = Window.around(focus, count, beside * bands)
                 used = -(-shown.size // beside)
                 spare = used * (size[1] + 2) - 1 <= height
-                return Plan(pool, across, down, *size, shown, -(-shown.size // used), int(spare))
+                return TileLayout(
+                    pool, across, down, *size, shown, -(-shown.size // used), int(spare)
+                )
         if max(high, wide) == 1:  # not even one cell has room
-            return Plan(pool, 1, 1, 0, 0, Window(0, 0, count), 1, 0)
+            return TileLayout(pool, 1, 1, 0, 0, Window(0, 0, count), 1, 0)
         pool *= 2
 
 
 def paint_small_multiples(
-    figure: Figure, width: int, height: int, palette: Palette, focus: Focus
+    figure: Figure, width: int, height: int, palette: Styles, focus: Focus
 ) -> Painting:
     """All along the first axis, as many as fit; pooled where there are fewer cells than values."""
     scale = Scale.of(figure.values, figure.unit, signed=is_difference(figure))
@@ -130,7 +132,7 @@ def _pooled(values: NDArray[np.float32], pool: int) -> NDArray[np.float32]:
 
 
 def _numbers(
-    figure: Figure, band: range, chosen: int, made: Plan, width: int, palette: Palette
+    figure: Figure, band: range, chosen: int, made: TileLayout, width: int, palette: Styles
 ) -> Row:
     """What each of a band belongs to: `head 3`, or its number alone where room is short."""
     axis, ascii_only = figure.axes[0], palette.look.ascii
@@ -153,11 +155,11 @@ def _line(
     line: int,
     chosen: int,
     focus: int | None,
-    made: Plan,
+    made: TileLayout,
     dots: int,
     ramp: Ramp,
     width: int,
-    palette: Palette,
+    palette: Styles,
 ) -> Row:
     """One row of cells through a band."""
     drawn, count = Line(), steps.shape[1]
@@ -184,7 +186,7 @@ def _halves(above: Style, below: Style) -> Style:
     return Style(color=above.bgcolor, bgcolor=below.bgcolor)
 
 
-def _words(figure: Figure, chosen: int, row: int | None, width: int, palette: Palette) -> Row:
+def _words(figure: Figure, chosen: int, row: int | None, width: int, palette: Styles) -> Row:
     """Where the chosen one looks from the focus."""
     alone = replace(figure, axes=figure.axes[1:], values=figure.values[chosen])
     queries, keys = (axis_labels(alone, axis, palette.look.ascii) for axis in (0, 1))
@@ -193,7 +195,7 @@ def _words(figure: Figure, chosen: int, row: int | None, width: int, palette: Pa
     return strongest(alone, queries, keys, row, width, palette, who=who)
 
 
-def _remark(figure: Figure, made: Plan) -> str:
+def _remark(figure: Figure, made: TileLayout) -> str:
     """What a title must add: that not all are in sight, and that what is seen is pooled."""
     said = []
     axis, shown = figure.axes[0], made.shown

@@ -15,7 +15,7 @@ from llmscope.draw.grid.window import Window
 from llmscope.draw.numbers import column, number
 from llmscope.draw.painters.plots import bar_texts
 from llmscope.draw.painting import Painting, Row
-from llmscope.draw.styles import Palette
+from llmscope.draw.styles import Styles
 from llmscope.figure import Figure, Focus
 
 WIDEST_TOKEN = 20
@@ -24,7 +24,7 @@ PLACES = 2
 
 
 def paint_tokens(
-    figure: Figure, width: int, height: int, palette: Palette, focus: Focus
+    figure: Figure, width: int, height: int, palette: Styles, focus: Focus
 ) -> Painting:
     """One row a token, windowed around the focus; surprisal as a number and as a bar.
 

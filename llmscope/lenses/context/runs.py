@@ -11,7 +11,7 @@ from llmscope.figure import Figure
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from llmscope.models.loaded_model import Lesson
+    from llmscope.models.loaded_model import ContextAdapter
     from llmscope.record.capture.recording import Recording
 
 TITLES = {
@@ -62,7 +62,7 @@ def beside(
     return found | dict(zip(names, zip(*columns, strict=True), strict=True))
 
 
-def carried_figure(recording: Recording, lesson: Lesson) -> Figure:
+def carried_figure(recording: Recording, lesson: ContextAdapter) -> Figure:
     """What was taught, and how far it carries on the prompt that was recorded with it.
 
     Raises:

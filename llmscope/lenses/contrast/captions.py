@@ -11,14 +11,14 @@ from llmscope.text import VISIBLE
 
 if TYPE_CHECKING:
     from llmscope.figure import Focus
-    from llmscope.record.compare.contrast import Pair
+    from llmscope.record.compare.contrast import PromptPair
 
 _BREAKS = str.maketrans({char: mark for char, mark in VISIBLE.items() if char != " "})
 LISTED = 6
 """Tokens that are listed below a picture."""
 
 
-def about(pair: Pair, focus: Focus, said: Sequence[str]) -> dict[str, Any]:
+def about(pair: PromptPair, focus: Focus, said: Sequence[str]) -> dict[str, Any]:
     """The `extra` of all modes.
 
     Args:
@@ -51,7 +51,7 @@ def share(probability: float) -> str:
     return "<.01" if probability < 0.005 else f"{probability:.2f}".removeprefix("0")
 
 
-def unseen(pair: Pair, position: int) -> Iterator[str]:
+def unseen(pair: PromptPair, position: int) -> Iterator[str]:
     """What cannot differ at a token of A, in words."""
     if pair.identical:
         yield "A and B are the same prompt"
@@ -62,7 +62,7 @@ def unseen(pair: Pair, position: int) -> Iterator[str]:
         )
 
 
-def _places(pair: Pair, position: int) -> Iterator[str]:
+def _places(pair: PromptPair, position: int) -> Iterator[str]:
     word, there = pair.recording.prompt.labels[position], pair.there(position)
     if there is None:
         yield f"‹{word}› at {position} is only in A"
@@ -73,7 +73,7 @@ def _places(pair: Pair, position: int) -> Iterator[str]:
         yield " · ".join(alone)
 
 
-def only_in(pair: Pair, name: str) -> Iterator[str]:
+def only_in(pair: PromptPair, name: str) -> Iterator[str]:
     """The tokens that one of the two prompts has for itself, in words."""
     which = "AB".index(name)
     labels, places = pair.both[which].prompt.labels, pair.alone[which]

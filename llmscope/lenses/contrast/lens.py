@@ -15,7 +15,7 @@ from llmscope.lenses.contrast.token import cue_heads, likeness, stream_layers, w
 if TYPE_CHECKING:
     from llmscope.record.capture.extra_passes import Passes
     from llmscope.record.capture.recording import Recording
-    from llmscope.record.compare.contrast import Floats, Pair
+    from llmscope.record.compare.contrast import Floats, PromptPair
 
 TITLES = {
     "kl": "Contrast · KL of the predictions after the same token",
@@ -80,7 +80,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
         yield Figure.refused("contrast", title, str(finding))
 
 
-def _divergences(pair: Pair, focus: Focus) -> Iterator[Figure]:
+def _divergences(pair: PromptPair, focus: Focus) -> Iterator[Figure]:
     from llmscope.record.compare.contrast import divergences
 
     extra, said = _changed(pair, focus)
@@ -101,7 +101,7 @@ def _divergences(pair: Pair, focus: Focus) -> Iterator[Figure]:
         )
 
 
-def _changed(pair: Pair, focus: Focus) -> tuple[dict[str, Any], list[str]]:
+def _changed(pair: PromptPair, focus: Focus) -> tuple[dict[str, Any], list[str]]:
     """The tokens whose probability differs most after the one in the focus, and the same in words.
 
     Nothing where B does not have it.
@@ -130,7 +130,7 @@ def _changed(pair: Pair, focus: Focus) -> tuple[dict[str, Any], list[str]]:
     return extra, [said] if listed else []
 
 
-def _cosines(pair: Pair, focus: Focus) -> Figure:
+def _cosines(pair: PromptPair, focus: Focus) -> Figure:
     from llmscope.record.compare.contrast import cosines
 
     values, baseline = cosines(pair, centred=focus.mode == "centred")
@@ -151,7 +151,7 @@ def _cosines(pair: Pair, focus: Focus) -> Figure:
 
 
 def _lowest(
-    pair: Pair, focus: Focus, values: Floats, baseline: Floats, layers: Sequence[str]
+    pair: PromptPair, focus: Focus, values: Floats, baseline: Floats, layers: Sequence[str]
 ) -> list[str]:
     """Where the token in the focus is least like itself, beside what different tokens are like."""
     column = values[:, focus.position]

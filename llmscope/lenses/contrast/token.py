@@ -15,7 +15,7 @@ from llmscope.lenses.logit_target import over
 if TYPE_CHECKING:
     from llmscope.figure import Verdict
     from llmscope.record.capture.extra_passes import Passes
-    from llmscope.record.compare.contrast import Floats, Pair
+    from llmscope.record.compare.contrast import Floats, PromptPair
 
 CHOSEN = 5
 """Words in a list that nobody gave."""
@@ -24,7 +24,7 @@ NAMED = 3
 PROMPTS = ("A", "B")
 
 
-def likeness(pair: Pair, focus: Focus, title: str) -> Figure:
+def likeness(pair: PromptPair, focus: Focus, title: str) -> Figure:
     """Cosine of the token's two streams after each layer, beside the baseline. [what, layer]
 
     Raises:
@@ -64,12 +64,12 @@ def likeness(pair: Pair, focus: Focus, title: str) -> Figure:
     )
 
 
-def stream_layers(pair: Pair) -> tuple[str, ...]:
+def stream_layers(pair: PromptPair) -> tuple[str, ...]:
     """Labels of the streams after each layer, the embedding first."""
     return ("embed", *(str(layer) for layer in range(pair.recording.layers)))
 
 
-def word_curves(pair: Pair, focus: Focus, title: str) -> Figure:
+def word_curves(pair: PromptPair, focus: Focus, title: str) -> Figure:
     """Mean logit of list A less that of list B at a token, after each layer. [prompt, layer]
 
     Raises:
@@ -114,7 +114,7 @@ def word_curves(pair: Pair, focus: Focus, title: str) -> Figure:
     )
 
 
-def _chosen(pair: Pair, position: int, there: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def _chosen(pair: PromptPair, position: int, there: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The tokens that A says with more probability than B, and the other way round.
 
     Raises:
@@ -148,7 +148,7 @@ def _parting(difference: Floats) -> int | None:
     return int(others[-1]) + 1 if len(others) else 0
 
 
-def cue_heads(pair: Pair, focus: Focus, title: str, run: Passes) -> Figure:
+def cue_heads(pair: PromptPair, focus: Focus, title: str, run: Passes) -> Figure:
     """The largest weight of each head on a token that only its prompt has. [layer, head]
 
     Raises:
@@ -189,7 +189,7 @@ def cue_heads(pair: Pair, focus: Focus, title: str, run: Passes) -> Figure:
     )
 
 
-def _verdict(pair: Pair, layer: int, queries: tuple[int, int], run: Passes) -> Verdict:
+def _verdict(pair: PromptPair, layer: int, queries: tuple[int, int], run: Passes) -> Verdict:
     """How far the patterns of a layer are known to be its own, at the token in both prompts."""
     from llmscope.record.derive.verify import pattern_here
 
@@ -200,7 +200,7 @@ def _verdict(pair: Pair, layer: int, queries: tuple[int, int], run: Passes) -> V
     return verdict
 
 
-def _named(pair: Pair, which: int, values: Floats, places: Any) -> str:
+def _named(pair: PromptPair, which: int, values: Floats, places: Any) -> str:
     """`A: 9.2 → ‹ river› .76, …`: the heads that look most at what the other prompt lacks."""
     labels = pair.both[which].prompt.labels
     order = np.argsort(-np.nan_to_num(values), axis=None, kind="stable")[:NAMED]

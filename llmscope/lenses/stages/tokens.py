@@ -13,7 +13,7 @@ from llmscope.lenses.contrast.captions import in_lines, share
 if TYPE_CHECKING:
     from llmscope.record.capture.extra_passes import Passes
     from llmscope.record.capture.recording import Prompt, Recording
-    from llmscope.record.compare.answer_mask import Answer
+    from llmscope.record.compare.answer_mask import AnswerTokens
     from llmscope.record.compare.finetune_kl import Floats, Mask
 
 ALL = "-all"
@@ -134,7 +134,7 @@ def _other(recording: Recording, focus: Focus) -> tuple[int, ...] | None:
     return None if ids == recording.prompt.ids else ids
 
 
-def _answer(recording: Recording, prompt: Prompt, focus: Focus) -> Answer:
+def _answer(recording: Recording, prompt: Prompt, focus: Focus) -> AnswerTokens:
     """The answer in a prompt, this one or B: after the context, and after what both begin with."""
     from llmscope.record.capture.recorder import common
     from llmscope.record.compare.answer_mask import answer_of, whole

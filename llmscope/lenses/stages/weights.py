@@ -11,7 +11,7 @@ from llmscope.figure import Axis, Figure, Focus
 
 if TYPE_CHECKING:
     from llmscope.record.capture.recording import Recording
-    from llmscope.record.compare.weight_delta import Change
+    from llmscope.record.compare.weight_delta import WeightDelta
 
 TITLES = {
     "weights": "Stages · ‖ΔW‖ / ‖W‖ of each matrix",
@@ -27,7 +27,7 @@ def short(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def weights(
-    recording: Recording, found: Sequence[Change], others: Sequence[str], focus: Focus
+    recording: Recording, found: Sequence[WeightDelta], others: Sequence[str], focus: Focus
 ) -> Figure:
     """Modes `weights` and `rank`. [layer, matrix]"""
     inside = [one for one in found if one.layer is not None]
@@ -72,7 +72,7 @@ def weights(
     )
 
 
-def _said(found: Sequence[Change], others: Sequence[str]) -> Iterator[str]:
+def _said(found: Sequence[WeightDelta], others: Sequence[str]) -> Iterator[str]:
     """How many matrices changed, and which most."""
     changed = [one for one in found if len(one.spectrum)]
     if others:

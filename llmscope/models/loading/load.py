@@ -1,4 +1,4 @@
-"""From a spec string to a `Subject`: fetch, judge, load."""
+"""From a spec string to a `LoadedModel`: fetch, judge, load."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from llmscope.models.files.model_files import check_tokenizer_paths
 from llmscope.models.files.quantized import check_numbers, settings
 from llmscope.models.files.sizes import bounded
 from llmscope.models.files.weight_headers import TensorHeaders
-from llmscope.models.loaded_model import Progress, Subject
+from llmscope.models.loaded_model import LoadedModel, Progress
 from llmscope.models.loading.adapters import adapted, fetched, is_adapter, names
 from llmscope.models.loading.device import check_threads, choose_device, choose_dtype, set_threads
 from llmscope.models.loading.dispatch import Placing, place
@@ -44,7 +44,7 @@ def load_subject(
     trust_remote_code: bool = False,
     allow_pickle: bool = False,
     progress: Progress | None = None,
-) -> Subject:
+) -> LoadedModel:
     """Load a model with its tokenizer, in eval mode. No verdicts yet: those are measured later.
 
     Args:
@@ -85,7 +85,7 @@ def load_subject(
         if not placing.settings:
             model = _moved(model, chosen, parsed.text, weights.folder)
     set_threads(threads, sum(parameter.numel() for parameter in model.parameters()))
-    subject = Subject(
+    subject = LoadedModel(
         spec=parsed.text,
         name=weights.name,
         model=model,
@@ -109,7 +109,7 @@ def load_subject(
     return subject
 
 
-def _built_in(name: str, make: Callable[[Weights, str], Subject]) -> Subject:
+def _built_in(name: str, make: Callable[[Weights, str], LoadedModel]) -> LoadedModel:
     """One of the family of a built-in model."""
     return make(fetch(_member(name), Options()), name)
 
@@ -118,20 +118,20 @@ def _member(name: str) -> Spec:
     return parse(f"builtin:{name}")
 
 
-def _members(base: Subject) -> tuple[str, ...]:
+def _members(base: LoadedModel) -> tuple[str, ...]:
     """The built-in family of a base, loaded or not."""
     spec = parse(base.spec)
     return fetch(spec, Options()).family if spec.source == "builtin" else ()
 
 
 def _stage(
-    base: Subject,
+    base: LoadedModel,
     placing: Placing,
     device: torch.device,
     options: Options,
     weights: Weights,
     name: str,
-) -> Subject:
+) -> LoadedModel:
     """The base with an adapter on it, or another checkpoint of it.
 
     An adapter of a family goes on the member that it was trained on. What it is compared with is
@@ -152,13 +152,13 @@ def _stage(
 
 
 def _checkpoint(
-    base: Subject,
+    base: LoadedModel,
     weights: Weights,
     name: str,
     placing: Placing,
     device: torch.device,
     options: Options,
-) -> Subject:
+) -> LoadedModel:
     """Another checkpoint of the same model, such as a fine-tuned one: all weights of its own.
 
     Raises:
@@ -197,7 +197,9 @@ def _checkpoint(
     return _upon(base, model=model, anatomy=anatomy, adapter=name, folders=folders)
 
 
-def with_adapter(base: Subject, folder: Path, name: str, *, allow_pickle: bool = False) -> Subject:
+def with_adapter(
+    base: LoadedModel, folder: Path, name: str, *, allow_pickle: bool = False
+) -> LoadedModel:
     """The base with an adapter on it, around the base's own weights.
 
     Raises:
@@ -210,7 +212,7 @@ def with_adapter(base: Subject, folder: Path, name: str, *, allow_pickle: bool =
     return _upon(base, model=model, anatomy=anatomy, adapter=name, folders=folders)
 
 
-def _upon(base: Subject, **changes: Any) -> Subject:
+def _upon(base: LoadedModel, **changes: Any) -> LoadedModel:
     """What stands on a base, and has nothing on top of it."""
     return replace(base, adapted=Stages(), origin=base, **changes)
 

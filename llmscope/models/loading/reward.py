@@ -32,7 +32,7 @@ from llmscope.models.tokenizer.worker import load_tokenizer
 from llmscope.text import display_text, told
 
 if TYPE_CHECKING:
-    from llmscope.models.loaded_model import Subject
+    from llmscope.models.loaded_model import LoadedModel
 
 HEAD = "score"
 """The name of the head in transformers' decoders for sequence classification."""
@@ -85,7 +85,7 @@ class RewardModel:
         return next((at for at in range(last, -1, -1) if ids[at] != self.padding), last)
 
 
-def load_reward(spec: str, subject: Subject, options: Options) -> RewardModel:
+def load_reward(spec: str, subject: LoadedModel, options: Options) -> RewardModel:
     """A reward model for what a model says.
 
     Raises:
@@ -116,7 +116,7 @@ def load_reward(spec: str, subject: Subject, options: Options) -> RewardModel:
 
 
 def _check_tokens(
-    folder: Path, config: dict[str, Any], named: str, subject: Subject, options: Options
+    folder: Path, config: dict[str, Any], named: str, subject: LoadedModel, options: Options
 ) -> None:
     """Refuse one for which the model's token ids mean something else."""
     ours = {} if subject.tokens is None else subject.tokens.tokenizer.get_vocab()
@@ -145,7 +145,7 @@ def _check_tokens(
         )
 
 
-def _loaded(folder: Path, named: str, subject: Subject, options: Options) -> Any:
+def _loaded(folder: Path, named: str, subject: LoadedModel, options: Options) -> Any:
     from transformers import AutoModelForSequenceClassification
 
     with transformers_bars(Meter(options.progress, "loading the reward model", None)):

@@ -20,7 +20,7 @@ from llmscope.models.sources import gguf
 from llmscope.models.sources.hub_answers import repository_files
 from llmscope.models.sources.hub_errors import explained
 from llmscope.models.sources.hub_files import Repository
-from llmscope.models.sources.hub_retry import FailedError, Line, patiently, watched
+from llmscope.models.sources.hub_retry import FailedError, HubConnection, patiently, watched
 from llmscope.models.sources.hub_validate import check_files
 from llmscope.models.sources.weights import Options, Weights
 from llmscope.models.spec import Spec
@@ -67,7 +67,7 @@ def _listed(spec: Spec, options: Options) -> tuple[Repository, list[str]]:
     """The commit that is meant, and the paths of its files."""
     from huggingface_hub import constants
 
-    line = Line()
+    line = HubConnection()
     ask = partial(repository_files, spec.name, spec.revision, constants.HF_HUB_ETAG_TIMEOUT)
     # With a copy at hand it is not worth waiting for a hub that has trouble.
     job = ask if _cached(spec, options) else partial(patiently, ask, line)

@@ -22,7 +22,13 @@ from llmscope.errors import ScopeError
 from llmscope.models.loaded_model import Progress
 from llmscope.models.progress import Meter, bar_for
 from llmscope.models.sources.hub_answers import ERROR_BYTES, bounded_answer, is_etag, streamed
-from llmscope.models.sources.hub_retry import FailedError, Line, ShortError, patiently, watched
+from llmscope.models.sources.hub_retry import (
+    FailedError,
+    HubConnection,
+    ShortError,
+    patiently,
+    watched,
+)
 from llmscope.models.sources.hub_validate import flaw
 from llmscope.text import display_text
 
@@ -64,10 +70,10 @@ class Repository:
         """
         missing = [path for path in paths if not (self.folder / path).is_file()]
         meter = Meter(progress, stage)
-        line = Line()
+        line = HubConnection()
         remotes = watched([partial(self._head, path, line) for path in missing], line, meter)
         sizes = [remote.size for remote in remotes]
-        line = Line(None if None in sizes else sum(size or 0 for size in sizes))
+        line = HubConnection(None if None in sizes else sum(size or 0 for size in sizes))
         for remote in remotes:
             line.arrived[remote.path] = self._kept(remote)
         if remotes:  # a cache that is complete may be read-only
@@ -85,7 +91,7 @@ class Repository:
             beside.write_text(self.commit, encoding="utf-8")
             os.replace(beside, ref)
 
-    def _head(self, path: str, line: Line) -> Remote:
+    def _head(self, path: str, line: HubConnection) -> Remote:
         from huggingface_hub import get_hf_file_metadata
 
         found = patiently(partial(get_hf_file_metadata, self._url(path)), line, reconnect=True)
@@ -122,7 +128,7 @@ class Repository:
                 "HF_HOME, set to a folder with more room",
             )
 
-    def _bring(self, remote: Remote, line: Line) -> None:
+    def _bring(self, remote: Remote, line: HubConnection) -> None:
         if remote.size is not None and self._is_for_the_library(remote.size):
             self._leave_to_the_library(remote, line)
             return
@@ -134,7 +140,7 @@ class Repository:
                 self._download(remote, blob, line)
             _link(blob, self.folder / remote.path)
 
-    def _download(self, remote: Remote, blob: Path, line: Line) -> None:
+    def _download(self, remote: Remote, blob: Path, line: HubConnection) -> None:
         incomplete = _incomplete(blob)
         patiently(
             partial(_append, incomplete, remote, self._url(remote.path), line),
@@ -159,7 +165,7 @@ class Repository:
         limit = getattr(constants, "MAX_HTTP_DOWNLOAD_SIZE", 50_000_000_000)
         return size > limit or bool(getattr(constants, "HF_XET_HIGH_PERFORMANCE", False))
 
-    def _leave_to_the_library(self, remote: Remote, line: Line) -> None:
+    def _leave_to_the_library(self, remote: Remote, line: HubConnection) -> None:
         from huggingface_hub import snapshot_download
 
         snapshot_download(
@@ -175,7 +181,7 @@ class _Passed:
 
     total: float | None = None
 
-    def __init__(self, remote: Remote, line: Line) -> None:
+    def __init__(self, remote: Remote, line: HubConnection) -> None:
         self._remote = remote
         self._line = line
 
@@ -189,7 +195,9 @@ def _incomplete(blob: Path) -> Path:
 
 
 @contextmanager
-def _alone(lock: Path, kept: Callable[[], int], line: Line, remote: Remote) -> Iterator[None]:
+def _alone(
+    lock: Path, kept: Callable[[], int], line: HubConnection, remote: Remote
+) -> Iterator[None]:
     """Of several processes that want the same file, one fetches it."""
     with ExitStack() as stack:
         if not _locked(stack, lock):
@@ -212,7 +220,7 @@ def _locked(stack: ExitStack, lock: Path) -> bool:
     return True
 
 
-def _append(incomplete: Path, remote: Remote, url: str, line: Line) -> None:
+def _append(incomplete: Path, remote: Remote, url: str, line: HubConnection) -> None:
     """Ask for what is missing of a file, and write it behind what is there.
 
     Raises:
@@ -254,7 +262,7 @@ def _append(incomplete: Path, remote: Remote, url: str, line: Line) -> None:
             raise ShortError(f"{remote.size - have} bytes are missing")
 
 
-def _mismatch(path: Path, remote: Remote, line: Line) -> str | None:
+def _mismatch(path: Path, remote: Remote, line: HubConnection) -> str | None:
     """What sets the bytes that came apart from those that the hub announced, if anything does."""
     size = path.stat().st_size
     if remote.size is not None and size != remote.size:

@@ -45,7 +45,7 @@ class ShortError(Exception):
     """The connection ended well, but bytes are missing."""
 
 
-class Line:
+class HubConnection:
     """What the threads that ask tell the one that reports.
 
     Attributes:
@@ -89,7 +89,9 @@ class Line:
         self.check()
 
 
-def watched(jobs: Sequence[Callable[[], T]], line: Line, meter: Meter, threads: int = 4) -> list[T]:
+def watched(
+    jobs: Sequence[Callable[[], T]], line: HubConnection, meter: Meter, threads: int = 4
+) -> list[T]:
     """The results of all jobs, in their order; the meter is told at every beat what the line says.
 
     Raises:
@@ -133,7 +135,7 @@ def watched(jobs: Sequence[Callable[[], T]], line: Line, meter: Meter, threads: 
 
 def patiently(
     ask: Callable[[], T],
-    line: Line,
+    line: HubConnection,
     *,
     reconnect: bool = False,
     progress: Callable[[], float] = lambda: 0.0,

@@ -44,7 +44,7 @@ def target_id(wanted: str, tokens: Tokens | None, vocabulary: int) -> int:
 
 
 @dataclass(frozen=True)
-class Words:
+class WordList:
     """A list of words as tokens.
 
     Attributes:
@@ -56,7 +56,7 @@ class Words:
     notes: tuple[str, ...]
 
 
-def read_words(words: str, tokens: Tokens | None, vocabulary: int) -> Words:
+def read_words(words: str, tokens: Tokens | None, vocabulary: int) -> WordList:
     """The first token of each word, as the word stands after a blank.
 
     Args:
@@ -87,4 +87,4 @@ def read_words(words: str, tokens: Tokens | None, vocabulary: int) -> Words:
         found[first[0]] = None
     if not found:
         raise ScopeError("there are no words", "words with blanks between: river shore water")
-    return Words(tuple(found), tuple(notes))
+    return WordList(tuple(found), tuple(notes))

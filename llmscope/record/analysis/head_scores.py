@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from llmscope.figure import Verdict
-from llmscope.models.loaded_model import Subject
+from llmscope.models.loaded_model import LoadedModel
 from llmscope.record.capture.model_state import StateMemo
 from llmscope.record.capture.recording import Recording
 from llmscope.record.derive.patterns import sinks_of
@@ -65,7 +65,7 @@ class Scores:
 _kept: StateMemo[Scores] = StateMemo()
 
 
-def scores(subject: Subject, run: Callable[..., Any]) -> Scores:
+def scores(subject: LoadedModel, run: Callable[..., Any]) -> Scores:
     """Mean attention from a token of the second copy. NaN in layers without verified patterns.
 
         induction         to the token after its first occurrence
@@ -87,7 +87,7 @@ def scores(subject: Subject, run: Callable[..., Any]) -> Scores:
     return kept
 
 
-def repeated(subject: Subject) -> Repeated:
+def repeated(subject: LoadedModel) -> Repeated:
     """The sequence for a model: BOS if it has one, then so many different tokens, and again.
 
     Raises:

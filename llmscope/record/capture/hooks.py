@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from llmscope.models.anatomy import Anatomy, Layer
 from llmscope.record.capture.attention_hook import AttentionSettings, listen
-from llmscope.record.capture.mlp_input import Entry
+from llmscope.record.capture.mlp_input import MlpInput
 from llmscope.record.capture.prefetch import ACTIVATIONS
 from llmscope.record.capture.recording import LayerRows, Segment
 from llmscope.record.capture.restored_buffers import RestoredBuffers
@@ -67,13 +67,13 @@ class Hooks:
 class LayerTap:
     """Listens to one layer, and holds its rows until the pass is over."""
 
-    def __init__(self, taps: Taps, layer: Layer) -> None:
+    def __init__(self, taps: LayerHooks, layer: Layer) -> None:
         self.taps = taps
         self.settings: AttentionSettings | None = None
         self.kept: dict[str, Tensor] = {}
         self.keys: Tensor | None = None  # [key head, row, head width], of the whole prompt
         self.values: Tensor | None = None
-        self.entry: Entry | None = (
+        self.entry: MlpInput | None = (
             None  # once it is known how the MLP's input follows from the rest
         )
         self.output_gate: OutputGate = "nothing"  # until it is measured
@@ -220,7 +220,7 @@ class LayerTap:
         return LayerRows(stream, *others, **named, entry=self.entry)
 
 
-class Taps:
+class LayerHooks:
     """All taps of one model."""
 
     def __init__(self, model: Any, anatomy: Anatomy) -> None:
@@ -319,7 +319,7 @@ class Taps:
             tap.kept, tap.keys, tap.values = {}, None, None
 
 
-_taps: WeakKeyDictionary[Any, ref[Taps]] = WeakKeyDictionary()
+_taps: WeakKeyDictionary[Any, ref[LayerHooks]] = WeakKeyDictionary()
 """By model; its subject holds them, and they the model's layers: all go at once."""
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Entry:
+class MlpInput:
     """How the MLP's input follows from the stream and, in `middle`, what attention added to it."""
 
     norm: nn.Module
@@ -46,14 +46,14 @@ def learn(taps: list[LayerTap], layers: tuple[Layer, ...], probe: tuple[LayerRow
             tap.entry = next((e for e in _candidates(layer) if _is(e, rows, own)), None)
 
 
-def _candidates(layer: Layer) -> Iterator[Entry]:
+def _candidates(layer: Layer) -> Iterator[MlpInput]:
     parts = {layer.attention, layer.mlp_entry, layer.down, layer.mlp_write}
     norms = [child for child in layer.module.children() if child not in parts]
     for norm in (*norms, nn.Identity()):
-        yield from (Entry(norm, middle) for middle in (True, False))
+        yield from (MlpInput(norm, middle) for middle in (True, False))
 
 
-def _is(entry: Entry, rows: LayerRows, own: Tensor) -> bool:
+def _is(entry: MlpInput, rows: LayerRows, own: Tensor) -> bool:
     with suppress(Exception):  # a child that is no norm takes no stream
         found = entry(rows)
         return found.dtype == own.dtype and torch.equal(found, own)

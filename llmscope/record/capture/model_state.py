@@ -29,7 +29,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
-from llmscope.models.loaded_model import Subject
+from llmscope.models.loaded_model import LoadedModel
 
 VALUES, VALUES_OF_BUFFER, MOST = 16, 64, 256
 """How many values of a parameter and of a buffer are compared; at most, of stacked matrices."""
@@ -411,7 +411,7 @@ def state_of(model: Any) -> ModelState:
     return state
 
 
-def adopt(subject: Subject, *, first: bool = False) -> None:
+def adopt(subject: LoadedModel, *, first: bool = False) -> None:
     """Take what passes of ours changed in a subject's model for granted; see `ModelState`.
 
     Args:
@@ -422,7 +422,7 @@ def adopt(subject: Subject, *, first: bool = False) -> None:
         (state.learn if first else state.adopt)(subject.model)
 
 
-def check(subject: Subject, *, whole: bool = False) -> int:
+def check(subject: LoadedModel, *, whole: bool = False) -> int:
     """The serial of a subject's model as it is now."""
     model = subject.model
     if not isinstance(model, nn.Module):
@@ -434,20 +434,20 @@ class StateMemo(Generic[V]):
     """What was measured on models; of one that has changed since, or its base, it knows nothing."""
 
     def __init__(self) -> None:
-        self._known: WeakKeyDictionary[Subject, tuple[Hashable, V]] = WeakKeyDictionary()
+        self._known: WeakKeyDictionary[LoadedModel, tuple[Hashable, V]] = WeakKeyDictionary()
 
-    def get(self, subject: Subject) -> V | None:
+    def get(self, subject: LoadedModel) -> V | None:
         """What was measured on it; None: nothing that still holds."""
         known = self._known.get(subject)
         return known[1] if known is not None and known[0] == _serials(subject) else None
 
-    def put(self, subject: Subject, value: V) -> V:
+    def put(self, subject: LoadedModel, value: V) -> V:
         """Keep what was measured. Returns it."""
         self._known[subject] = _serials(subject), value
         return value
 
 
-def _serials(subject: Subject) -> Hashable:
+def _serials(subject: LoadedModel) -> Hashable:
     origin = subject.origin
     below = None if origin is None else state_of(origin.model).serial
     return state_of(subject.model).serial, below

@@ -26,7 +26,7 @@ LOGITS = "logits"
 
 
 @dataclass(frozen=True)
-class Foreseen:
+class Prefetch:
     """What will be looked at.
 
     Attributes:
@@ -42,16 +42,16 @@ class Foreseen:
         return tokens if self.predictions and tokens <= ROWS else 1
 
 
-NOTHING = Foreseen()
+NOTHING = Prefetch()
 
 
-def foreseen(before: Recording | None) -> Foreseen:
+def foreseen(before: Recording | None) -> Prefetch:
     """What will be looked at next, by what was looked at last in the rows of an earlier pass."""
     if before is None:
         return NOTHING
     memo = before.parts[-1][0].memo
     layer, _ = memo.get(ACTIVATIONS, (None, None))
-    return Foreseen(ROW_STATS in memo, layer)
+    return Prefetch(ROW_STATS in memo, layer)
 
 
 def keep_logits(recording: Recording, logits: Tensor) -> None:

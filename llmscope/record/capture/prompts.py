@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from llmscope.errors import ScopeError
-from llmscope.models.loaded_model import Subject
+from llmscope.models.loaded_model import LoadedModel
 from llmscope.models.tokenizer.tokens import Encoded
 from llmscope.record.capture.recording import Prompt
 
 
-def encoded(subject: Subject, text: str, *, special_tokens: bool = True) -> Encoded:
+def encoded(subject: LoadedModel, text: str, *, special_tokens: bool = True) -> Encoded:
     """The tokens of a text, with their places in it.
 
     Raises:
@@ -22,7 +22,7 @@ def encoded(subject: Subject, text: str, *, special_tokens: bool = True) -> Enco
 
 
 def prompt_from(
-    subject: Subject,
+    subject: LoadedModel,
     prompt: str | Sequence[int],
     *,
     special_tokens: bool = True,
@@ -47,7 +47,7 @@ def prompt_from(
     return made
 
 
-def prompt_of_ids(subject: Subject, ids: Sequence[int]) -> Prompt:
+def prompt_of_ids(subject: LoadedModel, ids: Sequence[int]) -> Prompt:
     """What there is to say of token ids."""
     if subject.tokens is None:
         return Prompt(tuple(ids), tuple(map(str, ids)), (False,) * len(ids))
@@ -67,7 +67,7 @@ def _followed(before: Prompt, end: int, after: Prompt) -> Prompt:
     )
 
 
-def _check(subject: Subject, prompt: Prompt) -> None:
+def _check(subject: LoadedModel, prompt: Prompt) -> None:
     context, vocabulary = subject.anatomy.context, subject.anatomy.vocabulary
     foreign = next((token for token in prompt.ids if not 0 <= token < vocabulary), None)
     if foreign is not None:

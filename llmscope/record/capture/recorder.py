@@ -14,13 +14,13 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from llmscope.errors import ScopeError
-from llmscope.models.loaded_model import Subject
-from llmscope.record.capture.hooks import Cancelled, Taps
+from llmscope.models.loaded_model import LoadedModel
+from llmscope.record.capture.hooks import Cancelled, LayerHooks
 from llmscope.record.capture.lengths import ROW, Lengths, same_row
 from llmscope.record.capture.prefetch import (
     LOGITS,
     NOTHING,
-    Foreseen,
+    Prefetch,
     drop_logits,
     foreseen,
     keep_logits,
@@ -44,9 +44,9 @@ class Recorder:
     the rest is run, on top of the keys and values of what stands.
     """
 
-    def __init__(self, subject: Subject) -> None:
+    def __init__(self, subject: LoadedModel) -> None:
         self.subject = subject
-        self.taps = subject.taps = Taps(subject.model, subject.anatomy)
+        self.taps = subject.taps = LayerHooks(subject.model, subject.anatomy)
         self._latest: Recording | None = None
         self._threads = Threads(subject.device)
         forward = inspect.signature(subject.model.forward).parameters
@@ -220,7 +220,7 @@ class Recorder:
         ids: Sequence[int],
         cache: DynamicCache | None,
         cancelled: Cancel | None,
-        next_look: Foreseen = NOTHING,
+        next_look: Prefetch = NOTHING,
         *,
         going_on: bool,
     ) -> Tensor:

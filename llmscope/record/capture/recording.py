@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from llmscope.edits import Edit
-from llmscope.models.loaded_model import Subject
+from llmscope.models.loaded_model import LoadedModel
 from llmscope.record.capture.attention_hook import AttentionSettings
-from llmscope.record.capture.mlp_input import Entry
+from llmscope.record.capture.mlp_input import MlpInput
 from llmscope.record.capture.model_state import state_of
 from llmscope.record.change_hooks import Change, Site
 
@@ -61,7 +61,7 @@ class LayerRows:
     embedded_write: Tensor | None = field(default=None, kw_only=True)
     visible_from: Tensor | None = field(default=None, kw_only=True)
     key_bias: Tensor | None = field(default=None, kw_only=True)
-    entry: Entry | None = field(default=None, kw_only=True)
+    entry: MlpInput | None = field(default=None, kw_only=True)
 
     @property
     def mlp_entry(self) -> Tensor | None:
@@ -139,7 +139,7 @@ class Recording:
         state: the serial of the model's state that it was made under; see `ModelState`.
     """
 
-    subject: Subject
+    subject: LoadedModel
     prompt: Prompt
     parts: tuple[tuple[Segment, int], ...]
     keys: tuple[Tensor | None, ...]

@@ -16,7 +16,7 @@ Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
-class Answer:
+class AnswerTokens:
     """The tokens of an answer.
 
     Attributes:
@@ -36,12 +36,12 @@ class Answer:
         return np.append(self.tokens[1:], self.awaited)
 
 
-def whole(prompt: Prompt) -> Answer:
+def whole(prompt: Prompt) -> AnswerTokens:
     """All tokens, the question's among them."""
-    return Answer(np.ones(len(prompt), dtype=bool), awaited=True)
+    return AnswerTokens(np.ones(len(prompt), dtype=bool), awaited=True)
 
 
-def answer_of(prompt: Prompt, start: int = 0, roles: Sequence[RoleSpan] = ()) -> Answer:
+def answer_of(prompt: Prompt, start: int = 0, roles: Sequence[RoleSpan] = ()) -> AnswerTokens:
     """The tokens from a place on; in a chat only what the assistant says.
 
     Args:
@@ -50,7 +50,7 @@ def answer_of(prompt: Prompt, start: int = 0, roles: Sequence[RoleSpan] = ()) ->
     """
     tokens = np.arange(len(prompt)) >= start
     if not roles:
-        return Answer(tokens, awaited=True)
+        return AnswerTokens(tokens, awaited=True)
     ends = list(accumulate(map(len, prompt.labels)))
     begins = [0, *ends[:-1]]
     said = np.zeros(len(prompt), dtype=bool)
@@ -62,7 +62,7 @@ def answer_of(prompt: Prompt, start: int = 0, roles: Sequence[RoleSpan] = ()) ->
             said[after] = True
     last = roles[-1]
     open_ended = last.role == "assistant" and last.end == (ends[-1] if ends else 0)
-    return Answer(tokens & said, awaited=open_ended)
+    return AnswerTokens(tokens & said, awaited=open_ended)
 
 
 def _pairs(begins: Sequence[int], ends: Sequence[int]) -> Sequence[tuple[int, int]]:

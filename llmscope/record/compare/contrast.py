@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from llmscope.models.loaded_model import Subject
+from llmscope.models.loaded_model import LoadedModel
 from llmscope.record.capture.recorder import common
 from llmscope.record.capture.recording import Prompt, Recording, Segment
 from llmscope.record.compare.alignment import Aligned, align
@@ -31,7 +31,7 @@ class Unpaired(Exception):  # noqa: N818 - it is a finding
 
 
 @dataclass(frozen=True, eq=False)
-class Pair:
+class PromptPair:
     """Two prompts, A and B.
 
     Attributes:
@@ -90,7 +90,7 @@ class Pair:
 
 def paired(
     recording: Recording, ids: Sequence[int] | None, other: Callable[[Prompt], Recording]
-) -> Pair:
+) -> PromptPair:
     """A recording and what another prompt's tokens make, aligned.
 
     Args:
@@ -118,10 +118,10 @@ def paired(
     theirs = replace(other(prompt), prompt=prompt)
     if same == len(recording) == len(prompt):
         theirs = recording
-    return Pair(recording, theirs, aligned, same)
+    return PromptPair(recording, theirs, aligned, same)
 
 
-def prompt_of(subject: Subject, ids: Sequence[int]) -> Prompt:
+def prompt_of(subject: LoadedModel, ids: Sequence[int]) -> Prompt:
     """The tokens of prompt B, and what there is to say of them.
 
     Raises:
@@ -136,7 +136,7 @@ def prompt_of(subject: Subject, ids: Sequence[int]) -> Prompt:
     return Prompt(tuple(ids), labels, tuple(token in known for token in ids))
 
 
-def divergences(pair: Pair, near: int) -> Iterator[Floats]:
+def divergences(pair: PromptPair, near: int) -> Iterator[Floats]:
     """KL(A ‖ B) and KL(B ‖ A) of the predictions after each aligned token, in nats.
 
     `[which, position in A]`, NaN where there is none, or not yet: what is near a position comes
@@ -166,7 +166,7 @@ def divergences(pair: Pair, near: int) -> Iterator[Floats]:
         yield values
 
 
-def _kept(pair: Pair) -> list[tuple[dict[tuple[int, int], Floats], int]]:
+def _kept(pair: PromptPair) -> list[tuple[dict[tuple[int, int], Floats], int]]:
     """Where what was read of each row of A against B's is kept, and which row of that it is."""
     ids, places = pair.other.prompt.ids, list[tuple[dict[tuple[int, int], Floats], int]]()
     for segment, count in pair.recording.parts:
@@ -196,7 +196,7 @@ def _runs(pairs: Sequence[tuple[int, int]]) -> list[list[tuple[int, int]]]:
 
 
 @torch.no_grad()
-def predictions(pair: Pair, position: int, there: int) -> NDArray[np.float64]:
+def predictions(pair: PromptPair, position: int, there: int) -> NDArray[np.float64]:
     """Probabilities of all tokens after one that both have. [A | B, token]"""
     own = logits_after(pair.recording, position)
     theirs = own if position < pair.same else logits_after(pair.other, there)
@@ -206,7 +206,7 @@ def predictions(pair: Pair, position: int, there: int) -> NDArray[np.float64]:
 
 
 @torch.no_grad()
-def cosines(pair: Pair, *, centred: bool) -> tuple[Floats, Floats]:
+def cosines(pair: PromptPair, *, centred: bool) -> tuple[Floats, Floats]:
     """Cosine of the two streams of each aligned token, after each layer; the embedding first.
 
     Args:
@@ -272,7 +272,7 @@ def _between(units: Tensor, ids: NDArray[np.int64]) -> float:
 
 @torch.no_grad()
 def word_logits(
-    pair: Pair, position: int, there: int, words: tuple[Sequence[int], Sequence[int]]
+    pair: PromptPair, position: int, there: int, words: tuple[Sequence[int], Sequence[int]]
 ) -> Floats:
     """Mean logit of some tokens less that of others, in the logit lens after each layer.
 
@@ -301,7 +301,9 @@ def word_logits(
     return np.stack(found)
 
 
-def cues(pair: Pair, position: int, there: int, layer: int) -> tuple[Floats, NDArray[np.int64]]:
+def cues(
+    pair: PromptPair, position: int, there: int, layer: int
+) -> tuple[Floats, NDArray[np.int64]]:
     """How much each head of a layer looks from a token at one that only its own prompt has.
 
     Returns:

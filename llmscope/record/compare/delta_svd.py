@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from llmscope.models.anatomy import Layer
-from llmscope.models.loaded_model import Subject
+from llmscope.models.loaded_model import LoadedModel
 from llmscope.record.capture.model_state import StateMemo
 from llmscope.record.compare.weight_delta import NOISE, factors_of, matrices, merged
 from llmscope.record.derive.post_norms import post_norms
@@ -65,7 +65,7 @@ class Direction:
 _KNOWN: StateMemo[dict[int, tuple[Direction, ...]]] = StateMemo()
 
 
-def directions(tuned: Subject, layer: int) -> Iterator[tuple[Direction, ...]]:
+def directions(tuned: LoadedModel, layer: int) -> Iterator[tuple[Direction, ...]]:
     """Those of the matrices of a layer, ever more of them; the last is whole.
 
     Raises:
@@ -95,7 +95,7 @@ def directions(tuned: Subject, layer: int) -> Iterator[tuple[Direction, ...]]:
 
 @torch.no_grad()
 def _of_matrix(
-    base: Subject, layer: int, name: str, before: nn.Module, after: nn.Module, norm: Any
+    base: LoadedModel, layer: int, name: str, before: nn.Module, after: nn.Module, norm: Any
 ) -> Iterator[Direction]:
     left, sigma, right = _decomposed(before, after)
     if not len(sigma):
@@ -146,7 +146,7 @@ def _decomposed(before: nn.Module, after: nn.Module) -> tuple[Tensor, Tensor, Te
     return u, sigma, v.T
 
 
-def _promoted(base: Subject, parts: Layer, module: nn.Module, written: Tensor) -> Tensor | None:
+def _promoted(base: LoadedModel, parts: Layer, module: nn.Module, written: Tensor) -> Tensor | None:
     """How much each write raises each logit, before the stream's size divides it. [token, r]
 
     None where a norm on the way is none whose gain is known, or there is no unembedding.
@@ -169,7 +169,7 @@ def _promoted(base: Subject, parts: Layer, module: nn.Module, written: Tensor) -
     return (logits[:-1] - logits[-1]).T
 
 
-def _answered(base: Subject, norm: nn.Module, right: Tensor) -> Tensor | None:
+def _answered(base: LoadedModel, norm: nn.Module, right: Tensor) -> Tensor | None:
     """What v · norm(embedding) is of each token. [token, r]; None: embeddings of another width."""
     embeddings: Tensor = base.model.get_input_embeddings().weight
     if embeddings.shape[1] != right.shape[0]:
@@ -183,7 +183,7 @@ class _SeenEnough(Exception):  # noqa: N818 - it is no error
 
 
 @torch.no_grad()
-def _norms_before(base: Subject, layer: int) -> dict[nn.Module, nn.Module]:
+def _norms_before(base: LoadedModel, layer: int) -> dict[nn.Module, nn.Module]:
     """The matrices of a layer that read the stream through a norm, and which norm that is.
 
     Seen in a pass over one token: what comes out of a module of the layer goes in, as it is.

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from llmscope.models.loaded_model import Subject
+from llmscope.models.loaded_model import LoadedModel
 from llmscope.record.capture.model_state import StateMemo
 
 NOISE = 1e-6
@@ -22,7 +22,7 @@ Doubles = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
-class Change:
+class WeightDelta:
     """What was added to one weight matrix.
 
     Attributes:
@@ -78,11 +78,11 @@ class Change:
         return (self.norm / self.largest) ** 2 if self.largest else 0.0
 
 
-_KNOWN: StateMemo[tuple[Change, ...]] = StateMemo()
+_KNOWN: StateMemo[tuple[WeightDelta, ...]] = StateMemo()
 _OTHERS: StateMemo[tuple[str, ...]] = StateMemo()
 
 
-def changes(tuned: Subject) -> Iterator[tuple[Change, ...]]:
+def changes(tuned: LoadedModel) -> Iterator[tuple[WeightDelta, ...]]:
     """What differs from the base, ever more of it; the last is whole. In the order of the layers.
 
     Raises:
@@ -95,7 +95,7 @@ def changes(tuned: Subject) -> Iterator[tuple[Change, ...]]:
     if known is not None:
         yield known
         return
-    found: list[Change] = []
+    found: list[WeightDelta] = []
     for layer, place, before, after in matrices(base, tuned):
         change = _change(layer, place, before, after)
         found.append(change)
@@ -105,7 +105,7 @@ def changes(tuned: Subject) -> Iterator[tuple[Change, ...]]:
 
 
 @torch.no_grad()
-def no_matrices(tuned: Subject) -> tuple[str, ...]:
+def no_matrices(tuned: LoadedModel) -> tuple[str, ...]:
     """Names of the parameters that differ from the base's and are no matrix of a module.
 
     Gains and biases of norms, biases, and experts that are stacked in one tensor.
@@ -133,7 +133,7 @@ def no_matrices(tuned: Subject) -> tuple[str, ...]:
 
 
 def matrices(
-    base: Subject, tuned: Subject
+    base: LoadedModel, tuned: LoadedModel
 ) -> Iterator[tuple[int | None, str, nn.Module, nn.Module]]:
     """Every module with a weight matrix, and what stands in its place with the adapter on."""
     inside: set[nn.Module] = set()
@@ -154,10 +154,10 @@ def _has_matrix(module: nn.Module) -> bool:
 
 
 @torch.no_grad()
-def _change(layer: int | None, name: str, before: nn.Module, after: nn.Module) -> Change:
+def _change(layer: int | None, name: str, before: nn.Module, after: nn.Module) -> WeightDelta:
     weight: Tensor = before.weight  # type: ignore[assignment]
     norm = float(torch.linalg.vector_norm(weight, dtype=torch.float64))
-    return Change(layer, name, norm, _spectrum(weight, after))
+    return WeightDelta(layer, name, norm, _spectrum(weight, after))
 
 
 def _spectrum(weight: Tensor, after: Any) -> Doubles:

@@ -14,7 +14,7 @@ from llmscope.record.context.low_rank import LayerPatch, Update, inverse, weight
 from llmscope.record.context.split import Query
 
 
-class Watch:
+class ReadHooks:
     """Hooks on one layer that see z₀ and u₀, and change nothing."""
 
     def __init__(self, layer: Layer, query: Query) -> None:
@@ -57,7 +57,7 @@ class Watch:
         self.entry = self._rows(self.whole)
 
 
-class _Patched(Watch):
+class _Patched(ReadHooks):
     """Hooks that also change what the first matrices, the down projection and the layer give."""
 
     def attach(self) -> list[Any]:
@@ -106,7 +106,7 @@ class _Made:
     shift: Tensor | None = None
 
 
-class Learn(_Patched):
+class LearnHooks(_Patched):
     """Makes the patch while the pass goes on."""
 
     def __init__(
@@ -163,7 +163,7 @@ class Learn(_Patched):
         )
 
 
-class Apply(_Patched):
+class ApplyHooks(_Patched):
     """Applies a patch that was made before."""
 
     def __init__(self, layer: Layer, query: Query, known: LayerPatch) -> None:

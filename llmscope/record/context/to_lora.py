@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from llmscope.errors import ScopeError
 from llmscope.fsync import sync_file, sync_folders
 from llmscope.models.files.adapter_config import CONFIG, SAFE
-from llmscope.models.loaded_model import Subject
+from llmscope.models.loaded_model import LoadedModel
 from llmscope.models.loading.adapters import adapted
 from llmscope.models.progress import silenced
 from llmscope.models.spec import parse
@@ -101,7 +101,7 @@ def bake(recording: Recording, query: Query, folder: Path) -> Baked:
     )
 
 
-def _write(subject: Subject, updates: Sequence[Update], rank: int, folder: Path) -> int:
+def _write(subject: LoadedModel, updates: Sequence[Update], rank: int, folder: Path) -> int:
     from peft import LoraConfig
     from safetensors.torch import save_file
 

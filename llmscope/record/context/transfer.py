@@ -7,13 +7,13 @@ from itertools import takewhile
 import torch
 from torch import Tensor
 
-from llmscope.models.loaded_model import Lesson, Subject
+from llmscope.models.loaded_model import ContextAdapter, LoadedModel
 from llmscope.record.capture.hooks import placed
 from llmscope.record.capture.recording import Recording
 from llmscope.record.context.low_rank import Unpatchable
 
 
-def carried(recording: Recording, lesson: Lesson) -> dict[str, Tensor]:
+def carried(recording: Recording, lesson: ContextAdapter) -> dict[str, Tensor]:
     """Logits after the last token, in three runs: `[1, token]` each.
 
     Args:
@@ -45,7 +45,7 @@ def carried(recording: Recording, lesson: Lesson) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def _after(subject: Subject, ids: tuple[int, ...]) -> Tensor:
+def _after(subject: LoadedModel, ids: tuple[int, ...]) -> Tensor:
     batch = torch.tensor([ids], device=subject.device)
     with placed(subject.model):
         logits: Tensor = subject.model(input_ids=batch, use_cache=False).logits[0, -1:]

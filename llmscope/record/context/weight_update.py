@@ -28,7 +28,7 @@ from llmscope.figure import Verdict
 from llmscope.models.anatomy import Layer
 from llmscope.record.capture.hooks import placed
 from llmscope.record.capture.recording import Recording
-from llmscope.record.context.hooks import Apply, Learn, Watch
+from llmscope.record.context.hooks import ApplyHooks, LearnHooks, ReadHooks
 from llmscope.record.context.low_rank import LayerPatch, Unpatchable
 from llmscope.record.context.split import Query
 from llmscope.record.derive.comparison import HALF_BOUND
@@ -59,7 +59,7 @@ def prompted_logits(recording: Recording, query: Query) -> Tensor:
 
 def bare(recording: Recording, query: Query) -> Pass:
     """The query alone, nothing patched: what the model says without the context."""
-    return _run(recording, query, [Watch(layer, query) for layer in _layers(recording)])
+    return _run(recording, query, [ReadHooks(layer, query) for layer in _layers(recording)])
 
 
 def learn(
@@ -77,20 +77,20 @@ def learn(
     """
     if query.rows > 1 and not weights_only:
         raise ValueError("a bias is the same for every row: several rows take weights_only")
-    hooks: list[Watch] = []
+    hooks: list[ReadHooks] = []
     for index, layer in enumerate(_layers(recording)):
         _check(index, layer, weights_only)
         first = len(recording) - query.rows
         u, z = _prompted(recording, index, first)
         known = None if given is None else given.layers[index]
-        hooks.append(Learn(layer, query, u, z, weights_only, known))
+        hooks.append(LearnHooks(layer, query, u, z, weights_only, known))
     return _run(recording, query, hooks)
 
 
 def apply(recording: Recording, query: Query, patches: Sequence[LayerPatch]) -> Pass:
     """The query alone with a patch that is already known, whatever the query."""
     layers = _layers(recording)
-    hooks = [Apply(layer, query, patch) for layer, patch in zip(layers, patches, strict=True)]
+    hooks = [ApplyHooks(layer, query, patch) for layer, patch in zip(layers, patches, strict=True)]
     return _run(recording, query, hooks)
 
 
@@ -150,7 +150,7 @@ def _check(index: int, layer: Layer, weights_only: bool) -> None:
         )
 
 
-def _run(recording: Recording, query: Query, hooks: Sequence[Watch]) -> Pass:
+def _run(recording: Recording, query: Query, hooks: Sequence[ReadHooks]) -> Pass:
     subject = recording.subject
     settings: dict[str, Any] = {}
     takes = inspect.signature(subject.model.forward).parameters
@@ -167,7 +167,7 @@ def _run(recording: Recording, query: Query, hooks: Sequence[Watch]) -> Pass:
 
 
 @contextmanager
-def _attached(hooks: Sequence[Watch]) -> Iterator[None]:
+def _attached(hooks: Sequence[ReadHooks]) -> Iterator[None]:
     handles = []
     try:
         for hook in hooks:

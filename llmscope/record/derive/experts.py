@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from llmscope.models.anatomy import Layer
-from llmscope.models.loaded_model import Subject
+from llmscope.models.loaded_model import LoadedModel
 from llmscope.record.capture.recording import Recording
 
 SCORINGS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -94,7 +94,7 @@ def mixture_output(recording: Recording, layer: int, rows: range | None = None) 
     return written
 
 
-def _scoring(layer: Layer, router: nn.Module, subject: Subject) -> str:
+def _scoring(layer: Layer, router: nn.Module, subject: LoadedModel) -> str:
     """The score function that explains the router's weights best, on rows of its own.
 
     It is a trait of the router, so it must not depend on the prompt, which may be one token.

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from llmscope.models.anatomy import Layer
-from llmscope.models.loaded_model import Subject
+from llmscope.models.loaded_model import LoadedModel
 from llmscope.record.capture.attention_hook import AttentionSettings, listening
 from llmscope.record.norms import bound
 
@@ -72,7 +72,7 @@ class _Joint:
 
 
 @torch.no_grad()
-def measure(subject: Subject, ids: Sequence[int]) -> tuple[tuple[OutputGate, ...], Tensor]:
+def measure(subject: LoadedModel, ids: Sequence[int]) -> tuple[tuple[OutputGate, ...], Tensor]:
     """Run some ids once or twice without a cache.
 
     Returns:
@@ -108,7 +108,10 @@ def _at_once(joint: _Joint) -> OutputGate | None:
 
 
 def _by_factors(
-    subject: Subject, batch: Tensor, joints: Sequence[_Joint], found: Sequence[OutputGate | None]
+    subject: LoadedModel,
+    batch: Tensor,
+    joints: Sequence[_Joint],
+    found: Sequence[OutputGate | None],
 ) -> list[OutputGate | None]:
     generator = torch.Generator().manual_seed(0)
     first = [joint.joined for joint in joints]

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from llmscope.figure import VERIFIED, Verdict
-from llmscope.models.loaded_model import Subject
+from llmscope.models.loaded_model import LoadedModel
 from llmscope.models.mixing import WITHOUT_PATTERN
 from llmscope.record.capture.mlp_input import learn
 from llmscope.record.capture.recorder import Recorder
@@ -117,7 +117,7 @@ def verify(recorder: Recorder) -> Verdicts:
     )
 
 
-def probe(subject: Subject) -> Prompt:
+def probe(subject: LoadedModel) -> Prompt:
     """Ids spread over the vocabulary, as many as the context allows."""
     vocabulary, context = subject.anatomy.vocabulary, subject.anatomy.context
     length = min(PROBE, context or PROBE)
@@ -146,7 +146,7 @@ def pattern_here(recording: Recording, layer: int, position: int) -> Verdict:
     return verdict
 
 
-def _judge(subject: Subject, check: Callable[[], Comparison]) -> Verdict:
+def _judge(subject: LoadedModel, check: Callable[[], Comparison]) -> Verdict:
     try:
         found = check()
     except Missing as missing:

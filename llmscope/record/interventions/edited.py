@@ -20,7 +20,7 @@ from llmscope.edits import Edit
 from llmscope.errors import ScopeError
 from llmscope.models.tokenizer.tokens import Encoded
 from llmscope.record.capture.hooks import Cancelled
-from llmscope.record.capture.prefetch import NOTHING, Foreseen, drop_logits, foreseen, keep_logits
+from llmscope.record.capture.prefetch import NOTHING, Prefetch, drop_logits, foreseen, keep_logits
 from llmscope.record.capture.recorder import Cancel, Past, Recorder, common, cut, earlier_logits
 from llmscope.record.capture.recording import Prompt, Recording, Segment
 from llmscope.record.change_hooks import Change, attached
@@ -137,7 +137,7 @@ class EditedRecorder:
         depth: int,
         changes: tuple[Change, ...],
         cancelled: Cancel | None,
-        next_look: Foreseen = NOTHING,
+        next_look: Prefetch = NOTHING,
     ) -> Recording:
         """One pass from a layer and a position on.
 

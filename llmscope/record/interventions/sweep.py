@@ -39,7 +39,7 @@ Measure = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class Row:
+class SweepRow:
     """The jobs of one row of a table.
 
     Attributes:
@@ -58,7 +58,7 @@ class Row:
 
 
 @dataclass
-class Kept:
+class SweepMemo:
     """What is kept of a sweep.
 
     Attributes:
@@ -90,7 +90,7 @@ class Sweep:
     recording: Recording
     position: int
     key: Hashable
-    rows: tuple[Row, ...]
+    rows: tuple[SweepRow, ...]
     shape: tuple[int, int]
 
     @property
@@ -115,7 +115,7 @@ class Sweep:
         batches = list(self._batches())
         values, told = kept.answers.setdefault(question, (np.full(self.shape, np.nan), set()))
 
-        def tell(row: Row, columns: Sequence[int]) -> None:
+        def tell(row: SweepRow, columns: Sequence[int]) -> None:
             place = row.row, columns[0]
             if place not in told:
                 chunks = torch.split(kept.streams[place], CHUNK)
@@ -138,7 +138,7 @@ class Sweep:
                 done += len(columns)
                 yield values.copy(), done
 
-    def _batches(self) -> Iterator[tuple[Row, tuple[int, ...]]]:
+    def _batches(self) -> Iterator[tuple[SweepRow, tuple[int, ...]]]:
         device = self.recording.subject.device.type
         room, length = TOKENS.get(device, TOKENS_ELSEWHERE), self.position + 1
         for row in self.rows:
@@ -147,11 +147,11 @@ class Sweep:
             for first in range(0, len(row.columns), most):
                 yield row, row.columns[first : first + most]
 
-    def _kept(self) -> Kept:
+    def _kept(self) -> SweepMemo:
         """What is kept with the recording, which is the newest there from now on."""
-        sweeps: dict[Hashable, Kept] = self.recording.memo.setdefault("sweeps", {})
+        sweeps: dict[Hashable, SweepMemo] = self.recording.memo.setdefault("sweeps", {})
         key = (self.position, self.key)
-        sweeps[key] = kept = sweeps.pop(key, None) or Kept()
+        sweeps[key] = kept = sweeps.pop(key, None) or SweepMemo()
         while len(sweeps) > 1 and sum(one.bytes for one in sweeps.values()) > ROOM:
             del sweeps[next(iter(sweeps))]
         return kept

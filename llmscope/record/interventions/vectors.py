@@ -10,7 +10,7 @@ from torch import Tensor
 
 from llmscope.edits import Vector
 from llmscope.errors import ScopeError
-from llmscope.models.loaded_model import Subject
+from llmscope.models.loaded_model import LoadedModel
 from llmscope.models.tokenizer.target import target_id
 from llmscope.record.capture.model_state import why_no_gradients
 from llmscope.record.capture.recording import Recording
@@ -18,7 +18,7 @@ from llmscope.text import display_text
 
 
 def vector_of(
-    subject: Subject, vector: Vector, at: int, record: Callable[[str], Recording]
+    subject: LoadedModel, vector: Vector, at: int, record: Callable[[str], Recording]
 ) -> Tensor:
     """A vector to be added to the stream. [width], float32
 
@@ -41,7 +41,7 @@ def vector_of(
     return ends[0] - ends[1]
 
 
-def _from_file(subject: Subject, vector: Vector) -> Tensor:
+def _from_file(subject: LoadedModel, vector: Vector) -> Tensor:
     from safetensors import SafetensorError, safe_open
 
     path, width = Path(vector.text).expanduser(), subject.anatomy.width
@@ -77,7 +77,7 @@ def _listed(names: list[str]) -> str:
     return ", ".join([*shown, "…"] if len(names) > len(shown) else shown)
 
 
-def _of_token(subject: Subject, text: str) -> Tensor:
+def _of_token(subject: LoadedModel, text: str) -> Tensor:
     """The row of the unembedding that makes the token's logit out of the normed stream.
 
     Before the logits are scaled, which some models do by a number that is far from 1.

@@ -11,7 +11,7 @@ from llmscope.record.walkthrough import qkv_origin
 from llmscope.record.walkthrough.arithmetic import Norm
 from llmscope.record.walkthrough.block import Block
 from llmscope.record.walkthrough.embedding import rows_of
-from llmscope.record.walkthrough.qkv_origin import Source
+from llmscope.record.walkthrough.qkv_origin import QkvOrigin
 from llmscope.record.walkthrough.rope import angles
 from llmscope.record.walkthrough.steps import norm_form
 from llmscope.record.walkthrough.terms import Made, added
@@ -66,14 +66,14 @@ class Heads:
                 at[which] = self._rotation(name, source, at[which], self.own[which])
         return at
 
-    def _found(self, call: Call | None, calls: list[Call]) -> list[Source | None]:
+    def _found(self, call: Call | None, calls: list[Call]) -> list[QkvOrigin | None]:
         """Where each of the three comes from."""
         if call is None or call.given is None:
             return [None] * len(TOLD)
         counts = (len(self.own[0]), len(self.own[1]))
         turns = [] if self._angles is None else self._angles.turns()
         taken: set[Any] = set()
-        found: list[Source | None] = []
+        found: list[QkvOrigin | None] = []
         for which, own in enumerate(self.own):
             some = [] if which == 2 else turns
             read = rows_of(call.given)
@@ -119,7 +119,7 @@ class Heads:
             ),
         )
 
-    def _norm(self, name: str, source: Source, before: int) -> int:
+    def _norm(self, name: str, source: QkvOrigin, before: int) -> int:
         assert source.norm is not None
         form, letter = norm_form(source.norm), name[0]
 
@@ -150,7 +150,7 @@ class Heads:
             tell=tell if form else None,
         )
 
-    def _rotation(self, name: str, source: Source, before: int, own: Tensor) -> int:
+    def _rotation(self, name: str, source: QkvOrigin, before: int, own: Tensor) -> int:
         assert source.turned is not None
         assert self._angles is not None
         angles, table = self._angles, self._angles.step(self.chain, self.block)

@@ -25,7 +25,7 @@ GROUPS = 4
 
 
 @dataclass(frozen=True, eq=False)
-class Source:
+class QkvOrigin:
     """How one of the three came about.
 
     Attributes:
@@ -60,7 +60,7 @@ def find(
     turns: list[Form],
     taken: set[tuple[int, tuple[int, ...]]],
     near: float,
-) -> Source | None:
+) -> QkvOrigin | None:
     """The source of queries (`which` 0), keys (1) or values (2). None: it cannot be told.
 
     Args:
@@ -82,7 +82,7 @@ def find(
         and torch.equal(rows_of(call.given), read)
         for columns in layouts(call.gave.shape[-1], which, heads, width)
     ]  # fmt: skip
-    best: tuple[float, Source] | None = None
+    best: tuple[float, QkvOrigin] | None = None
     for call, columns, rows in projections:
         if len(rows) != length:
             continue
@@ -91,7 +91,7 @@ def find(
         for norm, flat, normed in ((None, False, None), *_normed(calls, out, split.shape)):
             before = split if normed is None else normed
             for turn, factor, off in _ways(before, own, turns, width):
-                found = Source(call, columns, norm, flat, factor, turn, split, normed)
+                found = QkvOrigin(call, columns, norm, flat, factor, turn, split, normed)
                 if found.taken not in taken and (best is None or off < best[0]):
                     best = (off, found)
     return best[1] if best is not None and best[0] < near else None

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from llmscope.models.loaded_model import Subject
+from llmscope.models.loaded_model import LoadedModel
 from llmscope.record.derive.comparison import BOUND
 from llmscope.record.norms import bound, exact
 from llmscope.record.walkthrough.arithmetic import (
@@ -43,7 +43,7 @@ class Chain:
     from the model's own values of the steps before, each of which was held against what was made.
     """
 
-    def __init__(self, subject: Subject) -> None:
+    def __init__(self, subject: LoadedModel) -> None:
         self.steps: list[Step] = []
         self.half = subject.dtype.itemsize < 4
         self.subject = subject

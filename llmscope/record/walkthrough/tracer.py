@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from llmscope.models.loaded_model import Subject
+from llmscope.models.loaded_model import LoadedModel
 from llmscope.record.capture.attention_hook import AttentionSettings, eagerly, listening
 from llmscope.record.walkthrough.softmax_probe import Products
 
@@ -110,7 +110,7 @@ class Watched:
 
 
 def watch(
-    subject: Subject, run: Run, ids: tuple[int, ...], layer: int, position: int, *, inside: bool
+    subject: LoadedModel, run: Run, ids: tuple[int, ...], layer: int, position: int, *, inside: bool
 ) -> Watched:
     """Run a prompt and watch one layer of it, and what is around the layers.
 
@@ -140,7 +140,7 @@ def watch(
 class _Watcher:
     """The hooks, which live as long as the stack does."""
 
-    def __init__(self, subject: Subject, seen: Watched, layer: int, stack: ExitStack) -> None:
+    def __init__(self, subject: LoadedModel, seen: Watched, layer: int, stack: ExitStack) -> None:
         self.seen, self.stack, self.phase = seen, stack, "before"
         self.given: dict[nn.Module, list[Tensor | None]] = {}
         layers = subject.anatomy.layers

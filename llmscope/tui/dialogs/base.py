@@ -36,7 +36,7 @@ class Overlay(ModalScreen[ScreenResultType]):
         return super().dismiss(result) if self.is_current else AwaitComplete()
 
 
-class PassingScreen(Overlay["Answer | None"], Generic[Answer]):
+class Dialog(Overlay["Answer | None"], Generic[Answer]):
     """Made for one size of the terminal: another one takes it away, as a click does.
 
     Args:

@@ -38,7 +38,7 @@ def commands() -> list[Action]:
     return sorted(offered, key=lambda action: [*areas, THEME].index(action.area))
 
 
-class Palette(CommandPalette):
+class CommandPaletteScreen(CommandPalette):
     """Textual's palette, which a key that was typed ahead of its end does not bring down."""
 
     CSS_PATH = OVERLAYS
@@ -94,7 +94,7 @@ class Commands(Provider):
         row = Content.assemble((f"{keys:<{KEYS}} ", desk.inks.dim), title)
         return row.truncate(min(int(SHARE * desk.size.width), WIDEST) - MARGIN, ellipsis=True)
 
-    def _entries(self) -> Iterable[Entry]:
+    def _entries(self) -> Iterable[PaletteEntry]:
         desk = cast("Desk", self.app)
         for action in (*commands(), *OF_A_FILE):
             if not desk.own.offers(action.name):
@@ -102,13 +102,13 @@ class Commands(Provider):
             keys = list(desk.own.keymap.shown(action))
             while len(keys) > 1 and len(" ".join(keys)) > KEYS:
                 keys.pop()
-            yield Entry(desk.own.titled(action), partial(action.run, desk), " ".join(keys))
+            yield PaletteEntry(desk.own.titled(action), partial(action.run, desk), " ".join(keys))
         for name in theme_names() if desk.own.anonymous else all_names():
             title = f"{THEME}: {display_text(name, whitespace=True)}"
-            yield Entry(title, partial(choose, desk, name))
+            yield PaletteEntry(title, partial(choose, desk, name))
 
 
-class Entry(NamedTuple):
+class PaletteEntry(NamedTuple):
     """A line of the palette, and the keys that do the same."""
 
     title: str

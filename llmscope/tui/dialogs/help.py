@@ -21,7 +21,7 @@ from llmscope.tui.actions.types import Action, Where
 from llmscope.tui.dialogs.base import Overlay
 from llmscope.tui.replay import REPLAY_HELP
 from llmscope.tui.theme.textual_theme import inks
-from llmscope.tui.user_state import Own
+from llmscope.tui.user_state import UserState
 
 PROMPT_HELP = """\
 Whatever you type is read by the model at once, and every pane follows. The tokens are shown in \
@@ -244,7 +244,7 @@ class HelpScreen(Overlay[None]):
         where: Where,
         keymap: Keymap,
         pane: str | None = None,
-        own: Own | None = None,
+        own: UserState | None = None,
     ) -> None:
         super().__init__()
         self._pane = pane
@@ -252,7 +252,7 @@ class HelpScreen(Overlay[None]):
         self._lens = lens_name
         self._where: Where = where
         self._keymap = keymap
-        self._own = own or Own(keymap)
+        self._own = own or UserState(keymap)
 
     def compose(self) -> ComposeResult:
         """The page, scrolled by the arrow keys."""

@@ -14,7 +14,7 @@ from textual.widgets import Input, Static
 
 from llmscope.tui.dialogs.base import LineScreen, TextLine
 from llmscope.tui.prompt.library import samples_for
-from llmscope.tui.session.prompt_history import Entry, read
+from llmscope.tui.session.prompt_history import PromptRecord, read
 from llmscope.tui.widgets.choice_list import Choice, Choices, whole
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def age(seconds: float) -> str:
     return unit if unit == "now" else f"{int(count)} {unit}"
 
 
-def earlier(found: Iterable[Entry], now: float) -> list[Choice]:
+def earlier(found: Iterable[PromptRecord], now: float) -> list[Choice]:
     """The prompts of the history as choices, with their model and age."""
     return [
         Choice(EARLIER, one.text, one.text, aside=(one.model, age(now - one.time))) for one in found
@@ -64,7 +64,7 @@ def listed(desk: Desk, text: str) -> list[Choice]:
     """All prompts to choose from, the newest first, without the one that is there."""
     autosave = desk.own.autosave
     unwritten = [] if autosave is None else autosave.unwritten[::-1]
-    found: dict[tuple[str, str], Entry] = {}
+    found: dict[tuple[str, str], PromptRecord] = {}
     for one in (*unwritten, *(() if desk.own.anonymous else read())):
         found.setdefault((one.model, one.text), one)
     there = [one for one in found.values() if one.text != text]

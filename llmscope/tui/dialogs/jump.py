@@ -12,7 +12,7 @@ from textual.geometry import Size
 from textual.widget import Widget
 from textual.widgets import Static
 
-from llmscope.tui.dialogs.base import PassingScreen
+from llmscope.tui.dialogs.base import Dialog
 from llmscope.tui.state.workspaces import PANES
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def jump(desk: Desk) -> None:
     desk.push_screen(JumpScreen(found, desk.size), go)
 
 
-class JumpScreen(PassingScreen[str]):
+class JumpScreen(Dialog[str]):
     """Letters over the screen. One of them is the answer; any other key, or a click, is none."""
 
     def __init__(self, found: Mapping[str, Widget], size: Size) -> None:

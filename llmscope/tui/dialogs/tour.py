@@ -19,7 +19,7 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from llmscope.draw.color.theme import Theme
-from llmscope.tui.dialogs.base import PassingScreen
+from llmscope.tui.dialogs.base import Dialog
 from llmscope.tui.theme.textual_theme import inks
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def tour(desk: Desk) -> None:
     desk.push_screen(TourScreen(stops, desk.look.theme, desk.size))
 
 
-class TourScreen(PassingScreen[None]):
+class TourScreen(Dialog[None]):
     """One card after the other: any key goes on, esc leaves."""
 
     def __init__(

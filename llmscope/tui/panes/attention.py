@@ -10,7 +10,7 @@ from llmscope.edits import Edit
 from llmscope.engine.events import SPAN, Want
 from llmscope.figure import Focus
 from llmscope.tui.panes.pane import FigurePane
-from llmscope.tui.state.view_state import Scene
+from llmscope.tui.state.view_state import ViewState
 from llmscope.tui.state.views import OF_ONE_HEAD
 
 MARGIN, HEAD = 9, 2
@@ -22,7 +22,7 @@ class AttentionPane(FigurePane):
 
     key: ClassVar[str] = "attention"
 
-    def want(self, scene: Scene) -> Want:
+    def want(self, scene: ViewState) -> Want:
         """One head's pattern, or all heads' reduced to one.
 
         Of a long prompt it is the part around the cursor, or all of it in blocks of tokens.
@@ -38,6 +38,6 @@ class AttentionPane(FigurePane):
             focus = replace(focus, position=scene.asked_position)
         return Want(self.key, "attention", focus)
 
-    def edit_here(self, scene: Scene) -> Edit | None:
+    def edit_here(self, scene: ViewState) -> Edit | None:
         """The head is zeroed."""
         return scene.zero_head

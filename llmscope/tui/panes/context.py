@@ -14,7 +14,7 @@ from llmscope.text import display_text
 from llmscope.tui.panes.lens import LensPane
 from llmscope.tui.panes.pane import FigurePane
 from llmscope.tui.state.figure_store import Shown
-from llmscope.tui.state.view_state import Scene
+from llmscope.tui.state.view_state import ViewState
 
 HOW = (
     "Write examples, a line each, and the new case as the last line; or part the two by a line "
@@ -30,7 +30,7 @@ class ContextPane(FigurePane):
     changes: ClassVar[bool] = False
     row: ClassVar[str] = "layer"
 
-    def want(self, scene: Scene) -> Want:
+    def want(self, scene: ViewState) -> Want:
         """The update for the last token."""
         return Want(self.key, "context", Focus(mode="last"))
 
@@ -47,11 +47,11 @@ class ContextPane(FigurePane):
             figure = replace(figure, axes=(figure.axes[0], matrix), values=values)
         return super().draw(replace(shown, figure=figure), focus, tokens)
 
-    def step(self, scene: Scene, by: int) -> Scene:
+    def step(self, scene: ViewState, by: int) -> ViewState:
         """Up and down are layers."""
         return scene.move(layer=by)
 
-    def point(self, scene: Scene, hit: dict[str, int]) -> Scene:
+    def point(self, scene: ViewState, hit: dict[str, int]) -> ViewState:
         """The layer of the cell."""
         return scene.go(layer=hit.get("layer"))
 
@@ -62,7 +62,7 @@ class ProofPane(FigurePane):
     key: ClassVar[str] = "context-proof"
     changes: ClassVar[bool] = False
 
-    def want(self, scene: Scene) -> Want:
+    def want(self, scene: ViewState) -> Want:
         """The figure of the update, which holds its proof: it is made once for both panes."""
         return Want(self.key, "context", Focus(mode="last"))
 
@@ -94,11 +94,11 @@ class StepsPane(LensPane):
         by = "token" if shown.want.focus.mode == "tokens" else "example"
         return f"Growth · what each {by} adds"
 
-    def step(self, scene: Scene, by: int) -> Scene:
+    def step(self, scene: ViewState, by: int) -> ViewState:
         """Up and down are layers."""
         return scene.move(layer=by)
 
-    def point(self, scene: Scene, hit: dict[str, int]) -> Scene:
+    def point(self, scene: ViewState, hit: dict[str, int]) -> ViewState:
         """The layer of the cell."""
         return scene.go(layer=hit.get("layer"))
 

@@ -9,10 +9,10 @@ import numpy as np
 from rich.cells import cell_len
 from textual.content import Content
 
-from llmscope.draw import palette
+from llmscope.draw import styles_for
 from llmscope.draw.cells import Line, plain_text
 from llmscope.draw.painting import Painting
-from llmscope.draw.render_options import Look
+from llmscope.draw.render_options import RenderOptions
 from llmscope.draw.scale import BORDER
 from llmscope.edits import Edit
 from llmscope.figure import Figure, Focus
@@ -21,7 +21,7 @@ from llmscope.tui.panes.pairs import paint_pairs
 from llmscope.tui.panes.versus import VersusPane
 from llmscope.tui.state.figure_store import Shown
 from llmscope.tui.state.prompt_pairs import DemoPair, pairs_for
-from llmscope.tui.state.view_state import Scene
+from llmscope.tui.state.view_state import ViewState
 
 if TYPE_CHECKING:
     from llmscope.tui.desk import Desk
@@ -93,32 +93,32 @@ class ContrastPane(VersusPane):
         picking = self._scene.versus_prompt is None and pairs
         return pairs[self._scene.pair % len(pairs)] if picking else None
 
-    def step(self, scene: Scene, by: int) -> Scene:
+    def step(self, scene: ViewState, by: int) -> ViewState:
         """Up and down are layers; without a prompt B they are pairs to pick."""
         if scene.versus_prompt is None:
             return replace(scene, pair=max(0, min(scene.pair + by, len(self._pairs) - 1)))
         return scene.move(layer=by)
 
-    def side(self, scene: Scene, by: int) -> Scene:
+    def side(self, scene: ViewState, by: int) -> ViewState:
         """Left and right are heads where columns are, else tokens."""
         heads = scene.view_of(self.key, self.views) in ATTENTION
         return scene.move(head=by) if heads else scene.move(position=by)
 
-    def point(self, scene: Scene, hit: dict[str, int]) -> Scene:
+    def point(self, scene: ViewState, hit: dict[str, int]) -> ViewState:
         """The layer and the token, or the head, of the cell; or a pair."""
         if "pair" in hit:
             return replace(scene, pair=hit["pair"])
         layer = self.layer_at(hit.get("layer"))
         return scene.go(layer=layer, position=hit.get("position"), head=hit.get("head"))
 
-    def edit_here(self, scene: Scene) -> Edit | None:
+    def edit_here(self, scene: ViewState) -> Edit | None:
         """The head is zeroed where the cell is one."""
         return scene.zero_head if scene.view_of(self.key, self.views) in ATTENTION else None
 
 
-def noted(painting: Painting, note: str, width: int, look: Look) -> Painting:
+def noted(painting: Painting, note: str, width: int, look: RenderOptions) -> Painting:
     """A painting whose legend says one thing more, if a border of such a pane has room for it."""
-    ink = palette(look)
+    ink = styles_for(look)
     text = f" {ink.glyphs.separator} {plain_text(note, look.ascii)}"
     legend = painting.legend or ()
     if not legend or sum(part.cell_length for part in legend) + cell_len(text) > width - BORDER:

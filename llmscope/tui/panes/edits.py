@@ -8,17 +8,17 @@ from typing import ClassVar
 from rich.cells import cell_len
 from textual.content import Content
 
-from llmscope.draw import palette
+from llmscope.draw import styles_for
 from llmscope.draw.cells import Line, finish, fit, plain_text, wrap
 from llmscope.draw.grid.window import Window
 from llmscope.draw.painting import Painting, Row
-from llmscope.draw.render_options import Look
-from llmscope.draw.styles import Palette
+from llmscope.draw.render_options import RenderOptions
+from llmscope.draw.styles import Styles
 from llmscope.edits import Edit, number
 from llmscope.text import VISIBLE, VISIBLE_ASCII
 from llmscope.tui.panes.pane import FigurePane
-from llmscope.tui.state.edit_list import WhatIf
-from llmscope.tui.state.view_state import Scene
+from llmscope.tui.state.edit_list import ListedEdit
+from llmscope.tui.state.view_state import ViewState
 
 ON, OFF, WRONG = "✓", "·", "✗"
 EXAMPLES = ("zero head 5.3", 'steer 6 token " Paris" 4', "patch stream 9 @-1 from B")
@@ -34,18 +34,18 @@ class EditsPane(FigurePane):
     key: ClassVar[str] = "edits"
     row: ClassVar[str] = "edit"
 
-    def want(self, scene: Scene) -> None:
+    def want(self, scene: ViewState) -> None:
         """It shows what a person has written, and no figure."""
 
-    def step(self, scene: Scene, by: int) -> Scene:
+    def step(self, scene: ViewState, by: int) -> ViewState:
         """Up and down choose an edit."""
         return scene.choosing(by)
 
-    def point(self, scene: Scene, hit: dict[str, int]) -> Scene:
+    def point(self, scene: ViewState, hit: dict[str, int]) -> ViewState:
         """A click chooses one."""
         return scene.choosing(hit["edit"] - scene.chosen) if "edit" in hit else scene
 
-    def edit_here(self, scene: Scene) -> Edit | None:
+    def edit_here(self, scene: ViewState) -> Edit | None:
         """The chosen one."""
         return None if scene.chosen_edit is None else scene.chosen_edit.edit
 
@@ -61,13 +61,15 @@ class EditsPane(FigurePane):
         return paint_edits(self._scene, *self.size, self._look, self.filled)
 
 
-def paint_edits(scene: Scene, width: int, height: int, look: Look, fill: Fill) -> Painting:
+def paint_edits(
+    scene: ViewState, width: int, height: int, look: RenderOptions, fill: Fill
+) -> Painting:
     """The list in exactly so many cells, the chosen edit in sight; prompt B at the bottom.
 
     Args:
         fill: puts the keys of actions into a text.
     """
-    ink = palette(look)
+    ink = styles_for(look)
     foot = [_prompt_b(scene, width, ink, fill)] if height > 2 else []
     room = height - len(foot)
     if not scene.edits:
@@ -90,11 +92,11 @@ def paint_edits(scene: Scene, width: int, height: int, look: Look, fill: Fill) -
     return Painting(finish((*body, *foot), width, height, ink.base), down=down)
 
 
-def _indent(scene: Scene) -> int:
+def _indent(scene: ViewState) -> int:
     return len(str(len(scene.edits))) + 4
 
 
-def _edit(scene: Scene, at: int, width: int, ink: Palette) -> Row:
+def _edit(scene: ViewState, at: int, width: int, ink: Styles) -> Row:
     """`▸1 ✓ steer 6 token " Paris" 4      4`: what does not fit is cut, never its strength."""
     one = scene.edits[at]
     is_chosen = at == scene.chosen
@@ -112,18 +114,18 @@ def _edit(scene: Scene, at: int, width: int, ink: Palette) -> Row:
     return line.row(width, ink.base)
 
 
-def _strength(edit: Edit, ink: Palette) -> str:
+def _strength(edit: Edit, ink: Styles) -> str:
     if not edit.turnable:
         return ""
     return f"{ink.glyphs.cut if edit.action == 'scale' else ''}{number(edit.factor)}"
 
 
-def _why(scene: Scene, one: WhatIf) -> str:
+def _why(scene: ViewState, one: ListedEdit) -> str:
     """Why an edit that is listed is not made; empty where somebody has just switched it off."""
     return one.flaw or (WAITS if one.on and scene.waits(one) else "")
 
 
-def _prompt_b(scene: Scene, width: int, ink: Palette, fill: Fill) -> Row:
+def _prompt_b(scene: ViewState, width: int, ink: Styles, fill: Fill) -> Row:
     if scene.versus_prompt is None:
         return _said(fill(NO_B), width, ink)
     line = Line().add(" B ", ink.strong)
@@ -131,17 +133,17 @@ def _prompt_b(scene: Scene, width: int, ink: Palette, fill: Fill) -> Row:
     return line.add(shown, ink.base).row(width, ink.base)
 
 
-def _said(text: str, width: int, ink: Palette, *, faint: bool = True) -> Row:
+def _said(text: str, width: int, ink: Styles, *, faint: bool = True) -> Row:
     style = ink.dim if faint else ink.base
     shown = fit(plain_text(f" {text}", ink.look.ascii), width, ink.glyphs.ellipsis)
     return Line().add(shown, style).row(width, ink.base)
 
 
-def _text(edit: Edit, ink: Palette) -> str:
+def _text(edit: Edit, ink: Styles) -> str:
     return _one_line(str(edit), ink)
 
 
-def _one_line(text: str, ink: Palette) -> str:
+def _one_line(text: str, ink: Styles) -> str:
     """Foreign text on one line, its line ends visible."""
     ascii_only = ink.look.ascii
     ends = VISIBLE_ASCII if ascii_only else VISIBLE

@@ -9,7 +9,7 @@ from llmscope.edits import Edit
 from llmscope.engine.events import Want
 from llmscope.figure import Focus
 from llmscope.tui.panes.pane import FigurePane
-from llmscope.tui.state.view_state import Scene
+from llmscope.tui.state.view_state import ViewState
 
 
 class LensPane(FigurePane):
@@ -26,7 +26,7 @@ class LensPane(FigurePane):
     views: ClassVar[tuple[str, ...]] = ("",)
     asks: ClassVar[tuple[str, ...]] = ()
 
-    def want(self, scene: Scene) -> Want:
+    def want(self, scene: ViewState) -> Want:
         """The lens, asked about the place of the cursor."""
         whole = Focus(
             layer=scene.focus.layer,
@@ -40,7 +40,7 @@ class LensPane(FigurePane):
         asked = {name: getattr(whole, name) for name in self.asks}
         return Want(self.key, self.lens, Focus(mode=scene.view_of(self.key, self.views), **asked))
 
-    def turn(self, scene: Scene) -> Scene | None:
+    def turn(self, scene: ViewState) -> ViewState | None:
         """The next mode."""
         return scene.turned_in(self.key, self.views) if len(self.views) > 1 else None
 
@@ -60,19 +60,19 @@ class HeadsPane(LensPane):
         "entropy",
     )
 
-    def step(self, scene: Scene, by: int) -> Scene:
+    def step(self, scene: ViewState, by: int) -> ViewState:
         """Up and down are layers."""
         return scene.move(layer=by)
 
-    def side(self, scene: Scene, by: int) -> Scene:
+    def side(self, scene: ViewState, by: int) -> ViewState:
         """Left and right are heads."""
         return scene.move(head=by)
 
-    def point(self, scene: Scene, hit: dict[str, int]) -> Scene:
+    def point(self, scene: ViewState, hit: dict[str, int]) -> ViewState:
         """The layer and the head of the cell."""
         return scene.go(layer=hit.get("layer"), head=hit.get("head"))
 
-    def edit_here(self, scene: Scene) -> Edit | None:
+    def edit_here(self, scene: ViewState) -> Edit | None:
         """The head is zeroed."""
         return scene.zero_head
 
@@ -87,26 +87,26 @@ class AllHeadsPane(LensPane):
     views = ("all",)
     asks = ("layer",)
 
-    def want(self, scene: Scene) -> Want:
+    def want(self, scene: ViewState) -> Want:
         """The layer's patterns; of a long prompt the part around the cursor."""
         want = super().want(scene)
         if scene.long:
             want = replace(want, focus=replace(want.focus, position=scene.asked_position))
         return want
 
-    def step(self, scene: Scene, by: int) -> Scene:
+    def step(self, scene: ViewState, by: int) -> ViewState:
         """Up and down are layers."""
         return scene.move(layer=by)
 
-    def side(self, scene: Scene, by: int) -> Scene:
+    def side(self, scene: ViewState, by: int) -> ViewState:
         """Left and right are heads."""
         return scene.move(head=by)
 
-    def point(self, scene: Scene, hit: dict[str, int]) -> Scene:
+    def point(self, scene: ViewState, hit: dict[str, int]) -> ViewState:
         """The head of the panel."""
         return scene.go(head=hit.get("head"))
 
-    def edit_here(self, scene: Scene) -> Edit | None:
+    def edit_here(self, scene: ViewState) -> Edit | None:
         """The head is zeroed."""
         return scene.zero_head
 
@@ -141,7 +141,7 @@ class SaliencyPane(LensPane):
 class NeuronPane(LensPane):
     """The chosen neuron of the cursor's layer."""
 
-    def edit_here(self, scene: Scene) -> Edit | None:
+    def edit_here(self, scene: ViewState) -> Edit | None:
         """The neuron that is shown is zeroed."""
         shown = self._shown
         known = shown.figure.extra if shown is not None and shown.at(scene) else {}

@@ -14,7 +14,7 @@ from llmscope.engine.events import Want
 from llmscope.figure import Figure, Focus
 from llmscope.tui.panes.pane import FigurePane
 from llmscope.tui.state.figure_store import Shown
-from llmscope.tui.state.view_state import Scene
+from llmscope.tui.state.view_state import ViewState
 from llmscope.tui.state.views import MAP_VIEWS
 
 GUTTER = 12
@@ -28,7 +28,7 @@ class MapPane(FigurePane):
     row: ClassVar[str] = "layer"
     _tokens: Shown | None = None
 
-    def want(self, scene: Scene) -> Want:
+    def want(self, scene: ViewState) -> Want:
         """The figure of the view: whole, or the columns in sight where each costs a readout."""
         view = scene.map_view
         focus = Focus(mode=view.mode)
@@ -46,25 +46,25 @@ class MapPane(FigurePane):
         pool = self._pool(len(shown.tokens))
         return f"Map · {view.title}" + (f" · max of {pool} tokens" if pool > 1 else "")
 
-    def step(self, scene: Scene, by: int) -> Scene:
+    def step(self, scene: ViewState, by: int) -> ViewState:
         """Up and down are layers."""
         return scene.move(layer=by)
 
-    def turn(self, scene: Scene) -> Scene:
+    def turn(self, scene: ViewState) -> ViewState:
         """Another lens with these axes."""
         return scene.turned()
 
-    def point(self, scene: Scene, hit: dict[str, int]) -> Scene:
+    def point(self, scene: ViewState, hit: dict[str, int]) -> ViewState:
         """Both the layer and the token of the cell."""
         return scene.go(layer=self.layer_at(hit.get("layer")), position=hit.get("position"))
 
-    def edit_here(self, scene: Scene) -> Edit | None:
+    def edit_here(self, scene: ViewState) -> Edit | None:
         """The whole layer is zeroed."""
         return scene.zero_layer
 
     def present(
         self,
-        scene: Scene,
+        scene: ViewState,
         shown: Shown | None,
         *,
         stale: bool,
@@ -93,7 +93,7 @@ class MapPane(FigurePane):
         return pool_for(count, self.size.width - GUTTER) if self._scene.whole else 1
 
 
-def sight(scene: Scene, size: Size, narrowest: int, foot: str = "") -> tuple[int, int]:
+def sight(scene: ViewState, size: Size, narrowest: int, foot: str = "") -> tuple[int, int]:
     """The positions that a map draws; while the cursor follows, counted from the end.
 
     Args:

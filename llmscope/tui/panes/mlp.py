@@ -8,7 +8,7 @@ from llmscope.edits import Edit
 from llmscope.engine.events import Want
 from llmscope.figure import Focus
 from llmscope.tui.panes.pane import FigurePane
-from llmscope.tui.state.view_state import Scene
+from llmscope.tui.state.view_state import ViewState
 
 
 class MlpPane(FigurePane):
@@ -17,7 +17,7 @@ class MlpPane(FigurePane):
     key: ClassVar[str] = "mlp"
     row: ClassVar[str] = "neuron"
 
-    def want(self, scene: Scene) -> Want:
+    def want(self, scene: ViewState) -> Want:
         """As many neurons as there are rows; the router of a layer that has experts instead."""
         if scene.info is not None and scene.focus.layer in scene.info.experts:
             return Want(self.key, "experts", Focus(layer=scene.focus.layer))
@@ -35,7 +35,7 @@ class MlpPane(FigurePane):
             return []
         return [int(label) for label in self._shown.figure.axes[axis].labels]
 
-    def step(self, scene: Scene, by: int) -> Scene:
+    def step(self, scene: ViewState, by: int) -> ViewState:
         """Up and down are neurons, or the tokens that a router gives to experts."""
         found = self.neurons()
         if not found:
@@ -45,13 +45,13 @@ class MlpPane(FigurePane):
         at = found.index(scene.focus.neuron)
         return scene.go(neuron=found[max(0, min(at + by, len(found) - 1))])
 
-    def point(self, scene: Scene, hit: dict[str, int]) -> Scene:
+    def point(self, scene: ViewState, hit: dict[str, int]) -> ViewState:
         """A click chooses the neuron, and the token of the strip."""
         found, row = self.neurons(), hit.get("neuron")
         scene = scene.go(position=hit.get("position"))
         return scene.go(neuron=found[row]) if row is not None and row < len(found) else scene
 
-    def edit_here(self, scene: Scene) -> Edit | None:
+    def edit_here(self, scene: ViewState) -> Edit | None:
         """The chosen neuron is zeroed, or the strongest; where none is known, the layer's MLP."""
         known = self.neurons() if self._shown is not None and self._shown.at(scene) else []
         return scene.zero_neuron(next(iter(known), None))

@@ -11,7 +11,7 @@ from llmscope.sampler import Sampler
 from llmscope.text import display_text
 from llmscope.tui.panes.pane import FigurePane
 from llmscope.tui.state.figure_store import Shown
-from llmscope.tui.state.view_state import Scene
+from llmscope.tui.state.view_state import ViewState
 
 SHORT = {"temperature": "T", "top-k": "k", "top-p": "p", "min-p": "min-p"}
 
@@ -35,7 +35,7 @@ class NextTokenPane(FigurePane):
         """What B says of the candidates it tells only if that is asked for."""
         return True
 
-    def want(self, scene: Scene) -> Want:
+    def want(self, scene: ViewState) -> Want:
         """The candidates after the cursor's token."""
         target = scene.target if scene.target_pinned else None
         focus = Focus(position=scene.asked_position, target=target, top_k=self.rows)
@@ -65,7 +65,7 @@ class NextTokenPane(FigurePane):
             return []
         return [int(token) for token in self._shown.figure.extra.get("ids", ())]
 
-    def step(self, scene: Scene, by: int) -> Scene:
+    def step(self, scene: ViewState, by: int) -> ViewState:
         """Up and down are candidates."""
         ids = self.candidates()
         if not ids:
@@ -73,7 +73,7 @@ class NextTokenPane(FigurePane):
         at = ids.index(scene.target) if scene.target in ids else 0
         return scene.aim(ids[max(0, min(at + by, len(ids) - 1))], pinned=False)
 
-    def point(self, scene: Scene, hit: dict[str, int]) -> Scene:
+    def point(self, scene: ViewState, hit: dict[str, int]) -> ViewState:
         """A click asks about that candidate."""
         ids, row = self.candidates(), hit.get("token")
         return scene.aim(ids[row], pinned=False) if row is not None and row < len(ids) else scene

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from llmscope.draw import palette
+from llmscope.draw import styles_for
 from llmscope.draw.cells import Line, finish, fit, plain_text, wrap
 from llmscope.draw.painting import Painting, Row
-from llmscope.draw.render_options import Look
+from llmscope.draw.render_options import RenderOptions
 from llmscope.tui.state.prompt_pairs import DemoPair
 
 HOW = (
@@ -23,7 +23,7 @@ def paint_pairs(
     chosen: int,
     width: int,
     height: int,
-    look: Look,
+    look: RenderOptions,
     fill: Callable[[str], str],
 ) -> Painting:
     """The list in exactly so many cells; where room is short the remarks go, and the pairs stay.
@@ -31,7 +31,7 @@ def paint_pairs(
     Args:
         fill: puts the keys of actions into a text.
     """
-    ink = palette(look)
+    ink = styles_for(look)
 
     def said(text: str, indent: int = 1) -> list[Row]:
         lines = wrap(plain_text(fill(text), look.ascii), max(1, width - indent - 1))

@@ -17,14 +17,14 @@ from textual.style import Style
 from textual.widget import Widget
 
 from llmscope.draw.painting import Painting, Row
-from llmscope.draw.render_options import Look
+from llmscope.draw.render_options import RenderOptions
 from llmscope.edits import Edit
 from llmscope.engine.events import Want
 from llmscope.figure import Figure, Focus
 from llmscope.text import display_text
 from llmscope.tui.actions.registry import bindings
 from llmscope.tui.state.figure_store import Shown
-from llmscope.tui.state.view_state import Scene
+from llmscope.tui.state.view_state import ViewState
 from llmscope.tui.state.workspaces import PANES
 from llmscope.tui.theme.textual_theme import inks
 
@@ -70,7 +70,7 @@ class FigurePane(Widget, can_focus=True):
     class Pointed(Message):
         """A click or the wheel: the scene that it asks for."""
 
-        def __init__(self, scene: Scene) -> None:
+        def __init__(self, scene: ViewState) -> None:
             super().__init__()
             self.scene = scene
 
@@ -80,18 +80,18 @@ class FigurePane(Widget, can_focus=True):
     class Sized(Message):
         """Another size: more rows may be wanted."""
 
-    def __init__(self, look: Look) -> None:
+    def __init__(self, look: RenderOptions) -> None:
         super().__init__(id=self.key)
         self._look = look
         self.dim = False
-        self._scene = Scene()
+        self._scene = ViewState()
         self._shown: Shown | None = None
         self._stale = False
         self._painting = BLANK
         self._drawn: tuple[object, ...] = ()
         self.border_title = Content(self.called)
 
-    def dress(self, look: Look) -> None:
+    def dress(self, look: RenderOptions) -> None:
         """Draw with another look."""
         self._look, self._drawn = look, ()
         self._repaint()
@@ -111,7 +111,7 @@ class FigurePane(Widget, can_focus=True):
         """Whether its figure may be A − B."""
         return self.changes
 
-    def want(self, scene: Scene) -> Want | None:
+    def want(self, scene: ViewState) -> Want | None:
         """The figure to ask for; None if it shows none."""
         raise NotImplementedError
 
@@ -123,23 +123,23 @@ class FigurePane(Widget, can_focus=True):
         """
         return display_text(shown.figure.title).replace("\n", " ")
 
-    def step(self, scene: Scene, by: int) -> Scene:
+    def step(self, scene: ViewState, by: int) -> ViewState:
         """What up and down do here: another token, unless a pane has rows of its own."""
         return scene.move(position=by)
 
-    def side(self, scene: Scene, by: int) -> Scene:
+    def side(self, scene: ViewState, by: int) -> ViewState:
         """What left and right do here: another token, unless a pane has columns of its own."""
         return scene.move(position=by)
 
-    def turn(self, scene: Scene) -> Scene | None:
+    def turn(self, scene: ViewState) -> ViewState | None:
         """Another view of it; None if it has only the one."""
         return None
 
-    def edit_here(self, scene: Scene) -> Edit | None:
+    def edit_here(self, scene: ViewState) -> Edit | None:
         """The edit of what is under the cursor here; None if nothing is that could be changed."""
         return None
 
-    def point(self, scene: Scene, hit: dict[str, int]) -> Scene:
+    def point(self, scene: ViewState, hit: dict[str, int]) -> ViewState:
         """What a click on these indices does."""
         position = hit.get("position", hit.get("query"))
         return scene if position is None else scene.go(position=position)
@@ -156,7 +156,7 @@ class FigurePane(Widget, can_focus=True):
         """A text in which `{name}` stands for the key of an action."""
         return cast("Desk", self.app).own.keymap.filled(text)
 
-    def wheel(self, scene: Scene, by: int) -> Scene:
+    def wheel(self, scene: ViewState, by: int) -> ViewState:
         """What the wheel does here."""
         return self.step(scene, by)
 
@@ -179,7 +179,7 @@ class FigurePane(Widget, can_focus=True):
         return self._stale
 
     def present(
-        self, scene: Scene, shown: Shown | None, *, stale: bool, tokens: Shown | None = None
+        self, scene: ViewState, shown: Shown | None, *, stale: bool, tokens: Shown | None = None
     ) -> None:
         """Show a figure with the cursor of a scene, beside the tokens if it has use for them."""
         self._scene, self._shown, self._stale = scene, shown, stale

@@ -12,7 +12,7 @@ from llmscope.figure import Figure, Focus
 from llmscope.tui.panes.lens import LensPane
 from llmscope.tui.panes.map import sight
 from llmscope.tui.state.figure_store import Shown
-from llmscope.tui.state.view_state import Scene
+from llmscope.tui.state.view_state import ViewState
 from llmscope.tui.state.workspaces import PANES
 
 NONE = (
@@ -50,7 +50,7 @@ class StagesPane(AdapterPane):
     row: ClassVar[str] = "layer"
     views: ClassVar[tuple[str, ...]] = ("weights", "rank", "directions", "lens")
 
-    def want(self, scene: Scene) -> Want:
+    def want(self, scene: ViewState) -> Want:
         """The matrices of all layers, the directions of one, or the columns of the map in sight."""
         mode = scene.view_of(self.key, self.views)
         focus = Focus(mode=mode)
@@ -61,11 +61,11 @@ class StagesPane(AdapterPane):
             focus = replace(focus, position=scene.asked_position, span=span)
         return Want(self.key, self.lens, focus)
 
-    def step(self, scene: Scene, by: int) -> Scene:
+    def step(self, scene: ViewState, by: int) -> ViewState:
         """Up and down are layers."""
         return scene.move(layer=by)
 
-    def point(self, scene: Scene, hit: dict[str, int]) -> Scene:
+    def point(self, scene: ViewState, hit: dict[str, int]) -> ViewState:
         """The layer of the row, and the token of the column if it is one's."""
         return scene.go(layer=self.layer_at(hit.get("layer")), position=hit.get("position"))
 
@@ -77,7 +77,7 @@ class StagesKlPane(AdapterPane):
     views: ClassVar[tuple[str, ...]] = ("kl", "reward", "kl-all", "reward-all", "score")
     asks: ClassVar[tuple[str, ...]] = ("position",)
 
-    def turn(self, scene: Scene) -> Scene | None:
+    def turn(self, scene: ViewState) -> ViewState | None:
         """The next mode; without a reward model there is no score."""
         turned = super().turn(scene)
         none = scene.info is None or scene.info.reward is None

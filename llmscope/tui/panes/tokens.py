@@ -7,7 +7,7 @@ from typing import ClassVar
 from llmscope.engine.events import Want
 from llmscope.tui.panes.pane import FigurePane
 from llmscope.tui.state.figure_store import TOKENS, Shown
-from llmscope.tui.state.view_state import Scene
+from llmscope.tui.state.view_state import ViewState
 
 
 class TokensPane(FigurePane):
@@ -16,7 +16,7 @@ class TokensPane(FigurePane):
     key: ClassVar[str] = "tokens"
     changes: ClassVar[bool] = False
 
-    def want(self, scene: Scene) -> Want:
+    def want(self, scene: ViewState) -> Want:
         """All tokens; the map needs the same figure."""
         return TOKENS
 

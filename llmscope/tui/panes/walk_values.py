@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import ClassVar
 
-from llmscope.draw import palette
+from llmscope.draw import styles_for
 from llmscope.draw.cells import Line, fit, wrap
 from llmscope.draw.painters.walkthrough.value import cell_facts, cell_said
 from llmscope.draw.painters.walkthrough.values import cell_at
@@ -14,7 +14,7 @@ from llmscope.engine.events import Want
 from llmscope.figure import Figure, Focus
 from llmscope.tui.panes.walkthrough import VALUES, WalkPane
 from llmscope.tui.state.figure_store import Shown
-from llmscope.tui.state.view_state import Scene
+from llmscope.tui.state.view_state import ViewState
 
 LEFT = 3
 """Rows that the numbers keep where the words about one of them are below."""
@@ -34,21 +34,21 @@ class ValuesPane(WalkPane):
     column: ClassVar[str] = "column"
     views: ClassVar[tuple[str, ...]] = ("values",)
 
-    def want(self, scene: Scene) -> Want:
+    def want(self, scene: ViewState) -> Want:
         """The numbers of the step, or of a weight, around the cursor."""
         want, focus = super().want(scene), scene.focus
         asked = replace(want.focus, step=scene.step, weight=focus.weight, cell=focus.cell)
         return replace(want, focus=asked)
 
-    def step(self, scene: Scene, by: int) -> Scene:
+    def step(self, scene: ViewState, by: int) -> ViewState:
         """Up and down are rows."""
         return self._walked(scene, down=by)
 
-    def side(self, scene: Scene, by: int) -> Scene:
+    def side(self, scene: ViewState, by: int) -> ViewState:
         """Left and right are columns."""
         return self._walked(scene, across=by)
 
-    def turn(self, scene: Scene) -> Scene | None:
+    def turn(self, scene: ViewState) -> ViewState | None:
         """The next of the weights that the step reads; after the last, what comes out of it."""
         shown = self.values_shown()
         if shown is None:
@@ -56,7 +56,7 @@ class ValuesPane(WalkPane):
         weights = shown.figure.extra["weights"]
         return scene.weighed(len(weights)) if weights else None
 
-    def point(self, scene: Scene, hit: dict[str, int]) -> Scene:
+    def point(self, scene: ViewState, hit: dict[str, int]) -> ViewState:
         """A click puts the cursor there."""
         shown = self.values_shown()
         if shown is None:
@@ -71,7 +71,7 @@ class ValuesPane(WalkPane):
             row, column = row - rows.start, column - columns.start
         return scene.at_cell(cell_at(shown.figure, row, column))
 
-    def _walked(self, scene: Scene, down: int = 0, across: int = 0) -> Scene:
+    def _walked(self, scene: ViewState, down: int = 0, across: int = 0) -> ViewState:
         shown = self.values_shown()
         if shown is None:
             return self._beginning(scene)
@@ -86,7 +86,7 @@ class ValuesPane(WalkPane):
             column = ids[max(0, min(ids.index(column) + across, len(ids) - 1))]
         return scene.at_cell((row, column))
 
-    def _beginning(self, scene: Scene) -> Scene:
+    def _beginning(self, scene: ViewState) -> ViewState:
         """Where another layer has no such cell or weight, what comes out of the step."""
         shown = self._shown
         if shown is None or shown.figure.verdict.status != "refused":
@@ -117,7 +117,7 @@ class ValuesPane(WalkPane):
         room = min(max(height // SHARE, spare), height - LEFT)
         if room < 1:
             return ()
-        ink = palette(self._look)
+        ink = styles_for(self._look)
         facts = cell_facts(figure, self._look.ascii)
         first = wrap(cell_said(figure, self._look.ascii), width)
         rest = [f"{label:<8} {text}" if label else text for label, text in facts]

@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
-from llmscope.draw import Look, palette
+from llmscope.draw import RenderOptions, styles_for
 from llmscope.draw.dim import faded
 from llmscope.draw.painters.walkthrough.step import paint_step
 from llmscope.draw.painting import Painting
 from llmscope.figure import Figure, Focus
 from llmscope.tui.panes.lens import LensPane
 from llmscope.tui.state.figure_store import Shown
-from llmscope.tui.state.view_state import Scene, followed
+from llmscope.tui.state.view_state import ViewState, followed
 from llmscope.tui.state.workspaces import PANES
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class WalkthroughPane(WalkPane):
     row: ClassVar[str] = "step"
     views: ClassVar[tuple[str, ...]] = ("steps",)
 
-    def __init__(self, look: Look) -> None:
+    def __init__(self, look: RenderOptions) -> None:
         super().__init__(look)
         self._insides: dict[int, tuple[int, int]] = {}
 
@@ -101,11 +101,11 @@ class WalkthroughPane(WalkPane):
         focus = replace(focus, step=self._chosen())
         return super().draw(replace(shown, figure=figure), focus, tokens)
 
-    def step(self, scene: Scene, by: int) -> Scene:
+    def step(self, scene: ViewState, by: int) -> ViewState:
         """Up and down are steps; from the last one in a layer they go on in the next layer."""
         return self.onward(scene, by) or scene
 
-    def onward(self, scene: Scene, by: int, *, opens: bool = False) -> Scene | None:
+    def onward(self, scene: ViewState, by: int, *, opens: bool = False) -> ViewState | None:
         """The step after the chosen one, or before it; None beyond the ends.
 
         Args:
@@ -132,7 +132,9 @@ class WalkthroughPane(WalkPane):
                 return self._open(scene, layer - 1, rows, end=True)
         return self.walk_to(scene, at + by) if 0 <= at + by < len(steps) else None
 
-    def _open(self, scene: Scene, layer: int, rows: Sequence[int], *, end: bool = False) -> Scene:
+    def _open(
+        self, scene: ViewState, layer: int, rows: Sequence[int], *, end: bool = False
+    ) -> ViewState:
         """The first step in another layer, or the last one."""
         assert scene.info is not None
         place = (rows[0], rows[-1] + 1), scene.focus.layer, layer, scene.info.layers
@@ -140,16 +142,16 @@ class WalkthroughPane(WalkPane):
         inside = self._insides.get(layer) or followed(rows[0], *place)[1]
         return scene.walk_on(layer, inside[1] - 1 if end else inside[0], inside)
 
-    def turn(self, scene: Scene) -> Scene | None:
+    def turn(self, scene: ViewState) -> ViewState | None:
         """The next of the weights that the step reads, beside the table."""
         weights = self.steps[self._chosen()]["weights"] if self.steps else ()
         return scene.weighed(len(weights)) if weights else None
 
-    def point(self, scene: Scene, hit: dict[str, int]) -> Scene:
+    def point(self, scene: ViewState, hit: dict[str, int]) -> ViewState:
         """The step of the row."""
         return self.walk_to(scene, hit["step"]) if "step" in hit else scene
 
-    def walk_to(self, scene: Scene, step: int) -> Scene:
+    def walk_to(self, scene: ViewState, step: int) -> ViewState:
         """Choose a step; beyond the ends there is none."""
         shown, steps = self._shown, self.steps
         if shown is None or not steps:
@@ -179,7 +181,7 @@ class SaidPane(WalkthroughPane):
         """Sentence, formula, shapes, weights and where it comes from; before that the cell."""
         if not self.steps:
             return super().draw(shown, focus, tokens)
-        ink = palette(self._look)
+        ink = styles_for(self._look)
         values = self.values_shown() if self.among else None
         cell = None if values is None else values.figure
         at = self._chosen()

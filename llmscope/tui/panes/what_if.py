@@ -8,7 +8,7 @@ from typing import ClassVar
 from llmscope.edits import Edit, Where
 from llmscope.tui.panes.lens import HeadsPane
 from llmscope.tui.panes.versus import VersusPane
-from llmscope.tui.state.view_state import Scene
+from llmscope.tui.state.view_state import ViewState
 
 HEADS = "heads"
 """The mode of both lenses whose columns are heads."""
@@ -27,7 +27,7 @@ class AblationPane(HeadsPane):
     )
     asks: ClassVar[tuple[str, ...]] = ("position", "target", "versus")
 
-    def edit_here(self, scene: Scene) -> Edit | None:
+    def edit_here(self, scene: ViewState) -> Edit | None:
         """What the cell is of, done for good: the head, or all of the layer."""
         mode = scene.view_of(self.key, self.views)
         edit = scene.zero_head if mode.startswith(HEADS) else scene.zero_layer
@@ -45,21 +45,21 @@ class PatchingPane(VersusPane):
     views: ClassVar[tuple[str, ...]] = ("stream", "attention", "mlp", HEADS)
     asks: ClassVar[tuple[str, ...]] = ("position", "target", "versus")
 
-    def step(self, scene: Scene, by: int) -> Scene:
+    def step(self, scene: ViewState, by: int) -> ViewState:
         """Up and down are layers."""
         return scene.move(layer=by)
 
-    def side(self, scene: Scene, by: int) -> Scene:
+    def side(self, scene: ViewState, by: int) -> ViewState:
         """Left and right are heads where columns are, else tokens."""
         heads = scene.view_of(self.key, self.views) == HEADS
         return scene.move(head=by) if heads else scene.move(position=by)
 
-    def point(self, scene: Scene, hit: dict[str, int]) -> Scene:
+    def point(self, scene: ViewState, hit: dict[str, int]) -> ViewState:
         """The layer and the token, or the head, of the cell."""
         layer = self.layer_at(hit.get("layer"))
         return scene.go(layer=layer, position=hit.get("position"), head=hit.get("head"))
 
-    def edit_here(self, scene: Scene) -> Edit | None:
+    def edit_here(self, scene: ViewState) -> Edit | None:
         """What the cell is of is patched for good."""
         if scene.info is None:
             return None

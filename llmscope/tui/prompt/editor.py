@@ -23,7 +23,7 @@ from llmscope.text import shared_length
 from llmscope.tui.actions.key_order import InOrder
 from llmscope.tui.actions.registry import bindings
 from llmscope.tui.prompt.long_line import LongLine, PromptWrap
-from llmscope.tui.session.undo_history import CHANGES, Past
+from llmscope.tui.session.undo_history import CHANGES, UndoHistory
 from llmscope.tui.state.context_marker import context_end
 from llmscope.tui.state.document import PromptDocument
 from llmscope.tui.theme.textual_theme import ROLE_HUES
@@ -67,7 +67,7 @@ class PromptEditor(InOrder, TextArea):
         text: str,
         *,
         id: str,  # noqa: A002
-        past: Past,
+        past: UndoHistory,
         placeholder: str = "type a prompt",
     ) -> None:
         self._called = "Prompt"
@@ -167,7 +167,7 @@ class PromptEditor(InOrder, TextArea):
         if follows:
             self.move_cursor(self.document.end)
 
-    def turn_to(self, text: str, past: Past) -> None:
+    def turn_to(self, text: str, past: UndoHistory) -> None:
         """Hold the prompt of another model: undo goes back through what led to that one."""
         self._tokens, self._tokenized, self._marked = (), "", -1
         self.load_text(text)

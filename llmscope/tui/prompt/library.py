@@ -12,7 +12,7 @@ from llmscope.tui.state.context_marker import Marked, marked
 
 
 @dataclass(frozen=True)
-class Sample:
+class ExamplePrompt:
     """A prompt that shows something.
 
     Attributes:
@@ -35,18 +35,18 @@ def sample_folder() -> Path:
 
 
 @cache
-def samples() -> tuple[Sample, ...]:
+def samples() -> tuple[ExamplePrompt, ...]:
     """All of them: by name, and after them those with a context of examples."""
     found = map(_read, sorted(sample_folder().glob("*.toml")))
     return tuple(sorted(found, key=lambda sample: marked(sample.prompt).cut is not None))
 
 
-def samples_for(spec: str) -> tuple[Sample, ...]:
+def samples_for(spec: str) -> tuple[ExamplePrompt, ...]:
     """Those that suit a model."""
     return tuple(one for one in samples() if one.model == world(spec))
 
 
-def _read(path: Path) -> Sample:
+def _read(path: Path) -> ExamplePrompt:
     record = tomllib.loads(path.read_text(encoding="utf-8"))
     if "examples" in record:
         context = "".join(record["examples"])
@@ -54,4 +54,4 @@ def _read(path: Path) -> Sample:
         title = f"{path.stem.replace('-', ' ')}: {len(record['examples'])} examples"
     else:
         prompt, title = record["prompt"], record["title"]
-    return Sample(path.stem, title, record["about"], prompt, record.get("model", ""))
+    return ExamplePrompt(path.stem, title, record["about"], prompt, record.get("model", ""))

@@ -10,7 +10,7 @@ from textual.containers import Container
 from textual.geometry import Size
 
 from llmscope.tui.prompt.editor import PromptEditor
-from llmscope.tui.session.undo_history import Past
+from llmscope.tui.session.undo_history import UndoHistory
 
 BESIDE = 100
 """Cells of a screen from which on the two stand beside each other."""
@@ -31,7 +31,7 @@ class Prompts(Container):
         a: the editor of this prompt.
     """
 
-    def __init__(self, text: str, other: Callable[[], str], *, past: Past) -> None:
+    def __init__(self, text: str, other: Callable[[], str], *, past: UndoHistory) -> None:
         super().__init__(id="prompts")
         self.a = PromptEditor(text, id="prompt", past=past)
         self._other = other
@@ -39,7 +39,7 @@ class Prompts(Container):
     @cached_property
     def b(self) -> PromptEditor:
         """The editor of prompt B. It is made after the first picture, which does not show it."""
-        editor = PromptEditor(self._other(), id="prompt-b", past=Past(), placeholder=EMPTY_B)
+        editor = PromptEditor(self._other(), id="prompt-b", past=UndoHistory(), placeholder=EMPTY_B)
         editor.display = False
         return editor
 

@@ -6,13 +6,13 @@ import time
 from threading import Condition, Thread
 from typing import TYPE_CHECKING, Any
 
-from llmscope.tui.session.history_policy import Stays
+from llmscope.tui.session.history_policy import HistoryPolicy
 from llmscope.tui.session.state_files import flaw, save_past, save_prompt, save_session
-from llmscope.tui.session.undo_history import Past
+from llmscope.tui.session.undo_history import UndoHistory
 
 if TYPE_CHECKING:
     from llmscope.tui.desk import Desk
-    from llmscope.tui.session.prompt_history import Entry
+    from llmscope.tui.session.prompt_history import PromptRecord
 
 DELAY = 0.5
 """Seconds from a change to the file; what is changed meanwhile goes with it."""
@@ -32,11 +32,11 @@ class Autosave:
 
     def __init__(self, spec: str, text: str) -> None:
         self._spec = spec
-        self._stays = Stays(text, time.monotonic())
+        self._stays = HistoryPolicy(text, time.monotonic())
         self._earlier: list[tuple[str, str, float]] = []
         self._due = False
         self._changed = Condition()
-        self._next: dict[str, tuple[str, Past]] = {}
+        self._next: dict[str, tuple[str, UndoHistory]] = {}
         self._session: dict[str, Any] | None = None
         self._closed = False
         self._thread = Thread(target=self._work, name="llmscope-autosave", daemon=True)
@@ -52,7 +52,7 @@ class Autosave:
         """Save it now."""
         self._take(desk)
 
-    def turn(self, spec: str, text: str, left: str, past: Past) -> None:
+    def turn(self, spec: str, text: str, left: str, past: UndoHistory) -> None:
         """From now on the prompt is another model's.
 
         Args:
@@ -62,7 +62,7 @@ class Autosave:
         """
         self._end(left)
         self._put(left, past, None)
-        self._spec, self._stays = spec, Stays(text, time.monotonic())
+        self._spec, self._stays = spec, HistoryPolicy(text, time.monotonic())
 
     def close(self) -> None:
         """Write no more of the last model; whoever ends the program saves what is last."""
@@ -79,11 +79,11 @@ class Autosave:
         self._write(self._earlier)
 
     @property
-    def unwritten(self) -> list[Entry]:
+    def unwritten(self) -> list[PromptRecord]:
         """The prompts that the file does not hold yet, newest last."""
-        from llmscope.tui.session.prompt_history import Entry
+        from llmscope.tui.session.prompt_history import PromptRecord
 
-        return [Entry(*one) for one in self._earlier]
+        return [PromptRecord(*one) for one in self._earlier]
 
     def _end(self, text: str) -> None:
         """The last prompt of a model."""
@@ -98,9 +98,9 @@ class Autosave:
 
     def _write(self, earlier: list[tuple[str, str, float]]) -> None:
         if earlier:
-            from llmscope.tui.session.prompt_history import Entry, add
+            from llmscope.tui.session.prompt_history import PromptRecord, add
 
-            add([Entry(*one) for one in earlier])
+            add([PromptRecord(*one) for one in earlier])
 
     def _take(self, desk: Desk) -> None:
         self._due = False
@@ -108,10 +108,10 @@ class Autosave:
 
         if said := flaw():
             desk.tell(said, "warning")
-        past = Past.of(desk.editor.history)
+        past = UndoHistory.of(desk.editor.history)
         self._put(desk.editor.text, past, Session.of(desk).to_record())
 
-    def _put(self, text: str, past: Past, session: dict[str, Any] | None) -> None:
+    def _put(self, text: str, past: UndoHistory, session: dict[str, Any] | None) -> None:
         with self._changed:
             self._next[self._spec] = text, past
             self._session = session

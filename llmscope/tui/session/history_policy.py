@@ -11,7 +11,7 @@ BRIEF = 0.5
 flies past with undo did not."""
 
 
-class Stays:
+class HistoryPolicy:
     """Hears of every change, and says which text was a prompt.
 
     A shell knows it by the enter key; here every letter counts at once. A text was a prompt if it

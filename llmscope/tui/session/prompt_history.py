@@ -26,7 +26,7 @@ _LEFT = 0.75
 
 
 @dataclass(frozen=True)
-class Entry:
+class PromptRecord:
     """A prompt: with which model, and when, in seconds since 1970."""
 
     model: str
@@ -34,12 +34,12 @@ class Entry:
     time: float
 
 
-def read() -> list[Entry]:
+def read() -> list[PromptRecord]:
     """All prompts, the newest first, each once a model. Lines that hold none are passed over."""
     return list(_newest(_lines()))
 
 
-def add(entries: Sequence[Entry]) -> None:
+def add(entries: Sequence[PromptRecord]) -> None:
     """Keep prompts. A folder that cannot be written costs them, no more."""
     lines = [line for line in map(_line, entries) if len(line) <= BYTES // 4]
     if not lines:
@@ -85,7 +85,7 @@ def _shorter(found: Sequence[bytes]) -> bytes:
     return _header() + b"".join(reversed(kept))
 
 
-def _newest(found: Iterable[bytes]) -> Iterable[Entry]:
+def _newest(found: Iterable[bytes]) -> Iterable[PromptRecord]:
     known = set()
     for line in reversed(list(found)):
         entry = _entry(line)
@@ -108,13 +108,13 @@ def _header() -> bytes:
     return json.dumps({"schema": SCHEMA}).encode() + b"\n"
 
 
-def _line(entry: Entry) -> bytes:
+def _line(entry: PromptRecord) -> bytes:
     record = {"time": round(entry.time), "model": entry.model, "text": entry.text}
     # What a person pasted may be half a character.
     return json.dumps(record, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n"
 
 
-def _entry(line: bytes) -> Entry | None:
+def _entry(line: bytes) -> PromptRecord | None:
     try:
         record: Any = json.loads(line.decode("utf-8", "surrogatepass"))
         model, text, time = record["model"], record["text"], record["time"]
@@ -123,4 +123,4 @@ def _entry(line: bytes) -> Entry | None:
     right = isinstance(model, str) and isinstance(text, str) and text.strip()
     if not right or isinstance(time, bool) or not isinstance(time, int | float):
         return None
-    return Entry(model, text, float(time))
+    return PromptRecord(model, text, float(time))

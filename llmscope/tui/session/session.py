@@ -14,12 +14,12 @@ from llmscope.edits import parse
 from llmscope.errors import ScopeError
 from llmscope.sampler import Sampler
 from llmscope.tui.session.state_files import SCHEMA, SESSION, move_aside, saved_session
-from llmscope.tui.state.edit_list import WhatIf
-from llmscope.tui.state.layout_state import Kept
+from llmscope.tui.state.edit_list import ListedEdit
+from llmscope.tui.state.layout_state import LayoutState
 
 if TYPE_CHECKING:
     from llmscope.tui.desk import Desk
-    from llmscope.tui.state.view_state import Scene
+    from llmscope.tui.state.view_state import ViewState
 
 PLACE = ("layer", "head", "position", "target", "versus", "neuron", "step", "weight")
 """What is kept of the cursor: whole numbers, or none."""
@@ -34,8 +34,8 @@ class Session:
 
     Attributes:
         model, flags, adapters: how the model was opened; see
-        `llmscope.tui.features.copy.repro_command.Source`. folder: where it was opened: a path may
-        be meant from there. special_tokens: whether the tokenizer added its own.
+        `llmscope.tui.features.copy.repro_command.ModelSource`. folder: where it was opened: a path
+        may be meant from there. special_tokens: whether the tokenizer added its own.
         prompt: the text of the editor.
         cursor: line and column of the text cursor.
         pane: the pane that had the keys; empty: the prompt had them.
@@ -46,7 +46,7 @@ class Session:
         edits: each as it is written, and whether it is on.
         chosen: which of them is chosen.
         turns: how often each pane was turned to its next view.
-        versus_prompt, words: see `llmscope.tui.state.edit_list.Plan`.
+        versus_prompt, words: see `llmscope.tui.state.edit_list.EditList`.
         sampler: how a token is drawn.
     """
 
@@ -58,7 +58,7 @@ class Session:
     prompt: str
     cursor: tuple[int, int]
     pane: str
-    kept: Kept
+    kept: LayoutState
     place: Mapping[str, int | None]
     marks: frozenset[str]
     adapter: str | None
@@ -83,7 +83,7 @@ class Session:
             prompt=desk.editor.text,
             cursor=desk.editor.cursor_location,
             pane="" if desk.keys.in_prompt else panes.current,
-            kept=Kept.of(panes.workspace, panes.arrangements, scene),
+            kept=LayoutState.of(panes.workspace, panes.arrangements, scene),
             place={name: getattr(scene.focus, name) for name in PLACE},
             marks=frozenset(name for name in marks if getattr(scene, name)),
             adapter=scene.adapter,
@@ -95,7 +95,7 @@ class Session:
             sampler=scene.sampler,
         )
 
-    def onto(self, scene: Scene) -> Scene:
+    def onto(self, scene: ViewState) -> ViewState:
         """The scene as it was left, for a model that is still to be loaded."""
         place = dict(self.place)
         if "following" in self.marks:
@@ -108,7 +108,7 @@ class Session:
             versus=self.place["versus"],
             whole="whole" in self.marks,
             turns=self.turns,
-            edits=tuple(replace(WhatIf.of(parse(text)), on=on) for text, on in self.edits),
+            edits=tuple(replace(ListedEdit.of(parse(text)), on=on) for text, on in self.edits),
             chosen=max(0, min(self.chosen, len(self.edits) - 1)),
             muted="muted" in self.marks,
             change="change" in self.marks,
@@ -117,7 +117,7 @@ class Session:
             sampler=self.sampler,
         )
 
-    def loaded(self, scene: Scene) -> Scene:
+    def loaded(self, scene: ViewState) -> ViewState:
         """The scene with the adapter that was on, now that the model is there."""
         known = scene.info is not None and self.adapter in (None, *scene.info.adapters)
         return replace(scene, adapter=self.adapter) if known else scene
@@ -153,7 +153,7 @@ class Session:
                 prompt=_text(record["prompt"]),
                 cursor=(_count(record["cursor"][0]), _count(record["cursor"][1])),
                 pane=_text(record["pane"]),
-                kept=Kept.from_record(_is(record["kept"], dict)),
+                kept=LayoutState.from_record(_is(record["kept"], dict)),
                 place={name: _whole(place[name]) for name in PLACE},
                 marks=frozenset(_texts(record["marks"])),
                 adapter=_maybe_text(record["adapter"]),

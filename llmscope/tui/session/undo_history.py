@@ -23,7 +23,7 @@ BYTES = 1_000_000
 """So long are all changes together; the oldest go first."""
 
 
-class Change(NamedTuple):
+class TextChange(NamedTuple):
     """At a place of the text, something stood and something else stands; either may be empty."""
 
     row: int
@@ -37,11 +37,11 @@ class Change(NamedTuple):
         return self.row, self.column
 
     @property
-    def undone(self) -> Change:
+    def undone(self) -> TextChange:
         """The change that takes this one back."""
         return self._replace(old=self.new, new=self.old)
 
-    def then(self, other: Change) -> Change | None:
+    def then(self, other: TextChange) -> TextChange | None:
         """This change and one right after it as one; None if they do not touch."""
         if not other.old and other.start == end_of(self.start, self.new):
             return self._replace(new=self.new + other.new)
@@ -54,12 +54,12 @@ class Change(NamedTuple):
         return None
 
 
-Step = tuple[Change, ...]
+Step = tuple[TextChange, ...]
 """What one undo takes back."""
 
 
 @dataclass(frozen=True)
-class Past:
+class UndoHistory:
     """The steps that led to a text, and those that were taken back from it.
 
     Attributes:
@@ -71,7 +71,7 @@ class Past:
     redo: tuple[Step, ...] = ()
 
     @classmethod
-    def of(cls, history: EditHistory) -> Past:
+    def of(cls, history: EditHistory) -> UndoHistory:
         """What an editor knows."""
         return cls(*(tuple(map(_step, stack)) for stack in _stacks(history)))
 
@@ -81,11 +81,11 @@ class Past:
             stack.extend([_edit(change) for change in step] for step in steps)
         history.checkpoint()
 
-    def leading_to(self, text: str, other: str) -> Past:
+    def leading_to(self, text: str, other: str) -> UndoHistory:
         """The past of another text, which took the place of this one: one undo brings it back."""
         if other == text or not (text or self.undo):
             return self
-        return Past((*self.undo, (Change(0, 0, text, other),)))
+        return UndoHistory((*self.undo, (TextChange(0, 0, text, other),)))
 
     def to_record(self, text: str) -> dict[str, Any]:
         """As JSON has it, the steps nearest to the text, as many as may be kept."""
@@ -98,7 +98,7 @@ class Past:
         }
 
     @classmethod
-    def from_record(cls, record: Mapping[str, Any], text: str) -> Past:
+    def from_record(cls, record: Mapping[str, Any], text: str) -> UndoHistory:
         """From what a file holds, whatever that is; empty if it is not the past of this text."""
         try:
             if record["schema"] != SCHEMA or record["text"] != text:
@@ -117,16 +117,16 @@ def _stacks(history: EditHistory) -> tuple[Any, Any]:
 
 def _step(edits: Iterable[Edit]) -> Step:
     """The edits of one step; letters that were typed one after the other are one change."""
-    step: list[Change] = []
+    step: list[TextChange] = []
     for edit in edits:
         replaced = edit._edit_result.replaced_text if edit._edit_result else ""
-        change = Change(*edit.top, replaced, edit.text)
+        change = TextChange(*edit.top, replaced, edit.text)
         joined = step[-1].then(change) if step else None
         step[-1:] = [joined] if joined else [*step[-1:], change]
     return tuple(step)
 
 
-def _edit(change: Change) -> Edit:
+def _edit(change: TextChange) -> Edit:
     """The edit that an editor would have made, with the cursor where it would stand then."""
     end = end_of(change.start, change.old)
     edit = Edit(change.new, change.start, end, maintain_selection_offset=False)
@@ -154,7 +154,7 @@ def _steps(found: Any) -> tuple[Step, ...]:
     """Steps from a file; raises for what is none."""
     if not isinstance(found, list):
         raise TypeError
-    steps = tuple(tuple(Change(*change) for change in step) for step in found)
+    steps = tuple(tuple(TextChange(*change) for change in step) for step in found)
     for change in (change for step in steps for change in step):
         if [type(part) for part in change] != [int, int, str, str]:
             raise TypeError
@@ -163,7 +163,7 @@ def _steps(found: Any) -> tuple[Step, ...]:
     return steps
 
 
-def _walk(text: str, changes: Iterable[Change]) -> None:
+def _walk(text: str, changes: Iterable[TextChange]) -> None:
     """Make the changes; raises where one is of another text."""
     document = PromptDocument(text)
     for change in changes:

@@ -19,7 +19,7 @@ MOST = 1e300
 
 
 @dataclass(frozen=True)
-class WhatIf:
+class ListedEdit:
     """An edit in the list.
 
     Attributes:
@@ -36,7 +36,7 @@ class WhatIf:
     stride: float = 0.0
 
     @classmethod
-    def of(cls, edit: Edit) -> WhatIf:
+    def of(cls, edit: Edit) -> ListedEdit:
         """An edit that was just written."""
         step, size = STEPS.get(edit.action, 1.0), abs(edit.factor)
         if not size:
@@ -44,7 +44,7 @@ class WhatIf:
         of_its_own = size if edit.action == "steer" else min(1.0, 10 * size)
         return cls(edit, stride=step * _class(of_its_own))
 
-    def turned(self, by: int) -> WhatIf:
+    def turned(self, by: int) -> ListedEdit:
         """With its strength one step up or down, through zero and on."""
         factor = self.edit.factor
         step = self.stride
@@ -66,7 +66,7 @@ def _class(size: float) -> float:
 
 
 @dataclass(frozen=True)
-class Plan:
+class EditList:
     """The edits that a person has listed, and what they are held against.
 
     Attributes:
@@ -80,7 +80,7 @@ class Plan:
         change: panes show what the edits changed instead of what is; without edits A − B.
     """
 
-    edits: tuple[WhatIf, ...] = ()
+    edits: tuple[ListedEdit, ...] = ()
     chosen: int = 0
     muted: bool = False
     versus_prompt: str | None = None
@@ -106,7 +106,7 @@ class Plan:
         return self.shows_change and not self.in_force
 
     @property
-    def chosen_edit(self) -> WhatIf | None:
+    def chosen_edit(self) -> ListedEdit | None:
         """The edit that keys turn; None if there is none at all."""
         return self.edits[self.chosen] if self.edits else None
 
@@ -114,7 +114,7 @@ class Plan:
         """With another prompt B; without one where the text is empty."""
         return replace(self, versus_prompt=text or None)
 
-    def waits(self, one: WhatIf) -> bool:
+    def waits(self, one: ListedEdit) -> bool:
         """Whether an edit cannot be made before there is a prompt B."""
         return one.edit.action == "patch" and self.versus_prompt is None
 
@@ -128,7 +128,7 @@ class Plan:
         if at is not None:
             return self._put(at, replace(self.edits[at], on=True, flaw=""))
         return replace(
-            self, edits=(*self.edits, WhatIf.of(edit)), chosen=len(self.edits), muted=False
+            self, edits=(*self.edits, ListedEdit.of(edit)), chosen=len(self.edits), muted=False
         )
 
     def with_edit_in_place(self, edit: Edit) -> Self:
@@ -136,7 +136,7 @@ class Plan:
         at = self.place(edit)
         if not self.edits or (at is not None and at != self.chosen):
             return self.with_edit(edit)
-        return self._put(self.chosen, WhatIf.of(edit))
+        return self._put(self.chosen, ListedEdit.of(edit))
 
     def without_edit(self, at: int) -> Self:
         """Without one of them; the one after it is chosen then."""
@@ -193,6 +193,6 @@ class Plan:
         )
         return replace(self, edits=edits)
 
-    def _put(self, at: int, one: WhatIf) -> Self:
+    def _put(self, at: int, one: ListedEdit) -> Self:
         edits = (*self.edits[:at], one, *self.edits[at + 1 :])
         return replace(self, edits=edits, chosen=at, muted=False)

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from llmscope.engine.events import Beside, Draw, Frame, Refused, Request, Token, Want, Written
+from llmscope.engine.events import Beside, Frame, Refused, Request, Sample, Token, Want, Written
 from llmscope.figure import Figure, Focus
 from llmscope.tui.state.context_marker import Marked
-from llmscope.tui.state.view_state import Scene
+from llmscope.tui.state.view_state import ViewState
 
 if TYPE_CHECKING:
     from llmscope.models.provenance import Origin
@@ -44,14 +44,14 @@ class Shown:
         """The same with its context marked off."""
         return Marked(self.request.text, self.request.context)
 
-    def of(self, scene: Scene) -> bool:
+    def of(self, scene: ViewState) -> bool:
         """Whether it is of the tokens that the cursor is in, the adapter and the edits in force."""
         request = self.request
         pass_ = (request.adapter, request.edits, request.versus_prompt)
         here = (scene.adapter, scene.in_force, scene.versus_prompt)
         return self.tokens == scene.tokens and pass_ == here
 
-    def at(self, scene: Scene) -> bool:
+    def at(self, scene: ViewState) -> bool:
         """Whether it is of the very place of the cursor too, as far as it depends on one."""
         extra, focus = self.figure.extra, scene.focus
         here = {"layer": focus.layer, "head": focus.head, "position": focus.position}
@@ -64,7 +64,7 @@ class Shown:
         return self.request.prompt == other.request.prompt
 
 
-class Ledger:
+class FigureStore:
     """Numbers the requests and matches answers to them.
 
     A frame is taken only if it answers the text that is on screen now, so that no figure is
@@ -96,7 +96,7 @@ class Ledger:
         versus_prompt: str | None = None,
         words: tuple[str, str] | None = None,
         written: Written | None = None,
-        draw: Draw | None = None,
+        draw: Sample | None = None,
     ) -> Request | None:
         """The request for these figures, or None if the last one was for the same.
 

@@ -19,7 +19,7 @@ LINE = 3
 
 
 @dataclass(frozen=True)
-class Grid:
+class PaneLayout:
     """How panes share the room. They fill the cells row by row, in their order.
 
     Attributes:
@@ -126,7 +126,7 @@ def visible(
 
 def grid_for(
     layout: Layout, panes: Sequence[str], height: int, layers: int, folded: Collection[str] = ()
-) -> Grid:
+) -> PaneLayout:
     """How panes share `height` rows, for a model of so many layers, or a main figure of such rows.
 
     A map that is lower than the room leaves the rest to a second row of details, so that neither
@@ -139,11 +139,13 @@ def grid_for(
     """
     lines = [key for key in panes if key in folded]
     others = [key for key in panes if key not in folded]
-    grid = _grid(layout, others, height - LINE * len(lines), layers) if others else Grid(rows="")
+    grid = (
+        _grid(layout, others, height - LINE * len(lines), layers) if others else PaneLayout(rows="")
+    )
     if not lines:
         return grid
     columns = len(grid.columns.split())
-    return Grid(
+    return PaneLayout(
         grid.columns,
         " ".join([grid.rows, *[str(LINE)] * len(lines)]).strip(),
         grid.spans,
@@ -152,16 +154,16 @@ def grid_for(
     )
 
 
-def _grid(layout: Layout, panes: Sequence[str], height: int, layers: int) -> Grid:
+def _grid(layout: Layout, panes: Sequence[str], height: int, layers: int) -> PaneLayout:
     spine, *details = panes
     count, order = len(details), tuple(panes)
     if not count:
-        return Grid(order=order)
+        return PaneLayout(order=order)
     # The embedding, the tokens above, the surprisal below, and the border.
     tall = layers + 5
     if layout == "small":
         lowest = min(8, height - LEAST)
-        return Grid(rows=f"{max(lowest, min(tall, height * 5 // 8))} 1fr", order=order)
+        return PaneLayout(rows=f"{max(lowest, min(tall, height * 5 // 8))} 1fr", order=order)
     first = max(LOWEST, tall)
     two_rows = first + LOWEST <= height
     if layout == "medium" or count == 1:
@@ -170,15 +172,15 @@ def _grid(layout: Layout, panes: Sequence[str], height: int, layers: int) -> Gri
             # The last one has a row of its own if it would stand beside a hole.
             across = {details[-1]: 2} if count % 2 == 0 else {}
             rows = " ".join([str(first), *["1fr"] * (count // 2)])
-            return Grid(columns, rows, across=across, order=order)
+            return PaneLayout(columns, rows, across=across, order=order)
         rows = "5fr 6fr 5fr" if count == 3 else " ".join(["1fr"] * count)
-        return Grid(columns, rows, {spine: count}, order=order)
+        return PaneLayout(columns, rows, {spine: count}, order=order)
     columns = "5fr 3fr 3fr"
     if count == 2:
-        return Grid(columns, order=order)
+        return PaneLayout(columns, order=order)
     if two_rows:
         # Below the map and the first detail; the second one has the whole height.
         across = {details[2]: 2} if count == 3 else {}
-        return Grid(columns, f"{first} 1fr", {details[1]: 2}, across, order)
+        return PaneLayout(columns, f"{first} 1fr", {details[1]: 2}, across, order)
     spans = {spine: 2, details[1]: 2} if count == 3 else {spine: 2}
-    return Grid(columns, "1fr 1fr", spans, order=order)
+    return PaneLayout(columns, "1fr 1fr", spans, order=order)

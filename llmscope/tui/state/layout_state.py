@@ -11,11 +11,11 @@ from llmscope.tui.state.views import ATTENTION_MODES, MAP_VIEWS
 from llmscope.tui.state.workspaces import BY_NAME, WORKSPACES, Workspace
 
 if TYPE_CHECKING:
-    from llmscope.tui.state.view_state import Scene
+    from llmscope.tui.state.view_state import ViewState
 
 
 @dataclass(frozen=True)
-class Kept:
+class LayoutState:
     """What is kept of a screen. All is kept by name: there may be more one day.
 
     Attributes:
@@ -32,8 +32,8 @@ class Kept:
 
     @classmethod
     def of(
-        cls, workspace: Workspace, arrangements: Mapping[str, Arrangement], scene: Scene
-    ) -> Kept:
+        cls, workspace: Workspace, arrangements: Mapping[str, Arrangement], scene: ViewState
+    ) -> LayoutState:
         """What is to be kept."""
         view = scene.map_view
         return cls(workspace.name, dict(arrangements), (view.lens, view.mode), scene.attention_mode)
@@ -43,7 +43,7 @@ class Kept:
         """What the panes are opened with."""
         return {"workspace": self.workspace, "arrangements": self.arrangements}
 
-    def onto(self, scene: Scene) -> Scene:
+    def onto(self, scene: ViewState) -> ViewState:
         """The scene as it was left; a view or mode that is not known changes nothing."""
         views = [(view.lens, view.mode) for view in MAP_VIEWS]
         if self.view in views:
@@ -65,7 +65,7 @@ class Kept:
         }
 
     @classmethod
-    def from_record(cls, record: Mapping[str, Any]) -> Kept:
+    def from_record(cls, record: Mapping[str, Any]) -> LayoutState:
         """From what a file holds, whatever that is: what does not fit is as it was at first."""
         view, attention = _words(record.get("view")), record.get("attention")
         workspace, panes = record.get("workspace"), _mapping(record.get("panes"))

@@ -12,12 +12,12 @@ from llmscope.edits import Edit
 from llmscope.engine.events import SPAN, ModelInfo, Token
 from llmscope.figure import Focus
 from llmscope.sampler import Sampler
-from llmscope.tui.state.edit_list import Plan
+from llmscope.tui.state.edit_list import EditList
 from llmscope.tui.state.views import ATTENTION_MODES, MAP_VIEWS, MapView
 
 
 @dataclass(frozen=True)
-class Scene(Plan):
+class ViewState(EditList):
     """The model, the tokens on screen, the one cursor that all panes share, and the edits.
 
     Attributes:
@@ -53,7 +53,7 @@ class Scene(Plan):
     sampler: Sampler = field(default_factory=Sampler)
 
     @classmethod
-    def opening(cls, focus: Focus | None) -> Scene:
+    def opening(cls, focus: Focus | None) -> ViewState:
         """The scene before the model is known, with the cursor where it was asked for."""
         if focus is None:
             return cls()
@@ -97,7 +97,7 @@ class Scene(Plan):
         """Which of its views a pane shows."""
         return views[dict(self.turns).get(pane, 0) % len(views)]
 
-    def turned_in(self, pane: str, views: Sequence[str]) -> Scene:
+    def turned_in(self, pane: str, views: Sequence[str]) -> ViewState:
         """The next view of a pane."""
         turns = dict(self.turns)
         turns[pane] = (turns.get(pane, 0) + 1) % len(views)
@@ -128,7 +128,7 @@ class Scene(Plan):
         neuron = strongest if self.focus.neuron is None else self.focus.neuron
         return Edit("zero", "mlp" if neuron is None else "neuron", self.focus.layer, neuron)
 
-    def loaded(self, info: ModelInfo) -> Scene:
+    def loaded(self, info: ModelInfo) -> ViewState:
         """The model is known: layer and head become indices that it has."""
         focus = replace(
             self.focus,
@@ -137,7 +137,7 @@ class Scene(Plan):
         )
         return replace(self, info=info, focus=focus, adapter=info.adapter)
 
-    def landed(self, tokens: tuple[Token, ...]) -> Scene:
+    def landed(self, tokens: tuple[Token, ...]) -> ViewState:
         """Tokens are known: the position follows the last one, or stays where it was put."""
         last = len(tokens) - 1
         position = last if self.following else _index(self.focus.position, len(tokens))
@@ -148,7 +148,7 @@ class Scene(Plan):
             following=self.following or position == last,
         )
 
-    def edited(self, kept: int) -> Scene:
+    def edited(self, kept: int) -> ViewState:
         """The text changed after its first `kept` characters.
 
         A cursor that was put on a token of the changed part has lost it, and follows again.
@@ -164,7 +164,7 @@ class Scene(Plan):
         """The token id that is asked about."""
         return self.focus.target
 
-    def aim(self, target: int | None, *, pinned: bool | None = None) -> Scene:
+    def aim(self, target: int | None, *, pinned: bool | None = None) -> ViewState:
         """Ask about another next token; `pinned` keeps it across moves."""
         keep = self.target_pinned if pinned is None else pinned
         return replace(self, focus=replace(self.focus, target=target), target_pinned=keep)
@@ -176,7 +176,7 @@ class Scene(Plan):
         head: int | None = None,
         position: int | None = None,
         neuron: int | None = None,
-    ) -> Scene:
+    ) -> ViewState:
         """Put the cursor on a place; what lies outside is pulled to the nearest edge."""
         focus, following, inside = self.focus, self.following, self.inside
         if self.info is not None:
@@ -204,30 +204,30 @@ class Scene(Plan):
             focus = replace(focus, neuron=neuron)
         return replace(self, focus=focus, following=following, inside=inside)
 
-    def walk_to(self, step: int, inside: tuple[int, int] | None) -> Scene:
+    def walk_to(self, step: int, inside: tuple[int, int] | None) -> ViewState:
         """Choose a step of the walk; `inside`: see the class, None where it is not known anew."""
         focus = self.focus
         if step != self.step:
             focus = replace(focus, step=step, weight=None, cell=None)
         return replace(self, focus=focus, inside=inside or self.inside)
 
-    def at_cell(self, cell: tuple[int, int] | None) -> Scene:
+    def at_cell(self, cell: tuple[int, int] | None) -> ViewState:
         """Put the cursor on a number of the step, or of the weight that is shown of it."""
         return replace(self, focus=replace(self.focus, cell=cell))
 
-    def weighed(self, count: int) -> Scene:
+    def weighed(self, count: int) -> ViewState:
         """The next of so many weights that the step reads; after the last, what comes out of it."""
         weight = self.focus.weight
         following = 0 if weight is None else weight + 1
         shown = following if following < count else None
         return replace(self, focus=replace(self.focus, weight=shown, cell=None))
 
-    def walk_on(self, layer: int, step: int, inside: tuple[int, int]) -> Scene:
+    def walk_on(self, layer: int, step: int, inside: tuple[int, int]) -> ViewState:
         """Choose a step of the walk through another layer."""
         focus = replace(self.focus, layer=layer, step=step, weight=None, cell=None, neuron=None)
         return replace(self, focus=focus, inside=inside)
 
-    def move(self, *, layer: int = 0, head: int = 0, position: int = 0) -> Scene:
+    def move(self, *, layer: int = 0, head: int = 0, position: int = 0) -> ViewState:
         """Move the cursor by so many layers, heads and tokens."""
         return self.go(
             layer=self.focus.layer + layer if layer else None,
@@ -235,22 +235,22 @@ class Scene(Plan):
             position=self.focus.position + position if position else None,
         )
 
-    def turned(self, by: int = 1) -> Scene:
+    def turned(self, by: int = 1) -> ViewState:
         """The next view of the map."""
         return replace(self, view=(self.view + by) % len(MAP_VIEWS))
 
-    def adapted(self) -> Scene:
+    def adapted(self) -> ViewState:
         """The next adapter on; after the last one, the base model."""
         if self.info is None:
             return self
         choices = (None, *self.info.adapters)
         return replace(self, adapter=choices[(choices.index(self.adapter) + 1) % len(choices)])
 
-    def drawing(self, sampler: Sampler) -> Scene:
+    def drawing(self, sampler: Sampler) -> ViewState:
         """The next tokens drawn in another way."""
         return replace(self, sampler=sampler)
 
-    def attending(self) -> Scene:
+    def attending(self) -> ViewState:
         """The next mode of the attention pane."""
         return replace(self, attention=(self.attention + 1) % len(ATTENTION_MODES))
 

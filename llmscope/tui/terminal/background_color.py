@@ -34,7 +34,7 @@ _HALF = 0.18
 
 
 @dataclass(frozen=True)
-class Answer:
+class TerminalReply:
     """What the terminal said.
 
     Attributes:
@@ -54,7 +54,7 @@ class Question:
     def __init__(self, environ: Mapping[str, str], sent: float | None) -> None:
         self._environ, self._sent = environ, sent
 
-    def answer(self) -> Answer:
+    def answer(self) -> TerminalReply:
         """Wait for the answer, not for long; without one, COLORFGBG may tell."""
         data = b"" if self._sent is None else _read(self._sent + PATIENCE)
         found = _GROUND.search(data)
@@ -63,11 +63,11 @@ class Question:
         if found:
             levels = [int(part, 16) / (16 ** len(part) - 1) for part in found.groups()]
             rgb = (round(255 * levels[0]), round(255 * levels[1]), round(255 * levels[2]))
-            return Answer(luminance(rgb) < _HALF, "the terminal says so", typed)
+            return TerminalReply(luminance(rgb) < _HALF, "the terminal says so", typed)
         if self._sent is not None:
             swallow_late_answers()
         dark = dark_by_environment(self._environ)
-        return Answer(dark, "" if dark is None else "COLORFGBG says so", typed)
+        return TerminalReply(dark, "" if dark is None else "COLORFGBG says so", typed)
 
 
 @contextmanager

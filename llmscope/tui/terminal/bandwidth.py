@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from llmscope.draw.render_options import Look
+from llmscope.draw.render_options import RenderOptions
 
 Choice = Literal["auto", "high", "low"]
 
@@ -30,7 +30,7 @@ class Bandwidth:
     pause: float
     fades: bool
 
-    def look(self, look: Look) -> Look:
+    def look(self, look: RenderOptions) -> RenderOptions:
         """The look that it allows: 256 colours have shorter names, and ramps of fewer steps."""
         return replace(look, tier="256") if self is LOW and look.tier == "truecolor" else look
 

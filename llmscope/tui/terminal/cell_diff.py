@@ -34,7 +34,7 @@ _FAINT = frozenset(("", "1", "2", "3", "1;2", "1;3", "2;3", "1;2;3"))
 """Attributes that cannot be seen on a blank, and neither can its colour."""
 
 
-class Mirror:
+class TerminalCells:
     """The cells that should be shown, and those that the terminal shows."""
 
     def __init__(self) -> None:

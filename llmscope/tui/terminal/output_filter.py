@@ -11,7 +11,7 @@ from rich.style import Style
 from textual.color import Color
 from textual.filter import LineFilter, NoColor
 
-from llmscope.draw import Look
+from llmscope.draw import RenderOptions
 from llmscope.draw.styles import shade
 from llmscope.tui.theme.textual_theme import variables
 
@@ -35,7 +35,7 @@ GREYS = (0, 7, 8, 15)
 """Those of the sixteen colours that may be the terminal's own ground."""
 
 
-def filters(look: Look) -> list[LineFilter]:
+def filters(look: RenderOptions) -> list[LineFilter]:
     """What a look asks for; in full colour and Unicode, nothing."""
     chosen: list[LineFilter] = []
     if look.tier == "none":
@@ -73,7 +73,7 @@ class FewColours(LineFilter):
     In sixteen colours the ground is the terminal's own, which is not always black.
     """
 
-    def __init__(self, look: Look) -> None:
+    def __init__(self, look: RenderOptions) -> None:
         super().__init__()
         chrome = variables(look.theme)
         self._tier = look.tier

@@ -26,7 +26,7 @@ RESET = (
 )
 
 
-class Aside:
+class RedirectedOutput:
     """What was written to stdout and stderr while the screen was up."""
 
     def __init__(self, file: IO[bytes]) -> None:
@@ -40,7 +40,7 @@ class Aside:
 
 
 @contextmanager
-def own_terminal() -> Iterator[Aside]:
+def own_terminal() -> Iterator[RedirectedOutput]:
     """Hand Textual a duplicate of the terminal, and point descriptors 1 and 2 at a file.
 
     Textual draws on `sys.__stderr__`, and asks `sys.__stdout__` for the size; a C library that
@@ -62,7 +62,7 @@ def own_terminal() -> Iterator[Aside]:
             os.dup2(file.fileno(), 1)
             os.dup2(file.fileno(), 2)
             sys.__stdout__ = sys.__stderr__ = terminal  # type: ignore[misc,assignment]
-            yield Aside(file)
+            yield RedirectedOutput(file)
         except BaseException:
             with suppress(OSError):
                 if tty:

@@ -19,7 +19,7 @@ from textual.app import App
 from textual.driver import Driver
 
 from llmscope.tui.terminal.bandwidth import LOW, Bandwidth
-from llmscope.tui.terminal.cell_diff import Mirror
+from llmscope.tui.terminal.cell_diff import TerminalCells
 
 if TYPE_CHECKING:
     from textual.screen import Screen
@@ -34,7 +34,7 @@ class PacedApp(App[int]):
     def __init__(self, bandwidth: Bandwidth) -> None:
         super().__init__()
         self.bandwidth = bandwidth
-        self.mirror = Mirror()
+        self.mirror = TerminalCells()
         if bandwidth is LOW:
             self.animation_level = "none"
 

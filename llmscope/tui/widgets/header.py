@@ -10,7 +10,7 @@ from textual.content import Content
 from textual.widget import Widget
 
 from llmscope.draw.color.theme import Theme
-from llmscope.draw.render_options import Look
+from llmscope.draw.render_options import RenderOptions
 from llmscope.text import display_text
 from llmscope.tui.theme.textual_theme import inks
 
@@ -24,7 +24,7 @@ Part = tuple[str, int]
 """A piece of text, and how easily it may go when room is short: 0 stays."""
 
 
-class TitleLine(Widget):
+class Header(Widget):
     """The model on the left, the pass on the right; what does not fit goes, least needed first.
 
     Args:
@@ -39,7 +39,7 @@ class TitleLine(Widget):
         self._banner = tuple(banner)
         self._edits = 0
 
-    def dress(self, look: Look) -> None:
+    def dress(self, look: RenderOptions) -> None:
         """Take the inks of another look."""
         self._inks = inks(look.theme)
 

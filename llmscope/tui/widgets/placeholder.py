@@ -13,7 +13,7 @@ from textual.style import Style
 from textual.widget import Widget
 
 from llmscope.draw.color.theme import Theme
-from llmscope.draw.render_options import Look
+from llmscope.draw.render_options import RenderOptions
 from llmscope.package_data import SORT, TOWN, world
 from llmscope.text import display_text
 from llmscope.tui.actions.registry import bindings
@@ -56,7 +56,7 @@ def first_look(spec: str) -> dict[str, Any]:
     return {"layer": 4, "head": 0, "mode": "top"} if spec == TOWN else {}
 
 
-class Card(Widget, can_focus=True):
+class Placeholder(Widget, can_focus=True):
     """One message in words, and prompts to pick where one is needed."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -88,7 +88,7 @@ class Card(Widget, can_focus=True):
         self._progress: Loading | None = None
         self._begun = (time.monotonic(), 0.0)
 
-    def dress(self, look: Look) -> None:
+    def dress(self, look: RenderOptions) -> None:
         """Take the inks of another look."""
         self._inks = inks(look.theme)
 

@@ -12,13 +12,13 @@ from textual.message import Message
 from textual.widget import Widget
 
 from llmscope.draw.color.theme import Theme
-from llmscope.draw.render_options import Look
+from llmscope.draw.render_options import RenderOptions
 from llmscope.tui.actions.keymap import Keymap
 from llmscope.tui.actions.registry import BY_NAME
 from llmscope.tui.actions.types import Place
 from llmscope.tui.state.workspaces import WORKSPACES
 from llmscope.tui.theme.textual_theme import inks
-from llmscope.tui.user_state import Own
+from llmscope.tui.user_state import UserState
 from llmscope.tui.widgets.footer import FOOTER, INVITATION, Hint
 from llmscope.tui.widgets.status_text import fitting
 
@@ -31,7 +31,7 @@ NAMED = 148
 ARROWS = "←→↑↓"
 
 
-class WordsLine(Widget):
+class StatusText(Widget):
     """The place of the cursor, read aloud."""
 
     def __init__(self, theme: Theme) -> None:
@@ -39,7 +39,7 @@ class WordsLine(Widget):
         self._inks = inks(theme)
         self._clauses: list[str] = []
 
-    def dress(self, look: Look) -> None:
+    def dress(self, look: RenderOptions) -> None:
         """Take the inks of another look."""
         self._inks = inks(look.theme)
 
@@ -75,18 +75,18 @@ class KeyLine(Widget):
         keymap: Keymap,
         *,
         invites: bool = False,
-        own: Own | None = None,
+        own: UserState | None = None,
     ) -> None:
         super().__init__(id="keys")
         self._inks = inks(theme)
-        self._keymap, self._own = keymap, own or Own(keymap)
+        self._keymap, self._own = keymap, own or UserState(keymap)
         self._place = "prompt"
         self._workspace = ""
         self._invites = invites
         self._hints = self._listed("prompt")
         self._spans: list[tuple[int, int, str]] = []
 
-    def dress(self, look: Look) -> None:
+    def dress(self, look: RenderOptions) -> None:
         """Take the inks of another look."""
         self._inks = inks(look.theme)
 

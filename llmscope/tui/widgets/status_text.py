@@ -14,12 +14,12 @@ from llmscope.tui.state.views import MAP_VIEWS
 if TYPE_CHECKING:
     from llmscope.figure import Figure
     from llmscope.tui.state.figure_store import Shown
-    from llmscope.tui.state.view_state import Scene
+    from llmscope.tui.state.view_state import ViewState
 
 Find = Callable[[str], "Shown | None"]
 
 
-def clauses(scene: Scene, find: Find, workspace: str = "") -> list[str]:
+def clauses(scene: ViewState, find: Find, workspace: str = "") -> list[str]:
     """What is known about the place of the cursor, the most important first.
 
     Args:
@@ -88,7 +88,7 @@ def share(value: float) -> str:
     return f"{value:.2f}".removeprefix("0")
 
 
-def _next(shown: Shown | None, scene: Scene) -> Iterator[str]:
+def _next(shown: Shown | None, scene: ViewState) -> Iterator[str]:
     if shown is None:
         return
     extra, figure = shown.figure.extra, shown.figure
@@ -127,7 +127,7 @@ def _context(shown: Shown | None) -> Iterator[str]:
         yield f"{run}: {quoted_token(str(says))}, KL {number(float(kl))} nats"
 
 
-def _attention(shown: Shown | None, scene: Scene) -> Iterator[str]:
+def _attention(shown: Shown | None, scene: ViewState) -> Iterator[str]:
     if shown is None:
         return
     figure, focus = shown.figure, scene.focus
@@ -151,7 +151,7 @@ def _attention(shown: Shown | None, scene: Scene) -> Iterator[str]:
     yield f"{who} looks most at {most} ({share(float(row[key]))})"
 
 
-def _number(shown: Shown | None, scene: Scene) -> Iterator[str]:
+def _number(shown: Shown | None, scene: ViewState) -> Iterator[str]:
     """The number under the cursor among those of a step."""
     cell = scene.focus.cell
     if shown is None or cell is None or "seen" not in shown.figure.extra:
@@ -163,7 +163,7 @@ def _number(shown: Shown | None, scene: Scene) -> Iterator[str]:
         yield cell_said(shown.figure, False)
 
 
-def _step(shown: Shown | None, scene: Scene) -> Iterator[str]:
+def _step(shown: Shown | None, scene: ViewState) -> Iterator[str]:
     """The chosen step of the pass."""
     if shown is None or shown.figure.extra["layer"] != scene.focus.layer:
         return
@@ -172,7 +172,7 @@ def _step(shown: Shown | None, scene: Scene) -> Iterator[str]:
     yield f"step {at}, {display_text(steps[at]['name'])}, {display_text(steps[at]['gist'])}"
 
 
-def _contrast(shown: Shown | None, scene: Scene) -> Iterator[str]:
+def _contrast(shown: Shown | None, scene: ViewState) -> Iterator[str]:
     """How alike the token is in A and in B."""
     if shown is None or shown.figure.unit != "cosine":
         return
@@ -184,7 +184,7 @@ def _contrast(shown: Shown | None, scene: Scene) -> Iterator[str]:
     yield f"cosine of A and B {value:.3f}{centred}" if known else "only A has this token"
 
 
-def _ablation(shown: Shown | None, scene: Scene) -> Iterator[str]:
+def _ablation(shown: Shown | None, scene: ViewState) -> Iterator[str]:
     """What the answer loses without the head under the cursor."""
     if shown is None or [axis.name for axis in shown.figure.axes] != ["layer", "head"]:
         return
@@ -193,7 +193,7 @@ def _ablation(shown: Shown | None, scene: Scene) -> Iterator[str]:
         yield f"without head {scene.focus.head} {value:+.3g} {shown.figure.unit}"
 
 
-def _map(shown: Shown | None, scene: Scene) -> Iterator[str]:
+def _map(shown: Shown | None, scene: ViewState) -> Iterator[str]:
     if shown is None:
         return
     asked = (shown.want.lens, shown.want.focus.mode)
@@ -211,7 +211,7 @@ def _map(shown: Shown | None, scene: Scene) -> Iterator[str]:
         yield f"the lens gives {quoted_token(str(shown.figure.extra['target']))} {percent(value)}"
 
 
-def _read(figure: Figure, scene: Scene) -> str:
+def _read(figure: Figure, scene: ViewState) -> str:
     """What the logit lens reads under the cursor."""
     row = figure.axes[0].labels.index(str(scene.focus.layer))
     column = figure.axes[1].index(scene.focus.position)
@@ -227,7 +227,7 @@ def _cell(figure: Figure, layer: str, position: int) -> float | None:
     return None if column is None else float(figure.values[labels.index(layer), column])
 
 
-def _neuron(shown: Shown | None, scene: Scene) -> Iterator[str]:
+def _neuron(shown: Shown | None, scene: ViewState) -> Iterator[str]:
     neuron = scene.focus.neuron
     if shown is None or neuron is None or shown.figure.lens != "mlp":
         return
@@ -240,7 +240,7 @@ def _neuron(shown: Shown | None, scene: Scene) -> Iterator[str]:
         yield f"neuron {neuron} at {number(value)}"
 
 
-def _experts(shown: Shown | None, scene: Scene) -> Iterator[str]:
+def _experts(shown: Shown | None, scene: ViewState) -> Iterator[str]:
     if shown is None or shown.figure.lens != "experts":
         return
     extra, here = shown.figure.extra, scene.focus.position
@@ -251,7 +251,7 @@ def _experts(shown: Shown | None, scene: Scene) -> Iterator[str]:
     yield f"experts {told}"
 
 
-def _surprisal(shown: Shown | None, scene: Scene) -> Iterator[str]:
+def _surprisal(shown: Shown | None, scene: ViewState) -> Iterator[str]:
     if shown is None:
         return
     value = float(shown.figure.values[scene.focus.position])

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 import torch
 
 import llmscope
-from llmscope.batch import Folder, Looking, Part, Source
+from llmscope.batch import Folder, JobShare, PromptJob, PromptSource
 from llmscope.batch import run as batch
 from llmscope.batch.padded import Together, why_single
 from llmscope.figure import Focus
@@ -61,15 +61,17 @@ class Contender:
         source, out = Path(home.name, "prompts.jsonl"), Path(home.name, "out")
         texts = prompts(self.scope.tokenizer, count)
         source.write_text("".join(json.dumps({"prompt": text}) + "\n" for text in texts), "utf-8")
-        looking = Looking(("next-token", "logit-lens"), Focus(span=(-1, 0), layer=-1, position=-1))
+        looking = PromptJob(
+            ("next-token", "logit-lens"), Focus(span=(-1, 0), layer=-1, position=-1)
+        )
         reason = why_single(self.scope, looking)
         if reason:
             raise NotRun(reason)
 
         def run() -> None:
-            folder = Folder(out, Part(), looking.to_dict(), {})
+            folder = Folder(out, JobShare(), looking.to_dict(), {})
             found = batch(
-                *(self.scope, Source(str(source)), looking, folder),
+                *(self.scope, PromptSource(str(source)), looking, folder),
                 together=Together(16),
                 tell=print,
             )

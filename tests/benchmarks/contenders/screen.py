@@ -9,7 +9,7 @@ from itertools import count
 from queue import SimpleQueue
 from typing import Any
 
-from llmscope.draw import Look
+from llmscope.draw import RenderOptions
 from llmscope.engine import Engine
 from llmscope.engine.events import Event, Frame, Loaded, LoadFailed, Refused, Request, Want
 from llmscope.tui.app import LlmscopeApp
@@ -180,7 +180,7 @@ async def wants_of_the_screen(info: Any) -> tuple[Want, ...]:
         made.append(_Listener(post, info))
         return made[0]
 
-    app = LlmscopeApp(make, spec=info.spec, prompt="The capital", look=Look())
+    app = LlmscopeApp(make, spec=info.spec, prompt="The capital", look=RenderOptions())
     async with app.run_test(size=SIZE) as pilot:
         for _ in range(5):
             await pilot.pause()

@@ -1,6 +1,6 @@
 import pytest
 
-from llmscope.draw import Look, load_theme, palette, theme_names
+from llmscope.draw import RenderOptions, load_theme, styles_for, theme_names
 from llmscope.draw.color.arithmetic import ANSI_NAMES, contrast, parse_hex, xterm
 from llmscope.draw.color.theme import one_colour, read_theme, theme_folder
 from llmscope.errors import ScopeError
@@ -29,8 +29,8 @@ def test_dark_is_the_first_of_eight_or_more():
 @pytest.mark.parametrize("tier", TIERS)
 @pytest.mark.parametrize("name", COLOURED)
 def test_all_writing_can_be_read(name, tier):
-    look = Look(load_theme(name), tier)
-    ready = palette(look)
+    look = RenderOptions(load_theme(name), tier)
+    ready = styles_for(look)
     inks = [ready.base, ready.strong, ready.dim, ready.accent, ready.cursor]
     inks += [*ready.verdicts.values(), *ready.series]
     for style in inks:
@@ -43,8 +43,8 @@ def test_all_writing_can_be_read(name, tier):
 @pytest.mark.parametrize("tier", TIERS)
 @pytest.mark.parametrize("name", COLOURED)
 def test_bars_and_lines_can_be_seen(name, tier):
-    look = Look(load_theme(name), tier)
-    ready = palette(look)
+    look = RenderOptions(load_theme(name), tier)
+    ready = styles_for(look)
     for style in (ready.bar, ready.plus, ready.minus):
         assert contrast(rgb(style.color), rgb(style.bgcolor)) >= 3
     # A frame is an ornament: what it carries is written on it. Which one has the focus is told by
@@ -65,7 +65,7 @@ def test_high_contrast_is_higher():
 @pytest.mark.parametrize("tier", TIERS)
 @pytest.mark.parametrize("name", COLOURED)
 def test_text_can_be_read_on_every_step(name, tier):
-    ready = palette(Look(load_theme(name), tier))
+    ready = styles_for(RenderOptions(load_theme(name), tier))
     for ramp in (ready.sequential, ready.diverging):
         for style in ramp.styles:
             assert contrast(rgb(style.color), rgb(style.bgcolor)) >= 4.5
@@ -73,7 +73,7 @@ def test_text_can_be_read_on_every_step(name, tier):
 
 @pytest.mark.parametrize("name", COLOURED)
 def test_zero_of_a_signed_scale_is_the_ground(name):
-    ready = palette(Look(load_theme(name)))
+    ready = styles_for(RenderOptions(load_theme(name)))
     middle = ready.diverging.styles[len(ready.diverging) // 2]
     assert middle.bgcolor == ready.base.bgcolor
 
@@ -84,17 +84,17 @@ def test_greys_tell_the_sign_by_shape():
     colours += [theme.ground, theme.text, theme.accent, theme.success, theme.error]
     assert all(len(set(parse_hex(colour))) == 1 for colour in colours)
     for tier in TIERS:
-        ramp = palette(Look(theme, tier)).diverging
+        ramp = styles_for(RenderOptions(theme, tier)).diverging
         assert "".join(ramp.glyphs[:-1]) == "≡═─- ░▒▓█"
         assert not ramp.coloured
-    assert palette(Look(theme)).sequential.coloured
+    assert styles_for(RenderOptions(theme)).sequential.coloured
 
 
 @pytest.mark.parametrize("tier", TIERS)
 def test_a_native_theme_sets_no_colour_but_the_terminals_own(tier):
-    look = Look(load_theme("terminal"), tier)
+    look = RenderOptions(load_theme("terminal"), tier)
     assert look.tier == "16"
-    ready = palette(look)
+    ready = styles_for(look)
     styles = [ready.base, ready.strong, ready.dim, ready.border, ready.accent, ready.bar]
     styles += [ready.plus, ready.minus, *ready.verdicts.values(), *ready.series]
     styles += [*ready.sequential.styles, *ready.diverging.styles, ready.cursor]
@@ -110,7 +110,7 @@ def test_a_native_theme_sets_no_colour_but_the_terminals_own(tier):
 
 def test_no_colour_means_none_in_every_theme():
     for name in theme_names():
-        ready = palette(Look(load_theme(name), "none"))
+        ready = styles_for(RenderOptions(load_theme(name), "none"))
         styles = [*vars(ready).values(), *ready.series, *ready.diverging.styles]
         styles += [*ready.verdicts.values(), *ready.sequential.styles]
         for style in styles:

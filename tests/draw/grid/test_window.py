@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmscope.draw import Look, palette
+from llmscope.draw import RenderOptions, styles_for
 from llmscope.draw.grid.window import Window, edge_row
 
 
@@ -39,7 +39,7 @@ def test_a_step_seldom_moves_the_window():
 
 def test_the_edge_counts_what_is_out_of_sight():
     window = Window(12, 20, 50)
-    row = edge_row(window, 15, 4, 40, palette(Look()))
+    row = edge_row(window, 15, 4, 40, styles_for(RenderOptions()))
     text = "".join(segment.text for segment in row)
     assert len(text) == 40
     assert text.startswith("    ‹12 ")

@@ -2,7 +2,7 @@ import re
 
 import numpy as np
 
-from llmscope.draw import Look, paint, palette
+from llmscope.draw import RenderOptions, paint, styles_for
 from llmscope.figure import Axis, Figure, Focus
 
 FOCUS = Focus(layer=1, position=-1)
@@ -31,7 +31,7 @@ def test_golden(residual, tokens, plain, read):
 
 
 def test_golden_narrow_in_ascii(residual, tokens, read):
-    painting = paint(residual, 20, 7, Look(tier="none", ascii=True), FOCUS, tokens=tokens)
+    painting = paint(residual, 20, 7, RenderOptions(tier="none", ascii=True), FOCUS, tokens=tokens)
     assert read(painting) == [
         "      The _of >_is  ",
         " emb~     ....::    ",
@@ -55,12 +55,14 @@ def test_numbers_read_back(residual, tokens, plain, read):
 
 
 def test_colour_follows_the_value(residual, tokens):
-    painting = paint(residual, 20, 8, Look(), Focus(layer=1, position=0), tokens=tokens)
+    painting = paint(residual, 20, 8, RenderOptions(), Focus(layer=1, position=0), tokens=tokens)
     painted = []
     for row in painting.rows[1:5]:
         cells = [s.style for s in row for _ in s.text]
         painted.append([cells[column] for column in sorted(painting.across)])
-    order = {style: step for step, style in enumerate(palette(Look()).sequential.styles[:-1])}
+    order = {
+        style: step for step, style in enumerate(styles_for(RenderOptions()).sequential.styles[:-1])
+    }
     levels = [[order.get(style, -1) for style in row[2:]] for row in painted]
     flat = [level for row in levels for level in row if level >= 0]
     assert flat == sorted(flat)
@@ -125,7 +127,7 @@ def test_tokens_of_another_prompt_are_left_out(tokens, plain, read):
 
 
 def test_the_cursor_is_the_accent(residual):
-    look = Look()
+    look = RenderOptions()
     painting = paint(residual, 60, 8, look, FOCUS)
     accented = [
         (index, segment.text.strip())

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from llmscope.draw import Look, framed, natural_height, paint, palette
+from llmscope.draw import RenderOptions, framed, natural_height, paint, styles_for
 from llmscope.draw.painters.small_multiples import plan
 from llmscope.figure import Axis, Figure, Focus
 
@@ -40,11 +40,11 @@ def drawn(figure, painting, look, head, made):
 
 @pytest.mark.parametrize(("count", "tokens", "size"), [(9, 14, (116, 38)), (12, 40, (90, 30))])
 def test_every_dot_is_the_maximum_of_its_block(count, tokens, size):
-    figure, look = heads_of(count, tokens), Look()
+    figure, look = heads_of(count, tokens), RenderOptions()
     painting = paint(figure, *size, look, Focus(head=1))
     made = plan(figure.values.shape, size[0], size[1] - 2, 2, 1)
     assert not made.shown.partial
-    ramp = palette(look).sequential
+    ramp = styles_for(look).sequential
     for head in range(count):
         dots = drawn(figure, painting, look, head, made)
         for row, line in enumerate(dots):
@@ -61,7 +61,7 @@ def test_every_dot_is_the_maximum_of_its_block(count, tokens, size):
 
 def test_each_bears_its_number_and_a_click_finds_it(read):
     figure = heads_of(9, 14)
-    painting = paint(figure, 116, 38, Look(), Focus(head=4, position=5))
+    painting = paint(figure, 116, 38, RenderOptions(), Focus(head=4, position=5))
     text = read(painting)
     labels = [row for row in text if "head" in row][:-1]
     assert [row.split() for row in labels] == [
@@ -79,13 +79,15 @@ def test_each_bears_its_number_and_a_click_finds_it(read):
 
 def test_the_words_are_those_of_the_head_and_the_row(read):
     figure = heads_of(3, 6)
-    text = read(paint(figure, 60, 12, Look(), Focus(head=2, position=4)))
+    text = read(paint(figure, 60, 12, RenderOptions(), Focus(head=2, position=4)))
     row = figure.values[2, 4]
     first = int(np.nanargmax(row))
     assert text[-1].startswith(f"head 2 ▸·t4 → ·t{first} {row[first]:.2f}".replace(" 0.", " ."))
 
 
-@pytest.mark.parametrize("look", [Look(), Look(tier="none"), Look(tier="256", ascii=True)])
+@pytest.mark.parametrize(
+    "look", [RenderOptions(), RenderOptions(tier="none"), RenderOptions(tier="256", ascii=True)]
+)
 def test_as_many_as_fit_around_the_focus_and_the_title_says_so(look, read):
     figure = heads_of(64, 300)
     for head in (0, 31, 63):
@@ -112,7 +114,7 @@ def test_any_room_is_filled_exactly(size, shape, read):
     )
     values = np.linspace(-1, 1, np.prod(shape), dtype=np.float32).reshape(shape)
     figure = Figure("any", "Any", "heatmap", axes, values, "activation")
-    rows = read(paint(figure, *size, Look(), Focus(layer=0)))
+    rows = read(paint(figure, *size, RenderOptions(), Focus(layer=0)))
     assert [len(row) for row in rows] == [size[0]] * size[1]
 
 
@@ -120,7 +122,7 @@ def test_foreign_labels_do_no_harm(read):
     figure = heads_of(2, 4)
     axes = (Axis("head", ("\x1b[31m", "1")), *figure.axes[1:])
     evil = Figure("x", "x", "heatmap", axes, figure.values.copy(), "probability")
-    assert "\x1b" not in "".join(read(paint(evil, 60, 12, Look(), Focus(head=0))))
+    assert "\x1b" not in "".join(read(paint(evil, 60, 12, RenderOptions(), Focus(head=0))))
 
 
 def test_more_room_is_always_of_use():

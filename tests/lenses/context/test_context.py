@@ -10,7 +10,7 @@ from transformers import DynamicCache
 
 from llmscope.export import json_text
 from llmscope.models.anatomy import find
-from llmscope.models.loaded_model import Subject
+from llmscope.models.loaded_model import LoadedModel
 from llmscope.record.capture.recording import Prompt
 from llmscope.record.context import weight_update
 from llmscope.record.context.low_rank import Unpatchable
@@ -40,7 +40,7 @@ def scope_on(family):
     model = small_model(family)
     parameter = next(model.parameters())
     scope = Scope(
-        Subject("test", "test", model, None, find(model), parameter.device, parameter.dtype)
+        LoadedModel("test", "test", model, None, find(model), parameter.device, parameter.dtype)
     )
     scope.record(IDS)
     return scope

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from llmscope.models.anatomy import find
-from llmscope.models.loaded_model import Subject
+from llmscope.models.loaded_model import LoadedModel
 from llmscope.record.context.split import example_ends, query_of
 from llmscope.record.context.trajectory import trajectory
 from llmscope.scope import Scope
@@ -32,7 +32,9 @@ def scope_on(family, **changes):
     if family != "mixtral":  # torch multiplies its experts in no more than float32
         model = model.double()
     weight = next(model.parameters())
-    scope = Scope(Subject("test", "test", model, None, find(model), weight.device, weight.dtype))
+    scope = Scope(
+        LoadedModel("test", "test", model, None, find(model), weight.device, weight.dtype)
+    )
     recording = scope.record(IDS)
     scope.latest = replace(recording, prompt=replace(recording.prompt, labels=LABELS))
     return scope

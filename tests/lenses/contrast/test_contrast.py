@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from llmscope.draw import Look, paint
+from llmscope.draw import RenderOptions, paint
 from llmscope.export import json_text
 from llmscope.figure import Focus
 from llmscope.lenses import lens
@@ -372,7 +372,7 @@ def test_every_mode_is_drawn_and_written(llama, mode):
     figure = look(llama, mode, position=5)
     assert json.loads(json_text(figure.to_dict()))["extra"]["other_position"] == 6
     for width, height in ((100, 30), (24, 6), (1, 1)):
-        painting = paint(figure, width, height, Look(), Focus(position=5))
+        painting = paint(figure, width, height, RenderOptions(), Focus(position=5))
         assert len(painting.rows) == height
     said = " ".join(figure.extra["caption"])
     assert "‹42› is token 5 of A and 6 of B" in said

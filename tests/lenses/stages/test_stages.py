@@ -8,7 +8,7 @@ from transformers import AutoModelForCausalLM
 
 import llmscope
 from llmscope.record.compare import finetune_kl
-from llmscope.record.compare.weight_delta import Change, changes
+from llmscope.record.compare.weight_delta import WeightDelta, changes
 from tests.families import small_model
 from tests.models.chats import CHATML
 from tests.models.loading.test_adapters import CASES, IDS, make_adapter, make_base, plain, shelf
@@ -78,7 +78,7 @@ def test_equal_directions_count_each():
     """Singular values that are equal make the effective rank the rank; one alone makes it 1."""
 
     def change(*spectrum):
-        return Change(0, "q_proj", 2.0, np.array(spectrum, dtype=float))
+        return WeightDelta(0, "q_proj", 2.0, np.array(spectrum, dtype=float))
 
     assert change(3, 3, 3, 3).effective_rank == pytest.approx(4)
     assert change(3, 3, 3, 3).stable_rank == pytest.approx(4)

@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import llmscope
-from llmscope.draw import Look, paint
+from llmscope.draw import RenderOptions, paint
 from llmscope.export import json_text, render
 from llmscope.figure import Focus
 from llmscope.models.anatomy import find
-from llmscope.models.loaded_model import Subject
+from llmscope.models.loaded_model import LoadedModel
 from llmscope.scope import Scope
 from tests.families import small_model
 from tests.record.walked import Truth, off
@@ -24,7 +24,9 @@ LAYER = 1
 
 def scope_on(model):
     parameter = next(model.parameters())
-    subject = Subject("test", "test", model, None, find(model), parameter.device, parameter.dtype)
+    subject = LoadedModel(
+        "test", "test", model, None, find(model), parameter.device, parameter.dtype
+    )
     scope = Scope(subject)
     scope.record(IDS)
     return scope
@@ -123,7 +125,7 @@ def test_values_are_those_of_the_step_and_head(scope, truth, head):
         own = own[:, columns : columns + len(figure.axes[1])]
         assert off(figure.values, own, ["position"]) <= 1e-5, names_of(table)[index]
         assert figure.extra["agreement"] <= 1e-5
-        assert render(figure, "txt", look=Look(tier="none"))
+        assert render(figure, "txt", look=RenderOptions(tier="none"))
 
 
 def test_a_weight_is_shown_in_a_window_around_a_cell(sort):
@@ -226,7 +228,7 @@ def test_so_it_is_with_shared_heads_and_a_rotation(scope):
 
 def test_the_model_that_sorts_reads_like_a_story(sort):
     figure = sort.look("walkthrough", layer=1)
-    text = render(figure, "txt", look=Look(tier="none"))
+    text = render(figure, "txt", look=RenderOptions(tier="none"))
     assert "…" not in text  # every step is told in full
     rows = text.splitlines()
     assert "text as numbers" in rows[2]
@@ -259,7 +261,9 @@ def test_the_answer_is_spelt_out_only_after_the_whole_prompt(sort):
 @given(st.integers(1, 130), st.integers(1, 40), st.sampled_from([None, 0, 12, 22]))
 def test_it_is_drawn_in_any_room(sort, width, height, step):
     figure = sort.look("walkthrough", layer=0)
-    painting = paint(figure, width, height, Look(tier="none", ascii=True), Focus(step=step))
+    painting = paint(
+        figure, width, height, RenderOptions(tier="none", ascii=True), Focus(step=step)
+    )
     assert len(painting.rows) == height
     for row in painting.rows:
         assert sum(len(segment.text) for segment in row) == width
@@ -281,7 +285,7 @@ def test_a_fault_is_told_and_its_step_is_marked():
     shown = scope.look("walkthrough", layer=LAYER, mode="values", step=at)
     assert shown.verdict.status == "partial"
     assert "the model's own is shown" in shown.verdict.reason
-    text = render(figure, "txt", look=Look(tier="none"))
+    text = render(figure, "txt", look=RenderOptions(tier="none"))
     assert f"×{at} down projection" in text
     assert "1 refused" in figure.extra["caption"][1]
 

@@ -10,7 +10,7 @@ import torch
 
 import llmscope
 from llmscope.edits import parse
-from llmscope.models.loaded_model import Subject
+from llmscope.models.loaded_model import LoadedModel
 from llmscope.record.capture.extra_passes import Passes
 from llmscope.record.capture.padded import record_padded
 from llmscope.record.capture.restored_buffers import RestoredBuffers
@@ -184,7 +184,7 @@ def test_the_text_written_across_the_border_is_that_of_whole_passes(family):
     parameter = next(model.parameters())
     from llmscope.models.anatomy import find
 
-    subject = Subject("t", "t", model, None, find(model), parameter.device, parameter.dtype)
+    subject = LoadedModel("t", "t", model, None, find(model), parameter.device, parameter.dtype)
     scope, ids = Scope(subject), list(IDS[: BORDER - 3])
     written = []
     for _ in range(7):

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from llmscope.models.anatomy import find
-from llmscope.models.loaded_model import Subject
+from llmscope.models.loaded_model import LoadedModel
 from llmscope.record.capture.model_state import ModelState, StateMemo, state_of
 from tests.families import small_model
 
@@ -166,7 +166,9 @@ def test_a_state_keeps_no_model_alive():
 
 
 def test_what_was_measured_is_known_until_the_model_changes(model):
-    subject = Subject("test", "test", model, None, find(model), torch.device("cpu"), torch.float32)
+    subject = LoadedModel(
+        "test", "test", model, None, find(model), torch.device("cpu"), torch.float32
+    )
     memo = StateMemo()
     state_of(model).check(model)
     assert memo.get(subject) is None

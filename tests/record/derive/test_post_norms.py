@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from llmscope.models.anatomy import find
-from llmscope.models.loaded_model import Subject
+from llmscope.models.loaded_model import LoadedModel
 from llmscope.record.derive.post_norms import IN_THE_STREAM, post_norms
 from llmscope.record.derive.verify import verify
 from llmscope.scope import Scope
@@ -29,7 +29,7 @@ PLACES = {
 
 
 def scope_of(model):
-    return Scope(Subject("", "", model, None, find(model), model.device, model.dtype))
+    return Scope(LoadedModel("", "", model, None, find(model), model.device, model.dtype))
 
 
 def near(found, own):

@@ -222,7 +222,7 @@ def test_a_hidden_factor_in_half_precision_is_found(dtype, factor):
 
 
 def test_the_bound_of_half_precision_is_on_the_figure(tmp_path):
-    from llmscope.draw import Look
+    from llmscope.draw import RenderOptions
     from llmscope.export import render
 
     small_model("llama").to(torch.bfloat16).save_pretrained(tmp_path)
@@ -231,5 +231,5 @@ def test_the_bound_of_half_precision_is_on_the_figure(tmp_path):
     figure = scope.look("attention", layer=1)
     assert "bfloat16" in figure.to_dict()["verdict"]["within"]
     assert "verified within 0.031, scale within 0.002, in bfloat16" in render(
-        [figure], "txt", size=(140, 20), look=Look()
+        [figure], "txt", size=(140, 20), look=RenderOptions()
     )

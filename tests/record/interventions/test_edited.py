@@ -6,7 +6,7 @@ from safetensors.torch import save_file
 
 from llmscope.errors import ScopeError
 from llmscope.models.anatomy import find
-from llmscope.models.loaded_model import Subject
+from llmscope.models.loaded_model import LoadedModel
 from llmscope.record.derive import tensors
 from llmscope.scope import Scope
 from tests.families import small_model
@@ -21,7 +21,7 @@ ALL = slice(None)
 def scope_for(model, tokens=None):
     parameter = next(model.parameters())
     return Scope(
-        Subject("test", "test", model, tokens, find(model), parameter.device, parameter.dtype)
+        LoadedModel("test", "test", model, tokens, find(model), parameter.device, parameter.dtype)
     )
 
 

@@ -13,16 +13,16 @@ import pytest
 from llmscope.figure import Figure
 from llmscope.tui.session.state_files import save_screen, saved_screen
 from llmscope.tui.state.layout import LINE, Arrangement, Layout, grid_for
-from llmscope.tui.state.layout_state import Kept
-from llmscope.tui.state.view_state import MAP_VIEWS, Scene
+from llmscope.tui.state.layout_state import LayoutState
+from llmscope.tui.state.view_state import MAP_VIEWS, ViewState
 from llmscope.tui.state.workspaces import BY_NAME
-from llmscope.tui.user_state import Own
+from llmscope.tui.user_state import UserState
 from tests.tui.acting import figure_for, tokenize
 from tests.tui.conftest import Open, Session
 
 OVERVIEW = BY_NAME["overview"]
 DETAILS = OVERVIEW.details
-UNTOUCHED = Kept(arrangements={name: Arrangement.of(one) for name, one in BY_NAME.items()})
+UNTOUCHED = LayoutState(arrangements={name: Arrangement.of(one) for name, one in BY_NAME.items()})
 MEDIUM = ["map", "next-token", "attention", "mlp"]
 
 
@@ -110,8 +110,8 @@ async def test_details_change_places(opened: Open) -> None:
 async def test_no_number_of_panes_leaves_a_hole(
     opened: Open, size: tuple[int, int], hidden: int
 ) -> None:
-    kept = Kept(arrangements={"overview": Arrangement.of(OVERVIEW, hidden=DETAILS[:hidden])})
-    async with opened(*size, own=Own(kept=kept)) as session:
+    kept = LayoutState(arrangements={"overview": Arrangement.of(OVERVIEW, hidden=DETAILS[:hidden])})
+    async with opened(*size, own=UserState(kept=kept)) as session:
         room = session.app.overview.region
         assert area(session) == room.area
         for x, y, width, height in regions(session).values():
@@ -195,29 +195,29 @@ async def test_a_maximized_pane_keeps_all_the_room(opened: Open) -> None:
 
 def test_what_is_kept_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LLMSCOPE_STATE", str(tmp_path))
-    assert Kept.from_record(saved_screen()) == UNTOUCHED
+    assert LayoutState.from_record(saved_screen()) == UNTOUCHED
     arrangement = Arrangement.of(OVERVIEW).hide("mlp").move("attention", -1)
-    scene = replace(Scene(), view=2, attention=1)
-    kept = Kept.of(BY_NAME["context"], {"overview": arrangement}, scene)
+    scene = replace(ViewState(), view=2, attention=1)
+    kept = LayoutState.of(BY_NAME["context"], {"overview": arrangement}, scene)
     save_screen(kept.to_record())
-    kept = Kept.from_record(saved_screen())
+    kept = LayoutState.from_record(saved_screen())
     assert kept.workspace == "context"
     assert kept.arrangements["overview"].shown == ("attention", "next-token", "tokens")
     assert kept.arrangements["context"] == Arrangement.of(BY_NAME["context"])
-    restored = kept.onto(Scene())
+    restored = kept.onto(ViewState())
     assert (restored.map_view, restored.attention_mode) == (MAP_VIEWS[2], "mean")
 
 
 async def test_the_screen_opens_as_it_was_left(opened: Open) -> None:
     panes = UNTOUCHED.arrangements | {"overview": Arrangement.of(OVERVIEW).hide("mlp")}
-    kept = Kept("overview", panes, ("logit-lens", "top"), "max")
-    async with opened(own=Own(kept=kept)) as session:
+    kept = LayoutState("overview", panes, ("logit-lens", "top"), "max")
+    async with opened(own=UserState(kept=kept)) as session:
         assert list(session.app.overview.on_screen) == ["map", "next-token", "attention"]
         assert "logit lens" in session.screen_text()
         assert "max of 9 heads" in session.screen_text()
         await session.press("escape", "v")
         overview = session.app.overview
-        left = Kept.of(overview.workspace, overview.arrangements, session.app.scene)
+        left = LayoutState.of(overview.workspace, overview.arrangements, session.app.scene)
         assert left == replace(kept, view=("logit-lens", "target"))
 
 
@@ -240,11 +240,11 @@ def test_a_broken_state_file_is_ignored(
 ) -> None:
     monkeypatch.setenv("LLMSCOPE_STATE", str(tmp_path))
     (tmp_path / "screen.json").write_text(content)
-    kept = Kept.from_record(saved_screen())
+    kept = LayoutState.from_record(saved_screen())
     assert (kept.workspace, kept.arrangements) == ("overview", UNTOUCHED.arrangements)
-    assert kept.onto(Scene()) == Scene()
-    save_screen(Kept().to_record())
-    assert json.loads((tmp_path / "screen.json").read_text()) == Kept().to_record()
+    assert kept.onto(ViewState()) == ViewState()
+    save_screen(LayoutState().to_record())
+    assert json.loads((tmp_path / "screen.json").read_text()) == LayoutState().to_record()
 
 
 def test_panes_that_a_file_does_not_know_come_last() -> None:

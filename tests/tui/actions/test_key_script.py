@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from llmscope.draw import Look
+from llmscope.draw import RenderOptions
 from llmscope.engine.events import Frame, PassInfo, Request
 from llmscope.errors import ScopeError
 from llmscope.tui.actions.key_script import REFUSED, read_script
@@ -32,7 +32,7 @@ def pressed(text: str, make: Any = ActingEngine, **options: Any) -> Picture:
         prompt=PROMPT,
         width=120,
         height=40,
-        look=Look(),
+        look=RenderOptions(),
         script=read_script(text),
         **options,
     )

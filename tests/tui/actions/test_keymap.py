@@ -9,7 +9,7 @@ import pytest
 from llmscope.tui.actions.keymap import Keymap, key_for, keymap_from, read_keymap
 from llmscope.tui.actions.registry import ACTIONS, BY_NAME
 from llmscope.tui.dialogs.help import HelpScreen
-from llmscope.tui.user_state import Own
+from llmscope.tui.user_state import UserState
 from tests.tui.conftest import PROMPT, Open
 
 
@@ -132,7 +132,7 @@ async def test_the_screen_obeys_and_shows_the_chosen_keys(opened: Open) -> None:
         map_view="U", token_left="J", token_right="K", figures="ctrl+b", pane_mlp="Z", edit="ctrl+e"
     )
     assert keymap.notice == ""
-    async with opened(200, 60, own=Own(keymap=keymap)) as session:
+    async with opened(200, 60, own=UserState(keymap=keymap)) as session:
         app = session.app
         assert "ctrl+b to the figures" in session.screen_text().split("\n")[-1]
         await session.press("Z", "escape")
@@ -159,7 +159,7 @@ async def test_the_screen_obeys_and_shows_the_chosen_keys(opened: Open) -> None:
 
 
 async def test_what_is_wrong_in_the_file_is_one_notice(opened: Open) -> None:
-    async with opened(own=Own(keymap=chosen(cpoy="y", find="ctrl+ö+"))) as session:
+    async with opened(own=UserState(keymap=chosen(cpoy="y", find="ctrl+ö+"))) as session:
         told = [notice.message for notice in session.app._notifications]
         assert len(told) == 1
         assert "nearest is copy" in told[0]

@@ -17,9 +17,9 @@ from llmscope.tui.actions.registry import ACTIONS
 from llmscope.tui.actions.types import Action
 from llmscope.tui.desk import Desk
 from llmscope.tui.dialogs import command_palette
-from llmscope.tui.dialogs.command_palette import KEYS, Palette, commands
+from llmscope.tui.dialogs.command_palette import KEYS, CommandPaletteScreen, commands
 from llmscope.tui.theme_switcher import all_names
-from llmscope.tui.user_state import Own
+from llmscope.tui.user_state import UserState
 from tests.tui.actions.test_registry import state
 from tests.tui.conftest import Open, Session
 
@@ -34,7 +34,7 @@ async def choose(session: Session, title: str) -> None:
     """Open the palette, type a title, and take the first that it offers: keys, nothing else."""
     await session.press("ctrl+p")
     found = session.app.screen
-    assert isinstance(found, Palette)
+    assert isinstance(found, CommandPaletteScreen)
     for character in title:
         # Not through the pilot, which waits after each.
         session.app.post_message(Key(_character_to_key(character), character))
@@ -102,7 +102,7 @@ async def test_a_palette_without_room_takes_page_keys(opened: Open, key: str) ->
         await session.press("ctrl+p")
         await session.pilot.pause(0.3)
         await session.press(key)
-        assert isinstance(session.app.screen, Palette)
+        assert isinstance(session.app.screen, CommandPaletteScreen)
         await session.press("escape", "escape")
         assert len(session.app.screen_stack) == 1
 
@@ -145,7 +145,7 @@ async def test_brackets_in_keys_and_names_are_no_markup(
     monkeypatch.setenv("LLMSCOPE_STATE", str(tmp_path / "state"))
     (tmp_path / "themes").mkdir()
     (tmp_path / "themes" / "[@click=app.quit]x.toml").write_text('inherits = "light"')
-    own = Own(keymap=keymap_from({"keys": {"copy": "[,b,]"}}))
+    own = UserState(keymap=keymap_from({"keys": {"copy": "[,b,]"}}))
     async with opened(own=own) as session:
         rows = await listed(session)
         assert f"{'':<{KEYS}} theme: [@click=app.quit]x" in rows

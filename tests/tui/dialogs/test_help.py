@@ -10,7 +10,7 @@ from llmscope.tui.actions.keymap import keymap_from
 from llmscope.tui.actions.registry import ACTIONS
 from llmscope.tui.dialogs.help import IN_THIS_PANE, HelpScreen
 from llmscope.tui.state.workspaces import PANES
-from llmscope.tui.user_state import Own
+from llmscope.tui.user_state import UserState
 from tests.tui.conftest import Open, Session
 
 ANSWERS = {
@@ -224,7 +224,7 @@ def test_every_pane_has_its_keys_explained() -> None:
 
 async def test_the_page_names_actions_as_the_config_file_does(opened: Open) -> None:
     keymap = keymap_from({"keys": {"map-view": "U"}})
-    async with opened(own=Own(keymap=keymap)) as session:
+    async with opened(own=UserState(keymap=keymap)) as session:
         text = await page(session, "map")
         assert "U turns to the next view" in text
         assert "[keys] in config.toml" in text

@@ -19,8 +19,8 @@ from llmscope.tui.dialogs.history_picker import (
 )
 from llmscope.tui.prompt.library import samples_for
 from llmscope.tui.session.autosave import Autosave
-from llmscope.tui.session.prompt_history import Entry, add
-from llmscope.tui.user_state import Own
+from llmscope.tui.session.prompt_history import PromptRecord, add
+from llmscope.tui.user_state import UserState
 from llmscope.tui.widgets.choice_list import Choices, fitted, spans
 from tests.tui.conftest import PROMPT, Open, Session
 
@@ -34,10 +34,10 @@ def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = time.time()
     add(
         [
-            Entry("gpt2", FOUL, now - 86400 * 15),
-            Entry(SPEC, "The Eiffel Tower is in", now - 7300),
-            Entry(SPEC, PROMPT, now - 60),
-            Entry("gpt2", "A cat sat", now - 30),
+            PromptRecord("gpt2", FOUL, now - 86400 * 15),
+            PromptRecord(SPEC, "The Eiffel Tower is in", now - 7300),
+            PromptRecord(SPEC, PROMPT, now - 60),
+            PromptRecord("gpt2", "A cat sat", now - 30),
         ]
     )
 
@@ -177,7 +177,7 @@ async def test_a_click_takes_one(opened: Open) -> None:
 
 
 async def test_the_chosen_one_is_always_in_sight(opened: Open) -> None:
-    add([Entry(SPEC, f"prompt {number}", number) for number in range(500)])
+    add([PromptRecord(SPEC, f"prompt {number}", number) for number in range(500)])
     async with opened(80, 24) as session:
         await session.press("ctrl+r")
         choices = listed(session)
@@ -200,7 +200,7 @@ async def test_what_was_just_replaced_is_listed_before_it_is_written(
 ) -> None:
     monkeypatch.setattr("llmscope.tui.session.autosave.DELAY", 1000)
     monkeypatch.setattr("llmscope.tui.session.history_policy.BRIEF", 0.0)
-    async with opened(own=Own(autosave=Autosave(SPEC, PROMPT))) as session:
+    async with opened(own=UserState(autosave=Autosave(SPEC, PROMPT))) as session:
         session.app.editor.replace_all("Another one")
         await session.settle()
         await session.press("ctrl+r")

@@ -11,8 +11,8 @@ from llmscope.tui.actions.keymap import keymap_from
 from llmscope.tui.actions.registry import BY_NAME
 from llmscope.tui.dialogs.tour import STOPS, TourScreen, beside
 from llmscope.tui.session.state_files import save_screen, saved_screen
-from llmscope.tui.state.layout_state import Kept
-from llmscope.tui.user_state import Own
+from llmscope.tui.state.layout_state import LayoutState
+from llmscope.tui.user_state import UserState
 from tests.tui.conftest import PROMPT, Open
 
 SHOWN = {
@@ -62,7 +62,7 @@ async def test_esc_leaves_the_tour_at_once(opened: Open) -> None:
 
 async def test_the_tour_names_a_persons_own_keys(opened: Open) -> None:
     keymap = keymap_from({"keys": {"map-view": "n", "save": ""}})
-    async with opened(own=Own(keymap=keymap)) as session:
+    async with opened(own=UserState(keymap=keymap)) as session:
         session.app.action_act("tour")
         await session.press("x")
         assert isinstance(session.app.screen, TourScreen)
@@ -88,7 +88,7 @@ def test_a_card_stands_beside_its_place_where_there_is_room() -> None:
 
 @pytest.mark.parametrize(("newcomer", "told"), [(True, True), (False, False)])
 async def test_only_a_newcomer_is_invited(opened: Open, newcomer: bool, told: bool) -> None:
-    async with opened(own=Own(newcomer=newcomer)) as session:
+    async with opened(own=UserState(newcomer=newcomer)) as session:
         assert len(session.app.screen_stack) == 1
         assert ("new?" in session.screen_text()) is told
         if told:
@@ -105,5 +105,5 @@ def test_whoever_was_here_once_is_no_newcomer(
 ) -> None:
     monkeypatch.setenv("LLMSCOPE_STATE", str(tmp_path))
     assert not saved_screen()
-    save_screen(Kept().to_record())
+    save_screen(LayoutState().to_record())
     assert saved_screen()

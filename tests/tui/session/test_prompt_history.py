@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmscope.tui.session import prompt_history
-from llmscope.tui.session.history_policy import BRIEF, STAY, Stays, replaced
-from llmscope.tui.session.prompt_history import BYTES, MOST, Entry, add, read
+from llmscope.tui.session.history_policy import BRIEF, STAY, HistoryPolicy, replaced
+from llmscope.tui.session.prompt_history import BYTES, MOST, PromptRecord, add, read
 from llmscope.tui.session.state_files import HISTORY, LOCK, set_aside
 
 
@@ -24,7 +24,7 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def prompts(*changes: tuple[float, str], end: float | None = None, first: str = "") -> list[str]:
     """What is a prompt of a text that changes at some times."""
-    stays = Stays(first, 0.0)
+    stays = HistoryPolicy(first, 0.0)
     found = [stays.changed(text, when) for when, text in changes]
     found.append(None if end is None else stays.left(end))
     return [text for text in found if text is not None]
@@ -71,12 +71,12 @@ def test_replaced_counts_what_went_away(old: str, new: str) -> None:
 
 
 def test_the_newest_is_first_and_each_is_there_once_a_model(state: Path) -> None:
-    add([Entry("gpt2", "one", 1.0), Entry("gpt2", "two\n\u2028 漢 \ud800", 2.0)])
-    add([Entry("other", "one", 3.0), Entry("gpt2", "one", 4.0)])
+    add([PromptRecord("gpt2", "one", 1.0), PromptRecord("gpt2", "two\n\u2028 漢 \ud800", 2.0)])
+    add([PromptRecord("other", "one", 3.0), PromptRecord("gpt2", "one", 4.0)])
     assert read() == [
-        Entry("gpt2", "one", 4.0),
-        Entry("other", "one", 3.0),
-        Entry("gpt2", "two\n\u2028 漢 \ud800", 2.0),
+        PromptRecord("gpt2", "one", 4.0),
+        PromptRecord("other", "one", 3.0),
+        PromptRecord("gpt2", "two\n\u2028 漢 \ud800", 2.0),
     ]
     assert stat.S_IMODE((state / HISTORY).stat().st_mode) == 0o600
     assert set_aside("gpt2") == ""
@@ -84,7 +84,7 @@ def test_the_newest_is_first_and_each_is_there_once_a_model(state: Path) -> None
 
 def test_no_more_than_a_thousand_are_kept(state: Path) -> None:
     for begin in range(0, 3000, 100):
-        add([Entry("m", f"prompt {number}", number) for number in range(begin, begin + 100)])
+        add([PromptRecord("m", f"prompt {number}", number) for number in range(begin, begin + 100)])
         found = [entry.text for entry in read()]
         assert len(found) <= MOST
         assert found == [f"prompt {begin + 99 - place}" for place in range(len(found))]
@@ -95,12 +95,12 @@ def test_no_more_than_a_thousand_are_kept(state: Path) -> None:
 
 def test_no_more_than_a_megabyte_is_kept(state: Path) -> None:
     for number in range(30):
-        add([Entry("m", f"{number} " + "漢" * 30_000, number)])
+        add([PromptRecord("m", f"{number} " + "漢" * 30_000, number)])
         assert (state / HISTORY).stat().st_size <= BYTES
     found = [int(entry.text.split()[0]) for entry in read()]
     assert found == list(range(29, 29 - len(found), -1))
     assert len(found) >= 5
-    add([Entry("m", "x" * BYTES, 99)])
+    add([PromptRecord("m", "x" * BYTES, 99)])
     assert read()[0].text.startswith("29 "), "what would take all the room is not kept"
 
 
@@ -108,10 +108,10 @@ def test_no_more_than_a_megabyte_is_kept(state: Path) -> None:
     "line", [b"", b"{", b"[]", b"3", b'{"model": "m", "text": 3, "time": 1}', b"\xff", b'{"time":']
 )
 def test_a_line_that_is_none_costs_that_line(state: Path, line: bytes) -> None:
-    add([Entry("m", "before", 1.0)])
+    add([PromptRecord("m", "before", 1.0)])
     with (state / HISTORY).open("ab") as file:
         file.write(line)  # and no end of the line: the disk was full
-    add([Entry("m", "after", 2.0)])
+    add([PromptRecord("m", "after", 2.0)])
     assert [entry.text for entry in read()] == ["after", "before"]
 
 
@@ -123,9 +123,9 @@ def test_another_file_is_set_aside(state: Path, content: bytes) -> None:
         f"what an earlier session left cannot be read: set aside as {HISTORY}.bad"
     )
     assert (state / f"{HISTORY}.bad").read_bytes() == content
-    add([Entry("m", "new", 1.0)])
+    add([PromptRecord("m", "new", 1.0)])
     assert json.loads((state / HISTORY).read_bytes().splitlines()[0]) == {"schema": 1}
-    assert read() == [Entry("m", "new", 1.0)]
+    assert read() == [PromptRecord("m", "new", 1.0)]
 
 
 def test_a_folder_that_cannot_be_written_costs_the_history_only(
@@ -133,5 +133,5 @@ def test_a_folder_that_cannot_be_written_costs_the_history_only(
 ) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("LLMSCOPE_STATE", str(tmp_path / "file" / "state"))
-    prompt_history.add([Entry("m", "x", 1.0)])
+    prompt_history.add([PromptRecord("m", "x", 1.0)])
     assert prompt_history.read() == []

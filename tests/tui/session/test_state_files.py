@@ -89,7 +89,7 @@ def test_a_lock_that_is_held_is_waited_for_once_and_told(
 def test_a_folder_that_cannot_be_written_is_told(state: Path) -> None:
     state.write_text("a file in the place of the folder")
     save_prompt("a", "text")
-    prompt_history.add([prompt_history.Entry("a", "text", 1.0)])
+    prompt_history.add([prompt_history.PromptRecord("a", "text", 1.0)])
     assert "cannot keep anything" in flaw()
 
 
@@ -100,7 +100,7 @@ def test_nothing_is_written_through_a_link(state: Path, tmp_path: Path, name: st
     state.mkdir()
     (state / name).symlink_to(mine)
     save_prompt("a", "text")
-    prompt_history.add([prompt_history.Entry("a", "text", 1.0)])
+    prompt_history.add([prompt_history.PromptRecord("a", "text", 1.0)])
     assert mine.read_text() == "mine"
     assert saved_prompt("a") == "text"
     assert [one.text for one in prompt_history.read()] == ["text"]

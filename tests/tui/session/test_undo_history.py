@@ -22,9 +22,9 @@ from llmscope.tui.session.state_files import (
     saved_prompt,
     set_aside,
 )
-from llmscope.tui.session.undo_history import BYTES, CHANGES, Change, Past
+from llmscope.tui.session.undo_history import BYTES, CHANGES, TextChange, UndoHistory
 from llmscope.tui.state.document import PromptDocument, end_of
-from llmscope.tui.user_state import Own
+from llmscope.tui.user_state import UserState
 from tests.tui.conftest import Open
 
 PIECES = st.text(st.sampled_from("ab \n\r\t漢🙂\u0301\x1b\u2028\ud800"), max_size=4)
@@ -34,11 +34,11 @@ EDITS = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 3), PIECES, st.boo
 class Editor:
     """As much of a text area as an edit needs, without a screen."""
 
-    def __init__(self, text: str, past: Past | None = None) -> None:
+    def __init__(self, text: str, past: UndoHistory | None = None) -> None:
         self.document = PromptDocument(text)
         self.selection = Selection.cursor(self.document.end)
         self.history = EditHistory(CHANGES, 1e9, 100)
-        (past or Past()).put_into(self.history)
+        (past or UndoHistory()).put_into(self.history)
 
     def put(self, begin: int, length: int, text: str) -> None:
         """Replace so many characters from a place on."""
@@ -75,9 +75,9 @@ def test_a_past_comes_back_as_it_was(edits: Any, undone: int) -> None:
     for _ in range(undone):
         editor.undo()
     text = editor.document.text
-    record = json.loads(json.dumps(Past.of(editor.history).to_record(text)))
-    past = Past.from_record(record, text)
-    assert past == Past.of(editor.history)
+    record = json.loads(json.dumps(UndoHistory.of(editor.history).to_record(text)))
+    past = UndoHistory.from_record(record, text)
+    assert past == UndoHistory.of(editor.history)
     again = Editor(text, past)
     for step in ("undo", "redo"):
         for _ in range(len(edits) + 1):
@@ -88,7 +88,9 @@ def test_a_past_comes_back_as_it_was(edits: Any, undone: int) -> None:
 def test_all_steps_back_are_where_it_began(edits: Any) -> None:
     editor = edited(edits)
     text = editor.document.text
-    again = Editor(text, Past.from_record(Past.of(editor.history).to_record(text), text))
+    again = Editor(
+        text, UndoHistory.from_record(UndoHistory.of(editor.history).to_record(text), text)
+    )
     for _ in edits:
         again.undo()
     assert again.document.text == "once upon"
@@ -101,15 +103,15 @@ def test_letters_of_one_step_are_one_change() -> None:
     editor = Editor("")
     for place, letter in enumerate("the cat"):
         editor.put(place, 0, letter)
-    assert Past.of(editor.history).undo == ((Change(0, 0, "", "the cat"),),)
+    assert UndoHistory.of(editor.history).undo == ((TextChange(0, 0, "", "the cat"),),)
     for place in (6, 5, 4):
         editor.put(place, 1, "")
     editor.history.checkpoint()
     for _ in range(3):
         editor.put(0, 1, "")
-    assert Past.of(editor.history).undo[1:] == (
-        (Change(0, 4, "cat", ""),),
-        (Change(0, 0, "the", ""),),
+    assert UndoHistory.of(editor.history).undo[1:] == (
+        (TextChange(0, 4, "cat", ""),),
+        (TextChange(0, 0, "the", ""),),
     )
 
 
@@ -122,7 +124,7 @@ GOOD = {"schema": 1, "text": "ab", "undo": [[[0, 1, "", "b"]]], "redo": [[[0, 2,
 
 @given(st.fixed_dictionaries({}, optional=dict.fromkeys(GOOD, JSON)))
 def test_any_record_is_dropped_or_leads_back_to_the_text(found: dict[str, Any]) -> None:
-    past = Past.from_record({**GOOD, **found}, "ab")
+    past = UndoHistory.from_record({**GOOD, **found}, "ab")
     editor = Editor("ab", past)
     for there, back, steps in (("undo", "redo", past.undo), ("redo", "undo", past.redo)):
         for _ in steps:
@@ -152,20 +154,23 @@ def test_any_record_is_dropped_or_leads_back_to_the_text(found: dict[str, Any]) 
     ],
 )
 def test_what_does_not_lead_to_the_text_is_dropped(other: dict[str, Any]) -> None:
-    assert Past.from_record(GOOD, "ab") != Past()
-    assert Past.from_record({**GOOD, **other}, "ab") == Past()
+    assert UndoHistory.from_record(GOOD, "ab") != UndoHistory()
+    assert UndoHistory.from_record({**GOOD, **other}, "ab") == UndoHistory()
     for key in GOOD:
-        assert Past.from_record({k: v for k, v in GOOD.items() if k != key}, "ab") == Past()
+        assert (
+            UndoHistory.from_record({k: v for k, v in GOOD.items() if k != key}, "ab")
+            == UndoHistory()
+        )
 
 
 def test_so_many_edits_are_kept_and_the_newest_of_them() -> None:
-    steps = tuple((Change(0, 0, "", str(number)),) for number in range(CHANGES + 50))
-    kept = Past(steps, steps).to_record("")
+    steps = tuple((TextChange(0, 0, "", str(number)),) for number in range(CHANGES + 50))
+    kept = UndoHistory(steps, steps).to_record("")
     assert kept["undo"] == list(steps[50:])
     assert kept["redo"] == []
     long = "漢" * (BYTES // 12)
-    large = tuple((Change(0, 0, "", f"{long}{number}"),) for number in range(9))
-    kept = Past(large, steps[:3]).to_record("")
+    large = tuple((TextChange(0, 0, "", f"{long}{number}"),) for number in range(9))
+    kept = UndoHistory(large, steps[:3]).to_record("")
     assert kept["undo"] == list(large[-3:])
     assert len(json.dumps(kept["undo"], ensure_ascii=False).encode()) <= BYTES
 
@@ -179,10 +184,10 @@ def test_a_long_prompt_is_kept_without_a_walk_through_its_letters(
     assert len(text.encode()) > 100_000
     for place in range(CHANGES):
         editor.put(place * 300, 1, "xy")
-    edits = Past.of(editor.history)
+    edits = UndoHistory.of(editor.history)
     with cProfile.Profile() as profile:
         save_past("m", edits.to_record(editor.document.text))
-        past = Past.from_record(saved_past("m"), editor.document.text)
+        past = UndoHistory.from_record(saved_past("m"), editor.document.text)
     assert sum(entry.callcount for entry in profile.getstats()) < len(text)
     assert past == edits
     assert len(past.undo) == CHANGES
@@ -192,11 +197,11 @@ def test_a_long_prompt_is_kept_without_a_walk_through_its_letters(
 def test_a_broken_file_is_no_past(tmp_path: Path, monkeypatch: Any, content: bytes) -> None:
     monkeypatch.setenv("LLMSCOPE_STATE", str(tmp_path))
     save_past("m", GOOD)
-    assert Past.from_record(saved_past("m"), "ab") != Past()
+    assert UndoHistory.from_record(saved_past("m"), "ab") != UndoHistory()
     assert saved_past("other") == {}
     (file,) = (tmp_path / "edits").iterdir()
     file.write_bytes(content)
-    assert Past.from_record(saved_past("m"), "ab") == Past()
+    assert UndoHistory.from_record(saved_past("m"), "ab") == UndoHistory()
     file.write_text(json.dumps({**GOOD, "model": "other"}))
     assert saved_past("m") == {}
 
@@ -228,12 +233,12 @@ def test_the_edits_of_so_many_models_are_kept(tmp_path: Path, monkeypatch: Any) 
 
 
 def test_a_prompt_that_was_given_is_one_step_from_the_saved_one() -> None:
-    past = Past.from_record(GOOD, "ab").leading_to("ab", "漢\n字")
+    past = UndoHistory.from_record(GOOD, "ab").leading_to("ab", "漢\n字")
     again = Editor("漢\n字", past)
     assert [again.undo(), again.undo(), again.undo()] == ["ab", "a", "a"]
     assert [again.redo(), again.redo()] == ["ab", "漢\n字"]
-    assert Past().leading_to("", "an example") == Past()
-    assert Past().leading_to("same", "same") == Past()
+    assert UndoHistory().leading_to("", "an example") == UndoHistory()
+    assert UndoHistory().leading_to("same", "same") == UndoHistory()
 
 
 async def test_undo_and_redo_go_on_where_the_session_before_ended(opened: Open) -> None:
@@ -245,12 +250,12 @@ async def test_undo_and_redo_go_on_where_the_session_before_ended(opened: Open) 
             await session.press("ctrl+z")
             texts.append(editor.text)
         await session.press("ctrl+y")
-        record = Past.of(editor.history).to_record(editor.text)
+        record = UndoHistory.of(editor.history).to_record(editor.text)
         text = editor.text
     assert texts[0] == "the cax"
     assert texts[-1] == ""
-    past = Past.from_record(record, text)
-    async with opened(prompt=text, own=Own(past=past)) as session:
+    past = UndoHistory.from_record(record, text)
+    async with opened(prompt=text, own=UserState(past=past)) as session:
         for wanted in (*texts[-3::-1], texts[0]):
             await session.press("ctrl+y")
             assert session.app.editor.text == session.app.text == wanted
@@ -264,7 +269,7 @@ async def test_undo_and_redo_go_on_where_the_session_before_ended(opened: Open) 
 
 def test_the_cursor_goes_where_it_would_have_stood() -> None:
     history = EditHistory(CHANGES, 1.0, 100)
-    Past(((Change(0, 1, "b\nc", "xy"),),)).put_into(history)
+    UndoHistory(((TextChange(0, 1, "b\nc", "xy"),),)).put_into(history)
     ((edit,),) = history.undo_stack
     assert edit._original_selection == Selection.cursor((1, 1))
     assert edit._edit_result is not None

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 from llmscope.engine.events import Frame, PassInfo, Refused, Request, Want
 from llmscope.figure import Focus
-from llmscope.tui.state.figure_store import Ledger
-from llmscope.tui.state.view_state import Scene
+from llmscope.tui.state.figure_store import FigureStore
+from llmscope.tui.state.view_state import ViewState
 from tests.tui.acting import INFO, figure_for, tokenize
 
 COST = PassInfo(1, 0, 1.0, 1)
@@ -21,14 +21,14 @@ def frame(request: Request, *keys: str, complete: bool = True) -> Frame:
     return Frame(request.serial, tokens, figures, COST, complete)
 
 
-def asked(ledger: Ledger, text: str, *wants: Want) -> Request:
+def asked(ledger: FigureStore, text: str, *wants: Want) -> Request:
     request = ledger.ask(text, wants)
     assert request is not None
     return request
 
 
 def test_the_same_wants_are_not_asked_twice_in_whatever_order() -> None:
-    ledger = Ledger()
+    ledger = FigureStore()
     assert asked(ledger, "a b", TOKENS, HERE).serial == 1
     assert ledger.ask("a b", (HERE, TOKENS)) is None
     assert asked(ledger, "a b", TOKENS, THERE).serial == 2
@@ -36,7 +36,7 @@ def test_the_same_wants_are_not_asked_twice_in_whatever_order() -> None:
 
 
 def test_a_frame_of_another_text_is_never_shown() -> None:
-    ledger = Ledger()
+    ledger = FigureStore()
     old = asked(ledger, "a b", TOKENS)
     new = asked(ledger, "a b c", TOKENS)
     assert not ledger.take(frame(old))
@@ -48,7 +48,7 @@ def test_a_frame_of_another_text_is_never_shown() -> None:
 
 
 def test_what_was_typed_and_taken_back_is_asked_again() -> None:
-    ledger = Ledger()
+    ledger = FigureStore()
     first = asked(ledger, "a", TOKENS)
     asked(ledger, "a b", TOKENS)
     again = asked(ledger, "a", TOKENS)
@@ -57,7 +57,7 @@ def test_what_was_typed_and_taken_back_is_asked_again() -> None:
 
 
 def test_an_older_place_of_the_cursor_is_shown_and_stale_until_the_newer_lands() -> None:
-    ledger = Ledger()
+    ledger = FigureStore()
     old = asked(ledger, "a b", TOKENS, HERE)
     new = asked(ledger, "a b", TOKENS, THERE)
     assert ledger.take(frame(old))
@@ -69,7 +69,7 @@ def test_an_older_place_of_the_cursor_is_shown_and_stale_until_the_newer_lands()
 
 
 def test_a_late_frame_does_not_replace_a_newer_one() -> None:
-    ledger = Ledger()
+    ledger = FigureStore()
     old = asked(ledger, "a b", TOKENS, HERE)
     new = asked(ledger, "a b", TOKENS, THERE)
     assert ledger.take(frame(new))
@@ -80,7 +80,7 @@ def test_a_late_frame_does_not_replace_a_newer_one() -> None:
 
 
 def test_parts_of_one_request_add_up() -> None:
-    ledger = Ledger()
+    ledger = FigureStore()
     request = asked(ledger, "a b", TOKENS, HERE)
     assert ledger.take(frame(request, "tokens", complete=False))
     assert ledger.waiting
@@ -89,7 +89,7 @@ def test_parts_of_one_request_add_up() -> None:
 
 
 def test_figures_of_the_old_text_are_stale_while_the_new_one_is_on_its_way() -> None:
-    ledger = Ledger()
+    ledger = FigureStore()
     ledger.take(frame(asked(ledger, "a b", TOKENS)))
     assert not ledger.stale("tokens")
     new = asked(ledger, "a b c", TOKENS)
@@ -99,7 +99,7 @@ def test_figures_of_the_old_text_are_stale_while_the_new_one_is_on_its_way() -> 
 
 
 def test_forgetting_takes_no_answer_any_more() -> None:
-    ledger = Ledger()
+    ledger = FigureStore()
     request = asked(ledger, "a b", TOKENS)
     ledger.forget()
     assert not ledger.take(frame(request))
@@ -108,7 +108,7 @@ def test_forgetting_takes_no_answer_any_more() -> None:
 
 
 def test_what_is_overtaken_is_stale_until_it_is_asked_about_and_lands() -> None:
-    ledger = Ledger()
+    ledger = FigureStore()
     assert not ledger.waiting
     assert ledger.take(frame(asked(ledger, "a b", TOKENS, HERE)))
     ledger.overtaken()
@@ -125,13 +125,13 @@ def test_what_is_overtaken_is_stale_until_it_is_asked_about_and_lands() -> None:
 
 
 def test_a_figure_belongs_to_a_place_and_a_pass() -> None:
-    ledger = Ledger()
+    ledger = FigureStore()
     text = "a b c"
     attention = Want("attention", "attention", Focus(layer=3, head=2, mode="raw"))
     assert ledger.take(frame(asked(ledger, text, TOKENS, attention)))
     shown = ledger.shown("attention")
     assert shown is not None
-    scene = Scene.opening(Focus(layer=3, head=2)).loaded(INFO).landed(tokenize(text))
+    scene = ViewState.opening(Focus(layer=3, head=2)).loaded(INFO).landed(tokenize(text))
     assert shown.of(scene)
     assert shown.at(scene)
     for elsewhere in (scene.move(layer=1), scene.move(head=1)):

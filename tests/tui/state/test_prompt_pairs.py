@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from llmscope import package_data
-from llmscope.draw import Look
+from llmscope.draw import RenderOptions
 from llmscope.package_data import SORT, TOWN
 from llmscope.tui.actions.registry import BY_NAME
 from llmscope.tui.panes.pairs import paint_pairs
@@ -53,7 +53,7 @@ def test_an_installed_package_has_them_inside(
 def test_the_chosen_one_is_in_sight_however_low_the_pane_is() -> None:
     for height in (1, 2, 3, 5, 40):
         for chosen in range(3):
-            painting = paint_pairs(pairs_for(""), chosen, 30, height, Look(), str)
+            painting = paint_pairs(pairs_for(""), chosen, 30, height, RenderOptions(), str)
             rows = ["".join(part.text for part in row) for row in painting.rows]
             assert len(rows) == height
             assert {len(row) for row in rows} == {30}

@@ -1,14 +1,14 @@
 from __future__ import annotations
 
 from llmscope.figure import Focus
-from llmscope.tui.state.view_state import MAP_VIEWS, Scene
+from llmscope.tui.state.view_state import MAP_VIEWS, ViewState
 from tests.tui.acting import HEADS, INFO, LAYERS, tokenize
 
 TOKENS = tokenize("The capital of France is")
 
 
-def ready(focus: Focus | None = None) -> Scene:
-    return Scene.opening(focus).loaded(INFO).landed(TOKENS)
+def ready(focus: Focus | None = None) -> ViewState:
+    return ViewState.opening(focus).loaded(INFO).landed(TOKENS)
 
 
 def test_starts_on_the_last_layer_and_token() -> None:
@@ -76,5 +76,5 @@ def test_views_go_round() -> None:
 
 
 def test_nothing_moves_before_the_model_is_known() -> None:
-    scene = Scene().move(layer=1, head=1, position=1)
-    assert scene == Scene()
+    scene = ViewState().move(layer=1, head=1, position=1)
+    assert scene == ViewState()

@@ -9,9 +9,9 @@ import pytest
 from llmscope.engine.events import Taught
 from llmscope.tui.actions.registry import BY_NAME as ACTION
 from llmscope.tui.actions.types import own_keys
-from llmscope.tui.state.layout_state import Kept
+from llmscope.tui.state.layout_state import LayoutState
 from llmscope.tui.state.workspaces import PANES, WORKSPACES, workspace_of
-from llmscope.tui.user_state import Own
+from llmscope.tui.user_state import UserState
 from tests.tui.conftest import Open, Session
 
 COLOURS = "apple: red\nsky: blue\n"
@@ -103,7 +103,7 @@ async def test_digits_are_text_in_the_prompt(opened: Open) -> None:
 
 
 async def test_the_workspace_is_found_again(opened: Open) -> None:
-    async with opened(own=Own(kept=Kept(workspace="context"))) as session:
+    async with opened(own=UserState(kept=LayoutState(workspace="context"))) as session:
         assert session.app.overview.workspace.name == "context"
         assert "context" in session.wanted()
 

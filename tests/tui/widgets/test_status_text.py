@@ -9,13 +9,13 @@ from rich.cells import cell_len
 from llmscope.engine.events import Request, Want
 from llmscope.figure import Axis, Figure, Focus
 from llmscope.tui.state.figure_store import Shown
-from llmscope.tui.state.view_state import Scene
+from llmscope.tui.state.view_state import ViewState
 from llmscope.tui.widgets.status_text import clauses, fitting, number, percent, share
 from tests.tui.acting import INFO, figure_for, tokenize
 
 TEXT = "The capital of France is"
 TOKENS = tokenize(TEXT)
-SCENE = Scene.opening(Focus(layer=17, head=4)).loaded(INFO).landed(TOKENS)
+SCENE = ViewState.opening(Focus(layer=17, head=4)).loaded(INFO).landed(TOKENS)
 WANTS = {
     "map": Want("map", "residual", Focus(mode="stream")),
     "next-token": Want("next-token", "next-token", Focus()),
@@ -54,7 +54,7 @@ def test_reads_the_logit_lens_as_words() -> None:
         extra={"ids": ids, "names": {7: " Paris"}, "target": " Mary"},
     )
 
-    def said(scene: Scene, mode: str) -> str:
+    def said(scene: ViewState, mode: str) -> str:
         want = Want("map", "logit-lens", Focus(mode=mode))
         return fitting(clauses(scene, {"map": Shown(figure, want, TOKENS, ASKED)}.get), 500)
 
@@ -105,7 +105,7 @@ def test_clauses_that_do_not_fit_are_left_out_whole(width: int) -> None:
 
 
 def test_no_tokens_no_words() -> None:
-    assert clauses(Scene(), SHOWN.get) == []
+    assert clauses(ViewState(), SHOWN.get) == []
     assert fitting([], 80) == ""
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from llmscope.draw.cells import Line, finish, token_text, wrap
 from llmscope.draw.painters.walkthrough.value import cell_facts, cell_said
 from llmscope.draw.painting import Painting, Row
-from llmscope.draw.styles import Palette
+from llmscope.draw.styles import Styles
 from llmscope.draw.symbols import own_text
 from llmscope.figure import Figure
 
@@ -28,7 +28,7 @@ def paint_step(
     index: int,
     width: int,
     height: int,
-    ink: Palette,
+    ink: Styles,
     *,
     cell: Figure | None = None,
     more: str = "",

@@ -7,7 +7,7 @@ from dataclasses import replace
 from llmscope.draw.grid.grid import paint_grid
 from llmscope.draw.painters.generic import heatmap_grid
 from llmscope.draw.painting import Painting
-from llmscope.draw.styles import Palette
+from llmscope.draw.styles import Styles
 from llmscope.figure import Figure, Focus
 
 
@@ -37,7 +37,7 @@ def cell_at(figure: Figure, row: int, column: int) -> tuple[int, int]:
 
 
 def paint_values(
-    figure: Figure, width: int, height: int, palette: Palette, focus: Focus
+    figure: Figure, width: int, height: int, palette: Styles, focus: Focus
 ) -> Painting:
     """A grid; a click on it points at `row` and `column` of the picture."""
     assert focus.cell is not None

@@ -11,7 +11,7 @@ from llmscope.draw.cells import Line, finish, fit, token_text
 from llmscope.draw.grid.window import Window
 from llmscope.draw.numbers import column
 from llmscope.draw.painting import Painting, Row
-from llmscope.draw.styles import Palette
+from llmscope.draw.styles import Styles
 from llmscope.draw.symbols import own_text
 from llmscope.figure import Figure, Focus
 
@@ -23,7 +23,7 @@ LEAST = 2
 """So many numbers stay beside the words, which more room is given to before any other number."""
 
 
-def paint_walk(figure: Figure, width: int, height: int, palette: Palette, focus: Focus) -> Painting:
+def paint_walk(figure: Figure, width: int, height: int, palette: Styles, focus: Focus) -> Painting:
     """Axes step and statistic.
 
     What does not fit goes: numbers from the right, but for two of them, then words, then those.
@@ -74,7 +74,7 @@ def paint_walk(figure: Figure, width: int, height: int, palette: Palette, focus:
 
 
 def _numbers(
-    line: Line, told: Sequence[str], cells: Sequence[str], style: Style, palette: Palette
+    line: Line, told: Sequence[str], cells: Sequence[str], style: Style, palette: Styles
 ) -> None:
     """The statistics of a step; or the tokens that it names, as many as their place holds."""
     if not told:

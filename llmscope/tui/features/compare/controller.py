@@ -14,7 +14,7 @@ from llmscope.tui.features.edits import controller
 from llmscope.tui.handlers import leave
 from llmscope.tui.state.context_marker import marked
 from llmscope.tui.state.prompt_pairs import DemoPair, pairs_for
-from llmscope.tui.state.view_state import Scene
+from llmscope.tui.state.view_state import ViewState
 from llmscope.tui.state.workspaces import BY_NAME
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def write_words(desk: Desk) -> None:
     desk.push_screen(WordsScreen(desk))
 
 
-def hold_words(scene: Scene, words: tuple[str, str] | None) -> Scene:
+def hold_words(scene: ViewState, words: tuple[str, str] | None) -> ViewState:
     """The scene with two lists of words, and the view of the word turned to them."""
     from llmscope.tui.panes.contrast import WordPane
 

@@ -11,7 +11,7 @@ from llmscope.text import display_text
 if TYPE_CHECKING:
     from llmscope.engine.events import Beside, Frame, Refused
     from llmscope.tui.desk import Desk
-    from llmscope.tui.state.view_state import Scene
+    from llmscope.tui.state.view_state import ViewState
 
 NAME = "compare"
 """The workspace."""
@@ -101,7 +101,7 @@ class Comparing:
             if here is not None:
                 desk.look_at(desk.scene.go(position=here))
 
-    def said(self, scene: Scene) -> list[str]:
+    def said(self, scene: ViewState) -> list[str]:
         """Why the cursor is where nobody has put it."""
         return [SHARED] if self._open and scene.focus.position == self._sought else []
 

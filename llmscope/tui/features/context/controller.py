@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from llmscope.tui.desk import Desk
 
 
-class Lessons:
+class ContextController:
     """What the screen waits for while a context is taught."""
 
     def __init__(self) -> None:

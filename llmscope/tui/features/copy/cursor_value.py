@@ -7,18 +7,18 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from llmscope.draw.render_options import Look
-    from llmscope.export import Pair
+    from llmscope.draw.render_options import RenderOptions
+    from llmscope.export import FilePair
     from llmscope.figure import Figure
     from llmscope.tui.state.figure_store import Shown
-    from llmscope.tui.state.view_state import Scene
+    from llmscope.tui.state.view_state import ViewState
 
 
 LEAST, ENOUGH = (20, 5), (80, 20)
 """Cells of a picture: below the one it takes the other."""
 
 
-def number(figure: Figure, scene: Scene) -> str | None:
+def number(figure: Figure, scene: ViewState) -> str | None:
     """The value at the cursor, with all digits that it has; None where there is none.
 
     In a row of attention or of a router it is the largest, among candidates the one asked about,
@@ -78,14 +78,14 @@ def number(figure: Figure, scene: Scene) -> str | None:
 
 def picture(
     shown: Shown,
-    scene: Scene,
+    scene: ViewState,
     format: str,  # noqa: A002
     *,
     size: tuple[int, int],
-    look: Look,
+    look: RenderOptions,
     tokens: Figure | None = None,
     about: Mapping[str, Any] | None = None,
-) -> str | bytes | Pair:
+) -> str | bytes | FilePair:
     """A figure as a file of a format holds it.
 
     Args:

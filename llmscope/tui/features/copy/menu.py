@@ -17,7 +17,7 @@ from textual.widgets import Static
 from llmscope.draw.color.theme import Theme
 from llmscope.errors import ScopeError
 from llmscope.text import display_text, without_controls
-from llmscope.tui.dialogs.base import PassingScreen
+from llmscope.tui.dialogs.base import Dialog
 from llmscope.tui.features.copy.cursor_value import number, picture
 from llmscope.tui.features.copy.repro_command import command, view
 from llmscope.tui.features.copy.repro_script import script
@@ -26,7 +26,7 @@ from llmscope.tui.theme.textual_theme import inks
 if TYPE_CHECKING:
     from llmscope.tui.desk import Desk
     from llmscope.tui.state.figure_store import Shown
-    from llmscope.tui.state.view_state import Scene
+    from llmscope.tui.state.view_state import ViewState
 
 
 NOTHING = "nothing to copy yet"
@@ -80,7 +80,7 @@ def copies(desk: Desk) -> list[Copy]:
     return [copy for copy in found if copy.text]
 
 
-def _number(shown: Shown, scene: Scene) -> str:
+def _number(shown: Shown, scene: ViewState) -> str:
     """The number at the cursor; none while the pane still shows another place."""
     try:
         return (number(shown.figure, scene) or "") if shown.at(scene) else ""
@@ -126,7 +126,7 @@ def _put(desk: Desk, copy: Copy) -> None:
     desk.tell(f"copied {copy.what}")
 
 
-class CopyScreen(PassingScreen[str]):
+class CopyScreen(Dialog[str]):
     """The menu. One of its letters is the answer; any other key, or a click beside it, is none."""
 
     heading: ClassVar[str] = "Copy"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from llmscope.figure import Focus
     from llmscope.lenses import Lens
     from llmscope.tui.state.figure_store import Shown
-    from llmscope.tui.state.view_state import Scene
+    from llmscope.tui.state.view_state import ViewState
 
 PLACE = ("layer", "position", "head")
 """What is said of the focus wherever a figure depends on it, the usual value too."""
@@ -34,7 +34,7 @@ ORDER = (
 
 
 @dataclass(frozen=True)
-class Source:
+class ModelSource:
     """How the model was opened.
 
     Attributes:
@@ -89,7 +89,7 @@ class View:
         cursor: layer and position, for a picture that marks them.
     """
 
-    source: Source
+    source: ModelSource
     adapters: tuple[str, ...]
     prompt: str
     written: tuple[int, ...]
@@ -104,7 +104,7 @@ class View:
     cursor: tuple[int, int]
 
 
-def view(source: Source, shown: Shown, scene: Scene) -> View | None:
+def view(source: ModelSource, shown: Shown, scene: ViewState) -> View | None:
     """What a figure on screen was made of.
 
     None if its model cannot be named, or if it says no more than that there is no prompt B.
@@ -195,7 +195,7 @@ def _option(name: str, value: Any) -> str:
     return ",".join(map(str, value)) if name in ("cell", "span") else str(value)
 
 
-def _focus(shown: Shown, scene: Scene) -> Focus:
+def _focus(shown: Shown, scene: ViewState) -> Focus:
     """The focus that a figure was asked with, as a script would ask."""
     from llmscope.record.context.split import tokens_before
 

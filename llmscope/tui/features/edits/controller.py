@@ -13,7 +13,7 @@ from llmscope.engine.events import Refused
 from llmscope.errors import ScopeError
 from llmscope.text import display_text
 from llmscope.tui.dialogs.base import LineScreen
-from llmscope.tui.state.view_state import Scene
+from llmscope.tui.state.view_state import ViewState
 
 if TYPE_CHECKING:
     from llmscope.tui.desk import Desk
@@ -87,7 +87,7 @@ class EditScreen(LineScreen):
         self._desk.look_at(put(edit))
 
 
-def _of_chosen(desk: Desk, change: Callable[[Scene], Scene]) -> None:
+def _of_chosen(desk: Desk, change: Callable[[ViewState], ViewState]) -> None:
     if desk.scene.edits:
         desk.look_at(change(desk.scene))
     else:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from textual.timer import Timer
 
-from llmscope.engine.events import Draw, Drawn, Written
+from llmscope.engine.events import Sample, Sampled, Written
 from llmscope.sampler import Sampler
 from llmscope.text import display_text, shared_length
 from llmscope.tui.state.context_marker import Marked, marked
@@ -50,8 +50,8 @@ class Generating:
         self._left = 0
         self._known: dict[str, Branches] = {}
         self._sampler: Sampler | None = None
-        self._asked: Draw | None = None
-        self._hand: Drawn | None = None
+        self._asked: Sample | None = None
+        self._hand: Sampled | None = None
         self._timer: Timer | None = None
         self._drawn_at = 0.0
         self._run: object = None
@@ -62,7 +62,7 @@ class Generating:
         return self._left > 0
 
     @property
-    def pending(self) -> Draw | None:
+    def pending(self) -> Sample | None:
         """The token that was asked for last, if it has not come: to be asked for with all else."""
         return self._asked
 
@@ -184,7 +184,7 @@ class Generating:
             if self._asked is None:
                 desk.ask()
 
-    def land(self, desk: Desk, drawn: Drawn) -> None:
+    def land(self, desk: Desk, drawn: Sampled) -> None:
         """A token is there."""
         if self._asked is None or drawn.request.draw is not self._asked:
             return
@@ -243,12 +243,12 @@ class Generating:
         group = self.branches or Branches(desk.text, self.marks)
         sampler = self._sampler or desk.scene.sampler
         # A sampler of its own asks for the token that the picture tells of, whatever the rules.
-        draw = Draw(sampler, group.branch.stream, group.tried, rules=self._sampler is None)
+        draw = Sample(sampler, group.branch.stream, group.tried, rules=self._sampler is None)
         self._asked = draw if desk.ask(draw) else None
         if self._asked is None:
             self._left = 0
 
-    def _take(self, desk: Desk, drawn: Drawn) -> None:
+    def _take(self, desk: Desk, drawn: Sampled) -> None:
         """Put a token into the editor."""
         if desk.editor.text != desk.text:  # a letter came first: it has the word
             self.stop(desk)
@@ -277,7 +277,7 @@ class Generating:
             desk.ask()
 
 
-def _ending(drawn: Drawn) -> str:
+def _ending(drawn: Sampled) -> str:
     """Why a token is not to be written; empty if it is."""
     if drawn.error:
         return drawn.error

@@ -42,7 +42,7 @@ def ask(desk: Desk) -> None:
         desk.push_screen(PickerScreen(desk))
 
 
-class Found(Message):
+class ModelsFound(Message):
     """Models that were found; the last of these messages says so. From a thread of its own."""
 
     def __init__(self, offers: Sequence[Offer], *, complete: bool, flaw: str = "") -> None:
@@ -113,8 +113,8 @@ class PickerScreen(LineScreen):
         event.stop()
         self._open(self._shown[event.option_index])
 
-    @on(Found)
-    def _found(self, message: Found) -> None:
+    @on(ModelsFound)
+    def _found(self, message: ModelsFound) -> None:
         self._catalogue.add(message.offers)
         self._catalogue.complete = message.complete
         if message.flaw:
@@ -138,11 +138,11 @@ class PickerScreen(LineScreen):
             for offer in offers():
                 found.append(offer)
                 if time.monotonic() - posted > PACE:
-                    self.post_message(Found(found, complete=False))
+                    self.post_message(ModelsFound(found, complete=False))
                     found, posted = [], time.monotonic()
         except Exception as error:  # what others left in a cache may be anything
             flaw = f"{type(error).__name__}: {error}"
-        self.post_message(Found(found, complete=True, flaw=flaw))
+        self.post_message(ModelsFound(found, complete=True, flaw=flaw))
 
     def _take(self) -> None:
         marked = self._list.highlighted

@@ -11,12 +11,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from llmscope.engine.events import LoadFailed, OpenRequest
-from llmscope.tui.features.context.controller import Lessons
-from llmscope.tui.features.copy.repro_command import Source
+from llmscope.tui.features.context.controller import ContextController
+from llmscope.tui.features.copy.repro_command import ModelSource
 from llmscope.tui.features.generation.generation import Generating
 from llmscope.tui.features.walkthrough.controller import Walking
-from llmscope.tui.session.undo_history import Past
-from llmscope.tui.state.view_state import Scene
+from llmscope.tui.session.undo_history import UndoHistory
+from llmscope.tui.state.view_state import ViewState
 from llmscope.tui.widgets.header import size
 from llmscope.tui.widgets.placeholder import examples
 
@@ -46,7 +46,7 @@ class Left(NamedTuple):
     """A model's prompt as it was left, and what led to it."""
 
     text: str = ""
-    past: Past = Past()
+    past: UndoHistory = UndoHistory()
     notice: str = ""
     """What is wrong with what an earlier session left."""
 
@@ -56,10 +56,10 @@ def left_by(spec: str) -> Left:
     from llmscope.tui.session.state_files import saved_past, saved_prompt, set_aside
 
     notice, text = set_aside(spec), saved_prompt(spec)
-    return Left(text, Past.from_record(saved_past(spec), text), notice)
+    return Left(text, UndoHistory.from_record(saved_past(spec), text), notice)
 
 
-class Opening:
+class PendingSwitch:
     """A model on its way to the screen.
 
     Args:
@@ -106,12 +106,12 @@ def switch(desk: Desk, spec: str) -> None:
     if there and desk.opening is None:
         desk.tell(f"{spec} is open already")
         return
-    opening = Opening(spec, desk.own.other(spec), desk.editor.text, desk.own.left.get(spec))
+    opening = PendingSwitch(spec, desk.own.other(spec), desk.editor.text, desk.own.left.get(spec))
     if there:
         opening.stay()
     # What the old model was asked is of no use now, and neither is what it will say.
     desk.walking.stop()
-    desk.lessons = Lessons()
+    desk.lessons = ContextController()
     desk.chat.read(desk.text, scene.info)
     desk.opening = opening
     desk.generating.stop(desk)
@@ -153,14 +153,14 @@ def opened(desk: Desk, event: Opened) -> bool:
     if opening.stays:
         _go_on(desk, event.info)
         return False
-    left = Left(desk.editor.text, Past.of(desk.editor.history))
+    left = Left(desk.editor.text, UndoHistory.of(desk.editor.history))
     desk.own.left[desk.source.spec] = left
     kept = opening.left or Left()
     text = _prompt(desk, opening, kept)
     if desk.own.autosave:
         desk.own.autosave.turn(opening.spec, text, *left[:2])
     _reset(desk, event.info)
-    desk.source = Source(opening.spec, opening.loader.options, opening.loader.adapters)
+    desk.source = ModelSource(opening.spec, opening.loader.options, opening.loader.adapters)
     desk.text = text
     desk.editor.turn_to(text, kept.past.leading_to(kept.text, text))
     desk.card.about(opening.spec)
@@ -189,7 +189,7 @@ def failed(desk: Desk, event: OpenFailed) -> None:
     _go_on(desk, event.left)
 
 
-def _prompt(desk: Desk, opening: Opening, kept: Left) -> str:
+def _prompt(desk: Desk, opening: PendingSwitch, kept: Left) -> str:
     """What the new model is shown first.
 
     Who typed while it was loading meant it. Else it is what was on screen with this model last;
@@ -210,9 +210,9 @@ def _prompt(desk: Desk, opening: Opening, kept: Left) -> str:
 def _reset(desk: Desk, info: ModelInfo) -> None:
     """Let go of all that belongs to a model: cursor, edits, target, prompt B, and its answers."""
     was = desk.scene
-    fresh = Scene(view=was.view, attention=was.attention, whole=was.whole, turns=was.turns)
+    fresh = ViewState(view=was.view, attention=was.attention, whole=was.whole, turns=was.turns)
     desk.scene = fresh.drawing(was.sampler).loaded(info)
-    desk.chat, desk.lessons, desk.walking = desk.chat.anew(), Lessons(), Walking()
+    desk.chat, desk.lessons, desk.walking = desk.chat.anew(), ContextController(), Walking()
     desk.generating = Generating()
     desk.comparing.beside = None
     desk.cost = None

@@ -20,7 +20,7 @@ from llmscope.tui.pane_grid import ELSEWHERE
 from llmscope.tui.state.figure_store import Shown
 
 if TYPE_CHECKING:
-    from llmscope.export import Pair
+    from llmscope.export import FilePair
     from llmscope.tui.desk import Desk
 
 SUFFIXES = "svg, png, html, txt, ansi, json, npz or safetensors"
@@ -137,7 +137,7 @@ class Save:
     desk: Desk
     path: Path
     format: str
-    made: Callable[..., str | bytes | Pair]
+    made: Callable[..., str | bytes | FilePair]
     told: Callable[[dict[str, Any] | None], dict[str, Any] | None]
     known: Future[dict[str, Any]] | None
     force: bool = False
@@ -156,7 +156,7 @@ class Save:
         Raises:
             ScopeError: it cannot be written.
         """
-        from llmscope.export import Pair, write, write_all
+        from llmscope.export import FilePair, write, write_all
 
         flaw = None
         provenance = None
@@ -164,7 +164,7 @@ class Save:
             flaw = self.known.exception()
             provenance = None if flaw else self.known.result()
         content = self.made(about=self.told(provenance))
-        if isinstance(content, Pair):
+        if isinstance(content, FilePair):
             write_all(content.at(self.path), force=self.force)
         else:
             write(self.path, content, force=self.force)

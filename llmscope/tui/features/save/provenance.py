@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from llmscope.engine.events import Token
-    from llmscope.export import WhatIf
+    from llmscope.export import EditsCaption
     from llmscope.figure import Focus
     from llmscope.models.provenance import Origin
-    from llmscope.tui.features.copy.repro_command import Source, View
+    from llmscope.tui.features.copy.repro_command import ModelSource, View
     from llmscope.tui.state.figure_store import Shown
-    from llmscope.tui.state.view_state import Scene
+    from llmscope.tui.state.view_state import ViewState
 
 
 def found_out(origin: Origin) -> Future[dict[str, Any]]:
@@ -37,9 +37,9 @@ def found_out(origin: Origin) -> Future[dict[str, Any]]:
 
 
 def about(
-    source: Source,
+    source: ModelSource,
     shown: Shown,
-    scene: Scene,
+    scene: ViewState,
     format: str,  # noqa: A002
     provenance: dict[str, Any] | None,
 ) -> dict[str, Any] | None:
@@ -87,10 +87,10 @@ def _ids(tokens: tuple[Token, ...]) -> tuple[int, ...]:
     return tuple(token.id for token in tokens)
 
 
-def _whatif(made: View | None, shown: Shown) -> WhatIf:
-    from llmscope.export import WhatIf
+def _whatif(made: View | None, shown: Shown) -> EditsCaption:
+    from llmscope.export import EditsCaption
 
     if made is None:
         other = shown.request.versus_prompt
-        return WhatIf(shown.request.edits, other, other is not None)
-    return WhatIf(made.edits, made.other, made.other is not None)
+        return EditsCaption(shown.request.edits, other, other is not None)
+    return EditsCaption(made.edits, made.other, made.other is not None)

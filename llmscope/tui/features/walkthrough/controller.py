@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from llmscope.tui.desk import Desk
     from llmscope.tui.panes.walk_values import ValuesPane
     from llmscope.tui.panes.walkthrough import WalkthroughPane
-    from llmscope.tui.state.view_state import Scene
+    from llmscope.tui.state.view_state import ViewState
 
 WORKSPACE = "walkthrough"
 PLAYING = ("walk-on", "walk-back")
@@ -36,14 +36,14 @@ class Walking:
         self._before: list[tuple[tuple[Token, ...], Focus, tuple[int, int] | None]] = []
         self._timer: Timer | None = None
         self._by = 0
-        self._at: tuple[Scene, str] | None = None
+        self._at: tuple[ViewState, str] | None = None
 
     @property
     def plays(self) -> int:
         """1 while the walk goes forwards by itself, -1 backwards, else 0."""
         return self._by
 
-    def go(self, desk: Desk, scene: Scene) -> None:
+    def go(self, desk: Desk, scene: ViewState) -> None:
         """Go somewhere from where one can come back."""
         here = desk.scene
         self._before.append((here.tokens, here.focus, here.inside))

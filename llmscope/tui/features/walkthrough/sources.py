@@ -10,7 +10,7 @@ from llmscope.draw.painters.walkthrough.value import source_said, weight_said
 from llmscope.figure import Figure
 from llmscope.tui.features.copy.menu import Copy, CopyScreen
 from llmscope.tui.features.walkthrough.controller import BEGINS, here, numbers, table
-from llmscope.tui.state.view_state import Scene
+from llmscope.tui.state.view_state import ViewState
 
 if TYPE_CHECKING:
     from llmscope.tui.desk import Desk
@@ -20,11 +20,11 @@ MOST = 9
 
 
 @dataclass(frozen=True)
-class Source:
+class StepSource:
     """Something that a step or a number is made of: what it is called, and the scene there."""
 
     said: str
-    scene: Scene
+    scene: ViewState
 
 
 def source(desk: Desk) -> None:
@@ -70,7 +70,7 @@ class SourceScreen(CopyScreen):
         return super().answer(key, character)
 
 
-def sources(desk: Desk) -> list[Source]:
+def sources(desk: Desk) -> list[StepSource]:
     """What the number under the cursor is made of, or without a cursor the chosen step."""
     pane, scene = numbers(desk), desk.scene
     shown = pane.values_shown()
@@ -84,31 +84,36 @@ def sources(desk: Desk) -> list[Source]:
     step = steps[min(scene.step, len(steps) - 1)]
     walked = table(desk).walk_to
     return [
-        *(Source(f"step {at}, {steps[at]['name']}", walked(scene, at)) for at in step["inputs"]),
         *(
-            Source(f"weight {at + 1}, {weight_said(one)}", _weighed(scene, at))
+            StepSource(f"step {at}, {steps[at]['name']}", walked(scene, at))
+            for at in step["inputs"]
+        ),
+        *(
+            StepSource(f"weight {at + 1}, {weight_said(one)}", _weighed(scene, at))
             for at, one in enumerate(step["weights"])
         ),
     ]
 
 
-def _of_number(desk: Desk, figure: Figure) -> list[Source]:
+def _of_number(desk: Desk, figure: Figure) -> list[StepSource]:
     cell, scene, pane = figure.extra["cell"], desk.scene, table(desk)
-    found: list[Source] = []
+    found: list[StepSource] = []
     for read in cell.get("reads", ()):
         at, head = landing(read, cell, scene, pane.steps[read["step"]]["shape"])
         there = pane.walk_to(scene, read["step"]).at_cell(at)
         there = replace(there, focus=replace(there.focus, head=head))
-        found.append(Source(f"step {read['step']}, {source_said(read, desk.look.ascii)}", there))
+        found.append(
+            StepSource(f"step {read['step']}, {source_said(read, desk.look.ascii)}", there)
+        )
     for weight in cell.get("weights", ()):
         said = f"weight {weight['weight'] + 1}, {weight_said(weight)}"
         row, column = (_first(part) for part in weight["index"])
-        found.append(Source(said, _weighed(scene, weight["weight"]).at_cell((row, column))))
+        found.append(StepSource(said, _weighed(scene, weight["weight"]).at_cell((row, column))))
     return found
 
 
 def landing(
-    read: Any, cell: Any, scene: Scene, shape: Sequence[int]
+    read: Any, cell: Any, scene: ViewState, shape: Sequence[int]
 ) -> tuple[tuple[int, int], int]:
     """Row and column of what a number was made of, and the query head whose plane they are in.
 
@@ -135,5 +140,5 @@ def _first(part: int | list[int]) -> int:
     return part[0] if isinstance(part, list) else part
 
 
-def _weighed(scene: Scene, weight: int) -> Scene:
+def _weighed(scene: ViewState, weight: int) -> ViewState:
     return replace(scene, focus=replace(scene.focus, weight=weight, cell=None))

@@ -19,10 +19,10 @@ from llmscope.scope import Scope
 from llmscope.tui.features.compare.controller import hold_words
 from llmscope.tui.features.copy.cursor_value import ENOUGH, number, picture
 from llmscope.tui.features.copy.menu import CopyScreen, copies
-from llmscope.tui.features.copy.repro_command import Source, command, view
+from llmscope.tui.features.copy.repro_command import ModelSource, command, view
 from llmscope.tui.features.save.dialog import SaveScreen, free_name
 from llmscope.tui.state.figure_store import Shown
-from llmscope.tui.state.view_state import MAP_VIEWS, Scene
+from llmscope.tui.state.view_state import MAP_VIEWS, ViewState
 from llmscope.tui.state.workspaces import BY_NAME, PANES
 from tests.cli.running import record
 from tests.tui.acting import INFO, figure_for, tokenize
@@ -152,7 +152,7 @@ def test_any_prompt_survives_the_shell(text: str) -> None:
     asked = Request(1, text, (), special_tokens=False)
     figure = Figure.refused("tokens", "Tokens", "none were run")
     shown = Shown(figure, _want("tokens"), tokens, asked)  # type: ignore[arg-type]
-    made = view(Source("./my model"), shown, Scene(info=INFO, tokens=tokens))
+    made = view(ModelSource("./my model"), shown, ViewState(info=INFO, tokens=tokens))
     assert made is not None
     line = command(made)
     assert line is not None
@@ -185,13 +185,13 @@ ADAPTED = replace(INFO, adapters=("one", "two"))
 def test_the_command_has_the_adapter_that_is_on(
     info: ModelInfo, given: tuple[str, ...], adapter: str | None, put_on: tuple[str, ...] | None
 ) -> None:
-    assert Source("gpt2", adapters=given).put_on(info, adapter) == put_on
+    assert ModelSource("gpt2", adapters=given).put_on(info, adapter) == put_on
 
 
 def test_what_changes_the_numbers_is_in_the_flags() -> None:
     assert Loader("gpt2").options == {}
     loader = Loader("gpt2", device="cpu", dtype="bfloat16", threads=2, unverified=True)
-    assert Source("gpt2", loader.options).flags == (
+    assert ModelSource("gpt2", loader.options).flags == (
         *("--device", "cpu", "--dtype", "bfloat16", "--threads", "2"),
         "--unverified",
     )
@@ -247,7 +247,7 @@ async def test_the_number_is_the_one_at_the_cursor(opened: Open, key: str) -> No
 
 def test_there_is_no_number_where_there_is_no_value() -> None:
     tokens = tokenize(PROMPT)
-    scene = Scene(info=INFO, tokens=tokens, focus=Focus(layer=0, position=0))
+    scene = ViewState(info=INFO, tokens=tokens, focus=Focus(layer=0, position=0))
     assert number(figure_for(_want("tokens"), tokens), scene) is None  # type: ignore[arg-type]
 
 

@@ -25,12 +25,12 @@ from llmscope.tui.actions.registry import BY_NAME
 from llmscope.tui.app import LlmscopeApp
 from llmscope.tui.features.compare.controller import hold_words
 from llmscope.tui.features.copy.menu import copies
-from llmscope.tui.features.copy.repro_command import Source, View, command, view
+from llmscope.tui.features.copy.repro_command import ModelSource, View, command, view
 from llmscope.tui.features.copy.repro_script import script
 from llmscope.tui.state.figure_store import Shown
-from llmscope.tui.state.view_state import Scene
+from llmscope.tui.state.view_state import ViewState
 from llmscope.tui.state.workspaces import WORKSPACES, Workspace
-from llmscope.tui.user_state import Own
+from llmscope.tui.user_state import UserState
 from tests.cli.running import failure, record
 from tests.families import small_model
 from tests.models.vocabularies import byte_level
@@ -57,7 +57,7 @@ TOWN = (
 class Model:
     """A model, and the words of its prompts."""
 
-    source: Source
+    source: ModelSource
     words: tuple[str, ...]
     between: str = " "
     longest: int = 14
@@ -67,10 +67,10 @@ class Model:
         return self.between.join(chance.choice(self.words) for _ in range(count))
 
 
-SORT = Model(Source("builtin:sort"), ("A", "B", "C"), "", 8)
-FAMILY = Model(Source("builtin:town"), TOWN)
+SORT = Model(ModelSource("builtin:sort"), ("A", "B", "C"), "", 8)
+FAMILY = Model(ModelSource("builtin:town"), TOWN)
 STAGE = Model(
-    Source("builtin:town-sft", {"reward": "builtin:town-reward"}, ("builtin:town-dpo",)), TOWN
+    ModelSource("builtin:town-sft", {"reward": "builtin:town-reward"}, ("builtin:town-dpo",)), TOWN
 )
 
 
@@ -82,10 +82,10 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Model:
     small_model("llama", vocab_size=len(tokenizer)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     words = ("the cat", "漢 🙂", "it's", '"', "\\", "sat on", "$HOME `x`", "-C", "then\tthere")
-    return Model(Source(str(folder), {"threads": 1, "dtype": "float32"}), words, longest=6)
+    return Model(ModelSource(str(folder), {"threads": 1, "dtype": "float32"}), words, longest=6)
 
 
-def some_scene(scene: Scene, model: Model, chance: random.Random) -> Scene:
+def some_scene(scene: ViewState, model: Model, chance: random.Random) -> ViewState:
     """What a person may set, by chance."""
     info = scene.info
     assert info is not None
@@ -240,7 +240,10 @@ async def views(model: Model, seed: int, workspaces: int) -> None:
     if model is not SORT and chance.random() < 0.5:
         text += chance.choice(("\n", "\n---\n")) + model.prompt(chance)
     found = []
-    async with screen(scope, text, chance.choice(SIZES), own=Own(source=source)) as (app, pilot):
+    async with screen(scope, text, chance.choice(SIZES), own=UserState(source=source)) as (
+        app,
+        pilot,
+    ):
         for workspace in chance.sample(WORKSPACES, workspaces):
             await wander(app, pilot, model, workspace, chance)
             found += copied(app)
@@ -275,7 +278,7 @@ async def test_what_is_copied_of_many_views_too(llama: Model, seed: int) -> None
 
 async def test_a_mark_of_the_context_reaches_what_training_changed() -> None:
     scope = llmscope.load("builtin:town")
-    text, own = "where does Anna live?\n---\nin the barn.", Own(source=FAMILY.source)
+    text, own = "where does Anna live?\n---\nin the barn.", UserState(source=FAMILY.source)
     async with screen(scope, text, own=own) as (app, pilot):
         app.look_at(replace(app.scene, adapter="town-sft"))
         app.overview.open(next(one for one in WORKSPACES if one.name == "stages"))
@@ -296,8 +299,11 @@ async def test_a_long_prompt_is_shown_in_the_part_and_the_blocks_that_the_screen
     long = small_model("llama", vocab_size=len(tokenizer), max_position_embeddings=2000)
     long.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
-    text, source = "the cat sat on " * 160, Source(str(tmp_path))
-    async with screen(llmscope.load(str(tmp_path)), text, own=Own(source=source)) as (app, pilot):
+    text, source = "the cat sat on " * 160, ModelSource(str(tmp_path))
+    async with screen(llmscope.load(str(tmp_path)), text, own=UserState(source=source)) as (
+        app,
+        pilot,
+    ):
         count = len(app.scene.tokens)
         assert count > SPAN
         asked = []
@@ -317,7 +323,21 @@ async def test_a_long_prompt_is_shown_in_the_part_and_the_blocks_that_the_screen
 def a_script(prompt: str, **changes: Any) -> str:
     """What is copied of a prompt that nobody ran."""
     written = View(
-        *(Source("x"), (), prompt, (), True, (), None, False, False, "tokens", None, {}, (0, 0))
+        *(
+            ModelSource("x"),
+            (),
+            prompt,
+            (),
+            True,
+            (),
+            None,
+            False,
+            False,
+            "tokens",
+            None,
+            {},
+            (0, 0),
+        )
     )
     return script(replace(written, **changes))
 

@@ -7,13 +7,13 @@ from dataclasses import replace
 import pytest
 from textual.content import Content
 
-from llmscope.engine.events import Drawn, Refused
+from llmscope.engine.events import Refused, Sampled
 from llmscope.models.generation import Rules
 from llmscope.sampler import Sampler
 from llmscope.tui.actions.keymap import keymap_from
 from llmscope.tui.features.generation.generation import WAIT
 from llmscope.tui.features.generation.sampler_dialog import SamplerScreen
-from llmscope.tui.user_state import Own
+from llmscope.tui.user_state import UserState
 from tests.tui.acting import INFO, NEXT, tokenize
 from tests.tui.conftest import PROMPT, Open, Session
 
@@ -179,7 +179,7 @@ async def test_what_cannot_be_written_is_said_and_the_picture_stays(opened: Open
             await session.press("f4")
             request = engine.requests[-1]
             assert request.draw is not None
-            engine.post(Drawn(request, **found))
+            engine.post(Sampled(request, **found))
             engine.answer(request)
             await session.settle()
             assert told(session).startswith(said)
@@ -312,7 +312,7 @@ async def test_a_token_that_says_nothing_is_a_token_all_the_same(opened: Open) -
         for count in (1, 2, 3):
             request = engine.requests[-1]
             assert request.draw is not None
-            engine.post(Drawn(request, 77, "", ""))
+            engine.post(Sampled(request, 77, "", ""))
             engine.answer(request)
             await session.settle()
             written = engine.requests[-1].written
@@ -404,7 +404,7 @@ async def test_until_the_editor_has_told_of_a_token_the_text_before_keeps_its_to
 
 
 async def test_keys_of_ones_own_do_not_end_what_they_begin(opened: Open) -> None:
-    own = Own(keymap=keymap_from({"keys": {"write-on": "f9"}}))
+    own = UserState(keymap=keymap_from({"keys": {"write-on": "f9"}}))
     async with opened(own=own) as session:
         await session.pilot.press("f9")
         await session.pilot.pause(0.05)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from textual.widgets import OptionList
 
-from llmscope.draw.render_options import Look
+from llmscope.draw.render_options import RenderOptions
 from llmscope.models.sources.builtin import names
 from llmscope.tui.features.models import model_picker
 from llmscope.tui.features.models.model_catalog import (
@@ -26,7 +26,7 @@ from llmscope.tui.features.models.model_catalog import (
 )
 from llmscope.tui.features.models.model_picker import PickerScreen
 from llmscope.tui.session.recent_models import remember
-from llmscope.tui.user_state import Own
+from llmscope.tui.user_state import UserState
 from tests.models.hub_cache import fill_hub
 from tests.tui.conftest import Open, Session
 from tests.tui.features.models.test_model_switch import Words
@@ -69,8 +69,8 @@ def marked(screen: PickerScreen) -> str:
 
 
 @pytest.fixture
-def own() -> Own:
-    return Own(other=Words)
+def own() -> UserState:
+    return UserState(other=Words)
 
 
 TOUCHES: list[tuple[int, str]] = []
@@ -102,7 +102,7 @@ def touches(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, str]]]:
 
 
 async def test_two_hundred_models_are_listed_and_the_screen_reads_no_file(
-    opened: Open, own: Own, folders: Path, touches: list[tuple[int, str]]
+    opened: Open, own: UserState, folders: Path, touches: list[tuple[int, str]]
 ) -> None:
     made = fill_hub(folders / "hub", MANY)
     async with opened(own=own) as session:
@@ -121,7 +121,7 @@ async def test_two_hundred_models_are_listed_and_the_screen_reads_no_file(
 
 
 async def test_the_picker_is_there_before_its_list_is(
-    opened: Open, own: Own, monkeypatch: pytest.MonkeyPatch
+    opened: Open, own: UserState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is filled as things are found, and a folder that does not answer holds nothing up."""
     go = threading.Event()
@@ -155,7 +155,7 @@ async def test_the_picker_is_there_before_its_list_is(
         assert len(session.app.screen_stack) == 1
 
 
-async def test_enter_opens_what_is_found(opened: Open, own: Own, folders: Path) -> None:
+async def test_enter_opens_what_is_found(opened: Open, own: UserState, folders: Path) -> None:
     fill_hub(folders / "hub", 12)
     async with opened(own=own) as session:
         await session.press("ctrl+o")  # in the prompt too
@@ -175,7 +175,7 @@ async def test_enter_opens_what_is_found(opened: Open, own: Own, folders: Path) 
 
 
 @pytest.mark.parametrize("spec", ["gpt2", "./folder", "~/x.gguf", "pypi:other", "org/name@v1"])
-async def test_any_spec_is_taken_as_it_is_typed(opened: Open, own: Own, spec: str) -> None:
+async def test_any_spec_is_taken_as_it_is_typed(opened: Open, own: UserState, spec: str) -> None:
     async with opened(own=own) as session:
         await session.press("escape", "M")
         await listed(session)
@@ -184,7 +184,7 @@ async def test_any_spec_is_taken_as_it_is_typed(opened: Open, own: Own, spec: st
         assert [request.spec for request in session.engine.openings] == [spec]
 
 
-async def test_esc_opens_nothing(opened: Open, own: Own) -> None:
+async def test_esc_opens_nothing(opened: Open, own: UserState) -> None:
     async with opened(own=own) as session:
         await session.press("escape", "M")
         await listed(session)
@@ -194,7 +194,7 @@ async def test_esc_opens_nothing(opened: Open, own: Own) -> None:
 
 
 async def test_a_page_of_a_list_without_room_is_a_row(
-    opened: Open, own: Own, folders: Path
+    opened: Open, own: UserState, folders: Path
 ) -> None:
     async with opened(own=own) as session:
         await session.press("escape", "M")
@@ -210,7 +210,7 @@ async def test_a_page_of_a_list_without_room_is_a_row(
         assert paged == [first, second]
 
 
-async def test_a_click_opens(opened: Open, own: Own) -> None:
+async def test_a_click_opens(opened: Open, own: UserState) -> None:
     async with opened(own=own) as session:
         await session.press("escape", "M")
         screen = await listed(session)
@@ -223,11 +223,11 @@ async def test_a_click_opens(opened: Open, own: Own) -> None:
 
 @pytest.mark.parametrize("size", [(40, 10), (80, 24), (120, 40)])
 async def test_hostile_names_do_nothing_to_the_screen(
-    opened: Open, own: Own, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]
+    opened: Open, own: UserState, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]
 ) -> None:
     evil = "[/nope]\x1b[31m\u202e[@click=app.quit]x\n漢字👩‍👩‍👧"
     monkeypatch.setattr(model_picker, "offers", lambda: iter([Offer(evil, HUB, 7, (evil, evil))]))
-    async with opened(*size, own=own, look=Look(tier="none")) as session:
+    async with opened(*size, own=own, look=RenderOptions(tier="none")) as session:
         await session.press("escape", "M")
         screen = await listed(session)
         shown = session.screen_text()
@@ -240,7 +240,7 @@ async def test_hostile_names_do_nothing_to_the_screen(
 
 
 async def test_a_cache_that_cannot_be_read_is_told_and_the_line_still_opens(
-    opened: Open, own: Own, monkeypatch: pytest.MonkeyPatch
+    opened: Open, own: UserState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def torn() -> Iterator[Offer]:
         yield Offer("builtin:sort", "built in", 5)

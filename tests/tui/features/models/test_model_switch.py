@@ -24,8 +24,8 @@ from llmscope.tui.session.state_files import (
     saved_prompt,
     saved_session,
 )
-from llmscope.tui.session.undo_history import Past
-from llmscope.tui.user_state import Own
+from llmscope.tui.session.undo_history import UndoHistory
+from llmscope.tui.user_state import UserState
 from llmscope.tui.widgets.placeholder import ENGLISH, SORTING
 from tests.tui.acting import INFO
 from tests.tui.conftest import PROMPT, Open, Session
@@ -55,8 +55,8 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def own() -> Own:
-    return Own(other=Words)
+def own() -> UserState:
+    return UserState(other=Words)
 
 
 def notices(session: Session) -> list[str]:
@@ -72,7 +72,7 @@ async def choose(session: Session, spec: str, *, lands: bool = True) -> None:
 
 
 async def test_the_old_picture_stays_and_counts_as_old_until_the_new_model_is_there(
-    opened: Open, own: Own
+    opened: Open, own: UserState
 ) -> None:
     async with opened(own=own) as session:
         app, engine = session.app, session.engine
@@ -101,7 +101,7 @@ async def test_the_old_picture_stays_and_counts_as_old_until_the_new_model_is_th
         assert app.source.options == {"dtype": "float32"}
 
 
-async def test_what_belongs_to_a_model_goes_with_it(opened: Open, own: Own) -> None:
+async def test_what_belongs_to_a_model_goes_with_it(opened: Open, own: UserState) -> None:
     async with opened(own=own) as session:
         app, engine = session.app, session.engine
         engine.auto = True
@@ -122,7 +122,7 @@ async def test_what_belongs_to_a_model_goes_with_it(opened: Open, own: Own) -> N
         assert (request.edits, request.versus_prompt, request.adapter) == ((), None, None)
 
 
-async def test_a_chat_goes_with_its_model_and_its_words_stay(opened: Open, own: Own) -> None:
+async def test_a_chat_goes_with_its_model_and_its_words_stay(opened: Open, own: UserState) -> None:
     async with opened(own=own) as session:
         app = session.app
         await session.press("escape", "c")
@@ -134,7 +134,7 @@ async def test_a_chat_goes_with_its_model_and_its_words_stay(opened: Open, own: 
         assert app.text == f"[user] {PROMPT} [assistant]"
 
 
-async def test_the_prompt_is_what_was_kept_for_the_model(opened: Open, own: Own) -> None:
+async def test_the_prompt_is_what_was_kept_for_the_model(opened: Open, own: UserState) -> None:
     save_prompt("gpt2", "kept for gpt2")
     async with opened(own=own) as session:
         app = session.app
@@ -143,7 +143,7 @@ async def test_the_prompt_is_what_was_kept_for_the_model(opened: Open, own: Own)
         assert session.engine.requests[-1].text == "kept for gpt2"
 
 
-async def test_without_one_the_prompt_stays(opened: Open, own: Own) -> None:
+async def test_without_one_the_prompt_stays(opened: Open, own: UserState) -> None:
     async with opened(own=own, prompt="a b") as session:
         await choose(session, "gpt2")
         assert session.app.text == session.app.editor.text == "a b"
@@ -151,14 +151,14 @@ async def test_without_one_the_prompt_stays(opened: Open, own: Own) -> None:
 
 
 async def test_an_example_that_suits_the_old_model_alone_makes_way_for_one(
-    opened: Open, own: Own
+    opened: Open, own: UserState
 ) -> None:
     async with opened(own=own, prompt=ENGLISH[0]) as session:
         await choose(session, "builtin:sort")
         assert session.app.text == SORTING[0]
 
 
-async def test_undo_goes_by_model(opened: Open, own: Own) -> None:
+async def test_undo_goes_by_model(opened: Open, own: UserState) -> None:
     async with opened(own=own, prompt="a") as session:
         app = session.app
         await session.press("space", "b")
@@ -179,11 +179,13 @@ async def test_undo_goes_by_model(opened: Open, own: Own) -> None:
         assert app.text == "a b d"
 
 
-async def test_undo_of_an_earlier_session_comes_with_the_prompt(opened: Open, own: Own) -> None:
+async def test_undo_of_an_earlier_session_comes_with_the_prompt(
+    opened: Open, own: UserState
+) -> None:
     async with opened(own=own, prompt="one") as session:
         await session.press("space", "t", "w", "o")
         save_prompt("gpt2", "one two")
-        save_past("gpt2", Past.of(session.app.editor.history).to_record("one two"))
+        save_past("gpt2", UndoHistory.of(session.app.editor.history).to_record("one two"))
         session.app.editor.replace_all("other")
         await session.settle()
         await choose(session, "gpt2")
@@ -193,7 +195,9 @@ async def test_undo_of_an_earlier_session_comes_with_the_prompt(opened: Open, ow
         assert session.app.text == "one"
 
 
-async def test_what_is_typed_while_the_model_loads_is_meant_for_it(opened: Open, own: Own) -> None:
+async def test_what_is_typed_while_the_model_loads_is_meant_for_it(
+    opened: Open, own: UserState
+) -> None:
     save_prompt("gpt2", "kept")
     async with opened(own=own, prompt="a") as session:
         app = session.app
@@ -209,7 +213,7 @@ async def test_what_is_typed_while_the_model_loads_is_meant_for_it(opened: Open,
 
 
 async def test_nothing_is_written_by_a_model_that_is_to_go_and_what_was_is_text_of_the_next(
-    opened: Open, own: Own
+    opened: Open, own: UserState
 ) -> None:
     async with opened(own=own) as session:
         app, engine = session.app, session.engine
@@ -231,7 +235,7 @@ async def test_nothing_is_written_by_a_model_that_is_to_go_and_what_was_is_text_
 
 async def test_each_model_is_saved_under_its_own_name(opened: Open, state: Path) -> None:
     autosave = Autosave(HERE, "a")
-    async with opened(own=Own(other=Words, autosave=autosave), prompt="a") as session:
+    async with opened(own=UserState(other=Words, autosave=autosave), prompt="a") as session:
         await session.press("space", "b")
         await choose(session, "gpt2")
         await session.press("space", "c")
@@ -242,12 +246,12 @@ async def test_each_model_is_saved_under_its_own_name(opened: Open, state: Path)
         autosave.leave("a b c")
         assert [(one.model, one.text) for one in read()] == [("gpt2", "a b c"), (HERE, "a b")]
         assert saved_past(HERE)["text"] == "a b"
-        assert Past.from_record(saved_past("gpt2"), "a b c") != Past()
+        assert UndoHistory.from_record(saved_past("gpt2"), "a b c") != UndoHistory()
         assert [one.spec for one in recent()] == ["gpt2"]
 
 
 async def test_what_an_earlier_session_left_broken_is_set_aside(
-    opened: Open, own: Own, state: Path
+    opened: Open, own: UserState, state: Path
 ) -> None:
     save_past("gpt2", {"schema": 99})
     async with opened(own=own) as session:
@@ -258,7 +262,7 @@ async def test_what_an_earlier_session_left_broken_is_set_aside(
 
 @pytest.mark.parametrize("again", [False, True])
 async def test_what_goes_wrong_is_told_and_the_old_model_stays(
-    opened: Open, own: Own, again: bool
+    opened: Open, own: UserState, again: bool
 ) -> None:
     async with opened(own=own) as session:
         app, engine = session.app, session.engine
@@ -277,7 +281,7 @@ async def test_what_goes_wrong_is_told_and_the_old_model_stays(
 
 
 async def test_a_failure_that_leaves_no_model_is_told_in_the_place_of_the_picture(
-    opened: Open, own: Own
+    opened: Open, own: UserState
 ) -> None:
     async with opened(own=own) as session:
         await choose(session, "gpt9", lands=False)
@@ -295,7 +299,9 @@ async def test_a_failure_that_leaves_no_model_is_told_in_the_place_of_the_pictur
         assert session.app.overview.display
 
 
-async def test_after_a_first_model_that_failed_another_is_opened(opened: Open, own: Own) -> None:
+async def test_after_a_first_model_that_failed_another_is_opened(
+    opened: Open, own: UserState
+) -> None:
     async with opened(own=own, auto=False) as session:
         app, engine = session.app, session.engine
         engine.post(LoadFailed("no such model", "gpt2"))
@@ -311,7 +317,7 @@ async def test_after_a_first_model_that_failed_another_is_opened(opened: Open, o
 
 @pytest.mark.parametrize("fails", [False, True])
 async def test_a_first_model_that_lands_after_another_was_chosen(
-    opened: Open, own: Own, fails: bool
+    opened: Open, own: UserState, fails: bool
 ) -> None:
     async with opened(own=own, auto=False) as session:
         app, engine = session.app, session.engine
@@ -332,7 +338,9 @@ async def test_a_first_model_that_lands_after_another_was_chosen(
         assert not app.ledger.waiting
 
 
-async def test_the_last_one_that_was_chosen_is_the_one_that_opens(opened: Open, own: Own) -> None:
+async def test_the_last_one_that_was_chosen_is_the_one_that_opens(
+    opened: Open, own: UserState
+) -> None:
     async with opened(own=own) as session:
         app, engine = session.app, session.engine
         await choose(session, "gpt2", lands=False)
@@ -346,7 +354,7 @@ async def test_the_last_one_that_was_chosen_is_the_one_that_opens(opened: Open, 
         assert (app.opening, app.source.spec) == (None, "other")
 
 
-async def test_one_stays_by_choosing_what_is_open(opened: Open, own: Own) -> None:
+async def test_one_stays_by_choosing_what_is_open(opened: Open, own: UserState) -> None:
     async with opened(own=own) as session:
         app, engine = session.app, session.engine
         await session.press("escape", "x")
@@ -364,7 +372,9 @@ async def test_one_stays_by_choosing_what_is_open(opened: Open, own: Own) -> Non
 
 
 @pytest.mark.parametrize("key", ["c", "p", "B"])
-async def test_a_model_that_is_to_go_is_asked_for_nothing(opened: Open, own: Own, key: str) -> None:
+async def test_a_model_that_is_to_go_is_asked_for_nothing(
+    opened: Open, own: UserState, key: str
+) -> None:
     async with opened(own=own, prompt="one\ntwo") as session:
         await session.press("escape")
         await choose(session, "gpt2", lands=False)
@@ -375,7 +385,7 @@ async def test_a_model_that_is_to_go_is_asked_for_nothing(opened: Open, own: Own
 
 
 async def test_an_empty_prompt_asks_for_one_with_the_new_models_examples(
-    opened: Open, own: Own
+    opened: Open, own: UserState
 ) -> None:
     async with opened(own=own, prompt="") as session:
         assert ENGLISH[0] in session.screen_text()

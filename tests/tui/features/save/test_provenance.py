@@ -19,10 +19,10 @@ from llmscope.cli.app import app as program
 from llmscope.scope import Scope
 from llmscope.tui.app import LlmscopeApp
 from llmscope.tui.features.compare.controller import hold_words
-from llmscope.tui.features.copy.repro_command import ORDER, Source, command, view
+from llmscope.tui.features.copy.repro_command import ORDER, ModelSource, command, view
 from llmscope.tui.features.save.dialog import SaveScreen
 from llmscope.tui.state.workspaces import BY_NAME
-from llmscope.tui.user_state import Own
+from llmscope.tui.user_state import UserState
 from tests.cli.running import record
 from tests.export.test_provenance import in_png, in_svg
 from tests.tui.features.copy.test_repro_command import alike, settled
@@ -100,7 +100,7 @@ async def test_a_saved_json_of_every_workspace_is(folder: Path) -> None:
 
 @pytest.mark.parametrize("adapter", ["town-pirate", "town-dpo"])
 async def test_it_tells_of_the_adapter_that_is_on(folder: Path, adapter: str) -> None:
-    own = Own(source=Source("builtin:town"))
+    own = UserState(source=ModelSource("builtin:town"))
     async with screen(llmscope.load("builtin:town"), "the dog", own=own) as (app, pilot):
         app.look_at(replace(app.scene, adapter=adapter))
         await pilot.press("escape")

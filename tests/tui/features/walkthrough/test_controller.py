@@ -12,7 +12,7 @@ from llmscope.scope import Scope
 from llmscope.tui.features.copy.cursor_value import number
 from llmscope.tui.features.walkthrough import controller
 from llmscope.tui.features.walkthrough.sources import SourceScreen, landing
-from llmscope.tui.state.view_state import Scene
+from llmscope.tui.state.view_state import ViewState
 from tests.tui.acting import INFO
 from tests.tui.real import answered
 from tests.tui.walking import STORY, ticks, walk
@@ -130,7 +130,7 @@ async def test_one_goes_to_the_very_numbers_and_comes_back(sort: Scope) -> None:
 def test_of_a_key_that_heads_share_the_head_stays_if_it_can(
     head: int, shared: int, lands: int
 ) -> None:
-    scene = Scene(info=replace(INFO, heads=4), focus=Focus(head=head))
+    scene = ViewState(info=replace(INFO, heads=4), focus=Focus(head=head))
     axes = ["head", "position", "dimension"]
     read = {"axes": axes, "index": [shared, 3, [0, 16]]}
     cell = {"names": {"head": {}, "query": {}, "key": {}}, "index": [head, 5, 3]}
