@@ -13,10 +13,10 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-# Idle OpenMP threads that spin make the same step up to a hundred times slower on a busy machine.
-# To wake one that sleeps takes long too: a third of a short pass. So they spin for some 30 µs,
-# about what lies between two operations of a pass, and sleep then. The runtime reads both once,
-# when torch is imported, so they are set before anything here does.
+# Idle OpenMP threads that spin make the same step up to a hundred times slower on a busy machine,
+# but waking a sleeping one takes a third of a short pass. So they spin for about 30 µs, the gap
+# between two operations of a pass, and then sleep. The runtime reads both variables once, when
+# torch is imported, so they are set before anything here imports it.
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")

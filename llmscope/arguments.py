@@ -20,24 +20,24 @@ if TYPE_CHECKING:
     from llmscope.figure import Focus
 
 LONGEST = 60
-"""Characters of a value that an error quotes."""
+"""Maximum characters of a value that an error quotes."""
 MOST_IDS = 2**24
-"""More ids than any prompt has."""
+"""Maximum number of token ids; no prompt has as many."""
 LARGEST = 2**63 - 1
-"""The largest integer that torch and numpy take."""
-# Each thread of torch takes a stack and a place in the process table; tens of thousands of them
-# crash the process. More than a few a core only slow it down.
+"""The largest integer that torch and numpy accept."""
+# Each torch thread takes a stack and an entry in the process table; tens of thousands of them
+# crash the process. More than a few per core only slow it down.
 MOST_THREADS = max(64, 4 * (os.cpu_count() or 1))
-"""The most threads that torch is given here."""
+"""Maximum number of torch threads."""
 
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = LONGEST
 
 
 def quoted(value: object) -> str:
-    """Return a value as an error shows it: one harmless line of at most about `LONGEST` characters.
+    """Return a value as an error shows it: one safe line of at most about `LONGEST` characters.
 
-    Numbers of thousands of digits, which Python refuses to print, are told by their size.
+    Numbers of thousands of digits, which Python refuses to print, are described by their size.
     """
     if isinstance(value, int) and value.bit_length() > 128:
         return f"an integer of {value.bit_length()} bits"
@@ -50,7 +50,7 @@ def quoted(value: object) -> str:
 
 
 def integer(name: str, value: Any, *, least: int | None = None, most: int = LARGEST) -> int:
-    """Return an integer, also of numpy or torch, from `least` (None: any) to `most`."""
+    """Return an int from a Python, numpy or torch integer from `least` (None: any) to `most`."""
     boolean = isinstance(value, bool) or str(getattr(value, "dtype", "")).endswith("bool")
     try:
         number = None if boolean else operator.index(value)
@@ -93,7 +93,7 @@ def share(name: str, value: Any) -> float:
 
 
 def flag(name: str, value: Any) -> bool:
-    """Return True or False, also of numpy; nothing else counts as one of them."""
+    """Return a bool from a Python bool or a boolean numpy or torch scalar; accept nothing else."""
     if isinstance(value, bool):
         return value
     if str(getattr(value, "dtype", "")).endswith("bool") and getattr(value, "ndim", 1) == 0:
@@ -102,7 +102,7 @@ def flag(name: str, value: Any) -> bool:
 
 
 def text(name: str, value: Any) -> str:
-    """Return a string without lone surrogates, which no tokenizer and no file takes."""
+    """Return a string; reject lone surrogates, which no tokenizer or file accepts."""
     if not isinstance(value, str):
         raise TypeError(f"{name} must be a string, not {quoted(value)}")
     if not value.isascii():
@@ -117,7 +117,7 @@ def text(name: str, value: Any) -> str:
 
 
 def name_or_path(name: str, value: Any) -> str:
-    """Return a string, or what a path is called."""
+    """Return a string, or a path as a string."""
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
     if not isinstance(value, str):
@@ -126,7 +126,7 @@ def name_or_path(name: str, value: Any) -> str:
 
 
 def token_ids(name: str, value: Any) -> tuple[int, ...]:
-    """Return one row of integers: a list or another sequence, or an array or tensor of them."""
+    """Return one row of integers from a sequence, array or tensor."""
     wanted = f"{name} must be token ids, such as [464, 3139]"
     if hasattr(value, "tolist"):
         try:
@@ -159,7 +159,7 @@ def pair(name: str, value: Any, *, least: int | None = None) -> tuple[int, int]:
 
 
 def several(name: str, value: Any) -> tuple[Any, ...]:
-    """Return what an iterable gives as a tuple; a string is not taken apart."""
+    """Return the items of an iterable as a tuple; reject strings and mappings."""
     if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
         raise TypeError(f"{name} must be a list, not {quoted(value)}")
     return tuple(value)
@@ -175,10 +175,11 @@ def function(name: str, value: Any) -> Callable[..., Any] | None:
 def checked_focus(focus: Focus, vocabulary: int) -> Focus:
     """Return a focus whose fields have their plain types and are in range.
 
-    Whether there is such a layer, head or position depends on the model: see `Focus.resolve`.
+    Whether a layer, head or position exists depends on the model: see `Focus.resolve`.
 
     Args:
-        vocabulary: tokens of the model.
+        focus: the focus to check.
+        vocabulary: number of tokens in the model's vocabulary.
     """
 
     def token(name: str, value: Any) -> int:
@@ -233,9 +234,10 @@ def _token(name: str, value: Any, vocabulary: int) -> int:
 
 
 def _span(name: str, value: Any) -> tuple[int, int]:
-    """Ends below zero count from the end, and an end of 0 after such a start is the last token's.
+    """Return a checked span, whose negative ends count from the end of the prompt.
 
-    A span that is empty in one prompt may be none in another: only what is empty in each is wrong.
+    An end of 0 after a negative start means the end of the prompt. A span may be empty in one
+    prompt and not in another: only a span that is empty in every prompt is an error.
     """
     first, end = pair(name, value)
     if first >= end and not (end <= 0 <= first or first < 0 == end):

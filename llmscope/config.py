@@ -1,4 +1,4 @@
-"""What a person set for good: flags over the environment over the config file over what ships.
+"""Persistent settings. Precedence: flags, environment, config file, built-in defaults.
 
 ```toml
 model = "gpt2"
@@ -9,9 +9,9 @@ theme = "abyss"
 copy = "ctrl+y"
 ```
 
-Each setting has the name of the option that says the same, and its variable is that name after
-`LLMSCOPE_`. What lets foreign code run (`--trust-remote-code`, `--allow-pickle`) or other machines
-in (`--host`) is none of them: it is said each time.
+Each setting has the name of the command-line option of the same meaning, and its environment
+variable is that name after `LLMSCOPE_`. Options that let foreign code run (`--trust-remote-code`,
+`--allow-pickle`) or other machines connect (`--host`) are not settings: pass them each time.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from llmscope.text import display_text
 CONFIG = "config.toml"
 PREFIX = "LLMSCOPE_"
 KEYS = "keys"
-"""The section of a person's own keys, which the screen reads: see `llmscope.tui.actions.keymap`."""
+"""The section of the user's own keys, which the TUI reads: see `llmscope.tui.actions.keymap`."""
 FOLDERS = ("CONFIG", "CACHE", "STATE")
-"""Variables that name folders, and therefore cannot stand in the file."""
+"""Environment variables that name folders, and therefore cannot be set in the config file."""
 LARGEST = 100_000
-"""Bytes of the config file; a larger one is none."""
+"""Maximum bytes of the config file; a larger one is rejected."""
 
 Origin = Literal["default", "file", "environment"]
 Value = str | int | bool | None
@@ -40,15 +40,15 @@ Value = str | int | bool | None
 
 @dataclass(frozen=True)
 class Setting:
-    """One thing that can be set.
+    """One setting.
 
     Attributes:
-        name: in the file, and of the option `--name`, but for the model, which is an argument.
-        about: what it decides.
-        choices: the words that it takes; empty for any text.
-        kind: of its value in the file.
-        usual: what holds where nobody says anything; None: it is found out each time, or not set.
-        otherwise: what None means.
+        name: the key in the file and the option `--name`; the model is an argument instead.
+        about: a description of the setting.
+        choices: the accepted values; empty for any text.
+        kind: the type of the value in the file.
+        usual: the default value; None: it is determined at each start, or not set.
+        otherwise: the meaning of None, in words.
     """
 
     name: str
@@ -60,14 +60,18 @@ class Setting:
 
     @property
     def variable(self) -> str:
-        """Of the environment."""
+        """The name of its environment variable."""
         return PREFIX + self.name.upper()
 
     def read(self, value: object, where: str) -> Value:
-        """The value, if it is one of this setting.
+        """Return a value from the file if it is valid for this setting.
+
+        Args:
+            value: the value to check.
+            where: the source of the value, for error messages.
 
         Raises:
-            ScopeError: it is none.
+            ScopeError: the value is not valid.
         """
         if self.kind is str and isinstance(value, str) and (value or not self.choices):
             if self.choices and value not in self.choices:
@@ -87,10 +91,10 @@ class Setting:
         )
 
     def spelt(self, text: str, where: str) -> Value:
-        """The value that a variable of the environment spells.
+        """Parse the text of an environment variable.
 
         Raises:
-            ScopeError: it spells none.
+            ScopeError: the text is not a valid value.
         """
         if self.kind is bool:
             known = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
@@ -100,7 +104,7 @@ class Setting:
         return self.read(text, where)
 
     def words(self, *, quoted: bool = False) -> str:
-        """What it takes, in words; as it is written in the file, if quoted."""
+        """Describe the accepted values; if `quoted`, as they are written in the file."""
         if self.kind is bool:
             return "true or false"
         if self.kind is int:
@@ -132,7 +136,7 @@ BY_NAME = {setting.name: setting for setting in SETTINGS}
 
 @dataclass(frozen=True)
 class FoundSetting:
-    """The value of a setting, and who set it."""
+    """The value of a setting, and where it was set."""
 
     setting: Setting
     value: Value
@@ -140,7 +144,7 @@ class FoundSetting:
 
 
 def config_folder() -> Path:
-    """Where settings are: LLMSCOPE_CONFIG, or XDG_CONFIG_HOME, or the platform's own place."""
+    """Return the config folder: LLMSCOPE_CONFIG, XDG_CONFIG_HOME or the platform default."""
     chosen = os.environ.get("LLMSCOPE_CONFIG")
     if chosen:
         return Path(chosen).expanduser()
@@ -153,21 +157,21 @@ def config_folder() -> Path:
 
 
 def config_path() -> Path:
-    """The config file."""
+    """Return the path of the config file."""
     return config_folder() / CONFIG
 
 
 def read_file() -> Mapping[str, Any]:
-    """What the config file holds; empty if there is none.
+    """Read the config file; return an empty mapping if it does not exist.
 
     Raises:
-        ScopeError: it cannot be read, or is no TOML.
+        ScopeError: the file cannot be read, or is not TOML.
     """
     path = config_path()
     try:
         if path.stat().st_size > LARGEST:
             raise ValueError(f"it is larger than {LARGEST} bytes")
-        import tomllib  # where there is no file, it would cost the first picture two milliseconds
+        import tomllib  # late: without a file it would cost the first frame 2 ms
 
         return tomllib.loads(path.read_bytes().decode("utf-8"))
     except (FileNotFoundError, NotADirectoryError):
@@ -178,10 +182,13 @@ def read_file() -> Mapping[str, Any]:
 
 
 def settings(environ: Mapping[str, str] | None = None) -> tuple[FoundSetting, ...]:
-    """Each setting with its value, from the environment, the file, or neither.
+    """Return each setting with its value, from the environment, the file, or the default.
+
+    Args:
+        environ: the environment variables; None: those of the process.
 
     Raises:
-        ScopeError: something is set that does not exist, or to what it cannot be.
+        ScopeError: an unknown setting is set, or a value is not valid.
     """
     environ = os.environ if environ is None else environ
     record = read_file()
@@ -196,7 +203,7 @@ def settings(environ: Mapping[str, str] | None = None) -> tuple[FoundSetting, ..
 
 
 def effective() -> dict[str, Value]:
-    """The values that somebody set, by name.
+    """Return the values set in the environment or the file, by name.
 
     Raises:
         ScopeError: see `settings`.
@@ -205,7 +212,7 @@ def effective() -> dict[str, Value]:
 
 
 def nearest(written: str, known: Collection[str]) -> str:
-    """`NAME, the nearest; ` if one is near, for a hint; or else nothing."""
+    """Return `NAME, the nearest; ` for a hint, or an empty string if no name is similar."""
     from difflib import get_close_matches
 
     near = get_close_matches(written.lower(), list(known), 1, 0.5)
@@ -215,7 +222,7 @@ def nearest(written: str, known: Collection[str]) -> str:
 
 
 def _found(setting: Setting, environ: Mapping[str, str], record: Mapping[str, Any]) -> FoundSetting:
-    if environ.get(setting.variable):  # an empty one is as good as none
+    if environ.get(setting.variable):  # an empty variable counts as unset
         text = environ[setting.variable]
         return FoundSetting(setting, setting.spelt(text, setting.variable), "environment")
     if setting.name in record:

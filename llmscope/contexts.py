@@ -1,4 +1,4 @@
-"""A context before a query, in tokens; and taught: an adapter on the model that stands for it."""
+"""Contexts before a query: split a prompt into both, and turn a context into an adapter."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from llmscope.scope import Scope
 
 NAME = "context"
-"""What the adapter of a context is called."""
+"""Name of the adapter made from a context."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,9 @@ class Placed:
     """A context and its query as one prompt.
 
     Attributes:
-        ids: of both.
-        before: how many of them come before the query.
-        kept: how many of those stay with the query alone, such as BOS.
+        ids: the token ids of both.
+        before: the number of tokens before the query.
+        kept: how many of those stay in front of the query when it runs alone, such as BOS.
     """
 
     ids: tuple[int, ...]
@@ -39,16 +39,16 @@ class Placed:
 
 
 def placed(scope: Scope, context: str, query: str, *, special_tokens: bool = True) -> Placed:
-    """The tokens of a context and its query.
+    """Tokenize a context and its query.
 
     Raises:
-        ScopeError: one of them is empty, or the query alone would be other tokens than after the
-            context.
+        ScopeError: one of them is empty, or the query is tokenized differently on its own than
+            after the context.
     """
     whole = scope.encode(context + query, special_tokens=special_tokens)
     alone = scope.encode(query, special_tokens=special_tokens)
     before = tokens_before(whole.spans, len(context))
-    kept = len(alone) - (len(whole) - before)  # what the tokenizer puts before both
+    kept = len(alone) - (len(whole) - before)  # added by the tokenizer in front of both
     if before <= max(kept, 0) or not query:
         raise ScopeError("there is no context before the query", "a text that comes before it")
     if kept < 0 or (*whole.ids[:kept], *whole.ids[before:]) != alone.ids:
@@ -62,13 +62,16 @@ def placed(scope: Scope, context: str, query: str, *, special_tokens: bool = Tru
 def write(
     scope: Scope, what: Placed, folder: Path, *, continuation: tuple[int, ...] = ()
 ) -> tuple[Query, Baked]:
-    """Write a context as an adapter for its query alone.
+    """Write a context as an adapter for its query.
 
     Args:
-        continuation: tokens after the query that are taught too, one rank each.
+        scope: the model; its adapters are switched off.
+        what: the context and its query.
+        folder: where the adapter is written.
+        continuation: tokens after the query for which the update is exact too, one rank each.
 
     Raises:
-        ScopeError: the model cannot be changed so, or the folder cannot be written.
+        ScopeError: the model cannot be changed that way, or the folder cannot be written.
     """
     scope.use(None)
     recording = scope.record((*what.ids, *continuation), fresh=True)
@@ -83,9 +86,9 @@ def write(
 
 
 def teach(scope: Scope, context: str, query: str, *, special_tokens: bool = True) -> str:
-    """Put a context on the model as an adapter of rank 1, exact for the token after the query.
+    """Add a context to the model as an adapter of rank 1, exact for the token after the query.
 
-    It stays beside the base model, like any other adapter, and nothing is kept in a file.
+    It is loaded alongside the base model, like any other adapter, and nothing is kept in a file.
 
     Returns:
         The adapter's name, for `Scope.use`.

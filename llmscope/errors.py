@@ -1,18 +1,18 @@
-"""The one exception that is meant for a person."""
+"""The exception whose message is shown to the user."""
 
 from __future__ import annotations
 
 from llmscope.text import one_line
 
 LONGEST = 1000
-"""Characters of a message or a hint: what it quotes may be of any length."""
+"""Maximum characters of a message or a hint, which may quote text of any length."""
 
 
 class ScopeError(Exception):
-    """Something a person can act on: one line that says what is wrong, and what to try.
+    """An error that the user can act on: one line that says what is wrong, and what to try.
 
-    The command line prints it as `error: … (try: …)` and exits with 1; the screen shows a notice.
-    What is longer than LONGEST loses its middle.
+    The command line prints it as `error: … (try: …)` and exits with 1; the TUI shows a notice.
+    Text longer than LONGEST is shortened in the middle.
     """
 
     def __init__(self, message: str, hint: str = "") -> None:

@@ -1,6 +1,6 @@
-"""The seam of llmscope: what lenses make, what panes draw and what exports write.
+"""The `Figure`, which lenses compute, panes draw and exports write.
 
-Everyone may import this module; it knows numpy and nothing of ours.
+Every module may import this one; it depends on numpy and on no other module of llmscope.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ class Verdict:
 
     Attributes:
         status: `verified` (the identity holds), `partial` (for some layers only),
-            `unverified` (it does not hold, and is shown because somebody insisted),
-            `refused` (it does not hold, or the model has no such thing).
-        reason: one line for a person; empty when verified.
-        discrepancy: the largest relative error that was measured, if one was.
-        within: what the check covers where that is less than all: the bound that half precision
-            allows, or which tokens were checked.
+            `unverified` (it does not hold, and is shown because the user asked for that),
+            `refused` (it does not hold, or the model has no such part).
+        reason: one line for the user; empty when verified.
+        discrepancy: the largest relative error that was measured; None if none was measured.
+        within: the limits of a check that does not cover everything: the bound of half
+            precision, or which tokens were checked.
     """
 
     status: Status
@@ -40,7 +40,7 @@ class Verdict:
     within: str = ""
 
     def worst(self, other: Verdict) -> Verdict:
-        """The less trustworthy of the two; of two that hold, this one's discrepancy stays."""
+        """Return the less trustworthy of the two; if both are verified, keep this discrepancy."""
         order = ("verified", "partial", "unverified", "refused")
 
         def rank(verdict: Verdict) -> tuple[int, bool]:
@@ -59,11 +59,11 @@ VERIFIED = Verdict("verified")
 class Axis:
     """One dimension of a figure: its name and one label for each index.
 
-    Token labels are the raw decoded text, with its leading space; drawing makes it visible.
+    Token labels are the raw decoded text, with its leading space; drawing makes spaces visible.
 
     Attributes:
-        start: which place of the prompt (or layer, …) the first label stands for.
-        step: how many places each label stands for.
+        start: the position in the prompt (or layer, …) of the first label.
+        step: the number of positions that each label covers.
     """
 
     name: str
@@ -76,19 +76,20 @@ class Axis:
 
     @property
     def stop(self) -> int:
-        """The place after the last one that a label stands for."""
+        """The position after the last one that a label covers."""
         return self.start + len(self.labels) * self.step
 
     def index(self, place: int) -> int | None:
-        """The index that stands for a place of the prompt; None if it is outside.
+        """Return the index of the label that covers a position; None if it is outside.
 
-        A negative place counts from the end.
+        Args:
+            place: the position in the prompt; a negative one counts from the end.
         """
         index = ((place + self.stop if place < 0 else place) - self.start) // self.step
         return index if 0 <= index < len(self.labels) else None
 
     def to_dict(self) -> dict[str, Any]:
-        """Name and labels; start and step where they are not what one expects."""
+        """Return name and labels, and start and step unless they are 0 and 1."""
         record: dict[str, Any] = {"name": self.name, "labels": list(self.labels)}
         if (self.start, self.step) != (0, 1):
             record |= {"start": self.start, "step": self.step}
@@ -97,33 +98,32 @@ class Axis:
 
 @dataclass(frozen=True)
 class Focus:
-    """What a person looks at. Indices count from 0; negative ones from the end.
+    """The user's selection. Indices count from 0; negative ones from the end.
 
     Attributes:
-        layer, head, position: the place on the map.
-        target: id of the token asked about; None means the top next token.
-        versus: id of the token that it is held against, if any.
-        translator: a folder with the translators of a tuned lens.
-        neuron: index into the MLP's hidden width.
+        layer, head, position: the selected place in the model and the prompt.
+        target: id of the target token; None: the top next token.
+        versus: id of the token that the target is compared with; None: no comparison.
+        translator: a folder with the translators of a tuned lens; None: the plain logit lens.
+        neuron: index into the MLP's hidden width; None: the lens chooses.
         mode: a lens's own variant, such as `mean` for attention; empty means its default.
-        top_k: how many candidates, neurons or rows are listed.
+        top_k: the number of candidates, neurons or rows to list.
         temperature, sample_top_k, top_p, min_p: the sampler whose cut is shown; see
             `llmscope.sampler`. A top-k of 0 cuts nothing.
-        span: the tokens that matter, from the first to before the last, for figures that would
-            grow with the square of the prompt; None: all.
-        pool: so many tokens become one, by their maximum.
-        context: how many tokens come before the query; None: all lines but the last.
-        answer: ids of the tokens that are expected after the prompt; None: the target if there is
-            one, else the likeliest next token.
-        versus_prompt: ids of the prompt B that this one is held against.
-        words: two lists of words, each as the id of its first token, that are held against each
-            other; None: the lens chooses.
-        step: an operation of the pass, by its place in the walk; None: the lens chooses.
-        weight: one of the parameters that the step reads, by its place among them; None: what
-            comes out of the step.
-        cell: row and column of a cell of the step or the weight that is asked about.
-        change: what the edits changed: less the same of the unedited pass. Of a pass without edits
-            it is A − B: less the same of `versus_prompt`.
+        span: start and end (exclusive) of the tokens to show, for figures that would grow with
+            the square of the prompt; None: all.
+        pool: the number of tokens that are pooled into one, by their maximum.
+        context: the number of tokens before the query; None: all lines except the last.
+        answer: ids of the tokens expected after the prompt; None: the target if one is given, else
+            the likeliest next token.
+        versus_prompt: ids of prompt B, which this one is compared with; None: no comparison.
+        words: two lists of words to compare, each word as the id of its first token; None: the
+            lens chooses.
+        step: index of an operation in the walkthrough; None: the lens chooses.
+        weight: index of one of the parameters that the step reads; None: the output of the step.
+        cell: row and column of a cell of the step or weight; None: the lens chooses.
+        change: show edited minus unedited instead of the edited pass. For a pass without edits:
+            show A − B, this prompt minus `versus_prompt`.
     """
 
     layer: int = -1
@@ -151,7 +151,12 @@ class Focus:
     change: bool = False
 
     def resolve(self, *, layers: int, heads: int, positions: int) -> Focus:
-        """The same focus with indices counted from 0.
+        """Return the same focus with indices counted from 0.
+
+        Args:
+            layers: the number of layers.
+            heads: the number of heads; 0 if the model has no attention.
+            positions: the number of tokens in the prompt.
 
         Raises:
             ValueError: an index is outside of the model or the prompt.
@@ -165,7 +170,7 @@ class Focus:
             return value % count
 
         span = self.span
-        if span is not None:  # ends below zero count from the end, and an end of 0 is the end
+        if span is not None:  # negative ends count from the end; an end of 0 is the end
             first, end = span
             first = max(0, first + positions) if first < 0 else first
             end = end + positions if end <= 0 else end
@@ -183,17 +188,17 @@ class Focus:
 
 @dataclass(frozen=True)
 class Figure:
-    """One picture with its numbers, frozen.
+    """The result of a lens: the numbers and the facts needed to draw them, immutable.
 
     Attributes:
-        lens: name of the lens that made it.
+        lens: name of the lens that computed it.
         title: one line without units.
         kind: how it is drawn.
         axes: one for each dimension of `values`.
-        values: float32; NaN where there is no value.
+        values: float32; NaN for missing values.
         unit: "probability", "bits", "logit", "norm", …
-        verdict: how far to trust it. A refused figure holds no values.
-        extra: named arrays and scalars that belong to it.
+        verdict: how far to trust the values. A refused figure holds no values.
+        extra: additional named arrays and scalars.
     """
 
     lens: str
@@ -217,21 +222,21 @@ class Figure:
     def refused(
         cls, lens: str, title: str, reason: str, discrepancy: float | None = None
     ) -> Figure:
-        """A figure that shows nothing but why it does not."""
+        """Return a figure without values that shows the reason of the refusal."""
         verdict = Verdict("refused", reason, discrepancy)
         import numpy as np
 
         return cls(lens, title, "table", (), np.array(np.nan, dtype=np.float32), "", verdict)
 
     def axis(self, name: str) -> int | None:
-        """The number of the axis with that name, or None."""
+        """Return the index of the axis with that name, or None."""
         return next((i for i, axis in enumerate(self.axes) if axis.name == name), None)
 
     def to_dict(self, *, values: bool = True) -> dict[str, Any]:
-        """The figure as strict JSON: NaN and infinity become null; `infinite` counts the latter.
+        """Return strict JSON: NaN and infinity become null; `infinite` counts infinities.
 
         Args:
-            values: with the values; without them it is what goes beside an array of them.
+            values: include the values; False for metadata that goes beside an array of them.
         """
         record: dict[str, Any] = {
             "lens": self.lens,
@@ -255,24 +260,26 @@ class Figure:
     def save(self, path: str | Path, **options: Any) -> Path:
         """Write the figure to a file, in the format that the suffix names.
 
-        Options are those of `llmscope.export.save`.
+        Args:
+            path: the file.
+            options: those of `llmscope.export.save`.
         """
         from llmscope.export import save
 
         return save(self, Path(path), **options)
 
     def tidy(self) -> dict[str, Any]:
-        """The values in long form, as columns that `pandas.DataFrame` and `polars.DataFrame` take.
+        """Return the values in long form, as columns for `pandas.DataFrame` or `polars.DataFrame`.
 
-        For each axis its labels and, as `NAME_index`, the places that they stand for; then
-        `value`. A row a value, the last axis fastest; none for a refused figure.
+        The columns are, for each axis, its labels and, as `NAME_index`, their positions; then
+        `value`. One row per value, the last axis fastest; no rows for a refused figure.
         """
         from llmscope.export import tidy
 
         return tidy(self)
 
     def to_pandas(self) -> pandas.DataFrame:
-        """What `tidy` gives as a data frame, with lens, title, unit and verdict in its `attrs`.
+        """Return the result of `tidy` as a data frame; `attrs` holds lens, title, unit and verdict.
 
         Raises:
             ScopeError: pandas is not installed.
@@ -282,15 +289,15 @@ class Figure:
         return data_frame(self)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        """What a notebook shows of it: the drawing of the exports svg and txt, by MIME type."""
+        """Return the svg and txt exports by MIME type, for a notebook."""
         from llmscope.export import mimebundle
 
         return mimebundle(self)
 
 
 def plain(value: Any) -> Any:
-    """Numbers, arrays and containers as JSON types; what is not finite as None."""
-    if hasattr(value, "tolist"):  # an array, or a number of one
+    """Convert numbers, arrays and containers to JSON types, and NaN and infinity to None."""
+    if hasattr(value, "tolist"):  # an array or a numpy scalar
         return plain(value.tolist())
     if isinstance(value, float):
         return value if math.isfinite(value) else None

@@ -1,4 +1,4 @@
-"""Putting what was written on the disk, as far as the file system takes part."""
+"""Flushing written files to the disk, as far as the file system supports it."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 _UNSYNCED = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EACCES, errno.EPERM, errno.EBADF)
-"""What a file system answers that cannot put a file or a folder on its disk when it is asked to."""
+"""Error numbers of file systems that cannot flush a file or a folder on request."""
 
 
 def sync_file(handle: int) -> None:
-    """Put an open file on its disk, as far as that can be asked for.
+    """Flush an open file to the disk, if the file system supports it.
 
     Raises:
         OSError: the disk failed.
@@ -25,17 +25,17 @@ def sync_file(handle: int) -> None:
 
 
 def sync_folders(folders: Iterable[Path]) -> None:
-    """Put the names in folders on the disk, so that a file that was replaced stays so.
+    """Flush the entries of folders to the disk, so that a replaced file stays replaced.
 
     Raises:
         OSError: the disk failed.
     """
-    if os.name == "nt":  # which opens no folders
+    if os.name == "nt":  # folders cannot be opened there
         return
     for folder in dict.fromkeys(folders):
         try:
             handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        except OSError:  # one that may be written to but not read
+        except OSError:  # the folder may be writable but not readable
             continue
         try:
             sync_file(handle)

@@ -1,8 +1,8 @@
-"""What stays for good is kept from the garbage collector: no number depends on this.
+"""Keep long-lived objects out of garbage collection. This only affects speed.
 
-torch and transformers bring more than a million objects. Each full collection walks through all
-of them, several times while they are imported and a model is loaded, and later in the middle of
-somebody's typing: a third of the time to load a small model went there.
+torch and transformers create more than a million objects. Each full collection traverses all of
+them, several times while they are imported and a model is loaded, and later while the user types:
+a third of the time to load a small model went there.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """Collect nothing meanwhile: for imports, which leave next to no garbage."""
+    """Disable garbage collection in the block: for imports, which leave almost no garbage."""
     collecting = gc.isenabled()
     gc.disable()
     try:
@@ -25,13 +25,13 @@ def uncollected() -> Iterator[None]:
 
 
 class _Process:
-    """What this process has frozen. Counting what is frozen takes 40 ms for a million objects."""
+    """Whether `freeze_for_good` has run: counting a million frozen objects takes 40 ms."""
 
     frozen = False
 
 
 def freeze_for_good() -> None:
-    """Freeze what is there, once a process: a second time would keep garbage of the first model."""
+    """Freeze all objects, once per process: a second time would keep garbage of the first model."""
     if not _Process.frozen and not gc.get_freeze_count():
         gc.freeze()
     _Process.frozen = True
@@ -39,9 +39,9 @@ def freeze_for_good() -> None:
 
 @contextmanager
 def set_aside() -> Iterator[None]:
-    """Let collections in the block look at nothing that was there before it.
+    """Make collections in the block ignore objects that existed before it.
 
-    A process that has frozen objects by itself is left alone.
+    Do nothing in a process that has frozen objects already.
     """
     if _Process.frozen or gc.get_freeze_count():
         yield

@@ -1,4 +1,4 @@
-"""A model on the bench: what records it, and how far to trust what a lens shows of it."""
+"""A model with its recorders, and the verdicts on what a lens shows of it."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from llmscope.record.interventions.edited import EditedRecorder
 
 
 class InstrumentedModel:
-    """A model that can be recorded, and how far to trust what is shown of it.
+    """A model that can be recorded, and the verdicts measured on it.
 
-    It is examined when it is first used, for to load takes long enough; and always before it is
-    recorded, for the recorder learns from the probe what it need not keep.
+    The model is probed on first use, since loading takes long enough; and always before it is
+    recorded, since the recorder learns from the probe what it does not need to keep.
     """
 
     def __init__(self, subject: LoadedModel) -> None:
@@ -44,47 +44,47 @@ class InstrumentedModel:
         return recorder, verdicts
 
     def compare(self, *, whole: bool = False) -> None:
-        """Compare the model with what it was when it was examined.
+        """Compare the model with its state when it was probed.
 
-        If it changed, nothing that was recorded or measured on it is used again: it is examined
-        anew when it is used next.
+        If it changed, nothing that was recorded or measured on it is used again, and the next use
+        probes it anew.
 
         Args:
-            whole: read every value of its weights.
+            whole: read every value of the weights.
         """
         serial = check(self.subject, whole=whole) if whole or "_examined" in vars(self) else 0
         if "_examined" in vars(self) and serial != self._serial:
             self._untold = state_of(self.subject.model).change
-            self.forget()  # what was recorded goes now, not when the recorder is collected
+            self.forget()  # free recordings now, not when the recorder is garbage-collected
             for name in ("_examined", "edited"):
                 vars(self).pop(name, None)
 
     def take_change(self) -> str:
-        """What changed, in words, since this was last asked for; empty if nothing did."""
+        """Return in words what changed since the last call; empty if nothing changed."""
         untold, self._untold = self._untold, ""
         return untold
 
     def stale(self, recording: Recording) -> bool:
-        """Whether the model had changed after a recording was made, when it was last compared."""
+        """Return whether the latest comparison found a change after a recording was made."""
         return state_of(self.subject.model).serial != recording.state
 
     def adopt(self) -> None:
-        """Take what passes of ours changed in the model for granted; see `ModelState.adopt`."""
+        """Accept what our own passes changed in the model as its state; see `ModelState.adopt`."""
         adopt(self.subject)
 
     @property
     def recorder(self) -> Recorder:
-        """What records it."""
+        """The recorder of the model."""
         return self._examined[0]
 
     @cached_property
     def edited(self) -> EditedRecorder:
-        """What records edited passes of it."""
+        """The recorder of edited passes."""
         return EditedRecorder(*self._examined)
 
     @property
     def verdicts(self) -> Verdicts:
-        """How far to trust what is shown of it."""
+        """The verdict on each capability, measured on the model."""
         return self._examined[1]
 
     def passes(
@@ -94,10 +94,13 @@ class InstrumentedModel:
         cancelled: Cancel | None = None,
         origin: InstrumentedModel | None = None,
     ) -> Passes:
-        """What a lens may run beside a recording.
+        """Return the extra passes that a lens may run for a recording.
 
         Args:
-            origin: the bench of the model without its adapter.
+            chosen: the lens.
+            recording: the recording that it is applied to.
+            cancelled: asked before each layer; true ends a pass with `Cancelled`.
+            origin: the model without its adapter; None if no adapter is on.
         """
         changes = recording.changes if chosen.edited == "again" else ()
         return Passes(
@@ -111,11 +114,11 @@ class InstrumentedModel:
 
     @property
     def ran_beside(self) -> int:
-        """How many tokens of prompts B were run so far."""
+        """The number of tokens of prompts B that were run so far."""
         return self.edited.ran if "edited" in vars(self) else 0
 
     def forget(self) -> None:
-        """Let go of the latest recording, if there is one."""
+        """Drop the latest recording, if there is one."""
         if "_examined" in vars(self):
             self.recorder.forget()
         if "edited" in vars(self):
@@ -123,7 +126,7 @@ class InstrumentedModel:
 
 
 def trust(chosen: Lens, recording: Recording, focus: Focus, verdicts: Verdicts) -> Verdict:
-    """How far to trust what a lens shows of a recording, as far as its numbers do not tell."""
+    """Return the verdict on a lens for a recording, except what its own numbers reveal."""
     if recording.changes and chosen.edited == "refused":
         return Verdict("refused", "it can only tell of an unedited pass: switch the edits off")
     layers = _layers(chosen, focus)
@@ -131,7 +134,7 @@ def trust(chosen: Lens, recording: Recording, focus: Focus, verdicts: Verdicts) 
     if verdict.status == "refused":
         return verdict
     if "patterns" in chosen.needs and recording.base is not None:
-        for layer in layers or ():  # of an edited pass, as far as it is looked at
+        for layer in layers or ():  # for an edited pass, check the row in the focus
             here = pattern_here(recording, layer, focus.position)
             verdict = verdict.worst(_placed(here, layer, layers))
     return verdict.worst(_at_the_rows(chosen, recording, focus, layers, verdicts))
@@ -140,11 +143,11 @@ def trust(chosen: Lens, recording: Recording, focus: Focus, verdicts: Verdicts) 
 def _at_the_rows(
     chosen: Lens, recording: Recording, focus: Focus, layers: range | None, verdicts: Verdicts
 ) -> Verdict:
-    """The identities that a figure stands on, at the rows and the length that it shows."""
+    """Check the identities that a figure relies on, at the rows and the length that it shows."""
     verdict = Verdict("verified")
     if "readout" in chosen.needs and (recording.subject.readout_holds or not chosen.own_logits):
         here = readout_verdict(recording)
-        if chosen.own_logits and here.status == "refused":  # as of a prompt of this length
+        if chosen.own_logits and here.status == "refused":  # it fails at this prompt length
             forget_row_stats(recording)
             recording.subject.readout_holds = False
         else:
@@ -162,14 +165,14 @@ def _at_the_rows(
 
 
 def _layers(chosen: Lens, focus: Focus) -> range | None:
-    """The layers whose verdicts a figure stands on; None: the model's as a whole."""
+    """Return the layers whose verdicts a figure relies on; None: the whole model."""
     if "layer" not in chosen.uses:
         return None
     return range(0 if focus.mode in chosen.through else focus.layer, focus.layer + 1)
 
 
 def _over(chosen: Lens, layers: range | None, verdicts: Verdicts) -> Verdict:
-    """How far to trust a lens: the worst of what it stands on, in its layers if it has some."""
+    """Return the worst verdict of the capabilities that a lens needs, in `layers` unless None."""
     worst = Verdict("verified")
     for capability in chosen.needs:
         if capability == "readout" and chosen.own_logits and verdicts(capability).reason:
@@ -182,7 +185,7 @@ def _over(chosen: Lens, layers: range | None, verdicts: Verdicts) -> Verdict:
 
 
 def _placed(verdict: Verdict, layer: int, layers: range | None) -> Verdict:
-    """The verdict on one of several layers, whose reason says which one."""
+    """Return a verdict on one of several layers, with the layer in its reason."""
     if not verdict.reason or layers is None or len(layers) == 1:
         return verdict
     return replace(verdict, reason=f"layer {layer}: {verdict.reason}")

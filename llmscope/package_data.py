@@ -1,4 +1,4 @@
-"""What ships beside the code, and which built-in world a model knows."""
+"""Data folders shipped with the package, and which built-in world a model was trained on."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ SORT, TOWN = "builtin:sort", "builtin:town"
 
 
 def shipped_folder(beside: str, inside: str) -> Path:
-    """A folder of files that ship: an installed wheel holds it in the package.
+    """Return a folder of shipped files: inside the package if installed, else in the checkout.
 
     Args:
-        beside: where it is in a checkout, beside the package.
-        inside: its name in the package.
+        beside: the folder in a checkout, relative to the package's parent folder.
+        inside: the folder's name in an installed package.
     """
     package = Path(__file__).parent
     installed = package / inside
@@ -20,7 +20,7 @@ def shipped_folder(beside: str, inside: str) -> Path:
 
 
 def world(spec: str) -> str:
-    """The built-in model whose few words a model knows; empty: it is taken to know English."""
+    """Return the built-in model whose small vocabulary a model knows; empty: assume English."""
     if spec == TOWN or spec.startswith(f"{TOWN}-"):
         return TOWN
     return SORT if spec == SORT else ""

@@ -1,12 +1,12 @@
-"""How the next token is drawn: temperature, top-k, top-p, min-p, and a seed.
+"""Sampling of the next token: temperature, top-k, top-p, min-p, and a seed.
 
-The cut is that of transformers, in its order: the logits are divided by the temperature; top-k
-keeps the k largest; top-p the fewest of those that together reach it (Holtzman et al. 2020); min-p
-those of at least that share of the most probable one's (Nguyen et al. 2024). What is left is one
-distribution again. At temperature 0 it is the likeliest token alone.
+The filters are those of transformers, in the same order: the logits are divided by the temperature;
+top-k keeps the k largest; top-p the smallest set of those whose probabilities sum to at least p
+(Holtzman et al. 2020); min-p those with at least that share of the highest probability (Nguyen et
+al. 2024). The rest is renormalized. At temperature 0 only the likeliest token is left.
 
-Each draw has a generator of its own, seeded by the seed, the place in the text and the branch: to
-take a token back and draw again gives the same one, whatever was drawn in between.
+Each draw has a generator of its own, seeded by the seed, the position in the text and the branch:
+removing a token and drawing again gives the same one, whatever was drawn in between.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 LARGEST_SEED = 2**63 - 1
 SMALLEST = 1e-37
-"""What float32 can divide by; a smaller temperature leaves the likeliest token all the same."""
+"""The smallest divisor for float32; a smaller temperature leaves the likeliest token anyway."""
 HOW = "such as: temperature 0.8 top-k 40 top-p 0.95 min-p 0.05 seed 7"
 
 
@@ -33,11 +33,11 @@ class Sampler:
     """The settings of a draw.
 
     Attributes:
-        temperature: divides the logits; 0: the likeliest token, always.
-        top_k: so many of the most probable tokens are left; 0: all.
+        temperature: divides the logits; 0: always the likeliest token.
+        top_k: the number of most probable tokens to keep; 0: all.
         top_p: from 0 to 1; 1 cuts nothing.
         min_p: from 0 to 1; 0 cuts nothing.
-        seed: another one draws other tokens.
+        seed: the seed of the draws.
 
     Raises:
         ScopeError: a number is out of its range.
@@ -63,17 +63,17 @@ class Sampler:
 
     @property
     def greedy(self) -> bool:
-        """Whether nothing is left to chance."""
+        """Whether the likeliest token is always taken."""
         return self.temperature == 0
 
     @property
     def cuts(self) -> bool:
-        """Whether there are tokens that it could never draw, because they are not likely enough."""
+        """Whether it excludes tokens that are not likely enough."""
         return self.greedy or self.top_k > 0 or self.top_p < 1 or self.min_p > 0
 
     @property
     def words(self) -> tuple[tuple[str, str], ...]:
-        """The settings that are not the usual ones, each as its name and its value."""
+        """The settings that differ from the defaults, each as its name and its value."""
         usual = Sampler()
         found = ((one.name, getattr(self, one.name)) for one in fields(self))
         return tuple(
@@ -84,13 +84,13 @@ class Sampler:
 
     @property
     def written(self) -> str:
-        """All settings in one line, as `read_sampler` reads it."""
+        """All settings in one line that `read_sampler` parses."""
         found = ((one.name.replace("_", "-"), getattr(self, one.name)) for one in fields(self))
         return " ".join(f"{name} {_number(value)}" for name, value in found)
 
     @property
     def said(self) -> str:
-        """In a few words, for a title: `likeliest`, or `temperature 0.8 top-k 40 seed 0`."""
+        """A short description for a title: `likeliest`, or `temperature 0.8 top-k 40 seed 0`."""
         if self.greedy:
             return "likeliest"
         told = [f"{name} {value}" for name, value in self.words if name != "seed"]
@@ -98,10 +98,14 @@ class Sampler:
 
 
 def read_sampler(text: str, before: Sampler) -> Sampler:
-    """The settings that a line names: pairs of a name and a number; the others stay as before.
+    """Parse a line of settings.
+
+    Args:
+        text: pairs of a name and a number.
+        before: the sampler whose values are kept for settings that the line does not name.
 
     Raises:
-        ScopeError: it is no such line, or a number is out of its range.
+        ScopeError: the line cannot be parsed, or a number is out of its range.
     """
     words = text.replace("=", " ").replace(",", " ").split()
     kinds: dict[str, Callable[[str], Any]] = {
@@ -127,7 +131,7 @@ def read_sampler(text: str, before: Sampler) -> Sampler:
 
 
 def _number(value: float) -> str:
-    """A number as a person writes it, with all digits that it has."""
+    """Format a number in its short form if that is exact, else with all digits."""
     short = f"{value:g}"
     return short if isinstance(value, float) and float(short) == value else str(value)
 
@@ -140,13 +144,14 @@ class DrawError(ScopeError):
 
 
 def left(logits: Tensor, sampler: Sampler) -> Tensor:
-    """The distribution that a token is drawn from; 0 for what is cut. [token], in float32
+    """Return the distribution that a token is drawn from; 0 for excluded tokens. [token], float32
 
     Args:
         logits: after the last token. [token]
+        sampler: the settings of the draw.
 
     Raises:
-        DrawError: see there.
+        DrawError: the logits hold NaN or infinity.
     """
     import torch
 
@@ -158,7 +163,7 @@ def left(logits: Tensor, sampler: Sampler) -> Tensor:
         alone = torch.zeros_like(scores)
         alone[scores.argmax()] = 1
         return alone
-    # The largest is taken off first, or a small temperature would make infinities.
+    # Subtract the largest first, or a small temperature would make infinities.
     scores = (scores - largest) / max(sampler.temperature, SMALLEST)
     cut = -torch.inf
     if sampler.top_k:
@@ -183,16 +188,17 @@ def draw(
     branch: int = 0,
     tried: Sequence[int] = (),
 ) -> int:
-    """The id of the next token.
+    """Draw the next token and return its id.
 
     Args:
         logits: after the last token. [token]
-        place: how many tokens there are before it.
-        branch: another one draws other tokens at the same place.
-        tried: at temperature 0, what other branches have here: the likeliest but those.
+        sampler: the settings of the draw.
+        place: the number of tokens before the drawn one; part of the seed.
+        branch: the branch of the generation; part of the seed.
+        tried: the tokens of other branches here: at temperature 0, take the likeliest other one.
 
     Raises:
-        DrawError: see there.
+        DrawError: the logits hold NaN or infinity.
     """
     import torch
 
@@ -202,13 +208,13 @@ def draw(
             return int(share.argmax())
         scores = logits.float().clone()
         scores[list(tried)] = -torch.inf
-        # Where rules leave nothing else, the same again.
+        # If generation rules exclude all other tokens, repeat the likeliest.
         return int((scores if scores.max() > -torch.inf else share).argmax())
     generator = torch.Generator().manual_seed(_seed(sampler.seed, place, branch))
     return int(torch.multinomial(share.cpu(), 1, generator=generator))
 
 
 def _seed(*parts: int) -> int:
-    """One seed for a draw, that differs for all that differs before it."""
+    """Hash the parts into one seed for a draw."""
     said = "/".join(map(str, parts)).encode()
     return int.from_bytes(blake2b(said, digest_size=8).digest()) >> 1

@@ -1,12 +1,12 @@
 """Run functions over foreign data in a child process: bounded in time, memory and output.
 
-A chat template, a regular expression or a tokenizer that came with a model may loop for ever
-without letting any other thread run, ask for all memory, or abort the process. In a child it costs
-that child: it is killed, the caller gets a reason, and the next call starts a new one.
+A chat template, a regular expression or a tokenizer that came with a model may loop forever
+without letting any other thread run, request all memory, or abort the process. In a child only that
+child is lost: it is killed, the caller gets a reason, and the next call starts a new one.
 
 The child starts with the first call and serves later ones. It reads requests from a pipe and ends
-when the pipe closes, so it does not outlive its parent. It gets no environment variables but those
-that Python and the time zone need, cannot write files, and has no terminal.
+when the pipe closes, so it does not outlive its parent. It only gets the environment variables that
+Python and the time zone need, cannot write files, and has no terminal.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from threading import Event, Lock, Thread
 from typing import IO, Any
 
 STARTING = 60.0
-"""Seconds that the child may take to start, on the busiest machine."""
+"""Maximum seconds for the child to start, on the busiest machine."""
 MARGIN = 2.0
-"""Seconds after the deadline at which the child ends itself, should its parent be gone."""
+"""Seconds after the deadline at which the child ends itself, in case its parent is gone."""
 LONGEST_REASON = 1000
-"""Characters of an error message that come back."""
+"""Maximum characters of an error message that the child returns."""
 MIB = 1 << 20
 
 _LENGTH = struct.Struct(">Q")
@@ -34,7 +34,7 @@ _KEPT = ("PATH", "TZ", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "SYSTEMROOT", "TEMP"
 
 
 class CallError(Exception):
-    """A call that gave no result. The text says why, in a few words."""
+    """A call without a result. The text gives the reason in a few words."""
 
 
 class TimeLimitError(CallError):
@@ -42,15 +42,15 @@ class TimeLimitError(CallError):
 
 
 class MemoryLimitError(CallError):
-    """The call asked for more memory than it may have."""
+    """The call requested more memory than allowed."""
 
 
 class SizeLimitError(CallError):
-    """The result is larger than it may be."""
+    """The result is larger than allowed."""
 
 
 class FunctionError(CallError):
-    """The function raised: the text is its message, or the name of the exception.
+    """The function raised; the text is its message, or the name of the exception.
 
     Attributes:
         kind: the name of the exception's class.
@@ -65,10 +65,11 @@ class Worker:
     """A child process that runs one module's functions, one call at a time.
 
     Args:
-        module: what the child imports, such as `llmscope.models.tokenizer.template`; it should
-        import little. memory: bytes of address space that the child may have in all.
-        setup: a function of the module and its arguments, called in each child that starts;
-            None: nothing is.
+        module: the module that the child imports, such as `llmscope.models.tokenizer.template`; it
+            should import little.
+        memory: maximum bytes of address space of the child.
+        setup: the name of a function of the module and its arguments, called in each child that
+            starts; None: no setup.
         seconds: the deadline of `setup`.
     """
 
@@ -88,15 +89,16 @@ class Worker:
         self._lock = Lock()
 
     def call(self, name: str, *arguments: Any, seconds: float, largest: int = 64 * MIB) -> Any:
-        """Return what a function of the module returns for these arguments.
+        """Call a function of the module in the child and return its result.
 
         Args:
-            name: of the function. Arguments and result travel as JSON.
-            seconds: the deadline of this call; the start of the child does not count.
-            largest: bytes of JSON that the result may have.
+            name: the name of the function.
+            arguments: its arguments; they and the result are sent as JSON.
+            seconds: the deadline of this call, without the start of the child.
+            largest: maximum bytes of JSON of the result.
 
         Raises:
-            CallError: there is no result, and why.
+            CallError: the call gave no result.
         """
         with self._lock:
             try:
@@ -106,7 +108,7 @@ class Worker:
                     self._start()
                 return self._ask([name, *arguments], seconds, largest)
             except FunctionError:
-                raise  # the child is well
+                raise  # the child is still usable
             except BaseException:
                 self._kill()
                 raise
@@ -118,11 +120,11 @@ class Worker:
 
     @property
     def running(self) -> bool:
-        """Whether there is a child."""
+        """Whether a child is running."""
         return self._process is not None and self._process.poll() is None
 
     def _start(self) -> None:
-        import subprocess  # late: most sessions never start a child
+        import subprocess  # late import: most sessions never start a child
 
         code = (
             f"import sys; sys.path[:] = {sys.path!r}\n"
@@ -137,7 +139,7 @@ class Worker:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 env={**kept, "RAYON_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"},
-                start_new_session=True,  # ctrl+c in the terminal is not for the child
+                start_new_session=True,  # keeps ctrl+c in the terminal from the child
             )
         except OSError as error:
             raise CallError(f"no process can be started: {error.strerror}") from error
@@ -149,7 +151,7 @@ class Worker:
         data = json.dumps([seconds, largest, *request]).encode()
 
         def asked() -> Any:
-            with suppress(OSError):  # it died: to read tells how
+            with suppress(OSError):  # the child died; the read below finds out how
                 self._process.stdin.write(_LENGTH.pack(len(data)) + data)
                 self._process.stdin.flush()
             return self._reply(largest)
@@ -165,7 +167,7 @@ class Worker:
         raise FunctionError(kind, message)
 
     def _within(self, seconds: float, read: Callable[[], Any]) -> Any:
-        """What `read` returns, of a child that is killed when it takes too long."""
+        """Return the result of `read`; kill the child if that takes longer than `seconds`."""
         process, done, reasons = self._process, Event(), list[str]()
 
         def watch() -> None:
@@ -195,20 +197,20 @@ class Worker:
             raise TimeLimitError(f"it did not end within {round(seconds, 1):g} s")
         if reasons:
             raise MemoryLimitError(self._hungry())
-        if status == -signal.SIGABRT:  # Rust and C++ end so where an allocation fails
+        if status == -signal.SIGABRT:  # Rust and C++ abort when an allocation fails
             raise CallError(f"it crashed, as where {self._hungry()}")
         raise CallError(f"it crashed: {_signal_name(status)}")
 
     @property
     def _pause(self) -> float:
-        """Seconds between two looks at the child's memory, where the system does not bound it."""
+        """Seconds between checks of the child's memory, on systems that do not limit it."""
         return float("inf") if sys.platform == "linux" else 0.05
 
     def _hungry(self) -> str:
         return f"it needs more than {self._memory // MIB} MiB of memory"
 
     def _reply(self, largest: int) -> Any:
-        """The next reply; None once the child is gone."""
+        """Read the next reply; return None if the child is gone."""
         stream = self._process.stdout
         head = stream.read(_LENGTH.size)
         if len(head) < _LENGTH.size:
@@ -234,8 +236,8 @@ def serve(module: str, memory: int) -> None:
     """Answer requests on stdin until it closes. Runs in the child.
 
     Args:
-        module: whose functions are called.
-        memory: bytes of address space.
+        module: the module whose functions are called.
+        memory: maximum bytes of address space.
     """
     source, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     nowhere = os.open(os.devnull, os.O_RDWR)
@@ -248,8 +250,8 @@ def serve(module: str, memory: int) -> None:
     _send(answers, ["ok", None])
     while len(head := source.read(_LENGTH.size)) == _LENGTH.size:
         seconds, largest, name, *arguments = json.loads(source.read(_LENGTH.unpack(head)[0]))
-        with suppress(AttributeError):  # Windows has no such timer: the parent watches
-            signal.setitimer(signal.ITIMER_REAL, seconds + MARGIN)  # ends what holds Python's lock
+        with suppress(AttributeError):  # Windows has no such timer; the parent watches there
+            signal.setitimer(signal.ITIMER_REAL, seconds + MARGIN)  # works while the GIL is held
         reply = _answer(functions, name, arguments, largest)
         with suppress(AttributeError):
             signal.setitimer(signal.ITIMER_REAL, 0)
@@ -262,7 +264,7 @@ def _answer(module: Any, name: str, arguments: list[Any], largest: int) -> Any:
         if len(json.dumps(result)) > largest:
             return ["large", None]
         return ["ok", result]
-    except BaseException as error:  # also panics of Rust, which are no Exceptions
+    except BaseException as error:  # Rust panics are not Exceptions
         message = ""
         with suppress(BaseException):
             message = str(error)[:LONGEST_REASON]
@@ -279,7 +281,7 @@ def _send(stream: IO[bytes], reply: Any) -> None:
 
 
 def _limit(memory: int) -> None:
-    """Bound this process for good. A system without such limits is watched by the parent."""
+    """Limit this process for good. On systems without limits the parent watches it."""
     try:
         import resource
     except ImportError:

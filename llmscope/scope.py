@@ -1,4 +1,4 @@
-"""The front door: load a model, record a prompt, look at the recording."""
+"""The Python interface: load a model, record a prompt, apply lenses to the recording."""
 
 from __future__ import annotations
 
@@ -54,25 +54,25 @@ def load(
     allow_pickle: bool = False,
     progress: Progress | None = None,
 ) -> Scope:
-    """Load a model. What can be shown of it is checked before the first look.
+    """Load a model. The identities that lenses rely on are checked before the first figure.
 
     Args:
         spec: `gpt2`, `org/name@revision`, `./folder`, `file.gguf`, `pypi:NAME`, `builtin:NAME`;
-            None for the built-in default. A PEFT adapter brings the model that it belongs to.
+            None for the built-in default. For a PEFT adapter its base model is loaded too.
         device: auto (also None), cpu, cuda, cuda:N, mps, or spread: over all devices, memory and
             disk; or a torch.device.
         dtype: auto (also None), float32, bfloat16 or float16, also as a torch.dtype.
-        threads: of torch, on a CPU; None: by the size of the model.
-        adapters: specs of PEFT adapters for it, or of other checkpoints of the same model. The
-            first is on; see `Scope.use`.
+        threads: number of torch threads on a CPU; None: chosen by the size of the model.
+        adapters: specs of PEFT adapters for the model, or of other checkpoints of the same model.
+            The first is on; see `Scope.use`.
         reward: spec of a reward model that reads the same tokens, for the lens `stages`.
-        unverified: show what failed its check all the same, marked.
+        unverified: show figures that failed their check too, marked as unverified.
         trust_remote_code, allow_pickle: accept code, or pickled weights, that come with a model.
-        progress: called with what is being done, bytes done, and bytes in all or None.
+        progress: called with the current task, bytes done, and total bytes or None.
 
     Raises:
-        ScopeError: what is wrong, and what to try.
-        TypeError, ValueError: an argument is of a wrong type, or holds what no text may.
+        ScopeError: the model cannot be loaded; its hint says what to try.
+        TypeError, ValueError: an argument has a wrong type, or is text with lone surrogates.
     """
     checked = checked_load(
         *(spec, device, dtype, threads, adapters, reward),
@@ -87,14 +87,14 @@ def load(
 
 
 class Scope:
-    """One model under the microscope, with its adapters. Use it from one thread at a time.
+    """A loaded model with its adapters. Use it from one thread at a time.
 
     `scope.model` may be changed between two calls: its weights, hooks, training mode, adapters or
-    attention function. Each call compares the model with what it was; when it changed, nothing that
-    was recorded or measured before is used again, `look` refuses older recordings, and the next
-    recording's notices say so. Of weights that were changed through `.data` or NumPy it compares
-    16 values a tensor, from all over it: an edit of less than a sixteenth of the rows or columns of
-    a matrix can be missed. `record(fresh=True)` reads every value.
+    attention function. Each call compares the model with its previous state; after a change,
+    nothing that was recorded or measured before is used again, `look` refuses older recordings, and
+    the next recording's notices say so. Changes of weights through `.data` or NumPy are detected
+    from 16 values per tensor, spread over it: an edit of less than a sixteenth of the rows or
+    columns of a matrix can be missed. `record(fresh=True)` reads every value.
 
     Attributes:
         latest: the latest recording.
@@ -115,10 +115,10 @@ class Scope:
         )
 
     def use(self, adapter: str | None) -> None:
-        """Switch an adapter on, or all of them off (None). Recordings stay what they are.
+        """Switch to an adapter, or to the base model (None). Existing recordings do not change.
 
         Raises:
-            ValueError: there is no such adapter.
+            ValueError: no adapter has that name.
         """
         self._bench = self._bench_of(adapter)
 
@@ -136,22 +136,22 @@ class Scope:
         return self._benches[adapter]
 
     def add(self, subject: LoadedModel) -> None:
-        """Another adapter on the base, to be switched on by `use`."""
+        """Add an adapter on the base model, which `use` can switch on."""
         assert subject.adapter is not None
         self._base.adapted.add(subject.adapter, subject)
 
     def teach(self, context: str, query: str, *, special_tokens: bool = True) -> str:
-        """Put a context on the model as an adapter, so that the query needs it no more.
+        """Turn a context into an adapter, with which the model answers the query without it.
 
-        The update is exact for the token after the query, and of rank 1. With the adapter on, the
-        lens `context` tells for any prompt how far that carries: KL against the base model that
-        reads the context first, with the adapter and without.
+        The update is exact for the token after the query, and has rank 1. With the adapter on, the
+        lens `context` shows for any prompt how far the update generalizes: KL from the base model
+        that reads the context first, with the adapter and without.
 
         Returns:
             The adapter's name, for `use`.
 
         Raises:
-            ScopeError: there is no context, or the model cannot be changed so.
+            ScopeError: the context is empty, or the model cannot be changed that way.
         """
         from llmscope.contexts import teach
 
@@ -162,37 +162,37 @@ class Scope:
 
     @property
     def base(self) -> LoadedModel:
-        """The model without any adapter."""
+        """The loaded model without any adapter."""
         return self._base
 
     @property
     def adapters(self) -> tuple[str, ...]:
-        """The names of the adapters, and other checkpoints, that can be switched on."""
+        """The names of the adapters and other checkpoints that `use` can switch on."""
         return tuple(self._base.adapted)
 
     @property
     def adapter(self) -> str | None:
-        """The adapter that is on; None: the base model."""
+        """The name of the adapter in use; None: the base model."""
         return self.subject.adapter
 
     @property
     def subject(self) -> LoadedModel:
-        """The model in use, the base or with an adapter on, and what was found out about it."""
+        """The loaded model in use: the base, or with an adapter on."""
         return self._bench.subject
 
     @property
     def recorder(self) -> Recorder:
-        """What records the model in use."""
+        """The recorder of the model in use."""
         self._compare()
         with outside_inference_mode():
             return self._bench.recorder
 
     @property
     def verdicts(self) -> Verdicts:
-        """`verdicts(capability, layer=None)` of the model in use, measured on itself.
+        """The verdicts of the model in use, called as `verdicts(capability, layer=None)`.
 
-        They are measured when they are first asked for, before anything is recorded, and anew when
-        the model has changed.
+        They are measured on first use, before anything is recorded, and anew when the model has
+        changed.
         """
         self._compare()
         with outside_inference_mode():
@@ -200,12 +200,12 @@ class Scope:
 
     @property
     def model(self) -> Any:
-        """The model, an object of transformers."""
+        """The transformers model in use."""
         return self.subject.model
 
     @property
     def tokenizer(self) -> Any:
-        """The tokenizer, an object of transformers; None if there is none."""
+        """The transformers tokenizer; None if the checkpoint has no tokenizer."""
         return None if self.subject.tokens is None else self.subject.tokens.tokenizer
 
     @cached_property
@@ -215,7 +215,7 @@ class Scope:
         return Chat(None) if tokens is None else tokens.chat
 
     def encode(self, text: str, *, special_tokens: bool = True) -> Encoded:
-        """The tokens of a text, with their places in it."""
+        """Tokenize a text; return the tokens with their character spans."""
         text = arguments.text("text", text)
         special_tokens = arguments.flag("special_tokens", special_tokens)
         return encoded(self.subject, text, special_tokens=special_tokens)
@@ -232,33 +232,33 @@ class Scope:
         written: Sequence[int] = (),
         aside: Sequence[Recording] = (),
     ) -> Recording:
-        """Run a prompt and keep what lenses need. Consecutive calls reuse what prompts share.
+        """Run a prompt and keep the tensors that lenses need. Shared prefixes are reused.
 
         Args:
             prompt: text, or token ids.
-            fresh: reuse nothing, and compare every value of the weights with what it was at the
+            fresh: reuse nothing, and compare every value of the weights with its value at the
                 latest fresh call.
-            special_tokens: add the tokenizer's own, as it would.
+            special_tokens: let the tokenizer add its special tokens.
             cancelled: asked before each layer; true ends the pass with `Cancelled`.
-            edits: what to change in the pass, in this order, such as `zero head 5.3`; see
+            edits: edits to the pass, applied in this order, such as `zero head 5.3`; see
                 `llmscope.edits`. The unedited pass is the recording's `base`.
-            versus_prompt: prompt B, which `patch … from B` takes from.
-            written: ids that follow the prompt, such as those that a model wrote: they stand,
-                whatever the tokenizer would make of what they say.
-            aside: recordings that may share more with the prompt than the latest one does.
+            versus_prompt: prompt B, the source of `patch … from B`.
+            written: ids that follow the prompt, such as generated tokens; they are used as they
+                are and not tokenized again.
+            aside: recordings that may share a longer prefix with the prompt than the latest one.
 
         Raises:
             ScopeError: the prompt is empty, too long, or has ids outside of the vocabulary; an edit
-                cannot be read, does not fit the model, or cannot be trusted on it; two passes of
-                the model differ, as by dropout in training mode; or a recording in `aside` is of
-                another scope.
+                cannot be parsed, does not fit the model, or cannot be trusted on it; two passes of
+                the model differ, for example by dropout in training mode; or a recording in `aside`
+                is of another scope.
         """
         fresh = arguments.flag("fresh", fresh)
         arguments.function("cancelled", cancelled)
         self._compare(whole=fresh)
         change = self._bench.take_change()
         if change:
-            _ = self.recorder  # it is examined anew, for its vocabulary may be another
+            _ = self.recorder  # probe the model anew: its vocabulary may have changed
         tokens = self.prompt(prompt, special_tokens=special_tokens, written=written)
         wanted = [
             edit if isinstance(edit, Edit) else parse(arguments.text(f"edits[{at}]", edit))
@@ -290,7 +290,7 @@ class Scope:
 
     @contextmanager
     def unchanged(self) -> Iterator[None]:
-        """Promise that nobody changes the model within: it is compared once, and not again."""
+        """Compare the model once and not again in the block, which must not change the model."""
         for bench in self._benches.values():
             bench.compare()
         before, self._watching = self._watching, False
@@ -302,7 +302,7 @@ class Scope:
                 bench.adopt()
 
     def stale(self, recording: Recording) -> bool:
-        """Whether the model has changed since a recording was made.
+        """Return whether the model has changed since a recording was made.
 
         Raises:
             ScopeError: the recording is of another scope.
@@ -313,15 +313,15 @@ class Scope:
         return bench.stale(recording)
 
     def _compare(self, *, whole: bool = False) -> None:
-        """Notice a change of the model in use."""
+        """Detect a change of the model in use."""
         if self._watching:
             self._bench.compare(whole=whole)
 
     def _bench_of_recording(self, recording: Recording) -> InstrumentedModel:
-        """The bench that a recording was made on.
+        """Return the instrumented model that made a recording.
 
         Raises:
-            ScopeError: it is of another scope, whose model is another.
+            ScopeError: the recording is of another scope, with another model.
         """
         bench = self._benches.get(recording.subject.adapter)
         if bench is None or bench.subject is not recording.subject:
@@ -338,10 +338,15 @@ class Scope:
         special_tokens: bool = True,
         written: Sequence[int] = (),
     ) -> Prompt:
-        """The tokens of a text, or what there is to say of token ids. `written`: ids after it.
+        """Build a prompt from a text or from token ids.
+
+        Args:
+            prompt: text, or token ids.
+            special_tokens: let the tokenizer add its special tokens.
+            written: ids that follow the prompt.
 
         Raises:
-            ScopeError: it is empty, too long, or has ids outside of the vocabulary.
+            ScopeError: the prompt is empty, too long, or has ids outside of the vocabulary.
         """
         return prompt_from(
             self.subject,
@@ -351,35 +356,35 @@ class Scope:
         )
 
     def token(self, text: str) -> int:
-        """The id of the token that a text is, with its leading space; or of `id:464`.
+        """Return the id of a token, given as text with its leading space or as `id:464`.
 
         Raises:
-            ScopeError: it is no single token of the model.
+            ScopeError: the text is not a single token of the model.
         """
         text = arguments.text("text", text)
         return target_id(text, self.subject.tokens, self.subject.anatomy.vocabulary)
 
     def words(self, text: str) -> WordList:
-        """The first token of each word, for one of the two lists that `look(words=…)` takes.
+        """Return the first token of each word, for one of the two lists of `look(words=…)`.
 
         Args:
-            text: words with blanks or commas between; `id:464` is a token by its number.
+            text: words separated by spaces or commas; `id:464` is a token by its id.
 
         Raises:
-            ScopeError: there is none, or one has no token.
+            ScopeError: the list is empty, or a word has no token.
         """
         text = arguments.text("text", text)
         return read_words(text, self.subject.tokens, self.subject.anatomy.vocabulary)
 
     @property
     def ran_beside(self) -> int:
-        """How many tokens of prompts B were run so far."""
+        """The number of tokens of prompts B that were run so far."""
         return sum(bench.ran_beside for bench in self._benches.values())
 
     def forget(self) -> None:
-        """Let go of the latest recording, and give what the device has kept for reuse back.
+        """Drop the latest recording, and free the memory that the device caches for reuse.
 
-        Recordings that somebody else holds stay as they are.
+        Recordings that other code references stay valid.
         """
         self.latest = None
         for bench in self._benches.values():
@@ -387,13 +392,16 @@ class Scope:
         free_cache(self.subject.device)
 
     def look(self, name: str, *, recording: Recording | None = None, **focus: Any) -> Figure:
-        """What a lens shows of a recording, the latest unless another is given.
+        """Apply a lens to a recording and return its figure.
 
-        Keywords are those of `Focus`: layer, head, position, target, mode, top_k, temperature, …
+        Args:
+            name: the name of the lens.
+            recording: the recording; None: the latest one.
+            focus: fields of `Focus`: layer, head, position, target, mode, top_k, temperature, …
 
         Raises:
-            ValueError: a lens, layer, head, position or mode that does not exist, or a pool of what
-                cannot be pooled.
+            ValueError: a lens, layer, head, position or mode does not exist, or the figure cannot
+                be pooled.
             ScopeError: the recording is of another scope.
         """
         recording = self.latest if recording is None else _recording("recording", recording)
@@ -413,10 +421,13 @@ class Scope:
         *,
         cancelled: Callable[[], bool] | None = None,
     ) -> Iterator[Figure]:
-        """As `look`, but ever more complete figures of one that takes long; the last is whole.
+        """Yield the figure of `look`, for slow lenses after ever more complete partial ones.
 
         Args:
-            cancelled: asked before each layer of what has to be run; true ends it with `Cancelled`.
+            name: the name of the lens.
+            recording: the recording.
+            focus: the selection.
+            cancelled: asked before each layer of an extra pass; true ends it with `Cancelled`.
         """
         bench = self._bench_of_recording(recording)
         chosen = lens(name)
@@ -424,7 +435,7 @@ class Scope:
         made = self._made(chosen, recording, focus, cancelled)
         below = None if recording.subject.adapter is None else self._bench_of(None)
         while True:
-            # Before each figure: between two of them the model is the user's.
+            # Before each figure: the user may change the model between two of them.
             if self.stale(recording):
                 yield Figure.refused(chosen.name, chosen.name, STALE)
                 return
@@ -432,7 +443,7 @@ class Scope:
                 below.compare()
             with outside_inference_mode():
                 figure = next(made, None)
-            for one in (bench, below) if self._watching else ():  # or at the end of `unchanged`
+            for one in (bench, below) if self._watching else ():  # else `unchanged` adopts
                 if one is not None:
                     one.adopt()
             if figure is None:
@@ -446,7 +457,7 @@ class Scope:
         focus: Focus,
         cancelled: Callable[[], bool] | None,
     ) -> Iterator[Figure]:
-        """The figures of a recording of the model as it is."""
+        """Yield the figures of a recording of the unchanged model."""
         held = recording.base is not None or focus.versus_prompt is not None
         if not (focus.change and held):
             yield from self._figures(chosen, recording, focus, cancelled)
@@ -458,7 +469,7 @@ class Scope:
 
         focus = replace(focus, change=False)
         for edited in self._figures(chosen, recording, focus, cancelled):
-            if edited.verdict.status == "refused":  # and the unedited one may take long
+            if edited.verdict.status == "refused":  # skip the unedited one, which may take long
                 yield difference(edited, edited)
                 continue
             asked = same_question(edited, focus)
@@ -472,7 +483,7 @@ class Scope:
         focus: Focus,
         cancelled: Callable[[], bool] | None,
     ) -> Figure:
-        """This prompt less prompt B."""
+        """Return the figure of this prompt minus that of prompt B."""
         from llmscope.lenses.prompt_diff import NAME, apart
         from llmscope.record.compare.contrast import Unpaired, paired
 
@@ -497,7 +508,7 @@ class Scope:
         bench = self._benches[recording.subject.adapter]
         verdict = trust(chosen, recording, focus, bench.verdicts)
         if verdict.status == "refused":
-            # Only a number that is wrong can be shown all the same, not one that there is none of.
+            # `unverified` can show wrong numbers, but not missing ones.
             if not self._unverified or verdict.discrepancy is None:
                 yield Figure.refused(chosen.name, chosen.name, verdict.reason, verdict.discrepancy)
                 return
@@ -513,7 +524,7 @@ class Scope:
             yield replace(figure, verdict=figure.verdict.worst(verdict))
 
     def resolve(self, chosen: Lens, recording: Recording, focus: Focus) -> Focus:
-        """The focus with indices counted from 0, and the lens's default mode filled in."""
+        """Return the focus with indices counted from 0 and the lens's default mode filled in."""
         anatomy = self.subject.anatomy
         focus = arguments.checked_focus(focus, anatomy.vocabulary)
         mode = focus.mode or (chosen.modes[0] if chosen.modes else "")
@@ -526,12 +537,12 @@ class Scope:
         return replace(resolved, mode=mode)
 
     def origin(self) -> Origin:
-        """What computes the numbers of the model in use, for whoever tells where they came from."""
+        """Return the provenance of the numbers of the model in use."""
         verdicts = {name: self.verdicts(name) for name in CAPABILITIES}
         return origin(self.subject, self.info(), verdicts)
 
     def info(self) -> ModelInfo:
-        """What the title line and a snapshot say about the model."""
+        """Return the facts about the model that the header and a snapshot show."""
         return model_info(self.subject, self._base, self.chat.words)
 
 

@@ -1,4 +1,4 @@
-"""What ctrl+c and its relatives do to a command: it tidies up, says nothing and ends."""
+"""Handling of ctrl+c and other signals in a command: clean up silently and exit."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from threading import Thread, Timer
 from typing import Any
 
 GRACE = 2.0
-"""Seconds to tidy up in. A library that waits for its own threads would take minutes."""
+"""Maximum seconds to clean up. A library that waits for its own threads would take minutes."""
 
 
 def endings() -> list[int]:
-    """The signals that end the program: those that this system knows and nobody had ignored.
+    """Return the signals that end the program: those that exist here and are not ignored.
 
-    What was started by nohup ignores SIGHUP, and must go on doing so.
+    A program started by nohup ignores SIGHUP, and must continue to do so.
     """
     known = [getattr(signal, name, None) for name in ("SIGINT", "SIGTERM", "SIGHUP")]
     return [n for n in known if n is not None and signal.getsignal(n) != signal.SIG_IGN]
 
 
 def status_of(number: int) -> int:
-    """The exit status that says which signal ended a program, as shells give it."""
+    """Return the exit status for a signal, by the convention of shells."""
     return 128 + number
 
 
 def end_on_signals() -> None:
-    """End with the status that says why; at once when asked a second time.
+    """Exit on a signal, with the status of that signal; on a second one, exit immediately.
 
-    Everything on the way out runs, so that nothing half-made is left in the cache. The screen has
-    its own way to leave.
+    Cleanup code runs, so that no incomplete files are left in the cache. The TUI handles signals
+    itself.
     """
     asked: list[int] = []
 
@@ -50,20 +50,20 @@ def end_on_signals() -> None:
 
 
 def _end_anyway(end: Any) -> None:
-    """End GRACE seconds after a signal even where the main thread never gets to handle it.
+    """Exit GRACE seconds after a signal even if the main thread never gets to handle it.
 
-    Python runs handlers in the main thread only, between two steps of Python code: not while a
-    library computes. The number of a signal is written to a descriptor at once, though, and
+    Python runs handlers in the main thread only, between two bytecode instructions: not while a
+    library computes. The number of a signal is written to a descriptor immediately, though, and
     another thread reads it there, as long as the library lets any thread run.
 
     Args:
-        end: the handler that is installed; nothing happens once another one is.
+        end: the installed handler; do nothing once another one is installed.
     """
     heard, told = os.pipe()
     os.set_blocking(told, False)
     try:
         signal.set_wakeup_fd(told, warn_on_full_buffer=False)
-    except ValueError:  # not in the main thread, or a system that takes sockets alone
+    except ValueError:  # not in the main thread, or a system that only accepts sockets
         os.close(heard)
         os.close(told)
         return

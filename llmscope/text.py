@@ -1,12 +1,12 @@
-"""The one sanitiser: foreign text on its way to a screen or a file that a terminal shows.
+"""Sanitizing of foreign text before a terminal shows it, on screen or from a file.
 
-Terminals disagree about the width of some characters. Some add up the characters one by one, some
-give one width to each grapheme cluster, and their tables differ. In a grid one cell too many moves
-everything after it, so there a text is drawn in a form that all of them advance alike: every
-grapheme cluster is one character of agreed width, followed by nothing but marks of width zero.
-What breaks that rule is spelled out. Exports and messages keep it whole. East Asian "ambiguous"
-characters count as one cell, as in every terminal that has not been told otherwise: the frames
-and bars that llmscope draws are of that kind too.
+Terminals disagree about the width of some characters. Some add up the widths of single characters,
+some give one width to each grapheme cluster, and their tables differ. In a grid one extra cell
+moves everything after it, so text there is drawn in a form that has the same width in all
+terminals: every grapheme cluster is one character of undisputed width, followed only by marks of
+width zero. Other clusters are escaped. Exports and messages keep them. East Asian "ambiguous"
+characters count as one cell, as in every terminal with default settings: the frames and bars that
+llmscope draws are of that kind too.
 """
 
 from __future__ import annotations
@@ -19,31 +19,31 @@ VISIBLE = {" ": "·", "\n": "↵", "\t": "⇥", "\r": "␍"}
 VISIBLE_ASCII = {" ": "_", "\n": "\\n", "\t": "\\t", "\r": "\\r"}
 
 DOTTED_CIRCLE = "\u25cc"
-"""What a mark is drawn on where it has nothing to stand on: Unicode's own way to show one."""
+"""The base for a combining mark without one, as Unicode itself shows marks."""
 
-# Letters that are drawn as nothing, or as a blank: fillers of Hangul and Khmer, the grapheme
+# Letters that are drawn as nothing or as a blank: fillers of Hangul and Khmer, the grapheme
 # joiner, the empty Braille pattern.
 _BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
 
-# A vowel that is one letter to some terminals and belongs to the letter before it for others, and
-# the same vowel as a mark and a letter, about which they agree.
+# Vowels that some terminals count as a letter and others as part of the letter before, each with
+# the same vowel as a mark and a letter, whose width is undisputed.
 _VOWELS = {"\u0e33": "\u0e4d\u0e32", "\u0eb3": "\u0ecd\u0eb2"}
 
-# They kill a vowel, but join no consonants: the marks of Thai and Lao.
+# Viramas that join no consonants: those of Thai and Lao.
 _NO_LINKERS = frozenset("\u0e3a\u0eba")
 
-# First and last characters of what has one width in one terminal and another in the next.
+# First and last characters of ranges whose width differs between terminals.
 _DISPUTED = (
-    (0x0D4E, 0x0D4E),  # a Malayalam letter that belongs to the one after it, as some below
-    (0x1CF5, 0x1CF6),  # Vedic signs that belong to the letter after them
-    (0x2630, 0x2637),  # trigrams, digrams and hexagrams became wide in Unicode 16
+    (0x0D4E, 0x0D4E),  # a Malayalam letter that belongs to the next one, as some below
+    (0x1CF5, 0x1CF6),  # Vedic signs that belong to the next letter
+    (0x2630, 0x2637),  # trigrams, digrams and hexagrams: wide since Unicode 16
     (0x268A, 0x268F),
     (0x3248, 0x324F),  # numbers in black circles: wide in the C library, narrow elsewhere
     (0x4DC0, 0x4DFF),
-    (0xFF9E, 0xFF9F),  # halfwidth sound marks: a cell, or part of the letter before
+    (0xFF9E, 0xFF9F),  # halfwidth sound marks: one cell, or part of the letter before
     (0x111C2, 0x111C3),
     (0x113D1, 0x113D1),
-    (0x1171E, 0x1171E),  # became a mark without width
+    (0x1171E, 0x1171E),  # became a mark of width zero
     (0x1193F, 0x1193F),
     (0x11941, 0x11941),
     (0x11A3A, 0x11A3A),
@@ -63,19 +63,20 @@ def display_text(
     ascii: bool = False,  # noqa: A002
     cells: bool | None = None,
 ) -> str:
-    r"""Foreign text made harmless: nothing in it can move a cursor, hide or reorder characters.
+    r"""Escape foreign text so that it cannot move the cursor, or hide or reorder characters.
 
     Control characters (ESC, C0, C1), format characters (bidi, zero-width), blanks other than the
     space, private use, surrogates and unassigned code points become `\x1b`-like escapes. A
-    combining mark with nothing to combine with is drawn on a dotted circle.
-    What comes back may still hold square brackets: it is text, never markup.
+    combining mark without a base is drawn on a dotted circle. The result may still hold square
+    brackets: it is text, never markup.
 
     Args:
+        text: the text to escape.
         whitespace: show spaces, line ends and tabs as `·`, `↵`, `⇥`, as inside a token.
-        ascii: leave nothing outside of ASCII.
-        cells: draw what terminals advance differently (flags, spacing vowel signs, conjuncts) in
-            a form of certain width, for text that something stands to the right of. By default
-            where white space is shown.
+        ascii: escape all characters outside of ASCII.
+        cells: draw clusters whose width differs between terminals (flags, spacing vowel signs,
+            conjuncts) in a form of fixed width, for text with other text to its right. None: as
+            `whitespace`.
     """
     in_cells = whitespace if cells is None else cells
     visible = (VISIBLE_ASCII if ascii else VISIBLE) if whitespace else {}
@@ -91,10 +92,10 @@ def display_text(
 
 
 def forms(text: str, cells: bool) -> list[str]:
-    """How each character of a text is drawn, white space aside: itself, or what stands for it."""
+    """Return each character of a text, or the form that replaces it; white space is kept."""
     shown: list[str] = []
     followed = _followed(text) if cells else frozenset()
-    carrier = ""  # the character before, if a mark after it stands on something that is seen
+    carrier = ""  # the character before, if it is a visible base for a mark
     for index, char in enumerate(text):
         form = _form(char, carrier, index in followed, cells)
         carrier = char if char != " " and form in (char, DOTTED_CIRCLE + char) else ""
@@ -111,8 +112,8 @@ def _form(char: str, carrier: str, followed: bool, cells: bool) -> str:
         return _escape(char)
     if unicodedata.category(char) in ("Mn", "Me"):
         if cells and followed:
-            # One cluster of two consonants, which some give one cell. A dotted circle between
-            # them would not part them everywhere.
+            # One cluster of two consonants, which some terminals give one cell. A dotted circle
+            # between them would not separate them everywhere.
             return _escape(char)
         return char if carrier else DOTTED_CIRCLE + char
     if unicodedata.category(char) == "Mc":
@@ -136,21 +137,21 @@ def _hidden(char: str) -> bool:
 
 @lru_cache(maxsize=4096)
 def _disputed(char: str) -> bool:
-    # Vowel signs that take room: none, one cell or part of the cell before.
+    # Spacing vowel signs: no cell, one cell or part of the cell before.
     if unicodedata.category(char) == "Mc":
         return True
     return any(first <= ord(char) <= last for first, last in _DISPUTED)
 
 
 def _links(char: str) -> bool:
-    """Whether it is a virama, which may make one cluster of two consonants."""
+    """Return whether a character is a virama, which may join two consonants into one cluster."""
     return unicodedata.combining(char) == 9 and char not in _NO_LINKERS
 
 
 def _followed(text: str) -> frozenset[int]:
-    """Where a virama has something to join after it, with nothing but marks between."""
+    """Return the indices of viramas that are followed by a letter, with only marks between."""
     found: list[int] = []
-    joinable = False  # what comes after the marks that follow
+    joinable = False  # whether a letter comes after the marks that follow
     for index in range(len(text) - 1, -1, -1):
         char = text[index]
         if char.isascii():
@@ -163,10 +164,10 @@ def _followed(text: str) -> frozenset[int]:
 
 
 def _syllable(before: str, char: str) -> bool:
-    """Whether a letter of Hangul has the width it should after the one before.
+    """Return whether a Hangul letter has its undisputed width after the one before.
 
-    Vowels and final consonants take no room, after what they belong to. A first consonant and
-    what continues it are one cluster, yet wide each.
+    Vowels and final consonants have width zero after the letter that they belong to. A leading
+    consonant and the letter that continues it are one cluster, but each of them is wide.
     """
     part, previous = _hangul(char), _hangul(before) if before else ""
     if part == "V":
@@ -177,7 +178,7 @@ def _syllable(before: str, char: str) -> bool:
 
 
 def _hangul(char: str) -> str:
-    """The part of a syllable that a letter of Hangul is: leading, vowel, trailing, or several."""
+    """Return the syllable part of a Hangul letter: leading, vowel, trailing, or several."""
     code = ord(char)
     if 0xAC00 <= code <= 0xD7A3:
         return "LVT" if (code - 0xAC00) % 28 else "LV"
@@ -195,79 +196,79 @@ def _escape(char: str) -> str:
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
-# Control characters but for line ends and tabs, what turns the direction of a text, line and
-# paragraph separators, and tags, which nothing draws.
+# Control characters except line ends and tabs, bidi controls, line and paragraph separators, and
+# tags, which are invisible.
 _CONTROLS = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\U000e0000-\U000e007f]"
 )
 
 
 def controls(text: str) -> bool:
-    """Whether a text holds what acts on a terminal, or hides or reorders other text."""
+    """Return whether a text holds characters that control a terminal, or hide or reorder text."""
     return _CONTROLS.search(text) is not None
 
 
 def without_controls(text: str) -> str:
-    r"""A text with `\x1b`-like escapes for what acts on a terminal or hides or reorders text.
+    r"""Replace characters that control a terminal, or hide or reorder text, by `\x1b`-like escapes.
 
-    Unlike `display_text` it keeps line ends, tabs, and joiners that belong to a letter or emoji.
+    Unlike `display_text`, keep line ends, tabs, and joiners that belong to a letter or emoji.
     """
     return _CONTROLS.sub(lambda found: _escape(found[0]), text)
 
 
 LINE = 400
-"""Characters of a line that tells what is wrong."""
+"""Maximum characters of an error line."""
 NOTE = 1000
-"""Characters of a note, which may list some words."""
+"""Maximum characters of a note, which may list some words."""
 
 
 def one_line(text: str, longest: int = LINE) -> str:
-    """Foreign text as one harmless line of bounded length; … stands for what is left out.
+    """Return foreign text as one safe line of bounded length; … replaces omitted text.
 
     Args:
-        longest: characters that the line may have.
+        text: the text.
+        longest: maximum characters of the line.
     """
     window = 8 * longest
-    if len(text) > 2 * window:  # no more of it can be seen, whatever it holds
+    if len(text) > 2 * window:  # the rest cannot show up in the line
         text = f"{text[:window]}…{text[-window:]}"
     line = display_text(" ".join(text.split()))
     if len(line) <= longest:
         return line
-    end = longest // 4  # what was wrong often stands at the end
+    end = longest // 4  # the cause of an error is often at the end
     return f"{line[: longest - end - 1]}…{line[len(line) - end :]}"
 
 
 def told(error: BaseException) -> str:
-    """What an exception says, in one harmless line of bounded length; never nothing."""
+    """Return the message of an exception as one safe line of bounded length, never empty."""
     try:
         said = str(error).strip()
-    except Exception:  # an exception of foreign code may fail to say anything
+    except Exception:  # the `__str__` of a foreign exception may raise
         said = ""
-    # A long text is cut to its end as well as its beginning before it is looked at.
     lines = [line for line in said[:100_000].splitlines() if line.strip()]
     line = next((one for one in lines if not _POINTS.search(one)), "")
-    # Of these the text alone is a riddle: a key, or what None has not.
+    # The text alone is not clear: it is a missing key, or an attribute that None lacks.
     if not line or not isinstance(error, Exception) or isinstance(error, _RIDDLES):
         line = f"{type(error).__name__} {line}".rstrip()
     return one_line(line)
 
 
 def named(error: BaseException) -> str:
-    """The name of an exception and what it says, in one harmless line of bounded length."""
+    """Return the name and the message of an exception as one safe line of bounded length."""
     said = told(error)
     name = type(error).__name__
     return said if said.startswith(name) else one_line(f"{name}: {said}")
 
 
-# They point at more text, which is not shown.
+# Lines that refer to more text, which is not shown.
 _POINTS = re.compile(r"(?i)^traceback|look at the above|see (the )?(above|below)|report above")
 _RIDDLES = (LookupError, AttributeError, TypeError)
 
 
 def shared_length(one: str, other: str) -> int:
-    """How many characters two texts share from their beginning."""
+    """Return the length of the common prefix of two texts."""
     shared, end = 0, min(len(one), len(other))
-    while shared < end:  # halves are compared at the speed of memory
+    while shared < end:  # bisection: slices are compared at memory speed
         middle = (shared + end + 1) // 2
         if one[shared:middle] == other[shared:middle]:
             shared = middle
@@ -277,5 +278,5 @@ def shared_length(one: str, other: str) -> int:
 
 
 def quoted_token(text: str) -> str:
-    """Return a token between marks, its white space visible."""
+    """Return a token in quotation marks, with visible white space."""
     return f"‹{display_text(text, whitespace=True)}›"

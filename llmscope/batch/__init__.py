@@ -1,4 +1,4 @@
-"""Many prompts through one model: read as a stream, looked at, written as shards."""
+"""Batch runs: read prompts as a stream, apply lenses to each, write the results as shards."""
 
 from llmscope.batch.folder import Folder, JobShare
 from llmscope.batch.job import PromptJob

@@ -1,4 +1,4 @@
-"""Parquet, where pyarrow is installed."""
+"""Parquet reading and writing; needs pyarrow."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     import pyarrow
 
 ROWS = 256
-"""Rows that are read at once."""
+"""Number of rows read at once."""
 
 
 def needed() -> None:
-    """Nothing, if pyarrow is installed.
+    """Check that pyarrow is installed.
 
     Raises:
-        ScopeError: it is not.
+        ScopeError: pyarrow is not installed.
     """
     try:
         import pyarrow.parquet  # noqa: F401
@@ -31,10 +31,14 @@ def needed() -> None:
 
 
 def parquet_rows(name: str, shown: str) -> Iterator[tuple[int, dict[str, Any], float]]:
-    """The number of each row, from 1, its `prompt` and `id`, and how much was read, from 0 to 1.
+    """Yield each row's number from 1, its `prompt` and `id`, and the fraction of rows read so far.
+
+    Args:
+        name: path of the file.
+        shown: the path as error messages print it.
 
     Raises:
-        ScopeError: it is no Parquet file, or has no column `prompt`.
+        ScopeError: the file is not a Parquet file, or has no column `prompt`.
     """
     needed()
     import pyarrow
@@ -64,10 +68,11 @@ def _value(scalar: Any) -> Any:
 
 
 def index_bytes(columns: Mapping[str, list[Any]], about: str) -> bytes:
-    """A Parquet file of these columns; see `INDEX`.
+    """Return the bytes of a Parquet file with these columns; see `shards.COLUMNS`.
 
     Args:
-        about: what the file says of itself, under the key `llmscope` of its metadata.
+        columns: the values of each column, by name.
+        about: text stored in the file's metadata under the key `llmscope`.
     """
     import pyarrow
     import pyarrow.parquet
@@ -100,7 +105,7 @@ def _table_bytes(table: pyarrow.Table) -> bytes:
 
 @cache
 def _writer() -> str:
-    """What a file says of the version of pyarrow that wrote it."""
+    """Return the `created_by` string that this version of pyarrow writes into a file."""
     import pyarrow.parquet
 
     empty = io.BytesIO(_table_bytes(pyarrow.table({"line": []})))
@@ -111,11 +116,11 @@ def _writer() -> str:
 def read_index(
     path: Path, columns: Sequence[str]
 ) -> tuple[str, list[tuple[int, str | None, str | None]]] | None:
-    """What an index says of itself, and line, prompt and error of each row.
+    """Return an index's metadata text, and the line, prompt and error of each row.
 
-    None: it is broken, or has other columns. Checksums of its pages are held against what they
-    hold; what they do not cover shows when what was read is written again, as long as that is done
-    by the version of pyarrow that wrote it.
+    Return None if the file is damaged or has other columns. Page checksums are verified. To detect
+    damage outside their coverage, the table is written again and compared byte for byte; this is
+    possible only with the version of pyarrow that wrote the file.
     """
     import pyarrow
     import pyarrow.parquet

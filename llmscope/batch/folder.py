@@ -1,4 +1,4 @@
-"""The folder that a batch is written to: which shards are there, and what they were made with."""
+"""The output folder of a batch: its finished shards, and a manifest of the options used."""
 
 from __future__ import annotations
 
@@ -19,37 +19,43 @@ _ANOTHER = "another --out, or the command that its manifest names"
 
 
 _LARGEST = 1 << 24
-"""Bytes of a manifest at most; a longer one is cut, and no JSON any more."""
+"""Maximum bytes read of a manifest; a longer one is truncated, and so no longer valid JSON."""
 
 
 @dataclass(frozen=True)
 class JobShare:
-    """Of every `count` prompts the one at `index`, from 0; and how many of them make a shard."""
+    """One job's share of a batch: the prompt at `index` (from 0) of every `count` prompts.
+
+    `size` is the number of prompts in a shard.
+    """
 
     index: int = 0
     count: int = 1
     size: int = 256
 
     def name(self, kind: str) -> str:
-        """`shard`, or `shard-2of8` of a job with several."""
+        """Return `kind`, or if there are several jobs a name such as `shard-2of8`."""
         return kind if self.count == 1 else f"{kind}-{self.index}of{self.count}"
 
     def shard(self, number: int) -> str:
-        """The name of a shard, without its suffix."""
+        """Return the name of a shard, without its suffix."""
         return f"{self.name('shard')}-{number:05d}"
 
 
 class Folder:
-    """A folder of shards. To open it again with the same options goes on where it stopped.
+    """A folder of shards. Opening it again with the same options resumes the batch.
 
-    Several jobs may share it, each with its own part.
+    Several jobs may share a folder, each with its own part.
 
     Args:
-        options: all that the numbers depend on, as JSON types.
-        about: what else the manifest says.
+        path: the folder; created if missing.
+        part: this job's share of the prompts.
+        options: everything that the numbers depend on, as JSON types.
+        about: further entries of the manifest.
 
     Raises:
-        ScopeError: it holds something else, was made with other options, or cannot be written.
+        ScopeError: the folder holds other files, was made with other options, or cannot be
+            written.
     """
 
     def __init__(
@@ -78,7 +84,7 @@ class Folder:
             raise ScopeError(f"{self.shown} holds other files", "another --out")
         for name in manifests:
             self._compare(name)
-        for rest in path.glob(f".{part.name('shard')}-?????.*"):  # of one that was killed
+        for rest in path.glob(f".{part.name('shard')}-?????.*"):  # left by a killed process
             rest.unlink(missing_ok=True)
         write(self._manifest, json_text(self._record), force=True)
 
@@ -98,14 +104,18 @@ class Folder:
         )
 
     def name(self, number: int) -> str:
-        """Of a shard, without its suffix."""
+        """Return the name of a shard, without its suffix."""
         return self.part.shard(number)
 
     def errors(self, number: int, lines: Sequence[PromptLine]) -> int | None:
-        """How many prompts of a shard failed, if it is there with these lines; None if it is not.
+        """Return how many prompts of a finished shard failed; None if the shard must be made.
+
+        Args:
+            number: which shard.
+            lines: the prompts that the shard must hold.
 
         Raises:
-            ScopeError: it is there with other prompts.
+            ScopeError: the shard exists with other prompts.
         """
         found = read_shard(self.path, self.name(number))
         if found is None:
@@ -113,23 +123,24 @@ class Folder:
         own = [(line.number, line.prompt) for line in lines]
         if own[: len(found)] != [(line, prompt) for line, prompt, _ in found]:
             raise ScopeError(f"{self.shown} was made of other prompts", _ANOTHER)
-        if len(found) < len(own):  # the file has grown since
+        if len(found) < len(own):  # the prompt file has grown since
             return None
         return sum(error is not None for *_, error in found)
 
     def put(self, files: Mapping[str, bytes]) -> None:
-        """Write a shard, as `shard_files` made it.
+        """Write a shard, given as `shard_files` returns it.
 
         Raises:
-            ScopeError: it cannot be written.
+            ScopeError: the shard cannot be written.
         """
         write_shard(self.path, files)
 
     def finish(self, shards: int, prompts: int, errors: int) -> None:
-        """Note in the manifest that all is there.
+        """Mark the batch as complete in the manifest.
 
         Raises:
-            ScopeError: there are more shards than that, so they were made of other prompts.
+            ScopeError: the folder holds more than `shards` shards, so they were made of other
+                prompts.
         """
         if (self.path / f"{self.name(shards)}.parquet").exists():
             raise ScopeError(f"{self.shown} was made of more prompts", _ANOTHER)

@@ -1,4 +1,4 @@
-"""What is asked of each prompt of a batch."""
+"""The lenses and options applied to each prompt of a batch."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PromptJob:
-    """Lenses, and where they look.
+    """The lenses to apply to each prompt, and where to point them.
 
     Attributes:
-        focus: not yet held against the model or a prompt.
-        chat: put each prompt into the model's chat template, after `system`.
-        special_tokens: add the tokenizer's own.
+        focus: as given, not yet resolved against the model or a prompt.
+        special_tokens: add the tokenizer's special tokens.
+        chat: put each prompt into the model's chat template.
+        system: the system message, with `chat`.
     """
 
     lenses: tuple[str, ...]
@@ -33,7 +34,7 @@ class PromptJob:
     system: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as JSON types."""
+        """Return all fields as JSON types."""
         return {
             "lenses": list(self.lenses),
             **{f"focus.{key}": plain(value) for key, value in asdict(self.focus).items()},
@@ -47,25 +48,27 @@ class PromptJob:
 def figures_of(
     scope: Scope, recording: Recording, lenses: Sequence[str], focus: Focus
 ) -> list[Figure]:
-    """One figure a lens, at a focus that counts from 0."""
+    """Return one figure per lens, at a focus whose indices count from 0."""
     return [figure_of(scope, recording, name, focus) for name in lenses]
 
 
 def figure_of(scope: Scope, recording: Recording, name: str, focus: Focus) -> Figure:
-    """What a lens shows, where a mode or a pool may be meant for another one."""
+    """Return a lens's figure, ignoring a mode or pool of the focus that this lens does not have."""
     return scope.look(name, recording=recording, **asdict(_for_lens(name, focus)))
 
 
 def look_ahead(
     scope: Scope, asked: Sequence[tuple[Recording, Focus]], lenses: Sequence[str]
 ) -> None:
-    """Work out for several prompts at once what `figures_of` then finds, where a lens can.
+    """Compute for several prompts at once what `figures_of` then reuses, for lenses that can.
 
     Args:
-        asked: recordings, each with its focus as `resolved` gives it.
+        scope: the model.
+        asked: recordings, each with its focus as returned by `resolved`.
+        lenses: names of the lenses.
     """
     for chosen in map(lens, lenses):
-        # Without a trustworthy readout there will be no figure.
+        # If the unembedding failed its check, there will be no figure.
         if chosen.ahead is not None and scope.verdicts("readout").status != "refused":
             chosen.ahead(
                 [
@@ -85,7 +88,7 @@ def _for_lens(name: str, focus: Focus) -> Focus:
 
 
 def resolved(scope: Scope, recording: Recording, focus: Focus) -> Focus:
-    """The focus in one recording, with all indices counted from 0.
+    """Return the focus for one recording, with all indices counted from 0.
 
     Raises:
         ValueError: a layer, head or position is out of range.

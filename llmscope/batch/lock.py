@@ -1,4 +1,7 @@
-"""One process at a time for a part of a folder: two would remove each other's unfinished files."""
+"""A lock on one job's part of a batch folder.
+
+Two processes writing the same part would remove each other's unfinished files.
+"""
 
 from __future__ import annotations
 
@@ -13,22 +16,22 @@ from llmscope.text import display_text
 
 @contextmanager
 def alone(path: Path, part: JobShare) -> Iterator[None]:
-    """Within, no other process of any machine writes this part of the folder.
+    """Keep other processes, on any machine, from writing this part of the folder.
 
-    The lock is let go of when the process ends, however it does. A disk that knows no locks is
-    trusted.
+    The lock is released when the process ends, even if it is killed. On a file system without
+    locks, no lock is taken.
 
     Raises:
-        ScopeError: another process writes it.
+        ScopeError: another process is writing this part.
     """
     from filelock import FileLock, Timeout
 
     name = path / f".{part.name('lock')}"
     lock, new = FileLock(name, blocking=False), not path.exists()
-    # What else is wrong with the folder it says itself, once the model is there.
+    # Other problems with the folder are reported by `Folder`, once the model is loaded.
     with suppress(OSError, ValueError, NotImplementedError):
         path.mkdir(parents=True, exist_ok=True)
-        if name.is_symlink():  # which the lock would be taken through
+        if name.is_symlink():  # the lock would be taken on its target
             name.unlink()
         try:
             lock.acquire()
@@ -44,4 +47,4 @@ def alone(path: Path, part: JobShare) -> Iterator[None]:
             lock.release()
         if new:
             with suppress(OSError):
-                path.rmdir()  # where nothing came of it
+                path.rmdir()  # fails unless nothing was written

@@ -1,4 +1,4 @@
-"""Prompts of like length through the model together, where that gives single runs' numbers."""
+"""Padded batching: run prompts of similar length in one pass, if that gives the same numbers."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ if TYPE_CHECKING:
     from llmscope.scope import Scope
 
 LENSES = ("logit-lens", "next-token", "tokens")
-"""Those that read the stream, and neither attention nor MLP."""
+"""Lenses that read the residual stream, but neither attention nor MLP."""
 TOKENS = 2048
-"""Tokens of a batch at most, with those that fill up."""
+"""Maximum tokens of a padded batch, padding included."""
 BOUND = 1e-5
-"""How far numbers may be from those of single runs, unless somebody asks for less."""
+"""Default for how far numbers may differ from those of single runs."""
 PROBE = (12, 9, 5, 2)
-"""Lengths of the prompts that are held against single runs."""
+"""Lengths of the probe prompts, whose padded runs are compared with single runs."""
 
 
 @dataclass(frozen=True)
 class Together:
-    """How many prompts at most go through the model in one pass."""
+    """Padded batching with at most `size` prompts in one pass."""
 
     size: int
 
     def batches(self, prompts: Mapping[int, Prompt]) -> Iterator[list[int]]:
-        """Which prompts go together: those of like length, the longest first."""
+        """Yield the indices of the prompts of each pass: those of similar length, longest first."""
         batch: list[int] = []
         for index in sorted(prompts, key=lambda one: (-len(prompts[one]), one)):
             longest = len(prompts[batch[0]]) if batch else 0
@@ -46,17 +46,19 @@ class Together:
             yield batch
 
     def record(self, scope: Scope, prompts: Sequence[Prompt]) -> list[Recording]:
-        """One recording a prompt."""
+        """Return one recording per prompt, all from one padded pass."""
         from llmscope.record.capture.padded import record_padded
 
         return record_padded(scope.recorder, prompts)
 
 
 def why_single(scope: Scope, looking: PromptJob, bound: float = BOUND) -> str:
-    """Why prompts must go one by one; empty if they may go together, as a probe has shown.
+    """Return why prompts must run one by one; empty if a probe shows that batching is safe.
 
     Args:
-        bound: how far their numbers may be from those of single runs; see `difference`.
+        scope: the model.
+        looking: the lenses and options for each prompt.
+        bound: how far numbers may differ from those of single runs; see `difference`.
     """
     others = [name for name in looking.lenses if name not in LENSES]
     if others:
@@ -66,7 +68,7 @@ def why_single(scope: Scope, looking: PromptJob, bound: float = BOUND) -> str:
     from llmscope.record.capture.padded import record_padded
     from llmscope.record.derive.verify import probe
 
-    scope.verdicts("readout")  # a model is examined before it is recorded
+    scope.verdicts("readout")  # run the model's checks before recording
     whole = probe(scope.subject)
     lengths = [min(length, len(whole)) for length in PROBE]
     prompts = [
@@ -82,7 +84,7 @@ def why_single(scope: Scope, looking: PromptJob, bound: float = BOUND) -> str:
                 apart = difference(one, other, bound)
                 if apart:
                     return f"{one.lens} would differ from single runs: {apart}"
-    except Exception as error:  # whatever a model says that knows no batches
+    except Exception as error:  # models without batch support raise anything
         return f"the model does not take them: {told(error)}"
     finally:
         scope.forget()
@@ -94,11 +96,14 @@ def _figures(scope: Scope, recording: Recording, looking: PromptJob) -> list[Fig
 
 
 def difference(one: Figure, other: Figure, bound: float = BOUND) -> str:
-    """What keeps two figures from being the same within a bound; empty if nothing does.
+    """Return how two figures differ beyond a bound; empty if they do not.
 
     Args:
-        bound: of numbers; of those above 1, relative to the largest. Within `BOUND` ids and ranks
-            are equal; whoever allows more has it that near ones change places.
+        one: a figure.
+        other: the figure to compare it with.
+        bound: maximum difference of numbers, relative to the largest one if that is above 1. Up to
+            `BOUND`, ids and ranks must be equal; with a larger bound they are not compared, since
+            tokens with close scores may change places.
     """
     (mine, _), (theirs, _) = halves(one, scalars=True), halves(other, scalars=True)
     if mine.keys() != theirs.keys():
@@ -121,5 +126,5 @@ def _apart(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any], bound: float) -> st
     if holes.all():
         return ""
     far = float(np.abs(a[~holes].astype(np.float64) - b[~holes]).max())
-    # Logits are as large as the model makes them: of those the bound is relative.
+    # The scale of logits depends on the model, so the bound is relative for large numbers.
     return "" if far <= bound * max(1.0, float(np.nanmax(np.abs(b)))) else f"by {far:.1e}"

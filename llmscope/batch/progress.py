@@ -1,4 +1,4 @@
-"""How far a batch is, in numbers and in words."""
+"""Progress of a batch, as numbers and as text."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Summary:
-    """What came of a batch. `kept`: prompts whose shards were there already."""
+    """The result of a batch. `kept` counts the prompts whose shards already existed."""
 
     prompts: int = 0
     errors: int = 0
@@ -20,14 +20,14 @@ class Summary:
 
 
 class Pace:
-    """How many prompts are through, how fast, and how long the rest takes.
+    """A counter of finished prompts that also estimates the rate and the remaining time.
 
     Args:
-        progress: called with all that in words, ten times a second at most.
+        progress: called with the progress as text, at most ten times a second.
 
     Attributes:
-        seen: prompts that were read.
-        read: how much of their source that is, from 0 to 1; None where nobody knows.
+        seen: prompts read so far.
+        read: the fraction of their source read so far; None if unknown.
     """
 
     def __init__(self, progress: Tell | None) -> None:
@@ -39,11 +39,11 @@ class Pace:
         self._before = 0
 
     def start(self) -> None:
-        """The clock starts now; prompts that are through already say nothing of how fast it is."""
+        """Start the clock; prompts finished before do not count toward the rate."""
         self._begun, self._before = time.monotonic(), self.prompts - self.kept
 
     def skipped(self, prompts: int, errors: int) -> None:
-        """A shard was there."""
+        """Count a shard that already existed."""
         if self.prompts == self.kept:  # the work has not begun
             self.start()
         self.kept += prompts
@@ -52,7 +52,7 @@ class Pace:
         self.errors += errors
 
     def done(self, prompts: int, errors: int) -> None:
-        """More prompts are through."""
+        """Count `prompts` more finished prompts, of which `errors` failed."""
         self.prompts += prompts
         self.errors += errors
         now = time.monotonic()
@@ -61,7 +61,7 @@ class Pace:
             self._progress(self._words(now - self._begun))
 
     def summary(self) -> Summary:
-        """What came of it so far."""
+        """Return the result so far."""
         return Summary(self.prompts, self.errors, self.shards, self.kept)
 
     def _words(self, seconds: float) -> str:

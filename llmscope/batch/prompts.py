@@ -1,6 +1,7 @@
 """Prompts as a stream, from JSON lines, CSV, Parquet or plain text, with the line of each.
 
-A line that is no prompt is told, and the rest goes on. No more than one line is held at a time.
+A line that cannot be read as a prompt is reported, and reading continues. At most one line is held
+in memory at a time.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ from llmscope.errors import ScopeError
 from llmscope.text import display_text, told
 
 LONGEST = 1 << 24
-"""Bytes of a line at most: a file without line ends must not fill the memory."""
+"""Maximum bytes of a line: a file without line ends must not fill the memory."""
 STDIN = "-"
 
-_OTHER_MARKS = {  # the mark of UTF-16 is the beginning of that of UTF-32
+_OTHER_MARKS = {  # UTF-32 first: its byte order mark begins with that of UTF-16
     "UTF-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE),
     "UTF-16": (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE),
 }
@@ -33,13 +34,13 @@ _NO_TEXT = "its prompt is no text"
 
 @dataclass(frozen=True)
 class PromptLine:
-    """One prompt, or why it is none.
+    """One prompt, or the reason why its line could not be read.
 
     Attributes:
-        number: where it begins in its file, from 1; of Parquet, which row it is.
-        prompt: the text; None if there is none that could be read.
-        id: what whoever wrote the file calls it. It never becomes the name of anything.
-        error: what is wrong with the line; empty if nothing is.
+        number: the line where it begins in its file, from 1; for Parquet, the row.
+        prompt: the text; None if it could not be read.
+        id: the id given in the file. It is never used to name a file or an array.
+        error: what is wrong with the line; empty if it could be read.
     """
 
     number: int
@@ -52,7 +53,7 @@ class PromptSource:
     """A file of prompts, or stdin with JSON lines.
 
     Raises:
-        ScopeError: it cannot be read, or its name does not say what it holds.
+        ScopeError: the file cannot be read, or its suffix is not that of a known format.
     """
 
     def __init__(self, name: str) -> None:
@@ -69,19 +70,19 @@ class PromptSource:
             try:
                 with open(name, "rb"):
                     pass
-            except (OSError, ValueError) as error:  # a name with NUL in it is the latter
+            except (OSError, ValueError) as error:  # ValueError: a name with NUL in it
                 raise self._failed(error) from error
 
     @property
     def read(self) -> float | None:
-        """How much of it was read, from 0 to 1; None where that cannot be known."""
+        """The fraction of the file read so far, from 0 to 1; None for stdin (size unknown)."""
         return None if self._name == STDIN else self._read
 
     def __iter__(self) -> Iterator[PromptLine]:
-        """Each line with a prompt, or with what is wrong with it; empty lines are left out.
+        """Yield each line with its prompt or its error; empty lines are left out.
 
         Raises:
-            ScopeError: the file as a whole cannot be read on.
+            ScopeError: the rest of the file cannot be read.
         """
         try:
             if self._format == "parquet":
@@ -112,7 +113,7 @@ class PromptSource:
 
 
 def _other_unicode(begin: bytes) -> str:
-    """What a file is encoded in, by its byte order mark; empty for UTF-8 and where it has none."""
+    """Return a file's encoding by its byte order mark; empty for UTF-8 or without a mark."""
     for name, marks in _OTHER_MARKS.items():
         if begin.startswith(marks):
             return name
@@ -133,7 +134,7 @@ def _line(number: int, prompt: Any, name: Any) -> PromptLine:
 
 
 def _raw(stream: BinaryIO) -> Iterator[bytes | None]:
-    """The lines without their ends; None in the place of one that is too long."""
+    """Yield the lines without their line ends; None in place of a line that is too long."""
     first = True
     while piece := stream.readline(LONGEST):
         if len(piece) < LONGEST or piece.endswith(b"\n"):
@@ -175,13 +176,13 @@ def _of_json(number: int, raw: bytes) -> PromptLine:
         return PromptLine(number, None, error=f"it is not UTF-8 (byte {error.start})")
     except json.JSONDecodeError as error:
         return PromptLine(number, None, error=f"it is not JSON: {error.msg} (column {error.colno})")
-    except (ValueError, RecursionError):  # a number of thousands of digits, or lists in lists
+    except (ValueError, RecursionError):  # a number of thousands of digits, or deep nesting
         return PromptLine(number, None, error="it is not JSON that can be read")
 
 
 def _csv(stream: BinaryIO, shown: str) -> Iterator[PromptLine]:
     csv.field_size_limit(LONGEST)
-    # What is not UTF-8 becomes half a surrogate, so that only its own row falls.
+    # Bytes that are not UTF-8 become lone surrogates, so that only their own row fails.
     texts = (
         "\0" * (LONGEST + 1) if raw is None else raw.decode("utf-8", "surrogateescape") + "\n"
         for raw in _raw(stream)

@@ -1,4 +1,4 @@
-"""A Ray cluster to work on: the one that RAY_ADDRESS names, or one of this machine's own."""
+"""The Ray cluster of a batch: the one that RAY_ADDRESS names, or a new one on this machine."""
 
 from __future__ import annotations
 
@@ -28,25 +28,26 @@ from llmscope.text import display_text
 
 _ADDRESS = "RAY_ADDRESS"
 _SOCKET = len("/session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_store")
-"""What Ray puts behind its folder to name a socket."""
+"""Length of what Ray appends to its folder to name a socket."""
 _LONGEST = 107 if sys.platform == "linux" else 103
 _WAIT = 10  # seconds for a cluster to answer
 _QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
-# Without a GPU of its own a worker must see none, or it would take the first that it finds.
+# A worker without an assigned GPU must see no GPU, or it would take the first that it finds.
 _OWN = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1", "RAY_AUTH_MODE": "token"}
-# Ray listens on all interfaces, and runs what it is told: only who knows this is let in. Without
-# it Ray would write one to the home folder.
+# Ray listens on all interfaces and runs any code sent to it, so clients need this token. Without
+# it, Ray would write a token to the home folder.
 _TOKEN = secrets.token_hex(32)
 
 
 @dataclass(frozen=True)
 class WorkerRequest:
-    """How many workers, and what each of them needs; None: as `WorkerShare` says.
+    """The number of workers asked for, and the resources of each; for None see `WorkerShare`.
 
     Attributes:
-        threads: of torch, on a CPU.
-        gpus: of each worker; a fraction lets several share one.
-        device: as `--device` says it.
+        workers: number of workers.
+        threads: torch threads of each worker, on a CPU.
+        gpus: GPUs of each worker; a fraction lets several share one.
+        device: the value of `--device`.
     """
 
     workers: int | None = None
@@ -57,12 +58,13 @@ class WorkerRequest:
 
 @dataclass(frozen=True)
 class WorkerShare:
-    """What every worker gets.
+    """The number of workers, and the resources that each of them gets.
 
     Attributes:
-        workers: one for each GPU, or share of one, that there is; without GPUs one a machine.
-        cpus: as many as threads; one beside a GPU.
-        gpus: one if the cluster has any and the device may be one.
+        workers: by default one per GPU (or share of one) in the cluster; without GPUs one per
+            machine.
+        cpus: as many as threads asked for; by default 1 with a GPU, else `default_threads()`.
+        gpus: by default 1 if the cluster has any and `device` allows a GPU.
     """
 
     workers: int
@@ -71,10 +73,10 @@ class WorkerShare:
 
 
 def needed() -> None:
-    """Nothing, if Ray Data is installed. Imports nothing: Ray reads its settings when it is.
+    """Check that Ray Data is installed, without importing it: Ray reads its settings on import.
 
     Raises:
-        ScopeError: it is not.
+        ScopeError: Ray Data is not installed.
     """
     if find_spec("ray") is None or find_spec("pyarrow") is None:
         raise ScopeError("--engine ray needs Ray Data", "pip install 'ray[data]'")
@@ -82,10 +84,17 @@ def needed() -> None:
 
 @contextmanager
 def cluster(wanted: WorkerRequest, tell: Callable[[str], None]) -> Iterator[WorkerShare]:
-    """Ray, from here to the end of the block. A cluster of its own ends with it.
+    """Connect to Ray, or start a cluster on this machine, for the duration of the block.
+
+    A cluster that was started here is shut down at the end of the block.
+
+    Args:
+        wanted: the workers asked for.
+        tell: called with a note for the user.
 
     Raises:
-        ScopeError: Ray is not installed, cannot be reached, or has no machine with what is wanted.
+        ScopeError: Ray is not installed, cannot be reached, or has no machine with the resources
+            asked for.
     """
     given = os.environ.get(_ADDRESS, "")
     if given.startswith("ray://"):
@@ -100,7 +109,7 @@ def cluster(wanted: WorkerRequest, tell: Callable[[str], None]) -> Iterator[Work
         import ray
 
         _silence()
-        # Ray prints there what its processes die of; the batch writes nothing there.
+        # Ray prints to stdout why its processes died; the batch itself writes nothing to stdout.
         stack.enter_context(redirect_stdout(stack.enter_context(open(os.devnull, "w"))))
         options: dict[str, Any] = {"address": "local" if own else None}
         if own:
@@ -122,10 +131,10 @@ def cluster(wanted: WorkerRequest, tell: Callable[[str], None]) -> Iterator[Work
 
 
 def place_on(nodes: list[dict[str, Any]], wanted: WorkerRequest) -> WorkerShare:
-    """What workers get on machines as `ray.nodes()` tells of them.
+    """Return the resources of each worker on the machines that `ray.nodes()` lists.
 
     Raises:
-        ScopeError: no machine has room for one.
+        ScopeError: no machine has room for a worker.
     """
     machines = [one["Resources"] for one in nodes if one["Alive"]]
     gpus = wanted.gpus
@@ -154,13 +163,13 @@ def _threads() -> int:
 
 
 def _cpus(wanted: WorkerRequest) -> int:
-    """What a cluster of its own may hand out: this machine's, and more if more was asked for."""
+    """Return the CPUs of a new local cluster: this machine's, or more if more were asked for."""
     return max(os.cpu_count() or 1, (wanted.workers or 1) * (wanted.threads or _threads()))
 
 
 @contextmanager
 def _environment(own: bool) -> Iterator[None]:
-    """Ray says nothing and reports to nobody; a person's own choices stay."""
+    """Set variables that keep Ray quiet and turn its usage reports off, unless already set."""
     wanted = dict(_QUIET)
     if own:
         wanted |= _OWN
@@ -176,7 +185,7 @@ def _environment(own: bool) -> Iterator[None]:
 
 
 def _silence() -> None:
-    """None of Ray's lines reach the terminal: what matters comes back as an error."""
+    """Turn off Ray's log lines and progress bars: failures come back as exceptions."""
     import ray.data
 
     for name in ("ray", "ray.data"):
@@ -189,7 +198,7 @@ def _silence() -> None:
 
 
 def _knock(address: str) -> None:
-    """Whether anybody is there: Ray itself would wait for many minutes."""
+    """Raise an OSError unless the address accepts connections: Ray would wait many minutes."""
     host, _, port = address.rpartition(":")
     if host and port.isdigit():
         socket.create_connection((host, int(port)), timeout=_WAIT).close()
@@ -197,7 +206,7 @@ def _knock(address: str) -> None:
 
 @contextmanager
 def _deaf() -> Iterator[None]:
-    """Nothing of the process reaches stderr: Ray tells there that it will be quiet."""
+    """Send the process's stderr to the null device: Ray announces there that it will be quiet."""
     sys.stderr.flush()
     kept = os.dup(2)
     nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -212,7 +221,7 @@ def _deaf() -> Iterator[None]:
 
 @contextmanager
 def _own_signals() -> Iterator[None]:
-    """Ray would take SIGTERM for itself; how a command ends is ours to say."""
+    """Keep llmscope's signal handlers: Ray would install its own for SIGTERM."""
     kept, ours = signal.signal, {number: signal.getsignal(number) for number in endings()}
 
     def set_others(number: int, handler: Any) -> Any:
@@ -224,14 +233,21 @@ def _own_signals() -> Iterator[None]:
     finally:
         signal.signal = kept
         if threading.current_thread() is threading.main_thread():
-            for number, handler in ours.items():  # its native part has one too
+            for number, handler in ours.items():  # Ray's native code sets one too
                 signal.signal(number, handler)
 
 
 @contextmanager
 def own_folder(tell: Callable[[str], None]) -> Iterator[Path]:
-    """Where Ray keeps its sockets and logs, which are gone after the block."""
-    # Machines may share the cache folder, and know nothing of each other's processes.
+    """Yield a folder for Ray's sockets and logs, which are removed after the block.
+
+    Args:
+        tell: called with a note if the cache folder's path is too long for sockets.
+
+    Raises:
+        ScopeError: the cache folder cannot be written.
+    """
+    # Machines may share the cache folder, and cannot tell whether each other's processes are alive.
     machine = crc32(platform.node().encode()) & 0xFFFF
     wanted = cache_folder() / f"ray-{machine:04x}"
     if len(os.fsencode(wanted)) + _SOCKET > _LONGEST:
@@ -256,7 +272,7 @@ def own_folder(tell: Callable[[str], None]) -> Iterator[Path]:
 
 
 def _tidy(folder: Path, own: int | None = None) -> None:
-    """Remove the files of this process, or of those that were killed."""
+    """Remove the session folders of process `own` (if given) and of processes that are gone."""
     from psutil import pid_exists
 
     for session in folder.glob("session_2*"):

@@ -1,10 +1,10 @@
-"""The batch on a Ray cluster: Ray Data hands windows of prompts to workers with a model each.
+"""The batch on a Ray cluster: Ray Data sends windows of prompts to workers with a model each.
 
     reader, on this machine → workers → this process, which alone writes to the folder
 
-A window is a shard, and its bytes depend on nothing but the window and the model, so that it is all
-one which worker it comes to, and whether one died over it: it is given to the next. The reader
-gives one item for each window, there already or not, so that to read once more gives the same.
+A window becomes a shard, and its bytes depend only on the window and the model. So any worker may
+process it, and if a worker dies, its window is given to another. The reader yields one item for
+each window, whether or not its shard exists already, so that a repeated read gives the same items.
 """
 
 from __future__ import annotations
@@ -39,19 +39,19 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 DEATHS = 4
-"""Workers that may die over a window before it counts as what kills them."""
-_IN_FLIGHT = 2  # for a worker: the one that it is at, and the next, so that it need not wait
+"""Number of workers that may die on a window before the window is blamed."""
+_IN_FLIGHT = 2  # windows per worker: the current one, and the next so that it need not wait
 
 
 @dataclass(frozen=True)
 class Job(Generic[T]):
-    """All that a worker needs, as plain data.
+    """Everything a worker needs to start, as plain data.
 
     Attributes:
         load: loads the model.
-        ask: what was found out about it on the first worker, and must be so on every other.
-        threads: of torch, for a model that is not tiny.
-        folder: where relative names start from.
+        ask: returns a value computed from the model, which must be equal on all workers.
+        threads: torch threads, for a model that is not tiny.
+        folder: the folder that relative paths start from.
     """
 
     load: Callable[[None], Scope]
@@ -60,7 +60,7 @@ class Job(Generic[T]):
     folder: str = field(default_factory=os.getcwd)
 
     def start(self) -> tuple[Scope, T]:
-        """Load the model and ask, in a worker."""
+        """Load the model in a worker, and return it with the result of `ask`."""
         self.enter()
         from llmscope.models.loading.device import set_default_threads
 
@@ -69,14 +69,18 @@ class Job(Generic[T]):
         return scope, self.ask(scope)
 
     def enter(self) -> None:
-        """Take relative names as the command does, where this machine has its folder."""
+        """Change to the command's working folder, if it exists on this machine."""
         if os.path.isdir(self.folder):
             os.chdir(self.folder)
 
 
 @dataclass(frozen=True)
 class Window:
-    """One shard's prompts. `errors`: how many failed, if the shard is there; else None."""
+    """One shard's prompts.
+
+    `errors` is the number of failed prompts if the shard already exists; None if it must be made.
+    `seen` and `read` are the progress of the reader, as in `Pace`.
+    """
 
     number: int
     lines: list[PromptLine]
@@ -87,7 +91,7 @@ class Window:
 
 @dataclass(frozen=True)
 class Shard:
-    """What became of a window. Without files it was there already."""
+    """The result of a window. `files` None: the shard already existed."""
 
     number: int
     prompts: int
@@ -100,19 +104,19 @@ class Shard:
 
 @dataclass(frozen=True)
 class Failed:
-    """What ends the batch, wherever it happened."""
+    """An error on any machine that ends the batch."""
 
     error: Exception
 
 
 def first_answer(job: Job[T], place: WorkerShare) -> T:
-    """Load the model on some worker and ask it.
+    """Load the model on one worker, and return the result of `job.ask`.
 
     Raises:
-        Exception: what was raised there.
+        Exception: what was raised on the worker.
     """
     options = {"num_cpus": place.cpus, "num_gpus": place.gpus}
-    # One call and the process ends: it gives memory and GPU back.
+    # With max_calls=1 the process ends after the call, which frees its memory and GPU.
     task = ray.remote(**options, max_calls=1, max_retries=DEATHS - 1)(_answer)
     with _told():
         answer: T | Failed = ray.get(task.remote(job))
@@ -124,7 +128,7 @@ def first_answer(job: Job[T], place: WorkerShare) -> T:
 def _answer(job: Job[T]) -> T | Failed:
     try:
         return job.start()[1]
-    except Exception as error:  # it goes on where the command is
+    except Exception as error:  # raised again in the command's process
         return Failed(_portable(error))
 
 
@@ -140,17 +144,25 @@ def run(
     tell: Tell,
     progress: Tell | None = None,
 ) -> Summary:
-    """`llmscope.batch.run.run` on the workers of a cluster: the same bytes.
+    """Run a batch on the workers of a cluster; write the same bytes as `llmscope.batch.run.run`.
 
     Args:
-        answer: what `first_answer` gave.
+        job: loads the model on each worker.
+        answer: the result of `first_answer`.
+        source: the prompts.
+        looking: the lenses and options for each prompt.
+        folder: where shards are written.
+        place: number of workers, and the resources of each.
+        together: padded batching; None runs prompts one by one.
+        tell: called with one line on each prompt that failed.
+        progress: called with the progress as text.
 
     Raises:
-        ScopeError: the prompts cannot be read, the shards not be written, or workers die.
+        ScopeError: the prompts cannot be read, the shards cannot be written, or workers die.
         Exception: what a model raises on a worker.
     """
     context = ray.data.DataContext.get_current()
-    context.target_max_block_size = 1  # bytes: an item is a block, or a few would make one task
+    context.target_max_block_size = 1  # bytes: one item per block, or several would share a task
     context.execution_no_progress_timeout_s = -1  # a window may take hours
     made = ray.data.read_datasource(
         _Prompts(job, source, folder), override_num_blocks=1, num_cpus=0
@@ -183,7 +195,7 @@ def run(
             folder.put(shard.files)
             pace.shards += 1
             pace.done(shard.prompts, shard.errors)
-            if pace.shards == 1:  # before it workers were loading the model
+            if pace.shards == 1:  # until then, workers were loading the model
                 pace.start()
     if len(there) != pace.shards or there != set(range(pace.shards)):
         raise ScopeError("Ray lost a shard", "the same command again")
@@ -192,23 +204,23 @@ def run(
 
 
 class _Prompts(ray.data.Datasource):  # type: ignore[misc]
-    """The windows of a source, read by one task, where the command runs."""
+    """The windows of a source, read by one task on the machine that runs the command."""
 
     def __init__(self, job: Job[Any], source: PromptSource, folder: Folder) -> None:
         super().__init__()
         self._read = _Reader(job, source, folder)
 
     def estimate_inmemory_data_size(self) -> int | None:
-        """Nobody knows."""
+        """Return None: the size is unknown."""
         return None
 
     @property
     def supports_distributed_reads(self) -> bool:
-        """The file need not be on other machines."""
+        """False, so that the prompt file need not exist on other machines."""
         return False
 
     def get_read_tasks(self, *_: Any, **__: Any) -> list[Any]:
-        """One, which is a stream."""
+        """Return a single task, which streams all windows."""
         unknown = ray.data.block.BlockMetadata(None, None, None, None)
         return [ray.data.ReadTask(self._read, unknown)]
 
@@ -232,7 +244,7 @@ class _Reader:
 
 
 class _Worker:
-    """One model, in a process of its own."""
+    """A loaded model in its own process."""
 
     def __init__(
         self,
@@ -253,7 +265,7 @@ class _Worker:
                     "the workers' models, devices or versions are not all the same",
                     "machines that are alike",
                 )
-        except Exception as error:  # Ray would try to start it again
+        except Exception as error:  # if raised, Ray would restart the worker
             self._failed = Failed(_portable(error))
 
     def __call__(self, table: pyarrow.Table) -> pyarrow.Table:
@@ -287,19 +299,19 @@ class _Worker:
 
 
 class _Tally:
-    """How often each window was begun: Ray itself would go on for ever."""
+    """Counts how often each window was begun: Ray itself would retry forever."""
 
     def __init__(self) -> None:
         self._begun: dict[int, int] = {}
 
     def begun(self, number: int) -> int:
-        """Once more; gives how often that makes."""
+        """Count one more start of a window, and return its new count."""
         self._begun[number] = self._begun.get(number, 0) + 1
         return self._begun[number]
 
 
 def _tally() -> Any:
-    """One for all workers, where the command runs, so that it lives as long."""
+    """Return one `_Tally` actor for all workers, on the command's machine, so it lives as long."""
     here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
         ray.get_runtime_context().get_node_id(), soft=False
     )
@@ -307,7 +319,10 @@ def _tally() -> Any:
 
 
 def _packed(items: Iterable[Any]) -> pyarrow.Table:
-    """A row for each item. A shard may have more than the 2 GB of Arrow's usual bytes."""
+    """Return a table with one row per item.
+
+    Its type is `large_binary`, since a shard may exceed the 2 GB of Arrow's `binary`.
+    """
     cells = [pickle.dumps(item) for item in items]
     return pyarrow.table({"item": pyarrow.array(cells, pyarrow.large_binary())})
 
@@ -317,7 +332,10 @@ def _unpacked(cell: bytes) -> Any:
 
 
 def _portable(error: Exception) -> Exception:
-    """The same for another process, with where it happened, which --debug shows."""
+    """Return the error in a form that can be unpickled elsewhere, with its traceback as a note.
+
+    `--debug` shows the note.
+    """
     if type(error).__module__ == "builtins" or isinstance(error, ScopeError):
         kept = error
     else:  # another process may lack its class
@@ -333,7 +351,7 @@ def _portable(error: Exception) -> Exception:
 
 @contextmanager
 def _told() -> Iterator[None]:
-    """What Ray raises becomes one line."""
+    """Turn an error of Ray into a ScopeError of one line."""
     try:
         yield
     except ray.exceptions.RayError as error:

@@ -1,4 +1,4 @@
-"""From a window of prompts and a model to the rows of a shard."""
+"""Compute the rows of a shard from a window of prompts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Done = Callable[[int, int], None]
 
 
 def nobody(prompts: int, errors: int) -> None:
-    """Tell nobody."""
+    """Do nothing; the default progress callback."""
 
 
 def rows_of(
@@ -31,11 +31,14 @@ def rows_of(
     together: Together | None,
     done: Done = nobody,
 ) -> list[Row]:
-    """What was seen of each prompt of a window, in their order.
+    """Return one row per prompt of a window, in order.
 
     Args:
-        together: how prompts go through the model together; None: one by one.
-        done: called with how many prompts are through, and how many of them failed.
+        scope: the model.
+        window: the prompts.
+        looking: the lenses and options for each prompt.
+        together: padded batching; None runs prompts one by one.
+        done: called with how many more prompts are finished, and how many of them failed.
     """
     rows: dict[int, Row] = {}
     prompts: dict[int, Prompt] = {}
@@ -45,7 +48,7 @@ def rows_of(
                 raise ScopeError(line.error)
             prompts[index] = _prompt(scope, line.prompt, looking)
         done(int(caught.failed), int(caught.failed))
-    with scope.unchanged():  # a batch owns its model
+    with scope.unchanged():  # only this batch uses the model
         if together is not None:
             for batch in together.batches(prompts):
                 _batch(scope, window, {i: prompts[i] for i in batch}, looking, together, rows, done)
@@ -68,9 +71,9 @@ def _batch(
     rows: dict[int, Row],
     done: Done,
 ) -> None:
-    """What was seen of prompts that go through the model together, by their place."""
+    """Fill in `rows`, by index, for prompts that run in one padded pass."""
     found: dict[int, Recording] = {}
-    with _enough_memory():  # one alone may fit
+    with _enough_memory():  # otherwise each runs alone, which may fit
         found |= zip(prompts, together.record(scope, list(prompts.values())), strict=True)
     asked: dict[int, tuple[Recording, Focus]] = {}
     for index, prompt in prompts.items():
@@ -105,7 +108,7 @@ def _text(scope: Scope, text: str, looking: PromptJob) -> str:
 
 
 def _special(looking: PromptJob) -> bool:
-    return looking.special_tokens and not looking.chat  # a template writes its own
+    return looking.special_tokens and not looking.chat  # a chat template adds its own
 
 
 def _row(
@@ -120,7 +123,7 @@ def _no_memory(error: BaseException | None) -> bool:
 
 
 class _enough_memory:  # noqa: N801 - a context manager
-    """What does not fit into memory is left undone."""
+    """Suppresses out-of-memory errors: the rest of the block is skipped."""
 
     def __enter__(self) -> None:
         pass
@@ -130,7 +133,7 @@ class _enough_memory:  # noqa: N801 - a context manager
 
 
 class _Caught:
-    """What is wrong with one prompt becomes its row, and the others go on."""
+    """Turns the error of one prompt into its row, so that the other prompts continue."""
 
     def __init__(self, rows: dict[int, Row], index: int, line: PromptLine) -> None:
         self._rows, self._index, self._line = rows, index, line
@@ -140,8 +143,8 @@ class _Caught:
         return self
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> bool:
-        # A model that fails in another way may fail from now on: that ends the batch, and nothing
-        # wrong is written.
+        # After any other failure the model may keep failing, so it ends the batch: no wrong numbers
+        # are written.
         if isinstance(error, ScopeError):
             said = error.message
         elif isinstance(error, ValueError):

@@ -1,4 +1,4 @@
-"""The batch itself: a window of prompts at a time, which becomes a shard."""
+"""The batch loop: each window of prompts becomes a shard."""
 
 from __future__ import annotations
 
@@ -28,17 +28,21 @@ def run(
     tell: Tell,
     progress: Tell | None = None,
 ) -> Summary:
-    """Look at each prompt of the folder's part, and write what is not there yet.
+    """Apply the lenses to each prompt of the folder's part, and write the missing shards.
 
-    A window of prompts is held at a time, so memory does not grow with their number.
+    One window of prompts is held at a time, so memory does not grow with their number.
 
     Args:
-        together: how prompts go through the model together; None: one by one.
-        tell: called with one line on each prompt that cannot be looked at.
-        progress: called with how far it is, in words.
+        scope: the model.
+        source: the prompts.
+        looking: the lenses and options for each prompt.
+        folder: where shards are written.
+        together: padded batching; None runs prompts one by one.
+        tell: called with one line on each prompt that failed.
+        progress: called with the progress as text.
 
     Raises:
-        ScopeError: the prompts cannot be read, or the shards not be written.
+        ScopeError: the prompts cannot be read, or the shards cannot be written.
     """
     pace = Pace(progress)
     for number, window in enumerate(windows(source, folder.part)):
@@ -59,7 +63,7 @@ def run(
 
 
 def windows(source: Iterable[PromptLine], part: JobShare) -> Iterator[list[PromptLine]]:
-    """The prompts of each shard of a part, in their order."""
+    """Yield the prompts of each shard of a part, in order."""
     lines = islice(source, part.index, None, part.count)
     while window := list(islice(lines, part.size)):
         yield window

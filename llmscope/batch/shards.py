@@ -23,12 +23,14 @@ COLUMNS = ("line", "id", "prompt", "ids", "tokens", "shard", "arrays", "figures"
 
 @dataclass(frozen=True)
 class Row:
-    """What was seen of one prompt.
+    """The results of one prompt.
 
     Attributes:
-        ids, tokens: of the prompt, each token's text as in a snapshot.
-        figures: one a lens; none if there is an error.
-        error: why there is nothing to see; empty if there is.
+        line: the prompt.
+        ids: its token ids.
+        tokens: the text of each token, as in a snapshot.
+        figures: one per lens; empty if there is an error.
+        error: why there are no figures; empty if there are.
     """
 
     line: PromptLine
@@ -39,10 +41,10 @@ class Row:
 
 
 def shard_files(name: str, rows: Sequence[Row]) -> dict[str, bytes]:
-    """What `name.safetensors` and `name.parquet` hold.
+    """Return the contents of `name.safetensors` and `name.parquet`, by file name.
 
-    An array is called by its prompt's line, the place of its figure, the lens and its own name,
-    `17.0.next-token.values`: a prompt's id is in no name.
+    An array is named after its prompt's line, the index of its figure, the lens and its own name,
+    such as `17.0.next-token.values`. A prompt's id is never part of a name.
     """
     arrays: dict[str, np.ndarray[Any, Any]] = {}
     columns: dict[str, list[Any]] = {column: [] for column in COLUMNS}
@@ -71,18 +73,18 @@ def shard_files(name: str, rows: Sequence[Row]) -> dict[str, bytes]:
 
 
 def write_shard(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write the files of a shard, each whole or not at all: whoever finds the last has all.
+    """Write the files of a shard in order, each atomically: if the last exists, all do.
 
     Raises:
-        ScopeError: they cannot be written.
+        ScopeError: the files cannot be written.
     """
     write_all({folder / name: data for name, data in files.items()}, force=True)
 
 
 def read_shard(folder: Path, name: str) -> list[tuple[int, str | None, str | None]] | None:
-    """Line, prompt and error of each row of a shard; None if it is not there or not as written.
+    """Return line, prompt and error of each row of a shard; None if it is missing or damaged.
 
-    Symbolic links are not followed: a shard is in its folder, or it is not there.
+    Symbolic links are not followed: a shard that is a link counts as missing.
     """
     index, tensors = folder / f"{name}.parquet", folder / f"{name}.safetensors"
     if index.is_symlink() or tensors.is_symlink() or not index.is_file():

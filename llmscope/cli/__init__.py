@@ -1,4 +1,4 @@
-"""The command line: one file a command."""
+"""The command line, with one file per command."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def main() -> None:
 
 
 def is_plain(words: list[str]) -> bool:
-    """Whether the arguments are a model at most: then there is nothing to parse.
+    """Return whether the arguments are at most a model, so that the parser is not needed.
 
-    The parser takes as long to import as half of the first picture.
+    Importing the parser takes half as long as everything up to the first picture.
     """
     if len(words) > 1 or "_LLMSCOPE_COMPLETE" in os.environ:
         return False
@@ -41,7 +41,7 @@ def is_plain(words: list[str]) -> bool:
 
 
 def is_plain_replay(words: list[str]) -> bool:
-    """Whether the arguments are `replay` and a file: there is nothing to parse either."""
+    """Return whether the arguments are `replay` and a file, so that the parser is not needed."""
     plain = len(words) == 2 and words[0] == "replay" and words[1][:1] not in ("-", "")
     return plain and "_LLMSCOPE_COMPLETE" not in os.environ
 
@@ -50,7 +50,7 @@ def _replay(file: str) -> None:
     from llmscope.cli.launch import replay_plainly
     from llmscope.cli.output.errors import reported
 
-    gc.disable()  # what is imported before the first picture stays
+    gc.disable()  # modules imported before the first picture are never freed
     with reported(debug=False):
         raise SystemExit(replay_plainly(file))
 

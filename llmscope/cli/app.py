@@ -1,4 +1,4 @@
-"""Which command the arguments mean."""
+"""The Typer app with all commands, which opens the screen if no command is named."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from llmscope.cli.commands.themes import themes
 from llmscope.cli.output.errors import reported
 
 _SET = ("open", "serve", "snapshot", "replay", "bake", "doctor")
-"""The commands whose options can be set for good."""
+"""Commands whose options take defaults from the settings."""
 _HELP = {"--help"}
 _OWN = {"--help", "--version", "--install-completion", "--show-completion"}
 
@@ -37,7 +37,7 @@ class OpenByDefault(TyperGroup):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Insert `open` where no command is named."""
         if ctx.resilient_parsing and not args:
-            return super().parse_args(ctx, args)  # a shell asks what the first word may be
+            return super().parse_args(ctx, args)  # a shell completes the first word
         if not args or (args[0] not in self.commands and args[0].partition("=")[0] not in _OWN):
             args = ["open", *args]
         if not ctx.resilient_parsing and args[0] in _SET and not _HELP.intersection(args):
@@ -45,12 +45,12 @@ class OpenByDefault(TyperGroup):
                 from llmscope.config import effective
 
                 ctx.default_map = dict.fromkeys(_SET, effective())
-                # Without a model it looks at the machine, whichever model opens elsewhere.
+                # Without a model argument, doctor checks only the machine, so ignore that setting.
                 ctx.default_map["doctor"] = {**effective(), "model": None}
         return super().parse_args(ctx, args)
 
     def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
-        """The commands, and what may follow `open`, which need not be written."""
+        """Return the commands, and what may follow `open`, since `open` can be omitted."""
         opening = self.commands["open"]
         inner = opening.make_context("open", [], parent=ctx, resilient_parsing=True)
         model = next(one for one in opening.params if one.name == "model")

@@ -1,6 +1,6 @@
-"""What a shell offers after tab: models, lenses, modes, themes and workspaces. Imports no torch.
+"""Shell completion of models, lenses, modes, themes, workspaces and snapshots, without torch.
 
-`llmscope --install-completion` puts it into bash, zsh, fish or PowerShell.
+`llmscope --install-completion` installs it for bash, zsh, fish or PowerShell.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from llmscope.text import display_text
 
 
 def models(incomplete: str) -> list[str]:
-    """Specs: what is on this machine, and folders and GGUF files below what was typed."""
+    """Return the specs of local models, and folders and GGUF files below the typed path."""
     found = [*_paths(incomplete)]
-    with suppress(Exception):  # a damaged cache must not break a person's shell
+    with suppress(Exception):  # a damaged cache must not break the user's shell
         from llmscope.models.local_models import shelf
 
         found += [model.spec for model in shelf().models]
@@ -24,14 +24,14 @@ def models(incomplete: str) -> list[str]:
 
 
 def lenses(incomplete: str) -> list[str]:
-    """Lenses, and the whole screen."""
+    """Return the lenses and `screen`."""
     from llmscope.lenses import names
 
     return _starting((*names(), "screen"), incomplete)
 
 
 def modes(ctx: Any, incomplete: str) -> list[str]:
-    """The modes of the lenses that the line names; of all, before it names one."""
+    """Return the modes of the lenses on the command line; of all lenses if it names none."""
     from llmscope.lenses import lens, names
 
     named = [name for name in ctx.params.get("lens") or () if name in names()]
@@ -39,7 +39,7 @@ def modes(ctx: Any, incomplete: str) -> list[str]:
 
 
 def themes(incomplete: str) -> list[str]:
-    """Those that ship, the person's own, and auto."""
+    """Return the built-in themes, the user's own themes and `auto`."""
     from llmscope.draw.color.theme import theme_names
     from llmscope.draw.color.user_themes import own_theme_names
 
@@ -47,14 +47,14 @@ def themes(incomplete: str) -> list[str]:
 
 
 def workspaces(incomplete: str) -> list[str]:
-    """The screen's."""
+    """Return the workspaces of the screen."""
     from llmscope.tui.state.workspaces import WORKSPACES
 
     return _starting((workspace.name for workspace in WORKSPACES), incomplete)
 
 
 def snapshots(incomplete: str) -> list[str]:
-    """Files that a snapshot may be in, and folders, below what was typed."""
+    """Return folders, and files that may hold a snapshot, below the typed path."""
     here = incomplete.startswith((".", "/", "~"))
     found = _paths(incomplete if here else f"./{incomplete}", (".safetensors", ".json", ".npz"))
     return _starting((path if here else path.removeprefix("./") for path in found), incomplete)
@@ -62,12 +62,12 @@ def snapshots(incomplete: str) -> list[str]:
 
 def _starting(words: Iterable[str], incomplete: str) -> list[str]:
     found = dict.fromkeys(word for word in words if word.startswith(incomplete))
-    # A name with a newline or an escape in it would be run, or drawn, by the shell.
+    # The shell would run a name with a newline in it, and print an escape sequence in it.
     return [word for word in found if word == display_text(word, whitespace=True)]
 
 
 def _paths(incomplete: str, suffixes: tuple[str, ...] = (".gguf",)) -> Iterator[str]:
-    """Folders, and files with such suffixes, where a path was begun."""
+    """Yield folders, and files with one of `suffixes`, if `incomplete` begins a path."""
     if not incomplete.startswith((".", "/", "~")):
         return
     head, slash, tail = incomplete.rpartition("/")

@@ -1,4 +1,4 @@
-"""Open the screen. Nothing here needs the parser of the command line, which is slow to import."""
+"""Open the screen, without the command-line parser, which is slow to import."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 
 PAGE_DRIVER = "llmscope.tui.terminal.web_page:PageDriver"
-"""What Textual draws with in the programs that `llmscope serve` starts."""
+"""The Textual driver of the processes that `llmscope serve` starts."""
 
 
 @dataclass(frozen=True)
 class LaunchOptions:
-    """How the screen opens: on what, and how it looks. See `llmscope open --help`."""
+    """Options for opening the screen. See `llmscope open --help`."""
 
     load: Loader
     prompt: str = ""
@@ -45,10 +45,10 @@ class LaunchOptions:
 
 
 def opening(model: str | None) -> LaunchOptions:
-    """How it opens where nobody says more than the model: as the person set it for good.
+    """Return the options from the user's settings, for a command line with at most a model.
 
     Raises:
-        ScopeError: there is a setting that there cannot be.
+        ScopeError: a setting is invalid.
     """
     from llmscope.cli.options.loading import Loader
     from llmscope.config import effective
@@ -59,7 +59,7 @@ def opening(model: str | None) -> LaunchOptions:
 
 
 def _set_look(has: dict[str, Any]) -> dict[str, Any]:
-    """What the settings say of how the screen looks."""
+    """Return the settings that affect how the screen looks."""
     names: tuple[str, ...] = ("theme", "ascii", "bandwidth")
     look = {name: has[name] for name in names if name in has}
     if has.get("color", "auto") != "auto":
@@ -68,13 +68,13 @@ def _set_look(has: dict[str, Any]) -> dict[str, Any]:
 
 
 def show(opening: LaunchOptions) -> int:
-    """Open the screen, and stay until it is left.
+    """Open the screen, and return when the user leaves it.
 
     Returns:
         The exit code.
 
     Raises:
-        ScopeError: this is no terminal that could show it.
+        ScopeError: this terminal cannot show the screen.
     """
     from llmscope.models.spec import DEFAULT
 
@@ -107,10 +107,10 @@ def show(opening: LaunchOptions) -> int:
 
 
 def replay_plainly(file: str) -> int:
-    """Replay a snapshot where nobody says more than its file: as the person set it for good.
+    """Replay a snapshot with the user's settings, for a command line with only its file.
 
     Raises:
-        ScopeError: there is a setting that there cannot be, or it cannot be replayed.
+        ScopeError: a setting is invalid, or the file cannot be replayed.
     """
     from llmscope.config import effective
 
@@ -126,13 +126,13 @@ def replay(
     bandwidth: Literal["auto", "high", "low"] = "auto",
     debug: bool = False,
 ) -> int:
-    """Open a snapshot's file on the screen, and stay until it is left.
+    """Open a snapshot's file on the screen, and return when the user leaves it.
 
     Returns:
         The exit code.
 
     Raises:
-        ScopeError: it cannot be replayed, or this is no terminal that could show it.
+        ScopeError: the file cannot be replayed, or this terminal cannot show the screen.
     """
     from llmscope.replay.reader import recorded
 
@@ -153,21 +153,24 @@ def dressed(
     *,
     instead: str,
 ) -> tuple[RenderOptions, Bandwidth, str]:
-    """The look of the screen, what to spend on it, and what was typed ahead of it.
+    """Return the screen's render options, its bandwidth, and keys typed before it opened.
 
     Args:
-        spending: auto, high or low.
-        instead: what to try where there is no terminal.
+        theme: name of a theme; see `screen_look`.
+        tier: how many colours; None detects it.
+        ascii: whether to draw only ASCII; None detects it.
+        spending: the bandwidth: auto, high or low.
+        instead: the command to suggest if there is no terminal.
 
     Raises:
-        ScopeError: this is no terminal that could show a screen, or there is no such theme.
+        ScopeError: this terminal cannot show a screen, or the theme does not exist.
     """
     on_page = os.environ.get("TEXTUAL_DRIVER") == PAGE_DRIVER
     for stream, name in ((sys.stdout, "stdout"), (sys.stdin, "stdin")):
         if not (stream.isatty() or on_page):
             raise ScopeError(f"{name} is no terminal", instead)
     if os.environ.get("TERM", "").lower() == "dumb":
-        # It moves no cursor: the screen would run by as garbage, in colours or without.
+        # A dumb terminal cannot move its cursor: the screen would scroll by as garbage.
         raise ScopeError(
             "TERM is dumb: this terminal cannot show a screen",
             "llmscope snapshot MODEL --prompt TEXT --lens screen",

@@ -1,6 +1,6 @@
-"""From a `Figure`, a size and a colour tier to rows of cells, for the screen and for exports.
+"""Draw a `Figure` as rows of cells, for the screen and for exports.
 
-What paints is loaded when it is first asked for: a screen that waits for its model has no figure.
+The painters are imported on first use: while a model is loading there is no figure to draw.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a figure says of itself in words, on rows of its own below the picture."""
+"""The caption of a figure: rows of text below the picture."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from llmscope.figure import Figure
 from llmscope.text import VISIBLE, VISIBLE_ASCII
 
 SHARE = 4
-"""One row in so many, at most, is for words."""
+"""At most one in this many rows is used for the caption."""
 
-# White space of tokens is made visible by who writes a caption, and may have to be in ASCII.
+# Captions already hold the visible forms of white space; in ASCII mode these are replaced too.
 _IN_ASCII = str.maketrans(SIGNS | {VISIBLE[char]: VISIBLE_ASCII[char] for char in VISIBLE})
 
 
 def caption_lines(figure: Figure, width: int, ascii: bool) -> list[str]:  # noqa: A002
-    """The remarks of `extra["caption"]`, each from a line of its own on, broken at blanks."""
+    """Return the lines of `extra["caption"]`, each remark on a new line, wrapped at blanks."""
     return [line for remark in _remarks(figure, width, ascii) for line in remark]
 
 
@@ -31,9 +31,9 @@ def _remarks(figure: Figure, width: int, ascii: bool) -> list[list[str]]:  # noq
 
 
 def caption_rows(figure: Figure, width: int, height: int, palette: Styles) -> tuple[Row, ...]:
-    """As many of them, from the first, as a picture of so many cells can spare.
+    """Return the first caption rows, at most 1 / `SHARE` of `height`.
 
-    A remark that goes on must not seem to end in the middle of what it lists.
+    A remark that is cut off ends in an ellipsis.
     """
     room, lines = height // SHARE, list[str]()
     for remark in _remarks(figure, width, palette.look.ascii):

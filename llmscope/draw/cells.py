@@ -13,24 +13,24 @@ from llmscope.draw.painting import Row
 from llmscope.text import display_text
 
 LONGEST = 2000
-"""Characters of a label that are drawn at most: no row of a terminal or a picture is so long."""
+"""Maximum number of characters drawn of a label; no row of a terminal or picture is longer."""
 
 
 @lru_cache(maxsize=8192)
 def token_text(label: str, ascii: bool) -> str:  # noqa: A002
-    """A token as it is shown: white space visible, nothing in it that acts."""
+    """Return a token as it is shown: white space visible, control characters escaped."""
     return display_text(label[:LONGEST], whitespace=True, ascii=ascii)
 
 
 @lru_cache(maxsize=8192)
 def plain_text(label: str, ascii: bool) -> str:  # noqa: A002
-    """Other foreign text on one line."""
+    """Return any other untrusted text on one line, control characters escaped."""
     return display_text(" ".join(label[:LONGEST].split("\n")), ascii=ascii, cells=True)
 
 
 @lru_cache(maxsize=16384)
 def fit(text: str, width: int, ellipsis: str = "", align: str = "left") -> str:
-    """The text in exactly `width` cells, at least 0: padded, or cut, with an ellipsis if given."""
+    """Pad or cut the text to exactly `width` cells (at least 0), ending a cut in `ellipsis`."""
     length = cell_len(text)
     if length == width:
         return text
@@ -44,7 +44,7 @@ def fit(text: str, width: int, ellipsis: str = "", align: str = "left") -> str:
 
 
 class Line:
-    """A row under construction: pieces of text, neighbours of one style merged."""
+    """A row under construction: pieces of text, adjacent pieces of the same style merged."""
 
     __slots__ = ("parts", "width")
 
@@ -53,7 +53,7 @@ class Line:
         self.width = 0
 
     def add(self, text: str, style: Style, width: int | None = None) -> Line:
-        """Append text; `width` is its length in cells when it is known."""
+        """Append text; `width` is its length in cells, None to measure it."""
         if text:
             parts = self.parts
             if parts and parts[-1][1] is style:
@@ -64,12 +64,12 @@ class Line:
         return self
 
     def pad(self, column: int, style: Style) -> Line:
-        """Blanks up to a column."""
+        """Append blanks up to a column."""
         gap = column - self.width
         return self.add(" " * gap, style, gap) if gap > 0 else self
 
     def row(self, width: int, style: Style) -> Row:
-        """The finished row, cut or padded to the width."""
+        """Return the finished row, cut or padded to the width."""
         self.pad(width, style)
         segments = [Segment(text, style) for text, style in self.parts]
         if self.width != width:
@@ -78,14 +78,14 @@ class Line:
 
 
 def finish(rows: Iterable[Row], width: int, height: int, style: Style) -> tuple[Row, ...]:
-    """Exactly `height` rows."""
+    """Cut or pad the rows to exactly `height`."""
     kept = list(rows)[:height]
     blank: Row = (Segment(" " * width, style),)
     return (*kept, *(blank for _ in range(height - len(kept))))
 
 
 def wrap(text: str, width: int) -> list[str]:
-    """Lines of at most `width` cells, broken at blanks where that is possible."""
+    """Wrap the text to lines of at most `width` cells, at blanks where possible."""
     lines: list[str] = []
     line = ""
     for word in text.split():
@@ -101,7 +101,7 @@ def wrap(text: str, width: int) -> list[str]:
 
 
 def _cut(word: str, width: int) -> list[str]:
-    """A word in pieces, each as long as fits; one character at least, or nothing would end."""
+    """Cut a word into pieces as long as fit, of at least one character so that the loop ends."""
     pieces, start, end = list[str](), 0, 1
     while end < len(word):
         if cell_len(word[start : end + 1]) > width:

@@ -1,4 +1,4 @@
-"""An old picture while the new one is made: the same cells, dim."""
+"""Dim an outdated picture while the new one is being computed."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from llmscope.draw.render_options import RenderOptions
 from llmscope.draw.styles import styles_for
 
 FADE = 0.5
-"""How far every colour goes towards the ground."""
+"""How far each colour is mixed with the background, 0 to 1."""
 
 
 def faded(painting: Painting, look: RenderOptions) -> Painting:
-    """The painting with every style dimmed."""
+    """Return the painting with every style dimmed."""
 
     def dim(row: Row) -> Row:
         return tuple(Segment(s.text, _faded(s.style or Style(), look)) for s in row)

@@ -1,4 +1,4 @@
-"""The one door to drawing: which painter a figure gets."""
+"""The entry point of drawing: choose the painter of a figure and run it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _BY_KIND: dict[str, Painter] = {
     "table": paint_table,
 }
 
-# What is better drawn in a way of its own, told by kind and axes, so that any lens may have it.
+# Special painters, chosen by kind and axes rather than by lens, so that any lens can use them.
 _BY_AXES: dict[tuple[str, tuple[str, ...]], Painter] = {
     ("heatmap", ("query", "key")): paint_attention,
     ("heatmap", ("position", "neuron")): paint_neurons,
@@ -57,19 +57,20 @@ def paint(
     zoom: int | None = None,
     stale: bool = False,
 ) -> Painting:
-    """A figure in exactly `width` × `height` cells.
+    """Draw a figure in exactly `width` × `height` cells.
 
     Args:
-        figure: a refused one shows its reason.
-        width, height: at least 1.
-        look: theme, tier and character set.
-        focus: what is marked and kept in sight; negative indices count from the end.
+        figure: the figure; a refused one shows its reason.
+        width, height: the size in cells, at least 1.
+        look: theme, colour tier and character set.
+        focus: the indices to mark and keep visible; negative ones count from the end. None means
+            the default `Focus`.
         tokens: the figure of the lens `tokens` for the same prompt, for the rows around a map.
-        zoom: width of a map's column; None fits them to the room.
-        stale: everything dim, because it belongs to an earlier prompt.
+        zoom: width of a map's column in cells; None fits the columns to the available width.
+        stale: dim the picture, because it belongs to an earlier prompt.
 
     Raises:
-        ValueError: a size below 1.
+        ValueError: `width` or `height` is below 1.
     """
     if width < 1 or height < 1:
         raise ValueError(f"cannot draw in {width} × {height} cells")
@@ -82,10 +83,11 @@ def paint(
 
 
 def natural_height(figure: Figure, width: int = 80) -> int | None:
-    """How many rows show all of a figure; None where more room is always of use.
+    """Return how many rows show all of a figure, or None if any further row shows more.
 
     Args:
-        width: in cells, for what is said below it.
+        figure: the figure to measure.
+        width: in cells, to wrap the caption and the reason of a refused figure.
     """
     if figure.verdict.status == "refused":
         return len(message_lines(figure.verdict.reason, width, ascii=False)) or 1

@@ -1,4 +1,4 @@
-"""A painting inside a thin frame that carries title, verdict and legend."""
+"""Draw a figure inside a thin frame with title, verdict and legend."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from llmscope.draw.styles import Styles, styles_for
 from llmscope.figure import Figure, Focus
 
 IN_ASCII = str.maketrans({"·": "|", "×": "x", "–": "-"})
-"""What parts a title, and what stands in one, where there is only ASCII."""
+"""ASCII replacements for the separator and the other signs that occur in titles."""
 
 
 def framed(
@@ -24,7 +24,7 @@ def framed(
     *,
     tokens: Figure | None = None,
 ) -> tuple[Row, ...]:
-    """The figure with its frame, `width` × `height` cells in all; bare where that is too small."""
+    """Draw a figure and its frame in `width` × `height` cells, without a frame if too small."""
     if width < 4 or height < 3:
         return paint(figure, width, height, look, focus, tokens=tokens).rows
     colours = styles_for(look)
@@ -41,7 +41,7 @@ def framed(
 
 
 def _top(figure: Figure, remark: str, width: int, colours: Styles) -> Row:
-    """The title, cut before the verdict is."""
+    """Draw the upper border with title and verdict; the title is cut first."""
     box, glyphs, ascii_only = colours.glyphs.box, colours.glyphs, colours.look.ascii
     verdict = figure.verdict
     status: str = verdict.status

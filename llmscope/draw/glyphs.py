@@ -1,4 +1,4 @@
-"""The marks that pictures are made of, in Unicode and in ASCII. Each is one cell wide."""
+"""The characters that pictures are drawn with, in Unicode and in ASCII, each one cell wide."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Glyphs:
-    """One set of marks.
+    """One set of characters.
 
     Attributes:
-        mark, back: point at the focus from the left, from the right.
+        mark, back: point at the focus from the left and from the right.
         cursor: fills the focused cell when it is too narrow for a word.
-        ellipsis: stands for what was cut off.
-        missing: stands where there is no value.
-        special: before a token that controls a model and is no text.
-        separator: between two remarks on one line.
-        arrow: from one thing to another.
-        cut: a candidate that the sampler leaves out.
-        left, right, up, down: there is more that way.
+        ellipsis: replaces text that was cut off.
+        missing: replaces a missing value.
+        special: precedes a special token.
+        separator: separates two remarks on one line.
+        arrow: leads from one item to another.
+        cut: marks a candidate that the sampler excludes.
+        left, right, up, down: mark that there is more in that direction.
         track, thumb: the horizontal minimap; track_down, thumb_down: the vertical one.
         bar: a full cell of a bar; tips: its ends by eighths, the first empty.
-        spark: rising heights.
-        density: rising weight, blank first; plus, minus: the same for signed values, of one
-            length.
+        spark: increasing heights.
+        density: increasing weight, blank first; plus, minus: the same for positive and negative
+            values, of equal length.
         box: corners and sides of a frame: top left, top right, bottom left, bottom right,
             horizontal, vertical.
     """

@@ -1,4 +1,4 @@
-"""Numbers as people read them: four significant digits at most, in the room there is."""
+"""Format numbers in a given width, with at most four significant digits."""
 
 from __future__ import annotations
 
@@ -9,25 +9,31 @@ from numpy.typing import NDArray
 
 DIGITS = 4
 NEAR = 0.25
-"""A number that is further off than this share of itself is another number."""
+"""Relative error above which a rounded number no longer represents the value."""
 _SUFFIXES = ("", "k", "M", "G", "T", "P")
 
 
 def number(value: float, width: int = 7) -> str:
-    """A number in at most `width` cells if that can be done, four significant digits at most.
+    """Format a number in at most `width` cells if possible, at most four significant digits.
 
-    From 10,000 on, or where there is no room for the digits, thousands become `k`, millions `M`;
-    below 0.001 it is written `1.2e-5`. Zeros at the end say nothing and are left out.
+    From 10,000 on, or where the digits do not fit, thousands become `k` and millions `M`; below
+    0.001 the number is written like `1.2e-5`. Trailing zeros are dropped.
     """
     text = padded_number(value, width, "")
     if "." not in text or "e" in text:
         return text
     short = text.rstrip("0").rstrip(".")
-    return short if short.strip("-") else "0"  # minus zero is zero, and so is what rounds to it
+    return short if short.strip("-") else "0"  # also -0 and what rounds to it
 
 
 def padded_number(value: float, width: int, missing: str) -> str:
-    """The same with the zeros at the end, for numbers above each other."""
+    """Format like `number` but keep trailing zeros, for numbers in a column.
+
+    Args:
+        value: the number.
+        width: in cells.
+        missing: the text for NaN.
+    """
     if math.isnan(value):
         return missing
     if math.isinf(value):
@@ -53,11 +59,11 @@ def _places(size: float, room: int) -> int:
 
 
 def _fixed(value: float, places: int, room: int) -> str:
-    """A fixed number of decimals; without the leading zero where room is short: `.62`."""
+    """Format with a fixed number of decimals; if `room` is at most 3, write `.62` for 0.62."""
     text = f"{value:.{places}f}"
     if room <= 3 and abs(value) < 1:
         short = f"{value:.{max(room - 1, 0)}f}"
-        if short.startswith("0."):  # 0.9997 reads 1.00, for which there is no room
+        if short.startswith("0."):  # 0.9997 rounds to 1.00, which does not fit
             return short.replace("0.", ".", 1)
     return text
 
@@ -77,11 +83,16 @@ def _large(size: float, room: int) -> str:
 def column(
     values: NDArray[np.float32], width: int, missing: str, most: int | None = None
 ) -> list[str]:
-    """Numbers of one column, aligned at the point, each right-aligned in `width` cells.
+    """Format the numbers of one column, aligned at the point, each right-aligned in `width` cells.
 
-    Where they span more than three decades one number of decimals cannot serve all of them, and
-    each keeps its own significant digits; unless `most` says how many decimals are enough. What
-    does not fit is `###`.
+    Values that span more than three decades cannot share one number of decimals, so each keeps
+    its own significant digits, unless `most` is given. A number that does not fit is `###`.
+
+    Args:
+        values: the numbers.
+        width: of each text, in cells.
+        missing: the text for NaN.
+        most: the maximum number of decimals; None chooses it from the values.
     """
     finite = np.abs(values[np.isfinite(values)])
     nonzero = finite[finite > 0]
@@ -93,20 +104,20 @@ def column(
         sign = bool((values < 0).any())
         places = min(DIGITS if most is None else most, _places(largest, width - sign))
         texts = [
-            # Minus zero is zero, and so is what rounds to it.
+            # Adding 0.0 turns -0.0, and what rounds to it, into 0.0.
             f"{round(value, places) + 0.0:.{places}f}"
             if math.isfinite(value)
             else padded_number(value, 4, missing)
             for value in values.tolist()
         ]
-    # A number that does not fit is not cut: what is left would be another number.
+    # A number that does not fit is not cut, because the rest would read as another number.
     return [f"{text:>{width}}" if len(text) <= width else "#" * width for text in texts]
 
 
 def telling(values: NDArray[np.float32], width: int) -> bool:
-    """Whether numbers in so many cells say anything of these values: 0.04 in three reads 0.0.
+    """Return whether numbers in `width` cells represent these values: 0.04 in three cells is 0.0.
 
-    Of values around zero whole numbers say too little: what is small beside them reads 0.
+    For values of both signs whole numbers below 10 do not, because the small ones would read 0.
     """
     finite = values[np.isfinite(values)]
     largest = float(np.abs(finite).max()) if finite.size else 0.0
@@ -116,12 +127,12 @@ def telling(values: NDArray[np.float32], width: int) -> bool:
     if shown < 0 and largest < 10 and "." not in digits and digits.isdecimal():
         return False
     if not largest or not digits.replace(".", "").isdecimal():
-        return True  # nothing to say, thousands, or a mark that says there is no room
+        return True  # all zero, a `k` suffix, or `###`
     return abs(float(digits) - largest) < NEAR * largest
 
 
 def percent(probability: float, places: int = 1) -> str:
-    """`77.3 %`; what would round to nothing reads `<0.1 %`, and to everything `>99.9 %`."""
+    """Format a probability like `77.3 %`; one that rounds to 0 is `<0.1 %`, to 100 `>99.9 %`."""
     if math.isnan(probability):
         return ""
     smallest = 10.0**-places

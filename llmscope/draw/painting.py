@@ -1,4 +1,4 @@
-"""What drawing gives back: rows of cells, and which cell shows what."""
+"""The result of drawing: rows of cells, and which index each cell shows."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 Row = tuple[Segment, ...]
 Box = tuple[range, range, str, int]
-"""Columns and rows of cells that stand for an index of an axis: its name, and the index."""
+"""A block of cells that shows one index of an axis: columns, rows, axis name, index."""
 
 
 @dataclass(frozen=True)
@@ -21,13 +21,13 @@ class Painting:
     """A drawn figure.
 
     Attributes:
-        rows: each exactly as many cells wide as was asked for, as many as was asked for.
-        legend: the scale in words or cells (ramp's ends with units, pooling, clipping), for the
-            pane's lower border; None when the figure needs none.
-        across: for columns that stand for an index of an axis: column -> (axis name, index).
-        down: for rows that stand for an index of an axis: row -> (axis name, index).
-        boxes: for pictures in a picture, where neither a column nor a row does.
-        remark: what a title must add, such as how much is pooled in the room there is.
+        rows: exactly as many rows, of exactly the width, as requested.
+        legend: the scale in words or cells (ends of the ramp with units, pooling, clipping), for
+            the pane's lower border; None if the figure has no legend.
+        across: for columns that show an index of an axis: column -> (axis name, index).
+        down: for rows that show an index of an axis: row -> (axis name, index).
+        boxes: for small multiples, where a block of cells rather than a row or column shows one.
+        remark: text to append to the title, such as how many tokens are pooled.
     """
 
     rows: tuple[Row, ...]
@@ -38,7 +38,7 @@ class Painting:
     remark: str = ""
 
     def placed(self, *axes: Axis) -> Painting:
-        """The same, where indices of these axes are turned into what they stand for."""
+        """Return the painting with indices of `axes` turned into positions (start + i · step)."""
         starts = {axis.name: axis for axis in axes}
 
         def place(cells: Mapping[int, tuple[str, int]]) -> dict[int, tuple[str, int]]:
@@ -50,7 +50,7 @@ class Painting:
         return replace(self, across=place(self.across), down=place(self.down))
 
     def hit(self, column: int, row: int) -> dict[str, int]:
-        """The indices under a cell, by axis name: what a click there points at."""
+        """Return the indices shown by a cell, by axis name, for a click on it."""
         inside = (
             (name, index)
             for across, down, name, index in self.boxes

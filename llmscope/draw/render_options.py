@@ -1,4 +1,4 @@
-"""How a picture may look here: theme, how many colours, and whether only ASCII is safe."""
+"""Render options of a terminal: theme, number of colours, and whether to use only ASCII."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from llmscope.draw.color.theme import DEFAULT_THEME, Theme, load_theme
 Tier = Literal["truecolor", "256", "16", "none"]
 TIERS: tuple[Tier, ...] = get_args(Tier)
 
-# These show 24 bits whenever they name themselves. COLORTERM does not cross ssh, TERM does.
+# These terminals always show 24-bit colour. ssh passes on TERM but not COLORTERM.
 _TRUECOLOR_TERMS = ("xterm-kitty", "xterm-ghostty", "alacritty", "foot", "wezterm", "contour")
 
 
 @dataclass(frozen=True)
 class RenderOptions:
-    """What to draw with.
+    """Theme, colour tier and character set of a picture.
 
     Attributes:
         theme: the colours.
         tier: `truecolor`; `256`, xterm's palette; `16`, the terminal's own colours; `none`. A
-            native theme never has more than the sixteen.
-        full: the tier that was asked for, which another theme would have.
-        ascii: leave nothing outside of ASCII.
+            native theme lowers the first two to `16`.
+        full: the requested tier, before a native theme lowers it.
+        ascii: draw only ASCII characters.
     """
 
     theme: Theme = field(default_factory=load_theme)
@@ -40,11 +40,11 @@ class RenderOptions:
             object.__setattr__(self, "tier", "16")
 
     def wearing(self, theme: Theme) -> RenderOptions:
-        """The same look in another theme."""
+        """Return the same options with another theme."""
         return RenderOptions(theme, self.full, self.ascii)
 
     def __hash__(self) -> int:
-        # Asked on every picture: a theme's name is enough to tell looks apart quickly.
+        # Computed for every picture, so hash only the theme's name rather than all its colours.
         return hash((self.theme.name, self.tier, self.ascii))
 
 
@@ -55,16 +55,16 @@ def detect_render_options(
     tier: Tier | None = None,
     ascii: bool | None = None,  # noqa: A002
 ) -> RenderOptions:
-    """The best look that this terminal says it can show.
+    """Return the best render options that this terminal reports it can show.
 
     Args:
         theme: a theme, or the name of one.
-        environ: the environment variables to read; None means this process's own.
-        tier: how many colours; None asks the environment.
-        ascii: True or False decide; None asks the locale.
+        environ: the environment variables to read; None means those of this process.
+        tier: how many colours; None reads it from the environment.
+        ascii: whether to draw only ASCII; None reads it from the locale.
 
     Raises:
-        ScopeError: there is no such theme.
+        ScopeError: no theme has that name.
     """
     environ = os.environ if environ is None else environ
     if ascii is None:
@@ -74,12 +74,12 @@ def detect_render_options(
 
 
 def detect_tier(environ: Mapping[str, str]) -> Tier:
-    """How many colours the terminal shows, by NO_COLOR, COLORTERM and TERM."""
+    """Return how many colours the terminal shows, from NO_COLOR, COLORTERM and TERM."""
     return explain_tier(environ)[0]
 
 
 def explain_tier(environ: Mapping[str, str]) -> tuple[Tier, str]:
-    """How many colours the terminal shows, and what says so."""
+    """Return how many colours the terminal shows, and which variable says so."""
     term = environ.get("TERM", "").lower()
     if environ.get("NO_COLOR"):
         return "none", "NO_COLOR is set"
@@ -87,7 +87,7 @@ def explain_tier(environ: Mapping[str, str]) -> tuple[Tier, str]:
         return "none", "TERM is not set"
     if term in ("dumb", "unknown") or term.startswith("vt") or term.endswith(("-m", "-mono")):
         return "none", f"TERM is {term}"
-    # GNU screen passes on what the terminal around it said, and shows no 24 bits itself.
+    # GNU screen passes on COLORTERM of the outer terminal but does not show 24-bit colour.
     passed_on = bool(environ.get("STY")) and term.startswith("screen")
     if environ.get("COLORTERM", "").lower() in ("truecolor", "24bit") and not passed_on:
         return "truecolor", f"COLORTERM is {environ['COLORTERM'].lower()}"
@@ -100,6 +100,6 @@ def explain_tier(environ: Mapping[str, str]) -> tuple[Tier, str]:
 
 def _utf8(environ: Mapping[str, str]) -> bool:
     named = next((environ[n] for n in ("LC_ALL", "LC_CTYPE", "LANG") if environ.get(n)), "")
-    # No locale at all is the normal state of a container, and Python then speaks UTF-8 itself.
+    # Containers usually set no locale, and Python then uses UTF-8.
     encoding = named or getattr(sys.stdout, "encoding", None) or "utf-8"
     return "utf-8" in encoding.lower() or "utf8" in encoding.lower()

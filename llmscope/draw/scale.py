@@ -1,4 +1,4 @@
-"""From values to steps of a ramp, and the legend that says how."""
+"""Map values to steps of a colour ramp, and draw the legend."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ DECADES = 3
 
 
 BORDER = 4
-"""Cells that a frame's corners and the blanks beside a legend take of its border."""
+"""Cells of the border taken by the frame's corners and the blanks beside the legend."""
 SHORTEST, LONGEST = 3, 12
-"""Cells of a legend's ramp."""
+"""Minimum and maximum length of a legend's ramp, in cells."""
 
 
 @dataclass(frozen=True)
 class Scale:
-    """How values map to a ramp: evenly, by logarithm, or evenly to both sides of zero."""
+    """A mapping of values to a ramp: linear, logarithmic, or linear and symmetric about zero."""
 
     low: float
     high: float
@@ -42,10 +42,14 @@ class Scale:
         even: bool = False,
         signed: bool = False,
     ) -> Scale:
-        """The scale that shows all of the values.
+        """Return the scale that shows all of the values.
 
-        Signed if one is negative, or if they are differences; 0 to 1 for probabilities;
-        logarithmic if they are positive and span more than three decades, unless it must be even.
+        Args:
+            values: the values; those that are not finite are ignored.
+            unit: `probability` gives 0 to 1, unless a value is above 1.001.
+            even: never use a logarithmic scale; otherwise positive values that span more than
+                three decades get one.
+            signed: use a signed scale (for differences) even if no value is negative.
         """
         finite = values[np.isfinite(values)]
         if not finite.size:
@@ -61,11 +65,11 @@ class Scale:
         return cls(low, high, "linear")
 
     def ramp(self, palette: Styles) -> Ramp:
-        """The ramp that belongs to it."""
+        """Return the ramp for this scale."""
         return palette.diverging if self.kind == "signed" else palette.sequential
 
     def steps(self, values: NDArray[np.float32], count: int) -> NDArray[np.int64]:
-        """The step of each value, 0 to count − 1; −1 where there is none. Infinities are ends."""
+        """Return the step of each value, 0 to count − 1; −1 for NaN. Infinities map to the ends."""
         place = np.nan_to_num(
             values.astype(np.float64), nan=np.nan, posinf=self.high, neginf=self.low
         )
@@ -82,15 +86,15 @@ class Scale:
 
 
 def is_difference(figure: Figure) -> bool:
-    """Whether its values are one pass less another: 0 is nothing then, and signs are told apart."""
+    """Return whether the values are differences of two passes, which need a signed scale."""
     return bool(figure.extra.get("change"))
 
 
 def legend(scale: Scale, unit: str, palette: Styles, width: int, note: str = "") -> Row:
-    """The ramp between its two ends, with the unit and whatever else must be said.
+    """Draw the ramp between the numbers of its two ends, with the unit and remarks.
 
-    The ramp shrinks, and the note and then the unit go, before an end would be cut off by the
-    `width` of a border.
+    To fit a border of `width` cells the ramp shrinks, then the note and then the unit are
+    dropped; the ends are always shown.
     """
     ramp = scale.ramp(palette)
     unit = plain_text(unit, palette.look.ascii)

@@ -1,4 +1,4 @@
-"""The ready-made styles of a look: made once, shared by every cell that is drawn with it."""
+"""The styles of a set of render options, created once and shared by all cells."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 LEVELS = 32
 MINIMUM_CONTRAST = 4.5
 APART = 0.06
-"""A distance in OKLab; two signs that are nearer to each other are told by shape instead."""
+"""Distance in OKLab below which plus and minus are drawn with glyphs instead of colours."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,11 @@ class Ramp:
     """Steps from the smallest value to the largest.
 
     Attributes:
-        styles: of each step, with ink that can be read on it. One more at the end: no value.
-        glyphs: what fills a cell of each step: blanks where colour tells, weight where it cannot.
-        signed: zero is the middle step.
+        styles: the style of each step, with a readable foreground, and at the end that of a
+            missing value.
+        glyphs: the character that fills a cell of each step: a blank if the steps differ by
+            colour, otherwise a character of increasing weight.
+        signed: whether zero is the middle step.
     """
 
     styles: tuple[Style, ...]
@@ -42,15 +44,15 @@ class Ramp:
 
     @property
     def coloured(self) -> bool:
-        """Whether the steps differ by colour rather than by glyph."""
+        """Return whether the steps differ by colour rather than by glyph."""
         return self.glyphs[0] == self.glyphs[-2]
 
 
 class Styles:
-    """Styles and marks of one look; see `palette`."""
+    """Styles and glyphs of one set of render options; see `styles_for`."""
 
     def __init__(self, look: RenderOptions) -> None:
-        # The screen needs one number of this module before its first picture, and no marks.
+        # Imported late: the app needs a constant of this module before it draws any glyph.
         from llmscope.draw.glyphs import ASCII, UNICODE
 
         self.look = look
@@ -70,7 +72,7 @@ class Styles:
         self.series = tuple(self.ink(stop) for stop in theme.categorical)
         self.sequential = _sequential(self)
         self.diverging = _diverging(self)
-        # Ramps end in what is nearly the colour of text: bars are of a strong colour before that.
+        # Ramps end close to the colour of text, so bars use an earlier, more saturated stop.
         self.bar = self.ink(_stop(theme.sequential, 0.6 if theme.dark else 0.8))
         self.plus = self.ink(_stop(theme.positive, 0.7))
         self.minus = self.ink(_stop(theme.negative, 0.7))
@@ -78,11 +80,11 @@ class Styles:
 
     @property
     def colours(self) -> bool:
-        """Whether backgrounds can carry values."""
+        """Return whether background colours can show values."""
         return self.look.tier in ("truecolor", "256")
 
     def ink(self, foreground: str, *, bold: bool = False, faint: bool = False) -> Style:
-        """Writing on the ground. `faint` is for secondary text where colours cannot say so."""
+        """Return the style of text on the background; `faint` dims it if there are no colours."""
         tier, theme = self.look.tier, self.look.theme
         if self.colours:
             ground = self.shade(arithmetic.parse_hex(theme.ground))
@@ -94,18 +96,18 @@ class Styles:
         return Style(bold=bold, dim=faint or None)
 
     def shade(self, rgb: RGB) -> Color:
-        """A colour as this tier can show it."""
+        """Return the colour that this tier shows for `rgb`."""
         return shade(rgb, self.look.tier)
 
     def on(self, background: Color, *, bold: bool = False) -> Style:
-        """Writing on a colour, dark or light, whichever can be read."""
+        """Return the style of text on a background, dark or light, whichever contrasts more."""
         rgb = _rgb(background)
         theme = self.look.theme
         choices = [arithmetic.parse_hex(theme.text), arithmetic.parse_hex(theme.ground)]
         shown = [self.shade(choice) for choice in choices]
         best = max(shown, key=lambda ink: arithmetic.contrast(_rgb(ink), rgb))
         if arithmetic.contrast(_rgb(best), rgb) < MINIMUM_CONTRAST:
-            # Black or white always reaches 4.5; a theme's softened inks may not, half-way.
+            # Black or white always reaches 4.5; a theme's softer colours may not on a mid tone.
             pure = [self.shade((0, 0, 0)), self.shade((255, 255, 255))]
             best = max(pure, key=lambda ink: arithmetic.contrast(_rgb(ink), rgb))
         return Style(color=best, bgcolor=background, bold=bold)
@@ -118,12 +120,12 @@ class Styles:
 
 @lru_cache(maxsize=32)
 def styles_for(look: RenderOptions) -> Styles:
-    """The styles of a look."""
+    """Return the styles of a set of render options."""
     return Styles(look)
 
 
 def shade(rgb: RGB, tier: Tier) -> Color:
-    """A colour as a tier can show it."""
+    """Return the colour that a tier shows for `rgb`."""
     if tier == "truecolor":
         return Color.from_rgb(*rgb)
     if tier == "256":
@@ -140,7 +142,7 @@ def _rgb(shown: Color) -> RGB:
 
 
 def _stop(names: tuple[str, ...], share: float) -> str:
-    """The stop nearest to that share of the way along a ramp."""
+    """Return the stop nearest to `share` (0 to 1) along a ramp."""
     return names[round(share * (len(names) - 1))]
 
 
@@ -183,12 +185,12 @@ def _diverging(style_set: Styles) -> Ramp:
 
 
 def _alike(theme: Theme) -> bool:
-    """Whether the two signs have colours that nobody could tell apart, as greys are."""
+    """Return whether plus and minus have indistinguishable colours, such as two greys."""
     ends = zip(_stops(theme.negative[-2:]), _stops(theme.positive[-2:]), strict=True)
     return all(arithmetic.distance(one, other) < APART for one, other in ends)
 
 
 def _thinned(shades: tuple[Color, ...], count: int) -> tuple[Color, ...]:
-    """`count` of the shades, both ends kept, so that zero stays in the middle of two sides."""
+    """Return `count` of the shades with both ends, so that both sides of zero are equally long."""
     last = len(shades) - 1
     return tuple(shades[round(index * last / max(count - 1, 1))] for index in range(count))

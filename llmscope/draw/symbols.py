@@ -1,4 +1,4 @@
-"""The signs that our own words and formulas are written with, in ASCII where there is no other."""
+"""ASCII replacements for the symbols in llmscope's own texts and formulas."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ SIGNS = {
     "‹": "<",
     "›": ">",
 }
-"""Each sign, and how it is written in ASCII."""
+"""Each symbol and its ASCII replacement."""
 _TABLE = str.maketrans(SIGNS)
 
 
 def own_text(text: str, ascii: bool) -> str:  # noqa: A002
-    """A text of ours, on one line: its signs have look-alikes, foreign text is told by its code."""
+    """Return a text of llmscope on one line; `ascii` replaces known symbols, escapes others."""
     return plain_text(text.translate(_TABLE) if ascii else text, ascii)

@@ -1,6 +1,6 @@
-"""Edits to the pass: what is changed where, and by what; and how a person writes that.
+"""Edits to the forward pass as values, and the grammar in which the user writes them.
 
-Everyone may import this: it knows no model.
+Every module may import this package: it depends on no model.
 """
 
 from llmscope.edits.edit import EVERYWHERE, Action, Edit, Part, Vector, Where, number

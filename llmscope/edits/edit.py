@@ -1,4 +1,4 @@
-"""One change of the pass, as a value that knows how it is written."""
+"""One change of the forward pass, as a value that formats itself in the edit grammar."""
 
 from __future__ import annotations
 
@@ -22,10 +22,14 @@ _WHERE = re.compile(
 
 @dataclass(frozen=True)
 class Where:
-    """Tokens of a prompt, both ends included; None: from the first, to the last.
+    """A range of tokens of a prompt.
+
+    Attributes:
+        first: the first token; None: the first of the prompt.
+        last: the last token, included; None: the last of the prompt.
 
     Raises:
-        ScopeError: it ends before it begins, whatever the prompt.
+        ScopeError: the range ends before it begins in every prompt.
     """
 
     first: int | None = None
@@ -38,7 +42,7 @@ class Where:
 
     @classmethod
     def parse(cls, word: str) -> Where:
-        """`@12`, `@-1`, `@3..7`, `@3..`, `@..7`."""
+        """Parse `@12`, `@-1`, `@3..7`, `@3..` or `@..7`."""
         match = _WHERE.fullmatch(word)
         if match is None or word == "@..":
             shown = word if len(word) <= 80 else f"{word[:80]}…"
@@ -53,10 +57,10 @@ class Where:
         return f"@{first}" if first == last else f"@{first}..{last}"
 
     def rows(self, count: int) -> range:
-        """The positions in a prompt of so many tokens.
+        """Return the positions in a prompt of `count` tokens.
 
         Raises:
-            ScopeError: there is no such token.
+            ScopeError: a token is outside of the prompt, or the range is empty in it.
         """
         for end in (self.first, self.last):
             if end is not None and not -count <= end < count:
@@ -79,11 +83,13 @@ EVERYWHERE = Where()
 
 @dataclass(frozen=True)
 class Vector:
-    """What steers.
+    """A steering vector.
 
-    `file`: a tensor of a safetensors file, `text` its path and `other` its name if there are
-    several. `token`: the unembedding of one, its text, or `id:N`. `prompts`: the stream after the
-    last token of the prompt `text`, less that of the prompt `other`.
+    Attributes:
+        kind: `file`: a tensor of a safetensors file; `token`: the unembedding of a token;
+            `prompts`: the stream after the last token of one prompt minus that of another.
+        text: the path; the token's text or `id:N`; or the first prompt.
+        other: the tensor's name if the file holds several, or the second prompt.
     """
 
     kind: Literal["file", "token", "prompts"]
@@ -95,23 +101,24 @@ class Vector:
             return f"token {shlex.quote(self.text)}"
         if self.kind == "prompts":
             return f"{shlex.quote(self.text)} - {shlex.quote(self.other)}"
-        # A path that has the mark of a name in it says that none follows.
+        # A path that itself contains `.safetensors:` is followed by an empty name.
         named = self.other or f"{FILE}:" in self.text
         return shlex.quote(f"{self.text}:{self.other}" if named else self.text)
 
 
 @dataclass(frozen=True)
 class Edit:
-    """One change of the pass.
+    """One change of the forward pass.
 
     Attributes:
-        action, part: what is done to what.
-        layer: None: the embedding, or the final norm.
-        index: of a head or a neuron.
-        norm: which one: `attention` and `mlp` name what reads it.
-        factor: of `scale`; the strength of `steer`.
-        where: which tokens.
-        source: which tokens of prompt B; None: the same.
+        action, part: the operation and the part of the model that it changes.
+        layer: the layer; None: the embedding, or the final norm.
+        index: the head or the neuron; None: the whole part.
+        norm: `attention` or `mlp`, the reader of the norm, or `final`.
+        factor: the factor of `scale`, or the strength of `steer`.
+        vector: the vector of `steer`.
+        where: the tokens to change.
+        source: the tokens of prompt B; None: the same ones.
     """
 
     action: Action
@@ -125,7 +132,7 @@ class Edit:
     source: Where | None = None
 
     def __str__(self) -> str:
-        """As it is written; parsing that gives the same edit."""
+        """Return the edit in its grammar; parsing the result gives the same edit."""
         words: list[str] = [self.action]
         if self.action == "steer":
             words += [self._layer, str(self.vector), number(self.factor)]
@@ -149,20 +156,20 @@ class Edit:
 
     @property
     def turnable(self) -> bool:
-        """Whether it has a strength."""
+        """Whether it has a factor or a strength."""
         return self.action in ("scale", "steer")
 
     @property
     def idle(self) -> bool:
-        """Whether it changes nothing: a factor of 1, a strength of 0."""
+        """Whether it changes nothing: a factor of 1 or a strength of 0."""
         return self.turnable and self.factor == (1.0 if self.action == "scale" else 0.0)
 
     def turned(self, factor: float) -> Edit:
-        """The same with another factor or strength."""
+        """Return the same edit with another factor or strength."""
         return replace(self, factor=factor)
 
 
 def number(value: float) -> str:
-    """As short as it can be written, and exact: 4, 0.5, 1e-07."""
+    """Format a number exactly, in the shortest form: 4, 0.5, 1e-07."""
     whole = math.isfinite(value) and value == int(value) and abs(value) < 1e15
     return f"{value:.0f}" if whole else repr(float(value))

@@ -1,4 +1,4 @@
-"""Files of vectors, as far as they can be told wrong without a model."""
+"""Checks of steering vector files that need no model."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from llmscope.text import display_text
 
 LISTED = 4
 LONGEST = 100
-"""Characters of a name, or of what the library says, that a message repeats."""
+"""Maximum characters of a name, or of a library's message, that an error quotes."""
 
 
 def tensor_name(vector: Vector) -> str:
-    """The name of the tensor that a vector of the kind `file` means. Reads the header alone.
+    """Return the name of the tensor of a vector of the kind `file`. Reads only the header.
 
     Raises:
-        ScopeError: there is no such file or tensor, or several where none is named.
+        ScopeError: the file or the tensor does not exist, or no tensor is named and the file does
+            not hold exactly one.
     """
     from safetensors import SafetensorError, safe_open
 

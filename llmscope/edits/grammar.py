@@ -1,4 +1,4 @@
-"""How an edit is written, for people: every help page and every hint takes it from here."""
+"""The grammar of edits as text for the user: the source of all help pages and hints."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ PATTERNS = {
     "steer": "steer LAYER VECTOR STRENGTH [@WHERE]",
     "freeze": "freeze norm LAYER.attention|LAYER.mlp|final [@WHERE]",
 }
-"""By its first word, an edit on one line."""
+"""The grammar of each edit on one line, by its first word."""
 
 PARTS = "head 5.3, neuron 5.120, attention 5, mlp 5 or layer 5"
 LAYERS = "a layer from 0, or from the end: -1 is the last"

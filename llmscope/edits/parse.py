@@ -1,4 +1,4 @@
-"""From the words of a person to an edit, or to what is wrong with them."""
+"""The parser of edits that the user writes."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from llmscope.errors import ScopeError
 
 ABLATIONS: tuple[Action, ...] = ("zero", "mean")
 INSIDE: tuple[Part, ...] = ("head", "neuron")
-"""Parts of a layer's part, which have a number of their own."""
+"""Parts inside attention or MLP, which have an index."""
 WHOLE: tuple[Part, ...] = ("attention", "mlp", "layer")
 NORMS = ("attention", "mlp", "final")
 LONGEST_SHOWN = 80
-"""Characters of a word that a message repeats."""
+"""Maximum characters of a word that an error quotes."""
 
 _PIECE = re.compile(
     r"""(?P<blank>[ \t\r\n]++)
@@ -29,15 +29,15 @@ _PIECE = re.compile(
       | \\(?P<escaped>.)""",
     re.DOTALL | re.VERBOSE,
 )
-"""A piece of a word, or what stands between two, by the rules of a POSIX shell."""
+"""A piece of a word, or the white space between words, by the rules of a POSIX shell."""
 _IN_QUOTES = re.compile(r'\\(["\\])')
 
 
 def parse(text: str) -> Edit:
-    """The edit that is written.
+    """Parse an edit.
 
     Raises:
-        ScopeError: what is wrong with it, and what could stand there.
+        ScopeError: the text is not an edit; the hint says what is expected.
     """
     words = split(text)
     if not words:
@@ -55,7 +55,7 @@ def parse(text: str) -> Edit:
 
 
 def split(text: str) -> list[str]:
-    """Split a line into words, as `shlex.split` does, in time that grows with its length alone.
+    """Split a line into words, as `shlex.split` does, in linear time.
 
     (shlex appends letter by letter to an attribute, which copies the whole word each time.)
 
@@ -82,12 +82,12 @@ def split(text: str) -> list[str]:
 
 
 def _shown(word: str) -> str:
-    """A word in quotes for a message: its beginning, if it is long."""
+    """Return a word in quotes for a message, or its beginning if it is long."""
     return repr(word if len(word) <= LONGEST_SHOWN else f"{word[:LONGEST_SHOWN]}…")
 
 
-class _Unfit(Exception):  # noqa: N818 - it is turned into what a person reads
-    """A word does not fit where it stands; the hint is what would, or else the whole pattern."""
+class _Unfit(Exception):  # noqa: N818 - it becomes a ScopeError
+    """A word that does not fit; the hint says what would, else the whole pattern is shown."""
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -107,11 +107,11 @@ class _Words:
         return self._words.pop(0)
 
     def ahead(self, count: int) -> list[str]:
-        """The next words, if there are so many, which stay where they are."""
+        """Return the next words, at most `count`, without taking them."""
         return self._words[:count]
 
     def take(self, *words: str) -> bool:
-        """Whether the next words are these, which are taken then."""
+        """Take the next words if they are these, and return whether they are."""
         found = self._words[: len(words)] == list(words)
         if found:
             del self._words[: len(words)]
@@ -196,7 +196,7 @@ def _steer(words: _Words, action: Action) -> Edit:
 
 def _vector(words: _Words) -> Vector:
     first = words.next("the vector")
-    # `token - 4` is the token of a minus; `token - b 4` is the prompt `token` less the prompt `b`.
+    # `token - 4` is the token "-"; `token - b 4` is the prompt `token` minus the prompt `b`.
     minus = words.ahead(3)
     is_token = len(minus) < 3 or minus[0] != "-" or minus[2].startswith("@")
     if first == "token" and is_token:

@@ -1,4 +1,4 @@
-"""The one inference thread: requests in, figures out."""
+"""The inference thread: it takes requests and posts figures."""
 
 from llmscope.engine.engine import Engine
 

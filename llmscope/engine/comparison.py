@@ -1,4 +1,4 @@
-"""What a request holds the prompt against: prompt B, and two lists of words."""
+"""What a request compares the prompt with: prompt B, and two word lists."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ if TYPE_CHECKING:
 
 
 class OtherError(ScopeError):
-    """Prompt B cannot be run, and something that is wanted needs it."""
+    """Prompt B cannot be run, and a requested figure needs it."""
 
 
 class ComparedPrompt:
-    """Prompt B and the words of one request, as the model's tokenizer cuts them.
+    """Prompt B and the word lists of one request, tokenized for the model.
 
     Attributes:
-        beside: B for the screen; None: there is none that could be run.
-        notes: what a person should know of how the words were read.
-        flaw: why they cannot be read; empty if they can.
+        beside: prompt B for the screen; None without a B that can be run.
+        notes: notes for the user on how the words were read.
+        flaw: why the words cannot be read; empty if they can.
 
     Raises:
-        OtherError: see there.
+        OtherError: prompt B cannot be run, and a requested figure needs it.
     """
 
     def __init__(self, scope: Scope, request: Request, recording: Recording) -> None:
@@ -46,7 +46,7 @@ class ComparedPrompt:
                 self.flaw = f"{error.message} (try: {error.hint})"
 
     def focus(self, chosen: Lens, focus: Focus) -> Focus:
-        """The focus with what a lens is to be held against."""
+        """Return the focus with prompt B and the word lists added, where the lens uses them."""
         if self._ids is not None and ("versus_prompt" in chosen.uses or focus.change):
             focus = replace(focus, versus_prompt=self._ids)
         if self._words is not None and "words" in chosen.uses:
@@ -75,7 +75,7 @@ class ComparedPrompt:
 
 
 def _of_b(want: Want, request: Request) -> bool:
-    """Whether a figure is of prompt B as well."""
+    """Return whether a figure needs prompt B."""
     from llmscope.lenses import lens
 
     held = "versus_prompt" in lens(want.lens).uses

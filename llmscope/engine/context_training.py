@@ -1,4 +1,4 @@
-"""A context of the prompt on screen, as a change of the model's weights."""
+"""Turn the context of the prompt on screen into an adapter, a change of the model's weights."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 
 def taught(scope: Scope, request: TeachRequest) -> Taught:
-    """Put it on the model, or write it to the folder asked for."""
+    """Apply the context's adapter to the model, or write it to the requested folder."""
     try:
         return _taught(scope, request)
     except ScopeError as error:
         return Taught(request, error=f"{error.message} · try: {error.hint}")
-    except Exception as error:  # whatever a library says of a model that is not made for it
+    except Exception as error:  # libraries raise anything on models they do not support
         return Taught(request, error=named(error))
 
 

@@ -1,8 +1,8 @@
-"""The engine: one thread that loads the model, runs passes and makes figures.
+"""The engine: one thread that loads the model, runs forward passes and makes figures.
 
-It answers the newest request only. A pass is given up at the next layer when the prompt changes;
-figures of one prompt are kept until the prompt changes, so moving a cursor computes only what the
-cursor changes.
+The engine answers only the newest request. When the prompt changes, a running pass is cancelled at
+the next layer. Figures are cached until the prompt changes, so moving a cursor computes only what
+the cursor changes.
 """
 
 from __future__ import annotations
@@ -49,18 +49,18 @@ if TYPE_CHECKING:
     from llmscope.scope import Scope
 
 STRIDE = SPAN // 3
-"""How far the span of a long prompt jumps."""
+"""Tokens by which the span shown of a long prompt moves at a time."""
 PACE = 0.05
-"""Seconds between two incomplete frames of one request."""
+"""Minimum seconds between two incomplete frames of one request."""
 
 Load = Callable[[Callable[[str, float, float | None], None]], "Scope"]
 
 
 class Engine:
-    """Requests in, events out.
+    """A thread that takes requests and posts events.
 
     Args:
-        load: makes the scope; called in the engine's thread with a progress callback.
+        load: returns the scope; called in the engine's thread with a progress callback.
         post: called from the engine's thread with each event.
     """
 
@@ -81,21 +81,24 @@ class Engine:
         self._milliseconds = 0.0
 
     def start(self) -> None:
-        """Begin to load the model."""
+        """Start the thread, which loads the model first."""
         self._thread.start()
 
     def ask(self, request: Ask) -> None:
-        """Ask for figures, for the text of a chat template, or for a context in the weights.
+        """Request figures, a chat template's text, an adapter of a context, or another model.
 
-        An older request that has not been begun is dropped.
+        An older request that has not been started is dropped.
         """
         self._slot.put(request)
 
     def close(self, timeout: float = 2.0) -> bool:
-        """End the thread, at the next layer if a pass is under way.
+        """End the thread; a running pass is cancelled at the next layer.
+
+        Args:
+            timeout: seconds to wait.
 
         Returns:
-            Whether it ended; a library that loads something huge may not listen for a while.
+            Whether the thread ended in time; a library loading a large file may delay it.
         """
         self._slot.close()
         if self._thread.is_alive():
@@ -108,13 +111,13 @@ class Engine:
             self._serve(request)
 
     def _serve(self, request: Ask | None) -> None:
-        """Answer a request, whatever the code of a model or of a library raises on the way.
+        """Answer a request, whatever the code of a model or of a library raises.
 
-        What is no Exception is met as well, such as a panic of Rust, or SystemExit from code that
-        came with a model: a thread that ended would leave the screen waiting for ever.
+        This catches BaseException, such as a Rust panic, or SystemExit from code that came with a
+        model: if the thread ended, the screen would wait forever.
 
         Args:
-            request: None: load the model that the program was started with.
+            request: None loads the model that the program was started with.
         """
         try:
             self._handle(request)
@@ -123,42 +126,43 @@ class Engine:
             return
         except BaseException as error:
             failure = _failure(request, error)
-        # Only now: an exception holds the frames of the pass, and they what it computed.
+        # Free memory only now: until here, the exception kept the frames of the pass alive, and
+        # with them its tensors.
         with suppress(BaseException):
             self._forget()
         with suppress(BaseException):
             if self._model.scope is not None:
                 self._model.scope.forget()
-        with suppress(BaseException):  # a screen that is gone hears nothing
+        with suppress(BaseException):  # the screen may be gone
             self._post(failure)
 
     def _handle(self, request: Ask | None) -> None:
         if request is None or isinstance(request, OpenRequest):
             self._open(request)
         elif (scope := self._model.scope) is None:
-            return  # only another model helps
+            return  # nothing to do until another model is opened
         elif isinstance(request, ChatRequest):
             self._post(_templated(scope, request))
         elif isinstance(request, TeachRequest):
             self._teach(scope, request)
         else:
-            with scope.unchanged():  # by anybody but this thread: compare it once a request
+            with scope.unchanged():  # only this thread changes the model: check it once per request
                 self._answer(scope, request)
 
     def _open(self, request: OpenRequest | None) -> None:
-        """Load the first model, or another one in its place."""
+        """Load the first model (None), or replace the open model."""
         try:
             if request is None:
                 self._post(Loaded(self._model.first(self._progress)))
             else:
                 self._post(self._model.change(request, self._progress))
             if self._model.scope is not None:
-                self._model.scope.verdicts("readout")  # all are measured: no part of the first pass
+                self._model.scope.verdicts("readout")  # run all checks now, not in the first pass
         except GivenUp:
             return
         except ScopeError as error:
             failed = LoadFailed(error.message, error.hint)
-        except BaseException as error:  # it must be told, whatever a library raised
+        except BaseException as error:  # must be reported, whatever a library raised
             failed = LoadFailed(_described(error))
         else:
             return
@@ -172,7 +176,7 @@ class Engine:
         self._post(Loading(stage, done, total))
 
     def _forget(self) -> None:
-        """Let go of what was made with the model."""
+        """Drop all results of the model."""
         self._recording, self._own, self._prompt = None, None, None
         self._figures, self._held, self._before = {}, None, 0
         self._origins = {}
@@ -194,10 +198,10 @@ class Engine:
             return
         except GivenUp:
             raise
-        except BaseException as error:  # out of memory, say: the picture stays, the program lives
+        except BaseException as error:  # such as out of memory: keep the picture and the program
             trouble = _refusal(scope, request, error)
         if trouble is not None:
-            # Only now: an exception holds the frames of the pass, and they what it computed.
+            # Only now, as in `_serve`.
             self._forget()
             scope.forget()
             self._post(trouble)
@@ -219,7 +223,7 @@ class Engine:
                 out_of_date = self._slot.newer()
                 if self._slot.newer_prompt(request):
                     return
-                # What is there does not wait for a sweep that has only begun.
+                # Post finished figures now, without waiting for a sweep that has just begun.
                 begun = figure.extra.get("progress", (1, 1))[0] == 0
                 if out_of_date or begun or time.monotonic() - posted > PACE:
                     self._post(replace(frame, figures=made, complete=False))
@@ -233,15 +237,15 @@ class Engine:
     def _teach(self, scope: Scope, request: TeachRequest) -> None:
         from llmscope.engine.context_training import taught
 
-        # The adapter is made from a recording of its own: the latest one is another now.
+        # Making the adapter takes a recording of its own, which replaces the latest one.
         self._forget()
         self._post(taught(scope, request))
 
     def _record(self, scope: Scope, request: Request) -> Recording:
-        """The recording of the request's prompt: the latest one if that has not changed."""
+        """Return a recording of the request's prompt: the latest one if nothing has changed."""
         if self._prompt != request.prompt:
             self._prompt, self._before = request.prompt, scope.ran_beside
-            # What is of prompt B is of another one now.
+            # Drop the figures that compare with prompt B: B may have changed.
             self._figures = {key: one for key, one in self._figures.items() if key[0] is None}
         same = self._own == request.own
         if self._recording is not None and same and not scope.stale(self._recording):
@@ -255,7 +259,7 @@ class Engine:
                 raise
             raise self._blame(scope, request, error) from None
         self._milliseconds = (time.perf_counter() - begun) * 1e3
-        if self._wrote:  # what a person types leaves one prompt after the other, which nobody keeps
+        if self._wrote:  # keep generated branches, but not every prompt on the way while typing
             self._aside.put(self._recording, recording)
         self._wrote = request.written is not None
         if not self._wrote:
@@ -273,24 +277,24 @@ class Engine:
             special_tokens=request.special_tokens,
             cancelled=lambda: self._slot.newer_prompt(request),
             edits=edits,
-            # Without a use for it, it does not matter whether B can be run.
+            # Unless an edit needs prompt B, it does not matter whether B can be run.
             versus_prompt=request.versus_prompt if request.patches else None,
             written=() if written is None else written.ids,
             aside=self._aside.kept,
         )
 
     def _hold(self, scope: Scope, request: Request, recording: Recording) -> ComparedPrompt:
-        """What the request holds the recording against: as the latest one did, if that stands."""
+        """Return what the request compares the recording with, cached if nothing has changed."""
         asked = (recording, request.versus_prompt, request.special_tokens, request.words)
         if self._held is None or self._held[0] != asked:
             held = ComparedPrompt(scope, request, recording)
-            if held.beside is None:  # there is none; or what is wrong must be told where it matters
+            if held.beside is None:  # no B, or an error that must be reported again
                 return held
             self._held = asked, held
         return self._held[1]
 
     def _blame(self, scope: Scope, request: Request, error: ScopeError) -> ScopeError:
-        """The error with the edits that are in the way; that of the prompt, if it is to blame."""
+        """Return the error with the edits that cause it, or that of the prompt without edits."""
         try:
             self._run(scope, request, ())
         except ScopeError as other:
@@ -302,7 +306,7 @@ class Engine:
         return _EditError(error, faults)
 
     def _fault(self, scope: Scope, request: Request, edit: str) -> str:
-        """What is wrong with an edit where it is the only one; empty if nothing is."""
+        """Return the error of an edit when it is the only one; empty if it works."""
         try:
             self._run(scope, request, (edit,))
         except ScopeError as error:
@@ -312,7 +316,7 @@ class Engine:
     def _look(
         self, scope: Scope, recording: Recording, want: Want, request: Request, held: ComparedPrompt
     ) -> Iterator[Figure]:
-        """Ever more complete figures for a pane; one that fails says why and harms no other."""
+        """Yield increasingly complete figures for a pane; a failed one states why it failed."""
         from llmscope.lenses import lens
         from llmscope.record.capture.hooks import Cancelled
 
@@ -340,15 +344,15 @@ class Engine:
                 yield figure
             if figure is not None:
                 self._figures[key] = figure
-        except Cancelled:  # what it is about is out of date
+        except Cancelled:  # the request is out of date
             return
         except (GivenUp, GeneratorExit):
             raise
-        except BaseException as error:  # a lens may be anybody's code
+        except BaseException as error:  # a lens may be third-party code
             yield Figure.refused(want.lens, want.lens, _described(error))
 
     def _origin(self, scope: Scope) -> Origin:
-        """What computes; of each adapter it is gathered once."""
+        """Return the origin of the numbers, gathered once per adapter."""
         if scope.adapter not in self._origins:
             self._origins[scope.adapter] = scope.origin()
         return self._origins[scope.adapter]
@@ -368,7 +372,7 @@ class Engine:
 
 
 def _without(edit: str, message: str) -> str:
-    """What is wrong with an edit, without saying again with which one."""
+    """Return an edit's error message without its leading edit."""
     return message.removeprefix(f"{edit}: ")
 
 
@@ -385,10 +389,9 @@ def _templated(scope: Scope, request: ChatRequest) -> Templated:
 
 
 def near(chosen: Lens, focus: Focus, length: int) -> Focus:
-    """The focus with the span that a screen needs of a long prompt: the tokens around it.
+    """Return the focus with a span that, in a long prompt, covers the tokens around its position.
 
-    The span moves in jumps, so that a cursor that walks, or a text that grows, seldom asks for
-    another one.
+    The span moves by `STRIDE` tokens, so that moving the cursor or adding text rarely changes it.
     """
     asked = focus.span is not None or focus.pool > 1
     if "span" not in chosen.uses or asked or length <= SPAN:
@@ -398,10 +401,10 @@ def near(chosen: Lens, focus: Focus, length: int) -> Focus:
 
 
 def _described(error: BaseException) -> str:
-    """What an exception says, in one line; what to say of it if even that fails."""
+    """Return an exception's message in one line; a fixed text if even that fails."""
     try:
         return named(error)
-    except BaseException:  # out of memory once more, say
+    except BaseException:  # such as out of memory again
         return "the model's code failed, and so did every way to say how"
 
 
@@ -422,7 +425,7 @@ def _failure(request: Ask | None, error: BaseException) -> Event:
 
 
 def _refusal(scope: Scope, request: Request, error: BaseException) -> Refused:
-    """What a failed pass means to a person."""
+    """Return the event that reports a failed pass; out of memory gets a hint."""
     from llmscope.models.loading.memory import ran_out
 
     if not ran_out(error):
@@ -435,7 +438,7 @@ def _refusal(scope: Scope, request: Request, error: BaseException) -> Refused:
 
 
 class _EditError(ScopeError):
-    """What is wrong with edits, for each of those that are in the way."""
+    """An error of one or more edits, with the message for each of them."""
 
     def __init__(self, error: ScopeError, faults: Mapping[str, str]) -> None:
         super().__init__(error.message, error.hint)

@@ -1,4 +1,4 @@
-"""What the engine and the screen say to each other: frozen values, no torch, no Textual."""
+"""Messages between the engine and the screen: frozen values, without torch or Textual."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ __all__ = [
 
 
 SPAN = 768
-"""Tokens of a long prompt that a figure over pairs of tokens holds: those around its focus."""
+"""Tokens that a figure over pairs of tokens shows of a long prompt, around its focus."""
 
 
 @dataclass(frozen=True)
 class Want:
-    """One figure that a visible pane asks for. `key` is the pane's own name for it."""
+    """A figure requested by a visible pane. `key` is the pane's own name for it."""
 
     key: str
     lens: str
@@ -63,13 +63,13 @@ class Want:
 
 @dataclass(frozen=True)
 class Written:
-    """The end of a text that a model wrote: its tokens stand as they were drawn.
+    """The end of a text that a model generated, with its tokens as they were sampled.
 
-    To cut the text into tokens again may give others.
+    Tokenizing the text again may give other tokens.
 
     Attributes:
-        start: where it begins in the text.
-        ids: its tokens.
+        start: where the generated part begins in the text.
+        ids: its token ids.
     """
 
     start: int
@@ -78,9 +78,9 @@ class Written:
 
 @dataclass(frozen=True)
 class Sample:
-    """A token that is wanted to follow a prompt; see `llmscope.sampler.draw`.
+    """A request to sample the next token; see `llmscope.sampler.draw`.
 
-    `rules`: apply those of the model's generation_config first.
+    `rules`: first apply the rules of the model's generation_config.
     """
 
     sampler: Sampler
@@ -91,14 +91,14 @@ class Sample:
 
 @dataclass(frozen=True)
 class Request:
-    """The state of the screen that figures are wanted for. Later ones replace earlier ones.
+    """A request for figures of the screen's current state. Later requests replace earlier ones.
 
     `wants` is in order of importance: the pane under the cursor first. `adapter` is switched on
-    for the pass; None is the base model. `context`: so many characters of the text come before
-    the query; None: all lines but the last. `edits` are made to the pass, in their order, each as
-    `llmscope.edits` writes it; `versus_prompt` is the prompt B that they and figures may need.
-    `words` are two lists of words that figures hold against each other, as they were written.
-    `written` is what a model wrote of the text; `draw` asks for the token that is to follow it.
+    for the pass; None is the base model. `context` is the number of characters of the text before
+    the query; None takes all lines except the last. `edits` are applied to the pass in order, each
+    in the syntax of `llmscope.edits`; `versus_prompt` is the prompt B that edits and figures may
+    need. `words` are two word lists that figures compare, as the user wrote them. `written` is the
+    part of the text that a model generated; `draw` asks to sample the token that follows the text.
     """
 
     serial: int
@@ -116,34 +116,34 @@ class Request:
 
     @property
     def prompt(self) -> tuple[object, ...]:
-        """What figures are of. Requests that agree in it need the same passes."""
+        """A key of all passes that figures need. Requests with equal keys need the same passes."""
         return (*self.own, self.versus_prompt)
 
     @property
     def own(self) -> tuple[object, ...]:
-        """What the pass over the prompt itself depends on: on B only if an edit takes from it."""
+        """A key of the pass over the prompt itself; includes B only if an edit patches from it."""
         pass_ = (self.text, self.special_tokens, self.ids, self.written, self.adapter)
         return (*pass_, self.edits, self.versus_prompt if self.patches else None)
 
     @property
     def of_two(self) -> bool:
-        """Whether there is anything that its pass could be held against."""
+        """Whether the pass can be compared with another: the unedited one, or that of prompt B."""
         return bool(self.edits) or self.versus_prompt is not None
 
     @property
     def patches(self) -> bool:
-        """Whether an edit takes from prompt B."""
+        """Whether an edit patches from prompt B."""
         return any(parse(edit).action == "patch" for edit in self.edits)
 
 
 @dataclass(frozen=True)
 class ChatRequest:
-    """A message of the user that is wanted in the model's chat template.
+    """A request to put a user message into the model's chat template.
 
     Attributes:
-        text: the message; one that is in the template already comes back as it is.
+        text: the message; if it is in the template already, it is returned unchanged.
         system: the system message before it.
-        marks_only: only the template's marks are wanted, and the text comes back as it is.
+        marks_only: return only the template's marks, and the text unchanged.
     """
 
     text: str
@@ -152,18 +152,20 @@ class ChatRequest:
 
     @property
     def prompt(self) -> tuple[object, ...]:
-        """No pass has this prompt: one that is under way is given up for the template."""
+        """A key equal to no pass's, so that a running pass is cancelled for this request."""
         return ("chat", self.text, self.system)
 
 
 @dataclass(frozen=True)
 class TeachRequest:
-    """The context of a prompt that is wanted as a change of the base model's weights.
+    """A request to turn a prompt's context into a change of the base model's weights.
 
     Attributes:
-        text: context and query; `context` characters of it are the context, None: all lines but
+        text: context and query.
+        context: number of characters of `text` that are the context; None takes all lines except
             the last.
-        folder: where the adapter is to be written; None: it is put on the model and kept nowhere.
+        special_tokens: add the tokenizer's special tokens.
+        folder: where to write the adapter; None applies it to the model without saving it.
     """
 
     text: str
@@ -173,18 +175,18 @@ class TeachRequest:
 
     @property
     def prompt(self) -> tuple[object, ...]:
-        """A pass that is under way is given up for it."""
+        """A key equal to no pass's, so that a running pass is cancelled for this request."""
         return ("teach", self)
 
 
 @dataclass(frozen=True)
 class OpenRequest:
-    """Another model that is wanted in the place of the one that is open.
+    """A request to open another model in place of the open one.
 
     Attributes:
-        spec: its name, as a person wrote it.
-        load: makes its scope, in the engine's thread; called with a progress callback. None: the
-            model that is open is to stay after all.
+        spec: its name, as the user wrote it.
+        load: returns its scope; called in the engine's thread with a progress callback. None keeps
+            the open model: the switch was cancelled.
     """
 
     spec: str
@@ -192,7 +194,7 @@ class OpenRequest:
 
     @property
     def prompt(self) -> tuple[object, ...]:
-        """A pass that is under way is given up for it."""
+        """A key equal to no pass's, so that a running pass is cancelled for this request."""
         return ("open", self)
 
 
@@ -201,7 +203,7 @@ Ask = Request | ChatRequest | TeachRequest | OpenRequest
 
 @dataclass(frozen=True)
 class Token:
-    """A token of the prompt. `start` and `end` are its place in the text: equal if it has none."""
+    """A token of the prompt. `start` and `end` are its span in the text: equal if it has none."""
 
     position: int
     id: int
@@ -212,12 +214,12 @@ class Token:
 
 
 def tokens_of(recording: Recording) -> tuple[Token, ...]:
-    """The tokens of a recording's prompt."""
+    """Return the tokens of a recording's prompt."""
     return tokens_of_prompt(recording.prompt)
 
 
 def tokens_of_prompt(prompt: Prompt) -> tuple[Token, ...]:
-    """The tokens of a prompt, as the screen knows them."""
+    """Return the tokens of a prompt in the screen's form."""
     spans = prompt.spans or ((0, 0),) * len(prompt)
     rows = zip(prompt.ids, prompt.labels, spans, prompt.special, strict=True)
     return tuple(
@@ -228,13 +230,13 @@ def tokens_of_prompt(prompt: Prompt) -> tuple[Token, ...]:
 
 @dataclass(frozen=True)
 class Beside:
-    """Prompt B beside A.
+    """Prompt B and its alignment with prompt A.
 
     Attributes:
-        text: what it was made of.
-        tokens: its tokens.
-        aligned: places of the same token in A and in B, ascending.
-        notices: what a person should know about it.
+        text: the text of B.
+        tokens: the tokens of B.
+        aligned: positions of the same token in A and in B, ascending.
+        notices: notes for the user about B.
     """
 
     text: str
@@ -243,13 +245,13 @@ class Beside:
     notices: tuple[str, ...] = ()
 
     def there(self, position: int) -> int | None:
-        """The place in B of a token of A; None if only A has it."""
+        """Return the position in B of a token of A; None if only A has it."""
         return dict(self.aligned).get(position)
 
 
 @dataclass(frozen=True)
 class Loading:
-    """Progress of a load: what is being done, how many bytes of it, of how many if known."""
+    """Progress of a load: the stage, and `done` of `total` bytes (None if unknown)."""
 
     stage: str
     done: float = 0.0
@@ -265,7 +267,7 @@ class Loaded:
 
 @dataclass(frozen=True)
 class LoadFailed:
-    """The model could not be loaded: what is wrong, and what to try."""
+    """The model could not be loaded: the error, and a hint what to try."""
 
     error: str
     hint: str = ""
@@ -273,7 +275,7 @@ class LoadFailed:
 
 @dataclass(frozen=True)
 class Opened:
-    """Another model is open now."""
+    """The requested model is open now."""
 
     request: OpenRequest
     info: ModelInfo
@@ -281,11 +283,14 @@ class Opened:
 
 @dataclass(frozen=True)
 class OpenFailed:
-    """Another model could not be opened: what is wrong, and what to try.
+    """The requested model could not be opened: the error, and a hint what to try.
 
     Attributes:
-        left: the model that is open all the same; None: there is none.
-        again: that one had been let go, so it was loaded once more, or could not be.
+        request: what was asked for.
+        error: what is wrong.
+        hint: what to try.
+        left: the model that is still open; None if no model is open.
+        again: the previous model had been released, so loading it again was attempted.
     """
 
     request: OpenRequest
@@ -297,10 +302,10 @@ class OpenFailed:
 
 @dataclass(frozen=True)
 class PassInfo:
-    """What the last pass cost. Bytes of memory; milliseconds of wall time.
+    """The cost of the last pass: tokens run and reused, wall time in ms, memory in bytes.
 
-    `other_ran`: so many tokens of prompt B were run for the same picture. What was measured may be
-    None: it is not to be told.
+    `other_ran` is the number of tokens of prompt B that were run for the same picture. A measured
+    value of None is not shown.
     """
 
     ran: int
@@ -315,10 +320,10 @@ class PassInfo:
 class Frame:
     """Figures for a request. `complete` False: more for the same request will follow.
 
-    A frame with the same `serial` adds to the one before. `notices` say what a person should know
-    about this very prompt, such as letters that the tokenizer dropped. `beside` is prompt B, if
-    there is one that can be run; `word_notes` tell how the request's words were read. `origin` is
-    what computed it.
+    A frame with the same `serial` adds to the previous one. `notices` are notes for the user about
+    this prompt, such as letters that the tokenizer dropped. `beside` is prompt B; None without a B
+    that can be run. `word_notes` tell how the request's words were read. `origin` is the state of
+    the model that computed the figures.
     """
 
     serial: int
@@ -337,9 +342,11 @@ class Refused:
     """A request that cannot be answered (too long, empty): the last good picture stays.
 
     Attributes:
-        faults: the edits that are in the way, each with what is wrong with it; empty where the
-            prompt is.
-        of_b: prompt B is in the way.
+        serial: the request's.
+        reason: the error.
+        hint: what to try.
+        faults: the edits that cause the error, each with its own error; empty if no edit does.
+        of_b: prompt B causes the error.
     """
 
     serial: int
@@ -351,14 +358,16 @@ class Refused:
 
 @dataclass(frozen=True)
 class Sampled:
-    """The token that is to follow a prompt.
+    """The sampled next token of a prompt.
 
     Attributes:
-        token, label: its id, and what it says.
-        text: what all says that the model wrote, this token at its end.
-        stops: the model ends here: the token is a stop token, and is not to be written.
-        full: the context has no room for another token.
-        error: there is no token, and why.
+        request: what was asked for.
+        token: its id.
+        label: its text.
+        text: the text of all generated tokens, this token last.
+        stops: the token is a stop token: generation ends, and the token is not written.
+        full: the context window has no room for another token.
+        error: why no token was sampled; empty if one was.
     """
 
     request: Request
@@ -372,10 +381,13 @@ class Sampled:
 
 @dataclass(frozen=True)
 class Templated:
-    """The template's text for a message; with an `error` there is none.
+    """A message in the chat template; no text if there is an `error`.
 
     Attributes:
-        marks: what the template writes around each role; empty where that is not known.
+        request: what was asked for.
+        text: the message in the template.
+        error: why it could not be made; empty if it could.
+        marks: what the template writes around each role; empty if unknown.
     """
 
     request: ChatRequest
@@ -386,12 +398,15 @@ class Templated:
 
 @dataclass(frozen=True)
 class Taught:
-    """The context is an adapter now: on the model as `adapter`, or in the folder asked for.
+    """The adapter made of a context: on the model as `adapter`, or in the requested folder.
 
     Attributes:
-        info: the model with its adapters.
+        request: what was asked for.
+        info: the model with its adapters; None if the adapter was written to a folder.
+        adapter: the adapter's name on the model; None if it was written to a folder.
         query: the text that the adapter was made for.
-        said: what came of it, for a person; with an `error` there is none.
+        said: the result, as text for the user; empty if there is an `error`.
+        error: why there is no adapter; empty if there is one.
     """
 
     request: TeachRequest

@@ -1,4 +1,4 @@
-"""The one model that is open, and how it makes way for another."""
+"""The open model, and how it is replaced by another."""
 
 from __future__ import annotations
 
@@ -19,18 +19,21 @@ if TYPE_CHECKING:
 
 
 class GivenUp(BaseException):
-    """Leaves a load that nobody waits for; nothing on the way may mistake it for a failure."""
+    """Cancels a load that is no longer wanted.
+
+    A BaseException, so that no `except Exception` on the way mistakes it for a failure.
+    """
 
 
 class OpenModel:
-    """Holds the model, and no more than one of them where memory is short.
+    """The open model. If memory is short, at most one model is held at a time.
 
     Args:
-        load: makes the first scope.
-        forget: lets go of everything else that holds on to the model.
+        load: returns the first scope.
+        forget: drops all other references to the model.
 
     Attributes:
-        scope: the model; None while there is none.
+        scope: the model; None while no model is open.
     """
 
     def __init__(self, load: Load, forget: Callable[[], None]) -> None:
@@ -40,20 +43,21 @@ class OpenModel:
         self._forget = forget
 
     def first(self, progress: Progress) -> ModelInfo:
-        """Load the one that the program was started with. Raises whatever that raises."""
+        """Load the model that the program was started with. Exceptions of the load propagate."""
         self.scope = self._load(progress)
         self._was_open = True
         return self.scope.info()
 
     def change(self, request: OpenRequest, progress: Progress) -> Opened | OpenFailed:
-        """Load another model, and let go of the one before.
+        """Load another model, and release the previous one.
 
-        The old model stays until the new one is there, so that nothing is lost where that fails.
-        Only where both would not fit is it let go first, once the new one's weights are on this
-        machine and can be counted; it is then loaded again where the new one cannot be.
+        The old model stays until the new one is loaded, so that nothing is lost on failure. Only if
+        both would not fit into memory is the old one released first, once the new one's weights
+        are on this machine and their size is known. If the new model then fails to load, the old
+        one is loaded again.
 
         Raises:
-            GivenUp: nobody waits for it any more.
+            GivenUp: the load is no longer wanted.
         """
         if request.load is None:
             return self._kept(request, progress)
@@ -69,23 +73,23 @@ class OpenModel:
             said, hint = error.message, error.hint
         except GivenUp:
             raise
-        except BaseException as error:  # it must be told, whatever a library raised
+        except BaseException as error:  # must be reported, whatever a library raised
             said, hint = named(error), ""
         else:
             self._release()
             self.scope, self._load, self._was_open = scope, request.load, True
             return Opened(request, scope.info())
-        # Only now: an exception holds the frames of the load, and they what it had loaded.
+        # Only now, after the exception's frames, and the weights they held, are gone.
         torch.set_num_threads(threads)
         return self._stayed(request, said, hint, progress)
 
     def lose(self) -> None:
-        """The model turned out to be of no use."""
+        """Release the model for good: it turned out to be unusable."""
         self._release()
         self._was_open = False
 
     def _kept(self, request: OpenRequest, progress: Progress) -> Opened | OpenFailed:
-        """The model that is open, which a switch that was given up may have let go."""
+        """Keep the open model; load it again if a cancelled switch released it."""
         if self.scope is None:
             try:
                 self.scope = self._load(progress)
@@ -98,20 +102,20 @@ class OpenModel:
         return Opened(request, self.scope.info())
 
     def _stayed(self, request: OpenRequest, said: str, hint: str, progress: Progress) -> OpenFailed:
-        """What is left where another model could not be loaded."""
+        """Report that another model could not be loaded; load the old one again if released."""
         again = self.scope is None and self._was_open
         if again:
             try:
                 self.scope = self._load(progress)
             except GivenUp:
                 raise
-            except BaseException:  # noqa: S110 - what is told is why the new one is not there
+            except BaseException:  # noqa: S110 - the error of the new model is reported
                 pass
         left = None if self.scope is None else self.scope.info()
         return OpenFailed(request, said, hint, left, again)
 
     def _release(self) -> None:
-        """Let go of the model and of all that was made with it."""
+        """Release the model and all its results."""
         self._forget()
         scope, self.scope = self.scope, None
         if scope is None:
@@ -119,7 +123,7 @@ class OpenModel:
         from llmscope.models.loading.memory import free_cache
 
         device = scope.subject.device
-        # A device that failed may fail again, and that must not keep the next model out.
+        # A device that failed may fail again; that must not block the next model.
         with suppress(BaseException):
             scope.forget()
         del scope

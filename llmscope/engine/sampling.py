@@ -1,4 +1,4 @@
-"""The token that is to follow the prompt on screen, and the branches that were written before."""
+"""Sampling of the next token, and the recordings of branches generated before."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from llmscope.scope import Scope
 
 BRANCHES = 4
-"""So many branches are kept with their passes."""
+"""Maximum number of branches whose recordings are kept."""
 BYTES = 256_000_000
-"""So large are their keys and values together, at most."""
+"""Maximum size of their keys and values together, in bytes."""
 
 
 def sampled(scope: Scope, recording: Recording, request: Request, asked: Sample) -> Sampled:
-    """The token that follows a recording, of the pass with its edits if there are any."""
+    """Sample the token that follows a recording; edits of its pass are in effect."""
     from llmscope.models.generation import processed
     from llmscope.record.derive.tensors import logits_after
 
@@ -49,7 +49,10 @@ def sampled(scope: Scope, recording: Recording, request: Request, asked: Sample)
 
 
 def stops(scope: Scope) -> frozenset[int]:
-    """The tokens at which transformers' `generate` stops; the tokenizer's own if it names none."""
+    """Return the stop tokens of the generation_config; if it has none, the tokenizer's EOS.
+
+    These are the tokens at which transformers' `generate` stops.
+    """
     named = getattr(scope.model, "generation_config", None)
     found = getattr(named, "eos_token_id", None)
     if found is None:
@@ -60,13 +63,13 @@ def stops(scope: Scope) -> frozenset[int]:
 
 
 class BranchRecordings:
-    """The recordings of branches that were left, so that to come back to one takes no pass."""
+    """The recordings of branches that were left, so that returning to one needs no pass."""
 
     def __init__(self) -> None:
         self.kept: list[Recording] = []
 
     def put(self, left: Recording | None, entered: Recording) -> None:
-        """Keep a recording that another takes the place of, unless that one goes on from it."""
+        """Keep the recording that was left, unless the one entered is a continuation of it."""
         if left is None or left.past is None or _begins(left, entered):
             return
         others = [one for one in self.kept if not (_begins(one, left) or _begins(one, entered))]
@@ -76,21 +79,21 @@ class BranchRecordings:
             del self.kept[0]
 
     def heed(self, entered: Recording) -> None:
-        """Keep none once a prompt is another one than those that they go on from."""
+        """Drop all recordings unless one of them is a continuation of the entered prompt."""
         if not any(_begins(entered, one) for one in self.kept):
             self.forget()
 
     def forget(self) -> None:
-        """Keep none."""
+        """Drop all recordings."""
         self.kept = []
 
 
 def _begins(one: Recording, other: Recording) -> bool:
-    """Whether one prompt is the beginning of the other, or the same, in the same model."""
+    """Return whether one prompt is a prefix of the other, or equal to it, in the same model."""
     ids = one.prompt.ids
     return one.subject is other.subject and other.prompt.ids[: len(ids)] == ids
 
 
 def _size(recording: Recording) -> int:
-    """Bytes of the keys and values."""
+    """Return the size of the keys and values in bytes."""
     return sum(keys.nbytes + values.nbytes for keys, values in recording.past or ())

@@ -1,4 +1,4 @@
-"""A slot that holds one request: a newer one takes the place of one that still waits."""
+"""A slot that holds one request: a newer request replaces one that is still waiting."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from llmscope.engine.events import Ask, OpenRequest, Request
 
 
 class Slot:
-    """Between the screen, which puts, and the engine's thread, which takes."""
+    """A mailbox of size one: the screen puts requests, the engine's thread takes them."""
 
     def __init__(self) -> None:
         self._changed = Condition()
@@ -16,9 +16,10 @@ class Slot:
         self._closed = False
 
     def put(self, request: Ask) -> None:
-        """Leave a request; one that was not yet taken is forgotten.
+        """Put a request; one that was not taken yet is dropped.
 
-        But for one that opens another model: what else is asked waits for that, or is of no use.
+        An OpenRequest is replaced only by another OpenRequest: other requests are dropped while one
+        is waiting.
         """
         with self._changed:
             if not self.opening or isinstance(request, OpenRequest):
@@ -33,26 +34,26 @@ class Slot:
             return None if self._closed else request
 
     def close(self) -> None:
-        """Nothing will be taken any more."""
+        """Close the slot, so that `take` returns None from now on."""
         with self._changed:
             self._closed = True
             self._changed.notify()
 
     @property
     def closed(self) -> bool:
-        """Whether somebody closed the slot."""
+        """Whether the slot was closed."""
         return self._closed
 
     @property
     def opening(self) -> bool:
-        """Whether another model is asked for."""
+        """Whether a request to open another model is waiting."""
         return isinstance(self._waiting, OpenRequest)
 
     def newer(self) -> bool:
-        """Whether a request waits, or the slot was closed: what is under way is out of date."""
+        """Return whether a request waits or the slot was closed: the current one is out of date."""
         return self._closed or self._waiting is not None
 
     def newer_prompt(self, request: Request) -> bool:
-        """Whether what waits asks for another prompt, so that this one's pass is of no use."""
+        """Return whether another prompt waits or the slot closed, so that this pass is useless."""
         waiting = self._waiting
         return self._closed or (waiting is not None and waiting.prompt != request.prompt)

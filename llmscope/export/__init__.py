@@ -1,4 +1,4 @@
-"""From figures, or rows of cells, to files, one module a format."""
+"""Write figures or rows of cells to files, with one module per format."""
 
 from llmscope.export.atomic_write import write, write_all
 from llmscope.export.dataframe import data_frame, tidy

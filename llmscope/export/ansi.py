@@ -19,7 +19,7 @@ _SYSTEMS = {
 
 
 def ansi_text(rows: Iterable[Row], look: RenderOptions) -> str:
-    """One line a row, each ending in plain style. Tier `none` keeps bold, dim and reverse only."""
+    """Return one line per row, ending in plain style; tier `none` keeps bold, dim and reverse."""
     system = _SYSTEMS[look.tier]
     lines: list[str] = []
     for row in rows:

@@ -1,4 +1,4 @@
-"""Writing files whole or not at all."""
+"""Write files atomically: completely or not at all."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from llmscope.fsync import sync_file, sync_folders
 from llmscope.text import display_text
 
 _DEVICES = ("/dev", "/proc")
-"""Folders whose links stand for open files, such as /dev/stdout."""
+"""Folders whose links represent open files, such as /dev/stdout."""
 
 
 def write(path: Path, data: str | bytes, *, force: bool = False) -> Path:
-    """Write a file, through a temporary one beside it that takes its place when it is complete.
+    """Write a file atomically: write a temporary file beside it, then rename that to `path`.
 
-    A pipe or a device is written to as it is. A symbolic link is replaced, and what it points to
-    is left alone. When this returns, the file is on the disk.
+    A pipe or a device is written to directly. A symbolic link is replaced, and its target is left
+    unchanged. On return the file has been synced to disk.
 
     Raises:
-        ScopeError: the file exists and `force` is not set, or it cannot be written.
+        ScopeError: the file exists and `force` is not set, or the file cannot be written.
     """
     write_all({path: data}, force=force)
     return path
 
 
 def write_all(contents: Mapping[Path, str | bytes], *, force: bool = False) -> None:
-    """Write files that belong together, as `write` does: none takes its place before all are whole.
+    """Write files that belong together like `write`; none is renamed before all are complete.
 
     Raises:
-        ScopeError: one of them exists and `force` is not set, or cannot be written.
+        ScopeError: a file exists and `force` is not set, or a file cannot be written.
     """
     modes = {path: _mode(path, force) for path in contents}
     ready: dict[Path, str] = {}
@@ -60,10 +60,10 @@ def write_all(contents: Mapping[Path, str | bytes], *, force: bool = False) -> N
 
 
 def _mode(path: Path, force: bool) -> int | None:
-    """What is there now: a pipe or a device as such, or the mode of a file; None: nothing.
+    """Return the mode of the file, pipe or device at `path`; None if a new file is created.
 
     Raises:
-        ScopeError: it must not be replaced.
+        ScopeError: `path` is a folder, or a file exists and `force` is not set.
     """
     try:
         there = path.lstat().st_mode
@@ -73,7 +73,7 @@ def _mode(path: Path, force: bool) -> int | None:
     if stat.S_ISLNK(there):
         try:
             mode = path.stat().st_mode
-        except OSError:  # it points nowhere
+        except OSError:  # a broken link
             mode = there
         if mode != there and _stands_for_open(path):
             return stat.S_IFCHR
@@ -82,7 +82,7 @@ def _mode(path: Path, force: bool) -> int | None:
     if (stat.S_ISREG(mode) or stat.S_ISLNK(mode)) and not force:
         raise ScopeError(f"{_shown(path)} exists", "--force to replace it")
     if stat.S_ISLNK(there) and (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
-        return None  # a new file takes the place of the link
+        return None  # a new file replaces the link
     return mode
 
 
@@ -96,14 +96,14 @@ def _shown(path: Path) -> str:
 
 
 def _prepared(target: Path, content: bytes, mode: int | None) -> str:
-    """The name of a temporary file beside the target, whole and as open as it will be."""
+    """Write a temporary file beside the target, with its final permissions, and return its name."""
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:40]}.")
     try:
         with os.fdopen(handle, "wb") as stream:
             stream.write(content)
             stream.flush()
             sync_file(stream.fileno())
-        # A temporary file is private; the finished one is as open as any other new file here.
+        # A temporary file is private; the finished file gets the permissions of any new file.
         os.chmod(name, stat.S_IMODE(mode) if mode is not None else 0o666 & ~_umask())
     except BaseException:
         Path(name).unlink(missing_ok=True)

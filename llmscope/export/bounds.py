@@ -1,4 +1,4 @@
-"""Limits of a snapshot that is read: a hostile file costs one line, not the machine.
+"""Limits on snapshots that are read, so that a hostile file only causes an error message.
 
 Each limit is far beyond what llmscope writes. Together they keep reading, comparing and drawing a
 file below ten seconds and 1.5 GB.
@@ -19,36 +19,36 @@ from llmscope.gc_control import uncollected
 MOST_FIGURES = 100
 MOST_AXES = 8
 MOST_NUMBERS = 1 << 25
-"""Numbers of all arrays together."""
+"""Numbers in all arrays together."""
 MOST_LABELS = 300_000
-"""Labels of all axes together."""
+"""Labels on all axes together."""
 MOST_FOREIGN = 1_000_000
-"""Characters outside of ASCII in all labels together: each is looked up when it is drawn."""
+"""Non-ASCII characters in all labels together; each is looked up when it is drawn."""
 LONGEST_TEXT = 10_000
-"""Characters of a title, a label, a unit and the like."""
+"""Characters of a title, a label, a unit or a similar text."""
 LONGEST_NOTE = 1_000_000
 """Characters of any other text, such as the prompt."""
 MOST_NOTES = 20_000
-"""Entries beside the figures, such as those of `provenance`; tokens are counted apart."""
+"""Entries outside the figures, such as those of `provenance`; tokens are counted separately."""
 MOST_TOKENS = 200_000
 MOST_EDITS = 500
 LONGEST_EDIT = 100_000
 MOST_CAPTIONS = 100
 DEEPEST = 40
-"""Objects and lists within each other."""
+"""Nesting depth of objects and lists."""
 MOST_OBJECTS, MOST_LISTS = 500_000, 2_000_000
 MEMORY = 1 << 30
-"""Bytes that JSON may take once it is parsed, estimated before that."""
+"""Bytes that parsed JSON may take, estimated before parsing."""
 
 _WIDE = re.compile(rb"[\xf0-\xff]")
 
 
 def parse_json(text: bytes | str) -> Any:
-    """Parse strict JSON: finite numbers, no key twice in an object.
+    """Parse strict JSON: finite numbers, no duplicate keys in an object.
 
     Raises:
-        ValueError: it is no JSON, or would take more memory than `MEMORY`.
-        RecursionError: it is nested too deep.
+        ValueError: `text` is not such JSON, or would take more memory than `MEMORY`.
+        RecursionError: `text` is nested too deeply.
     """
     needed = _memory(text)
     if needed > MEMORY:
@@ -65,7 +65,7 @@ def parse_json(text: bytes | str) -> Any:
 
 
 def _memory(text: bytes | str) -> int:
-    """Bytes that the text takes once it is decoded and parsed; never much less than it does."""
+    """Estimate the bytes that the decoded and parsed text takes, never much too low."""
     signs = b',[{"' if isinstance(text, bytes) else ',[{"'
     commas, lists, objects, quotes = (text.count(signs[at : at + 1]) for at in range(4))  # type: ignore[arg-type]
     if objects > MOST_OBJECTS or lists > MOST_LISTS:
@@ -92,7 +92,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _check_depth(value: Any) -> None:
-    """Raise RecursionError where objects and lists are nested deeper than `DEEPEST`."""
+    """Raise RecursionError if objects and lists are nested deeper than `DEEPEST`."""
     level = [value]
     for _ in range(DEEPEST):
         level = [inner for outer in level for inner in _containers(outer)]
@@ -103,15 +103,20 @@ def _check_depth(value: Any) -> None:
 
 def _containers(value: Any) -> Iterable[Any]:
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    kinds = set(map(type, inner))  # most lists hold numbers alone, and need no look at each
+    kinds = set(map(type, inner))  # most lists hold only numbers, so skip checking each item
     return (one for one in inner if isinstance(one, dict | list)) if kinds & {dict, list} else ()
 
 
 def short(value: Any, what: str, most: int = LONGEST_TEXT) -> str:
-    """The value, if it is a text of at most `most` characters.
+    """Return the value if it is a string of at most `most` characters.
+
+    Args:
+        value: the value to check.
+        what: its name, for the error message.
+        most: the maximum length.
 
     Raises:
-        ValueError: it is not.
+        ValueError: `value` is not such a string.
     """
     if not isinstance(value, str):
         raise ValueError(f"{what} is no text")
@@ -121,10 +126,10 @@ def short(value: Any, what: str, most: int = LONGEST_TEXT) -> str:
 
 
 def check_about(about: Mapping[str, Any]) -> None:
-    """Hold what a snapshot says beside its figures against the limits.
+    """Check the metadata of a snapshot (all except its figures) against the limits.
 
     Raises:
-        ValueError: something of it is too long.
+        ValueError: a part of the metadata is too long.
     """
     edits, tokens = about.get("edits"), about.get("tokens")
     if isinstance(edits, list):
@@ -162,10 +167,10 @@ def _check_notes(value: Any) -> None:
 
 
 def check_figures(figures: Iterable[Figure]) -> None:
-    """Hold the axes of all figures together, and their captions, against the limits.
+    """Check labels, numbers, captions and `extra` of all figures against the limits.
 
     Raises:
-        ValueError: they are too many, or too long.
+        ValueError: a limit is exceeded.
     """
     found = tuple(figures)
     _check_labels(label for one in found for axis in one.axes for label in axis.labels)
@@ -195,7 +200,7 @@ def _check_labels(labels: Iterable[str]) -> None:
 
 
 def _check_extra(value: Any) -> None:
-    """Hold each text in what a figure holds beside its values against the limits."""
+    """Check each text in the `extra` of a figure against the limits."""
     left = [value]
     while left:
         one = left.pop()

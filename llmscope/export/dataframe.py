@@ -1,4 +1,4 @@
-"""Tidy: the numbers of a figure in long form, one row a value, as data frames take them."""
+"""Convert a figure to tidy (long) form, one row per value, for data frames."""
 
 from __future__ import annotations
 
@@ -16,12 +16,11 @@ VALUE = "value"
 
 
 def tidy(figure: Figure) -> dict[str, Any]:
-    """The columns, all of the same length, in the order of `figure.values.ravel()`.
+    """Return the columns, all of the same length, in the order of `figure.values.ravel()`.
 
-    An axis gives two: its labels (str) under its name, and under `NAME_index` the places that
-    they stand for (int64), since two tokens may have the same label. The last column is `value`
-    (float32), NaN where there is none. A refused figure has no rows. A name that is taken gets a
-    number: `token_2`.
+    Each axis gives two columns: its labels (str) under its name, and its indices (int64) under
+    `NAME_index`, because two tokens may have the same label. The last column is `value` (float32),
+    NaN if missing. A refused figure has no rows. A duplicate name gets a number: `token_2`.
     """
     refused = figure.verdict.status == "refused"
     values = figure.values.ravel()[: 0 if refused else None]
@@ -31,7 +30,7 @@ def tidy(figure: Figure) -> dict[str, Any]:
         name = _free(axis.name, columns)
         columns[name] = [axis.labels[index] for index in place]
         columns[_free(f"{name}_index", columns)] = axis.start + place.astype(np.int64) * axis.step
-    columns[VALUE] = values.copy()  # those of the figure cannot be written to
+    columns[VALUE] = values.copy()  # the figure's own array is read-only
     return columns
 
 
@@ -44,7 +43,7 @@ def _free(name: str, taken: dict[str, Any]) -> str:
 
 
 def data_frame(figure: Figure) -> pandas.DataFrame:
-    """The columns of `tidy` as a data frame; its `attrs` name the lens, title, unit and verdict.
+    """Return the columns of `tidy` as a data frame, with lens, title, unit and verdict in `attrs`.
 
     Raises:
         ScopeError: pandas is not installed.

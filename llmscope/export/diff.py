@@ -1,4 +1,4 @@
-"""Where two snapshots differ, in numbers."""
+"""Compare two snapshots numerically."""
 
 from __future__ import annotations
 
@@ -16,30 +16,31 @@ from llmscope.export.read import Snapshot, numbers
 from llmscope.figure import Axis, Figure
 
 _MOST = 3
-"""So many faults of the same kind are named; the rest are counted."""
+"""Maximum number of differences of the same kind that are listed; the rest are counted."""
 _SAID = ("schema", "tokens", "provenance.command")
-"""Compared otherwise, or different whenever two commands are."""
+"""Keys left out of the notes: compared separately, or different for any two commands."""
 
 _MOST_NOTES = 50
-"""Most notes that are listed; the rest are counted."""
+"""Maximum number of notes that are listed; the rest are counted."""
 _LONGEST = 200
-"""Characters of a value that a note repeats."""
+"""Maximum number of characters of a value in a message."""
 _BLOCK = 1 << 20
-"""Numbers that are compared at once: their differences take several times their memory."""
+"""Numbers compared at once, because the comparison takes several times their memory."""
 _DEEP = 20
-"""`extra` within `extra` is followed so far."""
+"""Maximum nesting depth of `extra` and of metadata that is compared entry by entry."""
 
 
 @dataclass(frozen=True)
 class FigureDiff:
-    """What a figure of A and that of B have and have not in common.
+    """The comparison of a figure of A with that of B.
 
     Attributes:
-        title: of the figure, in A if it is there.
-        largest: the largest absolute difference of the values that both have; None: there is none
-            to compare.
-        where: where it is: name of the axis, place on it, label there; an axis each.
-        faults: what makes them differ, a line each; empty: they agree within the tolerance.
+        lens: of the figure.
+        title: of the figure, in A if A has it.
+        largest: the largest absolute difference of the values that both have; None if no value
+            can be compared.
+        where: the cell of the largest difference: for each axis its name, index and label.
+        faults: the differences, one line each; empty if the figures agree within the tolerance.
     """
 
     lens: str
@@ -51,11 +52,12 @@ class FigureDiff:
 
 @dataclass(frozen=True)
 class Diff:
-    """What two snapshots have and have not in common.
+    """The comparison of two snapshots.
 
     Attributes:
-        faults: different tokens.
-        notes: what else is told differently, such as versions: no fault by itself.
+        figures: the comparison of each figure.
+        faults: differences of the tokens.
+        notes: other differences, such as versions, which do not count in `same`.
     """
 
     figures: tuple[FigureDiff, ...]
@@ -64,14 +66,15 @@ class Diff:
 
     @property
     def same(self) -> bool:
-        """Whether all agree within the tolerance."""
+        """Return whether all figures and tokens agree within the tolerance."""
         return not self.faults and not any(one.faults for one in self.figures)
 
 
 def diff(a: Snapshot, b: Snapshot, tolerance: float) -> Diff:
-    """Hold two snapshots against each other. Figures are matched by lens, in their order.
+    """Compare two snapshots, matching figures by lens and order.
 
     Args:
+        a, b: the snapshots.
         tolerance: the absolute difference up to which two numbers agree. Tokens, labels, ids,
             shapes and verdicts must be equal.
     """
@@ -80,13 +83,13 @@ def diff(a: Snapshot, b: Snapshot, tolerance: float) -> Diff:
 
 
 def matched(a: Snapshot, b: Snapshot) -> list[tuple[Figure | None, Figure | None]]:
-    """The figures of both, by lens and in their order; None where one of them lacks it."""
+    """Return the figures of both, matched by lens and order; None if a snapshot lacks a figure."""
     ours, theirs = _keyed(a.figures), _keyed(b.figures)
     return [(ours.get(key), theirs.get(key)) for key in {**ours, **theirs}]
 
 
 def _keyed(figures: Iterable[Figure]) -> dict[tuple[str, int], Figure]:
-    """Figures by their lens, and by their place among those of the same lens."""
+    """Return figures by lens and index among those of the same lens."""
     count: Counter[str] = Counter()
     keyed = {}
     for figure in figures:
@@ -138,7 +141,7 @@ T = TypeVar("T")
 
 
 def _counted(found: Iterable[T], most: int = _MOST) -> Iterator[tuple[bool, T]]:
-    """Each one, and whether it is among the first: what is only counted needs no words."""
+    """Yield each item with whether it is among the first `most`; the rest are only counted."""
     return ((place < most, one) for place, one in enumerate(found))
 
 
@@ -153,7 +156,7 @@ def _cut(text: str) -> str:
 
 
 def _largest(a: NDArray[Any], b: NDArray[Any]) -> tuple[float | None, tuple[int, ...], int]:
-    """The largest difference of what both have, where it is, and how much only one has.
+    """Return the largest difference, its index, and how many values are finite in only one array.
 
     Equal infinities agree; NaN agrees with NaN.
     """
@@ -183,7 +186,7 @@ def _where(figure: Figure, at: tuple[int, ...]) -> tuple[tuple[str, int, str], .
 
 
 def _extra(a: Figure, b: Figure, tolerance: float) -> list[str]:
-    """How the numbers beside the values differ. What is told in words follows from numbers."""
+    """Compare the numbers in `extra`; the texts there follow from numbers and are not compared."""
     ours, theirs = dict(_numbers(a.extra)), dict(_numbers(b.extra))
     faults = []
     for name in {**ours, **theirs}:
@@ -205,7 +208,7 @@ def _extra(a: Figure, b: Figure, tolerance: float) -> list[str]:
 
 
 def _numbers(value: Any, name: str = "", depth: int = 0) -> Iterable[tuple[str, NDArray[Any]]]:
-    """All numbers in what a figure holds beside its values, by the path to them."""
+    """Yield all numbers in the `extra` of a figure, with the path to them."""
     if isinstance(value, str) or depth > _DEEP:
         return
     array = None if isinstance(value, Mapping) else numbers(value)
@@ -224,7 +227,7 @@ def _numbers(value: Any, name: str = "", depth: int = 0) -> Iterable[tuple[str, 
 def _tokens(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
     ours, theirs = a.get("tokens"), b.get("tokens")
     if not isinstance(ours, list) or not isinstance(theirs, list):
-        return []  # a figure that was saved alone
+        return []  # a figure that was saved without a snapshot
     faults = []
     if len(ours) != len(theirs):
         faults.append(f"tokens: {len(ours)} / {len(theirs)}")
@@ -243,7 +246,7 @@ def _token(token: Any) -> str:
 
 
 def _notes(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
-    """What is told differently of the model, the prompt and where the numbers came from."""
+    """Return the differences of model, prompt and provenance."""
     ours, theirs = dict(_leaves(a)), dict(_leaves(b))
     other = (name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name))
     return _few(

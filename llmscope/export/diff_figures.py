@@ -1,4 +1,4 @@
-"""The difference of two snapshots as figures, drawn like any other: B less A."""
+"""The difference of two snapshots, B − A, as figures that are drawn like any other."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from llmscope.figure import Figure
 from llmscope.lenses.edit_diff import LISTED, at_labels
 
 _RANKED = (*LISTED, "token")
-"""Axes that list the largest, each snapshot its own: they are matched by label."""
+"""Axes that list the largest items, which differ between snapshots, so they match by label."""
 
 
 def differences(pairs: Iterable[tuple[Figure | None, Figure | None]]) -> list[Figure]:
-    """A figure for each pair; one that says why where it cannot be drawn.
+    """Return a figure of the difference for each pair, refused with a reason if not comparable.
 
-    Its values are signed, and NaN where only one has a value.
+    Its values are signed, and NaN if only one of the pair has a value.
     """
     return [_difference(a, b) for a, b in pairs]
 
 
 def drawable(snapshot: Snapshot) -> Figure | None:
-    """The figure of its tokens, for the rows around a map."""
+    """Return the figure of the lens `tokens` for the rows around a map, or None."""
     found = (one for one in snapshot.figures if one.lens == "tokens")
     figure = next(found, None)
     return None if figure is None else replace(figure, extra=_arrays(figure))
@@ -50,13 +50,13 @@ def _difference(a: Figure | None, b: Figure | None) -> Figure:
     with np.errstate(invalid="ignore", over="ignore"):
         values = (b.values.astype(np.float64) - before).astype(np.float32)
     extra = {**_arrays(b), "change": True, "caption": ()}
-    # Not drawn as candidates, of which each would need its KL: as bars of both signs.
+    # Draw signed bars rather than next-token candidates, which would need a KL divergence.
     unit = "difference" if b.lens == "next-token" else b.unit
     return replace(b, title=title, values=values, verdict=verdict, unit=unit, extra=extra)
 
 
 def _arrays(figure: Figure) -> dict[str, Any]:
-    """What a figure of a file holds beside its values, as a lens would have it."""
+    """Return the `extra` of a figure read from a file, with lists of numbers as arrays."""
     return {
         key: numbers(value) if isinstance(value, list) and numbers(value) is not None else value
         for key, value in figure.extra.items()
@@ -64,7 +64,7 @@ def _arrays(figure: Figure) -> dict[str, Any]:
 
 
 def _aligned(a: Figure, b: Figure) -> NDArray[np.float32] | None:
-    """The values of A at the labels of B; None if they are about other things."""
+    """Return the values of A at the labels of B; None if axes or shapes differ."""
     values: NDArray[np.float32] = a.values
     if [axis.name for axis in a.axes] != [axis.name for axis in b.axes]:
         return None

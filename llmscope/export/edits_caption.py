@@ -1,4 +1,4 @@
-"""What an export says of a pass that was edited, or that is held against another prompt's."""
+"""The caption of an export of an edited pass, or of one compared with another prompt."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from llmscope.draw.cells import Line, fit, plain_text
 
 @dataclass(frozen=True)
 class EditsCaption:
-    """Beside the prompt and the model, what the figures came from.
+    """The edits and the prompt B behind the figures.
 
     Attributes:
-        edits: as they are written, in their order.
-        other: the text of prompt B, None where it is known by its ids alone; see `held`.
+        edits: the texts of the edits, in order.
+        other: the text of prompt B; None if only its token ids are known or `held` is False.
         held: whether there is a prompt B.
     """
 
@@ -25,14 +25,14 @@ class EditsCaption:
     held: bool = False
 
     def to_dict(self) -> dict[str, Any]:
-        """What a snapshot has of it: nothing of a plain pass."""
+        """Return the entries for a snapshot, empty for an unedited pass without prompt B."""
         record: dict[str, Any] = {"edits": list(self.edits)} if self.edits else {}
         if self.held:
             record["versus_prompt"] = self.other
         return record
 
     def caption(self, width: int, look: RenderOptions) -> list[Row]:
-        """The rows above the figures: an edit each, and prompt B. None of a plain pass."""
+        """Return the rows above the figures: one per edit, and prompt B; empty without these."""
         said = [f"{index} {edit}" for index, edit in enumerate(self.edits, start=1)]
         rows = _listed("edits", said if len(said) > 1 else self.edits, width, look)
         if self.other is not None:
@@ -44,7 +44,7 @@ PLAIN = EditsCaption()
 
 
 def _listed(title: str, lines: Sequence[str], width: int, look: RenderOptions) -> list[Row]:
-    """A title with lines to the right of it."""
+    """Return rows with a title at the left and lines to its right."""
     colours = styles_for(look)
     rows = []
     for place, text in enumerate(lines):

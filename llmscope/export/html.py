@@ -1,4 +1,4 @@
-"""HTML: one page that needs nothing else, runs nothing and asks nobody for anything."""
+"""HTML: a self-contained page without scripts and without network requests."""
 
 from __future__ import annotations
 
@@ -23,13 +23,15 @@ def html_text(
     *,
     scale: float = 1.0,
 ) -> str:
-    """The rows as an SVG inside a page, with the prompt above and the provenance below it.
+    """Return a page with the rows as an SVG, the prompt above and the provenance below it.
 
-    A content security policy forbids all but the page's own two styles, which it names by digest.
+    A content security policy forbids everything except the page's own two styles, allowed by hash.
 
     Args:
-        about: what a snapshot says beside its figures.
-        scale: how many times as large the picture is shown.
+        rows: rows of cells.
+        look: the render options the rows were drawn with.
+        about: the metadata of a snapshot; None leaves out prompt and provenance.
+        scale: magnification of the picture.
     """
     about = about or {}
     svg = svg_text(rows, look, scale=scale)
@@ -76,7 +78,7 @@ def _digest(style: str) -> str:
 
 
 def _terms(record: Mapping[str, Any], before: str = "") -> list[str]:
-    """Names and values below each other; what is inside of a value has its name before its own."""
+    """Return a list of names and values; names in a nested record are prefixed with its name."""
     lines: list[str] = []
     for key, value in record.items():
         name = f"{before}{key}"
@@ -89,6 +91,6 @@ def _terms(record: Mapping[str, Any], before: str = "") -> list[str]:
 
 
 def _shown(text: str, *, lines: bool = False) -> str:
-    """Foreign text: made harmless for a person to read, then for a parser. One line, or several."""
+    """Return untrusted text sanitized and escaped for HTML; `lines` keeps line breaks."""
     harmless = [display_text(line) for line in text.split("\n")]
     return escape(("\n" if lines else " ").join(harmless).replace("\t", "    "))

@@ -1,4 +1,4 @@
-"""JSON: strict, and harmless in a terminal."""
+"""JSON: strict, and safe to print in a terminal."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _UNUSUAL = re.compile(r"[^\x20-\x7e\n]")
 
 
 def json_text(record: Any) -> str:
-    r"""The record as one line of strict JSON (RFC 8259).
+    r"""Return the record as one line of strict JSON (RFC 8259).
 
-    Letters of all scripts stay readable. What could act on a terminal or hide (control and format
-    characters, lone surrogates) is written as `\uXXXX`, which every reader turns back.
+    Letters of all scripts stay readable. Characters that could control a terminal or be invisible
+    (control and format characters, lone surrogates) are escaped as `\uXXXX`.
 
     Raises:
         ValueError: a number is not finite.
@@ -48,7 +48,7 @@ def snapshot_dict(
     figures: Iterable[Figure],
     whatif: EditsCaption = PLAIN,
 ) -> dict[str, Any]:
-    """Everything a snapshot says: what `about_dict` gives, and the figures."""
+    """Return the record of a snapshot: the metadata of `about_dict`, and the figures."""
     about = about_dict(info, prompt, tokens, focus, whatif)
     return {**about, "figures": [figure.to_dict() for figure in figures]}
 
@@ -61,12 +61,12 @@ def about_dict(
     whatif: EditsCaption = PLAIN,
     provenance: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """What a snapshot says beside its figures: model, versions, prompt, tokens and focus.
+    """Return the metadata of a snapshot: model, versions, prompt, tokens and focus.
 
-    Of an edited pass its `edits` as well; where there is a prompt B, its text as `versus_prompt`;
-    and where the numbers came from, if that was gathered.
+    An edited pass adds `edits`, a prompt B adds its text as `versus_prompt`, and `provenance` is
+    added unless None.
 
-    Versions are read from what is installed; nothing heavy is imported for it.
+    Versions are read from the installed packages' metadata, without importing them.
     """
     return {
         "schema": SCHEMA,

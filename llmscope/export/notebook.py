@@ -1,4 +1,4 @@
-"""What a notebook shows of a figure: the drawing of the svg export, and as plain text."""
+"""The representations of a figure in a notebook: the SVG export and plain text."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ TEXT = "text/plain"
 
 
 def mimebundle(figure: Figure) -> dict[str, str]:
-    """The figure by MIME type, in the theme of the settings. A refused one shows its reason.
+    """Return the figure by MIME type, in the configured theme. A refused one shows its reason.
 
-    There is no `text/html`: notebooks would prefer it to the drawing, and those that do not trust
-    a file take the pictures out of it.
+    `text/html` is left out: notebooks would prefer it to the SVG, and remove pictures from it in a
+    file that they do not trust.
     """
     text = render(figure, "txt")
     svg = render(figure, "svg", look=_look(), inline=True)
@@ -26,7 +26,7 @@ def mimebundle(figure: Figure) -> dict[str, str]:
 
 
 def _look() -> RenderOptions:
-    """Settings that cannot be read are no reason to show no figure: then it is the usual look."""
+    """Return the configured render options, or the defaults if the settings cannot be read."""
     try:
         theme = effective().get("theme")
         return RenderOptions() if theme in (None, "auto") else RenderOptions(load_theme(str(theme)))

@@ -17,11 +17,11 @@ from llmscope.figure import Figure
 def npz_bytes(
     figures: Sequence[Figure], whatif: EditsCaption = PLAIN, about: Mapping[str, Any] | None = None
 ) -> bytes:
-    """`values` and every numeric array of `extra`, and `figure`: the rest as JSON.
+    """Return an npz file with `values`, each numeric array of `extra`, and the rest as `figure`.
 
-    With several figures each name starts with the place and the lens: `0.tokens.values`. Of an
-    edited pass there are its `edits` too. `snapshot` and `provenance` are what a JSON snapshot
-    says beside its figures, as JSON.
+    `figure` is JSON. With several figures each name starts with the index and the lens:
+    `0.tokens.values`. An edited pass adds `edits`. `snapshot` and `provenance` hold the metadata
+    `about` of a snapshot as JSON, unless it is None.
     """
     arrays: dict[str, Any] = {}
     if whatif.edits:

@@ -1,4 +1,4 @@
-"""The look `paper`: figures as a journal prints them, with axes and a colour bar, by matplotlib."""
+"""The `paper` style: figures for print, with axes and a colour bar, by matplotlib."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ Paper = Literal["paper"]
 PAPER: Paper = "paper"
 PAPER_FORMATS = ("svg", "pdf", "png")
 CELL = (5, 10)
-"""Points that stand for the width and height of a cell, where a size was given in cells."""
+"""Width and height of a cell in points, to convert a size given in cells."""
 WIDTH = 500
-"""Points of a page without a size: two columns of most journals."""
+"""Default width of a page in points: two columns of most journals."""
 
 DOTS = 300
-"""Pixels of a PNG on an inch."""
+"""Pixels per inch of a PNG."""
 
 _SETTINGS = {
     "font.size": 8,
     "axes.titlesize": 9,
     "savefig.dpi": DOTS,
-    "pdf.fonttype": 42,  # letters stay letters, which journals ask for
+    "pdf.fonttype": 42,  # embed TrueType fonts, which journals require
     "svg.fonttype": "none",
     "svg.hashsalt": "llmscope",
     "text.parse_math": False,  # a token may hold dollars
@@ -49,14 +49,16 @@ def paper_bytes(
     about: Mapping[str, Any] | None = None,
     scale: float = 1.0,
 ) -> bytes:
-    """Figures below each other, the same bytes each time; the options are those of `render`.
+    """Plot figures below each other, with reproducible bytes; for the options see `render`.
 
     Args:
+        figures: the figures.
         format: one of `PAPER_FORMATS`.
+        size, focus, whatif, about, scale: as for `render`.
 
     Raises:
-        ScopeError: matplotlib is not installed, there is no such format, or one of the figures is
-            a table, which has no axes.
+        ScopeError: matplotlib is not installed, `format` is unknown, or one of the figures is a
+            table, which has no axes.
     """
     if format not in PAPER_FORMATS:
         raise ScopeError(f"--look paper writes {', '.join(PAPER_FORMATS)}", "--format pdf")
@@ -69,7 +71,7 @@ def paper_bytes(
     }
     stream = io.BytesIO()
     with _settings(), warnings.catch_warnings():
-        # In an svg letters stay letters, so that no glyph of this machine is missing from it.
+        # An SVG keeps text as text, so glyphs missing from this machine's fonts do not matter.
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
         page = paper(figures, size=size, focus=focus, whatif=whatif, every_glyph=format == "svg")
         dots = {"dpi": DOTS * scale} if format == "png" else {}
@@ -85,11 +87,12 @@ def paper(
     whatif: EditsCaption = PLAIN,
     every_glyph: bool = True,
 ) -> Page:
-    """The page as a figure of matplotlib, not yet written.
+    """Return the page as a matplotlib figure.
 
     Args:
-        every_glyph: whoever shows it has a font for every character; or else those that
-            matplotlib's own font lacks are spelled out.
+        figures, size, focus, whatif: as for `render`.
+        every_glyph: keep all characters, because the viewer has fonts for them; False escapes
+            those that matplotlib's own font lacks.
 
     Raises:
         ScopeError: matplotlib is not installed, or one of the figures is a table.
@@ -116,10 +119,10 @@ def paper(
 
 
 def need_matplotlib() -> None:
-    """Nothing, where matplotlib is installed. It is not imported.
+    """Check that matplotlib is installed, without importing it.
 
     Raises:
-        ScopeError: it is not installed.
+        ScopeError: matplotlib is not installed.
     """
     if find_spec("matplotlib") is None:
         raise ScopeError(
@@ -130,7 +133,7 @@ def need_matplotlib() -> None:
 
 @contextmanager
 def _settings() -> Iterator[None]:
-    """The same settings everywhere, whatever a person's own matplotlib is set to."""
+    """Use the same settings everywhere, whatever the user's matplotlib configuration."""
     need_matplotlib()
     import matplotlib
 

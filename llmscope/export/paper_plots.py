@@ -1,4 +1,4 @@
-"""The plots of the look `paper`, one way for each kind of figure. Imported with matplotlib only."""
+"""The plots of the `paper` style, one for each kind of figure. Importing needs matplotlib."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from llmscope.figure import Axis, Figure, Focus
 from llmscope.text import display_text
 
 ROW, LEAST, MOST, EVEN = 11, 110, 600, 190
-"""Points: of a row, of a figure at least and at most, and of one that has no rows."""
+"""Heights in points: of a row, minimum and maximum of a figure, and of a figure without rows."""
 ABOVE, BELOW = "#2166ac", "#b2182b"
 LABELS = 60
-"""So many labels an axis has at most."""
+"""Maximum number of labels on an axis."""
 NAMED = 400
-"""A map of up to so many cells has its words in it."""
+"""Maximum number of cells of a map that shows words in its cells."""
 
 LONGEST = 9
-"""Characters of a word in a cell."""
+"""Maximum number of characters of a word in a cell."""
 
 
 class Plots:
@@ -39,7 +39,7 @@ class Plots:
         self.every_glyph = every_glyph
 
     def height(self, figure: Figure) -> int:
-        """Points that suit a figure."""
+        """Return a suitable height for a figure, in points."""
         if figure.verdict.status == "refused" or not figure.values.size or not figure.axes:
             return LEAST // 2
         if figure.kind == "lines":
@@ -50,10 +50,15 @@ class Plots:
         return min(max(rows * ROW + 70, LEAST), MOST)
 
     def draw(self, part: Any, figure: Figure, width: int) -> None:
-        """Into a part of a page that is so many points wide; of a refused figure its reason.
+        """Draw a figure, or the reason of a refused one, into a part of a page.
+
+        Args:
+            part: a matplotlib subfigure.
+            figure: the figure.
+            width: of the part, in points.
 
         Raises:
-            ScopeError: it is a table.
+            ScopeError: the figure is a table.
         """
         verdict = figure.verdict
         title = figure.title
@@ -78,7 +83,7 @@ class Plots:
         return None
 
     def shown(self, text: str, *, whitespace: bool = False) -> str:
-        """Foreign text, harmless, and with no character that would be left out."""
+        """Return untrusted text sanitized, without characters that cannot be drawn."""
         safe = harmless(display_text(text, whitespace=whitespace).replace("\n", " "))
         if self.every_glyph:
             return safe
@@ -104,7 +109,7 @@ class Plots:
         for axes in grid.flat[len(maps) :]:
             axes.set_axis_off()
         for index, (axes, cells) in enumerate(zip(grid.flat, maps, strict=False)):
-            # Cells of their own, for vectors: an image would be pixels inside the file.
+            # A mesh stays vector graphics; an image would put pixels into the file.
             mesh = axes.pcolormesh(cells, cmap=colours, norm=norm)
             axes.invert_yaxis()
             self._labels(axes, "x", figure.axes[-1], 0.5)
@@ -118,10 +123,10 @@ class Plots:
         if len(maps) == 1:
             self._words(grid[0, 0], figure, norm, colours)
         bar = part.colorbar(mesh, ax=grid, label=self.shown(figure.unit))
-        bar.solids.set(edgecolor="face", rasterized=False)  # vectors, with no seams between them
+        bar.solids.set(edgecolor="face", rasterized=False)  # vector graphics without seams
 
     def _words(self, axes: Any, figure: Figure, norm: Normalize, colours: Any) -> None:
-        """What each cell would say, where the figure tells and there is room for it."""
+        """Write the top token of each cell into it, if the figure has them and is small enough."""
         ids, names = figure.extra.get("ids"), figure.extra.get("names")
         if ids is None or names is None or "target" in figure.extra or figure.values.size > NAMED:
             return
@@ -162,7 +167,7 @@ class Plots:
         axes.spines[["top", "right"]].set_visible(False)
 
     def _labels(self, axes: Any, which: str, axis: Axis, middle: float) -> None:
-        """Name and labels of one axis, every so many where there are many."""
+        """Set the name and labels of one axis, skipping labels at even steps if there are many."""
         places = range(0, len(axis), -(-len(axis) // LABELS) or 1)
         tokens = axis.name in TOKEN_AXES
         words = [self.shown(axis.labels[place], whitespace=tokens) for place in places]
@@ -174,5 +179,5 @@ class Plots:
 
 @cache
 def _drawn(char: str) -> bool:
-    """Whether matplotlib's own font has the character."""
+    """Return whether matplotlib's own font has the character."""
     return bool(get_font(findfont("DejaVu Sans")).get_char_index(ord(char)))

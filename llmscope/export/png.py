@@ -1,4 +1,4 @@
-"""PNG: the SVG as pixels, where resvg is installed."""
+"""PNG: the SVG rendered by resvg, if installed."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from llmscope.export.json import json_text
 from llmscope.export.svg import FONTS, extent, svg_text
 
 ZOOM = 2
-"""Pixels of the PNG for one of the SVG."""
+"""Pixels of the PNG per pixel of the SVG."""
 MOST = 100_000_000
-"""Pixels of a PNG: four bytes each while it is drawn."""
+"""Maximum number of pixels of a PNG; each takes four bytes while drawing."""
 
 KEYWORD = "llmscope"
-"""Of the text chunk that says where the numbers came from."""
+"""Keyword of the text chunk with the provenance."""
 
 _HEADER = 8 + 25
 """Bytes of the signature and of IHDR, which must come first."""
@@ -31,15 +31,17 @@ def png_bytes(
     *,
     scale: float = 1.0,
 ) -> bytes:
-    """The rows as a PNG.
+    """Return the rows as a PNG.
 
     Args:
-        provenance: where the numbers came from, which goes into an iTXt chunk as JSON.
-        scale: how many times as many pixels it has on each side.
+        rows: rows of cells.
+        look: the render options the rows were drawn with.
+        provenance: the origin of the numbers, stored in an iTXt chunk as JSON; None omits it.
+        scale: factor on the number of pixels of each side.
 
     Raises:
-        ScopeError: resvg-py is not installed, there is no font to draw letters with, or there
-            would be more than `MOST` pixels.
+        ScopeError: resvg-py is not installed, no monospace font is installed, or the PNG would
+            have more than `MOST` pixels.
     """
     try:
         import resvg_py
@@ -60,14 +62,14 @@ def png_bytes(
 
 
 def _itxt(text: str) -> bytes:
-    """A chunk of uncompressed international text, UTF-8, without language or translated keyword."""
+    """Return an iTXt chunk of uncompressed UTF-8 without language or translated keyword."""
     body = b"iTXt" + KEYWORD.encode("ascii") + b"\0" * 5 + text.encode("utf-8")
     return (len(body) - 4).to_bytes(4, "big") + body + zlib.crc32(body).to_bytes(4, "big")
 
 
 @cache
 def _has_font(resvg: Any) -> bool:
-    """Without a font resvg leaves letters out and says nothing, so a letter is tried."""
+    """Return whether resvg finds a font; without one it silently omits letters, so try a letter."""
 
     def drawn(text: str) -> bytes:
         return bytes(

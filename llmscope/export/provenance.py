@@ -1,6 +1,6 @@
-"""Where the numbers of a file came from: enough to make them again.
+"""The provenance of a file: enough to compute its numbers again.
 
-There are no times in it, so that the same command writes the same bytes.
+It contains no timestamps, so that the same command writes the same bytes.
 """
 
 from __future__ import annotations
@@ -21,14 +21,15 @@ _PACKAGES = ("llmscope", "torch", "transformers")
 def provenance(
     scope: Scope, command: str | None, progress: Progress | None = None
 ) -> dict[str, Any]:
-    """Versions, device, weights, verdicts and command of a snapshot, as JSON types.
+    """Return versions, device, weights, verdicts and command of a snapshot, as JSON types.
 
-    `seed` is None: a snapshot draws nothing. `verdicts` are the model's, a capability each; what
-    they mean for a figure is in its own verdict.
+    `seed` is None, because a snapshot samples nothing. `verdicts` are those of the model, one per
+    capability; each figure has a verdict of its own.
 
     Args:
-        command: the command line that writes the same.
-        progress: told how far the weights are read, which happens once for each file.
+        scope: the loaded model.
+        command: the command line that writes the same snapshot, or None.
+        progress: called with how much of the weights is read (once per file); None for no report.
 
     Raises:
         ScopeError: a file of weights cannot be read.
@@ -39,7 +40,7 @@ def provenance(
 def provenance_of(
     origin: Origin, command: str | None, progress: Progress | None = None
 ) -> dict[str, Any]:
-    """The same of a model that another thread has.
+    """Return the same as `provenance` for the origin of a model that another thread owns.
 
     Raises:
         ScopeError: a file of weights cannot be read.
@@ -58,7 +59,7 @@ def provenance_of(
 
 
 def installed(package: str) -> str | None:
-    """The version of a package; None where it is not installed. Imports nothing of it."""
+    """Return the version of a package without importing it; None if it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:

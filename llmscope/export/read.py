@@ -1,7 +1,7 @@
-"""Reading snapshots back: json, npz, or safetensors with its sidecar.
+"""Read snapshots: json, npz, or safetensors with its sidecar.
 
-Files may come from anybody: nothing of them is run or unpickled, and sizes are held against limits
-before memory is given for them. Imports no torch.
+Files are untrusted: nothing in them is executed or unpickled, and sizes are checked against limits
+before memory is allocated. Does not import torch.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ from llmscope.figure import Axis, Figure, Verdict
 from llmscope.text import display_text
 
 LARGEST = 1 << 28
-"""Bytes of a file, or of what a compressed one holds, at most."""
+"""Maximum size of a file in bytes, or of the content of a compressed file."""
 LARGEST_TEXT = 1 << 28
-"""Bytes of JSON at most; see also `llmscope.export.bounds.MEMORY`."""
+"""Maximum size of JSON in bytes; see also `llmscope.export.bounds.MEMORY`."""
 LARGEST_HEAD = 1 << 23
-"""Bytes of the names and shapes of safetensors."""
+"""Maximum size of the header of a safetensors file (names and shapes) in bytes."""
 MOST_PLACE = 1 << 53
-"""The farthest place that an axis may start at or step by."""
+"""Maximum start and step of an axis."""
 
 _KINDS = ("heatmap", "bars", "lines", "tokens", "table")
 _STATUS = ("verified", "partial", "unverified", "refused")
@@ -51,7 +51,7 @@ Arrays = dict[str, NDArray[Any]]
 
 
 class SidecarError(ScopeError):
-    """What was to be read is the sidecar of safetensors; `arrays` is where those should be."""
+    """The file is the sidecar of a safetensors file; `arrays` is the expected path of that."""
 
     def __init__(self, sidecar: Path) -> None:
         self.arrays = sidecar.with_suffix(".safetensors")
@@ -63,17 +63,17 @@ class SidecarError(ScopeError):
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A snapshot that was read back. `about`: what it says beside its figures."""
+    """A snapshot read from a file; `about` is its metadata, everything except the figures."""
 
     about: Mapping[str, Any]
     figures: tuple[Figure, ...]
 
 
 def read(path: Path) -> Snapshot:
-    """A snapshot, of whichever format its content is.
+    """Read a snapshot, detecting the format from its content.
 
     Raises:
-        ScopeError: it cannot be read, is none, or is too large.
+        ScopeError: the file cannot be read, is not a snapshot, or is too large.
     """
     named = _shown(path)
     try:
@@ -85,7 +85,7 @@ def read(path: Path) -> Snapshot:
         raise
     except RecursionError as error:
         raise ScopeError(f"{named} is no snapshot: it is nested too deep", _ANOTHER) from error
-    except Exception as error:  # whatever a damaged or hostile file makes a parser raise
+    except Exception as error:  # any error that a damaged or hostile file causes in a parser
         reason = display_text(" ".join(str(error).split()))[:200] or type(error).__name__
         raise ScopeError(f"{named} is no snapshot: {reason}", _ANOTHER) from error
 
@@ -114,7 +114,7 @@ def _content(path: Path, limit: int) -> bytes:
             about = os.fstat(file.fileno())
             too_large = stat.S_ISREG(about.st_mode) and about.st_size > limit
             data = b"" if too_large else file.read(limit + 1)
-    except (OSError, ValueError) as error:  # a name with NUL in it is the latter
+    except (OSError, ValueError) as error:  # a name with NUL raises ValueError
         reason = display_text(getattr(error, "strerror", None) or str(error))
         raise ScopeError(f"cannot read {named}: {reason}", "another file") from error
     if too_large or len(data) > limit:
@@ -198,16 +198,16 @@ def _of_tensors(data: bytes, beside: bytes) -> Snapshot:
 
 
 def _below(arrays: Arrays, prefix: str, *but: str) -> Arrays:
-    """The arrays whose names begin with a prefix, without it."""
+    """Return the arrays whose names start with the prefix, without it, except those in `but`."""
     named = (name for name in arrays if name.startswith(prefix) and name not in but)
     return {name.removeprefix(prefix): arrays[name] for name in named}
 
 
 def _figure(record: dict[str, Any], arrays: Arrays) -> Figure:
-    """A figure of its two halves.
+    """Build a figure from its record and its arrays.
 
     Raises:
-        ValueError: it is none.
+        ValueError: they do not make a valid figure.
     """
     texts = {key: record.get(key) for key in ("lens", "title", "kind", "unit")}
     verdict = _object(record.get("verdict"), "a verdict")
@@ -259,7 +259,7 @@ def _axis(record: dict[str, Any]) -> Axis:
 
 
 def numbers(value: Any) -> NDArray[Any] | None:
-    """Numbers of JSON as an array, NaN for null; None where there are other things than numbers."""
+    """Convert numbers of JSON to an array, null to NaN; None if there is anything but numbers."""
     if value is None:
         return np.array(np.nan)
     if isinstance(value, np.ndarray):
@@ -277,9 +277,10 @@ def numbers(value: Any) -> NDArray[Any] | None:
 
 
 def _gather(value: Any, kinds: set[type], depth: int) -> bool:
-    """Whether a value is a number, or lists of them; adds the types of what is inside to `kinds`.
+    """Return whether a value is a number or nested lists of numbers; add their types to `kinds`.
 
-    numpy would make texts of one length of a list with a text in it, and take memory for that.
+    Checked first because numpy would turn a list with a string into fixed-width strings, which
+    takes much memory.
     """
     if not isinstance(value, list | tuple):
         kinds.add(type(value))

@@ -1,4 +1,4 @@
-"""The entries of an npz file, each judged by its header before memory is given for it."""
+"""Read the entries of an npz file, checking each header before allocating memory."""
 
 from __future__ import annotations
 
@@ -14,29 +14,30 @@ from numpy.typing import NDArray
 from llmscope.export.bounds import MOST_AXES, MOST_NUMBERS
 
 MOST = 10_000
-"""Entries at most."""
+"""Maximum number of entries."""
 _ENTRY = b"PK\x01\x02"
-"""What each entry of the directory begins with."""
+"""Signature of an entry of the zip directory."""
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 _WIDEST = 8
-"""Bytes of a number at most."""
+"""Maximum size of a number in bytes."""
 
 
 def npz_entries(data: bytes, limit: int) -> dict[str, NDArray[Any]]:
-    """Arrays of numbers, truth values and text by name. Nothing is unpickled.
+    """Return the arrays of numbers, booleans and text by name. Nothing is unpickled.
 
-    An entry is decompressed only after its header has told how much it holds, into memory of that
-    very size.
+    An entry is decompressed only after its header has been checked, into memory of exactly the
+    size that the header gives.
 
     Args:
-        limit: bytes of all entries together, at most.
+        data: the content of the file.
+        limit: maximum size of all entries together, in bytes.
 
     Raises:
-        ValueError: there is something else in it, or too much.
-        zipfile.BadZipFile: it is damaged.
+        ValueError: the file contains other types, or exceeds a limit.
+        zipfile.BadZipFile: the file is damaged.
     """
-    if data.count(_ENTRY) > MOST:  # before the directory is read, which takes ten times its size
+    if data.count(_ENTRY) > MOST:  # checked first: reading the directory takes ten times its size
         raise ValueError(f"it holds more than {MOST} entries")
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         entries = archive.infolist()
@@ -57,7 +58,7 @@ def npz_entries(data: bytes, limit: int) -> dict[str, NDArray[Any]]:
 
 
 def _array(file: IO[bytes], size: int, room: int) -> NDArray[Any]:
-    """The array of an entry of `size` bytes, with at most `room` elements."""
+    """Read the array of an entry of `size` bytes, with at most `room` elements."""
     header = _HEADERS.get(npy.read_magic(file))
     if header is None:
         raise ValueError("an entry is of a version that is not read")
@@ -80,6 +81,6 @@ def _array(file: IO[bytes], size: int, room: int) -> NDArray[Any]:
     if at != len(view):
         raise ValueError("an entry is shorter than its header says")
     if dtype.kind == "b":
-        raw = (raw != 0).view(np.uint8)  # a truth value of 2 would be neither true nor false
+        raw = (raw != 0).view(np.uint8)  # normalize booleans stored as other bytes than 0 and 1
     array = raw.view(dtype).reshape(shape, order="F" if fortran else "C")
     return array.astype(dtype.newbyteorder("="), copy=False)

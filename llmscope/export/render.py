@@ -1,4 +1,4 @@
-"""Which format writes what, for figures and for rows of cells."""
+"""Render figures and rows of cells in any of the export formats."""
 
 from __future__ import annotations
 
@@ -25,19 +25,23 @@ from llmscope.text import display_text
 FORMATS = ("json", "npz", "safetensors", "txt", "ansi", "svg", "png", "html")
 NUMBERS = ("json", "npz", "safetensors")
 BARE = ("txt", "ansi")
-"""Formats without a place for where the numbers came from."""
+"""Formats that cannot store the provenance."""
 
 PICTURES = ("txt", "ansi", "svg", "png", "html")
 
 WIDTH, TALLEST = 100, 30
-"""Cells of a figure that nobody gave a size: this wide, and as tall as it needs up to this."""
+"""Default size of a figure in cells: its width, and its maximum height."""
 
 
 def format_of(path: Path, formats: Sequence[str] = FORMATS) -> str:
-    """The format that a file's suffix names, one of those.
+    """Return the format that a file's suffix names.
+
+    Args:
+        path: the file.
+        formats: the allowed formats.
 
     Raises:
-        ScopeError: it names none.
+        ScopeError: the suffix names none of `formats`.
     """
     suffix = path.suffix.removeprefix(".").lower()
     if suffix not in formats:
@@ -60,14 +64,17 @@ def save(
     scale: float = 1.0,
     force: bool = False,
 ) -> Path:
-    """Write figures to a file; see `render` for the options. safetensors have a sidecar beside it.
+    """Write figures to a file; for safetensors also write a JSON sidecar beside it.
 
     Args:
-        format: None takes it from the suffix.
-        force: replace a file that exists.
+        figures: one figure or several.
+        path: the file to write.
+        format: one of `FORMATS`; None takes it from the suffix.
+        size, look, focus, scale: as for `render`.
+        force: replace an existing file.
 
     Raises:
-        ScopeError: no such format, the file exists, or it cannot be written.
+        ScopeError: the format is unknown, the file exists, or it cannot be written.
     """
     path = Path(path)
     format = format or format_of(path, PAPER_FORMATS if look == PAPER else FORMATS)  # noqa: A001
@@ -92,25 +99,27 @@ def render(
     inline: bool = False,
     scale: float = 1.0,
 ) -> str | bytes:
-    """Figures as one document: JSON of one figure or of a list, or pictures below each other.
+    """Render figures as one document: JSON of a figure or a list, or pictures below each other.
 
     Args:
-        format: one of `FORMATS`, but for safetensors, which are two documents: see
+        figures: one figure or several.
+        format: one of `FORMATS` except safetensors, which writes two files: see
             `llmscope.export.pair`.
-        size: width and height of each figure in cells, its frame included. None: 100 wide, and
-            as tall as it needs, 30 at most.
-        look: None means the dark theme in all colours, and no colours for `txt`; `paper` plots
-            with axes and a colour bar, for print: see `llmscope.export.paper`.
-        focus: what is marked.
-        tokens: figure of the lens `tokens`, for the rows around a map; None looks among `figures`.
-        whatif: the edits of the pass, which stand above the pictures.
-        about: what a snapshot says beside its figures, as `about_dict` gives it, for the formats
-            that have a place for it: all but `txt` and `ansi`.
-        scale: how many times as large svg, png and html show the same picture; of a png with the
-            look `paper`, how many times as many pixels it has.
+        size: width and height of each figure in cells, including its frame; None means 100 wide,
+            and as tall as needed, at most 30.
+        look: the render options; None means the dark theme in truecolor, or no colours for `txt`;
+            `paper` plots with axes and a colour bar for print: see `llmscope.export.paper`.
+        focus: the indices to mark.
+        tokens: figure of the lens `tokens` for the rows around a map; None takes it from `figures`.
+        whatif: the edits of the pass, listed above the pictures.
+        about: the metadata of a snapshot, as `about_dict` returns it, stored in all formats except
+            `txt` and `ansi`; None omits it.
+        inline: make an SVG for a page with other pictures: see `llmscope.export.svg`.
+        scale: magnification of the picture in svg, png and html; for a png of the `paper` style,
+            factor on its resolution.
 
     Raises:
-        ScopeError: there is no such format, or it cannot be made here.
+        ScopeError: the format is unknown, or an optional package that it needs is missing.
     """
     several = [figures] if isinstance(figures, Figure) else list(figures)
     if look == PAPER:
@@ -153,10 +162,10 @@ def render_rows(
     inline: bool = False,
     scale: float = 1.0,
 ) -> str | bytes:
-    """Rows of cells as one of `PICTURES`; `about`, `inline` and `scale` as for `render`.
+    """Render rows of cells as one of `PICTURES`; `about`, `inline` and `scale` as for `render`.
 
     Raises:
-        ScopeError: there is no such format for pictures, or it cannot be made here.
+        ScopeError: the format is not one of `PICTURES`, or a package that it needs is missing.
     """
     look = look or RenderOptions()
     provenance = None if about is None else about.get("provenance")

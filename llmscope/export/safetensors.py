@@ -1,4 +1,4 @@
-"""safetensors: the arrays of figures, and a JSON sidecar with all else."""
+"""safetensors: the arrays of figures, and a JSON sidecar with everything else."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from llmscope.figure import Figure
 
 
 def safetensors_bytes(figures: Sequence[Figure]) -> bytes:
-    """`values` and every array of numbers of `extra`, in the type that they are computed in.
+    """Return a safetensors file with `values` and each numeric array of `extra`, types unchanged.
 
-    Each name starts with the place and the lens: `0.tokens.values`. A figure's values are float32,
-    ids int64. NaN stands where there is no value.
+    Each name starts with the index and the lens: `0.tokens.values`. A figure's values are float32,
+    ids int64. Missing values are NaN.
     """
     arrays = {
         f"{place}.{figure.lens}.{name}": np.asarray(array, order="C")
@@ -32,23 +32,24 @@ def safetensors_bytes(figures: Sequence[Figure]) -> bytes:
 
 @dataclass(frozen=True)
 class FilePair:
-    """Two files that belong together: the arrays, and all else as JSON."""
+    """Two files that belong together: the arrays, and everything else as JSON."""
 
     tensors: bytes
     sidecar: str
 
     def at(self, path: Path) -> dict[Path, str | bytes]:
-        """The content of each file, for `write_all`."""
+        """Return the content of each file by path, for `write_all`."""
         return {path: self.tensors, sidecar_path(path): self.sidecar}
 
 
 def pair(figures: Sequence[Figure], about: Mapping[str, Any] | None = None) -> FilePair:
-    """Figures as arrays, and a sidecar that names their digest.
+    """Return the arrays of figures, and a sidecar that contains their SHA-256 digest.
 
-    By the digest a pair is told from two files that different commands wrote.
+    The digest shows whether two files belong together or were written by different commands.
 
     Args:
-        about: what a snapshot says beside its figures.
+        figures: the figures.
+        about: the metadata of a snapshot; None for none.
     """
     data = safetensors_bytes(figures)
     records = [halves(figure, scalars=False)[1] for figure in figures]
@@ -57,7 +58,7 @@ def pair(figures: Sequence[Figure], about: Mapping[str, Any] | None = None) -> F
 
 
 def sidecar_path(path: Path) -> Path:
-    """Where the sidecar of a file stands: beside it, `.json` in the place of `.safetensors`."""
+    """Return the path of a file's sidecar: the suffix `.safetensors` replaced by `.json`."""
     if path.suffix.lower() == ".safetensors":
         return path.with_suffix(".json")
     return path.with_name(f"{path.name}.json")

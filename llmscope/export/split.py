@@ -1,4 +1,4 @@
-"""A figure in two halves: its arrays, and all else as JSON."""
+"""Split a figure into its arrays and a JSON record of everything else."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ VALUES = "values"
 
 
 def halves(figure: Figure, *, scalars: bool) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """The arrays of a figure by name, `values` first, and its record without them.
+    """Return the arrays of a figure by name, `values` first, and its record without them.
 
     Args:
-        scalars: take single numbers of `extra` for arrays too.
+        figure: the figure.
+        scalars: treat single numbers in `extra` as arrays too.
     """
     arrays: dict[str, NDArray[Any]] = {VALUES: figure.values}
     rest: dict[str, Any] = {}
@@ -35,6 +36,6 @@ def halves(figure: Figure, *, scalars: bool) -> tuple[dict[str, NDArray[Any]], d
 def _numeric(value: Any) -> NDArray[Any] | None:
     try:
         array = np.asarray(value)
-    except ValueError:  # lists of several lengths
+    except ValueError:  # lists of unequal lengths
         return None
     return array if array.dtype.kind in "biuf" else None

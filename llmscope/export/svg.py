@@ -1,4 +1,4 @@
-"""SVG: the cells as a picture that needs no font of the web and no terminal."""
+"""SVG: the cells as a picture that needs no web font and no terminal."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from llmscope.export.txt import harmless
 
 FONT = 15
 CELL = (9.0, 19.0)
-"""Width and height of a cell in pixels. A monospace letter is 0.6 em wide; whole pixels, so that
-neighbouring cells meet without a seam.
+"""Width and height of a cell in pixels. A monospace letter is 0.6 em wide; the size is in whole
+pixels so that adjacent cells meet without a seam.
 """
 
 BASELINE = 14.25
 MARGIN = 10
 FONTS = "ui-monospace, 'DejaVu Sans Mono', Menlo, Consolas, 'Liberation Mono', monospace"
 OWN = "llmscope"
-"""The class of a picture inside a page, to which its style is bound."""
+"""CSS class of an inline picture, which limits its styles to itself."""
 
 
 @dataclass(frozen=True)
 class Ink:
-    """A style with its colours settled: `#rrggbb`; `ground` None where nothing is painted."""
+    """A style with resolved colours as `#rrggbb`; `ground` is None for no background."""
 
     colour: str
     ground: str | None
@@ -41,7 +41,7 @@ class Ink:
 
 
 def extent(rows: Sequence[Row]) -> tuple[float, float]:
-    """Width and height of the picture in pixels, its margin included."""
+    """Return width and height of the picture in pixels, including its margin."""
     width = max((sum(cell_len(s.text) for s in row) for row in rows), default=1) * CELL[0]
     return width + 2 * MARGIN, len(rows) * CELL[1] + 2 * MARGIN
 
@@ -54,17 +54,19 @@ def svg_text(
     inline: bool = False,
     scale: float = 1.0,
 ) -> str:
-    """The rows as an SVG document, coloured whatever NO_COLOR says.
+    """Return the rows as an SVG document; NO_COLOR is ignored.
 
     Args:
-        provenance: where the numbers came from, which goes into `<metadata>` as JSON.
-        inline: for a page that holds other pictures too: its style reaches none of them, and it
-            is never wider than the page.
-        scale: how many times as large it is shown.
+        rows: rows of cells.
+        look: the render options the rows were drawn with.
+        provenance: the origin of the numbers, stored in `<metadata>` as JSON; None omits it.
+        inline: for a page with other pictures: limit the styles to this one, and its width to
+            that of the page.
+        scale: magnification of the picture.
     """
     said = "" if provenance is None else escape(json_text(dict(provenance)).strip())
     full, shown = ([f"{side * times:.1f}" for side in extent(rows)] for times in (1.0, scale))
-    # The margin is of the same colour as the cells, which a tier may have rounded.
+    # The margin has the same colour as the cells, which the colour tier may have rounded.
     ground = _ink(styles_for(look).base, look.theme).ground or look.theme.ground
     body: list[str] = []
     for index, row in enumerate(rows):
@@ -85,7 +87,7 @@ def svg_text(
 
 
 def _row(row: Row, y: float, theme: Theme, ground: str) -> Iterable[str]:
-    """Grounds first, so that no ground covers the letters beside it."""
+    """Yield the backgrounds before the text, so that none covers the letters beside it."""
     runs: list[tuple[float, str, int, Ink]] = []
     column = 0
     for segment in row:
@@ -107,9 +109,9 @@ def _row(row: Row, y: float, theme: Theme, ground: str) -> Iterable[str]:
 
 
 def _pieces(text: str, x: float, y: float) -> Iterable[str]:
-    """Shapes for what a font would draw with gaps, and text of known length for the rest.
+    """Yield shapes for characters that fonts draw with gaps, and text of known length otherwise.
 
-    Letters outside of ASCII may come from another font with other widths: each stands alone.
+    Non-ASCII letters may come from another font with other widths, so each is placed separately.
     """
     plain = ""
     start = x
@@ -128,7 +130,7 @@ def _pieces(text: str, x: float, y: float) -> Iterable[str]:
 
 
 def _clusters(text: str) -> Iterable[str]:
-    """Characters, each with the marks that take no cell of their own after it."""
+    """Yield characters, each with the zero-width marks after it."""
     cluster = ""
     for char in text:
         if cluster and (char.isascii() or cell_len(char)):

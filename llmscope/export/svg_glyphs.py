@@ -1,4 +1,4 @@
-"""Block elements, lines and Braille as SVG shapes: crisp, gapless, and the same with any font."""
+"""Draw block elements, lines and Braille as SVG shapes, without gaps and independent of fonts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from functools import lru_cache
 
 _SHADES = {"░": 0.25, "▒": 0.5, "▓": 0.75}
 
-# Which arms a line has: left, right, up, down; its weight in units of a thin line.
+# The arms of each line: left, right, up, down; and its weight in units of a thin line.
 _LINES = {
     "─": ("lr", 1),
     "│": ("ud", 1),
@@ -47,7 +47,7 @@ def _rect(x: float, y: float, width: float, height: float, more: str = "") -> st
 
 @lru_cache(maxsize=8192)
 def shape(char: str, x: float, y: float, width: float, height: float) -> str | None:
-    """Markup for one cell, to be filled with the ink around it; None: a font must draw it."""
+    """Return markup for one cell, without a fill colour; None if a font must draw the character."""
     code = ord(char)
     if 0x2581 <= code <= 0x2588:
         part = height * (code - 0x2580) / 8

@@ -11,11 +11,11 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def harmless(text: str) -> str:
-    """Text of a cell; control characters and surrogates, should there be any, are replaced."""
+    """Replace control characters and surrogates in the text of a cell."""
     return _CONTROL.sub("�", text)
 
 
 def txt_text(rows: Iterable[Row]) -> str:
-    """One line a row, without blanks at the end."""
+    """Return one line per row, without trailing blanks."""
     lines = ("".join(segment.text for segment in row) for row in rows)
     return "".join(f"{harmless(line).rstrip()}\n" for line in lines)

@@ -1,4 +1,4 @@
-"""One question a file: from a `Recording` and a `Focus` to a `Figure`."""
+"""Lenses, one per module: each computes a `Figure` from a `Recording` and a `Focus`."""
 
 from llmscope.lenses.base import Lens, lens, names
 

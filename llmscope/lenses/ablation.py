@@ -1,4 +1,4 @@
-"""Ablation: what breaks without it?"""
+"""The lens `ablation`: the change of the answer without a head or a part of a layer."""
 
 from __future__ import annotations
 
@@ -26,30 +26,32 @@ PARTS: dict[str, tuple[Site, ...]] = {
     "embedded": ("embedded_write",),
     "layer": ("attention_write", "mixer_write", "mlp_write", "embedded_write"),
 }
-"""Columns of the modes `parts`, and where their parts write."""
+"""Columns of the modes `parts`, each with the sites where the part writes."""
 
 
 def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
-    """What the answer is without each head [layer, head], or each part of a layer [layer, part].
+    """Measure the answer without each head [layer, head], or each part of a layer [layer, part].
 
-        Δ = logit(target) - logit(versus), ablated less unablated           logits, signed
-        KL(p ‖ p ablated) of all that may come next                         nats, 0 or more
+        Δ = logit(target) - logit(versus), ablated minus unablated          logits, signed
+        KL(p ‖ p ablated) of the next-token distribution                    nats, 0 or more
 
-    at the focus position, with one part ablated in all tokens at once: it writes zero, or its mean
-    over the prompt, as the edits `zero …` and `mean …` do. Later layers run on what is left. The
-    target is the likeliest next token unless another is given; without versus Δ is of its logit.
+    at the focus position, with one part ablated in all tokens at once: its output becomes zero, or
+    its mean over the prompt, as with the edits `zero …` and `mean …`. Later layers run on the
+    result. The target is the likeliest next token unless another is given; without versus, Δ is
+    the change of the target's logit.
 
-    Modes: `heads` (what a head hands to the output projection) and `parts` (what attention, what
-    mixes tokens in its place, the MLP, an embedding of the layer's own, or the whole layer adds to
-    the stream), set to zero and told by Δ; `-kl` by KL; `-mean` set to the mean. Of an edited pass
-    the edits stay in force; the mean is that of the unedited one, as it is of the edit.
+    Modes: `heads` (the head output, before the output projection) and `parts` (the output to the
+    residual stream of attention, of another token mixer in its place, of the MLP, of the layer's
+    own embedding, or of the whole layer), set to zero and measured by Δ; `-kl` by KL; `-mean` sets
+    them to the mean. In an edited pass the edits stay in force; the mean is that of the unedited
+    pass, as it is for the edit.
 
-    NaN in layers whose heads or writes are not verified, and where a layer has no such part: none
-    of these is run.
+    NaN in layers whose heads or writes are not verified, and where a layer lacks the part: those
+    cells are not run.
 
     `extra`: mode, position, target, target_id, versus, versus_id; logit: the unablated logit, or
-    difference of two; progress: passes done and passes in all, in figures that are not whole;
-    kinds, one a layer, where they are mixed; caption.
+    logit difference; progress: passes done and total passes, in partial figures; kinds: one per
+    layer, where they are mixed; caption.
     """
     from llmscope.record.derive.tensors import logits_after
     from llmscope.record.interventions.sweep import Sweep, difference, differences, divergences
@@ -74,7 +76,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
         recording=recording,
         position=position,
         key=("ablation", of_heads, means),
-        # The last layers first: they have the fewest after them to run.
+        # The last layers first: they have the fewest later layers to run.
         rows=tuple(
             _row(recording, layer, columns, of_heads, means)
             for layer in reversed(_layers(recording))
@@ -144,14 +146,14 @@ def _said(asked: LogitTarget, before: float, kl: bool) -> str:
 def _verdict(
     recording: Recording, position: int, run: Passes, layer: int, of_heads: bool, means: bool
 ) -> Verdict:
-    """How far a layer's heads, or what it writes, are known to be what they are taken for."""
+    """Return the verdict on a layer's heads or writes."""
     from llmscope.record.derive.row_checks import rows_verdict
     from llmscope.record.derive.verify import pattern_here
 
     verdict = run.verdicts("heads" if of_heads else "writes", layer)
     if not of_heads or verdict.status == "refused":
         return verdict
-    if means:  # over all tokens
+    if means:  # the mean is over all tokens
         return verdict.worst(rows_verdict(recording, "patterns", layer))
     return verdict.worst(pattern_here(recording.base or recording, layer, position))
 
@@ -165,7 +167,7 @@ def _columns(recording: Recording, of_heads: bool) -> tuple[str, ...]:
 
 
 def _sites(recording: Recording, layer: int, part: str) -> list[Site]:
-    """Where a part of a layer writes, as far as the layer has it."""
+    """Return the sites where a part of a layer writes; empty if the layer lacks the part."""
     from llmscope.record.change_hooks import site_of
 
     anatomy = recording.subject.anatomy
@@ -175,7 +177,7 @@ def _sites(recording: Recording, layer: int, part: str) -> list[Site]:
 def _row(
     recording: Recording, layer: int, columns: tuple[str, ...], of_heads: bool, means: bool
 ) -> SweepRow:
-    """The jobs of one layer."""
+    """Return the sweep row with the jobs of one layer."""
     from llmscope.record.change_hooks import Change
     from llmscope.record.interventions.compile import head_columns, mean
     from llmscope.record.interventions.sweep import SweepRow

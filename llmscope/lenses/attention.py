@@ -1,4 +1,4 @@
-"""Attention: where does this head look?"""
+"""The lens `attention`: the attention pattern of a head, or of several."""
 
 from __future__ import annotations
 
@@ -15,29 +15,30 @@ if TYPE_CHECKING:
     from llmscope.record.capture.recording import Recording
 
 CHUNK = 256
-"""Queries whose whole rows are held at once while they are pooled."""
+"""Number of queries whose full rows are held at once during pooling."""
 
 MOST = 1 << 24
-"""Cells of a figure of all heads: one that would have more is pooled."""
+"""Maximum cells of a figure of all heads: a larger one is pooled."""
 
 SINGLE = ("raw", "value-weighted", "no-sink")
 """The modes that show one head."""
 
 
 def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
-    """softmax(q kᵀ · scale + mask) of a layer. [query, key]; NaN for keys not yet there.
+    """Compute softmax(q kᵀ · scale + mask) of a layer. [query, key]; NaN for future keys.
 
-    Modes of one head: `raw`; `value-weighted`, ‖αᵢⱼ vⱼ W_O‖, the length of what the head writes
-    into i because of j, with the gate of i where the model has one, without the projection's bias
-    and before a norm or a scale that follows it, unit norm; `no-sink`, without the keys that are
-    the first token or special ones (NaN), the rest of each row scaled to a sum of 1. Over the
-    layer's heads, cell by cell: `mean`; `max`, whose rows do not sum to 1; and `all`, one pattern
-    beside the other [head, query, key]. Over the layers from the first to this one: `rollout`, the
-    product of (mean over heads + I) / 2, each row scaled to a sum of 1; refused above 1024 tokens.
+    Modes of one head: `raw`; `value-weighted`: ‖αᵢⱼ vⱼ W_O‖, the norm of the head's output at i
+    that comes from j, with the gate of i where the model has one, without the projection's bias
+    and before a norm or a scale that follows it; its unit is "norm"; `no-sink`: without the keys
+    that are the first token or special tokens (NaN), the rest of each row scaled to a sum of 1.
+    Over the layer's heads, cell by cell: `mean`; `max`, whose rows do not sum to 1; and `all`, the
+    patterns of all heads [head, query, key]. Over the layers from the first to this one: `rollout`,
+    the product of (mean over heads + I) / 2, each row scaled to a sum of 1; refused above 1024
+    tokens.
 
-    With a span, only the queries in it; pooled, the maximum of so many queries by so many keys.
-    All heads of a long prompt are pooled in any case, so that there are no more than 2²⁴ cells.
-    `extra`: layer, head (null for several), heads, mode, special (of the tokens).
+    With a span, only the queries in it; with a pool, the maximum of each block of pool × pool
+    cells. All heads of a long prompt are always pooled, so that there are at most 2²⁴ cells.
+    `extra`: layer, head (null for several), heads, mode, special (whether each token is special).
     """
     length, heads = len(recording), recording.subject.anatomy.heads
     rows, pool = _extent(focus, length, heads)
@@ -85,7 +86,7 @@ def _title(focus: Focus, heads: int) -> str:
 
 
 def _extent(focus: Focus, length: int, heads: int) -> tuple[range, int]:
-    """Which queries are shown, and how many tokens become one."""
+    """Return the queries to show, and the number of tokens that are pooled into one."""
     start, stop = focus.span or (0, length)
     start, stop = max(0, min(start, length - 1)), min(stop, length)
     pool = focus.pool
@@ -98,7 +99,7 @@ def _extent(focus: Focus, length: int, heads: int) -> tuple[range, int]:
 
 
 def _values(recording: Recording, focus: Focus, rows: range, pool: int) -> NDArray[np.float32]:
-    """The cells of a figure. [query, key], or [head, query, key]"""
+    """Return the cells of a figure. [query, key], or [head, query, key]"""
     from llmscope.record.derive.row_stats import kept_pattern
 
     length = len(recording)
@@ -119,7 +120,7 @@ def _values(recording: Recording, focus: Focus, rows: range, pool: int) -> NDArr
 
 
 def _weights(recording: Recording, focus: Focus, rows: range) -> NDArray[np.float32]:
-    """Rows of a pattern: one head's, or all heads' without holding them all. [query, key]"""
+    """Return rows of one head's pattern, or of all heads' reduced one by one. [query, key]"""
     from llmscope.record.derive import patterns
     from llmscope.record.derive.tensors import pattern
 
@@ -142,11 +143,11 @@ def _weights(recording: Recording, focus: Focus, rows: range) -> NDArray[np.floa
 
 
 def _pooled(recording: Recording, focus: Focus, rows: range, pool: int) -> NDArray[np.float32]:
-    """The maximum of each block of queries by keys, a few queries at a time. [query, key]"""
+    """Return the maximum of each block of queries and keys, in chunks of queries. [query, key]"""
     length = len(recording)
     edges = np.arange(0, length, pool)
     values = np.full((-(-len(rows) // pool), len(edges)), np.nan, dtype=np.float32)
-    # A rollout costs as much for a few rows as for all, and none is long.
+    # A rollout costs as much for a few rows as for all, and is never long.
     chunk = len(rows) if focus.mode == "rollout" else max(1, CHUNK // pool) * pool
     for start in range(rows.start, rows.stop, chunk):
         some = range(start, min(start + chunk, rows.stop))

@@ -1,4 +1,4 @@
-"""Attribution: who wrote the answer?"""
+"""The lens `attribution`: the direct contribution of each part to a logit."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ if TYPE_CHECKING:
 
 
 def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
-    """Direct logit attribution: what each part adds to logit(target) - logit(versus), in logits.
+    """Attribute logit(target) - logit(versus) directly to the parts that write it, in logits.
 
     part · direction, with direction = s · C (gain ∘ scale · Pᵀ (W_U[target] - W_U[versus])), the
-    final norm's scale s held still at this position; C takes the mean off in a LayerNorm. A part
-    is the embedding, a head, the bias of an attention, an MLP, what mixes tokens in attention's
-    place, and `bias`, of the final norm and the unembedding. Where a norm stands after what was
-    written (Gemma 2 and 3, GLM 4, OLMo 2) its scale is held still too. The logit is the model's
-    own with its scale, before a softcap.
+    final norm's scale s frozen at this position; C subtracts the mean in a LayerNorm; P is a
+    projection before the unembedding. A part is the embedding, a head, the bias of an attention,
+    an MLP, another token mixer in place of attention, or `bias`, that of the final norm and the
+    unembedding. The scale of a norm after attention or MLP (Gemma 2 and 3, GLM 4, OLMo 2) is frozen
+    too. The logit is the model's own with its scale, before a softcap.
 
-    Modes: `parts`, the top_k largest by magnitude, descending, and the rest as one more [part];
-    `heads` [layer, head], NaN where there is none; `layers`, attention and MLP whole
-    [layer, part]; `neurons`, those of the layer's MLP, the top_k largest and the rest [part], which
-    sum to what the MLP adds.
+    Modes: `parts`: the top_k largest by magnitude, descending, and the sum of the rest [part];
+    `heads` [layer, head], NaN where a layer has no heads; `layers`: whole attention and MLP
+    [layer, part]; `neurons`: those of the layer's MLP, the top_k largest and the sum of the rest
+    [part]; with the MLP's bias they sum to its contribution.
 
     `extra`: mode, position, target, target_id, versus, versus_id; logit, sum (of all parts),
-    unexplained = logit - sum, and parts, how many there are; embedding and bias among them;
-    logit_scale, softcap (null: none); whole: layer -> why its attention is one part; caption.
-    For parts kinds, layers and heads (-1: none). For neurons their numbers, layer, mlp (what it
-    adds), mlp_bias and mlp_unexplained.
+    unexplained = logit - sum, and parts, the number of parts; embedding and bias, two of them;
+    logit_scale, softcap (null: no softcap); whole: layer -> why its attention is one part; caption.
+    For `parts`: kinds, layers and heads (-1: not of a layer or head). For `neurons`: layer,
+    neurons (their indices), mlp (its contribution), mlp_bias and mlp_unexplained.
 
-    Refused where more is left unexplained than 1e-4 of the larger of the logit and its largest
-    part, or eight roundings in half precision.
+    Refused if the unexplained rest exceeds 1e-4 of the larger of the logit and its largest part, or
+    eight roundings in half precision.
     """
     from llmscope.record.analysis.attribution import attribute, judged
     from llmscope.record.analysis.logit_direction import Unattributable, reading
@@ -100,7 +100,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
 
 @dataclass(frozen=True, eq=False)
 class _Shown:
-    """What a mode makes of the parts: `said` stands below the picture."""
+    """The figure content of a mode: `said` is shown below the figure."""
 
     axes: tuple[Axis, ...]
     values: NDArray[np.float64]
@@ -159,7 +159,7 @@ def _layers(recording: Recording, focus: Focus, parts: Parts) -> _Shown:
         "MLP": parts.mlp,
         "embedded": parts.embedded,
     }
-    # What no layer has is left out; in a pass of nothing but NaN that cannot be told.
+    # Omit parts that no layer has; if the whole pass is NaN, show all.
     columns = {name: some for name, some in every.items() if not np.isnan(some).all()} or every
     return _Shown(
         axes=(_layer_axis(recording), Axis("part", tuple(columns))),
@@ -212,10 +212,11 @@ def _check(recording: Recording, target: int, versus: int | None) -> None:
 def _largest(
     values: NDArray[np.float64], count: int
 ) -> tuple[list[int], NDArray[np.float64], tuple[str, ...]]:
-    """The largest by magnitude, descending, and the sum of the others, if there are any.
+    """Return the largest values by magnitude, descending, and the sum of the others.
 
     Returns:
-        their indices; the values, that sum at the end; a name for it, if it is there.
+        The indices; the values, with the sum of the others last; the label of that sum, or empty if
+        no others exist.
     """
     order = np.argsort(-np.abs(values), kind="stable")
     first, others = order[:count], order[count:]
@@ -246,7 +247,7 @@ def _told(sums: dict[str, float]) -> str:
 
 
 def _by_head(parts: Parts) -> Verdict:
-    """Partial if the attention of some layers is one part."""
+    """Return a partial verdict if the attention of some layers is a single part."""
     if not parts.whole:
         return VERIFIED
     layers = ", ".join(map(str, parts.whole))

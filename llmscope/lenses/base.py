@@ -1,7 +1,7 @@
-"""What a lens is, and how it is found.
+"""The `Lens` class and the registry of lenses.
 
-A lens is one module of this package that defines `LENS`. Importing one imports no torch, so that
-help pages and `--help` are quick; another package registers one under the entry point group
+A lens is a module of this package that defines `LENS`. Importing it imports no torch, so that
+help pages and `--help` are fast. Other packages register lenses under the entry point group
 `llmscope.lenses`.
 """
 
@@ -31,24 +31,26 @@ class Lens:
 
     Attributes:
         name: the CLI word, JSON key and pane title.
-        question: what it answers, as one short question.
+        question: the short question that it answers.
         compute: `(recording, focus, run) -> Figure`, or an iterator of ever more complete ones.
-        ahead: works out for several recordings of one model at once what `compute` then finds
-            kept with them: quicker, and nothing that `compute` could not do alone.
+        ahead: precomputes the results of `compute` for several recordings of one model in one
+            batch, and stores them with the recordings; None: `compute` alone does it. Only
+            affects speed.
         needs: the capabilities (`readout`, `writes`, `patterns`, `activations`, `experts`) whose
-            verdicts it stands on.
-        own_logits: whether the model's own logits take the readout's place where that is refused.
-        uses: the fields of `Focus` that change its figure; the others may move for free.
+            verdicts it relies on.
+        own_logits: whether the model's own logits replace the readout's where that is refused.
+        uses: the fields of `Focus` that change its figure.
         modes: values that `Focus.mode` may take, the default first.
-        through: the modes that stand on every layer up to the one in the focus.
-        edited: what becomes of it in an edited pass: `recorded`, it reads that recording, and what
-            else it runs is of another prompt; `again`, it runs the same prompt again, with the
-            edits; `refused`, it can only be shown of an unedited pass.
-        history: whether its values at a token follow from the tokens up to there alone.
-        versus: whether it is of nothing without a prompt B.
+        through: the modes that depend on every layer up to the one in the focus.
+        edited: its behavior on an edited pass: `recorded`: it reads the edited recording, and its
+            extra passes are of another prompt; `again`: it runs the same prompt again, with the
+            edits; `refused`: it can only be shown for an unedited pass.
+        history: whether its values at a token depend only on the tokens up to there.
+        versus: whether it requires a prompt B.
         tables: the modes whose figure is a table, which has no axes.
-        unpaired: the modes of which there is no A − B, and why; the empty one stands for all.
-        help: what it shows, how to read it, formula and source, in plain paragraphs.
+        unpaired: the modes without a difference A − B, each with the reason; an empty mode means
+            all modes.
+        help: a description, how to read the figure, formula and source, in plain paragraphs.
     """
 
     name: str
@@ -69,16 +71,16 @@ class Lens:
 
 
 def layer_kinds(recording: Recording) -> dict[str, tuple[str, ...]]:
-    """For the `extra` of a figure with a layer axis: `kinds`, one a layer, if they are mixed.
+    """Return `kinds`, one per layer, for `extra` of a figure with a layer axis; empty if all alike.
 
-    Each is "attention", "state space", "convolution" or "recurrent".
+    Each kind is "attention", "state space", "convolution" or "recurrent".
     """
     anatomy = recording.subject.anatomy
     return {"kinds": tuple(layer.kind for layer in anatomy.layers)} if anatomy.hybrid else {}
 
 
 def block_labels(length: int, pool: int) -> tuple[str, ...]:
-    """Labels of blocks of so many tokens: the places that each stands for, `16–31`."""
+    """Return the labels of blocks of `pool` tokens: the positions that each covers, `16–31`."""
     starts = range(0, length, pool)
     return tuple(f"{start}–{min(start + pool, length) - 1}" for start in starts)
 
@@ -98,15 +100,15 @@ def _lenses() -> dict[str, Lens]:
 
 
 def names() -> tuple[str, ...]:
-    """The names of all lenses, sorted."""
+    """Return the names of all lenses, sorted."""
     return tuple(sorted(_lenses()))
 
 
 def lens(name: str) -> Lens:
-    """The lens with that name.
+    """Return the lens with that name.
 
     Raises:
-        ValueError: there is none.
+        ValueError: no lens has that name.
     """
     try:
         return _lenses()[name]

@@ -1,4 +1,4 @@
-"""What edits changed in a figure: that of the edited pass less that of the unedited one."""
+"""The change of a figure by edits: that of the edited pass minus that of the unedited one."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from numpy.typing import NDArray
 from llmscope.figure import Axis, Figure, Focus
 
 LISTED = ("neuron", "part", "dimension")
-"""Axes that list the largest only, which may be others in another pass."""
+"""Axes that list only the largest items, which may differ between passes."""
 ALL = 1 << 20
 
 
 def same_question(edited: Figure, focus: Focus) -> Focus:
-    """The focus that asks the unedited pass about what a figure of the edited one is about.
+    """Return the focus with which the unedited pass gives the counterpart of an edited figure.
 
-    Its top token is the target of both, its strongest neuron the one that both tell of, and all
-    neurons, parts and dimensions are wanted, to find its own.
+    Both use the target and the neuron of the edited figure. All neurons, parts and dimensions are
+    requested, so that those of the edited figure are among them.
     """
     target, neuron = (edited.extra.get(name) for name in ("target_id", "neuron"))
     if focus.target is None and target is not None:
@@ -31,9 +31,9 @@ def same_question(edited: Figure, focus: Focus) -> Focus:
 
 
 def difference(edited: Figure, unedited: Figure) -> Figure:
-    """Edited minus unedited, with the axes of the edited one. NaN where only one has a value.
+    """Return edited minus unedited, with the axes of `edited`. NaN where only one has a value.
 
-    Refused where the two are about different things.
+    Refused if the two figures are not comparable.
     """
     verdict = edited.verdict.worst(unedited.verdict)
     title = f"{edited.title} · change"
@@ -57,7 +57,7 @@ def difference(edited: Figure, unedited: Figure) -> Figure:
 
 
 def _aligned(axes: tuple[Axis, ...], unedited: Figure) -> NDArray[np.float32] | None:
-    """The unedited values at the labels of the axes."""
+    """Return the unedited values at the labels of the axes; None if the axes do not match."""
     values: NDArray[np.float32] = unedited.values
     if [axis.name for axis in axes] != [axis.name for axis in unedited.axes]:
         return None
@@ -72,7 +72,7 @@ def _aligned(axes: tuple[Axis, ...], unedited: Figure) -> NDArray[np.float32] | 
 
 
 def at_labels(values: NDArray[np.float32], found: list[int], dimension: int) -> NDArray[np.float32]:
-    """The values at some indices of a dimension; NaN where an index is -1."""
+    """Return the values at the indices `found` of a dimension; NaN where an index is -1."""
     lacking = [index for index, place in enumerate(found) if place < 0]
     if not values.shape[dimension]:
         shape = list(values.shape)

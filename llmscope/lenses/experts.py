@@ -1,4 +1,4 @@
-"""Experts: who was routed where?"""
+"""The lens `experts`: the routing of each token in a mixture of experts."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 
 def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
-    """What the router of a layer gives each expert, for each token. [position, expert]
+    """Show the router's score of each expert of a layer, for each token. [position, expert]
 
-    softmax(router logits), a probability; or sigmoid(router logits), a score, where the model
-    takes that. Before the model norms or scales what it gives to the chosen.
+    softmax(router logits), a probability; or sigmoid(router logits), a score, in models that use
+    it. Taken before the model normalizes or scales the weights of the chosen experts.
 
-    `extra`: layer; scoring, `softmax` or `sigmoid`; chosen, the experts that ran, the heaviest
-    first, and weights, what their outputs were multiplied by [position, choice]; load, the share
-    of the tokens that each expert ran for [expert], which sums to the number of choices.
+    `extra`: layer; scoring: `softmax` or `sigmoid`; chosen: the experts that ran, the largest
+    weight first, and weights: the factors of their outputs [position, choice]; load: the share of
+    the tokens that each expert ran for [expert], which sums to the number of choices.
     """
     from llmscope.record.derive.experts import routing
 

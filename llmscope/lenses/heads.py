@@ -1,4 +1,4 @@
-"""Heads: what is each head for?"""
+"""The lens `heads`: scores of all attention heads."""
 
 from __future__ import annotations
 
@@ -26,21 +26,20 @@ TITLES = {
 
 
 def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
-    """One number for each head. [layer, head]; NaN in layers without verified patterns.
+    """Compute one score per head. [layer, head]; NaN in layers without verified patterns.
 
-    On n different random tokens that are said twice (after BOS if the model has one), the mean
-    over the tokens of the second copy of their attention, a probability: `induction`, to the token
-    after the first occurrence, n - 1 back; `previous-token`, 1 back; `duplicate-token`, to the
-    first occurrence, n back. n is 25, or less where context or vocabulary are small. It is run
-    once for each loaded model. `extra`: sequence, the ids; start, the place of the first copy;
-    half, n.
+    On n different random tokens repeated once (after BOS if the model has one), the mean over the
+    tokens of the second copy of their attention, a probability: `induction`: to the token after
+    the first occurrence, n - 1 back; `previous-token`: 1 back; `duplicate-token`: to the first
+    occurrence, n back. n is 25, or less if the context or the vocabulary is small. It is run once
+    per loaded model. `extra`: sequence: the ids; start: the position of the first copy; half: n.
 
-    On this prompt, the mean over all queries: `sink`, the share of attention on the first token,
+    On this prompt, the mean over all queries: `sink`: the share of attention on the first token,
     special tokens and a learned sink, a probability; `entropy` of the rows, −Σ α log₂ α, in bits.
-    `sink-by-token` and `entropy-by-token`: the same, the mean over a layer's heads for each query
+    `sink-by-token` and `entropy-by-token`: the same as the mean over a layer's heads for each query
     [layer, position].
 
-    `extra` also: mode; kinds, one a layer, where they are mixed.
+    `extra` also: mode; kinds: one per layer, where they are mixed.
     """
     if focus.mode.startswith(("sink", "entropy")):
         yield from _on_this_prompt(recording, focus)
@@ -58,7 +57,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
 
 
 def _on_this_prompt(recording: Recording, focus: Focus) -> Iterator[Figure]:
-    """Layer after layer, for patterns of long prompts take their time."""
+    """Yield a figure after each layer, since patterns of long prompts take long."""
     from llmscope.record.analysis.head_scores import on_this_prompt
     from llmscope.record.derive.verify import Verdicts
 

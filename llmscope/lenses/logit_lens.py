@@ -1,4 +1,4 @@
-"""Logit lens: when does it know?"""
+"""The lens `logit-lens`: the next-token prediction after each layer."""
 
 from __future__ import annotations
 
@@ -16,19 +16,20 @@ if TYPE_CHECKING:
     from llmscope.record.capture.recording import Recording
 
 FIRST = 2
-"""Columns of the first picture; each further one reads twice as many."""
+"""Columns computed for the first figure; each later figure adds twice as many."""
 
 
 def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
-    """softmax(unembed(norm(stream))) after each layer. [layer, position]; the embedding first.
+    """Compute softmax(unembed(norm(stream))) after each layer. [layer, position], embedding first.
 
-    Modes: `top`, the probability of the most probable token, by `extra["ids"]` and "names"; and
-    `target`, that of one token, the top next one unless another is asked for, with `extra["ranks"]`
-    (from 1). With a span only the positions in it; NaN for what was not read. The column of the
-    focus comes first, then those around it. With a translator's folder it is a tuned lens: each
-    stream but the last becomes `stream + W stream + b` first, with the layer's own W and b.
-    `extra`: mode, ids of the top tokens (-1 where none was read), names of those ids, ranks,
-    target_id, target, kinds; with translators the model that they are for.
+    Modes: `top`: the probability of the most probable token, given by `extra["ids"]` and "names";
+    `target`: the probability of one token, the top next one unless another is given, with
+    `extra["ranks"]` (from 1). With a span, only the positions in it; NaN for cells not computed.
+    The column of the focus comes first, then those around it. With a translator's folder this is
+    a tuned lens: each stream except the last becomes `stream + W stream + b` first, with the
+    layer's own W and b. `extra`: mode, ids of the top tokens (-1 for cells not computed), names of
+    those ids, ranks, target_id, target, kinds; with translators also translator: the model that
+    they are for.
     """
     from llmscope.record.analysis.logit_lens import read, readings
     from llmscope.record.analysis.tuned_lens import translators
@@ -55,9 +56,9 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
 
 
 def ahead(asked: Sequence[tuple[Recording, Focus]]) -> None:
-    """Read what `compute` will show of several recordings of one model, all at once.
+    """Compute the predictions that `compute` needs for several recordings in one batch.
 
-    A translator's folder is left to `compute`, which says what is wrong with it.
+    Do nothing if a translator's folder is given: `compute` reports its errors.
     """
     from llmscope.record.analysis.logit_lens import read_together
 
@@ -72,7 +73,7 @@ def ahead(asked: Sequence[tuple[Recording, Focus]]) -> None:
 
 
 def _target(recording: Recording, focus: Focus) -> int | None:
-    """The token whose probability is wanted; None in the mode that shows the top ones."""
+    """Return the target token; None in the mode `top`."""
     from llmscope.record.derive.tensors import logits_after
 
     if focus.mode != "target":
@@ -83,7 +84,7 @@ def _target(recording: Recording, focus: Focus) -> int | None:
 
 
 def columns_of(focus: Focus, length: int) -> range:
-    """The positions to read; ends below zero count from the end of the prompt."""
+    """Return the positions to compute; negative ends of the span count from the end."""
     if focus.span is None:
         return range(length)
     start, stop = focus.span

@@ -1,4 +1,4 @@
-"""What the lenses that run a pass again and again are asked about."""
+"""The target of lenses that run many edited passes, and helpers for their figures."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from llmscope.models.loaded_model import LoadedModel
 
 NAMED = 3
-"""Cells that are named below a picture."""
+"""Number of cells that the caption names."""
 
 
 @dataclass(frozen=True)
 class LogitTarget:
-    """A token, and the one that it is held against, if any."""
+    """A target token, and the token whose logit is subtracted (None: no subtraction)."""
 
     subject: LoadedModel
     target: int
@@ -28,10 +28,10 @@ class LogitTarget:
 
     @classmethod
     def of(cls, subject: LoadedModel, target: int, versus: int | None) -> LogitTarget:
-        """Checked.
+        """Create a target after checking its token ids.
 
         Raises:
-            ValueError: there is no such token.
+            ValueError: a token is outside of the vocabulary.
         """
         for token in (target,) if versus is None else (target, versus):
             check(subject, token)
@@ -44,7 +44,7 @@ class LogitTarget:
 
     @property
     def extra(self) -> dict[str, Any]:
-        """For the figure."""
+        """The entries of the figure's `extra`."""
         label, versus = self.subject.label, self.versus
         return {
             "target_id": self.target,
@@ -55,10 +55,10 @@ class LogitTarget:
 
 
 def check(subject: LoadedModel, token: int) -> None:
-    """Whether a model has a token.
+    """Check that a token is in the vocabulary of a model.
 
     Raises:
-        ValueError: it has not.
+        ValueError: the token is outside of the vocabulary.
     """
     vocabulary = subject.anatomy.vocabulary
     if not 0 <= token < vocabulary:
@@ -66,7 +66,7 @@ def check(subject: LoadedModel, token: int) -> None:
 
 
 def over(verdicts: Sequence[Verdict]) -> Verdict:
-    """What the verdicts of all layers, one each, come to: partial if some are refused."""
+    """Combine the verdicts of all layers: partial if some are refused, refused if all are."""
     from llmscope.record.derive.verify import Verdicts
 
     named = Verdicts({"layers": tuple(verdicts)})
@@ -76,9 +76,9 @@ def over(verdicts: Sequence[Verdict]) -> Verdict:
 def strongest(
     values: NDArray[np.float64], layers: Sequence[str], columns: Sequence[str], unit: str = ""
 ) -> str:
-    """The cells of the largest magnitude, in words: `strongest: layer 3 MLP +1.20, … logit`.
+    """Name the cells of the largest magnitude: `strongest: layer 3 MLP +1.20, … logit`.
 
-    A column named `layer` is all of the layer.
+    A column named `layer` stands for the whole layer.
     """
     order = np.argsort(-np.abs(np.nan_to_num(values)), axis=None, kind="stable")[:NAMED]
     places = [divmod(int(place), values.shape[1]) for place in order]
@@ -92,5 +92,5 @@ def strongest(
 
 
 def progress(done: int, total: int) -> dict[str, tuple[int, int]]:
-    """For the `extra` of a figure that is not whole yet: how many passes of how many there are."""
+    """Return passes done and total passes for `extra` of a partial figure; empty if complete."""
     return {"progress": (done, total)} if done < total else {}

@@ -1,4 +1,4 @@
-"""MLP: which neurons fire?"""
+"""The lens `mlp`: the activations of MLP neurons."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
-    """MLP activations, the input of the down projection.
+    """Show MLP activations, the input of the down projection.
 
-    Modes: `neurons`, the top-k neurons of a layer by magnitude at the focus position, strongest
-    first, along the prompt [position, neuron]; `overview`, the L2 norm over all neurons
+    Modes: `neurons`: the top-k neurons of a layer by magnitude at the focus position, strongest
+    first, along the prompt [position, neuron]; `overview`: the L2 norm over all neurons
     [layer, position], with the kinds of the layers in `extra` where they are mixed.
     """
     if focus.mode == "overview":

@@ -1,4 +1,4 @@
-"""Neurons: what does this neuron say?"""
+"""The lens `neurons`: the activation of one neuron, and the tokens that it promotes."""
 
 from __future__ import annotations
 
@@ -14,21 +14,22 @@ if TYPE_CHECKING:
     from llmscope.record.capture.recording import Recording
 
 SAID = 5
-"""Tokens of each side that are named below the picture."""
+"""Number of promoted and of suppressed tokens that the caption names."""
 
 
 def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
-    """One neuron of a layer's MLP: the strongest by magnitude at the position, or `focus.neuron`.
+    """Show one neuron of a layer's MLP: `focus.neuron`, else the strongest at the position.
 
-    Modes: `activation`, what enters the down projection, along the prompt [position]; `tokens`,
-    the top_k tokens that it promotes most, descending, and the top_k that it suppresses most, up
-    to the lowest [token]: W_U · C (gain ∘ W_out[n]), in logits for one unit of activation before
-    the final norm divides by the stream's size. `gain` is the final norm's, elementwise, and C
-    takes the mean off in a LayerNorm; a projection before the unembedding, multipliers, and the
-    gain of a norm after the MLP are in it as well. A negative activation turns all signs round.
+    Modes: `activation`: the input of the down projection, along the prompt [position]; `tokens`:
+    the top_k tokens that the neuron promotes most, descending, and the top_k that it suppresses
+    most, down to the lowest [token]: W_U · C (gain ∘ W_out[n]), in logits per unit of activation,
+    before the final norm divides by the stream's size. `gain` is the final norm's, elementwise, and
+    C subtracts the mean in a LayerNorm; a projection before the unembedding, multipliers, and the
+    gain of a norm after the MLP are included. A negative activation inverts all signs. The
+    strongest neuron is that of the largest magnitude.
 
-    `extra`: mode, layer, neuron, position, activation (there), count (of the layer's neurons);
-    promoted and suppressed (texts), promoted_ids, promoted_values, suppressed_ids,
+    `extra`: mode, layer, neuron, position, activation (at the position), count (of the layer's
+    neurons); promoted and suppressed (texts), promoted_ids, promoted_values, suppressed_ids,
     suppressed_values, the strongest first; caption.
     """
     from llmscope.record.analysis.neuron_vocab import spoken

@@ -1,4 +1,4 @@
-"""Next token: what comes next?"""
+"""The lens `next-token`: the distribution of the next token."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 
 def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
-    """softmax(logits / temperature) after one token: the top-k, descending. [token]
+    """Compute softmax(logits / temperature) after one token: the top-k, descending. [token]
 
-    `extra`: ids and logits of the candidates; kept (bool), whether a sampler with these settings
+    `extra`: ids and logits of the candidates; kept (bool): whether a sampler with these settings
     could draw them (see `llmscope.sampler`); entropy of the whole distribution, in bits;
-    target_id, target_rank (from 1) and target_probability; position. Of an edited pass also what
-    the unedited one says: unedited, the probabilities of the same candidates;
-    unedited_target_rank and unedited_target_probability; kl, KL(unedited ‖ edited) in nats; NaN,
-    and no rank, if its logits are not finite.
+    target_id, target_rank (from 1) and target_probability; position. For an edited pass also,
+    of the unedited one: unedited: the probabilities of the same candidates; unedited_target_rank
+    and unedited_target_probability; kl: KL(unedited ‖ edited) in nats; if its logits are not
+    finite, these are NaN and the rank is None.
     """
     from llmscope.record.derive.tensors import logits_after
 
@@ -72,9 +72,9 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
 
 
 def _scaled(logits: Tensor, temperature: float) -> NDArray[np.float64]:
-    """Logits by the temperature, less the largest: a small one would make infinities. [token]"""
+    """Return (logits - max) / temperature; subtracting first avoids infinities. [token]"""
     scores: NDArray[np.float64] = logits.double().cpu().numpy()
-    with np.errstate(over="ignore"):  # what is out of reach is -inf, a probability of 0
+    with np.errstate(over="ignore"):  # overflow gives -inf, a probability of 0
         found: NDArray[np.float64] = (scores - scores.max()) / temperature
     return found
 
@@ -88,14 +88,19 @@ def _softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:
 def said_of(
     own: Tensor, other: Tensor, focus: Focus, ids: NDArray[np.intp], figure: Figure, name: str
 ) -> dict[str, Any]:
-    """What another pass says of a figure's candidates, for its `extra`, under a name.
+    """Return the predictions of another pass for a figure's candidates, for its `extra`.
 
     Args:
-        own, other: logits of the figure's pass and of the other one. [token]
+        own: logits of the figure's pass. [token]
+        other: logits of the other pass. [token]
+        focus: gives the temperature.
+        ids: of the candidates.
+        figure: the figure, which gives the target.
+        name: prefix of the keys.
     """
     now, scaled = (_scaled(logits, focus.temperature) for logits in (own, other))
     target = int(figure.extra["target_id"])
-    if not np.isfinite(scaled.max()):  # edits may take away what made them NaN
+    if not np.isfinite(scaled.max()):  # edits may remove the cause of NaN
         return {
             name: np.full(len(ids), np.nan, dtype=np.float32),
             f"{name}_target_rank": None,
@@ -115,7 +120,7 @@ def said_of(
 
 
 def _largest(scores: NDArray[np.float64], count: int) -> NDArray[np.intp]:
-    """Indices of the largest scores, in descending order; of equal ones the first come first."""
+    """Return the indices of the largest scores, descending; equal scores in order of index."""
     count = min(count, len(scores))
     least = np.partition(scores, len(scores) - count)[len(scores) - count]
     candidates = np.flatnonzero(scores >= least)
@@ -123,7 +128,7 @@ def _largest(scores: NDArray[np.float64], count: int) -> NDArray[np.intp]:
 
 
 def _kept(logits: Tensor, focus: Focus) -> NDArray[np.bool_]:
-    """Which tokens a sampler could draw. [token]"""
+    """Return which tokens a sampler with the settings of a focus could draw. [token]"""
     sampler = Sampler(focus.temperature, focus.sample_top_k, focus.top_p, focus.min_p)
     if not sampler.cuts:
         return np.ones(len(logits), dtype=bool)

@@ -1,4 +1,4 @@
-"""Patching: what carries the difference?"""
+"""The lens `patching`: the effect of patching activations of prompt B into this prompt."""
 
 from __future__ import annotations
 
@@ -28,21 +28,23 @@ SITES: dict[str, Site] = {
 }
 STANDS_ON = {"attention": "writes", "mlp": "writes", "heads": "heads"}
 SAME = 1e-5
-"""Two logit differences that are no further apart than this, by the largest logit, are one; than
-one rounding in half precision."""
+"""Two logit differences count as equal up to this share of the largest logit, or up to one rounding
+in half precision."""
 
 
 class _Unpaired(Exception):  # noqa: N818 - it is a finding
-    """Why nothing can be carried from prompt B to this one."""
+    """The reason why prompt B cannot be patched into this one."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Pair:
-    """The two prompts, and what they say.
+    """The two prompts and their answers.
 
     Attributes:
         recording, other: A and B.
-        first: the first token in which something of B can differ from A.
+        position: the token after which the answer is read.
+        asked: the target token, and the token whose logit is subtracted.
+        first: the first token at which activations of B can differ from those of A.
         own, others: logit differences of A and B.
     """
 
@@ -56,33 +58,33 @@ class _Pair:
 
     @property
     def differ(self) -> tuple[int, ...]:
-        """The positions of the tokens in which they differ."""
+        """The positions where the tokens of A and B differ."""
         both = zip(self.recording.prompt.ids, self.other.prompt.ids, strict=True)
         return tuple(place for place, (a, b) in enumerate(both) if a != b)
 
 
 def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
-    """How much of prompt B's answer each thing of B carries over, put into this prompt's pass (A).
+    """Measure the effect of patching single activations of prompt B into this pass (A).
 
         (LD(patched) - LD(A)) / (LD(B) - LD(A))      LD = logit(target) - logit(versus)
 
-    at the focus position: a share, 0 for nothing of B, 1 for all of its difference; below 0 and
-    above 1 both occur. Target is A's likeliest next token there and versus is B's, unless given.
+    at the focus position: a share, 0 for no effect, 1 for B's full difference; values below 0 and
+    above 1 occur. Target is A's likeliest next token there and versus is B's, unless given.
 
-    Modes: `stream`, the stream after a layer at one token, with the embedding as first row;
-    `attention` and `mlp`, what they add at one token [layer, position]; `heads`, what a head hands
-    to the output projection, in all tokens at once [layer, head]. NaN for tokens after the focus
-    position, which cannot reach it, and in layers where the part is missing or not verified: none
-    of these is run. Before the first token in which the prompts differ it is 0 without a run. If
-    A is edited its edits stay in force; B is the unedited pass.
+    Modes: `stream`: the residual stream after a layer at one token, with the embedding as first
+    row; `attention` and `mlp`: their outputs at one token [layer, position]; `heads`: the head
+    output, before the output projection, in all tokens at once [layer, head]. NaN for tokens after
+    the focus position, which cannot affect it, and in layers where the part is missing or not
+    verified: those cells are not run. Before the first token at which the prompts differ it is 0
+    without a run. If A is edited its edits stay in force; B is the unedited pass.
 
     `extra`: mode, position, target, target_id, versus, versus_id; difference and
-    versus_difference, LD of A and of B; versus_ids and versus_labels, B's tokens; differ, the
-    positions in which the prompts do; special; progress: passes done and passes in all, in figures
-    that are not whole; kinds, one a layer, where they are mixed; caption.
+    versus_difference: LD of A and of B; versus_ids and versus_labels: B's tokens; differ: the
+    positions where the prompts differ; special; progress: passes done and total passes, in partial
+    figures; kinds: one per layer, where they are mixed; caption.
 
-    Refused without a prompt B, where A and B have different numbers of tokens, where target and
-    versus are the same token, and where LD(A) and LD(B) are the same but for rounding.
+    Refused without a prompt B, if A and B have different numbers of tokens, if target and versus
+    are the same token, and if LD(A) and LD(B) are equal up to rounding.
     """
     from llmscope.record.interventions.sweep import Sweep, differences
 
@@ -125,10 +127,10 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
 
 
 def _paired(recording: Recording, focus: Focus, run: Passes) -> _Pair:
-    """The two prompts.
+    """Run prompt B and pair it with a recording.
 
     Raises:
-        _Unpaired: there is nothing to be told of them.
+        _Unpaired: prompt B is missing or cannot be compared with this prompt.
     """
     from llmscope.record.capture.recording import Prompt
     from llmscope.record.derive.tensors import logits_after
@@ -168,14 +170,14 @@ def _paired(recording: Recording, focus: Focus, run: Passes) -> _Pair:
             f"the logit of {asked} is {own:.4f} here and {others:.4f} after prompt B: "
             "there is no difference to carry over"
         )
-    # Attention is causal: up to where they differ the prompts are the same, but for edits of A.
+    # Attention is causal: before the first differing token A and B are equal, unless A is edited.
     both = enumerate(zip(recording.prompt.ids, ids, strict=True))
     first = next((place for place, (a, b) in both if a != b), 0)
     return _Pair(recording, other, position, asked, 0 if recording.changes else first, own, others)
 
 
 def _verdict(pair: _Pair, mode: str, layer: int, run: Passes) -> Verdict:
-    """How far what is patched in a layer is known to be what it is taken for."""
+    """Return the verdict on the patched part of a layer."""
     from llmscope.record.change_hooks import site_of
     from llmscope.record.derive.row_checks import rows_verdict
 
@@ -200,7 +202,7 @@ def _axes(recording: Recording, mode: str) -> tuple[Axis, Axis]:
 def _plan(
     pair: _Pair, mode: str, usable: Sequence[bool], axes: tuple[Axis, Axis]
 ) -> tuple[tuple[SweepRow, ...], NDArray[np.bool_]]:
-    """The rows to run, the last layers first, and the cells where nothing of B can differ."""
+    """Return the rows to run, the last layers first, and a mask of cells where B cannot differ."""
     rows: list[SweepRow] = []
     still = np.zeros((len(axes[0]), len(axes[1])), dtype=bool)
     for row in reversed(range(len(axes[0]))):
@@ -211,7 +213,7 @@ def _plan(
             columns = range(pair.first, pair.position + 1)
             if mode == "stream" and row == 0 and not pair.recording.changes:
                 columns = [place for place in pair.differ if place <= pair.position]
-            elif row == pair.recording.layers:  # nothing reads the others any more
+            elif row == pair.recording.layers:  # no later layer reads the other tokens
                 columns = [pair.position]
             still[row, : pair.position + 1] = True
             still[row, list(columns)] = False
@@ -220,7 +222,7 @@ def _plan(
 
 
 def _row(pair: _Pair, mode: str, layer: int, columns: tuple[int, ...]) -> SweepRow:
-    """The jobs of one row. Of the stream it is the one before that layer."""
+    """Return the jobs of one row. For the stream, `layer` means the stream before that layer."""
     from llmscope.record.change_hooks import Change
     from llmscope.record.interventions.compile import head_columns, written
     from llmscope.record.interventions.sweep import SweepRow

@@ -1,4 +1,4 @@
-"""A − B: a figure of this prompt less the same of prompt B, at the tokens that both have."""
+"""A − B: a figure of this prompt minus the same of prompt B, at the tokens that both have."""
 
 from __future__ import annotations
 
@@ -19,25 +19,28 @@ if TYPE_CHECKING:
     from llmscope.record.compare.contrast import PromptPair
 
 NAME = "A − B"
-"""What a title says of it."""
+"""The name of the difference in titles."""
 TOKENS = ("position", "query", "key")
-"""Axes along the tokens of a prompt, which are others in B."""
+"""Axes along the tokens of a prompt, which differ in B."""
 Figures = Callable[["Recording", Focus], Iterable[Figure]]
 
 
 def apart(chosen: Lens, pair: PromptPair, focus: Focus, figures: Figures) -> Figure:
-    """A less B, with the axes of A. NaN at tokens that only A has, and where B has no value.
+    """Return A minus B, with the axes of A. NaN at tokens of A alone, and where B has no value.
 
-    B is asked about the same place, the same target and the same neuron. What both prompts have
-    seen alike is 0 exactly: their first tokens, as attention is causal. Of `next-token` the values
-    are those of A's candidates; `extra` holds their probability in A and, as `other`, in B,
-    other_target_rank, other_target_probability, and kl, KL(B ‖ A) in nats.
+    B uses the counterpart of the focus position, the same target and the same neuron. Values that
+    only depend on the common first tokens are exactly 0, as attention is causal. For `next-token`
+    the values are those of A's candidates; `extra` holds their probability in A and, as `other`,
+    in B, other_target_rank, other_target_probability, and kl: KL(B ‖ A) in nats.
 
-    Refused where there is no such difference: what is the same for all prompts, what is of A and B
-    already, and what is of a token that B does not have.
+    Refused for figures that are the same for all prompts, that compare A and B already, or that
+    are of a token that B does not have.
 
     Args:
-        figures: ever more complete figures of the lens, of a recording.
+        chosen: the lens.
+        pair: recordings of A and B, with their aligned tokens.
+        focus: the selection in A.
+        figures: yields ever more complete figures of the lens for a recording.
 
     Raises:
         Unpaired: B does not have the token.
@@ -73,7 +76,7 @@ def apart(chosen: Lens, pair: PromptPair, focus: Focus, figures: Figures) -> Fig
 
 
 def _asked(chosen: Lens, pair: PromptPair, focus: Focus, own: Figure, places: list[Axis]) -> Focus:
-    """The focus that asks B for the same.
+    """Return the focus that gives the counterpart of a figure in B.
 
     Raises:
         Unpaired: B does not have the token that the figure is about.
@@ -82,8 +85,8 @@ def _asked(chosen: Lens, pair: PromptPair, focus: Focus, own: Figure, places: li
 
     asked, there = same_question(own, focus), pair.there(focus.position)
     if there is None and "position" in chosen.uses and not (places and chosen.history):
-        pair.counterpart(focus.position)  # which says that there is none
-    # Where tokens are an axis, the one in the focus decides no more than what is listed.
+        pair.counterpart(focus.position)  # raises, as B does not have the token
+    # If tokens are an axis, the focus position only decides which items are listed.
     asked = replace(asked, position=0 if there is None else there)
     if places and "span" in chosen.uses and focus.span is not None:
         inside = range(places[0].start, places[0].stop)
@@ -95,7 +98,7 @@ def _asked(chosen: Lens, pair: PromptPair, focus: Focus, own: Figure, places: li
 
 
 def _there(pair: PromptPair, axes: tuple[Axis, ...], theirs: Figure) -> NDArray[np.float32] | None:
-    """B's values at the labels of A's axes; None where the two are about different things."""
+    """Return B's values at the labels of A's axes; None if the axes do not match."""
     values: NDArray[np.float32] = theirs.values
     if [axis.name for axis in axes] != [axis.name for axis in theirs.axes]:
         return None
@@ -116,7 +119,7 @@ def _there(pair: PromptPair, axes: tuple[Axis, ...], theirs: Figure) -> NDArray[
 def _alike(
     chosen: Lens, pair: PromptPair, focus: Focus, axes: tuple[Axis, ...]
 ) -> NDArray[np.bool_] | bool:
-    """Which values are of tokens before which both prompts are the same."""
+    """Return which values depend only on the common first tokens of both prompts."""
     rows = next((n for n, axis in enumerate(axes) if axis.name in ("position", "query")), None)
     if rows is None or not chosen.history:
         return "position" in chosen.uses and focus.position < pair.same
@@ -127,7 +130,7 @@ def _alike(
 
 
 def _candidates(pair: PromptPair, own: Figure, focus: Focus, title: str) -> Figure:
-    """A's candidates for the next token, and what B thinks of them."""
+    """Return the `next-token` figure of A's candidates minus their probabilities in B."""
     from llmscope.lenses.next_token import said_of
     from llmscope.record.derive.tensors import logits_after
 

@@ -1,4 +1,4 @@
-"""Residual: how does the stream grow?"""
+"""The lens `residual`: norms, cosines and outliers of the residual stream."""
 
 from __future__ import annotations
 
@@ -21,20 +21,21 @@ TITLES = {
 
 
 def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
-    """L2 norms over the width, or cosines. [layer, position]
+    """Compute L2 norms over the width, or cosines, of the residual stream. [layer, position]
 
-    Modes: `stream`, the norm of the residual stream after each layer, with the embedding as first
-    row; `attention` and `mlp`, the norm of what they added; `cosine`, between the stream after
-    each layer and the one after the last, before the final norm.
+    Modes: `stream`: the norm of the residual stream after each layer, with the embedding as first
+    row; `attention` and `mlp`: the norm of their outputs; `cosine`: between the stream after each
+    layer and the one after the last, before the final norm.
 
-    `outliers`, at the focus position: |value| of a dimension by the median of |value| over all
-    dimensions, for the top_k dimensions whose ratio is largest in any layer, the largest first
+    `outliers`, at the focus position: |value| of a dimension divided by the median of |value| over
+    all dimensions, for the top_k dimensions with the largest ratio in any layer, the largest first
     [layer, dimension], the embedding as first row.
-    `scale`: what each layer's first norm multiplies the stream by before its gain, 1 / rms or,
-    where it takes the mean off, 1 / std, eps included; NaN for a layer that norms nothing first.
+    `scale`: the factor by which each layer's first norm multiplies the stream before its gain,
+    1 / rms or, if it subtracts the mean, 1 / std, eps included; NaN for a layer that reads the
+    stream without a norm.
 
-    `extra`: mode; kinds, one a layer, where they are mixed. For outliers position, dimensions and
-    stream, the values themselves [layer, dimension]; caption.
+    `extra`: mode; kinds: one per layer, where they are mixed. For outliers also position,
+    dimensions, stream: the values themselves [layer, dimension], and caption.
     """
     from llmscope.record.derive.row_stats import cosines, norms
 
@@ -60,7 +61,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
 
 
 def _layers(recording: Recording, rows: int) -> Axis:
-    """The layers, with the embedding before them if there is a row more."""
+    """Return the layer axis, starting with the embedding if `rows` is one more than the layers."""
     layers = tuple(str(layer) for layer in range(recording.layers))
     return Axis("layer", ("embed", *layers) if rows > len(layers) else layers)
 

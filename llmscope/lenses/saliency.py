@@ -1,4 +1,4 @@
-"""Saliency: which tokens mattered?"""
+"""The lens `saliency`: gradient attribution of the target to the input tokens."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ if TYPE_CHECKING:
 
 NAMES = {"gradient": "gradient × input", "integrated": "integrated gradients"}
 ROUGH, WRONG = 0.05, 0.5
-"""Integrated gradients that miss more than these shares of what they should sum to are partial,
-and refused."""
+"""Completeness errors, as shares of the expected sum, above which integrated gradients are partial,
+and above which they are refused."""
 
 
 def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
-    """What each token did for log p(target), in nats. [position], up to the focus position.
+    """Attribute log p(target) to each token, in nats. [position], up to the focus position.
 
-    Modes: `gradient`, gradient × input: Σ over the width of e · d log p / d e, with e the token's
-    input embedding; `integrated`, integrated gradients: the same with the gradient's mean on the
-    straight way from zero embeddings to these, in the midpoints of 32 steps. Their sum is
-    log p(input) - log p(zero embeddings) but for the completeness error. Where a model adds
-    positions to its embeddings they are part of the model, not of what is scaled.
+    Modes: `gradient`: gradient × input: Σ over the width of e · d log p / d e, with e the token's
+    input embedding; `integrated`: integrated gradients: the same with the mean gradient on the
+    straight line from zero embeddings to these, at the midpoints of 32 steps. Their sum is
+    log p(input) - log p(zero embeddings) up to the completeness error. Position embeddings belong
+    to the model and are not scaled.
 
-    `extra`: mode, position, target, target_id, log_probability, sum; for `integrated` baseline
+    `extra`: mode, position, target, target_id, log_probability, sum; for `integrated` also baseline
     (log p of zero embeddings), steps and completeness_error = sum - (log_probability - baseline);
     caption.
 
-    Refused where the model takes no embeddings, or says something else of them than of the tokens.
-    Integrated gradients are partial where the completeness error is above a twentieth of what the
-    sum should be, and refused above a half: norms make log p change fastest beside zero, where few
-    of the steps are, most of all in models that norm their embeddings first (RMSNorm).
+    Refused if the model does not accept embeddings, or predicts something else from them than from
+    the tokens. Integrated gradients are partial if the completeness error is above a twentieth of
+    the expected sum, and refused above a half: norms make log p change fastest near zero, where
+    few of the steps are, most of all in models that normalize their embeddings first (RMSNorm).
     """
     from llmscope.record.analysis.saliency import (
         Insensitive,
@@ -81,7 +81,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
 
 
 def _completeness(found: Saliency, total: float) -> tuple[str, dict[str, float], Verdict]:
-    """What stands below the picture, what belongs to `extra`, and how far to trust it."""
+    """Return the caption, additional entries of `extra`, and the verdict."""
     from llmscope.record.analysis.saliency import STEPS
 
     own = found.log_probability

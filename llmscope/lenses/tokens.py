@@ -1,4 +1,4 @@
-"""Tokens: how surprised was the model by each of them?"""
+"""The lens `tokens`: the surprisal of each token of the prompt."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
 
 def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
-    """Surprisal −log₂ p(xₜ | x₍<t₎), in bits. [position]; NaN for the first, newest rows first.
+    """Yield the surprisal −log₂ p(xₜ | x₍<t₎), in bits. [position]; NaN for the first token.
+
+    Figures are ever more complete, the newest rows first.
 
     `extra`: ids, special, ranks (from 1; NaN for the first), entropy of the prediction after
     each token, in bits.

@@ -1,1 +1,1 @@
-"""From a spec string to a `Subject`: where weights come from, where a decoder's parts are."""
+"""From a spec string to a `LoadedModel`: find and load the weights, and find a decoder's parts."""

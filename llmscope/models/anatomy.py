@@ -1,8 +1,9 @@
-"""Where the parts of a decoder are: found by structure and name, believed only once checked.
+"""Find the parts of a decoder by structure and module name.
 
-No model is named here. The list of layers is the only `ModuleList` as long as the config says;
-the parts of a layer are found by the vocabularies below. `llmscope.record.derive.verify` then holds
-what was found against the model's own numbers, so a wrong guess is refused rather than shown.
+No model is named here. The list of layers is the only `ModuleList` with the number of layers that
+the config gives; the parts of a layer are found by the module names below.
+`llmscope.record.derive.verify` then compares results computed from these parts with the model's own
+numbers, so a wrong guess is rejected rather than shown.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ from llmscope.models.mixing import ATTENTION, QUERIES, mixing_of
 from llmscope.text import told
 
 ATTENTION_OUT = ("o_proj", "c_proj", "out_proj", "dense", "wo", "Wo", "attention_out")
-# A norm between the heads and the output projection.
+# A norm between the head outputs and the output projection.
 HEADS_NORM = ("attn_sub_norm",)
 MLP = ("mlp", "feed_forward", "ffn", "mlp_block", "block_sparse_moe", "shared_mlp")
-# An MLP beside the experts that reads what they read; the sum of both is written.
+# An MLP parallel to the experts, with the same input; its output is added to theirs.
 BESIDE_EXPERTS = ("shared_mlp",)
 DOWN = ("down_proj", "c_proj", "dense_4h_to_h", "fc2", "fc_out", "w2")
 UP = ("fc1", "intermediate")
-# The second half of an MLP in two modules, of which the first ends with the activations.
+# The second half of an MLP that is split into two modules; the first outputs the activations.
 HALF = ("output",)
 ACTIVATION = ("activation_fn",)
 EXPERTS = ("experts", "moe")
@@ -37,18 +38,18 @@ FINAL_NORM = (
     *("norm", "ln_f", "final_layer_norm", "final_layernorm", "norm_f", "final_norm"),
     *("layer_norm", "embedding_norm", "ln_out", "layernorm", "output_layernorm", "out_norm"),
 )
-# The last module of a part that adds an embedding of each layer's own to the stream, after the MLP.
+# The last module of the part that adds a per-layer embedding to the residual stream after the MLP.
 EMBEDDED = ("post_per_layer_input_norm",)
-# What the last stream passes before the unembedding, beside or instead of a final norm.
+# Modules between the last residual stream and the unembedding, besides or instead of a final norm.
 HEAD = ("generator_predictions", "lm_head", "head")
-# How a final norm before such a head is called, beside the names above.
+# Further names of a final norm before such a head.
 HEADED_NORM = ("ln", "LayerNorm")
-# Numbers that are computed in; a weight in any other is packed.
+# The dtypes used for computation; weights of any other dtype are packed.
 FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
-# What every write is multiplied by before it is added.
+# The factor that scales every write before it is added to the residual stream.
 SCALES = ("residual_multiplier", "residual_scale")
-# Layers that norm what they wrote, before adding it: (after attention, after the MLP). The first
-# pair that a layer has counts.
+# Norms applied to a write before it is added: (after attention, after the MLP). The first pair that
+# a layer has is used.
 POST_NORMS = (
     ("post_attention_layernorm", "post_feedforward_layernorm"),
     ("post_self_attn_layernorm", "post_mlp_layernorm"),
@@ -60,27 +61,28 @@ POST_NORMS = (
 
 @dataclass(frozen=True)
 class Layer:
-    """The parts of one decoder layer. None: it has no such part, or it was not found.
+    """The parts of one decoder layer. None means that a part is absent or was not found.
 
     Attributes:
         module: the whole layer; its input and output are the residual stream.
-        kind: "attention", or what mixes tokens in its place; see `llmscope.models.mixing`.
-        beside: what mixes tokens beside the attention; empty if nothing does.
-        attention, attention_out: the attention and the projection that writes its heads' outputs.
-        heads_norm: the norm between the heads' outputs and that projection, if there is one.
-        attention_write: the module whose output is added to the stream: the attention itself, the
-            norm that follows it, or its projection where it adds the stream itself.
-        mixer_write: the same for what mixes tokens in the attention's place, or beside it.
-        mlp_entry: the module whose input is the MLP's input.
-        activation: between the two projections of an MLP that is no module of its own.
-        down: the projection whose input is the neurons' activations.
-        mlp_write: as attention_write.
+        kind: "attention", or the kind of mixer that replaces it; see `llmscope.models.mixing`.
+        beside: the kind of mixer that runs in parallel with the attention; empty without one.
+        attention, attention_out: the attention and the projection that writes the head outputs.
+        heads_norm: the norm between the head outputs and that projection, if there is one.
+        attention_write: the module whose output is added to the residual stream: the attention
+            itself, the norm that follows it, or its projection where the attention module adds the
+            residual stream itself.
+        mixer_write: the same for the mixer that replaces the attention or runs in parallel with it.
+        mlp_entry: the module whose input is the MLP input.
+        activation: the activation function of an MLP whose parts are direct children of the layer.
+        down: the projection whose input is the neuron activations.
+        mlp_write: like attention_write, for the MLP.
         mlp_beside: a second MLP whose output is added to that of `mlp_write`, the experts'.
-        embedded_write: as attention_write, of what adds the token's embedding for this layer to
-            the stream after the MLP, as Gemma 4's per-layer inputs do.
-        experts: the experts of an MLP that is a mixture of them.
-        router: what chooses among them, and with which weights.
-        scale: what every write is multiplied by before it is added.
+        embedded_write: like attention_write, for the part that adds the token's embedding for this
+            layer to the residual stream after the MLP, such as Gemma 4's per-layer inputs.
+        experts: the experts of a mixture-of-experts MLP.
+        router: the module that selects experts and their weights.
+        scale: the factor that scales every write before it is added.
     """
 
     module: nn.Module
@@ -103,14 +105,14 @@ class Layer:
 
     @property
     def sort(self) -> str:
-        """All that it is made of, in words: layers of one sort have the same parts."""
+        """Describe the layer's parts in words; layers with the same parts have the same sort."""
         mixes = f"{self.kind} + {self.beside}" if self.beside else self.kind
         return f"{mixes}, experts" if self.experts is not None else mixes
 
     def activations(self, entry: Tensor) -> Tensor:
-        """The input of the down projection for the MLP's input. `[row, width] -> [row, neuron]`.
+        """Return the down projection's input for MLP inputs. `[row, width] -> [row, neuron]`.
 
-        Runs the model's own modules and catches what arrives at the down projection.
+        Runs the model's own modules and captures the input of the down projection.
         """
         assert self.down is not None
         caught: list[Tensor] = []
@@ -125,13 +127,18 @@ class Layer:
         return caught[0].reshape(len(entry), -1)
 
     def mixture(self, entry: Tensor, chosen: Tensor, weights: Tensor) -> Tensor:
-        """What the MLP gives for its input when its experts are handed this choice of them.
+        """Return the MLP output with the router's expert selection replaced.
 
-        All else (shared experts, their gate) is the model's own. `[row, width]`, `[row, choice]`
-        twice -> `[row, width]`.
+        Everything else (shared experts, their gate) is the model's own. `[row, width]`,
+        `[row, choice]` twice -> `[row, width]`.
+
+        Args:
+            entry: the MLP inputs.
+            chosen: the indices of the selected experts.
+            weights: the weights of the selected experts.
 
         Raises:
-            ValueError: the experts take no choice of this form.
+            ValueError: the experts take no selection of this form.
         """
         assert self.experts is not None
         handed: set[str] = set()
@@ -163,34 +170,39 @@ class Layer:
         return mixed
 
     def routed(self, entry: Tensor) -> Any:
-        """What the router gives when the MLP, or else itself, is handed this. `[row, width]`"""
+        """Return the router's output for MLP inputs `[row, width]`.
+
+        Runs the MLP and captures the router's output; runs the router alone if it was not reached.
+        """
         assert self.router is not None
         caught: list[Any] = []
         hook = self.router.register_forward_hook(lambda _, __, output: caught.append(output))
         try:
-            with torch.no_grad(), suppress(Exception):  # a router that takes more says so itself
+            with torch.no_grad(), suppress(Exception):  # the router alone raises below
                 self._mlp(entry)
         finally:
             hook.remove()
         return caught[0] if caught else self.router(entry)
 
     def _mlp(self, entry: Tensor) -> Any:
-        """The MLP's own output for its input, with nothing of the stream in it."""
+        """Return the MLP output for its input, without the residual stream added."""
         assert self.mlp_entry is not None
         rest = (torch.zeros_like(entry[None]),) if _adds_residual(self.mlp_entry) else ()
         return self.mlp_entry(entry[None], *rest)
 
     def projected(self, heads: Tensor) -> Tensor:
-        """What the output projection gives for the heads' outputs, joined. `[row, input]`"""
+        """Apply the output projection to the concatenated head outputs `[row, input]`."""
         assert self.attention_out is not None
         joined = heads if self.heads_norm is None else self.heads_norm(heads)
         made: Tensor = self.attention_out(joined)
         return made
 
     def written(self, module: nn.Module | None, own: tuple[nn.Module | None, ...]) -> Any:
-        """What turns a projection's output into what is added: a norm that follows, the scale.
+        """Return a function from a projection's output to the write that is added to the stream.
 
-        `own` are the modules whose output is written as it is.
+        Args:
+            module: the module whose output is written, such as a norm; applied unless in `own`.
+            own: the modules whose output is written unchanged, apart from the layer's scale.
         """
 
         def write(projected: Tensor) -> Tensor:
@@ -202,7 +214,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Readout:
-    """From the last layer's output to logits: `softcap(scale · unembed(norm(stream)))`."""
+    """The map from the last layer's output to logits: `softcap(scale · unembed(norm(stream)))`."""
 
     norm: nn.Module
     project: nn.Module | None
@@ -211,7 +223,7 @@ class Readout:
     softcap: float | None = None
 
     def __call__(self, stream: Tensor) -> Tensor:
-        """Logits, in the model's dtype. `[..., width] -> [..., token]`."""
+        """Return logits in the model's dtype. `[..., width] -> [..., token]`."""
         with torch.no_grad():
             logits = self.linear(self.norm(stream))
             if self.softcap is not None:
@@ -219,29 +231,35 @@ class Readout:
             return logits
 
     def linear(self, normed: Tensor) -> Tensor:
-        """Logits before any softcap, from the normed stream; gradients pass. As `__call__`."""
+        """Return logits before any softcap, from the normed stream, with gradients.
+
+        Shapes are those of `__call__`.
+        """
         hidden = normed if self.project is None else self.project(normed)
-        # Some state-space models keep their stream in float32 whatever the weights are.
+        # Some state-space models keep their residual stream in float32 whatever the weights are.
         kind = getattr(getattr(self.unembed, "weight", None), "dtype", None)
-        if kind in FLOATS:  # others are quantised weights, whose module takes what comes
+        if kind in FLOATS:  # other dtypes are quantized weights; their module takes any dtype
             hidden = hidden.to(kind)
         logits: Tensor = self.unembed(hidden)
         return logits * self.scale if self.scale != 1.0 else logits
 
 
-class _Reached(Exception):  # noqa: N818 - it is no error
-    """Ends a run of modules where their result is known."""
+class _Reached(Exception):  # noqa: N818 - not an error
+    """Stops a forward pass once the wanted value is captured."""
 
 
 class Until(nn.Module):
-    """What a head hands to its unembedding: all that it does before, by its own modules."""
+    """The part of an output head before its unembedding, computed by the head's own modules."""
 
     def __init__(self, head: nn.Module, unembed: nn.Module) -> None:
         super().__init__()
-        self._parts = head, unembed  # no children: they are the model's
+        self._parts = head, unembed  # in a tuple, so not registered as children
 
     def forward(self, stream: Tensor) -> Tensor:
-        """The unembedding's input for the last stream. `[..., width] -> [..., width]`"""
+        """Return the unembedding's input for the last residual stream.
+
+        `[..., width] -> [..., width]`
+        """
         head, unembed = self._parts
         caught: list[Tensor] = []
 
@@ -260,7 +278,7 @@ class Until(nn.Module):
 
 @dataclass(frozen=True)
 class Anatomy:
-    """The parts of a decoder, and its sizes. `context` None: no limit is known."""
+    """The parts of a decoder and its sizes. `context` is None if no limit is known."""
 
     layers: tuple[Layer, ...]
     readout: Readout | None
@@ -272,7 +290,7 @@ class Anatomy:
 
     @property
     def hybrid(self) -> bool:
-        """Whether its layers are of more than one kind."""
+        """Return whether the layers are of more than one kind."""
         return len({layer.kind for layer in self.layers}) > 1
 
 
@@ -315,14 +333,17 @@ def _number(config: Any, name: str) -> float | None:
 
 
 Stack = tuple[nn.ModuleList, nn.Module]
-"""A list of layers, and the module that holds it."""
+"""A list of layers and the module that contains it."""
 
 
 def _layer_stack(model: nn.Module, count: int | None) -> Stack:
-    """The list of decoder layers and the module that holds it, next to the final norm.
+    """Return the list of decoder layers and the module that contains it and the final norm.
 
-    It is as long as the config says. Models whose layers run several times in a pass say how often
-    layers run in all: there it is the list of layers that runs last.
+    Args:
+        model: the model to search.
+        count: the number of layers in the config. Models whose layers run several times in a
+            forward pass give the total number of layer runs here; if no list has that length, the
+            list whose layers run last is taken.
     """
     lists = [
         (child, module)
@@ -333,7 +354,7 @@ def _layer_stack(model: nn.Module, count: int | None) -> Stack:
     found = [stack for stack in lists if len(stack[0]) == count]
     with_attention = [stack for stack in found if _first(stack[0][0], ATTENTION) is not None]
     candidates = with_attention or found
-    if len(candidates) > 1:  # those of pictures or sound do not run for ids
+    if len(candidates) > 1:  # layers for images or audio do not run for token ids
         candidates = [stack for stack, runs in _runs(model, candidates).items() if runs]
     if not found:
         mixed = [stack for stack in lists if mixing_of(stack[0][0]).kind != "unknown"]
@@ -349,9 +370,9 @@ def _layer_stack(model: nn.Module, count: int | None) -> Stack:
 
 @torch.no_grad()
 def _runs(model: Any, stacks: list[Stack]) -> dict[Stack, int]:
-    """How often the first layer of each runs in a pass over ids, in the order of their last runs.
+    """Count how often each stack's first layer runs in a forward pass over token ids.
 
-    Those that do not run are left out.
+    The result is in the order of the last runs; stacks that do not run are left out.
     """
     order: list[Stack] = []
     hooks = [
@@ -361,7 +382,7 @@ def _runs(model: Any, stacks: list[Stack]) -> dict[Stack, int]:
     try:
         device = model.get_input_embeddings().weight.device
         model(input_ids=torch.tensor([[1, 2]], device=device), use_cache=False)
-    except Exception as error:  # whatever a model says that does not run on ids alone
+    except Exception as error:  # any error of a model that needs more than ids
         raise ScopeError(
             f"{type(model).__name__} does not run on token ids alone: {told(error)}",
             "a decoder-only model",
@@ -378,7 +399,7 @@ def _layer(module: nn.Module, config: Any) -> Layer:
     attention, mixer = mixing.attention, mixing.mixer
     out = None if attention is None else _anywhere(attention, ATTENTION_OUT)
     write = None if isinstance(attention, nn.ModuleList) else attention
-    if write is None:  # a list is several of them, one after another
+    if write is None:  # a list means several attentions in sequence
         attention = out = None
     attends = attention if out is None or attention is None else _attends(attention)
     apart = out is not None and attends is not None and out not in set(attends.modules())
@@ -402,10 +423,10 @@ def _layer(module: nn.Module, config: Any) -> Layer:
             break
     mixture = mlp
     if mlp is not None and _first(mlp, EXPERTS) is None and _first(module, EXPERTS) is not None:
-        mixture = module  # experts that stand beside the MLP, as Gemma 4's
+        mixture = module  # experts that are siblings of the MLP, as in Gemma 4
     experts = None if mixture is None else _first(mixture, EXPERTS)
     if mlp is not None and experts is None and _first(mlp, ("router",)) is not None:
-        experts = mlp  # what is routed is in it, under names of its own
+        experts = mlp  # the experts are inside the MLP under other names
     beside = None if experts is None else _first(module, BESIDE_EXPERTS)
     return Layer(
         module=module,
@@ -441,7 +462,7 @@ def _readout(model: Any, stack: nn.ModuleList, owner: nn.Module, config: Any) ->
         return None
     norm = _first(owner, FINAL_NORM)
     head = _head(model, stack, unembed)
-    if head is not None:  # as in BERT, and the final norm of its heirs has names of its own
+    if head is not None:  # as in BERT, whose descendants name the final norm differently
         around = next((one for one in model.modules() if owner in one.children()), owner)
         norms = [norm, *(_first(one, HEADED_NORM) for one in (owner, around))]
         norm = next((one for one in norms if one is not None), None)
@@ -459,9 +480,9 @@ def _readout(model: Any, stack: nn.ModuleList, owner: nn.Module, config: Any) ->
 
 
 def _head(model: Any, stack: nn.ModuleList, unembed: nn.Module) -> nn.Module | None:
-    """What stands before the unembedding and has weights, but is no norm alone; None if nothing.
+    """Return the part with weights, more than a norm, before the unembedding; None without one.
 
-    It is in one module with the unembedding, or a child of the model.
+    It shares a module with the unembedding, or is a child of the model.
     """
     around = next((one for one in model.modules() if unembed in one.children()), model)
     within = set(around.modules())
@@ -478,27 +499,28 @@ def _first(module: nn.Module, names: Iterable[str]) -> nn.Module | None:
 
 
 def _anywhere(module: nn.Module, names: Iterable[str]) -> nn.Module | None:
-    """As `_first`, in the module or in what it holds."""
+    """Return the first named child of the module or of any of its submodules."""
     return next((found for inner in module.modules() if (found := _first(inner, names))), None)
 
 
 def _attends(attention: nn.Module) -> nn.Module:
-    """The module within an attention that makes the queries, and so calls the attention function.
+    """Return the submodule that computes the queries, and so calls the attention function.
 
-    BERT and its heirs have it apart from the output projection, which adds the stream and norms.
+    In BERT and its descendants it is separate from the output projection, which adds the residual
+    stream and applies a norm.
     """
     named = (one for one in attention.modules() if QUERIES & dict(one.named_children()).keys())
     return next(named, attention)
 
 
 def _adds_residual(module: nn.Module) -> bool:
-    """Whether the module is handed the stream and adds it to its own output."""
+    """Return whether the module takes the residual stream and adds it to its own output."""
     return "residual" in inspect.signature(module.forward).parameters
 
 
 def inputs_of(project: nn.Module) -> int:
-    """How many inputs a projection has."""
-    features = getattr(project, "in_features", None)  # quantised projections have it too
+    """Return the number of inputs of a projection."""
+    features = getattr(project, "in_features", None)  # quantized projections have it too
     if features is not None:
         return int(features)
     if not hasattr(project, "weight"):  # a projection in a wrapper, such as Moshi's

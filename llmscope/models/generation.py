@@ -1,7 +1,7 @@
 """The rules in a model's `generation_config`, applied to the next token as `generate` applies them.
 
-The logits processors are those that transformers itself builds. What weighs whole texts, needs a
-second pass or keeps a state between tokens is not applied, and said.
+The logits processors are those that transformers itself builds. Settings that score whole texts,
+need a second forward pass or keep state between tokens are not applied, and reported as ignored.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from llmscope.models.progress import silenced
 if TYPE_CHECKING:
     from torch import Tensor
 
-# The setting that each processor comes from.
+# Class of a logits processor -> the setting that enables it.
 _SETTINGS = {
     "SequenceBiasLogitsProcessor": "sequence_bias",
     "EncoderRepetitionPenaltyLogitsProcessor": "encoder_repetition_penalty",
@@ -36,20 +36,20 @@ _SETTINGS = {
     "SuppressTokensAtBeginLogitsProcessor": "begin_suppress_tokens",
 }
 _NO_RULE = "LogitNormalization"
-"""It changes no distribution."""
+"""A processor that changes no distribution."""
 _CUTS = ("typical_p", "epsilon_cutoff", "eta_cutoff", "top_h")
 _DRAWS = ("temperature", "top_k", "top_p", "min_p")
 _TOLD = 3
-"""Entries of a list that are quoted; of a longer one only how many there are."""
+"""Longest list that is quoted; of a longer one only the length is given."""
 
 
 @dataclass(frozen=True)
 class Rules:
-    """What a `generation_config` asks for beside the likeliest token.
+    """The settings of a `generation_config` that change which token is generated.
 
     Attributes:
         applied: settings that are applied to each token, such as `repetition_penalty 1.3`.
-        ignored: settings that are not, each with the reason.
+        ignored: settings that are not applied, each with the reason.
     """
 
     applied: tuple[str, ...] = ()
@@ -57,7 +57,7 @@ class Rules:
 
 
 def rules(model: Any) -> Rules:
-    """Return the rules of a model's `generation_config`; none where it has no such thing."""
+    """Return the rules of a model's `generation_config`; empty rules if it has no such config."""
     config = getattr(model, "generation_config", None)
     if config is None:
         return Rules()
@@ -67,7 +67,7 @@ def rules(model: Any) -> Rules:
         with silenced():
             ids = torch.zeros((1, 1), dtype=torch.long)
             processors = _processors(model, ids, 1)
-            if processors:  # some look at what they were given only when they are called
+            if processors:  # some validate their settings only when called
                 vocabulary = model.config.get_text_config().vocab_size
                 _scores(processors, ids, torch.zeros(1, vocabulary))
     except ScopeError as error:
@@ -81,15 +81,16 @@ def rules(model: Any) -> Rules:
 
 
 def processed(model: Any, ids: Sequence[int], prompt: int, logits: Tensor) -> Tensor:
-    """Return the logits that `generate` chooses the next token by.
+    """Return the logits from which `generate` chooses the next token.
 
     Args:
-        ids: all tokens so far, the prompt and what was generated after it.
+        model: transformers' own model.
+        ids: all tokens so far, the prompt and the tokens generated after it.
         prompt: how many of them are the prompt.
         logits: after the last of them. [token]
 
     Raises:
-        ScopeError: the `generation_config` holds what transformers cannot apply.
+        ScopeError: the `generation_config` has settings that transformers cannot apply.
     """
     if getattr(model, "generation_config", None) is None:
         return logits
@@ -100,12 +101,12 @@ def processed(model: Any, ids: Sequence[int], prompt: int, logits: Tensor) -> Te
         chain = _processors(model, seen, prompt)
         if not chain:
             return logits
-        # A copy: some of them write into what they are given.
+        # Copied, because some processors write into their input.
         return _scores(chain, seen, logits[None].to(copy=True, dtype=torch.float32))[0]
 
 
 def _scores(chain: Any, ids: Tensor, scores: Tensor) -> Tensor:
-    """Scores after all processors. [prompt, token]"""
+    """Return the scores after all processors. [prompt, token]"""
     try:
         after: Tensor = chain(ids, scores)
     except Exception as error:
@@ -114,7 +115,7 @@ def _scores(chain: Any, ids: Tensor, scores: Tensor) -> Tensor:
 
 
 def _processors(model: Any, ids: Tensor, prompt: int) -> Any:
-    """The processors that `generate` would begin with after a prompt of `prompt` tokens.
+    """Build the processors that `generate` starts with after a prompt of `prompt` tokens.
 
     Raises:
         ScopeError: they cannot be built.
@@ -123,7 +124,8 @@ def _processors(model: Any, ids: Tensor, prompt: int) -> Any:
 
     config = copy.deepcopy(model.generation_config)
     try:
-        # Drawing is the sampler's; a watermark comes after its cuts, and guidance runs the model.
+        # llmscope's sampler does the sampling; a watermark is applied after the sampler's
+        # truncation (such as top-k), and guidance runs the model again.
         config.do_sample = False
         config.guidance_scale = config.watermarking_config = None
         if config.max_new_tokens is not None:
@@ -140,12 +142,12 @@ def _processors(model: Any, ids: Tensor, prompt: int) -> Any:
             device=ids.device,
             model_kwargs={"attention_mask": torch.ones_like(ids)},
         )
-    except Exception as error:  # whatever a damaged file makes transformers raise
+    except Exception as error:  # a damaged file can raise anything
         raise _broken(error) from error
 
 
 def _ignored(config: Any) -> list[str]:
-    """The settings that are not applied, each with the reason."""
+    """Return the settings that are not applied, each with the reason."""
     found = []
     if (getattr(config, "num_beams", None) or 1) > 1:
         found.append(f"num_beams {_value(config.num_beams)}: a beam search weighs whole texts")

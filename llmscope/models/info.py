@@ -1,4 +1,4 @@
-"""What is said about a model: plain values, no torch."""
+"""Facts about a loaded model as plain values, without torch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What the title and the status line say about the model, and what indices are valid."""
+    """The facts that the header and status line show, and the ranges of valid indices."""
 
     spec: str
     name: str
@@ -32,29 +32,29 @@ class ModelInfo:
     revision: str | None = None
     notices: tuple[str, ...] = ()
     chat: ChatMarks = field(default_factory=ChatMarks)
-    """What the chat template writes around each role: empty until the template was run."""
+    """The text that the chat template writes around each role; empty until the template is run."""
     chat_words: frozenset[str] = frozenset()
-    """Words of which a text in the chat template holds at least one."""
+    """Words of which a text that follows the chat template contains at least one."""
     experts: tuple[int, ...] = ()
-    """The layers whose MLP is a mixture of experts."""
+    """The indices of layers whose MLP is a mixture of experts."""
     adapter: str | None = None
     reward: str | None = None
-    """The name of the reward model beside it."""
+    """The name of the reward model that was loaded with it; None without one."""
     adapters: tuple[str, ...] = ()
     taught: tuple[str, ...] = ()
-    """The adapters that were made of a context here, and are in no file."""
+    """The adapters that were made from a context in this session and are not saved to a file."""
     family: tuple[str, ...] = ()
-    """The adapters and checkpoints that came with a built-in model: `builtin:NAME` each."""
+    """The adapters and checkpoints that ship with a built-in model: `builtin:NAME` each."""
     rules: Rules = field(default_factory=Rules)
-    """What its generation_config asks for when it writes."""
+    """The rules in its `generation_config` for generation."""
 
 
 def model_info(subject: LoadedModel, base: LoadedModel, chat_words: frozenset[str]) -> ModelInfo:
-    """What is known of a model.
+    """Return the `ModelInfo` of a model.
 
     Args:
-        subject: the model with the adapter that is on.
-        base: the one that holds all adapters.
+        subject: the model with the active adapter.
+        base: the base model, which has all adapters.
         chat_words: see `ModelInfo`.
     """
     anatomy, adapted = subject.anatomy, base.adapted

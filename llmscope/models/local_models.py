@@ -1,4 +1,4 @@
-"""What is on this machine already: every model that opens without a download. Imports no torch."""
+"""The models on this machine that open without a download. Imports no torch."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ class Stored:
     """A model on this machine.
 
     Attributes:
-        spec: what to type to open it.
+        spec: the spec that opens it.
         source: the kind of its spec.
-        path: where it lies.
-        bytes: what it takes there.
-        converted: bytes of its converted form in llmscope's cache, beside that.
-        architecture: the class that its config names, or the kind of adapter; empty if none does.
-        notes: what may keep it from opening.
-        family: what was trained from it and comes with it.
+        path: its file or folder.
+        bytes: its size on disk.
+        converted: additional bytes of its converted form in llmscope's cache.
+        architecture: the class that its config names, or the kind of adapter; empty if unknown.
+        notes: possible reasons why it would not open.
+        family: the built-in adapters and checkpoints that were trained from it.
     """
 
     spec: str
@@ -42,7 +42,7 @@ class Stored:
 
 @dataclass(frozen=True)
 class Shelf:
-    """All of them. `warnings`: what the hub's library says about damage in its cache."""
+    """All models on this machine, and warnings of huggingface_hub about damage in its cache."""
 
     models: tuple[Stored, ...]
     hub_cache: Path
@@ -51,7 +51,7 @@ class Shelf:
 
 
 def shelf() -> Shelf:
-    """What ships with llmscope, what the hub's cache holds, and what llmscope's own cache holds."""
+    """Return the built-in models and those in the hub's cache and in llmscope's own cache."""
     from huggingface_hub import constants
 
     warnings: list[str] = []
@@ -60,7 +60,7 @@ def shelf() -> Shelf:
 
 
 def stored(warnings: list[str]) -> Iterator[Stored]:
-    """The same one by one, as they are found; what is wrong is added to the warnings."""
+    """Yield the models of `shelf` as they are found, and append problems to `warnings`."""
     yield from _builtin()
     from huggingface_hub import constants
 
@@ -74,7 +74,7 @@ def stored(warnings: list[str]) -> Iterator[Stored]:
 
 
 class _Converted:
-    """Converted GGUF files, each handed to the model that it was made of."""
+    """The converted GGUF files in the cache, looked up by the file that each was made from."""
 
     def __init__(self, home: Path, digests: Path) -> None:
         self._folders = {path.name: path for path in _folders(home)}
@@ -86,7 +86,7 @@ class _Converted:
         self._taken: set[str] = set()
 
     def of(self, file: Path) -> Path | None:
-        """The converted form of a GGUF file, if it was made."""
+        """Return the folder of a GGUF file's converted form; None if there is no such folder."""
         digest = self._origin.get(str(file.resolve()))
         if digest is None or digest not in self._folders:
             return None
@@ -94,7 +94,7 @@ class _Converted:
         return self._folders[digest]
 
     def others(self) -> Iterator[Stored]:
-        """Those that nobody asked for: of files elsewhere, or of files that are gone."""
+        """Yield the rest: conversions of files elsewhere, or of files that no longer exist."""
         origins = {digest: place for place, digest in sorted(self._origin.items())}
         for digest, folder in sorted(self._folders.items()):
             if digest in self._taken:
@@ -139,13 +139,13 @@ def _builtin() -> Iterator[Stored]:
 
 
 def _revisions(cache: Path) -> tuple[list[tuple[str, Any]], tuple[str, ...]]:
-    """Each model repository with each of its revisions, in order of names."""
+    """Return (repository, revision) pairs of the hub's cache, sorted, and the warnings."""
     from huggingface_hub import CacheNotFound, scan_cache_dir
 
     try:
         found = scan_cache_dir(cache)
     except (CacheNotFound, OSError):
-        return [], ()  # nothing was ever downloaded, or nobody may look
+        return [], ()  # nothing was ever downloaded, or it is not readable
     pairs = [
         (repository.repo_id, revision)
         for repository in found.repos
@@ -157,7 +157,7 @@ def _revisions(cache: Path) -> tuple[list[tuple[str, Any]], tuple[str, ...]]:
 
 
 def _hub(repository: str, revision: Any, converted: _Converted) -> Iterator[Stored]:
-    """The weights of one revision, and each of its GGUF files."""
+    """Yield the model of one revision and each of its GGUF files."""
     folder = Path(revision.snapshot_path)
     at = "" if "main" in revision.refs else f"@{min(revision.refs, default=revision.commit_hash)}"
     files = {file.file_path.relative_to(folder).as_posix(): file for file in revision.files}
@@ -180,7 +180,7 @@ def _hub(repository: str, revision: Any, converted: _Converted) -> Iterator[Stor
 
 
 def _doubts(files: Iterable[str], architecture: str) -> Iterator[str]:
-    """What may keep a repository from opening, as far as names tell."""
+    """Yield reasons why a repository might not open, judging by file and class names."""
     if architecture and not architecture.endswith(_CAUSAL):
         yield "perhaps no causal language model"
     top = [name for name in files if "/" not in name]
@@ -206,7 +206,7 @@ def _pypi(home: Path, converted: _Converted) -> Iterator[Stored]:
 
 
 def _folders(home: Path) -> list[Path]:
-    """Folders in a folder, in order of names; none that are still being built."""
+    """Return the folders in a folder, sorted by name, without those still being built."""
     try:
         return sorted(p for p in home.iterdir() if p.is_dir() and not p.name.startswith("."))
     except OSError:
@@ -218,14 +218,14 @@ def _size(folder: Path) -> int:
 
 
 def _architecture(config: Path) -> str:
-    """The first class that a config names; empty without any, or without a readable config."""
+    """Return the first class that a config names; empty without one or without a valid config."""
     record = _json(config)
     named = record.get("architectures") if isinstance(record, dict) else None
     return str(named[0]) if isinstance(named, list) and named else ""
 
 
 def _adapter(folder: Path) -> str:
-    """What kind of adapter lies there; empty if none does."""
+    """Return the kind of the adapter in a folder; empty if there is no adapter."""
     record = _json(folder / "adapter_config.json")
     kind = record.get("peft_type") if isinstance(record, dict) else None
     return f"{kind} adapter" if isinstance(kind, str) else ""

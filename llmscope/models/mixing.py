@@ -1,7 +1,7 @@
-"""What mixes the tokens of a layer: told by what a module is made of, not by its name alone.
+"""The token mixer of a layer (attention, state space, ...), identified by its parts.
 
-A module that is called `self_attn` may be a linear recurrence, and one that is called `mixer` may
-be anything. What tells them apart are the parts that only one of them can have.
+A module named `self_attn` may be a linear recurrence, and a module named `mixer` may be anything.
+So the kind is decided by child modules and parameters that only one kind has.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ MIXERS = {
     "convolution": ("conv", "short_conv"),
     "recurrent": ("linear_attn",),
 }
-"""What mixes tokens in layers that have no attention, or beside it: kind of the layer -> names."""
+"""Mixers that replace the attention or run in parallel with it: kind of the layer -> names."""
 STATE_SPACE = frozenset({"A_log", "D"})
-"""Parameters that a state space has, all of them."""
+"""Parameters that identify a state space if all are present."""
 RECURRENT = frozenset(
     {"A_log", "time_decay", "forget_gate", "slope_rate", "rg_lru", "igate_preact"}
 )
-"""Parts of which any makes a recurrence: they say how fast a state is forgotten."""
+"""Parts that identify a recurrence if any is present: they control how fast the state decays."""
 QUERIES = frozenset(
     {
         *("q_proj", "q_a_proj", "q_b_proj", "query", "query_key", "query_proj", "project_q"),
         *("Wq", "wq", "q_lin", "q", "c_attn", "Wqkv", "qkv_proj", "query_key_value", "qkv"),
     }
 )
-"""Parts of which any makes an attention, if nothing says otherwise."""
+"""Parts that identify an attention if any is present and no other kind matched before."""
 CROSS = ("cross", "encoder_attn", "encoder_decoder")
-"""Begins the names of attention to another sequence."""
+"""Prefixes of the names of cross-attention modules."""
 FEED_FORWARD = frozenset({"up_proj", "fc1", "experts", "gate_up_proj"})
 
 
@@ -44,20 +44,20 @@ WITHOUT_PATTERN = {
     "feed-forward": "this layer has no attention: nothing mixes tokens in it",
     "unknown": "what mixes this layer's tokens could not be found",
 }
-"""Kind of a layer -> why no pattern of it is shown."""
+"""Kind of a layer -> why no attention pattern is shown for it."""
 
 
 @dataclass(frozen=True)
 class Mixing:
-    """What mixes the tokens of a layer.
+    """The token mixer of a layer.
 
     Attributes:
-        kind: "attention", "state space", "convolution", "recurrent", "feed-forward" (nothing mixes
-            tokens there), or "unknown".
+        kind: "attention", "state space", "convolution", "recurrent", "feed-forward" (the layer
+            mixes no tokens), or "unknown".
         attention: the attention module; None without one.
-        mixer: what mixes tokens in the attention's place, or beside it; None if nothing does.
-        beside: the mixer's kind where it works beside an attention; empty otherwise.
-        feed_forward: what stands where other layers mix tokens, but mixes none.
+        mixer: the mixer that replaces the attention or runs in parallel with it; None without one.
+        beside: the mixer's kind where it runs in parallel with an attention; empty otherwise.
+        feed_forward: the feed-forward module in the place of a mixer; None without one.
     """
 
     kind: str
@@ -68,7 +68,7 @@ class Mixing:
 
 
 def kind_of(module: nn.Module) -> str:
-    """How a module mixes tokens, in the words of `Mixing.kind`; "unknown" if nothing tells."""
+    """Return how a module mixes tokens, as a value of `Mixing.kind`."""
     parts = {name for name, _ in module.named_children()}
     parts |= {name for name, _ in module.named_parameters(recurse=False)}
     parts |= {name for name, _ in module.named_buffers(recurse=False)}
@@ -85,7 +85,7 @@ def kind_of(module: nn.Module) -> str:
 
 
 def mixing_of(layer: nn.Module) -> Mixing:
-    """What mixes the tokens of a layer: among its children, or one level below them."""
+    """Find the token mixer of a layer, among its children or one level below them."""
     attention = _child(layer, ATTENTION)
     beside, mixer = _mixer(layer)
     if attention is not None and kind_of(attention) in ("recurrent", "state space"):
@@ -108,7 +108,7 @@ def mixing_of(layer: nn.Module) -> Mixing:
 
 
 def _mixer(layer: nn.Module) -> tuple[str, nn.Module | None]:
-    """What is no attention by its name: its kind, and the module."""
+    """Return the kind and module of a child with a name in `MIXERS`; ("", None) without one."""
     for kind, names in MIXERS.items():
         found = _child(layer, names)
         if found is not None:
@@ -117,7 +117,7 @@ def _mixer(layer: nn.Module) -> tuple[str, nn.Module | None]:
 
 
 def _nested(layer: nn.Module) -> nn.Module | None:
-    """An attention with a name of its own, the innermost first."""
+    """Return an attention with an unlisted name or one level down; of both, the inner one."""
     for name, child in layer.named_children():
         if name.startswith(CROSS):
             continue

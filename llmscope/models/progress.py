@@ -1,6 +1,6 @@
-"""While weights load: libraries fall silent, and their progress bars report to us instead.
+"""Loading progress: silence the libraries and redirect their progress bars to llmscope.
 
-What a library writes to the terminal would land on top of the screen.
+Library output to the terminal would overwrite the app's screen.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ _INTERVAL = 0.05  # seconds between two reports of the same stage
 
 
 class Meter:
-    """Reports how far a stage has come, not more often than a person can see.
+    """Reports the progress of a stage, at most once per `_INTERVAL`.
 
     Args:
-        progress: whom to tell; None for nobody.
-        stage: what is being done, such as `loading weights`.
-        total: bytes in all; None if not known.
+        progress: the callback; None reports nothing.
+        stage: the description of the stage, such as `loading weights`.
+        total: total bytes; None if unknown.
     """
 
     def __init__(self, progress: Progress | None, stage: str, total: float | None = None) -> None:
@@ -38,14 +38,14 @@ class Meter:
         self._report()
 
     def reach(self, done: float, total: float | None = None) -> None:
-        """So many bytes are done, of so many. It never runs backwards."""
+        """Report `done` of `total` bytes. Progress never decreases; None keeps the total."""
         self.total = total or self.total
         self.done = max(self.done, done)
         if self.done == self.total or time.monotonic() - self._reported > _INTERVAL:
             self._report()
 
     def say(self, note: str) -> None:
-        """Something holds it up, which the stage names from now on; nothing if it is empty."""
+        """Append a note to the stage's description, such as a reason for waiting; empty clears."""
         if note != self._note:
             self._note = note
             self._report()
@@ -58,16 +58,16 @@ class Meter:
 
 
 class Gauge(Protocol):
-    """Whoever is told by a bar: a meter, or something that passes it on."""
+    """The receiver of a bar's reports: a meter, or an object that forwards to one."""
 
     total: float | None
 
     def reach(self, done: float, total: float | None = None) -> None:
-        """So many bytes are done, of so many."""
+        """Report `done` of `total` bytes."""
 
 
 class Bar:
-    """Takes the place of a tqdm bar and tells a meter.
+    """A replacement for a tqdm bar that reports to a meter.
 
     A bar that counts items rather than bytes is scaled to the meter's total.
     """
@@ -83,7 +83,7 @@ class Bar:
         self.n: float = settings.get("initial") or 0
 
     def update(self, n: float | None = 1) -> None:
-        """`n` more are done."""
+        """Count `n` more bytes or items as done."""
         self.n += n or 0
         if self.bytes:
             self.meter.reach(self.n, self.total)
@@ -102,22 +102,22 @@ class Bar:
         pass
 
     def __getattr__(self, name: str) -> Any:
-        """Everything else that a bar can do concerns its looks, and it has none."""
+        """Return a no-op for every other method of a tqdm bar; they only affect its display."""
         if name.startswith("_"):
             raise AttributeError(name)
         return lambda *_, **__: None
 
 
 def bar_for(meter: Gauge) -> type[Bar]:
-    """A class to hand to a library as its tqdm class."""
+    """Return a tqdm-compatible class whose bars report to the meter."""
     return type("MeterBar", (Bar,), {"meter": meter})
 
 
 class _Silence:
-    """What is shared by all who ask for silence: it begins with the first and ends with the last.
+    """The shared state of all `silenced` blocks: begins with the first and ends with the last.
 
-    Two loads in two threads overlap without being nested: the second to begin must not take the
-    silence for how things were.
+    Loads in two threads overlap without being nested: the second must not save the silenced state
+    as the one to restore.
     """
 
     def __init__(self) -> None:
@@ -147,7 +147,7 @@ _SILENCE = _Silence()
 
 @contextmanager
 def silenced() -> Iterator[None]:
-    """Libraries log nothing and warn of nothing."""
+    """Suppress logs and warnings of libraries within the block."""
     _SILENCE.begin()
     try:
         yield
@@ -156,7 +156,7 @@ def silenced() -> Iterator[None]:
 
 
 class _Bars:
-    """The bars that transformers opens, for all loads that are under way: see `_Silence`."""
+    """Redirects the bars that transformers opens, for all running loads; see `_Silence`."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -193,10 +193,11 @@ _LOADING = threading.RLock()
 
 @contextmanager
 def transformers_bars(meter: Meter) -> Iterator[None]:
-    """Every progress bar that transformers opens in the block reports to the meter.
+    """Redirect every progress bar that transformers opens in the block to the meter.
 
-    One such block at a time: while transformers loads a model it puts functions of its own into
-    its classes, and two that load at once would leave them there: nothing is tied any more then.
+    Only one such block runs at a time: while transformers loads a model it replaces functions of
+    its classes, and two concurrent loads would leave the replacements in place, after which
+    weights are no longer tied.
     """
     with _LOADING:
         _BARS.begin(meter)

@@ -1,4 +1,4 @@
-"""What computed the numbers of a model: which weights, where, and by which path."""
+"""The provenance of a model's numbers: its weights, device, dtype and attention implementation."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ _OURS = "llmscope_"
 
 @dataclass(frozen=True)
 class Origin:
-    """A model as it was when it was recorded: plain values, which any thread may read.
+    """The state of a model at the time of a recording, as plain values that any thread may read.
 
     Attributes:
-        info: the model with what is put on it.
-        attention: the implementation that its config names.
-        threads: of torch.
-        folders: where the weights came from: the model's, then the adapter's.
-        reward: spec and folders of the reward model beside it.
-        verdicts: the model's, a capability each.
+        info: facts about the model with its active adapter.
+        attention: the attention implementation that its config names.
+        threads: the number of torch threads.
+        folders: the folders of the weights: the model's, then the adapter's.
+        reward: spec and folders of its reward model; None without one.
+        verdicts: the model's verdicts, one per capability.
     """
 
     info: ModelInfo
@@ -38,13 +38,13 @@ class Origin:
     verdicts: Mapping[str, Verdict] = field(default_factory=dict)
 
     def to_dict(self, progress: Progress | None = None) -> dict[str, Any]:
-        """Device, dtype, attention, threads and digests, as JSON types.
+        """Return device, dtype, attention, threads and digests as JSON types.
 
-        `weights` has a digest for each folder; see `llmscope.models.files.digest`. A file of
-        weights is read once, which may take long.
+        `weights` has one digest per folder; see `llmscope.models.files.digest`. Each weight file
+        is read once, which may take long.
 
         Raises:
-            ScopeError: a file of weights cannot be read.
+            ScopeError: a weight file cannot be read.
         """
         info, reward = self.info, self.reward
         return {
@@ -70,14 +70,14 @@ class Origin:
 def origin(
     subject: LoadedModel, info: ModelInfo, verdicts: Mapping[str, Verdict] | None = None
 ) -> Origin:
-    """The origin of what is recorded of a model now. Reads no file."""
+    """Return the origin of recordings that are made of a model now. Reads no file."""
     import torch
 
     reward = subject.reward
     attention = getattr(subject.model.config, "_attn_implementation", None)
     return Origin(
         info,
-        # Recording goes through a function of ours, which hands on to the one that it is named for.
+        # Recording uses llmscope's own attention function, which wraps the one in its name.
         None if attention is None else str(attention).removeprefix(_OURS),
         torch.get_num_threads(),
         subject.folders,

@@ -1,4 +1,4 @@
-"""The grammar of model specs: from a string to where weights come from. Reads no weights."""
+"""The grammar of model specs: parse a string into the source of the weights. Reads no weights."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ _FORMS = "builtin:NAME, a folder, FILE.gguf, a hub id such as org/name, or pypi:
 
 @dataclass(frozen=True)
 class Spec:
-    """Where a model comes from.
+    """The source of a model.
 
     Attributes:
-        text: what the person wrote, or the default.
-        source: which of the sources it names.
+        text: the text that the user gave, or the default.
+        source: the kind of source.
         name: the built-in's name, the hub id, the package, or the path of a folder or GGUF file.
         revision: branch, tag or commit of the hub; exact version of a package.
         file: the GGUF file inside a hub repository.
@@ -44,20 +44,20 @@ class Spec:
 
 
 def parse(text: str | None) -> Spec:
-    """The spec that a string means. A name that exists as a folder means the folder.
+    """Parse a model spec. A name that exists as a folder means the folder.
 
     Args:
-        text: None means the built-in default.
+        text: the spec; None means the built-in default.
 
     Raises:
-        ScopeError: it names nothing: an unknown form, or a path where nothing is.
+        ScopeError: the text has an unknown form, or is a path that does not exist.
     """
     text = DEFAULT if text is None else text.strip()
     if text.startswith("builtin:"):
         return Spec(text, "builtin", text.removeprefix("builtin:"))
     if text.startswith("pypi:"):
         return _package(text)
-    path = Path(expanduser(text))  # pathlib's own raises for ~ and a user that is not there
+    path = Path(expanduser(text))  # Path.expanduser raises for ~ with an unknown user
     if text and path.is_dir():
         return Spec(text, "folder", str(path))
     if text and path.is_file():
@@ -70,7 +70,7 @@ def parse(text: str | None) -> Spec:
 
 
 def is_revision(text: str) -> bool:
-    """Return whether a text can name a branch, a tag or a commit; no path that leads upwards."""
+    """Return whether a text can name a branch, tag or commit; a path with `.` or `..` cannot."""
     return _REVISION.fullmatch(text) is not None and not {".", ".."} & set(text.split("/"))
 
 

@@ -1,4 +1,4 @@
-"""The stages of one model: adapters on it, and checkpoints that were trained from it."""
+"""The variants of one model: adapters for it, and checkpoints that were trained from it."""
 
 from __future__ import annotations
 
@@ -10,20 +10,25 @@ if TYPE_CHECKING:
 
 
 class Stages(Mapping[str, "LoadedModel"]):
-    """Models by name, in order. One that is not loaded yet is when it is first asked for."""
+    """Models by name, in order. A model that is not loaded yet is loaded on first access."""
 
     def __init__(
         self,
         loaded: Mapping[str, LoadedModel] | None = None,
         later: Mapping[str, Callable[[], LoadedModel]] | None = None,
     ) -> None:
-        """Those that are there, then those that can be loaded."""
+        """Keep the loaded models, followed by functions that load the others."""
         self._loaded = dict(loaded or {})
         self._later = dict(later or {})
         self._names = dict.fromkeys((*self._loaded, *self._later))
 
     def __getitem__(self, name: str) -> LoadedModel:
-        """Raises KeyError for an unknown name, and ScopeError for what cannot be loaded."""
+        """Return a model, loading it if needed.
+
+        Raises:
+            KeyError: the name is unknown.
+            ScopeError: the model cannot be loaded.
+        """
         if name not in self._loaded:
             self._loaded[name] = self._later[name]()
         return self._loaded[name]
@@ -31,7 +36,7 @@ class Stages(Mapping[str, "LoadedModel"]):
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
 
-    def __contains__(self, name: object) -> bool:  # which must not load it
+    def __contains__(self, name: object) -> bool:  # must not load the model
         return name in self._names
 
     def __len__(self) -> int:
@@ -39,15 +44,15 @@ class Stages(Mapping[str, "LoadedModel"]):
 
     @property
     def loaded(self) -> Mapping[str, LoadedModel]:
-        """Those that are loaded already."""
+        """Return the models that are loaded already."""
         return dict(self._loaded)
 
     @property
     def family(self) -> tuple[str, ...]:
-        """Those that came with the model, loaded or not: `builtin:NAME` is each one's spec."""
+        """Return the names of the built-in variants, loaded or not; the spec is `builtin:NAME`."""
         return tuple(self._later)
 
     def add(self, name: str, subject: LoadedModel) -> None:
-        """One more, at the end."""
+        """Append a model."""
         self._loaded[name] = subject
         self._names[name] = None

@@ -1,1 +1,1 @@
-"""From token ids to a `Recording`: hooks, the attention function, the KV cache."""
+"""Recordings of a model's passes, and everything that is measured on them or changed in them."""

@@ -1,4 +1,4 @@
-"""Changes of the numbers inside a pass: where they are made, and the hooks that make them."""
+"""Changes of tensors inside a pass: where they are made, and the hooks that make them."""
 
 from __future__ import annotations
 
@@ -22,21 +22,22 @@ Site = Literal[
     "embedded_write",
     "norm",
 ]
-"""What is changed: the stream before a layer, what the heads hand to the output projection, what
-the neurons hand to the down projection, what a part writes, what a norm gives."""
+"""The changed tensor: the stream before a layer, the heads' outputs (input of the output
+projection), the neurons' activations (input of the down projection), a part's write to the stream,
+or a norm's output."""
 
 
 @dataclass(frozen=True, eq=False)
 class Frozen:
-    """A norm whose scale is that of another pass: `norm(x₀) + s(x₀) · gain ∘ C(x - x₀)`.
+    """A norm with the scale of another pass: `norm(x₀) + s(x₀) · gain ∘ C(x - x₀)`.
 
-    With nothing changed before the norm that is `norm(x₀)` to the last bit.
+    If nothing is changed before the norm, the result equals `norm(x₀)` to the last bit.
 
     Attributes:
         module: the norm.
         inputs, outputs: x₀ and norm(x₀), of the rows of the change. [row, width]
         scaled: s(x₀) · gain. [row, width]
-        centred: whether the norm takes the mean off.
+        centred: whether the norm subtracts the mean.
     """
 
     module: nn.Module
@@ -47,23 +48,23 @@ class Frozen:
 
     @classmethod
     def of(cls, module: nn.Module, inputs: Tensor, outputs: Tensor) -> Frozen:
-        """Hold a norm still as it was in a pass.
+        """Freeze a norm's scale as it was in a pass.
 
         Raises:
-            UnknownNorm: the module is none whose scale can be held still.
+            UnknownNorm: the module is not a norm whose scale can be frozen.
         """
         parts = take_apart(module, inputs)
         scaled = parts.scale(inputs, outputs)[:, None] * parts.gain
         return cls(module, inputs, outputs, scaled.float().to(inputs.device), parts.centred)
 
     def row(self, row: int) -> Frozen:
-        """One row of it."""
+        """Return the frozen norm of one row."""
         only = slice(row, row + 1)
         held = (self.inputs[only], self.outputs[only], self.scaled[only])
         return Frozen(self.module, *held, self.centred)
 
     def __call__(self, stream: Tensor, rows: slice) -> Tensor:
-        """What the norm gives now. `[..., row, width]`"""
+        """Return the norm's output for a stream. `[..., row, width]`"""
         moved = (stream - self.inputs[rows]).float()
         if self.centred:
             moved = moved - moved.mean(-1, keepdim=True)
@@ -73,18 +74,19 @@ class Frozen:
 
 @dataclass(frozen=True, eq=False)
 class Change:
-    """What becomes of some rows and columns of one tensor of the pass.
+    """A change of some rows and columns of one tensor of the pass.
 
-    One of factor, values, added and frozen says what.
+    Exactly one of factor, values, added and frozen is set.
 
     Attributes:
-        layer: of the site; of the stream, how many layers come before: the number of layers for
-            the stream after the last one. Of the final norm it is that number too.
+        site: which tensor.
+        layer: the site's layer. For the stream, the number of layers before it: after the last
+            layer, the number of all layers. The final norm has that number too.
         rows: positions in the prompt.
-        columns: of the tensor; all of them, but for one head or one neuron.
-        factor: they are multiplied by it.
-        values: they become these, one row for each or one for all. [row, column]
-        added: it is added to each. [column]
+        columns: columns of the tensor: all of them, unless one head or neuron is changed.
+        factor: multiplies the columns.
+        values: replace the columns, with one row for each row or one for all. [row, column]
+        added: added to each row. [column]
         frozen: the norm that keeps its scale.
     """
 
@@ -98,12 +100,12 @@ class Change:
     frozen: Frozen | None = None
 
     def apply(self, tensor: Tensor, start: int, inputs: Tensor | None = None) -> Tensor:
-        """The tensor as it is after the change; the one that is given stays what it is.
+        """Return a changed copy of a tensor.
 
         Args:
             tensor: `[..., row, column]`
             start: the position of its first row.
-            inputs: of the norm, if it is one's output.
+            inputs: the norm's inputs, if the tensor is the output of a norm.
         """
         first = max(self.rows.start - start, 0)
         last = min(self.rows.stop - start, tensor.shape[-2])
@@ -113,7 +115,7 @@ class Change:
         tensor = tensor.clone()
         part = tensor[..., first:last, self.columns]
         if self.factor is not None:
-            # What is switched off is 0, were it infinite before.
+            # A factor of 0 gives 0 even for infinite numbers.
             part.mul_(self.factor) if self.factor else part.zero_()
         elif self.added is not None:
             part.add_(self.added.to(part))
@@ -136,12 +138,13 @@ def attached(
     start: int = 0,
     jobs: Sequence[Job] = (),
 ) -> Iterator[None]:
-    """Make changes in every pass within. They come before anything that listens.
+    """Make changes in every pass within. They run before all other hooks.
 
     Args:
-        changes: in every prompt of a batch, in this order.
+        anatomy: the parts of the model.
+        changes: made in every prompt of a batch, in this order.
         start: the position of the pass's first row.
-        jobs: for each prompt of a batch, changes of its own, after the others.
+        jobs: for each prompt of a batch, its own changes, made after the others.
     """
     batch = max(len(jobs), 1)
     placed: dict[tuple[nn.Module, bool], list[tuple[slice, Change]]] = {}
@@ -175,7 +178,7 @@ def attached(
 
 
 def site_of(anatomy: Anatomy, site: Site, layer: int) -> nn.Module | None:
-    """The module whose input or output is changed; None if the layer has none."""
+    """Return the module whose input or output is changed; None if the layer has no such part."""
     if site == "stream":
         return anatomy.layers[min(layer, len(anatomy.layers) - 1)].module
     parts = anatomy.layers[layer]
@@ -187,9 +190,9 @@ def site_of(anatomy: Anatomy, site: Site, layer: int) -> nn.Module | None:
 
 
 def _beside(anatomy: Anatomy, change: Change) -> tuple[nn.Module, Change] | None:
-    """What a change of what the MLP writes means for a second MLP that is added to it.
+    """Return the change for a second MLP whose output is added to that of the changed MLP.
 
-    What is multiplied is multiplied in both; what is replaced is all in the first.
+    A factor applies to both; replaced values all go to the first, and the second becomes 0.
     """
     if change.site != "mlp_write":
         return None
@@ -201,7 +204,7 @@ def _beside(anatomy: Anatomy, change: Change) -> tuple[nn.Module, Change] | None
 
 
 def _place(anatomy: Anatomy, change: Change) -> tuple[nn.Module, bool]:
-    """The module, and whether it is its input that is changed."""
+    """Return the module, and whether its input is changed rather than its output."""
     if change.frozen is not None:
         return change.frozen.module, False
     module = site_of(anatomy, change.site, change.layer)
@@ -215,7 +218,7 @@ Alter = Callable[[Tensor, "Tensor | None"], Tensor]
 
 def _alter(found: Sequence[tuple[slice, Change]], start: int, batch: int) -> Alter:
     def alter(tensor: Tensor, inputs: Tensor | None = None) -> Tensor:
-        # Some layers fold the batch into the rows.
+        # Some layers merge the batch dimension into the rows.
         altered = tensor.reshape(batch, -1, tensor.shape[-1])
         given = None if inputs is None else inputs.reshape(batch, -1, inputs.shape[-1])
         alone = [change for prompts, change in found if prompts == slice(None)]

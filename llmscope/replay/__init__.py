@@ -1,1 +1,1 @@
-"""A snapshot on the screen, without the model that made it."""
+"""Replay a snapshot in the app, without the model."""

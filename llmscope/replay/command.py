@@ -1,4 +1,4 @@
-"""The command line that a snapshot says it was made with: foreign text that ends in a shell."""
+"""Sanitize the command line stored in a snapshot: untrusted text that a user may run in a shell."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import shlex
 from llmscope.text import controls, display_text
 
 LONGEST = 1_000_000
-"""Characters of a command that is looked at."""
+"""Maximum length of a command in characters."""
 
 TEXTS = ("--prompt", "--system", "--versus-prompt", "--words-a", "--words-b", "--answer")
-"""Options of any text, written as one word with it."""
+"""Options with any text as value, written as one word `--option=text`."""
 VALUES = frozenset(
     {
         *("--lens", "--prompt-file", "--ids", "--written", "--context-file", "--context"),
@@ -22,24 +22,25 @@ VALUES = frozenset(
         *("--reward", "--device", "--dtype", "--threads"),
     }
 )
-"""Options with a value in the next word."""
+"""Options whose value is the next word."""
 SWITCHES = frozenset(
     {"--chat", "--no-special-tokens", "--change", "--ascii", "--no-ascii", "--unverified"}
 )
 TRUST = frozenset({"--trust-remote-code", "--allow-pickle"})
-"""Left out: whoever runs the command decides that, not the file."""
+"""Options that are dropped, because the user who runs the command must decide on trust."""
 
 _MODEL = re.compile(r"[^-\s][^\n\t]*")
 
 
 def safe_command(command: object) -> str | None:
-    """Return a `llmscope snapshot …` line made anew from the parts of a foreign one.
+    """Rebuild a `llmscope snapshot …` line from the words of an untrusted one.
 
-    Every word is quoted again, so no shell finds a second command in it. Options that trust the
-    model's code are left out.
+    Every word is quoted again, so that a shell cannot find a second command in it. Options that
+    trust the model's code are dropped.
 
     Returns:
-        None: it is no such line, or holds text that a terminal would act on or not show.
+        The command line; None if `command` is not such a line, or contains control characters or
+        invisible text.
     """
     if not isinstance(command, str) or len(command) > LONGEST or controls(command):
         return None
@@ -68,5 +69,5 @@ def safe_command(command: object) -> str | None:
 
 
 def _visible(word: str) -> bool:
-    """Whether a word holds nothing but what is seen, in one line."""
+    """Return whether a word consists of visible characters on one line."""
     return "\n" not in word and display_text(word) == word

@@ -1,4 +1,4 @@
-"""What speaks to the screen as the engine does, and answers from a file."""
+"""An engine for the app that answers from a snapshot file."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from llmscope.replay.pane_map import PaneFigure
 from llmscope.replay.reader import Recorded
 
 NO_COST = PassInfo(0, 0, 0.0, 0)
-"""No pass was run."""
+"""The cost of an answer: no pass was run."""
 
 
 class ReplayEngine:
-    """Answers at once, in the thread that asks: there is nothing to wait for.
+    """An engine that answers immediately, in the thread of the caller.
 
     Args:
-        snapshot: what the file holds.
+        snapshot: the content of the file.
         panes: its figures in their panes.
         post: called with each event.
     """
@@ -29,11 +29,11 @@ class ReplayEngine:
         self._panes = {one.key: one for one in panes}
 
     def start(self) -> None:
-        """Say which model the file is of."""
+        """Post the event `Loaded` with the model of the file."""
         self._post(Loaded(self._snapshot.info))
 
     def ask(self, request: Ask) -> None:
-        """Answer what asks for figures; nothing else can be asked of a file."""
+        """Answer a request for figures; ignore any other request."""
         if not isinstance(request, Request):
             return
         tokens = self._snapshot.tokens
@@ -42,11 +42,11 @@ class ReplayEngine:
             found = self._panes.get(want.key)
             if found is not None:
                 figures[want.key] = found.shown(want.focus, tokens)
-            elif want.key == "tokens":  # asked for always, for the rows around a map
+            elif want.key == "tokens":  # always requested, for the rows around a map
                 reason = "not in this snapshot: tokens"
                 figures[want.key] = Figure.refused(want.lens, want.lens, reason)
         self._post(Frame(request.serial, tokens, figures, NO_COST, notices=("read only",)))
 
     def close(self) -> bool:
-        """There is no thread to end."""
+        """Do nothing, because there is no thread to end."""
         return True

@@ -1,4 +1,4 @@
-"""From what a file holds to what a lens would have given: figures that drawing can rely on."""
+"""Convert figures from a file to the form that lenses return and drawing relies on."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from llmscope.export.read import numbers
 from llmscope.figure import Axis, Figure, Focus
 
 ALONG = ("position", "query", "key")
-"""Axes whose places are those of the prompt's tokens."""
+"""Axes indexed by the prompt's tokens."""
 SIZES = ((100, 30), (30, 5))
-"""Cells in which each figure is drawn once, before anybody sees it."""
+"""Sizes in cells in which each figure is drawn once, as a check before it is shown."""
 INDICES = ("layer", "head", "position", "neuron", "step")
-"""What of `extra` is a place: a whole number, or none."""
+"""Entries of `extra` that are indices: whole numbers or None."""
 
 
 def restored(figure: Figure) -> Figure:
-    """A figure whose `extra` holds arrays, numbers and names as a lens gives them."""
+    """Return the figure with arrays, numbers and names in `extra` as a lens returns them."""
     extra = {name: _restored(name, value) for name, value in figure.extra.items()}
     return replace(figure, extra=extra)
 
 
 def _restored(name: str, value: Any) -> Any:
-    if name == "names" and isinstance(value, Mapping):  # of ids, which JSON has as text
+    if name == "names" and isinstance(value, Mapping):  # JSON stores the ids as strings
         return {int(key): one for key, one in value.items() if _is_whole(key)}
-    if value is None and name == "kl":  # which JSON has no NaN for
+    if value is None and name == "kl":  # JSON has no NaN
         return math.nan
     if isinstance(value, list):
         array = numbers(value) if value else None
@@ -51,10 +51,10 @@ def _is_whole(text: str) -> bool:
 
 
 def check(figures: Sequence[Figure], length: int, focus: Focus) -> None:
-    """Hold figures against a prompt of so many tokens, and draw each once.
+    """Check figures against a prompt of `length` tokens, and draw each once.
 
     Raises:
-        ScopeError: one is of other tokens, or cannot be drawn.
+        ScopeError: a figure belongs to other tokens, or cannot be drawn.
     """
     tokens = next((one for one in figures if one.lens == "tokens"), None)
     if tokens is not None and tokens.axes and tokens.values.shape != (length,):
@@ -66,17 +66,17 @@ def check(figures: Sequence[Figure], length: int, focus: Focus) -> None:
         try:
             for width, height in SIZES:
                 paint(_flat(figure), width, height, RenderOptions(), focus, tokens=tokens)
-        except Exception as error:  # whatever drawing relies on, it may lack
+        except Exception as error:  # anything that drawing relies on may be missing
             raise ScopeError(
                 f"{named} cannot be drawn: it lacks what belongs to it", HINT
             ) from error
 
 
 def _flat(figure: Figure) -> Figure:
-    """The figure without its values, which are drawn whatever they are.
+    """Return the figure with constant values, since any values can be drawn.
 
-    What draws lengths and curves takes longer to import than all else: it waits for the first
-    picture.
+    These values need no bars or curves, whose library takes longer to import than everything else
+    and is left for the first picture.
     """
     level = np.nan if figure.kind == "lines" else 0.0
     return replace(figure, values=np.full_like(figure.values, level))
@@ -86,5 +86,5 @@ HINT = "a file that llmscope snapshot wrote"
 
 
 def _last(axis: Axis) -> float:
-    """The last place of the prompt that an axis reaches."""
+    """Return the last position of the prompt that an axis covers."""
     return axis.start + (len(axis) - 1) * axis.step if axis.labels else -math.inf

@@ -1,4 +1,4 @@
-"""Which figure of a snapshot stands in which pane, and for which place of the cursor."""
+"""Map the figures of a snapshot to panes, and to the cursor position they are for."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from llmscope.tui.state.workspaces import Workspace
 
 T = TypeVar("T")
 PLACES = ("layer", "head", "position", "neuron")
-"""What of the cursor a figure may be of, as its `extra` says; None: of all."""
+"""Cursor coordinates that a figure may depend on; `extra` holds the value, None if it does not."""
 DETAILS = 4
-"""So many figures stand beside the main one of a page."""
+"""Maximum number of figures beside the main figure of a page."""
 EDITED = "edits-and-b"
-"""The pane of the edits and of prompt B, which holds no figure."""
+"""The key of the pane with the edits and prompt B, which has no figure."""
 _MODES: dict[str, dict[str, tuple[str, ...]]] = {
     "next-token": {"": ("next-token",)},
     "attention": {"all": ("heads-all",), **dict.fromkeys(ATTENTION_MODES, ("attention",))},
@@ -53,7 +53,7 @@ _MODES: dict[str, dict[str, tuple[str, ...]]] = {
         **dict.fromkeys(("kl", "reward", "kl-all", "reward-all", "score"), ("stages-kl",)),
     },
 }
-"""The panes that show a lens in a mode. What is in none of them is drawn all the same."""
+"""The panes that show a lens in a mode; other figures get a generic pane."""
 
 
 @dataclass(frozen=True)
@@ -61,10 +61,10 @@ class PaneFigure:
     """A figure in a pane.
 
     Attributes:
-        key: the pane's own.
-        kind: the key of the pane of the live screen that shows such figures; empty: none does.
-        figure: what the file holds.
-        focus: what it was asked with; its mode is filled in.
+        key: of the pane.
+        kind: the key of the live app's pane for such figures; empty if no pane shows them.
+        figure: the figure of the file.
+        focus: of the snapshot, with the mode of the figure.
     """
 
     key: str
@@ -74,17 +74,17 @@ class PaneFigure:
 
     @property
     def place(self) -> dict[str, int]:
-        """The place of the cursor that it is of, as far as it depends on one."""
+        """Return the cursor coordinates of the figure, only those it depends on."""
         found = {name: self.figure.extra.get(name) for name in PLACES}
         return {name: at for name, at in found.items() if type(at) is int}
 
     def at(self, focus: Focus) -> dict[str, int]:
-        """The place of the cursor, as far as the figure depends on one."""
+        """Return the coordinates of `focus` that the figure depends on."""
         here = {name: getattr(focus, name) for name in self.place}
         return {name: at for name, at in here.items() if at is not None}
 
     def shown(self, focus: Focus, tokens: Sequence[Token]) -> Figure:
-        """The figure; for another place than its own, one that says so."""
+        """Return the figure, or a refused one if `focus` is not where the figure was computed."""
         place, here = self.place, self.at(focus)
         if here.get("position") == -1:
             here["position"] = len(tokens) - 1
@@ -97,7 +97,7 @@ class PaneFigure:
 
 
 def _said(place: dict[str, int], tokens: Sequence[Token]) -> str:
-    """A place in words."""
+    """Describe cursor coordinates in words."""
     words = []
     for name, at in place.items():
         if name != "position":
@@ -110,7 +110,7 @@ def _said(place: dict[str, int], tokens: Sequence[Token]) -> str:
 
 
 def mode_of(figure: Figure, focus: Focus) -> str:
-    """The mode of its lens that a figure is of."""
+    """Return the lens mode of a figure."""
     own = figure.extra.get("mode")
     if isinstance(own, str):
         return own
@@ -119,7 +119,7 @@ def mode_of(figure: Figure, focus: Focus) -> str:
 
 
 def kinds_of(figure: Figure, mode: str) -> tuple[str, ...]:
-    """The keys of the live screen's panes that show such figures."""
+    """Return the keys of the live app's panes that show such figures."""
     if figure.verdict.status == "refused":
         return ()
     views = ((view.lens, view.mode) for view in MAP_VIEWS)
@@ -135,9 +135,9 @@ def _is_map(figure: Figure) -> bool:
 
 
 def held(figures: Iterable[Figure], focus: Focus) -> tuple[PaneFigure, ...]:
-    """A pane for each figure, or two where the live screen has two for one.
+    """Return a pane for each figure, or two where the live app shows a figure in two panes.
 
-    The first of a kind has the key of the live screen's pane, so that the line in words reads it.
+    The first of a kind has the key of the live app's pane, so that the status bar finds it.
     """
     found: list[PaneFigure] = []
     taken: set[str] = set()
@@ -152,16 +152,17 @@ def held(figures: Iterable[Figure], focus: Focus) -> tuple[PaneFigure, ...]:
 
 
 def pages(panes: Sequence[PaneFigure], *, edited: bool) -> tuple[Workspace, ...]:
-    """Workspaces on which the figures stand in their order, each with a main figure.
+    """Return workspaces that show the figures in order, each with a main figure.
 
     Args:
-        edited: there are edits or a prompt B, which have a pane as well.
+        panes: the figures in their panes.
+        edited: whether there are edits or a prompt B, which get a pane too.
     """
     shown = [one for one in panes if one.figure.verdict.status != "refused"]
     rest = [one for one in panes if one not in shown]
     order: list[PaneFigure | None] = [*shown, *rest]
     if edited:
-        order.insert(1, None)  # on the first page; what they are is below its figures
+        order.insert(1, None)  # the pane of the edits, on the first page below its figures
     found: list[Workspace] = []
     for at, some in enumerate(_parted(order, DETAILS + 1), 1):
         figures = [one for one in some if one is not None]
@@ -183,13 +184,13 @@ def pages(panes: Sequence[PaneFigure], *, edited: bool) -> tuple[Workspace, ...]
 
 
 def _parted(panes: Sequence[T], most: int) -> Iterator[Sequence[T]]:
-    """Pages of about the same number of panes."""
+    """Yield pages of about the same number of panes, at most `most`."""
     count = -(-len(panes) // most)
     for at in range(count):
         yield panes[at * len(panes) // count : (at + 1) * len(panes) // count]
 
 
 def _rows(figure: Figure) -> int:
-    """The rows of a main figure that are no layers; 0: they are."""
+    """Return the number of rows of a main figure; 0 if its rows are layers."""
     first = figure.axes[0] if figure.axes else None
     return 0 if first is None or first.name == "layer" else max(1, min(len(first), 60))

@@ -1,4 +1,4 @@
-"""The panes of a replay: those of the live screen, each with the figure that the file holds."""
+"""The panes of a replay: those of the live app, each with a figure of the file."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from llmscope.tui.state.view_state import ViewState
 from llmscope.tui.state.workspaces import PANES
 
 DERIVED = ("context-proof", "walk-said")
-"""Panes that show another side of a figure, under a title of their own."""
+"""Panes that show a derived view of a figure, under their own title."""
 WIDE = 80
-"""Cells in which rows are counted, of which each is cut and none is broken."""
+"""Width in cells for counting the caption rows; any will do, as rows are cut and not wrapped."""
 UNDRAWN = "this figure of the file lacks what belongs to it"
 
 
 class ReplayPane(FigurePane):
-    """What a pane of a replay does in another way than the live one: it has one figure."""
+    """The behaviour of a pane in a replay that differs from the live one: it has one figure."""
 
     held: ClassVar[PaneFigure]
     changes: ClassVar[bool] = False
@@ -46,52 +46,52 @@ class ReplayPane(FigurePane):
     def present(
         self, scene: ViewState, shown: Shown | None, *, stale: bool, tokens: Shown | None = None
     ) -> None:
-        """Show a figure, beside the tokens if those are in the file."""
+        """Show a figure, with the figure of the tokens if the file has it."""
         refused = tokens is None or tokens.figure.verdict.status == "refused"
         self._tokens_beside = None if refused else tokens
         super().present(scene, shown, stale=stale, tokens=self._tokens_beside)
 
     @property
     def called(self) -> str:
-        """How a person calls it."""
+        """Return the name of the pane for the user."""
         return PANES.get(self.key) or PANES.get(self.held.kind) or _title(self.held.figure)
 
     @property
     def apart(self) -> bool:
-        """What it holds is what was asked when it was written."""
+        """Return False: the figure is always the one that was asked for in the snapshot."""
         return False
 
     def want(self, scene: ViewState) -> Want:
-        """The figure, for the place of the cursor as far as it depends on one."""
-        if self.key == TOKENS.key:  # which is asked for in any case
+        """Request the figure, for the cursor coordinates that it depends on."""
+        if self.key == TOKENS.key:  # always requested
             return TOKENS
         here: dict[str, Any] = self.held.at(scene.focus)
         return Want(self.key, self.held.figure.lens, replace(self.held.focus, **here))
 
     def heading(self, shown: Shown) -> str:
-        """The figure's own title, as the snapshot has it."""
+        """Return the title of the figure in the snapshot."""
         with suppress(Exception):  # as in `draw`
             if self.held.kind in DERIVED:
                 return super().heading(shown)
         return _title(shown.figure)
 
     def turn(self, scene: ViewState) -> ViewState | None:
-        """There is one view of it."""
+        """Return None, because the figure has only one view."""
         return None
 
     def edit_here(self, scene: ViewState) -> Edit | None:
-        """There is no pass that could be edited."""
+        """Return None, because there is no pass to edit."""
         return None
 
     def draw(self, shown: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
-        """As the live pane does; a refused figure with its very reason."""
+        """Draw as the live pane does; show a refused figure's own reason."""
         if shown.figure.verdict.status == "refused":
             return FigurePane.draw(self, shown, focus, tokens)
         if not self.held.kind and self._tokens_beside is not None:  # for the rows around a map
             tokens = self._tokens_beside.figure
         try:
             return super().draw(shown, focus, tokens)
-        except Exception:  # a file of somebody else may lack anything that drawing relies on
+        except Exception:  # an untrusted file may lack anything that drawing relies on
             figure = Figure.refused(shown.figure.lens, shown.figure.title, UNDRAWN)
             return FigurePane.draw(self, replace(shown, figure=figure), focus)
 
@@ -110,27 +110,27 @@ def _title(figure: Figure) -> str:
 
 
 class ReplayWalkPane(ReplayPane, WalkthroughPane):
-    """The walk through the one layer that the file has open."""
+    """The walkthrough, with the single expanded layer of the file."""
 
     def onward(self, scene: ViewState, by: int, *, opens: bool = False) -> ViewState | None:
-        """The step after the chosen one, or before it: none leads to another layer."""
+        """Move `by` steps from the selected one; no step leads to another layer."""
         at = self._chosen() + by
         return self.walk_to(scene, at) if 0 <= at < len(self.steps) else None
 
 
 class PassPane(FigurePane):
-    """The edits of the pass, and prompt B."""
+    """A pane with the edits of the pass, and prompt B."""
 
     key: ClassVar[str] = EDITED
     whatif: ClassVar[EditsCaption]
 
     @property
     def called(self) -> str:
-        """How a person calls it."""
+        """Return the name of the pane for the user."""
         return "edits and prompt B"
 
     def want(self, scene: ViewState) -> None:
-        """It shows what the file says, and no figure."""
+        """Return None, because the pane shows no figure."""
 
     def _picture(self) -> Painting:
         width, height = self.size
@@ -144,7 +144,7 @@ class PassPane(FigurePane):
 def panes_of(
     held: Sequence[PaneFigure], whatif: EditsCaption, look: RenderOptions
 ) -> dict[str, FigurePane]:
-    """The panes, by their keys."""
+    """Return the panes by their keys."""
     live: Mapping[str, type[FigurePane]] = {cls.key: cls for cls in PANE_CLASSES}
     found: dict[str, FigurePane] = {}
     for one in held:

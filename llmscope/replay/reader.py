@@ -1,4 +1,4 @@
-"""A snapshot's file, read back as the prompt, the model and the figures that a screen shows."""
+"""Read a snapshot file as the prompt, the model and the figures that the app shows."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from llmscope.replay.normalize import HINT, check, restored
 from llmscope.text import display_text
 
 MOST_LAYERS, MOST_FIGURES = 10_000, 45
-"""What a screen takes at most; nine pages of five figures."""
+"""Maximum that the app can show; nine pages of five figures."""
 _MAYBE = (int, type(None))
 _KEPT: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("layer", "head", "position", "sample_top_k"), (int,)),
@@ -29,26 +29,27 @@ _KEPT: dict[str, tuple[type, ...]] = {
     "mode": (str,),
     "change": (bool,),
 }
-"""What a screen has use for of the focus of a snapshot, and the types that it may have."""
+"""The entries of a snapshot's focus that the app uses, and their allowed types."""
 FAR = 100
-"""Characters after which a token is no longer looked for: a common letter is found anywhere."""
+"""Maximum distance in characters to search for a token, because common letters match anywhere."""
 _STRAY = re.compile(r"\\x([0-9a-f]{2})")
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """What a file holds.
+    """The content of a snapshot file.
 
     Attributes:
         path: the file.
-        about: what it says beside its figures, as it stands there.
-        info: the model, as far as it says.
-        text: the prompt; of one that is known by its ids, what its tokens say in a row.
-        tokens: those of the prompt, with their places in the text.
-        focus: where the snapshot was taken.
-        figures: in their order.
+        about: the metadata of the snapshot, unchanged.
+        info: the model, as far as the file describes it.
+        text: the prompt; if only its ids are known, the joined texts of its tokens.
+        tokens: of the prompt, with their offsets in the text.
+        focus: of the snapshot.
+        figures: in order.
         edits: of the pass.
-        other: prompt B, or what stands for one that is known by its ids; None: there is none.
+        other: prompt B, or a placeholder if only its ids are known; None if the file has no
+            prompt B.
     """
 
     path: Path
@@ -66,7 +67,8 @@ def recorded(path: Path) -> Recorded:
     """Read a snapshot: json, npz, safetensors, or the sidecar of safetensors.
 
     Raises:
-        ScopeError: it cannot be read, is no snapshot of a prompt, or holds what cannot be drawn.
+        ScopeError: the file cannot be read, is not a snapshot of a prompt, or has a figure that
+            cannot be drawn.
     """
     try:
         found = read(path)
@@ -113,7 +115,7 @@ def _recorded(path: Path, found: Snapshot) -> Recorded:
 
 
 def _info(model: Any) -> ModelInfo:
-    """What the title says of the model."""
+    """Return the description of the model."""
     if not isinstance(model, dict):
         raise ValueError("its model is no JSON object")
     layers = _count(model.get("layers"), "layers", MOST_LAYERS)
@@ -142,7 +144,7 @@ def _info(model: Any) -> ModelInfo:
 
 
 def _tokens(found: Any) -> tuple[tuple[int, ...], tuple[str, ...]]:
-    """Ids and labels."""
+    """Return the ids and labels of the tokens."""
     if not isinstance(found, list) or not 0 < len(found) <= MOST_TOKENS:
         raise ValueError("it has no list of tokens, or one that no screen could show")
     for place, one in enumerate(found):
@@ -156,7 +158,7 @@ def _tokens(found: Any) -> tuple[tuple[int, ...], tuple[str, ...]]:
 def _placed(
     prompt: Any, ids: Sequence[int], labels: Sequence[str], figures: Sequence[Figure]
 ) -> tuple[str, tuple[Token, ...]]:
-    """The text, and the tokens at their places in it."""
+    """Return the text, and the tokens with their offsets in it."""
     known = (tuple(one.extra.get("special", ())) for one in figures)
     special = next((one for one in known if len(one) == len(ids)), (False,) * len(ids))
     said = [_bytes(label) for label in labels]
@@ -175,10 +177,10 @@ def _placed(
 
 
 def _searched(text: str, labels: Sequence[str]) -> list[tuple[int, int]]:
-    """Places of tokens that are not the text: some stand for what the vocabulary does not have.
+    """Find the offsets of tokens whose joined labels differ from the text, such as unknown tokens.
 
-    Each is looked for after the one before, white space apart. What lies before the next one that
-    is found belongs to those that were not.
+    Each token is searched for after the previous one, ignoring white space. Tokens that are not
+    found get the text before the next token that is found.
     """
     spans: list[tuple[int, int]] = []
     place = lost = 0
@@ -201,13 +203,13 @@ def _searched(text: str, labels: Sequence[str]) -> list[tuple[int, int]]:
 def _is_whole(text: str) -> bool:
     try:
         text.encode()
-    except UnicodeEncodeError:  # half a character
+    except UnicodeEncodeError:  # a lone surrogate
         return False
     return True
 
 
 def _bytes(label: str) -> bytes:
-    r"""What a label says in UTF-8: `\xe2` is a byte of a character that several tokens make."""
+    r"""Return a label in UTF-8; `\xe2` in it is one byte of a character split between tokens."""
     pieces = _STRAY.split(label)
     return b"".join(
         bytes.fromhex(piece) if at % 2 else piece.encode("utf-8", "surrogatepass")
@@ -216,7 +218,7 @@ def _bytes(label: str) -> bytes:
 
 
 def _focus(found: Any, info: ModelInfo, length: int) -> Focus:
-    """Where the snapshot was taken, in the model and the prompt of the file."""
+    """Return the focus of the snapshot, resolved for the model and the prompt of the file."""
     if not isinstance(found, dict):
         raise ValueError("its focus is no JSON object")
     known = {name: found[name] for name in _KEPT if name in found}

@@ -1,4 +1,4 @@
-"""Open a snapshot on a terminal."""
+"""Open a snapshot in a terminal."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 def run(
     snapshot: Recorded, *, look: RenderOptions, bandwidth: Bandwidth, debug: bool = False
 ) -> int:
-    """Open the screen and stay until it is left. Nothing is kept of it: it holds no work.
+    """Run the app until the user quits; nothing is saved, because a replay contains no work.
 
     Returns:
-        The exit code: 0, or 128 and the number of the signal that ended the program.
+        The exit code: 0, or 128 plus the number of the signal that ended the program.
 
     Raises:
-        ScopeError: the screen failed.
+        ScopeError: the app failed.
     """
     gc.enable()
     app = replay_app(snapshot, look=look, bandwidth=bandwidth, keymap=read_keymap())

@@ -1,4 +1,4 @@
-"""The real screen on a snapshot: the app with an engine that reads a file."""
+"""Create the app for a snapshot, with an engine that reads from the file."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from llmscope.tui.widgets.header import Part
 
 MOST_FACTS = 1000
-"""Rows of facts that are listed."""
+"""Maximum number of rows of facts."""
 LONGEST_FACT = 2000
-"""Characters of a fact that are shown."""
+"""Maximum number of characters of a fact."""
 SHORT = 12
-"""Digits of a digest that tell two files of weights apart."""
+"""Number of digits that distinguish the digests of two weight files."""
 
 
 def replay_app(
@@ -40,7 +40,7 @@ def replay_app(
     bandwidth: Bandwidth = HIGH,
     keymap: Keymap | None = None,
 ) -> LlmscopeApp:
-    """The app, ready to run on what a file holds."""
+    """Return the app, ready to run on the content of a file."""
     panes = held(snapshot.figures, snapshot.focus)
     told = Told(tuple(map(str, snapshot.edits)), snapshot.other, held=snapshot.other is not None)
     edited = bool(told.edits) or told.held
@@ -80,7 +80,7 @@ def replay_app(
 
 
 def _banner(snapshot: Recorded) -> tuple[Part, ...]:
-    """The right side of the title: that it is a replay, of which file, by which version."""
+    """Return the right side of the header: token count, "replay", file name and version."""
     name = display_text(snapshot.path.name, whitespace=False).replace("\n", " ")
     count = len(snapshot.tokens)
     version = _said(snapshot.about.get("llmscope"))
@@ -93,7 +93,7 @@ def _banner(snapshot: Recorded) -> tuple[Part, ...]:
 
 
 def facts(snapshot: Recorded) -> tuple[tuple[str, str], ...]:
-    """Where the numbers came from, as far as the file says: what, and what it is."""
+    """Return the provenance of the numbers, as far as the file has it, as (name, value) rows."""
     about, info = snapshot.about, snapshot.info
     origin = about.get("provenance")
     origin = origin if isinstance(origin, Mapping) else {}
@@ -135,7 +135,7 @@ def _rows(name: str, value: Any) -> list[tuple[str, str]]:
 
 
 def _said(value: Any) -> str:
-    """Foreign text in one line."""
+    """Return untrusted text sanitized on one line; empty for other types."""
     text = value if isinstance(value, str) else ""
     return display_text(text[:LONGEST_FACT]).replace("\n", " ")
 

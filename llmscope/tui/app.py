@@ -1,4 +1,4 @@
-"""The app: what the engine says and what a person does, each handed to the desk. Wiring only."""
+"""The app: dispatches events of the engine and input of the user to their handlers."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ if TYPE_CHECKING:
 
 
 class LlmscopeApp(Desk, inherit_bindings=True):
-    """The screen.
+    """The llmscope app.
 
     Args:
         make_engine: makes the engine, given where it posts its events.
-        spec: the model's name as a person wrote it.
+        spec: the model's name as the user wrote it.
         prompt: the first text of the editor.
-        special_tokens: whether the tokenizer adds its own.
-        look: theme, colours and characters; None asks the terminal.
-        focus: where the cursor stands at first.
-        chat: put the first text into the chat template once the model is there.
+        special_tokens: whether the tokenizer adds its special tokens.
+        look: render options (theme, colours, characters); None asks the terminal.
+        focus: where the cursor starts.
+        chat: put the first prompt into the chat template once the model is loaded.
         system: the system message for the template.
-        bandwidth: what to spend on the terminal.
-        own: what a person made their own; None for nobody in particular.
+        bandwidth: limits on what is sent to the terminal.
+        own: the user's settings and stored state; None uses the defaults.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class LlmscopeApp(Desk, inherit_bindings=True):
         self.engine = make_engine(self.hear)
 
     def on_mount(self) -> None:
-        """Show the screen, and only then let the engine import what is slow."""
+        """Show the screen, and only then let the engine run its slow imports."""
         outlive_stops(self)
         ThemeFileWatch(self).begin()
         for notice in filter(None, (self.own.keymap.notice, self.own.notice)):
@@ -81,7 +81,7 @@ class LlmscopeApp(Desk, inherit_bindings=True):
         self.call_after_refresh(self._begin)
 
     def _begin(self) -> None:
-        """Make what the first picture does not show, and let the engine do what is slow."""
+        """Mount what the first paint does not show, and start the engine, which is slow."""
         if self._exit or not self.screen_stack or not self.screen.is_attached:
             return  # left while a long prompt was still being laid out
         self.fill()
@@ -92,12 +92,12 @@ class LlmscopeApp(Desk, inherit_bindings=True):
             BY_NAME["figures"].run(self)
 
     def hear(self, event: Event) -> None:
-        """An event of the engine; called from its thread."""
+        """Post an event of the engine to the app; called from the engine's thread."""
         self.post_message(EngineSays(event))
 
     @on(EngineSays)
     def _engine_says(self, message: EngineSays) -> None:
-        # Nothing of it is imported before the first picture.
+        # Imported late: the first paint needs none of it.
         from llmscope.engine import events
         from llmscope.tui.features.models import model_switch
 
@@ -142,7 +142,7 @@ class LlmscopeApp(Desk, inherit_bindings=True):
         self.cost = frame.cost
         before, self.scene = len(self.scene.tokens), self.scene.landed(frame.tokens)
         if len(frame.tokens) != before:
-            self.ask()  # how many columns are in sight is known only now
+            self.ask()  # only now is the number of visible columns known
         self.note(" · ".join(frame.notices), self.inks.warning)
         self.comparing.landed(self, frame)
         if self.ledger.waiting:
@@ -195,11 +195,11 @@ class LlmscopeApp(Desk, inherit_bindings=True):
             self.look_at(self.scene.go(position=position))
 
     def on_figure_pane_pointed(self, message: FigurePane.Pointed) -> None:
-        """A click or the wheel on a figure."""
+        """Move the cursor where a figure was clicked or scrolled with the wheel."""
         self.look_at(message.scene)
 
     def on_figure_pane_zoomed(self) -> None:
-        """A double click on a figure."""
+        """Maximize or restore a pane on a double click."""
         self.overview.maximize()
 
     @on(PaneGrid.Rearranged)
@@ -207,7 +207,7 @@ class LlmscopeApp(Desk, inherit_bindings=True):
         self.on_figure_pane_sized()
 
     def on_figure_pane_sized(self) -> None:
-        """Other panes, or another size of one: it may want more rows or columns."""
+        """Present and ask again: other panes or sizes may need more rows or columns."""
         self.present()
         self.call_after_refresh(self.ask)
 
@@ -228,13 +228,13 @@ class LlmscopeApp(Desk, inherit_bindings=True):
             find.seek(self, message.value)
 
     def on_find_line_left(self) -> None:
-        """The search is over."""
+        """End the search."""
         from llmscope.tui.features import find
 
         find.close_find(self)
 
     def on_descendant_focus(self) -> None:
-        """Other keys work in the prompt than in the figures, whatever lies over both."""
+        """Show the keys of the base screen's focused widget, even below a dialog."""
         focused = self.screen_stack[0].focused
         if focused is self.editor:
             self.keys.show("prompt-a" if self.prompts.both else "prompt")

@@ -1,4 +1,4 @@
-"""The desk: the widgets, the scene they show, and the requests that it takes to show it."""
+"""The base of the app: its widgets, the view state they show, and the requests to the engine."""
 
 from __future__ import annotations
 
@@ -46,26 +46,26 @@ if TYPE_CHECKING:
     from llmscope.tui.state.view_state import ViewState
 
 PATIENCE = 0.15
-"""Seconds that a picture may be out of date before its title says so: quick passes never do."""
+"""Seconds a figure may be out of date before its title says so; quick passes take less."""
 SETTLING = 0.4
-"""Seconds after which a text or a strength that changes no more is worth the passes of a sweep."""
+"""Seconds without a change to the text or an edit's strength before a sweep is run."""
 FADING = 0.6
-"""Seconds after which it is dimmed too, which sends all of its cells."""
+"""Seconds after which an out-of-date figure is dimmed too, which resends all of its cells."""
 
 
 class Desk(Parts, inherit_bindings=False):
-    """Holds what is on screen, and keeps it true to the scene.
+    """Holds the widgets, and keeps them consistent with the view state.
 
-    The first picture shows nothing of a model: what is about figures is made after it.
+    The first paint shows nothing of a model: the parts about figures are created after it.
 
     Attributes:
-        text: what the editor holds.
+        text: the text of the editor.
     """
 
     CSS_PATH = "main.tcss"
     TITLE = "llmscope"
     BINDINGS: ClassVar[list[BindingType]] = [*bindings("anywhere")]
-    ENABLE_COMMAND_PALETTE = False  # Textual's own key for it, which knows no `Palette`
+    ENABLE_COMMAND_PALETTE = False  # Textual's key would not open `CommandPaletteScreen`
     NOTIFICATION_TIMEOUT = 4
     engine: EngineLike
     own_filters: Sequence[LineFilter]
@@ -105,22 +105,22 @@ class Desk(Parts, inherit_bindings=False):
         self._settling: Timer | None = None
 
     def get_line_filters(self) -> Sequence[LineFilter]:
-        """The look decides about colours and characters, not the environment a second time."""
+        """Return the filters of the render options, which have read the environment already."""
         return self.own_filters
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
-        """A variable that a theme lacks would stop the app."""
+        """Return defaults for all variables: one that a theme lacks would stop the app."""
         return variables(self.look.theme)
 
     def refresh_css(self, animate: bool = True) -> None:
-        """Take a theme's colours. Before the screen is there, no style was parsed with others."""
+        """Apply a theme's colours. Before `compose` no style was parsed, so variables suffice."""
         if self.begun:
             super().refresh_css(animate)
         else:
             self.stylesheet.set_variables(self.get_css_variables())
 
     def compose(self) -> ComposeResult:
-        """From top to bottom."""
+        """Yield the widgets from top to bottom."""
         self._make_room(self.size)
         theme = self.look.theme
         self.title_line = Header(theme, self._spec, self.own.banner)
@@ -143,7 +143,7 @@ class Desk(Parts, inherit_bindings=False):
         yield self.keys
 
     def fill(self) -> None:
-        """Add what the first picture does not show."""
+        """Mount the widgets that the first paint does not show."""
         self.mount(self.find, before=self.words)
         self.own.keymap.bind(self.prompts.b, "prompt")
         self.prompts.fill()
@@ -153,7 +153,7 @@ class Desk(Parts, inherit_bindings=False):
         return self.scene.versus_prompt or ""
 
     def on_resize(self, event: events.Resize) -> None:
-        """A tiny screen has no room for frames, a large one has some for longer prompts."""
+        """Adapt to the terminal's size: no frames when tiny, longer prompts when large."""
         self._make_room(event.size)
         if event.size == self.mirror.size:
             self.send_all()
@@ -164,7 +164,7 @@ class Desk(Parts, inherit_bindings=False):
         self.set_class(layout in ("medium", "wide"), "-roomy")
 
     async def on_event(self, event: events.Event) -> None:
-        """A key ends what the model writes by itself, wherever it goes then."""
+        """Handle an event; a key press stops running generation, whichever widget takes the key."""
         if self.own.replay is not None and self.own.replay.refuses(self, event):
             return
         if isinstance(event, events.Key):
@@ -172,9 +172,9 @@ class Desk(Parts, inherit_bindings=False):
         await super().on_event(event)
 
     def on_key(self, event: events.Key) -> None:
-        """Give a letter that was typed ahead of a change of focus to where it was meant for.
+        """Forward a letter that was typed just before a change of focus to the focused text field.
 
-        A line of text takes its letters itself: one that comes here with the focus on such a line
+        A text field handles its own letters: one that arrives here while a text field has the focus
         was sent to a pane that had the focus before.
         """
         if self.focused in (self.prompts.a, self.prompts.b, self.find) and event.is_printable:
@@ -185,29 +185,29 @@ class Desk(Parts, inherit_bindings=False):
         from llmscope.tui.dialogs.base import LineScreen
 
         if isinstance(self.screen, LineScreen):
-            # The line lets none of its keys through: this one was sent to a pane, before it opened.
+            # The dialog's input handles all its keys: this one was sent to a pane before it opened.
             self.screen.typed_ahead(event)
 
     @property
     def begun(self) -> bool:
-        """Whether the screen was ever there."""
+        """Return whether `compose` has run."""
         return hasattr(self, "overview")
 
     @property
     def unsettled(self) -> bool:
-        """Whether it is about to ask for more, or to say that an answer is late."""
+        """Return whether the app is about to ask for more, or to mark an answer as late."""
         waits = (self._timer, self._pause, self._settling)
         return self._asks_again or any(timer is not None for timer in waits)
 
     @property
     def in_prompt(self) -> bool:
-        """Whether keys are text: that of this prompt, or of prompt B."""
+        """Return whether keys type text into prompt A or prompt B."""
         return self.focused in (self.prompts.a, self.prompts.b)
 
     def action_act(self, name: str) -> None:
         """Run an action of the registry.
 
-        What lies over the screen has its keys to itself, but for the one that always leaves.
+        A modal captures every key except that of quit-anywhere.
         """
         if len(self.screen_stack) > 1 and name != "quit-anywhere":
             raise SkipAction
@@ -219,11 +219,11 @@ class Desk(Parts, inherit_bindings=False):
         BY_NAME[name].run(self)
 
     def look_at(self, scene: ViewState, *, patiently: bool = False) -> None:
-        """Move the cursor: every pane follows, and asks for what it does not have.
+        """Move the cursor: every pane follows, and asks for the figures it lacks.
 
         Args:
-            patiently: let a pass that is under way land first. A key that is held down would
-                give up one after the other, and nothing would be seen until it is let go.
+            patiently: let a running pass land first. Otherwise a key that is held down would
+                cancel one pass after the other, and nothing would show until its release.
         """
         if scene != self.scene:
             self.scene, self._turning = scene, patiently
@@ -236,7 +236,7 @@ class Desk(Parts, inherit_bindings=False):
             self.present()
 
     def ask_soon(self) -> None:
-        """Ask once no letter has come for a while; at once where the link is fast."""
+        """Ask after a pause in typing if the bandwidth sets one; else ask at once."""
         self._settle()
         if self._pause is not None:
             self._pause.stop()
@@ -248,18 +248,18 @@ class Desk(Parts, inherit_bindings=False):
             self.ask()
 
     def ask(self, draw: Sample | None = None) -> bool:
-        """Ask for what the screen shows now, unless that was asked already.
+        """Request the figures that the screen shows now, unless they were requested already.
 
         Args:
-            draw: a token that is to follow the text.
+            draw: a token to sample after the text.
 
         Returns:
-            Whether that was asked.
+            Whether a token was requested.
         """
         self._asks_again = False
         if self.scene.info is None or self.chat.waiting or self.lessons.waiting or self.opening:
             return False
-        if not self.screen_stack:  # a timer that rings while the screen is being left
+        if not self.screen_stack:  # a timer may fire while the screen is being closed
             return False
         if self.card.display == bool(self.text):
             self._show_card(not self.text)
@@ -296,7 +296,7 @@ class Desk(Parts, inherit_bindings=False):
         return request is not None and draw is not None
 
     def fail(self, failed: LoadFailed) -> None:
-        """There is no model, or one that cannot run: say why, in the place of any picture."""
+        """Show why the model cannot be loaded or run, in place of the figures."""
         self.scene = replace(self.scene, info=None, tokens=())
         self.card.failed(failed)
         if not self.card.display:
@@ -304,7 +304,7 @@ class Desk(Parts, inherit_bindings=False):
         self.rest(late=False)
 
     def rest(self, *, late: bool) -> None:
-        """Stop waiting: everything landed, or (`late`) some of it never will."""
+        """Stop waiting: all figures landed, or (`late`) some never will."""
         if self._timer is not None:
             self._timer.stop()
         self._timer, self._late, self._dim, self._under_way = None, late, late, False
@@ -315,7 +315,7 @@ class Desk(Parts, inherit_bindings=False):
         self.present()
 
     def present(self) -> None:
-        """Show the scene, in one update of the screen."""
+        """Show the view state, in one update of the screen."""
         with self.batch_update():
             self.overview.present(self.scene, self.ledger, late=self._late, dim=self._dim)
             self.editor.show_roles(self.chat.roles)
@@ -329,19 +329,19 @@ class Desk(Parts, inherit_bindings=False):
             cost = self.cost if self.scene.tokens else None
             self.title_line.cost(cost, len(self.scene.tokens), running=self._under_way)
             self.title_line.edits(len(self.scene.in_force))
-            # While a strength is turned the words stay until the next pass lands: nothing flickers.
+            # While a strength is changing, the status text waits for the next pass: no flicker.
             if self._late or not self._turning:
                 said = self.own.said(self)
                 said[1:1] = self.comparing.said(self.scene) if said else ()
                 self.words.say(said)
 
     def note(self, text: str, ink: Style) -> None:
-        """Say something about this very prompt, on its border."""
+        """Show a note about the prompt on the editor's border."""
         shown = display_text(text).replace("\n", " ")
         self.editor.say(Content.assemble((shown, ink)) if shown else None)
 
     def tell(self, text: str, severity: str = "information") -> None:
-        """A notice that goes by itself."""
+        """Show a notice that disappears by itself."""
         level = severity if severity in ("warning", "error") else "information"
         self.notify(display_text(text), severity=level, markup=False)  # type: ignore[arg-type]
 
@@ -354,12 +354,12 @@ class Desk(Parts, inherit_bindings=False):
         timeout: float | None = None,
         markup: bool = True,
     ) -> None:
-        """As the base class does, with a notice that cannot hold the screen up."""
+        """Notify as the base class does, with a notice that cannot block the screen."""
         lasting = self.NOTIFICATION_TIMEOUT if timeout is None else timeout
         self.post_message(Notify(Notice(message, title, severity, lasting, markup=markup)))
 
     def _settle(self) -> None:
-        """Ask for no sweep before nothing has changed for a while: each letter would begin one."""
+        """Hold back sweeps until nothing has changed for a while: each letter would start one."""
         if self._settling is not None:
             self._settling.stop()
         self._settling = self.set_timer(SETTLING, self._settled)
@@ -373,7 +373,7 @@ class Desk(Parts, inherit_bindings=False):
         self.ask()
 
     def expect(self) -> None:
-        """Mark what stands as out of date, should the new picture take long."""
+        """Mark the figures as out of date if the new ones take long."""
         if self._timer is None:
             self._timer = self.set_timer(PATIENCE, self._overdue)
 
@@ -389,7 +389,7 @@ class Desk(Parts, inherit_bindings=False):
     def _show_card(self, shown: bool) -> None:
         inside = self.focused is not None and not self.in_prompt
         if not shown:
-            # Where the card stood, the panes will stand: no second layout when they show.
+            # The panes get the placeholder's area: fitted now, they need no second layout.
             self.overview.fit(*self.size, self.card.outer_size.height)
         self.card.display, self.overview.display = shown, not shown
         if inside:

@@ -1,4 +1,4 @@
-"""How the screen and the engine's thread meet: a protocol one way, messages the other."""
+"""The interface of screen and engine thread: a protocol one way, messages the other."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ if TYPE_CHECKING:
 
 
 class EngineLike(Protocol):
-    """What the screen needs of an engine."""
+    """The methods of an engine that the screen calls."""
 
     def start(self) -> None:
-        """Begin to load the model, in a thread of its own."""
+        """Start loading the model, in a thread of its own."""
 
     def ask(self, request: Ask) -> None:
-        """Take a request; it replaces one that has not been answered."""
+        """Take a request; it replaces an earlier one that is not answered yet."""
 
     def close(self) -> bool:
-        """End the thread; false if it did not end in time."""
+        """End the thread; return False if it did not end in time."""
 
 
 MakeEngine = Callable[[Callable[["Event"], None]], EngineLike]
 
 
 class LateEngine:
-    """An engine that is imported once it is needed: it starts after the first picture.
+    """An engine that is imported and created on first use, after the first paint.
 
     Args:
-        make: imports and makes it.
+        make: imports and creates the engine.
     """
 
     def __init__(self, make: Callable[[], EngineLike]) -> None:
@@ -40,33 +40,33 @@ class LateEngine:
 
     @cached_property
     def engine(self) -> EngineLike:
-        """The engine itself."""
+        """Return the engine itself."""
         return self._make()
 
     def start(self) -> None:
-        """Begin to load the model."""
+        """Start loading the model."""
         self.engine.start()
 
     def ask(self, request: Ask) -> None:
-        """Hand a request on."""
+        """Pass a request on to the engine."""
         self.engine.ask(request)
 
     def close(self) -> bool:
-        """End the thread, if there ever was one; false if it did not end in time."""
+        """End the thread if it was started; return False if it did not end in time."""
         return "engine" not in vars(self) or self.engine.close()
 
 
 class EngineSays(Message):
-    """An event of the engine on its way to the app. Posted from the engine's thread."""
+    """An event of the engine on its way to the app; posted from the engine's thread."""
 
     def __init__(self, event: Event) -> None:
         super().__init__()
         self.event = event
 
     def can_replace(self, message: Message) -> bool:
-        """Whether a later message makes this one needless.
+        """Return whether a later message makes this one superfluous.
 
-        Progress is needless once newer progress waits, a frame once one for a newer request does.
+        Newer progress replaces older progress, and a frame for a newer request an older frame.
         """
         if not isinstance(message, EngineSays):
             return False

@@ -1,4 +1,4 @@
-"""What actions do where it takes more than to move the cursor."""
+"""Handlers of the actions that do more than move the cursor."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ if TYPE_CHECKING:
 
 
 def up(desk: Desk) -> None:
-    """One row up: what a row is, is the pane's own."""
+    """Move one row up; each pane defines its own rows."""
     desk.look_at(desk.overview.pane.step(desk.scene, -1))
 
 
 def down(desk: Desk) -> None:
-    """One row down."""
+    """Move one row down."""
     desk.look_at(desk.overview.pane.step(desk.scene, 1))
 
 
 def left(desk: Desk) -> None:
-    """One column to the left: what a column is, is the pane's own."""
+    """Move one column to the left; each pane defines its own columns."""
     desk.look_at(desk.overview.pane.side(desk.scene, -1))
 
 
 def right(desk: Desk) -> None:
-    """One column to the right."""
+    """Move one column to the right."""
     desk.look_at(desk.overview.pane.side(desk.scene, 1))
 
 
 def turn(desk: Desk) -> None:
-    """The next view of the pane, or of the main figure if the pane has only one."""
+    """Show the next view of the pane, or of the main figure if the pane has only one."""
     overview, scene = desk.overview, desk.scene
     turned = overview.pane.turn(scene) or overview.panes[overview.workspace.spine].turn(scene)
     if turned is None:
@@ -44,17 +44,17 @@ def turn(desk: Desk) -> None:
 
 
 def first_token(desk: Desk) -> None:
-    """To the first token."""
+    """Go to the first token."""
     desk.look_at(desk.scene.go(position=0))
 
 
 def last_token(desk: Desk) -> None:
-    """To the last token, which the cursor then follows."""
+    """Go to the last token, which the cursor then follows."""
     desk.look_at(desk.scene.go(position=len(desk.scene.tokens) - 1))
 
 
 def leave(desk: Desk) -> None:
-    """Go from the prompt to the figures, or to what stands in their place."""
+    """Go from the prompt to the figures, or to the placeholder in their place."""
     desk.screen.set_focus(desk.card if desk.card.display else desk.overview.pane)
 
 
@@ -64,7 +64,7 @@ def edit_prompt(desk: Desk) -> None:
 
 
 def chat(desk: Desk) -> None:
-    """Put what is typed into the model's chat template, or take it out again."""
+    """Put the typed text into the model's chat template, or take it out again."""
     from llmscope.tui.features.models.model_switch import busy
 
     if not busy(desk):
@@ -82,7 +82,7 @@ def next_adapter(desk: Desk) -> None:
 
 
 def pin_target(desk: Desk) -> None:
-    """Keep asking about one next token wherever the cursor goes, or stop doing so."""
+    """Pin the target token, so that it stays wherever the cursor goes; or unpin it."""
     scene, shown = desk.scene, desk.ledger.shown("next-token")
     if scene.target_pinned:
         desk.look_at(scene.aim(None, pinned=False))
@@ -98,7 +98,7 @@ def pin_target(desk: Desk) -> None:
 
 
 def versus(desk: Desk) -> None:
-    """Hold the target against the candidate that is chosen, or no longer against any."""
+    """Compare the target with the chosen candidate, or stop comparing."""
     scene, shown = desk.scene, desk.ledger.shown("next-token")
     if scene.versus is not None:
         desk.look_at(replace(scene, versus=None))
@@ -115,14 +115,14 @@ def versus(desk: Desk) -> None:
 
 
 def copy(desk: Desk) -> None:
-    """Ask what is to be copied, by the terminal's own clipboard."""
+    """Ask what to copy, by the terminal's own clipboard."""
     from llmscope.tui.features.copy.menu import ask
 
     ask(desk)
 
 
 def save(desk: Desk) -> None:
-    """Ask where the pane is to be saved."""
+    """Ask where to save the pane."""
     from llmscope.tui.features.save.dialog import ask
 
     if desk.may("save"):
@@ -131,7 +131,7 @@ def save(desk: Desk) -> None:
 
 def show_help(desk: Desk) -> None:
     """Explain the pane that has the focus, or the prompt."""
-    # The page needs the lenses' own words; importing them waits until someone asks.
+    # Imported late: the help needs the texts of the lenses.
     from llmscope.tui.dialogs.help import HelpScreen
 
     inside = not desk.in_prompt
@@ -149,31 +149,30 @@ def show_help(desk: Desk) -> None:
 
 
 def jump(desk: Desk) -> None:
-    """Show a letter on each place, and go where the next one says."""
-    # It names the panes, which the registry does.
+    """Show a letter on each place, and go to the place whose letter is pressed."""
     from llmscope.tui.dialogs.jump import jump as show_letters
 
     show_letters(desk)
 
 
 def tour(desk: Desk) -> None:
-    """Walk through the screen, card by card."""
+    """Explain the screen, one part after the other."""
     from llmscope.tui.dialogs.tour import tour as walk
 
     walk(desk)
 
 
 def show_palette(desk: Desk) -> None:
-    """All commands, found by typing."""
+    """Open the palette: all commands, found by typing."""
     from llmscope.tui.dialogs.command_palette import CommandPaletteScreen
 
-    # The name of the one before is taken until it is gone for good.
+    # The previous palette keeps its id until it is completely removed.
     if not any(isinstance(node, CommandPaletteScreen) for node in desk._nodes):
         desk.push_screen(CommandPaletteScreen())
 
 
 def stop(desk: Desk) -> None:
-    """Stop the program, as ctrl+z does everywhere; the terminal is given back meanwhile."""
+    """Suspend the program, as ctrl+z does everywhere; give the terminal back meanwhile."""
     if not desk.may("stop"):
         return
     if can_be_resumed():
@@ -183,6 +182,6 @@ def stop(desk: Desk) -> None:
 
 
 def leave_program(desk: Desk) -> None:
-    """Leave; the app's `text` keeps what was typed."""
+    """Quit; the app's `text` keeps the prompt."""
     if desk.may("quit"):
         desk.exit(0)

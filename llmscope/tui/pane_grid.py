@@ -1,4 +1,4 @@
-"""The panes: those of one workspace are on screen, and get what they asked for."""
+"""The panes: those of one workspace are on screen, and get the figures they asked for."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ if TYPE_CHECKING:
     from llmscope.tui.state.view_state import ViewState
 
 ELSEWHERE = "elsewhere"
-"""In the `extra` of a refused figure: for another place of the cursor there is one to show."""
+"""In the `extra` of a refused figure: another place of the cursor has one to show."""
 
 
 class PaneGrid(Container):
-    """Holds the panes, decides which of them are on screen, and hands them their figures.
+    """Holds the panes, decides which are on screen, and hands them their figures.
 
     Args:
-        workspaces: all there are.
-        make: makes the panes, by their keys; None: those of all workspaces.
+        workspaces: all workspaces.
+        make: makes the panes, by key; None makes those of all workspaces.
 
     Attributes:
-        workspace: the one that is on screen.
-        arrangements: how a person has arranged each, by its name.
-        current: the pane that the cursor's keys go to, if it is on screen.
+        workspace: the workspace on screen.
+        arrangements: the user's arrangement of each workspace, by its name.
+        current: the pane that gets the cursor keys, if it is on screen.
     """
 
     class Rearranged(Message):
-        """Other panes are on screen, or another one has the focus."""
+        """Posted when other panes are on screen, or another one has the focus."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class PaneGrid(Container):
 
     @cached_property
     def panes(self) -> dict[str, FigurePane]:
-        """All panes, by their keys. They are made after the first picture, which has none."""
+        """Return all panes, by key. They are created after the first paint, which shows none."""
         if self._make is not None:
             return self._make(self._look)
         from llmscope.tui.panes import PANE_CLASSES
@@ -85,17 +85,17 @@ class PaneGrid(Container):
 
     @property
     def arrangement(self) -> Arrangement:
-        """How the workspace on screen is arranged."""
+        """Return the arrangement of the workspace on screen."""
         return self.arrangements[self.workspace.name]
 
     @property
     def held(self) -> tuple[str, ...]:
-        """The panes that one can step through."""
+        """Return the panes that the user can step through."""
         return held(self.layout_name, self.workspace, self.arrangement)
 
     @property
     def on_screen(self) -> tuple[str, ...]:
-        """The keys of the panes on screen."""
+        """Return the keys of the panes on screen."""
         return visible(
             *(self.layout_name, self.workspace, self.arrangement),
             detail=self._detail,
@@ -104,27 +104,27 @@ class PaneGrid(Container):
 
     @property
     def pane(self) -> FigurePane:
-        """The pane that the cursor's keys go to."""
+        """Return the pane that gets the cursor keys."""
         return self.panes[self.current if self.current in self.on_screen else self.on_screen[0]]
 
     def on_resize(self) -> None:
-        """Another size of the terminal may hold other panes."""
+        """Fit the panes to the terminal's new size."""
         self.fit(*self.app.size, self.size.height)
 
     def model(self, layers: int) -> None:
-        """Arrange for a model of so many layers, from the next time on."""
+        """Set the number of layers that later layouts are made for."""
         self._layers = layers
         self._folds.clear()
 
     def fit(self, width: int, height: int, room: int) -> None:
-        """Arrange for the size of the terminal, of which the panes have `room` rows."""
+        """Lay out for the size of the terminal, of which the panes get `room` rows."""
         self.layout_name, self._room = layout_for(width, height), room
         if self._maximized not in self.held:
             self._maximized = None
         self._arrange()
 
     def show(self, workspace: Workspace) -> None:
-        """Put another workspace on screen, its main figure under the keys."""
+        """Show another workspace, its main figure as the current pane."""
         if workspace != self.workspace:
             self.workspace, self._maximized = workspace, None
             self.current = workspace.spine
@@ -132,14 +132,14 @@ class PaneGrid(Container):
             self._arrange()
 
     def open(self, workspace: Workspace) -> None:
-        """Put a workspace on screen, and the keys on its main figure."""
+        """Show a workspace, and focus its main figure."""
         self.show(workspace)
         self.screen.set_focus(self.pane)
 
     def enter(self, key: str) -> None:
-        """Focus a pane, in its workspace.
+        """Focus a pane in its workspace.
 
-        One that was hidden shows, one without room in the layout gets all.
+        A hidden pane is shown, and one without room in the layout is maximized.
         """
         self.show(workspace_of(key, self.workspace, self.workspaces))
         if key in self.arrangement.hidden:
@@ -153,20 +153,20 @@ class PaneGrid(Container):
         self.screen.set_focus(self.pane)
 
     def point(self, key: str) -> None:
-        """Let a pane of this workspace have the keys, once there is a picture."""
+        """Make a pane of this workspace the current one, to get the keys when figures show."""
         self.current = key
         if key != self.workspace.spine:
             self._detail = key
         self._arrange()
 
     def next(self, by: int) -> None:
-        """Focus the pane after this one, or before it."""
+        """Focus the next pane, or the previous one for a negative `by`."""
         order = self.held
         at = order.index(self.current) if self.current in order else -1
         self.enter(order[(at + by) % len(order)])
 
     def rearrange(self, arrangement: Arrangement) -> None:
-        """Other panes, or another order."""
+        """Apply another choice or order of panes."""
         self.arrangements[self.workspace.name], self._maximized = arrangement, None
         self._arrange()
 
@@ -176,12 +176,12 @@ class PaneGrid(Container):
         self._arrange()
 
     def wants(self, scene: ViewState, *, sweeps: bool = True) -> list[Want]:
-        """The figures of the panes on screen: the focused one's first, the tokens' always.
+        """Return the figures that panes on screen need: the focused one's first, tokens always.
 
         Args:
-            sweeps: figures of many passes as well. They come last.
+            sweeps: include figures that take many passes. They come last.
         """
-        from llmscope.tui.state.figure_store import TOKENS  # not before there is anything to want
+        from llmscope.tui.state.figure_store import TOKENS  # not needed at first
 
         panes = [self.panes[key] for key in self.on_screen]
         panes.sort(key=lambda pane: pane.key != self.current)
@@ -190,11 +190,11 @@ class PaneGrid(Container):
         return [*quick, *slow] if TOKENS in quick else [*quick, TOKENS, *slow]
 
     def present(self, scene: ViewState, ledger: FigureStore, *, late: bool, dim: bool) -> None:
-        """Hand each pane on screen what it shows.
+        """Hand each pane on screen its figure.
 
         Args:
-            late: mark what is out of date.
-            dim: dim it too.
+            late: mark figures that are out of date.
+            dim: dim them too.
         """
         from llmscope.tui.state.figure_store import TOKENS
 
@@ -206,16 +206,16 @@ class PaneGrid(Container):
             pane.present(scene, shown, stale=stale, tokens=ledger.shown(TOKENS.key))
 
     def on_descendant_focus(self, event: events.DescendantFocus) -> None:
-        """The mouse may have chosen another pane."""
+        """Update the current pane, which the mouse may have changed."""
         if event.widget in self.children:
             self.current = event.widget.id or self.current
         self.post_message(self.Rearranged())
 
     def _fold(self, scene: ViewState, ledger: FigureStore) -> None:
-        """Take the room from details that were refused: they have one line to say.
+        """Shrink details whose figure was refused, since they show only one line.
 
-        For each layer, the first figure decides, and one that is not refused decides again: so
-        panes may move when the cursor changes the layer, but never because of what is typed.
+        For each layer the first figure decides, and a later one that is not refused decides again:
+        panes may move when the cursor changes the layer, but never because of typing.
         """
         folded = set()
         for key in self.on_screen:
@@ -253,7 +253,7 @@ class PaneGrid(Container):
 
 
 def _want(pane: FigurePane, scene: ViewState) -> Want | None:
-    """What a pane wants; where it can, as what changed if that is what one looks at."""
+    """Return the figure that a pane needs; as a change if those are shown and it supports them."""
     want = pane.want(scene)
     able = pane.apart if scene.apart else pane.changes
     if want is None or not (scene.shows_change and able):

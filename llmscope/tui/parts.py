@@ -1,4 +1,4 @@
-"""What the first picture does not show, made when it is first asked for."""
+"""The parts of the app that the first paint does not show, created on first access."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Parts(PacedApp, inherit_bindings=False):
-    """The parts of the desk that are about figures, and what a person does with them."""
+    """The parts of the app that hold figures and the user's work on them."""
 
     own: UserState
     _focus: Focus | None
@@ -26,19 +26,19 @@ class Parts(PacedApp, inherit_bindings=False):
 
     @cached_property
     def saves(self) -> list[Save]:
-        """The files that are to be written once it is known where their numbers came from."""
+        """Return the files to write once the origin of their numbers is known."""
         return []
 
     def may(self, action: str) -> bool:
-        """Whether an action may be done that reaches beyond the screen, or ends by itself never.
+        """Return whether an action may run that reaches beyond the screen or never ends by itself.
 
-        On a person's screen all of them may. A picture is taken of a screen that forbids some.
+        On a terminal all of them may; the app of a screenshot forbids some.
         """
         return True
 
     @cached_property
     def scene(self) -> ViewState:
-        """The model, the tokens, the cursor and the edits; another one with each change."""
+        """Return the model, tokens, cursor and edits; each change makes another view state."""
         from llmscope.tui.state.view_state import ViewState
 
         focus = self._focus
@@ -50,14 +50,14 @@ class Parts(PacedApp, inherit_bindings=False):
 
     @cached_property
     def ledger(self) -> FigureStore:
-        """What was asked and what came back."""
+        """Return the store of requests and their figures."""
         from llmscope.tui.state.figure_store import FigureStore
 
         return FigureStore(special_tokens=self.special_tokens)
 
     @cached_property
     def find(self) -> FindLine:
-        """The line that takes the place of the words while one looks for a token."""
+        """Return the input that replaces the status text while the user searches for a token."""
         from llmscope.tui.features.find import FindLine
 
         line = FindLine()
@@ -66,7 +66,7 @@ class Parts(PacedApp, inherit_bindings=False):
 
     @cached_property
     def generating(self) -> Generating:
-        """What the model wrote, and whether it writes."""
+        """Return the state of generation: what the model wrote, and whether it is writing."""
         from llmscope.tui.features.generation.generation import Generating
 
         return Generating()

@@ -1,4 +1,4 @@
-"""What the screen knows of a snapshot that it replays: there is a file, and no model."""
+"""The replay of a snapshot on the screen: a file in place of a model."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ WITHOUT_MODEL = frozenset(
         *("stop", "quit", "quit-anywhere", "provenance"),
     }
 )
-"""The actions that ask no model."""
+"""The actions that need no model."""
 READ_ONLY = "this is a replay: the prompt is read only, for there is no model to read another one"
 REPLAY_HELP = """\
 This is a replay of a snapshot: the figures of a file, drawn as they were, without the model that \
@@ -36,20 +36,20 @@ made them. The cursor walks as far as they go: a pane says what is not in this s
 which place it holds something. The prompt is read only. {provenance} tells where the numbers came \
 from: model, weights, device, versions and command."""
 WRITES = ("delete", "cut", "paste", "undo", "redo")
-"""How the bindings of a text area begin that change its text."""
+"""Prefixes of those actions of a text area that change its text."""
 
 
 @dataclass(frozen=True)
 class Replay:
-    """A snapshot on the screen.
+    """A snapshot shown on the screen.
 
     Attributes:
-        about: what the file says beside its figures: it goes into what is saved of them.
-        command: what wrote the file; None: it does not say.
-        banner: the right side of the title, each part with how easily it may go.
-        facts: where the numbers came from: what, and what it is.
-        workspaces: the pages on which the figures stand.
-        panes: makes the panes, by their keys. Called after the first picture.
+        about: the file's data besides its figures, copied into snapshots saved from it.
+        command: the command that wrote the file; None if the file does not name it.
+        banner: the right side of the header, each part with its rank for being dropped.
+        facts: where the numbers came from, as pairs of name and value.
+        workspaces: the pages that hold the figures.
+        panes: makes the panes, by key; called after the first paint.
     """
 
     about: Mapping[str, Any]
@@ -60,7 +60,7 @@ class Replay:
     panes: Callable[[RenderOptions], dict[str, FigurePane]]
 
     def offers(self, action: str) -> bool:
-        """Whether an action can be done without a model."""
+        """Return whether an action can run without a model."""
         if action == "copy-command":
             return self.command is not None
         kind, _, name = action.partition("-")
@@ -69,14 +69,14 @@ class Replay:
         return action in WITHOUT_MODEL or self.page(action) is not None
 
     def page(self, action: str) -> Workspace | None:
-        """The page that an action for a workspace puts on screen."""
+        """Return the page that a workspace action shows; None if it shows no page."""
         from llmscope.tui.state.workspaces import WORKSPACES
 
         places = zip(WORKSPACES, self.workspaces, strict=False)
         return next((page for at, page in places if action == f"workspace-{at.name}"), None)
 
     def titled(self, action: Action) -> str:
-        """How the palette and the help call an action."""
+        """Return an action's title for the palette and the help."""
         page = self.page(action.name)
         if page is None:
             return action.full_title
@@ -84,14 +84,14 @@ class Replay:
         return f"{action.area}: {page.title}{f', page {at} of {count}' * (count > 1)}"
 
     def refuses(self, desk: Desk, event: events.Event) -> bool:
-        """Whether an event would write into the prompt; it says why it does not."""
+        """Return whether an event would change the prompt; if so, tell why it is refused."""
         if not isinstance(event, events.Key | events.Paste) or not desk.in_prompt:
             return False
         if isinstance(event, events.Key) and not (event.is_printable or event.key == "enter"):
             bound = desk.editor._bindings.key_to_bindings.get(event.key, ())
             if not any(one.action.startswith(WRITES) for one in bound):
                 return False
-        if not any(one.message == READ_ONLY for one in desk._notifications):  # a word is one try
+        if not any(one.message == READ_ONLY for one in desk._notifications):  # one notice at a time
             desk.tell(READ_ONLY, "warning")
         return True
 
@@ -105,5 +105,5 @@ def provenance(desk: Desk) -> None:
 
 
 def file_name(path: str) -> str:
-    """The last part of a path, harmless and in one line."""
+    """Return the last part of a path as one line of text that is safe to display."""
     return display_text(path.rpartition("/")[2], whitespace=False).replace("\n", " ")

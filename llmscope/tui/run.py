@@ -1,4 +1,4 @@
-"""Open the screen on a terminal."""
+"""Opens the screen on a terminal."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from llmscope.tui.user_state import UserState
 from llmscope.tui.widgets.placeholder import examples, first_look
 
 LEAVING = 10.0
-"""Seconds that the end of the program waits for what it keeps to be written."""
+"""Seconds that quitting waits for the state to be written."""
 
 if TYPE_CHECKING:
     from llmscope.draw.render_options import RenderOptions
@@ -73,28 +73,29 @@ def run(
     notice: str = "",
     other: Callable[[str], LoaderLike] | None = None,
 ) -> int:
-    """Open the screen and stay until it is left.
+    """Open the screen and stay until the user leaves it.
 
     Args:
-        load: makes the scope, in the engine's thread; called with a progress callback.
-        spec: the model's name as a person wrote it; its last prompt is kept under this name.
-        prompt: what the editor holds at first; empty for the last prompt of this model.
-        typed: what was typed before the screen was there; it follows that.
-        special_tokens: whether the tokenizer adds its own.
-        look: theme, colours and characters; None asks the terminal.
-        chat: put that prompt into the chat template once the model is there.
+        load: loads the model, in the engine's thread; called with a progress callback.
+        spec: the model's name as the user wrote it; its last prompt is stored under this name.
+        prompt: the editor's first text; empty means the last prompt of this model.
+        typed: text typed before the screen appeared; appended to the prompt.
+        special_tokens: whether the tokenizer adds its special tokens.
+        look: render options (theme, colours, characters); None asks the terminal.
+        chat: put the prompt into the chat template once the model is loaded.
         system: the system message for the template.
-        bandwidth: what to spend on the terminal.
-        debug: tell the whole story of a crash.
+        bandwidth: limits on what is sent to the terminal.
+        debug: print the full output of a crash.
         options, adapters: how the model was opened; see
-        `llmscope.tui.features.copy.repro_command.ModelSource`. edits, versus_prompt: see
-        `llmscope.tui.state.edit_list.EditList`. sampler: how what the model writes is drawn; None:
-        the likeliest token. session: the one to go on with, and its prompt instead.
-        notice: what to say at first.
-        other: makes what loads another model, of its spec; None: there is no other.
+            `llmscope.tui.features.copy.repro_command.ModelSource`.
+        edits, versus_prompt: see `llmscope.tui.state.edit_list.EditList`.
+        sampler: how generated tokens are sampled; None takes the likeliest token.
+        session: the session to resume, with its own prompt; None starts a new one.
+        notice: a message to show at first.
+        other: makes the loader of another model from its spec; None if there is no other.
 
     Returns:
-        The exit code: 0, or 128 and the number of the signal that ended the program.
+        The exit code: 0, or 128 plus the number of the signal that ended the program.
 
     Raises:
         ScopeError: the screen failed.
@@ -147,11 +148,11 @@ def stay(app: LlmscopeApp, leave: Callable[[], None], *, debug: bool) -> int:
     """Run an app on the terminal until it is left.
 
     Args:
-        leave: called when it is, however that came about.
-        debug: tell the whole story of a crash.
+        leave: called when the app has ended, for whatever reason.
+        debug: print the full output of a crash.
 
     Returns:
-        The exit code: 0, or 128 and the number of the signal that ended the program.
+        The exit code: 0, or 128 plus the number of the signal that ended the program.
 
     Raises:
         ScopeError: the screen failed.
@@ -179,21 +180,21 @@ def stay(app: LlmscopeApp, leave: Callable[[], None], *, debug: bool) -> int:
             f"the screen failed{display_text(reason)}", "--debug, which tells the whole story"
         )
     if not ended:
-        # The engine's thread is deep inside of a library. Python would wait for that, or tear the
-        # library down under it; the terminal is in order and all is saved, so nothing is lost.
+        # The engine's thread is deep inside a library. Python would wait for it, or tear the
+        # library down under it; the terminal is restored and all is saved, so nothing is lost.
         os._exit(code or 0)
     return code or 0
 
 
 def _engine(load: Callable[[Progress], Scope], post: Callable[[Event], None]) -> EngineLike:
-    # All that follows the first picture is imported after it.
+    # Imported late: the first paint does not need it.
     from llmscope.engine import Engine
 
     return Engine(load, post)
 
 
 def _remembered(load: Callable[[Progress], Scope], spec: str, progress: Progress) -> Scope:
-    """Load it, and note that it was opened."""
+    """Load the model, and add it to the recent models."""
     scope = load(progress)
     from llmscope.tui.session.recent_models import remember
 
@@ -210,7 +211,7 @@ def _left(screen: dict[str, Any]) -> LayoutState:
 def _plan(
     app: LlmscopeApp, edits: Sequence[Edit], versus_prompt: str | None, sampler: Sampler | None
 ) -> None:
-    """Begin with the edits, the prompt B and the sampler of the command line."""
+    """Start with the edits, prompt B and sampler of the command line."""
     from llmscope.tui.state.edit_list import ListedEdit
 
     planned = tuple(map(ListedEdit.of, edits))
@@ -219,11 +220,11 @@ def _plan(
 
 
 def _keep(spec: str, app: LlmscopeApp, autosave: Autosave) -> None:
-    """Save what the next start goes on with."""
+    """Save what the next start resumes."""
     if not app.begun:
         save_prompt(spec, app.text)
         return
-    # The editor may hold letters that the app has not heard of yet.
+    # The editor may hold letters whose events have not reached the app yet.
     text, past = app.editor.text, UndoHistory.of(app.editor.history)
     save_prompt(spec, text)
     autosave.leave(text)
@@ -237,7 +238,7 @@ def _keep(spec: str, app: LlmscopeApp, autosave: Autosave) -> None:
 
 
 def _within(seconds: float, work: Callable[[], None]) -> bool:
-    """Whether some work ended in time: a folder on a network may not answer."""
+    """Run `work` and return whether it ended in time: a network folder may not answer."""
     failed: list[BaseException] = []
 
     def run() -> None:

@@ -1,4 +1,4 @@
-"""The whole screen as rows of cells, without a terminal: for snapshots and pictures."""
+"""Screenshots: the whole screen as rows of cells, without a terminal."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ from llmscope.tui.state.workspaces import BY_NAME
 from llmscope.tui.user_state import UserState
 
 PULSE = 0.1
-"""Seconds between two looks whether the app still lives; a crash is told by the app itself."""
+"""Seconds between two checks that the app is running; the app itself reports a crash."""
 PATIENCE = 600.0
-"""Seconds after a key, or after the last figure that came since, in which all has to settle."""
+"""Seconds in which the app must settle after a key, or after the last figure since the key."""
 WRITING = 120.0
-"""Seconds for which a model may write by itself."""
+"""Seconds for which a model may generate by itself."""
 LOOKS = 3
-"""So many times in a row nothing may have changed."""
+"""Checks in a row that must find nothing changed."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """The screen: rows of cells, and the prompts that stand in its editors."""
+    """A screenshot: rows of cells, and the prompts in the editors."""
 
     rows: list[Row]
     prompt: str
@@ -50,7 +50,7 @@ class Picture:
 
 
 class _Sitter(LlmscopeApp):
-    """The very app, which tells when its picture is whole or cannot become so."""
+    """The app, which reports when its screenshot is complete or cannot become so."""
 
     _failure: tuple[str, str] | None = None
     _pressed = False
@@ -65,7 +65,7 @@ class _Sitter(LlmscopeApp):
                 self._fail(failed.error, failed.hint)
             case Refused() as refused:
                 self._answered = refused.serial
-                if not self._pressed:  # a script may well want to show what is refused, and why
+                if not self._pressed:  # a script may be meant to show a refusal and its reason
                     self._fail(refused.reason, refused.hint)
             case Frame() as frame:
                 if frame.complete:
@@ -75,29 +75,29 @@ class _Sitter(LlmscopeApp):
         self._heard.set()
 
     def _land(self, frame: Frame) -> None:
-        # Times and memory differ each time.
+        # Times and memory differ from run to run.
         cost = replace(frame.cost, milliseconds=None, rss=None, vram=None)
         super()._land(replace(frame, cost=cost))
 
     def may(self, action: str) -> bool:
-        """Whether a script may do it; if not, there is no picture."""
+        """Return whether a script may run an action; if not, fail the screenshot."""
         reason = REFUSED.get(action)
         if reason is not None:
             self._fail(reason, "the same keys without it")
         return reason is None
 
     def copy_to_clipboard(self, text: str) -> None:
-        """Nothing is copied."""
+        """Copy nothing; fail the screenshot."""
         self.may("copy")
 
     def _fail(self, reason: str, hint: str) -> None:
         self._failure = self._failure or (display_text(reason), display_text(hint))
 
     async def take(self, pilot: Pilot[int], script: Sequence[Press]) -> None:
-        """Press the keys of a script, each once all is there that the one before asked for.
+        """Press the keys of a script, each once the figures for the previous one are there.
 
         Raises:
-            ScopeError: there is no picture, and why.
+            ScopeError: the screenshot failed; the message says why.
         """
         self._heard = asyncio.Event()
         handlers.leave(self)
@@ -153,24 +153,24 @@ def capture(
     words: tuple[str, str] | None = None,
     script: Sequence[Press] = (),
 ) -> Picture:
-    """Run the app headless until its picture is whole.
+    """Run the app headless until its screenshot is complete.
 
-    Nothing is in it that depends on how fast or how full the machine is, or on who runs it.
+    The result does not depend on the speed or load of the machine, nor on the user.
 
     Args:
         make_engine: makes the engine, given where it posts its events.
-        width, height: of the screen, in cells.
-        focus: where the cursor stands.
-        workspace: the name of the one that is shown; None: the first.
+        width, height: size of the screen, in cells.
+        focus: where the cursor starts.
+        workspace: the name of the workspace to show; None means the first.
         edits, versus_prompt, change, words: see `llmscope.tui.state.edit_list.EditList`.
-        script: keys to press, the figures having the focus at first.
+        script: keys to press; the figures have the focus at first.
 
     Returns:
-        `height` rows of `width` cells, and what stands in the editors.
+        `height` rows of `width` cells, and the prompts in the editors.
 
     Raises:
-        ScopeError: the prompt is empty, the model cannot be loaded or the prompt is refused; or a
-            key may not be pressed, or does not come to an end.
+        ScopeError: the prompt is empty or refused, the model cannot be loaded, or a key of the
+            script is forbidden or does not settle.
     """
     if not prompt:
         raise ScopeError("the prompt is empty", "some text, such as: The capital of France is")
@@ -202,7 +202,7 @@ async def _sit(app: _Sitter, script: Sequence[Press], width: int, height: int) -
         async with app.run_test(size=(width, height)) as pilot:
             await app.take(pilot, script)
             if not app.is_running:
-                return []  # it has failed, and says so when this is left
+                return []  # the app has failed; leaving `run_test` raises the error
             strips = app.screen._compositor.render_strips()
             return [_row(list(strip)) for strip in strips]
     finally:
@@ -210,7 +210,7 @@ async def _sit(app: _Sitter, script: Sequence[Press], width: int, height: int) -
 
 
 def _row(segments: list[Segment]) -> Row:
-    # What is left of Textual in a style (its metadata) is of no use outside of it.
+    # The metadata that Textual keeps in a style is of no use outside Textual.
     return tuple(
         Segment(part.text, part.style.clear_meta_and_links() if part.style else None)
         for part in Segment.simplify(segments)

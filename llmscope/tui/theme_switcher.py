@@ -1,4 +1,4 @@
-"""Themes while the screen is open: put on, changed, remembered, and read again when saved."""
+"""Themes while the screen is open: applied, switched, remembered, and reloaded when saved."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ COLOUR_SYSTEMS = {
     "none": ColorSystem.STANDARD,
 }
 EVERY = 1.0
-"""Seconds between two looks whether the file of a person's own theme was saved."""
+"""Seconds between two checks whether the file of a user's own theme was saved."""
 
 
 def all_names() -> tuple[str, ...]:
-    """The themes that ship, and the person's own."""
-    # Most people have none, and wait for the first picture.
+    """Return the names of the built-in themes and of the user's own."""
+    # Imported late: most users have no themes of their own, and wait for the first paint.
     from llmscope.draw.color.user_themes import own_theme_names
 
     return (*theme_names(), *own_theme_names())
 
 
 def put_on(desk: Desk, look: RenderOptions) -> None:
-    """Give the screen a look. What is there already is drawn anew by `wear`."""
+    """Apply render options to the app. Existing widgets are redrawn by `wear`."""
     desk.look, desk.inks = look, inks(look.theme)
     desk.console._color_system = COLOUR_SYSTEMS[look.tier]
     desk.own_filters = filters(look)
@@ -49,7 +49,7 @@ def put_on(desk: Desk, look: RenderOptions) -> None:
 
 
 def wear(desk: Desk, name: str) -> None:
-    """Change to a theme, and tell what is wrong with it."""
+    """Change to a theme, and report errors in it."""
     theme = load_theme(name, partial(desk.tell, severity="warning"))
     if theme == desk.look.theme:
         return
@@ -65,14 +65,14 @@ def wear(desk: Desk, name: str) -> None:
 
 
 def choose(desk: Desk, name: str) -> None:
-    """Change to a theme because a person wants to: the next start takes it again."""
+    """Change to a theme by the user's choice, which the next start uses again."""
     if desk.may("theme-next"):
         wear(desk, name)
         save_theme(name)
 
 
 def next_theme(desk: Desk) -> None:
-    """The theme after this one."""
+    """Change to the next theme."""
     names = all_names()
     at = names.index(desk.look.theme.name) if desk.look.theme.name in names else -1
     chosen = names[(at + 1) % len(names)]
@@ -81,21 +81,21 @@ def next_theme(desk: Desk) -> None:
 
 
 class ThemeFileWatch:
-    """Reads a theme of the person's own again when its file was saved."""
+    """Reloads a theme of the user's own when its file was saved."""
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self._seen = self._stamp()
 
     def begin(self) -> None:
-        """Tell what is wrong with the theme that is on, and look again from now on."""
+        """Report errors in the current theme, and check its file from now on."""
         name = self._desk.look.theme.name
         if name not in theme_names() and name in all_names():
             load_theme(name, partial(self._desk.tell, severity="warning"))
         self._desk.set_interval(EVERY, self.look_again)
 
     def look_again(self) -> None:
-        """Take the file's colours if it is not the one that was read."""
+        """Apply the file's colours if the file has changed since it was read."""
         stamp = self._stamp()
         if stamp == self._seen:
             return
@@ -105,7 +105,7 @@ class ThemeFileWatch:
             wear(self._desk, stamp[0])
 
     def _stamp(self) -> tuple[str, int, int, int] | None:
-        """The theme, and what changes when its file is saved; None if it has none."""
+        """Return the theme's name and stat values that change on a save; None without a file."""
         name = self._desk.look.theme.name
         if name in theme_names():
             return None
@@ -116,5 +116,5 @@ class ThemeFileWatch:
             if path is not None:
                 found = path.stat()
                 return (name, found.st_mtime_ns, found.st_size, found.st_ino)
-        # An editor that replaces the file may be half-way: what was seen stands.
+        # An editor that replaces the file may be half-way: keep the last stamp.
         return self._seen if hasattr(self, "_seen") else None

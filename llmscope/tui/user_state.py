@@ -1,4 +1,4 @@
-"""What a person made their own, as the screen is given it: nothing of it changes a snapshot."""
+"""The user's settings and stored state, as given to the app; no snapshot depends on them."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ REFUSED = "this is a replay: there is no model for"
 
 @dataclass(frozen=True)
 class UserState:
-    """A person's settings; the defaults are nobody's in particular.
+    """The user's settings and stored state; the defaults belong to no user.
 
     Attributes:
         keymap: the keys of the actions.
-        kept: how the screen was left.
-        past: what undo and redo in the prompt reach back to.
-        source: how the model was opened, for the command that shows the same.
-        newcomer: nobody was here before, so that the tour is offered.
+        kept: the layout as the last session left it.
+        past: the undo history of the prompt.
+        source: how the model was opened, for the command that reproduces the screen.
+        newcomer: whether this is the first start, where the tour is offered.
         first_look: fields of the focus that an example is first shown with.
         autosave: saves the prompt while it is written.
-        session: the session to go on with; None: a new one.
-        other: makes what loads another model, of its spec; None: there is no other.
+        session: the session to resume; None starts a new one.
+        other: makes the loader of another model from its spec; None if there is no other.
         left: the prompts of the models that were left in this session, by spec.
-        replay: the snapshot that is shown in the place of a model; None: there is a model.
-        notice: what is wrong with what an earlier session left; empty if nothing is.
-        anonymous: show nothing that somebody has left on this machine, such as earlier prompts.
+        replay: the snapshot that is shown in place of a model; None if there is a model.
+        notice: an error in the state of an earlier session; empty if the state is fine.
+        anonymous: show nothing that is stored on this machine, such as earlier prompts.
     """
 
     keymap: Keymap = field(default_factory=Keymap)
@@ -62,53 +62,53 @@ class UserState:
     anonymous: bool = False
 
     def onto(self, scene: ViewState) -> ViewState:
-        """The scene as it was left."""
+        """Return the view state as it was left."""
         scene = scene if self.kept is None else self.kept.onto(scene)
         return scene if self.session is None else self.session.onto(scene)
 
     def loaded(self, scene: ViewState) -> ViewState:
-        """The same, once the model is there."""
+        """Return the view state as it was left, now that the model is loaded."""
         return scene if self.session is None else self.session.loaded(scene)
 
     def offers(self, action: str) -> bool:
-        """Whether there is anything here that an action could be done with."""
+        """Return whether an action is available, with a model or in a replay."""
         if self.replay is not None:
             return self.replay.offers(action)
         return not any(one.name == action for one in OF_A_FILE)
 
     def refuse(self, desk: Desk, action: Action) -> None:
-        """Say why an action is not offered; its key is free where that is for want of a replay."""
+        """Tell why an action is not offered; say nothing if it is one that needs a replay."""
         if self.replay is not None:
             desk.tell(f"{REFUSED}: {action.title}", "warning")
 
     def titled(self, action: Action) -> str:
-        """How the palette and the help call it."""
+        """Return an action's title for the palette and the help."""
         return action.full_title if self.replay is None else self.replay.titled(action)
 
     def said(self, desk: Desk) -> list[str]:
-        """The cursor read aloud."""
+        """Return the clauses that describe what is under the cursor."""
         from llmscope.tui.widgets.status_text import clauses
 
         try:
             return clauses(desk.scene, desk.ledger.shown, desk.overview.workspace.name)
-        except Exception:  # a file may lack anything that is read
+        except Exception:  # the file of a replay may lack any value that is read
             if self.replay is None:
                 raise
             return []
 
     @property
     def workspaces(self) -> Sequence[Workspace]:
-        """All there are."""
+        """Return all workspaces."""
         return WORKSPACES if self.replay is None else self.replay.workspaces
 
     @property
     def banner(self) -> Sequence[Part]:
-        """The right side of the title; empty: what a pass cost."""
+        """Return the right side of the header; empty to show the cost of a pass there."""
         return () if self.replay is None else self.replay.banner
 
     @property
     def panes(self) -> dict[str, Any]:
-        """What the panes are opened with."""
+        """Return the arguments that `PaneGrid` is created with."""
         if self.replay is not None:
             return {"workspaces": self.replay.workspaces, "make": self.replay.panes}
         return {} if self.kept is None else self.kept.panes

@@ -1,4 +1,4 @@
-"""The screen in a browser: who may come in, and the program behind each page.
+"""Serve the app in a browser: authentication, and a process for each page.
 
-It needs the extra `serve`; without it only `llmscope.web.auth` and `llmscope.web.bind` import.
+Needs the extra `serve`; without it only `llmscope.web.auth` and `llmscope.web.bind` import.
 """

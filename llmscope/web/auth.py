@@ -1,8 +1,9 @@
-"""Who may come in: a request for one of our names, from our own page, by whoever had the link.
+"""Authentication: accept requests for this host, from this server's page, with its session.
 
-A server on this machine alone can still be reached by every web page that a person opens: the
-browser connects for it, and a name that suddenly means 127.0.0.1 makes that page look like ours.
-Neither knows the session, and both say where they come from.
+Even a server that listens only on this machine can be reached by any web page that the user opens:
+the page's requests come from the user's browser, and with DNS rebinding (a foreign name that
+resolves to 127.0.0.1) they look same-origin. Neither has the session, and both send headers with
+their host and origin.
 """
 
 from __future__ import annotations
@@ -14,26 +15,26 @@ from collections.abc import Collection, Sequence
 from llmscope.text import display_text
 
 LONGEST = 200
-"""Characters of a foreign name that are quoted."""
+"""Maximum number of characters quoted of an untrusted name."""
 
 
 CANDIDATES = 16
-"""Sessions that were given and have not come back, at most."""
+"""Maximum number of issued sessions that no request has used yet."""
 
 
 class Auth:
-    """Decides about requests. It holds a link's token, which opens one browser, and the session.
+    """The check of requests: a token in the link, which admits one browser, and its session.
 
-    The token is spent when the session that it gave comes back: then the browser has the answer.
-    An answer that was lost on its way costs nothing, and of several browsers that were answered
-    the first that comes back is the one.
+    The token is used up when a request with an issued session arrives, which shows that the
+    browser got the response. So a lost response does no harm, and if several browsers got a
+    session, the first to use it is admitted.
 
     Args:
-        hosts: what requests may name as their host, with the port where it is not HTTP's own.
+        hosts: allowed values of the Host header, with the port unless it is HTTP's default.
 
     Attributes:
         hosts: the same, in lower case.
-        token: what the link holds.
+        token: the token of the link.
     """
 
     def __init__(self, hosts: Collection[str]) -> None:
@@ -43,13 +44,13 @@ class Auth:
         self._session = ""
 
     def stranger(self, hosts: Sequence[str], origins: Sequence[str], *, socket: bool) -> str:
-        """Why a request comes from somewhere else than a page of ours; empty if it does not.
+        """Return why a request is not from this server's page; empty if it is.
 
         Args:
-            hosts: the values of its header Host.
-            origins: those of Origin.
-            socket: whether it asks for the connection to the program. Browsers always say the
-                origin of that, but do not hold pages of others back from it.
+            hosts: the values of the request's Host header.
+            origins: the values of its Origin header.
+            socket: whether the request opens the websocket. Browsers always send the origin of
+                such a request, but allow it from pages of other sites.
         """
         if len(hosts) != 1 or hosts[0].lower() not in self.hosts:
             named = ", ".join(map(_quoted, hosts)) or "none"
@@ -62,14 +63,14 @@ class Auth:
         return ""
 
     def knows(self, session: str | None) -> bool:
-        """Whether the cookie is the one that the link gave."""
+        """Return whether the cookie holds the session that the link issued."""
         if self._session:
             return _same(session, self._session)
         self._session = next((one for one in self._given if _same(session, one)), "")
         return bool(self._session)
 
     def open(self, token: str | None) -> str | None:
-        """A session for the token of the link, until one has come back; None: it opens nothing."""
+        """Issue a session for the link's token; None if the token is wrong or used up."""
         if self._session or not _same(token, self.token):
             return None
         session = secrets.token_urlsafe(32)
@@ -77,7 +78,7 @@ class Auth:
         return session
 
     def closed(self, token: str | None) -> str:
-        """Why a request without the session is refused."""
+        """Return why a request without the session is refused."""
         if token is None:
             return "this page opens with the link that llmscope serve has printed"
         if _same(token, self.token):

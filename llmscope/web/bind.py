@@ -1,4 +1,4 @@
-"""Where a server listens, and under which names it answers."""
+"""The addresses a server listens on, and the host names it accepts."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from llmscope.text import display_text
 
 LOOPBACK = "127.0.0.1"
 WAITING = 128
-"""Connections that may wait to be taken."""
+"""The listen backlog: connections waiting to be accepted."""
 
 
 @dataclass(frozen=True)
 class Listening:
-    """Sockets that listen.
+    """Listening sockets.
 
     Attributes:
-        host: the name or the address as a person wrote it.
-        port: the one that all of them have.
+        host: the name or address as the user wrote it.
+        port: of all sockets.
         addresses: of the sockets.
-        sockets: whoever takes the object closes them.
+        sockets: the sockets; the receiver of this object must close them.
     """
 
     host: str
@@ -34,15 +34,16 @@ class Listening:
 
     @property
     def private(self) -> bool:
-        """Whether only programs of this machine reach it."""
+        """Return whether only programs on this machine can connect."""
         return all(map(_loops, self.addresses))
 
     @property
     def names(self) -> frozenset[str]:
-        """What a browser may ask for: the host, its addresses, and this machine's own names.
+        """Return the allowed Host headers: the host, its addresses, and names of this machine.
 
-        Where it listens on all addresses: each that the machine has now, and its host name. A
-        foreign name that suddenly means this machine is none of them.
+        If the server listens on all addresses, these include every current address of the machine
+        and its host name. A foreign name that resolves to this machine (DNS rebinding) is not
+        included.
         """
         hosts = {_spelt(host) for host in (self.host, *map(str, self.addresses))}
         hosts |= {LOOPBACK, "localhost"}
@@ -53,7 +54,7 @@ class Listening:
 
     @property
     def origin(self) -> str:
-        """The beginning of the link. An address that means all of them is none to ask for."""
+        """Return the origin of the link, with the loopback address for an unspecified one."""
         everywhere = any(address.is_unspecified for address in self.addresses)
         host = LOOPBACK if everywhere else _spelt(self.host)
         return f"http://{host}:{self.port}"
@@ -64,10 +65,10 @@ def listen(host: str, port: int) -> Listening:
 
     Args:
         host: a name or an address.
-        port: 0 for any that is free.
+        port: the port; 0 for any free one.
 
     Raises:
-        ScopeError: the host is not known, or not this machine's, or the port cannot be had.
+        ScopeError: the host is unknown or not of this machine, or the port is unavailable.
     """
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -81,7 +82,7 @@ def listen(host: str, port: int) -> Listening:
             address = (where[0], port, *where[2:])
             one = socket.socket(family, socket.SOCK_STREAM)
             sockets.append(one)
-            if os.name == "posix":  # elsewhere it would take the port from another program
+            if os.name == "posix":  # on Windows it would allow taking another program's port
                 one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:
                 one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
@@ -108,7 +109,7 @@ def _failure(error: OSError, host: str, port: int) -> ScopeError:
 
 
 def _own_addresses(version: int) -> list[str]:
-    """The addresses of this machine's interfaces, of IPv4 or IPv6."""
+    """Return the addresses of this machine's interfaces, of IPv4 or IPv6."""
     import psutil
 
     family = socket.AF_INET if version == 4 else socket.AF_INET6
@@ -122,7 +123,7 @@ def _loops(address: IPv4Address | IPv6Address) -> bool:
 
 
 def _spelt(host: str) -> str:
-    """A host as it stands in a URL."""
+    """Return a host as written in a URL."""
     return f"[{host}]" if ":" in host else host.lower()
 
 

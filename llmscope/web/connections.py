@@ -1,8 +1,8 @@
-"""How many connections are open, and for how long one may say nothing.
+"""Limits on the number and idle time of connections that are not authenticated.
 
-A connection is a stranger's until a request with the session comes over it. Strangers have a
-time limit and a limited number, in all and for each address; where there is no room, the oldest
-of them makes way, so that neither idle connections nor a flood of them keep the owner out.
+A connection is a stranger until it sends a request with the session. Strangers have a time limit,
+and their number is limited in total and per address; above a limit the oldest is closed, so that
+neither idle connections nor a flood of them lock the user out.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import asyncio
 from collections.abc import Callable
 
 STRANGERS = 48
-"""Connections without the session, at most."""
+"""Maximum number of connections without the session."""
 EACH = 24
-"""Of those, from one address. Browsers behind one tunnel have one address."""
+"""Maximum number of those per address. Browsers behind the same tunnel share an address."""
 HEAD = 10.0
-"""Seconds in which such a connection has to send a request and take the answer."""
+"""Seconds within which such a connection must send a request and receive the response."""
 
 
 class Connections:
@@ -28,7 +28,7 @@ class Connections:
         return len(self._strangers)
 
     def opened(self, transport: asyncio.BaseTransport) -> None:
-        """Count a new connection, and end the oldest ones that there is no room for."""
+        """Count a new connection, and close the oldest ones above the limits."""
         named = transport.get_extra_info("peername")
         address = str(named[0]) if isinstance(named, tuple) else ""
         timer = asyncio.get_running_loop().call_later(HEAD, _abort, transport)
@@ -40,12 +40,12 @@ class Connections:
             self._end(one)
 
     def known(self, transport: asyncio.BaseTransport | None) -> None:
-        """Let a connection stay: it has shown the session."""
+        """Stop counting a connection, because it has sent the session."""
         if transport is not None:
             self.closed(transport)
 
     def closed(self, transport: asyncio.BaseTransport) -> None:
-        """Count a connection no more."""
+        """Stop counting a connection."""
         _, timer = self._strangers.pop(transport, (None, None))
         if timer is not None:
             timer.cancel()
@@ -56,11 +56,11 @@ class Connections:
 
 
 class Counted(asyncio.Protocol):
-    """Hands all that comes over a connection to another protocol, and has it counted.
+    """A protocol that forwards everything to another protocol and counts the connection.
 
     Args:
-        make: makes the other protocol.
-        connections: where it is counted.
+        make: creates the other protocol.
+        connections: counts the connection.
     """
 
     def __init__(self, make: Callable[[], asyncio.Protocol], connections: Connections) -> None:
@@ -74,25 +74,25 @@ class Counted(asyncio.Protocol):
         self._connections.opened(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Count it no more."""
+        """Stop counting the connection."""
         if self._transport is not None:
             self._connections.closed(self._transport)
         self._inner.connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Hand bytes on."""
+        """Forward the bytes."""
         self._inner.data_received(data)
 
     def eof_received(self) -> bool | None:
-        """Hand the end on."""
+        """Forward the end of the stream."""
         return self._inner.eof_received()
 
     def pause_writing(self) -> None:
-        """Hand it on."""
+        """Forward the call."""
         self._inner.pause_writing()
 
     def resume_writing(self) -> None:
-        """Hand it on."""
+        """Forward the call."""
         self._inner.resume_writing()
 
 

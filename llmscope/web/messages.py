@@ -1,4 +1,4 @@
-"""What a page sends its program, made fit for it."""
+"""Convert the messages of a page for its process."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ REPLACEMENT = "\ufffd"
 
 
 class Typed:
-    """Text that is typed or pasted on a page, in pieces.
+    """A decoder of text typed or pasted on a page, in pieces.
 
-    A page counts in UTF-16, so a piece may end with half a character whose other half begins the
-    next one; a half without the other is replaced, as browsers and terminals do.
+    A page counts in UTF-16, so a piece may end in the middle of a surrogate pair, which the next
+    piece completes; a lone surrogate is replaced, as browsers and terminals do.
     """
 
     def __init__(self) -> None:
         self._half = ""
 
     def bytes_of(self, text: str) -> bytes:
-        """Return a piece in UTF-8, with the half that was left before."""
+        """Return a piece in UTF-8, preceded by the surrogate left over from the previous one."""
         text, self._half = self._half + text, ""
         if text and "\ud800" <= text[-1] <= "\udbff":
             text, self._half = text[:-1], text[-1]

@@ -1,4 +1,4 @@
-"""The program behind a page: started when the page connects, gone when the page is."""
+"""The process behind a page: started when the page connects, ended when it disconnects."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from textual_serve.app_service import AppService
 from textual_serve.download_manager import DownloadManager
 
 GRACE = (5.0, 2.0)
-"""Seconds in which a program may leave by itself, and then after SIGTERM."""
+"""Seconds a process has to exit on request, and then after SIGTERM."""
 LARGEST = 1000
-"""Columns or rows of a page."""
-# Of the terminal that the server runs in, which the page is not; and what textual-serve sets.
+"""Maximum number of columns or rows of a page."""
+# Variables that describe the server's terminal rather than the page, or are set by textual-serve.
 _NOT_THE_PAGES = ("COLORFGBG", "STY", "TMUX", "LC_ALL", "TEXTUAL_FPS", "TEXTUAL_COLOR_SYSTEM")
 
 
 class PageProcess(AppService):
-    """A program that draws on a page.
+    """A process that draws on a page.
 
     Args:
-        words: its command.
-        driver: what Textual draws with.
+        words: its command line.
+        driver: the Textual driver.
         write_bytes, write_str, close: the connection to the page.
-        downloads: the server's.
+        downloads: the download manager of the server.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class PageProcess(AppService):
         downloads: DownloadManager,
     ) -> None:
         super().__init__(
-            " ".join(words),  # for a shell, which is not asked: see `_open_app_process`
+            " ".join(words),  # unused, because no shell is started: see `_open_app_process`
             write_bytes=write_bytes,
             write_str=write_str,
             close=close,
@@ -53,11 +53,11 @@ class PageProcess(AppService):
 
     @property
     def ends(self) -> bool:
-        """Whether it was asked to leave."""
+        """Return whether the process was asked to exit."""
         return self._ending is not None
 
     def _build_environment(self, width: int = 80, height: int = 24) -> dict[str, str]:
-        """That of this program, in a terminal that shows all colours and UTF-8."""
+        """Return this process's environment, for a terminal with truecolor and UTF-8."""
         environment = super()._build_environment(width, height)
         for name in _NOT_THE_PAGES:
             environment.pop(name, None)
@@ -73,7 +73,7 @@ class PageProcess(AppService):
     async def _open_app_process(
         self, width: int = 80, height: int = 24
     ) -> asyncio.subprocess.Process:
-        """Start it, without a shell, and out of reach of this terminal's ctrl+c and ctrl+z."""
+        """Start the process without a shell, in a session that gets no ctrl+c and ctrl+z."""
         self._process = process = await asyncio.create_subprocess_exec(
             *self._words,
             stdin=asyncio.subprocess.PIPE,
@@ -82,17 +82,17 @@ class PageProcess(AppService):
             start_new_session=True,
         )
         self._stdin = process.stdin
-        # Its one line about a failure belongs on this stderr; textual-serve would print it as data.
+        # The process inherits this stderr for errors; textual-serve would print them as data.
         process.stderr = asyncio.StreamReader()
         process.stderr.feed_eof()
         return process
 
     async def start(self, width: int, height: int) -> None:
-        """Start it on a page of so many columns and rows.
+        """Start the process on a page of `width` columns and `height` rows.
 
         Raises:
-            OSError: it cannot be started.
-            ConnectionError: it was to be stopped meanwhile.
+            OSError: the process cannot be started.
+            ConnectionError: the process was asked to stop in the meantime.
         """
         async with self._starting:
             if self._ending is not None:
@@ -100,30 +100,30 @@ class PageProcess(AppService):
             await super().start(_within(width), _within(height))
 
     async def set_terminal_size(self, width: int, height: int) -> None:
-        """The page has another size."""
+        """Change the size of the page."""
         await super().set_terminal_size(_within(width), _within(height))
 
     async def run(self) -> None:
-        """Carry what it draws to the page, until it ends, and close the page then."""
+        """Send the output of the process to the page until it exits, then close the page."""
         assert self._process is not None
         assert self._process.stdout is not None
         await super().run()
         task = asyncio.current_task()
         if task is not None and task.cancelling():
-            raise asyncio.CancelledError  # which textual-serve takes for an end
+            raise asyncio.CancelledError  # textual-serve swallows the cancellation
         while await self._process.stdout.read(2**16):
-            pass  # a page that has gone takes nothing more; the program must be able to leave
+            pass  # discard output after the page is gone, so that the process can exit
         await self.remote_close()
 
     async def stop(self) -> None:
-        """Let it leave in order, which saves the prompt; end it if it does not."""
-        if self._ending is None:  # the page and the server may both ask
+        """Ask the process to exit, which saves the prompt; kill it if it does not."""
+        if self._ending is None:  # both the page and the server may call this
             self._ending = asyncio.ensure_future(self._end())
         await asyncio.shield(self._ending)
 
     async def _end(self) -> None:
         async with self._starting:
-            pass  # what is half started cannot be ended
+            pass  # wait for a start in progress, which cannot be interrupted
         if self._process is None:
             return
         leaving = asyncio.ensure_future(super().stop())
@@ -136,7 +136,7 @@ class PageProcess(AppService):
         await self._process.wait()
 
     def _send(self, name: str) -> None:
-        """Send a signal to it and to all that it has started."""
+        """Send a signal to the process and its children."""
         assert self._process is not None
         with suppress(ProcessLookupError):
             if hasattr(os, "killpg"):
@@ -148,9 +148,9 @@ class PageProcess(AppService):
 
 
 def _within(length: object) -> int:
-    """A length of a page that there can be.
+    """Clamp a width or height of a page to 1 to `LARGEST`.
 
     Raises:
-        ValueError, TypeError: it is no number.
+        ValueError, TypeError: `length` is not a number.
     """
     return min(max(int(length), 1), LARGEST)  # type: ignore[call-overload, no-any-return]

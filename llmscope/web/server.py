@@ -1,4 +1,4 @@
-"""The web server: textual-serve behind a gate, with a page that asks nobody else for anything."""
+"""The web server: textual-serve with authentication, and a page without external resources."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from llmscope.web.messages import Typed
 from llmscope.web.process import PageProcess
 
 PAGES = 4
-"""Pages that may be open; each has a process of its own, of some 300 MB and its model."""
+"""Default maximum of open pages; each has its own process, of some 300 MB plus its model."""
 FULL = (
     "{count} pages are open, and no more are allowed: close one and reload this page, or start "
     "llmscope serve with a larger --max-pages"
 )
 LONGEST = 300
-"""Characters of a line about a failure."""
+"""Maximum number of characters of an error line."""
 UNHEARD_OF = (
     *(ArithmeticError, AssertionError, AttributeError, LookupError),
     *(RecursionError, TypeError, ValueError),
 )
-"""What a message that no page of ours sends makes of the code that reads it."""
+"""Exceptions that an invalid message, never sent by this server's page, may raise."""
 HERE = Path(__file__).parent
 HEADERS = {
     "Referrer-Policy": "no-referrer",
@@ -46,7 +46,7 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-# The terminal of the page makes style elements of its own; all else comes from files.
+# The terminal of the page creates inline style elements; everything else comes from files.
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; font-src 'self'; "
     "img-src 'self' data:; connect-src 'self' ws://{host}; base-uri 'none'; form-action 'none'; "
@@ -56,20 +56,20 @@ REFUSED = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>llmscope: refused</title></head>
 <body><p>Refused: {reason}.</p>{more}</body></html>
 """
-# A browser keeps the cookie from the first request that another site sent it to.
+# A SameSite=Strict cookie is withheld from a request that another site's link caused.
 AGAIN = '<p>If you have just opened the link, <a href="/">go on</a>.</p>'
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class PageServer(Server):
-    """Shows a program on web pages: each page that is open has a process of its own.
+    """A server that shows a program on web pages, with a process for each open page.
 
     Args:
-        words: the command that draws on a page.
-        driver: what Textual draws with in it.
-        listening: where to listen, and under which names.
+        words: the command line of that process.
+        driver: its Textual driver.
+        listening: the listening sockets and the allowed host names.
         title: of the page.
-        pages: how many may be open.
+        pages: the maximum number of open pages.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class PageServer(Server):
         self.link = f"{listening.origin}/?token={self.gate.token}"
         self.programs: set[PageProcess] = set()
         self._words, self._driver, self._sockets = tuple(words), driver, listening.sockets
-        # Other servers on this host see its cookies, whatever their port, and have their own.
+        # Cookies are shared between ports of a host, so the name contains the port.
         self._cookie = f"llmscope-{listening.port}"
         self._status = 0
         self._left = asyncio.Event()
@@ -100,13 +100,13 @@ class PageServer(Server):
         self._connections = Connections()
 
     async def until_left(self, told: Callable[[], None]) -> int:
-        """Serve until `leave` is called; then end the programs.
+        """Serve until `leave` is called; then end the processes.
 
         Args:
-            told: called when pages can be opened.
+            told: called as soon as pages can be opened.
 
         Returns:
-            The exit status that `leave` was given.
+            The exit status passed to `leave`.
         """
         runner = web.AppRunner(
             await self._make_app(),
@@ -132,7 +132,7 @@ class PageServer(Server):
         return self._status
 
     def leave(self, status: int) -> None:
-        """Serve no longer; called in the server's loop."""
+        """Stop serving; must be called in the server's event loop."""
         self._status = status
         self._left.set()
 
@@ -144,15 +144,15 @@ class PageServer(Server):
         return app
 
     async def on_startup(self, app: web.Application) -> None:
-        """Say nothing: whoever started the server says where it is."""
+        """Print nothing, because the caller that started the server prints its address."""
 
     async def on_shutdown(self, app: web.Application) -> None:
-        """End the programs; their pages close with them."""
+        """End the processes; their pages close with them."""
         await asyncio.gather(*(program.stop() for program in self.programs))
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Let nobody in but the browser that opened the link, on pages of this server."""
+        """Refuse all requests except from this server's page in the browser with the session."""
         route = request.match_info.route.name
         reason = self.gate.stranger(
             request.headers.getall("Host", []),
@@ -173,7 +173,7 @@ class PageServer(Server):
         return response
 
     async def _protect(self, request: web.Request, response: web.StreamResponse) -> None:
-        """Say in each answer what a browser may do with it."""
+        """Add the security headers to each response."""
         named = request.headers.get("Host", "").lower()
         host = named if named in self.gate.hosts else "none.invalid"
         response.headers.update(HEADERS)
@@ -181,7 +181,7 @@ class PageServer(Server):
 
     @aiohttp_jinja2.template("app_index.html")
     async def handle_index(self, request: web.Request) -> dict[str, Any]:
-        """What the page is filled with: it connects to where it came from."""
+        """Return the values for the page template; the websocket is on the host of the request."""
         return {
             "title": self.title,
             "font_size": min(max(to_int(request.query.get("fontsize", ""), 16), 6), 64),
@@ -189,7 +189,7 @@ class PageServer(Server):
         }
 
     async def handle_websocket(self, request: web.Request) -> web.WebSocketResponse:
-        """Run a program as long as its page is open."""
+        """Run a process as long as its page is open."""
         socket = web.WebSocketResponse(heartbeat=15, timeout=2.0)
         await socket.prepare(request)
         if sum(not program.ends for program in self.programs) >= self._pages:
@@ -210,7 +210,7 @@ class PageServer(Server):
             await program.start(*size)
             await self._process_messages(socket, program)
         except UNHEARD_OF:
-            await socket.close(code=WSCloseCode.PROTOCOL_ERROR)  # no page of ours says that
+            await socket.close(code=WSCloseCode.PROTOCOL_ERROR)  # not sent by this server's page
         except ConnectionError:
             pass  # the page has gone
         except OSError as error:
@@ -223,7 +223,7 @@ class PageServer(Server):
         return socket
 
     async def _process_messages(self, websocket: web.WebSocketResponse, app_service: Any) -> None:
-        """Hand what the page says to the program."""
+        """Forward the messages of the page to the process."""
         typed = Typed()
         async for message in websocket:
             if message.type != WSMsgType.TEXT:
@@ -245,10 +245,10 @@ class PageServer(Server):
 
 
 class _OneLine(logging.Handler):
-    """Says in one line on stderr what failed here; of what others sent wrong it says nothing."""
+    """A log handler that prints internal errors as one line to stderr and ignores bad requests."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Say it, unless a broken request is to blame."""
+        """Print the error, unless a bad request or a lost connection caused it."""
         error = record.exc_info[1] if record.exc_info else None
         if isinstance(error, HttpProcessingError | ConnectionError | web.HTTPException):
             return
@@ -257,7 +257,7 @@ class _OneLine(logging.Handler):
 
 
 def _logger() -> logging.Logger:
-    """What aiohttp reports to."""
+    """Return the logger for aiohttp."""
     logger = logging.getLogger("llmscope.web")
     logger.propagate = False
     logger.setLevel(logging.ERROR)
@@ -266,7 +266,7 @@ def _logger() -> logging.Logger:
 
 
 def _to_the_page(request: web.Request) -> web.Response:
-    """To the same address without the token, so that no history and no other site learns it."""
+    """Redirect to the same address without the token, to keep it out of history and referrers."""
     where = str(request.rel_url.without_query_params("token"))
     return web.Response(status=303, headers={"Location": where})
 

@@ -1,4 +1,4 @@
-"""`llmscope bake`: a context as an adapter, so that the query alone says what the prompt said."""
+"""`llmscope bake`: write a context as an adapter, so that the query alone gives the same output."""
 
 from __future__ import annotations
 
@@ -89,7 +89,15 @@ def _taught(
     generate: int | None,
     no_special_tokens: bool,
 ) -> tuple[int, ...]:
-    """The tokens after the query that are taught.
+    """Return the tokens after the query that the adapter is made for.
+
+    Args:
+        scope: the model.
+        ids: tokens of context and query.
+        text: context and query.
+        continuation: text that follows the query; None without one.
+        generate: how many tokens the model generates greedily instead; None for none.
+        no_special_tokens: leave out the tokenizer's special tokens.
 
     Raises:
         ScopeError: the continuation would change the query's tokens.

@@ -1,4 +1,4 @@
-"""`llmscope snapshot --prompts`: many prompts, written to a folder of shards."""
+"""Options of `llmscope snapshot --prompts`, which writes many prompts to a folder of shards."""
 
 from __future__ import annotations
 
@@ -92,12 +92,15 @@ _PART = re.compile(r"(\d{1,6})/(\d{1,6})", re.ASCII)
 
 @dataclass(frozen=True)
 class Batch:
-    """What `--prompts` asks for, held against all that needs no model.
+    """The options of a `--prompts` run, checked as far as possible without a model.
 
     Attributes:
-        size: prompts that go through the model together, at most.
-        bound: how far their numbers may be from those of single runs then.
-        ray: the workers of `--engine ray`; None for this process.
+        source: the prompts.
+        out: the output folder.
+        part: this job's share of the prompts.
+        size: maximum number of prompts in one pass.
+        bound: how far batched numbers may differ from those of single runs.
+        ray: the workers of `--engine ray`; None runs in this process.
     """
 
     source: PromptSource
@@ -116,10 +119,10 @@ def check_batch(
     batch_size: int,
     out: str | None,
 ) -> Batch | None:
-    """What `--prompts` asks for; None without it.
+    """Return the checked options of a `--prompts` run; None without `--prompts`.
 
     Raises:
-        BadParameter: an option belongs to one prompt, or to many.
+        BadParameter: an option does not go with `--prompts`, or needs it.
         ScopeError: the prompts cannot be read, or pyarrow is missing.
     """
     if prompts is None:
@@ -157,7 +160,7 @@ def check_batch(
 
 
 def _ray(ctx: typer.Context) -> WorkerRequest | None:
-    """The workers of `--engine ray`; None without it."""
+    """Return the workers asked for with `--engine ray`; None for the local engine."""
     asked = ctx.params
     usage(asked["engine"] in ("local", "ray"), "local or ray", "--engine")
     if asked["engine"] == "local":

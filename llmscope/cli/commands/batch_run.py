@@ -27,19 +27,20 @@ if TYPE_CHECKING:
     from llmscope.scope import Scope
 
 TOLD = 20
-"""Prompts that failed of which there is a line each."""
+"""Maximum number of failed prompts that are reported with a line each."""
 Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """What is done with each prompt, now that the model is known.
+    """A BatchRequest resolved against a model.
 
     Attributes:
-        spec: the model's.
-        origin: of the numbers, without the command.
-        together: how prompts go through the model together; None: one by one.
-        notes: for stderr.
+        spec: the model's spec.
+        looking: the lenses and options for each prompt.
+        origin: provenance of the numbers, without the command.
+        together: padded batching; None runs prompts one by one.
+        notes: notes for stderr.
     """
 
     spec: str
@@ -51,11 +52,15 @@ class BatchPlan:
 
 @dataclass(frozen=True)
 class BatchRequest:
-    """What is asked of each prompt, as it is written on the command line.
+    """The options for each prompt, as given on the command line.
 
     Attributes:
-        size: prompts that go through the model together, at most.
-        bound: how far the numbers may be from those of single runs then.
+        looking: the lenses and options for each prompt.
+        size: maximum number of prompts in one pass.
+        bound: how far batched numbers may differ from those of single runs.
+        target: text of `--target`; None without one.
+        versus: text of `--versus`; None without one.
+        versus_prompt: text of prompt B; None without one.
     """
 
     looking: PromptJob
@@ -66,10 +71,14 @@ class BatchRequest:
     versus_prompt: str | None = None
 
     def __call__(self, scope: Scope, progress: Progress | None = None) -> BatchPlan:
-        """Hold it against a model.
+        """Resolve the request against a model.
+
+        Args:
+            scope: the model.
+            progress: called while the weights are read for their checksums.
 
         Raises:
-            ScopeError: a token or prompt B is none of the model's.
+            ScopeError: a token or prompt B is not valid for the model.
         """
         looking = replace(self.looking, focus=replace(self.looking.focus, **self._tokens(scope)))
         notes = list(scope.subject.notices)
@@ -108,13 +117,18 @@ def write_batch(
     progress: Progress | None,
     tell: Tell,
 ) -> None:
-    """Look at all prompts of a batch.
+    """Run a batch, in this process or on a Ray cluster.
 
     Args:
+        batch: the checked options.
+        load: loads the model.
+        asked: the options for each prompt.
+        ctx: the command's context, for the command line kept in the manifest.
+        progress: called with the progress; None without a terminal.
         tell: writes a note to stderr.
 
     Raises:
-        ScopeError: the prompts cannot be read, or nothing can be written.
+        ScopeError: the prompts cannot be read, or the folder cannot be written.
     """
     failed = 0
 
@@ -192,7 +206,7 @@ def _on_ray(
 
 @contextmanager
 def _lasting(source: PromptSource) -> Iterator[PromptSource]:
-    """The source in a form that another process can read, and read again."""
+    """Yield the source in a form that another process can read repeatedly: stdin as a file."""
     if source.shown != "stdin":
         yield source
         return

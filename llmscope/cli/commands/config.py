@@ -1,4 +1,4 @@
-"""`llmscope config`: where settings are, and what holds."""
+"""`llmscope config`: list the settings, their values and where each comes from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`llmscope diff`: where two snapshots differ, for people and for CI."""
+"""`llmscope diff`: report where two snapshots differ, for users and for CI."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 _FORMATS = ("table", "json")
 _TROUBLE = 2
-"""The exit code where no comparison was made, as of `diff` itself: 1 says that the two differ."""
+"""Exit code if no comparison was possible, as in Unix `diff`; 1 means that the two differ."""
 _LONGEST = 60
-"""Characters of a label in the table."""
+"""Maximum characters of a label in the table."""
 
 
 def diff(
@@ -85,7 +85,7 @@ def _picture(out: str, force: bool) -> Output:
 
 
 def _drawn(a: Snapshot, b: Snapshot, output: Output, theme: str | None) -> str | bytes:
-    """The differences below each other."""
+    """Render the difference figures below each other."""
     from llmscope.cli.options.appearance import picture_look
     from llmscope.errors import ScopeError
     from llmscope.export import render
@@ -98,7 +98,7 @@ def _drawn(a: Snapshot, b: Snapshot, output: Output, theme: str | None) -> str |
         return render(figures, output.format, look=look, tokens=drawable(b))
     except ScopeError:
         raise
-    except Exception as error:  # a figure of a file may lack anything that drawing relies on
+    except Exception as error:  # a figure read from a file may lack anything that drawing needs
         raise ScopeError(
             "the difference cannot be drawn: a figure lacks what belongs to it",
             "the same without --out",
@@ -160,7 +160,7 @@ def _listed(found: Diff, tolerance: float) -> str:
 
 
 def _where(one: FigureDiff) -> str:
-    """The place of the largest difference, axis by axis: `layer 2, position 4 " cat"`."""
+    """Return the place of the largest difference by axis, as in `layer 2, position 4 " cat"`."""
     return ", ".join(
         f"{_cut(axis)} {place}" if label == str(place) else f'{_cut(axis)} {place} "{_cut(label)}"'
         for axis, place, label in one.where

@@ -1,4 +1,4 @@
-"""`llmscope doctor`: what llmscope finds here, and how far it trusts a model."""
+"""`llmscope doctor`: report on this machine, and on how far a model can be verified."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def doctor(
 
 
 def _examined(scope: Scope) -> dict[str, Any]:
-    """The model's verdicts, measured on itself."""
+    """Return facts about the model and its verdicts, measured on the model itself."""
     begun = time.perf_counter()
     from llmscope.record.derive.verify import CAPABILITIES
 
@@ -99,7 +99,7 @@ def _plain(verdict: Verdict) -> dict[str, Any]:
 
 
 def _sorts(scope: Scope) -> dict[str, list[int]]:
-    """What sorts of layers the model has, and which layers are of each."""
+    """Return the indices of the layers by their sort."""
     sorts: dict[str, list[int]] = {}
     for index, layer in enumerate(scope.subject.anatomy.layers):
         sorts.setdefault(layer.sort, []).append(index)
@@ -107,7 +107,7 @@ def _sorts(scope: Scope) -> dict[str, list[int]]:
 
 
 def _told(found: Mapping[str, Any]) -> str:
-    """The sections for a person."""
+    """Return the report as text for the user."""
     from llmscope.cli.output.table import table
 
     sections = [
@@ -161,7 +161,7 @@ def _memory(total: int | None, free: int | None) -> str:
 
 
 def _sample(terminal: Mapping[str, Any]) -> str:
-    """Both ramps as this terminal shows them, smallest values first; without colour in a file."""
+    """Return both ramps as this terminal shows them, smallest value first; no colour in a file."""
     from rich.segment import Segment
 
     from llmscope.draw import RenderOptions, styles_for
@@ -181,7 +181,7 @@ def _sample(terminal: Mapping[str, Any]) -> str:
 
 
 def _diagnosis(model: Mapping[str, Any]) -> str:
-    """The table capability → verdict, discrepancy; one for each sort of layer."""
+    """Return tables of verdict and discrepancy by capability, one for each sort of layer."""
     from llmscope.cli.output.table import table
 
     count = f"{model['parameters'] / 1e6:.1f}M parameters"
@@ -218,7 +218,7 @@ def _row(name: str, verdict: Mapping[str, Any]) -> tuple[str, str, str, str]:
 
 
 def _discrepancy(verdict: Mapping[str, Any]) -> str:
-    """As a relative error. None was measured: nothing differed, or it could not be compared."""
+    """Format the discrepancy, a relative error; if None, 0 if verified, else a dash."""
     measured = verdict["discrepancy"]
     if measured is None:
         return "0" if verdict["status"] == "verified" else "–"

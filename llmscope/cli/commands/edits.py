@@ -1,4 +1,4 @@
-"""`llmscope edits`: how edits to the pass are written."""
+"""`llmscope edits`: print the syntax of edits to the pass."""
 
 from __future__ import annotations
 

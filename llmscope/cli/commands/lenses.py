@@ -1,4 +1,4 @@
-"""`llmscope lenses`: what can be looked at."""
+"""`llmscope lenses`: list the lenses and their modes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`llmscope models`: what opens here without a download."""
+"""`llmscope models`: list the models that open without a download."""
 
 from __future__ import annotations
 

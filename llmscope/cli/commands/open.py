@@ -1,4 +1,4 @@
-"""`llmscope [open] [MODEL]`: the screen."""
+"""`llmscope [open] [MODEL]`: open the screen."""
 
 from __future__ import annotations
 
@@ -58,11 +58,11 @@ def open_model(
 
 
 def asked(ctx: typer.Context) -> LaunchOptions:
-    """How the screen is to open, by the parameters of `open_model`, which other commands take too.
+    """Return the launch options from the parameters of `open_model`, which `serve` shares.
 
     Raises:
-        BadParameter: they do not go together.
-        ScopeError: one of them cannot be read.
+        BadParameter: the parameters do not go together.
+        ScopeError: a parameter cannot be read.
     """
     from llmscope.cli.options.edit_options import check_whatif, read_edits
 
@@ -114,10 +114,12 @@ def asked(ctx: typer.Context) -> LaunchOptions:
 
 
 def sampler_from(given: dict[str, float | int | None]) -> Sampler | None:
-    """The sampler of some options; None of none. A cut or a seed means nothing without temperature.
+    """Return a sampler with the given options; None if all are None.
+
+    A cut (top-k, top-p, min-p) or a seed has no effect without a temperature.
 
     Raises:
-        BadParameter: they would change nothing.
+        BadParameter: an option would have no effect.
         ScopeError: a number is out of its range.
     """
     found = {name: value for name, value in given.items() if value is not None}
@@ -131,7 +133,7 @@ def sampler_from(given: dict[str, float | int | None]) -> Sampler | None:
 
 
 def _marked(prompt: str, context_file: str) -> str:
-    """The editor's text with the context before its mark."""
+    """Return the editor's text: the context, its mark, and the prompt."""
     from llmscope.cli.options.prompt import read_prompt
     from llmscope.tui.state.context_marker import Marked
 

@@ -1,4 +1,4 @@
-"""`llmscope replay`: a snapshot on the screen, without the model."""
+"""`llmscope replay`: show a snapshot on the screen, without the model."""
 
 from __future__ import annotations
 

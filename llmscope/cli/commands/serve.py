@@ -1,4 +1,4 @@
-"""`llmscope serve [MODEL]`: the screen in a browser."""
+"""`llmscope serve [MODEL]`: show the screen in a browser."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def serve(
         shared.usage(
             opening["context_file"] != "-", "a page has no stdin: name a file", "--context-file"
         )
-        first = asked(ctx)  # what is wrong with it is told here, not on each page
+        first = asked(ctx)  # report errors here, not on each page
         if first.theme not in (None, "auto"):
             from llmscope.draw import load_theme
 
@@ -59,7 +59,7 @@ def serve(
 
 
 def words(ctx: typer.Context) -> list[str]:
-    """The command that opens the same screen: this program's, with the options that were said."""
+    """Return the command that opens the same screen: `open` with the options given to `serve`."""
     said, model = [], []
     for parameter in ctx.command.params:
         name, value = str(parameter.name), ctx.params.get(str(parameter.name))
@@ -72,15 +72,15 @@ def words(ctx: typer.Context) -> list[str]:
         else:
             each = value if isinstance(value, list | tuple) else [value]
             said += [f"{parameter.opts[0]}={one}" for one in each]
-    # Modules of the folder where it is run are none of this program's (-P).
+    # -P: do not import modules from the working folder.
     return [sys.executable, "-P", "-m", "llmscope", "open", *said, *model]
 
 
 def _serve(host: str, port: int, command: list[str], model: str | None, max_pages: int) -> int:
-    """Serve until a signal comes.
+    """Serve until a signal arrives, and return the exit code.
 
     Raises:
-        ScopeError: a package is missing, or nothing can listen there.
+        ScopeError: a package is missing, or the host and port cannot be listened on.
     """
     import asyncio
 
@@ -108,7 +108,7 @@ def _serve(host: str, port: int, command: list[str], model: str | None, max_page
 
 
 def _tell(link: str, listening: Listening) -> None:
-    """The link on stdout, and on stderr what a person should know of it."""
+    """Print the link to stdout, and notes about it to stderr."""
     at = listening.port
     if not listening.private:
         typer.echo(

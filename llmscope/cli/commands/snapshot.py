@@ -1,4 +1,4 @@
-"""`llmscope snapshot`: the same pictures and numbers as the screen's, from a script."""
+"""`llmscope snapshot`: write the screen's pictures and numbers from a script."""
 
 from __future__ import annotations
 
@@ -198,7 +198,7 @@ def snapshot(
 ) -> None:
     """Look at one prompt, or at many, through lenses, and write what they show."""
     with reported(debug):
-        # All that can be wrong without a model is found before minutes go into loading one.
+        # Check everything that needs no model first: loading one may take minutes.
         names = tuple(lens)
         check_lenses(names, mode, pool)
         paths = {"--out": out, "--prompt-file": prompt_file, "--context-file": context_file}
@@ -258,7 +258,7 @@ def snapshot(
         )
         try:
             checked_focus(focus, LARGEST)
-        except (TypeError, ValueError) as error:  # it names the field, which is the option's name
+        except (TypeError, ValueError) as error:  # its text names the field, as the option
             raise typer.BadParameter(str(error)) from None
         load = Loader(
             model,
@@ -341,7 +341,7 @@ def snapshot(
         )
         for notice in scope.subject.notices:
             _tell(notice)
-        if script:  # its keys may write
+        if script:  # its keys may start a generation
             rules = scope.info().rules
             for rule in rules.applied:
                 _tell(f"it writes by its generation_config: {rule}")
@@ -351,10 +351,15 @@ def snapshot(
 
 
 def _end_of_context(text: str, written: str, context: int) -> int:
-    """Where the context ends in a text that holds what was written, if a chat template trimmed it.
+    """Return where the context ends in a text that contains the prompt, perhaps trimmed.
+
+    Args:
+        text: the prompt, in the chat template if there is one.
+        written: context and query as they were given.
+        context: number of characters of the context.
 
     Raises:
-        ScopeError: the template has changed more than that.
+        ScopeError: the chat template changed more than the spaces around the prompt.
     """
     bare = written.strip()
     at = text.find(bare)

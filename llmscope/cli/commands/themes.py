@@ -1,4 +1,4 @@
-"""`llmscope themes`: which there are, and how they look here."""
+"""`llmscope themes`: list the themes, with a preview of each."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from llmscope.draw.styles import Ramp
 
 WIDTH = 78
-"""Cells of a preview: it fits where lines have 80."""
+"""Width of a preview in cells: it fits into 80 columns."""
 INDENT = 2
 
 
@@ -99,7 +99,7 @@ def _json(
 
 
 def _listed(found: Iterable[tuple[Theme, Path | None]]) -> str:
-    """Without colours there is nothing to show but names and words."""
+    """Return a table of the themes, for a terminal without colours."""
     from llmscope.cli.output.table import table
 
     rows = [("theme", "ground", "")]
@@ -110,7 +110,7 @@ def _listed(found: Iterable[tuple[Theme, Path | None]]) -> str:
 
 
 def preview(look: RenderOptions) -> list[Row]:
-    """Rows on the theme's own ground: its name, the inks of the chrome, its three ramps."""
+    """Return rows on the theme's background: its name, the interface styles, and its ramps."""
     from llmscope.draw import styles_for
     from llmscope.draw.cells import Line, fit, plain_text
 
@@ -134,7 +134,7 @@ def preview(look: RenderOptions) -> list[Row]:
 
 
 def _swatches(line: Any, ramp: Ramp, cells: int) -> None:
-    """A ramp in so many cells, every step about as wide."""
+    """Draw a ramp in `cells` cells, each step about equally wide."""
     for cell in range(cells):
         step = round(cell * (len(ramp) - 1) / (cells - 1))
         line.add(ramp.glyphs[step], ramp.styles[step], 1)

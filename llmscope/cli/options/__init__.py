@@ -1,1 +1,1 @@
-"""What the commands take: arguments, options, and what may be wrong with them."""
+"""Arguments and options of the commands, and their validation."""

@@ -1,4 +1,4 @@
-"""Which tokens a person means by `--answer`."""
+"""The tokens of `--answer`."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from llmscope.models.tokenizer.tokens import Tokens
 
 
 def answer_ids(answer: str, prompt: str, tokens: Tokens | None) -> tuple[int, ...]:
-    """The tokens of an answer as they follow the prompt, no special ones among them.
+    """Return the tokens of an answer as they follow the prompt, without special tokens.
 
     Raises:
-        BadParameter: the prompt would be cut into other tokens if the answer followed it, or
-            nothing is left of the answer.
-        ScopeError: there is no tokenizer.
+        BadParameter: with the answer after it, the prompt would be tokenized differently, or the
+            answer has no tokens.
+        ScopeError: the checkpoint has no tokenizer.
     """
     if tokens is None:
         raise ScopeError("this checkpoint has no tokenizer", "--target id:NUMBER")

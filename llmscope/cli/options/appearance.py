@@ -1,4 +1,4 @@
-"""In which theme, with how many colours and which characters something is shown."""
+"""Render options of the screen and of pictures: theme, number of colours, characters."""
 
 from __future__ import annotations
 
@@ -22,14 +22,16 @@ def screen_look(
     tier: Tier | None,
     ascii: bool | None,  # noqa: A002
 ) -> tuple[RenderOptions, str]:
-    """The look of the screen, and what was typed while the terminal was asked.
+    """Return the screen's render options, and keys typed while the terminal was queried.
 
     Args:
-        theme: a name; `auto` asks the terminal whether its ground is dark; None takes the theme
-            that was chosen last, or else asks.
+        theme: a name; `auto` asks the terminal whether its background is dark; None takes the
+            theme that was chosen last, or else asks.
+        tier: how many colours; None detects it.
+        ascii: whether to draw only ASCII; None detects it.
 
     Raises:
-        ScopeError: there is no such theme.
+        ScopeError: the theme does not exist.
     """
     from llmscope.tui.session.state_files import saved_theme
     from llmscope.tui.terminal.background_color import asking
@@ -43,9 +45,9 @@ def screen_look(
             name = None
     if name not in (None, AUTO):
         return detect_render_options(load_theme(name or ""), tier=tier, ascii=ascii), ""
-    colours = (tier or detect_tier(os.environ)) != "none"  # without, light and dark are one
+    colours = (tier or detect_tier(os.environ)) != "none"  # without colours, light = dark
     with asking(os.environ, colours) as question:
-        # Most terminals have answered by the time that this has been imported.
+        # Most terminals answer before this import has finished.
         import llmscope.tui.run  # noqa: F401
 
         answer = question.answer()
@@ -59,10 +61,17 @@ def picture_look(
     ascii: bool | None,  # noqa: A002
     output: Output,
 ) -> RenderOptions:
-    """The look of a picture: all colours, or what the terminal shows if it goes straight there.
+    """Return a picture's render options: all colours, or on a terminal those that it shows.
+
+    Args:
+        theme: a name; `auto` asks the terminal, if the picture goes there; None takes the default.
+        tier: how many colours; None detects it for a terminal, else takes truecolor. Ignored for
+            txt, which has no colours.
+        ascii: whether to draw only ASCII; None detects it for a terminal, else draws Unicode.
+        output: where the picture goes.
 
     Raises:
-        ScopeError: there is no such theme.
+        ScopeError: the theme does not exist.
     """
     name = theme or DEFAULT_THEME
     if name == AUTO:
@@ -76,7 +85,7 @@ def picture_look(
 
 
 def _ground() -> str:
-    """The theme that suits the terminal's ground."""
+    """Return the theme that suits the terminal's background."""
     from llmscope.tui.terminal.background_color import asking
 
     with asking(os.environ) as question:
@@ -84,5 +93,5 @@ def _ground() -> str:
 
 
 def tell(notice: str) -> None:
-    """A remark for people, on stderr."""
+    """Print a note for the user to stderr."""
     print(f"note: {one_line(notice, NOTE)}", file=sys.stderr, flush=True)  # noqa: T201

@@ -1,4 +1,4 @@
-"""The command line that a command was called with, from its options as they were read."""
+"""The command line of a command, rebuilt from its parsed options."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ import typer
 from llmscope.tui.features.copy.repro_command import flag
 
 _WHERE = {"out", "force", "debug"}
-"""They say where the output goes and what is told on the way: the same bytes come without them."""
+"""Options for where the output goes and what is reported: they do not change the output's bytes."""
 
 
 def command_line(ctx: typer.Context, **settled: str | None) -> str:
-    """Program, command and every value that is not its option's default, for a shell.
+    """Return a shell line of program, command and every option that differs from its default.
 
-    It is rebuilt from values rather than taken from `sys.argv`: so it names what a setting or an
-    environment variable chose as well, whatever called the program is left out, and two spellings
-    of the same command give the same line.
+    The line is rebuilt from values rather than taken from `sys.argv`. So it includes values from a
+    setting or an environment variable, leaves out how the program was called, and is the same for
+    two spellings of the same command.
 
     Args:
-        settled: values to name whatever the options say: what a default was found to be.
+        ctx: the command's context.
+        settled: values that replace those of the options and are always included, such as what a
+            default was resolved to.
     """
     words = ["llmscope", ctx.info_name or ""]
     for option in sorted(ctx.command.params, key=lambda one: one.param_type_name != "argument"):

@@ -1,4 +1,4 @@
-"""`--edit`, `--versus-prompt` and `--change`: what is wrong with them before a model loads."""
+"""Checks of `--edit`, `--versus-prompt`, `--change` and word lists before a model loads."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 
 def read_edits(texts: Sequence[str] | None, versus_prompt: str | None) -> tuple[Edit, ...]:
-    """The edits that are written, in their order.
+    """Return the parsed edits, in order.
 
     Raises:
-        BadParameter: one cannot be read, or patches from a prompt B that there is none of.
-        ScopeError: the file of a vector cannot be read, or holds no such vector.
+        BadParameter: an edit cannot be parsed, or patches from prompt B without `--versus-prompt`.
+        ScopeError: the file of a vector cannot be read, or does not hold the vector.
     """
     edits = tuple(map(_read, texts or ()))
     for edit in edits:
@@ -53,7 +53,7 @@ def _read(text: str) -> Edit:
 def check_whatif(
     edits: Sequence[Edit], versus_prompt: str | None, change: bool, lenses: Sequence[str]
 ) -> None:
-    """Wrong usage, unless the options go together."""
+    """Raise BadParameter unless the options go together."""
     there = versus_prompt is not None
     usage(
         bool(edits) or there or not change,
@@ -67,7 +67,7 @@ def check_whatif(
 
 
 def check_words(words: tuple[str | None, str | None], lenses: Sequence[str], mode: str) -> None:
-    """Wrong usage, unless there are two lists of words, or none, and a figure that reads them."""
+    """Raise BadParameter unless neither word list is given, or both with a lens that uses them."""
     given = [text is not None for text in words]
     usage(given[0] == given[1], "two lists of words, please", "--words-a / --words-b")
     shown = ("contrast" in lenses and mode == "lens") or "screen" in lenses
@@ -77,10 +77,10 @@ def check_words(words: tuple[str | None, str | None], lenses: Sequence[str], mod
 def other_ids(
     scope: Scope, prompt: str | tuple[int, ...], *, special_tokens: bool
 ) -> tuple[int, ...]:
-    """The tokens of prompt B.
+    """Return the tokens of prompt B.
 
     Raises:
-        ScopeError: it has none, or more than fit, or some that the model lacks.
+        ScopeError: prompt B has no tokens, more than fit, or some that the model lacks.
     """
     try:
         return tuple(scope.prompt(prompt, special_tokens=special_tokens).ids)

@@ -1,4 +1,4 @@
-"""`llmscope snapshot --lens screen --keys`: what is pressed before the picture is taken."""
+"""`llmscope snapshot --lens screen --keys`: keys to press before the picture is taken."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ Keys = Annotated[
 
 
 def read_keys(keys: str | None, format: str) -> tuple[Press, ...]:  # noqa: A002
-    """The script that `--keys` holds; empty without one.
+    """Return the parsed script of `--keys`; empty if None.
 
     Raises:
-        BadParameter: a word of it is no key, or there is no screen that one could be pressed on.
+        BadParameter: a word of the script is not a key, or the format is not that of a picture.
     """
     if keys is None:
         return ()

@@ -1,4 +1,4 @@
-"""What to load, as the command line says it. Imports nothing that takes long."""
+"""The loading options of the command line. Imports nothing slow."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Loader:
-    """What to load and how, for whoever does it at last."""
+    """The model to load and how to load it; calling the object loads it."""
 
     model: str | None
     device: str = "auto"
@@ -26,17 +26,20 @@ class Loader:
 
     @property
     def options(self) -> dict[str, str | int | bool]:
-        """What is not as usual, as keywords of `llmscope.load`, but for the adapters."""
+        """The options that are not at their default, as keywords of `llmscope.load`.
+
+        Adapters are left out.
+        """
         names = ("device", "dtype", "threads", "reward")
         switches = ("trust_remote_code", "allow_pickle", "unverified")
         given = {name: getattr(self, name) for name in (*names, *switches)}
         return {name: one for name, one in given.items() if one not in ("auto", None, False)}
 
     def other(self, model: str) -> Loader:
-        """What loads another model in the same way.
+        """Return a loader for another model with the same options.
 
-        Adapters and a reward model belong to this one, and so does the trust in its code and in
-        its pickled weights: nobody has said that of the other.
+        Adapters, the reward model, and the trust in remote code and pickled weights belong to this
+        model: the user did not give them for the other.
         """
         from llmscope.models.spec import DEFAULT
 
@@ -52,17 +55,17 @@ class Loader:
         )
 
     def __call__(self, progress: Progress | None) -> Scope:
-        """Load it. Imports torch.
+        """Load the model. Imports torch.
 
         Raises:
-            ScopeError: what is wrong, and what to try.
+            ScopeError: the model cannot be loaded.
         """
         import llmscope
         from llmscope.gc_control import freeze_for_good, uncollected
 
         with uncollected():
             load = llmscope.load  # imports torch
-            freeze_for_good()  # this process is the program's own
+            freeze_for_good()  # no other code shares this process
         return load(
             self.model,
             device=self.device,

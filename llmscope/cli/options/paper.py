@@ -1,4 +1,4 @@
-"""`llmscope snapshot --look paper`: what goes with it, and matplotlib made ready for it."""
+"""`llmscope snapshot --look paper`: option checks, and the setup of matplotlib."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ TERMINAL, PAPER = "terminal", "paper"
 
 
 def check_look(ctx: typer.Context, look: str, lenses: Sequence[str], mode: str) -> bool:
-    """Whether it is for print.
+    """Return whether `--look` asks for a picture on paper.
 
     Raises:
-        BadParameter: there is no such look, or what was asked has no such picture.
+        BadParameter: the look does not exist, or another option or a lens does not go with it.
     """
     usage(look in (TERMINAL, PAPER), "terminal or paper", "--look")
     if look == TERMINAL:
@@ -34,10 +34,10 @@ def check_look(ctx: typer.Context, look: str, lenses: Sequence[str], mode: str) 
 
 
 def make_ready() -> None:
-    """Have matplotlib keep its list of fonts in our cache, unless it is told another folder.
+    """Have matplotlib keep its font list in our cache, unless MPLCONFIGDIR names another folder.
 
     Raises:
-        ScopeError: it is not installed.
+        ScopeError: matplotlib is not installed.
     """
     from llmscope.export import need_matplotlib
     from llmscope.models.files.cache import cache_folder

@@ -1,4 +1,4 @@
-"""The prompt of a snapshot, from wherever a person keeps it."""
+"""The prompt of a snapshot, from an option, a file or token ids."""
 
 from __future__ import annotations
 
@@ -13,14 +13,18 @@ from llmscope.text import display_text
 def read_prompt(
     text: str | None, file: str | None, context: str | None, ids: str | None
 ) -> tuple[str, str | tuple[int, ...]]:
-    """The context, and what follows it as text or token ids. Nothing comes between the two.
+    """Return the context, and the prompt that follows it directly as text or token ids.
+
+    At most one of `text`, `file` and `ids` may be given; none only if there is a context.
 
     Args:
-        text, file, ids: exactly one of the three, or text or file after a context.
-        context: a file whose content comes first.
+        text: the prompt.
+        file: a file that holds the prompt; `-` for stdin.
+        context: a file that holds the context; `-` for stdin. Not with `ids`.
+        ids: token ids, as text.
 
     Raises:
-        BadParameter: none or several were given, or ids are no numbers.
+        BadParameter: no prompt or several were given, or ids are not numbers.
         ScopeError: a file cannot be read.
     """
     given = [value for value in (text, file, ids) if value is not None]
@@ -34,32 +38,32 @@ def read_prompt(
 
 
 def read_other(text: str | None, ids: str | None) -> str | tuple[int, ...] | None:
-    """Prompt B: text, or token ids where the prompt is given so.
+    """Return prompt B: as token ids if the prompt is given as ids, else as text.
 
     Raises:
-        BadParameter: it should be ids, and is not.
+        BadParameter: prompt B should be token ids but is not.
     """
     return text if text is None or ids is None else read_ids(text, "--versus-prompt")
 
 
 def check_chat(chat: bool, system: str | None, ids: str | None = None) -> None:
-    """Wrong usage, unless the options about the chat template go together."""
+    """Raise BadParameter unless the options about the chat template go together."""
     usage(system is None or chat, "it takes --chat", "--system")
     usage(ids is None or not chat, "ids take no chat template", "--ids / --chat")
 
 
 DIGITS = 18
-"""Of a token's id, at most."""
+"""Maximum digits of a token id."""
 
 
 def read_ids(text: str, option: str = "--ids") -> tuple[int, ...]:
-    """Token ids, parted by commas or blanks.
+    """Return token ids from text that separates them by commas or spaces.
 
     Raises:
-        BadParameter: they are no numbers.
+        BadParameter: a word is not a number.
     """
     words = text.replace(",", " ").split()
-    # Longer ones are ids of no vocabulary, and of thousands of digits Python makes no number.
+    # No vocabulary has longer ids, and Python does not parse numbers of thousands of digits.
     fine = all(word.isdecimal() and len(word) <= DIGITS for word in words)
     usage(fine, "whole numbers such as 464,3139", option)
     return tuple(map(int, words))

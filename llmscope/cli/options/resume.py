@@ -1,4 +1,4 @@
-"""`--resume`: the model that was left last, as it was left."""
+"""`--resume`: open the last session, with its model and state."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ if TYPE_CHECKING:
     from llmscope.tui.session.session import Session
 
 LOADS = ("device", "dtype", "threads", "reward", "unverified")
-"""What is kept of how the model was loaded; an option of this command line is over it."""
+"""Loading options restored from the session; options on the command line take precedence."""
 FREE = {
     *(*LOADS, "resume", "theme", "color", "ascii", "bandwidth", "debug"),
     *("trust_remote_code", "allow_pickle", "host", "port"),
 }
-"""What may be said beside --resume: not what is to be opened, which the session says."""
+"""Parameters allowed with --resume: none that choose what to open, which the session does."""
 
 
 def check_resume(said: Collection[str]) -> None:
-    """Whether the session may say what is opened.
+    """Check that the command line leaves the choice of what to open to the session.
 
     Args:
         said: the parameters that the command line names.
 
     Raises:
-        BadParameter: the command line says that too.
+        BadParameter: the command line names a parameter that does not go with `--resume`.
     """
     others = sorted(set(said) - FREE)
     named = "a model" if "model" in others else f"--{(others or [''])[0].replace('_', '-')}"
@@ -38,7 +38,12 @@ def check_resume(said: Collection[str]) -> None:
 
 
 def resumed(given: LaunchOptions, said: Collection[str]) -> LaunchOptions:
-    """How the screen opens on the session that was left last; as it would, if there is none."""
+    """Return the launch options of the last session; without one, `given` with a notice.
+
+    Args:
+        given: the launch options from the command line.
+        said: the parameters that the command line names.
+    """
     from llmscope.tui.session.session import left_last
 
     session, notice = left_last()
@@ -61,9 +66,9 @@ def resumed(given: LaunchOptions, said: Collection[str]) -> LaunchOptions:
 
 
 def _kept(session: Session) -> dict[str, Any]:
-    """How the model was loaded, from the words of its flags. Those that are not known say nothing.
+    """Return the loading options of a session, read from its flags; unknown flags are ignored.
 
-    Nothing that lets foreign code run is among `LOADS`.
+    `LOADS` has no option that allows foreign code to run.
     """
     words = iter(session.flags)
     kept: dict[str, Any] = {}
@@ -85,7 +90,7 @@ def _kept(session: Session) -> dict[str, Any]:
 
 
 def _found(spec: str, folder: str) -> str:
-    """A spec that named a file or a folder from where it was said, from here."""
+    """Return a spec, prefixed with the session's folder if it is a path that exists there."""
     there = Path(folder) / spec
     try:
         moved = bool(folder) and not os.path.samefile(folder, ".") and there.exists()

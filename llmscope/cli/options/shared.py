@@ -1,4 +1,4 @@
-"""Arguments and options that several commands share."""
+"""Arguments and options shared by several commands."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def _threads(value: int | None) -> int | None:
-    """The number of threads, if torch survives it."""
+    """Return the number of threads; raise BadParameter if it is more than torch survives."""
     wanted = f"{MOST_THREADS} or fewer on this machine"
     usage(value is None or value <= MOST_THREADS, wanted, "--threads")
     return value
@@ -160,10 +160,10 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an e
 
 
 def tier(color: str) -> Tier | None:
-    """The tier that `--color` names; None for auto.
+    """Return the tier that `--color` names; None for auto.
 
     Raises:
-        BadParameter: it names none.
+        BadParameter: it is not a tier.
     """
     from llmscope.draw.render_options import TIERS
 
@@ -172,7 +172,7 @@ def tier(color: str) -> Tier | None:
 
 
 def said(ctx: typer.Context) -> set[str]:
-    """The parameters that the command line itself names, which a setting does not."""
+    """Return the parameters given on the command line, without those from settings."""
     return {
         name
         for name in ctx.params
@@ -181,7 +181,7 @@ def said(ctx: typer.Context) -> set[str]:
 
 
 def usage(condition: bool, message: str, option: str) -> None:
-    """Wrong usage, exit code 2, unless the condition holds."""
+    """Raise BadParameter (exit code 2) unless the condition holds."""
     if not condition:
         raise typer.BadParameter(message, param_hint=option)
 
@@ -189,7 +189,7 @@ def usage(condition: bool, message: str, option: str) -> None:
 def and_those_of(
     other: Callable[..., None],
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command, beside its own parameters, all of another one, as `**name`."""
+    """Return a decorator that adds all parameters of another command, passed as `**name`."""
 
     def give(command: Callable[..., None]) -> Callable[..., None]:
         theirs = dict(inspect.signature(other, eval_str=True).parameters)

@@ -1,4 +1,4 @@
-"""What can be wrong with the options of `llmscope snapshot` before a model is loaded."""
+"""Checks of the options of `llmscope snapshot` before a model is loaded."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ SCALES = 0.1, 20.0
 
 
 def check_models(model: str | None, reward: str | None) -> None:
-    """The names of the models are such.
+    """Check that the model names are valid specs.
 
     Raises:
-        ScopeError: one is none.
+        ScopeError: a name is not a valid spec.
     """
     from llmscope.models.spec import parse
 
@@ -28,10 +28,10 @@ def check_models(model: str | None, reward: str | None) -> None:
 
 
 def check_translator(folder: str | None, allow_pickle: bool) -> None:
-    """Check that a folder holds translators, and that they may be read.
+    """Check that a folder holds tuned-lens translators, and that they may be read.
 
     Raises:
-        BadParameter: it holds none, or a pickle that was not allowed.
+        BadParameter: the folder holds no translators, or a pickle without `allow_pickle`.
     """
     if folder is None or (Path(folder) / "params.safetensors").is_file():
         return
@@ -41,10 +41,10 @@ def check_translator(folder: str | None, allow_pickle: bool) -> None:
 
 
 def check_lenses(names: tuple[str, ...], mode: str, pool: int) -> None:
-    """The lenses are there, and know the mode and the pool.
+    """Check that the lenses exist, and that one of them has the mode and uses the pool.
 
     Raises:
-        BadParameter: they are not, or do not.
+        BadParameter: a lens does not exist, or no lens has the mode or uses the pool.
     """
     from llmscope.cli.output.snapshot_build import SCREEN
     from llmscope.lenses import lens as find_lens
@@ -64,10 +64,10 @@ def check_lenses(names: tuple[str, ...], mode: str, pool: int) -> None:
 
 
 def check_screen(workspace: str | None, keys: str | None, lenses: tuple[str, ...]) -> None:
-    """What is said of the screen is said with it.
+    """Check that options of the screen come with `--lens screen`, and that the workspace exists.
 
     Raises:
-        BadParameter: it is not, or there is no such workspace.
+        BadParameter: an option needs `--lens screen`, or the workspace does not exist.
     """
     from llmscope.cli.output.snapshot_build import SCREEN
 
@@ -83,13 +83,15 @@ def check_screen(workspace: str | None, keys: str | None, lenses: tuple[str, ...
 
 
 def read_pair(text: str | None, wanted: str, option: str) -> tuple[int, int] | None:
-    """Two numbers with a comma between; None where there is no text.
+    """Return two integers from text with a comma between them; None if `text` is None.
 
     Args:
-        wanted: what to say if it is something else.
+        text: the value of the option.
+        wanted: the error message.
+        option: the option's name, for the error.
 
     Raises:
-        BadParameter: it is.
+        BadParameter: the text is not two integers.
     """
     found = None if text is None else _PAIR.fullmatch(text)
     usage(text is None or found is not None, wanted, option)
@@ -97,10 +99,10 @@ def read_pair(text: str | None, wanted: str, option: str) -> tuple[int, int] | N
 
 
 def read_cells(size: str | None) -> tuple[int, int] | None:
-    """Width and height in cells; None where there is no size.
+    """Return width and height in cells; None if `size` is None.
 
     Raises:
-        BadParameter: it is something else.
+        BadParameter: the text is not such a size.
     """
     if size is None:
         return None
@@ -111,10 +113,10 @@ def read_cells(size: str | None) -> tuple[int, int] | None:
 
 
 def check_scale(scale: float, format: str, on_paper: bool) -> None:  # noqa: A002
-    """A picture of that format can be so large.
+    """Check that the scale is in range, and that the format can be scaled.
 
     Raises:
-        BadParameter: it cannot.
+        BadParameter: the scale is out of range, or the format cannot be scaled.
     """
     low, high = SCALES
     usage(low <= scale <= high, f"from {low:g} to {high:g}", "--scale")

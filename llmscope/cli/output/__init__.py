@@ -1,1 +1,1 @@
-"""What the commands write: errors, progress, tables, and where a snapshot goes."""
+"""The output of the commands: errors, progress, tables, and the destination of a snapshot."""

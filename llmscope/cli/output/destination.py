@@ -1,4 +1,4 @@
-"""Where a snapshot goes, and in which format: settled before a model loads."""
+"""The destination and format of a snapshot, checked before a model loads."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ class Output:
 
     @property
     def on_terminal(self) -> bool:
-        """Whether a person looks straight at it."""
+        """Whether the output goes straight to a terminal."""
         return self.path is None and sys.stdout.isatty()
 
     def put(self, data: str | bytes | FilePair) -> None:
-        """Write it there.
+        """Write `data` to the destination.
 
         Raises:
-            ScopeError: it cannot be written.
+            ScopeError: the destination cannot be written.
         """
         if isinstance(data, FilePair):
             assert self.path is not None
@@ -61,16 +61,18 @@ def choose_output(
     *,
     paper: bool = False,
 ) -> Output:
-    """The output that options ask for.
+    """Return the output that the options ask for.
 
     Args:
         out: a path, or None or `-` for stdout.
-        format: None takes it from the path's suffix, or else the default.
-        paper: of the look paper, which has formats of its own.
+        format: a format; None takes it from the path's suffix, or for stdout the default.
+        default: the default format.
+        force: whether to replace an existing file.
+        paper: whether the picture is for paper, which has its own formats.
 
     Raises:
-        BadParameter: there is no such format.
-        ScopeError: nothing can be written there.
+        BadParameter: the format does not exist.
+        ScopeError: the destination cannot be written.
     """
     formats = PAPER_FORMATS if paper else FORMATS
     usage(format is None or format in formats, f"one of {', '.join(formats)}", "--format")
@@ -88,7 +90,7 @@ def choose_output(
 
 
 def _check_pair(path: Path, force: bool) -> None:
-    """Refuse a place where no two files can stand beside each other."""
+    """Raise a ScopeError if the file or its sidecar file cannot be written."""
     for file in (path, sidecar_path(path)):
         if file.exists() and not file.is_file():
             raise ScopeError(f"{display_text(str(file))} is no file", "--out FILE.safetensors")

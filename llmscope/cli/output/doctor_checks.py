@@ -1,4 +1,4 @@
-"""What `llmscope doctor` looks at: versions, terminal, folders and the hub's settings."""
+"""The checks of `llmscope doctor`: versions, machine, terminal, folders and hub settings."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ HUB = ("HF_HOME", "HF_HUB_CACHE", "HF_ENDPOINT", "HF_HUB_OFFLINE")
 
 
 def checkup() -> dict[str, Any]:
-    """Everything, by section; `missing` lists what is wrong or absent, and what to try."""
+    """Return the results by section; `missing` lists problems, each with what to try."""
     machine, complaints = hardware()
     found: dict[str, Any] = {
         "versions": versions(),
@@ -43,10 +43,13 @@ def checkup() -> dict[str, Any]:
 
 
 def hardware() -> tuple[dict[str, Any] | None, list[tuple[str, str]]]:
-    """Devices, cores and threads, as torch sees them; None and the reason if it does not load."""
+    """Return devices, cores and threads as torch sees them, and problems with what to try.
+
+    The first is None if torch cannot be imported.
+    """
     try:
         from llmscope.models.loading.hardware import hardware as look
-    except Exception as error:  # a broken installation is what people call a doctor for
+    except Exception as error:  # doctor must work in a broken installation
         reason = told(error)
         return None, [
             (f"torch cannot be imported: {reason}", "pip install --force-reinstall torch")
@@ -59,7 +62,7 @@ def hardware() -> tuple[dict[str, Any] | None, list[tuple[str, str]]]:
 
 
 def versions() -> dict[str, str | None]:
-    """Installed versions; None for what is not installed."""
+    """Return the versions of packages; None for a package that is not installed."""
     found: dict[str, str | None] = {
         "llmscope": llmscope.__version__,
         "python": platform.python_version(),
@@ -76,7 +79,7 @@ def _version(package: str) -> str | None:
 
 
 def terminal(environ: Mapping[str, str]) -> dict[str, Any]:
-    """What the terminal says of itself, and what llmscope makes of it."""
+    """Return the terminal's environment variables, and what llmscope concludes from them."""
     from llmscope.draw import detect_render_options
     from llmscope.draw.render_options import explain_tier
     from llmscope.tui.terminal.bandwidth import bandwidth
@@ -98,7 +101,7 @@ def terminal(environ: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _theme(environ: Mapping[str, str], tier: str) -> dict[str, Any]:
-    """The theme that the screen would have, and why."""
+    """Return the theme that the screen would have, and why."""
     from llmscope.draw import DEFAULT_THEME
     from llmscope.tui.session.state_files import saved_theme
     from llmscope.tui.terminal.background_color import asking
@@ -115,7 +118,7 @@ def _theme(environ: Mapping[str, str], tier: str) -> dict[str, Any]:
 
 
 def folders() -> dict[str, dict[str, Any]]:
-    """The folders that llmscope writes to, and whether it can."""
+    """Return llmscope's folders, and whether each can be written."""
     from llmscope.config import config_folder
     from llmscope.models.files.cache import cache_folder
     from llmscope.tui.session.state_files import state_folder
@@ -124,12 +127,12 @@ def folders() -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {
         name: {"path": str(path), "writable": _writable(path)} for name, path in places.items()
     }
-    # Themes are read from there; nothing is written.
+    # llmscope only reads this folder.
     return found | {"config": {"path": str(config_folder()), "writable": None}}
 
 
 def _writable(folder: Path) -> bool:
-    """Whether files can be made there; a folder that is not there yet is judged by its parent."""
+    """Return whether files can be created in a folder; if it does not exist, in its parent."""
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     with suppress(OSError), tempfile.TemporaryFile(dir=folder):
@@ -138,7 +141,7 @@ def _writable(folder: Path) -> bool:
 
 
 def hub(environ: Mapping[str, str]) -> dict[str, Any]:
-    """The hub's settings. Of a token only whether there is one."""
+    """Return the hub's settings. For the token, only whether it is set."""
     from huggingface_hub import constants, get_token
 
     endpoint = environ.get("HF_ENDPOINT")
@@ -153,12 +156,12 @@ def hub(environ: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _without_secrets(address: str) -> str:
-    """An address as it may be pasted into a bug report: without a name and password in it."""
+    """Return an address without user name and password, safe to paste into a bug report."""
     return re.sub(r"//[^/@]*@", "//", address)
 
 
 def missing(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """What is wrong or absent, each with what to try."""
+    """Yield problems, each with what to try."""
     yield from _unmet()
     if found["versions"]["resvg-py"] is None:
         yield "png needs resvg-py", "pip install resvg-py"
@@ -184,13 +187,13 @@ def _terminal_wants(terminal: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _unmet() -> Iterator[tuple[str, str]]:
-    """Requirements of llmscope that are not installed in a version that it wants."""
+    """Yield requirements of llmscope that are missing or installed in an unsupported version."""
     from packaging.requirements import Requirement
 
     try:
         wanted = requires("llmscope") or []
     except PackageNotFoundError:
-        return  # run from a checkout: nobody wrote down what it needs
+        return  # run from a checkout, without package metadata
     for requirement in map(Requirement, wanted):
         if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
             continue

@@ -1,4 +1,4 @@
-"""From exceptions to one line on stderr and an exit code."""
+"""Turn exceptions into one line on stderr and an exit code."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ INTERRUPTED = 130  # what a shell reports for a program that ctrl+c ended
 
 @contextmanager
 def reported(debug: bool, failed: int = FAILED) -> Iterator[None]:
-    """Whatever fails in the block becomes `error: … (try: …)` on stderr, and the program ends.
+    """Report any failure in the block as `error: … (try: …)` on stderr, and exit.
 
     Args:
         debug: show the traceback as well.
@@ -28,12 +28,12 @@ def reported(debug: bool, failed: int = FAILED) -> Iterator[None]:
     except KeyboardInterrupt:
         raise SystemExit(INTERRUPTED) from None
     except BrokenPipeError:
-        # Whoever read stdout has gone. Python would complain once more when it flushes at exit.
+        # The reader of stdout is gone. Without this, Python would fail again in its flush at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(FAILED) from None
     except (SystemExit, GeneratorExit):
         raise
-    except BaseException as error:  # no failure of any library, or panic, may end in a traceback
+    except BaseException as error:  # no library's failure or panic may end in a traceback
         if _is_typers(error):
             raise
         if debug:
@@ -43,13 +43,13 @@ def reported(debug: bool, failed: int = FAILED) -> Iterator[None]:
 
 
 def _is_typers(error: BaseException) -> bool:
-    """Whether it is one of typer's own ways to end: no failure, or reported as wrong usage."""
+    """Return whether an exception is typer's own: a normal exit, or a usage error it reports."""
     typer = sys.modules.get("typer")  # imported only where arguments were parsed
     return typer is not None and isinstance(error, (typer.Exit, typer.Abort, typer.BadParameter))
 
 
 def describe(error: BaseException) -> str:
-    """The one line for a failure, of bounded length."""
+    """Return the error line for an exception, of bounded length."""
     if isinstance(error, ScopeError):
         message, hint = error.message, error.hint
     elif isinstance(error, ValueError) and str(error):

@@ -1,4 +1,4 @@
-"""The one line on stderr that says what is being done, for people at a terminal."""
+"""The progress line on stderr, shown only on a terminal."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _START = "\r\x1b[K"
 
 @contextmanager
 def progress_line(stream: TextIO | None = None) -> Iterator[Progress | None]:
-    """A callback that rewrites one line and leaves nothing behind; None without a terminal."""
+    """Yield a callback that rewrites one line, erased at the end; None without a terminal."""
     stream = stream or sys.stderr
     if not stream.isatty():
         yield None
@@ -47,7 +47,7 @@ class _Line:
 
 
 def amount(done: float, total: float | None, seconds: float) -> str:
-    """How much of it, and how fast, in words; nothing while nothing is known."""
+    """Return the bytes done, of `total` if known, and their rate, as text; empty if unknown."""
     words = ""
     if total:
         words = f"  {done / 1e6:.1f} of {total / 1e6:.1f} MB"

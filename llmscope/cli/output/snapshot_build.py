@@ -1,4 +1,4 @@
-"""From a loaded model and what was asked to the content of a snapshot."""
+"""Build the content of a snapshot from a loaded model."""
 
 from __future__ import annotations
 
@@ -27,31 +27,32 @@ if TYPE_CHECKING:
     from llmscope.tui.actions.key_script import Press
 
 SCREEN = "screen"
-"""The name that asks for the whole screen instead of a lens."""
+"""The lens name that stands for the whole screen."""
 
 SCREEN_SIZE = (120, 40)
 OVERVIEW = ("tokens", "residual", "next-token", "attention", "mlp")
-"""The lenses whose numbers the screen shows at first."""
+"""The lenses that the screen shows at first; number formats write these for `screen`."""
 
 
 @dataclass(frozen=True)
 class SnapshotRequest:
-    """What a snapshot shows.
+    """The content that a snapshot should have.
 
     Attributes:
         prompt: text or token ids.
+        special_tokens: add the tokenizer's special tokens.
         lenses: names, in order; or `SCREEN` alone.
-        focus: where to look, not yet held against the model.
-        size: of each figure, or of the screen, in cells.
-        look: for pictures.
-        workspace: of the screen.
-        edits: of the pass, in their order.
-        other: prompt B, text or token ids; None: there is none.
-        words: two lists of words for the screen, as they were written.
-        written: ids that follow the prompt.
+        focus: where to look, not yet resolved against the model.
+        size: of each figure, or of the screen, in cells; None takes the default.
+        look: render options for pictures.
+        workspace: of the screen; None takes the first.
+        edits: edits to the pass, in order.
+        other: prompt B, as text or token ids; None without one.
+        words: two word lists for the screen, as the user wrote them.
+        written: token ids that follow the prompt.
         script: keys to press on the screen.
-        scale: how many times as large svg, png and html show it.
-        provenance: where the numbers come from; None where the format has no place for it.
+        scale: magnification of svg, png and html.
+        provenance: where the numbers come from; None if the format does not store it.
     """
 
     prompt: str | tuple[int, ...]
@@ -71,7 +72,7 @@ class SnapshotRequest:
 
     @property
     def whatif(self) -> EditsCaption:
-        """What an export says of the edits and of prompt B."""
+        """The caption of the edits and of prompt B in an export."""
         other = self.other if isinstance(self.other, str) else None
         return EditsCaption(tuple(map(str, self.edits)), other, self.other is not None)
 
@@ -82,10 +83,13 @@ def compose(
     format: str,  # noqa: A002
     tell: Callable[[str], None],
 ) -> str | bytes | FilePair:
-    """The content of a snapshot, always from a fresh pass.
+    """Return the content of a snapshot, always from a fresh pass.
 
     Args:
-        tell: called with what a person should know about the prompt.
+        scope: the model.
+        wanted: the content to build.
+        format: the output format.
+        tell: called with notes for the user about the prompt.
 
     Raises:
         ScopeError: the prompt is empty, too long, or has ids that the model lacks; or an edit does
@@ -141,14 +145,14 @@ def _screen(scope: Scope, wanted: SnapshotRequest, format: str) -> str | bytes: 
     assert isinstance(wanted.prompt, str)
     look = wanted.look
     assert isinstance(look, RenderOptions)
-    # The engine runs the only pass there is, so the picture tells what it cost; here the prompt is
-    # counted, no more.
+    # Only the engine runs a pass, so that the picture shows its true cost; here the prompt is only
+    # tokenized.
     encoded = scope.encode(wanted.prompt, special_tokens=wanted.special_tokens)
     positions, before = len(encoded), wanted.focus.context
     cut = None if before is None else max((end for _, end in encoded.spans[:before]), default=None)
     info = scope.info()
     focus = wanted.focus
-    if positions:  # the engine says it better if there are none
+    if positions:  # an empty prompt is reported by the engine
         focus = focus.resolve(layers=info.layers, heads=info.heads, positions=positions)
     width, height = wanted.size or SCREEN_SIZE
     picture = capture(
@@ -167,7 +171,7 @@ def _screen(scope: Scope, wanted: SnapshotRequest, format: str) -> str | bytes: 
         words=wanted.words,
         script=wanted.script,
     )
-    if wanted.script:  # it may have written
+    if wanted.script:  # keys may have changed the prompts
         wanted = replace(wanted, prompt=picture.prompt, other=picture.versus_prompt)
     about = about_dict(info, picture.prompt, (), focus, wanted.whatif, wanted.provenance)
     return render_rows(picture.rows, format, look, about, scale=wanted.scale)

@@ -1,4 +1,4 @@
-"""stdout is data, stderr is for people, and either may be closed, full or left by its reader."""
+"""The standard streams: stdout for data, stderr for messages; either may be closed or full."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from llmscope.text import display_text
 
 
 def open_streams() -> None:
-    """Put the null device in the place of streams that were closed when the program started.
+    """Open the null device in place of standard streams that were closed at startup.
 
-    Python has None there, which nothing expects; and the next file that is opened would get the
-    free descriptor, and what libraries print with it.
+    Python sets such a stream to None, which libraries do not expect; and the next file opened would
+    get the free descriptor, and with it whatever libraries print.
     """
     for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
         try:
             os.fstat(number)
         except OSError:
             opened = os.open(os.devnull, os.O_RDWR)
-            if opened != number:  # a lower one is free as well where nobody may reopen it
+            if opened != number:  # a lower descriptor was free as well
                 os.dup2(opened, number)
                 os.close(opened)
         if getattr(sys, name) is None:
@@ -33,10 +33,10 @@ def put(data: str | bytes) -> None:
     """Write to stdout, text as UTF-8.
 
     Raises:
-        ScopeError: it takes no more.
-        BrokenPipeError: nobody reads it any more.
+        ScopeError: stdout cannot be written.
+        BrokenPipeError: the reader of stdout is gone.
     """
-    import typer  # late: the screen opens without it
+    import typer  # late: opening the screen does not need it
 
     try:
         typer.echo(data.encode("utf-8") if isinstance(data, str) else data, nl=False)

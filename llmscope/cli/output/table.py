@@ -1,4 +1,4 @@
-"""Columns of text for people."""
+"""Text tables for the terminal."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from llmscope.text import display_text
 
 
 def table(rows: Sequence[Sequence[str]], right: frozenset[int] = frozenset()) -> str:
-    """Rows of cells below each other, every column as wide as its widest cell.
+    """Format rows of cells as a table, each column as wide as its widest cell.
 
     Args:
-        rows: all of one length; foreign text in them is made harmless.
-        right: the columns that are aligned to the right, as numbers are.
+        rows: rows of equal length; control characters in them are made harmless.
+        right: indices of the right-aligned columns, such as those of numbers.
     """
     from rich.cells import cell_len
 

@@ -11,7 +11,7 @@ RGB = tuple[int, int, int]
 Lab = tuple[float, float, float]
 
 NEUTRAL = 0.025
-"""Chroma in OKLab below which a colour has no hue to speak of."""
+"""Chroma in OKLab below which a colour counts as grey."""
 
 _CUBE = (0, 95, 135, 175, 215, 255)
 _ANSI: tuple[RGB, ...] = (
@@ -23,15 +23,15 @@ _ANSI: tuple[RGB, ...] = (
 
 _HUES = ("black", "red", "green", "yellow", "blue", "magenta", "cyan", "white")
 ANSI_NAMES = (*_HUES, *(f"bright-{hue}" for hue in _HUES))
-"""What the sixteen colours of a terminal are called, by their numbers."""
+"""Names of the sixteen terminal colours, indexed by their numbers."""
 _HEX = re.compile(r"#[0-9a-fA-F]{6}")
 
 
 def parse_hex(text: str) -> RGB:
-    """`#rrggbb` as three bytes.
+    """Convert `#rrggbb` to three bytes.
 
     Raises:
-        ValueError: it is not written so.
+        ValueError: `text` is not of that form.
     """
     if not _HEX.fullmatch(text):
         raise ValueError(f"{text!r} is not a colour like #1a2b3c")
@@ -39,10 +39,10 @@ def parse_hex(text: str) -> RGB:
 
 
 def parse_colour(text: str) -> str:
-    """`#rrggbb`, or a name of one of the sixteen such as `bright-red`, as `#rrggbb`.
+    """Convert `#rrggbb` or the name of a terminal colour such as `bright-red` to `#rrggbb`.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: `text` is neither.
     """
     if text in ANSI_NAMES:
         return to_hex(_ANSI[ANSI_NAMES.index(text)])
@@ -50,7 +50,7 @@ def parse_colour(text: str) -> str:
 
 
 def to_hex(rgb: RGB) -> str:
-    """Three bytes as `#rrggbb`."""
+    """Convert three bytes to `#rrggbb`."""
     return "#{:02x}{:02x}{:02x}".format(*rgb)
 
 
@@ -67,13 +67,13 @@ def _gamma(value: float) -> int:
 
 @lru_cache(maxsize=4096)
 def luminance(rgb: RGB) -> float:
-    """Relative luminance as WCAG defines it: 0 for black, 1 for white."""
+    """Return the relative luminance as WCAG defines it: 0 for black, 1 for white."""
     red, green, blue = map(_linear, rgb)
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
 def contrast(one: RGB, other: RGB) -> float:
-    """The WCAG contrast ratio of two colours, 1 to 21."""
+    """Return the WCAG contrast ratio of two colours, 1 to 21."""
     low, high = sorted((luminance(one), luminance(other)))
     return (high + 0.05) / (low + 0.05)
 
@@ -103,7 +103,7 @@ def _from_oklab(light: float, green_red: float, blue_yellow: float) -> RGB:
 
 
 def mix(one: RGB, other: RGB, share: float) -> RGB:
-    """The colour `share` of the way from one to the other, in OKLab (Ottosson 2020)."""
+    """Mix two colours in OKLab (Ottosson 2020); `share` 0 gives `one`, 1 gives `other`."""
     if share <= 0:
         return one
     if share >= 1:
@@ -113,7 +113,7 @@ def mix(one: RGB, other: RGB, share: float) -> RGB:
 
 
 def along(stops: tuple[RGB, ...], count: int) -> tuple[RGB, ...]:
-    """`count` colours evenly spaced along the line through the stops, ends included."""
+    """Return `count` colours evenly spaced along the line through the stops, ends included."""
     colours: list[RGB] = []
     for index in range(count):
         place = index * (len(stops) - 1) / max(count - 1, 1)
@@ -124,7 +124,7 @@ def along(stops: tuple[RGB, ...], count: int) -> tuple[RGB, ...]:
 
 @cache
 def xterm(index: int) -> RGB:
-    """The colour that xterm shows for one of its 256 numbers; 0 to 15 vary between terminals."""
+    """Return the colour of xterm's palette with this number; 0 to 15 vary between terminals."""
     if index < 16:
         return _ANSI[index]
     if index < 232:
@@ -135,22 +135,22 @@ def xterm(index: int) -> RGB:
 
 
 def distance(one: RGB, other: RGB) -> float:
-    """How far apart two colours are in OKLab, where black and white are 1 apart."""
+    """Return the distance of two colours in OKLab, where black and white are 1 apart."""
     return math.dist(_oklab(one), _oklab(other))
 
 
 @lru_cache(maxsize=4096)
 def nearest_256(rgb: RGB) -> int:
-    """The number, 16 to 255, of the xterm colour that looks most alike."""
+    """Return the number, 16 to 255, of the nearest xterm colour in OKLab."""
     return min(range(16, 256), key=lambda index: distance(rgb, xterm(index)))
 
 
 @lru_cache(maxsize=256)
 def nearest_16(rgb: RGB) -> int:
-    """The number, 0 to 15, of the ANSI colour of the same hue; a grey for what has none.
+    """Return the number, 0 to 15, of the ANSI colour nearest in hue; a grey for a grey.
 
-    Terminals choose these colours themselves, so that only their hues can be relied on. One that
-    is xterm's own keeps its number.
+    Terminals choose these colours themselves, so only their hues can be relied on. A colour that
+    equals one of xterm's sixteen keeps its number.
     """
     if rgb in _ANSI:
         return _ANSI.index(rgb)
@@ -163,12 +163,13 @@ def nearest_16(rgb: RGB) -> int:
 
 
 def monotone_256(stops: tuple[RGB, ...], samples: int = 48) -> tuple[int, ...]:
-    """Colours of xterm's palette along the line through the stops, luminance going one way.
+    """Return xterm colours along the line through the stops, with monotone luminance.
 
-    Rounding a ramp to the nearest colours makes some steps go backwards in luminance and others
-    jump to and fro in hue. So the steps are chosen together: of all chains of colours that go on
-    along the ramp and in luminance, the one that has many steps, each near the ramp, none far from
-    the one before, and each leading on in the direction in which the ramp goes there.
+    Rounding each colour of a ramp separately makes some steps go backwards in luminance and
+    others jump in hue. So the steps are chosen together by dynamic programming: of all chains of
+    colours that are monotone along the ramp and in luminance, take the one with the best score. A
+    chain scores for each step, and loses for steps that are far from the ramp, that skip much of
+    it or that deviate from its direction.
     """
     line = [_oklab(rgb) for rgb in along(stops, samples)]
     rising = luminance(stops[-1]) > luminance(stops[0])
@@ -176,7 +177,7 @@ def monotone_256(stops: tuple[RGB, ...], samples: int = 48) -> tuple[int, ...]:
     nodes = [_Node.on(line, index) for index in range(16, 256)]
     nodes = [node for node in nodes if node.off < _FARTHEST or node.index in (first, last)]
     nodes.sort(key=lambda node: (node.light if rising else -node.light, node.index))
-    # For each colour the best chain that ends there: what it is worth, and the one before.
+    # For each colour the best chain that ends there: its score, and the previous colour.
     best: dict[int, tuple[float, int]] = {first: (0.0, first)}
     kept = [node for node in nodes if node.index == first]
     for node in nodes:
@@ -197,20 +198,20 @@ def monotone_256(stops: tuple[RGB, ...], samples: int = 48) -> tuple[int, ...]:
 
 
 _STEP = 0.007
-"""What a further step is worth, as the square of a distance in OKLab."""
+"""Score of one more step, as a squared distance in OKLab."""
 _FARTHEST = 0.06
-"""What is farther off than this, squared and with the hue counted twice, is not on a ramp."""
+"""Squared distance in OKLab, a and b counted twice, from which a colour is not on the ramp."""
 _GREYED = 0.009
-"""What a grey costs where the ramp has a hue: dark ones are near everything."""
+"""Penalty of a grey where the ramp has a hue, because dark greys are near every colour."""
 _JUST_SEEN = 0.028
-"""A smaller difference in lightness makes no step."""
+"""Minimum difference in lightness between two steps."""
 _GAP = 0.6
-"""What it costs to leave out a part of a ramp, times the square of that share."""
+"""Penalty factor of skipping a part of the ramp, times the square of the skipped share."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Node:
-    """A colour of the palette beside a ramp: where along it, and how far off it, squared."""
+    """An xterm colour: its position along a ramp, and its squared distance from the ramp."""
 
     index: int
     place: int
@@ -230,7 +231,7 @@ class _Node:
         return cls(index, place, off, luminance(xterm(index)), lab)
 
     def strain(self, other: _Node, line: list[Lab]) -> float:
-        """How much a step to another colour leaves out, and turns away from the ramp's hue."""
+        """Return the penalty of a step to `other`: skipped share of the ramp, and turn in hue."""
         start, end = line[self.place], line[other.place]
         turn = (other.lab[1] - self.lab[1] - end[1] + start[1]) ** 2
         turn += (other.lab[2] - self.lab[2] - end[2] + start[2]) ** 2

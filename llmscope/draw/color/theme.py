@@ -28,16 +28,16 @@ class Theme:
     """Colours as `#rrggbb`.
 
     Attributes:
-        name, description, dark: what it is called, how it looks, whether its ground is dark.
-        ground: behind every figure.
-        panel: behind what lies above the ground: prompt, palette, dialogs.
-        text, dim, border: writing, secondary writing, thin lines.
+        name, description, dark: its name, how it looks, whether its background is dark.
+        ground: background of every figure.
+        panel: background of the prompt, the command palette and dialogs.
+        text, dim, border: text, secondary text, thin lines.
         accent: the cursor, and nothing else.
         success, warning, error: verdicts and notices.
-        sequential: from the smallest magnitude to the largest, luminance going one way.
-        negative, positive: from zero, which is the ground, outwards.
+        sequential: from the smallest magnitude to the largest, with monotone luminance.
+        negative, positive: from zero, which is the background, outwards.
         categorical: for series that have no order.
-        native: drawn with the terminal's own sixteen colours on its own ground.
+        native: draw with the terminal's own sixteen colours on its own background.
     """
 
     name: str
@@ -60,25 +60,26 @@ class Theme:
 
 
 def theme_folder() -> Path:
-    """Where the themes that ship are."""
+    """Return the folder of the built-in themes."""
     return shipped_folder("themes", "_themes")
 
 
 @cache
 def theme_names() -> tuple[str, ...]:
-    """The themes that ship, the default first."""
+    """Return the names of the built-in themes, the default first."""
     found = sorted(path.stem for path in theme_folder().glob("*.toml"))
     return tuple(sorted(found, key=lambda name: name != DEFAULT_THEME))
 
 
 def load_theme(name: str = DEFAULT_THEME, tell: Callable[[str], None] | None = None) -> Theme:
-    """The theme with that name: one that ships, or one of the person's own.
+    """Load a built-in theme or a theme of the user.
 
     Args:
-        tell: called with what is wrong with a theme of the person's own, in one line.
+        name: of the theme.
+        tell: called with one line on the errors in a user's theme; None ignores them.
 
     Raises:
-        ScopeError: there is none.
+        ScopeError: no theme has that name.
     """
     if name in theme_names():
         return _shipped(name)
@@ -98,10 +99,10 @@ def _shipped(name: str) -> Theme:
 
 
 def read_theme(path: Path) -> Theme:
-    """The theme in a TOML file that says everything: `description`, `dark`, colours and ramps.
+    """Read a theme from a complete TOML file: `description`, `dark`, all colours and ramps.
 
     Raises:
-        ScopeError: it cannot be read, or a colour is missing or not one.
+        ScopeError: the file cannot be read, or a key is missing or has an invalid value.
     """
     try:
         record = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -122,10 +123,10 @@ def read_theme(path: Path) -> Theme:
 
 
 def one_colour(value: object) -> str:
-    """A colour of a TOML file as `#rrggbb`.
+    """Convert a colour of a TOML file to `#rrggbb`.
 
     Raises:
-        ValueError: it is none.
+        ValueError: `value` is not a colour.
     """
     if not isinstance(value, str):
         raise ValueError(f"{value!r} is no colour like #1a2b3c")
@@ -133,10 +134,10 @@ def one_colour(value: object) -> str:
 
 
 def ramp(value: object) -> tuple[str, ...]:
-    """A list of colours, two at least.
+    """Convert a list of at least two colours to `#rrggbb`.
 
     Raises:
-        ValueError: it is none.
+        ValueError: `value` is not such a list.
     """
     if not isinstance(value, list) or len(value) < 2:
         raise ValueError(f"{value!r} is no list of two colours or more")

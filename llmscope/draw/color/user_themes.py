@@ -1,4 +1,4 @@
-"""Themes of a person's own: what is wrong in one is told, and never a reason to fail."""
+"""Themes of the user: errors in one are reported, and never make loading fail."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from llmscope.errors import ScopeError
 from llmscope.text import display_text
 
 READABLE = 4.5
-"""The contrast below which writing is told to be hard to read."""
+"""Contrast ratio below which text is reported as hard to read."""
 LARGEST = 100_000
-"""Bytes of a theme; a larger file is none."""
+"""Maximum size of a theme file in bytes."""
 _SETTINGS = ("description", "dark", "inherits", "native", "colours", "ramps")
 _TOLD = 4
-"""So many flaws are told; of the others, how many."""
+"""Number of errors that are listed; the others are only counted."""
 
 
 @dataclass(frozen=True)
 class Read:
-    """A theme as it could be read, and one line on what could not; empty if all could."""
+    """A theme as far as it could be read; `notice` is one line on the errors, or empty."""
 
     theme: Theme
     path: Path
@@ -44,7 +44,7 @@ class Read:
 
 
 def own_theme_names() -> tuple[str, ...]:
-    """The person's own themes. One that bears the name of a theme that ships is not among them."""
+    """Return the names of the user's themes, except those named like a built-in theme."""
     try:
         found = sorted((config_folder() / "themes").glob("*.toml"))
     except OSError:
@@ -53,27 +53,27 @@ def own_theme_names() -> tuple[str, ...]:
 
 
 def hidden_themes() -> tuple[Path, ...]:
-    """Files of the person's own that never show, because a theme that ships has their name."""
+    """Return the user's theme files that are never used, because a built-in has the same name."""
     folder = config_folder() / "themes"
     paths = (folder / f"{name}.toml" for name in theme_names())
     return tuple(path for path in paths if path.is_file())
 
 
 def own_path(name: str) -> Path | None:
-    """The file of a theme of the person's own; None if there is none of that name."""
+    """Return the file of a user's theme, or None if no such theme exists."""
     if name not in own_theme_names():
         return None
     return config_folder() / "themes" / f"{name}.toml"
 
 
 def own_theme(name: str) -> Read | None:
-    """A theme of the person's own; None if there is none of that name."""
+    """Read a user's theme; None if no such theme exists."""
     path = own_path(name)
     return None if path is None else read_own(path)
 
 
 def unknown_theme(name: str) -> ScopeError:
-    """That there is no theme of a name, and which there are."""
+    """Return the error for an unknown theme name, with the nearest and all known names."""
     known = (*theme_names(), *own_theme_names())
     near = get_close_matches(name.lower(), known, 1, 0.5)
     nearest = f"{display_text(near[0], whitespace=True)}; all: " if near else "one of "
@@ -82,10 +82,10 @@ def unknown_theme(name: str) -> ScopeError:
 
 
 def read_own(path: Path) -> Read:
-    """Read a theme colour by colour; what is missing or wrong is taken from the one it inherits.
+    """Read a theme colour by colour; missing or invalid ones are inherited from another theme.
 
-    That is the theme named by `inherits`, or else the default one, or the light one on a light
-    ground. Never raises for what the file holds.
+    That is the theme named by `inherits`, or else the light theme if the background is light, or
+    else the default. Invalid content of the file never raises.
     """
     try:
         if path.stat().st_size > LARGEST:
@@ -102,14 +102,14 @@ def read_own(path: Path) -> Read:
 
 
 class _Reader:
-    """One pass over what a file holds, gathering what is wrong with it."""
+    """A reader of one theme file that collects its errors in `flaws`."""
 
     def __init__(self, record: Mapping[str, Any]) -> None:
         self.record = record
         self.flaws: list[str] = []
 
     def theme(self, name: str) -> Theme:
-        """The theme, with a colour of its parent's wherever there is none."""
+        """Return the theme, with missing or invalid colours taken from its parent."""
         self._unknown("", self.record, _SETTINGS)
         colours, ramps = self._table("colours", COLOURS), self._table("ramps", RAMPS)
         parent = self._parent(colours)
@@ -129,7 +129,7 @@ class _Reader:
             if values[key] is None:
                 values[key] = getattr(parent, key)
                 inherited += [f"ramps.{key}"] * (key not in ramps)
-                if key in ("negative", "positive"):  # zero of a signed scale is the ground
+                if key in ("negative", "positive"):  # zero of a signed scale is the background
                     values[key] = (values["ground"], *values[key][1:])
         if inherited and "inherits" not in self.record:
             keys = ", ".join(inherited) if len(inherited) <= _TOLD else f"{len(inherited)} keys"
@@ -189,7 +189,7 @@ class _Reader:
 
 
 def unreadable(theme: Theme) -> Iterator[str]:
-    """Pairs of colours that can hardly be told apart, and ramps whose luminance turns back."""
+    """Yield a message per text colour of low contrast and per ramp not monotone in luminance."""
     if theme.native:
         return
     for ink in ("text", "dim", "accent", "success", "warning", "error"):

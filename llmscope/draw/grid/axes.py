@@ -1,4 +1,4 @@
-"""What stands around a grid: row labels, column labels above, a row of numbers below."""
+"""The axes of a grid: row labels, column labels above, a row of numbers below."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 FOOT_PLACES = 2
 BRIEF = 4
-"""Room in cells from which on an ellipsis costs less than it says."""
+"""Width in cells up to which a label is cut without an ellipsis."""
 
 
 def row_label(grid: Grid, text: str, focused: bool, layout: Layout, palette: Styles) -> Line:
-    """The start of a row, as wide as the gutter: the label at the right, marked if focused."""
+    """Start a row with its label, right-aligned in the gutter and marked if focused."""
     line = Line()
     if not layout.gutter:
         return line
@@ -34,7 +34,7 @@ def row_label(grid: Grid, text: str, focused: bool, layout: Layout, palette: Sty
 
 
 def head_row(grid: Grid, layout: Layout, width: int, palette: Styles) -> Row:
-    """Column labels: one a column where they fit; else the focused one and what fits around it."""
+    """Draw the column labels: all if they fit, else the focused one and those that fit around."""
     corner = grid.corner if cell_len(grid.corner) <= layout.gutter - 2 else ""
     line = row_label(grid, corner, False, layout, palette)
     mark, cell = palette.glyphs.mark, layout.cell
@@ -43,7 +43,7 @@ def head_row(grid: Grid, layout: Layout, width: int, palette: Styles) -> Row:
             focused = index == grid.column
             style = palette.accent if focused else palette.dim
             if grid.texts is None and cell >= WORDS:
-                # Numbers stand to the right in their cells, and what is above them does too.
+                # Right-align the label as the numbers below it are.
                 name = brief(grid.columns[index], cell - 1 - focused, palette)
                 line.add(fit((mark if focused else "") + name, cell - 1, align="right"), style)
                 line.add(" ", style)
@@ -55,9 +55,9 @@ def head_row(grid: Grid, layout: Layout, width: int, palette: Styles) -> Row:
 
 
 def brief(name: str, room: int, palette: Styles) -> str:
-    """A label in at most `room` cells. In few, its letters count more than a blank or an ellipsis.
+    """Shorten a label to at most `room` cells.
 
-    The blank that a token begins with goes first.
+    In `BRIEF` cells or fewer drop the leading blank of a token and the ellipsis, to show letters.
     """
     if cell_len(name) <= room:
         return name
@@ -75,9 +75,9 @@ def _ticks(
     width: int,
     palette: Styles,
 ) -> Row:
-    """Labels over narrow columns, each starting at its own.
+    """Draw labels over narrow columns, each starting at its own column.
 
-    The focused one comes first; then, from the left, whatever has a blank before the next.
+    The focused label is placed first; then, from the left, all that do not touch another.
     """
     start, end = line.width, width
     taken: list[tuple[int, int, str, bool]] = []
@@ -104,7 +104,7 @@ def _ticks(
 
 
 def foot_row(grid: Grid, foot: Foot, layout: Layout, width: int, palette: Styles) -> Row:
-    """Numbers where they fit, heights where they do not; the focused one is marked."""
+    """Draw the foot row: numbers if the cells are wide enough, else heights; mark the focus."""
     line = row_label(grid, foot.label, False, layout, palette)
     cell, glyphs = layout.cell, palette.glyphs
     finite = foot.values[np.isfinite(foot.values)]

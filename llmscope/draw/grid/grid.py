@@ -1,4 +1,4 @@
-"""A grid of values under column labels and beside row labels: the core of maps and heatmaps."""
+"""Draw a grid of values with row and column labels: the core of maps and heatmaps."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from llmscope.draw.styles import Ramp, Styles
 
 @dataclass(frozen=True)
 class Foot:
-    """A row of numbers that belongs to the columns, below the grid."""
+    """A row below the grid with one number for each column."""
 
     label: str
     values: NDArray[np.float32]
@@ -31,23 +31,23 @@ class Foot:
 
 @dataclass(frozen=True)
 class Grid:
-    """What to draw.
+    """A grid to draw.
 
     Attributes:
-        values: one row a label of `rows`, one column a label of `columns`; NaN: nothing there.
-        rows, columns: labels, harmless already.
+        values: a matrix [rows, columns]; NaN for an empty cell.
+        rows, columns: labels, already sanitized.
         axes: names of the rows' and the columns' axis.
-        row, column: the focus; None: that direction has none.
-        causal: columns stand for the same things as rows, and those after a row are empty.
-        offset: if so, the column of the first row.
+        row, column: the focus; None for no focus in that direction.
+        causal: rows and columns show the same tokens, and columns after a row's are empty.
+        offset: the column of the first row, if `causal`.
         unit: of the values.
-        signed: they are differences, whatever their signs.
-        even: their scale is never logarithmic: what is small is to look small.
-        corner: what stands above the row labels.
-        texts: words for the cells, by row and column, harmless already.
-        foot: a row below.
-        cell: width of the columns, if someone decided.
-        narrowest, widest: limits of that width otherwise.
+        signed: the values are differences, whatever their signs.
+        even: never use a logarithmic scale, so that small values look small.
+        corner: text above the row labels.
+        texts: returns the text of a cell by row and column, already sanitized; None shows numbers.
+        foot: a row below the grid, or None.
+        cell: width of the columns; None fits it to the available width.
+        narrowest, widest: limits of that width if `cell` is None.
         note: a remark for the legend.
         coloured: False draws numbers without a ramp.
     """
@@ -74,7 +74,7 @@ class Grid:
 
 
 def paint_grid(grid: Grid, width: int, height: int, palette: Styles) -> Painting:
-    """The grid, windowed around its focus where it does not fit."""
+    """Draw the grid; if it does not fit, draw a window around its focus."""
     column = (grid.row or 0) + grid.offset if grid.causal else grid.column
     focus = (grid.row or 0, column or 0)
     layout = lay_out(
@@ -112,7 +112,7 @@ def paint_grid(grid: Grid, width: int, height: int, palette: Styles) -> Painting
 def _body(
     grid: Grid, layout: Layout, scale: Scale, width: int, palette: Styles, rows: list[Row]
 ) -> dict[int, tuple[str, int]]:
-    """Append the rows in sight; gives which screen row shows which."""
+    """Append the visible rows to `rows`; return the (axis name, index) of each screen row."""
     ramp = scale.ramp(palette)
     window, columns = layout.rows, layout.columns
     sight = grid.values[window.start : window.stop, columns.start : columns.stop]
@@ -152,7 +152,7 @@ def _body(
 
 
 def _words(grid: Grid, layout: Layout, palette: Styles) -> list[list[str]]:
-    """The words of the cells in sight, each `cell` wide, by row."""
+    """Return the texts of the visible cells by row, each `cell` wide."""
     cell, window = layout.cell, layout.rows
     if grid.texts is not None:
         texts, ellipsis = grid.texts, palette.glyphs.ellipsis
@@ -160,10 +160,10 @@ def _words(grid: Grid, layout: Layout, palette: Styles) -> list[list[str]]:
             [f" {fit(texts(row, col), cell - 1, ellipsis)}" for col in layout.columns.indices()]
             for row in window.indices()
         ]
-    # Around zero what is small is as good as nothing, and needs no digits of its own.
+    # On a signed scale small values count as zero and need no digits of their own.
     scale = Scale.of(grid.values, grid.unit, signed=grid.signed)
     if scale.kind == "signed" and scale.high >= 0.1:
-        # They are held against each other across the columns: one number of decimals for all.
+        # Values are compared across columns, so all get the same number of decimals.
         sight = grid.values[window.start : window.stop, list(layout.columns.indices())]
         numbers = column_of_numbers(sight.ravel(), cell - 2, "", 3)
         width = sight.shape[1]
@@ -194,7 +194,7 @@ def _wide(
         elif ramp.coloured:
             line.add(words[offset], style, cell)
         else:
-            # A minus beside the mark for a negative value would be read as one more of it.
+            # A minus sign beside a glyph for negative values would read as part of the glyph.
             mark = " " if words[offset].lstrip().startswith("-") else glyphs[step]
             line.add(mark + words[offset][1:], style, cell)
 

@@ -1,4 +1,4 @@
-"""Labels of tokens that follow each other: the parts of one character, and special tokens."""
+"""Axis labels, with marks on special tokens and on tokens that are parts of one character."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from llmscope.draw.glyphs import ASCII, UNICODE
 from llmscope.draw.symbols import own_text
 from llmscope.figure import Figure
 
-# Labels on these axes are text of tokens, in which white space must show; on the second, of all
-# the tokens of a prompt in their order.
+# Axes labelled with the text of tokens, in which white space must be visible, and those of them
+# that list all tokens of a prompt in order.
 TOKEN_AXES = frozenset({"token", "position", "query", "key", "target", "candidate"})
 PROMPT_AXES = frozenset({"position", "query", "key"})
 
@@ -20,13 +20,13 @@ _STRAY = re.compile(r"\\x([89a-f][0-9a-f])")
 
 
 def axis_labels(figure: Figure, axis: int, ascii: bool) -> list[str]:  # noqa: A002
-    """The labels of an axis as they are shown."""
+    """Return the labels of an axis as they are shown."""
     names = figure.axes[axis]
     if names.name in PROMPT_AXES:
         special = figure.extra.get("special", ())[names.start :] if names.step == 1 else ()
         return prompt_texts(names.labels, special, ascii)
     return [
-        # What is nothing but white space would not be seen at all.
+        # A label of only white space would be invisible.
         token_text(label, ascii)
         if names.name in TOKEN_AXES or label.isspace()
         else own_text(label.strip(), ascii)
@@ -39,13 +39,15 @@ def prompt_texts(
     special: Sequence[bool],
     ascii: bool,  # noqa: A002
 ) -> list[str]:
-    """The tokens of a prompt as they are shown.
+    """Return the tokens of a prompt as they are shown.
 
-    Tokens that are bytes of one character name it and say which part of it they are, `🙂²⁄₄`.
-    Special ones bear a mark, as a prompt may well hold `<s>` as plain text.
+    Tokens that are bytes of one character show it and which part of it they are, `🙂²⁄₄`. Special
+    tokens get a mark, because a prompt can also contain `<s>` as plain text.
 
     Args:
-        special: which tokens are special, one a label; none if nothing is known.
+        labels: the text of each token.
+        special: whether each token is special; empty if unknown.
+        ascii: use only ASCII characters.
     """
     shown = [token_text(label, ascii) for label in labels]
     for stray, run in groupby(range(len(labels)), lambda index: bool(_STRAY.search(labels[index]))):
@@ -61,10 +63,10 @@ def prompt_texts(
 
 
 def _parts(labels: Sequence[str], ascii: bool) -> Iterator[tuple[int, str]]:  # noqa: A002
-    """Which labels are parts of one character and of nothing else, and how they are shown.
+    """Yield index and shown text of each label that is only a part of one character.
 
-    A text in which someone wrote out the bytes of a character reads the same, but no vocabulary
-    has tokens that cut it so.
+    A prompt that spells out escaped bytes has labels like these too, but no vocabulary has tokens
+    that cut it in the same way.
     """
     said = [_bytes(label) for label in labels]
     owner = [index for index, data in enumerate(said) for _ in data]
@@ -76,7 +78,7 @@ def _parts(labels: Sequence[str], ascii: bool) -> Iterator[tuple[int, str]]:  # 
             blank = said[index][:1] == b" "
             if len(said[index]) - blank == owner[at : at + size].count(index):
                 drawn = token_text(char, ascii)
-                if drawn != char:  # its bytes are shorter than its escape, and say as much
+                if drawn != char:  # an escaped character: show its bytes, which are shorter
                     drawn = token_text(labels[index][blank:], ascii)
                 part = f"[{number}/{len(parts)}]" if ascii else _fraction(number, len(parts))
                 yield index, f"{token_text(' ' * blank, ascii)}{drawn}{part}"
@@ -84,12 +86,12 @@ def _parts(labels: Sequence[str], ascii: bool) -> Iterator[tuple[int, str]]:  # 
 
 
 def _fraction(number: int, count: int) -> str:
-    """`²⁄₄`, of whole numbers up to four, the most bytes that a character has."""
+    """Format a fraction like `²⁄₄`; both numbers are at most 4, the bytes of a character."""
     return f"{'¹²³⁴'[number - 1]}⁄{'₁₂₃₄'[count - 1]}"
 
 
 def _bytes(label: str) -> bytes:
-    pieces = _STRAY.split(label)  # text and stray bytes in turn
+    pieces = _STRAY.split(label)  # text and bytes alternate
     return b"".join(
         bytes.fromhex(piece) if index % 2 else piece.encode("utf-8", "surrogatepass")
         for index, piece in enumerate(pieces)

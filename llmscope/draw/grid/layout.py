@@ -1,4 +1,4 @@
-"""Where a grid's parts go in the room there is: gutter, columns, rows, head, foot and edges."""
+"""Fit the parts of a grid into the available cells: gutter, columns, rows, head, foot, edges."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from rich.cells import cell_len
 from llmscope.draw.grid.window import Window
 
 STEPS = (12, 9, 7, 6, 5, 4, 3, 2, 1)
-"""Widths that columns may have. A few fixed ones, so that typing a token seldom changes them."""
+"""Possible column widths; only a few, so that typing a token seldom changes the width."""
 
 WORDS = 5
-"""From this width on a cell shows its number or text; below it, colour or weight alone."""
+"""Minimum width of a cell that shows its number or text; below it, colour or weight alone."""
 
 FEWEST = 8
-"""Blocks that there are at least, however small the room."""
+"""Minimum number of blocks of pooled tokens, however few cells there are."""
 
 TALLEST = 3
-"""Rows in surplus make the rows of a small grid taller, up to this many cells."""
+"""Maximum height of a row in cells; rows of a small grid grow to fill the height."""
 
 NARROWEST_TEXT = 7
-"""Columns of words are left out rather than drawn narrower than this."""
+"""Minimum width of a column of words; columns are left out rather than drawn narrower."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,10 @@ class Layout:
     """Sizes in cells.
 
     Attributes:
-        gutter: width of the row labels, mark and blank included; 0: no room for them.
+        gutter: width of the row labels, mark and blank included; 0 if they do not fit.
         cell: width of a column.
         tall: height of a row.
-        columns, rows: what is in sight.
+        columns, rows: the visible ones.
         head, foot: whether the column labels and the foot row are drawn.
         side, bottom: whether the vertical and the horizontal minimap are drawn.
     """
@@ -63,20 +63,21 @@ def lay_out(
     causal: bool = False,
     offset: int = 0,
 ) -> Layout:
-    """The layout of a grid of labelled rows.
+    """Lay out a grid of labelled rows.
 
     Args:
+        width, height: the available cells.
         labels: of the rows, as shown.
-        columns: how many there are.
-        focus: row and column that must be in sight.
-        corner: what stands above the row labels.
-        foot: label of the foot row; empty if there is none.
-        cell: width of a column, if the caller decides.
+        columns: the number of columns.
+        focus: row and column that must be visible.
+        corner: text above the row labels.
+        foot: label of the foot row; empty for no foot row.
+        cell: width of a column; None fits it to the available width.
         narrowest: columns are left out rather than drawn narrower than this.
         widest: columns are not drawn wider than this.
-        causal: nothing stands to the right of the diagonal, so that the columns in sight are
-            those up to the last row in sight.
-        offset: if so, the column of the first row.
+        causal: cells to the right of the diagonal are empty, so the visible columns are those up
+            to the last visible row.
+        offset: the column of the first row, if `causal`.
     """
     wide = max((cell_len(label) for label in (*labels, corner, foot)), default=0) + 2
     gutter = min(wide, 14, width // 3)
@@ -107,7 +108,7 @@ def _cell(room: int, columns: int, narrowest: int, widest: int) -> int:
 
 
 def pool_for(count: int, cells: int) -> int:
-    """How many tokens a block holds so that all fit: a power of two, so that it seldom changes."""
+    """Return how many tokens to pool per block so that all fit: a power of two, to be stable."""
     pool = 1
     while count > pool * max(cells, FEWEST):
         pool *= 2

@@ -1,4 +1,4 @@
-"""Long prompts in few cells: blocks of tokens, each shown by its maximum."""
+"""Pool the tokens of long prompts into blocks, each shown by its maximum."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from llmscope.figure import Axis, Figure
 
 
 def pooled(figure: Figure, pool: int) -> Figure:
-    """The figure with blocks of its positions, each the maximum of its tokens.
+    """Return the figure with blocks of `pool` positions, each the maximum of its tokens.
 
-    What has no value does not count; a block with a cell that is still to be read has none.
+    NaN values are ignored; a block with a cell that has not been read yet is NaN.
     """
     at = figure.axis("position")
     if pool <= 1 or at is None:
@@ -20,7 +20,7 @@ def pooled(figure: Figure, pool: int) -> Figure:
     starts = np.arange(0, len(figure.axes[at]), pool)
     known = np.where(np.isnan(figure.values), -np.inf, figure.values)
     values = np.maximum.reduceat(known, starts, axis=at)
-    if "names" in figure.extra:  # of the ids that were read, below zero elsewhere
+    if "names" in figure.extra:  # ids are below zero where not yet read
         unread = np.minimum.reduceat(np.asarray(figure.extra["ids"]), starts, axis=at) < 0
         values[unread] = np.nan
     axis = Axis("position", tuple(str(start) for start in starts), step=pool)

@@ -1,4 +1,4 @@
-"""When there is more than fits: a window that follows the focus, and an edge that says so."""
+"""A window that follows the focus when not everything fits, and the minimap that shows it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from llmscope.draw.styles import Styles
 
 @dataclass(frozen=True)
 class Window:
-    """`size` of `count` things, from `start` on."""
+    """A range of `size` out of `count` rows or columns, beginning at `start`."""
 
     start: int
     size: int
@@ -19,10 +19,10 @@ class Window:
 
     @classmethod
     def around(cls, focus: int, count: int, room: int) -> Window:
-        """The window that holds the focus.
+        """Return the window that contains the focus.
 
-        It moves by half its size, so that a step of the cursor seldom moves the whole picture;
-        and it depends on the focus alone, so that the same focus always shows the same.
+        The window moves by half its size, so that a cursor step seldom moves the whole picture,
+        and depends on the focus alone, so that the same focus always shows the same window.
         """
         size = max(0, min(count, room))
         if size == count or size == 0:
@@ -33,30 +33,30 @@ class Window:
 
     @classmethod
     def before(cls, stop: int, focus: int, count: int, room: int) -> Window:
-        """The window that ends at `stop`, unless the focus would fall out of it."""
+        """Return the window that ends at `stop`, moved if necessary to contain the focus."""
         size = max(0, min(count, room))
         start = min(max(0, stop - size), max(focus, 0), count - size)
         return cls(start, size, count)
 
     @property
     def stop(self) -> int:
-        """The first index after the window."""
+        """Return the first index after the window."""
         return self.start + self.size
 
     @property
     def partial(self) -> bool:
-        """Whether something is left out."""
+        """Return whether the window leaves something out."""
         return self.size < self.count
 
     def indices(self) -> range:
-        """What is inside."""
+        """Return the indices inside the window."""
         return range(self.start, self.stop)
 
     def thumb(self, room: int) -> tuple[int, int]:
-        """Where the minimap's thumb starts and ends in `room` cells; one cell at least.
+        """Return start and end of the minimap's thumb in `room` cells; at least one cell long.
 
-        It touches an end only where nothing is out of sight there: one row of many would otherwise
-        be rounded away.
+        The thumb touches an end only if nothing is hidden there; rounding alone could hide that a
+        single row is left out.
         """
         count, tight = max(self.count, 1), room < 3
         lowest = 0 if tight or not self.start else 1
@@ -67,7 +67,7 @@ class Window:
 
 
 def edge_row(window: Window, focus: int, indent: int, width: int, palette: Styles) -> Row:
-    """`‹12 ───━━━━━────── 150›`: how many are out of sight to the left and right, and where."""
+    """Draw the minimap `‹12 ───━━━━━────── 150›` with the number of hidden columns per side."""
     glyphs = palette.glyphs
     line = Line().pad(min(indent, width), palette.base)
     before, after = window.start, window.count - window.stop

@@ -1,4 +1,4 @@
-"""An attention pattern: queries from top to bottom, keys from left to right."""
+"""Paint an attention pattern: queries from top to bottom, keys from left to right."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MOST_KEYS = 6
 def paint_attention(
     figure: Figure, width: int, height: int, palette: Styles, focus: Focus
 ) -> Painting:
-    """The pattern as a heatmap, the focused query marked, and its strongest keys in words below."""
+    """Paint the pattern as a heatmap with the focused query marked, its top keys listed below."""
     queries, keys = (axis_labels(figure, axis, palette.look.ascii) for axis in (0, 1))
     row = figure.axes[0].index(focus.position) if queries else None
     words = height >= 4 or height == 1
@@ -62,10 +62,15 @@ def strongest(
     *,
     who: str = "",
 ) -> Row:
-    """`·is → ·France .62  The .21`: as many keys as fit, the strongest first.
+    """Return a row like `·is → ·France .62  The .21`: as many keys as fit, the strongest first.
 
     Args:
-        who: whose row it is, if that must be said.
+        figure: the attention pattern [query, key].
+        queries, keys: labels, as shown.
+        row: index of the query; None returns an empty row.
+        width: of the row, in cells.
+        palette: the styles.
+        who: prefix that names the head; empty for none.
     """
     line = Line()
     if row is None:
@@ -82,7 +87,7 @@ def strongest(
         text = number(value, 5)
         if figure.unit == "probability":
             text = f"{value:.2f}".replace("0.", ".", 1) if abs(value) < 1 else f"{value:.2f}"
-        # The first is always told; of the others what fits, and none that rounds to nothing.
+        # Always list the first key; of the others those that fit and do not round to .00.
         full = line.width + cell_len(keys[key]) + len(text) + 3 > width
         if key != order[0] and (full or text.lstrip("-") == ".00"):
             break

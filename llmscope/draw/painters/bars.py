@@ -1,4 +1,4 @@
-"""Bars: the candidates for the next token, and any other figure of kind `bars`."""
+"""Paint bars: the candidates for the next token, and any other figure of kind `bars`."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ from llmscope.figure import Figure, Focus
 NARROWEST_BAR = 4
 WIDEST_LABEL = 18
 WIDEST_BESIDE = 16
-"""Cells of a bar that has words beside it."""
+"""Maximum width of a bar that has words beside it, in cells."""
 
 
 def paint_next_token(
     figure: Figure, width: int, height: int, palette: Styles, focus: Focus
 ) -> Painting:
-    """One row a candidate: token, percentage, bar; at the bottom entropy and the target's rank.
+    """Paint one row per candidate: token, percentage, bar; then entropy and the target's rank.
 
-    A candidate that the sampler cuts is dim and crossed; the target is marked. Held against another
-    pass, each row tells how many points more it has here, and one more line how far all of it is
-    from there; so does a figure of the difference alone.
+    A candidate that the sampler excludes is dim and marked with ×; the target is marked. When
+    compared with another pass, each row adds the difference in percentage points, and one more
+    line the KL divergence; a figure of the difference alone is painted in the same way.
     """
     if is_difference(figure) and "probability" in figure.extra:
         figure = replace(figure, values=figure.extra["probability"])
     labels = axis_labels(figure, 0, palette.look.ascii)
     values = figure.values.tolist()
     edited = "kl" in figure.extra
-    # Below the candidates, but never instead of the first two.
+    # Remarks go below the candidates but never replace the first two.
     remarks = min(1 + edited, max(0, height - 2))
     shown = min(len(labels), height - remarks)
     smallest = min((v for v in values[:shown] if v > 0), default=1.0)
@@ -64,10 +64,10 @@ def paint_next_token(
 
 
 def paint_bars(figure: Figure, width: int, height: int, palette: Styles, focus: Focus) -> Painting:
-    """Any one-dimensional figure: label, number, bar as long as its magnitude.
+    """Paint any one-dimensional figure: label, number, and a bar as long as the magnitude.
 
-    Values of both signs share one length; the sign is in the number and in the colour. What
-    `extra["beside"]` says of each stands beside its bar.
+    Positive and negative bars start at the same column; number and colour show the sign. The texts
+    in `extra["beside"]` are shown beside the bars.
     """
     labels = axis_labels(figure, 0, palette.look.ascii)
     name = figure.axes[0].name
@@ -108,14 +108,14 @@ def _rows(
     changes: Sequence[tuple[str, Style]] | None = None,
     words: Sequence[str] = (),
 ) -> list[Row]:
-    """The rows; `changes` stand between the numbers and the bars, `words` after these."""
+    """Return the rows, with `changes` between the numbers and the bars, `words` after the bars."""
     wide = max((cell_len(text) for text in numbers), default=0)
     wide = max(wide, 6)
     more = max((cell_len(text) + 1 for text, _ in changes or ()), default=0)
     most = max((cell_len(label) for label in labels), default=1)
     named = max(1, min(most, WIDEST_LABEL, max(width // 3, width - wide - more - 3 - 12)))
     room = rest = width - named - wide - more - 3
-    if words:  # which say more than a bar does
+    if words:  # more informative than the bar, so they get more of the width
         room = max(NARROWEST_BAR, min(rest // 4, WIDEST_BESIDE))
     bars = bar_texts([abs(s) for s in shares], room, palette) if room >= NARROWEST_BAR else None
     signed = any(share < 0 for share in shares)
@@ -143,7 +143,7 @@ def _rows(
 
 
 def _changes(figure: Figure, palette: Styles) -> list[tuple[str, Style]]:
-    """`+12.3▴`: how many points more it has here, and whether it came up among those listed."""
+    """Return texts like `+12.3▴`: change in percentage points, and whether the rank went up."""
     glyphs = palette.glyphs
     before = np.asarray(figure.extra[_from(figure)], dtype=np.float64)
     order = np.argsort(-before, kind="stable")
@@ -159,17 +159,17 @@ def _changes(figure: Figure, palette: Styles) -> list[tuple[str, Style]]:
 
 
 def _small(value: float) -> str:
-    """A number of four cells; what rounds to nothing is not nothing."""
+    """Format a number in four cells; a positive one that would round to 0.00 becomes `<.01`."""
     return "<.01" if 0 < value < 0.005 else number(value, 4)
 
 
 def _from(figure: Figure) -> str:
-    """What the figure is held against: the pass without the edits, or that of prompt B."""
+    """Return the `extra` key of the pass compared with: without the edits, or of prompt B."""
     return "unedited" if "unedited" in figure.extra else "other"
 
 
 def _moved(figure: Figure) -> list[str]:
-    """How far the whole distribution is from the other one, and where the target is in that."""
+    """Return remarks: KL divergence from the other distribution, and the target's rank there."""
     extra, name = figure.extra, _from(figure)
     who, was = ("the unedited pass", "was") if name == "unedited" else ("B", "in B")
     parts = [f"KL {_small(float(extra['kl']))} nats from {who}"]
@@ -180,7 +180,7 @@ def _moved(figure: Figure) -> list[str]:
 
 
 def _remark(figure: Figure, listed: bool, width: int, palette: Styles) -> Row:
-    """`entropy 1.62 bits · target ·Paris rank 1`; a target that is not listed with its share."""
+    """Draw `entropy 1.62 bits · target ·Paris rank 1`, and the probability if not `listed`."""
     extra = figure.extra
     parts = []
     if extra.get("entropy") is not None:
@@ -194,7 +194,7 @@ def _remark(figure: Figure, listed: bool, width: int, palette: Styles) -> Row:
 
 
 def _parts_row(parts: list[str], width: int, palette: Styles) -> Row:
-    """Remarks on one line; the last ones go where there is no room for them."""
+    """Draw remarks on one line, dropping the last ones if they do not fit."""
     separator = f" {palette.glyphs.separator} "
     while len(parts) > 1 and cell_len(separator.join(parts)) > width - 1:
         parts.pop()

@@ -1,4 +1,4 @@
-"""What a router gives to each expert: tokens down, experts across, the load of each below."""
+"""Paint router probabilities: tokens down, experts across, the load of each expert below."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from llmscope.figure import Figure, Focus
 def paint_experts(
     figure: Figure, width: int, height: int, palette: Styles, focus: Focus
 ) -> Painting:
-    """A grid of position and expert; `extra["load"]`, one number an expert, is the row below it."""
+    """Paint a grid of position and expert, and `extra["load"]`, one number per expert, below it."""
     grid = heatmap_grid(figure, palette, focus)
     load = np.asarray(figure.extra.get("load", ()), dtype=np.float32)
     if load.shape == (len(grid.columns),):

@@ -1,4 +1,4 @@
-"""Any figure of any lens: by its kind alone, so that a new lens is drawn without new code."""
+"""Paint a figure of any lens by its kind alone, so that a new lens needs no painter."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from llmscope.figure import Axis, Figure, Focus
 
 NARROWEST_CURVE = 4
 LEAST_WITH_AXIS, LEAST_WITH_TICKS = 4, 8
-"""Rows from which on curves have the ends of their x axis below them, and all its labels."""
+"""Minimum height of a plot that shows the ends of its x axis, and all its labels."""
 
 
 def focused_index(axis: Axis, focus: Focus) -> int | None:
-    """The index on an axis that the focus points at; None if it does not point at that axis."""
+    """Return the index on an axis that the focus points at, or None if the focus has none."""
     count = len(axis)
     if axis.name == "layer":
         return layer_row(axis.labels, focus.layer)
@@ -44,7 +44,7 @@ def focused_index(axis: Axis, focus: Focus) -> int | None:
 
 
 def reduced(figure: Figure, dimensions: int, focus: Focus) -> Figure:
-    """The figure with its leading axes cut at the focus, until `dimensions` remain at most."""
+    """Index the leading axes at the focus until at most `dimensions` axes remain."""
     while len(figure.axes) > dimensions:
         index = focused_index(figure.axes[0], focus) or 0
         figure = replace(figure, axes=figure.axes[1:], values=figure.values[index])
@@ -54,7 +54,7 @@ def reduced(figure: Figure, dimensions: int, focus: Focus) -> Figure:
 def paint_heatmap(
     figure: Figure, width: int, height: int, palette: Styles, focus: Focus
 ) -> Painting:
-    """Two axes as a grid; one axis as a single row of it."""
+    """Paint two axes as a grid, one axis as a grid of a single row."""
     figure = reduced(figure, 2, focus)
     if len(figure.axes) == 1:
         figure = replace(
@@ -64,7 +64,7 @@ def paint_heatmap(
 
 
 def paint_table(figure: Figure, width: int, height: int, palette: Styles, focus: Focus) -> Painting:
-    """Numbers without colours: labels and values, or a grid of values."""
+    """Paint numbers without colours: labels and values, or a grid of values."""
     figure = reduced(figure, 2, focus)
     if len(figure.axes) == 2:
         grid = replace(heatmap_grid(figure, palette, focus), coloured=False, narrowest=7)
@@ -85,7 +85,7 @@ def paint_table(figure: Figure, width: int, height: int, palette: Styles, focus:
 
 
 def paint_lines(figure: Figure, width: int, height: int, palette: Styles, focus: Focus) -> Painting:
-    """Curves along the last axis, one for each label of the axis before it."""
+    """Paint curves along the last axis, one for each label of the axis before it."""
     figure = reduced(figure, 2, focus)
     curves = np.atleast_2d(figure.values)
     finite = curves[np.isfinite(curves)]
@@ -122,15 +122,15 @@ def _series(palette: Styles, index: int) -> Style:
 
 
 def _marks(figure: Figure, palette: Styles) -> str:
-    """Letters that tell several curves from each other where colours cannot."""
+    """Return letters to distinguish several curves if there are no colours."""
     several = len(figure.axes) == 2 and len(figure.axes[0]) > 1
     return ascii_lowercase if several and palette.look.tier == "none" else ""
 
 
 def _axis_rows(figure: Figure, gutter: int, width: int, height: int, palette: Styles) -> list[Row]:
-    """The x axis: a label below each point and the axis's name below them, where there is room.
+    """Draw the x axis: a label below each point and the axis's name below them, if they fit.
 
-    Otherwise the first and the last label with the name between them, if even that has room.
+    Otherwise draw the first and the last label with the name between them, if these fit.
     """
     if height < LEAST_WITH_AXIS:
         return []
@@ -155,7 +155,7 @@ def _axis_rows(figure: Figure, gutter: int, width: int, height: int, palette: St
 
 
 def _below(labels: Sequence[str], gutter: int, width: int) -> list[int] | None:
-    """The column where each label begins so that it stands below its point; None: they touch."""
+    """Return the column where each label starts, centred below its point; None if they touch."""
     step = (width - gutter - 1) / max(len(labels) - 1, 1)
     places: list[int] = []
     free = gutter
@@ -170,7 +170,7 @@ def _below(labels: Sequence[str], gutter: int, width: int) -> list[int] | None:
 
 
 def _names(figure: Figure, marks: str, width: int, palette: Styles) -> Row | None:
-    """The unit, and which curve is which: as many names as the lower border holds."""
+    """Draw the legend: the unit, and as many names of curves as the lower border holds."""
     line = Line()
     if figure.unit:
         line.add(plain_text(figure.unit, palette.look.ascii), palette.dim)
@@ -186,7 +186,7 @@ def _names(figure: Figure, marks: str, width: int, palette: Styles) -> Row | Non
 
 
 def heatmap_grid(figure: Figure, palette: Styles, focus: Focus) -> Grid:
-    """The grid of a figure with two axes, its labels made harmless and its focus marked."""
+    """Return the grid of a figure with two axes, with sanitized labels and the focus."""
     rows, columns = figure.axes
     return Grid(
         figure.values,
@@ -203,7 +203,7 @@ def heatmap_grid(figure: Figure, palette: Styles, focus: Focus) -> Grid:
 
 
 def _note(figure: Figure, palette: Styles) -> str:
-    """What runs across; the rows' axis has its name above their labels."""
+    """Return the name of the column axis; that of the row axis is above the row labels."""
     if not math.prod(figure.values.shape):
         return "empty"
     name = plain_text(figure.axes[1].name, palette.look.ascii)

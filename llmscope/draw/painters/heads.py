@@ -1,4 +1,4 @@
-"""Layers down, heads across: one number for each head, and the largest in words below."""
+"""Paint one number per head: layers down, heads across, the largest listed below."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from llmscope.figure import Figure, Focus
 
 WIDEST = 9
 SMALL = 0.05
-"""Probabilities below this are left to their colour, so that the others stand out."""
+"""Probabilities below this are shown by colour only, so that the others stand out."""
 MOST = 12
-"""Heads that are named at most."""
+"""Maximum number of heads that are listed."""
 
 
 def paint_heads(figure: Figure, width: int, height: int, palette: Styles, focus: Focus) -> Painting:
-    """A grid of layer and head; `extra["kinds"]`, one a layer, as a letter beside its number."""
+    """Paint a grid of layer and head; `extra["kinds"]`, one per layer, as a letter beside it."""
     kinds: Sequence[str] = figure.extra.get("kinds", ())
     grid = heatmap_grid(figure, palette, focus)
     labels = zip(grid.rows, figure.axes[0].labels, strict=True)
@@ -36,7 +36,7 @@ def paint_heads(figure: Figure, width: int, height: int, palette: Styles, focus:
         note=kind_note(kinds),
         widest=WIDEST,
         even=True,
-        # Others stand above each other as numbers do, aligned at the point.
+        # Other units use the grid's own numbers, aligned at the point.
         texts=_shares(figure) if figure.unit == "probability" else None,
     )
     words = height >= 4
@@ -48,7 +48,7 @@ def paint_heads(figure: Figure, width: int, height: int, palette: Styles, focus:
 
 
 def _shares(figure: Figure) -> Callable[[int, int], str]:
-    """What the cells of probabilities say, if they say anything."""
+    """Return a function for the text of a cell of probabilities, empty below `SMALL`."""
 
     def say(row: int, column: int) -> str:
         value = float(figure.values[row, column])
@@ -59,7 +59,7 @@ def _shares(figure: Figure) -> Callable[[int, int], str]:
 
 
 def _brief(value: float, unit: str) -> str:
-    """Two decimals of a probability, `.93`; three or four digits of anything else."""
+    """Format a probability with two decimals, `.93`; any other unit in at most four cells."""
     if unit != "probability":
         return number(value, 4)
     return f"{value:.2f}".replace("0.", ".", 1) if abs(value) < 1 else f"{value:.2f}"
@@ -68,7 +68,7 @@ def _brief(value: float, unit: str) -> str:
 def _largest(
     figure: Figure, row: int | None, column: int | None, width: int, palette: Styles
 ) -> Row:
-    """`▸29.0 .02 · largest 13.4 .98  3.0 .87`: layer and head of as many as fit."""
+    """Draw `▸29.0 .02 · largest, by layer.head: 13.4 .98  3.0 .87`: as many heads as fit."""
     line, values = Line(), figure.values
     layers, heads = (
         [plain_text(label, palette.look.ascii) for label in axis.labels] for axis in figure.axes

@@ -1,4 +1,4 @@
-"""The map: layers from top to bottom, tokens from left to right, the cursor where they meet."""
+"""Paint the map: layers from top to bottom, tokens from left to right, and the cursor."""
 
 from __future__ import annotations
 
@@ -35,14 +35,17 @@ def paint_map(
     *,
     zoom: int | None = None,
 ) -> Painting:
-    """A figure with the axes layer and position, token row above and surprisal row below.
+    """Paint a figure with the axes layer and position, with a token row above and surprisal below.
 
     Args:
-        figure: `extra["names"]` of `extra["ids"]`, by layer and position, are shown in wide cells;
-            `extra["kinds"]`, one a numbered layer, as a letter beside its number.
-        tokens: the figure of the lens `tokens` for the same prompt; without it the columns carry
-            the labels of their own axis, and there is no surprisal row.
-        zoom: width of a column in cells; None fits them to the room.
+        figure: wide cells show `extra["names"]` of the token ids in `extra["ids"]`, by layer and
+            position; `extra["kinds"]`, one per numbered layer, is a letter beside its number.
+        tokens: the figure of the lens `tokens` for the same prompt; None leaves out the surprisal
+            row.
+        width, height: the size in cells.
+        look: theme, colour tier and character set.
+        focus: the layer and position to mark.
+        zoom: width of a column in cells; None fits the columns to the available width.
     """
     colours = styles_for(look)
     layers, positions = figure.axes
@@ -78,7 +81,7 @@ def paint_map(
 
 
 def layer_row(labels: Sequence[str], layer: int) -> int | None:
-    """The row of a layer: the one labelled with its number. Negative layers count from the end."""
+    """Return the row labelled with the layer's number, or None; negative layers from the end."""
     numbered = [label for label in labels if label.isdecimal()]
     if layer < 0:
         layer += len(numbered)
@@ -86,12 +89,12 @@ def layer_row(labels: Sequence[str], layer: int) -> int | None:
 
 
 def kind_letter(label: str, kinds: Sequence[str]) -> str:
-    """What stands after a layer's number if layers are of several kinds: a blank and a letter."""
+    """Return the suffix of a layer's label: a blank and the letter of its kind, if kinds differ."""
     if not kinds:
         return ""
     return f" {KINDS.get(kinds[int(label)], '?')}" if label.isdecimal() else "  "
 
 
 def kind_note(kinds: Sequence[str]) -> str:
-    """What the letters mean that are in use."""
+    """Return the legend of the letters in use."""
     return ", ".join(f"{letter} {kind}" for kind, letter in KINDS.items() if kind in kinds)

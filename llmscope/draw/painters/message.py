@@ -1,4 +1,4 @@
-"""Words where a picture would be: why there is none."""
+"""Paint a message instead of a picture, such as the reason of a refused figure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from llmscope.draw.styles import Styles
 
 
 def paint_message(text: str, width: int, height: int, palette: Styles) -> Painting:
-    """The text, wrapped and dim, in the middle of the room."""
+    """Paint the text, wrapped and dim, centred in the available cells."""
     lines = message_lines(text, width, ascii=palette.look.ascii)
     above = max(0, (height - len(lines)) // 2)
     rows = [Line().row(width, palette.base)] * above
@@ -21,5 +21,5 @@ def paint_message(text: str, width: int, height: int, palette: Styles) -> Painti
 
 
 def message_lines(text: str, width: int, *, ascii: bool) -> list[str]:  # noqa: A002
-    """The text in lines that fit into so many cells."""
+    """Wrap the text to lines that fit into `width` cells."""
     return wrap(plain_text(text, ascii), max(1, width - 2 if width > 8 else width))

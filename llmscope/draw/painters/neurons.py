@@ -1,4 +1,4 @@
-"""The strongest neurons of a layer: how strong here, and where else along the prompt."""
+"""Paint the strongest neurons of a layer: activation at the focus and along the prompt."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ NARROWEST_BAR = 4
 WIDEST_BAR = 14
 NARROWEST_STRIP = 8
 SLOTS = 9
-"""Cells of a number, its sign included."""
+"""Width of a number in cells, including its sign."""
 
 
 def paint_neurons(
     figure: Figure, width: int, height: int, palette: Styles, focus: Focus
 ) -> Painting:
-    """One row a neuron: index, signed activation at the focus, bar, and a strip over the prompt.
+    """Paint one row per neuron: index, activation at the focus, bar, and a strip over the prompt.
 
-    Axes position and neuron. The strip's colours follow the legend; bars grow evenly to its end.
+    The figure has the axes position and neuron. The strip's colours follow the legend; the bars
+    are linear, and a full one is the largest magnitude of the legend.
     """
     positions = axis_labels(figure, 0, palette.look.ascii)
     neurons = axis_labels(figure, 1, palette.look.ascii)
@@ -39,7 +40,7 @@ def paint_neurons(
     rest = width - named - SLOTS - 3
     bar = max(0, rest)
     if rest > NARROWEST_BAR + NARROWEST_STRIP:
-        # The strip gets what the prompt needs; the bar lives with less.
+        # The strip gets the width that the prompt needs, the bar the rest.
         bar = min(max(rest - 1 - len(positions), rest // 4, NARROWEST_BAR), WIDEST_BAR)
     bar = bar if bar >= NARROWEST_BAR else 0
     strip = max(0, rest - bar - 1)
@@ -101,7 +102,7 @@ def _head(
     width: int,
     palette: Styles,
 ) -> Row:
-    """What the columns are, and whose activation the numbers show."""
+    """Draw the header, with the token whose activations the numbers show."""
     glyphs = palette.glyphs
     name = f"{glyphs.down}{positions[here]}"
     line = Line().add(" neuron", palette.dim)
@@ -116,7 +117,7 @@ def _head(
     length = min(cell_len(name), width - start)
     flipped = place + length > width
     if flipped:
-        # The name goes before its mark where there is no room behind it.
+        # Put the name before its mark if it does not fit after it.
         name = fit(positions[here], length - 1, glyphs.ellipsis, "right") + glyphs.down
         place = place + 1 - length
     line.pad(place, palette.base)

@@ -1,8 +1,8 @@
-"""plotext, kept in one place: its one figure, its sizes, and text instead of colours.
+"""A wrapper around plotext that returns text with series numbers instead of colours.
 
-plotext has one figure for the whole process and its kernel is not made for threads, so a lock
-stands before it. It colours by number only; what comes back are glyphs, and styles are put on
-them here, so that a theme and a tier mean the same everywhere.
+plotext has a single figure per process and is not thread-safe, so a lock guards it. It colours
+by number only, so this module returns glyphs and series numbers, and the caller styles them with
+the theme and colour tier.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ _lock = Lock()
 _RUN = re.compile(r"((?:\x1b\[[0-9;]*m)*)([^\x1b]*)")
 _FOREGROUND = re.compile(r"38;5;(\d+)")
 _FIRST_SERIES = 16
-"""Series are told apart by plotext's colour numbers from here on."""
+"""The plotext colour number of the first series; the others follow."""
 
 
 def bar_texts(shares: Sequence[float], width: int, palette: Styles) -> list[str]:
-    """Horizontal bars, one a row, exactly `width` cells each, at eighths of a cell.
+    """Draw horizontal bars, one per row, each exactly `width` cells, in steps of 1/8 cell.
 
-    A share is between 0 and 1. What is not zero shows at least the thinnest line; NaN shows none.
+    Shares are between 0 and 1. A positive share shows at least the thinnest line; NaN shows none.
     """
     glyphs = palette.glyphs
     parts = len(glyphs.tips)
@@ -42,7 +42,7 @@ def bar_texts(shares: Sequence[float], width: int, palette: Styles) -> list[str]
         whole = [(y, n // parts) for y, n in zip(rows, lengths, strict=True) if n >= parts]
         tips = [(y, n // parts, n % parts) for y, n in zip(rows, lengths, strict=True) if n % parts]
         if whole:
-            # A bar ends in the middle of its last cell; thinner than a row, it fills just one.
+            # A bar ends in the middle of its last cell; thinner than a row, it fills only one row.
             bars = figure.bar(
                 [y for y, _ in whole],
                 [cells - 0.5 for _, cells in whole],
@@ -78,12 +78,16 @@ def line_runs(
     palette: Styles,
     marks: str = "",
 ) -> list[list[tuple[str, int]]]:
-    """Curves over a common x axis 0, 1, …: rows of (text, number of the series; −1 for none).
+    """Draw curves over a common x axis 0, 1, … as rows of (text, series number; −1 for blank).
 
-    Braille dots, or one mark a point in ASCII. NaN leaves a gap.
+    Curves are braille dots, or one `*` per point in ASCII. NaN leaves a gap.
 
     Args:
-        marks: characters to draw the curves of instead, each of its own.
+        series: the y values of each curve.
+        low, high: range of the y axis.
+        width, height: the size in cells.
+        palette: the styles, of which only the character set is used.
+        marks: characters to draw the curves with instead, one per curve.
     """
     usual = "*" if palette.look.ascii else "braille"
     with _lock:
@@ -106,7 +110,7 @@ def line_runs(
 
 
 def _blank(width: int, height: int) -> Any:
-    """The one figure of plotext, emptied, with nothing around the canvas."""
+    """Return plotext's single figure, cleared, with nothing around the canvas."""
     import plotext
 
     plotext.terminal.limit(False, False)
@@ -127,7 +131,7 @@ def _limits(figure: Any, across: tuple[float, float], up: tuple[float, float]) -
 
 
 def _stretches(known: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """Where values follow each other without a gap: (start, stop)."""
+    """Return (start, stop) of each stretch of values without a gap."""
     edges = np.flatnonzero(np.diff(np.concatenate(([False], known, [False])).astype(np.int8)))
     return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
 

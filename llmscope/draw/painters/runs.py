@@ -1,4 +1,4 @@
-"""Runs beside each other: what each says next, and how far it is from the first."""
+"""Paint a table of runs: the top next token of each, and its distance from the first run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LEAST_NAME = 8
 
 
 def paint_runs(figure: Figure, width: int, height: int, palette: Styles, focus: Focus) -> Painting:
-    """One row a run. Columns that do not fit go, those on the right first."""
+    """Paint one row per run; columns that do not fit are dropped, the rightmost first."""
     ascii_ = palette.look.ascii
     extra = figure.extra
     cells = [

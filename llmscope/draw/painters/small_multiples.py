@@ -1,7 +1,7 @@
-"""Small multiples: one small heatmap beside the other, each with the number of what it belongs to.
+"""Small multiples: a tile with a small heatmap for each index of the first axis.
 
-For heatmaps with three axes, such as the patterns of all heads of a layer. Rows and columns have no
-labels of their own there; the row of the focus is marked, and told in words below.
+They show heatmaps with three axes, such as the attention patterns of all heads of a layer. Rows
+and columns of the tiles have no labels; the focused row is marked, and spelled out below.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ from llmscope.draw.styles import Ramp, Styles
 from llmscope.figure import Figure, Focus
 
 GAP = 2
-"""Columns between two of them; the second one holds the mark of the focus."""
+"""Columns between two tiles; the second one holds the mark of the focus."""
 FEWEST = 6
-"""Blocks that one of them has at least: with fewer, some are left out rather than pooled more."""
+"""Minimum number of blocks in a tile; below it, tiles are left out rather than pooled more."""
 SCALES = {2: ((4, 4), (3, 3), (2, 2), (2, 1), (1, 1)), 1: ((4, 2), (2, 1), (1, 1))}
-"""By dots in a cell's height: columns of cells and rows of dots for one value, the best first."""
+"""For each number of dots per cell: columns of cells and rows of dots per value, best first."""
 UPPER_HALF = "▀"
 
 
 @dataclass(frozen=True)
 class TileLayout:
-    """How they are laid out.
+    """The layout of the tiles.
 
     Attributes:
-        pool: so many rows by so many columns become one, by their maximum.
-        across, down: columns of cells and rows of dots for one value.
-        width, height: of one of them in cells, without its number.
-        shown: which of them.
-        beside: how many stand in one row.
-        apart: blank rows between two bands.
+        pool: blocks of `pool` × `pool` values are pooled by their maximum.
+        across, down: columns of cells and rows of dots per value.
+        width, height: of a tile in cells, without its label.
+        shown: the visible tiles.
+        beside: the number of tiles in one band.
+        apart: the number of blank rows between two bands.
     """
 
     pool: int
@@ -57,12 +57,13 @@ class TileLayout:
 
 
 def plan(shape: tuple[int, ...], width: int, height: int, dots: int, focus: int) -> TileLayout:
-    """The least pooled, and then the largest, at which all fit; if none, as many as fit.
+    """Choose the least pooled and then the largest layout that fits all tiles, or as many as fit.
 
     Args:
-        shape: how many of them, of how many rows and columns.
-        dots: in a cell's height.
-        focus: which one must be in sight.
+        shape: number of tiles, and of rows and columns of each.
+        width, height: the available cells.
+        dots: the number of dots in a cell's height.
+        focus: the tile that must be visible.
     """
     count, rows, columns = shape
     pool = 1
@@ -80,7 +81,7 @@ def plan(shape: tuple[int, ...], width: int, height: int, dots: int, focus: int)
                 return TileLayout(
                     pool, across, down, *size, shown, -(-shown.size // used), int(spare)
                 )
-        if max(high, wide) == 1:  # not even one cell has room
+        if max(high, wide) == 1:  # not even one cell fits
             return TileLayout(pool, 1, 1, 0, 0, Window(0, 0, count), 1, 0)
         pool *= 2
 
@@ -88,13 +89,13 @@ def plan(shape: tuple[int, ...], width: int, height: int, dots: int, focus: int)
 def paint_small_multiples(
     figure: Figure, width: int, height: int, palette: Styles, focus: Focus
 ) -> Painting:
-    """All along the first axis, as many as fit; pooled where there are fewer cells than values."""
+    """Paint a tile per index of the first axis, as many as fit, pooled if there are few cells."""
     scale = Scale.of(figure.values, figure.unit, signed=is_difference(figure))
     ramp = scale.ramp(palette)
     dots = 2 if ramp.coloured and not palette.look.ascii else 1
     words = height >= 8 and tuple(axis.name for axis in figure.axes[1:]) == ("query", "key")
     chosen = focused_index(figure.axes[0], focus) or 0
-    room = height - 2 * words  # the words, and a blank row above them
+    room = height - 2 * words  # the text, and a blank row above it
     shape = (len(figure.axes[0]), len(figure.axes[1]), len(figure.axes[2]))
     made = plan(shape, width, room, dots, chosen)
     steps = scale.steps(_pooled(figure.values, made.pool), len(ramp))
@@ -121,7 +122,7 @@ def paint_small_multiples(
 
 
 def _pooled(values: NDArray[np.float32], pool: int) -> NDArray[np.float32]:
-    """The maximum of each block; what has no value does not count. [of, row, column]"""
+    """Return the maximum of each block, ignoring NaN, as [tile, row, column]."""
     if pool == 1:
         return values
     by_column = np.fmax.reduceat(values, np.arange(0, values.shape[2], pool), axis=2)
@@ -134,7 +135,7 @@ def _pooled(values: NDArray[np.float32], pool: int) -> NDArray[np.float32]:
 def _numbers(
     figure: Figure, band: range, chosen: int, made: TileLayout, width: int, palette: Styles
 ) -> Row:
-    """What each of a band belongs to: `head 3`, or its number alone where room is short."""
+    """Draw the labels of the tiles of a band: `head 3`, or only the number if it does not fit."""
     axis, ascii_only = figure.axes[0], palette.look.ascii
     names = [plain_text(axis.labels[index], ascii_only) for index in band]
     named = [f"{plain_text(axis.name, ascii_only)} {name}" for name in names]
@@ -161,9 +162,9 @@ def _line(
     width: int,
     palette: Styles,
 ) -> Row:
-    """One row of cells through a band."""
+    """Draw one row of cells through all tiles of a band."""
     drawn, count = Line(), steps.shape[1]
-    here = [(line * dots + dot) // made.down for dot in range(dots)]  # a row of values each
+    here = [(line * dots + dot) // made.down for dot in range(dots)]  # row of values per dot
     marked = focus is not None and focus // made.pool in here
     for place, index in enumerate(band):
         drawn.pad(GAP - 1 + place * (made.width + GAP), palette.base)
@@ -182,12 +183,12 @@ def _line(
 
 @lru_cache(maxsize=4096)
 def _halves(above: Style, below: Style) -> Style:
-    """A style whose ink is one background and whose background is the other."""
+    """Return a style with one background as foreground and the other as background."""
     return Style(color=above.bgcolor, bgcolor=below.bgcolor)
 
 
 def _words(figure: Figure, chosen: int, row: int | None, width: int, palette: Styles) -> Row:
-    """Where the chosen one looks from the focus."""
+    """Draw the strongest keys of the chosen tile's focused query."""
     alone = replace(figure, axes=figure.axes[1:], values=figure.values[chosen])
     queries, keys = (axis_labels(alone, axis, palette.look.ascii) for axis in (0, 1))
     axis = figure.axes[0]
@@ -196,7 +197,7 @@ def _words(figure: Figure, chosen: int, row: int | None, width: int, palette: St
 
 
 def _remark(figure: Figure, made: TileLayout) -> str:
-    """What a title must add: that not all are in sight, and that what is seen is pooled."""
+    """Return the text to append to the title: which tiles are visible, and how much is pooled."""
     said = []
     axis, shown = figure.axes[0], made.shown
     if shown.partial and shown.size:

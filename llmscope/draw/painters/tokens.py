@@ -1,4 +1,4 @@
-"""The prompt's tokens as a table: position, token, id, surprisal, rank."""
+"""Paint the prompt's tokens as a table: position, token, id, surprisal, rank."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ PLACES = 2
 def paint_tokens(
     figure: Figure, width: int, height: int, palette: Styles, focus: Focus
 ) -> Painting:
-    """One row a token, windowed around the focus; surprisal as a number and as a bar.
+    """Paint one row per token, windowed around the focus; surprisal as a number and as a bar.
 
-    Columns that do not fit are left out, the least telling first: id, rank.
+    Columns that do not fit are left out, the least informative first: id, rank.
     """
     labels = axis_labels(figure, 0, palette.look.ascii)
     if not labels:
@@ -89,7 +89,7 @@ def paint_tokens(
 
 
 def _whole(values: Sequence[Any] | None, count: int, missing: str) -> list[str]:
-    """Whole numbers as text; what is not one (the first token has no rank) as missing."""
+    """Format whole numbers; `missing` for the others (the first token has no rank)."""
     if values is None:
         return [missing] * count
     known = [float(value) if value is not None else float("nan") for value in values]

@@ -1,4 +1,4 @@
-"""The lens `context`: what a context taught the model."""
+"""The lens `context`: the effect of a context as an update of the weights."""
 
 from llmscope.lenses.context.lens import LENS
 

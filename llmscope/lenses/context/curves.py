@@ -1,4 +1,4 @@
-"""Figures of the lens `context` that follow a context as it grows; see there."""
+"""Figures of the lens `context` for a growing context: modes `lines`, `tokens` and `gain`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ GAIN = "How surprising the answer is after so many examples"
 
 
 def steps(recording: Recording, query: Query, before: int, mode: str) -> Iterator[Figure]:
-    """How far each example or token of the context moves the update. [layer, prefix]"""
+    """Yield the change of the update with each example or token of the context. [layer, prefix]"""
     from llmscope.record.context.low_rank import Unpatchable
     from llmscope.record.context.split import example_ends
     from llmscope.record.context.trajectory import trajectory
@@ -59,7 +59,7 @@ def steps(recording: Recording, query: Query, before: int, mode: str) -> Iterato
 
 
 def _said(recording: Recording, start: int, end: int) -> str:
-    """The text of some tokens of the prompt, the pieces of a character together again."""
+    """Return the text of a range of tokens, with characters split over tokens joined again."""
     tokens, prompt = recording.subject.tokens, recording.prompt
     if tokens is None:
         return "".join(prompt.labels[start:end])
@@ -87,10 +87,10 @@ def _mean(values: np.ndarray) -> str:
 def gain(
     recording: Recording, query: Query, before: int, focus: Focus, run: Run
 ) -> Iterator[Figure]:
-    """Surprisal of the answer after 0, 1, … examples. [examples]
+    """Yield the surprisal of the answer after 0, 1, … examples. [examples]
 
     Raises:
-        ValueError: the answer is empty, or has ids that the model lacks.
+        ValueError: the answer is empty, or has ids outside of the vocabulary.
     """
     from llmscope.record.context.example_gain import surprisals
     from llmscope.record.context.split import example_ends

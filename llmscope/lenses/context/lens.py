@@ -1,4 +1,4 @@
-"""Context: what did the context teach it?"""
+"""The definition of the lens `context`, and its modes `last` and `query`."""
 
 from __future__ import annotations
 
@@ -24,40 +24,41 @@ DIFFERENCES = ("max_logit_difference", "unpatched_logit_difference", "naive_logi
 
 
 def compute(recording: Recording, focus: Focus, run: Run) -> Figure | Iterator[Figure]:
-    """The change of weights that stands for the context: ‖ΔW‖_F / ‖W‖_F. [layer, matrix]
+    """Compute the update of the weights that replaces the context: ‖ΔW‖_F / ‖W‖_F. [layer, matrix]
 
     The prompt is a context and a query: `focus.context` tokens come before the query, or all lines
-    but the last. The query runs alone, keeping its positions and the prompt's leading special
-    tokens, and each layer is patched with what the layers below it, already patched, hand it:
+    except the last. The query runs alone, keeping its positions and the prompt's leading special
+    tokens, and each layer is patched for the output of the layers below it, already patched:
     ΔW = W (z - z₀) z₀ᵀ / ‖z₀‖² for the matrices that read the MLP's input, NaN where a layer has
     no such matrix. z is that input in the prompted run, z₀ in the patched one.
 
-    Modes: `last`, for the last token, with the stream's change u - u₀ as a bias (rank 1); `query`,
-    for every token of the query (the pseudo-inverse in the place of z₀ᵀ / ‖z₀‖², rank up to the
-    number of its tokens), with u - u₀ in the down projection, which has a column then.
+    Modes: `last`: for the last token, with the stream's change u - u₀ as a bias (rank 1); `query`:
+    for every token of the query (the pseudo-inverse instead of z₀ᵀ / ‖z₀‖², rank up to the number
+    of its tokens), with u - u₀ in the down projection, which then has a column.
     `lines` and `tokens`: the trajectory, ‖ΔWᵢ - ΔWᵢ₋₁‖ / ‖W‖ as the context grows by an example or
-    a token [layer, prefix], all first matrices of a layer as one, z₀ that of the query alone, no
-    layer patched. An example is a line, or as many as the query has, or what stands between blank
-    lines if there are any. `extra`: update_norm, ‖ΔWᵢ‖ / ‖W‖; cosine, cos(ΔWᵢ, ΔWᵢ₋₁);
-    step_cosine, the cosine of successive steps, all [layer, prefix], NaN where there are not two;
-    ends, how many tokens each prefix has.
+    a token [layer, prefix], all first matrices of a layer as one, z₀ from the query alone, no
+    layer patched. An example is a line, or as many lines as the query has, or a block between blank
+    lines if the context has any. `extra`: update_norm: ‖ΔWᵢ‖ / ‖W‖; cosine: cos(ΔWᵢ, ΔWᵢ₋₁);
+    step_cosine: the cosine of successive steps, all [layer, prefix], NaN where one of the two is
+    missing; ends: the number of tokens of each prefix.
     `gain`: −log₂ p of the whole answer after the query, in bits, with the first 0, 1, 2, … examples
-    before it [examples]: `focus.answer`, or the target, or the likeliest next token. `extra`:
-    answer; answer_ids; tokens, the surprisal of each token of the answer [examples, token]; ends.
+    before it [examples]. The answer is `focus.answer`, else the target, else the likeliest next
+    token. `extra`: answer; answer_ids; tokens: the surprisal of each token of the answer
+    [examples, token]; ends.
 
     `extra` of the first two, all KL(prompted ‖ other) at the last token, in nats, and differences
-    in logits over the rows that are patched: kl_patched, kl_unpatched (the query alone), kl_naive
-    (every layer's update from the unpatched run); max_logit_difference (patched),
-    unpatched_logit_difference, naive_logit_difference; update_norm, the values; stream_shift,
-    ‖u - u₀‖ / ‖u‖ [layer]; context, kept, query: how many tokens; rank; prompted and unpatched,
-    their likeliest token; runs, says, says_probability, expected_probability, kl, difference: the
-    same of all four runs beside each other. caption: what the picture says in words.
+    in logits over the patched rows: kl_patched, kl_unpatched (the query alone), kl_naive (every
+    layer's update from the unpatched run); max_logit_difference (patched),
+    unpatched_logit_difference, naive_logit_difference; update_norm: the values; stream_shift:
+    ‖u - u₀‖ / ‖u‖ [layer]; context, kept, query: numbers of tokens; rank; prompted and unpatched:
+    their likeliest token; runs, says, says_probability, expected_probability, kl, difference: of
+    the four runs, see `llmscope.lenses.context.runs.beside`; caption.
 
-    Of a model with a taught context on (see `Scope.teach`), the first two modes show what was
-    taught, and in `runs` how far it carries on this prompt: the base model that reads the context
-    first, the taught one, and the base model alone; kl_taught, kl_unpatched.
+    For a model with a context adapter on (see `Scope.teach`), the first two modes show its update,
+    and in `runs` how far it generalizes to this prompt: the base model that reads the context
+    first, the taught model, and the base model alone; kl_taught, kl_unpatched.
 
-    Refused where the patched run's logits are not the prompted run's: bound 1e-4 of a row's
+    Refused if the patched run's logits differ from the prompted run's: bound 1e-4 of a row's
     largest logit, or four roundings in half precision.
     """
     from llmscope.record.context.low_rank import Unpatchable
@@ -166,7 +167,7 @@ def _proof(what: str, numbers: Sequence[float]) -> str:
 
 
 def _norms(patched: Pass) -> tuple[tuple[str, ...], np.ndarray]:
-    """Names of the matrices, in the order of the pass, and ‖ΔW‖ / ‖W‖. [layer, matrix]"""
+    """Return the names of the matrices in the order of the pass, and ‖ΔW‖ / ‖W‖. [layer, matrix]"""
     found = [
         {update.name: update.relative for update in (*layer.firsts, layer.down) if update}
         for layer in patched.layers
@@ -177,7 +178,7 @@ def _norms(patched: Pass) -> tuple[tuple[str, ...], np.ndarray]:
 
 
 def _shifts(patched: Pass) -> np.ndarray:
-    """‖u - u₀‖ / ‖u‖ of the last row. [layer]"""
+    """Return ‖u - u₀‖ / ‖u‖ of the last row. [layer]"""
     shares = [
         float(layer.shift[-1].float().norm() / layer.target[-1].float().norm())
         for layer in patched.layers

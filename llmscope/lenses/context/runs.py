@@ -1,4 +1,4 @@
-"""Runs of one prompt beside each other: with its context, and in the ways that do without it."""
+"""Comparison of runs of one prompt: with its context, and with replacements for it."""
 
 from __future__ import annotations
 
@@ -26,17 +26,18 @@ TITLES = {
 def beside(
     runs: Mapping[str, Tensor], prompted: Tensor, label: Callable[[int], str]
 ) -> dict[str, Any]:
-    """For the `extra` of a figure: what each run says next, and how far it is from the prompted.
+    """Return the predictions of runs and their distance from the prompted run, for `extra`.
 
     Args:
         runs: logits by a key of `TITLES`. [row, token] each
-        prompted: those of the prompted run. [row, token]
-        label: the text of a token.
+        prompted: logits of the prompted run. [row, token]
+        label: returns the text of a token.
 
     Returns:
-        `runs`, their titles, and for each: `says`, its likeliest next token; `says_probability`;
-        `expected_probability`, that of what the prompted run says; `kl`, KL(prompted ‖ run) at the
-        last token, nats; `difference`, the largest of a logit over all rows.
+        `runs`: their titles; `expected`: the likeliest next token of the prompted run; and for each
+        run: `says`: its likeliest next token; `says_probability`; `expected_probability`: that of
+        `expected`; `kl`: KL(prompted ‖ run) at the last token, in nats; `difference`: the largest
+        difference of a logit over all rows.
     """
     from llmscope.record.derive.kl import kl_divergence
 
@@ -63,10 +64,10 @@ def beside(
 
 
 def carried_figure(recording: Recording, lesson: ContextAdapter) -> Figure:
-    """What was taught, and how far it carries on the prompt that was recorded with it.
+    """Return the update of a context adapter, and how far it generalizes to a recorded prompt.
 
     Raises:
-        Unpatchable: with its context, the prompt is longer than the model reads.
+        Unpatchable: context and prompt together are longer than the model's context.
     """
     from llmscope.record.context.transfer import carried
     from llmscope.record.derive.kl import kl_divergence

@@ -1,4 +1,4 @@
-"""The lens `contrast`: what differs between prompts A and B."""
+"""The lens `contrast`: differences between prompts A and B."""
 
 from llmscope.lenses.contrast.lens import LENS
 

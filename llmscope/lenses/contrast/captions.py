@@ -1,4 +1,4 @@
-"""Contrast: what every figure of it says of the two prompts."""
+"""Captions and `extra` entries that all figures of the lens `contrast` share."""
 
 from __future__ import annotations
 
@@ -15,15 +15,17 @@ if TYPE_CHECKING:
 
 _BREAKS = str.maketrans({char: mark for char, mark in VISIBLE.items() if char != " "})
 LISTED = 6
-"""Tokens that are listed below a picture."""
+"""Number of tokens that a caption lists."""
 
 
 def about(pair: PromptPair, focus: Focus, said: Sequence[str]) -> dict[str, Any]:
-    """The `extra` of all modes.
+    """Return the entries of `extra` that all modes share.
 
     Args:
-        said: what a mode says in words. Before it comes what cannot be seen, which nobody may
-            miss; after it which tokens are which.
+        pair: the two prompts.
+        focus: the selection in A.
+        said: caption lines of the mode. The remark that a token cannot differ comes before them,
+            so that it is not missed; the alignment of the tokens comes after them.
     """
     return {
         "mode": focus.mode,
@@ -42,17 +44,17 @@ def about(pair: PromptPair, focus: Focus, said: Sequence[str]) -> dict[str, Any]
 
 
 def in_lines(*remarks: str) -> tuple[str, ...]:
-    """A caption: each remark on one line, whatever white space its tokens are."""
+    """Return a caption with each remark on one line; line ends in tokens become symbols."""
     return tuple(remark.translate(_BREAKS) for remark in remarks)
 
 
 def share(probability: float) -> str:
-    """A probability as a person reads one: `.90`, and `<.01` for what is not nothing."""
+    """Format a probability: `.90`, or `<.01` below 0.005."""
     return "<.01" if probability < 0.005 else f"{probability:.2f}".removeprefix("0")
 
 
 def unseen(pair: PromptPair, position: int) -> Iterator[str]:
-    """What cannot differ at a token of A, in words."""
+    """Yield a remark if A and B cannot differ at a token of A."""
     if pair.identical:
         yield "A and B are the same prompt"
     elif position < pair.same:
@@ -74,7 +76,7 @@ def _places(pair: PromptPair, position: int) -> Iterator[str]:
 
 
 def only_in(pair: PromptPair, name: str) -> Iterator[str]:
-    """The tokens that one of the two prompts has for itself, in words."""
+    """Yield a remark that lists the tokens of one prompt that the other lacks, if it has any."""
     which = "AB".index(name)
     labels, places = pair.both[which].prompt.labels, pair.alone[which]
     if places:

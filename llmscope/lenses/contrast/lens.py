@@ -1,4 +1,4 @@
-"""Contrast: what differs between A and B?"""
+"""The definition of the lens `contrast`, and its modes `kl`, `cosine` and `centred`."""
 
 from __future__ import annotations
 
@@ -29,37 +29,39 @@ TITLES = {
 
 
 def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
-    """This prompt (A) held against prompt B, token by token, where both have the same one.
+    """Compare this prompt (A) with prompt B at each token that both have.
 
     The tokens are aligned by their text, by a longest common subsequence, so that the prompts may
-    have different lengths. If A is edited, B is not: the same prompt shows what the edits did.
+    have different lengths. If A is edited, B is not: use the same prompt as B to see the effect of
+    the edits.
 
-    Modes: `kl`, KL(A ‖ B) and KL(B ‖ A) of the next-token predictions after each aligned token, in
-    nats [position, divergence]. `cosine`, of the streams of an aligned token in A and in B after
-    each layer, the embedding first [layer, position]; `centred`, the same with the mean over the
-    tokens of both prompts taken off in each layer, first and special tokens left out of the mean.
-    NaN for tokens that only A has.
+    Modes: `kl`: KL(A ‖ B) and KL(B ‖ A) of the next-token predictions after each aligned token, in
+    nats [position, divergence]. `cosine`: of the streams of an aligned token in A and in B after
+    each layer, the embedding first [layer, position]; `centred`: the same after subtracting the
+    mean over the tokens of both prompts in each layer, first and special tokens excluded from the
+    mean. NaN for tokens that only A has.
 
-    Of the token in the focus: `word`, that cosine, the baseline beside it, and the centred one
-    [what, layer]; `lens`, mean logit of one list of words less that of another in the logit lens
-    after each layer, for A and for B [prompt, layer]; `attention`, for each head A's largest
-    weight on a token that only A has, first and special tokens left out [layer, head], NaN in
-    layers without verified patterns; `attention-difference`, that less the same of B.
+    For the token in the focus: `word`: that cosine, its baseline, and the centred one
+    [what, layer]; `lens`: mean logit of one list of words minus that of another in the logit lens
+    after each layer, for A and for B [prompt, layer]; `attention`: for each head A's largest
+    weight on a token that only A has, first and special tokens excluded [layer, head], NaN in
+    layers without verified patterns; `attention-difference`: that minus the same for B.
 
     `extra` of all: mode; position, other_position (of the token in B; null if only A has it);
-    aligned, places in A and in B [pair, 2]; same, how many first tokens both prompts have in
-    common; unseen, whether the token comes before all that differs; versus_ids, versus_labels;
-    special; caption. For `kl`, of the focus: changed, the top_k tokens whose probability differs
-    most, changed_ids, changed_probability [A | B, token]. For cosines baseline [layer], the mean
-    cosine of all pairs of different tokens of both prompts, first and special ones left out (of
-    the centred streams for `centred`, and as centred_baseline for `word`). For `lens` words,
-    words_ids (both lists), given (whether they were asked for), difference [layer], parting (the
-    first layer from which on A stays on its side of B; null: none). For attention, of A and of B:
-    weights, and cues, the place of the token that is looked at, -1 for none [A | B, layer, head].
-    kinds, one a layer, where they are mixed.
+    aligned: positions in A and in B [pair, 2]; same: the length of the common prefix of both
+    prompts, in tokens; unseen: whether the token comes before all differences; versus_ids,
+    versus_labels; special; caption. For `kl`, of the focus: changed: the top_k tokens whose
+    probability differs most, changed_ids, changed_probability [A | B, token]. For cosines
+    baseline [layer]: the mean cosine of all pairs of different tokens of both prompts, first and
+    special ones excluded (of the centred streams for `centred`, and as centred_baseline for
+    `word`). For `lens` words, words_ids (both lists), given (whether the user gave them),
+    difference [layer], parting (the first layer from which on A stays on its side of B; null: no
+    such layer). For attention, of A and of B: weights, and cues: the position of the attended
+    token, -1 if there is no such token [A | B, layer, head]. kinds: one per layer, where they are
+    mixed.
 
-    Refused without a prompt B, and where the two have no token in common but special ones and
-    blanks; what is of one token, for a token that B lacks.
+    Refused without a prompt B, and if the two only have special tokens and blanks in common; modes
+    of one token also for a token that B lacks.
     """
     from llmscope.record.compare.contrast import Unpaired, paired
 
@@ -102,9 +104,9 @@ def _divergences(pair: PromptPair, focus: Focus) -> Iterator[Figure]:
 
 
 def _changed(pair: PromptPair, focus: Focus) -> tuple[dict[str, Any], list[str]]:
-    """The tokens whose probability differs most after the one in the focus, and the same in words.
+    """Return the tokens whose probability after the focus token differs most, and a caption line.
 
-    Nothing where B does not have it.
+    Both are empty if B does not have the focus token.
     """
     from llmscope.record.compare.contrast import predictions
 
@@ -153,7 +155,7 @@ def _cosines(pair: PromptPair, focus: Focus) -> Figure:
 def _lowest(
     pair: PromptPair, focus: Focus, values: Floats, baseline: Floats, layers: Sequence[str]
 ) -> list[str]:
-    """Where the token in the focus is least like itself, beside what different tokens are like."""
+    """Return a caption line with the lowest cosine of the focus token, and its baseline."""
     column = values[:, focus.position]
     if focus.position < pair.same or not np.isfinite(column).any():
         return []

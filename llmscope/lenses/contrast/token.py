@@ -1,4 +1,4 @@
-"""Contrast, of one token: how alike its streams are, what they say of words, where it looks."""
+"""Modes of the lens `contrast` for one token: `word`, `lens` and the attention modes."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from llmscope.record.compare.contrast import Floats, PromptPair
 
 CHOSEN = 5
-"""Words in a list that nobody gave."""
+"""Number of words in a list that the lens chooses."""
 NAMED = 3
-"""Heads of each prompt that are named below the picture."""
+"""Number of heads of each prompt that the caption names."""
 PROMPTS = ("A", "B")
 
 
 def likeness(pair: PromptPair, focus: Focus, title: str) -> Figure:
-    """Cosine of the token's two streams after each layer, beside the baseline. [what, layer]
+    """Return the cosine of the token's two streams after each layer, and baselines. [what, layer]
 
     Raises:
         Unpaired: B does not have the token.
@@ -65,12 +65,12 @@ def likeness(pair: PromptPair, focus: Focus, title: str) -> Figure:
 
 
 def stream_layers(pair: PromptPair) -> tuple[str, ...]:
-    """Labels of the streams after each layer, the embedding first."""
+    """Return the labels of the streams after each layer, the embedding first."""
     return ("embed", *(str(layer) for layer in range(pair.recording.layers)))
 
 
 def word_curves(pair: PromptPair, focus: Focus, title: str) -> Figure:
-    """Mean logit of list A less that of list B at a token, after each layer. [prompt, layer]
+    """Return mean logit of list A minus that of list B after each layer. [prompt, layer]
 
     Raises:
         Unpaired: B does not have the token.
@@ -115,10 +115,10 @@ def word_curves(pair: PromptPair, focus: Focus, title: str) -> Figure:
 
 
 def _chosen(pair: PromptPair, position: int, there: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The tokens that A says with more probability than B, and the other way round.
+    """Return the tokens that A predicts with more probability than B, and vice versa.
 
     Raises:
-        Unpaired: a prediction is none.
+        Unpaired: a prediction holds NaN or infinity.
     """
     from llmscope.record.compare.contrast import Unpaired, predictions
 
@@ -140,7 +140,7 @@ def _check(words: tuple[Sequence[int], Sequence[int]], vocabulary: int) -> None:
 
 
 def _parting(difference: Floats) -> int | None:
-    """The first row from which on the difference keeps the sign that it ends with."""
+    """Return the first row from which on the difference keeps its final sign; None if undefined."""
     sign = np.sign(difference)
     if not np.isfinite(sign).all() or not sign[-1]:
         return None
@@ -149,7 +149,7 @@ def _parting(difference: Floats) -> int | None:
 
 
 def cue_heads(pair: PromptPair, focus: Focus, title: str, run: Passes) -> Figure:
-    """The largest weight of each head on a token that only its prompt has. [layer, head]
+    """Return the largest weight of each head on a token that only its prompt has. [layer, head]
 
     Raises:
         Unpaired: B does not have the token.
@@ -190,7 +190,7 @@ def cue_heads(pair: PromptPair, focus: Focus, title: str, run: Passes) -> Figure
 
 
 def _verdict(pair: PromptPair, layer: int, queries: tuple[int, int], run: Passes) -> Verdict:
-    """How far the patterns of a layer are known to be its own, at the token in both prompts."""
+    """Return the verdict on the patterns of a layer, at the token in both prompts."""
     from llmscope.record.derive.verify import pattern_here
 
     verdict = run.verdicts("patterns", layer)
@@ -201,7 +201,7 @@ def _verdict(pair: PromptPair, layer: int, queries: tuple[int, int], run: Passes
 
 
 def _named(pair: PromptPair, which: int, values: Floats, places: Any) -> str:
-    """`A: 9.2 → ‹ river› .76, …`: the heads that look most at what the other prompt lacks."""
+    """Name the heads that attend most to tokens the other prompt lacks: `9.2 → ‹ river› .76`."""
     labels = pair.both[which].prompt.labels
     order = np.argsort(-np.nan_to_num(values), axis=None, kind="stable")[:NAMED]
     named = [

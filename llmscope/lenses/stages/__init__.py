@@ -1,4 +1,4 @@
-"""The lens `stages`: what training changed."""
+"""The lens `stages`: changes of a model by fine-tuning."""
 
 from llmscope.lenses.stages.lens import LENS
 

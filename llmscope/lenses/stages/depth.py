@@ -1,4 +1,4 @@
-"""At which depth training changed what the model says, as a figure of the lens `stages`."""
+"""Mode `lens` of the lens `stages`: the change of the logit lens after each layer."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TITLES = {"lens": "Stages · KL of the logit lens after each layer, tuned ‖ ba
 
 
 def lens(recording: Recording, base: Recording, focus: Focus) -> Iterator[Figure]:
-    """Mode `lens`: ever more columns, that of the focus first. [layer + 1, position]"""
+    """Yield figures with ever more columns, that of the focus first. [layer + 1, position]"""
     from llmscope.record.compare.depth_kl import depths, read_depths
 
     columns = sorted(columns_of(focus, len(recording)), key=lambda at: abs(at - focus.position))

@@ -1,4 +1,4 @@
-"""In which directions training changed a layer, as a figure of the lens `stages`."""
+"""Mode `directions` of the lens `stages`: the largest singular directions of ΔW."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LISTED = 6
 
 
 def directions(recording: Recording, focus: Focus) -> Iterator[Figure]:
-    """Mode `directions`: σ of the largest directions of the layer's matrices. [direction]"""
+    """Yield σ of the largest directions of the layer's matrices, matrix by matrix. [direction]"""
     from llmscope.record.compare.delta_svd import directions as found_in
 
     title = f"{TITLES[focus.mode]} in layer {focus.layer}"
@@ -69,7 +69,7 @@ def _figure(recording: Recording, focus: Focus, found: Sequence[Direction], titl
 
 
 def _said(found: Sequence[Direction], labels: Sequence[str]) -> Iterator[str]:
-    """Which direction is the strongest, how much of its matrix it is, and what words mean."""
+    """Yield caption lines: the strongest direction, its share of its matrix, and a legend."""
     at = max(range(len(found)), key=lambda index: found[index].strength)
     share = found[at].share
     yield f"strongest: {labels[at]}, {100 * share:.0f} % of ‖ΔW‖² of its matrix"

@@ -1,4 +1,4 @@
-"""Stages: what did training change?"""
+"""The definition of the lens `stages`."""
 
 from __future__ import annotations
 
@@ -27,55 +27,56 @@ NO_ADAPTER = (
 
 
 def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
-    """The model with the adapter that is on, held against the same model without it.
+    """Compare the model with its active adapter to the same model without it.
 
-    Modes: `weights`, ‖ΔW‖ / ‖W‖ in Frobenius norms [layer, matrix]; `rank`, the effective rank
-    of ΔW, exp of the entropy of σ / Σσ with σ its singular values [layer, matrix], 0 where nothing
-    was changed; NaN where a layer has no such matrix. `kl`, KL(tuned ‖ base) of the next-token
-    prediction after each token, in nats [position]. `reward`, log π(token) − log π_ref(token),
-    tuned less base, of each token after those before it, in nats [position], NaN for the first:
+    Modes: `weights`: ‖ΔW‖ / ‖W‖ in Frobenius norms [layer, matrix]; `rank`: the effective rank
+    of ΔW, exp of the entropy of σ / Σσ with σ its singular values [layer, matrix], 0 for unchanged
+    matrices; NaN where a layer has no such matrix. `kl`: KL(tuned ‖ base) of the next-token
+    prediction after each token, in nats [position]. `reward`: log π(token) − log π_ref(token),
+    tuned minus base, of each token given those before it, in nats [position], NaN for the first:
     DPO's implicit reward is β times it.
 
-    Both are of the answer alone where one is known: after the context (`focus.context`), after
-    what this prompt and B begin with alike, and in a chat what the assistant says and the mark
-    that ends it; NaN elsewhere. What precedes it was not trained on. The prediction after its
-    last token is the answer's first, so `kl` shows that. `kl-all` and `reward-all` show all.
+    If the answer is known, both show only it: after the context (`focus.context`), after the common
+    prefix of this prompt and B, and in a chat the assistant's messages with their end marks; NaN
+    elsewhere. The tokens before it were not trained on. The prediction after the last token of the
+    question is the answer's first, so `kl` shows it. `kl-all` and `reward-all` show all tokens.
 
-    `lens`, KL(tuned ‖ base) in nats of what the logit lens reads after each layer, each model
-    through its own final norm and unembedding [layer + 1, position], the embedding first. The
-    column of the focus comes first; NaN for what was not read yet, or is outside of the span.
+    `lens`: KL(tuned ‖ base) in nats of the logit lens after each layer, each model through its own
+    final norm and unembedding [layer + 1, position], the embedding first. The column of the focus
+    comes first; NaN for cells not computed yet, or outside of the span.
 
-    `directions`, σ of the four largest singular directions of each matrix of the focus's layer
-    that was changed [direction], ΔW = Σ σ u vᵀ. What they stand for is said of matrices that write
-    to the stream, by unembed(gain ∘ σ u), and of those that read it through a norm, by
-    v · norm(embedding); of the two signs of u and v the one whose largest score is positive.
+    `directions`: σ of the four largest singular directions of each changed matrix of the focus's
+    layer [direction], ΔW = Σ σ u vᵀ. Directions are interpreted as tokens for matrices that write
+    to the stream, by unembed(gain ∘ σ u), and for those that read it through a norm, by
+    v · norm(embedding); the signs of u and v are chosen so that the largest score is positive.
 
-    `score`, what a reward model says of the text that ends with each token [position], from one
-    pass: it is causal. That of the whole is after the last token that is no padding.
+    `score`: the score of a reward model for the text that ends with each token [position], from one
+    pass, since the model is causal. The score of the whole text is that after the last token that
+    is not padding.
 
-    σ are those of (α/r)·B·A, by the QR of its factors, for a plain LoRA; of the difference of the
-    merged matrix and the base's for others, in float64.
+    σ are those of (α/r)·B·A, by the QR of its factors, for a plain LoRA; for others those of the
+    difference between the merged matrix and the base's, in float64.
 
-    `extra` of all: mode, adapter, caption. Of the weights modules, the name of each matrix's module
-    in its layer, and each [layer, matrix]: norm, before (‖W‖), rank (singular values above 1e-6 of
-    the largest), effective_rank, stable_rank (‖ΔW‖² / σ₁²), largest (σ₁); outside, the same of
-    matrices in no layer, such as the unembedding: name, relative, rank, effective_rank; others,
-    the names of parameters that differ and are no matrices: norms, biases, experts stacked in one
-    tensor. Of `kl` and `reward`: left_out, how many tokens are no part of the answer; total, the
-    sum over the others. Of `kl`, for the focus: position; changed, the top_k tokens whose
+    `extra` of all: mode, adapter, caption. Of the weights modes: modules: the name of each matrix's
+    module in its layer, and each [layer, matrix]: norm, before (‖W‖), rank (singular values above
+    1e-6 of the largest), effective_rank, stable_rank (‖ΔW‖² / σ₁²), largest (σ₁); outside: the same
+    for matrices in no layer, such as the unembedding: name, relative, rank, effective_rank; others:
+    the names of parameters that differ and are not matrices: norms, biases, experts stacked in one
+    tensor. Of `kl` and `reward`: left_out: the number of tokens outside of the answer; total: the
+    sum over the others. Of `kl`, for the focus: position; changed: the top_k tokens whose
     probability differs most, changed_ids, changed_probability [tuned | base, token]. Of `reward`
-    with a prompt B: versus_total, that of B's answer, and margin, total − versus_total: above 0,
-    training moved the model towards this prompt's answer rather than B's. Of `lens`, for each cell:
-    ids, the token whose probability differs most (-1 where none was read), names of those ids, and
-    its probability in both, tuned and base; kinds. Of `directions`: layer, and for each modules
-    (the matrix), share (σ² of its Σσ²), sides (`writes`, `reads`, or empty), tokens, the top_k that
-    it stands for, token_ids, token_scores, and beside, the same in words.
+    with a prompt B: versus_total: the total of B's answer, and margin: total − versus_total: above
+    0, training moved the model towards this prompt's answer rather than B's. Of `lens`, for each
+    cell: ids: the token whose probability differs most (-1 for cells not computed), names of those
+    ids, and its probability in both, tuned and base; kinds. Of `directions`: layer, and for each
+    direction modules (the matrix), share (σ² of its Σσ²), sides (`writes`, `reads`, or empty),
+    tokens: the top_k of its interpretation, token_ids, token_scores, and beside: the same in words.
 
-    Of `score`: reward_model, score, end (its position); with a prompt B versus_score and margin,
+    Of `score`: reward_model, score, end (its position); with a prompt B versus_score and margin:
     score − versus_score.
 
-    Refused where no adapter is on, but for `score`, which needs a reward model alone; `kl` and
-    `reward` where a chat holds no answer yet; `directions` where no matrix of the layer changed.
+    Refused if no adapter is on, except `score`, which only needs a reward model; `kl` and `reward`
+    if a chat holds no answer yet; `directions` if no matrix of the layer changed.
     """
     passes = cast("Passes", run)
     if focus.mode == "score":

@@ -1,4 +1,4 @@
-"""How good a reward model finds the prompt, as a figure of the lens `stages`."""
+"""Mode `score` of the lens `stages`: the score of a reward model for the prompt."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NO_REWARD = "no reward model is there: llmscope MODEL --reward REWARD_MODEL load
 
 
 def score(recording: Recording, focus: Focus) -> Figure:
-    """Mode `score`. [position]"""
+    """Return the score of the reward model after each token. [position]"""
     model = recording.subject.reward
     if model is None:
         return Figure.refused("stages", TITLES[focus.mode], NO_REWARD)

@@ -1,4 +1,4 @@
-"""What training changed of each token's prediction, as figures of the lens `stages`."""
+"""Modes `kl` and `reward` of the lens `stages`: changes of the predictions by training."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from llmscope.record.compare.finetune_kl import Floats, Mask
 
 ALL = "-all"
-"""Ends the name of a mode that shows the question's tokens as well."""
+"""Suffix of the modes that also show the tokens of the question."""
 TITLES = {
     "kl": "Stages · KL of the prediction after each token, tuned ‖ base",
     "reward": "Stages · log π/π_ref of each token",
@@ -30,7 +30,7 @@ LISTED = 6
 
 
 def divergence(recording: Recording, base: Recording, focus: Focus) -> Figure:
-    """Modes `kl` and `kl-all`. [position]"""
+    """Return KL(tuned ‖ base) after each token: modes `kl` and `kl-all`. [position]"""
     from llmscope.record.compare import finetune_kl
 
     answer = _answer(recording, recording.prompt, focus)
@@ -56,7 +56,7 @@ def divergence(recording: Recording, base: Recording, focus: Focus) -> Figure:
 
 
 def rewards(recording: Recording, passes: Passes, focus: Focus) -> Figure:
-    """Modes `reward` and `reward-all`. [position]"""
+    """Return log π/π_ref of each token: modes `reward` and `reward-all`. [position]"""
     from llmscope.record.compare.contrast import prompt_of
     from llmscope.record.compare.finetune_kl import log_ratios
 
@@ -65,7 +65,7 @@ def rewards(recording: Recording, passes: Passes, focus: Focus) -> Figure:
     if not answer.tokens[1:].any():
         return refused(focus)
     ids, more = _other(recording, focus), dict[str, Any]()
-    if ids:  # before the prompt itself, which the recorder of the base then ends with
+    if ids:  # B first, so that the last recording of the base is of this prompt
         rejected = prompt_of(recording.subject, ids)
         theirs = log_ratios(passes.other(rejected), passes.origin(rejected))
         theirs[~_answer(recording, rejected, focus).tokens] = np.nan
@@ -85,7 +85,7 @@ def rewards(recording: Recording, passes: Passes, focus: Focus) -> Figure:
 
 
 def refused(focus: Focus) -> Figure:
-    """There is a question, and no answer to it yet."""
+    """Return a refused figure for a chat with a question and no answer yet."""
     mode = focus.mode.removesuffix(ALL)
     return Figure.refused("stages", TITLES[mode], NO_ANSWER.format(mode=mode))
 
@@ -93,7 +93,7 @@ def refused(focus: Focus) -> Figure:
 def along(
     recording: Recording, focus: Focus, values: Floats, shown: Mask, *said: str, **more: Any
 ) -> Figure:
-    """A bar for each token of the prompt that is shown."""
+    """Return a figure with a bar for each shown token of the prompt."""
     return Figure(
         lens="stages",
         title=TITLES[focus.mode.removesuffix(ALL)],
@@ -117,7 +117,7 @@ def along(
 def next_said(
     recording: Recording, focus: Focus, names: Sequence[str], shares: Sequence[Sequence[float]]
 ) -> Iterator[str]:
-    """The tokens whose probability changed most after the one in the focus."""
+    """Yield a caption line with the tokens whose probability after the focus changed most."""
     listed = [
         f"‹{name}› {share(a)} / {share(b)}" for name, (a, b) in zip(names, shares, strict=True)
     ]
@@ -129,13 +129,13 @@ def next_said(
 
 
 def _other(recording: Recording, focus: Focus) -> tuple[int, ...] | None:
-    """Prompt B, unless it is this very prompt, which nothing can be told from."""
+    """Return prompt B; None if it is missing or the same as this prompt."""
     ids = focus.versus_prompt
     return None if ids == recording.prompt.ids else ids
 
 
 def _answer(recording: Recording, prompt: Prompt, focus: Focus) -> AnswerTokens:
-    """The answer in a prompt, this one or B: after the context, and after what both begin with."""
+    """Return the answer in this prompt or B: after the context and the common prefix of both."""
     from llmscope.record.capture.recorder import common
     from llmscope.record.compare.answer_mask import answer_of, whole
 
@@ -150,7 +150,7 @@ def _answer(recording: Recording, prompt: Prompt, focus: Focus) -> AnswerTokens:
 
 
 def _left_out(focus: Focus, shown: Mask) -> Iterator[str]:
-    """How many tokens, and the mode that shows them: a caption may have little room."""
+    """Yield a short caption line: the number of omitted tokens, and the mode that shows them."""
     count = int((~shown).sum())
     if count:
         yield f"question left out: {count} token{'s' * (count != 1)} ({focus.mode}{ALL})"

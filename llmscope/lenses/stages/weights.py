@@ -1,4 +1,4 @@
-"""What training changed of each weight matrix, as figures of the lens `stages`."""
+"""Modes `weights` and `rank` of the lens `stages`: the change of each weight matrix."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TITLES = {
 
 
 def short(names: Sequence[str]) -> tuple[str, ...]:
-    """The last part of each module's name, such as `q` of `self_attn.q_proj`, if these differ."""
+    """Shorten module names, such as `self_attn.q_proj` to `q`, if the results stay distinct."""
     leaves = [name.rpartition(".")[2] for name in names]
     bare = [leaf if leaf == "c_proj" else leaf.removesuffix("_proj") for leaf in leaves]
     return tuple(bare if len(set(bare)) == len(set(names)) else names)
@@ -29,7 +29,7 @@ def short(names: Sequence[str]) -> tuple[str, ...]:
 def weights(
     recording: Recording, found: Sequence[WeightDelta], others: Sequence[str], focus: Focus
 ) -> Figure:
-    """Modes `weights` and `rank`. [layer, matrix]"""
+    """Return ‖ΔW‖ / ‖W‖ or the effective rank: modes `weights` and `rank`. [layer, matrix]"""
     inside = [one for one in found if one.layer is not None]
     names = tuple(dict.fromkeys(one.name for one in inside))
     labels = short(names)
@@ -73,7 +73,7 @@ def weights(
 
 
 def _said(found: Sequence[WeightDelta], others: Sequence[str]) -> Iterator[str]:
-    """How many matrices changed, and which most."""
+    """Yield caption lines: the number of changed matrices, and the one that changed most."""
     changed = [one for one in found if len(one.spectrum)]
     if others:
         more = f" and {len(others) - 1} more" if len(others) > 1 else ""

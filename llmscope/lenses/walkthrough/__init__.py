@@ -1,4 +1,4 @@
-"""The lens `walkthrough`: every step of a pass."""
+"""The lens `walkthrough`: every operation of a forward pass."""
 
 from llmscope.lenses.walkthrough.lens import LENS
 

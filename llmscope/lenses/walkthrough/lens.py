@@ -1,4 +1,4 @@
-"""Walkthrough: what happens, step by step?"""
+"""The definition of the lens `walkthrough`, and its mode `steps`."""
 
 from __future__ import annotations
 
@@ -19,26 +19,27 @@ TITLE = "Walkthrough"
 
 
 def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
-    """Every operation of the pass in order, the layer in the focus from inside.
+    """List every operation of the forward pass in order, with the focused layer in detail.
 
-    Each is done again from the steps before it, by arithmetic in float64 that runs no module of
-    the model (except where `by` says "module"), and held against what the model gave in a pass
-    that is watched: |difference| by the largest magnitude of the row, at most 1e-5 in float32. A
-    step that does not hold is refused alone, shows the model's own value, and what follows goes on
-    from that.
+    Each step is recomputed from the steps before it, by arithmetic in float64 that runs no module
+    of the model (except where `by` is "module"), and compared with the model's own value from a
+    traced pass: |difference| / the largest magnitude of the row, at most 1e-5 in float32. Only a
+    step that differs more is refused: it shows the model's own value, and later steps start from
+    that.
 
-    Modes: `steps`, mean, standard deviation, least, largest and L2 norm over all numbers of a step
-    [step, statistic]; `values`, the numbers of one, around the focus: `focus.step`, or one of the
-    weights that it reads, `focus.weight`, at the position or around `focus.cell` [row, column].
+    Modes: `steps`: mean, standard deviation, minimum, maximum and L2 norm over all numbers of a
+    step [step, statistic]; `values`: the numbers of one step (`focus.step`), or of one of the
+    weights that it reads (`focus.weight`), at the position or around `focus.cell` [row, column].
 
-    `extra` of `steps`: mode, layer, head, position, caption; agreement, one a step, NaN where the
-    model shows nothing of its own; `steps`, for each of them name, part, layer (None: of no layer
-    alone), gist, sentence, formula, shape, axes, start (place of the first row), inputs (indices
-    of earlier steps), input_shapes, weights (name, shape, part, learned), by, agreement, reason
-    (of what is refused, else empty), here (the numbers at the focus, 64 at most: axis, of how
-    many, index, values), told (texts of tokens, where its numbers are those of tokens); of the
-    first one `opening`, what the model is for, and of the last one what `walk_story.ends` says. Of
-    `values` see `llmscope.lenses.walkthrough.values`.
+    `extra` of `steps`: mode, layer, head, position, caption; agreement: one per step, NaN where the
+    model exposes no value to compare; `steps`: for each of them name, part, layer (None: not of a
+    single layer), gist, sentence, formula, shape, axes, start (position of the first row), inputs
+    (indices of earlier steps), input_shapes, weights (name, shape, part, learned), by, agreement,
+    reason (of a refused step, else empty), here (the numbers at the focus, 64 at most: axis, of
+    (their total number), index, values), told (texts of tokens, if its numbers are token ids); for
+    the first step `opening`: the purpose of the model, and for the last one the entries of
+    `llmscope.lenses.walkthrough.story.ends`. For `values` see
+    `llmscope.lenses.walkthrough.values`.
     """
     from llmscope.record.walkthrough import steps
 
@@ -66,7 +67,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
 
 
 def _verdict(found: Sequence[Step]) -> Verdict:
-    """Over all steps: partial where some are refused, with the first of them as the reason."""
+    """Return the verdict over all steps: partial if some are refused, with the first as reason."""
     measured = [one.agreement for one in found if one.agreement is not None and not one.reason]
     failed = [(index, one) for index, one in enumerate(found) if one.reason]
     largest = max(measured, default=None)
@@ -105,7 +106,7 @@ def _table(
 
 
 def _step(step: Step, found: Sequence[Step], recording: Recording, focus: Focus) -> dict[str, Any]:
-    """All that is told of one step."""
+    """Return the entry of one step in `extra`."""
     return {
         "name": step.name,
         "part": step.part,
@@ -129,14 +130,14 @@ def _step(step: Step, found: Sequence[Step], recording: Recording, focus: Focus)
 
 
 def _ends(step: Step, recording: Recording, focus: Focus) -> dict[str, Any]:
-    """What the first step and the last one tell besides."""
+    """Return the additional entries of the first and the last step; empty for others."""
     if step.name == "tokens":
         return {"opening": opening(recording, focus.position)}
     return ends(recording, focus, int(step.value[0])) if step.name == "next token" else {}
 
 
 def weights_of(step: Step) -> list[dict[str, Any]]:
-    """What a step reads besides earlier steps: name, shape, which part of it, if it was learned."""
+    """Return name, shape, part and `learned` of each weight that a step reads."""
     return [
         {
             "name": weight.name,
@@ -149,7 +150,7 @@ def weights_of(step: Step) -> list[dict[str, Any]]:
 
 
 def _here(step: Step, recording: Recording, focus: Focus) -> dict[str, Any]:
-    """The numbers at the focus: the first ones, or of a list of tokens the largest."""
+    """Return the numbers of a step at the focus: the first, or for token scores the largest."""
     from llmscope.record.walkthrough.step import AT_MOST
 
     heads = recording.subject.anatomy.heads
@@ -165,7 +166,7 @@ def _here(step: Step, recording: Recording, focus: Focus) -> dict[str, Any]:
 
 
 def _told(step: Step, recording: Recording) -> list[str]:
-    """The texts of the tokens that the numbers of a step name; of other steps nothing."""
+    """Return the texts of the tokens if the numbers of a step are token ids, else an empty list."""
     if step.name == "tokens":
         return list(recording.prompt.labels)
     if step.counts:

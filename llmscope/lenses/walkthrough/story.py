@@ -1,4 +1,4 @@
-"""The ends of the walk: what the model is for, what it says, and how that goes on."""
+"""Texts for the first and last steps of the walkthrough: the model's purpose and its answer."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     from llmscope.record.walkthrough import Step
 
 SMALL = 5_000_000
-"""Parameters of a model that answers at once, so that its answer may be spelt out."""
+"""Maximum parameters of a model that runs fast enough to generate several tokens."""
 SPELT = 6
 SORT, READ = "builtin:sort", 6
-"""The model that sorts, and how many letters it reads."""
+"""The model that sorts letters, and the number of letters that it reads."""
 _BYTES = re.compile(r"\\x[89a-f][0-9a-f]")
 
 
 def caption(recording: Recording, focus: Focus, found: Sequence[Step], run: Run) -> tuple[str, ...]:
-    """The end of the story: what is likeliest next; how it goes on; how well all of it holds."""
+    """Return caption lines: the likeliest next token, its continuation, and the agreement."""
     lines: list[str] = []
     names = {one.name: one for one in found}
     last, shares = names.get("next token"), names.get("probabilities")
@@ -48,10 +48,10 @@ def caption(recording: Recording, focus: Focus, found: Sequence[Step], run: Run)
 
 
 def ends(recording: Recording, focus: Focus, token: int) -> dict[str, Any]:
-    """What the last step tells besides.
+    """Return the additional entries of the last step.
 
-    `writes`, the token as text, empty if it cannot be written; `full`, whether no further token
-    has room; `ending`, what is to be said of that.
+    `writes`: the token as text, empty if it cannot be written as text; `full`: whether the context
+    has no room for another token; `ending`: the lines of `ending`.
     """
     subject = recording.subject
     label, tokens = subject.label(token), subject.tokens
@@ -65,7 +65,7 @@ def ends(recording: Recording, focus: Focus, token: int) -> dict[str, Any]:
 
 
 def ending(recording: Recording, focus: Focus, label: str) -> list[str]:
-    """What there is to say once the context is full: of the model that sorts, if it is done."""
+    """Return a line if the context is full; for the sorting model, whether it sorted correctly."""
     context, labels = recording.subject.anatomy.context, recording.prompt.labels
     if context is None or len(labels) < context or focus.position != len(labels) - 1:
         return []
@@ -79,7 +79,7 @@ def ending(recording: Recording, focus: Focus, label: str) -> list[str]:
 
 
 def opening(recording: Recording, position: int) -> str:
-    """What the first step says before all else: what the model is for."""
+    """Return the first line of the first step: the purpose of the model."""
     if recording.subject.spec != SORT:
         return "This model says what comes next. Here is how, step by step."
     count = len(recording)
@@ -97,7 +97,7 @@ def opening(recording: Recording, position: int) -> str:
 
 
 def _answer(recording: Recording, focus: Focus, run: Run) -> list[str]:
-    """What a small model says after the prompt, token by token, each fed back to it."""
+    """Generate the next tokens of a small model greedily; return an empty list for a large one."""
     subject, ids = recording.subject, list(recording.prompt.ids)
     small = sum(one.numel() for one in subject.model.parameters()) <= SMALL
     context = subject.anatomy.context or len(ids) + SPELT

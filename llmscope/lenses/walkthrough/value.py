@@ -1,4 +1,4 @@
-"""One number of a step of the walk, or of a weight: where it is, and how it came about."""
+"""One number of a step of the walkthrough, or of a weight: its place and its computation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from llmscope.record.walkthrough.terms import Made, Region
 
 MOST = 4
-"""Terms of a sum that are told one by one: the largest."""
+"""Number of terms of a sum, the largest, that are listed one by one."""
 PLACES = ("position", "query", "key")
 STREAM = "number {dimension} of the stream at {position}"
 CALLED = {
@@ -34,23 +34,27 @@ CALLED = {
     "probabilities": "probability of {token}",
     "next token": "number of {token}, which is said",
 }
-"""How a number of a step is called: `{axis}` stands for where it is along an axis."""
+"""The name of a number of each step; `{axis}` is replaced by its place along that axis."""
 
 
 def told(
     recording: Recording, found: Sequence[Step], step: Step, at: tuple[int, int], head: int
 ) -> dict[str, Any]:
-    """A number of a step.
-
-    `index` into the step, `at` row and column of its plane, `called` and `names` (of each axis
-    that it names: the index, and the text of a token), `value`, `reads` (of each input step the
-    index of what it was made of, a slice as [start, stop], and its names), `weights` (the same of
-    each weight) and `made`: None, or said, filled, terms (at most four: name, factors, value) and
-    others.
+    """Describe one number of a step.
 
     Args:
+        recording: the recording.
+        found: all steps.
+        step: the step.
         at: row and column of the plane.
-        head: the query head whose plane it is.
+        head: the query head of the plane.
+
+    Returns:
+        `index`: the index into the step; `at`: row and column of its plane; `called` and `names`
+        (for each named axis the index, and the text of a token); `value`; `reads`: for each input
+        step the index of the numbers that it was computed from, a slice as [start, stop], and its
+        names; `weights`: the same for each weight; `made`: None, or said, filled, terms (at most
+        four: name, factors, value) and others.
     """
     index: tuple[int, ...] = at[-1:] if len(step.shape) == 1 else at
     if len(step.shape) > 2:
@@ -82,7 +86,7 @@ def told(
 
 
 def lines(cell: Mapping[str, Any]) -> tuple[str, ...]:
-    """A number in words, and how it came about, for below a picture."""
+    """Return caption lines for a number: its name and value, and its computation."""
     names = {axis: _said(axis, one) for axis, one in cell["names"].items()}
     said = [f"{cell['called'].format_map(names)} = {cell['value']:.4g}"]
     made = cell.get("made")
@@ -91,7 +95,7 @@ def lines(cell: Mapping[str, Any]) -> tuple[str, ...]:
         parts += [f"{one['value']:+.4g} {_of(one)}" for one in made["terms"]]
         others = made["others"]
         parts += [f"{others['value']:+.4g} {others['said']}"] * bool(others["count"])
-        # Beside tokens a dot between blanks would be read as one of them.
+        # Beside tokens, a dot between spaces would look like a token.
         said.append(f"= {'; '.join(parts)}".replace(" · ", " × "))
     return tuple(said)
 
@@ -110,7 +114,7 @@ def _of(term: Mapping[str, Any]) -> str:
 
 
 def of_weight(weight: Weight, at: tuple[int, int]) -> dict[str, Any]:
-    """A number of a weight: `index` and `at` are its row and column."""
+    """Describe one number of a weight; `index` and `at` are its row and column."""
     value = weight.window(*(range(one, one + 1) for one in at))
     row = "" if weight.plane[0] == 1 else "row {row}, "
     names = {name: {"index": one} for name, one in zip(("row", "column"), at, strict=True)}
@@ -126,9 +130,9 @@ def of_weight(weight: Weight, at: tuple[int, int]) -> dict[str, Any]:
 def _names(
     recording: Recording, step: Step, index: Sequence[int | slice]
 ) -> dict[str, dict[str, Any]]:
-    """Where a part of a step is, along the axes along which it is not all of it."""
+    """Return the places of a part of a step, along the axes where its index is not a slice."""
     starts = [0 if name == "key" else step.start for name in step.axes]
-    if step.name == "next token":  # its only number names a token
+    if step.name == "next token":  # its only number is a token id
         index = (int(step.value[0]),)
     return {
         name: _name(recording, name, place, start)
@@ -138,7 +142,7 @@ def _names(
 
 
 def _called(step: Step) -> str:
-    """How a number of a step is called; of one that is not named here, by its axes."""
+    """Return the name pattern of a step's numbers; by the axes if `CALLED` has no entry."""
     if step.name.startswith("layer"):
         return STREAM
     if step.name in CALLED:
@@ -165,7 +169,7 @@ def _name(recording: Recording, axis: str, index: int, start: int = 0) -> dict[s
 
 
 def _plain(part: Sequence[int | slice], shape: Sequence[int]) -> list[int | list[int]]:
-    """An index without slices."""
+    """Return an index as JSON types, with slices as [start, stop]."""
     return [
         [*one.indices(size)[:2]] if isinstance(one, slice) else one
         for one, size in zip(part, shape, strict=True)
@@ -180,7 +184,7 @@ def _weights(weights: Sequence[Weight], regions: Sequence[Region]) -> list[dict[
 
 
 def _made(recording: Recording, made: Made) -> dict[str, Any]:
-    """The formula and the largest terms; of no sum, or of a single term, the formula alone."""
+    """Return the formula and the largest terms; no terms unless the number is a sum of several."""
     order = np.argsort(-np.abs(made.values), kind="stable")
     few = len(order) > 1
     first, rest = (order[:MOST], order[MOST:]) if few else (order[:0], order[:0])
@@ -200,21 +204,21 @@ def _made(recording: Recording, made: Made) -> dict[str, Any]:
 
 
 def _others(named: Sequence[str], count: int) -> str:
-    """`the other 44 and bias`: those without a name of their own are counted."""
+    """Name the remaining terms: `the other 44 and bias`, with unnamed ones counted."""
     number = count - len(named)
     said = [f"the other {number if number > 1 else 'one'}"] * bool(number) + [*named]
     return " and ".join(said)
 
 
 def _single(made: Made) -> str:
-    """One product as a formula: `0.5 · 2`."""
+    """Return a single product as a formula, `0.5 · 2`; empty if the number is not one."""
     if len(made.values) != 1 or not made.factors.size:
         return ""
     return " · ".join(f"{factor:.4g}" for factor in made.factors[0])
 
 
 def _term(recording: Recording, made: Made, at: int) -> dict[str, Any]:
-    """Its names along what is added up, or its own name; what it is the product of; its value."""
+    """Return the name of a term or its places along the summed axes, its factors and its value."""
     value = float(made.values[at])
     if at >= len(made.factors):
         return {

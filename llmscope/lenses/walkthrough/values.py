@@ -1,4 +1,4 @@
-"""The numbers of one step of the lens `walkthrough`, or of a weight that it reads; see there."""
+"""Mode `values` of the lens `walkthrough`: the numbers of a step or of a weight that it reads."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ if TYPE_CHECKING:
     from llmscope.record.walkthrough import Step
 
 NAMED = 2
-"""Of the name of a weight so many parts are told."""
+"""Number of last parts of a weight's name that a title shows."""
 WINDOW = 64
-"""Rows and columns at most; `focus.cell` moves what is seen of more."""
+"""Maximum rows and columns; `focus.cell` moves the window over larger planes."""
 FIRST = "pattern"
-"""Shown where no step is chosen."""
+"""The step to show if no step is chosen."""
 
 Floats = NDArray[np.float32]
 
 
 def values(recording: Recording, focus: Focus, found: Sequence[Step]) -> Figure:
-    """The numbers of a step, of the focus's head where there are several. [row, column]
+    """Show the numbers of a step, for steps with heads those of the focus's head. [row, column]
 
-    At most 64 × 64 of them, around `focus.cell` or the position. A list of many tokens is in the
-    order of their numbers, the largest first, and the column of a cell is the token's id.
+    At most 64 × 64 of them, around `focus.cell` or the position. Scores of many tokens are sorted,
+    the largest first, and the column of a cell is the token's id.
 
     `extra`: mode, step, name, sentence, formula, by, agreement, reason, head, position, shape (of
-    the whole step), plane (of what the window is cut from), inputs, weights, ids (of tokens);
-    weight, its name, where one is shown; `cell`, the one that is asked about, or else the first one
-    at the position (see `llmscope.lenses.walkthrough.value`), and `seen`: its row and column in the
-    window.
+    the whole step), plane (shape of the plane that the window is cut from), inputs, weights, ids
+    (of tokens); weight: the name of the shown weight, if any; `cell`: `focus.cell`, else the first
+    one at the position (see `llmscope.lenses.walkthrough.value`), and `seen`: its row and column in
+    the window.
 
     Raises:
-        ValueError: there is no such step, weight or cell.
+        ValueError: the step, the weight or the cell does not exist.
     """
     index = _chosen(focus, found)
     if focus.weight is not None:
@@ -47,7 +47,7 @@ def values(recording: Recording, focus: Focus, found: Sequence[Step]) -> Figure:
 
 
 def _step(recording: Recording, focus: Focus, found: Sequence[Step], index: int) -> Figure:
-    """What came out of a step."""
+    """Return the figure of the output of a step."""
     step = found[index]
     plane, names = step.plane(focus.head, recording.subject.anatomy.heads)
     cell, more = _cell(focus, plane.shape), dict[str, Any]()
@@ -74,7 +74,7 @@ def _step(recording: Recording, focus: Focus, found: Sequence[Step], index: int)
             _axis(names[0], rows, step.start, recording),
             _axis(names[1], columns, first, recording),
         )
-    if step.name == "next token":  # its only number names a token
+    if step.name == "next token":  # its only number is a token id
         axes = (axes[0], Axis("token", (recording.subject.label(int(step.value[0])),)))
     more["cell"] = told(recording, found, step, cell, focus.head)
     head = f" · head {focus.head}" if "head" in step.axes else ""
@@ -86,7 +86,7 @@ def _step(recording: Recording, focus: Focus, found: Sequence[Step], index: int)
 
 
 def _weight(focus: Focus, found: Sequence[Step], index: int) -> Figure:
-    """One of the weights that a step reads."""
+    """Return the figure of one of the weights that a step reads."""
     weights = found[index].weights
     assert focus.weight is not None
     weight = weights[_within("weight", focus.weight, len(weights))]
@@ -110,7 +110,7 @@ def _weight(focus: Focus, found: Sequence[Step], index: int) -> Figure:
 
 
 def brief(name: str) -> str:
-    """The end of a weight's name: where it is, the step tells."""
+    """Return the last parts of a weight's name; the step gives its place."""
     return ".".join(name.split(".")[-NAMED:])
 
 
@@ -172,7 +172,7 @@ def _within(name: str, index: int, count: int) -> int:
 
 
 def _cell(focus: Focus, shape: tuple[int, ...]) -> tuple[int, int] | None:
-    """The cell that is asked about, counted from 0 in the plane."""
+    """Return the cell in the focus, counted from 0 in the plane; None if no cell is chosen."""
     if focus.cell is None:
         return None
     row, column = (
@@ -183,9 +183,9 @@ def _cell(focus: Focus, shape: tuple[int, ...]) -> tuple[int, int] | None:
 
 
 def _window(at: int, size: int) -> range:
-    """So many indices around one, all of them if there are few.
+    """Return a window of at most `WINDOW` indices around `at`.
 
-    It moves by half its size, so that a cursor that walks seldom moves the whole picture.
+    The window moves in steps of half its size, so that moving the cursor rarely moves the window.
     """
     count, half = min(size, WINDOW), WINDOW // 2
     first = min(max(at // half * half - half // 2, 0), size - count)
@@ -193,14 +193,14 @@ def _window(at: int, size: int) -> range:
 
 
 def _axis(name: str, shown: range, start: int, recording: Recording) -> Axis:
-    """Labels of what is in sight: tokens where an index is a place or a token, else numbers."""
+    """Return the axis of a window: tokens if its indices are positions or tokens, else numbers."""
     first = shown.start + start
     places = range(first, first + len(shown))
     if name == "token":
         return Axis(name, tuple(map(recording.subject.label, places)), start=first)
     if name in PLACES:
         return Axis(name, tuple(recording.prompt.labels[place] for place in places), start=first)
-    # An axis named "neuron" would be drawn as a list of the strongest ones.
+    # An axis named "neuron" would be drawn as a list of the strongest neurons.
     name = "hidden" if name == "neuron" else name
     return Axis(name, tuple(map(str, places)) if name else ("",), start=first)
 

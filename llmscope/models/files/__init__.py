@@ -1,1 +1,1 @@
-"""The files of a model, judged within bounds before any library opens them."""
+"""Checks of a model's files, with bounded cost, before any library opens them."""

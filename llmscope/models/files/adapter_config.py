@@ -1,7 +1,7 @@
-"""What an adapter_config.json may make PEFT do, judged before PEFT reads it.
+"""Checks of an adapter_config.json before PEFT reads it.
 
 PEFT matches patterns of the config against every module's name, builds whatever ranks the config
-asks for, and for some kinds loads further models that the config names. Here sizes are held
+asks for, and for some kinds loads further models that the config names. Here sizes are checked
 against the adapter's weights, and patterns are replaced by the names that they match.
 """
 
@@ -24,11 +24,11 @@ from llmscope.text import display_text, told
 CONFIG = "adapter_config.json"
 SAFE, PICKLED = "adapter_model.safetensors", "adapter_model.bin"
 ITERATIONS = 100
-"""Most rounds of an initialisation."""
+"""Most iterations of an initialization."""
 KEYS = 20_000
 """Most entries of a list or table of modules."""
 TAKEN_OUT = ("pissa", "olora", "corda", "loftq", "lora_ga")
-"""Initialisations of LoRA that take what they begin with out of the base's weights."""
+"""Initializations of LoRA that subtract the initial adapter from the base's weights."""
 _ELSEWHERE = ("XLORA", "SHADOW")
 _MATCHED = ("target_modules", "exclude_modules", "feedforward_modules")
 _RANKS = ("rank_pattern", "alpha_pattern")
@@ -39,10 +39,14 @@ _ANOTHER = "another copy of the adapter"
 
 
 def read_adapter_config(folder: Path, named: str) -> dict[str, Any]:
-    """Return what the adapter_config.json of a folder says.
+    """Return the content of a folder's adapter_config.json.
+
+    Args:
+        folder: the adapter's folder.
+        named: the adapter's name in the error.
 
     Raises:
-        ScopeError: it cannot be read, or is no JSON object.
+        ScopeError: the file cannot be read, or is not a JSON object.
     """
     try:
         config = read_json(folder / CONFIG)
@@ -56,7 +60,11 @@ def read_adapter_config(folder: Path, named: str) -> dict[str, Any]:
 
 
 def adapter_headers(folder: Path, named: str) -> TensorHeaders:
-    """Return the tensors of an adapter; of a pickled one, bounds of them.
+    """Return the tensor headers of an adapter; for a pickled one, upper bounds.
+
+    Args:
+        folder: the adapter's folder.
+        named: the adapter's name in the error.
 
     Raises:
         ScopeError: the header of its weights is damaged.
@@ -73,16 +81,16 @@ def adapter_headers(folder: Path, named: str) -> TensorHeaders:
 def check_adapter(
     config: Mapping[str, Any], headers: TensorHeaders, layers: int, named: str
 ) -> None:
-    """Refuse a config that asks for other models, for code, or for more than its weights fill.
+    """Refuse a config that asks for other models, for code, or for sizes beyond its weights.
 
     Args:
-        config: what adapter_config.json says.
-        headers: of the adapter's weights.
-        layers: of the model that it goes on.
-        named: what the error calls the adapter.
+        config: the content of adapter_config.json.
+        headers: the headers of the adapter's weights.
+        layers: the number of layers of the model that it is for.
+        named: the adapter's name in the error.
 
     Raises:
-        ScopeError: the first such entry.
+        ScopeError: for the first such entry.
     """
     said, kind = display_text(named), str(config.get("peft_type")).upper()
     if kind in _ELSEWHERE:
@@ -117,12 +125,12 @@ def resolve_patterns(config: Any, modules: Iterable[str], named: str) -> None:
     """Replace the patterns of a PEFT config by the names of modules that they match.
 
     Args:
-        config: of PEFT; changed in place.
+        config: the PEFT config; changed in place.
         modules: the names of all modules of the model.
-        named: what the error calls the adapter.
+        named: the adapter's name in the error.
 
     Raises:
-        ScopeError: a pattern is no regular expression, or takes too long.
+        ScopeError: a pattern is not a valid regular expression, or takes too long.
     """
     names = list(modules)
     try:
@@ -151,7 +159,7 @@ def resolve_patterns(config: Any, modules: Iterable[str], named: str) -> None:
 
 @contextmanager
 def offline() -> Iterator[None]:
-    """Keep libraries from the hub: what a folder names there was not asked for."""
+    """Keep libraries off the hub: the user did not ask for the repositories a config names."""
     from huggingface_hub import constants
 
     before = constants.HF_HUB_OFFLINE
@@ -163,7 +171,7 @@ def offline() -> Iterator[None]:
 
 
 def _check_replication(pairs: Any, layers: int, said: str) -> None:
-    """Refuse a `layer_replication` with layers that are not there, or far more than there are."""
+    """Refuse a `layer_replication` of nonexistent layers, or of over 4 times the layer count."""
     if pairs is None:
         return
     try:
@@ -183,7 +191,7 @@ def _values(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
     """Yield each number and text in nested dicts and lists with the nearest key above it."""
     if isinstance(value, Mapping):
         for name, inner in value.items():
-            # The keys of a table of patterns are modules: what they say is what the table says.
+            # The keys of a table of patterns are module names, so its values get the table's key.
             nested = key if "pattern" in key else str(name).lower()
             yield from _values(inner, nested)
     elif isinstance(value, list):
@@ -194,7 +202,7 @@ def _values(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _listed(wanted: Iterable[Any], names: Iterable[str]) -> set[str]:
-    """Return those of a list of modules that end a module's name; of none at all, a few of them."""
+    """Return the entries that are suffixes of module names; if there are none, a few entries."""
     ends = {
         ".".join(parts[at:]) for parts in (n.split(".") for n in names) for at in range(len(parts))
     }
@@ -204,31 +212,31 @@ def _listed(wanted: Iterable[Any], names: Iterable[str]) -> set[str]:
 
 
 def _few(table: Mapping[str, Any]) -> bool:
-    """Whether the keys of a table are names, and not many: no such table takes long."""
+    """Return whether a table has at most 64 keys, all plain names, so that it is fast to match."""
     return len(table) <= 64 and all(is_plain(str(key)) for key in table)
 
 
 def _ranks(table: Mapping[str, Any], names: list[str]) -> dict[str, Any]:
-    """Return a table by module with few keys, each of which lists the modules of one value."""
+    """Return an equivalent table with one key per distinct value, listing that value's modules."""
     if len(table) > KEYS:
         raise PatternError(f"a table of {len(table)} modules")
     patterns = [rf"(.*\.)?({key})$" for key in table]
     taken: set[str] = set()
     groups: dict[str, tuple[Any, list[str]]] = {}
     for value, found in zip(table.values(), matches(patterns, names), strict=True):
-        fresh = [name for name in found if name not in taken]  # of several keys the first counts
+        fresh = [name for name in found if name not in taken]  # the first matching key is used
         taken.update(fresh)
         groups.setdefault(json.dumps(value), (value, []))[1].extend(fresh)
     return {f"^{_alternatives(found)}": value for value, found in groups.values() if found}
 
 
 def _alternatives(names: Iterable[str]) -> str:
-    """Return a pattern of exactly these names; of none, one that matches nothing."""
+    """Return a pattern that matches exactly these names; for no names, one that never matches."""
     return f"(?:{'|'.join(map(re.escape, names)) or '(?!)'})"
 
 
 def _check_plain(key: str, value: Any) -> None:
-    """Raise PatternError for patterns that PEFT matches and that are no mere names."""
+    """Raise PatternError if an entry that PEFT would match as a pattern is not a plain name."""
     texts = value if isinstance(value, list | tuple | set | dict) else (value,)
     if len(texts) > KEYS:
         raise PatternError(f"{key} has {len(texts)} entries")

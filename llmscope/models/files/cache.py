@@ -1,4 +1,4 @@
-"""The folder for what was downloaded or converted: things get into it whole or not at all."""
+"""The cache folder for downloads and conversions; entries are added whole or not at all."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from llmscope.errors import ScopeError
 from llmscope.text import display_text
 
 CONVERSION = 2
-"""Counts what a conversion takes over: a folder that an older llmscope made lacks settings."""
+"""The version of the conversion: a folder that an older llmscope made lacks settings."""
 
 
 def converted_folder() -> Path:
-    """Where converted weights are kept, each under the digest of what it was made from."""
+    """Return the folder of converted weights, each in a folder named by its source's digest."""
     return cache_folder() / f"gguf-{CONVERSION}"
 
 
 def cache_folder() -> Path:
-    """Where llmscope keeps what it can make again: `LLMSCOPE_CACHE`, or the system's own place."""
+    """Return llmscope's cache folder: `LLMSCOPE_CACHE`, or the system's default cache location."""
     chosen = os.environ.get("LLMSCOPE_CACHE")
     return Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("llmscope")
 
 
 @contextmanager
 def scratch(parent: Path) -> Iterator[Path]:
-    """A folder to work in, beside what will be kept, that is gone after the block.
+    """Create a temporary folder in `parent` that is removed after the block.
 
     Raises:
         ScopeError: the cache cannot be written.
@@ -51,10 +51,9 @@ def scratch(parent: Path) -> Iterator[Path]:
 
 @contextmanager
 def building(target: Path) -> Iterator[Path]:
-    """A scratch folder that becomes `target` when the block ends well, and vanishes when not.
+    """Create a scratch folder that is renamed to `target` on success and removed on failure.
 
-    Nobody ever sees a half-written `target`; of two processes that build the same one, the first
-    to end wins.
+    `target` never exists half-written; of two processes that build it, the first to finish wins.
 
     Raises:
         ScopeError: the cache cannot be written.
@@ -69,7 +68,7 @@ def building(target: Path) -> Iterator[Path]:
 
 
 def remember(path: Path, text: str) -> None:
-    """Write a small file that is nice to have; if the cache cannot be written, go on without."""
+    """Write a small optional file; do nothing if the cache cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(

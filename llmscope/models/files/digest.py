@@ -1,6 +1,6 @@
-"""SHA-256 digests of weights, each remembered by path, size and time of change.
+"""SHA-256 digests of weights, cached by path, size and modification time.
 
-So a file is read twice only when it changed.
+So a file is read again only after it changed.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ _CHUNK = 1 << 22
 
 
 def file_digest(path: Path, progress: Progress | None = None) -> str:
-    """The SHA-256 of a file, in hexadecimal digits.
+    """Return the SHA-256 of a file in hexadecimal.
 
     Raises:
-        ScopeError: it cannot be read.
+        ScopeError: the file cannot be read.
     """
     try:
         stat = path.stat()
@@ -35,7 +35,7 @@ def file_digest(path: Path, progress: Progress | None = None) -> str:
             if known == state:
                 return str(digest)
         except (OSError, ValueError, TypeError):
-            pass  # not remembered, or not readable: work it out
+            pass  # not cached, or not readable: compute the digest
         digest = _read(path, Meter(progress, f"reading {display_text(path.name)}", stat.st_size))
     except OSError as error:
         raise ScopeError(
@@ -46,10 +46,10 @@ def file_digest(path: Path, progress: Progress | None = None) -> str:
 
 
 def weights_digest(folder: Path, progress: Progress | None = None) -> str | None:
-    """The SHA-256 of the weights in a folder; None if it holds none.
+    """Return the SHA-256 of the weights in a folder; None if the folder has no weights.
 
-    Of one file it is that of the file, as a hub shows it; of several, that of the lines
-    `digest  name` sorted by name, as `sha256sum *.safetensors | sha256sum` gives it. Weights that
+    For one file it is the file's digest, as the hub shows it; for several, the digest of the lines
+    `digest  name` sorted by name, as `sha256sum *.safetensors | sha256sum` prints it. Weights that
     were converted from GGUF have the digest of the GGUF file.
 
     Raises:

@@ -1,7 +1,7 @@
-"""Regular expressions that come with a model, matched where they can be given up.
+"""Match regular expressions that come with a model, with limits on time and memory.
 
-A pattern such as `(a+)+$` takes longer than the universe on thirty letters, and Python cannot
-interrupt it: so it runs in a process of its own, with a limit on time and memory.
+A pattern such as `(a+)+$` takes longer than the age of the universe on thirty letters, and Python
+cannot interrupt it. So it runs in a separate process, with a limit on time and memory.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 
 SECONDS = 5.0
 LENGTH = 4000
-"""Longest pattern: one that lists every module of a large model by name has about as much."""
+"""Longest pattern; one that lists every module of a large model by name is about this long."""
 _PLAIN = re.compile(r"[\w.-]*", re.ASCII)
 _CHILD = """
 import json, re, sys
@@ -34,19 +34,19 @@ json.dump(found, sys.stdout)
 
 
 class PatternError(ValueError):
-    """A pattern is no regular expression, too long, or takes too long."""
+    """Raised for a pattern that is invalid, too long, or takes too long to match."""
 
 
 def is_plain(pattern: str) -> bool:
-    """Whether a pattern is a name: letters, digits, dots, dashes. No such pattern takes long."""
+    """Return whether a pattern is a plain name (letters, digits, dots, dashes): fast to match."""
     return len(pattern) <= LENGTH and _PLAIN.fullmatch(pattern) is not None
 
 
 def matches(patterns: Sequence[str], names: Iterable[str]) -> list[list[str]]:
-    """Return for each pattern the names that `re.fullmatch` matches with it.
+    """Return for each pattern the names that it matches with `re.fullmatch`.
 
     Raises:
-        PatternError: see there; its text says which pattern.
+        PatternError: a pattern is too long, cannot be matched, or takes too long.
     """
     for pattern in patterns:
         if len(pattern) > LENGTH * 8:

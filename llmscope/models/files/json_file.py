@@ -1,4 +1,4 @@
-"""JSON files that come with a model, read within bounds."""
+"""Read JSON files that come with a model, with limits on size and nesting."""
 
 from __future__ import annotations
 
@@ -8,33 +8,33 @@ from pathlib import Path
 from typing import Any
 
 CONFIG_BYTES = 8 << 20
-"""Largest config file; configs that list every quantised layer have about a megabyte."""
+"""Largest config file in bytes; configs that list every quantized layer have about a megabyte."""
 INDEX_BYTES = 32 << 20
-"""Largest index of shards; 90,000 tensors take 9 MB."""
+"""Largest index of shards in bytes; 90,000 tensors take 9 MB."""
 DEPTH = 64
 
 
 def read_json(path: Path, limit: int = CONFIG_BYTES) -> Any:
-    """Return what a JSON file holds.
+    """Return the content of a JSON file.
 
     Args:
-        path: may be a symbolic link to a regular file.
+        path: the file, or a symbolic link to a regular file.
         limit: largest size in bytes.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: the file does not exist.
         OSError: the file cannot be read.
-        ValueError: it is no regular file, larger than `limit`, nested too deeply, or no JSON.
+        ValueError: it is not a regular file, larger than `limit`, nested too deeply, or not JSON.
     """
     return parse_json(read_bytes(path, limit))
 
 
 def read_bytes(path: Path, limit: int) -> bytes:
-    """Return the content of a regular file: a pipe or a device could keep its reader for ever.
+    """Return the content of a regular file, because reading a pipe or a device could hang forever.
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it is no regular file, or larger than `limit`.
+        ValueError: it is not a regular file, or larger than `limit` bytes.
     """
     found = path.stat()
     if not stat.S_ISREG(found.st_mode):
@@ -50,7 +50,7 @@ def parse_json(content: bytes) -> Any:
     """Return the value of a JSON text.
 
     Raises:
-        ValueError: it is no JSON in UTF-8, or nested deeper than `DEPTH`.
+        ValueError: it is not JSON in UTF-8, or nested deeper than `DEPTH`.
     """
     try:
         found = json.loads(content.decode("utf-8"))
@@ -65,6 +65,6 @@ def parse_json(content: bytes) -> Any:
 
 
 def _children(value: Any) -> list[Any]:
-    """Return the lists and dicts inside of a list or dict."""
+    """Return the lists and dicts directly inside a list or dict."""
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return [one for one in inner if isinstance(one, dict | list)]

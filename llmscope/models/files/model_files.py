@@ -1,7 +1,7 @@
-"""The files in a model's folder: what kind they are and how large, before any library opens them.
+"""Check the kinds and sizes of the files in a model's folder before any library opens them.
 
-A pipe or a device under the name of a file keeps its reader for ever, and libraries read the
-whole of a text file, whatever its size.
+Reading a pipe or a device in place of a file hangs forever, and libraries read a whole text file
+whatever its size.
 """
 
 from __future__ import annotations
@@ -17,18 +17,22 @@ from llmscope.text import display_text
 VOCABULARY_BYTES = 128 << 20
 """Largest tokenizer.json, vocab.json, merges.txt or tokenizer.model; Gemma 3 has 33 MB."""
 FILES = 20_000
-"""Most files that a folder may hold."""
+"""Most files that a folder may contain."""
 _TEXTS = (".json", ".jinja", ".txt", ".model", ".tiktoken")
 _VOCABULARIES = ("tokenizer.json", "vocab", "merges", "tekken")
-_LOG = "trainer_state.json"  # grows with every step, and nothing here reads it
+_LOG = "trainer_state.json"  # grows with every training step, and is never read
 _TEMPLATES = "additional_chat_templates"
 
 
 def check_files(folder: Path, named: str) -> None:
-    """Refuse a folder with a pipe, a device, or a text file that no model needs so large.
+    """Refuse a folder with a pipe, a device, or a text file larger than any model needs.
+
+    Args:
+        folder: the model's folder.
+        named: the model's name in the error.
 
     Raises:
-        ScopeError: the first such file.
+        ScopeError: for the first such file, or the folder cannot be read or has too many files.
     """
     try:
         paths = [Path(entry.path) for entry in _entries(folder)]
@@ -50,10 +54,10 @@ def check_files(folder: Path, named: str) -> None:
 
 
 def check_tokenizer_paths(folder: Path) -> None:
-    """Refuse a tokenizer_config.json that names a device or a pipe as one of the files to read.
+    """Refuse a tokenizer_config.json that names a device or a pipe as a file to read.
 
     Raises:
-        ValueError: the setting that does.
+        ValueError: a setting names one, or the file is not valid JSON.
         OSError: the file cannot be read.
     """
     file = folder / "tokenizer_config.json"
@@ -63,7 +67,7 @@ def check_tokenizer_paths(folder: Path) -> None:
             continue
         try:
             mode = os.stat(value).st_mode
-        except (OSError, ValueError):  # no such file here: most name one of where they were made
+        except (OSError, ValueError):  # most name a file on the machine that made them
             continue
         if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
             raise ValueError(f"its {key[:40]} is no regular file")
@@ -76,10 +80,10 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def _trouble(path: Path) -> str:
-    """Return why a file cannot be read; nothing if it may be."""
+    """Return why a file must not be read; an empty string if it may be read."""
     try:
         found = path.stat()
-    except OSError:  # a link to a file that is gone: whoever needs it says so
+    except OSError:  # a dangling link: the code that needs the file reports it
         return ""
     if stat.S_ISDIR(found.st_mode):
         return ""
@@ -92,7 +96,7 @@ def _trouble(path: Path) -> str:
 
 
 def _limit(name: str) -> int:
-    """Return the most bytes that a text file of that name may have."""
+    """Return the largest size in bytes of a text file with this name."""
     if name.endswith((".txt", ".model", ".tiktoken")) or name.startswith(_VOCABULARIES):
         return VOCABULARY_BYTES
     return CONFIG_BYTES if name.endswith(("config.json", ".jinja")) else INDEX_BYTES

@@ -1,6 +1,6 @@
-"""Checkpoints whose weights are quantised: whether they run here, judged before they are read.
+"""Check whether quantized checkpoints run on this machine, before their weights are read.
 
-The judges are transformers' own quantizers: each says which package and which hardware it needs.
+transformers' own quantizers decide: each knows which package and which hardware it needs.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _BITS = ("bits", "nbits", "w_bit", "weights", "weight_format", "num_bits")
 
 
 def settings(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The `quantization_config` of a config.json, the text model's own included; None without."""
+    """Return the `quantization_config` of a config.json or its text model's; None without one."""
     text = config.get("text_config")
     inner = text.get("quantization_config") if isinstance(text, Mapping) else None
     found = config.get("quantization_config") or inner
@@ -40,18 +40,18 @@ def settings(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 
 def check_quantised(config: Mapping[str, Any], named: str, device_map: Any = "auto") -> None:
-    """Refuse quantised weights that this machine cannot run.
+    """Refuse quantized weights that this machine cannot run.
 
-    transformers would read a method that it does not know as if it were plain numbers, and finds
-    out about missing packages while it loads.
+    transformers would read weights of an unknown method as unquantized numbers, and would notice
+    missing packages only while loading.
 
     Args:
-        config: what config.json says.
-        named: what the person called the model.
-        device_map: where it is to run, as `from_pretrained` takes it.
+        config: the content of config.json.
+        named: the user's name for the model.
+        device_map: the devices to run on, as `from_pretrained` takes it.
 
     Raises:
-        ScopeError: the package or the hardware that is missing.
+        ScopeError: the method is unknown, or a package or the hardware for it is missing.
     """
     found = settings(config)
     if found is None:
@@ -73,7 +73,7 @@ def check_quantised(config: Mapping[str, Any], named: str, device_map: Any = "au
             quantizer.validate_environment(device_map=device_map, weights_only=True)
         except ImportError as error:
             raise _lacking(named, method, error) from error
-        except Exception as error:  # each quantizer has its own way to say what it cannot do
+        except Exception as error:  # quantizers raise different types
             raise ScopeError(
                 f"{named} is quantised with {method}, which does not run here: {told(error)}",
                 _UNQUANTISED,
@@ -81,9 +81,14 @@ def check_quantised(config: Mapping[str, Any], named: str, device_map: Any = "au
 
 
 def check_skipped(config: Mapping[str, Any], headers: TensorHeaders, named: str) -> None:
-    """Refuse modules left unquantised by a pattern that could take for ever to match.
+    """Refuse patterns for modules to leave unquantized that could take forever to match.
 
     transformers matches each name with Python's `re`, in this process.
+
+    Args:
+        config: the content of config.json.
+        headers: the headers of the weights, whose names the patterns are tried on.
+        named: the user's name for the model.
 
     Raises:
         ScopeError: a pattern in `quantization_config` repeats a group, or takes too long on the
@@ -108,7 +113,7 @@ def check_skipped(config: Mapping[str, Any], headers: TensorHeaders, named: str)
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """Yield each string in nested dicts and lists, keys too."""
+    """Yield each string in nested dicts and lists, including keys."""
     if isinstance(value, Mapping):
         for key, inner in value.items():
             yield str(key)
@@ -121,12 +126,12 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def device_map_for(config: Mapping[str, Any], named: str, device: torch.device) -> Any:
-    """The `device_map` that brings quantised weights to a device: few of them can move later.
+    """Return the `device_map` that loads quantized weights onto a device; few can be moved later.
 
     Raises:
         ScopeError: the method does not run on that device.
     """
-    # A library that warns in every pass would write over the screen.
+    # A library that warns in every forward pass would overwrite the screen.
     logging.getLogger(method_of(settings(config) or {})).setLevel(logging.ERROR)
     whole = {"": str(device)}
     try:
@@ -134,21 +139,23 @@ def device_map_for(config: Mapping[str, Any], named: str, device: torch.device) 
     except ScopeError:
         if device.type != "cpu":
             raise
-        check_quantised(config, named, None)  # some take a CPU only as what nobody asked for
+        check_quantised(config, named, None)  # some accept a CPU only by default
         return None
     return whole
 
 
 def check_numbers(model: Any, dtype: torch.dtype | None, named: str) -> None:
-    """Refuse a model whose quantised weights did not follow the numbers that were asked for.
+    """Refuse a quantized model whose parameters do not have the requested dtype.
 
-    Some methods compute in numbers of their own, and a part of the model stays in those.
+    Some methods compute in a fixed dtype, and a part of the model stays in it.
 
     Args:
-        dtype: what was asked for; None for the checkpoint's own.
+        model: the loaded model.
+        dtype: the requested dtype; None for the checkpoint's own.
+        named: the user's name for the model.
 
     Raises:
-        ScopeError: parts of it are in others; in float32 they may be, where precision asks for it.
+        ScopeError: a part has another dtype; float32 is allowed, for parts that need precision.
     """
     if dtype is None or getattr(model, "hf_quantizer", None) is None:
         return
@@ -161,18 +168,18 @@ def check_numbers(model: Any, dtype: torch.dtype | None, named: str) -> None:
 
 
 def method_of(found: Mapping[str, Any]) -> str:
-    """The name of the quantisation method; old bitsandbytes configs do not say theirs."""
+    """Return the name of the quantization method; old bitsandbytes configs do not name theirs."""
     if found.get("load_in_4bit") or found.get("load_in_8bit"):
         return "bitsandbytes"
     return str(found.get("quant_method") or "")
 
 
 def describe(config: Mapping[str, Any], model: Any) -> list[str]:
-    """A notice about the numbers that quantised weights are in; nothing for others.
+    """Return a notice about the number format of quantized weights; empty for other weights.
 
     Args:
-        config: what config.json said before loading.
-        model: the model as it was loaded.
+        config: the content of config.json before loading.
+        model: the loaded model.
     """
     found = settings(config)
     if found is None:
@@ -186,7 +193,7 @@ def describe(config: Mapping[str, Any], model: Any) -> list[str]:
 
 
 def _numbers(found: Mapping[str, Any], method: str) -> str:
-    """The kind of numbers, as the config words it."""
+    """Return the number format as the config names it, such as `nf4` or `4 bits`."""
     if method == "bitsandbytes":
         return (
             str(found.get("bnb_4bit_quant_type") or "4 bits")
@@ -200,7 +207,7 @@ def _numbers(found: Mapping[str, Any], method: str) -> str:
         match = re.match(r"(float|int|uint)[a-z_]*(\d+)", name, re.IGNORECASE)
         return (match[1] + match[2]).lower() if match else name
     groups = found.get("config_groups")
-    if isinstance(groups, Mapping) and groups:  # compressed-tensors: what its first group says
+    if isinstance(groups, Mapping) and groups:  # compressed-tensors: use its first group
         first = next(iter(groups.values()))
         weights = first.get("weights") if isinstance(first, Mapping) else None
         if isinstance(weights, Mapping):
@@ -212,7 +219,7 @@ def _numbers(found: Mapping[str, Any], method: str) -> str:
 
 
 def _lacking(named: str, method: str, error: ImportError) -> ScopeError:
-    """The error of a package that is missing, by what the quantizer says of it."""
+    """Return the error for a missing or unusable package, based on the quantizer's message."""
     wanted = _PIP.search(str(error))
     requirement = wanted[1] if wanted else (error.name or "").partition(".")[0]
     begun = f"{named} is quantised with {method}"

@@ -1,10 +1,10 @@
-"""A config's sizes held against the weights: before anything is built, and while it is built.
+"""Check a config's sizes against the weights, before and while the model is built.
 
-A config of a few bytes can ask for a million layers. Building them never ends, though the weights
-beside it are those of two. The integers of a config are compared with the headers of the weight
-files first, because classes of configs already make lists as long as the model is deep. Whatever
-is built after that is counted, module by module and on the meta device, and given up once it is
-more than the weights could fill.
+A config of a few bytes can ask for a million layers. Building them would never end, even if the
+weight files hold only two. First the integers of a config are compared with the headers of the
+weight files, because config classes already make lists as long as the model is deep. Everything
+built after that is counted, module by module and on the meta device, and building stops once it
+exceeds what the weights could fill.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from llmscope.models.files.weight_headers import TensorHeaders, folder_headers
 from llmscope.text import display_text
 
 LENGTH = 1 << 25
-"""Longest context; the longest that is in use has 10,485,760 tokens."""
+"""Longest context in tokens; the longest in use has 10,485,760."""
 SLACK = 32
-"""How many times a size may exceed the largest dimension: packed weights hold several numbers."""
+"""Factor by which a size may exceed the largest dimension: packed weights hold several numbers."""
 LEAST = 4096
-"""What any size may be: chunks and blocks of a computation stand in no weight."""
+"""Size that is always allowed: chunk and block sizes of a computation appear in no weight."""
 MODULES, PARAMETERS, BUFFERS = 500, 1 << 24, 1 << 28
-"""Modules, numbers in parameters and bytes in buffers that a model may have without weights."""
+"""Modules, parameter elements and buffer bytes that a model may have without weights."""
 MODULES_EACH = 4
-"""Modules for each tensor; the families of the tests need 2."""
+"""Modules allowed per tensor; the model families of the tests need 2."""
 TIMES = 8
-"""How many times as much as the weights hold may be built: shared weights are stored once.
+"""Factor by which the built model may exceed the weights, because shared weights are stored once.
 
-Each is counted where it is built and where it is loaded: the families of the tests need 2.2.
+Each weight is counted when built and when loaded; the model families of the tests need 2.2.
 """
 ANOTHER = "another copy of the model, with its own config.json"
 _LENGTHS = re.compile(r"position|context|ctx|window|seq|max_len")
@@ -50,7 +50,7 @@ _SIZES = re.compile(
 
 
 def check_folder(config: Mapping[str, Any], folder: Path, named: str) -> TensorHeaders:
-    """Hold a config.json against the headers of the weights beside it, and return those.
+    """Check a config.json against the headers of the folder's weights, and return the headers.
 
     Raises:
         ScopeError: a header is damaged, or the config asks for more than the weights could fill.
@@ -69,16 +69,16 @@ def check_folder(config: Mapping[str, Any], folder: Path, named: str) -> TensorH
 def check_sizes(
     config: Mapping[str, Any], headers: TensorHeaders, named: str, hint: str = ANOTHER
 ) -> None:
-    """Refuse integers in a config that no tensor of its weights bears out.
+    """Refuse integers in a config that are too large for the tensors of its weights.
 
     Args:
-        config: as config.json holds it, dicts inside of it too.
-        headers: of its weights.
-        named: what the error calls the model.
-        hint: what the error proposes.
+        config: the content of config.json, checked including nested dicts.
+        headers: the headers of its weights.
+        named: the model's name in the error.
+        hint: the hint of the error.
 
     Raises:
-        ScopeError: the first such integer.
+        ScopeError: for the first such integer.
     """
     limit = max(LEAST, headers.tensors, SLACK * headers.largest)
     for key, value in _integers(config):
@@ -121,17 +121,17 @@ def bounded(
     each: int = MODULES_EACH,
     hint: str = ANOTHER,
 ) -> Iterator[None]:
-    """Give up what this thread builds once it is larger than the weights could fill.
+    """Stop building a model in this thread once it is larger than the weights could fill.
 
     Args:
-        headers: of the weights.
-        named: what the error calls the model.
-        packed: the weights are quantised: a number may take a bit.
-        each: modules that may be built for each tensor.
-        hint: what the error proposes.
+        headers: the headers of the weights.
+        named: the model's name in the error.
+        packed: the weights are quantized: a number may take a single bit.
+        each: modules that may be built per tensor.
+        hint: the hint of the error.
 
     Raises:
-        ScopeError: it is too large.
+        ScopeError: the model is too large.
     """
     elements = max(headers.elements, 8 * headers.bytes) if packed else headers.elements
     left = {

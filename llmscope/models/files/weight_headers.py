@@ -1,7 +1,7 @@
-"""What the headers of weight files say of their tensors, read without the tensors themselves.
+"""Read the tensor headers of weight files without reading the tensors.
 
-A header is the one thing about a checkpoint's size that cannot lie: its tensors have to lie in the
-file. What a config says is held against it, see `llmscope.models.files.sizes`.
+A header is reliable about a checkpoint's size, because its tensors have to lie in the file. The
+config is checked against it; see `llmscope.models.files.sizes`.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from typing import Any
 from llmscope.models.files.json_file import parse_json
 
 HEADER_BYTES = 32 << 20
-"""Largest header of a safetensors file; a shard with 10,000 tensors has a megabyte."""
+"""Largest header of a safetensors file in bytes; a shard with 10,000 tensors has a megabyte."""
 _BITS = {"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "BOOL": 8, "C64": 64}
 
 
 @dataclass(frozen=True)
 class TensorHeaders:
-    """The tensors of a checkpoint.
+    """A summary of a checkpoint's tensors.
 
     Attributes:
-        tensors: how many.
-        elements: numbers in all of them.
-        bytes: what they take in the files.
-        largest: the largest dimension of one.
+        tensors: the number of tensors.
+        elements: the total number of elements.
+        bytes: their total size in the files.
+        largest: the largest dimension of any tensor.
         names: their names.
     """
 
@@ -41,7 +41,7 @@ class TensorHeaders:
     names: frozenset[str] = frozenset()
 
     def __add__(self, other: TensorHeaders) -> TensorHeaders:
-        """Return the tensors of both."""
+        """Return the summary of both."""
         return TensorHeaders(
             self.tensors + other.tensors,
             self.elements + other.elements,
@@ -52,7 +52,7 @@ class TensorHeaders:
 
 
 def folder_headers(folder: Path) -> TensorHeaders:
-    """Return the tensors of the safetensors files in a folder; of pickled ones if it has no others.
+    """Return the headers of a folder's safetensors files; without any, bounds of pickled ones.
 
     Raises:
         OSError: a file cannot be read.
@@ -69,7 +69,7 @@ def folder_headers(folder: Path) -> TensorHeaders:
 
 
 def safetensors_headers(path: Path) -> TensorHeaders:
-    """Return the tensors of a safetensors file.
+    """Return the headers of a safetensors file.
 
     Raises:
         OSError: the file cannot be read.
@@ -83,7 +83,8 @@ def safetensors_header(path: Path, *, whole: bool = True) -> dict[str, Mapping[s
     """Return dtype, shape and data_offsets of each tensor of a safetensors file.
 
     Args:
-        whole: the tensors have to lie in the file; False for one of which a part is missing.
+        path: the file.
+        whole: require that the tensors lie in the file; False for a partial file.
 
     Raises:
         OSError: the file cannot be read.
@@ -111,9 +112,9 @@ def safetensors_header(path: Path, *, whole: bool = True) -> dict[str, Mapping[s
 
 
 def pickle_bounds(path: Path) -> TensorHeaders:
-    """Return bounds of what a pickled checkpoint holds, from its size; nothing is unpickled.
+    """Return upper bounds for a pickled checkpoint from its size, without unpickling.
 
-    torch writes each tensor's numbers into a file of their own in a zip archive, uncompressed.
+    torch writes each tensor's data uncompressed into its own file in a zip archive.
 
     Raises:
         OSError: the file cannot be read.
@@ -123,15 +124,15 @@ def pickle_bounds(path: Path) -> TensorHeaders:
         with zipfile.ZipFile(path) as archive:
             count = len(archive.infolist())
     except (zipfile.BadZipFile, ValueError, NotImplementedError):
-        count = size // 64  # the format before it: a tensor's pickle takes more than that
+        count = size // 64  # torch's older format: a tensor's pickle takes more
     return TensorHeaders(count, size, size, size)
 
 
 def tensor_headers(tensors: Iterable[tuple[str, Iterable[int], int]]) -> TensorHeaders:
-    """Return the headers of tensors by name, shape and bytes.
+    """Return the summary of tensors given by name, shape and size in bytes.
 
     Raises:
-        ValueError: a tensor has more numbers than bits.
+        ValueError: a tensor has more elements than bits.
     """
     names, elements, taken, largest = [], 0, 0, 0
     for name, shape, length in tensors:
@@ -139,16 +140,16 @@ def tensor_headers(tensors: Iterable[tuple[str, Iterable[int], int]]) -> TensorH
         dimensions = tuple(shape)
         count = math.prod(dimensions)
         taken += length
-        if count > length * 8:  # less than a bit each: of a dtype that is not known here
+        if count > length * 8:  # less than a bit per element, of an unknown dtype
             raise ValueError(f"its header says what cannot be of {name[:80]}")
         elements += count
-        if count:  # a tensor without numbers may have any dimensions
+        if count:  # an empty tensor may have any dimensions
             largest = max(largest, *dimensions, 0)
     return TensorHeaders(len(names), elements, taken, largest, frozenset(names))
 
 
 def _is_tensor(tensor: Any, room: int) -> bool:
-    """Whether an entry of a header is a tensor that lies in the `room` bytes after the header."""
+    """Return whether a header entry is a tensor within the `room` bytes after the header."""
     if not isinstance(tensor, dict):
         return False
     shape, offsets = tensor.get("shape"), tensor.get("data_offsets")
@@ -163,7 +164,7 @@ def _is_tensor(tensor: Any, room: int) -> bool:
 
 
 def _bits(dtype: str) -> int | None:
-    """Return the bits of one number of a dtype; None if safetensors may know it and we do not."""
+    """Return the bits per element of a dtype; None if it is not known to llmscope."""
     found = re.match(r"(?:BF|F|I|U)(\d+)", dtype)
     return _BITS[dtype] if dtype in _BITS else int(found[1]) if found else None
 

@@ -1,1 +1,1 @@
-"""From a folder of weights to a loaded model: device, memory, adapters."""
+"""Load a model from a folder of weights: device, memory, adapters."""

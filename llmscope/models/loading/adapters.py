@@ -1,8 +1,8 @@
-"""PEFT adapters: a second model for each, which shares every weight of the base.
+"""PEFT adapters: a second model for each adapter, which shares every weight of the base.
 
 An adapter changes modules, not the base's tensors. So each gets a copy of the module tree around
-the very same parameters, and the base stays what it was: base and adapters can be recorded and
-looked at side by side, of whatever kinds they are, and switching between them loads nothing.
+the same parameters, and the base is unchanged: base and adapters of any kind can be recorded and
+viewed side by side, and switching between them loads nothing.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ from llmscope.text import display_text, told
 def fetched(
     parsed: Spec, adapters: Sequence[str], options: Options
 ) -> tuple[Weights, list[Weights]]:
-    """The weights of the base, and those of the adapters, or of other checkpoints of it.
+    """Fetch the weights of the base and of its adapters or other checkpoints.
 
-    Where an adapter is named in the place of a model, the base is the one that it was trained on,
-    and it comes first among the adapters.
+    If the spec is an adapter rather than a model, the base is the model that the adapter was
+    trained on, and the adapter comes first among the adapters.
 
     Raises:
         ScopeError: one of them cannot be found.
@@ -60,7 +60,7 @@ def fetched(
 
 
 def names(wanted: Iterable[str]) -> list[str]:
-    """A name for each adapter, no two alike."""
+    """Return a unique name for each adapter, numbering repeated names."""
     taken: list[str] = []
     for name in wanted:
         unique, number = name, 2
@@ -71,20 +71,20 @@ def names(wanted: Iterable[str]) -> list[str]:
 
 
 def adapted(base: Any, folder: Path, named: str, *, allow_pickle: bool = False) -> Any:
-    """The base with an adapter on: a module tree of its own around the base's own weights.
+    """Apply an adapter to the base, in a new module tree that shares the base's weights.
 
     Args:
-        base: a model of transformers; it is not changed.
-        folder: holds adapter_config.json and adapter_model.safetensors.
-        named: what the person called the adapter.
-        allow_pickle: adapter_model.bin will do as well.
+        base: a transformers model; it is not changed.
+        folder: the folder with adapter_config.json and adapter_model.safetensors.
+        named: the user's name for the adapter.
+        allow_pickle: also accept adapter_model.bin.
 
     Returns:
-        The model with the adapter's modules in it, in eval mode.
+        The model with the adapter's modules, in eval mode.
 
     Raises:
-        ScopeError: the adapter is damaged, of a kind without weights of its own in the model, or
-            made for another model.
+        ScopeError: the adapter is damaged, of a kind without its own weights in the model, or made
+            for another model.
     """
     said = display_text(named)
     check_files(folder, named)
@@ -104,7 +104,8 @@ def adapted(base: Any, folder: Path, named: str, *, allow_pickle: bool = False) 
     own = tensor_headers((name, one.shape, one.nbytes) for name, one in base.named_parameters())
     limit = bounded(headers + own, named, each=16, hint="another copy of the adapter")
     try:
-        # Its patterns may take for ever, and PEFT asks the hub for what a folder only names.
+        # Its patterns may take forever to match, and PEFT asks the hub for files that a config
+        # only names.
         with offline():
             config = PeftConfig.from_pretrained(str(folder))
         resolve_patterns(config, names, named)
@@ -114,20 +115,20 @@ def adapted(base: Any, folder: Path, named: str, *, allow_pickle: bool = False) 
                 f"{said} is an adapter of kind {kind}: virtual tokens, and no change of the model",
                 "an adapter that changes weights, such as LoRA, DoRA or IA3",
             )
-        # Some begin with a part of the base, and take that out of the base's weights.
+        # Some initializations start from a part of the base and subtract it from its weights.
         takes = str(getattr(config, "init_lora_weights", "")).lower().startswith(TAKEN_OUT)
         clone = sharing(base, own=takes)
         with offline(), limit:
             wrapped = PeftModel.from_pretrained(clone, str(folder), config=config)
             given = set(load_peft_weights(str(folder), device="cpu"))
-        # Whether embeddings were saved as well it would ask the hub.
+        # Otherwise PEFT would ask the hub whether embeddings were saved as well.
         wanted = get_peft_model_state_dict(wrapped, save_embedding_layers=False)
         missing = sorted(set(wanted) - given)
-        # Embeddings that were saved as well bear the names of the model's own weights.
+        # Embeddings that were saved as well have the names of the model's own weights.
         surplus = sorted(given - set(wanted) - set(wrapped.state_dict()))
     except ScopeError:
         raise
-    except Exception as error:  # whatever a foreign or damaged adapter makes the library raise
+    except Exception as error:  # a foreign or damaged adapter can raise anything
         raise ScopeError(
             f"the adapter {said} does not fit {type(base).__name__}: {told(error)}",
             "the model that it was trained on, or another copy of it",
@@ -148,24 +149,25 @@ def adapted(base: Any, folder: Path, named: str, *, allow_pickle: bool = False) 
 
 
 def sharing(model: Any, *, own: bool = False) -> Any:
-    """Return a copy of a model's module tree that holds the very same parameters and buffers.
+    """Return a copy of a model's module tree that shares its parameters and buffers.
 
     Args:
-        own: parameters of its own instead, for what will change them.
+        model: the model to copy.
+        own: copy the parameters instead of sharing them, because they will be changed.
     """
     tensors = model.buffers() if own else (*model.parameters(), *model.buffers())
     return copy.deepcopy(model, {id(tensor): tensor for tensor in tensors})
 
 
 def is_adapter(folder: Path) -> bool:
-    """Whether a folder holds an adapter, and no model."""
+    """Return whether a folder contains an adapter and no model."""
     return (folder / CONFIG).is_file() and not (folder / "config.json").is_file()
 
 
 def _base_of(folder: Path, named: str) -> Spec:
-    """The model that an adapter was trained on.
+    """Return the spec of the model that an adapter was trained on.
 
-    A relative path is tried from where the program runs, then from the adapter's folder.
+    A relative path is tried from the working directory, then from the adapter's folder.
     """
     said = read_adapter_config(folder, named)
     base = said.get("base_model_name_or_path")

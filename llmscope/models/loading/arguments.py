@@ -1,4 +1,4 @@
-"""The arguments of `llmscope.load` in their plain types."""
+"""Validate the arguments of `llmscope.load` and convert them to plain types."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ def checked_load(
     reward: Any,
     **others: Any,
 ) -> dict[str, Any]:
-    """Return the keywords of `load_subject`.
+    """Return the keyword arguments for `load_subject`.
 
     Args:
+        spec, device, dtype, threads, adapters, reward: as for `load_subject`, of any type.
         others: trust_remote_code, allow_pickle and progress.
 
     Raises:
-        ScopeError: a loaded model in the place of a name.
+        ScopeError: a loaded model was given instead of a name.
         TypeError, ValueError: see `llmscope.arguments`.
     """
     return {

@@ -1,4 +1,4 @@
-"""Where a model runs, in which numbers, and on how many threads."""
+"""Choose the device, dtype and number of threads of a model."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ DTYPES = {
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
 }
-TINY = 5_000_000  # parameters below which a second thread costs more than it gives
+TINY = 5_000_000  # below this many parameters a second thread slows the model down
 _default_threads = torch.get_num_threads()
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of a name: auto, spread, cpu, cuda, cuda:N or mps.
+    """Return the device for a name: auto, spread, cpu, cuda, cuda:N or mps.
 
-    Auto: cuda, else mps, else cpu. Spread has its main device there too.
+    Auto means cuda, else mps, else cpu; so does the main device of spread.
 
     Raises:
-        ScopeError: there is no such device here.
+        ScopeError: this machine has no such device.
     """
     if name in ("auto", "spread"):
         if torch.cuda.is_available():
@@ -46,13 +46,13 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_dtype(name: str, device: torch.device) -> torch.dtype | None:
-    """The dtype of a name; None for the checkpoint's own.
+    """Return the dtype for a name; None means the checkpoint's own.
 
-    Auto is float32 on a CPU, where half precision is slow and moves logits by tenths, and the
-    checkpoint's own elsewhere.
+    Auto is float32 on a CPU, where half precision is slow and shifts logits by tenths, and the
+    checkpoint's own dtype elsewhere.
 
     Raises:
-        ScopeError: there is no such dtype.
+        ScopeError: the dtype is unknown.
     """
     if name == "auto":
         return torch.float32 if device.type == "cpu" else None
@@ -62,10 +62,11 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype | None:
 
 
 def set_threads(threads: int | None, parameters: int) -> None:
-    """Give torch so many threads; None: one for a tiny model, torch's own choice for others.
+    """Set the number of torch threads.
 
-    Raises:
-        ScopeError: fewer than one.
+    Args:
+        threads: the number; None means one for a tiny model, and the default for others.
+        parameters: the number of parameters of the model; below `TINY` it is tiny.
     """
     if threads is None:
         threads = 1 if parameters < TINY else _default_threads
@@ -73,12 +74,12 @@ def set_threads(threads: int | None, parameters: int) -> None:
 
 
 def default_threads() -> int:
-    """How many threads a model that is not tiny gets."""
+    """Return the number of threads for a model that is not tiny."""
     return _default_threads
 
 
 def set_default_threads(threads: int) -> None:
-    """Give a model that is not tiny so many from now on."""
+    """Set the number of threads for models that are not tiny."""
     global _default_threads
     _default_threads = threads
 

@@ -1,8 +1,8 @@
-"""Models that are larger than one device: layers on every device, in memory, and on disk.
+"""Place models larger than one device: their layers on every device, in memory, and on disk.
 
-The spreading is accelerate's: its hooks bring what a module needs to where it runs, just before
-it runs. A weight that is not at home is on torch's meta device, so nothing may use a weight but
-the module that it belongs to.
+accelerate does the dispatch: its hooks move a module's weights to the device where the module runs,
+just before it runs. Until then an offloaded weight is on torch's meta device, so only the module
+that owns a weight may use it.
 """
 
 from __future__ import annotations
@@ -29,17 +29,18 @@ from llmscope.text import display_text
 
 SPREAD = "spread"
 MAX_MEMORY: dict[int | str, int] | None = None
-"""Bytes that weights may take on each device; None: what is free there."""
+"""Bytes that weights may take on each device; None means the free memory."""
 
 
 @dataclass(frozen=True)
 class Placing:
-    """Where a model goes and in which numbers.
+    """The placement of a model on devices, and its dtype.
 
     Attributes:
-        dtype: None for the checkpoint's own.
-        settings: what `from_pretrained` is told of it; nothing: it loads on the CPU, and is moved.
-        notices: what a person should know about it.
+        dtype: the dtype; None for the checkpoint's own.
+        settings: arguments for `from_pretrained`; if empty, the model loads on the CPU and is then
+            moved.
+        notices: notices for the user about the placement.
     """
 
     dtype: torch.dtype | None
@@ -48,11 +49,15 @@ class Placing:
 
     @property
     def spread(self) -> bool:
-        """Whether the model is on several devices."""
+        """Return whether the model is spread over several devices."""
         return self.settings.get("device_map") == "auto"
 
     def input_device(self, model: Any) -> torch.device:
-        """Where the model takes its ids; a spread one's first weights may be on none at all."""
+        """Return the device for input ids.
+
+        For a spread model it is the first device that is not cpu or disk, because its first
+        weights may be offloaded; cpu without such a device.
+        """
         if not self.spread:
             device: torch.device = model.device
             return device
@@ -60,20 +65,25 @@ class Placing:
         return torch.device(next(running, "cpu"))
 
     def compute_dtype(self, model: Any) -> torch.dtype:
-        """What the model computes in, whatever its weights are packed as."""
+        """Return the dtype that the model computes in, also for packed weights."""
         found = getattr(model.get_input_embeddings().weight, "dtype", None)
         dtype: torch.dtype = found if found in FLOATS else model.config.dtype
         return dtype
 
     def told(self, config: Mapping[str, Any], model: Any) -> tuple[str, ...]:
-        """The notices about a model that was loaded so, from the config of its checkpoint."""
+        """Return the notices about a loaded model with this placement.
+
+        Args:
+            config: the config of its checkpoint.
+            model: the loaded model.
+        """
         *rest, last = dict.fromkeys(_named(home) for home in _homes(model))
         where = [f"weights are spread over {', '.join(rest)} and {last}"] if rest else []
         return (*self.notices, *describe(config, model), *where)
 
 
 def _homes(model: Any) -> list[int | str | torch.device]:
-    """Where the parts of a model are; one place where accelerate had nothing to spread."""
+    """Return the devices of a model's parts; a single one if accelerate did not spread it."""
     homes: dict[str, Any] = getattr(model, "hf_device_map", None) or {"": model.device}
     return list(homes.values())
 
@@ -90,18 +100,18 @@ def place(
     config: Mapping[str, Any],
     named: str,
 ) -> Placing:
-    """Decide where a checkpoint goes.
+    """Decide the placement and dtype of a checkpoint.
 
     Args:
-        device: what the person asked for; `auto` spreads what does not fit on one GPU.
-        chosen: the device of that name.
-        dtype: the name of one; `auto` leaves quantised weights theirs.
-        folder: where its weights are.
-        config: what its config.json says.
-        named: what the person called the model.
+        device: the device name from the user; `auto` spreads a model that does not fit on one GPU.
+        chosen: the device for that name.
+        dtype: the dtype name; `auto` leaves quantized weights in theirs.
+        folder: the folder of its weights.
+        config: the content of its config.json.
+        named: the user's name for the model.
 
     Raises:
-        ScopeError: its quantisation does not run there, or the cache cannot be written.
+        ScopeError: its quantization does not run on the device, or the cache cannot be written.
     """
     notices: tuple[str, ...] = ()
     quantised = settings(config) is not None
@@ -118,11 +128,11 @@ def place(
 
 
 def _offload_folder() -> str:
-    """A folder for weights that only the disk has room for, gone when the program ends."""
+    """Create a folder for weights that are offloaded to disk, removed when the program ends."""
     parent = cache_folder() / "offload"
     try:
         parent.mkdir(parents=True, exist_ok=True)
-        for left in parent.iterdir():  # of programs that were killed
+        for left in parent.iterdir():  # left by processes that were killed
             owner = left.name.partition("-")[0]
             if owner.isdigit() and not psutil.pid_exists(int(owner)):
                 shutil.rmtree(left, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""What this machine has to run models on."""
+"""The devices, cores and threads of this machine."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from llmscope.text import told
 
 @dataclass(frozen=True)
 class Device:
-    """A place where a model can run.
+    """A device that can run a model.
 
     Attributes:
-        name: what `--device` takes.
-        kind: what it is, in words.
-        total, free: bytes of memory; None where the system does not tell.
+        name: its name for `--device`.
+        kind: its description, such as the name of the GPU.
+        total, free: bytes of memory; None if unknown.
         note: why it cannot be used; empty if it can.
     """
 
@@ -33,7 +33,7 @@ class Device:
 
 @dataclass(frozen=True)
 class Hardware:
-    """Devices, the one that `--device auto` takes, cores, and torch's threads."""
+    """The devices, the choice of `--device auto`, cores, torch threads and CUDA version."""
 
     devices: tuple[Device, ...]
     auto: str
@@ -43,7 +43,7 @@ class Hardware:
 
 
 def hardware() -> Hardware:
-    """Look at the machine. A device that does not answer is listed with the reason."""
+    """Return the machine's hardware. An unusable device is listed with the reason."""
     memory = psutil.virtual_memory()
     kind = platform.processor() or platform.machine()
     devices = [Device("cpu", kind, memory.total, memory.available)]
@@ -65,6 +65,6 @@ def _cuda(index: int) -> Device:
     try:
         kind = torch.cuda.get_device_name(index)
         free, total = torch.cuda.mem_get_info(index)
-    except RuntimeError as error:  # another program may hold it for itself alone
+    except RuntimeError as error:  # another process may use it exclusively
         return Device(name, kind, note=told(error))
     return Device(name, kind, total, free)

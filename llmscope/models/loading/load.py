@@ -1,4 +1,4 @@
-"""From a spec string to a `LoadedModel`: fetch, judge, load."""
+"""From a spec string to a `LoadedModel`: fetch, check, load."""
 
 from __future__ import annotations
 
@@ -45,25 +45,26 @@ def load_subject(
     allow_pickle: bool = False,
     progress: Progress | None = None,
 ) -> LoadedModel:
-    """Load a model with its tokenizer, in eval mode. No verdicts yet: those are measured later.
+    """Load a model with its tokenizer, in eval mode. Verdicts are measured later.
 
     Args:
-        spec: see `llmscope.models.spec`; None for the built-in default.
+        spec: see `llmscope.models.spec`; None means the built-in default.
         device: auto, cpu, cuda, cuda:N, mps, or spread: over all devices, memory and disk.
         dtype: auto, float32, bfloat16 or float16.
-        threads: of torch; None: one for a tiny model, torch's own choice for others.
+        threads: number of torch threads; None means one for a tiny model, and torch's own choice
+            for others.
         adapters: specs of PEFT adapters for it, or of other checkpoints of the same model, such
             as a fine-tuned one: folders or hub ids.
         reward: spec of a reward model that reads the same tokens.
         trust_remote_code, allow_pickle: accept code, or pickled weights, that come with a model.
-        progress: called with what is being done, bytes done, and bytes in all or None.
+        progress: called with the description of the stage, bytes done, and total bytes or None.
 
     Raises:
-        ScopeError: what is wrong, and what to try.
+        ScopeError: the model cannot be loaded; the error has a hint.
     """
     parsed = parse(spec)
     chosen = choose_device(device)
-    choose_dtype(dtype, chosen)  # a name that is none is told before anything is fetched
+    choose_dtype(dtype, chosen)  # raises for an invalid name before anything is fetched
     check_threads(threads)
     with silenced():
         options = Options(trust_remote_code, allow_pickle, progress)
@@ -110,7 +111,7 @@ def load_subject(
 
 
 def _built_in(name: str, make: Callable[[Weights, str], LoadedModel]) -> LoadedModel:
-    """One of the family of a built-in model."""
+    """Load a member of a built-in model's family."""
     return make(fetch(_member(name), Options()), name)
 
 
@@ -119,7 +120,7 @@ def _member(name: str) -> Spec:
 
 
 def _members(base: LoadedModel) -> tuple[str, ...]:
-    """The built-in family of a base, loaded or not."""
+    """Return the names of a base's built-in family, loaded or not."""
     spec = parse(base.spec)
     return fetch(spec, Options()).family if spec.source == "builtin" else ()
 
@@ -132,10 +133,10 @@ def _stage(
     weights: Weights,
     name: str,
 ) -> LoadedModel:
-    """The base with an adapter on it, or another checkpoint of it.
+    """Load the base with an adapter applied, or another checkpoint of it.
 
-    An adapter of a family goes on the member that it was trained on. What it is compared with is
-    the base of the family all the same: it shows what all training from there on changed.
+    An adapter of a family is applied to the member that it was trained on. It is still compared
+    with the base of the family, so that it shows the changes of all training since the base.
     """
     if is_adapter(weights.folder):
         below = base
@@ -159,10 +160,10 @@ def _checkpoint(
     device: torch.device,
     options: Options,
 ) -> LoadedModel:
-    """Another checkpoint of the same model, such as a fine-tuned one: all weights of its own.
+    """Load another checkpoint of the same model, such as a fine-tuned one, with its own weights.
 
     Raises:
-        ScopeError: it cannot be loaded, or is of another shape.
+        ScopeError: it cannot be loaded, or its weights have other shapes.
     """
     _, headers = check_model(
         weights.folder,
@@ -200,7 +201,7 @@ def _checkpoint(
 def with_adapter(
     base: LoadedModel, folder: Path, name: str, *, allow_pickle: bool = False
 ) -> LoadedModel:
-    """The base with an adapter on it, around the base's own weights.
+    """Return the base with an adapter applied, sharing the base's weights.
 
     Raises:
         ScopeError: see `llmscope.models.loading.adapters.adapted`.
@@ -213,7 +214,7 @@ def with_adapter(
 
 
 def _upon(base: LoadedModel, **changes: Any) -> LoadedModel:
-    """What stands on a base, and has nothing on top of it."""
+    """Return a copy of the base with changes, whose origin is the base and without variants."""
     return replace(base, adapted=Stages(), origin=base, **changes)
 
 
@@ -226,7 +227,7 @@ def _model(
     allow_pickle: bool,
     progress: Progress | None,
 ) -> tuple[Any, list[str]]:
-    """The model, on the CPU or already in place, and notices about weights that it did not take."""
+    """Load the model, on the CPU or as placed; also return notices about unused weights."""
     from transformers import AutoModelForCausalLM
 
     dtype = placing.dtype
@@ -247,11 +248,11 @@ def _model(
             )
         except ScopeError:
             raise
-        except Exception as error:  # whatever a damaged checkpoint makes transformers raise
+        except Exception as error:  # a damaged checkpoint can raise anything
             if ran_out(error):
                 raise does_not_fit(named, weights.folder, dtype, torch.device("cpu")) from error
             raise _unloadable(named, error) from error
-    # transformers fills what is missing with random numbers and goes on.
+    # transformers fills missing weights with random numbers and goes on.
     lacking = sorted(info["missing_keys"])
     if lacking:
         raise ScopeError(
@@ -269,13 +270,13 @@ def _model(
 
 
 def _tokens(folder: Path, trust_remote_code: bool) -> tuple[Tokens | None, list[str]]:
-    """The tokenizer, or None and why."""
+    """Load the tokenizer; if that fails, return None and a notice with the reason."""
     if not _has_tokenizer(folder):
         return None, ["the checkpoint has no tokenizer: it takes token ids only"]
     try:
         check_tokenizer_paths(folder)
         return Tokens(load_tokenizer(folder, trust_remote_code)), []
-    except Exception as error:  # a model without its tokenizer can still be looked into
+    except Exception as error:  # a model can be used without its tokenizer
         return None, [f"its tokenizer cannot be loaded ({told(error)}): it takes token ids only"]
 
 
@@ -291,7 +292,7 @@ def _moved(model: Any, device: torch.device, named: str, folder: Path) -> Any:
         if not ran_out(error):
             raise
         with suppress(Exception):
-            model.to("cpu")  # what arrived before memory ran out
+            model.to("cpu")  # move back what was moved before memory ran out
         free_cache(device)
         raise does_not_fit(named, folder, model.dtype, device) from error
 
@@ -301,7 +302,7 @@ def _anatomy(model: Any, named: str) -> Anatomy:
         return find(model)
     except ScopeError:
         raise
-    except Exception as error:  # a config that no model was meant to have
+    except Exception as error:  # an unusual config can raise anything
         raise ScopeError(
             f"the parts of {display_text(named)} cannot be found: {told(error)}",
             "another copy of the model, with its own config.json",
@@ -309,7 +310,7 @@ def _anatomy(model: Any, named: str) -> Anatomy:
 
 
 def _size(folder: Path) -> int:
-    """Bytes of the weights in a folder."""
+    """Return the bytes of the weights in a folder."""
     files = list(folder.glob("*.safetensors")) or list(folder.glob("*.bin"))
     return sum(file.stat().st_size for file in files if file.is_file())
 
@@ -329,9 +330,9 @@ def _unloadable(named: str, error: Exception) -> ScopeError:
 
 
 def _of_report(error: Exception) -> str:
-    """What stands in the report that transformers logs before it raises; empty for other errors.
+    """Return the content of the report that transformers logs before raising; else an empty text.
 
-    Its error says no more than "look at the above report", which is silenced.
+    transformers' error only says "look at the above report", and that report is silenced.
     """
     frame = error.__traceback__
     while frame is not None:

@@ -1,4 +1,4 @@
-"""When there is not enough memory: how much is needed, how much there is, what would fit."""
+"""Memory checks: how much a model needs, how much is free, and what would fit."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _RESERVE: ContextVar[Callable[[], None] | None] = ContextVar("reserve", default=
 
 
 def ran_out(error: BaseException) -> bool:
-    """Whether an error means that memory ran out; on a CPU torch says so only in words."""
+    """Return whether an error means that memory ran out; for a CPU torch only says so in text."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in WORDS)
@@ -30,11 +30,13 @@ def ran_out(error: BaseException) -> bool:
 def does_not_fit(
     named: str, folder: Path, dtype: torch.dtype | None, device: torch.device
 ) -> ScopeError:
-    """The error of a model that does not fit: what it needs, what there is, what would fit.
+    """Return the error for a model that does not fit: memory needed, memory free, what would fit.
 
     Args:
-        folder: where its weights are.
-        dtype: what it was to be loaded in; None for the checkpoint's own.
+        named: the user's name for the model.
+        folder: the folder of its weights.
+        dtype: the dtype to load it in; None for the checkpoint's own.
+        device: the device that it does not fit on.
     """
     count, stored = _parameters(folder)
     size = stored if dtype is None else dtype.itemsize
@@ -56,7 +58,7 @@ def does_not_fit(
 
 
 def free_cache(device: torch.device) -> None:
-    """Give back what nothing uses: Python's cycles first, then what torch keeps for reuse."""
+    """Free unused memory: first Python's reference cycles, then torch's memory cache."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
@@ -65,13 +67,13 @@ def free_cache(device: torch.device) -> None:
 
 
 def check_room(named: str, folder: Path, dtype: torch.dtype | None) -> None:
-    """Refuse what cannot fit before it is tried: many systems kill a program that takes too much.
+    """Refuse a model that cannot fit, because many systems kill a program that takes too much.
 
-    Weights that stay as they are in the file are mapped and need no memory of their own; those
-    that become another dtype do.
+    Weights that keep the file's dtype are memory-mapped and need no further memory; weights that
+    are converted to another dtype do.
 
     Raises:
-        ScopeError: the machine has not enough free memory, swap included.
+        ScopeError: the machine does not have enough free memory, including swap.
     """
     count, stored = _parameters(folder)
     converted = dtype is not None and dtype.itemsize != stored
@@ -80,7 +82,7 @@ def check_room(named: str, folder: Path, dtype: torch.dtype | None) -> None:
 
 
 def fits(folder: Path, dtype: torch.dtype | None, device: torch.device) -> bool:
-    """Whether weights fit on a device, with a tenth of what is free left for what they compute."""
+    """Return whether weights fit on a device with a tenth of its free memory left to compute."""
     count, stored = _parameters(folder)
     size = stored if dtype is None else dtype.itemsize
     return count * size <= 0.9 * available(device)
@@ -88,10 +90,10 @@ def fits(folder: Path, dtype: torch.dtype | None, device: torch.device) -> bool:
 
 @contextmanager
 def reserve(release: Callable[[], None]) -> Iterator[None]:
-    """While a model is loaded in this thread: what may be let go of, should it not fit beside that.
+    """Offer memory to a model that loads in this thread, in case it does not fit otherwise.
 
     Args:
-        release: lets go of it; called at most once.
+        release: frees the memory; called at most once.
     """
     token = _RESERVE.set(release)
     try:
@@ -101,7 +103,7 @@ def reserve(release: Callable[[], None]) -> Iterator[None]:
 
 
 def make_room(folder: Path, dtype: torch.dtype | None, device: torch.device) -> None:
-    """Let go of what may be, if the weights in a folder do not fit otherwise."""
+    """Release the reserve if the weights in a folder do not fit otherwise."""
     release = _RESERVE.get()
     if release is not None and not fits(folder, dtype, device):
         _RESERVE.set(None)
@@ -113,16 +115,16 @@ def _free_with_swap() -> int:
 
 
 def available(device: torch.device) -> int:
-    """Bytes that are free on a device."""
+    """Return the free bytes of a device."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     return int(psutil.virtual_memory().available)
 
 
 def _parameters(folder: Path) -> tuple[int, int]:
-    """How many numbers the weights hold, and bytes of one of them, as the files' headers say.
+    """Return the number of weight elements and the bytes per element, from the files' headers.
 
-    Zero where a header cannot be read: what is wrong with it is found when it is loaded.
+    Both are 0 if a header cannot be read; loading reports the error.
     """
     try:
         files = folder.glob("*.safetensors")

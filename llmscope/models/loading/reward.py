@@ -1,8 +1,8 @@
-"""A reward model: how good it finds what was said, in one number.
+"""Reward models: score a text with one number.
 
-It is a decoder with a head of one output on its last stream, as trl's RewardTrainer makes it. What
-a causal decoder says after a token depends on the tokens up to there alone, so one pass gives the
-score of each beginning of a text.
+A reward model is a decoder with a one-output head on its last residual stream, as trained by trl's
+RewardTrainer. A causal decoder's output at a token depends only on the tokens up to it, so one
+forward pass gives the score of every prefix of a text.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from llmscope.models.loaded_model import LoadedModel
 
 HEAD = "score"
-"""The name of the head in transformers' decoders for sequence classification."""
+"""The name of the head in transformers' sequence classification decoders."""
 KEPT = 8
 ANOTHER = "a reward model that was trained from this model, or from one with its vocabulary"
 Scores = NDArray[np.float32]
@@ -46,12 +46,12 @@ class RewardModel:
     """A loaded reward model.
 
     Attributes:
-        spec: what the person asked for.
+        spec: the spec that the user gave.
         name: its short name.
         model: transformers' own object, in eval mode.
-        padding: the token that transformers does not count at the end of a text; None: there is
-            none.
-        folders: where the weights came from.
+        padding: the padding token, which transformers ignores at the end of a text; None without
+            one.
+        folders: the folders of the weights.
     """
 
     spec: str
@@ -63,7 +63,7 @@ class RewardModel:
 
     @torch.no_grad()
     def scores(self, ids: Sequence[int]) -> Scores:
-        """The score of the text that ends with each token. [position]"""
+        """Return the score of the prefix that ends with each token. [position]"""
         known = tuple(ids)
         if known not in self._kept:
             caught: list[Tensor] = []
@@ -80,17 +80,22 @@ class RewardModel:
         return self._kept[known]
 
     def end(self, ids: Sequence[int]) -> int:
-        """The position whose score is that of the whole text: the last that is no padding."""
+        """Return the position whose score is that of the whole text: the last non-padding token."""
         last = len(ids) - 1
         return next((at for at in range(last, -1, -1) if ids[at] != self.padding), last)
 
 
 def load_reward(spec: str, subject: LoadedModel, options: Options) -> RewardModel:
-    """A reward model for what a model says.
+    """Load a reward model for texts of a model.
+
+    Args:
+        spec: the spec of the reward model.
+        subject: the model that it is for.
+        options: the loading options.
 
     Raises:
-        ScopeError: it is none, or reads other tokens than the model; and what can be wrong with
-            any model.
+        ScopeError: it is not a reward model, has another vocabulary than the model, or cannot be
+            loaded.
     """
     parsed = parse(spec)
     with silenced():
@@ -118,7 +123,7 @@ def load_reward(spec: str, subject: LoadedModel, options: Options) -> RewardMode
 def _check_tokens(
     folder: Path, config: dict[str, Any], named: str, subject: LoadedModel, options: Options
 ) -> None:
-    """Refuse one for which the model's token ids mean something else."""
+    """Refuse a reward model for which the model's token ids mean something else."""
     ours = {} if subject.tokens is None else subject.tokens.tokenizer.get_vocab()
     size, own = config.get("vocab_size"), len(ours) or subject.anatomy.vocabulary
     if isinstance(size, int) and size < own:
@@ -132,12 +137,12 @@ def _check_tokens(
     try:
         check_tokenizer_paths(folder)
         theirs = load_tokenizer(folder, options.trust_remote_code).get_vocab()
-    except Exception as error:  # none, or a damaged one
+    except Exception as error:  # missing or damaged
         raise ScopeError(
             f"{named} has no tokenizer that could be held against the model's: {told(error)}",
             "the folder with its tokenizer, as its save_pretrained writes it",
         ) from error
-    if not ours.items() <= theirs.items():  # it may have one more, such as for padding
+    if not ours.items() <= theirs.items():  # it may have more, such as a padding token
         raise ScopeError(
             f"{named} has another vocabulary than {display_text(subject.name)}: the tokens of one "
             "mean something else to the other",
@@ -161,7 +166,7 @@ def _loaded(folder: Path, named: str, subject: LoadedModel, options: Options) ->
             model = model.to(subject.device)
         except ScopeError:
             raise
-        except Exception as error:  # whatever a foreign or damaged checkpoint makes it raise
+        except Exception as error:  # a foreign or damaged checkpoint can raise anything
             if ran_out(error):
                 free_cache(subject.device)
                 raise does_not_fit(named, folder, subject.dtype, subject.device) from error

@@ -1,4 +1,4 @@
-"""Where weights come from, one file a source: each turns a spec into a folder of weights."""
+"""Sources of weights, one module each: a source turns a spec into a folder of weights."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ __all__ = ["Options", "Weights", "fetch"]
 
 
 def fetch(spec: Spec, options: Options) -> Weights:
-    """The folder that a spec means, downloaded or converted first where that is needed.
+    """Return the weights for a spec, downloading or converting them first if needed.
 
     Raises:
-        ScopeError: there is no such model, or it cannot be reached.
+        ScopeError: the model does not exist, or its source cannot be reached.
     """
-    # A source is imported when it is asked for: most need libraries that others do not.
+    # A source is imported on use, because most need libraries that others do not.
     source = import_module(f"{__name__}.{spec.source}")
     weights: Weights = source.fetch(spec, options)
     return weights

@@ -16,16 +16,16 @@ FAMILY = "family.json"
 
 
 def names() -> tuple[str, ...]:
-    """The models that ship, and adapters of them, sorted; no reward models, which write no text."""
+    """Return the built-in models and adapters, sorted; no reward models, which generate no text."""
     rewards = {one["name"] for one in _told() if one.get("kind") == "reward"}
     return tuple(sorted(_folders() - rewards))
 
 
 def fetch(spec: Spec, options: Options) -> Weights:
-    """The folder inside the package; of a reward model too.
+    """Return the weights inside the package, also of a reward model.
 
     Raises:
-        ScopeError: there is no such model.
+        ScopeError: the package has no such model.
     """
     if spec.name not in _folders():
         raise ScopeError(
@@ -38,12 +38,12 @@ def fetch(spec: Spec, options: Options) -> Weights:
 
 
 def home() -> Path:
-    """The folder that holds them, one a model."""
+    """Return the folder that contains the built-in models, each in its own folder."""
     return Path(str(files("llmscope") / "builtin"))
 
 
 def family(base: str) -> tuple[str, ...]:
-    """What was trained from a base and writes text, in order."""
+    """Return the models and adapters trained from a base, in order, without reward models."""
     return tuple(
         one["name"]
         for one in _stages(home() / base / FAMILY)
@@ -52,7 +52,7 @@ def family(base: str) -> tuple[str, ...]:
 
 
 def _told() -> list[dict[str, Any]]:
-    """What all families that ship say of their members."""
+    """Return the entries of all built-in families' members."""
     return [one for told in sorted(home().glob(f"*/{FAMILY}")) for one in _stages(told)]
 
 

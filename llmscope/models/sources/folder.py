@@ -1,4 +1,4 @@
-"""A folder as `save_pretrained` writes it: of a model, or of a PEFT adapter."""
+"""A local folder as `save_pretrained` writes it, with a model or a PEFT adapter."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from llmscope.text import display_text
 
 
 def fetch(spec: Spec, options: Options) -> Weights:
-    """The folder itself.
+    """Return the folder itself as weights.
 
     Raises:
-        ScopeError: it holds no model.
+        ScopeError: the folder contains no model or adapter.
     """
     folder = Path(spec.name)
     if not (folder / "config.json").is_file() and not (folder / "adapter_config.json").is_file():

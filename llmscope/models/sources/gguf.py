@@ -1,4 +1,4 @@
-"""GGUF files: converted once into safetensors, so that every later load is as fast as any other.
+"""GGUF files, converted once into safetensors so that later loads are as fast as of other models.
 
 The converted folder is keyed by the SHA-256 digest of the file; see `llmscope.models.files.digest`.
 """
@@ -30,21 +30,21 @@ _NOTICES = "notices.json"
 
 
 def fetch(spec: Spec, options: Options) -> Weights:
-    """The folder of converted weights of a local file.
+    """Return the converted weights of a local file.
 
     Raises:
-        ScopeError: it is no GGUF file, or transformers cannot read it.
+        ScopeError: the file is not a GGUF file, or transformers cannot read it.
     """
     return converted(Path(spec.name), options.progress)
 
 
 def converted(path: Path, progress: Progress | None) -> Weights:
-    """The converted form of a GGUF file, made first if the cache has none.
+    """Return the converted weights of a GGUF file, converting it first if they are not cached.
 
-    Weights are kept in float32: that holds every value of a quantized file exactly as read.
+    Weights are stored in float32, which represents every value of a quantized file exactly.
 
     Raises:
-        ScopeError: it is no GGUF file, or transformers cannot read it.
+        ScopeError: the file is not a GGUF file, or transformers cannot read it.
     """
     headers = check_gguf(path)
     digest = file_digest(path, progress)
@@ -63,10 +63,10 @@ def _notices(folder: Path) -> tuple[str, ...]:
 
 
 def check_gguf(path: Path) -> TensorHeaders:
-    """Judge a GGUF file by its header, and return what that says of its tensors.
+    """Check a GGUF file by its header, and return its tensor headers.
 
     Raises:
-        ScopeError: it is no GGUF file, or says what cannot be.
+        ScopeError: the file is not a GGUF file, or its header is invalid.
     """
     named = display_text(path.name)
     try:
@@ -86,7 +86,7 @@ def check_gguf(path: Path) -> TensorHeaders:
             f"{named} is damaged, or not all of a GGUF file: {told(error)}",
             "another copy of the file",
         ) from error
-    # The keys of an architecture say what those of a config do: `llama.block_count`.
+    # The keys of an architecture correspond to those of a config: `llama.block_count`.
     sizes = {
         key.partition(".")[2]: value
         for key, value in header.values.items()
@@ -119,9 +119,9 @@ def _convert(path: Path, headers: TensorHeaders, target: Path, progress: Progres
             )
         except ScopeError:
             raise
-        except Exception as error:  # whatever a damaged file makes transformers or gguf raise
+        except Exception as error:  # a damaged file can raise anything
             raise _unreadable(path, error) from error
-        # transformers fills what is missing with random numbers and goes on.
+        # transformers fills missing weights with random numbers and goes on.
         if info["missing_keys"]:
             lacking = display_text(min(info["missing_keys"]))
             raise ScopeError(
@@ -130,7 +130,7 @@ def _convert(path: Path, headers: TensorHeaders, target: Path, progress: Progres
             )
         tokenizer, why = _tokenizer(path, source)
         notices += [*why, *_left_out(described.tensors, taken)]
-        # The weights are plain float32 by now, but their former format forbids saving them.
+        # The weights are float32 by now, but transformers refuses to save them with a quantizer.
         model.hf_quantizer = None
         if hasattr(model.config, "quantization_config"):
             del model.config.quantization_config
@@ -138,25 +138,25 @@ def _convert(path: Path, headers: TensorHeaders, target: Path, progress: Progres
             model.save_pretrained(target)
             if tokenizer is not None:
                 tokenizer.save_pretrained(target)
-        except SafetensorError as error:  # how safetensors says that the disk is full
+        except SafetensorError as error:  # safetensors' error for a full disk
             raise OSError(str(error)) from error
         (target / _NOTICES).write_text(json.dumps(notices), encoding="utf-8")
 
 
 def _tokenizer(path: Path, source: dict[str, Any]) -> tuple[Any, list[str]]:
-    """The file's tokenizer; None and why where it cannot be read: a model can do without."""
+    """Load the file's tokenizer; if that fails, return None and a notice with the reason."""
     from transformers import AutoTokenizer
 
     try:
         return AutoTokenizer.from_pretrained(str(path.parent), **source), []
     except (KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
-    except BaseException as error:  # an alphabet that transformers does not know, or a panic
+    except BaseException as error:  # an unknown alphabet, or a Rust panic
         return None, [f"the file's tokenizer cannot be read: {told(error)}"]
 
 
 def _left_out(tensors: Iterable[str], taken: set[str]) -> list[str]:
-    """A notice about tensors that no part of the model was made of."""
+    """Return a notice about tensors that are not used in the model."""
     left = sorted(
         name
         for name in tensors
@@ -174,9 +174,10 @@ def _unreadable(path: Path, error: Exception) -> ScopeError:
 
 @contextmanager
 def _gguf_bar(meter: Meter) -> Iterator[set[str]]:
-    """The bar of the conversion, which transformers opens past its own hook.
+    """Redirect the conversion's progress bar, which bypasses transformers' tqdm hook.
 
-    Gives the names of the tensors that the conversion knows a place for, once it has begun.
+    Yields a set that receives the names of the tensors that the conversion maps to the model, once
+    the conversion has begun.
     """
     from transformers import modeling_gguf_pytorch_utils as module
 

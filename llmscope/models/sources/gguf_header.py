@@ -1,7 +1,7 @@
 """The header of a GGUF file: its metadata and tensors, checked before a library reads them.
 
-The gguf package believes every count and length: an array of 10^12 items in a file of a kilobyte
-is read for ever, because numpy gives empty slices beyond the end.
+The gguf package trusts every count and length: an array of 10^12 items in a file of a kilobyte is
+read forever, because numpy returns empty slices beyond the end.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 from llmscope.models.files.weight_headers import TensorHeaders, tensor_headers
 
 ITEMS = 3_000_000
-"""Most items of all arrays together; a vocabulary of 262,144 tokens with merges has 1.3 million.
+"""Most items in all arrays together; a vocabulary of 262,144 tokens with merges has 1.3 million.
 """
 _SCALARS = {
     0: "B",
@@ -40,12 +40,12 @@ _END = "it ends before its header does"
 
 @dataclass(frozen=True)
 class GgufHeader:
-    """What a GGUF file says.
+    """The header of a GGUF file.
 
     Attributes:
-        values: metadata that are a number or a truth value, by key; of an array of integers its
-            largest.
-        headers: of its tensors.
+        values: numbers and booleans of the metadata, by key; for an array of integers, its
+            maximum.
+        headers: the headers of its tensors.
     """
 
     values: dict[str, Any]
@@ -57,7 +57,8 @@ def read_header(path: Path) -> GgufHeader:
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: a count, a length or an offset is beyond the file, or no model needs it.
+        ValueError: a count, a length or an offset is beyond the file, or larger than any model
+            needs.
     """
     if not path.stat().st_size:
         raise ValueError(_END)
@@ -74,7 +75,7 @@ class _Reader:
         self._order = "<" if version & 0xFFFF else ">"
 
     def header(self) -> GgufHeader:
-        """Read it all.
+        """Read the whole header.
 
         Raises:
             ValueError: see `read_header`.
@@ -83,7 +84,7 @@ class _Reader:
         if version not in (2, 3):
             raise ValueError(f"it is of version {version}")
         tensors, entries = self._scalar("Q"), self._scalar("Q")
-        self._room(tensors * 24 + entries * 13)  # the least that each of them takes
+        self._room(tensors * 24 + entries * 13)  # the minimum bytes of each
         values = {}
         for _ in range(entries):
             key = self._text(_KEY_BYTES)
@@ -136,7 +137,7 @@ class _Reader:
         raise ValueError(f"it has a value of the unknown type {kind}")
 
     def _array(self) -> int | None:
-        """Pass over an array of numbers or texts, and return its largest integer."""
+        """Skip an array of numbers or strings, and return its largest integer or None."""
         kind, count = self._scalar("I"), self._scalar("Q")
         self._items += count
         if self._items > ITEMS:

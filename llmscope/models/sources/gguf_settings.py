@@ -1,8 +1,8 @@
-"""What a GGUF file says of its model, beside the weights.
+"""Apply the settings in a GGUF file's metadata to the model's config.
 
-transformers takes over a part of it, another part for each architecture, and leaves the rest at
-the defaults of the model's class: another rotary base or another epsilon gives plausible wrong
-numbers. Here the rest is taken over as well.
+transformers applies only some of them, depending on the architecture, and leaves the rest at the
+defaults of the model's class: a wrong rotary base or epsilon gives plausible wrong numbers. Here
+the rest is applied as well.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _WIDE = ("intermediate_size", "n_inner", "ffn_hidden_size")
 _CAPS = ("attn_logit_softcapping", "final_logit_softcapping")
 _ALIASES = ("qwen2moe", "qwen3moe", "gpt-oss", "minimax-m2")
 _NO_DECODERS = ("general", "tokenizer", "t5", "t5encoder", "umt5")
-# Gemmas of so many layers scale queries by the width of a head in the stream, as llama.cpp knows.
+# Gemmas with these numbers of layers scale queries by hidden size / heads, as in llama.cpp.
 _SCALED_BY_STREAM = {"gemma2": 46, "gemma3": 62}
 
 
@@ -30,16 +30,16 @@ class Described:
     """The metadata of a GGUF file, its tensors' names, and the factors of its rotary frequencies.
 
     Attributes:
-        architecture: as llama.cpp names it.
+        architecture: the architecture's name in llama.cpp.
         tensors: the names of all tensors.
-        frequencies: what each rotary frequency is divided by; None where they stay. [frequency]
+        frequencies: the divisor of each rotary frequency; None without scaling. [frequency]
     """
 
     def __init__(self, path: Path) -> None:
-        """Read it.
+        """Read the file's metadata.
 
         Raises:
-            ScopeError: it is damaged, or of an architecture that transformers cannot read.
+            ScopeError: the file is damaged, or transformers cannot read its architecture.
         """
         from gguf import GGUFReader
 
@@ -52,7 +52,7 @@ class Described:
             }
             self.architecture = str(self._values["general.architecture"])
             factors = {one.name: one.data for one in reader.tensors}
-        except Exception as error:  # whatever nonsense in a head makes gguf raise
+        except Exception as error:  # an invalid header can raise anything
             raise ScopeError(
                 f"{display_text(path.name)} is damaged, or not all of a GGUF file: {told(error)}",
                 "another copy of the file",
@@ -69,11 +69,11 @@ class Described:
             )
 
     def get(self, key: str, default: Any = None) -> Any:
-        """A value under the architecture's own prefix."""
+        """Return the value of a key under the architecture's prefix."""
         return self._values.get(f"{self.architecture}.{key}", default)
 
     def take_over(self, config: Any) -> list[str]:
-        """Make a config say what the file says. Returns notices about what it cannot say."""
+        """Apply the file's settings to a config, and return notices about those left out."""
         epsilon = self.get("attention.layer_norm_rms_epsilon")
         epsilon = self.get("attention.layer_norm_epsilon") if epsilon is None else epsilon
         _set(config, _EPSILON, epsilon)
@@ -98,7 +98,7 @@ class Described:
         return self._rotary(config)
 
     def _rotary(self, config: Any) -> list[str]:
-        """The base, the share that is rotated, and how positions are scaled."""
+        """Apply the rotary base, the rotated fraction, and the scaling of positions."""
         found = getattr(config, "rope_parameters", None)
         if not isinstance(found, dict) or not found:
             return []
@@ -128,7 +128,7 @@ class Described:
         return self._stretched(rope, turned or width)
 
     def _stretched(self, rope: dict[str, Any], turned: int) -> list[str]:
-        """Frequencies that Llama 3 divides by a factor each, told by the factors alone."""
+        """Detect Llama 3's frequency scaling from the factors alone, and apply it."""
         if any("rope_factors_" in name for name in self.tensors):
             return ["the file scales its positions by LongRoPE, which is left out"]
         if self.frequencies is None or np.allclose(self.frequencies, 1.0):
@@ -148,7 +148,7 @@ class Described:
 
 
 def readable() -> list[str]:
-    """The architectures of decoders that transformers reads from GGUF, as llama.cpp names them."""
+    """Return llama.cpp's names of the decoder architectures that transformers reads from GGUF."""
     from transformers.integrations.gguf.gguf_conversion_mapping import GGUF_ARCHS
     from transformers.modeling_gguf_pytorch_utils import GGUF_SUPPORTED_ARCHITECTURES as OLDER
 
@@ -157,7 +157,7 @@ def readable() -> list[str]:
 
 
 def llama3_factors(base: float, turned: int, told: Mapping[str, Any]) -> Any:
-    """What Llama 3 divides each rotary frequency by, from the wavelength. [frequency]"""
+    """Return Llama 3's divisor of each rotary frequency, by its wavelength. [frequency]"""
     wavelength = 2 * math.pi * base ** (np.arange(0, turned, 2) / turned)
     length = told["original_max_position_embeddings"]
     low, high, factor = (told[f"{name}actor"] for name in ("low_freq_f", "high_freq_f", "f"))
@@ -166,7 +166,14 @@ def llama3_factors(base: float, turned: int, told: Mapping[str, Any]) -> Any:
 
 
 def _set(config: Any, names: Iterable[str], value: Any, *, given: bool = False) -> None:
-    """Set those of the names that the config has; `given`: only where they have a value too."""
+    """Set the attributes among `names` that the config has.
+
+    Args:
+        config: the config to change.
+        names: the attributes; computed properties are skipped.
+        value: the value; None changes nothing.
+        given: set only attributes that are not None.
+    """
     for name in names if value is not None else ():
         computed = isinstance(getattr(type(config), name, None), property)
         if computed or not hasattr(config, name):

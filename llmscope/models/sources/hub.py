@@ -1,6 +1,6 @@
-"""Hub ids such as `org/name`: asked of the hub through huggingface_hub, kept in its local cache.
+"""Hub ids such as `org/name`: fetched through huggingface_hub and stored in its local cache.
 
-HF_HOME, HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE mean what they mean everywhere.
+HF_HOME, HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE have their usual meaning.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ _OTHER_LAYOUTS = ("consolidated*",)
 
 
 def fetch(spec: Spec, options: Options) -> Weights:
-    """The snapshot of a repository, or one GGUF file of it, converted.
+    """Return the snapshot of a repository, or one GGUF file of it, converted.
 
-    The config comes first, so that what cannot be shown is refused before gigabytes arrive. A
-    repository with adapter_config.json and no config.json gives the folder of an adapter. When
-    the hub fails, what the local cache holds will do, and a notice says so.
+    The config is fetched first, so that an unsupported model is refused before gigabytes are
+    downloaded. A repository with adapter_config.json and no config.json gives an adapter's folder.
+    If the hub fails, the local cache is used if complete, with a notice.
 
     Raises:
-        ScopeError: there is no such repository, it cannot be reached, or it holds no decoder.
+        ScopeError: the repository does not exist, cannot be reached, or contains no decoder.
     """
     repository = None
     with silenced():
@@ -64,12 +64,12 @@ def fetch(spec: Spec, options: Options) -> Weights:
 
 
 def _listed(spec: Spec, options: Options) -> tuple[Repository, list[str]]:
-    """The commit that is meant, and the paths of its files."""
+    """Return the repository at the spec's commit, and the paths of its files."""
     from huggingface_hub import constants
 
     line = HubConnection()
     ask = partial(repository_files, spec.name, spec.revision, constants.HF_HUB_ETAG_TIMEOUT)
-    # With a copy at hand it is not worth waiting for a hub that has trouble.
+    # With a cached copy it is not worth retrying a hub that fails.
     job = ask if _cached(spec, options) else partial(patiently, ask, line)
     ((commit, paths),) = watched(
         [job], line, Meter(options.progress, f"asking the hub for {_named(spec)}")
@@ -78,7 +78,7 @@ def _listed(spec: Spec, options: Options) -> tuple[Repository, list[str]]:
 
 
 def _brought(spec: Spec, options: Options, repository: Repository, paths: list[str]) -> Path:
-    """The folder of the snapshot, with every file in it that is needed and allowed."""
+    """Download every needed and allowed file, and return the snapshot's folder."""
     if spec.file is not None:
         if spec.file not in paths:
             raise ScopeError(
@@ -102,7 +102,7 @@ def _brought(spec: Spec, options: Options, repository: Repository, paths: list[s
 
 
 def _of_model(options: Options, paths: list[str]) -> list[str]:
-    # Weights come last: whatever breaks off, they are never there without their index.
+    # Weights come last, so that an interrupted download never has them without their index.
     texts = _matching(paths, (*_TEXT, *(["*.py"] * options.trust_remote_code)))
     weights = _matching(paths, [SAFETENSORS])
     if options.allow_pickle and not weights:
@@ -128,7 +128,7 @@ def _of_adapter(spec: Spec, options: Options, paths: list[str]) -> list[str]:
 
 
 def _matching(paths: Iterable[str], patterns: Iterable[str]) -> list[str]:
-    """Those at the top of the repository that have a pattern: what lies deeper are copies."""
+    """Return the top-level paths that match a pattern; paths in subfolders are copies."""
     return [
         path
         for path in paths
@@ -150,14 +150,14 @@ def _with_gguf(spec: Spec, paths: Iterable[str]) -> str:
 
 
 def _cached(spec: Spec, options: Options) -> Path | None:
-    """The snapshot in the local cache if it holds what is needed, whoever fetched it."""
+    """Return the snapshot in the local cache if it is complete, whichever program fetched it."""
     from huggingface_hub import try_to_load_from_cache
 
     for probe in (spec.file,) if spec.file is not None else ("config.json", ADAPTER):
         found = try_to_load_from_cache(spec.name, probe, revision=spec.revision)
         if isinstance(found, str):
             folder = Path(found).parents[probe.count("/")]
-            if folder.parent.name != "snapshots":  # a ref may hold anything, a path too
+            if folder.parent.name != "snapshots":  # a ref may contain anything, even a path
                 continue
             if probe == spec.file or _has_weights(folder, probe == ADAPTER, options):
                 return folder

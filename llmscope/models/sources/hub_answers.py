@@ -1,7 +1,7 @@
-"""What the hub answers, read within bounds and believed only as far as it can be true.
+"""Read responses of the hub, with limits on size and validation of their content.
 
-A hub is a server like any other, and HF_ENDPOINT may name one that is broken or hostile: an
-answer may have any length, and a commit or a file name may be a path that leads out of the cache.
+HF_ENDPOINT may name a server that is broken or hostile: a response may have any length, and a
+commit or a file name may be a path that leads out of the cache.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from urllib.parse import quote
 from llmscope.models.files.json_file import parse_json
 
 ANSWER_BYTES = 32 << 20
-"""Largest answer about a repository; one with 100,000 files takes about 10 MB."""
+"""Largest response about a repository in bytes; one with 100,000 files takes about 10 MB."""
 ERROR_BYTES = 64 << 10
-"""What is read of an answer that refuses."""
+"""Bytes that are read of an error response."""
 REDIRECTS = 10
 FILES = 100_000
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -28,13 +28,13 @@ def repository_files(name: str, revision: str | None, timeout: float) -> tuple[s
     """Return the commit that a revision means, and the paths of its files.
 
     Args:
-        name: of the repository.
-        revision: None for the main branch.
+        name: the name of the repository.
+        revision: a branch, tag or commit; None means the main branch.
         timeout: seconds to wait for the next bytes.
 
     Raises:
-        ValueError: the answer is not one of a hub.
-        Exception: what huggingface_hub raises for a repository that is not there.
+        ValueError: the response is not a valid hub response.
+        Exception: huggingface_hub's error for a repository that does not exist.
     """
     from huggingface_hub import HfApi
     from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
@@ -59,10 +59,10 @@ def repository_files(name: str, revision: str | None, timeout: float) -> tuple[s
 
 
 def bounded_answer(answer: Any, limit: int) -> Any:
-    """Return a streamed answer with the beginning of its body, as much as the limit allows.
+    """Return a streamed response with at most `limit` bytes of its body.
 
     Raises:
-        ValueError: it succeeded, and its body is longer; or it is compressed, unasked.
+        ValueError: a success response has a longer body, or is compressed although not requested.
     """
     coding = answer.headers.get("content-encoding", "identity").lower()
     body = b""
@@ -84,13 +84,13 @@ def bounded_answer(answer: Any, limit: int) -> Any:
 
 @contextmanager
 def streamed(url: str, headers: Mapping[str, str], timeout: float) -> Iterator[Any]:
-    """Give the answer to a GET, after redirects, with its body still to be read.
+    """Yield the response to a GET after redirects, with its body not read yet.
 
-    httpx would read the whole body of an answer that redirects.
+    httpx would read the whole body of a redirect.
 
     Raises:
-        ValueError: it redirects without end.
-        Exception: what the HTTP library raises without an answer.
+        ValueError: there are more than `REDIRECTS` redirects.
+        Exception: the HTTP library's error if there is no response.
     """
     from huggingface_hub.utils import get_session
 
@@ -111,7 +111,7 @@ def streamed(url: str, headers: Mapping[str, str], timeout: float) -> Iterator[A
 
 
 def _is_inside(path: Any) -> bool:
-    """Whether a file name stays in the folder that it is put into, on every system."""
+    """Return whether a file name stays inside its parent folder on every operating system."""
     if not isinstance(path, str) or not 0 < len(path) <= 1000 or not path.isprintable():
         return False
     plain = not any(one in path for one in "\\:") and not path.startswith("/")
@@ -119,5 +119,5 @@ def _is_inside(path: Any) -> bool:
 
 
 def is_etag(etag: str) -> bool:
-    """Whether an ETag can be the name of a file."""
+    """Return whether an ETag can be used as a file name."""
     return _ETAG.fullmatch(etag) is not None

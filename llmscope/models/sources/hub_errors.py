@@ -1,4 +1,4 @@
-"""What a person is told when the hub does not give a model."""
+"""Error messages for the user when the hub does not deliver a model."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _AGAIN = "the same again: what has arrived is kept, and the download goes on fro
 
 
 def explained(spec: Spec, error: Exception, *, began: bool) -> ScopeError:
-    """The one line for an error of the hub, its library or the network.
+    """Return the user's error for an error of the hub, its library or the network.
 
     Args:
-        spec: what was asked for.
-        error: what was raised.
-        began: whether the hub had answered before, so that it was there.
+        spec: the requested model.
+        error: the exception.
+        began: whether the hub had already responded, so that it can be reached.
     """
     from huggingface_hub import errors
 
@@ -99,7 +99,7 @@ def _unanswered(named: str, error: Exception, began: bool) -> ScopeError:
         if began:
             return ScopeError(f"the connection to the hub broke off during {named}", _AGAIN)
         return ScopeError(f"the hub cannot be reached for {named}", _OFFLINE)
-    if isinstance(error, ValueError):  # no JSON, or no ETag
+    if isinstance(error, ValueError):  # not JSON, or no ETag
         return ScopeError(
             f"what answers for the hub is none, when asked for {named}",
             "HF_ENDPOINT, or a login that the network wants first",

@@ -1,9 +1,9 @@
-"""Files of a hub repository, brought into the hub's own cache.
+"""Download files of a hub repository into the hub's own cache.
 
 The cache has the layout that huggingface_hub documents and shares with other programs: `blobs`
 named by ETag, `snapshots/COMMIT` of links to them, `refs` from branches and tags to commits.
-What has arrived of a file stays there as `ETAG.incomplete` until the rest does: the library
-throws it away, and a shard of five gigabytes would start anew.
+A partial download is kept as `ETAG.incomplete` and resumed later. The library deletes it, so that
+a shard of five gigabytes would start over.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ from llmscope.text import display_text
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _CHUNK = 1 << 20
 UNANNOUNCED = 128 << 20
-"""Most bytes of a file whose size the hub does not tell."""
+"""Largest file in bytes if the hub does not announce its size."""
 
 
 @dataclass(frozen=True)
 class Remote:
-    """A file on the hub: its path in the repository, its ETag, and its bytes if they are known."""
+    """A file on the hub: its path in the repository, its ETag, and its size in bytes if known."""
 
     path: str
     etag: str
@@ -62,11 +62,16 @@ class Repository:
         self.folder: Path = self._home / "snapshots" / commit
 
     def bring(self, paths: Sequence[str], progress: Progress | None, stage: str) -> None:
-        """Have these files in the snapshot's folder.
+        """Download files that are missing from the snapshot's folder.
+
+        Args:
+            paths: the files' paths in the repository.
+            progress: called with the download's progress; None reports nothing.
+            stage: the description of the stage for the progress.
 
         Raises:
-            Failed: the hub does not give them.
-            ScopeError: there is no room for them, or what came is damaged.
+            FailedError: a request to the hub failed.
+            ScopeError: the disk has no room for them, or a file arrived damaged.
         """
         missing = [path for path in paths if not (self.folder / path).is_file()]
         meter = Meter(progress, stage)
@@ -81,13 +86,13 @@ class Repository:
         watched([partial(self._bring, remote, line) for remote in remotes], line, meter)
 
     def remember(self, revision: str | None) -> None:
-        """A branch or tag means this commit, also when the hub cannot be asked."""
+        """Record that a branch or tag means this commit, for use when the hub is unreachable."""
         ref = self._home / "refs" / (revision or "main")
         if revision == self.commit:
             return
-        with suppress(OSError):  # a cache that cannot be written is still good to read
+        with suppress(OSError):  # a read-only cache can still be used
             ref.parent.mkdir(parents=True, exist_ok=True)
-            beside = ref.with_name(f"{ref.name}.{os.getpid()}.tmp")  # read whole, or not at all
+            beside = ref.with_name(f"{ref.name}.{os.getpid()}.tmp")  # for an atomic replacement
             beside.write_text(self.commit, encoding="utf-8")
             os.replace(beside, ref)
 
@@ -108,7 +113,7 @@ class Repository:
         return self._home / "blobs" / remote.etag
 
     def _kept(self, remote: Remote) -> int:
-        """Bytes of a file that are in the cache already."""
+        """Return the bytes of a file that are in the cache already."""
         blob = self._blob(remote)
         for path in (blob, _incomplete(blob)):
             with suppress(OSError):
@@ -159,7 +164,10 @@ class Repository:
         os.replace(incomplete, blob)
 
     def _is_for_the_library(self, size: int) -> bool:
-        """What plain HTTP does not give, or what somebody wants at full speed, not resumable."""
+        """Return whether huggingface_hub must download the file, which is not resumable.
+
+        It must for files too large for plain HTTP, and if the user set HF_XET_HIGH_PERFORMANCE.
+        """
         from huggingface_hub import constants
 
         limit = getattr(constants, "MAX_HTTP_DOWNLOAD_SIZE", 50_000_000_000)
@@ -177,7 +185,7 @@ class Repository:
 
 
 class _Passed:
-    """Takes a bar's reports and passes them to a line."""
+    """A gauge that forwards a bar's reports to a `HubConnection`."""
 
     total: float | None = None
 
@@ -198,7 +206,7 @@ def _incomplete(blob: Path) -> Path:
 def _alone(
     lock: Path, kept: Callable[[], int], line: HubConnection, remote: Remote
 ) -> Iterator[None]:
-    """Of several processes that want the same file, one fetches it."""
+    """Hold a file's lock, so that only one of several processes downloads it."""
     with ExitStack() as stack:
         if not _locked(stack, lock):
             with line.waiting("another process is fetching it"):
@@ -209,7 +217,7 @@ def _alone(
 
 
 def _locked(stack: ExitStack, lock: Path) -> bool:
-    """Whether the lock could be had until the stack ends."""
+    """Try to take the lock until the stack closes, and return whether that succeeded."""
     from filelock import Timeout
     from huggingface_hub.utils import WeakFileLock
 
@@ -221,10 +229,11 @@ def _locked(stack: ExitStack, lock: Path) -> bool:
 
 
 def _append(incomplete: Path, remote: Remote, url: str, line: HubConnection) -> None:
-    """Ask for what is missing of a file, and write it behind what is there.
+    """Request the missing part of a file, and append it to the partial download.
 
     Raises:
-        ShortError: less came than was announced.
+        ShortError: fewer bytes arrived than were announced.
+        ValueError: more than `UNANNOUNCED` bytes arrived of a file without an announced size.
     """
     from huggingface_hub import constants
     from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
@@ -244,10 +253,10 @@ def _append(incomplete: Path, remote: Remote, url: str, line: HubConnection) -> 
         with streamed(url, headers, constants.HF_HUB_DOWNLOAD_TIMEOUT) as response:
             if not response.is_success:
                 hf_raise_for_status(bounded_answer(response, ERROR_BYTES))
-            if have and response.status_code != 206:  # all of it, though a part was asked for
+            if have and response.status_code != 206:  # the whole file instead of the range
                 sink.truncate(0)
                 have = 0
-            # As it comes: what is compressed, unasked, has another size than was announced.
+            # Raw bytes: a response that is compressed without request fails the size check.
             for chunk in response.iter_raw():
                 line.check()
                 sink.write(chunk)
@@ -263,7 +272,7 @@ def _append(incomplete: Path, remote: Remote, url: str, line: HubConnection) -> 
 
 
 def _mismatch(path: Path, remote: Remote, line: HubConnection) -> str | None:
-    """What sets the bytes that came apart from those that the hub announced, if anything does."""
+    """Return how a download differs from the announced size or checksum; None if it matches."""
     size = path.stat().st_size
     if remote.size is not None and size != remote.size:
         return f"{size} bytes, and {remote.size} were announced"
@@ -282,7 +291,7 @@ def _link(blob: Path, pointer: Path) -> None:
     if pointer.is_file():
         return
     with suppress(FileNotFoundError):
-        pointer.unlink()  # a link to a blob that somebody deleted
+        pointer.unlink()  # a link to a deleted blob
     try:
         pointer.symlink_to(os.path.relpath(blob, pointer.parent))
     except OSError:  # a file system without links

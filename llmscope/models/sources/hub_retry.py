@@ -1,8 +1,8 @@
-"""Talking to a hub that may be slow, busy or gone: never in silence, and not for ever.
+"""Requests to a hub that may be slow, busy or unreachable, with progress reports and time limits.
 
-The library waits up to five minutes without a word when the hub asks it to, and for ever when the
-hub says nothing. So requests run in threads of their own, while the caller's thread goes on
-reporting: whoever watches sees what is waited for, and can stop it by raising from the report.
+huggingface_hub waits silently for up to five minutes when the hub asks it to, and forever when the
+hub does not respond. So requests run in their own threads, while the caller's thread keeps
+reporting what is being waited for; the progress callback can stop the requests by raising.
 """
 
 from __future__ import annotations
@@ -20,17 +20,20 @@ from llmscope.models.progress import Meter
 
 T = TypeVar("T")
 
-WAITS = (1.0, 2.0, 4.0)  # seconds before each further try
-LONGEST = 60.0  # seconds that the hub may ask for, all in all
-WORTH = 1 << 20  # bytes that have to come for the tries to be counted anew
+WAITS = (1.0, 2.0, 4.0)  # seconds before each retry
+LONGEST = 60.0  # seconds of waiting that the hub may ask for in total
+WORTH = 1 << 20  # bytes that must arrive to reset the number of retries
 _BEAT = 0.1  # seconds between two reports
-_GRACE = 1.0  # seconds for the threads to end when nobody waits for them any more
+_GRACE = 1.0  # seconds for the threads to end after they were stopped
 _PASSING = (408, 429, 500, 502, 503, 504)
 _RESET = re.compile(r";\s*t=(\d+)")
 
 
 class FailedError(Exception):
-    """A request failed for good: `error` is why. It sets apart what a report raises."""
+    """Raised when a request failed for good, with its `error`.
+
+    It distinguishes request errors from those that the progress callback raises.
+    """
 
     def __init__(self, error: Exception) -> None:
         super().__init__(str(error))
@@ -38,19 +41,19 @@ class FailedError(Exception):
 
 
 class StoppedError(Exception):
-    """Nobody waits for the answer any more."""
+    """Raised in a request's thread when its result is no longer needed."""
 
 
 class ShortError(Exception):
-    """The connection ended well, but bytes are missing."""
+    """Raised when the connection ended normally but bytes are missing."""
 
 
 class HubConnection:
-    """What the threads that ask tell the one that reports.
+    """State shared by the requesting threads and the reporting thread.
 
     Attributes:
-        arrived: bytes of each file that are here.
-        total: bytes of all of them; None if not known.
+        arrived: bytes of each file that have arrived.
+        total: bytes of all files; None if unknown.
     """
 
     def __init__(self, total: float | None = None) -> None:
@@ -61,12 +64,12 @@ class HubConnection:
 
     @property
     def note(self) -> str:
-        """What is being waited for; empty while nothing is."""
+        """Return what is being waited for; empty if no thread is waiting."""
         return next(iter(list(self._notes.values())), "")
 
     @contextmanager
     def waiting(self, note: str) -> Iterator[None]:
-        """This thread waits for something while the block lasts."""
+        """Set this thread's note to what it waits for within the block."""
         self._notes[threading.get_ident()] = note
         try:
             yield
@@ -74,16 +77,16 @@ class HubConnection:
             del self._notes[threading.get_ident()]
 
     def stop(self) -> None:
-        """Everybody who asks shall end."""
+        """Tell all requesting threads to end."""
         self._stopped.set()
 
     def check(self) -> None:
-        """Raise `StoppedError` if nobody waits any more."""
+        """Raise `StoppedError` if the threads were told to end."""
         if self._stopped.is_set():
             raise StoppedError
 
     def pause(self, seconds: float, note: str) -> None:
-        """Wait, and say for what."""
+        """Wait `seconds` with `note` as the reason; raise `StoppedError` if told to end."""
         with self.waiting(note):
             self._stopped.wait(seconds)
         self.check()
@@ -92,7 +95,13 @@ class HubConnection:
 def watched(
     jobs: Sequence[Callable[[], T]], line: HubConnection, meter: Meter, threads: int = 4
 ) -> list[T]:
-    """The results of all jobs, in their order; the meter is told at every beat what the line says.
+    """Run all jobs in threads, and return their results in order.
+
+    Args:
+        jobs: the requests.
+        line: the state that the jobs share with the reporting thread.
+        meter: receives the note and progress of `line` every `_BEAT` seconds.
+        threads: most jobs that run at once.
 
     Raises:
         FailedError: a job raised; the others were stopped.
@@ -140,13 +149,13 @@ def patiently(
     reconnect: bool = False,
     progress: Callable[[], float] = lambda: 0.0,
 ) -> T:
-    """The answer, asked for again a few times when the trouble may pass.
+    """Return the result of a request, retrying a few times after temporary errors.
 
     Args:
         ask: makes the request.
-        line: told what is waited for.
-        reconnect: whether a connection that cannot be made, or hangs, may pass too.
-        progress: bytes that have come; after `WORTH` more the tries are counted anew.
+        line: receives the note on what is being waited for.
+        reconnect: also retry if connecting fails or times out.
+        progress: returns the bytes that have arrived; after `WORTH` more the retries start over.
     """
     waits, patience, before = list(WAITS), LONGEST, progress()
     while True:
@@ -161,12 +170,12 @@ def patiently(
             patience -= asked
             if patience < 0:
                 raise
-            seconds = max(waits.pop(0), asked)  # a hub that asks for nothing at all is not hammered
+            seconds = max(waits.pop(0), asked)  # wait even if the hub asks for 0 s
             line.pause(seconds, _told(error, seconds))
 
 
 def asked_to_wait(error: BaseException) -> float | None:
-    """Seconds after which the hub wants to be asked again, if its answer says so."""
+    """Return the seconds that the hub's response asks to wait before a retry; None if unstated."""
     headers = getattr(getattr(error, "response", None), "headers", None) or {}
     after = str(headers.get("retry-after", "")).strip()
     if after.isdecimal():
@@ -181,7 +190,7 @@ def asked_to_wait(error: BaseException) -> float | None:
 
 
 def status_of(error: BaseException | None) -> int | None:
-    """The status of the hub's refusal, also where another error was raised because of it."""
+    """Return the HTTP error status behind an error or its causes; None without one."""
     while error is not None:
         status = getattr(getattr(error, "response", None), "status_code", None)
         if isinstance(status, int) and status >= 400:
@@ -191,10 +200,9 @@ def status_of(error: BaseException | None) -> int | None:
 
 
 def is_named(error: BaseException, *names: str) -> bool:
-    """Whether an error is of a class of that name.
+    """Return whether an error's class or a base class has one of these names.
 
-    The HTTP library below huggingface_hub is another module from one release to the next; its
-    classes keep their names.
+    The HTTP library below huggingface_hub differs between releases; its class names stay the same.
     """
     return any(kind.__name__ in names for kind in type(error).__mro__)
 

@@ -1,7 +1,7 @@
-"""What is wrong with a file of a model, as far as its own first bytes tell.
+"""Detect damaged model files by their first bytes.
 
-A proxy that answers with a login page, a repository cloned without Git LFS, a disk that was full:
-what they leave has the right name, and sometimes the right length.
+A proxy that answers with a login page, a repository cloned without Git LFS, or a full disk leaves
+files with the right name and sometimes the right length.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ def check_files(folder: Path) -> None:
     """Refuse damaged files in a snapshot of the hub's cache, and name the one to delete.
 
     Raises:
-        ScopeError: a file is not what its name says.
+        ScopeError: a file's content does not match its name.
     """
     for path in sorted(folder.iterdir()):
         trouble = flaw(path, path.name) if path.is_file() else None
         if trouble is not None:
-            # The blob, not the link: the library would link the same bytes again.
+            # The blob, not the link: otherwise the library would link the same bytes again.
             raise ScopeError(
                 f"{display_text(path.name)} in the hub's cache is damaged: {trouble}",
                 f"rm {display_text(str(path.resolve()))}, then the same again to download it anew",
@@ -35,7 +35,7 @@ def check_files(folder: Path) -> None:
 
 
 def flaw(path: Path, name: str) -> str | None:
-    """Why a file cannot be what its name says; None if nothing speaks against it."""
+    """Return why a file's content does not match its name; None if no problem is found."""
     with path.open("rb") as file:
         start = file.read(64)
     if start.startswith(_POINTER):
@@ -55,7 +55,10 @@ def flaw(path: Path, name: str) -> str | None:
 
 
 def _of_safetensors(path: Path) -> str | None:
-    """Eight bytes of length, a JSON header of that length, then the tensors, and nothing more."""
+    """Return what is wrong with a safetensors file; None if nothing is.
+
+    The format is eight bytes of length, a JSON header of that length, and the tensors.
+    """
     size = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")

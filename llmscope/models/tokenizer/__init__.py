@@ -1,1 +1,1 @@
-"""Tokenizers: tokens and their places in the text, chat templates, roles."""
+"""Tokenizers: tokens and their offsets in the text, chat templates, roles."""

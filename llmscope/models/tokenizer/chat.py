@@ -1,7 +1,7 @@
-"""The chat template of a tokenizer: from messages to the very text that the model reads.
+"""The chat template of a tokenizer: turns messages into the exact text that the model reads.
 
-A template is a program that comes with a model. It is run in a child process that can be given
-up, and only when its text or its marks are asked for.
+A template is a program that comes with a model. It runs in a child process that can be killed, and
+only when its text or its marks are needed.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from llmscope.text import one_line
 PATIENCE = 2.0
 """Seconds that a template may take."""
 LONGEST = 1_000_000
-"""Characters that a template may write beside what is said."""
+"""Characters that a template may write in addition to the messages."""
 SEEN = 4096
-"""Characters of a text that are looked at for signs of a template."""
+"""Characters at the start of a text that are searched for words of a template."""
 
 WITHOUT = "the prompt without --chat"
 WITHOUT_SYSTEM = "the prompt without --system"
@@ -38,7 +38,7 @@ class Chat:
     """A tokenizer's chat template.
 
     Args:
-        tokenizer: transformers' own object; None where the model has none.
+        tokenizer: transformers' own object; None for a model without a tokenizer.
         patience: seconds that the template may take.
     """
 
@@ -47,14 +47,15 @@ class Chat:
         self._patience = patience
 
     def apply(self, messages: Sequence[Message], add_generation_prompt: bool = True) -> str:
-        """The text of the template, special tokens included: encode it without adding any.
+        """Render the template. The text includes special tokens: encode it without adding any.
 
         Args:
             messages: (role, content) pairs.
-            add_generation_prompt: end where the assistant is to speak.
+            add_generation_prompt: end with the start of the assistant's message.
 
         Raises:
-            ScopeError: there is no template, or it refuses or fails or does not end.
+            ScopeError: the model has no template, or the template rejects the messages, fails or
+                takes too long.
         """
         self._check()
         try:
@@ -63,7 +64,7 @@ class Chat:
             raise ScopeError(
                 f"the chat template did not end within {self._patience:g} s", WITHOUT
             ) from None
-        except Exception as error:  # whatever a template raises, or where it was given up
+        except Exception as error:  # any error of the template, or a killed child
             refused = isinstance(error, FunctionError) or not isinstance(error, CallError)
             reason = one_line(str(error) or type(error).__name__)
             system = refused and any(role == "system" for role, _ in messages)
@@ -72,16 +73,17 @@ class Chat:
                 WITHOUT_SYSTEM if system else WITHOUT,
             ) from error
         for role, content in messages:
-            # Some templates pass over what they do not expect, and say nothing.
+            # Some templates silently skip messages that they do not expect.
             if role == "system" and content.strip() not in text:
                 raise ScopeError("the chat template drops the system message", WITHOUT_SYSTEM)
         return text
 
     def prompt(self, text: str, system: str | None = None) -> str:
-        """One message of a person, up to where the model answers.
+        """Render one user message, up to the start of the model's answer.
 
         Args:
-            system: a system message before it.
+            text: the user message.
+            system: a system message before it; None without one.
 
         Raises:
             ScopeError: as for `apply`.
@@ -91,34 +93,34 @@ class Chat:
 
     @cached_property
     def marks(self) -> ChatMarks:
-        """What the template writes around each role; empty without a template.
+        """Return the text that the template writes around each role; empty without a template.
 
-        The template runs for this. `words` and `may_follow` do without.
+        This runs the template, unlike `words` and `may_follow`.
         """
 
         def render(messages: Sequence[Message], asked: bool) -> str | None:
             try:
                 return self._render(messages, asked)
-            except FunctionError:  # roles that this template does not take
+            except FunctionError:  # the template does not support these roles
                 return None
 
         try:
             self._check()
             return learn(render)
-        except Exception:  # one that was given up, or that transformers does not find
+        except Exception:  # the template was killed, or transformers finds none
             return ChatMarks()
 
     @cached_property
     def words(self) -> frozenset[str]:
-        """Words that a text in the template holds at least one of, read from its source alone.
+        """Return words of which a text that follows the template contains at least one.
 
-        They tell whether to run the template to find who speaks in a text. A text that holds one
-        of them may be in no template all the same.
+        They are read from the template's source, and decide whether to run the template to find
+        the roles in a text. A text that contains one need not follow the template.
         """
         try:
             self._check()
             source = self._source()
-        except Exception:  # no such part, or several
+        except Exception:  # no template, or several
             return frozenset()
         found = _WORDS.findall(source.replace("\\n", "\n"))
         named = self._tokenizer.special_tokens_map.values() if "_token" in source else ()
@@ -126,11 +128,11 @@ class Chat:
         return frozenset(word for word in words if not _CODE.issuperset(word))
 
     def may_follow(self, text: str) -> bool:
-        """Whether a text may be in the template, told without running that."""
+        """Return whether a text may follow the template, without running the template."""
         return may_follow(text, self.words)
 
     def roles(self, text: str) -> tuple[RoleSpan, ...]:
-        """Who speaks where in a text that follows the template; empty for any other."""
+        """Return the role spans of a text that follows the template; empty for any other."""
         return self.marks.roles(text) if self.may_follow(text) else ()
 
     def _check(self) -> None:
@@ -146,7 +148,7 @@ class Chat:
         listed = [{"role": role, "content": content} for role, content in messages]
         own = type(self._tokenizer).apply_chat_template
         if own.__module__ != "transformers.tokenization_utils_base":
-            # The tokenizer brings code of its own, which runs here anyway.
+            # The tokenizer has its own code, which runs in this process anyway.
             return str(
                 self._tokenizer.apply_chat_template(
                     listed, tokenize=False, add_generation_prompt=asked
@@ -158,7 +160,7 @@ class Chat:
         return str(_worker.call("render", *arguments, seconds=self._patience, largest=8 * longest))
 
     def _source(self) -> str:
-        """The template that transformers would choose, where there are several."""
+        """Return the source of the template that transformers would choose among several."""
         source = self._tokenizer.get_chat_template()
         if not isinstance(source, str):
             raise TypeError("it is no text")
@@ -166,6 +168,6 @@ class Chat:
 
 
 def may_follow(text: str, words: frozenset[str]) -> bool:
-    """Whether a text may be in a chat template, of which `Chat.words` are these."""
+    """Return whether a text may follow a chat template with these `Chat.words`."""
     beginning = text[:SEEN]
     return any(word in beginning for word in words)

@@ -1,4 +1,4 @@
-"""A tokenizer with parts of unknown cost. Runs in the child of `llmscope.sandbox`."""
+"""Run a tokenizer with parts of unbounded cost, inside the child process of `llmscope.sandbox`."""
 
 from __future__ import annotations
 
@@ -21,23 +21,24 @@ def try_folder(folder: str) -> None:
     """Load a tokenizer as transformers will: its file, and the tokens that other files add.
 
     Raises:
-        Exception: it cannot be loaded.
+        Exception: the tokenizer cannot be loaded.
     """
     found = Tokenizer.from_file(str(Path(folder) / "tokenizer.json"))
     texts: list[str] = []
     for name in _BESIDE:
         path = Path(folder) / name
-        with suppress(Exception):  # a damaged one: transformers says how
+        with suppress(Exception):  # a damaged file: transformers reports it
             if path.is_file():
                 texts += _texts(json.loads(path.read_bytes()))
     found.add_tokens([AddedToken(text, normalized=True) for text in texts[:_MOST]])
 
 
 def load(text: str, encode_special_tokens: bool) -> None:
-    """Take the tokenizer that a JSON text describes.
+    """Load the tokenizer from its JSON text.
 
     Args:
-        encode_special_tokens: cut the special tokens of a text as any other text.
+        text: the content of a tokenizer.json.
+        encode_special_tokens: split special tokens in a text like any other text.
     """
     found = Tokenizer.from_str(text)
     found.no_truncation()
@@ -47,18 +48,18 @@ def load(text: str, encode_special_tokens: bool) -> None:
 
 
 def encode(text: str, special_tokens: bool) -> tuple[list[int], list[tuple[int, int]]]:
-    """Return the ids of a text and their places in it, in characters."""
+    """Return the token ids of a text and their offsets in it, in characters."""
     found = _tokenizers["own"].encode(text, add_special_tokens=special_tokens)
     return found.ids, found.offsets
 
 
 def decode(ids: list[int]) -> str:
-    """Return the text of ids, special tokens included."""
+    """Return the text of token ids, including special tokens."""
     return str(_tokenizers["own"].decode(ids, skip_special_tokens=False))
 
 
 def _texts(found: Any) -> Iterator[str]:
-    """Every short text in a JSON value: any of them may become a token."""
+    """Yield every short string in a JSON value, because any of them may become a token."""
     if isinstance(found, str):
         if 0 < len(found) <= _LONGEST:
             yield found

@@ -1,10 +1,9 @@
-"""Which tokenizers may run in this process, judged by the parts that they are made of.
+"""Decide by a tokenizer's parts whether it may run in this process.
 
-A tokenizer.json holds regular expressions, replacements and binary tables that come with a model.
-Rust code that meets the wrong ones takes exponential time, asks for all memory or aborts the
-process. Parts with a bounded cost are listed here, with the regular expressions that the known
-vocabularies share; a tokenizer with any other part is run in a child process, where it can be
-given up.
+A tokenizer.json contains regular expressions, replacements and binary tables that come with a
+model. Bad ones make the Rust code take exponential time, allocate all memory or abort the process.
+Parts with a bounded cost are listed here, with the regular expressions that the known vocabularies
+share; a tokenizer with any other part runs in a child process, which can be killed.
 """
 
 from __future__ import annotations
@@ -16,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 GROWTH = 32.0
-"""How many times longer replacements may make a text."""
+"""Factor by which replacements may lengthen a text."""
 WORD = 1000
-"""Letters of the longest word that a WordPiece vocabulary may search through."""
+"""Largest `max_input_chars_per_word` of a WordPiece vocabulary."""
 
 _ENGLISH = r"'s|'t|'re|'ve|'m|'ll|'d"
 _TAIL = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -32,7 +31,7 @@ _CASED_TAIL = r"| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 
 EXPRESSIONS = frozenset(
     {
-        # To split a text: GPT-2, Llama 3, Qwen 2 and 3.5, o200k and what was made of them.
+        # To split a text: GPT-2, Llama 3, Qwen 2 and 3.5, o200k and their derivatives.
         _ENGLISH + r"| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
         _ENGLISH + r"|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+",
         rf"(?i:{_ENGLISH})|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}{{1,3}}{_TAIL}",
@@ -45,13 +44,14 @@ EXPRESSIONS = frozenset(
         _CASED.replace("(?i:'s|'t|'re|'ve|'m|'ll|'d)?", "") + r"|\p{N}{1,3}" + _CASED_TAIL,
         *(r"\p{N}", r"\p{N}{1,3}", r"\d", r"\d{1,3}", r"[0-9]", r"\s+", r"\n", " "),
         r"[0-9][0-9][0-9]",
-        # To replace blanks.
+        # To replace spaces.
         *(" {2,}", r"\s{2,}|[\n\r\t]", r"^▁+$", r"[\n\r\t]", " +▁", r"\A▁", r"\A +| +\z"),
     }
 )
-"""Regular expressions that take time in proportion to the text."""
+"""Regular expressions that take time linear in the text's length."""
 
-# Characters, escapes and classes in a row: without groups, at most one of them without end.
+# Characters, escapes and classes without groups, each with an optional quantifier; `linear` allows
+# at most one unbounded quantifier.
 _ROW = re.compile(r"(?:(?:\\.|\[(?:[^\[\]\\]|\\.)*\]|[^\\\[\](){}|?*+])[?*+]?)*")
 _LONGEST_ROW = 64
 _OPTIONAL = 3
@@ -74,12 +74,12 @@ Part = Mapping[str, Any]
 
 
 def plain_file(path: Path) -> bool:
-    """Whether a tokenizer.json holds nothing but parts of bounded cost."""
+    """Return whether a tokenizer.json has only parts of bounded cost."""
     twice: list[str] = []
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
-        if len(found) < len(pairs):  # two readers may each take another one of them
+        if len(found) < len(pairs):  # a duplicate key, which readers may resolve differently
             twice.append("")
         return found
 
@@ -90,12 +90,12 @@ def plain_file(path: Path) -> bool:
         longest = model.get("max_input_chars_per_word", WORD)
         parts = [found.get(place) for place in _PLACES]
         return not twice and kind in _MODELS and longest <= WORD and _plain(parts)
-    except Exception:  # a damaged file: whoever loads it says how
+    except Exception:  # a damaged file: loading it reports the error
         return False
 
 
 def plain(backend: Any) -> bool:
-    """Whether a loaded `tokenizers.Tokenizer` holds nothing but parts of bounded cost."""
+    """Return whether a loaded `tokenizers.Tokenizer` has only parts of bounded cost."""
     model = backend.model
     if type(model).__name__ not in _MODELS:
         return False
@@ -104,12 +104,12 @@ def plain(backend: Any) -> bool:
     parts = [getattr(backend, place) for place in _PLACES]
     try:
         return _plain([None if one is None else json.loads(one.__getstate__()) for one in parts])
-    except Exception:  # one that is written in Python, or that says nothing of itself
+    except Exception:  # a part written in Python, or not serializable
         return False
 
 
 def linear(expression: str) -> bool:
-    """Whether a regular expression is known to take time in proportion to the text."""
+    """Return whether a regular expression is known to take time linear in the text's length."""
     if expression in EXPRESSIONS:
         return True
     endless = expression.count("*") + expression.count("+")
@@ -118,7 +118,7 @@ def linear(expression: str) -> bool:
 
 
 def _plain(parts: list[Part | None]) -> bool:
-    """Whether all parts are of bounded cost, and replacements together lengthen no text much."""
+    """Return whether all parts have bounded cost and together lengthen a text at most `GROWTH`x."""
     growth = 1.0
     try:
         for part in parts:
@@ -143,7 +143,7 @@ def _flat(part: Part | None, depth: int = 0) -> Iterator[Part]:
 
 
 def _growth(part: Part) -> float:
-    """How many times longer a part may make a text; infinite for one that is not known."""
+    """Return the factor by which a part may lengthen a text; infinite for an unknown part."""
     kind = part["type"]
     if kind in _HARMLESS:
         return 1.0

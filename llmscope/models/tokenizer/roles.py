@@ -1,7 +1,7 @@
-"""Who speaks where in a text that follows a chat template: found by rendering, not by model.
+"""Find the role spans of a text that follows a chat template, by rendering the template.
 
-A template is rendered for short conversations of made-up words. What it writes before, between
-and after them are the marks of its roles, and the same marks are looked for in any other text.
+A template is rendered for short conversations of made-up words. The text that it writes before,
+between and after them are the marks of its roles, which are then searched for in other texts.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from itertools import pairwise
 from typing import NamedTuple
 
 ROLES = ("user", "assistant", "system")
-"""The roles that are looked for. Where a template writes the same for two, the first has it."""
+"""The roles to find. If a template writes the same mark for two roles, the first one gets it."""
 
 Render = Callable[[Sequence[tuple[str, str]], bool], "str | None"]
-"""(role, content) pairs and whether the assistant is to speak next, to text; None if refused."""
+"""Renders (role, content) pairs, and whether the assistant is next, to text; None if rejected."""
 
 _SHAPES = (
     ("user",),
@@ -30,7 +30,7 @@ _SHAPES = (
 
 
 class RoleSpan(NamedTuple):
-    """What one role says: its place in the text, in characters, without the template's marks."""
+    """The span of one role's content in the text, in characters, without the template's marks."""
 
     start: int
     end: int
@@ -39,12 +39,12 @@ class RoleSpan(NamedTuple):
 
 @dataclass(frozen=True)
 class ChatMarks:
-    """What a template writes around what is said. Plain text; nothing of it is known beforehand.
+    """The text that a template writes around each role's content, learned by rendering.
 
     Attributes:
-        openings: text -> the role that speaks after it, wherever it stands.
-        closings: role -> text that ends what it says -> who speaks then; None: nobody yet.
-        bare: the first message has nothing before it, so that it begins where the text does.
+        openings: mark -> the role whose content starts after it, anywhere in the text.
+        closings: role -> mark that ends its content -> the role that starts then, or None.
+        bare: the first message has no mark before it, so that it starts with the text.
     """
 
     openings: Mapping[str, str] = field(default_factory=dict)
@@ -52,9 +52,9 @@ class ChatMarks:
     bare: bool = False
 
     def roles(self, text: str) -> tuple[RoleSpan, ...]:
-        """Who speaks where, in order; empty for a text that does not follow the template.
+        """Return the role spans in order; empty for a text that does not follow the template.
 
-        What is being said when the text ends reaches to its end, and may be empty.
+        A span that is not closed extends to the end of the text, and may be empty.
         """
         spans: list[RoleSpan] = []
         role: str | None = "user" if self.bare else None
@@ -77,16 +77,16 @@ class ChatMarks:
 
 @lru_cache(maxsize=64)
 def _pattern(marks: frozenset[str]) -> re.Pattern[str]:
-    """Finds the earliest of the marks, and the longest of those that begin at one place."""
+    """Return a pattern that finds the earliest mark, preferring the longest at one position."""
     ordered = sorted(marks, key=lambda mark: (-len(mark), mark))
     return re.compile("|".join(map(re.escape, ordered)))
 
 
 def learn(render: Render) -> ChatMarks:
-    """The marks of a template.
+    """Learn the marks of a template.
 
     Args:
-        render: the template. What it refuses, such as a system message, is left out.
+        render: renders the template. Roles that it rejects, such as system, are left out.
     """
     before: dict[str, set[str]] = {role: set() for role in ROLES}
     between: dict[tuple[str, str], set[str]] = {}
@@ -104,7 +104,7 @@ def learn(render: Render) -> ChatMarks:
             elif shape[-1] == "user":
                 between.setdefault(("user", "assistant"), set()).add(pieces[-1])
     if not any(_tells(gap) for gap in between.get(("system", "user"), ())):
-        # The system message runs into the user's: nobody could say where one ends.
+        # No mark separates the system message from the user's, so its end cannot be found.
         before["system"] = set()
         between = {pair: gaps for pair, gaps in between.items() if pair[0] != "system"}
     before["user"] = {one for one in before["user"] if not _holds_default(one, before, between)}
@@ -112,7 +112,7 @@ def learn(render: Render) -> ChatMarks:
 
 
 def _pieces(render: Render, shape: Sequence[str], asked: bool) -> list[str] | None:
-    """What the template writes before, between and after the contents of a conversation."""
+    """Return the text before, between and after a conversation's contents; None if rejected."""
     words = [f"q{role}x{index}z" for index, role in enumerate(shape)]
     text = render(list(zip(shape, words, strict=True)), asked)
     if text is None or any(text.count(word) != 1 for word in words):
@@ -123,14 +123,14 @@ def _pieces(render: Render, shape: Sequence[str], asked: bool) -> list[str] | No
 
 
 def _tells(mark: str) -> bool:
-    """Whether a text can be recognised: white space occurs in what is said as well."""
+    """Return whether a mark is recognizable: white space alone also occurs in contents."""
     return bool(mark.strip())
 
 
 def _holds_default(
     opening: str, before: Mapping[str, set[str]], between: Mapping[tuple[str, str], set[str]]
 ) -> bool:
-    """Whether the template says something for the system before a user who comes first."""
+    """Return whether a first user message's opening includes a default system message."""
     gaps = between.get(("system", "user"), set())
     return any(
         opening.startswith(head) and opening.endswith(gap) and len(head) + len(gap) <= len(opening)
@@ -157,7 +157,7 @@ def _marks(
                 if then != role or not _tells(gap):
                     continue
                 closings[first].setdefault(gap, role)
-                # Less the end of what came before it, a gap is how this role begins.
+                # A gap without the end mark of the role before it is this role's opening.
                 ends = [end for end in after[first] if gap.startswith(end)]
                 head = gap[len(max(ends, key=len)) :] if ends else ""
                 if _tells(head):
@@ -167,6 +167,6 @@ def _marks(
             if _tells(end):
                 closings[role].setdefault(end, None)
     closings = {role: ends for role, ends in closings.items() if ends}
-    # A template that marks no beginning and takes a system message does not say who begins.
+    # If a template has no opening mark and supports a system message, the first role is unknown.
     marked = any(map(_tells, before["user"])) or "user" not in closings
     return ChatMarks(openings, closings, bare=not marked and not before["system"])

@@ -1,4 +1,4 @@
-"""Which token a person means, or which tokens."""
+"""Parse the token or tokens that the user names."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from llmscope.text import display_text
 
 
 def target_id(wanted: str, tokens: Tokens | None, vocabulary: int) -> int:
-    """The id of a token: `id:464`, or the token's raw text with its leading space.
+    """Return the id of a token given as `id:464` or as its raw text with its leading space.
 
     Raises:
-        ScopeError: it is no single token of the model.
+        ScopeError: the text is not a single token of the model.
     """
     if wanted.startswith("id:"):
         number = wanted.removeprefix("id:")
@@ -31,7 +31,7 @@ def target_id(wanted: str, tokens: Tokens | None, vocabulary: int) -> int:
     single = encoded.ids[0] if len(encoded) == 1 else None
     if single is not None and encoded.pieces == (wanted,):
         return single
-    # Some tokenizers put a space before a text of their own accord: look the token up as it is.
+    # Some tokenizers add a space before a text: look the token up by its raw text.
     ids = range(min(vocabulary, len(tokens.tokenizer)))
     exact = next((token for token in ids if tokens.piece(token) == wanted), single)
     if exact is None:
@@ -49,7 +49,7 @@ class WordList:
 
     Attributes:
         ids: the first token of each word, each token once.
-        notes: of each word that is more than its token, which one stands for it.
+        notes: for each word of more than one token, the token that represents it.
     """
 
     ids: tuple[int, ...]
@@ -57,13 +57,15 @@ class WordList:
 
 
 def read_words(words: str, tokens: Tokens | None, vocabulary: int) -> WordList:
-    """The first token of each word, as the word stands after a blank.
+    """Return the first token of each word, as encoded after a space.
 
     Args:
-        words: separated by blanks or commas; `id:464` is a token by its number.
+        words: words separated by spaces or commas; `id:464` is a token id.
+        tokens: the tokenizer; None for a checkpoint without one.
+        vocabulary: the size of the vocabulary.
 
     Raises:
-        ScopeError: there is none, or one has no token.
+        ScopeError: the list is empty, or a word has no token.
     """
     found: dict[int, None] = {}
     notes: list[str] = []
@@ -73,7 +75,7 @@ def read_words(words: str, tokens: Tokens | None, vocabulary: int) -> WordList:
             continue
         if tokens is None:
             raise ScopeError("this checkpoint has no tokenizer", "id:NUMBER")
-        # Where a blank is a token of its own it says nothing of the word that follows.
+        # If a space is a token of its own, skip it: it does not represent the word.
         encodings = (tokens.encode(text, special_tokens=False) for text in (f" {word}", word))
         said = (zip(one.ids, one.pieces, strict=True) for one in encodings)
         first = next(

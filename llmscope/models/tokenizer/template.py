@@ -1,7 +1,7 @@
-"""Chat templates rendered as transformers renders them. Runs in the child of `llmscope.sandbox`.
+"""Render chat templates as transformers does, inside the child process of `llmscope.sandbox`.
 
-transformers' own function lies in a module that imports far more than jinja, so what it sets up is
-set up again here; the tests hold both against each other.
+transformers' own function is in a module that imports far more than jinja, so its setup is repeated
+here; the tests compare both.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from jinja2.utils import Namespace
 
 
 class TooLongError(Exception):
-    """The text is longer than it may be."""
+    """Raised when a rendered text is longer than allowed."""
 
 
 def render(
@@ -32,18 +32,19 @@ def render(
     tokens: Mapping[str, str],
     longest: int,
 ) -> str:
-    """Return the text of a template.
+    """Render a template.
 
     Args:
-        template: its source.
-        messages: with `role` and `content` each.
-        asked: whether the assistant is to speak next.
+        template: the source of the template.
+        messages: messages with `role` and `content` each.
+        asked: end with the start of the assistant's message.
         tokens: the tokenizer's named special tokens, such as `bos_token`.
-        longest: characters that the text may have.
+        longest: the largest length of the text in characters.
 
     Raises:
-        TooLongError: it has more.
-        Exception: whatever the template raises.
+        TooLongError: the text is longer.
+        TypeError: the template is not a string.
+        Exception: any error of the template.
     """
     if not isinstance(template, str):
         raise TypeError("the chat template is no text")
@@ -73,7 +74,7 @@ def _compiled(template: str) -> Template:
 
 
 class _Generation(Extension):
-    """`{% generation %}` … `{% endgeneration %}`: marks what the assistant says, and writes it."""
+    """`{% generation %}` … `{% endgeneration %}`: encloses the assistant's text, and writes it."""
 
     tags = {"generation"}  # noqa: RUF012 - jinja's own name
 
@@ -87,7 +88,7 @@ class _Generation(Extension):
 
 
 class _Dict:
-    """`dict` without the attributes of the class."""
+    """A `dict` constructor without the attributes of the class."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> dict[Any, Any]:
         return dict(*args, **kwargs)
@@ -97,7 +98,7 @@ class _Dict:
 
 
 class _Namespace(Namespace):
-    """`namespace` that takes no name with an underscore in front."""
+    """A `namespace` that rejects names with a leading underscore."""
 
     def __init__(*args: Any, **kwargs: Any) -> None:
         self, rest = args[0], args[1:]  # so that `namespace(self=…)` works

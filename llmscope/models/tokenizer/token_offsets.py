@@ -1,9 +1,9 @@
-"""Where tokens lie in their text, in characters.
+"""Compute the offsets of tokens in their text, in characters.
 
-Most vocabularies keep every byte: there the bytes of the tokens in a row are the text, and `align`
-gives places that are exact whatever the tokenizer says of its own. Others lose something (case,
-accents, blanks, what they do not know); `repair` then makes the best of the offsets that their
-tokenizer keeps, and `search` does without any.
+Most vocabularies are lossless: the concatenated bytes of the tokens are the text, and `align` gives
+exact offsets whatever the tokenizer's own are. Others lose something (case, accents, spaces,
+unknown characters): then `repair` corrects the tokenizer's offsets, and `search` finds offsets for
+a tokenizer that has none.
 """
 
 from __future__ import annotations
@@ -19,13 +19,15 @@ _INK = re.compile(r"\S")
 
 
 def align(text: str, tokens: Sequence[bytes], control: Sequence[bool]) -> list[Span] | None:
-    """Places of tokens whose bytes in a row are the text; None if they are not.
+    """Return the spans of tokens whose concatenated bytes are the text; None if they are not.
 
-    Pieces of one character all get its place. A control token that the text does not spell out,
-    and a blank that the tokenizer put before a word, have none.
+    Several tokens of one character all get its span. A control token that is not in the text, and
+    a space that the tokenizer put before a word, have an empty span.
 
     Args:
-        control: which tokens may be absent from the text, as those that a tokenizer adds.
+        text: the text.
+        tokens: the bytes of each token.
+        control: which tokens may be absent from the text, such as those that a tokenizer adds.
     """
     data = text.encode()
     places = _places(text)
@@ -42,10 +44,17 @@ def align(text: str, tokens: Sequence[bytes], control: Sequence[bool]) -> list[S
 def _bounds(
     data: bytes, tokens: Sequence[bytes], control: Sequence[bool], prefixed: bool
 ) -> list[Span] | None:
-    """Places in bytes. `prefixed`: the tokenizer put a blank before the text."""
+    """Return the spans in bytes; None if the tokens are not the text.
+
+    Args:
+        data: the text in UTF-8.
+        tokens: the bytes of each token.
+        control: which tokens may be absent from the text.
+        prefixed: assume that the tokenizer put a space before the text.
+    """
     bounds: list[Span] = []
     at = 0
-    begins = True  # of a stretch that the tokenizer may treat as a text of its own
+    begins = True  # at the start of a stretch that the tokenizer may treat as a separate text
     for token, free in zip(tokens, control, strict=True):
         said = token
         blank = begins and not free and said[:1] == b" "
@@ -63,7 +72,7 @@ def _bounds(
 
 
 def join(tokens: Sequence[bytes]) -> tuple[str, list[Span]]:
-    r"""The text that tokens make in a row, and their places in it; a stray byte reads `\xe2`."""
+    r"""Return the concatenated text of tokens and their spans; a stray byte appears as `\xe2`."""
     joined = b"".join(tokens).decode("utf-8", "surrogateescape")
     chars = [_readable(char) for char in joined]
     starts = [0, *accumulate(map(len, chars))]
@@ -79,12 +88,12 @@ def join(tokens: Sequence[bytes]) -> tuple[str, list[Span]]:
 
 
 def _places(text: str) -> list[int]:
-    """Where each character begins in UTF-8, and where the text ends."""
+    """Return the UTF-8 offset of each character and of the end of the text."""
     return [0, *accumulate(len(char.encode("utf-8", "surrogateescape")) for char in text)]
 
 
 def _inside(places: Sequence[int], byte: int) -> int:
-    """The character that a byte belongs to."""
+    """Return the index of the character that a byte belongs to."""
     return bisect_right(places, byte) - 1
 
 
@@ -93,13 +102,13 @@ def _readable(char: str) -> str:
 
 
 def search(text: str, texts: Sequence[str]) -> list[Span]:
-    """Places of pieces for a tokenizer that keeps none: each is looked for after the one before."""
+    """Find the spans of tokens by searching each after the one before, without offsets."""
     spans: list[Span] = []
     place = ink = 0
     for said in texts:
         bare = said.strip() or said
         ink = ink if ink > place else _next_ink(text, place)
-        # Only white space may lie between, or a common letter would be found far too late.
+        # Only white space may lie between, or a common letter would be found far too far right.
         if bare.isspace():
             found = text.find(bare, place, ink)
         else:
@@ -113,7 +122,7 @@ def search(text: str, texts: Sequence[str]) -> list[Span]:
 
 
 def _next_ink(text: str, place: int) -> int:
-    """The first place from here on that holds no white space."""
+    """Return the first position from `place` on that is not white space."""
     ink = _INK.search(text, place)
     return len(text) if ink is None else ink.start()
 
@@ -121,22 +130,26 @@ def _next_ink(text: str, place: int) -> int:
 def repair(
     text: str, texts: Sequence[str], spans: Sequence[Span], normalised: bool = False
 ) -> list[Span]:
-    """Spans that include the white space of their pieces, and never step backwards.
+    """Return spans that include the white space of their tokens and never step backwards.
 
-    Many tokenizers trim it from their offsets though it is part of the token.
+    Many tokenizers trim white space from their offsets although it is part of the token.
 
     Args:
-        normalised: the tokenizer rewrites a text first. What it then joined to a character, or
-            took from it, belongs to that character. Where it put a blank beside a mark, its own
-            offsets say that the mark is the blank that follows: the piece is found before it.
+        text: the text.
+        texts: the text of each token.
+        spans: the tokenizer's own offsets.
+        normalised: the tokenizer normalizes a text first. Combining characters that it merged or
+            removed then belong to the character before them. Where it inserted a space next to a
+            mark, its offsets place the mark on the space after it: the token is then found before
+            its offsets.
     """
     repaired: list[Span] = []
-    followings = [len(text)]  # where the next piece begins that has a place, from the last one on
+    followings = [len(text)]  # the start of the next token with a span, from the last token on
     for start, end in reversed(spans[1:]):
         followings.append(start if end > start else followings[-1])
     last_start = last_end = 0
     for index, (said, (start, end)) in enumerate(zip(texts, spans, strict=True)):
-        if start == end:  # a special token: it stands where the one before ended
+        if start == end:  # a special token: it is placed at the end of the one before
             start = end = last_end
         else:
             if normalised:
@@ -158,7 +171,7 @@ def repair(
 
 
 def _unmoved(text: str, said: str, last: int, start: int, end: int) -> Span:
-    """The place of a piece whose characters are all that is left before its own offsets."""
+    """Return a token's span; before its offsets if exactly its characters are uncovered there."""
     bare, gap = said.strip().casefold(), text[last:start]
     if bare and gap.strip().casefold() == bare != text[start:end].strip().casefold():
         start = last + len(gap) - len(gap.lstrip())
@@ -167,12 +180,12 @@ def _unmoved(text: str, said: str, last: int, start: int, end: int) -> Span:
 
 
 def _continues(char: str) -> bool:
-    """Whether a character is part of the one before: a mark, or a vowel or tail of Hangul."""
+    """Return whether a character extends the one before: a mark, or a Hangul vowel or tail."""
     return unicodedata.category(char)[0] == "M" or 0x1160 <= ord(char) <= 0x11FF
 
 
 def uncovered(text: str, spans: Sequence[Span]) -> list[str]:
-    """The visible characters that lie in no token."""
+    """Return the visible characters that lie in no token."""
     missing: list[str] = []
     place = 0
     for start, end in spans:

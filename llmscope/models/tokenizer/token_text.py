@@ -1,9 +1,8 @@
-r"""What a single token id says: the raw text of each entry of a vocabulary.
+r"""The raw text of single token ids.
 
-A vocabulary stores tokens in an alphabet of its own: bytes as printable letters (byte-level BPE),
-spaces as `▁` (SentencePiece), continuations as `##` (WordPiece). The tokenizer's decoder names
-which, and it is undone here for one token at a time, without the trimming that decoding a whole
-text does.
+A vocabulary stores tokens in an encoded form: bytes as printable letters (byte-level BPE), spaces
+as `▁` (SentencePiece), continuations as `##` (WordPiece). The tokenizer's decoder names the form,
+which is decoded here for one token at a time, without the trimming of whole-text decoding.
 """
 
 from __future__ import annotations
@@ -15,13 +14,13 @@ from functools import cache
 from typing import Any
 
 LONGEST = 100_000
-"""Characters of the longest token that a decoder may make of what is stored."""
+"""Characters of the longest token that a decoder may produce."""
 
 _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
 class Pieces(dict[int, str]):
-    """id -> raw text, worked out when first asked for."""
+    """Token id -> raw text, computed on first access."""
 
     def __init__(self, tokenizer: Any) -> None:
         super().__init__()
@@ -35,7 +34,7 @@ class Pieces(dict[int, str]):
         return said
 
     def data(self, token: int) -> bytes:
-        """What one id says in UTF-8; it may begin or end within a character."""
+        """Return the UTF-8 bytes of one id; they may begin or end within a character."""
         if token not in self._data:
             said = self._work_out(token)
             encoded = said if isinstance(said, bytes) else said.encode("utf-8", "backslashreplace")
@@ -76,15 +75,15 @@ class Pieces(dict[int, str]):
         try:
             stored = self._tokenizer.convert_ids_to_tokens(token)
         except (IndexError, KeyError, OverflowError):
-            # A model may have more rows than its tokenizer has tokens: padding that says nothing.
+            # A model may have more embedding rows than its tokenizer has tokens, as padding.
             return None
         return stored if isinstance(stored, str | bytes) else None
 
 
 def _decoders(tokenizer: Any) -> list[dict[str, Any]]:
-    """The steps of the tokenizer's decoder, each as the JSON that describes it."""
+    """Return the steps of the tokenizer's decoder, each as parsed JSON."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:  # a SentencePiece model without a fast form, or a BPE written in Python
+    if backend is None:  # a slow SentencePiece tokenizer, or a BPE written in Python
         return [
             {"type": "ByteFallback"},
             {"type": "Metaspace", "replacement": "▁"},
@@ -105,7 +104,7 @@ def _flatten(decoder: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 @cache
 def _letter_bytes() -> dict[str, int]:
-    """The alphabet of byte-level BPE: printable Latin-1 stands for itself, the rest follows 255."""
+    """Return the byte-level BPE alphabet: printable Latin-1 as itself, other bytes from 256 on."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     letters = {chr(byte): byte for byte in printable}
     others = [byte for byte in range(256) if byte not in printable]

@@ -1,4 +1,4 @@
-"""The tokenizer as llmscope needs it: where each token lies in the text, and what each id says."""
+"""A wrapper of transformers' tokenizer: the offsets of tokens in a text, and the text of ids."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from llmscope.models.tokenizer.worker import failed, worker_for
 from llmscope.text import display_text
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
-_LISTED = 8  # how many characters or words a notice names
+_LISTED = 8  # most characters or words that a notice names
 _BROKEN = "the text is not valid Unicode; what is broken became �"
 _OWN = "--no-special-tokens leaves it out"
 
@@ -26,12 +26,12 @@ class Encoded:
 
     Attributes:
         text: the text that was encoded.
-        ids: numbers in the vocabulary.
-        pieces: what each says, raw, with its leading space; see `Tokens.piece`.
-        spans: (start, end), each token's place in the text in characters; equal if it has none.
-            The pieces of one character all have that character's place.
+        ids: the token ids.
+        pieces: the raw text of each token, with its leading space; see `Tokens.piece`.
+        spans: (start, end) of each token in the text, in characters; equal if it has no place
+            there. Several tokens of one character all have that character's span.
         special: whether it is a control token, such as a BOS that the tokenizer added.
-        notices: what a person should know, such as characters that no token stands for.
+        notices: notices for the user, such as characters that no token represents.
     """
 
     text: str
@@ -64,19 +64,20 @@ class Tokens:
 
     @cached_property
     def chat(self) -> Chat:
-        """Its chat template."""
+        """Return the tokenizer's chat template."""
         return Chat(self.tokenizer)
 
     def encode(self, text: str, special_tokens: bool = True) -> Encoded:
-        """The tokens of a text, exactly the tokenizer's own.
+        """Encode a text into exactly the tokenizer's own tokens.
 
         Args:
+            text: the text.
             special_tokens: add the special tokens that the tokenizer would add itself.
 
         Raises:
-            ScopeError: the tokenizer fails on it.
+            ScopeError: the tokenizer fails on the text.
         """
-        # Arguments and files may smuggle lone surrogates in, which no tokenizer takes.
+        # Arguments and files may contain lone surrogates, which no tokenizer accepts.
         clean = _SURROGATES.sub("\N{REPLACEMENT CHARACTER}", text)
         fast = bool(self.tokenizer.is_fast)
         ids, offsets = self._cut(clean, special_tokens)
@@ -84,7 +85,7 @@ class Tokens:
         said = [self._pieces.data(token) for token in ids]
         before, after = self._added(clean, ids) if special_tokens else (0, 0)
         inner = slice(before, len(ids) - after)
-        # SentencePiece writes a blank as ▁, and reads one that was in the text as a blank.
+        # SentencePiece writes a space as ▁, and so reads a ▁ in the text as a space.
         spans = align(clean, said[inner], special[inner])
         if spans is None:
             spans = align(clean.replace("▁", " "), said[inner], special[inner])
@@ -101,10 +102,10 @@ class Tokens:
         return Encoded(clean, tuple(ids), tuple(texts), tuple(spans), special, tuple(notices))
 
     def describe(self, ids: Sequence[int]) -> Encoded:
-        r"""The tokens of ids that came without a text; the text is what they say in a row.
+        r"""Return the tokens of ids that came without a text; the text is their concatenation.
 
-        Encoding that text gives the ids back where the tokenizer would cut it so. Bytes that make
-        no character in the row appear as `\xe2`.
+        Encoding that text need not give the same ids. Bytes that form no character appear as
+        `\xe2`.
         """
         text, spans = join([self._pieces.data(token) for token in ids])
         return Encoded(text, tuple(ids), tuple(self.pieces(ids)), tuple(spans), self._which(ids))
@@ -113,10 +114,10 @@ class Tokens:
         return tuple(token in self.special_ids for token in ids)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of ids, special tokens included, whitespace left as it is.
+        """Return the text of ids, including special tokens, with white space unchanged.
 
         Raises:
-            ScopeError: the tokenizer fails on them.
+            ScopeError: the tokenizer fails on the ids.
         """
         if self._worker is not None:
             return self._worker.decode(ids)
@@ -127,10 +128,10 @@ class Tokens:
         )
 
     def _cut(self, text: str, special_tokens: bool) -> tuple[list[int], Sequence[Span] | None]:
-        """Ids of a text, and the places that a fast tokenizer gives them.
+        """Return the ids of a text and a fast tokenizer's offsets; None for a slow one's.
 
         Raises:
-            ScopeError: the tokenizer fails on it.
+            ScopeError: the tokenizer fails on the text.
         """
         if self._worker is not None:
             return self._worker.encode(text, special_tokens)
@@ -147,19 +148,19 @@ class Tokens:
             )
         except (KeyboardInterrupt, SystemExit, GeneratorExit, MemoryError):
             raise
-        except BaseException as error:  # a panic of Rust is no Exception
+        except BaseException as error:  # a Rust panic is not an Exception
             raise failed(error) from error
         return [int(token) for token in batch["input_ids"]], batch.get("offset_mapping")
 
     def piece(self, token: int) -> str:
-        r"""The raw text of one id, with its leading space.
+        r"""Return the raw text of one id, with its leading space.
 
-        Bytes that are no character by themselves appear as `\xe2`, an id without text as `<id 7>`.
+        Bytes that form no character alone appear as `\xe2`, an id without text as `<id 7>`.
         """
         return self._pieces[token]
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
-        """The raw text of each id."""
+        """Return the raw text of each id."""
         return [self._pieces[token] for token in ids]
 
     @property
@@ -168,11 +169,11 @@ class Tokens:
         return backend is None or backend.normalizer is not None
 
     def _framing(self, text: str) -> tuple[list[int], list[int]]:
-        """The ids that the tokenizer puts before and after any text."""
+        """Return the ids that the tokenizer adds before and after any text."""
         if self._frame is None:
             for probe in ("a", "A", text):
                 bare, framed = (self._cut(probe, own)[0] for own in (False, True))
-                if bare:  # this text is not unknown to the last letter
+                if bare:  # the tokenizer knows some of this text
                     break
             starts = range(len(framed) - len(bare) + 1) if bare else ()
             found = (start for start in starts if framed[start : start + len(bare)] == bare)
@@ -183,14 +184,14 @@ class Tokens:
         return self._frame
 
     def _added(self, text: str, ids: Sequence[int]) -> tuple[int, int]:
-        """How many tokens the tokenizer added to a text, at the start and at the end."""
+        """Return how many tokens the tokenizer added at the start and at the end of a text."""
         before, after = self._framing(text)
         head = len(before) if list(ids[: len(before)]) == before else 0
         tail = len(after) if list(ids[len(ids) - len(after) :]) == after else 0
         return head, tail
 
     def _harms(self, ids: Sequence[int], before: int, after: int) -> list[str]:
-        """Notices of special tokens that the tokenizer added, and that do harm."""
+        """Return notices about harmful added special tokens: a repeated first or a trailing one."""
         notices = []
         if before and list(ids[before : before + 1]) == [ids[before - 1]]:
             notices.append(
@@ -205,7 +206,7 @@ class Tokens:
         return notices
 
     def _unknown(self, text: str, ids: Sequence[int], spans: Sequence[Span]) -> list[str]:
-        """A notice of what the model reads as one and the same token, whatever it says."""
+        """Return a notice about words that all become the unknown token."""
         unknown = getattr(self.tokenizer, "unk_token_id", None)
         if unknown is None:
             return []
@@ -227,7 +228,7 @@ class Tokens:
 
 
 def _losses(dropped: Sequence[str]) -> list[str]:
-    """A notice of characters that no token stands for."""
+    """Return a notice about characters that no token represents."""
     if not dropped:
         return []
     distinct = list(dict.fromkeys(dropped))

@@ -1,4 +1,4 @@
-"""Foreign tokenizers: tried in a child process before they load here, and run in it if need be."""
+"""Load foreign tokenizers, after a trial in a child process, and run them there if necessary."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from llmscope.text import told
 
 CHILD = "llmscope.models.tokenizer.child"
 PATIENCE = 2.0
-"""Seconds that a text may take, and one more for each RATE characters."""
+"""Seconds that a text may take, plus one for each `RATE` characters."""
 RATE = 100_000
 MEMORY = 768 * MIB
-"""Bytes of address space for the child, and FACTOR more for each byte of the tokenizer's file."""
+"""Bytes of address space for the child, plus `FACTOR` for each byte of the tokenizer's file."""
 FACTOR = 16
 VALUES = 5_000_000
 """Values that a tokenizer.json may hold; Gemma 3's has 1.3 million. Each takes some 400 bytes."""
 LOADING = 10.0
-"""Seconds that a tokenizer may take to load, and one more for each MiB of its file."""
+"""Seconds that a tokenizer may take to load, plus one for each MiB of its file."""
 INSTEAD = "token ids instead of text: --ids"
 
 
 def load_tokenizer(folder: Path, trust_remote_code: bool) -> Any:
-    """Return transformers' tokenizer of a folder.
+    """Load transformers' tokenizer from a folder.
 
     Raises:
         CallError: it holds too many values, or its parts take too long, need too much memory or
             crash.
-        Exception: whatever else a damaged one makes transformers raise.
+        Exception: any other error of transformers for a damaged tokenizer.
     """
     from transformers import AutoTokenizer
 
@@ -47,7 +47,7 @@ def load_tokenizer(folder: Path, trust_remote_code: bool) -> Any:
         except FunctionError as error:
             if error.kind == "PanicException":
                 raise
-            # An ordinary error is safe to meet here, where transformers adds to what it says.
+            # An ordinary error is safe to repeat below, where transformers adds details to it.
         finally:
             trial.close()
     try:
@@ -59,20 +59,20 @@ def load_tokenizer(folder: Path, trust_remote_code: bool) -> Any:
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit):
             raise
-        raise CallError(told(error)) from None  # a panic of Rust
+        raise CallError(told(error)) from None  # a Rust panic
 
 
 def shipped(folder: Path) -> bool:
-    """Whether a folder is one of the models that come with llmscope."""
+    """Return whether a folder is one of the built-in models."""
     return Path(__file__).parents[2] / "builtin" in folder.parents
 
 
 class TokenizerWorker:
-    """A tokenizer whose parts have no bounded cost, run in a child process.
+    """A tokenizer with parts of unbounded cost, run in a child process.
 
     Args:
         backend: a `tokenizers.Tokenizer`.
-        split_special_tokens: cut the special tokens of a text as any other text.
+        split_special_tokens: split special tokens in a text like any other text.
     """
 
     def __init__(self, backend: Any, *, split_special_tokens: bool = False) -> None:
@@ -85,10 +85,10 @@ class TokenizerWorker:
         )
 
     def encode(self, text: str, special_tokens: bool) -> tuple[list[int], list[Span]]:
-        """Return the ids of a text, and the places that the tokenizer gives them.
+        """Return the ids of a text and the tokenizer's offsets.
 
         Raises:
-            ScopeError: it fails on this text, or was given up.
+            ScopeError: the tokenizer fails on this text, or takes too long.
         """
         ids, offsets = self._call("encode", text, special_tokens, length=len(text))
         return list(map(int, ids)), [(int(start), int(end)) for start, end in offsets]
@@ -97,7 +97,7 @@ class TokenizerWorker:
         """Return the text of ids.
 
         Raises:
-            ScopeError: it fails on these ids, or was given up.
+            ScopeError: the tokenizer fails on these ids, or takes too long.
         """
         return str(self._call("decode", list(ids), length=len(ids)))
 
@@ -109,16 +109,16 @@ class TokenizerWorker:
 
 
 def worker_for(tokenizer: Any) -> TokenizerWorker | None:
-    """Return a worker for a tokenizer that has to run in a child; None: it may run here."""
+    """Return a worker for a tokenizer that must run in a child process; None if it may run here."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None or shipped(Path(str(tokenizer.name_or_path))) or plain(backend):
         return None
     if type(tokenizer)._encode_plus.__qualname__ != "TokenizersBackend._encode_plus":
-        return None  # it cuts a text with code of its own
+        return None  # it tokenizes with its own code
     split = bool(getattr(tokenizer, "split_special_tokens", False))
     return TokenizerWorker(backend, split_special_tokens=split)
 
 
 def failed(error: BaseException) -> ScopeError:
-    """Return what to say of a tokenizer that fails on a text."""
+    """Return the error for a tokenizer that fails on a text."""
     return ScopeError(f"the tokenizer fails on this text: {told(error)}", INSTEAD)

@@ -1,12 +1,12 @@
-"""Direct logit attribution: the logit of a token as a sum over all that wrote to the stream.
+"""Direct logit attribution: a token's logit as a sum over all writes to the residual stream.
 
-The last stream is the embedding plus what every layer wrote, and what reads it is linear once the
-norms on the way are held still (see `llmscope.record.analysis.logit_direction`). So each write has
-a part of its own in the logit, and so has each head in what attention wrote, each neuron in what an
-MLP wrote. Elhage et al. 2021, "A Mathematical Framework for Transformer Circuits". What a part does
-through later layers is not in it. Where norms stand in the stream
-(`llmscope.record.derive.post_norms`), a part is read through those that follow it. All sums are in
-float64.
+The final residual stream is the embedding plus every layer's writes, and the readout is linear once
+the scales of its norms are frozen (see `llmscope.record.analysis.logit_direction`). So each write
+makes its own contribution to the logit, as does each head within an attention write and each neuron
+within an MLP write. Elhage et al. 2021, "A Mathematical Framework for Transformer Circuits".
+Indirect effects through later layers are not included. Where norms apply to the residual stream
+itself (`llmscope.record.derive.post_norms`), each contribution is read through the norms that
+follow it. All sums are in float64.
 """
 
 from __future__ import annotations
@@ -32,23 +32,24 @@ from llmscope.record.derive.verify import discrepancy
 from llmscope.record.norms import UnknownNorm, bound, exact
 
 BOUND = 1e-4
-"""What the parts may leave unexplained in float32, by the larger of the whole and its largest
+"""Largest error of the parts' sum in float32, relative to the larger of the logit and its largest
 part: rounding adds up over all layers."""
 HALF_BOUND = 8.0
-"""The same in half precision, in roundings. Measured on SmolLM2: up to 3.8."""
+"""The same in half precision, in multiples of the type's epsilon. Measured on SmolLM2: up to
+3.8."""
 
 WRITES = ("attention_write", "mixer_write", "mlp_write", "embedded_write")
 
 
 class Part(NamedTuple):
-    """What one thing adds to the logit.
+    """One component's contribution to the logit.
 
     Attributes:
-        kind: embedding, head, attention, attention bias, mixer, MLP, embedded: the token's
-            embedding for a layer, edit: what one adds to the stream after a layer, or bias: of the
-            final norm and the unembedding.
-        layer, head: where it is; -1: nowhere in particular.
-        value: in logits.
+        kind: embedding, head, attention, attention bias, mixer, MLP, embedded (the token's
+            embedding for a layer), edit (what an edit adds to the stream after a layer), or bias
+            (of the final norm and the unembedding).
+        layer, head: the component's layer and head; -1 where it has none.
+        value: the contribution, in logits.
     """
 
     kind: str
@@ -59,16 +60,16 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Parts:
-    """A logit taken apart. NaN where a layer has no such part.
+    """A logit decomposed into contributions. NaN where a layer has no such component.
 
     Attributes:
-        read: what reads it.
-        embedding: what the stream before layer 0 adds.
-        attention, mixer, mlp, embedded: what each layer's writes add. [layer]
-        heads: what each head adds; NaN where not told by heads. [layer, head]
-        head_bias: what attention adds that is of no head: a bias. [layer]
-        whole: layers whose attention could not be told by heads -> why.
-        edits: what edits of the stream after a layer add, by the layer.
+        read: the direction and bias that read the logit from the final stream.
+        embedding: contribution of the stream before layer 0.
+        attention, mixer, mlp, embedded: contribution of each layer's writes. [layer]
+        heads: contribution of each head; NaN where attention is not split by head. [layer, head]
+        head_bias: contribution of attention that belongs to no head: a bias. [layer]
+        whole: layers whose attention could not be split by head -> why.
+        edits: contribution of edits of the stream after a layer, by layer.
     """
 
     read: Reading
@@ -83,7 +84,7 @@ class Parts:
     edits: dict[int, float]
 
     def all(self) -> Iterator[Part]:
-        """Every part, as fine as it is known, in the order of the model."""
+        """Yield every contribution, by head where known, in the order of the model."""
         yield Part("embedding", -1, -1, self.embedding)
         for layer in range(len(self.mlp)):
             by_head = not np.isnan(self.head_bias[layer])
@@ -91,7 +92,7 @@ class Parts:
                 for head, value in enumerate(self.heads[layer].tolist()):
                     yield Part("head", layer, head, value)
             others = {
-                "attention bias": self.head_bias[layer] or np.nan,  # zero: it has none
+                "attention bias": self.head_bias[layer] or np.nan,  # zero: no bias
                 "attention": np.nan if by_head else self.attention[layer],
                 "mixer": self.mixer[layer],
                 "MLP": self.mlp[layer],
@@ -106,10 +107,10 @@ class Parts:
 
 
 def attribute(recording: Recording, position: int, read: Reading, *, by_head: bool = True) -> Parts:
-    """The parts of what a reading reads.
+    """Decompose the logit that `read` reads after `position`.
 
     Args:
-        by_head: tell attention by its heads, which costs an attention row in every layer.
+        by_head: split attention by head, which costs an attention row in every layer.
     """
     layers, row = recording.subject.anatomy.layers, range(position, position + 1)
     written = {name: np.full(len(layers), np.nan) for name in WRITES}
@@ -129,7 +130,7 @@ def attribute(recording: Recording, position: int, read: Reading, *, by_head: bo
                 heads[index], head_bias[index] = _by_head(
                     recording, index, layer, row, path.attention
                 )
-            except Exception as finding:  # whatever a module that is not as believed may say
+            except Exception as finding:  # a module of another structure may raise anything
                 whole[index] = str(finding)
     embedding = recording.rows("stream", 0, row)
     assert embedding is not None
@@ -148,9 +149,10 @@ def attribute(recording: Recording, position: int, read: Reading, *, by_head: bo
 
 
 class _Path(NamedTuple):
-    """What reads the stream after a layer, the MLP's write and later ones, and earlier ones.
+    """Directions that read the logit at three places of a layer. [width] each.
 
-    [width] each.
+    `after` reads the stream after the layer, `mlp` the MLP's write and later ones, `attention` the
+    attention's and mixer's writes and earlier ones.
     """
 
     after: Tensor
@@ -159,13 +161,13 @@ class _Path(NamedTuple):
 
 
 def _paths(recording: Recording, position: int, read: Reading) -> tuple[list[_Path], Tensor, float]:
-    """What reads each layer's writes and the embedding, and what norms in the stream add.
+    """Return the directions that read each layer's writes and the embedding, and a bias.
 
-    That is the reading's own direction, unless norms stand in the stream: it goes back through
-    those with their scales held still.
+    All are `read.direction`, unless norms apply to the stream itself: then the direction is carried
+    back through those norms with their scales frozen, and the bias is what their biases add.
 
     Raises:
-        Unattributable: the scale of one cannot be held still.
+        Unattributable: the scale of such a norm cannot be frozen.
     """
     direction, bias, row = read.direction, 0.0, range(position, position + 1)
     paths: list[_Path] = []
@@ -184,7 +186,10 @@ def _paths(recording: Recording, position: int, read: Reading) -> tuple[list[_Pa
 
 
 def _edits(recording: Recording, position: int, paths: Sequence[_Path]) -> dict[int, float]:
-    """What edits of the stream after a layer add to the logit: what no write explains there."""
+    """Return what edits of the stream after a layer add to the logit, by layer.
+
+    That is the part of the stream's change that no write explains.
+    """
     row, found = range(position, position + 1), {}
     for change in recording.changes:
         if change.site == "stream" and change.layer and position in change.rows:
@@ -208,7 +213,7 @@ def _edits(recording: Recording, position: int, paths: Sequence[_Path]) -> dict[
 def _by_head(
     recording: Recording, index: int, layer: Layer, row: range, direction: Tensor
 ) -> tuple[Doubles, float]:
-    """What each head of a layer adds to the logit, [head], and what its biases add."""
+    """Return what each head of a layer adds to the logit, [head], and what its biases add."""
     if layer.attention_out is None:
         raise Unattributable("its output projection was not found")
     heads = head_outputs(recording, index, row)  # [1, head, head width]
@@ -235,10 +240,10 @@ def _by_head(
 
 
 def _factor(recording: Recording, site: Site, layer: int, position: int) -> float:
-    """What edits multiply by what a part of a layer wrote at a position.
+    """Return the factor by which edits multiply a layer's write at a position.
 
     Raises:
-        Unattributable: they replace it, so that it is no sum of heads or neurons any more.
+        Unattributable: edits replace the write, which is then no longer a sum of heads or neurons.
     """
     factor = 1.0
     for change in recording.changes:
@@ -253,10 +258,11 @@ def _factor(recording: Recording, site: Site, layer: int, position: int) -> floa
 def by_neuron(
     recording: Recording, layer: int, position: int, read: Reading
 ) -> tuple[Doubles, float]:
-    """What each neuron of a layer's MLP adds to the logit, [neuron], and what its biases add.
+    """Return what each neuron of a layer's MLP adds to the logit, [neuron], and what biases add.
 
     Raises:
-        Unattributable: the MLP has no row of neurons, or an edit replaces what it wrote.
+        Unattributable: the MLP is a mixture of experts, its down projection was not found, or an
+            edit replaces its write.
     """
     parts = recording.subject.anatomy.layers[layer]
     if parts.experts is not None:
@@ -274,7 +280,7 @@ def by_neuron(
 
 
 def judged(recording: Recording, whole: float, parts: Iterable[float]) -> tuple[float, Verdict]:
-    """What the parts leave of the whole, in logits, and whether it is no more than rounding."""
+    """Return `whole` less the sum of `parts`, in logits, and whether that is only rounding."""
     values = [float(part) for part in parts]
     if not all(map(math.isfinite, (whole, *values))):
         return math.nan, Verdict("refused", "the pass holds NaN or infinity there")

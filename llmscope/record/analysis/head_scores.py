@@ -1,6 +1,6 @@
-"""Scores of heads: on a random sequence that is said twice, and on the prompt itself.
+"""Scores of attention heads: on a repeated random sequence, and on the prompt itself.
 
-Olsson et al. 2022, "In-context Learning and Induction Heads", and TransformerLens for the sequence.
+Olsson et al. 2022, "In-context Learning and Induction Heads"; the sequence follows TransformerLens.
 """
 
 from __future__ import annotations
@@ -24,28 +24,29 @@ from llmscope.record.derive.tensors import pattern
 from llmscope.record.derive.verify import Verdicts, pattern_of
 
 HALF = 25
-"""Tokens of the random sequence, where context and vocabulary allow."""
+"""Length of the random sequence in tokens, where context and vocabulary allow."""
 FEWEST = 4
-"""Tokens that the vocabulary must have to choose from; half of what the context must hold."""
+"""Fewest usable tokens in the vocabulary; the context must hold twice as many."""
 SEED = 0
 ROOM = 1 << 22
-"""Weights of all heads of a layer that are held at once: 16 MB."""
+"""Most attention weights of a layer, over all heads, held at once: 16 MB."""
 
 Floats = NDArray[np.float32]
 
 
-class NoSequence(ValueError):  # noqa: N818 - it is a finding
-    """The model cannot be shown a random sequence twice."""
+class NoSequence(ValueError):  # noqa: N818 - a result, not an error
+    """The model cannot be given a repeated random sequence."""
 
 
 @dataclass(frozen=True)
 class Repeated:
-    """A random sequence, said twice.
+    """A random sequence and its repetition.
 
     Attributes:
-        ids: of all tokens, BOS included.
-        start: how many come before the first copy: 1 where the model has a BOS.
-        half: how many each copy has. They differ from each other, so that each occurred once.
+        ids: ids of all tokens, BOS included.
+        start: number of tokens before the first copy: 1 where the model has a BOS, else 0.
+        half: number of tokens in each copy. They are all different, so each occurred just once
+            before the second copy.
     """
 
     ids: tuple[int, ...]
@@ -55,7 +56,7 @@ class Repeated:
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores by their names, [layer, head], and how far to trust them."""
+    """Scores by name, [layer, head], and the verdict on the attention patterns behind them."""
 
     sequence: Repeated
     values: Mapping[str, Floats]
@@ -66,16 +67,16 @@ _kept: StateMemo[Scores] = StateMemo()
 
 
 def scores(subject: LoadedModel, run: Callable[..., Any]) -> Scores:
-    """Mean attention from a token of the second copy. NaN in layers without verified patterns.
+    """Return mean attention from tokens of the second copy; NaN in layers with refused patterns.
 
         induction         to the token after its first occurrence
         previous-token    to the token before it
         duplicate-token   to its first occurrence
 
-    The sequence is run once for each model that is loaded: no prompt changes what comes out.
+    The sequence is run once for each loaded model: the result does not depend on the prompt.
 
     Args:
-        run: the handle for passes beside a recording.
+        run: runs extra forward passes (`Passes`).
 
     Raises:
         NoSequence: the model's context or vocabulary is too small.
@@ -88,10 +89,10 @@ def scores(subject: LoadedModel, run: Callable[..., Any]) -> Scores:
 
 
 def repeated(subject: LoadedModel) -> Repeated:
-    """The sequence for a model: BOS if it has one, then so many different tokens, and again.
+    """Return the sequence for a model: BOS if it has one, then different tokens, then the same.
 
     Raises:
-        NoSequence: its context or vocabulary is too small.
+        NoSequence: the model's context or vocabulary is too small.
     """
     anatomy = subject.anatomy
     tokenizer = None if subject.tokens is None else subject.tokens.tokenizer
@@ -134,13 +135,13 @@ def _scores(recording: Recording, sequence: Repeated) -> Scores:
 
 
 def on_this_prompt(recording: Recording, layer: int) -> tuple[Floats, Verdict]:
-    """What each head of a layer does with each query. [sink | entropy, head, query]
+    """Return two statistics of each head's attention, and a verdict. [sink | entropy, head, query]
 
-        sink      the share of its attention that goes to no token but the first and special ones
-        entropy   −Σ α log₂ α of its row, in bits
+        sink      share of attention that goes to the first token and special tokens
+        entropy   −Σ α log₂ α of the query's row, in bits
 
-    A learned sink (gpt_oss) is one more thing that a row can look at. NaN in a layer without
-    verified patterns. Rows are measured once, and kept with their segment.
+    A learned sink (gpt_oss) counts as one more key, in both. NaN in a layer whose patterns are
+    refused. Rows are measured once and memoized with their segment.
     """
     pieces, worst, start = [], Verdict("verified"), 0
     for segment, count in recording.parts:

@@ -1,10 +1,10 @@
-"""What reads the last stream: a direction for each logit, the norms on the way held still.
+"""Logit directions in the final residual stream, with the scales of the norms frozen.
 
     logit(target) - logit(versus) = direction · stream + bias
     direction = s · C (gain ∘ scale · Pᵀ (W_U[target] - W_U[versus]))
 
-with s the final norm's scale at that position, `C` what takes the mean off (LayerNorm only), and
-`P` a projection before the unembedding where there is one. In float64, whatever the model is in.
+with s the final norm's scale at that position, `C` the subtraction of the mean (LayerNorm only),
+and `P` the projection before the unembedding, if any. In float64, whatever the model's dtype.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from llmscope.record.norms import UnknownNorm, exact, take_apart
 
 Doubles = NDArray[np.float64]
 ALONE = 256
-"""Inputs of a projection that are given to it at once, each alone."""
+"""Inputs of a projection that are measured in one batch, one input per row."""
 
 
-class Unattributable(ValueError):  # noqa: N818 - it is a finding
-    """Why a logit cannot be taken apart."""
+class Unattributable(ValueError):  # noqa: N818 - a result, not an error
+    """A logit cannot be decomposed; the text says why."""
 
 
 @dataclass(frozen=True, eq=False)
 class Reading:
-    """What reads the last stream at one position.
+    """The linear map from the final residual stream to a logit at one position.
 
     Attributes:
         direction: how much the logit grows with each dimension of the stream. [width]
-        bias: what it is without any stream: of the norm and of the unembedding.
-        logit: the model's own, its scale applied, before a softcap.
+        bias: the logit of a zero stream: from the biases of the norm and the unembedding.
+        logit: the model's own logit, its scale applied, before a softcap.
     """
 
     direction: Tensor
@@ -48,10 +48,13 @@ class Reading:
 
 
 def reading(recording: Recording, position: int, target: int, versus: int | None) -> Reading:
-    """What reads the logit of a token after a position, or what it is above another's.
+    """Return the direction of the logit of `target` after `position`.
+
+    Args:
+        versus: a token whose logit is subtracted; None: no token.
 
     Raises:
-        Unattributable: the readout is not linear even with its norm held still.
+        Unattributable: the readout is not linear even with its norm's scale frozen.
     """
     readout = recording.subject.anatomy.readout
     if readout is None:
@@ -99,7 +102,7 @@ def reading(recording: Recording, position: int, target: int, versus: int | None
 
 
 def _frozen(recording: Recording, position: int) -> Frozen | None:
-    """The final norm as an edit holds it still at a position; None: it is not."""
+    """Return the final norm as an edit freezes it at a position; None if no edit does."""
     for change in reversed(recording.changes):
         final = change.frozen is not None and change.layer == recording.layers
         if final and position in change.rows:
@@ -117,19 +120,22 @@ def through(
     direction: Tensor,
     before: nn.Module | None = None,
 ) -> tuple[Doubles, float]:
-    """What each input of a layer's projection adds to a logit, and what comes without any.
+    """Return what each input of a layer's projection adds to a logit, and what biases add.
 
     Args:
         write: the module whose output is added: one of `own`, or a norm after the projection.
-        inputs: of the projection at the position, or of the norm before it. [1, input]
-        direction: what reads the stream. [width]
-        before: a norm before the projection, whose scale is held still.
+        own: the modules whose output is the projection's, with no norm between.
+        project: the projection.
+        inputs: inputs of the projection at the position, or of the norm before it. [1, input]
+        direction: the direction that reads the stream. [width]
+        before: a norm before the projection, whose scale is frozen; None: no norm.
 
     Returns:
-        [input], and a number, which is of the biases.
+        [input], and the contribution of the biases.
 
     Raises:
-        UnknownNorm: what stands before or after the projection is no norm that can be held still.
+        UnknownNorm: the module before or after the projection is not a norm whose scale can be
+            frozen.
     """
     direction, rest, given = direction * layer.scale, 0.0, inputs
     if before is not None:
@@ -152,7 +158,7 @@ def through(
         if not apart:
             raise RuntimeError
         weights = exact(torch.autograd.grad(projected, leaf, toward)[0][0])
-    except RuntimeError:  # of packed weights some kernels know no gradient
+    except RuntimeError:  # some kernels for packed weights have no gradient
         alone = _one_by_one(project, inputs, direction, nothing)
         if before is None:
             return alone, rest
@@ -168,10 +174,10 @@ def through(
 
 @torch.no_grad()
 def _one_by_one(project: nn.Module, inputs: Tensor, direction: Tensor, nothing: Tensor) -> Doubles:
-    """What each input of a projection adds to a logit, found by giving it that one alone. [input]
+    """Measure what each input of a projection adds to a logit, by passing it alone. [input]
 
     Args:
-        nothing: what it gives of no input: its biases. [width]
+        nothing: the projection's output for a zero input: its biases. [width]
     """
     found, row = [], inputs[0]
     for start in range(0, len(row), ALONE):

@@ -1,7 +1,7 @@
-"""The logit lens: the readout of the stream after each layer, kept with the rows once computed.
+"""The logit lens: the readout of the stream after each layer, memoized with the recorded rows.
 
-A cell costs as much as a token's logits, so only those that somebody looks at are read, and of
-each no more than a few numbers leave the device.
+A cell costs as much as a token's logits, so only the cells that are displayed are read, and only a
+few numbers of each leave the device.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from llmscope.record.capture.recording import Recording, Segment
 from llmscope.record.derive.tensors import logits
 
 ROWS = 64
-"""Streams of one recording that are read at once."""
+"""Streams of one recording that are read in one batch."""
 TOGETHER = 128
-"""The same of several recordings, which nobody waits for one by one."""
+"""The same for several recordings, which are not displayed one by one as they are read."""
 
 Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Readings:
-    """What the streams say where they were read; NaN elsewhere. All `[layer + 1, row]`.
+    """Logit lens predictions where the streams were read; NaN elsewhere. All `[layer + 1, row]`.
 
-    The first row is the embedding's, the others are the streams after each layer.
+    Layer index 0 is the embedding, the others are the streams after each layer.
 
     Attributes:
         token: id of the most probable next token.
-        probability: its probability.
+        probability: that token's probability.
         target: the probability of the target.
-        rank: the place of the target among all tokens, from 1.
+        rank: the rank of the target among all tokens, from 1.
     """
 
     token: Floats
@@ -51,11 +51,12 @@ def read(
     target: int | None = None,
     translated: Translators | None = None,
 ) -> None:
-    """Read the streams of these positions, as far as it was not done yet.
+    """Read the streams of these positions at every layer, except those already read.
 
     Args:
-        target: a token whose probability and rank are wanted; None: the top tokens will do.
-        translated: what each stream passes through before it is read.
+        columns: the positions.
+        target: a token whose probability and rank are wanted; None: only the top tokens are.
+        translated: tuned lens translators applied to each stream before it is read; None: none.
 
     Raises:
         ValueError: the model has no unembedding that was found.
@@ -69,10 +70,11 @@ def read_together(
     asked: Sequence[tuple[Recording, Sequence[int], int | None]],
     translated: Translators | None = None,
 ) -> None:
-    """As `read`, of several recordings of one model: so many rows at once take less time.
+    """Read streams of several recordings of one model, as `read` does, in larger, faster batches.
 
     Args:
         asked: recordings, each with its positions and its target.
+        translated: as for `read`.
 
     Raises:
         ValueError: the model has no unembedding that was found.
@@ -85,7 +87,7 @@ def read_together(
 def readings(
     recording: Recording, target: int | None = None, translated: Translators | None = None
 ) -> Readings:
-    """All that was read so far, in the same way."""
+    """Return all predictions read so far with this target and these translators."""
     parts = [
         _memo(segment, recording.layers, target, translated)[:, :, :count]
         for segment, count in recording.parts
@@ -95,7 +97,7 @@ def readings(
 
 @dataclass(frozen=True)
 class _Cell:
-    """One stream to read, and where what is read belongs. `memo`: [2 or 4]"""
+    """One stream to read, and the memo to write its predictions to. `memo`: [2 or 4]"""
 
     recording: Recording
     layer: int
@@ -110,7 +112,7 @@ def _lacking(
     target: int | None,
     translated: Translators | None,
 ) -> list[_Cell]:
-    """The cells of these positions that were not read yet."""
+    """Return the cells of these positions that were not read yet."""
     found: list[_Cell] = []
     known, used = (0, 2) if target is None else (2, 4)
     for column in columns:
@@ -137,7 +139,7 @@ def _read(cells: Sequence[_Cell], translated: Translators | None) -> None:
         if cell.layer == last and any(
             change.frozen and change.layer == last for change in recording.changes
         ):
-            # What the model says is read with the norm that an edit holds still.
+            # An edit freezes the final norm: take the model's own logits, computed with it.
             scores[index] = logits(recording, cell.column, cell.column + 1)[0]
     total = scores.logsumexp(-1)
     best = scores.max(-1)
@@ -152,7 +154,10 @@ def _read(cells: Sequence[_Cell], translated: Translators | None) -> None:
 
 
 def stream_after(recording: Recording, layer: int, column: int) -> Tensor:
-    """The stream of one token before a layer; after the last one for their number. [width]"""
+    """Return the stream of one token before `layer`. [width]
+
+    Where `layer` is the number of layers, that is the stream after the last one.
+    """
     segment, row = _place(recording, column)
     last = layer == len(segment.layers)
     stream: Tensor = (segment.final if last else segment.layers[layer].stream)[row]
@@ -162,10 +167,10 @@ def stream_after(recording: Recording, layer: int, column: int) -> Tensor:
 def _memo(
     segment: Segment, layers: int, target: int | None, translated: Translators | None
 ) -> Floats:
-    """What was read of a segment. `[4, layer + 1, row]`
+    """Return the memo of a segment. `[4, layer + 1, row]`
 
-    The numbers of a target make way for those of another, the top tokens do not depend on it; and
-    those of one way to translate make way for another's.
+    A new target clears the target's rows but not the top tokens, which do not depend on it; other
+    translators clear all.
     """
     kept, how, memo = segment.memo.get("logit lens", (None, None, None))
     if memo is None or how is not translated:

@@ -1,4 +1,4 @@
-"""What one neuron says: the tokens whose logits its column of the down projection raises."""
+"""The tokens that one neuron promotes: the logits that its down-projection column raises."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from llmscope.record.norms import UnknownNorm, exact, take_apart
 
 @torch.no_grad()
 def column(recording: Recording, layer: int, neuron: int) -> Tensor:
-    """What one unit of a neuron's activation adds to the stream, in float64. [width]
+    """Return what one unit of a neuron's activation adds to the stream, in float64. [width]
 
-    Where a norm follows the down projection (Gemma 2 and 3, OLMo 2), before its scale, which
-    depends on what the other neurons do.
+    Where a norm follows the down projection (Gemma 2 and 3, OLMo 2), the norm's scale is left out:
+    it depends on the other neurons.
     """
     parts = recording.subject.anatomy.layers[layer]
     assert parts.down is not None
@@ -24,7 +24,7 @@ def column(recording: Recording, layer: int, neuron: int) -> Tensor:
     nothing = torch.zeros_like(hidden)
     alone = nothing.clone()
     alone[0, neuron] = 1
-    # The module is asked, not its weights, whose layout differs; it is linear but for a bias.
+    # Run the module instead of reading its weights, whose layout differs; subtract its bias.
     projected = parts.down(alone)
     written = exact(projected) - exact(parts.down(nothing))
     write = parts.mlp_write
@@ -35,13 +35,13 @@ def column(recording: Recording, layer: int, neuron: int) -> Tensor:
 
 @torch.no_grad()
 def spoken(recording: Recording, layer: int, neuron: int) -> Tensor:
-    """How much one unit of a neuron's activation raises each logit, in float64. [token]
+    """Return how much one unit of a neuron's activation raises each logit, in float64. [token]
 
-    Before the division by the stream's size, which is the same for all tokens: the final norm's
-    gain is in it, and a LayerNorm's mean is taken off, but not its scale.
+    The final norm's gain is applied and a LayerNorm's mean subtracted, but the norm's scale, which
+    is the same for all tokens, is left out.
 
     Raises:
-        UnknownNorm: a norm on the way is none whose gain is known.
+        UnknownNorm: a norm on the way is of a form whose gain is unknown.
         ValueError: the model has no unembedding that was found.
     """
     readout = recording.subject.anatomy.readout

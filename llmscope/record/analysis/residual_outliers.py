@@ -1,4 +1,4 @@
-"""The stream looked at closely: dimensions that stand out, and what its first norms divide by."""
+"""Outlier dimensions of the residual stream, and the scales of each layer's first norm."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ Run = Callable[..., Any]
 
 @dataclass(frozen=True, eq=False)
 class Outliers:
-    """The dimensions of the stream that stand out most at one position.
+    """The largest outlier dimensions of the stream at one position.
 
     Attributes:
-        dimensions: which they are, the one that stands out most first.
-        ratios: |value| by the median of |value| over all dimensions. [layer + 1, dimension]
-        values: of the stream itself. [layer + 1, dimension]
+        dimensions: indices of the dimensions, the largest outlier first.
+        ratios: |value| / median of |value| over all dimensions. [layer + 1, dimension]
+        values: values of the stream itself. [layer + 1, dimension]
     """
 
     dimensions: tuple[int, ...]
@@ -35,7 +35,7 @@ class Outliers:
 
 
 def outliers(recording: Recording, position: int, count: int) -> Outliers:
-    """The dimensions with the largest ratio in any layer; the embedding's row comes first."""
+    """Return the `count` dimensions with the largest ratio in any layer, embedding included."""
     streams = []
     for layer in range(recording.layers + 1):
         row = recording.rows("stream", layer, range(position, position + 1))
@@ -55,11 +55,14 @@ def outliers(recording: Recording, position: int, count: int) -> Outliers:
 
 
 def first_scales(recording: Recording, run: Run) -> tuple[Floats, tuple[bool, ...]]:
-    """1 / rms or 1 / std, as each layer's first norm multiplies the stream by. [layer, position]
+    """Return the scale of each layer's first norm: 1 / rms or 1 / std of the stream.
+
+    Args:
+        run: runs extra forward passes (`Passes`).
 
     Returns:
-        them, NaN for a layer that reads the stream without a norm; and for each of the others
-        whether it takes the mean off (1 / std).
+        The scales, NaN for a layer that reads the stream without a norm, [layer, position]; and for
+        each of the other layers, whether its norm subtracts the mean (1 / std).
     """
     norms = _first_norms(recording, run)
     scales = np.full((len(norms), len(recording)), np.nan, dtype=np.float32)
@@ -75,7 +78,7 @@ def first_scales(recording: Recording, run: Run) -> tuple[Floats, tuple[bool, ..
 
 
 def _first_norms(recording: Recording, run: Run) -> list[tuple[nn.Module, NormParts] | None]:
-    """What each layer hands the stream to first, where that is a norm; seen in a pass."""
+    """Return the first module that reads each layer's input, as seen in a pass; None if no norm."""
     layers = recording.subject.anatomy.layers
     first: dict[int, tuple[nn.Module, Tensor]] = {}
     hooks = [hook for index, layer in enumerate(layers) for hook in _watch(index, layer, first)]
@@ -100,7 +103,7 @@ def _norm(layer: Layer, module: nn.Module, stream: Tensor) -> tuple[nn.Module, N
 
 
 def _watch(index: int, layer: Layer, first: dict[int, tuple[nn.Module, Tensor]]) -> list[Any]:
-    """Hooks that note which child of a layer is the first to be handed the layer's own input."""
+    """Register hooks that note which child of a layer first receives the layer's input."""
     entered: list[Tensor] = []
 
     def enter(_: nn.Module, args: Any, kwargs: Any) -> None:

@@ -1,11 +1,11 @@
-"""Which tokens mattered: gradients of a log-probability with respect to the input embeddings.
+"""Token saliency: gradients of a log-probability with respect to the input embeddings.
 
     gradient × input       g · e,  g = d log p(target) / d e, for each position
     integrated gradients   e · ∫ g(α e) dα from 0 to 1, in the midpoints of equal steps
 
 Both are sums over the width, signed, in nats. Sundararajan et al. 2017, "Axiomatic Attribution for
-Deep Networks": the baseline is the zero embedding, and the parts sum to log p(input) -
-log p(baseline) but for what the steps miss.
+Deep Networks": the baseline is the zero embedding, and the attributions sum to log p(input) -
+log p(baseline), up to the discretization error of the steps.
 """
 
 from __future__ import annotations
@@ -31,26 +31,26 @@ from llmscope.text import told
 
 STEPS = 32
 ROWS = 1024
-"""Tokens whose activations are held for a backward pass at once."""
+"""Tokens in one batch: their activations are all held for the backward pass."""
 BOUND, HALF_BOUND = 1e-4, 8.0
-"""How far the logits of a pass from embeddings may be from those recorded, relative to the row's
-largest: in float32, and in roundings of a narrower type."""
+"""Largest difference between logits computed from embeddings and those recorded, relative to the
+row's largest: in float32, and in multiples of epsilon for a narrower type."""
 
 Run = Callable[..., Any]
 
 
-class Insensitive(ValueError):  # noqa: N818 - it is a finding
-    """Why a model's embeddings have no gradient that can be shown."""
+class Insensitive(ValueError):  # noqa: N818 - a result, not an error
+    """A model gives no usable gradient for its embeddings; the text says why."""
 
 
 @dataclass(frozen=True, eq=False)
 class Saliency:
-    """What the tokens up to a position did for the log-probability of the target after it.
+    """Attributions of the log-probability of a target to the tokens before it.
 
     Attributes:
-        values: of each token, in nats. [position]
-        log_probability: of the target, in nats.
-        baseline: the same with zero embeddings; None where there is none.
+        values: the attribution of each token, in nats. [position]
+        log_probability: the target's log-probability, in nats.
+        baseline: the same with zero embeddings; None for a method without a baseline.
     """
 
     values: Tensor
@@ -59,10 +59,14 @@ class Saliency:
 
 
 def gradient_times_input(recording: Recording, position: int, target: int, run: Run) -> Saliency:
-    """The gradient at the input, times the input.
+    """Return the gradient at the input, times the input.
+
+    Args:
+        run: runs extra forward passes (`Passes`).
 
     Raises:
-        Insensitive: the model does not take embeddings, or says something else of them.
+        Insensitive: the model does not accept embeddings, gives other logits for them than for
+            tokens, or gives no gradient.
     """
     embeddings = _embeddings(recording, position)
     scores, gradients = _gradients(recording, embeddings[None], target, run, position)
@@ -72,10 +76,10 @@ def gradient_times_input(recording: Recording, position: int, target: int, run: 
 def integrated_gradients(
     recording: Recording, position: int, target: int, run: Run, steps: int = STEPS
 ) -> Saliency:
-    """The mean gradient on the straight way from zero embeddings to the input, times the input.
+    """Return the mean gradient on the line from zero embeddings to the input, times the input.
 
     Raises:
-        Insensitive: as above.
+        Insensitive: as for `gradient_times_input`.
     """
     embeddings = _embeddings(recording, position)
     ends = torch.stack([embeddings, torch.zeros_like(embeddings)])
@@ -90,7 +94,7 @@ def integrated_gradients(
 
 
 def _embeddings(recording: Recording, position: int) -> Tensor:
-    """What the model makes of the tokens up to a position before its first layer. [row, width]"""
+    """Return the input embeddings of the tokens up to and including `position`. [row, width]"""
     model = recording.subject.model
     why_not = why_no_gradients(model)
     if why_not:
@@ -106,10 +110,12 @@ def _embeddings(recording: Recording, position: int) -> Tensor:
 def _gradients(
     recording: Recording, batch: Tensor, target: int, run: Run, check: int | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Log-probabilities of the target, [batch], and their gradients. `[batch, row, width]`
+    """Return log-probabilities of the target, [batch], and gradients. `[batch, row, width]`
 
     Args:
-        check: hold the logits of the first of the batch against those recorded after a position.
+        batch: input embeddings. `[batch, row, width]`
+        check: compare the logits of the batch's first row with those recorded after this position;
+            None: no comparison.
     """
     with torch.enable_grad():
         leaf = batch.detach().requires_grad_()
@@ -118,7 +124,7 @@ def _gradients(
                 logits = run(embeddings=leaf, grad=True, last=1).logits[:, -1]
         except (Cancelled, torch.OutOfMemoryError):
             raise
-        except Exception as error:  # whatever a model says that needs the ids as well
+        except Exception as error:  # a model that also needs the ids may raise anything
             raise Insensitive(
                 f"the model does not run on embeddings in the place of tokens: {told(error)}"
             ) from error
@@ -128,7 +134,7 @@ def _gradients(
             )
         exact = logits.to(torch.promote_types(logits.dtype, torch.float32))
         scores = torch.log_softmax(exact, dim=-1)[:, target]
-        # Each prompt of the batch has its own score, so that the sum's gradient is each one's.
+        # A score depends on its own prompt alone, so the sum's gradient holds each prompt's own.
         try:
             (gradients,) = torch.autograd.grad(scores.sum(), leaf)
         except RuntimeError as error:
@@ -145,10 +151,10 @@ def _gradients(
 
 @contextmanager
 def _stops(model: Any) -> Iterator[list[str]]:
-    """The names of modules that take rows with a gradient and give rows without one.
+    """Collect the names of modules whose input has a gradient and whose output has none.
 
-    Some kernels for packed weights know no gradient. Past such a layer the stream still has one,
-    so that what comes back looks like a gradient and is a part of it.
+    Some kernels for packed weights have no gradient. The residual stream carries a gradient past
+    such a module, so the result looks like a full gradient but is only a part of it.
     """
     found: list[str] = []
     hooks = []

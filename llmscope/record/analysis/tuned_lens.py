@@ -1,10 +1,9 @@
-"""Translators of a tuned lens, read from the folder that its training wrote.
+"""Tuned lens translators, loaded from the folder that their training wrote.
 
 The folder holds `config.json` and `params.pt`, as the package tuned-lens saves them, or the same
-tensors as `params.safetensors`, which needs no leave to unpickle: for the
-stream before each layer a matrix and a bias, `stream + W stream + b`, so that the last layer's
-language is spoken earlier. Belrose et al. 2023, "Eliciting Latent Predictions from Transformers
-with the Tuned Lens".
+tensors as `params.safetensors`, which needs no permission to unpickle. They are a matrix and a bias
+for the stream before each layer, `stream + W stream + b`, which map it to the basis of the final
+stream. Belrose et al. 2023, "Eliciting Latent Predictions from Transformers with the Tuned Lens".
 """
 
 from __future__ import annotations
@@ -26,12 +25,12 @@ CONFIG, PARAMETERS, SAFE = "config.json", "params.pt", "params.safetensors"
 
 @dataclass(frozen=True, eq=False)
 class Translators:
-    """One translator for the stream before each layer; the last stream needs none.
+    """One translator for the stream before each layer; the final stream needs no translator.
 
     Attributes:
-        base: the name of the model that they were trained for, if it is known.
+        base: the name of the model that they were trained for; empty if unknown.
         weights: [width, width] each.
-        biases: [width] each; zero where they were trained without.
+        biases: [width] each; zero where they were trained without biases.
     """
 
     base: str
@@ -39,10 +38,10 @@ class Translators:
     biases: tuple[Tensor, ...]
 
     def __call__(self, streams: Tensor, layers: Sequence[int]) -> Tensor:
-        """Streams before these layers in the language of the last one. [row, width]
+        """Translate streams before these layers to the basis of the final stream. [row, width]
 
         Args:
-            layers: of each row; the number of layers for the stream after the last one.
+            layers: the layer of each row; the number of layers for the stream after the last one.
         """
         translated = streams.clone()
         for layer in sorted(set(layers) - {len(self.weights)}):
@@ -52,7 +51,7 @@ class Translators:
         return translated
 
     def misfit(self, layers: int, width: int) -> str:
-        """Why they belong to another model; empty if nothing speaks against it."""
+        """Return why they do not fit a model of this size; empty if they do."""
         own = len(self.weights), self.weights[0].shape[0]
         if own == (layers, width):
             return ""
@@ -63,14 +62,14 @@ class Translators:
 
 
 def translators(folder: str, *, allow_pickle: bool = False) -> Translators:
-    """Return the translators in a folder, read again once the file has changed.
+    """Return the translators in a folder, cached until the file changes.
 
     Args:
-        folder: holds config.json, and params.safetensors or params.pt.
-        allow_pickle: params.pt, a pickle of tensors, will do as well.
+        folder: a folder with config.json, and params.safetensors or params.pt.
+        allow_pickle: also accept params.pt, a pickle of tensors.
 
     Raises:
-        ScopeError: it holds none that may be read, or they cannot be read.
+        ScopeError: the folder has no translators that may be read, or reading them failed.
     """
     shown = display_text(folder)
     file = Path(folder) / SAFE
@@ -103,7 +102,7 @@ def _read(file: Path, changed: int) -> Translators:
         biases = tuple(state.get(f"{layer}.bias", torch.zeros(width)) for layer in range(count))
         if not all(part.shape == (width,) for part in biases):
             raise ValueError("their shapes are not those that config.json says")
-    except Exception as error:  # whatever a file of another kind makes json and torch raise
+    except Exception as error:  # json and torch may raise anything for a file of another kind
         raise ScopeError(
             f"the translators in {display_text(str(file.parent))} cannot be read: {told(error)}",
             "a folder that TunedLens.save of tuned-lens wrote",
@@ -118,6 +117,6 @@ def _state(file: Path) -> Mapping[str, Tensor]:
 
         found: Mapping[str, Tensor] = load_file(file)
         return found
-    # Weights alone: torch refuses a pickle of anything else, and nothing in it runs.
+    # `weights_only`: torch refuses a pickle of anything but tensors, and runs no code from it.
     state: Mapping[str, Tensor] = torch.load(file, map_location="cpu", weights_only=True)
     return state

@@ -1,1 +1,1 @@
-"""Capture of a pass: hooks, recorder, prefix reuse, padded batches."""
+"""Recording of a pass: hooks, recorder, prefix reuse, padded batches."""

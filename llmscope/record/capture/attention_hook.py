@@ -1,9 +1,9 @@
-"""The attention function: the one place where queries pass after their rotation.
+"""llmscope's attention function: the one place that sees the queries after their rotation (RoPE).
 
-transformers lets a model choose its attention by name. Ours hands each call on to what the model
-would have used and, while a recording is being made, keeps the queries and the call's settings.
-The mask function must be registered under the same name: without one transformers makes no mask,
-and the model silently sees the future. The model's configs bear our name only while a pass runs.
+transformers lets a model choose its attention function by name. Ours delegates each call to the
+function the model would have used and, during a recording, keeps the queries and the settings.
+The mask function must be registered under the same name: without it transformers makes no mask,
+and the model silently sees the future. The model's configs hold our name only while a pass runs.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ EAGER = "llmscope_eager"
 
 
 class StandIn(str):
-    """A name of ours that a model's code takes for the standard name whose place it has.
+    """A name of ours that also compares equal to the standard name it replaces.
 
-    Model files ask `if config._attn_implementation in ("eager", "sdpa")` before they mask what an
-    indexer did not choose, and leave that out under any other name without a word.
+    Model files test `if config._attn_implementation in ("eager", "sdpa")` before they mask what an
+    indexer did not choose, and silently skip that masking under any other name.
     """
 
     standard: str
@@ -52,22 +52,22 @@ def _stand_in(name: str, standard: str) -> StandIn:
 
 
 STAND_INS = {name: _stand_in(name, own) for name, own in ((SDPA, "sdpa"), (EAGER, "eager"))}
-"""What a config bears while a pass runs, by our name."""
+"""The value a config holds while a pass runs, by our name."""
 OTHER = "llmscope_"
-"""What the name of an attention function that somebody registered is prefixed with."""
+"""Prefix added to the name of an attention function registered by the user."""
 NAME = "_attn_implementation_internal"
-"""Where a config of transformers keeps the name."""
+"""The attribute in which a transformers config keeps the name."""
 STANDARD = ("sdpa", "eager", "flash", "flex", "paged", "kernels-community")
-"""How the names of functions begin that compute the same, whichever is taken."""
+"""Prefixes of the names of attention functions that all compute the same result."""
 
 
 @dataclass(frozen=True)
 class AttentionSettings:
-    """What an attention call was told besides queries, keys and values.
+    """The arguments of an attention call besides queries, keys and values.
 
     `softmax(softcap(scale · q kᵀ) + bias + mask)`; `sinks` are extra logits that take part in the
-    softmax and have no key. `window` w: a query sees its own and the w − 1 keys before it. `bias`
-    is of the key of each query of this pass, whatever the query. [query, head]
+    softmax and have no key. `window` w: a query sees its own key and the w − 1 before it. `bias`
+    belongs to the key at each row of this pass, and is the same for all queries. [query, head]
     """
 
     scale: float
@@ -79,30 +79,30 @@ class AttentionSettings:
 
 
 class Listener(Protocol):
-    """Whoever wants what an attention module was called with."""
+    """An object that is notified of an attention module's calls."""
 
     def attention_called(
         self, query: Tensor, key: Tensor, value: Tensor, settings: AttentionSettings
     ) -> None:
-        """Called before attention runs, with `[1, head, row, head width]` each."""
+        """Receive the inputs before attention runs, each `[1, head, row, head width]`."""
 
     def attention_gave(self, output: Tensor) -> Tensor:
-        """Called with what attention returns: pattern · values. `[1, row, head, head width]`
+        """Receive the output of attention: pattern · values. `[1, row, head, head width]`
 
         Returns:
-            What the model goes on with.
+            The output that the model continues with.
         """
 
 
 _listeners: dict[nn.Module, Listener] = {}
-"""Who listens to a module, while a pass runs."""
+"""The listener of each module, while a pass runs."""
 
 
 def _recorded(forward: Callable[[nn.Module], Callable[..., Any]]) -> Callable[..., Any]:
-    """An attention function that tells the module's listener of the call, then hands it on.
+    """Return an attention function that notifies the module's listener, then delegates the call.
 
     Args:
-        forward: the function that a module's calls are handed on to.
+        forward: returns the attention function that a module's calls are delegated to.
     """
 
     def attend(
@@ -137,7 +137,7 @@ def _recorded(forward: Callable[[nn.Module], Callable[..., Any]]) -> Callable[..
 
 
 def _own_eager(module: nn.Module) -> Callable[..., Any]:
-    """The eager attention of the file that the module's class is from."""
+    """Return the eager attention function from the file that defines the module's class."""
     eager: Callable[..., Any] = sys.modules[type(module).__module__].eager_attention_forward
     return eager
 
@@ -150,11 +150,11 @@ AttentionMaskInterface.register(EAGER, eager_mask)
 
 @dataclass(eq=False)
 class Route:
-    """The way of a model's attention through here, which it takes only within `taken`.
+    """Routing of a model's attention through this module, active only within `taken`.
 
     Attributes:
-        named: configs of the model, and the name that each bears within.
-        listeners: one a module; empty where the model computes its attention inside.
+        named: the model's configs, each with the attention name it gets while active.
+        listeners: one per module; empty where the model computes attention inside the module.
     """
 
     named: list[tuple[Any, str | None]]
@@ -163,7 +163,7 @@ class Route:
 
     @contextmanager
     def taken(self) -> Iterator[None]:
-        """Passes within take it. Whoever listens to a module already stays."""
+        """Route the passes run within. Modules that already have a listener keep it."""
         if self._depth:
             self._depth += 1
             try:
@@ -176,7 +176,7 @@ class Route:
         self._depth = 1
         try:
             for config, name in self.named:
-                # No check of the whole config each time.
+                # Bypass transformers' check of the whole config.
                 object.__setattr__(config, NAME, STAND_INS.get(name or "", name))
             for module in new:
                 _listeners[module] = self.listeners[module]
@@ -190,12 +190,12 @@ class Route:
 
 
 _routes: WeakKeyDictionary[Any, ref[Route]] = WeakKeyDictionary()
-"""By model; held weakly, since a route holds the model's layers: both go at once."""
+"""By model; held weakly, since a route holds the model's layers: both are freed together."""
 
 
 @contextmanager
 def listening(module: nn.Module, listener: Listener) -> Iterator[None]:
-    """Let another one listen to a module within, in the place of its own."""
+    """Replace a module's listener within the context."""
     own = _listeners.get(module)
     _listeners[module] = listener
     try:
@@ -209,7 +209,7 @@ def listening(module: nn.Module, listener: Listener) -> Iterator[None]:
 
 @contextmanager
 def eagerly(model: Any, attention: nn.Module) -> Iterator[None]:
-    """Within, the model works its patterns out as matrices that can be seen, where it can."""
+    """Use eager attention within, which materializes the patterns, if the model supports it."""
     known = _routes.get(model)
     route = None if known is None else known()
     seen = hasattr(sys.modules[type(attention).__module__], "eager_attention_forward")
@@ -225,10 +225,10 @@ def eagerly(model: Any, attention: nn.Module) -> Iterator[None]:
 
 
 def listen(model: Any, anatomy: Anatomy, listeners: list[Listener]) -> Route:
-    """Find the route of a model's attention through here, one listener a layer.
+    """Build the route of a model's attention through this module, with one listener per layer.
 
     Returns:
-        The route; one without listeners where the model computes its attention inside.
+        The route; without listeners where the model computes attention inside its module.
     """
     modules = [layer.attention for layer in anatomy.layers]
     attention = next((module for module in modules if module is not None), None)
@@ -245,9 +245,9 @@ def listen(model: Any, anatomy: Anatomy, listeners: list[Listener]) -> Route:
 
 
 def _name(model: Any, attention: nn.Module) -> str | None:
-    """What the model's attention is to be called while a pass runs; None: as it is."""
+    """Return the attention name to set while a pass runs; None to keep the model's own."""
     if not model._can_set_attn_implementation():
-        # Its module gives the pattern beside its output, but only if it makes one.
+        # The attention module returns the pattern beside its output, if it materializes one.
         return "eager"
     own = str(model.config._attn_implementation)
     eager = hasattr(sys.modules[type(attention).__module__], "eager_attention_forward")
@@ -260,7 +260,7 @@ def _name(model: Any, attention: nn.Module) -> str | None:
 
 
 def _registered(own: str) -> str:
-    """The name under which an attention function that somebody registered is listened to."""
+    """Register a recorded version of the user's attention function, and return its name."""
     name, masks = OTHER + own, AttentionMaskInterface()
     AttentionInterface.register(name, _recorded(lambda _: AttentionInterface()[own]))
     if own in masks.valid_keys():
@@ -269,9 +269,9 @@ def _registered(own: str) -> str:
 
 
 def _named(model: Any, name: str) -> list[tuple[Any, str | None]]:
-    """The configs that a model's attention is chosen by, and what each is to say.
+    """Return the configs that select a model's attention, each with the name to set.
 
-    transformers checks whether the model can do that, part by part; once is enough.
+    transformers checks part by part whether the model supports the name; once is enough.
     """
     configs = list(_configs(model))
     own = [vars(config).get(NAME) for config in configs]
@@ -289,7 +289,7 @@ def _named(model: Any, name: str) -> list[tuple[Any, str | None]]:
 
 
 def _configs(model: Any) -> Iterator[Any]:
-    """Every config of a model and of its parts, each once."""
+    """Yield every config of a model and of its parts, each once."""
     waiting = [module.config for module in model.modules() if hasattr(module, "config")]
     known: set[int] = set()
     while waiting:

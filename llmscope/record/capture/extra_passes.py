@@ -1,4 +1,4 @@
-"""Passes beside a recording: what a lens may run that needs more than was recorded."""
+"""Extra passes beside a recording, for lenses that need more than was recorded."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 
 class Passes:
-    """The handle that a lens is given. Nothing that it runs touches the live recording.
+    """The handle with which a lens runs extra passes. None of them touches the live recording.
 
     Args:
         verdicts: how far to trust a capability in a layer, as measured on the model.
-        origin: records a prompt on the model without its adapter; None: there is none.
+        origin: records a prompt on the model without its adapter; None if no adapter is active.
         changes: made in every pass over the same prompt.
-        cancelled: asked before each layer; true ends a pass with `Cancelled`.
-        fresh: passes over other prompts share no row with any.
+        cancelled: called before each layer; true ends a pass with `Cancelled`.
+        fresh: run passes over other prompts without reusing rows of earlier passes.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Passes:
         self._fresh = fresh
 
     def __call__(self, ids: Sequence[Sequence[int]] = (), **options: Any) -> Any:
-        """As `Recorder.run`, with the changes made in each prompt of the batch."""
+        """Call `Recorder.run` with the changes made in each prompt of the batch."""
         with ExitStack() as stack:
             stack.enter_context(self._recorder.taps.interruptible(self._cancelled))
             if self._changes:
@@ -61,30 +61,30 @@ class Passes:
             return self._recorder.run(ids, **options)
 
     def other(self, prompt: Prompt) -> Recording:
-        """A pass over another prompt, kept for the next time."""
+        """Return an unedited recording of another prompt; it is cached."""
         with self._recorder.taps.interruptible(self._cancelled):
             return self._edited.other(prompt, fresh=self._fresh)
 
     def sweep(self, recording: Recording, depth: int, jobs: Sequence[Job], position: int) -> Tensor:
-        """The last stream after a token, for each of several changes of one pass. [job, width]
+        """Return the stream after the last layer at a token, for each of several jobs. [job, width]
 
-        One batch, a prompt for each job, with the changes of the recording and then its own. The
-        layers before `depth` stand, so that no job may change anything in them; and so do the
-        tokens before the first that any job changes, if the model has a cache.
+        Run one batch with a prompt per job, with the recording's changes followed by the job's.
+        The layers before `depth` are reused from the recording, so no job may change anything in
+        them; so are the tokens before the first that any job changes, if the model has a cache.
 
         Args:
-            depth: the first layer that runs. The stream before it may be changed. The number of
-                layers: none has to run.
-            position: the token; what comes after it does not run.
+            depth: the first layer that runs. The stream before it may be changed. If it is the
+                number of layers, no layer runs.
+            position: the token; later tokens do not run.
 
         Raises:
-            Cancelled: somebody changed their mind.
+            Cancelled: the pass was cancelled.
         """
         if depth == recording.layers:
             return _at_the_end(recording, jobs, position)
         subject, depth = self._recorder.subject, self._edited.depth(depth)
         start = start_of(recording, jobs, position)
-        # A pass that ends earlier may treat the same tokens differently.
+        # A shorter pass may treat the same tokens differently.
         alike = self._recorder.lengths.alike(position + 1, len(recording))
         rows = range(start, position + 1 if alike else len(recording))
         stream = recording.rows("stream", depth, rows)
@@ -93,7 +93,7 @@ class Passes:
 
         def catch(_: nn.Module, args: Any, output: Any) -> None:
             final = output[0] if isinstance(output, tuple | list) else output
-            # A copy: a view of one row would keep all of them.
+            # A copy: a view of one row would keep all rows in memory.
             whole = final.reshape(len(jobs), -1, final.shape[-1])
             caught.append(whole[:, position - start].clone())
             raise _SeenEnough
@@ -113,7 +113,7 @@ class Passes:
         return caught[0]
 
     def _cache(self, recording: Recording, length: int, batch: int) -> DynamicCache | None:
-        """One that holds the first tokens of a recording, for each prompt of a batch."""
+        """Return a KV cache with the first tokens of a recording, for each prompt of a batch."""
         cache = self._recorder.cache(recording, length) if length else None
         for layer in cache.layers if cache is not None else ():
             layer.keys = layer.keys.expand(batch, -1, -1, -1)
@@ -122,19 +122,19 @@ class Passes:
 
 
 def start_of(recording: Recording, jobs: Sequence[Job], position: int) -> int:
-    """The first token that has to run for jobs, which are asked about one token."""
+    """Return the first token that has to run for jobs whose result is read at `position`."""
     if recording.past is None:
         return 0
     return min(position, *(change.rows.start for job in jobs for change in job))
 
 
-class _SeenEnough(Exception):  # noqa: N818 - it is no error
-    """Ends a pass after the last layer: logits are read later, and of one token alone."""
+class _SeenEnough(Exception):  # noqa: N818 - not an error
+    """Ends a pass after the last layer: logits are computed later, for one token only."""
 
 
 @torch.no_grad()
 def _at_the_end(recording: Recording, jobs: Sequence[Job], position: int) -> Tensor:
-    """The last stream after a token where that itself is all that jobs change. [job, width]"""
+    """Apply jobs that change only the stream after the last layer, at a token. [job, width]"""
     stream = recording.final_rows(position, position + 1)
     ends: list[Tensor] = []
     for job in jobs:
@@ -147,7 +147,10 @@ def _at_the_end(recording: Recording, jobs: Sequence[Job], position: int) -> Ten
 
 @torch.no_grad()
 def read(recording: Recording, rows: Tensor, position: int) -> Tensor:
-    """Logits of last streams after one token, in float32. `[job, width]` -> [job, token]"""
+    """Return the logits of streams after the last layer at one token, in float32.
+
+    `[job, width]` -> [job, token]
+    """
     readout, anatomy = recording.subject.anatomy.readout, recording.subject.anatomy
     if readout is None:
         raise ValueError("the model has no unembedding that was found")
@@ -157,7 +160,7 @@ def read(recording: Recording, rows: Tensor, position: int) -> Tensor:
 
 
 def _within(change: Change, depth: int) -> bool:
-    """Whether the stream before a layer holds the change already."""
+    """Return whether the stream before layer `depth` already contains the change."""
     return depth > 0 and (
         change.layer < depth or (change.site == "stream" and change.layer == depth)
     )

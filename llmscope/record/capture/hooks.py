@@ -1,7 +1,7 @@
-"""The taps: hooks on every layer that keep what a recording needs, and nothing else.
+"""Hooks on every layer that keep exactly what a recording needs.
 
-They are on the model while a pass of ours runs, and at no other time: `scope.model` is in between
-as it was, to be used, changed or saved.
+They are on the model only while one of llmscope's passes runs: in between, `scope.model` is as it
+was, to be used, changed or saved.
 """
 
 from __future__ import annotations
@@ -26,27 +26,28 @@ if TYPE_CHECKING:
     from llmscope.record.derive.output_gate import OutputGate
 
 
-class Cancelled(Exception):  # noqa: N818 - it is no error: somebody changed their mind
-    """A pass was given up because its result is no longer wanted."""
+class Cancelled(Exception):  # noqa: N818 - not an error: the user changed their mind
+    """A pass was abandoned because its result is no longer wanted."""
 
 
 class Hooks:
-    """Hooks that were made once, and are put on their modules and taken off again at once.
+    """Hooks that are registered once, then put on and taken off their modules all together.
 
-    A pass over one token takes some milliseconds, and a model has hundreds of them: to register
-    each anew would be felt. So torch registers each once, and its entries are moved.
+    A pass over one token takes some milliseconds, and a model has hundreds of hooks: registering
+    each again for every pass would be noticeable. So each is registered with torch once, and its
+    entries in the modules' hook tables are moved in and out.
     """
 
     def __init__(self) -> None:
         self._entries: list[tuple[dict[int, Any], int, Any]] = []
 
     def before(self, module: nn.Module, hook: Callable[..., Any]) -> None:
-        """Call a hook with module, arguments and keywords before the module runs."""
+        """Call `hook` with module, arguments and keywords before the module runs."""
         handle = module.register_forward_pre_hook(hook, with_kwargs=True)
         self._take(handle.id, module._forward_pre_hooks, module._forward_pre_hooks_with_kwargs)
 
     def after(self, module: nn.Module, hook: Callable[..., Any]) -> None:
-        """Call a hook with module, arguments and output after the module ran."""
+        """Call `hook` with module, arguments and output after the module ran."""
         handle = module.register_forward_hook(hook)
         self._take(handle.id, module._forward_hooks)
 
@@ -54,18 +55,18 @@ class Hooks:
         self._entries += [(place, number, place.pop(number)) for place in places]
 
     def place(self) -> None:
-        """Put them on: after all others, so that they see what those made."""
+        """Put the hooks on, after all others, so that they see the results of those."""
         for place, number, entry in self._entries:
             place[number] = entry
 
     def remove(self) -> None:
-        """Take them off."""
+        """Take the hooks off."""
         for place, number, _ in self._entries:
             place.pop(number, None)
 
 
 class LayerTap:
-    """Listens to one layer, and holds its rows until the pass is over."""
+    """The hooks of one layer, which hold its rows until the pass is over."""
 
     def __init__(self, taps: LayerHooks, layer: Layer) -> None:
         self.taps = taps
@@ -73,11 +74,9 @@ class LayerTap:
         self.kept: dict[str, Tensor] = {}
         self.keys: Tensor | None = None  # [key head, row, head width], of the whole prompt
         self.values: Tensor | None = None
-        self.entry: MlpInput | None = (
-            None  # once it is known how the MLP's input follows from the rest
-        )
+        self.entry: MlpInput | None = None  # set once the way to derive the MLP's input is known
         self.output_gate: OutputGate = "nothing"  # until it is measured
-        self.in_sight = False  # whether its MLP's activations are kept
+        self.in_sight = False  # whether the MLP's activations are kept
         self._versions: dict[str, int] = {}
         self._copied: set[str] = set()
         self._scale = layer.scale
@@ -118,7 +117,7 @@ class LayerTap:
         if scale != 1.0:
             rows = rows * scale
         elif name in self._copied or rows.is_inference():
-            rows = rows.clone()  # a tensor of inference mode does not tell whether it was changed
+            rows = rows.clone()  # a tensor of inference mode has no version that shows changes
         self.kept[name], self._versions[name] = rows, rows._version
 
     def _entry(self, _: nn.Module, args: Any, kwargs: Any) -> None:
@@ -135,7 +134,7 @@ class LayerTap:
                 self._keep("activations", rows)
 
     def _routed(self, _: nn.Module, args: Any, output: Any) -> None:
-        """Keep logits, weights and choice of a router; nothing of one that gives anything else."""
+        """Keep a router's logits, weights and choice; ignore a router with any other output."""
         if self.taps.whole and isinstance(output, tuple) and len(output) == 3:
             logits, weights, chosen = output
             if weights.shape == chosen.shape and not chosen.is_floating_point():
@@ -145,7 +144,7 @@ class LayerTap:
     def attention_called(
         self, query: Tensor, key: Tensor, value: Tensor, settings: AttentionSettings
     ) -> None:
-        """Keep the queries. A view of a fused projection is copied: it would keep it all alive."""
+        """Keep the queries. Copy a view of a fused projection: it would keep all of that alive."""
         if self.taps.whole:
             query = query.detach()[0]
             whole = query.untyped_storage().nbytes() == query.numel() * query.element_size()
@@ -158,7 +157,7 @@ class LayerTap:
             self.settings = replace(settings, first=None, bias=None)
 
     def attention_gave(self, output: Tensor) -> Tensor:
-        """Keep what is needed of what stands between it and the output projection."""
+        """Keep what `output_gate` requires of the step before the output projection."""
         if self.taps.whole and self.output_gate != "nothing":
             mixed = output.detach()[0].flatten(1)
             if self.output_gate == "more":
@@ -168,23 +167,23 @@ class LayerTap:
         return output
 
     def _catch_gate(self, out: nn.Module, mixed: Tensor) -> None:
-        """Keep the gate in front of the next call of the output projection.
+        """Keep the gate applied before the next call of the output projection.
 
-        The hook is put on during the pass, so that it comes before those of edits, which change
-        what the projection is handed.
+        The hook is registered during the pass, so that it runs before those of edits, which change
+        the projection's input.
         """
 
         def catch(_: nn.Module, args: Any) -> None:
             handle.remove()
             joined = args[0].detach().reshape(mixed.shape).float()
             gate = joined / mixed.float()
-            # Where pattern · values is 0, so is what is handed on, whatever the gate.
+            # Where pattern · values is 0, the projection's input is 0 for any gate.
             self.kept["gate"] = torch.where(mixed == 0, torch.zeros_like(gate), gate)
 
         handle = out.register_forward_pre_hook(catch, prepend=True)
 
     def overwritten(self) -> bool:
-        """Whether the model changed in place what was kept; it will be copied from now on."""
+        """Return whether the model changed kept tensors in place; copy those from now on."""
         changed = {
             name
             for name, version in self._versions.items()
@@ -194,7 +193,7 @@ class LayerTap:
         return bool(changed)
 
     def activations(self) -> Tensor | None:
-        """The MLP's activations, handed over; None where none were kept, or the model changed them.
+        """Remove and return the MLP's activations; None if not kept or changed by the model.
 
         `[row, neuron]`
         """
@@ -204,7 +203,7 @@ class LayerTap:
         return rows if rows._version == self._versions["activations"] else None
 
     def rows(self) -> LayerRows:
-        """What was kept, handed over."""
+        """Remove and return the kept rows."""
         kept, self.kept = self.kept, {}
         names = (
             *("stream", "query", "attention_write", "mixer_write"),
@@ -221,11 +220,11 @@ class LayerTap:
 
 
 class LayerHooks:
-    """All taps of one model."""
+    """The hooks on all layers of one model."""
 
     def __init__(self, model: Any, anatomy: Anatomy) -> None:
         self.active = False
-        self.whole = False  # whether more is kept than the streams
+        self.whole = False  # whether more than the streams is kept
         self.cancelled: Callable[[], bool] = _never
         self._final: Tensor | None = None
         self.hooks = Hooks()
@@ -238,12 +237,12 @@ class LayerHooks:
 
     @property
     def routed(self) -> bool:
-        """Whether the model's attention passes through `llmscope.record.capture.attention_hook`."""
+        """Whether the model's attention goes through `llmscope.record.capture.attention_hook`."""
         return bool(self._route.listeners)
 
     @contextmanager
     def placed(self) -> Iterator[None]:
-        """Hooks and attention function are on the model within, and gone after it."""
+        """Put the hooks and the attention function on the model within the context."""
         self._depth += 1
         try:
             with self._route.taken(), self._state.restored():
@@ -267,14 +266,15 @@ class LayerHooks:
         *,
         streams_only: bool = False,
     ) -> Iterator[None]:
-        """Record what passes through the model within.
+        """Record the passes of the model within the context.
 
         Args:
-            activations: the layer whose MLP's activations are kept with the rows.
-            streams_only: keep nothing else of a layer than the stream before it.
+            cancelled: called before each layer; None keeps the current one.
+            activations: the layer whose MLP's activations are kept with the rows; None: no layer.
+            streams_only: keep only the stream before each layer.
 
         Raises:
-            Cancelled: at the next layer, once `cancelled` says so.
+            Cancelled: at the next layer, once `cancelled` returns true.
         """
         in_sight = () if activations is None else self.layers[activations : activations + 1]
         with self.interruptible(cancelled or self.cancelled), self.placed():
@@ -290,7 +290,7 @@ class LayerHooks:
 
     @contextmanager
     def interruptible(self, cancelled: Callable[[], bool] | None) -> Iterator[None]:
-        """Passes within end at the next layer once `cancelled` says so, with `Cancelled`."""
+        """Raise `Cancelled` in passes within, at the next layer once `cancelled` returns true."""
         before, self.cancelled = self.cancelled, cancelled or _never
         try:
             yield
@@ -298,11 +298,11 @@ class LayerHooks:
             self.cancelled = before
 
     def overwritten(self) -> bool:
-        """Whether the model changed in place what was kept, so that the pass must be run again."""
+        """Return whether the model changed kept tensors in place, so the pass must run again."""
         return sum(tap.overwritten() for tap in self.layers) > 0
 
     def segment(self) -> Segment:
-        """What the pass left, handed over."""
+        """Remove and return the rows of the pass."""
         assert self._final is not None
         final, self._final = self._final, None
         memo = {}
@@ -313,18 +313,18 @@ class LayerHooks:
         return Segment(tuple(tap.rows() for tap in self.layers), final, memo)
 
     def drop(self) -> None:
-        """Forget what an unfinished pass left."""
+        """Discard the rows of an unfinished pass."""
         self._final = None
         for tap in self.layers:
             tap.kept, tap.keys, tap.values = {}, None, None
 
 
 _taps: WeakKeyDictionary[Any, ref[LayerHooks]] = WeakKeyDictionary()
-"""By model; its subject holds them, and they the model's layers: all go at once."""
+"""By model. The `LoadedModel` holds the hooks, which hold the layers: all are freed together."""
 
 
 def placed(model: Any) -> AbstractContextManager[None]:
-    """For passes that are run on the model itself: as those of its recorder within.
+    """Make direct calls of the model behave like its recorder's passes within the context.
 
     They compute attention in the same way, and end when they are cancelled.
     """
@@ -342,15 +342,15 @@ def _input(args: Any, kwargs: Any) -> Any:
 
 
 def _first(output: Any) -> Any:
-    """The hidden states, where a module gives more than them."""
+    """Return the hidden states of a module's output, which may be a tuple."""
     return output[0] if isinstance(output, tuple | list) else output
 
 
 def _rows(tensor: Any) -> Tensor:
-    """`[1, row, width]`, or without the batch where a layer folds it away. [row, width]
+    """Return `[1, row, width]`, or the same without the batch dimension, as [row, width].
 
-    Models with several residual streams hand on `[1, row, stream, width]` (hyper-connections) or
-    `[stream, 1, row, width]` (AltUp): those of a row stand side by side. [row, stream · width]
+    Models with several residual streams pass on `[1, row, stream, width]` (hyper-connections) or
+    `[stream, 1, row, width]` (AltUp): a row's streams are concatenated. [row, stream · width]
     """
     rows: Tensor = tensor.detach()
     if rows.dim() == 4:

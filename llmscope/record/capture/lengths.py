@@ -1,17 +1,17 @@
-"""Which lengths of a prompt treat a token alike, as measured on the model.
+"""Which prompt lengths give the same values for a shared token, as measured on the model.
 
-Causal attention alone does not make a prefix of a longer prompt the prompt itself: with longrope
-or dynamic NTK scaling the rotation of every token depends on how long the whole is. What was
-recorded at one length is reused at another only once the model was seen to give the same queries,
-keys and values for a token at both. Nothing is read from the config.
+Causal attention alone does not guarantee that a prefix of a longer prompt is computed like the
+prefix alone: with longrope or dynamic NTK scaling the rotation of every token depends on the total
+length. A recording of one length is reused at another only once the model was seen to give the
+same queries, keys and values for a token at both. Nothing is read from the config.
 
-A model of transformers takes positions, so that a token can be asked about at any length: two
-tokens run, the one in question and one at the last position. Of any other model, the last token
-that two prompts share is run once more on top of what is reused, and held against its recorded
-rows (`Recorder.go_on`).
+A transformers model takes positions, so that a token can be tested at any length: two tokens run,
+the one in question and one at the last position. With any other model, the last token that two
+prompts share is run again on top of what is reused, and compared with its recorded rows
+(`Recorder.go_on`).
 
-Assumed: where the ends of a range of lengths treat a token alike, so does all between; and what
-changes with the length changes the last token that two lengths share, if it changes any.
+Assumed: if the ends of a range of lengths treat a token alike, so do all lengths between; and
+anything that changes with the length changes the last token that two lengths share, if any.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ if TYPE_CHECKING:
     from llmscope.record.capture.recording import Recording
 
 LONGEST = 1 << 16
-"""Tokens of the longest prompt that is measured ahead, where the model names no limit."""
+"""Longest prompt, in tokens, that is measured in advance if the model has no context limit."""
 KEPT = 4
-"""Passes over one token that are kept for the next comparison."""
+"""Number of single-token passes that are cached for the next comparison."""
 SAME = 1e-6
-"""How far two passes over one token may differ, of the largest value in a row, in float32."""
+"""Largest difference of two passes over one token, relative to the row's largest value, float32."""
 ROW = 1e-5
 """The same for passes that run other tokens beside it."""
 
 
 REFUSALS = (TypeError, ValueError, RuntimeError, IndexError, AttributeError, KeyError)
-"""Whatever a model raises that cannot be asked about a token at a position."""
+"""Exceptions of a model that cannot run a token at a given position."""
 
 
 class Lengths:
-    """What was measured on one model: ranges of lengths that are alike, and pairs that are not."""
+    """Measurements of one model: ranges of lengths that are alike, and pairs that are not."""
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
@@ -52,10 +52,10 @@ class Lengths:
         self._tokens: dict[tuple[int, int], list[Tensor]] = {}
 
     def alike(self, one: int, other: int) -> bool | None:
-        """Whether prompts of two lengths treat the tokens that both have alike.
+        """Return whether prompts of two lengths give the same values for their shared tokens.
 
         Returns:
-            None where it cannot be measured without running the prompt.
+            None if this cannot be measured without running the prompt.
         """
         short, long = sorted((one, other))
         if short == long:
@@ -65,7 +65,7 @@ class Lengths:
             return known
         if not self.takes_positions:
             return None
-        # Beyond what is known, the next lengths are measured with this one.
+        # Beyond the known range, measure up to twice the length at once.
         far = min(2 * long, self._limit)
         for last in (far, long) if far > long and self._known(short, far) is None else (long,):
             if self._same(short, last):
@@ -75,13 +75,13 @@ class Lengths:
         return False
 
     def measure(self) -> None:
-        """Measure from two tokens to the longest prompt: in most models all are alike."""
+        """Compare two tokens with the longest prompt: in most models all lengths are alike."""
         if self.takes_positions:
             self.alike(2, self._limit)
         self._tokens.clear()
 
     def note(self, one: int, other: int) -> None:
-        """Remember that two lengths, and all between, are alike."""
+        """Remember that two lengths, and all between them, are alike."""
         first, last = sorted((one, other))
         apart = []
         for low, high in self._ranges:
@@ -104,7 +104,7 @@ class Lengths:
 
     @property
     def takes_positions(self) -> bool:
-        """Whether the model can be asked about a token at a length, and minds the position."""
+        """Whether the model accepts positions, and its results depend on them."""
         if self._takes_positions is None:
             self._takes_positions = self._minds_positions()
         return self._takes_positions
@@ -115,13 +115,13 @@ class Lengths:
         try:
             return not _equal(self._token(1, 2), self._token(0, 2), self._bound())
         except REFUSALS:
-            return False  # whatever a model says that takes no positions of this form
+            return False  # the model takes no positions of this form
 
     def _same(self, short: int, long: int) -> bool:
         place = short - 1
         try:
             return _equal(self._token(place, short), self._token(place, long), self._bound())
-        except REFUSALS:  # of a position that lies far from the tokens that run
+        except REFUSALS:  # the position is far beyond the tokens that run
             return False
 
     def _token(self, place: int, length: int) -> list[Tensor]:
@@ -136,7 +136,7 @@ class Lengths:
 
 
 def _equal(one: list[Tensor], other: list[Tensor], limit: float) -> bool:
-    """Whether tensors of two passes are the same, each relative to its largest magnitude."""
+    """Return whether tensors of two passes differ by at most `limit` of their largest magnitude."""
     return len(one) == len(other) and all(
         _apart(a, b) <= limit for a, b in zip(one, other, strict=True)
     )
@@ -148,7 +148,7 @@ def _apart(one: Tensor, other: Tensor) -> float:
 
 
 def same_row(one: Recording, other: Recording, row: int) -> bool:
-    """Whether two recordings hold the same of a token: streams, and keys and values."""
+    """Return whether two recordings have the same streams, keys and values at a row."""
     limit = bound(one.subject.dtype, ROW)
     some = range(row, row + 1)
     for layer in range(one.layers + 1):

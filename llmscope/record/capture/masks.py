@@ -1,4 +1,4 @@
-"""What an attention mask hides beside the future: windows, chunks, and whatever else is earlier."""
+"""Reads what an attention mask hides besides the future: windows, chunks, other earlier keys."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import torch
 from torch import Tensor
 
 _latest: deque[tuple[ReferenceType[Tensor], Tensor | None]] = deque(maxlen=4)
-"""Masks that were read last, for the layers of a pass share them."""
+"""The masks read last: the layers of a pass share them."""
 
 
 def first_visible(mask: Tensor | None) -> Tensor | None:
-    """The first key that each query sees, if it sees all from there to itself. [query]
+    """Return the first key that each query sees, if it sees every key from there to its own.
 
     Args:
         mask: `[batch, 1, query, key]` of booleans, true where a query sees a key; or of numbers
             that are added to the scores. Only the first prompt of the batch is read.
 
     Returns:
-        None where there is no mask, or one that hides anything else: its patterns are then refused
-        by their check.
+        [query]; None without a mask, or with one that hides anything else: the check of the
+        patterns then refuses them.
     """
     if mask is None or mask.dim() != 4 or mask.shape[1] != 1:
         return None
@@ -34,13 +34,13 @@ def first_visible(mask: Tensor | None) -> Tensor | None:
 
 
 def key_bias(mask: Tensor | None) -> tuple[Tensor, Tensor] | None:
-    """What a mask adds to the scores of each key, the same for every query that sees it.
+    """Return the bias that a mask adds to each key's scores, equal for all queries that see it.
 
     Args:
-        mask: as of `first_visible`, of one head or of all.
+        mask: as in `first_visible`, for one head or for all.
 
     Returns:
-        them, [head, key], and which keys a query sees, [1, 1, query, key]; None where the mask
+        The bias, [head, key], and which keys a query sees, [1, 1, query, key]; None if the mask
         adds nothing, or anything else.
     """
     if mask is None or mask.dim() != 4 or not mask.is_floating_point():
@@ -55,14 +55,14 @@ def key_bias(mask: Tensor | None) -> tuple[Tensor, Tensor] | None:
 
 
 def _first(mask: Tensor) -> Tensor | None:
-    """As above, of one prompt. `[query, key]`"""
+    """Return `first_visible` of one prompt's mask. `[query, key]`"""
     if mask.dtype == torch.bool:
         visible = mask
     elif mask.is_floating_point():
         visible = mask == 0
         hidden = mask <= torch.finfo(mask.dtype).min / 2
         if not bool((visible | hidden).all()):
-            return None  # it holds biases
+            return None  # the mask holds biases
     else:
         return None
     first = visible.to(torch.uint8).argmax(-1)

@@ -1,8 +1,8 @@
-"""The MLP's input, derived instead of kept where it is a norm of what is kept anyway.
+"""The MLP's input, derived instead of kept where it is a norm of tensors that are kept anyway.
 
-In most decoders it is `norm(stream + what attention wrote)`, in parallel blocks `norm(stream)`,
-and without a norm before the MLP the sum itself. Which one is found on the probe, bit for bit;
-then a fifth of a recording's memory need not be held.
+In most decoders it is `norm(stream + attention's write)`, in parallel blocks `norm(stream)`, and
+without a norm before the MLP the sum itself. Which one applies is found with the probe prompt, by
+bitwise comparison. This saves a fifth of a recording's memory.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MlpInput:
-    """How the MLP's input follows from the stream and, in `middle`, what attention added to it."""
+    """How to derive the MLP's input: `norm` of the stream, plus attention's write if `middle`."""
 
     norm: nn.Module
     middle: bool
 
     @torch.no_grad()
     def __call__(self, rows: LayerRows) -> Tensor:
-        """The MLP's input. [row, width]"""
+        """Return the MLP's input. [row, width]"""
         stream = rows.stream
         for part in (rows.attention_write, rows.mixer_write) if self.middle else ():
             stream = stream if part is None else stream + part
@@ -39,7 +39,7 @@ class MlpInput:
 
 
 def learn(taps: list[LayerTap], layers: tuple[Layer, ...], probe: tuple[LayerRows, ...]) -> None:
-    """Let the taps keep no more what the rows of the probe show to be derivable."""
+    """Stop the hooks from keeping MLP inputs that the probe's rows show to be derivable."""
     for tap, layer, rows in zip(taps, layers, probe, strict=True):
         own = rows.mlp_entry
         if own is not None:
@@ -54,7 +54,7 @@ def _candidates(layer: Layer) -> Iterator[MlpInput]:
 
 
 def _is(entry: MlpInput, rows: LayerRows, own: Tensor) -> bool:
-    with suppress(Exception):  # a child that is no norm takes no stream
+    with suppress(Exception):  # a child that is not a norm may not take a stream
         found = entry(rows)
         return found.dtype == own.dtype and torch.equal(found, own)
     return False

@@ -1,16 +1,16 @@
-"""What a pass stands on beside its prompt: the weights, hooks and settings of the live model.
+"""The state that a pass depends on besides its prompt: the live model's weights, hooks, settings.
 
 `scope.model` is the user's own object, which may be changed between two passes. Before anything
-that was recorded or measured is used again, the model is held against what it was then:
+that was recorded or measured is used again, the model is compared with its state at that time:
 
     parameters    identity, storage, version, and up to 16 values of each
     modules       identity, `forward`, hooks (global ones too), training mode
     settings      plain attributes of modules and configs, active adapters, attention function
 
-Versions alone do not tell: what is changed through `.data`, as by PEFT's merge, bumps none. So
-16 values of each tensor are compared, from all over it: every sixteenth part of its rows, and of
-its columns, holds one. An edit through `.data` or NumPy that touches fewer rows or columns than
-that can be missed; `whole=True` reads every value.
+Versions alone are not enough: a change through `.data`, as in PEFT's merge, does not bump them. So
+16 values of each tensor are compared, spread all over it: each sixteenth of its rows, and of its
+columns, holds one. A change through `.data` or NumPy that touches fewer rows or columns than that
+can be missed; `whole=True` reads every value.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from torch.nn.modules import module as torch_module
 from llmscope.models.loaded_model import LoadedModel
 
 VALUES, VALUES_OF_BUFFER, MOST = 16, 64, 256
-"""How many values of a parameter and of a buffer are compared; at most, of stacked matrices."""
+"""Number of values compared of a parameter, of a buffer, and at most of stacked matrices."""
 SMALL = 1 << 24
-"""Bytes of weights that are read whole when a model is first looked at: that takes no time."""
+"""Weights of up to this many bytes are read completely at the first check: that is fast."""
 INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-"""By the bytes of a value, what it is compared as: NaN equals itself then."""
+"""By size in bytes, the integer type that values are compared as, so that NaN equals itself."""
 GLOBAL_HOOKS = [
     found
     for name in ("_global_forward_pre_hooks", "_global_forward_hooks")
@@ -45,21 +45,21 @@ GLOBAL_HOOKS = [
 PLAIN = (int, float, str, type(None))
 ATTENTION = "_attn_implementation_internal"
 CAPTURING = "transformers.utils.output_capturing"
-"""Whose hooks only listen. They stay on a model that was ever asked for its hidden states."""
+"""The module whose hooks only read. They stay on a model once it was asked for hidden states."""
 CAPTURES = "_output_capturing_hooks_installed"
 STANDARD = frozenset((*vars(nn.Module()), ATTENTION, CAPTURES)) - {"training"}
 ADAPTER = ("_active_adapter", "merged_adapters", "scaling", "use_dora")
-"""Attributes of a PEFT layer that are changed in place."""
+"""Attributes of a PEFT layer that PEFT changes in place."""
 
 V = TypeVar("V")
 
 
 class ModelState:
-    """What one model is now, and how often it was found to have changed.
+    """The last seen state of one model, and how often it was found to have changed.
 
     Attributes:
-        serial: goes up by one with each change that was found. What was recorded and measured
-            under one serial holds as long as that is the current one.
+        serial: goes up by one with each change that is found. Recordings and measurements made
+            under a serial are valid as long as it is the current one.
         structure: the serial of the latest change of its modules.
         change: what changed last, in words: "weights, hooks".
     """
@@ -71,13 +71,14 @@ class ModelState:
         self._parts: _Parts | None = None
         self._seen: dict[str, Any] = {}
         self._digests: tuple[int, ...] | None = None
-        self._restless = False  # whether each pass changes more than buffers and attributes
+        self._restless = False  # whether every pass changes more than buffers and attributes
 
     def check(self, model: nn.Module, *, whole: bool = False) -> int:
-        """Compare the model with what it was at the latest check. Returns the serial.
+        """Compare the model with its state at the latest check, and return the serial.
 
         Args:
-            whole: read every value. The first time, large weights are only taken note of.
+            model: the model.
+            whole: read every value. The first time, this only records the state of large weights.
         """
         first = self._parts is None
         if first:
@@ -99,10 +100,10 @@ class ModelState:
         return self.serial
 
     def adopt(self, model: nn.Module) -> None:
-        """Take what the model has changed of itself in a pass for granted.
+        """Accept what the model changed of itself in a pass as its state.
 
-        Such as the rotation that a long prompt makes it choose, which it keeps in a buffer. To be
-        called after a pass of ours, before anybody else has had the model.
+        An example is the rotation that a long prompt makes it choose, which it keeps in a buffer.
+        Call this after one of llmscope's passes, before other code can change the model.
         """
         if self._restless:
             self._collect(model)
@@ -110,9 +111,9 @@ class ModelState:
             self._seen |= self._parts.read_own(adopted=True)
 
     def learn(self, model: nn.Module) -> None:
-        """As `adopt`, after first passes: some models put parameters in and out in each.
+        """Call `adopt` after the first passes, and detect models that swap parameters in each.
 
-        So does PEFT with experts that are stacked in one parameter.
+        PEFT does so with experts that are stacked in one parameter.
         """
         self.adopt(model)
         if self._parts is not None and self._differences():
@@ -121,7 +122,7 @@ class ModelState:
 
     @property
     def unusual(self) -> bool:
-        """Whether two passes may differ: a module is in training mode, or has foreign hooks."""
+        """Whether two passes may differ: a module is in training mode, or has the user's hooks."""
         return self._parts is not None and self._parts.unusual
 
     @property
@@ -139,7 +140,7 @@ class ModelState:
         self._seen = self._parts.read() | self._parts.read_own()
 
     def _differences(self) -> list[str]:
-        """What differs from what was seen last, in words."""
+        """Return in words what differs from the state seen last."""
         parts, seen = self._parts_now, self._seen
         now = parts.read() | parts.read_own()
         found = [name for name, value in now.items() if not _same(value, seen[name])]
@@ -150,7 +151,7 @@ class ModelState:
 
 
 class _Parts:
-    """Everything of a model that is compared, gathered once: its lists are read each time."""
+    """All parts of a model that are compared: collected once, read at each check."""
 
     def __init__(self, model: nn.Module) -> None:
         modules = list(model.modules())
@@ -162,7 +163,7 @@ class _Parts:
             own[name] for own in self._all for name in ("_forward_hooks", "_forward_pre_hooks")
         ]
         self._classes = list({type(module): None for module in modules})
-        # What spreads a model over devices puts weights in their place for each call.
+        # A model dispatched over devices may have its weights put in place for each call.
         self._offloads = hasattr(model, "hf_device_map")
         self._configs = [vars(config) for config in _configs(modules)]
         self._adapters = [
@@ -183,7 +184,7 @@ class _Parts:
         self._forwards = _Objects(own.get("forward") for own in self._all)
 
     def which_settings(self) -> str:
-        """In words, which of the attributes differ from those that were gathered."""
+        """Return in words which settings differ from the collected ones."""
         found = []
         if [own["training"] for own in self._all] != self._training:
             found.append("training mode")
@@ -192,7 +193,7 @@ class _Parts:
         return ", ".join(found) or "settings"
 
     def _named_otherwise(self) -> bool:
-        """Whether an attribute came or went."""
+        """Return whether an attribute was added or removed."""
         tables = (*self._all, *self._configs)
         if list(map(len, tables)) == self._counts:
             return False
@@ -200,7 +201,7 @@ class _Parts:
         return any(known != set(own) - {CAPTURES} for own, known in pairs)
 
     def _hooks_now(self) -> list[int]:
-        """The numbers of all hooks; torch gives no number twice."""
+        """Return the ids of all hooks; torch gives no id twice."""
         return [
             number
             for table in (*self._hooks, *GLOBAL_HOOKS)
@@ -210,7 +211,7 @@ class _Parts:
         ]
 
     def read(self) -> dict[str, Any]:
-        """What nobody changes but the user. A key begins with what it is, in words."""
+        """Read the state that only the user changes. A key's part before ":" is shown to users."""
         return {
             "modules": _Objects(chain.from_iterable(map(dict.values, self._children))),
             "forward of a class": _Objects(one.forward for one in self._classes),
@@ -222,10 +223,10 @@ class _Parts:
         }
 
     def read_own(self, *, adopted: bool = False) -> dict[str, Any]:
-        """What a pass may change as well: buffers, plain attributes and configs.
+        """Read the state that a pass may change too: buffers, plain attributes and configs.
 
         Args:
-            adopted: attributes that came or went are taken for granted.
+            adopted: accept attributes that were added or removed.
         """
         tensors = self._tensors(self._buffers)
         if not _same(_Objects(tensors), _Objects(self._own_sample.tensors)):
@@ -234,7 +235,7 @@ class _Parts:
             self._gather_attributes()
         try:
             attributes = [get(own) for get, own in self._attributes]
-        except KeyError:  # one is gone
+        except KeyError:  # an attribute was removed
             attributes = []
         return {
             "buffers": _Objects(tensors),
@@ -247,7 +248,7 @@ class _Parts:
 
     @property
     def unusual(self) -> bool:
-        """Whether a module is in training mode, or has hooks or a `forward` of its own."""
+        """Whether a module is in training mode, or has hooks or a replaced `forward`."""
         own = any("forward" in one and "_hf_hook" not in one for one in self._all)
         return own or self.training or bool(self._hooks_now())
 
@@ -258,11 +259,11 @@ class _Parts:
 
     @property
     def bytes(self) -> int:
-        """Of all parameters."""
+        """The size of all parameters in bytes."""
         return sum(one.numel() * one.element_size() for one in self._tensors(self._parameters))
 
     def digests(self) -> tuple[int, ...]:
-        """A number for each parameter that every one of its values changes."""
+        """Return a digest of all values of each parameter."""
         known = {id(tensor): tensor for tensor in self._tensors(self._parameters)}
         return tuple(map(_digest, known.values()))
 
@@ -277,11 +278,11 @@ class _Parts:
 
 
 class _Objects(list[Any]):
-    """Objects that are compared by identity. It holds on to them: no other takes their place."""
+    """Objects compared by identity. The list keeps them alive, so that no id is used again."""
 
 
 class _Sample:
-    """A few values of each of several tensors, read in one go."""
+    """A few values of each of several tensors, read together."""
 
     def __init__(self, tensors: list[Tensor], values: int = VALUES) -> None:
         self.tensors = tensors
@@ -300,15 +301,15 @@ class _Sample:
         self._elsewhere = list(elsewhere.values())
 
     def marks(self) -> list[Any]:
-        """Versions and addresses: where the values are, and how often they were changed."""
+        """Return the versions and addresses of the tensors."""
         try:
             addresses = list(map(Tensor.data_ptr, self.tensors))
-        except RuntimeError:  # a kind of tensor that is at no one place
+        except RuntimeError:  # a kind of tensor without one address
             addresses = []
         return [*map(operator.attrgetter("_version"), self._versioned), *addresses]
 
     def values(self) -> bytes:
-        """The sampled values. From each other device they come in one transfer."""
+        """Return the sampled values. Each device other than the CPU needs one transfer."""
         found = [np.concatenate(some).tobytes() for some in self._arrays.values()]
         by_device: dict[torch.device, list[Tensor]] = {}
         for some in self._elsewhere:
@@ -318,10 +319,10 @@ class _Sample:
 
 
 def _spread(tensor: Tensor, values: int) -> Tensor | None:
-    """Values from all over a tensor, as a view; None where none can be seen.
+    """Return a view of values spread over a tensor; None if they cannot be viewed.
 
-    `[..., row, column]` -> [value]. Where it has that many rows and columns, every `values`-th
-    part of the rows, and of the columns, holds one.
+    `[..., row, column]` -> [value]. If there are enough rows and columns, and either is divided
+    into `values` parts, each part holds one value.
     """
     plain = type(tensor) in (Tensor, nn.Parameter, nn.Buffer)
     if not plain or tensor.is_meta or not tensor.numel() or tensor.layout != torch.strided:
@@ -334,7 +335,7 @@ def _spread(tensor: Tensor, values: int) -> Tensor | None:
             return None
         dense *= length
     columns = next((length for stride, length in dims if stride == 1 and length > 1), 1)
-    if tensor.dim() > 2:  # stacked matrices, such as experts: each holds one
+    if tensor.dim() > 2:  # stacked matrices, such as experts: each holds at least one value
         values = max(values, min(tensor.shape[0], MOST))
     count = min(values, size)
     step = (size - 1) // max(count - 1, 1)
@@ -350,7 +351,7 @@ def _spread(tensor: Tensor, values: int) -> Tensor | None:
 
 
 def _digest(tensor: Tensor) -> int:
-    """A number that every value of a tensor changes, and the place of each."""
+    """Return a digest of a tensor's values and their positions."""
     if tensor.is_meta or not tensor.numel():
         return 0
     try:
@@ -361,12 +362,12 @@ def _digest(tensor: Tensor) -> int:
         rows = values.reshape(-1, values.shape[-1] if values.dim() else 1)
         sums = [torch.hash_tensor(rows, dim=at).cpu().numpy().tobytes() for at in (0, 1)]
         return crc32(b"".join(sums))
-    except (RuntimeError, KeyError, TypeError, ValueError):  # a kind of tensor with no values
+    except (RuntimeError, KeyError, TypeError, ValueError):  # a kind of tensor without values
         return 0
 
 
 def _plain(own: dict[str, Any]) -> Callable[[dict[str, Any]], Any]:
-    """Gets the plain values among attributes."""
+    """Return a getter of the plain values among attributes."""
     names = [
         name
         for name, value in own.items()
@@ -376,7 +377,7 @@ def _plain(own: dict[str, Any]) -> Callable[[dict[str, Any]], Any]:
 
 
 def _configs(modules: Iterable[nn.Module]) -> Iterator[Any]:
-    """The configs of all modules and the configs in them, each once."""
+    """Yield the configs of all modules and their sub-configs, each once."""
     waiting = [own["config"] for module in modules if "config" in (own := vars(module))]
     known: set[int] = set()
     while waiting:
@@ -401,21 +402,22 @@ _states: WeakKeyDictionary[Any, ModelState] = WeakKeyDictionary()
 
 
 def state_of(model: Any) -> ModelState:
-    """The state of a model: one, however many scopes look at it."""
+    """Return the state of a model, shared by all scopes of that model."""
     try:
         state = _states.get(model)
         if state is None:
             state = _states[model] = ModelState()
-    except TypeError:  # it is nothing that can be watched
+    except TypeError:  # an object that cannot be referenced weakly
         state = ModelState()
     return state
 
 
 def adopt(subject: LoadedModel, *, first: bool = False) -> None:
-    """Take what passes of ours changed in a subject's model for granted; see `ModelState`.
+    """Accept what our own passes changed in a model as its state; see `ModelState`.
 
     Args:
-        first: they were the first ones.
+        subject: the model.
+        first: whether they were the first passes.
     """
     if isinstance(subject.model, nn.Module):
         state = state_of(subject.model)
@@ -423,7 +425,7 @@ def adopt(subject: LoadedModel, *, first: bool = False) -> None:
 
 
 def check(subject: LoadedModel, *, whole: bool = False) -> int:
-    """The serial of a subject's model as it is now."""
+    """Compare a model with its last seen state, and return the serial."""
     model = subject.model
     if not isinstance(model, nn.Module):
         return 0
@@ -431,18 +433,18 @@ def check(subject: LoadedModel, *, whole: bool = False) -> int:
 
 
 class StateMemo(Generic[V]):
-    """What was measured on models; of one that has changed since, or its base, it knows nothing."""
+    """Measurements of models, each valid until the model or its base changes."""
 
     def __init__(self) -> None:
         self._known: WeakKeyDictionary[LoadedModel, tuple[Hashable, V]] = WeakKeyDictionary()
 
     def get(self, subject: LoadedModel) -> V | None:
-        """What was measured on it; None: nothing that still holds."""
+        """Return the measurement of a model; None if missing or no longer valid."""
         known = self._known.get(subject)
         return known[1] if known is not None and known[0] == _serials(subject) else None
 
     def put(self, subject: LoadedModel, value: V) -> V:
-        """Keep what was measured. Returns it."""
+        """Store a measurement, and return it."""
         self._known[subject] = _serials(subject), value
         return value
 
@@ -454,12 +456,12 @@ def _serials(subject: LoadedModel) -> Hashable:
 
 
 def outside_inference_mode() -> AbstractContextManager[Any]:
-    """Tensors made within have versions and take gradients, whatever surrounds the call."""
+    """Leave inference mode within, so that new tensors have versions and take gradients."""
     return torch.inference_mode(False) if torch.is_inference_mode_enabled() else nullcontext()
 
 
 def why_no_gradients(model: nn.Module) -> str:
-    """Why a model's passes have no gradients; empty if they have."""
+    """Return why a model's passes have no gradients; empty if they have."""
     if any(parameter.is_inference() for parameter in model.parameters()):
         return (
             "its weights were made in torch.inference_mode(), which keeps no gradients: load the "

@@ -1,8 +1,8 @@
-"""Attention patterns of models that compute them inside: watched, not derived.
+"""Attention patterns of models that compute them inside the module: observed, not derived.
 
-A few older architectures have no attention function that could be replaced. They are run again
-when somebody looks, up to the layer in question, and what their attention module gives beside its
-output is kept. The first layers cost a part of a pass, the last ones a whole one.
+A few older architectures have no attention function that could be replaced. When a pattern is
+requested, the prompt is run again up to its layer, and the pattern that the attention module
+returns beside its output is kept. The first layers cost a part of a pass, the last a whole one.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from llmscope.record.capture.recording import Recording
 from llmscope.record.change_hooks import attached
 
 FUSED = ("c_attn",)
-"""Projections whose output is queries, keys and values side by side."""
+"""Names of projections whose output is queries, keys and values, concatenated."""
 VALUES = ("value", "v_proj", "v_lin")
-"""Projections whose output is the values alone."""
+"""Names of projections whose output is the values alone."""
 
 
-class _SeenEnough(Exception):  # noqa: N818 - it is no error
-    """Ends a pass after the layer that was looked for."""
+class _SeenEnough(Exception):  # noqa: N818 - not an error
+    """Ends a pass after the requested layer."""
 
 
 def observed_pattern(recording: Recording, layer: int) -> Tensor:
-    """The attention pattern of a layer. [head, query, key]
+    """Return the attention pattern of a layer. [head, query, key]
 
     Raises:
-        ValueError: the layer has no attention, or its module gives no pattern.
+        ValueError: the layer has no attention, or its module returns no pattern.
     """
     attention, length = _attention(recording, layer), len(recording)
     caught: list[Tensor] = []
@@ -55,10 +55,10 @@ def observed_pattern(recording: Recording, layer: int) -> Tensor:
 
 
 def observed_values(recording: Recording, layer: int) -> Tensor:
-    """The values of a model that keeps no cache. [head, row, head width]
+    """Return a layer's values in a model that keeps no cache. [head, row, head width]
 
     Raises:
-        ValueError: they cannot be told from what the layer computes.
+        ValueError: the layer has no projection that is known to compute values.
     """
     attention, heads = _attention(recording, layer), recording.subject.anatomy.heads
     children = dict(attention.named_children())
@@ -78,9 +78,9 @@ def observed_values(recording: Recording, layer: int) -> Tensor:
 
 @torch.no_grad()
 def own_logits(recording: Recording) -> Tensor:
-    """What the model itself says after each token, of a pass of its own. In float32, [row, token].
+    """Return the model's own logits after each token, from an extra pass. float32, [row, token]
 
-    For models whose logits are no readout of the last stream that was found.
+    For models whose logits are not the readout, as found, of the stream after the last layer.
     """
     subject = recording.subject
     ids = torch.tensor([recording.prompt.ids], device=subject.device)
@@ -97,10 +97,10 @@ def _attention(recording: Recording, layer: int) -> nn.Module:
 
 
 def _run_until(recording: Recording, module: nn.Module, catch: Any) -> bool:
-    """Run the prompt, with its changes, until `catch`, a hook of the module, has seen enough.
+    """Run the prompt, with its changes, until `catch`, a hook of the module, ends the pass.
 
     Returns:
-        whether it did.
+        Whether the hook ended it.
     """
     subject = recording.subject
     hook = module.register_forward_hook(catch)

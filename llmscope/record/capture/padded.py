@@ -1,8 +1,8 @@
-"""Several prompts in one pass, for what is read from the stream alone.
+"""Several prompts in one padded pass, for figures that need only the stream.
 
-They are padded on the right, where a causal model looks at nothing: no token of a prompt sees what
-follows it, so neither mask nor other positions are needed, and a prompt's rows are those of a pass
-of its own but for the order in which floating point sums are added.
+They are padded on the right: in a causal model no token sees what follows it, so neither a mask
+nor other positions are needed. A prompt's rows equal those of a separate pass, except for the
+order in which floating point sums are added.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from llmscope.record.capture.recorder import Recorder
 from llmscope.record.capture.recording import LayerRows, Prompt, Recording, Segment
 
 PAD = 0
-"""Which id fills up is all one: it is in every vocabulary, and nobody sees it."""
+"""The padding id. Any id would do: this one is in every vocabulary, and no token sees it."""
 
 
 def record_padded(recorder: Recorder, prompts: Sequence[Prompt]) -> list[Recording]:
-    """A recording of each prompt with its streams and logits, and nothing of attention or MLP.
+    """Record each prompt's streams and last logits, without attention or MLP tensors.
 
-    No pass goes on from them. Longer or shorter prompts go together, at the cost of the longest.
+    No later pass extends them. Prompts of all lengths run together, at the cost of the longest.
 
     Raises:
-        ValueError: the model has no unembedding that was found, or folds prompts into each other.
+        ValueError: no unembedding was found, or the model mixes the prompts of a batch.
     """
     if recorder.subject.anatomy.readout is None:
         raise ValueError("the model has no unembedding that was found")
-    # Some models treat every token of a long prompt differently; see
+    # In some models every token depends on the prompt's length; see
     # `llmscope.record.capture.lengths`.
     longest = max(map(len, prompts))
     alike = [recorder.lengths.alike(len(prompt), longest) for prompt in prompts]
@@ -45,7 +45,7 @@ def record_padded(recorder: Recorder, prompts: Sequence[Prompt]) -> list[Recordi
 
 
 def _same_alone(recorder: Recorder, padded: Recording, longest: int) -> bool:
-    """Whether a prompt that was padded to the longest is what it is in a pass of its own."""
+    """Return whether a padded prompt has the same last row as in a pass of its own."""
     (alone,) = _run(recorder, [padded.prompt])
     same = same_row(alone, padded, len(padded) - 1)
     if same:
@@ -54,7 +54,7 @@ def _same_alone(recorder: Recorder, padded: Recording, longest: int) -> bool:
 
 
 def _run(recorder: Recorder, prompts: Sequence[Prompt]) -> list[Recording]:
-    """One pass over prompts that may be padded to the longest of them."""
+    """Run one pass over prompts, padded to the longest of them."""
     subject, taps = recorder.subject, recorder.taps
     readout = subject.anatomy.readout
     assert readout is not None
@@ -63,7 +63,7 @@ def _run(recorder: Recorder, prompts: Sequence[Prompt]) -> list[Recording]:
     try:
         with taps.open(streams_only=True):
             recorder.run(ids, last=0)
-        if taps.overwritten():  # known from now on, so this happens once a model
+        if taps.overwritten():  # known from now on, so this happens once per model
             with taps.open(streams_only=True):
                 recorder.run(ids, last=0)
         whole = taps.segment()
@@ -95,7 +95,7 @@ def _run(recorder: Recorder, prompts: Sequence[Prompt]) -> list[Recording]:
 
 
 def _rows(streams: Sequence[torch.Tensor], start: int, length: int) -> Segment:
-    """One prompt's streams, as views of those of all."""
+    """Return one prompt's streams, as views of the batch's."""
     *before, final = (stream[start : start + length] for stream in streams)
     layers = [LayerRows(stream, *(None,) * 6) for stream in before]
     return Segment(tuple(layers), final)

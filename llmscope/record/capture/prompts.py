@@ -1,4 +1,4 @@
-"""From what a person wrote to the tokens that a model takes, or one line on why it cannot."""
+"""Turns the user's text or token ids into a `Prompt`, or raises an error of one line."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from llmscope.record.capture.recording import Prompt
 
 
 def encoded(subject: LoadedModel, text: str, *, special_tokens: bool = True) -> Encoded:
-    """The tokens of a text, with their places in it.
+    """Tokenize a text, with the tokens' offsets in it.
 
     Raises:
-        ScopeError: there is no tokenizer.
+        ScopeError: the checkpoint has no tokenizer.
     """
     if subject.tokens is None:
         raise ScopeError("this checkpoint has no tokenizer", "token ids instead of text: --ids")
@@ -28,13 +28,16 @@ def prompt_from(
     special_tokens: bool = True,
     written: Sequence[int] = (),
 ) -> Prompt:
-    """The tokens of a text, or what there is to say of token ids.
+    """Build a prompt from a text or from token ids.
 
     Args:
-        written: ids that follow it, whatever the tokenizer would make of what they say.
+        subject: the model whose tokenizer, vocabulary and context length apply.
+        prompt: the text, or the ids.
+        special_tokens: whether the tokenizer adds special tokens to a text.
+        written: ids to append as they are, without tokenizing their text again.
 
     Raises:
-        ScopeError: it is empty, too long, or has ids outside of the vocabulary.
+        ScopeError: the prompt is empty, too long, or has ids outside of the vocabulary.
     """
     if isinstance(prompt, str):
         made = _prompt(encoded(subject, prompt, special_tokens=special_tokens))
@@ -48,14 +51,14 @@ def prompt_from(
 
 
 def prompt_of_ids(subject: LoadedModel, ids: Sequence[int]) -> Prompt:
-    """What there is to say of token ids."""
+    """Build a prompt from token ids, with their labels."""
     if subject.tokens is None:
         return Prompt(tuple(ids), tuple(map(str, ids)), (False,) * len(ids))
     return _prompt(subject.tokens.describe(ids))
 
 
 def _followed(before: Prompt, end: int, after: Prompt) -> Prompt:
-    """Two prompts as one. `end`: where the text of the first one ends."""
+    """Concatenate two prompts. `end` is where the text of the first one ends."""
     known = len(before.spans) == len(before) and len(after.spans) == len(after)
     moved = tuple((start + end, stop + end) for start, stop in after.spans)
     return Prompt(

@@ -1,4 +1,4 @@
-"""The recorder: runs the model for the tokens that are new, and hands out recordings."""
+"""The recorder: runs the model for the new tokens of a prompt, and returns recordings."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ NOT_REUSED = (
     "with a cache this model gives other numbers than without, or none: nothing is reused, and "
     "each letter runs the whole prompt"
 )
-"""What is told of a model that cannot go on from an earlier pass, though it takes a cache."""
+"""The notice for a model that cannot continue from an earlier pass, though it takes a cache."""
 
 
 class Recorder:
     """Records prompts on one model, one at a time, from one thread.
 
-    Causal attention makes history immutable: rows before the first changed token stand, so only
-    the rest is run, on top of the keys and values of what stands.
+    With causal attention, rows before the first changed token do not change, so they are reused:
+    only the rest runs, on top of the cached keys and values.
     """
 
     def __init__(self, subject: LoadedModel) -> None:
@@ -51,7 +51,8 @@ class Recorder:
         self._threads = Threads(subject.device)
         forward = inspect.signature(subject.model.forward).parameters
         self._leaves_out = "logits_to_keep" in forward
-        # Code that came with a model may do anything around its body, and so may what spreads it.
+        # Custom code of a model may do anything around its body, and so may a replaced `forward`,
+        # as of a model dispatched over devices.
         own = "forward" in vars(subject.model)
         known = type(subject.model).forward.__module__.startswith("transformers.")
         self._standard = known and not own
@@ -63,8 +64,8 @@ class Recorder:
         )
         self.takes_positions = self._standard and "position_ids" in forward
         self.lengths = Lengths(self)
-        self.notice = ""  # what was found when the model was examined, for whoever uses it
-        self._caches = may  # until the model is examined; see `examine`
+        self.notice = ""  # added to each prompt's notices; set by `examine`
+        self._caches = may  # a first guess; see `examine`
 
     def record(
         self,
@@ -74,16 +75,17 @@ class Recorder:
         cancelled: Cancel | None = None,
         aside: Sequence[Recording] = (),
     ) -> Recording:
-        """Run what is new in the prompt.
+        """Record a prompt, running only its new tokens.
 
         Args:
+            prompt: the prompt.
             fresh: reuse nothing, so that the numbers are the same bit for bit every time.
-            cancelled: asked before each layer; true ends the pass there.
-            aside: unedited recordings that somebody kept: one that shares more with the prompt
-                than the latest does is gone on from instead.
+            cancelled: called before each layer; true ends the pass there.
+            aside: other unedited recordings to continue from, if one shares a longer prefix with
+                the prompt than the latest does.
 
         Raises:
-            Cancelled: nothing was lost, and the next call is right.
+            Cancelled: the pass was cancelled. The recorder's state is unchanged.
         """
         if self.notice:
             prompt = replace(prompt, notices=(*prompt.notices, self.notice))
@@ -93,25 +95,27 @@ class Recorder:
         return replace(recording, fresh=True) if fresh else recording
 
     def _nearest(self, prompt: Prompt, aside: Sequence[Recording]) -> Recording | None:
-        """What shares most with a prompt: the latest recording, unless another shares more."""
+        """Return the recording with the longest common prefix; the latest one wins ties."""
         own = [one for one in aside if one.subject is self.subject and one.past is not None]
         kept = [one for one in (self._latest, *own) if one is not None]
         return max(kept, key=lambda one: common(one.prompt.ids, prompt.ids), default=None)
 
     @property
     def latest(self) -> Recording | None:
-        """The recording that the next one goes on from."""
+        """The recording that the next one continues from."""
         return self._latest
 
     def go_on(
         self, before: Recording | None, prompt: Prompt, cancelled: Cancel | None = None
     ) -> Recording:
-        """The recording of a prompt that shares what it begins with with another one.
+        """Record a prompt, reusing the prefix that it shares with another recording.
 
-        Nothing goes on from it unless somebody asks for that: `latest` stays what it is.
+        `latest` does not change, so later calls of `record` do not continue from the result.
 
         Args:
             before: an unedited recording of this model; None: run the whole prompt.
+            prompt: the prompt.
+            cancelled: called before each layer; true ends the pass there.
         """
         if before is None or before.past is None:
             return self._extend(None, 0, prompt, cancelled)
@@ -128,7 +132,7 @@ class Recorder:
     def _extend_checked(
         self, before: Recording, shared: int, prompt: Prompt, cancelled: Cancel | None
     ) -> Recording:
-        """As `_extend`, with the last shared token run again: all runs if its rows are others."""
+        """Extend as `_extend`, and run the last shared token again; if its rows differ, run all."""
         made = self._extend(before, shared - 1, prompt, cancelled)
         if not same_row(made, before, shared - 1):
             return self._extend(None, 0, prompt, cancelled)
@@ -154,12 +158,12 @@ class Recorder:
         prompt: Prompt,
         cancelled: Cancel | None,
     ) -> Recording:
-        """Run the ids after the first `shared`, on top of what was recorded of those."""
+        """Run the ids after the first `shared`, on top of the recording of those."""
         ids, next_look = prompt.ids[shared:], foreseen(before)
         try:
             cache = self.cache(before, shared)
             logits = self.forward(ids, cache, cancelled, next_look, going_on=shared > 0)
-            if self.taps.overwritten():  # known from now on, so this happens once a model
+            if self.taps.overwritten():  # known from now on, so this happens once per model
                 cache = self.cache(before, shared)
                 logits = self.forward(ids, cache, cancelled, next_look, going_on=shared > 0)
             segment = self._of_tokens(self.taps.segment(), len(ids), logits)
@@ -176,7 +180,7 @@ class Recorder:
             values=values,
             past=past,
             settings=tuple(tap.settings for tap in self.taps.layers),
-            logits=logits[-1].clone(),  # a view would keep all of them
+            logits=logits[-1].clone(),  # a view would keep all rows in memory
             ran=len(ids),
             reused=shared,
             earlier=earlier_logits(before, shared),
@@ -185,14 +189,15 @@ class Recorder:
         return recording
 
     def _of_tokens(self, segment: Segment, count: int, logits: Tensor) -> Segment:
-        """The rows of a segment that belong to the tokens that ran.
+        """Return the rows of a segment that belong to the tokens that ran.
 
-        Some models put rows of their own before them, or run several rows for each. Which are the
-        tokens' is told by the logits that are read from them.
+        Some models put rows of their own before them, or run several rows per token. The tokens'
+        rows are those whose readout agrees with the model's logits.
 
         Args:
+            segment: all rows of the pass.
             count: how many tokens ran.
-            logits: the model's own after the last of them. [row, token]
+            logits: the model's own after the last tokens. [row, token]
 
         Raises:
             ScopeError: there are fewer rows than tokens.
@@ -211,8 +216,8 @@ class Recorder:
             ends = readout(segment.final[[start + count - 1 for start in starts]])  # [start, token]
             errors = (ends.float() - logits[-1].float()).abs().amax(-1)
             start = starts[int(errors.argmin())]
-        except Exception:  # whatever a readout says that was found in error
-            start = 0  # what follows the tokens fills up a chunk
+        except Exception:  # any error of a readout that was identified wrongly
+            start = 0  # the rows after the tokens pad a chunk
         return segment.some(start, count)
 
     def forward(
@@ -224,12 +229,15 @@ class Recorder:
         *,
         going_on: bool,
     ) -> Tensor:
-        """Logits after the last of the ids, or after each if that is foreseen. [row, token]"""
+        """Run the ids and return the logits after the last, or after each if prefetched.
+
+        [row, token]
+        """
         caching: dict[str, Any] = {"use_cache": False}
         if cache is not None:
             caching = {"cache": cache, "use_cache": True}
         batch = torch.tensor([ids], device=self.subject.device)
-        # A pass from nothing must give the same bits each time, whatever the machine is doing.
+        # A pass without a prefix must give the same bits each time, however busy the machine is.
         few = self._threads.of_few(len(ids)) if going_on else nullcontext()
         rows = next_look.logits_of(len(ids))
         last = self._only_last(rows)
@@ -239,11 +247,10 @@ class Recorder:
         return logits
 
     def _only_last(self, rows: int) -> dict[str, Any]:
-        """What asks a model for the logits of its last rows alone, where it can leave others out.
+        """Return the keyword arguments that limit the logits to the last rows, if supported.
 
-        They are asked for by their places: told their number, some models run only those rows
-        through the layers that keep no keys of their own. Code that came with a model may take
-        numbers alone.
+        The rows are given by index: given their number, some models run only those rows through
+        the layers that keep no keys of their own. Custom code of a model may take only a number.
         """
         if not self._leaves_out:
             return {}
@@ -252,19 +259,23 @@ class Recorder:
     def keys_and_values(
         self, past: Past | None
     ) -> tuple[tuple[Tensor | None, ...], tuple[Tensor | None, ...]]:
-        """What the attention saw; where that is computed inside, what the cache holds."""
+        """Return each layer's keys and values: as recorded, or from the cache.
+
+        The cache's are used where attention is computed inside its module.
+        """
         if self.taps.routed or past is None:
             taps = self.taps.layers
             return tuple(tap.keys for tap in taps), tuple(tap.values for tap in taps)
         return tuple(keys for keys, _ in past), tuple(values for _, values in past)
 
     def examine(self, prompt: Prompt, own: Tensor) -> Recording:
-        """Record a short prompt, and measure what later ones may reuse.
+        """Record a short prompt, and measure whether later ones may reuse earlier passes.
 
-        A model that cannot go on from a `DynamicCache` (it wants one of its own, takes no more than
-        one token on top of it, or computes something else) is run without one from here on.
+        A model that cannot continue from a `DynamicCache` (it needs its own cache class, takes at
+        most one token on top of it, or computes something else) runs without a cache from then on.
 
         Args:
+            prompt: the prompt.
             own: the model's logits after the prompt, of a pass without a cache. [token]
 
         Returns:
@@ -277,7 +288,7 @@ class Recorder:
                 reusable = self._goes_on(whole, own.float())
             except (Cancelled, torch.OutOfMemoryError):
                 raise
-            except Exception:  # whatever a model says of a cache that is not its own
+            except Exception:  # any error of a model that does not support this cache
                 reusable = False
             if not reusable:
                 self._caches, whole = False, None
@@ -288,7 +299,7 @@ class Recorder:
         return replace(whole, fresh=True)
 
     def _goes_on(self, whole: Recording, own: Tensor) -> bool:
-        """Whether a prompt run in two parts, and run without a cache, gives the same last row."""
+        """Return whether a prompt run in two parts, and without a cache, has the same last row."""
         half = len(whole) // 2
         if not half or whole.past is None or whole.logits is None:
             return False
@@ -299,10 +310,10 @@ class Recorder:
         return same_row(parts, whole, len(whole) - 1)
 
     def token_at(self, place: int, length: int) -> list[Tensor]:
-        """Queries, keys and values of one token at a position of a prompt of some length.
+        """Return queries, keys and values of one token at `place` in a prompt of `length` tokens.
 
         Of all layers that have them, [head, head width] each. Only this token and the last one of
-        that prompt are run, which is all that a length can be seen by.
+        that prompt run: the model can see the length by their positions only.
         """
         ids = torch.tensor([[7 % self.subject.anatomy.vocabulary] * 2], device=self.subject.device)
         positions = torch.tensor([[place, length - 1]], device=self.subject.device)
@@ -324,7 +335,7 @@ class Recorder:
         return found
 
     def forget(self) -> None:
-        """Let go of the latest recording: the next one starts from nothing."""
+        """Drop the latest recording: the next prompt runs completely."""
         self._latest = None
 
     def run(
@@ -337,17 +348,16 @@ class Recorder:
         record: bool = False,
         cache: DynamicCache | None = None,
     ) -> Any:
-        """A pass beside the recording: transformers' own output, for lenses that need more passes.
-
-        With `record` it is a `Recording` of one prompt, which no later one goes on from.
+        """Run an extra pass for a lens, and return transformers' own output.
 
         Args:
             ids: prompts of one length. [batch, position]
-            embeddings: the same as vectors, in the place of ids. [batch, position, width]
+            embeddings: input embeddings instead of ids. [batch, position, width]
             grad: keep what a backward pass needs.
-            last: only so many last positions need logits; a model that cannot leave the others out
-                gives them all. 0: none are needed, and the output may be that of the body.
-            cache: holds what comes before the ids.
+            last: how many last positions need logits (None: all); a model that cannot skip the
+                others returns all. 0: no logits are needed, and the output may be the body's.
+            record: return a `Recording` of the one prompt, which no later one continues from.
+            cache: the keys and values of the tokens before the ids; None: no such tokens.
         """
         if record:
             (only,) = ids
@@ -364,13 +374,13 @@ class Recorder:
             return model(input_ids=batch, use_cache=cache is not None, **caching, **few)
 
     def cache(self, before: Recording | None, length: int) -> DynamicCache | None:
-        """A cache of its own that holds the first `length` tokens of a recording.
+        """Make a new KV cache that holds the first `length` tokens of a recording.
 
-        What a cache holds is never changed in place, so the new one starts from views of the old.
-        It is left unconfigured: a configured one drops the keys that slide out of a window.
+        A cache's tensors are never changed in place, so the new one starts from views of the old.
+        It is made without a config: with one it would drop keys that slide out of a window.
 
         Returns:
-            None where the model cannot go on from one; see `examine`.
+            The cache; None if the model cannot continue from one; see `examine`.
         """
         if not self._caches:
             return None
@@ -387,12 +397,12 @@ Past = tuple[tuple[Tensor, Tensor], ...]
 
 
 def cut(before: Recording, prompt: Prompt) -> Recording:
-    """The recording of a prompt that another one begins with: nothing has to be run."""
+    """Return the recording of a prompt that is a prefix of a recorded one, without running it."""
     length = len(prompt)
     past = before.past
     logits = before.logits if length == len(before) else None
     if logits is None and before.earlier is not None and before.earlier[0] == length - 1:
-        logits = before.earlier[1]  # as they were: only one token is taken back
+        logits = before.earlier[1]  # only the last token was removed
     return replace(
         before,
         prompt=prompt,
@@ -409,14 +419,14 @@ def cut(before: Recording, prompt: Prompt) -> Recording:
 
 
 def earlier_logits(before: Recording | None, shared: int) -> tuple[int, Tensor] | None:
-    """The logits after the last token that both have, if they were those of the earlier pass."""
+    """Return the last shared position and the logits after it, if they are the earlier pass's."""
     if before is None or before.logits is None or shared != len(before):
         return None
     return shared - 1, before.logits
 
 
 def common(old: tuple[int, ...], new: tuple[int, ...]) -> int:
-    """How many ids two prompts share from their beginning."""
+    """Return the length of the common prefix of two prompts' ids."""
     return next(
         (i for i, (a, b) in enumerate(zip(old, new, strict=False)) if a != b),
         min(len(old), len(new)),
@@ -424,7 +434,7 @@ def common(old: tuple[int, ...], new: tuple[int, ...]) -> int:
 
 
 def _past(cache: DynamicCache | None, layers: int) -> Past | None:
-    """What the cache holds, one pair a layer; None where a later pass could not go on from it.
+    """Return the cache's keys and values, one pair per layer; None if no pass can continue from it.
 
     Layers that share the keys of earlier ones have none of their own, and come last.
     """

@@ -1,8 +1,8 @@
-"""A Recording: what a pass left behind, as a value.
+"""Recordings: the tensors of a pass, as immutable values.
 
-Its rows are segments that later recordings share: appended, never overwritten and never copied
-for a keystroke. What is kept grows with the number of tokens alone; everything else is derived
-from it when someone looks (see `llmscope.record.derive.tensors`).
+The rows are in segments that later recordings share: appended, never overwritten and never copied
+for a keystroke. The kept tensors grow linearly with the number of tokens; everything else is
+derived from them on demand (see `llmscope.record.derive.tensors`).
 """
 
 from __future__ import annotations
@@ -24,25 +24,26 @@ from llmscope.record.change_hooks import Change, Site
 
 @dataclass(frozen=True)
 class LayerRows:
-    """What one layer did for the rows of one segment. None: the layer has no such part.
+    """The tensors of one layer for the rows of one segment. None: the layer has no such part.
 
     Attributes:
         stream: the residual stream before the layer. [row, width]
         query: the attention's queries after their rotation. [head, row, head width]
-        attention_write, mixer_write, mlp_write: what attention, what mixes tokens in its place,
-            and the MLP added to the stream. [row, width]
-        embedded_write: what the token's embedding for this layer added after the MLP. [row, width]
-        kept_entry: the MLP's input, where it does not follow from the rest. [row, width]
-        entry: how it follows otherwise.
-        visible_from: the first key that each query sees, where a mask said so. [row]
-        key_bias: what a mask adds to the scores of the row's key. [row, head]
+        attention_write, mixer_write, mlp_write: the vectors that attention, the mixer (another
+            kind of token mixing) and the MLP added to the stream. [row, width]
+        embedded_write: the vector that the token's embedding for this layer added after the MLP.
+            [row, width]
+        kept_entry: the MLP's input, if it cannot be derived from the rest. [row, width]
+        entry: how to derive the MLP's input otherwise.
+        visible_from: the first key that each query sees, if a mask limits it. [row]
+        key_bias: the number that a mask adds to the scores of the row's key. [row, head]
         activity: L2 norm of the MLP's activations. [row]
         router: the logits of a router over all experts. [row, expert]
-        routed: the weights that it gave to those it chose, as the experts take them. [row, choice]
-        chosen: which experts it chose. [row, choice]
-        gate: what each number of pattern · values is multiplied by before the output projection,
-            in float32; None: by 1. [row, input]
-        mixed: pattern · values, as the attention function gave it, where more than a gate follows,
+        routed: the router's weights of the chosen experts, as passed to them. [row, choice]
+        chosen: the experts that the router chose. [row, choice]
+        gate: the factor of each number of pattern · values before the output projection, in
+            float32; None: 1. [row, input]
+        mixed: pattern · values, the attention function's output, kept if more than a gate follows,
             so that no head has a write of its own. [row, input]
     """
 
@@ -65,7 +66,7 @@ class LayerRows:
 
     @property
     def mlp_entry(self) -> Tensor | None:
-        """The MLP's input, kept or derived. [row, width]"""
+        """Return the MLP's input, kept or derived. [row, width]"""
         return self.kept_entry if self.entry is None else self.entry(self)
 
 
@@ -73,8 +74,8 @@ class LayerRows:
 class Segment:
     """Consecutive rows that one pass computed.
 
-    `final` is the stream after the last layer. `memo` keeps what was derived from the rows once,
-    under a name of the deriver's; it is part of no value.
+    `final` is the stream after the last layer. `memo` caches derived values, under keys chosen by
+    the code that derives them; it is not part of the segment's value.
     """
 
     layers: tuple[LayerRows, ...]
@@ -85,7 +86,7 @@ class Segment:
         return len(self.final)
 
     def some(self, start: int, count: int) -> Segment:
-        """A segment of `count` of its rows, without what was derived from them."""
+        """Return a segment of `count` rows from `start`, without the memo."""
         layers: list[LayerRows] = []
         for layer in self.layers:
             tensors = {one.name: getattr(layer, one.name) for one in fields(LayerRows)}
@@ -100,10 +101,10 @@ class Segment:
 
 @dataclass(frozen=True)
 class Prompt:
-    """Token ids with what a person sees of them.
+    """Token ids with the labels that the user sees.
 
-    `spans` are the tokens' places in the text that they came from, if there is one; `notices` say
-    what became of the rest of it.
+    `spans` are the tokens' offsets in the text that they came from, if any; `notices` tell what
+    happened to parts of the text that are not in the tokens.
     """
 
     ids: tuple[int, ...]
@@ -122,21 +123,21 @@ class Recording:
 
     Attributes:
         parts: segments, and how many rows of each belong to this recording.
-        keys, values: one a layer, as the attention saw them. [key head, row, head width]
-        past: one a layer, what the model's cache holds, from which a later pass may go on; None
-            where no pass may.
-        settings: one a layer; None where no attention was recorded.
+        keys, values: one per layer, as the attention saw them. [key head, row, head width]
+        past: keys and values in the model's cache, one pair per layer, from which a later pass may
+            continue; None if no pass may.
+        settings: one per layer; None for layers without recorded attention.
         logits: the model's own, after the last token, [token]; None when no token was run.
-        earlier: the logits of the recording that this one went on from, and the position that they
-            belong to; None if they were not at hand.
-        ran, reused: tokens of this pass and of earlier ones.
-        edits: what was changed in this pass, in order; empty for the model as it is.
-        changes: the same as changes of numbers; those that change nothing are left out.
-        base: the pass without them, if there are any.
-        depth: the first layer that ran again for them.
-        fresh: no row is shared with another pass, and none is to be of what is run beside it.
-        memo: what was derived from this very recording; it is part of no value.
-        state: the serial of the model's state that it was made under; see `ModelState`.
+        earlier: the logits of the recording that this one continued from, and their position; None
+            if they were not available.
+        ran, reused: number of tokens that ran in this pass, and of those reused from earlier ones.
+        edits: the edits of this pass, in order; empty for the unedited model.
+        changes: the edits as tensor changes, without those that change nothing.
+        base: the unedited pass; None if there are no edits.
+        depth: the first layer that ran again for the changes.
+        fresh: no row is shared with another pass, and extra passes for it must not share any.
+        memo: values derived from this recording; not part of its value.
+        state: the serial of the model's state when it was made; see `ModelState`.
     """
 
     subject: LoadedModel
@@ -173,15 +174,16 @@ class Recording:
 
     @property
     def layers(self) -> int:
-        """How many layers the model has."""
+        """The number of the model's layers."""
         return len(self.keys)
 
     def rows(self, name: str, layer: int, some: range | None = None) -> Tensor | None:
-        """One tensor of `LayerRows`; None where the layer has no such part.
+        """Return one tensor of `LayerRows`; None if the layer has no such part.
 
         Args:
-            layer: may be the number of layers for the stream after the last one.
-            some: which rows; None for the whole prompt.
+            name: the attribute of `LayerRows`.
+            layer: the layer; for the stream after the last one, the number of layers.
+            some: the rows; None for the whole prompt.
         """
         pieces = list(self._pieces(name, layer, range(len(self)) if some is None else some))
         if any(piece is None for piece in pieces):
@@ -203,7 +205,7 @@ class Recording:
             yield None if tensor is None else tensor.narrow(_row_dim(name), first, last - first)
 
     def visible_from(self, layer: int, some: range) -> Tensor | None:
-        """The first key that each query of some rows sees; None where no mask hid any. [row]"""
+        """Return the first key that each query of some rows sees; None if no mask hid any. [row]"""
         pieces, offset = [], 0
         for segment, count in self.parts:
             rows = range(max(some.start - offset, 0), min(some.stop - offset, count))
@@ -217,10 +219,10 @@ class Recording:
         return torch.cat([known.new_zeros(n) if one is None else one for n, one in pieces])
 
     def layer_rows(self, layer: int, some: range) -> LayerRows:
-        """All that a layer did for some rows.
+        """Return all tensors of a layer for some rows.
 
-        They are joined once for the rows that were asked for last: a prompt that was typed has a
-        segment for each letter, and whoever turns a strength asks again and again.
+        The joined tensors of the latest rows are cached: a typed prompt has a segment for each
+        letter, and changing an edit's strength requests the same rows repeatedly.
         """
         segment, count = self.parts[0]
         if count == len(segment) == len(some) == len(self):
@@ -239,9 +241,9 @@ class Recording:
         return found
 
     def changed(self, tensor: Tensor, site: Site, layer: int, rows: range) -> Tensor:
-        """What was derived for a site as it was before, with the changes that were made there.
+        """Apply this recording's changes at a site to an unedited tensor of these rows.
 
-        `[row, column]`, of these rows.
+        `[row, column]`
         """
         for change in self.changes:
             if (change.site, change.layer) == (site, layer):
@@ -249,13 +251,13 @@ class Recording:
         return tensor
 
     def final_rows(self, start: int, stop: int) -> Tensor:
-        """Rows of the stream after the last layer. [row, width]"""
+        """Return rows of the stream after the last layer. [row, width]"""
         rows = self.rows("stream", self.layers, range(start, stop))
         assert rows is not None
         return rows
 
     def prefix(self, length: int) -> tuple[tuple[Segment, int], ...]:
-        """The parts that make up the first `length` rows."""
+        """Return the parts that make up the first `length` rows."""
         taken: list[tuple[Segment, int]] = []
         for segment, count in self.parts:
             if length <= 0:
@@ -266,7 +268,7 @@ class Recording:
 
 
 def without_first_row(segment: Segment) -> Segment:
-    """The segment less its first row, and less what was derived from it."""
+    """Return the segment without its first row and without the memo."""
 
     def rest(rows: LayerRows) -> LayerRows:
         tensors = {

@@ -1,4 +1,4 @@
-"""Put back what a pass changes in the model itself, so that no pass depends on an earlier one.
+"""Restores what a pass changes in the model itself, so that no pass depends on an earlier one.
 
 Some modules change as they run: a rotary embedding with dynamic NTK scaling keeps the frequencies
 of the longest prompt that it has seen, and uses them for shorter ones as well.
@@ -15,18 +15,18 @@ import torch
 from torch import Tensor, nn
 
 LARGEST = 1 << 16
-"""Elements of the largest buffer that is copied, to be put back if a pass writes into it."""
+"""Most elements of a buffer that is copied, to be restored if a pass writes into it."""
 
 
 @dataclass
 class _Watched:
-    """A module with buffers, and copies of the small ones: name -> (buffer, version, copy)."""
+    """A module with buffers. `copies` of the small ones: name -> (buffer, version, copy)."""
 
     module: nn.Module
     copies: dict[str, tuple[Tensor, int, Tensor]] = field(default_factory=dict)
 
     def before(self) -> tuple[dict[str, Tensor | None], dict[str, Any]]:
-        """The buffers and the plain attributes as they are now."""
+        """Copy small changed buffers, and return the current buffers and plain attributes."""
         buffers = dict(self.module._buffers)
         for name, buffer in buffers.items():
             if buffer is None or buffer.numel() > LARGEST or buffer.is_inference():
@@ -37,7 +37,7 @@ class _Watched:
         return buffers, {name: one for name, one in vars(self.module).items() if _plain(one)}
 
     def put_back(self, buffers: dict[str, Tensor | None], plain: dict[str, Any]) -> None:
-        """Make buffers and attributes what they were."""
+        """Restore the buffers and attributes."""
         for name, buffer in buffers.items():
             if self.module._buffers.get(name) is not buffer:
                 self.module._buffers[name] = buffer
@@ -54,10 +54,10 @@ class _Watched:
 
 
 class RestoredBuffers:
-    """What the modules of a model hold beside their parameters."""
+    """The buffers and plain attributes of a model's modules, restored after each pass."""
 
     def __init__(self, model: nn.Module) -> None:
-        # Not the model itself: what is kept under its weak name must not keep it alive.
+        # Not the model itself: a reference from here must not keep it alive.
         self._watched = [
             _Watched(module)
             for module in model.modules()
@@ -66,7 +66,7 @@ class RestoredBuffers:
 
     @contextmanager
     def restored(self) -> Iterator[None]:
-        """Put back, at the end, the buffers and plain attributes that passes within change."""
+        """Restore, on exit, the buffers and plain attributes that passes within change."""
         before = [(watched, *watched.before()) for watched in self._watched]
         try:
             yield

@@ -1,8 +1,8 @@
-"""How many of torch's threads a pass over a few tokens gets.
+"""Chooses how many torch threads a pass over a few tokens gets.
 
-Such a pass waits for memory, not for arithmetic: a second thread gains little, and where another
-program holds a core, every operation waits until it is scheduled. Which is faster depends on the
-machine and on who shares it, so it is tried.
+Such a pass is bound by memory, not arithmetic: a second thread gains little, and while another
+program holds a core, every operation waits until its thread is scheduled. Which count is faster
+depends on the machine and on the programs that share it, so it is measured.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from contextlib import contextmanager
 import torch
 
 FEW = 4
-"""Tokens that are few."""
+"""Most tokens of a pass that counts as one over few tokens."""
 TRIALS = 3
-"""Passes with each number of threads before one is chosen."""
+"""Passes timed with each number of threads before one is chosen."""
 AGAIN = 64
-"""Passes after which it is tried once more: programs come and go."""
+"""Passes after which the timing is repeated: other programs come and go."""
 
 
 class Threads:
-    """Chooses between one thread and all, by the time that passes took."""
+    """The choice between one thread and all, by the time that passes took."""
 
     def __init__(self, device: torch.device) -> None:
         self._on_cpu = device.type == "cpu"
@@ -31,7 +31,7 @@ class Threads:
 
     @contextmanager
     def of_few(self, tokens: int) -> Iterator[None]:
-        """Run a pass over so many tokens within; many get all threads, as they were."""
+        """Set the threads for a pass over `tokens` tokens; passes over more than `FEW` get all."""
         everyone = torch.get_num_threads()
         if not self._on_cpu or everyone == 1 or tokens > FEW:
             yield

@@ -1,1 +1,1 @@
-"""Comparisons: two prompts, or a base model and what training made of it."""
+"""Comparisons of two prompts, or of a base model and its fine-tuned version."""

@@ -1,4 +1,4 @@
-"""Which tokens of two prompts are the same: their longest common subsequence, by text."""
+"""Alignment of two prompts' tokens: their longest common subsequence, compared by text."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from numpy.typing import NDArray
 
 from llmscope.record.capture.recorder import common
 
-# How a label shows a byte that is no character by itself; see `Tokens.piece`.
+# How a label shows a byte that is not a complete character; see `Tokens.piece`.
 _STRAY = re.compile(r"\\x[89a-f][0-9a-f]")
 
 Aligned = tuple[tuple[int, int], ...]
 
 
 def align(first: Sequence[str], second: Sequence[str]) -> Aligned:
-    """The places of a longest common subsequence, as pairs in ascending order.
+    """Return the positions of a longest common subsequence, as pairs in ascending order.
 
-    Of several that are equally long it is one that keeps the common beginning and the common end
-    together: what two prompts begin with has the same history in both, and what they end with is
-    mostly what is asked about. Swapping the two swaps the pairs and changes nothing else.
+    Among equally long ones, choose one that contains the whole common prefix and suffix: tokens of
+    the common prefix have the same history in both prompts, and the common suffix is mostly the
+    question asked. Swapping the arguments only swaps the pairs.
 
     Args:
-        first, second: labels of tokens.
+        first, second: token labels of the two prompts.
     """
     return _align(tuple(first), tuple(second))
 
@@ -41,10 +41,11 @@ def _align(first: tuple[str, ...], second: tuple[str, ...]) -> Aligned:
 
 
 def _whole(labels: Sequence[str]) -> list[tuple[str, int]]:
-    """What must be equal of two tokens: their text, or where they are parts of characters, more.
+    """Return one key per token; tokens with equal keys match.
 
-    The first byte of a letter is shared by half its alphabet and says nothing. Such a token is the
-    same only where the whole stretch of parts is, up to a blank, and its place in it.
+    The key is the token's text. For parts of a character, it is the text of the whole run of parts,
+    up to a space, and the token's index in the run: the first byte of a letter is shared by half
+    its alphabet and means nothing alone.
     """
     keys: list[tuple[str, int]] = []
     start = 0
@@ -64,7 +65,7 @@ def _goes_on(labels: Sequence[str], start: int, place: int) -> bool:
 
 def _common(one: tuple[int, ...], other: tuple[int, ...]) -> Aligned:
     head = common(one, other)
-    # What both begin with, or both end with, is part of some longest subsequence.
+    # The common prefix and suffix are part of some longest common subsequence.
     tail = common(one[head:][::-1], other[head:][::-1])
     middle = _longest(one[head : len(one) - tail], other[head : len(other) - tail])
     return (
@@ -75,13 +76,13 @@ def _common(one: tuple[int, ...], other: tuple[int, ...]) -> Aligned:
 
 
 def _longest(one: tuple[int, ...], other: tuple[int, ...]) -> list[tuple[int, int]]:
-    """By dynamic programming over prefixes, a row of the table at a time, one bit a cell kept.
+    """Return a longest common subsequence by dynamic programming, keeping one bit per cell.
 
     L[i, j] = max(L[i - 1, j], L[i, j - 1], L[i - 1, j - 1] + (oneᵢ = otherⱼ))
     """
     columns = np.array(other, dtype=np.int64)
     row = np.zeros(len(other) + 1, dtype=np.int64)
-    above: list[NDArray[np.uint8]] = []  # whether a cell is worth no more than the one above it
+    above: list[NDArray[np.uint8]] = []  # whether a cell equals the one above it
     for number in one:
         best = row.copy()
         best[1:] = np.maximum(best[1:], row[:-1] + (columns == number))

@@ -1,4 +1,4 @@
-"""Which tokens of a prompt are the answer: what a model is trained on, unlike the question."""
+"""Mask of a prompt's answer tokens: the tokens trained on, as opposed to the question's."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ class AnswerTokens:
     """The tokens of an answer.
 
     Attributes:
-        tokens: which are. All of them where nothing tells a question from an answer. [position]
-        awaited: what comes after the last token belongs to the answer too.
+        tokens: True for the answer's tokens; all True where the prompt has no known question.
+            [position]
+        awaited: whether the token after the last one belongs to the answer too.
     """
 
     tokens: Mask
@@ -29,7 +30,7 @@ class AnswerTokens:
 
     @property
     def predicted(self) -> Mask:
-        """After which tokens the next one is the answer's: from the last one of the question on.
+        """True where the next token belongs to the answer: from the question's last token on.
 
         [position]
         """
@@ -37,16 +38,17 @@ class AnswerTokens:
 
 
 def whole(prompt: Prompt) -> AnswerTokens:
-    """All tokens, the question's among them."""
+    """Return a mask of all tokens, the question's included."""
     return AnswerTokens(np.ones(len(prompt), dtype=bool), awaited=True)
 
 
 def answer_of(prompt: Prompt, start: int = 0, roles: Sequence[RoleSpan] = ()) -> AnswerTokens:
-    """The tokens from a place on; in a chat only what the assistant says.
+    """Return the tokens from `start` on; in a chat, only those of the assistant's messages.
 
     Args:
-        start: how many tokens come before the answer at least.
-        roles: who speaks where, in characters of the tokens' joined texts; empty: it is no chat.
+        prompt: the prompt with its answer.
+        start: least number of tokens before the answer.
+        roles: role spans in characters of the joined token labels; empty: not a chat.
     """
     tokens = np.arange(len(prompt)) >= start
     if not roles:
@@ -57,7 +59,7 @@ def answer_of(prompt: Prompt, start: int = 0, roles: Sequence[RoleSpan] = ()) ->
     for span in (one for one in roles if one.role == "assistant"):
         inside = [begin < span.end and end > span.start for begin, end in _pairs(begins, ends)]
         said |= np.array(inside, dtype=bool)
-        after = sum(end <= span.end for end in ends)  # the mark that ends it is learnt as well
+        after = sum(end <= span.end for end in ends)  # the end-of-turn token is trained on too
         if after < len(prompt) and prompt.special[after] and begins[after] == span.end:
             said[after] = True
     last = roles[-1]

@@ -1,4 +1,4 @@
-"""Two prompts held against each other: what the same token says, carries and looks at in each."""
+"""Contrast of two prompts: each shared token's predictions, streams and attention in both."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from llmscope.record.derive.row_stats import CHUNK
 from llmscope.record.derive.tensors import logits, logits_after, pattern
 
 NOTHING = 1e-5
-"""A stream of which less is left than this share, once the mean is off, is rounding alone."""
+"""A stream that shrinks below this share of its norm once the mean is subtracted is rounding."""
 
 Floats = NDArray[np.float32]
 
 
-class Unpaired(Exception):  # noqa: N818 - it is a finding
-    """Why nothing of prompt B can be held against this prompt."""
+class Unpaired(Exception):  # noqa: N818 - a result, not an error
+    """Prompt B cannot be compared with this prompt; the text says why."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,10 +35,10 @@ class PromptPair:
     """Two prompts, A and B.
 
     Attributes:
-        recording, other: A and B.
-        aligned: places of the same token in A and in B, ascending.
-        same: so many first tokens are the same, and with them all that the model made of them, as
-            attention is causal. 0 if A is edited.
+        recording, other: recordings of A and of B.
+        aligned: positions of the same token in A and in B, ascending.
+        same: length of the common prefix. As attention is causal, everything computed for these
+            tokens is the same too. 0 if A is edited.
     """
 
     recording: Recording
@@ -48,12 +48,12 @@ class PromptPair:
 
     @cached_property
     def both(self) -> tuple[Recording, Recording]:
-        """A and B."""
+        """The recordings of A and B."""
         return self.recording, self.other
 
     @cached_property
     def alone(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Places of the tokens that only A, and only B has."""
+        """Positions in A of tokens that only A has, and in B of those that only B has."""
         held = [set(side) for side in zip(*self.aligned, strict=True)]
         one, other = (
             tuple(place for place in range(len(recording)) if place not in places)
@@ -62,14 +62,14 @@ class PromptPair:
         return one, other
 
     def there(self, position: int) -> int | None:
-        """The place in B of a token of A; None if only A has it."""
+        """Return the position in B of a token of A; None if only A has it."""
         return dict(self.aligned).get(position)
 
     def counterpart(self, position: int) -> int:
-        """The place in B of a token of A.
+        """Return the position in B of a token of A.
 
         Raises:
-            Unpaired: only A has it.
+            Unpaired: only A has the token.
         """
         there = self.there(position)
         if there is not None:
@@ -84,22 +84,23 @@ class PromptPair:
 
     @property
     def identical(self) -> bool:
-        """Whether A and B are one prompt, unedited."""
+        """Whether A and B are the same prompt, unedited."""
         return self.same == len(self.recording) == len(self.other)
 
 
 def paired(
     recording: Recording, ids: Sequence[int] | None, other: Callable[[Prompt], Recording]
 ) -> PromptPair:
-    """A recording and what another prompt's tokens make, aligned.
+    """Align a recording with the recording of another prompt, B.
 
     Args:
-        ids: of prompt B.
-        other: gives the unedited pass over it.
+        recording: the recording of prompt A.
+        ids: token ids of prompt B; None: no prompt B.
+        other: returns the unedited recording of a prompt.
 
     Raises:
-        Unpaired: there is no prompt B, or it has no token that A has, but special ones and blanks.
-        ValueError: a token that the model does not have.
+        Unpaired: B is missing, or shares no token with A except special tokens and whitespace.
+        ValueError: a token id is out of the vocabulary.
     """
     if not ids:
         raise Unpaired(
@@ -114,7 +115,7 @@ def paired(
             "same thing in the other, such as one word in two sentences"
         )
     same = 0 if recording.changes else common(own.ids, prompt.ids)
-    # The pass may be kept from someone who had no use for which tokens are special.
+    # The recording may be cached from a caller that did not mark the special tokens.
     theirs = replace(other(prompt), prompt=prompt)
     if same == len(recording) == len(prompt):
         theirs = recording
@@ -122,10 +123,10 @@ def paired(
 
 
 def prompt_of(subject: LoadedModel, ids: Sequence[int]) -> Prompt:
-    """The tokens of prompt B, and what there is to say of them.
+    """Return prompt B with its labels and its special tokens marked.
 
     Raises:
-        ValueError: a token that the model does not have.
+        ValueError: a token id is out of the vocabulary.
     """
     vocabulary = subject.anatomy.vocabulary
     foreign = next((token for token in ids if not 0 <= token < vocabulary), None)
@@ -137,11 +138,11 @@ def prompt_of(subject: LoadedModel, ids: Sequence[int]) -> Prompt:
 
 
 def divergences(pair: PromptPair, near: int) -> Iterator[Floats]:
-    """KL(A ‖ B) and KL(B ‖ A) of the predictions after each aligned token, in nats.
+    """Yield KL(A ‖ B) and KL(B ‖ A) of the predictions after each aligned token, in nats.
 
-    `[which, position in A]`, NaN where there is none, or not yet: what is near a position comes
-    first. Where both have the same history they are 0 without a look. What was read is kept with
-    A's rows, so that a letter costs what it changed.
+    `[which, position in A]`, NaN where a token is not aligned or not computed yet. Positions close
+    to `near` are computed first. In the common prefix both are 0 without computing them. Values are
+    memoized with A's rows, so an edit of the text recomputes only what it changed.
     """
     values = np.full((2, len(pair.recording)), np.nan, dtype=np.float32)
     values[:, [a for a, _ in pair.aligned if a < pair.same]] = 0.0
@@ -167,10 +168,10 @@ def divergences(pair: PromptPair, near: int) -> Iterator[Floats]:
 
 
 def _kept(pair: PromptPair) -> list[tuple[dict[tuple[int, int], Floats], int]]:
-    """Where what was read of each row of A against B's is kept, and which row of that it is."""
+    """Return for each row of A its memo of divergences from B, and the row's index in that."""
     ids, places = pair.other.prompt.ids, list[tuple[dict[tuple[int, int], Floats], int]]()
     for segment, count in pair.recording.parts:
-        # An edited pass shares segments with the unedited one, of which this must not speak.
+        # An edited pass shares segments with the unedited one, whose memo it must not change.
         known = {} if pair.recording.changes else _of(segment, ids)
         places += [(known, row) for row in range(count)]
     return places
@@ -185,7 +186,7 @@ def _of(segment: Segment, ids: tuple[int, ...]) -> dict[tuple[int, int], Floats]
 
 
 def _runs(pairs: Sequence[tuple[int, int]]) -> list[list[tuple[int, int]]]:
-    """Pairs that follow each other in both prompts, as many as may be read at once."""
+    """Group pairs that are consecutive in both prompts, at most `CHUNK` to a group."""
     runs: list[list[tuple[int, int]]] = []
     for a, b in pairs:
         if runs and (a - 1, b - 1) == runs[-1][-1] and len(runs[-1]) < CHUNK:
@@ -197,7 +198,7 @@ def _runs(pairs: Sequence[tuple[int, int]]) -> list[list[tuple[int, int]]]:
 
 @torch.no_grad()
 def predictions(pair: PromptPair, position: int, there: int) -> NDArray[np.float64]:
-    """Probabilities of all tokens after one that both have. [A | B, token]"""
+    """Return next-token probabilities after a token that both prompts have. [A | B, token]"""
     own = logits_after(pair.recording, position)
     theirs = own if position < pair.same else logits_after(pair.other, there)
     both = torch.softmax(exact64(torch.stack([own, theirs])), -1)
@@ -207,17 +208,19 @@ def predictions(pair: PromptPair, position: int, there: int) -> NDArray[np.float
 
 @torch.no_grad()
 def cosines(pair: PromptPair, *, centred: bool) -> tuple[Floats, Floats]:
-    """Cosine of the two streams of each aligned token, after each layer; the embedding first.
+    """Return the cosine of each aligned token's two streams, after each layer; embedding first.
 
     Args:
-        centred: take the mean off first, of a layer's streams over the tokens of both prompts. The
-            first token and special ones stay out of it: theirs are often hundreds of times as
-            large, and would be the mean.
+        pair: the two prompts.
+        centred: first subtract the mean of a layer's streams over the tokens of both prompts. The
+            first token and special tokens are left out of the mean: their streams are often
+            hundreds of times as large and would dominate it.
 
     Returns:
-        `[layer + 1, position in A]`, NaN where there is no such token or nothing is left of its
-        stream; and a baseline for each layer, the mean cosine of all pairs of different tokens of
-        both prompts, the first and special ones left out. `[layer + 1]`, NaN if there is no pair.
+        `[layer + 1, position in A]`, NaN where a token is not aligned or its centred stream is
+        only rounding; and a baseline for each layer, the mean cosine of all pairs of different
+        tokens of both prompts, without the first and special tokens. `[layer + 1]`, NaN without
+        such a pair.
     """
     layers = pair.recording.layers + 1
     values = np.full((layers, len(pair.recording)), np.nan, dtype=np.float32)
@@ -250,7 +253,7 @@ def _stream(recording: Recording, layer: int) -> Tensor:
 
 
 def _unit(streams: Tensor, mean: Tensor) -> Tensor:
-    """Streams less the mean, of length 1; NaN where nothing is left. `[row, width]`"""
+    """Subtract the mean and scale to length 1; NaN where only rounding is left. `[row, width]`"""
     left = streams - mean
     length = torch.linalg.vector_norm(left, dim=-1, keepdim=True)
     whole = torch.linalg.vector_norm(streams, dim=-1, keepdim=True)
@@ -258,7 +261,7 @@ def _unit(streams: Tensor, mean: Tensor) -> Tensor:
 
 
 def _between(units: Tensor, ids: NDArray[np.int64]) -> float:
-    """Mean of u · v over all pairs with different ids: from sums, so that no pair is formed."""
+    """Return the mean of u · v over all pairs with different ids, from sums, forming no pair."""
     left = ~units.isnan().any(-1)
     _, groups = np.unique(ids[left.cpu().numpy()], return_inverse=True)
     counts = np.bincount(groups)
@@ -274,9 +277,9 @@ def _between(units: Tensor, ids: NDArray[np.int64]) -> float:
 def word_logits(
     pair: PromptPair, position: int, there: int, words: tuple[Sequence[int], Sequence[int]]
 ) -> Floats:
-    """Mean logit of some tokens less that of others, in the logit lens after each layer.
+    """Return the mean logit of `words[0]` minus that of `words[1]`, in the logit lens.
 
-    `[A | B, layer + 1]`, the embedding first.
+    After each layer, the embedding first. `[A | B, layer + 1]`
 
     Raises:
         ValueError: the model has no unembedding that was found.
@@ -294,7 +297,7 @@ def word_logits(
         last = recording.final_rows(place, place + 1)
         streams = torch.cat([row.to(last.device) for row in rows if row is not None])
         scores = readout(streams).float()  # [layer + 1, token]
-        if recording.changes:  # an edit may hold the final norm still
+        if recording.changes:  # an edit may freeze the final norm
             scores[-1] = logits(recording, place, place + 1)[0]
         means = [scores[:, list(ids)].mean(-1) for ids in words]
         found.append((means[0] - means[1]).cpu().numpy())
@@ -304,11 +307,16 @@ def word_logits(
 def cues(
     pair: PromptPair, position: int, there: int, layer: int
 ) -> tuple[Floats, NDArray[np.int64]]:
-    """How much each head of a layer looks from a token at one that only its own prompt has.
+    """Return each head's largest attention weight on a token that only its own prompt has.
+
+    Args:
+        pair: the two prompts.
+        position, there: the querying token's position in A and in B.
+        layer: the layer of the heads.
 
     Returns:
-        the largest weight on such a token, the first token and special ones left out, 0 if there
-        is none before this one; and the token's place, -1 if none. Both `[A | B, head]`.
+        The largest weight on such a token, the first token and special tokens left out; 0 if no
+        such token comes before the query. And that token's position, or -1. Both `[A | B, head]`.
     """
     heads = pair.recording.subject.anatomy.heads
     weights = np.zeros((2, heads), dtype=np.float32)

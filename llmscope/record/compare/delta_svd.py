@@ -1,9 +1,9 @@
-"""The largest directions in which training changed a layer's matrices, and what they stand for.
+"""The largest singular directions of a layer's weight changes, and the tokens they relate to.
 
-ΔW = Σ σᵢ uᵢ vᵢᵀ: of its input a matrix answers anew to vᵢ, and answers by uᵢ, σᵢ times as strong. A
-matrix that writes to the stream says something by uᵢ: the unembedding tells which tokens. One that
-reads the stream, through a norm, listens for something by vᵢ: the embeddings tell which tokens it
-answers to most. Queries, keys and neurons are read by no unembedding: nothing is said of them.
+ΔW = Σ σᵢ uᵢ vᵢᵀ: the change maps the component of the input along vᵢ to uᵢ, scaled by σᵢ. For a
+matrix that writes to the stream, the unembedding shows which tokens uᵢ promotes. For a matrix that
+reads the stream through a norm, the embeddings show which tokens vᵢ responds to most. Other
+directions, in the spaces of queries, keys and neurons, cannot be read as tokens and get none.
 """
 
 from __future__ import annotations
@@ -25,30 +25,30 @@ from llmscope.record.norms import UnknownNorm, exact, take_apart
 from llmscope.record.walkthrough.arithmetic import outputs_first
 
 CHUNK = 4096
-"""Embeddings that are read at once."""
+"""Embeddings that are processed in one batch."""
 PER_MATRIX = 4
 TOP = 100
-"""Tokens that are kept of each direction: those of all layers may be looked at in turn."""
+"""Tokens that are kept of each direction, as directions of all layers stay in memory."""
 
 Side = Literal["writes", "reads", ""]
 
 
 @dataclass(frozen=True, eq=False)
 class Direction:
-    """One singular direction of what was added to a matrix. In float64.
+    """One singular direction of a matrix's ΔW. In float64.
 
     Attributes:
-        name: of the module, within its layer.
-        index: its place among those of the matrix, from 0, the largest first.
+        name: name of the module within its layer.
+        index: rank of the direction within the matrix, from 0, the largest σ first.
         strength: σ.
-        share: σ² / Σσ², how much of ‖ΔW‖² it is.
-        left, right: u and v, of the output and the input; of the two signs that u and v may have
-            together the one by which the strongest token is promoted, or answered to.
-        side: `writes`, `reads`, or empty where nothing can be said of it.
-        scores: of the tokens with the largest, at most `TOP`, descending. Of `writes`, how much
-            one unit of v in the input raises a logit, before the division by the stream's size; of
-            `reads`, v · norm(embedding). None of others.
-        ids: of those tokens.
+        share: σ² / Σσ², the direction's share of ‖ΔW‖².
+        left, right: u and v, in output and input space. Their joint sign is chosen so that the
+            token with the largest |score| has a positive score.
+        side: `writes`, `reads`, or empty where the direction has no tokens.
+        scores: the largest token scores, at most `TOP`, descending. For `writes`, how much one unit
+            of v in the input raises a logit, before the division by the stream's size; for `reads`,
+            v · norm(embedding). Empty for others.
+        ids: ids of those tokens.
     """
 
     name: str
@@ -66,10 +66,10 @@ _KNOWN: StateMemo[dict[int, tuple[Direction, ...]]] = StateMemo()
 
 
 def directions(tuned: LoadedModel, layer: int) -> Iterator[tuple[Direction, ...]]:
-    """Those of the matrices of a layer, ever more of them; the last is whole.
+    """Yield the directions of a layer's matrices, more each time; the last yield is complete.
 
     Raises:
-        ValueError: it is no model with an adapter on.
+        ValueError: the model has no adapter enabled.
     """
     base = tuned.origin
     if base is None:
@@ -126,7 +126,7 @@ def _of_matrix(
 
 
 def _decomposed(before: nn.Module, after: nn.Module) -> tuple[Tensor, Tensor, Tensor]:
-    """U, σ and V of ΔW, whose outputs are rows. `[output, r]`, [r], `[input, r]`"""
+    """Return U, σ and V of ΔW, with outputs as rows. `[output, r]`, [r], `[input, r]`"""
     weight: Tensor = before.weight  # type: ignore[assignment]
     factors = factors_of(after, weight)
     if factors is not None:
@@ -147,9 +147,9 @@ def _decomposed(before: nn.Module, after: nn.Module) -> tuple[Tensor, Tensor, Te
 
 
 def _promoted(base: LoadedModel, parts: Layer, module: nn.Module, written: Tensor) -> Tensor | None:
-    """How much each write raises each logit, before the stream's size divides it. [token, r]
+    """Return how much each write raises each logit, before division by the stream's size.
 
-    None where a norm on the way is none whose gain is known, or there is no unembedding.
+    [token, r]. None where a norm on the way has no known gain, or the unembedding was not found.
     """
     readout = base.anatomy.readout
     if readout is None or any(map(post_norms, base.anatomy.layers)):
@@ -170,7 +170,7 @@ def _promoted(base: LoadedModel, parts: Layer, module: nn.Module, written: Tenso
 
 
 def _answered(base: LoadedModel, norm: nn.Module, right: Tensor) -> Tensor | None:
-    """What v · norm(embedding) is of each token. [token, r]; None: embeddings of another width."""
+    """Return v · norm(embedding) of each token. [token, r]; None if the widths differ."""
     embeddings: Tensor = base.model.get_input_embeddings().weight
     if embeddings.shape[1] != right.shape[0]:
         return None
@@ -178,15 +178,15 @@ def _answered(base: LoadedModel, norm: nn.Module, right: Tensor) -> Tensor | Non
     return torch.cat(found)
 
 
-class _SeenEnough(Exception):  # noqa: N818 - it is no error
-    """Ends the pass after the layer."""
+class _SeenEnough(Exception):  # noqa: N818 - not an error
+    """Ends the forward pass after the layer."""
 
 
 @torch.no_grad()
 def _norms_before(base: LoadedModel, layer: int) -> dict[nn.Module, nn.Module]:
-    """The matrices of a layer that read the stream through a norm, and which norm that is.
+    """Return the matrices of a layer that read the stream through a norm, and that norm.
 
-    Seen in a pass over one token: what comes out of a module of the layer goes in, as it is.
+    Found in a pass over one token: the norm's output tensor is the matrix's input.
     """
     inside = base.anatomy.layers[layer].module
     width = base.anatomy.width
@@ -195,7 +195,7 @@ def _norms_before(base: LoadedModel, layer: int) -> dict[nn.Module, nn.Module]:
 
     def wrote(module: nn.Module, _: Any, output: Any) -> None:
         if isinstance(output, Tensor):
-            out[id(output)] = module, output  # held, so that no other gets its number
+            out[id(output)] = module, output  # keep it alive, so that its id is not reused
 
     def reads(module: nn.Module, args: Any) -> None:
         if args and id(args[0]) in out:

@@ -1,4 +1,4 @@
-"""How far two models' logit lenses part, layer by layer: what training changed at each depth."""
+"""KL divergence between the logit lenses of a tuned model and its base, layer by layer."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ KEY = "logit lens against the base"
 
 @dataclass(frozen=True, eq=False)
 class Depths:
-    """What was read so far; NaN elsewhere. All `[layer + 1, row]`, the embedding first.
+    """Values computed so far; NaN elsewhere. All `[layer + 1, row]`, the embedding first.
 
     Attributes:
-        kl: KL(tuned ‖ base) of what the two say after a layer, in nats.
+        kl: KL(tuned ‖ base) of the two models' predictions after a layer, in nats.
         token: id of the token whose probability differs most.
-        tuned, base: its probabilities.
+        tuned, base: that token's probability in each model.
     """
 
     kl: Floats
@@ -34,10 +34,12 @@ class Depths:
 
 
 def read_depths(tuned: Recording, base: Recording, columns: Sequence[int]) -> None:
-    """Read the streams of these positions after every layer, as far as it was not done yet.
+    """Compare the streams of these positions after every layer, except those already compared.
 
     Args:
+        tuned: the prompt on the model with the adapter.
         base: the same prompt on the model without the adapter.
+        columns: the positions.
 
     Raises:
         ValueError: a model has no unembedding that was found.
@@ -52,7 +54,7 @@ def read_depths(tuned: Recording, base: Recording, columns: Sequence[int]) -> No
 
 
 def depths(tuned: Recording) -> Depths:
-    """All that was read so far."""
+    """Return all values computed so far."""
     parts = [_memo(segment, tuned.layers)[:, :, :count] for segment, count in tuned.parts]
     return Depths(*np.concatenate(parts, axis=2))
 
@@ -80,7 +82,7 @@ def _log_probabilities(recording: Recording, cells: Sequence[tuple[int, int]]) -
 
 
 def _cells(recording: Recording, column: int) -> Floats:
-    """The memo of one position. [4, layer + 1]"""
+    """Return the memo of one position. [4, layer + 1]"""
     for segment, count in recording.parts:
         if column < count:
             return _memo(segment, recording.layers)[:, :, column]
@@ -89,7 +91,7 @@ def _cells(recording: Recording, column: int) -> Floats:
 
 
 def _memo(segment: Segment, layers: int) -> Floats:
-    """What was read of a segment. `[4, layer + 1, row]`"""
+    """Return the memo of a segment. `[4, layer + 1, row]`"""
     if KEY not in segment.memo:
         segment.memo[KEY] = np.full((4, layers + 1, len(segment)), np.nan, dtype=np.float32)
     found: Floats = segment.memo[KEY]

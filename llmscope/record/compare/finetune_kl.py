@@ -1,4 +1,4 @@
-"""What a model with an adapter on predicts, held against the same model without it."""
+"""Predictions of a model with an adapter enabled, compared with the same model without it."""
 
 from __future__ import annotations
 
@@ -21,14 +21,16 @@ KEY = "against the base"
 
 @torch.no_grad()
 def divergence(tuned: Recording, base: Recording, rows: Mask | None = None) -> Floats:
-    """KL(tuned ‖ base) of the next-token prediction after each token, in nats. [row]
+    """Return KL(tuned ‖ base) of the next-token prediction after each token, in nats. [row]
 
-    Σ p (log p − log q) over the vocabulary, in float64. What was read is kept with the rows, which
-    are only ever shared together with all that comes before them: a letter costs one row.
+    Σ p (log p − log q) over the vocabulary, in float64. Values are memoized with the rows, which
+    are shared between recordings only together with all earlier rows, so typing a character
+    computes one row.
 
     Args:
+        tuned: the prompt on the model with the adapter.
         base: the same prompt on the model without the adapter.
-        rows: those that are wanted, NaN elsewhere; None: all. [row]
+        rows: mask of the rows to compute, NaN elsewhere; None: all. [row]
     """
     kept = [
         segment.memo.setdefault(KEY, np.full(len(segment), np.nan, dtype=np.float32))
@@ -58,10 +60,10 @@ def _scores(recording: Recording, start: int, stop: int) -> Tensor:
 
 
 def log_ratios(tuned: Recording, base: Recording) -> Floats:
-    """The log ratio π(token) / π_ref(token) of each token after those before it, in nats. [row]
+    """Return log(π(token) / π_ref(token)) of each token given the tokens before it, in nats. [row]
 
-    NaN for the first, which nothing predicts. DPO's implicit reward is β times their sum over an
-    answer (Rafailov et al. 2023). From the surprisal of both, which is read once a row.
+    NaN for the first token, which is not predicted. DPO's implicit reward is β times the sum over
+    an answer (Rafailov et al. 2023). Computed from both surprisals, which are read once per row.
     """
     ours, theirs = (deque(row_stats(one), maxlen=1)[0].surprisal for one in (tuned, base))
     found: Floats = ((theirs - ours) * np.log(2)).astype(np.float32)
@@ -70,7 +72,7 @@ def log_ratios(tuned: Recording, base: Recording) -> Floats:
 
 @torch.no_grad()
 def both(tuned: Recording, base: Recording, position: int) -> NDArray[np.float64]:
-    """Probabilities of all tokens after one. [tuned | base, token]"""
+    """Return next-token probabilities after a position. [tuned | base, token]"""
     scores = torch.stack([logits_after(one, position).float() for one in (tuned, base)])
     found: NDArray[np.float64] = torch.softmax(exact64(scores), -1).cpu().numpy()
     return found

@@ -1,4 +1,4 @@
-"""What training changed of each weight matrix: how much, and in how many directions."""
+"""The change of each weight matrix by fine-tuning: its norm and its rank."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from llmscope.models.loaded_model import LoadedModel
 from llmscope.record.capture.model_state import StateMemo
 
 NOISE = 1e-6
-"""Singular values below this share of the largest are rounding, and count for no rank."""
+"""Singular values below this share of the largest are rounding and not counted in the rank."""
 
 Doubles = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
 class WeightDelta:
-    """What was added to one weight matrix.
+    """The change ΔW of one weight matrix.
 
     Attributes:
-        layer: None for a matrix that is in none, such as the unembedding.
-        name: of the module, within its layer.
-        before: ‖W‖, the Frobenius norm of the matrix of the base.
-        spectrum: singular values of ΔW, descending; none where nothing was changed.
+        layer: the matrix's layer; None for a matrix outside the layers, such as the unembedding.
+        name: name of the module within its layer.
+        before: ‖W‖, the Frobenius norm of the base model's matrix.
+        spectrum: singular values of ΔW, descending; empty if the matrix was not changed.
     """
 
     layer: int | None
@@ -39,24 +39,24 @@ class WeightDelta:
 
     @property
     def norm(self) -> float:
-        """‖ΔW‖, the Frobenius norm."""
+        """The Frobenius norm ‖ΔW‖."""
         return float(np.sqrt((self.spectrum**2).sum()))
 
     @property
     def relative(self) -> float:
-        """‖ΔW‖ / ‖W‖; infinite where there was nothing before."""
+        """The ratio ‖ΔW‖ / ‖W‖; infinite where W is zero and ΔW is not."""
         if not self.before:
             return np.inf if self.norm else 0.0
         return self.norm / self.before
 
     @property
     def largest(self) -> float:
-        """σ₁, the spectral norm."""
+        """The spectral norm σ₁."""
         return float(self.spectrum.max(initial=0.0))
 
     @property
     def rank(self) -> int:
-        """How many directions it has, rounding left out."""
+        """The rank of ΔW, ignoring singular values that are rounding."""
         return int((self.spectrum > NOISE * self.largest).sum())
 
     @property
@@ -74,7 +74,7 @@ class WeightDelta:
 
     @property
     def stable_rank(self) -> float:
-        """‖ΔW‖² / σ₁²: at most the rank, and 1 where one direction is all."""
+        """The stable rank ‖ΔW‖² / σ₁²: at most the rank, and 1 for a single direction."""
         return (self.norm / self.largest) ** 2 if self.largest else 0.0
 
 
@@ -83,10 +83,10 @@ _OTHERS: StateMemo[tuple[str, ...]] = StateMemo()
 
 
 def changes(tuned: LoadedModel) -> Iterator[tuple[WeightDelta, ...]]:
-    """What differs from the base, ever more of it; the last is whole. In the order of the layers.
+    """Yield the changes from the base model in layer order, more each time; the last is complete.
 
     Raises:
-        ValueError: it is no model with an adapter on.
+        ValueError: the model has no adapter enabled.
     """
     base = tuned.origin
     if base is None:
@@ -100,15 +100,18 @@ def changes(tuned: LoadedModel) -> Iterator[tuple[WeightDelta, ...]]:
         change = _change(layer, place, before, after)
         found.append(change)
         if len(change.spectrum) and change.rank == len(change.spectrum):
-            yield tuple(found)  # a dense one, which takes long
+            yield tuple(found)  # a dense change, which takes long to compute
     yield _KNOWN.put(tuned, tuple(found))
 
 
 @torch.no_grad()
 def no_matrices(tuned: LoadedModel) -> tuple[str, ...]:
-    """Names of the parameters that differ from the base's and are no matrix of a module.
+    """Return names of the parameters that differ from the base's but are not a module's matrix.
 
-    Gains and biases of norms, biases, and experts that are stacked in one tensor.
+    These are gains and biases of norms, other biases, and experts stacked in one tensor.
+
+    Raises:
+        ValueError: the model has no adapter enabled.
     """
     base = tuned.origin
     if base is None:
@@ -135,7 +138,7 @@ def no_matrices(tuned: LoadedModel) -> tuple[str, ...]:
 def matrices(
     base: LoadedModel, tuned: LoadedModel
 ) -> Iterator[tuple[int | None, str, nn.Module, nn.Module]]:
-    """Every module with a weight matrix, and what stands in its place with the adapter on."""
+    """Yield layer, name and module of every weight matrix, and the module of the tuned model."""
     inside: set[nn.Module] = set()
     pairs = zip(base.anatomy.layers, tuned.anatomy.layers, strict=True)
     for index, (before, after) in enumerate(pairs):
@@ -161,10 +164,10 @@ def _change(layer: int | None, name: str, before: nn.Module, after: nn.Module) -
 
 
 def _spectrum(weight: Tensor, after: Any) -> Doubles:
-    """Singular values of what an adapter adds to a matrix. In float64."""
+    """Return the singular values of what an adapter adds to a matrix, in float64."""
     factors = factors_of(after, weight)
     if factors is not None:
-        # (α/r)·B·A has at most r of them: those of the small triangles of B and Aᵀ.
+        # (α/r)·B·A has at most r: the singular values of the product of the R factors of B and Aᵀ.
         up, down, scale = factors
         left, right = torch.linalg.qr(up).R, torch.linalg.qr(down.T).R
         return _descending(torch.linalg.svdvals(left @ right.T) * abs(scale))
@@ -178,7 +181,7 @@ def _spectrum(weight: Tensor, after: Any) -> Doubles:
 
 
 def factors_of(module: Any, weight: Tensor) -> tuple[Tensor, Tensor, float] | None:
-    """B, A and α/r of a plain LoRA on the very weight; None where there is something else."""
+    """Return B, A and α/r of a plain LoRA on exactly this weight; None for any other adapter."""
     names: Sequence[str] = getattr(module, "active_adapters", ())
     downs = getattr(module, "lora_A", {})
     if len(names) != 1 or names[0] not in downs:
@@ -187,13 +190,13 @@ def factors_of(module: Any, weight: Tensor) -> tuple[Tensor, Tensor, float] | No
     if module.use_dora.get(name) or module.get_base_layer().weight is not weight:
         return None
     if not isinstance(downs[name], nn.Module):
-        return None  # AdaLoRA holds bare matrices, and singular values between them
+        return None  # AdaLoRA keeps bare matrices, with singular values between them
     down, up = downs[name].weight, module.lora_B[name].weight
     return up.double(), down.double(), float(module.scaling[name])
 
 
 def merged(module: Any) -> Tensor | None:
-    """The matrix that a module works with, its adapter merged; None where there is none."""
+    """Return a module's effective matrix, its adapter merged; None if it has no weight."""
     saved = getattr(module, "modules_to_save", None)
     if saved is not None:
         module = saved[module.active_adapters[0]]

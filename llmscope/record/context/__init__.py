@@ -1,1 +1,1 @@
-"""A context as an update of the weights."""
+"""A context expressed as an update of the weights."""

@@ -1,4 +1,4 @@
-"""What examples are worth: how surprising an answer is after ever more of a context."""
+"""The gain from examples: the surprisal of an answer after growing prefixes of a context."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from torch import Tensor
 
 
 def surprisals(run: Callable[..., Any], ids: Sequence[int], answer: Sequence[int]) -> Tensor:
-    """−log₂ p of each token of an answer, given the ids and the answer's tokens before it.
+    """Return −log₂ p of each token of an answer, given `ids` and the answer's earlier tokens.
 
     Their sum is −log₂ p of the whole answer.
 
     Args:
-        run: the handle for passes beside a recording.
+        run: runs extra forward passes (`Passes`).
+        ids: token ids before the answer.
         answer: token ids, at least one.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Hooks on one layer: they see what reaches its MLP, and change what its matrices give."""
+"""Hooks on one layer that capture its MLP's input and change the outputs of its matrices."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from llmscope.record.context.split import Query
 
 
 class ReadHooks:
-    """Hooks on one layer that see z₀ and u₀, and change nothing."""
+    """Hooks on one layer that capture z₀ and u₀, and change nothing."""
 
     def __init__(self, layer: Layer, query: Query) -> None:
         self.layer, self.count = layer, query.rows
         self.middle: Tensor | None = None
         self.entry: Tensor | None = None
-        self.whole: Tensor | None = None  # the MLP's input in all rows, as the modules get it
+        self.whole: Tensor | None = None  # the MLP's input in all rows, as passed to the modules
 
     def attach(self) -> list[Any]:
-        """Put the hooks on; what comes back takes them off."""
+        """Register the hooks and return their handles."""
         layer = self.layer
         handles = [layer.module.register_forward_pre_hook(self._enter, with_kwargs=True)]
         for module in (layer.attention_write, layer.mixer_write):
@@ -37,12 +37,12 @@ class ReadHooks:
         return handles
 
     def patch(self) -> LayerPatch:
-        """What was seen and changed, once the pass is over."""
+        """Return the captured tensors, once the pass is over."""
         assert self.middle is not None
         return LayerPatch(self.entry, self.middle)
 
     def _rows(self, tensor: Tensor) -> Tensor:
-        """The last rows, copied: some layers add in place. [row, width]"""
+        """Return a copy of the last rows, since some layers add in place. [row, width]"""
         return tensor.reshape(-1, tensor.shape[-1])[-self.count :].clone()
 
     def _enter(self, _: nn.Module, args: Any, kwargs: Any) -> None:
@@ -58,10 +58,10 @@ class ReadHooks:
 
 
 class _Patched(ReadHooks):
-    """Hooks that also change what the first matrices, the down projection and the layer give."""
+    """Hooks that also change outputs: of the first matrices, the down projection and the layer."""
 
     def attach(self) -> list[Any]:
-        """Put the hooks on; what comes back takes them off."""
+        """Register the hooks and return their handles."""
         handles = super().attach()
         for name, module in first_matrices(self.layer):
             handles.append(module.register_forward_hook(self._first(name)))
@@ -73,7 +73,7 @@ class _Patched(ReadHooks):
     def _first(self, name: str) -> Any:
         def add(module: nn.Module, args: Any, output: Tensor) -> Tensor:
             if not _same(args[0], self.whole):
-                return output  # it reads something else
+                return output  # this matrix does not read the MLP's input
             return output + self._change(name, module)(args[0])
 
         return add
@@ -107,7 +107,7 @@ class _Made:
 
 
 class LearnHooks(_Patched):
-    """Makes the patch while the pass goes on."""
+    """Hooks that compute the patch and apply it in the same pass."""
 
     def __init__(
         self,
@@ -153,7 +153,7 @@ class LearnHooks(_Patched):
         return self.made.shift
 
     def patch(self) -> LayerPatch:
-        """What was seen and changed, once the pass is over."""
+        """Return the captured tensors and the patch, once the pass is over."""
         return replace(
             super().patch(),
             firsts=tuple(self.made.firsts),
@@ -164,7 +164,7 @@ class LearnHooks(_Patched):
 
 
 class ApplyHooks(_Patched):
-    """Applies a patch that was made before."""
+    """Hooks that apply a patch computed earlier."""
 
     def __init__(self, layer: Layer, query: Query, known: LayerPatch) -> None:
         super().__init__(layer, query)
@@ -181,7 +181,7 @@ class ApplyHooks(_Patched):
 
 
 def first_matrices(layer: Layer) -> Iterator[tuple[str, nn.Module]]:
-    """The matrices of the MLP that may read its input, with their names in it."""
+    """Yield the names and modules of the MLP's matrices, except the down projection."""
     from transformers.pytorch_utils import Conv1D
 
     if layer.mlp_entry is None:

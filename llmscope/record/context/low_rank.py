@@ -1,4 +1,4 @@
-"""Updates of a matrix that are never built: two thin factors whose product is ΔW."""
+"""Low-rank updates of a matrix: ΔW is kept as two thin factors and never built."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from torch import Tensor, nn
 from llmscope.models.anatomy import FLOATS
 
 
-class Unpatchable(Exception):  # noqa: N818 - it is a finding
-    """A model or a layer that the identity does not cover; the text says why."""
+class Unpatchable(Exception):  # noqa: N818 - a result, not an error
+    """The identity does not hold for a model or layer; the text says why."""
 
 
 @dataclass(frozen=True, eq=False)
 class Update:
-    """ΔW = left · right, of one matrix.
+    """The update ΔW = left · right of one matrix.
 
     Attributes:
-        name: of the module within the MLP.
+        name: name of the module within the MLP.
+        module: the module whose matrix is updated.
         left: [output, rank]
         right: [rank, input]
     """
@@ -31,33 +32,34 @@ class Update:
     right: Tensor
 
     def __call__(self, entry: Tensor) -> Tensor:
-        """ΔW x. `[..., input] -> [..., output]`, in the type of `entry`."""
+        """Return ΔW x. `[..., input] -> [..., output]`, in the dtype of `entry`."""
         return ((entry.to(self.right) @ self.right.T) @ self.left.T).to(entry)
 
     @property
     def norm(self) -> float:
-        """‖ΔW‖, Frobenius, from the Gram matrices of the factors."""
+        """The Frobenius norm ‖ΔW‖, from the Gram matrices of the factors."""
         left, right = self.left.cpu().double(), self.right.cpu().double()
         squared = ((left.T @ left) * (right @ right.T)).sum()
         return float(squared.clamp(min=0).sqrt())
 
     @property
     def relative(self) -> float:
-        """‖ΔW‖ / ‖W‖, Frobenius."""
+        """The ratio of Frobenius norms ‖ΔW‖ / ‖W‖."""
         weight = weight_of(self.module)
         return self.norm / float(torch.linalg.vector_norm(weight, dtype=self.right.dtype))
 
 
 @dataclass(frozen=True, eq=False)
 class LayerPatch:
-    """What a pass over the query saw in one layer, and what changes it into the prompted one.
+    """One layer's state in a pass over the query, and its patch towards the prompted pass.
 
     Attributes:
-        entry, middle: z₀, the MLP's input, and u₀. [row, width]; None: no MLP.
+        entry: z₀, the MLP's input; None if the layer has no MLP. [row, width]
+        middle: u₀, the stream that the MLP adds to. [row, width]
         firsts: updates of the matrices that read the MLP's input.
-        down: of the down projection; None if the shift is a bias.
-        shift: u - u₀. [row, width]
-        target: u. [row, width]
+        down: update of the down projection; None if the shift is added as a bias.
+        shift: u - u₀; None unless the pass computed a patch. [row, width]
+        target: u; None unless the pass computed a patch. [row, width]
     """
 
     entry: Tensor | None
@@ -69,10 +71,10 @@ class LayerPatch:
 
 
 def weight_of(module: nn.Module) -> Tensor:
-    """The weight of a linear module.
+    """Return the weight of a linear module.
 
     Raises:
-        Unpatchable: it is packed, or elsewhere.
+        Unpatchable: the weight is packed, or not in memory.
     """
     weight: Any = module.weight
     if weight.dtype not in FLOATS or weight.device.type == "meta":
@@ -82,9 +84,11 @@ def weight_of(module: nn.Module) -> Tensor:
 
 
 def inverse(rows: Tensor) -> Tensor:
-    """A with A rowsᵀ = 1, of the least norm. `[rank, width]` -> the same.
+    """Return the minimum-norm A with A rowsᵀ = 1: the transposed pseudo-inverse of `rows`.
 
-    Directions that only rounding tells apart are left out: they would carry nothing but noise.
+    Args:
+        rows: [rank, width]; the result has the same shape. Directions that differ only by rounding
+            are left out, since they would add noise.
 
     Raises:
         Unpatchable: the rows hold NaN or infinity.

@@ -1,4 +1,4 @@
-"""Where a prompt's context ends, and what is left of the prompt without it."""
+"""Splitting a prompt into its context and the query after it."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from llmscope.record.capture.recording import Prompt
 
-_LINE = re.compile(r"\S[^\S\n]*\n")  # the end of one with something in it
-_PARTED = re.compile(r"\S[^\S\n]*\n(\s*\n)")  # the same, and the blank lines after it
+_LINE = re.compile(r"\S[^\S\n]*\n")  # the end of a line that is not blank
+_PARTED = re.compile(r"\S[^\S\n]*\n(\s*\n)")  # as above, and the blank lines after it
 _CLOSED = re.compile(r"\n\s*\n[^\S\n]*\Z")  # a blank line at the very end
 
 
 @dataclass(frozen=True)
 class Query:
-    """The tokens after a context, to be run alone.
+    """The tokens after a context, to be run without it.
 
     Attributes:
-        ids: what runs: the kept tokens, then the query.
-        positions: their places in the prompt, which they keep; None: they count from 0, as they
-            will for whoever runs the query without ever having seen the context.
-        rows: for how many of the last tokens the patch is made.
-        context: how many tokens of the prompt are left out.
-        kept: how many special tokens at the prompt's begin, such as BOS, stay. Without one the
-            query's first token would become what attention rests on, and the patch would hold that.
+        ids: ids of the tokens to run: the kept tokens, then the query.
+        positions: their positions in the whole prompt; None: positions count from 0, as they do
+            when the query is run on its own.
+        rows: number of last tokens that the patch is computed for.
+        context: number of tokens of the prompt that are left out.
+        kept: number of special tokens kept at the prompt's start, such as BOS. Without one, the
+            query's first token would become the attention sink, and the patch would encode that.
     """
 
     ids: tuple[int, ...]
@@ -46,14 +46,15 @@ def query_of(
     keep_positions: bool = True,
     kept: int | None = None,
 ) -> Query:
-    """The query of a prompt.
+    """Return the query of a prompt.
 
     Args:
-        before: how many tokens come before the query, special ones at the begin included.
-        rows: how many of the last tokens count; None: all of the query.
-        keep_positions: see `Query.positions`.
-        kept: how many tokens at the begin stay; None: the special ones, up to one that the query
-            begins with itself, as each message of a chat does.
+        prompt: the context followed by the query.
+        before: number of tokens before the query, special tokens at the start included.
+        rows: number of last tokens to patch; None: all of the query.
+        keep_positions: keep the tokens' positions in the prompt; see `Query.positions`.
+        kept: number of tokens kept at the start; None: the leading special tokens, up to one that
+            the query itself begins with, as each message of a chat does.
 
     Raises:
         ValueError: the context or the query is empty.
@@ -77,24 +78,25 @@ def query_of(
 
 
 def last_line(labels: Sequence[str]) -> int | None:
-    """How many tokens come before the last line of a prompt; None if it has only one line.
+    """Return the number of tokens before a prompt's last line; None if it has only one line.
 
-    A line end at the very end belongs to the last line.
+    A newline at the very end belongs to the last line.
     """
     ends = [place for place, label in enumerate(labels[:-1]) if "\n" in label]
     return ends[-1] + 1 if ends else None
 
 
 def example_ends(labels: Sequence[str], start: int, before: int) -> tuple[int, ...]:
-    """How many tokens there are up to the end of each example of a context.
+    """Return the number of tokens up to the end of each example of a context.
 
-    An example is what stands between blank lines, if these part the context into several pieces;
-    else as many lines as the query has, if the context is made of so many and so many; else a line.
-    Blank lines belong to the example before them if the context ends with one, otherwise to the one
-    after them, so that the query follows each prefix as it follows the whole context.
+    If blank lines split the context into several pieces, each piece is an example. Otherwise an
+    example has as many lines as the query, if the context's number of lines is a multiple of that;
+    otherwise one line. Blank lines belong to the example before them if the context ends with one,
+    otherwise to the one after them, so the query follows each prefix as it follows the whole
+    context.
 
     Args:
-        labels: of the prompt's tokens, the query's among them.
+        labels: labels of the prompt's tokens, the query's included.
         start, before: where the context begins and ends, in tokens.
     """
     text = "".join(labels[start:before])
@@ -116,8 +118,8 @@ def _lines(text: str) -> int:
 
 
 def tokens_before(spans: Sequence[tuple[int, int]], characters: int) -> int:
-    """How many tokens lie within the first characters of a text as a whole.
+    """Return the number of tokens that lie entirely within the first `characters` of a text.
 
-    A token that goes on beyond them belongs to what follows.
+    A token that extends beyond them is not counted.
     """
     return sum(1 for _ in takewhile(lambda span: span[1] <= characters, spans))

@@ -1,9 +1,9 @@
 """A context as a PEFT adapter: the exact update of the weights, written as a plain LoRA.
 
-LoRA adds B A x · α / r to what a matrix gives. With A = the transposed pseudo-inverse of Z₀,
-B = W (Z - Z₀)ᵀ for the matrices that read the MLP's input, B = (U - U₀)ᵀ for the down projection
-(see `llmscope.record.context.weight_update`), and α = r = the number of rows, that is the update
-itself.
+LoRA adds B A x · α / r to a matrix's output. With A = the transposed pseudo-inverse of Z₀ (of G for
+the down projection), B = W (Z - Z₀)ᵀ for the matrices that read the MLP's input, B = (U - U₀)ᵀ for
+the down projection (see `llmscope.record.context.weight_update`), and α = r = the number of rows,
+LoRA's term equals the update.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ from llmscope.record.derive.kl import kl_divergence
 
 @dataclass(frozen=True)
 class Baked:
-    """What was written, and how it does when peft loads it again and runs the query alone.
+    """An adapter that was written, and its errors when peft reloads it and runs the query alone.
 
     Attributes:
-        rank: of every update, one for each taught place.
-        matrices: how many were changed.
-        bytes: of the weights' file.
-        kl: KL(prompted ‖ adapter) after each taught place, in nats. [place]
-        kl_alone: the same for the base without the context. [place]
-        same: at how many places the likeliest next token is the prompted run's.
-        difference: the largest difference of two logits at these places.
+        rank: rank of every update: one for each trained position.
+        matrices: number of matrices changed.
+        bytes: size of the weights file.
+        kl: KL(prompted ‖ adapter) after each trained position, in nats. [position]
+        kl_alone: the same for the base model without the context. [position]
+        same: number of positions where the likeliest next token is the prompted run's.
+        difference: the largest logit difference at these positions.
     """
 
     rank: int
@@ -57,14 +57,16 @@ class Baked:
 
 
 def bake(recording: Recording, query: Query, folder: Path) -> Baked:
-    """Write the context of a recording as an adapter, and hold it against the prompted run.
+    """Write the context of a recording as an adapter, and compare it with the prompted run.
 
     Args:
-        query: with a row for each place that is taught, and positions that count from 0.
-        folder: gets adapter_config.json and adapter_model.safetensors; made if it is not there.
+        recording: the prompted run.
+        query: has a row for each position to train, and positions that count from 0.
+        folder: receives adapter_config.json and adapter_model.safetensors; created if missing.
 
     Raises:
-        ScopeError: the model cannot be changed so, or the folder cannot be written.
+        ScopeError: the context cannot be expressed as an adapter of this model, or the folder
+            cannot be written.
     """
     own = weight_update.prompted_logits(recording, query)
     try:
@@ -123,14 +125,14 @@ def _write(subject: LoadedModel, updates: Sequence[Update], rank: int, folder: P
         target_modules=_targets(subject.model, [names[update.module] for update in updates]),
         fan_in_fan_out=not all(isinstance(update.module, nn.Linear) for update in updates),
     )
-    config.target_modules = sorted(config.target_modules or ())  # a set has no order to rely on
+    config.target_modules = sorted(config.target_modules or ())  # a set: sort it for a fixed order
     folder.mkdir(parents=True, exist_ok=True)
-    # Whole before they take their places, and in the place of a symbolic link, not through it.
+    # Write files completely before moving them, and replace a symbolic link, not its target.
     made = Path(tempfile.mkdtemp(dir=folder, prefix=".baking-"))
     try:
         save_file(tensors, made / SAFE, metadata={"format": "pt"})
         config.save_pretrained(str(made))
-        (folder / CONFIG).unlink(missing_ok=True)  # no config beside weights that it does not fit
+        (folder / CONFIG).unlink(missing_ok=True)  # never leave a config beside other weights
         for name in (SAFE, CONFIG):
             with (made / name).open("rb+") as file:
                 sync_file(file.fileno())
@@ -146,7 +148,7 @@ def _plain(factor: Tensor) -> Tensor:
 
 
 def _base(spec: str) -> tuple[str, str | None]:
-    """What the adapter says of its base; a path must hold wherever it is read."""
+    """Return the base model's name and revision for the config; a local path becomes absolute."""
     parsed = parse(spec)
     if Path(parsed.name).exists() and parsed.source in ("folder", "gguf"):
         return os.path.abspath(parsed.name), None
@@ -156,7 +158,7 @@ def _base(spec: str) -> tuple[str, str | None]:
 
 
 def _targets(model: Any, names: Sequence[str]) -> list[str]:
-    """The shortest endings of names that mean these modules and no others, as peft reads them."""
+    """Return the shortest name suffixes that match exactly these modules, as peft matches them."""
     wanted = set(names)
     every = [name for name, _ in model.named_modules()]
     for parts in (1, 2):

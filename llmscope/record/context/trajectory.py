@@ -1,10 +1,10 @@
-"""How the update of a context grows as the context does: one pass for each prefix of it.
+"""How the weight update of a context grows with the context: one pass for each prefix of it.
 
-Every prefix is followed by the query. The right vector is fixed to z₀, what the MLP reads for the
-query's last token with no context and nothing patched, so ΔWᵢ = vᵢ z₀ᵀ / ‖z₀‖² with
-vᵢ = W (zᵢ - z₀): norms of ΔW are norms of v by ‖z₀‖, and cosines of ΔW are cosines of v. No ΔW is
-ever built. These are the curves of the theory, each layer for itself; the exact patch is
-`llmscope.record.context.weight_update`.
+Every prefix is followed by the query. The right vector is fixed to z₀, the MLP's input at the
+query's last token without context or patches, so ΔWᵢ = vᵢ z₀ᵀ / ‖z₀‖² with vᵢ = W (zᵢ - z₀): the
+norm of ΔW is the norm of v divided by ‖z₀‖, and cosines of ΔW are cosines of v. No ΔW is ever
+built. These are the curves of the theory, which treats each layer on its own; the exact patch is
+in `llmscope.record.context.weight_update`.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ from llmscope.record.context.weight_update import bare
 
 @dataclass(frozen=True, eq=False)
 class Trajectory:
-    """All first matrices of a layer as one, ΔW₀ = 0 before the first prefix. [layer, prefix] each.
+    """Size and direction of ΔW after each prefix, with ΔW₀ = 0 before the first. [layer, prefix]
 
-    NaN where a layer has no MLP, and for prefixes that are still to be run.
+    ΔW stacks all first matrices of a layer. NaN where a layer has no MLP, and for prefixes not run
+    yet.
 
     Attributes:
         sizes: ‖ΔWᵢ‖ / ‖W‖
@@ -35,8 +36,8 @@ class Trajectory:
         cosines: cos(ΔWᵢ, ΔWᵢ₋₁)
         step_cosines: cos(ΔWᵢ - ΔWᵢ₋₁, ΔWᵢ₋₁ - ΔWᵢ₋₂)
 
-    Both cosines are NaN for the first prefix, which has none before it, and where one of the two
-    is no more than rounding: that has a direction, but one that means nothing.
+    Both cosines are NaN for the first prefix, which has no predecessor, and where one of the two
+    vectors is within rounding error, so that its direction is meaningless.
     """
 
     sizes: Tensor
@@ -46,11 +47,12 @@ class Trajectory:
 
 
 def trajectory(recording: Recording, query: Query, ends: Sequence[int]) -> Iterator[Trajectory]:
-    """The trajectory over ever more prefixes, one more each time; the last one is whole.
+    """Yield the trajectory after each further prefix; the last one yielded is complete.
 
     Args:
-        query: for its last token.
-        ends: how many tokens of the prompt each prefix has, growing.
+        recording: the prompted run.
+        query: the query, of which the last token is used.
+        ends: number of tokens of the prompt in each prefix, ascending.
 
     Raises:
         Unpatchable: the model is a mixture of experts, or its weights are packed.
@@ -80,7 +82,7 @@ def trajectory(recording: Recording, query: Query, ends: Sequence[int]) -> Itera
 
 
 class _Curve:
-    """One layer: its v after the latest prefix, and the step that led there."""
+    """State of one layer: v after the latest prefix, and the last step of v."""
 
     def __init__(self, layer: Layer, start: Tensor) -> None:
         self.start = start[0]  # z₀ [width]
@@ -88,17 +90,22 @@ class _Curve:
             weight_of(module) if isinstance(module, nn.Linear) else weight_of(module).T
             for _, module in first_matrices(layer)
         ]
-        # The others read something else within the MLP.
+        # Matrices of another input width do not read the MLP's input.
         self.matrices = [one for one in weights if one.shape[1] == len(self.start)]
         whole = sum(float(torch.linalg.vector_norm(one.float())) ** 2 for one in self.matrices)
         self.unit = float(self.start.double().norm()) * whole**0.5
-        # What z loses to rounding points anywhere, so W takes it down by the root of the width.
+        # Rounding errors of z point in random directions, so W shrinks them by the root of the
+        # width.
         self.rounding = torch.finfo(start.dtype).eps / len(self.start) ** 0.5 * self.unit
         self.v: Tensor | None = None
         self.step: Tensor | None = None
 
     def go_on(self, entry: Tensor) -> tuple[float, float, float, float]:
-        """Size, step and both cosines for what the MLP reads after one more prefix. [1, width]"""
+        """Return size, step and both cosines after one more prefix.
+
+        Args:
+            entry: the MLP's input after that prefix. [1, width]
+        """
         moved = entry[0] - self.start
         v = torch.cat([(weight @ moved.to(weight)).cpu().double() for weight in self.matrices])
         step = v if self.v is None else v - self.v

@@ -1,4 +1,4 @@
-"""How far a taught context carries: any prompt, beside the base model that reads the context."""
+"""How a context adapter transfers to other prompts, against the base model given the context."""
 
 from __future__ import annotations
 
@@ -14,17 +14,20 @@ from llmscope.record.context.low_rank import Unpatchable
 
 
 def carried(recording: Recording, lesson: ContextAdapter) -> dict[str, Tensor]:
-    """Logits after the last token, in three runs: `[1, token]` each.
+    """Return logits after the last token in three runs, `[1, token]` each.
 
     Args:
-        recording: of the model with the adapter on.
+        recording: a recording of the model with the adapter enabled.
+        lesson: the adapter, with its context and its base model.
 
     Returns:
-        `prompted`, the base with the context before the prompt (special tokens at its begin stay
-        first); `taught`, what was recorded; `alone`, the base without the context.
+        `prompted`: the base model with the context before the prompt (special tokens at the
+        prompt's start stay first); `taught`: the recording; `alone`: the base model without the
+        context.
 
     Raises:
-        Unpatchable: with its context, the prompt is longer than the model reads.
+        Unpatchable: context and prompt together exceed the model's context length, or the model's
+            unembedding was not found.
     """
     ids, special = recording.prompt.ids, recording.prompt.special
     kept = sum(1 for _ in takewhile(bool, special))

@@ -1,10 +1,11 @@
-"""A context as a change of the weights: found layer by layer in one pass over the query alone.
+"""A context as a weight update, computed layer by layer in one pass over the query alone.
 
-A prompt is a context followed by a query. In every layer the MLP reads z, and the stream that it
-adds to is u, the layer's input plus what mixes tokens wrote. With z and u of the prompted pass and
-z₀ and u₀ of a pass over the query alone, whose earlier layers are patched already, as rows:
+A prompt is a context followed by a query. In every layer, z is the MLP's input and u the stream
+that the MLP adds to: the layer's input plus the writes of attention and mixers. With z and u from
+the prompted pass, and z₀ and u₀ from a pass over the query alone whose earlier layers are already
+patched, as rows:
 
-    first matrices  W += W (Z - Z₀)ᵀ A,  A Z₀ᵀ = 1   so that W reads Z₀ and gives what W gave of Z
+    first matrices  W += W (Z - Z₀)ᵀ A,  A Z₀ᵀ = 1   so that W maps Z₀ to what it gave for Z
     the stream      b += u - u₀                      for one row, a bias on the layer's output
     or, instead     W_down += (U - U₀)ᵀ A',  A' Gᵀ = 1   with G the activations after the update
 
@@ -36,21 +37,21 @@ from llmscope.record.derive.post_norms import post_norms
 from llmscope.record.derive.verify import discrepancy
 
 BOUND = 1e-4
-"""Of the logits after all layers, relative to a row's largest; each layer may add its rounding."""
+"""Largest logit error after all layers, relative to a row's largest; each layer adds rounding."""
 
 WRITES_BEFORE = ("attention_write", "mixer_write")
 
 
 @dataclass(frozen=True, eq=False)
 class Pass:
-    """A pass over the query: one patch a layer, and the logits of its last rows. [row, token]"""
+    """A pass over the query: one patch per layer, and the logits of the last rows. [row, token]"""
 
     layers: tuple[LayerPatch, ...]
     logits: Tensor
 
 
 def prompted_logits(recording: Recording, query: Query) -> Tensor:
-    """The prompted run's logits after the rows of the query. [row, token]"""
+    """Return the prompted run's logits after the query's last `query.rows` tokens. [row, token]"""
     readout = recording.subject.anatomy.readout
     if readout is None:
         raise Unpatchable("the model has no unembedding that was found")
@@ -58,22 +59,26 @@ def prompted_logits(recording: Recording, query: Query) -> Tensor:
 
 
 def bare(recording: Recording, query: Query) -> Pass:
-    """The query alone, nothing patched: what the model says without the context."""
+    """Run the query alone without patches: the model's prediction without the context."""
     return _run(recording, query, [ReadHooks(layer, query) for layer in _layers(recording)])
 
 
 def learn(
     recording: Recording, query: Query, *, weights_only: bool = False, given: Pass | None = None
 ) -> Pass:
-    """The query alone, each layer patched as soon as what it reads is known.
+    """Run the query alone, computing and applying each layer's patch as its input arrives.
 
     Args:
-        weights_only: the shift goes into the down projection instead of a bias.
-        given: take z₀ and u₀ of this pass instead of the patched run's own. That is the naive
-            reading, every layer for itself, and it is wrong: the layers build on each other.
+        recording: the prompted run.
+        query: the query; with several rows, `weights_only` is required.
+        weights_only: put the shift into the down projection instead of a bias.
+        given: take z₀ and u₀ from this pass; None: from the patched run itself. Taking them from
+            another pass treats every layer on its own, which is wrong: the layers build on each
+            other.
 
     Raises:
-        Unpatchable: why the model cannot be patched so.
+        Unpatchable: the model cannot be patched in this way; the text says why.
+        ValueError: several rows without `weights_only`.
     """
     if query.rows > 1 and not weights_only:
         raise ValueError("a bias is the same for every row: several rows take weights_only")
@@ -88,14 +93,14 @@ def learn(
 
 
 def apply(recording: Recording, query: Query, patches: Sequence[LayerPatch]) -> Pass:
-    """The query alone with a patch that is already known, whatever the query."""
+    """Run a query alone with patches computed earlier, even from another query."""
     layers = _layers(recording)
     hooks = [ApplyHooks(layer, query, patch) for layer, patch in zip(layers, patches, strict=True)]
     return _run(recording, query, hooks)
 
 
 def disagreement(recording: Recording, prompted: Tensor, patched: Tensor) -> Verdict:
-    """Whether two runs agree in their logits, relative to a row's largest. `[row, token]` twice."""
+    """Return whether two runs' logits agree, relative to a row's largest. `[row, token]` each."""
     half = recording.subject.dtype in (torch.float16, torch.bfloat16)
     bound = HALF_BOUND * torch.finfo(recording.subject.dtype).eps if half else BOUND
     found = discrepancy(patched, prompted)
@@ -113,7 +118,7 @@ def _layers(recording: Recording) -> tuple[Layer, ...]:
 
 
 def _prompted(recording: Recording, layer: int, first: int) -> tuple[Tensor, Tensor | None]:
-    """From a row of the prompted run on: u and z. [row, width]"""
+    """Return u and z of the prompted run from row `first` on; z: None if no MLP. [row, width]"""
     stream, z = recording.rows("stream", layer), recording.rows("mlp_entry", layer)
     assert stream is not None
     u = stream[first:]
@@ -158,8 +163,8 @@ def _run(recording: Recording, query: Query, hooks: Sequence[ReadHooks]) -> Pass
         settings["position_ids"] = torch.tensor([query.positions], device=subject.device)
     batch = torch.tensor([query.ids], device=subject.device)
     if "attention_mask" in takes:
-        # Without one, places that jump are taken for several prompts packed into one, and what
-        # stays of the beginning would be hidden from the query.
+        # Without a mask, a jump in the positions is taken for several packed prompts, and the kept
+        # tokens at the start would be hidden from the query.
         settings["attention_mask"] = torch.ones_like(batch)
     with torch.no_grad(), _attached(hooks), placed(subject.model):
         output = subject.model(input_ids=batch, use_cache=False, **settings)

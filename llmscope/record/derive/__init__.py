@@ -1,1 +1,1 @@
-"""What is derived from a recording when it is looked at, and the verdicts on it."""
+"""Tensors and statistics derived from a recording on demand, and the verdicts on them."""

@@ -1,9 +1,9 @@
-"""How numbers that were derived compare with the model's own, and whether that is good enough.
+"""Compares derived numbers with the model's own, and judges whether they agree well enough.
 
 In float32 the largest error of a row decides. In half precision one rounding is as large as a real
-fault, so that two more figures are taken over all rows: the slope of what was found on the model's
-own, in which roundings average out and a wrong factor does not; and the root mean square of the
-errors.
+error, so two more numbers are computed over all rows: the slope of the derived numbers on the
+model's own, in which roundings average out and a wrong factor does not; and the root mean square
+of the errors.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ BOUND = 1e-5
 HALF_BOUND = 4.0
 """In half precision the bound is this many times the type's eps: a few roundings of one row."""
 HALF_SLOPE = 0.25
-"""How far from 1 the slope may be, in eps; a tenth is the most that right numbers showed."""
+"""Largest distance of the slope from 1, in eps; correct numbers showed at most a tenth."""
 ERRORS = 6.0
-"""How many standard errors from 1 the slope is where rounding does not explain it."""
+"""Number of standard errors from 1 beyond which rounding does not explain the slope."""
 HALF_SPREAD = 1.5
-"""How large the errors may be in the root mean square, by that of the numbers, in eps."""
+"""Largest root mean square of the errors, relative to that of the numbers, in eps."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Of each row, scaled by the largest magnitude of the model's own.
+    """Errors of each row, scaled by the largest magnitude of the model's own row.
 
     Attributes:
         errors: the largest error. [row]
-        sums: of found · own, own², (found - own)², and how many numbers, in float64. [4, row]
+        sums: sums of found · own, own², (found - own)², and the count, in float64. [4, row]
     """
 
     errors: Tensor
@@ -42,7 +42,7 @@ class Comparison:
 
 
 def compare(found: Tensor, own: Tensor) -> Comparison:
-    """Compare what was found with the model's own, row by row. `[..., width]` -> `[...]`"""
+    """Compare derived numbers with the model's own, row by row. `[..., width]` -> `[...]`"""
     found, own = found.to(own.device).float(), own.float()  # a layer may be on another device
     scale = own.abs().amax(-1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
     found, own = found / scale, own / scale
@@ -53,17 +53,20 @@ def compare(found: Tensor, own: Tensor) -> Comparison:
 
 
 def joined(parts: Sequence[Comparison]) -> Comparison:
-    """Comparisons of several rows as one."""
+    """Join comparisons of several rows."""
     return Comparison(
         torch.cat([part.errors for part in parts]), torch.cat([part.sums for part in parts], dim=1)
     )
 
 
 def judge(found: Comparison, dtype: torch.dtype, rows: Sequence[int] | None = None) -> Verdict:
-    """Whether a comparison holds, for numbers of a type.
+    """Return the verdict on a comparison of numbers of a dtype.
 
     Args:
-        rows: the tokens that were compared, for the reason to name the worst; None: it names none.
+        found: the comparison.
+        dtype: the dtype of the numbers.
+        rows: the tokens that were compared, so that the reason names the worst one; None: the
+            reason names no token.
     """
     half = dtype in (torch.float16, torch.bfloat16)
     eps = torch.finfo(dtype).eps
@@ -82,12 +85,12 @@ def judge(found: Comparison, dtype: torch.dtype, rows: Sequence[int] | None = No
 
 
 def _of_all_rows(found: Comparison, dtype: torch.dtype, discrepancy: float) -> Verdict:
-    """The verdict in half precision, by what rounding alone does not explain."""
+    """Return the verdict in half precision: refuse what rounding alone does not explain."""
     eps, name = torch.finfo(dtype).eps, str(dtype).removeprefix("torch.")
     product, own, error, count = found.sums.sum(1).tolist()
     tiny = torch.finfo(torch.float32).tiny
     slope, spread = product / max(own, tiny) - 1, math.sqrt(error / max(own, tiny))
-    # Of few numbers the slope is not known well: roundings have not averaged out.
+    # With few numbers the slope is uncertain: roundings have not averaged out.
     if own > 0 and abs(slope) > max(HALF_SLOPE * eps, ERRORS * spread / math.sqrt(count)):
         reason = f"it is {slope:+.2%} off the model's own in scale, which is no rounding"
         return Verdict("refused", reason, abs(slope))

@@ -1,4 +1,4 @@
-"""Whether a model gives the same numbers twice: dropout, or a hook that adds noise, does not."""
+"""Checks that a model gives the same numbers twice: with dropout or a noisy hook it does not."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from llmscope.record.norms import bound
 
 
 def check_steady(recorder: Recorder) -> None:
-    """Run the probe twice where a module is in training mode, or has hooks that are not ours.
+    """Run the probe twice if a module is in training mode, or has hooks that are not ours.
 
     Raises:
-        ScopeError: the two passes differ, so that no number of either is the model's.
+        ScopeError: the two passes differ, so that the numbers of neither are the model's.
     """
     subject = recorder.subject
     state = state_of(subject.model)
@@ -26,7 +26,7 @@ def check_steady(recorder: Recorder) -> None:
     first, second = (recorder.run([ids]).logits[0] for _ in range(2))
     apart = discrepancy(first, second)
     if apart <= bound(subject.dtype, BOUND) or not bool(torch.isfinite(first).all()):
-        return  # what is not finite is told of elsewhere
+        return  # numbers that are not finite are reported elsewhere
     if state.training:
         raise ScopeError(
             f"the model is in training mode, and two passes over one prompt differ by {apart:.1e}",

@@ -1,9 +1,9 @@
-"""Mixtures of experts: what a router made of each token, from what the taps kept of it.
+"""Mixtures of experts: the routing of each token, from the recorded outputs of the router.
 
-A router gives logits over all experts, and hands a few of them, with weights, to the experts. How
-it comes from one to the other differs: a softmax or a sigmoid; the weights of the chosen as they
-are, or normed to sum to one; a bias or groups that steer the choice alone. The choice and the
-weights are recorded. Which score function stands behind them is found out by running the router.
+A router computes logits over all experts, and chooses a few experts with weights. Routers differ
+in the step between: a softmax or a sigmoid; the weights of the chosen experts as they are, or
+normalized to sum to one; a bias or groups that affect the choice alone. The choice and the weights
+are recorded. The score function is identified by running the router.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ _known: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
 
 @dataclass(frozen=True)
 class Routing:
-    """What a router made of some rows.
+    """The routing of some rows.
 
     Attributes:
         scoring: the name of the score function.
-        scores: of all experts, in float32. [row, expert]; a softmax's rows sum to one.
+        scores: the scores of all experts, in float32. [row, expert]; a softmax's rows sum to one.
         chosen: the experts that ran. [row, choice]
-        weights: what their outputs were multiplied by, in float32. [row, choice]
+        weights: the factors of their outputs, in float32. [row, choice]
     """
 
     scoring: str
@@ -48,10 +48,10 @@ class Routing:
 
 @torch.no_grad()
 def routing(recording: Recording, layer: int, rows: range | None = None) -> Routing:
-    """What the router of a layer made of the prompt, or of some rows of it.
+    """Return the routing of a prompt in a layer; of all its rows if `rows` is None.
 
     Raises:
-        ValueError: the layer has no router that was found, or one whose score function is another.
+        ValueError: no router was found in the layer, or its score function cannot be identified.
     """
     logits, weights, chosen = (
         recording.rows(name, layer, rows) for name in ("router", "routed", "chosen")
@@ -64,9 +64,10 @@ def routing(recording: Recording, layer: int, rows: range | None = None) -> Rout
 
 
 def unexplained(found: Routing) -> float:
-    """How far the weights are from the scores of the chosen, up to one factor for all rows.
+    """Measure how well the chosen experts' scores explain the weights, up to one common factor.
 
-    The scores are taken as they are, or each row normed to sum to one, whichever is nearer.
+    The scores are taken as they are, or with each row normalized to sum to one, whichever is
+    closer.
 
     Returns:
         The largest error of a row relative to that row's largest weight.
@@ -81,7 +82,7 @@ def unexplained(found: Routing) -> float:
 
 
 def mixture_output(recording: Recording, layer: int, rows: range | None = None) -> Tensor:
-    """What the MLP writes when its experts are handed the recorded choice. [row, width]"""
+    """Compute the MLP's write by running its experts with the recorded choice. [row, width]"""
     entry, weights, chosen = (
         recording.rows(name, layer, rows) for name in ("mlp_entry", "routed", "chosen")
     )
@@ -95,12 +96,12 @@ def mixture_output(recording: Recording, layer: int, rows: range | None = None) 
 
 
 def _scoring(layer: Layer, router: nn.Module, subject: LoadedModel) -> str:
-    """The score function that explains the router's weights best, on rows of its own.
+    """Return the score function that explains the router's weights best, on random rows.
 
-    It is a trait of the router, so it must not depend on the prompt, which may be one token.
+    It is a property of the router, so it must not depend on the prompt, which may be one token.
 
     Raises:
-        ValueError: no telling: two explain them alike.
+        ValueError: two score functions explain the weights about equally well.
     """
     if router not in _known:
         generator = torch.Generator().manual_seed(0)

@@ -1,8 +1,8 @@
-"""What stands between pattern · values and the output projection: nothing, a gate, or more.
+"""The step between pattern · values and the output projection: nothing, a gate, or more.
 
 It is measured, not read from names. The attention function's output is compared with the output
-projection's input. Where they differ, the probe is run once more with each number of that output
-multiplied by a factor of its own: behind an elementwise gate that does not depend on the output,
+projection's input. Where they differ, the probe runs once more with each number of that output
+multiplied by its own random factor: after an elementwise gate that does not depend on the output,
 the projection's input is multiplied by the same factors.
 """
 
@@ -21,19 +21,20 @@ from llmscope.record.capture.attention_hook import AttentionSettings, listening
 from llmscope.record.norms import bound
 
 OutputGate = Literal["nothing", "gate", "more"]
-"""gate: elementwise, from the layer's input alone. more: no head has a write of its own that could
-be told, so that only the patterns are shown. A norm that the anatomy names counts as nothing."""
+"""gate: elementwise, computed from the layer's input alone. more: the write of a single head cannot
+be separated, so that only the patterns are shown. The `heads_norm` of a `Layer` counts as
+nothing."""
 
 BOUND = 1e-5
 
 
 class _Joint:
-    """Watches one layer's attention output on its way to the output projection.
+    """Observes one layer's attention output and the input of its output projection.
 
     Attributes:
-        mixed: what the attention function returned last. [row, input]
-        joined: what the output projection was handed. [row, input]
-        factors: what each number of `mixed` is multiplied by before the model goes on; None: by 1.
+        mixed: the last output of the attention function. [row, input]
+        joined: the input of the output projection. [row, input]
+        factors: the factors that each number of `mixed` is multiplied by in the pass; None: 1.
         calls: how often the attention function was called in a pass.
     """
 
@@ -52,14 +53,14 @@ class _Joint:
         self.calls += 1
 
     def attention_gave(self, output: Tensor) -> Tensor:
-        """Keep what attention returns, or multiply it."""
+        """Keep attention's output, or multiply it by the factors."""
         if self.factors is None:
             self.mixed = output.detach()[0].flatten(1).clone()
             return output
         return output * self.factors.view(output.shape).to(output)
 
     def handed(self, _: nn.Module, args: Any, kwargs: Any) -> Any:
-        """Keep what the output projection is handed; hand on what it was handed at first."""
+        """Keep the output projection's input. With factors, pass on the input of the first pass."""
         if not args:
             return None
         joined = args[0].detach().reshape(-1, args[0].shape[-1]).clone()
@@ -76,9 +77,9 @@ def measure(subject: LoadedModel, ids: Sequence[int]) -> tuple[tuple[OutputGate,
     """Run some ids once or twice without a cache.
 
     Returns:
-        What stands between in each layer, and the model's own logits. [row, token]
+        The kind of gate in each layer, and the model's own logits. [row, token]
     """
-    from llmscope.record.capture.hooks import placed  # which keeps what is found here
+    from llmscope.record.capture.hooks import placed  # imported late: hooks uses `OutputGate`
 
     joints = [_Joint(layer) for layer in subject.anatomy.layers]
     batch = torch.tensor([list(ids)], device=subject.device)
@@ -91,11 +92,11 @@ def measure(subject: LoadedModel, ids: Sequence[int]) -> tuple[tuple[OutputGate,
 
 
 def _at_once(joint: _Joint) -> OutputGate | None:
-    """What one pass tells; None: a pass with factors has to tell."""
+    """Return the kind of gate if one pass shows it; None if a pass with factors is needed."""
     mixed, joined = joint.mixed, joint.joined
     if mixed is None or (joined is None and joint.layer.attention_out is not None):
-        # Attention is computed inside its module, or another projection than the one that is
-        # believed in is called: the identity tells.
+        # Attention is computed inside its module, or the identified output projection is not the
+        # one that is called: the check of the patterns decides.
         return "nothing"
     if joined is None or joined.shape != mixed.shape or joint.calls > 1:
         return "more"
@@ -133,7 +134,7 @@ def _by_factors(
 
 
 def _near(found: Tensor, own: Tensor) -> bool:
-    """Whether each row agrees within rounding, relative to its largest magnitude."""
+    """Return whether each row agrees within rounding, relative to its largest magnitude."""
     scale = own.float().abs().amax(-1).clamp(min=torch.finfo(torch.float32).tiny)
     error = float(((found.float() - own.float()).abs().amax(-1) / scale).max())
     return error <= bound(own.dtype, BOUND)

@@ -1,4 +1,4 @@
-"""What is made of patterns: weighted by values, without sinks, rolled out over layers."""
+"""Derivations from patterns: weighting by values, removal of sinks, rollout over layers."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from llmscope.record.capture.recording import Recording
 from llmscope.record.derive.tensors import check_heads, pattern, values_of
 
 CHUNK = 256
-"""Queries whose whole rows of one layer are held at once beside the result."""
+"""Number of queries whose whole rows of one layer are held at once beside the result."""
 
 LONGEST_ROLLOUT = 1024
-"""Tokens of the longest prompt that is rolled out: it takes all patterns of all layers."""
+"""Most tokens of a prompt for a rollout, which needs all patterns of all layers."""
 
 
 def sinks_of(recording: Recording) -> NDArray[np.bool_]:
-    """Which keys attention may rest on: the first token and special ones. [key]"""
+    """Return which keys may be attention sinks: the first token and special ones. [key]"""
     resting = np.array(recording.prompt.special[: len(recording)], dtype=bool)
     resting[0] = True
     return resting
 
 
 def without(weights: NDArray[np.float32], resting: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Rows of a pattern in which these keys have no part: the others sum to 1. [query, key]
+    """Remove keys from a pattern, and normalize each row's other keys to sum to 1. [query, key]
 
-    Keys left out are NaN, and so are rows in which nothing else was seen.
+    Removed keys are NaN, and so are rows without weight on any other key.
     """
     left = np.where(resting, np.nan, weights)
     total = np.nansum(left, axis=1, keepdims=True)
@@ -37,18 +37,18 @@ def without(weights: NDArray[np.float32], resting: NDArray[np.bool_]) -> NDArray
 
 
 GATED_CHUNK = 64
-"""Queries whose gated values are held at once."""
+"""Number of queries whose gated values are held at once."""
 
 
 def value_lengths(recording: Recording, layer: int, head: int, rows: range) -> Tensor:
-    """How long a vector a head would write if it saw one key alone: ‖vⱼ W_O‖, ‖(gᵢ ∘ vⱼ) W_O‖.
+    """Return the norm of a head's write if it saw one key alone: ‖vⱼ W_O‖, ‖(gᵢ ∘ vⱼ) W_O‖.
 
     Returns:
-        [key], or [query, key] where a gate of the query stands before the output projection.
+        [key], or [query, key] if a gate of the query precedes the output projection.
 
     Raises:
-        ValueError: the layer's values, or its output projection, cannot be had; or what a head
-            writes depends on the others.
+        ValueError: the layer's values or its output projection are not available; or a head's
+            write depends on the other heads.
     """
     if recording.subject.anatomy.layers[layer].heads_norm is not None:
         raise ValueError(
@@ -72,9 +72,9 @@ def value_lengths(recording: Recording, layer: int, head: int, rows: range) -> T
 
 
 def _value_lengths(recording: Recording, layer: int, head: int) -> Tensor:
-    """‖vⱼ W_O‖ of each key. [key]
+    """Return ‖vⱼ W_O‖ of each key. [key]
 
-    Each segment keeps those of the head that was looked at last, so that a letter costs one row.
+    Each segment caches those of the head viewed last, so that a typed letter costs one row.
     """
     pieces: list[Tensor] = []
     values, shape, start = None, None, 0
@@ -94,10 +94,10 @@ def _value_lengths(recording: Recording, layer: int, head: int) -> Tensor:
 
 @torch.no_grad()
 def _shape(recording: Recording, layer: int, head: int, values: Tensor) -> Tensor:
-    """Rᵀ of W_Oᵀ = QR for one head: ‖v W_O‖ = ‖v Rᵀ‖, as Q changes no length.
+    """Return Rᵀ of W_Oᵀ = QR for one head: ‖v W_O‖ = ‖v Rᵀ‖, since Q preserves norms.
 
-    The projection is asked, not read: it may be quantised, adapted, or elsewhere. Without its bias.
-    `[head width, head width]`
+    W_O, without its bias, is found by calling the projection instead of reading its weights: they
+    may be quantized, adapted, or on another device. `[head width, head width]`
     """
     project = recording.subject.anatomy.layers[layer].attention_out
     if project is None:
@@ -112,10 +112,11 @@ def _shape(recording: Recording, layer: int, head: int, values: Tensor) -> Tenso
 
 @torch.no_grad()
 def rollout(recording: Recording, layer: int, rows: range) -> Tensor:
-    """A'ₗ … A'₁ A'₀ up to a layer, A' = (mean over heads + I) / 2, rows normed. [query, key]
+    """Return A'ₗ … A'₁ A'₀ up to a layer. [query, key]
 
-    From the last layer down, so that only these rows of the product are held, and of each layer's
-    pattern one head and a few queries at a time.
+    A' = (mean over heads + I) / 2, with normalized rows. The product is computed from the last
+    layer down, so that only these rows of it are held, and of each layer's pattern one head and a
+    few queries at a time.
 
     Raises:
         ValueError: the prompt is too long, or a layer has no pattern.
@@ -140,14 +141,14 @@ def rollout(recording: Recording, layer: int, rows: range) -> Tensor:
 
 
 def _mixed(recording: Recording, layer: int, rows: range) -> Tensor:
-    """A' of these queries: their mean pattern, and as much of themselves. [query, key]"""
+    """Return A' of these queries: the mean pattern plus the identity, normalized. [query, key]"""
     mixed = mean_pattern(recording, layer, rows)
     mixed[range(len(rows)), rows] += 1.0
     return mixed / mixed.sum(-1, keepdim=True)
 
 
 def mean_pattern(recording: Recording, layer: int, rows: range) -> Tensor:
-    """The mean over a layer's heads, of which one at a time is held. [query, key]"""
+    """Return the mean pattern over a layer's heads, computed one head at a time. [query, key]"""
     heads = recording.subject.anatomy.heads
     total = pattern(recording, layer, 0, rows)
     for head in range(1, heads):

@@ -1,9 +1,9 @@
-"""Layers whose norms stand in the stream: stream after = norm(norm(stream + attention) + MLP).
+"""Post-norm layers, which norm the stream itself: norm(norm(stream + attention) + MLP).
 
-So are the first transformers and their heirs: GPT, BERT, BART. What a part writes is added to the
-stream as anywhere, and then the sum is normed. Names do not tell such a layer from one that norms
-what its parts read; which norms stand where is found on the probe. So is a number of the layer's
-that its whole output is multiplied by, as in Gemma 4: it stands in the place of the second norm.
+The first transformers and their descendants are of this kind: GPT, BERT, BART. Each part's write is
+added to the stream as usual, and then the sum is normed. Names do not distinguish such a layer from
+one that norms its parts' inputs; which norm is where is found with the probe. So is a scalar of the
+layer that multiplies its whole output, as in Gemma 4: it takes the place of the second norm.
 """
 
 from __future__ import annotations
@@ -28,51 +28,55 @@ IN_THE_STREAM = (
 
 
 class Factor(nn.Module):
-    """Multiply by a number of a layer's, as it is at the time."""
+    """Multiplication by a scalar of a layer, read at each call."""
 
     def __init__(self, layer: nn.Module, name: str) -> None:
         super().__init__()
-        self._layer = ref(layer)  # what is known of a layer must not keep it alive
+        self._layer = ref(layer)  # weak: this must not keep the layer alive
         self._name = name
 
     def forward(self, stream: Tensor) -> Tensor:
-        """The stream, multiplied. [row, width]"""
+        """Return the stream, multiplied. [row, width]"""
         factor: Tensor = getattr(self._layer(), self._name)
         return stream * factor.to(stream.device)
 
 
 @dataclass(frozen=True, eq=False)
 class PostNorms:
-    """The norm after attention was added, and the one after all was; or what stands there."""
+    """The modules applied to the stream after attention's write and after all writes.
+
+    Two norms; or the identity and a factor.
+    """
 
     attention: nn.Module
     mlp: nn.Module
 
     @torch.no_grad()
     def middle(self, rows: LayerRows) -> Tensor:
-        """The stream between attention and MLP, normed. [row, width]"""
+        """Return the stream between attention and MLP, normed. [row, width]"""
         assert rows.attention_write is not None
         made: Tensor = self.attention(rows.stream + rows.attention_write)
         return made
 
     @torch.no_grad()
     def after(self, rows: LayerRows) -> Tensor:
-        """The stream after the layer. [row, width]"""
+        """Return the stream after the layer. [row, width]"""
         made: Tensor = self.mlp(_with_late(self.middle(rows), rows))
         return made
 
     @torch.no_grad()
     def back(self, rows: LayerRows, direction: Tensor) -> tuple[Tensor, Tensor, float]:
-        """What reads the MLP's write, and the stream and attention's, if `direction` reads after.
+        """Pull a direction after the layer back through both norms.
 
-        What reads the MLP's reads all that is written after it. With both norms' scales held still
-        as they are in the one row that is given.
+        The norms' scales are frozen as they are in the one row that is given.
 
         Returns:
-            two directions [width], and what the norms' biases add.
+            The direction that reads the MLP's write and all later writes, [width]; the direction
+            that reads the stream before the layer and attention's write, [width]; and the
+            contribution of the norms' biases.
 
         Raises:
-            UnknownNorm: a norm is none whose scale can be held still.
+            UnknownNorm: a module is not a norm whose scale can be frozen.
         """
         assert rows.attention_write is not None
         first, second = rows.stream + rows.attention_write, _with_late(self.middle(rows), rows)
@@ -88,7 +92,7 @@ _known: WeakKeyDictionary[nn.Module, PostNorms] = WeakKeyDictionary()
 
 
 def post_norms(layer: Layer) -> PostNorms | None:
-    """The norms in the stream of a layer; None where there are none, or none were found."""
+    """Return the norms in a layer's stream; None if it has none, or they were not found."""
     return _known.get(layer.module)
 
 
@@ -96,7 +100,9 @@ def learn(layer: Layer, rows: LayerRows, after: Tensor) -> None:
     """Find the norms of a layer whose writes do not add up to the stream after it.
 
     Args:
-        rows, after: what the layer did for the probe, and the stream after it. [row, width]
+        layer: the layer.
+        rows: its tensors for the probe.
+        after: the stream after it. [row, width]
     """
     _known.pop(layer.module, None)
     if rows.attention_write is None or rows.mlp_write is None or rows.mixer_write is not None:
@@ -106,21 +112,21 @@ def learn(layer: Layer, rows: LayerRows, after: Tensor) -> None:
     if _near(_with_late(rows.stream + rows.attention_write, rows), after):
         return
     for found in _candidates(layer, rows.stream.shape[-1]):
-        with suppress(Exception):  # a module of one parameter a dimension that is no norm
+        with suppress(Exception):  # a module with one parameter per dimension that is not a norm
             if _near(found.after(rows), after):
                 _known[layer.module] = found
                 return
 
 
 def _with_late(middle: Tensor, rows: LayerRows) -> Tensor:
-    """The middle stream with what the MLP and later parts write. [row, width]"""
+    """Return the middle stream plus the writes of the MLP and later parts. [row, width]"""
     assert rows.mlp_write is not None
     late = middle + rows.mlp_write
     return late if rows.embedded_write is None else late + rows.embedded_write
 
 
 def _candidates(layer: Layer, width: int) -> Iterator[PostNorms]:
-    """Pairs of norms, then each number of the layer itself that could scale its output."""
+    """Yield pairs of norms, then each scalar of the layer itself that could scale its output."""
     for first, second in permutations(_norms(layer, width), 2):
         yield PostNorms(first, second)
     module = layer.module
@@ -133,7 +139,7 @@ def _candidates(layer: Layer, width: int) -> Iterator[PostNorms]:
 
 
 def _norms(layer: Layer, width: int) -> Iterator[nn.Module]:
-    """Modules of a layer with a parameter for each dimension of the stream, and no matrix."""
+    """Yield modules of a layer with one parameter per stream dimension, and no matrix."""
     for module in layer.module.modules():
         own = list(module.parameters())
         if own and not list(module.children()) and all(one.shape == (width,) for one in own):

@@ -1,11 +1,10 @@
-"""The identities again, at the rows and the length that a figure shows.
+"""Checks the identities of `llmscope.record.derive.verify` at the rows that a figure shows.
 
-The probe of `llmscope.record.derive.verify` is short: a sliding window, chunks of attention, or a
-forward that does something else in a long prompt are beyond it. What a recording keeps is enough to
-hold each identity in all of its rows. A segment keeps what was measured of it, so that a letter
-checks the one row that is new.
+The probe there is short: it does not cover a sliding window, chunks of attention, or a forward that
+does something else in a long prompt. A recording keeps enough to check each identity in all of its
+rows. A segment caches the measurements of its rows, so that a typed letter checks one new row.
 
-Edits are laid on top of what was checked: of an edited pass, the unedited one is.
+Edits are applied on top of checked numbers: for an edited pass, the unedited one is checked.
 """
 
 from __future__ import annotations
@@ -26,18 +25,18 @@ from llmscope.record.derive.tensors import logits
 from llmscope.record.derive.verify import CHECKS, WRITES, Missing, Verdicts
 
 CELLS = 1 << 22
-"""Cells of all patterns of a layer that are held at once while they are checked: 16 MB."""
+"""Most cells of a layer's patterns that are held at once while they are checked: 16 MB."""
 MOST = 1 << 28
-"""Cells of the patterns that are checked in one layer: those of 2900 tokens and 32 heads."""
+"""Most cells of the patterns that are checked in one layer: those of 2900 tokens and 32 heads."""
 ROWS = 64
-"""Rows whose writes of all layers are held at once."""
+"""Number of rows whose writes of all layers are held at once."""
 WORDS = 256
-"""Tokens of the vocabulary whose logits are compared, beside the likeliest."""
+"""Number of vocabulary tokens whose logits are compared, besides the likeliest and unlikeliest."""
 
 
 @dataclass
 class _Measured:
-    """What was measured of the rows of a segment in one layer."""
+    """Measurements of the rows of a segment in one layer."""
 
     done: Tensor  # [row]
     errors: Tensor  # [row]
@@ -60,18 +59,20 @@ class _Measured:
 def rows_verdict(
     recording: Recording, capability: str, layer: int, rows: range | None = None
 ) -> Verdict:
-    """The verdict on a capability in one layer, at rows of a recording.
+    """Return the verdict on a capability in one layer, at rows of a recording.
 
-    Where the model gives its patterns itself there is nothing to hold them against.
+    Patterns that the model itself returns are not checked: there is nothing to compare them with.
 
     Args:
+        recording: the recording; its base is checked if it is edited.
         capability: writes, patterns, activations or experts.
-        rows: those that are shown; None: all.
+        layer: the layer.
+        rows: the rows that are shown; None: all.
     """
     recording = recording.base or recording
     rows = range(len(recording)) if rows is None else rows
     unfinite = first_unfinite(recording)
-    if unfinite is not None:  # from there on the figure is partial, for that reason
+    if unfinite is not None:  # from that row on the figure is partial because of it
         rows = rows[: max(0, unfinite - rows.start)]
     if capability == "patterns" and recording.settings[layer] is None:
         return VERIFIED
@@ -83,7 +84,7 @@ def rows_verdict(
             _measure(recording, capability, layer, segment, first, some)
     except Missing as missing:
         return Verdict("refused", str(missing))
-    except Exception as error:  # whatever a wrong guess at the anatomy makes a module say
+    except Exception as error:  # any error of a module that was identified wrongly
         return Verdict("refused", f"it could not be checked: {error}")
     verdict = judge(_found(recording, capability, layer, checked), recording.subject.dtype, checked)
     if len(checked) < len(rows) and verdict.status == "verified":
@@ -94,7 +95,7 @@ def rows_verdict(
 
 
 def _chosen(recording: Recording, rows: range) -> Sequence[int]:
-    """The rows that are checked: all, or as many as cost little, the last ones among them."""
+    """Return the rows to check: all, or a spread of them that is cheap, with the last ones."""
     row_cells = recording.subject.anatomy.heads * len(recording)
     room = max(MOST // max(row_cells, 1), 2 * ROWS)
     if len(rows) <= room:
@@ -106,7 +107,7 @@ def _chosen(recording: Recording, rows: range) -> Sequence[int]:
 def _placed(
     recording: Recording, rows: Sequence[int]
 ) -> Iterator[tuple[Segment, int, Sequence[int]]]:
-    """The segments that hold rows, where each begins, and which of its rows they are."""
+    """Yield each segment that holds some of the rows, its first row, and those rows."""
     first = 0
     for segment, count in recording.parts:
         if isinstance(rows, range) and rows.step == 1:
@@ -134,7 +135,7 @@ def _measure(
     first: int,
     rows: Sequence[int],
 ) -> None:
-    """Check the rows of a segment that were not checked yet."""
+    """Check the rows of a segment that are not checked yet."""
     kept = _measured(segment, capability, layer)
     chunk = len(rows)
     if capability == "patterns":
@@ -145,7 +146,7 @@ def _measure(
 
 
 def _runs(rows: Sequence[int], longest: int) -> Iterator[range]:
-    """Rows that follow each other, together."""
+    """Yield runs of consecutive rows, each of at most `longest` rows."""
     start = 0
     for at in range(1, len(rows) + 1):
         if at == len(rows) or rows[at] != rows[at - 1] + 1 or at - start == longest:
@@ -164,7 +165,10 @@ def _found(recording: Recording, capability: str, layer: int, rows: Sequence[int
 
 
 def writes_verdict(recording: Recording, verdicts: Verdicts) -> Verdict:
-    """The verdict on the writes of all layers, at all rows. What the probe refused stays so."""
+    """Return the verdict on the writes of all layers, at all rows.
+
+    Layers that the probe refused stay refused.
+    """
     recording = recording.base or recording
     known = [verdicts("writes", layer) for layer in range(recording.layers)]
     layers = [layer for layer, one in enumerate(known) if one.status == "verified"]
@@ -179,7 +183,7 @@ def writes_verdict(recording: Recording, verdicts: Verdicts) -> Verdict:
 
 @torch.no_grad()
 def _measure_writes(segment: Segment, layers: Sequence[int], count: int) -> None:
-    """Check the writes of several layers at once: one row of each is all that a letter adds."""
+    """Check the writes of several layers at once: a typed letter adds only one row to each."""
     open_layers = [
         layer for layer in layers if not _measured(segment, "writes", layer).done[:count].all()
     ]
@@ -188,7 +192,7 @@ def _measure_writes(segment: Segment, layers: Sequence[int], count: int) -> None
     after = [*(one.stream for one in segment.layers[1:]), segment.final]
     devices = {segment.layers[layer].stream.device for layer in open_layers} | {after[-1].device}
     if len(devices) > 1:
-        return  # each is checked alone
+        return  # each layer is checked alone later
     for start in range(0, count, ROWS):
         rows = slice(start, min(start + ROWS, count))
         total = torch.stack([segment.layers[layer].stream[rows] for layer in open_layers])
@@ -207,7 +211,7 @@ def _measure_writes(segment: Segment, layers: Sequence[int], count: int) -> None
 
 @torch.no_grad()
 def readout_verdict(recording: Recording) -> Verdict:
-    """The verdict on the readout after the last token, where the model gave logits of its own."""
+    """Return the verdict on the readout after the last token, if its logits were recorded."""
     recording = recording.base or recording
     own, readout = recording.logits, recording.subject.anatomy.readout
     if own is None or readout is None or first_unfinite(recording) is not None:
@@ -228,20 +232,20 @@ def _readout(recording: Recording, readout: Readout, own: Tensor) -> Verdict:
         else:
             found = logits(recording, last, last + 1)[:, some]
         compared = compare(found, own[None, some])
-    except Exception as error:  # whatever a wrong guess at the anatomy makes a module say
+    except Exception as error:  # any error of a module that was identified wrongly
         return Verdict("refused", f"it could not be checked: {error}")
     return judge(compared, recording.subject.dtype, (last,))
 
 
 def _words(own: Tensor) -> Tensor:
-    """Tokens spread over the vocabulary, with the likeliest and the unlikeliest. [token]"""
+    """Return tokens spread over the vocabulary, plus the likeliest and unlikeliest. [token]"""
     step = max(1, len(own) // WORDS)
     spread = torch.arange(0, len(own), step, device=own.device)
     return torch.cat([spread, own.argmax()[None], own.argmin()[None]])
 
 
 def _logits_of(readout: Readout, stream: Tensor, some: Tensor) -> Tensor:
-    """As the readout itself, after one token and of some tokens of the vocabulary. [1, token]"""
+    """Compute the readout after one token for some tokens of the vocabulary only. [1, token]"""
     unembed = readout.unembed
     assert isinstance(unembed, nn.Linear)
     few = nn.Linear(1, 1, bias=unembed.bias is not None, device="meta")

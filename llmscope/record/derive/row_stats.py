@@ -1,7 +1,7 @@
-"""What is reduced from a recording once and kept with its rows: norms, surprisal, entropy, rank.
+"""Statistics computed once and kept with a recording's rows: norms, surprisal, entropy, rank.
 
-A segment is only ever shared together with all that comes before it, so what was derived for one
-of its rows holds in every recording that has that row.
+A segment is only ever shared together with everything before it, so the statistics of one of its
+rows hold in every recording that has that row.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from llmscope.record.derive.tensors import logits, logits_after
 from llmscope.record.derive.token_stats import predictions
 
 CHUNK = 64
-"""Rows whose logits are held at once: a vocabulary of 256,000 then takes 64 MB in float32."""
+"""Number of rows whose logits are held at once: 64 MB in float32 for a vocabulary of 256,000."""
 
 Floats = NDArray[np.float32]
 Written = Literal["stream", "attention_write", "mlp_write"]
@@ -30,15 +30,15 @@ UNFINITE = "first unfinite"
 
 
 def norms(recording: Recording, name: Written) -> Floats:
-    """L2 norms over the width. [layer, row]; the stream has one layer more: after the last.
+    """Return L2 norms over the width. [layer, row]; the stream has one more: after the last layer.
 
-    NaN where a layer has no such part.
+    NaN if a layer has no such part.
     """
     return _join(recording, ("norms", name), lambda segment: _norms(segment, name))
 
 
 def activity(recording: Recording) -> Floats:
-    """L2 norm of each layer's MLP activations, as the taps reduced them. [layer, row]"""
+    """Return the recorded L2 norm of each layer's MLP activations. [layer, row]"""
 
     def stack(segment: Segment) -> Floats:
         return _stack([layer.activity for layer in segment.layers], len(segment))
@@ -47,7 +47,7 @@ def activity(recording: Recording) -> Floats:
 
 
 def cosines(recording: Recording) -> Floats:
-    """Cosine between the stream before each layer and the one after the last. [layer + 1, row]"""
+    """Return the cosine of each layer's input stream and the final stream. [layer + 1, row]"""
 
     def compare(segment: Segment) -> Floats:
         streams = [layer.stream for layer in segment.layers] + [segment.final]
@@ -62,14 +62,15 @@ def cosines(recording: Recording) -> Floats:
 
 
 def kept_pattern(recording: Recording, key: object, weigh: Callable[[range], Floats]) -> Floats:
-    """A pattern over the whole prompt, whose rows are weighed once. [query, key]; 0 where unseen.
+    """Return a pattern over the whole prompt, with cached rows. [query, key]; 0 where unseen.
 
-    Each segment keeps its rows of the pattern that was looked at last: what was attended to does
-    not change when the prompt goes on, so a letter costs one row.
+    Each segment caches its rows of the pattern viewed last: they do not change when the prompt is
+    extended, so a typed letter costs one row.
 
     Args:
-        key: which pattern it is.
-        weigh: gives rows of it. `[row, key]`
+        recording: the recording.
+        key: identifies the pattern.
+        weigh: computes rows of the pattern. `[row, key]`
     """
     length = len(recording)
     places: list[tuple[Segment, range]] = []
@@ -96,8 +97,8 @@ def _has_pattern(segment: Segment, rows: range, key: object) -> bool:
 
 
 def first_unfinite(recording: Recording) -> int | None:
-    """The first position whose last stream holds NaN or infinity; None if all are finite."""
-    if UNFINITE in recording.memo:  # a look asks for each layer
+    """Return the first position with NaN or infinity in the last stream; None if all are finite."""
+    if UNFINITE in recording.memo:  # a figure needs it for each layer
         known: int | None = recording.memo[UNFINITE]
         return known
 
@@ -111,12 +112,12 @@ def first_unfinite(recording: Recording) -> int | None:
 
 @dataclass(frozen=True)
 class RowStats:
-    """How the model's prediction fared at each position; NaN where not (yet) known.
+    """Statistics of the model's prediction at each position; NaN if not (yet) known.
 
     Attributes:
         surprisal: −log₂ p(token | tokens before it), in bits. [row]; NaN for the first.
-        rank: the token's place among all by probability before it was seen, from 1. [row]
-        entropy: of the prediction after this token, in bits. [row]
+        rank: the token's rank by probability given the tokens before it, from 1. [row]
+        entropy: the entropy of the prediction after this token, in bits. [row]
     """
 
     surprisal: Floats
@@ -125,7 +126,7 @@ class RowStats:
 
 
 def row_stats(recording: Recording) -> Iterator[RowStats]:
-    """Ever more complete statistics, newest rows first; the last one is whole.
+    """Yield ever more complete statistics, newest rows first; the last one is complete.
 
     A row's logits cost as much as a good part of its forward pass, so each is computed once.
     """
@@ -155,7 +156,7 @@ def row_stats(recording: Recording) -> Iterator[RowStats]:
     stop = int(rows[-1]) + 1
     while stop > rows[0]:
         start = max(stop - CHUNK, int(rows[0]))
-        start = kept if start < kept < stop else start  # no row that is kept is read again
+        start = kept if start < kept < stop else start  # rows with kept logits are not read again
         following = recording.prompt.ids[start + 1 : stop + 1]
         surprisal, rank, entropy = predictions(_scores(recording, start, stop), following)
         for offset, row in enumerate(range(start, stop)):
@@ -170,13 +171,13 @@ def row_stats(recording: Recording) -> Iterator[RowStats]:
 
 
 def forget_row_stats(recording: Recording) -> None:
-    """Forget how the prediction fared at each position, as it was read out."""
+    """Drop the cached statistics of the predictions."""
     for segment, _ in recording.parts:
         segment.memo.pop(ROW_STATS, None)
 
 
 def _scores(recording: Recording, start: int, stop: int) -> Tensor:
-    """Logits of these rows: the model's own where all of them were kept, as after one letter.
+    """Return the logits of these rows: the model's own if all are kept, as after one typed letter.
 
     `[row, token]`
     """
@@ -192,19 +193,19 @@ def _scores(recording: Recording, start: int, stop: int) -> Tensor:
 
 
 def _first_kept(recording: Recording) -> int:
-    """The first row whose logits are kept with all that follow; the number of rows if none are."""
+    """Return the first row from which on all logits are kept; the number of rows without any."""
     kept = kept_logits(recording)
     return len(recording) - (0 if kept is None else len(kept))
 
 
 def _keep(memo: Floats, values: ArrayLike) -> None:
-    """Fill in what is not known yet. What is known stands, so that no recording ever changes."""
+    """Fill in unknown values. Known ones are not changed, so that no recording ever changes."""
     if np.isnan(memo).all():
         memo[:] = values
 
 
 def _row_memo(segment: Segment) -> Floats:
-    """The kept statistics of a segment's rows. [surprisal | rank | entropy, row]"""
+    """Return the cached statistics of a segment's rows. [surprisal | rank | entropy, row]"""
     empty = np.full((3, len(segment)), np.nan, dtype=np.float32)
     memo: Floats = segment.memo.setdefault(ROW_STATS, empty)
     return memo
@@ -232,7 +233,7 @@ def _norms(segment: Segment, name: Written) -> Floats:
 
 
 def _stack(rows: list[Tensor | None], length: int) -> Floats:
-    """One row a layer, moved off the device in one piece. [layer, row]"""
+    """Stack one row per layer, copied off the device in one transfer. [layer, row]"""
     present = next((row for row in rows if row is not None), None)
     if present is None:
         return np.full((len(rows), length), np.nan, dtype=np.float32)

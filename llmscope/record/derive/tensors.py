@@ -1,6 +1,6 @@
-"""What is derived from a recording when someone looks: patterns, activations, logits.
+"""Tensors derived from a recording on demand: patterns, activations, logits.
 
-Nothing here changes a recording. Reductions that are worth keeping are in
+Nothing here changes a recording. Statistics that are worth caching are in
 `llmscope.record.derive.row_stats`.
 """
 
@@ -18,7 +18,7 @@ from llmscope.record.capture.recording import Recording
 from llmscope.record.change_hooks import Site, attached
 
 OWN = "own logits"
-"""Under which a recording's memo keeps those after the token that was looked at last."""
+"""The memo key for the model's own logits after the token viewed last."""
 
 NOT_BY_HEAD = (
     "what its heads bring passes more than a gate or a norm before it is written, so that it "
@@ -30,11 +30,13 @@ NOT_BY_HEAD = (
 def pattern(
     recording: Recording, layer: int, head: int | None = None, rows: range | None = None
 ) -> Tensor:
-    """Attention of a layer: `softmax(softcap(scale · q kᵀ) + bias + mask)`, in float32.
+    """Compute a layer's attention: `softmax(softcap(scale · q kᵀ) + bias + mask)`, in float32.
 
     Args:
-        head: one head alone; None for all of them.
-        rows: the queries to give; None for all of them.
+        recording: the recording.
+        layer: the layer.
+        head: one head; None for all heads.
+        rows: the queries; None for all queries.
 
     Returns:
         [query, key], or [head, query, key]. Keys that a query cannot see have zero.
@@ -56,7 +58,7 @@ def pattern(
         scores = scores + (bias if head is None or len(bias) == 1 else bias[head : head + 1])
     visible = _visible(rows, len(recording), settings.window, scores.device)
     first = recording.visible_from(layer, rows)
-    if first is not None:  # chunks, and whatever else the model's own mask hides
+    if first is not None:  # chunks, and other keys that the model's own mask hides
         keys_seen = torch.arange(len(recording), device=scores.device)
         visible &= keys_seen >= first.to(scores.device)[:, None]
     scores = scores.masked_fill(~visible, -torch.inf)
@@ -81,7 +83,7 @@ def _attention_inputs(
 
 
 def _by_group(rows: Tensor, shared: Tensor) -> Tensor:
-    """`rows @ shared` where several heads share one matrix, without a copy of it for each.
+    """Compute `rows @ shared` where several heads share one matrix, without copying it for each.
 
     `[head, row, a]`, `[shared head, a, b]` -> `[head, row, b]`
     """
@@ -91,7 +93,7 @@ def _by_group(rows: Tensor, shared: Tensor) -> Tensor:
 
 
 def _visible(rows: range, length: int, window: int | None, device: torch.device) -> Tensor:
-    """Which keys a query sees: its own and earlier ones, no further back than the window."""
+    """Return which keys a query sees: its own and earlier ones, no further back than the window."""
     queries = torch.arange(rows.start, rows.stop, device=device)
     distance = queries[:, None] - torch.arange(length, device=device)  # [query, key]
     visible = distance >= 0
@@ -100,15 +102,15 @@ def _visible(rows: range, length: int, window: int | None, device: torch.device)
 
 @torch.no_grad()
 def head_outputs(recording: Recording, layer: int, rows: range | None = None) -> Tensor:
-    """What each head hands on: its pattern times its values, times the gate where there is one.
+    """Return each head's output: its pattern times its values, times the gate if the layer has one.
 
-    Before the norm that the heads pass together, where there is one.
+    If the heads share a norm, this is the output before it.
 
     Returns:
         [row, head, head width], in the model's dtype.
 
     Raises:
-        ValueError: more than that stands between, so that no head has a write of its own.
+        ValueError: the heads pass through more than that, so that no head has a write of its own.
     """
     rows = range(len(recording)) if rows is None else rows
     check_heads(recording, layer)
@@ -121,14 +123,14 @@ def head_outputs(recording: Recording, layer: int, rows: range | None = None) ->
 
 
 def check_heads(recording: Recording, layer: int) -> None:
-    """Raise ValueError with the reason where no head of the layer has a write of its own."""
+    """Raise ValueError with the reason if no head of the layer has a write of its own."""
     if recording.parts[-1][0].layers[layer].mixed is not None:
         raise ValueError(NOT_BY_HEAD)
 
 
 @torch.no_grad()
 def mixed_values(recording: Recording, layer: int, rows: range | None = None) -> Tensor:
-    """Each head's pattern times its values, in float32. [row, head, head width]"""
+    """Return each head's pattern times its values, in float32. [row, head, head width]"""
     weights = pattern(recording, layer, rows=rows)  # [head, query, key]
     values = recording.values[layer]
     if values is None:
@@ -138,7 +140,7 @@ def mixed_values(recording: Recording, layer: int, rows: range | None = None) ->
 
 @torch.no_grad()
 def attention_output(recording: Recording, layer: int, rows: range | None = None) -> Tensor:
-    """What the heads write, from pattern and values through the output projection. [row, width]"""
+    """Compute the heads' write from pattern, values and the output projection. [row, width]"""
     parts = recording.subject.anatomy.layers[layer]
     if parts.attention_out is None:
         raise ValueError(f"layer {layer} has no output projection that was found")
@@ -150,27 +152,27 @@ def attention_output(recording: Recording, layer: int, rows: range | None = None
 
 
 def values_of(recording: Recording, layer: int) -> Tensor:
-    """The values of a layer's attention, of every key. [key head, row, head width]
+    """Return the values of every key in a layer's attention. [key head, row, head width]
 
     Raises:
-        ValueError: they cannot be had.
+        ValueError: they were not recorded and cannot be observed.
     """
     values = recording.values[layer]
     return observed_values(recording, layer) if values is None else values
 
 
 def activations(recording: Recording, layer: int) -> Tensor:
-    """The MLP's activations: the input of its down projection. [row, neuron]"""
+    """Return the MLP's activations: the input of its down projection. [row, neuron]"""
     return torch.cat(list(activation_pieces(recording, layer)))
 
 
 @torch.no_grad()
 def activation_pieces(recording: Recording, layer: int) -> Iterator[Tensor]:
-    """The activations, segment by segment. Each `[row, neuron]`
+    """Yield the activations, segment by segment. Each `[row, neuron]`
 
-    A segment keeps those of the layer that was looked at last, its pass if that could foresee it,
-    so that a letter costs one row: as they were before any change, for an edited pass shares the
-    first rows of an unedited segment.
+    A segment caches those of the layer viewed last (from its own pass, if that was predicted), so
+    that a typed letter costs one row. The cached ones are without changes, because an edited pass
+    shares the first rows of an unedited segment.
     """
     start = 0
     for segment, count in recording.parts:
@@ -187,7 +189,7 @@ def activation_pieces(recording: Recording, layer: int) -> Iterator[Tensor]:
 
 
 def mlp_output(recording: Recording, layer: int, rows: range | None = None) -> Tensor:
-    """What the MLP writes, from its activations through the down projection. [row, width]"""
+    """Compute the MLP's write from its activations and the down projection. [row, width]"""
     parts = recording.subject.anatomy.layers[layer]
     if parts.down is None or parts.mlp_write is None:
         raise ValueError(f"layer {layer} has no down projection that was found")
@@ -200,7 +202,7 @@ def mlp_output(recording: Recording, layer: int, rows: range | None = None) -> T
 
 
 def scaled(recording: Recording, write: Tensor, site: Site, layer: int, rows: range) -> Tensor:
-    """A write as it is added to the stream, with the changes that were made of it. [row, width]"""
+    """Return a write as it is added to the stream, with its changes applied. [row, width]"""
     scale = recording.subject.anatomy.layers[layer].scale
     if scale == 1.0:
         return recording.changed(write, site, layer, rows)
@@ -208,7 +210,7 @@ def scaled(recording: Recording, write: Tensor, site: Site, layer: int, rows: ra
 
 
 def logits(recording: Recording, start: int, stop: int) -> Tensor:
-    """Logits after the tokens of these rows, in float32: the readout of the last stream.
+    """Compute the logits after these rows' tokens, in float32, with the readout of the last stream.
 
     Returns:
         [row, token]
@@ -224,7 +226,7 @@ def logits(recording: Recording, start: int, stop: int) -> Tensor:
 
 
 def logits_after(recording: Recording, position: int) -> Tensor:
-    """Logits after one token, in float32: the model's own where they were kept. [token]"""
+    """Return the logits after one token, in float32: the model's own if kept. [token]"""
     if recording.logits is not None and position == len(recording) - 1:
         return recording.logits.float()
     if recording.earlier is not None and position == recording.earlier[0]:

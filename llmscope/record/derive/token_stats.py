@@ -1,4 +1,4 @@
-"""How a prediction fared, from logits: the surprisal and rank of what followed, its entropy."""
+"""Statistics of predictions, from logits: surprisal and rank of the next token, and entropy."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 FEW = 8
-"""So many rows are reduced at once on a CPU, for they stay in its cache from step to step."""
+"""Number of rows reduced at once on a CPU: few enough to stay in its cache from step to step."""
 
 Floats = NDArray[np.float32]
 BIT = float(np.log(2))
@@ -16,17 +16,17 @@ BIT = float(np.log(2))
 
 @torch.no_grad()
 def predictions(scores: Tensor, following: tuple[int, ...]) -> tuple[Floats, Floats, Floats]:
-    """Surprisal in bits and rank from 1 of the tokens that follow, and entropy in bits. [row] each
+    """Return surprisal in bits, rank from 1 of the following tokens, and entropy in bits.
 
-    NaN where logits are NaN or +∞. Of the last row, what follows may not be known yet.
+    Each is [row]; NaN where logits are NaN or +∞. The token after the last row may be unknown.
 
     Args:
         scores: logits. [row, token]
-        following: the token after each row, or each but the last.
+        following: the token after each row, or after each except the last.
     """
     few = FEW if scores.device.type == "cpu" else len(scores)
-    # Temporaries that are made anew would go back to the system each time, and most of the time
-    # would go into getting their pages again.
+    # New temporaries would be returned to the system each time, and most of the time would go into
+    # getting their pages again.
     share, below = scores.new_empty((2, min(few, len(scores)), scores.shape[1]))
     ids = torch.tensor(following, device=scores.device, dtype=torch.long)[:, None]
     pieces: list[tuple[Tensor, ...]] = []
@@ -38,7 +38,7 @@ def predictions(scores: Tensor, following: tuple[int, ...]) -> tuple[Floats, Flo
 
 
 def _reduced(scores: Tensor, ids: Tensor, share: Tensor, below: Tensor) -> tuple[Tensor, ...]:
-    """The same in nats of a few rows. The last two are room to work in. [row, token]
+    """Return the same for a few rows, in nats. `share` and `below` are scratch. [row, token]
 
     With m the largest logit, log p(x) = (x - m) - log Σ exp(x - m); and p(m) = 1 / Σ exp(x - m).
     """
@@ -47,20 +47,20 @@ def _reduced(scores: Tensor, ids: Tensor, share: Tensor, below: Tensor) -> tuple
     largest = scores.amax(-1, keepdim=True)
     total = -share.amax(-1).log()  # log Σ exp(x - m)
     torch.sub(scores, largest, out=below)
-    below.clamp_(min=torch.finfo(below.dtype).min)  # 0 · -∞ is no number, and adds nothing here
+    below.clamp_(min=torch.finfo(below.dtype).min)  # 0 · -∞ would be NaN; it must add 0 here
     entropy = total - torch.linalg.vecdot(share, below)
     count = len(ids)
     chosen = scores[:count].gather(1, ids)  # [row, 1]
     surprisal = total[:count] + (largest[:count] - chosen)[:, 0]
     rank = _greater(scores[:count], chosen).float() + 1
-    rank[surprisal.isnan()] = torch.nan  # nothing is greater than NaN, which is no first place
+    rank[surprisal.isnan()] = torch.nan  # no logit compares greater than NaN, which would be rank 1
     return surprisal, rank, entropy
 
 
 def _greater(scores: Tensor, chosen: Tensor) -> Tensor:
-    """How many logits of a row are greater than the chosen one. `[row, token]`, `[row, 1]` -> [row]
+    """Count a row's logits greater than the chosen one. `[row, token]`, `[row, 1]` -> [row]
 
-    On a CPU numpy counts them in a fifth of the time.
+    On a CPU numpy does it in a fifth of the time.
     """
     if scores.device.type != "cpu":
         return (scores > chosen).sum(-1)

@@ -1,18 +1,18 @@
-"""Verdicts: five identities, measured on the model itself with a short probe when it loads.
+"""Verdicts: five identities, checked on the model itself with a short probe when it loads.
 
     readout      unembed(norm(last stream))        = the logits
-    writes       stream + attention + MLP           = the next stream, each sum normed where
-                                                      norms stand in the stream, or scaled
-    patterns     W_O(gate ∘ (pattern · values))     = what the attention wrote
-    activations  W_down(activations)                = what the MLP wrote
-    experts      Σ weight · expert (+ shared)       = what the MLP wrote
+    writes       stream + attention + MLP           = the next stream, each sum normed in
+                                                      post-norm layers, or scaled
+    patterns     W_O(gate ∘ (pattern · values))     = attention's write
+    activations  W_down(activations)                = the MLP's write
+    experts      Σ weight · expert (+ shared)       = the MLP's write
 
 Each is compared row by row, relative to the largest magnitude of the row, so that one position
 of huge activations does not hide the rest. A capability whose identity fails is refused, with the
-discrepancy that was measured. Where no head has a write of its own
-(`llmscope.record.derive.output_gate`), pattern · values is held against what the attention function
-gave, and what stands on single heads (`heads`) is refused. The figures that are looked at are
-checked at their own rows; see `llmscope.record.derive.row_checks`.
+measured discrepancy. If no head has a write of its own (`llmscope.record.derive.output_gate`),
+pattern · values is compared with the attention function's output, and the capability `heads`, for
+figures of single heads, is refused. Displayed figures are checked again at their own rows; see
+`llmscope.record.derive.row_checks`.
 """
 
 from __future__ import annotations
@@ -48,24 +48,24 @@ PROBE = 12
 WRITES = ("attention_write", "mixer_write", "mlp_write", "embedded_write")
 
 
-class Missing(Exception):  # noqa: N818 - it is a finding
-    """A layer has no such part, which is a reason and not a discrepancy."""
+class Missing(Exception):  # noqa: N818 - a finding
+    """A layer has no such part: a verdict's reason without a discrepancy."""
 
 
 @dataclass(frozen=True)
 class Verdicts:
-    """What was measured. `layers`: capability -> one verdict a layer (one in all for readout)."""
+    """The verdicts on a model. `layers`: capability -> one per layer (a single one for readout)."""
 
     layers: Mapping[str, tuple[Verdict, ...]]
 
     def __call__(self, capability: str, layer: int | None = None) -> Verdict:
-        """The verdict for one layer, or for the model as a whole: partial if some layers fail."""
+        """Return the verdict for one layer, or for the whole model: partial if some layers fail."""
         if layer is not None and capability != "readout":
             return self.layers[capability][layer]
         return self.over(capability)
 
     def over(self, capability: str, layers: Sequence[int] | None = None) -> Verdict:
-        """The verdict for some layers, all if none are named: partial if some of them fail."""
+        """Return the verdict for some layers, or all if None: partial if some of them fail."""
         measured = self.layers[capability]
         chosen = range(len(measured)) if layers is None or capability == "readout" else layers
         verdicts = [measured[layer] for layer in chosen]
@@ -81,7 +81,7 @@ class Verdicts:
 
 
 def verify(recorder: Recorder) -> Verdicts:
-    """Hold the five identities against the model on a probe of a few tokens."""
+    """Check the five identities on the model with a probe of a few tokens."""
     subject = recorder.subject
     prompt = probe(subject)
     gates, own = output_gate.measure(subject, prompt.ids)
@@ -118,7 +118,7 @@ def verify(recorder: Recorder) -> Verdicts:
 
 
 def probe(subject: LoadedModel) -> Prompt:
-    """Ids spread over the vocabulary, as many as the context allows."""
+    """Return `PROBE` ids spread over the vocabulary as a prompt; fewer in a shorter context."""
     vocabulary, context = subject.anatomy.vocabulary, subject.anatomy.context
     length = min(PROBE, context or PROBE)
     ids = tuple((7 + 1013 * index) % vocabulary for index in range(length))
@@ -126,15 +126,16 @@ def probe(subject: LoadedModel) -> Prompt:
 
 
 def pattern_of(recording: Recording, layer: int, rows: range | None = None) -> Verdict:
-    """The identity of the patterns in one layer, for some rows of a recording or all of them."""
+    """Check the patterns' identity in one layer, for some rows of a recording or all if None."""
     return _judge(recording.subject, partial(_patterns, recording, layer, rows))
 
 
 def pattern_here(recording: Recording, layer: int, position: int) -> Verdict:
-    """The identity of the patterns once more, for one row of a prompt that a person looks at.
+    """Check the patterns' identity again for one row of the prompt that the user views.
 
-    What the probe is too short for shows here: a sliding window, a rotation that changes with the
-    length. Where the model gives its patterns itself there is nothing to hold them against.
+    This covers what the probe is too short for: a sliding window, a rotation that changes with the
+    length. Patterns that the model itself returns are not checked: there is nothing to compare
+    them with.
     """
     row = range(position, position + 1)
     own = recording.rows("attention_write", layer, row)
@@ -151,20 +152,20 @@ def _judge(subject: LoadedModel, check: Callable[[], Comparison]) -> Verdict:
         found = check()
     except Missing as missing:
         return Verdict("refused", str(missing))
-    except Exception as error:  # whatever a wrong guess at the anatomy makes a module say
+    except Exception as error:  # any error of a module that was identified wrongly
         return Verdict("refused", f"it could not be checked: {told(error)}")
     return judge(found, subject.dtype)
 
 
 def discrepancy(found: Tensor, own: Tensor) -> float:
-    """The largest error of a row relative to that row's largest magnitude. `[row, width]`"""
+    """Return the largest error of a row relative to its largest magnitude. `[row, width]`"""
     found, own = found.to(own.device).float(), own.float()  # a layer may be on another device
     scale = own.abs().amax(-1).clamp(min=torch.finfo(torch.float32).tiny)
     return float(((found - own).abs().amax(-1) / scale).max())
 
 
 def _streams(recording: Recording) -> int:
-    """How many residual streams the layers hand on side by side."""
+    """Return the number of residual streams that the layers pass on, concatenated."""
     anatomy = recording.subject.anatomy
     return recording.final_rows(0, 1).shape[-1] // anatomy.width
 
@@ -231,7 +232,7 @@ def _activations(recording: Recording, layer: int, rows: range | None = None) ->
 
 
 def _experts(recording: Recording, layer: int, rows: range | None = None) -> Comparison:
-    """The mixture from the recorded choice; and the weights from the scores that are shown."""
+    """Compare the mixture of the recorded choice, and the weights with the displayed scores."""
     parts = recording.subject.anatomy.layers[layer]
     own = recording.rows("mlp_write", layer, rows)
     if parts.experts is None:
@@ -240,7 +241,7 @@ def _experts(recording: Recording, layer: int, rows: range | None = None) -> Com
         raise Missing("this layer has experts, but no router whose choice could be found")
     shown = unexplained(routing(recording, layer, rows))
     mixed = compare(mixture_output(recording, layer, rows), own)
-    worst = torch.maximum(mixed.errors, torch.tensor(shown))  # NaN wins, as it must
+    worst = torch.maximum(mixed.errors, torch.tensor(shown))  # NaN wins, as intended
     return replace(mixed, errors=worst)
 
 
@@ -250,4 +251,4 @@ CHECKS: dict[str, Callable[[Recording, int, range | None], Comparison]] = {
     "activations": _activations,
     "experts": _experts,
 }
-"""Capability -> its identity in one layer, for some rows of a recording or all of them."""
+"""Capability -> the check of its identity in one layer, for some rows or all if None."""

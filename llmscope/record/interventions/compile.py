@@ -1,4 +1,4 @@
-"""What an edit comes to in a prompt: from its words to changes of the numbers in a pass."""
+"""Compiles edits, as the user writes them, to changes of tensors in the pass of a prompt."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ SITES: dict[str, tuple[Site, ...]] = {
     "stream": ("stream",),
 }
 STANDS_ON = {"head": "heads", "neuron": "activations"}
-"""Whose identity must hold for a part to be what its name says; that of the writes for others."""
+"""The capability whose identity must hold for an edit of a part; other parts need the writes."""
 
 
 @dataclass(frozen=True, eq=False)
 class Grounds:
-    """What an edit is worked out from.
+    """The inputs that edits are compiled from.
 
     Attributes:
         base: the unedited pass.
-        other: prompt B's; None where there is none.
-        steering: the vector of an edit that steers. [width]
-        frozen: the change that holds an edit's norm still.
+        other: the pass of prompt B; None if no prompt B is set.
+        steering: returns the vector of an edit that steers. [width]
+        frozen: returns the change that freezes the scale of an edit's norm.
         verdicts: how far to trust a capability in a layer.
     """
 
@@ -49,11 +49,11 @@ class Grounds:
 
 
 def changes_of(edits: Sequence[Edit], grounds: Grounds) -> tuple[Change, ...]:
-    """The changes that edits make, in their order; those of an idle edit are none.
+    """Return the changes that edits make, in their order; an idle edit makes no change.
 
     Raises:
-        ScopeError: an edit is of something that this model or prompt has not, or that cannot be
-            trusted to be what its name says.
+        ScopeError: an edit's target does not exist in this model or prompt, or cannot be trusted
+            to be what its name says.
     """
     made: list[Change] = []
     for edit in edits:
@@ -66,10 +66,10 @@ def changes_of(edits: Sequence[Edit], grounds: Grounds) -> tuple[Change, ...]:
 
 
 def placed(edit: Edit, recording: Recording) -> Edit:
-    """The edit with layer, head and neuron counted from 0.
+    """Return the edit with negative layer, head and neuron numbers resolved to count from 0.
 
     Raises:
-        ScopeError: there is none.
+        ScopeError: the layer, head or neuron does not exist.
     """
     layers = recording.subject.anatomy.layers
     if edit.layer is None:
@@ -96,7 +96,7 @@ def _changes(edit: Edit, grounds: Grounds) -> list[Change]:
     base = grounds.base
     rows = edit.where.rows(len(base))
     if edit.part in SITES and edit.part != "stream":
-        # Before the head or neuron is looked for: a layer that has none says why.
+        # Before resolving the head or neuron: a layer without any then gives the reason.
         _trusted(placed(replace(edit, index=None), base), grounds)
     edit = placed(edit, base)
     if edit.part == "norm":
@@ -127,9 +127,7 @@ def _trusted(edit: Edit, grounds: Grounds) -> None:
     verdict = grounds.verdicts(capability, edit.layer)
     derived = {"mean": grounds.base, "patch": grounds.other}.get(edit.action)
     if derived is not None and verdict.status != "refused" and edit.part in STANDS_ON:
-        from llmscope.record.derive.row_checks import (
-            rows_verdict,  # which stands on what is edited here
-        )
+        from llmscope.record.derive.row_checks import rows_verdict
 
         identity = "activations" if edit.part == "neuron" else "patterns"
         verdict = verdict.worst(rows_verdict(derived, identity, edit.layer))
@@ -152,7 +150,7 @@ def _change(edit: Edit, change: Change, grounds: Grounds) -> Change:
 
 
 def columns_of(edit: Edit, recording: Recording) -> slice:
-    """The columns of one head or neuron; all for anything else."""
+    """Return the columns of an edit's head or neuron; all columns for other parts."""
     if edit.index is None or edit.layer is None:
         return slice(None)
     if edit.part == "neuron":
@@ -161,7 +159,7 @@ def columns_of(edit: Edit, recording: Recording) -> slice:
 
 
 def head_columns(recording: Recording, layer: int, head: int) -> slice:
-    """What a head hands to the output projection, of all that is handed to it."""
+    """Return the columns of the output projection's input that belong to a head."""
     anatomy = recording.subject.anatomy
     project = anatomy.layers[layer].attention_out
     assert project is not None
@@ -171,12 +169,12 @@ def head_columns(recording: Recording, layer: int, head: int) -> slice:
 
 @torch.no_grad()
 def mean(recording: Recording, site: Site, layer: int, columns: slice) -> Tensor:
-    """What a pass had at a site, as its mean over the prompt. [1, column]"""
+    """Return a site's mean over the prompt in a pass. [1, column]"""
     return written(recording, site, layer)[:, columns].float().mean(0, keepdim=True)
 
 
 def written(recording: Recording, site: Site, layer: int) -> Tensor:
-    """What a pass had at a site, as the module there hands it on. [row, column]"""
+    """Return a site's tensor in a pass, as its module outputs it (unscaled). [row, column]"""
     if site == "heads":
         return head_outputs(recording, layer).flatten(1)
     if site == "neurons":
@@ -188,7 +186,7 @@ def written(recording: Recording, site: Site, layer: int) -> Tensor:
 
 
 def _from_b(edit: Edit, rows: range, grounds: Grounds, site: Site, layer: int) -> Tensor:
-    """What prompt B has in the place of these rows. [row, column]"""
+    """Return prompt B's tensor at a site, for the rows that replace `rows`. [row, column]"""
     other, count = grounds.other, len(grounds.base)
     if other is None:
         raise ScopeError(
@@ -208,7 +206,7 @@ def _from_b(edit: Edit, rows: range, grounds: Grounds, site: Site, layer: int) -
 
 
 def anchored(edit: Edit) -> bool:
-    """Whether what it does to a token does not depend on how the prompt goes on."""
+    """Return whether an edit's effect on a token is independent of the tokens after it."""
     ends = [edit.where.first, edit.where.last]
     if edit.source is not None:
         ends += [edit.source.first, edit.source.last]

@@ -1,8 +1,8 @@
-"""Edited passes: the layers and the tokens that an edit reaches are run again, and no others.
+"""Edited passes: only the layers and the tokens that an edit reaches run again.
 
-What comes before the first changed layer stands in the unedited recording, and what comes before
-the first changed token in it as well, for attention is causal. Keys and values of an edited pass
-are kept with it alone: the unedited one never sees them.
+The layers before the first changed one are reused from the unedited recording, and so are the
+tokens before the first changed one, because attention is causal. Keys and values of an edited pass
+are kept only with it: the unedited one never sees them.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from llmscope.record.interventions.vectors import vector_of
 from llmscope.record.norms import bound
 
 KEPT = 8
-"""Passes over other prompts, and vectors, that are kept for the next edit."""
+"""Number of passes over other prompts, and of vectors, that are cached."""
 
 
 class EditedRecorder:
@@ -65,15 +65,18 @@ class EditedRecorder:
         fresh: bool = False,
         cancelled: Cancel | None = None,
     ) -> Recording:
-        """The pass of a recording with these edits. What they do not reach is shared with it.
+        """Record the pass of a recording with edits. Rows that they do not reach are shared.
 
         Args:
-            other: prompt B.
+            base: the unedited recording.
+            edits: the edits, in order.
+            other: prompt B; None if not set.
             fresh: share no row with another pass, so that the same bits come out every time.
+            cancelled: called before each layer; true ends the pass there.
 
         Raises:
-            ScopeError: an edit fits neither the model nor the prompt, or cannot be trusted.
-            Cancelled: nothing was lost.
+            ScopeError: an edit does not fit the model or the prompt, or cannot be trusted.
+            Cancelled: the pass was cancelled. The recorder's state is unchanged.
         """
         edits = tuple(edits)
         if not any(edit.action == "patch" for edit in edits):
@@ -93,13 +96,13 @@ class EditedRecorder:
         return made
 
     def forget(self) -> None:
-        """Let go of all that was kept for the next pass."""
+        """Drop everything that was kept for the next pass."""
         self._latest = None
         self._others.clear()
         self._vectors.clear()
 
     def _before(self, edits: tuple[Edit, ...], other: Prompt | None) -> Recording | None:
-        """The latest edited pass, if it was edited in the same way."""
+        """Return the latest edited pass, if it has the same edits and prompt B."""
         latest, ids = self._latest, None if other is None else other.ids
         return latest if latest and latest.edits == edits and self._from == ids else None
 
@@ -113,17 +116,17 @@ class EditedRecorder:
         *,
         fresh: bool,
     ) -> Recording:
-        """Run what the changes reach, on top of the first `shared` rows of an edited pass."""
+        """Run the layers and rows that the changes reach, reusing `shared` rows of `before`."""
         depth = self.depth(min(change.layer for change in changes))
         start = min(change.rows.start for change in changes)
         below = base
         if before is not None and not self._recorder.lengths.alike(len(before), len(base)):
-            before = None  # its rows are those of another length
+            before = None  # its rows are valid only for its length
         if before is not None and shared > start:
             below, start = before, shared
         if start == len(base):
             return replace(cut(below, base.prompt), changes=changes, depth=depth, memo={})
-        # NaN reaches earlier tokens as well, through weights of 0: an edit may mend them all.
+        # NaN reaches earlier tokens as well, through weights of 0: an edit may repair them all.
         if fresh or base.past is None or first_unfinite(base) is not None:
             below, start = base, 0
         next_look = NOTHING if fresh else foreseen(self._latest or base)
@@ -139,15 +142,20 @@ class EditedRecorder:
         cancelled: Cancel | None,
         next_look: Prefetch = NOTHING,
     ) -> Recording:
-        """One pass from a layer and a position on.
+        """Run one pass from a layer and a position on.
 
         Args:
-            base: gives the stream that the first layer reads, and all layers before it.
-            below: gives the rows before the position.
+            base: the recording of the layers before `depth` and of the stream that it reads.
+            below: the recording of the rows before `start`.
+            start: the first position that runs.
+            depth: the first layer that runs.
+            changes: made in the pass.
+            cancelled: called before each layer; true ends the pass there.
+            next_look: the tensors to keep for the figures viewed next.
         """
         recorder, rows = self._recorder, range(start, len(base))
         if any((one.site, one.layer) == ("neurons", next_look.activations) for one in changes):
-            next_look = replace(next_look, activations=None)  # they are kept without changes
+            next_look = replace(next_look, activations=None)  # cached ones are without changes
         stream = base.rows("stream", depth, rows)
         assert stream is not None
         cache = recorder.cache(below if start else None, start)
@@ -176,7 +184,7 @@ class EditedRecorder:
             values=(*base.values[:depth], *values[depth:]),
             past=past,
             settings=(*base.settings[:depth], *settings[depth:]),
-            logits=logits[-1].clone(),  # a view would keep all of them
+            logits=logits[-1].clone(),  # a view would keep all rows in memory
             ran=len(rows),
             reused=start,
             earlier=earlier_logits(below, start) if start else None,
@@ -188,7 +196,7 @@ class EditedRecorder:
 
     @contextmanager
     def _entries_kept(self, changes: Sequence[Change]) -> Iterator[None]:
-        """Keep what an MLP reads where a norm before it is held still: it follows no more."""
+        """Keep the MLP input of layers with a frozen norm, where it cannot be derived."""
         taps = [
             self._recorder.taps.layers[change.layer]
             for change in changes
@@ -204,17 +212,17 @@ class EditedRecorder:
                 tap.entry = entry
 
     def depth(self, layer: int) -> int:
-        """The first layer that runs for a change in this one: 0 where no layer before it can stand.
+        """Return the first layer that runs for a change in this one: 0 if none can be reused.
 
-        Each depth is tried once, on the probe: what one layer hands on beside the stream may be
-        for any that follows.
+        Each depth is tried once, with the probe: a layer may pass tensors other than the stream
+        to any later layer.
         """
         if layer not in self._stands:
             self._stands[layer] = self._can_stand(layer)
         return layer if self._stands[layer] else 0
 
     def standing(self, depth: int, stream: Tensor) -> AbstractContextManager[None]:
-        """The layers before `depth` stand in passes within; what follows reads the stream.
+        """Skip the layers before `depth` in passes within; layer `depth` reads `stream`.
 
         `[batch, row, width]`
         """
@@ -222,25 +230,25 @@ class EditedRecorder:
 
     @cached_property
     def _probe(self) -> Recording | None:
-        """A pass over the probe; None where layers give more than a stream."""
+        """A recording of the probe; None if layers return more than a stream."""
         ids = probe(self._subject).ids
         with self._forms.learn():
             whole: Recording = self._recorder.run([ids], record=True)
-        # Whatever a layer remembers of the latest pass must not be what the probe would tell it.
+        # A layer may remember its latest pass: that must not be the probe when it is tested.
         self._recorder.run([ids[::-1]], last=1)
         return whole if self._forms.plain else None
 
     def _can_stand(self, depth: int) -> bool:
-        """Whether a pass over half of the probe is the same with its first layers standing."""
+        """Return whether a pass over half of the probe is the same with its first layers reused."""
         whole = self._probe
         if not depth or whole is None or whole.logits is None:
             return False
         start = 0 if whole.past is None else len(whole) // 2
         try:
             again = self._run(whole, whole, start, depth, (), None)
-        except Cancelled:  # which says nothing of the layers
+        except Cancelled:  # no evidence about the layers
             raise
-        except Exception:  # whatever a model says whose layers hand each other more than a stream
+        except Exception:  # any error of a model whose layers pass each other more than a stream
             return False
         assert again.logits is not None
         limit = bound(self._subject.dtype, BOUND)
@@ -256,12 +264,13 @@ class EditedRecorder:
         )
 
     def other(self, prompt: Prompt, *, fresh: bool = False) -> Recording:
-        """An unedited pass over another prompt, kept for the next time.
+        """Return an unedited recording of another prompt, such as prompt B; it is cached.
 
-        It goes on from what it begins with, as the live one does: from an earlier pass over a
-        prompt B, or from the unedited one of A. None of those is changed by that.
+        It continues from the longest common prefix, as the live recording does: from an earlier
+        pass over a prompt B, or from the unedited one of prompt A. Neither is changed by that.
 
         Args:
+            prompt: the prompt.
             fresh: share no row with another pass.
         """
         kept = self._others.get(prompt.ids)
@@ -270,7 +279,7 @@ class EditedRecorder:
         before = None if fresh else self._nearest(prompt)
         made = self._recorder.go_on(before, prompt)
         self.ran += made.ran
-        # While B is typed, the next text takes the place of the one before.
+        # While prompt B is typed, each text replaces the one before.
         if before is not None and made.reused in (len(before), len(prompt)):
             self._others.pop(before.prompt.ids, None)
         _make_room(self._others)
@@ -278,9 +287,9 @@ class EditedRecorder:
         return made
 
     def _nearest(self, prompt: Prompt) -> Recording | None:
-        """What shares most of its beginning with a prompt; None where nothing can be gone on from.
+        """Return the recording with the longest common prefix; None if no pass can be continued.
 
-        An equal share of A's goes first: what both prompts begin with is the same rows then.
+        Prompt A's wins ties, so that A and B share the rows of their common prefix.
         """
         known = (self._recorder.latest, *reversed(self._others.values()))
         able = [one for one in known if one is not None and one.past is not None]
@@ -313,14 +322,14 @@ class EditedRecorder:
 
 
 def _shared(before: Recording, base: Recording, changes: Sequence[Change]) -> int:
-    """How many rows of an edited pass stand in that of another prompt."""
+    """Return how many rows of an edited pass can be reused for another base recording."""
     length = common(before.prompt.ids, base.prompt.ids)
     same = length == len(before.prompt) == len(base.prompt)
     if not same and not all(anchored(edit) for edit in before.edits):
         return 0
     for old, new in zip(before.changes, changes, strict=True):
         if old.added is not None and new.added is not None and not old.added.equal(new.added):
-            return 0  # the file that it is from was written anew
+            return 0  # the vector's file was rewritten
         if old.rows.start != new.rows.start:
             length = min(length, old.rows.start, new.rows.start)
         elif old.rows.stop != new.rows.stop:
@@ -329,7 +338,7 @@ def _shared(before: Recording, base: Recording, changes: Sequence[Change]) -> in
 
 
 def _past(base: Recording, cache: DynamicCache | None, depth: int) -> Past | None:
-    """What a later pass may go on from: of the layers that stood, what the unedited one left."""
+    """Return keys and values for a later pass; those of reused layers are the unedited pass's."""
     if cache is None or base.past is None:
         return None
     ran = ((layer.keys[0], layer.values[0]) for layer in cache.layers[depth:])

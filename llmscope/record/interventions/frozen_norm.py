@@ -1,4 +1,4 @@
-"""Norms that keep the scale of the unedited pass: found in a pass, by what they hand to whom."""
+"""Norms that keep the scale of the unedited pass: found in a pass by the part they feed."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from llmscope.record.norms import UnknownNorm
 
 
 def frozen(recording: Recording, edit: Edit, rows: range) -> Change:
-    """The change that holds an edit's norm still as it was in a recording.
+    """Return the change that freezes the scale of an edit's norm as it was in a recording.
 
-    Which module of a layer is the norm before its attention or MLP is not told by names: it is
-    the one whose output that part is handed, in a pass over the prompt.
+    The norm before a layer's attention or MLP is not found by name: it is the module whose output
+    is the input of that part, in a pass over the prompt.
 
     Raises:
-        ScopeError: there is no such norm, or its scale cannot be held still.
+        ScopeError: no such norm was found, or its scale cannot be frozen.
     """
     anatomy = recording.subject.anatomy
     if edit.layer is None:
@@ -50,16 +50,16 @@ def frozen(recording: Recording, edit: Edit, rows: range) -> Change:
 def _watched(
     recording: Recording, norms: list[nn.Module], reader: nn.Module | None
 ) -> tuple[nn.Module, Tensor, Tensor] | None:
-    """The norm whose output the reader is handed, what went into it and what came out.
+    """Return the norm whose output the reader gets, with its input and output.
 
-    `[row, width]` each. Without a reader, it is the only norm.
+    `[row, width]` each. Without a reader, the only norm is returned. None if not found.
     """
     given: list[tuple[nn.Module, Tensor, Tensor]] = []
     found: list[tuple[nn.Module, Tensor, Tensor]] = []
 
     def give(norm: nn.Module, args: Any, output: Any) -> None:
         if args and isinstance(args[0], Tensor) and isinstance(output, Tensor):
-            # A copy, should a layer change it in place.
+            # A copy, in case a layer changes it in place.
             given.append((norm, args[0].clone(), output))
 
     def read(_: nn.Module, args: Any, kwargs: Any) -> None:

@@ -1,4 +1,4 @@
-"""Layers that stand: they return what was recorded of them instead of running again."""
+"""Reused layers: layers that do not run again because the stream after them was recorded."""
 
 from __future__ import annotations
 
@@ -12,7 +12,12 @@ from llmscope.models.anatomy import Anatomy
 
 
 class Forms:
-    """What the layers of a model give beside the stream: nothing, or a tuple of so many."""
+    """The form of the layers' outputs: the stream alone, or a tuple with other elements.
+
+    Attributes:
+        extra: for each layer, the number of elements after the stream; None if not a tuple.
+        plain: whether every output is a tensor, or a tuple whose other elements are None.
+    """
 
     def __init__(self, anatomy: Anatomy) -> None:
         self._layers = [layer.module for layer in anatomy.layers]
@@ -21,7 +26,7 @@ class Forms:
 
     @contextmanager
     def learn(self) -> Iterator[None]:
-        """Look at what each layer gives in a pass within."""
+        """Observe the form of each layer's output in a pass within."""
         self.plain = True
         hooks = [
             module.register_forward_hook(self._look(index))
@@ -37,7 +42,7 @@ class Forms:
         def look(_: nn.Module, args: Any, output: Any) -> None:
             several = isinstance(output, tuple)
             self.extra[index] = len(output) - 1 if several else None
-            # What else a layer gives is something that nobody has recorded.
+            # Other outputs of a layer are not recorded, so it could not be reused.
             self.plain &= isinstance(output, Tensor) or (
                 several and all(one is None for one in output[1:])
             )
@@ -46,10 +51,11 @@ class Forms:
 
     @contextmanager
     def standing(self, depth: int, stream: Tensor) -> Iterator[None]:
-        """The first `depth` layers do not run in a pass within; what follows reads the stream.
+        """Skip the first `depth` layers in a pass within; layer `depth` reads `stream`.
 
         Args:
-            stream: before layer `depth`. `[batch, row, width]`
+            depth: the number of skipped layers.
+            stream: the stream before layer `depth`. `[batch, row, width]`
         """
         modules = self._layers[:depth]
         own = [vars(module).get("forward") for module in modules]
@@ -69,7 +75,7 @@ class Forms:
 def _stub(extra: int | None, stream: Tensor | None) -> Callable[..., Any]:
     def forward(*args: Any, **kwargs: Any) -> Any:
         handed = args[0] if args else kwargs["hidden_states"]
-        # A copy: some layers add to what they are handed in place.
+        # A copy: some layers add to their input in place.
         given = handed if stream is None else stream.clone()
         return given if extra is None else (given, *([None] * extra))
 

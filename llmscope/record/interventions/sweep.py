@@ -1,8 +1,8 @@
-"""Sweeps: many passes over one prompt that differ in one change each.
+"""Sweeps: many passes over one prompt, with a different change in each.
 
-They run in batches, those of the last layers first, for fewer layers have to run for them. What
-is kept of a pass is its last stream after the token that is asked about: any question about the
-answer is read off it later, and a sweep that was dropped goes on where it was.
+They run in batches, starting with changes in the last layers, which need the fewest layers to run.
+Of each pass, the stream after the last layer is kept at the position in question: any measure of
+the logits is computed from it later, and a cancelled sweep continues where it stopped.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from llmscope.record.change_hooks import Job
 from llmscope.record.derive.kl import kl_divergence
 
 TOKENS = {"cpu": 1024}
-"""How many tokens a batch has at most. Measured on two cores with SmolLM2, milliseconds a job of
-32 tokens with a third of the layers: 17.7 in batches of 128 tokens, 13.1 of 512, 12.3 of 1024,
-14.0 of 2048."""
+"""Most tokens of a batch. Measured on two cores with SmolLM2, in milliseconds per job of 32 tokens
+with a third of the layers: 17.7 in batches of 128 tokens, 13.1 of 512, 12.3 of 1024, 14.0 of
+2048."""
 TOKENS_ELSEWHERE = 4096
-"""On anything that has more cores than that."""
+"""Most tokens of a batch on other devices, which have more cores than that."""
 WITH_CACHE = 4
-"""So many times as many tokens may stand in the cache of a batch and run, together."""
+"""Most tokens of a batch including those in its cache, as a multiple of the numbers above."""
 CHUNK = 64
-"""Last streams whose logits are held at once."""
+"""Number of last streams whose logits are held at once."""
 ROOM = 1 << 28
-"""Bytes of last streams that are kept with one recording: the oldest sweeps go first."""
+"""Most bytes of last streams kept with one recording: the oldest sweeps are dropped first."""
 
 Doubles = NDArray[np.float64]
 Measure = Callable[[Tensor], Tensor]
-"""From last streams to a number for each. `[job, width]` -> [job], float64 on the CPU"""
+"""Maps last streams to a number for each. `[job, width]` -> [job], float64 on the CPU"""
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,11 @@ class SweepRow:
     """The jobs of one row of a table.
 
     Attributes:
-        row: its place in the table.
-        depth: the first layer that runs for it; see `Passes.sweep`.
-        columns: their places in the row.
-        start: the first token that any of them changes.
-        jobs: makes those of some columns.
+        row: the row's index in the table.
+        depth: the first layer that runs; see `Passes.sweep`.
+        columns: the jobs' columns.
+        start: the first token that any job changes.
+        jobs: makes the jobs of some columns.
     """
 
     row: int
@@ -59,11 +59,11 @@ class SweepRow:
 
 @dataclass
 class SweepMemo:
-    """What is kept of a sweep.
+    """The cached results of a sweep.
 
     Attributes:
         streams: the last streams, by the row and the first column of a batch. [job, width]
-        answers: what was read off them, by the question: a table, and which batches it holds.
+        answers: by question, the table of measured numbers, and the batches that it contains.
     """
 
     streams: dict[tuple[int, int], Tensor] = field(default_factory=dict)
@@ -71,20 +71,21 @@ class SweepMemo:
 
     @property
     def bytes(self) -> int:
-        """The room that it takes."""
+        """The size of the streams in bytes."""
         tensors = self.streams.values()
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 @dataclass(frozen=True, eq=False)
 class Sweep:
-    """One change after another of the pass of a recording.
+    """A series of changes of a recording's pass, each made in a pass of its own.
 
     Attributes:
-        position: the token after which the answer is read.
-        key: what the jobs depend on, beside the recording and the position.
-        rows: in the order in which they run.
-        shape: of the table.
+        recording: the recording.
+        position: the token at which the logits are measured.
+        key: the values that the jobs depend on, besides the recording and the position.
+        rows: the rows in the order in which they run.
+        shape: the shape of the table.
     """
 
     recording: Recording
@@ -95,21 +96,23 @@ class Sweep:
 
     @property
     def total(self) -> int:
-        """How many jobs there are."""
+        """The number of jobs."""
         return sum(len(row.columns) for row in self.rows)
 
     def table(
         self, run: Passes, question: Hashable, measure: Measure
     ) -> Iterator[tuple[Doubles, int]]:
-        """Ever more numbers [row, column], and how many jobs are done; NaN where none is known.
+        """Yield the table [row, column] as it fills up, and how many jobs are done.
 
-        First what is kept of it already, then one more each batch.
+        Unknown numbers are NaN. First the cached results are yielded, then one table per batch.
 
         Args:
-            question: what the measure depends on.
+            run: runs the passes.
+            question: the values that the measure depends on.
+            measure: computes the numbers from last streams.
 
         Raises:
-            Cancelled: what was found is kept.
+            Cancelled: the sweep was cancelled. Finished batches are kept.
         """
         kept = self._kept()
         batches = list(self._batches())
@@ -148,7 +151,7 @@ class Sweep:
                 yield row, row.columns[first : first + most]
 
     def _kept(self) -> SweepMemo:
-        """What is kept with the recording, which is the newest there from now on."""
+        """Return the memo that is kept with the recording, and mark it as the newest there."""
         sweeps: dict[Hashable, SweepMemo] = self.recording.memo.setdefault("sweeps", {})
         key = (self.position, self.key)
         sweeps[key] = kept = sweeps.pop(key, None) or SweepMemo()
@@ -158,16 +161,16 @@ class Sweep:
 
 
 def difference(logits: Tensor, target: int, versus: int | None) -> Tensor:
-    """logit(target), less logit(versus) if there is one. `[..., token]` -> [...], float64"""
+    """Return logit(target), minus logit(versus) if not None. `[..., token]` -> [...], float64"""
     chosen = logits[..., [target] if versus is None else [target, versus]].cpu().double()
     return chosen[..., 0] if versus is None else chosen[..., 0] - chosen[..., 1]
 
 
 def differences(recording: Recording, position: int, target: int, versus: int | None) -> Measure:
-    """Reads that difference off last streams after a token."""
+    """Return a measure that computes `difference` from last streams at a position."""
     return lambda streams: difference(read(recording, streams, position), target, versus)
 
 
 def divergences(recording: Recording, position: int, own: Tensor) -> Measure:
-    """Reads KL(own ‖ that of the stream) off last streams, in nats. `own`: logits [token]"""
+    """Return a measure of KL(own ‖ the stream's prediction) in nats. `own`: logits [token]"""
     return lambda streams: kl_divergence(own[None], read(recording, streams, position)).cpu()

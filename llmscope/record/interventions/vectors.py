@@ -1,4 +1,4 @@
-"""Vectors that steer: from a file, of a token, or the difference of two prompts."""
+"""Steering vectors: from a file, of a token, or the difference of two prompts."""
 
 from __future__ import annotations
 
@@ -20,14 +20,16 @@ from llmscope.text import display_text
 def vector_of(
     subject: LoadedModel, vector: Vector, at: int, record: Callable[[str], Recording]
 ) -> Tensor:
-    """A vector to be added to the stream. [width], float32
+    """Return a vector to be added to the stream. [width], float32
 
     Args:
-        at: how many layers come before the stream that two prompts are compared in.
-        record: a pass over a text.
+        subject: the model.
+        vector: what the user asked for.
+        at: the number of layers before the stream in which two prompts are compared.
+        record: records a text.
 
     Raises:
-        ScopeError: there is no such file, token or prompt, or it does not fit the model.
+        ScopeError: the file, token or prompt does not exist, or it does not fit the model.
     """
     if vector.kind == "file":
         return _from_file(subject, vector)
@@ -78,9 +80,9 @@ def _listed(names: list[str]) -> str:
 
 
 def _of_token(subject: LoadedModel, text: str) -> Tensor:
-    """The row of the unembedding that makes the token's logit out of the normed stream.
+    """Return the row of the unembedding that gives the token's logit from the normed stream.
 
-    Before the logits are scaled, which some models do by a number that is far from 1.
+    The scale of the logits, which in some models is far from 1, is divided out.
     """
     token = target_id(text, subject.tokens, subject.anatomy.vocabulary)
     readout = subject.anatomy.readout
@@ -90,7 +92,7 @@ def _of_token(subject: LoadedModel, text: str) -> Tensor:
     if why_not:
         raise ScopeError(why_not, "a vector from a file")
     with torch.enable_grad():
-        # The gradient of a logit is a row of the unembedding, however its weights are stored.
+        # The gradient of a logit is its row of the unembedding, however the weights are stored.
         like = torch.zeros(1, subject.anatomy.width, dtype=subject.dtype, device=subject.device)
         leaf = like.requires_grad_()
         try:

@@ -1,4 +1,4 @@
-"""The walk through one pass: its operations in order, each done again and held against its own."""
+"""Walkthrough of one forward pass: each operation, recomputed and compared with the model's own."""
 
 from llmscope.record.walkthrough.step import Step, Weight
 from llmscope.record.walkthrough.walkthrough import steps

@@ -1,8 +1,8 @@
-"""The operations of a decoder, written out here in float64: none of them runs a module.
+"""The operations of a decoder, implemented in float64 without running any module.
 
-Which of several forms a model uses (the mean taken off or not, pairs side by side or half a head
-apart) is not told by names: each form is tried, and the one that comes nearest to what the model
-gave is taken. What none of them explains is refused by whoever asked.
+Names do not tell which of several forms a model uses (mean subtracted or not, rotated pairs
+adjacent or half a head apart). So each form is tried, and the one closest to the model's output is
+used. If no form is close enough, the caller refuses the step.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from llmscope.record.norms import exact
 from llmscope.record.walkthrough.terms import Made, Region, added
 
 Form = tuple[str, Callable[[Tensor], Tensor]]
-"""A formula, and what computes it."""
+"""A formula, and the function that computes it."""
 
 EPSILONS = (1e-5, 1e-6, 0.0)
-"""Tried for a norm that keeps its own nowhere."""
+"""Tried for a norm that has no epsilon attribute."""
 
 
 CELLS = 2**24
-"""Of a matrix, that are widened to float64 at a time."""
+"""Matrix cells that are converted to float64 at a time."""
 
 
 def plain(module: nn.Module) -> bool:
-    """Whether a module is one matrix, with or without a bias, whose numbers can be read."""
+    """Return whether a module is one readable matrix, with or without a bias."""
     weight = getattr(module, "weight", None)
     return (
         isinstance(weight, Tensor)
@@ -42,28 +42,30 @@ def plain(module: nn.Module) -> bool:
 
 
 def outputs_first(module: nn.Module) -> bool:
-    """Whether its matrix is [output, input], as in `nn.Linear`; a Conv1D has [input, output]."""
+    """Return whether the matrix is [output, input], as in `nn.Linear`; Conv1D: [input, output]."""
     return hasattr(module, "in_features")
 
 
 def projected(rows: Tensor, module: nn.Module, columns: Tensor | None = None) -> Tensor:
-    """Rows times the matrix, plus the bias: x W + b. `[..., input] -> [..., output]`
+    """Return rows times the module's matrix, plus bias: x W + b. `[..., input] -> [..., output]`
 
     Args:
-        columns: which outputs; None: all.
+        rows: [..., input]
+        module: a module for which `plain` is true.
+        columns: indices of the outputs to compute; None: all.
     """
     weight, bias = module.weight, getattr(module, "bias", None)
     assert isinstance(weight, Tensor)
     weight = weight if outputs_first(module) else weight.T
     chosen = torch.arange(len(weight)) if columns is None else columns
-    # An unembedding in float64 may be larger than memory, so only some outputs are at a time.
+    # An unembedding in float64 may be larger than memory, so convert a few outputs at a time.
     pieces = torch.split(chosen.to(weight.device), max(1, CELLS // weight.shape[1]))
     found = torch.cat([rows @ exact(weight[piece]).T for piece in pieces], -1)
     return found if bias is None else found + exact(bias[chosen.to(bias.device)])
 
 
 def norm_forms(module: nn.Module) -> Iterator[Form]:
-    """What a norm may do, from its parameters: LayerNorm or RMSNorm, gain w or 1 + w."""
+    """Yield the forms that a norm may have: LayerNorm or RMSNorm, gain γ or 1 + γ."""
     weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
     gains: list[tuple[str, Tensor | float]] = [("", 1.0)]
     if isinstance(weight, Tensor):
@@ -80,7 +82,7 @@ def norm_forms(module: nn.Module) -> Iterator[Form]:
 
 @dataclass(frozen=True, eq=False)
 class Norm:
-    """LayerNorm, or RMSNorm where it is not centred; the gain is γ or 1 + γ already."""
+    """LayerNorm, or RMSNorm if not centred; `gain` already is γ or 1 + γ."""
 
     gain: Tensor | float
     bias: Tensor | None
@@ -88,7 +90,7 @@ class Norm:
     centred: bool
 
     def __call__(self, rows: Tensor) -> Tensor:
-        """Rows brought to one size. `[..., width]` to the same."""
+        """Normalize rows. `[..., width]` to the same."""
         seen = rows - rows.mean(-1, keepdim=True) if self.centred else rows
         normed = self.gain * (seen * self._scale(seen))
         return normed if self.bias is None else normed + self.bias
@@ -97,7 +99,12 @@ class Norm:
         return (seen.square().mean(-1, keepdim=True) + self.eps).rsqrt()
 
     def tell(self, row: Tensor, column: int) -> Made:
-        """How a number of a row came about. `row`: all that is normed together."""
+        """Return how the output at `column` was computed.
+
+        Args:
+            row: all values that are normalized together.
+            column: index within the row.
+        """
         mean = float(row.mean()) if self.centred else 0.0
         size = 1 / float(self._scale(row - mean))
         gain = float(self.gain[column]) if isinstance(self.gain, Tensor) else 1.0
@@ -122,7 +129,7 @@ STD, RMS = "the typical distance", "the typical size"
 
 
 def _signed(value: float) -> str:
-    """A number that is added: `+ 0.5`, `− 0.5`."""
+    """Format a number as a summand: `+ 0.5`, `− 0.5`."""
     return f"{'−' if value < 0 else '+'} {abs(value):.4g}"
 
 
@@ -141,13 +148,14 @@ ACTIVATIONS: tuple[Form, ...] = (
 
 
 def rotations(cos: Tensor, sin: Tensor) -> Iterator[Form]:
-    """How a head may be turned by its token's place. `[head, row, head width]` to the same.
+    """Yield the ways to rotate a head by its position. `[head, row, head width]` to the same.
 
     Args:
-        cos, sin: of the angles, once or twice a pair. [row, pair] or [row, 2 · pair]
+        cos, sin: cosines and sines of the angles, once or twice per pair. [row, pair] or
+            [row, 2 · pair]
     """
     half = cos.shape[-1] // 2
-    # Twice a pair: all pairs and then all of them again, or each beside itself. Or once a pair.
+    # Twice per pair (the whole list repeated, or each angle repeated), or once per pair.
     angles = ((cos[:, :half], sin[:, :half]), (cos[:, ::2], sin[:, ::2]), (cos, sin))
     for c, s in angles:
         yield "(xᵢ, xᵢ₊d/₂) turned by the angle p · ωᵢ", _turned(c, s, halves=True)
@@ -172,7 +180,7 @@ def _turned(cos: Tensor, sin: Tensor, *, halves: bool) -> Callable[[Tensor], Ten
 
 
 def by_group(rows: Tensor, shared: Tensor) -> Tensor:
-    """`rows @ shared` where several heads share one matrix.
+    """Return `rows @ shared` where several heads share one matrix.
 
     `[head, row, a]`, `[shared head, a, b]` -> `[head, row, b]`
     """
@@ -182,7 +190,7 @@ def by_group(rows: Tensor, shared: Tensor) -> Tensor:
 
 
 def score_form(scale: float, softcap: float | None = None) -> Form:
-    """From products of queries and keys to scores."""
+    """Return the form that maps products of queries and keys to scores."""
     said = "q kᵀ" if scale == 1 else f"{scale:.4g} · q kᵀ"
     if softcap is None:
         return f"s = {said}", lambda products: products * scale
@@ -193,10 +201,16 @@ def score_form(scale: float, softcap: float | None = None) -> Form:
 
 
 def inside_forms(heads: int, width: int, rows: range, keys: int) -> Iterator[Form]:
-    """What an attention that tells nothing may make of products; ALiBi is Press et al. 2022.
+    """Yield forms from products to scores, with ALiBi (Press et al. 2022) among them.
+
+    For an attention module that does not call the attention function, so that its settings are
+    unknown.
 
     Args:
-        rows: the queries; `keys`: how many keys there are.
+        heads: number of query heads.
+        width: width of a head.
+        rows: positions of the queries.
+        keys: number of keys.
     """
     places = torch.arange(keys, dtype=torch.float64)
     back = places - torch.arange(rows.start, rows.stop)[:, None]
@@ -204,7 +218,7 @@ def inside_forms(heads: int, width: int, rows: range, keys: int) -> Iterator[For
     for scale in (1.0, width**-0.5):
         said, form = score_form(scale)
         yield said, form
-        # One number for a whole row makes no difference, and models differ in it.
+        # A constant per row does not change the softmax, and models differ in it.
         biases = {"place": places, "(place − last)": places - (keys - 1), "(place − own)": back}
         for name, bias in biases.items():
             yield f"{said} + slope · {name}", _biased(form, slopes[:, None, None] * bias)

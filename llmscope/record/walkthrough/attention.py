@@ -1,4 +1,4 @@
-"""The attention of a layer, step by step: queries, keys, values, scores, pattern, output."""
+"""Steps of a layer's attention: queries, keys, values, scores, pattern, output."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Attention:
     def __init__(self, block: Block, parts: Layer, entry: int, gate: Tensor | None) -> None:
         self.block, self.chain, self.seen, self.parts = block, block.chain, block.seen, parts
         self.entry, self.rows = entry, block.rows
-        self.gate = None if gate is None else exact(gate)  # [row, input], of the rows
+        self.gate = None if gate is None else exact(gate)  # [row, input], for the computed rows
         attention = parts.attention
         assert attention is not None
         inner = set(attention.modules()) - {attention}
@@ -35,7 +35,7 @@ class Attention:
         self.outer = self.seen.call_of(parts.attention_out)
 
     def walk(self) -> int:
-        """The steps up to the output projection; gives the index of that."""
+        """Add the steps up to the output projection; return its index."""
         seen = self.seen
         if seen.query is None:
             scores, value = self._inside(), None
@@ -44,8 +44,6 @@ class Attention:
             scores = self._scores(query, key)
         pattern = self._pattern(scores)
         return self._output(self._joined(self._mixed(pattern, value)))
-
-    # scores, pattern and what comes of it
 
     def _scores(self, query: int, key: int) -> int:
         rows = self.rows
@@ -60,7 +58,7 @@ class Attention:
 
         def tell(at: tuple[int, ...], q: Tensor, k: Tensor) -> Made:
             found, along = affine(bend, shape, at), [("dimension", len(q))]
-            if found is None:  # capped: the sum goes through a curve
+            if found is None:  # softcap: the sum goes through tanh
                 product = q @ k
                 value = float(bend(product.reshape(1, 1, 1)).expand(*shape)[at])
                 return bent(said.removeprefix("s = "), float(product), value)
@@ -89,7 +87,10 @@ class Attention:
         )
 
     def _form(self) -> Form:
-        """From products of queries and keys to scores: as attention was told, or as it shows."""
+        """Return the form from products of queries and keys to scores.
+
+        It is taken from the attention function's settings, or else inferred from the traced scores.
+        """
         settings, own, seen = self.seen.settings, self._own(self.seen.scores), self.seen
         if settings is not None:
             return score_form(settings.scale, settings.softcap)
@@ -110,7 +111,7 @@ class Attention:
         return next((form for form in forms if best and form[0] == best[0]), forms[0])
 
     def _inside(self) -> int:
-        """The scores of a model that makes its queries and keys where they cannot be seen."""
+        """Add the scores' step for a model whose queries and keys cannot be traced."""
         own = self._own(self.seen.scores)
         return self.chain.add(
             "scores",
@@ -160,37 +161,37 @@ class Attention:
         )
 
     def _visible(self) -> Tensor:
-        """Which keys a query sees: its own and earlier ones, no further back than a window."""
+        """Return which keys each query sees: its own and earlier ones, within the window."""
         queries = torch.arange(self.rows.start, self.rows.stop)
         back = queries[:, None] - torch.arange(self.block.whole)
         return (back >= 0) & (back < self._window)
 
     @property
     def _window(self) -> int:
-        """How many keys a query sees at most: as attention was told, or as it shows."""
+        """The most keys that a query sees: from the settings, or inferred from traced scores."""
         settings, scores = self.seen.settings, self.seen.scores
         if settings is not None:
             return settings.window or self.block.whole
         if scores is None or scores.shape[1:] != (self.block.whole,) * 2:
             return self.block.whole
-        # A mask adds a number that no score reaches; -1e4 in the oldest models.
+        # A mask adds a number below any score: -1e4 in the oldest models.
         return int((scores[0, -1] > MASKED).sum())
 
     def _own(self, seen: Tensor | None) -> Tensor | None:
-        """What passed a softmax, of the rows that are computed. [head, query, key]"""
+        """Return the computed rows of traced scores or patterns. [head, query, key]"""
         whole = self.block.whole
         if seen is None or seen.shape[1] != whole:
             return None
         own = exact(seen[:, self.rows.start : self.rows.stop])
         sinks = self._sinks()
         if sinks is not None and seen is self.seen.scores and own.shape[-1] > whole:
-            # A model may take the same number off a whole row, which no softmax notices: the
-            # score of the sink, which is known, tells which one.
+            # A model may subtract a constant from a whole row, which does not change the softmax:
+            # recover it from the score of the sink, which is known.
             own = own + (sinks - own[..., whole:])
         return torch.where(self._visible(), own[..., :whole], 0.0)
 
     def _sinks(self) -> Tensor | None:
-        """Scores that a head has learnt for no key at all. [head, 1, 1]"""
+        """Return each head's learned sink score; None if the model has no sinks. [head, 1, 1]"""
         settings = self.seen.settings
         sinks = None if settings is None else settings.sinks
         return None if sinks is None else exact(sinks).reshape(-1, 1, 1)
@@ -225,7 +226,11 @@ class Attention:
         )
 
     def _joined(self, mixed: int) -> int:
-        """The gate, or the norm, between the heads and the output projection; the same if none."""
+        """Add the step of a gate or norm between heads and output projection, if there is one.
+
+        Returns:
+            The index of the step, or `mixed` if there is neither.
+        """
         norm, block = self.block.seen.call_of(self.parts.heads_norm), self.block
         if norm is not None:
             run, by = self.chain.projection(norm)
@@ -264,7 +269,7 @@ class Attention:
         )
 
     def _brought(self) -> Tensor | None:
-        """What the heads bring, before anything else: pattern · values. [row, head, head width]"""
+        """Return traced pattern · values, before a gate or norm. [row, head, head width]"""
         mixed, query = self.seen.mixed, self.seen.query
         if mixed is None or query is None:
             return self._handed()
@@ -272,7 +277,7 @@ class Attention:
         return rows.reshape(len(rows), len(query), -1)
 
     def _handed(self) -> Tensor | None:
-        """What the output projection was handed, by heads. [row, head, head width]"""
+        """Return the output projection's traced input, by head. [row, head, head width]"""
         if self.outer is None or self.outer.given is None:
             return None
         given = self.block.cut(rows_of(self.outer.given))
@@ -305,7 +310,17 @@ class Attention:
 
 
 def opaque(block: Block, module: nn.Module, entry: int, kind: str) -> int:
-    """What mixes tokens in another way: the module itself, handed the step before."""
+    """Add one step for a mixer that is not attention, run by its own module; return its index.
+
+    Args:
+        block: the layer.
+        module: the mixer.
+        entry: index of the step that the mixer reads.
+        kind: the mixer's name.
+
+    Raises:
+        LookupError: the mixer was not called.
+    """
     call = block.seen.call_of(module)
     if call is None or call.gave is None:
         raise LookupError(f"no {kind} was called")

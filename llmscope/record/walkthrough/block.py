@@ -1,4 +1,4 @@
-"""What attention and MLP of a layer share: where their input comes from, and their norms."""
+"""Shared code for a layer's attention and MLP: their inputs and their norms."""
 
 from __future__ import annotations
 
@@ -15,12 +15,17 @@ from llmscope.record.walkthrough.tracer import Call, Watched
 
 
 class Block:
-    """A layer as it is walked through.
+    """The layer that the walkthrough shows from inside.
+
+    Args:
+        chain: the steps so far.
+        seen: the trace of the pass.
+        stream: index of the step whose value enters the layer.
+        rows: the rows of the prompt that are computed from the attention scores on.
 
     Attributes:
-        stream: the index of the step whose value enters the layer, `known` those that may be read:
-            each with what the model's own value is, in float64. [row, width]
-        rows: the rows of the prompt that are computed from the scores on.
+        known: steps that the layer's parts may read -> the model's own values, in float64.
+            [row, width]
     """
 
     def __init__(self, chain: Chain, seen: Watched, stream: int, rows: range) -> None:
@@ -31,18 +36,18 @@ class Block:
 
     @property
     def whole(self) -> int:
-        """How many rows the prompt has."""
+        """The number of rows of the prompt."""
         assert self.seen.entered is not None
         return len(self.seen.entered)
 
     def cut(self, tensor: Tensor) -> Tensor:
-        """The rows that are computed, of all of them or of those alone. [row, width]"""
+        """Return the computed rows of a tensor that has all rows or just those. [row, width]"""
         if len(tensor) != self.whole:
             return tensor
         return tensor[self.rows.start : self.rows.stop]
 
     def fed(self, reader: Call | None) -> Call | None:
-        """The norm whose output a module is handed, if it is handed one's."""
+        """Return the call of the norm whose output a module reads; None if it reads no norm's."""
         if reader is None or reader.given is None:
             return None
         read = reader.given
@@ -61,7 +66,15 @@ class Block:
         )
 
     def entry(self, reader: Call | None, of: str) -> int:
-        """The step that a part of the layer reads: a norm of something, or something itself."""
+        """Return the step that attention or MLP reads: a norm's, or a known step's; add it if new.
+
+        Args:
+            reader: the call of the attention or MLP.
+            of: the reader's name, for texts.
+
+        Raises:
+            LookupError: the reader was not called.
+        """
         if reader is None or reader.given is None:
             raise LookupError(f"the {of} was not called")
         norm = self.fed(reader)
@@ -85,7 +98,7 @@ class Block:
         )
 
     def source(self, tensor: Tensor) -> int | None:
-        """The known step whose value this is; None: none of them."""
+        """Return the known step with this value; None if no known step has it."""
         ranked = [
             (disagreement(own, exact(tensor)), index)
             for index, own in self.known.items()
@@ -107,7 +120,7 @@ class Block:
         )
 
     def norm(self, call: Call, name: str, gist: str, sentence: str, inputs: Sequence[int]) -> int:
-        """A norm over the width, from its parameters."""
+        """Add the step of a norm over the width, from its parameters; return its index."""
         form, own = norm_form(call), rows_of(call.gave)  # type: ignore[arg-type]
         some = len(self.chain.at(inputs[0])) != len(own)
         return self.chain.add(

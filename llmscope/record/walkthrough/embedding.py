@@ -1,4 +1,4 @@
-"""Before the first layer: from token to vector."""
+"""Steps before the first layer: from tokens to the residual stream."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from llmscope.record.walkthrough.terms import Made, added
 from llmscope.record.walkthrough.tracer import Call, Watched
 
 OFFSETS = (0, 1, 2)
-"""A table of positions may keep its first rows for padding."""
+"""Offsets to try: a position table may reserve its first rows for padding."""
 WIDE = ("position", "dimension")
 
 
 def beginning(chain: Chain, seen: Watched, recording: Recording) -> int:
-    """Tokens, their embedding, positions, and the stream that enters the first layer.
+    """Add the steps for tokens, their embedding, positions, and the first layer's input.
 
     Returns:
-        the index of the stream.
+        The index of the step of the stream that enters the first layer.
     """
     tokens = chain.add(
         "tokens",
@@ -64,7 +64,7 @@ def _embedding(
     readable = weight.dtype in FLOATS and not weight.is_meta
     ids = torch.tensor(recording.prompt.ids)
     best: Form | None = None
-    if readable:  # in the table's own module the rows may be multiplied: by 1, √width, …
+    if readable:  # the table's module may multiply its rows: by 1, √width, …
         scales = [float(one) for one in table.buffers() if one.numel() == 1]
         forms = _times("E[t]", [*numbers(model), *scales])
         best = best_form(forms, exact(weight[ids.to(weight.device)]), exact(own))
@@ -95,7 +95,14 @@ def _embedding(
 
 
 def _positions(seen: Watched, table: nn.Module, count: int, width: int) -> Call | None:
-    """The call that gave a vector for each place: it was handed no vectors of that width."""
+    """Return the call that gave a vector per position without reading such vectors; None: no call.
+
+    Args:
+        seen: the trace of the pass.
+        table: the token embedding, which is skipped.
+        count: number of tokens.
+        width: width of the embedding.
+    """
     for call in seen.before:
         given, gave = call.given, call.gave
         if call.module is table or gave is None or gave.shape[-1] != width:
@@ -103,12 +110,12 @@ def _positions(seen: Watched, table: nn.Module, count: int, width: int) -> Call 
         vectors = given is not None and given.is_floating_point() and given.shape[-1:] == (width,)
         short = any(0 < len(one) < count for one in call.module.parameters(recurse=False))
         if not vectors and not short and rows_of(gave).shape == (count, width):
-            return call  # a short table is of kinds of tokens
+            return call  # a table shorter than the prompt holds token types, not positions
     return None
 
 
 def _position(chain: Chain, call: Call, count: int) -> int:
-    """The vectors of a learned (or fixed) table of positions."""
+    """Add the step of a learned (or fixed) position embedding; return its index."""
     assert call.gave is not None
     tables = (*call.module.parameters(), *call.module.buffers(), *_kept(call.module))
     weight = next((one for one in tables if one.dim() == 2), None)
@@ -143,12 +150,12 @@ def _position(chain: Chain, call: Call, count: int) -> int:
 
 
 def _kept(module: nn.Module) -> list[Tensor]:
-    """Tensors that a module keeps without having registered them."""
+    """Return a module's tensor attributes that are neither parameters nor buffers."""
     return [one for one in vars(module).values() if isinstance(one, Tensor)]
 
 
 def _between(seen: Watched, others: Sequence[Any], current: Tensor, near: float) -> Iterator[Call]:
-    """Calls that the embedding goes through before the first layer, and that change it."""
+    """Yield the calls before the first layer that read the embedding and change it."""
     for call in seen.before:
         given, gave = call.given, call.gave
         if call.module in others or given is None or gave is None or list(call.module.children()):
@@ -164,7 +171,7 @@ def _between(seen: Watched, others: Sequence[Any], current: Tensor, near: float)
 
 
 def _more(chain: Chain, call: Call, parts: list[int]) -> int:
-    """A norm or a projection between the embedding and the first layer."""
+    """Add the step of a norm or projection before the first layer; return its index."""
     form = norm_form(call)
     assert call.gave is not None
     if plain(call.module):
@@ -200,7 +207,15 @@ def _more(chain: Chain, call: Call, parts: list[int]) -> int:
 def _stream(
     chain: Chain, parts: list[int], start: Tensor, recording: Recording, current: Tensor
 ) -> int:
-    """What enters the first layer: the sum of the parts, times a multiplier of the config."""
+    """Add the step of the first layer's input: the sum of the parts, times a config multiplier.
+
+    Args:
+        chain: the steps so far.
+        parts: indices of the steps that are summed.
+        start: the model's own input of the first layer. [row, width]
+        recording: the recording of the prompt.
+        current: the sum of the parts' own values, in float64. [row, width]
+    """
     terms = " + ".join("ep"[index] for index in range(len(parts)))
     forms = _times(f"({terms})" if len(parts) > 1 else terms, numbers(recording.subject.model))
     best = forms[0]
@@ -235,7 +250,12 @@ def _stream(
 
 
 def _times(said: str, factors: Sequence[float]) -> list[Form]:
-    """A thing multiplied by one factor or another."""
+    """Return one form per factor that multiplies by it.
+
+    Args:
+        said: the formula of the multiplied value.
+        factors: the factors.
+    """
 
     def form(factor: float) -> Form:
         return said if factor == 1 else f"{factor:.6g} · {said}", lambda x: x * factor
@@ -244,15 +264,15 @@ def _times(said: str, factors: Sequence[float]) -> list[Form]:
 
 
 def numbers(model: Any) -> list[float]:
-    """Numbers by which a model may multiply a thing: 1, √width, and those of its config."""
+    """Return factors that a model may apply to its embedding or router: 1, √width, config's."""
     config = model.config.get_text_config()
     named = {k: v for k, v in config.to_dict().items() if "mult" in k or "scal" in k}
     found = [float(v) for v in named.values() if isinstance(v, float | int) and v]
     root = torch.tensor(math.sqrt(config.hidden_size))
-    # Some keep √width in the type of the weights that they trained with.
+    # Some models keep √width in the dtype that they were trained in.
     return [1.0, float(root), float(root.bfloat16()), *found]
 
 
 def rows_of(tensor: Tensor) -> Tensor:
-    """Without the batch. [row, width]"""
+    """Return a tensor without its batch dimension. [row, width]"""
     return tensor.reshape(-1, tensor.shape[-1])

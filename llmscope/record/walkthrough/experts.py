@@ -1,4 +1,4 @@
-"""A mixture of experts as router, choice and experts; and an MLP that cannot be looked into."""
+"""Steps of a mixture of experts (router, choice, experts), and of an MLP of unknown structure."""
 
 from __future__ import annotations
 
@@ -18,10 +18,12 @@ from llmscope.record.walkthrough.tracer import Call
 
 
 def mixture(block: Block, parts: Layer, entry: int, reader: Call) -> int:
-    """Router, choice, and the experts as one step; gives the index of that.
+    """Add steps for router, choice and experts; return the index of the experts' step.
 
     Args:
-        entry: the step that they read.
+        block: the layer.
+        parts: the layer's modules.
+        entry: index of the step that router and experts read.
         reader: the call of the whole MLP.
     """
     assert reader.gave is not None
@@ -57,7 +59,7 @@ def mixture(block: Block, parts: Layer, entry: int, reader: Call) -> int:
 
 
 def _scores(chain: Chain, router: Call, logits: Tensor, entry: int, start: int) -> int:
-    """The router's number for each expert."""
+    """Add the step of the router's logits, one for each expert; return its index."""
     matrices = [one for one in router.module.parameters() if one.dim() == 2]
     own_bias = dict(router.module.named_parameters(recurse=False)).get("bias")
 
@@ -88,7 +90,7 @@ def _scores(chain: Chain, router: Call, logits: Tensor, entry: int, start: int) 
 
 
 def _choice(chain: Chain, scores: int, logits: Tensor, weights: Tensor, chosen: Tensor) -> int:
-    """The shares of the experts that the router chose."""
+    """Add the step of the chosen experts' weights; return its index."""
     count = chosen.shape[-1]
     forms = _choices(chosen, numbers(chain.subject.model))
     best = best_form(forms, exact(logits), exact(weights))
@@ -107,7 +109,7 @@ def _choice(chain: Chain, scores: int, logits: Tensor, weights: Tensor, chosen: 
 
 
 def _choices(chosen: Tensor, factors: list[float]) -> Iterator[Form]:
-    """Ways from the router's numbers to the shares of the chosen."""
+    """Yield ways to compute the chosen experts' weights from the router's logits."""
     at = chosen.cpu().long()
 
     def share(score: Callable[[Tensor], Tensor], summed: bool, factor: float) -> Form:
@@ -130,7 +132,7 @@ def _softmax(router: Tensor) -> Tensor:
 
 
 def whole(block: Block, entry: int, call: Call) -> int:
-    """An MLP whose parts were not found, by its own module."""
+    """Add one step for an MLP of unknown structure, run by its own module; return its index."""
     assert call.gave is not None
     some, own = len(block.chain.at(entry)) != block.whole, rows_of(call.gave)
     return block.chain.add(

@@ -1,4 +1,4 @@
-"""The MLP of a layer, step by step."""
+"""Steps of a layer's MLP."""
 
 from __future__ import annotations
 
@@ -29,11 +29,12 @@ FLAT = "The numbers are bent so that none goes beyond 1 or -1, however clear the
 
 @dataclass(frozen=True, eq=False)
 class Half:
-    """What a first projection gives for the neurons: all of it, or one of two halves.
+    """Output of a first projection with one value per neuron: all of it, or one of two halves.
 
     Attributes:
-        columns: those of the projection's outputs; None: all of them.
-        own: the model's own numbers. [row, neuron]
+        call: the projection's call.
+        columns: indices of the projection's outputs that were used; None: all of them.
+        own: the model's own values. [row, neuron]
     """
 
     call: Call
@@ -49,7 +50,7 @@ class Mlp:
         self.entry, self.start, self.reader = entry, block.rows.start, reader
 
     def walk(self) -> int:
-        """The steps up to the down projection, or the experts; gives the index of that."""
+        """Add the steps up to the down projection or the experts; return the last step's index."""
         if self.parts.experts is not None and self.parts.router is not None:
             return mixture(self.block, self.parts, self.entry, self.reader)
         down = self.seen.call_of(self.parts.down)
@@ -76,7 +77,7 @@ class Mlp:
         )
 
     def _hidden(self, own: Tensor) -> int:
-        """What the down projection reads: the activations, times a gate's other half if any."""
+        """Add the steps up to the down projection's input; return the last step's index."""
         assert self.parts.down is not None
         width = own.shape[-1]
         halves = [half for call in self._firsts() for half in _halves(call, width)]
@@ -135,7 +136,7 @@ class Mlp:
         )
 
     def _firsts(self) -> list[Call]:
-        """Projections that are handed what the MLP reads."""
+        """Return the calls of projections whose input is the MLP's input."""
         assert self.reader.given is not None
         inner = set(self.reader.module.modules())
         read = rows_of(self.reader.given)
@@ -152,7 +153,12 @@ class Mlp:
         ]
 
     def _explained(self, halves: list[Half], own: Tensor) -> tuple[Form, Half, Half | None] | None:
-        """The activation, what goes through it, and what it is multiplied by, if anything."""
+        """Return the activation function, its input, and the factor of its output; None: no match.
+
+        Args:
+            halves: candidates for the input and the factor.
+            own: the model's own input of the down projection. [row, neuron]
+        """
         some = exact(own[:SOME])
         best: tuple[float, tuple[Form, Half, Half | None]] | None = None
         for gate in halves:
@@ -168,7 +174,7 @@ class Mlp:
         return best[1]
 
     def _activated(self) -> Tensor | None:
-        """The output of a module for the activation, where it has one of its own."""
+        """Return the output of the activation's module; None if it has no module of its own."""
         inner = set(self.reader.module.modules())
         for call in self.seen.inside:
             if call.module in inner and call.given is not None and call.gave is not None:
@@ -206,12 +212,12 @@ class Mlp:
 
     @property
     def _shift(self) -> int:
-        """Of the rows of what is read against the rows of what comes out."""
+        """Offset from a row of the output to its row in the input."""
         return self.start if len(self.chain.at(self.entry)) == self.block.whole else 0
 
 
 def _halves(call: Call, width: int) -> Iterator[Half]:
-    """What a first projection gives: one number a neuron, or two side by side."""
+    """Yield the output of a first projection: one value per neuron, or two halves."""
     assert call.gave is not None
     rows = rows_of(call.gave)
     if rows.shape[-1] == width:

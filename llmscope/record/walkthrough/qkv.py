@@ -1,4 +1,4 @@
-"""Queries, keys and values of a layer, from what its attention reads to what it is called with."""
+"""Steps of a layer's queries, keys and values, from projection to the attention function."""
 
 from __future__ import annotations
 
@@ -36,11 +36,13 @@ TOLD = {
 
 
 class Heads:
-    """Adds their steps to the chain.
+    """Adds the steps of queries, keys and values to the chain.
 
     Args:
-        entry: the step that the attention reads.
-        call: of the attention; `calls`: of what is in it.
+        block: the layer.
+        entry: index of the step that the attention reads.
+        call: the attention's call.
+        calls: calls of modules within the attention.
     """
 
     def __init__(self, block: Block, entry: int, call: Call | None, calls: list[Call]) -> None:
@@ -54,7 +56,7 @@ class Heads:
         self._sources = self._found(call, calls)
 
     def walk(self) -> list[int]:
-        """The steps of what attention is called with: queries, keys, values."""
+        """Add the steps, and return the last one's index for queries, keys and values."""
         at = [self._projection(name, which) for which, name in enumerate(TOLD)]
         for which, name in enumerate(TOLD):
             source = self._sources[which]
@@ -67,7 +69,7 @@ class Heads:
         return at
 
     def _found(self, call: Call | None, calls: list[Call]) -> list[QkvOrigin | None]:
-        """Where each of the three comes from."""
+        """Find the origin of queries, keys and values; None for each that was not found."""
         if call is None or call.given is None:
             return [None] * len(TOLD)
         counts = (len(self.own[0]), len(self.own[1]))

@@ -1,8 +1,9 @@
-"""Where queries, keys and values come from, told from the numbers that passed.
+"""The origin of queries, keys and values, inferred from traced values.
 
-A projection is a call within the attention that was handed what the attention reads. Which one
-made the queries, and which of its columns, is told by what came out: after a norm, a rotation or a
-factor, if there are any, it is what attention was called with. No module is known by its name.
+A projection is a module call within the attention whose input is the attention's input. Which one
+computed the queries, and with which of its columns, is inferred from its output: after a norm, a
+rotation or a factor, if any, it equals the queries passed to the attention function. No module is
+recognized by name.
 """
 
 from __future__ import annotations
@@ -21,18 +22,22 @@ from llmscope.record.walkthrough.step import disagreement
 from llmscope.record.walkthrough.tracer import Call
 
 GROUPS = 4
-"""Of a projection that was laid out for so many devices."""
+"""Number of blocks in a fused projection that was laid out for that many devices."""
 
 
 @dataclass(frozen=True, eq=False)
 class QkvOrigin:
-    """How one of the three came about.
+    """How the queries, the keys or the values were computed.
 
     Attributes:
-        call: the projection's call; `columns`: those of its outputs; None: all of them.
-        norm: the call of a norm that follows; `flat`: it is over all heads at once.
-        factor: what it is multiplied by before attention is called; turned: how it is rotated.
-        projected, normed: the model's own values on the way. [head, row, head width]
+        call: the projection's call.
+        columns: indices of the projection's outputs that were used; None: all of them.
+        norm: the call of a norm after the projection; None: no norm.
+        flat: whether that norm is over all heads at once.
+        factor: the factor applied before the attention function is called.
+        turned: the rotation; None: not rotated.
+        projected: the model's own value after the projection. [head, row, head width]
+        normed: the model's own value after the norm; None: no norm. [head, row, head width]
     """
 
     call: Call
@@ -46,7 +51,7 @@ class QkvOrigin:
 
     @property
     def taken(self) -> tuple[int, tuple[int, ...]]:
-        """What no other of the three can come from."""
+        """The projection and first column, which no other of the three can share."""
         columns = () if self.columns is None else tuple(self.columns[:1].tolist())
         return id(self.call), columns
 
@@ -61,16 +66,17 @@ def find(
     taken: set[tuple[int, tuple[int, ...]]],
     near: float,
 ) -> QkvOrigin | None:
-    """The source of queries (`which` 0), keys (1) or values (2). None: it cannot be told.
+    """Return the origin of queries (`which` 0), keys (1) or values (2); None if not found.
 
     Args:
-        target: as attention was called with. [head, row, head width]
-        heads: of queries, and of keys and values.
-        calls: within the attention.
-        read: what the attention was handed. [row, width]
-        turns: ways to turn a head, to be tried.
-        taken: what the others came from.
-        near: how far what is made of a source may be from the target.
+        target: the tensor passed to the attention function. [head, row, head width]
+        which: 0 for queries, 1 for keys, 2 for values.
+        heads: number of query heads, and of key and value heads.
+        calls: module calls within the attention.
+        read: the attention's input. [row, width]
+        turns: rotations to try.
+        taken: `QkvOrigin.taken` of the origins already found.
+        near: largest relative difference from the target for an origin to be accepted.
     """
     count, length, width = target.shape
     own = exact(target)
@@ -100,20 +106,20 @@ def find(
 def _ways(
     before: Tensor, own: Tensor, turns: list[Form], width: int
 ) -> Iterator[tuple[Form | None, float, float]]:
-    """Rotations and factors that lead from one to the other, each with what it leaves."""
+    """Yield rotations and factors from `before` to `own`, each with its relative error."""
     for turn in (None, *turns):
         with suppress(RuntimeError):  # angles for more dimensions than a head has
             turned = before if turn is None else turn[1](before)
             for factor in (1.0, width**-0.5):
                 off = disagreement(turned * factor, own, rows=1)
-                if off == off:  # no NaN
+                if off == off:  # not NaN
                     yield turn, factor, off
 
 
 def _normed(
     calls: list[Call], out: Tensor, shape: torch.Size
 ) -> Iterator[tuple[Call, bool, Tensor]]:
-    """Norms within the attention that were handed a projection's output, with what they gave."""
+    """Yield norms within the attention whose input is a projection's output, and their outputs."""
     heads, length, width = shape
     for call in calls:
         given, gave = call.given, call.gave
@@ -137,10 +143,10 @@ def _normed(
 
 
 def layouts(total: int, which: int, heads: tuple[int, int], width: int) -> Iterator[Tensor | None]:
-    """Which outputs of a projection may be the queries, keys or values.
+    """Yield the outputs of a projection that may be the queries, keys or values; None: all.
 
-    All of them; or of a fused one a block [q | k | v], or a part of each group of heads
-    [group, (queries of the group, key, value), head width]; or groups of blocks [q | v | k].
+    For a fused projection: a block of [q | k | v], a part of each group of heads
+    [group, (queries of the group, key, value), head width], or groups of blocks [q | v | k].
     """
     queries, shared = heads
     count = queries if which == 0 else shared

@@ -1,7 +1,8 @@
-"""The angles by which queries and keys are turned: RoPE, Su et al. 2021.
+"""The rotation angles of queries and keys: RoPE, Su et al. 2021.
 
-A pair of dimensions i of the token at place p is turned by p · ωᵢ. The attention is handed the
-cosines and sines; who made them, and from which frequencies, is told by the objects themselves.
+The dimension pair i of the token at position p is rotated by p · ωᵢ. The attention receives the
+cosines and sines as arguments; the module that computed them is found by object identity, and its
+frequencies among that module's buffers.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ from llmscope.record.walkthrough.steps import Chain, best_form
 from llmscope.record.walkthrough.tracer import Call
 
 BASE = 10_000.0
-"""What the speeds are powers of where nothing else is said."""
+"""RoPE base where the model keeps no frequencies."""
 
 
 class Angles:
-    """Cosines and sines as they were handed to the attention. [row, pair] or twice a pair each."""
+    """Cosines and sines as passed to the attention. [row, pair], or twice per pair, each."""
 
     def __init__(self, cos: Tensor, sin: Tensor) -> None:
         self.handed = (cos, sin)
@@ -34,20 +35,25 @@ class Angles:
         self._step: int | None = None
 
     def turns(self) -> list[Form]:
-        """Ways in which a head may be turned by them."""
+        """Return the ways to rotate a head by these angles."""
         return self._forms
 
     def number(self, form: Form) -> int:
-        """Which of the ways it is."""
+        """Return the index of one of the ways."""
         return next(index for index, one in enumerate(self._forms) if one is form)
 
     def turn(self, number: int, table: Tensor) -> Callable[[Tensor], Tensor]:
-        """One of the ways, by cosines and then sines that were computed here. [row, 2 · pair]"""
+        """Return way `number` with recomputed angles.
+
+        Args:
+            number: index of the way.
+            table: cosines, then sines. [row, 2 · pair]
+        """
         cos, sin = table.chunk(2, dim=-1)
         return list(rotations(cos, sin))[number][1]
 
     def step(self, chain: Chain, block: Block) -> int:
-        """The step that computes them, which queries and keys share."""
+        """Return the index of the step that computes the angles, shared by queries and keys."""
         if self._step is None:
             self._step = self._add(chain, block)
         return self._step
@@ -79,14 +85,14 @@ class Angles:
         return any(one is self.handed[0] for one in output)
 
     def _paper(self) -> Iterator[Form]:
-        """As the paper has it, for a model that keeps no speeds: ωᵢ = 10000^(−2i/d)."""
+        """Yield forms with the paper's frequencies, ωᵢ = 10000^(−2i/d), if the model keeps none."""
         width = self.handed[0].shape[-1]
         for pairs, spread in ((width, _once), (width // 2, _twice), (width // 2, _beside)):
             speeds = BASE ** -(torch.arange(pairs, dtype=torch.float32) / pairs)
             yield f"{pairs} pairs", _table(speeds, 1.0, spread)
 
     def _makers(self, module: nn.Module) -> Iterator[Form]:
-        """Cosines and sines of p · ω, for each list of frequencies that the module keeps."""
+        """Yield cosines and sines of p · ω, for each 1-D buffer of frequencies of the module."""
         scales = [v for k, v in vars(module).items() if "scaling" in k and isinstance(v, float)]
         for buffer in module.buffers():
             if buffer.dim() == 1:
@@ -102,7 +108,7 @@ def _said(buffer: Tensor) -> str:
 def _table(
     frequencies: Tensor, scale: float, spread: Callable[[Tensor], Tensor]
 ) -> Callable[[Tensor], Tensor]:
-    # The angle is rounded to float32, as the model rounds it: at place 10,000 that is seen.
+    # Round the angle to float32 as the model does: at position 10,000 the difference shows.
     speeds = frequencies.detach().float().cpu()
 
     def make(places: Tensor) -> Tensor:
@@ -125,12 +131,13 @@ def _once(angles: Tensor) -> Tensor:
 
 
 def angles(call: Call | None, inner: list[Call]) -> Angles | None:
-    """Those that an attention was handed, or that came about in it. None: none were seen.
+    """Return the angles passed to an attention or computed within it; None if not found.
 
-    They are two tensors alike, of one row a token.
+    They are recognized as two tensors of equal shape with one row per token.
 
     Args:
-        call: of the attention; `inner`: of what is in it.
+        call: the attention's call.
+        inner: calls of modules within the attention.
     """
     if call is None or call.given is None:
         return None
@@ -138,7 +145,7 @@ def angles(call: Call | None, inner: list[Call]) -> Angles | None:
     handed = (*call.args, *call.kwargs.values(), *(one.output for one in inner))
     for value in handed:
         if isinstance(value, tuple | list) and len(value) == 2 and _alike(value, length):
-            # At place 0 no sine is anything, and some models hand the sines over first.
+            # At position 0 all sines are zero; some models pass the sines first.
             first, second = value
             return Angles(first, second) if first[..., 0, :].any() else Angles(second, first)
     return None

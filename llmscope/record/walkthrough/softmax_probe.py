@@ -1,7 +1,7 @@
-"""What is multiplied within an attention, where it shows it: scores, pattern, and their factors.
+"""Capture of the scores, the pattern and their factors from the torch calls of an attention.
 
-The last product before the softmax is of queries and keys; the first one after it whose left
-factor is the pattern has the values on its right.
+The last matrix product before the softmax is of queries and keys. In the first product after it
+whose left factor is the pattern, the right factor is the values.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ PRODUCTS = ("matmul", "bmm", "baddbmm", "__matmul__")
 
 
 class Products(TorchFunctionMode):
-    """Watches the operations of torch from `begin` to `end`, as hooks of an attention module.
+    """Captures tensors from torch calls between `begin` and `end`, hooks of an attention module.
 
     Args:
-        factors: whether queries, keys and values are wanted as well.
+        factors: whether to capture queries, keys and values too.
 
     Attributes:
-        scores, pattern: what went into the softmax, and came out. [head, query, key]
-        query, key, value: the factors. [head, row, head width]; some may be shared by heads.
+        scores, pattern: input and output of the softmax. [head, query, key]
+        query, key, value: the factors. [head, row, head width]; several heads may share one.
     """
 
     def __init__(self, *, factors: bool) -> None:
@@ -36,18 +36,18 @@ class Products(TorchFunctionMode):
         self._last: tuple[Tensor, Tensor] | None = None
 
     def begin(self, *_: Any) -> None:
-        """Watch from now on."""
+        """Start capturing."""
         self.__enter__()  # type: ignore[no-untyped-call]
         self._on = True
 
     def end(self, *_: Any) -> None:
-        """Watch no more; also called once a pass is over, should it have ended inside."""
+        """Stop capturing; also called after the pass, in case it ended inside the attention."""
         if self._on:
             self._on = False
             self.__exit__(None, None, None)  # type: ignore[no-untyped-call]
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """As every operation of torch is called within."""
+        """Run a torch function and capture its tensors if it is a softmax or a product."""
         output = func(*args, **(kwargs or {}))
         name = getattr(func, "__name__", "")
         if name == "softmax" or (self._factors and name in PRODUCTS):
@@ -76,5 +76,5 @@ class Products(TorchFunctionMode):
 
 
 def _heads(tensor: Tensor) -> Tensor:
-    """A copy without the batch. [head, row, column]"""
+    """Return a copy without the batch dimension. [head, row, column]"""
     return tensor.detach().reshape(-1, *tensor.shape[-2:]).clone()

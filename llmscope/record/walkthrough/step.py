@@ -1,4 +1,4 @@
-"""One operation of a pass: what it is called, what it does, its numbers, and whether they hold."""
+"""One operation of a pass: its name, its description, its values and their agreement."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from llmscope.record.walkthrough.terms import Made
 
 STATISTICS = ("mean", "std", "min", "max", "norm")
 AT_MOST = 64
-"""Numbers of a step that are told beside the table."""
+"""Most numbers of a step that are listed beside the table."""
 
 Index = tuple[int | slice, ...]
 Reads = Callable[[tuple[int, ...]], tuple[Index, ...]]
@@ -23,12 +23,12 @@ Reads = Callable[[tuple[int, ...]], tuple[Index, ...]]
 
 @dataclass(frozen=True, eq=False)
 class Weight:
-    """A parameter that a step reads, or those of its outputs that the step reads.
+    """A parameter or buffer that a step reads, whole or for some of its outputs only.
 
     Attributes:
-        name: its full name in the model.
-        parameter: all of it.
-        axis, chosen: along which of its dimensions, and which indices; None: all of it.
+        name: the parameter's full name in the model.
+        parameter: the whole parameter.
+        axis, chosen: the dimension and the indices along it that the step reads; None: all.
         learned: False for a buffer, which training does not change.
     """
 
@@ -40,7 +40,7 @@ class Weight:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The shape of what the step reads."""
+        """The shape of the part that the step reads."""
         shape = list(self.parameter.shape)
         if self.axis is not None and self.chosen is not None:
             shape[self.axis] = len(self.chosen)
@@ -48,7 +48,7 @@ class Weight:
 
     @property
     def part(self) -> str:
-        """Which part of the parameter it is, in words; empty for all of it."""
+        """A description of the part that the step reads; empty for the whole parameter."""
         if self.chosen is None:
             return ""
         first, last = int(self.chosen[0]), int(self.chosen[-1])
@@ -57,12 +57,12 @@ class Weight:
 
     @property
     def plane(self) -> tuple[int, int]:
-        """Its shape as rows and columns, the last dimension being the columns."""
+        """The shape as rows and columns, the last dimension being the columns."""
         *others, columns = self.shape
         return math.prod(others), columns
 
     def window(self, rows: range, columns: range) -> NDArray[np.float32]:
-        """Some of its numbers: a table of a large vocabulary is never copied whole."""
+        """Return some rows and columns, so that a large embedding table is never copied whole."""
         table = self.parameter.detach()
         table = table.reshape(-1, table.shape[-1])
         down, across = (torch.arange(one.start, one.stop) for one in (rows, columns))
@@ -75,32 +75,34 @@ class Weight:
         return found.float().cpu().numpy()
 
     def values(self) -> NDArray[np.float32]:
-        """All of its numbers, in the parameter's own order of dimensions."""
+        """Return all values that the step reads, in the parameter's own order of dimensions."""
         rows, columns = self.plane
         return self.window(range(rows), range(columns)).reshape(self.shape)
 
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """One operation of the pass, with the value that came out when it was done again.
+    """One operation of the pass, with its recomputed value.
 
     Attributes:
-        name: in the field's terms.
+        name: the operation's standard name.
         part: "beginning", "attention", "mlp" or "end".
-        gist: what it does, in a few words; `sentence`: in one plain sentence.
-        formula: with the names of what it reads.
+        gist: a description in a few words.
+        sentence: a description in a plain sentence or two.
+        formula: the formula, in terms of the inputs' symbols.
         axes: names of the value's dimensions.
-        inputs: indices of the earlier steps that it reads.
-        weights: the parameters that it reads.
-        value: done again from those, in float32; the model's own if it could not be.
-        agreement: the largest difference from the model's own, relative to the row's largest
-            magnitude; None: the model shows none of its own here.
-        reason: why it is refused, in one line; empty for a step that holds.
-        by: "arithmetic" of ours, or the model's "module", which was handed the steps before.
-        start: the place of the prompt of the first row, where only some rows were computed.
-        layer: None for what all layers share.
-        reads: for a cell of the value, the cells of each input that it was made of.
-        made: for a cell of the value, how it came about; None where that cannot be told.
+        inputs: indices of the earlier steps that the step reads.
+        weights: the parameters that the step reads.
+        value: the value recomputed from those, in float32; the model's own if it could not be.
+        agreement: the largest difference from the model's own value, relative to the row's largest
+            magnitude; None if the model has no such value to compare with.
+        reason: why the step is refused, in one line; empty if it agrees.
+        by: "arithmetic" if llmscope computed the value, "module" if the model's module did, from
+            the values of earlier steps.
+        start: the prompt position of the first row, where only some rows were computed.
+        layer: the layer; None for steps outside the layers.
+        reads: maps the index of a cell to the cells of each input that it was computed from.
+        made: maps the index of a cell to how it was computed; None if that is unknown.
     """
 
     name: str
@@ -122,18 +124,18 @@ class Step:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The shape of its value."""
+        """The shape of the value."""
         return self.value.shape
 
     @property
     def counts(self) -> bool:
-        """Whether its numbers are names of tokens, of which a mean would say nothing."""
+        """Whether the values are token ids, whose mean is meaningless."""
         return self.name in ("tokens", "next token")
 
     def statistics(self) -> NDArray[np.float32]:
-        """Mean, standard deviation (of all, not of a sample), least, largest, L2 norm.
+        """Return mean, population standard deviation, minimum, maximum and L2 norm.
 
-        Over all cells of the value that hold a number; NaN for ids of tokens.
+        Over all finite cells of the value; NaN for token ids.
         """
         seen = self.value[np.isfinite(self.value)].astype(np.float64)
         if self.counts or not seen.size:
@@ -142,13 +144,15 @@ class Step:
         return np.array(found, dtype=np.float32)
 
     def here(self, position: int, head: int, heads: int) -> tuple[NDArray[np.float32], str]:
-        """The value at a place: what is left once position and head are chosen.
+        """Return the value at one position and head.
 
         Args:
-            heads: how many query heads there are; several may share a key head.
+            position: the position in the prompt.
+            head: the query head.
+            heads: number of query heads; several may share a key head.
 
         Returns:
-            [index], and the name of what the index runs over.
+            [index], and the name of the axis that the index runs over.
         """
         value, left = self.value, list[str]()
         for name, count in zip(self.axes, self.value.shape, strict=True):
@@ -163,7 +167,12 @@ class Step:
         return value.reshape(-1), left[-1] if left else "position"
 
     def plane(self, head: int, heads: int) -> tuple[NDArray[np.float32], tuple[str, str]]:
-        """The value as rows and columns: of one head, where there are several. [row, column]"""
+        """Return the value as rows and columns, of one head if there are several. [row, column]
+
+        Args:
+            head: the query head.
+            heads: number of query heads; several may share a key head.
+        """
         value, axes = self.value, list(self.axes)
         if "head" in axes and value.ndim > 2:
             at = axes.index("head")
@@ -175,17 +184,19 @@ class Step:
 
 
 def _cut(value: NDArray[np.float32], index: int, axis: int) -> NDArray[np.float32]:
-    """The value at one index of a dimension, which is gone then."""
+    """Return the value at one index of a dimension, and drop that dimension."""
     return np.asarray(np.take(value, index, axis), dtype=np.float32)
 
 
 def disagreement(found: Tensor, own: Tensor, *, rows: int = 0, floor: float = 0.0) -> float:
-    """The largest error of a row relative to that row's largest magnitude, in float64.
+    """Return the largest error of any row, relative to that row's largest magnitude.
 
     Args:
-        rows: the dimension that rows are along: a row is all that belongs to one token.
-        floor: a magnitude below which rows are not taken to be smaller: 1 for what stands in an
-            exponent, where an error of d changes a probability by a factor of 1 + d.
+        found: the recomputed value, in float64.
+        own: the model's own value, of the same shape.
+        rows: the dimension of rows: a row holds all values of one token.
+        floor: least magnitude to divide by: 1 for exponents, where an error of d changes a
+            probability by a factor of 1 + d.
     """
     found, own = (tensor.movedim(rows, 0).flatten(1) for tensor in (found, own))
     least = max(floor, float(torch.finfo(torch.float32).tiny))

@@ -1,4 +1,4 @@
-"""The steps so far, and how the next one is added: done again, held against the model's own."""
+"""The list of steps: each is recomputed and compared with the model's own value when added."""
 
 from __future__ import annotations
 
@@ -27,20 +27,21 @@ from llmscope.record.walkthrough.tracer import Call
 Make = Callable[..., Tensor]
 
 NEAR, HALF_NEAR = 1e-4, 16.0
-"""Relative difference below which one tensor is taken to be made of another, and not the bound of
-what is shown: in float32, and in roundings of a narrower type."""
+"""Relative difference below which one tensor counts as computed from another: in float32, and in
+multiples of epsilon for a narrower type. It is not the bound for showing a step."""
 UNFINITE = "NaN or infinity comes out of it"
 SOME = 16
-"""Rows on which a form is told from others."""
+"""Rows on which forms are compared."""
 
 
 class Chain:
-    """Steps in their order.
+    """The steps in order.
 
-    Each is made of the steps before it alone. Where it agrees with the model's own value, what
-    follows goes on from what was made; where not, it is refused, and what follows goes on from the
-    model's own. In half precision, where roundings of twenty steps would add up, every step starts
-    from the model's own values of the steps before, each of which was held against what was made.
+    Each step is recomputed from earlier steps alone. If the result agrees with the model's own
+    value, later steps continue from the result; otherwise the step is refused, and later steps
+    continue from the model's own value. In half precision, where the rounding of twenty steps would
+    add up, every step starts from the model's own values of the earlier steps, each of which was
+    compared with its recomputed value.
     """
 
     def __init__(self, subject: LoadedModel) -> None:
@@ -57,11 +58,11 @@ class Chain:
         self._buffers = {id(buffer): name for name, buffer in subject.model.named_buffers()}
 
     def at(self, index: int) -> Tensor:
-        """The value of a step that what follows goes on from, in float64 on the CPU."""
+        """Return the value of a step that later steps continue from, in float64 on the CPU."""
         return self._on[index]
 
     def cut(self, count: int) -> None:
-        """Forget all steps but so many of the first ones."""
+        """Remove all but the first `count` steps."""
         del self.steps[count:], self._on[count:]
 
     def add(
@@ -85,25 +86,29 @@ class Chain:
         reads: Reads | None = None,
         tell: Tell | None = None,
     ) -> int:
-        """Add a step, and give its index.
+        """Add a step, and return its index.
 
         Args:
-            make: from the values of the inputs to its own; or why there is no such thing.
-            own: what the model gave.
-            start: the place of the first row.
+            name, gist, sentence, formula, axes, inputs, weights, by, reads: see `Step`.
+            make: computes the value from the inputs' values; or a string, why that is impossible.
+            own: the model's own value; None if it was not traced.
+            start: the prompt position of the first row.
             floor: see `disagreement`.
-            seen: which cells hold a number; None: all of them.
-            also: what the recording holds of it. In half precision two passes that are computed
-                in different ways are further apart than the bound, and are not held together.
-            roundings: how many more there are in the model's own, in half precision.
-            reads: see `Step`; `tell`: how a cell came about, from its index and what it read of
-                each input.
+            seen: mask of the cells that hold a number; None: all of them.
+            also: the recording's value, compared as well. Not in half precision, where two passes
+                computed in different ways differ by more than the bound.
+            roundings: number of further roundings in the model's own value, allowed for in half
+                precision.
+            tell: explains a cell, from its index and the part of each input that it reads.
+
+        Raises:
+            Unseen: the value could not be recomputed and was not traced.
         """
         own = None if own is None else exact(own)
         if isinstance(make, str) and own is not None:
             there = own if seen is None else torch.where(seen, own, 0.0)
             if not bool(torch.isfinite(there).all()):
-                make = UNFINITE  # nothing is found again in that, whatever the structure
+                make = UNFINITE  # recomputing NaN or infinity shows nothing
         made, reason = self._made(make, inputs, own, axes)
         agreement: float | None = None
         if made is not None and not reason:
@@ -172,7 +177,7 @@ class Chain:
         try:
             with torch.no_grad():
                 made = exact(make(*(self.at(index) for index in inputs)))
-        except Exception as error:  # whatever a wrong guess at the structure makes torch say
+        except Exception as error:  # torch may raise anything for a wrongly guessed structure
             told = str(error).strip().splitlines()
             return None, f"it could not be done again: {told[0] if told else error!r}"
         if len(axes) != made.dim() or (own is not None and own.shape != made.shape):
@@ -182,7 +187,13 @@ class Chain:
     def weight(
         self, parameter: Any, axis: int | None = None, chosen: Tensor | None = None
     ) -> list[Weight]:
-        """A parameter or buffer as a weight of a step; none if the model has no such."""
+        """Return a parameter or buffer as a weight of a step; empty if the model does not have it.
+
+        Args:
+            parameter: the parameter or buffer.
+            axis: the dimension that `chosen` indexes.
+            chosen: indices that the step reads; None: all.
+        """
         for names, learned in ((self._names, True), (self._buffers, False)):
             if id(parameter) in names:
                 whole = chosen is None
@@ -191,7 +202,7 @@ class Chain:
         return []
 
     def weights(self, module: nn.Module, columns: Tensor | None = None) -> list[Weight]:
-        """All parameters of a module; of a projection those of some outputs alone."""
+        """Return all parameters of a module; with `columns`, a projection's for those outputs."""
         if not plain(module) or columns is None:
             return [one for held in module.parameters() for one in self.weight(held)]
         axis = 0 if outputs_first(module) else 1
@@ -199,7 +210,7 @@ class Chain:
         return found + self.weight(getattr(module, "bias", None), 0, columns)
 
     def projection(self, call: Call, columns: Tensor | None = None) -> tuple[Make, str]:
-        """What a projection makes of rows, and how: by arithmetic, or by the module itself."""
+        """Return a function that projects rows, and "arithmetic" or "module" for how it does."""
         module = call.module
         if plain(module):
             return lambda rows: projected(rows, module, columns), "arithmetic"
@@ -219,12 +230,14 @@ class Chain:
         *,
         scale: float = 1.0,
     ) -> Tell | None:
-        """How the numbers of a projection come about; None where its matrix cannot be read.
+        """Return a function that explains a projection's outputs; None if its matrix is unreadable.
 
         Args:
-            columns: those of its outputs that the step takes; None: all.
-            output: from the index of a cell to which of these it is.
-            along: the axes of what it reads.
+            module: the projection.
+            columns: indices of the outputs that the step takes; None: all.
+            output: maps the index of a cell to its index among those outputs.
+            along: names of the input's axes.
+            scale: a factor applied to the projection's output.
         """
         if not plain(module):
             return None
@@ -247,9 +260,9 @@ class Chain:
         return tell
 
     def through(self, call: Call, rows: Tensor) -> Tensor:
-        """What a module gives for these rows, called as it was but for them. [row, width]
+        """Call a module again with `rows` in place of its traced input. [row, width]
 
-        Fewer rows than it was called with are for a module that looks at each of them alone.
+        Pass fewer rows than in the traced call only to a module that handles each row on its own.
         """
         own = call.given
         assert own is not None
@@ -267,7 +280,7 @@ class Chain:
 
 
 def _judge(agreement: float | None, limit: float, whose: str) -> str:
-    """Why a step is refused; empty if it is not."""
+    """Return why a step is refused; empty if it is not."""
     if agreement is None or agreement <= limit:
         return ""
     if not math.isfinite(agreement):
@@ -275,17 +288,23 @@ def _judge(agreement: float | None, limit: float, whose: str) -> str:
     return f"it differs from the {whose} by {agreement:.1e} (bound {limit:.0e})"
 
 
-class Unseen(Exception):  # noqa: N818 - it is a finding
-    """A step can neither be made nor seen."""
+class Unseen(Exception):  # noqa: N818 - a result, not an error
+    """A step's value could not be recomputed and was not traced."""
 
 
 def best_form(forms: Iterable[Form], given: Tensor, own: Tensor) -> Form | None:
-    """The form that comes nearest to what the model gave; None if none can be computed."""
+    """Return the form whose output is closest to the model's; None if no form can be computed.
+
+    Args:
+        forms: candidates.
+        given: the input.
+        own: the model's own output.
+    """
     ranked: list[tuple[float, Form]] = []
     for form in forms:
         try:
             off = disagreement(form[1](given).flatten(0, -2), own.flatten(0, -2))
-        except (RuntimeError, IndexError):  # of other shapes: not this form
+        except (RuntimeError, IndexError):  # the shapes do not fit this form
             continue
         if math.isfinite(off):
             ranked.append((off, form))
@@ -293,7 +312,7 @@ def best_form(forms: Iterable[Form], given: Tensor, own: Tensor) -> Form | None:
 
 
 def norm_form(call: Call) -> Form | None:
-    """What a norm does, by its own call. None: it is nothing of this kind."""
+    """Return the form of a norm, found from its call; None if no form can be computed."""
     if call.given is None or call.gave is None or call.given.shape != call.gave.shape:
         return None
     given, gave = (one.reshape(-1, *one.shape[-2:])[:SOME] for one in (call.given, call.gave))
@@ -301,6 +320,6 @@ def norm_form(call: Call) -> Form | None:
 
 
 def normed(form: Form) -> Tell | None:
-    """How the numbers of a norm come about that reads all of their row."""
+    """Return a function that explains the outputs of a norm over a row; None if not a `Norm`."""
     norm = form[1]
     return (lambda at, row: norm.tell(row, at[-1])) if isinstance(norm, Norm) else None

@@ -1,4 +1,4 @@
-"""How one number of a step came about: the terms of the sum that it is, or its formula filled."""
+"""How one value of a step was computed: the terms of its sum, or its formula with numbers."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from torch import Tensor
 Region = tuple[int | slice, int | slice]
 """Rows and columns of a weight."""
 STEEP = 20.0
-"""Scores above this are told less the largest one, or their powers of e would have many digits."""
+"""Above this magnitude the largest score is subtracted, since e^score would have many digits."""
 
 
 @dataclass(frozen=True, eq=False)
 class Made:
-    """How one number came about.
+    """How one value was computed.
 
     Attributes:
-        said: its formula in plain words.
-        filled: the same with its numbers, where these are few.
-        values: the terms, which sum to the number; empty where it is told by no sum. [term]
-        factors: what each of the first terms is the product of. [term, factor]
-        along: what the first terms run over: names of axes, and how long each of them is.
-        names: of the terms after those.
-        weights: of each weight that the step reads, the part that this number was made of.
+        said: the formula in plain words.
+        filled: the formula with numbers filled in, if they are few; else empty.
+        values: the terms, which sum to the value; empty where it is not a sum. [term]
+        factors: the factors of each of the first terms. [term, factor]
+        along: the axes that the first terms run over: names and lengths.
+        names: names of the terms after those.
+        weights: for each weight that the step reads, the part used for this value.
     """
 
     said: str
@@ -41,7 +41,7 @@ class Made:
 
 
 Tell = Callable[..., Made]
-"""From the index of a cell and what it read of each input to how it came about."""
+"""Maps a cell's index and the part of each input that it reads to how the cell was computed."""
 
 
 def summed(
@@ -54,7 +54,7 @@ def summed(
     more: Sequence[tuple[str, float]] = (),
     weights: tuple[Region, ...] = (),
 ) -> Made:
-    """A sum of products, and what else is added: scale · Σ left · right + Σ more."""
+    """Explain a sum of products and further terms: scale · Σ left · right + Σ more."""
     one, other = (tensor.double().reshape(-1).numpy() for tensor in (left, right))
     added = np.array([value for _, value in more], dtype=np.float64)
     return Made(
@@ -70,25 +70,31 @@ def summed(
 def added(
     said: str, *terms: tuple[str, float], filled: str = "", weights: tuple[Region, ...] = ()
 ) -> Made:
-    """A sum of a few numbers that have names."""
+    """Explain a sum of a few named terms."""
     values = np.array([value for _, value in terms], dtype=np.float64)
     return Made(said, filled, values, names=tuple(name for name, _ in terms), weights=weights)
 
 
 def bent(formula: str, given: float, value: float) -> Made:
-    """A number that went through a curve: `GELU(0.53)`."""
+    """Explain the output of an elementwise function: `GELU(0.53)`.
+
+    Args:
+        formula: the function's formula in `x`.
+        given: the input.
+        value: the output.
+    """
     name = formula.split(" = ")[0].split(" ≈ ")[0]
     filled = name.replace("x", f"{given:.4g}") if name != "x · σ(1.702 x)" else ""
     return added(name, ("", value), filled=filled)
 
 
 def shared(scores: Tensor, at: int, sink: float | None = None) -> Made:
-    """A share of a softmax: e to the power of its score, of all of them.
+    """Explain one output of a softmax: e^score divided by the sum over all scores.
 
     Args:
-        scores: those that share. [index]
-        at: whose share it is.
-        sink: a score that takes part and is none of them.
+        scores: the softmax's input. [index]
+        at: index of the output.
+        sink: a learned sink's score, which adds to the sum; None: no sink.
     """
     whole = scores if sink is None else torch.cat([scores, torch.tensor([sink]).to(scores)])
     top = float(whole.max())
@@ -107,10 +113,12 @@ def shared(scores: Tensor, at: int, sink: float | None = None) -> Made:
 def affine(
     bend: Callable[[Tensor], Tensor], shape: Sequence[int], at: tuple[int, ...]
 ) -> tuple[float, float] | None:
-    """Factor and summand of what is done to a product at a place; None: it is no such thing.
+    """Return factor and summand of `bend` at one cell; None if it is not affine there.
 
     Args:
-        shape: of what is given to it; `at`: the place.
+        bend: an elementwise function of a tensor.
+        shape: shape of its input.
+        at: index of the cell.
     """
     zero, one, two = (
         float(bend(torch.full((1,) * len(shape), value, dtype=torch.float64)).expand(*shape)[at])

@@ -1,8 +1,8 @@
-"""A pass that is watched: every module called around the layers and in one of them, in order.
+"""Tracing of a forward pass: module calls outside the layers and in one layer, in order.
 
-What a module was handed and what it gave are copied, for a later one may change them in place. Of
-the attention, queries, keys and values are kept as its function is called with, and what goes into
-the softmax and comes out of it, where the model works its patterns out as matrices.
+Inputs and outputs of modules are copied, because a later module may change them in place. For
+attention, the trace keeps the queries, keys and values as passed to the attention function, and
+the input and output of the softmax where the model computes attention patterns as matrices.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from llmscope.record.capture.attention_hook import AttentionSettings, eagerly, l
 from llmscope.record.walkthrough.softmax_probe import Products
 
 MOST = 2**26
-"""Cells of a layer's patterns, over all heads, up to which they are made as matrices."""
+"""Most cells of a layer's patterns, over all heads, for which they are computed as matrices."""
 
 ALL = 2**22
-"""Logits up to which those of all positions are kept, so that a cursor may move for free."""
+"""Most logits for which all positions are kept, so that moving the cursor needs no new pass."""
 
 Run = Callable[..., Any]
 
@@ -32,10 +32,12 @@ class Call:
     """One call of a module.
 
     Attributes:
+        module: the module.
         name: the module's full name.
-        args, kwargs: as they were handed over.
-        given: a copy of the first tensor among them; `gave`: of the first that came out.
-        output: all that came out.
+        args, kwargs: the call's arguments.
+        given: a copy of the first tensor among the arguments; None if there was no tensor.
+        gave: a copy of the first tensor of the output; None likewise.
+        output: the whole output.
     """
 
     module: nn.Module
@@ -49,20 +51,21 @@ class Call:
 
 @dataclass(eq=False)
 class Watched:
-    """What was seen in one pass.
+    """The trace of one forward pass.
 
     Attributes:
-        before, inside, after: calls before the first layer, in the layer, and after the last one,
-            in the order in which they returned.
-        entered, left: the stream before the layer and after it. [row, width]
+        before, inside, after: calls before the first layer, in the traced layer, and after the last
+            layer, in the order in which they returned.
+        entered, left: the stream before and after the traced layer. [row, width]
         first, final: the stream before the first layer and after the last. [row, width]
-        earlier, later: what the layers before and after this one added to the stream in all, in
-            float64; None: nothing, or it could not be seen. [row, width]
-        query, key, value: as attention was called with them. [head, row, head width]
-        mixed: what that call gave: pattern · values. [row, input]
-        settings: of that call; None where there is no such call.
-        scores, pattern: what went into the softmax, and came out. [head, query, key]
-        logits: after the last positions, from `told` on. [row, token]
+        earlier, later: sum of what the layers before and after the traced one added to the stream,
+            in float64; None: no such layers, or their writes were not seen. [row, width]
+        query, key, value: arguments of the attention function. [head, row, head width]
+        mixed: output of the attention function: pattern · values. [row, input]
+        settings: settings of that call; None if no attention function was called.
+        scores, pattern: input and output of the softmax. [head, query, key]
+        logits: logits after the positions from `told` on. [row, token]
+        told: the first position whose logits are kept.
     """
 
     before: list[Call] = field(default_factory=list)
@@ -87,37 +90,41 @@ class Watched:
     def attention_called(
         self, query: Tensor, key: Tensor, value: Tensor, settings: AttentionSettings
     ) -> None:
-        """As a listener of the layer's attention."""
+        """Keep the attention function's arguments; called as a listener of the attention."""
         self.query, self.key, self.value = (
             tensor.detach()[0].clone() for tensor in (query, key, value)
         )
         self.settings = settings
 
     def attention_gave(self, output: Tensor) -> Tensor:
-        """As a listener of the layer's attention."""
+        """Keep the attention function's output; called as a listener of the attention."""
         self.mixed = output.detach()[0].flatten(1).clone()
         return output
 
     def forget(self) -> None:
-        """Let go of all that the steps after the last layer do not need."""
+        """Free everything that the steps after the last layer do not need."""
         self.before, self.inside = [], []
         for name in ("query", "key", "value", "mixed", "scores", "pattern", "earlier", "later"):
             setattr(self, name, None)
 
     def call_of(self, module: nn.Module | None) -> Call | None:
-        """The latest call of a module of the layer."""
+        """Return the latest call of a module in the traced layer; None if it was not called."""
         return next((call for call in reversed(self.inside) if call.module is module), None)
 
 
 def watch(
     subject: LoadedModel, run: Run, ids: tuple[int, ...], layer: int, position: int, *, inside: bool
 ) -> Watched:
-    """Run a prompt and watch one layer of it, and what is around the layers.
+    """Run a prompt and trace one layer, and the modules before and after the layers.
 
     Args:
-        run: a lens's handle for passes.
-        position: the first one whose logits are needed.
-        inside: the layer's attention is computed in its module, and no function is called.
+        subject: the model.
+        run: runs extra forward passes (`Passes`).
+        ids: token ids of the prompt.
+        layer: the layer to trace.
+        position: the first position whose logits are needed.
+        inside: True if the layer's module computes attention itself, without calling the
+            attention function.
     """
     seen, products = Watched(), Products(factors=inside)
     attention = subject.anatomy.layers[layer].attention
@@ -138,7 +145,7 @@ def watch(
 
 
 class _Watcher:
-    """The hooks, which live as long as the stack does."""
+    """The hooks that fill a trace; they are removed when the exit stack closes."""
 
     def __init__(self, subject: LoadedModel, seen: Watched, layer: int, stack: ExitStack) -> None:
         self.seen, self.stack, self.phase = seen, stack, "before"
@@ -163,7 +170,7 @@ class _Watcher:
                     self._post(write, self._add(total, one.scale))
 
     def within(self, attention: nn.Module, products: Products) -> None:
-        """Watch what an attention multiplies."""
+        """Trace the matrix products of an attention module."""
         self._pre(attention, products.begin)
         self._post(attention, products.end)
         self.stack.callback(products.end)
@@ -220,7 +227,7 @@ class _Watcher:
 
 
 def first(values: Any) -> Tensor | None:
-    """The first tensor of several things, or the one that it is."""
+    """Return a tensor itself, or the first tensor of a tuple or list; None if it has no tensor."""
     if isinstance(values, Tensor):
         return values
     several = values if isinstance(values, tuple | list) else ()

@@ -1,4 +1,4 @@
-"""After the last layer: from vector to the most likely token."""
+"""Steps after the last layer: from the residual stream to the most likely token."""
 
 from __future__ import annotations
 
@@ -17,10 +17,14 @@ from llmscope.record.walkthrough.tracer import Call, Watched
 
 
 def ending(chain: Chain, seen: Watched, recording: Recording, stream: int, position: int) -> None:
-    """Final norm, logits, probabilities and the most likely token, after one position.
+    """Add the steps after the last layer for one position, from final norm to next token.
 
     Args:
-        stream: the index of the stream after the last layer.
+        chain: the steps so far.
+        seen: the trace of the pass.
+        recording: the recording of the prompt.
+        stream: index of the step of the stream after the last layer.
+        position: the position to predict after.
     """
     readout = recording.subject.anatomy.readout
     if readout is None or seen.logits is None:
@@ -29,7 +33,7 @@ def ending(chain: Chain, seen: Watched, recording: Recording, stream: int, posit
     calls = {call.module: call for call in seen.after}
     current = stream
     norm = calls.get(readout.norm)
-    alone = all(one.dim() < 2 for one in readout.norm.parameters())  # a head has matrices
+    alone = all(one.dim() < 2 for one in readout.norm.parameters())  # a norm; a head has matrices
     if norm is not None and norm.gave is not None and alone:
         current = _norm(chain, norm, stream, start, len(recording))
     elif not isinstance(readout.norm, nn.Identity):
@@ -79,7 +83,7 @@ def _norm(chain: Chain, call: Call, stream: int, start: int, whole: int) -> int:
 
 
 def _head(chain: Chain, readout: Readout, call: Call | None, stream: int, start: int) -> int:
-    """All that stands between the last stream and the unembedding, by the model's own modules."""
+    """Add one step for everything before the unembedding, run by the model's own modules."""
     if call is None or call.given is None:
         raise LookupError("what stands before the unembedding was not called")
     given = call.given
@@ -108,7 +112,10 @@ def _head(chain: Chain, readout: Readout, call: Call | None, stream: int, start:
 class _Own:
     """The model's own logits after a position, and the call of its unembedding.
 
-    `row` is the position, counted from the end.
+    Attributes:
+        logits: [token]
+        call: the unembedding's call; None if its module was not called.
+        row: the position, counted from the end (negative).
     """
 
     logits: Tensor
@@ -117,7 +124,15 @@ class _Own:
 
 
 def _tokens(chain: Chain, own: _Own, readout: Readout, current: int, row: int) -> None:
-    """Logits, probabilities and the most likely token, of one row of what was read out."""
+    """Add the steps for logits, probabilities and the most likely token of one row.
+
+    Args:
+        chain: the steps so far.
+        own: the model's own logits and the call of its unembedding.
+        readout: the model's readout.
+        current: index of the step that the unembedding reads.
+        row: the row of that step's value to unembed.
+    """
     logits, call, scale, cap = own.logits, own.call, readout.scale, readout.softcap
     plain = logits
     if cap is not None and call is not None and call.gave is not None:

@@ -1,8 +1,8 @@
-"""The walk through a pass: one layer from inside, and what all layers share before and after it.
+"""The walkthrough of a pass: one layer in detail, and the steps before and after the layers.
 
-Every step is made of the steps before it by arithmetic written out here, in float64, or where that
-cannot be by the model's own module; and is held against what the model gave in a watched pass,
-row by row, relative to the row's largest magnitude.
+Every step is recomputed from earlier steps in float64 by llmscope's own arithmetic, or, where that
+is not possible, by the model's own module. The result is compared with the model's value from a
+traced pass, row by row, relative to the row's largest magnitude.
 """
 
 from __future__ import annotations
@@ -28,17 +28,19 @@ from llmscope.record.walkthrough.tracer import Call, Run, Watched, watch
 from llmscope.record.walkthrough.unembedding import ending
 
 ROOM = 2**22
-"""Cells of a layer's patterns, over all heads, that are shown; the queries are cut to fit."""
+"""Most cells of a layer's patterns, over all heads, that are shown; fewer queries if need be."""
 
 
 @torch.no_grad()
 def steps(recording: Recording, position: int, layer: int, run: Run) -> tuple[Step, ...]:
-    """Every operation of the pass in order, with one layer from inside.
+    """Return every operation of the pass in order, with one layer in detail.
 
     Args:
-        position: after which token the logits are; in a long prompt, around which token queries
+        recording: the recording of the prompt.
+        position: the token whose next-token logits are shown; in a long prompt, queries around it
             are shown.
-        run: a lens's handle for passes.
+        layer: the layer to show in detail.
+        run: runs extra forward passes (`Passes`).
     """
     rows = shown_rows(len(recording), recording.subject.anatomy.heads, position)
     kept: _Walk | None = recording.memo.get("walk")
@@ -53,11 +55,16 @@ def steps(recording: Recording, position: int, layer: int, run: Run) -> tuple[St
 
 @dataclass(eq=False)
 class _Walk:
-    """The latest walk through a recording: of it, only the end depends on the position.
+    """The latest walkthrough of a recording; only its end depends on the position.
 
     Attributes:
-        shared: how many steps there are before the end.
-        stream: the index of the stream after the last layer.
+        layer: the layer shown in detail.
+        rows: the queries that are computed.
+        chain: the steps.
+        seen: the trace of the pass.
+        shared: number of steps before the end.
+        stream: index of the step of the stream after the last layer.
+        position: the position of the steps at the end; None: they were not added yet.
     """
 
     layer: int
@@ -70,14 +77,14 @@ class _Walk:
 
 
 def shown_rows(length: int, heads: int, position: int) -> range:
-    """The queries that are computed: all, or in a long prompt those around a position."""
+    """Return the queries to compute: all, or in a long prompt those around `position`."""
     count = max(1, min(length, ROOM // (max(heads, 1) * length)))
     first = min(max(position - count // 2, 0), length - count)
     return range(first, first + count)
 
 
 def _walk(recording: Recording, position: int, layer: int, rows: range, run: Run) -> _Walk:
-    """All steps but those of the end."""
+    """Compute all steps except those of the end."""
     subject = recording.subject
     inside = recording.settings[layer] is None
     seen = watch(subject, run, recording.prompt.ids, layer, position, inside=inside)
@@ -101,7 +108,7 @@ def _walk(recording: Recording, position: int, layer: int, rows: range, run: Run
 def _closed(
     chain: Chain, seen: Watched, recording: Recording, layer: int, stream: int, reason: str
 ) -> int:
-    """The rest of a layer that cannot be looked into any further."""
+    """Add one refused step for the rest of a layer that cannot be recomputed; return its index."""
     assert seen.left is not None
     return chain.add(
         f"rest of layer {layer}",
@@ -119,11 +126,11 @@ def _closed(
 def _layer(
     chain: Chain, seen: Watched, recording: Recording, layer: int, stream: int, rows: range
 ) -> int:
-    """One layer from inside; gives the index of the stream after it."""
+    """Add the steps of one layer; return the index of the stream after the layer."""
     parts = recording.subject.anatomy.layers[layer]
     block = Block(chain, seen, stream, rows)
     entered = block.known[stream]
-    writes: list[tuple[int, Tensor]] = []  # the step, and the model's own
+    writes: list[tuple[int, Tensor]] = []  # the step's index, and the model's own value
     chain.part = "attention"
     mixers = ((parts.attention, "attention"), (parts.mixer_write, parts.beside or parts.kind))
     for module, kind in mixers:
@@ -164,10 +171,10 @@ def _layer(
 
 
 def _between(block: Block, reader: Call | None, middle: Tensor, entered: Tensor) -> Tensor | None:
-    """The stream between attention and MLP as the model had it; None: there is none.
+    """Return the model's own stream between attention and MLP; None if the layer has no MLP.
 
-    It is what the MLP reads, or the norm before it. In a parallel block that is the stream before
-    the layer.
+    It is the input of the MLP, or of the norm before it. In a parallel block that input is the
+    stream before the layer, and the result is None.
     """
     if reader is None:
         return None
@@ -184,7 +191,17 @@ def _between(block: Block, reader: Call | None, middle: Tensor, entered: Tensor)
 def _written(
     block: Block, step: int, module: nn.Module | None, own: Sequence[nn.Module | None], part: str
 ) -> tuple[int, Tensor]:
-    """The step whose value is added to the stream: through a norm that follows, if one does."""
+    """Return the step whose value is added to the stream, and the model's own value of it.
+
+    A norm after the part is added as a step first.
+
+    Args:
+        block: the layer.
+        step: index of the part's last step.
+        module: the module whose output is added to the stream.
+        own: modules of the part itself; if `module` is not among them, it is a norm.
+        part: the part's name.
+    """
     call = block.seen.call_of(module)
     if call is None or call.gave is None:
         value = block.chain.at(step)
@@ -210,7 +227,17 @@ def _add(
     own: Tensor,
     also: Tensor | None,
 ) -> int:
-    """The residual add: what was written joins the stream."""
+    """Add the step of a residual add, the stream plus `writes`; return its index.
+
+    Args:
+        chain: the steps so far.
+        block: the layer.
+        stream: index of the stream's step.
+        writes: indices of the steps that are added to the stream.
+        scale: factor of the writes.
+        own: the model's own stream after the add. [row, width]
+        also: the recording's; None: not recorded here.
+    """
     scaled = "" if scale == 1 else f"{scale:.4g} · "
     names = ["am"[chain.part == "mlp"]] if len(writes) == 1 else ["a", "m"]
     both, said = len(writes) > 1, "the MLP" if chain.part == "mlp" else "attention"
@@ -255,7 +282,16 @@ def _others(
     wrote: Tensor | None,
     own: Tensor | None,
 ) -> int:
-    """The layers that are not looked into: all that they added to the stream, in one step."""
+    """Add one step for layers not shown in detail, the sum of their writes; return its index.
+
+    Args:
+        chain: the steps so far.
+        recording: the recording of the prompt.
+        stream: index of the stream's step before these layers.
+        layers: the layers.
+        wrote: sum of their writes; None: it was not traced. [row, width]
+        own: the model's own stream after them. [row, width]
+    """
     which = f"layer {layers[0]}" if len(layers) == 1 else f"layers {layers[0]}–{layers[-1]}"
     start = chain.steps[stream].start
     count, recorded = len(chain.at(stream)), recording.rows("stream", layers.stop)
@@ -267,7 +303,7 @@ def _others(
     if any(post_norms(recording.subject.anatomy.layers[index]) for index in layers):
         made = IN_THE_STREAM
     elif wrote is not None:
-        made = lambda x: x + cut(wrote)  # noqa: E731 - a step is made by a function
+        made = lambda x: x + cut(wrote)  # noqa: E731 - `Chain.add` takes a function
     return chain.add(
         which,
         "what they add" if len(layers) > 1 else "what it adds",

@@ -1,4 +1,4 @@
-"""Which panes there are, and in which order: hidden, shown and moved by a person."""
+"""The user's arrangement of the panes: hide, show and move them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ STAYS = "the main figure stays; m gives another pane all the room"
 
 
 def hide(desk: Desk) -> None:
-    """Hide the pane that the keys go to."""
+    """Hide the current pane."""
     _hide(desk, desk.overview.pane.key)
 
 

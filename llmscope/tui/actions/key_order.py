@@ -1,4 +1,4 @@
-"""Keys of a text field in the order in which they were pressed."""
+"""Text fields that handle keys in the order in which they were pressed."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from textual import events
 if TYPE_CHECKING:
     from textual.widget import Widget as Mixin
 else:
-    Mixin = object  # a second widget among the bases would hide what the field inherits
+    Mixin = object  # a second widget base class would hide what the field inherits
 
 
 class InOrder(Mixin):
     """A text field whose bound keys act at once.
 
-    Textual lets a letter be written where it arrives, but sends the key of a binding, such as
-    backspace, up to the app before it acts: letters that came in the same burst overtake it.
+    Textual inserts a letter where it arrives, but sends a bound key, such as backspace, up to the
+    app before it acts: letters from the same burst overtake it.
     """
 
     async def _on_key(self, event: events.Key) -> None:
@@ -25,12 +25,12 @@ class InOrder(Mixin):
             event.prevent_default()
 
     async def act_on(self, key: str) -> bool:
-        """Run what a key is bound to here, if it is bound to anything."""
+        """Run the action that a key is bound to here; return whether it is bound to one."""
         for binding in self._bindings.key_to_bindings.get(key, ()):
             if not binding.priority and await self.app.run_action(binding.action, self):
                 return True
         return False
 
     def takes(self, event: events.Key) -> bool:
-        """Whether a key is something to write, or bound here."""
+        """Return whether a key inserts text here, or is bound here."""
         return event.is_printable or event.key in self._bindings.key_to_bindings

@@ -1,8 +1,8 @@
-r"""A script of keys: read, held against the keys there are, and pressed one after the other.
+r"""Key scripts: parsed, validated against the known keys, and pressed one key after the other.
 
     tab right right ctrl+r type:"the weather" enter
 
-Words are parted by white space. Each is a key as the help and the footer name it (`?`, `esc`,
+Words are separated by white space. Each is a key as the help and the footer name it (`?`, `esc`,
 `ctrl+r`, `F2`, `←`) or as Textual does (`escape`, `shift+left`), or a text in quotes that is typed
 letter by letter, in which `\"` is a quote and `\\` a backslash.
 """
@@ -43,8 +43,8 @@ REFUSED = {
     "walk-on": "it goes on by itself: down goes a step on, up one back",
     "walk-back": "it goes on by itself: down goes a step on, up one back",
 }
-"""Actions that no script may do, and why: what a picture shows must not depend on when it is taken
-or on who takes it, and nobody expects it to reach out of the picture."""
+"""Actions that no script may run, and why: a screenshot must not depend on when it is taken or on
+the user, and must have no effects outside of it."""
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,11 @@ class Press:
     """A key to press.
 
     Attributes:
-        key: Textual's name of it.
-        character: what it writes, if it writes anything.
-        said: how the script names it.
-        waits: until all has settled; if not, as between the letters of a text, only until the
-            pass of the letter is there.
+        key: Textual's name of the key.
+        character: the character it types; None if it types nothing.
+        said: the key as written in the script.
+        waits: whether to wait until all has settled; if not, as between the letters of a text,
+            wait only for the pass of the letter.
     """
 
     key: str
@@ -65,16 +65,16 @@ class Press:
     waits: bool = True
 
     def event(self) -> Key:
-        """What the terminal would send."""
+        """Return the event that the terminal would send."""
         return Key(self.key, self.character)
 
 
 def read_script(text: str) -> tuple[Press, ...]:
-    """The keys of a script.
+    """Return the keys of a script.
 
     Raises:
-        ScopeError: a word is no key, or one that no script may press; a text has no end or holds
-            what cannot be typed.
+        ScopeError: a word names no key, or one that no script may press; a quoted text is not
+            closed, or has a character that cannot be typed.
     """
     found: list[Press] = []
     for word in _WORD.finditer(text):
@@ -121,7 +121,7 @@ def _shown(word: str) -> str:
 
 
 def busy(desk: Desk) -> str:
-    """What the screen still waits for, in a word or two; empty once it has all that it shows."""
+    """Return in a word or two what the screen waits for; empty once all figures are there."""
     if desk.scene.info is None:
         return "loading"
     if desk.generating.writes:
@@ -134,12 +134,12 @@ def busy(desk: Desk) -> str:
 
 
 def at_rest(desk: Desk, *, timers: bool = True) -> bool:
-    """Whether nothing is left that would change the screen by itself: no message and no layout.
+    """Return whether nothing is pending that would change the screen: no message, no layout.
 
-    A machine that is busy with something else makes no difference, as it would to a pause.
+    Unlike a pause, this does not depend on how busy the machine is.
 
     Args:
-        timers: nothing that is to be done after a while either.
+        timers: also require that no timer is pending.
     """
     screens = desk.screen_stack
     pumps = [desk, *screens, *(one for screen in screens for one in screen.walk_children())]
@@ -152,7 +152,7 @@ def at_rest(desk: Desk, *, timers: bool = True) -> bool:
     searched = all(worker.is_finished for worker in desk.workers)
     if not (handled and drawn and searched) or moves:
         return False
-    # The palette says that it found nothing only after a while.
+    # The palette reports that it found nothing only after a delay.
     timer = getattr(desk.screen, "_no_matches_timer", None)
     told = timer is None or timer._task is None or timer._task.done()
     return not timers or (told and not desk.unsettled)

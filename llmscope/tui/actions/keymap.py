@@ -1,4 +1,4 @@
-"""A person's own keys: read from the config file, held against the registry, and put on.
+"""The user's keys: read from the config file, validated against the registry, and bound.
 
 ```toml
 [keys]
@@ -6,9 +6,9 @@ copy = "ctrl+y"
 token-left = "left,a"
 ```
 
-An action named there has these keys and no others. Where two actions want one key in the same
-place, the one that a person named has it; what is wrong in the file is told in one notice and
-costs that one line.
+An action named there has these keys and no others. If two actions want one key in the same
+place, the one that the user named gets it. All errors in the file are reported in one notice, and
+each costs only its own line.
 """
 
 from __future__ import annotations
@@ -42,33 +42,33 @@ from llmscope.tui.actions.types import (
 
 _NAME = re.compile(r"\{([a-z-]+)\}")
 NEEDED = ("figures", "edit", "quit-anywhere")
-"""Without a key for these, one could not get out of the prompt, into it, or out of the program."""
+"""Without a key for these, the user could not leave the prompt, enter it, or quit."""
 TOLD = 4
-"""So many flaws are told; of the others, how many."""
+"""Errors to report one by one; of the others only the number is reported."""
 _SAME = {"esc": "escape", "return": "enter", "ctrl+i": "tab", "ctrl+m": "enter"}
-"""Other names, and keys for which a terminal sends the same as for another."""
+"""Other names, and keys for which a terminal sends the same as for another key."""
 _MODIFIERS = ("ctrl", "shift", "alt", "super", "meta", "hyper")
 _NAMED = SIGNS | {key.value for key in Keys if key.value[0] != "<" and "+" not in key.value}
 
 
 @dataclass(frozen=True)
 class Keymap:
-    """Which keys run which action.
+    """The keys of each action.
 
     Attributes:
-        chosen: the keys of the actions whose keys are not the registry's own.
-        notice: one line on what is wrong in the file; empty if nothing is.
+        chosen: the keys of the actions whose keys differ from the registry's.
+        notice: one line on the errors in the file; empty if it has no errors.
     """
 
     chosen: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     notice: str = ""
 
     def keys(self, action: Action) -> tuple[str, ...]:
-        """The keys that run an action."""
+        """Return the keys that run an action."""
         return self.chosen.get(action.name, own_keys(action))
 
     def shown(self, action: Action, place: Place | None = None) -> tuple[str, ...]:
-        """The same as a person reads them; only those that work in a place, if one is named."""
+        """Return an action's keys as displayed; only those that work in `place`, if given."""
         return tuple(
             key_name(key)
             for key in self.keys(action)
@@ -76,16 +76,16 @@ class Keymap:
         )
 
     def first(self, name: str) -> str:
-        """The first key of an action in the figures, or in the prompt; empty if it has none."""
+        """Return an action's first key in the figures, else in the prompt; empty without a key."""
         action = BY_NAME[name]
         return next(iter(self.shown(action, "figures") or self.shown(action)), "")
 
     def filled(self, text: str) -> str:
-        """A text in which `{name}` stands for the key of an action."""
+        """Return `text` with each `{name}` replaced by the key of that action."""
         return _NAME.sub(lambda found: self.first(found[1]) or "the palette", text)
 
     def bind(self, node: DOMNode, where: Where, *, only: Collection[str] | None = None) -> None:
-        """Give a widget the keys of its place instead of those of the registry."""
+        """Bind a widget to the user's keys of its place instead of those of the registry."""
         if self.chosen:
             kept = [one for _, one in node._bindings if not one.action.startswith("app.act(")]
             ours = bindings(where, only=only, keys=self.keys)
@@ -93,13 +93,13 @@ class Keymap:
 
 
 def places(action: Action, key: str) -> tuple[Place, ...]:
-    """Where a key runs an action."""
+    """Return the places where a key runs an action."""
     where = binds_at(action, key)
     return ("prompt", "figures") if where == "anywhere" else (where,)
 
 
 def read_keymap() -> Keymap:
-    """The keys that a person chose. Never raises for what the file holds."""
+    """Return the user's keymap; errors in the file are never raised."""
     try:
         record = read_file()
     except ScopeError as error:
@@ -108,10 +108,10 @@ def read_keymap() -> Keymap:
 
 
 def keymap_from(record: Mapping[str, Any], name: str = CONFIG) -> Keymap:
-    """The keymap of a config file's contents.
+    """Return the keymap of a config file's contents.
 
     Args:
-        name: what the notice calls the file.
+        name: the name of the file for the notice.
     """
     flaws: list[str] = []
     section = record.get(KEYS, {})
@@ -127,14 +127,14 @@ def keymap_from(record: Mapping[str, Any], name: str = CONFIG) -> Keymap:
 
 
 class _Reader:
-    """Takes one line after the other, and gathers what is wrong."""
+    """Takes one line after the other, and collects the errors."""
 
     def __init__(self, flaws: list[str]) -> None:
         self.flaws = flaws
         self.chosen: dict[str, tuple[str, ...]] = {}
 
     def choose(self, name: str, keys: object) -> None:
-        """Note what a person wants for an action."""
+        """Set the user's keys for an action."""
         action = BY_NAME.get(name)
         if action is None:
             self.flaws.append(f"no action {_quoted(name)}{_nearest(name, BY_NAME)}")
@@ -165,7 +165,7 @@ class _Reader:
             self.chosen[name] = tuple(dict.fromkeys(found))
 
     def _rival(self, action: Action, key: str) -> str | None:
-        """An action that a person gave the same key in the same place before."""
+        """Return an action to which the user gave the same key in the same place before."""
         mine = set(places(action, key))
         for name, keys in self.chosen.items():
             if key in keys and mine & set(places(BY_NAME[name], key)):
@@ -173,7 +173,7 @@ class _Reader:
         return None
 
     def settled(self) -> dict[str, tuple[str, ...]]:
-        """The chosen keys, and what they leave to the other actions."""
+        """Return the chosen keys, and the remaining keys of the actions that lost some."""
         result = dict(self.chosen)
         wanted = [(BY_NAME[name], key) for name, keys in self.chosen.items() for key in keys]
         for loser in EVERY:
@@ -200,9 +200,9 @@ class _Reader:
 
 
 def key_for(written: str) -> str | None:
-    """Textual's name of a key as a person writes it: `?`, `ctrl+y`, `F2`; None if there is none.
+    """Return Textual's name of a key as users write it (`?`, `ctrl+y`, `F2`); None if unknown.
 
-    The names that the help and the footer show are taken too: `←`, `del`.
+    The names that the help and the footer show are accepted too: `←`, `del`.
     """
     if written in SHOWN:
         return SHOWN[written]
@@ -221,7 +221,7 @@ def key_for(written: str) -> str | None:
 
 
 def nearest_key(written: str) -> str:
-    """The key whose name is nearest to what a person wrote; empty if none is near."""
+    """Return the key whose name is closest to the user's text; empty if no name is close."""
     near = _nearest(written, [*sorted(_NAMED), *(f"ctrl+{key}" for key in ascii_lowercase)])
     return near.removeprefix(", ")
 

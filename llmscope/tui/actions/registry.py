@@ -1,4 +1,4 @@
-"""Every action in one registry: bindings, help, palette and footer are all made from it."""
+"""The registry of all actions, from which bindings, help, palette and footer are made."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from llmscope.tui.actions.types import Action, Lazy, Run, Where, binds_at, own_k
 from llmscope.tui.state.prompt_pairs import pairs
 from llmscope.tui.state.workspaces import PANES, WORKSPACES
 
-# What actions do is imported when one is first done: the first picture would wait for all of it.
+# Handlers are imported when an action first runs: the first paint would wait for all of them.
 if TYPE_CHECKING:
     from llmscope.tui import handlers, replay, theme_switcher
     from llmscope.tui.actions import arrange_panes
@@ -496,7 +496,7 @@ ACTIONS: tuple[Action, ...] = (
     *PLACES,
     *PROGRAM,
 )
-"""What a person can do on a live screen; of a replay a part of it, and what follows."""
+"""The actions on a live screen. A replay offers a part of them, and those that follow."""
 OF_A_FILE = (
     Action(
         "provenance", "snapshot", "where it came from", "P", lambda desk: replay.provenance(desk)
@@ -512,11 +512,11 @@ def bindings(
     only: Collection[str] | None = None,
     keys: Callable[[Action], tuple[str, ...]] = own_keys,
 ) -> list[Binding]:
-    """Textual's bindings of the actions whose keys work there.
+    """Return Textual's bindings of the actions whose keys work at `where`.
 
     Args:
-        only: the names of the actions that are bound; None: all.
-        keys: which keys an action has.
+        only: the names of the actions to bind; None binds all.
+        keys: returns the keys of an action.
     """
     return [
         Binding(

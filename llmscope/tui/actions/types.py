@@ -1,4 +1,4 @@
-"""What a person can do, and with which keys: the words for it. The registry is `actions`."""
+"""Actions and the names of their keys. The actions themselves are in `registry`."""
 
 from __future__ import annotations
 
@@ -46,20 +46,20 @@ _NAMES = {
     "right_parenthesis": ")",
 }
 SHOWN = {shown: key for key, shown in _NAMES.items()}
-"""Which key is meant by what a person reads."""
+"""Textual's name of each key that is displayed by another name."""
 
 
 def key_name(key: str) -> str:
-    """A key as a person reads it."""
+    """Return the displayed name of a key."""
     return _NAMES.get(key, key)
 
 
 SIGNS = frozenset(_character_to_key(chr(code)) for code in range(33, 127))
-"""What Textual calls the letters, digits and signs of a keyboard."""
+"""Textual's names of the letters, digits and signs of a keyboard."""
 
 
 class Lazy:
-    """A module that is imported when one of its functions is first asked for."""
+    """A module that is imported when one of its functions is first accessed."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -70,14 +70,14 @@ class Lazy:
 
 @dataclass(frozen=True)
 class Action:
-    """Something a person can do.
+    """A command that the user can run.
 
     Attributes:
-        name: its word in bindings and tests.
+        name: identifies it in bindings and tests.
         area: groups it in the palette and the help.
-        title: what it does, for the palette and the help.
-        keys: the keys that run it, as Textual names them, parted by commas; the first is shown.
-        run: does it.
+        title: describes it in the palette and the help.
+        keys: the keys that run it, as Textual names them, separated by commas; the first is shown.
+        run: performs it.
         where: whether its keys work in the prompt, in the figures, or in both.
     """
 
@@ -90,20 +90,20 @@ class Action:
 
     @property
     def full_title(self) -> str:
-        """`area: action`, as the palette and the help call it."""
+        """Return `area: title`, as shown in the palette and the help."""
         return f"{self.area}: {self.title}"
 
 
 def own_keys(action: Action) -> tuple[str, ...]:
-    """The keys that an action has before a person chooses others."""
+    """Return an action's default keys."""
     return tuple(key for key in action.keys.split(",") if key)
 
 
 def binds_at(action: Action, key: str) -> Where:
-    """Where a key of an action is bound: a letter is text in the prompt, so never anywhere."""
+    """Return where a key of an action is bound; a letter is text in the prompt, so never there."""
     return "figures" if action.where == "anywhere" and is_text(key) else action.where
 
 
 def is_text(key: str) -> bool:
-    """Whether the prompt takes a key as something to write or to walk with."""
+    """Return whether the prompt uses a key for text or for moving through it."""
     return len(key) == 1 or key in SIGNS or key in ("space", "tab", "enter")

@@ -1,1 +1,1 @@
-"""Dialogs that lie over the screen."""
+"""The modal dialogs."""

@@ -1,4 +1,4 @@
-"""Screens that lie over the other one for a moment."""
+"""Base classes of the modal dialogs."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ from llmscope.text import forms
 from llmscope.tui.actions.key_order import InOrder
 
 HIDDEN = "?"
-"""What stands in a line for a character that cannot be shown there."""
+"""The stand-in for a character that cannot be shown in a one-line input."""
 Answer = TypeVar("Answer")
 
 OVERLAYS = Path(__file__).parents[1] / "overlays.tcss"
 
 
 class Overlay(ModalScreen[ScreenResultType]):
-    """Goes once: a key that was typed ahead of that may ask for it again."""
+    """A modal screen that ignores a second dismissal, which a key typed ahead may ask for."""
 
     CSS_PATH = OVERLAYS
 
     def dismiss(self, result: ScreenResultType | None = None) -> AwaitComplete:
-        """Go, unless it has gone."""
+        """Dismiss the screen, unless it is already dismissed."""
         return super().dismiss(result) if self.is_current else AwaitComplete()
 
 
 class Dialog(Overlay["Answer | None"], Generic[Answer]):
-    """Made for one size of the terminal: another one takes it away, as a click does.
+    """A modal that closes on a click and when the terminal is resized.
 
     Args:
-        size: of the terminal.
+        size: the size of the terminal.
     """
 
     def __init__(self, size: Size) -> None:
@@ -48,36 +48,36 @@ class Dialog(Overlay["Answer | None"], Generic[Answer]):
         self._size_at_first = size
 
     def leave(self, answer: Answer | None = None) -> None:
-        """Go with an answer, or without one."""
+        """Close with an answer; None is no answer."""
         self.dismiss(answer)
 
     def on_click(self, event: events.Click) -> None:
-        """Go without an answer."""
+        """Close without an answer."""
         self.leave()
 
     def on_resize(self, event: events.Resize) -> None:
-        """What it points at has moved."""
+        """Close if the size changed: the regions that it points at have moved."""
         if event.size != self._size_at_first:
             self.leave()
 
 
 class TextLine(InOrder, Input):
-    """A line to write in, on which nothing that was pasted or put there acts on the terminal."""
+    """An input line that never passes control characters in its text to the terminal."""
 
     @property
     def _value(self) -> Text:
-        # A character for a character: the cursor and the selection count them.
+        # One character for each: the cursor and the selection count characters.
         drawn = zip(self.value, forms(self.value, cells=False), strict=True)
         shown = (char if form == char != "\n" else HIDDEN for char, form in drawn)
         return Text("".join(shown), no_wrap=True, overflow="ignore", end="")
 
 
 class LineScreen(Overlay[None]):
-    """One line at the bottom to write in: enter takes it, esc leaves.
+    """A modal with one input line at the bottom: enter submits it, esc closes.
 
     Args:
-        words: what is asked.
-        value: what the line holds at first.
+        words: the label above the line.
+        value: the initial content of the line.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -93,24 +93,24 @@ class LineScreen(Overlay[None]):
         self._ahead: list[events.Key] | None = []
 
     def compose(self) -> ComposeResult:
-        """What is asked, and the line."""
+        """Yield the label and the input line."""
         with Vertical(id="ask"):
             yield Static(Content(self._words), id="ask-words")
             yield self._line
 
     def on_mount(self) -> None:
-        """Once all keys are here that were pressed before the line was there, it takes them."""
+        """Schedule the focus of the line, which then replays the keys typed ahead."""
         self.call_after_refresh(self._begin)
 
     def _begin(self) -> None:
         self._line.focus()
         ahead, self._ahead = self._ahead or (), None
-        # Those that were sent to a pane first come by another way, and later.
+        # Keys that were sent to a pane first arrive by another route, and later.
         for key in sorted(ahead, key=lambda key: key.time):
             self._line._forward_event(key)
 
     def typed_ahead(self, event: events.Key) -> None:
-        """Take a key that was pressed before the line had the focus, if it is one of the line's."""
+        """Forward a key pressed before the line had the focus, if the line handles that key."""
         if not self._line.takes(event):
             return
         event.stop()
@@ -123,16 +123,16 @@ class LineScreen(Overlay[None]):
             self._ahead.append(key)
 
     def on_key(self, event: events.Key) -> None:
-        """What comes while nothing has the focus was meant for the line."""
+        """Forward a key to the line while nothing has the focus."""
         if self.focused is None:
             self.typed_ahead(event)
 
     def action_leave(self) -> None:
-        """Take nothing."""
+        """Close without submitting."""
         self.dismiss(None)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        """Take what is written; an empty line leaves."""
+        """Submit the line; close if it is empty."""
         event.stop()
         if not self.is_current:
             return
@@ -142,9 +142,9 @@ class LineScreen(Overlay[None]):
             self.action_leave()
 
     def submit(self, event: Input.Submitted) -> None:
-        """What to do with it."""
+        """Handle a submitted line that is not empty."""
         raise NotImplementedError
 
     def say(self, words: str) -> None:
-        """Ask again, in other words."""
+        """Replace the label by `words`."""
         self.query_one("#ask-words", Static).update(Content(words.replace("\n", " ")))

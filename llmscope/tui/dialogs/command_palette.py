@@ -24,22 +24,23 @@ if TYPE_CHECKING:
     from llmscope.tui.desk import Desk
 
 THEME = "theme"
-"""The area that comes last, before the themes themselves."""
+"""The area of actions that is listed last, just before the themes."""
 KEYS = 9
-"""Cells of the keys, which stand before the titles."""
+"""Width in cells of the column of keys, left of the titles."""
 SHARE, WIDEST, MARGIN = 0.9, 96, 6
-"""What the list takes of the screen's width, as the style sheet has it, and what is no text."""
+"""The list's share of the screen width and its maximum width (as in the style sheet), and its
+margins, in cells."""
 
 
 def commands() -> list[Action]:
-    """One action for each thing that can be done, area by area: not the second way to the same."""
+    """Return the actions area by area, without the `-anywhere` duplicates."""
     areas = list(dict.fromkeys(action.area for action in ACTIONS if action.area != THEME))
     offered = [action for action in ACTIONS if not action.name.endswith("-anywhere")]
     return sorted(offered, key=lambda action: [*areas, THEME].index(action.area))
 
 
 class CommandPaletteScreen(CommandPalette):
-    """Textual's palette, which a key that was typed ahead of its end does not bring down."""
+    """Textual's command palette, made robust against keys that are typed ahead of its closing."""
 
     CSS_PATH = OVERLAYS
 
@@ -49,20 +50,20 @@ class CommandPaletteScreen(CommandPalette):
     @work(exclusive=True, group="commands")
     async def _gather_commands(self, search_value: str) -> None:
         gather: Any = CommandPalette._gather_commands
-        # The list is gone while the search for a last letter begins.
+        # The list may be unmounted before the search for a last letter begins.
         with suppress(NoMatches):
             await gather.__wrapped__(self, search_value)
 
     def on_mount(self) -> None:
-        """A cursor that blinks sends cells for ever, and looks another way each time."""
+        """Stop the cursor from blinking: it would redraw cells forever and make screens differ."""
         self.query_one(CommandInput).cursor_blink = False
 
     def dismiss(self, result: Any = None) -> AwaitComplete:
-        """Go, unless it has gone."""
+        """Dismiss the screen, unless it is already dismissed."""
         return super().dismiss(result) if self.is_current else AwaitComplete()
 
     def _action_command_list(self, action: str) -> None:
-        # A page of a list that has not been laid out yet has no line that one could go to.
+        # Paging in a list that has not been laid out yet finds no line.
         with suppress(KeyError):
             super()._action_command_list(action)
 
@@ -71,20 +72,20 @@ class CommandPaletteScreen(CommandPalette):
 
 
 class Commands(Provider):
-    """Offers the registry to the palette, and after it every theme."""
+    """The palette's provider: the actions of the registry, then every theme."""
 
     async def discover(self) -> Hits:
-        """All commands, before anything is typed."""
+        """Yield all commands, before anything is typed."""
         for entry in self._entries():
             yield DiscoveryHit(self._row(Content(entry.title), entry.keys), entry.run, entry.title)
 
     async def search(self, query: str) -> Hits:
-        """The commands that match."""
+        """Yield the commands that match `query`."""
         matcher = self.matcher(query)
         for entry in self._entries():
             score = matcher.match(entry.title)
             if score > 0:
-                # What marks the letters would read brackets, which a file name may have, as markup.
+                # The highlighter would read brackets, which a file name may have, as markup.
                 plain = "[" in entry.title
                 shown = Content(entry.title) if plain else matcher.highlight(entry.title)
                 yield Hit(score, self._row(shown, entry.keys), entry.run, entry.title)
@@ -109,7 +110,7 @@ class Commands(Provider):
 
 
 class PaletteEntry(NamedTuple):
-    """A line of the palette, and the keys that do the same."""
+    """One line of the palette, with the keys of its action."""
 
     title: str
     run: partial[None]

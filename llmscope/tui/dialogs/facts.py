@@ -1,4 +1,4 @@
-"""A page of facts that lies over the screen: where the numbers of a snapshot came from."""
+"""A modal page of facts: the provenance of a snapshot."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ from llmscope.tui.theme.textual_theme import inks
 
 
 class FactsScreen(Overlay[None]):
-    """Names and what stands for each, until a key closes it.
+    """A modal table of names and values, until a key closes it.
 
     Args:
-        facts: foreign text, which is made harmless here.
+        facts: names and values; untrusted text, escaped here.
+        theme: the color theme.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -33,7 +34,7 @@ class FactsScreen(Overlay[None]):
         self._facts, self._theme = facts, theme
 
     def compose(self) -> ComposeResult:
-        """The page, scrolled by the arrow keys."""
+        """Yield the page."""
         ink = inks(self._theme)
         width = max((len(name) for name, _ in self._facts), default=0)
         rows = [
@@ -46,5 +47,5 @@ class FactsScreen(Overlay[None]):
         yield page
 
     def on_mount(self) -> None:
-        """The arrow keys scroll."""
+        """Focus the page, so that the arrow keys scroll it."""
         self.query_one("#help").focus()

@@ -1,4 +1,4 @@
-"""Help for the place one is at, made from the lens's own page and the registry of actions."""
+"""Help for the focused pane, built from the lens's help text and the registry of actions."""
 
 from __future__ import annotations
 
@@ -55,9 +55,9 @@ counts those in force; the model itself stays as it is.
 
 {GRAMMAR}""",
 )
-"""The question and the page of the one pane that shows no lens."""
+"""The title and text for the one pane that shows no lens."""
 ROOMY = 100
-"""Columns of a terminal that has room for the names that the config file knows actions by."""
+"""Minimum terminal width in columns for showing the actions' names in the config file."""
 IN_THIS_PANE = {
     "map": """\
 Up and down move by layers, left and right by tokens; {map-view} turns to the next view, {whole} \
@@ -227,11 +227,11 @@ as B, and then the sums of both answers are held against each other. Of a chat, 
 the answer's tokens have bars; {map-view} goes on to all, and to the score of a reward model. \
 Left and right move by tokens.""",
 }
-"""What one does in a pane, and where it comes from, beside what its lens says."""
+"""For each pane, how to use it and its sources, in addition to the help of its lens."""
 
 
 class HelpScreen(Overlay[None]):
-    """A page that lies over the screen until a key closes it."""
+    """A modal help page, until a key closes it."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q,question_mark,f1,enter", "dismiss", "close", show=False)
@@ -255,18 +255,18 @@ class HelpScreen(Overlay[None]):
         self._own = own or UserState(keymap)
 
     def compose(self) -> ComposeResult:
-        """The page, scrolled by the arrow keys."""
+        """Yield the page."""
         page = VerticalScroll(Static(self.page(), markup=False), id="help")
         page.border_title = Content("Help")
         page.border_subtitle = Content("↑↓ scroll · esc closes")
         yield page
 
     def on_mount(self) -> None:
-        """The arrow keys scroll."""
+        """Focus the page, so that the arrow keys scroll it."""
         self.query_one("#help").focus()
 
     def page(self) -> Content:
-        """The question, the explanation and the keys."""
+        """Return the question, the explanation and the keys."""
         ink = inks(self._theme)
         question, text = "The prompt", PROMPT_HELP
         replay = self._own.replay is not None

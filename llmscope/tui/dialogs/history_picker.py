@@ -1,4 +1,4 @@
-"""ctrl+r, as in a shell: earlier prompts and some to begin with, found by typing."""
+"""The prompt picker (ctrl+r, as in a shell): earlier and bundled prompts, searched by typing."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 
 EARLIER, SHIPPED = "earlier prompts", "prompts to begin with"
 AGES = (("min", 60), ("h", 60), ("d", 24), ("wk", 7), ("yr", 52))
-"""Units of an age, and how many of the one before each is."""
+"""Units of an age; a unit is this many of the unit before it."""
 
 
 def open_list(desk: Desk) -> None:
-    """List the prompts; the chosen one goes into the editor that has the keys, as one step."""
+    """Open the picker; the chosen prompt goes into the active editor, as one undo step."""
     desk.push_screen(RecallScreen(desk, desk.prompts.active))
 
 
 def age(seconds: float) -> str:
-    """How long ago something was, in a few letters."""
+    """Format an age in short form, such as `3 h`."""
     count, unit = max(0.0, seconds) / 60, "now"
     for name, many in AGES:
         if name != "min":
@@ -46,14 +46,14 @@ def age(seconds: float) -> str:
 
 
 def earlier(found: Iterable[PromptRecord], now: float) -> list[Choice]:
-    """The prompts of the history as choices, with their model and age."""
+    """Return prompts of the history as choices, with their model and age at time `now`."""
     return [
         Choice(EARLIER, one.text, one.text, aside=(one.model, age(now - one.time))) for one in found
     ]
 
 
 def shipped(spec: str) -> list[Choice]:
-    """The prompts that ship and suit a model, with what they show."""
+    """Return the bundled prompts that suit a model, with what they show."""
     return [
         Choice(SHIPPED, one.prompt, one.title, about=one.about, aside=("", ""))
         for one in samples_for(spec)
@@ -61,7 +61,7 @@ def shipped(spec: str) -> list[Choice]:
 
 
 def listed(desk: Desk, text: str) -> list[Choice]:
-    """All prompts to choose from, the newest first, without the one that is there."""
+    """Return all prompts to choose from, newest first, except for `text` in the history."""
     autosave = desk.own.autosave
     unwritten = [] if autosave is None else autosave.unwritten[::-1]
     found: dict[tuple[str, str], PromptRecord] = {}
@@ -72,7 +72,7 @@ def listed(desk: Desk, text: str) -> list[Choice]:
 
 
 class SearchLine(TextLine):
-    """The line to search with. Keys that choose are its own, so that they keep their order."""
+    """The search line. It binds the selection keys itself, so that they keep their order."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up,ctrl+p", "screen.choose(-1)", "the one above", show=False),
@@ -83,10 +83,10 @@ class SearchLine(TextLine):
 
 
 class RecallScreen(LineScreen):
-    """A line to search with, and below it what was found: enter takes it, esc leaves."""
+    """A search line with the matches below it: enter takes the selected one, esc closes."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        # In the app it opens this very list.
+        # The app binds it to opening this list.
         Binding("ctrl+r", "choose(1)", "the one below", show=False, priority=True),
     ]
 
@@ -100,7 +100,7 @@ class RecallScreen(LineScreen):
         self._about = Static(id="recall-about")
 
     def compose(self) -> ComposeResult:
-        """The line, the list, and more of the chosen one."""
+        """Yield the line, the list, and the details of the selected prompt."""
         with Vertical(id="recall") as box:
             box.border_title = Content("Prompts")
             box.border_subtitle = Content("enter takes it · ↑↓ choose · esc leaves")
@@ -109,16 +109,16 @@ class RecallScreen(LineScreen):
             yield self._about
 
     def on_mount(self) -> None:
-        """All of them, before anything is typed."""
+        """List all prompts, before anything is typed."""
         self._seek("")
 
     def on_input_changed(self, event: Input.Changed) -> None:
-        """Only those that hold what is typed."""
+        """List only the prompts that match the line."""
         event.stop()
         self._seek(event.value)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        """Take the chosen one. An empty line says nothing against it, as it does elsewhere."""
+        """Take the selected prompt, even if the line is empty (which closes other dialogs)."""
         event.stop()
         event.prevent_default()
         self._seek(event.value)
@@ -126,12 +126,12 @@ class RecallScreen(LineScreen):
             self.take(self.choices.chosen)
 
     def on_choices_taken(self, event: Choices.Taken) -> None:
-        """A click on one."""
+        """Take the prompt that was clicked."""
         event.stop()
         self.take(event.choice)
 
     def take(self, choice: Choice) -> None:
-        """Put it into the editor; one undo brings back what was there."""
+        """Put the prompt into the editor; one undo restores the previous text."""
         if not self.is_current:
             return
         self.action_leave()
@@ -141,14 +141,14 @@ class RecallScreen(LineScreen):
         self._desk.screen_stack[0].set_focus(self._editor)
 
     def action_choose(self, by: int) -> None:
-        """The one below, or above."""
-        # The list may not have heard of the last letters yet.
+        """Move the selection by `by` prompts."""
+        # The list may not have been updated for the last letters yet.
         self._seek(self._line.value)
         self.choices.move(by)
         self._explain()
 
     def action_page(self, by: int) -> None:
-        """A page down, or up."""
+        """Move the selection by `by` pages."""
         self.action_choose(by * max(1, self.choices.size.height - 1))
 
     def _seek(self, wanted: str) -> None:
@@ -165,6 +165,6 @@ class RecallScreen(LineScreen):
 
 
 def matching(choices: Sequence[Choice], wanted: str) -> list[Choice]:
-    """Those that hold every word that is wanted, in whatever order; letter case does not count."""
+    """Return the choices that contain every word of `wanted`, in any order and letter case."""
     words = wanted.casefold().split()
     return [one for one in choices if all(word in one.haystack for word in words)]

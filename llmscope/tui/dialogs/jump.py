@@ -1,4 +1,4 @@
-"""Jump: one letter goes to any place on screen, and shows on its border which letter that is."""
+"""Jump: labels each place on screen with a letter, which moves the focus there."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ PROMPT, PROMPT_B, MESSAGE = "prompt", "prompt b", "message"
 
 
 def letters(titles: Mapping[str, str]) -> dict[str, str]:
-    """A letter for each place: the first of its title that no place before it has.
+    """Assign a letter to each place: the first one of its title that no earlier place has.
 
-    They do not depend on what is on screen, so that fingers can learn them. A digit stands for
-    what comes after the last letter.
+    Prefer initials of words, then the title's other letters, then the alphabet and digits. For
+    fixed `titles` the letters do not depend on what is on screen, so that users can learn them.
     """
     taken: dict[str, str] = {}
     for key, title in titles.items():
@@ -37,19 +37,19 @@ def letters(titles: Mapping[str, str]) -> dict[str, str]:
 
 
 LETTERS = letters({PROMPT: "prompt", **PANES, PROMPT_B: "b"})
-# The message stands where panes would: it takes none of their letters.
+# The placeholder replaces the panes, so it takes none of their letters.
 LETTERS |= letters({PROMPT: "prompt", MESSAGE: "message"})
 
 
 def targets(desk: Desk) -> dict[str, Widget]:
-    """The places on screen that one can go to, by their letters."""
+    """Return the places on screen that can be focused, by their letters."""
     found: dict[str, Widget] = {LETTERS[PROMPT]: desk.editor}
     if desk.prompts.b.display:
         found[LETTERS[PROMPT_B]] = desk.prompts.b
     if desk.card.display:
         return {**found, LETTERS[MESSAGE]: desk.card}
     overview = desk.overview
-    if desk.own.replay is not None:  # whose panes are another file's next time
+    if desk.own.replay is not None:  # the panes differ from file to file
         shown = {key: overview.panes[key] for key in overview.on_screen}
         here = letters({PROMPT: "prompt", **{key: pane.called for key, pane in shown.items()}})
         return {**found, **{here[key]: pane for key, pane in shown.items()}}
@@ -57,7 +57,7 @@ def targets(desk: Desk) -> dict[str, Widget]:
 
 
 def jump(desk: Desk) -> None:
-    """Show the letters, and go where the next one says."""
+    """Show the letters, and focus the place whose letter is pressed."""
     found = targets(desk)
 
     def go(letter: str | None) -> None:
@@ -68,21 +68,21 @@ def jump(desk: Desk) -> None:
 
 
 class JumpScreen(Dialog[str]):
-    """Letters over the screen. One of them is the answer; any other key, or a click, is none."""
+    """Letters over the screen. The answer is the letter pressed; None on another key or a click."""
 
     def __init__(self, found: Mapping[str, Widget], size: Size) -> None:
         super().__init__(size)
         self._found = found
 
     def compose(self) -> ComposeResult:
-        """One label at the corner of each place."""
+        """Yield one label at the corner of each place."""
         for letter, widget in self._found.items():
             label = Static(Content(f" {letter} "), classes="letter")
             label.styles.offset = widget.region.offset
             yield label
 
     def on_key(self, event: events.Key) -> None:
-        """Go there, or leave."""
+        """Answer with the letter of the key, or None."""
         event.stop()
         event.prevent_default()
         letter = event.character.lower() if event.character else ""

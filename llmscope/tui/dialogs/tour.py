@@ -1,7 +1,7 @@
-"""The tour: a few cards over the real screen, each beside what it is about.
+"""The tour: a few boxes over the real screen, each next to the place it explains.
 
-It never opens by itself: somebody who only wants to type is not stopped. The first session has an
-invitation among the keys of the prompt instead.
+The tour never opens by itself, so that it does not stop a user who only wants to type. A first
+session has a hint in the footer of the prompt instead.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from llmscope.tui.desk import Desk
 
 WIDTH = 46
-"""Cells of a card."""
+"""Width of a box in cells."""
 POINTER = " ▸ "
 
 
 @dataclass(frozen=True)
 class Stop:
-    """A place, and what there is to say about it. `{name}` is the key of an action."""
+    """A place and its explanation. In `text`, `{name}` is replaced by the key of an action."""
 
     place: str
     title: str
@@ -86,7 +86,7 @@ STOPS = (
 
 
 def tour(desk: Desk) -> None:
-    """Walk through what is on screen now."""
+    """Start the tour of the places that are on screen now."""
     overview = desk.overview
     places: dict[str, Widget] = {"prompt": desk.editor, "words": desk.words, "keys": desk.keys}
     if overview.display:
@@ -101,7 +101,7 @@ def tour(desk: Desk) -> None:
 
 
 class TourScreen(Dialog[None]):
-    """One card after the other: any key goes on, esc leaves."""
+    """The boxes, one at a time: any key shows the next one, esc closes."""
 
     def __init__(
         self, stops: Sequence[tuple[Stop, Region]], theme: Theme, size: Size, at: int = 0
@@ -112,16 +112,16 @@ class TourScreen(Dialog[None]):
         self._at = at
 
     def compose(self) -> ComposeResult:
-        """A pointer and a card, which move from stop to stop."""
+        """Yield a pointer and a box, which move from stop to stop."""
         yield Static(Content(POINTER), classes="letter", id="tour-pointer")
         yield Static(id="tour")
 
     def on_mount(self) -> None:
-        """The first card."""
+        """Show the first box."""
         self._show()
 
     def on_key(self, event: events.Key) -> None:
-        """Go on, or leave."""
+        """Show the next box, or close after the last one and on esc."""
         event.stop()
         event.prevent_default()
         self._at += 1
@@ -149,9 +149,9 @@ class TourScreen(Dialog[None]):
 
 
 def beside(place: Region, card: Size, screen: Size) -> Offset:
-    """Where a card stands so that it hides as little as can be of what it is about.
+    """Return the offset of a box that covers as little as possible of `place`.
 
-    Below it, above it, to its right or to its left; over its lower end if nowhere is room.
+    Try below it, above it, right and left of it; if none has room, use the screen's lower right.
     """
     x = max(0, min(place.x + 2, screen.width - card.width))
     if place.bottom + card.height <= screen.height:

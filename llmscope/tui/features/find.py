@@ -1,4 +1,4 @@
-"""Find a token: a line that moves the cursor while one types."""
+"""Find a token: an input line that moves the cursor while the user types."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 
 
 def find_token(tokens: Sequence[Token], wanted: str, start: int) -> int | None:
-    """The first token from `start` on, then from the beginning, that holds the wanted text.
+    """Return the position of the next token that contains `wanted`; None if no token does.
 
-    White space may be written as it is shown; large and small letters are one.
+    The search begins at `start` and wraps around. White space may be typed as it is displayed; case
+    is ignored.
     """
     wanted = wanted.casefold()
     if not wanted:
@@ -34,25 +35,25 @@ def find_token(tokens: Sequence[Token], wanted: str, start: int) -> int | None:
 
 
 class FindLine(InOrder, Input):
-    """Takes the place of the line in words while one looks for a token."""
+    """The search line, which replaces the status text during a search."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,tab,shift+tab", "leave", "back to the figures", show=False)
     ]
 
     class Left(Message):
-        """The search is over."""
+        """Posted when the search is closed."""
 
     def __init__(self) -> None:
         super().__init__(id="find", placeholder="find a token", compact=True)
         self.cursor_blink = False
 
     def action_leave(self) -> None:
-        """Back to the figures, the cursor where it was found."""
+        """Close the search; the cursor stays on the token that was found."""
         self.post_message(self.Left())
 
     async def action_submit(self) -> None:
-        """The same."""
+        """Close the search, as `action_leave` does."""
         self.post_message(self.Left())
 
 
@@ -64,7 +65,7 @@ def open_find(desk: Desk) -> None:
 
 
 def seek(desk: Desk, wanted: str) -> None:
-    """Move to the nearest token, from the cursor on, that holds the wanted text."""
+    """Move to the next token, from the cursor on, that contains `wanted`."""
     position = find_token(desk.scene.tokens, wanted, max(0, desk.scene.focus.position))
     if position is not None:
         desk.look_at(desk.scene.go(position=position))

@@ -1,4 +1,4 @@
-"""The panes, one file each, or one for those that belong together."""
+"""The panes, one file for each pane or group of related panes."""
 
 from __future__ import annotations
 

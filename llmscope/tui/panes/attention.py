@@ -1,4 +1,4 @@
-"""Where a head looks."""
+"""The attention pane."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from llmscope.tui.state.view_state import ViewState
 from llmscope.tui.state.views import OF_ONE_HEAD
 
 MARGIN, HEAD = 9, 2
-"""Cells of the pane that labels, and rows that names and words, take from the picture."""
+"""Columns taken by the row labels, and rows taken by the column labels, in cells."""
 
 
 class AttentionPane(FigurePane):
-    """The pattern of the cursor's layer and head; its rows are tokens that look."""
+    """The attention pattern of the cursor's layer and head. [query, key]"""
 
     key: ClassVar[str] = "attention"
 
     def want(self, scene: ViewState) -> Want:
-        """One head's pattern, or all heads' reduced to one.
+        """Return the want for one head's pattern, or for all heads' patterns reduced to one.
 
-        Of a long prompt it is the part around the cursor, or all of it in blocks of tokens.
+        For a long prompt, ask for the part around the cursor, or for all of it in blocks of tokens.
         """
         mode, count = scene.attention_mode, len(scene.tokens)
         focus = Focus(
@@ -39,5 +39,5 @@ class AttentionPane(FigurePane):
         return Want(self.key, "attention", focus)
 
     def edit_here(self, scene: ViewState) -> Edit | None:
-        """The head is zeroed."""
+        """Return the edit that zeroes the head under the cursor."""
         return scene.zero_head

@@ -1,4 +1,4 @@
-"""The workspace of the context: what it changed, the proof, how it grew, what examples bring."""
+"""The panes of the Context workspace: update size, proof, growth, and gain by examples."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ MEASURES = ("kl", "difference")
 
 
 class ContextPane(FigurePane):
-    """How large the update of each layer's matrices is that stands for the context."""
+    """The size of the weight update equivalent to the context, per layer and matrix."""
 
     key: ClassVar[str] = "context"
     changes: ClassVar[bool] = False
     row: ClassVar[str] = "layer"
 
     def want(self, scene: ViewState) -> Want:
-        """The update for the last token."""
+        """Return the want for the update for the last token."""
         return Want(self.key, "context", Focus(mode="last"))
 
     def draw(self, shown: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
-        """With the stream's shift as one more column, and without what the proof beside it says."""
+        """Draw the figure without its caption, the residual stream's shift as an extra column."""
         figure = _bare(shown.figure)
         if figure.verdict.status == "refused" and "context" in figure.verdict.reason:
             verdict = replace(figure.verdict, reason=f"{figure.verdict.reason}. {HOW}")
@@ -48,32 +48,32 @@ class ContextPane(FigurePane):
         return super().draw(replace(shown, figure=figure), focus, tokens)
 
     def step(self, scene: ViewState, by: int) -> ViewState:
-        """Up and down are layers."""
+        """Move by `by` layers."""
         return scene.move(layer=by)
 
     def point(self, scene: ViewState, hit: dict[str, int]) -> ViewState:
-        """The layer of the cell."""
+        """Move the cursor to the layer of the cell."""
         return scene.go(layer=hit.get("layer"))
 
 
 class ProofPane(FigurePane):
-    """What is said with the context, with the update in its place, and with neither."""
+    """The predictions with the context, with the update instead, and with neither."""
 
     key: ClassVar[str] = "context-proof"
     changes: ClassVar[bool] = False
 
     def want(self, scene: ViewState) -> Want:
-        """The figure of the update, which holds its proof: it is made once for both panes."""
+        """Return the want of `ContextPane`: its figure, computed once for both, has the proof."""
         return Want(self.key, "context", Focus(mode="last"))
 
     def heading(self, shown: Shown) -> str:
-        """What is held against what."""
+        """Return the title, which depends on whether a taught context is compared."""
         runs = shown.figure.extra.get("runs", ())
         carried = any(run == "taught" for run in runs)
         return "How far it carries" if carried else "Proof"
 
     def draw(self, shown: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
-        """The runs of the figure as a table."""
+        """Draw the runs of the figure as a table."""
         figure = shown.figure
         if figure.verdict.status != "refused":
             figure = proof(figure)
@@ -81,7 +81,7 @@ class ProofPane(FigurePane):
 
 
 class StepsPane(LensPane):
-    """How far each line, or each token, of the context moves the update."""
+    """How far each line or token of the context moves the update."""
 
     key: ClassVar[str] = "context-steps"
     changes: ClassVar[bool] = False
@@ -90,21 +90,21 @@ class StepsPane(LensPane):
     views = ("lines", "tokens")
 
     def heading(self, shown: Shown) -> str:
-        """What a column is."""
+        """Return the title, which says what a column is."""
         by = "token" if shown.want.focus.mode == "tokens" else "example"
         return f"Growth · what each {by} adds"
 
     def step(self, scene: ViewState, by: int) -> ViewState:
-        """Up and down are layers."""
+        """Move by `by` layers."""
         return scene.move(layer=by)
 
     def point(self, scene: ViewState, hit: dict[str, int]) -> ViewState:
-        """The layer of the cell."""
+        """Move the cursor to the layer of the cell."""
         return scene.go(layer=hit.get("layer"))
 
 
 class GainPane(LensPane):
-    """How surprising the answer is after so many examples: the target, or what is likeliest."""
+    """The surprisal of the answer (the target, or the likeliest token) by number of examples."""
 
     key: ClassVar[str] = "context-gain"
     changes: ClassVar[bool] = False
@@ -113,13 +113,13 @@ class GainPane(LensPane):
     asks = ("target",)
 
     def heading(self, shown: Shown) -> str:
-        """The answer that is expected."""
+        """Return the title with the expected answer."""
         answer = display_text(str(shown.figure.extra.get("answer", "")), whitespace=True)
         return f"Gain · surprisal of ‹{answer}›" if answer else "Gain"
 
 
 def proof(figure: Figure) -> Figure:
-    """The runs of a figure of the lens `context`: KL and largest difference. [run, measure]"""
+    """Return KL and largest logit difference of the runs of a `context` figure. [run, measure]"""
     extra = figure.extra
     values = np.array([extra[name] for name in MEASURES], dtype=np.float32).T
     return Figure(

@@ -1,4 +1,4 @@
-"""The workspace Compare: this prompt, A, held against prompt B, token by token."""
+"""The panes of the Compare workspace: the prompt (A) against prompt B, token by token."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from llmscope.tui.desk import Desk
 
 UNSEEN = "the cue comes later"
-"""What a title says where the token cannot know of what the prompts differ in."""
+"""Title remark for a token that comes before the difference between the prompts."""
 HEADINGS = {
     "cosine": ("A and B", "cosine of the same token"),
     "centred": ("A and B", "cosine of the same token, mean taken off"),
@@ -37,21 +37,21 @@ HEADINGS = {
     "word": ("", "cosine of A and B"),
     "lens": ("", "two lists of words"),
 }
-"""What a title says of each mode, for panes that are narrow; the empty first part is the token."""
+"""Title parts per mode, short for narrow panes; an empty first part is replaced by the token."""
 BLANK = "blank: only in A"
-"""What the legend says where tokens have no counterpart."""
+"""Legend text for tokens without a counterpart."""
 SHORT = {"same token": "same", "different tokens": "different", "same, mean taken off": "centred"}
-"""What a narrow pane calls the curves of the word."""
+"""Short names of the word's curves, for narrow panes."""
 WIDE = 68
-"""Cells of a pane from which on they have their whole names."""
+"""Minimum pane width in cells for the full names."""
 DIGITS = 6
-"""Decimals of a cosine that float32 has: the ramp would stretch over what is less."""
+"""Decimals of a cosine kept: the color ramp would stretch over smaller float32 rounding errors."""
 ATTENTION = ("attention", "attention-difference")
 """The modes whose columns are heads."""
 
 
 class ContrastPane(VersusPane):
-    """What the two prompts made of each token that both have, layer by layer."""
+    """Similarity or attention of the two prompts per layer, for each token that both have."""
 
     key: ClassVar[str] = "contrast"
     row: ClassVar[str] = "layer"
@@ -61,11 +61,11 @@ class ContrastPane(VersusPane):
     asks: ClassVar[tuple[str, ...]] = ("position",)
 
     def heading(self, shown: Shown) -> str:
-        """What is compared, and whether the cue is out of sight."""
+        """Return the title: what is compared, and whether the cue comes later."""
         return heading(shown)
 
     def draw(self, shown: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
-        """Streams that are the same up to rounding are drawn as the same."""
+        """Draw the figure with cosines rounded, so that streams equal up to rounding look equal."""
         figure = shown.figure
         if figure.unit == "cosine":
             figure = replace(figure, values=figure.values.round(DIGITS))
@@ -88,36 +88,36 @@ class ContrastPane(VersusPane):
 
     @property
     def picked(self) -> DemoPair | None:
-        """The pair that is chosen while there is no prompt B."""
+        """The selected pair while there is no prompt B; otherwise None."""
         pairs = self._pairs
         picking = self._scene.versus_prompt is None and pairs
         return pairs[self._scene.pair % len(pairs)] if picking else None
 
     def step(self, scene: ViewState, by: int) -> ViewState:
-        """Up and down are layers; without a prompt B they are pairs to pick."""
+        """Move by `by` layers, or without a prompt B by `by` pairs of the list."""
         if scene.versus_prompt is None:
             return replace(scene, pair=max(0, min(scene.pair + by, len(self._pairs) - 1)))
         return scene.move(layer=by)
 
     def side(self, scene: ViewState, by: int) -> ViewState:
-        """Left and right are heads where columns are, else tokens."""
+        """Move by `by` heads where columns are heads, otherwise by `by` tokens."""
         heads = scene.view_of(self.key, self.views) in ATTENTION
         return scene.move(head=by) if heads else scene.move(position=by)
 
     def point(self, scene: ViewState, hit: dict[str, int]) -> ViewState:
-        """The layer and the token, or the head, of the cell; or a pair."""
+        """Move the cursor to the cell's layer and its token or head, or select a pair."""
         if "pair" in hit:
             return replace(scene, pair=hit["pair"])
         layer = self.layer_at(hit.get("layer"))
         return scene.go(layer=layer, position=hit.get("position"), head=hit.get("head"))
 
     def edit_here(self, scene: ViewState) -> Edit | None:
-        """The head is zeroed where the cell is one."""
+        """Return the edit that zeroes the head, if columns are heads; otherwise None."""
         return scene.zero_head if scene.view_of(self.key, self.views) in ATTENTION else None
 
 
 def noted(painting: Painting, note: str, width: int, look: RenderOptions) -> Painting:
-    """A painting whose legend says one thing more, if a border of such a pane has room for it."""
+    """Append `note` to the legend of a painting, if a pane border of `width` cells has room."""
     ink = styles_for(look)
     text = f" {ink.glyphs.separator} {plain_text(note, look.ascii)}"
     legend = painting.legend or ()
@@ -129,7 +129,7 @@ def noted(painting: Painting, note: str, width: int, look: RenderOptions) -> Pai
 
 
 class DivergencePane(VersusPane):
-    """How far the predictions of the two prompts part after each token."""
+    """The KL divergence between the predictions of the two prompts after each token."""
 
     key: ClassVar[str] = "contrast-kl"
     changes: ClassVar[bool] = False
@@ -138,18 +138,18 @@ class DivergencePane(VersusPane):
     asks: ClassVar[tuple[str, ...]] = ("position",)
 
     def heading(self, shown: Shown) -> str:
-        """What is compared, and whether the cue is out of sight."""
+        """Return the title: what is compared, and whether the cue comes later."""
         return heading(shown)
 
 
 class WordPane(DivergencePane):
-    """The token under the cursor in both prompts: how alike, and what it says, layer by layer."""
+    """The token under the cursor by layer: cosine of A and B, or logits of two word lists."""
 
     key: ClassVar[str] = "contrast-word"
     views: ClassVar[tuple[str, ...]] = ("word", "lens")
 
     def draw(self, shown: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
-        """The curves, with names that fit below them."""
+        """Draw the curves, with short names in a narrow pane."""
         figure = shown.figure
         if figure.kind == "lines" and self.size.width < WIDE:
             first, *rest = figure.axes
@@ -159,7 +159,7 @@ class WordPane(DivergencePane):
 
 
 def heading(shown: Shown) -> str:
-    """A title that tells, before it says how, where a token cannot know what differs."""
+    """Return the title, with `UNSEEN` in it if the token comes before the difference."""
     extra = shown.figure.extra
     first, how = HEADINGS[shown.want.focus.mode]
     place = extra.get("position", shown.want.focus.position)

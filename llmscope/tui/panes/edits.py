@@ -1,4 +1,4 @@
-"""The list of edits to the pass: drawn from the scene alone, no engine is asked."""
+"""The list of edits to the forward pass, drawn from the view state without the engine."""
 
 from __future__ import annotations
 
@@ -29,24 +29,24 @@ Fill = Callable[[str], str]
 
 
 class EditsPane(FigurePane):
-    """The edits in their order, which of them are on, and prompt B."""
+    """The edits in order, which of them are on, and prompt B."""
 
     key: ClassVar[str] = "edits"
     row: ClassVar[str] = "edit"
 
     def want(self, scene: ViewState) -> None:
-        """It shows what a person has written, and no figure."""
+        """Return None: the pane shows the user's edits and no figure."""
 
     def step(self, scene: ViewState, by: int) -> ViewState:
-        """Up and down choose an edit."""
+        """Move the selection by `by` edits."""
         return scene.choosing(by)
 
     def point(self, scene: ViewState, hit: dict[str, int]) -> ViewState:
-        """A click chooses one."""
+        """Select the edit that was clicked."""
         return scene.choosing(hit["edit"] - scene.chosen) if "edit" in hit else scene
 
     def edit_here(self, scene: ViewState) -> Edit | None:
-        """The chosen one."""
+        """Return the selected edit."""
         return None if scene.chosen_edit is None else scene.chosen_edit.edit
 
     def _heading(self) -> Content:
@@ -64,10 +64,14 @@ class EditsPane(FigurePane):
 def paint_edits(
     scene: ViewState, width: int, height: int, look: RenderOptions, fill: Fill
 ) -> Painting:
-    """The list in exactly so many cells, the chosen edit in sight; prompt B at the bottom.
+    """Draw the list in `width` × `height` cells, scrolled to the selected edit; prompt B below it.
 
     Args:
-        fill: puts the keys of actions into a text.
+        scene: the view state with the edits.
+        width: the width in cells.
+        height: the height in cells.
+        look: the render options.
+        fill: replaces `{action}` in a text by the action's key.
     """
     ink = styles_for(look)
     foot = [_prompt_b(scene, width, ink, fill)] if height > 2 else []
@@ -83,7 +87,7 @@ def paint_edits(
         if why := _why(scene, one):
             listed.append((at, _said(f"{' ' * _indent(scene)}{why}", width, ink)))
     lines = [at for at, _ in listed]
-    # The reason below the chosen one is to be read as well.
+    # Keep the reason below the selected edit visible too.
     told = lines.count(scene.chosen) > 1 and room > 1
     window = Window.around(lines.index(scene.chosen) + told, len(listed), room)
     inside = listed[window.start : window.stop]
@@ -97,7 +101,7 @@ def _indent(scene: ViewState) -> int:
 
 
 def _edit(scene: ViewState, at: int, width: int, ink: Styles) -> Row:
-    """`▸1 ✓ steer 6 token " Paris" 4      4`: what does not fit is cut, never its strength."""
+    """Draw `▸1 ✓ steer 6 token " Paris" 4      4`; only the text is cut to fit."""
     one = scene.edits[at]
     is_chosen = at == scene.chosen
     made = one.on and not scene.muted
@@ -121,7 +125,7 @@ def _strength(edit: Edit, ink: Styles) -> str:
 
 
 def _why(scene: ViewState, one: ListedEdit) -> str:
-    """Why an edit that is listed is not made; empty where somebody has just switched it off."""
+    """Return why a listed edit cannot be applied; empty if the user merely switched it off."""
     return one.flaw or (WAITS if one.on and scene.waits(one) else "")
 
 
@@ -144,7 +148,7 @@ def _text(edit: Edit, ink: Styles) -> str:
 
 
 def _one_line(text: str, ink: Styles) -> str:
-    """Foreign text on one line, its line ends visible."""
+    """Return untrusted text on one line, with visible line ends."""
     ascii_only = ink.look.ascii
     ends = VISIBLE_ASCII if ascii_only else VISIBLE
     pieces = (plain_text(piece, ascii_only) for piece in text.split("\n"))

@@ -1,4 +1,4 @@
-"""Panes that show one lens: its modes are their views, and the cursor asks what it depends on."""
+"""Panes that show one lens: its modes are the views, and the cursor sets the focus it reads."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from llmscope.tui.state.view_state import ViewState
 
 
 class LensPane(FigurePane):
-    """A lens in one of its modes.
+    """A pane that shows a lens in one of its modes.
 
     Attributes:
-        lens: its name.
-        views: the modes that the key for the next view goes round; empty: the lens's first.
-        asks: what of the focus it asks about: `layer`, `head`, `position`, `neuron`, `target`
-            (the pinned one), `versus`, `top_k` (as many as there are rows).
+        lens: the name of the lens.
+        views: the modes that the next-view key cycles through; an empty string is the lens's
+            default mode.
+        asks: the fields of the focus that the lens reads: `layer`, `head`, `position`, `neuron`,
+            `target` (the pinned one), `versus`, `top_k` (the number of rows).
     """
 
     lens: ClassVar[str]
@@ -27,7 +28,7 @@ class LensPane(FigurePane):
     asks: ClassVar[tuple[str, ...]] = ()
 
     def want(self, scene: ViewState) -> Want:
-        """The lens, asked about the place of the cursor."""
+        """Return the want for the lens at the place of the cursor."""
         whole = Focus(
             layer=scene.focus.layer,
             head=scene.focus.head,
@@ -41,12 +42,12 @@ class LensPane(FigurePane):
         return Want(self.key, self.lens, Focus(mode=scene.view_of(self.key, self.views), **asked))
 
     def turn(self, scene: ViewState) -> ViewState | None:
-        """The next mode."""
+        """Return the view state with the next mode; None if there is only one."""
         return scene.turned_in(self.key, self.views) if len(self.views) > 1 else None
 
 
 class HeadsPane(LensPane):
-    """What each head is for; the cursor is a layer and a head."""
+    """A score of each head; the cursor is a layer and a head."""
 
     key: ClassVar[str] = "heads"
     row: ClassVar[str] = "layer"
@@ -61,24 +62,24 @@ class HeadsPane(LensPane):
     )
 
     def step(self, scene: ViewState, by: int) -> ViewState:
-        """Up and down are layers."""
+        """Move by `by` layers."""
         return scene.move(layer=by)
 
     def side(self, scene: ViewState, by: int) -> ViewState:
-        """Left and right are heads."""
+        """Move by `by` heads."""
         return scene.move(head=by)
 
     def point(self, scene: ViewState, hit: dict[str, int]) -> ViewState:
-        """The layer and the head of the cell."""
+        """Move the cursor to the layer and head of the cell."""
         return scene.go(layer=hit.get("layer"), head=hit.get("head"))
 
     def edit_here(self, scene: ViewState) -> Edit | None:
-        """The head is zeroed."""
+        """Return the edit that zeroes the head under the cursor."""
         return scene.zero_head
 
 
 class AllHeadsPane(LensPane):
-    """Where all heads of the layer look."""
+    """The attention patterns of all heads of the layer."""
 
     key: ClassVar[str] = "heads-all"
     row: ClassVar[str] = "layer"
@@ -88,31 +89,31 @@ class AllHeadsPane(LensPane):
     asks = ("layer",)
 
     def want(self, scene: ViewState) -> Want:
-        """The layer's patterns; of a long prompt the part around the cursor."""
+        """Return the want for the layer's patterns; in a long prompt, around the cursor."""
         want = super().want(scene)
         if scene.long:
             want = replace(want, focus=replace(want.focus, position=scene.asked_position))
         return want
 
     def step(self, scene: ViewState, by: int) -> ViewState:
-        """Up and down are layers."""
+        """Move by `by` layers."""
         return scene.move(layer=by)
 
     def side(self, scene: ViewState, by: int) -> ViewState:
-        """Left and right are heads."""
+        """Move by `by` heads."""
         return scene.move(head=by)
 
     def point(self, scene: ViewState, hit: dict[str, int]) -> ViewState:
-        """The head of the panel."""
+        """Move the cursor to the head of the panel."""
         return scene.go(head=hit.get("head"))
 
     def edit_here(self, scene: ViewState) -> Edit | None:
-        """The head is zeroed."""
+        """Return the edit that zeroes the head under the cursor."""
         return scene.zero_head
 
 
 class AttributionPane(LensPane):
-    """Who wrote the answer: the largest parts of its logit, or those of the layer's neurons."""
+    """Direct logit attribution of the answer: the largest parts, the layer's neurons, or layers."""
 
     key: ClassVar[str] = "attribution"
     lens = "attribution"
@@ -121,7 +122,7 @@ class AttributionPane(LensPane):
 
 
 class AttributionHeadsPane(HeadsPane):
-    """What each head wrote of the answer; the cursor is a layer and a head."""
+    """Direct logit attribution of the answer per head; the cursor is a layer and a head."""
 
     key: ClassVar[str] = "attribution-heads"
     lens: ClassVar[str] = "attribution"
@@ -130,7 +131,7 @@ class AttributionHeadsPane(HeadsPane):
 
 
 class SaliencyPane(LensPane):
-    """Which tokens mattered for the answer."""
+    """The saliency of each token for the answer."""
 
     key: ClassVar[str] = "saliency"
     lens = "saliency"
@@ -139,17 +140,17 @@ class SaliencyPane(LensPane):
 
 
 class NeuronPane(LensPane):
-    """The chosen neuron of the cursor's layer."""
+    """Base class of the panes that show the selected neuron of the cursor's layer."""
 
     def edit_here(self, scene: ViewState) -> Edit | None:
-        """The neuron that is shown is zeroed."""
+        """Return the edit that zeroes the neuron that is shown."""
         shown = self._shown
         known = shown.figure.extra if shown is not None and shown.at(scene) else {}
         return scene.zero_neuron(known.get("neuron"))
 
 
 class NeuronTokensPane(NeuronPane):
-    """What the chosen neuron says: the tokens that it promotes and suppresses."""
+    """The tokens that the selected neuron promotes and suppresses."""
 
     key: ClassVar[str] = "neuron-tokens"
     lens = "neurons"
@@ -158,7 +159,7 @@ class NeuronTokensPane(NeuronPane):
 
 
 class NeuronActivationPane(NeuronPane):
-    """When the chosen neuron fires along the prompt."""
+    """The activation of the selected neuron along the prompt."""
 
     key: ClassVar[str] = "neuron-activation"
     lens = "neurons"

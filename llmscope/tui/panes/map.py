@@ -18,18 +18,18 @@ from llmscope.tui.state.view_state import ViewState
 from llmscope.tui.state.views import MAP_VIEWS
 
 GUTTER = 12
-"""Cells that the labels of the rows may take."""
+"""Maximum width in cells of the row labels."""
 
 
 class MapPane(FigurePane):
-    """A lens with the axes layer and position, between the tokens and their surprisal."""
+    """A lens with the axes layer and position, above it the tokens, below it their surprisal."""
 
     key: ClassVar[str] = "map"
     row: ClassVar[str] = "layer"
     _tokens: Shown | None = None
 
     def want(self, scene: ViewState) -> Want:
-        """The figure of the view: whole, or the columns in sight where each costs a readout."""
+        """Return the want of the view; for the logit lens, of the visible columns only."""
         view = scene.map_view
         focus = Focus(mode=view.mode)
         if view.lens != "logit-lens" or scene.info is None:
@@ -40,26 +40,26 @@ class MapPane(FigurePane):
         return Want(self.key, view.lens, replace(focus, target=scene.target))
 
     def heading(self, shown: Shown) -> str:
-        """The view's name."""
+        """Return the title with the name of the view."""
         asked = (shown.want.lens, shown.want.focus.mode)
         view = next(view for view in MAP_VIEWS if (view.lens, view.mode) == asked)
         pool = self._pool(len(shown.tokens))
         return f"Map · {view.title}" + (f" · max of {pool} tokens" if pool > 1 else "")
 
     def step(self, scene: ViewState, by: int) -> ViewState:
-        """Up and down are layers."""
+        """Move by `by` layers."""
         return scene.move(layer=by)
 
     def turn(self, scene: ViewState) -> ViewState:
-        """Another lens with these axes."""
+        """Return the view state with the next view of the map."""
         return scene.turned()
 
     def point(self, scene: ViewState, hit: dict[str, int]) -> ViewState:
-        """Both the layer and the token of the cell."""
+        """Move the cursor to the layer and token of the cell."""
         return scene.go(layer=self.layer_at(hit.get("layer")), position=hit.get("position"))
 
     def edit_here(self, scene: ViewState) -> Edit | None:
-        """The whole layer is zeroed."""
+        """Return the edit that zeroes the whole layer."""
         return scene.zero_layer
 
     def present(
@@ -70,7 +70,7 @@ class MapPane(FigurePane):
         stale: bool,
         tokens: Shown | None = None,
     ) -> None:
-        """Show a figure, and the surprisal of the same tokens once it is known."""
+        """Show a figure, and the surprisal of its tokens if `tokens` is of the same pass."""
         fits = tokens is not None and shown is not None and tokens.same_pass(shown)
         self._tokens = tokens if fits else None
         super().present(scene, shown, stale=stale)
@@ -80,7 +80,7 @@ class MapPane(FigurePane):
         return (*super()._inputs(), tokens)
 
     def draw(self, shown: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
-        """The map in the room there is, its surprisal row included."""
+        """Draw the map with its surprisal row to fit the pane."""
         from llmscope.draw.grid.pooling import pooled
 
         known = None if self._tokens is None else self._tokens.figure
@@ -94,12 +94,15 @@ class MapPane(FigurePane):
 
 
 def sight(scene: ViewState, size: Size, narrowest: int, foot: str = "") -> tuple[int, int]:
-    """The positions that a map draws; while the cursor follows, counted from the end.
+    """Return the start and stop of the positions that a map of this size shows.
+
+    While the cursor follows the last token, they count from the end.
 
     Args:
-        size: of the pane.
-        narrowest: cells of a column at least.
-        foot: the name of the row below the layers, if there is one.
+        scene: the view state.
+        size: the size of the pane.
+        narrowest: the minimum width of a column in cells.
+        foot: the name of the row below the layers, if any.
     """
     layers = 0 if scene.info is None else scene.info.layers
     count = max(len(scene.tokens), 1)
@@ -113,5 +116,5 @@ def sight(scene: ViewState, size: Size, narrowest: int, foot: str = "") -> tuple
         foot=foot,
         narrowest=narrowest,
     ).columns
-    # A letter may make one token more: what is last in sight then is one further on.
+    # The next keystroke may add a token, which moves the visible range on by one.
     return (-room.size - 1, 0) if scene.following else (room.start, room.stop)

@@ -1,4 +1,4 @@
-"""Which neurons fire; in a layer that is a mixture of experts, which of them run."""
+"""The MLP pane: the neurons that fire, or for a mixture-of-experts layer the router."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from llmscope.tui.state.view_state import ViewState
 
 
 class MlpPane(FigurePane):
-    """The strongest neurons of the cursor's layer on its token; up and down choose one."""
+    """The strongest neurons of the cursor's layer on its token; up and down select one."""
 
     key: ClassVar[str] = "mlp"
     row: ClassVar[str] = "neuron"
 
     def want(self, scene: ViewState) -> Want:
-        """As many neurons as there are rows; the router of a layer that has experts instead."""
+        """Return the want for the top neurons, or for the router if the layer has experts."""
         if scene.info is not None and scene.focus.layer in scene.info.experts:
             return Want(self.key, "experts", Focus(layer=scene.focus.layer))
         focus = Focus(
@@ -30,13 +30,13 @@ class MlpPane(FigurePane):
         return Want(self.key, "mlp", focus)
 
     def neurons(self) -> list[int]:
-        """Their indices, in the order of the rows."""
+        """Return the indices of the neurons shown, in row order."""
         if self._shown is None or (axis := self._shown.figure.axis("neuron")) is None:
             return []
         return [int(label) for label in self._shown.figure.axes[axis].labels]
 
     def step(self, scene: ViewState, by: int) -> ViewState:
-        """Up and down are neurons, or the tokens that a router gives to experts."""
+        """Move by `by` neurons, or by `by` tokens where the router is shown."""
         found = self.neurons()
         if not found:
             return super().step(scene, by)
@@ -46,12 +46,12 @@ class MlpPane(FigurePane):
         return scene.go(neuron=found[max(0, min(at + by, len(found) - 1))])
 
     def point(self, scene: ViewState, hit: dict[str, int]) -> ViewState:
-        """A click chooses the neuron, and the token of the strip."""
+        """Select the neuron that was clicked, or the token of the strip."""
         found, row = self.neurons(), hit.get("neuron")
         scene = scene.go(position=hit.get("position"))
         return scene.go(neuron=found[row]) if row is not None and row < len(found) else scene
 
     def edit_here(self, scene: ViewState) -> Edit | None:
-        """The chosen neuron is zeroed, or the strongest; where none is known, the layer's MLP."""
+        """Return the edit that zeroes the selected or strongest neuron; else the layer's MLP."""
         known = self.neurons() if self._shown is not None and self._shown.at(scene) else []
         return scene.zero_neuron(next(iter(known), None))

@@ -1,4 +1,4 @@
-"""What comes next after the token under the cursor."""
+"""The next-token pane: predictions after the token under the cursor."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ SHORT = {"temperature": "T", "top-k": "k", "top-p": "p", "min-p": "min-p"}
 
 
 def sampler_in_short(focus: Focus) -> str:
-    """The sampler of a figure, in a few cells; empty for the model's own distribution."""
+    """Format a figure's sampler settings in short; empty for the model's own distribution."""
     sampler = Sampler(focus.temperature, focus.sample_top_k, focus.top_p, focus.min_p)
     plain = sampler == Sampler(temperature=1.0)
     return "" if plain else " ".join(f"{SHORT[name]} {value}" for name, value in sampler.words)
 
 
 class NextTokenPane(FigurePane):
-    """Candidates with their probabilities; up and down choose the one that is asked about."""
+    """Next-token candidates with their probabilities; up and down select the target."""
 
     key: ClassVar[str] = "next-token"
     row: ClassVar[str] = "candidate"
-    changes: ClassVar[bool] = False  # it tells both, always
+    changes: ClassVar[bool] = False  # the figure always shows both values
 
     @property
     def apart(self) -> bool:
-        """What B says of the candidates it tells only if that is asked for."""
+        """True: the figure includes B's probabilities only if the change is asked for."""
         return True
 
     def want(self, scene: ViewState) -> Want:
-        """The candidates after the cursor's token."""
+        """Return the want for the candidates after the cursor's token."""
         target = scene.target if scene.target_pinned else None
         focus = Focus(position=scene.asked_position, target=target, top_k=self.rows)
         sampler = scene.sampler
-        if not sampler.greedy:  # the likeliest is the first one of any distribution
+        if not sampler.greedy:  # the top token is the same in all
             focus = replace(
                 focus,
                 temperature=sampler.temperature,
@@ -51,7 +51,7 @@ class NextTokenPane(FigurePane):
         return Want(self.key, "next-token", focus)
 
     def heading(self, shown: Shown) -> str:
-        """The token that the candidates follow, and the sampler whose distribution they have."""
+        """Return the title: the token before the candidates, and the sampler settings."""
         after = str(shown.figure.extra.get("after", ""))
         title = (
             f"Next token after ‹{display_text(after, whitespace=True)}›" if after else "Next token"
@@ -60,13 +60,13 @@ class NextTokenPane(FigurePane):
         return f"{title} · {sampler}" if sampler else title
 
     def candidates(self) -> list[int]:
-        """Their ids, in the order of the rows."""
+        """Return the token ids of the candidates, in row order."""
         if self._shown is None:
             return []
         return [int(token) for token in self._shown.figure.extra.get("ids", ())]
 
     def step(self, scene: ViewState, by: int) -> ViewState:
-        """Up and down are candidates."""
+        """Move the target by `by` candidates."""
         ids = self.candidates()
         if not ids:
             return scene
@@ -74,6 +74,6 @@ class NextTokenPane(FigurePane):
         return scene.aim(ids[max(0, min(at + by, len(ids) - 1))], pinned=False)
 
     def point(self, scene: ViewState, hit: dict[str, int]) -> ViewState:
-        """A click asks about that candidate."""
+        """Make the candidate that was clicked the target."""
         ids, row = self.candidates(), hit.get("token")
         return scene.aim(ids[row], pinned=False) if row is not None and row < len(ids) else scene

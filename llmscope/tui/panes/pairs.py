@@ -1,4 +1,4 @@
-"""What the workspace Compare shows before there is a prompt B: how to have one, pairs to pick."""
+"""The list that Compare shows while there is no prompt B: how to set one, and example pairs."""
 
 from __future__ import annotations
 
@@ -26,10 +26,15 @@ def paint_pairs(
     look: RenderOptions,
     fill: Callable[[str], str],
 ) -> Painting:
-    """The list in exactly so many cells; where room is short the remarks go, and the pairs stay.
+    """Draw the list in `width` × `height` cells; if room is short, drop the remarks first.
 
     Args:
-        fill: puts the keys of actions into a text.
+        pairs: the example pairs.
+        chosen: the index of the selected pair.
+        width: the width in cells.
+        height: the height in cells.
+        look: the render options.
+        fill: replaces `{action}` in a text by the action's key.
     """
     ink = styles_for(look)
 

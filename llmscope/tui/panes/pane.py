@@ -1,4 +1,4 @@
-"""What all panes share: a border that tells what is shown, and rows of cells that are kept."""
+"""The base class of all panes: a border with a title and legend, and cached rows of cells."""
 
 from __future__ import annotations
 
@@ -33,52 +33,52 @@ if TYPE_CHECKING:
 
 BLANK = Painting(())
 VERDICT_MARKS = {"verified": "✓", "partial": "~", "unverified": "!", "refused": "✗"}
-"""What stands for a verdict where its word does not fit."""
+"""Symbols for the verdicts, for titles too narrow for the word."""
 MARGIN = 2
-"""Cells of a title that are left for the mark of a stale picture."""
+"""Cells of a title reserved for the mark of a stale figure."""
 CHANGE = "change"
-"""What a title says of a figure that is what the edits changed."""
+"""Title remark for a figure of the difference made by the edits."""
 APART = "A − B"
-"""The same of one that is this prompt less prompt B."""
+"""Title remark for a figure of this prompt minus prompt B."""
 BAR = 8
-"""Cells of the bar of a sweep."""
+"""Width in cells of the progress bar of a sweep."""
 
 
 class FigurePane(Widget, can_focus=True):
     """A figure on the screen.
 
-    A pane says what it wants for a scene, how the scene changes when one moves or clicks in it,
-    and draws what it was given. It never asks and never decides.
+    A pane returns the figure it wants for a view state and the view state after a key or a click,
+    and draws the figure it is given. It never sends requests and never changes the app's state.
     """
 
     key: ClassVar[str]
     row: ClassVar[str] = "token"
-    """What up and down move by."""
+    """The unit that up and down move by."""
     column: ClassVar[str] = "token"
-    """What left and right move by."""
+    """The unit that left and right move by."""
     changes: ClassVar[bool] = True
-    """Whether its figure may be what the edits changed."""
+    """Whether its figure can show the difference made by the edits."""
     one_view: ClassVar[str] = "this pane has one view"
-    """What is said where it has no other view."""
+    """The notice for a next-view key where there is no other view."""
     slow: ClassVar[bool] = False
-    """Whether its figure takes many passes: the others are not to wait for it."""
+    """Whether its figure takes many forward passes, so that other figures are requested first."""
     brief: ClassVar[bool] = False
-    """Whether it has one line to say, and takes no more room than that."""
+    """Whether it has one line of text and takes no more room than that."""
     BINDINGS: ClassVar[list[BindingType]] = [*bindings("figures")]
     ALLOW_SELECT = False
 
     class Pointed(Message):
-        """A click or the wheel: the scene that it asks for."""
+        """Posted on a click or the wheel, with the resulting view state."""
 
         def __init__(self, scene: ViewState) -> None:
             super().__init__()
             self.scene = scene
 
     class Zoomed(Message):
-        """A double click: give this pane all the room."""
+        """Posted on a double click, to maximize the pane."""
 
     class Sized(Message):
-        """Another size: more rows may be wanted."""
+        """Posted after a resize: more rows may be wanted."""
 
     def __init__(self, look: RenderOptions) -> None:
         super().__init__(id=self.key)
@@ -92,76 +92,76 @@ class FigurePane(Widget, can_focus=True):
         self.border_title = Content(self.called)
 
     def dress(self, look: RenderOptions) -> None:
-        """Draw with another look."""
+        """Redraw with new render options."""
         self._look, self._drawn = look, ()
         self._repaint()
 
     @property
     def called(self) -> str:
-        """How a person calls it."""
+        """The name of the pane shown to the user."""
         return PANES[self.key]
 
     @property
     def rows(self) -> int:
-        """How many candidates or neurons to ask for: in tens, so that few resizes ask again."""
+        """The number of rows to request; a multiple of 10, so that few resizes request again."""
         return max(10, -(-self.size.height // 10) * 10)
 
     @property
     def apart(self) -> bool:
-        """Whether its figure may be A − B."""
+        """Whether its figure can show A − B."""
         return self.changes
 
     def want(self, scene: ViewState) -> Want | None:
-        """The figure to ask for; None if it shows none."""
+        """Return the figure that the pane needs; None if it shows no figure."""
         raise NotImplementedError
 
     def heading(self, shown: Shown) -> str:
-        """The title without its verdict: what is shown, and for which place.
+        """Return the title without its verdict: what is shown, and for which place.
 
-        It is the figure's own, never the cursor's: while a newer figure is on its way, title and
-        numbers still belong together.
+        The place is that of the figure, not of the cursor: while a newer figure is being computed,
+        title and numbers still match.
         """
         return display_text(shown.figure.title).replace("\n", " ")
 
     def step(self, scene: ViewState, by: int) -> ViewState:
-        """What up and down do here: another token, unless a pane has rows of its own."""
+        """Return the view state after up or down: `by` tokens further, unless overridden."""
         return scene.move(position=by)
 
     def side(self, scene: ViewState, by: int) -> ViewState:
-        """What left and right do here: another token, unless a pane has columns of its own."""
+        """Return the view state after left or right: `by` tokens further, unless overridden."""
         return scene.move(position=by)
 
     def turn(self, scene: ViewState) -> ViewState | None:
-        """Another view of it; None if it has only the one."""
+        """Return the view state with the pane's next view; None if it has only one view."""
         return None
 
     def edit_here(self, scene: ViewState) -> Edit | None:
-        """The edit of what is under the cursor here; None if nothing is that could be changed."""
+        """Return the edit for the item under the cursor; None if it cannot be edited."""
         return None
 
     def point(self, scene: ViewState, hit: dict[str, int]) -> ViewState:
-        """What a click on these indices does."""
+        """Return the view state after a click on the indices `hit`, keyed by axis name."""
         position = hit.get("position", hit.get("query"))
         return scene if position is None else scene.go(position=position)
 
     def layer_at(self, row: int | None) -> int | None:
-        """The layer of a row of the figure; None for none."""
+        """Return the layer of a row of the figure; None if `row` is None or there is no figure."""
         if row is None or self._shown is None:
             return None
         label = self._shown.figure.axes[0].labels[row]
-        # The embedding's row belongs to no layer; the first one is the closest to it.
+        # The embedding's row belongs to no layer; layer 0 is the closest.
         return int(label) if label.isdecimal() else 0
 
     def filled(self, text: str) -> str:
-        """A text in which `{name}` stands for the key of an action."""
+        """Replace each `{name}` in a text by the key of that action."""
         return cast("Desk", self.app).own.keymap.filled(text)
 
     def wheel(self, scene: ViewState, by: int) -> ViewState:
-        """What the wheel does here."""
+        """Return the view state after the wheel moved by `by`."""
         return self.step(scene, by)
 
     def draw(self, shown: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
-        """The figure in the room there is."""
+        """Draw the figure to fit the pane."""
         from llmscope.draw import paint
 
         width, height = self.size
@@ -170,28 +170,35 @@ class FigurePane(Widget, can_focus=True):
 
     @property
     def shown(self) -> Shown | None:
-        """What it shows."""
+        """The figure that is shown; None before the first one."""
         return self._shown
 
     @property
     def stale(self) -> bool:
-        """Whether it is marked as out of date; with `dim`, it is dim as well."""
+        """Whether the figure is marked as out of date; if `dim` is set, it is also dimmed."""
         return self._stale
 
     def present(
         self, scene: ViewState, shown: Shown | None, *, stale: bool, tokens: Shown | None = None
     ) -> None:
-        """Show a figure with the cursor of a scene, beside the tokens if it has use for them."""
+        """Show a figure with the cursor of a view state.
+
+        Args:
+            scene: the view state.
+            shown: the figure; None shows an empty pane.
+            stale: whether the figure is out of date.
+            tokens: the figure of the tokens, for panes that draw their surprisal.
+        """
         self._scene, self._shown, self._stale = scene, shown, stale
         self._repaint()
 
     def on_resize(self) -> None:
-        """Draw for the new size."""
+        """Redraw for the new size."""
         self._repaint()
         self.post_message(self.Sized())
 
     def _inputs(self) -> tuple[object, ...]:
-        """All that the picture depends on."""
+        """Return everything that the drawing depends on."""
         figure = None if self._shown is None else id(self._shown.figure)
         return (figure, self._scene, self._stale, self._stale and self.dim, self.size)
 
@@ -210,7 +217,7 @@ class FigurePane(Widget, can_focus=True):
             self.refresh(*(Region(0, y, self.size.width, 1) for y in changed))
 
     def _picture(self) -> Painting:
-        """What stands in the pane."""
+        """Draw the content of the pane."""
         shown = self._shown
         if shown is None:
             return BLANK
@@ -218,13 +225,13 @@ class FigurePane(Widget, can_focus=True):
         return self.draw(shown, replace(focus, position=min(focus.position, last)))
 
     def _heading(self) -> Content:
-        """The title as it stands there."""
+        """Return the complete title, with remarks and verdict."""
         shown = self._shown
         if shown is None:
             return Content(self.called)
         status, ink = shown.figure.verdict.status, inks(self._look.theme)
         first, *rest = self.heading(shown).split(" · ")
-        # What is unusual is said first: a title loses its last parts where room is short.
+        # Remarks come before the other parts, since a long title loses its last parts.
         changed = CHANGE if shown.request.edits else APART
         change = changed if shown.want.focus.change and shown.request.of_two else ""
         remarks = (change, progress_bar(shown.figure), self._painting.remark)
@@ -246,13 +253,13 @@ class FigurePane(Widget, can_focus=True):
                 setattr(self, name, value)
 
     def render_line(self, y: int) -> Strip:
-        """One row of the picture."""
+        """Return one row of the drawing."""
         if y < len(self._painting.rows):
             return Strip(self._painting.rows[y], self.size.width)
         return Strip([Segment(" " * self.size.width, self.rich_style)], self.size.width)
 
     def on_click(self, event: events.Click) -> None:
-        """Put the cursor there; a double click gives the pane all the room."""
+        """Move the cursor to the click; on a double click, maximize the pane."""
         offset = event.get_content_offset(self)
         if event.chain == 2:
             self.post_message(self.Zoomed())
@@ -260,21 +267,21 @@ class FigurePane(Widget, can_focus=True):
             self.post_message(self.Pointed(self.point(self._scene, hit)))
 
     def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
-        """The wheel."""
+        """Move by the wheel."""
         event.stop()
         self.post_message(self.Pointed(self.wheel(self._scene, -1)))
 
     def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
-        """The wheel."""
+        """Move by the wheel."""
         event.stop()
         self.post_message(self.Pointed(self.wheel(self._scene, 1)))
 
 
 def fitting_title(heading: str, status: str, width: int) -> tuple[str, str]:
-    """A heading and its verdict in so many cells.
+    """Fit a heading and its verdict into `width` cells, and return both.
 
-    Where the verdict's word does not fit, its mark stands for it; where that does not either, the
-    heading loses its last parts.
+    If the verdict's word does not fit, use its symbol; if that does not fit either, drop the last
+    parts of the heading.
     """
     room = width - MARGIN
     for word in (f" · {status}", f" {VERDICT_MARKS[status]}"):
@@ -286,7 +293,7 @@ def fitting_title(heading: str, status: str, width: int) -> tuple[str, str]:
 
 
 def progress_bar(figure: Figure) -> str:
-    """How far a sweep has come, `━━━───── 12/30`; empty once it is whole."""
+    """Return the progress of a sweep, `━━━───── 12/30`; empty once it is complete."""
     done, total = figure.extra.get("progress", (0, 0))
     if done >= total:
         return ""
@@ -295,7 +302,7 @@ def progress_bar(figure: Figure) -> str:
 
 
 def as_content(row: Row) -> Content:
-    """Drawn cells as content for a border."""
+    """Convert drawn cells to content for a border."""
     return Content.assemble(
         *((part.text, Style.from_rich_style(part.style) if part.style else "") for part in row)
     )

@@ -1,4 +1,4 @@
-"""The workspace Stages: the adapter that is on, held against the base model."""
+"""The panes of the Stages workspace: the active adapter against the base model."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ OF_ANSWER = {"kl": "KL of the answer · tuned ‖ base", "reward": "log π/π_re
 
 
 class AdapterPane(LensPane):
-    """A lens that needs an adapter that is on."""
+    """A pane for a lens that needs an active adapter."""
 
     changes: ClassVar[bool] = False
     lens: ClassVar[str] = "stages"
 
     def draw(self, shown: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
-        """The figure; without an adapter, how to have one."""
+        """Draw the figure; without an active adapter, explain how to load one."""
         alone = shown.request.adapter is None and shown.want.focus.mode != "score"
         if alone and shown.figure.verdict.status == "refused":
             figure = Figure.refused(self.lens, PANES[self.key], self.filled(NONE))
@@ -44,14 +44,14 @@ class AdapterPane(LensPane):
 
 
 class StagesPane(AdapterPane):
-    """What the adapter changed of each weight matrix, and at which depth it shows."""
+    """How the adapter changed each weight matrix, and at which depth the change shows."""
 
     key: ClassVar[str] = "stages"
     row: ClassVar[str] = "layer"
     views: ClassVar[tuple[str, ...]] = ("weights", "rank", "directions", "lens")
 
     def want(self, scene: ViewState) -> Want:
-        """The matrices of all layers, the directions of one, or the columns of the map in sight."""
+        """Return the want: all layers' matrices, one layer's directions, or the visible columns."""
         mode = scene.view_of(self.key, self.views)
         focus = Focus(mode=mode)
         if mode in ("directions", "lens"):
@@ -62,29 +62,29 @@ class StagesPane(AdapterPane):
         return Want(self.key, self.lens, focus)
 
     def step(self, scene: ViewState, by: int) -> ViewState:
-        """Up and down are layers."""
+        """Move by `by` layers."""
         return scene.move(layer=by)
 
     def point(self, scene: ViewState, hit: dict[str, int]) -> ViewState:
-        """The layer of the row, and the token of the column if it is one's."""
+        """Move the cursor to the row's layer, and to the column's token if columns are tokens."""
         return scene.go(layer=self.layer_at(hit.get("layer")), position=hit.get("position"))
 
 
 class StagesKlPane(AdapterPane):
-    """How far the adapter moved the prediction after each token."""
+    """KL divergence between the predictions with and without the adapter after each token."""
 
     key: ClassVar[str] = "stages-kl"
     views: ClassVar[tuple[str, ...]] = ("kl", "reward", "kl-all", "reward-all", "score")
     asks: ClassVar[tuple[str, ...]] = ("position",)
 
     def turn(self, scene: ViewState) -> ViewState | None:
-        """The next mode; without a reward model there is no score."""
+        """Return the view state with the next mode; skip `score` if there is no reward model."""
         turned = super().turn(scene)
         none = scene.info is None or scene.info.reward is None
         skip = none and turned is not None and turned.view_of(self.key, self.views) == "score"
         return super().turn(turned) if skip and turned is not None else turned
 
     def heading(self, shown: Shown) -> str:
-        """Short, for the pane is narrow."""
+        """Return a short title, since the pane is narrow."""
         mode = shown.want.focus.mode.removesuffix("-all")
         return (OF_ANSWER if shown.figure.extra.get("left_out") else HEADINGS)[mode]

@@ -1,4 +1,4 @@
-"""The tokens as a table."""
+"""The tokens pane: a table of the tokens."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class TokensPane(FigurePane):
     changes: ClassVar[bool] = False
 
     def want(self, scene: ViewState) -> Want:
-        """All tokens; the map needs the same figure."""
+        """Return the want for all tokens, the same figure that the map needs."""
         return TOKENS
 
     def heading(self, shown: Shown) -> str:
-        """How many there are."""
+        """Return the title with the number of tokens."""
         return f"Tokens · {len(shown.tokens)}"

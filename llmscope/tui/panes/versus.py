@@ -1,4 +1,4 @@
-"""What panes share that hold the prompt against prompt B."""
+"""The base class of panes that compare the prompt with prompt B."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from llmscope.tui.state.workspaces import PANES
 
 
 class VersusPane(LensPane):
-    """A lens that needs a prompt B."""
+    """A pane for a lens that needs a prompt B."""
 
     def draw(self, shown: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
-        """The figure; without a prompt B, how to have one."""
+        """Draw the figure; without a prompt B, explain how to set one."""
         if shown.request.versus_prompt is None and shown.figure.verdict.status == "refused":
             figure = Figure.refused(self.lens, PANES[self.key], self.filled(NO_B))
             shown = replace(shown, figure=figure)

@@ -1,4 +1,4 @@
-"""The numbers of the chosen step of the walk, or of a weight that it reads, and a cursor."""
+"""The values pane: the tensor of the selected walkthrough step, or a weight that it reads."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from llmscope.tui.state.figure_store import Shown
 from llmscope.tui.state.view_state import ViewState
 
 LEFT = 3
-"""Rows that the numbers keep where the words about one of them are below."""
+"""Minimum number of rows for the numbers when the text about one of them is below."""
 ROOMY = 6
-"""Rows from which on each of the words about it has one of its own."""
+"""Minimum number of text rows at which each fact is on its own line."""
 SPACIOUS = 70
-"""Cells from which on the line in words has room for the name of a number."""
+"""Minimum width in cells at which the status text has room for the name of a number."""
 SHARE = 2
-"""Of the pane, one row in so many may be words."""
+"""The text may take one row in this many of the pane."""
 
 
 class ValuesPane(WalkPane):
-    """The numbers of the chosen step; the arrows walk among them."""
+    """The numbers of the selected step; the arrow keys move a cursor in them."""
 
     key: ClassVar[str] = VALUES
     row: ClassVar[str] = "row"
@@ -35,21 +35,21 @@ class ValuesPane(WalkPane):
     views: ClassVar[tuple[str, ...]] = ("values",)
 
     def want(self, scene: ViewState) -> Want:
-        """The numbers of the step, or of a weight, around the cursor."""
+        """Return the want for the numbers of the step, or of a weight, around the cursor."""
         want, focus = super().want(scene), scene.focus
         asked = replace(want.focus, step=scene.step, weight=focus.weight, cell=focus.cell)
         return replace(want, focus=asked)
 
     def step(self, scene: ViewState, by: int) -> ViewState:
-        """Up and down are rows."""
+        """Move the cursor by `by` rows."""
         return self._walked(scene, down=by)
 
     def side(self, scene: ViewState, by: int) -> ViewState:
-        """Left and right are columns."""
+        """Move the cursor by `by` columns."""
         return self._walked(scene, across=by)
 
     def turn(self, scene: ViewState) -> ViewState | None:
-        """The next of the weights that the step reads; after the last, what comes out of it."""
+        """Show the next weight that the step reads; after the last one, the step's output again."""
         shown = self.values_shown()
         if shown is None:
             return self._beginning(scene)
@@ -57,7 +57,7 @@ class ValuesPane(WalkPane):
         return scene.weighed(len(weights)) if weights else None
 
     def point(self, scene: ViewState, hit: dict[str, int]) -> ViewState:
-        """A click puts the cursor there."""
+        """Move the cursor to the number that was clicked."""
         shown = self.values_shown()
         if shown is None:
             return scene
@@ -67,7 +67,7 @@ class ValuesPane(WalkPane):
         column = hit.get("column" if named else columns.name)
         if row is None or column is None:
             return scene
-        if not named and (rows.name, columns.name) == ("query", "key"):  # they are places there
+        if not named and (rows.name, columns.name) == ("query", "key"):  # token positions
             row, column = row - rows.start, column - columns.start
         return scene.at_cell(cell_at(shown.figure, row, column))
 
@@ -82,19 +82,19 @@ class ValuesPane(WalkPane):
         ids = [int(token) for token in extra.get("ids", ())]
         if not ids:
             column = max(0, min(column + across, columns - 1))
-        elif column in ids:  # tokens in the order of their numbers
+        elif column in ids:  # vocabulary tokens sorted by value
             column = ids[max(0, min(ids.index(column) + across, len(ids) - 1))]
         return scene.at_cell((row, column))
 
     def _beginning(self, scene: ViewState) -> ViewState:
-        """Where another layer has no such cell or weight, what comes out of the step."""
+        """Return to the output of the step if the layer has no such cell or weight."""
         shown = self._shown
         if shown is None or shown.figure.verdict.status != "refused":
             return scene
         return replace(scene, focus=replace(scene.focus, weight=None, cell=None))
 
     def draw(self, shown: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
-        """The numbers; what one of them means, below where the pane in words is not there."""
+        """Draw the numbers, and below them the text about one if `SaidPane` is not on screen."""
         extra = {**shown.figure.extra, "caption": ()}
         plain = replace(shown, figure=replace(shown.figure, extra=extra))
         if "seen" not in extra or not (self.among or focus.cell is not None):
@@ -111,7 +111,7 @@ class ValuesPane(WalkPane):
         return replace(painting, rows=(*painting.rows, *said))
 
     def _said(self, figure: Figure) -> tuple[Row, ...]:
-        """The cell in words, as many lines as there is room for."""
+        """Return the text about the cell, as many lines as fit."""
         width, height = self.size
         spare = height - len(figure.axes[0]) - 1
         room = min(max(height // SHARE, spare), height - LEFT)
@@ -121,7 +121,7 @@ class ValuesPane(WalkPane):
         facts = cell_facts(figure, self._look.ascii)
         first = wrap(cell_said(figure, self._look.ascii), width)
         rest = [f"{label:<8} {text}" if label else text for label, text in facts]
-        if room < ROOMY:  # one after the other; which number it is, the line in words says as well
+        if room < ROOMY:  # run the facts together; the status text names the number as well
             there = self._scene.focus.cell is not None and len(first) == 1 and width >= SPACIOUS
             first, rest = [] if there else first, wrap("; ".join(rest), width)
         lines = [(line, ink.accent) for line in first] + [(line, ink.base) for line in rest]

@@ -1,4 +1,4 @@
-"""The workspace Walkthrough: every step of the pass, and one of them in words."""
+"""The panes of the Walkthrough workspace: every step of the forward pass, and one in words."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 
 VALUES, SAID = "walk-values", "walk-said"
 ROOMY = 20
-"""Rows from which on the table has room for the end of the story below it."""
+"""Minimum number of rows at which the table has room for its caption below."""
 EDITED = "only an unedited pass can be walked through: {edits-all} switches the edits off"
 ENDING = "{write-token} writes it after the prompt, and the walk begins again"
 Steps = Sequence[Mapping[str, Any]]
 
 
 class WalkPane(LensPane):
-    """A part of the walk through the pass of the layer, the head and the token of the cursor.
+    """A part of the walkthrough of the forward pass at the cursor's layer, head and token.
 
     Attributes:
-        among: whether the keys are in the pane of the values, whose cursor is then told of.
+        among: whether the values pane has the focus; the text then describes its cursor.
     """
 
     changes: ClassVar[bool] = False
@@ -41,16 +41,16 @@ class WalkPane(LensPane):
 
     @property
     def among(self) -> bool:
-        """See the class."""
+        """Whether the values pane has the focus."""
         return cast("Desk", self.app).overview.pane.key == VALUES
 
     @property
     def said_beside(self) -> bool:
-        """Whether the pane in words is on screen."""
+        """Whether the pane with the step in words is on screen."""
         return SAID in cast("Desk", self.app).overview.on_screen
 
     def values_shown(self) -> Shown | None:
-        """The numbers of the step, if they are those of the cursor's very place."""
+        """Return the figure of the step's numbers; None if it is not for the cursor's place."""
         desk = cast("Desk", self.app)
         shown = desk.ledger.shown(VALUES)
         if shown is None or "seen" not in shown.figure.extra or not shown.at(self._scene):
@@ -65,12 +65,12 @@ class WalkPane(LensPane):
         return (*super()._inputs(), self.among, self.said_beside, cell)
 
     def heading(self, shown: Shown) -> str:
-        """The figure's own; of one that is refused, the pane's."""
+        """Return the figure's title; the pane's name if the figure is refused."""
         refused = shown.figure.verdict.status == "refused"
         return self.called.capitalize() if refused else super().heading(shown)
 
     def draw(self, shown: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
-        """The figure; of an edited pass, how to have one."""
+        """Draw the figure; for an edited pass, explain how to switch the edits off."""
         if shown.request.edits and shown.figure.verdict.status == "refused":
             figure = Figure.refused(self.lens, PANES[self.key], self.filled(EDITED))
             shown = replace(shown, figure=figure)
@@ -78,7 +78,7 @@ class WalkPane(LensPane):
 
 
 class WalkthroughPane(WalkPane):
-    """The table of steps; up and down choose one."""
+    """The table of steps; up and down select one."""
 
     key: ClassVar[str] = "walkthrough"
     row: ClassVar[str] = "step"
@@ -90,11 +90,11 @@ class WalkthroughPane(WalkPane):
 
     @property
     def steps(self) -> Steps:
-        """All that is told of each; empty where there is no table."""
+        """The data of each step; empty if there is no table."""
         return () if self._shown is None else self._shown.figure.extra.get("steps", ())
 
     def draw(self, shown: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
-        """The table, the chosen step marked and in sight."""
+        """Draw the table, with the selected step marked and visible."""
         figure = shown.figure
         if self.size.height < ROOMY:
             figure = replace(figure, extra={**figure.extra, "caption": ()})
@@ -102,21 +102,22 @@ class WalkthroughPane(WalkPane):
         return super().draw(replace(shown, figure=figure), focus, tokens)
 
     def step(self, scene: ViewState, by: int) -> ViewState:
-        """Up and down are steps; from the last one in a layer they go on in the next layer."""
+        """Move by `by` steps; after the last step of a layer, go on in the next layer."""
         return self.onward(scene, by) or scene
 
     def onward(self, scene: ViewState, by: int, *, opens: bool = False) -> ViewState | None:
-        """The step after the chosen one, or before it; None beyond the ends.
+        """Return the view state one step after or before the selected one; None beyond the ends.
 
         Args:
+            scene: the view state.
             by: 1 or -1.
-            opens: the row of several layers is no step: they are opened from inside in its place.
+            opens: whether to open the layers that a row sums up, instead of selecting that row.
         """
         shown, steps, at = self._shown, self.steps, self._chosen()
         rows = (
             [] if shown is None else [i for i, one in enumerate(steps) if one["layer"] is not None]
         )
-        # While another layer is on its way, the steps on screen say nothing of it.
+        # While another layer is being computed, the steps on screen are not its steps.
         known = shown is not None and shown.figure.extra.get("layer") == scene.focus.layer
         if rows and known and scene.info is not None:
             first, last, layer = rows[0], rows[-1], scene.focus.layer
@@ -135,30 +136,30 @@ class WalkthroughPane(WalkPane):
     def _open(
         self, scene: ViewState, layer: int, rows: Sequence[int], *, end: bool = False
     ) -> ViewState:
-        """The first step in another layer, or the last one."""
+        """Select the first step of another layer; the last one if `end`."""
         assert scene.info is not None
         place = (rows[0], rows[-1] + 1), scene.focus.layer, layer, scene.info.layers
-        # Layers may be of several kinds: one that was walked through is known to the step.
+        # Layers may differ in kind: for a visited layer, its exact range of steps is known.
         inside = self._insides.get(layer) or followed(rows[0], *place)[1]
         return scene.walk_on(layer, inside[1] - 1 if end else inside[0], inside)
 
     def turn(self, scene: ViewState) -> ViewState | None:
-        """The next of the weights that the step reads, beside the table."""
+        """Show the next weight that the step reads, in the values pane."""
         weights = self.steps[self._chosen()]["weights"] if self.steps else ()
         return scene.weighed(len(weights)) if weights else None
 
     def point(self, scene: ViewState, hit: dict[str, int]) -> ViewState:
-        """The step of the row."""
+        """Select the step of the row."""
         return self.walk_to(scene, hit["step"]) if "step" in hit else scene
 
     def walk_to(self, scene: ViewState, step: int) -> ViewState:
-        """Choose a step; beyond the ends there is none."""
+        """Select a step; an index beyond the ends selects the nearest one."""
         shown, steps = self._shown, self.steps
         if shown is None or not steps:
             return scene
         layer = shown.figure.extra["layer"]
         rows = [at for at, one in enumerate(steps) if one["layer"] == layer]
-        # While another layer is on its way, the steps on screen say nothing of it.
+        # While another layer is being computed, the steps on screen are not its steps.
         known = bool(rows) and layer == scene.focus.layer
         inside = (rows[0], rows[-1] + 1) if known else None
         return scene.walk_to(max(0, min(step, len(steps) - 1)), inside)
@@ -168,17 +169,17 @@ class WalkthroughPane(WalkPane):
 
 
 class SaidPane(WalkthroughPane):
-    """The chosen step in words, from the figure of the table: no other is asked for."""
+    """The selected step in words, from the same figure as the table."""
 
     key: ClassVar[str] = SAID
 
     def heading(self, shown: Shown) -> str:
-        """Which step it is."""
+        """Return the title with the number of the step."""
         last = len(self.steps) - 1
         return f"Step {self._chosen()} of {last} in words" if last >= 0 else super().heading(shown)
 
     def draw(self, shown: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
-        """Sentence, formula, shapes, weights and where it comes from; before that the cell."""
+        """Draw the cell, then the step's sentence, formula, shapes, weights and inputs."""
         if not self.steps:
             return super().draw(shown, focus, tokens)
         ink = styles_for(self._look)

@@ -1,4 +1,4 @@
-"""The sweeps of the workspace What if: what breaks without a part, and what of prompt B carries."""
+"""The sweep panes of the What if workspace: ablation, and activation patching from prompt B."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from llmscope.tui.panes.versus import VersusPane
 from llmscope.tui.state.view_state import ViewState
 
 HEADS = "heads"
-"""The mode of both lenses whose columns are heads."""
+"""The mode of both lenses in which columns are heads."""
 
 
 class AblationPane(HeadsPane):
-    """What the answer loses without each head or each part of a layer."""
+    """The effect on the answer of ablating each head or each part of a layer."""
 
     key: ClassVar[str] = "ablation"
     changes: ClassVar[bool] = False
@@ -28,14 +28,14 @@ class AblationPane(HeadsPane):
     asks: ClassVar[tuple[str, ...]] = ("position", "target", "versus")
 
     def edit_here(self, scene: ViewState) -> Edit | None:
-        """What the cell is of, done for good: the head, or all of the layer."""
+        """Return the cell's ablation as an edit: of the head, or of the whole layer."""
         mode = scene.view_of(self.key, self.views)
         edit = scene.zero_head if mode.startswith(HEADS) else scene.zero_layer
         return replace(edit, action="mean") if edit is not None and "mean" in mode else edit
 
 
 class PatchingPane(VersusPane):
-    """How much of the answer of prompt B each place carries over."""
+    """How much of prompt B's answer patching each place recovers."""
 
     key: ClassVar[str] = "patching"
     row: ClassVar[str] = "layer"
@@ -46,21 +46,21 @@ class PatchingPane(VersusPane):
     asks: ClassVar[tuple[str, ...]] = ("position", "target", "versus")
 
     def step(self, scene: ViewState, by: int) -> ViewState:
-        """Up and down are layers."""
+        """Move by `by` layers."""
         return scene.move(layer=by)
 
     def side(self, scene: ViewState, by: int) -> ViewState:
-        """Left and right are heads where columns are, else tokens."""
+        """Move by `by` heads where columns are heads, otherwise by `by` tokens."""
         heads = scene.view_of(self.key, self.views) == HEADS
         return scene.move(head=by) if heads else scene.move(position=by)
 
     def point(self, scene: ViewState, hit: dict[str, int]) -> ViewState:
-        """The layer and the token, or the head, of the cell."""
+        """Move the cursor to the cell's layer and its token or head."""
         layer = self.layer_at(hit.get("layer"))
         return scene.go(layer=layer, position=hit.get("position"), head=hit.get("head"))
 
     def edit_here(self, scene: ViewState) -> Edit | None:
-        """What the cell is of is patched for good."""
+        """Return the cell's patch as an edit."""
         if scene.info is None:
             return None
         mode, here = scene.view_of(self.key, self.views), scene.focus

@@ -1,7 +1,7 @@
-"""The chat template in the editor: put around what is typed, and taken off again.
+"""The chat template in the editor: applied to the typed text, and removed again.
 
 The template is a program that comes with the model, so the engine's thread runs it. The screen
-asks with a message and goes on; who speaks where is read from the text itself, on every change.
+sends a request and continues; the roles are read from the text itself, on every change.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 class ChatDesk:
-    """What the screen knows about the template.
+    """The state of the chat template on the screen.
 
     Args:
-        system: the system message, if one was given.
-        at_first: put the first prompt into the template as soon as the model is there.
+        system: the system message; None if none was given.
+        at_first: put the first prompt into the template as soon as the model is loaded.
 
     Attributes:
-        roles: who speaks where in the editor's text; empty for a plain text.
+        roles: the spans of the roles in the editor's text; empty for a plain text.
     """
 
     def __init__(self, *, system: str | None, at_first: bool) -> None:
@@ -40,31 +40,31 @@ class ChatDesk:
 
     @property
     def waiting(self) -> bool:
-        """Whether a text is about to take the place of the editor's."""
+        """Return whether a templated text is about to replace the editor's."""
         return self._asked is not None
 
     def read(self, text: str, info: ModelInfo | None) -> None:
-        """The text on screen is another one: a template that was asked for is of no use now."""
+        """Read the roles of a changed text; a pending request for a template is dropped."""
         self._asked, self._asked_b = None, False
         self.roles = () if info is None else info.chat.roles(text)
 
     def follows(self, text: str) -> bool:
-        """Whether a text is the template's, so that it holds its special tokens already."""
+        """Return whether a text follows the template, so that it has its special tokens already."""
         return bool(self.roles) or (self._made is not None and text == self._made.text)
 
     def follows_b(self, desk: Desk) -> bool:
-        """Whether prompt B is the template's text."""
+        """Return whether prompt B follows the template."""
         text, info = desk.scene.versus_prompt, desk.scene.info
         made = self._made_b is not None and text == self._made_b.text
         return made or bool(text and info is not None and info.chat.roles(text))
 
     def apart(self, desk: Desk) -> bool:
-        """Whether only one of the two prompts is in the template."""
+        """Return whether only one of the two prompts follows the template."""
         held = desk.scene.versus_prompt is not None
         return held and self.follows(desk.text) != self.follows_b(desk)
 
     def begin(self, desk: Desk) -> bool:
-        """Ask for the template of the first prompt, if that is wanted; whether it was asked."""
+        """Request the template for the first prompt if wanted; return whether it was requested."""
         wanted, self._at_first = self._at_first, False
         if wanted and desk.text and not self.follows(desk.text):
             self._ask_all(desk)
@@ -73,9 +73,9 @@ class ChatDesk:
         return self.waiting
 
     def learn(self, desk: Desk) -> None:
-        """Ask for the template's marks if a prompt may be in the template, and they are unknown.
+        """Request the template's marks if they are unknown and a prompt may follow the template.
 
-        The template is not run for a model that nothing of a chat is asked of.
+        For a model that is never used for chat the template is not run.
         """
         info = desk.scene.info
         if info is None or self._learned or self.waiting or info.chat.openings:
@@ -87,7 +87,7 @@ class ChatDesk:
             self._ask(desk, desk.text, marks_only=True)
 
     def toggle(self, desk: Desk) -> None:
-        """Put the text into the template, or leave of it what the user said last; B likewise."""
+        """Put the prompts into the template, or reduce them to what the user said last."""
         if desk.scene.info is None:
             desk.tell("no model is there yet", "warning")
         elif not desk.text:
@@ -102,15 +102,15 @@ class ChatDesk:
             desk.editor.replace_all(self.plain(desk.text))
 
     def anew(self) -> ChatDesk:
-        """The same of another model, with the same system message."""
+        """Return the state for another model, with the same system message."""
         return ChatDesk(system=self._system, at_first=False)
 
     def plain(self, text: str) -> str:
-        """A text without the template: what was typed, or what the user said last."""
+        """Return a text without the template: the typed text, or the user's last message."""
         return self._said(text, self._made, self.roles) if self.follows(text) else text
 
     def land(self, desk: Desk, templated: Templated) -> None:
-        """The template's text is there, or the reason why not."""
+        """Take the templated text, or report the reason why it failed."""
         if templated.request == self._sent:
             self._take_marks(desk, templated)
         if templated.request != self._asked:
@@ -130,12 +130,12 @@ class ChatDesk:
             self._made = templated
             desk.editor.replace_all(templated.text)
         if templated.error or templated.text == desk.text:
-            # The pass of the text on screen may have been given up for the template.
+            # The pass of the text on screen may have been cancelled for the template.
             desk.ledger.repeat()
             desk.ask()
 
     def _ask_all(self, desk: Desk) -> None:
-        """Ask for B's text first, if there is one: A's takes the place of the editor's."""
+        """Request B's text first, if there is one: A's will replace the editor's text."""
         held = desk.scene.versus_prompt
         self._asked_b = held is not None and not self.follows_b(desk)
         self._ask(desk, held if held is not None and self._asked_b else desk.text)
@@ -147,7 +147,7 @@ class ChatDesk:
         desk.engine.ask(self._asked)
 
     def _take_marks(self, desk: Desk, templated: Templated) -> None:
-        """Keep what the template writes around each role with what is known of the model."""
+        """Store the text that the template writes around each role in the model's info."""
         info = desk.scene.info
         self._learned = not templated.error
         if info is None or not templated.marks.openings:
@@ -157,7 +157,7 @@ class ChatDesk:
 
     @staticmethod
     def _said(text: str, made: Templated | None, roles: Sequence[RoleSpan]) -> str:
-        """What was typed, if the template's text is as it was made; else the last user's words."""
+        """Return the typed text if `text` is unchanged since; else the user's last message."""
         if made is not None and text == made.text:
             return made.request.text
         said = [text[span.start : span.end] for span in roles if span.role == "user"]

@@ -1,4 +1,4 @@
-"""The prompt editor: its text with the tokens visible in place."""
+"""The prompt editor: a text area that shows the tokens in place."""
 
 from __future__ import annotations
 
@@ -33,22 +33,22 @@ if TYPE_CHECKING:
     from llmscope.models.tokenizer.roles import RoleSpan
 
 LONG = 2000
-"""Characters of a line from which on only its rows in sight are made."""
+"""Characters of a line from which on only its visible rows are built."""
 LONGEST_TEXT, LONGEST_LINE = 1_000_000, 250_000
-"""Characters of a prompt, and of a line of it, to which a text is pasted at most: more than any
-model's context, and so few that each letter after it is there at once."""
+"""Characters of a prompt, and of a line of it, that a paste may reach: more than any model's
+context, and few enough that each letter after it shows at once."""
 LETTERS = 1000
-"""So short a text is always taken, as letters are that a terminal sends together."""
+"""Characters that may always be pasted, as a terminal may send typed letters together."""
 FRAME = "frame"
-"""What a chat template writes around what is said."""
+"""The parts of a text that its chat template adds around the messages."""
 HERE = "▸"
 
 
 class PromptEditor(InOrder, TextArea):
     """A text area that tints every other token and marks the one under the shared cursor.
 
-    In a text that follows a chat template, each role has tints of its own. The title names them,
-    and marks the one whose words the cursor is in.
+    In a text that follows a chat template, each role has its own tints. The title names the roles,
+    and marks the one whose text the cursor is in.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [*bindings("prompt")]
@@ -94,22 +94,22 @@ class PromptEditor(InOrder, TextArea):
         self.border_title = Content(self._called)
 
     def on_mount(self) -> None:
-        """Begin where a person would go on typing."""
+        """Put the text cursor at the end."""
         self.move_cursor(self.document.end)
 
     def show_tokens(self, text: str, tokens: Sequence[Token], focus: int) -> None:
-        """Tint the tokens of a text; where the editor holds another one, only what they share."""
+        """Tint the tokens of a text; if the editor's text differs, only the shared beginning."""
         if (self._tokenized, self._tokens, self._marked) == (text, tuple(tokens), focus):
             return
         self._tokenized, self._tokens, self._marked = text, tuple(tokens), focus
         self._repaint()
 
     def show_roles(self, roles: Sequence[RoleSpan]) -> None:
-        """Tint what each role says; nothing for a plain text."""
+        """Tint the text of each role; an empty sequence stands for a plain text."""
         if self._roles == tuple(roles):
             return
         self._roles = tuple(roles)
-        # Where a part begins, and whose it is; each reaches to the next.
+        # The start and the role of each part, which reaches to the next one.
         self._parts = [(0, FRAME)] if roles else []
         for span in self._roles:
             self._parts += [(span.start, span.role), (span.end, FRAME)]
@@ -117,46 +117,46 @@ class PromptEditor(InOrder, TextArea):
         self._repaint()
 
     def show_written(self, spans: Sequence[tuple[int, int]], note: str) -> None:
-        """Mark what a model wrote of the text; `note`: what the title says of that besides."""
+        """Mark the generated parts of the text; `note` is added to the title."""
         if (self._written, self._note) != (tuple(spans), note):
             self._written, self._note = tuple(spans), note
             self._repaint()
 
     def edit(self, edit: Edit) -> EditResult:
-        """As the base class does, and a row that the edit has made is in sight at once."""
+        """Edit as the base class does, and show a row that the edit added at once."""
         rows = self.wrapped_document.height
         result = super().edit(edit)
         if self.wrapped_document.height != rows:
-            # The base class has scrolled before it knew how many rows there are now.
+            # The base class has scrolled before the new number of rows was known.
             self.call_after_refresh(self.scroll_cursor_visible)
         return result
 
     def scroll_cursor_visible(self, center: bool = False, animate: bool = False) -> Offset:
-        """As the base class does, unless the cursor is where there is no text any more.
+        """Scroll as the base class does, unless the cursor is where there is no text any more.
 
-        So it is in the middle of an undo of many rows, when the scroll bar goes before the cursor
-        is moved.
+        That occurs in the middle of an undo of many rows, when the scroll bar disappears before the
+        cursor is moved.
         """
         if self.cursor_location[0] >= self.document.line_count:
             return Offset(0, 0)
         return super().scroll_cursor_visible(center, animate)
 
     def replace_all(self, text: str) -> None:
-        """Put another prompt in the place of this one; undo brings the old one back."""
+        """Replace the prompt by another one; undo brings the old one back."""
         self.replace(text, self.document.start, self.document.end)
         self.move_cursor(self.document.end)
 
     @property
     def last_step(self) -> object:
-        """What undo would take back, to be handed to `rewrite`; None: nothing."""
+        """Return the step that undo would take back, for `rewrite`; None if there is no step."""
         stack = self.history._undo_stack
         return stack[-1] if stack else None
 
     def rewrite(self, start: int, text: str, *, joined: object = None) -> None:
-        """Put another text in the place of all after so many characters.
+        """Replace all text from the index `start` on.
 
         Args:
-            joined: the last step, if undo is to take this back with it; None: by itself.
+            joined: the last step, if one undo is to take both back; None keeps them separate.
         """
         document, stack = self.document, self.history._undo_stack
         follows = self.cursor_location == document.end
@@ -168,7 +168,7 @@ class PromptEditor(InOrder, TextArea):
             self.move_cursor(self.document.end)
 
     def turn_to(self, text: str, past: UndoHistory) -> None:
-        """Hold the prompt of another model: undo goes back through what led to that one."""
+        """Hold the prompt of another model, with that prompt's undo history."""
         self._tokens, self._tokenized, self._marked = (), "", -1
         self.load_text(text)
         past.put_into(self.history)
@@ -176,13 +176,13 @@ class PromptEditor(InOrder, TextArea):
         self._repaint()
 
     def called(self, name: str) -> None:
-        """What the title calls it."""
+        """Set the editor's name in the title."""
         if name != self._called:
             self._called = name
             self.border_title = self._title()
 
     def say(self, note: Content | None) -> None:
-        """A note about this very prompt, on the lower border."""
+        """Show a note about the prompt on the lower border; None removes it."""
         self.border_subtitle = note
 
     def _repaint(self) -> None:
@@ -210,13 +210,13 @@ class PromptEditor(InOrder, TextArea):
         return Content(" · ").join([Content(self._called), *words])
 
     def _part(self, place: int) -> str:
-        """Whose a place in the text is: a role's, or the template's own; empty in plain text."""
+        """Return the role at a place in the text, or `FRAME`; empty in plain text."""
         at = bisect_right(self._parts, place, key=lambda part: part[0])
         return self._parts[at - 1][1] if at else ""
 
     @property
     def token_at_cursor(self) -> int | None:
-        """The token that the text cursor stands in or behind; None while a pass is awaited."""
+        """Return the token at or before the text cursor; None while a pass is awaited."""
         if self.text != self._tokenized:
             return None
         place = self.document.get_index_from_location(self.cursor_location)
@@ -230,8 +230,8 @@ class PromptEditor(InOrder, TextArea):
         )
 
     def _set_document(self, text: str, language: str | None) -> None:
-        # The base class would split at every character that Unicode calls a line end, and so
-        # change the prompt.
+        # The base class would split at every character that Unicode calls a line end, and so change
+        # the prompt.
         self._highlight_query = None
         self.document = PromptDocument(text)
         self.wrapped_document = PromptWrap(self.document, tab_width=self.indent_width)
@@ -241,9 +241,9 @@ class PromptEditor(InOrder, TextArea):
         self._rewrap_and_refresh_virtual_size()
 
     def get_line(self, line_index: int) -> Text:
-        """A line with the backgrounds of its roles and tokens.
+        """Return a line with the backgrounds of its roles and tokens.
 
-        The base class asks once for each row that a line is wrapped to, and draws on what it gets.
+        The base class asks once for each row that a line is wrapped to, and draws on the result.
         """
         text = self.text
         sight = self._sight()
@@ -256,10 +256,10 @@ class PromptEditor(InOrder, TextArea):
         return self._tinted[line_index].copy()
 
     def _sight(self) -> tuple[int, int]:
-        """The stretch of the text that is on screen, and as much again to either side.
+        """Return the part of the text that is on screen, and as much again on either side.
 
-        Every row that is drawn is cut out of its whole line, tints and all: of a prompt of
-        thousands of tokens in one line only those count that somebody sees.
+        Every row is drawn by cutting it out of its whole, tinted line: in a prompt of thousands of
+        tokens on one line, only the visible tokens are worth tinting.
         """
         rows = max(self.size.height, 1)
         top = max(0, self.scroll_offset.y - rows)
@@ -297,7 +297,7 @@ class PromptEditor(InOrder, TextArea):
                 break
             if token.end == token.start:
                 continue
-            # The pieces of one character share its place, and are tinted as one.
+            # The tokens of one character share its place, and are tinted as one.
             place = (token.start, token.end)
             visible += place != before
             before = place
@@ -318,8 +318,8 @@ class PromptEditor(InOrder, TextArea):
         return line
 
     async def _on_paste(self, event: events.Paste) -> None:
-        # Terminals send carriage returns for the line ends of what is pasted. The base class's own
-        # handler is called next, by the framework.
+        # Terminals send carriage returns for the line ends of pasted text. The framework calls the
+        # base class's own handler next.
         event.text = event.text.replace("\r\n", "\n").replace("\r", "\n")
         if reason := self._too_long(event.text):
             event.prevent_default()
@@ -327,7 +327,7 @@ class PromptEditor(InOrder, TextArea):
             self.app.notify(reason, severity="error", timeout=10, markup=False)
 
     def _too_long(self, pasted: str) -> str:
-        """Why a text is not pasted; empty if it is. Letters are always taken."""
+        """Return why a text cannot be pasted; empty if it can. Letters are always accepted."""
         if len(pasted) <= LETTERS:
             return ""
         length = len(self.text) - len(self.selected_text) + len(pasted)
@@ -337,9 +337,9 @@ class PromptEditor(InOrder, TextArea):
 
 
 def too_long(text: str) -> str:
-    """Why a text is too long for the editor; empty if it is not.
+    """Return why a text is too long for the editor; empty if it is not.
 
-    Longer ones are drawn all the same where they are there already, but a letter takes seconds.
+    A longer text that is in the editor already is drawn, but each letter takes seconds.
     """
     return _reason(len(text), max(map(len, text.split("\n"))), "")
 

@@ -1,4 +1,4 @@
-"""The prompt in a person's own editor: $VISUAL, or $EDITOR."""
+"""The prompt in the user's own editor: $VISUAL, or $EDITOR."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     from llmscope.tui.desk import Desk
 
 SIGNALS = ("SIGINT", "SIGQUIT", "SIGTSTP", "SIGCONT")
-"""What the keys of a terminal send to the editor, and to this program with it."""
+"""Signals of the terminal's keys, sent to the editor and to this program with it."""
 
 
 class UnusableError(Exception):
-    """There is no text to be had; the message says why, in one line."""
+    """Raised if the editor left no usable text; the message says why, in one line."""
 
 
 def edit(desk: Desk) -> None:
-    """Open the prompt that has the keys, or had them, in the editor; undo takes it back as one."""
+    """Open the active prompt in the external editor; one undo takes the change back."""
     if not desk.may("visual"):
         return
     editor = desk.prompts.active
@@ -40,7 +40,7 @@ def edit(desk: Desk) -> None:
         desk.tell("no editor: set VISUAL or EDITOR to the command that opens yours", "warning")
         return
     if desk.own.autosave:
-        desk.own.autosave.save(desk)  # nobody knows how long this takes
+        desk.own.autosave.save(desk)  # the editor may stay open for long
     try:
         written = edited(desk, command, text)
     except SuspendNotSupported:
@@ -57,19 +57,19 @@ def edit(desk: Desk) -> None:
 
 
 def editor_of(environ: Mapping[str, str]) -> list[str]:
-    """The words of the editor's command; none if there is none."""
+    """Return the editor's command as words; empty if no editor is set."""
     command = environ.get("VISUAL", "").strip() or environ.get("EDITOR", "").strip()
     try:
         return shlex.split(command)
-    except ValueError:  # a quote that nobody closed
+    except ValueError:  # an unclosed quote
         return command.split()
 
 
 def edited(desk: Desk, command: list[str], text: str) -> str:
-    """A text as the editor leaves it.
+    """Return a text as changed in the external editor.
 
-    It stands in a file of the person's own, which goes away again, unless something in it could
-    not be taken.
+    The text is passed in a private file, which is deleted afterwards, unless a change in it could
+    not be accepted.
 
     Raises:
         UnusableError: the editor failed, or its file is no text.
@@ -110,7 +110,7 @@ def edited(desk: Desk, command: list[str], text: str) -> str:
 
 
 def _taken(data: bytes, before: str) -> str:
-    """The text of a file. Editors end the last line, which a prompt need not do."""
+    """Return the text of a file. Editors end the last line, which a prompt need not do."""
     text = data.decode("utf-8-sig")
     if text.endswith("\n") and not before.endswith("\n"):
         return text.removesuffix("\n").removesuffix("\r")
@@ -118,10 +118,10 @@ def _taken(data: bytes, before: str) -> str:
 
 
 def _run(desk: Desk, command: list[str]) -> str:
-    """Lend the terminal to the editor, and wait for its end; why it failed, if it did."""
-    called = display_text(Path(command[0]).name)  # a whole path would leave no room to say why
+    """Lend the terminal to the editor until it ends; return why it failed, empty if it did not."""
+    called = display_text(Path(command[0]).name)  # a whole path would leave no room for the reason
     with desk.suspend(), _left_to_the_editor():
-        # Descriptors 1 and 2 are kept from the screen; the terminal itself is here.
+        # Descriptors 1 and 2 are redirected while the screen is up; this is the terminal itself.
         screen = sys.__stdout__
         try:
             code = subprocess.run(command, stdout=screen, stderr=screen, check=False).returncode  # noqa: S603
@@ -135,9 +135,10 @@ def _run(desk: Desk, command: list[str]) -> str:
 
 @contextmanager
 def _left_to_the_editor() -> Iterator[None]:
-    """What the terminal's keys send is the editor's: to interrupt it, to stop it, to go on.
+    """Leave the signals of the terminal's keys (interrupt, stop, continue) to the editor.
 
-    A handler of Python's is undone in a new program; to be stopped with the editor, none may be.
+    Handlers set in Python are reset in a new program. SIGTSTP and SIGCONT get no handler, so that
+    this program is stopped together with the editor.
     """
     before = {}
     for name in SIGNALS:

@@ -1,4 +1,4 @@
-"""Prompts to begin with, and what each of them shows."""
+"""Example prompts, and what each of them shows."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from llmscope.tui.state.context_marker import Marked, marked
 
 @dataclass(frozen=True)
 class ExamplePrompt:
-    """A prompt that shows something.
+    """A prompt that demonstrates something.
 
     Attributes:
-        name: its file's.
-        title, about: what a person reads.
+        name: the name of its file.
+        title, about: texts shown to the user.
         prompt: the text, with a mark after its context if it has one.
-        model: the spec of the one model that it suits; empty: all that know English.
+        model: the spec of the one model that it suits; empty means all that know English.
     """
 
     name: str
@@ -30,19 +30,19 @@ class ExamplePrompt:
 
 
 def sample_folder() -> Path:
-    """Where the prompts are that ship."""
+    """Return the folder of the prompts that ship with llmscope."""
     return shipped_folder("demo/prompts", "_prompts")
 
 
 @cache
 def samples() -> tuple[ExamplePrompt, ...]:
-    """All of them: by name, and after them those with a context of examples."""
+    """Return all example prompts, sorted by name; those with a context of examples come last."""
     found = map(_read, sorted(sample_folder().glob("*.toml")))
     return tuple(sorted(found, key=lambda sample: marked(sample.prompt).cut is not None))
 
 
 def samples_for(spec: str) -> tuple[ExamplePrompt, ...]:
-    """Those that suit a model."""
+    """Return the example prompts that suit a model."""
     return tuple(one for one in samples() if one.model == world(spec))
 
 

@@ -1,4 +1,4 @@
-"""A line of the prompt that is wrapped to thousands of rows, of which few are in sight."""
+"""Lines of the prompt that are wrapped to thousands of rows, of which few are visible."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from textual.document._wrapped_document import WrappedDocument
 
 
 class PromptWrap(WrappedDocument):
-    """The rows of a prompt."""
+    """The wrapped rows of a prompt."""
 
     def get_sections(self, line_index: int) -> list[str]:
         """Return the rows of a line, cut out of its text without styles."""
@@ -23,13 +23,13 @@ class PromptWrap(WrappedDocument):
 
 
 class LongLine(Text):
-    """Text whose `divide` makes only the sections that are asked for.
+    """Text whose `divide` makes only the sections that are read.
 
-    The text area divides a whole line for each of its rows, and draws one section of it: of a
-    line of a megabyte that took seconds a letter.
+    The text area divides a whole line for each of its rows, and draws one section: for a line of a
+    megabyte that took seconds for each letter.
 
     Attributes:
-        rows: where the text area breaks the line: dividing it there is what is cheap.
+        rows: where the text area wraps the line; dividing it at these offsets is cheap.
     """
 
     rows: Iterable[int] = ()
@@ -42,11 +42,11 @@ class LongLine(Text):
         return sections  # type: ignore[no-any-return]
 
     def section(self, start: int, end: int) -> Text:
-        """Return what stands from `start` to before `end`, with its styles."""
+        """Return the text from `start` to before `end`, with its styles."""
         return Text.divide(self, [start, end])[1]
 
     def copy(self) -> LongLine:
-        """Return a copy, which is of this class too."""
+        """Return a copy of the same class."""
         copied = LongLine(self.plain, self.style, end=self.end, no_wrap=self.no_wrap)
         copied._spans[:] = self._spans
         copied.rows = self.rows
@@ -59,7 +59,7 @@ class _Plain:
 
 
 class _Sections:
-    """The sections of a line: the first that is read as it is drawn, others as their text."""
+    """The sections of a line: the first one read has styles, the others are plain text."""
 
     def __init__(self, line: LongLine, bounds: list[int]) -> None:
         self._line, self._bounds, self._plain = line, bounds, line.plain

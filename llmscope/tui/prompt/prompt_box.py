@@ -1,4 +1,4 @@
-"""The prompt box: the editor of this prompt, and in the workspace Compare that of prompt B."""
+"""The prompt box: the editor of prompt A, and in the workspace Compare that of prompt B."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from llmscope.tui.prompt.editor import PromptEditor
 from llmscope.tui.session.undo_history import UndoHistory
 
 BESIDE = 100
-"""Cells of a screen from which on the two stand beside each other."""
+"""Columns of a screen from which on the two editors are side by side."""
 LOW = 20
 """Rows below which a long prompt leaves the panes one more, and two have no frames but names."""
 EMPTY_B = "type prompt B: what to hold against A"
 
 
 class Prompts(Container):
-    """Two editors, of which the second shows only where two prompts are compared.
+    """Two editors; the second one is shown only if two prompts are compared.
 
     Args:
-        text: what the first one holds.
-        other: tells what the second one holds, once that is made.
-        past: what undo in the first one reaches back to.
+        text: the text of the first editor.
+        other: returns the text of the second editor, when that is created.
+        past: the undo history of the first editor.
 
     Attributes:
-        a: the editor of this prompt.
+        a: the first editor.
     """
 
     def __init__(self, text: str, other: Callable[[], str], *, past: UndoHistory) -> None:
@@ -38,23 +38,23 @@ class Prompts(Container):
 
     @cached_property
     def b(self) -> PromptEditor:
-        """The editor of prompt B. It is made after the first picture, which does not show it."""
+        """Return the editor of prompt B, created after the first paint, which does not show it."""
         editor = PromptEditor(self._other(), id="prompt-b", past=UndoHistory(), placeholder=EMPTY_B)
         editor.display = False
         return editor
 
     @property
     def both(self) -> bool:
-        """Whether B shows."""
+        """Return whether prompt B is shown."""
         return "b" in vars(self) and bool(self.b.display)
 
     @property
     def active(self) -> PromptEditor:
-        """The one that has the keys, or would have them."""
+        """Return the editor that has the focus, or would get it."""
         return self.b if self.both and self.b.has_focus else self.a
 
     def compose(self) -> ComposeResult:
-        """The first one alone, until the other may be needed."""
+        """Yield the first editor; `fill` adds the other."""
         yield self.a
 
     def fill(self) -> None:
@@ -62,7 +62,7 @@ class Prompts(Container):
         self.mount(self.b)
 
     def lay_out(self, size: Size, *, both: bool) -> None:
-        """Show B or not, for a screen of such a size."""
+        """Show or hide B, for a screen of the given size."""
         self.b.display = both
         self.set_class(size.height < LOW, "-short")
         self.set_class(both, "-both")

@@ -1,1 +1,1 @@
-"""What survives the process: session, history, undo, recent models."""
+"""State that survives the process: session, history, undo, recent models."""

@@ -1,4 +1,4 @@
-"""The prompt is saved while it is written, so that not even kill -9 takes more than a second."""
+"""Saves the prompt while it is being typed: even kill -9 loses at most a second."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ if TYPE_CHECKING:
     from llmscope.tui.session.prompt_history import PromptRecord
 
 DELAY = 0.5
-"""Seconds from a change to the file; what is changed meanwhile goes with it."""
+"""Seconds from a change until it is written; later changes are written with it."""
 PATIENCE = 1.0
-"""Seconds that the end of the program waits for a folder that does not answer."""
+"""Seconds that quitting waits for a folder that does not answer."""
 
 
 class Autosave:
-    """Keeps a model's prompt, the edits that led to it, the prompts before it, and the session.
+    """Saves a model's prompt, its undo history, the prompts before it, and the session.
 
-    The files are written by a thread: a home on a network that hangs never holds up a letter.
+    A thread writes the files: a home folder on a network that hangs never delays a letter.
 
     Args:
         spec: the model.
-        text: the prompt at first.
+        text: the first prompt.
     """
 
     def __init__(self, spec: str, text: str) -> None:
@@ -42,30 +42,30 @@ class Autosave:
         self._thread = Thread(target=self._work, name="llmscope-autosave", daemon=True)
 
     def edited(self, desk: Desk) -> None:
-        """The prompt has changed: save it soon."""
+        """Save a changed prompt soon."""
         self._note(self._stays.changed(desk.editor.text, time.monotonic()))
         if not self._due:
             self._due = True
             desk.set_timer(DELAY, lambda: self._take(desk))
 
     def save(self, desk: Desk) -> None:
-        """Save it now."""
+        """Save the prompt now."""
         self._take(desk)
 
     def turn(self, spec: str, text: str, left: str, past: UndoHistory) -> None:
-        """From now on the prompt is another model's.
+        """Save the prompt of another model from now on.
 
         Args:
-            spec: that model.
-            text: its prompt.
-            left, past: the last prompt of the one before, and the edits that led to it.
+            spec: the new model.
+            text: the new model's prompt.
+            left, past: the last prompt of the old model, and its undo history.
         """
         self._end(left)
         self._put(left, past, None)
         self._spec, self._stays = spec, HistoryPolicy(text, time.monotonic())
 
     def close(self) -> None:
-        """Write no more of the last model; whoever ends the program saves what is last."""
+        """Stop writing for the current model; the caller saves its last state."""
         with self._changed:
             self._closed = True
             self._next.pop(self._spec, None)
@@ -74,19 +74,19 @@ class Autosave:
             self._thread.join(PATIENCE)
 
     def leave(self, text: str) -> None:
-        """Keep the prompts that are not yet written, and the last one. The thread has ended."""
+        """Add the unwritten prompts and the last one to the history. The thread must have ended."""
         self._end(text)
         self._write(self._earlier)
 
     @property
     def unwritten(self) -> list[PromptRecord]:
-        """The prompts that the file does not hold yet, newest last."""
+        """Return the prompts that the history file does not hold yet, newest last."""
         from llmscope.tui.session.prompt_history import PromptRecord
 
         return [PromptRecord(*one) for one in self._earlier]
 
     def _end(self, text: str) -> None:
-        """The last prompt of a model."""
+        """Note the last prompt of a model."""
         now = time.monotonic()
         self._note(self._stays.changed(text, now))
         self._note(self._stays.left(now))
@@ -129,10 +129,10 @@ class Autosave:
                 text, past = self._next.pop(spec)
                 session, self._session = self._session, None
                 earlier = list(self._earlier)
-            save_past(spec, past.to_record(text))  # first: without its text it is none
+            save_past(spec, past.to_record(text))  # first: it is valid only for its text
             save_prompt(spec, text)
             if session is not None and not self._closed:
                 save_session(session)
             self._write(earlier)
-            with self._changed:  # till now a list of them shows these
+            with self._changed:  # until now `unwritten` must list these
                 del self._earlier[: len(earlier)]

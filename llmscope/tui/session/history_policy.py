@@ -1,25 +1,25 @@
-"""Which of the texts that stood in the editor were prompts, and which mere steps of typing."""
+"""Decides which texts of the editor were prompts, and which mere steps of typing."""
 
 from __future__ import annotations
 
 from llmscope.text import shared_length
 
 STAY = 3.0
-"""Seconds after which a text that stood was looked at."""
+"""Seconds after which an unchanged text counts as looked at."""
 BRIEF = 0.5
-"""Seconds that a text stood at least which is kept because another one took its place: what one
-flies past with undo did not."""
+"""Seconds for which a replaced text must have stood to be kept; those that undo passes through
+quickly do not."""
 
 
 class HistoryPolicy:
-    """Hears of every change, and says which text was a prompt.
+    """Observes every change, and decides which text was a prompt.
 
-    A shell knows it by the enter key; here every letter counts at once. A text was a prompt if it
-    stood for a while, or if most of it went away with one change: that was no typing.
+    In a shell the enter key ends a prompt; here every letter counts at once. A text was a prompt if
+    it stood for a while, or if one change removed most of it: that was no typing.
 
     Args:
-        text: what stands there.
-        now: seconds of a clock that never goes back.
+        text: the current text.
+        now: seconds of a monotonic clock.
     """
 
     def __init__(self, text: str, now: float) -> None:
@@ -27,7 +27,7 @@ class HistoryPolicy:
         self._edited = False
 
     def changed(self, text: str, now: float) -> str | None:
-        """Another text stands there; the one before, if it was a prompt."""
+        """Take a changed text; return the previous one if it was a prompt, else None."""
         if text == self._text:
             return None
         old, stood = self._text, now - self._since
@@ -36,13 +36,13 @@ class HistoryPolicy:
         return old if was and old.strip() else None
 
     def left(self, now: float) -> str | None:
-        """The end: the text that stands there, if it was written here or looked at."""
+        """Return the last text if it was edited or looked at, else None."""
         was = self._edited or now - self._since >= STAY
         return self._text if was and self._text.strip() else None
 
 
 def replaced(old: str, new: str) -> bool:
-    """Whether most of a text went away, and more than a letter: half of it, or more."""
+    """Return whether a change removed half of a text or more, and more than one letter."""
     before = shared_length(old, new)
     after = shared_length(old[before:][::-1], new[before:][::-1])
     gone = len(old) - before - after

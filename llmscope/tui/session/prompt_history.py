@@ -1,7 +1,7 @@
-"""The prompts that a person worked with, of all models: one file of a line each, newest last.
+"""The history of prompts for all models: a file with one prompt per line, newest last.
 
-The first line says the schema. Sessions that run beside each other add lines to the same file; one
-that finds it too long writes it anew with the newest of them.
+The first line holds the schema. Concurrent sessions append to the same file; a session that finds
+it too long rewrites it with the newest prompts.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from llmscope.fsync import sync_file
 from llmscope.tui.session.state_files import HISTORY, SCHEMA, locked, state_folder, write
 
 MOST = 1000
-"""So many prompts are kept."""
+"""The most prompts to keep."""
 BYTES = 1_000_000
-"""So long is the file at most. A prompt that takes more than a quarter of that is not kept here."""
+"""The most bytes of the file. A prompt that takes more than a quarter of them is not kept."""
 _LEFT = 0.75
-"""The part of that which stays when the file is written anew: not each line has to do so."""
+"""The share of both limits that a rewritten file fills, so that not each line rewrites it."""
 
 
 @dataclass(frozen=True)
 class PromptRecord:
-    """A prompt: with which model, and when, in seconds since 1970."""
+    """A prompt, its model, and its time in seconds since 1970."""
 
     model: str
     text: str
@@ -35,18 +35,18 @@ class PromptRecord:
 
 
 def read() -> list[PromptRecord]:
-    """All prompts, the newest first, each once a model. Lines that hold none are passed over."""
+    """Return all prompts, newest first, each once per model. Invalid lines are skipped."""
     return list(_newest(_lines()))
 
 
 def add(entries: Sequence[PromptRecord]) -> None:
-    """Keep prompts. A folder that cannot be written costs them, no more."""
+    """Add prompts to the history. If the folder cannot be written, only they are lost."""
     lines = [line for line in map(_line, entries) if len(line) <= BYTES // 4]
     if not lines:
         return
     path = state_folder() / HISTORY
     with locked():
-        if path.is_symlink():  # which is replaced by a file of ours, and not written through
+        if path.is_symlink():  # replace the link by our own file; do not write through it
             write(HISTORY, _shorter(_lines()))
         _append(path, lines)
         found = _lines()
@@ -63,7 +63,7 @@ def _append(path: Path, lines: Sequence[bytes]) -> None:
             size = file.seek(0, os.SEEK_END)
             if size:
                 file.seek(size - 1)
-                # A line that was cut short, by a full disk or a sudden end, must not take this one.
+                # Do not append to a line that was cut short by a full disk or a crash.
                 begin = b"" if file.read(1) == b"\n" else b"\n"
             else:
                 begin = _header()
@@ -73,7 +73,7 @@ def _append(path: Path, lines: Sequence[bytes]) -> None:
 
 
 def _shorter(found: Sequence[bytes]) -> bytes:
-    """The file with the newest prompts only, as many as leave room for more."""
+    """Return a file with only the newest prompts, few enough to leave room for more."""
     kept: list[bytes] = []
     room = int(_LEFT * BYTES)
     for entry in _newest(found):
@@ -97,7 +97,7 @@ def _newest(found: Iterable[bytes]) -> Iterable[PromptRecord]:
 def _lines() -> list[bytes]:
     try:
         with (state_folder() / HISTORY).open("rb") as file:
-            # The newest are at the end of one that is far longer than it may be.
+            # Read only the end, where the newest are, of a file that is far too long.
             file.seek(max(0, file.seek(0, os.SEEK_END) - 16 * BYTES))
             return file.read().splitlines()
     except OSError:
@@ -110,7 +110,7 @@ def _header() -> bytes:
 
 def _line(entry: PromptRecord) -> bytes:
     record = {"time": round(entry.time), "model": entry.model, "text": entry.text}
-    # What a person pasted may be half a character.
+    # Pasted text may contain a lone surrogate.
     return json.dumps(record, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n"
 
 

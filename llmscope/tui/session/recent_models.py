@@ -1,4 +1,4 @@
-"""The models that were opened last, kept so that they are a key away."""
+"""The models that were opened last, remembered so that they can be opened by a key."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from llmscope.models.spec import parse
 from llmscope.tui.session.state_files import locked, save_recent, saved_recent
 
 MOST = 20
-"""So many are kept."""
+"""The most models to keep."""
 LONGEST = 4096
-"""Characters of a name at most, as of a path."""
+"""The most characters of a name, as of a path."""
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,8 @@ class Recent:
     """A model that was opened.
 
     Attributes:
-        spec: what to type to open it, from here.
-        path: where it lies, if it is a folder or a file.
+        spec: what to type to open it, from the current folder.
+        path: its path if it is a folder or a file, else empty.
     """
 
     spec: str
@@ -30,13 +30,13 @@ class Recent:
 
 
 def remember(spec: str) -> None:
-    """Note that a model was opened. A folder that cannot be written costs that, no more."""
+    """Record that a model was opened. If the folder cannot be written, only this is lost."""
     if len(spec) > LONGEST:
         return
     try:
         parsed = parse(spec)
     except ScopeError:
-        return  # it was there to be loaded, and is gone
+        return  # it was loaded, but has been deleted since
     path = _whole(parsed.name) if parsed.source in ("folder", "gguf") else ""
     if path is None:
         return
@@ -46,9 +46,9 @@ def remember(spec: str) -> None:
 
 
 def recent() -> list[Recent]:
-    """They, the last one first. What lies nowhere any more is left out.
+    """Return the recent models, the last one first, without paths that no longer exist.
 
-    A folder that was opened from another place by a relative name has its whole path as its spec.
+    A folder that was opened from elsewhere by a relative name has its absolute path as its spec.
     """
     found: dict[str, Recent] = {}
     for spec, path in saved_recent():
@@ -61,8 +61,8 @@ def recent() -> list[Recent]:
 
 
 def _whole(name: str) -> str | None:
-    """The whole path of a name; None where no file can have that name."""
+    """Return the absolute path of a name; None if no file can have that name."""
     try:
         return str(Path(name).resolve())
-    except (OSError, ValueError, RuntimeError):  # too long, with NUL in it, or links in a circle
+    except (OSError, ValueError, RuntimeError):  # too long, with a NUL character, or circular links
         return None

@@ -1,6 +1,6 @@
-"""The session that was left last: the model, the prompt, the edits and where everything stood.
+"""The last session: the model, the prompt, the edits and every cursor and view.
 
-It is written with the prompt, so it tells what was there half a second after the last letter.
+It is written with the prompt, so it is at most half a second behind the last letter.
 """
 
 from __future__ import annotations
@@ -22,32 +22,34 @@ if TYPE_CHECKING:
     from llmscope.tui.state.view_state import ViewState
 
 PLACE = ("layer", "head", "position", "target", "versus", "neuron", "step", "weight")
-"""What is kept of the cursor: whole numbers, or none."""
+"""The stored fields of the cursor's focus: integers or None."""
 FOREIGN = ("--trust-remote-code", "--allow-pickle")
-"""What lets foreign code run is said each time, and never read from a file."""
+"""Flags that allow foreign code to run must be given each time, and are never stored."""
 NOTHING = "no earlier session is kept here: this is a new one"
 
 
 @dataclass(frozen=True)
 class Session:
-    """What is kept of a session.
+    """The stored state of a session.
 
     Attributes:
         model, flags, adapters: how the model was opened; see
-        `llmscope.tui.features.copy.repro_command.ModelSource`. folder: where it was opened: a path
-        may be meant from there. special_tokens: whether the tokenizer added its own.
+            `llmscope.tui.features.copy.repro_command.ModelSource`.
+        folder: the working folder, since a path may be relative to it.
+        special_tokens: whether the tokenizer added its special tokens.
         prompt: the text of the editor.
         cursor: line and column of the text cursor.
-        pane: the pane that had the keys; empty: the prompt had them.
+        pane: the pane that had the focus; empty if the prompt had it.
         kept: workspace, panes, views and modes.
-        place: the cursor on the map and what belongs to it, by the names of `PLACE`.
-        marks: which of the scene's switches are on: following, target_pinned, whole, muted, change.
-        adapter: the one that was on; None: the base model, or the one that was opened.
-        edits: each as it is written, and whether it is on.
-        chosen: which of them is chosen.
-        turns: how often each pane was turned to its next view.
+        place: the cursor on the map and related fields, by the names of `PLACE`.
+        marks: which switches of the view state are on: following, target_pinned, whole, muted,
+            change.
+        adapter: the active adapter; None is the base model, or the adapter that was opened.
+        edits: each edit as it is written, and whether it is on.
+        chosen: index of the chosen edit.
+        turns: how often each pane was switched to its next view.
         versus_prompt, words: see `llmscope.tui.state.edit_list.EditList`.
-        sampler: how a token is drawn.
+        sampler: how the next token is sampled.
     """
 
     model: str
@@ -71,7 +73,7 @@ class Session:
 
     @classmethod
     def of(cls, desk: Desk) -> Session:
-        """What is to be kept of the session on screen."""
+        """Return the state to store of the session on screen."""
         scene, panes, source = desk.scene, desk.overview, desk.source
         marks = ("following", "target_pinned", "whole", "muted", "change")
         return cls(
@@ -96,7 +98,7 @@ class Session:
         )
 
     def onto(self, scene: ViewState) -> ViewState:
-        """The scene as it was left, for a model that is still to be loaded."""
+        """Return the view state as it was left, for a model that is still to be loaded."""
         place = dict(self.place)
         if "following" in self.marks:
             place["position"] = -1
@@ -118,19 +120,19 @@ class Session:
         )
 
     def loaded(self, scene: ViewState) -> ViewState:
-        """The scene with the adapter that was on, now that the model is there."""
+        """Return the view state with the adapter that was active, now that the model is loaded."""
         known = scene.info is not None and self.adapter in (None, *scene.info.adapters)
         return replace(scene, adapter=self.adapter) if known else scene
 
     def put_back(self, desk: Desk) -> None:
-        """The text cursor and the keys where they were."""
+        """Restore the text cursor and the focus."""
         desk.editor.move_cursor(self.cursor)
         if self.pane in desk.overview.workspace.panes:
             desk.overview.point(self.pane)
-            desk.screen.set_focus(desk.card)  # until there is a picture
+            desk.screen.set_focus(desk.card)  # until there are figures
 
     def to_record(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """Return the session as JSON data."""
         record = {name: getattr(self, name) for name in self.__dataclass_fields__}
         screen, sampler = self.kept.to_record(), asdict(self.sampler)
         marks = sorted(self.marks)
@@ -138,10 +140,10 @@ class Session:
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Session:
-        """From what a file holds.
+        """Return the session from the JSON data of a file.
 
         Raises:
-            ValueError: that is no session, or of another schema.
+            ValueError: the data is no session, or has another schema.
         """
         try:
             if record["schema"] != SCHEMA:
@@ -174,21 +176,21 @@ class Session:
 
 
 def left_last() -> tuple[Session | None, str]:
-    """The session that was left last, and a notice where there is none."""
+    """Return the last session, and an empty notice; or None, and a notice that says why."""
     record = saved_session()
     if record:
         try:
             return Session.from_record(record), ""
         except ValueError:
             pass
-    # A file that is none, or of another version, is not written over.
+    # A file that holds no session, or that of another version, is not overwritten.
     return None, move_aside([SESSION], lambda path: False) or NOTHING
 
 
 def _here() -> str:
     try:
         return os.getcwd()
-    except OSError:  # the folder is gone
+    except OSError:  # the folder was deleted
         return ""
 
 

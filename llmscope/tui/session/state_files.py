@@ -1,4 +1,4 @@
-"""What is kept so that nothing typed or chosen is lost: prompts and their edits, theme, screen."""
+"""The state folder, so that nothing typed or chosen is lost: prompts and edits, theme, layout."""
 
 from __future__ import annotations
 
@@ -15,35 +15,35 @@ from llmscope.fsync import sync_file, sync_folders
 from llmscope.text import display_text
 
 SCHEMA = 1
-"""Of the records that say theirs; see `llmscope.tui.session.undo_history`."""
+"""Schema of the records that name one; see `llmscope.tui.session.undo_history`."""
 PASTS = "edits"
 HISTORY = "history.jsonl"
 """See `llmscope.tui.session.prompt_history`."""
 SESSION = "session.json"
 """See `llmscope.tui.session.session`."""
 LOCK = ".lock"
-"""Held while a file is read, changed and written again."""
+"""Held while a file is read, changed and rewritten."""
 PATIENCE = 5.0
-"""Seconds that a screen waits for another one's lock, once; then it writes without."""
+"""Seconds to wait for the lock of another process, once; then files are written without it."""
 LARGEST = 1 << 26
-"""Bytes of a file at most; a longer one is none of ours."""
+"""The most bytes of a file; a longer one was not written by llmscope."""
 MODELS = 50
-"""Of so many models are the edits kept."""
+"""The most models whose undo history is kept."""
 
 
 def state_folder() -> Path:
-    """Where state is kept: LLMSCOPE_STATE, or the platform's own place."""
+    """Return the folder of the state: LLMSCOPE_STATE, or the platform's own place."""
     chosen = os.environ.get("LLMSCOPE_STATE")
     return Path(chosen) if chosen else user_state_path("llmscope")
 
 
 def saved_prompt(spec: str) -> str:
-    """The prompt that was on screen when this model was left; empty if there is none."""
+    """Return the prompt that was on screen when a model was left; empty if none is stored."""
     return _prompts().get(spec, "")
 
 
 def save_prompt(spec: str, text: str) -> None:
-    """Keep the prompt. A folder that cannot be written costs the prompt, never the exit."""
+    """Store a prompt. A folder that cannot be written costs the prompt, never the exit."""
     if _prompts().get(spec, "") == text:
         return
     with locked():
@@ -51,7 +51,7 @@ def save_prompt(spec: str, text: str) -> None:
 
 
 def saved_theme() -> str | None:
-    """The theme that was chosen last; None if none was."""
+    """Return the theme that was chosen last; None if none was."""
     try:
         return (state_folder() / "theme").read_text(encoding="utf-8").strip() or None
     except (OSError, ValueError):
@@ -59,42 +59,42 @@ def saved_theme() -> str | None:
 
 
 def save_theme(name: str) -> None:
-    """Remember a theme. A folder that cannot be written costs that, no more."""
+    """Store the theme. If the folder cannot be written, only this is lost."""
     _write("theme", f"{name}\n")
 
 
 def saved_screen() -> dict[str, Any]:
-    """Return how the screen was left; empty if that cannot be read."""
+    """Return the layout as it was left; empty if it cannot be read."""
     return _record("screen.json")
 
 
 def save_screen(record: dict[str, Any]) -> None:
-    """Remember how the screen is left. A folder that cannot be written costs that, no more."""
+    """Store the layout. If the folder cannot be written, only this is lost."""
     if record != saved_screen():
         _write("screen.json", _text(record))
 
 
 def saved_recent() -> list[tuple[str, str]]:
-    """Return spec and place of the models that were opened last."""
+    """Return spec and path of the models that were opened last."""
     found = _record("recent.json").get("models")
     pairs = [one for one in found if isinstance(one, list)] if isinstance(found, list) else []
     return [(pair[0], pair[1]) for pair in pairs if len(pair) == 2 and all(map(_is_text, pair))]
 
 
 def save_recent(models: Sequence[tuple[str, str]]) -> None:
-    """Remember them. A folder that cannot be written costs that, no more."""
+    """Store the recent models. If the folder cannot be written, only this is lost."""
     if list(models) != saved_recent():
         _write("recent.json", _text({"models": models}))
 
 
 def saved_past(spec: str) -> dict[str, Any]:
-    """Return the edits that led to a model's prompt; empty if there are none."""
+    """Return the undo history of a model's prompt; empty if none is stored."""
     found = _record(_past_name(spec))
     return found if found.get("model") == spec else {}
 
 
 def save_past(spec: str, record: dict[str, Any]) -> None:
-    """Remember them, and forget those of the models that were left longest ago."""
+    """Store an undo history, and delete those of the models that were left longest ago."""
     _write(_past_name(spec), _text({"model": spec, **record}, ascii=False))
     with suppress(OSError):
         files = sorted((state_folder() / PASTS).iterdir(), key=lambda path: -path.stat().st_mtime)
@@ -103,23 +103,23 @@ def save_past(spec: str, record: dict[str, Any]) -> None:
 
 
 def saved_session() -> dict[str, Any]:
-    """Return the session that was left last; empty if there is none."""
+    """Return the last session; empty if none is stored."""
     return _record(SESSION)
 
 
 def save_session(record: dict[str, Any]) -> None:
-    """Remember it."""
+    """Store the session."""
     _write(SESSION, _text(record, ascii=False))
 
 
 def set_aside(spec: str) -> str:
-    """Move away what cannot be read of a model's state, so that nobody writes over it.
+    """Move unreadable files of a model's state away, so that they are not overwritten.
 
-    That is a file that is no record, or of another version's schema. The new name ends in `.bad`
-    and, if there is one already, a number.
+    Those are files that hold no record, or one of another version's schema. The new name ends in
+    `.bad`, and in a number if that name is taken.
 
     Returns:
-        A notice of one line; empty if all is well.
+        A notice of one line; empty if all files are readable.
     """
     return move_aside(
         ("prompts.json", "screen.json", HISTORY, SESSION, _past_name(spec)), _readable
@@ -127,7 +127,7 @@ def set_aside(spec: str) -> str:
 
 
 def move_aside(names: Sequence[str], readable: Callable[[Path], bool]) -> str:
-    """Move away those files of the state folder that are not readable; see `set_aside`."""
+    """Move away those of the named files that are not `readable`; see `set_aside`."""
     moved = []
     for name in names:
         path = state_folder() / name
@@ -143,7 +143,7 @@ def move_aside(names: Sequence[str], readable: Callable[[Path], bool]) -> str:
 
 
 def _readable(path: Path) -> bool:
-    if path.name == HISTORY:  # which says it in its first line
+    if path.name == HISTORY:  # its schema is in the first line
         with path.open("rb") as file:
             found = _json(file.readline(100))
     else:
@@ -154,7 +154,7 @@ def _readable(path: Path) -> bool:
 
 
 def _free(path: Path) -> Path:
-    """A name beside it that no file has."""
+    """Return an unused name for a file to be moved away."""
     number, aside = 2, path.with_name(f"{path.name}.bad")
     while aside.exists():
         number, aside = number + 1, path.with_name(f"{path.name}.bad{number}")
@@ -169,7 +169,7 @@ _flaws: list[str] = []
 
 
 def flaw() -> str:
-    """Return what keeps the state from being saved as it should, in one line, and forget it."""
+    """Return the errors that kept state from being saved, in one line, and clear them."""
     found = "; ".join(dict.fromkeys(_flaws))
     _flaws.clear()
     return found
@@ -177,7 +177,7 @@ def flaw() -> str:
 
 @contextmanager
 def locked() -> Iterator[None]:
-    """Keep other processes from changing the state folder; what is read within stays true.
+    """Keep other processes from changing the state folder, so that what is read stays current.
 
     The system releases the lock when a process ends, however it ends. A folder that cannot be
     locked within `PATIENCE` is written to all the same: see `flaw`.
@@ -214,14 +214,14 @@ def _unkept(error: Exception) -> str:
 
 
 def _write(name: str, text: str) -> None:
-    # What a person pasted may be half a character.
+    # Pasted text may contain a lone surrogate.
     write(name, text.encode("utf-8", "surrogatepass"))
 
 
 def write(name: str, data: bytes) -> None:
-    """Replace a file of the state folder, whole or not at all, and put it on the disk.
+    """Replace a file of the state folder, completely or not at all, and sync it to the disk.
 
-    A symbolic link is replaced itself. A folder that cannot be written costs the file, no more:
+    A symbolic link is replaced itself. If the folder cannot be written, only the file is lost:
     see `flaw`.
     """
     import tempfile
@@ -251,13 +251,13 @@ def _text(record: Mapping[str, Any], *, ascii: bool = True) -> str:  # noqa: A00
 
 
 def _record(name: str) -> dict[str, Any]:
-    """What a file of the state folder holds; empty if that is no record."""
+    """Return the record in a file of the state folder; empty if it holds none."""
     found = _parsed(state_folder() / name)
     return found if isinstance(found, dict) else {}
 
 
 def _parsed(path: Path) -> Any:
-    """The JSON of a file; None if it holds none."""
+    """Return the JSON data of a file; None if it holds none."""
     try:
         if path.stat().st_size > LARGEST:
             return None
@@ -267,8 +267,8 @@ def _parsed(path: Path) -> Any:
 
 
 def _json(data: bytes) -> Any:
-    """The JSON that it is; None if it is none."""
-    # Who is here for the first time has nothing to read, and waits for the first picture.
+    """Return the parsed JSON data; None if it is invalid."""
+    # Imported late: on the first start there is nothing to read before the first paint.
     import json
 
     try:

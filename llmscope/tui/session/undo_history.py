@@ -1,7 +1,7 @@
-"""The edits of the prompt as they are kept, so that undo reaches back into earlier sessions.
+"""The stored edits of the prompt, so that undo reaches back into earlier sessions.
 
-The record says of which text it is, and is taken only if each step can be walked from there: a
-file that holds anything else is as good as none.
+The record names its text, and is used only if each step can be replayed from there: a file that
+holds anything else counts as empty.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from llmscope.tui.session.state_files import SCHEMA
 from llmscope.tui.state.document import PromptDocument, end_of
 
 CHANGES = 200
-"""So many changes are kept, and as many steps does the editor hold."""
+"""The most changes to keep, and the most steps that the editor holds."""
 BYTES = 1_000_000
-"""So long are all changes together; the oldest go first."""
+"""The most bytes of all changes together; the oldest are dropped first."""
 
 
 class TextChange(NamedTuple):
-    """At a place of the text, something stood and something else stands; either may be empty."""
+    """The replacement of a text `old` at a place by a text `new`; either may be empty."""
 
     row: int
     column: int
@@ -33,16 +33,16 @@ class TextChange(NamedTuple):
 
     @property
     def start(self) -> Location:
-        """The place."""
+        """Return the place of the change."""
         return self.row, self.column
 
     @property
     def undone(self) -> TextChange:
-        """The change that takes this one back."""
+        """Return the change that takes this one back."""
         return self._replace(old=self.new, new=self.old)
 
     def then(self, other: TextChange) -> TextChange | None:
-        """This change and one right after it as one; None if they do not touch."""
+        """Return this change and the one right after it as one; None if they do not touch."""
         if not other.old and other.start == end_of(self.start, self.new):
             return self._replace(new=self.new + other.new)
         if self.new or other.new:
@@ -55,12 +55,12 @@ class TextChange(NamedTuple):
 
 
 Step = tuple[TextChange, ...]
-"""What one undo takes back."""
+"""The changes that one undo takes back."""
 
 
 @dataclass(frozen=True)
 class UndoHistory:
-    """The steps that led to a text, and those that were taken back from it.
+    """The steps that led to a text, and those that were undone.
 
     Attributes:
         undo: the last one is the first to be undone.
@@ -72,23 +72,23 @@ class UndoHistory:
 
     @classmethod
     def of(cls, history: EditHistory) -> UndoHistory:
-        """What an editor knows."""
+        """Return the history of an editor."""
         return cls(*(tuple(map(_step, stack)) for stack in _stacks(history)))
 
     def put_into(self, history: EditHistory) -> None:
-        """Let an editor, which holds the text, go on from here."""
+        """Add the history to that of an editor, which holds the text."""
         for stack, steps in zip(_stacks(history), (self.undo, self.redo), strict=True):
             stack.extend([_edit(change) for change in step] for step in steps)
         history.checkpoint()
 
     def leading_to(self, text: str, other: str) -> UndoHistory:
-        """The past of another text, which took the place of this one: one undo brings it back."""
+        """Return the history of `other`, which replaced `text`: one undo brings `text` back."""
         if other == text or not (text or self.undo):
             return self
         return UndoHistory((*self.undo, (TextChange(0, 0, text, other),)))
 
     def to_record(self, text: str) -> dict[str, Any]:
-        """As JSON has it, the steps nearest to the text, as many as may be kept."""
+        """Return JSON data with the steps nearest to the text, as many as may be kept."""
         room = [CHANGES, BYTES]
         return {
             "schema": SCHEMA,
@@ -99,7 +99,7 @@ class UndoHistory:
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any], text: str) -> UndoHistory:
-        """From what a file holds, whatever that is; empty if it is not the past of this text."""
+        """Return the history from any JSON data; empty if it does not lead to `text`."""
         try:
             if record["schema"] != SCHEMA or record["text"] != text:
                 return cls()
@@ -116,7 +116,7 @@ def _stacks(history: EditHistory) -> tuple[Any, Any]:
 
 
 def _step(edits: Iterable[Edit]) -> Step:
-    """The edits of one step; letters that were typed one after the other are one change."""
+    """Return the changes of one step; letters typed one after the other become one change."""
     step: list[TextChange] = []
     for edit in edits:
         replaced = edit._edit_result.replaced_text if edit._edit_result else ""
@@ -127,7 +127,7 @@ def _step(edits: Iterable[Edit]) -> Step:
 
 
 def _edit(change: TextChange) -> Edit:
-    """The edit that an editor would have made, with the cursor where it would stand then."""
+    """Return the edit that an editor would have made, with the cursor where it would be."""
     end = end_of(change.start, change.old)
     edit = Edit(change.new, change.start, end, maintain_selection_offset=False)
     edit._original_selection = Selection.cursor(end)
@@ -136,7 +136,7 @@ def _edit(change: TextChange) -> Edit:
 
 
 def _nearest(steps: Sequence[Step], room: list[int]) -> list[Step]:
-    """The last of the steps, as many as there is room for: changes and bytes, which they take."""
+    """Return the last steps that fit into the changes and bytes of `room`, and reduce those."""
     import json
 
     kept: list[Step] = []
@@ -151,7 +151,7 @@ def _nearest(steps: Sequence[Step], room: list[int]) -> list[Step]:
 
 
 def _steps(found: Any) -> tuple[Step, ...]:
-    """Steps from a file; raises for what is none."""
+    """Return the steps from JSON data; raise TypeError or ValueError if it is invalid."""
     if not isinstance(found, list):
         raise TypeError
     steps = tuple(tuple(TextChange(*change) for change in step) for step in found)
@@ -164,7 +164,7 @@ def _steps(found: Any) -> tuple[Step, ...]:
 
 
 def _walk(text: str, changes: Iterable[TextChange]) -> None:
-    """Make the changes; raises where one is of another text."""
+    """Apply the changes to a text; raise ValueError if one does not fit."""
     document = PromptDocument(text)
     for change in changes:
         if not document.holds(change.old, change.start):

@@ -1,1 +1,1 @@
-"""The frozen state of the view. No widget."""
+"""The frozen state of the view, independent of widgets."""

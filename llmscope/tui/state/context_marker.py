@@ -1,7 +1,7 @@
-"""A line `---` in the prompt: what stands before it is a context, what follows is the query.
+"""A line `---` in the prompt, which separates a context from the query after it.
 
-The model is never given the line. It is a mark only where it is the one such line of the prompt
-and there is something on both sides of it; in a text that has several they are part of the text.
+The model never sees the line. It is a mark only if it is the one such line of the prompt and has
+text on both sides; in a prompt with several such lines they are part of the text.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ class Marked:
     """A prompt without its mark.
 
     Attributes:
-        text: what the model is given.
-        cut: how many characters of it are the context; None: no context is marked off.
+        text: the prompt that the model is given.
+        cut: the length of the context in characters; None if no context is marked off.
     """
 
     text: str
@@ -31,13 +31,13 @@ class Marked:
 
     @property
     def written(self) -> str:
-        """The text with its mark, as it stands in the editor."""
+        """Return the text with its mark, as the editor holds it."""
         return (
             self.text if self.cut is None else self.text[: self.cut] + MARK + self.text[self.cut :]
         )
 
     def in_editor(self, tokens: Iterable[Token]) -> tuple[Token, ...]:
-        """The tokens at their places in the editor's text."""
+        """Return the tokens with their places in the editor's text."""
         cut = self.cut
         if cut is None:
             return tuple(tokens)
@@ -53,7 +53,7 @@ class Marked:
 
 @lru_cache(maxsize=8)
 def marked(written: str) -> Marked:
-    """The prompt that the editor's text stands for."""
+    """Return the prompt for the editor's text."""
     places = [
         at
         for at in _line_starts(written)
@@ -66,12 +66,12 @@ def marked(written: str) -> Marked:
 
 
 def context_end(written: str) -> int | None:
-    """Where the mark stands in the editor's text; None: nowhere."""
+    """Return the place of the mark in the editor's text; None without a mark."""
     return marked(written).cut
 
 
 def toggled(written: str, place: int) -> str:
-    """The text with the mark taken out; or put in, after the line that a place is in."""
+    """Remove the mark from a text, or insert one after the line that contains `place`."""
     found = marked(written)
     if found.cut is not None:
         return found.text

@@ -1,4 +1,4 @@
-"""The prompt as the editor holds it: exact, whatever is in it, and harmless on the screen."""
+"""The prompt as the editor holds it: exact in any case, and safe to show on the screen."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _BLANK = "\u2423"
 
 @lru_cache(maxsize=256)
 def stand_ins(line: str) -> str:
-    """A line of the prompt with one visible character for each hidden one.
+    """Return a line of the prompt with a visible character for each hidden one.
 
-    As many characters as before, so that every index stands, each as wide in every terminal as in
-    any other; tabs stay for the editor to expand.
+    The number of characters stays, so that every index still holds, and each is equally wide in
+    every terminal; tabs stay for the editor to expand.
     """
     if line.isascii() and line.isprintable():
         return line
@@ -27,10 +27,10 @@ def stand_ins(line: str) -> str:
 
 
 def _stand_in(char: str, form: str) -> str:
-    """One character of certain width; that of a mark or vowel sign is a dotted circle.
+    """Return a character of certain width; for a combining mark or vowel sign a dotted circle.
 
-    A cursor that stands beside its place, and a border that breaks, are worse than a vowel sign
-    that is not drawn: the tokens below name it.
+    A misplaced cursor or a broken border is worse than a vowel sign that is not drawn: the tokens
+    below name it.
     """
     if char in (form, "\t"):
         return char
@@ -41,14 +41,14 @@ def _stand_in(char: str, form: str) -> str:
     category = unicodedata.category(char)
     if category == "Zs":
         return _BLANK
-    # What is spelled with other letters is a vowel sign too, by another name.
+    # A character that `forms` spells with other letters counts as a vowel sign too.
     return DOTTED_CIRCLE if category[0] == "M" or form[0] != "\\" else _STAND_IN
 
 
 class PromptDocument(Document):
     """A document whose only line end is the newline, so that no character of a prompt is lost.
 
-    Reading a line, for drawing, wrapping and moving, gives its stand-ins; the text is the original.
+    Its lines, as used for drawing, wrapping and moving, are stand-ins; `text` is the original.
     """
 
     def __init__(self, text: str) -> None:
@@ -57,7 +57,7 @@ class PromptDocument(Document):
 
     @property
     def lines(self) -> list[str]:
-        """The lines as they are shown."""
+        """Return the lines as they are shown."""
         return [stand_ins(line) for line in self._lines]
 
     @overload
@@ -71,25 +71,25 @@ class PromptDocument(Document):
         return stand_ins(found) if isinstance(found, str) else [stand_ins(line) for line in found]
 
     def holds(self, text: str, start: Location) -> bool:
-        """Whether a text stands at a place, which need not be one of this document."""
+        """Return whether `text` is at `start`, which need not be inside this document."""
         (row, column), end = start, end_of(start, text)
         inside = 0 <= row <= end[0] < len(self._lines) and 0 <= column <= len(self._lines[row])
         return inside and self.get_text_range(start, end) == text
 
     def replace_range(self, start: Location, end: Location, text: str) -> EditResult:
-        """Put text in the place of a range, which may be empty."""
+        """Replace a range, which may be empty, by a text."""
         (top_row, top_column), (bottom_row, bottom_column) = sorted((start, end))
         replaced = self.get_text_range(start, end)
         lines = self._lines
         before = lines[top_row][:top_column]
-        # Who cuts the last line cuts up to the one after it, which is not there.
+        # A cut of the last line ends on the line after it, which does not exist.
         after = lines[bottom_row][bottom_column:] if bottom_row < len(lines) else ""
         lines[top_row : bottom_row + 1] = (before + text + after).split("\n")
         return EditResult(end_of((top_row, top_column), text), replaced)
 
 
 def end_of(start: Location, text: str) -> Location:
-    """Where a text ends that begins at a place."""
+    """Return where `text` ends if it begins at `start`."""
     row, column = start
     lines = text.split("\n")
     return row + len(lines) - 1, len(lines[-1]) + (column if len(lines) == 1 else 0)

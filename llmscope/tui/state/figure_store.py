@@ -1,4 +1,4 @@
-"""What was asked of the engine, what came back, and what still stands."""
+"""The requests to the engine, the figures that came back, and which of them are current."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     from llmscope.models.provenance import Origin
 
 TOKENS = Want("tokens", "tokens", Focus())
-"""What is always asked: the tokens in the editor, the map's surprisal and the words stand on it."""
+"""Always requested: tokens in the editor, surprisal on the map and status text need it."""
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A figure on screen: the want and the request that it answers, the tokens it belongs to.
+    """A figure on screen, with the want and request it answers and the tokens it belongs to.
 
     Attributes:
         beside: prompt B, if there is one.
-        origin: what computed it.
+        origin: the provenance of the figure.
     """
 
     figure: Figure
@@ -36,23 +36,23 @@ class Shown:
 
     @property
     def text(self) -> str:
-        """The text of its tokens."""
+        """Return the text of its tokens."""
         return self.request.text
 
     @property
     def marked(self) -> Marked:
-        """The same with its context marked off."""
+        """Return the text with its context marked off."""
         return Marked(self.request.text, self.request.context)
 
     def of(self, scene: ViewState) -> bool:
-        """Whether it is of the tokens that the cursor is in, the adapter and the edits in force."""
+        """Return whether it has the tokens, the adapter and the edits of a view state."""
         request = self.request
         pass_ = (request.adapter, request.edits, request.versus_prompt)
         here = (scene.adapter, scene.in_force, scene.versus_prompt)
         return self.tokens == scene.tokens and pass_ == here
 
     def at(self, scene: ViewState) -> bool:
-        """Whether it is of the very place of the cursor too, as far as it depends on one."""
+        """Return whether it also fits the place of the cursor, as far as it depends on one."""
         extra, focus = self.figure.extra, scene.focus
         here = {"layer": focus.layer, "head": focus.head, "position": focus.position}
         return self.of(scene) and all(
@@ -60,19 +60,19 @@ class Shown:
         )
 
     def same_pass(self, other: Shown) -> bool:
-        """Whether both are of one pass: the same text, adapter and edits."""
+        """Return whether both are from one pass: the same text, adapter and edits."""
         return self.request.prompt == other.request.prompt
 
 
 class FigureStore:
-    """Numbers the requests and matches answers to them.
+    """Numbers the requests, and matches answers to them.
 
     A frame is taken only if it answers the text that is on screen now, so that no figure is
-    ever drawn against the tokens of another text. Frames of one text may answer an older
-    place of the cursor: they are shown, and count as stale until the newer ones land.
+    ever drawn with the tokens of another text. A frame of the same text may answer an older
+    place of the cursor: it is shown, and counts as stale until the newer frame lands.
 
     Attributes:
-        special_tokens: whether the tokenizer adds its own, but for a text of a chat template.
+        special_tokens: whether the tokenizer adds its special tokens, except to a templated text.
     """
 
     def __init__(self, *, special_tokens: bool = True) -> None:
@@ -98,13 +98,13 @@ class FigureStore:
         written: Written | None = None,
         draw: Sample | None = None,
     ) -> Request | None:
-        """The request for these figures, or None if the last one was for the same.
+        """Return the request for these figures; None if the last request asked for the same.
 
         Args:
             edits, versus_prompt, words, written: see `Request`.
-            draw: a token that is wanted too, whatever figures are there already.
-            context: how many characters of the text come before the query, if that is marked.
-            templated: the text holds its special tokens, so that none are to be added.
+            draw: a token to sample too, even if all figures are there already.
+            context: the number of characters before the query, if a context is marked off.
+            templated: the text holds its special tokens already, so that none are added.
         """
         last = self._last
         special = self.special_tokens and not templated
@@ -134,22 +134,22 @@ class FigureStore:
         return request
 
     def repeat(self) -> None:
-        """The last request may go unanswered: ask for the same again, if it comes."""
+        """Forget the last request, which may go unanswered, so that the same can be asked again."""
         self._last = None
 
     def overtaken(self) -> None:
-        """The text changed, and is not asked about yet: answers on their way are about another."""
+        """Drop the pending requests: the text changed, and its figures are not requested yet."""
         self._last, self._overtaken = None, True
         self._asked.clear()
 
     def forget(self) -> None:
-        """Nothing is wanted any more: no answer that is on its way will be taken."""
+        """Drop all figures and pending requests: nothing is to be shown."""
         self.overtaken()
         self._shown.clear()
         self._overtaken = False
 
     def take(self, frame: Frame) -> bool:
-        """Keep the figures of a frame; False if it is not for the text on screen, or too late."""
+        """Keep the figures of a frame; return False if it is of another text, or too late."""
         request = self._asked.get(frame.serial)
         if request is None or frame.serial < self._landed:
             return False
@@ -158,7 +158,7 @@ class FigureStore:
             del self._asked[old]
         for want in request.wants:
             figure = frame.figures.get(want.key)
-            # A sweep that has only begun has nothing to show: what stands there is more.
+            # A sweep that has just begun has nothing to show: keep the previous figure.
             begun = figure is not None and figure.extra.get("progress", (1, 1))[0] == 0
             if figure is not None and not (begun and want.key in self._shown):
                 made = (frame.beside, frame.origin)
@@ -166,20 +166,20 @@ class FigureStore:
         return True
 
     def concerns(self, refused: Refused) -> bool:
-        """Whether a refusal is about the text on screen."""
+        """Return whether a refusal is about the text on screen."""
         return refused.serial in self._asked
 
     def shown(self, key: str) -> Shown | None:
-        """The figure that a pane shows, new or stale."""
+        """Return the figure that a pane shows, current or stale; None if it has none yet."""
         return self._shown.get(key)
 
     def tokens_of(self, shown: Shown) -> Figure | None:
-        """The figure of the tokens of the same pass; None while what stands is another's."""
+        """Return the tokens figure of the same pass; None while the one kept is of another pass."""
         tokens = self._shown.get("tokens")
         return tokens.figure if tokens is not None and tokens.same_pass(shown) else None
 
     def stale(self, key: str) -> bool:
-        """Whether a pane shows something else than what was asked last."""
+        """Return whether a pane shows something other than what was requested last."""
         shown, last = self._shown.get(key), self._last
         if shown is None or last is None:
             return shown is not None and self._overtaken
@@ -190,12 +190,12 @@ class FigureStore:
 
     @property
     def newest(self) -> int:
-        """The number of the request that stands; 0: none does."""
+        """Return the number of the current request; 0 without one."""
         return 0 if self._last is None else self._last.serial
 
     @property
     def waiting(self) -> bool:
-        """Whether any pane shows something else than what was asked last."""
+        """Return whether any pane shows something other than what was requested last."""
         if self._overtaken:
             return True
         return self._last is not None and any(

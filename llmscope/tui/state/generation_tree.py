@@ -1,7 +1,7 @@
-"""What a model wrote after a text, as frozen values: its tokens, and the branches they make.
+"""The tokens that a model generated after a text, and their branches, as frozen values.
 
-Nothing here knows a widget or a model. A branch is never cut: to take tokens back only moves a
-count, so that what was written can always be had again.
+Nothing here depends on a widget or a model. A branch is never cut: taking tokens back only lowers
+a count, so that what was generated can always be restored.
 """
 
 from __future__ import annotations
@@ -16,15 +16,16 @@ End = tuple[int, str]
 
 @dataclass(frozen=True)
 class Branch:
-    """Tokens that were written one after the other.
+    """Tokens that were generated one after the other.
 
     Attributes:
         ids: the tokens.
-        text: what they say together.
-        ends: what fewer of them say: for each number of tokens, from none to all, so many
-            characters of `text`, and what follows them while a character is not whole yet.
-        stream: which draws made it; another one draws other tokens.
-        fork: where a person left another branch for this one: after so many tokens; None: nowhere.
+        text: the text of all tokens together.
+        ends: the text of each prefix: for 0 tokens up to all, a number of characters of `text`,
+            and what follows them while a character is incomplete.
+        stream: the number of its random stream; another stream samples other tokens.
+        fork: number of tokens after which the user left another branch for this one; None if the
+            branch was not forked.
     """
 
     ids: tuple[int, ...] = ()
@@ -34,16 +35,16 @@ class Branch:
     fork: int | None = None
 
     def said(self, count: int) -> str:
-        """What the first tokens say."""
+        """Return the text of the first `count` tokens."""
         end, rest = self.ends[count]
         return self.text[:end] + rest
 
     def whole(self, count: int) -> bool:
-        """Whether the first tokens end with a whole character."""
+        """Return whether the first `count` tokens end with a complete character."""
         return not self.ends[count][1]
 
     def wrote(self, token: int, text: str) -> Branch:
-        """With one more token, with which all of them say a text."""
+        """Return the branch with one more token; `text` is the text of all its tokens then."""
         shared = shared_length(self.text, text)
         return replace(
             self,
@@ -53,7 +54,7 @@ class Branch:
         )
 
     def cut(self, count: int) -> Branch:
-        """The first tokens alone."""
+        """Return the branch with only its first `count` tokens."""
         text = self.said(count)
         shared = self.ends[count][0]
         ends = (*_clipped(self.ends[:count], self.text, shared), (len(text), ""))
@@ -61,7 +62,7 @@ class Branch:
 
 
 def _clipped(ends: tuple[End, ...], text: str, shared: int) -> tuple[End, ...]:
-    """The same ends in another text, that shares so many characters with this one."""
+    """Return the ends for another text that shares its first `shared` characters with `text`."""
     kept = len(ends)
     while kept and ends[kept - 1][0] > shared:
         kept -= 1
@@ -71,14 +72,14 @@ def _clipped(ends: tuple[End, ...], text: str, shared: int) -> tuple[End, ...]:
 
 @dataclass(frozen=True)
 class Branches:
-    """What was written after one text.
+    """The branches that were generated after one text.
 
     Attributes:
-        base: the text before, as it stands in the editor.
-        spans: what a model wrote of that, at other times.
+        base: the text before them, as the editor holds it.
+        spans: the parts of that text which a model generated at other times.
         kept: the branches, in the order in which they were begun.
-        at: the one that is in the editor.
-        count: so many of its tokens are.
+        at: index of the branch in the editor.
+        count: how many of that branch's tokens are in the editor.
     """
 
     base: str
@@ -89,42 +90,42 @@ class Branches:
 
     @property
     def branch(self) -> Branch:
-        """The one that is in the editor, with the tokens that were taken back."""
+        """Return the branch in the editor, including the tokens that were taken back."""
         return self.kept[self.at]
 
     @property
     def said(self) -> str:
-        """What is in the editor after the base."""
+        """Return the generated text in the editor after the base."""
         return self.branch.said(self.count)
 
     @property
     def text(self) -> str:
-        """What is in the editor."""
+        """Return the text in the editor."""
         return self.base + self.said
 
     @property
     def ids(self) -> tuple[int, ...]:
-        """The tokens that are in the editor after the base."""
+        """Return the tokens that are in the editor after the base."""
         return self.branch.ids[: self.count]
 
     @property
     def marks(self) -> tuple[Span, ...]:
-        """Which parts of the text a model wrote."""
+        """Return the parts of the text that a model generated."""
         start, end = len(self.base), len(self.text)
         return (*self.spans, (start, end)) if end > start else self.spans
 
     @property
     def tried(self) -> tuple[int, ...]:
-        """What earlier branches have where a person left them for this one."""
+        """Return the tokens that earlier branches have where the user forked this one."""
         if self.branch.fork != self.count:
             return ()
         others = (one.ids for one in self.kept[: self.at] if one.ids[: self.count] == self.ids)
         return tuple(dict.fromkeys(ids[self.count] for ids in others if len(ids) > self.count))
 
     def wrote(self, token: int, text: str) -> Branches:
-        """One more token is in the editor; the written ones then say a text.
+        """Return the branches with one more token; `text` is then all the generated text.
 
-        Where others stood that were taken back, they stay, as a branch.
+        Tokens that were taken back at this place stay, as a branch.
         """
         here, count = self.branch, self.count
         if count < len(here.ids) and here.ids[count] == token:
@@ -136,14 +137,14 @@ class Branches:
         return self._with(kept, self.at, count + 1)
 
     def back(self) -> Branches:
-        """Without the last token; without all that make one character with it."""
+        """Return the branches without the last token, and all tokens that share its character."""
         count = max(0, self.count - 1)
         while count and not self.branch.whole(count):
             count -= 1
         return replace(self, count=count)
 
     def forked(self, count: int) -> Branches:
-        """Another branch after so many tokens: the next writing makes it. This one is kept."""
+        """Return a new branch after `count` tokens, to be generated next. The old one is kept."""
         here = self.branch
         if here.fork == count == len(here.ids):
             return replace(self, count=count)
@@ -152,12 +153,12 @@ class Branches:
         return self._with((*self.kept, begun), len(self.kept), count)
 
     def turned(self, by: int) -> Branches:
-        """The next branch, whole; after the last one the first."""
+        """Return the next branch, complete; after the last one the first."""
         at = (self.at + by) % len(self.kept)
         return replace(self, at=at, count=len(self.kept[at].ids))
 
     def found(self, text: str) -> Branches | None:
-        """The same with so much of a branch in the editor as makes a text; None: none does."""
+        """Return the branches with as many tokens in the editor as give `text`, else None."""
         if not text.startswith(self.base):
             return None
         if text == self.text:
@@ -176,7 +177,7 @@ class Branches:
 
 
 def moved(spans: tuple[Span, ...], old: str, new: str) -> tuple[Span, ...]:
-    """Where parts of a text are in another one: what was changed is no longer of any part."""
+    """Return the places of parts of `old` in `new`, without what was changed."""
     shared = shared_length(old, new)
     room = min(len(old), len(new)) - shared
     after = min(room, shared_length(old[shared:][::-1], new[shared:][::-1]))

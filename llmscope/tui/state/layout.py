@@ -1,4 +1,4 @@
-"""Which panes of a workspace are on screen and how they share it, by the terminal's size."""
+"""Which panes of a workspace are on screen, and their layout, by the terminal's size."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from llmscope.tui.state.workspaces import Workspace
 Layout = Literal["tiny", "small", "medium", "wide"]
 
 LOWEST = 10
-"""Rows that a detail needs to be of use, its border included."""
+"""Rows that a detail needs to be useful, its border included."""
 LEAST = 4
-"""Rows that leave a detail two of its own, for what is at its top."""
+"""Rows that leave a detail two inner rows, for its top lines."""
 LINE = 3
-"""Rows of a pane that has one line to say."""
+"""Rows of a pane that shows a single line."""
 
 
 @dataclass(frozen=True)
 class PaneLayout:
-    """How panes share the room. They fill the cells row by row, in their order.
+    """A layout of panes, which fill the cells row by row, in their order.
 
     Attributes:
-        columns, rows: their sizes, as a style sheet writes them.
-        spans: how many rows a pane takes, where it is more than one.
-        across: how many columns, where it is more than one.
+        columns, rows: their sizes, in the syntax of a style sheet.
+        spans: how many rows a pane takes, if more than one.
+        across: how many columns a pane takes, if more than one.
         order: the panes.
     """
 
@@ -37,7 +37,7 @@ class PaneLayout:
 
 
 def layout_for(width: int, height: int) -> Layout:
-    """The layout for a terminal of so many columns and rows."""
+    """Return the layout for a terminal of `width` columns and `height` rows."""
     if width < 60 or height < 15:
         return "tiny"
     if width < 100 or height < 30:
@@ -47,11 +47,11 @@ def layout_for(width: int, height: int) -> Layout:
 
 @dataclass(frozen=True)
 class Arrangement:
-    """Which details a workspace shows, and in which order. Its main figure is always there, first.
+    """The details that a workspace shows, in order. Its main figure always comes first.
 
     Attributes:
         order: all its details.
-        hidden: those that a person does not want to see.
+        hidden: the details that the user has hidden.
     """
 
     order: tuple[str, ...]
@@ -61,26 +61,26 @@ class Arrangement:
     def of(
         cls, workspace: Workspace, order: Iterable[str] = (), hidden: Iterable[str] = ()
     ) -> Arrangement:
-        """Made of names that may be unknown, double or missing: those are ignored, or come last."""
+        """Return an arrangement; unknown or repeated names are ignored, missing ones come last."""
         details = workspace.details
         known = dict.fromkeys(key for key in order if key in details)
         return cls(tuple(known | dict.fromkeys(details)), frozenset(hidden) & frozenset(details))
 
     @property
     def shown(self) -> tuple[str, ...]:
-        """The details that are not hidden, in their order."""
+        """Return the details that are not hidden, in their order."""
         return tuple(key for key in self.order if key not in self.hidden)
 
     def hide(self, key: str) -> Arrangement:
-        """Without a detail."""
+        """Return the arrangement with a detail hidden."""
         return replace(self, hidden=self.hidden | {key})
 
     def show(self, *keys: str) -> Arrangement:
-        """With details that were hidden."""
+        """Return the arrangement with details shown again."""
         return replace(self, hidden=self.hidden - set(keys))
 
     def move(self, key: str, by: int) -> Arrangement:
-        """A detail one place earlier or later among those that are shown."""
+        """Return the arrangement with a detail moved by `by` places among those that are shown."""
         shown = list(self.shown)
         at = shown.index(key)
         to = max(0, min(at + by, len(shown) - 1))
@@ -91,7 +91,7 @@ class Arrangement:
 
 
 def held(layout: Layout, workspace: Workspace, arrangement: Arrangement) -> tuple[str, ...]:
-    """The panes that one can step through in a layout."""
+    """Return the panes that the user can step through in a layout."""
     if layout == "tiny":
         return (workspace.least,)
     shown = arrangement.shown
@@ -108,11 +108,11 @@ def visible(
     detail: str,
     maximized: str | None,
 ) -> tuple[str, ...]:
-    """The panes that are on screen, in their order.
+    """Return the panes that are on screen, in their order.
 
     Args:
         detail: the one detail that a small screen has room for.
-        maximized: the pane that has all the room, if one has.
+        maximized: the pane that has all the room; None if no pane is maximized.
     """
     panes = held(layout, workspace, arrangement)
     if layout == "tiny":
@@ -127,15 +127,15 @@ def visible(
 def grid_for(
     layout: Layout, panes: Sequence[str], height: int, layers: int, folded: Collection[str] = ()
 ) -> PaneLayout:
-    """How panes share `height` rows, for a model of so many layers, or a main figure of such rows.
+    """Return how panes share `height` rows; the main figure has `layers` rows of content.
 
     A map that is lower than the room leaves the rest to a second row of details, so that neither
-    three layers nor thirty leave a hole. Nothing here depends on the prompt: nothing moves while
-    one types.
+    three layers nor thirty leave a gap. Nothing here depends on the prompt: nothing moves while
+    the user types.
 
     Args:
-        folded: those of them that have nothing to show but one line. They go below the others,
-            each over the whole width, and leave them their room.
+        folded: the panes that show only one line. They go below the others, each over the whole
+            width, and leave them their room.
     """
     lines = [key for key in panes if key in folded]
     others = [key for key in panes if key not in folded]
@@ -159,7 +159,7 @@ def _grid(layout: Layout, panes: Sequence[str], height: int, layers: int) -> Pan
     count, order = len(details), tuple(panes)
     if not count:
         return PaneLayout(order=order)
-    # The embedding, the tokens above, the surprisal below, and the border.
+    # The embedding row, the tokens above, the surprisal below, and the border.
     tall = layers + 5
     if layout == "small":
         lowest = min(8, height - LEAST)
@@ -169,7 +169,7 @@ def _grid(layout: Layout, panes: Sequence[str], height: int, layers: int) -> Pan
     if layout == "medium" or count == 1:
         columns = "3fr 2fr" if layout == "medium" else "5fr 3fr"
         if two_rows and count > 1:
-            # The last one has a row of its own if it would stand beside a hole.
+            # The last one has a row of its own if it would leave a gap beside it.
             across = {details[-1]: 2} if count % 2 == 0 else {}
             rows = " ".join([str(first), *["1fr"] * (count // 2)])
             return PaneLayout(columns, rows, across=across, order=order)

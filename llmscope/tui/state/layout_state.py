@@ -1,4 +1,4 @@
-"""How a person left the screen, to be found again: workspace, panes, views and modes."""
+"""The layout as the user left it, to be restored: workspace, panes, views and modes."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LayoutState:
-    """What is kept of a screen. All is kept by name: there may be more one day.
+    """The stored layout. Everything is stored by name, since later versions may have more.
 
     Attributes:
-        workspace: the one that was on screen.
+        workspace: the workspace that was on screen.
         arrangements: by workspace: which panes are shown, and in which order.
         view: lens and mode of the map's view.
         attention: the mode of the attention pane.
@@ -34,17 +34,17 @@ class LayoutState:
     def of(
         cls, workspace: Workspace, arrangements: Mapping[str, Arrangement], scene: ViewState
     ) -> LayoutState:
-        """What is to be kept."""
+        """Return the layout to store."""
         view = scene.map_view
         return cls(workspace.name, dict(arrangements), (view.lens, view.mode), scene.attention_mode)
 
     @property
     def panes(self) -> dict[str, Any]:
-        """What the panes are opened with."""
+        """Return the arguments that `PaneGrid` is created with."""
         return {"workspace": self.workspace, "arrangements": self.arrangements}
 
     def onto(self, scene: ViewState) -> ViewState:
-        """The scene as it was left; a view or mode that is not known changes nothing."""
+        """Return the view state as it was left; an unknown view or mode changes nothing."""
         views = [(view.lens, view.mode) for view in MAP_VIEWS]
         if self.view in views:
             scene = replace(scene, view=views.index(self.view))
@@ -53,7 +53,7 @@ class LayoutState:
         return scene
 
     def to_record(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """Return the layout as JSON data."""
         return {
             "workspace": self.workspace,
             "panes": {
@@ -66,7 +66,7 @@ class LayoutState:
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> LayoutState:
-        """From what a file holds, whatever that is: what does not fit is as it was at first."""
+        """Return a layout from any JSON data: invalid values become the defaults."""
         view, attention = _words(record.get("view")), record.get("attention")
         workspace, panes = record.get("workspace"), _mapping(record.get("panes"))
         kept = {name: _mapping(panes.get(name)) for name in BY_NAME}

@@ -1,4 +1,4 @@
-"""Pairs of prompts to begin with, and the words that tell their two senses apart."""
+"""Example pairs of prompts, and the words that tell their two senses apart."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from llmscope.package_data import shipped_folder, world
 
 @dataclass(frozen=True)
 class DemoPair:
-    """Two prompts that show something.
+    """An example of two prompts to compare.
 
     Attributes:
-        name: its word in actions.
-        title, about: what a person reads.
+        name: identifies it in actions.
+        title, about: texts shown to the user.
         a, b: the prompts.
-        words: a list for each, their words parted by blanks.
-        model: the built-in model that it suits, with its family; empty: all that know English.
+        words: a list of words for each prompt, separated by spaces.
+        model: the built-in model that it suits, with its family; empty means all that know English.
     """
 
     name: str
@@ -32,18 +32,18 @@ class DemoPair:
 
 
 def pair_folder() -> Path:
-    """Where the pairs are that ship."""
+    """Return the folder of the pairs that ship with llmscope."""
     return shipped_folder("demo/pairs", "_pairs")
 
 
 @cache
 def pairs() -> tuple[DemoPair, ...]:
-    """All of them, by name."""
+    """Return all pairs, sorted by name."""
     return tuple(map(_read, sorted(pair_folder().glob("*.toml"))))
 
 
 def pairs_for(spec: str) -> tuple[DemoPair, ...]:
-    """Those that suit a model."""
+    """Return the pairs that suit a model."""
     return tuple(pair for pair in pairs() if pair.model == world(spec))
 
 

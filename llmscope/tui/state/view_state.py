@@ -1,6 +1,6 @@
-"""What a person looks at, as one frozen value: moving the cursor makes the next one.
+"""What the screen shows, as one frozen value: moving the cursor makes a new one.
 
-Nothing here knows a widget, so every rule of the cursor can be read and tested alone.
+Nothing here depends on a widget, so every rule of the cursor can be read and tested alone.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from llmscope.tui.state.views import ATTENTION_MODES, MAP_VIEWS, MapView
 
 @dataclass(frozen=True)
 class ViewState(EditList):
-    """The model, the tokens on screen, the one cursor that all panes share, and the edits.
+    """The model, the tokens on screen, the cursor that all panes share, and the edits.
 
     Attributes:
         info: the model; None while it loads.
-        tokens: those of the picture on screen.
+        tokens: the tokens of the figures on screen.
         focus: its layer and head count from 0 once the model is known; its position counts
             from 0 once there are tokens.
-        following: the position stays on the last token while a person types.
+        following: the position stays on the last token while the user types.
         target_pinned: the target was pinned, so it survives a move to another token.
         view: index into `MAP_VIEWS`.
         attention: index into `ATTENTION_MODES`.
         whole: the whole prompt is shown, in blocks of tokens where it is long.
-        adapter: the name of the adapter that is on; None: the base model.
-        versus: the token that the target is held against; None: none.
-        turns: how often a person asked a pane for its next view, by the pane's key.
-        inside: the steps of the walk, from the first to before the last, that are of the layer
-            under the cursor; known once a step was chosen.
-        sampler: how the token is drawn that the model writes next.
+        adapter: the name of the active adapter; None is the base model.
+        versus: the token that the target is compared with; None compares with no token.
+        turns: how often the user switched a pane to its next view, by the pane's key.
+        inside: the steps of the walkthrough within the layer under the cursor, as a half-open
+            range; known once a step was chosen.
+        sampler: how the next generated token is sampled.
     """
 
     info: ModelInfo | None = None
@@ -54,7 +54,7 @@ class ViewState(EditList):
 
     @classmethod
     def opening(cls, focus: Focus | None) -> ViewState:
-        """The scene before the model is known, with the cursor where it was asked for."""
+        """Return the state before the model is known, with the cursor at `focus`."""
         if focus is None:
             return cls()
         attention = ATTENTION_MODES.index(focus.mode) if focus.mode in ATTENTION_MODES else 0
@@ -70,66 +70,66 @@ class ViewState(EditList):
 
     @property
     def map_view(self) -> MapView:
-        """What fills the map."""
+        """Return the view that the map shows."""
         return MAP_VIEWS[self.view]
 
     @property
     def attention_mode(self) -> str:
-        """What the attention pane shows: one head, or what becomes of all of them."""
+        """Return the mode of the attention pane: one head, or a summary of all heads."""
         return ATTENTION_MODES[self.attention]
 
     @property
     def asked_position(self) -> int:
-        """The position to ask figures for: -1 while following, whatever the next text holds."""
+        """Return the position to request figures for: -1 while following, whatever text is next."""
         return -1 if self.following else self.focus.position
 
     @property
     def step(self) -> int:
-        """The chosen step of the walk through the pass: at first where it begins."""
+        """Return the chosen step of the walkthrough, initially its first."""
         return self.focus.step or 0
 
     @property
     def long(self) -> bool:
-        """Whether figures over pairs of tokens hold a part of the prompt only."""
+        """Return whether figures over pairs of tokens hold only a part of the prompt."""
         return len(self.tokens) > SPAN
 
     def view_of(self, pane: str, views: Sequence[str]) -> str:
-        """Which of its views a pane shows."""
+        """Return which of its views a pane shows."""
         return views[dict(self.turns).get(pane, 0) % len(views)]
 
     def turned_in(self, pane: str, views: Sequence[str]) -> ViewState:
-        """The next view of a pane."""
+        """Return the state with a pane's next view."""
         turns = dict(self.turns)
         turns[pane] = (turns.get(pane, 0) + 1) % len(views)
         return replace(self, turns=tuple(turns.items()))
 
     @property
     def token(self) -> Token | None:
-        """The token under the cursor."""
+        """Return the token under the cursor; None if there are no tokens."""
         inside = 0 <= self.focus.position < len(self.tokens)
         return self.tokens[self.focus.position] if inside else None
 
     @property
     def zero_head(self) -> Edit | None:
-        """The head under the cursor silenced; None if the model has none."""
+        """Return the edit that zeroes the head under the cursor; None if the model has no heads."""
         if self.info is None or not self.info.heads:
             return None
         return Edit("zero", "head", self.focus.layer, self.focus.head)
 
     @property
     def zero_layer(self) -> Edit | None:
-        """The layer under the cursor left out; None before there is a model."""
+        """Return the edit that skips the layer under the cursor; None before the model is known."""
         return None if self.info is None else Edit("zero", "layer", self.focus.layer)
 
     def zero_neuron(self, strongest: int | None) -> Edit | None:
-        """The chosen neuron silenced, or the strongest; all of the layer's MLP if none is known."""
+        """Return the edit that zeroes the chosen neuron, or the strongest, or the layer's MLP."""
         if self.info is None:
             return None
         neuron = strongest if self.focus.neuron is None else self.focus.neuron
         return Edit("zero", "mlp" if neuron is None else "neuron", self.focus.layer, neuron)
 
     def loaded(self, info: ModelInfo) -> ViewState:
-        """The model is known: layer and head become indices that it has."""
+        """Return the state for a known model: layer and head become indices within it."""
         focus = replace(
             self.focus,
             layer=_index(self.focus.layer, info.layers),
@@ -138,7 +138,7 @@ class ViewState(EditList):
         return replace(self, info=info, focus=focus, adapter=info.adapter)
 
     def landed(self, tokens: tuple[Token, ...]) -> ViewState:
-        """Tokens are known: the position follows the last one, or stays where it was put."""
+        """Return the state with new tokens; the position follows the last one, or is kept."""
         last = len(tokens) - 1
         position = last if self.following else _index(self.focus.position, len(tokens))
         return replace(
@@ -149,9 +149,9 @@ class ViewState(EditList):
         )
 
     def edited(self, kept: int) -> ViewState:
-        """The text changed after its first `kept` characters.
+        """Return the state after a change to the text behind its first `kept` characters.
 
-        A cursor that was put on a token of the changed part has lost it, and follows again.
+        A cursor that was put on a token of the changed part follows the last token again.
         """
         scene = self if self.focus.weight is not None else self.at_cell(None)
         token = self.token
@@ -161,11 +161,11 @@ class ViewState(EditList):
 
     @property
     def target(self) -> int | None:
-        """The token id that is asked about."""
+        """Return the id of the target token; None for the most probable one."""
         return self.focus.target
 
     def aim(self, target: int | None, *, pinned: bool | None = None) -> ViewState:
-        """Ask about another next token; `pinned` keeps it across moves."""
+        """Return the state with another target token; `pinned` keeps it when the cursor moves."""
         keep = self.target_pinned if pinned is None else pinned
         return replace(self, focus=replace(self.focus, target=target), target_pinned=keep)
 
@@ -177,7 +177,7 @@ class ViewState(EditList):
         position: int | None = None,
         neuron: int | None = None,
     ) -> ViewState:
-        """Put the cursor on a place; what lies outside is pulled to the nearest edge."""
+        """Return the state with the cursor at a place, clamped to the nearest valid one."""
         focus, following, inside = self.focus, self.following, self.inside
         if self.info is not None:
             if layer is not None:
@@ -205,30 +205,30 @@ class ViewState(EditList):
         return replace(self, focus=focus, following=following, inside=inside)
 
     def walk_to(self, step: int, inside: tuple[int, int] | None) -> ViewState:
-        """Choose a step of the walk; `inside`: see the class, None where it is not known anew."""
+        """Return the state at a step of the walkthrough; if `inside` is None, it is kept."""
         focus = self.focus
         if step != self.step:
             focus = replace(focus, step=step, weight=None, cell=None)
         return replace(self, focus=focus, inside=inside or self.inside)
 
     def at_cell(self, cell: tuple[int, int] | None) -> ViewState:
-        """Put the cursor on a number of the step, or of the weight that is shown of it."""
+        """Return the state with the cursor on a value of the step, or of its weight on screen."""
         return replace(self, focus=replace(self.focus, cell=cell))
 
     def weighed(self, count: int) -> ViewState:
-        """The next of so many weights that the step reads; after the last, what comes out of it."""
+        """Return the state with the step's next weight of `count`; after the last, its output."""
         weight = self.focus.weight
         following = 0 if weight is None else weight + 1
         shown = following if following < count else None
         return replace(self, focus=replace(self.focus, weight=shown, cell=None))
 
     def walk_on(self, layer: int, step: int, inside: tuple[int, int]) -> ViewState:
-        """Choose a step of the walk through another layer."""
+        """Return the state at a step of the walkthrough through another layer."""
         focus = replace(self.focus, layer=layer, step=step, weight=None, cell=None, neuron=None)
         return replace(self, focus=focus, inside=inside)
 
     def move(self, *, layer: int = 0, head: int = 0, position: int = 0) -> ViewState:
-        """Move the cursor by so many layers, heads and tokens."""
+        """Return the state with the cursor moved by `layer` layers, `head` heads and so on."""
         return self.go(
             layer=self.focus.layer + layer if layer else None,
             head=self.focus.head + head if head else None,
@@ -236,32 +236,32 @@ class ViewState(EditList):
         )
 
     def turned(self, by: int = 1) -> ViewState:
-        """The next view of the map."""
+        """Return the state with the map's next view."""
         return replace(self, view=(self.view + by) % len(MAP_VIEWS))
 
     def adapted(self) -> ViewState:
-        """The next adapter on; after the last one, the base model."""
+        """Return the state with the next adapter; after the last one, the base model."""
         if self.info is None:
             return self
         choices = (None, *self.info.adapters)
         return replace(self, adapter=choices[(choices.index(self.adapter) + 1) % len(choices)])
 
     def drawing(self, sampler: Sampler) -> ViewState:
-        """The next tokens drawn in another way."""
+        """Return the state with another sampler for the next tokens."""
         return replace(self, sampler=sampler)
 
     def attending(self) -> ViewState:
-        """The next mode of the attention pane."""
+        """Return the state with the next mode of the attention pane."""
         return replace(self, attention=(self.attention + 1) % len(ATTENTION_MODES))
 
 
 def followed(
     step: int, inside: tuple[int, int], old: int, new: int, layers: int
 ) -> tuple[int, tuple[int, int]]:
-    """Where the same step stands, and the steps of the layer, in the walk through another layer.
+    """Return where a step and the steps of its layer are in the walkthrough of layer `new`.
 
-    What comes before the layer is one step, and so is what comes after it; the first layer and the
-    last lack one of them.
+    All before the layer is one step, and so is all after it; the first layer lacks the former, the
+    last layer the latter.
     """
     earlier = (new > 0) - (old > 0)
     later = (new < layers - 1) - (old < layers - 1)
@@ -276,5 +276,5 @@ def _clamp(index: int, count: int) -> int:
 
 
 def _index(index: int, count: int) -> int:
-    """An index from 0; a negative one counts from the end."""
+    """Return an index from 0; a negative one counts from the end."""
     return _clamp(index + count if index < 0 else index, max(count, 1))

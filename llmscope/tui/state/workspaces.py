@@ -34,7 +34,7 @@ PANES = {
     "stages": "what training changed",
     "stages-kl": "how predictions changed",
 }
-"""The panes of all workspaces, and how a person calls them."""
+"""The panes of all workspaces, with their names as displayed."""
 
 
 @dataclass(frozen=True)
@@ -42,13 +42,13 @@ class Workspace:
     """A set of panes that answer one kind of question.
 
     Attributes:
-        name: its word in actions and in what is remembered.
-        title: what a person reads.
+        name: identifies it in actions and in stored state.
+        title: the name as displayed.
         spine: the pane of the main figure, which cannot be hidden.
         details: the other panes, in their order. A pane may be in several workspaces.
         least: the one pane that a tiny screen has room for.
-        spare: the detail that a screen of middling size can do without, if there is one.
-        rows: of its main figure, where they are not the model's layers; 0: they are.
+        spare: the detail that a medium screen omits; empty if it omits none.
+        rows: the rows of its main figure; 0 means one for each layer of the model.
     """
 
     name: str
@@ -61,12 +61,12 @@ class Workspace:
 
     @property
     def panes(self) -> tuple[str, ...]:
-        """All of its panes."""
+        """Return all of its panes."""
         return (self.spine, *self.details)
 
 
 WORKSPACES = (
-    # The map carries the tokens and their surprisal already.
+    # The map shows the tokens and their surprisal already.
     Workspace(
         *("overview", "Overview", "map", ("next-token", "attention", "mlp", "tokens")),
         least="next-token",
@@ -84,7 +84,7 @@ WORKSPACES = (
         *("answer", "Answer", "attribution", ("attribution-heads", "saliency", "next-token")),
         least="attribution-heads",
     ),
-    # The proof says what comes next, in each run.
+    # The proof pane shows the next token of each run.
     Workspace(
         *("context", "Context", "context"),
         ("context-proof", "context-steps", "context-gain", "next-token"),
@@ -95,7 +95,7 @@ WORKSPACES = (
         *("what-if", "What if", "ablation", ("edits", "patching", "next-token")),
         least="edits",
     ),
-    # As many steps as a layer with rotary positions and a gated MLP has from inside.
+    # The rows: the steps inside a layer with rotary positions and a gated MLP.
     Workspace(
         *("walkthrough", "Walkthrough", "walkthrough"),
         ("walk-values", "walk-said", "next-token"),
@@ -117,5 +117,5 @@ BY_NAME = {workspace.name: workspace for workspace in WORKSPACES}
 def workspace_of(
     pane: str, current: Workspace, among: Sequence[Workspace] = WORKSPACES
 ) -> Workspace:
-    """The workspace in which one sees a pane: the current one if it has it."""
+    """Return the workspace in which to show a pane: the current one if it has the pane."""
     return current if pane in current.panes else next(w for w in among if pane in w.panes)

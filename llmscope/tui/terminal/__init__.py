@@ -1,1 +1,1 @@
-"""Bytes and ttys: pacing, cell diffs, output filters."""
+"""Terminal input and output: pacing, cell diffs, output filters."""

@@ -1,7 +1,7 @@
-"""Whether the terminal's ground is dark, which only the terminal knows.
+"""Detects whether the terminal's background is dark, which only the terminal knows.
 
-It is asked with OSC 11, and right after it for its name (DA1): every terminal answers that, so its
-answer says that there will be none to the first. What arrives between is what a person has typed.
+It is queried with OSC 11, and right after that for its attributes (DA1): every terminal answers
+DA1, so that answer means that OSC 11 gets none. Other input in between was typed by the user.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from typing import Any
 from llmscope.draw.color.arithmetic import luminance
 
 PATIENCE = 0.5
-"""Seconds after which a terminal is taken for one that does not answer."""
+"""Seconds to wait for an answer of the terminal."""
 QUERY = b"\x1b]11;?\x1b\\\x1b[c"
-# These print what they do not understand, or have nothing to tell.
+# These terminals print sequences they do not know, or have no background colour to report.
 _SILENT = ("linux", "dumb", "unknown", "vt", "cons", "emacs")
 _GROUND = re.compile(
     rb"\x1b\]11;rgba?:([0-9a-fA-F]+)/([0-9a-fA-F]+)/([0-9a-fA-F]+)[^\x07\x1b]*(?:\x07|\x1b\\)"
@@ -30,17 +30,17 @@ _ANSWERS = re.compile(r"\x1b\]11;[^\x07\x1b]*(?:\x07|\x1b\\)|\x1b\[\?[\d;]*c")
 _BEGUN = re.compile(r"\x1b(?:\](?:1(?:1(?:;[^\x07\x1b]*\x1b?)?)?)?|\[\?[\d;]*)\Z")
 _SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|O?.)")
 _HALF = 0.18
-"""The luminance to which black and white are in the same contrast."""
+"""The luminance that has the same contrast with black and with white."""
 
 
 @dataclass(frozen=True)
 class TerminalReply:
-    """What the terminal said.
+    """The reply of the terminal.
 
     Attributes:
-        dark: whether its ground is dark; None if nothing tells.
-        why: what tells.
-        typed: what a person typed meanwhile.
+        dark: whether its background is dark; None if unknown.
+        why: the source of `dark`.
+        typed: text that the user typed meanwhile.
     """
 
     dark: bool | None
@@ -49,13 +49,13 @@ class TerminalReply:
 
 
 class Question:
-    """A question that has been sent, or that there was no sense in sending."""
+    """A query that has been sent, or that was not worth sending."""
 
     def __init__(self, environ: Mapping[str, str], sent: float | None) -> None:
         self._environ, self._sent = environ, sent
 
     def answer(self) -> TerminalReply:
-        """Wait for the answer, not for long; without one, COLORFGBG may tell."""
+        """Wait briefly for the answer; without one, use COLORFGBG."""
         data = b"" if self._sent is None else _read(self._sent + PATIENCE)
         found = _GROUND.search(data)
         typed = _GROUND.sub(b"", _NAME.sub(b"", data)).decode("utf-8", "ignore")
@@ -72,10 +72,10 @@ class Question:
 
 @contextmanager
 def asking(environ: Mapping[str, str], wanted: bool = True) -> Iterator[Question]:
-    """Ask; what takes time belongs between that and `answer`. Keys are not echoed meanwhile.
+    """Send the query; slow work belongs between this and `answer`. Keys are not echoed meanwhile.
 
     Args:
-        wanted: whether to ask at all.
+        wanted: whether to send the query at all.
     """
     term = environ.get("TERM", "").lower()
     modes = _quiet() if wanted and term and not term.startswith(_SILENT) else None
@@ -93,7 +93,7 @@ def asking(environ: Mapping[str, str], wanted: bool = True) -> Iterator[Question
 
 
 def dark_by_environment(environ: Mapping[str, str]) -> bool | None:
-    """What COLORFGBG says, `ink;ground` in numbers of the sixteen colours; None if nothing."""
+    """Return whether COLORFGBG, `foreground;background` as numbers, is dark; None if unknown."""
     ground = environ.get("COLORFGBG", "").rpartition(";")[2]
     if not ground.isdecimal() or not 0 <= int(ground) < 16:
         return None
@@ -101,7 +101,7 @@ def dark_by_environment(environ: Mapping[str, str]) -> bool | None:
 
 
 def _quiet() -> Any:
-    """Let the terminal hand over answers at once and unseen; its modes before, or None."""
+    """Switch echo and line buffering off; return the old modes, or None without a terminal."""
     try:
         import termios
     except ImportError:
@@ -119,7 +119,7 @@ def _quiet() -> Any:
 
 def _read(until: float) -> bytes:
     data = b""
-    # What has come by now counts, however long the work took that was done meanwhile.
+    # All input that has arrived by now counts, however long the work in between took.
     while not _NAME.search(data):
         if not select.select([0], [], [], max(0.0, until - time.monotonic()))[0]:
             break
@@ -131,7 +131,7 @@ def _read(until: float) -> bytes:
 
 
 def swallow_late_answers() -> None:
-    """Keep answers that come after all from being read as keys by the screen."""
+    """Keep late answers from being read as keys by the screen."""
     from textual.drivers import linux_driver
 
     driver: Any = linux_driver
@@ -140,12 +140,12 @@ def swallow_late_answers() -> None:
         return
 
     class Deaf(base):  # type: ignore[misc]
-        """Textual's parser, deaf to these two answers."""
+        """Textual's parser, which ignores these two answers."""
 
         _kept = ""
 
         def feed(self, data: str) -> Any:
-            """Parse what is left without the answers; half of one waits for its other half."""
+            """Parse data without the answers; an incomplete answer waits for its other half."""
             if not data:  # the end of the input
                 return super().feed(data)
             data = _ANSWERS.sub("", self._kept + data)

@@ -1,4 +1,4 @@
-"""How much may be sent to the terminal: all there is to show, or less of it over a slow link."""
+"""Limits on what is sent to the terminal: all there is to show, or less over a slow link."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ Choice = Literal["auto", "high", "low"]
 
 @dataclass(frozen=True)
 class Bandwidth:
-    """What to spend on a terminal.
+    """The limits on what is sent to a terminal.
 
     Attributes:
         name: `high` or `low`.
-        frames: a second, at most; 0 for Textual's own limit.
-        chunk: characters that are sent at once; what is typed meanwhile goes before the rest.
-        pause: seconds without a letter after which figures are asked for. Letters themselves are
+        frames: the most frames a second; 0 for Textual's own limit.
+        chunk: characters that are sent at once; typed letters go before the rest.
+        pause: seconds without a letter after which figures are requested. Letters themselves are
             shown at once.
-        fades: whether pictures that are out of date are dimmed, and not only marked.
+        fades: whether out-of-date figures are dimmed, and not only marked.
     """
 
     name: Literal["high", "low"]
@@ -31,7 +31,7 @@ class Bandwidth:
     fades: bool
 
     def look(self, look: RenderOptions) -> RenderOptions:
-        """The look that it allows: 256 colours have shorter names, and ramps of fewer steps."""
+        """Return render options to suit: 256 colours have shorter codes, and ramps fewer steps."""
         return replace(look, tier="256") if self is LOW and look.tier == "truecolor" else look
 
 
@@ -40,7 +40,7 @@ LOW = Bandwidth("low", frames=20, chunk=4_000, pause=0.2, fades=False)
 
 
 def bandwidth(choice: Choice, environ: Mapping[str, str]) -> Bandwidth:
-    """What a person chose; `auto` is low over ssh."""
+    """Return the bandwidth of the user's choice; `auto` is low over ssh."""
     if choice == "auto":
         return LOW if environ.get("SSH_CONNECTION") else HIGH
     return LOW if choice == "low" else HIGH

@@ -1,8 +1,8 @@
-"""What the terminal shows, cell by cell, and the shortest way from there to what it should show.
+"""The cells that the terminal shows, and the shortest output that makes them as they should be.
 
-Textual sends whole runs of cells again where one has changed, and every style from scratch. The
-mirror takes what Textual would send and keeps it as cells, beside those that the terminal has:
-only the difference goes out.
+Textual sends whole runs of cells again if one has changed, and every style from scratch.
+`TerminalCells` takes Textual's updates and keeps them as cells, beside those that the terminal
+has: only the difference is sent.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from llmscope.tui.terminal.scroll import UNKNOWN, Cell, Ink, moved
 PLAIN: Ink = ("", "", "")
 BLANK: Cell = (" ", PLAIN)
 NEAR = 4
-"""Unchanged cells that are sent again rather than jumped over, which takes as many bytes."""
+"""The most unchanged cells that are sent again rather than jumped over, which costs as much."""
 EMOJI = "\U0001f000"
-"""From here on, and where characters are combined, terminals differ in how far they advance."""
+"""From here on, and for combined characters, terminals differ in how far they advance."""
 _ATTRIBUTES = (
     *(("bold", "1"), ("dim", "2"), ("italic", "3"), ("underline", "4"), ("blink", "5")),
     *(("blink2", "6"), ("reverse", "7"), ("conceal", "8"), ("strike", "9"), ("underline2", "21")),
     *(("frame", "51"), ("encircle", "52"), ("overline", "53")),
 )
 _FAINT = frozenset(("", "1", "2", "3", "1;2", "1;3", "2;3", "1;2;3"))
-"""Attributes that cannot be seen on a blank, and neither can its colour."""
+"""Attributes that are invisible on a blank, as is its foreground colour."""
 
 
 class TerminalCells:
-    """The cells that should be shown, and those that the terminal shows."""
+    """The cells that should be shown, and the cells that the terminal shows."""
 
     def __init__(self) -> None:
         self._wanted: list[list[Cell]] = []
@@ -45,20 +45,20 @@ class TerminalCells:
         self._colours = ColorSystem.TRUECOLOR
 
     def forget(self) -> None:
-        """The terminal may show anything now: all that should be shown is to be sent again."""
+        """Mark all of the terminal's cells as unknown, so that everything is sent again."""
         self._shown = [[UNKNOWN] * self._width for _ in self._wanted]
         self._dirty = set(range(len(self._wanted)))
 
     @property
     def size(self) -> tuple[int, int]:
-        """Columns and rows."""
+        """Return the numbers of columns and rows."""
         return self._width, len(self._wanted)
 
     def take(self, update: CompositorUpdate, colours: ColorSystem | None = None) -> None:
-        """Let an update of the screen change what should be shown.
+        """Apply an update of the screen to the cells that should be shown.
 
         Args:
-            colours: what colours are brought down to; None for 24 bits.
+            colours: the colour system to reduce colours to; None for 24 bits.
         """
         self._colours = colours or ColorSystem.TRUECOLOR
         if isinstance(update, LayoutUpdate):
@@ -91,15 +91,15 @@ class TerminalCells:
 
     @property
     def waiting(self) -> bool:
-        """Whether there may be something to send."""
+        """Return whether there may be changes to send."""
         return bool(self._dirty)
 
     def changes(self, near: int = 0, limit: int | None = None) -> str:
-        """What to send, and from then on the terminal counts as showing it.
+        """Return the changes to send, which then count as shown.
 
         Args:
-            near: the row that goes first: where a person types. The others follow by distance.
-            limit: characters after which no further row is begun.
+            near: the row to send first, where the user types. The others follow by distance.
+            limit: number of characters after which no further row is begun.
         """
         out: list[str] = []
         length = 0
@@ -119,7 +119,7 @@ class TerminalCells:
 
 
 def _row(y: int, wanted: list[Cell], shown: list[Cell]) -> Iterator[str]:
-    """What makes a row of the terminal as it should be. It begins and ends in plain ink."""
+    """Yield the output that updates a row. It begins and ends in the plain style."""
     pen, at = PLAIN, -1
     for start, stop in _spans(wanted, shown):
         between = wanted[at:start] if at >= 0 else []
@@ -141,7 +141,7 @@ def _row(y: int, wanted: list[Cell], shown: list[Cell]) -> Iterator[str]:
 
 
 def _spans(wanted: list[Cell], shown: list[Cell]) -> Iterator[tuple[int, int]]:
-    """The runs of cells that differ, never from or to the middle of a wide character."""
+    """Yield the runs of cells that differ, never splitting a wide character."""
     at, width = 0, len(wanted)
     while at < width:
         if wanted[at] == shown[at]:
@@ -159,7 +159,7 @@ def _spans(wanted: list[Cell], shown: list[Cell]) -> Iterator[tuple[int, int]]:
 
 
 def _towards(pen: Ink, cell: Cell) -> tuple[str, Ink]:
-    """The sequence that changes the pen so that it can write a cell, and the pen from then on."""
+    """Return the sequence that switches the style from `pen` to a cell's, and the new style."""
     text, (attributes, colour, ground) = cell
     if text == " " and not attributes and not colour and pen[0] in _FAINT:
         attributes, colour = pen[0], pen[1]
@@ -181,19 +181,19 @@ def _towards(pen: Ink, cell: Cell) -> tuple[str, Ink]:
 
 @lru_cache(maxsize=4096)
 def ink(style: Style, colours: ColorSystem) -> Ink:
-    """The codes of a style, its colours brought down to what the terminal has."""
+    """Return the codes of a style, with its colours reduced to what the terminal has."""
     attributes = [code for name, code in _ATTRIBUTES if getattr(style, name)]
     colour, ground = (
         ";".join(given.downgrade(colours).get_ansi_codes(foreground)) if given else ""
         for given, foreground in ((style.color, True), (style.bgcolor, False))
     )
-    # The terminal's own colours have numbers too, and the same number always means the same.
+    # The terminal's default colours (39, 49) become empty, so that equal styles compare equal.
     return ";".join(attributes), "" if colour == "39" else colour, "" if ground == "49" else ground
 
 
 @lru_cache(maxsize=16384)
 def _cells(text: str, ink: Ink) -> tuple[Cell, ...]:
-    """A text as cells."""
+    """Return a text as cells."""
     blank = (" ", ("", "", ink[2]) if ink[0] in _FAINT else ink)
     if text.isascii():
         return tuple(blank if char == " " else (char, ink) for char in text)
@@ -210,5 +210,5 @@ def _cells(text: str, ink: Ink) -> tuple[Cell, ...]:
     length = cell_len(text)
     if len(cells) == length and "".join(char for char, _ in cells) == text:
         return tuple(cells)
-    # What belongs together in a way that only the terminal knows is sent together or not at all.
+    # Characters that only the terminal knows how to combine are sent together or not at all.
     return ((text, ink), *[("", ink)] * (length - 1)) if length else ()

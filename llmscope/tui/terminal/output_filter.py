@@ -1,4 +1,4 @@
-"""The last word before the terminal: nothing leaves for the screen that it cannot show."""
+"""Filters for output that the terminal cannot show: colours and characters."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ _MARKS = {
     **dict.fromkeys("✗×", "x"),
 }
 GREYS = (0, 7, 8, 15)
-"""Those of the sixteen colours that may be the terminal's own ground."""
+"""Those of the sixteen colours that may be the terminal's own background."""
 
 
 def filters(look: RenderOptions) -> list[LineFilter]:
-    """What a look asks for; in full colour and Unicode, nothing."""
+    """Return the filters for render options; full colour and Unicode need no filter."""
     chosen: list[LineFilter] = []
     if look.tier == "none":
         chosen.append(NoColor())
@@ -48,10 +48,10 @@ def filters(look: RenderOptions) -> list[LineFilter]:
 
 
 class AsciiOnly(LineFilter):
-    """Puts an ASCII character, as wide, in the place of every other one."""
+    """Replaces every other character by an ASCII character of the same width."""
 
     def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
-        """The segments in ASCII."""
+        """Return the segments in ASCII."""
         return [
             Segment(part.text if part.text.isascii() else in_ascii(part.text), part.style, part[2])
             for part in segments
@@ -60,17 +60,17 @@ class AsciiOnly(LineFilter):
 
 @lru_cache(maxsize=4096)
 def in_ascii(text: str) -> str:
-    """A text with look-alikes where there are any, and question marks, cell for cell."""
+    """Return a text with ASCII look-alikes, else question marks, of the same width."""
     return "".join(
         char if char.isascii() else _MARKS.get(char, "?" * cell_len(char)) for char in text
     )
 
 
 class FewColours(LineFilter):
-    """Gives every 24-bit colour of the chrome the shade that figures have in its place.
+    """Gives every 24-bit colour of the interface the shade that figures have in its place.
 
-    Left alone it would be rounded in another way, and every pane would lie on a ground of its own.
-    In sixteen colours the ground is the terminal's own, which is not always black.
+    Textual would round it differently, and every pane would have a background of its own. In
+    sixteen colours the background is the terminal's own, which is not always black.
     """
 
     def __init__(self, look: RenderOptions) -> None:
@@ -84,7 +84,7 @@ class FewColours(LineFilter):
         self._style = lru_cache(maxsize=1024)(self._shown)
 
     def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
-        """The segments in the colours of the look."""
+        """Return the segments in the colours of the render options."""
         return [
             Segment(part.text, self._style(part.style), part[2]) if part.style else part
             for part in segments
@@ -95,7 +95,7 @@ class FewColours(LineFilter):
         ground = self._ground(style.bgcolor)
         if self._sixteen and ground is not None and not ground.is_default:
             if ground.number in GREYS or ink is None or ink.is_default:
-                # How the terminal's own ink looks on a ground is unknown, unless it is its own.
+                # The terminal's own foreground has unknown contrast except on its own background.
                 return style.without_color + Style(reverse=True)
         elif self._sixteen and ink is not None and ink is not style.color and ink.number in GREYS:
             ink, faint = RichColor.default(), True

@@ -1,4 +1,4 @@
-"""The terminal kept for the screen alone: what libraries print goes to a file that nobody sees."""
+"""Keeps the terminal for the screen alone: output of libraries goes to a temporary file."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ RESET = (
 
 
 class RedirectedOutput:
-    """What was written to stdout and stderr while the screen was up."""
+    """The output to stdout and stderr while the screen was up."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
 
     def tail(self) -> str:
-        """Its end, as text."""
+        """Return the end of the output as text."""
         end = self._file.seek(0, os.SEEK_END)
         self._file.seek(max(0, end - TAIL))
         return self._file.read().decode("utf-8", "replace")
@@ -44,17 +44,17 @@ def own_terminal() -> Iterator[RedirectedOutput]:
     """Hand Textual a duplicate of the terminal, and point descriptors 1 and 2 at a file.
 
     Textual draws on `sys.__stderr__`, and asks `sys.__stdout__` for the size; a C library that
-    writes to descriptor 2 would otherwise write over the screen. All is put back at the end, and
-    the terminal is left clean whatever happened.
+    writes to descriptor 2 would otherwise write over the screen. Everything is restored at the
+    end, and the terminal is left clean whatever happened.
     """
     saved = _attributes()
     originals = (sys.__stdout__, sys.__stderr__)
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     screen, kept = os.dup(1), os.dup(2)
-    tty = os.isatty(screen)  # a web page is none: see `llmscope.tui.terminal.web_page`
+    tty = os.isatty(screen)  # a web page is no terminal: see `llmscope.tui.terminal.web_page`
     if tty:
-        for name in ("COLUMNS", "LINES"):  # exported, they would outweigh the size that there is
+        for name in ("COLUMNS", "LINES"):  # exported, they would override the actual size
             os.environ.pop(name, None)
     terminal: TextIO = os.fdopen(os.dup(screen), "w", encoding="utf-8", errors="replace")
     with tempfile.TemporaryFile() as file:
@@ -77,7 +77,7 @@ def own_terminal() -> Iterator[RedirectedOutput]:
             os.dup2(kept, 2)
             sys.__stdout__, sys.__stderr__ = originals  # type: ignore[misc]
             _restore(saved)
-            with suppress(OSError):  # a terminal that hung up takes nothing more
+            with suppress(OSError):  # the terminal may have hung up
                 terminal.close()
             os.close(screen)
             os.close(kept)
@@ -88,11 +88,11 @@ def leaving_on_signals(leave: Callable[[int], None]) -> Iterator[None]:
     """Leave in order when the connection, the system or another program ends this one.
 
     Args:
-        leave: called in the app's loop with the exit status. Where no loop runs yet, SystemExit
+        leave: called in the app's loop with the exit status. If no loop runs yet, SystemExit
             is raised with it instead.
 
-    A second signal changes nothing: a closed terminal often sends two, and the first one must get
-    to save what was typed.
+    A second signal changes nothing: a closed terminal often sends two, and the first must have
+    time to save the prompt.
     """
     begun = False
 
@@ -108,7 +108,7 @@ def leaving_on_signals(leave: Callable[[int], None]) -> Iterator[None]:
         # A loop that sleeps in select() goes back to sleep after a handler; this wakes it.
         loop.call_soon_threadsafe(leave, status_of(number))
 
-    # Textual takes the others, and would leave its handlers behind.
+    # Textual handles these two, and would leave its handlers behind.
     stops = [getattr(signal, name) for name in ("SIGTSTP", "SIGCONT") if hasattr(signal, name)]
     before = {number: signal.getsignal(number) for number in (*endings(), *stops)}
     try:
@@ -121,10 +121,10 @@ def leaving_on_signals(leave: Callable[[int], None]) -> Iterator[None]:
 
 
 def outlive_stops(app: App[int]) -> None:
-    """Let the screen come back whole after the program was stopped and goes on.
+    """Redraw the whole screen when the program continues after a stop.
 
-    Textual takes the terminal again but draws nothing. SIGSTOP, which no program can hear, finds
-    it unprepared: it would read keys twice over from then on.
+    Textual takes the terminal again but draws nothing. SIGSTOP, which no program can catch, finds
+    it unprepared: it would read every key twice from then on.
     """
     driver: Any = app._driver
     if driver is None or not driver.can_suspend:
@@ -142,7 +142,7 @@ def outlive_stops(app: App[int]) -> None:
 
 
 def can_be_resumed() -> bool:
-    """Whether a shell with job control waits, which can bring a stopped program back."""
+    """Return whether a shell with job control is there to resume a stopped program."""
     if not hasattr(os, "getsid"):
         return False
     parent = os.getppid()
@@ -152,7 +152,7 @@ def can_be_resumed() -> bool:
 
 
 def _attributes() -> list[Any] | None:
-    """The terminal's modes; None without a terminal, or on a system that knows none."""
+    """Return the terminal's modes; None without a terminal or without termios."""
     try:
         import termios
     except ImportError:

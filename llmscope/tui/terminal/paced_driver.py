@@ -1,9 +1,9 @@
-"""The way to the terminal: what has changed goes out, and only as fast as it is taken.
+"""Output to the terminal: only changes are sent, and only as fast as the terminal takes them.
 
-Textual puts every frame into a queue that a thread writes from, and where the queue is full the
-event loop waits: on a slow link the screen would lag behind by all of it, and letters with it.
-Here nothing is queued. While the terminal has not taken what it was sent, frames change the
-mirror alone; once it has, the newest state goes out.
+Textual puts every frame into a queue that a thread writes from, and when the queue is full the
+event loop waits: on a slow link the screen would lag by the whole queue, letters included. Here
+nothing is queued. While the terminal has not taken its earlier output, frames only update the
+`TerminalCells`; after that, the newest state is sent.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from textual.screen import Screen
 
 SYNC = ("\x1b[?2026h", "\x1b[?2026l")
-"""Between these, a terminal that knows them shows nothing half done."""
+"""Between these, a terminal that supports them shows no incomplete update."""
 
 
 class PacedApp(App[int]):
-    """An app that sends the terminal what has changed, at the rate at which it is taken."""
+    """An app that sends the terminal only changes, at the rate at which they are taken."""
 
     def __init__(self, bandwidth: Bandwidth) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class PacedApp(App[int]):
             self.animation_level = "none"
 
     def get_driver_class(self) -> type[Driver]:
-        """The driver of this platform, which knows when the terminal has taken what it was sent."""
+        """Return the platform's driver, extended to know when the terminal has taken its output."""
         driver: type[Driver] = super().get_driver_class()
         return driver if hasattr(driver, "behind") else paced(driver)
 
@@ -53,7 +53,7 @@ class PacedApp(App[int]):
         self.post_display_hook()
 
     def send(self) -> None:
-        """Send what has changed, unless the terminal is still busy with what was sent before."""
+        """Send the changes, unless the terminal is still busy with its earlier output."""
         driver: Any = self._driver
         if driver is None or not self._running or self._closed or driver.behind:
             return
@@ -65,14 +65,14 @@ class PacedApp(App[int]):
             driver.write(f"{begin}{changes}\x1b[{place.y + 1};{place.x + 1}H{end}")
 
     def send_all(self) -> None:
-        """Send all that should be shown: the terminal may show anything."""
+        """Send everything that should be shown: the terminal may show anything."""
         self.mirror.forget()
         if self.mirror.waiting:
             self.send()
 
 
 class TellingFile:
-    """The terminal as the writing thread sees it: it tells how many texts the terminal took."""
+    """The terminal's file for the writing thread, which reports how many writes were taken."""
 
     def __init__(self, file: TextIO, told: Callable[[int], None]) -> None:
         self._file, self._told, self._writes = file, told, 0
@@ -83,21 +83,21 @@ class TellingFile:
         return self._file.write(text)
 
     def flush(self) -> None:
-        """Write what is kept back, and tell."""
+        """Flush the file, and report the number of writes."""
         self._file.flush()
         self._told(self._writes)
 
     def fileno(self) -> int:
-        """The terminal's descriptor."""
+        """Return the terminal's descriptor."""
         return self._file.fileno()
 
 
 @cache
 def paced(base: Any) -> Any:
-    """A driver of Textual's with an ear for the thread that writes."""
+    """Return a subclass of a Textual driver that tracks its writing thread."""
 
     class PacedDriver(base):  # type: ignore[misc]
-        """Counts what it sends and what the terminal has taken."""
+        """Counts its writes, and those that the terminal has taken."""
 
         _file: Any
 
@@ -108,16 +108,16 @@ def paced(base: Any) -> Any:
 
         @property
         def behind(self) -> bool:
-            """Whether the terminal has not taken all of what it was sent."""
+            """Return whether the terminal has not taken all of its output yet."""
             return bool(self._taken < self._sent)
 
         def write(self, data: str) -> None:
-            """Send to the terminal."""
+            """Send data to the terminal."""
             self._sent += 1
             super().write(data)
 
         def start_application_mode(self) -> None:
-            """Take the terminal, at first or again; nobody knows what it shows."""
+            """Take the terminal, initially or again; what it shows is unknown."""
             self._sent = self._taken = 0
             self._file = TellingFile(self._terminal, self._told)
             self._app.mirror.forget()
@@ -125,7 +125,7 @@ def paced(base: Any) -> Any:
 
         def _told(self, writes: int) -> None:
             self._taken = writes
-            with suppress(RuntimeError):  # the loop has ended before the thread that writes
+            with suppress(RuntimeError):  # the loop ended before the writing thread
                 self._loop.call_soon_threadsafe(self._app.send)
 
     return PacedDriver

@@ -1,28 +1,28 @@
-"""Rows whose cells move sideways, as a map's do when a token is added: the terminal moves them."""
+"""Rows whose cells move sideways, as the map's when a token is added: the terminal moves them."""
 
 from __future__ import annotations
 
 from operator import eq, gt, sub
 
 Ink = tuple[str, str, str]
-"""The codes of a style: attributes, colour, colour of the ground; empty for the terminal's own."""
+"""The codes of a style: attributes, foreground, background; empty for the terminal's default."""
 Cell = tuple[str, Ink]
-"""What begins in a cell, and its ink. Nothing begins in the second cell of a wide character."""
+"""The text that begins in a cell, and its style. The second cell of a wide character is empty."""
 
 UNKNOWN: Cell = ("\0", ("", "", ""))
-"""A cell that the terminal may show anything in: it equals nothing that is ever wanted."""
+"""A cell whose content is unknown: it equals no cell that is ever wanted."""
 FARTHEST = 12
-"""Cells that a row may move by: a column of words, at most."""
+"""The most cells that a row may move by: a column of words."""
 LEAST = 8
-"""Cells that must come right by it; for fewer, sending them again costs no more."""
+"""Cells that a move must correct; for fewer, sending them again costs no more."""
 
 
 def moved(y: int, wanted: list[Cell], shown: list[Cell]) -> tuple[str, list[Cell]] | None:
-    """The sequence that moves a part of a row, and what the row shows then; None: no use.
+    """Return the sequence that moves part of a row, and the row's new cells; None if no move helps.
 
-    Cells are deleted at one end of the part and as many are put in at the other (DCH and ICH of
-    ECMA-48), so that what lies to the right of it stands where it stood. What was put in is
-    unknown: terminals differ in the colour that they give it.
+    Cells are deleted at one end of the part, and as many are inserted at the other (DCH and ICH of
+    ECMA-48), so that everything to the right of it stays in place. The inserted cells are unknown:
+    terminals differ in the colour that they give them.
     """
     if shown.count(UNKNOWN) == len(shown):
         return None  # nothing to move: the terminal may show anything
@@ -56,7 +56,7 @@ def moved(y: int, wanted: list[Cell], shown: list[Cell]) -> tuple[str, list[Cell
 
 
 def _part(gains: list[int]) -> tuple[int, int, int]:
-    """The largest sum of neighbours, and where they begin and end (Kadane's algorithm)."""
+    """Return the largest sum of neighbours, and where they begin and end (Kadane's algorithm)."""
     most, best, total, begin = 0, (0, 0), 0, 0
     for place, gain in enumerate(gains):
         if total <= 0:

@@ -1,4 +1,4 @@
-"""The screen on a web page: what is drawn goes through pipes to `llmscope serve`."""
+"""The screen on a web page: output goes through pipes to `llmscope serve`."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from llmscope.tui.terminal.paced_driver import PacedApp
 
 PATIENCE = 1.0
-"""Seconds that leaving waits until the last word has gone through the pipe."""
+"""Seconds that quitting waits until all output has gone through the pipe."""
 
 
 class PageDriver(WebDriver):
     """Textual's driver for web pages, which keeps the pace of the page and ends with it.
 
-    A thread writes, since a pipe that nobody empties would hold up the event loop, and letters
-    with it. While it has not written all, frames change the mirror alone: see `PacedApp`.
+    A thread writes, since a full pipe would block the event loop, letters included. While it has
+    not written all output, frames only update the `TerminalCells`: see `PacedApp`.
     """
 
     def __init__(self, app: PacedApp, **options: Any) -> None:
@@ -34,36 +34,36 @@ class PageDriver(WebDriver):
 
     @property
     def behind(self) -> bool:
-        """Whether the page has not taken all of what it was sent."""
+        """Return whether the page has not taken all of its output yet."""
         return self._waiting.unfinished_tasks > 0
 
     def write(self, data: str) -> None:
-        """Send to the page. What a person pasted may be half a character."""
+        """Send data to the page. Pasted text may contain a lone surrogate."""
         super().write(data.encode("utf-8", "replace").decode())
 
     def start_application_mode(self) -> None:
-        """Take the page. Textual's driver waits for a click; a terminal has the keys at once."""
+        """Take the page, with the focus at once; Textual's driver waits for a click."""
         self._writer.start()
         super().start_application_mode()
         self._app.call_later(self._app.post_message, events.AppFocus())
 
     def stop_application_mode(self) -> None:
-        """Say that this is the end, and give it time to arrive."""
+        """Send the end of the session, and give it time to arrive."""
         super().stop_application_mode()
         self._waiting.put(None)
         self._writer.join(PATIENCE)
 
     def run_input_thread(self) -> None:
-        """Hear what the page says. When there is nobody to say anything, the program ends."""
+        """Read input from the page. When the page is gone, the program ends."""
         super().run_input_thread()
         if not self.exit_event.is_set():
             self._app.post_message(messages.ExitApp())
 
     def _work(self) -> None:
         while (data := self._waiting.get()) is not None:
-            with suppress(OSError):  # a page that has gone: what reads its input hears of it
+            with suppress(OSError):  # the page is gone; the input thread notices
                 while data:
                     data = data[os.write(self.fileno, data) :]
             self._waiting.task_done()
-            with suppress(RuntimeError):  # the loop has ended before this thread
+            with suppress(RuntimeError):  # the loop ended before this thread
                 self._loop.call_soon_threadsafe(self._send)

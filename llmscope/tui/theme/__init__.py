@@ -1,1 +1,1 @@
-"""Textual's theme from one of ours."""
+"""Textual themes made from llmscope themes."""

@@ -1,4 +1,4 @@
-"""Textual's theme, and inks for text that is put together by hand, from one llmscope theme."""
+"""Textual's theme, and styles for text composed in code, from an llmscope theme."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from llmscope.draw.color.theme import Theme
 from llmscope.draw.styles import MINIMUM_CONTRAST
 
 ROLE_HUES = {"user": 0, "assistant": 1, "system": 2}
-"""Which of a theme's categorical colours stands for whom; apart at every number of colours."""
+"""Index of each role's categorical colour; they differ at every number of colours."""
 
 
 @dataclass(frozen=True)
 class Inks:
-    """Styles for chrome text: foreground only, so that whatever lies behind shows through."""
+    """Styles for text of the interface: foreground only, so that any background shows through."""
 
     text: Style
     strong: Style
@@ -30,13 +30,13 @@ class Inks:
     error: Style
 
     def verdict(self, status: str) -> Style:
-        """The ink of a verdict."""
+        """Return the style of a verdict."""
         return {"verified": self.success, "partial": self.warning}.get(status, self.error)
 
 
 @cache
 def inks(theme: Theme) -> Inks:
-    """The inks of a theme."""
+    """Return the styles of a theme."""
 
     def ink(colour: str, bold: bool = False) -> Style:
         return Style(foreground=Color.parse(colour), bold=bold or None)
@@ -53,7 +53,7 @@ def inks(theme: Theme) -> Inks:
 
 
 def variables(theme: Theme) -> dict[str, str]:
-    """The colours that the style sheet names."""
+    """Return the colours that the style sheet names."""
     even, odd = _mix(theme.panel, theme.text, 0.05), _mix(theme.panel, theme.text, 0.14)
     return {
         "ground": theme.ground,
@@ -81,9 +81,9 @@ def variables(theme: Theme) -> dict[str, str]:
 
 
 def textual_theme(theme: Theme) -> TextualTheme:
-    """What Textual's own widgets (palette, toasts, inputs) are drawn with."""
+    """Return the theme for Textual's own widgets (palette, toasts, inputs)."""
     return TextualTheme(
-        # A name for each set of colours, so that a theme that was edited is another one.
+        # A name for each set of colours, so that an edited theme gets a new name.
         name=f"llmscope-{hash(theme) & 0xFFFFFFFF:x}",
         primary=theme.accent,
         secondary=theme.dim,
@@ -101,7 +101,7 @@ def textual_theme(theme: Theme) -> TextualTheme:
 
 
 def _roles(theme: Theme, ground: str) -> dict[str, str]:
-    """For each role an ink for tokens, and grounds for every other one."""
+    """Return for each role a foreground colour for tokens, and two alternating backgrounds."""
     shades = {}
     for role, hue in ROLE_HUES.items():
         colour = theme.categorical[hue % len(theme.categorical)]
@@ -112,7 +112,7 @@ def _roles(theme: Theme, ground: str) -> dict[str, str]:
 
 
 def _readable(ink: str, text: str, ground: str) -> str:
-    """An ink, as much nearer to that of text as it takes to be read, in 256 colours too."""
+    """Return a colour, blended with the text's until it is readable, also in 256 colours."""
 
     def worst(colour: str) -> float:
         rgb, behind = parse_hex(colour), parse_hex(ground)

@@ -1,4 +1,4 @@
-"""A list to choose from, under headings: however long, only the rows in sight are made."""
+"""A list to choose from, grouped by headings. Only the visible rows are rendered."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from llmscope.tui.theme.textual_theme import Inks
 
 MARK = "▸ "
 ASIDE, GAP = 24, 2
-"""Cells of the first thing that stands at the right of a row, and what parts it from the text."""
+"""Width in cells of the first right-hand column of a row, and of the gap left of it."""
 SEEN = 2000
-"""Characters of a prompt that are made ready for a row or two: more never fit."""
+"""Maximum number of characters of a prompt to format: more never fit into a row or two."""
 NARROW = 60
-"""Cells from which on there is room for all that stands at the right."""
+"""Minimum width in cells at which both right-hand columns are shown."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Something to choose.
+    """One entry of the list.
 
     Attributes:
-        heading: what it stands under; those of one heading follow each other.
-        text: what it is.
-        label: what its row says.
-        about: what it shows; empty for a text that speaks for itself.
-        aside: what stands at the right of its row, dim.
+        heading: the heading it is listed under; entries of one heading are adjacent.
+        text: the value that is chosen.
+        label: the text of its row.
+        about: an explanation of the entry; may be empty.
+        aside: the two right-hand columns of its row, dim.
     """
 
     heading: str
@@ -44,20 +44,20 @@ class Choice:
 
     @cached_property
     def haystack(self) -> str:
-        """Where a search looks."""
+        """The text that a search looks in, case-folded."""
         return "\n".join({self.label, self.text, self.about, self.aside[0]}).casefold()
 
 
 class Choices(Widget):
-    """The rows, of which one is chosen.
+    """The list widget, with one row selected.
 
     Attributes:
-        found: what there is to choose from.
-        at: the index of the chosen one.
+        found: the entries to choose from.
+        at: the index of the selected entry.
     """
 
     class Taken(Message):
-        """A click on a row."""
+        """Posted when a row is clicked."""
 
         def __init__(self, choice: Choice) -> None:
             super().__init__()
@@ -72,23 +72,23 @@ class Choices(Widget):
 
     @property
     def chosen(self) -> Choice | None:
-        """The chosen one; None if there is none to choose."""
+        """The selected entry; None if the list is empty."""
         return self.found[self.at] if self.found else None
 
     def show(self, found: Sequence[Choice], words: Sequence[str] = ()) -> None:
-        """List others, the first one chosen; `words` are marked in them."""
+        """List `found`, with `words` highlighted; select the first entry if the list changed."""
         self._words = tuple(words)
         if list(found) != list(self.found):
             self.found, self.at, self._top = found, 0, 0
         self.refresh()
 
     def move(self, by: int) -> None:
-        """Choose one that stands so much further down."""
+        """Move the selection down by `by` entries."""
         self.at = max(0, min(self.at + by, len(self.found) - 1))
         self.refresh()
 
     def lines(self) -> list[int | str]:
-        """The rows: of a choice its index, or a heading."""
+        """Return all rows: the index of an entry, or a heading."""
         rows: list[int | str] = []
         before = ""
         for index, one in enumerate(self.found):
@@ -99,19 +99,19 @@ class Choices(Widget):
         return rows
 
     def in_sight(self) -> list[int | str]:
-        """The rows that there is room for, the chosen one among them."""
+        """Scroll to the selected entry and return the rows that fit."""
         rows, height = self.lines(), max(1, self.size.height)
         if not rows:
             return []
         place = rows.index(self.at)
-        # Its heading is in sight with the first one.
+        # Show the heading together with its first entry.
         first = place - 1 if isinstance(rows[place - 1], str) and height > 1 else place
         self._top = max(min(self._top, first), place - height + 1)
         self._top = max(0, min(self._top, len(rows) - height))
         return rows[self._top : self._top + height]
 
     def render(self) -> Content:
-        """The rows in sight."""
+        """Render the visible rows."""
         if not self.found:
             return Content.styled("nothing holds all of these words", self._inks.dim)
         return Content("\n").join(
@@ -134,7 +134,7 @@ class Choices(Widget):
         return Content.assemble(mark, said, (f"{'  ' if aside else ''}{aside}", inks.dim))
 
     def on_click(self, event: events.Click) -> None:
-        """Take the row under the mouse."""
+        """Post `Taken` for the row under the mouse."""
         event.stop()
         rows, y = self.in_sight(), event.y
         row = rows[y] if 0 <= y < len(rows) else ""
@@ -142,21 +142,21 @@ class Choices(Widget):
             self.post_message(self.Taken(self.found[row]))
 
     def on_mouse_scroll_down(self) -> None:
-        """The one below."""
+        """Select the next entry."""
         self.move(1)
 
     def on_mouse_scroll_up(self) -> None:
-        """The one above."""
+        """Select the previous entry."""
         self.move(-1)
 
 
 def whole(text: str) -> str:
-    """A text of several lines in one, harmless."""
+    """Return a text on one line, with control characters escaped."""
     return display_text(text[:SEEN], cells=True).replace("\n", "↵")
 
 
 def fitted(text: str, width: int) -> str:
-    """A text in so many cells, filled up or with its end cut off."""
+    """Pad or truncate a text to exactly `width` cells."""
     shown = whole(text)
     if cell_len(shown) > width or len(text) > SEEN:
         return set_cell_size(shown, width - 1) + "…"
@@ -164,7 +164,7 @@ def fitted(text: str, width: int) -> str:
 
 
 def spans(shown: str, words: Sequence[str]) -> list[tuple[int, int]]:
-    """Where each of the words first stands in what is shown, if it can be seen there."""
+    """Return the span of each word's first match in `shown`; words without a match have none."""
     folded = shown.casefold()
     if len(folded) != len(shown):
         return []

@@ -1,4 +1,4 @@
-"""What the footer lists: which keys, for what, in which place and workspace."""
+"""The key hints of the footer, for each place of the focus and each workspace."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ class Hint:
     """An entry of the footer.
 
     Attributes:
-        action: what a click does.
-        word: what its key is for.
-        pair: an action that is its counterpart; both keys are shown.
-        only: the workspaces in which it stands; empty: all.
-        kept: it never goes, however narrow the screen.
-        said: it stands there without a key.
+        action: the action that a click runs.
+        word: the label next to the key.
+        pair: the opposite action, if any; both keys are shown.
+        only: the workspaces that list it; empty for all.
+        kept: whether it stays however narrow the screen is.
+        said: whether it is listed even without a key.
     """
 
     action: str
@@ -140,7 +140,7 @@ FOOTER: dict[str, tuple[Hint, ...]] = {
         Hint("quit", "quit", kept=True),
     ),
 }
-"""What the footer lists in the prompt, in the figures, in the list of edits, and on the card that
-replaces them."""
+"""The hints by place of the focus: a prompt, the figures, a replay, the list of edits, or the
+placeholder that replaces the figures."""
 INVITATION = Hint("tour", "new?", said=True)
-"""What the footer adds in the prompt, the first time that somebody is here."""
+"""The hint that the footer adds in the prompt in a user's first session."""

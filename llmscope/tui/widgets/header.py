@@ -1,4 +1,4 @@
-"""The top line: which model this is, and what the last pass cost."""
+"""The top line: the model, and the cost of the last forward pass."""
 
 from __future__ import annotations
 
@@ -19,16 +19,18 @@ if TYPE_CHECKING:
 
 JOINT = " · "
 GAP = 4
-"""Cells that keep the two sides apart."""
+"""Minimum gap in cells between the two sides."""
 Part = tuple[str, int]
-"""A piece of text, and how easily it may go when room is short: 0 stays."""
+"""A piece of text and its drop rank: the highest rank goes first when room is short, 0 stays."""
 
 
 class Header(Widget):
-    """The model on the left, the pass on the right; what does not fit goes, least needed first.
+    """The header line: the model on the left, the pass on the right.
 
     Args:
-        banner: what stands on the right in the place of what a pass cost.
+        theme: the color theme.
+        spec: the model spec, shown until the model is loaded.
+        banner: text for the right side instead of the cost of the pass.
     """
 
     def __init__(self, theme: Theme, spec: str, banner: Sequence[Part] = ()) -> None:
@@ -40,11 +42,11 @@ class Header(Widget):
         self._edits = 0
 
     def dress(self, look: RenderOptions) -> None:
-        """Take the inks of another look."""
+        """Apply the theme of new render options."""
         self._inks = inks(look.theme)
 
     def model(self, info: ModelInfo, adapter: str | None = None) -> None:
-        """Show which model is loaded, and which of its adapters is on."""
+        """Show the loaded model and its active adapter; None is the base model."""
         named = display_text(info.name, whitespace=True)
         if info.adapters:
             named += f" + {display_text(adapter, whitespace=True)}" if adapter else " · base model"
@@ -59,18 +61,18 @@ class Header(Widget):
         self.refresh()
 
     def named(self, spec: str) -> None:
-        """Show which model is on its way, while there is none."""
+        """Show the spec of a model that is being loaded while no model is open."""
         self._left, self._right = [(display_text(spec, whitespace=True), 0)], []
         self.refresh()
 
     def edits(self, count: int) -> None:
-        """Say of how many edits the pass is: all that is on screen is another model's then."""
+        """Show how many edits the pass has, since every figure is then of an edited model."""
         if count != self._edits:
             self._edits = count
             self.refresh()
 
     def cost(self, cost: PassInfo | None, tokens: int, *, running: bool = False) -> None:
-        """Show what the last pass cost, or that one is running."""
+        """Show the cost of the last pass, or that one is running."""
         if self._banner:
             return
         if cost is None:
@@ -91,7 +93,7 @@ class Header(Widget):
             self.refresh()
 
     def render(self) -> Content:
-        """The line."""
+        """Render the line, dropping the parts that do not fit."""
         width = self.size.width
         name, *parts = self._left
         if self._edits:
@@ -108,7 +110,7 @@ class Header(Widget):
 def fit_sides(
     left: Sequence[Part], right: Sequence[Part], width: int
 ) -> tuple[list[str], list[str]]:
-    """The parts of both sides that fit one line of so many cells."""
+    """Return the parts of both sides that fit into one line of `width` cells."""
     kept = [(text, rank, side) for side, parts in enumerate((left, right)) for text, rank in parts]
 
     def needed() -> int:
@@ -121,7 +123,7 @@ def fit_sides(
 
 
 def count(number: int) -> str:
-    """How many, in a short form: 134.5M."""
+    """Format a count in short form: 134.5M."""
     for size_, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
         if number >= size_:
             return f"{number / size_:.1f}{letter}"
@@ -129,7 +131,7 @@ def count(number: int) -> str:
 
 
 def size(number: float) -> str:
-    """Bytes in a short form: 0.9 GB."""
+    """Format a number of bytes in short form: 0.9 GB."""
     for size_, unit in ((1e12, "TB"), (1e8, "GB"), (1e6, "MB"), (1e3, "kB")):
         if number >= size_:
             scale = 1e9 if unit == "GB" else size_

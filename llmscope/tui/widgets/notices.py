@@ -1,26 +1,26 @@
-"""Notices that go by themselves, and never hold the screen up."""
+"""Notifications that close by themselves and never block the screen."""
 
 from __future__ import annotations
 
 from textual.notifications import Notification
 
 SHORTEST = 0.05
-"""Seconds that a notice is up at least, however late it got there."""
+"""Minimum time in seconds that a notice is shown, however late it is mounted."""
 
 
 class Notice(Notification):
-    """A notice whose time is never over before it is on the screen.
+    """A notification that never expires before it is on the screen.
 
-    Textual sets a timer for what is left by the clock on the wall. Where that is less than
-    nothing, after a stop, a sleep or a step of the clock, its timer would count for ever.
+    Textual sets a timer for the time left by the wall clock. If that is negative (the process was
+    stopped, the machine slept, or the clock was set), its timer would never end.
     """
 
     @property
     def time_left(self) -> float:
-        """Seconds for which it is still to be shown."""
+        """Remaining display time in seconds, at least `SHORTEST`."""
         return max(SHORTEST, super().time_left)
 
     @property
     def has_expired(self) -> bool:
-        """Whether its time is over."""
+        """Whether its display time is over."""
         return super().time_left <= 0

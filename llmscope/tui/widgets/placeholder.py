@@ -1,4 +1,4 @@
-"""What stands in the place of the figures while there are none: loading, failed, empty prompt."""
+"""The placeholder shown instead of the figures: model loading, load failed, or empty prompt."""
 
 from __future__ import annotations
 
@@ -35,29 +35,30 @@ ENGLISH = (
     "The Eiffel Tower is located in the city of",
 )
 CARD_ACTIONS = ("edit", "models", "help", "stop", "quit")
-"""The figures' actions that work here too."""
+"""The actions of the figures that also work here."""
 MARKS = ("1.", "2.", "3.")
 STARTING = "starting"
-"""What is being done before the engine says anything."""
+"""The stage shown before the engine reports one."""
 Line = tuple[Content, int]
-"""A line, and how easily it may go when room is short: 0 stays."""
+"""A line and its drop rank: the highest rank goes first when room is short, 0 stays."""
 
 
 def examples(spec: str) -> tuple[str, ...]:
-    """Three prompts that suit a model."""
+    """Return three example prompts that suit a model."""
     return {TOWN: OF_TOWN, SORT: SORTING}.get(world(spec), ENGLISH)
 
 
 def first_look(spec: str) -> dict[str, Any]:
-    """Where the cursor stands on the first of its examples, and the map's view, for a newcomer.
+    """Return the first session's cursor and map view for the first example of a model.
 
-    That is where the base of the town begins to say ` calf`, with the head that looks at ` puppy`.
+    For the town model: the layer at which the base model begins to predict ` calf`, and the head
+    that attends to ` puppy`. Empty for other models.
     """
     return {"layer": 4, "head": 0, "mode": "top"} if spec == TOWN else {}
 
 
 class Placeholder(Widget, can_focus=True):
-    """One message in words, and prompts to pick where one is needed."""
+    """A widget with a message, and example prompts to pick from where a prompt is needed."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up", "choose(-1)", "example above", show=False),
@@ -69,7 +70,7 @@ class Placeholder(Widget, can_focus=True):
     ALLOW_SELECT = False
 
     class Picked(Message):
-        """A person wants this prompt."""
+        """Posted when the user picks an example prompt."""
 
         def __init__(self, text: str) -> None:
             super().__init__()
@@ -89,11 +90,11 @@ class Placeholder(Widget, can_focus=True):
         self._begun = (time.monotonic(), 0.0)
 
     def dress(self, look: RenderOptions) -> None:
-        """Take the inks of another look."""
+        """Apply the theme of new render options."""
         self._inks = inks(look.theme)
 
     def about(self, spec: str) -> None:
-        """Speak of another model from now on, which is yet to be loaded."""
+        """Reset for another model, which is yet to be loaded."""
         self._spec = display_text(spec, whitespace=True)
         self._examples, self._chosen = examples(spec), 0
         self._failed = self._progress = None
@@ -101,48 +102,48 @@ class Placeholder(Widget, can_focus=True):
         self.refresh()
 
     def progress(self, progress: Loading) -> None:
-        """How far the load is."""
+        """Show the progress of the load."""
         if self._progress is None or progress.stage != self._progress.stage:
             self._begun = (time.monotonic(), progress.done)
         self._progress = progress
         self.refresh()
 
     def failed(self, event: LoadFailed) -> None:
-        """Why there is no model, and what to try."""
+        """Show why the model failed to load, and the hint."""
         self._failed = event
         self.refresh()
 
     def ask_for_prompt(self) -> None:
-        """The model is ready, and there is nothing to show it."""
+        """Show the example prompts: the model is ready and the prompt is empty."""
         self._picking = True
         self.refresh()
 
     def action_choose(self, by: int) -> None:
-        """Mark another example."""
+        """Move the selection by `by` examples."""
         self._chosen = max(0, min(self._chosen + by, len(self._examples) - 1))
         self.refresh()
 
     def action_pick(self, index: int | None = None) -> None:
-        """Take an example as the prompt."""
+        """Use the example at `index` as the prompt; None is the selected one."""
         if self._picking:
             self.post_message(self.Picked(self._examples[self._chosen if index is None else index]))
 
     def on_click(self, event: events.Click) -> None:
-        """Take the example under the mouse."""
+        """Pick the example under the mouse."""
         offset = event.get_content_offset(self)
         if offset is not None and offset.y in self._picks:
             self.action_pick(self._picks.index(offset.y))
 
     def on_focus(self) -> None:
-        """The mark shows only while its keys work."""
+        """Redraw: the selection mark is shown only with focus."""
         self.refresh()
 
     def on_blur(self) -> None:
-        """The mark shows only while its keys work."""
+        """Redraw: the selection mark is shown only with focus."""
         self.refresh()
 
     def render(self) -> Content:
-        """The message; where it does not fit, what is least needed goes."""
+        """Render the message, dropping the lines of highest rank if it does not fit."""
         if self._failed is not None:
             lines = self._failure(self._failed)
         else:
@@ -187,7 +188,7 @@ class Placeholder(Widget, can_focus=True):
 
     def _bar(self) -> list[Line]:
         ink, progress = self._inks, self._progress
-        if self._still:  # nothing is loaded that one would wait for
+        if self._still:  # no model is being loaded
             return []
         lines = [
             (Content.assemble(("Loading ", ink.dim), (self._spec, ink.strong)), 1),

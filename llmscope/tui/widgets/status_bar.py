@@ -1,4 +1,4 @@
-"""The two bottom lines: the cursor in words, and the keys."""
+"""The two bottom lines: the status text and the key hints."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from llmscope.tui.widgets.status_text import fitting
 
 GAP = 2
 FIRST = 3
-"""So many keys, which move the cursor and lead to the prompt, come before the workspaces."""
+"""Number of leading hints (cursor keys, prompt) that take precedence over the workspaces."""
 HERE = "▸"
 NAMED = 148
-"""Cells of the line from which on every workspace has its name, and not only the one here."""
+"""Minimum width in cells at which every workspace is named, not only the current one."""
 ARROWS = "←→↑↓"
 
 
 class StatusText(Widget):
-    """The place of the cursor, read aloud."""
+    """The cursor's place and its values, in words."""
 
     def __init__(self, theme: Theme) -> None:
         super().__init__(id="words")
@@ -40,30 +40,30 @@ class StatusText(Widget):
         self._clauses: list[str] = []
 
     def dress(self, look: RenderOptions) -> None:
-        """Take the inks of another look."""
+        """Apply the theme of new render options."""
         self._inks = inks(look.theme)
 
     @property
     def text(self) -> str:
-        """All clauses, whether they fit or not."""
+        """All clauses as one line, whether they fit or not."""
         return fitting(self._clauses, 10_000)
 
     def say(self, clauses: list[str]) -> None:
-        """Show the clauses."""
+        """Show these clauses."""
         if clauses != self._clauses:
             self._clauses = clauses
             self.refresh()
 
     def render(self) -> Content:
-        """The line."""
+        """Render the clauses that fit."""
         return Content.assemble((fitting(self._clauses, self.size.width), self._inks.text))
 
 
 class KeyLine(Widget):
-    """The keys that work now. A click does what its key does."""
+    """The key hints that apply now. A click on one runs its action."""
 
     class Chosen(Message):
-        """A click on a key: the name of its action."""
+        """Posted when a hint is clicked, with the name of its action."""
 
         def __init__(self, action: str) -> None:
             super().__init__()
@@ -87,17 +87,19 @@ class KeyLine(Widget):
         self._spans: list[tuple[int, int, str]] = []
 
     def dress(self, look: RenderOptions) -> None:
-        """Take the inks of another look."""
+        """Apply the theme of new render options."""
         self._inks = inks(look.theme)
 
     def show(
         self, place: str, row: str = "", workspace: str = "", *, column: str = "token"
     ) -> None:
-        """List the keys of a place, a key of `FOOTER`.
+        """List the hints of `place`.
 
         Args:
-            row, column: what up and down, left and right move by.
-            workspace: the name of the one that is on screen.
+            place: a key of `FOOTER`.
+            row: the unit that up and down move by.
+            workspace: the name of the workspace on screen.
+            column: the unit that left and right move by.
         """
         words = {"down": row, "token-right": column}
         hints = tuple(
@@ -112,7 +114,7 @@ class KeyLine(Widget):
 
     @property
     def in_prompt(self) -> bool:
-        """Whether a prompt has the keys; known after the end of the screen too."""
+        """Whether a prompt has the focus; remains valid after the screen is closed."""
         return self._place.startswith("prompt")
 
     def _listed(self, place: str) -> tuple[Hint, ...]:
@@ -120,11 +122,11 @@ class KeyLine(Widget):
             return FOOTER[place]
         keys = self._keymap.first("palette")
         invitation = replace(INVITATION, word=f"{INVITATION.word} {keys} tour")
-        *first, editor, leave = FOOTER[place]  # where there is no room for both, the tour stays
+        *first, editor, leave = FOOTER[place]  # if there is not room for both, the tour hint stays
         return (*first, invitation, editor, leave)
 
     def render(self) -> Content:
-        """The line, as much of it as fits; on its right the workspaces, the current one marked."""
+        """Render the hints that fit; on the right the workspaces, the current one marked."""
         listed = [(hint, self._keys(hint)) for hint in self._hints]
         hints = [(hint, keys) for hint, keys in listed if keys or hint.said]
         tabs = self._tabs()
@@ -145,7 +147,7 @@ class KeyLine(Widget):
 
     @property
     def _gap(self) -> int:
-        """Cells between two workspaces: their numbers alone need no more than one."""
+        """Cells between two workspaces: 1 where only their numbers are shown."""
         return GAP if self.size.width >= NAMED else 1
 
     def _tabs(self) -> list[tuple[Hint, str]]:
@@ -161,7 +163,7 @@ class KeyLine(Widget):
         return [(tab, mark + keys) for tab, mark, keys in marked if keys]
 
     def _put(self, hints: Sequence[tuple[Hint, str]], at: int, gap: int = GAP) -> Content:
-        """Keys and words from a column on, which is remembered for clicks."""
+        """Render hints starting at column `at`, and record their spans for clicks."""
         parts: list[Content] = []
         for hint, keys in hints:
             word = f" {hint.word}" if keys and hint.word else hint.word
@@ -173,14 +175,14 @@ class KeyLine(Widget):
         return Content(" " * gap).join(parts)
 
     def _keys(self, hint: Hint) -> str:
-        """The first key of the action, and of its counterpart; empty if it has none here."""
+        """Return the first key of the action and of its pair; empty if it has no key here."""
         place: Place = "prompt" if self.in_prompt else "figures"
         names = (hint.pair, hint.action) if hint.pair else (hint.action,)
         keys = [key for name in names for key in self._keymap.shown(BY_NAME[name], place)[:1]]
         return ("" if set(keys) <= set(ARROWS) else " ").join(keys)
 
     def on_click(self, event: events.Click) -> None:
-        """Do what the key under the mouse does."""
+        """Post the action of the hint under the mouse."""
         offset = event.get_content_offset(self)
         for start, end, action in self._spans:
             if offset is not None and start <= offset.x < end:

@@ -1,4 +1,4 @@
-"""The line in words: the cursor read aloud, from the figures that are on screen."""
+"""The status text: the cursor's values in words, read from the figures on screen."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ Find = Callable[[str], "Shown | None"]
 
 
 def clauses(scene: ViewState, find: Find, workspace: str = "") -> list[str]:
-    """What is known about the place of the cursor, the most important first.
+    """Return what is known about the cursor's place, most important first.
 
     Args:
-        find: the figure that a pane shows, by the pane's key. Only figures of the scene's own
-            tokens and adapter are read.
-        workspace: the name of the one on screen: what belongs to it alone is read in no other.
+        scene: the view state.
+        find: returns the figure that a pane shows, given the pane's key. Only figures of the
+            scene's tokens, adapter, edits and prompt B are read.
+        workspace: the name of the workspace on screen; some clauses belong to one workspace only.
     """
     token = scene.token
     if token is None:
@@ -35,7 +36,7 @@ def clauses(scene: ViewState, find: Find, workspace: str = "") -> list[str]:
         shown = find(key)
         if shown is None or shown.figure.verdict.status == "refused":
             return None
-        # What the edits changed is no value of the cursor's; the map says that it is.
+        # A difference by edits is not a value at the cursor; only these two label it as one.
         if shown.want.focus.change and key not in ("map", "next-token"):
             return None
         return shown if shown.of(scene) else None
@@ -58,7 +59,7 @@ def clauses(scene: ViewState, find: Find, workspace: str = "") -> list[str]:
 
 
 def fitting(parts: list[str], width: int) -> str:
-    """The clauses as one line; those that do not fit are left out whole."""
+    """Join the leading clauses that fit into one line of `width` cells."""
     if not parts:
         return ""
     line = parts[0]
@@ -71,20 +72,20 @@ def fitting(parts: list[str], width: int) -> str:
 
 
 def number(value: float) -> str:
-    """A value with at most four significant digits."""
+    """Format a value with at most four significant digits."""
     if not math.isfinite(value):
         return "–"
     return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def percent(value: float) -> str:
-    """A probability with four significant digits at most: 77.3 %, but 99.98 %."""
+    """Format a probability with at most four significant digits: 77.3 %, 99.98 %."""
     digits = 2 if 0.999 < value < 0.99995 else 1
     return f"{100 * value:.{digits}f} %"
 
 
 def share(value: float) -> str:
-    """A probability as a person writes it: .62."""
+    """Format a probability without its leading zero: .62."""
     return f"{value:.2f}".removeprefix("0")
 
 
@@ -152,19 +153,19 @@ def _attention(shown: Shown | None, scene: ViewState) -> Iterator[str]:
 
 
 def _number(shown: Shown | None, scene: ViewState) -> Iterator[str]:
-    """The number under the cursor among those of a step."""
+    """Yield the value under the cursor in a walkthrough step."""
     cell = scene.focus.cell
     if shown is None or cell is None or "seen" not in shown.figure.extra:
         return
     if shown.want.focus.cell == cell and shown.at(scene):
-        # It needs numpy, which the first picture does without.
+        # Imported late: it needs numpy, which the first frame does not load.
         from llmscope.draw.painters.walkthrough.value import cell_said
 
         yield cell_said(shown.figure, False)
 
 
 def _step(shown: Shown | None, scene: ViewState) -> Iterator[str]:
-    """The chosen step of the pass."""
+    """Yield the selected walkthrough step."""
     if shown is None or shown.figure.extra["layer"] != scene.focus.layer:
         return
     steps = shown.figure.extra["steps"]
@@ -173,7 +174,7 @@ def _step(shown: Shown | None, scene: ViewState) -> Iterator[str]:
 
 
 def _contrast(shown: Shown | None, scene: ViewState) -> Iterator[str]:
-    """How alike the token is in A and in B."""
+    """Yield the cosine of the token's residual streams in A and in B."""
     if shown is None or shown.figure.unit != "cosine":
         return
     value = _cell(shown.figure, str(scene.focus.layer), scene.focus.position)
@@ -185,7 +186,7 @@ def _contrast(shown: Shown | None, scene: ViewState) -> Iterator[str]:
 
 
 def _ablation(shown: Shown | None, scene: ViewState) -> Iterator[str]:
-    """What the answer loses without the head under the cursor."""
+    """Yield the effect on the answer of ablating the head under the cursor."""
     if shown is None or [axis.name for axis in shown.figure.axes] != ["layer", "head"]:
         return
     value = _cell(shown.figure, str(scene.focus.layer), scene.focus.head)
@@ -212,7 +213,7 @@ def _map(shown: Shown | None, scene: ViewState) -> Iterator[str]:
 
 
 def _read(figure: Figure, scene: ViewState) -> str:
-    """What the logit lens reads under the cursor."""
+    """Return the logit lens's top token under the cursor."""
     row = figure.axes[0].labels.index(str(scene.focus.layer))
     column = figure.axes[1].index(scene.focus.position)
     token = int(figure.extra["ids"][row][column])

@@ -1,6 +1,6 @@
-"""One step of a walk through a pass, in words: what it does, of what it is made, how well it holds.
+"""Describe one step of the walkthrough: what it does, its inputs, its agreement with the model.
 
-Everything stands in the `extra` of the walk's table.
+All of it is read from the `extra` of the walkthrough's table figure.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from llmscope.draw.symbols import own_text
 from llmscope.figure import Figure
 
 LABEL = 9
-"""Cells of what a row is about."""
+"""Width of the label of a row, in cells."""
 NUMBERS = 8
-"""So many numbers, or tokens, at the focus are listed."""
+"""Maximum number of values or tokens at the focus that are listed."""
 NAMED = 2
-"""Of the name of a weight so many parts, from the end: where it is, the step tells."""
+"""Number of final parts shown of a weight's name; the step itself shows the layer."""
 
 
 def paint_step(
@@ -33,11 +33,15 @@ def paint_step(
     cell: Figure | None = None,
     more: str = "",
 ) -> Painting:
-    """The most important first: what does not fit is at the end.
+    """Paint the description, the most important lines first; lines that do not fit are cut.
 
     Args:
-        cell: the figure of its values, if one of them is told of first.
-        more: said after the sentence.
+        figure: the table of the walkthrough.
+        index: of the step.
+        width, height: the size in cells.
+        ink: the styles.
+        cell: the figure of the step's values, to describe its selected value first; None for none.
+        more: text after the sentence.
     """
     steps: Sequence[Mapping[str, Any]] = figure.extra["steps"]
     step = steps[index]
@@ -91,7 +95,7 @@ def _facts(
 def _again(
     weight: Mapping[str, Any], step: Mapping[str, Any], steps: Sequence[Mapping[str, Any]]
 ) -> str:
-    """Which other step reads the same weight, if one does: a model may tie its two ends."""
+    """Return a note if another step reads the same weight, as with tied embeddings; else ""."""
     for at, other in enumerate(steps):
         held = ((one["name"], one["part"]) for one in other["weights"])
         if other is not step and (weight["name"], weight["part"]) in held:
@@ -104,7 +108,7 @@ def _shape(sizes: Sequence[object]) -> str:
 
 
 def _here(step: Mapping[str, Any], ascii_only: bool) -> str:
-    """The first numbers at the focus, or the tokens that they name."""
+    """Return the first values at the focus, or the tokens that they stand for."""
     if step["told"]:
         told = [token_text(str(one), ascii_only) for one in step["told"]]
         listed, of = told[:NUMBERS], len(told)

@@ -1,6 +1,6 @@
-"""One number of a walk through a pass, in words: what it is, of what it is the sum, and from where.
+"""Describe one value of the walkthrough: its meaning, the terms of its sum, and their sources.
 
-Everything stands in `extra["cell"]` of the figure of a step's values.
+All of it is read from `extra["cell"]` of the figure of a step's values.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ NONE = "nothing: a token sees itself and those before it, and none that comes la
 
 
 def cell_said(figure: Figure, ascii_only: bool) -> str:
-    """`score that ‹B› at 5 gives ‹A› at 1, head 0 = 0.815`."""
+    """Return a text like `score that ‹B› at 5 gives ‹A› at 1, head 0 = 0.815`."""
     cell = figure.extra["cell"]
     names = {name: _name(name, one, ascii_only) for name, one in cell["names"].items()}
     called = own_text(str(cell["called"]), ascii_only).format_map(names)
@@ -26,7 +26,7 @@ def cell_said(figure: Figure, ascii_only: bool) -> str:
 
 
 def cell_facts(figure: Figure, ascii_only: bool) -> Iterator[tuple[str, str]]:
-    """Label and text of each further line: the formula, the largest terms, and from where."""
+    """Yield label and text of each further line: formula, largest terms, sources and weights."""
     cell = figure.extra["cell"]
     made = cell.get("made")
     if made is not None:
@@ -49,18 +49,18 @@ def cell_facts(figure: Figure, ascii_only: bool) -> Iterator[tuple[str, str]]:
 
 
 def weight_said(weight: Mapping[str, Any], shape: Sequence[int] = ()) -> str:
-    """`c_proj.weight, column 3`; without a place, `c_proj.weight, outputs 0–47`."""
+    """Return `c_proj.weight, column 3`, or `c_proj.weight, outputs 0–47` if `index` is missing."""
     name = own_text(".".join(str(weight["name"]).split(".")[-2:]), False)
     if "index" not in weight:
         return f"{name}, {weight['part']}" if weight["part"] else name
     places = zip(("row", "column"), weight["index"], strict=True)
     where = [f"{axis} {at}" for axis, at in places if isinstance(at, int)]
-    # A vector has one row, which nobody has to be told.
+    # A vector has one row, so only its column is shown.
     return f"{name}, {', '.join(where[-1:] if len(shape) == 1 else where)}"
 
 
 def source_said(read: Mapping[str, Any], ascii_only: bool) -> str:
-    """`query: head 0, ‹B› at 5`."""
+    """Return a text like `query: head 0, ‹B› at 5`."""
     return f"{own_text(read['name'], ascii_only)}{_where(read['names'], ascii_only)}"
 
 

@@ -1,4 +1,4 @@
-"""The numbers of a step of a walk, or of a weight, with a cursor on one of them."""
+"""Paint the values of a walkthrough step, or of a weight, with a cursor on one of them."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from llmscope.figure import Figure, Focus
 
 
 def seen_at(figure: Figure, cell: tuple[int, int]) -> tuple[int | None, int | None]:
-    """Row and column of the picture that a cell of the whole plane is in; None: out of sight."""
+    """Map a cell of the whole matrix to row and column of the picture; None where not visible."""
     extra = figure.extra
     row, column = (
         at - here + seen
         for at, here, seen in zip(cell, extra["cell"]["at"], extra["seen"], strict=True)
     )
     ids = extra.get("ids")
-    if ids is not None:  # tokens in the order of their numbers
+    if ids is not None:  # columns are tokens sorted by value
         column = next((at for at, token in enumerate(ids) if token == cell[1]), -1)
     rows, columns = figure.values.shape
     return (row if 0 <= row < rows else None), (column if 0 <= column < columns else None)
 
 
 def cell_at(figure: Figure, row: int, column: int) -> tuple[int, int]:
-    """The cell of the whole plane that a place of the picture shows."""
+    """Map row and column of the picture to the cell of the whole matrix."""
     extra = figure.extra
     (down, across), (top, left) = extra["cell"]["at"], extra["seen"]
     ids = extra.get("ids")
@@ -39,7 +39,7 @@ def cell_at(figure: Figure, row: int, column: int) -> tuple[int, int]:
 def paint_values(
     figure: Figure, width: int, height: int, palette: Styles, focus: Focus
 ) -> Painting:
-    """A grid; a click on it points at `row` and `column` of the picture."""
+    """Paint the grid of values; clicks give the axes `row` and `column` of the picture."""
     assert focus.cell is not None
     row, column = seen_at(figure, focus.cell)
     grid = heatmap_grid(figure, palette, focus)

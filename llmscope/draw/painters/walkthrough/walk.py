@@ -1,4 +1,4 @@
-"""A walk through a pass: one row a step, with what it does in words beside its numbers."""
+"""Paint the walkthrough of a forward pass: one row per step, with a summary and its numbers."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from llmscope.draw.symbols import own_text
 from llmscope.figure import Figure, Focus
 
 CELL = 7
-"""Cells of a number, with the blank before it."""
+"""Width of a number in cells, including the blank before it."""
 WORDS = (31, 14)
-"""Cells of what a step does: as many as there is room for, and none rather than fewer than that."""
+"""Maximum and minimum width of a step's summary in cells; below the minimum it is left out."""
 LEAST = 2
-"""So many numbers stay beside the words, which more room is given to before any other number."""
+"""Minimum number of numbers beside the summary; more are shown if the summary has its width."""
 
 
 def paint_walk(figure: Figure, width: int, height: int, palette: Styles, focus: Focus) -> Painting:
-    """Axes step and statistic.
+    """Paint a figure with the axes step and statistic.
 
-    What does not fit goes: numbers from the right, but for two of them, then words, then those.
-    Where the numbers of a step name tokens, their texts stand in the place of the statistics.
+    To fit the width, drop numbers from the right down to two, then the summary, then those two.
+    Where the numbers of a step stand for tokens, show their texts instead of the statistics.
     """
     ascii_, steps = palette.look.ascii, figure.extra["steps"]
     names = [own_text(name, ascii_) for name in figure.axes[0].labels]
@@ -76,15 +76,15 @@ def paint_walk(figure: Figure, width: int, height: int, palette: Styles, focus: 
 def _numbers(
     line: Line, told: Sequence[str], cells: Sequence[str], style: Style, palette: Styles
 ) -> None:
-    """The statistics of a step; or the tokens that it names, as many as their place holds."""
+    """Add the statistics of a step, or as many of its tokens as fit in their place."""
     if not told:
         for cell in cells:
-            # What rounds to zero has no sign.
+            # A number that rounds to zero is shown without a sign.
             line.add(f" {cell.replace('-0.000', ' 0.000')}", style)
         return
     room = len(cells) * CELL - 1
     text = " ".join(told)
-    if cell_len(text) > room:  # the end of a prompt says more than its beginning
+    if cell_len(text) > room:  # keep the end of the prompt
         kept = len(told)
         while kept > 1 and cell_len(" ".join(told[-kept:])) + 2 > room:
             kept -= 1

@@ -1,1 +1,1 @@
-"""Two prompts beside each other."""
+"""Comparison of two prompts."""

@@ -1,4 +1,4 @@
-"""What keys do about two prompts: keep or write B, take a pair, write two lists of words."""
+"""The key handlers of Compare: keep or write B, take a pair, write two word lists."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from llmscope.tui.desk import Desk
 
 BETWEEN = "|"
-"""What stands between two lists of words."""
+"""The separator of the two word lists."""
 WORDS = f"two lists of words, such as: river shore water {BETWEEN} money account loan"
 
 
 def keep_b(desk: Desk) -> None:
-    """Keep the present prompt as B; where it is B already, there is none any more."""
+    """Set the present prompt as B; if it is B already, remove B."""
     text = marked(desk.text).text
     if not text:
         desk.tell("the prompt is empty", "warning")
@@ -39,14 +39,14 @@ def keep_b(desk: Desk) -> None:
 
 
 def write_b(desk: Desk) -> None:
-    """Go to the editor of prompt B, in the workspace that has it."""
+    """Open the Compare workspace and focus the editor of prompt B."""
     desk.overview.show(BY_NAME[NAME])
     desk.prompts.lay_out(desk.size, both=True)
     desk.screen.set_focus(desk.prompts.b)
 
 
 def take(desk: Desk, pair: DemoPair) -> None:
-    """Begin with a pair of prompts and their words."""
+    """Load an example pair of prompts with its word lists."""
     if pair not in pairs_for(desk.source.spec):
         spec = display_text(desk.source.spec, whitespace=True)
         desk.tell(f"{pair.title}: nothing that {spec} could read", "warning")
@@ -56,14 +56,14 @@ def take(desk: Desk, pair: DemoPair) -> None:
     if desk.text == pair.a:
         desk.look_at(scene)
     else:
-        # The change of the text asks for both at once.
+        # The text change handler requests both prompts at once.
         desk.scene = replace(scene, following=True)
         desk.editor.replace_all(pair.a)
     leave(desk)
 
 
 def enter(desk: Desk) -> None:
-    """Take the pair that is chosen; in the list of edits, switch one off or on."""
+    """Take the selected pair; in other panes, switch the selected edit off or on."""
     from llmscope.tui.panes.contrast import ContrastPane
 
     pane = desk.overview.pane
@@ -75,7 +75,7 @@ def enter(desk: Desk) -> None:
 
 
 def onward(desk: Desk) -> None:
-    """From the prompt to prompt B where that is shown, and from there to the figures."""
+    """Move the focus from the prompt to prompt B if it is shown, otherwise to the figures."""
     if desk.focused is desk.editor and desk.prompts.both:
         desk.screen.set_focus(desk.prompts.b)
     else:
@@ -83,12 +83,12 @@ def onward(desk: Desk) -> None:
 
 
 def write_words(desk: Desk) -> None:
-    """Write the two lists of words that are held against each other."""
+    """Open the dialog for the two word lists to compare."""
     desk.push_screen(WordsScreen(desk))
 
 
 def hold_words(scene: ViewState, words: tuple[str, str] | None) -> ViewState:
-    """The scene with two lists of words, and the view of the word turned to them."""
+    """Return the view state with two word lists, and the word pane's view set to them."""
     from llmscope.tui.panes.contrast import WordPane
 
     turns = {**dict(scene.turns), WordPane.key: WordPane.views.index("lens")}
@@ -96,7 +96,7 @@ def hold_words(scene: ViewState, words: tuple[str, str] | None) -> ViewState:
 
 
 class WordsScreen(LineScreen):
-    """One line at the bottom: enter takes two lists of words, esc leaves."""
+    """One line at the bottom: enter applies two word lists, esc closes."""
 
     def __init__(self, desk: Desk) -> None:
         held = desk.scene.words
@@ -105,7 +105,7 @@ class WordsScreen(LineScreen):
         self._desk = desk
 
     def submit(self, event: Input.Submitted) -> None:
-        """Take them, or say what is missing."""
+        """Apply the lists, or show what is missing."""
         lists = [" ".join(part.replace(",", " ").split()) for part in event.value.split(BETWEEN)]
         if len(lists) != 2 or bool(lists[0]) != bool(lists[1]):
             self.say(WORDS)

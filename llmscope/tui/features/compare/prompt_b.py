@@ -1,4 +1,4 @@
-"""Prompt B beside A on the screen: its text, whose token stands where, where the cursor goes."""
+"""Prompt B on screen: its text, the alignment of its tokens with A, and the cursor."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ if TYPE_CHECKING:
     from llmscope.tui.state.view_state import ViewState
 
 NAME = "compare"
-"""The workspace."""
+"""The name of the workspace."""
 UNLIKE = "one of A and B is in the chat template, the other is not"
 SHARED = "the last token that both have"
 
 
 class Comparing:
-    """What the screen knows of prompt B.
+    """The state of prompt B on the screen.
 
     Attributes:
-        beside: B as the engine cut it, of the latest picture; None: there is none.
+        beside: prompt B as the engine tokenized it for the latest frame; None without B.
     """
 
     def __init__(self) -> None:
         self.beside: Beside | None = None
-        self._agreed = ""  # the text of B in which the editor and the scene agreed last
+        self._agreed = ""  # the last text of B that editor and view state agreed on
         self._open = False
         self._sought: int | None = None
         self._sought_for: tuple[object, ...] = ()
         self._notes: tuple[str, ...] = ()
 
     def written(self, desk: Desk) -> None:
-        """Somebody has typed in the editor of B."""
+        """Take the text of B's editor after it changed."""
         text = desk.prompts.b.text
         if text == self._agreed:
             return
@@ -45,7 +45,7 @@ class Comparing:
         desk.present()
 
     def landed(self, desk: Desk, frame: Frame) -> None:
-        """A picture is there: with it, what the model made of B and of the words."""
+        """Take the tokens and notices of B, and the notes on the word lists, from a frame."""
         self.beside = frame.beside
         notices = [] if frame.beside is None else list(frame.beside.notices)
         if frame.beside is not None and desk.chat.apart(desk):
@@ -58,22 +58,22 @@ class Comparing:
         self._seek(desk)
 
     def refused(self, desk: Desk, refused: Refused) -> None:
-        """B cannot be run: the last picture stays, and its editor says why."""
+        """Show on B's editor why B cannot be run; the last figures stay."""
         hint = f" · try: {refused.hint}" if refused.hint else ""
         self.note(desk, f"{refused.reason}{hint}", wrong=True)
         desk.rest(late=True)
 
     def note(self, desk: Desk, text: str, *, wrong: bool) -> None:
-        """Say something about prompt B, on its border."""
+        """Show a note on the border of prompt B; `wrong` styles it as an error."""
         shown = display_text(text).replace("\n", " ")
         ink = desk.inks.error if wrong else desk.inks.warning
         desk.prompts.b.say(Content.assemble((shown, ink)) if shown else None)
 
     def present(self, desk: Desk) -> None:
-        """Show B in its editor, with the token that the cursor's is aligned with."""
+        """Show B in its editor, with the token that is aligned with the cursor's."""
         scene, editor = desk.scene, desk.prompts.b
         held = scene.versus_prompt or ""
-        if held != self._agreed:  # a key, or the command line, has made another text B
+        if held != self._agreed:  # a key or the command line set another text as B
             self._agreed = held
             if editor.text != held:
                 editor.replace_all(held)
@@ -93,7 +93,7 @@ class Comparing:
             editor.show_tokens(self.beside.text, self.beside.tokens, here)
 
     def walked(self, desk: Desk) -> None:
-        """The text cursor of B was moved: the cursor goes to the same token of A, if A has it."""
+        """Move the cursor to the token of A that is aligned with the text cursor in B, if any."""
         editor = desk.prompts.b
         there = editor.token_at_cursor if editor.has_focus else None
         if there is not None and self.beside is not None and editor.text == self.beside.text:
@@ -102,11 +102,11 @@ class Comparing:
                 desk.look_at(desk.scene.go(position=here))
 
     def said(self, scene: ViewState) -> list[str]:
-        """Why the cursor is where nobody has put it."""
+        """Return a remark for the status text if `_seek` moved the cursor."""
         return [SHARED] if self._open and scene.focus.position == self._sought else []
 
     def _seek(self, desk: Desk) -> None:
-        """Once for two texts: leave a token that only A has for the last one that both have."""
+        """Move the cursor from a token only A has to the last shared one, once per two texts."""
         scene, beside = desk.scene, self.beside
         if not self._open or beside is None or beside.text != scene.versus_prompt:
             return

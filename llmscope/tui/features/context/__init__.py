@@ -1,1 +1,1 @@
-"""A context taught to the weights, and written as an adapter."""
+"""A context turned into a weight update, applied to the model or written as an adapter."""

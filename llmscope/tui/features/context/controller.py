@@ -1,7 +1,7 @@
-"""Contexts on the screen: marked off in the prompt, taught to the weights, written as an adapter.
+"""Contexts: marked in the prompt, taught to the weights (applied as an update), or exported.
 
-The engine's thread makes the change. While it does, no figures are asked for: what they would be
-of is about to change.
+The engine's thread computes the weight update. Meanwhile no figures are requested, since the
+model is about to change.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
 
 class ContextController:
-    """What the screen waits for while a context is taught."""
+    """The state of a pending request to teach a context."""
 
     def __init__(self) -> None:
         self._asked: TeachRequest | None = None
 
     @property
     def waiting(self) -> bool:
-        """Whether the engine is at it."""
+        """Whether the engine is computing the update."""
         return self._asked is not None
 
     def ask(self, desk: Desk, folder: str | None = None) -> None:
-        """Have the context of the prompt taught, or written to a folder."""
+        """Request the update for the prompt's context; write it to `folder` if that is not None."""
         from llmscope.engine.events import TeachRequest
 
         found = marked(desk.text)
@@ -38,7 +38,7 @@ class ContextController:
         desk.note("finding the update that stands for the context …", desk.inks.dim)
 
     def land(self, desk: Desk, taught: Taught) -> None:
-        """It is done, or the reason why not."""
+        """Handle the result: switch to the taught adapter, or show a message or the error."""
         if taught.request != self._asked:
             return
         self._asked = None
@@ -54,13 +54,13 @@ class ContextController:
                 # Undo in the prompt brings the context back.
                 desk.editor.replace_all(taught.query)
                 desk.tell(taught.said)
-        # The pass of the text on screen may have been given up for it.
+        # The pass for the text on screen may have been cancelled for it.
         desk.ledger.repeat()
         desk.ask()
 
 
 def mark(desk: Desk) -> None:
-    """Put the line that marks a context off after the line of the text cursor, or take it out."""
+    """Insert the context marker line after the line of the text cursor, or remove it."""
     document = desk.editor.document
     place = document.get_index_from_location(max(desk.editor.selection))
     text = toggled(desk.text, place)
@@ -73,7 +73,7 @@ def mark(desk: Desk) -> None:
 
 
 def toggle(desk: Desk) -> None:
-    """Teach the context of the prompt; where one is taught, switch that off, or on again."""
+    """Teach the context of the prompt; if one is taught already, switch it off or on again."""
     from llmscope.tui.features.models.model_switch import busy
 
     scene = desk.scene
@@ -91,7 +91,7 @@ def toggle(desk: Desk) -> None:
 
 
 def bake(desk: Desk) -> None:
-    """Ask for the folder of the adapter."""
+    """Open the dialog that asks for the adapter's folder."""
     from llmscope.tui.features.models.model_switch import busy
 
     if desk.scene.info is None or desk.lessons.waiting or busy(desk) or not desk.may("bake"):

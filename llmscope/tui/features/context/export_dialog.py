@@ -1,4 +1,4 @@
-"""`B`: a line that asks into which folder the context is to be written as an adapter."""
+"""The dialog that asks for the folder to write the context's adapter to (key `B`)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STEM = "context-adapter"
 
 
 def free_folder(parent: Path) -> str:
-    """A name that nothing in the folder has."""
+    """Return a name that is not taken in `parent`."""
     name, number = STEM, 2
     while (parent / name).exists():
         name, number = f"{STEM}-{number}", number + 1
@@ -25,14 +25,14 @@ def free_folder(parent: Path) -> str:
 
 
 class BakeScreen(LineScreen):
-    """One line at the bottom: enter writes, esc leaves. A folder with something in it stays."""
+    """One line at the bottom: enter writes, esc closes. Folders that are not empty are refused."""
 
     def __init__(self, desk: Desk) -> None:
         super().__init__("write the context as a PEFT adapter into", free_folder(Path.cwd()))
         self._desk = desk
 
     def submit(self, event: Input.Submitted) -> None:
-        """Have it written, by the engine."""
+        """Request the export from the engine, or show why the folder cannot be used."""
         folder = Path(event.value.strip()).expanduser()
         shown = display_text(event.value.strip()).replace("\n", " ")
         try:

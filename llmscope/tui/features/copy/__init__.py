@@ -1,1 +1,1 @@
-"""What can be copied: words, numbers, commands, scripts."""
+"""Copying: text, numbers, commands and scripts."""

@@ -1,4 +1,4 @@
-"""What is on screen, for somewhere else: as one number, and as a file."""
+"""The figure on screen as one number, and as the content of a file."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ if TYPE_CHECKING:
 
 
 LEAST, ENOUGH = (20, 5), (80, 20)
-"""Cells of a picture: below the one it takes the other."""
+"""Minimum size of a picture in cells (columns, rows), and the size used below that."""
 
 
 def number(figure: Figure, scene: ViewState) -> str | None:
-    """The value at the cursor, with all digits that it has; None where there is none.
+    """Return the value at the cursor with all its digits; None if the cursor has no value.
 
-    In a row of attention or of a router it is the largest, among candidates the one asked about,
-    among neurons the chosen one or the strongest, among matrices or examples of a layer the one
-    that changes most, among parts and directions the largest; of a curve it is the last, of curves
-    over layers that of the first one at the layer, of steps of the pass the norm of the chosen one,
-    of the numbers of a step the one under the cursor.
+    The value is the largest in a row of attention or of a router, the target's among candidates,
+    the selected or strongest among neurons, the one of largest change among matrices or examples
+    of a layer, the largest among parts and directions, the last of a curve, the first curve's at
+    the layer among curves over layers, the norm of the selected step in the walkthrough table, and
+    the one under the cursor among the numbers of a step.
     """
     if figure.verdict.status == "refused" or not figure.values.size:
         return None
-    if "seen" in figure.extra:  # numbers of a step, one of which the cursor is on
+    if "seen" in figure.extra:  # numbers of a walkthrough step
         return _known(figure.values[tuple(figure.extra["seen"])])
     focus, names = scene.focus, [axis.name for axis in figure.axes]
     values: Any = figure.values
@@ -86,16 +86,21 @@ def picture(
     tokens: Figure | None = None,
     about: Mapping[str, Any] | None = None,
 ) -> str | bytes | FilePair:
-    """A figure as a file of a format holds it.
+    """Render a figure as the content of a file.
 
     Args:
-        size: of a picture, in cells, its frame included. A pane that has no room on screen now, or
-            next to none, gets what is enough for any figure.
+        shown: the figure.
+        scene: the view state, whose cursor is drawn.
+        format: the file format.
+        size: the size of a picture in cells, including its frame. Below `LEAST`, as for a pane
+            without room on screen, it is `ENOUGH`.
+        look: the render options.
         tokens: the figure of the lens `tokens`, for the rows around a map.
-        about: what else is to be told of it; see `llmscope.tui.features.save.provenance`.
+        about: the metadata; see `llmscope.tui.features.save.provenance`.
 
     Raises:
-        ScopeError: there is no such format, or it cannot be made here.
+        ScopeError: the format is unknown or not available here, or the figure of a replayed file
+            is incomplete.
     """
     from llmscope.errors import ScopeError
     from llmscope.export import pair, render
@@ -111,7 +116,7 @@ def picture(
             [shown.figure], format, size=size, look=worn, focus=focus, tokens=tokens, about=about
         )
     except (KeyError, IndexError, TypeError, ValueError) as error:
-        if shown.origin is not None:  # it is this program's own
+        if shown.origin is not None:  # computed here, so it is a bug
             raise
         raise ScopeError("this figure of the file lacks what belongs to it", "another") from error
 

@@ -1,4 +1,4 @@
-"""`y`: a small menu of what can be copied; its letters are worth a habit."""
+"""The copy menu (key `y`); its letters stay the same everywhere."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ UNNAMED = (
     "prompt holds control characters"
 )
 BROKEN = re.compile("[\ud800-\udfff]")
-"""Halves of characters, of which the model reads U+FFFD and a clipboard can hold nothing."""
+"""Lone surrogates: the model reads U+FFFD for them, and a clipboard cannot hold them."""
 
 
 @dataclass(frozen=True)
 class Copy:
-    """Something to copy: the letter that does it, what it is called, and the text."""
+    """An entry of the copy menu: its letter, its name, and the text to copy."""
 
     letter: str
     what: str
@@ -48,7 +48,7 @@ class Copy:
 
 
 def copies(desk: Desk) -> list[Copy]:
-    """All that can be copied here."""
+    """Return everything that can be copied here."""
     pane, scene = desk.overview.pane, desk.scene
     edits = "\n".join(scene.in_force)
     found = [
@@ -81,15 +81,15 @@ def copies(desk: Desk) -> list[Copy]:
 
 
 def _number(shown: Shown, scene: ViewState) -> str:
-    """The number at the cursor; none while the pane still shows another place."""
+    """Return the number at the cursor; empty while the pane still shows another place."""
     try:
         return (number(shown.figure, scene) or "") if shown.at(scene) else ""
-    except (KeyError, IndexError, TypeError, ValueError):  # of a file that lacks some of it
+    except (KeyError, IndexError, TypeError, ValueError):  # an incomplete figure of a replayed file
         return ""
 
 
 def _found(desk: Desk) -> dict[str, Copy]:
-    """The same by their letters; none where a figure of a file cannot be drawn."""
+    """Return the entries by letter; empty if a figure of a replayed file cannot be drawn."""
     try:
         return {copy.letter: copy for copy in copies(desk)}
     except ScopeError:
@@ -97,7 +97,7 @@ def _found(desk: Desk) -> dict[str, Copy]:
 
 
 def ask(desk: Desk) -> None:
-    """Show what can be copied, and copy what the next key says."""
+    """Open the copy menu, and copy the entry that the next key chooses."""
     found = _found(desk)
     if not found:
         desk.tell(NOTHING, "warning")
@@ -111,7 +111,7 @@ def ask(desk: Desk) -> None:
 
 
 def put(desk: Desk, letter: str) -> None:
-    """Copy what a letter of the menu stands for."""
+    """Copy the menu's entry with this letter."""
     found = _found(desk)
     if letter in found:
         _put(desk, found[letter])
@@ -120,14 +120,14 @@ def put(desk: Desk, letter: str) -> None:
 
 
 def _put(desk: Desk, copy: Copy) -> None:
-    # What is pasted into a terminal must not act on it: an escape ends a bracketed paste.
+    # Text pasted into a terminal must not control it: an escape ends a bracketed paste.
     text = without_controls(BROKEN.sub("\N{REPLACEMENT CHARACTER}", copy.text))
     desk.copy_to_clipboard(text)
     desk.tell(f"copied {copy.what}")
 
 
 class CopyScreen(Dialog[str]):
-    """The menu. One of its letters is the answer; any other key, or a click beside it, is none."""
+    """The menu. The answer is the letter of an entry; None on any other key or a click outside."""
 
     heading: ClassVar[str] = "Copy"
 
@@ -138,7 +138,7 @@ class CopyScreen(Dialog[str]):
         self._theme = theme
 
     def compose(self) -> ComposeResult:
-        """A row for each thing to copy, with the beginning of its text."""
+        """Yield a row for each entry, with the beginning of its text."""
         ink = inks(self._theme)
         menu = Vertical(id="copy")
         menu.border_title = Content(self.heading)
@@ -158,17 +158,17 @@ class CopyScreen(Dialog[str]):
                 )
 
     def answer(self, key: str, character: str | None) -> str | None:
-        """The letter of what a key chooses; None: it chooses nothing."""
+        """Return the letter of the entry that a key chooses; None if it chooses no entry."""
         return character if character in self._found else None
 
     def on_key(self, event: events.Key) -> None:
-        """Take the answer, or leave."""
+        """Close with the answer of the key."""
         event.stop()
         event.prevent_default()
         self.leave(self.answer(event.key, event.character))
 
     def on_click(self, event: events.Click) -> None:
-        """Take the row under the mouse, or leave."""
+        """Close with the letter of the row under the mouse, or None."""
         row = (event.widget.id or "") if event.widget is not None else ""
         letter = row.removeprefix("copy-")
         self.leave(letter if letter in self._found else None)

@@ -1,7 +1,7 @@
-"""What a figure on screen was made of, and the command line that makes it again.
+"""The inputs of a figure on screen, and the command line that reproduces it.
 
-`View` says it in the words of no language, for whatever writes it down: `command` here, and
-`llmscope.tui.features.copy.repro_script`.
+`View` holds the inputs independently of the output language; `command` here and
+`llmscope.tui.features.copy.repro_script` write them down.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from llmscope.tui.state.view_state import ViewState
 
 PLACE = ("layer", "position", "head")
-"""What is said of the focus wherever a figure depends on it, the usual value too."""
+"""Fields of the focus that are written even with their default value, if the lens uses them."""
 TEXTS = ("prompt", "system", "versus_prompt", "words_a", "words_b", "answer")
-"""Options of any text, which stand in one word with it: it may begin as an option does."""
+"""Options whose value is free text; written as `--name=value`, since it may begin with a dash."""
 ORDER = (
     *("lens", "prompt", "written", "context", "no_special_tokens", "layer", "head", "position"),
     *("neuron", "step", "weight", "cell", "target", "versus", "translator", "edit"),
@@ -30,7 +30,7 @@ ORDER = (
     *("temperature", "sample_top_k", "top_p", "min_p", "format", "adapter", "reward"),
     *("unverified", "device", "dtype", "threads", "trust_remote_code", "allow_pickle"),
 )
-"""The options of `llmscope snapshot` that a figure may need, as they come there."""
+"""The options of `llmscope snapshot` that a figure may need, in the order used there."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,9 @@ class ModelSource:
     """How the model was opened.
 
     Attributes:
-        spec: the model.
-        options: keywords of `llmscope.load` that change what is loaded, such as `dtype`.
-        adapters: the specs of the adapters that were put on it.
+        spec: the spec of the model.
+        options: keyword arguments of `llmscope.load` that change what is loaded, such as `dtype`.
+        adapters: the specs of the adapters that were loaded onto it.
     """
 
     spec: str
@@ -49,14 +49,14 @@ class ModelSource:
 
     @property
     def flags(self) -> tuple[str, ...]:
-        """The options in the words of the command line."""
+        """The options as command-line words."""
         return tuple(word for name, value in self.options.items() for word in flag(name, value))
 
     def put_on(self, info: ModelInfo, adapter: str | None) -> tuple[str, ...] | None:
-        """What is to be put on the model when it is loaded, so that this adapter is on.
+        """Return the adapter specs to load so that `adapter` is active.
 
-        None if that cannot be said: the base of an adapter that was opened as a model has no name
-        here, nor has an adapter that was made of a context.
+        None if there are no such specs: neither the base model of an adapter that was opened as a
+        model nor an adapter made from a context has a spec.
         """
         if info.family and (adapter is None or adapter in info.family):
             return () if adapter is None else (f"builtin:{adapter}",)
@@ -73,19 +73,19 @@ class ModelSource:
 
 @dataclass(frozen=True)
 class View:
-    """All that a figure depends on.
+    """Everything that a figure depends on.
 
     Attributes:
-        source, adapters: the model, and what is put on it.
+        source, adapters: the model, and the specs of the adapters to load onto it.
         prompt, written, special_tokens: what is recorded; see `Scope.record`.
-        edits: of the pass, in their order, as they are written.
-        other: prompt B, if something needs it.
-        patches: an edit takes from prompt B.
-        contrasts: the figure holds prompt B against this one.
-        lens: its name.
-        words: two lists of words that the lens reads, as they were written.
-        focus: fields of `Focus` that change the figure: those that its lens uses and that are not
-            as usual. A span or a pool is among them where the figure has no more of a long prompt.
+        edits: the edits of the pass, in order, as text.
+        other: prompt B, if an edit or the lens needs it.
+        patches: whether an edit patches from prompt B.
+        contrasts: whether the figure compares the prompt with prompt B.
+        lens: the name of the lens.
+        words: the two word lists that the lens reads, as typed.
+        focus: the fields of `Focus` that the lens uses and that are not the default. A span or a
+            pool is included if the figure covers only that part of a long prompt.
         cursor: layer and position, for a picture that marks them.
     """
 
@@ -105,9 +105,9 @@ class View:
 
 
 def view(source: ModelSource, shown: Shown, scene: ViewState) -> View | None:
-    """What a figure on screen was made of.
+    """Return the inputs of a figure on screen.
 
-    None if its model cannot be named, or if it says no more than that there is no prompt B.
+    None if its model cannot be named, or if the figure only says that there is no prompt B.
     """
     from llmscope.lenses import lens
 
@@ -116,7 +116,7 @@ def view(source: ModelSource, shown: Shown, scene: ViewState) -> View | None:
     if adapters is None or (chosen.versus and request.versus_prompt is None):
         return None
     uses, written, focus = chosen.uses, request.written, _focus(shown, scene)
-    # Beside edits a change is one of theirs, whatever B is.
+    # With edits, a change is the difference by edits, whatever B is.
     contrasts = "versus_prompt" in uses or (want.change and not request.edits)
     reads = "words" in uses and want.mode == "lens"
     cursor = [getattr(focus if name in uses else scene.focus, name) for name in PLACE[:2]]
@@ -124,7 +124,7 @@ def view(source: ModelSource, shown: Shown, scene: ViewState) -> View | None:
         source,
         adapters,
         prompt=request.text if written is None else request.text[: written.start],
-        # Cut again, what a model wrote may make other tokens.
+        # Tokenized again, generated text may give other tokens.
         written=() if written is None else written.ids,
         special_tokens=request.special_tokens,
         edits=request.edits,
@@ -142,13 +142,13 @@ def view(source: ModelSource, shown: Shown, scene: ViewState) -> View | None:
 
 
 def command(view: View, format: str = "txt") -> str | None:  # noqa: A002
-    """The `llmscope snapshot …` that makes the same figure, quoted for a shell.
+    """Return the `llmscope snapshot …` line that reproduces the figure, quoted for a shell.
 
-    It is the very line that such a snapshot says it was made with: in the order of `ORDER`, and
-    without what needs not be said.
+    The line equals the command in such a snapshot's provenance: in the order of `ORDER`, without
+    redundant options.
 
-    None where a text holds control characters: no command line holds a NUL, and others would act
-    on the terminal that the line is pasted into.
+    None if a text holds control characters: a command line cannot hold a NUL, and the others would
+    control the terminal that the line is pasted into.
     """
     import shlex
 
@@ -180,7 +180,7 @@ def command(view: View, format: str = "txt") -> str | None:  # noqa: A002
 
 
 def flag(name: str, value: Any) -> list[str]:
-    """An option of a command line with its value; with each of several. None and False: none."""
+    """Return an option's words, repeated for each value of a tuple; empty for None, False."""
     option = f"--{name.replace('_', '-')}"
     if isinstance(value, tuple | list):
         return [word for one in value for word in flag(name, one)]
@@ -196,13 +196,13 @@ def _option(name: str, value: Any) -> str:
 
 
 def _focus(shown: Shown, scene: ViewState) -> Focus:
-    """The focus that a figure was asked with, as a script would ask."""
+    """Return the focus of a figure's request, as a script would write it."""
     from llmscope.record.context.split import tokens_before
 
     focus, request = shown.want.focus, shown.request
-    if focus.layer < 0 and scene.info is not None:  # of all layers, where none needs to be said
+    if focus.layer < 0 and scene.info is not None:  # a negative layer counts from the end
         focus = replace(focus, layer=focus.layer + scene.info.layers)
-    if focus.step is None:  # the table is of all steps, and marks the chosen one
+    if focus.step is None:  # the table holds all steps, and marks this one
         focus = replace(focus, step=scene.step)
     if request.context is not None:
         spans = [(token.start, token.end) for token in shown.tokens]
@@ -212,7 +212,7 @@ def _focus(shown: Shown, scene: ViewState) -> Focus:
 
 
 def _said(focus: Focus, names: Collection[str]) -> dict[str, Any]:
-    """The fields of a focus that are to be said, in their order."""
+    """Return the fields of a focus that must be written, in their order."""
     usual = type(focus)()
     given = {one.name: getattr(focus, one.name) for one in fields(focus) if one.name in names}
     return {
@@ -223,19 +223,19 @@ def _said(focus: Focus, names: Collection[str]) -> dict[str, Any]:
 
 
 def _place(shown: Shown, position: int) -> int:
-    """A place of the prompt, counted from its begin."""
+    """Return a position counted from the beginning of the prompt, clamped to it."""
     count = max(len(shown.tokens), 1)
     return position % count if position < 0 else min(position, count - 1)
 
 
 def _part(shown: Shown, chosen: Lens, focus: Focus) -> dict[str, Any]:
-    """Which part of a long prompt the figure holds; empty: all of it."""
+    """Return the span or pool of a figure of a long prompt; empty if it covers all of it."""
     from llmscope.engine.engine import near
 
     count, axes = len(shown.tokens), shown.figure.axes
     along = next((one for one in axes if one.name in ("position", "query")), None)
     if along is None or (along.start, along.step, len(along)) == (0, 1, count):
-        return {}  # where columns are left out, it is for their cost alone
+        return {}  # columns are left out only for their cost
     focus = near(chosen, focus, count)
     given = {"span": focus.span} if focus.pool == 1 else {"pool": focus.pool}
     return {name: value for name, value in given.items() if value is not None}

@@ -1,4 +1,4 @@
-"""A view as a few lines of Python that make the same figure, for a notebook or `python -c`."""
+"""A `View` as a short Python script that reproduces the figure, for a notebook or `python -c`."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Any
 from llmscope.tui.features.copy.repro_command import View
 
 WIDTH = 99
-"""Columns of a line at most; a long word of code alone may need more."""
+"""Maximum line width in columns; only a single long word of code may exceed it."""
 INDENT = 4
 
 
 class Code(str):
-    """A value that stands in the script as it is written here."""
+    """A string that is written into the script as code, not as a literal."""
 
 
 def script(view: View) -> str:
-    """The Python that makes the same figure, and binds it to `figure`."""
+    """Return the script that reproduces the figure and binds it to `figure`."""
     source = view.source
     load = {**source.options, **({"adapters": list(view.adapters)} if view.adapters else {})}
     tokens = {} if view.special_tokens else {"special_tokens": False}
@@ -51,7 +51,7 @@ def script(view: View) -> str:
 
 
 def called(function: str, values: list[Any], named: dict[str, Any]) -> str:
-    """A call, on one line if it fits, else with a line for each argument."""
+    """Return a call, on one line if it fits, otherwise with a line for each argument."""
     given = [("", value) for value in values]
     given += [(f"{name}=", value) for name, value in named.items()]
     flat = f"{function}({', '.join(name + _flat(value) for name, value in given)})"
@@ -62,11 +62,12 @@ def called(function: str, values: list[Any], named: dict[str, Any]) -> str:
 
 
 def literal(value: Any, indent: int = 0, before: int = 0) -> str:
-    """A value as Python reads it, on several lines if it is long.
+    """Return a value as a Python literal, on several lines if it is long.
 
     Args:
-        indent: of the line that it stands on.
-        before: how many columns of that line are taken already.
+        value: the value.
+        indent: the indentation of its line.
+        before: the number of columns of that line that are already used.
     """
     flat = _flat(value)
     if indent + before + len(flat) < WIDTH or isinstance(value, Code):
@@ -85,7 +86,7 @@ def literal(value: Any, indent: int = 0, before: int = 0) -> str:
 
 
 def _flat(value: Any) -> str:
-    """A value on one line."""
+    """Return a value as a literal on one line."""
     if isinstance(value, Code):
         return str(value)
     if isinstance(value, str):
@@ -98,20 +99,20 @@ def _flat(value: Any) -> str:
 
 
 def _quoted(text: str) -> str:
-    """A text as Python reads it: in double quotes, but where it holds some itself.
+    """Return a text as a Python literal, in double quotes unless it contains some.
 
-    What does not print, and half of a surrogate pair, is escaped.
+    Unprintable characters and lone surrogates are escaped.
     """
     written = repr(text)
     return written if '"' in written else f'"{written[1:-1]}"'
 
 
 def _pieces(text: str, room: int) -> Iterator[str]:
-    """Parts of a text that take so many columns at most, cut at line ends and between words."""
+    """Yield parts of a text of at most `room` columns, split at line ends and between words."""
     start, size, blank = 0, len("''"), 0
     for place, character in enumerate(text):
         size += _columns(character)
-        while size > room and start < place:  # a wide character may take more than a word gave back
+        while size > room and start < place:  # a wide character may need another cut
             end = blank if blank > start else place
             yield text[start:end]
             start = end
@@ -126,5 +127,5 @@ def _pieces(text: str, room: int) -> Iterator[str]:
 
 
 def _columns(character: str) -> int:
-    """What a character takes in quotes; an apostrophe is escaped where both kinds stand."""
+    """Return a character's literal width; an apostrophe is escaped if both quotes occur."""
     return 2 if character == "'" else len(repr(character)) - len("''")

@@ -1,1 +1,1 @@
-"""The edits of the pass."""
+"""The edits of the forward pass."""

@@ -1,4 +1,4 @@
-"""What keys do to the edits of the pass: list, write, turn and switch them."""
+"""The key handlers for edits of the forward pass: add, write, change and switch them."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ PANE = "edits"
 GRAMMAR = (
     "zero, mean, scale, patch, steer, freeze · head 5.3, neuron 5.7, attention, mlp, layer 5 · @-1"
 )
-"""What the line says at first: actions, parts, and where; the help page has the whole grammar."""
+"""The label of the line: actions, parts, and positions; the help page has the full grammar."""
 
 
 def zero(desk: Desk) -> None:
-    """Zero what is under the cursor; take that edit away if it is made already."""
+    """Add the edit that zeroes the item under the cursor, or remove it if it is listed."""
     scene, pane = desk.scene, desk.overview.pane
     edit = pane.edit_here(scene)
     if edit is None:
         desk.tell(_nothing(desk), "warning")
         return
-    # In the list itself, what is under the cursor is an edit: it goes, whether it is on or not.
+    # In the list the cursor is on an edit, which is removed whether it is on or off.
     changed = scene.without_edit(scene.chosen) if pane.key == PANE else scene.flipped(edit)
     if PANE not in desk.overview.on_screen:
         gone = changed.place(edit) is None
@@ -58,7 +58,7 @@ def _no_edit(desk: Desk) -> str:
 
 
 def write(desk: Desk) -> None:
-    """Write an edit: another one, or in the list the chosen one anew."""
+    """Open the dialog for a new edit, or in the list for the selected edit."""
     pane = desk.overview.pane
     edit = pane.edit_here(desk.scene)
     inside = pane.key == PANE and edit is not None
@@ -66,7 +66,7 @@ def write(desk: Desk) -> None:
 
 
 class EditScreen(LineScreen):
-    """One line at the bottom: enter makes the edit, esc leaves. One that is wrong stays in it."""
+    """One line at the bottom: enter adds the edit, esc closes. An invalid edit stays in it."""
 
     def __init__(self, desk: Desk, text: str, *, in_place: bool) -> None:
         what = "edit" if in_place else "new edit"
@@ -75,7 +75,7 @@ class EditScreen(LineScreen):
         self._in_place = in_place
 
     def submit(self, event: Input.Submitted) -> None:
-        """Put it into the list, or say what is wrong with it."""
+        """Add the edit to the list, or show the error."""
         try:
             edit = parse(event.value)
         except ScopeError as error:
@@ -95,22 +95,22 @@ def _of_chosen(desk: Desk, change: Callable[[ViewState], ViewState]) -> None:
 
 
 def toggle(desk: Desk) -> None:
-    """Switch the chosen edit off or on."""
+    """Switch the selected edit off or on."""
     _of_chosen(desk, lambda scene: scene.toggled())
 
 
 def earlier(desk: Desk) -> None:
-    """Make the chosen edit earlier by one place."""
+    """Move the selected edit one place earlier in the order."""
     _of_chosen(desk, lambda scene: scene.moved_edit())
 
 
 def switch_all(desk: Desk) -> None:
-    """All edits off for the moment, or on again."""
+    """Switch all edits off temporarily, or on again."""
     _of_chosen(desk, lambda scene: scene.all_switched())
 
 
 def remove(desk: Desk) -> None:
-    """Take the chosen edit out of the list: only there, where one sees which it is."""
+    """Remove the selected edit; only in the list, where the user sees which one it is."""
     if desk.overview.pane.key != PANE and desk.scene.edits:
         desk.tell("an edit is removed in the list of edits", "warning")
         return
@@ -118,7 +118,7 @@ def remove(desk: Desk) -> None:
 
 
 def turn(desk: Desk, by: int) -> None:
-    """Turn the strength of the chosen edit by one step."""
+    """Change the strength of the selected edit by one step in direction `by`."""
     one = desk.scene.chosen_edit
     if one is None:
         desk.tell(_no_edit(desk), "warning")
@@ -129,7 +129,7 @@ def turn(desk: Desk, by: int) -> None:
 
 
 def change(desk: Desk) -> None:
-    """Show what the edits changed in every pane, or without edits A − B; or what is."""
+    """Toggle whether panes show the difference by edits (without edits A − B) or the values."""
     scene = replace(desk.scene, change=not desk.scene.change)
     if not scene.change:
         said = "" if scene.in_force else "panes show what is"
@@ -147,7 +147,7 @@ def change(desk: Desk) -> None:
 
 
 def refused(desk: Desk, said: Refused) -> None:
-    """Switch the edits off that the model cannot take, and go on without them."""
+    """Switch off the edits that the model refused, and go on without them."""
     scene = desk.scene.blamed(dict(said.faults))
     for old, new in zip(desk.scene.edits, scene.edits, strict=True):
         if old != new:

@@ -1,8 +1,8 @@
-"""The model writes on in the editor: a token, or until a key; back again, and along branches.
+"""Generation in the editor: one token or continuously, undo, and branches.
 
-A token is asked for with the picture of the text before it, and put into the editor when it
-comes. While the model writes by itself, pictures are drawn as fast as they are there, and tokens
-in between without one. Any key ends that, and is taken as ever.
+A token is requested together with the figures of the text before it, and inserted into the editor
+when it arrives. In continuous generation figures are drawn as fast as they are computed, and
+tokens in between without any. Any key stops it, and is then handled as usual.
 """
 
 from __future__ import annotations
@@ -23,25 +23,26 @@ if TYPE_CHECKING:
     from llmscope.tui.desk import Desk
 
 WORKSPACE = "walkthrough"
-"""Where each token begins the walk again."""
+"""The workspace in which each generated token restarts the walkthrough."""
 WRITING = ("write-token", "write-on")
-"""The actions whose keys do not end the writing."""
+"""The actions whose keys do not stop generation."""
 PACE = 0.2
-"""Seconds between two pictures while the model writes by itself."""
+"""Seconds between two frames during continuous generation."""
 WAIT = 0.6
-"""Seconds that a token waits for the picture of the text before it, at most."""
+"""Maximum time in seconds that a token waits for the frame of the text before it."""
 KNOWN = 8
-"""So many texts with what was written after them are known again."""
+"""Maximum number of texts whose branches are remembered."""
 ENDLESS = 1 << 30
 NONE_HERE = "the model wrote nothing here: {write-token} writes a token, {write-on} writes on"
 
 
 class Generating:
-    """What the model wrote, and whether it writes.
+    """The state of generation in the editor.
 
     Attributes:
-        branches: what was written after the text before, if that is what the editor holds.
-        marks: which parts of the editor's text a model wrote.
+        branches: what was generated after a base text, if the editor holds one of its branches;
+            otherwise None.
+        marks: the spans of the editor's text that a model generated.
     """
 
     def __init__(self) -> None:
@@ -58,22 +59,22 @@ class Generating:
 
     @property
     def writes(self) -> bool:
-        """Whether a token is under way."""
+        """Whether a token is being generated."""
         return self._left > 0
 
     @property
     def pending(self) -> Sample | None:
-        """The token that was asked for last, if it has not come: to be asked for with all else."""
+        """The last requested token if it has not arrived, to be requested with everything else."""
         return self._asked
 
     @property
     def runs(self) -> bool:
-        """Whether the model writes by itself, until a key."""
+        """Whether generation is continuous, until a key."""
         return self._left > 1
 
     def reading(self, text: str) -> tuple[Marked, Written | None, str]:
-        """What the editor's text is to the engine, what of it was written, and the text before."""
-        # The editor may hold a token more than the app has heard of.
+        """Return the text as the engine gets it, its generated tokens, and the text before them."""
+        # The editor may be one token ahead of the app's state.
         group = None if self.branches is None else self.branches.found(text)
         if group is None or not group.count:
             return marked(text), None, text
@@ -82,7 +83,7 @@ class Generating:
         return said, Written(len(before.text), group.ids), group.base
 
     def step(self, desk: Desk, sampler: Sampler | None = None) -> None:
-        """Write one token, drawn by the scene's sampler unless there is another."""
+        """Generate one token with `sampler`; None is the sampler of the view state."""
         if self.runs:
             self._left = 1
         elif self.writes:
@@ -91,24 +92,24 @@ class Generating:
             self._begin(desk, 1, sampler)
 
     def run(self, desk: Desk) -> None:
-        """Write on until a key or the model's end; once more ends it."""
+        """Generate until a key or the end of the text; a second call stops."""
         if self.runs:
             self.stop(desk)
         else:
             self._begin(desk, ENDLESS, None)
 
     def stop(self, desk: Desk) -> None:
-        """Write no more; a token that is under way is not taken."""
+        """Stop generating, and discard a token that is under way."""
         if self._timer is not None:
             self._timer.stop()
         wrote, self._left = self._left, 0
         self._asked = self._hand = self._timer = None
         if wrote:
-            desk.ask()  # the picture, should none have been asked for yet
+            desk.ask()  # the frame, if it was not requested yet
             desk.present()
 
     def heed(self, desk: Desk, key: str) -> None:
-        """A key was pressed: unless it is one that writes, the model writes no more."""
+        """Stop generating if `key` is not a key of `WRITING`."""
         if not self.writes:
             return
         from llmscope.tui.actions.registry import BY_NAME
@@ -119,7 +120,7 @@ class Generating:
             self.stop(desk)
 
     def undo(self, desk: Desk) -> None:
-        """Take the last written token back."""
+        """Remove the last generated token."""
         group = self._here(desk)
         if group is not None and group.count:
             self._set(desk, group.back())
@@ -127,10 +128,10 @@ class Generating:
             desk.tell(desk.own.keymap.filled(NONE_HERE))
 
     def fork(self, desk: Desk) -> None:
-        """Back to the token under the cursor; what was written is kept, as a branch.
+        """Begin a new branch after the token under the cursor; the present branch is kept.
 
-        With the cursor on the last token: back to where the writing began, or, if some of it was
-        taken back, from here.
+        With the cursor on the last token, branch where the generation began, or here if some of its
+        tokens were taken back.
         """
         group = self._here(desk)
         if group is None or not group.branch.ids:
@@ -151,7 +152,7 @@ class Generating:
         desk.tell(f"branch {forked.at + 1}: {desk.own.keymap.filled(said)}")
 
     def turn(self, desk: Desk, by: int) -> None:
-        """The next branch, or the one before."""
+        """Switch to the branch `by` places further."""
         group = self._here(desk)
         if group is None or len(group.kept) < 2:
             desk.tell(desk.own.keymap.filled("there is one branch alone: {fork} begins another"))
@@ -159,7 +160,7 @@ class Generating:
         self._set(desk, group.turned(by))
 
     def read(self, desk: Desk, old: str) -> None:
-        """The text on screen is another one: is it one that a model wrote?"""
+        """Update the branches and marks after the text changed from `old`."""
         text, group = desk.text, self.branches
         if group is None or group.text != text:
             known = (one.found(text) for one in reversed(self._known.values()))
@@ -169,9 +170,10 @@ class Generating:
         self.marks = moved(self.marks, old, text) if self.branches is None else self.branches.marks
 
     def goes_on(self, desk: Desk) -> bool:
-        """Whether the next token is asked for, with the picture, because more are to be written.
+        """Schedule the request for the next token if more are to come; return whether that is so.
 
-        That is once the screen has been drawn: fast tokens leave it, and the keys, their time.
+        The request is sent after the screen is drawn, so that fast tokens leave time for the screen
+        and the keys.
         """
         if self._left:
             desk.ledger.overtaken()
@@ -185,7 +187,7 @@ class Generating:
                 desk.ask()
 
     def land(self, desk: Desk, drawn: Sampled) -> None:
-        """A token is there."""
+        """Insert a token that arrived, or stop with a notice if generation ends here."""
         if self._asked is None or drawn.request.draw is not self._asked:
             return
         self._asked = None
@@ -202,7 +204,7 @@ class Generating:
             self._take(desk, drawn)
 
     def landed(self, desk: Desk) -> None:
-        """The picture of the text is there: the token that waited for it is taken."""
+        """Insert the token that waited for the frame of the text, which was drawn now."""
         self._drawn_at = monotonic()
         if self._timer is not None:
             self._timer.stop()
@@ -211,10 +213,10 @@ class Generating:
             self._take(desk, drawn)
 
     def note(self, info: ModelInfo | None = None) -> str:
-        """What the editor's title says besides.
+        """Return the remarks on generation for the editor's title.
 
         Args:
-            info: of the model; None while there is none.
+            info: the model's info; None while no model is loaded.
         """
         group, parts = self.branches, []
         if info is not None and info.rules.applied and (group is not None or self.writes):
@@ -242,15 +244,15 @@ class Generating:
     def _ask(self, desk: Desk) -> None:
         group = self.branches or Branches(desk.text, self.marks)
         sampler = self._sampler or desk.scene.sampler
-        # A sampler of its own asks for the token that the picture tells of, whatever the rules.
+        # An explicit sampler requests the token that the figure shows, so no rules are applied.
         draw = Sample(sampler, group.branch.stream, group.tried, rules=self._sampler is None)
         self._asked = draw if desk.ask(draw) else None
         if self._asked is None:
             self._left = 0
 
     def _take(self, desk: Desk, drawn: Sampled) -> None:
-        """Put a token into the editor."""
-        if desk.editor.text != desk.text:  # a letter came first: it has the word
+        """Insert a token into the editor."""
+        if desk.editor.text != desk.text:  # a keystroke came first and wins
             self.stop(desk)
             return
         group = self.branches or Branches(desk.text, self.marks)
@@ -264,7 +266,7 @@ class Generating:
         return self.branches if desk.editor.text == desk.text else None
 
     def _set(self, desk: Desk, group: Branches, joined: object = None) -> None:
-        """Put what a branch says into the editor, as one step of its own undo or a part of one."""
+        """Put a branch's text into the editor, extending the undo step `joined` if not None."""
         self.branches = group
         self._known.pop(group.base, None)
         self._known[group.base] = group
@@ -273,12 +275,12 @@ class Generating:
         shared = shared_length(desk.editor.text, group.text)
         if desk.editor.text != group.text:
             desk.editor.rewrite(shared, group.text[shared:], joined=joined)
-        elif not self.goes_on(desk):  # a token that says nothing changes the prompt all the same
+        elif not self.goes_on(desk):  # a token without text still changes the prompt
             desk.ask()
 
 
 def _ending(drawn: Sampled) -> str:
-    """Why a token is not to be written; empty if it is."""
+    """Return why generation ends at this token; empty if the token is to be inserted."""
     if drawn.error:
         return drawn.error
     if drawn.stops:
@@ -287,7 +289,7 @@ def _ending(drawn: Sampled) -> str:
 
 
 def write(desk: Desk) -> None:
-    """Write a token on: in the walkthrough the likeliest, which it has just told of."""
+    """Generate a token; in the walkthrough the likeliest one, which it has just shown."""
     if desk.overview.workspace.name == WORKSPACE:
         from llmscope.tui.features.walkthrough.controller import write as write_it
 
@@ -297,20 +299,20 @@ def write(desk: Desk) -> None:
 
 
 def write_on(desk: Desk) -> None:
-    """Write on until a key."""
+    """Generate until a key."""
     desk.generating.run(desk)
 
 
 def take_back(desk: Desk) -> None:
-    """Take the last written token back."""
+    """Remove the last generated token."""
     desk.generating.undo(desk)
 
 
 def fork(desk: Desk) -> None:
-    """Begin another branch."""
+    """Begin a new branch."""
     desk.generating.fork(desk)
 
 
 def turn(desk: Desk, by: int) -> None:
-    """Go to another branch."""
+    """Switch to the branch `by` places further."""
     desk.generating.turn(desk, by)

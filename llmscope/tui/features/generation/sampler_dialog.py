@@ -1,4 +1,4 @@
-"""`S`: a line with the sampler's settings."""
+"""The dialog of the sampler settings (key `S`)."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ ASKED = "how the next token is drawn · temperature 0: the likeliest · top-k 0:
 
 
 def ask(desk: Desk) -> None:
-    """Ask for the settings."""
+    """Open the dialog."""
     desk.push_screen(SamplerScreen(desk))
 
 
 class SamplerScreen(LineScreen):
-    """One line at the bottom: enter takes it, esc leaves. What is wrong stays in it."""
+    """One line at the bottom: enter applies it, esc closes. Invalid input stays in it."""
 
     def __init__(self, desk: Desk) -> None:
         super().__init__(ASKED, desk.scene.sampler.written)
         self._desk = desk
 
     def submit(self, event: Input.Submitted) -> None:
-        """Take the settings, or say what is wrong with them."""
+        """Apply the settings, or show the error."""
         desk = self._desk
         try:
             sampler = read_sampler(event.value, desk.scene.sampler)
@@ -43,7 +43,7 @@ class SamplerScreen(LineScreen):
 
 
 def _rules(desk: Desk) -> str:
-    """What the model's generation_config adds to the settings, and what of it is left out."""
+    """Return which settings of the model's generation_config are applied, and which are not."""
     info = desk.scene.info
     if info is None:
         return ""

@@ -1,6 +1,6 @@
-"""The models that one may choose from: what there is to say of each, and which match what is typed.
+"""The catalog of models to choose from: their descriptions, and which match a typed text.
 
-No widget is here. `offers` reads files, so it belongs into a thread of its own.
+This module has no widgets. `offers` reads files, so it must run in its own thread.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ GROUPS = {
     "gguf": "converted files",
     "folder": "converted files",
 }
-"""What each kind of source is called, in the order in which they are listed."""
+"""The group name of each kind of source, in the order of the list."""
 TYPED = "as it is typed"
 ELSEWHERE = "not on this machine"
 _ORDER = list(dict.fromkeys((TYPED, RECENT, *GROUPS.values())))
@@ -32,13 +32,13 @@ _MARKS = (".", "/", "~", "\\")
 
 @dataclass(frozen=True)
 class Offer:
-    """A model that one may choose.
+    """A model that can be chosen.
 
     Attributes:
-        spec: what opens it.
-        group: under which words it is listed.
-        bytes: what it takes on this machine; None: not known.
-        about: what else there is to say, in parts.
+        spec: the spec that opens the model.
+        group: the heading that it is listed under.
+        bytes: its size on this machine; None if unknown.
+        about: further descriptions.
     """
 
     spec: str
@@ -48,12 +48,12 @@ class Offer:
 
     @property
     def amount(self) -> str:
-        """Its size in short."""
+        """The size in short form; empty if unknown."""
         return "" if self.bytes is None else size(self.bytes)
 
 
 def offers() -> Iterator[Offer]:
-    """All of them as they are found: those of before first, so that they are there at once."""
+    """Yield the models as they are found, recently opened ones first, so that they show at once."""
     from llmscope.tui.session.recent_models import recent
 
     for one in recent():
@@ -72,12 +72,12 @@ def _offer(model: Stored) -> Offer:
 
 
 class Catalogue:
-    """Those that were found so far.
+    """The models found so far.
 
-    A model that was opened lately stands there alone, with all that is known of it.
+    A recently opened model is listed once, as recent, with everything known about it.
 
     Attributes:
-        complete: whether there will be no more.
+        complete: whether all models have been found.
     """
 
     def __init__(self) -> None:
@@ -88,7 +88,7 @@ class Catalogue:
         return len(self._listed())
 
     def _listed(self) -> list[Offer]:
-        """Without the only version of a package that was opened lately: it is the same model."""
+        """Return the offers without a recent package's only version: it is the same model."""
         versions = Counter(_package(offer) for offer in self._offers.values())
         return [
             offer
@@ -100,7 +100,7 @@ class Catalogue:
         ]
 
     def add(self, found: Iterable[Offer]) -> None:
-        """Take more of them."""
+        """Add models."""
         for offer in found:
             named = (offer.spec, offer.spec.partition("==")[0])  # of a package, any version
             known = next((self._offers[spec] for spec in named if spec in self._offers), None)
@@ -111,7 +111,7 @@ class Catalogue:
                 self._offers[offer.spec] = offer
 
     def matching(self, typed: str) -> list[Offer]:
-        """Those that what is typed may mean, group by group, with what it says itself first."""
+        """Return the models matching `typed`, by group; `typed` itself first if not listed."""
         typed = typed.strip()
         words = typed.casefold().split()
         found = [offer for offer in self._listed() if _matches(offer, words)]
@@ -123,10 +123,10 @@ class Catalogue:
         return found
 
     def meant(self, typed: str, found: list[Offer]) -> int | None:
-        """Which of them enter takes unless a person moves on; None: that is not known yet.
+        """Return the index of the model that enter opens by default; None if not known yet.
 
-        What can only be a spec is meant as one. A word is a search, if there is a model whose name
-        it finds, and else a spec too: gpt2 is not meant to open what has GPT2 as its architecture.
+        A text that can only be a spec is taken as one. A word is a search if it matches the name of
+        a model, and otherwise also a spec: `gpt2` does not open a model with architecture GPT2.
         """
         typed = typed.strip()
         exact = next((at for at, one in enumerate(found) if one.spec == typed), None)
@@ -141,13 +141,13 @@ class Catalogue:
 
 
 def _package(offer: Offer) -> str:
-    """The package whose version is kept here; empty for what is none."""
+    """Return the package of which a version is stored here; empty if the offer is not such."""
     package, version, _ = offer.spec.partition("==")
     return package if version and offer.group != RECENT else ""
 
 
 def _is_spec(typed: str) -> bool:
-    """Whether a text has the form of a spec that is no plain word."""
+    """Return whether a text has the form of a spec, not of a plain word."""
     named = ("builtin:", "pypi:")
     return typed.startswith((*_MARKS, *named)) or typed.lower().endswith(".gguf") or "@" in typed
 
@@ -158,7 +158,7 @@ def _matches(offer: Offer, words: list[str]) -> bool:
 
 
 def _elsewhere(offer: Offer) -> Offer:
-    """An offer of which no size was found, though all is known: it must be fetched again."""
+    """Mark a recent model as not on this machine, if the complete search did not find it."""
     if offer.group == RECENT and offer.bytes is None and not offer.about:
         return replace(offer, about=(ELSEWHERE,))
     return offer

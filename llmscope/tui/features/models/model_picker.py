@@ -1,4 +1,4 @@
-"""`M`: a list of models, found by typing; the line takes the name of any other model too."""
+"""The model picker (key `M`): a list of models to search; any other model's spec can be typed."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ if TYPE_CHECKING:
     from llmscope.tui.desk import Desk
 
 PACE = 0.05
-"""Seconds between two times that the list is filled while it is read."""
+"""Seconds between two updates of the list while models are searched."""
 WIDEST = 0.55
-"""What the names may take of the width."""
+"""Maximum share of the width for the names."""
 AMOUNT = 10
-"""Cells of a size, and what parts it from the name."""
+"""Width in cells of the size column, including the gap."""
 ASKED = "open which model? a name, ./folder, file.gguf, org/name, pypi:NAME"
 OPEN_NOW = "open now"
 FAILED = "the list cannot be read"
 
 
 def ask(desk: Desk) -> None:
-    """Show the list."""
+    """Open the picker."""
     if desk.may("models"):
         desk.push_screen(PickerScreen(desk))
 
 
 class ModelsFound(Message):
-    """Models that were found; the last of these messages says so. From a thread of its own."""
+    """Posted by the search thread with models found; the last message has `complete` set."""
 
     def __init__(self, offers: Sequence[Offer], *, complete: bool, flaw: str = "") -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class ModelsFound(Message):
 
 
 class ModelLine(TextLine):
-    """The line to write in. The keys that go up and down walk through the list below it."""
+    """The input line. Its up and down keys move the selection of the list below."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up", "screen.walk('cursor_up')", "model above", show=False),
@@ -66,7 +66,7 @@ class ModelLine(TextLine):
 
 
 class PickerScreen(LineScreen):
-    """The list under a line to write in: enter opens what is marked, esc leaves."""
+    """An input line with the list below it: enter opens the selected model, esc closes."""
 
     def __init__(self, desk: Desk) -> None:
         super().__init__(ASKED, "")
@@ -78,7 +78,7 @@ class PickerScreen(LineScreen):
         self._walked = self._taken = False
 
     def compose(self) -> ComposeResult:
-        """What is asked, the line, and the list."""
+        """Yield the label, the line, and the list."""
         with Vertical(id="picker") as box:
             box.border_title = Content("Models")
             yield Static(Content(ASKED), id="ask-words")
@@ -86,24 +86,24 @@ class PickerScreen(LineScreen):
             yield self._list
 
     def on_mount(self) -> None:
-        """Begin to read what there is, in a thread: a folder on a network may not answer."""
+        """Start the search in a thread, since a network folder may not answer."""
         self._present()
         Thread(target=self._read, name="llmscope-models", daemon=True).start()
 
     def on_resize(self) -> None:
-        """Names have another width to share."""
+        """Lay out the names for the new width."""
         self._present()
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        """Open what is marked, once it is known what that is."""
+        """Open the selected model as soon as it is known which one that is."""
         event.stop()
-        event.prevent_default()  # an empty line is not the end of it
+        event.prevent_default()  # an empty line does not close the picker
         if self.is_current:
             self._taken = True
             self._take()
 
     def on_input_changed(self, event: Input.Changed) -> None:
-        """Another text finds others."""
+        """Search for the new text."""
         event.stop()
         self._walked = self._taken = False
         self._present()
@@ -124,14 +124,14 @@ class PickerScreen(LineScreen):
             self._take()
 
     def action_walk(self, way: str) -> None:
-        """Mark another one."""
+        """Move the selection in direction `way`."""
         self._walked = True
-        if not self._list.scrollable_content_region:  # no page of it has any rows yet
+        if not self._list.scrollable_content_region:  # not laid out yet: a page has no rows
             way = way.replace("page", "cursor")
         getattr(self._list, f"action_{way}")()
 
     def _read(self) -> None:
-        """In a thread of its own: all file work is here."""
+        """Search for models; runs in its own thread, which does all file access."""
         found: list[Offer] = []
         posted, flaw = 0.0, ""
         try:
@@ -140,7 +140,7 @@ class PickerScreen(LineScreen):
                 if time.monotonic() - posted > PACE:
                     self.post_message(ModelsFound(found, complete=False))
                     found, posted = [], time.monotonic()
-        except Exception as error:  # what others left in a cache may be anything
+        except Exception as error:  # a cache may hold anything
             flaw = f"{type(error).__name__}: {error}"
         self.post_message(ModelsFound(found, complete=True, flaw=flaw))
 
@@ -157,7 +157,7 @@ class PickerScreen(LineScreen):
             switch(self._desk, offer.spec)
 
     def _present(self) -> None:
-        """Show what matches; the mark stays on the model that a person went to."""
+        """Show the matches; the selection stays on a model that the user moved to."""
         marked = self._list.highlighted
         was = None if marked is None or not self._walked else self._shown[marked]
         found = self._catalogue.matching(self._line.value)
@@ -202,7 +202,7 @@ def _name(offer: Offer) -> str:
 
 
 def _with_heads(found: Sequence[Offer]) -> Iterator[Offer | str]:
-    """The offers, with the name of each group before those of it."""
+    """Yield the offers, with the name of each group before its offers."""
     group = ""
     for offer in found:
         if offer.group != group:

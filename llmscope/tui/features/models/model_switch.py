@@ -1,7 +1,7 @@
-"""Another model in the place of the one on screen, without leaving.
+"""Switching to another model without leaving the app.
 
-The engine's thread loads it. Until it is there, the old picture stays, marked as old, and the old
-model's prompt is on the screen; where it cannot be opened, both stay.
+The engine's thread loads the new model. Until it is ready, the old model's prompt and figures
+stay on screen, marked as stale; if loading fails, both stay.
 """
 
 from __future__ import annotations
@@ -28,31 +28,31 @@ if TYPE_CHECKING:
 
 
 class LoaderLike(Protocol):
-    """What loads a model, and the words that say the same."""
+    """A callable that loads a model, with the options that reproduce the load."""
 
     @property
     def options(self) -> Mapping[str, str | int | bool]:
-        """Keywords of `llmscope.load` that change what is loaded."""
+        """Keyword arguments of `llmscope.load` that change what is loaded."""
 
     @property
     def adapters(self) -> tuple[str, ...]:
-        """Specs of the adapters that are put on it."""
+        """Specs of the adapters that are loaded onto the model."""
 
     def __call__(self, progress: Progress | None) -> Scope:
-        """Load it, in the engine's thread."""
+        """Load the model, in the engine's thread."""
 
 
 class Left(NamedTuple):
-    """A model's prompt as it was left, and what led to it."""
+    """A model's prompt as it was left, with its undo history."""
 
     text: str = ""
     past: UndoHistory = UndoHistory()
     notice: str = ""
-    """What is wrong with what an earlier session left."""
+    """A warning about damaged files of an earlier session; empty if they are fine."""
 
 
 def left_by(spec: str) -> Left:
-    """What an earlier session left of a model's prompt. It reads files."""
+    """Read the prompt and undo history that an earlier session left for a model."""
     from llmscope.tui.session.state_files import saved_past, saved_prompt, set_aside
 
     notice, text = set_aside(spec), saved_prompt(spec)
@@ -60,16 +60,16 @@ def left_by(spec: str) -> Left:
 
 
 class PendingSwitch:
-    """A model on its way to the screen.
+    """A switch to a model that is being loaded.
 
     Args:
-        spec: its name.
-        loader: loads it.
-        text: what the editor held when it was chosen.
-        left: how its prompt was left in this session; None: in an earlier one, if ever.
+        spec: the spec of the model.
+        loader: loads the model.
+        text: the editor's text when the model was chosen.
+        left: the model's prompt as left in this session; None to read an earlier session's.
 
     Attributes:
-        request: what the engine was asked.
+        request: the request sent to the engine.
     """
 
     def __init__(self, spec: str, loader: LoaderLike, text: str, left: Left | None) -> None:
@@ -77,7 +77,7 @@ class PendingSwitch:
         self.request = OpenRequest(spec, self.load)
 
     def load(self, progress: Progress) -> Scope:
-        """Load it, in the engine's thread; what is read of files there holds up no letter."""
+        """Load the model in the engine's thread, where reading files does not block typing."""
         from llmscope.tui.session.recent_models import remember
 
         if self.left is None:
@@ -87,17 +87,17 @@ class PendingSwitch:
         return scope
 
     def stay(self) -> None:
-        """The one that is open is wanted after all."""
+        """Replace the request by one to keep the open model."""
         self.request = OpenRequest(self.spec, None)
 
     @property
     def stays(self) -> bool:
-        """Whether it is the one that was open."""
+        """Whether the request is to keep the open model."""
         return self.request.load is None
 
 
 def switch(desk: Desk, spec: str) -> None:
-    """Ask for another model; for the one that is open, to stay with it."""
+    """Switch to another model; the spec of the open model cancels a pending switch."""
     spec, scene = spec.strip(), desk.scene
     there = scene.info is not None and spec == desk.source.spec
     if desk.own.other is None:
@@ -109,7 +109,7 @@ def switch(desk: Desk, spec: str) -> None:
     opening = PendingSwitch(spec, desk.own.other(spec), desk.editor.text, desk.own.left.get(spec))
     if there:
         opening.stay()
-    # What the old model was asked is of no use now, and neither is what it will say.
+    # Pending requests to the old model and their answers are of no use now.
     desk.walking.stop()
     desk.lessons = ContextController()
     desk.chat.read(desk.text, scene.info)
@@ -126,14 +126,14 @@ def switch(desk: Desk, spec: str) -> None:
 
 
 def busy(desk: Desk) -> bool:
-    """Whether another model is on its way, so that this one is asked nothing more; it says so."""
+    """Return whether a switch is pending, so that no requests may be sent; if so, tell the user."""
     if desk.opening is not None:
         desk.tell(f"{desk.opening.spec} is being opened: wait for it", "warning")
     return desk.opening is not None
 
 
 def progress(desk: Desk, event: Loading) -> None:
-    """How far it is."""
+    """Show the progress of the load."""
     desk.card.progress(event)
     if desk.opening is None or desk.scene.info is None:
         return
@@ -144,7 +144,11 @@ def progress(desk: Desk, event: Loading) -> None:
 
 
 def opened(desk: Desk, event: Opened) -> bool:
-    """It is there. Whether it is to be shown: it may be another one that was asked for last."""
+    """Take over a model that was loaded.
+
+    Returns:
+        Whether to show it; False if a later request superseded it or the open model stays.
+    """
     opening = desk.opening
     if opening is None or event.request is not opening.request:
         return False
@@ -172,7 +176,7 @@ def opened(desk: Desk, event: Opened) -> bool:
 
 
 def failed(desk: Desk, event: OpenFailed) -> None:
-    """It cannot be opened: say why, and go on with what there is."""
+    """Show why a model could not be opened, and go on with the open one, if any."""
     opening = desk.opening
     if opening is None or event.request is not opening.request:
         return
@@ -190,11 +194,11 @@ def failed(desk: Desk, event: OpenFailed) -> None:
 
 
 def _prompt(desk: Desk, opening: PendingSwitch, kept: Left) -> str:
-    """What the new model is shown first.
+    """Return the first prompt for the new model.
 
-    Who typed while it was loading meant it. Else it is what was on screen with this model last;
-    without that, the prompt stays, but for what the old model alone could have been meant with: the
-    frame of its chat template, and an example that suits it.
+    Use the text typed while the model was loading; otherwise the prompt that the model had last;
+    otherwise the present prompt, without the old model's chat template, and with an example of
+    the new model in place of one that suits only the old model.
     """
     text = desk.editor.text
     if text != opening.text:
@@ -208,7 +212,7 @@ def _prompt(desk: Desk, opening: PendingSwitch, kept: Left) -> str:
 
 
 def _reset(desk: Desk, info: ModelInfo) -> None:
-    """Let go of all that belongs to a model: cursor, edits, target, prompt B, and its answers."""
+    """Discard all state that belongs to a model: cursor, edits, target, prompt B, and figures."""
     was = desk.scene
     fresh = ViewState(view=was.view, attention=was.attention, whole=was.whole, turns=was.turns)
     desk.scene = fresh.drawing(was.sampler).loaded(info)
@@ -221,7 +225,7 @@ def _reset(desk: Desk, info: ModelInfo) -> None:
 
 
 def _go_on(desk: Desk, info: ModelInfo) -> None:
-    """The model stays; one that had to be loaded again has lost what it was taught."""
+    """Go on with the open model; if it had to be loaded again, its taught contexts are lost."""
     scene = replace(desk.scene, info=info)
     if scene.adapter is not None and scene.adapter not in info.adapters:
         scene = replace(scene, adapter=info.adapter)

@@ -1,1 +1,1 @@
-"""Saving what is on screen."""
+"""Saving the figure on screen."""

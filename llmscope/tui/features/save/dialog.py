@@ -1,4 +1,4 @@
-"""`s`: a line that asks where to save the pane, and never replaces a file unasked."""
+"""The save dialog (key `s`): asks for a file, and confirms before replacing one."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SUFFIXES = "svg, png, html, txt, ansi, json, npz or safetensors"
 
 
 def ask(desk: Desk) -> None:
-    """Ask for the file of the pane that the keys go to."""
+    """Open the save dialog for the focused pane."""
     shown = desk.ledger.shown(desk.overview.pane.key)
     if shown is None or desk.scene.token is None:
         desk.tell("nothing to save yet", "warning")
@@ -39,7 +39,7 @@ def ask(desk: Desk) -> None:
 
 
 def free_name(key: str, layer: int, folder: Path) -> str:
-    """A name that no file in the folder has."""
+    """Return a file name that is not taken in `folder`."""
     stem = f"llmscope-{key}-layer{layer}"
     name, number = f"{stem}.svg", 2
     while (folder / name).exists():
@@ -48,10 +48,10 @@ def free_name(key: str, layer: int, folder: Path) -> str:
 
 
 class SaveScreen(LineScreen):
-    """One line at the bottom: enter saves, esc leaves.
+    """One line at the bottom: enter saves, esc closes.
 
-    What is saved is what the pane showed when the line was opened, and where it came from. That
-    is found out while a person writes the name.
+    The dialog saves the figure that the pane showed when it was opened, with its provenance, which
+    is computed while the user types the name.
     """
 
     def __init__(self, desk: Desk, shown: Shown) -> None:
@@ -68,16 +68,16 @@ class SaveScreen(LineScreen):
         )
 
     def on_mount(self) -> None:
-        """Begin to find out where it came from."""
+        """Start computing the provenance."""
         if self._shown.origin is not None:
             self._known = found_out(self._shown.origin)
 
     def on_input_changed(self) -> None:
-        """Another name is another file."""
+        """Forget the confirmation to replace a file, since the name changed."""
         self._existing = ()
 
     def submit(self, event: Input.Submitted) -> None:
-        """Save; where a file is already, ask once more."""
+        """Save the file; if it exists, ask for confirmation first."""
         from llmscope.export import BARE, format_of
 
         path = Path(event.value.strip()).expanduser()
@@ -125,13 +125,16 @@ class SaveScreen(LineScreen):
 
 @dataclass
 class Save:
-    """A file that is to be written.
+    """A file to be written.
 
     Attributes:
-        made: makes its content of what is told beside the figure.
-        told: makes that of the provenance.
-        known: the provenance, once it is known; None: there is none.
-        force: replace what is there.
+        desk: the app.
+        path: the path of the file.
+        format: the format of the file.
+        made: returns the content, given the metadata as `about`.
+        told: returns the metadata, given the provenance.
+        known: the future provenance; None if the figure has no provenance.
+        force: whether to replace an existing file.
     """
 
     desk: Desk
@@ -144,17 +147,17 @@ class Save:
 
     @property
     def paths(self) -> tuple[Path, ...]:
-        """All files that it writes."""
+        """All paths that will be written."""
         from llmscope.export import sidecar_path
 
         beside = (sidecar_path(self.path),) if self.format == "safetensors" else ()
         return (self.path, *beside)
 
     def write(self) -> None:
-        """Write it now, with the provenance if that is known.
+        """Write the file now, with the provenance if it is known.
 
         Raises:
-            ScopeError: it cannot be written.
+            ScopeError: the file cannot be written.
         """
         from llmscope.export import FilePair, write, write_all
 
@@ -174,14 +177,14 @@ class Save:
         )
 
     def later(self) -> None:
-        """Write it once it is known where it came from, or when the screen is left before that."""
+        """Write the file once the provenance is known, or when the app closes before that."""
         assert self.known is not None
         self.desk.saves.append(self)
         self.desk.tell(f"{_shown(str(self.path))} is saved once the model's weights are read")
         self.known.add_done_callback(lambda _: self.desk.call_later(self.land))
 
     def land(self) -> None:
-        """It is known now."""
+        """Write the file now that the provenance is known."""
         if self not in self.desk.saves:
             return
         self.desk.saves.remove(self)

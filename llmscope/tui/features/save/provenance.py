@@ -1,4 +1,4 @@
-"""Where a figure on screen came from, as a snapshot tells it: what is saved carries the same."""
+"""The provenance of a figure on screen, the same as in a snapshot's file."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 
 def found_out(origin: Origin) -> Future[dict[str, Any]]:
-    """The provenance but for its command, known soon: weights that nobody has read take a while.
+    """Return a future of the provenance without its command.
 
-    They are read in a thread of their own, which does not keep the program from ending.
+    Reading the weights may take a while. A daemon thread does it, which does not delay exit.
     """
     known: Future[dict[str, Any]] = Future()
 
@@ -43,10 +43,10 @@ def about(
     format: str,  # noqa: A002
     provenance: dict[str, Any] | None,
 ) -> dict[str, Any] | None:
-    """What a snapshot of the same format says beside this figure; None without a model.
+    """Return the metadata of a snapshot of this figure; None without a model.
 
-    Its command is the one that is copied, with this format; it has none where nothing written
-    makes the figure again.
+    Its command is the one offered for copying, with this format, or None if no command line
+    reproduces the figure.
     """
     from llmscope.export import about_dict
     from llmscope.tui.features.copy.repro_command import command, view
@@ -69,7 +69,7 @@ def about(
 
 
 def _focus(made: View, shown: Shown) -> Focus:
-    """The focus that the command asks with, counted from 0."""
+    """Return the focus that the command requests, counted from 0."""
     from llmscope.figure import Focus
 
     layer, position = made.cursor

@@ -1,1 +1,1 @@
-"""Walking through the pass."""
+"""The walkthrough of the forward pass."""

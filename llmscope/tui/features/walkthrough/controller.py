@@ -1,4 +1,4 @@
-"""Walking through the pass: back to where one came from, by itself, and on with a longer text."""
+"""The walkthrough's key handlers: go to sources and back, autoplay, and write the next token."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 
 WORKSPACE = "walkthrough"
 PLAYING = ("walk-on", "walk-back")
-"""The actions that begin and stop it themselves."""
+"""The actions that start and stop autoplay themselves, so their keys need not stop it first."""
 PACE = 2.5
-"""Seconds that a step stays while the walk goes by itself."""
+"""Seconds that each step is shown in autoplay."""
 ELSEWHERE = "steps are in {workspace-walkthrough} Walkthrough"
 BEGINS = "this is where it begins"
 EARLIER = "the cursor is on an earlier token: {token-last} goes to the last one"
 
 
 class Walking:
-    """What the walk remembers: where a person came from, and whether it goes by itself."""
+    """The state of the walkthrough: the history of places, and autoplay."""
 
     def __init__(self) -> None:
         self._before: list[tuple[tuple[Token, ...], Focus, tuple[int, int] | None]] = []
@@ -40,17 +40,17 @@ class Walking:
 
     @property
     def plays(self) -> int:
-        """1 while the walk goes forwards by itself, -1 backwards, else 0."""
+        """1 while autoplay goes forwards, -1 while it goes backwards, otherwise 0."""
         return self._by
 
     def go(self, desk: Desk, scene: ViewState) -> None:
-        """Go somewhere from where one can come back."""
+        """Push the present place onto the history and go to `scene`."""
         here = desk.scene
         self._before.append((here.tokens, here.focus, here.inside))
         desk.look_at(scene)
 
     def back(self, desk: Desk) -> None:
-        """To where one came from, if that is still there."""
+        """Go back to the last place of the history that belongs to the present tokens."""
         while self._before:
             tokens, was, inside = self._before.pop()
             if tokens == desk.scene.tokens:
@@ -63,7 +63,7 @@ class Walking:
         desk.tell(desk.own.keymap.filled("you came from nowhere: {step-from} goes to an input"))
 
     def play(self, desk: Desk, by: int) -> None:
-        """Let it go by itself; once more stops it."""
+        """Start autoplay in direction `by` (1 or -1); the same direction again stops it."""
         if self._by == by:
             self.stop()
             return
@@ -74,13 +74,13 @@ class Walking:
         self.tick(desk)
 
     def stop(self) -> None:
-        """Stand still."""
+        """Stop autoplay."""
         if self._timer is not None:
             self._timer.stop()
         self._timer, self._by, self._at = None, 0, None
 
     def tick(self, desk: Desk) -> None:
-        """One step further, once what stands is there; not if a person has moved on meanwhile."""
+        """Go one step further once all figures are there; stop if the user did anything else."""
         moved = self._at != (desk.scene, desk.text) or len(desk.screen_stack) > 1
         if moved or desk.overview.workspace.name != WORKSPACE:
             self.stop()
@@ -96,7 +96,7 @@ class Walking:
 
 
 def table(desk: Desk) -> WalkthroughPane:
-    """The pane of all steps."""
+    """Return the pane with the table of steps."""
     from llmscope.tui.panes.walkthrough import WalkthroughPane
 
     pane = desk.overview.panes["walkthrough"]
@@ -105,7 +105,7 @@ def table(desk: Desk) -> WalkthroughPane:
 
 
 def numbers(desk: Desk) -> ValuesPane:
-    """The pane of the numbers of a step."""
+    """Return the pane with the numbers of a step."""
     from llmscope.tui.panes.walk_values import ValuesPane
 
     pane = desk.overview.panes["walk-values"]
@@ -114,7 +114,7 @@ def numbers(desk: Desk) -> ValuesPane:
 
 
 def here(desk: Desk) -> bool:
-    """Whether there is a walk on screen; if not, it says where there is one."""
+    """Return whether a walkthrough is on screen; if not, tell the user where to find it."""
     if desk.overview.workspace.name == WORKSPACE and table(desk).steps:
         return True
     there = desk.overview.workspace.name == WORKSPACE
@@ -123,27 +123,27 @@ def here(desk: Desk) -> bool:
 
 
 def source(desk: Desk) -> None:
-    """To what the step, or the number under the cursor, is made of."""
-    # It names them, which takes numpy: the first picture does without.
+    """Go to an input of the step, or of the number under the cursor."""
+    # Imported late: it needs numpy, which the first frame does not load.
     from llmscope.tui.features.walkthrough.sources import source as ask
 
     ask(desk)
 
 
 def back(desk: Desk) -> None:
-    """To where one came from."""
+    """Go back to the previous place."""
     if here(desk):
         desk.walking.back(desk)
 
 
 def play(desk: Desk, by: int) -> None:
-    """Let the walk go by itself, forwards or backwards."""
+    """Start or stop autoplay in direction `by` (1 or -1)."""
     if here(desk) and desk.may("walk-on"):
         desk.walking.play(desk, by)
 
 
 def write(desk: Desk) -> None:
-    """Write the likeliest token after the prompt, and begin the walk again."""
+    """Append the likeliest token to the prompt, and restart the walkthrough."""
     if not here(desk):
         return
     pane, scene = table(desk), desk.scene
@@ -167,7 +167,7 @@ def write(desk: Desk) -> None:
 
 
 def _ending(desk: Desk) -> str:
-    """What is said at the end of a walk that went by itself."""
+    """Return the notice for the end of autoplay."""
     last = table(desk).steps[-1]
     if last.get("ending"):
         return " ".join(last["ending"])

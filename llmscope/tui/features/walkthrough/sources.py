@@ -1,4 +1,4 @@
-"""To what a step is made of, or a number of it: one of several, that a digit chooses."""
+"""Going to an input of a step, or of one of its numbers; a digit chooses among several."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ if TYPE_CHECKING:
     from llmscope.tui.desk import Desk
 
 MOST = 9
-"""Sources that are offered: as many as there are digits."""
+"""Maximum number of sources offered: the number of digits."""
 
 
 @dataclass(frozen=True)
 class StepSource:
-    """Something that a step or a number is made of: what it is called, and the scene there."""
+    """An input of a step or number: its description, and the view state that shows it."""
 
     said: str
     scene: ViewState
 
 
 def source(desk: Desk) -> None:
-    """To what the chosen step is made from, or the number under the cursor: one of several."""
+    """Go to an input of the selected step or number; if there are several, show a menu."""
     if not here(desk):
         return
     found = sources(desk)[:MOST]
@@ -55,7 +55,7 @@ def _action(name: str) -> Any:
 
 
 class SourceScreen(CopyScreen):
-    """What there is to go to: a digit goes there, and the key that asked to the first."""
+    """The menu of inputs: a digit goes to one, enter or the key that opened it to the first."""
 
     heading = "It is made of"
 
@@ -64,14 +64,14 @@ class SourceScreen(CopyScreen):
         self._first = first
 
     def answer(self, key: str, character: str | None) -> str | None:
-        """A digit's, or the first by the key that asked or by enter."""
+        """Return the chosen digit; enter and the key that opened the menu choose the first."""
         if key == "enter" or character in self._first:
             return self._rows[0].letter
         return super().answer(key, character)
 
 
 def sources(desk: Desk) -> list[StepSource]:
-    """What the number under the cursor is made of, or without a cursor the chosen step."""
+    """Return the inputs of the number under the cursor, or without a cursor, of the step."""
     pane, scene = numbers(desk), desk.scene
     shown = pane.values_shown()
     if scene.focus.weight is not None:
@@ -115,9 +115,10 @@ def _of_number(desk: Desk, figure: Figure) -> list[StepSource]:
 def landing(
     read: Any, cell: Any, scene: ViewState, shape: Sequence[int]
 ) -> tuple[tuple[int, int], int]:
-    """Row and column of what a number was made of, and the query head whose plane they are in.
+    """Return the row and column of an input of a number, and the query head of their plane.
 
-    Of a whole row it is the number at the same place, if there is one, or else the first one.
+    If the input is a whole row, choose the number at the same place if the axes are the same,
+    otherwise the first one.
     """
     index, names = read["index"], cell["names"]
     alike = list(names) == read["axes"]
