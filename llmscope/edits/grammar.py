@@ -5,7 +5,7 @@ from __future__ import annotations
 GRAMMAR = """\
 zero PART [@WHERE]                      it writes nothing
 mean PART [@WHERE]                      it writes its mean over the prompt
-scale PART FACTOR [@WHERE]              it writes so many times what it did
+scale PART FACTOR [@WHERE]              what it writes is multiplied by FACTOR
 patch PART [@WHERE] from B [@WHERE]     it writes what it writes in prompt B
 patch stream LAYER [@WHERE] from B [@WHERE]
                                         the stream becomes that of prompt B

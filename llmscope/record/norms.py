@@ -98,7 +98,7 @@ def take_apart(norm: nn.Module, like: Tensor) -> NormParts:
         there, back = exact(norm(rows)), exact(norm(-rows))
     except (TypeError, ValueError, RuntimeError, AttributeError) as error:
         # A module that needs more arguments, such as a block that layers share.
-        raise UnknownNorm("its norm is none whose scale can be held still") from error
+        raise UnknownNorm("its norm has no scale that can be held still") from error
     size = exact(rows).square().mean(-1, keepdim=True).sqrt()
     # The mean of the rows is zero, so that the gain is the same with and without centring.
     gain = ((there - back) / (2 * exact(rows)) * size).mean(0)
@@ -108,7 +108,7 @@ def take_apart(norm: nn.Module, like: Tensor) -> NormParts:
     found = [NormParts(gain, bias, centred) for centred in (True, False)]
     best = min(found, key=lambda parts: parts.error(shifted, normed))
     if not best.error(shifted, normed) <= bound(like.dtype, BOUND):  # also refuses NaN
-        raise UnknownNorm("its norm is none whose scale can be held still")
+        raise UnknownNorm("its norm has no scale that can be held still")
     return best
 
 

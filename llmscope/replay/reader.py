@@ -149,7 +149,7 @@ def _tokens(found: Any) -> tuple[tuple[int, ...], tuple[str, ...]]:
         raise ValueError("it has no list of tokens, or one that no screen could show")
     for place, one in enumerate(found):
         if not isinstance(one, dict) or one.get("position") != place:
-            raise ValueError(f"token {place} is none, or not in its place")
+            raise ValueError(f"token {place} is missing or not in its place")
         if not isinstance(one.get("text"), str) or type(one.get("id")) is not int:
             raise ValueError(f"token {place} lacks its id or its text")
     return tuple(one["id"] for one in found), tuple(one["text"] for one in found)
@@ -224,7 +224,7 @@ def _focus(found: Any, info: ModelInfo, length: int) -> Focus:
     known = {name: found[name] for name in _KEPT if name in found}
     for name, value in known.items():
         if type(value) not in _KEPT[name] or (isinstance(value, float) and not isfinite(value)):
-            raise ValueError(f"its focus has a {name} that is none")
+            raise ValueError(f"its focus has an invalid {name}")
     return Focus(**known).resolve(layers=info.layers, heads=info.heads, positions=length)
 
 

@@ -118,7 +118,7 @@ def test_what_is_missing_is_told_and_suits_the_ground(folder):
 
 def test_an_unknown_parent_is_told(folder):
     theme, [notice] = loaded(folder, 'inherits = "drak"\n')
-    assert "inherits = 'drak' is none of dark," in notice
+    assert "inherits = 'drak' is not one of dark," in notice
     assert theme.ground == load_theme("dark").ground
 
 

@@ -58,7 +58,7 @@ def answer(hub, **entries):
 def test_a_commit_that_is_none(hub, saved, tmp_path, sha):
     hub.put("org/name", saved)
     answer(hub, sha=sha)
-    assert "what answers for the hub is none" in refusal()
+    assert "what answers is not the hub" in refusal()
     assert not [path for path in tmp_path.rglob("*") if path.is_symlink() or path.is_file()]
 
 
@@ -87,7 +87,7 @@ def test_an_answer_without_end_is_read_in_part(hub, status, monkeypatch):
 
 def test_a_compressed_answer_is_not_unpacked(hub):
     hub.status["org/name"] = (200, {"Content-Encoding": "gzip"}, b"\x1f\x8b" + bytes(1000))
-    assert "what answers for the hub is none" in refusal()
+    assert "what answers is not the hub" in refusal()
 
 
 def test_redirects_without_end(hub):

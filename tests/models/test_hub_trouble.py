@@ -128,7 +128,7 @@ class TestRefusals:
     def test_a_login_page_in_place_of_the_hub(self, hub):
         hub.status["org/name"] = (200, {}, PAGE)
         found = refusal()
-        assert "what answers for the hub is none" in found.message
+        assert "what answers is not the hub" in found.message
         assert "HF_ENDPOINT" in found.hint
 
     def test_a_repository_of_gguf_files_names_one(self, hub, tmp_path):

@@ -120,7 +120,7 @@ async def test_without_the_tokens_a_map_has_their_names_all_the_same(tmp_path):
     [
         (put("schema", 2), "its schema is not 1"),
         (put("tokens", []), "no list of tokens"),
-        (put("tokens", 1, "position", 7), "token 1 is none"),
+        (put("tokens", 1, "position", 7), "token 1 is missing"),
         (put("tokens", 1, "id", "x"), "token 1 lacks its id"),
         (put("model", "layers", 10**9), "number of layers"),
         (put("model", "layers", True), "number of layers"),
@@ -132,7 +132,7 @@ async def test_without_the_tokens_a_map_has_their_names_all_the_same(tmp_path):
         (put("figures", 1, "extra", "ids", [[1]]), "figure 1 of the file cannot be drawn"),
         (put("figures", 2, "extra", "entropy", "\x1b[2J"), "figure 2 of the file cannot be drawn"),
         (put("focus", "layer", 7), "layer 7 is out of range"),
-        (put("focus", "temperature", {}), "its focus has a temperature that is none"),
+        (put("focus", "temperature", {}), "its focus has an invalid temperature"),
         (put("edits", ["\x1b[31m break it"]), "cannot be replayed"),
         (put("edits", ["zero head 0.0"] * 501), "more than 500 edits"),
         (put("model", "spec", "x" * 10_001), "a text is longer"),

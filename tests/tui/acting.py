@@ -243,7 +243,7 @@ def _context(want: Want, random: np.random.Generator) -> Figure:
         values = np.array([9.1, 4.2, 2.0, 1.4, 1.3, 1.1], dtype=np.float32)
         examples = Axis("examples", tuple(map(str, range(len(values)))))
         extra = {"caption": ("9.1 bits without examples, 1.1 after 5 examples",)}
-        title = "How surprising the answer is after so many examples"
+        title = "Surprisal of the answer by number of examples"
         return Figure("context", title, "lines", (examples,), values, "bits", extra=extra)
     if want.focus.mode in ("lines", "tokens"):
         names = ("apple: red\n", "banana: yellow\n", "sky: blue\n", "grass: green\n")

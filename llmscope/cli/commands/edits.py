@@ -15,7 +15,7 @@ What is wrong with the words is told before a model loads, with exit code 2: the
 fit, and what could stand in its place; so is a patch without --versus-prompt, which is prompt B.
 
 What does not fit the model or the prompt is told with exit code 1:
-  a layer, head, neuron or token that there is none of
+  a layer, head, neuron or token that does not exist
   a token that the tokenizer cuts into several
   a file that cannot be read, holds no such vector, or one of another width than the model's
   a patch of all tokens from a prompt B with more or fewer: name tokens of both, as `@-1` does

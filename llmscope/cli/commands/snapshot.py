@@ -68,7 +68,7 @@ def snapshot(
         int | None,
         typer.Option(
             min=0,
-            help="So many tokens come before the query, for the lenses context and stages.",
+            help="Number of tokens before the query, for the lenses context and stages.",
             show_default="all lines but the last",
         ),
     ] = None,
@@ -140,7 +140,7 @@ def snapshot(
         ),
     ] = None,
     pool: Annotated[
-        int, typer.Option(min=1, help="Of attention: so many tokens as one, by their maximum.")
+        int, typer.Option(min=1, help="For attention: show this many tokens as one, by their maximum.")
     ] = 1,
     top_k: Annotated[int, typer.Option(min=1, help="How many tokens or neurons to list.")] = 10,
     temperature: Annotated[float, typer.Option(help="Divides the logits.")] = 1.0,
@@ -163,8 +163,8 @@ def snapshot(
     scale: Annotated[
         float,
         typer.Option(
-            help="Of an svg, png or html: so many times as large; of a png on paper, as many "
-            "more pixels on each side."
+            help="Enlarge an svg, png or html by this factor; on paper, multiply the "
+            "pixels of each side of a png."
         ),
     ] = 1.0,
     look: Annotated[

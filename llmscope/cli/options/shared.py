@@ -89,7 +89,7 @@ Temperature = Annotated[
     ),
 ]
 SampleTopK = Annotated[
-    int | None, typer.Option(min=0, help="Of so many tokens; 0: of all.", show_default="0")
+    int | None, typer.Option(min=0, help="Keep this many of the likeliest tokens; 0 keeps all.", show_default="0")
 ]
 TopP = Annotated[
     float | None,

@@ -152,7 +152,7 @@ class _Reader:
         parent = load_theme(DEFAULT_THEME if dark else "light")
         if named is not None:
             self.flaws.append(
-                f"inherits = {_shown(named)} is none of {', '.join(theme_names())}; "
+                f"inherits = {_shown(named)} is not one of {', '.join(theme_names())}; "
                 f"{parent.name} is used"
             )
         return parent

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from llmscope.record.context.trajectory import Trajectory
 
 STEPS = {"lines": "What each example adds", "tokens": "What each token adds"}
-GAIN = "How surprising the answer is after so many examples"
+GAIN = "Surprisal of the answer by number of examples"
 
 
 def steps(recording: Recording, query: Query, before: int, mode: str) -> Iterator[Figure]:

@@ -65,7 +65,7 @@ def _answered(named: str, status: int, error: Exception) -> ScopeError:
     if status in (401, 403):
         return ScopeError(
             f"the hub does not give {named} to you (status {status})",
-            f"HF_TOKEN, of somebody who may read it, or {_NO_HUB}",
+            f"HF_TOKEN of an account that may read it, or {_NO_HUB}",
         )
     if status == 404:
         return ScopeError(
@@ -101,7 +101,7 @@ def _unanswered(named: str, error: Exception, began: bool) -> ScopeError:
         return ScopeError(f"the hub cannot be reached for {named}", _OFFLINE)
     if isinstance(error, ValueError):  # not JSON, or no ETag
         return ScopeError(
-            f"what answers for the hub is none, when asked for {named}",
+            f"what answers is not the hub, when asked for {named}",
             "HF_ENDPOINT, or a login that the network wants first",
         )
     reason = told(error)

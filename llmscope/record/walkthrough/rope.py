@@ -75,7 +75,7 @@ class Angles:
             "cos(p · ωᵢ), sin(p · ωᵢ)",
             ("position", "pair"),
             (0,),
-            (lambda _: form[1](places)) if form else "nobody was seen to make them",
+            (lambda _: form[1](places)) if form else "what made them was not seen",
             self.table,
             weights=weights,
         )

@@ -117,7 +117,7 @@ ANSWERS = {
         "what is a cell?": "how far it moves the update of that layer",
     },
     "context-gain": {
-        "what is along the bottom?": "From left to right so many examples before the query",
+        "what is along the bottom?": "From left to right, the number of examples before the query",
         "what is the height?": "the surprisal of the answer, in bits",
         "is low good?": "lower is better known",
         "which answer?": "what the whole prompt makes likeliest",
