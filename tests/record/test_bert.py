@@ -49,7 +49,7 @@ def test_a_head_is_no_norm_that_is_held_still():
     scope.record(IDS)
     figure = scope.look("attribution", mode="layers")
     assert figure.verdict.status == "refused"
-    assert "none whose scale can be held still" in figure.verdict.reason
+    assert "no scale that can be held still" in figure.verdict.reason
 
 
 def test_the_walkthrough_shows_the_head_as_one_step():

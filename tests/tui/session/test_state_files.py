@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals and lin
 
 WRITES = """
 import sys, time
-from llmscope.tui.session.prompt_history import Entry, add
+from llmscope.tui.session.prompt_history import PromptRecord, add
 from llmscope.tui.session.recent_models import remember
 from llmscope.tui.session.state_files import save_prompt
 name, at = sys.argv[1], float(sys.argv[2])
@@ -24,7 +24,7 @@ while time.time() < at:
     pass
 for number in range(5):
     save_prompt(f"{name}-{number}", "text")
-    add([Entry(name, f"prompt {number}", 1.0)])
+    add([PromptRecord(name, f"prompt {number}", 1.0)])
 remember(f"org/{name}")
 """
 HOLDS = """

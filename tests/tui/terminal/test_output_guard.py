@@ -28,10 +28,10 @@ def load(progress):
     libc.puts(b"NOISE of a library")
     libc.fflush(None)
     if sys.argv[1] == "crash":
-        from llmscope.tui.widgets.placeholder import Card
+        from llmscope.tui.widgets.placeholder import Placeholder
         def crash(self, event):
             raise RuntimeError("the card is broken")
-        Card.failed = crash
+        Placeholder.failed = crash
     raise ScopeError("there are no weights", "other weights")
 
 try:
