@@ -84,7 +84,7 @@ class Setting:
             return value
         if self.kind is int and isinstance(value, int) and not isinstance(value, bool):
             if value < 1:
-                raise ScopeError(f"{where}: {self.name} = {value} is too few", "1 or more")
+                raise ScopeError(f"{where}: {self.name} = {value} is too small", "1 or more")
             return value
         raise ScopeError(
             f"{where}: {_quoted(str(value))} is no {self.name}", self.words(quoted=True)
@@ -178,7 +178,7 @@ def read_file() -> Mapping[str, Any]:
         return {}
     except (OSError, ValueError, RecursionError) as error:
         reason = (error.strerror if isinstance(error, OSError) else str(error)) or "unreadable"
-        raise ScopeError(f"{CONFIG}: {reason}", f"mend {path}, or move it away") from error
+        raise ScopeError(f"{CONFIG}: {reason}", f"fix {path}, or move it away") from error
 
 
 def settings(environ: Mapping[str, str] | None = None) -> tuple[FoundSetting, ...]:

@@ -327,7 +327,7 @@ class Scope:
         if bench is None or bench.subject is not recording.subject:
             raise ScopeError(
                 f"this recording is of another scope: its model is {recording.subject.name}",
-                "look at it in the scope that recorded it",
+                "use the scope that recorded it",
             )
         return bench
 

@@ -9,7 +9,7 @@ scale PART FACTOR [@WHERE]              what it writes is multiplied by FACTOR
 patch PART [@WHERE] from B [@WHERE]     it writes what it writes in prompt B
 patch stream LAYER [@WHERE] from B [@WHERE]
                                         the stream becomes that of prompt B
-steer LAYER VECTOR STRENGTH [@WHERE]    so much of a vector is added to the stream
+steer LAYER VECTOR STRENGTH [@WHERE]    STRENGTH times a vector is added to the stream
 freeze norm NORM [@WHERE]               a norm keeps the scale of the unedited pass
 
 PART    head LAYER.HEAD, neuron LAYER.NEURON, attention LAYER, mlp LAYER or layer LAYER

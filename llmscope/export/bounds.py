@@ -162,7 +162,7 @@ def _check_notes(value: Any) -> None:
             continue
         count += len(one)
         if count > MOST_NOTES:
-            raise ValueError(f"it says more than {MOST_NOTES:,} things beside its figures")
+            raise ValueError(f"it holds more than {MOST_NOTES:,} entries beside its figures")
         left.extend(inner)
 
 

@@ -43,7 +43,7 @@ def _difference(a: Figure | None, b: Figure | None) -> Figure:
         return Figure.refused(b.lens, title, verdict.reason)
     ids = (figure.extra.get("ids", ()) for figure in (a, b))
     if b.extra.get("mode") == "top" and not np.array_equal(*ids):
-        return Figure.refused(b.lens, title, "they tell of different tokens")
+        return Figure.refused(b.lens, title, "they show different tokens")
     before = _aligned(a, b)
     if before is None:
         return Figure.refused(b.lens, title, "the two do not have the same axes")

@@ -252,9 +252,9 @@ def _axis(record: dict[str, Any]) -> Axis:
     if not all(isinstance(label, str) for label in labels):
         raise ValueError("a label is no text")
     if type(start) is not int or type(step) is not int or not 1 <= step <= MOST_PLACE:
-        raise ValueError("an axis starts or steps nowhere")
+        raise ValueError("an axis has an invalid start or step")
     if abs(start) > MOST_PLACE:
-        raise ValueError("an axis starts or steps nowhere")
+        raise ValueError("an axis has an invalid start or step")
     return Axis(name, tuple(labels), start, step)
 
 

@@ -162,7 +162,7 @@ def _ignored(config: Any) -> list[str]:
     if getattr(config, "watermarking_config", None) is not None:
         found.append("watermarking_config: no watermark is put in")
     if getattr(config, "stop_strings", None):
-        found.append("stop_strings: it writes on past them")
+        found.append("stop_strings: generation does not stop at them")
     if getattr(config, "forced_eos_token_id", None) is not None and (
         config.max_length is None and config.max_new_tokens is None
     ):
@@ -185,5 +185,5 @@ def _value(value: Any) -> str:
 def _broken(error: Exception) -> ScopeError:
     return ScopeError(
         f"its generation_config cannot be applied: {quoted(str(error))}",
-        "mend generation_config.json, or scope.model.generation_config",
+        "fix generation_config.json, or scope.model.generation_config",
     )

@@ -67,9 +67,7 @@ def check(figures: Sequence[Figure], length: int, focus: Focus) -> None:
             for width, height in SIZES:
                 paint(_flat(figure), width, height, RenderOptions(), focus, tokens=tokens)
         except Exception as error:  # anything that drawing relies on may be missing
-            raise ScopeError(
-                f"{named} cannot be drawn: it lacks what belongs to it", HINT
-            ) from error
+            raise ScopeError(f"{named} cannot be drawn: it is incomplete", HINT) from error
 
 
 def _flat(figure: Figure) -> Figure:

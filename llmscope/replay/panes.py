@@ -30,7 +30,7 @@ DERIVED = ("context-proof", "walk-said")
 """Panes that show a derived view of a figure, under their own title."""
 WIDE = 80
 """Width in cells for counting the caption rows; any will do, as rows are cut and not wrapped."""
-UNDRAWN = "this figure of the file lacks what belongs to it"
+UNDRAWN = "this figure of the file is incomplete"
 
 
 class ReplayPane(FigurePane):

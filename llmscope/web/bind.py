@@ -101,7 +101,7 @@ def _failure(error: OSError, host: str, port: int) -> ScopeError:
     if error.errno == errno.EADDRINUSE:
         return ScopeError(f"port {port} is taken", f"--port {port + 1 if port < 65535 else 8000}")
     if error.errno == errno.EACCES:
-        return ScopeError(f"port {port} is not for everybody to listen on", "--port 8000")
+        return ScopeError(f"this user may not listen on port {port}", "--port 8000")
     if error.errno == errno.EADDRNOTAVAIL:
         return ScopeError(f"{_quoted(host)} is no address of this machine", f"--host {LOOPBACK}")
     reason = error.strerror or "it failed"

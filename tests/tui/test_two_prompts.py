@@ -295,7 +295,7 @@ async def test_d_shows_a_less_b(opened: Open) -> None:
         assert not changes["next-token"]  # it tells of edits always
         assert " · change" in session.screen_text()
         await session.press("x", "D")
-        assert "panes show what is" in told(session)
+        assert "panes show the values again" in told(session)
         assert not any("A − B" in str(pane.border_title) for pane in app.overview.panes.values())
 
 

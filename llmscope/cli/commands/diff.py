@@ -100,7 +100,7 @@ def _drawn(a: Snapshot, b: Snapshot, output: Output, theme: str | None) -> str |
         raise
     except Exception as error:  # a figure read from a file may lack anything that drawing needs
         raise ScopeError(
-            "the difference cannot be drawn: a figure lacks what belongs to it",
+            "the difference cannot be drawn: a figure is incomplete",
             "the same without --out",
         ) from error
 

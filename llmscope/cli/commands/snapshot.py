@@ -110,7 +110,8 @@ def snapshot(
     words_a: shared.WordsA = None,
     words_b: shared.WordsB = None,
     change: Annotated[
-        bool, typer.Option("--change", help="Of edited − unedited, or without edits of A − B.")
+        bool,
+        typer.Option("--change", help="Show edited − unedited, or A − B where nothing is edited."),
     ] = False,
     answer: Annotated[
         str | None,
@@ -140,7 +141,8 @@ def snapshot(
         ),
     ] = None,
     pool: Annotated[
-        int, typer.Option(min=1, help="For attention: show this many tokens as one, by their maximum.")
+        int,
+        typer.Option(min=1, help="For attention: show this many tokens as one, by their maximum."),
     ] = 1,
     top_k: Annotated[int, typer.Option(min=1, help="How many tokens or neurons to list.")] = 10,
     temperature: Annotated[float, typer.Option(help="Divides the logits.")] = 1.0,

@@ -89,20 +89,32 @@ Temperature = Annotated[
     ),
 ]
 SampleTopK = Annotated[
-    int | None, typer.Option(min=0, help="Keep this many of the likeliest tokens; 0 keeps all.", show_default="0")
+    int | None,
+    typer.Option(
+        min=0, help="Keep this many of the likeliest tokens; 0 keeps all.", show_default="0"
+    ),
 ]
 TopP = Annotated[
     float | None,
-    typer.Option(min=0, max=1, help="Of the fewest that reach this share.", show_default="1"),
+    typer.Option(
+        min=0,
+        max=1,
+        help="Keep the fewest likeliest tokens whose probabilities reach this sum.",
+        show_default="1",
+    ),
 ]
 MinP = Annotated[
     float | None,
     typer.Option(
-        min=0, max=1, help="Of those with this share of the likeliest one's.", show_default="0"
+        min=0,
+        max=1,
+        help="Keep tokens of at least this share of the likeliest one's probability.",
+        show_default="0",
     ),
 ]
 Seed = Annotated[
-    int | None, typer.Option(min=0, help="Another one draws other tokens.", show_default="0")
+    int | None,
+    typer.Option(min=0, help="Seed of the random numbers that draw the tokens.", show_default="0"),
 ]
 TrustRemoteCode = Annotated[
     bool, typer.Option("--trust-remote-code", help="Run Python code that comes with the model.")

@@ -51,14 +51,14 @@ def check_lenses(names: tuple[str, ...], mode: str, pool: int) -> None:
     from llmscope.lenses import names as known
 
     if SCREEN in names:
-        usage(len(names) == 1, "the screen goes alone", "--lens")
+        usage(len(names) == 1, "the screen cannot be combined with other lenses", "--lens")
         return
     listed = ", ".join((*known(), SCREEN))
     for name in names:
         usage(name in known(), f"no lens {display_text(name)!r}; there are {listed}", "--lens")
     modes = [one for name in names for one in find_lens(name).modes]
     pooled = any("pool" in find_lens(name).uses for name in names)
-    usage(pool == 1 or pooled, "none of these lenses has one", "--pool")
+    usage(pool == 1 or pooled, "none of these lenses pools tokens", "--pool")
     offered = ", ".join(modes) or "none here"
     usage(not mode or mode in modes, f"no mode {quoted(mode)}: {offered}", "--mode")
 

@@ -148,11 +148,6 @@ unembedding, with the adapter and without, and a cell says how far the two readi
 is the token whose probability differs most. Rows that are dark above and bright below say from \
 which layer on the model goes another way.
 
-lens: at which depth it shows. The stream after each layer is put through the final norm and the \
-unembedding, with the adapter and without, and a cell says how far the two readings part; the word \
-is the token whose probability differs most. Rows that are dark above and bright below say from \
-which layer on the model goes another way.
-
 directions: what a layer was taught. A change of a matrix is a sum of few strong directions, each \
 of which hears one thing and says one thing. Beside the strength of each stand the tokens that it \
 promotes, where the matrix writes to the stream (attention's output, the MLP's down projection), \

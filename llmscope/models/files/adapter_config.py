@@ -202,7 +202,7 @@ def _values(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _listed(wanted: Iterable[Any], names: Iterable[str]) -> set[str]:
-    """Return the entries that are suffixes of module names; if there are none, a few entries."""
+    """Return the entries that are suffixes of module names; otherwise, a few entries."""
     ends = {
         ".".join(parts[at:]) for parts in (n.split(".") for n in names) for at in range(len(parts))
     }

@@ -235,7 +235,7 @@ def _lacking(named: str, method: str, error: ImportError) -> ScopeError:
             f"{begun}, {missing} is not installed", f"pip install {shlex.quote(requirement)}"
         )
     return ScopeError(
-        f"{begun}, and {package} {here} does not serve: {told(error)}",
+        f"{begun}, and {package} {here} does not work: {told(error)}",
         f"pip install --upgrade {shlex.quote(requirement)}",
     )
 

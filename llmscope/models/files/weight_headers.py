@@ -107,7 +107,7 @@ def safetensors_header(path: Path, *, whole: bool = True) -> dict[str, Mapping[s
     room = size - 8 - length if whole else sys.maxsize
     for name, tensor in header.items():
         if not _is_tensor(tensor, room):
-            raise ValueError(f"its header says what cannot be of {name[:80]}")
+            raise ValueError(f"its header has an invalid entry for {name[:80]}")
     return header
 
 
@@ -141,7 +141,7 @@ def tensor_headers(tensors: Iterable[tuple[str, Iterable[int], int]]) -> TensorH
         count = math.prod(dimensions)
         taken += length
         if count > length * 8:  # less than a bit per element, of an unknown dtype
-            raise ValueError(f"its header says what cannot be of {name[:80]}")
+            raise ValueError(f"its header has an invalid entry for {name[:80]}")
         elements += count
         if count:  # an empty tensor may have any dimensions
             largest = max(largest, *dimensions, 0)

@@ -108,7 +108,7 @@ def repeated(subject: LoadedModel) -> Repeated:
     context = anatomy.context
     if context is not None and context < 2 * FEWEST:
         raise NoSequence(
-            f"a sequence said twice takes {2 * FEWEST} tokens, and the context holds {context}"
+            f"a sequence that is repeated takes {2 * FEWEST} tokens, and the context holds {context}"
         )
     half = min(HALF, len(usable))
     if context is not None:

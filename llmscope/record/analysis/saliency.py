@@ -186,5 +186,5 @@ def _agree(recording: Recording, logits: Tensor, position: int) -> None:
         raise Insensitive("the pass holds NaN or infinity there")
     if not apart <= bound(recording.subject.dtype, BOUND, HALF_BOUND):
         raise Insensitive(
-            f"of embeddings the model says something else than of tokens: off by {apart:.1e}"
+            f"the model gives other logits for embeddings than for their tokens: off by {apart:.1e}"
         )

@@ -31,8 +31,8 @@ from llmscope.record.norms import bound
 
 Cancel = Callable[[], bool]
 NOT_REUSED = (
-    "with a cache this model gives other numbers than without, or none: nothing is reused, and "
-    "each letter runs the whole prompt"
+    "with a KV cache this model gives other numbers than without, or fails: nothing is reused, "
+    "and each letter runs the whole prompt"
 )
 """The notice for a model that cannot continue from an earlier pass, though it takes a cache."""
 

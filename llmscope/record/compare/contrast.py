@@ -104,8 +104,8 @@ def paired(
     """
     if not ids:
         raise Unpaired(
-            "there is no prompt B to hold this one against: give one by --versus-prompt, or w on "
-            "the screen"
+            "there is no prompt B to compare this prompt with: give one by --versus-prompt, or w "
+            "on the screen"
         )
     prompt, own = prompt_of(recording.subject, ids), recording.prompt
     aligned = align(own.labels, prompt.labels)

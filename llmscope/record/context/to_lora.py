@@ -72,11 +72,13 @@ def bake(recording: Recording, query: Query, folder: Path) -> Baked:
     try:
         learnt = weight_update.learn(recording, query, weights_only=True)
     except Unpatchable as finding:
-        raise ScopeError(f"this context cannot be baked: {finding}", "another model") from finding
+        raise ScopeError(
+            f"this context cannot be written as an adapter: {finding}", "another model"
+        ) from finding
     verdict = weight_update.disagreement(recording, own, learnt.logits)
     if verdict.status == "refused":
         raise ScopeError(
-            f"this context cannot be baked: {verdict.reason}",
+            f"this context cannot be written as an adapter: {verdict.reason}",
             "fewer places (a shorter continuation), or --dtype float32",
         )
     updates = [

@@ -22,9 +22,7 @@ from llmscope.record.capture.recording import LayerRows
 from llmscope.record.norms import bound, take_apart
 
 BOUND = 1e-5
-IN_THE_STREAM = (
-    "norms or factors stand in the stream here, so that what is written later is no plain sum"
-)
+IN_THE_STREAM = "norms or factors stand in the stream here, so that the writes do not simply add up"
 
 
 class Factor(nn.Module):

@@ -21,8 +21,8 @@ OWN = "own logits"
 """The memo key for the model's own logits after the token viewed last."""
 
 NOT_BY_HEAD = (
-    "what its heads bring passes more than a gate or a norm before it is written, so that it "
-    "cannot be told by heads"
+    "the outputs of its heads pass more than a gate or a norm before the output projection, so "
+    "that what they write cannot be told by heads"
 )
 
 

@@ -179,7 +179,7 @@ class Chain:
                 made = exact(make(*(self.at(index) for index in inputs)))
         except Exception as error:  # torch may raise anything for a wrongly guessed structure
             told = str(error).strip().splitlines()
-            return None, f"it could not be done again: {told[0] if told else error!r}"
+            return None, f"it could not be recomputed: {told[0] if told else error!r}"
         if len(axes) != made.dim() or (own is not None and own.shape != made.shape):
             return None, f"it has the shape {tuple(made.shape)}, and not that of the model's"
         return made, ""

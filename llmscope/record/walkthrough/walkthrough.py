@@ -112,7 +112,7 @@ def _closed(
     assert seen.left is not None
     return chain.add(
         f"rest of layer {layer}",
-        "not to be seen",
+        "not traced",
         "What the rest of this layer does cannot be told from the modules that it calls.",
         "?",
         WIDE,

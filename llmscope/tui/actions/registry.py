@@ -125,7 +125,7 @@ FIGURES = (
     Action(
         "models",
         "model",
-        "open another, and leave nothing",
+        "open another; prompts are kept",
         "M,ctrl+o",
         lambda desk: model_picker.ask(desk),
         "anywhere",
@@ -147,7 +147,7 @@ FIGURES = (
     Action(
         "versus",
         "next token",
-        "hold the target against the chosen one",
+        "compare the target with the chosen token",
         "T",
         lambda desk: handlers.versus(desk),
     ),
@@ -275,7 +275,7 @@ WHAT_IF = (
     Action(
         "change",
         "what if",
-        "what edits changed, or A − B; or what is",
+        "what edits changed, or A − B; or plain values",
         "D",
         lambda desk: edits.change(desk),
     ),
@@ -329,7 +329,7 @@ WALK = (
     Action(
         "step-from",
         "walkthrough",
-        "go to what this is made from",
+        "go to an input of this value",
         "f",
         lambda desk: walkthrough.source(desk),
     ),

@@ -91,7 +91,7 @@ Up and down move by tokens. A number that is not there yet is a dash.""",
     "heads": """\
 Here the cursor is a layer and a head: up and down are layers, left and right heads, and the panes \
 beside follow. {map-view} goes round induction, previous token and duplicate token, which are \
-measured once on random tokens that are said twice, and sink and entropy on this prompt.""",
+measured once on random tokens that are repeated twice, and sink and entropy on this prompt.""",
     "heads-all": """\
 One small picture for each head, its number above it: which columns stand out is what to look for. \
 Left and right are heads, up and down layers; a click takes a head.""",
@@ -179,7 +179,7 @@ At the end stands the likeliest next token. {write-token} writes it after the pr
 begins again with the longer text; undo in the prompt takes it back. So a text grows, a token at a \
 time.
 
-A step with × could not be held against the model: the pane in words says why.""",
+A step with × could not be verified against the model: the pane in words says why.""",
     "walk-values": """\
 The numbers of the step that is chosen in the table: a row is a token where the step has tokens, \
 of the head under the cursor where it has heads. The arrows walk among them, a click goes to one, \

@@ -49,7 +49,7 @@ def edit(desk: Desk) -> None:
         desk.tell(f"{error}: the prompt is as it was", "warning")
     else:
         if written == text:
-            desk.tell("the editor has changed nothing; of one that returns at once, ask it to wait")
+            desk.tell("nothing was changed; if the editor returns at once, set its option to wait")
             return
         editor.history.checkpoint()
         editor.replace_all(written)

@@ -193,7 +193,7 @@ def locked() -> Iterator[None]:
             found.acquire(poll_interval=0.01)
             lock = found
         except Timeout:
-            _flaws.append("another process holds the lock of what is kept: it is written without")
+            _flaws.append("another process holds the lock on saved state: writing without it")
             _patience = 0.0
     except (OSError, NotImplementedError, ValueError) as error:
         _flaws.append(_unkept(error))

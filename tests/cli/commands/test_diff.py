@@ -135,7 +135,7 @@ def test_the_picture_is_b_less_a(tmp_path):
         norms.append(float(file["1.residual.values"][-1][-1]))
     assert f"{norms[0] - norms[1]:.3f}" in drawn
     assert "Next token after ‹C› · B − A · verified" in drawn
-    assert "they tell of different tokens" in drawn
+    assert "they show different tokens" in drawn
     back = run("diff", b, a, "--out", tmp_path / "d.txt")
     assert back.exit_code == 1
     assert f"{norms[1] - norms[0]:.3f}" in (tmp_path / "d.txt").read_text()

@@ -118,7 +118,7 @@ def picture(
     except (KeyError, IndexError, TypeError, ValueError) as error:
         if shown.origin is not None:  # computed here, so it is a bug
             raise
-        raise ScopeError("this figure of the file lacks what belongs to it", "another") from error
+        raise ScopeError("this figure of the file is incomplete", "another") from error
 
 
 def _largest(row: Any) -> str | None:

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 NOTHING = "nothing to copy yet"
 UNNAMED = (
-    "nothing written makes this: it lacks prompt B, its model has no name of its own, or its "
-    "prompt holds control characters"
+    "no command makes this figure: it lacks prompt B, its model has no name of its own, or "
+    "its prompt holds control characters"
 )
 BROKEN = re.compile("[\ud800-\udfff]")
 """Lone surrogates: the model reads U+FFFD for them, and a clipboard cannot hold them."""

@@ -132,7 +132,7 @@ def change(desk: Desk) -> None:
     """Toggle whether panes show the difference by edits (without edits A − B) or the values."""
     scene = replace(desk.scene, change=not desk.scene.change)
     if not scene.change:
-        said = "" if scene.in_force else "panes show what is"
+        said = "" if scene.in_force else "panes show the values again"
     elif scene.apart:
         said = "panes show A − B, at the tokens that both have"
     else:

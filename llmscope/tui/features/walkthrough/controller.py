@@ -60,7 +60,7 @@ class Walking:
                 focus = replace(focus, weight=weight, cell=cell)
                 desk.look_at(replace(desk.scene, focus=focus, inside=inside))
                 return
-        desk.tell(desk.own.keymap.filled("you came from nowhere: {step-from} goes to an input"))
+        desk.tell(desk.own.keymap.filled("nothing to go back to: {step-from} goes to an input"))
 
     def play(self, desk: Desk, by: int) -> None:
         """Start autoplay in direction `by` (1 or -1); the same direction again stops it."""
