@@ -10,13 +10,13 @@ from llmscope.models.files.cache import cache_folder, scratch
 from llmscope.models.loaded_model import ContextAdapter
 from llmscope.models.loading.load import with_adapter
 from llmscope.record.context.split import query_of, tokens_before
-from llmscope.record.context.to_lora import bake
+from llmscope.record.context.to_lora import export_lora
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from llmscope.record.context.split import Query
-    from llmscope.record.context.to_lora import Baked
+    from llmscope.record.context.to_lora import ExportedLora
     from llmscope.scope import Scope
 
 NAME = "context"
@@ -24,7 +24,7 @@ NAME = "context"
 
 
 @dataclass(frozen=True)
-class Placed:
+class SplitPrompt:
     """A context and its query as one prompt.
 
     Attributes:
@@ -38,7 +38,7 @@ class Placed:
     kept: int
 
 
-def placed(scope: Scope, context: str, query: str, *, special_tokens: bool = True) -> Placed:
+def placed(scope: Scope, context: str, query: str, *, special_tokens: bool = True) -> SplitPrompt:
     """Tokenize a context and its query.
 
     Raises:
@@ -56,12 +56,12 @@ def placed(scope: Scope, context: str, query: str, *, special_tokens: bool = Tru
             "alone, the query is cut into other tokens than after the context",
             "a context that ends with a line end, or without the blank before the query",
         )
-    return Placed(whole.ids, before, kept)
+    return SplitPrompt(whole.ids, before, kept)
 
 
 def write(
-    scope: Scope, what: Placed, folder: Path, *, continuation: tuple[int, ...] = ()
-) -> tuple[Query, Baked]:
+    scope: Scope, what: SplitPrompt, folder: Path, *, continuation: tuple[int, ...] = ()
+) -> tuple[Query, ExportedLora]:
     """Write a context as an adapter for its query.
 
     Args:
@@ -82,7 +82,7 @@ def write(
         keep_positions=False,
         kept=what.kept,
     )
-    return query, bake(recording, query, folder)
+    return query, export_lora(recording, query, folder)
 
 
 def teach(scope: Scope, context: str, query: str, *, special_tokens: bool = True) -> str:

@@ -15,7 +15,7 @@ from llmscope.record.capture.recording import Recording
 from llmscope.record.derive.determinism import check_steady
 from llmscope.record.derive.row_checks import readout_verdict, rows_verdict, writes_verdict
 from llmscope.record.derive.row_stats import forget_row_stats
-from llmscope.record.derive.verify import Verdicts, pattern_here, verify
+from llmscope.record.derive.verify import Verdicts, pattern_verdict_at, verify
 from llmscope.record.interventions.edited import EditedRecorder
 
 
@@ -135,7 +135,7 @@ def trust(chosen: Lens, recording: Recording, focus: Focus, verdicts: Verdicts) 
         return verdict
     if "patterns" in chosen.needs and recording.base is not None:
         for layer in layers or ():  # for an edited pass, check the row in the focus
-            here = pattern_here(recording, layer, focus.position)
+            here = pattern_verdict_at(recording, layer, focus.position)
             verdict = verdict.worst(_placed(here, layer, layers))
     return verdict.worst(_at_the_rows(chosen, recording, focus, layers, verdicts))
 

@@ -18,7 +18,7 @@ from llmscope.lenses import Lens, lens
 from llmscope.models.info import ModelInfo, model_info
 from llmscope.models.loaded_model import LoadedModel, Progress
 from llmscope.models.loading.arguments import checked_load
-from llmscope.models.loading.load import load_subject
+from llmscope.models.loading.load import load_model
 from llmscope.models.loading.memory import free_cache
 from llmscope.models.provenance import Origin, origin
 from llmscope.models.tokenizer.chat import Chat
@@ -82,7 +82,7 @@ def load(
     )
     unverified = arguments.flag("unverified", unverified)
     with set_aside(), outside_inference_mode():
-        subject = load_subject(**checked)
+        subject = load_model(**checked)
     return Scope(subject, unverified=unverified)
 
 
@@ -484,14 +484,14 @@ class Scope:
         cancelled: Callable[[], bool] | None,
     ) -> Figure:
         """Return the figure of this prompt minus that of prompt B."""
-        from llmscope.lenses.prompt_diff import NAME, apart
+        from llmscope.lenses.prompt_diff import NAME, prompt_difference
         from llmscope.record.compare.contrast import Unpaired, paired
 
         bench = self._benches[recording.subject.adapter]
         passes = bench.passes(chosen, recording, cancelled)
         try:
             pair = paired(recording, focus.versus_prompt, passes.other)
-            return apart(
+            return prompt_difference(
                 *(chosen, pair, focus),
                 lambda held, asked: self._figures(chosen, held, asked, cancelled),
             )

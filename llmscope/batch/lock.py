@@ -15,7 +15,7 @@ from llmscope.text import display_text
 
 
 @contextmanager
-def alone(path: Path, part: JobShare) -> Iterator[None]:
+def exclusive(path: Path, part: JobShare) -> Iterator[None]:
     """Keep other processes, on any machine, from writing this part of the folder.
 
     The lock is released when the process ends, even if it is killed. On a file system without

@@ -17,9 +17,9 @@ def models(incomplete: str) -> list[str]:
     """Return the specs of local models, and folders and GGUF files below the typed path."""
     found = [*_paths(incomplete)]
     with suppress(Exception):  # a damaged cache must not break the user's shell
-        from llmscope.models.local_models import shelf
+        from llmscope.models.local_models import local_models
 
-        found += [model.spec for model in shelf().models]
+        found += [model.spec for model in local_models().models]
     return _starting(found, incomplete)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from llmscope.engine.events import Beside, Request, Want, tokens_of_prompt
+from llmscope.engine.events import PromptB, Request, Want, tokens_of_prompt
 from llmscope.errors import ScopeError
 from llmscope.figure import Focus
 
@@ -32,7 +32,7 @@ class ComparedPrompt:
     """
 
     def __init__(self, scope: Scope, request: Request, recording: Recording) -> None:
-        self.beside: Beside | None = None
+        self.beside: PromptB | None = None
         self.notes: tuple[str, ...] = ()
         self.flaw = ""
         self._ids: tuple[int, ...] | None = None
@@ -63,7 +63,7 @@ class ComparedPrompt:
         from llmscope.record.compare.alignment import align
 
         aligned = align(recording.prompt.labels, prompt.labels)
-        self.beside = Beside(text, tokens_of_prompt(prompt), aligned, prompt.notices)
+        self.beside = PromptB(text, tokens_of_prompt(prompt), aligned, prompt.notices)
         self._ids = tuple(prompt.ids)
 
     def _read_words(self, scope: Scope, *texts: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llmscope.engine.events import Taught, TeachRequest
+from llmscope.engine.events import ContextAdded, ContextRequest
 from llmscope.errors import ScopeError
 from llmscope.text import named
 
@@ -13,17 +13,17 @@ if TYPE_CHECKING:
     from llmscope.scope import Scope
 
 
-def taught(scope: Scope, request: TeachRequest) -> Taught:
+def add_context(scope: Scope, request: ContextRequest) -> ContextAdded:
     """Apply the context's adapter to the model, or write it to the requested folder."""
     try:
         return _taught(scope, request)
     except ScopeError as error:
-        return Taught(request, error=f"{error.message} · try: {error.hint}")
+        return ContextAdded(request, error=f"{error.message} · try: {error.hint}")
     except Exception as error:  # libraries raise anything on models they do not support
-        return Taught(request, error=named(error))
+        return ContextAdded(request, error=named(error))
 
 
-def _taught(scope: Scope, request: TeachRequest) -> Taught:
+def _taught(scope: Scope, request: ContextRequest) -> ContextAdded:
     from llmscope.contexts import placed, teach, write
 
     text = request.text
@@ -34,11 +34,13 @@ def _taught(scope: Scope, request: TeachRequest) -> Taught:
     if request.folder is None:
         name = teach(scope, context, query, special_tokens=special)
         rank = "taught by a change of rank 1"
-        return Taught(request, scope.info(), name, query, f"{rank}: exact for this query alone")
+        return ContextAdded(
+            request, scope.info(), name, query, f"{rank}: exact for this query alone"
+        )
     what = placed(scope, context, query, special_tokens=special)
     _, baked = write(scope, what, Path(request.folder))
     said = (
         f"wrote {request.folder}: LoRA of rank {baked.rank} on {baked.matrices} matrices; "
         f"by peft KL {baked.kl[0]:.1e} nats, without it {baked.kl_alone[0]:.2f}"
     )
-    return Taught(request, query=query, said=said)
+    return ContextAdded(request, query=query, said=said)

@@ -19,6 +19,8 @@ from llmscope.engine.events import (
     SPAN,
     Ask,
     ChatRequest,
+    ContextAdded,
+    ContextRequest,
     Event,
     Frame,
     Loaded,
@@ -29,8 +31,6 @@ from llmscope.engine.events import (
     PassInfo,
     Refused,
     Request,
-    Taught,
-    TeachRequest,
     Templated,
     Want,
     tokens_of,
@@ -143,7 +143,7 @@ class Engine:
             return  # nothing to do until another model is opened
         elif isinstance(request, ChatRequest):
             self._post(_templated(scope, request))
-        elif isinstance(request, TeachRequest):
+        elif isinstance(request, ContextRequest):
             self._teach(scope, request)
         else:
             with scope.unchanged():  # only this thread changes the model: check it once per request
@@ -234,12 +234,12 @@ class Engine:
             return
         self._post(replace(frame, figures=made, cost=self._cost(scope, recording)))
 
-    def _teach(self, scope: Scope, request: TeachRequest) -> None:
-        from llmscope.engine.context_training import taught
+    def _teach(self, scope: Scope, request: ContextRequest) -> None:
+        from llmscope.engine.context_training import add_context
 
         # Making the adapter takes a recording of its own, which replaces the latest one.
         self._forget()
-        self._post(taught(scope, request))
+        self._post(add_context(scope, request))
 
     def _record(self, scope: Scope, request: Request) -> Recording:
         """Return a recording of the request's prompt: the latest one if nothing has changed."""
@@ -418,8 +418,8 @@ def _failure(request: Ask | None, error: BaseException) -> Event:
             return OpenFailed(request, said)
         case ChatRequest():
             return Templated(request, error=said)
-        case TeachRequest():
-            return Taught(request, error=said)
+        case ContextRequest():
+            return ContextAdded(request, error=said)
         case _:
             return Refused(request.serial, said)
 

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 __all__ = [
     "SPAN",
     "Ask",
-    "Beside",
     "ChatRequest",
+    "ContextAdded",
+    "ContextRequest",
     "Event",
     "Frame",
     "LoadFailed",
@@ -33,12 +34,11 @@ __all__ = [
     "OpenRequest",
     "Opened",
     "PassInfo",
+    "PromptB",
     "Refused",
     "Request",
     "Sample",
     "Sampled",
-    "Taught",
-    "TeachRequest",
     "Templated",
     "Token",
     "Want",
@@ -157,7 +157,7 @@ class ChatRequest:
 
 
 @dataclass(frozen=True)
-class TeachRequest:
+class ContextRequest:
     """A request to turn a prompt's context into a change of the base model's weights.
 
     Attributes:
@@ -198,7 +198,7 @@ class OpenRequest:
         return ("open", self)
 
 
-Ask = Request | ChatRequest | TeachRequest | OpenRequest
+Ask = Request | ChatRequest | ContextRequest | OpenRequest
 
 
 @dataclass(frozen=True)
@@ -229,7 +229,7 @@ def tokens_of_prompt(prompt: Prompt) -> tuple[Token, ...]:
 
 
 @dataclass(frozen=True)
-class Beside:
+class PromptB:
     """Prompt B and its alignment with prompt A.
 
     Attributes:
@@ -332,7 +332,7 @@ class Frame:
     cost: PassInfo
     complete: bool = True
     notices: tuple[str, ...] = ()
-    beside: Beside | None = None
+    beside: PromptB | None = None
     word_notes: tuple[str, ...] = ()
     origin: Origin | None = None
 
@@ -397,7 +397,7 @@ class Templated:
 
 
 @dataclass(frozen=True)
-class Taught:
+class ContextAdded:
     """The adapter made of a context: on the model as `adapter`, or in the requested folder.
 
     Attributes:
@@ -409,7 +409,7 @@ class Taught:
         error: why there is no adapter; empty if there is one.
     """
 
-    request: TeachRequest
+    request: ContextRequest
     info: ModelInfo | None = None
     adapter: str | None = None
     query: str = ""
@@ -427,5 +427,5 @@ Event = (
     | Refused
     | Sampled
     | Templated
-    | Taught
+    | ContextAdded
 )

@@ -148,14 +148,14 @@ def _verdict(
 ) -> Verdict:
     """Return the verdict on a layer's heads or writes."""
     from llmscope.record.derive.row_checks import rows_verdict
-    from llmscope.record.derive.verify import pattern_here
+    from llmscope.record.derive.verify import pattern_verdict_at
 
     verdict = run.verdicts("heads" if of_heads else "writes", layer)
     if not of_heads or verdict.status == "refused":
         return verdict
     if means:  # the mean is over all tokens
         return verdict.worst(rows_verdict(recording, "patterns", layer))
-    return verdict.worst(pattern_here(recording.base or recording, layer, position))
+    return verdict.worst(pattern_verdict_at(recording.base or recording, layer, position))
 
 
 def _columns(recording: Recording, of_heads: bool) -> tuple[str, ...]:

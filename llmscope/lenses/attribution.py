@@ -40,8 +40,8 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
     Refused if the unexplained rest exceeds 1e-4 of the larger of the logit and its largest part, or
     eight roundings in half precision.
     """
-    from llmscope.record.analysis.attribution import attribute, judged
-    from llmscope.record.analysis.logit_direction import Unattributable, reading
+    from llmscope.record.analysis.attribution import attribute, check_sum
+    from llmscope.record.analysis.logit_direction import Unattributable, logit_direction_of
     from llmscope.record.derive.tensors import logits_after
     from llmscope.record.norms import UnknownNorm
 
@@ -54,13 +54,13 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
     title = f"Attribution · logit of {asked}"
     by_head = focus.mode in ("parts", "heads")
     try:
-        read = reading(recording, focus.position, target, versus)
+        read = logit_direction_of(recording, focus.position, target, versus)
         parts = attribute(recording, focus.position, read, by_head=by_head)
         shown = SHOWN[focus.mode](recording, focus, parts)
     except (Unattributable, UnknownNorm) as finding:
         return Figure.refused("attribution", title, str(finding))
     found = list(parts.all())
-    left, verdict = judged(recording, read.logit, (part.value for part in found))
+    left, verdict = check_sum(recording, read.logit, (part.value for part in found))
     verdict = verdict.worst(shown.verdict)
     if verdict.status == "refused":
         return Figure.refused("attribution", title, verdict.reason, verdict.discrepancy)
@@ -171,11 +171,11 @@ def _layers(recording: Recording, focus: Focus, parts: Parts) -> _Shown:
 
 
 def _neurons(recording: Recording, focus: Focus, parts: Parts) -> _Shown:
-    from llmscope.record.analysis.attribution import by_neuron, judged
+    from llmscope.record.analysis.attribution import by_neuron, check_sum
 
     each, bias = by_neuron(recording, focus.layer, focus.position, parts.read)
     mlp = float(parts.mlp[focus.layer])
-    left, verdict = judged(recording, mlp, (*each.tolist(), bias))
+    left, verdict = check_sum(recording, mlp, (*each.tolist(), bias))
     order, values, rest = _largest(each, focus.top_k)
     return _Shown(
         axes=(Axis("neuron", (*map(str, order), *rest)),),

@@ -32,7 +32,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
     neurons); promoted and suppressed (texts), promoted_ids, promoted_values, suppressed_ids,
     suppressed_values, the strongest first; caption.
     """
-    from llmscope.record.analysis.neuron_vocab import spoken
+    from llmscope.record.analysis.neuron_vocab import logit_effect
     from llmscope.record.derive.tensors import activations
     from llmscope.record.norms import UnknownNorm
 
@@ -44,7 +44,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
     neuron %= count
     title = f"Neuron {neuron} of layer {focus.layer}"
     try:
-        raised = spoken(recording, focus.layer, neuron).numpy()
+        raised = logit_effect(recording, focus.layer, neuron).numpy()
     except UnknownNorm as finding:
         return Figure.refused("neurons", title, str(finding))
     order = np.argsort(-raised, kind="stable")

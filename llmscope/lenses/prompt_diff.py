@@ -25,7 +25,7 @@ TOKENS = ("position", "query", "key")
 Figures = Callable[["Recording", Focus], Iterable[Figure]]
 
 
-def apart(chosen: Lens, pair: PromptPair, focus: Focus, figures: Figures) -> Figure:
+def prompt_difference(chosen: Lens, pair: PromptPair, focus: Focus, figures: Figures) -> Figure:
     """Return A minus B, with the axes of A. NaN at tokens of A alone, and where B has no value.
 
     B uses the counterpart of the focus position, the same target and the same neuron. Values that

@@ -36,7 +36,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
     few of the steps are, most of all in models that normalize their embeddings first (RMSNorm).
     """
     from llmscope.record.analysis.saliency import (
-        Insensitive,
+        NoGradient,
         gradient_times_input,
         integrated_gradients,
     )
@@ -52,7 +52,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
     measure = gradient_times_input if focus.mode == "gradient" else integrated_gradients
     try:
         found = measure(recording, focus.position, target, run)
-    except Insensitive as finding:
+    except NoGradient as finding:
         return Figure.refused("saliency", title, str(finding))
     total = float(found.values.cpu().double().sum())
     said, complete, verdict = _completeness(found, total)

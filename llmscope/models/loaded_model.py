@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmscope.models.variants import Stages
+from llmscope.models.variants import Variants
 
 if TYPE_CHECKING:
     import torch
@@ -71,7 +71,7 @@ class LoadedModel:
     revision: str | None = None
     notices: tuple[str, ...] = ()
     adapter: str | None = None
-    adapted: Stages = field(default_factory=Stages)
+    adapted: Variants = field(default_factory=Variants)
     origin: LoadedModel | None = None
     lesson: ContextAdapter | None = None
     reward: RewardModel | None = None

@@ -41,7 +41,7 @@ class Stored:
 
 
 @dataclass(frozen=True)
-class Shelf:
+class LocalModels:
     """All models on this machine, and warnings of huggingface_hub about damage in its cache."""
 
     models: tuple[Stored, ...]
@@ -50,13 +50,13 @@ class Shelf:
     warnings: tuple[str, ...] = ()
 
 
-def shelf() -> Shelf:
+def local_models() -> LocalModels:
     """Return the built-in models and those in the hub's cache and in llmscope's own cache."""
     from huggingface_hub import constants
 
     warnings: list[str] = []
     models = tuple(stored(warnings))
-    return Shelf(models, Path(constants.HF_HUB_CACHE), cache_folder(), tuple(warnings))
+    return LocalModels(models, Path(constants.HF_HUB_CACHE), cache_folder(), tuple(warnings))
 
 
 def stored(warnings: list[str]) -> Iterator[Stored]:

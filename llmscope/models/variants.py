@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from llmscope.models.loaded_model import LoadedModel
 
 
-class Stages(Mapping[str, "LoadedModel"]):
+class Variants(Mapping[str, "LoadedModel"]):
     """Models by name, in order. A model that is not loaded yet is loaded on first access."""
 
     def __init__(

@@ -124,7 +124,7 @@ class LlmscopeApp(Desk, inherit_bindings=True):
                 self.generating.land(self, event)
             case events.Templated():
                 self.chat.land(self, event)
-            case events.Taught():
+            case events.ContextAdded():
                 self.lessons.land(self, event)
 
     def _loaded(self, info: ModelInfo) -> None:

@@ -17,7 +17,7 @@ from safetensors.numpy import load_file
 
 from llmscope.batch import Folder, JobShare, PromptJob, PromptLine, PromptSource
 from llmscope.batch import run as export
-from llmscope.batch.lock import alone
+from llmscope.batch.lock import exclusive
 from llmscope.batch.padded import Together, difference, why_single
 from llmscope.batch.rows import rows_of
 from llmscope.batch.shards import read_shard
@@ -77,12 +77,14 @@ def agrees_with_single(tmp_path, model, prompts, *more, lenses=LENSES):
     found, tensors = index(tmp_path / "o"), arrays(tmp_path / "o")
     assert [row["prompt"] for row in found] == list(prompts)
     for row in found:
-        alone = tmp_path / "alone.npz"
-        done = run("snapshot", model, "--prompt", row["prompt"], *lenses, "--out", alone, "--force")
+        exclusive = tmp_path / "alone.npz"
+        done = run(
+            "snapshot", model, "--prompt", row["prompt"], *lenses, "--out", exclusive, "--force"
+        )
         assert done.exit_code == 0, done.stderr
         names = set(row["arrays"])
         records = json.loads(row["figures"])
-        for place, figure in enumerate(read(alone).figures):
+        for place, figure in enumerate(read(exclusive).figures):
             start = f"{row['line']}.{place}.{figure.lens}."
             assert same(tensors[start + "values"], figure.values), (row["prompt"], figure.lens)
             for key in ("ids", "logits", "ranks"):
@@ -367,7 +369,7 @@ def test_what_is_too_much_together_goes_one_by_one(tmp_path, monkeypatch):
 
 def test_one_process_at_a_time(tmp_path):
     source, out = written(tmp_path / "p.jsonl"), tmp_path / "o"
-    with alone(out, JobShare()):
+    with exclusive(out, JobShare()):
         options = ("snapshot", "builtin:sort", "--prompts", source, "--out", out, *LENSES)
         assert "another process writes to" in failure(*options)
         batch(source, out, "--shard", "0/2")  # another part is another matter

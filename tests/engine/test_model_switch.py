@@ -243,9 +243,9 @@ def test_a_real_load_asks_for_room_before_it_takes_any(monkeypatch):
         free[0] = 10**12
 
     with memory.reserve(release):
-        loading.load_subject("builtin:sort", device="cpu")
+        loading.load_model("builtin:sort", device="cpu")
     assert calls == ["released", "read"]
     calls.clear()
     with memory.reserve(release):
-        loading.load_subject("builtin:sort", device="cpu")
+        loading.load_model("builtin:sort", device="cpu")
     assert calls == ["read"]

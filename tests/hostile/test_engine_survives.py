@@ -9,6 +9,8 @@ import torch
 
 from llmscope.engine.events import (
     ChatRequest,
+    ContextAdded,
+    ContextRequest,
     Frame,
     Loaded,
     LoadFailed,
@@ -19,8 +21,6 @@ from llmscope.engine.events import (
     Request,
     Sample,
     Sampled,
-    Taught,
-    TeachRequest,
     Templated,
     Want,
 )
@@ -111,7 +111,7 @@ def request(kind, serial):
         case "chat":
             return ChatRequest(f"Hi {serial}")
         case "teach":
-            return TeachRequest(f"abc\ndef {serial}", None)
+            return ContextRequest(f"abc\ndef {serial}", None)
         case "draw":
             return Request(serial, **texts, wants=(NEXT,), draw=Sample(Sampler()))
         case "adapter":
@@ -124,7 +124,7 @@ def request(kind, serial):
 
 def answer(screen, asked):
     """The event that ends a request; of a request for figures also what they refuse."""
-    kinds = (Refused, Templated, Taught, Frame, Opened, OpenFailed, Loaded, LoadFailed)
+    kinds = (Refused, Templated, ContextAdded, Frame, Opened, OpenFailed, Loaded, LoadFailed)
     figures = {}
     while True:
         event = screen.wait(kinds)

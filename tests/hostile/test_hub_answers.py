@@ -6,7 +6,7 @@ import pytest
 from huggingface_hub import constants
 
 from llmscope.errors import ScopeError
-from llmscope.models.loading.load import load_subject
+from llmscope.models.loading.load import load_model
 from llmscope.models.sources import hub_answers, hub_files, hub_retry
 from llmscope.models.sources.hub_answers import is_etag
 from tests.families import small_model
@@ -31,7 +31,7 @@ def saved(tmp_path_factory):
 
 def refusal(spec="org/name"):
     with pytest.raises(ScopeError) as caught:
-        load_subject(spec)
+        load_model(spec)
     text = caught.value.message
     assert "\n" not in text
     assert len(text) < 500
@@ -114,7 +114,7 @@ def test_files_that_lead_out_are_left_out(hub, saved, tmp_path, name):
     hub.put("org/name", saved)
     names = [{"rfilename": one} for one in (*hub.repos["org/name"], name)]
     answer(hub, siblings=names)
-    assert load_subject("org/name").name == "name"
+    assert load_model("org/name").name == "name"
     assert name.rsplit("/")[-1] not in hub.fetched()
 
 
@@ -146,13 +146,13 @@ def test_etags_of_hubs():
 def test_a_revision_that_is_a_path(hub, saved, tmp_path):
     hub.put("org/name", saved)
     with pytest.raises(ScopeError, match="no model that llmscope can name"):
-        load_subject("org/name@a/../../../../../outside")
+        load_model("org/name@a/../../../../../outside")
     assert not (tmp_path / "outside").exists()
 
 
 def test_a_ref_in_the_cache_that_is_a_path(hub, saved, monkeypatch):
     hub.put("org/name", saved)
-    load_subject("org/name")
+    load_model("org/name")
     home = hub_files.Repository("org/name", COMMIT)._home
     outside = home.parent / "elsewhere"
     (home / "snapshots" / COMMIT).rename(outside)

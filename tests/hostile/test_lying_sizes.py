@@ -11,7 +11,7 @@ import torch
 from llmscope.errors import ScopeError
 from llmscope.models.files.sizes import bounded
 from llmscope.models.files.weight_headers import folder_headers
-from llmscope.models.loading.load import load_subject
+from llmscope.models.loading.load import load_model
 from tests.families import FAMILIES, small_model
 from tests.hostile.forks import limited, refused
 from tests.models import ggufs
@@ -42,7 +42,7 @@ def copy(shelf, tmp_path):
 
 
 def opened(folder, **options):
-    return load_subject(str(folder), **options).name
+    return load_model(str(folder), **options).name
 
 
 @pytest.mark.parametrize("count", [10**4, 10**6, 10**9, 10**30, 1e6])
@@ -109,7 +109,7 @@ def test_a_family_needs_less_than_half_of_what_it_may_build(shelf, family, monke
     monkeypatch.setattr("llmscope.models.files.sizes.MODULES_EACH", 2)
     monkeypatch.setattr("llmscope.models.files.sizes.BUFFERS", 1 << 18)
     monkeypatch.setattr("llmscope.models.files.sizes.TIMES", 2.6)
-    load_subject(str(shelf(family)))
+    load_model(str(shelf(family)))
 
 
 def test_what_other_threads_build_is_not_counted(shelf):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from llmscope.errors import ScopeError
-from llmscope.models.loading.load import load_subject
+from llmscope.models.loading.load import load_model
 from tests.families import small_model
 from tests.models.checkpoints import edit_config, save_model
 
@@ -41,7 +41,7 @@ def index(folder, name, *files):
 
 def refusal(folder, *words, **options):
     with pytest.raises(ScopeError) as caught:
-        load_subject(str(folder), **options)
+        load_model(str(folder), **options)
     text = caught.value.message
     assert "\n" not in text
     for word in words:
@@ -77,7 +77,7 @@ def test_an_index_that_the_config_names(folder):
 def test_weights_in_the_folder_that_the_config_names_are_taken(folder):
     (folder / "model.safetensors").rename(folder / "mine.safetensors")
     edit_config(folder, transformers_weights="mine.safetensors")
-    assert load_subject(str(folder)).name == "model"
+    assert load_model(str(folder)).name == "model"
 
 
 def test_an_adapter_beside_a_model(folder):
@@ -100,6 +100,6 @@ def test_pickled_weights_are_loaded_where_that_is_allowed(saved, tmp_path):
     pickled(tmp_path / "model", "pytorch_model.bin")
     (tmp_path / "model" / "model.safetensors").unlink()
     refusal(tmp_path / "model", "only pickled")
-    subject = load_subject(str(tmp_path / "model"), allow_pickle=True)
+    subject = load_model(str(tmp_path / "model"), allow_pickle=True)
     own = small_model("llama").state_dict()
     assert all(torch.equal(own[name], one) for name, one in subject.model.state_dict().items())

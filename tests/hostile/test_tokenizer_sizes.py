@@ -7,7 +7,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers
 
 from llmscope.errors import ScopeError
 from llmscope.models.files.model_files import check_tokenizer_paths
-from llmscope.models.loading.load import load_subject
+from llmscope.models.loading.load import load_model
 from tests.hostile.forks import limited
 from tests.models.checkpoints import save_model
 
@@ -50,14 +50,14 @@ def test_replacements_that_pass_all_memory(tmp_path, parts):
 def test_more_values_than_a_vocabulary_has(tmp_path, monkeypatch):
     save_model(tmp_path)
     (tmp_path / "tokenizer.json").write_text(tokenizer().to_str())
-    assert load_subject(str(tmp_path)).tokens is not None
+    assert load_model(str(tmp_path)).tokens is not None
     monkeypatch.setattr("llmscope.models.tokenizer.worker.VALUES", 10)
     assert "holds more than 10 values" in said_by(str(tmp_path))
 
 
 def said_by(folder):
     """What is said of a tokenizer when it is loaded, or else when it writes a token's text."""
-    subject = load_subject(folder)
+    subject = load_model(folder)
     if subject.tokens is None:
         return subject.notices[0]
     with pytest.raises(ScopeError) as caught:

@@ -6,7 +6,7 @@ import zipfile
 import pytest
 
 from llmscope.errors import ScopeError
-from llmscope.models.loading.load import load_subject
+from llmscope.models.loading.load import load_model
 from llmscope.models.sources import pypi as source
 from tests.families import small_model
 from tests.hostile.forks import refused
@@ -49,7 +49,7 @@ def kept(empty_cache):
 
 
 def opened():
-    return load_subject("pypi:tiny-model").name
+    return load_model("pypi:tiny-model").name
 
 
 def files_of(saved):

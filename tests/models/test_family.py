@@ -12,7 +12,7 @@ from llmscope.errors import ScopeError
 from llmscope.models.sources import builtin
 from llmscope.models.sources.weights import Options
 from llmscope.models.spec import parse
-from llmscope.models.variants import Stages
+from llmscope.models.variants import Variants
 from llmscope.tui.features.copy.repro_command import ModelSource
 from tests.models.loading.test_adapters import IDS, make_adapter, make_base, plain
 
@@ -111,7 +111,7 @@ def test_the_command_line_names_it_as_an_adapter_of_the_base(family):
 
 
 def test_a_context_that_is_taught_comes_after_the_family():
-    stages = Stages(later={"a": lambda: pytest.fail("loaded")})
+    stages = Variants(later={"a": lambda: pytest.fail("loaded")})
     stages.add("b", object())
     assert list(stages) == ["a", "b"]
     assert stages.family == ("a",)

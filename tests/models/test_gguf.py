@@ -8,7 +8,7 @@ import torch
 from llmscope.errors import ScopeError
 from llmscope.models.files import digest
 from llmscope.models.files.cache import converted_folder
-from llmscope.models.loading.load import load_subject
+from llmscope.models.loading.load import load_model
 from llmscope.models.sources import gguf as source
 from tests.models import ggufs
 from tests.models.checkpoints import Heard
@@ -30,7 +30,7 @@ def test_it_converts_once_to_the_same_numbers(file, empty_cache, monkeypatch, ca
     model = write_gguf(file)
     capfd.readouterr()
     heard = Heard()
-    subject = load_subject(str(file), progress=heard)
+    subject = load_model(str(file), progress=heard)
     assert capfd.readouterr() == ("", "")
     assert (subject.name, len(subject.revision)) == ("small-F32", 64)
     ids = torch.tensor([[3, 4, 5, 14, 15, 16]])
@@ -48,7 +48,7 @@ def test_it_converts_once_to_the_same_numbers(file, empty_cache, monkeypatch, ca
 
     monkeypatch.setattr(digest, "_read", not_again)
     monkeypatch.setattr(source, "_convert", not_again)
-    again = load_subject(str(file))
+    again = load_model(str(file))
     assert torch.equal(again.model.lm_head.weight, subject.model.lm_head.weight)
 
 
@@ -84,14 +84,14 @@ def test_a_half_written_conversion_is_never_used(file, empty_cache, monkeypatch)
         source.converted(file, None)
     assert list(converted_folder().iterdir()) == []
     monkeypatch.setattr(source, "_convert", convert)
-    assert load_subject(str(file)).tokens is not None
+    assert load_model(str(file)).tokens is not None
 
 
 @pytest.mark.parametrize("content", [b"", b"nope", b"GGUF", b"GGUF" + b"\x03\x00\x00\x00" * 9])
 def test_what_is_no_gguf_is_one_line(file, content):
     file.write_bytes(content)
     with pytest.raises(ScopeError, match=r"small-F32\.gguf") as caught:
-        load_subject(str(file))
+        load_model(str(file))
     assert "\n" not in caught.value.message
 
 
@@ -99,7 +99,7 @@ def test_a_truncated_file_leaves_nothing_behind(file, empty_cache):
     write_gguf(file)
     file.write_bytes(file.read_bytes()[:-1000])
     with pytest.raises(ScopeError, match=r"small-F32\.gguf is damaged") as caught:
-        load_subject(str(file))
+        load_model(str(file))
     assert "\n" not in caught.value.message
     assert not converted_folder().exists()
 
@@ -109,12 +109,12 @@ def test_a_read_only_cache(file, empty_cache):
     write_gguf(file)
     empty_cache.mkdir(mode=0o500)
     with pytest.raises(ScopeError, match="cannot be written"):
-        load_subject(str(file))
+        load_model(str(file))
 
 
 def test_a_cache_that_is_a_file(file, empty_cache):
     write_gguf(file)
     empty_cache.write_text("")
     with pytest.raises(ScopeError, match="cannot be written") as caught:
-        load_subject(str(file))
+        load_model(str(file))
     assert "LLMSCOPE_CACHE" in caught.value.hint

@@ -6,7 +6,7 @@ import torch
 
 import llmscope
 from llmscope.errors import ScopeError
-from llmscope.models.loading.load import load_subject
+from llmscope.models.loading.load import load_model
 from llmscope.models.sources.gguf_settings import llama3_factors, readable
 from tests.models import ggufs
 
@@ -29,7 +29,7 @@ def test_its_logits_are_those_of_the_model_that_was_written(file, family):
     """With settings that are nobody's defaults: what is not taken over would show."""
     model = ggufs.made(family)
     ggufs.write(file, family, model)
-    subject = load_subject(str(file), device="cpu")
+    subject = load_model(str(file), device="cpu")
     assert apart(subject, model) < 1e-4
     assert subject.notices == ()
     assert subject.tokens is not None
@@ -57,7 +57,7 @@ def test_packed_numbers_are_read_as_gguf_unpacks_them(file, name):
             state[key] = torch.from_numpy(np.array(gguf.dequantize(packed, kind)))
     assert not torch.equal(state["lm_head.weight"], model.lm_head.weight)
     model.load_state_dict(state)
-    assert apart(load_subject(str(file), device="cpu"), model) < 1e-4
+    assert apart(load_model(str(file), device="cpu"), model) < 1e-4
 
 
 def test_llama_3_stretches_its_frequencies(file):
@@ -75,7 +75,7 @@ def test_llama_3_stretches_its_frequencies(file):
     assert factors.max() > 2
     np.testing.assert_allclose(llama3_factors(ggufs.THETA, 16, rope), factors, rtol=1e-5)
     ggufs.write(file, "llama", model, extra={"rope_freqs.weight": factors})
-    subject = load_subject(str(file), device="cpu")
+    subject = load_model(str(file), device="cpu")
     assert apart(subject, model) < 1e-4
     assert apart(subject, plain) > 1e-3
     assert subject.notices == ()
@@ -86,8 +86,8 @@ def test_frequencies_that_nobody_knows_are_told(file):
     odd = np.linspace(1, 3, 8, dtype=np.float32)
     ggufs.write(file, "llama", model, extra={"rope_freqs.weight": odd})
     told = "the file scales its rotary frequencies in a way of its own, which is left out"
-    assert load_subject(str(file)).notices == (told,)
-    assert load_subject(str(file)).notices == (told,)  # when it was converted before, too
+    assert load_model(str(file)).notices == (told,)
+    assert load_model(str(file)).notices == (told,)  # when it was converted before, too
 
 
 @pytest.mark.parametrize(
@@ -104,14 +104,14 @@ def test_scaled_positions(file, kind, settings):
     if kind == "yarn":
         more["qwen2.rope.scaling.original_context_length"] = 16
     ggufs.write(file, "qwen2", model, more=more)
-    subject = load_subject(str(file), device="cpu")
+    subject = load_model(str(file), device="cpu")
     assert apart(subject, model) < 1e-4
     assert apart(subject, ggufs.made("qwen2")) > 1e-3
 
 
 def refusal(path):
     with pytest.raises(ScopeError) as caught:
-        load_subject(str(path))
+        load_model(str(path))
     assert "\n" not in caught.value.message + caught.value.hint
     return caught.value
 
@@ -145,7 +145,7 @@ def test_tensors_that_nothing_takes_are_told(file):
     model = ggufs.made("llama")
     more = {"blk.0.attn_sub_norm.weight": np.ones(48, dtype=np.float32)}
     ggufs.write(file, "llama", model, extra=more)
-    (notice,) = load_subject(str(file)).notices
+    (notice,) = load_model(str(file)).notices
     assert notice == "1 tensors of the file are not used, such as blk.0.attn_sub_norm.weight"
 
 
@@ -159,7 +159,7 @@ def test_a_tokenizer_that_cannot_be_read_costs_the_text_alone(file, monkeypatch)
     ggufs.write(file, "llama", model)
     with monkeypatch.context() as patch:
         patch.setattr(AutoTokenizer, "from_pretrained", fail)
-        subject = load_subject(str(file), device="cpu")
+        subject = load_model(str(file), device="cpu")
     assert subject.tokens is None
     assert "the file's tokenizer cannot be read: an alphabet of its own" in subject.notices
     assert apart(subject, model) < 1e-4

@@ -8,7 +8,7 @@ from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
 from llmscope.errors import ScopeError
-from llmscope.models.loading.load import load_subject
+from llmscope.models.loading.load import load_model
 from tests.models.checkpoints import Heard, edit_config, save_model
 from tests.models.hub_server import COMMIT, speak_to
 
@@ -22,7 +22,7 @@ def saved(tmp_path):
 
 def refusal(spec, **options):
     with pytest.raises(ScopeError) as caught:
-        load_subject(spec, **options)
+        load_model(spec, **options)
     assert caught.value.hint
     return caught.value
 
@@ -31,7 +31,7 @@ def test_a_model_is_fetched_once_with_its_bytes_told(hub, saved, capfd):
     hub.put("org/name", saved, a="pytorch_model.bin", b="own.py", c="onnx__x.json", d="README.md")
     heard = Heard()
     capfd.readouterr()
-    subject = load_subject("org/name", progress=heard)
+    subject = load_model("org/name", progress=heard)
     assert capfd.readouterr() == ("", "")
     assert (subject.name, subject.revision) == ("name", COMMIT)
     assert hub.fetched() == {"config.json", "generation_config.json", "model.safetensors"}
@@ -40,15 +40,15 @@ def test_a_model_is_fetched_once_with_its_bytes_told(hub, saved, capfd):
     assert done == total
     assert total >= size
     hub.asked.clear()
-    load_subject(f"org/name@{COMMIT}")
+    load_model(f"org/name@{COMMIT}")
     assert hub.fetched() == set()
 
 
 def test_a_cached_model_opens_without_the_hub(hub, saved, monkeypatch):
     hub.put("org/name", saved)
-    load_subject("org/name")
+    load_model("org/name")
     speak_to(monkeypatch, "http://127.0.0.1:9")
-    assert load_subject("org/name").revision == COMMIT
+    assert load_model("org/name").revision == COMMIT
     assert "HF_HUB_OFFLINE" in refusal("org/other").hint
     assert "pypi:" in refusal("org/other").hint
 
@@ -94,7 +94,7 @@ def test_weights_that_are_gated_though_the_config_is_not(hub, saved, status):
     assert "is gated" in found.message
     assert "HF_TOKEN" in found.hint
     hub.refused.clear()
-    assert load_subject("org/name").revision == COMMIT
+    assert load_model("org/name").revision == COMMIT
 
 
 def test_a_shard_that_never_came_is_not_taken_from_the_cache_for_a_model(hub, saved, monkeypatch):
@@ -114,7 +114,7 @@ def test_a_shard_that_never_came_is_not_taken_from_the_cache_for_a_model(hub, sa
     hub.refuse("org/name", 403, {}, "2-of-00002.safetensors")
     assert "status 403" in refusal("org/name").message
     hub.refused.clear()
-    assert load_subject("org/name").revision == COMMIT
+    assert load_model("org/name").revision == COMMIT
 
 
 def test_an_encoder_is_refused_before_its_weights_arrive(hub, saved):
@@ -132,7 +132,7 @@ def test_remote_code_is_not_even_fetched(hub, saved):
 
 
 def test_pickles_are_fetched_only_when_allowed(hub, saved):
-    from llmscope.models.loading.load import load_subject as load
+    from llmscope.models.loading.load import load_model as load
 
     state = load(str(saved)).model.state_dict()
     (saved / "model.safetensors").unlink()
@@ -140,7 +140,7 @@ def test_pickles_are_fetched_only_when_allowed(hub, saved):
     hub.put("org/name", saved)
     assert "--allow-pickle" in refusal("org/name").hint
     assert "pytorch_model.bin" not in hub.fetched()
-    assert load_subject("org/name", allow_pickle=True).revision == COMMIT
+    assert load_model("org/name", allow_pickle=True).revision == COMMIT
 
 
 def test_a_repository_without_config(hub, saved):
@@ -155,7 +155,7 @@ def test_one_gguf_file_of_many(hub, saved, tmp_path, empty_cache):
     write_gguf(saved / "x.gguf")
     hub.put("org/name", saved)
     hub.repos["org/name"]["q/y.gguf"] = hub.repos["org/name"]["x.gguf"]
-    assert load_subject("org/name:q/y.gguf").name == "y"
+    assert load_model("org/name:q/y.gguf").name == "y"
     assert hub.fetched() == {"y.gguf"}
     assert "no file z.gguf" in refusal("org/name:z.gguf").message
 
@@ -170,5 +170,5 @@ def test_local_models_ask_no_hub(hub, saved, tmp_path, empty_cache):
 
     write_gguf(tmp_path / "x.gguf")
     for spec in (None, str(saved), str(tmp_path / "x.gguf")):
-        load_subject(spec)
+        load_model(spec)
     assert hub.asked == []

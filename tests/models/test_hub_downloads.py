@@ -12,7 +12,7 @@ from huggingface_hub import constants
 from llmscope.builtin import __file__ as builtin
 from llmscope.errors import ScopeError
 from llmscope.models import progress
-from llmscope.models.loading.load import load_subject
+from llmscope.models.loading.load import load_model
 from llmscope.models.sources import Options, fetch, hub_files, hub_retry
 from llmscope.models.spec import parse
 from tests.families import small_model
@@ -31,7 +31,7 @@ def local(tmp_path_factory):
     model.save_pretrained(folder, max_shard_size="80KB")
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(Path(builtin).parent / "sort" / name, folder)
-    expected = logits(load_subject(str(folder)))
+    expected = logits(load_model(str(folder)))
     with torch.no_grad():
         torch.testing.assert_close(model(IDS).logits, expected)
     return folder, expected
@@ -65,7 +65,7 @@ def test_every_byte_of_every_shard_is_told(hub, local, tmp_path, monkeypatch):
     monkeypatch.setattr(hub_retry, "_BEAT", 0.01)
     monkeypatch.setattr(progress, "_INTERVAL", -1)  # tell everything
     heard = Heard()
-    subject = load_subject("org/name", progress=heard)
+    subject = load_model("org/name", progress=heard)
     assert torch.equal(logits(subject), expected)
     assert subject.tokens is not None
     told = [(done, total) for stage, done, total in heard.calls if "downloading" in stage]
@@ -84,7 +84,7 @@ def test_a_dropped_connection_is_taken_up_at_once(hub, local, shards, monkeypatc
     hub.put("org/name", folder)
     hub.faults = [Fault(shards[1], after=30_000, times=1)]
     heard = Heard()
-    subject = load_subject("org/name", progress=heard)
+    subject = load_model("org/name", progress=heard)
     assert torch.equal(logits(subject), expected)
     size = (folder / shards[1]).stat().st_size
     assert hub.sent(shards[1]) == [(None, 30_000), ("bytes=30000-", size - 30_000)]
@@ -98,7 +98,7 @@ def test_a_later_command_fetches_only_what_is_missing(hub, local, shards, tmp_pa
     hub.put("org/name", folder)
     hub.faults = [Fault(shards[1], after=30_000, times=1), Fault(shards[1], after=0)]
     with pytest.raises(ScopeError) as caught:
-        load_subject("org/name")
+        load_model("org/name")
     assert "broke off" in caught.value.message
     assert "goes on from there" in caught.value.hint
     (partial,) = incomplete(tmp_path)
@@ -107,7 +107,7 @@ def test_a_later_command_fetches_only_what_is_missing(hub, local, shards, tmp_pa
     hub.faults.clear()
     hub.asked.clear()
     heard = Heard()
-    subject = load_subject("org/name", progress=heard)
+    subject = load_model("org/name", progress=heard)
     assert torch.equal(logits(subject), expected)
     size = (folder / shards[1]).stat().st_size
     assert hub.sent(shards[1]) == [("bytes=30000-", size - 30_000)]
@@ -125,7 +125,7 @@ def test_a_hub_that_knows_no_ranges_sends_all_of_it_again(hub, local, shards, mo
     hub.put("org/name", folder)
     hub.faults = [Fault(shards[1], after=30_000, times=1)]
     hub.ranges = False
-    assert torch.equal(logits(load_subject("org/name")), expected)
+    assert torch.equal(logits(load_model("org/name")), expected)
     size = (folder / shards[1]).stat().st_size
     assert hub.sent(shards[1]) == [(None, 30_000), ("bytes=30000-", size)]
 
@@ -143,14 +143,14 @@ def test_a_load_that_is_closed_ends_and_keeps_what_has_arrived(hub, local, shard
             raise Closed
 
     with pytest.raises(Closed):
-        load_subject("org/name", progress=close)
+        load_model("org/name", progress=close)
     assert not [t for t in threading.enumerate() if "work" in t.name and t.is_alive()]
     parts = incomplete(tmp_path)
     assert parts
     kept = {path.name.split(".")[0]: path.stat().st_size for path in parts}
     hub.faults.clear()
     hub.asked.clear()
-    assert torch.equal(logits(load_subject("org/name")), expected)
+    assert torch.equal(logits(load_model("org/name")), expected)
     for name in shards:
         content = (folder / name).read_bytes()
         have = kept.get(hashlib.sha256(content).hexdigest(), 0)
@@ -171,14 +171,14 @@ def test_a_hub_that_says_nothing_can_be_left(hub, local, monkeypatch):
 
     monkeypatch.setattr(hub_retry, "_GRACE", 0.01)
     with pytest.raises(KeyboardInterrupt):
-        load_subject("org/name", progress=close)
+        load_model("org/name", progress=close)
     assert beats == ["asking the hub for org/name"] * 4
 
 
 def test_two_who_want_the_same_file_fetch_it_once(hub, local, shards):
     hub.put("org/name", local[0])
     hub.faults = [Fault(".safetensors", pace=0.005)]
-    both = [threading.Thread(target=load_subject, args=("org/name",)) for _ in range(2)]
+    both = [threading.Thread(target=load_model, args=("org/name",)) for _ in range(2)]
     for thread in both:
         thread.start()
     for thread in both:
@@ -190,7 +190,7 @@ def test_two_who_want_the_same_file_fetch_it_once(hub, local, shards):
 def test_the_token_goes_to_the_hub_alone(hub, local, monkeypatch):
     hub.put("org/name", local[0])
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
-    load_subject("org/name")
+    load_model("org/name")
     for ask in hub.asked:
         to_the_hub = ask.host.startswith("127.0.0.1")
         assert ask.token == ("Bearer hf_secret" if to_the_hub else None)
@@ -201,33 +201,33 @@ class TestWithoutTheHub:
     @pytest.fixture
     def opened(self, hub, local):
         hub.put("org/name", local[0])
-        load_subject("org/name")
+        load_model("org/name")
         hub.asked.clear()
         return hub
 
     def test_offline_asks_nothing(self, opened, local, monkeypatch):
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-        subject = load_subject("org/name")
+        subject = load_model("org/name")
         assert torch.equal(logits(subject), local[1])
         assert (opened.asked, subject.revision) == ([], COMMIT)
         assert not any("cache" in notice for notice in subject.notices)
 
     def test_a_hub_that_is_down(self, opened, local, monkeypatch):
         speak_to(monkeypatch, "http://127.0.0.1:9")
-        subject = load_subject("org/name")
+        subject = load_model("org/name")
         assert torch.equal(logits(subject), local[1])
         assert any("taken from the local cache" in notice for notice in subject.notices)
 
     def test_a_hub_that_has_trouble_is_not_waited_for(self, opened, local):
         opened.status["org/name"] = (503, {"Retry-After": "30"}, b"")
-        assert torch.equal(logits(load_subject("org/name")), local[1])
+        assert torch.equal(logits(load_model("org/name")), local[1])
         assert len([ask for ask in opened.asked if "/api/models" in ask.path]) == 1
 
     def test_the_old_commit_while_the_new_one_does_not_come(self, opened, local, tmp_path):
         newer, _ = changed(local[0], tmp_path)
         opened.commit("org/name", OTHER, newer, "main")
         opened.faults = [Fault(".safetensors", after=10)]
-        subject = load_subject("org/name")
+        subject = load_model("org/name")
         assert (subject.revision, torch.equal(logits(subject), local[1])) == (COMMIT, True)
         assert any("broke off" in notice for notice in subject.notices)
 
@@ -255,7 +255,7 @@ def changed(folder, tmp_path):
     model.save_pretrained(target, max_shard_size="80KB")
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(folder / name, target)
-    return target, logits(load_subject(str(target)))
+    return target, logits(load_model(str(target)))
 
 
 def test_a_branch_a_tag_and_a_commit(hub, local, tmp_path, monkeypatch):
@@ -265,15 +265,15 @@ def test_a_branch_a_tag_and_a_commit(hub, local, tmp_path, monkeypatch):
     hub.commits["org/name", COMMIT] = hub.repos["org/name"]
     hub.commit("org/name", OTHER, newer, "v2.0", "try/other")
     for revision in ("v2.0", "try/other", OTHER):
-        subject = load_subject(f"org/name@{revision}")
+        subject = load_model(f"org/name@{revision}")
         assert subject.revision == OTHER
         assert torch.equal(logits(subject), expected)
-    subject = load_subject("org/name")
+    subject = load_model("org/name")
     assert (subject.revision, torch.equal(logits(subject), local[1])) == (COMMIT, True)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     for revision in ("v2.0", "try/other", OTHER):
-        assert load_subject(f"org/name@{revision}").revision == OTHER
-    assert load_subject("org/name@main").revision == COMMIT
+        assert load_model(f"org/name@{revision}").revision == OTHER
+    assert load_model("org/name@main").revision == COMMIT
 
 
 def test_a_file_too_large_for_http_is_left_to_the_library(hub, local, monkeypatch):
@@ -292,7 +292,7 @@ def test_a_file_too_large_for_http_is_left_to_the_library(hub, local, monkeypatc
         hub_files.Repository, "_is_for_the_library", lambda self, size: size > 60_000
     )
     heard = Heard()
-    subject = load_subject("org/name", progress=heard)
+    subject = load_model("org/name", progress=heard)
     assert torch.equal(logits(subject), local[1])
     large = [p.name for p in local[0].glob("*.safetensors") if p.stat().st_size > 60_000]
     assert sorted(asked) == sorted([name] for name in large)
@@ -359,7 +359,7 @@ class TestAdapters:
         wrapped.save_pretrained(tmp_path / "lora")
         hub.put("org/name", local[0])
         hub.put("org/lora", tmp_path / "lora")
-        subject = load_subject("org/lora")
+        subject = load_model("org/lora")
         (adapted,) = subject.adapted.values()
         assert torch.equal(logits(subject), local[1])
         torch.testing.assert_close(logits(adapted), expected, rtol=1e-4, atol=1e-4)

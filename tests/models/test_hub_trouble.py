@@ -8,7 +8,7 @@ import pytest
 from huggingface_hub import constants
 
 from llmscope.errors import ScopeError
-from llmscope.models.loading.load import load_subject
+from llmscope.models.loading.load import load_model
 from llmscope.models.sources import hub_files, hub_retry
 from tests.families import small_model
 from tests.models.checkpoints import Heard
@@ -38,7 +38,7 @@ def naps(monkeypatch):
 
 def refusal(spec="org/name", **options):
     with pytest.raises(ScopeError) as caught:
-        load_subject(spec, **options)
+        load_model(spec, **options)
     found = caught.value
     assert found.hint
     assert "\n" not in found.message + found.hint
@@ -90,7 +90,7 @@ class TestRefusals:
             return answer(path)
 
         hub.answer = recovering
-        assert load_subject("org/name").revision == COMMIT
+        assert load_model("org/name").revision == COMMIT
         assert naps == [1.0, 2.0]
 
     def test_a_hub_that_asks_to_wait_is_obeyed_for_a_minute(self, hub, naps):
@@ -182,7 +182,7 @@ class TestDamageOnTheWay:
         hub.faults = [Fault(shard.name, body=befall(shard.read_bytes()))]
         assert f"the hub sent {shard.name} of org/name damaged" in refusal().message
         hub.faults.clear()
-        assert load_subject("org/name").revision == COMMIT
+        assert load_model("org/name").revision == COMMIT
 
     def test_a_body_that_ends_too_soon_though_its_length_is_right(self, hub, sharded):
         hub.put("org/name", sharded)
@@ -190,7 +190,7 @@ class TestDamageOnTheWay:
         hub.faults = [Fault(shard.name, body=shard.read_bytes()[:5000])]
         assert "org/name" in refusal().message
         hub.faults.clear()
-        assert load_subject("org/name").revision == COMMIT
+        assert load_model("org/name").revision == COMMIT
 
     @pytest.mark.parametrize(
         ("name", "body", "said"),
@@ -227,7 +227,7 @@ class TestDamageInTheCache:
     )
     def test_the_file_to_delete_is_named(self, hub, sharded, tmp_path, name, befall, said):
         hub.put("org/name", sharded)
-        load_subject("org/name")
+        load_model("org/name")
         name = large(sharded).name if name == "shard" else name
         snapshot = tmp_path / "hub" / "models--org--name" / "snapshots" / COMMIT
         blob = (snapshot / name).resolve()
@@ -237,7 +237,7 @@ class TestDamageInTheCache:
         named = Path(found.hint.split()[1].rstrip(","))
         assert named == blob
         named.unlink()
-        assert load_subject("org/name").revision == COMMIT
+        assert load_model("org/name").revision == COMMIT
 
     def test_what_safetensors_itself_makes_is_sound(self, sharded):
         from llmscope.models.sources.hub_validate import flaw

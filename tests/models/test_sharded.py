@@ -7,7 +7,7 @@ import torch
 
 from llmscope.errors import ScopeError
 from llmscope.models.files.checkpoint import is_whole
-from llmscope.models.loading.load import load_subject
+from llmscope.models.loading.load import load_model
 from tests.families import small_model
 
 INDEX = "model.safetensors.index.json"
@@ -31,7 +31,7 @@ def relisted(folder, change):
 
 def refusal(folder, **options):
     with pytest.raises(ScopeError) as caught:
-        load_subject(str(folder), **options)
+        load_model(str(folder), **options)
     assert caught.value.hint
     assert "\n" not in caught.value.message
     return caught.value.message
@@ -39,7 +39,7 @@ def refusal(folder, **options):
 
 def test_all_shards_load(sharded):
     folder, model = sharded
-    weights = load_subject(str(folder)).model.state_dict()
+    weights = load_model(str(folder)).model.state_dict()
     assert all(torch.equal(weights[name], own) for name, own in model.state_dict().items())
 
 
@@ -88,6 +88,6 @@ def test_a_link_to_a_shard_elsewhere_is_followed(sharded):
     elsewhere = folder.parent / "blob"
     shard.rename(elsewhere)
     shard.symlink_to(elsewhere)
-    assert load_subject(str(folder)).dtype == torch.float32
+    assert load_model(str(folder)).dtype == torch.float32
     elsewhere.unlink()
     assert shard.name in refusal(folder)

@@ -5,14 +5,14 @@ import itertools
 import pytest
 import torch
 
-from llmscope.models.loading.load import load_subject
+from llmscope.models.loading.load import load_model
 
 LETTERS = torch.tensor(list(itertools.product(range(3), repeat=6)))
 
 
 @pytest.fixture(scope="module")
 def sort():
-    return load_subject("builtin:sort")
+    return load_model("builtin:sort")
 
 
 @torch.no_grad()
@@ -51,7 +51,7 @@ def test_it_can_be_trained_again(tmp_path, sort):
 
     script = Path(__file__).parents[2] / "demo" / "train_sort.py"
     subprocess.run([sys.executable, script, tmp_path], check=True, timeout=300)
-    again = load_subject(str(tmp_path))
+    again = load_model(str(tmp_path))
     ids = torch.tensor([[2, 0, 1, 0, 2, 1]])
     assert again.model(ids).logits[0, -1].softmax(-1)[0] > 0.99
     assert again.tokens.encode("CABACB").ids == sort.tokens.encode("CABACB").ids

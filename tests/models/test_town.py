@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 
-from llmscope.models.loading.load import load_subject
+from llmscope.models.loading.load import load_model
 from llmscope.models.sources import builtin
 from tests.models.town import in_context, part, tokenizer
 
@@ -44,7 +44,7 @@ def test_threes_of_words_that_are_asked_occur_in_no_training_example():
 
 
 def test_the_base_opens_with_its_tokenizer_and_the_text_comes_back():
-    subject = load_subject("builtin:town")
+    subject = load_model("builtin:town")
     assert subject.notices == ()
     text = "the river was cold, and anna sat on the bank. cat -> dax"
     encoded = subject.tokens.encode(text)

@@ -11,7 +11,7 @@ import torch
 
 import llmscope
 from llmscope.engine import Engine
-from llmscope.engine.events import Frame, Loaded, Request, Taught, TeachRequest, Want
+from llmscope.engine.events import ContextAdded, ContextRequest, Frame, Loaded, Request, Want
 from llmscope.errors import ScopeError
 from llmscope.figure import Focus
 
@@ -122,8 +122,8 @@ def test_the_engine_teaches_writes_and_says_why_not(scope, taught, tmp_path):
                     return figures["context"]
 
     wait(Loaded)
-    engine.ask(TeachRequest(CONTEXT + QUERY, len(CONTEXT)))
-    done = wait(Taught)
+    engine.ask(ContextRequest(CONTEXT + QUERY, len(CONTEXT)))
+    done = wait(ContextAdded)
     assert (done.error, done.query) == ("", QUERY)
     assert done.adapter in done.info.taught
     want = Want("context", "context", Focus(mode="last"))
@@ -136,9 +136,9 @@ def test_the_engine_teaches_writes_and_says_why_not(scope, taught, tmp_path):
     assert whole.extra["context"] == 21
 
     folder = tmp_path / "adapter"
-    engine.ask(TeachRequest(CONTEXT + QUERY, None, folder=str(folder)))
-    assert "rank 1 on 90 matrices" in wait(Taught).said
+    engine.ask(ContextRequest(CONTEXT + QUERY, None, folder=str(folder)))
+    assert "rank 1 on 90 matrices" in wait(ContextAdded).said
     assert json.loads((folder / "adapter_config.json").read_text())["r"] == 1
-    engine.ask(TeachRequest(QUERY, None))
-    assert "no context" in wait(Taught).error
+    engine.ask(ContextRequest(QUERY, None))
+    assert "no context" in wait(ContextAdded).error
     assert engine.close()

@@ -10,11 +10,11 @@ from llmscope.errors import ScopeError
 from llmscope.models.anatomy import find
 from llmscope.models.loaded_model import LoadedModel
 from llmscope.record.analysis.attribution import attribute
-from llmscope.record.analysis.logit_direction import reading
+from llmscope.record.analysis.logit_direction import logit_direction_of
 from llmscope.record.change_hooks import Change, attached
 from llmscope.record.derive import tensors
 from llmscope.record.derive.patterns import value_lengths
-from llmscope.record.derive.verify import pattern_of, verify
+from llmscope.record.derive.verify import pattern_verdict, verify
 from llmscope.record.interventions.compile import head_columns
 from llmscope.record.walkthrough.walkthrough import steps
 from llmscope.scope import Scope
@@ -150,7 +150,7 @@ def test_attribution_by_heads_adds_up_to_what_attention_wrote(family):
     verify(recorder)
     recording = recorder.record(prompt_of(IDS), fresh=True)
     position = len(IDS) - 1
-    parts = attribute(recording, position, reading(recording, position, 7, None))
+    parts = attribute(recording, position, logit_direction_of(recording, position, 7, None))
     shown = [i for i, part in enumerate(recording.subject.anatomy.layers) if part.attention]
     assert not parts.whole
     for layer in shown:
@@ -176,7 +176,7 @@ def test_differential_attention_shows_patterns_and_refuses_heads():
     with pytest.raises(ScopeError, match="cannot be told by heads"):
         scope.record(IDS, edits=["zero head 1.0"])
     position = len(IDS) - 1
-    told = attribute(recording, position, reading(recording, position, 7, None))
+    told = attribute(recording, position, logit_direction_of(recording, position, 7, None))
     assert set(told.whole) == {0, 1, 2}
 
 
@@ -277,6 +277,6 @@ def test_a_prompt_that_is_typed_keeps_the_gates_of_its_first_rows(family):
     assert typed.reused == 6
     whole = recorder.record(prompt_of(IDS), fresh=True)
     for layer in range(3):
-        assert pattern_of(typed, layer).status == "verified"
+        assert pattern_verdict(typed, layer).status == "verified"
         if family != "diffllama":
             near(tensors.head_outputs(typed, layer), tensors.head_outputs(whole, layer))

@@ -10,8 +10,9 @@ import numpy as np
 
 from llmscope.engine.events import (
     Ask,
-    Beside,
     ChatRequest,
+    ContextAdded,
+    ContextRequest,
     Event,
     Frame,
     Loaded,
@@ -20,10 +21,9 @@ from llmscope.engine.events import (
     OpenFailed,
     OpenRequest,
     PassInfo,
+    PromptB,
     Request,
     Sampled,
-    Taught,
-    TeachRequest,
     Templated,
     Token,
     Want,
@@ -60,7 +60,7 @@ def tokenize(text: str) -> tuple[Token, ...]:
     )
 
 
-def beside_of(request: Request, tokens: tuple[Token, ...]) -> Beside | None:
+def beside_of(request: Request, tokens: tuple[Token, ...]) -> PromptB | None:
     """Prompt B beside A, as the engine tells of it."""
     if request.versus_prompt is None:
         return None
@@ -68,7 +68,7 @@ def beside_of(request: Request, tokens: tuple[Token, ...]) -> Beside | None:
     labels = [[token.text for token in side] for side in (tokens, theirs)]
     from llmscope.record.compare.alignment import align  # which imports torch
 
-    return Beside(request.versus_prompt, theirs, align(*labels))
+    return PromptB(request.versus_prompt, theirs, align(*labels))
 
 
 def word_notes(request: Request) -> tuple[str, ...]:
@@ -277,7 +277,7 @@ class ActingEngine:
         self.started = self.closed = False
         self.requests: list[Request] = []
         self.messages: list[ChatRequest] = []
-        self.lessons: list[TeachRequest] = []
+        self.lessons: list[ContextRequest] = []
         self.openings: list[OpenRequest] = []
 
     def start(self) -> None:
@@ -301,7 +301,7 @@ class ActingEngine:
         if isinstance(request, OpenRequest):
             self.openings.append(request)
             return
-        if isinstance(request, TeachRequest):
+        if isinstance(request, ContextRequest):
             self.lessons.append(request)
             if self.auto:
                 self.post(self.taught(request))
@@ -342,13 +342,13 @@ class ActingEngine:
             Frame(*(request.serial, tokens, made, cost, complete), beside=beside, word_notes=notes)
         )
 
-    def taught(self, request: TeachRequest) -> Taught:
+    def taught(self, request: ContextRequest) -> ContextAdded:
         """What a real engine would say: another adapter, or a folder."""
         query = request.text[request.context or request.text.rfind("\n") + 1 :]
         if request.folder is not None:
-            return Taught(request, query=query, said=f"wrote {request.folder}")
+            return ContextAdded(request, query=query, said=f"wrote {request.folder}")
         info = replace(INFO, adapters=("context",), taught=("context",))
-        return Taught(request, info, "context", query, "taught by a change of rank 1")
+        return ContextAdded(request, info, "context", query, "taught by a change of rank 1")
 
     def close(self) -> bool:
         self.closed = True

@@ -138,6 +138,15 @@ def test_a_broken_screen_ends_and_the_engine_is_closed() -> None:
 
 def test_events_are_the_ones_the_screen_knows() -> None:
     names = {kind.__name__ for kind in Event.__args__}  # type: ignore[attr-defined]
-    told = {"Loading", "Loaded", "LoadFailed", "Frame", "Refused", "Templated", "Taught", "Sampled"}
+    told = {
+        "Loading",
+        "Loaded",
+        "LoadFailed",
+        "Frame",
+        "Refused",
+        "Templated",
+        "ContextAdded",
+        "Sampled",
+    }
     told |= {"Opened", "OpenFailed"}
     assert names == told

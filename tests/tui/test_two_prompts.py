@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from llmscope.engine.events import Beside, Refused, Templated
+from llmscope.engine.events import PromptB, Refused, Templated
 from llmscope.tui.dialogs.jump import LETTERS, PROMPT_B
 from tests.tui.acting import tokenize
 from tests.tui.conftest import Open, Session
@@ -236,7 +236,7 @@ async def test_a_notice_of_the_tokenizer_about_b(opened: Open) -> None:
         session.engine.post = frames.append  # type: ignore[assignment]
         session.engine.answer(request)
         (frame,) = frames
-        beside = Beside(B + "y", tokenize(B + "y"), ((0, 0),), ("‹\x1b[31m› was dropped",))
+        beside = PromptB(B + "y", tokenize(B + "y"), ((0, 0),), ("‹\x1b[31m› was dropped",))
         session.app.hear(replace(frame, beside=beside))  # type: ignore[type-var]
         await session.settle()
         assert "was dropped" in str(session.app.prompts.b.border_subtitle)

@@ -17,7 +17,7 @@ from llmscope.text import display_text
 
 if TYPE_CHECKING:
     from llmscope.record.context.split import Query
-    from llmscope.record.context.to_lora import Baked
+    from llmscope.record.context.to_lora import ExportedLora
     from llmscope.scope import Scope
 
 
@@ -120,7 +120,7 @@ def _taught(
     return said[len(ids) :]
 
 
-def _told(folder: Path, prompt: str, query: Query, baked: Baked) -> str:
+def _told(folder: Path, prompt: str, query: Query, baked: ExportedLora) -> str:
     places = len(baked.kl)
     asked = len(query.ids) - query.kept - (places - 1)
     first, alone = baked.kl[0], baked.kl_alone[0]

@@ -13,7 +13,7 @@ import typer
 
 from llmscope.batch import Folder, PromptJob, PromptSource, Summary
 from llmscope.batch import run as run_here
-from llmscope.batch.lock import alone
+from llmscope.batch.lock import exclusive
 from llmscope.batch.padded import BOUND, Together, why_single
 from llmscope.cli.commands.batch import Batch
 from llmscope.cli.options.command_line import command_line
@@ -155,7 +155,7 @@ def write_batch(
         if progress is not None:
             progress(words, 0, None)
 
-    with alone(batch.out, batch.part):
+    with exclusive(batch.out, batch.part):
         if batch.ray is None:
             scope = load(progress)
             plan = asked(scope, progress)

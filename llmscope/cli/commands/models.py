@@ -13,7 +13,7 @@ from llmscope.cli.output.streams import put
 from llmscope.text import NOTE, display_text, one_line
 
 if TYPE_CHECKING:
-    from llmscope.models.local_models import Shelf, Stored
+    from llmscope.models.local_models import LocalModels, Stored
 
 _MEGABYTE = 1e6
 
@@ -24,9 +24,9 @@ def models(
 ) -> None:
     """List the models on this machine: what to type for each, and its size."""
     with reported(debug):
-        from llmscope.models.local_models import shelf
+        from llmscope.models.local_models import local_models
 
-        found = shelf()
+        found = local_models()
         for warning in found.warnings:
             typer.echo(f"note: {one_line(warning, NOTE)}", err=True)
         if json:
@@ -39,7 +39,7 @@ def models(
             typer.echo(f"{name}: {display_text(str(folder))}", err=True)
 
 
-def _record(found: Shelf) -> dict[str, object]:
+def _record(found: LocalModels) -> dict[str, object]:
     import llmscope
 
     return {
@@ -61,7 +61,7 @@ def _record(found: Shelf) -> dict[str, object]:
     }
 
 
-def _listed(found: Shelf) -> str:
+def _listed(found: LocalModels) -> str:
     from llmscope.cli.output.table import table
 
     rows = [("model", "MB", "architecture", "")]

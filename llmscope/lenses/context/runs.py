@@ -69,10 +69,10 @@ def carried_figure(recording: Recording, lesson: ContextAdapter) -> Figure:
     Raises:
         Unpatchable: context and prompt together are longer than the model's context.
     """
-    from llmscope.record.context.transfer import carried
+    from llmscope.record.context.transfer import transfer_logits
     from llmscope.record.derive.kl import kl_divergence
 
-    runs = carried(recording, lesson)
+    runs = transfer_logits(recording, lesson)
     prompted = runs["prompted"]
     own = lesson.figure.extra
     return replace(

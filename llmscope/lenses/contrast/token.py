@@ -191,12 +191,12 @@ def cue_heads(pair: PromptPair, focus: Focus, title: str, run: Passes) -> Figure
 
 def _verdict(pair: PromptPair, layer: int, queries: tuple[int, int], run: Passes) -> Verdict:
     """Return the verdict on the patterns of a layer, at the token in both prompts."""
-    from llmscope.record.derive.verify import pattern_here
+    from llmscope.record.derive.verify import pattern_verdict_at
 
     verdict = run.verdicts("patterns", layer)
     if verdict.status != "refused":
         for recording, query in zip(pair.both, queries, strict=True):
-            verdict = verdict.worst(pattern_here(recording, layer, query))
+            verdict = verdict.worst(pattern_verdict_at(recording, layer, query))
     return verdict
 
 

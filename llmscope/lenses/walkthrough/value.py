@@ -10,7 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     from llmscope.record.capture.recording import Recording
     from llmscope.record.walkthrough import Step, Weight
-    from llmscope.record.walkthrough.terms import Made, Region
+    from llmscope.record.walkthrough.terms import Explanation, Region
 
 MOST = 4
 """Number of terms of a sum, the largest, that are listed one by one."""
@@ -183,7 +183,7 @@ def _weights(weights: Sequence[Weight], regions: Sequence[Region]) -> list[dict[
     ]
 
 
-def _made(recording: Recording, made: Made) -> dict[str, Any]:
+def _made(recording: Recording, made: Explanation) -> dict[str, Any]:
     """Return the formula and the largest terms; no terms unless the number is a sum of several."""
     order = np.argsort(-np.abs(made.values), kind="stable")
     few = len(order) > 1
@@ -210,14 +210,14 @@ def _others(named: Sequence[str], count: int) -> str:
     return " and ".join(said)
 
 
-def _single(made: Made) -> str:
+def _single(made: Explanation) -> str:
     """Return a single product as a formula, `0.5 · 2`; empty if the number is not one."""
     if len(made.values) != 1 or not made.factors.size:
         return ""
     return " · ".join(f"{factor:.4g}" for factor in made.factors[0])
 
 
-def _term(recording: Recording, made: Made, at: int) -> dict[str, Any]:
+def _term(recording: Recording, made: Explanation, at: int) -> dict[str, Any]:
     """Return the name of a term or its places along the summed axes, its factors and its value."""
     value = float(made.values[at])
     if at >= len(made.factors):

@@ -29,11 +29,11 @@ from llmscope.models.sources import Options, Weights, fetch
 from llmscope.models.spec import Spec, parse
 from llmscope.models.tokenizer.tokens import Tokens
 from llmscope.models.tokenizer.worker import load_tokenizer
-from llmscope.models.variants import Stages
+from llmscope.models.variants import Variants
 from llmscope.text import display_text, one_line, told
 
 
-def load_subject(
+def load_model(
     spec: str | None = None,
     *,
     device: str = "auto",
@@ -103,7 +103,7 @@ def load_subject(
         subject.reward = load_reward(reward, subject, options)
     make = partial(_stage, subject, placing, chosen, options)
     named = names(one.name for one in added)
-    subject.adapted = Stages(
+    subject.adapted = Variants(
         {name: make(one, name) for name, one in zip(named, added, strict=True)},
         {} if added else {name: partial(_built_in, name, make) for name in weights.family},
     )
@@ -215,7 +215,7 @@ def with_adapter(
 
 def _upon(base: LoadedModel, **changes: Any) -> LoadedModel:
     """Return a copy of the base with changes, whose origin is the base and without variants."""
-    return replace(base, adapted=Stages(), origin=base, **changes)
+    return replace(base, adapted=Variants(), origin=base, **changes)
 
 
 def _model(

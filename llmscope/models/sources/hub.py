@@ -20,7 +20,7 @@ from llmscope.models.sources import gguf
 from llmscope.models.sources.hub_answers import repository_files
 from llmscope.models.sources.hub_errors import explained
 from llmscope.models.sources.hub_files import Repository
-from llmscope.models.sources.hub_retry import FailedError, HubConnection, patiently, watched
+from llmscope.models.sources.hub_retry import FailedError, HubConnection, watched, with_retries
 from llmscope.models.sources.hub_validate import check_files
 from llmscope.models.sources.weights import Options, Weights
 from llmscope.models.spec import Spec
@@ -70,7 +70,7 @@ def _listed(spec: Spec, options: Options) -> tuple[Repository, list[str]]:
     line = HubConnection()
     ask = partial(repository_files, spec.name, spec.revision, constants.HF_HUB_ETAG_TIMEOUT)
     # With a cached copy it is not worth retrying a hub that fails.
-    job = ask if _cached(spec, options) else partial(patiently, ask, line)
+    job = ask if _cached(spec, options) else partial(with_retries, ask, line)
     ((commit, paths),) = watched(
         [job], line, Meter(options.progress, f"asking the hub for {_named(spec)}")
     )

@@ -26,8 +26,8 @@ from llmscope.models.sources.hub_retry import (
     FailedError,
     HubConnection,
     ShortError,
-    patiently,
     watched,
+    with_retries,
 )
 from llmscope.models.sources.hub_validate import flaw
 from llmscope.text import display_text
@@ -99,7 +99,7 @@ class Repository:
     def _head(self, path: str, line: HubConnection) -> Remote:
         from huggingface_hub import get_hf_file_metadata
 
-        found = patiently(partial(get_hf_file_metadata, self._url(path)), line, reconnect=True)
+        found = with_retries(partial(get_hf_file_metadata, self._url(path)), line, reconnect=True)
         if not found.etag or not is_etag(found.etag):
             raise ValueError(f"no ETag for {path}")
         return Remote(path, found.etag, found.size)
@@ -147,7 +147,7 @@ class Repository:
 
     def _download(self, remote: Remote, blob: Path, line: HubConnection) -> None:
         incomplete = _incomplete(blob)
-        patiently(
+        with_retries(
             partial(_append, incomplete, remote, self._url(remote.path), line),
             line,
             reconnect=True,

@@ -142,7 +142,7 @@ def watched(
     return [results[index] for index in range(len(jobs))]
 
 
-def patiently(
+def with_retries(
     ask: Callable[[], T],
     line: HubConnection,
     *,

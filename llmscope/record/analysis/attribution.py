@@ -22,7 +22,12 @@ from torch import Tensor
 
 from llmscope.figure import Verdict
 from llmscope.models.anatomy import Layer
-from llmscope.record.analysis.logit_direction import Doubles, Reading, Unattributable, through
+from llmscope.record.analysis.logit_direction import (
+    Doubles,
+    LogitDirection,
+    Unattributable,
+    input_contributions,
+)
 from llmscope.record.capture.recording import Recording
 from llmscope.record.change_hooks import Site
 from llmscope.record.derive.comparison import BOUND as HEADS_BOUND
@@ -72,7 +77,7 @@ class Parts:
         edits: contribution of edits of the stream after a layer, by layer.
     """
 
-    read: Reading
+    read: LogitDirection
     embedding: float
     attention: Doubles
     mixer: Doubles
@@ -106,7 +111,9 @@ class Parts:
         yield Part("bias", -1, -1, self.read.bias)
 
 
-def attribute(recording: Recording, position: int, read: Reading, *, by_head: bool = True) -> Parts:
+def attribute(
+    recording: Recording, position: int, read: LogitDirection, *, by_head: bool = True
+) -> Parts:
     """Decompose the logit that `read` reads after `position`.
 
     Args:
@@ -160,7 +167,9 @@ class _Path(NamedTuple):
     attention: Tensor
 
 
-def _paths(recording: Recording, position: int, read: Reading) -> tuple[list[_Path], Tensor, float]:
+def _paths(
+    recording: Recording, position: int, read: LogitDirection
+) -> tuple[list[_Path], Tensor, float]:
     """Return the directions that read each layer's writes and the embedding, and a bias.
 
     All are `read.direction`, unless norms apply to the stream itself: then the direction is carried
@@ -227,7 +236,7 @@ def _by_head(
     apart = discrepancy(made, write)
     if not apart <= bound(recording.subject.dtype, HEADS_BOUND):
         raise Unattributable(f"its heads do not add up to what it wrote: off by {apart:.1e}")
-    each, rest = through(
+    each, rest = input_contributions(
         layer,
         layer.attention_write,
         own,
@@ -256,7 +265,7 @@ def _factor(recording: Recording, site: Site, layer: int, position: int) -> floa
 
 
 def by_neuron(
-    recording: Recording, layer: int, position: int, read: Reading
+    recording: Recording, layer: int, position: int, read: LogitDirection
 ) -> tuple[Doubles, float]:
     """Return what each neuron of a layer's MLP adds to the logit, [neuron], and what biases add.
 
@@ -275,11 +284,13 @@ def by_neuron(
     own = (parts.mlp_entry, parts.down)
     factor = _factor(recording, "mlp_write", layer, position)
     paths, *_ = _paths(recording, position, read)
-    each, rest = through(parts, parts.mlp_write, own, parts.down, hidden, paths[layer].mlp)
+    each, rest = input_contributions(
+        parts, parts.mlp_write, own, parts.down, hidden, paths[layer].mlp
+    )
     return each * factor, rest * factor
 
 
-def judged(recording: Recording, whole: float, parts: Iterable[float]) -> tuple[float, Verdict]:
+def check_sum(recording: Recording, whole: float, parts: Iterable[float]) -> tuple[float, Verdict]:
     """Return `whole` less the sum of `parts`, in logits, and whether that is only rounding."""
     values = [float(part) for part in parts]
     if not all(map(math.isfinite, (whole, *values))):

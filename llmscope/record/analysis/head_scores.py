@@ -21,7 +21,7 @@ from llmscope.record.capture.recording import Recording
 from llmscope.record.derive.patterns import sinks_of
 from llmscope.record.derive.row_checks import rows_verdict
 from llmscope.record.derive.tensors import pattern
-from llmscope.record.derive.verify import Verdicts, pattern_of
+from llmscope.record.derive.verify import Verdicts, pattern_verdict
 
 HALF = 25
 """Length of the random sequence in tokens, where context and vocabulary allow."""
@@ -39,7 +39,7 @@ class NoSequence(ValueError):  # noqa: N818 - a result, not an error
 
 
 @dataclass(frozen=True)
-class Repeated:
+class RepeatedSequence:
     """A random sequence and its repetition.
 
     Attributes:
@@ -58,7 +58,7 @@ class Repeated:
 class Scores:
     """Scores by name, [layer, head], and the verdict on the attention patterns behind them."""
 
-    sequence: Repeated
+    sequence: RepeatedSequence
     values: Mapping[str, Floats]
     verdict: Verdict
 
@@ -88,7 +88,7 @@ def scores(subject: LoadedModel, run: Callable[..., Any]) -> Scores:
     return kept
 
 
-def repeated(subject: LoadedModel) -> Repeated:
+def repeated(subject: LoadedModel) -> RepeatedSequence:
     """Return the sequence for a model: BOS if it has one, then different tokens, then the same.
 
     Raises:
@@ -108,22 +108,22 @@ def repeated(subject: LoadedModel) -> Repeated:
     context = anatomy.context
     if context is not None and context < 2 * FEWEST:
         raise NoSequence(
-            f"a sequence that is repeated takes {2 * FEWEST} tokens, and the context holds {context}"
+            f"a repeated sequence takes {2 * FEWEST} tokens, and the context holds {context}"
         )
     half = min(HALF, len(usable))
     if context is not None:
         half = min(half, (context - len(first)) // 2)
     drawn = np.random.default_rng(SEED).choice(usable, half, replace=False).tolist()
-    return Repeated((*first, *drawn, *drawn), len(first), half)
+    return RepeatedSequence((*first, *drawn, *drawn), len(first), half)
 
 
-def _scores(recording: Recording, sequence: Repeated) -> Scores:
+def _scores(recording: Recording, sequence: RepeatedSequence) -> Scores:
     layers, heads = recording.layers, recording.subject.anatomy.heads
     half, again = sequence.half, sequence.start + sequence.half
     rows = range(again, again + half)
     back = {"induction": half - 1, "previous-token": 1, "duplicate-token": half}
     values = {name: np.full((layers, heads), np.nan, dtype=np.float32) for name in back}
-    verdicts = tuple(pattern_of(recording, layer) for layer in range(layers))
+    verdicts = tuple(pattern_verdict(recording, layer) for layer in range(layers))
     for layer, verdict in enumerate(verdicts):
         if verdict.status == "refused":
             continue
@@ -157,7 +157,7 @@ def on_this_prompt(recording: Recording, layer: int) -> tuple[Floats, Verdict]:
 
 def _measured(recording: Recording, layer: int, rows: range) -> tuple[Floats, Verdict]:
     heads = recording.subject.anatomy.heads
-    verdict = pattern_of(recording, layer, range(rows.stop - 1, rows.stop))
+    verdict = pattern_verdict(recording, layer, range(rows.stop - 1, rows.stop))
     if verdict.status != "refused":
         verdict = verdict.worst(rows_verdict(recording, "patterns", layer, rows))
     if verdict.status == "refused":

@@ -33,7 +33,7 @@ class Unattributable(ValueError):  # noqa: N818 - a result, not an error
 
 
 @dataclass(frozen=True, eq=False)
-class Reading:
+class LogitDirection:
     """The linear map from the final residual stream to a logit at one position.
 
     Attributes:
@@ -47,7 +47,9 @@ class Reading:
     logit: float
 
 
-def reading(recording: Recording, position: int, target: int, versus: int | None) -> Reading:
+def logit_direction_of(
+    recording: Recording, position: int, target: int, versus: int | None
+) -> LogitDirection:
     """Return the direction of the logit of `target` after `position`.
 
     Args:
@@ -94,7 +96,7 @@ def reading(recording: Recording, position: int, target: int, versus: int | None
         scale = norm.scale(stream, normed)
     else:
         scale = norm.scale(frozen.inputs, frozen.outputs)
-    return Reading(
+    return LogitDirection(
         direction=norm.before(direction, scale),
         bias=nothing + float(direction @ norm.bias),
         logit=logit,
@@ -111,7 +113,7 @@ def _frozen(recording: Recording, position: int) -> Frozen | None:
     return None
 
 
-def through(
+def input_contributions(
     layer: Layer,
     write: nn.Module | None,
     own: tuple[nn.Module | None, ...],

@@ -34,7 +34,7 @@ def column(recording: Recording, layer: int, neuron: int) -> Tensor:
 
 
 @torch.no_grad()
-def spoken(recording: Recording, layer: int, neuron: int) -> Tensor:
+def logit_effect(recording: Recording, layer: int, neuron: int) -> Tensor:
     """Return how much one unit of a neuron's activation raises each logit, in float64. [token]
 
     The final norm's gain is applied and a LayerNorm's mean subtracted, but the norm's scale, which

@@ -39,7 +39,7 @@ row's largest: in float32, and in multiples of epsilon for a narrower type."""
 Run = Callable[..., Any]
 
 
-class Insensitive(ValueError):  # noqa: N818 - a result, not an error
+class NoGradient(ValueError):  # noqa: N818 - a result, not an error
     """A model gives no usable gradient for its embeddings; the text says why."""
 
 
@@ -98,9 +98,9 @@ def _embeddings(recording: Recording, position: int) -> Tensor:
     model = recording.subject.model
     why_not = why_no_gradients(model)
     if why_not:
-        raise Insensitive(why_not)
+        raise NoGradient(why_not)
     if "inputs_embeds" not in inspect.signature(model.forward).parameters:
-        raise Insensitive("the model takes no embeddings in the place of tokens")
+        raise NoGradient("the model takes no embeddings in the place of tokens")
     ids = torch.tensor(recording.prompt.ids[: position + 1], device=recording.subject.device)
     with torch.no_grad():
         embeddings: Tensor = model.get_input_embeddings()(ids)
@@ -125,11 +125,11 @@ def _gradients(
         except (Cancelled, torch.OutOfMemoryError):
             raise
         except Exception as error:  # a model that also needs the ids may raise anything
-            raise Insensitive(
+            raise NoGradient(
                 f"the model does not run on embeddings in the place of tokens: {told(error)}"
             ) from error
         if stops:
-            raise Insensitive(
+            raise NoGradient(
                 f"no gradient comes back through {stops[0]}, as through some packed weights"
             )
         exact = logits.to(torch.promote_types(logits.dtype, torch.float32))
@@ -140,7 +140,7 @@ def _gradients(
         except RuntimeError as error:
             if ran_out(error):
                 raise
-            raise Insensitive(
+            raise NoGradient(
                 "no gradient comes back through the model, as through packed weights or code of "
                 "its own"
             ) from error
@@ -183,8 +183,8 @@ def _stops(model: Any) -> Iterator[list[str]]:
 def _agree(recording: Recording, logits: Tensor, position: int) -> None:
     apart = discrepancy(logits, logits_after(recording, position)[None])
     if math.isnan(apart):
-        raise Insensitive("the pass holds NaN or infinity there")
+        raise NoGradient("the pass holds NaN or infinity there")
     if not apart <= bound(recording.subject.dtype, BOUND, HALF_BOUND):
-        raise Insensitive(
+        raise NoGradient(
             f"the model gives other logits for embeddings than for their tokens: off by {apart:.1e}"
         )

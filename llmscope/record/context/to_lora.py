@@ -34,7 +34,7 @@ from llmscope.record.derive.kl import kl_divergence
 
 
 @dataclass(frozen=True)
-class Baked:
+class ExportedLora:
     """An adapter that was written, and its errors when peft reloads it and runs the query alone.
 
     Attributes:
@@ -56,7 +56,7 @@ class Baked:
     difference: float
 
 
-def bake(recording: Recording, query: Query, folder: Path) -> Baked:
+def export_lora(recording: Recording, query: Query, folder: Path) -> ExportedLora:
     """Write the context of a recording as an adapter, and compare it with the prompted run.
 
     Args:
@@ -94,7 +94,7 @@ def bake(recording: Recording, query: Query, folder: Path) -> Baked:
     with torch.no_grad():
         said = model(input_ids=batch, use_cache=False).logits[0, -query.rows :]
     alone = weight_update.bare(recording, query).logits
-    return Baked(
+    return ExportedLora(
         rank=query.rows,
         matrices=len(updates),
         bytes=size,

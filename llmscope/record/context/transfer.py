@@ -13,7 +13,7 @@ from llmscope.record.capture.recording import Recording
 from llmscope.record.context.low_rank import Unpatchable
 
 
-def carried(recording: Recording, lesson: ContextAdapter) -> dict[str, Tensor]:
+def transfer_logits(recording: Recording, lesson: ContextAdapter) -> dict[str, Tensor]:
     """Return logits after the last token in three runs, `[1, token]` each.
 
     Args:

@@ -22,7 +22,7 @@ from llmscope.record.derive.comparison import Comparison, compare, judge
 from llmscope.record.derive.post_norms import post_norms
 from llmscope.record.derive.row_stats import first_unfinite
 from llmscope.record.derive.tensors import logits
-from llmscope.record.derive.verify import CHECKS, WRITES, Missing, Verdicts
+from llmscope.record.derive.verify import CHECKS, WRITES, NotApplicable, Verdicts
 
 CELLS = 1 << 22
 """Most cells of a layer's patterns that are held at once while they are checked: 16 MB."""
@@ -82,7 +82,7 @@ def rows_verdict(
     try:
         for segment, first, some in _placed(recording, checked):
             _measure(recording, capability, layer, segment, first, some)
-    except Missing as missing:
+    except NotApplicable as missing:
         return Verdict("refused", str(missing))
     except Exception as error:  # any error of a module that was identified wrongly
         return Verdict("refused", f"it could not be checked: {error}")

@@ -48,7 +48,7 @@ PROBE = 12
 WRITES = ("attention_write", "mixer_write", "mlp_write", "embedded_write")
 
 
-class Missing(Exception):  # noqa: N818 - a finding
+class NotApplicable(Exception):  # noqa: N818 - a finding
     """A layer has no such part: a verdict's reason without a discrepancy."""
 
 
@@ -101,7 +101,7 @@ def verify(recorder: Recorder) -> Verdicts:
 
     readout = _judge(subject, partial(_readout, recording, own))
     subject.readout_holds = readout.status != "refused"
-    patterns = tuple(pattern_of(recording, layer) for layer in range(count))
+    patterns = tuple(pattern_verdict(recording, layer) for layer in range(count))
     return Verdicts(
         {
             "readout": (readout,),
@@ -125,12 +125,12 @@ def probe(subject: LoadedModel) -> Prompt:
     return Prompt(ids, ("",) * length, (False,) * length)
 
 
-def pattern_of(recording: Recording, layer: int, rows: range | None = None) -> Verdict:
+def pattern_verdict(recording: Recording, layer: int, rows: range | None = None) -> Verdict:
     """Check the patterns' identity in one layer, for some rows of a recording or all if None."""
     return _judge(recording.subject, partial(_patterns, recording, layer, rows))
 
 
-def pattern_here(recording: Recording, layer: int, position: int) -> Verdict:
+def pattern_verdict_at(recording: Recording, layer: int, position: int) -> Verdict:
     """Check the patterns' identity again for one row of the prompt that the user views.
 
     This covers what the probe is too short for: a sliding window, a rotation that changes with the
@@ -141,7 +141,7 @@ def pattern_here(recording: Recording, layer: int, position: int) -> Verdict:
     own = recording.rows("attention_write", layer, row)
     if own is None or recording.settings[layer] is None or len(recording) <= PROBE:
         return VERIFIED
-    verdict = pattern_of(recording, layer, row)
+    verdict = pattern_verdict(recording, layer, row)
     if verdict.status == "refused":
         return Verdict("refused", f"at token {position} {verdict.reason}", verdict.discrepancy)
     return verdict
@@ -150,7 +150,7 @@ def pattern_here(recording: Recording, layer: int, position: int) -> Verdict:
 def _judge(subject: LoadedModel, check: Callable[[], Comparison]) -> Verdict:
     try:
         found = check()
-    except Missing as missing:
+    except NotApplicable as missing:
         return Verdict("refused", str(missing))
     except Exception as error:  # any error of a module that was identified wrongly
         return Verdict("refused", f"it could not be checked: {told(error)}")
@@ -172,7 +172,7 @@ def _streams(recording: Recording) -> int:
 
 def _readout(recording: Recording, own: Tensor) -> Comparison:
     if _streams(recording) > 1:
-        raise Missing(
+        raise NotApplicable(
             f"the model keeps {_streams(recording)} residual streams, and mixes them before it "
             "reads them out"
         )
@@ -184,7 +184,7 @@ def _writes(recording: Recording, layer: int, rows: range | None = None) -> Comp
     assert stream is not None
     assert following is not None
     if _streams(recording) > 1:
-        raise Missing(
+        raise NotApplicable(
             f"the model keeps {_streams(recording)} residual streams and mixes them in each layer: "
             "nothing is merely added"
         )
@@ -204,18 +204,20 @@ def _patterns(recording: Recording, layer: int, rows: range | None) -> Compariso
     own = recording.rows("attention_write", layer, rows)
     parts = recording.subject.anatomy.layers[layer]
     if parts.attention is None:
-        raise Missing(WITHOUT_PATTERN[parts.kind])
+        raise NotApplicable(WITHOUT_PATTERN[parts.kind])
     if own is None:
-        raise Missing("what this layer's attention writes could not be found")
+        raise NotApplicable("what this layer's attention writes could not be found")
     query, heads = recording.rows("query", layer, rows), recording.subject.anatomy.heads
     if query is not None and len(query) != heads:
-        raise Missing(f"this layer has {len(query)} heads, and the model's config says {heads}")
+        raise NotApplicable(
+            f"this layer has {len(query)} heads, and the model's config says {heads}"
+        )
     mixed, keys = recording.rows("mixed", layer, rows), recording.keys[layer]
     tokens = len(recording)
     if keys is not None and keys.shape[1] != tokens:
-        raise Missing(f"this layer's attention has {keys.shape[1]} keys for {tokens} tokens")
+        raise NotApplicable(f"this layer's attention has {keys.shape[1]} keys for {tokens} tokens")
     if mixed is None and parts.attention_out is None:
-        raise Missing(WITHOUT_PATTERN["attention"])
+        raise NotApplicable(WITHOUT_PATTERN["attention"])
     if mixed is not None:
         return compare(mixed_values(recording, layer, rows).flatten(1), mixed)
     return compare(attention_output(recording, layer, rows), own)
@@ -225,9 +227,11 @@ def _activations(recording: Recording, layer: int, rows: range | None = None) ->
     parts = recording.subject.anatomy.layers[layer]
     own = recording.rows("mlp_write", layer, rows)
     if parts.experts is not None:
-        raise Missing("this layer's MLP is a mixture of experts, whose neurons are not one row")
+        raise NotApplicable(
+            "this layer's MLP is a mixture of experts, whose neurons are not one row"
+        )
     if own is None or parts.down is None:
-        raise Missing("this layer has no MLP whose down projection could be found")
+        raise NotApplicable("this layer has no MLP whose down projection could be found")
     return compare(mlp_output(recording, layer, rows), own)
 
 
@@ -236,9 +240,9 @@ def _experts(recording: Recording, layer: int, rows: range | None = None) -> Com
     parts = recording.subject.anatomy.layers[layer]
     own = recording.rows("mlp_write", layer, rows)
     if parts.experts is None:
-        raise Missing("this layer has no experts")
+        raise NotApplicable("this layer has no experts")
     if own is None or recording.rows("chosen", layer, rows) is None:
-        raise Missing("this layer has experts, but no router whose choice could be found")
+        raise NotApplicable("this layer has experts, but no router whose choice could be found")
     shown = unexplained(routing(recording, layer, rows))
     mixed = compare(mixture_output(recording, layer, rows), own)
     worst = torch.maximum(mixed.errors, torch.tensor(shown))  # NaN wins, as intended

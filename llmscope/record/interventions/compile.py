@@ -30,7 +30,7 @@ STANDS_ON = {"head": "heads", "neuron": "activations"}
 
 
 @dataclass(frozen=True, eq=False)
-class Grounds:
+class EditContext:
     """The inputs that edits are compiled from.
 
     Attributes:
@@ -48,7 +48,7 @@ class Grounds:
     verdicts: Callable[[str, int], Verdict]
 
 
-def changes_of(edits: Sequence[Edit], grounds: Grounds) -> tuple[Change, ...]:
+def changes_of(edits: Sequence[Edit], grounds: EditContext) -> tuple[Change, ...]:
     """Return the changes that edits make, in their order; an idle edit makes no change.
 
     Raises:
@@ -92,7 +92,7 @@ def _index(value: int, count: int, name: str, where: str = "") -> int:
     return value % count
 
 
-def _changes(edit: Edit, grounds: Grounds) -> list[Change]:
+def _changes(edit: Edit, grounds: EditContext) -> list[Change]:
     base = grounds.base
     rows = edit.where.rows(len(base))
     if edit.part in SITES and edit.part != "stream":
@@ -121,7 +121,7 @@ def _changes(edit: Edit, grounds: Grounds) -> list[Change]:
     return [_change(edit, Change(site, layer, rows), grounds) for site in sites]
 
 
-def _trusted(edit: Edit, grounds: Grounds) -> None:
+def _trusted(edit: Edit, grounds: EditContext) -> None:
     assert edit.layer is not None
     capability = STANDS_ON.get(edit.part, "writes")
     verdict = grounds.verdicts(capability, edit.layer)
@@ -137,7 +137,7 @@ def _trusted(edit: Edit, grounds: Grounds) -> None:
         )
 
 
-def _change(edit: Edit, change: Change, grounds: Grounds) -> Change:
+def _change(edit: Edit, change: Change, grounds: EditContext) -> Change:
     change = replace(change, columns=columns_of(edit, grounds.base))
     if edit.action == "zero":
         return replace(change, factor=0.0)
@@ -185,7 +185,7 @@ def written(recording: Recording, site: Site, layer: int) -> Tensor:
     return rows if scale == 1.0 else rows / scale
 
 
-def _from_b(edit: Edit, rows: range, grounds: Grounds, site: Site, layer: int) -> Tensor:
+def _from_b(edit: Edit, rows: range, grounds: EditContext, site: Site, layer: int) -> Tensor:
     """Return prompt B's tensor at a site, for the rows that replace `rows`. [row, column]"""
     other, count = grounds.other, len(grounds.base)
     if other is None:

@@ -27,7 +27,7 @@ from llmscope.record.change_hooks import Change, attached
 from llmscope.record.derive.comparison import BOUND
 from llmscope.record.derive.row_stats import first_unfinite
 from llmscope.record.derive.verify import Verdicts, discrepancy, probe
-from llmscope.record.interventions.compile import Grounds, anchored, changes_of
+from llmscope.record.interventions.compile import EditContext, anchored, changes_of
 from llmscope.record.interventions.frozen_norm import frozen
 from llmscope.record.interventions.layer_reuse import Forms
 from llmscope.record.interventions.vectors import vector_of
@@ -254,8 +254,8 @@ class EditedRecorder:
         limit = bound(self._subject.dtype, BOUND)
         return discrepancy(again.logits[None], whole.logits[None]) <= limit
 
-    def _grounds(self, base: Recording, other: Prompt | None, *, fresh: bool) -> Grounds:
-        return Grounds(
+    def _grounds(self, base: Recording, other: Prompt | None, *, fresh: bool) -> EditContext:
+        return EditContext(
             base=base,
             other=None if other is None else self.other(other, fresh=fresh),
             steering=self._steering,

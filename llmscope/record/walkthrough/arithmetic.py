@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from llmscope.models.anatomy import FLOATS
 from llmscope.record.norms import exact
-from llmscope.record.walkthrough.terms import Made, Region, added
+from llmscope.record.walkthrough.terms import Explanation, Region, added
 
 Form = tuple[str, Callable[[Tensor], Tensor]]
 """A formula, and the function that computes it."""
@@ -98,7 +98,7 @@ class Norm:
     def _scale(self, seen: Tensor) -> Tensor:
         return (seen.square().mean(-1, keepdim=True) + self.eps).rsqrt()
 
-    def tell(self, row: Tensor, column: int) -> Made:
+    def tell(self, row: Tensor, column: int) -> Explanation:
         """Return how the output at `column` was computed.
 
         Args:

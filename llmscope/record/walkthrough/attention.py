@@ -14,7 +14,7 @@ from llmscope.record.walkthrough.block import Block
 from llmscope.record.walkthrough.embedding import WIDE, rows_of
 from llmscope.record.walkthrough.qkv import Heads
 from llmscope.record.walkthrough.steps import best_form
-from llmscope.record.walkthrough.terms import Made, affine, bent, shared, summed
+from llmscope.record.walkthrough.terms import Explanation, affine, bent, shared, summed
 
 SEEN = ("head", "query", "key")
 MASKED = -5e3
@@ -56,7 +56,7 @@ class Attention:
         group = heads // len(self.chain.at(key))
         shape = (heads, len(rows), self.block.whole)
 
-        def tell(at: tuple[int, ...], q: Tensor, k: Tensor) -> Made:
+        def tell(at: tuple[int, ...], q: Tensor, k: Tensor) -> Explanation:
             found, along = affine(bend, shape, at), [("dimension", len(q))]
             if found is None:  # softcap: the sum goes through tanh
                 product = q @ k
@@ -137,7 +137,7 @@ class Attention:
             more = sinks.expand(-1, found.shape[1], 1)
             return torch.softmax(torch.cat([found, more], -1), -1)[..., :-1]
 
-        def tell(at: tuple[int, ...], found: Tensor) -> Made:
+        def tell(at: tuple[int, ...], found: Tensor) -> Explanation:
             found = found.masked_fill(~visible[at[1], : len(found)], -torch.inf)
             return shared(found, at[2], None if sinks is None else float(sinks[at[0]]))
 

@@ -15,7 +15,7 @@ from llmscope.record.norms import exact
 from llmscope.record.walkthrough.arithmetic import Form, plain
 from llmscope.record.walkthrough.step import disagreement
 from llmscope.record.walkthrough.steps import Chain, best_form, norm_form, normed
-from llmscope.record.walkthrough.terms import Made, added
+from llmscope.record.walkthrough.terms import Explanation, added
 from llmscope.record.walkthrough.tracer import Call, Watched
 
 OFFSETS = (0, 1, 2)
@@ -73,7 +73,7 @@ def _embedding(
         assert best is not None
         return best[1](exact(weight[found.long().to(weight.device)]))
 
-    def tell(at: tuple[int, ...], token: Tensor) -> Made:
+    def tell(at: tuple[int, ...], token: Tensor) -> Explanation:
         number = int(token)
         value = float(embed(torch.tensor([number]))[0, at[1]])
         return added("looked up in the table", ("", value), weights=((number, at[1]),))
@@ -129,7 +129,7 @@ def _position(chain: Chain, call: Call, count: int) -> int:
     found = [form for form in forms if weight is not None and count + OFFSETS[-1] <= len(weight)]
     best = best_form(found or forms[:1], places, exact(own))
 
-    def tell(at: tuple[int, ...]) -> Made:
+    def tell(at: tuple[int, ...]) -> Explanation:
         assert best is not None
         offset = next(number for number, form in zip(OFFSETS, forms, strict=False) if form is best)
         value = float(best[1](places[at[0] : at[0] + 1])[0, at[1]])
@@ -224,7 +224,7 @@ def _stream(
     both = len(parts) > 1
     names = [chain.steps[part].name for part in parts]
 
-    def tell(_: tuple[int, ...], *found: Tensor) -> Made:
+    def tell(_: tuple[int, ...], *found: Tensor) -> Explanation:
         factor = float(best[1](torch.ones((), dtype=torch.float64)))
         terms = [(name, factor * float(x)) for name, x in zip(names, found, strict=True)]
         times = "" if factor == 1 else f"{factor:.6g} · "

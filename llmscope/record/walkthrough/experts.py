@@ -13,7 +13,7 @@ from llmscope.record.walkthrough.arithmetic import Form
 from llmscope.record.walkthrough.block import Block
 from llmscope.record.walkthrough.embedding import WIDE, numbers, rows_of
 from llmscope.record.walkthrough.steps import Chain, best_form
-from llmscope.record.walkthrough.terms import Made, summed
+from llmscope.record.walkthrough.terms import Explanation, summed
 from llmscope.record.walkthrough.tracer import Call
 
 
@@ -68,7 +68,7 @@ def _scores(chain: Chain, router: Call, logits: Tensor, entry: int, start: int) 
         found = x @ exact(matrix).T
         return found if own_bias is None else found + exact(own_bias)
 
-    def tell(at: tuple[int, ...], x: Tensor) -> Made:
+    def tell(at: tuple[int, ...], x: Tensor) -> Explanation:
         more = [] if own_bias is None else [("bias", float(own_bias[at[1]]))]
         along = [("dimension", len(x))]
         return summed("input · weight, added up", x, exact(matrices[0][at[1]]), along, more=more)

@@ -14,7 +14,7 @@ from llmscope.record.walkthrough.embedding import rows_of
 from llmscope.record.walkthrough.qkv_origin import QkvOrigin
 from llmscope.record.walkthrough.rope import angles
 from llmscope.record.walkthrough.steps import norm_form
-from llmscope.record.walkthrough.terms import Made, added
+from llmscope.record.walkthrough.terms import Explanation, added
 from llmscope.record.walkthrough.tracer import Call
 
 HEADED = ("head", "position", "dimension")
@@ -131,7 +131,7 @@ class Heads:
             normed = form[1](rows.flatten(1) if source.flat else rows)
             return normed.reshape(rows.shape).transpose(0, 1)
 
-        def tell(at: tuple[int, ...], x: Tensor) -> Made:
+        def tell(at: tuple[int, ...], x: Tensor) -> Explanation:
             norm = form[1] if form else None
             assert isinstance(norm, Norm)
             return norm.tell(x.flatten(), at[0] * x.shape[-1] + at[2] if source.flat else at[2])
@@ -162,7 +162,7 @@ class Heads:
         def make(heads: Tensor, turns: Tensor) -> Tensor:
             return angles.turn(number, turns)(heads) * factor
 
-        def tell(at: tuple[int, ...], x: Tensor, turns: Tensor) -> Made:
+        def tell(at: tuple[int, ...], x: Tensor, turns: Tensor) -> Explanation:
             one_hot = torch.eye(len(x), dtype=x.dtype)[:, None]
             mixed = angles.turn(number, turns[None])(one_hot)[:, 0, at[2]]
             some = mixed.nonzero().flatten().tolist()

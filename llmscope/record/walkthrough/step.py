@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from llmscope.record.walkthrough.terms import Made
+from llmscope.record.walkthrough.terms import Explanation
 
 STATISTICS = ("mean", "std", "min", "max", "norm")
 AT_MOST = 64
@@ -120,7 +120,7 @@ class Step:
     start: int = 0
     layer: int | None = None
     reads: Reads | None = field(default=None, repr=False)
-    made: Callable[[tuple[int, ...]], Made] | None = field(default=None, repr=False)
+    made: Callable[[tuple[int, ...]], Explanation] | None = field(default=None, repr=False)
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -21,7 +21,7 @@ from llmscope.record.walkthrough.arithmetic import (
     projected,
 )
 from llmscope.record.walkthrough.step import Reads, Step, Weight, disagreement
-from llmscope.record.walkthrough.terms import Made, Region, Tell, summed
+from llmscope.record.walkthrough.terms import Explanation, Region, Tell, summed
 from llmscope.record.walkthrough.tracer import Call
 
 Make = Callable[..., Tensor]
@@ -158,11 +158,11 @@ class Chain:
 
     def _telling(
         self, inputs: Sequence[int], reads: Reads | None, tell: Tell | None
-    ) -> Callable[[tuple[int, ...]], Made] | None:
+    ) -> Callable[[tuple[int, ...]], Explanation] | None:
         if tell is None:
             return None
 
-        def made(at: tuple[int, ...]) -> Made:
+        def made(at: tuple[int, ...]) -> Explanation:
             parts = () if reads is None else reads(at)
             with torch.no_grad():
                 return tell(at, *(self.at(i)[part] for i, part in zip(inputs, parts, strict=True)))
@@ -243,7 +243,7 @@ class Chain:
             return None
         first, bias = outputs_first(module), getattr(module, "bias", None)
 
-        def tell(at: tuple[int, ...], given: Tensor) -> Made:
+        def tell(at: tuple[int, ...], given: Tensor) -> Explanation:
             place = output(at)
             whole = place if columns is None else int(columns[place])
             weight = module.weight

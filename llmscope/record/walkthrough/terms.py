@@ -18,7 +18,7 @@ STEEP = 20.0
 
 
 @dataclass(frozen=True, eq=False)
-class Made:
+class Explanation:
     """How one value was computed.
 
     Attributes:
@@ -40,7 +40,7 @@ class Made:
     weights: tuple[Region, ...] = ()
 
 
-Tell = Callable[..., Made]
+Tell = Callable[..., Explanation]
 """Maps a cell's index and the part of each input that it reads to how the cell was computed."""
 
 
@@ -53,11 +53,11 @@ def summed(
     scale: float = 1.0,
     more: Sequence[tuple[str, float]] = (),
     weights: tuple[Region, ...] = (),
-) -> Made:
+) -> Explanation:
     """Explain a sum of products and further terms: scale · Σ left · right + Σ more."""
     one, other = (tensor.double().reshape(-1).numpy() for tensor in (left, right))
     added = np.array([value for _, value in more], dtype=np.float64)
-    return Made(
+    return Explanation(
         said if scale == 1 else f"{scale:.4g} · ({said})",
         values=np.concatenate([scale * one * other, added]),
         factors=np.stack([one, other], -1),
@@ -69,13 +69,15 @@ def summed(
 
 def added(
     said: str, *terms: tuple[str, float], filled: str = "", weights: tuple[Region, ...] = ()
-) -> Made:
+) -> Explanation:
     """Explain a sum of a few named terms."""
     values = np.array([value for _, value in terms], dtype=np.float64)
-    return Made(said, filled, values, names=tuple(name for name, _ in terms), weights=weights)
+    return Explanation(
+        said, filled, values, names=tuple(name for name, _ in terms), weights=weights
+    )
 
 
-def bent(formula: str, given: float, value: float) -> Made:
+def bent(formula: str, given: float, value: float) -> Explanation:
     """Explain the output of an elementwise function: `GELU(0.53)`.
 
     Args:
@@ -88,7 +90,7 @@ def bent(formula: str, given: float, value: float) -> Made:
     return added(name, ("", value), filled=filled)
 
 
-def shared(scores: Tensor, at: int, sink: float | None = None) -> Made:
+def shared(scores: Tensor, at: int, sink: float | None = None) -> Explanation:
     """Explain one output of a softmax: e^score divided by the sum over all scores.
 
     Args:
@@ -102,7 +104,7 @@ def shared(scores: Tensor, at: int, sink: float | None = None) -> Made:
     powers = (whole - less).exp()
     mine, total = float(powers[at]), float(powers.sum())
     power = f"e^({float(scores[at]):.4g} − {less:.4g})" if less else f"e^{float(scores[at]):.4g}"
-    return Made(
+    return Explanation(
         "its power of e, divided by the sum of all",
         f"{power} / Σ = {mine:.4g} / {total:.4g}",
         np.array([mine / total]),

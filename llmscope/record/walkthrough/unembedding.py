@@ -12,7 +12,7 @@ from llmscope.record.capture.recording import Recording
 from llmscope.record.norms import exact
 from llmscope.record.walkthrough.embedding import WIDE, rows_of
 from llmscope.record.walkthrough.steps import Chain, norm_form, normed
-from llmscope.record.walkthrough.terms import Made, added, bent, shared
+from llmscope.record.walkthrough.terms import Explanation, added, bent, shared
 from llmscope.record.walkthrough.tracer import Call, Watched
 
 
@@ -171,7 +171,7 @@ def _tokens(chain: Chain, own: _Own, readout: Readout, current: int, row: int) -
     )
     if cap is not None:
 
-        def capped(_: tuple[int, ...], x: Tensor) -> Made:
+        def capped(_: tuple[int, ...], x: Tensor) -> Explanation:
             value = float(torch.tanh(x / cap) * cap)
             return bent(f"{cap:g} · tanh(x / {cap:g})", float(x), value)
 

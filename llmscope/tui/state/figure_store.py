@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from llmscope.engine.events import Beside, Frame, Refused, Request, Sample, Token, Want, Written
+from llmscope.engine.events import Frame, PromptB, Refused, Request, Sample, Token, Want, Written
 from llmscope.figure import Figure, Focus
 from llmscope.tui.state.context_marker import Marked
 from llmscope.tui.state.view_state import ViewState
@@ -31,7 +31,7 @@ class Shown:
     want: Want
     tokens: tuple[Token, ...]
     request: Request
-    beside: Beside | None = None
+    beside: PromptB | None = None
     origin: Origin | None = None
 
     @property

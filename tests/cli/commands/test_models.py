@@ -6,7 +6,7 @@ import json
 import pytest
 
 from llmscope.models.files.cache import converted_folder
-from llmscope.models.loading.load import load_subject
+from llmscope.models.loading.load import load_model
 from tests.cli.running import fresh
 
 SHIPPED = [
@@ -112,7 +112,7 @@ def test_converted_files_are_counted_where_they_came_from(listed, tmp_path, empt
     kept, gone = tmp_path / "kept.gguf", tmp_path / "gone.gguf"
     for seed, file in enumerate((package / "x.gguf", kept, gone)):
         write_gguf(file, seed=seed)
-        load_subject("pypi:some-model" if file.parent == package else str(file))
+        load_model("pypi:some-model" if file.parent == package else str(file))
     gone.unlink()
     found = listed()
     for spec in SHIPPED:
@@ -123,7 +123,7 @@ def test_converted_files_are_counted_where_they_came_from(listed, tmp_path, empt
     for spec, model in found.items():
         assert model["architecture"] == "LlamaForCausalLM"
         assert spec == left or model["converted"] == found[left]["bytes"]
-        assert type(load_subject(spec).model).__name__ == "LlamaForCausalLM"
+        assert type(load_model(spec).model).__name__ == "LlamaForCausalLM"
     assert found[str(kept)]["bytes"] == kept.stat().st_size
 
 

@@ -7,7 +7,7 @@ from llmscope.errors import ScopeError
 from llmscope.models.files.cache import converted_folder
 from llmscope.models.files.digest import file_digest, weights_digest
 from llmscope.models.info import model_info
-from llmscope.models.loading.load import load_subject
+from llmscope.models.loading.load import load_model
 from llmscope.models.provenance import origin
 from llmscope.models.tokenizer.roles import ChatMarks
 
@@ -60,7 +60,7 @@ def test_a_file_that_is_gone_is_one_line(tmp_path, empty_cache):
 
 
 def test_an_adapter_has_its_own_beside_what_it_was_trained_on(empty_cache):
-    base = load_subject("builtin:town", adapters=["builtin:town-pirate"])
+    base = load_model("builtin:town", adapters=["builtin:town-pirate"])
     on = base.adapted["town-pirate"]
     model, adapter = (folder.name for folder in on.folders)
     assert (model, adapter) == ("town-sft", "town-pirate")

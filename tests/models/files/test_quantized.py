@@ -14,7 +14,7 @@ import llmscope
 from llmscope.errors import ScopeError
 from llmscope.models.files import quantized
 from llmscope.models.loading import dispatch
-from llmscope.models.loading.load import load_subject
+from llmscope.models.loading.load import load_model
 from tests.families import small_model
 from tests.models.checkpoints import edit_config, write_config
 
@@ -134,7 +134,7 @@ def test_a_missing_package_is_told_before_anything_is_read(
         **({"text_config": config} if nested else config),
     )  # there are no weights to read
     with pytest.raises(ScopeError, match=message) as caught:
-        load_subject(str(tmp_path))
+        load_model(str(tmp_path))
     assert caught.value.hint.startswith("pip install ")
     assert package in caught.value.hint
     assert "\n" not in caught.value.message
@@ -149,7 +149,7 @@ def test_a_missing_gpu_or_package_is_one_line(tmp_path, no_gpu, method):
     settings = {"quant_method": method, **more.get(method, {})}
     write_config(tmp_path, model_type="llama", quantization_config=settings)
     with pytest.raises(ScopeError, match=f"is quantised with {method}") as caught:
-        load_subject(str(tmp_path))
+        load_model(str(tmp_path))
     assert caught.value.hint
     assert "\n" not in caught.value.message
 
@@ -160,7 +160,7 @@ def test_an_unknown_method_is_refused(tmp_path, method):
     small_model("llama").save_pretrained(tmp_path)
     edit_config(tmp_path, quantization_config={"quant_method": method, "bits": 4})
     with pytest.raises(ScopeError, match="which transformers cannot read") as caught:
-        load_subject(str(tmp_path))
+        load_model(str(tmp_path))
     assert "\x1b" not in caught.value.message
 
 
@@ -244,4 +244,4 @@ def test_bitsandbytes(tmp_path):
     made.save_pretrained(tmp_path / "packed")
     held_against_transformers(tmp_path / "packed", "bitsandbytes", "bfloat16")
     with pytest.raises(ScopeError, match="do not run in float32"):
-        load_subject(str(tmp_path / "packed"), device="cpu", dtype="float32")
+        load_model(str(tmp_path / "packed"), device="cpu", dtype="float32")

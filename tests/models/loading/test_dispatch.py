@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM
 import llmscope
 from llmscope.errors import ScopeError
 from llmscope.models.loading import dispatch, load, memory
-from llmscope.models.loading.load import load_subject
+from llmscope.models.loading.load import load_model
 from llmscope.record.derive.tensors import activations, pattern
 from llmscope.record.derive.verify import CAPABILITIES
 from tests.families import small_model
@@ -112,7 +112,7 @@ def test_it_says_where_the_weights_are(tmp_path, little_memory):
 
 def test_where_all_fit_nothing_is_put_aside(tmp_path, empty_cache):
     small_model("llama").save_pretrained(tmp_path)
-    subject = load_subject(str(tmp_path), device="spread")
+    subject = load_model(str(tmp_path), device="spread")
     assert {weight.device.type for weight in subject.model.parameters()} == {"cpu"}
 
 
@@ -129,10 +129,10 @@ def test_what_does_not_fit_on_the_gpu_is_spread(
     monkeypatch.setattr(load, "choose_device", lambda name: gpu)
     monkeypatch.setattr(load, "_moved", lambda model, *_: model)
     monkeypatch.setattr(memory, "available", lambda device: int(size * free))
-    subject = load_subject(str(tmp_path))
+    subject = load_model(str(tmp_path))
     assert any("do not fit" in notice for notice in subject.notices) == spreads
     assert any("spread over" in notice for notice in subject.notices) == spreads
-    assert not load_subject(str(tmp_path), device="cuda").notices[0].startswith("its weights")
+    assert not load_model(str(tmp_path), device="cuda").notices[0].startswith("its weights")
 
 
 PROGRAM = """
@@ -162,5 +162,5 @@ def test_a_cache_that_cannot_be_written(tmp_path, empty_cache):
     small_model("llama").save_pretrained(tmp_path / "model")
     empty_cache.write_text("")
     with pytest.raises(ScopeError, match="cannot be written") as caught:
-        load_subject(str(tmp_path / "model"), device="spread")
+        load_model(str(tmp_path / "model"), device="spread")
     assert "LLMSCOPE_CACHE" in caught.value.hint

@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 import llmscope
 from llmscope.errors import ScopeError
-from llmscope.models.loading.load import load_subject
+from llmscope.models.loading.load import load_model
 from tests.models.checkpoints import Heard, edit_config, save_model, write_config
 
 
@@ -20,7 +20,7 @@ def folder(tmp_path):
 
 def refusal(folder, **options):
     with pytest.raises(ScopeError) as caught:
-        load_subject(str(folder), **options)
+        load_model(str(folder), **options)
     assert caught.value.hint
     assert "\n" not in caught.value.message + caught.value.hint
     return caught.value
@@ -29,7 +29,7 @@ def refusal(folder, **options):
 def test_a_folder_loads_as_it_was_saved(folder):
     saved = save_model(folder)
     heard = Heard()
-    subject = load_subject(str(folder), progress=heard)
+    subject = load_model(str(folder), progress=heard)
     weights = saved.state_dict()
     assert all(torch.equal(w, weights[name]) for name, w in subject.model.state_dict().items())
     assert not subject.model.training
@@ -42,7 +42,7 @@ def test_a_folder_loads_as_it_was_saved(folder):
 
 def test_without_a_tokenizer_it_takes_ids(folder):
     save_model(folder)
-    subject = load_subject(str(folder))
+    subject = load_model(str(folder))
     assert subject.tokens is None
     assert "no tokenizer" in subject.notices[0]
     assert subject.label(5) == "5"
@@ -65,7 +65,7 @@ def test_without_a_tokenizer_it_takes_ids(folder):
 def test_a_broken_tokenizer_is_a_notice(folder, name, content, why):
     save_model(folder)
     (folder / name).write_bytes(content)
-    subject = load_subject(str(folder))
+    subject = load_model(str(folder))
     assert subject.tokens is None
     (notice,) = subject.notices
     assert notice.startswith("its tokenizer cannot be loaded (")
@@ -97,7 +97,7 @@ def test_nothing_is_printed(folder, capfd):
     save_model(folder)
     edit_config(folder, eos_token_id=100_000)  # transformers warns of it
     capfd.readouterr()
-    load_subject(str(folder))
+    load_model(str(folder))
     assert capfd.readouterr() == ("", "")
     assert transformers.logging.get_verbosity() == level
     assert transformers.logging.set_tqdm_hook(None) is None
@@ -117,7 +117,7 @@ def test_two_threads_load_one_after_the_other(monkeypatch):
             inside.pop()
 
     monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", slow)
-    loaders = [threading.Thread(target=load_subject, args=("builtin:sort",)) for _ in range(3)]
+    loaders = [threading.Thread(target=load_model, args=("builtin:sort",)) for _ in range(3)]
     for loader in loaders:
         loader.start()
     for loader in loaders:
@@ -129,24 +129,24 @@ def test_two_threads_load_one_after_the_other(monkeypatch):
 @pytest.mark.parametrize("name", ["float32", "bfloat16", "float16"])
 def test_a_dtype_is_given_to_all_weights(folder, name):
     save_model(folder)
-    subject = load_subject(str(folder), dtype=name)
+    subject = load_model(str(folder), dtype=name)
     assert subject.dtype == getattr(torch, name)
     assert {p.dtype for p in subject.model.parameters()} == {subject.dtype}
 
 
 def test_half_precision_is_widened_on_a_cpu(folder):
     save_model(folder)
-    load_subject(str(folder)).model.bfloat16().save_pretrained(folder)
-    assert load_subject(str(folder), device="cpu").dtype == torch.float32
+    load_model(str(folder)).model.bfloat16().save_pretrained(folder)
+    assert load_model(str(folder), device="cpu").dtype == torch.float32
 
 
 def test_tiny_models_get_one_thread_and_a_number_is_kept(folder):
     before = torch.get_num_threads()
     save_model(folder)
     try:
-        load_subject(str(folder), threads=2)
+        load_model(str(folder), threads=2)
         assert torch.get_num_threads() == 2
-        load_subject(str(folder))
+        load_model(str(folder))
         assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(before)
@@ -165,12 +165,12 @@ def test_tiny_models_get_one_thread_and_a_number_is_kept(folder):
 )
 def test_what_cannot_be_chosen_is_refused(option, value):
     with pytest.raises(ScopeError, match=str(value)):
-        load_subject(None, **{option: value})
+        load_model(None, **{option: value})
 
 
 def test_unknown_builtin_lists_the_known():
     with pytest.raises(ScopeError) as caught:
-        load_subject("builtin:nope")
+        load_model("builtin:nope")
     assert "builtin:sort" in caught.value.hint
 
 
@@ -229,7 +229,7 @@ def test_a_class_that_transformers_has_needs_no_code(folder, tmp_path):
     marker = tmp_path / "ran"
     (folder / "own.py").write_text(f"open({str(marker)!r}, 'w').close()\n")
     edit_config(folder, auto_map={"AutoModelForCausalLM": "own.LlamaForCausalLM"})
-    assert type(load_subject(str(folder)).model).__module__.startswith("transformers.")
+    assert type(load_model(str(folder)).model).__module__.startswith("transformers.")
     assert not marker.exists()
 
 
@@ -238,7 +238,7 @@ def test_pickled_weights_are_loaded_only_when_allowed(folder):
     (folder / "model.safetensors").unlink()
     torch.save(model.state_dict(), folder / "pytorch_model.bin")
     assert "--allow-pickle" in refusal(folder).hint
-    loaded = load_subject(str(folder), allow_pickle=True).model
+    loaded = load_model(str(folder), allow_pickle=True).model
     assert torch.equal(loaded.lm_head.weight, model.lm_head.weight)
 
 
@@ -307,7 +307,7 @@ def test_weights_that_nobody_takes_are_a_notice(folder):
     save_model(folder)
     path = folder / "model.safetensors"
     save_file(load_file(path) | {"vision.w": torch.ones(2)}, path, metadata={"format": "pt"})
-    assert any("vision.w" in notice for notice in load_subject(str(folder)).notices)
+    assert any("vision.w" in notice for notice in load_model(str(folder)).notices)
 
 
 def test_weights_of_another_shape(folder):

@@ -8,7 +8,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from llmscope.errors import ScopeError
 from llmscope.models.loading import load, memory
-from llmscope.models.loading.load import load_subject
+from llmscope.models.loading.load import load_model
 from tests.families import small_model
 
 
@@ -39,7 +39,7 @@ def test_a_model_that_does_not_fit_says_what_would(folder, monkeypatch, error):
     monkeypatch.setattr(memory, "available", lambda device: 3 * count)
     monkeypatch.setattr(memory, "GIB", 1)  # the model is small: count in bytes
     with pytest.raises(ScopeError) as told:
-        load_subject(str(folder))
+        load_model(str(folder))
     assert f"take {4 * count}.0 GiB, and {3 * count}.0 GiB are free" in told.value.message
     assert told.value.hint == f"--dtype bfloat16, which takes {2 * count}.0 GiB"
 
@@ -49,7 +49,7 @@ def test_where_half_the_numbers_do_not_fit_either(folder, monkeypatch):
     monkeypatch.setattr(memory, "available", lambda device: 10_000_000_000 if device.type else 0)
     monkeypatch.setattr(memory, "_parameters", lambda folder: (70_000_000_000, 2))
     with pytest.raises(ScopeError) as told:
-        load_subject(str(folder), dtype="bfloat16")
+        load_model(str(folder), dtype="bfloat16")
     assert told.value.hint.startswith("--device spread")
     assert told.value.hint.endswith("a model of at most 5.0 billion parameters")
 
@@ -68,17 +68,17 @@ def test_what_would_be_killed_is_not_begun(folder, monkeypatch):
     monkeypatch.setattr(memory, "GIB", 1)
     failing(monkeypatch, AutoModelForCausalLM, "from_pretrained", AssertionError("it was begun"))
     with pytest.raises(ScopeError) as told:
-        load_subject(str(folder), dtype="float32")
+        load_model(str(folder), dtype="float32")
     assert f"take {4 * count}.0 GiB" in told.value.message
     assert told.value.hint.startswith("--dtype bfloat16")
     monkeypatch.undo()
-    assert load_subject(str(folder), dtype="float32").dtype == torch.float32
+    assert load_model(str(folder), dtype="float32").dtype == torch.float32
 
 
 def test_weights_that_stay_as_they_are_take_no_memory_of_their_own(folder, monkeypatch):
     monkeypatch.setattr(memory, "available", lambda device: 0)
     monkeypatch.setattr(memory.psutil, "swap_memory", lambda: SimpleNamespace(free=0))
-    assert load_subject(str(folder), dtype="float32").dtype == torch.float32
+    assert load_model(str(folder), dtype="float32").dtype == torch.float32
 
 
 def test_what_had_arrived_on_the_device_leaves_it(folder, monkeypatch):
@@ -95,7 +95,7 @@ def test_what_had_arrived_on_the_device_leaves_it(folder, monkeypatch):
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: freed.append(list(moves)))
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (5, 10))
     with pytest.raises(ScopeError) as told:
-        load_subject(str(folder), device="cuda:0")
+        load_model(str(folder), device="cuda:0")
     assert moves == ["cuda:0", "cpu"]
     assert freed == [moves]
     assert "memory of cuda:0" in told.value.message

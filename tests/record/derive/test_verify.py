@@ -8,7 +8,7 @@ from torch import nn
 
 import llmscope
 from llmscope.models.anatomy import find
-from llmscope.record.derive.verify import CAPABILITIES, pattern_here, verify
+from llmscope.record.derive.verify import CAPABILITIES, pattern_verdict_at, verify
 from tests.families import FAMILIES, refused, small_model
 from tests.record.conftest import prompt_of, recorder_for
 
@@ -131,11 +131,11 @@ def test_a_prompt_longer_than_the_probe_is_held_against_the_model_itself(dtype, 
     model = small_model("mistral", sliding_window=20, max_position_embeddings=64).to(dtype)
     recorder = recorder_for(model)
     long = recorder.record(prompt_of([(7 * i) % 96 for i in range(40)]))
-    assert pattern_here(long, 1, 39).status == "verified"
+    assert pattern_verdict_at(long, 1, 39).status == "verified"
     other = believed(long, **wrong)
     if "window" in wrong:
-        assert pattern_here(other, 1, 19).status == "verified"  # it does not reach so far
-    verdict = pattern_here(other, 1, 39)
+        assert pattern_verdict_at(other, 1, 19).status == "verified"  # it does not reach so far
+    verdict = pattern_verdict_at(other, 1, 39)
     assert verdict.status == "refused"
     assert verdict.reason.startswith("at token 39 it differs")
     assert verdict.discrepancy > 1e-5

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from llmscope.engine.events import Taught
+from llmscope.engine.events import ContextAdded
 from llmscope.tui.actions.registry import BY_NAME as ACTION
 from llmscope.tui.actions.types import own_keys
 from llmscope.tui.state.layout_state import LayoutState
@@ -193,7 +193,7 @@ async def test_what_cannot_be_taught_is_told_and_the_picture_stays(opened: Open)
         await session.settle()
         await session.press("escape", "p")
         (lesson,) = session.engine.lessons
-        session.engine.post(Taught(lesson, error="there is no [/context] before the query"))
+        session.engine.post(ContextAdded(lesson, error="there is no [/context] before the query"))
         await session.settle()
         assert told(session) == {"there is no [/context] before the query"}
         assert (session.app.text, session.app.scene.adapter) == ("snow:", None)

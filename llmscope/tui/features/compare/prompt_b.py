@@ -9,7 +9,7 @@ from textual.content import Content
 from llmscope.text import display_text
 
 if TYPE_CHECKING:
-    from llmscope.engine.events import Beside, Frame, Refused
+    from llmscope.engine.events import Frame, PromptB, Refused
     from llmscope.tui.desk import Desk
     from llmscope.tui.state.view_state import ViewState
 
@@ -27,7 +27,7 @@ class Comparing:
     """
 
     def __init__(self) -> None:
-        self.beside: Beside | None = None
+        self.beside: PromptB | None = None
         self._agreed = ""  # the last text of B that editor and view state agreed on
         self._open = False
         self._sought: int | None = None

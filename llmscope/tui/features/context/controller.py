@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from llmscope.tui.state.context_marker import marked, toggled
 
 if TYPE_CHECKING:
-    from llmscope.engine.events import Taught, TeachRequest
+    from llmscope.engine.events import ContextAdded, ContextRequest
     from llmscope.tui.desk import Desk
 
 
@@ -20,7 +20,7 @@ class ContextController:
     """The state of a pending request to teach a context."""
 
     def __init__(self) -> None:
-        self._asked: TeachRequest | None = None
+        self._asked: ContextRequest | None = None
 
     @property
     def waiting(self) -> bool:
@@ -29,15 +29,15 @@ class ContextController:
 
     def ask(self, desk: Desk, folder: str | None = None) -> None:
         """Request the update for the prompt's context; write it to `folder` if that is not None."""
-        from llmscope.engine.events import TeachRequest
+        from llmscope.engine.events import ContextRequest
 
         found = marked(desk.text)
         special = desk.ledger.special_tokens and not desk.chat.follows(desk.text)
-        self._asked = TeachRequest(found.text, found.cut, special, folder)
+        self._asked = ContextRequest(found.text, found.cut, special, folder)
         desk.engine.ask(self._asked)
         desk.note("finding the update that stands for the context …", desk.inks.dim)
 
-    def land(self, desk: Desk, taught: Taught) -> None:
+    def land(self, desk: Desk, taught: ContextAdded) -> None:
         """Handle the result: switch to the taught adapter, or show a message or the error."""
         if taught.request != self._asked:
             return
