@@ -132,8 +132,8 @@ A column is an example of the context, a line or what stands between blank lines
 it a token. A cell is how far it moves the update of that layer. Up and down move by layers.""",
     "context-gain": """\
 From left to right, the number of examples before the query; the height is the surprisal of the \
-answer, in bits: lower is better known. The answer is what the whole prompt makes likeliest, or the target \
-that {pin-target} pinned.""",
+answer, in bits: lower is better known. The answer is what the whole prompt makes likeliest, or \
+the target that {pin-target} pinned.""",
     "edits": """\
 {edit-zero} in any pane zeroes what is under the cursor there (a head, a neuron, a layer), and \
 takes that back; {edit-write} writes any edit, and in this pane the chosen one anew. What is wrong \
