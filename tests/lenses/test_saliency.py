@@ -187,7 +187,7 @@ def test_a_model_that_says_something_else_of_embeddings_is_refused(monkeypatch):
     )
     figure = scope.look("saliency")
     assert figure.verdict.status == "refused"
-    assert "something else" in figure.verdict.reason
+    assert "other logits for embeddings" in figure.verdict.reason
 
 
 def test_the_target_is_the_likeliest_token_and_must_exist():

@@ -69,7 +69,7 @@ def test_the_screen_opens_as_it_was_set(home, monkeypatch):
     [
         ('theem = "dark"', "no setting 'theem' (try: theme, the nearest"),
         ('dtype = "flot32"', "'flot32' is no dtype (try: float32, the nearest"),
-        ("threads = 0", "threads = 0 is too few"),
+        ("threads = 0", "threads = 0 is too small"),
         ('threads = "two"', "'two' is no threads (try: a number)"),
         ("ascii = 1", "'1' is no ascii (try: true or false)"),
         ("device = true", "'True' is no device"),

@@ -178,7 +178,7 @@ class TestBadInput:
         ("arguments", "said"),
         [
             (("--lens", "nope"), "next-token"),
-            (("--lens", "tokens", "--lens", "screen"), "alone"),
+            (("--lens", "tokens", "--lens", "screen"), "combined"),
             (("--lens", "tokens", "--mode", "mean"), "--mode"),
             (("--lens", "tokens", "--format", "pdf"), "svg"),
             (("--lens", "tokens", "--size", "12"), "120x40"),

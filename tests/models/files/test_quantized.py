@@ -167,7 +167,7 @@ def test_an_unknown_method_is_refused(tmp_path, method):
 def test_an_old_package_is_not_called_missing(monkeypatch):
     without(monkeypatch)
     monkeypatch.setattr(quantized.metadata, "version", lambda name: "0.1")
-    with pytest.raises(ScopeError, match=r"bitsandbytes 0\.1 does not serve") as caught:
+    with pytest.raises(ScopeError, match=r"bitsandbytes 0\.1 does not work") as caught:
         quantized.check_quantised({"quantization_config": bitsandbytes(8)}, "x")
     assert "--upgrade" in caught.value.hint
 

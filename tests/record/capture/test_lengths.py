@@ -234,4 +234,4 @@ def test_what_differs_with_a_cache_is_run_whole_and_told(tmp_path):
     first = scope.record(IDS[:14])
     second = scope.record(IDS[:15])
     assert (first.ran, second.ran) == (14, 15)
-    assert any("with a cache" in notice for notice in second.prompt.notices)
+    assert any("with a KV cache" in notice for notice in second.prompt.notices)

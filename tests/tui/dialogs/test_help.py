@@ -156,7 +156,7 @@ ANSWERS = {
         "and all of them?": "After the last step in a layer the next layer is opened",
         "how does a text grow?": "E writes it after the prompt",
         "another head?": "[ and ] take another head",
-        "what is a refused step?": "could not be held against the model",
+        "what is a refused step?": "could not be verified against the model",
         "who says so?": "Vaswani et al. 2017",
     },
     "walk-values": {

@@ -75,7 +75,7 @@ def test_a_lock_that_is_held_is_waited_for_once_and_told(
         save_prompt("b", "text")
         assert time.monotonic() - begun < 10  # of a machine that is busy with something else
         assert (saved_prompt("a"), saved_prompt("b")) == ("text", "text")
-        assert "written without" in flaw()
+        assert "writing without" in flaw()
         assert flaw() == ""
     finally:
         holder.kill()  # which ends its lock too
