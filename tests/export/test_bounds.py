@@ -66,7 +66,10 @@ def refused(path, content):
         ({"verdict": {"status": "partial", "reason": "ab" * 9999}}, "a reason is longer"),
         ({"axes": [{"name": "x" * 10_001, "labels": ["a", "b"]}]}, "name of an axis is longer"),
         ({"axes": [{"name": "x", "labels": ["a" + "\u0301" * 300_000, "b"]}]}, "label is longer"),
-        ({"axes": [{"name": "x", "labels": ["a", "b"], "start": 10**300}]}, "invalid start or step"),
+        (
+            {"axes": [{"name": "x", "labels": ["a", "b"], "start": 10**300}]},
+            "invalid start or step",
+        ),
         ({"axes": [{"name": "x", "labels": ["a", "b"], "step": True}]}, "invalid start or step"),
         ({"extra": {"caption": ["x"] * 101}}, "lines of words"),
         ({"extra": {"said": [{"deep": ["x" * 10_001]}]}}, "text of a figure is longer"),

@@ -25,7 +25,7 @@ async def begin(session: Session) -> None:
 async def test_without_b_each_pane_says_how_to_give_one(opened: Open) -> None:
     async with opened() as session:
         await session.press("escape", "8")
-        said = "no prompt B: w keeps this as B, W writes one"
+        said = "no prompt B: w keeps this, W writes one"
         assert session.screen_text().count(said) == len(PANES) - 1
         assert "W writes prompt B, w keeps this one as B" in session.screen_text()
         await session.press("w")
