@@ -191,7 +191,7 @@ def _unmet() -> Iterator[tuple[str, str]]:
     from packaging.requirements import Requirement
 
     try:
-        wanted = requires("llmscope") or []
+        wanted = requires("llmscope-tui") or []
     except PackageNotFoundError:
         return  # run from a checkout, without package metadata
     for requirement in map(Requirement, wanted):
