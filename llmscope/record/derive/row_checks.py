@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from llmscope.figure import VERIFIED, Verdict
 from llmscope.models.anatomy import FLOATS, Readout
 from llmscope.record.capture.recording import Recording, Segment
-from llmscope.record.derive.comparison import Comparison, compare, judge
+from llmscope.record.derive.comparison import BOUND, Comparison, compare, judge
 from llmscope.record.derive.post_norms import post_norms
 from llmscope.record.derive.row_stats import first_unfinite
 from llmscope.record.derive.tensors import logits
@@ -38,18 +38,23 @@ WORDS = 256
 
 @dataclass
 class _Measured:
-    """Measurements of the rows of a segment in one layer.
+    """Measurements of the rows of a segment, in one layer or in all.
 
     In numpy, whose calls on a few numbers take a tenth of torch's: each letter makes hundreds.
     """
 
-    done: NDArray[np.bool_]  # [row]
-    errors: NDArray[np.float32]  # [row]
-    sums: NDArray[np.float64]  # [4, row]
+    done: NDArray[np.bool_]  # [row] or [layer, row]
+    errors: NDArray[np.float32]  # [row] or [layer, row]
+    sums: NDArray[np.float64]  # [4, row] or [4, layer, row]
 
     @classmethod
-    def nothing(cls, rows: int) -> _Measured:
-        return cls(np.zeros(rows, bool), np.zeros(rows, np.float32), np.zeros((4, rows)))
+    def nothing(cls, layers: int, rows: int) -> _Measured:
+        size = layers, rows
+        return cls(np.zeros(size, bool), np.zeros(size, np.float32), np.zeros((4, *size)))
+
+    def of_layer(self, layer: int) -> _Measured:
+        """Return views of one layer: what is kept there is kept here."""
+        return _Measured(self.done[layer], self.errors[layer], self.sums[:, layer])
 
     def keep(self, rows: slice, found: Comparison) -> None:
         self.done[rows] = True
@@ -120,10 +125,11 @@ def _placed(
         first += count
 
 
-def _measured(segment: Segment, capability: str, layer: int) -> _Measured:
-    key = ("checked", capability, layer)
+def _measured(segment: Segment, capability: str) -> _Measured:
+    """Return what was measured of a segment in all layers."""
+    key = ("checked", capability)
     if key not in segment.memo:
-        segment.memo[key] = _Measured.nothing(len(segment))
+        segment.memo[key] = _Measured.nothing(len(segment.layers), len(segment))
     kept: _Measured = segment.memo[key]
     return kept
 
@@ -137,7 +143,7 @@ def _measure(
     rows: Sequence[int],
 ) -> None:
     """Check the rows of a segment that are not checked yet."""
-    kept = _measured(segment, capability, layer)
+    kept = _measured(segment, capability).of_layer(layer)
     done = kept.done[_places(rows, first)]
     if done.all():
         return
@@ -168,7 +174,7 @@ def _runs(rows: Sequence[int], longest: int) -> Iterator[range]:
 def _found(recording: Recording, capability: str, layer: int, rows: Sequence[int]) -> Comparison:
     errors, sums = [], []
     for segment, first, some in _placed(recording, rows):
-        kept = _measured(segment, capability, layer)
+        kept = _measured(segment, capability).of_layer(layer)
         places = _places(some, first)
         errors.append(kept.errors[places])
         sums.append(kept.sums[:, places])
@@ -188,17 +194,36 @@ def writes_verdict(recording: Recording, verdicts: Verdicts) -> Verdict:
     plain = [layer for layer in layers if post_norms(parts[layer]) is None]
     for segment, count in recording.parts:
         _measure_writes(segment, plain, count)
-    for layer in layers:
-        known[layer] = rows_verdict(recording, "writes", layer)
+    for layer, error in zip(layers, _largest_errors(recording, layers), strict=True):
+        if error <= BOUND:
+            known[layer] = Verdict("verified", "", error or None)
+        else:
+            known[layer] = rows_verdict(recording, "writes", layer)
     return Verdicts({"writes": tuple(known)}).over("writes")
+
+
+def _largest_errors(recording: Recording, layers: Sequence[int]) -> list[float]:
+    """Return the largest error of the writes of each layer over all rows.
+
+    NaN where that does not decide: rows that are not checked yet, NaN, or half precision.
+    """
+    half = recording.subject.dtype in (torch.float16, torch.bfloat16)
+    worst = np.full(len(layers), np.nan if half else 0.0, np.float32)
+    for segment, count in recording.parts:
+        kept = _measured(segment, "writes")
+        errors = kept.errors[layers, :count]
+        errors[~kept.done[layers, :count]] = np.nan
+        worst = np.maximum(worst, errors.max(axis=1))
+    found: list[float] = worst.tolist()
+    return found
 
 
 @torch.no_grad()
 def _measure_writes(segment: Segment, layers: Sequence[int], count: int) -> None:
     """Check the writes of several layers at once: a typed letter adds only one row to each."""
-    open_layers = [
-        layer for layer in layers if not _measured(segment, "writes", layer).done[:count].all()
-    ]
+    kept = _measured(segment, "writes")
+    checked: NDArray[np.bool_] = np.all(kept.done[:, :count], axis=1)
+    open_layers = [layer for layer in layers if not checked[layer]]
     if len(open_layers) < 2:
         return
     after = [*(one.stream for one in segment.layers[1:]), segment.final]
@@ -217,8 +242,7 @@ def _measure_writes(segment: Segment, layers: Sequence[int], count: int) -> None
         own = torch.stack([after[layer][rows] for layer in open_layers])
         found = compare(total, own)  # errors: [layer, row]
         for at, layer in enumerate(open_layers):
-            kept = _measured(segment, "writes", layer)
-            kept.keep(rows, Comparison(found.errors[at], found.sums[:, at]))
+            kept.of_layer(layer).keep(rows, Comparison(found.errors[at], found.sums[:, at]))
 
 
 @torch.no_grad()
