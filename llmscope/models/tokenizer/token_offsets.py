@@ -30,10 +30,12 @@ def align(text: str, tokens: Sequence[bytes], control: Sequence[bool]) -> list[S
         control: which tokens may be absent from the text, such as those that a tokenizer adds.
     """
     data = text.encode()
-    places = _places(text)
     for prefixed in (False, True):
         bounds = _bounds(data, tokens, control, prefixed)
         if bounds is not None:
+            if len(data) == len(text):  # each character is one byte
+                return bounds
+            places = _places(text)
             return [
                 (_inside(places, start), _inside(places, max(start, end - 1)) + (end > start))
                 for start, end in bounds
