@@ -90,7 +90,7 @@ FAILURES = [
     ("os.kill(os.getpid(), signal.SIGKILL)", "ended by signal 9", None),
     ("path.write_bytes(b'AB\\xe4')", "not UTF-8 (byte 2)", b"AB\xe4"),
     ("path.unlink()", "the file is gone", None),
-    ("pass", "has changed nothing", None),
+    ("pass", "nothing was changed", None),
 ]
 """What the editor does, what is told, and what is left of the file."""
 
