@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from llmscope import __version__
 from llmscope.engine.events import ModelInfo, Token
 from llmscope.export.edits_caption import PLAIN, EditsCaption
 from llmscope.export.provenance import installed
@@ -70,7 +71,7 @@ def about_dict(
     """
     return {
         "schema": SCHEMA,
-        "llmscope": installed("llmscope"),
+        "llmscope": __version__,
         "model": {
             "spec": info.spec,
             "architecture": info.architecture,

@@ -9,13 +9,14 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
+from llmscope import __version__
 from llmscope.models.loaded_model import Progress
 
 if TYPE_CHECKING:
     from llmscope.models.provenance import Origin
     from llmscope.scope import Scope
 
-_PACKAGES = ("llmscope", "torch", "transformers")
+_PACKAGES = ("torch", "transformers")
 
 
 def provenance(
@@ -46,6 +47,7 @@ def provenance_of(
         ScopeError: a file of weights cannot be read.
     """
     return {
+        "llmscope": __version__,
         **{package: installed(package) for package in _PACKAGES},
         "python": platform.python_version(),
         **origin.to_dict(progress),

@@ -99,6 +99,8 @@ def take_apart(norm: nn.Module, like: Tensor) -> NormParts:
     except (TypeError, ValueError, RuntimeError, AttributeError) as error:
         # A module that needs more arguments, such as a block that layers share.
         raise UnknownNorm("its norm has no scale that can be held still") from error
+    if there.shape != rows.shape:  # a head that changes the width
+        raise UnknownNorm("its norm has no scale that can be held still")
     size = exact(rows).square().mean(-1, keepdim=True).sqrt()
     # The mean of the rows is zero, so that the gain is the same with and without centring.
     gain = ((there - back) / (2 * exact(rows)) * size).mean(0)

@@ -60,7 +60,8 @@ def test_a_png_carries_it_and_stays_one(figure):
 
 def test_what_a_snapshot_says():
     said = record(*ASK, "--layer", "0")["provenance"]
-    for package in ("llmscope", "torch", "transformers"):
+    assert said["llmscope"] == version("llmscope-tui")
+    for package in ("torch", "transformers"):
         assert said[package] == version(package)
     assert (said["device"], said["dtype"], said["attention"]) == ("cpu", "float32", "sdpa")
     assert len(said["model"]["weights"][0]) == 64

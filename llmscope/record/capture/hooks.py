@@ -213,6 +213,9 @@ class LayerTap:
         beside = kept.pop("mlp_beside", None)
         if beside is not None:
             kept["mlp_write"] = kept["mlp_write"] + beside
+        for name in ("mlp_entry", "mlp_write", "activity", "router", "routed", "chosen"):
+            if name in kept and len(kept[name]) != len(kept["stream"]):
+                del kept[name]  # the MLP runs in chunks, and only the last one was kept
         stream, *others = (kept.get(name) for name in names)
         assert stream is not None
         named = {name: kept.get(name) for name in ("embedded_write", "visible_from", "key_bias")}

@@ -103,8 +103,8 @@ def _run_until(recording: Recording, module: nn.Module, catch: Any) -> bool:
         Whether the hook ended it.
     """
     subject = recording.subject
-    hook = module.register_forward_hook(catch)
     ids = torch.tensor([recording.prompt.ids], device=subject.device)
+    hook = module.register_forward_hook(catch)
     try:
         changed = attached(subject.anatomy, recording.changes)
         with torch.no_grad(), suppress(_SeenEnough), changed, placed(subject.model):

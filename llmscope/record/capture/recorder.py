@@ -55,7 +55,7 @@ class Recorder:
         # as of a model dispatched over devices.
         own = "forward" in vars(subject.model)
         known = type(subject.model).forward.__module__.startswith("transformers.")
-        self._standard = known and not own
+        self._known, self._standard = known, known and not own
         self._body = subject.model.base_model if self._standard else subject.model
         # Recurrent and convolution layers keep a state that cannot be cut back to a prefix.
         may = "cache" in forward and all(
@@ -66,6 +66,9 @@ class Recorder:
         self.lengths = Lengths(self)
         self.notice = ""  # added to each prompt's notices; set by `examine`
         self._caches = may  # a first guess; see `examine`
+        padding = getattr(subject.model.config.get_text_config(), "pad_token_id", None)
+        self._padding = padding if isinstance(padding, int) else None
+        self._padding_counts: bool | None = None  # not measured yet
 
     def record(
         self,
@@ -101,6 +104,11 @@ class Recorder:
         return max(kept, key=lambda one: common(one.prompt.ids, prompt.ids), default=None)
 
     @property
+    def reuses(self) -> bool:
+        """Whether passes may continue from a cache of keys and values, as measured."""
+        return self._caches
+
+    @property
     def latest(self) -> Recording | None:
         """The recording that the next one continues from."""
         return self._latest
@@ -117,7 +125,7 @@ class Recorder:
             prompt: the prompt.
             cancelled: called before each layer; true ends the pass there.
         """
-        if before is None or before.past is None:
+        if before is None or before.past is None or self._in_one_pass(prompt):
             return self._extend(None, 0, prompt, cancelled)
         shared = common(before.prompt.ids, prompt.ids)
         alike = not shared or self.lengths.alike(len(before), len(prompt))
@@ -161,10 +169,10 @@ class Recorder:
         """Run the ids after the first `shared`, on top of the recording of those."""
         ids, next_look = prompt.ids[shared:], foreseen(before)
         try:
-            cache = self.cache(before, shared)
+            cache = self.cache(before, shared, prompt)
             logits = self.forward(ids, cache, cancelled, next_look, going_on=shared > 0)
             if self.taps.overwritten():  # known from now on, so this happens once per model
-                cache = self.cache(before, shared)
+                cache = self.cache(before, shared, prompt)
                 logits = self.forward(ids, cache, cancelled, next_look, going_on=shared > 0)
             segment = self._of_tokens(self.taps.segment(), len(ids), logits)
             past = _past(cache, len(self.taps.layers))
@@ -254,7 +262,7 @@ class Recorder:
         """
         if not self._leaves_out:
             return {}
-        return {"logits_to_keep": torch.arange(-rows, 0) if self._standard else rows}
+        return {"logits_to_keep": torch.arange(-rows, 0) if self._known else rows}
 
     def keys_and_values(
         self, past: Past | None
@@ -307,7 +315,35 @@ class Recorder:
         if not apart <= bound(self.subject.dtype, ROW) * float(own.abs().max()):
             return False
         parts = self._extend(whole, half, whole.prompt, None)
-        return same_row(parts, whole, len(whole) - 1)
+        if not same_row(parts, whole, len(whole) - 1):
+            return False
+        # Keys that saw later tokens would pass so far: alone, the first half must be the same.
+        alone = self._extend(None, 0, _of_ids(whole.prompt.ids[:half]), None)
+        return same_row(alone, whole, half - 1)
+
+    def _counts_padding(self) -> bool:
+        """Return whether positions depend on which earlier tokens are padding, as in RoBERTa.
+
+        Such a model counts its positions from the ids, so that a pass on a cached prefix that
+        holds the padding token gives other numbers than a pass over all.
+        """
+        if self._padding_counts is None:
+            pad, vocabulary = self._padding or 0, self.subject.anatomy.vocabulary
+            ids = tuple((7 * at + 5) % vocabulary for at in range(8))
+            ids = tuple(one + 1 if one == pad else one for one in ids)
+            prompt = _of_ids((*ids[:2], pad, *ids[3:]))
+            self._padding_counts = False  # while it is measured
+            try:
+                whole = self._extend(None, 0, prompt, None)
+                parts = self._extend(whole, 5, prompt, None)
+                self._padding_counts = not same_row(parts, whole, len(prompt) - 1)
+            except Exception:  # any error of the model's code: nothing is known
+                self._padding_counts = True
+        return self._padding_counts
+
+    def _in_one_pass(self, prompt: Prompt) -> bool:
+        """Return whether a prompt must run completely each time."""
+        return self._caches and self._padding in prompt.ids and self._counts_padding()
 
     def token_at(self, place: int, length: int) -> list[Tensor]:
         """Return queries, keys and values of one token at `place` in a prompt of `length` tokens.
@@ -373,7 +409,9 @@ class Recorder:
             caching = {} if cache is None else {"cache": cache}
             return model(input_ids=batch, use_cache=cache is not None, **caching, **few)
 
-    def cache(self, before: Recording | None, length: int) -> DynamicCache | None:
+    def cache(
+        self, before: Recording | None, length: int, prompt: Prompt | None = None
+    ) -> DynamicCache | None:
         """Make a new KV cache that holds the first `length` tokens of a recording.
 
         A cache's tensors are never changed in place, so the new one starts from views of the old.
@@ -382,7 +420,7 @@ class Recorder:
         Returns:
             The cache; None if the model cannot continue from one; see `examine`.
         """
-        if not self._caches:
+        if not self._caches or (prompt is not None and self._in_one_pass(prompt)):
             return None
         cache = DynamicCache()
         for keys, values in before.past if before and before.past and length else ():
@@ -391,6 +429,11 @@ class Recorder:
             layer.keys, layer.values = keys[None, :, :length], values[None, :, :length]
             cache.layers.append(layer)
         return cache
+
+
+def _of_ids(ids: Sequence[int]) -> Prompt:
+    """Return a prompt without labels, for measurements."""
+    return Prompt(tuple(ids), ("",) * len(ids), (False,) * len(ids))
 
 
 Past = tuple[tuple[Tensor, Tensor], ...]

@@ -218,6 +218,19 @@ class Recording:
             return None
         return torch.cat([known.new_zeros(n) if one is None else one for n, one in pieces])
 
+    def key_bias(self, layer: int) -> Tensor | None:
+        """Return what a mask adds to the scores of each key; None if no mask adds any. [key, head]
+
+        Zero for keys whose bias differs by query: only later queries see those, and the check of
+        their rows refuses them.
+        """
+        pieces = [(count, segment.layers[layer].key_bias) for segment, count in self.parts]
+        known = next((kept for _, kept in pieces if kept is not None), None)
+        if known is None:
+            return None
+        missing = known.new_zeros(1, known.shape[-1])
+        return torch.cat([missing.expand(n, -1) if one is None else one[:n] for n, one in pieces])
+
     def layer_rows(self, layer: int, some: range) -> LayerRows:
         """Return all tensors of a layer for some rows.
 

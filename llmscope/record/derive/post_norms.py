@@ -105,7 +105,8 @@ def learn(layer: Layer, rows: LayerRows, after: Tensor) -> None:
     _known.pop(layer.module, None)
     if rows.attention_write is None or rows.mlp_write is None or rows.mixer_write is not None:
         return
-    if rows.stream.shape != rows.attention_write.shape or rows.stream.shape != after.shape:
+    shapes = {rows.attention_write.shape, rows.mlp_write.shape, after.shape}
+    if shapes != {rows.stream.shape}:
         return  # several streams side by side
     if _near(_with_late(rows.stream + rows.attention_write, rows), after):
         return

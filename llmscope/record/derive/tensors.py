@@ -52,7 +52,7 @@ def pattern(
     scores = _by_group(query.float(), keys.float().transpose(1, 2)) * settings.scale
     if settings.softcap is not None:
         scores = torch.tanh(scores / settings.softcap) * settings.softcap
-    added = recording.rows("key_bias", layer)
+    added = recording.key_bias(layer)
     if added is not None:
         bias = added.T[:, None].to(scores)  # [head, 1, key]
         scores = scores + (bias if head is None or len(bias) == 1 else bias[head : head + 1])

@@ -91,6 +91,12 @@ def _of_token(subject: LoadedModel, text: str) -> Tensor:
     why_not = why_no_gradients(subject.model)
     if why_not:
         raise ScopeError(why_not, "a vector from a file")
+    width = getattr(readout.unembed, "in_features", subject.anatomy.width)
+    if width != subject.anatomy.width:
+        raise ScopeError(
+            f"the unembedding reads {width} dimensions, and the stream has {subject.anatomy.width}",
+            "a vector from a file",
+        )
     with torch.enable_grad():
         # The gradient of a logit is its row of the unembedding, however the weights are stored.
         like = torch.zeros(1, subject.anatomy.width, dtype=subject.dtype, device=subject.device)
