@@ -69,7 +69,8 @@ def why_single(scope: Scope, looking: PromptJob, bound: float = BOUND) -> str:
     from llmscope.record.derive.verify import probe
 
     scope.verdicts("readout")  # run the model's checks before recording
-    if not scope.recorder.reuses:  # the probe is too short to show what such a model depends on
+    attends = any(layer.kind == "attention" for layer in scope.subject.anatomy.layers)
+    if attends and not scope.recorder.reuses:  # the probe is too short to show all that it needs
         return "its tokens depend on more than keys and values of earlier ones"
     whole = probe(scope.subject)
     lengths = [min(length, len(whole)) for length in PROBE]

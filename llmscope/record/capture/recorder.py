@@ -68,7 +68,7 @@ class Recorder:
         self._caches = may  # a first guess; see `examine`
         padding = getattr(subject.model.config.get_text_config(), "pad_token_id", None)
         self._padding = padding if isinstance(padding, int) else None
-        self._padding_counts: bool | None = None  # not measured yet
+        self._padding_counts = False  # until the model is examined
 
     def record(
         self,
@@ -298,7 +298,9 @@ class Recorder:
                 raise
             except Exception:  # any error of a model that does not support this cache
                 reusable = False
-            if not reusable:
+            if reusable:
+                self._padding_counts = self._counts_padding()
+            else:
                 self._caches, whole = False, None
                 self.notice = NOT_REUSED
         if whole is None:
@@ -327,23 +329,23 @@ class Recorder:
         Such a model counts its positions from the ids, so that a pass on a cached prefix that
         holds the padding token gives other numbers than a pass over all.
         """
-        if self._padding_counts is None:
-            pad, vocabulary = self._padding or 0, self.subject.anatomy.vocabulary
-            ids = tuple((7 * at + 5) % vocabulary for at in range(8))
-            ids = tuple(one + 1 if one == pad else one for one in ids)
-            prompt = _of_ids((*ids[:2], pad, *ids[3:]))
-            self._padding_counts = False  # while it is measured
-            try:
-                whole = self._extend(None, 0, prompt, None)
-                parts = self._extend(whole, 5, prompt, None)
-                self._padding_counts = not same_row(parts, whole, len(prompt) - 1)
-            except Exception:  # any error of the model's code: nothing is known
-                self._padding_counts = True
-        return self._padding_counts
+        pad, vocabulary = self._padding, self.subject.anatomy.vocabulary
+        if pad is None or not 0 <= pad < vocabulary:
+            return False
+        ids = [(7 * at + 5) % vocabulary for at in range(6)]
+        prompt = _of_ids([ids[0], pad, *(one for one in ids[2:] if one != pad)])
+        try:
+            whole = self._extend(None, 0, prompt, None)
+            parts = self._extend(whole, 3, prompt, None)
+        except (Cancelled, torch.OutOfMemoryError):
+            raise
+        except Exception:  # any error of the model's code: nothing is known
+            return True
+        return not same_row(parts, whole, len(prompt) - 1)
 
     def _in_one_pass(self, prompt: Prompt) -> bool:
         """Return whether a prompt must run completely each time."""
-        return self._caches and self._padding in prompt.ids and self._counts_padding()
+        return self._padding_counts and self._padding in prompt.ids
 
     def token_at(self, place: int, length: int) -> list[Tensor]:
         """Return queries, keys and values of one token at `place` in a prompt of `length` tokens.
