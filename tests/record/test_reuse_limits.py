@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from llmscope.batch.job import PromptJob
+from llmscope.batch.padded import why_single
 from llmscope.errors import ScopeError
+from llmscope.figure import Focus
 from llmscope.models.anatomy import find
 from llmscope.models.loaded_model import LoadedModel
 from llmscope.scope import Scope
@@ -106,3 +109,10 @@ def test_an_unembedding_of_another_width_than_the_stream_is_told():
         scope.record(IDS, edits=["freeze norm final"])
     with pytest.raises(ScopeError, match="the unembedding reads 24 dimensions"):
         scope.record(IDS, edits=["steer 1 token id:7 4"])
+
+
+@pytest.mark.parametrize(("family", "single"), [("deepseek_v32", True), ("llama", False)])
+def test_prompts_run_one_by_one_where_an_indexer_chooses_keys(family, single):
+    why = why_single(scope_of(family), PromptJob(("next-token",), Focus()))
+    assert ("depend on more than keys and values" in why) == single
+    assert bool(why) == single

@@ -55,7 +55,7 @@ class Recorder:
         # as of a model dispatched over devices.
         own = "forward" in vars(subject.model)
         known = type(subject.model).forward.__module__.startswith("transformers.")
-        self._known, self._standard = known, known and not own
+        self._of_transformers, self._standard = known, known and not own
         self._body = subject.model.base_model if self._standard else subject.model
         # Recurrent and convolution layers keep a state that cannot be cut back to a prefix.
         may = "cache" in forward and all(
@@ -262,7 +262,7 @@ class Recorder:
         """
         if not self._leaves_out:
             return {}
-        return {"logits_to_keep": torch.arange(-rows, 0) if self._known else rows}
+        return {"logits_to_keep": torch.arange(-rows, 0) if self._of_transformers else rows}
 
     def keys_and_values(
         self, past: Past | None
