@@ -56,11 +56,12 @@ class Terminal:
         return "\n".join(self.screen.display)
 
     def wait(self, *wanted):
-        """Until all of `wanted` is on the screen."""
+        """Return the text once all of `wanted` is on the screen and a while brought nothing new."""
         until = time.monotonic() + PATIENCE
         while time.monotonic() < until:
+            seen = len(self.raw)
             self.read()
-            if all(part in self.text for part in wanted):
+            if len(self.raw) == seen and all(part in self.text for part in wanted):
                 return self.text
         raise AssertionError(f"{wanted} did not appear:\n{self.text}")
 

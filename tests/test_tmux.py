@@ -108,12 +108,12 @@ def test_it_is_readable_survives_detaching_and_leaves_in_order(tmux):
     server = tmux.server
     server.shows("3 layers", "surprisal", "Attention")
     server.run("send-keys", "-t", "s", "B")
-    text = server.shows("99.98", "6 tokens", "▸B")
+    server.shows("99.98", "6 tokens", "▸B", "norm 0.559")
+    server.until(is_whole)
     assert server.flags().split()[0] == "1"
     grid = server.grid()
     rows = ["".join(cell.data for cell in row) for row in grid]
     whole(rows)
-    assert "norm 0.559" in text
     (readable_by_weight if tmux.term == "screen" else readable_by_colour)(grid, rows)
 
     client = server.attach(160, 48)
