@@ -43,6 +43,8 @@ from llmscope.figure import Figure, Focus
 from llmscope.text import named
 
 if TYPE_CHECKING:
+    import psutil
+
     from llmscope.lenses import Lens
     from llmscope.models.provenance import Origin
     from llmscope.record.capture.recording import Recording
@@ -79,6 +81,7 @@ class Engine:
         self._origins: dict[str | None, Origin] = {}
         self._aside = BranchRecordings()
         self._milliseconds = 0.0
+        self._process: psutil.Process | None = None
 
     def start(self) -> None:
         """Start the thread, which loads the model first."""
@@ -365,7 +368,8 @@ class Engine:
             import torch
 
             vram = torch.cuda.memory_allocated(scope.subject.device)
-        rss = psutil.Process().memory_info().rss
+        self._process = self._process or psutil.Process()  # making one reads several files
+        rss = self._process.memory_info().rss
         beside = scope.ran_beside - self._before
         cost = (recording.ran, recording.reused, self._milliseconds, rss, vram)
         return PassInfo(*cost, other_ran=beside)

@@ -115,7 +115,7 @@ def _values(recording: Recording, focus: Focus, rows: range, pool: int) -> NDArr
     else:
         values = _weights(recording, focus, rows)
     count, keys = values.shape
-    values[np.triu_indices(count, k=rows.start // pool + 1, m=keys)] = np.nan
+    values[~np.tri(count, keys, k=rows.start // pool, dtype=bool)] = np.nan
     return values
 
 

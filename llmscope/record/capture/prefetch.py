@@ -22,6 +22,7 @@ ROWS = 64
 ROW_STATS = ("row stats",)
 ACTIVATIONS = "activations"
 LOGITS = "logits"
+LAST_LOGITS = "last logits"
 """Keys of the memos that hold derived values."""
 
 

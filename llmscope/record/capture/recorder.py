@@ -18,6 +18,7 @@ from llmscope.models.loaded_model import LoadedModel
 from llmscope.record.capture.hooks import Cancelled, LayerHooks
 from llmscope.record.capture.lengths import ROW, Lengths, same_row
 from llmscope.record.capture.prefetch import (
+    LAST_LOGITS,
     LOGITS,
     NOTHING,
     Prefetch,
@@ -464,10 +465,14 @@ def cut(before: Recording, prompt: Prompt) -> Recording:
 
 
 def earlier_logits(before: Recording | None, shared: int) -> tuple[int, Tensor] | None:
-    """Return the last shared position and the logits after it, if they are the earlier pass's."""
-    if before is None or before.logits is None or shared != len(before):
+    """Return the last shared position and the logits after it, if they are known.
+
+    They are the earlier pass's own; or, if its prompt was cut back, those that a figure read off.
+    """
+    if before is None or shared != len(before):
         return None
-    return shared - 1, before.logits
+    logits = before.memo.get(LAST_LOGITS) if before.logits is None else before.logits
+    return None if logits is None else (shared - 1, logits)
 
 
 def common(old: tuple[int, ...], new: tuple[int, ...]) -> int:

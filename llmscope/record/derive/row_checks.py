@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
 
 from llmscope.figure import VERIFIED, Verdict
 from llmscope.models.anatomy import FLOATS, Readout
@@ -284,8 +285,17 @@ def _logits_of(readout: Readout, stream: Tensor, some: Tensor) -> Tensor:
     """Compute the readout after one token for some tokens of the vocabulary only. [1, token]"""
     unembed = readout.unembed
     assert isinstance(unembed, nn.Linear)
-    few = nn.Linear(1, 1, bias=unembed.bias is not None, device="meta")
-    few.weight = nn.Parameter(unembed.weight[some.to(unembed.weight.device)], requires_grad=False)
-    if unembed.bias is not None:
-        few.bias = nn.Parameter(unembed.bias[some.to(unembed.bias.device)], requires_grad=False)
-    return replace(readout, unembed=few)(stream)
+    return replace(readout, unembed=_SomeTokens(unembed, some))(stream)
+
+
+class _SomeTokens(nn.Module):
+    """The unembedding of some tokens of the vocabulary; an `nn.Linear` would initialize itself."""
+
+    def __init__(self, unembed: nn.Linear, some: Tensor) -> None:
+        super().__init__()
+        some = some.to(unembed.weight.device)
+        self.weight = unembed.weight[some]  # a copy: [token, width]
+        self.bias = None if unembed.bias is None else unembed.bias[some]
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return functional.linear(hidden, self.weight, self.bias)

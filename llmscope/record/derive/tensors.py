@@ -13,7 +13,7 @@ from torch import Tensor
 
 from llmscope.record.capture.attention_hook import AttentionSettings
 from llmscope.record.capture.observed_attention import observed_pattern, observed_values, own_logits
-from llmscope.record.capture.prefetch import ACTIVATIONS
+from llmscope.record.capture.prefetch import ACTIVATIONS, LAST_LOGITS
 from llmscope.record.capture.recording import Recording
 from llmscope.record.change_hooks import Site, attached
 
@@ -232,7 +232,12 @@ def logits_after(recording: Recording, position: int) -> Tensor:
     if recording.earlier is not None and position == recording.earlier[0]:
         return recording.earlier[1].float()
     if recording.subject.readout_holds:
-        return logits(recording, position, position + 1)[0]
+        if position != len(recording) - 1:
+            return logits(recording, position, position + 1)[0]
+        if LAST_LOGITS not in recording.memo:  # the prompt was cut back to this token
+            recording.memo[LAST_LOGITS] = logits(recording, position, position + 1)[0]
+        last: Tensor = recording.memo[LAST_LOGITS]
+        return last
     kept: tuple[int, Tensor] | None = recording.memo.get(OWN)
     if kept is None or kept[0] != position:
         kept = recording.memo[OWN] = (position, own_logits(recording)[position].clone())

@@ -7,7 +7,7 @@ text on both sides; in a prompt with several such lines they are part of the tex
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -42,8 +42,7 @@ class Marked:
         if cut is None:
             return tuple(tokens)
         return tuple(
-            replace(
-                token,
+            token._replace(
                 start=token.start + len(MARK) * (token.start >= cut),
                 end=token.end + len(MARK) * (token.end > cut),
             )

@@ -192,3 +192,27 @@ def test_a_fresh_pass_foresees_nothing_and_has_the_same_bits():
         assert not recording.parts[0][0].memo
         found = everything(recording)
         assert all((a == b).sum() == (a == a).sum() for a, b in zip(found, own, strict=True))
+
+
+def test_a_token_after_a_deleted_one_reads_no_logits_but_its_own():
+    """The logits after a prompt that was cut back are kept once a figure has shown them."""
+    scope = scope_for(small_model("llama"))
+    unembed = scope.subject.anatomy.readout.unembed
+
+    def pasted():
+        return scope.record(IDS, fresh=True)
+
+    with Counted(unembed, lambda: looked_at(pasted())) as rows:
+        looked_at(pasted())
+        cut = scope.record(IDS[:-1])
+        looked_at(cut)
+        rows.clear()
+        shown = tensors.logits_after(cut, len(cut) - 1)
+        assert rows == [1]
+        assert torch.equal(tensors.logits_after(cut, len(cut) - 1), shown)
+        again = scope.record([*IDS[:-1], 9])
+        found = looked_at(again)
+        assert rows == [1, 1]
+    assert again.ran == 1
+    assert torch.equal(again.earlier[1], shown)
+    same(found, looked_at(scope.record([*IDS[:-1], 9], fresh=True)))
