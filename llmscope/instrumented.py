@@ -12,7 +12,7 @@ from llmscope.record.capture.extra_passes import Passes
 from llmscope.record.capture.model_state import adopt, check, state_of
 from llmscope.record.capture.recorder import Cancel, Recorder
 from llmscope.record.capture.recording import Recording
-from llmscope.record.derive.determinism import check_steady
+from llmscope.record.derive.determinism import check_steady, checked_draws
 from llmscope.record.derive.row_checks import readout_verdict, rows_verdict, writes_verdict
 from llmscope.record.derive.row_stats import forget_row_stats
 from llmscope.record.derive.verify import Verdicts, pattern_verdict_at, verify
@@ -39,7 +39,8 @@ class InstrumentedModel:
         self._serial = serial
         recorder = Recorder(self.subject)
         check_steady(recorder)
-        verdicts = verify(recorder)
+        with checked_draws(recorder):
+            verdicts = verify(recorder)
         adopt(self.subject, first=True)
         return recorder, verdicts
 

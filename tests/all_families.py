@@ -147,6 +147,7 @@ EXTRAS: dict[str, dict[str, Any]] = {
     },
     "reformer": {
         "axial_pos_embds": False,
+        "hash_seed": 0,  # without one, each pass hashes otherwise
         "local_attn_chunk_length": 8,
         "lsh_attn_chunk_length": 8,
         "num_buckets": 4,

@@ -13,6 +13,7 @@ from llmscope.errors import ScopeError
 from llmscope.models.anatomy import find
 from llmscope.models.loaded_model import LoadedModel
 from llmscope.scope import Scope
+from tests import all_families
 from tests.families import small_model
 
 IDS = (3, 4, 5, 6, 3, 4, 5)
@@ -235,6 +236,30 @@ class TestTrainingMode:
         )
         with pytest.raises(ScopeError, match="random"):
             scope.record(IDS)
+
+
+class TestRandomNumbers:
+    """Models whose forward draws random numbers though it is in evaluation mode."""
+
+    def test_a_random_hash_is_refused(self):
+        scope = Scope(subject_of(all_families.small_model("reformer", hash_seed=None)))
+        with pytest.raises(ScopeError, match="draws random numbers") as refused:
+            scope.record(IDS)
+        assert "hash_seed" in refused.value.hint
+
+    def test_a_hash_with_a_seed_is_recorded(self):
+        scope = Scope(subject_of(all_families.small_model("reformer", hash_seed=3)))
+        ids = [(5 * at + 3) % 90 for at in range(48)]
+        own = scope.model(input_ids=torch.tensor([ids])).logits[0, -1]
+        assert torch.allclose(scope.record(ids).logits, own, atol=1e-5)
+
+    def test_numbers_drawn_for_nothing_are_no_reason(self):
+        """BigBird initializes another attention in its first short pass, then loads its weights."""
+        scopes = [Scope(subject_of(all_families.small_model("big_bird"))) for _ in range(2)]
+        before = torch.get_rng_state()
+        own = own_logits(scopes[0], IDS)
+        assert not torch.equal(before, torch.get_rng_state())
+        assert torch.allclose(scopes[1].record(IDS).logits, own, atol=1e-5)
 
 
 class TestInferenceMode:
