@@ -22,6 +22,8 @@ BOUND = 1e-5
 HALF_BOUND = 4.0
 """Bounds relative to a row's largest output: in float32, and in eps of a narrower type."""
 
+NO_SCALE = "it is more than a norm, and has no scale that can be held still"
+
 
 class UnknownNorm(ValueError):  # noqa: N818 - a finding
     """A module is neither a norm of the form above nor the identity."""
@@ -98,9 +100,9 @@ def take_apart(norm: nn.Module, like: Tensor) -> NormParts:
         there, back = exact(norm(rows)), exact(norm(-rows))
     except (TypeError, ValueError, RuntimeError, AttributeError) as error:
         # A module that needs more arguments, such as a block that layers share.
-        raise UnknownNorm("its norm has no scale that can be held still") from error
+        raise UnknownNorm(NO_SCALE) from error
     if there.shape != rows.shape:  # a head that changes the width
-        raise UnknownNorm("its norm has no scale that can be held still")
+        raise UnknownNorm(NO_SCALE)
     size = exact(rows).square().mean(-1, keepdim=True).sqrt()
     # The mean of the rows is zero, so that the gain is the same with and without centring.
     gain = ((there - back) / (2 * exact(rows)) * size).mean(0)
@@ -110,7 +112,7 @@ def take_apart(norm: nn.Module, like: Tensor) -> NormParts:
     found = [NormParts(gain, bias, centred) for centred in (True, False)]
     best = min(found, key=lambda parts: parts.error(shifted, normed))
     if not best.error(shifted, normed) <= bound(like.dtype, BOUND):  # also refuses NaN
-        raise UnknownNorm("its norm has no scale that can be held still")
+        raise UnknownNorm(NO_SCALE)
     return best
 
 

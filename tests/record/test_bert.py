@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -59,6 +60,19 @@ def test_the_walkthrough_shows_the_head_as_one_step():
     steps = {step["name"]: step for step in figure.extra["steps"]}
     assert {"head", "logits", "output projection", "activation"} <= steps.keys()
     assert "head" not in figure.verdict.reason
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_token_types_are_not_taken_for_positions_in_a_short_prompt(count):
+    """There are two types, so that two tokens could have their vectors by position."""
+    scope = scope_of(small_model("bert"))
+    scope.record(IDS[:count])
+    place = count - 1
+    step = scope.look("walkthrough", layer=1).extra["steps"][2]
+    assert (step["name"], step["reason"]) == ("position embedding", "")
+    figure = scope.look("walkthrough", layer=1, mode="values", step=2, position=place)
+    table = scope.model.bert.embeddings.position_embeddings.weight.detach().numpy()
+    assert np.abs(figure.values[place] - table[place]).max() <= 1e-6
 
 
 @pytest.mark.parametrize(

@@ -178,7 +178,7 @@ def test_vectors_that_do_not_fit(speaking, tmp_path):
         ("jamba", "scale head 0.1 2", "no attention"),
         ("jamba", "freeze norm 0.attention", "has no attention that was found"),
         ("rwkv", "mean layer 0", "cannot be trusted"),
-        ("olmo2", "freeze norm 1.mlp", "is not the output of a norm"),
+        ("olmo2", "freeze norm 1.mlp", "is not the output of a norm alone"),
         ("llama", "steer 1 token w3 1", "has no tokenizer"),
         ("llama", "steer 1 w1 - w2 1", "has no tokenizer"),
     ],

@@ -37,7 +37,10 @@ def frozen(recording: Recording, edit: Edit, rows: range) -> Change:
         norms = [child for child in parts.module.children() if child is not reader]
     found = _watched(recording, norms, reader)
     if found is None:
-        raise ScopeError(f"what the {edit.norm} reads is not the output of a norm", "another norm")
+        reader_name = "unembedding" if edit.layer is None else edit.norm
+        raise ScopeError(
+            f"what the {reader_name} reads is not the output of a norm alone", "another norm"
+        )
     norm, inputs, outputs = found
     here = slice(rows.start, rows.stop)
     try:

@@ -103,15 +103,23 @@ def _positions(seen: Watched, table: nn.Module, count: int, width: int) -> Call 
         count: number of tokens.
         width: width of the embedding.
     """
+    found: list[Call] = []
     for call in seen.before:
         given, gave = call.given, call.gave
         if call.module is table or gave is None or gave.shape[-1] != width:
             continue
         vectors = given is not None and given.is_floating_point() and given.shape[-1:] == (width,)
-        short = any(0 < len(one) < count for one in call.module.parameters(recurse=False))
+        short = 0 < _rows(call) < count
         if not vectors and not short and rows_of(gave).shape == (count, width):
-            return call  # a table shorter than the prompt holds token types, not positions
-    return None
+            found.append(call)
+    # A table shorter than the prompt holds token types, not positions; so does, of several that a
+    # short prompt fits in, one that is shorter than another.
+    return max(found, key=_rows, default=None)
+
+
+def _rows(call: Call) -> int:
+    """Return how many rows the shortest parameter of a module has; 0 without parameters."""
+    return min((len(one) for one in call.module.parameters(recurse=False)), default=0)
 
 
 def _position(chain: Chain, call: Call, count: int) -> int:

@@ -156,7 +156,7 @@ def test_a_norm_keeps_the_scale_of_the_unedited_pass(made, family, norm):
     scope, plain = made(family)
     name, layer = ("final", 3) if norm == "final" else (f"1.{norm}", 1)
     if norm != "final" and not plain.places["norms"]:
-        with pytest.raises(ScopeError, match="is not the output of a norm"):
+        with pytest.raises(ScopeError, match="is not the output of a norm alone"):
             scope.record(A, edits=[f"freeze norm {name}"])
         return
     vector = 3 * plain.model.get_submodule(plain.places["unembed"]).weight[17].detach()
