@@ -100,7 +100,8 @@ def grown(value: Any, rng: random.Random) -> Any:
     if isinstance(value, int | float):
         return value * rng.choice((-1, 2, 10, 10**4, 10**6, 10**12))
     if isinstance(value, str):
-        return value * rng.choice((2, 100, 10_000, 4_000_000 // (len(value) or 1)))
+        most = max(2, 4_000_000 // (len(value) or 1))  # an earlier change may have grown it
+        return value * min(rng.choice((2, 100, 10_000, most)), most)
     if isinstance(value, list):
         size = len(json.dumps(value[:100])) * max(1, len(value) // 100)
         return value * max(2, rng.choice((2, 50, 1000, 10_000_000)) // max(1, size // 100))

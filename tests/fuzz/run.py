@@ -27,6 +27,8 @@ MOST_LINE = 1000
 """Characters of an error line."""
 PATIENCE = 90.0
 """Seconds after which a process that uses no CPU is given up as well."""
+CALLS = 250
+"""Calls after which a new process takes over: what libraries keep of each adds up to its bound."""
 COMMAND = [sys.executable, "-m", "tests.fuzz.worker"]
 """Starts a worker process."""
 _BARE = re.compile(r"^error: \w*(Error|Exception|Exit|Interrupt|Warning|StopIteration)\b")
@@ -48,9 +50,13 @@ class Worker:
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
+        self._calls = 0
 
     def run(self, commands: list[list[str]]) -> list[dict[str, Any]] | str:
         """Return the answers for some commands; a sentence when they hung or killed the process."""
+        self._calls += 1
+        if self._calls % CALLS == 0:
+            self.close()
         process = self._process or self._started()
         assert process.stdin is not None
         assert process.stdout is not None

@@ -2,6 +2,7 @@
 
 import json
 import time
+from types import SimpleNamespace
 
 import pyarrow.parquet as parquet
 import pytest
@@ -12,7 +13,8 @@ from llmscope.errors import ScopeError
 from llmscope.models.loading.load import _tokens
 from llmscope.models.tokenizer.parts import linear, plain, plain_file
 from llmscope.models.tokenizer.tokens import Tokens
-from llmscope.models.tokenizer.worker import worker_for
+from llmscope.models.tokenizer.worker import TokenizerWorker, worker_for
+from llmscope.sandbox import CallError
 from tests.cli.running import failure, run
 from tests.models.checkpoints import save_model
 from tests.models.vocabularies import FAST, TEXTS
@@ -190,6 +192,18 @@ def test_in_the_child_the_tokens_are_the_same(kind, monkeypatch):
             assert offsets == [tuple(one) for one in places]
         assert child.decode(ids) == here.decode(ids)
     child._worker.close()
+
+
+def test_an_id_beyond_any_vocabulary_costs_no_list_of_those_that_are_missing():
+    vocabulary = {letter: index for index, letter in enumerate(LETTERS)}
+    vocabulary["!"] = 2**31 - 1
+    model = {"type": "BPE", "vocab": vocabulary, "merges": []}
+    backend = Tokenizer.from_str(description(model=model, **split("(a|b)c")))
+    asked = []
+    stand_in = SimpleNamespace(get_vocab=backend.get_vocab, to_str=lambda: asked.append(""))
+    with pytest.raises(CallError, match="id 2,147,483,647"):
+        TokenizerWorker(stand_in)
+    assert not asked
 
 
 def test_what_known_vocabularies_are_made_of_stays_in_this_process(tmp_path):
