@@ -10,30 +10,30 @@ from llmscope.tui.terminal.output_guard import can_be_resumed
 
 if TYPE_CHECKING:
     from llmscope.tui.actions.types import Where
-    from llmscope.tui.desk import Desk
+    from llmscope.tui.app import LlmscopeApp
 
 
-def up(desk: Desk) -> None:
+def up(desk: LlmscopeApp) -> None:
     """Move one row up; each pane defines its own rows."""
     desk.look_at(desk.overview.pane.step(desk.scene, -1))
 
 
-def down(desk: Desk) -> None:
+def down(desk: LlmscopeApp) -> None:
     """Move one row down."""
     desk.look_at(desk.overview.pane.step(desk.scene, 1))
 
 
-def left(desk: Desk) -> None:
+def left(desk: LlmscopeApp) -> None:
     """Move one column to the left; each pane defines its own columns."""
     desk.look_at(desk.overview.pane.side(desk.scene, -1))
 
 
-def right(desk: Desk) -> None:
+def right(desk: LlmscopeApp) -> None:
     """Move one column to the right."""
     desk.look_at(desk.overview.pane.side(desk.scene, 1))
 
 
-def turn(desk: Desk) -> None:
+def turn(desk: LlmscopeApp) -> None:
     """Show the next view of the pane, or of the main figure if the pane has only one."""
     overview, scene = desk.overview, desk.scene
     turned = overview.pane.turn(scene) or overview.panes[overview.workspace.spine].turn(scene)
@@ -43,27 +43,27 @@ def turn(desk: Desk) -> None:
         desk.look_at(turned)
 
 
-def first_token(desk: Desk) -> None:
+def first_token(desk: LlmscopeApp) -> None:
     """Go to the first token."""
     desk.look_at(desk.scene.go(position=0))
 
 
-def last_token(desk: Desk) -> None:
+def last_token(desk: LlmscopeApp) -> None:
     """Go to the last token, which the cursor then follows."""
     desk.look_at(desk.scene.go(position=len(desk.scene.tokens) - 1))
 
 
-def leave(desk: Desk) -> None:
+def leave(desk: LlmscopeApp) -> None:
     """Go from the prompt to the figures, or to the placeholder in their place."""
     desk.screen.set_focus(desk.card if desk.card.display else desk.overview.pane)
 
 
-def edit_prompt(desk: Desk) -> None:
+def edit_prompt(desk: LlmscopeApp) -> None:
     """Go back to the prompt."""
     desk.screen.set_focus(desk.editor)
 
 
-def chat(desk: Desk) -> None:
+def chat(desk: LlmscopeApp) -> None:
     """Put the typed text into the model's chat template, or take it out again."""
     from llmscope.tui.features.models.model_switch import busy
 
@@ -71,7 +71,7 @@ def chat(desk: Desk) -> None:
         desk.chat.toggle(desk)
 
 
-def next_adapter(desk: Desk) -> None:
+def next_adapter(desk: LlmscopeApp) -> None:
     """Switch to the next adapter, or to the base model after the last one."""
     scene = desk.scene.adapted()
     if scene.info is None or not scene.info.adapters:
@@ -81,7 +81,7 @@ def next_adapter(desk: Desk) -> None:
     desk.look_at(scene)
 
 
-def pin_target(desk: Desk) -> None:
+def pin_target(desk: LlmscopeApp) -> None:
     """Pin the target token, so that it stays wherever the cursor goes; or unpin it."""
     scene, shown = desk.scene, desk.ledger.shown("next-token")
     if scene.target_pinned:
@@ -97,7 +97,7 @@ def pin_target(desk: Desk) -> None:
     desk.tell(f"target pinned: {quoted_token(shown.figure.axes[0].labels[ids.index(target)])}")
 
 
-def versus(desk: Desk) -> None:
+def versus(desk: LlmscopeApp) -> None:
     """Compare the target with the chosen candidate, or stop comparing."""
     scene, shown = desk.scene, desk.ledger.shown("next-token")
     if scene.versus is not None:
@@ -114,14 +114,14 @@ def versus(desk: Desk) -> None:
     desk.tell(f"the answer is held against {quoted_token(against)}")
 
 
-def copy(desk: Desk) -> None:
+def copy(desk: LlmscopeApp) -> None:
     """Ask what to copy, by the terminal's own clipboard."""
     from llmscope.tui.features.copy.menu import ask
 
     ask(desk)
 
 
-def save(desk: Desk) -> None:
+def save(desk: LlmscopeApp) -> None:
     """Ask where to save the pane."""
     from llmscope.tui.features.save.dialog import ask
 
@@ -129,7 +129,7 @@ def save(desk: Desk) -> None:
         ask(desk)
 
 
-def show_help(desk: Desk) -> None:
+def show_help(desk: LlmscopeApp) -> None:
     """Explain the pane that has the focus, or the prompt."""
     # Imported late: the help needs the texts of the lenses.
     from llmscope.tui.dialogs.help import HelpScreen
@@ -148,21 +148,21 @@ def show_help(desk: Desk) -> None:
     )
 
 
-def jump(desk: Desk) -> None:
+def jump(desk: LlmscopeApp) -> None:
     """Show a letter on each place, and go to the place whose letter is pressed."""
     from llmscope.tui.dialogs.jump import jump as show_letters
 
     show_letters(desk)
 
 
-def tour(desk: Desk) -> None:
+def tour(desk: LlmscopeApp) -> None:
     """Explain the screen, one part after the other."""
     from llmscope.tui.dialogs.tour import tour as walk
 
     walk(desk)
 
 
-def show_palette(desk: Desk) -> None:
+def show_palette(desk: LlmscopeApp) -> None:
     """Open the palette: all commands, found by typing."""
     from llmscope.tui.dialogs.command_palette import CommandPaletteScreen
 
@@ -171,7 +171,7 @@ def show_palette(desk: Desk) -> None:
         desk.push_screen(CommandPaletteScreen())
 
 
-def stop(desk: Desk) -> None:
+def stop(desk: LlmscopeApp) -> None:
     """Suspend the program, as ctrl+z does everywhere; give the terminal back meanwhile."""
     if not desk.may("stop"):
         return
@@ -181,7 +181,7 @@ def stop(desk: Desk) -> None:
         desk.tell("no shell is here that could bring a stopped program back", "warning")
 
 
-def leave_program(desk: Desk) -> None:
+def leave_program(desk: LlmscopeApp) -> None:
     """Quit; the app's `text` keeps the prompt."""
     if desk.may("quit"):
         desk.exit(0)

@@ -13,7 +13,7 @@ from llmscope.tui.actions.types import Action
 
 if TYPE_CHECKING:
     from llmscope.draw.render_options import RenderOptions
-    from llmscope.tui.desk import Desk
+    from llmscope.tui.app import LlmscopeApp
     from llmscope.tui.panes import FigurePane
     from llmscope.tui.state.workspaces import Workspace
     from llmscope.tui.widgets.header import Part
@@ -83,7 +83,7 @@ class Replay:
         at, count = self.workspaces.index(page) + 1, len(self.workspaces)
         return f"{action.area}: {page.title}{f', page {at} of {count}' * (count > 1)}"
 
-    def refuses(self, desk: Desk, event: events.Event) -> bool:
+    def refuses(self, desk: LlmscopeApp, event: events.Event) -> bool:
         """Return whether an event would change the prompt; if so, tell why it is refused."""
         if not isinstance(event, events.Key | events.Paste) or not desk.in_prompt:
             return False
@@ -96,7 +96,7 @@ class Replay:
         return True
 
 
-def provenance(desk: Desk) -> None:
+def provenance(desk: LlmscopeApp) -> None:
     """Show where the numbers of the file came from."""
     from llmscope.tui.dialogs.facts import FactsScreen
 

@@ -15,7 +15,7 @@ from llmscope.tui.terminal.output_filter import filters
 from llmscope.tui.theme.textual_theme import inks, textual_theme
 
 if TYPE_CHECKING:
-    from llmscope.tui.desk import Desk
+    from llmscope.tui.app import LlmscopeApp
 
 COLOUR_SYSTEMS = {
     "truecolor": ColorSystem.TRUECOLOR,
@@ -35,7 +35,7 @@ def all_names() -> tuple[str, ...]:
     return (*theme_names(), *own_theme_names())
 
 
-def put_on(desk: Desk, look: RenderOptions) -> None:
+def put_on(desk: LlmscopeApp, look: RenderOptions) -> None:
     """Apply render options to the app. Existing widgets are redrawn by `wear`."""
     desk.look, desk.inks = look, inks(look.theme)
     desk.console._color_system = COLOUR_SYSTEMS[look.tier]
@@ -48,7 +48,7 @@ def put_on(desk: Desk, look: RenderOptions) -> None:
     desk.theme = made.name
 
 
-def wear(desk: Desk, name: str) -> None:
+def wear(desk: LlmscopeApp, name: str) -> None:
     """Change to a theme, and report errors in it."""
     theme = load_theme(name, partial(desk.tell, severity="warning"))
     if theme == desk.look.theme:
@@ -64,14 +64,14 @@ def wear(desk: Desk, name: str) -> None:
                 widget.refresh()
 
 
-def choose(desk: Desk, name: str) -> None:
+def choose(desk: LlmscopeApp, name: str) -> None:
     """Change to a theme by the user's choice, which the next start uses again."""
     if desk.may("theme-next"):
         wear(desk, name)
         save_theme(name)
 
 
-def next_theme(desk: Desk) -> None:
+def next_theme(desk: LlmscopeApp) -> None:
     """Change to the next theme."""
     names = all_names()
     at = names.index(desk.look.theme.name) if desk.look.theme.name in names else -1
@@ -83,7 +83,7 @@ def next_theme(desk: Desk) -> None:
 class ThemeFileWatch:
     """Reloads a theme of the user's own when its file was saved."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: LlmscopeApp) -> None:
         self._desk = desk
         self._seen = self._stamp()
 

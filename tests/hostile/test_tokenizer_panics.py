@@ -1,6 +1,8 @@
 """Tokenizers that panic, loop, grow or abort cost a line for the text, and nothing else."""
 
 import json
+import subprocess
+import sys
 import time
 from types import SimpleNamespace
 
@@ -262,3 +264,41 @@ def test_a_letter_in_the_child_is_cheap():
     for count in range(50):
         found.encode("ab " * count)
     assert (time.process_time() - before) / 50 < 0.01  # seconds of this process
+
+
+LONG_TOKEN = """
+import sys
+from tokenizers import Tokenizer, models
+from llmscope.models.tokenizer.worker import refuse_long_tokens
+from llmscope.sandbox import CallError
+from types import SimpleNamespace
+pieces = [("a", 0.0), ("b", -1.0), ("a" * int(sys.argv[1]), -2.0)]
+found = SimpleNamespace(backend_tokenizer=Tokenizer(models.Unigram(pieces, unk_id=0)))
+try:
+    refuse_long_tokens(found)
+except CallError as error:
+    print(error)
+del found
+print("still here")
+"""
+
+
+@pytest.mark.parametrize(
+    ("length", "told"),
+    [(10_000, ""), (1_000_000, "it has a token of more than 10,000 characters\n")],
+)
+def test_freeing_a_long_token_does_not_end_the_process(length, told):
+    """A Unigram model is freed recursively, one call for each character of its longest token."""
+    done = subprocess.run(
+        [sys.executable, "-c", LONG_TOKEN, str(length)], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, f"{told}still here\n"), done.stderr
+
+
+def test_a_file_with_a_long_token_is_tried_in_a_child_that_may_crash(tmp_path):
+    pieces = [["<unk>", 0.0], ["a", -1.0], ["a" * 1_000_000, -2.0]]
+    write(tmp_path / "m", model={"type": "Unigram", "unk_id": 0, "vocab": pieces})
+    assert not plain_file(tmp_path / "m" / "tokenizer.json")
+    found, (notice,) = _tokens(tmp_path / "m", False)
+    assert found is None
+    assert "cannot be loaded (it crashed" in notice

@@ -217,7 +217,7 @@ async def recorded(
 async def rested(session: Session) -> None:
     """Until nothing more is on its way, not even what waits for a pause in the typing."""
     await session.settle()
-    while session.app._pause is not None or session.app.ledger.waiting:
+    while session.app.requests.unsettled or session.app.ledger.waiting:
         await session.pilot.pause(0.05)
     await session.settle()
     await session.pilot.pause(0.1)

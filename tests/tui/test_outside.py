@@ -80,13 +80,13 @@ def test_the_first_picture_waits_for_nothing_that_it_does_not_show(
     code = """
 import sys
 from pathlib import Path
-from llmscope.tui.desk import Desk
+from llmscope.tui.app import LlmscopeApp
 from llmscope.tui.engine_client import LateEngine
 found, sys.argv = Path(sys.argv[1]), ["llmscope", "builtin:sort"]
 def fill(desk):
     found.write_text(" ".join(sys.modules))
     desk.exit(0)
-Desk.fill, LateEngine.start = fill, lambda engine: None
+LlmscopeApp.fill, LateEngine.start = fill, lambda engine: None
 from llmscope.cli import main
 main()
 """

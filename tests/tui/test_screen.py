@@ -8,8 +8,8 @@ import pytest
 from textual.events import Key
 
 from llmscope.engine.events import Frame, Loaded, PassInfo
-from llmscope.tui.desk import FADING, PATIENCE
 from llmscope.tui.engine_client import EngineSays
+from llmscope.tui.request_scheduler import FADING, PATIENCE
 from tests.tui.acting import INFO, tokenize
 from tests.tui.conftest import PROMPT, Open
 

@@ -98,7 +98,8 @@ async def test_a_timer_that_rings_after_the_end_does_nothing(opened: Open) -> No
         text = app.text
     assert app.screen_stack == []
     app.text = ""  # the card is to show
-    for rings in (app._settled, app._paused, app._overdue):
+    requests = app.requests
+    for rings in (requests._settled, requests._paused, requests._is_overdue):
         rings()
     assert app.editor.text == text
     assert app._exception is None
@@ -186,7 +187,7 @@ async def test_hostile_text_is_shown_harmlessly_everywhere(
         assert request.text == text
         ends = [sum(map(len, HOSTILE[: i + 1])) for i in range(len(HOSTILE))]
         tokens = tuple(
-            replace(tokenize("a")[0], position=i, text=piece, start=end - len(piece), end=end)
+            tokenize("a")[0]._replace(position=i, text=piece, start=end - len(piece), end=end)
             for i, (piece, end) in enumerate(zip(HOSTILE, ends, strict=True))
         )
         session.engine.answer(request, tokens=tokens)

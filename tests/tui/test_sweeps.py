@@ -27,7 +27,7 @@ async def test_a_sweep_never_holds_the_other_panes_up_and_tells_how_far_it_is(op
 async def test_a_sweep_waits_until_nothing_changes_and_leaves_no_hole(
     opened: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("llmscope.tui.desk.SETTLING", 600)  # the test says when
+    monkeypatch.setattr("llmscope.tui.request_scheduler.SETTLING", 600)  # the test says when
     async with opened() as session:
         app = session.app
         await session.press("escape", "6")
@@ -40,7 +40,7 @@ async def test_a_sweep_waits_until_nothing_changes_and_leaves_no_hole(
         await session.settle()
         assert "ablation" not in session.wanted()
         session.engine.auto = False
-        app._settled()
+        app.requests._settled()
         request = session.engine.requests[-1]
         want = next(want for want in request.wants if want.key == "ablation")
         session.engine.answer(request, only={"ablation": ablation(want, (0, 30))}, complete=False)

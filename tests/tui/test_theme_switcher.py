@@ -11,7 +11,7 @@ from textual.css import stylesheet
 
 from llmscope.draw import RenderOptions, load_theme, theme_names
 from llmscope.draw.color.arithmetic import contrast, parse_hex
-from llmscope.tui import desk
+from llmscope.tui import app as app_module
 from llmscope.tui.session.state_files import save_theme, saved_theme
 from llmscope.tui.theme.textual_theme import textual_theme
 from llmscope.tui.theme_switcher import EVERY, choose, wear
@@ -47,7 +47,9 @@ async def test_the_start_parses_its_styles_once(
     monkeypatch.setattr(stylesheet, "parse", noting)
     look = RenderOptions(load_theme("vellum"))
     async with opened(look=look) as session:
-        assert parsed.count(Path(desk.__file__).with_name("main.tcss").read_text("utf-8")) == 1
+        assert (
+            parsed.count(Path(app_module.__file__).with_name("main.tcss").read_text("utf-8")) == 1
+        )
         assert {look.theme.ground, look.theme.text, look.theme.dim} < colours(session)
 
 

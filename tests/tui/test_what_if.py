@@ -173,7 +173,7 @@ async def test_the_strength_is_turned_from_any_pane(opened: Open) -> None:
 async def test_a_key_that_is_held_lets_a_pass_land_and_asks_for_the_newest(
     opened: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("llmscope.tui.desk.SETTLING", 600)  # no sweep comes between
+    monkeypatch.setattr("llmscope.tui.request_scheduler.SETTLING", 600)  # no sweep comes between
     async with opened() as session:
         await begin(session, "scale mlp 2 1")
         session.engine.auto = False

@@ -23,6 +23,7 @@ from llmscope.models.sources.gguf_header import read_header
 from llmscope.models.sources.gguf_settings import Described
 from llmscope.models.sources.weights import Options, Weights
 from llmscope.models.spec import Spec
+from llmscope.models.tokenizer.worker import refuse_long_tokens
 from llmscope.text import display_text, told
 
 _MAGIC = b"GGUF"
@@ -148,7 +149,9 @@ def _tokenizer(path: Path, source: dict[str, Any]) -> tuple[Any, list[str]]:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(str(path.parent), **source), []
+        made = AutoTokenizer.from_pretrained(str(path.parent), **source)
+        refuse_long_tokens(made)
+        return made, []
     except (KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
     except BaseException as error:  # an unknown alphabet, or a Rust panic

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,13 @@ GROWTH = 32.0
 """Factor by which replacements may lengthen a text."""
 WORD = 1000
 """Largest `max_input_chars_per_word` of a WordPiece vocabulary."""
+
+LONGEST = 10_000
+"""Most characters of a vocabulary's tokens.
+
+A Unigram model keeps them in a tree that is freed recursively: a token of a million characters
+overflows the stack when the tokenizer is dropped, which ends the process.
+"""
 
 _ENGLISH = r"'s|'t|'re|'ve|'m|'ll|'d"
 _TAIL = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -88,10 +95,17 @@ def plain_file(path: Path) -> bool:
         model = found["model"]
         kind = model.get("type", "BPE")
         longest = model.get("max_input_chars_per_word", WORD)
+        if not short(model["vocab"]):
+            return False
         parts = [found.get(place) for place in _PLACES]
         return not twice and kind in _MODELS and longest <= WORD and _plain(parts)
     except Exception:  # a damaged file: loading it reports the error
         return False
+
+
+def short(vocabulary: Iterable[Any]) -> bool:
+    """Return whether no token is longer than `LONGEST`; tokens may be pairs with their scores."""
+    return all(len(one if isinstance(one, str) else one[0]) <= LONGEST for one in vocabulary)
 
 
 def plain(backend: Any) -> bool:

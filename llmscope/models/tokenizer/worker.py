@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from llmscope.errors import ScopeError
-from llmscope.models.tokenizer.parts import plain, plain_file
+from llmscope.models.tokenizer.parts import LONGEST, plain, plain_file, short
 from llmscope.models.tokenizer.token_offsets import Span
 from llmscope.sandbox import MIB, CallError, FunctionError, Worker
 from llmscope.text import told
@@ -54,7 +55,7 @@ def load_tokenizer(folder: Path, trust_remote_code: bool) -> Any:
         finally:
             trial.close()
     try:
-        return AutoTokenizer.from_pretrained(
+        made = AutoTokenizer.from_pretrained(
             str(folder), trust_remote_code=trust_remote_code, local_files_only=True
         )
     except Exception:
@@ -63,6 +64,17 @@ def load_tokenizer(folder: Path, trust_remote_code: bool) -> Any:
         if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit):
             raise
         raise CallError(told(error)) from None  # a Rust panic
+    if not path.is_file():  # else its trial in the child process would have crashed
+        refuse_long_tokens(made)
+    return made
+
+
+def refuse_long_tokens(tokenizer: Any) -> None:
+    """Raise a CallError if a token is longer than `LONGEST`; the tokenizer is then never freed."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is not None and not short(backend.get_vocab()):
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(backend))  # not even when the program ends
+        raise CallError(f"it has a token of more than {LONGEST:,} characters")
 
 
 def shipped(folder: Path) -> bool:

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 from llmscope.tui.state.workspaces import workspace_of
 
 if TYPE_CHECKING:
-    from llmscope.tui.desk import Desk
+    from llmscope.tui.app import LlmscopeApp
 
 STAYS = "the main figure stays; m gives another pane all the room"
 
 
-def hide(desk: Desk) -> None:
+def hide(desk: LlmscopeApp) -> None:
     """Hide the current pane."""
     _hide(desk, desk.overview.pane.key)
 
 
-def toggle(desk: Desk, key: str) -> None:
+def toggle(desk: LlmscopeApp, key: str) -> None:
     """Hide a pane of this workspace, or show it again."""
     workspace = workspace_of(key, desk.overview.workspace, desk.overview.workspaces)
     if workspace != desk.overview.workspace:
@@ -28,7 +28,7 @@ def toggle(desk: Desk, key: str) -> None:
         _hide(desk, key)
 
 
-def show_all(desk: Desk) -> None:
+def show_all(desk: LlmscopeApp) -> None:
     """Show every pane that was hidden."""
     hidden = desk.overview.arrangement.hidden
     if not hidden:
@@ -37,7 +37,7 @@ def show_all(desk: Desk) -> None:
     desk.overview.rearrange(desk.overview.arrangement.show(*hidden))
 
 
-def move(desk: Desk, by: int) -> None:
+def move(desk: LlmscopeApp, by: int) -> None:
     """Move the pane one place earlier or later among the details."""
     overview, key = desk.overview, desk.overview.pane.key
     if key not in overview.arrangement.shown:
@@ -46,7 +46,7 @@ def move(desk: Desk, by: int) -> None:
     overview.rearrange(overview.arrangement.move(key, by))
 
 
-def _hide(desk: Desk, key: str) -> None:
+def _hide(desk: LlmscopeApp, key: str) -> None:
     overview = desk.overview
     if key not in overview.arrangement.shown:
         desk.tell(STAYS, "warning")

@@ -23,7 +23,7 @@ from llmscope.tui.actions.registry import BY_NAME
 from llmscope.tui.actions.types import is_text, own_keys
 
 if TYPE_CHECKING:
-    from llmscope.tui.desk import Desk
+    from llmscope.tui.app import LlmscopeApp
 
 _WORD = re.compile(r'type:"((?:[^"\\]|\\.)*)"(?=\s|$)|(\S+)', re.DOTALL)
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
@@ -120,7 +120,7 @@ def _shown(word: str) -> str:
     return repr(display_text(word, whitespace=True))
 
 
-def busy(desk: Desk) -> str:
+def busy(desk: LlmscopeApp) -> str:
     """Return in a word or two what the screen waits for; empty once all figures are there."""
     if desk.scene.info is None:
         return "loading"
@@ -133,7 +133,7 @@ def busy(desk: Desk) -> str:
     return "figures" if desk.ledger.waiting else ""
 
 
-def at_rest(desk: Desk, *, timers: bool = True) -> bool:
+def at_rest(desk: LlmscopeApp, *, timers: bool = True) -> bool:
     """Return whether nothing is pending that would change the screen: no message, no layout.
 
     Unlike a pause, this does not depend on how busy the machine is.
@@ -155,4 +155,4 @@ def at_rest(desk: Desk, *, timers: bool = True) -> bool:
     # The palette reports that it found nothing only after a delay.
     timer = getattr(desk.screen, "_no_matches_timer", None)
     told = timer is None or timer._task is None or timer._task.done()
-    return not timers or (told and not desk.unsettled)
+    return not timers or (told and not desk.requests.unsettled)

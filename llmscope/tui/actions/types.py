@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from textual.keys import _character_to_key
 
 if TYPE_CHECKING:
-    from llmscope.tui.desk import Desk
+    from llmscope.tui.app import LlmscopeApp
 
 Where = Literal["prompt", "figures", "anywhere"]
 Place = Literal["prompt", "figures"]
-Run = Callable[["Desk"], None]
+Run = Callable[["LlmscopeApp"], None]
 
 _NAMES = {
     "left": "←",

@@ -21,7 +21,7 @@ from llmscope.tui.dialogs.base import OVERLAYS
 from llmscope.tui.theme_switcher import all_names, choose
 
 if TYPE_CHECKING:
-    from llmscope.tui.desk import Desk
+    from llmscope.tui.app import LlmscopeApp
 
 THEME = "theme"
 """The area of actions that is listed last, just before the themes."""
@@ -91,12 +91,12 @@ class Commands(Provider):
                 yield Hit(score, self._row(shown, entry.keys), entry.run, entry.title)
 
     def _row(self, title: Content, keys: str) -> Content:
-        desk = cast("Desk", self.app)
+        desk = cast("LlmscopeApp", self.app)
         row = Content.assemble((f"{keys:<{KEYS}} ", desk.inks.dim), title)
         return row.truncate(min(int(SHARE * desk.size.width), WIDEST) - MARGIN, ellipsis=True)
 
     def _entries(self) -> Iterable[PaletteEntry]:
-        desk = cast("Desk", self.app)
+        desk = cast("LlmscopeApp", self.app)
         for action in (*commands(), *OF_A_FILE):
             if not desk.own.offers(action.name):
                 continue

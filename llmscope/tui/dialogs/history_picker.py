@@ -18,7 +18,7 @@ from llmscope.tui.session.prompt_history import PromptRecord, read
 from llmscope.tui.widgets.choice_list import Choice, Choices, whole
 
 if TYPE_CHECKING:
-    from llmscope.tui.desk import Desk
+    from llmscope.tui.app import LlmscopeApp
     from llmscope.tui.prompt.editor import PromptEditor
 
 EARLIER, SHIPPED = "earlier prompts", "prompts to begin with"
@@ -26,7 +26,7 @@ AGES = (("min", 60), ("h", 60), ("d", 24), ("wk", 7), ("yr", 52))
 """Units of an age; a unit is this many of the unit before it."""
 
 
-def open_list(desk: Desk) -> None:
+def open_list(desk: LlmscopeApp) -> None:
     """Open the picker; the chosen prompt goes into the active editor, as one undo step."""
     desk.push_screen(RecallScreen(desk, desk.prompts.active))
 
@@ -60,7 +60,7 @@ def shipped(spec: str) -> list[Choice]:
     ]
 
 
-def listed(desk: Desk, text: str) -> list[Choice]:
+def listed(desk: LlmscopeApp, text: str) -> list[Choice]:
     """Return all prompts to choose from, newest first, except for `text` in the history."""
     autosave = desk.own.autosave
     unwritten = [] if autosave is None else autosave.unwritten[::-1]
@@ -90,7 +90,7 @@ class RecallScreen(LineScreen):
         Binding("ctrl+r", "choose(1)", "the one below", show=False, priority=True),
     ]
 
-    def __init__(self, desk: Desk, editor: PromptEditor) -> None:
+    def __init__(self, desk: LlmscopeApp, editor: PromptEditor) -> None:
         super().__init__("", "")
         self._desk, self._editor = desk, editor
         self._line = SearchLine(placeholder="search", compact=True, id="line")

@@ -16,7 +16,7 @@ from llmscope.tui.dialogs.base import Dialog
 from llmscope.tui.state.workspaces import PANES
 
 if TYPE_CHECKING:
-    from llmscope.tui.desk import Desk
+    from llmscope.tui.app import LlmscopeApp
 
 PROMPT, PROMPT_B, MESSAGE = "prompt", "prompt b", "message"
 
@@ -41,7 +41,7 @@ LETTERS = letters({PROMPT: "prompt", **PANES, PROMPT_B: "b"})
 LETTERS |= letters({PROMPT: "prompt", MESSAGE: "message"})
 
 
-def targets(desk: Desk) -> dict[str, Widget]:
+def targets(desk: LlmscopeApp) -> dict[str, Widget]:
     """Return the places on screen that can be focused, by their letters."""
     found: dict[str, Widget] = {LETTERS[PROMPT]: desk.editor}
     if desk.prompts.b.display:
@@ -56,7 +56,7 @@ def targets(desk: Desk) -> dict[str, Widget]:
     return {**found, **{LETTERS[key]: overview.panes[key] for key in overview.on_screen}}
 
 
-def jump(desk: Desk) -> None:
+def jump(desk: LlmscopeApp) -> None:
     """Show the letters, and focus the place whose letter is pressed."""
     found = targets(desk)
 

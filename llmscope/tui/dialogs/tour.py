@@ -23,7 +23,7 @@ from llmscope.tui.dialogs.base import Dialog
 from llmscope.tui.theme.textual_theme import inks
 
 if TYPE_CHECKING:
-    from llmscope.tui.desk import Desk
+    from llmscope.tui.app import LlmscopeApp
 
 WIDTH = 46
 """Width of a box in cells."""
@@ -85,7 +85,7 @@ STOPS = (
 )
 
 
-def tour(desk: Desk) -> None:
+def tour(desk: LlmscopeApp) -> None:
     """Start the tour of the places that are on screen now."""
     overview = desk.overview
     places: dict[str, Widget] = {"prompt": desk.editor, "words": desk.words, "keys": desk.keys}

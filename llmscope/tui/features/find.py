@@ -15,7 +15,7 @@ from llmscope.tui.actions.key_order import InOrder
 
 if TYPE_CHECKING:
     from llmscope.engine.events import Token
-    from llmscope.tui.desk import Desk
+    from llmscope.tui.app import LlmscopeApp
 
 
 def find_token(tokens: Sequence[Token], wanted: str, start: int) -> int | None:
@@ -57,21 +57,21 @@ class FindLine(InOrder, Input):
         self.post_message(self.Left())
 
 
-def open_find(desk: Desk) -> None:
+def open_find(desk: LlmscopeApp) -> None:
     """Show the search line in place of the status text."""
     desk.words.display, desk.find.display = False, True
     desk.find.value = ""
     desk.screen.set_focus(desk.find)
 
 
-def seek(desk: Desk, wanted: str) -> None:
+def seek(desk: LlmscopeApp, wanted: str) -> None:
     """Move to the next token, from the cursor on, that contains `wanted`."""
     position = find_token(desk.scene.tokens, wanted, max(0, desk.scene.focus.position))
     if position is not None:
         desk.look_at(desk.scene.go(position=position))
 
 
-def close_find(desk: Desk) -> None:
+def close_find(desk: LlmscopeApp) -> None:
     """Close the search and go back to the figures."""
     desk.words.display, desk.find.display = True, False
     handlers.leave(desk)

@@ -29,7 +29,7 @@ from llmscope.tui.state.workspaces import PANES
 from llmscope.tui.theme.textual_theme import inks
 
 if TYPE_CHECKING:
-    from llmscope.tui.desk import Desk
+    from llmscope.tui.app import LlmscopeApp
 
 BLANK = Painting(())
 VERDICT_MARKS = {"verified": "✓", "partial": "~", "unverified": "!", "refused": "✗"}
@@ -154,7 +154,7 @@ class FigurePane(Widget, can_focus=True):
 
     def filled(self, text: str) -> str:
         """Replace each `{name}` in a text by the key of that action."""
-        return cast("Desk", self.app).own.keymap.filled(text)
+        return cast("LlmscopeApp", self.app).own.keymap.filled(text)
 
     def wheel(self, scene: ViewState, by: int) -> ViewState:
         """Return the view state after the wheel moved by `by`."""

@@ -17,7 +17,7 @@ from llmscope.tui.state.view_state import ViewState, followed
 from llmscope.tui.state.workspaces import PANES
 
 if TYPE_CHECKING:
-    from llmscope.tui.desk import Desk
+    from llmscope.tui.app import LlmscopeApp
 
 VALUES, SAID = "walk-values", "walk-said"
 ROOMY = 20
@@ -42,16 +42,16 @@ class WalkPane(LensPane):
     @property
     def among(self) -> bool:
         """Whether the values pane has the focus."""
-        return cast("Desk", self.app).overview.pane.key == VALUES
+        return cast("LlmscopeApp", self.app).overview.pane.key == VALUES
 
     @property
     def said_beside(self) -> bool:
         """Whether the pane with the step in words is on screen."""
-        return SAID in cast("Desk", self.app).overview.on_screen
+        return SAID in cast("LlmscopeApp", self.app).overview.on_screen
 
     def values_shown(self) -> Shown | None:
         """Return the figure of the step's numbers; None if it is not for the cursor's place."""
-        desk = cast("Desk", self.app)
+        desk = cast("LlmscopeApp", self.app)
         shown = desk.ledger.shown(VALUES)
         if shown is None or "seen" not in shown.figure.extra or not shown.at(self._scene):
             return None

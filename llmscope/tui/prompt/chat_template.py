@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from llmscope.engine.events import ChatRequest, ModelInfo, Templated
     from llmscope.models.tokenizer.roles import RoleSpan
-    from llmscope.tui.desk import Desk
+    from llmscope.tui.app import LlmscopeApp
 
 
 class ChatDesk:
@@ -52,18 +52,18 @@ class ChatDesk:
         """Return whether a text follows the template, so that it has its special tokens already."""
         return bool(self.roles) or (self._made is not None and text == self._made.text)
 
-    def follows_b(self, desk: Desk) -> bool:
+    def follows_b(self, desk: LlmscopeApp) -> bool:
         """Return whether prompt B follows the template."""
         text, info = desk.scene.versus_prompt, desk.scene.info
         made = self._made_b is not None and text == self._made_b.text
         return made or bool(text and info is not None and info.chat.roles(text))
 
-    def apart(self, desk: Desk) -> bool:
+    def apart(self, desk: LlmscopeApp) -> bool:
         """Return whether only one of the two prompts follows the template."""
         held = desk.scene.versus_prompt is not None
         return held and self.follows(desk.text) != self.follows_b(desk)
 
-    def begin(self, desk: Desk) -> bool:
+    def begin(self, desk: LlmscopeApp) -> bool:
         """Request the template for the first prompt if wanted; return whether it was requested."""
         wanted, self._at_first = self._at_first, False
         if wanted and desk.text and not self.follows(desk.text):
@@ -72,7 +72,7 @@ class ChatDesk:
             self.learn(desk)
         return self.waiting
 
-    def learn(self, desk: Desk) -> None:
+    def learn(self, desk: LlmscopeApp) -> None:
         """Request the template's marks if they are unknown and a prompt may follow the template.
 
         For a model that is never used for chat the template is not run.
@@ -86,7 +86,7 @@ class ChatDesk:
         if any(may_follow(text, info.chat_words) for text in texts):
             self._ask(desk, desk.text, marks_only=True)
 
-    def toggle(self, desk: Desk) -> None:
+    def toggle(self, desk: LlmscopeApp) -> None:
         """Put the prompts into the template, or reduce them to what the user said last."""
         if desk.scene.info is None:
             desk.tell("no model is there yet", "warning")
@@ -109,7 +109,7 @@ class ChatDesk:
         """Return a text without the template: the typed text, or the user's last message."""
         return self._said(text, self._made, self.roles) if self.follows(text) else text
 
-    def land(self, desk: Desk, templated: Templated) -> None:
+    def land(self, desk: LlmscopeApp, templated: Templated) -> None:
         """Take the templated text, or report the reason why it failed."""
         if templated.request == self._sent:
             self._take_marks(desk, templated)
@@ -134,19 +134,19 @@ class ChatDesk:
             desk.ledger.repeat()
             desk.ask()
 
-    def _ask_all(self, desk: Desk) -> None:
+    def _ask_all(self, desk: LlmscopeApp) -> None:
         """Request B's text first, if there is one: A's will replace the editor's text."""
         held = desk.scene.versus_prompt
         self._asked_b = held is not None and not self.follows_b(desk)
         self._ask(desk, held if held is not None and self._asked_b else desk.text)
 
-    def _ask(self, desk: Desk, text: str, *, marks_only: bool = False) -> None:
+    def _ask(self, desk: LlmscopeApp, text: str, *, marks_only: bool = False) -> None:
         from llmscope.engine.events import ChatRequest
 
         self._asked = self._sent = ChatRequest(text, self._system, marks_only)
         desk.engine.ask(self._asked)
 
-    def _take_marks(self, desk: Desk, templated: Templated) -> None:
+    def _take_marks(self, desk: LlmscopeApp, templated: Templated) -> None:
         """Store the text that the template writes around each role in the model's info."""
         info = desk.scene.info
         self._learned = not templated.error

@@ -18,7 +18,7 @@ from llmscope.tui.state.edit_list import ListedEdit
 from llmscope.tui.state.layout_state import LayoutState
 
 if TYPE_CHECKING:
-    from llmscope.tui.desk import Desk
+    from llmscope.tui.app import LlmscopeApp
     from llmscope.tui.state.view_state import ViewState
 
 PLACE = ("layer", "head", "position", "target", "versus", "neuron", "step", "weight")
@@ -72,7 +72,7 @@ class Session:
     sampler: Sampler
 
     @classmethod
-    def of(cls, desk: Desk) -> Session:
+    def of(cls, desk: LlmscopeApp) -> Session:
         """Return the state to store of the session on screen."""
         scene, panes, source = desk.scene, desk.overview, desk.source
         marks = ("following", "target_pinned", "whole", "muted", "change")
@@ -124,7 +124,7 @@ class Session:
         known = scene.info is not None and self.adapter in (None, *scene.info.adapters)
         return replace(scene, adapter=self.adapter) if known else scene
 
-    def put_back(self, desk: Desk) -> None:
+    def put_back(self, desk: LlmscopeApp) -> None:
         """Restore the text cursor and the focus."""
         desk.editor.move_cursor(self.cursor)
         if self.pane in desk.overview.workspace.panes:

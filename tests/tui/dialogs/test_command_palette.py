@@ -15,7 +15,7 @@ from textual.keys import _character_to_key
 from llmscope.tui.actions.keymap import keymap_from
 from llmscope.tui.actions.registry import ACTIONS
 from llmscope.tui.actions.types import Action
-from llmscope.tui.desk import Desk
+from llmscope.tui.app import LlmscopeApp
 from llmscope.tui.dialogs import command_palette
 from llmscope.tui.dialogs.command_palette import KEYS, CommandPaletteScreen, commands
 from llmscope.tui.theme_switcher import all_names
@@ -53,7 +53,7 @@ async def test_the_palette_finds_and_runs_every_action(
     ran: list[str] = []
 
     def noting(name: str) -> object:
-        def run(desk: Desk) -> None:
+        def run(desk: LlmscopeApp) -> None:
             ran.append(name)
 
         return run

@@ -18,14 +18,14 @@ from llmscope.tui.state.view_state import ViewState
 from llmscope.tui.state.workspaces import BY_NAME
 
 if TYPE_CHECKING:
-    from llmscope.tui.desk import Desk
+    from llmscope.tui.app import LlmscopeApp
 
 BETWEEN = "|"
 """The separator of the two word lists."""
 WORDS = f"two lists of words, such as: river shore water {BETWEEN} money account loan"
 
 
-def keep_b(desk: Desk) -> None:
+def keep_b(desk: LlmscopeApp) -> None:
     """Set the present prompt as B; if it is B already, remove B."""
     text = marked(desk.text).text
     if not text:
@@ -38,14 +38,14 @@ def keep_b(desk: Desk) -> None:
         desk.tell(f"B is: {text}".replace("\n", VISIBLE["\n"]))
 
 
-def write_b(desk: Desk) -> None:
+def write_b(desk: LlmscopeApp) -> None:
     """Open the Compare workspace and focus the editor of prompt B."""
     desk.overview.show(BY_NAME[NAME])
     desk.prompts.lay_out(desk.size, both=True)
     desk.screen.set_focus(desk.prompts.b)
 
 
-def take(desk: Desk, pair: DemoPair) -> None:
+def take(desk: LlmscopeApp, pair: DemoPair) -> None:
     """Load an example pair of prompts with its word lists."""
     if pair not in pairs_for(desk.source.spec):
         spec = display_text(desk.source.spec, whitespace=True)
@@ -62,7 +62,7 @@ def take(desk: Desk, pair: DemoPair) -> None:
     leave(desk)
 
 
-def enter(desk: Desk) -> None:
+def enter(desk: LlmscopeApp) -> None:
     """Take the selected pair; in other panes, switch the selected edit off or on."""
     from llmscope.tui.panes.contrast import ContrastPane
 
@@ -74,7 +74,7 @@ def enter(desk: Desk) -> None:
         take(desk, picked)
 
 
-def onward(desk: Desk) -> None:
+def onward(desk: LlmscopeApp) -> None:
     """Move the focus from the prompt to prompt B if it is shown, otherwise to the figures."""
     if desk.focused is desk.editor and desk.prompts.both:
         desk.screen.set_focus(desk.prompts.b)
@@ -82,7 +82,7 @@ def onward(desk: Desk) -> None:
         leave(desk)
 
 
-def write_words(desk: Desk) -> None:
+def write_words(desk: LlmscopeApp) -> None:
     """Open the dialog for the two word lists to compare."""
     desk.push_screen(WordsScreen(desk))
 
@@ -98,7 +98,7 @@ def hold_words(scene: ViewState, words: tuple[str, str] | None) -> ViewState:
 class WordsScreen(LineScreen):
     """One line at the bottom: enter applies two word lists, esc closes."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: LlmscopeApp) -> None:
         held = desk.scene.words
         text = f" {BETWEEN} ".join(held) if held else ""
         super().__init__(f"{WORDS} · {BETWEEN} alone: those that A and B say next", text)

@@ -10,7 +10,7 @@ from llmscope.text import display_text
 
 if TYPE_CHECKING:
     from llmscope.engine.events import Frame, PromptB, Refused
-    from llmscope.tui.desk import Desk
+    from llmscope.tui.app import LlmscopeApp
     from llmscope.tui.state.view_state import ViewState
 
 NAME = "compare"
@@ -34,7 +34,7 @@ class Comparing:
         self._sought_for: tuple[object, ...] = ()
         self._notes: tuple[str, ...] = ()
 
-    def written(self, desk: Desk) -> None:
+    def written(self, desk: LlmscopeApp) -> None:
         """Take the text of B's editor after it changed."""
         text = desk.prompts.b.text
         if text == self._agreed:
@@ -44,7 +44,7 @@ class Comparing:
         desk.ask_soon()
         desk.present()
 
-    def landed(self, desk: Desk, frame: Frame) -> None:
+    def landed(self, desk: LlmscopeApp, frame: Frame) -> None:
         """Take the tokens and notices of B, and the notes on the word lists, from a frame."""
         self.beside = frame.beside
         notices = [] if frame.beside is None else list(frame.beside.notices)
@@ -57,19 +57,19 @@ class Comparing:
                 desk.tell(note, "warning")
         self._seek(desk)
 
-    def refused(self, desk: Desk, refused: Refused) -> None:
+    def refused(self, desk: LlmscopeApp, refused: Refused) -> None:
         """Show on B's editor why B cannot be run; the last figures stay."""
         hint = f" · try: {refused.hint}" if refused.hint else ""
         self.note(desk, f"{refused.reason}{hint}", wrong=True)
         desk.rest(late=True)
 
-    def note(self, desk: Desk, text: str, *, wrong: bool) -> None:
+    def note(self, desk: LlmscopeApp, text: str, *, wrong: bool) -> None:
         """Show a note on the border of prompt B; `wrong` styles it as an error."""
         shown = display_text(text).replace("\n", " ")
         ink = desk.inks.error if wrong else desk.inks.warning
         desk.prompts.b.say(Content.assemble((shown, ink)) if shown else None)
 
-    def present(self, desk: Desk) -> None:
+    def present(self, desk: LlmscopeApp) -> None:
         """Show B in its editor, with the token that is aligned with the cursor's."""
         scene, editor = desk.scene, desk.prompts.b
         held = scene.versus_prompt or ""
@@ -92,7 +92,7 @@ class Comparing:
             here = -1 if there is None else there
             editor.show_tokens(self.beside.text, self.beside.tokens, here)
 
-    def walked(self, desk: Desk) -> None:
+    def walked(self, desk: LlmscopeApp) -> None:
         """Move the cursor to the token of A that is aligned with the text cursor in B, if any."""
         editor = desk.prompts.b
         there = editor.token_at_cursor if editor.has_focus else None
@@ -105,7 +105,7 @@ class Comparing:
         """Return a remark for the status text if `_seek` moved the cursor."""
         return [SHARED] if self._open and scene.focus.position == self._sought else []
 
-    def _seek(self, desk: Desk) -> None:
+    def _seek(self, desk: LlmscopeApp) -> None:
         """Move the cursor from a token only A has to the last shared one, once per two texts."""
         scene, beside = desk.scene, self.beside
         if not self._open or beside is None or beside.text != scene.versus_prompt:

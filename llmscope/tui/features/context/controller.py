@@ -13,7 +13,7 @@ from llmscope.tui.state.context_marker import marked, toggled
 
 if TYPE_CHECKING:
     from llmscope.engine.events import ContextAdded, ContextRequest
-    from llmscope.tui.desk import Desk
+    from llmscope.tui.app import LlmscopeApp
 
 
 class ContextController:
@@ -27,7 +27,7 @@ class ContextController:
         """Whether the engine is computing the update."""
         return self._asked is not None
 
-    def ask(self, desk: Desk, folder: str | None = None) -> None:
+    def ask(self, desk: LlmscopeApp, folder: str | None = None) -> None:
         """Request the update for the prompt's context; write it to `folder` if that is not None."""
         from llmscope.engine.events import ContextRequest
 
@@ -37,7 +37,7 @@ class ContextController:
         desk.engine.ask(self._asked)
         desk.note("finding the update that stands for the context …", desk.inks.dim)
 
-    def land(self, desk: Desk, taught: ContextAdded) -> None:
+    def land(self, desk: LlmscopeApp, taught: ContextAdded) -> None:
         """Handle the result: switch to the taught adapter, or show a message or the error."""
         if taught.request != self._asked:
             return
@@ -59,7 +59,7 @@ class ContextController:
         desk.ask()
 
 
-def mark(desk: Desk) -> None:
+def mark(desk: LlmscopeApp) -> None:
     """Insert the context marker line after the line of the text cursor, or remove it."""
     document = desk.editor.document
     place = document.get_index_from_location(max(desk.editor.selection))
@@ -72,7 +72,7 @@ def mark(desk: Desk) -> None:
         desk.editor.replace_all(text)
 
 
-def toggle(desk: Desk) -> None:
+def toggle(desk: LlmscopeApp) -> None:
     """Teach the context of the prompt; if one is taught already, switch it off or on again."""
     from llmscope.tui.features.models.model_switch import busy
 
@@ -90,7 +90,7 @@ def toggle(desk: Desk) -> None:
         desk.lessons.ask(desk)
 
 
-def bake(desk: Desk) -> None:
+def bake(desk: LlmscopeApp) -> None:
     """Open the dialog that asks for the adapter's folder."""
     from llmscope.tui.features.models.model_switch import busy
 
@@ -101,7 +101,7 @@ def bake(desk: Desk) -> None:
     desk.push_screen(BakeScreen(desk))
 
 
-def _switch(desk: Desk, adapter: str | None) -> None:
+def _switch(desk: LlmscopeApp, adapter: str | None) -> None:
     scene = replace(desk.scene, adapter=adapter)
     if scene.info is not None:
         desk.title_line.model(scene.info, adapter)

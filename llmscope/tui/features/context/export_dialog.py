@@ -11,7 +11,7 @@ from llmscope.text import display_text
 from llmscope.tui.dialogs.base import LineScreen
 
 if TYPE_CHECKING:
-    from llmscope.tui.desk import Desk
+    from llmscope.tui.app import LlmscopeApp
 
 STEM = "context-adapter"
 
@@ -27,7 +27,7 @@ def free_folder(parent: Path) -> str:
 class BakeScreen(LineScreen):
     """One line at the bottom: enter writes, esc closes. Folders that are not empty are refused."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: LlmscopeApp) -> None:
         super().__init__("write the context as a PEFT adapter into", free_folder(Path.cwd()))
         self._desk = desk
 

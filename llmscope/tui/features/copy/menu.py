@@ -24,7 +24,7 @@ from llmscope.tui.features.copy.repro_script import script
 from llmscope.tui.theme.textual_theme import inks
 
 if TYPE_CHECKING:
-    from llmscope.tui.desk import Desk
+    from llmscope.tui.app import LlmscopeApp
     from llmscope.tui.state.figure_store import Shown
     from llmscope.tui.state.view_state import ViewState
 
@@ -47,7 +47,7 @@ class Copy:
     text: str
 
 
-def copies(desk: Desk) -> list[Copy]:
+def copies(desk: LlmscopeApp) -> list[Copy]:
     """Return everything that can be copied here."""
     pane, scene = desk.overview.pane, desk.scene
     edits = "\n".join(scene.in_force)
@@ -88,7 +88,7 @@ def _number(shown: Shown, scene: ViewState) -> str:
         return ""
 
 
-def _found(desk: Desk) -> dict[str, Copy]:
+def _found(desk: LlmscopeApp) -> dict[str, Copy]:
     """Return the entries by letter; empty if a figure of a replayed file cannot be drawn."""
     try:
         return {copy.letter: copy for copy in copies(desk)}
@@ -96,7 +96,7 @@ def _found(desk: Desk) -> dict[str, Copy]:
         return {}
 
 
-def ask(desk: Desk) -> None:
+def ask(desk: LlmscopeApp) -> None:
     """Open the copy menu, and copy the entry that the next key chooses."""
     found = _found(desk)
     if not found:
@@ -110,7 +110,7 @@ def ask(desk: Desk) -> None:
     desk.push_screen(CopyScreen(list(found.values()), desk.look.theme, desk.size), take)
 
 
-def put(desk: Desk, letter: str) -> None:
+def put(desk: LlmscopeApp, letter: str) -> None:
     """Copy the menu's entry with this letter."""
     found = _found(desk)
     if letter in found:
@@ -119,7 +119,7 @@ def put(desk: Desk, letter: str) -> None:
         desk.tell(UNNAMED if "f" in found else NOTHING, "warning")
 
 
-def _put(desk: Desk, copy: Copy) -> None:
+def _put(desk: LlmscopeApp, copy: Copy) -> None:
     # Text pasted into a terminal must not control it: an escape ends a bracketed paste.
     text = without_controls(BROKEN.sub("\N{REPLACEMENT CHARACTER}", copy.text))
     desk.copy_to_clipboard(text)

@@ -16,7 +16,7 @@ from llmscope.tui.dialogs.base import LineScreen
 from llmscope.tui.state.view_state import ViewState
 
 if TYPE_CHECKING:
-    from llmscope.tui.desk import Desk
+    from llmscope.tui.app import LlmscopeApp
 
 PANE = "edits"
 GRAMMAR = (
@@ -25,7 +25,7 @@ GRAMMAR = (
 """The label of the line: actions, parts, and positions; the help page has the full grammar."""
 
 
-def zero(desk: Desk) -> None:
+def zero(desk: LlmscopeApp) -> None:
     """Add the edit that zeroes the item under the cursor, or remove it if it is listed."""
     scene, pane = desk.scene, desk.overview.pane
     edit = pane.edit_here(scene)
@@ -41,7 +41,7 @@ def zero(desk: Desk) -> None:
     desk.look_at(changed)
 
 
-def _nothing(desk: Desk) -> str:
+def _nothing(desk: LlmscopeApp) -> str:
     if desk.scene.info is None:
         return "the model is not there yet"
     if desk.overview.pane.key == PANE:
@@ -51,13 +51,13 @@ def _nothing(desk: Desk) -> str:
     )
 
 
-def _no_edit(desk: Desk) -> str:
+def _no_edit(desk: LlmscopeApp) -> str:
     return desk.own.keymap.filled(
         "no edit is listed: {edit-zero} zeroes what is under the cursor, {edit-write} writes one"
     )
 
 
-def write(desk: Desk) -> None:
+def write(desk: LlmscopeApp) -> None:
     """Open the dialog for a new edit, or in the list for the selected edit."""
     pane = desk.overview.pane
     edit = pane.edit_here(desk.scene)
@@ -68,7 +68,7 @@ def write(desk: Desk) -> None:
 class EditScreen(LineScreen):
     """One line at the bottom: enter adds the edit, esc closes. An invalid edit stays in it."""
 
-    def __init__(self, desk: Desk, text: str, *, in_place: bool) -> None:
+    def __init__(self, desk: LlmscopeApp, text: str, *, in_place: bool) -> None:
         what = "edit" if in_place else "new edit"
         super().__init__(f"{what} · {GRAMMAR}", text)
         self._desk = desk
@@ -87,29 +87,29 @@ class EditScreen(LineScreen):
         self._desk.look_at(put(edit))
 
 
-def _of_chosen(desk: Desk, change: Callable[[ViewState], ViewState]) -> None:
+def _of_chosen(desk: LlmscopeApp, change: Callable[[ViewState], ViewState]) -> None:
     if desk.scene.edits:
         desk.look_at(change(desk.scene))
     else:
         desk.tell(_no_edit(desk), "warning")
 
 
-def toggle(desk: Desk) -> None:
+def toggle(desk: LlmscopeApp) -> None:
     """Switch the selected edit off or on."""
     _of_chosen(desk, lambda scene: scene.toggled())
 
 
-def earlier(desk: Desk) -> None:
+def earlier(desk: LlmscopeApp) -> None:
     """Move the selected edit one place earlier in the order."""
     _of_chosen(desk, lambda scene: scene.moved_edit())
 
 
-def switch_all(desk: Desk) -> None:
+def switch_all(desk: LlmscopeApp) -> None:
     """Switch all edits off temporarily, or on again."""
     _of_chosen(desk, lambda scene: scene.all_switched())
 
 
-def remove(desk: Desk) -> None:
+def remove(desk: LlmscopeApp) -> None:
     """Remove the selected edit; only in the list, where the user sees which one it is."""
     if desk.overview.pane.key != PANE and desk.scene.edits:
         desk.tell("an edit is removed in the list of edits", "warning")
@@ -117,7 +117,7 @@ def remove(desk: Desk) -> None:
     _of_chosen(desk, lambda scene: scene.without_edit(scene.chosen))
 
 
-def turn(desk: Desk, by: int) -> None:
+def turn(desk: LlmscopeApp, by: int) -> None:
     """Change the strength of the selected edit by one step in direction `by`."""
     one = desk.scene.chosen_edit
     if one is None:
@@ -128,7 +128,7 @@ def turn(desk: Desk, by: int) -> None:
         desk.look_at(desk.scene.turned_edit(by), patiently=True)
 
 
-def change(desk: Desk) -> None:
+def change(desk: LlmscopeApp) -> None:
     """Toggle whether panes show the difference by edits (without edits A − B) or the values."""
     scene = replace(desk.scene, change=not desk.scene.change)
     if not scene.change:
@@ -146,7 +146,7 @@ def change(desk: Desk) -> None:
     desk.look_at(scene)
 
 
-def refused(desk: Desk, said: Refused) -> None:
+def refused(desk: LlmscopeApp, said: Refused) -> None:
     """Switch off the edits that the model refused, and go on without them."""
     scene = desk.scene.blamed(dict(said.faults))
     for old, new in zip(desk.scene.edits, scene.edits, strict=True):

@@ -20,7 +20,7 @@ from llmscope.tui.state.generation_tree import Branches, Span, moved
 
 if TYPE_CHECKING:
     from llmscope.models.info import ModelInfo
-    from llmscope.tui.desk import Desk
+    from llmscope.tui.app import LlmscopeApp
 
 WORKSPACE = "walkthrough"
 """The workspace in which each generated token restarts the walkthrough."""
@@ -82,7 +82,7 @@ class Generating:
         said = Marked(before.text + group.said, before.cut)
         return said, Written(len(before.text), group.ids), group.base
 
-    def step(self, desk: Desk, sampler: Sampler | None = None) -> None:
+    def step(self, desk: LlmscopeApp, sampler: Sampler | None = None) -> None:
         """Generate one token with `sampler`; None is the sampler of the view state."""
         if self.runs:
             self._left = 1
@@ -91,14 +91,14 @@ class Generating:
         else:
             self._begin(desk, 1, sampler)
 
-    def run(self, desk: Desk) -> None:
+    def run(self, desk: LlmscopeApp) -> None:
         """Generate until a key or the end of the text; a second call stops."""
         if self.runs:
             self.stop(desk)
         else:
             self._begin(desk, ENDLESS, None)
 
-    def stop(self, desk: Desk) -> None:
+    def stop(self, desk: LlmscopeApp) -> None:
         """Stop generating, and discard a token that is under way."""
         if self._timer is not None:
             self._timer.stop()
@@ -108,7 +108,7 @@ class Generating:
             desk.ask()  # the frame, if it was not requested yet
             desk.present()
 
-    def heed(self, desk: Desk, key: str) -> None:
+    def heed(self, desk: LlmscopeApp, key: str) -> None:
         """Stop generating if `key` is not a key of `WRITING`."""
         if not self.writes:
             return
@@ -119,7 +119,7 @@ class Generating:
         if key not in keys or (desk.in_prompt and is_text(key)):
             self.stop(desk)
 
-    def undo(self, desk: Desk) -> None:
+    def undo(self, desk: LlmscopeApp) -> None:
         """Remove the last generated token."""
         group = self._here(desk)
         if group is not None and group.count:
@@ -127,7 +127,7 @@ class Generating:
         else:
             desk.tell(desk.own.keymap.filled(NONE_HERE))
 
-    def fork(self, desk: Desk) -> None:
+    def fork(self, desk: LlmscopeApp) -> None:
         """Begin a new branch after the token under the cursor; the present branch is kept.
 
         With the cursor on the last token, branch where the generation began, or here if some of its
@@ -151,7 +151,7 @@ class Generating:
         said = "{write-token} writes another; {branch-previous} and {branch-next} go through all"
         desk.tell(f"branch {forked.at + 1}: {desk.own.keymap.filled(said)}")
 
-    def turn(self, desk: Desk, by: int) -> None:
+    def turn(self, desk: LlmscopeApp, by: int) -> None:
         """Switch to the branch `by` places further."""
         group = self._here(desk)
         if group is None or len(group.kept) < 2:
@@ -159,7 +159,7 @@ class Generating:
             return
         self._set(desk, group.turned(by))
 
-    def read(self, desk: Desk, old: str) -> None:
+    def read(self, desk: LlmscopeApp, old: str) -> None:
         """Update the branches and marks after the text changed from `old`."""
         text, group = desk.text, self.branches
         if group is None or group.text != text:
@@ -169,7 +169,7 @@ class Generating:
             self.stop(desk)
         self.marks = moved(self.marks, old, text) if self.branches is None else self.branches.marks
 
-    def goes_on(self, desk: Desk) -> bool:
+    def goes_on(self, desk: LlmscopeApp) -> bool:
         """Schedule the request for the next token if more are to come; return whether that is so.
 
         The request is sent after the screen is drawn, so that fast tokens leave time for the screen
@@ -180,13 +180,13 @@ class Generating:
             desk.call_after_refresh(self._go_on, desk)
         return self._left > 0
 
-    def _go_on(self, desk: Desk) -> None:
+    def _go_on(self, desk: LlmscopeApp) -> None:
         if self._left and self._asked is None and self._hand is None:
             self._ask(desk)
             if self._asked is None:
                 desk.ask()
 
-    def land(self, desk: Desk, drawn: Sampled) -> None:
+    def land(self, desk: LlmscopeApp, drawn: Sampled) -> None:
         """Insert a token that arrived, or stop with a notice if generation ends here."""
         if self._asked is None or drawn.request.draw is not self._asked:
             return
@@ -203,7 +203,7 @@ class Generating:
         else:
             self._take(desk, drawn)
 
-    def landed(self, desk: Desk) -> None:
+    def landed(self, desk: LlmscopeApp) -> None:
         """Insert the token that waited for the frame of the text, which was drawn now."""
         self._drawn_at = monotonic()
         if self._timer is not None:
@@ -227,7 +227,7 @@ class Generating:
             parts.append("writing, any key stops")
         return " · ".join(parts)
 
-    def _begin(self, desk: Desk, count: int, sampler: Sampler | None) -> None:
+    def _begin(self, desk: LlmscopeApp, count: int, sampler: Sampler | None) -> None:
         from llmscope.tui.features.models.model_switch import busy
 
         if busy(desk):
@@ -241,7 +241,7 @@ class Generating:
             self._ask(desk)
             desk.present()
 
-    def _ask(self, desk: Desk) -> None:
+    def _ask(self, desk: LlmscopeApp) -> None:
         group = self.branches or Branches(desk.text, self.marks)
         sampler = self._sampler or desk.scene.sampler
         # An explicit sampler requests the token that the figure shows, so no rules are applied.
@@ -250,7 +250,7 @@ class Generating:
         if self._asked is None:
             self._left = 0
 
-    def _take(self, desk: Desk, drawn: Sampled) -> None:
+    def _take(self, desk: LlmscopeApp, drawn: Sampled) -> None:
         """Insert a token into the editor."""
         if desk.editor.text != desk.text:  # a keystroke came first and wins
             self.stop(desk)
@@ -262,10 +262,10 @@ class Generating:
         self._set(desk, group.wrote(drawn.token, drawn.text), joined=self._run)
         self._run = desk.editor.last_step if self._left else None
 
-    def _here(self, desk: Desk) -> Branches | None:
+    def _here(self, desk: LlmscopeApp) -> Branches | None:
         return self.branches if desk.editor.text == desk.text else None
 
-    def _set(self, desk: Desk, group: Branches, joined: object = None) -> None:
+    def _set(self, desk: LlmscopeApp, group: Branches, joined: object = None) -> None:
         """Put a branch's text into the editor, extending the undo step `joined` if not None."""
         self.branches = group
         self._known.pop(group.base, None)
@@ -288,7 +288,7 @@ def _ending(drawn: Sampled) -> str:
     return "the context is full: no token can follow" if drawn.full else ""
 
 
-def write(desk: Desk) -> None:
+def write(desk: LlmscopeApp) -> None:
     """Generate a token; in the walkthrough the likeliest one, which it has just shown."""
     if desk.overview.workspace.name == WORKSPACE:
         from llmscope.tui.features.walkthrough.controller import write as write_it
@@ -298,21 +298,21 @@ def write(desk: Desk) -> None:
         desk.generating.step(desk)
 
 
-def write_on(desk: Desk) -> None:
+def write_on(desk: LlmscopeApp) -> None:
     """Generate until a key."""
     desk.generating.run(desk)
 
 
-def take_back(desk: Desk) -> None:
+def take_back(desk: LlmscopeApp) -> None:
     """Remove the last generated token."""
     desk.generating.undo(desk)
 
 
-def fork(desk: Desk) -> None:
+def fork(desk: LlmscopeApp) -> None:
     """Begin a new branch."""
     desk.generating.fork(desk)
 
 
-def turn(desk: Desk, by: int) -> None:
+def turn(desk: LlmscopeApp, by: int) -> None:
     """Switch to the branch `by` places further."""
     desk.generating.turn(desk, by)

@@ -12,12 +12,12 @@ from llmscope.text import display_text
 from llmscope.tui.dialogs.base import LineScreen
 
 if TYPE_CHECKING:
-    from llmscope.tui.desk import Desk
+    from llmscope.tui.app import LlmscopeApp
 
 ASKED = "how the next token is drawn · temperature 0: the likeliest · top-k 0: no cut"
 
 
-def ask(desk: Desk) -> None:
+def ask(desk: LlmscopeApp) -> None:
     """Open the dialog."""
     desk.push_screen(SamplerScreen(desk))
 
@@ -25,7 +25,7 @@ def ask(desk: Desk) -> None:
 class SamplerScreen(LineScreen):
     """One line at the bottom: enter applies it, esc closes. Invalid input stays in it."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: LlmscopeApp) -> None:
         super().__init__(ASKED, desk.scene.sampler.written)
         self._desk = desk
 
@@ -42,7 +42,7 @@ class SamplerScreen(LineScreen):
         desk.tell(display_text(f"the next token: {sampler.said}{_rules(desk)}"))
 
 
-def _rules(desk: Desk) -> str:
+def _rules(desk: LlmscopeApp) -> str:
     """Return which settings of the model's generation_config are applied, and which are not."""
     info = desk.scene.info
     if info is None:

@@ -23,7 +23,7 @@ from llmscope.tui.features.models.model_catalog import Catalogue, Offer, offers
 from llmscope.tui.features.models.model_switch import switch
 
 if TYPE_CHECKING:
-    from llmscope.tui.desk import Desk
+    from llmscope.tui.app import LlmscopeApp
 
 PACE = 0.05
 """Seconds between two updates of the list while models are searched."""
@@ -36,7 +36,7 @@ OPEN_NOW = "open now"
 FAILED = "the list cannot be read"
 
 
-def ask(desk: Desk) -> None:
+def ask(desk: LlmscopeApp) -> None:
     """Open the picker."""
     if desk.may("models"):
         desk.push_screen(PickerScreen(desk))
@@ -68,7 +68,7 @@ class ModelLine(TextLine):
 class PickerScreen(LineScreen):
     """An input line with the list below it: enter opens the selected model, esc closes."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: LlmscopeApp) -> None:
         super().__init__(ASKED, "")
         self._desk, self._line = desk, ModelLine()
         self._catalogue = Catalogue()

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from llmscope.engine.events import Loading, ModelInfo, Opened, OpenFailed
     from llmscope.models.loaded_model import Progress
     from llmscope.scope import Scope
-    from llmscope.tui.desk import Desk
+    from llmscope.tui.app import LlmscopeApp
 
 
 class LoaderLike(Protocol):
@@ -96,7 +96,7 @@ class PendingSwitch:
         return self.request.load is None
 
 
-def switch(desk: Desk, spec: str) -> None:
+def switch(desk: LlmscopeApp, spec: str) -> None:
     """Switch to another model; the spec of the open model cancels a pending switch."""
     spec, scene = spec.strip(), desk.scene
     there = scene.info is not None and spec == desk.source.spec
@@ -125,14 +125,14 @@ def switch(desk: Desk, spec: str) -> None:
         desk.note(f"opening {spec} …", desk.inks.dim)
 
 
-def busy(desk: Desk) -> bool:
+def busy(desk: LlmscopeApp) -> bool:
     """Return whether a switch is pending, so that no requests may be sent; if so, tell the user."""
     if desk.opening is not None:
         desk.tell(f"{desk.opening.spec} is being opened: wait for it", "warning")
     return desk.opening is not None
 
 
-def progress(desk: Desk, event: Loading) -> None:
+def progress(desk: LlmscopeApp, event: Loading) -> None:
     """Show the progress of the load."""
     desk.card.progress(event)
     if desk.opening is None or desk.scene.info is None:
@@ -143,7 +143,7 @@ def progress(desk: Desk, event: Loading) -> None:
     desk.note(" · ".join(filter(None, parts)), desk.inks.dim)
 
 
-def opened(desk: Desk, event: Opened) -> bool:
+def opened(desk: LlmscopeApp, event: Opened) -> bool:
     """Take over a model that was loaded.
 
     Returns:
@@ -175,7 +175,7 @@ def opened(desk: Desk, event: Opened) -> bool:
     return True
 
 
-def failed(desk: Desk, event: OpenFailed) -> None:
+def failed(desk: LlmscopeApp, event: OpenFailed) -> None:
     """Show why a model could not be opened, and go on with the open one, if any."""
     opening = desk.opening
     if opening is None or event.request is not opening.request:
@@ -193,7 +193,7 @@ def failed(desk: Desk, event: OpenFailed) -> None:
     _go_on(desk, event.left)
 
 
-def _prompt(desk: Desk, opening: PendingSwitch, kept: Left) -> str:
+def _prompt(desk: LlmscopeApp, opening: PendingSwitch, kept: Left) -> str:
     """Return the first prompt for the new model.
 
     Use the text typed while the model was loading; otherwise the prompt that the model had last;
@@ -211,7 +211,7 @@ def _prompt(desk: Desk, opening: PendingSwitch, kept: Left) -> str:
     return desk.chat.plain(text)
 
 
-def _reset(desk: Desk, info: ModelInfo) -> None:
+def _reset(desk: LlmscopeApp, info: ModelInfo) -> None:
     """Discard all state that belongs to a model: cursor, edits, target, prompt B, and figures."""
     was = desk.scene
     fresh = ViewState(view=was.view, attention=was.attention, whole=was.whole, turns=was.turns)
@@ -224,7 +224,7 @@ def _reset(desk: Desk, info: ModelInfo) -> None:
     desk.rest(late=False)
 
 
-def _go_on(desk: Desk, info: ModelInfo) -> None:
+def _go_on(desk: LlmscopeApp, info: ModelInfo) -> None:
     """Go on with the open model; if it had to be loaded again, its taught contexts are lost."""
     scene = replace(desk.scene, info=info)
     if scene.adapter is not None and scene.adapter not in info.adapters:

@@ -21,12 +21,12 @@ from llmscope.tui.state.figure_store import Shown
 
 if TYPE_CHECKING:
     from llmscope.export import FilePair
-    from llmscope.tui.desk import Desk
+    from llmscope.tui.app import LlmscopeApp
 
 SUFFIXES = "svg, png, html, txt, ansi, json, npz or safetensors"
 
 
-def ask(desk: Desk) -> None:
+def ask(desk: LlmscopeApp) -> None:
     """Open the save dialog for the focused pane."""
     shown = desk.ledger.shown(desk.overview.pane.key)
     if shown is None or desk.scene.token is None:
@@ -54,7 +54,7 @@ class SaveScreen(LineScreen):
     is computed while the user types the name.
     """
 
-    def __init__(self, desk: Desk, shown: Shown) -> None:
+    def __init__(self, desk: LlmscopeApp, shown: Shown) -> None:
         self._desk = desk
         self._shown = shown
         self._scene = desk.scene
@@ -137,7 +137,7 @@ class Save:
         force: whether to replace an existing file.
     """
 
-    desk: Desk
+    desk: LlmscopeApp
     path: Path
     format: str
     made: Callable[..., str | bytes | FilePair]

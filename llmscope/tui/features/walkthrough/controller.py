@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from llmscope.engine.events import Token
     from llmscope.figure import Focus
-    from llmscope.tui.desk import Desk
+    from llmscope.tui.app import LlmscopeApp
     from llmscope.tui.panes.walk_values import ValuesPane
     from llmscope.tui.panes.walkthrough import WalkthroughPane
     from llmscope.tui.state.view_state import ViewState
@@ -43,13 +43,13 @@ class Walking:
         """1 while autoplay goes forwards, -1 while it goes backwards, otherwise 0."""
         return self._by
 
-    def go(self, desk: Desk, scene: ViewState) -> None:
+    def go(self, desk: LlmscopeApp, scene: ViewState) -> None:
         """Push the present place onto the history and go to `scene`."""
         here = desk.scene
         self._before.append((here.tokens, here.focus, here.inside))
         desk.look_at(scene)
 
-    def back(self, desk: Desk) -> None:
+    def back(self, desk: LlmscopeApp) -> None:
         """Go back to the last place of the history that belongs to the present tokens."""
         while self._before:
             tokens, was, inside = self._before.pop()
@@ -62,7 +62,7 @@ class Walking:
                 return
         desk.tell(desk.own.keymap.filled("nothing to go back to: {step-from} goes to an input"))
 
-    def play(self, desk: Desk, by: int) -> None:
+    def play(self, desk: LlmscopeApp, by: int) -> None:
         """Start autoplay in direction `by` (1 or -1); the same direction again stops it."""
         if self._by == by:
             self.stop()
@@ -79,7 +79,7 @@ class Walking:
             self._timer.stop()
         self._timer, self._by, self._at = None, 0, None
 
-    def tick(self, desk: Desk) -> None:
+    def tick(self, desk: LlmscopeApp) -> None:
         """Go one step further once all figures are there; stop if the user did anything else."""
         moved = self._at != (desk.scene, desk.text) or len(desk.screen_stack) > 1
         if moved or desk.overview.workspace.name != WORKSPACE:
@@ -95,7 +95,7 @@ class Walking:
                 self._at = (desk.scene, desk.text)
 
 
-def table(desk: Desk) -> WalkthroughPane:
+def table(desk: LlmscopeApp) -> WalkthroughPane:
     """Return the pane with the table of steps."""
     from llmscope.tui.panes.walkthrough import WalkthroughPane
 
@@ -104,7 +104,7 @@ def table(desk: Desk) -> WalkthroughPane:
     return pane
 
 
-def numbers(desk: Desk) -> ValuesPane:
+def numbers(desk: LlmscopeApp) -> ValuesPane:
     """Return the pane with the numbers of a step."""
     from llmscope.tui.panes.walk_values import ValuesPane
 
@@ -113,7 +113,7 @@ def numbers(desk: Desk) -> ValuesPane:
     return pane
 
 
-def here(desk: Desk) -> bool:
+def here(desk: LlmscopeApp) -> bool:
     """Return whether a walkthrough is on screen; if not, tell the user where to find it."""
     if desk.overview.workspace.name == WORKSPACE and table(desk).steps:
         return True
@@ -122,7 +122,7 @@ def here(desk: Desk) -> bool:
     return False
 
 
-def source(desk: Desk) -> None:
+def source(desk: LlmscopeApp) -> None:
     """Go to an input of the step, or of the number under the cursor."""
     # Imported late: it needs numpy, which the first frame does not load.
     from llmscope.tui.features.walkthrough.sources import source as ask
@@ -130,19 +130,19 @@ def source(desk: Desk) -> None:
     ask(desk)
 
 
-def back(desk: Desk) -> None:
+def back(desk: LlmscopeApp) -> None:
     """Go back to the previous place."""
     if here(desk):
         desk.walking.back(desk)
 
 
-def play(desk: Desk, by: int) -> None:
+def play(desk: LlmscopeApp, by: int) -> None:
     """Start or stop autoplay in direction `by` (1 or -1)."""
     if here(desk) and desk.may("walk-on"):
         desk.walking.play(desk, by)
 
 
-def write(desk: Desk) -> None:
+def write(desk: LlmscopeApp) -> None:
     """Append the likeliest token to the prompt, and restart the walkthrough."""
     if not here(desk):
         return
@@ -166,7 +166,7 @@ def write(desk: Desk) -> None:
         desk.generating.step(desk, Sampler())
 
 
-def _ending(desk: Desk) -> str:
+def _ending(desk: LlmscopeApp) -> str:
     """Return the notice for the end of autoplay."""
     last = table(desk).steps[-1]
     if last.get("ending"):

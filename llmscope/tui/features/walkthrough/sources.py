@@ -13,7 +13,7 @@ from llmscope.tui.features.walkthrough.controller import BEGINS, here, numbers, 
 from llmscope.tui.state.view_state import ViewState
 
 if TYPE_CHECKING:
-    from llmscope.tui.desk import Desk
+    from llmscope.tui.app import LlmscopeApp
 
 MOST = 9
 """Maximum number of sources offered: the number of digits."""
@@ -27,7 +27,7 @@ class StepSource:
     scene: ViewState
 
 
-def source(desk: Desk) -> None:
+def source(desk: LlmscopeApp) -> None:
     """Go to an input of the selected step or number; if there are several, show a menu."""
     if not here(desk):
         return
@@ -59,7 +59,7 @@ class SourceScreen(CopyScreen):
 
     heading = "It is made of"
 
-    def __init__(self, rows: Sequence[Copy], desk: Desk, first: set[str]) -> None:
+    def __init__(self, rows: Sequence[Copy], desk: LlmscopeApp, first: set[str]) -> None:
         super().__init__(rows, desk.look.theme, desk.size)
         self._first = first
 
@@ -70,7 +70,7 @@ class SourceScreen(CopyScreen):
         return super().answer(key, character)
 
 
-def sources(desk: Desk) -> list[StepSource]:
+def sources(desk: LlmscopeApp) -> list[StepSource]:
     """Return the inputs of the number under the cursor, or without a cursor, of the step."""
     pane, scene = numbers(desk), desk.scene
     shown = pane.values_shown()
@@ -95,7 +95,7 @@ def sources(desk: Desk) -> list[StepSource]:
     ]
 
 
-def _of_number(desk: Desk, figure: Figure) -> list[StepSource]:
+def _of_number(desk: LlmscopeApp, figure: Figure) -> list[StepSource]:
     cell, scene, pane = figure.extra["cell"], desk.scene, table(desk)
     found: list[StepSource] = []
     for read in cell.get("reads", ()):

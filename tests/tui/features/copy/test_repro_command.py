@@ -156,7 +156,7 @@ async def settled(app: LlmscopeApp, pilot: Pilot[int]) -> None:
             await answered(app, pilot)
             found = [app.ledger.shown(key) for key in app.overview.on_screen]
             under_way = any(one is not None and "progress" in one.figure.extra for one in found)
-            if not (under_way or app._settling is not None or app.ledger.waiting):
+            if not (under_way or not app.requests.sweeps or app.ledger.waiting):
                 return
             await asyncio.sleep(0.02)
 
