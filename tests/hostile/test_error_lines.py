@@ -83,6 +83,19 @@ def test_a_number_of_heads_that_a_family_does_not_use(tmp_path):
     assert said.startswith("error: num_attention_heads is no number in the model's config")
 
 
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"attention_dropout": float("nan")}, "attention_dropout is nan, and it lies from 0 to 1"),
+        ({"attention_dropout": 1.5}, "attention_dropout is 1.5, and it lies from 0 to 1"),
+        ({"rms_norm_eps": float("nan")}, "rms_norm_eps is nan"),
+    ],
+)
+def test_a_number_that_torch_would_refuse_in_a_pass(model, change, told):
+    edit_config(model, **change)
+    assert told in one(run("snapshot", model, *IDS))
+
+
 @pytest.mark.usefixtures("small_memory")
 @pytest.mark.parametrize("name", ["model_type", "evil model_type", "activation", "dtype"])
 def test_doctor_says_the_same_line(model, name):

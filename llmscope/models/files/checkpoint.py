@@ -57,6 +57,21 @@ def check_config(config: dict[str, Any], named: str, *, trust_remote_code: bool 
     """
     _check_class(config, named, trust_remote_code)
     check_quantised(config, named)
+    _check_numbers(config, named)
+
+
+def _check_numbers(config: dict[str, Any], named: str) -> None:
+    """Refuse NaN, which torch reports only in a pass, and shares of dropout beyond 0 and 1."""
+    for key, value in _entries(config):
+        if not isinstance(value, int | float):
+            continue
+        share = "dropout" in key or "pdrop" in key
+        if value != value or (share and not 0 <= value <= 1):
+            raise ScopeError(
+                f"the config of {display_text(named)} says that {display_text(key[:40])} is "
+                f"{display_text(str(value)[:20])}" + (", and it lies from 0 to 1" if share else ""),
+                "another copy of the model, with its own config.json",
+            )
 
 
 def _check_class(config: dict[str, Any], named: str, trust_remote_code: bool) -> None:
