@@ -44,12 +44,12 @@ class ReplayPane(FigurePane):
     _tokens_beside: Shown | None = None
 
     def present(
-        self, scene: ViewState, shown: Shown | None, *, stale: bool, tokens: Shown | None = None
+        self, state: ViewState, shown: Shown | None, *, stale: bool, tokens: Shown | None = None
     ) -> None:
         """Show a figure, with the figure of the tokens if the file has it."""
         refused = tokens is None or tokens.figure.verdict.status == "refused"
         self._tokens_beside = None if refused else tokens
-        super().present(scene, shown, stale=stale, tokens=self._tokens_beside)
+        super().present(state, shown, stale=stale, tokens=self._tokens_beside)
 
     @property
     def called(self) -> str:
@@ -61,11 +61,11 @@ class ReplayPane(FigurePane):
         """Return False: the figure is always the one that was asked for in the snapshot."""
         return False
 
-    def want(self, scene: ViewState) -> Want:
+    def want(self, state: ViewState) -> Want:
         """Request the figure, for the cursor coordinates that it depends on."""
         if self.key == TOKENS.key:  # always requested
             return TOKENS
-        here: dict[str, Any] = self.held.at(scene.focus)
+        here: dict[str, Any] = self.held.at(state.focus)
         return Want(self.key, self.held.figure.lens, replace(self.held.focus, **here))
 
     def heading(self, shown: Shown) -> str:
@@ -75,11 +75,11 @@ class ReplayPane(FigurePane):
                 return super().heading(shown)
         return _title(shown.figure)
 
-    def turn(self, scene: ViewState) -> ViewState | None:
+    def turn(self, state: ViewState) -> ViewState | None:
         """Return None, because the figure has only one view."""
         return None
 
-    def edit_here(self, scene: ViewState) -> Edit | None:
+    def edit_here(self, state: ViewState) -> Edit | None:
         """Return None, because there is no pass to edit."""
         return None
 
@@ -112,10 +112,10 @@ def _title(figure: Figure) -> str:
 class ReplayWalkPane(ReplayPane, WalkthroughPane):
     """The walkthrough, with the single expanded layer of the file."""
 
-    def onward(self, scene: ViewState, by: int, *, opens: bool = False) -> ViewState | None:
+    def onward(self, state: ViewState, by: int, *, opens: bool = False) -> ViewState | None:
         """Move `by` steps from the selected one; no step leads to another layer."""
         at = self._chosen() + by
-        return self.walk_to(scene, at) if 0 <= at < len(self.steps) else None
+        return self.walk_to(state, at) if 0 <= at < len(self.steps) else None
 
 
 class PassPane(FigurePane):
@@ -129,7 +129,7 @@ class PassPane(FigurePane):
         """Return the name of the pane for the user."""
         return "edits and prompt B"
 
-    def want(self, scene: ViewState) -> None:
+    def want(self, state: ViewState) -> None:
         """Return None, because the pane shows no figure."""
 
     def _picture(self) -> Painting:

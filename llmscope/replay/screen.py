@@ -65,14 +65,14 @@ def replay_app(
         look=look,
         focus=replace(snapshot.focus, target=None, versus=None, mode=""),
         bandwidth=bandwidth,
-        own=UserState(
+        user=UserState(
             keymap=keymap or Keymap(),
             source=ModelSource(snapshot.info.spec),
             replay=replay,
         ),
     )
-    app.scene = replace(
-        app.scene,
+    app.state = replace(
+        app.state,
         edits=tuple(map(ListedEdit.of, snapshot.edits)),
         versus_prompt=snapshot.other,
     )

@@ -22,12 +22,12 @@ from llmscope.draw import RenderOptions, detect_render_options
 from llmscope.text import display_text, shared_length
 from llmscope.tui.actions.registry import BY_NAME, bindings
 from llmscope.tui.engine_client import EngineSays
-from llmscope.tui.features.compare.prompt_b import Comparing
+from llmscope.tui.features.compare.prompt_b import PromptBEditor
 from llmscope.tui.features.context.controller import ContextController
 from llmscope.tui.features.copy.repro_command import ModelSource
-from llmscope.tui.features.walkthrough.controller import PLAYING, Walking
+from llmscope.tui.features.walkthrough.controller import PLAYING, WalkthroughPlayer
 from llmscope.tui.pane_grid import PaneGrid
-from llmscope.tui.prompt.chat_template import ChatDesk
+from llmscope.tui.prompt.chat_template import ChatTemplate
 from llmscope.tui.prompt.prompt_box import Prompts
 from llmscope.tui.request_scheduler import RequestScheduler
 from llmscope.tui.state.context_marker import marked
@@ -35,7 +35,7 @@ from llmscope.tui.state.layout import layout_for
 from llmscope.tui.terminal.bandwidth import HIGH, Bandwidth
 from llmscope.tui.terminal.output_guard import outlive_stops
 from llmscope.tui.terminal.paced_driver import PacedApp
-from llmscope.tui.theme.textual_theme import inks, variables
+from llmscope.tui.theme.textual_theme import text_styles, variables
 from llmscope.tui.theme_switcher import ThemeFileWatch, put_on
 from llmscope.tui.user_state import UserState
 from llmscope.tui.widgets.header import Header
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from llmscope.figure import Focus
     from llmscope.tui.engine_client import EngineLike, MakeEngine
     from llmscope.tui.features.find import FindLine
-    from llmscope.tui.features.generation.generation import Generating
+    from llmscope.tui.features.generation.generation import Generation
     from llmscope.tui.features.models.model_switch import PendingSwitch
     from llmscope.tui.features.save.dialog import Save
     from llmscope.tui.panes import FigurePane
@@ -79,7 +79,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         chat: put the first prompt into the chat template once the model is loaded.
         system: the system message for the template.
         bandwidth: limits on what is sent to the terminal.
-        own: the user's settings and stored state; None uses the defaults.
+        user: the user's settings and stored state; None uses the defaults.
 
     Attributes:
         text: the text of the editor.
@@ -92,7 +92,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
     NOTIFICATION_TIMEOUT = 4
     engine: EngineLike
     own_filters: Sequence[LineFilter]
-    overview: PaneGrid
+    grid: PaneGrid
 
     def __init__(
         self,
@@ -106,51 +106,51 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         chat: bool = False,
         system: str | None = None,
         bandwidth: Bandwidth = HIGH,
-        own: UserState | None = None,
+        user: UserState | None = None,
     ) -> None:
         self.look = bandwidth.look(look or detect_render_options())
-        self.inks = inks(self.look.theme)
+        self.text_styles = text_styles(self.look.theme)
         super().__init__(bandwidth)
         put_on(self, self.look)
-        self.own = own or UserState()
+        self.user = user or UserState()
         self.text = prompt
         self._focus, self.special_tokens = focus, special_tokens
-        self.chat = ChatDesk(system=system, at_first=chat)
-        self.lessons = ContextController()
-        self.comparing = Comparing()
-        self.walking = Walking()
+        self.chat = ChatTemplate(system=system, at_first=chat)
+        self.context = ContextController()
+        self.comparison = PromptBEditor()
+        self.walkthrough = WalkthroughPlayer()
         self.requests = RequestScheduler(self, self.set_timer)
         self.cost: PassInfo | None = None
         self._spec = spec
         self.opening: PendingSwitch | None = None
-        self.source = self.own.source or ModelSource(spec)
+        self.source = self.user.source or ModelSource(spec)
         self.engine = make_engine(self.hear)
 
     @cached_property
-    def scene(self) -> ViewState:
+    def state(self) -> ViewState:
         """Return the model, tokens, cursor and edits; each change makes another view state."""
         from llmscope.tui.state.view_state import ViewState
 
         focus = self._focus
-        if focus is None and self.own.first_look:
+        if focus is None and self.user.first_look:
             from llmscope.figure import Focus
 
-            focus = Focus(**self.own.first_look)
-        return self.own.onto(ViewState.opening(focus))
+            focus = Focus(**self.user.first_look)
+        return self.user.onto(ViewState.opening(focus))
 
     @cached_property
-    def ledger(self) -> FigureStore:
+    def figures(self) -> FigureStore:
         """Return the store of requests and their figures."""
         from llmscope.tui.state.figure_store import FigureStore
 
         return FigureStore(special_tokens=self.special_tokens)
 
     @cached_property
-    def generating(self) -> Generating:
+    def generation(self) -> Generation:
         """Return the state of generation: what the model wrote, and whether it is writing."""
-        from llmscope.tui.features.generation.generation import Generating
+        from llmscope.tui.features.generation.generation import Generation
 
-        return Generating()
+        return Generation()
 
     @cached_property
     def find(self) -> FindLine:
@@ -192,30 +192,30 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         """Yield the widgets from top to bottom."""
         self._make_room(self.size)
         theme = self.look.theme
-        self.title_line = Header(theme, self._spec, self.own.banner)
-        self.prompts = Prompts(self.text, self._prompt_b, past=self.own.past)
+        self.header = Header(theme, self._spec, self.user.banner)
+        self.prompts = Prompts(self.text, self._prompt_b, past=self.user.past)
         self.editor = self.prompts.a
-        self.editor.read_only = self.own.replay is not None
-        self.overview = PaneGrid(self.look, fades=self.bandwidth.fades, **self.own.panes)
-        self.card = Placeholder(theme, self._spec, still=self.own.replay is not None)
-        self.words = StatusText(theme)
-        self.keys = KeyLine(theme, self.own.keymap, invites=self.own.newcomer, own=self.own)
-        self.own.keymap.bind(self, "anywhere")
-        self.own.keymap.bind(self.editor, "prompt")
-        self.own.keymap.bind(self.card, "figures", only=CARD_ACTIONS)
-        self.overview.display = False
-        yield self.title_line
+        self.editor.read_only = self.user.replay is not None
+        self.grid = PaneGrid(self.look, fades=self.bandwidth.fades, **self.user.panes)
+        self.placeholder = Placeholder(theme, self._spec, still=self.user.replay is not None)
+        self.status = StatusText(theme)
+        self.key_line = KeyLine(theme, self.user.keymap, invites=self.user.newcomer, user=self.user)
+        self.user.keymap.bind(self, "anywhere")
+        self.user.keymap.bind(self.editor, "prompt")
+        self.user.keymap.bind(self.placeholder, "figures", only=CARD_ACTIONS)
+        self.grid.display = False
+        yield self.header
         yield self.prompts
-        yield self.overview
-        yield self.card
-        yield self.words
-        yield self.keys
+        yield self.grid
+        yield self.placeholder
+        yield self.status
+        yield self.key_line
 
     def on_mount(self) -> None:
         """Show the screen, and only then let the engine run its slow imports."""
         outlive_stops(self)
         ThemeFileWatch(self).begin()
-        for notice in filter(None, (self.own.keymap.notice, self.own.notice)):
+        for notice in filter(None, (self.user.keymap.notice, self.user.notice)):
             self.tell(notice, "warning")
         self.editor.focus()
         self.call_after_refresh(self._begin)
@@ -225,26 +225,26 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         if self._exit or not self.screen_stack or not self.screen.is_attached:
             return  # left while a long prompt was still being laid out
         self.fill()
-        if self.own.session is not None:
-            self.own.session.put_back(self)
+        if self.user.session is not None:
+            self.user.session.put_back(self)
         self.engine.start()
-        if self.own.replay is not None:
+        if self.user.replay is not None:
             BY_NAME["figures"].run(self)
 
     def fill(self) -> None:
         """Mount the widgets that the first paint does not show."""
-        self.mount(self.find, before=self.words)
-        self.own.keymap.bind(self.prompts.b, "prompt")
+        self.mount(self.find, before=self.status)
+        self.user.keymap.bind(self.prompts.b, "prompt")
         self.prompts.fill()
-        self.overview.fill(self.own.keymap)
+        self.grid.fill(self.user.keymap)
 
     def _prompt_b(self) -> str:
-        return self.scene.versus_prompt or ""
+        return self.state.versus_prompt or ""
 
     def on_resize(self, event: events.Resize) -> None:
         """Adapt to the terminal's size: no frames when tiny, longer prompts when large."""
         self._make_room(event.size)
-        if event.size == self.mirror.size:
+        if event.size == self.cells.size:
             self.send_all()
 
     def _make_room(self, size: Size) -> None:
@@ -254,10 +254,10 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
 
     async def on_event(self, event: events.Event) -> None:
         """Handle an event; a key press stops running generation, whichever widget takes the key."""
-        if self.own.replay is not None and self.own.replay.refuses(self, event):
+        if self.user.replay is not None and self.user.replay.refuses(self, event):
             return
         if isinstance(event, events.Key):
-            self.generating.heed(self, event.key)
+            self.generation.heed(self, event.key)
         await super().on_event(event)
 
     def on_key(self, event: events.Key) -> None:
@@ -280,7 +280,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
     @property
     def begun(self) -> bool:
         """Return whether `compose` has run."""
-        return hasattr(self, "overview")
+        return hasattr(self, "grid")
 
     @property
     def in_prompt(self) -> bool:
@@ -294,11 +294,11 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         """
         if len(self.screen_stack) > 1 and name != "quit-anywhere":
             raise SkipAction
-        if not self.own.offers(name):
-            self.own.refuse(self, BY_NAME[name])
+        if not self.user.offers(name):
+            self.user.refuse(self, BY_NAME[name])
             return
         if name not in PLAYING:
-            self.walking.stop()
+            self.walkthrough.stop()
         BY_NAME[name].run(self)
 
     def hear(self, event: Event) -> None:
@@ -316,7 +316,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
             case events.Loading():
                 model_switch.progress(self, event)
             case events.Loaded():
-                self.scene = self.own.loaded(self.scene.loaded(event.info))
+                self.state = self.user.loaded(self.state.loaded(event.info))
                 self._loaded(event.info)
             case events.Opened():
                 if model_switch.opened(self, event):
@@ -331,15 +331,15 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
             case events.Refused():
                 self._refused(event)
             case events.Sampled():
-                self.generating.land(self, event)
+                self.generation.land(self, event)
             case events.Templated():
                 self.chat.land(self, event)
             case events.ContextAdded():
-                self.lessons.land(self, event)
+                self.context.land(self, event)
 
     def _loaded(self, info: ModelInfo) -> None:
-        self.title_line.model(info, self.scene.adapter)
-        self.overview.model(info.layers)
+        self.header.model(info, self.state.adapter)
+        self.grid.model(info.layers)
         for notice in info.notices:
             self.tell(notice, "warning")
         self.chat.read(self.text, info)
@@ -347,42 +347,42 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
             self.ask()
 
     def _land(self, frame: Frame) -> None:
-        if not self.ledger.take(frame):
+        if not self.figures.take(frame):
             return
         self.cost = frame.cost
-        before, self.scene = len(self.scene.tokens), self.scene.landed(frame.tokens)
+        before, self.state = len(self.state.tokens), self.state.landed(frame.tokens)
         if len(frame.tokens) != before:
             self.ask()  # only now is the number of visible columns known
-        self.note(" · ".join(frame.notices), self.inks.warning)
-        self.comparing.landed(self, frame)
-        if self.ledger.waiting:
+        self.note(" · ".join(frame.notices), self.text_styles.warning)
+        self.comparison.landed(self, frame)
+        if self.figures.waiting:
             self.present()
         else:
             self.rest(late=False)
-            self.generating.landed(self)
+            self.generation.landed(self)
 
     def _refused(self, refused: Refused) -> None:
-        if self.ledger.concerns(refused):
-            self.generating.stop(self)
-        if self.ledger.concerns(refused) and refused.faults:
+        if self.figures.concerns(refused):
+            self.generation.stop(self)
+        if self.figures.concerns(refused) and refused.faults:
             from llmscope.tui.features.edits import controller
 
             controller.refused(self, refused)
-        elif self.ledger.concerns(refused) and refused.of_b:
-            self.comparing.refused(self, refused)
-        elif self.ledger.concerns(refused):
+        elif self.figures.concerns(refused) and refused.of_b:
+            self.comparison.refused(self, refused)
+        elif self.figures.concerns(refused):
             hint = f" · try: {refused.hint}" if refused.hint else ""
-            self.note(f"{refused.reason}{hint}", self.inks.error)
+            self.note(f"{refused.reason}{hint}", self.text_styles.error)
             self.rest(late=True)
 
-    def look_at(self, scene: ViewState, *, patiently: bool = False) -> None:
+    def look_at(self, state: ViewState, *, patiently: bool = False) -> None:
         """Move the cursor: every pane follows, and asks for the figures it lacks.
 
         Args:
             patiently: let a running pass land first; see `RequestScheduler.moved`.
         """
-        if scene != self.scene:
-            self.scene = scene
+        if state != self.state:
+            self.state = state
             self.requests.moved(patiently=patiently)
             self.present()
 
@@ -400,36 +400,36 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
             Whether a token was requested.
         """
         self.requests.asking()
-        if self.scene.info is None or self.chat.waiting or self.lessons.waiting or self.opening:
+        if self.state.info is None or self.chat.waiting or self.context.waiting or self.opening:
             return False
         if not self.screen_stack:  # a timer may fire while the screen is being closed
             return False
-        if self.card.display == bool(self.text):
+        if self.placeholder.display == bool(self.text):
             self._show_card(not self.text)
             # Only panes that were laid out know how many rows they have.
             self.call_after_refresh(self.ask)
             return False
         if not self.text:
-            self.ledger.forget()
-            self.scene = replace(self.scene, tokens=())
-            self.card.ask_for_prompt()
-            self.note("", self.inks.dim)
+            self.figures.forget()
+            self.state = replace(self.state, tokens=())
+            self.placeholder.ask_for_prompt()
+            self.note("", self.text_styles.dim)
             self.rest(late=False)
             return False
-        draw = draw or self.generating.pending
+        draw = draw or self.generation.pending
         if draw is not None:
             self.requests.settle()  # the text is about to change
-        wants = self.overview.wants(self.scene, sweeps=self.requests.sweeps)
-        found, written, before = self.generating.reading(self.text)
+        wants = self.grid.wants(self.state, sweeps=self.requests.sweeps)
+        found, written, before = self.generation.reading(self.text)
         templated = self.chat.follows(before)
-        request = self.ledger.ask(
+        request = self.figures.ask(
             *(found.text, wants),
-            adapter=self.scene.adapter,
+            adapter=self.state.adapter,
             templated=templated,
             context=found.cut,
-            edits=self.scene.in_force,
-            versus_prompt=self.scene.versus_prompt,
-            words=self.scene.words,
+            edits=self.state.in_force,
+            versus_prompt=self.state.versus_prompt,
+            words=self.state.words,
             written=written,
             draw=draw,
         )
@@ -440,9 +440,9 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
 
     def fail(self, failed: LoadFailed) -> None:
         """Show why the model cannot be loaded or run, in place of the figures."""
-        self.scene = replace(self.scene, info=None, tokens=())
-        self.card.failed(failed)
-        if not self.card.display:
+        self.state = replace(self.state, info=None, tokens=())
+        self.placeholder.failed(failed)
+        if not self.placeholder.display:
             self._show_card(True)
         self.rest(late=False)
 
@@ -454,23 +454,23 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         """Show the view state, in one update of the screen."""
         requests = self.requests
         with self.batch_update():
-            self.overview.present(self.scene, self.ledger, late=requests.late, dim=requests.dim)
+            self.grid.present(self.state, self.figures, late=requests.late, dim=requests.dim)
             self.editor.show_roles(self.chat.roles)
-            self.editor.show_written(self.generating.marks, self.generating.note(self.scene.info))
-            self.comparing.present(self)
-            shown = self.ledger.shown("tokens")
+            self.editor.show_written(self.generation.marks, self.generation.note(self.state.info))
+            self.comparison.present(self)
+            shown = self.figures.shown("tokens")
             if shown is not None:
                 prompt = shown.marked
-                tokens, here = prompt.in_editor(shown.tokens), self.scene.focus.position
+                tokens, here = prompt.in_editor(shown.tokens), self.state.focus.position
                 self.editor.show_tokens(prompt.written, tokens, here)
-            cost = self.cost if self.scene.tokens else None
-            self.title_line.cost(cost, len(self.scene.tokens), running=requests.running)
-            self.title_line.edits(len(self.scene.in_force))
+            cost = self.cost if self.state.tokens else None
+            self.header.cost(cost, len(self.state.tokens), running=requests.running)
+            self.header.edits(len(self.state.in_force))
             # While a strength is changing, the status text waits for the next pass: no flicker.
             if requests.late or not requests.turning:
-                said = self.own.said(self)
-                said[1:1] = self.comparing.said(self.scene) if said else ()
-                self.words.say(said)
+                said = self.user.said(self)
+                said[1:1] = self.comparison.said(self.state) if said else ()
+                self.status.say(said)
 
     def note(self, text: str, ink: Style) -> None:
         """Show a note about the prompt on the editor's border."""
@@ -502,62 +502,62 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
     @property
     def waiting(self) -> bool:
         """Return whether any pane shows something other than what was requested last."""
-        return self.ledger.waiting
+        return self.figures.waiting
 
     @property
     def writes_on(self) -> bool:
         """Return whether the model generates token after token."""
-        return self.generating.runs
+        return self.generation.runs
 
     def drop_requests(self) -> None:
         """Drop the pending requests: the text has changed."""
-        self.ledger.overtaken()
+        self.figures.overtaken()
 
     def _show_card(self, shown: bool) -> None:
         inside = self.focused is not None and not self.in_prompt
         if not shown:
             # The panes get the placeholder's area: fitted now, they need no second layout.
-            self.overview.fit(*self.size, self.card.outer_size.height)
-        self.card.display, self.overview.display = shown, not shown
+            self.grid.fit(*self.size, self.placeholder.outer_size.height)
+        self.placeholder.display, self.grid.display = shown, not shown
         if inside:
             BY_NAME["figures"].run(self)
 
     @on(TextArea.Changed, "#prompt-b")
     def _edited_b(self) -> None:
-        self.comparing.written(self)
+        self.comparison.written(self)
 
     @on(TextArea.SelectionChanged, "#prompt-b")
     def _walked_b(self) -> None:
-        self.comparing.walked(self)
+        self.comparison.walked(self)
 
     @on(TextArea.Changed, "#prompt")
     def _edited(self) -> None:
         old, self.text = self.text, self.editor.text
         if old != self.text:
             shared = shared_length(marked(old).text, marked(self.text).text)
-            self.scene = self.scene.edited(shared)
-            self.chat.read(self.text, self.scene.info)
+            self.state = self.state.edited(shared)
+            self.chat.read(self.text, self.state.info)
             self.chat.learn(self)
-            self.generating.read(self, old)
-            if not self.generating.goes_on(self):
+            self.generation.read(self, old)
+            if not self.generation.goes_on(self):
                 self.ask_soon()
             self.present()
-            if self.own.autosave:
-                self.own.autosave.edited(self)
+            if self.user.autosave:
+                self.user.autosave.edited(self)
 
     @on(TextArea.SelectionChanged, "#prompt")
     def _walked(self) -> None:
         position = self.editor.token_at_cursor if self.editor.has_focus else None
         if position is not None and self.editor.text == self.text:
-            self.look_at(self.scene.go(position=position))
+            self.look_at(self.state.go(position=position))
 
     def on_figure_pane_pointed(self, message: FigurePane.Pointed) -> None:
         """Move the cursor where a figure was clicked or scrolled with the wheel."""
-        self.look_at(message.scene)
+        self.look_at(message.state)
 
     def on_figure_pane_zoomed(self) -> None:
         """Maximize or restore a pane on a double click."""
-        self.overview.maximize()
+        self.grid.maximize()
 
     @on(PaneGrid.Rearranged)
     def _rearranged(self) -> None:
@@ -594,14 +594,14 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         """Show the keys of the base screen's focused widget, even below a dialog."""
         focused = self.screen_stack[0].focused
         if focused is self.editor:
-            self.keys.show("prompt-a" if self.prompts.both else "prompt")
+            self.key_line.show("prompt-a" if self.prompts.both else "prompt")
         elif focused is self.prompts.b:
-            self.keys.show("prompt-b")
-        elif focused is self.card:
-            self.keys.show("message")
+            self.key_line.show("prompt-b")
+        elif focused is self.placeholder:
+            self.key_line.show("message")
         else:
-            pane, workspace = self.overview.pane, self.overview.workspace.name
+            pane, workspace = self.grid.pane, self.grid.workspace.name
             place = "edits" if pane.key == "edits" else "figures"
-            if self.own.replay is not None:
+            if self.user.replay is not None:
                 place = "replay"
-            self.keys.show(place, pane.row, workspace, column=pane.column)
+            self.key_line.show(place, pane.row, workspace, column=pane.column)

@@ -13,175 +13,175 @@ if TYPE_CHECKING:
     from llmscope.tui.app import LlmscopeApp
 
 
-def up(desk: LlmscopeApp) -> None:
+def up(host: LlmscopeApp) -> None:
     """Move one row up; each pane defines its own rows."""
-    desk.look_at(desk.overview.pane.step(desk.scene, -1))
+    host.look_at(host.grid.pane.step(host.state, -1))
 
 
-def down(desk: LlmscopeApp) -> None:
+def down(host: LlmscopeApp) -> None:
     """Move one row down."""
-    desk.look_at(desk.overview.pane.step(desk.scene, 1))
+    host.look_at(host.grid.pane.step(host.state, 1))
 
 
-def left(desk: LlmscopeApp) -> None:
+def left(host: LlmscopeApp) -> None:
     """Move one column to the left; each pane defines its own columns."""
-    desk.look_at(desk.overview.pane.side(desk.scene, -1))
+    host.look_at(host.grid.pane.side(host.state, -1))
 
 
-def right(desk: LlmscopeApp) -> None:
+def right(host: LlmscopeApp) -> None:
     """Move one column to the right."""
-    desk.look_at(desk.overview.pane.side(desk.scene, 1))
+    host.look_at(host.grid.pane.side(host.state, 1))
 
 
-def turn(desk: LlmscopeApp) -> None:
+def turn(host: LlmscopeApp) -> None:
     """Show the next view of the pane, or of the main figure if the pane has only one."""
-    overview, scene = desk.overview, desk.scene
-    turned = overview.pane.turn(scene) or overview.panes[overview.workspace.spine].turn(scene)
+    grid, state = host.grid, host.state
+    turned = grid.pane.turn(state) or grid.panes[grid.workspace.spine].turn(state)
     if turned is None:
-        desk.tell(overview.pane.one_view, "warning")
+        host.tell(grid.pane.one_view, "warning")
     else:
-        desk.look_at(turned)
+        host.look_at(turned)
 
 
-def first_token(desk: LlmscopeApp) -> None:
+def first_token(host: LlmscopeApp) -> None:
     """Go to the first token."""
-    desk.look_at(desk.scene.go(position=0))
+    host.look_at(host.state.go(position=0))
 
 
-def last_token(desk: LlmscopeApp) -> None:
+def last_token(host: LlmscopeApp) -> None:
     """Go to the last token, which the cursor then follows."""
-    desk.look_at(desk.scene.go(position=len(desk.scene.tokens) - 1))
+    host.look_at(host.state.go(position=len(host.state.tokens) - 1))
 
 
-def leave(desk: LlmscopeApp) -> None:
+def leave(host: LlmscopeApp) -> None:
     """Go from the prompt to the figures, or to the placeholder in their place."""
-    desk.screen.set_focus(desk.card if desk.card.display else desk.overview.pane)
+    host.screen.set_focus(host.placeholder if host.placeholder.display else host.grid.pane)
 
 
-def edit_prompt(desk: LlmscopeApp) -> None:
+def edit_prompt(host: LlmscopeApp) -> None:
     """Go back to the prompt."""
-    desk.screen.set_focus(desk.editor)
+    host.screen.set_focus(host.editor)
 
 
-def chat(desk: LlmscopeApp) -> None:
+def chat(host: LlmscopeApp) -> None:
     """Put the typed text into the model's chat template, or take it out again."""
     from llmscope.tui.features.models.model_switch import busy
 
-    if not busy(desk):
-        desk.chat.toggle(desk)
+    if not busy(host):
+        host.chat.toggle(host)
 
 
-def next_adapter(desk: LlmscopeApp) -> None:
+def next_adapter(host: LlmscopeApp) -> None:
     """Switch to the next adapter, or to the base model after the last one."""
-    scene = desk.scene.adapted()
-    if scene.info is None or not scene.info.adapters:
-        desk.tell("no adapter was loaded: llmscope MODEL --adapter ADAPTER", "warning")
+    state = host.state.adapted()
+    if state.info is None or not state.info.adapters:
+        host.tell("no adapter was loaded: llmscope MODEL --adapter ADAPTER", "warning")
         return
-    desk.title_line.model(scene.info, scene.adapter)
-    desk.look_at(scene)
+    host.header.model(state.info, state.adapter)
+    host.look_at(state)
 
 
-def pin_target(desk: LlmscopeApp) -> None:
+def pin_target(host: LlmscopeApp) -> None:
     """Pin the target token, so that it stays wherever the cursor goes; or unpin it."""
-    scene, shown = desk.scene, desk.ledger.shown("next-token")
-    if scene.target_pinned:
-        desk.look_at(scene.aim(None, pinned=False))
-        desk.tell("the target is the most probable token again")
+    state, shown = host.state, host.figures.shown("next-token")
+    if state.target_pinned:
+        host.look_at(state.aim(None, pinned=False))
+        host.tell("the target is the most probable token again")
         return
     ids = [] if shown is None else [int(token) for token in shown.figure.extra.get("ids", ())]
     if shown is None or not ids:
-        desk.tell("no next token on screen to pin", "warning")
+        host.tell("no next token on screen to pin", "warning")
         return
-    target = scene.target if scene.target in ids else ids[0]
-    desk.look_at(scene.aim(target, pinned=True))
-    desk.tell(f"target pinned: {quoted_token(shown.figure.axes[0].labels[ids.index(target)])}")
+    target = state.target if state.target in ids else ids[0]
+    host.look_at(state.aim(target, pinned=True))
+    host.tell(f"target pinned: {quoted_token(shown.figure.axes[0].labels[ids.index(target)])}")
 
 
-def versus(desk: LlmscopeApp) -> None:
+def versus(host: LlmscopeApp) -> None:
     """Compare the target with the chosen candidate, or stop comparing."""
-    scene, shown = desk.scene, desk.ledger.shown("next-token")
-    if scene.versus is not None:
-        desk.look_at(replace(scene, versus=None))
-        desk.tell("the target is held against no other token")
+    state, shown = host.state, host.figures.shown("next-token")
+    if state.versus is not None:
+        host.look_at(replace(state, versus=None))
+        host.tell("the target is held against no other token")
         return
     ids = [] if shown is None else [int(token) for token in shown.figure.extra.get("ids", ())]
-    if shown is None or scene.target not in ids:
-        desk.tell("choose another candidate in the pane of the next token first", "warning")
+    if shown is None or state.target not in ids:
+        host.tell("choose another candidate in the pane of the next token first", "warning")
         return
-    against = shown.figure.axes[0].labels[ids.index(scene.target)]
-    free = scene if scene.target_pinned else scene.aim(None)
-    desk.look_at(replace(free, versus=scene.target))
-    desk.tell(f"the answer is held against {quoted_token(against)}")
+    against = shown.figure.axes[0].labels[ids.index(state.target)]
+    free = state if state.target_pinned else state.aim(None)
+    host.look_at(replace(free, versus=state.target))
+    host.tell(f"the answer is held against {quoted_token(against)}")
 
 
-def copy(desk: LlmscopeApp) -> None:
+def copy(host: LlmscopeApp) -> None:
     """Ask what to copy, by the terminal's own clipboard."""
     from llmscope.tui.features.copy.menu import ask
 
-    ask(desk)
+    ask(host)
 
 
-def save(desk: LlmscopeApp) -> None:
+def save(host: LlmscopeApp) -> None:
     """Ask where to save the pane."""
     from llmscope.tui.features.save.dialog import ask
 
-    if desk.may("save"):
-        ask(desk)
+    if host.may("save"):
+        ask(host)
 
 
-def show_help(desk: LlmscopeApp) -> None:
+def show_help(host: LlmscopeApp) -> None:
     """Explain the pane that has the focus, or the prompt."""
     # Imported late: the help needs the texts of the lenses.
     from llmscope.tui.dialogs.help import HelpScreen
 
-    inside = not desk.in_prompt
-    pane = desk.overview.pane if inside and desk.overview.display else None
-    want = None if pane is None else pane.want(desk.scene)
+    inside = not host.in_prompt
+    pane = host.grid.pane if inside and host.grid.display else None
+    want = None if pane is None else pane.want(host.state)
     place: Where = "figures" if inside else "prompt"
-    replay = desk.own.replay is not None
-    desk.push_screen(
+    replay = host.user.replay is not None
+    host.push_screen(
         HelpScreen(
-            *(desk.look.theme, None if want is None else want.lens, place, desk.own.keymap),
+            *(host.look.theme, None if want is None else want.lens, place, host.user.keymap),
             None if pane is None or replay else pane.key,
-            desk.own,
+            host.user,
         )
     )
 
 
-def jump(desk: LlmscopeApp) -> None:
+def jump(host: LlmscopeApp) -> None:
     """Show a letter on each place, and go to the place whose letter is pressed."""
     from llmscope.tui.dialogs.jump import jump as show_letters
 
-    show_letters(desk)
+    show_letters(host)
 
 
-def tour(desk: LlmscopeApp) -> None:
+def tour(host: LlmscopeApp) -> None:
     """Explain the screen, one part after the other."""
     from llmscope.tui.dialogs.tour import tour as walk
 
-    walk(desk)
+    walk(host)
 
 
-def show_palette(desk: LlmscopeApp) -> None:
+def show_palette(host: LlmscopeApp) -> None:
     """Open the palette: all commands, found by typing."""
     from llmscope.tui.dialogs.command_palette import CommandPaletteScreen
 
     # The previous palette keeps its id until it is completely removed.
-    if not any(isinstance(node, CommandPaletteScreen) for node in desk._nodes):
-        desk.push_screen(CommandPaletteScreen())
+    if not any(isinstance(node, CommandPaletteScreen) for node in host._nodes):
+        host.push_screen(CommandPaletteScreen())
 
 
-def stop(desk: LlmscopeApp) -> None:
+def stop(host: LlmscopeApp) -> None:
     """Suspend the program, as ctrl+z does everywhere; give the terminal back meanwhile."""
-    if not desk.may("stop"):
+    if not host.may("stop"):
         return
     if can_be_resumed():
-        desk.action_suspend_process()
+        host.action_suspend_process()
     else:
-        desk.tell("no shell is here that could bring a stopped program back", "warning")
+        host.tell("no shell is here that could bring a stopped program back", "warning")
 
 
-def leave_program(desk: LlmscopeApp) -> None:
+def leave_program(host: LlmscopeApp) -> None:
     """Quit; the app's `text` keeps the prompt."""
-    if desk.may("quit"):
-        desk.exit(0)
+    if host.may("quit"):
+        host.exit(0)

@@ -52,7 +52,7 @@ class PaneGrid(Container):
         workspaces: Sequence[Workspace] = WORKSPACES,
         make: Callable[[RenderOptions], dict[str, FigurePane]] | None = None,
     ) -> None:
-        super().__init__(id="overview")
+        super().__init__(id="grid")
         self._look = look
         self._fades = fades
         self.layout_name = layout_for(80, 24)
@@ -175,7 +175,7 @@ class PaneGrid(Container):
         self._maximized = None if self._maximized else self.pane.key
         self._arrange()
 
-    def wants(self, scene: ViewState, *, sweeps: bool = True) -> list[Want]:
+    def wants(self, state: ViewState, *, sweeps: bool = True) -> list[Want]:
         """Return the figures that panes on screen need: the focused one's first, tokens always.
 
         Args:
@@ -185,11 +185,11 @@ class PaneGrid(Container):
 
         panes = [self.panes[key] for key in self.on_screen]
         panes.sort(key=lambda pane: pane.key != self.current)
-        quick = [want for pane in panes if not pane.slow and (want := _want(pane, scene))]
-        slow = [want for pane in panes if sweeps and pane.slow and (want := _want(pane, scene))]
+        quick = [want for pane in panes if not pane.slow and (want := _want(pane, state))]
+        slow = [want for pane in panes if sweeps and pane.slow and (want := _want(pane, state))]
         return [*quick, *slow] if TOKENS in quick else [*quick, TOKENS, *slow]
 
-    def present(self, scene: ViewState, ledger: FigureStore, *, late: bool, dim: bool) -> None:
+    def present(self, state: ViewState, figures: FigureStore, *, late: bool, dim: bool) -> None:
         """Hand each pane on screen its figure.
 
         Args:
@@ -198,12 +198,12 @@ class PaneGrid(Container):
         """
         from llmscope.tui.state.figure_store import TOKENS
 
-        self._fold(scene, ledger)
+        self._fold(state, figures)
         for key in self.on_screen:
-            pane, shown = self.panes[key], ledger.shown(key)
-            stale = late and ledger.stale(key)
+            pane, shown = self.panes[key], figures.shown(key)
+            stale = late and figures.stale(key)
             pane.dim = dim and self._fades
-            pane.present(scene, shown, stale=stale, tokens=ledger.shown(TOKENS.key))
+            pane.present(state, shown, stale=stale, tokens=figures.shown(TOKENS.key))
 
     def on_descendant_focus(self, event: events.DescendantFocus) -> None:
         """Update the current pane, which the mouse may have changed."""
@@ -211,7 +211,7 @@ class PaneGrid(Container):
             self.current = event.widget.id or self.current
         self.post_message(self.Rearranged())
 
-    def _fold(self, scene: ViewState, ledger: FigureStore) -> None:
+    def _fold(self, state: ViewState, figures: FigureStore) -> None:
         """Shrink details whose figure was refused, since they show only one line.
 
         For each layer the first figure decides, and a later one that is not refused decides again:
@@ -219,9 +219,9 @@ class PaneGrid(Container):
         """
         folded = set()
         for key in self.on_screen:
-            place = (key, scene.adapter, scene.focus.layer)
-            shown = ledger.shown(key)
-            if key != self.workspace.spine and shown is not None and not ledger.stale(key):
+            place = (key, state.adapter, state.focus.layer)
+            shown = figures.shown(key)
+            if key != self.workspace.spine and shown is not None and not figures.stale(key):
                 figure = shown.figure
                 refused = figure.verdict.status == "refused" and not figure.extra.get(ELSEWHERE)
                 self._folds[place] = refused and self._folds.get(place, True)
@@ -252,10 +252,10 @@ class PaneGrid(Container):
         self.post_message(self.Rearranged())
 
 
-def _want(pane: FigurePane, scene: ViewState) -> Want | None:
+def _want(pane: FigurePane, state: ViewState) -> Want | None:
     """Return the figure that a pane needs; as a change if those are shown and it supports them."""
-    want = pane.want(scene)
-    able = pane.apart if scene.apart else pane.changes
-    if want is None or not (scene.shows_change and able):
+    want = pane.want(state)
+    able = pane.apart if state.apart else pane.changes
+    if want is None or not (state.shows_change and able):
         return want
     return replace(want, focus=replace(want.focus, change=True))

@@ -83,25 +83,25 @@ class Replay:
         at, count = self.workspaces.index(page) + 1, len(self.workspaces)
         return f"{action.area}: {page.title}{f', page {at} of {count}' * (count > 1)}"
 
-    def refuses(self, desk: LlmscopeApp, event: events.Event) -> bool:
+    def refuses(self, host: LlmscopeApp, event: events.Event) -> bool:
         """Return whether an event would change the prompt; if so, tell why it is refused."""
-        if not isinstance(event, events.Key | events.Paste) or not desk.in_prompt:
+        if not isinstance(event, events.Key | events.Paste) or not host.in_prompt:
             return False
         if isinstance(event, events.Key) and not (event.is_printable or event.key == "enter"):
-            bound = desk.editor._bindings.key_to_bindings.get(event.key, ())
+            bound = host.editor._bindings.key_to_bindings.get(event.key, ())
             if not any(one.action.startswith(WRITES) for one in bound):
                 return False
-        if not any(one.message == READ_ONLY for one in desk._notifications):  # one notice at a time
-            desk.tell(READ_ONLY, "warning")
+        if not any(one.message == READ_ONLY for one in host._notifications):  # one notice at a time
+            host.tell(READ_ONLY, "warning")
         return True
 
 
-def provenance(desk: LlmscopeApp) -> None:
+def provenance(host: LlmscopeApp) -> None:
     """Show where the numbers of the file came from."""
     from llmscope.tui.dialogs.facts import FactsScreen
 
-    assert desk.own.replay is not None
-    desk.push_screen(FactsScreen(desk.own.replay.facts, desk.look.theme))
+    assert host.user.replay is not None
+    host.push_screen(FactsScreen(host.user.replay.facts, host.look.theme))
 
 
 def file_name(path: str) -> str:

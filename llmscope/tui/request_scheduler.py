@@ -50,7 +50,7 @@ class RequestScheduler:
 
     Args:
         screen: what is asked to request and to draw.
-        set_timer: starts a timer of so many seconds that calls a function once.
+        set_timer: starts a timer: seconds, and the function that it calls once.
 
     Attributes:
         late: whether figures that are out of date are marked.

@@ -118,7 +118,7 @@ def run(
         chat=chat,
         system=system,
         bandwidth=bandwidth,
-        own=UserState(
+        user=UserState(
             keymap=read_keymap(),
             past=UndoHistory.from_record(saved_past(spec), kept).leading_to(kept, text),
             kept=left,
@@ -215,8 +215,8 @@ def _plan(
     from llmscope.tui.state.edit_list import ListedEdit
 
     planned = tuple(map(ListedEdit.of, edits))
-    scene = app.scene if sampler is None else app.scene.drawing(sampler)
-    app.scene = replace(scene, edits=planned, versus_prompt=versus_prompt)
+    state = app.state if sampler is None else app.state.drawing(sampler)
+    app.state = replace(state, edits=planned, versus_prompt=versus_prompt)
 
 
 def _keep(spec: str, app: LlmscopeApp, autosave: Autosave) -> None:

@@ -70,7 +70,7 @@ class _Sitter(LlmscopeApp):
             case Frame() as frame:
                 if frame.complete:
                     self._answered = frame.serial
-                if not self.generating.writes:
+                if not self.generation.writes:
                     self._at = asyncio.get_running_loop().time()
         self._heard.set()
 
@@ -118,7 +118,7 @@ class _Sitter(LlmscopeApp):
             looks = looks + 1 if self._whole(press) else 0
             if looks == LOOKS:
                 return
-            patience = WRITING if self.generating.writes else PATIENCE
+            patience = WRITING if self.generation.writes else PATIENCE
             if press is not None and asyncio.get_running_loop().time() - self._at > patience:
                 raise ScopeError(
                     f"after the key {display_text(press.said)!r} the screen did not settle in "
@@ -131,7 +131,7 @@ class _Sitter(LlmscopeApp):
                     await asyncio.wait_for(self._heard.wait(), PULSE)
 
     def _whole(self, press: Press | None) -> bool:
-        if busy(self) or self.ledger.newest > self._answered:
+        if busy(self) or self.figures.newest > self._answered:
             return False
         return at_rest(self, timers=press is None or press.waits)
 
@@ -181,16 +181,16 @@ def capture(
         special_tokens=special_tokens,
         look=look,
         focus=focus,
-        own=UserState(
+        user=UserState(
             kept=None if workspace is None else _left_in(workspace, focus), anonymous=True
         ),
     )
     planned = tuple(map(ListedEdit.of, edits))
-    app.scene = replace(app.scene, edits=planned, versus_prompt=versus_prompt, change=change)
+    app.state = replace(app.state, edits=planned, versus_prompt=versus_prompt, change=change)
     if words is not None:
-        app.scene = hold_words(app.scene, words)
+        app.state = hold_words(app.state, words)
     rows = asyncio.run(_sit(app, script, width, height))
-    return Picture(rows, marked(app.text).text, app.scene.versus_prompt)
+    return Picture(rows, marked(app.text).text, app.state.versus_prompt)
 
 
 def _left_in(workspace: str, focus: Focus | None) -> LayoutState:

@@ -12,7 +12,7 @@ from llmscope.draw import RenderOptions, theme_names
 from llmscope.draw.color.theme import load_theme
 from llmscope.tui.session.state_files import save_theme
 from llmscope.tui.terminal.output_filter import filters
-from llmscope.tui.theme.textual_theme import inks, textual_theme
+from llmscope.tui.theme.textual_theme import text_styles, textual_theme
 
 if TYPE_CHECKING:
     from llmscope.tui.app import LlmscopeApp
@@ -35,28 +35,28 @@ def all_names() -> tuple[str, ...]:
     return (*theme_names(), *own_theme_names())
 
 
-def put_on(desk: LlmscopeApp, look: RenderOptions) -> None:
+def put_on(host: LlmscopeApp, look: RenderOptions) -> None:
     """Apply render options to the app. Existing widgets are redrawn by `wear`."""
-    desk.look, desk.inks = look, inks(look.theme)
-    desk.console._color_system = COLOUR_SYSTEMS[look.tier]
-    desk.own_filters = filters(look)
-    desk.set_class(look.tier in ("16", "none"), "-few-colours")
-    desk.set_class(look.tier == "none", "-colourless")
-    desk.set_class(look.tier != "truecolor", "-no-tints")
+    host.look, host.text_styles = look, text_styles(look.theme)
+    host.console._color_system = COLOUR_SYSTEMS[look.tier]
+    host.own_filters = filters(look)
+    host.set_class(look.tier in ("16", "none"), "-few-colours")
+    host.set_class(look.tier == "none", "-colourless")
+    host.set_class(look.tier != "truecolor", "-no-tints")
     made = textual_theme(look.theme)
-    desk.register_theme(made)
-    desk.theme = made.name
+    host.register_theme(made)
+    host.theme = made.name
 
 
-def wear(desk: LlmscopeApp, name: str) -> None:
+def wear(host: LlmscopeApp, name: str) -> None:
     """Change to a theme, and report errors in it."""
-    theme = load_theme(name, partial(desk.tell, severity="warning"))
-    if theme == desk.look.theme:
+    theme = load_theme(name, partial(host.tell, severity="warning"))
+    if theme == host.look.theme:
         return
-    look = desk.bandwidth.look(desk.look.wearing(theme))
-    with desk.batch_update():
-        put_on(desk, look)
-        for screen in desk.screen_stack:
+    look = host.bandwidth.look(host.look.wearing(theme))
+    with host.batch_update():
+        put_on(host, look)
+        for screen in host.screen_stack:
             for widget in screen.query("*"):
                 dress = getattr(widget, "dress", None)
                 if dress is not None:
@@ -64,35 +64,35 @@ def wear(desk: LlmscopeApp, name: str) -> None:
                 widget.refresh()
 
 
-def choose(desk: LlmscopeApp, name: str) -> None:
+def choose(host: LlmscopeApp, name: str) -> None:
     """Change to a theme by the user's choice, which the next start uses again."""
-    if desk.may("theme-next"):
-        wear(desk, name)
+    if host.may("theme-next"):
+        wear(host, name)
         save_theme(name)
 
 
-def next_theme(desk: LlmscopeApp) -> None:
+def next_theme(host: LlmscopeApp) -> None:
     """Change to the next theme."""
     names = all_names()
-    at = names.index(desk.look.theme.name) if desk.look.theme.name in names else -1
+    at = names.index(host.look.theme.name) if host.look.theme.name in names else -1
     chosen = names[(at + 1) % len(names)]
-    choose(desk, chosen)
-    desk.tell(f"theme: {chosen}")
+    choose(host, chosen)
+    host.tell(f"theme: {chosen}")
 
 
 class ThemeFileWatch:
     """Reloads a theme of the user's own when its file was saved."""
 
-    def __init__(self, desk: LlmscopeApp) -> None:
-        self._desk = desk
+    def __init__(self, host: LlmscopeApp) -> None:
+        self._host = host
         self._seen = self._stamp()
 
     def begin(self) -> None:
         """Report errors in the current theme, and check its file from now on."""
-        name = self._desk.look.theme.name
+        name = self._host.look.theme.name
         if name not in theme_names() and name in all_names():
-            load_theme(name, partial(self._desk.tell, severity="warning"))
-        self._desk.set_interval(EVERY, self.look_again)
+            load_theme(name, partial(self._host.tell, severity="warning"))
+        self._host.set_interval(EVERY, self.look_again)
 
     def look_again(self) -> None:
         """Apply the file's colours if the file has changed since it was read."""
@@ -102,11 +102,11 @@ class ThemeFileWatch:
         changed = self._seen is not None and stamp is not None and stamp[0] == self._seen[0]
         self._seen = stamp
         if changed and stamp is not None:
-            wear(self._desk, stamp[0])
+            wear(self._host, stamp[0])
 
     def _stamp(self) -> tuple[str, int, int, int] | None:
         """Return the theme's name and stat values that change on a save; None without a file."""
-        name = self._desk.look.theme.name
+        name = self._host.look.theme.name
         if name in theme_names():
             return None
         from llmscope.draw.color.user_themes import own_path

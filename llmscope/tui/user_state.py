@@ -61,14 +61,14 @@ class UserState:
     notice: str = ""
     anonymous: bool = False
 
-    def onto(self, scene: ViewState) -> ViewState:
+    def onto(self, state: ViewState) -> ViewState:
         """Return the view state as it was left."""
-        scene = scene if self.kept is None else self.kept.onto(scene)
-        return scene if self.session is None else self.session.onto(scene)
+        state = state if self.kept is None else self.kept.onto(state)
+        return state if self.session is None else self.session.onto(state)
 
-    def loaded(self, scene: ViewState) -> ViewState:
+    def loaded(self, state: ViewState) -> ViewState:
         """Return the view state as it was left, now that the model is loaded."""
-        return scene if self.session is None else self.session.loaded(scene)
+        return state if self.session is None else self.session.loaded(state)
 
     def offers(self, action: str) -> bool:
         """Return whether an action is available, with a model or in a replay."""
@@ -76,21 +76,21 @@ class UserState:
             return self.replay.offers(action)
         return not any(one.name == action for one in OF_A_FILE)
 
-    def refuse(self, desk: LlmscopeApp, action: Action) -> None:
+    def refuse(self, host: LlmscopeApp, action: Action) -> None:
         """Tell why an action is not offered; say nothing if it is one that needs a replay."""
         if self.replay is not None:
-            desk.tell(f"{REFUSED}: {action.title}", "warning")
+            host.tell(f"{REFUSED}: {action.title}", "warning")
 
     def titled(self, action: Action) -> str:
         """Return an action's title for the palette and the help."""
         return action.full_title if self.replay is None else self.replay.titled(action)
 
-    def said(self, desk: LlmscopeApp) -> list[str]:
+    def said(self, host: LlmscopeApp) -> list[str]:
         """Return the clauses that describe what is under the cursor."""
         from llmscope.tui.widgets.status_text import clauses
 
         try:
-            return clauses(desk.scene, desk.ledger.shown, desk.overview.workspace.name)
+            return clauses(host.state, host.figures.shown, host.grid.workspace.name)
         except Exception:  # the file of a replay may lack any value that is read
             if self.replay is None:
                 raise

@@ -155,7 +155,7 @@ async def shoot(scene: Scene) -> Rows:
     app = LlmscopeApp(
         make, spec=scene.spec, prompt=scene.prompt, look=scene.look, focus=scene.focus
     )
-    app.scene = replace(app.scene, versus_prompt=scene.versus)
+    app.state = replace(app.state, versus_prompt=scene.versus)
     app.animation_level = "none"
     async with app.run_test(size=scene.size) as pilot:
         app.editor.cursor_blink = False
@@ -176,8 +176,8 @@ async def _settled(app: LlmscopeApp, pilot: Pilot[int]) -> None:
     before: list[Any] = []
     while True:
         await pilot.pause()
-        waiting = app.scene.info is None and not isinstance(app.engine, ActingEngine)
+        waiting = app.state.info is None and not isinstance(app.engine, ActingEngine)
         shown = app.screen._compositor.render_strips()
-        if not waiting and not app.ledger.waiting and shown == before:
+        if not waiting and not app.figures.waiting and shown == before:
             return
         before = shown

@@ -96,7 +96,7 @@ async def test_rows_and_frames_stay_whole(
         for _ in range(PRESSES):
             # Back to the figures now and then: most keys are letters in the prompt.
             away = isinstance(app.screen, ModalScreen) or app.focused is app.editor
-            seen.add((type(app.screen).__name__, app.overview.on_screen))
+            seen.add((type(app.screen).__name__, app.grid.on_screen))
             pressed.append("escape" if away and draw.random() < 0.7 else draw.choice(KEYS))
             app.post_message(Key(pressed[-1], key_to_character(pressed[-1])))
             await pilot.pause()

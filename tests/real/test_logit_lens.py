@@ -37,11 +37,11 @@ async def test_a_long_prompt_costs_the_cells_in_sight_and_layers_cost_none(smoll
         real(some, *how)
 
     monkeypatch.setattr(logit_lens, "_read", spy)
-    own = UserState(kept=LayoutState(view=("logit-lens", "top")))
-    async with screen(smollm2, prompt, own=own) as (app, pilot):
-        pane = app.overview.panes["map"]
-        start, end = pane.want(app.scene).focus.span
-        sight = range(len(app.scene.tokens) + start, len(app.scene.tokens) + end)
+    user = UserState(kept=LayoutState(view=("logit-lens", "top")))
+    async with screen(smollm2, prompt, user=user) as (app, pilot):
+        pane = app.grid.panes["map"]
+        start, end = pane.want(app.state).focus.span
+        sight = range(len(app.state.tokens) + start, len(app.state.tokens) + end)
         assert 0 < len(sight) <= pane.size.width // 4
         async with asyncio.timeout(60):
             while len(cells) < 31 * len(sight):  # it comes column by column
@@ -52,5 +52,5 @@ async def test_a_long_prompt_costs_the_cells_in_sight_and_layers_cost_none(smoll
         for _ in range(10):
             await pilot.press("up")
         await answered(app, pilot)
-        assert app.scene.focus.layer == 19
+        assert app.state.focus.layer == 19
         assert cells == []

@@ -32,7 +32,7 @@ class Screen:
 
     def pane(self, key):
         """The rows of a pane, its frame included."""
-        region = self.app.overview.panes[key].region
+        region = self.app.grid.panes[key].region
         rows = self.rows[region.y : region.bottom]
         return [row[region.x : region.right] for row in rows]
 

@@ -271,11 +271,11 @@ async def test_what_the_live_screen_saved(tmp_path):
     from tests.tui.real import screen
 
     async with screen(llmscope.load("builtin:sort"), "CAB") as (app, pilot):
-        app.overview.enter("attention")
+        app.grid.enter("attention")
         await pilot.press("s")
         app.screen.query_one("#line").value = str(tmp_path / "live.json")
         await pilot.press("enter")
-        title = app.ledger.shown("attention").figure.title
+        title = app.figures.shown("attention").figure.title
     async with replayed(tmp_path / "live.json") as shown:
         assert title in shown.text
         assert "CAB" in shown.text
@@ -284,7 +284,7 @@ async def test_what_the_live_screen_saved(tmp_path):
 async def test_a_pane_of_a_replay_is_saved_and_replayed(five, tmp_path):
     again = tmp_path / "again.safetensors"
     async with replayed(five[".json"]) as shown:
-        shown.app.overview.enter("attention")
+        shown.app.grid.enter("attention")
         await shown.press("s")
         shown.app.screen.query_one("#line").value = str(again)
         await shown.press("enter")

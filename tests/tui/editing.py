@@ -15,9 +15,9 @@ def asked(session: Session) -> tuple[str, ...]:
 async def begin(session: Session, *edits: str) -> None:
     """In the list of some edits."""
     await session.press("escape")
-    scene = session.app.scene
+    state = session.app.state
     for edit in edits:
-        scene = scene.with_edit(parse(edit))
-    session.app.look_at(scene)
-    session.app.overview.enter("edits")
+        state = state.with_edit(parse(edit))
+    session.app.look_at(state)
+    session.app.grid.enter("edits")
     await session.settle()

@@ -19,14 +19,14 @@ from llmscope.tui.user_state import UserState
 
 @asynccontextmanager
 async def screen(
-    scope: Scope, prompt: str, size: tuple[int, int] = (120, 40), *, own: UserState | None = None
+    scope: Scope, prompt: str, size: tuple[int, int] = (120, 40), *, user: UserState | None = None
 ) -> AsyncIterator[tuple[LlmscopeApp, Pilot[int]]]:
     app = LlmscopeApp(
         lambda post: Engine(lambda _: scope, post),
         spec="builtin:sort",
         prompt=prompt,
         look=RenderOptions(),
-        own=own,
+        user=user,
     )
     async with app.run_test(size=size, notifications=True) as pilot:
         try:
@@ -38,7 +38,7 @@ async def screen(
 
 def command_of(app: LlmscopeApp, shown: Shown) -> str | None:
     """The command line that makes a figure on screen."""
-    made = view(app.source, shown, app.scene)
+    made = view(app.source, shown, app.state)
     return None if made is None else command(made)
 
 
@@ -48,6 +48,6 @@ async def answered(app: LlmscopeApp, pilot: Pilot[int]) -> None:
         while True:
             await pilot.pause()
             await pilot.pause()
-            if app.scene.tokens and not app.ledger.waiting and not app.generating.writes:
+            if app.state.tokens and not app.figures.waiting and not app.generation.writes:
                 return
             await asyncio.sleep(0.01)

@@ -40,13 +40,13 @@ async def test_the_old_picture_is_stale_until_the_other_model_answers(opened: Op
         session.engine.auto = False
         before = session.engine.requests[-1]
         await session.press("b")
-        assert session.app.ledger.stale("next-token")
+        assert session.app.figures.stale("next-token")
         session.engine.answer(before)  # too late: it is of the adapter that was on
         await session.settle()
-        assert session.app.ledger.stale("next-token")
+        assert session.app.figures.stale("next-token")
         session.engine.answer(session.engine.requests[-1])
         await session.settle()
-        assert not session.app.ledger.stale("next-token")
+        assert not session.app.figures.stale("next-token")
 
 
 async def test_without_adapters_the_key_says_so(opened: Open) -> None:
@@ -54,7 +54,7 @@ async def test_without_adapters_the_key_says_so(opened: Open) -> None:
         await session.press("escape", "b")
         (notice,) = session.app._notifications
         assert "no adapter was loaded" in notice.message
-        assert session.app.scene.adapter is None
+        assert session.app.state.adapter is None
 
 
 async def test_the_map_never_wears_the_surprisal_of_another_model(opened: Open) -> None:
@@ -64,7 +64,7 @@ async def test_the_map_never_wears_the_surprisal_of_another_model(opened: Open) 
         await session.press("escape")
         session.engine.auto = False
         await session.press("b")
-        pane = session.app.overview.panes["map"]
+        pane = session.app.grid.panes["map"]
         assert pane._tokens is not None
         request = session.engine.requests[-1]
         figure = figure_for(next(w for w in request.wants if w.key == "map"), tokenize(PROMPT))
@@ -83,11 +83,11 @@ async def test_what_is_saved_names_the_adapter_that_is_shown(opened: Open) -> No
         session.engine.load(ADAPTED)
         await session.settle()
         await session.press("escape", "b", "b")
-        shown = session.app.ledger.shown("map")
+        shown = session.app.figures.shown("map")
         assert shown is not None
-        scene = session.app.scene
-        told = about(session.app.source, shown, scene, "json", None)
-        saved = picture(shown, scene, "json", size=(80, 20), look=RenderOptions(), about=told)
+        state = session.app.state
+        told = about(session.app.source, shown, state, "json", None)
+        saved = picture(shown, state, "json", size=(80, 20), look=RenderOptions(), about=told)
         assert json.loads(saved)["model"]["adapter"] is None
-        assert session.app.scene.info is not None
-        assert session.app.scene.info.adapter == "poet"
+        assert session.app.state.info is not None
+        assert session.app.state.info.adapter == "poet"

@@ -217,7 +217,7 @@ async def recorded(
 async def rested(session: Session) -> None:
     """Until nothing more is on its way, not even what waits for a pause in the typing."""
     await session.settle()
-    while session.app.requests.unsettled or session.app.ledger.waiting:
+    while session.app.requests.unsettled or session.app.figures.waiting:
         await session.pilot.pause(0.05)
     await session.settle()
     await session.pilot.pause(0.1)
@@ -322,7 +322,7 @@ async def test_answers_about_an_earlier_text_are_not_taken_during_the_pause() ->
         await session.pilot.press("x")
         session.engine.answer(old)
         await session.settle()
-        assert session.app.ledger.shown("tokens") is None
+        assert session.app.figures.shown("tokens") is None
         await session.pilot.press("backspace")
         await session.pilot.pause(0.5)
         assert session.engine.requests[-1].text == LONG
@@ -368,13 +368,13 @@ async def test_a_step_of_a_walk_that_goes_by_itself_costs_few_bytes(
         driver.taken()
         costs = []
         for _ in range(6):
-            app.walking.tick(app)
+            app.walkthrough.tick(app)
             await rested(session)
             costs.append(driver.taken())
         assert max(costs) <= most, costs
         assert min(costs) > 0
         assert driver.shown.cells() == whole(session)
-        app.walking.stop()
+        app.walkthrough.stop()
         await rested(session)
         driver.taken()
         await session.pilot.pause(0.5)

@@ -18,7 +18,7 @@ def wants(session: Session) -> dict[str, Want]:
 
 async def begin(session: Session) -> None:
     await session.press("escape", "8")
-    session.app.look_at(replace(session.app.scene, versus_prompt="A capital of Spain is"))
+    session.app.look_at(replace(session.app.state, versus_prompt="A capital of Spain is"))
     await session.settle()
 
 
@@ -37,7 +37,7 @@ async def test_views_and_the_cursor_are_those_of_the_main_figure(opened: Open) -
     async with opened() as session:
         await begin(session)
         await session.press("left", "up")
-        assert (session.app.scene.focus.position, session.app.scene.focus.layer) == (3, 28)
+        assert (session.app.state.focus.position, session.app.state.focus.layer) == (3, 28)
         assert {wants(session)[key].focus.position for key in PANES} == {3}
         assert "‹·France› · cosine of A and B" in session.screen_text()
         modes = []
@@ -46,21 +46,21 @@ async def test_views_and_the_cursor_are_those_of_the_main_figure(opened: Open) -
             await session.press("v")
         assert modes == ["cosine", "centred", "attention", "attention-difference"]
         await session.press("v", "v", "right")
-        assert (session.app.scene.focus.position, session.app.scene.focus.head) == (3, 1)
+        assert (session.app.state.focus.position, session.app.state.focus.head) == (3, 1)
 
 
 async def test_the_line_in_words_reads_the_cosine_or_that_there_is_none(opened: Open) -> None:
     async with opened() as session:
         await begin(session)
-        shown = session.app.ledger.shown("contrast")
+        shown = session.app.figures.shown("contrast")
         assert shown is not None
         value = shown.figure.values[-1, -1]
-        assert f"cosine of A and B {value:.3f}" in session.app.words.text
+        assert f"cosine of A and B {value:.3f}" in session.app.status.text
         await session.press("g", "right")
         assert np.isnan(shown.figure.values[-1, 1])
-        assert "only A has this token" in session.app.words.text
+        assert "only A has this token" in session.app.status.text
         await session.press("1")
-        assert "only A" not in session.app.words.text
+        assert "only A" not in session.app.status.text
 
 
 async def test_titles_say_where_the_cue_comes_later(opened: Open) -> None:

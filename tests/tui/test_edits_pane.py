@@ -23,7 +23,7 @@ async def test_a_click_chooses_an_edit(opened: Open) -> None:
         await begin(session, "zero head 5.3", "zero mlp 2")
         await session.pilot.click("#edits", offset=(8, 1))
         await session.settle()
-        assert session.app.scene.chosen == 0
+        assert session.app.state.chosen == 0
 
 
 @pytest.mark.slow
@@ -31,7 +31,7 @@ async def test_a_click_chooses_an_edit(opened: Open) -> None:
 async def test_hostile_edits_are_shown_harmlessly(opened: Open, size: tuple[int, int]) -> None:
     async with opened(*size) as session:
         await begin(session, HOSTILE)
-        session.app.look_at(replace(session.app.scene, versus_prompt="\x1b[31m\u202e[/nope]\n漢"))
+        session.app.look_at(replace(session.app.state, versus_prompt="\x1b[31m\u202e[/nope]\n漢"))
         await session.press("space", "x")
         for keys in ((), ("X",), ("escape",), ("W",), ("escape", "space")):
             await session.press(*keys)
@@ -47,7 +47,7 @@ async def test_the_workspace_fits(opened: Open, size: tuple[int, int]) -> None:
         await session.press("escape", "6")
         app = session.app
         if size == (40, 12):
-            assert app.overview.on_screen == ("edits",)
+            assert app.grid.on_screen == ("edits",)
             assert session.wanted() == ["tokens"]
         shown = session.screen_text()
         assert EXAMPLES[0] in shown
@@ -58,8 +58,8 @@ async def test_the_workspace_fits(opened: Open, size: tuple[int, int]) -> None:
         assert "12 edits" in shown.split("\n")[0]
 
 
-def drawn(scene: ViewState, width: int, height: int, *, ascii_only: bool = False) -> list[str]:
-    painting = paint_edits(scene, width, height, RenderOptions(ascii=ascii_only), lambda text: text)
+def drawn(state: ViewState, width: int, height: int, *, ascii_only: bool = False) -> list[str]:
+    painting = paint_edits(state, width, height, RenderOptions(ascii=ascii_only), lambda text: text)
     rows = ["".join(part.text for part in row) for row in painting.rows]
     assert [cell_len(row) for row in rows] == [width] * height
     return rows
@@ -69,17 +69,17 @@ def drawn(scene: ViewState, width: int, height: int, *, ascii_only: bool = False
 @pytest.mark.parametrize("width", [1, 4, 9, 20, 40, 90])
 @pytest.mark.parametrize("height", [1, 2, 3, 5, 12])
 def test_the_list_is_drawn_in_any_room(width: int, height: int, ascii_only: bool) -> None:
-    scene = ViewState().loaded(INFO)
-    drawn(scene, width, height, ascii_only=ascii_only)
+    state = ViewState().loaded(INFO)
+    drawn(state, width, height, ascii_only=ascii_only)
     for edit in (*EXAMPLES, HOSTILE):
-        scene = scene.with_edit(parse(edit))
-    scene = replace(scene.blamed({str(parse(HOSTILE)): "no"}), versus_prompt="漢\n" * 40)
-    rows = drawn(scene, width, height, ascii_only=ascii_only)
+        state = state.with_edit(parse(edit))
+    state = replace(state.blamed({str(parse(HOSTILE)): "no"}), versus_prompt="漢\n" * 40)
+    rows = drawn(state, width, height, ascii_only=ascii_only)
     assert width < 9 or any("4" in row for row in rows), "the chosen one is in sight"
 
 
 def test_a_long_edit_is_cut_and_its_strength_is_not() -> None:
-    scene = ViewState().with_edit(parse('steer 6 "a very long prompt" - "another" 2.5 @3..7'))
-    (row,) = drawn(scene, 30, 1)
+    state = ViewState().with_edit(parse('steer 6 "a very long prompt" - "another" 2.5 @3..7'))
+    (row,) = drawn(state, 30, 1)
     assert row.startswith("▸1 ✓ steer 6 'a very")
     assert row.rstrip().endswith("… 2.5")

@@ -31,22 +31,22 @@ async def test_the_pane_follows_the_sort_of_the_layer(tmp_path) -> None:
         async def settled() -> None:
             for _ in range(200):
                 await pilot.pause(0.05)
-                if app.scene.tokens and not app.ledger.waiting:
+                if app.state.tokens and not app.figures.waiting:
                     return
             raise TimeoutError
 
         await settled()
         await pilot.press("escape")
-        shown = app.ledger.shown("mlp")
+        shown = app.figures.shown("mlp")
         assert shown is not None
         assert shown.figure.lens == "mlp"
         await pilot.press("right_curly_bracket")
         await settled()
-        shown = app.ledger.shown("mlp")
+        shown = app.figures.shown("mlp")
         assert shown is not None
         figure = scope.look("experts", recording=recording, layer=1)
         np.testing.assert_array_equal(shown.figure.values, figure.values)
-        said = "; ".join(clauses(app.scene, app.ledger.shown))
+        said = "; ".join(clauses(app.state, app.figures.shown))
         chosen, weights = figure.extra["chosen"][-1], figure.extra["weights"][-1]
         first = f"experts {chosen[0]} ({weights[0]:.2f}".replace("(0.", "(.")
         assert first in said

@@ -19,7 +19,7 @@ async def test_the_pane_with_the_focus_is_told_from_the_others(opened: Open, tie
         found = {}
         strips = session.app.screen._compositor.render_strips()
         for key in ("map", "next-token", "attention", "mlp"):
-            region = session.app.overview.panes[key].region
+            region = session.app.grid.panes[key].region
             strip = strips[region.y].crop(region.x, region.right)
             parts = [part for part in strip if part.text.strip("╭╮") and part.style]
             found[key] = [_seen(part.style, tier) for part in parts]
@@ -29,7 +29,7 @@ async def test_the_pane_with_the_focus_is_told_from_the_others(opened: Open, tie
         before = frames(session)
         assert before["map"][0] == before["mlp"][0]
         for key in ("map", "mlp"):
-            session.app.overview.enter(key)
+            session.app.grid.enter(key)
             async with asyncio.timeout(10):
                 while (after := frames(session))[key] == before[key]:
                     await session.settle()

@@ -40,13 +40,13 @@ async def press(app: LlmscopeApp, pilot: Pilot[int], *keys: str) -> None:
 async def written_on(app: LlmscopeApp, pilot: Pilot[int]) -> None:
     """Until a run has come to its own end."""
     async with asyncio.timeout(30):
-        while app.generating.runs or app.generating.writes:
+        while app.generation.runs or app.generation.writes:
             await pilot.pause(0.01)
     await answered(app, pilot)
 
 
 def pictures(app: LlmscopeApp) -> dict[str, Figure]:
-    shown = {key: app.ledger.shown(key) for key in app.overview.on_screen}
+    shown = {key: app.figures.shown(key) for key in app.grid.on_screen}
     return {key: one.figure for key, one in shown.items() if one is not None}
 
 
@@ -59,8 +59,8 @@ async def test_a_run_writes_what_generate_writes_and_ends_where_it_ends(llama: S
         await pilot.press("f4")
         await written_on(app, pilot)
         assert not refused
-        assert [token.id for token in app.scene.tokens] == [*ids, *expected]
-        assert len(app.scene.tokens) == 64, "to the end of the context"
+        assert [token.id for token in app.state.tokens] == [*ids, *expected]
+        assert len(app.state.tokens) == 64, "to the end of the context"
         assert app.text == app.editor.text
         await press(app, pilot, "ctrl+z")
         assert app.text == "the cat sat on"
@@ -77,24 +77,24 @@ async def test_the_model_that_sorts_writes_five_letters(sort: Scope) -> None:
 
 async def test_taken_back_and_forked_it_is_the_picture_before_without_a_pass(llama: Scope) -> None:
     async with screen(llama, "the cat sat on") as (app, pilot):
-        app.look_at(app.scene)
+        app.look_at(app.state)
         await press(app, pilot, "escape")
-        seen = [(app.text, app.scene.tokens, pictures(app))]
+        seen = [(app.text, app.state.tokens, pictures(app))]
         for _ in range(4):
             await press(app, pilot, "E")
-            seen.append((app.text, app.scene.tokens, pictures(app)))
+            seen.append((app.text, app.state.tokens, pictures(app)))
         for keys, at in ((["u"], 3), (["u", "u"], 1), (["E", "E", "E"], 4), (["A"], 0)):
             for key in keys:
                 await press(app, pilot, key)
                 assert app.cost is not None
                 assert app.cost.ran == 0, key
             text, tokens, figures = seen[at]
-            assert (app.text, app.scene.tokens) == (text, tokens)
+            assert (app.text, app.state.tokens) == (text, tokens)
             assert len(figures) >= 4
             for name, figure in pictures(app).items():
                 assert same(figure, figures[name]), (name, at)
         await press(app, pilot, "E", "E", "left_parenthesis")
-        assert (app.text, app.scene.tokens) == seen[4][:2]
+        assert (app.text, app.state.tokens) == seen[4][:2]
         assert app.cost is not None
         assert app.cost.ran == 0
         for name, figure in pictures(app).items():
@@ -106,7 +106,7 @@ async def test_a_seed_writes_one_text_and_another_seed_another(llama: Scope) -> 
     texts = []
     for seed in (1, 1, 2):
         async with screen(llama, "the cat sat on") as (app, pilot):
-            app.scene = app.scene.drawing(Sampler(1.2, 50, 0.95, seed=seed))
+            app.state = app.state.drawing(Sampler(1.2, 50, 0.95, seed=seed))
             await press(app, pilot, "escape", *["E"] * 8)
             texts.append(app.text)
     assert texts[0] == texts[1] != texts[2]
@@ -114,10 +114,10 @@ async def test_a_seed_writes_one_text_and_another_seed_another(llama: Scope) -> 
 
 async def test_the_command_shows_what_was_written_and_how_it_is_drawn(sort: Scope) -> None:
     async with screen(sort, "CABACB") as (app, pilot):
-        app.look_at(app.scene.drawing(Sampler(0.7, 3, 0.9, 0.05, seed=4)))
+        app.look_at(app.state.drawing(Sampler(0.7, 3, 0.9, 0.05, seed=4)))
         await press(app, pilot, "escape", "E", "E", "E")
-        for key in app.overview.on_screen:
-            shown = app.ledger.shown(key)
+        for key in app.grid.on_screen:
+            shown = app.figures.shown(key)
             assert shown is not None
             line = command_of(app, shown) or ""
             assert "--prompt=CABACB --written " in line

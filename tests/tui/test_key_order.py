@@ -46,7 +46,7 @@ async def test_a_burst_is_written_in_order_in_a_line(opened: Open, pause: bool) 
         burst(app, *["backspace"] * 30, "steer 21 tokeX", "backspace", "n ' Mary' 41", "enter")
         await pilot.pause()
         await pilot.pause()
-        assert [str(one.edit) for one in app.scene.edits] == [written]
+        assert [str(one.edit) for one in app.state.edits] == [written]
         assert len(app.screen_stack) == 1
 
 

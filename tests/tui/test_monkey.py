@@ -58,7 +58,7 @@ async def play(app: LlmscopeApp, pilot: Pilot[int], *, seed: int, count: int) ->
         await asyncio.sleep(0)
         if number % 35 == 0:  # every widget is asked whether it is idle, which takes long
             await pilot.pause()
-            seen.add((type(app.screen).__name__, app.overview.pane.key, app.scene.view))
+            seen.add((type(app.screen).__name__, app.grid.pane.key, app.state.view))
         if len(app.text) > 400:
             app.editor.replace_all("ABC")
         assert app.is_running

@@ -83,9 +83,9 @@ from pathlib import Path
 from llmscope.tui.app import LlmscopeApp
 from llmscope.tui.engine_client import LateEngine
 found, sys.argv = Path(sys.argv[1]), ["llmscope", "builtin:sort"]
-def fill(desk):
+def fill(host):
     found.write_text(" ".join(sys.modules))
-    desk.exit(0)
+    host.exit(0)
 LlmscopeApp.fill, LateEngine.start = fill, lambda engine: None
 from llmscope.cli import main
 main()

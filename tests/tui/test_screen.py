@@ -27,14 +27,14 @@ async def test_asks_for_what_is_on_screen_and_nothing_else(
 ) -> None:
     async with opened(*size) as session:
         shown = SIZES[size]
-        assert list(session.app.overview.on_screen) == shown
+        assert list(session.app.grid.on_screen) == shown
         assert sorted(session.wanted()) == sorted({*shown, "tokens"})
         for key in shown:
-            pane = session.app.overview.panes[key]
+            pane = session.app.grid.panes[key]
             assert pane.shown is not None
             assert pane.size.area > 0
-        hidden = set(session.app.overview.panes) - set(shown)
-        assert all(not session.app.overview.panes[key].display for key in hidden)
+        hidden = set(session.app.grid.panes) - set(shown)
+        assert all(not session.app.grid.panes[key].display for key in hidden)
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -50,7 +50,7 @@ async def test_every_row_is_filled(opened: Open, size: tuple[int, int]) -> None:
 
 async def test_the_focused_pane_is_asked_first(opened: Open) -> None:
     async with opened() as session:
-        session.app.overview.enter("mlp")
+        session.app.grid.enter("mlp")
         await session.settle()
         await session.press("left_curly_bracket")
         assert session.wanted()[0] == "mlp"
@@ -59,13 +59,13 @@ async def test_the_focused_pane_is_asked_first(opened: Open) -> None:
 async def test_resizing_keeps_everything(opened: Open) -> None:
     async with opened(focus=None) as session:
         await session.press("escape", "up", "left", "right_square_bracket")
-        scene = session.app.scene
+        state = session.app.state
         for size in ((40, 10), (200, 60), (80, 24), (60, 15), (10, 3), (120, 40)):
             await session.pilot.resize_terminal(*size)
             await session.settle()
-        assert session.app.scene == scene
+        assert session.app.state == state
         assert session.app.editor.text == PROMPT
-        assert list(session.app.overview.on_screen) == SIZES[120, 40]
+        assert list(session.app.grid.on_screen) == SIZES[120, 40]
 
 
 async def test_a_small_screen_shows_one_detail_and_tab_changes_it(opened: Open) -> None:
@@ -73,41 +73,41 @@ async def test_a_small_screen_shows_one_detail_and_tab_changes_it(opened: Open) 
         await session.press("escape")
         seen = []
         for _ in range(5):
-            seen.append(session.app.overview.on_screen[1])
+            seen.append(session.app.grid.on_screen[1])
             await session.press("tab")
         assert seen == ["next-token", "next-token", "attention", "mlp", "tokens"]
-        assert session.app.overview.on_screen == ("map", "tokens")
-        assert session.app.focused is session.app.overview.panes["map"]
+        assert session.app.grid.on_screen == ("map", "tokens")
+        assert session.app.focused is session.app.grid.panes["map"]
         await session.press("shift+tab", "shift+tab")
-        assert session.app.overview.on_screen == ("map", "mlp")
+        assert session.app.grid.on_screen == ("map", "mlp")
         assert sorted(session.wanted()) == ["map", "mlp", "tokens"]
 
 
 async def test_maximizing_asks_for_one_pane_and_comes_back(opened: Open) -> None:
     async with opened() as session:
         await session.press("escape", "tab", "m")
-        assert session.app.overview.on_screen == ("next-token",)
+        assert session.app.grid.on_screen == ("next-token",)
         assert sorted(session.wanted()) == ["next-token", "tokens"]
-        pane = session.app.overview.panes["next-token"]
+        pane = session.app.grid.panes["next-token"]
         assert pane.outer_size.width == 120
         await session.press("tab")
-        assert session.app.overview.on_screen == ("attention",)
+        assert session.app.grid.on_screen == ("attention",)
         await session.press("m")
-        assert list(session.app.overview.on_screen) == SIZES[120, 40]
+        assert list(session.app.grid.on_screen) == SIZES[120, 40]
 
 
 async def test_the_cursor_is_one_for_all_panes(opened: Open) -> None:
     async with opened() as session:
         await session.press("escape", "up", "up", "left", "right_square_bracket")
-        focus = session.app.scene.focus
+        focus = session.app.state.focus
         assert (focus.layer, focus.head, focus.position) == (27, 1, 3)
         wants = {want.key: want.focus for want in session.engine.requests[-1].wants}
         assert (wants["attention"].layer, wants["attention"].head) == (27, 1)
         assert (wants["mlp"].layer, wants["mlp"].position) == (27, 3)
         assert wants["next-token"].position == 3
-        assert "layer 27, ‹·France›" in session.app.words.text
-        assert session.app.overview.panes["attention"].border_title is not None
-        assert "layer 27 head 1" in session.app.overview.panes["attention"].border_title
+        assert "layer 27, ‹·France›" in session.app.status.text
+        assert session.app.grid.panes["attention"].border_title is not None
+        assert "layer 27 head 1" in session.app.grid.panes["attention"].border_title
 
 
 async def test_moving_does_not_ask_for_the_map_anew(opened: Open) -> None:
@@ -137,23 +137,23 @@ async def test_typing_is_asked_letter_by_letter_and_followed(opened: Open) -> No
         texts = [request.text for request in session.engine.requests[first:]]
         assert texts[-1] == PROMPT + " Pa"
         assert texts == sorted(texts)
-        assert session.app.scene.focus.position == 5
-        assert "‹·Pa›" in session.app.words.text
+        assert session.app.state.focus.position == 5
+        assert "‹·Pa›" in session.app.status.text
 
 
 async def test_a_put_cursor_stays_while_one_types(opened: Open) -> None:
     async with opened() as session:
         await session.press("escape", "g", "e", "space", "P")
-        assert session.app.scene.focus.position == 0
-        assert "‹The›" in session.app.words.text
+        assert session.app.state.focus.position == 0
+        assert "‹The›" in session.app.status.text
 
 
 async def test_walking_in_the_prompt_moves_the_cursor(opened: Open) -> None:
     async with opened() as session:
         await session.press("home")
-        assert session.app.scene.focus.position == 0
+        assert session.app.state.focus.position == 0
         await session.press("end")
-        assert session.app.scene.following
+        assert session.app.state.following
 
 
 async def test_undo_brings_the_prompt_back(opened: Open) -> None:
@@ -168,31 +168,31 @@ async def test_undo_brings_the_prompt_back(opened: Open) -> None:
 async def test_candidates_are_chosen_and_pinned(opened: Open) -> None:
     async with opened() as session:
         await session.press("escape", "tab", "down", "down")
-        assert session.app.scene.target == 27
-        assert "‹·London› is number 3" in session.app.words.text
+        assert session.app.state.target == 27
+        assert "‹·London› is number 3" in session.app.status.text
         await session.press("t", "left")
-        assert session.app.scene.target == 27
+        assert session.app.state.target == 27
         wants = {want.key: want for want in session.engine.requests[-1].wants}
         assert wants["next-token"].focus.target == 27
         await session.press("t")
-        assert session.app.scene.target is None
+        assert session.app.state.target is None
 
 
 async def test_neurons_are_chosen(opened: Open) -> None:
     async with opened() as session:
-        session.app.overview.enter("mlp")
+        session.app.grid.enter("mlp")
         await session.settle()
         await session.press("down", "down")
-        assert f"neuron {session.app.scene.focus.neuron} at" in session.app.words.text
+        assert f"neuron {session.app.state.focus.neuron} at" in session.app.status.text
 
 
 async def test_find_moves_to_the_token(opened: Open) -> None:
     async with opened() as session:
         await session.press("escape", "slash", *"fran")
-        assert session.app.scene.focus.position == 3
+        assert session.app.state.focus.position == 3
         await session.press("enter")
-        assert session.app.words.display
-        assert session.app.focused is session.app.overview.panes["map"]
+        assert session.app.status.display
+        assert session.app.focused is session.app.grid.panes["map"]
 
 
 @pytest.mark.parametrize(("key", "line"), [("slash", "find"), ("e", "editor")])
@@ -207,40 +207,40 @@ async def test_what_is_typed_ahead_is_not_lost(opened: Open, key: str, line: str
         typed = session.app.find.value if line == "find" else session.app.text
         assert typed.endswith("qv")
         assert session.app.is_running
-        assert session.app.scene.view == 0
+        assert session.app.state.view == 0
 
 
 async def test_copies_the_line_in_words(opened: Open) -> None:
     async with opened() as session:
         await session.press("escape", "y", "y")
-        assert session.app.clipboard == session.app.words.text
+        assert session.app.clipboard == session.app.status.text
         assert session.app.clipboard.startswith("layer 29, ‹·is›: ")
 
 
 async def test_a_click_puts_the_cursor(opened: Open) -> None:
     async with opened() as session:
-        pane = session.app.overview.panes["map"]
+        pane = session.app.grid.panes["map"]
         painting = pane._painting
         row = next(y for y, (_, index) in painting.down.items() if index == 5)
         column = next(x for x, (_, index) in painting.across.items() if index == 2)
         await session.pilot.click(pane, offset=(column + 2, row + 1))
         await session.settle()
         label = pane.shown.figure.axes[0].labels[5] if pane.shown else ""
-        assert session.app.scene.focus.layer == int(label)
-        assert session.app.scene.focus.position == 2
+        assert session.app.state.focus.layer == int(label)
+        assert session.app.state.focus.position == 2
         assert session.app.focused is pane
 
 
 async def test_a_double_click_maximizes_and_the_wheel_moves_layers(opened: Open) -> None:
     async with opened() as session:
-        pane = session.app.overview.panes["map"]
+        pane = session.app.grid.panes["map"]
         await session.pilot.click(pane, offset=(20, 3), times=2)
         await session.settle()
-        assert session.app.overview.on_screen == ("map",)
-        layer = session.app.scene.focus.layer
+        assert session.app.grid.on_screen == ("map",)
+        layer = session.app.state.focus.layer
         await session.pilot._post_mouse_events([_wheel()], widget=pane, offset=(20, 3))
         await session.settle()
-        assert session.app.scene.focus.layer == layer - 1
+        assert session.app.state.focus.layer == layer - 1
 
 
 def _wheel() -> type:
@@ -253,9 +253,9 @@ async def test_a_click_on_a_key_does_what_the_key_does(opened: Open) -> None:
     async with opened(200, 60) as session:
         await session.press("escape")
         row = session.screen_text().split("\n")[-1]
-        await session.pilot.click(session.app.keys, offset=(row.index("map view"), 0))
+        await session.pilot.click(session.app.key_line, offset=(row.index("map view"), 0))
         await session.settle()
-        assert session.app.scene.view == 1
+        assert session.app.state.view == 1
 
 
 async def test_a_slow_pass_marks_the_old_picture_and_a_slower_one_dims_it(opened: Open) -> None:
@@ -264,7 +264,7 @@ async def test_a_slow_pass_marks_the_old_picture_and_a_slower_one_dims_it(opened
         await session.settle()
         session.engine.answer(session.engine.requests[-1])
         await session.settle()
-        pane = session.app.overview.panes["map"]
+        pane = session.app.grid.panes["map"]
         await session.press("space")
         assert pane.shown is not None
         assert not pane.stale

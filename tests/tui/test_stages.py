@@ -18,12 +18,12 @@ async def test_an_adapter_is_held_against_the_base_and_switched_live() -> None:
     async with screen(scope, "ACB") as (app, pilot):
         await pilot.press("escape", "9")
         await answered(app, pilot)
-        shown = app.ledger.shown("stages")
+        shown = app.figures.shown("stages")
         assert shown is not None
         assert shown.figure.verdict.status == "refused", "the base is on"
         await pilot.press("b")
         await answered(app, pilot)
-        weights, kl = app.ledger.shown("stages"), app.ledger.shown("stages-kl")
+        weights, kl = app.figures.shown("stages"), app.figures.shown("stages-kl")
         assert weights is not None
         assert kl is not None
         assert weights.figure.axes[1].labels == (
@@ -35,12 +35,12 @@ async def test_an_adapter_is_held_against_the_base_and_switched_live() -> None:
         assert kl.figure.values[-1] > 0
         await pilot.press("v")
         await answered(app, pilot)
-        ranks = app.ledger.shown("stages")
+        ranks = app.figures.shown("stages")
         assert ranks is not None
         assert np.allclose(ranks.figure.values[:, 2:], 1, atol=1e-4), "it is of rank 1"
-        layer = app.scene.focus.layer
+        layer = app.state.focus.layer
         await pilot.press("up")
-        assert app.scene.focus.layer == layer - 1
+        assert app.state.focus.layer == layer - 1
 
 
 @pytest.mark.parametrize("reward", [False, True])
@@ -57,7 +57,7 @@ async def test_each_pane_goes_round_all_that_it_has(tmp_path: Path, reward: bool
         ):
             seen = []
             for _ in wanted:
-                shown = app.ledger.shown(key)
+                shown = app.figures.shown(key)
                 assert shown is not None
                 assert shown.figure.verdict.status == "verified"
                 seen.append(shown.figure.extra["mode"])
@@ -87,23 +87,23 @@ async def test_directions_follow_the_layer_and_the_lens_the_token() -> None:
     async with screen(scope, "ACB") as (app, pilot):
         await pilot.press("escape", "9", "b", "v", "v")
         await answered(app, pilot)
-        shown = app.ledger.shown("stages")
+        shown = app.figures.shown("stages")
         assert shown is not None
         assert shown.figure.axes[0].labels == ("c_fc 1", "c_proj 1"), "of rank 1 in the MLP"
-        layer = app.scene.focus.layer
+        layer = app.state.focus.layer
         assert shown.figure.extra["layer"] == layer
         await pilot.press("up")
         await answered(app, pilot)
-        above = app.ledger.shown("stages")
+        above = app.figures.shown("stages")
         assert above is not None
         assert above.figure.extra["layer"] == layer - 1
         await pilot.press("v", "left")
         await answered(app, pilot)
-        lens = app.ledger.shown("stages")
+        lens = app.figures.shown("stages")
         assert lens is not None
         assert lens.figure.axes[0].labels[0] == "embed"
         assert f"after layer {layer - 1} at" in lens.figure.extra["caption"][0]
-        assert lens.want.focus.position == app.scene.asked_position
+        assert lens.want.focus.position == app.state.asked_position
 
 
 async def test_without_an_adapter_it_says_how_to_have_one(opened: Open) -> None:

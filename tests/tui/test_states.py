@@ -75,7 +75,7 @@ async def test_an_empty_prompt_offers_examples(
 ) -> None:
     async with opened(*size, prompt="", spec=spec) as session:
         assert session.engine.requests == []
-        room = session.app.card.size.width - len("▸ 1. ")
+        room = session.app.placeholder.size.width - len("▸ 1. ")
         first = prompts[0] if len(prompts[0]) <= room else f"{prompts[0][: room - 1]}…"
         assert first in session.screen_text()
         tiny = size == SIZES[0]
@@ -85,10 +85,10 @@ async def test_an_empty_prompt_offers_examples(
         await session.press("2")
         assert session.app.text == prompts[1]
         assert session.engine.requests[-1].text == prompts[1]
-        assert session.app.overview.display
+        assert session.app.grid.display
         await session.press("ctrl+z")
         assert session.app.text == ""
-        assert session.app.card.display
+        assert session.app.placeholder.display
 
 
 async def test_a_timer_that_rings_after_the_end_does_nothing(opened: Open) -> None:
@@ -121,7 +121,7 @@ async def test_a_refused_prompt_keeps_the_picture(opened: Open) -> None:
     async with opened() as session:
         session.engine.auto = False
         await session.press("x")
-        pane = session.app.overview.panes["map"]
+        pane = session.app.grid.panes["map"]
         kept = pane.shown
         serial = session.engine.requests[-1].serial
         session.engine.post(Refused(serial, "the prompt has 9 tokens, 8 fit", "a shorter prompt"))
@@ -169,7 +169,7 @@ async def test_a_refused_figure_says_why_in_its_pane(opened: Open) -> None:
         await session.settle()
         assert "mamba has no attention" in session.screen_text()
         assert "refused" in session.screen_text()
-        assert "looks most" not in session.app.words.text
+        assert "looks most" not in session.app.status.text
 
 
 @pytest.mark.parametrize(
@@ -226,7 +226,7 @@ async def test_an_older_frame_never_meets_newer_tokens(opened: Open) -> None:
         session.engine.answer(first)
         await asyncio.sleep(0.01)
         await session.settle()
-        assert session.app.scene.tokens == ()
+        assert session.app.state.tokens == ()
         session.engine.answer(session.engine.requests[-1])
         await session.settle()
-        assert [token.text for token in session.app.scene.tokens][-1] == " no"
+        assert [token.text for token in session.app.state.tokens][-1] == " no"

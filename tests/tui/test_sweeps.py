@@ -31,9 +31,9 @@ async def test_a_sweep_waits_until_nothing_changes_and_leaves_no_hole(
     async with opened() as session:
         app = session.app
         await session.press("escape", "6")
-        app.look_at(app.scene.with_edit(parse("scale mlp 2 1")))
+        app.look_at(app.state.with_edit(parse("scale mlp 2 1")))
         await session.settle()
-        before = app.ledger.shown("ablation")
+        before = app.figures.shown("ablation")
         await session.press("full_stop")
         assert "ablation" not in session.wanted()
         app.editor.replace_all("The capital of Spain is")
@@ -45,7 +45,7 @@ async def test_a_sweep_waits_until_nothing_changes_and_leaves_no_hole(
         want = next(want for want in request.wants if want.key == "ablation")
         session.engine.answer(request, only={"ablation": ablation(want, (0, 30))}, complete=False)
         await session.settle()
-        assert app.ledger.shown("ablation") is before
+        assert app.figures.shown("ablation") is before
         session.engine.answer(request, only={"ablation": ablation(want, (1, 30))}, complete=False)
         await session.settle()
-        assert app.ledger.shown("ablation") is not before
+        assert app.figures.shown("ablation") is not before

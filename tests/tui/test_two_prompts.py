@@ -26,7 +26,7 @@ def told(session: Session) -> list[str]:
 
 
 def word(session: Session) -> str:
-    token = session.app.scene.token
+    token = session.app.state.token
     assert token is not None
     return token.text
 
@@ -40,7 +40,7 @@ def marked_in_b(session: Session) -> str:
 
 async def compare(session: Session, b: str = B) -> None:
     await session.press("escape", "8")
-    session.app.look_at(session.app.scene.against(b))
+    session.app.look_at(session.app.state.against(b))
     await session.settle()
 
 
@@ -56,8 +56,8 @@ async def test_b_has_an_editor_in_compare_alone(
         await session.press("escape", "8")
         assert editor.display
         assert (editor.region.y == a.region.y) == beside
-        assert editor.region.bottom <= session.app.overview.region.y
-        assert session.app.overview.region.height >= size[1] // 2 - 1
+        assert editor.region.bottom <= session.app.grid.region.y
+        assert session.app.grid.region.height >= size[1] // 2 - 1
         if size[0] > 40:
             assert "type prompt B" in session.screen_text()
             assert "Prompt A" in session.screen_text()
@@ -77,27 +77,27 @@ async def test_keys_go_between_the_two_and_the_figures(opened: Open) -> None:
         await session.press("shift+tab")
         assert app.focused is app.editor
         await session.press("tab", "tab")
-        assert app.focused is app.overview.pane
+        assert app.focused is app.grid.pane
         await session.press("W")
         assert app.focused is app.prompts.b
         await session.press("escape")
-        assert app.focused is app.overview.pane
+        assert app.focused is app.grid.pane
         await session.press("semicolon", LETTERS[PROMPT_B])
         assert app.focused is app.prompts.b
         await session.press("escape", "1", "e", "tab")
-        assert app.focused is app.overview.pane  # there is no B to go to
+        assert app.focused is app.grid.pane  # there is no B to go to
 
 
 async def test_a_letter_in_either_asks_at_once(opened: Open) -> None:
     async with opened(prompt=A) as session:
         await session.press("escape", "W", "escape", "W", "H", "i")
         assert asked(session) == (A, "Hi")
-        assert not session.app.ledger.waiting
+        assert not session.app.figures.waiting
         await session.press("escape", "e", "!")
         assert asked(session) == (A + "!", "Hi")
         await session.press("tab", "enter", "x", "ctrl+z")
         assert asked(session)[1] == "Hi\n"
-        shown = session.app.ledger.shown("contrast-kl")
+        shown = session.app.figures.shown("contrast-kl")
         assert shown is not None
         assert shown.request.versus_prompt == "Hi\n"
 
@@ -110,13 +110,13 @@ async def test_b_is_there_again_after_other_workspaces_and_is_one_with_the_scene
         await session.press("escape", "6", "w")
         assert app.prompts.b.text == A
         await session.press("W", "ctrl+u", *"one", "escape", "1", "3", "8")
-        assert (app.prompts.b.text, app.scene.versus_prompt) == ("one", "one")
+        assert (app.prompts.b.text, app.state.versus_prompt) == ("one", "one")
         await session.press("w")
-        assert (app.prompts.b.text, app.scene.versus_prompt) == (A, A)
+        assert (app.prompts.b.text, app.state.versus_prompt) == (A, A)
         await session.press("w")
-        assert (app.prompts.b.text, app.scene.versus_prompt) == ("", None)
+        assert (app.prompts.b.text, app.state.versus_prompt) == ("", None)
         await session.press("W", "ctrl+z")
-        assert app.scene.versus_prompt == A  # nothing that was typed is lost
+        assert app.state.versus_prompt == A  # nothing that was typed is lost
 
 
 async def test_b_can_be_emptied_while_figures_show(opened: Open) -> None:
@@ -150,9 +150,9 @@ async def test_the_cursor_leaves_a_token_that_only_a_has(opened: Open) -> None:
         assert word(session) == " waiting"
         await compare(session)
         assert word(session) == " bank"
-        assert "the last token that both have" in session.app.words.text
+        assert "the last token that both have" in session.app.status.text
         await session.press("left")
-        assert "the last token that both have" not in session.app.words.text
+        assert "the last token that both have" not in session.app.status.text
         await session.press("G")  # who wants to see it sees it
         assert word(session) == " waiting"
         await session.press("v")
@@ -175,7 +175,7 @@ async def test_it_stays_where_both_have_a_token(opened: Open) -> None:
         assert word(session) == " the"
         await compare(session)
         assert word(session) == " the"
-        assert "the last token" not in session.app.words.text
+        assert "the last token" not in session.app.status.text
 
 
 @pytest.mark.slow
@@ -189,7 +189,7 @@ async def test_other_scripts_have_nothing_in_common(opened: Open, b: str) -> Non
         assert session.app.prompts.b.text == b
         assert word(session) == " waiting"  # there is no token to go to
         assert marked_in_b(session) == ""
-        assert "the last token that both have" not in session.app.words.text
+        assert "the last token that both have" not in session.app.status.text
         assert not any(bad in session.screen_text() for bad in "\x1b\u202e")
         await session.press("W", "end", "x")
         assert asked(session)[1] != b
@@ -204,14 +204,14 @@ async def test_bursts_in_both_are_written_in_order(opened: Open) -> None:
         await session.press("tab")
         burst(app, "xy", "backspace", "z", "home", "w", "enter", "v")
         await session.settle()
-        assert (app.text, app.scene.versus_prompt) == ("adc", "w\nvxz")
+        assert (app.text, app.state.versus_prompt) == ("adc", "w\nvxz")
         assert asked(session) == ("adc", "w\nvxz")
 
 
 async def test_a_b_that_cannot_be_run_says_so_and_the_picture_stays(opened: Open) -> None:
     async with opened(prompt=A) as session:
         await compare(session)
-        before = session.app.ledger.shown("contrast")
+        before = session.app.figures.shown("contrast")
         session.engine.auto = False
         await session.press("W", "x")
         serial = session.engine.requests[-1].serial
@@ -220,7 +220,7 @@ async def test_a_b_that_cannot_be_run_says_so_and_the_picture_stays(opened: Open
         editor = session.app.prompts.b
         assert "9000 tokens · try: less" in str(editor.border_subtitle)
         assert not session.app.editor.border_subtitle
-        assert session.app.ledger.shown("contrast") is before
+        assert session.app.figures.shown("contrast") is before
         session.engine.auto = True
         await session.press("backspace")
         assert not editor.border_subtitle
@@ -288,7 +288,7 @@ async def test_d_shows_a_less_b(opened: Open) -> None:
             *("map", "next-token", "attention", "mlp"),
         }
         assert session.screen_text().count("A − B") >= 3
-        assert "by edits" not in session.app.words.text
+        assert "by edits" not in session.app.status.text
         await session.press("x")
         changes = {want.key: want.focus.change for want in session.engine.requests[-1].wants}
         assert changes["map"]
@@ -296,7 +296,7 @@ async def test_d_shows_a_less_b(opened: Open) -> None:
         assert " · change" in session.screen_text()
         await session.press("x", "D")
         assert "panes show the values again" in told(session)
-        assert not any("A − B" in str(pane.border_title) for pane in app.overview.panes.values())
+        assert not any("A − B" in str(pane.border_title) for pane in app.grid.panes.values())
 
 
 async def test_words_are_written_in_one_line(opened: Open) -> None:
@@ -330,6 +330,6 @@ async def test_both_boxes_are_as_high_as_the_longer_text_needs(opened: Open) -> 
         assert (a.region.height, b.region.height) == (3, 3)
         await session.press("shift+tab", "enter", "y")
         assert (a.region.height, b.region.height) == (4, 4)
-        session.app.look_at(session.app.scene.against("x\n" * 9))
+        session.app.look_at(session.app.state.against("x\n" * 9))
         await session.settle()
         assert (a.region.height, b.region.height) == (5, 5)

@@ -20,7 +20,7 @@ def scope() -> Scope:
 
 
 def cosines(app: LlmscopeApp) -> Any:
-    shown = app.ledger.shown("contrast")
+    shown = app.figures.shown("contrast")
     assert shown is not None
     return shown.figure.values
 
@@ -46,7 +46,7 @@ async def test_a_letter_in_b_runs_one_token_and_shows_at_once(scope: Scope) -> N
             assert np.isfinite(cosines(app)[:, 5]).all()
             assert app.cost is not None
             assert app.cost.other_ran == 1
-            assert " · B ran 1 · " in str(app.title_line.render())
+            assert " · B ran 1 · " in str(app.header.render())
             rows.clear()
             await pilot.press("shift+tab", "A")
             await answered(app, pilot)
@@ -68,15 +68,15 @@ async def test_the_same_prompt_twice_differs_in_nothing(scope: Scope) -> None:
         await pilot.press("escape", "8", "w")
         await answered(app, pilot)
         assert np.allclose(cosines(app), 1)
-        kl = app.ledger.shown("contrast-kl")
+        kl = app.figures.shown("contrast-kl")
         assert kl is not None
         assert not kl.figure.values.any()
         await pilot.press("D")
         for digit in "1234":
             await pilot.press(digit)
             await answered(app, pilot)
-            for key in app.overview.on_screen:
-                shown = app.ledger.shown(key)
+            for key in app.grid.on_screen:
+                shown = app.figures.shown(key)
                 assert shown is not None
                 figure = shown.figure
                 if shown.want.focus.change and figure.verdict.status != "refused":
@@ -99,10 +99,10 @@ async def test_a_b_beyond_the_context_is_told_and_the_picture_stays(scope: Scope
         await pilot.press("ctrl+z")
         await answered(app, pilot)
         assert not app.prompts.b.border_subtitle
-        assert app.scene.versus_prompt == "CABBCB"
-        app.look_at(app.scene.against("AB" * context))
+        assert app.state.versus_prompt == "CABBCB"
+        app.look_at(app.state.against("AB" * context))
         await pilot.press("escape", "1")  # where nothing is of B, it is in nobody's way
         await answered(app, pilot)
-        shown = app.ledger.shown("next-token")
+        shown = app.figures.shown("next-token")
         assert shown is not None
         assert shown.request.versus_prompt == "AB" * context

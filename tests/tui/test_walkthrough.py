@@ -37,9 +37,9 @@ async def test_up_and_down_choose_a_step_and_the_panes_beside_follow(opened: Ope
     async with opened() as session:
         await session.press("escape", "7")
         table = wants(session)["walkthrough"]
-        assert session.app.scene.step == 0
+        assert session.app.state.step == 0
         await session.press("down", "down", "down", "down")
-        assert session.app.scene.step == 4
+        assert session.app.state.step == 4
         assert marked(session).startswith("4 query")
         assert wants(session)["walk-values"].focus.step == 4
         assert wants(session)["walkthrough"] == table, "no other table is asked for"
@@ -53,11 +53,11 @@ async def test_up_and_down_choose_a_step_and_the_panes_beside_follow(opened: Ope
             "agrees   with the model within 3e-07",
         ):
             assert said in shown
-        assert session.app.words.text.startswith("layer 29, ‹·is›: step 4, query, what it looks")
+        assert session.app.status.text.startswith("layer 29, ‹·is›: step 4, query, what it looks")
         await session.press(*["down"] * 8)
-        assert session.app.scene.step == len(walk(29)) - 1
+        assert session.app.state.step == len(walk(29)) - 1
         await session.press("1")
-        assert "step" not in session.app.words.text
+        assert "step" not in session.app.status.text
 
 
 async def test_the_token_the_layer_and_the_head_are_the_cursors(opened: Open) -> None:
@@ -73,7 +73,7 @@ async def test_one_goes_where_a_step_is_from(opened: Open) -> None:
         await session.press("escape", "f")
         assert told(session) == ["steps are in 7 Walkthrough"]
         await session.press("7", "down", "f")
-        assert session.app.scene.step == 0
+        assert session.app.state.step == 0
         await session.press("f")
         assert told(session)[-1] == "this is where it begins"
 
@@ -95,9 +95,9 @@ async def test_of_an_edited_pass_the_panes_say_how_to_walk_again(opened: Open) -
         shown = session.screen_text()
         assert shown.count("only an unedited pass can be walked through: 0 switches") == 3
         await session.press("down", "f")
-        assert session.app.scene.step == 0
+        assert session.app.state.step == 0
         await session.press("0", "down")
-        assert session.app.scene.step == 1
+        assert session.app.state.step == 1
 
 
 @pytest.mark.parametrize("name", ["token embedding", "query", "residual add", "logits"])
@@ -113,7 +113,7 @@ def test_a_step_is_kept_in_another_layer(name: str, layers: tuple[int, int]) -> 
 
 def test_a_layer_of_another_kind_is_left_where_it_ends() -> None:
     tokens = tokenize("a b")
-    pane, scene = (
+    pane, state = (
         WalkthroughPane(RenderOptions()),
         ViewState(tokens=tokens).loaded(INFO).landed(tokens),
     )
@@ -127,12 +127,12 @@ def test_a_layer_of_another_kind_is_left_where_it_ends() -> None:
         return [one["name"] for one in steps]
 
     names = show(3, without="scores")
-    scene = pane.walk_to(scene.go(layer=3), names.index("residual add"))
-    pane._scene = scene
-    scene = pane._scene = pane.onward(scene, 1) or scene
-    assert (scene.focus.layer, show(4)[scene.step]) == (4, "attention norm")
-    scene = pane._scene = pane.onward(scene, -1) or scene
-    assert (scene.focus.layer, names[scene.step]) == (3, "residual add")
+    state = pane.walk_to(state.go(layer=3), names.index("residual add"))
+    pane._state = state
+    state = pane._state = pane.onward(state, 1) or state
+    assert (state.focus.layer, show(4)[state.step]) == (4, "attention norm")
+    state = pane._state = pane.onward(state, -1) or state
+    assert (state.focus.layer, names[state.step]) == (3, "residual add")
 
 
 def test_a_scene_without_a_step_begins_at_the_first() -> None:
@@ -143,10 +143,10 @@ async def test_on_a_real_model_a_step_is_kept_and_a_click_takes_one() -> None:
     async with screen(llmscope.load("builtin:sort"), "CABACB") as (app, pilot):
         await pilot.press("escape", "7")
         await answered(app, pilot)
-        await pilot.click(app.overview.panes["walkthrough"], offset=(6, 12))
+        await pilot.click(app.grid.panes["walkthrough"], offset=(6, 12))
         await answered(app, pilot)
         for key in ("left_curly_bracket", "left_curly_bracket", "right_curly_bracket"):
-            shown = app.ledger.shown("walk-values")
+            shown = app.figures.shown("walk-values")
             assert shown is not None
             assert shown.figure.extra["name"] == "pattern"
             await pilot.press(key)

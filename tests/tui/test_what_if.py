@@ -52,28 +52,28 @@ async def test_x_edits_what_is_under_the_cursor_and_takes_it_back(
     async with opened() as session:
         app = session.app
         await session.press("escape")
-        app.overview.enter(pane)
-        scene = replace(app.scene.go(layer=17, head=4), versus_prompt="The capital of Italy is")
-        app.look_at(scene.go(neuron=3) if "neuron" in edit else scene)
+        app.grid.enter(pane)
+        state = replace(app.state.go(layer=17, head=4), versus_prompt="The capital of Italy is")
+        app.look_at(state.go(neuron=3) if "neuron" in edit else state)
         await session.settle()
         await session.press("x")
         assert asked(session) == (edit,)
         assert "SmolLM2-135M-Instruct · 1 edit" in session.screen_text().split("\n")[0]
         await session.press("x")
         assert asked(session) == ()
-        assert app.scene.edits == ()
+        assert app.state.edits == ()
         assert "edit" not in session.screen_text().split("\n")[0]
 
 
 async def test_without_a_chosen_neuron_it_is_the_strongest_and_then_the_mlp(opened: Open) -> None:
     async with opened() as session:
         app = session.app
-        app.overview.enter("mlp")
+        app.grid.enter("mlp")
         await session.settle()
-        strongest = app.ledger.shown("mlp").figure.axes[1].labels[0]  # type: ignore[union-attr]
+        strongest = app.figures.shown("mlp").figure.axes[1].labels[0]  # type: ignore[union-attr]
         await session.press("x")
         assert asked(session) == (f"zero neuron 29.{strongest}",)
-        app.overview.enter("neuron-tokens")
+        app.grid.enter("neuron-tokens")
         await session.settle()
         await session.press("x")
         assert asked(session)[-1] == "zero mlp 29", "this engine does not say which neuron it is"
@@ -86,18 +86,18 @@ async def test_in_other_views_of_a_sweep_its_own_edit_is_kept(opened: Open) -> N
         await session.press("v", "v", "x")
         assert asked(session)[-1] == "zero layer 29"
         app = session.app
-        app.look_at(replace(app.scene, versus_prompt="B"))
-        app.overview.enter("patching")
+        app.look_at(replace(app.state, versus_prompt="B"))
+        app.grid.enter("patching")
         await session.settle()
         await session.press("v", "x", "v", "v", "x", "right", "up")
         assert asked(session)[-2:] == ("patch attention 29 @4 from B", "patch head 29.0 from B")
-        assert (app.scene.focus.layer, app.scene.focus.head) == (28, 1)
+        assert (app.state.focus.layer, app.state.focus.head) == (28, 1)
 
 
 async def test_where_nothing_can_be_zeroed_that_is_told(opened: Open) -> None:
     async with opened() as session:
         app = session.app
-        app.overview.enter("next-token")
+        app.grid.enter("next-token")
         await session.settle()
         await session.press("x")
         assert any("nothing to zero here" in text for text in told(session))
@@ -161,11 +161,11 @@ async def test_the_strength_is_turned_from_any_pane(opened: Open) -> None:
         await begin(session, 'steer 6 token " Paris" 4')
         await session.press("full_stop")
         assert asked(session) == ("steer 6 token ' Paris' 4.5",)
-        session.app.overview.enter("next-token")
+        session.app.grid.enter("next-token")
         await session.settle()
         await session.press(*["comma"] * 10)
         assert asked(session) == ("steer 6 token ' Paris' -0.5",)
-        session.app.look_at(session.app.scene.with_edit(parse("zero mlp 2")))
+        session.app.look_at(session.app.state.with_edit(parse("zero mlp 2")))
         await session.press("comma")
         assert any("has no strength" in text for text in told(session))
 
@@ -188,7 +188,7 @@ async def test_a_key_that_is_held_lets_a_pass_land_and_asks_for_the_newest(
         session.engine.answer(session.engine.requests[-1])
         await session.settle()
         assert len(session.engine.requests) == before + 2
-        assert not session.app.ledger.waiting
+        assert not session.app.figures.waiting
 
 
 async def test_prompt_b_is_kept_written_and_given_up(opened: Open) -> None:
@@ -202,11 +202,11 @@ async def test_prompt_b_is_kept_written_and_given_up(opened: Open) -> None:
         assert session.engine.requests[-1].versus_prompt == PROMPT
         assert f" B {PROMPT}" in session.screen_text()
         await session.press("W")
-        assert (app.overview.workspace.name, app.focused) == ("compare", app.prompts.b)
+        assert (app.grid.workspace.name, app.focused) == ("compare", app.prompts.b)
         assert app.prompts.b.text == PROMPT
         await session.press("ctrl+u", *"one", "enter", *"two", "escape", "6")
         assert session.engine.requests[-1].versus_prompt == "one\ntwo"
-        app.overview.enter("edits")
+        app.grid.enter("edits")
         await session.settle()
         assert " B one↵two" in session.screen_text()
         app.editor.replace_all("one\ntwo")
@@ -233,8 +233,8 @@ async def test_panes_show_the_change_where_they_can(opened: Open) -> None:
         found = changes(session)
         assert {key for key, change in found.items() if change} == {"map", "attention", "mlp"}
         assert "Map · change · stream norm" in session.screen_text()
-        assert "stream norm +" in session.app.words.text or "norm -" in session.app.words.text
-        assert "looks most" not in session.app.words.text
+        assert "stream norm +" in session.app.status.text or "norm -" in session.app.status.text
+        assert "looks most" not in session.app.status.text
         await session.press("D")
         assert not any(changes(session).values())
         assert "change ·" not in session.screen_text()
@@ -245,10 +245,10 @@ async def test_the_next_token_tells_what_edits_added(opened: Open) -> None:
         await session.press("escape", "x")
         shown = session.screen_text()
         assert "KL 0.62 nats from the unedited pass" in shown
-        figure = session.app.ledger.shown("next-token").figure  # type: ignore[union-attr]
+        figure = session.app.figures.shown("next-token").figure  # type: ignore[union-attr]
         points = 100 * (float(figure.values[0]) - float(figure.extra["unedited"][0]))
         assert f"{points:+.1f}" in shown
-        assert f"({points:+.1f} points by edits)" in session.app.words.text
+        assert f"({points:+.1f} points by edits)" in session.app.status.text
 
 
 async def test_the_words_are_of_the_edits_in_force_alone(opened: Open) -> None:
@@ -256,19 +256,19 @@ async def test_the_words_are_of_the_edits_in_force_alone(opened: Open) -> None:
         await session.press("escape")
         session.engine.auto = False
         await session.press("x")
-        assert session.app.words.text == "layer 29, ‹·is›"
+        assert session.app.status.text == "layer 29, ‹·is›"
         session.engine.answer(session.engine.requests[-1])
         await session.settle()
-        assert "next" in session.app.words.text
+        assert "next" in session.app.status.text
         await session.press("0")
-        assert session.app.words.text == "layer 29, ‹·is›"
+        assert session.app.status.text == "layer 29, ‹·is›"
 
 
 async def test_an_edit_that_the_model_cannot_take_is_switched_off(opened: Open) -> None:
     async with opened() as session:
         await begin(session, "zero head 5.3")
         session.engine.auto = False
-        session.app.look_at(session.app.scene.with_edit(parse("zero head 99.3")))
+        session.app.look_at(session.app.state.with_edit(parse("zero head 99.3")))
         await session.settle()
         reason = "there is no layer 99\x1b[31m"
         serial = session.engine.requests[-1].serial
@@ -281,7 +281,7 @@ async def test_an_edit_that_the_model_cannot_take_is_switched_off(opened: Open) 
         shown = session.screen_text()
         assert "▸2 ✗ zero head 99.3" in shown
         assert "there is no layer 99\\x1b[31m" in shown
-        assert not session.app.ledger.waiting
+        assert not session.app.figures.waiting
         await session.press("space")
         assert asked(session) == ("zero head 5.3", "zero head 99.3"), "on again, to be tried again"
 
@@ -290,11 +290,11 @@ async def test_the_command_has_the_edits(opened: Open) -> None:
     async with opened() as session:
         app = session.app
         edits = ("zero head 5.3", 'steer 3 "[/nope]" - "b" 2', "patch stream 9 from B")
-        app.look_at(replace(app.scene, versus_prompt="The capital of Italy is", change=True))
+        app.look_at(replace(app.state, versus_prompt="The capital of Italy is", change=True))
         await begin(session, *edits)
-        app.overview.enter("map")
+        app.grid.enter("map")
         await session.settle()
-        shown = app.ledger.shown("map")
+        shown = app.figures.shown("map")
         assert shown is not None
         line = command_of(app, shown)
         assert line is not None
@@ -304,7 +304,7 @@ async def test_the_command_has_the_edits(opened: Open) -> None:
         assert "--versus-prompt=The capital of Italy is" in words
         assert "--change" in words
         await session.press("D", "0")
-        shown = app.ledger.shown("map")
+        shown = app.figures.shown("map")
         assert shown is not None
         line = command_of(app, shown)
         assert line is not None
@@ -315,9 +315,9 @@ async def test_the_command_has_the_edits(opened: Open) -> None:
 async def test_no_command_is_copied_that_would_act_on_a_terminal(opened: Open) -> None:
     async with opened() as session:
         await begin(session, HOSTILE)
-        session.app.overview.enter("map")
+        session.app.grid.enter("map")
         await session.settle()
-        shown = session.app.ledger.shown("map")
+        shown = session.app.figures.shown("map")
         assert shown is not None
         assert command_of(session.app, shown) is None
 

@@ -32,19 +32,19 @@ class Walk:
 
     async def to(self, name: str) -> None:
         """Choose a step by its name."""
-        self.app.walking.stop()
+        self.app.walkthrough.stop()
         table = controller.table(self.app)
         at = [one["name"] for one in table.steps].index(name)
-        self.app.look_at(table.walk_to(self.app.scene, at))
+        self.app.look_at(table.walk_to(self.app.state, at))
         await answered(self.app, self.pilot)
 
     @property
     def name(self) -> str:
-        return str(controller.table(self.app).steps[self.app.scene.step]["name"])
+        return str(controller.table(self.app).steps[self.app.state.step]["name"])
 
     @property
     def place(self) -> tuple[int, str]:
-        return self.app.scene.focus.layer, self.name
+        return self.app.state.focus.layer, self.name
 
     @property
     def told(self) -> str:
@@ -76,7 +76,7 @@ async def ticks(on: Walk, count: int) -> list[tuple[int | None, str]]:
     """Where the walk is after each of so many steps that it takes by itself."""
     seen: list[tuple[int | None, str]] = []
     for _ in range(count):
-        on.app.walking.tick(on.app)
+        on.app.walkthrough.tick(on.app)
         await answered(on.app, on.pilot)
         layer, name = on.place
         seen.append((layer if name in INSIDE else None, name))

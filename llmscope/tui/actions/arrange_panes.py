@@ -12,50 +12,50 @@ if TYPE_CHECKING:
 STAYS = "the main figure stays; m gives another pane all the room"
 
 
-def hide(desk: LlmscopeApp) -> None:
+def hide(host: LlmscopeApp) -> None:
     """Hide the current pane."""
-    _hide(desk, desk.overview.pane.key)
+    _hide(host, host.grid.pane.key)
 
 
-def toggle(desk: LlmscopeApp, key: str) -> None:
+def toggle(host: LlmscopeApp, key: str) -> None:
     """Hide a pane of this workspace, or show it again."""
-    workspace = workspace_of(key, desk.overview.workspace, desk.overview.workspaces)
-    if workspace != desk.overview.workspace:
-        desk.tell(f"that pane is in the workspace {workspace.title}", "warning")
-    elif key in desk.overview.arrangement.hidden:
-        desk.overview.rearrange(desk.overview.arrangement.show(key))
+    workspace = workspace_of(key, host.grid.workspace, host.grid.workspaces)
+    if workspace != host.grid.workspace:
+        host.tell(f"that pane is in the workspace {workspace.title}", "warning")
+    elif key in host.grid.arrangement.hidden:
+        host.grid.rearrange(host.grid.arrangement.show(key))
     else:
-        _hide(desk, key)
+        _hide(host, key)
 
 
-def show_all(desk: LlmscopeApp) -> None:
+def show_all(host: LlmscopeApp) -> None:
     """Show every pane that was hidden."""
-    hidden = desk.overview.arrangement.hidden
+    hidden = host.grid.arrangement.hidden
     if not hidden:
-        desk.tell("no pane is hidden")
+        host.tell("no pane is hidden")
         return
-    desk.overview.rearrange(desk.overview.arrangement.show(*hidden))
+    host.grid.rearrange(host.grid.arrangement.show(*hidden))
 
 
-def move(desk: LlmscopeApp, by: int) -> None:
+def move(host: LlmscopeApp, by: int) -> None:
     """Move the pane one place earlier or later among the details."""
-    overview, key = desk.overview, desk.overview.pane.key
-    if key not in overview.arrangement.shown:
-        desk.tell(STAYS, "warning")
+    grid, key = host.grid, host.grid.pane.key
+    if key not in grid.arrangement.shown:
+        host.tell(STAYS, "warning")
         return
-    overview.rearrange(overview.arrangement.move(key, by))
+    grid.rearrange(grid.arrangement.move(key, by))
 
 
-def _hide(desk: LlmscopeApp, key: str) -> None:
-    overview = desk.overview
-    if key not in overview.arrangement.shown:
-        desk.tell(STAYS, "warning")
+def _hide(host: LlmscopeApp, key: str) -> None:
+    grid = host.grid
+    if key not in grid.arrangement.shown:
+        host.tell(STAYS, "warning")
         return
-    inside = desk.focused is overview.panes[key]
-    if inside and not desk.card.display:
-        overview.next(1)
-    overview.rearrange(overview.arrangement.hide(key))
-    if inside and not desk.card.display:
-        desk.screen.set_focus(overview.pane)
-    keys = desk.own.keymap.first("panes-all")
-    desk.tell(f"hidden; {keys} shows it again" if keys else "hidden")
+    inside = host.focused is grid.panes[key]
+    if inside and not host.placeholder.display:
+        grid.next(1)
+    grid.rearrange(grid.arrangement.hide(key))
+    if inside and not host.placeholder.display:
+        host.screen.set_focus(grid.pane)
+    keys = host.user.keymap.first("panes-all")
+    host.tell(f"hidden; {keys} shows it again" if keys else "hidden")

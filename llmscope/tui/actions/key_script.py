@@ -120,20 +120,20 @@ def _shown(word: str) -> str:
     return repr(display_text(word, whitespace=True))
 
 
-def busy(desk: LlmscopeApp) -> str:
+def busy(host: LlmscopeApp) -> str:
     """Return in a word or two what the screen waits for; empty once all figures are there."""
-    if desk.scene.info is None:
+    if host.state.info is None:
         return "loading"
-    if desk.generating.writes:
+    if host.generation.writes:
         return "writing"
-    if desk.lessons.waiting:
+    if host.context.waiting:
         return "teaching"
-    if desk.chat.waiting:
+    if host.chat.waiting:
         return "the chat template"
-    return "figures" if desk.ledger.waiting else ""
+    return "figures" if host.figures.waiting else ""
 
 
-def at_rest(desk: LlmscopeApp, *, timers: bool = True) -> bool:
+def at_rest(host: LlmscopeApp, *, timers: bool = True) -> bool:
     """Return whether nothing is pending that would change the screen: no message, no layout.
 
     Unlike a pause, this does not depend on how busy the machine is.
@@ -141,18 +141,18 @@ def at_rest(desk: LlmscopeApp, *, timers: bool = True) -> bool:
     Args:
         timers: also require that no timer is pending.
     """
-    screens = desk.screen_stack
-    pumps = [desk, *screens, *(one for screen in screens for one in screen.walk_children())]
+    screens = host.screen_stack
+    pumps = [host, *screens, *(one for screen in screens for one in screen.walk_children())]
     handled = not any(one.message_queue_size or one._next_callbacks for one in pumps)
     drawn = not any(
         one._callbacks or one._dirty_widgets or one._layout_required or one._scroll_required
         for one in screens
     )
-    moves = desk.animator._animations or desk.animator._scheduled
-    searched = all(worker.is_finished for worker in desk.workers)
+    moves = host.animator._animations or host.animator._scheduled
+    searched = all(worker.is_finished for worker in host.workers)
     if not (handled and drawn and searched) or moves:
         return False
     # The palette reports that it found nothing only after a delay.
-    timer = getattr(desk.screen, "_no_matches_timer", None)
+    timer = getattr(host.screen, "_no_matches_timer", None)
     told = timer is None or timer._task is None or timer._task.done()
-    return not timers or (told and not desk.requests.unsettled)
+    return not timers or (told and not host.requests.unsettled)

@@ -46,23 +46,23 @@ else:
 
 
 def _move(layer: int = 0, head: int = 0) -> Run:
-    return lambda desk: desk.look_at(desk.scene.move(layer=layer, head=head))
+    return lambda host: host.look_at(host.state.move(layer=layer, head=head))
 
 
 def _enter(pane: str) -> Run:
-    return lambda desk: desk.overview.enter(pane)
+    return lambda host: host.grid.enter(pane)
 
 
 def _toggle(pane: str) -> Run:
-    return lambda desk: arrange_panes.toggle(desk, pane)
+    return lambda host: arrange_panes.toggle(host, pane)
 
 
 def _take(pair: DemoPair) -> Run:
-    return lambda desk: compare.take(desk, pair)
+    return lambda host: compare.take(host, pair)
 
 
 def _show(at: int) -> Run:
-    return lambda desk: desk.overview.open(desk.overview.workspaces[at])
+    return lambda host: host.grid.open(host.grid.workspaces[at])
 
 
 CURSOR = (
@@ -71,63 +71,63 @@ CURSOR = (
         "cursor",
         "one token back; on a grid, a head",
         "left,h",
-        lambda desk: handlers.left(desk),
+        lambda host: handlers.left(host),
     ),
     Action(
         "token-right",
         "cursor",
         "one token on; on a grid, a head",
         "right,l",
-        lambda desk: handlers.right(desk),
+        lambda host: handlers.right(host),
     ),
     Action(
-        "up", "cursor", "one row up; on the map, a layer", "up,k", lambda desk: handlers.up(desk)
+        "up", "cursor", "one row up; on the map, a layer", "up,k", lambda host: handlers.up(host)
     ),
     Action(
         "down",
         "cursor",
         "one row down; on the map, a layer",
         "down,j",
-        lambda desk: handlers.down(desk),
+        lambda host: handlers.down(host),
     ),
     Action("head-previous", "cursor", "previous head", "left_square_bracket", _move(head=-1)),
     Action("head-next", "cursor", "next head", "right_square_bracket", _move(head=1)),
     Action("layer-previous", "cursor", "layer above", "left_curly_bracket", _move(layer=-1)),
     Action("layer-next", "cursor", "layer below", "right_curly_bracket", _move(layer=1)),
     Action(
-        "token-first", "cursor", "first token", "g,home", lambda desk: handlers.first_token(desk)
+        "token-first", "cursor", "first token", "g,home", lambda host: handlers.first_token(host)
     ),
     Action(
         "token-last",
         "cursor",
         "last token; follow what is typed",
         "G,end",
-        lambda desk: handlers.last_token(desk),
+        lambda host: handlers.last_token(host),
     ),
-    Action("find", "cursor", "find a token", "slash", lambda desk: find.open_find(desk)),
+    Action("find", "cursor", "find a token", "slash", lambda host: find.open_find(host)),
 )
 FIGURES = (
-    Action("map-view", "map", "next view", "v", lambda desk: handlers.turn(desk)),
+    Action("map-view", "map", "next view", "v", lambda host: handlers.turn(host)),
     Action(
         "attention-mode",
         "attention",
         "one head, all, by values, without sinks, rolled out",
         "a",
-        lambda desk: desk.look_at(desk.scene.attending()),
+        lambda host: host.look_at(host.state.attending()),
     ),
     Action(
         "whole",
         "map",
         "all of it in blocks of tokens, or the part near by",
         "z",
-        lambda desk: desk.look_at(replace(desk.scene, whole=not desk.scene.whole)),
+        lambda host: host.look_at(replace(host.state, whole=not host.state.whole)),
     ),
     Action(
         "models",
         "model",
         "open another; prompts are kept",
         "M,ctrl+o",
-        lambda desk: model_picker.ask(desk),
+        lambda host: model_picker.ask(host),
         "anywhere",
     ),
     Action(
@@ -135,76 +135,76 @@ FIGURES = (
         "model",
         "next adapter, or the base model",
         "b",
-        lambda desk: handlers.next_adapter(desk),
+        lambda host: handlers.next_adapter(host),
     ),
     Action(
         "pin-target",
         "next token",
         "pin the target, or let it go",
         "t",
-        lambda desk: handlers.pin_target(desk),
+        lambda host: handlers.pin_target(host),
     ),
     Action(
         "versus",
         "next token",
         "compare the target with the chosen token",
         "T",
-        lambda desk: handlers.versus(desk),
+        lambda host: handlers.versus(host),
     ),
     Action(
         "copy",
         "pane",
         "copy: words, figure, number, command",
         "y",
-        lambda desk: handlers.copy(desk),
+        lambda host: handlers.copy(host),
     ),
-    Action("copy-command", "pane", "copy as command", "", lambda desk: menu.put(desk, "c")),
-    Action("copy-python", "pane", "copy as Python", "", lambda desk: menu.put(desk, "p")),
-    Action("save", "pane", "save a snapshot of it", "s", lambda desk: handlers.save(desk)),
+    Action("copy-command", "pane", "copy as command", "", lambda host: menu.put(host, "c")),
+    Action("copy-python", "pane", "copy as Python", "", lambda host: menu.put(host, "p")),
+    Action("save", "pane", "save a snapshot of it", "s", lambda host: handlers.save(host)),
     Action(
         "jump",
         "pane",
         "jump to one by its letter",
         "semicolon,f2",
-        lambda desk: handlers.jump(desk),
+        lambda host: handlers.jump(host),
         "anywhere",
     ),
-    Action("pane-next", "pane", "go to the next one", "tab", lambda desk: desk.overview.next(1)),
+    Action("pane-next", "pane", "go to the next one", "tab", lambda host: host.grid.next(1)),
     Action(
         "pane-previous",
         "pane",
         "go to the one before",
         "shift+tab",
-        lambda desk: desk.overview.next(-1),
+        lambda host: host.grid.next(-1),
     ),
     Action(
         "maximize",
         "pane",
         "give it all the room, or put it back",
         "m",
-        lambda desk: desk.overview.maximize(),
+        lambda host: host.grid.maximize(),
     ),
-    Action("pane-hide", "pane", "hide it", "minus", lambda desk: arrange_panes.hide(desk)),
+    Action("pane-hide", "pane", "hide it", "minus", lambda host: arrange_panes.hide(host)),
     Action(
         "panes-all",
         "pane",
         "show those that were hidden",
         "plus",
-        lambda desk: arrange_panes.show_all(desk),
+        lambda host: arrange_panes.show_all(host),
     ),
     Action(
         "pane-earlier",
         "pane",
         "move it one place earlier",
         "less_than_sign",
-        lambda desk: arrange_panes.move(desk, -1),
+        lambda host: arrange_panes.move(host, -1),
     ),
     Action(
         "pane-later",
         "pane",
         "move it one place later",
         "greater_than_sign",
-        lambda desk: arrange_panes.move(desk, 1),
+        lambda host: arrange_panes.move(host, 1),
     ),
     *(
         Action(f"hide-{key}", "pane", f"hide or show {title}", "", _toggle(key))
@@ -222,16 +222,16 @@ CONTEXT = (
         "context",
         "mark it off before the text cursor, or take the mark away",
         "C",
-        lambda desk: context.mark(desk),
+        lambda host: context.mark(host),
     ),
     Action(
         "teach",
         "context",
         "teach it to the weights, or switch that off",
         "p",
-        lambda desk: context.toggle(desk),
+        lambda host: context.toggle(host),
     ),
-    Action("bake", "context", "write it as a PEFT adapter", "B", lambda desk: context.bake(desk)),
+    Action("bake", "context", "write it as a PEFT adapter", "B", lambda host: context.bake(host)),
 )
 WHAT_IF = (
     Action(
@@ -239,45 +239,45 @@ WHAT_IF = (
         "what if",
         "zero what is under the cursor, or no more",
         "x",
-        lambda desk: edits.zero(desk),
+        lambda host: edits.zero(host),
     ),
     Action(
-        "edit-write", "what if", "write an edit of the pass", "X", lambda desk: edits.write(desk)
+        "edit-write", "what if", "write an edit of the pass", "X", lambda host: edits.write(host)
     ),
     Action(
-        "edit-toggle", "what if", "chosen edit off or on", "space", lambda desk: edits.toggle(desk)
+        "edit-toggle", "what if", "chosen edit off or on", "space", lambda host: edits.toggle(host)
     ),
     Action(
         "edit-remove",
         "what if",
         "remove the chosen edit",
         "delete,backspace",
-        lambda desk: edits.remove(desk),
+        lambda host: edits.remove(host),
     ),
     Action(
-        "edit-weaker", "what if", "chosen edit weaker", "comma", lambda desk: edits.turn(desk, -1)
+        "edit-weaker", "what if", "chosen edit weaker", "comma", lambda host: edits.turn(host, -1)
     ),
     Action(
         "edit-stronger",
         "what if",
         "chosen edit stronger",
         "full_stop",
-        lambda desk: edits.turn(desk, 1),
+        lambda host: edits.turn(host, 1),
     ),
     Action(
         "edit-earlier",
         "what if",
         "make the chosen edit earlier",
         "o",
-        lambda desk: edits.earlier(desk),
+        lambda host: edits.earlier(host),
     ),
-    Action("edits-all", "what if", "all edits off or on", "0", lambda desk: edits.switch_all(desk)),
+    Action("edits-all", "what if", "all edits off or on", "0", lambda host: edits.switch_all(host)),
     Action(
         "change",
         "what if",
         "what edits changed, or A − B; or plain values",
         "D",
-        lambda desk: edits.change(desk),
+        lambda host: edits.change(host),
     ),
 )
 COMPARE = (
@@ -286,18 +286,18 @@ COMPARE = (
         "compare",
         "keep this prompt as B, or no B",
         "w",
-        lambda desk: compare.keep_b(desk),
+        lambda host: compare.keep_b(host),
     ),
-    Action("write-b", "compare", "write prompt B", "W", lambda desk: compare.write_b(desk)),
+    Action("write-b", "compare", "write prompt B", "W", lambda host: compare.write_b(host)),
     Action(
-        "words", "compare", "write two lists of words", "L", lambda desk: compare.write_words(desk)
+        "words", "compare", "write two lists of words", "L", lambda host: compare.write_words(host)
     ),
     Action(
         "take",
         "compare",
         "take the chosen pair; an edit off or on",
         "enter",
-        lambda desk: compare.enter(desk),
+        lambda host: compare.enter(host),
     ),
     *(
         Action(
@@ -317,28 +317,28 @@ WALK = (
         "walkthrough",
         "let the walk go on by itself",
         "n",
-        lambda desk: walkthrough.play(desk, 1),
+        lambda host: walkthrough.play(host, 1),
     ),
     Action(
         "walk-back",
         "walkthrough",
         "let it go backwards",
         "N",
-        lambda desk: walkthrough.play(desk, -1),
+        lambda host: walkthrough.play(host, -1),
     ),
     Action(
         "step-from",
         "walkthrough",
         "go to an input of this value",
         "f",
-        lambda desk: walkthrough.source(desk),
+        lambda host: walkthrough.source(host),
     ),
     Action(
         "step-back",
         "walkthrough",
         "back to where you came from",
         "F",
-        lambda desk: walkthrough.back(desk),
+        lambda host: walkthrough.back(host),
     ),
 )
 WRITE = (
@@ -347,7 +347,7 @@ WRITE = (
         "write",
         "write one token on",
         "E,f3",
-        lambda desk: generation.write(desk),
+        lambda host: generation.write(host),
         "anywhere",
     ),
     Action(
@@ -355,7 +355,7 @@ WRITE = (
         "write",
         "write on until a key; once more ends it",
         "R,f4",
-        lambda desk: generation.write_on(desk),
+        lambda host: generation.write_on(host),
         "anywhere",
     ),
     Action(
@@ -363,35 +363,35 @@ WRITE = (
         "write",
         "take the last written token back",
         "u",
-        lambda desk: generation.take_back(desk),
+        lambda host: generation.take_back(host),
     ),
     Action(
         "fork",
         "write",
         "another branch from the token under the cursor",
         "A",
-        lambda desk: generation.fork(desk),
+        lambda host: generation.fork(host),
     ),
     Action(
         "branch-previous",
         "write",
         "branch before",
         "left_parenthesis",
-        lambda desk: generation.turn(desk, -1),
+        lambda host: generation.turn(host, -1),
     ),
     Action(
         "branch-next",
         "write",
         "next branch",
         "right_parenthesis",
-        lambda desk: generation.turn(desk, 1),
+        lambda host: generation.turn(host, 1),
     ),
     Action(
         "sampler",
         "write",
         "how it is drawn: temperature, seed, …",
         "S",
-        lambda desk: sampler_dialog.ask(desk),
+        lambda host: sampler_dialog.ask(host),
     ),
 )
 PLACES = tuple(
@@ -404,7 +404,7 @@ PROGRAM = (
         "prompt",
         "leave it for the figures",
         "escape",
-        lambda desk: handlers.leave(desk),
+        lambda host: handlers.leave(host),
         "prompt",
     ),
     Action(
@@ -412,7 +412,7 @@ PROGRAM = (
         "prompt",
         "go on: to prompt B where it is shown, to the figures",
         "tab",
-        lambda desk: compare.onward(desk),
+        lambda host: compare.onward(host),
         "prompt",
     ),
     Action(
@@ -420,7 +420,7 @@ PROGRAM = (
         "prompt",
         "earlier ones, and some to begin with",
         "ctrl+r",
-        lambda desk: history_picker.open_list(desk),
+        lambda host: history_picker.open_list(host),
         "anywhere",
     ),
     Action(
@@ -428,60 +428,60 @@ PROGRAM = (
         "prompt",
         "write it in $VISUAL or $EDITOR",
         "ctrl+g",
-        lambda desk: external_editor.edit(desk),
+        lambda host: external_editor.edit(host),
         "anywhere",
     ),
-    Action("edit", "prompt", "edit", "e,i", lambda desk: handlers.edit_prompt(desk)),
+    Action("edit", "prompt", "edit", "e,i", lambda host: handlers.edit_prompt(host)),
     Action(
         "chat",
         "prompt",
         "put it into the chat template, or take it out",
         "c",
-        lambda desk: handlers.chat(desk),
+        lambda host: handlers.chat(host),
     ),
     Action(
-        "help", "help", "explain this place", "question_mark", lambda desk: handlers.show_help(desk)
+        "help", "help", "explain this place", "question_mark", lambda host: handlers.show_help(host)
     ),
     Action(
         "help-anywhere",
         "help",
         "explain this place",
         "f1",
-        lambda desk: handlers.show_help(desk),
+        lambda host: handlers.show_help(host),
         "anywhere",
     ),
-    Action("tour", "help", "tour", "", lambda desk: handlers.tour(desk), "anywhere"),
+    Action("tour", "help", "tour", "", lambda host: handlers.tour(host), "anywhere"),
     Action(
         "palette",
         "help",
         "all commands",
         "ctrl+p",
-        lambda desk: handlers.show_palette(desk),
+        lambda host: handlers.show_palette(host),
         "anywhere",
     ),
     Action(
-        "theme-next", "theme", "next", "", lambda desk: theme_switcher.next_theme(desk), "anywhere"
+        "theme-next", "theme", "next", "", lambda host: theme_switcher.next_theme(host), "anywhere"
     ),
     Action(
         "stop",
         "program",
         "stop it; the shell's fg goes on",
         "ctrl+z",
-        lambda desk: handlers.stop(desk),
+        lambda host: handlers.stop(host),
     ),
     Action(
         "quit",
         "program",
         "quit; the prompt is kept",
         "q,ctrl+c",
-        lambda desk: handlers.leave_program(desk),
+        lambda host: handlers.leave_program(host),
     ),
     Action(
         "quit-anywhere",
         "program",
         "quit; the prompt is kept",
         "ctrl+q",
-        lambda desk: handlers.leave_program(desk),
+        lambda host: handlers.leave_program(host),
         "anywhere",
     ),
 )
@@ -499,7 +499,7 @@ ACTIONS: tuple[Action, ...] = (
 """The actions on a live screen. A replay offers a part of them, and those that follow."""
 OF_A_FILE = (
     Action(
-        "provenance", "snapshot", "where it came from", "P", lambda desk: replay.provenance(desk)
+        "provenance", "snapshot", "where it came from", "P", lambda host: replay.provenance(host)
     ),
 )
 EVERY = (*ACTIONS, *OF_A_FILE)

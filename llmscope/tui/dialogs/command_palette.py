@@ -91,22 +91,22 @@ class Commands(Provider):
                 yield Hit(score, self._row(shown, entry.keys), entry.run, entry.title)
 
     def _row(self, title: Content, keys: str) -> Content:
-        desk = cast("LlmscopeApp", self.app)
-        row = Content.assemble((f"{keys:<{KEYS}} ", desk.inks.dim), title)
-        return row.truncate(min(int(SHARE * desk.size.width), WIDEST) - MARGIN, ellipsis=True)
+        host = cast("LlmscopeApp", self.app)
+        row = Content.assemble((f"{keys:<{KEYS}} ", host.text_styles.dim), title)
+        return row.truncate(min(int(SHARE * host.size.width), WIDEST) - MARGIN, ellipsis=True)
 
     def _entries(self) -> Iterable[PaletteEntry]:
-        desk = cast("LlmscopeApp", self.app)
+        host = cast("LlmscopeApp", self.app)
         for action in (*commands(), *OF_A_FILE):
-            if not desk.own.offers(action.name):
+            if not host.user.offers(action.name):
                 continue
-            keys = list(desk.own.keymap.shown(action))
+            keys = list(host.user.keymap.shown(action))
             while len(keys) > 1 and len(" ".join(keys)) > KEYS:
                 keys.pop()
-            yield PaletteEntry(desk.own.titled(action), partial(action.run, desk), " ".join(keys))
-        for name in theme_names() if desk.own.anonymous else all_names():
+            yield PaletteEntry(host.user.titled(action), partial(action.run, host), " ".join(keys))
+        for name in theme_names() if host.user.anonymous else all_names():
             title = f"{THEME}: {display_text(name, whitespace=True)}"
-            yield PaletteEntry(title, partial(choose, desk, name))
+            yield PaletteEntry(title, partial(choose, host, name))
 
 
 class PaletteEntry(NamedTuple):

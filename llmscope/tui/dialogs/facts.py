@@ -14,7 +14,7 @@ from textual.widgets import Static
 from llmscope.draw.color.theme import Theme
 from llmscope.text import display_text
 from llmscope.tui.dialogs.base import Overlay
-from llmscope.tui.theme.textual_theme import inks
+from llmscope.tui.theme.textual_theme import text_styles
 
 
 class FactsScreen(Overlay[None]):
@@ -35,7 +35,7 @@ class FactsScreen(Overlay[None]):
 
     def compose(self) -> ComposeResult:
         """Yield the page."""
-        ink = inks(self._theme)
+        ink = text_styles(self._theme)
         width = max((len(name) for name, _ in self._facts), default=0)
         rows = [
             Content.assemble((f"{name:<{width}}  ", ink.dim), (display_text(said), ink.text))

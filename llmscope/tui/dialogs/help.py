@@ -20,7 +20,7 @@ from llmscope.tui.actions.registry import EVERY
 from llmscope.tui.actions.types import Action, Where
 from llmscope.tui.dialogs.base import Overlay
 from llmscope.tui.replay import REPLAY_HELP
-from llmscope.tui.theme.textual_theme import inks
+from llmscope.tui.theme.textual_theme import text_styles
 from llmscope.tui.user_state import UserState
 
 PROMPT_HELP = """\
@@ -244,7 +244,7 @@ class HelpScreen(Overlay[None]):
         where: Where,
         keymap: Keymap,
         pane: str | None = None,
-        own: UserState | None = None,
+        user: UserState | None = None,
     ) -> None:
         super().__init__()
         self._pane = pane
@@ -252,7 +252,7 @@ class HelpScreen(Overlay[None]):
         self._lens = lens_name
         self._where: Where = where
         self._keymap = keymap
-        self._own = own or UserState(keymap)
+        self._user = user or UserState(keymap)
 
     def compose(self) -> ComposeResult:
         """Yield the page."""
@@ -267,9 +267,9 @@ class HelpScreen(Overlay[None]):
 
     def page(self) -> Content:
         """Return the question, the explanation and the keys."""
-        ink = inks(self._theme)
+        ink = text_styles(self._theme)
         question, text = "The prompt", PROMPT_HELP
-        replay = self._own.replay is not None
+        replay = self._user.replay is not None
         if replay:
             question, text = "A replay", ""
         if self._lens in names():
@@ -291,7 +291,7 @@ class HelpScreen(Overlay[None]):
         shown = [
             action
             for action in EVERY
-            if self._keymap.keys(action) and self._own.offers(action.name)
+            if self._keymap.keys(action) and self._user.offers(action.name)
         ]
         first = [action for action in shown if action.where == self._where]
         rest = [action for action in shown if action.where != self._where]
@@ -301,9 +301,11 @@ class HelpScreen(Overlay[None]):
         return Content("\n").join(parts)
 
     def _row(self, action: Action) -> Content:
-        ink = inks(self._theme)
+        ink = text_styles(self._theme)
         keys = " ".join(self._keymap.shown(action))
         name = f"  {action.name}" if self.app.size.width >= ROOMY else ""
         return Content.assemble(
-            (f"{keys:<12}", ink.text), (f"{self._own.titled(action):<52}", ink.dim), (name, ink.dim)
+            (f"{keys:<12}", ink.text),
+            (f"{self._user.titled(action):<52}", ink.dim),
+            (name, ink.dim),
         )

@@ -26,9 +26,9 @@ AGES = (("min", 60), ("h", 60), ("d", 24), ("wk", 7), ("yr", 52))
 """Units of an age; a unit is this many of the unit before it."""
 
 
-def open_list(desk: LlmscopeApp) -> None:
+def open_list(host: LlmscopeApp) -> None:
     """Open the picker; the chosen prompt goes into the active editor, as one undo step."""
-    desk.push_screen(RecallScreen(desk, desk.prompts.active))
+    host.push_screen(RecallScreen(host, host.prompts.active))
 
 
 def age(seconds: float) -> str:
@@ -60,15 +60,15 @@ def shipped(spec: str) -> list[Choice]:
     ]
 
 
-def listed(desk: LlmscopeApp, text: str) -> list[Choice]:
+def listed(host: LlmscopeApp, text: str) -> list[Choice]:
     """Return all prompts to choose from, newest first, except for `text` in the history."""
-    autosave = desk.own.autosave
+    autosave = host.user.autosave
     unwritten = [] if autosave is None else autosave.unwritten[::-1]
     found: dict[tuple[str, str], PromptRecord] = {}
-    for one in (*unwritten, *(() if desk.own.anonymous else read())):
+    for one in (*unwritten, *(() if host.user.anonymous else read())):
         found.setdefault((one.model, one.text), one)
     there = [one for one in found.values() if one.text != text]
-    return [*earlier(there, time.time()), *shipped(desk.source.spec)]
+    return [*earlier(there, time.time()), *shipped(host.source.spec)]
 
 
 class SearchLine(TextLine):
@@ -90,13 +90,13 @@ class RecallScreen(LineScreen):
         Binding("ctrl+r", "choose(1)", "the one below", show=False, priority=True),
     ]
 
-    def __init__(self, desk: LlmscopeApp, editor: PromptEditor) -> None:
+    def __init__(self, host: LlmscopeApp, editor: PromptEditor) -> None:
         super().__init__("", "")
-        self._desk, self._editor = desk, editor
+        self._host, self._editor = host, editor
         self._line = SearchLine(placeholder="search", compact=True, id="line")
         self._line.cursor_blink = False
-        self._all = listed(desk, editor.text)
-        self.choices = Choices(desk.inks)
+        self._all = listed(host, editor.text)
+        self.choices = Choices(host.text_styles)
         self._about = Static(id="recall-about")
 
     def compose(self) -> ComposeResult:
@@ -138,7 +138,7 @@ class RecallScreen(LineScreen):
         if choice.text != self._editor.text:
             self._editor.history.checkpoint()
             self._editor.replace_all(choice.text)
-        self._desk.screen_stack[0].set_focus(self._editor)
+        self._host.screen_stack[0].set_focus(self._editor)
 
     def action_choose(self, by: int) -> None:
         """Move the selection by `by` prompts."""
@@ -157,10 +157,10 @@ class RecallScreen(LineScreen):
 
     def _explain(self) -> None:
         chosen = self.choices.chosen
-        inks = self._desk.inks
-        said = [] if chosen is None else [Content.styled(whole(chosen.text), inks.dim)]
+        text_styles = self._host.text_styles
+        said = [] if chosen is None else [Content.styled(whole(chosen.text), text_styles.dim)]
         if chosen is not None and chosen.about:
-            said.insert(0, Content.styled(whole(chosen.about), inks.text))
+            said.insert(0, Content.styled(whole(chosen.about), text_styles.text))
         self._about.update(Content("\n").join(said))
 
 

@@ -41,30 +41,30 @@ LETTERS = letters({PROMPT: "prompt", **PANES, PROMPT_B: "b"})
 LETTERS |= letters({PROMPT: "prompt", MESSAGE: "message"})
 
 
-def targets(desk: LlmscopeApp) -> dict[str, Widget]:
+def targets(host: LlmscopeApp) -> dict[str, Widget]:
     """Return the places on screen that can be focused, by their letters."""
-    found: dict[str, Widget] = {LETTERS[PROMPT]: desk.editor}
-    if desk.prompts.b.display:
-        found[LETTERS[PROMPT_B]] = desk.prompts.b
-    if desk.card.display:
-        return {**found, LETTERS[MESSAGE]: desk.card}
-    overview = desk.overview
-    if desk.own.replay is not None:  # the panes differ from file to file
-        shown = {key: overview.panes[key] for key in overview.on_screen}
+    found: dict[str, Widget] = {LETTERS[PROMPT]: host.editor}
+    if host.prompts.b.display:
+        found[LETTERS[PROMPT_B]] = host.prompts.b
+    if host.placeholder.display:
+        return {**found, LETTERS[MESSAGE]: host.placeholder}
+    grid = host.grid
+    if host.user.replay is not None:  # the panes differ from file to file
+        shown = {key: grid.panes[key] for key in grid.on_screen}
         here = letters({PROMPT: "prompt", **{key: pane.called for key, pane in shown.items()}})
         return {**found, **{here[key]: pane for key, pane in shown.items()}}
-    return {**found, **{LETTERS[key]: overview.panes[key] for key in overview.on_screen}}
+    return {**found, **{LETTERS[key]: grid.panes[key] for key in grid.on_screen}}
 
 
-def jump(desk: LlmscopeApp) -> None:
+def jump(host: LlmscopeApp) -> None:
     """Show the letters, and focus the place whose letter is pressed."""
-    found = targets(desk)
+    found = targets(host)
 
     def go(letter: str | None) -> None:
         if letter is not None:
-            desk.screen.set_focus(found[letter])
+            host.screen.set_focus(found[letter])
 
-    desk.push_screen(JumpScreen(found, desk.size), go)
+    host.push_screen(JumpScreen(found, host.size), go)
 
 
 class JumpScreen(Dialog[str]):

@@ -20,7 +20,7 @@ from textual.widgets import Static
 
 from llmscope.draw.color.theme import Theme
 from llmscope.tui.dialogs.base import Dialog
-from llmscope.tui.theme.textual_theme import inks
+from llmscope.tui.theme.textual_theme import text_styles
 
 if TYPE_CHECKING:
     from llmscope.tui.app import LlmscopeApp
@@ -85,19 +85,19 @@ STOPS = (
 )
 
 
-def tour(desk: LlmscopeApp) -> None:
+def tour(host: LlmscopeApp) -> None:
     """Start the tour of the places that are on screen now."""
-    overview = desk.overview
-    places: dict[str, Widget] = {"prompt": desk.editor, "words": desk.words, "keys": desk.keys}
+    overview = host.grid
+    places: dict[str, Widget] = {"prompt": host.editor, "words": host.status, "keys": host.key_line}
     if overview.display:
         places |= {key: overview.panes[key] for key in overview.on_screen}
-    keymap = desk.own.keymap
+    keymap = host.user.keymap
     stops = []
     for stop in STOPS:
         if stop.place in places:
             said = replace(stop, text=keymap.filled(stop.text))
             stops.append((said, places[stop.place].region))
-    desk.push_screen(TourScreen(stops, desk.look.theme, desk.size))
+    host.push_screen(TourScreen(stops, host.look.theme, host.size))
 
 
 class TourScreen(Dialog[None]):
@@ -132,7 +132,7 @@ class TourScreen(Dialog[None]):
 
     def _show(self) -> None:
         stop, region = self._stops[self._at]
-        ink, screen = inks(self._theme), self._size_at_first
+        ink, screen = text_styles(self._theme), self._size_at_first
         width = min(WIDTH, screen.width)
         lines = wrap(stop.text, width - 4)
         card = self.query_one("#tour", Static)

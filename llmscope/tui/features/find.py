@@ -57,21 +57,21 @@ class FindLine(InOrder, Input):
         self.post_message(self.Left())
 
 
-def open_find(desk: LlmscopeApp) -> None:
+def open_find(host: LlmscopeApp) -> None:
     """Show the search line in place of the status text."""
-    desk.words.display, desk.find.display = False, True
-    desk.find.value = ""
-    desk.screen.set_focus(desk.find)
+    host.status.display, host.find.display = False, True
+    host.find.value = ""
+    host.screen.set_focus(host.find)
 
 
-def seek(desk: LlmscopeApp, wanted: str) -> None:
+def seek(host: LlmscopeApp, wanted: str) -> None:
     """Move to the next token, from the cursor on, that contains `wanted`."""
-    position = find_token(desk.scene.tokens, wanted, max(0, desk.scene.focus.position))
+    position = find_token(host.state.tokens, wanted, max(0, host.state.focus.position))
     if position is not None:
-        desk.look_at(desk.scene.go(position=position))
+        host.look_at(host.state.go(position=position))
 
 
-def close_find(desk: LlmscopeApp) -> None:
+def close_find(host: LlmscopeApp) -> None:
     """Close the search and go back to the figures."""
-    desk.words.display, desk.find.display = True, False
-    handlers.leave(desk)
+    host.status.display, host.find.display = True, False
+    handlers.leave(host)

@@ -22,22 +22,22 @@ class AttentionPane(FigurePane):
 
     key: ClassVar[str] = "attention"
 
-    def want(self, scene: ViewState) -> Want:
+    def want(self, state: ViewState) -> Want:
         """Return the want for one head's pattern, or for all heads' patterns reduced to one.
 
         For a long prompt, ask for the part around the cursor, or for all of it in blocks of tokens.
         """
-        mode, count = scene.attention_mode, len(scene.tokens)
+        mode, count = state.attention_mode, len(state.tokens)
         focus = Focus(
-            layer=scene.focus.layer, head=scene.focus.head if mode in OF_ONE_HEAD else 0, mode=mode
+            layer=state.focus.layer, head=state.focus.head if mode in OF_ONE_HEAD else 0, mode=mode
         )
-        if scene.whole:
+        if state.whole:
             pool = pool_for(count, min(self.size.width - MARGIN, self.size.height - HEAD))
             return Want(self.key, "attention", replace(focus, pool=pool))
         if count > SPAN:
-            focus = replace(focus, position=scene.asked_position)
+            focus = replace(focus, position=state.asked_position)
         return Want(self.key, "attention", focus)
 
-    def edit_here(self, scene: ViewState) -> Edit | None:
+    def edit_here(self, state: ViewState) -> Edit | None:
         """Return the edit that zeroes the head under the cursor."""
-        return scene.zero_head
+        return state.zero_head

@@ -30,7 +30,7 @@ class ContextPane(FigurePane):
     changes: ClassVar[bool] = False
     row: ClassVar[str] = "layer"
 
-    def want(self, scene: ViewState) -> Want:
+    def want(self, state: ViewState) -> Want:
         """Return the want for the update for the last token."""
         return Want(self.key, "context", Focus(mode="last"))
 
@@ -47,13 +47,13 @@ class ContextPane(FigurePane):
             figure = replace(figure, axes=(figure.axes[0], matrix), values=values)
         return super().draw(replace(shown, figure=figure), focus, tokens)
 
-    def step(self, scene: ViewState, by: int) -> ViewState:
+    def step(self, state: ViewState, by: int) -> ViewState:
         """Move by `by` layers."""
-        return scene.move(layer=by)
+        return state.move(layer=by)
 
-    def point(self, scene: ViewState, hit: dict[str, int]) -> ViewState:
+    def point(self, state: ViewState, hit: dict[str, int]) -> ViewState:
         """Move the cursor to the layer of the cell."""
-        return scene.go(layer=hit.get("layer"))
+        return state.go(layer=hit.get("layer"))
 
 
 class ProofPane(FigurePane):
@@ -62,7 +62,7 @@ class ProofPane(FigurePane):
     key: ClassVar[str] = "context-proof"
     changes: ClassVar[bool] = False
 
-    def want(self, scene: ViewState) -> Want:
+    def want(self, state: ViewState) -> Want:
         """Return the want of `ContextPane`: its figure, computed once for both, has the proof."""
         return Want(self.key, "context", Focus(mode="last"))
 
@@ -94,13 +94,13 @@ class StepsPane(LensPane):
         by = "token" if shown.want.focus.mode == "tokens" else "example"
         return f"Growth · what each {by} adds"
 
-    def step(self, scene: ViewState, by: int) -> ViewState:
+    def step(self, state: ViewState, by: int) -> ViewState:
         """Move by `by` layers."""
-        return scene.move(layer=by)
+        return state.move(layer=by)
 
-    def point(self, scene: ViewState, hit: dict[str, int]) -> ViewState:
+    def point(self, state: ViewState, hit: dict[str, int]) -> ViewState:
         """Move the cursor to the layer of the cell."""
-        return scene.go(layer=hit.get("layer"))
+        return state.go(layer=hit.get("layer"))
 
 
 class GainPane(LensPane):

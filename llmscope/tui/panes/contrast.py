@@ -74,13 +74,13 @@ class ContrastPane(VersusPane):
         return noted(painting, BLANK, self.size.width, self._look) if alone else painting
 
     def _picture(self) -> Painting:
-        if self._scene.versus_prompt is not None:
+        if self._state.versus_prompt is not None:
             return super()._picture()
-        at = self._scene.pair % max(1, len(self._pairs))
+        at = self._state.pair % max(1, len(self._pairs))
         return paint_pairs(self._pairs, at, *self.size, self._look, self.filled)
 
     def _heading(self) -> Content:
-        return super()._heading() if self._scene.versus_prompt is not None else Content("Compare")
+        return super()._heading() if self._state.versus_prompt is not None else Content("Compare")
 
     @property
     def _pairs(self) -> tuple[DemoPair, ...]:
@@ -90,30 +90,30 @@ class ContrastPane(VersusPane):
     def picked(self) -> DemoPair | None:
         """The selected pair while there is no prompt B; otherwise None."""
         pairs = self._pairs
-        picking = self._scene.versus_prompt is None and pairs
-        return pairs[self._scene.pair % len(pairs)] if picking else None
+        picking = self._state.versus_prompt is None and pairs
+        return pairs[self._state.pair % len(pairs)] if picking else None
 
-    def step(self, scene: ViewState, by: int) -> ViewState:
+    def step(self, state: ViewState, by: int) -> ViewState:
         """Move by `by` layers, or without a prompt B by `by` pairs of the list."""
-        if scene.versus_prompt is None:
-            return replace(scene, pair=max(0, min(scene.pair + by, len(self._pairs) - 1)))
-        return scene.move(layer=by)
+        if state.versus_prompt is None:
+            return replace(state, pair=max(0, min(state.pair + by, len(self._pairs) - 1)))
+        return state.move(layer=by)
 
-    def side(self, scene: ViewState, by: int) -> ViewState:
+    def side(self, state: ViewState, by: int) -> ViewState:
         """Move by `by` heads where columns are heads, otherwise by `by` tokens."""
-        heads = scene.view_of(self.key, self.views) in ATTENTION
-        return scene.move(head=by) if heads else scene.move(position=by)
+        heads = state.view_of(self.key, self.views) in ATTENTION
+        return state.move(head=by) if heads else state.move(position=by)
 
-    def point(self, scene: ViewState, hit: dict[str, int]) -> ViewState:
+    def point(self, state: ViewState, hit: dict[str, int]) -> ViewState:
         """Move the cursor to the cell's layer and its token or head, or select a pair."""
         if "pair" in hit:
-            return replace(scene, pair=hit["pair"])
+            return replace(state, pair=hit["pair"])
         layer = self.layer_at(hit.get("layer"))
-        return scene.go(layer=layer, position=hit.get("position"), head=hit.get("head"))
+        return state.go(layer=layer, position=hit.get("position"), head=hit.get("head"))
 
-    def edit_here(self, scene: ViewState) -> Edit | None:
+    def edit_here(self, state: ViewState) -> Edit | None:
         """Return the edit that zeroes the head, if columns are heads; otherwise None."""
-        return scene.zero_head if scene.view_of(self.key, self.views) in ATTENTION else None
+        return state.zero_head if state.view_of(self.key, self.views) in ATTENTION else None
 
 
 def noted(painting: Painting, note: str, width: int, look: RenderOptions) -> Painting:

@@ -34,80 +34,80 @@ class EditsPane(FigurePane):
     key: ClassVar[str] = "edits"
     row: ClassVar[str] = "edit"
 
-    def want(self, scene: ViewState) -> None:
+    def want(self, state: ViewState) -> None:
         """Return None: the pane shows the user's edits and no figure."""
 
-    def step(self, scene: ViewState, by: int) -> ViewState:
+    def step(self, state: ViewState, by: int) -> ViewState:
         """Move the selection by `by` edits."""
-        return scene.choosing(by)
+        return state.choosing(by)
 
-    def point(self, scene: ViewState, hit: dict[str, int]) -> ViewState:
+    def point(self, state: ViewState, hit: dict[str, int]) -> ViewState:
         """Select the edit that was clicked."""
-        return scene.choosing(hit["edit"] - scene.chosen) if "edit" in hit else scene
+        return state.choosing(hit["edit"] - state.chosen) if "edit" in hit else state
 
-    def edit_here(self, scene: ViewState) -> Edit | None:
+    def edit_here(self, state: ViewState) -> Edit | None:
         """Return the selected edit."""
-        return None if scene.chosen_edit is None else scene.chosen_edit.edit
+        return None if state.chosen_edit is None else state.chosen_edit.edit
 
     def _heading(self) -> Content:
-        scene = self._scene
-        if not scene.edits:
+        state = self._state
+        if not state.edits:
             return Content("Edits")
-        if scene.muted:
+        if state.muted:
             return Content("Edits · all off")
-        return Content(f"Edits · {len(scene.in_force)} of {len(scene.edits)} on")
+        return Content(f"Edits · {len(state.in_force)} of {len(state.edits)} on")
 
     def _picture(self) -> Painting:
-        return paint_edits(self._scene, *self.size, self._look, self.filled)
+        return paint_edits(self._state, *self.size, self._look, self.filled)
 
 
 def paint_edits(
-    scene: ViewState, width: int, height: int, look: RenderOptions, fill: Fill
+    state: ViewState, width: int, height: int, look: RenderOptions, fill: Fill
 ) -> Painting:
     """Draw the list in `width` × `height` cells, scrolled to the selected edit; prompt B below it.
 
     Args:
-        scene: the view state with the edits.
+        state: the view state with the edits.
         width: the width in cells.
         height: the height in cells.
         look: the render options.
         fill: replaces `{action}` in a text by the action's key.
     """
     ink = styles_for(look)
-    foot = [_prompt_b(scene, width, ink, fill)] if height > 2 else []
+    foot = [_prompt_b(state, width, ink, fill)] if height > 2 else []
     room = height - len(foot)
-    if not scene.edits:
+    if not state.edits:
         rows = [_said(line, width, ink) for line in wrap(fill(NONE_YET), max(1, width - 2))]
         rows += [_said(f"  {example}", width, ink, faint=False) for example in EXAMPLES]
         rows = list(finish(rows, width, room, ink.base))
         return Painting(finish((*rows, *foot), width, height, ink.base))
     listed: list[tuple[int, Row]] = []
-    for at, one in enumerate(scene.edits):
-        listed.append((at, _edit(scene, at, width, ink)))
-        if why := _why(scene, one):
-            listed.append((at, _said(f"{' ' * _indent(scene)}{why}", width, ink)))
+    for at, one in enumerate(state.edits):
+        listed.append((at, _edit(state, at, width, ink)))
+        if why := _why(state, one):
+            listed.append((at, _said(f"{' ' * _indent(state)}{why}", width, ink)))
     lines = [at for at, _ in listed]
     # Keep the reason below the selected edit visible too.
-    told = lines.count(scene.chosen) > 1 and room > 1
-    window = Window.around(lines.index(scene.chosen) + told, len(listed), room)
+    told = lines.count(state.chosen) > 1 and room > 1
+    window = Window.around(lines.index(state.chosen) + told, len(listed), room)
     inside = listed[window.start : window.stop]
     body = finish((row for _, row in inside), width, room, ink.base)
     down = {y: ("edit", at) for y, (at, _) in enumerate(inside)}
     return Painting(finish((*body, *foot), width, height, ink.base), down=down)
 
 
-def _indent(scene: ViewState) -> int:
-    return len(str(len(scene.edits))) + 4
+def _indent(state: ViewState) -> int:
+    return len(str(len(state.edits))) + 4
 
 
-def _edit(scene: ViewState, at: int, width: int, ink: Styles) -> Row:
+def _edit(state: ViewState, at: int, width: int, ink: Styles) -> Row:
     """Draw `▸1 ✓ steer 6 token " Paris" 4      4`; only the text is cut to fit."""
-    one = scene.edits[at]
-    is_chosen = at == scene.chosen
-    made = one.on and not scene.muted
-    mark = WRONG if _why(scene, one) else ON if made else OFF
+    one = state.edits[at]
+    is_chosen = at == state.chosen
+    made = one.on and not state.muted
+    mark = WRONG if _why(state, one) else ON if made else OFF
     strength = _strength(one.edit, ink)
-    numbered = len(str(len(scene.edits)))
+    numbered = len(str(len(state.edits)))
     head = f"{ink.glyphs.mark if is_chosen else ' '}{at + 1:>{numbered}} {mark} "
     line = Line().add(head, ink.accent if is_chosen else ink.base)
     room = max(1, width - cell_len(head) - (len(strength) + 1 if strength else 0))
@@ -124,16 +124,16 @@ def _strength(edit: Edit, ink: Styles) -> str:
     return f"{ink.glyphs.cut if edit.action == 'scale' else ''}{number(edit.factor)}"
 
 
-def _why(scene: ViewState, one: ListedEdit) -> str:
+def _why(state: ViewState, one: ListedEdit) -> str:
     """Return why a listed edit cannot be applied; empty if the user merely switched it off."""
-    return one.flaw or (WAITS if one.on and scene.waits(one) else "")
+    return one.flaw or (WAITS if one.on and state.waits(one) else "")
 
 
-def _prompt_b(scene: ViewState, width: int, ink: Styles, fill: Fill) -> Row:
-    if scene.versus_prompt is None:
+def _prompt_b(state: ViewState, width: int, ink: Styles, fill: Fill) -> Row:
+    if state.versus_prompt is None:
         return _said(fill(NO_B), width, ink)
     line = Line().add(" B ", ink.strong)
-    shown = fit(_one_line(scene.versus_prompt, ink), max(1, width - 3), ink.glyphs.ellipsis)
+    shown = fit(_one_line(state.versus_prompt, ink), max(1, width - 3), ink.glyphs.ellipsis)
     return line.add(shown, ink.base).row(width, ink.base)
 
 

@@ -27,23 +27,23 @@ class LensPane(FigurePane):
     views: ClassVar[tuple[str, ...]] = ("",)
     asks: ClassVar[tuple[str, ...]] = ()
 
-    def want(self, scene: ViewState) -> Want:
+    def want(self, state: ViewState) -> Want:
         """Return the want for the lens at the place of the cursor."""
         whole = Focus(
-            layer=scene.focus.layer,
-            head=scene.focus.head,
-            position=scene.asked_position,
-            neuron=scene.focus.neuron,
-            target=scene.target if scene.target_pinned else None,
-            versus=scene.versus,
+            layer=state.focus.layer,
+            head=state.focus.head,
+            position=state.asked_position,
+            neuron=state.focus.neuron,
+            target=state.target if state.target_pinned else None,
+            versus=state.versus,
             top_k=self.rows,
         )
         asked = {name: getattr(whole, name) for name in self.asks}
-        return Want(self.key, self.lens, Focus(mode=scene.view_of(self.key, self.views), **asked))
+        return Want(self.key, self.lens, Focus(mode=state.view_of(self.key, self.views), **asked))
 
-    def turn(self, scene: ViewState) -> ViewState | None:
+    def turn(self, state: ViewState) -> ViewState | None:
         """Return the view state with the next mode; None if there is only one."""
-        return scene.turned_in(self.key, self.views) if len(self.views) > 1 else None
+        return state.turned_in(self.key, self.views) if len(self.views) > 1 else None
 
 
 class HeadsPane(LensPane):
@@ -61,21 +61,21 @@ class HeadsPane(LensPane):
         "entropy",
     )
 
-    def step(self, scene: ViewState, by: int) -> ViewState:
+    def step(self, state: ViewState, by: int) -> ViewState:
         """Move by `by` layers."""
-        return scene.move(layer=by)
+        return state.move(layer=by)
 
-    def side(self, scene: ViewState, by: int) -> ViewState:
+    def side(self, state: ViewState, by: int) -> ViewState:
         """Move by `by` heads."""
-        return scene.move(head=by)
+        return state.move(head=by)
 
-    def point(self, scene: ViewState, hit: dict[str, int]) -> ViewState:
+    def point(self, state: ViewState, hit: dict[str, int]) -> ViewState:
         """Move the cursor to the layer and head of the cell."""
-        return scene.go(layer=hit.get("layer"), head=hit.get("head"))
+        return state.go(layer=hit.get("layer"), head=hit.get("head"))
 
-    def edit_here(self, scene: ViewState) -> Edit | None:
+    def edit_here(self, state: ViewState) -> Edit | None:
         """Return the edit that zeroes the head under the cursor."""
-        return scene.zero_head
+        return state.zero_head
 
 
 class AllHeadsPane(LensPane):
@@ -88,28 +88,28 @@ class AllHeadsPane(LensPane):
     views = ("all",)
     asks = ("layer",)
 
-    def want(self, scene: ViewState) -> Want:
+    def want(self, state: ViewState) -> Want:
         """Return the want for the layer's patterns; in a long prompt, around the cursor."""
-        want = super().want(scene)
-        if scene.long:
-            want = replace(want, focus=replace(want.focus, position=scene.asked_position))
+        want = super().want(state)
+        if state.long:
+            want = replace(want, focus=replace(want.focus, position=state.asked_position))
         return want
 
-    def step(self, scene: ViewState, by: int) -> ViewState:
+    def step(self, state: ViewState, by: int) -> ViewState:
         """Move by `by` layers."""
-        return scene.move(layer=by)
+        return state.move(layer=by)
 
-    def side(self, scene: ViewState, by: int) -> ViewState:
+    def side(self, state: ViewState, by: int) -> ViewState:
         """Move by `by` heads."""
-        return scene.move(head=by)
+        return state.move(head=by)
 
-    def point(self, scene: ViewState, hit: dict[str, int]) -> ViewState:
+    def point(self, state: ViewState, hit: dict[str, int]) -> ViewState:
         """Move the cursor to the head of the panel."""
-        return scene.go(head=hit.get("head"))
+        return state.go(head=hit.get("head"))
 
-    def edit_here(self, scene: ViewState) -> Edit | None:
+    def edit_here(self, state: ViewState) -> Edit | None:
         """Return the edit that zeroes the head under the cursor."""
-        return scene.zero_head
+        return state.zero_head
 
 
 class AttributionPane(LensPane):
@@ -142,11 +142,11 @@ class SaliencyPane(LensPane):
 class NeuronPane(LensPane):
     """Base class of the panes that show the selected neuron of the cursor's layer."""
 
-    def edit_here(self, scene: ViewState) -> Edit | None:
+    def edit_here(self, state: ViewState) -> Edit | None:
         """Return the edit that zeroes the neuron that is shown."""
         shown = self._shown
-        known = shown.figure.extra if shown is not None and shown.at(scene) else {}
-        return scene.zero_neuron(known.get("neuron"))
+        known = shown.figure.extra if shown is not None and shown.at(state) else {}
+        return state.zero_neuron(known.get("neuron"))
 
 
 class NeuronTokensPane(NeuronPane):

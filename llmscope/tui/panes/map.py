@@ -28,16 +28,16 @@ class MapPane(FigurePane):
     row: ClassVar[str] = "layer"
     _tokens: Shown | None = None
 
-    def want(self, scene: ViewState) -> Want:
+    def want(self, state: ViewState) -> Want:
         """Return the want of the view; for the logit lens, of the visible columns only."""
-        view = scene.map_view
+        view = state.map_view
         focus = Focus(mode=view.mode)
-        if view.lens != "logit-lens" or scene.info is None:
+        if view.lens != "logit-lens" or state.info is None:
             return Want(self.key, view.lens, focus)
         words = NARROWEST_TEXT if view.mode == "top" else 1
-        span = None if scene.whole else sight(scene, self.size, words, "surprisal")
-        focus = replace(focus, position=scene.asked_position, span=span)
-        return Want(self.key, view.lens, replace(focus, target=scene.target))
+        span = None if state.whole else sight(state, self.size, words, "surprisal")
+        focus = replace(focus, position=state.asked_position, span=span)
+        return Want(self.key, view.lens, replace(focus, target=state.target))
 
     def heading(self, shown: Shown) -> str:
         """Return the title with the name of the view."""
@@ -46,25 +46,25 @@ class MapPane(FigurePane):
         pool = self._pool(len(shown.tokens))
         return f"Map · {view.title}" + (f" · max of {pool} tokens" if pool > 1 else "")
 
-    def step(self, scene: ViewState, by: int) -> ViewState:
+    def step(self, state: ViewState, by: int) -> ViewState:
         """Move by `by` layers."""
-        return scene.move(layer=by)
+        return state.move(layer=by)
 
-    def turn(self, scene: ViewState) -> ViewState:
+    def turn(self, state: ViewState) -> ViewState:
         """Return the view state with the next view of the map."""
-        return scene.turned()
+        return state.turned()
 
-    def point(self, scene: ViewState, hit: dict[str, int]) -> ViewState:
+    def point(self, state: ViewState, hit: dict[str, int]) -> ViewState:
         """Move the cursor to the layer and token of the cell."""
-        return scene.go(layer=self.layer_at(hit.get("layer")), position=hit.get("position"))
+        return state.go(layer=self.layer_at(hit.get("layer")), position=hit.get("position"))
 
-    def edit_here(self, scene: ViewState) -> Edit | None:
+    def edit_here(self, state: ViewState) -> Edit | None:
         """Return the edit that zeroes the whole layer."""
-        return scene.zero_layer
+        return state.zero_layer
 
     def present(
         self,
-        scene: ViewState,
+        state: ViewState,
         shown: Shown | None,
         *,
         stale: bool,
@@ -73,7 +73,7 @@ class MapPane(FigurePane):
         """Show a figure, and the surprisal of its tokens if `tokens` is of the same pass."""
         fits = tokens is not None and shown is not None and tokens.same_pass(shown)
         self._tokens = tokens if fits else None
-        super().present(scene, shown, stale=stale)
+        super().present(state, shown, stale=stale)
 
     def _inputs(self) -> tuple[object, ...]:
         tokens = None if self._tokens is None else id(self._tokens.figure)
@@ -90,31 +90,31 @@ class MapPane(FigurePane):
         return super().draw(replace(shown, figure=pooled(shown.figure, pool)), focus, known)
 
     def _pool(self, count: int) -> int:
-        return pool_for(count, self.size.width - GUTTER) if self._scene.whole else 1
+        return pool_for(count, self.size.width - GUTTER) if self._state.whole else 1
 
 
-def sight(scene: ViewState, size: Size, narrowest: int, foot: str = "") -> tuple[int, int]:
+def sight(state: ViewState, size: Size, narrowest: int, foot: str = "") -> tuple[int, int]:
     """Return the start and stop of the positions that a map of this size shows.
 
     While the cursor follows the last token, they count from the end.
 
     Args:
-        scene: the view state.
+        state: the view state.
         size: the size of the pane.
         narrowest: the minimum width of a column in cells.
         foot: the name of the row below the layers, if any.
     """
-    layers = 0 if scene.info is None else scene.info.layers
-    count = max(len(scene.tokens), 1)
+    layers = 0 if state.info is None else state.info.layers
+    count = max(len(state.tokens), 1)
     room = lay_out(
         max(size.width, 1),
         max(size.height, 1),
         ["embed", *map(str, range(layers))],
         count,
-        (scene.focus.layer + 1, scene.focus.position % count),
+        (state.focus.layer + 1, state.focus.position % count),
         corner="layer",
         foot=foot,
         narrowest=narrowest,
     ).columns
     # The next keystroke may add a token, which moves the visible range on by one.
-    return (-room.size - 1, 0) if scene.following else (room.start, room.stop)
+    return (-room.size - 1, 0) if state.following else (room.start, room.stop)

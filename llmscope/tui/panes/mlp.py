@@ -17,13 +17,13 @@ class MlpPane(FigurePane):
     key: ClassVar[str] = "mlp"
     row: ClassVar[str] = "neuron"
 
-    def want(self, scene: ViewState) -> Want:
+    def want(self, state: ViewState) -> Want:
         """Return the want for the top neurons, or for the router if the layer has experts."""
-        if scene.info is not None and scene.focus.layer in scene.info.experts:
-            return Want(self.key, "experts", Focus(layer=scene.focus.layer))
+        if state.info is not None and state.focus.layer in state.info.experts:
+            return Want(self.key, "experts", Focus(layer=state.focus.layer))
         focus = Focus(
-            layer=scene.focus.layer,
-            position=scene.asked_position,
+            layer=state.focus.layer,
+            position=state.asked_position,
             top_k=self.rows,
             mode="neurons",
         )
@@ -35,23 +35,23 @@ class MlpPane(FigurePane):
             return []
         return [int(label) for label in self._shown.figure.axes[axis].labels]
 
-    def step(self, scene: ViewState, by: int) -> ViewState:
+    def step(self, state: ViewState, by: int) -> ViewState:
         """Move by `by` neurons, or by `by` tokens where the router is shown."""
         found = self.neurons()
         if not found:
-            return super().step(scene, by)
-        if scene.focus.neuron not in found:
-            return scene.go(neuron=found[0])
-        at = found.index(scene.focus.neuron)
-        return scene.go(neuron=found[max(0, min(at + by, len(found) - 1))])
+            return super().step(state, by)
+        if state.focus.neuron not in found:
+            return state.go(neuron=found[0])
+        at = found.index(state.focus.neuron)
+        return state.go(neuron=found[max(0, min(at + by, len(found) - 1))])
 
-    def point(self, scene: ViewState, hit: dict[str, int]) -> ViewState:
+    def point(self, state: ViewState, hit: dict[str, int]) -> ViewState:
         """Select the neuron that was clicked, or the token of the strip."""
         found, row = self.neurons(), hit.get("neuron")
-        scene = scene.go(position=hit.get("position"))
-        return scene.go(neuron=found[row]) if row is not None and row < len(found) else scene
+        state = state.go(position=hit.get("position"))
+        return state.go(neuron=found[row]) if row is not None and row < len(found) else state
 
-    def edit_here(self, scene: ViewState) -> Edit | None:
+    def edit_here(self, state: ViewState) -> Edit | None:
         """Return the edit that zeroes the selected or strongest neuron; else the layer's MLP."""
-        known = self.neurons() if self._shown is not None and self._shown.at(scene) else []
-        return scene.zero_neuron(next(iter(known), None))
+        known = self.neurons() if self._shown is not None and self._shown.at(state) else []
+        return state.zero_neuron(next(iter(known), None))

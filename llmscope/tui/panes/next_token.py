@@ -35,11 +35,11 @@ class NextTokenPane(FigurePane):
         """True: the figure includes B's probabilities only if the change is asked for."""
         return True
 
-    def want(self, scene: ViewState) -> Want:
+    def want(self, state: ViewState) -> Want:
         """Return the want for the candidates after the cursor's token."""
-        target = scene.target if scene.target_pinned else None
-        focus = Focus(position=scene.asked_position, target=target, top_k=self.rows)
-        sampler = scene.sampler
+        target = state.target if state.target_pinned else None
+        focus = Focus(position=state.asked_position, target=target, top_k=self.rows)
+        sampler = state.sampler
         if not sampler.greedy:  # the top token is the same in all
             focus = replace(
                 focus,
@@ -65,15 +65,15 @@ class NextTokenPane(FigurePane):
             return []
         return [int(token) for token in self._shown.figure.extra.get("ids", ())]
 
-    def step(self, scene: ViewState, by: int) -> ViewState:
+    def step(self, state: ViewState, by: int) -> ViewState:
         """Move the target by `by` candidates."""
         ids = self.candidates()
         if not ids:
-            return scene
-        at = ids.index(scene.target) if scene.target in ids else 0
-        return scene.aim(ids[max(0, min(at + by, len(ids) - 1))], pinned=False)
+            return state
+        at = ids.index(state.target) if state.target in ids else 0
+        return state.aim(ids[max(0, min(at + by, len(ids) - 1))], pinned=False)
 
-    def point(self, scene: ViewState, hit: dict[str, int]) -> ViewState:
+    def point(self, state: ViewState, hit: dict[str, int]) -> ViewState:
         """Make the candidate that was clicked the target."""
         ids, row = self.candidates(), hit.get("token")
-        return scene.aim(ids[row], pinned=False) if row is not None and row < len(ids) else scene
+        return state.aim(ids[row], pinned=False) if row is not None and row < len(ids) else state

@@ -26,7 +26,7 @@ from llmscope.tui.actions.registry import bindings
 from llmscope.tui.state.figure_store import Shown
 from llmscope.tui.state.view_state import ViewState
 from llmscope.tui.state.workspaces import PANES
-from llmscope.tui.theme.textual_theme import inks
+from llmscope.tui.theme.textual_theme import text_styles
 
 if TYPE_CHECKING:
     from llmscope.tui.app import LlmscopeApp
@@ -70,9 +70,9 @@ class FigurePane(Widget, can_focus=True):
     class Pointed(Message):
         """Posted on a click or the wheel, with the resulting view state."""
 
-        def __init__(self, scene: ViewState) -> None:
+        def __init__(self, state: ViewState) -> None:
             super().__init__()
-            self.scene = scene
+            self.state = state
 
     class Zoomed(Message):
         """Posted on a double click, to maximize the pane."""
@@ -84,7 +84,7 @@ class FigurePane(Widget, can_focus=True):
         super().__init__(id=self.key)
         self._look = look
         self.dim = False
-        self._scene = ViewState()
+        self._state = ViewState()
         self._shown: Shown | None = None
         self._stale = False
         self._painting = BLANK
@@ -111,7 +111,7 @@ class FigurePane(Widget, can_focus=True):
         """Whether its figure can show A − B."""
         return self.changes
 
-    def want(self, scene: ViewState) -> Want | None:
+    def want(self, state: ViewState) -> Want | None:
         """Return the figure that the pane needs; None if it shows no figure."""
         raise NotImplementedError
 
@@ -123,26 +123,26 @@ class FigurePane(Widget, can_focus=True):
         """
         return display_text(shown.figure.title).replace("\n", " ")
 
-    def step(self, scene: ViewState, by: int) -> ViewState:
+    def step(self, state: ViewState, by: int) -> ViewState:
         """Return the view state after up or down: `by` tokens further, unless overridden."""
-        return scene.move(position=by)
+        return state.move(position=by)
 
-    def side(self, scene: ViewState, by: int) -> ViewState:
+    def side(self, state: ViewState, by: int) -> ViewState:
         """Return the view state after left or right: `by` tokens further, unless overridden."""
-        return scene.move(position=by)
+        return state.move(position=by)
 
-    def turn(self, scene: ViewState) -> ViewState | None:
+    def turn(self, state: ViewState) -> ViewState | None:
         """Return the view state with the pane's next view; None if it has only one view."""
         return None
 
-    def edit_here(self, scene: ViewState) -> Edit | None:
+    def edit_here(self, state: ViewState) -> Edit | None:
         """Return the edit for the item under the cursor; None if it cannot be edited."""
         return None
 
-    def point(self, scene: ViewState, hit: dict[str, int]) -> ViewState:
+    def point(self, state: ViewState, hit: dict[str, int]) -> ViewState:
         """Return the view state after a click on the indices `hit`, keyed by axis name."""
         position = hit.get("position", hit.get("query"))
-        return scene if position is None else scene.go(position=position)
+        return state if position is None else state.go(position=position)
 
     def layer_at(self, row: int | None) -> int | None:
         """Return the layer of a row of the figure; None if `row` is None or there is no figure."""
@@ -154,11 +154,11 @@ class FigurePane(Widget, can_focus=True):
 
     def filled(self, text: str) -> str:
         """Replace each `{name}` in a text by the key of that action."""
-        return cast("LlmscopeApp", self.app).own.keymap.filled(text)
+        return cast("LlmscopeApp", self.app).user.keymap.filled(text)
 
-    def wheel(self, scene: ViewState, by: int) -> ViewState:
+    def wheel(self, state: ViewState, by: int) -> ViewState:
         """Return the view state after the wheel moved by `by`."""
-        return self.step(scene, by)
+        return self.step(state, by)
 
     def draw(self, shown: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
         """Draw the figure to fit the pane."""
@@ -179,17 +179,17 @@ class FigurePane(Widget, can_focus=True):
         return self._stale
 
     def present(
-        self, scene: ViewState, shown: Shown | None, *, stale: bool, tokens: Shown | None = None
+        self, state: ViewState, shown: Shown | None, *, stale: bool, tokens: Shown | None = None
     ) -> None:
         """Show a figure with the cursor of a view state.
 
         Args:
-            scene: the view state.
+            state: the view state.
             shown: the figure; None shows an empty pane.
             stale: whether the figure is out of date.
             tokens: the figure of the tokens, for panes that draw their surprisal.
         """
-        self._scene, self._shown, self._stale = scene, shown, stale
+        self._state, self._shown, self._stale = state, shown, stale
         self._repaint()
 
     def on_resize(self) -> None:
@@ -200,7 +200,7 @@ class FigurePane(Widget, can_focus=True):
     def _inputs(self) -> tuple[object, ...]:
         """Return everything that the drawing depends on."""
         figure = None if self._shown is None else id(self._shown.figure)
-        return (figure, self._scene, self._stale, self._stale and self.dim, self.size)
+        return (figure, self._state, self._stale, self._stale and self.dim, self.size)
 
     def _repaint(self) -> None:
         if not self.display or not self.size.area or self._inputs() == self._drawn:
@@ -221,7 +221,7 @@ class FigurePane(Widget, can_focus=True):
         shown = self._shown
         if shown is None:
             return BLANK
-        focus, last = self._scene.focus, len(shown.tokens) - 1
+        focus, last = self._state.focus, len(shown.tokens) - 1
         return self.draw(shown, replace(focus, position=min(focus.position, last)))
 
     def _heading(self) -> Content:
@@ -229,7 +229,7 @@ class FigurePane(Widget, can_focus=True):
         shown = self._shown
         if shown is None:
             return Content(self.called)
-        status, ink = shown.figure.verdict.status, inks(self._look.theme)
+        status, ink = shown.figure.verdict.status, text_styles(self._look.theme)
         first, *rest = self.heading(shown).split(" · ")
         # Remarks come before the other parts, since a long title loses its last parts.
         changed = CHANGE if shown.request.edits else APART
@@ -264,17 +264,17 @@ class FigurePane(Widget, can_focus=True):
         if event.chain == 2:
             self.post_message(self.Zoomed())
         elif offset is not None and (hit := self._painting.hit(offset.x, offset.y)):
-            self.post_message(self.Pointed(self.point(self._scene, hit)))
+            self.post_message(self.Pointed(self.point(self._state, hit)))
 
     def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
         """Move by the wheel."""
         event.stop()
-        self.post_message(self.Pointed(self.wheel(self._scene, -1)))
+        self.post_message(self.Pointed(self.wheel(self._state, -1)))
 
     def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
         """Move by the wheel."""
         event.stop()
-        self.post_message(self.Pointed(self.wheel(self._scene, 1)))
+        self.post_message(self.Pointed(self.wheel(self._state, 1)))
 
 
 def fitting_title(heading: str, status: str, width: int) -> tuple[str, str]:

@@ -50,24 +50,24 @@ class StagesPane(AdapterPane):
     row: ClassVar[str] = "layer"
     views: ClassVar[tuple[str, ...]] = ("weights", "rank", "directions", "lens")
 
-    def want(self, scene: ViewState) -> Want:
+    def want(self, state: ViewState) -> Want:
         """Return the want: all layers' matrices, one layer's directions, or the visible columns."""
-        mode = scene.view_of(self.key, self.views)
+        mode = state.view_of(self.key, self.views)
         focus = Focus(mode=mode)
         if mode in ("directions", "lens"):
-            focus = replace(focus, layer=scene.focus.layer)
-        if mode == "lens" and scene.info is not None:
-            span = sight(scene, self.size, NARROWEST_TEXT)
-            focus = replace(focus, position=scene.asked_position, span=span)
+            focus = replace(focus, layer=state.focus.layer)
+        if mode == "lens" and state.info is not None:
+            span = sight(state, self.size, NARROWEST_TEXT)
+            focus = replace(focus, position=state.asked_position, span=span)
         return Want(self.key, self.lens, focus)
 
-    def step(self, scene: ViewState, by: int) -> ViewState:
+    def step(self, state: ViewState, by: int) -> ViewState:
         """Move by `by` layers."""
-        return scene.move(layer=by)
+        return state.move(layer=by)
 
-    def point(self, scene: ViewState, hit: dict[str, int]) -> ViewState:
+    def point(self, state: ViewState, hit: dict[str, int]) -> ViewState:
         """Move the cursor to the row's layer, and to the column's token if columns are tokens."""
-        return scene.go(layer=self.layer_at(hit.get("layer")), position=hit.get("position"))
+        return state.go(layer=self.layer_at(hit.get("layer")), position=hit.get("position"))
 
 
 class StagesKlPane(AdapterPane):
@@ -77,10 +77,10 @@ class StagesKlPane(AdapterPane):
     views: ClassVar[tuple[str, ...]] = ("kl", "reward", "kl-all", "reward-all", "score")
     asks: ClassVar[tuple[str, ...]] = ("position",)
 
-    def turn(self, scene: ViewState) -> ViewState | None:
+    def turn(self, state: ViewState) -> ViewState | None:
         """Return the view state with the next mode; skip `score` if there is no reward model."""
-        turned = super().turn(scene)
-        none = scene.info is None or scene.info.reward is None
+        turned = super().turn(state)
+        none = state.info is None or state.info.reward is None
         skip = none and turned is not None and turned.view_of(self.key, self.views) == "score"
         return super().turn(turned) if skip and turned is not None else turned
 

@@ -16,7 +16,7 @@ class TokensPane(FigurePane):
     key: ClassVar[str] = "tokens"
     changes: ClassVar[bool] = False
 
-    def want(self, scene: ViewState) -> Want:
+    def want(self, state: ViewState) -> Want:
         """Return the want for all tokens, the same figure that the map needs."""
         return TOKENS
 

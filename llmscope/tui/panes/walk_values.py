@@ -34,49 +34,49 @@ class ValuesPane(WalkPane):
     column: ClassVar[str] = "column"
     views: ClassVar[tuple[str, ...]] = ("values",)
 
-    def want(self, scene: ViewState) -> Want:
+    def want(self, state: ViewState) -> Want:
         """Return the want for the numbers of the step, or of a weight, around the cursor."""
-        want, focus = super().want(scene), scene.focus
-        asked = replace(want.focus, step=scene.step, weight=focus.weight, cell=focus.cell)
+        want, focus = super().want(state), state.focus
+        asked = replace(want.focus, step=state.step, weight=focus.weight, cell=focus.cell)
         return replace(want, focus=asked)
 
-    def step(self, scene: ViewState, by: int) -> ViewState:
+    def step(self, state: ViewState, by: int) -> ViewState:
         """Move the cursor by `by` rows."""
-        return self._walked(scene, down=by)
+        return self._walked(state, down=by)
 
-    def side(self, scene: ViewState, by: int) -> ViewState:
+    def side(self, state: ViewState, by: int) -> ViewState:
         """Move the cursor by `by` columns."""
-        return self._walked(scene, across=by)
+        return self._walked(state, across=by)
 
-    def turn(self, scene: ViewState) -> ViewState | None:
+    def turn(self, state: ViewState) -> ViewState | None:
         """Show the next weight that the step reads; after the last one, the step's output again."""
         shown = self.values_shown()
         if shown is None:
-            return self._beginning(scene)
+            return self._beginning(state)
         weights = shown.figure.extra["weights"]
-        return scene.weighed(len(weights)) if weights else None
+        return state.weighed(len(weights)) if weights else None
 
-    def point(self, scene: ViewState, hit: dict[str, int]) -> ViewState:
+    def point(self, state: ViewState, hit: dict[str, int]) -> ViewState:
         """Move the cursor to the number that was clicked."""
         shown = self.values_shown()
         if shown is None:
-            return scene
+            return state
         rows, columns = shown.figure.axes
         named = "row" in hit or "column" in hit
         row = hit.get("row" if named else rows.name)
         column = hit.get("column" if named else columns.name)
         if row is None or column is None:
-            return scene
+            return state
         if not named and (rows.name, columns.name) == ("query", "key"):  # token positions
             row, column = row - rows.start, column - columns.start
-        return scene.at_cell(cell_at(shown.figure, row, column))
+        return state.at_cell(cell_at(shown.figure, row, column))
 
-    def _walked(self, scene: ViewState, down: int = 0, across: int = 0) -> ViewState:
+    def _walked(self, state: ViewState, down: int = 0, across: int = 0) -> ViewState:
         shown = self.values_shown()
         if shown is None:
-            return self._beginning(scene)
+            return self._beginning(state)
         extra = shown.figure.extra
-        row, column = scene.focus.cell or extra["cell"]["at"]
+        row, column = state.focus.cell or extra["cell"]["at"]
         rows, columns = extra["plane"]
         row = max(0, min(row + down, rows - 1))
         ids = [int(token) for token in extra.get("ids", ())]
@@ -84,14 +84,14 @@ class ValuesPane(WalkPane):
             column = max(0, min(column + across, columns - 1))
         elif column in ids:  # vocabulary tokens sorted by value
             column = ids[max(0, min(ids.index(column) + across, len(ids) - 1))]
-        return scene.at_cell((row, column))
+        return state.at_cell((row, column))
 
-    def _beginning(self, scene: ViewState) -> ViewState:
+    def _beginning(self, state: ViewState) -> ViewState:
         """Return to the output of the step if the layer has no such cell or weight."""
         shown = self._shown
         if shown is None or shown.figure.verdict.status != "refused":
-            return scene
-        return replace(scene, focus=replace(scene.focus, weight=None, cell=None))
+            return state
+        return replace(state, focus=replace(state.focus, weight=None, cell=None))
 
     def draw(self, shown: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
         """Draw the numbers, and below them the text about one if `SaidPane` is not on screen."""
@@ -122,7 +122,7 @@ class ValuesPane(WalkPane):
         first = wrap(cell_said(figure, self._look.ascii), width)
         rest = [f"{label:<8} {text}" if label else text for label, text in facts]
         if room < ROOMY:  # run the facts together; the status text names the number as well
-            there = self._scene.focus.cell is not None and len(first) == 1 and width >= SPACIOUS
+            there = self._state.focus.cell is not None and len(first) == 1 and width >= SPACIOUS
             first, rest = [] if there else first, wrap("; ".join(rest), width)
         lines = [(line, ink.accent) for line in first] + [(line, ink.base) for line in rest]
         return tuple(

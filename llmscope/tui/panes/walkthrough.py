@@ -42,21 +42,21 @@ class WalkPane(LensPane):
     @property
     def among(self) -> bool:
         """Whether the values pane has the focus."""
-        return cast("LlmscopeApp", self.app).overview.pane.key == VALUES
+        return cast("LlmscopeApp", self.app).grid.pane.key == VALUES
 
     @property
     def said_beside(self) -> bool:
         """Whether the pane with the step in words is on screen."""
-        return SAID in cast("LlmscopeApp", self.app).overview.on_screen
+        return SAID in cast("LlmscopeApp", self.app).grid.on_screen
 
     def values_shown(self) -> Shown | None:
         """Return the figure of the step's numbers; None if it is not for the cursor's place."""
-        desk = cast("LlmscopeApp", self.app)
-        shown = desk.ledger.shown(VALUES)
-        if shown is None or "seen" not in shown.figure.extra or not shown.at(self._scene):
+        host = cast("LlmscopeApp", self.app)
+        shown = host.figures.shown(VALUES)
+        if shown is None or "seen" not in shown.figure.extra or not shown.at(self._state):
             return None
-        asked, focus = shown.want.focus, self._scene.focus
-        here = (focus.layer, self._scene.step, focus.weight)
+        asked, focus = shown.want.focus, self._state.focus
+        here = (focus.layer, self._state.step, focus.weight)
         return shown if (asked.layer, asked.step or 0, asked.weight) == here else None
 
     def _inputs(self) -> tuple[object, ...]:
@@ -101,15 +101,15 @@ class WalkthroughPane(WalkPane):
         focus = replace(focus, step=self._chosen())
         return super().draw(replace(shown, figure=figure), focus, tokens)
 
-    def step(self, scene: ViewState, by: int) -> ViewState:
+    def step(self, state: ViewState, by: int) -> ViewState:
         """Move by `by` steps; after the last step of a layer, go on in the next layer."""
-        return self.onward(scene, by) or scene
+        return self.onward(state, by) or state
 
-    def onward(self, scene: ViewState, by: int, *, opens: bool = False) -> ViewState | None:
+    def onward(self, state: ViewState, by: int, *, opens: bool = False) -> ViewState | None:
         """Return the view state one step after or before the selected one; None beyond the ends.
 
         Args:
-            scene: the view state.
+            state: the view state.
             by: 1 or -1.
             opens: whether to open the layers that a row sums up, instead of selecting that row.
         """
@@ -118,54 +118,54 @@ class WalkthroughPane(WalkPane):
             [] if shown is None else [i for i, one in enumerate(steps) if one["layer"] is not None]
         )
         # While another layer is being computed, the steps on screen are not its steps.
-        known = shown is not None and shown.figure.extra.get("layer") == scene.focus.layer
-        if rows and known and scene.info is not None:
-            first, last, layer = rows[0], rows[-1], scene.focus.layer
+        known = shown is not None and shown.figure.extra.get("layer") == state.focus.layer
+        if rows and known and state.info is not None:
+            first, last, layer = rows[0], rows[-1], state.focus.layer
             self._insides[layer] = (first, last + 1)
-            final = scene.info.layers - 1
+            final = state.info.layers - 1
             if by > 0 and opens and layer > 0 and at in (first - 2, first - 1):
-                return self._open(scene, 0, rows)
+                return self._open(state, 0, rows)
             if by > 0 and at == last and layer < final:
-                return self._open(scene, layer + 1, rows)
+                return self._open(state, layer + 1, rows)
             if by < 0 and opens and layer < final and at in (last + 1, last + 2):
-                return self._open(scene, final, rows, end=True)
+                return self._open(state, final, rows, end=True)
             if by < 0 and at == first and layer > 0:
-                return self._open(scene, layer - 1, rows, end=True)
-        return self.walk_to(scene, at + by) if 0 <= at + by < len(steps) else None
+                return self._open(state, layer - 1, rows, end=True)
+        return self.walk_to(state, at + by) if 0 <= at + by < len(steps) else None
 
     def _open(
-        self, scene: ViewState, layer: int, rows: Sequence[int], *, end: bool = False
+        self, state: ViewState, layer: int, rows: Sequence[int], *, end: bool = False
     ) -> ViewState:
         """Select the first step of another layer; the last one if `end`."""
-        assert scene.info is not None
-        place = (rows[0], rows[-1] + 1), scene.focus.layer, layer, scene.info.layers
+        assert state.info is not None
+        place = (rows[0], rows[-1] + 1), state.focus.layer, layer, state.info.layers
         # Layers may differ in kind: for a visited layer, its exact range of steps is known.
         inside = self._insides.get(layer) or followed(rows[0], *place)[1]
-        return scene.walk_on(layer, inside[1] - 1 if end else inside[0], inside)
+        return state.walk_on(layer, inside[1] - 1 if end else inside[0], inside)
 
-    def turn(self, scene: ViewState) -> ViewState | None:
+    def turn(self, state: ViewState) -> ViewState | None:
         """Show the next weight that the step reads, in the values pane."""
         weights = self.steps[self._chosen()]["weights"] if self.steps else ()
-        return scene.weighed(len(weights)) if weights else None
+        return state.weighed(len(weights)) if weights else None
 
-    def point(self, scene: ViewState, hit: dict[str, int]) -> ViewState:
+    def point(self, state: ViewState, hit: dict[str, int]) -> ViewState:
         """Select the step of the row."""
-        return self.walk_to(scene, hit["step"]) if "step" in hit else scene
+        return self.walk_to(state, hit["step"]) if "step" in hit else state
 
-    def walk_to(self, scene: ViewState, step: int) -> ViewState:
+    def walk_to(self, state: ViewState, step: int) -> ViewState:
         """Select a step; an index beyond the ends selects the nearest one."""
         shown, steps = self._shown, self.steps
         if shown is None or not steps:
-            return scene
+            return state
         layer = shown.figure.extra["layer"]
         rows = [at for at, one in enumerate(steps) if one["layer"] == layer]
         # While another layer is being computed, the steps on screen are not its steps.
-        known = bool(rows) and layer == scene.focus.layer
+        known = bool(rows) and layer == state.focus.layer
         inside = (rows[0], rows[-1] + 1) if known else None
-        return scene.walk_to(max(0, min(step, len(steps) - 1)), inside)
+        return state.walk_to(max(0, min(step, len(steps) - 1)), inside)
 
     def _chosen(self) -> int:
-        return min(self._scene.step, max(len(self.steps) - 1, 0))
+        return min(self._state.step, max(len(self.steps) - 1, 0))
 
 
 class SaidPane(WalkthroughPane):

@@ -27,10 +27,10 @@ class AblationPane(HeadsPane):
     )
     asks: ClassVar[tuple[str, ...]] = ("position", "target", "versus")
 
-    def edit_here(self, scene: ViewState) -> Edit | None:
+    def edit_here(self, state: ViewState) -> Edit | None:
         """Return the cell's ablation as an edit: of the head, or of the whole layer."""
-        mode = scene.view_of(self.key, self.views)
-        edit = scene.zero_head if mode.startswith(HEADS) else scene.zero_layer
+        mode = state.view_of(self.key, self.views)
+        edit = state.zero_head if mode.startswith(HEADS) else state.zero_layer
         return replace(edit, action="mean") if edit is not None and "mean" in mode else edit
 
 
@@ -45,27 +45,27 @@ class PatchingPane(VersusPane):
     views: ClassVar[tuple[str, ...]] = ("stream", "attention", "mlp", HEADS)
     asks: ClassVar[tuple[str, ...]] = ("position", "target", "versus")
 
-    def step(self, scene: ViewState, by: int) -> ViewState:
+    def step(self, state: ViewState, by: int) -> ViewState:
         """Move by `by` layers."""
-        return scene.move(layer=by)
+        return state.move(layer=by)
 
-    def side(self, scene: ViewState, by: int) -> ViewState:
+    def side(self, state: ViewState, by: int) -> ViewState:
         """Move by `by` heads where columns are heads, otherwise by `by` tokens."""
-        heads = scene.view_of(self.key, self.views) == HEADS
-        return scene.move(head=by) if heads else scene.move(position=by)
+        heads = state.view_of(self.key, self.views) == HEADS
+        return state.move(head=by) if heads else state.move(position=by)
 
-    def point(self, scene: ViewState, hit: dict[str, int]) -> ViewState:
+    def point(self, state: ViewState, hit: dict[str, int]) -> ViewState:
         """Move the cursor to the cell's layer and its token or head."""
         layer = self.layer_at(hit.get("layer"))
-        return scene.go(layer=layer, position=hit.get("position"), head=hit.get("head"))
+        return state.go(layer=layer, position=hit.get("position"), head=hit.get("head"))
 
-    def edit_here(self, scene: ViewState) -> Edit | None:
+    def edit_here(self, state: ViewState) -> Edit | None:
         """Return the cell's patch as an edit."""
-        if scene.info is None:
+        if state.info is None:
             return None
-        mode, here = scene.view_of(self.key, self.views), scene.focus
+        mode, here = state.view_of(self.key, self.views), state.focus
         if mode == HEADS:
-            head = scene.zero_head
+            head = state.zero_head
             return None if head is None else replace(head, action="patch")
         where = Where(here.position, here.position)
         return Edit("patch", mode, here.layer, where=where)  # type: ignore[arg-type]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from llmscope.tui.app import LlmscopeApp
 
 
-class ChatDesk:
+class ChatTemplate:
     """The state of the chat template on the screen.
 
     Args:
@@ -52,108 +52,108 @@ class ChatDesk:
         """Return whether a text follows the template, so that it has its special tokens already."""
         return bool(self.roles) or (self._made is not None and text == self._made.text)
 
-    def follows_b(self, desk: LlmscopeApp) -> bool:
+    def follows_b(self, host: LlmscopeApp) -> bool:
         """Return whether prompt B follows the template."""
-        text, info = desk.scene.versus_prompt, desk.scene.info
+        text, info = host.state.versus_prompt, host.state.info
         made = self._made_b is not None and text == self._made_b.text
         return made or bool(text and info is not None and info.chat.roles(text))
 
-    def apart(self, desk: LlmscopeApp) -> bool:
+    def apart(self, host: LlmscopeApp) -> bool:
         """Return whether only one of the two prompts follows the template."""
-        held = desk.scene.versus_prompt is not None
-        return held and self.follows(desk.text) != self.follows_b(desk)
+        held = host.state.versus_prompt is not None
+        return held and self.follows(host.text) != self.follows_b(host)
 
-    def begin(self, desk: LlmscopeApp) -> bool:
+    def begin(self, host: LlmscopeApp) -> bool:
         """Request the template for the first prompt if wanted; return whether it was requested."""
         wanted, self._at_first = self._at_first, False
-        if wanted and desk.text and not self.follows(desk.text):
-            self._ask_all(desk)
+        if wanted and host.text and not self.follows(host.text):
+            self._ask_all(host)
         else:
-            self.learn(desk)
+            self.learn(host)
         return self.waiting
 
-    def learn(self, desk: LlmscopeApp) -> None:
+    def learn(self, host: LlmscopeApp) -> None:
         """Request the template's marks if they are unknown and a prompt may follow the template.
 
         For a model that is never used for chat the template is not run.
         """
-        info = desk.scene.info
+        info = host.state.info
         if info is None or self._learned or self.waiting or info.chat.openings:
             return
         from llmscope.models.tokenizer.chat import may_follow
 
-        texts = (desk.text, desk.scene.versus_prompt or "")
+        texts = (host.text, host.state.versus_prompt or "")
         if any(may_follow(text, info.chat_words) for text in texts):
-            self._ask(desk, desk.text, marks_only=True)
+            self._ask(host, host.text, marks_only=True)
 
-    def toggle(self, desk: LlmscopeApp) -> None:
+    def toggle(self, host: LlmscopeApp) -> None:
         """Put the prompts into the template, or reduce them to what the user said last."""
-        if desk.scene.info is None:
-            desk.tell("no model is there yet", "warning")
-        elif not desk.text:
-            desk.tell("type what the user says first", "warning")
-        elif not self.follows(desk.text):
-            self._ask_all(desk)
+        if host.state.info is None:
+            host.tell("no model is there yet", "warning")
+        elif not host.text:
+            host.tell("type what the user says first", "warning")
+        elif not self.follows(host.text):
+            self._ask_all(host)
         else:
-            held = desk.scene.versus_prompt
-            if held is not None and self.follows_b(desk) and desk.scene.info is not None:
-                roles = desk.scene.info.chat.roles(held)
-                desk.look_at(desk.scene.against(self._said(held, self._made_b, roles)))
-            desk.editor.replace_all(self.plain(desk.text))
+            held = host.state.versus_prompt
+            if held is not None and self.follows_b(host) and host.state.info is not None:
+                roles = host.state.info.chat.roles(held)
+                host.look_at(host.state.against(self._said(held, self._made_b, roles)))
+            host.editor.replace_all(self.plain(host.text))
 
-    def anew(self) -> ChatDesk:
+    def anew(self) -> ChatTemplate:
         """Return the state for another model, with the same system message."""
-        return ChatDesk(system=self._system, at_first=False)
+        return ChatTemplate(system=self._system, at_first=False)
 
     def plain(self, text: str) -> str:
         """Return a text without the template: the typed text, or the user's last message."""
         return self._said(text, self._made, self.roles) if self.follows(text) else text
 
-    def land(self, desk: LlmscopeApp, templated: Templated) -> None:
+    def land(self, host: LlmscopeApp, templated: Templated) -> None:
         """Take the templated text, or report the reason why it failed."""
         if templated.request == self._sent:
-            self._take_marks(desk, templated)
+            self._take_marks(host, templated)
         if templated.request != self._asked:
             return
         self._asked, of_b = None, self._asked_b
         self._asked_b = False
         if templated.error:
-            desk.tell(templated.error, "warning")
+            host.tell(templated.error, "warning")
         elif of_b:
-            if templated.request.text == desk.scene.versus_prompt:
+            if templated.request.text == host.state.versus_prompt:
                 self._made_b = templated
-                desk.scene = desk.scene.against(templated.text)
-            self._ask(desk, desk.text)
-            desk.present()
+                host.state = host.state.against(templated.text)
+            self._ask(host, host.text)
+            host.present()
             return
         elif not templated.request.marks_only:
             self._made = templated
-            desk.editor.replace_all(templated.text)
-        if templated.error or templated.text == desk.text:
+            host.editor.replace_all(templated.text)
+        if templated.error or templated.text == host.text:
             # The pass of the text on screen may have been cancelled for the template.
-            desk.ledger.repeat()
-            desk.ask()
+            host.figures.repeat()
+            host.ask()
 
-    def _ask_all(self, desk: LlmscopeApp) -> None:
+    def _ask_all(self, host: LlmscopeApp) -> None:
         """Request B's text first, if there is one: A's will replace the editor's text."""
-        held = desk.scene.versus_prompt
-        self._asked_b = held is not None and not self.follows_b(desk)
-        self._ask(desk, held if held is not None and self._asked_b else desk.text)
+        held = host.state.versus_prompt
+        self._asked_b = held is not None and not self.follows_b(host)
+        self._ask(host, held if held is not None and self._asked_b else host.text)
 
-    def _ask(self, desk: LlmscopeApp, text: str, *, marks_only: bool = False) -> None:
+    def _ask(self, host: LlmscopeApp, text: str, *, marks_only: bool = False) -> None:
         from llmscope.engine.events import ChatRequest
 
         self._asked = self._sent = ChatRequest(text, self._system, marks_only)
-        desk.engine.ask(self._asked)
+        host.engine.ask(self._asked)
 
-    def _take_marks(self, desk: LlmscopeApp, templated: Templated) -> None:
+    def _take_marks(self, host: LlmscopeApp, templated: Templated) -> None:
         """Store the text that the template writes around each role in the model's info."""
-        info = desk.scene.info
+        info = host.state.info
         self._learned = not templated.error
         if info is None or not templated.marks.openings:
             return
-        desk.scene = replace(desk.scene, info=replace(info, chat=templated.marks))
-        self.roles = templated.marks.roles(desk.text)
+        host.state = replace(host.state, info=replace(info, chat=templated.marks))
+        self.roles = templated.marks.roles(host.text)
 
     @staticmethod
     def _said(text: str, made: Templated | None, roles: Sequence[RoleSpan]) -> str:

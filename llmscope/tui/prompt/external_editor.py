@@ -29,31 +29,31 @@ class UnusableError(Exception):
     """Raised if the editor left no usable text; the message says why, in one line."""
 
 
-def edit(desk: LlmscopeApp) -> None:
+def edit(host: LlmscopeApp) -> None:
     """Open the active prompt in the external editor; one undo takes the change back."""
-    if not desk.may("visual"):
+    if not host.may("visual"):
         return
-    editor = desk.prompts.active
+    editor = host.prompts.active
     text = editor.text
     command = editor_of(os.environ)
     if not command:
-        desk.tell("no editor: set VISUAL or EDITOR to the command that opens yours", "warning")
+        host.tell("no editor: set VISUAL or EDITOR to the command that opens yours", "warning")
         return
-    if desk.own.autosave:
-        desk.own.autosave.save(desk)  # the editor may stay open for long
+    if host.user.autosave:
+        host.user.autosave.save(host)  # the editor may stay open for long
     try:
-        written = edited(desk, command, text)
+        written = edited(host, command, text)
     except SuspendNotSupported:
-        desk.tell("the screen cannot make room for an editor here", "warning")
+        host.tell("the screen cannot make room for an editor here", "warning")
     except UnusableError as error:
-        desk.tell(f"{error}: the prompt is as it was", "warning")
+        host.tell(f"{error}: the prompt is as it was", "warning")
     else:
         if written == text:
-            desk.tell("nothing was changed; if the editor returns at once, set its option to wait")
+            host.tell("nothing was changed; if the editor returns at once, set its option to wait")
             return
         editor.history.checkpoint()
         editor.replace_all(written)
-        desk.screen.set_focus(editor)
+        host.screen.set_focus(editor)
 
 
 def editor_of(environ: Mapping[str, str]) -> list[str]:
@@ -65,7 +65,7 @@ def editor_of(environ: Mapping[str, str]) -> list[str]:
         return command.split()
 
 
-def edited(desk: LlmscopeApp, command: list[str], text: str) -> str:
+def edited(host: LlmscopeApp, command: list[str], text: str) -> str:
     """Return a text as changed in the external editor.
 
     The text is passed in a private file, which is deleted afterwards, unless a change in it could
@@ -84,7 +84,7 @@ def edited(desk: LlmscopeApp, command: list[str], text: str) -> str:
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(before)
-        failure = _run(desk, [*command, name])
+        failure = _run(host, [*command, name])
         try:
             after = path.read_bytes()
         except OSError as error:
@@ -117,10 +117,10 @@ def _taken(data: bytes, before: str) -> str:
     return text
 
 
-def _run(desk: LlmscopeApp, command: list[str]) -> str:
+def _run(host: LlmscopeApp, command: list[str]) -> str:
     """Lend the terminal to the editor until it ends; return why it failed, empty if it did not."""
     called = display_text(Path(command[0]).name)  # a whole path would leave no room for the reason
-    with desk.suspend(), _left_to_the_editor():
+    with host.suspend(), _left_to_the_editor():
         # Descriptors 1 and 2 are redirected while the screen is up; this is the terminal itself.
         screen = sys.__stdout__
         try:

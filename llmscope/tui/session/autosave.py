@@ -41,16 +41,16 @@ class Autosave:
         self._closed = False
         self._thread = Thread(target=self._work, name="llmscope-autosave", daemon=True)
 
-    def edited(self, desk: LlmscopeApp) -> None:
+    def edited(self, host: LlmscopeApp) -> None:
         """Save a changed prompt soon."""
-        self._note(self._stays.changed(desk.editor.text, time.monotonic()))
+        self._note(self._stays.changed(host.editor.text, time.monotonic()))
         if not self._due:
             self._due = True
-            desk.set_timer(DELAY, lambda: self._take(desk))
+            host.set_timer(DELAY, lambda: self._take(host))
 
-    def save(self, desk: LlmscopeApp) -> None:
+    def save(self, host: LlmscopeApp) -> None:
         """Save the prompt now."""
-        self._take(desk)
+        self._take(host)
 
     def turn(self, spec: str, text: str, left: str, past: UndoHistory) -> None:
         """Save the prompt of another model from now on.
@@ -102,14 +102,14 @@ class Autosave:
 
             add([PromptRecord(*one) for one in earlier])
 
-    def _take(self, desk: LlmscopeApp) -> None:
+    def _take(self, host: LlmscopeApp) -> None:
         self._due = False
         from llmscope.tui.session.session import Session
 
         if said := flaw():
-            desk.tell(said, "warning")
-        past = UndoHistory.of(desk.editor.history)
-        self._put(desk.editor.text, past, Session.of(desk).to_record())
+            host.tell(said, "warning")
+        past = UndoHistory.of(host.editor.history)
+        self._put(host.editor.text, past, Session.of(host).to_record())
 
     def _put(self, text: str, past: UndoHistory, session: dict[str, Any] | None) -> None:
         with self._changed:

@@ -72,39 +72,39 @@ class Session:
     sampler: Sampler
 
     @classmethod
-    def of(cls, desk: LlmscopeApp) -> Session:
+    def of(cls, host: LlmscopeApp) -> Session:
         """Return the state to store of the session on screen."""
-        scene, panes, source = desk.scene, desk.overview, desk.source
+        state, panes, source = host.state, host.grid, host.source
         marks = ("following", "target_pinned", "whole", "muted", "change")
         return cls(
             model=source.spec,
             flags=tuple(word for word in source.flags if word not in FOREIGN),
             adapters=source.adapters,
             folder=_here(),
-            special_tokens=desk.special_tokens,
-            prompt=desk.editor.text,
-            cursor=desk.editor.cursor_location,
-            pane="" if desk.keys.in_prompt else panes.current,
-            kept=LayoutState.of(panes.workspace, panes.arrangements, scene),
-            place={name: getattr(scene.focus, name) for name in PLACE},
-            marks=frozenset(name for name in marks if getattr(scene, name)),
-            adapter=scene.adapter,
-            edits=tuple((str(one.edit), one.on) for one in scene.edits),
-            chosen=scene.chosen,
-            turns=scene.turns,
-            versus_prompt=scene.versus_prompt,
-            words=scene.words,
-            sampler=scene.sampler,
+            special_tokens=host.special_tokens,
+            prompt=host.editor.text,
+            cursor=host.editor.cursor_location,
+            pane="" if host.key_line.in_prompt else panes.current,
+            kept=LayoutState.of(panes.workspace, panes.arrangements, state),
+            place={name: getattr(state.focus, name) for name in PLACE},
+            marks=frozenset(name for name in marks if getattr(state, name)),
+            adapter=state.adapter,
+            edits=tuple((str(one.edit), one.on) for one in state.edits),
+            chosen=state.chosen,
+            turns=state.turns,
+            versus_prompt=state.versus_prompt,
+            words=state.words,
+            sampler=state.sampler,
         )
 
-    def onto(self, scene: ViewState) -> ViewState:
+    def onto(self, state: ViewState) -> ViewState:
         """Return the view state as it was left, for a model that is still to be loaded."""
         place = dict(self.place)
         if "following" in self.marks:
             place["position"] = -1
         return replace(
-            scene,
-            focus=replace(scene.focus, **place),  # type: ignore[arg-type]
+            state,
+            focus=replace(state.focus, **place),  # type: ignore[arg-type]
             following="following" in self.marks,
             target_pinned="target_pinned" in self.marks,
             versus=self.place["versus"],
@@ -119,17 +119,17 @@ class Session:
             sampler=self.sampler,
         )
 
-    def loaded(self, scene: ViewState) -> ViewState:
+    def loaded(self, state: ViewState) -> ViewState:
         """Return the view state with the adapter that was active, now that the model is loaded."""
-        known = scene.info is not None and self.adapter in (None, *scene.info.adapters)
-        return replace(scene, adapter=self.adapter) if known else scene
+        known = state.info is not None and self.adapter in (None, *state.info.adapters)
+        return replace(state, adapter=self.adapter) if known else state
 
-    def put_back(self, desk: LlmscopeApp) -> None:
+    def put_back(self, host: LlmscopeApp) -> None:
         """Restore the text cursor and the focus."""
-        desk.editor.move_cursor(self.cursor)
-        if self.pane in desk.overview.workspace.panes:
-            desk.overview.point(self.pane)
-            desk.screen.set_focus(desk.card)  # until there are figures
+        host.editor.move_cursor(self.cursor)
+        if self.pane in host.grid.workspace.panes:
+            host.grid.point(self.pane)
+            host.screen.set_focus(host.placeholder)  # until there are figures
 
     def to_record(self) -> dict[str, Any]:
         """Return the session as JSON data."""

@@ -44,18 +44,18 @@ class Shown:
         """Return the text with its context marked off."""
         return Marked(self.request.text, self.request.context)
 
-    def of(self, scene: ViewState) -> bool:
+    def of(self, state: ViewState) -> bool:
         """Return whether it has the tokens, the adapter and the edits of a view state."""
         request = self.request
         pass_ = (request.adapter, request.edits, request.versus_prompt)
-        here = (scene.adapter, scene.in_force, scene.versus_prompt)
-        return self.tokens == scene.tokens and pass_ == here
+        here = (state.adapter, state.in_force, state.versus_prompt)
+        return self.tokens == state.tokens and pass_ == here
 
-    def at(self, scene: ViewState) -> bool:
+    def at(self, state: ViewState) -> bool:
         """Return whether it also fits the place of the cursor, as far as it depends on one."""
-        extra, focus = self.figure.extra, scene.focus
+        extra, focus = self.figure.extra, state.focus
         here = {"layer": focus.layer, "head": focus.head, "position": focus.position}
-        return self.of(scene) and all(
+        return self.of(state) and all(
             extra.get(name) in (None, value) for name, value in here.items()
         )
 

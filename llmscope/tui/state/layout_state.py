@@ -32,25 +32,25 @@ class LayoutState:
 
     @classmethod
     def of(
-        cls, workspace: Workspace, arrangements: Mapping[str, Arrangement], scene: ViewState
+        cls, workspace: Workspace, arrangements: Mapping[str, Arrangement], state: ViewState
     ) -> LayoutState:
         """Return the layout to store."""
-        view = scene.map_view
-        return cls(workspace.name, dict(arrangements), (view.lens, view.mode), scene.attention_mode)
+        view = state.map_view
+        return cls(workspace.name, dict(arrangements), (view.lens, view.mode), state.attention_mode)
 
     @property
     def panes(self) -> dict[str, Any]:
         """Return the arguments that `PaneGrid` is created with."""
         return {"workspace": self.workspace, "arrangements": self.arrangements}
 
-    def onto(self, scene: ViewState) -> ViewState:
+    def onto(self, state: ViewState) -> ViewState:
         """Return the view state as it was left; an unknown view or mode changes nothing."""
         views = [(view.lens, view.mode) for view in MAP_VIEWS]
         if self.view in views:
-            scene = replace(scene, view=views.index(self.view))
+            state = replace(state, view=views.index(self.view))
         if self.attention in ATTENTION_MODES:
-            scene = replace(scene, attention=ATTENTION_MODES.index(self.attention))
-        return scene
+            state = replace(state, attention=ATTENTION_MODES.index(self.attention))
+        return state
 
     def to_record(self) -> dict[str, Any]:
         """Return the layout as JSON data."""

@@ -153,11 +153,11 @@ class ViewState(EditList):
 
         A cursor that was put on a token of the changed part follows the last token again.
         """
-        scene = self if self.focus.weight is not None else self.at_cell(None)
+        state = self if self.focus.weight is not None else self.at_cell(None)
         token = self.token
         if self.following or (token is not None and token.end <= kept):
-            return scene if self.target_pinned else scene.aim(None)
-        return replace(scene, following=True).aim(None if not self.target_pinned else self.target)
+            return state if self.target_pinned else state.aim(None)
+        return replace(state, following=True).aim(None if not self.target_pinned else self.target)
 
     @property
     def target(self) -> int | None:

@@ -34,7 +34,7 @@ class PacedApp(App[int]):
     def __init__(self, bandwidth: Bandwidth) -> None:
         super().__init__()
         self.bandwidth = bandwidth
-        self.mirror = TerminalCells()
+        self.cells = TerminalCells()
         if bandwidth is LOW:
             self.animation_level = "none"
 
@@ -48,7 +48,7 @@ class PacedApp(App[int]):
             super()._display(screen, renderable)
             return
         if self._running and not self._closed and not self._batch_count:
-            self.mirror.take(renderable, self.console._color_system)
+            self.cells.take(renderable, self.console._color_system)
             self.send()
         self.post_display_hook()
 
@@ -58,7 +58,7 @@ class PacedApp(App[int]):
         if driver is None or not self._running or self._closed or driver.behind:
             return
         place = self.cursor_position
-        changes = self.mirror.changes(near=place.y, limit=self.bandwidth.chunk)
+        changes = self.cells.changes(near=place.y, limit=self.bandwidth.chunk)
         if changes or place != self._previous_cursor_position:
             self._previous_cursor_position = place
             begin, end = SYNC if self._sync_available else ("", "")
@@ -66,8 +66,8 @@ class PacedApp(App[int]):
 
     def send_all(self) -> None:
         """Send everything that should be shown: the terminal may show anything."""
-        self.mirror.forget()
-        if self.mirror.waiting:
+        self.cells.forget()
+        if self.cells.waiting:
             self.send()
 
 
@@ -120,7 +120,7 @@ def paced(base: Any) -> Any:
             """Take the terminal, initially or again; what it shows is unknown."""
             self._sent = self._taken = 0
             self._file = TellingFile(self._terminal, self._told)
-            self._app.mirror.forget()
+            self._app.cells.forget()
             super().start_application_mode()
 
         def _told(self, writes: int) -> None:

@@ -18,7 +18,7 @@ ROLE_HUES = {"user": 0, "assistant": 1, "system": 2}
 
 
 @dataclass(frozen=True)
-class Inks:
+class TextStyles:
     """Styles for text of the interface: foreground only, so that any background shows through."""
 
     text: Style
@@ -35,13 +35,13 @@ class Inks:
 
 
 @cache
-def inks(theme: Theme) -> Inks:
+def text_styles(theme: Theme) -> TextStyles:
     """Return the styles of a theme."""
 
     def ink(colour: str, bold: bool = False) -> Style:
         return Style(foreground=Color.parse(colour), bold=bold or None)
 
-    return Inks(
+    return TextStyles(
         text=ink(theme.text),
         strong=ink(theme.text, bold=True),
         dim=ink(theme.dim),

@@ -13,7 +13,7 @@ from textual.message import Message
 from textual.widget import Widget
 
 from llmscope.text import display_text
-from llmscope.tui.theme.textual_theme import Inks
+from llmscope.tui.theme.textual_theme import TextStyles
 
 MARK = "▸ "
 ASIDE, GAP = 24, 2
@@ -63,9 +63,9 @@ class Choices(Widget):
             super().__init__()
             self.choice = choice
 
-    def __init__(self, inks: Inks) -> None:
+    def __init__(self, text_styles: TextStyles) -> None:
         super().__init__(id="choices")
-        self._inks = inks
+        self._text_styles = text_styles
         self.found: Sequence[Choice] = ()
         self._words: tuple[str, ...] = ()
         self.at = self._top = 0
@@ -113,25 +113,27 @@ class Choices(Widget):
     def render(self) -> Content:
         """Render the visible rows."""
         if not self.found:
-            return Content.styled("nothing holds all of these words", self._inks.dim)
+            return Content.styled("nothing holds all of these words", self._text_styles.dim)
         return Content("\n").join(
-            Content.styled(row, self._inks.dim) if isinstance(row, str) else self._row(row)
+            Content.styled(row, self._text_styles.dim) if isinstance(row, str) else self._row(row)
             for row in self.in_sight()
         )
 
     def _row(self, index: int) -> Content:
         one, here = self.found[index], index == self.at
-        width, inks = self.size.width, self._inks
+        width, text_styles = self.size.width, self._text_styles
         first, second = one.aside
         aside = f"{fitted(first, ASIDE)}{second:>8}" if width >= NARROW else f"{second:>8}"
         if not (first or second):
             aside = ""
         room = max(1, width - len(MARK) - (cell_len(aside) + GAP if aside else 0))
-        said = Content.styled(fitted(one.label, room), inks.strong if here else inks.text)
+        said = Content.styled(
+            fitted(one.label, room), text_styles.strong if here else text_styles.text
+        )
         for start, end in spans(said.plain, self._words):
-            said = said.stylize(inks.accent, start, end)
-        mark = (MARK if here else " " * len(MARK), inks.accent)
-        return Content.assemble(mark, said, (f"{'  ' if aside else ''}{aside}", inks.dim))
+            said = said.stylize(text_styles.accent, start, end)
+        mark = (MARK if here else " " * len(MARK), text_styles.accent)
+        return Content.assemble(mark, said, (f"{'  ' if aside else ''}{aside}", text_styles.dim))
 
     def on_click(self, event: events.Click) -> None:
         """Post `Taken` for the row under the mouse."""

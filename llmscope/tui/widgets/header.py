@@ -12,7 +12,7 @@ from textual.widget import Widget
 from llmscope.draw.color.theme import Theme
 from llmscope.draw.render_options import RenderOptions
 from llmscope.text import display_text
-from llmscope.tui.theme.textual_theme import inks
+from llmscope.tui.theme.textual_theme import text_styles
 
 if TYPE_CHECKING:
     from llmscope.engine.events import ModelInfo, PassInfo
@@ -35,7 +35,7 @@ class Header(Widget):
 
     def __init__(self, theme: Theme, spec: str, banner: Sequence[Part] = ()) -> None:
         super().__init__(id="title")
-        self._inks = inks(theme)
+        self._text_styles = text_styles(theme)
         self._left: list[Part] = [(display_text(spec, whitespace=True), 0)]
         self._right: list[Part] = list(banner)
         self._banner = tuple(banner)
@@ -43,7 +43,7 @@ class Header(Widget):
 
     def dress(self, look: RenderOptions) -> None:
         """Apply the theme of new render options."""
-        self._inks = inks(look.theme)
+        self._text_styles = text_styles(look.theme)
 
     def model(self, info: ModelInfo, adapter: str | None = None) -> None:
         """Show the loaded model and its active adapter; None is the base model."""
@@ -103,7 +103,7 @@ class Header(Widget):
         after = JOINT.join(right)
         gap = max(1, width - cell_len(named + rest) - cell_len(after))
         return Content.assemble(
-            (named, self._inks.strong), (f"{rest}{' ' * gap}{after}", self._inks.dim)
+            (named, self._text_styles.strong), (f"{rest}{' ' * gap}{after}", self._text_styles.dim)
         )
 
 

@@ -17,7 +17,7 @@ from llmscope.draw.render_options import RenderOptions
 from llmscope.package_data import SORT, TOWN, world
 from llmscope.text import display_text
 from llmscope.tui.actions.registry import bindings
-from llmscope.tui.theme.textual_theme import inks
+from llmscope.tui.theme.textual_theme import text_styles
 from llmscope.tui.widgets.header import size
 
 if TYPE_CHECKING:
@@ -77,9 +77,9 @@ class Placeholder(Widget, can_focus=True):
             self.text = text
 
     def __init__(self, theme: Theme, spec: str, *, still: bool = False) -> None:
-        super().__init__(id="card")
+        super().__init__(id="placeholder")
         self._still = still
-        self._inks = inks(theme)
+        self._text_styles = text_styles(theme)
         self._spec = display_text(spec, whitespace=True)
         self._examples = examples(spec)
         self._chosen = 0
@@ -91,7 +91,7 @@ class Placeholder(Widget, can_focus=True):
 
     def dress(self, look: RenderOptions) -> None:
         """Apply the theme of new render options."""
-        self._inks = inks(look.theme)
+        self._text_styles = text_styles(look.theme)
 
     def about(self, spec: str) -> None:
         """Reset for another model, which is yet to be loaded."""
@@ -156,7 +156,7 @@ class Placeholder(Widget, can_focus=True):
         return Content("\n").join(text for text, _ in rows)
 
     def _failure(self, failed: LoadFailed) -> list[Line]:
-        ink = self._inks
+        ink = self._text_styles
         lines = [
             (_say(f"{self._spec} could not be loaded", ink.error), 0),
             (Content(""), 2),
@@ -172,7 +172,7 @@ class Placeholder(Widget, can_focus=True):
         ]
 
     def _prompts(self) -> list[Line]:
-        ink = self._inks
+        ink = self._text_styles
         how = "↑↓ and enter, or its number" if self.has_focus else "tab, then its number"
         lines = [
             (_say("Type a prompt above: every pane shows what the model does.", ink.text), 1),
@@ -187,7 +187,7 @@ class Placeholder(Widget, can_focus=True):
         return lines
 
     def _bar(self) -> list[Line]:
-        ink, progress = self._inks, self._progress
+        ink, progress = self._text_styles, self._progress
         if self._still:  # no model is being loaded
             return []
         lines = [

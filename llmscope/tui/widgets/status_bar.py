@@ -17,7 +17,7 @@ from llmscope.tui.actions.keymap import Keymap
 from llmscope.tui.actions.registry import BY_NAME
 from llmscope.tui.actions.types import Place
 from llmscope.tui.state.workspaces import WORKSPACES
-from llmscope.tui.theme.textual_theme import inks
+from llmscope.tui.theme.textual_theme import text_styles
 from llmscope.tui.user_state import UserState
 from llmscope.tui.widgets.footer import FOOTER, INVITATION, Hint
 from llmscope.tui.widgets.status_text import fitting
@@ -36,12 +36,12 @@ class StatusText(Widget):
 
     def __init__(self, theme: Theme) -> None:
         super().__init__(id="words")
-        self._inks = inks(theme)
+        self._text_styles = text_styles(theme)
         self._clauses: list[str] = []
 
     def dress(self, look: RenderOptions) -> None:
         """Apply the theme of new render options."""
-        self._inks = inks(look.theme)
+        self._text_styles = text_styles(look.theme)
 
     @property
     def text(self) -> str:
@@ -56,7 +56,7 @@ class StatusText(Widget):
 
     def render(self) -> Content:
         """Render the clauses that fit."""
-        return Content.assemble((fitting(self._clauses, self.size.width), self._inks.text))
+        return Content.assemble((fitting(self._clauses, self.size.width), self._text_styles.text))
 
 
 class KeyLine(Widget):
@@ -75,11 +75,11 @@ class KeyLine(Widget):
         keymap: Keymap,
         *,
         invites: bool = False,
-        own: UserState | None = None,
+        user: UserState | None = None,
     ) -> None:
         super().__init__(id="keys")
-        self._inks = inks(theme)
-        self._keymap, self._own = keymap, own or UserState(keymap)
+        self._text_styles = text_styles(theme)
+        self._keymap, self._user = keymap, user or UserState(keymap)
         self._place = "prompt"
         self._workspace = ""
         self._invites = invites
@@ -88,7 +88,7 @@ class KeyLine(Widget):
 
     def dress(self, look: RenderOptions) -> None:
         """Apply the theme of new render options."""
-        self._inks = inks(look.theme)
+        self._text_styles = text_styles(look.theme)
 
     def show(
         self, place: str, row: str = "", workspace: str = "", *, column: str = "token"
@@ -106,7 +106,7 @@ class KeyLine(Widget):
             replace(hint, word=words.get(hint.action) or hint.word)
             for hint in self._listed(place)
             if not hint.only or workspace in hint.only
-            if self._own.offers(hint.action)
+            if self._user.offers(hint.action)
         )
         if (place, hints, workspace) != (self._place, self._hints, self._workspace):
             self._place, self._hints, self._workspace = place, hints, workspace
@@ -157,7 +157,7 @@ class KeyLine(Widget):
         wide = self.size.width >= NAMED
         tabs = [
             (one.name, Hint(f"workspace-{place.name}", one.title * (wide or one.name == here)))
-            for one, place in zip(self._own.workspaces, WORKSPACES, strict=False)
+            for one, place in zip(self._user.workspaces, WORKSPACES, strict=False)
         ]
         marked = [(tab, HERE * (name == here), self._keys(tab)) for name, tab in tabs]
         return [(tab, mark + keys) for tab, mark, keys in marked if keys]
@@ -170,8 +170,8 @@ class KeyLine(Widget):
             end = at + cell_len(keys + word)
             self._spans.append((at, end, hint.action))
             at = end + gap
-            ink = self._inks.strong if keys.startswith(HERE) else self._inks.dim
-            parts.append(Content.assemble((keys, self._inks.strong), (word, ink)))
+            ink = self._text_styles.strong if keys.startswith(HERE) else self._text_styles.dim
+            parts.append(Content.assemble((keys, self._text_styles.strong), (word, ink)))
         return Content(" " * gap).join(parts)
 
     def _keys(self, hint: Hint) -> str:

@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 Find = Callable[[str], "Shown | None"]
 
 
-def clauses(scene: ViewState, find: Find, workspace: str = "") -> list[str]:
+def clauses(state: ViewState, find: Find, workspace: str = "") -> list[str]:
     """Return what is known about the cursor's place, most important first.
 
     Args:
-        scene: the view state.
+        state: the view state.
         find: returns the figure that a pane shows, given the pane's key. Only figures of the
-            scene's tokens, adapter, edits and prompt B are read.
+            state's tokens, adapter, edits and prompt B are read.
         workspace: the name of the workspace on screen; some clauses belong to one workspace only.
     """
-    token = scene.token
+    token = state.token
     if token is None:
         return []
 
@@ -39,22 +39,22 @@ def clauses(scene: ViewState, find: Find, workspace: str = "") -> list[str]:
         # A difference by edits is not a value at the cursor; only these two label it as one.
         if shown.want.focus.change and key not in ("map", "next-token"):
             return None
-        return shown if shown.of(scene) else None
+        return shown if shown.of(state) else None
 
-    focus = scene.focus
+    focus = state.focus
     return [
         f"layer {focus.layer}, {quoted_token(token.text)}",
-        *_number(figure("walk-values") if workspace == "walkthrough" else None, scene),
-        *_step(figure("walkthrough") if workspace == "walkthrough" else None, scene),
-        *_contrast(figure("contrast") if workspace == "compare" else None, scene),
-        *_next(figure("next-token"), scene),
+        *_number(figure("walk-values") if workspace == "walkthrough" else None, state),
+        *_step(figure("walkthrough") if workspace == "walkthrough" else None, state),
+        *_contrast(figure("contrast") if workspace == "compare" else None, state),
+        *_next(figure("next-token"), state),
         *_context(figure("context-proof")),
-        *_attention(figure("attention"), scene),
-        *_ablation(figure("ablation"), scene),
-        *_map(figure("map"), scene),
-        *_neuron(figure("mlp"), scene),
-        *_experts(figure("mlp"), scene),
-        *_surprisal(figure("tokens"), scene),
+        *_attention(figure("attention"), state),
+        *_ablation(figure("ablation"), state),
+        *_map(figure("map"), state),
+        *_neuron(figure("mlp"), state),
+        *_experts(figure("mlp"), state),
+        *_surprisal(figure("tokens"), state),
     ]
 
 
@@ -89,12 +89,12 @@ def share(value: float) -> str:
     return f"{value:.2f}".removeprefix("0")
 
 
-def _next(shown: Shown | None, scene: ViewState) -> Iterator[str]:
+def _next(shown: Shown | None, state: ViewState) -> Iterator[str]:
     if shown is None:
         return
     extra, figure = shown.figure.extra, shown.figure
     if (
-        extra.get("position", scene.focus.position) != scene.focus.position
+        extra.get("position", state.focus.position) != state.focus.position
         or not figure.values.size
     ):
         return
@@ -106,7 +106,7 @@ def _next(shown: Shown | None, scene: ViewState) -> Iterator[str]:
             points = 100 * (float(shares[0]) - float(extra[name][0]))
             said += f" ({points:+.1f} points {by})"
     yield said
-    target = scene.target
+    target = state.target
     ids = [int(token) for token in extra.get("ids", ())]
     if target is None or not ids or target == ids[0]:
         return
@@ -128,10 +128,10 @@ def _context(shown: Shown | None) -> Iterator[str]:
         yield f"{run}: {quoted_token(str(says))}, KL {number(float(kl))} nats"
 
 
-def _attention(shown: Shown | None, scene: ViewState) -> Iterator[str]:
+def _attention(shown: Shown | None, state: ViewState) -> Iterator[str]:
     if shown is None:
         return
-    figure, focus = shown.figure, scene.focus
+    figure, focus = shown.figure, state.focus
     if figure.extra.get("layer", focus.layer) != focus.layer:
         return
     head = figure.extra.get("head")
@@ -152,32 +152,32 @@ def _attention(shown: Shown | None, scene: ViewState) -> Iterator[str]:
     yield f"{who} looks most at {most} ({share(float(row[key]))})"
 
 
-def _number(shown: Shown | None, scene: ViewState) -> Iterator[str]:
+def _number(shown: Shown | None, state: ViewState) -> Iterator[str]:
     """Yield the value under the cursor in a walkthrough step."""
-    cell = scene.focus.cell
+    cell = state.focus.cell
     if shown is None or cell is None or "seen" not in shown.figure.extra:
         return
-    if shown.want.focus.cell == cell and shown.at(scene):
+    if shown.want.focus.cell == cell and shown.at(state):
         # Imported late: it needs numpy, which the first frame does not load.
         from llmscope.draw.painters.walkthrough.value import cell_said
 
         yield cell_said(shown.figure, False)
 
 
-def _step(shown: Shown | None, scene: ViewState) -> Iterator[str]:
+def _step(shown: Shown | None, state: ViewState) -> Iterator[str]:
     """Yield the selected walkthrough step."""
-    if shown is None or shown.figure.extra["layer"] != scene.focus.layer:
+    if shown is None or shown.figure.extra["layer"] != state.focus.layer:
         return
     steps = shown.figure.extra["steps"]
-    at = min(scene.step, len(steps) - 1)
+    at = min(state.step, len(steps) - 1)
     yield f"step {at}, {display_text(steps[at]['name'])}, {display_text(steps[at]['gist'])}"
 
 
-def _contrast(shown: Shown | None, scene: ViewState) -> Iterator[str]:
+def _contrast(shown: Shown | None, state: ViewState) -> Iterator[str]:
     """Yield the cosine of the token's residual streams in A and in B."""
     if shown is None or shown.figure.unit != "cosine":
         return
-    value = _cell(shown.figure, str(scene.focus.layer), scene.focus.position)
+    value = _cell(shown.figure, str(state.focus.layer), state.focus.position)
     if value is None:
         return
     centred = ", mean taken off" if shown.figure.extra.get("mode") == "centred" else ""
@@ -185,21 +185,21 @@ def _contrast(shown: Shown | None, scene: ViewState) -> Iterator[str]:
     yield f"cosine of A and B {value:.3f}{centred}" if known else "only A has this token"
 
 
-def _ablation(shown: Shown | None, scene: ViewState) -> Iterator[str]:
+def _ablation(shown: Shown | None, state: ViewState) -> Iterator[str]:
     """Yield the effect on the answer of ablating the head under the cursor."""
     if shown is None or [axis.name for axis in shown.figure.axes] != ["layer", "head"]:
         return
-    value = _cell(shown.figure, str(scene.focus.layer), scene.focus.head)
+    value = _cell(shown.figure, str(state.focus.layer), state.focus.head)
     if value is not None and math.isfinite(value):
-        yield f"without head {scene.focus.head} {value:+.3g} {shown.figure.unit}"
+        yield f"without head {state.focus.head} {value:+.3g} {shown.figure.unit}"
 
 
-def _map(shown: Shown | None, scene: ViewState) -> Iterator[str]:
+def _map(shown: Shown | None, state: ViewState) -> Iterator[str]:
     if shown is None:
         return
     asked = (shown.want.lens, shown.want.focus.mode)
     view = next((view for view in MAP_VIEWS if (view.lens, view.mode) == asked), None)
-    value = _cell(shown.figure, str(scene.focus.layer), scene.focus.position)
+    value = _cell(shown.figure, str(state.focus.layer), state.focus.position)
     if view is None or value is None or math.isnan(value):
         return
     if shown.want.focus.change:
@@ -207,15 +207,15 @@ def _map(shown: Shown | None, scene: ViewState) -> Iterator[str]:
     elif view.lens != "logit-lens":
         yield f"{view.title} {number(value)}"
     elif view.mode == "top":
-        yield f"the lens reads {quoted_token(_read(shown.figure, scene))} at {percent(value)}"
+        yield f"the lens reads {quoted_token(_read(shown.figure, state))} at {percent(value)}"
     else:
         yield f"the lens gives {quoted_token(str(shown.figure.extra['target']))} {percent(value)}"
 
 
-def _read(figure: Figure, scene: ViewState) -> str:
+def _read(figure: Figure, state: ViewState) -> str:
     """Return the logit lens's top token under the cursor."""
-    row = figure.axes[0].labels.index(str(scene.focus.layer))
-    column = figure.axes[1].index(scene.focus.position)
+    row = figure.axes[0].labels.index(str(state.focus.layer))
+    column = figure.axes[1].index(state.focus.position)
     token = int(figure.extra["ids"][row][column])
     return str(figure.extra["names"].get(token, ""))
 
@@ -228,33 +228,33 @@ def _cell(figure: Figure, layer: str, position: int) -> float | None:
     return None if column is None else float(figure.values[labels.index(layer), column])
 
 
-def _neuron(shown: Shown | None, scene: ViewState) -> Iterator[str]:
-    neuron = scene.focus.neuron
+def _neuron(shown: Shown | None, state: ViewState) -> Iterator[str]:
+    neuron = state.focus.neuron
     if shown is None or neuron is None or shown.figure.lens != "mlp":
         return
     figure = shown.figure
-    if figure.extra.get("layer", scene.focus.layer) != scene.focus.layer:
+    if figure.extra.get("layer", state.focus.layer) != state.focus.layer:
         return
     labels = figure.axes[1].labels
     if str(neuron) in labels:
-        value = float(figure.values[scene.focus.position, labels.index(str(neuron))])
+        value = float(figure.values[state.focus.position, labels.index(str(neuron))])
         yield f"neuron {neuron} at {number(value)}"
 
 
-def _experts(shown: Shown | None, scene: ViewState) -> Iterator[str]:
+def _experts(shown: Shown | None, state: ViewState) -> Iterator[str]:
     if shown is None or shown.figure.lens != "experts":
         return
-    extra, here = shown.figure.extra, scene.focus.position
-    if extra["layer"] != scene.focus.layer:
+    extra, here = shown.figure.extra, state.focus.position
+    if extra["layer"] != state.focus.layer:
         return
     ran = zip(extra["chosen"][here], extra["weights"][here], strict=True)
     told = ", ".join(f"{int(expert)} ({share(float(weight))})" for expert, weight in ran)
     yield f"experts {told}"
 
 
-def _surprisal(shown: Shown | None, scene: ViewState) -> Iterator[str]:
+def _surprisal(shown: Shown | None, state: ViewState) -> Iterator[str]:
     if shown is None:
         return
-    value = float(shown.figure.values[scene.focus.position])
+    value = float(shown.figure.values[state.focus.position])
     if math.isfinite(value):
         yield f"surprisal {number(value)} bits"

@@ -184,7 +184,7 @@ async def wants_of_the_screen(info: Any) -> tuple[Want, ...]:
     async with app.run_test(size=SIZE) as pilot:
         for _ in range(5):
             await pilot.pause()
-        panes = set(app.overview.on_screen)
+        panes = set(app.grid.on_screen)
     if not panes <= {want.key for want in made[0].wants}:
         raise RuntimeError(f"the panes {panes} asked only for {made[0].wants}")
     return made[0].wants

@@ -27,7 +27,7 @@ MEDIUM = ["map", "next-token", "attention", "mlp"]
 
 
 def regions(session: Session) -> dict[str, tuple[int, int, int, int]]:
-    overview = session.app.overview
+    overview = session.app.grid
     return {key: tuple(overview.panes[key].region) for key in overview.on_screen}
 
 
@@ -59,35 +59,35 @@ async def test_a_pane_is_hidden_and_its_room_goes_to_the_others(opened: Open) ->
     async with opened() as session:
         whole = area(session)
         await session.press("escape", "tab", "tab", "minus")
-        assert list(session.app.overview.on_screen) == ["map", "next-token", "mlp"]
+        assert list(session.app.grid.on_screen) == ["map", "next-token", "mlp"]
         assert area(session) == whole
         assert "attention" not in session.wanted()
-        assert session.app.focused is session.app.overview.panes["mlp"]
+        assert session.app.focused is session.app.grid.panes["mlp"]
         await session.press("plus")
-        assert list(session.app.overview.on_screen) == MEDIUM
-        assert session.app.focused is session.app.overview.panes["mlp"]
+        assert list(session.app.grid.on_screen) == MEDIUM
+        assert session.app.focused is session.app.grid.panes["mlp"]
 
 
 async def test_the_palette_hides_shows_and_enters_any_pane(opened: Open) -> None:
     async with opened() as session:
         session.app.action_act("hide-mlp")
         await session.settle()
-        assert "mlp" not in session.app.overview.on_screen
+        assert "mlp" not in session.app.grid.on_screen
         assert session.app.focused is session.app.editor
         session.app.action_act("hide-mlp")
         await session.settle()
-        assert "mlp" in session.app.overview.on_screen
+        assert "mlp" in session.app.grid.on_screen
         session.app.action_act("hide-mlp")
         session.app.action_act("pane-mlp")
         await session.settle()
-        assert list(session.app.overview.on_screen) == MEDIUM
-        assert session.app.focused is session.app.overview.panes["mlp"]
+        assert list(session.app.grid.on_screen) == MEDIUM
+        assert session.app.focused is session.app.grid.panes["mlp"]
 
 
 async def test_the_map_stays_and_says_so(opened: Open) -> None:
     async with opened() as session:
         await session.press("escape", "minus", "less_than_sign")
-        assert list(session.app.overview.on_screen) == MEDIUM
+        assert list(session.app.grid.on_screen) == MEDIUM
         told = {notice.message for notice in session.app._notifications}
         assert told == {"the main figure stays; m gives another pane all the room"}
 
@@ -96,12 +96,12 @@ async def test_details_change_places(opened: Open) -> None:
     async with opened() as session:
         before = regions(session)
         await session.press("escape", "tab", "greater_than_sign")
-        assert list(session.app.overview.on_screen) == ["map", "attention", "next-token", "mlp"]
+        assert list(session.app.grid.on_screen) == ["map", "attention", "next-token", "mlp"]
         after = regions(session)
         assert after["attention"][:2] == before["next-token"][:2]
-        assert session.app.focused is session.app.overview.panes["next-token"]
+        assert session.app.focused is session.app.grid.panes["next-token"]
         await session.press("less_than_sign", "less_than_sign")
-        assert list(session.app.overview.on_screen) == MEDIUM
+        assert list(session.app.grid.on_screen) == MEDIUM
         assert regions(session) == before
 
 
@@ -111,14 +111,14 @@ async def test_no_number_of_panes_leaves_a_hole(
     opened: Open, size: tuple[int, int], hidden: int
 ) -> None:
     kept = LayoutState(arrangements={"overview": Arrangement.of(OVERVIEW, hidden=DETAILS[:hidden])})
-    async with opened(*size, own=UserState(kept=kept)) as session:
-        room = session.app.overview.region
+    async with opened(*size, user=UserState(kept=kept)) as session:
+        room = session.app.grid.region
         assert area(session) == room.area
         for x, y, width, height in regions(session).values():
             assert x >= room.x
             assert x + width <= room.right
             assert y + height <= room.bottom
-        assert session.app.overview.on_screen[0] == "map"
+        assert session.app.grid.on_screen[0] == "map"
 
 
 @pytest.mark.parametrize("layout", ["small", "medium", "wide"])
@@ -141,18 +141,18 @@ def test_a_folded_pane_has_one_line_and_the_whole_width(
 async def test_a_refused_pane_takes_one_line(opened: Open, size: tuple[int, int]) -> None:
     async with opened(*size) as session:
         refused_for(session, "attention", layers=[3])
-        session.app.overview.enter("attention")
+        session.app.grid.enter("attention")
         await session.settle()
         full = area(session)
-        session.app.look_at(session.app.scene.go(layer=3))
+        session.app.look_at(session.app.state.go(layer=3))
         await session.settle()
         await session.settle()
-        pane = session.app.overview.panes["attention"]
+        pane = session.app.grid.panes["attention"]
         assert pane.region.height == LINE
         assert area(session) == full
         assert "no attention in this layer: a recurrence" in session.screen_text()
         assert session.app.focused is pane
-        session.app.look_at(session.app.scene.go(layer=4))
+        session.app.look_at(session.app.state.go(layer=4))
         await session.settle()
         await session.settle()
         assert pane.region.height > LINE
@@ -172,7 +172,7 @@ async def test_a_figure_that_comes_back_gets_its_room_for_good(opened: Open) -> 
         full = regions(session)
         refused: list[int] = [3]
         refused_for(session, "attention", layers=refused)
-        session.app.look_at(session.app.scene.go(layer=3))
+        session.app.look_at(session.app.state.go(layer=3))
         await session.settle()
         assert regions(session) != full
         refused.clear()
@@ -188,17 +188,17 @@ async def test_a_figure_that_comes_back_gets_its_room_for_good(opened: Open) -> 
 async def test_a_maximized_pane_keeps_all_the_room(opened: Open) -> None:
     async with opened() as session:
         refused_for(session, "attention", layers=range(30))
-        session.app.overview.enter("attention")
+        session.app.grid.enter("attention")
         await session.press("m", "up")
-        assert session.app.overview.panes["attention"].region.height > LINE
+        assert session.app.grid.panes["attention"].region.height > LINE
 
 
 def test_what_is_kept_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LLMSCOPE_STATE", str(tmp_path))
     assert LayoutState.from_record(saved_screen()) == UNTOUCHED
     arrangement = Arrangement.of(OVERVIEW).hide("mlp").move("attention", -1)
-    scene = replace(ViewState(), view=2, attention=1)
-    kept = LayoutState.of(BY_NAME["context"], {"overview": arrangement}, scene)
+    state = replace(ViewState(), view=2, attention=1)
+    kept = LayoutState.of(BY_NAME["context"], {"overview": arrangement}, state)
     save_screen(kept.to_record())
     kept = LayoutState.from_record(saved_screen())
     assert kept.workspace == "context"
@@ -211,13 +211,13 @@ def test_what_is_kept_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 async def test_the_screen_opens_as_it_was_left(opened: Open) -> None:
     panes = UNTOUCHED.arrangements | {"overview": Arrangement.of(OVERVIEW).hide("mlp")}
     kept = LayoutState("overview", panes, ("logit-lens", "top"), "max")
-    async with opened(own=UserState(kept=kept)) as session:
-        assert list(session.app.overview.on_screen) == ["map", "next-token", "attention"]
+    async with opened(user=UserState(kept=kept)) as session:
+        assert list(session.app.grid.on_screen) == ["map", "next-token", "attention"]
         assert "logit lens" in session.screen_text()
         assert "max of 9 heads" in session.screen_text()
         await session.press("escape", "v")
-        overview = session.app.overview
-        left = LayoutState.of(overview.workspace, overview.arrangements, session.app.scene)
+        overview = session.app.grid
+        left = LayoutState.of(overview.workspace, overview.arrangements, session.app.state)
         assert left == replace(kept, view=("logit-lens", "target"))
 
 

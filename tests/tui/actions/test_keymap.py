@@ -132,15 +132,15 @@ async def test_the_screen_obeys_and_shows_the_chosen_keys(opened: Open) -> None:
         map_view="U", token_left="J", token_right="K", figures="ctrl+b", pane_mlp="Z", edit="ctrl+e"
     )
     assert keymap.notice == ""
-    async with opened(200, 60, own=UserState(keymap=keymap)) as session:
+    async with opened(200, 60, user=UserState(keymap=keymap)) as session:
         app = session.app
         assert "ctrl+b to the figures" in session.screen_text().split("\n")[-1]
         await session.press("Z", "escape")
         assert app.text == PROMPT + "Z"
         assert app.focused is app.editor
         await session.press("ctrl+b", "J", "U", "v")
-        assert app.scene.focus.position == 3, "of 0 to 4"
-        assert app.scene.view == 1
+        assert app.state.focus.position == 3, "of 0 to 4"
+        assert app.state.view == 1
         footer = session.screen_text().split("\n")[-1]
         assert footer.startswith(" J K token")
         assert "U map view" in footer
@@ -150,7 +150,7 @@ async def test_the_screen_obeys_and_shows_the_chosen_keys(opened: Open) -> None:
         assert any(row.split()[:4] == ["U", "map:", "next", "view"] for row in rows)
         assert not any(row.split()[:4] == ["v", "map:", "next", "view"] for row in rows)
         await session.press("escape", "Z")
-        assert app.focused is app.overview.panes["mlp"]
+        assert app.focused is app.grid.panes["mlp"]
         await session.press("ctrl+e")
         assert app.focused is app.editor
         await session.press("ctrl+p", *"map: next")
@@ -159,7 +159,7 @@ async def test_the_screen_obeys_and_shows_the_chosen_keys(opened: Open) -> None:
 
 
 async def test_what_is_wrong_in_the_file_is_one_notice(opened: Open) -> None:
-    async with opened(own=UserState(keymap=chosen(cpoy="y", find="ctrl+ö+"))) as session:
+    async with opened(user=UserState(keymap=chosen(cpoy="y", find="ctrl+ö+"))) as session:
         told = [notice.message for notice in session.app._notifications]
         assert len(told) == 1
         assert "nearest is copy" in told[0]

@@ -19,11 +19,11 @@ KEYED = [action for action in ACTIONS if action.keys]
 def state(session: Session) -> tuple[object, ...]:
     app = session.app
     return (
-        app.scene,
+        app.state,
         app.focused,
-        app.overview.on_screen,
+        app.grid.on_screen,
         len(app.screen_stack),
-        app.words.display,
+        app.status.display,
         app.clipboard,
         app.is_running,
         len(app._notifications),
@@ -37,7 +37,7 @@ async def prepare(session: Session, name: str) -> None:
     await session.press("escape")
     if name == "workspace-overview":
         await session.press("5")
-    session.app.look_at(session.app.scene.go(layer=3, head=3, position=2))
+    session.app.look_at(session.app.state.go(layer=3, head=3, position=2))
     await session.settle()
 
 
@@ -56,7 +56,7 @@ def test_what_is_imported_late_is_there() -> None:
     """mypy sees the modules themselves; what runs are their stand-ins."""
     stand_ins = {name: one for name, one in vars(registry).items() if isinstance(one, Lazy)}
     assert len(stand_ins) > 10
-    calls = re.findall(r"lambda desk: (\w+)\.(\w+)\(desk", inspect.getsource(registry))
+    calls = re.findall(r"lambda host: (\w+)\.(\w+)\(host", inspect.getsource(registry))
     late = [(name, function) for name, function in calls if name in stand_ins]
     assert len(late) > len(ACTIONS) / 3
     for name, function in late:
@@ -75,14 +75,14 @@ async def test_the_palette_runs_an_action(opened: Open) -> None:
         await session.pilot.pause(0.3)
         await session.press("enter")
         await session.settle()
-        assert session.app.focused is session.app.overview.panes["mlp"]
+        assert session.app.focused is session.app.grid.panes["mlp"]
 
 
 async def test_a_pane_without_room_is_entered_maximized(opened: Open) -> None:
     async with opened() as session:
         session.app.action_act("pane-tokens")
         await session.settle()
-        assert session.app.overview.on_screen == ("tokens",)
+        assert session.app.grid.on_screen == ("tokens",)
         assert session.wanted() == ["tokens"]
 
 
@@ -123,7 +123,7 @@ async def test_letters_are_text_in_the_prompt(opened: Open) -> None:
 @pytest.mark.parametrize("pane", ["map", "next-token", "attention", "mlp"])
 async def test_help_explains_the_pane(opened: Open, pane: str) -> None:
     async with opened() as session:
-        session.app.overview.enter(pane)
+        session.app.grid.enter(pane)
         await session.settle()
         await session.press("question_mark")
         screen = session.app.screen
@@ -139,7 +139,7 @@ async def test_help_explains_the_pane(opened: Open, pane: str) -> None:
         for action in KEYED:
             assert action.full_title in shown
         await session.press("escape")
-        assert session.app.focused is session.app.overview.panes[pane]
+        assert session.app.focused is session.app.grid.panes[pane]
 
 
 async def test_help_in_the_prompt_explains_the_prompt(opened: Open) -> None:

@@ -53,7 +53,7 @@ async def test_the_palette_finds_and_runs_every_action(
     ran: list[str] = []
 
     def noting(name: str) -> object:
-        def run(desk: LlmscopeApp) -> None:
+        def run(host: LlmscopeApp) -> None:
             ran.append(name)
 
         return run
@@ -145,8 +145,8 @@ async def test_brackets_in_keys_and_names_are_no_markup(
     monkeypatch.setenv("LLMSCOPE_STATE", str(tmp_path / "state"))
     (tmp_path / "themes").mkdir()
     (tmp_path / "themes" / "[@click=app.quit]x.toml").write_text('inherits = "light"')
-    own = UserState(keymap=keymap_from({"keys": {"copy": "[,b,]"}}))
-    async with opened(own=own) as session:
+    user = UserState(keymap=keymap_from({"keys": {"copy": "[,b,]"}}))
+    async with opened(user=user) as session:
         rows = await listed(session)
         assert f"{'':<{KEYS}} theme: [@click=app.quit]x" in rows
         assert next(row for row in rows if "pane: copy" in row).startswith("[ b ]  ")

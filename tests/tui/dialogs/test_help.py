@@ -224,7 +224,7 @@ def test_every_pane_has_its_keys_explained() -> None:
 
 async def test_the_page_names_actions_as_the_config_file_does(opened: Open) -> None:
     keymap = keymap_from({"keys": {"map-view": "U"}})
-    async with opened(own=UserState(keymap=keymap)) as session:
+    async with opened(user=UserState(keymap=keymap)) as session:
         text = await page(session, "map")
         assert "U turns to the next view" in text
         assert "[keys] in config.toml" in text

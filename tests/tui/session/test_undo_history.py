@@ -255,7 +255,7 @@ async def test_undo_and_redo_go_on_where_the_session_before_ended(opened: Open) 
     assert texts[0] == "the cax"
     assert texts[-1] == ""
     past = UndoHistory.from_record(record, text)
-    async with opened(prompt=text, own=UserState(past=past)) as session:
+    async with opened(prompt=text, user=UserState(past=past)) as session:
         for wanted in (*texts[-3::-1], texts[0]):
             await session.press("ctrl+y")
             assert session.app.editor.text == session.app.text == wanted

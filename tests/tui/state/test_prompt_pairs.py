@@ -75,14 +75,14 @@ async def test_compare_offers_them_where_there_is_no_b(opened: Open, size: tuple
         assert asked(session) == (pair.a, pair.b, pair.words)
         assert session.app.editor.text == pair.a
         assert session.app.prompts.b.text == pair.b
-        assert session.app.focused is session.app.overview.pane
+        assert session.app.focused is session.app.grid.pane
         assert not any(title in session.screen_text() for title in TITLES)
 
 
 async def test_a_click_chooses_one(opened: Open) -> None:
     async with opened() as session:
         await session.press("escape", "8")
-        pane = session.app.overview.panes["contrast"]
+        pane = session.app.grid.panes["contrast"]
         rows = session.screen_text().split("\n")
         row = next(y for y, text in enumerate(rows) if TITLES[2] in text)
         x = rows[row].index(TITLES[2])
@@ -99,8 +99,8 @@ async def test_the_palette_has_them_from_anywhere(opened: Open) -> None:
         await session.settle()
         bank = next(pair for pair in pairs() if pair.name == "bank")
         assert asked(session) == (bank.a, bank.b, bank.words)
-        assert session.app.overview.workspace.name == "compare"
-        token = session.app.scene.token
+        assert session.app.grid.workspace.name == "compare"
+        token = session.app.state.token
         assert token is not None
         assert token.text == " bank"
         action.run(session.app)  # once more: nothing to change, and nothing breaks
@@ -124,7 +124,7 @@ async def test_the_sorter_gets_letters(opened: Open) -> None:
 async def test_enter_switches_an_edit_where_edits_are_listed(opened: Open) -> None:
     async with opened() as session:
         await session.press("escape", "x", "6")
-        session.app.overview.enter("edits")
+        session.app.grid.enter("edits")
         await session.press("enter")
         assert session.engine.requests[-1].edits == ()
         await session.press("enter")

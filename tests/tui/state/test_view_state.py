@@ -12,40 +12,40 @@ def ready(focus: Focus | None = None) -> ViewState:
 
 
 def test_starts_on_the_last_layer_and_token() -> None:
-    scene = ready()
-    assert (scene.focus.layer, scene.focus.position) == (LAYERS - 1, len(TOKENS) - 1)
-    assert scene.following
-    assert scene.asked_position == -1
+    state = ready()
+    assert (state.focus.layer, state.focus.position) == (LAYERS - 1, len(TOKENS) - 1)
+    assert state.following
+    assert state.asked_position == -1
 
 
 def test_a_given_focus_counts_from_the_end_where_negative() -> None:
-    scene = ready(Focus(layer=-3, head=-1, position=-2))
-    assert (scene.focus.layer, scene.focus.head) == (LAYERS - 3, HEADS - 1)
-    assert scene.focus.position == len(TOKENS) - 2
-    assert not scene.following
+    state = ready(Focus(layer=-3, head=-1, position=-2))
+    assert (state.focus.layer, state.focus.head) == (LAYERS - 3, HEADS - 1)
+    assert state.focus.position == len(TOKENS) - 2
+    assert not state.following
 
 
 def test_the_cursor_stays_inside() -> None:
-    scene = ready().move(layer=100, head=-100, position=-100)
-    assert (scene.focus.layer, scene.focus.head, scene.focus.position) == (LAYERS - 1, 0, 0)
+    state = ready().move(layer=100, head=-100, position=-100)
+    assert (state.focus.layer, state.focus.head, state.focus.position) == (LAYERS - 1, 0, 0)
 
 
 def test_a_put_cursor_stays_while_the_text_after_it_grows() -> None:
-    scene = ready().go(position=1)
+    state = ready().go(position=1)
     text = "The capital of France is"
-    scene = scene.edited(len(text)).landed(tokenize(text + " Paris."))
-    assert scene.focus.position == 1
-    assert scene.asked_position == 1
+    state = state.edited(len(text)).landed(tokenize(text + " Paris."))
+    assert state.focus.position == 1
+    assert state.asked_position == 1
 
 
 def test_a_following_cursor_goes_to_the_new_last_token() -> None:
-    scene = ready().edited(24).landed(tokenize("The capital of France is Paris"))
-    assert scene.focus.position == 5
+    state = ready().edited(24).landed(tokenize("The capital of France is Paris"))
+    assert state.focus.position == 5
 
 
 def test_a_cursor_whose_token_was_edited_follows_again() -> None:
-    scene = ready().go(position=3).edited(kept=6)
-    assert scene.following
+    state = ready().go(position=3).edited(kept=6)
+    assert state.following
 
 
 def test_going_to_the_last_token_follows_again() -> None:
@@ -66,15 +66,15 @@ def test_a_neuron_is_forgotten_on_another_layer() -> None:
 
 
 def test_views_go_round() -> None:
-    scene = ready()
+    state = ready()
     seen = []
     for _ in MAP_VIEWS:
-        seen.append(scene.map_view)
-        scene = scene.turned()
+        seen.append(state.map_view)
+        state = state.turned()
     assert tuple(seen) == MAP_VIEWS
-    assert scene.map_view == MAP_VIEWS[0]
+    assert state.map_view == MAP_VIEWS[0]
 
 
 def test_nothing_moves_before_the_model_is_known() -> None:
-    scene = ViewState().move(layer=1, head=1, position=1)
-    assert scene == ViewState()
+    state = ViewState().move(layer=1, head=1, position=1)
+    assert state == ViewState()

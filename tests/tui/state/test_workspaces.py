@@ -20,7 +20,7 @@ SIZES = [(40, 10), (80, 24), (120, 40), (200, 60)]
 
 
 def held(session: Session) -> tuple[str, tuple[str, ...]]:
-    overview = session.app.overview
+    overview = session.app.grid
     return overview.workspace.name, overview.on_screen
 
 
@@ -50,9 +50,9 @@ async def test_digits_switch(opened: Open, size: tuple[int, int], digit: str) ->
         workspace = WORKSPACES[int(digit) - 1]
         assert name == workspace.name
         assert set(shown) <= set(workspace.panes)
-        assert session.app.focused is session.app.overview.panes[shown[0]]
-        room = session.app.overview.region.area
-        assert sum(session.app.overview.panes[key].region.area for key in shown) == room
+        assert session.app.focused is session.app.grid.panes[shown[0]]
+        room = session.app.grid.region.area
+        assert sum(session.app.grid.panes[key].region.area for key in shown) == room
         assert set(shown) - {"edits"} <= set(session.wanted()), "the list needs no figure"
         assert set(session.wanted()) <= {*shown, "tokens"}, "what is hidden costs nothing"
         await session.press("1")
@@ -63,8 +63,8 @@ async def test_a_pane_of_another_workspace_brings_it(opened: Open) -> None:
     async with opened() as session:
         session.app.action_act("pane-context-gain")
         await session.settle()
-        assert session.app.overview.workspace.name == "context"
-        assert session.app.focused is session.app.overview.panes["context-gain"]
+        assert session.app.grid.workspace.name == "context"
+        assert session.app.focused is session.app.grid.panes["context-gain"]
         session.app.action_act("hide-mlp")
         await session.settle()
         assert told(session) == {"that pane is in the workspace Overview"}
@@ -83,9 +83,9 @@ async def test_the_footer_marks_where_one_is_and_takes_clicks(opened: Open) -> N
             "▸1 Overview  2 Heads  3 Neurons  4 Answer  5 Context  6 What if  7 Walkthrough  "
             "8 Compare  9 Stages"
         )
-        await session.pilot.click(session.app.keys, offset=(row.index("5 Context") + 1, 0))
+        await session.pilot.click(session.app.key_line, offset=(row.index("5 Context") + 1, 0))
         await session.settle()
-        assert session.app.overview.workspace.name == "context"
+        assert session.app.grid.workspace.name == "context"
 
 
 async def test_a_narrow_footer_names_only_the_workspace_that_is_on(opened: Open) -> None:
@@ -99,12 +99,12 @@ async def test_digits_are_text_in_the_prompt(opened: Open) -> None:
     async with opened(prompt="") as session:
         await session.press("1", "2")
         assert session.app.text == "12"
-        assert session.app.overview.workspace.name == "overview"
+        assert session.app.grid.workspace.name == "overview"
 
 
 async def test_the_workspace_is_found_again(opened: Open) -> None:
-    async with opened(own=UserState(kept=LayoutState(workspace="context"))) as session:
-        assert session.app.overview.workspace.name == "context"
+    async with opened(user=UserState(kept=LayoutState(workspace="context"))) as session:
+        assert session.app.grid.workspace.name == "context"
         assert "context" in session.wanted()
 
 
@@ -117,7 +117,7 @@ async def test_the_model_is_never_given_the_mark(opened: Open) -> None:
         last = editor._tokens[-1]
         assert MARKED[last.start : last.end] == ":"
         assert "context 8 · query 2 tokens" in session.screen_text()
-        assert session.app.scene.focus.position == 9
+        assert session.app.state.focus.position == 9
         await session.press("!")
         assert session.engine.requests[-1].text == COLOURS + "snow:!"
 
@@ -130,7 +130,7 @@ async def test_a_mark_that_moves_asks_again_and_runs_nothing_new(opened: Open) -
         request = session.engine.requests[-1]
         assert (request.text, request.context) == (before.text, len("apple: red\n"))
         assert request.prompt == before.prompt
-        assert not session.app.ledger.waiting
+        assert not session.app.figures.waiting
 
 
 async def test_the_mark_by_key(opened: Open) -> None:
@@ -152,11 +152,11 @@ async def test_teaching_leaves_the_query_and_undo_brings_the_context_back(
 ) -> None:
     async with opened(prompt=prompt) as session:
         await session.press("escape", "p")
-        (lesson,) = session.engine.lessons
+        (lesson,) = session.engine.context
         assert lesson.text == COLOURS + "snow:"
         assert lesson.context == (len(COLOURS) if prompt == MARKED else None)
         assert session.app.text == "snow:"
-        assert session.app.scene.adapter == "context"
+        assert session.app.state.adapter == "context"
         request = session.engine.requests[-1]
         assert (request.text, request.adapter) == ("snow:", "context")
         assert "+ context" in session.screen_text().split("\n")[0]
@@ -164,7 +164,7 @@ async def test_teaching_leaves_the_query_and_undo_brings_the_context_back(
         assert session.engine.requests[-1].adapter is None
         await session.press("p")
         assert session.engine.requests[-1].adapter == "context"
-        assert len(session.engine.lessons) == 1, "on again, not taught again"
+        assert len(session.engine.context) == 1, "on again, not taught again"
         await session.press("e", "ctrl+z")
         assert session.app.text == prompt
 
@@ -174,16 +174,16 @@ async def test_what_is_typed_meanwhile_stays(opened: Open) -> None:
         session.engine.load()
         await session.settle()
         await session.press("escape", "p")
-        (lesson,) = session.engine.lessons
+        (lesson,) = session.engine.context
         asked = len(session.engine.requests)
         await session.press("e", "x")
         assert len(session.engine.requests) == asked, "no figures of what is about to change"
         session.engine.post(session.engine.taught(lesson))
         await session.settle()
         assert session.app.text == MARKED + "x"
-        assert session.app.scene.adapter is None
-        assert session.app.scene.info is not None
-        assert session.app.scene.info.taught == ("context",)
+        assert session.app.state.adapter is None
+        assert session.app.state.info is not None
+        assert session.app.state.info.taught == ("context",)
         assert session.engine.requests[-1].text == COLOURS + "snow:x"
 
 
@@ -192,11 +192,11 @@ async def test_what_cannot_be_taught_is_told_and_the_picture_stays(opened: Open)
         session.engine.load()
         await session.settle()
         await session.press("escape", "p")
-        (lesson,) = session.engine.lessons
+        (lesson,) = session.engine.context
         session.engine.post(ContextAdded(lesson, error="there is no [/context] before the query"))
         await session.settle()
         assert told(session) == {"there is no [/context] before the query"}
-        assert (session.app.text, session.app.scene.adapter) == ("snow:", None)
+        assert (session.app.text, session.app.state.adapter) == ("snow:", None)
         assert session.engine.requests[-1].text == "snow:"
 
 
@@ -213,10 +213,10 @@ async def test_baking_asks_for_a_folder_and_replaces_none(
         line.value = "context-adapter"  # type: ignore[attr-defined]
         await session.press("enter")
         assert "context-adapter is not empty" in session.screen_text()
-        assert session.engine.lessons == []
+        assert session.engine.context == []
         line.value = "other"  # type: ignore[attr-defined]
         await session.press("enter")
-        assert [lesson.folder for lesson in session.engine.lessons] == ["other"]
+        assert [lesson.folder for lesson in session.engine.context] == ["other"]
         assert "wrote other" in told(session)
         assert session.app.text == MARKED
         assert len(session.app.screen_stack) == 1
@@ -228,7 +228,7 @@ async def test_the_proof_is_a_table_and_read_aloud(opened: Open) -> None:
         shown = session.screen_text()
         for word in ("patched", "query alone", "4.8e-12", "9.23", "·white"):
             assert word in shown
-        assert "patched: ‹·white›, KL 4.8e-12 nats" in session.app.words.text
+        assert "patched: ‹·white›, KL 4.8e-12 nats" in session.app.status.text
 
 
 async def test_growth_by_lines_and_by_tokens(opened: Open) -> None:
@@ -247,18 +247,18 @@ async def test_on_the_grid_of_heads_one_walks_to_a_head(opened: Open) -> None:
     async with opened() as session:
         await session.press("escape", "2")
         app = session.app
-        app.look_at(app.scene.go(layer=5, head=3))
+        app.look_at(app.state.go(layer=5, head=3))
         await session.press("right", "up")
-        assert (app.scene.focus.layer, app.scene.focus.head) == (4, 4)
-        assert app.scene.focus.position == 4, "the token stays"
+        assert (app.state.focus.layer, app.state.focus.head) == (4, 4)
+        assert app.state.focus.position == 4, "the token stays"
         wants = {want.key: want for want in session.engine.requests[-1].wants}
         assert (wants["attention"].focus.layer, wants["attention"].focus.head) == (4, 4)
         row = session.screen_text().split("\n")[-1]
         assert "head" in row.split("▸2")[0]
         await session.press("tab", "tab")
-        assert app.focused is app.overview.panes["attention"]
+        assert app.focused is app.grid.panes["attention"]
         await session.press("left")
-        assert (app.scene.focus.position, app.scene.focus.head) == (3, 4)
+        assert (app.state.focus.position, app.state.focus.head) == (3, 4)
 
 
 async def test_views_are_each_panes_own(opened: Open) -> None:
@@ -273,7 +273,7 @@ async def test_views_are_each_panes_own(opened: Open) -> None:
         wants = {want.key: want for want in session.engine.requests[-1].wants}
         assert wants["heads"].focus.mode == "duplicate-token"
         await session.press("1", "v")
-        assert session.app.scene.view == 1
+        assert session.app.state.view == 1
 
 
 async def test_an_answer_is_held_against_another(opened: Open) -> None:
@@ -281,10 +281,10 @@ async def test_an_answer_is_held_against_another(opened: Open) -> None:
         app = session.app
         app.action_act("pane-next-token")
         await session.press("T")
-        assert app.scene.versus is None, "none was chosen"
+        assert app.state.versus is None, "none was chosen"
         await session.press("down", "T", "4")
         wants = {want.key: want for want in session.engine.requests[-1].wants}
-        ids = app.ledger.shown("next-token").figure.extra["ids"]  # type: ignore[union-attr]
+        ids = app.figures.shown("next-token").figure.extra["ids"]  # type: ignore[union-attr]
         assert wants["attribution"].focus.versus == ids[1]
         assert wants["attribution"].focus.target is None
         await session.press("T")
@@ -295,7 +295,7 @@ async def test_an_answer_is_held_against_another(opened: Open) -> None:
 async def test_a_neuron_is_chosen_in_the_main_figure(opened: Open) -> None:
     async with opened() as session:
         await session.press("escape", "3", "down", "down")
-        chosen = session.app.scene.focus.neuron
+        chosen = session.app.state.focus.neuron
         assert chosen is not None
         wants = {want.key: want for want in session.engine.requests[-1].wants}
         assert wants["neuron-tokens"].focus.neuron == chosen

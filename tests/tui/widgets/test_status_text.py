@@ -54,9 +54,9 @@ def test_reads_the_logit_lens_as_words() -> None:
         extra={"ids": ids, "names": {7: " Paris"}, "target": " Mary"},
     )
 
-    def said(scene: ViewState, mode: str) -> str:
+    def said(state: ViewState, mode: str) -> str:
         want = Want("map", "logit-lens", Focus(mode=mode))
-        return fitting(clauses(scene, {"map": Shown(figure, want, TOKENS, ASKED)}.get), 500)
+        return fitting(clauses(state, {"map": Shown(figure, want, TOKENS, ASKED)}.get), 500)
 
     assert said(SCENE, "top") == "layer 17, ‹·is›: the lens reads ‹·Paris› at 41.0 %"
     assert said(SCENE, "target") == "layer 17, ‹·is›: the lens gives ‹·Mary› 41.0 %"
@@ -66,8 +66,8 @@ def test_reads_the_logit_lens_as_words() -> None:
 def test_reads_the_chosen_neuron_and_candidate() -> None:
     label = SHOWN["mlp"].figure.axes[1].labels[2]
     ids = SHOWN["next-token"].figure.extra["ids"]
-    scene = SCENE.go(neuron=int(label)).aim(int(ids[1]), pinned=False)
-    line = fitting(clauses(scene, SHOWN.get), 500)
+    state = SCENE.go(neuron=int(label)).aim(int(ids[1]), pinned=False)
+    line = fitting(clauses(state, SHOWN.get), 500)
     assert f"neuron {label} at" in line
     assert "‹·the› is number 2 at 30.0 %" in line
 

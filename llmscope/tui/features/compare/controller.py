@@ -25,84 +25,84 @@ BETWEEN = "|"
 WORDS = f"two lists of words, such as: river shore water {BETWEEN} money account loan"
 
 
-def keep_b(desk: LlmscopeApp) -> None:
+def keep_b(host: LlmscopeApp) -> None:
     """Set the present prompt as B; if it is B already, remove B."""
-    text = marked(desk.text).text
+    text = marked(host.text).text
     if not text:
-        desk.tell("the prompt is empty", "warning")
-    elif desk.scene.versus_prompt == text:
-        desk.look_at(desk.scene.against(None))
-        desk.tell("there is no prompt B any more")
+        host.tell("the prompt is empty", "warning")
+    elif host.state.versus_prompt == text:
+        host.look_at(host.state.against(None))
+        host.tell("there is no prompt B any more")
     else:
-        desk.look_at(desk.scene.against(text))
-        desk.tell(f"B is: {text}".replace("\n", VISIBLE["\n"]))
+        host.look_at(host.state.against(text))
+        host.tell(f"B is: {text}".replace("\n", VISIBLE["\n"]))
 
 
-def write_b(desk: LlmscopeApp) -> None:
+def write_b(host: LlmscopeApp) -> None:
     """Open the Compare workspace and focus the editor of prompt B."""
-    desk.overview.show(BY_NAME[NAME])
-    desk.prompts.lay_out(desk.size, both=True)
-    desk.screen.set_focus(desk.prompts.b)
+    host.grid.show(BY_NAME[NAME])
+    host.prompts.lay_out(host.size, both=True)
+    host.screen.set_focus(host.prompts.b)
 
 
-def take(desk: LlmscopeApp, pair: DemoPair) -> None:
+def take(host: LlmscopeApp, pair: DemoPair) -> None:
     """Load an example pair of prompts with its word lists."""
-    if pair not in pairs_for(desk.source.spec):
-        spec = display_text(desk.source.spec, whitespace=True)
-        desk.tell(f"{pair.title}: nothing that {spec} could read", "warning")
+    if pair not in pairs_for(host.source.spec):
+        spec = display_text(host.source.spec, whitespace=True)
+        host.tell(f"{pair.title}: nothing that {spec} could read", "warning")
         return
-    desk.overview.show(BY_NAME[NAME])
-    scene = hold_words(desk.scene.against(pair.b), pair.words)
-    if desk.text == pair.a:
-        desk.look_at(scene)
+    host.grid.show(BY_NAME[NAME])
+    state = hold_words(host.state.against(pair.b), pair.words)
+    if host.text == pair.a:
+        host.look_at(state)
     else:
         # The text change handler requests both prompts at once.
-        desk.scene = replace(scene, following=True)
-        desk.editor.replace_all(pair.a)
-    leave(desk)
+        host.state = replace(state, following=True)
+        host.editor.replace_all(pair.a)
+    leave(host)
 
 
-def enter(desk: LlmscopeApp) -> None:
+def enter(host: LlmscopeApp) -> None:
     """Take the selected pair; in other panes, switch the selected edit off or on."""
     from llmscope.tui.panes.contrast import ContrastPane
 
-    pane = desk.overview.pane
+    pane = host.grid.pane
     picked = pane.picked if isinstance(pane, ContrastPane) else None
     if picked is None:
-        controller.toggle(desk)
+        controller.toggle(host)
     else:
-        take(desk, picked)
+        take(host, picked)
 
 
-def onward(desk: LlmscopeApp) -> None:
+def onward(host: LlmscopeApp) -> None:
     """Move the focus from the prompt to prompt B if it is shown, otherwise to the figures."""
-    if desk.focused is desk.editor and desk.prompts.both:
-        desk.screen.set_focus(desk.prompts.b)
+    if host.focused is host.editor and host.prompts.both:
+        host.screen.set_focus(host.prompts.b)
     else:
-        leave(desk)
+        leave(host)
 
 
-def write_words(desk: LlmscopeApp) -> None:
+def write_words(host: LlmscopeApp) -> None:
     """Open the dialog for the two word lists to compare."""
-    desk.push_screen(WordsScreen(desk))
+    host.push_screen(WordsScreen(host))
 
 
-def hold_words(scene: ViewState, words: tuple[str, str] | None) -> ViewState:
+def hold_words(state: ViewState, words: tuple[str, str] | None) -> ViewState:
     """Return the view state with two word lists, and the word pane's view set to them."""
     from llmscope.tui.panes.contrast import WordPane
 
-    turns = {**dict(scene.turns), WordPane.key: WordPane.views.index("lens")}
-    return replace(scene, words=words, turns=tuple(turns.items()))
+    turns = {**dict(state.turns), WordPane.key: WordPane.views.index("lens")}
+    return replace(state, words=words, turns=tuple(turns.items()))
 
 
 class WordsScreen(LineScreen):
     """One line at the bottom: enter applies two word lists, esc closes."""
 
-    def __init__(self, desk: LlmscopeApp) -> None:
-        held = desk.scene.words
+    def __init__(self, host: LlmscopeApp) -> None:
+        held = host.state.words
         text = f" {BETWEEN} ".join(held) if held else ""
         super().__init__(f"{WORDS} · {BETWEEN} alone: those that A and B say next", text)
-        self._desk = desk
+        self._host = host
 
     def submit(self, event: Input.Submitted) -> None:
         """Apply the lists, or show what is missing."""
@@ -110,7 +110,7 @@ class WordsScreen(LineScreen):
         if len(lists) != 2 or bool(lists[0]) != bool(lists[1]):
             self.say(WORDS)
             return
-        desk = self._desk
+        host = self._host
         self.action_leave()
-        desk.overview.show(BY_NAME[NAME])
-        desk.look_at(hold_words(desk.scene, (lists[0], lists[1]) if lists[0] else None))
+        host.grid.show(BY_NAME[NAME])
+        host.look_at(hold_words(host.state, (lists[0], lists[1]) if lists[0] else None))

@@ -27,9 +27,9 @@ def free_folder(parent: Path) -> str:
 class BakeScreen(LineScreen):
     """One line at the bottom: enter writes, esc closes. Folders that are not empty are refused."""
 
-    def __init__(self, desk: LlmscopeApp) -> None:
+    def __init__(self, host: LlmscopeApp) -> None:
         super().__init__("write the context as a PEFT adapter into", free_folder(Path.cwd()))
-        self._desk = desk
+        self._host = host
 
     def submit(self, event: Input.Submitted) -> None:
         """Request the export from the engine, or show why the folder cannot be used."""
@@ -43,5 +43,5 @@ class BakeScreen(LineScreen):
         if taken:
             self.say(f"{shown} is not empty: another name")
             return
-        self._desk.lessons.ask(self._desk, str(folder))
+        self._host.context.ask(self._host, str(folder))
         self.action_leave()

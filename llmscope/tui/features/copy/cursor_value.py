@@ -18,7 +18,7 @@ LEAST, ENOUGH = (20, 5), (80, 20)
 """Minimum size of a picture in cells (columns, rows), and the size used below that."""
 
 
-def number(figure: Figure, scene: ViewState) -> str | None:
+def number(figure: Figure, state: ViewState) -> str | None:
     """Return the value at the cursor with all its digits; None if the cursor has no value.
 
     The value is the largest in a row of attention or of a router, the target's among candidates,
@@ -31,13 +31,13 @@ def number(figure: Figure, scene: ViewState) -> str | None:
         return None
     if "seen" in figure.extra:  # numbers of a walkthrough step
         return _known(figure.values[tuple(figure.extra["seen"])])
-    focus, names = scene.focus, [axis.name for axis in figure.axes]
+    focus, names = state.focus, [axis.name for axis in figure.axes]
     values: Any = figure.values
     if names == ["direction"]:
         return _largest(values)
     if names == ["token"]:
         ids = [int(token) for token in figure.extra.get("ids", ())]
-        return str(values[ids.index(scene.target) if scene.target in ids else 0])
+        return str(values[ids.index(state.target) if state.target in ids else 0])
     if names[0] == "layer":
         labels = figure.axes[0].labels
         if str(focus.layer) not in labels:
@@ -50,7 +50,7 @@ def number(figure: Figure, scene: ViewState) -> str | None:
         column = figure.axes[1].index(focus.position)
         return None if column is None else _known(row[column])
     if names[0] == "step":
-        return _known(values[min(scene.step, len(values) - 1), -1])
+        return _known(values[min(state.step, len(values) - 1), -1])
     if names[1:] == ["layer"]:
         labels = figure.axes[1].labels
         here = str(focus.layer)
@@ -78,7 +78,7 @@ def number(figure: Figure, scene: ViewState) -> str | None:
 
 def picture(
     shown: Shown,
-    scene: ViewState,
+    state: ViewState,
     format: str,  # noqa: A002
     *,
     size: tuple[int, int],
@@ -90,7 +90,7 @@ def picture(
 
     Args:
         shown: the figure.
-        scene: the view state, whose cursor is drawn.
+        state: the view state, whose cursor is drawn.
         format: the file format.
         size: the size of a picture in cells, including its frame. Below `LEAST`, as for a pane
             without room on screen, it is `ENOUGH`.
@@ -110,7 +110,7 @@ def picture(
     if size[0] < LEAST[0] or size[1] < LEAST[1]:
         size = ENOUGH
     worn = replace(look, tier="none") if format == "txt" else look
-    focus = replace(scene.focus, position=min(scene.focus.position, len(shown.tokens) - 1))
+    focus = replace(state.focus, position=min(state.focus.position, len(shown.tokens) - 1))
     try:
         return render(
             [shown.figure], format, size=size, look=worn, focus=focus, tokens=tokens, about=about

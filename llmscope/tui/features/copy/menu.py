@@ -21,7 +21,7 @@ from llmscope.tui.dialogs.base import Dialog
 from llmscope.tui.features.copy.cursor_value import number, picture
 from llmscope.tui.features.copy.repro_command import command, view
 from llmscope.tui.features.copy.repro_script import script
-from llmscope.tui.theme.textual_theme import inks
+from llmscope.tui.theme.textual_theme import text_styles
 
 if TYPE_CHECKING:
     from llmscope.tui.app import LlmscopeApp
@@ -47,29 +47,29 @@ class Copy:
     text: str
 
 
-def copies(desk: LlmscopeApp) -> list[Copy]:
+def copies(host: LlmscopeApp) -> list[Copy]:
     """Return everything that can be copied here."""
-    pane, scene = desk.overview.pane, desk.scene
-    edits = "\n".join(scene.in_force)
+    pane, state = host.grid.pane, host.state
+    edits = "\n".join(state.in_force)
     found = [
-        Copy("y", "the line in words", desk.words.text),
+        Copy("y", "the line in words", host.status.text),
         Copy("e", "the edits, a line each", edits),
     ]
-    shown = desk.ledger.shown(pane.key)
-    if shown is not None and scene.token is not None:
+    shown = host.figures.shown(pane.key)
+    if shown is not None and state.token is not None:
         size = (pane.outer_size.width, pane.outer_size.height)
         figure = picture(
-            *(shown, scene, "txt"),
+            *(shown, state, "txt"),
             size=size,
-            look=desk.look,
-            tokens=desk.ledger.tokens_of(shown),
+            look=host.look,
+            tokens=host.figures.tokens_of(shown),
         )
         found += [
             Copy("f", "the figure as text", str(figure)),
-            Copy("n", "the number at the cursor", _number(shown, scene)),
+            Copy("n", "the number at the cursor", _number(shown, state)),
         ]
-        replay = desk.own.replay
-        made = view(desk.source, shown, scene) if replay is None else None
+        replay = host.user.replay
+        made = view(host.source, shown, state) if replay is None else None
         if replay is not None:
             found.append(Copy("c", "the command that wrote the file", replay.command or ""))
         if made is not None:
@@ -80,50 +80,50 @@ def copies(desk: LlmscopeApp) -> list[Copy]:
     return [copy for copy in found if copy.text]
 
 
-def _number(shown: Shown, scene: ViewState) -> str:
+def _number(shown: Shown, state: ViewState) -> str:
     """Return the number at the cursor; empty while the pane still shows another place."""
     try:
-        return (number(shown.figure, scene) or "") if shown.at(scene) else ""
+        return (number(shown.figure, state) or "") if shown.at(state) else ""
     except (KeyError, IndexError, TypeError, ValueError):  # an incomplete figure of a replayed file
         return ""
 
 
-def _found(desk: LlmscopeApp) -> dict[str, Copy]:
+def _found(host: LlmscopeApp) -> dict[str, Copy]:
     """Return the entries by letter; empty if a figure of a replayed file cannot be drawn."""
     try:
-        return {copy.letter: copy for copy in copies(desk)}
+        return {copy.letter: copy for copy in copies(host)}
     except ScopeError:
         return {}
 
 
-def ask(desk: LlmscopeApp) -> None:
+def ask(host: LlmscopeApp) -> None:
     """Open the copy menu, and copy the entry that the next key chooses."""
-    found = _found(desk)
+    found = _found(host)
     if not found:
-        desk.tell(NOTHING, "warning")
+        host.tell(NOTHING, "warning")
         return
 
     def take(letter: str | None) -> None:
         if letter is not None:
-            _put(desk, found[letter])
+            _put(host, found[letter])
 
-    desk.push_screen(CopyScreen(list(found.values()), desk.look.theme, desk.size), take)
+    host.push_screen(CopyScreen(list(found.values()), host.look.theme, host.size), take)
 
 
-def put(desk: LlmscopeApp, letter: str) -> None:
+def put(host: LlmscopeApp, letter: str) -> None:
     """Copy the menu's entry with this letter."""
-    found = _found(desk)
+    found = _found(host)
     if letter in found:
-        _put(desk, found[letter])
+        _put(host, found[letter])
     else:
-        desk.tell(UNNAMED if "f" in found else NOTHING, "warning")
+        host.tell(UNNAMED if "f" in found else NOTHING, "warning")
 
 
-def _put(desk: LlmscopeApp, copy: Copy) -> None:
+def _put(host: LlmscopeApp, copy: Copy) -> None:
     # Text pasted into a terminal must not control it: an escape ends a bracketed paste.
     text = without_controls(BROKEN.sub("\N{REPLACEMENT CHARACTER}", copy.text))
-    desk.copy_to_clipboard(text)
-    desk.tell(f"copied {copy.what}")
+    host.copy_to_clipboard(text)
+    host.tell(f"copied {copy.what}")
 
 
 class CopyScreen(Dialog[str]):
@@ -139,7 +139,7 @@ class CopyScreen(Dialog[str]):
 
     def compose(self) -> ComposeResult:
         """Yield a row for each entry, with the beginning of its text."""
-        ink = inks(self._theme)
+        ink = text_styles(self._theme)
         menu = Vertical(id="copy")
         menu.border_title = Content(self.heading)
         menu.border_subtitle = Content("any other key leaves")

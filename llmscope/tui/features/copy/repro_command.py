@@ -104,7 +104,7 @@ class View:
     cursor: tuple[int, int]
 
 
-def view(source: ModelSource, shown: Shown, scene: ViewState) -> View | None:
+def view(source: ModelSource, shown: Shown, state: ViewState) -> View | None:
     """Return the inputs of a figure on screen.
 
     None if its model cannot be named, or if the figure only says that there is no prompt B.
@@ -112,14 +112,14 @@ def view(source: ModelSource, shown: Shown, scene: ViewState) -> View | None:
     from llmscope.lenses import lens
 
     chosen, request, want = lens(shown.want.lens), shown.request, shown.want.focus
-    adapters = None if scene.info is None else source.put_on(scene.info, request.adapter)
+    adapters = None if state.info is None else source.put_on(state.info, request.adapter)
     if adapters is None or (chosen.versus and request.versus_prompt is None):
         return None
-    uses, written, focus = chosen.uses, request.written, _focus(shown, scene)
+    uses, written, focus = chosen.uses, request.written, _focus(shown, state)
     # With edits, a change is the difference by edits, whatever B is.
     contrasts = "versus_prompt" in uses or (want.change and not request.edits)
     reads = "words" in uses and want.mode == "lens"
-    cursor = [getattr(focus if name in uses else scene.focus, name) for name in PLACE[:2]]
+    cursor = [getattr(focus if name in uses else state.focus, name) for name in PLACE[:2]]
     return View(
         source,
         adapters,
@@ -195,15 +195,15 @@ def _option(name: str, value: Any) -> str:
     return ",".join(map(str, value)) if name in ("cell", "span") else str(value)
 
 
-def _focus(shown: Shown, scene: ViewState) -> Focus:
+def _focus(shown: Shown, state: ViewState) -> Focus:
     """Return the focus of a figure's request, as a script would write it."""
     from llmscope.record.context.split import tokens_before
 
     focus, request = shown.want.focus, shown.request
-    if focus.layer < 0 and scene.info is not None:  # a negative layer counts from the end
-        focus = replace(focus, layer=focus.layer + scene.info.layers)
+    if focus.layer < 0 and state.info is not None:  # a negative layer counts from the end
+        focus = replace(focus, layer=focus.layer + state.info.layers)
     if focus.step is None:  # the table holds all steps, and marks this one
-        focus = replace(focus, step=scene.step)
+        focus = replace(focus, step=state.step)
     if request.context is not None:
         spans = [(token.start, token.end) for token in shown.tokens]
         focus = replace(focus, context=tokens_before(spans, request.context))

@@ -25,53 +25,53 @@ GRAMMAR = (
 """The label of the line: actions, parts, and positions; the help page has the full grammar."""
 
 
-def zero(desk: LlmscopeApp) -> None:
+def zero(host: LlmscopeApp) -> None:
     """Add the edit that zeroes the item under the cursor, or remove it if it is listed."""
-    scene, pane = desk.scene, desk.overview.pane
-    edit = pane.edit_here(scene)
+    state, pane = host.state, host.grid.pane
+    edit = pane.edit_here(state)
     if edit is None:
-        desk.tell(_nothing(desk), "warning")
+        host.tell(_nothing(host), "warning")
         return
     # In the list the cursor is on an edit, which is removed whether it is on or off.
-    changed = scene.without_edit(scene.chosen) if pane.key == PANE else scene.flipped(edit)
-    if PANE not in desk.overview.on_screen:
+    changed = state.without_edit(state.chosen) if pane.key == PANE else state.flipped(edit)
+    if PANE not in host.grid.on_screen:
         gone = changed.place(edit) is None
-        keys = desk.own.keymap.filled("{edit-zero} takes it back, {workspace-what-if} lists all")
-        desk.tell(f"{edit}: taken back" if gone else f"{edit}; {keys}")
-    desk.look_at(changed)
+        keys = host.user.keymap.filled("{edit-zero} takes it back, {workspace-what-if} lists all")
+        host.tell(f"{edit}: taken back" if gone else f"{edit}; {keys}")
+    host.look_at(changed)
 
 
-def _nothing(desk: LlmscopeApp) -> str:
-    if desk.scene.info is None:
+def _nothing(host: LlmscopeApp) -> str:
+    if host.state.info is None:
         return "the model is not there yet"
-    if desk.overview.pane.key == PANE:
-        return _no_edit(desk)
-    return desk.own.keymap.filled(
+    if host.grid.pane.key == PANE:
+        return _no_edit(host)
+    return host.user.keymap.filled(
         "nothing to zero here: a head, neuron or layer in another pane, or {edit-write} writes it"
     )
 
 
-def _no_edit(desk: LlmscopeApp) -> str:
-    return desk.own.keymap.filled(
+def _no_edit(host: LlmscopeApp) -> str:
+    return host.user.keymap.filled(
         "no edit is listed: {edit-zero} zeroes what is under the cursor, {edit-write} writes one"
     )
 
 
-def write(desk: LlmscopeApp) -> None:
+def write(host: LlmscopeApp) -> None:
     """Open the dialog for a new edit, or in the list for the selected edit."""
-    pane = desk.overview.pane
-    edit = pane.edit_here(desk.scene)
+    pane = host.grid.pane
+    edit = pane.edit_here(host.state)
     inside = pane.key == PANE and edit is not None
-    desk.push_screen(EditScreen(desk, "" if edit is None else str(edit), in_place=inside))
+    host.push_screen(EditScreen(host, "" if edit is None else str(edit), in_place=inside))
 
 
 class EditScreen(LineScreen):
     """One line at the bottom: enter adds the edit, esc closes. An invalid edit stays in it."""
 
-    def __init__(self, desk: LlmscopeApp, text: str, *, in_place: bool) -> None:
+    def __init__(self, host: LlmscopeApp, text: str, *, in_place: bool) -> None:
         what = "edit" if in_place else "new edit"
         super().__init__(f"{what} · {GRAMMAR}", text)
-        self._desk = desk
+        self._host = host
         self._in_place = in_place
 
     def submit(self, event: Input.Submitted) -> None:
@@ -81,75 +81,75 @@ class EditScreen(LineScreen):
         except ScopeError as error:
             self.say(display_text(f"{error.message} · {error.hint}" if error.hint else str(error)))
             return
-        scene = self._desk.scene
-        put = scene.with_edit_in_place if self._in_place else scene.with_edit
+        state = self._host.state
+        put = state.with_edit_in_place if self._in_place else state.with_edit
         self.action_leave()
-        self._desk.look_at(put(edit))
+        self._host.look_at(put(edit))
 
 
-def _of_chosen(desk: LlmscopeApp, change: Callable[[ViewState], ViewState]) -> None:
-    if desk.scene.edits:
-        desk.look_at(change(desk.scene))
+def _of_chosen(host: LlmscopeApp, change: Callable[[ViewState], ViewState]) -> None:
+    if host.state.edits:
+        host.look_at(change(host.state))
     else:
-        desk.tell(_no_edit(desk), "warning")
+        host.tell(_no_edit(host), "warning")
 
 
-def toggle(desk: LlmscopeApp) -> None:
+def toggle(host: LlmscopeApp) -> None:
     """Switch the selected edit off or on."""
-    _of_chosen(desk, lambda scene: scene.toggled())
+    _of_chosen(host, lambda state: state.toggled())
 
 
-def earlier(desk: LlmscopeApp) -> None:
+def earlier(host: LlmscopeApp) -> None:
     """Move the selected edit one place earlier in the order."""
-    _of_chosen(desk, lambda scene: scene.moved_edit())
+    _of_chosen(host, lambda state: state.moved_edit())
 
 
-def switch_all(desk: LlmscopeApp) -> None:
+def switch_all(host: LlmscopeApp) -> None:
     """Switch all edits off temporarily, or on again."""
-    _of_chosen(desk, lambda scene: scene.all_switched())
+    _of_chosen(host, lambda state: state.all_switched())
 
 
-def remove(desk: LlmscopeApp) -> None:
+def remove(host: LlmscopeApp) -> None:
     """Remove the selected edit; only in the list, where the user sees which one it is."""
-    if desk.overview.pane.key != PANE and desk.scene.edits:
-        desk.tell("an edit is removed in the list of edits", "warning")
+    if host.grid.pane.key != PANE and host.state.edits:
+        host.tell("an edit is removed in the list of edits", "warning")
         return
-    _of_chosen(desk, lambda scene: scene.without_edit(scene.chosen))
+    _of_chosen(host, lambda state: state.without_edit(state.chosen))
 
 
-def turn(desk: LlmscopeApp, by: int) -> None:
+def turn(host: LlmscopeApp, by: int) -> None:
     """Change the strength of the selected edit by one step in direction `by`."""
-    one = desk.scene.chosen_edit
+    one = host.state.chosen_edit
     if one is None:
-        desk.tell(_no_edit(desk), "warning")
+        host.tell(_no_edit(host), "warning")
     elif not one.edit.turnable:
-        desk.tell(f"{one.edit} has no strength: scale and steer have one", "warning")
+        host.tell(f"{one.edit} has no strength: scale and steer have one", "warning")
     else:
-        desk.look_at(desk.scene.turned_edit(by), patiently=True)
+        host.look_at(host.state.turned_edit(by), patiently=True)
 
 
-def change(desk: LlmscopeApp) -> None:
+def change(host: LlmscopeApp) -> None:
     """Toggle whether panes show the difference by edits (without edits A − B) or the values."""
-    scene = replace(desk.scene, change=not desk.scene.change)
-    if not scene.change:
-        said = "" if scene.in_force else "panes show the values again"
-    elif scene.apart:
+    state = replace(host.state, change=not host.state.change)
+    if not state.change:
+        said = "" if state.in_force else "panes show the values again"
+    elif state.apart:
         said = "panes show A − B, at the tokens that both have"
     else:
         said = (
             ""
-            if scene.in_force
+            if state.in_force
             else "panes will show what edits change, or A − B, once there are some"
         )
     if said:
-        desk.tell(said)
-    desk.look_at(scene)
+        host.tell(said)
+    host.look_at(state)
 
 
-def refused(desk: LlmscopeApp, said: Refused) -> None:
+def refused(host: LlmscopeApp, said: Refused) -> None:
     """Switch off the edits that the model refused, and go on without them."""
-    scene = desk.scene.blamed(dict(said.faults))
-    for old, new in zip(desk.scene.edits, scene.edits, strict=True):
+    state = host.state.blamed(dict(said.faults))
+    for old, new in zip(host.state.edits, state.edits, strict=True):
         if old != new:
-            desk.tell(f"switched off: {new.edit}: {new.flaw}", "warning")
-    desk.look_at(scene)
+            host.tell(f"switched off: {new.edit}: {new.flaw}", "warning")
+    host.look_at(state)

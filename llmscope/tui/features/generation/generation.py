@@ -36,7 +36,7 @@ ENDLESS = 1 << 30
 NONE_HERE = "the model wrote nothing here: {write-token} writes a token, {write-on} writes on"
 
 
-class Generating:
+class Generation:
     """The state of generation in the editor.
 
     Attributes:
@@ -82,135 +82,135 @@ class Generating:
         said = Marked(before.text + group.said, before.cut)
         return said, Written(len(before.text), group.ids), group.base
 
-    def step(self, desk: LlmscopeApp, sampler: Sampler | None = None) -> None:
+    def step(self, host: LlmscopeApp, sampler: Sampler | None = None) -> None:
         """Generate one token with `sampler`; None is the sampler of the view state."""
         if self.runs:
             self._left = 1
         elif self.writes:
             self._left += 1
         else:
-            self._begin(desk, 1, sampler)
+            self._begin(host, 1, sampler)
 
-    def run(self, desk: LlmscopeApp) -> None:
+    def run(self, host: LlmscopeApp) -> None:
         """Generate until a key or the end of the text; a second call stops."""
         if self.runs:
-            self.stop(desk)
+            self.stop(host)
         else:
-            self._begin(desk, ENDLESS, None)
+            self._begin(host, ENDLESS, None)
 
-    def stop(self, desk: LlmscopeApp) -> None:
+    def stop(self, host: LlmscopeApp) -> None:
         """Stop generating, and discard a token that is under way."""
         if self._timer is not None:
             self._timer.stop()
         wrote, self._left = self._left, 0
         self._asked = self._hand = self._timer = None
         if wrote:
-            desk.ask()  # the frame, if it was not requested yet
-            desk.present()
+            host.ask()  # the frame, if it was not requested yet
+            host.present()
 
-    def heed(self, desk: LlmscopeApp, key: str) -> None:
+    def heed(self, host: LlmscopeApp, key: str) -> None:
         """Stop generating if `key` is not a key of `WRITING`."""
         if not self.writes:
             return
         from llmscope.tui.actions.registry import BY_NAME
         from llmscope.tui.actions.types import is_text
 
-        keys = {own for name in WRITING for own in desk.own.keymap.keys(BY_NAME[name])}
-        if key not in keys or (desk.in_prompt and is_text(key)):
-            self.stop(desk)
+        keys = {own for name in WRITING for own in host.user.keymap.keys(BY_NAME[name])}
+        if key not in keys or (host.in_prompt and is_text(key)):
+            self.stop(host)
 
-    def undo(self, desk: LlmscopeApp) -> None:
+    def undo(self, host: LlmscopeApp) -> None:
         """Remove the last generated token."""
-        group = self._here(desk)
+        group = self._here(host)
         if group is not None and group.count:
-            self._set(desk, group.back())
+            self._set(host, group.back())
         else:
-            desk.tell(desk.own.keymap.filled(NONE_HERE))
+            host.tell(host.user.keymap.filled(NONE_HERE))
 
-    def fork(self, desk: LlmscopeApp) -> None:
+    def fork(self, host: LlmscopeApp) -> None:
         """Begin a new branch after the token under the cursor; the present branch is kept.
 
         With the cursor on the last token, branch where the generation began, or here if some of its
         tokens were taken back.
         """
-        group = self._here(desk)
+        group = self._here(host)
         if group is None or not group.branch.ids:
-            desk.tell(desk.own.keymap.filled(NONE_HERE))
+            host.tell(host.user.keymap.filled(NONE_HERE))
             return
-        scene, count = desk.scene, group.count
-        behind = len(scene.tokens) - 1 - scene.focus.position
-        if not scene.following and behind > 0 and not desk.ledger.waiting:
+        state, count = host.state, group.count
+        behind = len(state.tokens) - 1 - state.focus.position
+        if not state.following and behind > 0 and not host.figures.waiting:
             count -= behind
         elif count == len(group.branch.ids) and group.branch.fork != count:
             count = 0
         if count < 0:
-            desk.tell("the cursor is on a token that the model did not write", "warning")
+            host.tell("the cursor is on a token that the model did not write", "warning")
             return
         forked = group.forked(count)
-        self._set(desk, forked)
+        self._set(host, forked)
         said = "{write-token} writes another; {branch-previous} and {branch-next} go through all"
-        desk.tell(f"branch {forked.at + 1}: {desk.own.keymap.filled(said)}")
+        host.tell(f"branch {forked.at + 1}: {host.user.keymap.filled(said)}")
 
-    def turn(self, desk: LlmscopeApp, by: int) -> None:
+    def turn(self, host: LlmscopeApp, by: int) -> None:
         """Switch to the branch `by` places further."""
-        group = self._here(desk)
+        group = self._here(host)
         if group is None or len(group.kept) < 2:
-            desk.tell(desk.own.keymap.filled("there is one branch alone: {fork} begins another"))
+            host.tell(host.user.keymap.filled("there is one branch alone: {fork} begins another"))
             return
-        self._set(desk, group.turned(by))
+        self._set(host, group.turned(by))
 
-    def read(self, desk: LlmscopeApp, old: str) -> None:
+    def read(self, host: LlmscopeApp, old: str) -> None:
         """Update the branches and marks after the text changed from `old`."""
-        text, group = desk.text, self.branches
+        text, group = host.text, self.branches
         if group is None or group.text != text:
             known = (one.found(text) for one in reversed(self._known.values()))
             found = [one for one in known if one is not None]
             self.branches = max(found, key=lambda one: one.count, default=None)
-            self.stop(desk)
+            self.stop(host)
         self.marks = moved(self.marks, old, text) if self.branches is None else self.branches.marks
 
-    def goes_on(self, desk: LlmscopeApp) -> bool:
+    def goes_on(self, host: LlmscopeApp) -> bool:
         """Schedule the request for the next token if more are to come; return whether that is so.
 
         The request is sent after the screen is drawn, so that fast tokens leave time for the screen
         and the keys.
         """
         if self._left:
-            desk.ledger.overtaken()
-            desk.call_after_refresh(self._go_on, desk)
+            host.figures.overtaken()
+            host.call_after_refresh(self._go_on, host)
         return self._left > 0
 
-    def _go_on(self, desk: LlmscopeApp) -> None:
+    def _go_on(self, host: LlmscopeApp) -> None:
         if self._left and self._asked is None and self._hand is None:
-            self._ask(desk)
+            self._ask(host)
             if self._asked is None:
-                desk.ask()
+                host.ask()
 
-    def land(self, desk: LlmscopeApp, drawn: Sampled) -> None:
+    def land(self, host: LlmscopeApp, drawn: Sampled) -> None:
         """Insert a token that arrived, or stop with a notice if generation ends here."""
         if self._asked is None or drawn.request.draw is not self._asked:
             return
         self._asked = None
         said = _ending(drawn)
         if said:
-            self.stop(desk)
-            desk.tell(said)
+            self.stop(host)
+            host.tell(said)
             return
         late = monotonic() - self._drawn_at > PACE
-        if self.runs and late and desk.ledger.waiting and not desk.bandwidth.pause:
+        if self.runs and late and host.figures.waiting and not host.bandwidth.pause:
             self._hand = drawn
-            self._timer = desk.set_timer(WAIT, lambda: self.landed(desk))
+            self._timer = host.set_timer(WAIT, lambda: self.landed(host))
         else:
-            self._take(desk, drawn)
+            self._take(host, drawn)
 
-    def landed(self, desk: LlmscopeApp) -> None:
+    def landed(self, host: LlmscopeApp) -> None:
         """Insert the token that waited for the frame of the text, which was drawn now."""
         self._drawn_at = monotonic()
         if self._timer is not None:
             self._timer.stop()
         drawn, self._hand, self._timer = self._hand, None, None
         if drawn is not None:
-            self._take(desk, drawn)
+            self._take(host, drawn)
 
     def note(self, info: ModelInfo | None = None) -> str:
         """Return the remarks on generation for the editor's title.
@@ -227,56 +227,56 @@ class Generating:
             parts.append("writing, any key stops")
         return " · ".join(parts)
 
-    def _begin(self, desk: LlmscopeApp, count: int, sampler: Sampler | None) -> None:
+    def _begin(self, host: LlmscopeApp, count: int, sampler: Sampler | None) -> None:
         from llmscope.tui.features.models.model_switch import busy
 
-        if busy(desk):
+        if busy(host):
             return
-        if desk.scene.info is None:
-            desk.tell("the model is not there yet", "warning")
-        elif not desk.text:
-            desk.tell("type something first: the model writes on after it", "warning")
-        elif desk.editor.text == desk.text:
+        if host.state.info is None:
+            host.tell("the model is not there yet", "warning")
+        elif not host.text:
+            host.tell("type something first: the model writes on after it", "warning")
+        elif host.editor.text == host.text:
             self._left, self._sampler, self._run = count, sampler, None
-            self._ask(desk)
-            desk.present()
+            self._ask(host)
+            host.present()
 
-    def _ask(self, desk: LlmscopeApp) -> None:
-        group = self.branches or Branches(desk.text, self.marks)
-        sampler = self._sampler or desk.scene.sampler
+    def _ask(self, host: LlmscopeApp) -> None:
+        group = self.branches or Branches(host.text, self.marks)
+        sampler = self._sampler or host.state.sampler
         # An explicit sampler requests the token that the figure shows, so no rules are applied.
         draw = Sample(sampler, group.branch.stream, group.tried, rules=self._sampler is None)
-        self._asked = draw if desk.ask(draw) else None
+        self._asked = draw if host.ask(draw) else None
         if self._asked is None:
             self._left = 0
 
-    def _take(self, desk: LlmscopeApp, drawn: Sampled) -> None:
+    def _take(self, host: LlmscopeApp, drawn: Sampled) -> None:
         """Insert a token into the editor."""
-        if desk.editor.text != desk.text:  # a keystroke came first and wins
-            self.stop(desk)
+        if host.editor.text != host.text:  # a keystroke came first and wins
+            self.stop(host)
             return
-        group = self.branches or Branches(desk.text, self.marks)
+        group = self.branches or Branches(host.text, self.marks)
         self._left -= 1
-        if desk.overview.workspace.name == WORKSPACE:
-            desk.scene = desk.scene.walk_to(0, None)
-        self._set(desk, group.wrote(drawn.token, drawn.text), joined=self._run)
-        self._run = desk.editor.last_step if self._left else None
+        if host.grid.workspace.name == WORKSPACE:
+            host.state = host.state.walk_to(0, None)
+        self._set(host, group.wrote(drawn.token, drawn.text), joined=self._run)
+        self._run = host.editor.last_step if self._left else None
 
-    def _here(self, desk: LlmscopeApp) -> Branches | None:
-        return self.branches if desk.editor.text == desk.text else None
+    def _here(self, host: LlmscopeApp) -> Branches | None:
+        return self.branches if host.editor.text == host.text else None
 
-    def _set(self, desk: LlmscopeApp, group: Branches, joined: object = None) -> None:
+    def _set(self, host: LlmscopeApp, group: Branches, joined: object = None) -> None:
         """Put a branch's text into the editor, extending the undo step `joined` if not None."""
         self.branches = group
         self._known.pop(group.base, None)
         self._known[group.base] = group
         while len(self._known) > KNOWN:
             del self._known[next(iter(self._known))]
-        shared = shared_length(desk.editor.text, group.text)
-        if desk.editor.text != group.text:
-            desk.editor.rewrite(shared, group.text[shared:], joined=joined)
-        elif not self.goes_on(desk):  # a token without text still changes the prompt
-            desk.ask()
+        shared = shared_length(host.editor.text, group.text)
+        if host.editor.text != group.text:
+            host.editor.rewrite(shared, group.text[shared:], joined=joined)
+        elif not self.goes_on(host):  # a token without text still changes the prompt
+            host.ask()
 
 
 def _ending(drawn: Sampled) -> str:
@@ -288,31 +288,31 @@ def _ending(drawn: Sampled) -> str:
     return "the context is full: no token can follow" if drawn.full else ""
 
 
-def write(desk: LlmscopeApp) -> None:
+def write(host: LlmscopeApp) -> None:
     """Generate a token; in the walkthrough the likeliest one, which it has just shown."""
-    if desk.overview.workspace.name == WORKSPACE:
+    if host.grid.workspace.name == WORKSPACE:
         from llmscope.tui.features.walkthrough.controller import write as write_it
 
-        write_it(desk)
+        write_it(host)
     else:
-        desk.generating.step(desk)
+        host.generation.step(host)
 
 
-def write_on(desk: LlmscopeApp) -> None:
+def write_on(host: LlmscopeApp) -> None:
     """Generate until a key."""
-    desk.generating.run(desk)
+    host.generation.run(host)
 
 
-def take_back(desk: LlmscopeApp) -> None:
+def take_back(host: LlmscopeApp) -> None:
     """Remove the last generated token."""
-    desk.generating.undo(desk)
+    host.generation.undo(host)
 
 
-def fork(desk: LlmscopeApp) -> None:
+def fork(host: LlmscopeApp) -> None:
     """Begin a new branch."""
-    desk.generating.fork(desk)
+    host.generation.fork(host)
 
 
-def turn(desk: LlmscopeApp, by: int) -> None:
+def turn(host: LlmscopeApp, by: int) -> None:
     """Switch to the branch `by` places further."""
-    desk.generating.turn(desk, by)
+    host.generation.turn(host, by)

@@ -17,34 +17,34 @@ if TYPE_CHECKING:
 ASKED = "how the next token is drawn · temperature 0: the likeliest · top-k 0: no cut"
 
 
-def ask(desk: LlmscopeApp) -> None:
+def ask(host: LlmscopeApp) -> None:
     """Open the dialog."""
-    desk.push_screen(SamplerScreen(desk))
+    host.push_screen(SamplerScreen(host))
 
 
 class SamplerScreen(LineScreen):
     """One line at the bottom: enter applies it, esc closes. Invalid input stays in it."""
 
-    def __init__(self, desk: LlmscopeApp) -> None:
-        super().__init__(ASKED, desk.scene.sampler.written)
-        self._desk = desk
+    def __init__(self, host: LlmscopeApp) -> None:
+        super().__init__(ASKED, host.state.sampler.written)
+        self._host = host
 
     def submit(self, event: Input.Submitted) -> None:
         """Apply the settings, or show the error."""
-        desk = self._desk
+        host = self._host
         try:
-            sampler = read_sampler(event.value, desk.scene.sampler)
+            sampler = read_sampler(event.value, host.state.sampler)
         except ScopeError as error:
             self.say(display_text(f"{error.message} · {error.hint}"))
             return
         self.action_leave()
-        desk.look_at(desk.scene.drawing(sampler))
-        desk.tell(display_text(f"the next token: {sampler.said}{_rules(desk)}"))
+        host.look_at(host.state.drawing(sampler))
+        host.tell(display_text(f"the next token: {sampler.said}{_rules(host)}"))
 
 
-def _rules(desk: LlmscopeApp) -> str:
+def _rules(host: LlmscopeApp) -> str:
     """Return which settings of the model's generation_config are applied, and which are not."""
-    info = desk.scene.info
+    info = host.state.info
     if info is None:
         return ""
     applied, ignored = info.rules.applied, info.rules.ignored

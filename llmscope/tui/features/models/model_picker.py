@@ -36,10 +36,10 @@ OPEN_NOW = "open now"
 FAILED = "the list cannot be read"
 
 
-def ask(desk: LlmscopeApp) -> None:
+def ask(host: LlmscopeApp) -> None:
     """Open the picker."""
-    if desk.may("models"):
-        desk.push_screen(PickerScreen(desk))
+    if host.may("models"):
+        host.push_screen(PickerScreen(host))
 
 
 class ModelsFound(Message):
@@ -68,9 +68,9 @@ class ModelLine(TextLine):
 class PickerScreen(LineScreen):
     """An input line with the list below it: enter opens the selected model, esc closes."""
 
-    def __init__(self, desk: LlmscopeApp) -> None:
+    def __init__(self, host: LlmscopeApp) -> None:
         super().__init__(ASKED, "")
-        self._desk, self._line = desk, ModelLine()
+        self._host, self._line = host, ModelLine()
         self._catalogue = Catalogue()
         self._list = OptionList(id="models", markup=False)
         self._list.can_focus = False
@@ -154,7 +154,7 @@ class PickerScreen(LineScreen):
     def _open(self, offer: Offer | str) -> None:
         if isinstance(offer, Offer) and self.is_current:
             self.action_leave()
-            switch(self._desk, offer.spec)
+            switch(self._host, offer.spec)
 
     def _present(self) -> None:
         """Show the matches; the selection stays on a model that the user moved to."""
@@ -176,23 +176,23 @@ class PickerScreen(LineScreen):
 
     def _rows(self) -> Iterator[Option]:
         width = max(10, self._list.scrollable_content_region.width - 2)
-        inks = self._desk.inks
+        text_styles = self._host.text_styles
         names = [_name(one) for one in self._shown if isinstance(one, Offer)]
         room = min(max(map(cell_len, names), default=0), max(8, int(WIDEST * width)))
         for offer in self._shown:
             if isinstance(offer, str):
-                yield Option(Content.assemble((offer, inks.dim)), disabled=True)
+                yield Option(Content.assemble((offer, text_styles.dim)), disabled=True)
                 continue
-            name = Content.assemble((_name(offer), inks.text))
+            name = Content.assemble((_name(offer), text_styles.text))
             about = [display_text(part).replace("\n", " ") for part in offer.about]
-            if offer.spec == self._desk.source.spec and self._desk.scene.info is not None:
+            if offer.spec == self._host.source.spec and self._host.state.info is not None:
                 about.insert(0, OPEN_NOW)
             row = Content.assemble(
                 *(
                     name.truncate(room, ellipsis=True, pad=True),
-                    (f"{offer.amount:>{AMOUNT}}  ", inks.dim),
+                    (f"{offer.amount:>{AMOUNT}}  ", text_styles.dim),
                 ),
-                (" · ".join(about), inks.dim),
+                (" · ".join(about), text_styles.dim),
             )
             yield Option(row.truncate(width, ellipsis=True))
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from llmscope.engine.events import LoadFailed, OpenRequest
 from llmscope.tui.features.context.controller import ContextController
 from llmscope.tui.features.copy.repro_command import ModelSource
-from llmscope.tui.features.generation.generation import Generating
-from llmscope.tui.features.walkthrough.controller import Walking
+from llmscope.tui.features.generation.generation import Generation
+from llmscope.tui.features.walkthrough.controller import WalkthroughPlayer
 from llmscope.tui.session.undo_history import UndoHistory
 from llmscope.tui.state.view_state import ViewState
 from llmscope.tui.widgets.header import size
@@ -96,141 +96,145 @@ class PendingSwitch:
         return self.request.load is None
 
 
-def switch(desk: LlmscopeApp, spec: str) -> None:
+def switch(host: LlmscopeApp, spec: str) -> None:
     """Switch to another model; the spec of the open model cancels a pending switch."""
-    spec, scene = spec.strip(), desk.scene
-    there = scene.info is not None and spec == desk.source.spec
-    if desk.own.other is None:
-        desk.tell("no other model can be opened here", "warning")
+    spec, state = spec.strip(), host.state
+    there = state.info is not None and spec == host.source.spec
+    if host.user.other is None:
+        host.tell("no other model can be opened here", "warning")
         return
-    if there and desk.opening is None:
-        desk.tell(f"{spec} is open already")
+    if there and host.opening is None:
+        host.tell(f"{spec} is open already")
         return
-    opening = PendingSwitch(spec, desk.own.other(spec), desk.editor.text, desk.own.left.get(spec))
+    opening = PendingSwitch(spec, host.user.other(spec), host.editor.text, host.user.left.get(spec))
     if there:
         opening.stay()
     # Pending requests to the old model and their answers are of no use now.
-    desk.walking.stop()
-    desk.lessons = ContextController()
-    desk.chat.read(desk.text, scene.info)
-    desk.opening = opening
-    desk.generating.stop(desk)
-    desk.engine.ask(opening.request)
-    if scene.info is None:
-        desk.card.about(spec)
-        desk.title_line.named(spec)
+    host.walkthrough.stop()
+    host.context = ContextController()
+    host.chat.read(host.text, state.info)
+    host.opening = opening
+    host.generation.stop(host)
+    host.engine.ask(opening.request)
+    if state.info is None:
+        host.placeholder.about(spec)
+        host.header.named(spec)
     else:
-        desk.ledger.overtaken()
-        desk.expect()
-        desk.note(f"opening {spec} …", desk.inks.dim)
+        host.figures.overtaken()
+        host.expect()
+        host.note(f"opening {spec} …", host.text_styles.dim)
 
 
-def busy(desk: LlmscopeApp) -> bool:
+def busy(host: LlmscopeApp) -> bool:
     """Return whether a switch is pending, so that no requests may be sent; if so, tell the user."""
-    if desk.opening is not None:
-        desk.tell(f"{desk.opening.spec} is being opened: wait for it", "warning")
-    return desk.opening is not None
+    if host.opening is not None:
+        host.tell(f"{host.opening.spec} is being opened: wait for it", "warning")
+    return host.opening is not None
 
 
-def progress(desk: LlmscopeApp, event: Loading) -> None:
+def progress(host: LlmscopeApp, event: Loading) -> None:
     """Show the progress of the load."""
-    desk.card.progress(event)
-    if desk.opening is None or desk.scene.info is None:
+    host.placeholder.progress(event)
+    if host.opening is None or host.state.info is None:
         return
     done = size(event.done) if event.done else ""
     of = f" of {size(event.total)}" if event.done and event.total else ""
-    parts = (f"opening {desk.opening.spec}", event.stage, done + of)
-    desk.note(" · ".join(filter(None, parts)), desk.inks.dim)
+    parts = (f"opening {host.opening.spec}", event.stage, done + of)
+    host.note(" · ".join(filter(None, parts)), host.text_styles.dim)
 
 
-def opened(desk: LlmscopeApp, event: Opened) -> bool:
+def opened(host: LlmscopeApp, event: Opened) -> bool:
     """Take over a model that was loaded.
 
     Returns:
         Whether to show it; False if a later request superseded it or the open model stays.
     """
-    opening = desk.opening
+    opening = host.opening
     if opening is None or event.request is not opening.request:
         return False
-    desk.opening = None
-    desk.note("", desk.inks.dim)
+    host.opening = None
+    host.note("", host.text_styles.dim)
     if opening.stays:
-        _go_on(desk, event.info)
+        _go_on(host, event.info)
         return False
-    left = Left(desk.editor.text, UndoHistory.of(desk.editor.history))
-    desk.own.left[desk.source.spec] = left
+    left = Left(host.editor.text, UndoHistory.of(host.editor.history))
+    host.user.left[host.source.spec] = left
     kept = opening.left or Left()
-    text = _prompt(desk, opening, kept)
-    if desk.own.autosave:
-        desk.own.autosave.turn(opening.spec, text, *left[:2])
-    _reset(desk, event.info)
-    desk.source = ModelSource(opening.spec, opening.loader.options, opening.loader.adapters)
-    desk.text = text
-    desk.editor.turn_to(text, kept.past.leading_to(kept.text, text))
-    desk.card.about(opening.spec)
+    text = _prompt(host, opening, kept)
+    if host.user.autosave:
+        host.user.autosave.turn(opening.spec, text, *left[:2])
+    _reset(host, event.info)
+    host.source = ModelSource(opening.spec, opening.loader.options, opening.loader.adapters)
+    host.text = text
+    host.editor.turn_to(text, kept.past.leading_to(kept.text, text))
+    host.placeholder.about(opening.spec)
     if kept.notice:
-        desk.tell(kept.notice, "warning")
-    if desk.own.autosave:
-        desk.own.autosave.edited(desk)
+        host.tell(kept.notice, "warning")
+    if host.user.autosave:
+        host.user.autosave.edited(host)
     return True
 
 
-def failed(desk: LlmscopeApp, event: OpenFailed) -> None:
+def failed(host: LlmscopeApp, event: OpenFailed) -> None:
     """Show why a model could not be opened, and go on with the open one, if any."""
-    opening = desk.opening
+    opening = host.opening
     if opening is None or event.request is not opening.request:
         return
-    desk.opening = None
-    desk.note("", desk.inks.dim)
+    host.opening = None
+    host.note("", host.text_styles.dim)
     if event.left is None:
-        desk.card.about(opening.spec)
-        desk.title_line.named(opening.spec)
-        desk.fail(LoadFailed(event.error, event.hint))
+        host.placeholder.about(opening.spec)
+        host.header.named(opening.spec)
+        host.fail(LoadFailed(event.error, event.hint))
         return
     hint = f" (try: {event.hint})" if event.hint else ""
-    again = f". {desk.source.spec} was loaded again" if event.again else ""
-    desk.tell(f"{opening.spec} cannot be opened: {event.error}{hint}{again}", "error")
-    _go_on(desk, event.left)
+    again = f". {host.source.spec} was loaded again" if event.again else ""
+    host.tell(f"{opening.spec} cannot be opened: {event.error}{hint}{again}", "error")
+    _go_on(host, event.left)
 
 
-def _prompt(desk: LlmscopeApp, opening: PendingSwitch, kept: Left) -> str:
+def _prompt(host: LlmscopeApp, opening: PendingSwitch, kept: Left) -> str:
     """Return the first prompt for the new model.
 
     Use the text typed while the model was loading; otherwise the prompt that the model had last;
     otherwise the present prompt, without the old model's chat template, and with an example of
     the new model in place of one that suits only the old model.
     """
-    text = desk.editor.text
+    text = host.editor.text
     if text != opening.text:
         return text
     if kept.text:
         return kept.text
-    ours, theirs = examples(desk.source.spec), examples(opening.spec)
+    ours, theirs = examples(host.source.spec), examples(opening.spec)
     if text in ours and text not in theirs:
         return theirs[0]
-    return desk.chat.plain(text)
+    return host.chat.plain(text)
 
 
-def _reset(desk: LlmscopeApp, info: ModelInfo) -> None:
+def _reset(host: LlmscopeApp, info: ModelInfo) -> None:
     """Discard all state that belongs to a model: cursor, edits, target, prompt B, and figures."""
-    was = desk.scene
+    was = host.state
     fresh = ViewState(view=was.view, attention=was.attention, whole=was.whole, turns=was.turns)
-    desk.scene = fresh.drawing(was.sampler).loaded(info)
-    desk.chat, desk.lessons, desk.walking = desk.chat.anew(), ContextController(), Walking()
-    desk.generating = Generating()
-    desk.comparing.beside = None
-    desk.cost = None
-    desk.ledger.forget()
-    desk.rest(late=False)
+    host.state = fresh.drawing(was.sampler).loaded(info)
+    host.chat, host.context, host.walkthrough = (
+        host.chat.anew(),
+        ContextController(),
+        WalkthroughPlayer(),
+    )
+    host.generation = Generation()
+    host.comparison.beside = None
+    host.cost = None
+    host.figures.forget()
+    host.rest(late=False)
 
 
-def _go_on(desk: LlmscopeApp, info: ModelInfo) -> None:
+def _go_on(host: LlmscopeApp, info: ModelInfo) -> None:
     """Go on with the open model; if it had to be loaded again, its taught contexts are lost."""
-    scene = replace(desk.scene, info=info)
-    if scene.adapter is not None and scene.adapter not in info.adapters:
-        scene = replace(scene, adapter=info.adapter)
-    desk.scene = scene
-    desk.title_line.model(info, scene.adapter)
-    desk.ledger.repeat()
-    desk.ask()
-    desk.present()
+    state = replace(host.state, info=info)
+    if state.adapter is not None and state.adapter not in info.adapters:
+        state = replace(state, adapter=info.adapter)
+    host.state = state
+    host.header.model(info, state.adapter)
+    host.figures.repeat()
+    host.ask()
+    host.present()

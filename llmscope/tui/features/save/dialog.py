@@ -26,16 +26,16 @@ if TYPE_CHECKING:
 SUFFIXES = "svg, png, html, txt, ansi, json, npz or safetensors"
 
 
-def ask(desk: LlmscopeApp) -> None:
+def ask(host: LlmscopeApp) -> None:
     """Open the save dialog for the focused pane."""
-    shown = desk.ledger.shown(desk.overview.pane.key)
-    if shown is None or desk.scene.token is None:
-        desk.tell("nothing to save yet", "warning")
+    shown = host.figures.shown(host.grid.pane.key)
+    if shown is None or host.state.token is None:
+        host.tell("nothing to save yet", "warning")
         return
     if shown.figure.extra.get(ELSEWHERE):
-        desk.tell(f"nothing to save: {shown.figure.verdict.reason}", "warning")
+        host.tell(f"nothing to save: {shown.figure.verdict.reason}", "warning")
         return
-    desk.push_screen(SaveScreen(desk, shown))
+    host.push_screen(SaveScreen(host, shown))
 
 
 def free_name(key: str, layer: int, folder: Path) -> str:
@@ -54,15 +54,15 @@ class SaveScreen(LineScreen):
     is computed while the user types the name.
     """
 
-    def __init__(self, desk: LlmscopeApp, shown: Shown) -> None:
-        self._desk = desk
+    def __init__(self, host: LlmscopeApp, shown: Shown) -> None:
+        self._host = host
         self._shown = shown
-        self._scene = desk.scene
-        self._pane = desk.overview.pane
-        self._tokens = desk.ledger.tokens_of(shown)
+        self._state = host.state
+        self._pane = host.grid.pane
+        self._tokens = host.figures.tokens_of(shown)
         self._existing: tuple[Path, ...] = ()
         self._known: Future[dict[str, Any]] | None = None
-        key, layer = self._pane.key, max(0, self._scene.focus.layer)
+        key, layer = self._pane.key, max(0, self._state.focus.layer)
         super().__init__(
             f"save {self._pane.called} as · {SUFFIXES}", free_name(key, layer, Path.cwd())
         )
@@ -108,19 +108,19 @@ class SaveScreen(LineScreen):
         made = partial(
             picture,
             self._shown,
-            self._scene,
+            self._state,
             format,
             size=(size.width, size.height),
-            look=self._desk.look,
+            look=self._host.look,
             tokens=self._tokens,
         )
-        replay = self._desk.own.replay
+        replay = self._host.user.replay
         told = (
-            partial(about, self._desk.source, self._shown, self._scene, format)
+            partial(about, self._host.source, self._shown, self._state, format)
             if replay is None
             else lambda _: dict(replay.about)
         )
-        return Save(self._desk, path, format, made, told, self._known)
+        return Save(self._host, path, format, made, told, self._known)
 
 
 @dataclass
@@ -128,7 +128,7 @@ class Save:
     """A file to be written.
 
     Attributes:
-        desk: the app.
+        host: the app.
         path: the path of the file.
         format: the format of the file.
         made: returns the content, given the metadata as `about`.
@@ -137,7 +137,7 @@ class Save:
         force: whether to replace an existing file.
     """
 
-    desk: LlmscopeApp
+    host: LlmscopeApp
     path: Path
     format: str
     made: Callable[..., str | bytes | FilePair]
@@ -172,26 +172,26 @@ class Save:
         else:
             write(self.path, content, force=self.force)
         less = f", without where it came from: {display_text(str(flaw))}" if flaw else ""
-        self.desk.tell(
+        self.host.tell(
             f"saved {_shown(str(self.path))}{less}", "warning" if flaw else "information"
         )
 
     def later(self) -> None:
         """Write the file once the provenance is known, or when the app closes before that."""
         assert self.known is not None
-        self.desk.saves.append(self)
-        self.desk.tell(f"{_shown(str(self.path))} is saved once the model's weights are read")
-        self.known.add_done_callback(lambda _: self.desk.call_later(self.land))
+        self.host.saves.append(self)
+        self.host.tell(f"{_shown(str(self.path))} is saved once the model's weights are read")
+        self.known.add_done_callback(lambda _: self.host.call_later(self.land))
 
     def land(self) -> None:
         """Write the file now that the provenance is known."""
-        if self not in self.desk.saves:
+        if self not in self.host.saves:
             return
-        self.desk.saves.remove(self)
+        self.host.saves.remove(self)
         try:
             self.write()
         except (OSError, ValueError, ScopeError) as error:
-            self.desk.tell(f"cannot write {_shown(str(self.path))}: {error}", "error")
+            self.host.tell(f"cannot write {_shown(str(self.path))}: {error}", "error")
 
 
 def _shown(name: str) -> str:

@@ -39,7 +39,7 @@ def found_out(origin: Origin) -> Future[dict[str, Any]]:
 def about(
     source: ModelSource,
     shown: Shown,
-    scene: ViewState,
+    state: ViewState,
     format: str,  # noqa: A002
     provenance: dict[str, Any] | None,
 ) -> dict[str, Any] | None:
@@ -51,18 +51,18 @@ def about(
     from llmscope.export import about_dict
     from llmscope.tui.features.copy.repro_command import command, view
 
-    if scene.info is None:
+    if state.info is None:
         return None
-    made = view(source, shown, scene)
+    made = view(source, shown, state)
     if provenance is not None:
         line = None if made is None else command(made, format)
         provenance = {**provenance, "command": line}
-    info = replace(scene.info, adapter=shown.request.adapter)
+    info = replace(state.info, adapter=shown.request.adapter)
     return about_dict(
         info if shown.origin is None else shown.origin.info,
         shown.text,
         shown.tokens,
-        scene.focus if made is None else _focus(made, shown),
+        state.focus if made is None else _focus(made, shown),
         _whatif(made, shown),
         provenance,
     )

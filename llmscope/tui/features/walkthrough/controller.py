@@ -29,7 +29,7 @@ BEGINS = "this is where it begins"
 EARLIER = "the cursor is on an earlier token: {token-last} goes to the last one"
 
 
-class Walking:
+class WalkthroughPlayer:
     """The state of the walkthrough: the history of places, and autoplay."""
 
     def __init__(self) -> None:
@@ -43,35 +43,35 @@ class Walking:
         """1 while autoplay goes forwards, -1 while it goes backwards, otherwise 0."""
         return self._by
 
-    def go(self, desk: LlmscopeApp, scene: ViewState) -> None:
-        """Push the present place onto the history and go to `scene`."""
-        here = desk.scene
+    def go(self, host: LlmscopeApp, state: ViewState) -> None:
+        """Push the present place onto the history and go to `state`."""
+        here = host.state
         self._before.append((here.tokens, here.focus, here.inside))
-        desk.look_at(scene)
+        host.look_at(state)
 
-    def back(self, desk: LlmscopeApp) -> None:
+    def back(self, host: LlmscopeApp) -> None:
         """Go back to the last place of the history that belongs to the present tokens."""
         while self._before:
             tokens, was, inside = self._before.pop()
-            if tokens == desk.scene.tokens:
+            if tokens == host.state.tokens:
                 place = (was.layer, was.head, was.step, was.weight, was.cell)
                 layer, head, step, weight, cell = place
-                focus = replace(desk.scene.focus, layer=layer, head=head, step=step)
+                focus = replace(host.state.focus, layer=layer, head=head, step=step)
                 focus = replace(focus, weight=weight, cell=cell)
-                desk.look_at(replace(desk.scene, focus=focus, inside=inside))
+                host.look_at(replace(host.state, focus=focus, inside=inside))
                 return
-        desk.tell(desk.own.keymap.filled("nothing to go back to: {step-from} goes to an input"))
+        host.tell(host.user.keymap.filled("nothing to go back to: {step-from} goes to an input"))
 
-    def play(self, desk: LlmscopeApp, by: int) -> None:
+    def play(self, host: LlmscopeApp, by: int) -> None:
         """Start autoplay in direction `by` (1 or -1); the same direction again stops it."""
         if self._by == by:
             self.stop()
             return
         self.stop()
-        self._by, self._at = by, (desk.scene, desk.text)
-        self._timer = desk.set_interval(PACE, partial(self.tick, desk))
-        desk.tell("the walk goes on by itself; any key stops it")
-        self.tick(desk)
+        self._by, self._at = by, (host.state, host.text)
+        self._timer = host.set_interval(PACE, partial(self.tick, host))
+        host.tell("the walk goes on by itself; any key stops it")
+        self.tick(host)
 
     def stop(self) -> None:
         """Stop autoplay."""
@@ -79,99 +79,99 @@ class Walking:
             self._timer.stop()
         self._timer, self._by, self._at = None, 0, None
 
-    def tick(self, desk: LlmscopeApp) -> None:
+    def tick(self, host: LlmscopeApp) -> None:
         """Go one step further once all figures are there; stop if the user did anything else."""
-        moved = self._at != (desk.scene, desk.text) or len(desk.screen_stack) > 1
-        if moved or desk.overview.workspace.name != WORKSPACE:
+        moved = self._at != (host.state, host.text) or len(host.screen_stack) > 1
+        if moved or host.grid.workspace.name != WORKSPACE:
             self.stop()
-        elif not desk.ledger.waiting:
+        elif not host.figures.waiting:
             by = self._by
-            scene = table(desk).onward(desk.scene, by, opens=True)
-            if scene is None:
+            state = table(host).onward(host.state, by, opens=True)
+            if state is None:
                 self.stop()
-                desk.tell(BEGINS if by < 0 else _ending(desk))
+                host.tell(BEGINS if by < 0 else _ending(host))
             else:
-                desk.look_at(scene)
-                self._at = (desk.scene, desk.text)
+                host.look_at(state)
+                self._at = (host.state, host.text)
 
 
-def table(desk: LlmscopeApp) -> WalkthroughPane:
+def table(host: LlmscopeApp) -> WalkthroughPane:
     """Return the pane with the table of steps."""
     from llmscope.tui.panes.walkthrough import WalkthroughPane
 
-    pane = desk.overview.panes["walkthrough"]
+    pane = host.grid.panes["walkthrough"]
     assert isinstance(pane, WalkthroughPane)
     return pane
 
 
-def numbers(desk: LlmscopeApp) -> ValuesPane:
+def numbers(host: LlmscopeApp) -> ValuesPane:
     """Return the pane with the numbers of a step."""
     from llmscope.tui.panes.walk_values import ValuesPane
 
-    pane = desk.overview.panes["walk-values"]
+    pane = host.grid.panes["walk-values"]
     assert isinstance(pane, ValuesPane)
     return pane
 
 
-def here(desk: LlmscopeApp) -> bool:
+def here(host: LlmscopeApp) -> bool:
     """Return whether a walkthrough is on screen; if not, tell the user where to find it."""
-    if desk.overview.workspace.name == WORKSPACE and table(desk).steps:
+    if host.grid.workspace.name == WORKSPACE and table(host).steps:
         return True
-    there = desk.overview.workspace.name == WORKSPACE
-    desk.tell("there is no step to go to yet" if there else desk.own.keymap.filled(ELSEWHERE))
+    there = host.grid.workspace.name == WORKSPACE
+    host.tell("there is no step to go to yet" if there else host.user.keymap.filled(ELSEWHERE))
     return False
 
 
-def source(desk: LlmscopeApp) -> None:
+def source(host: LlmscopeApp) -> None:
     """Go to an input of the step, or of the number under the cursor."""
     # Imported late: it needs numpy, which the first frame does not load.
     from llmscope.tui.features.walkthrough.sources import source as ask
 
-    ask(desk)
+    ask(host)
 
 
-def back(desk: LlmscopeApp) -> None:
+def back(host: LlmscopeApp) -> None:
     """Go back to the previous place."""
-    if here(desk):
-        desk.walking.back(desk)
+    if here(host):
+        host.walkthrough.back(host)
 
 
-def play(desk: LlmscopeApp, by: int) -> None:
+def play(host: LlmscopeApp, by: int) -> None:
     """Start or stop autoplay in direction `by` (1 or -1)."""
-    if here(desk) and desk.may("walk-on"):
-        desk.walking.play(desk, by)
+    if here(host) and host.may("walk-on"):
+        host.walkthrough.play(host, by)
 
 
-def write(desk: LlmscopeApp) -> None:
+def write(host: LlmscopeApp) -> None:
     """Append the likeliest token to the prompt, and restart the walkthrough."""
-    if not here(desk):
+    if not here(host):
         return
-    pane, scene = table(desk), desk.scene
+    pane, state = table(host), host.state
     last = pane.steps[-1]
     shown = pane.shown
-    fresh = shown is not None and shown.at(scene) and shown.text == marked(desk.text).text
+    fresh = shown is not None and shown.at(state) and shown.text == marked(host.text).text
     if not fresh or "writes" not in last:
-        desk.tell("what comes next is not known yet", "warning")
-    elif scene.focus.position != len(scene.tokens) - 1:
-        desk.tell(desk.own.keymap.filled(EARLIER), "warning")
+        host.tell("what comes next is not known yet", "warning")
+    elif state.focus.position != len(state.tokens) - 1:
+        host.tell(host.user.keymap.filled(EARLIER), "warning")
     elif last["full"]:
-        desk.tell(" ".join(last["ending"]))
+        host.tell(" ".join(last["ending"]))
     elif not last["writes"]:
-        desk.tell(
+        host.tell(
             f"the model ends here: {quoted_token(last['told'][0])} cannot be written", "warning"
         )
     else:
         from llmscope.sampler import Sampler
 
-        desk.generating.step(desk, Sampler())
+        host.generation.step(host, Sampler())
 
 
-def _ending(desk: LlmscopeApp) -> str:
+def _ending(host: LlmscopeApp) -> str:
     """Return the notice for the end of autoplay."""
-    last = table(desk).steps[-1]
+    last = table(host).steps[-1]
     if last.get("ending"):
         return " ".join(last["ending"])
     if not last.get("writes"):
         return "this is where it ends"
     said = "comes next: {write-token} writes it, and the walk begins again"
-    return f"{quoted_token(last['writes'])} {desk.own.keymap.filled(said)}"
+    return f"{quoted_token(last['writes'])} {host.user.keymap.filled(said)}"

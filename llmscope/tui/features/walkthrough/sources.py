@@ -24,28 +24,28 @@ class StepSource:
     """An input of a step or number: its description, and the view state that shows it."""
 
     said: str
-    scene: ViewState
+    state: ViewState
 
 
-def source(desk: LlmscopeApp) -> None:
+def source(host: LlmscopeApp) -> None:
     """Go to an input of the selected step or number; if there are several, show a menu."""
-    if not here(desk):
+    if not here(host):
         return
-    found = sources(desk)[:MOST]
+    found = sources(host)[:MOST]
     if not found:
-        learned = desk.scene.focus.weight is not None
-        desk.tell("a weight was learned, and made from nothing here" if learned else BEGINS)
+        learned = host.state.focus.weight is not None
+        host.tell("a weight was learned, and made from nothing here" if learned else BEGINS)
     elif len(found) == 1:
-        desk.walking.go(desk, found[0].scene)
+        host.walkthrough.go(host, found[0].state)
     else:
         rows = [Copy(str(at), one.said, " ") for at, one in enumerate(found, 1)]
 
         def go(letter: str | None) -> None:
             if letter is not None:
-                desk.walking.go(desk, found[int(letter) - 1].scene)
+                host.walkthrough.go(host, found[int(letter) - 1].state)
 
-        keys = {key for key in desk.own.keymap.shown(_action("step-from")) if len(key) == 1}
-        desk.push_screen(SourceScreen(rows, desk, keys), go)
+        keys = {key for key in host.user.keymap.shown(_action("step-from")) if len(key) == 1}
+        host.push_screen(SourceScreen(rows, host, keys), go)
 
 
 def _action(name: str) -> Any:
@@ -59,8 +59,8 @@ class SourceScreen(CopyScreen):
 
     heading = "It is made of"
 
-    def __init__(self, rows: Sequence[Copy], desk: LlmscopeApp, first: set[str]) -> None:
-        super().__init__(rows, desk.look.theme, desk.size)
+    def __init__(self, rows: Sequence[Copy], host: LlmscopeApp, first: set[str]) -> None:
+        super().__init__(rows, host.look.theme, host.size)
         self._first = first
 
     def answer(self, key: str, character: str | None) -> str | None:
@@ -70,50 +70,50 @@ class SourceScreen(CopyScreen):
         return super().answer(key, character)
 
 
-def sources(desk: LlmscopeApp) -> list[StepSource]:
+def sources(host: LlmscopeApp) -> list[StepSource]:
     """Return the inputs of the number under the cursor, or without a cursor, of the step."""
-    pane, scene = numbers(desk), desk.scene
+    pane, state = numbers(host), host.state
     shown = pane.values_shown()
-    if scene.focus.weight is not None:
+    if state.focus.weight is not None:
         return []
-    if shown is not None and (pane.among or scene.focus.cell is not None):
-        found = _of_number(desk, shown.figure)
+    if shown is not None and (pane.among or state.focus.cell is not None):
+        found = _of_number(host, shown.figure)
         if found:
             return found
-    steps = table(desk).steps
-    step = steps[min(scene.step, len(steps) - 1)]
-    walked = table(desk).walk_to
+    steps = table(host).steps
+    step = steps[min(state.step, len(steps) - 1)]
+    walked = table(host).walk_to
     return [
         *(
-            StepSource(f"step {at}, {steps[at]['name']}", walked(scene, at))
+            StepSource(f"step {at}, {steps[at]['name']}", walked(state, at))
             for at in step["inputs"]
         ),
         *(
-            StepSource(f"weight {at + 1}, {weight_said(one)}", _weighed(scene, at))
+            StepSource(f"weight {at + 1}, {weight_said(one)}", _weighed(state, at))
             for at, one in enumerate(step["weights"])
         ),
     ]
 
 
-def _of_number(desk: LlmscopeApp, figure: Figure) -> list[StepSource]:
-    cell, scene, pane = figure.extra["cell"], desk.scene, table(desk)
+def _of_number(host: LlmscopeApp, figure: Figure) -> list[StepSource]:
+    cell, state, pane = figure.extra["cell"], host.state, table(host)
     found: list[StepSource] = []
     for read in cell.get("reads", ()):
-        at, head = landing(read, cell, scene, pane.steps[read["step"]]["shape"])
-        there = pane.walk_to(scene, read["step"]).at_cell(at)
+        at, head = landing(read, cell, state, pane.steps[read["step"]]["shape"])
+        there = pane.walk_to(state, read["step"]).at_cell(at)
         there = replace(there, focus=replace(there.focus, head=head))
         found.append(
-            StepSource(f"step {read['step']}, {source_said(read, desk.look.ascii)}", there)
+            StepSource(f"step {read['step']}, {source_said(read, host.look.ascii)}", there)
         )
     for weight in cell.get("weights", ()):
         said = f"weight {weight['weight'] + 1}, {weight_said(weight)}"
         row, column = (_first(part) for part in weight["index"])
-        found.append(StepSource(said, _weighed(scene, weight["weight"]).at_cell((row, column))))
+        found.append(StepSource(said, _weighed(state, weight["weight"]).at_cell((row, column))))
     return found
 
 
 def landing(
-    read: Any, cell: Any, scene: ViewState, shape: Sequence[int]
+    read: Any, cell: Any, state: ViewState, shape: Sequence[int]
 ) -> tuple[tuple[int, int], int]:
     """Return the row and column of an input of a number, and the query head of their plane.
 
@@ -126,10 +126,10 @@ def landing(
         names[axis]["at"] if alike and isinstance(part, list) else _first(part)
         for axis, part in zip(read["axes"], index, strict=True)
     ]
-    head = scene.focus.head
+    head = state.focus.head
     if len(shape) == 3:
         axis = read["axes"].index("head")
-        heads = scene.info.heads if scene.info is not None else shape[axis]
+        heads = state.info.heads if state.info is not None else shape[axis]
         if isinstance(index[axis], int) and head * shape[axis] // heads != index[axis]:
             head = index[axis] * heads // shape[axis]
         at.pop(axis)
@@ -141,5 +141,5 @@ def _first(part: int | list[int]) -> int:
     return part[0] if isinstance(part, list) else part
 
 
-def _weighed(scene: ViewState, weight: int) -> ViewState:
-    return replace(scene, focus=replace(scene.focus, weight=weight, cell=None))
+def _weighed(state: ViewState, weight: int) -> ViewState:
+    return replace(state, focus=replace(state.focus, weight=weight, cell=None))

@@ -58,8 +58,8 @@ async def test_the_command_makes_what_is_on_screen(scope: Scope) -> None:
         await pilot.press("escape", "left", "up", "right_square_bracket", "a")
         for _ in MAP_VIEWS:
             await answered(app, pilot)
-            for key in app.overview.on_screen:
-                shown = app.ledger.shown(key)
+            for key in app.grid.on_screen:
+                shown = app.figures.shown(key)
                 assert shown is not None
                 line = command_of(app, shown)
                 assert line is not None
@@ -77,14 +77,14 @@ async def test_the_command_makes_what_is_on_screen(scope: Scope) -> None:
 @pytest.mark.parametrize("workspace", ["walkthrough", "compare"])
 async def test_the_command_makes_steps_and_prompt_b_too(scope: Scope, workspace: str) -> None:
     async with screen(scope, "CABACB") as (app, pilot):
-        app.look_at(replace(app.scene.walk_to(9, None), versus_prompt="CABBCA"))
-        app.overview.open(BY_NAME[workspace])
+        app.look_at(replace(app.state.walk_to(9, None), versus_prompt="CABBCA"))
+        app.grid.open(BY_NAME[workspace])
         await answered(app, pilot)
         await pilot.press("v", "g", "right", "right", "right")
         await answered(app, pilot)
         lines = set()
         for key in BY_NAME[workspace].panes[:3]:
-            shown = app.ledger.shown(key)
+            shown = app.figures.shown(key)
             assert shown is not None
             line = command_of(app, shown)
             assert line is not None
@@ -100,14 +100,14 @@ async def test_the_command_makes_steps_and_prompt_b_too(scope: Scope, workspace:
 
 async def test_the_command_holds_words_and_a_less_b(scope: Scope) -> None:
     async with screen(scope, "CABACB", (200, 60)) as (app, pilot):
-        held = app.scene.against("CABBCBA").go(position=4)
+        held = app.state.against("CABBCBA").go(position=4)
         app.look_at(hold_words(replace(held, change=True), ("A B", "id:2")))
         said = {}
         for workspace in ("compare", "overview"):
-            app.overview.open(BY_NAME[workspace])
+            app.grid.open(BY_NAME[workspace])
             await answered(app, pilot)
-            for key in app.overview.on_screen:
-                shown = app.ledger.shown(key)
+            for key in app.grid.on_screen:
+                shown = app.figures.shown(key)
                 assert shown is not None
                 said[key] = line = command_of(app, shown) or ""
                 made = record(*shlex.split(line)[2:], "--format", "json")["figures"][0]
@@ -122,8 +122,8 @@ async def test_the_command_holds_words_and_a_less_b(scope: Scope) -> None:
 
 async def test_the_command_shows_the_same_number_and_weight(scope: Scope) -> None:
     async with screen(scope, "CABACB") as (app, pilot):
-        app.look_at(app.scene.walk_to(12, None))
-        app.overview.open(BY_NAME["walkthrough"])
+        app.look_at(app.state.walk_to(12, None))
+        app.grid.open(BY_NAME["walkthrough"])
         await answered(app, pilot)
         await pilot.press("tab")
         lines = []
@@ -131,7 +131,7 @@ async def test_the_command_shows_the_same_number_and_weight(scope: Scope) -> Non
             for key in keys:
                 await pilot.press(key)
                 await answered(app, pilot)
-            shown = app.ledger.shown("walk-values")
+            shown = app.figures.shown("walk-values")
             assert shown is not None
             lines.append(command_of(app, shown) or "")
             made = record(*shlex.split(lines[-1])[2:], "--format", "json")["figures"][0]
@@ -200,14 +200,14 @@ def test_what_changes_the_numbers_is_in_the_flags() -> None:
 @pytest.mark.parametrize("key", PANE_KEYS)
 async def test_the_number_is_the_one_at_the_cursor(opened: Open, key: str) -> None:
     async with opened() as session:
-        scene = session.app.scene.go(layer=3, head=2, position=2)
+        state = session.app.state.go(layer=3, head=2, position=2)
         tokens = tokenize(PROMPT)
-        want = session.app.overview.panes[key].want(scene)
+        want = session.app.grid.panes[key].want(state)
         assert want is not None
         figure = figure_for(
             want, tokens, Request(1, PROMPT, (want,), adapter="poet", versus_prompt="B")
         )
-        told = number(figure, scene)
+        told = number(figure, state)
         assert told is not None
         values = figure.values
         expected = {
@@ -239,16 +239,16 @@ async def test_the_number_is_the_one_at_the_cursor(opened: Open, key: str) -> No
             "stages-kl": lambda: values[2],
         }[key]()
         assert np.float32(told) == expected
-        neuron = scene.go(neuron=int(figure.axes[1].labels[3])) if key == "mlp" else None
+        neuron = state.go(neuron=int(figure.axes[1].labels[3])) if key == "mlp" else None
         if neuron is not None:
             assert np.float32(number(figure, neuron) or "") == values[2, 3]
-        assert number(Figure.refused("attention", "Attention", "no"), scene) is None
+        assert number(Figure.refused("attention", "Attention", "no"), state) is None
 
 
 def test_there_is_no_number_where_there_is_no_value() -> None:
     tokens = tokenize(PROMPT)
-    scene = ViewState(info=INFO, tokens=tokens, focus=Focus(layer=0, position=0))
-    assert number(figure_for(_want("tokens"), tokens), scene) is None  # type: ignore[arg-type]
+    state = ViewState(info=INFO, tokens=tokens, focus=Focus(layer=0, position=0))
+    assert number(figure_for(_want("tokens"), tokens), state) is None  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -262,7 +262,7 @@ def test_there_is_no_number_where_there_is_no_value() -> None:
 )
 async def test_the_menu_copies(opened: Open, letter: str, begins: str) -> None:
     async with opened() as session:
-        session.app.overview.enter("mlp")
+        session.app.grid.enter("mlp")
         await session.settle()
         await session.press("y")
         assert isinstance(session.app.screen, CopyScreen)
@@ -278,7 +278,7 @@ async def test_the_menu_copies(opened: Open, letter: str, begins: str) -> None:
         await session.press(letter)
         assert len(session.app.screen_stack) == 1
         assert session.app.clipboard.startswith(begins)
-        assert session.app.focused is session.app.overview.panes["mlp"]
+        assert session.app.focused is session.app.grid.panes["mlp"]
 
 
 async def test_the_menu_copies_the_number_and_leaves_with_any_other_key(opened: Open) -> None:
@@ -287,7 +287,7 @@ async def test_the_menu_copies_the_number_and_leaves_with_any_other_key(opened: 
         assert session.app.is_running
         assert session.app.clipboard == ""
         await session.press("y", "n")
-        shown = session.app.ledger.shown("map")
+        shown = session.app.figures.shown("map")
         assert shown is not None
         assert np.float32(session.app.clipboard) == shown.figure.values[-1, -1]
 
@@ -297,7 +297,7 @@ async def test_a_row_of_the_menu_is_clicked(opened: Open) -> None:
         await session.press("escape", "y")
         await session.pilot.click("#copy-y")
         await session.settle()
-        assert session.app.clipboard == session.app.words.text
+        assert session.app.clipboard == session.app.status.text
 
 
 @pytest.mark.parametrize("size", [(40, 10), (80, 24)])
@@ -327,7 +327,7 @@ async def test_a_pane_is_saved_in_every_form(opened: Open, folder: Path) -> None
             await session.press("s")
             await _save(session, name)
             assert len(session.app.screen_stack) == 1
-        shown = session.app.ledger.shown("next-token")
+        shown = session.app.figures.shown("next-token")
         assert shown is not None
         text = (folder / "a.txt").read_text()
         assert "·Paris" in text
@@ -389,7 +389,7 @@ async def test_what_cannot_be_saved_is_told_in_the_line(
         assert told in session.screen_text()
         await session.press("escape")
         assert [path.name for path in folder.iterdir()] == ["folder.txt"]
-        assert session.app.focused is session.app.overview.panes["map"]
+        assert session.app.focused is session.app.grid.panes["map"]
 
 
 @pytest.mark.parametrize("size", [(0, 0), (6, 2), (60, 1)])
@@ -397,9 +397,9 @@ async def test_a_pane_without_room_is_copied_as_a_whole_figure(
     opened: Open, size: tuple[int, int]
 ) -> None:
     async with opened() as session:
-        desk = session.app
-        shown = desk.ledger.shown("next-token")
+        host = session.app
+        shown = host.figures.shown("next-token")
         assert shown is not None
-        rows = str(picture(shown, desk.scene, "txt", size=size, look=desk.look)).splitlines()
+        rows = str(picture(shown, host.state, "txt", size=size, look=host.look)).splitlines()
         assert len(rows) == ENOUGH[1]
         assert "Paris" in "\n".join(rows)

@@ -85,33 +85,33 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Model:
     return Model(ModelSource(str(folder), {"threads": 1, "dtype": "float32"}), words, longest=6)
 
 
-def some_scene(scene: ViewState, model: Model, chance: random.Random) -> ViewState:
+def some_scene(state: ViewState, model: Model, chance: random.Random) -> ViewState:
     """What a person may set, by chance."""
-    info = scene.info
+    info = state.info
     assert info is not None
     if chance.random() < 0.6:
-        scene = scene.against(model.prompt(chance))
+        state = state.against(model.prompt(chance))
     for _ in range(chance.choice((0, 0, 1, 2))):
-        scene = scene.with_edit(parse(edit(info, chance)))
+        state = state.with_edit(parse(edit(info, chance)))
     if chance.random() < 0.3:
-        scene = scene.drawing(Sampler(0.7, chance.randint(0, 9), 0.9, 0.01, seed=3))
+        state = state.drawing(Sampler(0.7, chance.randint(0, 9), 0.9, 0.01, seed=3))
     if chance.random() < 0.3:
-        scene = hold_words(scene, (chance.choice(model.words), f"id:{chance.randrange(4)}"))
+        state = hold_words(state, (chance.choice(model.words), f"id:{chance.randrange(4)}"))
     if info.adapters:
-        scene = replace(scene, adapter=chance.choice((None, *info.adapters)))
+        state = replace(state, adapter=chance.choice((None, *info.adapters)))
     if chance.random() < 0.3:
-        scene = scene.aim(chance.randrange(info.vocabulary), pinned=True)
+        state = state.aim(chance.randrange(info.vocabulary), pinned=True)
     if chance.random() < 0.3:
-        scene = replace(scene, versus=chance.randrange(info.vocabulary))
-    scene = scene.go(layer=chance.randrange(info.layers), head=chance.randrange(info.heads))
+        state = replace(state, versus=chance.randrange(info.vocabulary))
+    state = state.go(layer=chance.randrange(info.layers), head=chance.randrange(info.heads))
     if chance.random() < 0.5:
-        scene = scene.go(position=chance.randrange(len(scene.tokens)))
+        state = state.go(position=chance.randrange(len(state.tokens)))
     if chance.random() < 0.5:
-        scene = scene.go(neuron=chance.randrange(info.neurons))
+        state = state.go(neuron=chance.randrange(info.neurons))
     if chance.random() < 0.5:
         step, weight, cell = chance.randrange(12), chance.choice((None, 0)), chance.choice(CELLS)
-        scene = replace(scene, focus=replace(scene.focus, step=step, weight=weight, cell=cell))
-    return replace(scene, change=chance.random() < 0.4)
+        state = replace(state, focus=replace(state.focus, step=step, weight=weight, cell=cell))
+    return replace(state, change=chance.random() < 0.4)
 
 
 async def wander(
@@ -123,14 +123,14 @@ async def wander(
 ) -> None:
     """Set what may be set, go to a workspace, and press some keys there."""
     await settled(app, pilot)
-    app.look_at(some_scene(app.scene, model, chance))
+    app.look_at(some_scene(app.state, model, chance))
     await settled(app, pilot)
-    app.overview.open(workspace)
+    app.grid.open(workspace)
     await pilot.press("escape", *(["E"] * chance.choice((0, 0, 0, 1, 2))))
     await settled(app, pilot)
     for _ in range(chance.randint(0, 10)):
         await pilot.press(chance.choice(KEYS))
-    app.walking.stop()
+    app.walkthrough.stop()
     await settled(app, pilot)
 
 
@@ -154,9 +154,9 @@ async def settled(app: LlmscopeApp, pilot: Pilot[int]) -> None:
     async with asyncio.timeout(60):
         while True:
             await answered(app, pilot)
-            found = [app.ledger.shown(key) for key in app.overview.on_screen]
+            found = [app.figures.shown(key) for key in app.grid.on_screen]
             under_way = any(one is not None and "progress" in one.figure.extra for one in found)
-            if not (under_way or not app.requests.sweeps or app.ledger.waiting):
+            if not (under_way or not app.requests.sweeps or app.figures.waiting):
                 return
             await asyncio.sleep(0.02)
 
@@ -207,11 +207,11 @@ class Copied:
 def copied(app: LlmscopeApp) -> list[Copied]:
     """What is copied of each pane."""
     found = []
-    for key in app.overview.on_screen:
-        shown = app.ledger.shown(key)
+    for key in app.grid.on_screen:
+        shown = app.figures.shown(key)
         if shown is None:
             continue
-        made = view(app.source, shown, app.scene)
+        made = view(app.source, shown, app.state)
         if made is None:
             assert shown.want.lens in ("contrast", "patching")
             assert shown.request.versus_prompt is None
@@ -240,7 +240,7 @@ async def views(model: Model, seed: int, workspaces: int) -> None:
     if model is not SORT and chance.random() < 0.5:
         text += chance.choice(("\n", "\n---\n")) + model.prompt(chance)
     found = []
-    async with screen(scope, text, chance.choice(SIZES), own=UserState(source=source)) as (
+    async with screen(scope, text, chance.choice(SIZES), user=UserState(source=source)) as (
         app,
         pilot,
     ):
@@ -278,10 +278,10 @@ async def test_what_is_copied_of_many_views_too(llama: Model, seed: int) -> None
 
 async def test_a_mark_of_the_context_reaches_what_training_changed() -> None:
     scope = llmscope.load("builtin:town")
-    text, own = "where does Anna live?\n---\nin the barn.", UserState(source=FAMILY.source)
-    async with screen(scope, text, own=own) as (app, pilot):
-        app.look_at(replace(app.scene, adapter="town-sft"))
-        app.overview.open(next(one for one in WORKSPACES if one.name == "stages"))
+    text, user = "where does Anna live?\n---\nin the barn.", UserState(source=FAMILY.source)
+    async with screen(scope, text, user=user) as (app, pilot):
+        app.look_at(replace(app.state, adapter="town-sft"))
+        app.grid.open(next(one for one in WORKSPACES if one.name == "stages"))
         await settled(app, pilot)
         one = next(one for one in copied(app) if one.shown.want.key == "stages-kl")
     assert one.shown.figure.extra["left_out"]
@@ -300,15 +300,15 @@ async def test_a_long_prompt_is_shown_in_the_part_and_the_blocks_that_the_screen
     long.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     text, source = "the cat sat on " * 160, ModelSource(str(tmp_path))
-    async with screen(llmscope.load(str(tmp_path)), text, own=UserState(source=source)) as (
+    async with screen(llmscope.load(str(tmp_path)), text, user=UserState(source=source)) as (
         app,
         pilot,
     ):
-        count = len(app.scene.tokens)
+        count = len(app.state.tokens)
         assert count > SPAN
         asked = []
         for whole in (False, True):
-            app.look_at(replace(app.scene, whole=whole, attention=1))
+            app.look_at(replace(app.state, whole=whole, attention=1))
             await settled(app, pilot)
             asked.append(next(one for one in copied(app) if one.shown.want.key == "attention"))
     assert "span=(" in asked[0].lines

@@ -36,7 +36,7 @@ async def test_a_token_at_a_time_and_back(opened: Open) -> None:
         assert asked.written is not None
         assert (asked.written.start, asked.written.ids) == (len(PROMPT), (0,))
         assert asked.draw is None
-        assert app.scene.tokens[-1].text == NEXT[0]
+        assert app.state.tokens[-1].text == NEXT[0]
         assert "1 written" in title(session)
         await session.press("E", "f3")
         assert app.text == PROMPT + "".join(NEXT[:3])
@@ -69,7 +69,7 @@ async def test_in_the_prompt_a_letter_is_a_letter_and_f3_writes(opened: Open) ->
         await session.press("x")
         assert session.app.text == PROMPT + "ER" + NEXT[0] + "x"
         assert session.engine.requests[-1].written is None, "it is cut into tokens as it stands"
-        assert session.app.generating.marks == ((len(PROMPT) + 2, len(PROMPT) + 2 + len(NEXT[0])),)
+        assert session.app.generation.marks == ((len(PROMPT) + 2, len(PROMPT) + 2 + len(NEXT[0])),)
 
 
 async def test_the_editors_own_undo_takes_a_token_and_a_whole_run_back(opened: Open) -> None:
@@ -83,8 +83,8 @@ async def test_the_editors_own_undo_takes_a_token_and_a_whole_run_back(opened: O
         assert len(written) > len(two)
         await session.press("ctrl+z")
         assert app.text == two
-        assert app.generating.branches is not None, "it is known again, with its tokens"
-        assert app.generating.branches.ids == (0, 1)
+        assert app.generation.branches is not None, "it is known again, with its tokens"
+        assert app.generation.branches.ids == (0, 1)
         await session.press("ctrl+z", "ctrl+z")
         assert app.text == PROMPT
         await session.press("ctrl+y", "ctrl+y", "ctrl+y")
@@ -95,7 +95,7 @@ async def test_the_editors_own_undo_takes_a_token_and_a_whole_run_back(opened: O
 async def run_to(session: Session, count: int) -> None:
     """Let the model write by itself until there are so many tokens."""
     await session.pilot.press("f4")
-    while (group := session.app.generating.branches) is None or group.count < count:
+    while (group := session.app.generation.branches) is None or group.count < count:
         await session.pilot.pause(0.01)
 
 
@@ -111,11 +111,11 @@ async def test_any_key_ends_a_run_and_is_taken(opened: Open, key: str) -> None:
     async with opened() as session:
         app = session.app
         await run_to(session, 5)
-        assert app.generating.runs
+        assert app.generation.runs
         assert "writing, any key stops" in title(session)
         await session.press(key)
-        assert not app.generating.runs
-        assert not app.generating.writes
+        assert not app.generation.runs
+        assert not app.generation.writes
         text = app.text
         await session.pilot.pause(0.1)
         assert app.text == text
@@ -131,11 +131,11 @@ async def test_once_more_ends_a_run_and_a_step_too(opened: Open) -> None:
         for key in ("R", "E"):
             await session.pilot.press("R")
             await session.pilot.pause(0.05)
-            assert session.app.generating.runs
+            assert session.app.generation.runs
             await session.press(key)
             await session.pilot.pause(0.05)
-            assert not session.app.generating.runs
-            assert not session.app.generating.writes
+            assert not session.app.generation.runs
+            assert not session.app.generation.writes
 
 
 async def test_a_letter_that_comes_with_the_token_has_the_word(opened: Open) -> None:
@@ -156,10 +156,10 @@ async def test_a_letter_that_comes_with_the_token_has_the_word(opened: Open) -> 
         await session.press("f3")
         drawn = engine.drawn(engine.requests[-1])
         app.editor.insert("y")
-        app.generating.land(app, drawn)
+        app.generation.land(app, drawn)
         await session.settle()
         assert app.text == PROMPT + "xy"
-        assert not app.generating.writes
+        assert not app.generation.writes
 
 
 async def test_what_cannot_be_written_is_said_and_the_picture_stays(opened: Open) -> None:
@@ -184,13 +184,13 @@ async def test_what_cannot_be_written_is_said_and_the_picture_stays(opened: Open
             await session.settle()
             assert told(session).startswith(said)
             assert "\x1b" not in told(session)
-            assert not app.generating.runs
+            assert not app.generation.runs
             assert app.text == PROMPT
-            assert not app.ledger.waiting
+            assert not app.figures.waiting
         await session.press("f4")
         engine.post(Refused(engine.requests[-1].serial, "out of memory on cpu"))
         await session.settle()
-        assert not app.generating.writes
+        assert not app.generation.writes
 
 
 async def test_nothing_is_written_after_nothing(opened: Open) -> None:
@@ -198,7 +198,7 @@ async def test_nothing_is_written_after_nothing(opened: Open) -> None:
         await session.press("f3", "f4")
         assert told(session) == "type something first: the model writes on after it"
         assert session.app.text == ""
-        assert not session.app.generating.writes
+        assert not session.app.generation.writes
 
 
 async def test_fork_keeps_a_branch_and_one_can_go_through_them(opened: Open) -> None:
@@ -256,15 +256,15 @@ async def test_the_sampler_is_set_in_a_line_and_shown(opened: Open) -> None:
         assert "'[red]' is no number for top-p" in session.screen_text()
         screen._line.value = "temperature 0.8 top-k 40 seed 7"
         await session.press("enter")
-        assert app.scene.sampler == Sampler(0.8, 40, seed=7)
+        assert app.state.sampler == Sampler(0.8, 40, seed=7)
         assert told(session) == "the next token: temperature 0.8 top-k 40 seed 7"
         want = next(one for one in session.engine.requests[-1].wants if one.key == "next-token")
         assert (want.focus.temperature, want.focus.sample_top_k) == (0.8, 40)
-        heading = app.overview.panes["next-token"]._border_title.plain  # type: ignore[union-attr]
+        heading = app.grid.panes["next-token"]._border_title.plain  # type: ignore[union-attr]
         assert "· T 0.8 k 40" in heading
         await session.press("E")
         draw = next(one.draw for one in reversed(session.engine.requests) if one.draw)
-        assert draw.sampler == app.scene.sampler
+        assert draw.sampler == app.state.sampler
 
 
 async def test_a_context_that_is_marked_off_stays_so_whatever_is_written(opened: Open) -> None:
@@ -278,10 +278,10 @@ async def test_a_context_that_is_marked_off_stays_so_whatever_is_written(opened:
         assert asked.written.start == len("apple: red\nsky:")
         assert session.app.text == text + NEXT[0]
         # A model that writes a line of dashes has made no mark.
-        group = session.app.generating.branches
+        group = session.app.generation.branches
         assert group is not None
         longer = group.wrote(9, NEXT[0] + "\n---\nand")
-        session.app.generating._set(session.app, longer)
+        session.app.generation._set(session.app, longer)
         await session.settle()
         asked = session.engine.requests[-1]
         assert asked.text == "apple: red\nsky:" + NEXT[0] + "\n---\nand"
@@ -292,9 +292,9 @@ async def test_hostile_tokens_reach_the_screen_in_words(opened: Open) -> None:
     async with opened() as session:
         app = session.app
         await session.press("escape", "E")
-        group = app.generating.branches
+        group = app.generation.branches
         assert group is not None
-        app.generating._set(app, group.wrote(9, NEXT[0] + "\x1b[31m[/nope][@click=app.exit]x"))
+        app.generation._set(app, group.wrote(9, NEXT[0] + "\x1b[31m[/nope][@click=app.exit]x"))
         await session.settle()
         assert app.text.endswith("\x1b[31m[/nope][@click=app.exit]x"), "the prompt is exact"
         assert "\x1b" not in session.screen_text()
@@ -347,7 +347,7 @@ async def test_while_it_runs_a_token_waits_for_a_picture_now_and_then(
                 assert app.text == request.text, "it waits"
                 engine.answer(request)
                 await session.settle()
-                assert app.scene.tokens == tokenize(request.text), "and the picture is there"
+                assert app.state.tokens == tokenize(request.text), "and the picture is there"
             assert app.text != request.text
             seen.append(held)
         assert seen == [False, False, True, False]
@@ -370,7 +370,7 @@ async def test_a_click_while_it_runs_moves_the_cursor_and_loses_no_token(opened:
         await session.settle()
         await session.press("f4")
         first = engine.requests[-1]
-        app.look_at(app.scene.go(layer=3, position=1))
+        app.look_at(app.state.go(layer=3, position=1))
         second = engine.requests[-1]
         assert second is not first
         assert second.draw is first.draw, "the first may never have been taken"
@@ -379,8 +379,8 @@ async def test_a_click_while_it_runs_moves_the_cursor_and_loses_no_token(opened:
         engine.answer(second)
         await session.settle()
         assert app.text == PROMPT + NEXT[0], "the same token twice is one"
-        assert app.generating.runs
-        assert app.scene.focus.position == 1
+        assert app.generation.runs
+        assert app.state.focus.position == 1
 
 
 async def test_until_the_editor_has_told_of_a_token_the_text_before_keeps_its_tokens(
@@ -389,10 +389,10 @@ async def test_until_the_editor_has_told_of_a_token_the_text_before_keeps_its_to
     async with opened() as session:
         app = session.app
         await session.press("escape", "E")
-        group = app.generating.branches
+        group = app.generation.branches
         assert group is not None
-        app.generating._set(app, group.wrote(5, NEXT[0] + NEXT[5]))
-        app.look_at(app.scene.go(layer=3))  # before the editor's message has come
+        app.generation._set(app, group.wrote(5, NEXT[0] + NEXT[5]))
+        app.look_at(app.state.go(layer=3))  # before the editor's message has come
         asked = session.engine.requests[-1]
         assert asked.text == PROMPT + NEXT[0]
         assert asked.written is not None
@@ -404,13 +404,13 @@ async def test_until_the_editor_has_told_of_a_token_the_text_before_keeps_its_to
 
 
 async def test_keys_of_ones_own_do_not_end_what_they_begin(opened: Open) -> None:
-    own = UserState(keymap=keymap_from({"keys": {"write-on": "f9"}}))
-    async with opened(own=own) as session:
+    user = UserState(keymap=keymap_from({"keys": {"write-on": "f9"}}))
+    async with opened(user=user) as session:
         await session.pilot.press("f9")
         await session.pilot.pause(0.05)
-        assert session.app.generating.runs
+        assert session.app.generation.runs
         await session.press("f4")
-        assert not session.app.generating.runs
+        assert not session.app.generation.runs
 
 
 async def test_another_look_at_the_pass_while_it_runs_is_no_end_of_the_program(
@@ -420,7 +420,7 @@ async def test_another_look_at_the_pass_while_it_runs_is_no_end_of_the_program(
     async with opened() as session:
         app = session.app
         await run_to(session, 3)
-        app.look_at(replace(app.scene, versus_prompt="another"))
+        app.look_at(replace(app.state, versus_prompt="another"))
         await session.press("escape", "E")
         before = app.text
         await session.press("E")

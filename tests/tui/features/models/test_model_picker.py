@@ -69,7 +69,7 @@ def marked(screen: PickerScreen) -> str:
 
 
 @pytest.fixture
-def own() -> UserState:
+def user() -> UserState:
     return UserState(other=Words)
 
 
@@ -102,10 +102,10 @@ def touches(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, str]]]:
 
 
 async def test_two_hundred_models_are_listed_and_the_screen_reads_no_file(
-    opened: Open, own: UserState, folders: Path, touches: list[tuple[int, str]]
+    opened: Open, user: UserState, folders: Path, touches: list[tuple[int, str]]
 ) -> None:
     made = fill_hub(folders / "hub", MANY)
-    async with opened(own=own) as session:
+    async with opened(user=user) as session:
         await session.press("escape")
         touches.clear()
         await session.press("M")
@@ -121,7 +121,7 @@ async def test_two_hundred_models_are_listed_and_the_screen_reads_no_file(
 
 
 async def test_the_picker_is_there_before_its_list_is(
-    opened: Open, own: UserState, monkeypatch: pytest.MonkeyPatch
+    opened: Open, user: UserState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is filled as things are found, and a folder that does not answer holds nothing up."""
     go = threading.Event()
@@ -133,7 +133,7 @@ async def test_the_picker_is_there_before_its_list_is(
 
     monkeypatch.setattr(model_picker, "offers", slow)
     monkeypatch.setattr(model_picker, "PACE", 0.0)
-    async with opened(own=own) as session:
+    async with opened(user=user) as session:
         await session.press("escape", "M")
         screen = session.app.screen
         assert isinstance(screen, PickerScreen)
@@ -155,9 +155,9 @@ async def test_the_picker_is_there_before_its_list_is(
         assert len(session.app.screen_stack) == 1
 
 
-async def test_enter_opens_what_is_found(opened: Open, own: UserState, folders: Path) -> None:
+async def test_enter_opens_what_is_found(opened: Open, user: UserState, folders: Path) -> None:
     fill_hub(folders / "hub", 12)
-    async with opened(own=own) as session:
+    async with opened(user=user) as session:
         await session.press("ctrl+o")  # in the prompt too
         screen = await listed(session)
         await session.press(*"del-01")
@@ -175,8 +175,8 @@ async def test_enter_opens_what_is_found(opened: Open, own: UserState, folders: 
 
 
 @pytest.mark.parametrize("spec", ["gpt2", "./folder", "~/x.gguf", "pypi:other", "org/name@v1"])
-async def test_any_spec_is_taken_as_it_is_typed(opened: Open, own: UserState, spec: str) -> None:
-    async with opened(own=own) as session:
+async def test_any_spec_is_taken_as_it_is_typed(opened: Open, user: UserState, spec: str) -> None:
+    async with opened(user=user) as session:
         await session.press("escape", "M")
         await listed(session)
         burst(session.app, spec, "enter")
@@ -184,8 +184,8 @@ async def test_any_spec_is_taken_as_it_is_typed(opened: Open, own: UserState, sp
         assert [request.spec for request in session.engine.openings] == [spec]
 
 
-async def test_esc_opens_nothing(opened: Open, own: UserState) -> None:
-    async with opened(own=own) as session:
+async def test_esc_opens_nothing(opened: Open, user: UserState) -> None:
+    async with opened(user=user) as session:
         await session.press("escape", "M")
         await listed(session)
         await session.press("x", "escape")
@@ -194,9 +194,9 @@ async def test_esc_opens_nothing(opened: Open, own: UserState) -> None:
 
 
 async def test_a_page_of_a_list_without_room_is_a_row(
-    opened: Open, own: UserState, folders: Path
+    opened: Open, user: UserState, folders: Path
 ) -> None:
-    async with opened(own=own) as session:
+    async with opened(user=user) as session:
         await session.press("escape", "M")
         screen = await listed(session)
         screen._list.display = False
@@ -210,8 +210,8 @@ async def test_a_page_of_a_list_without_room_is_a_row(
         assert paged == [first, second]
 
 
-async def test_a_click_opens(opened: Open, own: UserState) -> None:
-    async with opened(own=own) as session:
+async def test_a_click_opens(opened: Open, user: UserState) -> None:
+    async with opened(user=user) as session:
         await session.press("escape", "M")
         screen = await listed(session)
         at = [one.spec if isinstance(one, Offer) else "" for one in screen._shown]
@@ -223,11 +223,11 @@ async def test_a_click_opens(opened: Open, own: UserState) -> None:
 
 @pytest.mark.parametrize("size", [(40, 10), (80, 24), (120, 40)])
 async def test_hostile_names_do_nothing_to_the_screen(
-    opened: Open, own: UserState, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]
+    opened: Open, user: UserState, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]
 ) -> None:
     evil = "[/nope]\x1b[31m\u202e[@click=app.quit]x\n漢字👩‍👩‍👧"
     monkeypatch.setattr(model_picker, "offers", lambda: iter([Offer(evil, HUB, 7, (evil, evil))]))
-    async with opened(*size, own=own, look=RenderOptions(tier="none")) as session:
+    async with opened(*size, user=user, look=RenderOptions(tier="none")) as session:
         await session.press("escape", "M")
         screen = await listed(session)
         shown = session.screen_text()
@@ -240,14 +240,14 @@ async def test_hostile_names_do_nothing_to_the_screen(
 
 
 async def test_a_cache_that_cannot_be_read_is_told_and_the_line_still_opens(
-    opened: Open, own: UserState, monkeypatch: pytest.MonkeyPatch
+    opened: Open, user: UserState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def torn() -> Iterator[Offer]:
         yield Offer("builtin:sort", "built in", 5)
         raise PermissionError("not yours\x1b[31m")
 
     monkeypatch.setattr(model_picker, "offers", torn)
-    async with opened(own=own) as session:
+    async with opened(user=user) as session:
         await session.press("escape", "M")
         screen = await listed(session)
         assert "cannot be read: PermissionError: not yours\\x1b[31m" in session.screen_text()

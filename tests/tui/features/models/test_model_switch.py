@@ -55,7 +55,7 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def own() -> UserState:
+def user() -> UserState:
     return UserState(other=Words)
 
 
@@ -72,17 +72,17 @@ async def choose(session: Session, spec: str, *, lands: bool = True) -> None:
 
 
 async def test_the_old_picture_stays_and_counts_as_old_until_the_new_model_is_there(
-    opened: Open, own: UserState
+    opened: Open, user: UserState
 ) -> None:
-    async with opened(own=own) as session:
+    async with opened(user=user) as session:
         app, engine = session.app, session.engine
-        shown = app.ledger.shown("map")
+        shown = app.figures.shown("map")
         asked = len(engine.requests)
         await choose(session, "gpt2", lands=False)
-        assert app.ledger.shown("map") is shown
-        assert app.ledger.stale("map")
+        assert app.figures.shown("map") is shown
+        assert app.figures.stale("map")
         await session.pilot.pause(0.25)
-        assert app.overview.panes["map"].stale
+        assert app.grid.panes["map"].stale
         engine.post(Loading("downloading weights", 30_000_000, 93_000_000))
         await session.settle()
         said = "opening gpt2 · downloading weights · 30.0 MB of 93.0 MB"
@@ -93,37 +93,37 @@ async def test_the_old_picture_stays_and_counts_as_old_until_the_new_model_is_th
         engine.open(engine.openings[0])
         await session.settle()
         assert len(engine.requests) > asked
-        assert not app.ledger.waiting
-        assert not app.overview.panes["map"].stale
+        assert not app.figures.waiting
+        assert not app.grid.panes["map"].stale
         assert said not in session.screen_text()
         assert INFO.name not in session.screen_text()
         assert app.source.spec == "gpt2"
         assert app.source.options == {"dtype": "float32"}
 
 
-async def test_what_belongs_to_a_model_goes_with_it(opened: Open, own: UserState) -> None:
-    async with opened(own=own) as session:
+async def test_what_belongs_to_a_model_goes_with_it(opened: Open, user: UserState) -> None:
+    async with opened(user=user) as session:
         app, engine = session.app, session.engine
         engine.auto = True
         await session.press("escape", "t", "w", "x", "up", "v")
-        scene = app.scene
-        assert (len(scene.edits), scene.target_pinned, scene.versus_prompt) == (1, True, PROMPT)
+        state = app.state
+        assert (len(state.edits), state.target_pinned, state.versus_prompt) == (1, True, PROMPT)
         few = replace(INFO, spec="gpt2", name="gpt2", layers=3, heads=2, adapters=(), adapter=None)
         await choose(session, "gpt2", lands=False)
         engine.open(engine.openings[0], few)
         await session.settle()
-        after = app.scene
+        after = app.state
         assert (after.edits, after.target_pinned, after.versus_prompt) == ((), False, None)
         assert (after.focus.layer, after.focus.head) == (2, 0)
         assert after.info == few
-        assert after.view == scene.view  # a habit, not the model's
+        assert after.view == state.view  # a habit, not the model's
         assert app.prompts.b.text == ""
         request = engine.requests[-1]
         assert (request.edits, request.versus_prompt, request.adapter) == ((), None, None)
 
 
-async def test_a_chat_goes_with_its_model_and_its_words_stay(opened: Open, own: UserState) -> None:
-    async with opened(own=own) as session:
+async def test_a_chat_goes_with_its_model_and_its_words_stay(opened: Open, user: UserState) -> None:
+    async with opened(user=user) as session:
         app = session.app
         await session.press("escape", "c")
         assert app.text == f"[user] {PROMPT} [assistant]"
@@ -134,32 +134,32 @@ async def test_a_chat_goes_with_its_model_and_its_words_stay(opened: Open, own: 
         assert app.text == f"[user] {PROMPT} [assistant]"
 
 
-async def test_the_prompt_is_what_was_kept_for_the_model(opened: Open, own: UserState) -> None:
+async def test_the_prompt_is_what_was_kept_for_the_model(opened: Open, user: UserState) -> None:
     save_prompt("gpt2", "kept for gpt2")
-    async with opened(own=own) as session:
+    async with opened(user=user) as session:
         app = session.app
         await choose(session, "gpt2")
         assert app.text == app.editor.text == "kept for gpt2"
         assert session.engine.requests[-1].text == "kept for gpt2"
 
 
-async def test_without_one_the_prompt_stays(opened: Open, own: UserState) -> None:
-    async with opened(own=own, prompt="a b") as session:
+async def test_without_one_the_prompt_stays(opened: Open, user: UserState) -> None:
+    async with opened(user=user, prompt="a b") as session:
         await choose(session, "gpt2")
         assert session.app.text == session.app.editor.text == "a b"
         assert session.engine.requests[-1].text == "a b"
 
 
 async def test_an_example_that_suits_the_old_model_alone_makes_way_for_one(
-    opened: Open, own: UserState
+    opened: Open, user: UserState
 ) -> None:
-    async with opened(own=own, prompt=ENGLISH[0]) as session:
+    async with opened(user=user, prompt=ENGLISH[0]) as session:
         await choose(session, "builtin:sort")
         assert session.app.text == SORTING[0]
 
 
-async def test_undo_goes_by_model(opened: Open, own: UserState) -> None:
-    async with opened(own=own, prompt="a") as session:
+async def test_undo_goes_by_model(opened: Open, user: UserState) -> None:
+    async with opened(user=user, prompt="a") as session:
         app = session.app
         await session.press("space", "b")
         await choose(session, "gpt2")
@@ -180,9 +180,9 @@ async def test_undo_goes_by_model(opened: Open, own: UserState) -> None:
 
 
 async def test_undo_of_an_earlier_session_comes_with_the_prompt(
-    opened: Open, own: UserState
+    opened: Open, user: UserState
 ) -> None:
-    async with opened(own=own, prompt="one") as session:
+    async with opened(user=user, prompt="one") as session:
         await session.press("space", "t", "w", "o")
         save_prompt("gpt2", "one two")
         save_past("gpt2", UndoHistory.of(session.app.editor.history).to_record("one two"))
@@ -196,10 +196,10 @@ async def test_undo_of_an_earlier_session_comes_with_the_prompt(
 
 
 async def test_what_is_typed_while_the_model_loads_is_meant_for_it(
-    opened: Open, own: UserState
+    opened: Open, user: UserState
 ) -> None:
     save_prompt("gpt2", "kept")
-    async with opened(own=own, prompt="a") as session:
+    async with opened(user=user, prompt="a") as session:
         app = session.app
         await choose(session, "gpt2", lands=False)
         await session.press("space", "b")
@@ -213,9 +213,9 @@ async def test_what_is_typed_while_the_model_loads_is_meant_for_it(
 
 
 async def test_nothing_is_written_by_a_model_that_is_to_go_and_what_was_is_text_of_the_next(
-    opened: Open, own: UserState
+    opened: Open, user: UserState
 ) -> None:
-    async with opened(own=own) as session:
+    async with opened(user=user) as session:
         app, engine = session.app, session.engine
         await session.press("escape", "E")
         text = app.text
@@ -235,7 +235,7 @@ async def test_nothing_is_written_by_a_model_that_is_to_go_and_what_was_is_text_
 
 async def test_each_model_is_saved_under_its_own_name(opened: Open, state: Path) -> None:
     autosave = Autosave(HERE, "a")
-    async with opened(own=UserState(other=Words, autosave=autosave), prompt="a") as session:
+    async with opened(user=UserState(other=Words, autosave=autosave), prompt="a") as session:
         await session.press("space", "b")
         await choose(session, "gpt2")
         await session.press("space", "c")
@@ -251,10 +251,10 @@ async def test_each_model_is_saved_under_its_own_name(opened: Open, state: Path)
 
 
 async def test_what_an_earlier_session_left_broken_is_set_aside(
-    opened: Open, own: UserState, state: Path
+    opened: Open, user: UserState, state: Path
 ) -> None:
     save_past("gpt2", {"schema": 99})
-    async with opened(own=own) as session:
+    async with opened(user=user) as session:
         await choose(session, "gpt2")
         assert any("set aside" in told for told in notices(session))
         assert list(state.glob("edits/*.bad"))
@@ -262,12 +262,12 @@ async def test_what_an_earlier_session_left_broken_is_set_aside(
 
 @pytest.mark.parametrize("again", [False, True])
 async def test_what_goes_wrong_is_told_and_the_old_model_stays(
-    opened: Open, own: UserState, again: bool
+    opened: Open, user: UserState, again: bool
 ) -> None:
-    async with opened(own=own) as session:
+    async with opened(user=user) as session:
         app, engine = session.app, session.engine
         await session.press("escape", "x")
-        edits, text, asked = app.scene.edits, app.text, len(engine.requests)
+        edits, text, asked = app.state.edits, app.text, len(engine.requests)
         await choose(session, "gpt9", lands=False)
         engine.refuse(engine.openings[0], again=again)
         await session.settle()
@@ -275,15 +275,15 @@ async def test_what_goes_wrong_is_told_and_the_old_model_stays(
         assert "gpt9 cannot be opened: no such model\\x1b[31m (try: gpt2)" in told
         assert (f"{HERE} was loaded again" in told) == again
         assert app.opening is None
-        assert (app.scene.edits, app.text, app.source.spec) == (edits, text, HERE)
+        assert (app.state.edits, app.text, app.source.spec) == (edits, text, HERE)
         assert len(engine.requests) == asked + 1
-        assert not app.ledger.waiting
+        assert not app.figures.waiting
 
 
 async def test_a_failure_that_leaves_no_model_is_told_in_the_place_of_the_picture(
-    opened: Open, own: UserState
+    opened: Open, user: UserState
 ) -> None:
-    async with opened(own=own) as session:
+    async with opened(user=user) as session:
         await choose(session, "gpt9", lands=False)
         session.engine.refuse(session.engine.openings[0], None, again=True)
         await session.settle()
@@ -296,13 +296,13 @@ async def test_a_failure_that_leaves_no_model_is_told_in_the_place_of_the_pictur
         await choose(session, "gpt2")
         assert "gpt2" in session.screen_text()
         assert session.engine.requests[-1].text == PROMPT
-        assert session.app.overview.display
+        assert session.app.grid.display
 
 
 async def test_after_a_first_model_that_failed_another_is_opened(
-    opened: Open, own: UserState
+    opened: Open, user: UserState
 ) -> None:
-    async with opened(own=own, auto=False) as session:
+    async with opened(user=user, auto=False) as session:
         app, engine = session.app, session.engine
         engine.post(LoadFailed("no such model", "gpt2"))
         await session.settle()
@@ -311,15 +311,15 @@ async def test_after_a_first_model_that_failed_another_is_opened(
         assert "Loading gpt2" in session.screen_text()
         engine.open(engine.openings[0])
         await session.settle()
-        assert app.overview.display
+        assert app.grid.display
         assert [request.text for request in engine.requests][-1] == PROMPT
 
 
 @pytest.mark.parametrize("fails", [False, True])
 async def test_a_first_model_that_lands_after_another_was_chosen(
-    opened: Open, own: UserState, fails: bool
+    opened: Open, user: UserState, fails: bool
 ) -> None:
-    async with opened(own=own, auto=False) as session:
+    async with opened(user=user, auto=False) as session:
         app, engine = session.app, session.engine
         await choose(session, "gpt2", lands=False)
         engine.load()
@@ -331,17 +331,17 @@ async def test_a_first_model_that_lands_after_another_was_chosen(
         else:
             engine.open(engine.openings[0])
         await session.settle()
-        assert app.scene.info is not None
-        assert app.scene.info.spec == (HERE if fails else "gpt2")
-        assert app.overview.display
+        assert app.state.info is not None
+        assert app.state.info.spec == (HERE if fails else "gpt2")
+        assert app.grid.display
         assert engine.requests[-1].text == PROMPT
-        assert not app.ledger.waiting
+        assert not app.figures.waiting
 
 
 async def test_the_last_one_that_was_chosen_is_the_one_that_opens(
-    opened: Open, own: UserState
+    opened: Open, user: UserState
 ) -> None:
-    async with opened(own=own) as session:
+    async with opened(user=user) as session:
         app, engine = session.app, session.engine
         await choose(session, "gpt2", lands=False)
         await choose(session, "other", lands=False)
@@ -354,40 +354,40 @@ async def test_the_last_one_that_was_chosen_is_the_one_that_opens(
         assert (app.opening, app.source.spec) == (None, "other")
 
 
-async def test_one_stays_by_choosing_what_is_open(opened: Open, own: UserState) -> None:
-    async with opened(own=own) as session:
+async def test_one_stays_by_choosing_what_is_open(opened: Open, user: UserState) -> None:
+    async with opened(user=user) as session:
         app, engine = session.app, session.engine
         await session.press("escape", "x")
         await choose(session, HERE, lands=False)
         assert engine.openings == []
         assert notices(session)[-1] == f"{HERE} is open already"
-        edits = app.scene.edits
+        edits = app.state.edits
         await choose(session, "gpt2", lands=False)
         await choose(session, HERE, lands=False)
         assert engine.openings[-1].load is None
         engine.open(engine.openings[-1], INFO)
         await session.settle()
-        assert (app.opening, app.scene.edits) == (None, edits)
-        assert not app.ledger.waiting
+        assert (app.opening, app.state.edits) == (None, edits)
+        assert not app.figures.waiting
 
 
 @pytest.mark.parametrize("key", ["c", "p", "B"])
 async def test_a_model_that_is_to_go_is_asked_for_nothing(
-    opened: Open, own: UserState, key: str
+    opened: Open, user: UserState, key: str
 ) -> None:
-    async with opened(own=own, prompt="one\ntwo") as session:
+    async with opened(user=user, prompt="one\ntwo") as session:
         await session.press("escape")
         await choose(session, "gpt2", lands=False)
         await session.press(key)
         assert "gpt2 is being opened" in notices(session)[-1]
-        assert (session.engine.messages, session.engine.lessons) == ([], [])
+        assert (session.engine.messages, session.engine.context) == ([], [])
         assert len(session.app.screen_stack) == 1
 
 
 async def test_an_empty_prompt_asks_for_one_with_the_new_models_examples(
-    opened: Open, own: UserState
+    opened: Open, user: UserState
 ) -> None:
-    async with opened(own=own, prompt="") as session:
+    async with opened(user=user, prompt="") as session:
         assert ENGLISH[0] in session.screen_text()
         await choose(session, "builtin:sort")
         assert SORTING[0] in session.screen_text()

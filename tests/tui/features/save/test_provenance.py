@@ -61,23 +61,23 @@ async def saved_panes(folder: Path, *workspaces: str) -> int:
     saved: dict[str, str] = {}
     async with screen(scope, "CABACB", (200, 60)) as (app, pilot):
         await pilot.press("escape", "x", "left", "up", "t")
-        app.look_at(hold_words(replace(app.scene, versus_prompt="CABBCA"), ("A B", "C")))
+        app.look_at(hold_words(replace(app.state, versus_prompt="CABBCA"), ("A B", "C")))
         for workspace in workspaces:
-            app.overview.open(BY_NAME[workspace])
+            app.grid.open(BY_NAME[workspace])
             await settled(app, pilot)
-            for key in app.overview.on_screen:
-                shown = app.ledger.shown(key)
+            for key in app.grid.on_screen:
+                shown = app.figures.shown(key)
                 if shown is None:
                     continue
-                app.overview.enter(key)
+                app.grid.enter(key)
                 await settled(app, pilot)
-                shown = app.ledger.shown(key)
+                shown = app.figures.shown(key)
                 assert shown is not None
-                made = view(app.source, shown, app.scene)
+                made = view(app.source, shown, app.state)
                 assert made is not None
                 saved[f"{workspace}-{key}"] = command(made, "json") or ""
                 await save(app, pilot, f"{workspace}-{key}.json")
-                app.overview.open(BY_NAME[workspace])
+                app.grid.open(BY_NAME[workspace])
     for name, line in saved.items():
         told = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
         assert told["provenance"]["command"] == line
@@ -100,9 +100,9 @@ async def test_a_saved_json_of_every_workspace_is(folder: Path) -> None:
 
 @pytest.mark.parametrize("adapter", ["town-pirate", "town-dpo"])
 async def test_it_tells_of_the_adapter_that_is_on(folder: Path, adapter: str) -> None:
-    own = UserState(source=ModelSource("builtin:town"))
-    async with screen(llmscope.load("builtin:town"), "the dog", own=own) as (app, pilot):
-        app.look_at(replace(app.scene, adapter=adapter))
+    user = UserState(source=ModelSource("builtin:town"))
+    async with screen(llmscope.load("builtin:town"), "the dog", user=user) as (app, pilot):
+        app.look_at(replace(app.state, adapter=adapter))
         await pilot.press("escape")
         await settled(app, pilot)
         await save(app, pilot, "a.json")

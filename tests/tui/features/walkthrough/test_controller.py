@@ -36,58 +36,58 @@ async def test_the_arrows_walk_among_the_numbers_and_the_words_follow(sort: Scop
         await on.press("tab")
         assert "score that ‹B› at 5 gives ‹B› at 5" in on.text()
         await on.press("left", "left", "h", "h", "up", "j")
-        assert on.app.scene.focus.cell == (5, 1)
-        assert on.app.scene.focus.position == 5, "the cursor of all panes stays"
+        assert on.app.state.focus.cell == (5, 1)
+        assert on.app.state.focus.position == 5, "the cursor of all panes stays"
         assert "score that ‹B› at 5 gives ‹A› at 1" in on.text()
         assert "= 0.25 · (query · key, added up)" in on.text()
         assert "the other 12 together" in on.text()
-        assert "score that ‹B› at 5 gives ‹A› at 1" in on.app.words.text
-        shown = on.app.ledger.shown("walk-values")
+        assert "score that ‹B› at 5 gives ‹A› at 1" in on.app.status.text
+        shown = on.app.figures.shown("walk-values")
         assert shown is not None
-        assert number(shown.figure, on.app.scene) == str(shown.figure.values[5, 1])
+        assert number(shown.figure, on.app.state) == str(shown.figure.values[5, 1])
         await on.press("left", "left", "left")
-        assert on.app.scene.focus.cell == (5, 0), "the edge holds it"
+        assert on.app.state.focus.cell == (5, 0), "the edge holds it"
         await on.press("shift+tab", "left")
-        assert on.app.scene.focus.cell is None, "another token has other numbers"
+        assert on.app.state.focus.cell is None, "another token has other numbers"
 
 
 async def test_v_goes_round_the_weights_that_the_step_reads(sort: Scope) -> None:
     async with walk(sort) as on:
         await on.to("up projection")
         await on.press("tab", "v")
-        assert on.app.scene.focus.weight == 0
-        pane = on.app.overview.panes["walk-values"]
+        assert on.app.state.focus.weight == 0
+        pane = on.app.grid.panes["walk-values"]
         assert "Weight 1 of 2: c_fc.weight 48 × 192" in str(pane.border_title)
         await on.press(*["right"] * 3)
-        assert on.app.scene.focus.cell == (0, 3)
+        assert on.app.state.focus.cell == (0, 3)
         assert "weight at row 0, column 3" in on.text()
-        on.app.look_at(on.app.scene.at_cell((40, 138)))
+        on.app.look_at(on.app.state.at_cell((40, 138)))
         await answered(on.app, on.pilot)
         await on.press("right", "right")
-        shown = on.app.ledger.shown("walk-values")
-        assert on.app.scene.focus.cell == (40, 140), "beyond the first window"
+        shown = on.app.figures.shown("walk-values")
+        assert on.app.state.focus.cell == (40, 140), "beyond the first window"
         assert shown is not None
         assert shown.figure.axes[1].labels[shown.figure.extra["seen"][1]] == "140"
         await on.press("v")
         assert "Weight 2 of 2" in str(pane.border_title)
-        assert on.app.scene.focus.cell is None
+        assert on.app.state.focus.cell is None
         await on.press("f")
         assert "learned" in on.told
         await on.press("v")
-        assert on.app.scene.focus.weight is None
+        assert on.app.state.focus.weight is None
         await on.to("scores")
         await on.press("v")
         assert on.told == "this step reads no weights"
         await on.to("query")
         await on.press("shift+tab", "v")
-        assert on.app.scene.focus.weight == 0, "from the table as well"
+        assert on.app.state.focus.weight == 0, "from the table as well"
 
 
 async def test_one_goes_to_the_very_numbers_and_comes_back(sort: Scope) -> None:
     async with walk(sort) as on:
         await on.to("scores")
         await on.press("tab")
-        on.app.look_at(on.app.scene.at_cell((4, 1)))
+        on.app.look_at(on.app.state.at_cell((4, 1)))
         await answered(on.app, on.pilot)
         await on.pilot.press("f")
         await on.pilot.pause()
@@ -95,28 +95,28 @@ async def test_one_goes_to_the_very_numbers_and_comes_back(sort: Scope) -> None:
         assert "query: head 0, ‹C› at 4" in on.text()
         assert "key: head 0, ‹A› at 1" in on.text()
         await on.press("2")
-        assert (on.name, on.app.scene.focus.cell) == ("key", (1, 0))
+        assert (on.name, on.app.state.focus.cell) == ("key", (1, 0))
         await on.pilot.press("f")
         await on.pilot.pause()
         await on.press("2")
-        assert (on.app.scene.focus.weight, on.app.scene.focus.cell) == (0, (0, 0))
+        assert (on.app.state.focus.weight, on.app.state.focus.cell) == (0, (0, 0))
         await on.press("F", "F")
-        assert (on.name, on.app.scene.focus.cell) == ("scores", (4, 1))
+        assert (on.name, on.app.state.focus.cell) == ("scores", (4, 1))
         await on.press("F")
         assert "nothing to go back to" in on.told
         await on.pilot.press("f")
         await on.pilot.pause()
         await on.press("f")
-        assert (on.name, on.app.scene.focus.cell) == ("query", (4, 0)), "the first, pressed twice"
+        assert (on.name, on.app.state.focus.cell) == ("query", (4, 0)), "the first, pressed twice"
         await on.pilot.press("f")
         await on.pilot.pause()
         await on.press("escape")
         assert on.name == "query"
         await on.to("pattern")
-        on.app.look_at(on.app.scene.at_cell((5, 3)))
+        on.app.look_at(on.app.state.at_cell((5, 3)))
         await answered(on.app, on.pilot)
         await on.press("f")
-        assert (on.name, on.app.scene.focus.cell) == ("scores", (5, 3)), "the same pair"
+        assert (on.name, on.app.state.focus.cell) == ("scores", (5, 3)), "the same pair"
         on.app.editor.insert("A", on.app.editor.document.end)
         await answered(on.app, on.pilot)
         await on.press("F")
@@ -130,20 +130,20 @@ async def test_one_goes_to_the_very_numbers_and_comes_back(sort: Scope) -> None:
 def test_of_a_key_that_heads_share_the_head_stays_if_it_can(
     head: int, shared: int, lands: int
 ) -> None:
-    scene = ViewState(info=replace(INFO, heads=4), focus=Focus(head=head))
+    state = ViewState(info=replace(INFO, heads=4), focus=Focus(head=head))
     axes = ["head", "position", "dimension"]
     read = {"axes": axes, "index": [shared, 3, [0, 16]]}
     cell = {"names": {"head": {}, "query": {}, "key": {}}, "index": [head, 5, 3]}
-    assert landing(read, cell, scene, (2, 11, 16)) == ((3, 0), lands)
+    assert landing(read, cell, state, (2, 11, 16)) == ((3, 0), lands)
 
 
 async def test_of_the_answer_one_goes_to_its_own_probability(sort: Scope) -> None:
     async with walk(sort, "BBCCAB") as on:
         await on.to("next token")
         await on.press("tab", "f")
-        shown = on.app.ledger.shown("walk-values")
+        shown = on.app.figures.shown("walk-values")
         assert shown is not None
-        assert (on.name, on.app.scene.focus.cell) == ("probabilities", (0, 0))
+        assert (on.name, on.app.state.focus.cell) == ("probabilities", (0, 0))
         assert shown.figure.values[0].argmax() == 0
         await on.press("shift+tab", "F")
         assert on.name == "next token"
@@ -152,21 +152,21 @@ async def test_of_the_answer_one_goes_to_its_own_probability(sort: Scope) -> Non
 async def test_a_click_puts_the_cursor_on_a_number(sort: Scope) -> None:
     async with walk(sort) as on:
         await on.to("query")
-        pane = on.app.overview.panes["walk-values"]
+        pane = on.app.grid.panes["walk-values"]
         for _ in range(2):  # first on the picture without a cursor, then on the one with it
             await on.pilot.click(pane, offset=(20, 3))
             await answered(on.app, on.pilot)
-            cell = on.app.scene.focus.cell
+            cell = on.app.state.focus.cell
             assert cell is not None
             assert cell[0] == 1
-            on.app.look_at(on.app.scene.at_cell((5, 5)))
+            on.app.look_at(on.app.state.at_cell((5, 5)))
             await answered(on.app, on.pilot)
         await on.to("scores")
         await on.press("shift+tab")
         await on.pilot.click(pane, offset=(15, 4))
         await answered(on.app, on.pilot)
-        assert on.app.scene.focus.cell is not None
-        assert on.app.scene.focus.cell[0] == 2
+        assert on.app.state.focus.cell is not None
+        assert on.app.state.focus.cell[0] == 2
 
 
 async def test_steps_go_on_in_the_next_layer_and_back(sort: Scope) -> None:
@@ -205,7 +205,7 @@ async def test_it_walks_from_layer_to_layer_by_itself_and_back(sort: Scope, pati
     async with walk(sort, size=(60, 15)) as on:
         await on.to("position embedding")
         await on.press("n")
-        assert on.app.walking.plays == 1
+        assert on.app.walkthrough.plays == 1
         assert on.place == (2, "embedding"), "the first step is taken at once"
         assert await ticks(on, 2) == [(0, "attention norm"), (0, "query")]
         await on.to("down projection")
@@ -219,14 +219,14 @@ async def test_it_walks_from_layer_to_layer_by_itself_and_back(sort: Scope, pati
         await on.to("probabilities")
         await on.press("n")
         assert await ticks(on, 1) == [(None, "next token")]
-        assert on.app.walking.plays == 0
+        assert on.app.walkthrough.plays == 0
         assert on.told == "‹A› comes next: E writes it, and the walk begins again"
         await on.to("token embedding")
         await on.press("N")
-        assert on.app.walking.plays == -1
+        assert on.app.walkthrough.plays == -1
         assert await ticks(on, 1) == [(None, "tokens")]
         assert on.told == "this is where it begins"
-        assert on.app.walking._timer is None
+        assert on.app.walkthrough._timer is None
 
 
 @pytest.mark.slow
@@ -236,8 +236,8 @@ async def test_any_key_stops_it(sort: Scope, patient: None, key: str) -> None:
         await on.press("n")
         await on.pilot.press(key)
         await on.pilot.pause()
-        assert on.app.walking.plays == 0
-        assert on.app.walking._timer is None
+        assert on.app.walkthrough.plays == 0
+        assert on.app.walkthrough._timer is None
 
 
 async def test_the_other_direction_turns_it_and_a_click_stops_it(
@@ -246,12 +246,12 @@ async def test_the_other_direction_turns_it_and_a_click_stops_it(
     async with walk(sort) as on:
         await on.to("embedding")
         await on.press("n", "N")
-        assert on.app.walking.plays == -1
-        await on.pilot.click(on.app.overview.panes["walkthrough"], offset=(6, 12))
+        assert on.app.walkthrough.plays == -1
+        await on.pilot.click(on.app.grid.panes["walkthrough"], offset=(6, 12))
         await answered(on.app, on.pilot)
         place = on.place
         await ticks(on, 1)
-        assert (on.place, on.app.walking.plays) == (place, 0)
+        assert (on.place, on.app.walkthrough.plays) == (place, 0)
 
 
 async def test_from_six_letters_to_the_sorted_ones(sort: Scope, patient: None) -> None:
@@ -263,7 +263,7 @@ async def test_from_six_letters_to_the_sorted_ones(sort: Scope, patient: None) -
             assert "E writes it after the prompt" in on.text()
             await on.press("E")
             assert on.app.text == before + letter
-            assert (on.name, on.app.scene.focus.position) == ("tokens", 5 + count)
+            assert (on.name, on.app.state.focus.position) == ("tokens", 5 + count)
             assert f"It has written {count} of 6 letters" in on.text()
         await on.to("next token")
         assert "Done: it read C A B A C B" in on.text()
@@ -289,11 +289,11 @@ async def test_what_another_layer_does_not_have_is_said_and_left(sort: Scope) ->
     async with walk(sort) as on:
         await on.to("query")
         await on.press("tab")
-        on.app.look_at(on.app.scene.at_cell((99, 0)))
+        on.app.look_at(on.app.state.at_cell((99, 0)))
         await answered(on.app, on.pilot)
         assert "row 99 is out of range" in " ".join(on.text().split())
         await on.press("right")
-        assert on.app.scene.focus.cell is None
+        assert on.app.state.focus.cell is None
         assert "number 0 of the query" in on.text()
 
 
