@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cached_property, partial
 
+from torch import OutOfMemoryError
+
+from llmscope.errors import ScopeError
 from llmscope.figure import Focus, Verdict
 from llmscope.lenses import Lens
 from llmscope.models.loaded_model import LoadedModel, follow
@@ -17,6 +20,7 @@ from llmscope.record.derive.row_checks import readout_verdict, rows_verdict, wri
 from llmscope.record.derive.row_stats import forget_row_stats
 from llmscope.record.derive.verify import Verdicts, pattern_verdict_at, verify
 from llmscope.record.interventions.edited import EditedRecorder
+from llmscope.text import named
 
 
 class InstrumentedModel:
@@ -38,9 +42,17 @@ class InstrumentedModel:
             follow(self.subject, anatomy=state.structure > self._serial)
         self._serial = serial
         recorder = Recorder(self.subject)
-        check_steady(recorder)
-        with checked_draws(recorder):
-            verdicts = verify(recorder)
+        try:
+            check_steady(recorder)
+            with checked_draws(recorder):
+                verdicts = verify(recorder)
+        except (ScopeError, MemoryError, OutOfMemoryError):
+            raise
+        except Exception as error:  # the model's own code, such as of a damaged config
+            raise ScopeError(
+                f"the model fails on a short prompt: {named(error)}",
+                "another copy of the model, with its own config.json",
+            ) from error
         adopt(self.subject, first=True)
         return recorder, verdicts
 

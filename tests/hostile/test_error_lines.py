@@ -104,6 +104,13 @@ def test_doctor_says_the_same_line(model, name):
     assert said == one(run("snapshot", model, *IDS))
 
 
+def test_a_model_whose_forward_fails_is_named(tmp_path):
+    small_model("mixtral", num_local_experts=2, num_experts_per_tok=2).save_pretrained(tmp_path)
+    edit_config(tmp_path, num_experts_per_tok=7)
+    said = one(run("snapshot", tmp_path, *IDS))
+    assert said.startswith("error: the model fails on a short prompt: RuntimeError")
+
+
 def test_what_is_wrong_with_shapes_is_told(model):
     edit_config(model, intermediate_size=48)
     said = one(run("snapshot", model, *IDS))
