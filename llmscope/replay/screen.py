@@ -71,11 +71,8 @@ def replay_app(
             replay=replay,
         ),
     )
-    app.state = replace(
-        app.state,
-        edits=tuple(map(ListedEdit.of, snapshot.edits)),
-        versus_prompt=snapshot.other,
-    )
+    edits = tuple(map(ListedEdit.of, snapshot.edits))
+    app.set_state(replace(app.state, edits=edits, versus_prompt=snapshot.other))
     return app
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from rich.color import ColorSystem
 from textual import events, on
 from textual.actions import SkipAction
 from textual.app import ComposeResult
@@ -15,6 +16,7 @@ from textual.content import Content
 from textual.filter import LineFilter
 from textual.geometry import Size
 from textual.notifications import Notify, SeverityLevel
+from textual.screen import Screen
 from textual.style import Style
 from textual.widgets import Input, TextArea
 
@@ -33,10 +35,11 @@ from llmscope.tui.request_scheduler import RequestScheduler
 from llmscope.tui.state.context_marker import marked
 from llmscope.tui.state.layout import layout_for
 from llmscope.tui.terminal.bandwidth import HIGH, Bandwidth
+from llmscope.tui.terminal.output_filter import filters
 from llmscope.tui.terminal.output_guard import outlive_stops
 from llmscope.tui.terminal.paced_driver import PacedApp
-from llmscope.tui.theme.textual_theme import text_styles, variables
-from llmscope.tui.theme_switcher import ThemeFileWatch, put_on
+from llmscope.tui.theme.textual_theme import text_styles, textual_theme, variables
+from llmscope.tui.theme_switcher import ThemeFileWatch
 from llmscope.tui.user_state import UserState
 from llmscope.tui.widgets.header import Header
 from llmscope.tui.widgets.notices import Notice
@@ -57,11 +60,18 @@ if TYPE_CHECKING:
     from llmscope.tui.engine_client import EngineLike, MakeEngine
     from llmscope.tui.features.find import FindLine
     from llmscope.tui.features.generation.generation import Generation
-    from llmscope.tui.features.models.model_switch import PendingSwitch
+    from llmscope.tui.features.models.model_switch import ModelSwitch
     from llmscope.tui.features.save.dialog import Save
     from llmscope.tui.panes import FigurePane
     from llmscope.tui.state.figure_store import FigureStore
     from llmscope.tui.state.view_state import ViewState
+
+COLOUR_SYSTEMS = {
+    "truecolor": ColorSystem.TRUECOLOR,
+    "256": ColorSystem.EIGHT_BIT,
+    "16": ColorSystem.STANDARD,
+    "none": ColorSystem.STANDARD,
+}
 
 
 class LlmscopeApp(PacedApp, inherit_bindings=False):
@@ -109,9 +119,8 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         user: UserState | None = None,
     ) -> None:
         self.look = bandwidth.look(look or detect_render_options())
-        self.text_styles = text_styles(self.look.theme)
         super().__init__(bandwidth)
-        put_on(self, self.look)
+        self.put_on(self.look)
         self.user = user or UserState()
         self.text = prompt
         self._focus, self.special_tokens = focus, special_tokens
@@ -122,7 +131,6 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         self.requests = RequestScheduler(self, self.set_timer)
         self.cost: PassInfo | None = None
         self._spec = spec
-        self.opening: PendingSwitch | None = None
         self.source = self.user.source or ModelSource(spec)
         self.engine = make_engine(self.hear)
 
@@ -153,6 +161,13 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         return Generation()
 
     @cached_property
+    def models(self) -> ModelSwitch:
+        """Return the state of a switch to another model."""
+        from llmscope.tui.features.models.model_switch import ModelSwitch
+
+        return ModelSwitch()
+
+    @cached_property
     def find(self) -> FindLine:
         """Return the input that replaces the status text while the user searches for a token."""
         from llmscope.tui.features.find import FindLine
@@ -172,6 +187,18 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         On a terminal all of them may; the app of a screenshot forbids some.
         """
         return True
+
+    def put_on(self, look: RenderOptions) -> None:
+        """Apply render options to the app. Existing widgets are redrawn by `wear`."""
+        self.look, self.text_styles = look, text_styles(look.theme)
+        self.console._color_system = COLOUR_SYSTEMS[look.tier]
+        self.own_filters = filters(look)
+        self.set_class(look.tier in ("16", "none"), "-few-colours")
+        self.set_class(look.tier == "none", "-colourless")
+        self.set_class(look.tier != "truecolor", "-no-tints")
+        made = textual_theme(look.theme)
+        self.register_theme(made)
+        self.theme = made.name
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         """Return the filters of the render options, which have read the environment already."""
@@ -309,22 +336,21 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
     def _engine_says(self, message: EngineSays) -> None:
         # Imported late: the first paint needs none of it.
         from llmscope.engine import events
-        from llmscope.tui.features.models import model_switch
 
         event = message.event
         match event:
             case events.Loading():
-                model_switch.progress(self, event)
+                self.models.progress(self, event)
             case events.Loaded():
                 self.state = self.user.loaded(self.state.loaded(event.info))
                 self._loaded(event.info)
             case events.Opened():
-                if model_switch.opened(self, event):
+                if self.models.opened(self, event):
                     self._loaded(event.info)
             case events.OpenFailed():
-                model_switch.failed(self, event)
+                self.models.failed(self, event)
             case events.LoadFailed():
-                if self.opening is None:
+                if self.models.pending is None:
                     self.fail(event)
             case events.Frame():
                 self._land(event)
@@ -343,7 +369,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         for notice in info.notices:
             self.tell(notice, "warning")
         self.chat.read(self.text, info)
-        if self.opening is not None or not self.chat.begin(self):
+        if self.models.pending is not None or not self.chat.begin(self):
             self.ask()
 
     def _land(self, frame: Frame) -> None:
@@ -375,6 +401,28 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
             self.note(f"{refused.reason}{hint}", self.text_styles.error)
             self.rest(late=True)
 
+    def set_state(self, state: ViewState) -> None:
+        """Set the view state without drawing it, or asking for the figures that it lacks."""
+        self.state = state
+
+    def replace_model(self, source: ModelSource, text: str, state: ViewState) -> None:
+        """Discard all that belongs to the open model, for another one.
+
+        Args:
+            source: how the other model was opened.
+            text: its prompt.
+            state: its view state.
+        """
+        self.state = state
+        self.chat, self.context = self.chat.anew(), ContextController()
+        self.walkthrough = WalkthroughPlayer()
+        vars(self).pop("generation", None)  # made anew on its next use
+        self.comparison.beside = None
+        self.cost = None
+        self.figures.forget()
+        self.rest(late=False)
+        self.source, self.text = source, text
+
     def look_at(self, state: ViewState, *, patiently: bool = False) -> None:
         """Move the cursor: every pane follows, and asks for the figures it lacks.
 
@@ -400,7 +448,9 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
             Whether a token was requested.
         """
         self.requests.asking()
-        if self.state.info is None or self.chat.waiting or self.context.waiting or self.opening:
+        if self.state.info is None or self.chat.waiting or self.context.waiting:
+            return False
+        if self.models.pending is not None:
             return False
         if not self.screen_stack:  # a timer may fire while the screen is being closed
             return False
@@ -477,8 +527,20 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         shown = display_text(text).replace("\n", " ")
         self.editor.say(Content.assemble((shown, ink)) if shown else None)
 
-    def tell(self, text: str, severity: str = "information") -> None:
-        """Show a notice that disappears by itself."""
+    def holds(self, kind: type[Screen[Any]]) -> bool:
+        """Return whether a dialog of a kind is open, or not completely removed yet."""
+        return any(isinstance(node, kind) for node in self._nodes)
+
+    def tell(self, text: str, severity: str = "information", *, once: bool = False) -> None:
+        """Show a notice that disappears by itself.
+
+        Args:
+            text: the notice.
+            severity: information, warning or error.
+            once: do nothing while the same notice is still shown.
+        """
+        if once and any(one.message == display_text(text) for one in self._notifications):
+            return
         level = severity if severity in ("warning", "error") else "information"
         self.notify(display_text(text), severity=level, markup=False)  # type: ignore[arg-type]
 

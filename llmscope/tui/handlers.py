@@ -10,30 +10,30 @@ from llmscope.tui.terminal.output_guard import can_be_resumed
 
 if TYPE_CHECKING:
     from llmscope.tui.actions.types import Where
-    from llmscope.tui.app import LlmscopeApp
+    from llmscope.tui.host import Host
 
 
-def up(host: LlmscopeApp) -> None:
+def up(host: Host) -> None:
     """Move one row up; each pane defines its own rows."""
     host.look_at(host.grid.pane.step(host.state, -1))
 
 
-def down(host: LlmscopeApp) -> None:
+def down(host: Host) -> None:
     """Move one row down."""
     host.look_at(host.grid.pane.step(host.state, 1))
 
 
-def left(host: LlmscopeApp) -> None:
+def left(host: Host) -> None:
     """Move one column to the left; each pane defines its own columns."""
     host.look_at(host.grid.pane.side(host.state, -1))
 
 
-def right(host: LlmscopeApp) -> None:
+def right(host: Host) -> None:
     """Move one column to the right."""
     host.look_at(host.grid.pane.side(host.state, 1))
 
 
-def turn(host: LlmscopeApp) -> None:
+def turn(host: Host) -> None:
     """Show the next view of the pane, or of the main figure if the pane has only one."""
     grid, state = host.grid, host.state
     turned = grid.pane.turn(state) or grid.panes[grid.workspace.spine].turn(state)
@@ -43,35 +43,33 @@ def turn(host: LlmscopeApp) -> None:
         host.look_at(turned)
 
 
-def first_token(host: LlmscopeApp) -> None:
+def first_token(host: Host) -> None:
     """Go to the first token."""
     host.look_at(host.state.go(position=0))
 
 
-def last_token(host: LlmscopeApp) -> None:
+def last_token(host: Host) -> None:
     """Go to the last token, which the cursor then follows."""
     host.look_at(host.state.go(position=len(host.state.tokens) - 1))
 
 
-def leave(host: LlmscopeApp) -> None:
+def leave(host: Host) -> None:
     """Go from the prompt to the figures, or to the placeholder in their place."""
     host.screen.set_focus(host.placeholder if host.placeholder.display else host.grid.pane)
 
 
-def edit_prompt(host: LlmscopeApp) -> None:
+def edit_prompt(host: Host) -> None:
     """Go back to the prompt."""
     host.screen.set_focus(host.editor)
 
 
-def chat(host: LlmscopeApp) -> None:
+def chat(host: Host) -> None:
     """Put the typed text into the model's chat template, or take it out again."""
-    from llmscope.tui.features.models.model_switch import busy
-
-    if not busy(host):
+    if not host.models.busy(host):
         host.chat.toggle(host)
 
 
-def next_adapter(host: LlmscopeApp) -> None:
+def next_adapter(host: Host) -> None:
     """Switch to the next adapter, or to the base model after the last one."""
     state = host.state.adapted()
     if state.info is None or not state.info.adapters:
@@ -81,7 +79,7 @@ def next_adapter(host: LlmscopeApp) -> None:
     host.look_at(state)
 
 
-def pin_target(host: LlmscopeApp) -> None:
+def pin_target(host: Host) -> None:
     """Pin the target token, so that it stays wherever the cursor goes; or unpin it."""
     state, shown = host.state, host.figures.shown("next-token")
     if state.target_pinned:
@@ -97,7 +95,7 @@ def pin_target(host: LlmscopeApp) -> None:
     host.tell(f"target pinned: {quoted_token(shown.figure.axes[0].labels[ids.index(target)])}")
 
 
-def versus(host: LlmscopeApp) -> None:
+def versus(host: Host) -> None:
     """Compare the target with the chosen candidate, or stop comparing."""
     state, shown = host.state, host.figures.shown("next-token")
     if state.versus is not None:
@@ -114,14 +112,14 @@ def versus(host: LlmscopeApp) -> None:
     host.tell(f"the answer is held against {quoted_token(against)}")
 
 
-def copy(host: LlmscopeApp) -> None:
+def copy(host: Host) -> None:
     """Ask what to copy, by the terminal's own clipboard."""
     from llmscope.tui.features.copy.menu import ask
 
     ask(host)
 
 
-def save(host: LlmscopeApp) -> None:
+def save(host: Host) -> None:
     """Ask where to save the pane."""
     from llmscope.tui.features.save.dialog import ask
 
@@ -129,7 +127,7 @@ def save(host: LlmscopeApp) -> None:
         ask(host)
 
 
-def show_help(host: LlmscopeApp) -> None:
+def show_help(host: Host) -> None:
     """Explain the pane that has the focus, or the prompt."""
     # Imported late: the help needs the texts of the lenses.
     from llmscope.tui.dialogs.help import HelpScreen
@@ -148,30 +146,29 @@ def show_help(host: LlmscopeApp) -> None:
     )
 
 
-def jump(host: LlmscopeApp) -> None:
+def jump(host: Host) -> None:
     """Show a letter on each place, and go to the place whose letter is pressed."""
     from llmscope.tui.dialogs.jump import jump as show_letters
 
     show_letters(host)
 
 
-def tour(host: LlmscopeApp) -> None:
+def tour(host: Host) -> None:
     """Explain the screen, one part after the other."""
     from llmscope.tui.dialogs.tour import tour as walk
 
     walk(host)
 
 
-def show_palette(host: LlmscopeApp) -> None:
+def show_palette(host: Host) -> None:
     """Open the palette: all commands, found by typing."""
     from llmscope.tui.dialogs.command_palette import CommandPaletteScreen
 
-    # The previous palette keeps its id until it is completely removed.
-    if not any(isinstance(node, CommandPaletteScreen) for node in host._nodes):
+    if not host.holds(CommandPaletteScreen):
         host.push_screen(CommandPaletteScreen())
 
 
-def stop(host: LlmscopeApp) -> None:
+def stop(host: Host) -> None:
     """Suspend the program, as ctrl+z does everywhere; give the terminal back meanwhile."""
     if not host.may("stop"):
         return
@@ -181,7 +178,7 @@ def stop(host: LlmscopeApp) -> None:
         host.tell("no shell is here that could bring a stopped program back", "warning")
 
 
-def leave_program(host: LlmscopeApp) -> None:
+def leave_program(host: Host) -> None:
     """Quit; the app's `text` keeps the prompt."""
     if host.may("quit"):
         host.exit(0)

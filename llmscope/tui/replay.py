@@ -13,7 +13,7 @@ from llmscope.tui.actions.types import Action
 
 if TYPE_CHECKING:
     from llmscope.draw.render_options import RenderOptions
-    from llmscope.tui.app import LlmscopeApp
+    from llmscope.tui.host import Host
     from llmscope.tui.panes import FigurePane
     from llmscope.tui.state.workspaces import Workspace
     from llmscope.tui.widgets.header import Part
@@ -83,7 +83,7 @@ class Replay:
         at, count = self.workspaces.index(page) + 1, len(self.workspaces)
         return f"{action.area}: {page.title}{f', page {at} of {count}' * (count > 1)}"
 
-    def refuses(self, host: LlmscopeApp, event: events.Event) -> bool:
+    def refuses(self, host: Host, event: events.Event) -> bool:
         """Return whether an event would change the prompt; if so, tell why it is refused."""
         if not isinstance(event, events.Key | events.Paste) or not host.in_prompt:
             return False
@@ -91,12 +91,11 @@ class Replay:
             bound = host.editor._bindings.key_to_bindings.get(event.key, ())
             if not any(one.action.startswith(WRITES) for one in bound):
                 return False
-        if not any(one.message == READ_ONLY for one in host._notifications):  # one notice at a time
-            host.tell(READ_ONLY, "warning")
+        host.tell(READ_ONLY, "warning", once=True)
         return True
 
 
-def provenance(host: LlmscopeApp) -> None:
+def provenance(host: Host) -> None:
     """Show where the numbers of the file came from."""
     from llmscope.tui.dialogs.facts import FactsScreen
 

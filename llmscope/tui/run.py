@@ -216,7 +216,7 @@ def _plan(
 
     planned = tuple(map(ListedEdit.of, edits))
     state = app.state if sampler is None else app.state.drawing(sampler)
-    app.state = replace(state, edits=planned, versus_prompt=versus_prompt)
+    app.set_state(replace(state, edits=planned, versus_prompt=versus_prompt))
 
 
 def _keep(spec: str, app: LlmscopeApp, autosave: Autosave) -> None:

@@ -6,23 +6,13 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
-from rich.color import ColorSystem
-
-from llmscope.draw import RenderOptions, theme_names
+from llmscope.draw import theme_names
 from llmscope.draw.color.theme import load_theme
 from llmscope.tui.session.state_files import save_theme
-from llmscope.tui.terminal.output_filter import filters
-from llmscope.tui.theme.textual_theme import text_styles, textual_theme
 
 if TYPE_CHECKING:
-    from llmscope.tui.app import LlmscopeApp
+    from llmscope.tui.host import Host
 
-COLOUR_SYSTEMS = {
-    "truecolor": ColorSystem.TRUECOLOR,
-    "256": ColorSystem.EIGHT_BIT,
-    "16": ColorSystem.STANDARD,
-    "none": ColorSystem.STANDARD,
-}
 EVERY = 1.0
 """Seconds between two checks whether the file of a user's own theme was saved."""
 
@@ -35,27 +25,14 @@ def all_names() -> tuple[str, ...]:
     return (*theme_names(), *own_theme_names())
 
 
-def put_on(host: LlmscopeApp, look: RenderOptions) -> None:
-    """Apply render options to the app. Existing widgets are redrawn by `wear`."""
-    host.look, host.text_styles = look, text_styles(look.theme)
-    host.console._color_system = COLOUR_SYSTEMS[look.tier]
-    host.own_filters = filters(look)
-    host.set_class(look.tier in ("16", "none"), "-few-colours")
-    host.set_class(look.tier == "none", "-colourless")
-    host.set_class(look.tier != "truecolor", "-no-tints")
-    made = textual_theme(look.theme)
-    host.register_theme(made)
-    host.theme = made.name
-
-
-def wear(host: LlmscopeApp, name: str) -> None:
+def wear(host: Host, name: str) -> None:
     """Change to a theme, and report errors in it."""
     theme = load_theme(name, partial(host.tell, severity="warning"))
     if theme == host.look.theme:
         return
     look = host.bandwidth.look(host.look.wearing(theme))
     with host.batch_update():
-        put_on(host, look)
+        host.put_on(look)
         for screen in host.screen_stack:
             for widget in screen.query("*"):
                 dress = getattr(widget, "dress", None)
@@ -64,14 +41,14 @@ def wear(host: LlmscopeApp, name: str) -> None:
                 widget.refresh()
 
 
-def choose(host: LlmscopeApp, name: str) -> None:
+def choose(host: Host, name: str) -> None:
     """Change to a theme by the user's choice, which the next start uses again."""
     if host.may("theme-next"):
         wear(host, name)
         save_theme(name)
 
 
-def next_theme(host: LlmscopeApp) -> None:
+def next_theme(host: Host) -> None:
     """Change to the next theme."""
     names = all_names()
     at = names.index(host.look.theme.name) if host.look.theme.name in names else -1
@@ -83,7 +60,7 @@ def next_theme(host: LlmscopeApp) -> None:
 class ThemeFileWatch:
     """Reloads a theme of the user's own when its file was saved."""
 
-    def __init__(self, host: LlmscopeApp) -> None:
+    def __init__(self, host: Host) -> None:
         self._host = host
         self._seen = self._stamp()
 

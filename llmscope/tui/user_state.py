@@ -13,9 +13,9 @@ from llmscope.tui.state.workspaces import WORKSPACES, Workspace
 
 if TYPE_CHECKING:
     from llmscope.tui.actions.types import Action
-    from llmscope.tui.app import LlmscopeApp
     from llmscope.tui.features.copy.repro_command import ModelSource
     from llmscope.tui.features.models.model_switch import Left, LoaderLike
+    from llmscope.tui.host import Host
     from llmscope.tui.replay import Replay
     from llmscope.tui.session.autosave import Autosave
     from llmscope.tui.session.session import Session
@@ -76,7 +76,7 @@ class UserState:
             return self.replay.offers(action)
         return not any(one.name == action for one in OF_A_FILE)
 
-    def refuse(self, host: LlmscopeApp, action: Action) -> None:
+    def refuse(self, host: Host, action: Action) -> None:
         """Tell why an action is not offered; say nothing if it is one that needs a replay."""
         if self.replay is not None:
             host.tell(f"{REFUSED}: {action.title}", "warning")
@@ -85,7 +85,7 @@ class UserState:
         """Return an action's title for the palette and the help."""
         return action.full_title if self.replay is None else self.replay.titled(action)
 
-    def said(self, host: LlmscopeApp) -> list[str]:
+    def said(self, host: Host) -> list[str]:
         """Return the clauses that describe what is under the cursor."""
         from llmscope.tui.widgets.status_text import clauses
 

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 from llmscope.tui.state.workspaces import workspace_of
 
 if TYPE_CHECKING:
-    from llmscope.tui.app import LlmscopeApp
+    from llmscope.tui.host import Host
 
 STAYS = "the main figure stays; m gives another pane all the room"
 
 
-def hide(host: LlmscopeApp) -> None:
+def hide(host: Host) -> None:
     """Hide the current pane."""
     _hide(host, host.grid.pane.key)
 
 
-def toggle(host: LlmscopeApp, key: str) -> None:
+def toggle(host: Host, key: str) -> None:
     """Hide a pane of this workspace, or show it again."""
     workspace = workspace_of(key, host.grid.workspace, host.grid.workspaces)
     if workspace != host.grid.workspace:
@@ -28,7 +28,7 @@ def toggle(host: LlmscopeApp, key: str) -> None:
         _hide(host, key)
 
 
-def show_all(host: LlmscopeApp) -> None:
+def show_all(host: Host) -> None:
     """Show every pane that was hidden."""
     hidden = host.grid.arrangement.hidden
     if not hidden:
@@ -37,7 +37,7 @@ def show_all(host: LlmscopeApp) -> None:
     host.grid.rearrange(host.grid.arrangement.show(*hidden))
 
 
-def move(host: LlmscopeApp, by: int) -> None:
+def move(host: Host, by: int) -> None:
     """Move the pane one place earlier or later among the details."""
     grid, key = host.grid, host.grid.pane.key
     if key not in grid.arrangement.shown:
@@ -46,7 +46,7 @@ def move(host: LlmscopeApp, by: int) -> None:
     grid.rearrange(grid.arrangement.move(key, by))
 
 
-def _hide(host: LlmscopeApp, key: str) -> None:
+def _hide(host: Host, key: str) -> None:
     grid = host.grid
     if key not in grid.arrangement.shown:
         host.tell(STAYS, "warning")

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from textual.keys import _character_to_key
 
 if TYPE_CHECKING:
-    from llmscope.tui.app import LlmscopeApp
+    from llmscope.tui.host import Host
 
 Where = Literal["prompt", "figures", "anywhere"]
 Place = Literal["prompt", "figures"]
-Run = Callable[["LlmscopeApp"], None]
+Run = Callable[["Host"], None]
 
 _NAMES = {
     "left": "←",

@@ -21,7 +21,7 @@ from llmscope.tui.dialogs.base import OVERLAYS
 from llmscope.tui.theme_switcher import all_names, choose
 
 if TYPE_CHECKING:
-    from llmscope.tui.app import LlmscopeApp
+    from llmscope.tui.host import Host
 
 THEME = "theme"
 """The area of actions that is listed last, just before the themes."""
@@ -91,12 +91,12 @@ class Commands(Provider):
                 yield Hit(score, self._row(shown, entry.keys), entry.run, entry.title)
 
     def _row(self, title: Content, keys: str) -> Content:
-        host = cast("LlmscopeApp", self.app)
+        host = cast("Host", self.app)
         row = Content.assemble((f"{keys:<{KEYS}} ", host.text_styles.dim), title)
         return row.truncate(min(int(SHARE * host.size.width), WIDEST) - MARGIN, ellipsis=True)
 
     def _entries(self) -> Iterable[PaletteEntry]:
-        host = cast("LlmscopeApp", self.app)
+        host = cast("Host", self.app)
         for action in (*commands(), *OF_A_FILE):
             if not host.user.offers(action.name):
                 continue

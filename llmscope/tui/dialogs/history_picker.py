@@ -18,7 +18,7 @@ from llmscope.tui.session.prompt_history import PromptRecord, read
 from llmscope.tui.widgets.choice_list import Choice, Choices, whole
 
 if TYPE_CHECKING:
-    from llmscope.tui.app import LlmscopeApp
+    from llmscope.tui.host import Host
     from llmscope.tui.prompt.editor import PromptEditor
 
 EARLIER, SHIPPED = "earlier prompts", "prompts to begin with"
@@ -26,7 +26,7 @@ AGES = (("min", 60), ("h", 60), ("d", 24), ("wk", 7), ("yr", 52))
 """Units of an age; a unit is this many of the unit before it."""
 
 
-def open_list(host: LlmscopeApp) -> None:
+def open_list(host: Host) -> None:
     """Open the picker; the chosen prompt goes into the active editor, as one undo step."""
     host.push_screen(RecallScreen(host, host.prompts.active))
 
@@ -60,7 +60,7 @@ def shipped(spec: str) -> list[Choice]:
     ]
 
 
-def listed(host: LlmscopeApp, text: str) -> list[Choice]:
+def listed(host: Host, text: str) -> list[Choice]:
     """Return all prompts to choose from, newest first, except for `text` in the history."""
     autosave = host.user.autosave
     unwritten = [] if autosave is None else autosave.unwritten[::-1]
@@ -90,7 +90,7 @@ class RecallScreen(LineScreen):
         Binding("ctrl+r", "choose(1)", "the one below", show=False, priority=True),
     ]
 
-    def __init__(self, host: LlmscopeApp, editor: PromptEditor) -> None:
+    def __init__(self, host: Host, editor: PromptEditor) -> None:
         super().__init__("", "")
         self._host, self._editor = host, editor
         self._line = SearchLine(placeholder="search", compact=True, id="line")

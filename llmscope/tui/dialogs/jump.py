@@ -16,7 +16,7 @@ from llmscope.tui.dialogs.base import Dialog
 from llmscope.tui.state.workspaces import PANES
 
 if TYPE_CHECKING:
-    from llmscope.tui.app import LlmscopeApp
+    from llmscope.tui.host import Host
 
 PROMPT, PROMPT_B, MESSAGE = "prompt", "prompt b", "message"
 
@@ -41,7 +41,7 @@ LETTERS = letters({PROMPT: "prompt", **PANES, PROMPT_B: "b"})
 LETTERS |= letters({PROMPT: "prompt", MESSAGE: "message"})
 
 
-def targets(host: LlmscopeApp) -> dict[str, Widget]:
+def targets(host: Host) -> dict[str, Widget]:
     """Return the places on screen that can be focused, by their letters."""
     found: dict[str, Widget] = {LETTERS[PROMPT]: host.editor}
     if host.prompts.b.display:
@@ -56,7 +56,7 @@ def targets(host: LlmscopeApp) -> dict[str, Widget]:
     return {**found, **{LETTERS[key]: grid.panes[key] for key in grid.on_screen}}
 
 
-def jump(host: LlmscopeApp) -> None:
+def jump(host: Host) -> None:
     """Show the letters, and focus the place whose letter is pressed."""
     found = targets(host)
 

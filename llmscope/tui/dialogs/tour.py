@@ -23,7 +23,7 @@ from llmscope.tui.dialogs.base import Dialog
 from llmscope.tui.theme.textual_theme import text_styles
 
 if TYPE_CHECKING:
-    from llmscope.tui.app import LlmscopeApp
+    from llmscope.tui.host import Host
 
 WIDTH = 46
 """Width of a box in cells."""
@@ -85,7 +85,7 @@ STOPS = (
 )
 
 
-def tour(host: LlmscopeApp) -> None:
+def tour(host: Host) -> None:
     """Start the tour of the places that are on screen now."""
     overview = host.grid
     places: dict[str, Widget] = {"prompt": host.editor, "words": host.status, "keys": host.key_line}

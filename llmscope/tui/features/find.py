@@ -15,7 +15,7 @@ from llmscope.tui.actions.key_order import InOrder
 
 if TYPE_CHECKING:
     from llmscope.engine.events import Token
-    from llmscope.tui.app import LlmscopeApp
+    from llmscope.tui.host import Host
 
 
 def find_token(tokens: Sequence[Token], wanted: str, start: int) -> int | None:
@@ -57,21 +57,21 @@ class FindLine(InOrder, Input):
         self.post_message(self.Left())
 
 
-def open_find(host: LlmscopeApp) -> None:
+def open_find(host: Host) -> None:
     """Show the search line in place of the status text."""
     host.status.display, host.find.display = False, True
     host.find.value = ""
     host.screen.set_focus(host.find)
 
 
-def seek(host: LlmscopeApp, wanted: str) -> None:
+def seek(host: Host, wanted: str) -> None:
     """Move to the next token, from the cursor on, that contains `wanted`."""
     position = find_token(host.state.tokens, wanted, max(0, host.state.focus.position))
     if position is not None:
         host.look_at(host.state.go(position=position))
 
 
-def close_find(host: LlmscopeApp) -> None:
+def close_find(host: Host) -> None:
     """Close the search and go back to the figures."""
     host.status.display, host.find.display = True, False
     handlers.leave(host)

@@ -24,7 +24,7 @@ from llmscope.tui.state.prompt_pairs import DemoPair, pairs_for
 from llmscope.tui.state.view_state import ViewState
 
 if TYPE_CHECKING:
-    from llmscope.tui.app import LlmscopeApp
+    from llmscope.tui.host import Host
 
 UNSEEN = "the cue comes later"
 """Title remark for a token that comes before the difference between the prompts."""
@@ -84,7 +84,7 @@ class ContrastPane(VersusPane):
 
     @property
     def _pairs(self) -> tuple[DemoPair, ...]:
-        return pairs_for(cast("LlmscopeApp", self.app).source.spec)
+        return pairs_for(cast("Host", self.app).source.spec)
 
     @property
     def picked(self) -> DemoPair | None:

@@ -29,7 +29,7 @@ from llmscope.tui.state.workspaces import PANES
 from llmscope.tui.theme.textual_theme import text_styles
 
 if TYPE_CHECKING:
-    from llmscope.tui.app import LlmscopeApp
+    from llmscope.tui.host import Host
 
 BLANK = Painting(())
 VERDICT_MARKS = {"verified": "✓", "partial": "~", "unverified": "!", "refused": "✗"}
@@ -154,7 +154,7 @@ class FigurePane(Widget, can_focus=True):
 
     def filled(self, text: str) -> str:
         """Replace each `{name}` in a text by the key of that action."""
-        return cast("LlmscopeApp", self.app).user.keymap.filled(text)
+        return cast("Host", self.app).user.keymap.filled(text)
 
     def wheel(self, state: ViewState, by: int) -> ViewState:
         """Return the view state after the wheel moved by `by`."""

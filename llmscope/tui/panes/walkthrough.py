@@ -17,7 +17,7 @@ from llmscope.tui.state.view_state import ViewState, followed
 from llmscope.tui.state.workspaces import PANES
 
 if TYPE_CHECKING:
-    from llmscope.tui.app import LlmscopeApp
+    from llmscope.tui.host import Host
 
 VALUES, SAID = "walk-values", "walk-said"
 ROOMY = 20
@@ -42,16 +42,16 @@ class WalkPane(LensPane):
     @property
     def among(self) -> bool:
         """Whether the values pane has the focus."""
-        return cast("LlmscopeApp", self.app).grid.pane.key == VALUES
+        return cast("Host", self.app).grid.pane.key == VALUES
 
     @property
     def said_beside(self) -> bool:
         """Whether the pane with the step in words is on screen."""
-        return SAID in cast("LlmscopeApp", self.app).grid.on_screen
+        return SAID in cast("Host", self.app).grid.on_screen
 
     def values_shown(self) -> Shown | None:
         """Return the figure of the step's numbers; None if it is not for the cursor's place."""
-        host = cast("LlmscopeApp", self.app)
+        host = cast("Host", self.app)
         shown = host.figures.shown(VALUES)
         if shown is None or "seen" not in shown.figure.extra or not shown.at(self._state):
             return None

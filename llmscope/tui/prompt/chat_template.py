@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from llmscope.engine.events import ChatRequest, ModelInfo, Templated
     from llmscope.models.tokenizer.roles import RoleSpan
-    from llmscope.tui.app import LlmscopeApp
+    from llmscope.tui.host import Host
 
 
 class ChatTemplate:
@@ -52,18 +52,18 @@ class ChatTemplate:
         """Return whether a text follows the template, so that it has its special tokens already."""
         return bool(self.roles) or (self._made is not None and text == self._made.text)
 
-    def follows_b(self, host: LlmscopeApp) -> bool:
+    def follows_b(self, host: Host) -> bool:
         """Return whether prompt B follows the template."""
         text, info = host.state.versus_prompt, host.state.info
         made = self._made_b is not None and text == self._made_b.text
         return made or bool(text and info is not None and info.chat.roles(text))
 
-    def apart(self, host: LlmscopeApp) -> bool:
+    def apart(self, host: Host) -> bool:
         """Return whether only one of the two prompts follows the template."""
         held = host.state.versus_prompt is not None
         return held and self.follows(host.text) != self.follows_b(host)
 
-    def begin(self, host: LlmscopeApp) -> bool:
+    def begin(self, host: Host) -> bool:
         """Request the template for the first prompt if wanted; return whether it was requested."""
         wanted, self._at_first = self._at_first, False
         if wanted and host.text and not self.follows(host.text):
@@ -72,7 +72,7 @@ class ChatTemplate:
             self.learn(host)
         return self.waiting
 
-    def learn(self, host: LlmscopeApp) -> None:
+    def learn(self, host: Host) -> None:
         """Request the template's marks if they are unknown and a prompt may follow the template.
 
         For a model that is never used for chat the template is not run.
@@ -86,7 +86,7 @@ class ChatTemplate:
         if any(may_follow(text, info.chat_words) for text in texts):
             self._ask(host, host.text, marks_only=True)
 
-    def toggle(self, host: LlmscopeApp) -> None:
+    def toggle(self, host: Host) -> None:
         """Put the prompts into the template, or reduce them to what the user said last."""
         if host.state.info is None:
             host.tell("no model is there yet", "warning")
@@ -109,7 +109,7 @@ class ChatTemplate:
         """Return a text without the template: the typed text, or the user's last message."""
         return self._said(text, self._made, self.roles) if self.follows(text) else text
 
-    def land(self, host: LlmscopeApp, templated: Templated) -> None:
+    def land(self, host: Host, templated: Templated) -> None:
         """Take the templated text, or report the reason why it failed."""
         if templated.request == self._sent:
             self._take_marks(host, templated)
@@ -122,7 +122,7 @@ class ChatTemplate:
         elif of_b:
             if templated.request.text == host.state.versus_prompt:
                 self._made_b = templated
-                host.state = host.state.against(templated.text)
+                host.set_state(host.state.against(templated.text))
             self._ask(host, host.text)
             host.present()
             return
@@ -134,25 +134,25 @@ class ChatTemplate:
             host.figures.repeat()
             host.ask()
 
-    def _ask_all(self, host: LlmscopeApp) -> None:
+    def _ask_all(self, host: Host) -> None:
         """Request B's text first, if there is one: A's will replace the editor's text."""
         held = host.state.versus_prompt
         self._asked_b = held is not None and not self.follows_b(host)
         self._ask(host, held if held is not None and self._asked_b else host.text)
 
-    def _ask(self, host: LlmscopeApp, text: str, *, marks_only: bool = False) -> None:
+    def _ask(self, host: Host, text: str, *, marks_only: bool = False) -> None:
         from llmscope.engine.events import ChatRequest
 
         self._asked = self._sent = ChatRequest(text, self._system, marks_only)
         host.engine.ask(self._asked)
 
-    def _take_marks(self, host: LlmscopeApp, templated: Templated) -> None:
+    def _take_marks(self, host: Host, templated: Templated) -> None:
         """Store the text that the template writes around each role in the model's info."""
         info = host.state.info
         self._learned = not templated.error
         if info is None or not templated.marks.openings:
             return
-        host.state = replace(host.state, info=replace(info, chat=templated.marks))
+        host.set_state(replace(host.state, info=replace(info, chat=templated.marks)))
         self.roles = templated.marks.roles(host.text)
 
     @staticmethod

@@ -19,7 +19,7 @@ from llmscope.text import display_text
 from llmscope.tui.prompt.editor import too_long
 
 if TYPE_CHECKING:
-    from llmscope.tui.app import LlmscopeApp
+    from llmscope.tui.host import Host
 
 SIGNALS = ("SIGINT", "SIGQUIT", "SIGTSTP", "SIGCONT")
 """Signals of the terminal's keys, sent to the editor and to this program with it."""
@@ -29,7 +29,7 @@ class UnusableError(Exception):
     """Raised if the editor left no usable text; the message says why, in one line."""
 
 
-def edit(host: LlmscopeApp) -> None:
+def edit(host: Host) -> None:
     """Open the active prompt in the external editor; one undo takes the change back."""
     if not host.may("visual"):
         return
@@ -65,7 +65,7 @@ def editor_of(environ: Mapping[str, str]) -> list[str]:
         return command.split()
 
 
-def edited(host: LlmscopeApp, command: list[str], text: str) -> str:
+def edited(host: Host, command: list[str], text: str) -> str:
     """Return a text as changed in the external editor.
 
     The text is passed in a private file, which is deleted afterwards, unless a change in it could
@@ -117,7 +117,7 @@ def _taken(data: bytes, before: str) -> str:
     return text
 
 
-def _run(host: LlmscopeApp, command: list[str]) -> str:
+def _run(host: Host, command: list[str]) -> str:
     """Lend the terminal to the editor until it ends; return why it failed, empty if it did not."""
     called = display_text(Path(command[0]).name)  # a whole path would leave no room for the reason
     with host.suspend(), _left_to_the_editor():

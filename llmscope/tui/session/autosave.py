@@ -11,7 +11,7 @@ from llmscope.tui.session.state_files import flaw, save_past, save_prompt, save_
 from llmscope.tui.session.undo_history import UndoHistory
 
 if TYPE_CHECKING:
-    from llmscope.tui.app import LlmscopeApp
+    from llmscope.tui.host import Host
     from llmscope.tui.session.prompt_history import PromptRecord
 
 DELAY = 0.5
@@ -41,14 +41,14 @@ class Autosave:
         self._closed = False
         self._thread = Thread(target=self._work, name="llmscope-autosave", daemon=True)
 
-    def edited(self, host: LlmscopeApp) -> None:
+    def edited(self, host: Host) -> None:
         """Save a changed prompt soon."""
         self._note(self._stays.changed(host.editor.text, time.monotonic()))
         if not self._due:
             self._due = True
             host.set_timer(DELAY, lambda: self._take(host))
 
-    def save(self, host: LlmscopeApp) -> None:
+    def save(self, host: Host) -> None:
         """Save the prompt now."""
         self._take(host)
 
@@ -102,7 +102,7 @@ class Autosave:
 
             add([PromptRecord(*one) for one in earlier])
 
-    def _take(self, host: LlmscopeApp) -> None:
+    def _take(self, host: Host) -> None:
         self._due = False
         from llmscope.tui.session.session import Session
 

@@ -18,7 +18,7 @@ from llmscope.tui.state.edit_list import ListedEdit
 from llmscope.tui.state.layout_state import LayoutState
 
 if TYPE_CHECKING:
-    from llmscope.tui.app import LlmscopeApp
+    from llmscope.tui.host import Host
     from llmscope.tui.state.view_state import ViewState
 
 PLACE = ("layer", "head", "position", "target", "versus", "neuron", "step", "weight")
@@ -72,7 +72,7 @@ class Session:
     sampler: Sampler
 
     @classmethod
-    def of(cls, host: LlmscopeApp) -> Session:
+    def of(cls, host: Host) -> Session:
         """Return the state to store of the session on screen."""
         state, panes, source = host.state, host.grid, host.source
         marks = ("following", "target_pinned", "whole", "muted", "change")
@@ -81,7 +81,7 @@ class Session:
             flags=tuple(word for word in source.flags if word not in FOREIGN),
             adapters=source.adapters,
             folder=_here(),
-            special_tokens=host.special_tokens,
+            special_tokens=host.figures.special_tokens,
             prompt=host.editor.text,
             cursor=host.editor.cursor_location,
             pane="" if host.key_line.in_prompt else panes.current,
@@ -124,7 +124,7 @@ class Session:
         known = state.info is not None and self.adapter in (None, *state.info.adapters)
         return replace(state, adapter=self.adapter) if known else state
 
-    def put_back(self, host: LlmscopeApp) -> None:
+    def put_back(self, host: Host) -> None:
         """Restore the text cursor and the focus."""
         host.editor.move_cursor(self.cursor)
         if self.pane in host.grid.workspace.panes:

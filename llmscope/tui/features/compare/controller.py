@@ -18,14 +18,14 @@ from llmscope.tui.state.view_state import ViewState
 from llmscope.tui.state.workspaces import BY_NAME
 
 if TYPE_CHECKING:
-    from llmscope.tui.app import LlmscopeApp
+    from llmscope.tui.host import Host
 
 BETWEEN = "|"
 """The separator of the two word lists."""
 WORDS = f"two lists of words, such as: river shore water {BETWEEN} money account loan"
 
 
-def keep_b(host: LlmscopeApp) -> None:
+def keep_b(host: Host) -> None:
     """Set the present prompt as B; if it is B already, remove B."""
     text = marked(host.text).text
     if not text:
@@ -38,14 +38,14 @@ def keep_b(host: LlmscopeApp) -> None:
         host.tell(f"B is: {text}".replace("\n", VISIBLE["\n"]))
 
 
-def write_b(host: LlmscopeApp) -> None:
+def write_b(host: Host) -> None:
     """Open the Compare workspace and focus the editor of prompt B."""
     host.grid.show(BY_NAME[NAME])
     host.prompts.lay_out(host.size, both=True)
     host.screen.set_focus(host.prompts.b)
 
 
-def take(host: LlmscopeApp, pair: DemoPair) -> None:
+def take(host: Host, pair: DemoPair) -> None:
     """Load an example pair of prompts with its word lists."""
     if pair not in pairs_for(host.source.spec):
         spec = display_text(host.source.spec, whitespace=True)
@@ -57,12 +57,12 @@ def take(host: LlmscopeApp, pair: DemoPair) -> None:
         host.look_at(state)
     else:
         # The text change handler requests both prompts at once.
-        host.state = replace(state, following=True)
+        host.set_state(replace(state, following=True))
         host.editor.replace_all(pair.a)
     leave(host)
 
 
-def enter(host: LlmscopeApp) -> None:
+def enter(host: Host) -> None:
     """Take the selected pair; in other panes, switch the selected edit off or on."""
     from llmscope.tui.panes.contrast import ContrastPane
 
@@ -74,7 +74,7 @@ def enter(host: LlmscopeApp) -> None:
         take(host, picked)
 
 
-def onward(host: LlmscopeApp) -> None:
+def onward(host: Host) -> None:
     """Move the focus from the prompt to prompt B if it is shown, otherwise to the figures."""
     if host.focused is host.editor and host.prompts.both:
         host.screen.set_focus(host.prompts.b)
@@ -82,7 +82,7 @@ def onward(host: LlmscopeApp) -> None:
         leave(host)
 
 
-def write_words(host: LlmscopeApp) -> None:
+def write_words(host: Host) -> None:
     """Open the dialog for the two word lists to compare."""
     host.push_screen(WordsScreen(host))
 
@@ -98,7 +98,7 @@ def hold_words(state: ViewState, words: tuple[str, str] | None) -> ViewState:
 class WordsScreen(LineScreen):
     """One line at the bottom: enter applies two word lists, esc closes."""
 
-    def __init__(self, host: LlmscopeApp) -> None:
+    def __init__(self, host: Host) -> None:
         held = host.state.words
         text = f" {BETWEEN} ".join(held) if held else ""
         super().__init__(f"{WORDS} · {BETWEEN} alone: those that A and B say next", text)

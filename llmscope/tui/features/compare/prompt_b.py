@@ -10,7 +10,7 @@ from llmscope.text import display_text
 
 if TYPE_CHECKING:
     from llmscope.engine.events import Frame, PromptB, Refused
-    from llmscope.tui.app import LlmscopeApp
+    from llmscope.tui.host import Host
     from llmscope.tui.state.view_state import ViewState
 
 NAME = "compare"
@@ -34,17 +34,17 @@ class PromptBEditor:
         self._sought_for: tuple[object, ...] = ()
         self._notes: tuple[str, ...] = ()
 
-    def written(self, host: LlmscopeApp) -> None:
+    def written(self, host: Host) -> None:
         """Take the text of B's editor after it changed."""
         text = host.prompts.b.text
         if text == self._agreed:
             return
         self._agreed = text
-        host.state = host.state.against(text)
+        host.set_state(host.state.against(text))
         host.ask_soon()
         host.present()
 
-    def landed(self, host: LlmscopeApp, frame: Frame) -> None:
+    def landed(self, host: Host, frame: Frame) -> None:
         """Take the tokens and notices of B, and the notes on the word lists, from a frame."""
         self.beside = frame.beside
         notices = [] if frame.beside is None else list(frame.beside.notices)
@@ -57,19 +57,19 @@ class PromptBEditor:
                 host.tell(note, "warning")
         self._seek(host)
 
-    def refused(self, host: LlmscopeApp, refused: Refused) -> None:
+    def refused(self, host: Host, refused: Refused) -> None:
         """Show on B's editor why B cannot be run; the last figures stay."""
         hint = f" · try: {refused.hint}" if refused.hint else ""
         self.note(host, f"{refused.reason}{hint}", wrong=True)
         host.rest(late=True)
 
-    def note(self, host: LlmscopeApp, text: str, *, wrong: bool) -> None:
+    def note(self, host: Host, text: str, *, wrong: bool) -> None:
         """Show a note on the border of prompt B; `wrong` styles it as an error."""
         shown = display_text(text).replace("\n", " ")
         ink = host.text_styles.error if wrong else host.text_styles.warning
         host.prompts.b.say(Content.assemble((shown, ink)) if shown else None)
 
-    def present(self, host: LlmscopeApp) -> None:
+    def present(self, host: Host) -> None:
         """Show B in its editor, with the token that is aligned with the cursor's."""
         state, editor = host.state, host.prompts.b
         held = state.versus_prompt or ""
@@ -92,7 +92,7 @@ class PromptBEditor:
             here = -1 if there is None else there
             editor.show_tokens(self.beside.text, self.beside.tokens, here)
 
-    def walked(self, host: LlmscopeApp) -> None:
+    def walked(self, host: Host) -> None:
         """Move the cursor to the token of A that is aligned with the text cursor in B, if any."""
         editor = host.prompts.b
         there = editor.token_at_cursor if editor.has_focus else None
@@ -105,7 +105,7 @@ class PromptBEditor:
         """Return a remark for the status text if `_seek` moved the cursor."""
         return [SHARED] if self._open and state.focus.position == self._sought else []
 
-    def _seek(self, host: LlmscopeApp) -> None:
+    def _seek(self, host: Host) -> None:
         """Move the cursor from a token only A has to the last shared one, once per two texts."""
         state, beside = host.state, self.beside
         if not self._open or beside is None or beside.text != state.versus_prompt:

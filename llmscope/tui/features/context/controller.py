@@ -13,7 +13,7 @@ from llmscope.tui.state.context_marker import marked, toggled
 
 if TYPE_CHECKING:
     from llmscope.engine.events import ContextAdded, ContextRequest
-    from llmscope.tui.app import LlmscopeApp
+    from llmscope.tui.host import Host
 
 
 class ContextController:
@@ -27,7 +27,11 @@ class ContextController:
         """Whether the engine is computing the update."""
         return self._asked is not None
 
-    def ask(self, host: LlmscopeApp, folder: str | None = None) -> None:
+    def drop(self) -> None:
+        """Drop the pending request: its answer is of no use."""
+        self._asked = None
+
+    def ask(self, host: Host, folder: str | None = None) -> None:
         """Request the update for the prompt's context; write it to `folder` if that is not None."""
         from llmscope.engine.events import ContextRequest
 
@@ -37,7 +41,7 @@ class ContextController:
         host.engine.ask(self._asked)
         host.note("finding the update that stands for the context …", host.text_styles.dim)
 
-    def land(self, host: LlmscopeApp, taught: ContextAdded) -> None:
+    def land(self, host: Host, taught: ContextAdded) -> None:
         """Handle the result: switch to the taught adapter, or show a message or the error."""
         if taught.request != self._asked:
             return
@@ -48,7 +52,7 @@ class ContextController:
         elif taught.info is None:
             host.tell(taught.said)
         else:
-            host.state = replace(host.state, info=taught.info)
+            host.set_state(replace(host.state, info=taught.info))
             if marked(host.text).text == taught.request.text:
                 _switch(host, taught.adapter)
                 # Undo in the prompt brings the context back.
@@ -59,7 +63,7 @@ class ContextController:
         host.ask()
 
 
-def mark(host: LlmscopeApp) -> None:
+def mark(host: Host) -> None:
     """Insert the context marker line after the line of the text cursor, or remove it."""
     document = host.editor.document
     place = document.get_index_from_location(max(host.editor.selection))
@@ -72,12 +76,10 @@ def mark(host: LlmscopeApp) -> None:
         host.editor.replace_all(text)
 
 
-def toggle(host: LlmscopeApp) -> None:
+def toggle(host: Host) -> None:
     """Teach the context of the prompt; if one is taught already, switch it off or on again."""
-    from llmscope.tui.features.models.model_switch import busy
-
     state = host.state
-    if state.info is None or host.context.waiting or busy(host):
+    if state.info is None or host.context.waiting or host.models.busy(host):
         return
     if state.adapter in state.info.taught:
         _switch(host, None)
@@ -90,18 +92,21 @@ def toggle(host: LlmscopeApp) -> None:
         host.context.ask(host)
 
 
-def bake(host: LlmscopeApp) -> None:
+def bake(host: Host) -> None:
     """Open the dialog that asks for the adapter's folder."""
-    from llmscope.tui.features.models.model_switch import busy
-
-    if host.state.info is None or host.context.waiting or busy(host) or not host.may("bake"):
+    if (
+        host.state.info is None
+        or host.context.waiting
+        or host.models.busy(host)
+        or not host.may("bake")
+    ):
         return
     from llmscope.tui.features.context.export_dialog import BakeScreen
 
     host.push_screen(BakeScreen(host))
 
 
-def _switch(host: LlmscopeApp, adapter: str | None) -> None:
+def _switch(host: Host, adapter: str | None) -> None:
     state = replace(host.state, adapter=adapter)
     if state.info is not None:
         host.header.model(state.info, adapter)

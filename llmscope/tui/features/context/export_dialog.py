@@ -11,7 +11,7 @@ from llmscope.text import display_text
 from llmscope.tui.dialogs.base import LineScreen
 
 if TYPE_CHECKING:
-    from llmscope.tui.app import LlmscopeApp
+    from llmscope.tui.host import Host
 
 STEM = "context-adapter"
 
@@ -27,7 +27,7 @@ def free_folder(parent: Path) -> str:
 class BakeScreen(LineScreen):
     """One line at the bottom: enter writes, esc closes. Folders that are not empty are refused."""
 
-    def __init__(self, host: LlmscopeApp) -> None:
+    def __init__(self, host: Host) -> None:
         super().__init__("write the context as a PEFT adapter into", free_folder(Path.cwd()))
         self._host = host
 

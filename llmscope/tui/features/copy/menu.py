@@ -24,7 +24,7 @@ from llmscope.tui.features.copy.repro_script import script
 from llmscope.tui.theme.textual_theme import text_styles
 
 if TYPE_CHECKING:
-    from llmscope.tui.app import LlmscopeApp
+    from llmscope.tui.host import Host
     from llmscope.tui.state.figure_store import Shown
     from llmscope.tui.state.view_state import ViewState
 
@@ -47,7 +47,7 @@ class Copy:
     text: str
 
 
-def copies(host: LlmscopeApp) -> list[Copy]:
+def copies(host: Host) -> list[Copy]:
     """Return everything that can be copied here."""
     pane, state = host.grid.pane, host.state
     edits = "\n".join(state.in_force)
@@ -88,7 +88,7 @@ def _number(shown: Shown, state: ViewState) -> str:
         return ""
 
 
-def _found(host: LlmscopeApp) -> dict[str, Copy]:
+def _found(host: Host) -> dict[str, Copy]:
     """Return the entries by letter; empty if a figure of a replayed file cannot be drawn."""
     try:
         return {copy.letter: copy for copy in copies(host)}
@@ -96,7 +96,7 @@ def _found(host: LlmscopeApp) -> dict[str, Copy]:
         return {}
 
 
-def ask(host: LlmscopeApp) -> None:
+def ask(host: Host) -> None:
     """Open the copy menu, and copy the entry that the next key chooses."""
     found = _found(host)
     if not found:
@@ -110,7 +110,7 @@ def ask(host: LlmscopeApp) -> None:
     host.push_screen(CopyScreen(list(found.values()), host.look.theme, host.size), take)
 
 
-def put(host: LlmscopeApp, letter: str) -> None:
+def put(host: Host, letter: str) -> None:
     """Copy the menu's entry with this letter."""
     found = _found(host)
     if letter in found:
@@ -119,7 +119,7 @@ def put(host: LlmscopeApp, letter: str) -> None:
         host.tell(UNNAMED if "f" in found else NOTHING, "warning")
 
 
-def _put(host: LlmscopeApp, copy: Copy) -> None:
+def _put(host: Host, copy: Copy) -> None:
     # Text pasted into a terminal must not control it: an escape ends a bracketed paste.
     text = without_controls(BROKEN.sub("\N{REPLACEMENT CHARACTER}", copy.text))
     host.copy_to_clipboard(text)

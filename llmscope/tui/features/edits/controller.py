@@ -16,7 +16,7 @@ from llmscope.tui.dialogs.base import LineScreen
 from llmscope.tui.state.view_state import ViewState
 
 if TYPE_CHECKING:
-    from llmscope.tui.app import LlmscopeApp
+    from llmscope.tui.host import Host
 
 PANE = "edits"
 GRAMMAR = (
@@ -25,7 +25,7 @@ GRAMMAR = (
 """The label of the line: actions, parts, and positions; the help page has the full grammar."""
 
 
-def zero(host: LlmscopeApp) -> None:
+def zero(host: Host) -> None:
     """Add the edit that zeroes the item under the cursor, or remove it if it is listed."""
     state, pane = host.state, host.grid.pane
     edit = pane.edit_here(state)
@@ -41,7 +41,7 @@ def zero(host: LlmscopeApp) -> None:
     host.look_at(changed)
 
 
-def _nothing(host: LlmscopeApp) -> str:
+def _nothing(host: Host) -> str:
     if host.state.info is None:
         return "the model is not there yet"
     if host.grid.pane.key == PANE:
@@ -51,13 +51,13 @@ def _nothing(host: LlmscopeApp) -> str:
     )
 
 
-def _no_edit(host: LlmscopeApp) -> str:
+def _no_edit(host: Host) -> str:
     return host.user.keymap.filled(
         "no edit is listed: {edit-zero} zeroes what is under the cursor, {edit-write} writes one"
     )
 
 
-def write(host: LlmscopeApp) -> None:
+def write(host: Host) -> None:
     """Open the dialog for a new edit, or in the list for the selected edit."""
     pane = host.grid.pane
     edit = pane.edit_here(host.state)
@@ -68,7 +68,7 @@ def write(host: LlmscopeApp) -> None:
 class EditScreen(LineScreen):
     """One line at the bottom: enter adds the edit, esc closes. An invalid edit stays in it."""
 
-    def __init__(self, host: LlmscopeApp, text: str, *, in_place: bool) -> None:
+    def __init__(self, host: Host, text: str, *, in_place: bool) -> None:
         what = "edit" if in_place else "new edit"
         super().__init__(f"{what} · {GRAMMAR}", text)
         self._host = host
@@ -87,29 +87,29 @@ class EditScreen(LineScreen):
         self._host.look_at(put(edit))
 
 
-def _of_chosen(host: LlmscopeApp, change: Callable[[ViewState], ViewState]) -> None:
+def _of_chosen(host: Host, change: Callable[[ViewState], ViewState]) -> None:
     if host.state.edits:
         host.look_at(change(host.state))
     else:
         host.tell(_no_edit(host), "warning")
 
 
-def toggle(host: LlmscopeApp) -> None:
+def toggle(host: Host) -> None:
     """Switch the selected edit off or on."""
     _of_chosen(host, lambda state: state.toggled())
 
 
-def earlier(host: LlmscopeApp) -> None:
+def earlier(host: Host) -> None:
     """Move the selected edit one place earlier in the order."""
     _of_chosen(host, lambda state: state.moved_edit())
 
 
-def switch_all(host: LlmscopeApp) -> None:
+def switch_all(host: Host) -> None:
     """Switch all edits off temporarily, or on again."""
     _of_chosen(host, lambda state: state.all_switched())
 
 
-def remove(host: LlmscopeApp) -> None:
+def remove(host: Host) -> None:
     """Remove the selected edit; only in the list, where the user sees which one it is."""
     if host.grid.pane.key != PANE and host.state.edits:
         host.tell("an edit is removed in the list of edits", "warning")
@@ -117,7 +117,7 @@ def remove(host: LlmscopeApp) -> None:
     _of_chosen(host, lambda state: state.without_edit(state.chosen))
 
 
-def turn(host: LlmscopeApp, by: int) -> None:
+def turn(host: Host, by: int) -> None:
     """Change the strength of the selected edit by one step in direction `by`."""
     one = host.state.chosen_edit
     if one is None:
@@ -128,7 +128,7 @@ def turn(host: LlmscopeApp, by: int) -> None:
         host.look_at(host.state.turned_edit(by), patiently=True)
 
 
-def change(host: LlmscopeApp) -> None:
+def change(host: Host) -> None:
     """Toggle whether panes show the difference by edits (without edits A − B) or the values."""
     state = replace(host.state, change=not host.state.change)
     if not state.change:
@@ -146,7 +146,7 @@ def change(host: LlmscopeApp) -> None:
     host.look_at(state)
 
 
-def refused(host: LlmscopeApp, said: Refused) -> None:
+def refused(host: Host, said: Refused) -> None:
     """Switch off the edits that the model refused, and go on without them."""
     state = host.state.blamed(dict(said.faults))
     for old, new in zip(host.state.edits, state.edits, strict=True):

@@ -20,7 +20,7 @@ from llmscope.tui.state.generation_tree import Branches, Span, moved
 
 if TYPE_CHECKING:
     from llmscope.models.info import ModelInfo
-    from llmscope.tui.app import LlmscopeApp
+    from llmscope.tui.host import Host
 
 WORKSPACE = "walkthrough"
 """The workspace in which each generated token restarts the walkthrough."""
@@ -82,7 +82,7 @@ class Generation:
         said = Marked(before.text + group.said, before.cut)
         return said, Written(len(before.text), group.ids), group.base
 
-    def step(self, host: LlmscopeApp, sampler: Sampler | None = None) -> None:
+    def step(self, host: Host, sampler: Sampler | None = None) -> None:
         """Generate one token with `sampler`; None is the sampler of the view state."""
         if self.runs:
             self._left = 1
@@ -91,14 +91,14 @@ class Generation:
         else:
             self._begin(host, 1, sampler)
 
-    def run(self, host: LlmscopeApp) -> None:
+    def run(self, host: Host) -> None:
         """Generate until a key or the end of the text; a second call stops."""
         if self.runs:
             self.stop(host)
         else:
             self._begin(host, ENDLESS, None)
 
-    def stop(self, host: LlmscopeApp) -> None:
+    def stop(self, host: Host) -> None:
         """Stop generating, and discard a token that is under way."""
         if self._timer is not None:
             self._timer.stop()
@@ -108,7 +108,7 @@ class Generation:
             host.ask()  # the frame, if it was not requested yet
             host.present()
 
-    def heed(self, host: LlmscopeApp, key: str) -> None:
+    def heed(self, host: Host, key: str) -> None:
         """Stop generating if `key` is not a key of `WRITING`."""
         if not self.writes:
             return
@@ -119,7 +119,7 @@ class Generation:
         if key not in keys or (host.in_prompt and is_text(key)):
             self.stop(host)
 
-    def undo(self, host: LlmscopeApp) -> None:
+    def undo(self, host: Host) -> None:
         """Remove the last generated token."""
         group = self._here(host)
         if group is not None and group.count:
@@ -127,7 +127,7 @@ class Generation:
         else:
             host.tell(host.user.keymap.filled(NONE_HERE))
 
-    def fork(self, host: LlmscopeApp) -> None:
+    def fork(self, host: Host) -> None:
         """Begin a new branch after the token under the cursor; the present branch is kept.
 
         With the cursor on the last token, branch where the generation began, or here if some of its
@@ -151,7 +151,7 @@ class Generation:
         said = "{write-token} writes another; {branch-previous} and {branch-next} go through all"
         host.tell(f"branch {forked.at + 1}: {host.user.keymap.filled(said)}")
 
-    def turn(self, host: LlmscopeApp, by: int) -> None:
+    def turn(self, host: Host, by: int) -> None:
         """Switch to the branch `by` places further."""
         group = self._here(host)
         if group is None or len(group.kept) < 2:
@@ -159,7 +159,7 @@ class Generation:
             return
         self._set(host, group.turned(by))
 
-    def read(self, host: LlmscopeApp, old: str) -> None:
+    def read(self, host: Host, old: str) -> None:
         """Update the branches and marks after the text changed from `old`."""
         text, group = host.text, self.branches
         if group is None or group.text != text:
@@ -169,7 +169,7 @@ class Generation:
             self.stop(host)
         self.marks = moved(self.marks, old, text) if self.branches is None else self.branches.marks
 
-    def goes_on(self, host: LlmscopeApp) -> bool:
+    def goes_on(self, host: Host) -> bool:
         """Schedule the request for the next token if more are to come; return whether that is so.
 
         The request is sent after the screen is drawn, so that fast tokens leave time for the screen
@@ -180,13 +180,13 @@ class Generation:
             host.call_after_refresh(self._go_on, host)
         return self._left > 0
 
-    def _go_on(self, host: LlmscopeApp) -> None:
+    def _go_on(self, host: Host) -> None:
         if self._left and self._asked is None and self._hand is None:
             self._ask(host)
             if self._asked is None:
                 host.ask()
 
-    def land(self, host: LlmscopeApp, drawn: Sampled) -> None:
+    def land(self, host: Host, drawn: Sampled) -> None:
         """Insert a token that arrived, or stop with a notice if generation ends here."""
         if self._asked is None or drawn.request.draw is not self._asked:
             return
@@ -203,7 +203,7 @@ class Generation:
         else:
             self._take(host, drawn)
 
-    def landed(self, host: LlmscopeApp) -> None:
+    def landed(self, host: Host) -> None:
         """Insert the token that waited for the frame of the text, which was drawn now."""
         self._drawn_at = monotonic()
         if self._timer is not None:
@@ -227,10 +227,8 @@ class Generation:
             parts.append("writing, any key stops")
         return " · ".join(parts)
 
-    def _begin(self, host: LlmscopeApp, count: int, sampler: Sampler | None) -> None:
-        from llmscope.tui.features.models.model_switch import busy
-
-        if busy(host):
+    def _begin(self, host: Host, count: int, sampler: Sampler | None) -> None:
+        if host.models.busy(host):
             return
         if host.state.info is None:
             host.tell("the model is not there yet", "warning")
@@ -241,7 +239,7 @@ class Generation:
             self._ask(host)
             host.present()
 
-    def _ask(self, host: LlmscopeApp) -> None:
+    def _ask(self, host: Host) -> None:
         group = self.branches or Branches(host.text, self.marks)
         sampler = self._sampler or host.state.sampler
         # An explicit sampler requests the token that the figure shows, so no rules are applied.
@@ -250,7 +248,7 @@ class Generation:
         if self._asked is None:
             self._left = 0
 
-    def _take(self, host: LlmscopeApp, drawn: Sampled) -> None:
+    def _take(self, host: Host, drawn: Sampled) -> None:
         """Insert a token into the editor."""
         if host.editor.text != host.text:  # a keystroke came first and wins
             self.stop(host)
@@ -258,14 +256,14 @@ class Generation:
         group = self.branches or Branches(host.text, self.marks)
         self._left -= 1
         if host.grid.workspace.name == WORKSPACE:
-            host.state = host.state.walk_to(0, None)
+            host.set_state(host.state.walk_to(0, None))
         self._set(host, group.wrote(drawn.token, drawn.text), joined=self._run)
         self._run = host.editor.last_step if self._left else None
 
-    def _here(self, host: LlmscopeApp) -> Branches | None:
+    def _here(self, host: Host) -> Branches | None:
         return self.branches if host.editor.text == host.text else None
 
-    def _set(self, host: LlmscopeApp, group: Branches, joined: object = None) -> None:
+    def _set(self, host: Host, group: Branches, joined: object = None) -> None:
         """Put a branch's text into the editor, extending the undo step `joined` if not None."""
         self.branches = group
         self._known.pop(group.base, None)
@@ -288,7 +286,7 @@ def _ending(drawn: Sampled) -> str:
     return "the context is full: no token can follow" if drawn.full else ""
 
 
-def write(host: LlmscopeApp) -> None:
+def write(host: Host) -> None:
     """Generate a token; in the walkthrough the likeliest one, which it has just shown."""
     if host.grid.workspace.name == WORKSPACE:
         from llmscope.tui.features.walkthrough.controller import write as write_it
@@ -298,21 +296,21 @@ def write(host: LlmscopeApp) -> None:
         host.generation.step(host)
 
 
-def write_on(host: LlmscopeApp) -> None:
+def write_on(host: Host) -> None:
     """Generate until a key."""
     host.generation.run(host)
 
 
-def take_back(host: LlmscopeApp) -> None:
+def take_back(host: Host) -> None:
     """Remove the last generated token."""
     host.generation.undo(host)
 
 
-def fork(host: LlmscopeApp) -> None:
+def fork(host: Host) -> None:
     """Begin a new branch."""
     host.generation.fork(host)
 
 
-def turn(host: LlmscopeApp, by: int) -> None:
+def turn(host: Host, by: int) -> None:
     """Switch to the branch `by` places further."""
     host.generation.turn(host, by)

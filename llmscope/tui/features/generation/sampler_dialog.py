@@ -12,12 +12,12 @@ from llmscope.text import display_text
 from llmscope.tui.dialogs.base import LineScreen
 
 if TYPE_CHECKING:
-    from llmscope.tui.app import LlmscopeApp
+    from llmscope.tui.host import Host
 
 ASKED = "how the next token is drawn · temperature 0: the likeliest · top-k 0: no cut"
 
 
-def ask(host: LlmscopeApp) -> None:
+def ask(host: Host) -> None:
     """Open the dialog."""
     host.push_screen(SamplerScreen(host))
 
@@ -25,7 +25,7 @@ def ask(host: LlmscopeApp) -> None:
 class SamplerScreen(LineScreen):
     """One line at the bottom: enter applies it, esc closes. Invalid input stays in it."""
 
-    def __init__(self, host: LlmscopeApp) -> None:
+    def __init__(self, host: Host) -> None:
         super().__init__(ASKED, host.state.sampler.written)
         self._host = host
 
@@ -42,7 +42,7 @@ class SamplerScreen(LineScreen):
         host.tell(display_text(f"the next token: {sampler.said}{_rules(host)}"))
 
 
-def _rules(host: LlmscopeApp) -> str:
+def _rules(host: Host) -> str:
     """Return which settings of the model's generation_config are applied, and which are not."""
     info = host.state.info
     if info is None:

@@ -20,10 +20,9 @@ from textual.widgets.option_list import Option
 from llmscope.text import display_text
 from llmscope.tui.dialogs.base import LineScreen, TextLine
 from llmscope.tui.features.models.model_catalog import Catalogue, Offer, offers
-from llmscope.tui.features.models.model_switch import switch
 
 if TYPE_CHECKING:
-    from llmscope.tui.app import LlmscopeApp
+    from llmscope.tui.host import Host
 
 PACE = 0.05
 """Seconds between two updates of the list while models are searched."""
@@ -36,7 +35,7 @@ OPEN_NOW = "open now"
 FAILED = "the list cannot be read"
 
 
-def ask(host: LlmscopeApp) -> None:
+def ask(host: Host) -> None:
     """Open the picker."""
     if host.may("models"):
         host.push_screen(PickerScreen(host))
@@ -68,7 +67,7 @@ class ModelLine(TextLine):
 class PickerScreen(LineScreen):
     """An input line with the list below it: enter opens the selected model, esc closes."""
 
-    def __init__(self, host: LlmscopeApp) -> None:
+    def __init__(self, host: Host) -> None:
         super().__init__(ASKED, "")
         self._host, self._line = host, ModelLine()
         self._catalogue = Catalogue()
@@ -154,7 +153,7 @@ class PickerScreen(LineScreen):
     def _open(self, offer: Offer | str) -> None:
         if isinstance(offer, Offer) and self.is_current:
             self.action_leave()
-            switch(self._host, offer.spec)
+            self._host.models.switch(self._host, offer.spec)
 
     def _present(self) -> None:
         """Show the matches; the selection stays on a model that the user moved to."""

@@ -11,10 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from llmscope.engine.events import LoadFailed, OpenRequest
-from llmscope.tui.features.context.controller import ContextController
 from llmscope.tui.features.copy.repro_command import ModelSource
-from llmscope.tui.features.generation.generation import Generation
-from llmscope.tui.features.walkthrough.controller import WalkthroughPlayer
 from llmscope.tui.session.undo_history import UndoHistory
 from llmscope.tui.state.view_state import ViewState
 from llmscope.tui.widgets.header import size
@@ -24,7 +21,7 @@ if TYPE_CHECKING:
     from llmscope.engine.events import Loading, ModelInfo, Opened, OpenFailed
     from llmscope.models.loaded_model import Progress
     from llmscope.scope import Scope
-    from llmscope.tui.app import LlmscopeApp
+    from llmscope.tui.host import Host
 
 
 class LoaderLike(Protocol):
@@ -96,104 +93,115 @@ class PendingSwitch:
         return self.request.load is None
 
 
-def switch(host: LlmscopeApp, spec: str) -> None:
-    """Switch to another model; the spec of the open model cancels a pending switch."""
-    spec, state = spec.strip(), host.state
-    there = state.info is not None and spec == host.source.spec
-    if host.user.other is None:
-        host.tell("no other model can be opened here", "warning")
-        return
-    if there and host.opening is None:
-        host.tell(f"{spec} is open already")
-        return
-    opening = PendingSwitch(spec, host.user.other(spec), host.editor.text, host.user.left.get(spec))
-    if there:
-        opening.stay()
-    # Pending requests to the old model and their answers are of no use now.
-    host.walkthrough.stop()
-    host.context = ContextController()
-    host.chat.read(host.text, state.info)
-    host.opening = opening
-    host.generation.stop(host)
-    host.engine.ask(opening.request)
-    if state.info is None:
-        host.placeholder.about(spec)
-        host.header.named(spec)
-    else:
-        host.figures.overtaken()
-        host.expect()
-        host.note(f"opening {spec} …", host.text_styles.dim)
+class ModelSwitch:
+    """The state of a switch to another model.
 
-
-def busy(host: LlmscopeApp) -> bool:
-    """Return whether a switch is pending, so that no requests may be sent; if so, tell the user."""
-    if host.opening is not None:
-        host.tell(f"{host.opening.spec} is being opened: wait for it", "warning")
-    return host.opening is not None
-
-
-def progress(host: LlmscopeApp, event: Loading) -> None:
-    """Show the progress of the load."""
-    host.placeholder.progress(event)
-    if host.opening is None or host.state.info is None:
-        return
-    done = size(event.done) if event.done else ""
-    of = f" of {size(event.total)}" if event.done and event.total else ""
-    parts = (f"opening {host.opening.spec}", event.stage, done + of)
-    host.note(" · ".join(filter(None, parts)), host.text_styles.dim)
-
-
-def opened(host: LlmscopeApp, event: Opened) -> bool:
-    """Take over a model that was loaded.
-
-    Returns:
-        Whether to show it; False if a later request superseded it or the open model stays.
+    Attributes:
+        pending: the switch whose model is being loaded; None without one.
     """
-    opening = host.opening
-    if opening is None or event.request is not opening.request:
-        return False
-    host.opening = None
-    host.note("", host.text_styles.dim)
-    if opening.stays:
-        _go_on(host, event.info)
-        return False
-    left = Left(host.editor.text, UndoHistory.of(host.editor.history))
-    host.user.left[host.source.spec] = left
-    kept = opening.left or Left()
-    text = _prompt(host, opening, kept)
-    if host.user.autosave:
-        host.user.autosave.turn(opening.spec, text, *left[:2])
-    _reset(host, event.info)
-    host.source = ModelSource(opening.spec, opening.loader.options, opening.loader.adapters)
-    host.text = text
-    host.editor.turn_to(text, kept.past.leading_to(kept.text, text))
-    host.placeholder.about(opening.spec)
-    if kept.notice:
-        host.tell(kept.notice, "warning")
-    if host.user.autosave:
-        host.user.autosave.edited(host)
-    return True
 
+    def __init__(self) -> None:
+        self.pending: PendingSwitch | None = None
 
-def failed(host: LlmscopeApp, event: OpenFailed) -> None:
-    """Show why a model could not be opened, and go on with the open one, if any."""
-    opening = host.opening
-    if opening is None or event.request is not opening.request:
-        return
-    host.opening = None
-    host.note("", host.text_styles.dim)
-    if event.left is None:
+    def switch(self, host: Host, spec: str) -> None:
+        """Switch to another model; the spec of the open model cancels a pending switch."""
+        spec, state = spec.strip(), host.state
+        there = state.info is not None and spec == host.source.spec
+        if host.user.other is None:
+            host.tell("no other model can be opened here", "warning")
+            return
+        if there and self.pending is None:
+            host.tell(f"{spec} is open already")
+            return
+        loader, left = host.user.other(spec), host.user.left.get(spec)
+        pending = PendingSwitch(spec, loader, host.editor.text, left)
+        if there:
+            pending.stay()
+        # Pending requests to the old model and their answers are of no use now.
+        host.walkthrough.stop()
+        host.context.drop()
+        host.chat.read(host.text, state.info)
+        self.pending = pending
+        host.generation.stop(host)
+        host.engine.ask(pending.request)
+        if state.info is None:
+            host.placeholder.about(spec)
+            host.header.named(spec)
+        else:
+            host.figures.overtaken()
+            host.expect()
+            host.note(f"opening {spec} …", host.text_styles.dim)
+
+    def busy(self, host: Host) -> bool:
+        """Return whether a switch is pending, so that no requests may be sent; if so, tell it."""
+        if self.pending is not None:
+            host.tell(f"{self.pending.spec} is being opened: wait for it", "warning")
+        return self.pending is not None
+
+    def progress(self, host: Host, event: Loading) -> None:
+        """Show the progress of the load."""
+        host.placeholder.progress(event)
+        if self.pending is None or host.state.info is None:
+            return
+        done = size(event.done) if event.done else ""
+        of = f" of {size(event.total)}" if event.done and event.total else ""
+        parts = (f"opening {self.pending.spec}", event.stage, done + of)
+        host.note(" · ".join(filter(None, parts)), host.text_styles.dim)
+
+    def opened(self, host: Host, event: Opened) -> bool:
+        """Take over a model that was loaded.
+
+        Returns:
+            Whether to show it; False if a later request superseded it or the open model stays.
+        """
+        opening = self._ended(host, event.request)
+        if opening is None:
+            return False
+        if opening.stays:
+            _go_on(host, event.info)
+            return False
+        left = Left(host.editor.text, UndoHistory.of(host.editor.history))
+        host.user.left[host.source.spec] = left
+        kept = opening.left or Left()
+        text = _prompt(host, opening, kept)
+        if host.user.autosave:
+            host.user.autosave.turn(opening.spec, text, *left[:2])
+        source = ModelSource(opening.spec, opening.loader.options, opening.loader.adapters)
+        host.replace_model(source, text, _state_for(event.info, host.state))
+        host.editor.turn_to(text, kept.past.leading_to(kept.text, text))
         host.placeholder.about(opening.spec)
-        host.header.named(opening.spec)
-        host.fail(LoadFailed(event.error, event.hint))
-        return
-    hint = f" (try: {event.hint})" if event.hint else ""
-    again = f". {host.source.spec} was loaded again" if event.again else ""
-    host.tell(f"{opening.spec} cannot be opened: {event.error}{hint}{again}", "error")
-    _go_on(host, event.left)
+        if kept.notice:
+            host.tell(kept.notice, "warning")
+        if host.user.autosave:
+            host.user.autosave.edited(host)
+        return True
+
+    def failed(self, host: Host, event: OpenFailed) -> None:
+        """Show why a model could not be opened, and go on with the open one, if any."""
+        opening = self._ended(host, event.request)
+        if opening is None:
+            return
+        if event.left is None:
+            host.placeholder.about(opening.spec)
+            host.header.named(opening.spec)
+            host.fail(LoadFailed(event.error, event.hint))
+            return
+        hint = f" (try: {event.hint})" if event.hint else ""
+        again = f". {host.source.spec} was loaded again" if event.again else ""
+        host.tell(f"{opening.spec} cannot be opened: {event.error}{hint}{again}", "error")
+        _go_on(host, event.left)
+
+    def _ended(self, host: Host, request: OpenRequest) -> PendingSwitch | None:
+        """Return the pending switch if this is its request, and end it; else None."""
+        opening = self.pending
+        if opening is None or request is not opening.request:
+            return None
+        self.pending = None
+        host.note("", host.text_styles.dim)
+        return opening
 
 
-def _prompt(host: LlmscopeApp, opening: PendingSwitch, kept: Left) -> str:
+def _prompt(host: Host, opening: PendingSwitch, kept: Left) -> str:
     """Return the first prompt for the new model.
 
     Use the text typed while the model was loading; otherwise the prompt that the model had last;
@@ -211,29 +219,18 @@ def _prompt(host: LlmscopeApp, opening: PendingSwitch, kept: Left) -> str:
     return host.chat.plain(text)
 
 
-def _reset(host: LlmscopeApp, info: ModelInfo) -> None:
-    """Discard all state that belongs to a model: cursor, edits, target, prompt B, and figures."""
-    was = host.state
+def _state_for(info: ModelInfo, was: ViewState) -> ViewState:
+    """Return the view state for another model: only views and settings of `was` stay."""
     fresh = ViewState(view=was.view, attention=was.attention, whole=was.whole, turns=was.turns)
-    host.state = fresh.drawing(was.sampler).loaded(info)
-    host.chat, host.context, host.walkthrough = (
-        host.chat.anew(),
-        ContextController(),
-        WalkthroughPlayer(),
-    )
-    host.generation = Generation()
-    host.comparison.beside = None
-    host.cost = None
-    host.figures.forget()
-    host.rest(late=False)
+    return fresh.drawing(was.sampler).loaded(info)
 
 
-def _go_on(host: LlmscopeApp, info: ModelInfo) -> None:
+def _go_on(host: Host, info: ModelInfo) -> None:
     """Go on with the open model; if it had to be loaded again, its taught contexts are lost."""
     state = replace(host.state, info=info)
     if state.adapter is not None and state.adapter not in info.adapters:
         state = replace(state, adapter=info.adapter)
-    host.state = state
+    host.set_state(state)
     host.header.model(info, state.adapter)
     host.figures.repeat()
     host.ask()

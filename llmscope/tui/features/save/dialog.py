@@ -21,12 +21,12 @@ from llmscope.tui.state.figure_store import Shown
 
 if TYPE_CHECKING:
     from llmscope.export import FilePair
-    from llmscope.tui.app import LlmscopeApp
+    from llmscope.tui.host import Host
 
 SUFFIXES = "svg, png, html, txt, ansi, json, npz or safetensors"
 
 
-def ask(host: LlmscopeApp) -> None:
+def ask(host: Host) -> None:
     """Open the save dialog for the focused pane."""
     shown = host.figures.shown(host.grid.pane.key)
     if shown is None or host.state.token is None:
@@ -54,7 +54,7 @@ class SaveScreen(LineScreen):
     is computed while the user types the name.
     """
 
-    def __init__(self, host: LlmscopeApp, shown: Shown) -> None:
+    def __init__(self, host: Host, shown: Shown) -> None:
         self._host = host
         self._shown = shown
         self._state = host.state
@@ -137,7 +137,7 @@ class Save:
         force: whether to replace an existing file.
     """
 
-    host: LlmscopeApp
+    host: Host
     path: Path
     format: str
     made: Callable[..., str | bytes | FilePair]

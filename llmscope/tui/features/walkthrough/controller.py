@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from llmscope.engine.events import Token
     from llmscope.figure import Focus
-    from llmscope.tui.app import LlmscopeApp
+    from llmscope.tui.host import Host
     from llmscope.tui.panes.walk_values import ValuesPane
     from llmscope.tui.panes.walkthrough import WalkthroughPane
     from llmscope.tui.state.view_state import ViewState
@@ -43,13 +43,13 @@ class WalkthroughPlayer:
         """1 while autoplay goes forwards, -1 while it goes backwards, otherwise 0."""
         return self._by
 
-    def go(self, host: LlmscopeApp, state: ViewState) -> None:
+    def go(self, host: Host, state: ViewState) -> None:
         """Push the present place onto the history and go to `state`."""
         here = host.state
         self._before.append((here.tokens, here.focus, here.inside))
         host.look_at(state)
 
-    def back(self, host: LlmscopeApp) -> None:
+    def back(self, host: Host) -> None:
         """Go back to the last place of the history that belongs to the present tokens."""
         while self._before:
             tokens, was, inside = self._before.pop()
@@ -62,7 +62,7 @@ class WalkthroughPlayer:
                 return
         host.tell(host.user.keymap.filled("nothing to go back to: {step-from} goes to an input"))
 
-    def play(self, host: LlmscopeApp, by: int) -> None:
+    def play(self, host: Host, by: int) -> None:
         """Start autoplay in direction `by` (1 or -1); the same direction again stops it."""
         if self._by == by:
             self.stop()
@@ -79,7 +79,7 @@ class WalkthroughPlayer:
             self._timer.stop()
         self._timer, self._by, self._at = None, 0, None
 
-    def tick(self, host: LlmscopeApp) -> None:
+    def tick(self, host: Host) -> None:
         """Go one step further once all figures are there; stop if the user did anything else."""
         moved = self._at != (host.state, host.text) or len(host.screen_stack) > 1
         if moved or host.grid.workspace.name != WORKSPACE:
@@ -95,7 +95,7 @@ class WalkthroughPlayer:
                 self._at = (host.state, host.text)
 
 
-def table(host: LlmscopeApp) -> WalkthroughPane:
+def table(host: Host) -> WalkthroughPane:
     """Return the pane with the table of steps."""
     from llmscope.tui.panes.walkthrough import WalkthroughPane
 
@@ -104,7 +104,7 @@ def table(host: LlmscopeApp) -> WalkthroughPane:
     return pane
 
 
-def numbers(host: LlmscopeApp) -> ValuesPane:
+def numbers(host: Host) -> ValuesPane:
     """Return the pane with the numbers of a step."""
     from llmscope.tui.panes.walk_values import ValuesPane
 
@@ -113,7 +113,7 @@ def numbers(host: LlmscopeApp) -> ValuesPane:
     return pane
 
 
-def here(host: LlmscopeApp) -> bool:
+def here(host: Host) -> bool:
     """Return whether a walkthrough is on screen; if not, tell the user where to find it."""
     if host.grid.workspace.name == WORKSPACE and table(host).steps:
         return True
@@ -122,7 +122,7 @@ def here(host: LlmscopeApp) -> bool:
     return False
 
 
-def source(host: LlmscopeApp) -> None:
+def source(host: Host) -> None:
     """Go to an input of the step, or of the number under the cursor."""
     # Imported late: it needs numpy, which the first frame does not load.
     from llmscope.tui.features.walkthrough.sources import source as ask
@@ -130,19 +130,19 @@ def source(host: LlmscopeApp) -> None:
     ask(host)
 
 
-def back(host: LlmscopeApp) -> None:
+def back(host: Host) -> None:
     """Go back to the previous place."""
     if here(host):
         host.walkthrough.back(host)
 
 
-def play(host: LlmscopeApp, by: int) -> None:
+def play(host: Host, by: int) -> None:
     """Start or stop autoplay in direction `by` (1 or -1)."""
     if here(host) and host.may("walk-on"):
         host.walkthrough.play(host, by)
 
 
-def write(host: LlmscopeApp) -> None:
+def write(host: Host) -> None:
     """Append the likeliest token to the prompt, and restart the walkthrough."""
     if not here(host):
         return
@@ -166,7 +166,7 @@ def write(host: LlmscopeApp) -> None:
         host.generation.step(host, Sampler())
 
 
-def _ending(host: LlmscopeApp) -> str:
+def _ending(host: Host) -> str:
     """Return the notice for the end of autoplay."""
     last = table(host).steps[-1]
     if last.get("ending"):

@@ -13,7 +13,7 @@ from llmscope.tui.features.walkthrough.controller import BEGINS, here, numbers, 
 from llmscope.tui.state.view_state import ViewState
 
 if TYPE_CHECKING:
-    from llmscope.tui.app import LlmscopeApp
+    from llmscope.tui.host import Host
 
 MOST = 9
 """Maximum number of sources offered: the number of digits."""
@@ -27,7 +27,7 @@ class StepSource:
     state: ViewState
 
 
-def source(host: LlmscopeApp) -> None:
+def source(host: Host) -> None:
     """Go to an input of the selected step or number; if there are several, show a menu."""
     if not here(host):
         return
@@ -59,7 +59,7 @@ class SourceScreen(CopyScreen):
 
     heading = "It is made of"
 
-    def __init__(self, rows: Sequence[Copy], host: LlmscopeApp, first: set[str]) -> None:
+    def __init__(self, rows: Sequence[Copy], host: Host, first: set[str]) -> None:
         super().__init__(rows, host.look.theme, host.size)
         self._first = first
 
@@ -70,7 +70,7 @@ class SourceScreen(CopyScreen):
         return super().answer(key, character)
 
 
-def sources(host: LlmscopeApp) -> list[StepSource]:
+def sources(host: Host) -> list[StepSource]:
     """Return the inputs of the number under the cursor, or without a cursor, of the step."""
     pane, state = numbers(host), host.state
     shown = pane.values_shown()
@@ -95,7 +95,7 @@ def sources(host: LlmscopeApp) -> list[StepSource]:
     ]
 
 
-def _of_number(host: LlmscopeApp, figure: Figure) -> list[StepSource]:
+def _of_number(host: Host, figure: Figure) -> list[StepSource]:
     cell, state, pane = figure.extra["cell"], host.state, table(host)
     found: list[StepSource] = []
     for read in cell.get("reads", ()):

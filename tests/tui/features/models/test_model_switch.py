@@ -13,7 +13,6 @@ import pytest
 from llmscope.engine.events import LoadFailed, Loading
 from llmscope.errors import ScopeError
 from llmscope.models.spec import DEFAULT
-from llmscope.tui.features.models.model_switch import switch
 from llmscope.tui.session.autosave import Autosave
 from llmscope.tui.session.prompt_history import read
 from llmscope.tui.session.recent_models import MOST, recent, remember
@@ -64,7 +63,7 @@ def notices(session: Session) -> list[str]:
 
 
 async def choose(session: Session, spec: str, *, lands: bool = True) -> None:
-    switch(session.app, spec)
+    session.app.models.switch(session.app, spec)
     await session.settle()
     if lands:
         session.engine.open(session.engine.openings[-1])
@@ -274,7 +273,7 @@ async def test_what_goes_wrong_is_told_and_the_old_model_stays(
         told = notices(session)[-1]
         assert "gpt9 cannot be opened: no such model\\x1b[31m (try: gpt2)" in told
         assert (f"{HERE} was loaded again" in told) == again
-        assert app.opening is None
+        assert app.models.pending is None
         assert (app.state.edits, app.text, app.source.spec) == (edits, text, HERE)
         assert len(engine.requests) == asked + 1
         assert not app.figures.waiting
@@ -347,11 +346,11 @@ async def test_the_last_one_that_was_chosen_is_the_one_that_opens(
         await choose(session, "other", lands=False)
         engine.open(engine.openings[0])  # it was under way
         await session.settle()
-        assert app.opening is not None
+        assert app.models.pending is not None
         assert app.source.spec == HERE
         engine.open(engine.openings[1])
         await session.settle()
-        assert (app.opening, app.source.spec) == (None, "other")
+        assert (app.models.pending, app.source.spec) == (None, "other")
 
 
 async def test_one_stays_by_choosing_what_is_open(opened: Open, user: UserState) -> None:
@@ -367,7 +366,7 @@ async def test_one_stays_by_choosing_what_is_open(opened: Open, user: UserState)
         assert engine.openings[-1].load is None
         engine.open(engine.openings[-1], INFO)
         await session.settle()
-        assert (app.opening, app.state.edits) == (None, edits)
+        assert (app.models.pending, app.state.edits) == (None, edits)
         assert not app.figures.waiting
 
 
