@@ -378,7 +378,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         self.cost = frame.cost
         before, self.state = len(self.state.tokens), self.state.landed(frame.tokens)
         if len(frame.tokens) != before:
-            self.ask()  # only now is the number of visible columns known
+            self.ask()  # what is asked of a long prompt depends on its length
         self.note(" · ".join(frame.notices), self.text_styles.warning)
         self.comparison.landed(self, frame)
         if self.figures.waiting:

@@ -8,6 +8,7 @@ from typing import ClassVar
 from textual.geometry import Size
 
 from llmscope.draw.grid.layout import NARROWEST_TEXT, lay_out, pool_for
+from llmscope.draw.grid.window import Window
 from llmscope.draw.painting import Painting
 from llmscope.edits import Edit
 from llmscope.engine.events import Want
@@ -17,6 +18,8 @@ from llmscope.tui.state.figure_store import Shown
 from llmscope.tui.state.view_state import ViewState
 from llmscope.tui.state.views import MAP_VIEWS
 
+LONG = 1000
+"""Tokens of a prompt that fills a map of any width."""
 GUTTER = 12
 """Maximum width in cells of the row labels."""
 
@@ -94,9 +97,11 @@ class MapPane(FigurePane):
 
 
 def sight(state: ViewState, size: Size, narrowest: int, foot: str = "") -> tuple[int, int]:
-    """Return the start and stop of the positions that a map of this size shows.
+    """Return the start and stop of the positions that a map of this size may show.
 
-    While the cursor follows the last token, they count from the end.
+    There are as many as it would show of a very long prompt, so that typing a token changes
+    nothing: the figures of a letter are asked for once. While the cursor follows the last token,
+    they count from the end.
 
     Args:
         state: the view state.
@@ -106,15 +111,21 @@ def sight(state: ViewState, size: Size, narrowest: int, foot: str = "") -> tuple
     """
     layers = 0 if state.info is None else state.info.layers
     count = max(len(state.tokens), 1)
-    room = lay_out(
-        max(size.width, 1),
-        max(size.height, 1),
-        ["embed", *map(str, range(layers))],
-        count,
-        (state.focus.layer + 1, state.focus.position % count),
-        corner="layer",
-        foot=foot,
-        narrowest=narrowest,
-    ).columns
-    # The next keystroke may add a token, which moves the visible range on by one.
-    return (-room.size - 1, 0) if state.following else (room.start, room.stop)
+
+    def columns(count: int) -> Window:
+        return lay_out(
+            max(size.width, 1),
+            max(size.height, 1),
+            ["embed", *map(str, range(layers))],
+            count,
+            (state.focus.layer + 1, state.focus.position % count),
+            corner="layer",
+            foot=foot,
+            narrowest=narrowest,
+        ).columns
+
+    most = columns(max(count, LONG)).size
+    if state.following:
+        return -most - 1, 0  # the next keystroke may add a token, which moves the range on by one
+    start = columns(count).start
+    return start, start + most

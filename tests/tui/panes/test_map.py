@@ -1,0 +1,39 @@
+"""What the map asks for."""
+
+from __future__ import annotations
+
+import pytest
+
+from llmscope.tui.state.views import MAP_VIEWS
+from tests.tui.conftest import Open
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 60)])
+@pytest.mark.parametrize("view", range(len(MAP_VIEWS)))
+async def test_a_letter_asks_once_in_each_view(
+    opened: Open, view: int, size: tuple[int, int]
+) -> None:
+    """What is asked for does not depend on how many columns the figure before had."""
+    async with opened(*size, prompt="a b") as session:
+        await session.press("escape", *["v"] * view, "e")
+        assert session.app.state.map_view == MAP_VIEWS[view]
+        for letters in (" c", " d", " e f g h i j k l m n o p q r s t u v w x y z" * 3, " c"):
+            asked = len(session.engine.requests)
+            session.app.editor.replace_all(session.app.text + letters)
+            await session.settle()
+            assert len(session.engine.requests) == asked + 1
+            want = next(want for want in session.engine.requests[-1].wants if want.key == "map")
+            if want.focus.span is not None:  # as many as fit, and one for the next letter
+                columns = session.app.grid.panes["map"].size.width
+                assert -columns - 1 <= want.focus.span[0] < 0
+
+
+async def test_in_the_middle_of_a_prompt_as_many_columns_are_asked_for(opened: Open) -> None:
+    async with opened(prompt=" ".join("abcdefghijklmnopqrstuvwxyz" * 8)) as session:
+        await session.press("escape", "v", "v")
+        session.app.look_at(session.app.state.go(position=100))
+        await session.settle()
+        want = next(want for want in session.engine.requests[-1].wants if want.key == "map")
+        start, stop = want.focus.span
+        assert start <= 100 < stop
+        assert stop - start <= session.app.grid.panes["map"].size.width
