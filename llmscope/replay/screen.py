@@ -68,7 +68,7 @@ def replay_app(
         user=UserState(
             keymap=keymap or Keymap(),
             source=ModelSource(snapshot.info.spec),
-            replay=replay,
+            mode=replay,
         ),
     )
     edits = tuple(map(ListedEdit.of, snapshot.edits))

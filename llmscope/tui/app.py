@@ -122,6 +122,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         super().__init__(bandwidth)
         self.put_on(self.look)
         self.user = user or UserState()
+        self.mode = self.user.mode
         self.text = prompt
         self._focus, self.special_tokens = focus, special_tokens
         self.chat = ChatTemplate(system=system, at_first=chat)
@@ -219,14 +220,14 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         """Yield the widgets from top to bottom."""
         self._make_room(self.size)
         theme = self.look.theme
-        self.header = Header(theme, self._spec, self.user.banner)
+        self.header = Header(theme, self._spec, self.mode.banner)
         self.prompts = Prompts(self.text, self._prompt_b, past=self.user.past)
         self.editor = self.prompts.a
-        self.editor.read_only = self.user.replay is not None
+        self.editor.read_only = self.mode.read_only
         self.grid = PaneGrid(self.look, fades=self.bandwidth.fades, **self.user.panes)
-        self.placeholder = Placeholder(theme, self._spec, still=self.user.replay is not None)
+        self.placeholder = Placeholder(theme, self._spec, still=self.mode.read_only)
         self.status = StatusText(theme)
-        self.key_line = KeyLine(theme, self.user.keymap, invites=self.user.newcomer, user=self.user)
+        self.key_line = KeyLine(theme, self.user.keymap, invites=self.user.newcomer, mode=self.mode)
         self.user.keymap.bind(self, "anywhere")
         self.user.keymap.bind(self.editor, "prompt")
         self.user.keymap.bind(self.placeholder, "figures", only=CARD_ACTIONS)
@@ -255,7 +256,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         if self.user.session is not None:
             self.user.session.put_back(self)
         self.engine.start()
-        if self.user.replay is not None:
+        if self.mode.read_only:
             BY_NAME["figures"].run(self)
 
     def fill(self) -> None:
@@ -281,7 +282,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
 
     async def on_event(self, event: events.Event) -> None:
         """Handle an event; a key press stops running generation, whichever widget takes the key."""
-        if self.user.replay is not None and self.user.replay.refuses(self, event):
+        if self.mode.refuses(self, event):
             return
         if isinstance(event, events.Key):
             self.generation.heed(self, event.key)
@@ -321,8 +322,8 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         """
         if len(self.screen_stack) > 1 and name != "quit-anywhere":
             raise SkipAction
-        if not self.user.offers(name):
-            self.user.refuse(self, BY_NAME[name])
+        if not self.mode.offers(name):
+            self.mode.refuse(self, BY_NAME[name])
             return
         if name not in PLAYING:
             self.walkthrough.stop()
@@ -518,7 +519,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
             self.header.edits(len(self.state.in_force))
             # While a strength is changing, the status text waits for the next pass: no flicker.
             if requests.late or not requests.turning:
-                said = self.user.said(self)
+                said = self.mode.described(self)
                 said[1:1] = self.comparison.said(self.state) if said else ()
                 self.status.say(said)
 
@@ -663,7 +664,5 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
             self.key_line.show("message")
         else:
             pane, workspace = self.grid.pane, self.grid.workspace.name
-            place = "edits" if pane.key == "edits" else "figures"
-            if self.user.replay is not None:
-                place = "replay"
+            place = self.mode.hints(pane.key)
             self.key_line.show(place, pane.row, workspace, column=pane.column)

@@ -136,12 +136,11 @@ def show_help(host: Host) -> None:
     pane = host.grid.pane if inside and host.grid.display else None
     want = None if pane is None else pane.want(host.state)
     place: Where = "figures" if inside else "prompt"
-    replay = host.user.replay is not None
     host.push_screen(
         HelpScreen(
             *(host.look.theme, None if want is None else want.lens, place, host.user.keymap),
-            None if pane is None or replay else pane.key,
-            host.user,
+            host.mode.help_pane(pane),
+            host.mode,
         )
     )
 

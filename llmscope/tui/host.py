@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from llmscope.tui.features.models.model_switch import ModelSwitch
     from llmscope.tui.features.save.dialog import Save
     from llmscope.tui.features.walkthrough.controller import WalkthroughPlayer
+    from llmscope.tui.mode import LiveMode
     from llmscope.tui.pane_grid import PaneGrid
     from llmscope.tui.prompt.chat_template import ChatTemplate
     from llmscope.tui.prompt.editor import PromptEditor
@@ -55,6 +56,10 @@ class Host(Protocol):
     @property
     def user(self) -> UserState:
         """The user's settings and stored state."""
+
+    @property
+    def mode(self) -> LiveMode:
+        """What the screen can do."""
 
     @property
     def figures(self) -> FigureStore:

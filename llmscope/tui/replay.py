@@ -10,11 +10,15 @@ from textual import events
 
 from llmscope.text import display_text
 from llmscope.tui.actions.types import Action
+from llmscope.tui.mode import LiveMode
 
 if TYPE_CHECKING:
     from llmscope.draw.render_options import RenderOptions
+    from llmscope.tui.features.copy.repro_command import ModelSource
     from llmscope.tui.host import Host
     from llmscope.tui.panes import FigurePane
+    from llmscope.tui.state.figure_store import Shown
+    from llmscope.tui.state.view_state import ViewState
     from llmscope.tui.state.workspaces import Workspace
     from llmscope.tui.widgets.header import Part
 
@@ -29,6 +33,7 @@ WITHOUT_MODEL = frozenset(
     }
 )
 """The actions that need no model."""
+REFUSED = "this is a replay: there is no model for"
 READ_ONLY = "this is a replay: the prompt is read only, for there is no model to read another one"
 REPLAY_HELP = """\
 This is a replay of a snapshot: the figures of a file, drawn as they were, without the model that \
@@ -39,8 +44,8 @@ WRITES = ("delete", "cut", "paste", "undo", "redo")
 """Prefixes of those actions of a text area that change its text."""
 
 
-@dataclass(frozen=True)
-class Replay:
+@dataclass(frozen=True, kw_only=True)
+class Replay(LiveMode):
     """A snapshot shown on the screen.
 
     Attributes:
@@ -58,6 +63,9 @@ class Replay:
     facts: tuple[tuple[str, str], ...]
     workspaces: tuple[Workspace, ...]
     panes: Callable[[RenderOptions], dict[str, FigurePane]]
+    read_only: bool = True
+    subject: str = "A replay"
+    help: str = REPLAY_HELP
 
     def offers(self, action: str) -> bool:
         """Return whether an action can run without a model."""
@@ -83,6 +91,10 @@ class Replay:
         at, count = self.workspaces.index(page) + 1, len(self.workspaces)
         return f"{action.area}: {page.title}{f', page {at} of {count}' * (count > 1)}"
 
+    def refuse(self, host: Host, action: Action) -> None:
+        """Tell why an action is not offered."""
+        host.tell(f"{REFUSED}: {action.title}", "warning")
+
     def refuses(self, host: Host, event: events.Event) -> bool:
         """Return whether an event would change the prompt; if so, tell why it is refused."""
         if not isinstance(event, events.Key | events.Paste) or not host.in_prompt:
@@ -94,13 +106,48 @@ class Replay:
         host.tell(READ_ONLY, "warning", once=True)
         return True
 
+    def hints(self, pane: str) -> str:
+        """Return the key hints of a replay."""
+        return "replay"
+
+    def makes_panes(self) -> Callable[[RenderOptions], dict[str, FigurePane]]:
+        """Return what makes the panes of the file's figures, by key."""
+        return self.panes
+
+    def help_pane(self, pane: FigurePane | None) -> None:
+        """Return None: the panes of a file have no help of their own."""
+
+    def described(self, host: Host) -> list[str]:
+        """Return the clauses about the cursor; none where the file lacks a value that is read."""
+        try:
+            return super().described(host)
+        except Exception:
+            return []
+
+    def letters(self, panes: Mapping[str, FigurePane]) -> dict[str, str]:
+        """Return letters by the panes' titles: the panes differ from file to file."""
+        from llmscope.tui.dialogs.jump import PROMPT, letters
+
+        return letters({PROMPT: "prompt", **{key: pane.called for key, pane in panes.items()}})
+
+    def commands(
+        self, source: ModelSource, shown: Shown, state: ViewState
+    ) -> list[tuple[str, str, str]]:
+        """Return the command that wrote the file."""
+        return [("c", "the command that wrote the file", self.command or "")]
+
+    def told(
+        self, source: ModelSource, shown: Shown, state: ViewState, suffix: str
+    ) -> Callable[[dict[str, Any] | None], dict[str, Any] | None]:
+        """Return what tells the file's own provenance."""
+        return lambda _: dict(self.about)
+
 
 def provenance(host: Host) -> None:
     """Show where the numbers of the file came from."""
     from llmscope.tui.dialogs.facts import FactsScreen
 
-    assert host.user.replay is not None
-    host.push_screen(FactsScreen(host.user.replay.facts, host.look.theme))
+    host.push_screen(FactsScreen(tuple(host.mode.facts), host.look.theme))
 
 
 def file_name(path: str) -> str:

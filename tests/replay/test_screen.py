@@ -197,7 +197,7 @@ async def test_a_live_screen_has_no_provenance_of_a_file():
         await pilot.press("escape", "P")
         await pilot.pause()
         assert len(app.screen_stack) == 1
-        assert not UserState().offers("provenance")
+        assert not UserState().mode.offers("provenance")
 
 
 async def test_what_is_saved_is_of_the_model_that_made_it(five, tmp_path, monkeypatch):

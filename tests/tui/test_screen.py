@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 from textual.events import Key
 
 from llmscope.engine.events import Frame, Loaded, PassInfo
 from llmscope.tui.engine_client import EngineSays
-from llmscope.tui.request_scheduler import FADING, PATIENCE
 from tests.tui.acting import INFO, tokenize
 from tests.tui.conftest import PROMPT, Open
 
@@ -258,8 +255,14 @@ async def test_a_click_on_a_key_does_what_the_key_does(opened: Open) -> None:
         assert session.app.state.view == 1
 
 
-async def test_a_slow_pass_marks_the_old_picture_and_a_slower_one_dims_it(opened: Open) -> None:
+async def test_a_slow_pass_marks_the_old_picture_and_a_slower_one_dims_it(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The test says when time has passed.
+    monkeypatch.setattr("llmscope.tui.request_scheduler.PATIENCE", 600)
+    monkeypatch.setattr("llmscope.tui.request_scheduler.FADING", 1200)
     async with opened(auto=False) as session:
+        overdue = session.app.requests._is_overdue
         session.engine.load()
         await session.settle()
         session.engine.answer(session.engine.requests[-1])
@@ -268,13 +271,13 @@ async def test_a_slow_pass_marks_the_old_picture_and_a_slower_one_dims_it(opened
         await session.press("space")
         assert pane.shown is not None
         assert not pane.stale
-        await asyncio.sleep(PATIENCE * 2)
+        overdue()
         await session.settle()
         assert pane.stale
         assert not pane.dim
         assert "running" in session.screen_text().split("\n")[0]
         assert len(pane.shown.tokens) == 5
-        await asyncio.sleep(FADING)
+        overdue()
         await session.settle()
         assert pane.dim
         session.engine.answer(session.engine.requests[-1])

@@ -98,12 +98,12 @@ class Commands(Provider):
     def _entries(self) -> Iterable[PaletteEntry]:
         host = cast("Host", self.app)
         for action in (*commands(), *OF_A_FILE):
-            if not host.user.offers(action.name):
+            if not host.mode.offers(action.name):
                 continue
             keys = list(host.user.keymap.shown(action))
             while len(keys) > 1 and len(" ".join(keys)) > KEYS:
                 keys.pop()
-            yield PaletteEntry(host.user.titled(action), partial(action.run, host), " ".join(keys))
+            yield PaletteEntry(host.mode.titled(action), partial(action.run, host), " ".join(keys))
         for name in theme_names() if host.user.anonymous else all_names():
             title = f"{THEME}: {display_text(name, whitespace=True)}"
             yield PaletteEntry(title, partial(choose, host, name))

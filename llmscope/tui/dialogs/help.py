@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -19,9 +19,10 @@ from llmscope.tui.actions.keymap import Keymap
 from llmscope.tui.actions.registry import EVERY
 from llmscope.tui.actions.types import Action, Where
 from llmscope.tui.dialogs.base import Overlay
-from llmscope.tui.replay import REPLAY_HELP
 from llmscope.tui.theme.textual_theme import text_styles
-from llmscope.tui.user_state import UserState
+
+if TYPE_CHECKING:
+    from llmscope.tui.mode import LiveMode
 
 PROMPT_HELP = """\
 Whatever you type is read by the model at once, and every pane follows. The tokens are shown in \
@@ -243,8 +244,8 @@ class HelpScreen(Overlay[None]):
         lens_name: str | None,
         where: Where,
         keymap: Keymap,
-        pane: str | None = None,
-        user: UserState | None = None,
+        pane: str | None,
+        mode: LiveMode,
     ) -> None:
         super().__init__()
         self._pane = pane
@@ -252,7 +253,7 @@ class HelpScreen(Overlay[None]):
         self._lens = lens_name
         self._where: Where = where
         self._keymap = keymap
-        self._user = user or UserState(keymap)
+        self._mode = mode
 
     def compose(self) -> ComposeResult:
         """Yield the page."""
@@ -269,9 +270,8 @@ class HelpScreen(Overlay[None]):
         """Return the question, the explanation and the keys."""
         ink = text_styles(self._theme)
         question, text = "The prompt", PROMPT_HELP
-        replay = self._user.replay is not None
-        if replay:
-            question, text = "A replay", ""
+        if self._mode.subject:
+            question, text = self._mode.subject, ""
         if self._lens in names():
             assert self._lens is not None
             found = lens(self._lens)
@@ -280,8 +280,8 @@ class HelpScreen(Overlay[None]):
             question, text = EDITS_HELP
         if self._pane is not None:
             text += f"\n\n{self._keymap.filled(IN_THIS_PANE[self._pane])}"
-        if replay:
-            text = f"{text}\n\n{self._keymap.filled(REPLAY_HELP)}".lstrip()
+        if self._mode.help:
+            text = f"{text}\n\n{self._keymap.filled(self._mode.help)}".lstrip()
         parts = [
             Content.assemble((display_text(question), ink.strong)),
             Content(""),
@@ -291,7 +291,7 @@ class HelpScreen(Overlay[None]):
         shown = [
             action
             for action in EVERY
-            if self._keymap.keys(action) and self._user.offers(action.name)
+            if self._keymap.keys(action) and self._mode.offers(action.name)
         ]
         first = [action for action in shown if action.where == self._where]
         rest = [action for action in shown if action.where != self._where]
@@ -306,6 +306,6 @@ class HelpScreen(Overlay[None]):
         name = f"  {action.name}" if self.app.size.width >= ROOMY else ""
         return Content.assemble(
             (f"{keys:<12}", ink.text),
-            (f"{self._user.titled(action):<52}", ink.dim),
+            (f"{self._mode.titled(action):<52}", ink.dim),
             (name, ink.dim),
         )

@@ -49,11 +49,9 @@ def targets(host: Host) -> dict[str, Widget]:
     if host.placeholder.display:
         return {**found, LETTERS[MESSAGE]: host.placeholder}
     grid = host.grid
-    if host.user.replay is not None:  # the panes differ from file to file
-        shown = {key: grid.panes[key] for key in grid.on_screen}
-        here = letters({PROMPT: "prompt", **{key: pane.called for key, pane in shown.items()}})
-        return {**found, **{here[key]: pane for key, pane in shown.items()}}
-    return {**found, **{LETTERS[key]: grid.panes[key] for key in grid.on_screen}}
+    shown = {key: grid.panes[key] for key in grid.on_screen}
+    here = host.mode.letters(shown)
+    return {**found, **{here[key]: pane for key, pane in shown.items()}}
 
 
 def jump(host: Host) -> None:

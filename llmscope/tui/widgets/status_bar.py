@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
 from textual import events
@@ -18,9 +19,11 @@ from llmscope.tui.actions.registry import BY_NAME
 from llmscope.tui.actions.types import Place
 from llmscope.tui.state.workspaces import WORKSPACES
 from llmscope.tui.theme.textual_theme import text_styles
-from llmscope.tui.user_state import UserState
 from llmscope.tui.widgets.footer import FOOTER, INVITATION, Hint
 from llmscope.tui.widgets.status_text import fitting
+
+if TYPE_CHECKING:
+    from llmscope.tui.mode import LiveMode
 
 GAP = 2
 FIRST = 3
@@ -75,11 +78,11 @@ class KeyLine(Widget):
         keymap: Keymap,
         *,
         invites: bool = False,
-        user: UserState | None = None,
+        mode: LiveMode,
     ) -> None:
         super().__init__(id="keys")
         self._text_styles = text_styles(theme)
-        self._keymap, self._user = keymap, user or UserState(keymap)
+        self._keymap, self._mode = keymap, mode
         self._place = "prompt"
         self._workspace = ""
         self._invites = invites
@@ -106,7 +109,7 @@ class KeyLine(Widget):
             replace(hint, word=words.get(hint.action) or hint.word)
             for hint in self._listed(place)
             if not hint.only or workspace in hint.only
-            if self._user.offers(hint.action)
+            if self._mode.offers(hint.action)
         )
         if (place, hints, workspace) != (self._place, self._hints, self._workspace):
             self._place, self._hints, self._workspace = place, hints, workspace
@@ -157,7 +160,7 @@ class KeyLine(Widget):
         wide = self.size.width >= NAMED
         tabs = [
             (one.name, Hint(f"workspace-{place.name}", one.title * (wide or one.name == here)))
-            for one, place in zip(self._user.workspaces, WORKSPACES, strict=False)
+            for one, place in zip(self._mode.workspaces, WORKSPACES, strict=False)
         ]
         marked = [(tab, HERE * (name == here), self._keys(tab)) for name, tab in tabs]
         return [(tab, mark + keys) for tab, mark, keys in marked if keys]

@@ -19,8 +19,6 @@ from llmscope.errors import ScopeError
 from llmscope.text import display_text, without_controls
 from llmscope.tui.dialogs.base import Dialog
 from llmscope.tui.features.copy.cursor_value import number, picture
-from llmscope.tui.features.copy.repro_command import command, view
-from llmscope.tui.features.copy.repro_script import script
 from llmscope.tui.theme.textual_theme import text_styles
 
 if TYPE_CHECKING:
@@ -68,15 +66,7 @@ def copies(host: Host) -> list[Copy]:
             Copy("f", "the figure as text", str(figure)),
             Copy("n", "the number at the cursor", _number(shown, state)),
         ]
-        replay = host.user.replay
-        made = view(host.source, shown, state) if replay is None else None
-        if replay is not None:
-            found.append(Copy("c", "the command that wrote the file", replay.command or ""))
-        if made is not None:
-            found += [
-                Copy("c", "the command that shows this", command(made) or ""),
-                Copy("p", "the same in Python", script(made)),
-            ]
+        found += [Copy(*one) for one in host.mode.commands(host.source, shown, state)]
     return [copy for copy in found if copy.text]
 
 

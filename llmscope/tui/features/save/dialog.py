@@ -15,7 +15,7 @@ from llmscope.errors import ScopeError
 from llmscope.text import display_text
 from llmscope.tui.dialogs.base import LineScreen
 from llmscope.tui.features.copy.cursor_value import picture
-from llmscope.tui.features.save.provenance import about, found_out
+from llmscope.tui.features.save.provenance import found_out
 from llmscope.tui.pane_grid import ELSEWHERE
 from llmscope.tui.state.figure_store import Shown
 
@@ -114,12 +114,7 @@ class SaveScreen(LineScreen):
             look=self._host.look,
             tokens=self._tokens,
         )
-        replay = self._host.user.replay
-        told = (
-            partial(about, self._host.source, self._shown, self._state, format)
-            if replay is None
-            else lambda _: dict(replay.about)
-        )
+        told = self._host.mode.told(self._host.source, self._shown, self._state, format)
         return Save(self._host, path, format, made, told, self._known)
 
 

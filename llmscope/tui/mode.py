@@ -1,0 +1,105 @@
+"""What the screen can do: all of it with a live model, a part with the figures of a file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from llmscope.tui.actions.registry import OF_A_FILE
+from llmscope.tui.state.workspaces import WORKSPACES, Workspace
+
+if TYPE_CHECKING:
+    from textual import events
+
+    from llmscope.draw.render_options import RenderOptions
+    from llmscope.tui.actions.types import Action
+    from llmscope.tui.features.copy.repro_command import ModelSource
+    from llmscope.tui.host import Host
+    from llmscope.tui.panes import FigurePane
+    from llmscope.tui.state.figure_store import Shown
+    from llmscope.tui.state.view_state import ViewState
+    from llmscope.tui.widgets.header import Part
+
+
+class LiveMode:
+    """The screen with a model that answers; `Replay` overrides what needs one.
+
+    Attributes:
+        read_only: whether the prompt can only be read, and the figures have the focus at first.
+        workspaces: all workspaces.
+        banner: the right side of the header, each part with its rank for being dropped; empty to
+            show the cost of a pass there.
+        facts: where the numbers of a file came from, as pairs of name and value.
+        subject: the heading of the help where no lens has one.
+        help: what the help adds.
+    """
+
+    read_only: bool = False
+    workspaces: Sequence[Workspace] = WORKSPACES
+    banner: Sequence[Part] = ()
+    facts: Sequence[tuple[str, str]] = ()
+    subject: str = ""
+    help: str = ""
+
+    def offers(self, action: str) -> bool:
+        """Return whether an action is available."""
+        return not any(one.name == action for one in OF_A_FILE)
+
+    def refuse(self, host: Host, action: Action) -> None:
+        """Tell why an action is not offered; silent for one that only a replay offers."""
+
+    def refuses(self, host: Host, event: events.Event) -> bool:
+        """Return whether an event is not to be handled; if so, tell why."""
+        return False
+
+    def titled(self, action: Action) -> str:
+        """Return an action's title for the palette and the help."""
+        return action.full_title
+
+    def hints(self, pane: str) -> str:
+        """Return which key hints apply while a pane has the focus, a key of `FOOTER`."""
+        return "edits" if pane == "edits" else "figures"
+
+    def makes_panes(self) -> Callable[[RenderOptions], dict[str, FigurePane]] | None:
+        """Return what makes the panes, by key; None for those of the workspaces."""
+        return None
+
+    def help_pane(self, pane: FigurePane | None) -> str | None:
+        """Return the key of the pane whose own help applies; None without one."""
+        return None if pane is None else pane.key
+
+    def described(self, host: Host) -> list[str]:
+        """Return the clauses that describe what is under the cursor."""
+        from llmscope.tui.widgets.status_text import clauses
+
+        return clauses(host.state, host.figures.shown, host.grid.workspace.name)
+
+    def letters(self, panes: Mapping[str, FigurePane]) -> dict[str, str]:
+        """Return the letter that jumps to each pane, by its key."""
+        from llmscope.tui.dialogs.jump import LETTERS
+
+        return {key: LETTERS[key] for key in panes}
+
+    def commands(
+        self, source: ModelSource, shown: Shown, state: ViewState
+    ) -> list[tuple[str, str, str]]:
+        """Return what makes a figure again, as (key, label, text); empty texts are not offered."""
+        from llmscope.tui.features.copy.repro_command import command, view
+        from llmscope.tui.features.copy.repro_script import script
+
+        made = view(source, shown, state)
+        if made is None:
+            return []
+        return [
+            ("c", "the command that shows this", command(made) or ""),
+            ("p", "the same in Python", script(made)),
+        ]
+
+    def told(
+        self, source: ModelSource, shown: Shown, state: ViewState, suffix: str
+    ) -> Callable[[dict[str, Any] | None], dict[str, Any] | None]:
+        """Return what tells the provenance that a saved figure carries."""
+        from llmscope.tui.features.save.provenance import about
+
+        return partial(about, source, shown, state, suffix)
