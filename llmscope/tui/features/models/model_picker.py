@@ -132,11 +132,13 @@ class PickerScreen(LineScreen):
     def _read(self) -> None:
         """Search for models; runs in its own thread, which does all file access."""
         found: list[Offer] = []
-        posted, flaw = 0.0, ""
+        posted, listed, flaw = 0.0, 0, ""
         try:
             for offer in offers():
                 found.append(offer)
-                if time.monotonic() - posted > PACE:
+                # Each list is laid out as a whole: it must have grown by a share of its length.
+                if time.monotonic() - posted > PACE and len(found) >= listed:
+                    listed += len(found)
                     self.post_message(ModelsFound(found, complete=False))
                     found, posted = [], time.monotonic()
         except Exception as error:  # a cache may hold anything
