@@ -3,15 +3,13 @@
 from llmscope.export.atomic_write import write, write_all
 from llmscope.export.dataframe import data_frame, tidy
 from llmscope.export.edits_caption import EditsCaption
+from llmscope.export.formats import Document, Format, formats, pictures
 from llmscope.export.json import about_dict, json_text, snapshot_dict
 from llmscope.export.notebook import mimebundle
 from llmscope.export.paper import PAPER, PAPER_FORMATS, Paper, need_matplotlib
 from llmscope.export.provenance import provenance, provenance_of
 from llmscope.export.render import (
-    BARE,
-    FORMATS,
-    NUMBERS,
-    PICTURES,
+    content,
     format_of,
     render,
     render_rows,
@@ -20,22 +18,23 @@ from llmscope.export.render import (
 from llmscope.export.safetensors import FilePair, pair, sidecar_path
 
 __all__ = [
-    "BARE",
-    "FORMATS",
-    "NUMBERS",
     "PAPER",
     "PAPER_FORMATS",
-    "PICTURES",
+    "Document",
     "EditsCaption",
     "FilePair",
+    "Format",
     "Paper",
     "about_dict",
+    "content",
     "data_frame",
     "format_of",
+    "formats",
     "json_text",
     "mimebundle",
     "need_matplotlib",
     "pair",
+    "pictures",
     "provenance",
     "provenance_of",
     "render",

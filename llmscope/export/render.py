@@ -3,50 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from llmscope.draw import RenderOptions, Row, framed, natural_height
 from llmscope.errors import ScopeError
-from llmscope.export.ansi import ansi_text
 from llmscope.export.atomic_write import write, write_all
 from llmscope.export.edits_caption import PLAIN, EditsCaption
-from llmscope.export.html import html_text
-from llmscope.export.json import json_text
-from llmscope.export.npz import npz_bytes
+from llmscope.export.formats import Document, formats, pictures
 from llmscope.export.paper import PAPER, PAPER_FORMATS, Paper, paper_bytes
-from llmscope.export.png import png_bytes
-from llmscope.export.safetensors import pair
-from llmscope.export.svg import svg_text
-from llmscope.export.txt import txt_text
+from llmscope.export.safetensors import FilePair
 from llmscope.figure import Figure, Focus
 from llmscope.text import display_text
-
-FORMATS = ("json", "npz", "safetensors", "txt", "ansi", "svg", "png", "html")
-NUMBERS = ("json", "npz", "safetensors")
-BARE = ("txt", "ansi")
-"""Formats that cannot store the provenance."""
-
-PICTURES = ("txt", "ansi", "svg", "png", "html")
 
 WIDTH, TALLEST = 100, 30
 """Default size of a figure in cells: its width, and its maximum height."""
 
 
-def format_of(path: Path, formats: Sequence[str] = FORMATS) -> str:
-    """Return the format that a file's suffix names.
+def format_of(path: Path, among: Sequence[str] | None = None) -> str:
+    """Return the name of the format that a file's suffix names.
 
     Args:
         path: the file.
-        formats: the allowed formats.
+        among: the allowed formats; None allows all.
 
     Raises:
-        ScopeError: the suffix names none of `formats`.
+        ScopeError: the suffix names none of them.
     """
+    among = tuple(formats()) if among is None else among
     suffix = path.suffix.removeprefix(".").lower()
-    if suffix not in formats:
-        shown = display_text(path.name).replace("\n", " ")
-        hint = f"--format {_either(formats)}"
+    if suffix not in among:
+        shown = _shown(path.name)
+        hint = f"--format {_either(among)}"
         if suffix in PAPER_FORMATS:
             hint = f"--look paper for {suffix}, or {hint}"
         raise ScopeError(f"the suffix of {shown} names no format", hint)
@@ -69,7 +58,7 @@ def save(
     Args:
         figures: one figure or several.
         path: the file to write.
-        format: one of `FORMATS`; None takes it from the suffix.
+        format: the name of a format; None takes it from the suffix.
         size, look, focus, scale: as for `render`.
         force: replace an existing file.
 
@@ -77,16 +66,34 @@ def save(
         ScopeError: the format is unknown, the file exists, or it cannot be written.
     """
     path = Path(path)
-    format = format or format_of(path, PAPER_FORMATS if look == PAPER else FORMATS)  # noqa: A001
-    if format == "safetensors":
-        several = [figures] if isinstance(figures, Figure) else list(figures)
-        write_all(pair(several).at(path), force=force)
+    format = format or format_of(path, PAPER_FORMATS if look == PAPER else None)  # noqa: A001
+    data = content(figures, format, size=size, look=look, focus=focus, scale=scale)
+    if isinstance(data, FilePair):
+        write_all(data.at(path), force=force)
         return path
-    data = render(figures, format, size=size, look=look, focus=focus, scale=scale)
     return write(path, data, force=force)
 
 
 def render(
+    figures: Figure | Sequence[Figure],
+    format: str,  # noqa: A002
+    **options: Any,
+) -> str | bytes:
+    """Return the content of one file, as `content` does.
+
+    Raises:
+        ScopeError: as `content`; or the format writes two files.
+    """
+    made = content(figures, format, **options)
+    if isinstance(made, FilePair):
+        raise ScopeError(
+            f"{format} are two files, arrays and a sidecar",
+            f"llmscope snapshot --out FILE.{format}, or Figure.save in a script",
+        )
+    return made
+
+
+def content(
     figures: Figure | Sequence[Figure],
     format: str,  # noqa: A002
     *,
@@ -98,13 +105,12 @@ def render(
     about: Mapping[str, Any] | None = None,
     inline: bool = False,
     scale: float = 1.0,
-) -> str | bytes:
-    """Render figures as one document: JSON of a figure or a list, or pictures below each other.
+) -> str | bytes | FilePair:
+    """Return figures as one document: numbers of one or a list, or pictures below each other.
 
     Args:
         figures: one figure or several.
-        format: one of `FORMATS` except safetensors, which writes two files: see
-            `llmscope.export.pair`.
+        format: the name of a format.
         size: width and height of each figure in cells, including its frame; None means 100 wide,
             and as tall as needed, at most 30.
         look: the render options; None means the dark theme in truecolor, or no colours for `txt`;
@@ -126,26 +132,27 @@ def render(
         return paper_bytes(
             several, format, size=size, focus=focus, whatif=whatif, about=about, scale=scale
         )
-    if format == "json":
-        records = [figure.to_dict() for figure in several]
-        if about is not None:
-            return json_text({**about, "figures": records})
-        return json_text(records[0] if isinstance(figures, Figure) else records)
-    if format == "npz":
-        return npz_bytes(several, whatif, about)
-    if format == "safetensors":
-        raise ScopeError(
-            "safetensors are two files, arrays and a sidecar",
-            "llmscope snapshot --out FILE.safetensors, or Figure.save in a script",
-        )
+    chosen = formats().get(format)
+    if chosen is None:
+        raise ScopeError(f"no format {_shown(format)!r}", f"--format {_either(tuple(formats()))}")
+    document = Document(
+        tuple(several),
+        several=not isinstance(figures, Figure),
+        about=about,
+        edits=whatif,
+        inline=inline,
+        scale=scale,
+    )
+    if chosen.holds == "numbers":
+        return chosen.write(document)
     assert not isinstance(look, str)
-    look = look or RenderOptions(tier="none" if format == "txt" else "truecolor")
+    look = look or RenderOptions(tier="truecolor" if chosen.colors else "none")
     tokens = tokens or next((figure for figure in several if figure.lens == "tokens"), None)
     rows = whatif.caption(size[0] if size else WIDTH, look)
     for figure in several:
         width, height = size or (WIDTH, _height(figure))
         rows.extend(framed(figure, width, height, look, focus, tokens=tokens))
-    return render_rows(rows, format, look, about, inline=inline, scale=scale)
+    return chosen.write(replace(document, rows=tuple(rows), look=look))
 
 
 def _height(figure: Figure) -> int:
@@ -162,25 +169,24 @@ def render_rows(
     inline: bool = False,
     scale: float = 1.0,
 ) -> str | bytes:
-    """Render rows of cells as one of `PICTURES`; `about`, `inline` and `scale` as for `render`.
+    """Render rows of cells as a picture; `about`, `inline` and `scale` as for `render`.
 
     Raises:
-        ScopeError: the format is not one of `PICTURES`, or a package that it needs is missing.
+        ScopeError: the format is not a picture, or a package that it needs is missing.
     """
-    look = look or RenderOptions()
-    provenance = None if about is None else about.get("provenance")
-    if format == "txt":
-        return txt_text(rows)
-    if format == "ansi":
-        return ansi_text(rows, look)
-    if format == "svg":
-        return svg_text(rows, look, provenance, inline=inline, scale=scale)
-    if format == "png":
-        return png_bytes(rows, look, provenance, scale=scale)
-    if format == "html":
-        return html_text(rows, look, about, scale=scale)
-    shown = display_text(format).replace("\n", " ")
-    raise ScopeError(f"no picture format {shown!r}", f"--format {_either(PICTURES)}")
+    chosen = formats().get(format)
+    if chosen is None or chosen.holds != "picture":
+        raise ScopeError(f"no picture format {_shown(format)!r}", f"--format {_either(pictures())}")
+    document = Document(
+        rows=tuple(rows), look=look or RenderOptions(), about=about, inline=inline, scale=scale
+    )
+    made = chosen.write(document)
+    assert not isinstance(made, FilePair)
+    return made
+
+
+def _shown(name: str) -> str:
+    return display_text(name).replace("\n", " ")
 
 
 def _either(names: Sequence[str]) -> str:

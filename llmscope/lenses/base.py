@@ -15,6 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
 from llmscope.arguments import quoted
+from llmscope.plugins import with_plugins
 
 if TYPE_CHECKING:
     from llmscope.figure import Figure, Focus
@@ -87,16 +88,12 @@ def block_labels(length: int, pool: int) -> tuple[str, ...]:
 
 @cache
 def _lenses() -> dict[str, Lens]:
-    from importlib.metadata import entry_points
-
     package = import_module("llmscope.lenses")
     modules = (
         import_module(f"llmscope.lenses.{m.name}") for m in pkgutil.iter_modules(package.__path__)
     )
-    found = {module.LENS.name: module.LENS for module in modules if hasattr(module, "LENS")}
-    for point in entry_points(group="llmscope.lenses"):
-        found.setdefault(point.name, point.load())
-    return found
+    own = {module.LENS.name: module.LENS for module in modules if hasattr(module, "LENS")}
+    return with_plugins("lenses", Lens, own)
 
 
 def names() -> tuple[str, ...]:

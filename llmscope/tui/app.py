@@ -367,7 +367,9 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
     def _loaded(self, info: ModelInfo) -> None:
         self.header.model(info, self.state.adapter)
         self.grid.model(info.layers)
-        for notice in info.notices:
+        from llmscope.plugins import take_flaws
+
+        for notice in (*info.notices, *take_flaws()):
             self.tell(notice, "warning")
         self.chat.read(self.text, info)
         if self.models.pending is not None or not self.chat.begin(self):

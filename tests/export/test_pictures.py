@@ -12,7 +12,7 @@ from rich.segment import Segment
 
 from llmscope.draw import RenderOptions, framed, styles_for
 from llmscope.errors import ScopeError
-from llmscope.export import FORMATS, format_of, render, render_rows, save
+from llmscope.export import format_of, formats, render, render_rows, save
 from llmscope.figure import Axis, Figure, Focus, Verdict
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -142,7 +142,7 @@ def test_npz_reads_back(figure):
         assert "1.any.values" in file
 
 
-@pytest.mark.parametrize("name", [name for name in FORMATS if name != "safetensors"])
+@pytest.mark.parametrize("name", [name for name in formats() if name != "safetensors"])
 def test_save_takes_the_format_from_the_suffix(figure, tmp_path, name):
     if name == "png":
         pytest.importorskip("resvg_py")

@@ -13,7 +13,7 @@ from importlib.metadata import version
 import numpy as np
 import pytest
 
-from llmscope.export import BARE, FORMATS, PICTURES, render
+from llmscope.export import formats, pictures, render
 from tests.cli.running import record, run
 
 HOSTILE = {"command": "llmscope --prompt '</metadata>\x1b[31m\x00\ud800\ufffe]]>&amp;'"}
@@ -47,7 +47,7 @@ def test_every_format_but_bare_text_carries_it(figure):
     assert in_svg(render(figure, "svg", about=about)) == HOSTILE
     assert "CA</metadata>" not in render(figure, "html", about=about)
     assert "Where it came from" in render(figure, "html", about=about)
-    for name in BARE:
+    for name in (one.name for one in formats().values() if not one.provenance):
         assert render(figure, name, about=about) == render(figure, name)
 
 
@@ -135,15 +135,15 @@ for number, (name, (model, keys)) in enumerate(runs.items()):
 @pytest.mark.slow
 def test_screens_are_the_same_in_two_processes(tmp_path):
     pytest.importorskip("resvg_py")
-    assert len(twice(tmp_path, SCREENS, PICTURES)) == 16 + 2 * 4
+    assert len(twice(tmp_path, SCREENS, pictures())) == 16 + 2 * 4
 
 
 @pytest.mark.slow
 def test_two_processes_write_the_same_bytes(tmp_path):
-    formats = [name for name in FORMATS if name != "png"]
+    chosen = [name for name in formats() if name != "png"]
     if pytest.importorskip("resvg_py"):
-        formats.append("png")
-    assert len(twice(tmp_path, MANY, formats)) == len(formats) + 2  # a sidecar, and a screen
+        chosen.append("png")
+    assert len(twice(tmp_path, MANY, chosen)) == len(chosen) + 2  # a sidecar, and a screen
 
 
 def twice(tmp_path, code, arguments):

@@ -76,11 +76,11 @@ def diff(
 
 def _picture(out: str, force: bool) -> Output:
     from llmscope.cli.output.destination import choose_output
-    from llmscope.export import PICTURES, format_of
+    from llmscope.export import format_of, pictures
 
     usage(out != "-", "a file: stdout has the table", "--out")
-    drawn = format_of(Path(out)) in PICTURES
-    usage(drawn, f"a picture's suffix: one of {', '.join(PICTURES)}", "--out")
+    drawn = pictures()
+    usage(format_of(Path(out)) in drawn, f"a picture's suffix: one of {', '.join(drawn)}", "--out")
     return choose_output(out, None, "svg", force)
 
 

@@ -231,7 +231,7 @@ def snapshot(
         from llmscope.cli.output.destination import choose_output
         from llmscope.cli.output.progress import progress_line
         from llmscope.cli.output.snapshot_build import SCREEN, SnapshotRequest, compose
-        from llmscope.export import BARE, PAPER, provenance
+        from llmscope.export import PAPER, formats, provenance
         from llmscope.figure import Focus
 
         edits = read_edits(edit, versus_prompt)
@@ -302,7 +302,7 @@ def snapshot(
         with progress_line() as progress:
             scope = load(progress)
             origin = None
-            if output.format not in BARE:
+            if on_paper or formats()[output.format].provenance:
                 spec = model or scope.base.spec
                 line = command_line(ctx, model=spec, format=output.format)
                 origin = provenance(scope, line, progress)

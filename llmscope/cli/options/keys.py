@@ -32,10 +32,11 @@ def read_keys(keys: str | None, format: str) -> tuple[Press, ...]:  # noqa: A002
     """
     if keys is None:
         return ()
-    from llmscope.export import PICTURES
+    from llmscope.export import pictures
     from llmscope.tui.actions.key_script import read_script
 
-    usage(format in PICTURES, f"of a picture, not of {format}: {', '.join(PICTURES)}", OPTION)
+    drawn = pictures()
+    usage(format in drawn, f"of a picture, not of {format}: {', '.join(drawn)}", OPTION)
     try:
         return read_script(keys)
     except ScopeError as error:

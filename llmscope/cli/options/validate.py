@@ -120,6 +120,8 @@ def check_scale(scale: float, format: str, on_paper: bool) -> None:  # noqa: A00
     """
     low, high = SCALES
     usage(low <= scale <= high, f"from {low:g} to {high:g}", "--scale")
-    formats = ("png",) if on_paper else ("svg", "png", "html")
-    listed = "a png on paper" if on_paper else "svg, png and html"
-    usage(scale == 1 or format in formats, f"of {listed}, not of {format}", "--scale")
+    from llmscope.export import formats
+
+    scaling = ("png",) if on_paper else tuple(one.name for one in formats().values() if one.scales)
+    listed = "a png on paper" if on_paper else f"{', '.join(scaling[:-1])} and {scaling[-1]}"
+    usage(scale == 1 or format in scaling, f"of {listed}, not of {format}", "--scale")

@@ -12,17 +12,15 @@ from llmscope.cli.options.shared import usage
 from llmscope.cli.output.streams import put
 from llmscope.errors import ScopeError
 from llmscope.export import (
-    FORMATS,
     PAPER_FORMATS,
     FilePair,
     format_of,
+    formats,
     sidecar_path,
     write,
     write_all,
 )
 from llmscope.text import display_text
-
-BINARY = ("npz", "png", "pdf")
 
 
 @dataclass(frozen=True)
@@ -74,17 +72,18 @@ def choose_output(
         BadParameter: the format does not exist.
         ScopeError: the destination cannot be written.
     """
-    formats = PAPER_FORMATS if paper else FORMATS
-    usage(format is None or format in formats, f"one of {', '.join(formats)}", "--format")
+    known = formats()
+    among = PAPER_FORMATS if paper else tuple(known)
+    usage(format is None or format in among, f"one of {', '.join(among)}", "--format")
     path = None if out in (None, "-") else Path(out or "")
     if path is not None:
         _check(path, force)
-    chosen = format or (format_of(path, formats) if path else default)
-    if chosen == "safetensors":
-        usage(path is not None, "two files: it takes --out FILE.safetensors", "--format")
+    chosen = format or (format_of(path, among) if path else default)
+    if not paper and known[chosen].sidecar:
+        usage(path is not None, f"two files: it takes --out FILE.{chosen}", "--format")
         _check_pair(path or Path(), force)
     output = Output(path, chosen, force)
-    if output.on_terminal and chosen in BINARY:
+    if output.on_terminal and (paper or known[chosen].binary):
         raise ScopeError(f"{chosen} is nothing for a terminal", f"--out FILE.{chosen}")
     return output
 

@@ -38,8 +38,18 @@ def reported(debug: bool, failed: int = FAILED) -> Iterator[None]:
             raise
         if debug:
             traceback.print_exc()
+        _tell_flaws()
         print(describe(error), file=sys.stderr, flush=True)  # noqa: T201
         raise SystemExit(failed) from None
+    finally:
+        _tell_flaws()
+
+
+def _tell_flaws() -> None:
+    """Print a note for each part of another package that could not be used."""
+    plugins = sys.modules.get("llmscope.plugins")  # imported only where there are such parts
+    for flaw in plugins.take_flaws() if plugins is not None else ():
+        print(f"note: {flaw}", file=sys.stderr, flush=True)  # noqa: T201
 
 
 def _is_typers(error: BaseException) -> bool:

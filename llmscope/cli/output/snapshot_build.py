@@ -11,13 +11,12 @@ from llmscope.draw import RenderOptions
 from llmscope.edits import Edit
 from llmscope.engine.events import tokens_of
 from llmscope.export import (
-    NUMBERS,
     EditsCaption,
     FilePair,
     Paper,
     about_dict,
-    pair,
-    render,
+    content,
+    formats,
     render_rows,
 )
 from llmscope.figure import Focus
@@ -100,7 +99,7 @@ def compose(
         if isinstance(text, str):
             for notice in scope.encode(text, special_tokens=wanted.special_tokens).notices:
                 tell(f"{name}{notice}")
-    numbers = format in NUMBERS
+    numbers = format in formats() and formats()[format].holds == "numbers"
     if wanted.lenses == (SCREEN,) and not numbers:
         return _screen(scope, wanted, format)
     lenses = OVERVIEW if wanted.lenses == (SCREEN,) else wanted.lenses
@@ -121,10 +120,8 @@ def compose(
         text += scope.subject.tokens.describe(wanted.written).text
     cells = tokens_of(recording)
     about = about_dict(info, text, cells, focus, wanted.whatif, wanted.provenance)
-    if format == "safetensors":
-        return pair(figures, about)
     tokens = None if numbers else figure_of(scope, recording, "tokens", Focus())
-    return render(
+    return content(
         figures,
         format,
         size=wanted.size,

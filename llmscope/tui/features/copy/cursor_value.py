@@ -103,16 +103,14 @@ def picture(
             is incomplete.
     """
     from llmscope.errors import ScopeError
-    from llmscope.export import pair, render
+    from llmscope.export import content
 
-    if format == "safetensors":
-        return pair([shown.figure], about)
     if size[0] < LEAST[0] or size[1] < LEAST[1]:
         size = ENOUGH
     worn = replace(look, tier="none") if format == "txt" else look
     focus = replace(state.focus, position=min(state.focus.position, len(shown.tokens) - 1))
     try:
-        return render(
+        return content(
             [shown.figure], format, size=size, look=worn, focus=focus, tokens=tokens, about=about
         )
     except (KeyError, IndexError, TypeError, ValueError) as error:

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from llmscope.export import FilePair
     from llmscope.tui.host import Host
 
-SUFFIXES = "svg, png, html, txt, ansi, json, npz or safetensors"
-
 
 def ask(host: Host) -> None:
     """Open the save dialog for the focused pane."""
@@ -64,7 +62,7 @@ class SaveScreen(LineScreen):
         self._known: Future[dict[str, Any]] | None = None
         key, layer = self._pane.key, max(0, self._state.focus.layer)
         super().__init__(
-            f"save {self._pane.called} as · {SUFFIXES}", free_name(key, layer, Path.cwd())
+            f"save {self._pane.called} as · {suffixes()}", free_name(key, layer, Path.cwd())
         )
 
     def on_mount(self) -> None:
@@ -78,7 +76,7 @@ class SaveScreen(LineScreen):
 
     def submit(self, event: Input.Submitted) -> None:
         """Save the file; if it exists, ask for confirmation first."""
-        from llmscope.export import BARE, format_of
+        from llmscope.export import format_of, formats
 
         path = Path(event.value.strip()).expanduser()
         shown = _shown(event.value.strip())
@@ -91,12 +89,13 @@ class SaveScreen(LineScreen):
                 self.say(f"{name} exists: enter replaces it, or write another name")
                 return
             save.force = bool(there)
-            if save.format in BARE or save.known is None or save.known.done():
+            stores = formats()[save.format].provenance
+            if not stores or save.known is None or save.known.done():
                 save.write()
             else:
                 save.later()
         except ScopeError as error:
-            self.say(f"{error} · {SUFFIXES}" if "suffix" in str(error) else str(error))
+            self.say(f"{error} · {suffixes()}" if "suffix" in str(error) else str(error))
             return
         except (OSError, ValueError) as error:
             self.say(f"cannot write {shown}: {display_text(str(error))}")
@@ -116,6 +115,15 @@ class SaveScreen(LineScreen):
         )
         told = self._host.mode.told(self._host.source, self._shown, self._state, format)
         return Save(self._host, path, format, made, told, self._known)
+
+
+def suffixes() -> str:
+    """Return the suffixes that a file may have, pictures that can be magnified first."""
+    from llmscope.export import formats
+
+    order = sorted(formats().values(), key=lambda one: (one.holds == "numbers", not one.scales))
+    names = [one.name for one in order]
+    return f"{', '.join(names[:-1])} or {names[-1]}"
 
 
 @dataclass
@@ -143,9 +151,9 @@ class Save:
     @property
     def paths(self) -> tuple[Path, ...]:
         """All paths that will be written."""
-        from llmscope.export import sidecar_path
+        from llmscope.export import formats, sidecar_path
 
-        beside = (sidecar_path(self.path),) if self.format == "safetensors" else ()
+        beside = (sidecar_path(self.path),) if formats()[self.format].sidecar else ()
         return (self.path, *beside)
 
     def write(self) -> None:

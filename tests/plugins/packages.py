@@ -1,0 +1,70 @@
+"""Packages outside of the tree: a folder with one module and the metadata of its entry points."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+FORMAT = '''
+"""A format of files in one module: the values of figures as lines of comma-separated numbers."""
+
+import numpy as np
+
+from llmscope.export import Document, Format
+
+
+def write(document: Document) -> str:
+    lines = []
+    for figure in document.figures:
+        lines.append(f"# {figure.lens}")
+        lines += [",".join(f"{x:.6g}" for x in row) for row in np.atleast_2d(figure.values)]
+    return "\\n".join(lines) + "\\n"
+
+
+CSV = Format("csv", "numbers", write, provenance=False)
+'''
+LENS = '''
+"""A lens in one module: how many tokens the prompt has before each one."""
+
+import numpy as np
+
+from llmscope.figure import Axis, Figure
+from llmscope.lenses.base import Lens
+
+
+def compute(recording, focus, run):
+    """Count the tokens before each one. [position]"""
+    labels = recording.prompt.labels
+    return Figure(
+        lens="place",
+        title="Place",
+        kind="bars",
+        axes=(Axis("token", labels),),
+        values=np.arange(len(labels), dtype=np.float32),
+        unit="tokens",
+    )
+
+
+LENS = Lens(name="place", question="Where is each token?", compute=compute, help="Counts.")
+'''
+
+
+def install(folder: Path, package: str, module: str, **entries: str) -> Path:
+    """Write a package as pip would install it; return the folder for PYTHONPATH.
+
+    Args:
+        folder: where it is installed.
+        package: its name.
+        module: the code of its one module.
+        entries: entry point group without `llmscope.` -> `name = object`.
+    """
+    folder.mkdir(exist_ok=True)
+    (folder / f"{package}.py").write_text(module)
+    info = folder / f"{package}-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
+    lines = []
+    for group, entry in entries.items():
+        name, _, target = entry.partition(" = ")
+        lines.append(f"[llmscope.{group}]\n{name} = {package}:{target}\n")
+    (info / "entry_points.txt").write_text("\n".join(lines))
+    return folder
