@@ -43,7 +43,7 @@ from llmscope.tui.theme_switcher import ThemeFileWatch
 from llmscope.tui.user_state import UserState
 from llmscope.tui.widgets.header import Header
 from llmscope.tui.widgets.notices import Notice
-from llmscope.tui.widgets.placeholder import CARD_ACTIONS, Placeholder
+from llmscope.tui.widgets.placeholder import PLACEHOLDER_ACTIONS, Placeholder
 from llmscope.tui.widgets.status_bar import KeyLine, StatusText
 
 if TYPE_CHECKING:
@@ -190,7 +190,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         return True
 
     def put_on(self, look: RenderOptions) -> None:
-        """Apply render options to the app. Existing widgets are redrawn by `wear`."""
+        """Apply render options. Existing widgets are redrawn by `theme_switcher.wear`."""
         self.look, self.text_styles = look, text_styles(look.theme)
         self.console._color_system = COLOUR_SYSTEMS[look.tier]
         self.own_filters = filters(look)
@@ -230,7 +230,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         self.key_line = KeyLine(theme, self.user.keymap, invites=self.user.newcomer, mode=self.mode)
         self.user.keymap.bind(self, "anywhere")
         self.user.keymap.bind(self.editor, "prompt")
-        self.user.keymap.bind(self.placeholder, "figures", only=CARD_ACTIONS)
+        self.user.keymap.bind(self.placeholder, "figures", only=PLACEHOLDER_ACTIONS)
         self.grid.display = False
         yield self.header
         yield self.prompts
@@ -458,7 +458,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         if not self.screen_stack:  # a timer may fire while the screen is being closed
             return False
         if self.placeholder.display == bool(self.text):
-            self._show_card(not self.text)
+            self._show_placeholder(not self.text)
             # Only panes that were laid out know how many rows they have.
             self.call_after_refresh(self.ask)
             return False
@@ -496,7 +496,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         self.state = replace(self.state, info=None, tokens=())
         self.placeholder.failed(failed)
         if not self.placeholder.display:
-            self._show_card(True)
+            self._show_placeholder(True)
         self.rest(late=False)
 
     def rest(self, *, late: bool) -> None:
@@ -525,10 +525,10 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
                 said[1:1] = self.comparison.said(self.state) if said else ()
                 self.status.say(said)
 
-    def note(self, text: str, ink: Style) -> None:
+    def note(self, text: str, style: Style) -> None:
         """Show a note about the prompt on the editor's border."""
         shown = display_text(text).replace("\n", " ")
-        self.editor.say(Content.assemble((shown, ink)) if shown else None)
+        self.editor.say(Content.assemble((shown, style)) if shown else None)
 
     def holds(self, kind: type[Screen[Any]]) -> bool:
         """Return whether a dialog of a kind is open, or not completely removed yet."""
@@ -578,7 +578,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         """Drop the pending requests: the text has changed."""
         self.figures.overtaken()
 
-    def _show_card(self, shown: bool) -> None:
+    def _show_placeholder(self, shown: bool) -> None:
         inside = self.focused is not None and not self.in_prompt
         if not shown:
             # The panes get the placeholder's area: fitted now, they need no second layout.

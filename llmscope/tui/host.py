@@ -1,4 +1,4 @@
-"""What the features of the screen need of the app: its state, its widgets, and a few verbs."""
+"""What the features of the screen need of the app: its state, its widgets, and its methods."""
 
 from __future__ import annotations
 
@@ -95,11 +95,11 @@ class Host(Protocol):
 
     @property
     def comparison(self) -> PromptBEditor:
-        """Prompt B."""
+        """The controller of prompt B."""
 
     @property
     def context(self) -> ContextController:
-        """The context that is being taught."""
+        """The controller of contexts that become weight updates."""
 
     @property
     def generation(self) -> Generation:
@@ -213,10 +213,10 @@ class Host(Protocol):
         """Call a function once after a delay in seconds."""
 
     def set_interval(self, interval: float, callback: Callable[[], Any]) -> Timer:
-        """Call a function again and again."""
+        """Call a function every `interval` seconds."""
 
     def call_after_refresh(self, callback: Callable[..., Any], *args: Any) -> bool:
-        """Call a function once the screen was drawn."""
+        """Call a function after the next redraw."""
 
     def call_later(self, callback: Callable[..., Any], *args: Any) -> bool:
         """Call a function once the messages that wait now were handled."""

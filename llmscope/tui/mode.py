@@ -32,7 +32,7 @@ class LiveMode:
             show the cost of a pass there.
         facts: where the numbers of a file came from, as pairs of name and value.
         subject: the heading of the help where no lens has one.
-        help: what the help adds.
+        help: text that is added to the help page.
     """
 
     read_only: bool = False
@@ -62,7 +62,7 @@ class LiveMode:
         return "edits" if pane == "edits" else "figures"
 
     def makes_panes(self) -> Callable[[RenderOptions], dict[str, FigurePane]] | None:
-        """Return what makes the panes, by key; None for those of the workspaces."""
+        """Return the factory of the panes, by key; None for those of the workspaces."""
         return None
 
     def help_pane(self, pane: FigurePane | None) -> str | None:
@@ -84,7 +84,7 @@ class LiveMode:
     def commands(
         self, source: ModelSource, shown: Shown, state: ViewState
     ) -> list[tuple[str, str, str]]:
-        """Return what makes a figure again, as (key, label, text); empty texts are not offered."""
+        """Return commands that reproduce a figure: (key, label, text); empty texts are left out."""
         from llmscope.tui.features.copy.repro_command import command, view
         from llmscope.tui.features.copy.repro_script import script
 
@@ -99,7 +99,7 @@ class LiveMode:
     def told(
         self, source: ModelSource, shown: Shown, state: ViewState, suffix: str
     ) -> Callable[[dict[str, Any] | None], dict[str, Any] | None]:
-        """Return what tells the provenance that a saved figure carries."""
+        """Return a function that returns the metadata of a saved figure, given its provenance."""
         from llmscope.tui.features.save.provenance import about
 
         return partial(about, source, shown, state, suffix)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from textual import events
@@ -59,9 +59,9 @@ class Replay(LiveMode):
 
     about: Mapping[str, Any]
     command: str | None
-    banner: tuple[Part, ...]
-    facts: tuple[tuple[str, str], ...]
-    workspaces: tuple[Workspace, ...]
+    banner: tuple[Part, ...] = field()  # without `field` the class would inherit a default
+    facts: tuple[tuple[str, str], ...] = field()
+    workspaces: tuple[Workspace, ...] = field()
     panes: Callable[[RenderOptions], dict[str, FigurePane]]
     read_only: bool = True
     subject: str = "A replay"
@@ -111,7 +111,7 @@ class Replay(LiveMode):
         return "replay"
 
     def makes_panes(self) -> Callable[[RenderOptions], dict[str, FigurePane]]:
-        """Return what makes the panes of the file's figures, by key."""
+        """Return the factory of the panes of the file's figures, by key."""
         return self.panes
 
     def help_pane(self, pane: FigurePane | None) -> None:
@@ -139,7 +139,7 @@ class Replay(LiveMode):
     def told(
         self, source: ModelSource, shown: Shown, state: ViewState, suffix: str
     ) -> Callable[[dict[str, Any] | None], dict[str, Any] | None]:
-        """Return what tells the file's own provenance."""
+        """Return a function that returns the file's own metadata."""
         return lambda _: dict(self.about)
 
 

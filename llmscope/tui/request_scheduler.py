@@ -45,8 +45,8 @@ class RequestScheduler:
     """The timers between a change on the screen and the request for its figures.
 
     A change asks at once, with three exceptions: on a slow link a letter waits for a pause in
-    typing; a key that is held down waits for the running pass to land; and sweeps, which take many
-    passes, wait until nothing has changed for `SETTLING` seconds.
+    typing; a change of an edit's strength waits for the running pass to land; and sweeps, which
+    take many passes, wait until text and strengths have not changed for `SETTLING` seconds.
 
     Args:
         screen: what is asked to request and to draw.
@@ -56,7 +56,8 @@ class RequestScheduler:
         late: whether figures that are out of date are marked.
         dim: whether they are dimmed too.
         running: whether a pass takes longer than `PATIENCE`.
-        turning: whether a key is held down, so that the status text waits for the next pass.
+        turning: whether an edit's strength is changing, so that the status text waits for the next
+            pass.
     """
 
     def __init__(
@@ -76,7 +77,7 @@ class RequestScheduler:
 
     @property
     def unsettled(self) -> bool:
-        """Whether a timer runs that will ask for more, or mark an answer as late."""
+        """Whether it is about to ask for more, or to mark an answer as late."""
         waits = (self._overdue, self._pause, self._settling)
         return self._asks_again or any(timer is not None for timer in waits)
 
@@ -84,8 +85,9 @@ class RequestScheduler:
         """Ask for the figures of another place of the cursor.
 
         Args:
-            patiently: let a running pass land first. Otherwise a key that is held down would
-                cancel one pass after the other, and nothing would show until its release.
+            patiently: let a running pass land first, as for a strength that a held key changes.
+                Otherwise the key would cancel one pass after the other, and nothing would show
+                until its release.
         """
         self.turning = patiently
         if patiently:
@@ -108,7 +110,7 @@ class RequestScheduler:
             self._screen.ask()
 
     def asking(self) -> None:
-        """Note that the figures are being requested, so that nothing asks for them again."""
+        """Cancel the request that waits for the running pass: it is made now."""
         self._asks_again = False
 
     def settle(self) -> None:

@@ -120,20 +120,20 @@ def _shown(word: str) -> str:
     return repr(display_text(word, whitespace=True))
 
 
-def busy(host: LlmscopeApp) -> str:
+def busy(app: LlmscopeApp) -> str:
     """Return in a word or two what the screen waits for; empty once all figures are there."""
-    if host.state.info is None:
+    if app.state.info is None:
         return "loading"
-    if host.generation.writes:
+    if app.generation.writes:
         return "writing"
-    if host.context.waiting:
+    if app.context.waiting:
         return "teaching"
-    if host.chat.waiting:
+    if app.chat.waiting:
         return "the chat template"
-    return "figures" if host.figures.waiting else ""
+    return "figures" if app.figures.waiting else ""
 
 
-def at_rest(host: LlmscopeApp, *, timers: bool = True) -> bool:
+def at_rest(app: LlmscopeApp, *, timers: bool = True) -> bool:
     """Return whether nothing is pending that would change the screen: no message, no layout.
 
     Unlike a pause, this does not depend on how busy the machine is.
@@ -141,18 +141,18 @@ def at_rest(host: LlmscopeApp, *, timers: bool = True) -> bool:
     Args:
         timers: also require that no timer is pending.
     """
-    screens = host.screen_stack
-    pumps = [host, *screens, *(one for screen in screens for one in screen.walk_children())]
+    screens = app.screen_stack
+    pumps = [app, *screens, *(one for screen in screens for one in screen.walk_children())]
     handled = not any(one.message_queue_size or one._next_callbacks for one in pumps)
     drawn = not any(
         one._callbacks or one._dirty_widgets or one._layout_required or one._scroll_required
         for one in screens
     )
-    moves = host.animator._animations or host.animator._scheduled
-    searched = all(worker.is_finished for worker in host.workers)
+    moves = app.animator._animations or app.animator._scheduled
+    searched = all(worker.is_finished for worker in app.workers)
     if not (handled and drawn and searched) or moves:
         return False
     # The palette reports that it found nothing only after a delay.
-    timer = getattr(host.screen, "_no_matches_timer", None)
+    timer = getattr(app.screen, "_no_matches_timer", None)
     told = timer is None or timer._task is None or timer._task.done()
-    return not timers or (told and not host.requests.unsettled)
+    return not timers or (told and not app.requests.unsettled)

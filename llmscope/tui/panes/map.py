@@ -100,8 +100,8 @@ def sight(state: ViewState, size: Size, narrowest: int, foot: str = "") -> tuple
     """Return the start and stop of the positions that a map of this size may show.
 
     There are as many as it would show of a very long prompt, so that typing a token changes
-    nothing: the figures of a letter are asked for once. While the cursor follows the last token,
-    they count from the end.
+    nothing: typing a letter requests figures once. While the cursor follows the last token, they
+    count from the end.
 
     Args:
         state: the view state.
@@ -127,5 +127,5 @@ def sight(state: ViewState, size: Size, narrowest: int, foot: str = "") -> tuple
     most = columns(max(count, LONG)).size
     if state.following:
         return -most - 1, 0  # the next keystroke may add a token, which moves the range on by one
-    start = columns(count).start
-    return start, start + most
+    room = columns(count)  # a map that is full to the last row may show one more than `most`
+    return room.start, room.start + max(most, room.size)

@@ -34,7 +34,7 @@ ENGLISH = (
     "When Mary and John went to the store, John gave a drink to",
     "The Eiffel Tower is located in the city of",
 )
-CARD_ACTIONS = ("edit", "models", "help", "stop", "quit")
+PLACEHOLDER_ACTIONS = ("edit", "models", "help", "stop", "quit")
 """The actions of the figures that also work here."""
 MARKS = ("1.", "2.", "3.")
 STARTING = "starting"
@@ -65,7 +65,7 @@ class Placeholder(Widget, can_focus=True):
         Binding("down", "choose(1)", "example below", show=False),
         Binding("enter", "pick", "take the example", show=False),
         *(Binding(str(n), f"pick({n - 1})", f"example {n}", show=False) for n in (1, 2, 3)),
-        *bindings("figures", only=CARD_ACTIONS),
+        *bindings("figures", only=PLACEHOLDER_ACTIONS),
     ]
     ALLOW_SELECT = False
 

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from textual.geometry import Size
 
+from llmscope.draw.grid.layout import NARROWEST_TEXT, lay_out
+from llmscope.engine.events import Token
+from llmscope.tui.panes.map import sight
+from llmscope.tui.state.view_state import ViewState
 from llmscope.tui.state.views import MAP_VIEWS
+from tests.tui.acting import INFO
 from tests.tui.conftest import Open
 
 
@@ -37,3 +43,27 @@ async def test_in_the_middle_of_a_prompt_as_many_columns_are_asked_for(opened: O
         start, stop = want.focus.span
         assert start <= 100 < stop
         assert stop - start <= session.app.grid.panes["map"].size.width
+
+
+@pytest.mark.parametrize("height", range(8, 40))
+@pytest.mark.parametrize("narrowest", [1, NARROWEST_TEXT])
+def test_all_columns_in_view_are_asked_for(height: int, narrowest: int) -> None:
+    """Also where a map is full to its last row, which leaves a column less to a longer prompt."""
+    for count in (1, 3, 7, 10, 49, 60, 70, 300):
+        tokens = tuple(Token(at, at, "a", at, at + 1) for at in range(count))
+        state = ViewState.opening(None).loaded(INFO).landed(tokens)
+        layers = ["embed", *map(str, range(INFO.layers))]
+        for width in (60, 81):
+            for position in {0, count // 2, count - 1}:
+                at = state.go(position=position)
+                seen = lay_out(
+                    *(width, height, layers, count, (at.focus.layer + 1, position)),
+                    corner="layer",
+                    foot="surprisal",
+                    narrowest=narrowest,
+                ).columns
+                start, stop = sight(at, Size(width, height), narrowest, "surprisal")
+                if start < 0:
+                    start, stop = max(0, count + start), count
+                assert start <= seen.start
+                assert stop >= seen.stop

@@ -136,8 +136,8 @@ class PickerScreen(LineScreen):
         try:
             for offer in offers():
                 found.append(offer)
-                # Each list is laid out as a whole: it must have grown by a share of its length.
-                if time.monotonic() - posted > PACE and len(found) >= listed:
+                # Each list is laid out as a whole, so it must have grown by a share of its length.
+                if time.monotonic() - posted > PACE and len(found) >= listed // 4:
                     listed += len(found)
                     self.post_message(ModelsFound(found, complete=False))
                     found, posted = [], time.monotonic()

@@ -133,7 +133,7 @@ class ModelSwitch:
             host.note(f"opening {spec} …", host.text_styles.dim)
 
     def busy(self, host: Host) -> bool:
-        """Return whether a switch is pending, so that no requests may be sent; if so, tell it."""
+        """Return whether a switch is pending, so that nothing may be requested; if so, tell so."""
         if self.pending is not None:
             host.tell(f"{self.pending.spec} is being opened: wait for it", "warning")
         return self.pending is not None
@@ -154,22 +154,22 @@ class ModelSwitch:
         Returns:
             Whether to show it; False if a later request superseded it or the open model stays.
         """
-        opening = self._ended(host, event.request)
-        if opening is None:
+        pending = self._finish(host, event.request)
+        if pending is None:
             return False
-        if opening.stays:
+        if pending.stays:
             _go_on(host, event.info)
             return False
         left = Left(host.editor.text, UndoHistory.of(host.editor.history))
         host.user.left[host.source.spec] = left
-        kept = opening.left or Left()
-        text = _prompt(host, opening, kept)
+        kept = pending.left or Left()
+        text = _prompt(host, pending, kept)
         if host.user.autosave:
-            host.user.autosave.turn(opening.spec, text, *left[:2])
-        source = ModelSource(opening.spec, opening.loader.options, opening.loader.adapters)
+            host.user.autosave.turn(pending.spec, text, *left[:2])
+        source = ModelSource(pending.spec, pending.loader.options, pending.loader.adapters)
         host.replace_model(source, text, _state_for(event.info, host.state))
         host.editor.turn_to(text, kept.past.leading_to(kept.text, text))
-        host.placeholder.about(opening.spec)
+        host.placeholder.about(pending.spec)
         if kept.notice:
             host.tell(kept.notice, "warning")
         if host.user.autosave:
@@ -178,30 +178,30 @@ class ModelSwitch:
 
     def failed(self, host: Host, event: OpenFailed) -> None:
         """Show why a model could not be opened, and go on with the open one, if any."""
-        opening = self._ended(host, event.request)
-        if opening is None:
+        pending = self._finish(host, event.request)
+        if pending is None:
             return
         if event.left is None:
-            host.placeholder.about(opening.spec)
-            host.header.named(opening.spec)
+            host.placeholder.about(pending.spec)
+            host.header.named(pending.spec)
             host.fail(LoadFailed(event.error, event.hint))
             return
         hint = f" (try: {event.hint})" if event.hint else ""
         again = f". {host.source.spec} was loaded again" if event.again else ""
-        host.tell(f"{opening.spec} cannot be opened: {event.error}{hint}{again}", "error")
+        host.tell(f"{pending.spec} cannot be opened: {event.error}{hint}{again}", "error")
         _go_on(host, event.left)
 
-    def _ended(self, host: Host, request: OpenRequest) -> PendingSwitch | None:
+    def _finish(self, host: Host, request: OpenRequest) -> PendingSwitch | None:
         """Return the pending switch if this is its request, and end it; else None."""
-        opening = self.pending
-        if opening is None or request is not opening.request:
+        pending = self.pending
+        if pending is None or request is not pending.request:
             return None
         self.pending = None
         host.note("", host.text_styles.dim)
-        return opening
+        return pending
 
 
-def _prompt(host: Host, opening: PendingSwitch, kept: Left) -> str:
+def _prompt(host: Host, pending: PendingSwitch, kept: Left) -> str:
     """Return the first prompt for the new model.
 
     Use the text typed while the model was loading; otherwise the prompt that the model had last;
@@ -209,11 +209,11 @@ def _prompt(host: Host, opening: PendingSwitch, kept: Left) -> str:
     the new model in place of one that suits only the old model.
     """
     text = host.editor.text
-    if text != opening.text:
+    if text != pending.text:
         return text
     if kept.text:
         return kept.text
-    ours, theirs = examples(host.source.spec), examples(opening.spec)
+    ours, theirs = examples(host.source.spec), examples(pending.spec)
     if text in ours and text not in theirs:
         return theirs[0]
     return host.chat.plain(text)
