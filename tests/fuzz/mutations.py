@@ -22,6 +22,8 @@ HOSTILE: tuple[Any, ...] = (
 )
 """Values that a field of another type or size is replaced with."""
 
+LONGEST = 1 << 28
+"""Characters of JSON that a mutated value may make."""
 DEEPEST = 100
 """Levels of a value that are changed; an earlier change may have nested it a million deep."""
 
@@ -108,8 +110,27 @@ def grown(value: Any, rng: random.Random) -> Any:
     return {f"{key}{index}": one for index in range(50) for key, one in list(value.items())[:20]}
 
 
+def _length(value: Any, known: dict[int, int], depth: int = 0) -> int:
+    """Return about how many characters of JSON a value makes, each part that it shares once more.
+
+    Args:
+        value: the value.
+        known: the lengths of the parts that were measured, by their id.
+        depth: how deep it is nested; below `DEEPEST` nothing is counted.
+    """
+    if not isinstance(value, dict | list) or depth > DEEPEST:
+        return len(value) if isinstance(value, str) else 8
+    if id(value) not in known:
+        known[id(value)] = 2  # a part that holds itself ends here
+        parts = [*value, *value.values()] if isinstance(value, dict) else value
+        known[id(value)] = 2 + sum(_length(part, known, depth + 1) for part in parts)
+    return known[id(value)]
+
+
 def json_bytes(value: Any) -> bytes:
     """Return a value as JSON in UTF-8; half characters stay as escapes."""
+    if _length(value, {}) > LONGEST:  # copies of copies: their text would fill the memory
+        return b"[" * 1_000_000
     return json.dumps(value).encode()
 
 
