@@ -129,16 +129,3 @@ def telling(values: NDArray[np.float32], width: int) -> bool:
     if not largest or not digits.replace(".", "").isdecimal():
         return True  # all zero, a `k` suffix, or `###`
     return abs(float(digits) - largest) < NEAR * largest
-
-
-def percent(probability: float, places: int = 1) -> str:
-    """Format a probability like `77.3 %`; one that rounds to 0 is `<0.1 %`, to 100 `>99.9 %`."""
-    if math.isnan(probability):
-        return ""
-    smallest = 10.0**-places
-    share = 100 * probability
-    if 0 < share < smallest / 2:
-        return f"<{smallest:.{places}f} %"
-    if 100 - smallest / 2 <= share < 100:
-        return f">{100 - smallest:.{places}f} %"
-    return f"{share:.{places}f} %"

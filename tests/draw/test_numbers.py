@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmscope.draw.numbers import column, number, padded_number, percent, telling
+from llmscope.draw.numbers import column, number, padded_number, telling
+from llmscope.numbers import percent
 
 
 @pytest.mark.parametrize(

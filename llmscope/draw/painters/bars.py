@@ -12,12 +12,13 @@ from rich.style import Style
 from llmscope.draw.cells import Line, finish, fit, plain_text, token_text
 from llmscope.draw.grid.labels import axis_labels
 from llmscope.draw.grid.window import Window
-from llmscope.draw.numbers import column, number, percent
+from llmscope.draw.numbers import column, number
 from llmscope.draw.painters.plots import bar_texts
 from llmscope.draw.painting import Painting, Row
 from llmscope.draw.scale import is_difference
 from llmscope.draw.styles import Styles
 from llmscope.figure import Figure, Focus
+from llmscope.numbers import percent
 
 NARROWEST_BAR = 4
 WIDEST_LABEL = 18

@@ -5,10 +5,11 @@ from __future__ import annotations
 from rich.cells import cell_len
 
 from llmscope.draw.cells import Line, finish, fit, plain_text, token_text
-from llmscope.draw.numbers import number, percent
+from llmscope.draw.numbers import number
 from llmscope.draw.painting import Painting, Row
 from llmscope.draw.styles import Styles
 from llmscope.figure import Figure, Focus
+from llmscope.numbers import percent
 
 HEADS = ("run", "says", "KL, nats", "p", "max |Δlogit|")
 GAP = 2

@@ -48,11 +48,6 @@ def in_lines(*remarks: str) -> tuple[str, ...]:
     return tuple(remark.translate(_BREAKS) for remark in remarks)
 
 
-def share(probability: float) -> str:
-    """Format a probability: `.90`, or `<.01` below 0.005."""
-    return "<.01" if probability < 0.005 else f"{probability:.2f}".removeprefix("0")
-
-
 def unseen(pair: PromptPair, position: int) -> Iterator[str]:
     """Yield a remark if A and B cannot differ at a token of A."""
     if pair.identical:

@@ -9,8 +9,9 @@ import numpy as np
 
 from llmscope.figure import Axis, Figure, Focus
 from llmscope.lenses.base import Lens, Run, layer_kinds
-from llmscope.lenses.contrast.captions import LISTED, about, share
+from llmscope.lenses.contrast.captions import LISTED, about
 from llmscope.lenses.contrast.token import cue_heads, likeness, stream_layers, word_curves
+from llmscope.numbers import share
 
 if TYPE_CHECKING:
     from llmscope.record.capture.extra_passes import Passes

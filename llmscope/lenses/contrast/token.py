@@ -9,8 +9,9 @@ import numpy as np
 
 from llmscope.figure import Axis, Figure, Focus
 from llmscope.lenses.base import layer_kinds
-from llmscope.lenses.contrast.captions import about, share
+from llmscope.lenses.contrast.captions import about
 from llmscope.lenses.logit_target import over
+from llmscope.numbers import share
 
 if TYPE_CHECKING:
     from llmscope.figure import Verdict

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from llmscope.figure import Axis, Figure, Focus
 from llmscope.lenses.base import layer_kinds
-from llmscope.lenses.contrast.captions import in_lines, share
+from llmscope.lenses.contrast.captions import in_lines
 from llmscope.lenses.logit_lens import FIRST, columns_of
+from llmscope.numbers import share
 
 if TYPE_CHECKING:
     from llmscope.record.capture.recording import Recording

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from llmscope.figure import Axis, Figure, Focus
-from llmscope.lenses.contrast.captions import in_lines, share
+from llmscope.lenses.contrast.captions import in_lines
+from llmscope.numbers import share
 
 if TYPE_CHECKING:
     from llmscope.record.capture.extra_passes import Passes

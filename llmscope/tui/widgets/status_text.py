@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.cells import cell_len
 
+from llmscope.numbers import percent, share
 from llmscope.text import display_text, quoted_token
 from llmscope.tui.state.views import MAP_VIEWS
 
@@ -76,17 +77,6 @@ def number(value: float) -> str:
     if not math.isfinite(value):
         return "–"
     return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
-
-
-def percent(value: float) -> str:
-    """Format a probability with at most four significant digits: 77.3 %, 99.98 %."""
-    digits = 2 if 0.999 < value < 0.99995 else 1
-    return f"{100 * value:.{digits}f} %"
-
-
-def share(value: float) -> str:
-    """Format a probability without its leading zero: .62."""
-    return f"{value:.2f}".removeprefix("0")
 
 
 def _next(shown: Shown | None, state: ViewState) -> Iterator[str]:

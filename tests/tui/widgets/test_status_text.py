@@ -8,9 +8,10 @@ from rich.cells import cell_len
 
 from llmscope.engine.events import Request, Want
 from llmscope.figure import Axis, Figure, Focus
+from llmscope.numbers import percent, share
 from llmscope.tui.state.figure_store import Shown
 from llmscope.tui.state.view_state import ViewState
-from llmscope.tui.widgets.status_text import clauses, fitting, number, percent, share
+from llmscope.tui.widgets.status_text import clauses, fitting, number
 from tests.tui.acting import INFO, figure_for, tokenize
 
 TEXT = "The capital of France is"
