@@ -1,13 +1,16 @@
 """What holds for every test: no hub, and nothing of the person who runs them is read or written."""
 
 import os
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 # A busy machine is no reason to fail: what matters is what a test finds, not how fast it looks.
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("busy")
+# What decides about a change must not depend on chance: new examples are sought while developing.
+settings.register_profile("landing", settings.get_profile("busy"), derandomize=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "busy"))
 
 # Read once, when huggingface_hub is imported: a port where nobody listens.
 os.environ["HF_ENDPOINT"] = "http://127.0.0.1:9"
@@ -16,6 +19,23 @@ os.environ.pop("HF_HUB_OFFLINE", None)
 # loops: on a loaded machine that made tests of 5 seconds take more than 300.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+FAST = (
+    *("draw", "export", "tui/state", "tui/widgets", "tui/session", "tui/test_request_scheduler.py"),
+    *("test_arguments.py", "test_edits.py", "test_glossary.py", "test_sampler.py", "test_text.py"),
+    *("test_words.py", "record/derive/test_token_stats.py"),
+)
+"""What `pytest -m fast` runs: tests of plain functions and state, which need no model."""
+
+
+def pytest_collection_modifyitems(items):
+    """Mark the fast tests."""
+    here = Path(__file__).parent
+    fast = tuple(here / name for name in FAST)
+    for item in items:
+        if "slow" not in item.keywords and any(item.path.is_relative_to(one) for one in fast):
+            item.add_marker(pytest.mark.fast)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from os.path import expanduser
+from os.path import expanduser, isdir, isfile
 from pathlib import Path
 from typing import Literal
 
@@ -58,9 +58,10 @@ def parse(text: str | None) -> Spec:
     if text.startswith("pypi:"):
         return _package(text)
     path = Path(expanduser(text))  # Path.expanduser raises for ~ with an unknown user
-    if text and path.is_dir():
+    # Unlike a Path, these find nothing under a name that is too long for any file.
+    if text and isdir(path):
         return Spec(text, "folder", str(path))
-    if text and path.is_file():
+    if text and isfile(path):
         return _file(text, path)
     if _looks_like_path(text):
         raise ScopeError(

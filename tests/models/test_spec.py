@@ -12,6 +12,13 @@ def inside(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.parametrize("text", ["x" * 5000, "~" + "x" * 5000, "a/" + "b" * 5000])
+def test_a_name_too_long_for_a_file_is_a_name_of_no_file(text):
+    with pytest.raises(ScopeError, match="there is no"):
+        parse("./" + text)
+    assert parse("a/" + "b" * 5000).source == "hub"
+
+
 @pytest.mark.parametrize(
     ("text", "source", "name", "revision", "file"),
     [

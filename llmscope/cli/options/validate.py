@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from os.path import isfile
 from pathlib import Path
 
 from llmscope.arguments import quoted
@@ -33,9 +34,9 @@ def check_translator(folder: str | None, allow_pickle: bool) -> None:
     Raises:
         BadParameter: the folder holds no translators, or a pickle without `allow_pickle`.
     """
-    if folder is None or (Path(folder) / "params.safetensors").is_file():
+    if folder is None or isfile(Path(folder) / "params.safetensors"):
         return
-    pickled = (Path(folder) / "params.pt").is_file()
+    pickled = isfile(Path(folder) / "params.pt")
     usage(pickled, "a folder with config.json and params.pt", "--translator")
     usage(allow_pickle, "params.pt is a pickle: --allow-pickle, if you trust it", "--translator")
 

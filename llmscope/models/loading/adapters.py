@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from os.path import isdir
 from pathlib import Path
 from typing import Any
 
@@ -177,7 +178,7 @@ def _base_of(folder: Path, named: str) -> Spec:
             "llmscope BASE --adapter ADAPTER",
         )
     beside = folder / base
-    if not Path(base).is_dir() and beside.is_dir():
+    if not isdir(base) and isdir(beside):  # unlike a Path, they take names of any length
         base = str(beside)
     try:
         spec = parse(base)

@@ -152,7 +152,7 @@ def _plain(factor: Tensor) -> Tensor:
 def _base(spec: str) -> tuple[str, str | None]:
     """Return the base model's name and revision for the config; a local path becomes absolute."""
     parsed = parse(spec)
-    if Path(parsed.name).exists() and parsed.source in ("folder", "gguf"):
+    if parsed.source in ("folder", "gguf") and os.path.exists(parsed.name):
         return os.path.abspath(parsed.name), None
     if parsed.source == "hub" and parsed.file is None:
         return parsed.name, parsed.revision

@@ -290,6 +290,8 @@ def test_what_is_wrong_with_an_adapter_is_said(tmp_path, shelf):
     assert "is no checkpoint of" in refusal(base, adapters=[str(other)])
     config.write_text(json.dumps(said | {"base_model_name_or_path": "/nowhere/at/all"}))
     assert "which is not here / llmscope BASE --adapter" in refusal(adapter)
+    config.write_text(json.dumps(said | {"base_model_name_or_path": f"/{'x' * 5000}"}))
+    assert "which is not here / llmscope BASE --adapter" in refusal(adapter)
     assert llmscope.load(str(base), adapters=[str(adapter)]).adapter == "poet"
     config.write_text(json.dumps(said | {"base_model_name_or_path": None}))
     assert "does not say which model" in refusal(adapter)
