@@ -1,4 +1,4 @@
-"""Load what other installed packages add: lenses, export formats, panes and model sources.
+"""Load what other installed packages add: lenses, and formats of files.
 
 A package registers an object under an entry point group, in its pyproject.toml:
 

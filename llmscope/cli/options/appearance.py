@@ -73,11 +73,13 @@ def picture_look(
     Raises:
         ScopeError: the theme does not exist.
     """
+    from llmscope.export import formats
+
     name = theme or DEFAULT_THEME
     if name == AUTO:
         name = _ground() if output.on_terminal else DEFAULT_THEME
     worn = load_theme(name, tell)
-    if output.format == "txt":
+    if not formats()[output.format].colors:
         tier = "none"
     if output.on_terminal:
         return detect_render_options(worn, tier=tier, ascii=ascii)

@@ -21,10 +21,9 @@ MEMORY = 768 * MIB
 """Bytes of address space for the child, plus `FACTOR` for each byte of the tokenizer's file."""
 FACTOR = 16
 VALUES = 5_000_000
-"""Values that a tokenizer.json may hold; Gemma 3's has 1.3 million. Each takes some 400 bytes.
-
-The largest id that a token may have, too.
-"""
+"""Values that a tokenizer.json may hold; Gemma 3's has 1.3 million. Each takes some 400 bytes."""
+LARGEST_ID = 5_000_000
+"""Largest id of a token; the largest vocabularies have some 260,000."""
 LOADING = 10.0
 """Seconds that a tokenizer may take to load, plus one for each MiB of its file."""
 INSTEAD = "token ids instead of text: --ids"
@@ -95,8 +94,8 @@ class TokenizerWorker:
 
     def __init__(self, backend: Any, *, split_special_tokens: bool = False) -> None:
         largest = max(backend.get_vocab().values(), default=0)
-        if largest > VALUES:  # `to_str` lists every id that is missing below it
-            raise CallError(f"it gives a token the id {largest:,}, which is above {VALUES:,}")
+        if largest > LARGEST_ID:  # `to_str` lists every id that is missing below it
+            raise CallError(f"it gives a token the id {largest:,}, which is above {LARGEST_ID:,}")
         text = backend.to_str()
         self._worker = Worker(
             CHILD,

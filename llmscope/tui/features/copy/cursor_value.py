@@ -103,11 +103,12 @@ def picture(
             is incomplete.
     """
     from llmscope.errors import ScopeError
-    from llmscope.export import content
+    from llmscope.export import content, formats
 
     if size[0] < LEAST[0] or size[1] < LEAST[1]:
         size = ENOUGH
-    worn = replace(look, tier="none") if format == "txt" else look
+    chosen = formats().get(format)  # `content` refuses an unknown one
+    worn = look if chosen is None or chosen.colors else replace(look, tier="none")
     focus = replace(state.focus, position=min(state.focus.position, len(shown.tokens) - 1))
     try:
         return content(
