@@ -104,6 +104,11 @@ def test_doctor_says_the_same_line(model, name):
     assert said == one(run("snapshot", model, *IDS))
 
 
+def test_other_numbers_of_dropout_are_no_shares(model):
+    edit_config(model, dropout_seed=42, attention_dropout=0.5)
+    assert run("snapshot", model, *IDS).exit_code == 0
+
+
 def test_a_model_whose_forward_fails_is_named(tmp_path):
     small_model("mixtral", num_local_experts=2, num_experts_per_tok=2).save_pretrained(tmp_path)
     edit_config(tmp_path, num_experts_per_tok=7)

