@@ -11,13 +11,9 @@ import operator
 import os
 import reprlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from llmscope.text import display_text
-
-if TYPE_CHECKING:
-    from llmscope.figure import Focus
 
 LONGEST = 60
 """Maximum characters of a value that an error quotes."""
@@ -170,88 +166,6 @@ def function(name: str, value: Any) -> Callable[..., Any] | None:
     if value is not None and not callable(value):
         raise TypeError(f"{name} must be a function or None, not {quoted(value)}")
     return value  # type: ignore[no-any-return]
-
-
-def checked_focus(focus: Focus, vocabulary: int) -> Focus:
-    """Return a focus whose fields have their plain types and are in range.
-
-    Whether a layer, head or position exists depends on the model: see `Focus.resolve`.
-
-    Args:
-        focus: the focus to check.
-        vocabulary: number of tokens in the model's vocabulary.
-    """
-
-    def token(name: str, value: Any) -> int:
-        return _token(name, value, vocabulary)
-
-    def tokens(name: str, value: Any) -> tuple[int, ...]:
-        return tuple(token(name, one) for one in token_ids(name, value))
-
-    checks: dict[str, Callable[[str, Any], Any]] = {
-        **dict.fromkeys(("layer", "head", "position"), integer),
-        **dict.fromkeys(("target", "versus"), _optional(token)),
-        "translator": _optional(name_or_path),
-        **dict.fromkeys(("context", "step", "weight"), _optional(_natural)),
-        "neuron": _optional(integer),
-        "mode": text,
-        **dict.fromkeys(("top_k", "pool"), _count),
-        "temperature": lambda name, value: real(name, value, above=0),
-        "sample_top_k": _natural,
-        **dict.fromkeys(("top_p", "min_p"), share),
-        "span": _optional(_span),
-        **dict.fromkeys(("answer", "versus_prompt"), _optional(tokens)),
-        "words": _optional(lambda name, value: _lists(name, value, tokens)),
-        "cell": _optional(lambda name, value: pair(name, value, least=0)),
-        "change": flag,
-    }
-    given = {name: getattr(focus, name) for name in checks}
-    plain = {name: check(name, given[name]) for name, check in checks.items()}
-    same = all(plain[name] is given[name] for name in checks)
-    return focus if same else replace(focus, **plain)
-
-
-def _optional(check: Callable[[str, Any], Any]) -> Callable[[str, Any], Any]:
-    return lambda name, value: None if value is None else check(name, value)
-
-
-def _natural(name: str, value: Any) -> int:
-    return integer(name, value, least=0)
-
-
-def _count(name: str, value: Any) -> int:
-    return integer(name, value, least=1)
-
-
-def _token(name: str, value: Any, vocabulary: int) -> int:
-    number = integer(name, value)
-    if not 0 <= number < vocabulary:
-        raise ValueError(
-            f"{name}: token {quoted(number)} is out of range: the vocabulary has {vocabulary} "
-            f"tokens (0 to {vocabulary - 1})"
-        )
-    return number
-
-
-def _span(name: str, value: Any) -> tuple[int, int]:
-    """Return a checked span, whose negative ends count from the end of the prompt.
-
-    An end of 0 after a negative start means the end of the prompt. A span may be empty in one
-    prompt and not in another: only a span that is empty in every prompt is an error.
-    """
-    first, end = pair(name, value)
-    if first >= end and not (end <= 0 <= first or first < 0 == end):
-        raise ValueError(f"{name} {(first, end)} is empty: the first token, and one after it")
-    return first, end
-
-
-def _lists(
-    name: str, value: Any, tokens: Callable[[str, Any], tuple[int, ...]]
-) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    if not isinstance(value, list | tuple) or len(value) != 2:
-        raise TypeError(f"{name} must be two lists of token ids, not {quoted(value)}")
-    first, second = (tokens(name, one) for one in value)
-    return first, second
 
 
 def _kind(value: object) -> str:

@@ -104,12 +104,9 @@ class Focus:
         layer, head, position: the selected place in the model and the prompt.
         target: id of the target token; None: the top next token.
         versus: id of the token that the target is compared with; None: no comparison.
-        translator: a folder with the translators of a tuned lens; None: the plain logit lens.
         neuron: index into the MLP's hidden width; None: the lens chooses.
         mode: a lens's own variant, such as `mean` for attention; empty means its default.
         top_k: the number of candidates, neurons or rows to list.
-        temperature, sample_top_k, top_p, min_p: the sampler whose cut is shown; see
-            `llmscope.sampler`. A top-k of 0 cuts nothing.
         span: start and end (exclusive) of the tokens to show, for figures that would grow with
             the square of the prompt; None: all.
         pool: the number of tokens that are pooled into one, by their maximum.
@@ -124,6 +121,8 @@ class Focus:
         cell: row and column of a cell of the step or weight; None: the lens chooses.
         change: show edited minus unedited instead of the edited pass. For a pass without edits:
             show A − B, this prompt minus `versus_prompt`.
+        options: other options of single lenses, those that differ from their defaults: name and
+            value, sorted by name; see `llmscope.lenses.options`.
     """
 
     layer: int = -1
@@ -131,14 +130,9 @@ class Focus:
     position: int = -1
     target: int | None = None
     versus: int | None = None
-    translator: str | None = None
     neuron: int | None = None
     mode: str = ""
     top_k: int = 10
-    temperature: float = 1.0
-    sample_top_k: int = 0
-    top_p: float = 1.0
-    min_p: float = 0.0
     span: tuple[int, int] | None = None
     pool: int = 1
     context: int | None = None
@@ -149,6 +143,7 @@ class Focus:
     weight: int | None = None
     cell: tuple[int, int] | None = None
     change: bool = False
+    options: tuple[tuple[str, Any], ...] = ()
 
     def resolve(self, *, layers: int, heads: int, positions: int) -> Focus:
         """Return the same focus with indices counted from 0.

@@ -8,7 +8,7 @@ A package registers an object under an entry point group, in its pyproject.toml:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import Protocol, TypeVar
 
@@ -28,7 +28,12 @@ Part = TypeVar("Part", bound=Named)
 _flaws: dict[str, str] = {}
 
 
-def with_plugins(group: str, kind: type[Part], own: Mapping[str, Part]) -> dict[str, Part]:
+def with_plugins(
+    group: str,
+    kind: type[Part],
+    own: Mapping[str, Part],
+    flaw: Callable[[Part], str] | None = None,
+) -> dict[str, Part]:
     """Return our own parts of a kind, and those that other packages register.
 
     What cannot be used costs a notice that names its package, and nothing else: an import that
@@ -38,6 +43,7 @@ def with_plugins(group: str, kind: type[Part], own: Mapping[str, Part]) -> dict[
         group: the entry point group, without its prefix `llmscope.`.
         kind: the type of its objects.
         own: our own parts, by name. Their names cannot be replaced.
+        flaw: returns why a part cannot be used; "" if it can.
     """
     found = dict(own)
     for point in entry_points(group=f"llmscope.{group}"):
@@ -53,6 +59,8 @@ def with_plugins(group: str, kind: type[Part], own: Mapping[str, Part]) -> dict[
             _flaws[where] = f"{where} is left out: it is no {kind.__name__}"
         elif part.name in found:
             _flaws[where] = f"{where} is left out: the name {display_text(part.name)} is taken"
+        elif flaw is not None and (reason := flaw(part)):
+            _flaws[where] = f"{where} is left out: {reason}"
         else:
             found[part.name] = part
     return found

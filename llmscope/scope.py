@@ -14,7 +14,7 @@ from llmscope.errors import ScopeError
 from llmscope.figure import Figure, Focus, Verdict
 from llmscope.gc_control import set_aside
 from llmscope.instrumented import InstrumentedModel, trust
-from llmscope.lenses import Lens, lens
+from llmscope.lenses import Lens, checked_focus, focus_from, lens
 from llmscope.models.info import ModelInfo, model_info
 from llmscope.models.loaded_model import LoadedModel, Progress
 from llmscope.models.loading.arguments import checked_load
@@ -397,7 +397,8 @@ class Scope:
         Args:
             name: the name of the lens.
             recording: the recording; None: the latest one.
-            focus: fields of `Focus`: layer, head, position, target, mode, top_k, temperature, …
+            focus: mode, change, and options of the lens: layer, position, target, top_k, …; see
+                `llmscope lenses NAME`.
 
         Raises:
             ValueError: a lens, layer, head, position or mode does not exist, or the figure cannot
@@ -410,7 +411,7 @@ class Scope:
         name = arguments.text("name", name)
         if focus.get("pool", 1) != 1 and "pool" not in lens(name).uses:
             raise ValueError(f"{name} has no pool: its tokens stand each for itself")
-        *_, figure = self.figures(name, recording, Focus(**focus))
+        *_, figure = self.figures(name, recording, focus_from(focus))
         return figure
 
     def figures(
@@ -526,7 +527,7 @@ class Scope:
     def resolve(self, chosen: Lens, recording: Recording, focus: Focus) -> Focus:
         """Return the focus with indices counted from 0 and the lens's default mode filled in."""
         anatomy = self.subject.anatomy
-        focus = arguments.checked_focus(focus, anatomy.vocabulary)
+        focus = checked_focus(focus, anatomy.vocabulary)
         mode = focus.mode or (chosen.modes[0] if chosen.modes else "")
         if mode and mode not in chosen.modes:
             there = ", ".join(chosen.modes) or "none"

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import llmscope
 from llmscope.arguments import LONGEST, MOST_THREADS, quoted
 from llmscope.errors import ScopeError
-from llmscope.lenses import lens, names
+from llmscope.lenses import lens, names, options
 from tests.families import small_model
 
 BUILTIN = "builtin:sort"
@@ -290,8 +290,9 @@ NEAR = {
 LENSES = [(name, mode) for name in names() for mode in lens(name).modes or ("",)]
 
 
-def test_there_is_something_near_for_each_field_of_a_focus():
-    assert {*NEAR, "mode"} == {field.name for field in dataclasses.fields(llmscope.Focus)}
+def test_there_is_something_near_for_each_option_of_a_lens():
+    fields = {field.name for field in dataclasses.fields(llmscope.Focus)} - {"options"}
+    assert {*NEAR, "mode"} == set(options()) >= fields
 
 
 focuses = st.fixed_dictionaries({}, optional=NEAR) | st.dictionaries(

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from llmscope.batch.job import PromptJob, figures_of, resolved
+from llmscope.batch.job import PromptJob
 from llmscope.export.split import halves
 from llmscope.figure import Figure
+from llmscope.snapshot import figures_of, resolved
 from llmscope.text import told
 
 if TYPE_CHECKING:

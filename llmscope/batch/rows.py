@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from llmscope.batch.job import PromptJob, figures_of, look_ahead, resolved
+from llmscope.batch.job import PromptJob, look_ahead
 from llmscope.batch.padded import Together
 from llmscope.batch.prompts import PromptLine
 from llmscope.batch.shards import Row
 from llmscope.errors import ScopeError
 from llmscope.figure import Focus
+from llmscope.snapshot import figures_of, resolved
 from llmscope.text import told
 
 if TYPE_CHECKING:

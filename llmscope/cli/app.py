@@ -18,8 +18,9 @@ from llmscope.cli.commands.models import models
 from llmscope.cli.commands.open import open_model
 from llmscope.cli.commands.replay import replay
 from llmscope.cli.commands.serve import serve
-from llmscope.cli.commands.snapshot import snapshot
+from llmscope.cli.commands.snapshot import snapshot, snapshot_command
 from llmscope.cli.commands.themes import themes
+from llmscope.cli.options.groups import grouped
 from llmscope.cli.output.errors import reported
 
 _SET = ("open", "serve", "snapshot", "replay", "bake", "doctor")
@@ -49,6 +50,12 @@ class OpenByDefault(TyperGroup):
                 ctx.default_map["doctor"] = {**effective(), "model": None}
         return super().parse_args(ctx, args)
 
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Return the command that the words name; `snapshot` has options that lenses declare."""
+        if args and args[0] == "snapshot":
+            self.commands["snapshot"] = snapshot_command()
+        return super().resolve_command(ctx, args)
+
     def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
         """Return the commands, and what may follow `open`, since `open` can be omitted."""
         opening = self.commands["open"]
@@ -73,7 +80,7 @@ app = typer.Typer(
 )
 app.command("open")(open_model)
 app.command("serve")(serve)
-app.command("snapshot")(snapshot)
+app.command("snapshot")(grouped(snapshot))
 app.command("replay")(replay)
 app.command("diff")(diff)
 app.command("lenses")(lenses)

@@ -1,4 +1,4 @@
-"""Shell completion of models, lenses, modes, themes, workspaces and snapshots, without torch.
+"""Shell completion of models, lenses, modes, formats, themes and so on, without torch.
 
 `llmscope --install-completion` installs it for bash, zsh, fish or PowerShell.
 """
@@ -36,6 +36,13 @@ def modes(ctx: Any, incomplete: str) -> list[str]:
 
     named = [name for name in ctx.params.get("lens") or () if name in names()]
     return _starting((mode for name in named or names() for mode in lens(name).modes), incomplete)
+
+
+def formats(incomplete: str) -> list[str]:
+    """Return the formats of files."""
+    from llmscope.export import formats as known
+
+    return _starting(known(), incomplete)
 
 
 def themes(incomplete: str) -> list[str]:

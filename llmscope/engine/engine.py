@@ -337,8 +337,7 @@ class Engine:
                 return
             wanted = held.focus(chosen, wanted)
             focus = near(chosen, scope.resolve(chosen, recording, wanted), len(recording))
-            used = (getattr(focus, name) for name in chosen.uses)
-            key = (focus.versus_prompt, want.lens, focus.mode, focus.change, *used)
+            key = (focus.versus_prompt, want.lens, *chosen.values(focus))
             if key in self._figures:
                 yield self._figures[key]
                 return

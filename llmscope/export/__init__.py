@@ -4,7 +4,7 @@ from llmscope.export.atomic_write import write, write_all
 from llmscope.export.dataframe import data_frame, tidy
 from llmscope.export.edits_caption import EditsCaption
 from llmscope.export.formats import Document, Format, formats, pictures
-from llmscope.export.json import about_dict, json_text, snapshot_dict
+from llmscope.export.json import about_dict, json_text, snapshot_dict, snapshot_schema
 from llmscope.export.notebook import mimebundle
 from llmscope.export.paper import PAPER, PAPER_FORMATS, Paper, need_matplotlib
 from llmscope.export.provenance import provenance, provenance_of
@@ -42,6 +42,7 @@ __all__ = [
     "save",
     "sidecar_path",
     "snapshot_dict",
+    "snapshot_schema",
     "tidy",
     "write",
     "write_all",

@@ -7,14 +7,15 @@ import platform
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from importlib.resources import files
 from typing import Any
 
 from llmscope import __version__
 from llmscope.engine.events import ModelInfo, Token
 from llmscope.export.edits_caption import PLAIN, EditsCaption
 from llmscope.export.provenance import installed
-from llmscope.figure import Figure, Focus, plain
+from llmscope.figure import Figure, Focus
+from llmscope.lenses import focus_dict, options
 
 SCHEMA = 1
 
@@ -52,6 +53,16 @@ def snapshot_dict(
     """Return the record of a snapshot: the metadata of `about_dict`, and the figures."""
     about = about_dict(info, prompt, tokens, focus, whatif)
     return {**about, "figures": [figure.to_dict() for figure in figures]}
+
+
+def snapshot_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a snapshot, with the options that all lenses declare."""
+    text = (files("llmscope.export") / "snapshot.schema.json").read_text("utf-8")
+    schema: dict[str, Any] = json.loads(text)
+    declared = schema["properties"]["focus"]["properties"]
+    for name, option in options().items():
+        declared.setdefault(name, option.schema())
+    return schema
 
 
 def about_dict(
@@ -93,6 +104,6 @@ def about_dict(
         "prompt": prompt,
         "tokens": [{"position": t.position, "id": t.id, "text": t.text} for t in tokens],
         **whatif.to_dict(),
-        "focus": plain(asdict(focus)),
+        "focus": focus_dict(focus),
         **({} if provenance is None else {"provenance": dict(provenance)}),
     }

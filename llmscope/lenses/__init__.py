@@ -1,5 +1,17 @@
 """Lenses, one per module: each computes a `Figure` from a `Recording` and a `Focus`."""
 
-from llmscope.lenses.base import Lens, lens, names
+from llmscope.lenses.base import Lens, command_options, lens, names, options
+from llmscope.lenses.focus import checked_focus, focus_dict, focus_from
+from llmscope.lenses.options import LensOption
 
-__all__ = ["Lens", "lens", "names"]
+__all__ = [
+    "Lens",
+    "LensOption",
+    "checked_focus",
+    "command_options",
+    "focus_dict",
+    "focus_from",
+    "lens",
+    "names",
+    "options",
+]

@@ -12,6 +12,7 @@ import numpy as np
 from llmscope.figure import Axis, Figure, Focus, Verdict
 from llmscope.lenses.base import Lens, Run, layer_kinds
 from llmscope.lenses.logit_target import LogitTarget, over, progress, strongest
+from llmscope.lenses.options import POSITION, TARGET, VERSUS
 
 if TYPE_CHECKING:
     from llmscope.record.capture.extra_passes import Passes
@@ -209,7 +210,7 @@ LENS = Lens(
     question="What breaks without it?",
     compute=compute,
     needs=("readout",),
-    uses=("position", "target", "versus", "mode"),
+    options=(POSITION, TARGET, VERSUS),
     modes=(
         *("heads", "heads-kl", "heads-mean", "heads-mean-kl"),
         *("parts", "parts-kl", "parts-mean", "parts-mean-kl"),

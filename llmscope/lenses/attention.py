@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from llmscope.figure import Axis, Figure, Focus
 from llmscope.lenses.base import Lens, Run, block_labels
+from llmscope.lenses.options import HEAD, LAYER, SPAN, LensOption
 
 if TYPE_CHECKING:
     from llmscope.record.capture.recording import Recording
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 CHUNK = 256
 """Number of queries whose full rows are held at once during pooling."""
 
+POOL = LensOption(
+    *("pool", "integer", 1, "Show this many tokens as one, by their maximum."), least=1
+)
 MOST = 1 << 24
 """Maximum cells of a figure of all heads: a larger one is pooled."""
 
@@ -163,7 +167,7 @@ LENS = Lens(
     question="Where does this head look?",
     compute=compute,
     needs=("patterns",),
-    uses=("layer", "head", "mode", "span", "pool"),
+    options=(LAYER, HEAD, SPAN, POOL),
     modes=("raw", "value-weighted", "no-sink", "mean", "max", "all", "rollout"),
     through=("rollout",),
     help="""\

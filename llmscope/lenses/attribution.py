@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from llmscope.figure import VERIFIED, Axis, Figure, Focus, Verdict
 from llmscope.lenses.base import Lens, Run, layer_kinds
+from llmscope.lenses.options import LAYER, POSITION, TARGET, TOP_K, VERSUS
 
 if TYPE_CHECKING:
     from llmscope.record.analysis.attribution import Part, Parts
@@ -260,7 +261,7 @@ LENS = Lens(
     question="Who wrote the answer?",
     compute=compute,
     needs=("readout", "writes"),
-    uses=("layer", "position", "target", "versus", "mode", "top_k"),
+    options=(LAYER, POSITION, TARGET, VERSUS, TOP_K),
     modes=("parts", "heads", "layers", "neurons"),
     help="""\
 Everything that writes to the residual stream writes a part of the answer: the embedding, each \

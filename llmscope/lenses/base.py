@@ -10,11 +10,12 @@ from __future__ import annotations
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
 from llmscope.arguments import quoted
+from llmscope.lenses.options import COMMON, IN_COMMAND, OF_EVERY_LENS, RESERVED, LensOption
 from llmscope.plugins import with_plugins
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class Lens:
         needs: the capabilities (`readout`, `writes`, `patterns`, `activations`, `experts`) whose
             verdicts it relies on.
         own_logits: whether the model's own logits replace the readout's where that is refused.
-        uses: the fields of `Focus` that change its figure.
+        options: the options that change its figure, besides the mode.
         modes: values that `Focus.mode` may take, the default first.
         through: the modes that depend on every layer up to the one in the focus.
         edited: its behavior on an edited pass: `recorded`: it reads the edited recording, and its
@@ -60,7 +61,7 @@ class Lens:
     ahead: Ahead | None = None
     needs: tuple[str, ...] = ()
     own_logits: bool = False
-    uses: tuple[str, ...] = ()
+    options: tuple[LensOption[Any], ...] = ()
     modes: tuple[str, ...] = ()
     through: tuple[str, ...] = ()
     edited: Literal["recorded", "again", "refused"] = "recorded"
@@ -69,6 +70,22 @@ class Lens:
     tables: tuple[str, ...] = ()
     unpaired: Mapping[str, str] = field(default_factory=dict)
     help: str = ""
+
+    def __post_init__(self) -> None:
+        """Raise TypeError if an option is not a `LensOption`."""
+        for option in self.options:
+            if not isinstance(option, LensOption):
+                raise TypeError(f"lens {self.name}: {quoted(option)} is no LensOption")
+
+    @cached_property
+    def uses(self) -> frozenset[str]:
+        """The names of the options that change its figure, and `mode` if it has modes."""
+        names = (option.name for option in self.options)
+        return frozenset((*names, "mode") if self.modes else names)
+
+    def values(self, focus: Focus) -> tuple[Any, ...]:
+        """Return mode, change and options of a focus: all that its figure depends on."""
+        return (focus.mode, focus.change, *(option.of(focus) for option in self.options))
 
 
 def layer_kinds(recording: Recording) -> dict[str, tuple[str, ...]]:
@@ -93,7 +110,36 @@ def _lenses() -> dict[str, Lens]:
         import_module(f"llmscope.lenses.{m.name}") for m in pkgutil.iter_modules(package.__path__)
     )
     own = {module.LENS.name: module.LENS for module in modules if hasattr(module, "LENS")}
-    return with_plugins("lenses", Lens, own)
+    declared = {option.name: option for option in (*COMMON, *OF_EVERY_LENS)}
+    for one in own.values():
+        declared |= {option.name: option for option in one.options}
+
+    def flaw(added: Lens) -> str:
+        for option in added.options:
+            if declared.get(option.name, option) != option:
+                return f"its option {option.name} is another lens's, declared in another way"
+            if option.name in RESERVED:
+                return f"its option {option.name} is one of llmscope snapshot's own"
+            declared[option.name] = option
+        return ""
+
+    return with_plugins("lenses", Lens, own, flaw)
+
+
+@cache
+def options() -> Mapping[str, LensOption[Any]]:
+    """Return all options of all lenses by name, those of several lenses first."""
+    found = {option.name: option for option in (*COMMON, *OF_EVERY_LENS)}
+    for name in sorted(_lenses()):
+        found |= {option.name: option for option in _lenses()[name].options}
+    return found
+
+
+def command_options() -> tuple[LensOption[Any], ...]:
+    """Return the options of lenses that `llmscope snapshot` takes, in the order that it lists."""
+    return tuple(
+        one for one in options().values() if one.kind in IN_COMMAND and one not in OF_EVERY_LENS
+    )
 
 
 def names() -> tuple[str, ...]:

@@ -8,6 +8,7 @@ import numpy as np
 
 from llmscope.figure import Axis, Figure, Focus
 from llmscope.lenses.base import Lens, Run
+from llmscope.lenses.options import LAYER
 
 if TYPE_CHECKING:
     from llmscope.record.capture.recording import Recording
@@ -52,7 +53,7 @@ LENS = Lens(
     question="Who was routed where?",
     compute=compute,
     needs=("experts",),
-    uses=("layer",),
+    options=(LAYER,),
     help="""\
 Some models have many MLPs in a layer, the experts, and run only a few of them for each token. \
 A router decides which. Each row is a token, each column an expert of this layer, a cell what the \

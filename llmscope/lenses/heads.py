@@ -105,7 +105,6 @@ LENS = Lens(
     question="What is each head for?",
     compute=compute,
     needs=("patterns",),
-    uses=("mode",),
     modes=(
         *("induction", "previous-token", "duplicate-token", "sink", "entropy"),
         *("sink-by-token", "entropy-by-token"),

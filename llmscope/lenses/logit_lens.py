@@ -10,11 +10,15 @@ import numpy as np
 
 from llmscope.figure import Axis, Figure, Focus
 from llmscope.lenses.base import Lens, Run, layer_kinds
+from llmscope.lenses.options import POSITION, SPAN, TARGET, LensOption
 
 if TYPE_CHECKING:
     from llmscope.record.analysis.logit_lens import Readings
     from llmscope.record.capture.recording import Recording
 
+TRANSLATOR = LensOption[str | None](
+    *("translator", "path", None, "Translators of a tuned lens.", "FOLDER")
+)
 FIRST = 2
 """Columns computed for the first figure; each later figure adds twice as many."""
 
@@ -34,10 +38,9 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
     from llmscope.record.analysis.logit_lens import read, readings
     from llmscope.record.analysis.tuned_lens import translators
 
-    translated = None
-    if focus.translator is not None:
-        allowed = recording.subject.allow_pickle
-        translated = translators(focus.translator, allow_pickle=allowed)
+    translated, folder = None, TRANSLATOR.of(focus)
+    if folder is not None:
+        translated = translators(folder, allow_pickle=recording.subject.allow_pickle)
     if translated is not None:
         misfit = translated.misfit(recording.layers, recording.subject.anatomy.width)
         if misfit:
@@ -62,7 +65,7 @@ def ahead(asked: Sequence[tuple[Recording, Focus]]) -> None:
     """
     from llmscope.record.analysis.logit_lens import read_together
 
-    if any(focus.translator is not None for _, focus in asked):
+    if any(TRANSLATOR.of(focus) is not None for _, focus in asked):
         return
     read_together(
         [
@@ -132,7 +135,7 @@ LENS = Lens(
     compute=compute,
     ahead=ahead,
     needs=("readout",),
-    uses=("mode", "span", "position", "target", "translator"),
+    options=(SPAN, POSITION, TARGET, TRANSLATOR),
     modes=("top", "target"),
     unpaired={"top": "B may have other tokens on top: turn to the probability of the target"},
     help="""\

@@ -8,6 +8,7 @@ import numpy as np
 
 from llmscope.figure import Axis, Figure, Focus
 from llmscope.lenses.base import Lens, Run, layer_kinds
+from llmscope.lenses.options import LAYER, POSITION, TOP_K
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -79,7 +80,7 @@ LENS = Lens(
     question="Which neurons fire?",
     compute=compute,
     needs=("activations",),
-    uses=("layer", "position", "top_k", "mode"),
+    options=(LAYER, POSITION, TOP_K),
     modes=("neurons", "overview"),
     help="""\
 The neurons of this layer's MLP that are most active on the token under the cursor, strongest \

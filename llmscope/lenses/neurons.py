@@ -9,10 +9,15 @@ import numpy as np
 
 from llmscope.figure import Axis, Figure, Focus
 from llmscope.lenses.base import Lens, Run
+from llmscope.lenses.options import LAYER, POSITION, TOP_K, LensOption
 
 if TYPE_CHECKING:
     from llmscope.record.capture.recording import Recording
 
+NEURON = LensOption[int | None](
+    *("neuron", "integer", None, "Index of a neuron, from 0."),
+    shown="the strongest at the position",
+)
 SAID = 5
 """Number of promoted and of suppressed tokens that the caption names."""
 
@@ -108,7 +113,7 @@ LENS = Lens(
     question="What does this neuron say?",
     compute=compute,
     needs=("activations", "readout"),
-    uses=("layer", "position", "neuron", "mode", "top_k"),
+    options=(LAYER, POSITION, NEURON, TOP_K),
     modes=("activation", "tokens"),
     unpaired={"tokens": "what a neuron says is in the weights, the same for all prompts"},
     help="""\

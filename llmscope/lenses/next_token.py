@@ -11,12 +11,26 @@ from numpy.typing import NDArray
 
 from llmscope.figure import Axis, Figure, Focus
 from llmscope.lenses.base import Lens, Run
+from llmscope.lenses.options import POSITION, TARGET, TOP_K, LensOption
 from llmscope.sampler import Sampler, left
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from llmscope.record.capture.recording import Recording
+
+TEMPERATURE = LensOption("temperature", "number", 1.0, "Divides the logits.", above=0)
+SAMPLE_TOP_K = LensOption(
+    *("sample_top_k", "integer", 0, "The sampler's top-k cut; 0 keeps all."), least=0
+)
+TOP_P = LensOption("top_p", "share", 1.0, "The sampler's top-p cut.")
+MIN_P = LensOption("min_p", "share", 0.0, "The sampler's min-p cut.")
+SAMPLER: tuple[LensOption[Any], ...] = (TEMPERATURE, SAMPLE_TOP_K, TOP_P, MIN_P)
+
+
+def sampler(focus: Focus) -> Sampler:
+    """Return the sampler whose temperature and cuts a focus asks for."""
+    return Sampler(TEMPERATURE.of(focus), SAMPLE_TOP_K.of(focus), TOP_P.of(focus), MIN_P.of(focus))
 
 
 def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
@@ -31,12 +45,10 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
     """
     from llmscope.record.derive.tensors import logits_after
 
-    if focus.temperature <= 0:
-        raise ValueError(f"temperature {focus.temperature} must be above 0")
     logits = logits_after(recording, focus.position)  # [token]
     if not math.isfinite(float(logits.max())):  # NaN wins every maximum
         return Figure.refused("next-token", "Next token", "the logits hold NaN or infinity")
-    scaled = _scaled(logits, focus.temperature)
+    scaled = _scaled(logits, TEMPERATURE.of(focus))
     probabilities = _softmax(scaled)
     ids = _largest(scaled, focus.top_k)
     target = int(ids[0]) if focus.target is None else focus.target
@@ -57,7 +69,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
             "entropy": _entropy(probabilities),
             "position": focus.position,
             "after": recording.prompt.labels[focus.position],
-            "temperature": focus.temperature,
+            "temperature": TEMPERATURE.of(focus),
             "target_id": target,
             "target": label(target),
             "target_rank": int((scaled > scaled[target]).sum()) + 1,
@@ -98,7 +110,7 @@ def said_of(
         figure: the figure, which gives the target.
         name: prefix of the keys.
     """
-    now, scaled = (_scaled(logits, focus.temperature) for logits in (own, other))
+    now, scaled = (_scaled(logits, TEMPERATURE.of(focus)) for logits in (own, other))
     target = int(figure.extra["target_id"])
     if not np.isfinite(scaled.max()):  # edits may remove the cause of NaN
         return {
@@ -129,10 +141,10 @@ def _largest(scores: NDArray[np.float64], count: int) -> NDArray[np.intp]:
 
 def _kept(logits: Tensor, focus: Focus) -> NDArray[np.bool_]:
     """Return which tokens a sampler with the settings of a focus could draw. [token]"""
-    sampler = Sampler(focus.temperature, focus.sample_top_k, focus.top_p, focus.min_p)
-    if not sampler.cuts:
+    asked = sampler(focus)
+    if not asked.cuts:
         return np.ones(len(logits), dtype=bool)
-    could: NDArray[np.bool_] = (left(logits, sampler) > 0).cpu().numpy()
+    could: NDArray[np.bool_] = (left(logits, asked) > 0).cpu().numpy()
     return could
 
 
@@ -147,7 +159,7 @@ LENS = Lens(
     compute=compute,
     needs=("readout",),
     own_logits=True,
-    uses=("position", "target", "top_k", "temperature", "sample_top_k", "top_p", "min_p"),
+    options=(POSITION, TARGET, TOP_K, *SAMPLER),
     help="""\
 The most probable tokens to follow the token under the cursor, from the whole vocabulary, each \
 with its probability. On the last token it is the model's prediction; on an earlier one, what the \

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from llmscope.figure import VERIFIED, Axis, Figure, Focus, Verdict
 from llmscope.lenses.base import Lens, Run, layer_kinds
 from llmscope.lenses.logit_target import NAMED, LogitTarget, check, over, progress, strongest
+from llmscope.lenses.options import POSITION, TARGET, VERSUS, VERSUS_PROMPT
 
 if TYPE_CHECKING:
     from llmscope.record.capture.extra_passes import Passes
@@ -278,7 +279,7 @@ LENS = Lens(
     question="What carries the difference?",
     compute=compute,
     needs=("readout",),
-    uses=("position", "target", "versus", "versus_prompt", "mode"),
+    options=(POSITION, TARGET, VERSUS, VERSUS_PROMPT),
     modes=("stream", "attention", "mlp", "heads"),
     edited="again",
     versus=True,

@@ -8,6 +8,7 @@ import numpy as np
 
 from llmscope.figure import Axis, Figure, Focus
 from llmscope.lenses.base import Lens, Run, layer_kinds
+from llmscope.lenses.options import POSITION, TOP_K
 
 if TYPE_CHECKING:
     from llmscope.record.capture.recording import Recording
@@ -119,7 +120,7 @@ LENS = Lens(
     question="How does the stream grow?",
     compute=compute,
     needs=("writes",),
-    uses=("mode", "position", "top_k"),
+    options=(POSITION, TOP_K),
     modes=("stream", "attention", "mlp", "cosine", "outliers", "scale"),
     help="""\
 The residual stream is the vector that each token carries through the layers; attention and MLP \

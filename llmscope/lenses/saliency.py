@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from llmscope.figure import VERIFIED, Axis, Figure, Focus, Verdict
 from llmscope.lenses.base import Lens, Run
+from llmscope.lenses.options import POSITION, TARGET
 
 if TYPE_CHECKING:
     from llmscope.record.analysis.saliency import Saliency
@@ -114,7 +115,7 @@ LENS = Lens(
     question="Which tokens mattered?",
     compute=compute,
     needs=("readout",),
-    uses=("position", "target", "mode"),
+    options=(POSITION, TARGET),
     modes=("gradient", "integrated"),
     edited="again",
     history=False,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 
+from llmscope.lenses import command_options
 from llmscope.text import controls, display_text
 
 LONGEST = 1_000_000
@@ -14,15 +15,24 @@ TEXTS = ("--prompt", "--system", "--versus-prompt", "--words-a", "--words-b", "-
 """Options with any text as value, written as one word `--option=text`."""
 VALUES = frozenset(
     {
-        *("--lens", "--prompt-file", "--ids", "--written", "--context-file", "--context"),
-        *("--layer", "--head", "--position", "--neuron", "--step", "--weight", "--cell"),
-        *("--target", "--versus", "--translator", "--edit", "--mode", "--workspace", "--keys"),
-        *("--span", "--pool", "--top-k", "--temperature", "--sample-top-k", "--top-p", "--min-p"),
-        *("--format", "--size", "--scale", "--look", "--theme", "--color", "--adapter"),
+        *("--lens", "--prompt-file", "--ids", "--written", "--context-file"),
+        *(
+            "--edit",
+            "--mode",
+            "--workspace",
+            "--keys",
+            "--format",
+            "--size",
+            "--scale",
+            "--look",
+            "--theme",
+            "--color",
+            "--adapter",
+        ),
         *("--reward", "--device", "--dtype", "--threads"),
     }
 )
-"""Options whose value is the next word."""
+"""Options whose value is the next word, besides those that lenses declare."""
 SWITCHES = frozenset(
     {"--chat", "--no-special-tokens", "--change", "--ascii", "--no-ascii", "--unverified"}
 )
@@ -50,6 +60,9 @@ def safe_command(command: object) -> str | None:
         return None
     if words[:2] != ["llmscope", "snapshot"]:
         return None
+    declared = {one.flag: one.kind == "switch" for one in command_options()}
+    switches = SWITCHES | {flag for flag, switch in declared.items() if switch}
+    values = VALUES | {flag for flag, switch in declared.items() if not switch}
     kept, rest = words[:2], words[2:]
     if rest and not rest[0].startswith("-"):
         if not _MODEL.fullmatch(rest[0]) or not _visible(rest[0]):
@@ -57,9 +70,9 @@ def safe_command(command: object) -> str | None:
         kept.append(rest.pop(0))
     while rest:
         word = rest.pop(0)
-        if word in SWITCHES:
+        if word in switches:
             kept.append(word)
-        elif word in VALUES and rest and _visible(rest[0]):
+        elif word in values and rest and _visible(rest[0]):
             kept += [word, rest.pop(0)]
         elif word.partition("=")[0] in TEXTS and "=" in word:
             kept.append(word)

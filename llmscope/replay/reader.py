@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,8 @@ from llmscope.errors import ScopeError
 from llmscope.export.bounds import LONGEST_NOTE, LONGEST_TEXT, MOST_TOKENS, short
 from llmscope.export.read import SidecarError, Snapshot, read
 from llmscope.figure import Figure, Focus
+from llmscope.lenses import options
+from llmscope.lenses.options import FIELDS
 from llmscope.models.tokenizer.token_offsets import align, join
 from llmscope.replay.normalize import HINT, check, restored
 from llmscope.text import display_text
@@ -23,9 +24,8 @@ MOST_LAYERS, MOST_FIGURES = 10_000, 45
 """Maximum that the app can show; nine pages of five figures."""
 _MAYBE = (int, type(None))
 _KEPT: dict[str, tuple[type, ...]] = {
-    **dict.fromkeys(("layer", "head", "position", "sample_top_k"), (int,)),
+    **dict.fromkeys(("layer", "head", "position"), (int,)),
     **dict.fromkeys(("neuron", "step"), _MAYBE),
-    **dict.fromkeys(("temperature", "top_p", "min_p"), (int, float)),
     "mode": (str,),
     "change": (bool,),
 }
@@ -223,9 +223,17 @@ def _focus(found: Any, info: ModelInfo, length: int) -> Focus:
         raise ValueError("its focus is no JSON object")
     known = {name: found[name] for name in _KEPT if name in found}
     for name, value in known.items():
-        if type(value) not in _KEPT[name] or (isinstance(value, float) and not isfinite(value)):
+        if type(value) not in _KEPT[name]:
             raise ValueError(f"its focus has an invalid {name}")
-    return Focus(**known).resolve(layers=info.layers, heads=info.heads, positions=length)
+    focus = Focus(**known)
+    for option in options().values():
+        if option.name in found and option.name not in FIELDS:
+            try:
+                value = option.checked(found[option.name], info.vocabulary)
+            except (TypeError, ValueError):
+                raise ValueError(f"its focus has an invalid {option.name}") from None
+            focus = option.set(focus, value)
+    return focus.resolve(layers=info.layers, heads=info.heads, positions=length)
 
 
 def _count(value: Any, what: str, most: int = 1 << 62) -> int:

@@ -1,11 +1,10 @@
 """The schema that ships, as a validator."""
 
-import json
-from importlib.resources import files
-
 from jsonschema import Draft202012Validator
 
-SCHEMA = json.loads((files("llmscope.export") / "snapshot.schema.json").read_text("utf-8"))
+from llmscope.export import snapshot_schema
+
+SCHEMA = snapshot_schema()
 VALIDATOR = Draft202012Validator(SCHEMA)
 
 

@@ -23,12 +23,14 @@ def write(document: Document) -> str:
 CSV = Format("csv", "numbers", write, provenance=False)
 '''
 LENS = '''
-"""A lens in one module: how many tokens the prompt has before each one."""
+"""A lens in one module: how many tokens the prompt has before each one, with an option."""
 
 import numpy as np
 
 from llmscope.figure import Axis, Figure
-from llmscope.lenses.base import Lens
+from llmscope.lenses import Lens, LensOption
+
+FIRST = LensOption("first", "integer", 0, "The number of the first token.", least=0)
 
 
 def compute(recording, focus, run):
@@ -39,12 +41,18 @@ def compute(recording, focus, run):
         title="Place",
         kind="bars",
         axes=(Axis("token", labels),),
-        values=np.arange(len(labels), dtype=np.float32),
+        values=FIRST.of(focus) + np.arange(len(labels), dtype=np.float32),
         unit="tokens",
     )
 
 
-LENS = Lens(name="place", question="Where is each token?", compute=compute, help="Counts.")
+LENS = Lens(
+    name="place",
+    question="Where is each token?",
+    compute=compute,
+    options=(FIRST,),
+    help="Counts.",
+)
 '''
 
 

@@ -58,6 +58,72 @@ def test_a_lens_is_listed_and_computed(folder: Path) -> None:
     assert "place" in run(folder, "lenses").stdout
 
 
+def test_an_option_of_a_lens_is_in_the_command_the_help_and_the_schema(folder: Path) -> None:
+    done = run(folder, *LOOK, "--lens", "place", "--lens", "tokens", "--first", "3")
+    found = json.loads(done.stdout)
+    assert found["figures"][0]["values"] == [3, 4, 5]
+    assert found["focus"]["first"] == 3
+    assert " --first 3 " in found["provenance"]["command"]
+    told = " ".join(run(folder, "snapshot", "--help").stdout.split())
+    assert "With --lens place: the number of the first token. [default: 0; x>=0]" in told
+    assert "--first INTEGER The number of the first token." in " ".join(
+        run(folder, "lenses", "place").stdout.split()
+    )
+    schema = json.loads(run(folder, "lenses", "--schema").stdout)
+    assert schema["properties"]["focus"]["properties"]["first"] == {
+        "type": "integer",
+        "minimum": 0,
+        "description": "The number of the first token.",
+    }
+    wrong = run(folder, *LOOK, "--lens", "place", "--first", "-1")
+    assert wrong.returncode == 2
+    assert "--first" in wrong.stderr
+
+
+def test_an_option_of_a_lens_is_a_keyword_in_python(folder: Path) -> None:
+    code = (
+        "import llmscope; scope = llmscope.load('builtin:sort'); scope.record('CAB');"
+        "print(scope.look('place', first=4).values.tolist());"
+        "scope.look('place', first='x')"
+    )
+    environ = {**os.environ, "PYTHONPATH": str(folder)}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+    assert done.stdout == "[4.0, 5.0, 6.0]\n"
+    assert done.stderr.splitlines()[-1] == "TypeError: first must be an integer, not 'x'"
+
+
+@pytest.mark.parametrize(
+    ("declared", "told"),
+    [
+        ('LensOption("first", "colour", 0)', "ValueError: option 'first': no type 'colour'"),
+        ('LensOption("size", "text", "")', "its option size is one of llmscope snapshot's own"),
+        ('LensOption("pool", "text", "")', "its option pool is another lens's, declared in anoth"),
+        ('LensOption("a-b", "text", "")', "ValueError: an option's name must be an identifier"),
+        ("7", "TypeError lens place: 7 is no LensOption"),
+    ],
+)
+def test_a_lens_with_a_wrong_option_costs_a_note(tmp_path: Path, declared: str, told: str) -> None:
+    module = LENS.replace("FIRST = LensOption(", f"FIRST = {declared}  # (", 1)
+    folder = install(tmp_path / "site", "their_lens", module, lenses="place = LENS")
+    done = run(folder, *LOOK, "--lens", "tokens", "--format", "txt")
+    assert done.returncode == 0
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("note: place in llmscope.lenses, of their_lens ")
+    assert told in line
+
+
+def test_no_lens_may_take_the_name_of_another_option() -> None:
+    from llmscope.cli.commands.snapshot import snapshot_command
+    from llmscope.lenses import command_options
+    from llmscope.lenses.options import RESERVED
+
+    declared = {option.name for option in command_options()}
+    own = {one.name for one in snapshot_command().params} - declared
+    assert own <= RESERVED
+    assert not RESERVED & declared
+
+
 @pytest.mark.parametrize(
     ("module", "entry", "told"),
     [

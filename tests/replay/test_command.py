@@ -5,9 +5,9 @@ import shlex
 import subprocess
 
 import pytest
-import typer
 
-from llmscope.cli.app import app
+from llmscope.cli.commands.snapshot import snapshot_command
+from llmscope.lenses import command_options
 from llmscope.replay.command import SWITCHES, TEXTS, TRUST, VALUES, safe_command
 from llmscope.text import controls, without_controls
 from tests.replay.replaying import replayed
@@ -69,12 +69,13 @@ def test_an_evil_command_runs_nothing_else(name):
 
 
 def test_every_option_of_a_snapshot_of_one_prompt_is_known():
-    options = typer.main.get_command(app).commands["snapshot"].params
+    options = snapshot_command().params
     opts = {word for one in options for word in (*one.opts, *one.secondary_opts) if word[0] == "-"}
     batch = {"--prompts", "--shard", "--shard-size", "--batch-size", "--batch-tolerance"}
     batch |= {"--engine", "--workers", "--gpus-per-worker"}
     here = {"--out", "--force", "--debug"}
-    assert opts - batch - here == {*TEXTS, *VALUES, *SWITCHES, *TRUST}
+    declared = {option.flag for option in command_options()}
+    assert opts - batch - here == {*TEXTS, *VALUES, *SWITCHES, *TRUST, *declared}
 
 
 async def test_the_screen_copies_the_command_only_when_it_is_safe(five, monkeypatch):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from llmscope.cli.options import shared
-from llmscope.cli.options.loading import Loader
+from llmscope.cli.options.groups import HardwareOptions, grouped
 from llmscope.cli.options.shared import usage
 from llmscope.cli.output.errors import reported
 from llmscope.cli.output.streams import put
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from llmscope.scope import Scope
 
 
+@grouped
 def bake(
+    *,
     context_file: Annotated[
         str, typer.Option(metavar="FILE", help="The context: what the adapter stands for.")
     ],
@@ -37,10 +39,7 @@ def bake(
     ] = None,
     no_special_tokens: shared.NoSpecialTokens = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an adapter there.")] = False,
-    device: shared.Device = "auto",
-    dtype: shared.Dtype = "auto",
-    threads: shared.Threads = None,
-    trust_remote_code: shared.TrustRemoteCode = False,
+    hardware: HardwareOptions,
     debug: shared.Debug = False,
 ) -> None:
     """Write a context as a PEFT adapter (LoRA), with which the query alone says what it said.
@@ -58,7 +57,7 @@ def bake(
 
         context, _ = read_prompt(prompt, None, context_file, None)
         parse(model)
-        load = Loader(model, device, dtype, threads, trust_remote_code)
+        load = hardware.loader(model)
         with progress_line() as progress:
             scope = load(progress)
         if scope.adapter is not None:

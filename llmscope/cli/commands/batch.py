@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from llmscope.cli.options.groups import names
+from llmscope.cli.options.picture import PictureOptions
 from llmscope.cli.options.shared import said, usage
 from llmscope.errors import ScopeError
 from llmscope.text import display_text
@@ -17,77 +19,78 @@ if TYPE_CHECKING:
     from llmscope.batch import JobShare, PromptSource
     from llmscope.batch.ray_cluster import WorkerRequest
 
-Prompts = Annotated[
-    str | None,
-    typer.Option(
-        metavar="FILE",
-        help="Many prompts: a .jsonl, .csv or .parquet file with `prompt` and perhaps `id`, a .txt "
-        "file with one a line, or - for JSON lines on stdin. --out is a folder; the same command "
-        "again goes on where it stopped.",
-    ),
-]
-Shard = Annotated[
-    str | None,
-    typer.Option(
-        metavar="I/N",
-        help="With --prompts: of every N prompts only the one at I, from 0, for N jobs.",
-    ),
-]
-ShardSize = Annotated[int, typer.Option(min=1, help="With --prompts: prompts in a file.")]
-BatchSize = Annotated[
-    int,
-    typer.Option(
-        min=1, help="With --prompts: how many at most go through the model together, where it can."
-    ),
-]
-BatchTolerance = Annotated[
-    float,
-    typer.Option(
-        min=0,
-        help="With --prompts: how far the numbers of prompts that go together may be from those of "
-        "single runs. In half precision that takes 0.1 or so, or they go one by one.",
-    ),
-]
-Engine = Annotated[
-    str,
-    typer.Option(
-        help="With --prompts: local, or ray: on the Ray cluster that RAY_ADDRESS names, or a new "
-        "one on this machine."
-    ),
-]
-Workers = Annotated[
-    int | None,
-    typer.Option(
-        min=1,
-        help="With --engine ray: how many models there are.",
-        show_default="one a GPU, or one a machine",
-    ),
-]
-Gpus = Annotated[
-    float | None,
-    typer.Option(
-        min=0,
-        help="With --engine ray: GPUs of each worker; 0.5 lets two share one.",
-        show_default="1 if the cluster has any",
-    ),
-]
+
+@dataclass(frozen=True)
+class BatchOptions:
+    """Which prompts to run, and how."""
+
+    prompts: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Many prompts: a .jsonl, .csv or .parquet file with `prompt` and perhaps `id`, a "
+            ".txt file with one a line, or - for JSON lines on stdin. --out is a folder; the same "
+            "command again goes on where it stopped.",
+        ),
+    ] = None
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N",
+            help="With --prompts: of every N prompts only the one at I, from 0, for N jobs.",
+        ),
+    ] = None
+    shard_size: Annotated[int, typer.Option(min=1, help="With --prompts: prompts in a file.")] = 256
+    batch_size: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="With --prompts: maximum number of prompts that go through the model together, "
+            "where it can.",
+        ),
+    ] = 16
+    batch_tolerance: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            help="With --prompts: how far the numbers of prompts that go together may be from "
+            "those of single runs. In half precision that takes 0.1 or so, or they go one by one.",
+        ),
+    ] = 1e-5
+    engine: Annotated[
+        str,
+        typer.Option(
+            help="With --prompts: local, or ray: on the Ray cluster that RAY_ADDRESS names, or a "
+            "new one on this machine."
+        ),
+    ] = "local"
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="With --engine ray: how many models there are.",
+            show_default="one a GPU, or one a machine",
+        ),
+    ] = None
+    gpus_per_worker: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="With --engine ray: GPUs of each worker; 0.5 lets two share one.",
+            show_default="1 if the cluster has any",
+        ),
+    ] = None
 
 
-_ONE_PROMPT = (
-    *("prompt", "prompt_file", "ids", "written", "context_file", "answer", "words_a", "words_b"),
-    *("workspace", "keys", "format", "size", "scale", "look", "theme", "color", "ascii", "force"),
-)
-_MANY = {
-    "shard",
-    "shard_size",
-    "batch_size",
-    "batch_tolerance",
-    "engine",
-    "workers",
-    "gpus_per_worker",
-}
-_OF_RAY = {"workers", "gpus_per_worker"}
 _PART = re.compile(r"(\d{1,6})/(\d{1,6})", re.ASCII)
+_FOR_MANY = frozenset(names(BatchOptions)) - {"prompts"}
+_FOR_ONE = frozenset(
+    (
+        *("prompt", "prompt_file", "ids", "written", "context_file", "answer"),
+        *("words_a", "words_b", "format", *names(PictureOptions)),
+    )
+) - {"out"}
+_OF_RAY = frozenset(("workers", "gpus_per_worker"))
 
 
 @dataclass(frozen=True)
@@ -111,32 +114,25 @@ class Batch:
     ray: WorkerRequest | None = None
 
 
-def check_batch(
-    ctx: typer.Context,
-    prompts: str | None,
-    shard: str | None,
-    shard_size: int,
-    batch_size: int,
-    out: str | None,
-) -> Batch | None:
+def check_batch(ctx: typer.Context, given: BatchOptions, out: str | None) -> Batch | None:
     """Return the checked options of a `--prompts` run; None without `--prompts`.
 
     Raises:
         BadParameter: an option does not go with `--prompts`, or needs it.
         ScopeError: the prompts cannot be read, or pyarrow is missing.
     """
-    if prompts is None:
-        for name in sorted(said(ctx) & _MANY):
+    if given.prompts is None:
+        for name in sorted(said(ctx) & _FOR_MANY):
             usage(False, "it takes --prompts FILE", f"--{name.replace('_', '-')}")
         return None
-    for name in sorted(said(ctx) & set(_ONE_PROMPT)):
+    for name in sorted(said(ctx) & _FOR_ONE):
         usage(False, "it is of one prompt, not of --prompts", f"--{name.replace('_', '-')}")
     usage("screen" not in ctx.params["lens"], "the screen is of one prompt", "--lens")
     usage(out not in (None, "-", ""), "a folder to write to", "--out")
-    found = _PART.fullmatch(shard or "0/1")
+    found = _PART.fullmatch(given.shard or "0/1")
     index, count = (int(found[1]), int(found[2])) if found else (1, 0)
     usage(index < count, "I/N with I from 0 to N − 1, such as 0/8", "--shard")
-    ray = _ray(ctx)
+    ray = _ray(ctx, given)
     from llmscope.batch import JobShare, PromptSource
     from llmscope.batch.arrow import needed
 
@@ -150,26 +146,25 @@ def check_batch(
         shown = display_text(str(path)).replace("\n", " ")
         raise ScopeError(f"{shown} is no folder", "another --out")
     return Batch(
-        PromptSource(prompts),
+        PromptSource(given.prompts),
         path,
-        JobShare(index, count, shard_size),
-        batch_size,
-        ctx.params["batch_tolerance"],
+        JobShare(index, count, given.shard_size),
+        given.batch_size,
+        given.batch_tolerance,
         ray,
     )
 
 
-def _ray(ctx: typer.Context) -> WorkerRequest | None:
+def _ray(ctx: typer.Context, given: BatchOptions) -> WorkerRequest | None:
     """Return the workers asked for with `--engine ray`; None for the local engine."""
-    asked = ctx.params
-    usage(asked["engine"] in ("local", "ray"), "local or ray", "--engine")
-    if asked["engine"] == "local":
+    usage(given.engine in ("local", "ray"), "local or ray", "--engine")
+    if given.engine == "local":
         for name in sorted(said(ctx) & _OF_RAY):
             usage(False, "it takes --engine ray", f"--{name.replace('_', '-')}")
         return None
-    gpus = asked["gpus_per_worker"]
+    gpus = given.gpus_per_worker
     whole = gpus is None or gpus <= 1 or gpus == int(gpus)
     usage(whole, "a whole number, or a part of one GPU", "--gpus-per-worker")
     from llmscope.batch.ray_cluster import WorkerRequest
 
-    return WorkerRequest(asked["workers"], asked["threads"], gpus, asked["device"])
+    return WorkerRequest(given.workers, ctx.params["threads"], gpus, ctx.params["device"])

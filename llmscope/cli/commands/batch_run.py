@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -17,12 +17,14 @@ from llmscope.batch.lock import exclusive
 from llmscope.batch.padded import BOUND, Together, why_single
 from llmscope.cli.commands.batch import Batch
 from llmscope.cli.options.command_line import command_line
+from llmscope.cli.options.lens_options import with_tokens
 from llmscope.export import provenance
 from llmscope.text import display_text
 
 if TYPE_CHECKING:
     from llmscope.batch.ray_cluster import WorkerRequest
     from llmscope.cli.options.loading import Loader
+    from llmscope.figure import Focus
     from llmscope.models.loaded_model import Progress
     from llmscope.scope import Scope
 
@@ -58,16 +60,14 @@ class BatchRequest:
         looking: the lenses and options for each prompt.
         size: maximum number of prompts in one pass.
         bound: how far batched numbers may differ from those of single runs.
-        target: text of `--target`; None without one.
-        versus: text of `--versus`; None without one.
+        tokens: the texts of options whose values are tokens, by their names.
         versus_prompt: text of prompt B; None without one.
     """
 
     looking: PromptJob
     size: int
     bound: float = BOUND
-    target: str | None = None
-    versus: str | None = None
+    tokens: Mapping[str, str] = field(default_factory=dict)
     versus_prompt: str | None = None
 
     def __call__(self, scope: Scope, progress: Progress | None = None) -> BatchPlan:
@@ -80,7 +80,7 @@ class BatchRequest:
         Raises:
             ScopeError: a token or prompt B is not valid for the model.
         """
-        looking = replace(self.looking, focus=replace(self.looking.focus, **self._tokens(scope)))
+        looking = replace(self.looking, focus=self._focus(scope))
         notes = list(scope.subject.notices)
         origin = provenance(scope, None, progress)
         why = why_single(scope, looking, self.bound) if self.size > 1 else ""
@@ -94,19 +94,16 @@ class BatchRequest:
         together = Together(self.size) if self.size > 1 and not why else None
         return BatchPlan(scope.base.spec, looking, origin, together, tuple(notes))
 
-    def _tokens(self, scope: Scope) -> dict[str, Any]:
-        named = {"target": self.target, "versus": self.versus}
-        found: dict[str, Any] = {
-            name: scope.token(token) for name, token in named.items() if token is not None
-        }
+    def _focus(self, scope: Scope) -> Focus:
+        focus = with_tokens(self.looking.focus, self.tokens, scope)
         if self.versus_prompt is not None:
             from llmscope.cli.options.edit_options import other_ids
 
             looking, text = self.looking, self.versus_prompt
             text = scope.chat.prompt(text, looking.system) if looking.chat else text
             special = looking.special_tokens and not looking.chat
-            found["versus_prompt"] = other_ids(scope, text, special_tokens=special)
-        return found
+            focus = replace(focus, versus_prompt=other_ids(scope, text, special_tokens=special))
+        return focus
 
 
 def write_batch(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from llmscope.cli.options import shared
-from llmscope.cli.options.loading import Loader
+from llmscope.cli.options.groups import HardwareOptions, grouped
 from llmscope.cli.output.errors import reported
 from llmscope.cli.output.streams import put
 
@@ -20,17 +20,15 @@ if TYPE_CHECKING:
 _GIGABYTE = 1e9
 
 
+@grouped
 def doctor(
+    *,
     model: Annotated[
         str | None, typer.Argument(metavar="MODEL", help="Load this model too, and check it.")
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     adapter: shared.Adapter = None,
-    device: shared.Device = "auto",
-    dtype: shared.Dtype = "auto",
-    threads: shared.Threads = None,
-    trust_remote_code: shared.TrustRemoteCode = False,
-    allow_pickle: shared.AllowPickle = False,
+    hardware: HardwareOptions,
     debug: shared.Debug = False,
 ) -> None:
     """Check versions, devices, terminal and folders; with MODEL also what can be shown of it."""
@@ -42,9 +40,7 @@ def doctor(
         if not json:
             put(_told(found))
         if model is not None:
-            load = Loader(
-                model, device, dtype, threads, trust_remote_code, allow_pickle, tuple(adapter or ())
-            )
+            load = hardware.loader(model, adapters=tuple(adapter or ()))
             begun = time.perf_counter()
             with progress_line() as progress:
                 scope = load(progress)

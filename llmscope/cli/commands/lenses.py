@@ -1,19 +1,79 @@
-"""`llmscope lenses`: list the lenses and their modes."""
+"""`llmscope lenses`: list the lenses, or describe one."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from llmscope.cli import completion
 from llmscope.cli.options import shared
+from llmscope.cli.options.shared import usage
 from llmscope.cli.output.errors import reported
 from llmscope.cli.output.streams import put
+from llmscope.text import display_text
+
+if TYPE_CHECKING:
+    from llmscope.lenses import Lens
+
+WIDTH = 79
+"""Columns of the text."""
 
 
-def lenses(debug: shared.Debug = False) -> None:
+def lenses(
+    lens: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="LENS",
+            help="Describe this one: how to read it, its modes and options.",
+            autocompletion=completion.lenses,
+        ),
+    ] = None,
+    schema: Annotated[
+        bool,
+        typer.Option("--schema", help="Print the JSON Schema of a JSON snapshot instead."),
+    ] = False,
+    debug: shared.Debug = False,
+) -> None:
     """List the lenses: the question each answers, and its modes."""
     with reported(debug):
-        from llmscope.lenses import lens, names
+        from llmscope.lenses import lens as find
+        from llmscope.lenses import names
 
+        if schema:
+            from llmscope.export import json_text, snapshot_schema
+
+            usage(lens is None, "it takes no lens", "--schema")
+            put(json_text(snapshot_schema()))
+            return
+        if lens is not None:
+            wrong = f"no lens {display_text(lens)!r}; there are {', '.join(names())}"
+            usage(lens in names(), wrong, "LENS")
+            put(_described(find(lens)))
+            return
         width = max(map(len, names()))
         for name in names():
-            found = lens(name)
+            found = find(name)
             modes = f"  (--mode {' | '.join(found.modes)})" if found.modes else ""
             put(f"{name:{width}}  {found.question}{modes}\n")
+
+
+def _described(lens: Lens) -> str:
+    """Return the help of a lens, and its modes and options."""
+    import textwrap
+
+    from llmscope.lenses import command_options
+
+    parts = [f"{lens.name}: {lens.question}"]
+    parts += [textwrap.fill(part, WIDTH) for part in lens.help.strip().split("\n\n")]
+    if lens.modes:
+        listed = f"--mode {' | '.join(lens.modes)}"
+        parts.append(textwrap.fill(listed, WIDTH, subsequent_indent=" " * len("--mode ")))
+    having = [option for option in command_options() if option in lens.options]
+    heads = [f"{option.flag} {option.metavar or option.kind.upper()}" for option in having]
+    room = max(map(len, heads), default=0) + 2
+    rows = [
+        textwrap.fill(f"{head:{room}}{option.help}", WIDTH, subsequent_indent=" " * room)
+        for head, option in zip(heads, having, strict=True)
+    ]
+    return "\n\n".join([*parts, "\n".join(rows)] if rows else parts) + "\n"

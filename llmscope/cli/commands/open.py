@@ -9,15 +9,17 @@ import typer
 
 from llmscope.cli.launch import LaunchOptions, show
 from llmscope.cli.options import shared
-from llmscope.cli.options.loading import Loader
+from llmscope.cli.options.groups import ModelOptions, gather, grouped
 from llmscope.cli.options.prompt import check_chat
 from llmscope.cli.options.resume import check_resume, resumed
 from llmscope.cli.output.errors import reported
 from llmscope.sampler import Sampler
 
 
+@grouped
 def open_model(
     ctx: typer.Context,
+    *,
     model: shared.Model = None,
     prompt: Annotated[str, typer.Option(help="What the editor holds at first.")] = "",
     context_file: Annotated[
@@ -41,15 +43,8 @@ def open_model(
     color: shared.Colours = "auto",
     ascii: shared.Ascii = None,  # noqa: A002
     bandwidth: shared.Bandwidth = "auto",
-    adapter: shared.Adapter = None,
-    reward: shared.Reward = None,
-    unverified: shared.Unverified = False,
-    device: shared.Device = "auto",
-    dtype: shared.Dtype = "auto",
-    threads: shared.Threads = None,
     no_special_tokens: shared.NoSpecialTokens = False,
-    trust_remote_code: shared.TrustRemoteCode = False,
-    allow_pickle: shared.AllowPickle = False,
+    loading: ModelOptions,
     debug: shared.Debug = False,
 ) -> None:
     """Open the microscope on a model, and watch it while you type."""
@@ -86,17 +81,7 @@ def asked(ctx: typer.Context) -> LaunchOptions:
     if given.context_file is not None:
         prompt = _marked(prompt, given.context_file)
     opening = LaunchOptions(
-        Loader(
-            given.model,
-            given.device,
-            given.dtype,
-            given.threads,
-            given.trust_remote_code,
-            given.allow_pickle,
-            tuple(given.adapter or ()),
-            given.unverified,
-            given.reward,
-        ),
+        gather(ModelOptions, ctx.params).loader(given.model),
         prompt=prompt,
         special_tokens=not given.no_special_tokens,
         chat=given.chat,

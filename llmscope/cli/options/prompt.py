@@ -3,11 +3,60 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
+import typer
+
+from llmscope.cli.options import shared
 from llmscope.cli.options.shared import usage
 from llmscope.errors import ScopeError
 from llmscope.text import display_text
+
+
+@dataclass(frozen=True)
+class PromptOptions:
+    """The texts of a snapshot: the prompt and what comes before, after and beside it."""
+
+    prompt: Annotated[str | None, typer.Option(help="The prompt.")] = None
+    prompt_file: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Read the prompt here; - for stdin.")
+    ] = None
+    ids: Annotated[
+        str | None, typer.Option(metavar="1,2,3", help="Token ids instead of a prompt.")
+    ] = None
+    written: Annotated[
+        str | None,
+        typer.Option(
+            metavar="1,2,3", help="Ids of tokens after the prompt, such as those a model wrote."
+        ),
+    ] = None
+    context_file: Annotated[
+        str | None, typer.Option(metavar="FILE", help="A text that comes before the prompt.")
+    ] = None
+    chat: shared.Chat = False
+    system: shared.System = None
+    no_special_tokens: shared.NoSpecialTokens = False
+    versus_prompt: shared.VersusPrompt = None
+    words_a: shared.WordsA = None
+    words_b: shared.WordsB = None
+    answer: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help="What should follow the prompt, for --mode gain."),
+    ] = None
+
+    @property
+    def special_tokens(self) -> bool:
+        """Whether the tokenizer adds its special tokens; a chat template has its own."""
+        return not self.no_special_tokens and not self.chat
+
+    @property
+    def words(self) -> tuple[str, str] | None:
+        """Both lists of words; None if they were not given."""
+        return (
+            None if self.words_a is None or self.words_b is None else (self.words_a, self.words_b)
+        )
 
 
 def read_prompt(

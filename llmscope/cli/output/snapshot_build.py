@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from llmscope.batch.job import figure_of, figures_of, resolved
 from llmscope.draw import RenderOptions
 from llmscope.edits import Edit
 from llmscope.engine.events import tokens_of
@@ -20,6 +19,7 @@ from llmscope.export import (
     render_rows,
 )
 from llmscope.figure import Focus
+from llmscope.snapshot import figure_of, figures_of, resolved
 
 if TYPE_CHECKING:
     from llmscope.scope import Scope

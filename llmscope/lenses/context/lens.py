@@ -11,6 +11,7 @@ from llmscope.figure import Axis, Figure, Focus
 from llmscope.lenses.base import Lens, Run, layer_kinds
 from llmscope.lenses.context.curves import STEPS, gain, steps
 from llmscope.lenses.context.runs import beside, carried_figure
+from llmscope.lenses.options import CONTEXT, TARGET, LensOption
 from llmscope.text import display_text
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from llmscope.record.context.weight_update import Pass
 
 TITLE = "Context as an update of the weights"
+ANSWER = LensOption[tuple[int, ...] | None]("answer", "tokens", None)
 DIVERGENCES = ("kl_patched", "kl_unpatched", "kl_naive")
 DIFFERENCES = ("max_logit_difference", "unpatched_logit_difference", "naive_logit_difference")
 
@@ -192,7 +194,7 @@ LENS = Lens(
     question="What did the context teach it?",
     compute=compute,
     needs=("readout", "writes"),
-    uses=("context", "mode", "answer", "target"),
+    options=(CONTEXT, ANSWER, TARGET),
     modes=("last", "query", "lines", "tokens", "gain"),
     edited="refused",
     unpaired={"": "the context and the query are those of one prompt"},

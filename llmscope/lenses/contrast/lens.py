@@ -11,6 +11,7 @@ from llmscope.figure import Axis, Figure, Focus
 from llmscope.lenses.base import Lens, Run, layer_kinds
 from llmscope.lenses.contrast.captions import LISTED, about
 from llmscope.lenses.contrast.token import cue_heads, likeness, stream_layers, word_curves
+from llmscope.lenses.options import POSITION, TOP_K, VERSUS_PROMPT, LensOption
 from llmscope.numbers import share
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from llmscope.record.capture.recording import Recording
     from llmscope.record.compare.contrast import Floats, PromptPair
 
+WORDS = LensOption[tuple[tuple[int, ...], tuple[int, ...]] | None]("words", "word-lists", None)
 TITLES = {
     "kl": "Contrast · KL of the predictions after the same token",
     "word": "Contrast · cosine of the streams after each layer",
@@ -173,7 +175,7 @@ LENS = Lens(
     question="What differs between A and B?",
     compute=compute,
     needs=("readout",),
-    uses=("position", "versus_prompt", "words", "mode", "top_k"),
+    options=(POSITION, VERSUS_PROMPT, WORDS, TOP_K),
     modes=("kl", "word", "cosine", "centred", "lens", "attention", "attention-difference"),
     versus=True,
     unpaired={"": "it holds A against B already"},

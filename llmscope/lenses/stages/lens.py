@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 from llmscope.figure import Figure, Focus
 from llmscope.lenses.base import Lens, Run
+from llmscope.lenses.options import CONTEXT, LAYER, POSITION, SPAN, TOP_K, VERSUS_PROMPT
 from llmscope.lenses.stages import depth, directions, score, tokens, weights
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ LENS = Lens(
     question="What did training change?",
     compute=compute,
     needs=("readout",),
-    uses=("layer", "position", "mode", "top_k", "span", "context", "versus_prompt"),
+    options=(LAYER, POSITION, TOP_K, SPAN, CONTEXT, VERSUS_PROMPT),
     modes=(
         "weights",
         "rank",

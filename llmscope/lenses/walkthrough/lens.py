@@ -9,6 +9,7 @@ import numpy as np
 
 from llmscope.figure import Axis, Figure, Focus, Verdict
 from llmscope.lenses.base import Lens, Run
+from llmscope.lenses.options import HEAD, LAYER, POSITION, LensOption
 from llmscope.lenses.walkthrough.story import caption, ends, opening
 
 if TYPE_CHECKING:
@@ -16,6 +17,22 @@ if TYPE_CHECKING:
     from llmscope.record.walkthrough import Step
 
 TITLE = "Walkthrough"
+STEP = LensOption[int | None](
+    *("step", "integer", None, "Index of a step, from 0."), least=0, shown="all"
+)
+WEIGHT = LensOption[int | None](
+    *("weight", "integer", None, "Index of a weight that the step reads, from 0."),
+    least=0,
+    shown="the output of the step",
+)
+CELL = LensOption[tuple[int, int] | None](
+    "cell",
+    "pair",
+    None,
+    "A number of the step or the weight in --mode values, from 0.",
+    "ROW,COLUMN",
+    least=0,
+)
 
 
 def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
@@ -179,7 +196,7 @@ LENS = Lens(
     question="What happens, step by step?",
     compute=compute,
     needs=("readout",),
-    uses=("layer", "head", "position", "mode", "step", "weight", "cell"),
+    options=(LAYER, HEAD, POSITION, STEP, WEIGHT, CELL),
     modes=("steps", "values"),
     tables=("steps",),
     edited="refused",

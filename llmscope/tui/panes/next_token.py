@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import ClassVar
 
 from llmscope.engine.events import Want
 from llmscope.figure import Focus
+from llmscope.lenses.next_token import SAMPLER, sampler
 from llmscope.sampler import Sampler
 from llmscope.text import display_text
 from llmscope.tui.panes.pane import FigurePane
@@ -18,9 +18,9 @@ SHORT = {"temperature": "T", "top-k": "k", "top-p": "p", "min-p": "min-p"}
 
 def sampler_in_short(focus: Focus) -> str:
     """Format a figure's sampler settings in short; empty for the model's own distribution."""
-    sampler = Sampler(focus.temperature, focus.sample_top_k, focus.top_p, focus.min_p)
-    plain = sampler == Sampler(temperature=1.0)
-    return "" if plain else " ".join(f"{SHORT[name]} {value}" for name, value in sampler.words)
+    asked = sampler(focus)
+    plain = asked == Sampler(temperature=1.0)
+    return "" if plain else " ".join(f"{SHORT[name]} {value}" for name, value in asked.words)
 
 
 class NextTokenPane(FigurePane):
@@ -39,15 +39,11 @@ class NextTokenPane(FigurePane):
         """Return the want for the candidates after the cursor's token."""
         target = state.target if state.target_pinned else None
         focus = Focus(position=state.asked_position, target=target, top_k=self.rows)
-        sampler = state.sampler
-        if not sampler.greedy:  # the top token is the same in all
-            focus = replace(
-                focus,
-                temperature=sampler.temperature,
-                sample_top_k=sampler.top_k,
-                top_p=sampler.top_p,
-                min_p=sampler.min_p,
-            )
+        chosen = state.sampler
+        if not chosen.greedy:  # the top token is the same in all
+            values = (chosen.temperature, chosen.top_k, chosen.top_p, chosen.min_p)
+            for option, value in zip(SAMPLER, values, strict=True):
+                focus = option.set(focus, value)
         return Want(self.key, "next-token", focus)
 
     def heading(self, shown: Shown) -> str:
@@ -56,8 +52,8 @@ class NextTokenPane(FigurePane):
         title = (
             f"Next token after ‹{display_text(after, whitespace=True)}›" if after else "Next token"
         )
-        sampler = sampler_in_short(shown.want.focus)
-        return f"{title} · {sampler}" if sampler else title
+        short = sampler_in_short(shown.want.focus)
+        return f"{title} · {short}" if short else title
 
     def candidates(self) -> list[int]:
         """Return the token ids of the candidates, in row order."""

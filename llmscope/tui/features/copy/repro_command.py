@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from llmscope.text import controls
@@ -23,14 +23,16 @@ PLACE = ("layer", "position", "head")
 """Fields of the focus that are written even with their default value, if the lens uses them."""
 TEXTS = ("prompt", "system", "versus_prompt", "words_a", "words_b", "answer")
 """Options whose value is free text; written as `--name=value`, since it may begin with a dash."""
-ORDER = (
-    *("lens", "prompt", "written", "context", "no_special_tokens", "layer", "head", "position"),
-    *("neuron", "step", "weight", "cell", "target", "versus", "translator", "edit"),
-    *("versus_prompt", "words_a", "words_b", "change", "mode", "span", "pool", "top_k"),
-    *("temperature", "sample_top_k", "top_p", "min_p", "format", "adapter", "reward"),
-    *("unverified", "device", "dtype", "threads", "trust_remote_code", "allow_pickle"),
+BEFORE = (
+    *("lens", "prompt", "written", "no_special_tokens", "versus_prompt", "words_a", "words_b"),
+    *("edit", "change", "mode"),
 )
-"""The options of `llmscope snapshot` that a figure may need, in the order used there."""
+AFTER = (
+    *("format", "device", "dtype", "threads", "trust_remote_code", "allow_pickle", "adapter"),
+    *("reward", "unverified"),
+)
+"""The options of `llmscope snapshot` that a figure may need, in the order used there: before and
+after those that lenses declare."""
 
 
 @dataclass(frozen=True)
@@ -144,14 +146,17 @@ def view(source: ModelSource, shown: Shown, state: ViewState) -> View | None:
 def command(view: View, format: str = "txt") -> str | None:  # noqa: A002
     """Return the `llmscope snapshot …` line that reproduces the figure, quoted for a shell.
 
-    The line equals the command in such a snapshot's provenance: in the order of `ORDER`, without
-    redundant options.
+    The line equals the command in such a snapshot's provenance: in the order that
+    `llmscope snapshot` lists, without redundant options.
 
     None if a text holds control characters: a command line cannot hold a NUL, and the others would
     control the terminal that the line is pasted into.
     """
     import shlex
 
+    from llmscope.lenses import command_options, options
+
+    known = options()
     layer, position = view.cursor
     given: dict[str, Any] = {
         **view.source.options,
@@ -160,7 +165,10 @@ def command(view: View, format: str = "txt") -> str | None:  # noqa: A002
         "prompt": view.prompt,
         "written": ",".join(map(str, view.written)) or None,
         "no_special_tokens": not view.special_tokens,
-        **{name: _option(name, value) for name, value in view.focus.items() if value is not True},
+        **{
+            name: value if isinstance(value, bool) else known[name].text(value)
+            for name, value in view.focus.items()
+        },
         "layer": layer,
         "position": position,
         "edit": view.edits,
@@ -172,7 +180,7 @@ def command(view: View, format: str = "txt") -> str | None:  # noqa: A002
     if given.get("head") == "0":
         del given["head"]
     words = ["llmscope", "snapshot", view.source.spec]
-    for name in ORDER:
+    for name in (*BEFORE, *(option.name for option in command_options()), *AFTER):
         words += flag(name, given.pop(name, None))
     assert not given, f"{list(given)} have no place in a command line"
     line = shlex.join(words)
@@ -187,12 +195,6 @@ def flag(name: str, value: Any) -> list[str]:
     if value is None or isinstance(value, bool):
         return [option] if value else []
     return [f"{option}={value}"] if name in TEXTS else [option, str(value)]
-
-
-def _option(name: str, value: Any) -> str:
-    if name in ("target", "versus"):
-        return f"id:{value}"
-    return ",".join(map(str, value)) if name in ("cell", "span") else str(value)
 
 
 def _focus(shown: Shown, state: ViewState) -> Focus:
@@ -213,12 +215,13 @@ def _focus(shown: Shown, state: ViewState) -> Focus:
 
 def _said(focus: Focus, names: Collection[str]) -> dict[str, Any]:
     """Return the fields of a focus that must be written, in their order."""
-    usual = type(focus)()
-    given = {one.name: getattr(focus, one.name) for one in fields(focus) if one.name in names}
+    from llmscope.lenses import options
+
+    given = [option for option in options().values() if option.name in names]
     return {
-        name: value
-        for name, value in given.items()
-        if name in PLACE or value != getattr(usual, name)
+        option.name: option.of(focus)
+        for option in given
+        if option.name in PLACE or option.of(focus) != option.default
     }
 
 

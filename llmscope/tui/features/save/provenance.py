@@ -70,11 +70,10 @@ def about(
 
 def _focus(made: View, shown: Shown) -> Focus:
     """Return the focus that the command requests, counted from 0."""
-    from llmscope.figure import Focus
+    from llmscope.lenses import focus_from
 
     layer, position = made.cursor
-    given = {"layer": layer, "position": position, **made.focus}
-    focus = Focus(**given)
+    focus = focus_from({"layer": layer, "position": position, **made.focus})
     if made.other is not None and shown.beside is not None:
         focus = replace(focus, versus_prompt=_ids(shown.beside.tokens))
     if made.words is not None:

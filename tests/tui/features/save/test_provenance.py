@@ -15,11 +15,12 @@ import pytest
 from textual.pilot import Pilot
 
 import llmscope
-from llmscope.cli.app import app as program
+from llmscope.cli.commands.snapshot import snapshot_command
+from llmscope.lenses import command_options
 from llmscope.scope import Scope
 from llmscope.tui.app import LlmscopeApp
 from llmscope.tui.features.compare.controller import hold_words
-from llmscope.tui.features.copy.repro_command import ORDER, ModelSource, command, view
+from llmscope.tui.features.copy.repro_command import AFTER, BEFORE, ModelSource, command, view
 from llmscope.tui.features.save.dialog import SaveScreen
 from llmscope.tui.state.workspaces import BY_NAME
 from llmscope.tui.user_state import UserState
@@ -48,11 +49,10 @@ async def save(app: LlmscopeApp, pilot: Pilot[int], name: str) -> None:
 
 
 def test_the_options_come_in_the_order_of_the_command_line() -> None:
-    import typer
-
-    snapshot = typer.main.get_command(program).commands["snapshot"]  # type: ignore[attr-defined]
-    names = [one.name for one in snapshot.params]
-    assert [name for name in names if name in ORDER] == list(ORDER)
+    names = [one.name for one in snapshot_command().params]
+    declared = [option.name for option in command_options()]
+    order = [*BEFORE, *declared, *AFTER]
+    assert [name for name in names if name in order] == order
 
 
 async def saved_panes(folder: Path, *workspaces: str) -> int:

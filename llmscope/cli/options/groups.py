@@ -1,0 +1,110 @@
+"""Groups of options that commands share: dataclasses whose fields are options."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from functools import wraps
+from typing import Any, TypeVar, get_type_hints
+
+from llmscope.cli.options import shared
+from llmscope.cli.options.loading import Loader
+
+Group = TypeVar("Group")
+Command = Callable[..., None]
+
+
+def gather(group: type[Group], given: Mapping[str, Any]) -> Group:
+    """Return a group filled with the options of its names."""
+    return group(**{name: given[name] for name in names(group)})
+
+
+def names(group: type[Any]) -> tuple[str, ...]:
+    """Return the names of a group's options, in order."""
+    return tuple(one.name for one in fields(group))
+
+
+def grouped(
+    command: Command, more: Iterable[inspect.Parameter] = (), *, after: str = ""
+) -> Command:
+    """Return a command whose parameters are single options, for Typer.
+
+    Each parameter annotated with a group becomes the group's options.
+
+    Args:
+        command: the function that takes groups.
+        more: options that reach it through its `**name` parameter.
+        after: the parameter behind which those are listed.
+    """
+    parameters = inspect.signature(command, eval_str=True).parameters.values()
+    groups: dict[str, type[Any]] = {
+        one.name: one.annotation
+        for one in parameters
+        if isinstance(one.annotation, type) and is_dataclass(one.annotation)
+    }
+    flat: list[inspect.Parameter] = []
+    for one in parameters:
+        if one.name in groups:
+            flat += _options(groups[one.name])
+        elif one.kind is not one.VAR_KEYWORD:
+            flat.append(one.replace(kind=one.KEYWORD_ONLY))
+        if one.name == after:
+            flat += more
+
+    @wraps(command)
+    def call(**given: Any) -> None:
+        held = {name: gather(group, given) for name, group in groups.items()}
+        taken = {name for group in groups.values() for name in names(group)}
+        command(**held, **{name: value for name, value in given.items() if name not in taken})
+
+    shown: Any = call
+    shown.__signature__ = inspect.Signature(flat)
+    return call
+
+
+def _options(group: type[Any]) -> list[inspect.Parameter]:
+    hints = get_type_hints(group, include_extras=True)
+    return [
+        inspect.Parameter(
+            *(one.name, inspect.Parameter.KEYWORD_ONLY),
+            default=one.default,
+            annotation=hints[one.name],
+        )
+        for one in fields(group)
+    ]
+
+
+@dataclass(frozen=True)
+class HardwareOptions:
+    """Where and how a model runs, and which code may run with it."""
+
+    device: shared.Device = "auto"
+    dtype: shared.Dtype = "auto"
+    threads: shared.Threads = None
+    trust_remote_code: shared.TrustRemoteCode = False
+    allow_pickle: shared.AllowPickle = False
+
+    def loader(self, model: str | None, **more: Any) -> Loader:
+        """Return what loads a model with these options, and `more` fields of `Loader`."""
+        own = {name: getattr(self, name) for name in names(HardwareOptions)}
+        return Loader(model, **own, **more)
+
+
+@dataclass(frozen=True)
+class ModelOptions(HardwareOptions):
+    """What is loaded onto a model, and how it runs."""
+
+    adapter: shared.Adapter = None
+    reward: shared.Reward = None
+    unverified: shared.Unverified = False
+
+    def loader(self, model: str | None, **more: Any) -> Loader:
+        """Return what loads a model with these options."""
+        return super().loader(
+            model,
+            adapters=tuple(self.adapter or ()),
+            reward=self.reward,
+            unverified=self.unverified,
+            **more,
+        )

@@ -1,0 +1,100 @@
+"""The options of `llmscope snapshot` that lenses declare."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from llmscope.arguments import LARGEST
+from llmscope.cli.options.validate import read_pair
+from llmscope.figure import Focus
+from llmscope.lenses import checked_focus, command_options, lens, names
+from llmscope.lenses.options import LensOption
+
+if TYPE_CHECKING:
+    from llmscope.scope import Scope
+
+FEW = 3
+"""The number of lenses up to which the help of an option names them."""
+_TYPES: dict[str, type] = {"integer": int, "number": float, "share": float, "switch": bool}
+"""The Python type of a kind of option on the command line; str for all others."""
+
+
+def parameters() -> Iterator[inspect.Parameter]:
+    """Yield the options of all lenses as parameters of a Typer command."""
+    for option in command_options():
+        share = option.kind == "share"
+        declared = typer.Option(
+            option.flag,
+            metavar=option.metavar or None,
+            min=0 if share else option.least if option.kind == "integer" else None,
+            max=1 if share else None,
+            help=_help(option),
+            show_default=option.shown or True,
+        )
+        plain: Any = _TYPES.get(option.kind, str)
+        text = option.kind in ("pair", "token") or option.default is None
+        yield inspect.Parameter(
+            *(option.name, inspect.Parameter.KEYWORD_ONLY),
+            default=None if text else option.default,
+            annotation=Annotated[plain | None if text else plain, declared],
+        )
+
+
+def _help(option: LensOption[Any]) -> str:
+    """Return the help of an option, with the lenses that have it if they are few."""
+    having = [name for name in names() if option in lens(name).options]
+    if len(having) > FEW:
+        return option.help
+    listed = " or ".join(part for part in (", ".join(having[:-1]), having[-1]) if part)
+    return f"With --lens {listed}: {option.help[:1].lower()}{option.help[1:]}"
+
+
+def read_focus(given: Mapping[str, Any], mode: str, change: bool) -> Focus:
+    """Return the focus that the command line asks for, without tokens: see `with_tokens`.
+
+    Args:
+        given: the values of the lenses' options, by name.
+        mode: the lenses' mode; empty for their defaults.
+        change: show edited minus unedited, or A minus B.
+
+    Raises:
+        BadParameter: a value is out of range.
+    """
+    focus = Focus(mode=mode, change=change)
+    for option in command_options():
+        value = given[option.name]
+        if option.kind == "token" or value is None:
+            continue
+        if option.kind == "pair":
+            value = read_pair(value, f"{option.metavar}, such as 0,64", option.flag)
+        try:
+            focus = option.set(focus, option.checked(value, LARGEST))
+        except (TypeError, ValueError) as error:
+            raise typer.BadParameter(str(error), param_hint=option.flag) from None
+    return checked_focus(focus, LARGEST)
+
+
+def token_texts(given: Mapping[str, Any]) -> dict[str, str]:
+    """Return the text of each option whose value is a token, by the option's name."""
+    named = {option.name: given[option.name] for option in _of_tokens()}
+    return {name: text for name, text in named.items() if text is not None}
+
+
+def with_tokens(focus: Focus, texts: Mapping[str, str], scope: Scope) -> Focus:
+    """Return the focus with tokens read by the model's tokenizer.
+
+    Raises:
+        ScopeError: a text is not a single token of the model.
+    """
+    for option in _of_tokens():
+        if option.name in texts:
+            focus = option.set(focus, scope.token(texts[option.name]))
+    return focus
+
+
+def _of_tokens() -> list[LensOption[Any]]:
+    return [option for option in command_options() if option.kind == "token"]

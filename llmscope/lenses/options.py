@@ -1,0 +1,253 @@
+"""Options of lenses: each is declared once, by the lens that reads it, with its type and help.
+
+The options of `llmscope snapshot`, the keywords of `Scope.look`, the copied command and script,
+`llmscope lenses NAME` and the JSON Schema of a snapshot are derived from these declarations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import Any, Generic, Literal, TypeVar, cast, get_args
+
+from llmscope import arguments
+from llmscope.figure import Focus
+
+Kind = Literal[
+    "integer",
+    "number",
+    "share",
+    "text",
+    "path",
+    "switch",
+    "pair",
+    "token",
+    "tokens",
+    "word-lists",
+]
+KINDS: tuple[str, ...] = get_args(Kind)
+IN_COMMAND = KINDS[:-2]
+"""The kinds that the command line has options for."""
+Value = TypeVar("Value")
+
+FIELDS = frozenset(one.name for one in fields(Focus)) - {"options"}
+"""The options that are fields of `Focus`, because the screen or several lenses use them."""
+
+
+@dataclass(frozen=True)
+class LensOption(Generic[Value]):
+    """An option of a lens.
+
+    Attributes:
+        name: its name in Python; `--name` on the command line, with dashes.
+        kind: the type of its values: a Python int, finite float, float from 0 to 1, str, path as
+            str, bool, two ints, or token id.
+        default: the value if none is given; None is allowed only if it is the default.
+        help: one sentence for `--help`.
+        metavar: a placeholder of the value for `--help`; "" names the type.
+        least: the smallest value of an integer, or of both of a pair.
+        above: a number that a value must exceed.
+        shown: how `--help` shows the default, where the value alone says too little.
+        check: raises ValueError for a value of the right type that is wrong; called with the name
+            and the value.
+    """
+
+    name: str
+    kind: Kind
+    default: Value
+    help: str = ""
+    metavar: str = ""
+    least: int | None = None
+    above: float | None = None
+    shown: str = ""
+    check: Callable[[str, Value], object] | None = None
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for an unknown kind, or a name that is no identifier."""
+        if self.kind not in KINDS:
+            raise ValueError(
+                f"option {arguments.quoted(self.name)}: no type {arguments.quoted(self.kind)}; "
+                f"there are {', '.join(KINDS)}"
+            )
+        if not (isinstance(self.name, str) and self.name.isidentifier() and self.name.isascii()):
+            raise ValueError(f"an option's name must be an identifier, not {self.name!r}")
+
+    @property
+    def flag(self) -> str:
+        """The option on the command line, such as `--top-k`."""
+        return f"--{self.name.replace('_', '-')}"
+
+    def of(self, focus: Focus) -> Value:
+        """Return the value that a focus has."""
+        if self.name in FIELDS:
+            return cast(Value, getattr(focus, self.name))
+        return cast(Value, dict(focus.options).get(self.name, self.default))
+
+    def set(self, focus: Focus, value: Value) -> Focus:
+        """Return the focus with another value."""
+        if self.name in FIELDS:
+            return replace(focus, **{self.name: cast(Any, value)})
+        kept = {name: old for name, old in focus.options if name != self.name}
+        if type(value) is not type(self.default) or value != self.default:
+            kept[self.name] = value
+        return replace(focus, options=tuple(sorted(kept.items())))
+
+    def checked(self, value: Any, vocabulary: int) -> Value:
+        """Return a value in its plain Python type.
+
+        Args:
+            value: the value as a caller gave it.
+            vocabulary: number of tokens in the model's vocabulary.
+
+        Raises:
+            TypeError, ValueError: the value is of another type, or out of range.
+        """
+        if value is None and self.default is None:
+            return cast(Value, None)
+        plain = self._plain(value, vocabulary)
+        if self.check is not None:
+            self.check(self.name, plain)
+        return plain
+
+    def _plain(self, value: Any, vocabulary: int) -> Value:
+        def token(name: str, one: Any) -> int:
+            return _token(name, one, vocabulary)
+
+        def tokens(name: str, ids: Any) -> tuple[int, ...]:
+            return tuple(token(name, one) for one in arguments.token_ids(name, ids))
+
+        def number(name: str, one: Any) -> float:
+            return arguments.real(name, one, above=-float("inf") if low is None else low)
+
+        low = self.above
+        check: dict[str, Callable[[str, Any], Any]] = {
+            "integer": lambda name, one: arguments.integer(name, one, least=self.least),
+            "number": number,
+            "share": arguments.share,
+            "text": arguments.text,
+            "path": arguments.name_or_path,
+            "switch": arguments.flag,
+            "pair": lambda name, two: arguments.pair(name, two, least=self.least),
+            "token": token,
+            "tokens": tokens,
+            "word-lists": lambda name, lists: _lists(name, lists, tokens),
+        }
+        plain: Value = check[self.kind](self.name, value)
+        return plain
+
+    def text(self, value: Any) -> str:
+        """Return a value as the command line takes it."""
+        if self.kind == "token":
+            return f"id:{value}"
+        return ",".join(map(str, value)) if self.kind == "pair" else str(value)
+
+    def schema(self) -> dict[str, Any]:
+        """Return the JSON Schema of its values."""
+        types: dict[str, Any] = {
+            "integer": {"type": "integer"},
+            "number": {"type": "number"},
+            "share": {"type": "number", "minimum": 0, "maximum": 1},
+            "text": {"type": "string"},
+            "path": {"type": "string"},
+            "switch": {"type": "boolean"},
+            "pair": _array({"type": "integer"}, 2),
+            "token": {"type": "integer", "minimum": 0},
+            "tokens": _array({"type": "integer", "minimum": 0}),
+            "word-lists": _array(_array({"type": "integer", "minimum": 0}), 2),
+        }
+        found = dict(types[self.kind])
+        if self.kind == "integer" and self.least is not None:
+            found["minimum"] = self.least
+        if self.above is not None:
+            found["exclusiveMinimum"] = self.above
+        if self.default is None:
+            found = {"anyOf": [found, {"type": "null"}]}
+        return found | ({"description": self.help} if self.help else {})
+
+
+def _array(items: dict[str, Any], count: int | None = None) -> dict[str, Any]:
+    found = {"type": "array", "items": items}
+    return found if count is None else found | {"minItems": count, "maxItems": count}
+
+
+def _token(name: str, value: Any, vocabulary: int) -> int:
+    number = arguments.integer(name, value)
+    if not 0 <= number < vocabulary:
+        raise ValueError(
+            f"{name}: token {arguments.quoted(number)} is out of range: the vocabulary has "
+            f"{vocabulary} tokens (0 to {vocabulary - 1})"
+        )
+    return number
+
+
+def _lists(
+    name: str, value: Any, tokens: Callable[[str, Any], tuple[int, ...]]
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        raise TypeError(f"{name} must be two lists of token ids, not {arguments.quoted(value)}")
+    first, second = (tokens(name, one) for one in value)
+    return first, second
+
+
+def _span(name: str, span: tuple[int, int] | None) -> None:
+    """Raise ValueError for a span that is empty in every prompt.
+
+    Negative ends count from the end of the prompt, and an end of 0 after a negative start means
+    its end. A span may be empty in one prompt and not in another.
+    """
+    if span is None:
+        return
+    first, end = span
+    if first >= end and not (end <= 0 <= first or first < 0 == end):
+        raise ValueError(f"{name} {(first, end)} is empty: the first token, and one after it")
+
+
+LAYER = LensOption("layer", "integer", -1, "Layer, from 0; negative from the end.")
+HEAD = LensOption("head", "integer", 0, "Head, from 0; negative from the end.")
+POSITION = LensOption("position", "integer", -1, "Token, from 0; negative from the end.")
+TARGET = LensOption[int | None](
+    *("target", "token", None, "A token's text with its space, or id:NUMBER.", "TOKEN")
+)
+VERSUS = LensOption[int | None](
+    *("versus", "token", None, "A token that the target is compared with.", "TOKEN")
+)
+CONTEXT = LensOption[int | None](
+    "context",
+    "integer",
+    None,
+    "Number of tokens before the query.",
+    least=0,
+    shown="all lines except the last",
+)
+SPAN = LensOption[tuple[int, int] | None](
+    "span",
+    "pair",
+    None,
+    "Show only these tokens of a long prompt: from FIRST to before END. Negative numbers count "
+    "from the end, so that -1,0 is the last token.",
+    "FIRST,END",
+    check=_span,
+)
+TOP_K = LensOption("top_k", "integer", 10, "Number of tokens or neurons to list.", least=1)
+
+MODE = LensOption("mode", "text", "")
+CHANGE = LensOption("change", "switch", False)
+VERSUS_PROMPT = LensOption[tuple[int, ...] | None]("versus_prompt", "tokens", None)
+
+RESERVED = frozenset(
+    (
+        *("lens", "model", "prompt", "prompt_file", "ids", "written", "context_file", "chat"),
+        *("system", "no_special_tokens", "words_a", "words_b", "answer", "edit", "versus_prompt"),
+        *("change", "mode", "workspace", "keys", "format", "out", "size", "scale", "look", "theme"),
+        *("color", "ascii", "force", "prompts", "shard", "shard_size", "batch_size"),
+        *("batch_tolerance", "engine", "workers", "gpus_per_worker", "adapter", "reward", "debug"),
+        *("unverified", "device", "dtype", "threads", "trust_remote_code", "allow_pickle", "help"),
+        *("options", "name", "recording"),
+    )
+)
+"""Names that no lens may give to an option of its own: `llmscope snapshot` or `look` has them."""
+
+COMMON: tuple[LensOption[Any], ...] = (LAYER, HEAD, POSITION, TARGET, VERSUS, CONTEXT, SPAN, TOP_K)
+"""Options of several lenses, in the order in which the command line lists them."""
+OF_EVERY_LENS: tuple[LensOption[Any], ...] = (MODE, CHANGE, VERSUS_PROMPT)
+"""Options that any lens may have; the command line declares them, with checks of its own."""
