@@ -1,4 +1,4 @@
-"""Load what other installed packages add: lenses, and formats of files.
+"""Load what other installed packages add: lenses, panes, formats of files, sources of models.
 
 A package registers an object under an entry point group, in its pyproject.toml:
 
@@ -10,29 +10,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from importlib.metadata import EntryPoint, entry_points
-from typing import Protocol, TypeVar
+from operator import attrgetter
+from typing import Any, TypeVar
 
 from llmscope.text import display_text, named
 
-
-class Named(Protocol):
-    """What can be registered: it has the name that users type."""
-
-    @property
-    def name(self) -> str:
-        """The name."""
-
-
-Part = TypeVar("Part", bound=Named)
+Part = TypeVar("Part")
 
 _flaws: dict[str, str] = {}
 
 
 def with_plugins(
     group: str,
-    kind: type[Part],
+    kind: type[Any],
     own: Mapping[str, Part],
     flaw: Callable[[Part], str] | None = None,
+    name_of: Callable[[Part], str] = attrgetter("name"),
 ) -> dict[str, Part]:
     """Return our own parts of a kind, and those that other packages register.
 
@@ -44,6 +37,7 @@ def with_plugins(
         kind: the type of its objects.
         own: our own parts, by name. Their names cannot be replaced.
         flaw: returns why a part cannot be used; "" if it can.
+        name_of: returns the name of a part.
     """
     found = dict(own)
     for point in entry_points(group=f"llmscope.{group}"):
@@ -57,12 +51,13 @@ def with_plugins(
             continue
         if not isinstance(part, kind):
             _flaws[where] = f"{where} is left out: it is no {kind.__name__}"
-        elif part.name in found:
-            _flaws[where] = f"{where} is left out: the name {display_text(part.name)} is taken"
         elif flaw is not None and (reason := flaw(part)):
             _flaws[where] = f"{where} is left out: {reason}"
+        elif name_of(part) in found:
+            name = display_text(name_of(part))
+            _flaws[where] = f"{where} is left out: the name {name} is taken"
         else:
-            found[part.name] = part
+            found[name_of(part)] = part
     return found
 
 

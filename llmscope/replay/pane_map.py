@@ -11,7 +11,8 @@ from llmscope.figure import Figure, Focus
 from llmscope.lenses import lens, names
 from llmscope.text import display_text
 from llmscope.tui.pane_grid import ELSEWHERE
-from llmscope.tui.state.views import ATTENTION_MODES, MAP_VIEWS
+from llmscope.tui.panes import pane_classes
+from llmscope.tui.state.views import MAP_VIEWS
 from llmscope.tui.state.workspaces import Workspace
 
 T = TypeVar("T")
@@ -21,39 +22,6 @@ DETAILS = 4
 """Maximum number of figures beside the main figure of a page."""
 EDITED = "edits-and-b"
 """The key of the pane with the edits and prompt B, which has no figure."""
-_MODES: dict[str, dict[str, tuple[str, ...]]] = {
-    "next-token": {"": ("next-token",)},
-    "attention": {"all": ("heads-all",), **dict.fromkeys(ATTENTION_MODES, ("attention",))},
-    "mlp": {"neurons": ("mlp",)},
-    "experts": {"": ("mlp",)},
-    "tokens": {"": ("tokens",)},
-    "heads": dict.fromkeys(
-        ("induction", "previous-token", "duplicate-token", "sink", "entropy"), ("heads",)
-    ),
-    "neurons": {"tokens": ("neuron-tokens",), "activation": ("neuron-activation",)},
-    "attribution": {
-        "heads": ("attribution-heads",),
-        **dict.fromkeys(("parts", "neurons", "layers"), ("attribution",)),
-    },
-    "saliency": dict.fromkeys(("gradient", "integrated"), ("saliency",)),
-    "context": {
-        "last": ("context", "context-proof"),
-        "gain": ("context-gain",),
-        **dict.fromkeys(("lines", "tokens"), ("context-steps",)),
-    },
-    "patching": dict.fromkeys(("stream", "attention", "mlp", "heads"), ("patching",)),
-    "walkthrough": {"steps": ("walkthrough", "walk-said")},
-    "contrast": {
-        "kl": ("contrast-kl",),
-        **dict.fromkeys(("word", "lens"), ("contrast-word",)),
-        **dict.fromkeys(("cosine", "centred", "attention", "attention-difference"), ("contrast",)),
-    },
-    "stages": {
-        **dict.fromkeys(("weights", "rank", "directions", "lens"), ("stages",)),
-        **dict.fromkeys(("kl", "reward", "kl-all", "reward-all", "score"), ("stages-kl",)),
-    },
-}
-"""The panes that show a lens in a mode; other figures get a generic pane."""
 
 
 @dataclass(frozen=True)
@@ -125,9 +93,11 @@ def kinds_of(figure: Figure, mode: str) -> tuple[str, ...]:
     views = ((view.lens, view.mode) for view in MAP_VIEWS)
     if (figure.lens, mode) in views and _is_map(figure):
         return ("map",)
-    if figure.lens == "ablation":
-        return ("ablation",)
-    return _MODES.get(figure.lens, {}).get(mode, ())
+    return tuple(
+        key
+        for key, pane in pane_classes().items()
+        if mode in pane.snapshot_modes().get(figure.lens, ())
+    )
 
 
 def _is_map(figure: Figure) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -20,11 +20,11 @@ from llmscope.figure import Figure, Focus
 from llmscope.replay.pane_map import EDITED, PaneFigure
 from llmscope.text import display_text
 from llmscope.tui.pane_grid import ELSEWHERE
-from llmscope.tui.panes import PANE_CLASSES, FigurePane
+from llmscope.tui.panes import FigurePane, pane_classes
 from llmscope.tui.panes.walkthrough import WalkthroughPane
 from llmscope.tui.state.figure_store import TOKENS, Shown
 from llmscope.tui.state.view_state import ViewState
-from llmscope.tui.state.workspaces import PANES
+from llmscope.tui.state.workspaces import TITLES
 
 DERIVED = ("context-proof", "walk-said")
 """Panes that show a derived view of a figure, under their own title."""
@@ -54,7 +54,7 @@ class ReplayPane(FigurePane):
     @property
     def called(self) -> str:
         """Return the name of the pane for the user."""
-        return PANES.get(self.key) or PANES.get(self.held.kind) or _title(self.held.figure)
+        return TITLES.get(self.key) or TITLES.get(self.held.kind) or _title(self.held.figure)
 
     @property
     def apart(self) -> bool:
@@ -145,7 +145,7 @@ def panes_of(
     held: Sequence[PaneFigure], whatif: EditsCaption, look: RenderOptions
 ) -> dict[str, FigurePane]:
     """Return the panes by their keys."""
-    live: Mapping[str, type[FigurePane]] = {cls.key: cls for cls in PANE_CLASSES}
+    live = pane_classes()
     found: dict[str, FigurePane] = {}
     for one in held:
         base = live.get(one.kind, FigurePane)

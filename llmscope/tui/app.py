@@ -369,7 +369,9 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         self.grid.model(info.layers)
         from llmscope.plugins import take_flaws
 
-        for notice in (*info.notices, *take_flaws()):
+        # A snapshot leaves them to the command line, whose notes outlive the picture.
+        flaws = () if self.user.anonymous else take_flaws()
+        for notice in (*info.notices, *flaws):
             self.tell(notice, "warning")
         self.chat.read(self.text, info)
         if self.models.pending is not None or not self.chat.begin(self):

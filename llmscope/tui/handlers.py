@@ -139,7 +139,7 @@ def show_help(host: Host) -> None:
     host.push_screen(
         HelpScreen(
             *(host.look.theme, None if want is None else want.lens, place, host.user.keymap),
-            host.mode.help_pane(pane),
+            host.mode.usage(pane),
             host.mode,
         )
     )

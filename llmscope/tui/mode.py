@@ -65,9 +65,9 @@ class LiveMode:
         """Return the factory of the panes, by key; None for those of the workspaces."""
         return None
 
-    def help_pane(self, pane: FigurePane | None) -> str | None:
-        """Return the key of the pane whose own help applies; None without one."""
-        return None if pane is None else pane.key
+    def usage(self, pane: FigurePane | None) -> str | None:
+        """Return how to use a pane, for the help page; None without a pane that has help."""
+        return None if pane is None else pane.usage
 
     def described(self, host: Host) -> list[str]:
         """Return the clauses that describe what is under the cursor."""
@@ -77,9 +77,10 @@ class LiveMode:
 
     def letters(self, panes: Mapping[str, FigurePane]) -> dict[str, str]:
         """Return the letter that jumps to each pane, by its key."""
-        from llmscope.tui.dialogs.jump import LETTERS
+        from llmscope.tui.dialogs.jump import ALPHABET, LETTERS
 
-        return {key: LETTERS[key] for key in panes}
+        free = (letter for letter in ALPHABET if letter not in LETTERS.values())
+        return {key: LETTERS.get(key) or next(free) for key in panes}
 
     def commands(
         self, source: ModelSource, shown: Shown, state: ViewState

@@ -13,7 +13,7 @@ from textual.message import Message
 
 from llmscope.draw.render_options import RenderOptions
 from llmscope.tui.state.layout import Arrangement, grid_for, held, layout_for, visible
-from llmscope.tui.state.workspaces import WORKSPACES, Workspace, workspace_of
+from llmscope.tui.state.workspaces import PANES, WORKSPACES, Workspace, workspace_of
 
 if TYPE_CHECKING:
     from llmscope.engine.events import Want
@@ -37,6 +37,7 @@ class PaneGrid(Container):
         workspace: the workspace on screen.
         arrangements: the user's arrangement of each workspace, by its name.
         current: the pane that gets the cursor keys, if it is on screen.
+        added: the keys of panes from other packages, once the panes are made.
     """
 
     class Rearranged(Message):
@@ -57,12 +58,13 @@ class PaneGrid(Container):
         self._fades = fades
         self.layout_name = layout_for(80, 24)
         self.workspaces, self._make = workspaces, make
-        self.arrangements = {one.name: Arrangement.of(one) for one in workspaces}
-        self.arrangements.update(arrangements or {})
+        self._remembered = arrangements or {}
+        self._remember(self._remembered)
         self.workspace = {one.name: one for one in workspaces}.get(workspace, workspaces[0])
         self.current = self.workspace.spine
         self._detail = next(iter(self.workspace.details), "")
         self._maximized: str | None = None
+        self.added: tuple[str, ...] = ()
         self._layers = self._room = 1
         self._folds: dict[tuple[object, ...], bool] = {}
         self._folded: frozenset[str] = frozenset()
@@ -72,9 +74,30 @@ class PaneGrid(Container):
         """Return all panes, by key. They are created after the first paint, which shows none."""
         if self._make is not None:
             return self._make(self._look)
-        from llmscope.tui.panes import PANE_CLASSES
+        from llmscope.tui.panes import pane_classes
 
-        return {cls.key: cls(self._look) for cls in PANE_CLASSES}
+        classes = pane_classes()
+        self._join([cls for key, cls in classes.items() if key not in PANES])
+        return {key: cls(self._look) for key, cls in classes.items()}
+
+    def _join(self, added: Sequence[type[FigurePane]]) -> None:
+        """Add panes of other packages to their workspaces, as the user arranged them."""
+        self.added = tuple(cls.key for cls in added)
+        for cls in added:
+            self.workspaces = tuple(
+                replace(one, details=(*one.details, cls.key)) if one.name == cls.workspace else one
+                for one in self.workspaces
+            )
+        if added:
+            self.workspace = next(one for one in self.workspaces if one.name == self.workspace.name)
+            self._remember(self._remembered)
+
+    def _remember(self, arrangements: Mapping[str, Arrangement]) -> None:
+        """Arrange the panes of each workspace as given, and by default where nothing is."""
+        self.arrangements = {}
+        for one in self.workspaces:
+            found = arrangements.get(one.name, Arrangement(()))
+            self.arrangements[one.name] = Arrangement.of(one, found.order, found.hidden)
 
     def fill(self, keymap: Keymap) -> None:
         """Mount the panes; those without room are not displayed."""

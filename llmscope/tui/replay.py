@@ -114,7 +114,7 @@ class Replay(LiveMode):
         """Return the factory of the panes of the file's figures, by key."""
         return self.panes
 
-    def help_pane(self, pane: FigurePane | None) -> None:
+    def usage(self, pane: FigurePane | None) -> None:
         """Return None: the panes of a file have no help of their own."""
 
     def described(self, host: Host) -> list[str]:

@@ -54,6 +54,27 @@ LENS = Lens(
     help="Counts.",
 )
 '''
+PANE = '''
+"""A pane in one module: the lens `place`, counted from 5."""
+
+from typing import ClassVar
+
+from llmscope.engine.events import Want
+from llmscope.figure import Focus
+from llmscope.tui.panes import LensPane
+from their_lens import FIRST
+
+
+class PlacePane(LensPane):
+    key: ClassVar[str] = "place"
+    title: ClassVar[str] = "where each token is"
+    workspace: ClassVar[str] = "heads"
+    usage: ClassVar[str] = "Left and right move by tokens."
+    lens: ClassVar[str] = "place"
+
+    def want(self, state):
+        return Want(self.key, "place", FIRST.set(Focus(), 5))
+'''
 
 
 def install(folder: Path, package: str, module: str, **entries: str) -> Path:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.plugins.packages import FORMAT, LENS, install
+from tests.plugins.packages import FORMAT, LENS, PANE, install
 
 LOOK = ("snapshot", "builtin:sort", "--prompt", "CAB")
 
@@ -26,6 +26,7 @@ def run(folder: Path, *words: object) -> subprocess.CompletedProcess[str]:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     install(tmp_path / "site", "their_format", FORMAT, formats="csv = CSV")
+    install(tmp_path / "site", "their_pane", PANE, panes="place = PlacePane")
     return install(tmp_path / "site", "their_lens", LENS, lenses="place = LENS")
 
 
@@ -78,6 +79,67 @@ def test_an_option_of_a_lens_is_in_the_command_the_help_and_the_schema(folder: P
     wrong = run(folder, *LOOK, "--lens", "place", "--first", "-1")
     assert wrong.returncode == 2
     assert "--first" in wrong.stderr
+
+
+def screen(folder: Path, keys: str) -> str:
+    """Return the screen after some keys, in the workspace of the pane."""
+    words = ("--lens", "screen", "--workspace", "heads", "--size", "200x40", "--format", "txt")
+    done = run(folder, *LOOK, *words, "--keys", keys)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def test_a_pane_is_on_the_screen_and_in_the_palette(folder: Path) -> None:
+    assert "╭─ Place · verified" in screen(folder, "escape")
+    listed = screen(folder, 'escape ctrl+p type:"where each"')
+    assert "pane: where each token is" in listed
+
+
+def test_a_pane_has_a_help_page_and_a_command_with_the_option_of_its_lens(folder: Path) -> None:
+    reached = 'escape ctrl+p type:"where each" enter'
+    page = screen(folder, f"{reached} ?")
+    assert "Where is each token?" in page
+    assert "Left and right move by tokens." in page
+    menu = screen(folder, f"{reached} y")
+    assert "llmscope snapshot builtin:sort --lens place --prompt=CAB" in menu
+    assert "--first 5 --format txt" in menu
+
+
+def test_a_pane_shows_the_figure_of_a_snapshot(folder: Path, tmp_path: Path) -> None:
+    file = tmp_path / "a.json"
+    assert run(folder, *LOOK, "--lens", "place", "--out", file).returncode == 0
+    code = (
+        "import sys; from pathlib import Path; from llmscope.replay.reader import recorded;"
+        "from llmscope.replay.pane_map import held;"
+        "snapshot = recorded(Path(sys.argv[1]));"
+        "print([one.kind for one in held(snapshot.figures, snapshot.focus)])"
+    )
+    environ = {**os.environ, "PYTHONPATH": str(folder)}
+    command = [sys.executable, "-c", code, str(file)]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+    assert done.stdout == "['place']\n", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("class PlacePane", "1 / 0\nclass PlacePane", "cannot be loaded: ZeroDivisionError"),
+        ("class PlacePane(LensPane)", "class PlacePane(dict)", "is left out: it is no FigurePane"),
+        ('str] = "place"', 'str] = "map"', "is left out: the name map is taken"),
+        ('str] = "heads"', 'str] = "nowhere"', "is left out: there is no workspace 'nowhere'"),
+        ("title:", "other:", "is left out: it has no title"),
+    ],
+)
+def test_a_bad_pane_costs_a_note(tmp_path: Path, old: str, new: str, told: str) -> None:
+    install(tmp_path / "site", "their_lens", LENS, lenses="place = LENS")
+    module = PANE.replace(old, new, 1)
+    folder = install(tmp_path / "site", "their_pane", module, panes="place = PlacePane")
+    done = run(folder, *LOOK, "--lens", "screen", "--size", "100x30", "--format", "txt")
+    assert done.returncode == 0
+    assert "╭─ Map · " in done.stdout
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("note: place in llmscope.panes, of their_pane ")
+    assert told in line
 
 
 def test_an_option_of_a_lens_is_a_keyword_in_python(folder: Path) -> None:

@@ -10,6 +10,7 @@ from llmscope.figure import Focus
 from llmscope.lenses import lens, names
 from llmscope.tui.actions.keymap import keymap_from
 from llmscope.tui.actions.registry import ACTIONS, BY_NAME, OF_A_FILE
+from llmscope.tui.panes import pane_classes
 from llmscope.tui.replay import WITHOUT_MODEL
 from llmscope.tui.user_state import UserState
 from tests.cli.running import run
@@ -251,10 +252,9 @@ async def test_q_leaves(five):
 
 
 def test_each_mode_that_a_pane_shows_is_one_of_its_lens():
-    from llmscope.replay.pane_map import _MODES
-
-    for name, modes in _MODES.items():
-        assert {*modes} <= {"", *lens(name).modes}
+    for pane in pane_classes().values():
+        for name, modes in pane.snapshot_modes().items():
+            assert {*modes} <= {"", *lens(name).modes}
     assert Focus().mode == ""
 
 

@@ -10,7 +10,7 @@ from textual.binding import Binding
 
 from llmscope.tui.actions.types import Action, Lazy, Run, Where, binds_at, own_keys
 from llmscope.tui.state.prompt_pairs import pairs
-from llmscope.tui.state.workspaces import PANES, WORKSPACES
+from llmscope.tui.state.workspaces import TITLES, WORKSPACES
 
 # Handlers are imported when an action first runs: the first paint would wait for all of them.
 if TYPE_CHECKING:
@@ -208,12 +208,12 @@ FIGURES = (
     ),
     *(
         Action(f"hide-{key}", "pane", f"hide or show {title}", "", _toggle(key))
-        for key, title in PANES.items()
+        for key, title in TITLES.items()
         if any(key in workspace.details for workspace in WORKSPACES)
     ),
     *(
         Action(f"pane-{key}", "pane", title, "", _enter(key), "anywhere")
-        for key, title in PANES.items()
+        for key, title in TITLES.items()
     ),
 )
 CONTEXT = (

@@ -104,6 +104,9 @@ class Commands(Provider):
             while len(keys) > 1 and len(" ".join(keys)) > KEYS:
                 keys.pop()
             yield PaletteEntry(host.mode.titled(action), partial(action.run, host), " ".join(keys))
+        for key in host.grid.added:
+            title = f"pane: {display_text(host.grid.panes[key].called)}"
+            yield PaletteEntry(title, partial(host.grid.enter, key))
         for name in theme_names() if host.user.anonymous else all_names():
             title = f"{THEME}: {display_text(name, whitespace=True)}"
             yield PaletteEntry(title, partial(choose, host, name))

@@ -13,11 +13,12 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from llmscope.tui.dialogs.base import Dialog
-from llmscope.tui.state.workspaces import PANES
+from llmscope.tui.state.workspaces import TITLES
 
 if TYPE_CHECKING:
     from llmscope.tui.host import Host
 
+ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
 PROMPT, PROMPT_B, MESSAGE = "prompt", "prompt b", "message"
 
 
@@ -31,12 +32,12 @@ def letters(titles: Mapping[str, str]) -> dict[str, str]:
     for key, title in titles.items():
         words = [word for word in title.lower().split() if word != "the"]
         initials = [word[0] for word in words]
-        free = [*initials, *"".join(words), *"abcdefghijklmnopqrstuvwxyz0123456789"]
+        free = [*initials, *"".join(words), *ALPHABET]
         taken[key] = next(c for c in free if c.isalnum() and c not in taken.values())
     return taken
 
 
-LETTERS = letters({PROMPT: "prompt", **PANES, PROMPT_B: "b"})
+LETTERS = letters({PROMPT: "prompt", **TITLES, PROMPT_B: "b"})
 # The placeholder replaces the panes, so it takes none of their letters.
 LETTERS |= letters({PROMPT: "prompt", MESSAGE: "message"})
 

@@ -2,69 +2,37 @@
 
 from __future__ import annotations
 
-from llmscope.tui.panes.attention import AttentionPane
-from llmscope.tui.panes.context import ContextPane, GainPane, ProofPane, StepsPane
-from llmscope.tui.panes.contrast import ContrastPane, DivergencePane, WordPane
-from llmscope.tui.panes.edits import EditsPane
-from llmscope.tui.panes.lens import (
-    AllHeadsPane,
-    AttributionHeadsPane,
-    AttributionPane,
-    HeadsPane,
-    NeuronActivationPane,
-    NeuronTokensPane,
-    SaliencyPane,
-)
-from llmscope.tui.panes.map import MapPane
-from llmscope.tui.panes.mlp import MlpPane
-from llmscope.tui.panes.next_token import NextTokenPane
+from functools import cache
+from importlib import import_module
+
+from llmscope.plugins import with_plugins
+from llmscope.tui.panes.lens import LensPane
 from llmscope.tui.panes.pane import FigurePane
-from llmscope.tui.panes.stages import StagesKlPane, StagesPane
-from llmscope.tui.panes.tokens import TokensPane
-from llmscope.tui.panes.walk_values import ValuesPane
-from llmscope.tui.panes.walkthrough import SaidPane, WalkthroughPane
-from llmscope.tui.panes.what_if import AblationPane, PatchingPane
+from llmscope.tui.state.workspaces import BY_NAME, PANES
 
-PANE_CLASSES: tuple[type[FigurePane], ...] = (
-    MapPane,
-    NextTokenPane,
-    AttentionPane,
-    MlpPane,
-    TokensPane,
-    HeadsPane,
-    AllHeadsPane,
-    NeuronTokensPane,
-    NeuronActivationPane,
-    AttributionPane,
-    AttributionHeadsPane,
-    SaliencyPane,
-    ContextPane,
-    ProofPane,
-    StepsPane,
-    GainPane,
-    EditsPane,
-    AblationPane,
-    PatchingPane,
-    WalkthroughPane,
-    ValuesPane,
-    SaidPane,
-    ContrastPane,
-    DivergencePane,
-    WordPane,
-    StagesPane,
-    StagesKlPane,
-)
+__all__ = ["FigurePane", "LensPane", "pane_classes"]
 
-__all__ = [
-    "PANE_CLASSES",
-    "AttentionPane",
-    "ContextPane",
-    "FigurePane",
-    "GainPane",
-    "MapPane",
-    "MlpPane",
-    "NextTokenPane",
-    "ProofPane",
-    "StepsPane",
-    "TokensPane",
-]
+
+@cache
+def pane_classes() -> dict[str, type[FigurePane]]:
+    """Return the classes of all panes by key, ours first."""
+    own: dict[str, type[FigurePane]] = {}
+    for key, entry in PANES.items():
+        module, _, name = entry.widget.partition(":")
+        own[key] = getattr(import_module(f"llmscope.tui.panes.{module}"), name)
+    return with_plugins("panes", type, own, _flaw, _key)
+
+
+def _key(pane: type[FigurePane]) -> str:
+    return pane.key
+
+
+def _flaw(pane: type[FigurePane]) -> str:
+    """Return why a pane of another package cannot be used; "" if it can."""
+    if not issubclass(pane, FigurePane) or not hasattr(pane, "key"):
+        return "it is no FigurePane with a key"
+    if not pane.title:
+        return "it has no title"
+    if pane.workspace not in BY_NAME:
+        return f"there is no workspace {pane.workspace!r}: {', '.join(BY_NAME)}"
+    return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import ClassVar
 
@@ -11,7 +12,7 @@ from llmscope.engine.events import SPAN, Want
 from llmscope.figure import Focus
 from llmscope.tui.panes.pane import FigurePane
 from llmscope.tui.state.view_state import ViewState
-from llmscope.tui.state.views import OF_ONE_HEAD
+from llmscope.tui.state.views import ATTENTION_MODES, OF_ONE_HEAD
 
 MARGIN, HEAD = 9, 2
 """Columns taken by the row labels, and rows taken by the column labels, in cells."""
@@ -21,6 +22,18 @@ class AttentionPane(FigurePane):
     """The attention pattern of the cursor's layer and head. [query, key]"""
 
     key: ClassVar[str] = "attention"
+    usage: ClassVar[str] = """\
+Up and down move by tokens, {head-previous} and {head-next} by heads; {attention-mode} goes round \
+one head, the mean and the maximum. Of a long prompt it holds the part around the cursor, and \
+{whole} shows all of it in blocks.
+
+Vaswani et al. 2017, "Attention Is All You Need"; sinks: Xiao et al. 2023, "Efficient Streaming \
+Language Models with Attention Sinks"."""
+
+    @classmethod
+    def snapshot_modes(cls) -> Mapping[str, tuple[str, ...]]:
+        """Return the modes of one head, and those that reduce all heads."""
+        return {"attention": ATTENTION_MODES}
 
     def want(self, state: ViewState) -> Want:
         """Return the want for one head's pattern, or for all heads' patterns reduced to one.

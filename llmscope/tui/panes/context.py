@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import ClassVar
 
@@ -27,8 +28,24 @@ class ContextPane(FigurePane):
     """The size of the weight update equivalent to the context, per layer and matrix."""
 
     key: ClassVar[str] = "context"
+    usage: ClassVar[str] = """\
+A line --- in the prompt says where the context ends; the model is never given that line. Without \
+one the last line is the query. {context-mark} puts the mark after the line of the text cursor.
+
+The last column is the stream: how far its vector after the attention is from that of the patched \
+run before the shift, ‖u - u₀‖ / ‖u‖. Up and down move by layers.
+
+{teach} teaches the context to the weights and leaves the query alone in the prompt: type another \
+one, and the proof tells how far the change carries, often not far. {teach} once more is the base \
+model again, and undo in the prompt brings the context back. {bake} writes the change as a PEFT \
+adapter."""
     changes: ClassVar[bool] = False
     row: ClassVar[str] = "layer"
+
+    @classmethod
+    def snapshot_modes(cls) -> Mapping[str, tuple[str, ...]]:
+        """Return the update of the weights."""
+        return {"context": ("last",)}
 
     def want(self, state: ViewState) -> Want:
         """Return the want for the update for the last token."""
@@ -60,7 +77,18 @@ class ProofPane(FigurePane):
     """The predictions with the context, with the update instead, and with neither."""
 
     key: ClassVar[str] = "context-proof"
+    usage: ClassVar[str] = """\
+A row is a run of the model: what it says next and how probable that is, KL(with the context ‖ \
+this run) in nats after the last token, and the largest difference of a logit. 0 nats: the same \
+distribution. The patched run does without the context and says the same up to rounding; the naive \
+patch, each layer for itself, does not. With a taught context on, the rows are the base model that \
+reads the context before this prompt, the taught model, and the base alone."""
     changes: ClassVar[bool] = False
+
+    @classmethod
+    def snapshot_modes(cls) -> Mapping[str, tuple[str, ...]]:
+        """Return the update of the weights, whose figure holds the proof."""
+        return {"context": ("last",)}
 
     def want(self, state: ViewState) -> Want:
         """Return the want of `ContextPane`: its figure, computed once for both, has the proof."""
@@ -84,6 +112,9 @@ class StepsPane(LensPane):
     """How far each line or token of the context moves the update."""
 
     key: ClassVar[str] = "context-steps"
+    usage: ClassVar[str] = """\
+A column is an example of the context, a line or what stands between blank lines; {map-view} makes \
+it a token. A cell is how far it moves the update of that layer. Up and down move by layers."""
     changes: ClassVar[bool] = False
     row: ClassVar[str] = "layer"
     lens = "context"
@@ -107,6 +138,10 @@ class GainPane(LensPane):
     """The surprisal of the answer (the target, or the likeliest token) by number of examples."""
 
     key: ClassVar[str] = "context-gain"
+    usage: ClassVar[str] = """\
+From left to right, the number of examples before the query; the height is the surprisal of the \
+answer, in bits: lower is better known. The answer is what the whole prompt makes likeliest, or \
+the target that {pin-target} pinned."""
     changes: ClassVar[bool] = False
     lens = "context"
     views = ("gain",)

@@ -54,6 +54,17 @@ class ContrastPane(VersusPane):
     """Similarity or attention of the two prompts per layer, for each token that both have."""
 
     key: ClassVar[str] = "contrast"
+    usage: ClassVar[str] = """\
+Two prompts stand above the figures, A and B, and each letter in either shows at once. {write-b} \
+goes to B from anywhere, {edit} to A, {onward} from A to B; {keep-b} keeps this prompt as B. Where \
+there is no B yet, up and down choose a pair to begin with and {take} takes it. The cursor is in \
+both: B marks the token that A's is aligned with. {change} shows A − B in the other panes, in \
+every workspace: blank at tokens that only A has, 0 where both have seen the same.
+
+{map-view} goes round the cosine of each token's two streams, the same with the mean taken off, \
+and the attention to what only one of the prompts has, where left and right are heads. Up and down \
+move by layers, left and right by tokens. A token that only A has shows nothing. Where the title \
+says that what differs comes later, the token cannot know of it: put the cue first."""
     row: ClassVar[str] = "layer"
     changes: ClassVar[bool] = False
     lens: ClassVar[str] = "contrast"
@@ -132,6 +143,9 @@ class DivergencePane(VersusPane):
     """The KL divergence between the predictions of the two prompts after each token."""
 
     key: ClassVar[str] = "contrast-kl"
+    usage: ClassVar[str] = """\
+A row is a token of A, the columns are the divergence of the two predictions after it, both ways. \
+Below are the tokens whose probability differs most after the one under the cursor."""
     changes: ClassVar[bool] = False
     lens: ClassVar[str] = "contrast"
     views: ClassVar[tuple[str, ...]] = ("kl",)
@@ -146,6 +160,10 @@ class WordPane(DivergencePane):
     """The token under the cursor by layer: cosine of A and B, or logits of two word lists."""
 
     key: ClassVar[str] = "contrast-word"
+    usage: ClassVar[str] = """\
+From left to right the layers. {map-view} changes between how alike the token under the cursor is \
+in A and in B, and what its stream says of two lists of words; {words} writes those. A word that \
+is more than one token counts by its first, and a notice says so."""
     views: ClassVar[tuple[str, ...]] = ("word", "lens")
 
     def draw(self, shown: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:

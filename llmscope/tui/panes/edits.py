@@ -32,6 +32,21 @@ class EditsPane(FigurePane):
     """The edits in order, which of them are on, and prompt B."""
 
     key: ClassVar[str] = "edits"
+    usage: ClassVar[str] = """\
+{edit-zero} in any pane zeroes what is under the cursor there (a head, a neuron, a layer), and \
+takes that back; {edit-write} writes any edit, and in this pane the chosen one anew. What is wrong \
+stays in the line, with the reason.
+
+Up and down choose an edit. {edit-toggle} switches it off or on, {edit-remove} removes it, \
+{edit-weaker} and {edit-stronger} turn the strength of a steering or a scale, from any pane, \
+through zero and on; {edit-earlier} makes it earlier in the order, the first one last. {edits-all} \
+switches all off at once and on again, to compare by eye. {change} shows in every pane what the \
+edits changed instead of what is: with them less without them. Where no edit is made and there is \
+a prompt B, it is A − B.
+
+✓ is on, · off, ✗ what the model cannot take, with the reason, or what waits for a prompt B. \
+{keep-b} keeps the present prompt as B and {write-b} writes one; {keep-b} once more is no B \
+again."""
     row: ClassVar[str] = "edit"
 
     def want(self, state: ViewState) -> None:

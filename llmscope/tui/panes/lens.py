@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import ClassVar
 
@@ -27,6 +28,11 @@ class LensPane(FigurePane):
     views: ClassVar[tuple[str, ...]] = ("",)
     asks: ClassVar[tuple[str, ...]] = ()
 
+    @classmethod
+    def snapshot_modes(cls) -> Mapping[str, tuple[str, ...]]:
+        """Return the lens in its views."""
+        return {cls.lens: cls.views}
+
     def want(self, state: ViewState) -> Want:
         """Return the want for the lens at the place of the cursor."""
         whole = Focus(
@@ -50,6 +56,10 @@ class HeadsPane(LensPane):
     """A score of each head; the cursor is a layer and a head."""
 
     key: ClassVar[str] = "heads"
+    usage: ClassVar[str] = """\
+Here the cursor is a layer and a head: up and down are layers, left and right heads, and the panes \
+beside follow. {map-view} goes round induction, previous token and duplicate token, which are \
+measured once on random tokens that are repeated twice, and sink and entropy on this prompt."""
     row: ClassVar[str] = "layer"
     column: ClassVar[str] = "head"
     lens: ClassVar[str] = "heads"
@@ -82,6 +92,9 @@ class AllHeadsPane(LensPane):
     """The attention patterns of all heads of the layer."""
 
     key: ClassVar[str] = "heads-all"
+    usage: ClassVar[str] = """\
+One small picture for each head, its number above it: which columns stand out is what to look for. \
+Left and right are heads, up and down layers; a click takes a head."""
     row: ClassVar[str] = "layer"
     column: ClassVar[str] = "head"
     lens = "attention"
@@ -116,6 +129,10 @@ class AttributionPane(LensPane):
     """Direct logit attribution of the answer: the largest parts, the layer's neurons, or layers."""
 
     key: ClassVar[str] = "attribution"
+    usage: ClassVar[str] = """\
+The answer is the likeliest next token; {pin-target} pins another. {versus} holds it against the \
+candidate that is chosen in the pane of the next token: what is shown is then their difference. \
+{map-view} goes round the largest parts, the neurons of the cursor's layer, and the layers."""
     lens = "attribution"
     views = ("parts", "neurons", "layers")
     asks = ("layer", "position", "target", "versus", "top_k")
@@ -125,6 +142,9 @@ class AttributionHeadsPane(HeadsPane):
     """Direct logit attribution of the answer per head; the cursor is a layer and a head."""
 
     key: ClassVar[str] = "attribution-heads"
+    usage: ClassVar[str] = """\
+Here the cursor is a layer and a head. Heads of the answer that is asked about, or of the \
+difference that {versus} makes of it."""
     lens: ClassVar[str] = "attribution"
     views: ClassVar[tuple[str, ...]] = ("heads",)
     asks = ("position", "target", "versus")
@@ -134,6 +154,9 @@ class SaliencyPane(LensPane):
     """The saliency of each token for the answer."""
 
     key: ClassVar[str] = "saliency"
+    usage: ClassVar[str] = """\
+{map-view} changes between gradient × input, which is one backward pass, and integrated gradients, \
+which are 32 of them and take a moment."""
     lens = "saliency"
     views = ("gradient", "integrated")
     asks = ("position", "target")
@@ -153,6 +176,8 @@ class NeuronTokensPane(NeuronPane):
     """The tokens that the selected neuron promotes and suppresses."""
 
     key: ClassVar[str] = "neuron-tokens"
+    usage: ClassVar[str] = """\
+The neuron is the one chosen in the MLP pane, or else the strongest on this token."""
     lens = "neurons"
     views = ("tokens",)
     asks = ("layer", "position", "neuron", "top_k")
@@ -162,6 +187,9 @@ class NeuronActivationPane(NeuronPane):
     """The activation of the selected neuron along the prompt."""
 
     key: ClassVar[str] = "neuron-activation"
+    usage: ClassVar[str] = """\
+The neuron is the one chosen in the MLP pane, or else the strongest on this token. The cursor \
+stands on the token that all panes are about."""
     lens = "neurons"
     views = ("activation",)
     asks = ("layer", "position", "neuron")

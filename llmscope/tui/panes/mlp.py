@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from llmscope.edits import Edit
@@ -15,7 +16,18 @@ class MlpPane(FigurePane):
     """The strongest neurons of the cursor's layer on its token; up and down select one."""
 
     key: ClassVar[str] = "mlp"
+    usage: ClassVar[str] = """\
+Up and down choose a neuron, which the line in words then reads. In a layer that is a mixture of \
+experts the pane shows its router instead.
+
+Geva et al. 2021, "Transformer Feed-Forward Layers Are Key-Value Memories"; gated: Shazeer 2020, \
+"GLU Variants Improve Transformer"."""
     row: ClassVar[str] = "neuron"
+
+    @classmethod
+    def snapshot_modes(cls) -> Mapping[str, tuple[str, ...]]:
+        """Return the neurons, and the router of a layer with experts."""
+        return {"mlp": ("neurons",), "experts": ("",)}
 
     def want(self, state: ViewState) -> Want:
         """Return the want for the top neurons, or for the router if the layer has experts."""

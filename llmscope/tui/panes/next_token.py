@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from llmscope.engine.events import Want
@@ -27,8 +28,23 @@ class NextTokenPane(FigurePane):
     """Next-token candidates with their probabilities; up and down select the target."""
 
     key: ClassVar[str] = "next-token"
+    usage: ClassVar[str] = """\
+Up and down choose a candidate: the map's view of the target then asks about it. {pin-target} \
+keeps it wherever the cursor goes.
+
+{write-token} writes a token after the prompt and {write-on} goes on; {sampler} sets how it is \
+drawn. At temperature 0 that is the first candidate; above, the pane shows the distribution that \
+is drawn from, its settings in the title (T, k, p, min-p), and dims what is never drawn.
+
+Top-p: Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration"; min-p: Nguyen et al. \
+2024, "Turning Up the Heat"."""
     row: ClassVar[str] = "candidate"
     changes: ClassVar[bool] = False  # the figure always shows both values
+
+    @classmethod
+    def snapshot_modes(cls) -> Mapping[str, tuple[str, ...]]:
+        """Return its lens, which has no modes."""
+        return {"next-token": ("",)}
 
     @property
     def apart(self) -> bool:

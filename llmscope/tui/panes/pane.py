@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, cast
 
@@ -25,7 +26,7 @@ from llmscope.text import display_text
 from llmscope.tui.actions.registry import bindings
 from llmscope.tui.state.figure_store import Shown
 from llmscope.tui.state.view_state import ViewState
-from llmscope.tui.state.workspaces import PANES
+from llmscope.tui.state.workspaces import TITLES
 from llmscope.tui.theme.textual_theme import text_styles
 
 if TYPE_CHECKING:
@@ -52,6 +53,12 @@ class FigurePane(Widget, can_focus=True):
     """
 
     key: ClassVar[str]
+    title: ClassVar[str] = ""
+    """The name as displayed, of a pane from another package; ours have it in `PANES`."""
+    workspace: ClassVar[str] = ""
+    """The workspace that a pane from another package joins, as its last detail."""
+    usage: ClassVar[str] = ""
+    """How to use it, for its help page; `{action}` stands for the key of an action."""
     row: ClassVar[str] = "token"
     """The unit that up and down move by."""
     column: ClassVar[str] = "token"
@@ -96,10 +103,15 @@ class FigurePane(Widget, can_focus=True):
         self._look, self._drawn = look, ()
         self._repaint()
 
+    @classmethod
+    def snapshot_modes(cls) -> Mapping[str, tuple[str, ...]]:
+        """Return the figures of a snapshot that it can show: modes by lens, "" for no mode."""
+        return {}
+
     @property
     def called(self) -> str:
         """The name of the pane shown to the user."""
-        return PANES[self.key]
+        return TITLES.get(self.key) or self.title
 
     @property
     def rows(self) -> int:

@@ -13,7 +13,6 @@ from llmscope.tui.panes.lens import LensPane
 from llmscope.tui.panes.map import sight
 from llmscope.tui.state.figure_store import Shown
 from llmscope.tui.state.view_state import ViewState
-from llmscope.tui.state.workspaces import PANES
 
 NONE = (
     "no adapter is on: llmscope MODEL --adapter ADAPTER loads one, {adapter} goes round those that "
@@ -38,7 +37,7 @@ class AdapterPane(LensPane):
         """Draw the figure; without an active adapter, explain how to load one."""
         alone = shown.request.adapter is None and shown.want.focus.mode != "score"
         if alone and shown.figure.verdict.status == "refused":
-            figure = Figure.refused(self.lens, PANES[self.key], self.filled(NONE))
+            figure = Figure.refused(self.lens, self.called, self.filled(NONE))
             shown = replace(shown, figure=figure)
         return super().draw(shown, focus, tokens)
 
@@ -47,6 +46,11 @@ class StagesPane(AdapterPane):
     """How the adapter changed each weight matrix, and at which depth the change shows."""
 
     key: ClassVar[str] = "stages"
+    usage: ClassVar[str] = """\
+The adapter that is on, against the base model; {adapter} goes round those that are loaded. \
+{map-view} changes between how much of each matrix was changed, in how many directions, what the \
+largest of them say in the layer under the cursor, and at which depth the change shows along the \
+prompt. Up and down move by layers. A matrix with 0 was left as it was."""
     row: ClassVar[str] = "layer"
     views: ClassVar[tuple[str, ...]] = ("weights", "rank", "directions", "lens")
 
@@ -74,6 +78,13 @@ class StagesKlPane(AdapterPane):
     """KL divergence between the predictions with and without the adapter after each token."""
 
     key: ClassVar[str] = "stages-kl"
+    usage: ClassVar[str] = """\
+A bar is how far the adapter moved the prediction after a token. Below are the tokens whose \
+probability it changed most after the one under the cursor, with the adapter and without. \
+{map-view} shows how much likelier it finds each token than the base does; {keep-b} keeps a prompt \
+as B, and then the sums of both answers are held against each other. Of a chat, and with a B, only \
+the answer's tokens have bars; {map-view} goes on to all, and to the score of a reward model. \
+Left and right move by tokens."""
     views: ClassVar[tuple[str, ...]] = ("kl", "reward", "kl-all", "reward-all", "score")
     asks: ClassVar[tuple[str, ...]] = ("position",)
 

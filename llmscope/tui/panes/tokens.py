@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from llmscope.engine.events import Want
@@ -14,7 +15,14 @@ class TokensPane(FigurePane):
     """Each token with its id, surprisal and rank."""
 
     key: ClassVar[str] = "tokens"
+    usage: ClassVar[str] = """\
+Up and down move by tokens. A number that is not there yet is a dash."""
     changes: ClassVar[bool] = False
+
+    @classmethod
+    def snapshot_modes(cls) -> Mapping[str, tuple[str, ...]]:
+        """Return its lens, which has no modes."""
+        return {"tokens": ("",)}
 
     def want(self, state: ViewState) -> Want:
         """Return the want for all tokens, the same figure that the map needs."""

@@ -9,7 +9,6 @@ from llmscope.figure import Figure, Focus
 from llmscope.tui.panes.edits import NO_B
 from llmscope.tui.panes.lens import LensPane
 from llmscope.tui.state.figure_store import Shown
-from llmscope.tui.state.workspaces import PANES
 
 
 class VersusPane(LensPane):
@@ -18,6 +17,6 @@ class VersusPane(LensPane):
     def draw(self, shown: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
         """Draw the figure; without a prompt B, explain how to set one."""
         if shown.request.versus_prompt is None and shown.figure.verdict.status == "refused":
-            figure = Figure.refused(self.lens, PANES[self.key], self.filled(NO_B))
+            figure = Figure.refused(self.lens, self.called, self.filled(NO_B))
             shown = replace(shown, figure=figure)
         return super().draw(shown, focus, tokens)

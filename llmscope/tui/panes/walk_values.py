@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import ClassVar
 
@@ -30,9 +31,25 @@ class ValuesPane(WalkPane):
     """The numbers of the selected step; the arrow keys move a cursor in them."""
 
     key: ClassVar[str] = VALUES
+    usage: ClassVar[str] = """\
+The numbers of the step that is chosen in the table: a row is a token where the step has tokens, \
+of the head under the cursor where it has heads. The arrows walk among them, a click goes to one, \
+and the words tell of the number under the cursor: its formula, the largest terms where it is a \
+sum and what all others make together, and of which numbers it was made. {step-from} goes to \
+those, {step-back} comes back.
+
+{map-view} shows the weights that the step reads, one after the other, and then again what comes \
+out of it. Weights are what the model has learned: they are the same for every text. Of what is \
+larger than 64 × 64 the part around the cursor is there, and follows it; tokens of a large \
+vocabulary stand in the order of their numbers, the largest first."""
     row: ClassVar[str] = "row"
     column: ClassVar[str] = "column"
     views: ClassVar[tuple[str, ...]] = ("values",)
+
+    @classmethod
+    def snapshot_modes(cls) -> Mapping[str, tuple[str, ...]]:
+        """Return none: the numbers belong to a cursor that a file lacks."""
+        return {}
 
     def want(self, state: ViewState) -> Want:
         """Return the want for the numbers of the step, or of a weight, around the cursor."""

@@ -14,7 +14,6 @@ from llmscope.figure import Figure, Focus
 from llmscope.tui.panes.lens import LensPane
 from llmscope.tui.state.figure_store import Shown
 from llmscope.tui.state.view_state import ViewState, followed
-from llmscope.tui.state.workspaces import PANES
 
 if TYPE_CHECKING:
     from llmscope.tui.host import Host
@@ -72,7 +71,7 @@ class WalkPane(LensPane):
     def draw(self, shown: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
         """Draw the figure; for an edited pass, explain how to switch the edits off."""
         if shown.request.edits and shown.figure.verdict.status == "refused":
-            figure = Figure.refused(self.lens, PANES[self.key], self.filled(EDITED))
+            figure = Figure.refused(self.lens, self.called, self.filled(EDITED))
             shown = replace(shown, figure=figure)
         return super().draw(shown, focus, tokens)
 
@@ -81,6 +80,26 @@ class WalkthroughPane(WalkPane):
     """The table of steps; up and down select one."""
 
     key: ClassVar[str] = "walkthrough"
+    usage: ClassVar[str] = """\
+Begin at the top and press down: a row is a step of the pass, and each is made of those above it. \
+The panes beside show its numbers and say in words what it does. Or let {walk-on} walk by itself, \
+a step after the other, and {walk-back} backwards; the same key, or any other, stops it.
+
+One layer is open, the others are a row that says what they add. After the last step in a layer \
+the next layer is opened, and before the first one the layer above it, so that one walks through \
+all of them in order; a walk that goes by itself opens the first layer too. {layer-previous} and \
+{layer-next} open another layer at the same step, {head-previous} and {head-next} take another \
+head; left and right move by tokens.
+
+{step-from} goes to what the step is made of: where that is several things, a digit says which, \
+and {step-from} once more takes the first. {step-back} goes back, as often as you went. \
+{pane-next} goes to the numbers, each of which tells how it came about.
+
+At the end stands the likeliest next token. {write-token} writes it after the prompt, and the walk \
+begins again with the longer text; undo in the prompt takes it back. So a text grows, a token at a \
+time.
+
+A step with × could not be verified against the model: the pane in words says why."""
     row: ClassVar[str] = "step"
     views: ClassVar[tuple[str, ...]] = ("steps",)
 
@@ -172,6 +191,11 @@ class SaidPane(WalkthroughPane):
     """The selected step in words, from the same figure as the table."""
 
     key: ClassVar[str] = SAID
+    usage: ClassVar[str] = """\
+The chosen step: what it does, its formula, of which steps it is made, the shape of what comes \
+out, the weights that it reads, how closely llmscope's own numbers agree with the model's, and the \
+first numbers at the cursor. While the keys are in the pane of the numbers, it tells of the number \
+under the cursor first. Up and down choose another step, {step-from} goes to what it is made of."""
 
     def heading(self, shown: Shown) -> str:
         """Return the title with the number of the step."""

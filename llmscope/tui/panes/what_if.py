@@ -18,6 +18,12 @@ class AblationPane(HeadsPane):
     """The effect on the answer of ablating each head or each part of a layer."""
 
     key: ClassVar[str] = "ablation"
+    usage: ClassVar[str] = """\
+Here the cursor is a layer and a head, and {edit-zero} keeps the ablation of that cell as an edit. \
+{map-view} goes round heads and parts (attention, MLP, all of the layer), each set to zero or to \
+its mean over the prompt, measured by the answer or, for the whole distribution, by KL. The answer \
+is the likeliest next token; {pin-target} pins another, {versus} holds it against a second one. \
+The title says how many cells are there."""
     changes: ClassVar[bool] = False
     slow: ClassVar[bool] = True
     lens: ClassVar[str] = "ablation"
@@ -38,6 +44,11 @@ class PatchingPane(VersusPane):
     """How much of prompt B's answer patching each place recovers."""
 
     key: ClassVar[str] = "patching"
+    usage: ClassVar[str] = """\
+{keep-b} keeps the present prompt as B, {write-b} writes one; then make this prompt the other one. \
+Up and down move by layers, left and right by tokens or heads, and {edit-zero} keeps the patch of \
+that cell as an edit. {map-view} goes round the stream, attention, MLP and heads. The title says \
+how many cells are there."""
     row: ClassVar[str] = "layer"
     changes: ClassVar[bool] = False
     slow: ClassVar[bool] = True

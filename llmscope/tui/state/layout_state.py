@@ -73,8 +73,10 @@ class LayoutState:
         return cls(
             workspace if isinstance(workspace, str) and workspace in BY_NAME else cls.workspace,
             {
-                name: Arrangement.of(
-                    BY_NAME[name], _words(found.get("order")), _words(found.get("hidden"))
+                # Panes of other packages are not known yet: `PaneGrid` drops those that are missing.
+                name: Arrangement(
+                    tuple(dict.fromkeys((*_words(found.get("order")), *BY_NAME[name].details))),
+                    frozenset(_words(found.get("hidden"))),
                 )
                 for name, found in kept.items()
             },

@@ -4,37 +4,52 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class PaneEntry(NamedTuple):
+    """Where a pane is, so that its title is known before its module is imported.
+
+    Attributes:
+        title: the name as displayed.
+        widget: its class, as `module:name`; the module is in `llmscope.tui.panes`.
+    """
+
+    title: str
+    widget: str
+
 
 PANES = {
-    "map": "the map",
-    "next-token": "next token",
-    "attention": "attention",
-    "mlp": "MLP",
-    "tokens": "tokens",
-    "heads": "heads",
-    "heads-all": "all heads of the layer",
-    "neuron-tokens": "what the neuron says",
-    "neuron-activation": "when the neuron fires",
-    "attribution": "attribution",
-    "attribution-heads": "attribution by head",
-    "saliency": "saliency",
-    "context": "context",
-    "context-proof": "proof",
-    "context-steps": "growth",
-    "context-gain": "gain",
-    "edits": "edits",
-    "ablation": "ablation",
-    "patching": "patching",
-    "walkthrough": "walkthrough",
-    "walk-values": "values of the step",
-    "walk-said": "step in words",
-    "contrast": "contrast with B",
-    "contrast-kl": "divergence of predictions",
-    "contrast-word": "word in both",
-    "stages": "what training changed",
-    "stages-kl": "how predictions changed",
+    "map": PaneEntry("the map", "map:MapPane"),
+    "next-token": PaneEntry("next token", "next_token:NextTokenPane"),
+    "attention": PaneEntry("attention", "attention:AttentionPane"),
+    "mlp": PaneEntry("MLP", "mlp:MlpPane"),
+    "tokens": PaneEntry("tokens", "tokens:TokensPane"),
+    "heads": PaneEntry("heads", "lens:HeadsPane"),
+    "heads-all": PaneEntry("all heads of the layer", "lens:AllHeadsPane"),
+    "neuron-tokens": PaneEntry("what the neuron says", "lens:NeuronTokensPane"),
+    "neuron-activation": PaneEntry("when the neuron fires", "lens:NeuronActivationPane"),
+    "attribution": PaneEntry("attribution", "lens:AttributionPane"),
+    "attribution-heads": PaneEntry("attribution by head", "lens:AttributionHeadsPane"),
+    "saliency": PaneEntry("saliency", "lens:SaliencyPane"),
+    "context": PaneEntry("context", "context:ContextPane"),
+    "context-proof": PaneEntry("proof", "context:ProofPane"),
+    "context-steps": PaneEntry("growth", "context:StepsPane"),
+    "context-gain": PaneEntry("gain", "context:GainPane"),
+    "edits": PaneEntry("edits", "edits:EditsPane"),
+    "ablation": PaneEntry("ablation", "what_if:AblationPane"),
+    "patching": PaneEntry("patching", "what_if:PatchingPane"),
+    "walkthrough": PaneEntry("walkthrough", "walkthrough:WalkthroughPane"),
+    "walk-values": PaneEntry("values of the step", "walk_values:ValuesPane"),
+    "walk-said": PaneEntry("step in words", "walkthrough:SaidPane"),
+    "contrast": PaneEntry("contrast with B", "contrast:ContrastPane"),
+    "contrast-kl": PaneEntry("divergence of predictions", "contrast:DivergencePane"),
+    "contrast-word": PaneEntry("word in both", "contrast:WordPane"),
+    "stages": PaneEntry("what training changed", "stages:StagesPane"),
+    "stages-kl": PaneEntry("how predictions changed", "stages:StagesKlPane"),
 }
-"""The panes of all workspaces, with their names as displayed."""
+"""Our own panes. What else is known of a pane is in its class."""
+TITLES = {key: entry.title for key, entry in PANES.items()}
 
 
 @dataclass(frozen=True)

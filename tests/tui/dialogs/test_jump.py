@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from llmscope.tui.dialogs.jump import LETTERS, MESSAGE, JumpScreen, letters
-from llmscope.tui.state.workspaces import PANES
+from llmscope.tui.state.workspaces import TITLES
 from tests.tui.conftest import PROMPT, Open, Session
 
 
@@ -19,7 +19,7 @@ def shown_at(session: Session) -> dict[str, str]:
 
 
 def test_each_place_has_a_letter_of_its_own() -> None:
-    found = letters({"prompt": "prompt", **PANES})
+    found = letters({"prompt": "prompt", **TITLES})
     assert found == {
         "prompt": "p",
         "map": "m",

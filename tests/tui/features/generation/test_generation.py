@@ -8,6 +8,7 @@ import pytest
 from textual.content import Content
 
 from llmscope.engine.events import Refused, Sampled
+from llmscope.lenses.next_token import sampler
 from llmscope.models.generation import Rules
 from llmscope.sampler import Sampler
 from llmscope.tui.actions.keymap import keymap_from
@@ -259,7 +260,7 @@ async def test_the_sampler_is_set_in_a_line_and_shown(opened: Open) -> None:
         assert app.state.sampler == Sampler(0.8, 40, seed=7)
         assert told(session) == "the next token: temperature 0.8 top-k 40 seed 7"
         want = next(one for one in session.engine.requests[-1].wants if one.key == "next-token")
-        assert (want.focus.temperature, want.focus.sample_top_k) == (0.8, 40)
+        assert sampler(want.focus) == Sampler(0.8, 40)
         heading = app.grid.panes["next-token"]._border_title.plain  # type: ignore[union-attr]
         assert "· T 0.8 k 40" in heading
         await session.press("E")
