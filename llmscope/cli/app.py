@@ -21,6 +21,7 @@ from llmscope.cli.commands.serve import serve
 from llmscope.cli.commands.snapshot import snapshot, snapshot_command
 from llmscope.cli.commands.themes import themes
 from llmscope.cli.options.groups import grouped
+from llmscope.cli.options.shared import WHICH
 from llmscope.cli.output.errors import reported
 
 _SET = ("open", "serve", "snapshot", "replay", "bake", "doctor")
@@ -51,10 +52,22 @@ class OpenByDefault(TyperGroup):
         return super().parse_args(ctx, args)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Return the command that the words name; `snapshot` has options that lenses declare."""
+        """Return the command that the words name.
+
+        The options of lenses and the sources of models are added only where they are needed, since
+        other packages may have some.
+        """
         if args and args[0] == "snapshot":
             self.commands["snapshot"] = snapshot_command()
-        return super().resolve_command(ctx, args)
+        name, command, rest = super().resolve_command(ctx, args)
+        if command is not None and _HELP.intersection(rest):
+            from llmscope.models.spec import forms
+
+            named: Any  # Typer's own type has no help
+            for named in command.params:
+                if getattr(named, "help", None) == WHICH:
+                    named.help = f"{forms()}."
+        return name, command, rest
 
     def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
         """Return the commands, and what may follow `open`, since `open` can be omitted."""

@@ -10,7 +10,8 @@ from typing import Any
 from llmscope.models.files.cache import cache_folder, converted_folder
 from llmscope.models.files.json_file import read_json
 from llmscope.models.sources import builtin
-from llmscope.models.spec import Source
+from llmscope.models.spec import sources
+from llmscope.text import told
 
 _CAUSAL = ("ForCausalLM", "LMHeadModel")
 
@@ -21,7 +22,7 @@ class Stored:
 
     Attributes:
         spec: the spec that opens it.
-        source: the kind of its spec.
+        source: the name of its source.
         path: its file or folder.
         bytes: its size on disk.
         converted: additional bytes of its converted form in llmscope's cache.
@@ -31,7 +32,7 @@ class Stored:
     """
 
     spec: str
-    source: Source
+    source: str
     path: Path
     bytes: int
     converted: int = 0
@@ -60,17 +61,24 @@ def local_models() -> LocalModels:
 
 
 def stored(warnings: list[str]) -> Iterator[Stored]:
-    """Yield the models of `shelf` as they are found, and append problems to `warnings`."""
+    """Yield all models as they are found, and append problems to `warnings`."""
     yield from _builtin()
     from huggingface_hub import constants
 
     converted = _Converted(converted_folder(), cache_folder() / "digests")
-    revisions, told = _revisions(Path(constants.HF_HUB_CACHE))
-    warnings.extend(told)
+    revisions, damage = _revisions(Path(constants.HF_HUB_CACHE))
+    warnings.extend(damage)
     for repository, revision in revisions:
         yield from _hub(repository, revision, converted)
     yield from _pypi(cache_folder() / "pypi", converted)
     yield from converted.others()
+    for source in sources().values():
+        if source.stored is None:
+            continue
+        try:
+            yield from source.stored()
+        except Exception as error:  # the code of another package may raise anything
+            warnings.append(f"the models of {source.name} cannot be listed: {told(error)}")
 
 
 class _Converted:

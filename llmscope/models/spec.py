@@ -1,17 +1,22 @@
-"""The grammar of model specs: parse a string into the source of the weights. Reads no weights."""
+"""The sources of models, and the grammar of specs, which name a source. Reads no weights."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cache
 from os.path import expanduser, isdir, isfile
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING
 
 from llmscope.errors import ScopeError
+from llmscope.plugins import with_plugins
 from llmscope.text import display_text
 
-Source = Literal["builtin", "folder", "gguf", "hub", "pypi"]
+if TYPE_CHECKING:
+    from llmscope.models.local_models import Stored
+    from llmscope.models.sources.weights import Options, Weights
 
 DEFAULT = "builtin:town"
 
@@ -21,7 +26,6 @@ _REVISION = re.compile(r"[\w.-]+(?:/[\w.-]+)*", re.ASCII)
 _PACKAGE = re.compile(
     r"([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)(?:==([A-Za-z0-9][\w.!+-]*))?", re.ASCII
 )
-_FORMS = "builtin:NAME, a folder, FILE.gguf, a hub id such as org/name, or pypi:NAME"
 
 
 @dataclass(frozen=True)
@@ -30,17 +34,66 @@ class Spec:
 
     Attributes:
         text: the text that the user gave, or the default.
-        source: the kind of source.
+        source: the name of its source.
         name: the built-in's name, the hub id, the package, or the path of a folder or GGUF file.
         revision: branch, tag or commit of the hub; exact version of a package.
         file: the GGUF file inside a hub repository.
     """
 
     text: str
-    source: Source
+    source: str
     name: str
     revision: str | None = None
     file: str | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where models come from. Other packages register theirs in the group `llmscope.sources`.
+
+    Attributes:
+        name: a word; the specs of a source with `parse` begin with it and a colon.
+        form: what its specs look like, for `--help` and errors: "pypi:NAME[==VERSION]".
+        title: its heading in the list of models.
+        parse: returns the spec for a text that begins with `name:`, or raises ScopeError; None for
+            folders, GGUF files and the hub, which are known by the form of the whole text.
+        fetch: returns a folder with config.json and weights, or raises ScopeError; None takes
+            `fetch` of the module of its name in `llmscope.models.sources`.
+        stored: returns its models on this machine; None for those that `local_models` knows.
+    """
+
+    name: str
+    form: str
+    title: str
+    parse: Callable[[str], Spec] | None = None
+    fetch: Callable[[Spec, Options], Weights] | None = None
+    stored: Callable[[], Iterable[Stored]] | None = None
+
+
+@cache
+def sources() -> dict[str, Source]:
+    """Return all sources by name, ours first, in the order of the list of models."""
+    return with_plugins("sources", Source, {one.name: one for one in _OWN}, _flaw)
+
+
+def prefixes() -> tuple[str, ...]:
+    """Return what specs begin with that name their source."""
+    return tuple(f"{one.name}:" for one in sources().values() if one.parse is not None)
+
+
+def forms() -> str:
+    """Return what specs look like, as a list in words."""
+    *first, last = (one.form for one in sources().values())
+    return f"{', '.join(first)} or {last}"
+
+
+def _flaw(source: Source) -> str:
+    """Return why a source of another package cannot be used; "" if it can."""
+    if not re.fullmatch(r"[a-z][a-z0-9-]+", source.name):
+        return f"{source.name!r} is no word of small letters"
+    if source.parse is None or source.fetch is None:
+        return "it needs `parse` and `fetch`"
+    return ""
 
 
 def parse(text: str | None) -> Spec:
@@ -53,10 +106,10 @@ def parse(text: str | None) -> Spec:
         ScopeError: the text has an unknown form, or is a path that does not exist.
     """
     text = DEFAULT if text is None else text.strip()
-    if text.startswith("builtin:"):
-        return Spec(text, "builtin", text.removeprefix("builtin:"))
-    if text.startswith("pypi:"):
-        return _package(text)
+    prefix, colon, _ = text.partition(":")
+    named = sources().get(prefix) if colon else None
+    if named is not None and named.parse is not None:
+        return named.parse(text)
     path = Path(expanduser(text))  # Path.expanduser raises for ~ with an unknown user
     # Unlike a Path, these find nothing under a name that is too long for any file.
     if text and isdir(path):
@@ -84,6 +137,10 @@ def _file(text: str, path: Path) -> Spec:
     return Spec(text, "gguf", str(path))
 
 
+def _built_in(text: str) -> Spec:
+    return Spec(text, "builtin", text.removeprefix("builtin:"))
+
+
 def _package(text: str) -> Spec:
     match = _PACKAGE.fullmatch(text.removeprefix("pypi:"))
     if match is None:
@@ -108,5 +165,14 @@ def _hub(text: str) -> Spec:
     name, at, revision = rest.partition("@")
     well_formed = _HUB_ID.fullmatch(name) and (not at or is_revision(revision))
     if not well_formed or (":" in text and not file.lower().endswith(".gguf")):
-        raise ScopeError(f"{display_text(text)!r} is no model that llmscope can name", _FORMS)
+        raise ScopeError(f"{display_text(text)!r} is no model that llmscope can name", forms())
     return Spec(text, "hub", name, revision or None, file or None)
+
+
+_OWN = (
+    Source("builtin", "builtin:NAME", "built in", _built_in),
+    Source("hub", "gpt2, org/name[@revision], org/name:FILE.gguf", "in the hub's cache"),
+    Source("pypi", "pypi:NAME[==VERSION]", "packages", _package),
+    Source("gguf", "FILE.gguf", "converted files"),
+    Source("folder", "a folder", "converted files"),
+)

@@ -75,6 +75,28 @@ class PlacePane(LensPane):
     def want(self, state):
         return Want(self.key, "place", FIRST.set(Focus(), 5))
 '''
+SOURCE = '''
+"""A source of models in one module: copies of the built-in sorter under other names."""
+
+from llmscope.models.local_models import Stored
+from llmscope.models.sources import Weights, builtin
+from llmscope.models.spec import Source, Spec
+
+
+def parse(text):
+    return Spec(text, "copy", text.partition(":")[2])
+
+
+def fetch(spec, options):
+    return Weights(builtin.home() / "sort", spec.name)
+
+
+def stored():
+    yield Stored("copy:one", "copy", builtin.home() / "sort", 4_000_000)
+
+
+COPY = Source("copy", "copy:NAME", "copies", parse, fetch, stored)
+'''
 
 
 def install(folder: Path, package: str, module: str, **entries: str) -> Path:

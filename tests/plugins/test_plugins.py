@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.plugins.packages import FORMAT, LENS, PANE, install
+from tests.plugins.packages import FORMAT, LENS, PANE, SOURCE, install
 
 LOOK = ("snapshot", "builtin:sort", "--prompt", "CAB")
 
@@ -20,6 +20,13 @@ def run(folder: Path, *words: object) -> subprocess.CompletedProcess[str]:
     environ = {**os.environ, "PYTHONPATH": str(folder), "NO_COLOR": "1"}
     environ["LLMSCOPE_STATE"] = str(folder / "state")
     command = [sys.executable, "-m", "llmscope", *map(str, words)]
+    return subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+
+
+def python(folder: Path, code: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run a program with the packages of a folder installed."""
+    environ = {**os.environ, "PYTHONPATH": str(folder), "LLMSCOPE_STATE": str(folder / "state")}
+    command = [sys.executable, "-c", code, *words]
     return subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
 
 
@@ -114,9 +121,7 @@ def test_a_pane_shows_the_figure_of_a_snapshot(folder: Path, tmp_path: Path) -> 
         "snapshot = recorded(Path(sys.argv[1]));"
         "print([one.kind for one in held(snapshot.figures, snapshot.focus)])"
     )
-    environ = {**os.environ, "PYTHONPATH": str(folder)}
-    command = [sys.executable, "-c", code, str(file)]
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+    done = python(folder, code, str(file))
     assert done.stdout == "['place']\n", done.stderr
 
 
@@ -142,15 +147,86 @@ def test_a_bad_pane_costs_a_note(tmp_path: Path, old: str, new: str, told: str) 
     assert told in line
 
 
+@pytest.fixture
+def copies(tmp_path: Path) -> Path:
+    return install(tmp_path / "site", "their_source", SOURCE, sources="copy = COPY")
+
+
+def test_a_model_of_a_source_opens_and_is_named_by_its_spec(copies: Path) -> None:
+    words = ("snapshot", "copy:one", "--prompt", "CAB", "--lens", "next-token")
+    found = json.loads(run(copies, *words).stdout)
+    own = json.loads(run(copies, *LOOK, "--lens", "next-token").stdout)
+    assert found["model"]["spec"] == "copy:one"
+    assert found["figures"] == own["figures"]
+    assert found["provenance"]["command"].startswith("llmscope snapshot copy:one ")
+
+
+def test_a_source_is_in_the_help_the_list_and_an_error(copies: Path) -> None:
+    for command in ("open", "snapshot", "bake"):
+        told = " ".join(run(copies, command, "--help").stdout.split())
+        assert "FILE.gguf, a folder or copy:NAME." in told, command
+    assert "copy:one" in run(copies, "models").stdout
+    wrong = run(copies, "snapshot", "no such", "--lens", "tokens", "--prompt", "A")
+    assert "or copy:NAME" in " ".join(wrong.stderr.split())
+
+
+def test_the_model_picker_lists_a_source_under_its_title(copies: Path) -> None:
+    code = (
+        "from llmscope.tui.features.models.model_catalog import Catalogue, offers;"
+        "from llmscope.tui.features.models.model_picker import asked;"
+        "found = Catalogue(); found.add(offers());"
+        "print([(one.spec, one.group) for one in found.matching('copy:')], asked())"
+    )
+    done = python(copies, code)
+    assert "('copy:one', 'copies')" in done.stdout
+    assert done.stdout.rstrip().endswith("pypi:NAME, copy:NAME")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("COPY = Source", "1 / 0\nCOPY = Source", "cannot be loaded: ZeroDivisionError"),
+        ('Source("copy"', 'Source("pypi"', "is left out: the name pypi is taken"),
+        ('Source("copy"', 'Source("a b"', "is left out: 'a b' is no word of small letters"),
+        ("parse, fetch, stored", "parse", "is left out: it needs `parse` and `fetch`"),
+    ],
+)
+def test_a_bad_source_costs_a_note(tmp_path: Path, old: str, new: str, told: str) -> None:
+    module = SOURCE.replace(old, new, 1)
+    folder = install(tmp_path / "site", "their_source", module, sources="copy = COPY")
+    done = run(folder, *LOOK, "--lens", "tokens", "--format", "txt")
+    assert done.returncode == 0
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("note: copy in llmscope.sources, of their_source ")
+    assert told in line
+
+
+@pytest.mark.parametrize(
+    ("place", "words", "code", "told"),
+    [
+        ("return Weights", ("snapshot", "copy:one", *LOOK[2:], "--lens", "tokens"), 1, "copy:one"),
+        ("return Spec", ("snapshot", "copy:one", *LOOK[2:], "--lens", "tokens"), 1, "division"),
+        ("yield Stored", ("models",), 0, "the models of copy cannot be listed"),
+    ],
+)
+def test_a_source_that_fails_costs_a_line(
+    tmp_path: Path, place: str, words: tuple[str, ...], code: int, told: str
+) -> None:
+    module = SOURCE.replace(place, f"1 / 0; {place}", 1)
+    folder = install(tmp_path / "site", "their_source", module, sources="copy = COPY")
+    done = run(folder, *words)
+    assert done.returncode == code
+    assert "Traceback" not in done.stderr
+    assert told in done.stderr
+
+
 def test_an_option_of_a_lens_is_a_keyword_in_python(folder: Path) -> None:
     code = (
         "import llmscope; scope = llmscope.load('builtin:sort'); scope.record('CAB');"
         "print(scope.look('place', first=4).values.tolist());"
         "scope.look('place', first='x')"
     )
-    environ = {**os.environ, "PYTHONPATH": str(folder)}
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+    done = python(folder, code)
     assert done.stdout == "[4.0, 5.0, 6.0]\n"
     assert done.stderr.splitlines()[-1] == "TypeError: first must be an integer, not 'x'"
 

@@ -22,12 +22,13 @@ def _threads(value: int | None) -> int | None:
     return value
 
 
+WHICH = "Which model to open."
+"""The help of MODEL; `OpenByDefault` puts the forms of all sources in its place."""
 Model = Annotated[
     str | None,
     typer.Argument(
         metavar="MODEL",
-        help="gpt2, org/name[@revision], a folder, FILE.gguf, org/name:FILE.gguf, "
-        "pypi:NAME[==VERSION] or builtin:NAME.",
+        help=WHICH,
         show_default="builtin:town",
         autocompletion=completion.models,
     ),

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from importlib import import_module
 
+from llmscope.errors import ScopeError
 from llmscope.models.sources.weights import Options, Weights
-from llmscope.models.spec import Spec
+from llmscope.models.spec import Spec, sources
+from llmscope.text import display_text, told
 
 __all__ = ["Options", "Weights", "fetch"]
 
@@ -16,7 +18,18 @@ def fetch(spec: Spec, options: Options) -> Weights:
     Raises:
         ScopeError: the model does not exist, or its source cannot be reached.
     """
-    # A source is imported on use, because most need libraries that others do not.
-    source = import_module(f"{__name__}.{spec.source}")
-    weights: Weights = source.fetch(spec, options)
-    return weights
+    theirs = sources()[spec.source].fetch
+    if theirs is None:
+        # Our own are imported on use, because most need libraries that others do not.
+        source = import_module(f"{__name__}.{spec.source}")
+        weights: Weights = source.fetch(spec, options)
+        return weights
+    try:
+        return theirs(spec, options)
+    except ScopeError:
+        raise
+    except Exception as error:  # the code of another package may raise anything
+        raise ScopeError(
+            f"the source {spec.source} failed for {display_text(spec.text)}: {told(error)}",
+            "--debug, which tells more",
+        ) from error

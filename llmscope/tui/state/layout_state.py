@@ -73,7 +73,7 @@ class LayoutState:
         return cls(
             workspace if isinstance(workspace, str) and workspace in BY_NAME else cls.workspace,
             {
-                # Panes of other packages are not known yet: `PaneGrid` drops those that are missing.
+                # Other packages' panes are not known yet: `PaneGrid` drops those that are missing.
                 name: Arrangement(
                     tuple(dict.fromkeys((*_words(found.get("order")), *BY_NAME[name].details))),
                     frozenset(_words(found.get("hidden"))),

@@ -10,23 +10,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from llmscope.models.spec import prefixes, sources
 from llmscope.tui.widgets.header import size
 
 if TYPE_CHECKING:
     from llmscope.models.local_models import Stored
 
 RECENT = "opened lately"
-GROUPS = {
-    "builtin": "built in",
-    "hub": "in the hub's cache",
-    "pypi": "packages",
-    "gguf": "converted files",
-    "folder": "converted files",
-}
-"""The group name of each kind of source, in the order of the list."""
 TYPED = "as it is typed"
 ELSEWHERE = "not on this machine"
-_ORDER = list(dict.fromkeys((TYPED, RECENT, *GROUPS.values())))
 _MARKS = (".", "/", "~", "\\")
 
 
@@ -68,7 +60,7 @@ def _offer(model: Stored) -> Offer:
     family = (f"with {', '.join(model.family)}",) if model.family else ()
     about = (model.architecture, *family, *model.notes)
     taken = model.bytes + model.converted
-    return Offer(model.spec, GROUPS[model.source], taken, tuple(filter(None, about)))
+    return Offer(model.spec, sources()[model.source].title, taken, tuple(filter(None, about)))
 
 
 class Catalogue:
@@ -117,7 +109,9 @@ class Catalogue:
         found = [offer for offer in self._listed() if _matches(offer, words)]
         if self.complete:
             found = [_elsewhere(offer) for offer in found]
-        found.sort(key=lambda offer: _ORDER.index(offer.group))
+        titles = (source.title for source in sources().values())
+        order = list(dict.fromkeys((TYPED, RECENT, *titles)))
+        found.sort(key=lambda offer: order.index(offer.group))
         if typed and all(offer.spec != typed for offer in found):
             found.insert(0, Offer(typed, TYPED))
         return found
@@ -148,8 +142,9 @@ def _package(offer: Offer) -> str:
 
 def _is_spec(typed: str) -> bool:
     """Return whether a text has the form of a spec, not of a plain word."""
-    named = ("builtin:", "pypi:")
-    return typed.startswith((*_MARKS, *named)) or typed.lower().endswith(".gguf") or "@" in typed
+    return (
+        typed.startswith((*_MARKS, *prefixes())) or typed.lower().endswith(".gguf") or "@" in typed
+    )
 
 
 def _matches(offer: Offer, words: list[str]) -> bool:

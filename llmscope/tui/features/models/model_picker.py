@@ -17,6 +17,7 @@ from textual.message import Message
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
+from llmscope.models.spec import prefixes
 from llmscope.text import display_text
 from llmscope.tui.dialogs.base import LineScreen, TextLine
 from llmscope.tui.features.models.model_catalog import Catalogue, Offer, offers
@@ -30,9 +31,14 @@ WIDEST = 0.55
 """Maximum share of the width for the names."""
 AMOUNT = 10
 """Width in cells of the size column, including the gap."""
-ASKED = "open which model? a name, ./folder, file.gguf, org/name, pypi:NAME"
 OPEN_NOW = "open now"
 FAILED = "the list cannot be read"
+
+
+def asked() -> str:
+    """Return the question, with what can be typed."""
+    named = [f"{one}NAME" for one in prefixes() if one != "builtin:"]
+    return f"open which model? {', '.join(('a name, ./folder, file.gguf, org/name', *named))}"
 
 
 def ask(host: Host) -> None:
@@ -68,7 +74,7 @@ class PickerScreen(LineScreen):
     """An input line with the list below it: enter opens the selected model, esc closes."""
 
     def __init__(self, host: Host) -> None:
-        super().__init__(ASKED, "")
+        super().__init__(asked(), "")
         self._host, self._line = host, ModelLine()
         self._catalogue = Catalogue()
         self._list = OptionList(id="models", markup=False)
@@ -80,7 +86,7 @@ class PickerScreen(LineScreen):
         """Yield the label, the line, and the list."""
         with Vertical(id="picker") as box:
             box.border_title = Content("Models")
-            yield Static(Content(ASKED), id="ask-words")
+            yield Static(Content(asked()), id="ask-words")
             yield self._line
             yield self._list
 
