@@ -11,7 +11,12 @@ Importing this package imports neither torch nor textual; `load` does.
 from __future__ import annotations
 
 import os
+from functools import partial
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from llmscope import exporting
+from llmscope.version import __version__
 
 # Idle OpenMP threads that spin make the same step up to a hundred times slower on a busy machine,
 # but waking a sleeping one takes a third of a short pass. So they spin for about 30 µs, the gap
@@ -21,13 +26,14 @@ if "OMP_WAIT_POLICY" not in os.environ:
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
-__version__ = "0.1.0"
 __all__ = ["Axis", "Figure", "Focus", "Scope", "ScopeError", "Verdict", "__version__", "load"]
 
 if TYPE_CHECKING:
     from llmscope.errors import ScopeError
     from llmscope.figure import Axis, Figure, Focus, Verdict
     from llmscope.scope import Scope, load
+
+exporting.exporter = partial(import_module, "llmscope.export")
 
 _HOMES = {
     "Axis": "llmscope.figure",
@@ -43,8 +49,6 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'llmscope' has no attribute {name!r}")
-    from importlib import import_module
-
     from llmscope.gc_control import uncollected
 
     with uncollected():

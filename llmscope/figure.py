@@ -1,6 +1,6 @@
 """The `Figure`, which lenses compute, panes draw and exports write.
 
-Every module may import this one; it depends on numpy and on no other module of llmscope.
+Every module may import this one; it depends on numpy alone.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+
+from llmscope import exporting
 
 if TYPE_CHECKING:
     import numpy as np
@@ -259,9 +261,7 @@ class Figure:
             path: the file.
             options: those of `llmscope.export.save`.
         """
-        from llmscope.export import save
-
-        return save(self, Path(path), **options)
+        return exporting.exporter().save(self, Path(path), **options)
 
     def tidy(self) -> dict[str, Any]:
         """Return the values in long form, as columns for `pandas.DataFrame` or `polars.DataFrame`.
@@ -269,9 +269,7 @@ class Figure:
         The columns are, for each axis, its labels and, as `NAME_index`, their positions; then
         `value`. One row per value, the last axis fastest; no rows for a refused figure.
         """
-        from llmscope.export import tidy
-
-        return tidy(self)
+        return exporting.exporter().tidy(self)
 
     def to_pandas(self) -> pandas.DataFrame:
         """Return the result of `tidy` as a data frame; `attrs` holds lens, title, unit and verdict.
@@ -279,15 +277,11 @@ class Figure:
         Raises:
             ScopeError: pandas is not installed.
         """
-        from llmscope.export import data_frame
-
-        return data_frame(self)
+        return exporting.exporter().data_frame(self)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         """Return the svg and txt exports by MIME type, for a notebook."""
-        from llmscope.export import mimebundle
-
-        return mimebundle(self)
+        return exporting.exporter().mimebundle(self)
 
 
 def plain(value: Any) -> Any:

@@ -7,7 +7,6 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-import llmscope
 from llmscope.cli.commands.bake import bake
 from llmscope.cli.commands.config import config
 from llmscope.cli.commands.diff import diff
@@ -23,6 +22,7 @@ from llmscope.cli.commands.themes import themes
 from llmscope.cli.options.groups import grouped
 from llmscope.cli.options.shared import WHICH
 from llmscope.cli.output.errors import reported
+from llmscope.version import __version__
 
 _SET = ("open", "serve", "snapshot", "replay", "bake", "doctor")
 """Commands whose options take defaults from the settings."""
@@ -107,7 +107,7 @@ app.command("doctor")(doctor)
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"llmscope {llmscope.__version__}")
+        typer.echo(f"llmscope {__version__}")
         raise typer.Exit
 
 

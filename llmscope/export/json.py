@@ -10,12 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
-from llmscope import __version__
 from llmscope.engine.events import ModelInfo, Token
 from llmscope.export.edits_caption import PLAIN, EditsCaption
 from llmscope.export.provenance import installed
 from llmscope.figure import Figure, Focus
 from llmscope.lenses import focus_dict, options
+from llmscope.version import __version__
 
 SCHEMA = 1
 

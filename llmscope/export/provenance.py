@@ -9,8 +9,8 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-from llmscope import __version__
 from llmscope.models.loaded_model import Progress
+from llmscope.version import __version__
 
 if TYPE_CHECKING:
     from llmscope.models.provenance import Origin

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from llmscope.arguments import quoted
@@ -105,10 +106,8 @@ def block_labels(length: int, pool: int) -> tuple[str, ...]:
 
 @cache
 def _lenses() -> dict[str, Lens]:
-    package = import_module("llmscope.lenses")
-    modules = (
-        import_module(f"llmscope.lenses.{m.name}") for m in pkgutil.iter_modules(package.__path__)
-    )
+    here = [str(Path(__file__).parent)]
+    modules = (import_module(f"llmscope.lenses.{m.name}") for m in pkgutil.iter_modules(here))
     own = {module.LENS.name: module.LENS for module in modules if hasattr(module, "LENS")}
     declared = {option.name: option for option in (*COMMON, *OF_EVERY_LENS)}
     for one in own.values():

@@ -22,7 +22,7 @@ from textual.widgets import Input, TextArea
 
 from llmscope.draw import RenderOptions, detect_render_options
 from llmscope.text import display_text, shared_length
-from llmscope.tui.actions.registry import BY_NAME, bindings
+from llmscope.tui.actions.registry import BY_NAME
 from llmscope.tui.engine_client import EngineSays
 from llmscope.tui.features.compare.prompt_b import PromptBEditor
 from llmscope.tui.features.context.controller import ContextController
@@ -97,7 +97,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
 
     CSS_PATH = "main.tcss"
     TITLE = "llmscope"
-    BINDINGS: ClassVar[list[BindingType]] = [*bindings("anywhere")]
+    BINDINGS: ClassVar[list[BindingType]] = []
     ENABLE_COMMAND_PALETTE = False  # Textual's key would not open `CommandPaletteScreen`
     NOTIFICATION_TIMEOUT = 4
     engine: EngineLike
@@ -228,9 +228,9 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         self.placeholder = Placeholder(theme, self._spec, still=self.mode.read_only)
         self.status = StatusText(theme)
         self.key_line = KeyLine(theme, self.user.keymap, invites=self.user.newcomer, mode=self.mode)
-        self.user.keymap.bind(self, "anywhere")
-        self.user.keymap.bind(self.editor, "prompt")
-        self.user.keymap.bind(self.placeholder, "figures", only=PLACEHOLDER_ACTIONS)
+        self.user.keymap.bind("anywhere", self)
+        self.user.keymap.bind("prompt", self.editor)
+        self.user.keymap.bind("figures", self.placeholder, only=PLACEHOLDER_ACTIONS)
         self.grid.display = False
         yield self.header
         yield self.prompts
@@ -262,7 +262,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
     def fill(self) -> None:
         """Mount the widgets that the first paint does not show."""
         self.mount(self.find, before=self.status)
-        self.user.keymap.bind(self.prompts.b, "prompt")
+        self.user.keymap.bind("prompt", self.prompts.b)
         self.prompts.fill()
         self.grid.fill(self.user.keymap)
 

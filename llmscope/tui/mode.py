@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from llmscope.tui.actions.registry import OF_A_FILE
 from llmscope.tui.state.workspaces import WORKSPACES, Workspace
 
 if TYPE_CHECKING:
@@ -20,6 +19,9 @@ if TYPE_CHECKING:
     from llmscope.tui.state.figure_store import Shown
     from llmscope.tui.state.view_state import ViewState
     from llmscope.tui.widgets.header import Part
+
+OF_A_FILE = frozenset(("provenance",))
+"""Actions that only a replay offers."""
 
 
 class LiveMode:
@@ -44,7 +46,7 @@ class LiveMode:
 
     def offers(self, action: str) -> bool:
         """Return whether an action is available."""
-        return not any(one.name == action for one in OF_A_FILE)
+        return action not in OF_A_FILE
 
     def refuse(self, host: Host, action: Action) -> None:
         """Tell why an action is not offered; silent for one that only a replay offers."""

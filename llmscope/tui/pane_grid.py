@@ -101,8 +101,7 @@ class PaneGrid(Container):
 
     def fill(self, keymap: Keymap) -> None:
         """Mount the panes; those without room are not displayed."""
-        for pane in self.panes.values():
-            keymap.bind(pane, "figures")
+        keymap.bind("figures", *self.panes.values())
         self.mount(*self.panes.values())
         self._arrange()
 

@@ -8,6 +8,7 @@ from rich.cells import cell_len
 import llmscope
 from llmscope.figure import Focus
 from llmscope.lenses import lens, names
+from llmscope.tui import mode
 from llmscope.tui.actions.keymap import keymap_from
 from llmscope.tui.actions.registry import ACTIONS, BY_NAME, OF_A_FILE
 from llmscope.tui.panes import pane_classes
@@ -262,6 +263,7 @@ def test_the_keys_of_a_replay_are_no_other_actions():
     taken = {key for action in ACTIONS for key in action.keys.split(",")}
     assert not taken & {key for action in OF_A_FILE for key in action.keys.split(",")}
     assert {*BY_NAME} >= WITHOUT_MODEL
+    assert {action.name for action in OF_A_FILE} == mode.OF_A_FILE
     chosen = keymap_from({"keys": {"copy": "P"}})
     assert "P is copy now, and no longer provenance" in chosen.notice
 

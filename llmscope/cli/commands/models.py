@@ -40,11 +40,11 @@ def models(
 
 
 def _record(found: LocalModels) -> dict[str, object]:
-    import llmscope
+    from llmscope.version import __version__
 
     return {
         "schema": 1,
-        "llmscope": llmscope.__version__,
+        "llmscope": __version__,
         "folders": {"hub": str(found.hub_cache), "llmscope": str(found.cache)},
         "models": [
             {

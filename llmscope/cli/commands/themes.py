@@ -13,6 +13,7 @@ import typer
 from llmscope.cli.options import shared
 from llmscope.cli.output.errors import reported
 from llmscope.cli.output.streams import put
+from llmscope.version import __version__
 
 if TYPE_CHECKING:
     from llmscope.draw import RenderOptions, Row, Theme
@@ -73,7 +74,6 @@ def _shown(path: Path) -> str:
 def _json(
     found: Iterable[tuple[Theme, Path | None]], notices: dict[str, list[str]], folder: Path
 ) -> str:
-    import llmscope
     from llmscope.draw.color.theme import COLOURS, RAMPS
     from llmscope.export import json_text
 
@@ -91,7 +91,7 @@ def _json(
         )
     record = {
         "schema": 1,
-        "llmscope": llmscope.__version__,
+        "llmscope": __version__,
         "folder": str(folder),
         "themes": records,
     }

@@ -16,8 +16,8 @@ from pathlib import Path
 from shutil import get_terminal_size, which
 from typing import Any
 
-import llmscope
 from llmscope.text import told
+from llmscope.version import __version__
 
 PACKAGES = (
     *("torch", "transformers", "textual", "plotext", "numpy", "safetensors"),
@@ -64,7 +64,7 @@ def hardware() -> tuple[dict[str, Any] | None, list[tuple[str, str]]]:
 def versions() -> dict[str, str | None]:
     """Return the versions of packages; None for a package that is not installed."""
     found: dict[str, str | None] = {
-        "llmscope": llmscope.__version__,
+        "llmscope": __version__,
         "python": platform.python_version(),
         "system": platform.platform(terse=True),
     }

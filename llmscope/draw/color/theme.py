@@ -83,6 +83,7 @@ def load_theme(name: str = DEFAULT_THEME, tell: Callable[[str], None] | None = N
     """
     if name in theme_names():
         return _shipped(name)
+    # A theme of the user may inherit from one of ours, so that module imports this one.
     from llmscope.draw.color.user_themes import own_theme, unknown_theme
 
     read = own_theme(name)

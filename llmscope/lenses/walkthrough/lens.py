@@ -11,6 +11,7 @@ from llmscope.figure import Axis, Figure, Focus, Verdict
 from llmscope.lenses.base import Lens, Run
 from llmscope.lenses.options import HEAD, LAYER, POSITION, LensOption
 from llmscope.lenses.walkthrough.story import caption, ends, opening
+from llmscope.lenses.walkthrough.value import weights_of
 
 if TYPE_CHECKING:
     from llmscope.record.capture.recording import Recording
@@ -151,19 +152,6 @@ def _ends(step: Step, recording: Recording, focus: Focus) -> dict[str, Any]:
     if step.name == "tokens":
         return {"opening": opening(recording, focus.position)}
     return ends(recording, focus, int(step.value[0])) if step.name == "next token" else {}
-
-
-def weights_of(step: Step) -> list[dict[str, Any]]:
-    """Return name, shape, part and `learned` of each weight that a step reads."""
-    return [
-        {
-            "name": weight.name,
-            "shape": list(weight.shape),
-            "part": weight.part,
-            "learned": weight.learned,
-        }
-        for weight in step.weights
-    ]
 
 
 def _here(step: Step, recording: Recording, focus: Focus) -> dict[str, Any]:

@@ -233,3 +233,16 @@ def _term(recording: Recording, made: Explanation, at: int) -> dict[str, Any]:
         for (axis, _), place in zip(made.along, places, strict=True)
     }
     return {"name": "", "along": along, "factors": made.factors[at].tolist(), "value": value}
+
+
+def weights_of(step: Step) -> list[dict[str, Any]]:
+    """Return name, shape, part and `learned` of each weight that a step reads."""
+    return [
+        {
+            "name": weight.name,
+            "shape": list(weight.shape),
+            "part": weight.part,
+            "learned": weight.learned,
+        }
+        for weight in step.weights
+    ]

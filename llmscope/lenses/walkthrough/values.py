@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmscope.figure import Axis, Figure, Focus, Verdict
-from llmscope.lenses.walkthrough.value import PLACES, lines, of_weight, told
+from llmscope.lenses.walkthrough.value import PLACES, lines, of_weight, told, weights_of
 
 if TYPE_CHECKING:
     from llmscope.record.capture.recording import Recording
@@ -125,8 +125,6 @@ def _figure(
     plane: tuple[int, ...],
     more: dict[str, Any],
 ) -> Figure:
-    from llmscope.lenses.walkthrough.lens import weights_of
-
     step = found[index]
     said = () if focus.cell is None else lines(more["cell"])
     return Figure(

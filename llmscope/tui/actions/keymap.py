@@ -63,6 +63,15 @@ class Keymap:
     chosen: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     notice: str = ""
 
+    @property
+    def actions(self) -> tuple[Action, ...]:
+        """All actions, also those that only a replay offers."""
+        return EVERY
+
+    def action(self, name: str) -> Action:
+        """Return the action of that name."""
+        return BY_NAME[name]
+
     def keys(self, action: Action) -> tuple[str, ...]:
         """Return the keys that run an action."""
         return self.chosen.get(action.name, own_keys(action))
@@ -84,11 +93,12 @@ class Keymap:
         """Return `text` with each `{name}` replaced by the key of that action."""
         return _NAME.sub(lambda found: self.first(found[1]) or "the palette", text)
 
-    def bind(self, node: DOMNode, where: Where, *, only: Collection[str] | None = None) -> None:
-        """Bind a widget to the user's keys of its place instead of those of the registry."""
-        if self.chosen:
-            kept = [one for _, one in node._bindings if not one.action.startswith("app.act(")]
-            ours = bindings(where, only=only, keys=self.keys)
+    def bind(self, where: Where, *nodes: DOMNode, only: Collection[str] | None = None) -> None:
+        """Bind the keys of the actions of a place to widgets, beside the bindings of their own."""
+        ours = bindings(where, only=only, keys=self.keys)
+        taken = {one.key for one in ours}
+        for node in nodes:
+            kept = [one for _, one in node._bindings if one.key not in taken]
             node._bindings = BindingsMap([*ours, *kept])
 
 

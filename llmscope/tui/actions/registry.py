@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from llmscope.tui.features.generation import generation, sampler_dialog
     from llmscope.tui.features.models import model_picker
     from llmscope.tui.features.walkthrough import controller as walkthrough
+    from llmscope.tui.features.walkthrough import sources
     from llmscope.tui.prompt import external_editor
     from llmscope.tui.state.prompt_pairs import DemoPair
 else:
@@ -42,6 +43,7 @@ else:
     replay = Lazy("llmscope.tui.replay")
     sampler_dialog = Lazy("llmscope.tui.features.generation.sampler_dialog")
     external_editor = Lazy("llmscope.tui.prompt.external_editor")
+    sources = Lazy("llmscope.tui.features.walkthrough.sources")
     walkthrough = Lazy("llmscope.tui.features.walkthrough.controller")
 
 
@@ -331,7 +333,7 @@ WALK = (
         "walkthrough",
         "go to an input of this value",
         "f",
-        lambda host: walkthrough.source(host),
+        lambda host: sources.source(host),
     ),
     Action(
         "step-back",

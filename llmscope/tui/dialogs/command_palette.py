@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -15,12 +15,11 @@ from textual.css.query import NoMatches
 
 from llmscope.draw import theme_names
 from llmscope.text import display_text
-from llmscope.tui.actions.registry import ACTIONS, OF_A_FILE
-from llmscope.tui.actions.types import Action
 from llmscope.tui.dialogs.base import OVERLAYS
 from llmscope.tui.theme_switcher import all_names, choose
 
 if TYPE_CHECKING:
+    from llmscope.tui.actions.types import Action
     from llmscope.tui.host import Host
 
 THEME = "theme"
@@ -32,10 +31,10 @@ SHARE, WIDEST, MARGIN = 0.9, 96, 6
 margins, in cells."""
 
 
-def commands() -> list[Action]:
+def commands(actions: Sequence[Action]) -> list[Action]:
     """Return the actions area by area, without the `-anywhere` duplicates."""
-    areas = list(dict.fromkeys(action.area for action in ACTIONS if action.area != THEME))
-    offered = [action for action in ACTIONS if not action.name.endswith("-anywhere")]
+    areas = list(dict.fromkeys(action.area for action in actions if action.area != THEME))
+    offered = [action for action in actions if not action.name.endswith("-anywhere")]
     return sorted(offered, key=lambda action: [*areas, THEME].index(action.area))
 
 
@@ -97,7 +96,7 @@ class Commands(Provider):
 
     def _entries(self) -> Iterable[PaletteEntry]:
         host = cast("Host", self.app)
-        for action in (*commands(), *OF_A_FILE):
+        for action in commands(host.user.keymap.actions):
             if not host.mode.offers(action.name):
                 continue
             keys = list(host.user.keymap.shown(action))

@@ -15,13 +15,12 @@ from llmscope.draw.color.theme import Theme
 from llmscope.edits import GRAMMAR
 from llmscope.lenses import lens, names
 from llmscope.text import display_text
-from llmscope.tui.actions.keymap import Keymap
-from llmscope.tui.actions.registry import EVERY
 from llmscope.tui.actions.types import Action, Where
 from llmscope.tui.dialogs.base import Overlay
 from llmscope.tui.theme.textual_theme import text_styles
 
 if TYPE_CHECKING:
+    from llmscope.tui.actions.keymap import Keymap
     from llmscope.tui.mode import LiveMode
 
 PROMPT_HELP = """\
@@ -120,7 +119,7 @@ class HelpScreen(Overlay[None]):
         ]
         shown = [
             action
-            for action in EVERY
+            for action in self._keymap.actions
             if self._keymap.keys(action) and self._mode.offers(action.name)
         ]
         first = [action for action in shown if action.where == self._where]

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, ClassVar, cast
 from rich.cells import cell_len
 from rich.segment import Segment
 from textual import events
-from textual.binding import BindingType
 from textual.content import Content
 from textual.geometry import Region
 from textual.message import Message
@@ -23,7 +22,6 @@ from llmscope.edits import Edit
 from llmscope.engine.events import Want
 from llmscope.figure import Figure, Focus
 from llmscope.text import display_text
-from llmscope.tui.actions.registry import bindings
 from llmscope.tui.state.figure_store import Shown
 from llmscope.tui.state.view_state import ViewState
 from llmscope.tui.state.workspaces import TITLES
@@ -71,7 +69,6 @@ class FigurePane(Widget, can_focus=True):
     """Whether its figure takes many forward passes, so that other figures are requested first."""
     brief: ClassVar[bool] = False
     """Whether it has one line of text and takes no more room than that."""
-    BINDINGS: ClassVar[list[BindingType]] = [*bindings("figures")]
     ALLOW_SELECT = False
 
     class Pointed(Message):

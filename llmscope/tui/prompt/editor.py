@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, ClassVar
 from rich.style import Style
 from rich.text import Text
 from textual import events
-from textual.binding import BindingType
 from textual.content import Content
 from textual.document._document import EditResult
 from textual.document._document_navigator import DocumentNavigator
@@ -21,7 +20,6 @@ from textual.widgets import TextArea
 
 from llmscope.text import shared_length
 from llmscope.tui.actions.key_order import InOrder
-from llmscope.tui.actions.registry import bindings
 from llmscope.tui.prompt.long_line import LongLine, PromptWrap
 from llmscope.tui.session.undo_history import CHANGES, UndoHistory
 from llmscope.tui.state.context_marker import context_end
@@ -51,7 +49,6 @@ class PromptEditor(InOrder, TextArea):
     and marks the one whose text the cursor is in.
     """
 
-    BINDINGS: ClassVar[list[BindingType]] = [*bindings("prompt")]
     document: PromptDocument
     COMPONENT_CLASSES: ClassVar[set[str]] = {
         "prompt--even",

@@ -16,7 +16,6 @@ from llmscope.draw.color.theme import Theme
 from llmscope.draw.render_options import RenderOptions
 from llmscope.package_data import SORT, TOWN, world
 from llmscope.text import display_text
-from llmscope.tui.actions.registry import bindings
 from llmscope.tui.theme.textual_theme import text_styles
 from llmscope.tui.widgets.header import size
 
@@ -65,7 +64,6 @@ class Placeholder(Widget, can_focus=True):
         Binding("down", "choose(1)", "example below", show=False),
         Binding("enter", "pick", "take the example", show=False),
         *(Binding(str(n), f"pick({n - 1})", f"example {n}", show=False) for n in (1, 2, 3)),
-        *bindings("figures", only=PLACEHOLDER_ACTIONS),
     ]
     ALLOW_SELECT = False
 

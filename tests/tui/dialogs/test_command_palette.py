@@ -60,7 +60,7 @@ async def test_the_palette_finds_and_runs_every_action(
 
     noted = tuple(replace(action, run=noting(action.name)) for action in ACTIONS)  # type: ignore[arg-type]
     monkeypatch.setattr(command_palette, "ACTIONS", noted)
-    offered = list(commands())
+    offered = commands(ACTIONS)
     async with opened(80, 24) as session:
         for action in offered:
             await choose(session, action.full_title)
@@ -111,7 +111,7 @@ async def listed(session: Session) -> list[str]:
     """What the palette lists before anything is typed: keys and title."""
     await session.press("ctrl+p")
     options = session.app.screen.query_one(CommandList)
-    wanted = len(commands()) + len(all_names())
+    wanted = len(commands(ACTIONS)) + len(all_names())
     async with asyncio.timeout(10):
         while options.option_count < wanted:
             await asyncio.sleep(0.01)

@@ -112,10 +112,10 @@ class Generation:
         """Stop generating if `key` is not a key of `WRITING`."""
         if not self.writes:
             return
-        from llmscope.tui.actions.registry import BY_NAME
         from llmscope.tui.actions.types import is_text
 
-        keys = {own for name in WRITING for own in host.user.keymap.keys(BY_NAME[name])}
+        keymap = host.user.keymap
+        keys = {own for name in WRITING for own in keymap.keys(keymap.action(name))}
         if key not in keys or (host.in_prompt and is_text(key)):
             self.stop(host)
 

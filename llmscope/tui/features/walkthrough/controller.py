@@ -122,14 +122,6 @@ def here(host: Host) -> bool:
     return False
 
 
-def source(host: Host) -> None:
-    """Go to an input of the step, or of the number under the cursor."""
-    # Imported late: it needs numpy, which the first frame does not load.
-    from llmscope.tui.features.walkthrough.sources import source as ask
-
-    ask(host)
-
-
 def back(host: Host) -> None:
     """Go back to the previous place."""
     if here(host):

@@ -44,14 +44,9 @@ def source(host: Host) -> None:
             if letter is not None:
                 host.walkthrough.go(host, found[int(letter) - 1].state)
 
-        keys = {key for key in host.user.keymap.shown(_action("step-from")) if len(key) == 1}
+        keymap = host.user.keymap
+        keys = {key for key in keymap.shown(keymap.action("step-from")) if len(key) == 1}
         host.push_screen(SourceScreen(rows, host, keys), go)
-
-
-def _action(name: str) -> Any:
-    from llmscope.tui.actions.registry import BY_NAME
-
-    return BY_NAME[name]
 
 
 class SourceScreen(CopyScreen):

@@ -1,0 +1,36 @@
+"""The seam between `Figure` and `llmscope.export`, which writes figures and imports them.
+
+The package sets `exporter`, so that `Figure.save` and its like import nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pandas
+
+    from llmscope.figure import Figure
+
+
+class Exporter(Protocol):
+    """What `llmscope.export` does for a figure."""
+
+    def save(self, figure: Figure, path: Path, **options: Any) -> Path:
+        """Write the figure to a file."""
+
+    def tidy(self, figure: Figure) -> dict[str, Any]:
+        """Return the values in long form."""
+
+    def data_frame(self, figure: Figure) -> pandas.DataFrame:
+        """Return the values in long form as a data frame."""
+
+    def mimebundle(self, figure: Figure) -> dict[str, str]:
+        """Return the figure for a notebook, by MIME type."""
+
+
+exporter: Callable[[], Exporter]
+"""Import `llmscope.export` and return it."""
