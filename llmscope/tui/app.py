@@ -335,6 +335,8 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
 
     @on(EngineSays)
     def _engine_says(self, message: EngineSays) -> None:
+        if not self.screen_stack:  # the app is closing, and its screens are gone
+            return
         # Imported late: the first paint needs none of it.
         from llmscope.engine import events
 

@@ -295,3 +295,14 @@ def test_frames_that_wait_give_way_to_newer_ones() -> None:
     assert not older.can_replace(same), "the parts of one request add up"
     assert not newer.can_replace(older)
     assert not older.can_replace(EngineSays(Loaded(INFO)))
+
+
+async def test_an_answer_that_comes_while_the_app_closes_is_dropped(opened: Open) -> None:
+    async with opened() as session:
+        app, before = session.app, session.app.state
+        stacks, app._screen_stacks = app._screen_stacks, {app._current_mode: []}
+        try:
+            app._engine_says(EngineSays(Loaded(INFO)))
+        finally:
+            app._screen_stacks = stacks
+        assert app.state is before

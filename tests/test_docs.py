@@ -1,0 +1,83 @@
+"""The documentation names only files, commands and options that exist."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import typer
+
+from llmscope.cli.app import app
+from llmscope.cli.commands.snapshot import snapshot_command
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted(
+    [*ROOT.glob("docs/**/*.md"), *(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING"))]
+)
+COMMANDS = {**typer.main.get_command(app).commands, "snapshot": snapshot_command()}  # type: ignore[attr-defined]
+TOOLS = [*ROOT.glob("tests/*/run.py"), *ROOT.glob("tests/*/__main__.py")]
+OF_ALL = {"--help", "--version", "--install-completion", "--show-completion"}
+
+
+def flags(command: str) -> set[str]:
+    """Return the options of a command."""
+    options = COMMANDS[command].params
+    return {flag for one in options for flag in (*one.opts, *one.secondary_opts)} | OF_ALL
+
+
+def called(page: str) -> Iterator[list[str]]:
+    """Yield the words of each call of llmscope in code, without its name."""
+    blocks = re.findall(r"^```(?:sh|console)?\n(.*?)^```", page, re.S | re.M)
+    indented = [line.strip() for line in page.splitlines() if line.startswith("    ")]
+    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    for code in (*lines, *indented, *re.findall(r"`([^`\n]+)`", page)):
+        if re.match(r"(\$ )?llmscope( |$)", code):
+            try:
+                yield shlex.split(code.removeprefix("$ "), comments=True)[1:]
+            except ValueError:  # an example that is cut with an ellipsis inside quotes
+                yield code.split()[1:]
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_links_lead_to_files(path: Path) -> None:
+    page = path.read_text("utf-8")
+    links = [link for link in re.findall(r"\]\(([^)#\s]+)", page) if "://" not in link]
+    assert [link for link in links if not (path.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_commands_and_their_options_exist(path: Path) -> None:
+    wrong = []
+    for words in called(path.read_text("utf-8")):
+        first = words[0] if words else "open"
+        command = first if first in COMMANDS else "open"
+        used = {word.partition("=")[0] for word in words if word.startswith("--")}
+        wrong += [(words, flag) for flag in used if flag not in flags(command)]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_options_that_are_named_alone_exist(path: Path) -> None:
+    known = {flag for command in COMMANDS for flag in flags(command)}
+    for tool in TOOLS:  # commands of the repository itself
+        known |= set(re.findall(r'"(--[a-z-]+)"', tool.read_text("utf-8")))
+    named = re.findall(r"`(--[a-z][a-z-]+)[^`]*`", path.read_text("utf-8"))
+    assert [flag for flag in named if flag not in known] == []
+
+
+def test_the_pages_name_some() -> None:
+    calls = [words for path in PAGES for words in called(path.read_text("utf-8"))]
+    assert len(calls) > 30
+    assert any("--lens" in words for words in calls)
+
+
+def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
+    build = pytest.importorskip("mkdocs.commands.build")
+    config = pytest.importorskip("mkdocs.config")
+    pytest.importorskip("material")
+    loaded = config.load_config(str(ROOT / "mkdocs.yml"), site_dir=str(tmp_path), strict=True)
+    build.build(loaded)  # raises Abort for a warning
+    assert "Glossary" in (tmp_path / "glossary" / "index.html").read_text("utf-8")
