@@ -1,6 +1,8 @@
 """`python -m tests.benchmarks`."""
 
+import sys
+
 from tests.benchmarks.run import main
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

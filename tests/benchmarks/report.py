@@ -40,6 +40,19 @@ def table(raw: Raw) -> str:
     return "\n".join(lines) + "\n"
 
 
+def failed(raw: Raw) -> list[str]:
+    """A line for each target of the parts that were run that is missed or was not measured."""
+    lines = []
+    for target, measured in judged(raw):
+        limit = _number(target.limit, target.unit)
+        if measured is None:
+            lines.append(f"not measured: {target.what}")
+        elif measured.value > target.limit:
+            value = _number(measured.value, target.unit)
+            lines.append(f"missed: {target.what}: {value}, at most {limit}")
+    return lines
+
+
 def medians(raw: Raw) -> str:
     """Every job of every contender: its median, or why there is none."""
     lines: list[str] = []

@@ -35,14 +35,14 @@ MEASURES = (
 PARTS = dict(zip(report.PARTS, MEASURES, strict=True))
 
 
-def main() -> None:
-    """Run what was asked for."""
+def main() -> int:
+    """Run what was asked for, and return the exit code."""
     options = _options()
     if options.readme:
         raw = json.loads(Path(options.readme).read_text("utf-8"))["raw"]
         page = ROOT / "README.md"
         page.write_text(report.inserted(page.read_text("utf-8"), report.readme(raw)), "utf-8")
-        return
+        return 0
     setting = Setting(
         options.model,
         weights(options.model),
@@ -72,6 +72,10 @@ def main() -> None:
     print(report.medians(raw))
     print(report.table(raw))
     setting.home.cleanup()
+    failed = report.failed(raw)
+    for line in failed:
+        print(line, file=sys.stderr)
+    return 1 if options.check and failed else 0
 
 
 def _options() -> argparse.Namespace:
@@ -91,6 +95,9 @@ def _options() -> argparse.Namespace:
         "--length", action="append", default=[], type=int, help="tokens; may be given again"
     )
     parser.add_argument("--out", metavar="FILE.json", help="all numbers, as JSON")
+    parser.add_argument(
+        "--check", action="store_true", help="exit with 1 if a target is missed or not measured"
+    )
     parser.add_argument("--model", default=MODEL, help=f"what to load ({MODEL})")
     parser.add_argument("--device", help="cpu or cuda; the GPU if there is one")
     parser.add_argument("--threads", type=int, help="of torch; all cores")
@@ -121,4 +128,4 @@ def _tell(what: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

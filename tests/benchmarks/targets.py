@@ -100,19 +100,19 @@ TARGETS = (
     Target(
         "append",
         "one token more at 512, recorded, with the figures of all panes ÷ bare cached decode",
-        1.5,
+        1.35,
         _passes("512", "screen.append", "bare.decode"),
     ),
     Target(
         "append-typed",
         "the same after 32 tokens typed one by one ÷ bare cached decode",
-        1.5,
+        1.35,
         _passes("512", "screen.append_typed", "bare.decode"),
     ),
     Target(
         "transformer-lens",
         "one token more at 512, with figures ÷ TransformerLens run_with_cache of the prompt",
-        1 / 12,
+        0.075,
         _passes("512", "screen.append", "transformer_lens.run"),
     ),
     Target(
