@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from llmscope.edits import Edit
     from llmscope.sampler import Sampler
     from llmscope.tui.session.session import Session
-    from llmscope.tui.terminal.bandwidth import Bandwidth
+    from llmscope.tui.terminal.bandwidth import Bandwidth, Choice
 
 
 PAGE_DRIVER = "llmscope.tui.terminal.web_page:PageDriver"
@@ -35,7 +35,7 @@ class LaunchOptions:
     theme: str | None = None
     tier: Tier | None = None
     ascii: bool | None = None
-    bandwidth: Literal["auto", "high", "low"] = "auto"
+    bandwidth: Choice = "auto"
     debug: bool = False
     edits: tuple[Edit, ...] = ()
     versus_prompt: str | None = None
@@ -123,7 +123,7 @@ def replay(
     theme: str | None = None,
     tier: Tier | None = None,
     ascii: bool | None = None,  # noqa: A002
-    bandwidth: Literal["auto", "high", "low"] = "auto",
+    bandwidth: Choice = "auto",
     debug: bool = False,
 ) -> int:
     """Open a snapshot's file on the screen, and return when the user leaves it.
@@ -149,7 +149,7 @@ def dressed(
     theme: str | None,
     tier: Tier | None,
     ascii: bool | None,  # noqa: A002
-    spending: Literal["auto", "high", "low"],
+    spending: Choice,
     *,
     instead: str,
 ) -> tuple[RenderOptions, Bandwidth, str]:
@@ -159,7 +159,7 @@ def dressed(
         theme: name of a theme; see `screen_look`.
         tier: how many colours; None detects it.
         ascii: whether to draw only ASCII; None detects it.
-        spending: the bandwidth: auto, high or low.
+        spending: the bandwidth, as the user chose it.
         instead: the command to suggest if there is no terminal.
 
     Raises:

@@ -272,7 +272,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
     def on_resize(self, event: events.Resize) -> None:
         """Adapt to the terminal's size: no frames when tiny, longer prompts when large."""
         self._make_room(event.size)
-        if event.size == self.cells.size:
+        if self.shows(*event.size):
             self.send_all()
 
     def _make_room(self, size: Size) -> None:

@@ -21,8 +21,9 @@ from textual.strip import Strip
 
 from llmscope.draw import RenderOptions
 from llmscope.tui.app import LlmscopeApp
-from llmscope.tui.terminal.bandwidth import HIGH, LOW, Bandwidth, bandwidth
+from llmscope.tui.terminal.bandwidth import HIGH, LOW, TEXTUAL, Bandwidth, bandwidth
 from llmscope.tui.terminal.cell_diff import TerminalCells
+from llmscope.tui.terminal.paced_driver import PacedApp
 from tests.tui.acting import ActingEngine
 from tests.tui.conftest import Session
 
@@ -379,3 +380,32 @@ async def test_a_step_of_a_walk_that_goes_by_itself_costs_few_bytes(
         driver.taken()
         await session.pilot.pause(0.5)
         assert driver.taken() == 0, "nothing is sent once it stands"
+
+
+# Textual's own display
+
+
+async def test_textual_sends_its_frames_itself_where_it_is_asked_to() -> None:
+    async with recorded(TEXTUAL) as (session, driver):
+        assert not hasattr(session.app, "cells")
+        await session.pilot.press("a", "b")
+        await rested(session)
+        assert driver.shown.cells() == whole(session)
+        session.app.driver_class = HeadlessDriver
+        assert not hasattr(PacedApp.get_driver_class(session.app), "behind")
+
+
+@pytest.mark.parametrize("error", [AttributeError, TypeError])
+async def test_textual_takes_over_where_its_parts_are_not_as_known(
+    error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with recorded() as (session, driver):
+
+        def fail(*_: object) -> None:
+            raise error("another version of Textual")
+
+        monkeypatch.setattr(session.app.cells, "take", fail)
+        await session.pilot.press("a", "b")
+        await rested(session)
+        assert not session.app._paced
+        assert driver.shown.cells() == whole(session)

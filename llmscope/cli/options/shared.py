@@ -166,8 +166,11 @@ ScreenTheme = Annotated[
     ),
 ]
 Bandwidth = Annotated[
-    Literal["auto", "high", "low"],
-    typer.Option(help="What to send the terminal. Low: fewer colours, figures once you pause."),
+    Literal["auto", "high", "low", "textual"],
+    typer.Option(
+        help="What to send the terminal. Low: fewer colours, figures once you pause. Textual: "
+        "each frame as Textual draws it, not only what changed."
+    ),
 ]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 

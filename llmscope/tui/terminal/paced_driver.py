@@ -4,6 +4,9 @@ Textual puts every frame into a queue that a thread writes from, and when the qu
 event loop waits: on a slow link the screen would lag by the whole queue, letters included. Here
 nothing is queued. While the terminal has not taken its earlier output, frames only update the
 `TerminalCells`; after that, the newest state is sent.
+
+This stands on private parts of Textual, which another version may lack. Where one is missing, or
+with `--bandwidth textual`, Textual sends its frames itself.
 """
 
 from __future__ import annotations
@@ -14,12 +17,19 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.console import RenderableType
-from textual._compositor import CompositorUpdate
 from textual.app import App
 from textual.driver import Driver
 
 from llmscope.tui.terminal.bandwidth import LOW, Bandwidth
-from llmscope.tui.terminal.cell_diff import TerminalCells
+
+try:
+    from textual._compositor import CompositorUpdate
+
+    from llmscope.tui.terminal.cell_diff import TerminalCells
+
+    PACED = True
+except ImportError:
+    PACED = False
 
 if TYPE_CHECKING:
     from textual.screen import Screen
@@ -34,28 +44,38 @@ class PacedApp(App[int]):
     def __init__(self, bandwidth: Bandwidth) -> None:
         super().__init__()
         self.bandwidth = bandwidth
-        self.cells = TerminalCells()
+        self._paced = PACED and bandwidth.paced
+        if self._paced:
+            self.cells = TerminalCells()
         if bandwidth is LOW:
             self.animation_level = "none"
 
     def get_driver_class(self) -> type[Driver]:
         """Return the platform's driver, extended to know when the terminal has taken its output."""
         driver: type[Driver] = super().get_driver_class()
-        return driver if hasattr(driver, "behind") else paced(driver)
+        return driver if hasattr(driver, "behind") or not self._paced else paced(driver)
 
     def _display(self, screen: Screen[Any], renderable: RenderableType | None) -> None:
-        if not isinstance(renderable, CompositorUpdate) or not hasattr(self._driver, "behind"):
+        if not self._paced or not isinstance(renderable, CompositorUpdate):
             super()._display(screen, renderable)
             return
-        if self._running and not self._closed and not self._batch_count:
-            self.cells.take(renderable, self.console._color_system)
-            self.send()
+        if not hasattr(self._driver, "behind"):  # there is no terminal
+            super()._display(screen, renderable)
+            return
+        try:
+            if self._running and not self._closed and not self._batch_count:
+                self.cells.take(renderable, self.console._color_system)
+                self.send()
+        except (AttributeError, TypeError):  # another version of Textual
+            self._paced = False
+            self.refresh(layout=True)
+            return
         self.post_display_hook()
 
     def send(self) -> None:
         """Send the changes, unless the terminal is still busy with its earlier output."""
         driver: Any = self._driver
-        if driver is None or not self._running or self._closed or driver.behind:
+        if not self._paced or driver is None or not self._running or self._closed or driver.behind:
             return
         place = self.cursor_position
         changes = self.cells.changes(near=place.y, limit=self.bandwidth.chunk)
@@ -66,9 +86,16 @@ class PacedApp(App[int]):
 
     def send_all(self) -> None:
         """Send everything that should be shown: the terminal may show anything."""
+        if not self._paced:
+            self.refresh()
+            return
         self.cells.forget()
         if self.cells.waiting:
             self.send()
+
+    def shows(self, columns: int, rows: int) -> bool:
+        """Return whether the screen was laid out for this size already."""
+        return self._paced and self.cells.size == (columns, rows)
 
 
 class TellingFile:
