@@ -128,7 +128,9 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting("color", "how many colours", ("auto", "truecolor", "256", "16", "none"), str, "auto"),
     Setting("ascii", "draw with ASCII alone", kind=bool, otherwise="by the locale"),
-    Setting("bandwidth", "what to send the terminal", ("auto", "high", "low", "textual"), str, "auto"),
+    Setting(
+        "bandwidth", "what to send the terminal", ("auto", "high", "low", "textual"), str, "auto"
+    ),
     Setting("port", "where llmscope serve listens", kind=int, usual=8000),
 )
 BY_NAME = {setting.name: setting for setting in SETTINGS}

@@ -118,8 +118,8 @@ def _measure(row: Row, scope: Scope, plain: Any) -> None:
                 written = recording.rows(name, index)
                 if written is not None:
                     own = caught.output(getattr(layer, name))
-                    if name == "mlp_write" and layer.mlp_beside is not None:
-                        own = own + caught.output(layer.mlp_beside)
+                    if name == "mlp_write" and layer.mlp_parallel is not None:
+                        own = own + caught.output(layer.mlp_parallel)
                     row.compare(f"{here} {name}", written, own * layer.scale)
         if scope.verdicts("activations", index).status == "verified":
             found = tensors.activations(recording, index)
@@ -201,7 +201,7 @@ class _Caught:
         for layer in anatomy.layers:
             self._layers.append(self._paths[layer.module])
             writes = [getattr(layer, name) for name in WRITES]
-            for module in (layer.module, *writes, layer.mlp_beside, layer.down, layer.router):
+            for module in (layer.module, *writes, layer.mlp_parallel, layer.down, layer.router):
                 if module is not None:
                     hooks.append(self._hooked(self._paths[module]))
         with torch.no_grad():

@@ -198,7 +198,7 @@ def readable_by_weight(grid, rows):
 
 
 def readable_by_colour(grid, rows):
-    """A larger number stands on a lighter ground, and so does each step of the legend."""
+    """A larger number stands on a lighter background, and so does each step of the legend."""
     lit = [
         (value, light(grid[y][end - 1].bg))
         for value, y, end in values(rows)
@@ -215,6 +215,6 @@ def readable_by_colour(grid, rows):
     assert all(one < other for one, other in pairwise(steps))
 
 
-def light(ground):
+def light(background):
     """The luminance of one of xterm's colours, as pyte names it."""
-    return arithmetic.luminance(arithmetic.parse_hex(f"#{ground}"))
+    return arithmetic.luminance(arithmetic.parse_hex(f"#{background}"))

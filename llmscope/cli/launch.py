@@ -6,7 +6,7 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from llmscope.errors import ScopeError
 
@@ -78,7 +78,7 @@ def show(opening: LaunchOptions) -> int:
     """
     from llmscope.models.spec import DEFAULT
 
-    look, spent, typed = dressed(
+    look, spent, typed = screen_options(
         *(opening.theme, opening.tier, opening.ascii, opening.bandwidth),
         instead="llmscope snapshot MODEL --prompt TEXT --lens NAME",
     )
@@ -137,7 +137,7 @@ def replay(
     from llmscope.replay.reader import recorded
 
     snapshot = recorded(Path(file))
-    look, spent, _ = dressed(
+    look, spent, _ = screen_options(
         *(theme, tier, ascii, bandwidth), instead="llmscope diff FILE OTHER, which needs none"
     )
     from llmscope.replay.run import run
@@ -145,7 +145,7 @@ def replay(
     return run(snapshot, look=look, bandwidth=spent, debug=debug)
 
 
-def dressed(
+def screen_options(
     theme: str | None,
     tier: Tier | None,
     ascii: bool | None,  # noqa: A002

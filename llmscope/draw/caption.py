@@ -30,16 +30,16 @@ def _remarks(figure: Figure, width: int, ascii: bool) -> list[list[str]]:  # noq
     return [list(wrap(plain_text(remark, ascii), width)) for remark in remarks]
 
 
-def caption_rows(figure: Figure, width: int, height: int, palette: Styles) -> tuple[Row, ...]:
+def caption_rows(figure: Figure, width: int, height: int, style_set: Styles) -> tuple[Row, ...]:
     """Return the first caption rows, at most 1 / `SHARE` of `height`.
 
     A remark that is cut off ends in an ellipsis.
     """
     room, lines = height // SHARE, list[str]()
-    for remark in _remarks(figure, width, palette.look.ascii):
+    for remark in _remarks(figure, width, style_set.look.ascii):
         taken = remark[: room - len(lines)]
         if taken and len(taken) < len(remark):
             cut = fit(taken[-1], min(cell_len(taken[-1]), max(0, width - 2)))
-            taken[-1] = f"{cut} {palette.glyphs.ellipsis}"
+            taken[-1] = f"{cut} {style_set.glyphs.ellipsis}"
         lines += taken
-    return tuple(Line().add(line, palette.dim).row(width, palette.base) for line in lines)
+    return tuple(Line().add(line, style_set.dim).row(width, style_set.base) for line in lines)

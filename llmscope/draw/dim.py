@@ -33,7 +33,7 @@ def _faded(style: Style, look: RenderOptions) -> Style:
     colours = styles_for(look)
     if not colours.colours:
         return style + Style(dim=True)
-    ground = arithmetic.parse_hex(look.theme.ground)
+    background = arithmetic.parse_hex(look.theme.background)
 
     def towards(shown: Color | None) -> Color | None:
         if shown is None:
@@ -41,6 +41,6 @@ def _faded(style: Style, look: RenderOptions) -> Style:
         rgb = shown.get_truecolor() if shown.triplet is None else shown.triplet
         number = shown.number
         plain = arithmetic.xterm(number) if number is not None else (rgb.red, rgb.green, rgb.blue)
-        return colours.shade(arithmetic.mix(plain, ground, FADE))
+        return colours.shade(arithmetic.mix(plain, background, FADE))
 
     return Style(color=towards(style.color), bgcolor=towards(style.bgcolor), bold=style.bold)

@@ -39,7 +39,7 @@ class RenderOptions:
         if self.theme.native and self.tier in ("truecolor", "256"):
             object.__setattr__(self, "tier", "16")
 
-    def wearing(self, theme: Theme) -> RenderOptions:
+    def with_theme(self, theme: Theme) -> RenderOptions:
         """Return the same options with another theme."""
         return RenderOptions(theme, self.full, self.ascii)
 
@@ -69,8 +69,8 @@ def detect_render_options(
     environ = os.environ if environ is None else environ
     if ascii is None:
         ascii = not _utf8(environ)  # noqa: A001
-    worn = load_theme(theme) if isinstance(theme, str) else theme
-    return RenderOptions(worn, tier or detect_tier(environ), ascii)
+    theme_found = load_theme(theme) if isinstance(theme, str) else theme
+    return RenderOptions(theme_found, tier or detect_tier(environ), ascii)
 
 
 def detect_tier(environ: Mapping[str, str]) -> Tier:

@@ -64,9 +64,9 @@ class Scale:
             return cls(low, high, "log")
         return cls(low, high, "linear")
 
-    def ramp(self, palette: Styles) -> Ramp:
+    def ramp(self, style_set: Styles) -> Ramp:
         """Return the ramp for this scale."""
-        return palette.diverging if self.kind == "signed" else palette.sequential
+        return style_set.diverging if self.kind == "signed" else style_set.sequential
 
     def steps(self, values: NDArray[np.float32], count: int) -> NDArray[np.int64]:
         """Return the step of each value, 0 to count − 1; −1 for NaN. Infinities map to the ends."""
@@ -90,14 +90,14 @@ def is_difference(figure: Figure) -> bool:
     return bool(figure.extra.get("change"))
 
 
-def legend(scale: Scale, unit: str, palette: Styles, width: int, note: str = "") -> Row:
+def legend(scale: Scale, unit: str, style_set: Styles, width: int, note: str = "") -> Row:
     """Draw the ramp between the numbers of its two ends, with the unit and remarks.
 
     To fit a border of `width` cells the ramp shrinks, then the note and then the unit are
     dropped; the ends are always shown.
     """
-    ramp = scale.ramp(palette)
-    unit = plain_text(unit, palette.look.ascii)
+    ramp = scale.ramp(style_set)
+    unit = plain_text(unit, style_set.look.ascii)
     low, high = number(scale.low), number(scale.high)
     remarks = ["log"] if scale.kind == "log" else []
     room = width - BORDER - len(low) - len(high) - 2 - sum(len(remark) + 3 for remark in remarks)
@@ -110,12 +110,12 @@ def legend(scale: Scale, unit: str, palette: Styles, width: int, note: str = "")
     count = max(min(LONGEST, len(ramp), room), SHORTEST) if ramp.coloured else len(ramp)
     line = Line()
     if unit:
-        line.add(f"{unit} ", palette.dim)
-    line.add(f"{low} ", palette.base)
+        line.add(f"{unit} ", style_set.dim)
+    line.add(f"{low} ", style_set.base)
     for index in range(count):
         step = round(index * (len(ramp) - 1) / max(count - 1, 1))
         line.add(ramp.glyphs[step], ramp.styles[step])
-    line.add(f" {high}", palette.base)
+    line.add(f" {high}", style_set.base)
     for remark in remarks:
-        line.add(f" {palette.glyphs.separator} {remark}", palette.dim)
-    return line.row(line.width, palette.base)
+        line.add(f" {style_set.glyphs.separator} {remark}", style_set.dim)
+    return line.row(line.width, style_set.base)

@@ -58,24 +58,24 @@ class Styles:
         self.look = look
         self.glyphs: Glyphs = ASCII if look.ascii else UNICODE
         theme = look.theme
-        self.base = self.ink(theme.text)
-        self.strong = self.ink(theme.text, bold=True)
-        self.dim = self.ink(theme.dim, faint=True)
-        self.border = self.ink(theme.border, faint=True)
-        self.accent = self.ink(theme.accent, bold=True)
+        self.base = self.style(theme.text)
+        self.strong = self.style(theme.text, bold=True)
+        self.dim = self.style(theme.dim, faint=True)
+        self.border = self.style(theme.border, faint=True)
+        self.accent = self.style(theme.accent, bold=True)
         self.verdicts = {
-            "verified": self.ink(theme.success),
-            "partial": self.ink(theme.warning),
-            "unverified": self.ink(theme.error),
-            "refused": self.ink(theme.error),
+            "verified": self.style(theme.success),
+            "partial": self.style(theme.warning),
+            "unverified": self.style(theme.error),
+            "refused": self.style(theme.error),
         }
-        self.series = tuple(self.ink(stop) for stop in theme.categorical)
+        self.series = tuple(self.style(stop) for stop in theme.categorical)
         self.sequential = _sequential(self)
         self.diverging = _diverging(self)
         # Ramps end close to the colour of text, so bars use an earlier, more saturated stop.
-        self.bar = self.ink(_stop(theme.sequential, 0.6 if theme.dark else 0.8))
-        self.plus = self.ink(_stop(theme.positive, 0.7))
-        self.minus = self.ink(_stop(theme.negative, 0.7))
+        self.bar = self.style(_stop(theme.sequential, 0.6 if theme.dark else 0.8))
+        self.plus = self.style(_stop(theme.positive, 0.7))
+        self.minus = self.style(_stop(theme.negative, 0.7))
         self.cursor = self._cursor()
 
     @property
@@ -83,13 +83,13 @@ class Styles:
         """Return whether background colours can show values."""
         return self.look.tier in ("truecolor", "256")
 
-    def ink(self, foreground: str, *, bold: bool = False, faint: bool = False) -> Style:
+    def style(self, foreground: str, *, bold: bool = False, faint: bool = False) -> Style:
         """Return the style of text on the background; `faint` dims it if there are no colours."""
         tier, theme = self.look.tier, self.look.theme
         if self.colours:
-            ground = self.shade(arithmetic.parse_hex(theme.ground))
+            background = self.shade(arithmetic.parse_hex(theme.background))
             return Style(
-                color=self.shade(arithmetic.parse_hex(foreground)), bgcolor=ground, bold=bold
+                color=self.shade(arithmetic.parse_hex(foreground)), bgcolor=background, bold=bold
             )
         if tier == "16" and foreground not in (theme.text, theme.dim, theme.border):
             return Style(color=self.shade(arithmetic.parse_hex(foreground)), bold=bold)
@@ -103,13 +103,13 @@ class Styles:
         """Return the style of text on a background, dark or light, whichever contrasts more."""
         rgb = _rgb(background)
         theme = self.look.theme
-        choices = [arithmetic.parse_hex(theme.text), arithmetic.parse_hex(theme.ground)]
+        choices = [arithmetic.parse_hex(theme.text), arithmetic.parse_hex(theme.background)]
         shown = [self.shade(choice) for choice in choices]
-        best = max(shown, key=lambda ink: arithmetic.contrast(_rgb(ink), rgb))
+        best = max(shown, key=lambda foreground: arithmetic.contrast(_rgb(foreground), rgb))
         if arithmetic.contrast(_rgb(best), rgb) < MINIMUM_CONTRAST:
             # Black or white always reaches 4.5; a theme's softer colours may not on a mid tone.
             pure = [self.shade((0, 0, 0)), self.shade((255, 255, 255))]
-            best = max(pure, key=lambda ink: arithmetic.contrast(_rgb(ink), rgb))
+            best = max(pure, key=lambda foreground: arithmetic.contrast(_rgb(foreground), rgb))
         return Style(color=best, bgcolor=background, bold=bold)
 
     def _cursor(self) -> Style:
@@ -171,8 +171,8 @@ def _diverging(style_set: Styles) -> Ramp:
     theme = style_set.look.theme
     if not style_set.colours or _alike(theme):
         plus, minus = style_set.glyphs.plus, style_set.glyphs.minus
-        cold = style_set.ink(_stop(theme.negative, 0.7))
-        warm = style_set.ink(_stop(theme.positive, 0.7))
+        cold = style_set.style(_stop(theme.negative, 0.7))
+        warm = style_set.style(_stop(theme.positive, 0.7))
         glyphs = (*reversed(minus[1:]), " ", *plus[1:])
         styles = (*(cold for _ in minus[1:]), style_set.base, *(warm for _ in plus[1:]))
         return Ramp((*styles, style_set.base), (*glyphs, " "), signed=True)

@@ -23,7 +23,7 @@ class ComparedPrompt:
     """Prompt B and the word lists of one request, tokenized for the model.
 
     Attributes:
-        beside: prompt B for the screen; None without a B that can be run.
+        prompt_b: prompt B for the screen; None without a B that can be run.
         notes: notes for the user on how the words were read.
         flaw: why the words cannot be read; empty if they can.
 
@@ -32,7 +32,7 @@ class ComparedPrompt:
     """
 
     def __init__(self, scope: Scope, request: Request, recording: Recording) -> None:
-        self.beside: PromptB | None = None
+        self.prompt_b: PromptB | None = None
         self.notes: tuple[str, ...] = ()
         self.flaw = ""
         self._ids: tuple[int, ...] | None = None
@@ -63,7 +63,7 @@ class ComparedPrompt:
         from llmscope.record.compare.alignment import align
 
         aligned = align(recording.prompt.labels, prompt.labels)
-        self.beside = PromptB(text, tokens_of_prompt(prompt), aligned, prompt.notices)
+        self.prompt_b = PromptB(text, tokens_of_prompt(prompt), aligned, prompt.notices)
         self._ids = tuple(prompt.ids)
 
     def _read_words(self, scope: Scope, *texts: str) -> None:

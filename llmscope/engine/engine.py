@@ -215,7 +215,7 @@ class Engine:
         frame = Frame(
             *(request.serial, tokens_of(recording), {}, self._cost(scope, recording)),
             notices=recording.prompt.notices,
-            beside=held.beside,
+            prompt_b=held.prompt_b,
             word_notes=held.notes,
             origin=self._origin(scope),
         )
@@ -291,7 +291,7 @@ class Engine:
         asked = (recording, request.versus_prompt, request.special_tokens, request.words)
         if self._held is None or self._held[0] != asked:
             held = ComparedPrompt(scope, request, recording)
-            if held.beside is None:  # no B, or an error that must be reported again
+            if held.prompt_b is None:  # no B, or an error that must be reported again
                 return held
             self._held = asked, held
         return self._held[1]

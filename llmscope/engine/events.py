@@ -323,7 +323,7 @@ class Frame:
     """Figures for a request. `complete` False: more for the same request will follow.
 
     A frame with the same `serial` adds to the previous one. `notices` are notes for the user about
-    this prompt, such as letters that the tokenizer dropped. `beside` is prompt B; None without a B
+    this prompt, such as letters that the tokenizer dropped. `prompt_b` is None without a prompt B
     that can be run. `word_notes` tell how the request's words were read. `origin` is the state of
     the model that computed the figures.
     """
@@ -334,7 +334,7 @@ class Frame:
     cost: PassInfo
     complete: bool = True
     notices: tuple[str, ...] = ()
-    beside: PromptB | None = None
+    prompt_b: PromptB | None = None
     word_notes: tuple[str, ...] = ()
     origin: Origin | None = None
 

@@ -65,7 +65,7 @@ def html_text(
 def _style(look: RenderOptions) -> str:
     theme = look.theme
     return (
-        f"body{{margin:1.5rem;background:{theme.ground};color:{theme.text};"
+        f"body{{margin:1.5rem;background:{theme.background};color:{theme.text};"
         "font:15px/1.4 system-ui,sans-serif}h1{font-size:1.2rem}h2{font-size:1rem}"
         "pre,dd{font-family:ui-monospace,monospace;white-space:pre-wrap;overflow-wrap:anywhere}"
         "figure{margin:1rem 0;overflow-x:auto}dl{display:grid;grid-template-columns:auto 1fr;"

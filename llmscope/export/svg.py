@@ -33,10 +33,10 @@ OWN = "llmscope"
 
 @dataclass(frozen=True)
 class Ink:
-    """A style with resolved colours as `#rrggbb`; `ground` is None for no background."""
+    """A style with resolved colours as `#rrggbb`; `background` is None for no background."""
 
     colour: str
-    ground: str | None
+    background: str | None
     attributes: str
 
 
@@ -67,10 +67,10 @@ def svg_text(
     said = "" if provenance is None else escape(json_text(dict(provenance)).strip())
     full, shown = ([f"{side * times:.1f}" for side in extent(rows)] for times in (1.0, scale))
     # The margin has the same colour as the cells, which the colour tier may have rounded.
-    ground = _ink(styles_for(look).base, look.theme).ground or look.theme.ground
+    background = _ink(styles_for(look).base, look.theme).background or look.theme.background
     body: list[str] = []
     for index, row in enumerate(rows):
-        body.extend(_row(row, MARGIN + index * CELL[1], look.theme, ground))
+        body.extend(_row(row, MARGIN + index * CELL[1], look.theme, background))
     within = f".{OWN} " if inline else ""
     fitting = f' class="{OWN}" style="max-width:100%;height:auto"' if inline else ""
     return (
@@ -80,13 +80,13 @@ def svg_text(
         + f"<style>{within}text{{font:{FONT}px {FONTS};white-space:pre}}"
         f"{within}rect{{shape-rendering:crispEdges}}"
         f"{within}.l{{fill:none;stroke:currentColor}}</style>\n"
-        f'<rect width="{full[0]}" height="{full[1]}" rx="8" fill="{ground}"/>\n'
+        f'<rect width="{full[0]}" height="{full[1]}" rx="8" fill="{background}"/>\n'
         + "\n".join(body)
         + "\n</svg>\n"
     )
 
 
-def _row(row: Row, y: float, theme: Theme, ground: str) -> Iterable[str]:
+def _row(row: Row, y: float, theme: Theme, background: str) -> Iterable[str]:
     """Yield the backgrounds before the text, so that none covers the letters beside it."""
     runs: list[tuple[float, str, int, Ink]] = []
     column = 0
@@ -95,10 +95,10 @@ def _row(row: Row, y: float, theme: Theme, ground: str) -> Iterable[str]:
         length = cell_len(text)
         ink = _ink(segment.style or Style.null(), theme)
         x = MARGIN + column * CELL[0]
-        if ink.ground is not None and ink.ground != ground and length:
+        if ink.background is not None and ink.background != background and length:
             yield (
                 f'<rect x="{x:.1f}" y="{y:.1f}" width="{length * CELL[0]:.1f}" '
-                f'height="{CELL[1]:.1f}" fill="{ink.ground}"/>'
+                f'height="{CELL[1]:.1f}" fill="{ink.background}"/>'
             )
         if text.strip():
             runs.append((x, text, length, ink))
@@ -164,16 +164,16 @@ def _xml(char: str) -> bool:
 @lru_cache(maxsize=2048)
 def _ink(style: Style, theme: Theme) -> Ink:
     colour = _hex(style.color, theme.text)
-    ground = _hex(style.bgcolor, "") or None
+    background = _hex(style.bgcolor, "") or None
     if style.reverse:
-        colour, ground = ground or theme.ground, colour
+        colour, background = background or theme.background, colour
     if style.dim:
-        colour = to_hex(mix(parse_hex(colour), parse_hex(ground or theme.ground), 0.4))
+        colour = to_hex(mix(parse_hex(colour), parse_hex(background or theme.background), 0.4))
     attributes = ' font-weight="bold"' if style.bold else ""
     attributes += ' font-style="italic"' if style.italic else ""
     lines = [n for n, on in (("underline", style.underline), ("line-through", style.strike)) if on]
     attributes += f' text-decoration="{" ".join(lines)}"' if lines else ""
-    return Ink(colour, ground, attributes)
+    return Ink(colour, background, attributes)
 
 
 def _hex(colour: Color | None, default: str) -> str:

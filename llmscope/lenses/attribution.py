@@ -234,7 +234,7 @@ def _name(recording: Recording, part: Part) -> str:
     kind = {
         "head": f"head {part.head}",
         "attention bias": "bias",
-        "mixer": layer.beside or layer.kind,
+        "mixer": layer.parallel_kind or layer.kind,
     }.get(part.kind, part.kind)
     return f"L{part.layer} {kind}"
 

@@ -66,18 +66,18 @@ class Layer:
     Attributes:
         module: the whole layer; its input and output are the residual stream.
         kind: "attention", or the kind of mixer that replaces it; see `llmscope.models.mixing`.
-        beside: the kind of mixer that runs in parallel with the attention; empty without one.
+        parallel_kind: the kind of mixer in parallel with the attention; empty without one.
         attention, attention_out: the attention and the projection that writes the head outputs.
         heads_norm: the norm between the head outputs and that projection, if there is one.
         attention_write: the module whose output is added to the residual stream: the attention
             itself, the norm that follows it, or its projection where the attention module adds the
             residual stream itself.
         mixer_write: the same for the mixer that replaces the attention or runs in parallel with it.
-        mlp_entry: the module whose input is the MLP input.
+        mlp_input_module: the module whose input is the MLP input.
         activation: the activation function of an MLP whose parts are direct children of the layer.
         down: the projection whose input is the neuron activations.
         mlp_write: like attention_write, for the MLP.
-        mlp_beside: a second MLP whose output is added to that of `mlp_write`, the experts'.
+        mlp_parallel: a second MLP whose output is added to that of `mlp_write`, the experts'.
         embedded_write: like attention_write, for the part that adds the token's embedding for this
             layer to the residual stream after the MLP, such as Gemma 4's per-layer inputs.
         experts: the experts of a mixture-of-experts MLP.
@@ -91,22 +91,22 @@ class Layer:
     attention_out: nn.Module | None
     attention_write: nn.Module | None
     mixer_write: nn.Module | None
-    mlp_entry: nn.Module | None
+    mlp_input_module: nn.Module | None
     activation: nn.Module | None
     down: nn.Module | None
     mlp_write: nn.Module | None
     experts: nn.Module | None = None
     router: nn.Module | None = None
     scale: float = 1.0
-    beside: str = ""
+    parallel_kind: str = ""
     heads_norm: nn.Module | None = None
-    mlp_beside: nn.Module | None = None
+    mlp_parallel: nn.Module | None = None
     embedded_write: nn.Module | None = None
 
     @property
     def sort(self) -> str:
         """Describe the layer's parts in words; layers with the same parts have the same sort."""
-        mixes = f"{self.kind} + {self.beside}" if self.beside else self.kind
+        mixes = f"{self.kind} + {self.parallel_kind}" if self.parallel_kind else self.kind
         return f"{mixes}, experts" if self.experts is not None else mixes
 
     def activations(self, entry: Tensor) -> Tensor:
@@ -164,9 +164,9 @@ class Layer:
             raise ValueError("the experts are not handed a choice with weights")
         mixed: Tensor = output[0] if isinstance(output, tuple | list) else output
         mixed = mixed.reshape(len(entry), -1)
-        if self.mlp_beside is not None:
+        if self.mlp_parallel is not None:
             with torch.no_grad():
-                mixed = mixed + self.mlp_beside(entry)
+                mixed = mixed + self.mlp_parallel(entry)
         return mixed
 
     def routed(self, entry: Tensor) -> Any:
@@ -186,9 +186,9 @@ class Layer:
 
     def _mlp(self, entry: Tensor) -> Any:
         """Return the MLP output for its input, without the residual stream added."""
-        assert self.mlp_entry is not None
-        rest = (torch.zeros_like(entry[None]),) if _adds_residual(self.mlp_entry) else ()
-        return self.mlp_entry(entry[None], *rest)
+        assert self.mlp_input_module is not None
+        rest = (torch.zeros_like(entry[None]),) if _adds_residual(self.mlp_input_module) else ()
+        return self.mlp_input_module(entry[None], *rest)
 
     def projected(self, heads: Tensor) -> Tensor:
         """Apply the output projection to the concatenated head outputs `[row, input]`."""
@@ -435,7 +435,7 @@ def _layer(module: nn.Module, config: Any) -> Layer:
         attention_out=out,
         attention_write=attention_write,
         mixer_write=mixer,
-        mlp_entry=mlp if mlp is not None else _first(module, UP),
+        mlp_input_module=mlp if mlp is not None else _first(module, UP),
         activation=activation,
         down=down,
         mlp_write=mlp_write,
@@ -449,8 +449,8 @@ def _layer(module: nn.Module, config: Any) -> Layer:
             ),
             _number(config, "residual_multiplier") or 1.0,
         ),
-        beside=mixing.beside if mixer is not None else "",
-        mlp_beside=beside,
+        parallel_kind=mixing.parallel_kind if mixer is not None else "",
+        mlp_parallel=beside,
         heads_norm=None if attention is None else _first(attention, HEADS_NORM),
         embedded_write=_first(module, EMBEDDED),
     )

@@ -56,14 +56,14 @@ class Mixing:
             mixes no tokens), or "unknown".
         attention: the attention module; None without one.
         mixer: the mixer that replaces the attention or runs in parallel with it; None without one.
-        beside: the mixer's kind where it runs in parallel with an attention; empty otherwise.
+        parallel_kind: the kind of a mixer in parallel with an attention; empty without one.
         feed_forward: the feed-forward module in the place of a mixer; None without one.
     """
 
     kind: str
     attention: nn.Module | None = None
     mixer: nn.Module | None = None
-    beside: str = ""
+    parallel_kind: str = ""
     feed_forward: nn.Module | None = None
 
 

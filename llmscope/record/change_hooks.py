@@ -196,7 +196,7 @@ def _beside(anatomy: Anatomy, change: Change) -> tuple[nn.Module, Change] | None
     """
     if change.site != "mlp_write":
         return None
-    module = anatomy.layers[change.layer].mlp_beside
+    module = anatomy.layers[change.layer].mlp_parallel
     if module is None or change.added is not None:
         return None
     factor = 0.0 if change.factor is None else change.factor

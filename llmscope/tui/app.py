@@ -24,7 +24,7 @@ from llmscope.draw import RenderOptions, detect_render_options
 from llmscope.text import display_text, shared_length
 from llmscope.tui.actions.registry import BY_NAME
 from llmscope.tui.engine_client import EngineSays
-from llmscope.tui.features.compare.prompt_b import PromptBEditor
+from llmscope.tui.features.compare.prompt_b import PromptBController
 from llmscope.tui.features.context.controller import ContextController
 from llmscope.tui.features.copy.repro_command import ModelSource
 from llmscope.tui.features.walkthrough.controller import PLAYING, WalkthroughPlayer
@@ -120,14 +120,14 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
     ) -> None:
         self.look = bandwidth.look(look or detect_render_options())
         super().__init__(bandwidth)
-        self.put_on(self.look)
+        self.set_render_options(self.look)
         self.user = user or UserState()
         self.mode = self.user.mode
         self.text = prompt
         self._focus, self.special_tokens = focus, special_tokens
         self.chat = ChatTemplate(system=system, at_first=chat)
         self.context = ContextController()
-        self.comparison = PromptBEditor()
+        self.comparison = PromptBController()
         self.walkthrough = WalkthroughPlayer()
         self.requests = RequestScheduler(self, self.set_timer)
         self.cost: PassInfo | None = None
@@ -189,8 +189,8 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         """
         return True
 
-    def put_on(self, look: RenderOptions) -> None:
-        """Apply render options. Existing widgets are redrawn by `theme_switcher.wear`."""
+    def set_render_options(self, look: RenderOptions) -> None:
+        """Apply render options. Existing widgets are redrawn by `theme_switcher.apply_theme`."""
         self.look, self.text_styles = look, text_styles(look.theme)
         self.console._color_system = COLOUR_SYSTEMS[look.tier]
         self.own_filters = filters(look)
@@ -282,10 +282,10 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
 
     async def on_event(self, event: events.Event) -> None:
         """Handle an event; a key press stops running generation, whichever widget takes the key."""
-        if self.mode.refuses(self, event):
+        if self.mode.blocks(self, event):
             return
         if isinstance(event, events.Key):
-            self.generation.heed(self, event.key)
+            self.generation.stop_on_key(self, event.key)
         await super().on_event(event)
 
     def on_key(self, event: events.Key) -> None:
@@ -323,7 +323,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         if len(self.screen_stack) > 1 and name != "quit-anywhere":
             raise SkipAction
         if not self.mode.offers(name):
-            self.mode.refuse(self, BY_NAME[name])
+            self.mode.explain_refusal(self, BY_NAME[name])
             return
         if name not in PLAYING:
             self.walkthrough.stop()
@@ -383,7 +383,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         if not self.figures.take(frame):
             return
         self.cost = frame.cost
-        before, self.state = len(self.state.tokens), self.state.landed(frame.tokens)
+        before, self.state = len(self.state.tokens), self.state.with_tokens(frame.tokens)
         if len(frame.tokens) != before:
             self.ask()  # what is asked of a long prompt depends on its length
         self.note(" · ".join(frame.notices), self.text_styles.warning)
@@ -424,7 +424,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         self.chat, self.context = self.chat.anew(), ContextController()
         self.walkthrough = WalkthroughPlayer()
         vars(self).pop("generation", None)  # made anew on its next use
-        self.comparison.beside = None
+        self.comparison.prompt_b = None
         self.cost = None
         self.figures.forget()
         self.rest(late=False)
@@ -454,7 +454,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         Returns:
             Whether a token was requested.
         """
-        self.requests.asking()
+        self.requests.request_sent()
         if self.state.info is None or self.chat.waiting or self.context.waiting:
             return False
         if self.models.pending is not None:
@@ -505,7 +505,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
 
     def rest(self, *, late: bool) -> None:
         """Stop waiting: all figures landed, or (`late`) some never will."""
-        self.requests.rest(late=late)
+        self.requests.finish(late=late)
 
     def present(self) -> None:
         """Show the view state, in one update of the screen."""
@@ -524,8 +524,8 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
             self.header.cost(cost, len(self.state.tokens), running=requests.running)
             self.header.edits(len(self.state.in_force))
             # While a strength is changing, the status text waits for the next pass: no flicker.
-            if requests.late or not requests.turning:
-                said = self.mode.described(self)
+            if requests.late or not requests.changing_strength:
+                said = self.mode.clauses(self)
                 said[1:1] = self.comparison.said(self.state) if said else ()
                 self.status.say(said)
 
@@ -574,7 +574,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         return self.figures.waiting
 
     @property
-    def writes_on(self) -> bool:
+    def generating(self) -> bool:
         """Return whether the model generates token after token."""
         return self.generation.runs
 
@@ -618,7 +618,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
     def _walked(self) -> None:
         position = self.editor.token_at_cursor if self.editor.has_focus else None
         if position is not None and self.editor.text == self.text:
-            self.look_at(self.state.go(position=position))
+            self.look_at(self.state.move_to(position=position))
 
     def on_figure_pane_pointed(self, message: FigurePane.Pointed) -> None:
         """Move the cursor where a figure was clicked or scrolled with the wheel."""
@@ -670,5 +670,5 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
             self.key_line.show("message")
         else:
             pane, workspace = self.grid.pane, self.grid.workspace.name
-            place = self.mode.hints(pane.key)
+            place = self.mode.hint_group(pane.key)
             self.key_line.show(place, pane.row, workspace, column=pane.column)

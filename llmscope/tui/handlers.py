@@ -45,12 +45,12 @@ def turn(host: Host) -> None:
 
 def first_token(host: Host) -> None:
     """Go to the first token."""
-    host.look_at(host.state.go(position=0))
+    host.look_at(host.state.move_to(position=0))
 
 
 def last_token(host: Host) -> None:
     """Go to the last token, which the cursor then follows."""
-    host.look_at(host.state.go(position=len(host.state.tokens) - 1))
+    host.look_at(host.state.move_to(position=len(host.state.tokens) - 1))
 
 
 def leave(host: Host) -> None:
@@ -71,7 +71,7 @@ def chat(host: Host) -> None:
 
 def next_adapter(host: Host) -> None:
     """Switch to the next adapter, or to the base model after the last one."""
-    state = host.state.adapted()
+    state = host.state.with_next_adapter()
     if state.info is None or not state.info.adapters:
         host.tell("no adapter was loaded: llmscope MODEL --adapter ADAPTER", "warning")
         return
@@ -83,7 +83,7 @@ def pin_target(host: Host) -> None:
     """Pin the target token, so that it stays wherever the cursor goes; or unpin it."""
     state, shown = host.state, host.figures.shown("next-token")
     if state.target_pinned:
-        host.look_at(state.aim(None, pinned=False))
+        host.look_at(state.set_target(None, pinned=False))
         host.tell("the target is the most probable token again")
         return
     ids = [] if shown is None else [int(token) for token in shown.figure.extra.get("ids", ())]
@@ -91,7 +91,7 @@ def pin_target(host: Host) -> None:
         host.tell("no next token on screen to pin", "warning")
         return
     target = state.target if state.target in ids else ids[0]
-    host.look_at(state.aim(target, pinned=True))
+    host.look_at(state.set_target(target, pinned=True))
     host.tell(f"target pinned: {quoted_token(shown.figure.axes[0].labels[ids.index(target)])}")
 
 
@@ -107,7 +107,7 @@ def versus(host: Host) -> None:
         host.tell("choose another candidate in the pane of the next token first", "warning")
         return
     against = shown.figure.axes[0].labels[ids.index(state.target)]
-    free = state if state.target_pinned else state.aim(None)
+    free = state if state.target_pinned else state.set_target(None)
     host.look_at(replace(free, versus=state.target))
     host.tell(f"the answer is held against {quoted_token(against)}")
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from llmscope.draw import RenderOptions
     from llmscope.engine.events import LoadFailed, Sample
     from llmscope.tui.engine_client import EngineLike
-    from llmscope.tui.features.compare.prompt_b import PromptBEditor
+    from llmscope.tui.features.compare.prompt_b import PromptBController
     from llmscope.tui.features.context.controller import ContextController
     from llmscope.tui.features.copy.repro_command import ModelSource
     from llmscope.tui.features.find import FindLine
@@ -94,7 +94,7 @@ class Host(Protocol):
         """The chat template."""
 
     @property
-    def comparison(self) -> PromptBEditor:
+    def comparison(self) -> PromptBController:
         """The controller of prompt B."""
 
     @property
@@ -154,7 +154,7 @@ class Host(Protocol):
     def note(self, text: str, style: Any) -> None:
         """Show a note about the prompt on the editor's border."""
 
-    def put_on(self, look: RenderOptions) -> None:
+    def set_render_options(self, look: RenderOptions) -> None:
         """Apply another theme, other colours or characters."""
 
     def look_at(self, state: ViewState, *, patiently: bool = False) -> None:

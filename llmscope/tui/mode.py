@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from llmscope.tui.state.view_state import ViewState
     from llmscope.tui.widgets.header import Part
 
-OF_A_FILE = frozenset(("provenance",))
+REPLAY_ACTIONS = frozenset(("provenance",))
 """Actions that only a replay offers."""
 
 
@@ -46,24 +46,24 @@ class LiveMode:
 
     def offers(self, action: str) -> bool:
         """Return whether an action is available."""
-        return action not in OF_A_FILE
+        return action not in REPLAY_ACTIONS
 
-    def refuse(self, host: Host, action: Action) -> None:
+    def explain_refusal(self, host: Host, action: Action) -> None:
         """Tell why an action is not offered; silent for one that only a replay offers."""
 
-    def refuses(self, host: Host, event: events.Event) -> bool:
+    def blocks(self, host: Host, event: events.Event) -> bool:
         """Return whether an event is not to be handled; if so, tell why."""
         return False
 
-    def titled(self, action: Action) -> str:
+    def title_of(self, action: Action) -> str:
         """Return an action's title for the palette and the help."""
         return action.full_title
 
-    def hints(self, pane: str) -> str:
+    def hint_group(self, pane: str) -> str:
         """Return which key hints apply while a pane has the focus, a key of `FOOTER`."""
         return "edits" if pane == "edits" else "figures"
 
-    def makes_panes(self) -> Callable[[RenderOptions], dict[str, FigurePane]] | None:
+    def pane_factory(self) -> Callable[[RenderOptions], dict[str, FigurePane]] | None:
         """Return the factory of the panes, by key; None for those of the workspaces."""
         return None
 
@@ -71,13 +71,13 @@ class LiveMode:
         """Return how to use a pane, for the help page; None without a pane that has help."""
         return None if pane is None else pane.usage
 
-    def described(self, host: Host) -> list[str]:
+    def clauses(self, host: Host) -> list[str]:
         """Return the clauses that describe what is under the cursor."""
         from llmscope.tui.widgets.status_text import clauses
 
         return clauses(host.state, host.figures.shown, host.grid.workspace.name)
 
-    def letters(self, panes: Mapping[str, FigurePane]) -> dict[str, str]:
+    def jump_letters(self, panes: Mapping[str, FigurePane]) -> dict[str, str]:
         """Return the letter that jumps to each pane, by its key."""
         from llmscope.tui.dialogs.jump import ALPHABET, LETTERS
 
@@ -99,7 +99,7 @@ class LiveMode:
             ("p", "the same in Python", script(made)),
         ]
 
-    def told(
+    def figure_metadata(
         self, source: ModelSource, shown: Shown, state: ViewState, suffix: str
     ) -> Callable[[dict[str, Any] | None], dict[str, Any] | None]:
         """Return a function that returns the metadata of a saved figure, given its provenance."""

@@ -12,7 +12,7 @@ from textual.containers import Container
 from textual.message import Message
 
 from llmscope.draw.render_options import RenderOptions
-from llmscope.tui.state.layout import Arrangement, grid_for, held, layout_for, visible
+from llmscope.tui.state.layout import Arrangement, grid_for, layout_for, reachable_panes, visible
 from llmscope.tui.state.workspaces import PANES, WORKSPACES, Workspace, workspace_of
 
 if TYPE_CHECKING:
@@ -111,9 +111,9 @@ class PaneGrid(Container):
         return self.arrangements[self.workspace.name]
 
     @property
-    def held(self) -> tuple[str, ...]:
+    def reachable(self) -> tuple[str, ...]:
         """Return the panes that the user can step through."""
-        return held(self.layout_name, self.workspace, self.arrangement)
+        return reachable_panes(self.layout_name, self.workspace, self.arrangement)
 
     @property
     def on_screen(self) -> tuple[str, ...]:
@@ -141,7 +141,7 @@ class PaneGrid(Container):
     def fit(self, width: int, height: int, room: int) -> None:
         """Lay out for the size of the terminal, of which the panes get `room` rows."""
         self.layout_name, self._room = layout_for(width, height), room
-        if self._maximized not in self.held:
+        if self._maximized not in self.reachable:
             self._maximized = None
         self._arrange()
 
@@ -166,7 +166,7 @@ class PaneGrid(Container):
         self.show(workspace_of(key, self.workspace, self.workspaces))
         if key in self.arrangement.hidden:
             self.arrangements[self.workspace.name] = self.arrangement.show(key)
-        if key not in self.held or self._maximized is not None:
+        if key not in self.reachable or self._maximized is not None:
             self._maximized = key if self.layout_name != "tiny" else None
         if key != self.workspace.spine:
             self._detail = key
@@ -183,7 +183,7 @@ class PaneGrid(Container):
 
     def next(self, by: int) -> None:
         """Focus the next pane, or the previous one for a negative `by`."""
-        order = self.held
+        order = self.reachable
         at = order.index(self.current) if self.current in order else -1
         self.enter(order[(at + by) % len(order)])
 

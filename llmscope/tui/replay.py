@@ -83,7 +83,7 @@ class Replay(LiveMode):
         places = zip(WORKSPACES, self.workspaces, strict=False)
         return next((page for at, page in places if action == f"workspace-{at.name}"), None)
 
-    def titled(self, action: Action) -> str:
+    def title_of(self, action: Action) -> str:
         """Return an action's title for the palette and the help."""
         page = self.page(action.name)
         if page is None:
@@ -91,11 +91,11 @@ class Replay(LiveMode):
         at, count = self.workspaces.index(page) + 1, len(self.workspaces)
         return f"{action.area}: {page.title}{f', page {at} of {count}' * (count > 1)}"
 
-    def refuse(self, host: Host, action: Action) -> None:
+    def explain_refusal(self, host: Host, action: Action) -> None:
         """Tell why an action is not offered."""
         host.tell(f"{REFUSED}: {action.title}", "warning")
 
-    def refuses(self, host: Host, event: events.Event) -> bool:
+    def blocks(self, host: Host, event: events.Event) -> bool:
         """Return whether an event would change the prompt; if so, tell why it is refused."""
         if not isinstance(event, events.Key | events.Paste) or not host.in_prompt:
             return False
@@ -106,25 +106,25 @@ class Replay(LiveMode):
         host.tell(READ_ONLY, "warning", once=True)
         return True
 
-    def hints(self, pane: str) -> str:
+    def hint_group(self, pane: str) -> str:
         """Return the key hints of a replay."""
         return "replay"
 
-    def makes_panes(self) -> Callable[[RenderOptions], dict[str, FigurePane]]:
+    def pane_factory(self) -> Callable[[RenderOptions], dict[str, FigurePane]]:
         """Return the factory of the panes of the file's figures, by key."""
         return self.panes
 
     def usage(self, pane: FigurePane | None) -> None:
         """Return None: the panes of a file have no help of their own."""
 
-    def described(self, host: Host) -> list[str]:
+    def clauses(self, host: Host) -> list[str]:
         """Return the clauses about the cursor; none where the file lacks a value that is read."""
         try:
-            return super().described(host)
+            return super().clauses(host)
         except Exception:
             return []
 
-    def letters(self, panes: Mapping[str, FigurePane]) -> dict[str, str]:
+    def jump_letters(self, panes: Mapping[str, FigurePane]) -> dict[str, str]:
         """Return letters by the panes' titles: the panes differ from file to file."""
         from llmscope.tui.dialogs.jump import PROMPT, letters
 
@@ -136,7 +136,7 @@ class Replay(LiveMode):
         """Return the command that wrote the file."""
         return [("c", "the command that wrote the file", self.command or "")]
 
-    def told(
+    def figure_metadata(
         self, source: ModelSource, shown: Shown, state: ViewState, suffix: str
     ) -> Callable[[dict[str, Any] | None], dict[str, Any] | None]:
         """Return a function that returns the file's own metadata."""

@@ -28,7 +28,7 @@ class Screen(Protocol):
         """Whether any pane shows something other than what was requested last."""
 
     @property
-    def writes_on(self) -> bool:
+    def generating(self) -> bool:
         """Whether the model generates token after token, so that figures are always one behind."""
 
     def ask(self) -> object:
@@ -56,15 +56,15 @@ class RequestScheduler:
         late: whether figures that are out of date are marked.
         dim: whether they are dimmed too.
         running: whether a pass takes longer than `PATIENCE`.
-        turning: whether an edit's strength is changing, so that the status text waits for the next
-            pass.
+        changing_strength: whether an edit's strength is changing, so that the status text waits for
+            the next pass.
     """
 
     def __init__(
         self, screen: Screen, set_timer: Callable[[float, Callable[[], None]], Timer]
     ) -> None:
         self._screen, self._set_timer = screen, set_timer
-        self.late = self.dim = self.running = self.turning = False
+        self.late = self.dim = self.running = self.changing_strength = False
         self._asks_again = False
         self._overdue: Timer | None = None
         self._pause: Timer | None = None
@@ -89,7 +89,7 @@ class RequestScheduler:
                 Otherwise the key would cancel one pass after the other, and nothing would show
                 until its release.
         """
-        self.turning = patiently
+        self.changing_strength = patiently
         if patiently:
             self.settle()
         if patiently and self._screen.waiting:
@@ -109,7 +109,7 @@ class RequestScheduler:
         else:
             self._screen.ask()
 
-    def asking(self) -> None:
+    def request_sent(self) -> None:
         """Cancel the request that waits for the running pass: it is made now."""
         self._asks_again = False
 
@@ -124,7 +124,7 @@ class RequestScheduler:
         if self._overdue is None:
             self._overdue = self._set_timer(PATIENCE, self._is_overdue)
 
-    def rest(self, *, late: bool) -> None:
+    def finish(self, *, late: bool) -> None:
         """Stop waiting: all figures landed, or (`late`) some never will."""
         if self._overdue is not None:
             self._overdue.stop()
@@ -132,7 +132,7 @@ class RequestScheduler:
         if self._asks_again:
             self._screen.ask()
         else:
-            self.turning = False
+            self.changing_strength = False
         self._screen.present()
 
     def _settled(self) -> None:
@@ -145,7 +145,7 @@ class RequestScheduler:
 
     def _is_overdue(self) -> None:
         self._overdue = None
-        waiting = self._screen.waiting and not self._screen.writes_on
+        waiting = self._screen.waiting and not self._screen.generating
         self.dim = waiting and self.late
         self.late = self.running = waiting
         if waiting and not self.dim:

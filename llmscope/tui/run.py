@@ -215,7 +215,7 @@ def _plan(
     from llmscope.tui.state.edit_list import ListedEdit
 
     planned = tuple(map(ListedEdit.of, edits))
-    state = app.state if sampler is None else app.state.drawing(sampler)
+    state = app.state if sampler is None else app.state.with_sampler(sampler)
     app.set_state(replace(state, edits=planned, versus_prompt=versus_prompt))
 
 

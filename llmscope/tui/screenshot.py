@@ -49,7 +49,7 @@ class Picture:
     versus_prompt: str | None
 
 
-class _Sitter(LlmscopeApp):
+class _AppDriver(LlmscopeApp):
     """The app, which reports when its screenshot is complete or cannot become so."""
 
     _failure: tuple[str, str] | None = None
@@ -174,7 +174,7 @@ def capture(
     """
     if not prompt:
         raise ScopeError("the prompt is empty", "some text, such as: The capital of France is")
-    app = _Sitter(
+    app = _AppDriver(
         make_engine,
         spec=spec,
         prompt=prompt,
@@ -196,7 +196,7 @@ def _left_in(workspace: str, focus: Focus | None) -> LayoutState:
     return LayoutState.of(BY_NAME[workspace], {}, ViewState.opening(focus))
 
 
-async def _sit(app: _Sitter, script: Sequence[Press], width: int, height: int) -> list[Row]:
+async def _sit(app: _AppDriver, script: Sequence[Press], width: int, height: int) -> list[Row]:
     try:
         async with app.run_test(size=(width, height)) as pilot:
             await app.take(pilot, script)

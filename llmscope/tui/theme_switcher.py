@@ -25,26 +25,26 @@ def all_names() -> tuple[str, ...]:
     return (*theme_names(), *own_theme_names())
 
 
-def wear(host: Host, name: str) -> None:
+def apply_theme(host: Host, name: str) -> None:
     """Change to a theme, and report errors in it."""
     theme = load_theme(name, partial(host.tell, severity="warning"))
     if theme == host.look.theme:
         return
-    look = host.bandwidth.look(host.look.wearing(theme))
+    look = host.bandwidth.look(host.look.with_theme(theme))
     with host.batch_update():
-        host.put_on(look)
+        host.set_render_options(look)
         for screen in host.screen_stack:
             for widget in screen.query("*"):
-                dress = getattr(widget, "dress", None)
-                if dress is not None:
-                    dress(look)
+                redraw = getattr(widget, "set_render_options", None)
+                if redraw is not None:
+                    redraw(look)
                 widget.refresh()
 
 
 def choose(host: Host, name: str) -> None:
     """Change to a theme by the user's choice, which the next start uses again."""
     if host.may("theme-next"):
-        wear(host, name)
+        apply_theme(host, name)
         save_theme(name)
 
 
@@ -79,7 +79,7 @@ class ThemeFileWatch:
         changed = self._seen is not None and stamp is not None and stamp[0] == self._seen[0]
         self._seen = stamp
         if changed and stamp is not None:
-            wear(self._host, stamp[0])
+            apply_theme(self._host, stamp[0])
 
     def _stamp(self) -> tuple[str, int, int, int] | None:
         """Return the theme's name and stat values that change on a save; None without a file."""

@@ -66,4 +66,4 @@ class UserState:
     def panes(self) -> dict[str, Any]:
         """Return the arguments that `PaneGrid` is created with."""
         kept = {} if self.kept is None else self.kept.panes
-        return {**kept, "workspaces": self.mode.workspaces, "make": self.mode.makes_panes()}
+        return {**kept, "workspaces": self.mode.workspaces, "make": self.mode.pane_factory()}

@@ -19,7 +19,7 @@ ANSWERS = {
     b"\x1b]11;?": b"\x1b]11;rgb:1010/1010/1010\x1b\\",
     b"\x1b[c": b"\x1b[?62;22c",
 }
-"""What terminals of today are asked (the end of frames, their ground, what they are), and say."""
+"""What terminals of today are asked (the end of frames, their background, their kind), and say."""
 FRAME = re.compile(rb"\x1b\[\?2026h(.*?)\x1b\[\?2026l", re.DOTALL)
 
 

@@ -35,7 +35,7 @@ def test_one_line_is_a_theme(folder):
 def test_a_whole_theme_says_nothing_and_is_itself(folder):
     theme, notices = loaded(folder, (theme_folder() / "vellum.toml").read_text())
     assert notices == []
-    assert (theme.ground, theme.dark) == (load_theme("vellum").ground, False)
+    assert (theme.background, theme.dark) == (load_theme("vellum").background, False)
     assert theme.categorical == load_theme("vellum").categorical
 
 
@@ -84,7 +84,7 @@ def test_many_mistakes_are_still_one_notice(folder):
 @pytest.mark.parametrize("text", ["= nonsense", 'a = "', "a = 1\na = 2", "[" * 2000, "\x00"])
 def test_broken_toml_is_one_notice_and_the_default_theme(folder, text):
     theme, notices = loaded(folder, text)
-    assert theme.ground == load_theme("dark").ground
+    assert theme.background == load_theme("dark").background
     [notice] = notices
     assert "mine.toml" in notice
     assert notice.endswith("dark is shown")
@@ -110,7 +110,7 @@ def test_what_is_missing_is_told_and_suits_the_ground(folder):
     assert theme.sequential == light.sequential
     assert theme.dim == light.dim
     assert "11 keys: light's are used" in notice
-    # Zero of a signed scale is the theme's own ground.
+    # Zero of a signed scale is the theme's own background.
     assert theme.positive == ("#fffdf5", *light.positive[1:])
     ready = styles_for(RenderOptions(theme))
     assert ready.diverging.styles[len(ready.diverging) // 2].bgcolor == ready.base.bgcolor
@@ -119,14 +119,14 @@ def test_what_is_missing_is_told_and_suits_the_ground(folder):
 def test_an_unknown_parent_is_told(folder):
     theme, [notice] = loaded(folder, 'inherits = "drak"\n')
     assert "inherits = 'drak' is not one of dark," in notice
-    assert theme.ground == load_theme("dark").ground
+    assert theme.background == load_theme("dark").background
 
 
 def test_what_cannot_be_read_on_the_screen_is_told(folder):
     text = 'inherits = "dark"\ncolours.text = "#223344"\nramps.sequential = ["#000000", "#ffffff", '
     theme, [notice] = loaded(folder, text + '"#101010"]\n')
     assert theme.text == "#223344"  # a person may want it
-    assert "text on ground has a contrast of 1.5, below 4.5" in notice
+    assert "text on background has a contrast of 1.5, below 4.5" in notice
     assert "ramps.sequential does not go one way in luminance" in notice
 
 

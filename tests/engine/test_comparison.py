@@ -85,13 +85,13 @@ def test_what_is_not_of_b_is_not_made_again_for_another_b(screen):
 def test_b_is_told_with_the_tokens_that_both_have(screen):
     screen.frames(ask(1, "CABACB", "CABBCBA", NEXT))
     assert screen.rows == [6]  # B is of use to nobody: it is not run
-    beside = screen.frame.beside
+    beside = screen.frame.prompt_b
     assert "".join(token.text for token in beside.tokens) == beside.text == "CABBCBA"
     assert [(token.start, token.end) for token in beside.tokens][:2] == [(0, 1), (1, 2)]
     assert beside.aligned == ((0, 0), (1, 1), (2, 2), (4, 4), (5, 5))
     assert (beside.there(4), beside.there(3)) == (4, None)
     screen.frames(Request(2, "CABACB", (NEXT,)))
-    assert screen.frame.beside is None
+    assert screen.frame.prompt_b is None
 
 
 def test_a_change_is_a_less_b_and_with_edits_what_they_changed(screen):
@@ -113,7 +113,7 @@ def test_a_b_that_is_too_long_is_refused_where_it_is_needed_alone(screen):
     assert refused.of_b
     assert f"{len(long)} tokens" in refused.reason
     assert screen.frames(ask(2, "CABACB", long, NEXT))["next"].verdict.status == "verified"
-    assert screen.frame.beside is None
+    assert screen.frame.prompt_b is None
 
 
 def test_a_that_is_too_long_is_no_fault_of_b(screen):

@@ -63,9 +63,9 @@ def test_the_theme_is_that_of_the_settings(figure, monkeypatch):
     for theme in ("auto", "light", "nonsense"):
         monkeypatch.setenv("LLMSCOPE_THEME", theme)
         grounds[theme] = re.findall(r'fill="(#\w+)"', figure._repr_mimebundle_()[SVG])[0]
-    assert grounds["light"] == load_theme("light").ground
+    assert grounds["light"] == load_theme("light").background
     # One that does not exist is no reason to show nothing.
-    assert grounds["nonsense"] == grounds["auto"] == RenderOptions().theme.ground
+    assert grounds["nonsense"] == grounds["auto"] == RenderOptions().theme.background
 
 
 def test_a_figure_alone_loads_neither_drawing_nor_pandas():

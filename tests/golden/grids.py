@@ -55,7 +55,7 @@ def _looks(row: Iterable[Segment]) -> Iterator[str]:
 
 
 def describe(style: Style | None) -> str:
-    """A style in words: ink, ground, and what else there is."""
+    """A style in words: ink, background, and what else there is."""
     if style is None:
         return "plain"
     more = [

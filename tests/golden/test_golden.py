@@ -72,21 +72,21 @@ def test_each_tier_is_kept_at_each_size() -> None:
 
 @pytest.mark.parametrize("name", [*at_large_sizes("truecolor", "256"), "120x40-light"])
 def test_a_larger_value_is_never_nearer_to_the_ground(name: str) -> None:
-    """The norms double every four layers: down each column the ground moves one way only."""
+    """The norms double every four layers: down each column the background moves one way only."""
     text, letters = grids(name)
     words = {letter: look for look, letter in legend_of(path_of(name).read_text("utf-8")).items()}
     for label in (" The", "·capital", "·of", "·France"):
         top = next(y for y, row in enumerate(text) if "layer  " in row)
         column = text[top].index(label) + len(label) - 1
         grounds = [words[letters[y][column]].split(" on ")[1] for y in range(top + 1, top + 31)]
-        light = [luminance(ground) for ground in grounds]
+        light = [luminance(background) for background in grounds]
         assert light == sorted(light, reverse=name.endswith("light")), label
         assert len(set(light)) >= 6, label
 
 
-def luminance(ground: str) -> float:
+def luminance(background: str) -> float:
     """Of a colour in the legend."""
-    name = ground.split(" bold")[0]
+    name = background.split(" bold")[0]
     number = name.removeprefix("colour ")
     rgb = arithmetic.parse_hex(name) if name.startswith("#") else arithmetic.xterm(int(number))
     return arithmetic.luminance(rgb)

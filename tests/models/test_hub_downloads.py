@@ -364,3 +364,21 @@ class TestAdapters:
         assert torch.equal(logits(subject), local[1])
         torch.testing.assert_close(logits(adapted), expected, rtol=1e-4, atol=1e-4)
         assert not torch.allclose(expected, local[1], atol=1e-2)
+
+
+def test_the_library_begins_a_cut_download_anew(hub, local, shards):
+    """Why we do not call `snapshot_download`: on a slow line a shard may never arrive whole.
+
+    Once the library resumes what an earlier process has left, this fails, and ours can go.
+    """
+    from huggingface_hub import hf_hub_download
+
+    folder, _ = local
+    hub.put("org/name", folder)
+    hub.faults = [Fault(shards[1], after=30_000, times=1), Fault(shards[1], after=0)]
+    with pytest.raises(Exception, match=r"."):
+        hf_hub_download("org/name", shards[1])
+    hub.faults.clear()
+    hub.asked.clear()
+    hf_hub_download("org/name", shards[1])
+    assert hub.sent(shards[1]) == [(None, (folder / shards[1]).stat().st_size)]

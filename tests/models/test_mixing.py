@@ -28,5 +28,5 @@ def test_the_kind_of_each_layer(family):
 @pytest.mark.parametrize("family", BESIDE)
 def test_what_works_beside_an_attention(family):
     layers = find(small_model(family)).layers
-    assert [layer.beside for layer in layers] == BESIDE[family]
-    assert all(layer.kind == "attention" for layer in layers if layer.beside)
+    assert [layer.parallel_kind for layer in layers] == BESIDE[family]
+    assert all(layer.kind == "attention" for layer in layers if layer.parallel_kind)

@@ -132,7 +132,7 @@ class Rows:
     def __init__(self, scope):
         self.rows = [0, 0, 0]
         for index, layer in enumerate(scope.subject.anatomy.layers):
-            layer.mlp_entry.register_forward_hook(self._count(index))
+            layer.mlp_input_module.register_forward_hook(self._count(index))
         self.scope = scope
         scope.verdicts("readout")  # hooks change a model: it is measured anew
         self.rows = [0, 0, 0]
@@ -256,8 +256,8 @@ class Told:
     def __init__(self, scope, teller, hearer):
         self.said = None
         layers = scope.subject.anatomy.layers
-        layers[teller].mlp_entry.register_forward_hook(self.tell)
-        layers[hearer].mlp_entry.register_forward_hook(self.hear)
+        layers[teller].mlp_input_module.register_forward_hook(self.tell)
+        layers[hearer].mlp_input_module.register_forward_hook(self.hear)
 
     def tell(self, module, args, output):
         self.said = output

@@ -21,7 +21,7 @@ FACTORS = ("-1", "0", "0.5", "1", "2")
 def kept_of(recording):
     """All tensors that a recording keeps."""
     found = [recording.rows("stream", layer) for layer in range(recording.layers + 1)]
-    for name in ("query", "attention_write", "mixer_write", "mlp_write", "mlp_entry"):
+    for name in ("query", "attention_write", "mixer_write", "mlp_write", "mlp_input_module"):
         found += [recording.rows(name, layer) for layer in range(recording.layers)]
     found += [*recording.keys, *recording.values]
     found += [tensor for pair in recording.past or () for tensor in pair]

@@ -10,7 +10,7 @@ from llmscope.figure import Focus
 from llmscope.lenses import lens, names
 from llmscope.tui import mode
 from llmscope.tui.actions.keymap import keymap_from
-from llmscope.tui.actions.registry import ACTIONS, BY_NAME, OF_A_FILE
+from llmscope.tui.actions.registry import ACTIONS, BY_NAME, REPLAY_ACTIONS
 from llmscope.tui.panes import pane_classes
 from llmscope.tui.replay import WITHOUT_MODEL
 from llmscope.tui.user_state import UserState
@@ -69,7 +69,7 @@ async def test_a_pane_is_that_of_the_live_screen(five):
     found = await pictures(five[".npz"], keys, tier="truecolor")
     scope = llmscope.load("builtin:sort")
     async with screen(scope, "CABACB") as (app, pilot):
-        app.look_at(app.state.turned().go(layer=1, head=2))
+        app.look_at(app.state.with_next_map_view().move_to(layer=1, head=2))
         for key, rows in found.items():
             give_room(app.grid, key)
             await answered(app, pilot)
@@ -261,9 +261,9 @@ def test_each_mode_that_a_pane_shows_is_one_of_its_lens():
 
 def test_the_keys_of_a_replay_are_no_other_actions():
     taken = {key for action in ACTIONS for key in action.keys.split(",")}
-    assert not taken & {key for action in OF_A_FILE for key in action.keys.split(",")}
+    assert not taken & {key for action in REPLAY_ACTIONS for key in action.keys.split(",")}
     assert {*BY_NAME} >= WITHOUT_MODEL
-    assert {action.name for action in OF_A_FILE} == mode.OF_A_FILE
+    assert {action.name for action in REPLAY_ACTIONS} == mode.REPLAY_ACTIONS
     chosen = keymap_from({"keys": {"copy": "P"}})
     assert "P is copy now, and no longer provenance" in chosen.notice
 

@@ -339,7 +339,9 @@ class ActingEngine:
         made = figures if only is None else only
         beside, notes = beside_of(request, tokens), word_notes(request)
         self.post(
-            Frame(*(request.serial, tokens, made, cost, complete), beside=beside, word_notes=notes)
+            Frame(
+                *(request.serial, tokens, made, cost, complete), prompt_b=beside, word_notes=notes
+            )
         )
 
     def taught(self, request: ContextRequest) -> ContextAdded:

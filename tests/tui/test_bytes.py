@@ -46,7 +46,7 @@ class Screen:
         self.stream.feed(data)
 
     def cells(self) -> list[list[tuple[object, ...]]]:
-        """All cells; of a plain blank only the ground, for nothing else of it can be seen."""
+        """All cells; of a plain blank only the background, for nothing else of it can be seen."""
         return [
             [_cell(self.screen.buffer[y][x]) for x in range(self.screen.columns)]
             for y in range(self.screen.lines)

@@ -106,7 +106,7 @@ async def test_a_seed_writes_one_text_and_another_seed_another(llama: Scope) -> 
     texts = []
     for seed in (1, 1, 2):
         async with screen(llama, "the cat sat on") as (app, pilot):
-            app.state = app.state.drawing(Sampler(1.2, 50, 0.95, seed=seed))
+            app.state = app.state.with_sampler(Sampler(1.2, 50, 0.95, seed=seed))
             await press(app, pilot, "escape", *["E"] * 8)
             texts.append(app.text)
     assert texts[0] == texts[1] != texts[2]
@@ -114,7 +114,7 @@ async def test_a_seed_writes_one_text_and_another_seed_another(llama: Scope) -> 
 
 async def test_the_command_shows_what_was_written_and_how_it_is_drawn(sort: Scope) -> None:
     async with screen(sort, "CABACB") as (app, pilot):
-        app.look_at(app.state.drawing(Sampler(0.7, 3, 0.9, 0.05, seed=4)))
+        app.look_at(app.state.with_sampler(Sampler(0.7, 3, 0.9, 0.05, seed=4)))
         await press(app, pilot, "escape", "E", "E", "E")
         for key in app.grid.on_screen:
             shown = app.figures.shown(key)

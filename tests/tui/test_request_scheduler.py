@@ -42,14 +42,14 @@ class Screen:
     """Counts what the scheduler asks it for."""
 
     def __init__(self) -> None:
-        self.waiting = self.writes_on = False
+        self.waiting = self.generating = False
         self.asked = self.dropped = self.presented = 0
         self.sweeps: list[bool] = []
         self.scheduler: RequestScheduler | None = None
 
     def ask(self) -> None:
         assert self.scheduler is not None
-        self.scheduler.asking()
+        self.scheduler.request_sent()
         self.asked += 1
         self.sweeps.append(self.scheduler.sweeps)
 
@@ -103,13 +103,13 @@ def test_a_held_key_lets_the_running_pass_land_first(made: Made) -> None:
     scheduler.moved(patiently=True)
     scheduler.moved(patiently=True)
     assert screen.asked == 1
-    assert scheduler.turning
+    assert scheduler.changing_strength
     screen.waiting = False
-    scheduler.rest(late=False)
+    scheduler.finish(late=False)
     assert screen.asked == 2
-    scheduler.rest(late=False)
+    scheduler.finish(late=False)
     assert screen.asked == 2
-    assert not scheduler.turning
+    assert not scheduler.changing_strength
 
 
 def test_a_single_move_asks_though_a_pass_runs(made: Made) -> None:
@@ -129,14 +129,14 @@ def test_figures_are_marked_as_late_then_dimmed_then_neither(made: Made) -> None
     assert (scheduler.late, scheduler.dim, scheduler.running) == (True, False, True)
     clock.pass_by(FADING - PATIENCE)
     assert (scheduler.late, scheduler.dim) == (True, True)
-    scheduler.rest(late=False)
+    scheduler.finish(late=False)
     assert (scheduler.late, scheduler.dim, scheduler.running) == (False, False, False)
 
 
 def test_a_quick_answer_is_never_marked(made: Made) -> None:
     scheduler, screen, clock = made
     scheduler.expect()
-    scheduler.rest(late=False)
+    scheduler.finish(late=False)
     screen.waiting = True  # of a later request, which expects anew
     clock.pass_by(10)
     assert not scheduler.late
@@ -144,7 +144,7 @@ def test_a_quick_answer_is_never_marked(made: Made) -> None:
 
 def test_while_the_model_writes_on_nothing_is_marked(made: Made) -> None:
     scheduler, screen, clock = made
-    screen.waiting = screen.writes_on = True
+    screen.waiting = screen.generating = True
     scheduler.expect()
     clock.pass_by(10)
     assert not scheduler.late
@@ -153,6 +153,6 @@ def test_while_the_model_writes_on_nothing_is_marked(made: Made) -> None:
 def test_figures_that_never_come_stay_late(made: Made) -> None:
     scheduler, _, _ = made
     scheduler.expect()
-    scheduler.rest(late=True)
+    scheduler.finish(late=True)
     assert (scheduler.late, scheduler.dim, scheduler.running) == (True, True, False)
     assert not scheduler.unsettled

@@ -88,7 +88,7 @@ def test_every_theme_draws(name: str) -> None:
     theme = load_theme(name)
     rows = rows_of(look=RenderOptions(theme))
     assert any(
-        part.style and part.style.bgcolor and part.style.bgcolor.name == theme.ground
+        part.style and part.style.bgcolor and part.style.bgcolor.name == theme.background
         for row in rows
         for part in row
     )

@@ -103,7 +103,7 @@ async def test_directions_follow_the_layer_and_the_lens_the_token() -> None:
         assert lens is not None
         assert lens.figure.axes[0].labels[0] == "embed"
         assert f"after layer {layer - 1} at" in lens.figure.extra["caption"][0]
-        assert lens.want.focus.position == app.state.asked_position
+        assert lens.want.focus.position == app.state.requested_position
 
 
 async def test_without_an_adapter_it_says_how_to_have_one(opened: Open) -> None:

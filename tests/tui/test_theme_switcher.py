@@ -14,7 +14,7 @@ from llmscope.draw.color.arithmetic import contrast, parse_hex
 from llmscope.tui import app as app_module
 from llmscope.tui.session.state_files import save_theme, saved_theme
 from llmscope.tui.theme.textual_theme import textual_theme
-from llmscope.tui.theme_switcher import EVERY, choose, wear
+from llmscope.tui.theme_switcher import EVERY, apply_theme, choose
 from tests.tui.conftest import Open, Session
 
 
@@ -50,7 +50,7 @@ async def test_the_start_parses_its_styles_once(
         assert (
             parsed.count(Path(app_module.__file__).with_name("main.tcss").read_text("utf-8")) == 1
         )
-        assert {look.theme.ground, look.theme.text, look.theme.dim} < colours(session)
+        assert {look.theme.background, look.theme.text, look.theme.dim} < colours(session)
 
 
 @pytest.mark.parametrize("name", [name for name in theme_names() if name != "dark"])
@@ -58,17 +58,17 @@ async def test_a_theme_is_changed_in_place(opened: Open, name: str) -> None:
     async with opened() as session:
         text, before = session.screen_text(), colours(session)
         asked = len(session.engine.requests)
-        wear(session.app, name)
+        apply_theme(session.app, name)
         await session.settle()
         after = colours(session)
         dark, theme = load_theme("dark"), load_theme(name)
-        assert {dark.ground, dark.text} < before
-        old = {dark.ground, dark.panel, dark.text, dark.dim, dark.border, *dark.sequential}
+        assert {dark.background, dark.text} < before
+        old = {dark.background, dark.panel, dark.text, dark.dim, dark.border, *dark.sequential}
         if theme.native:
             assert not {c for c in after if c.startswith("#")}
         else:
             assert not after & old - set(theme.sequential) - set(theme.categorical)
-            assert {theme.ground, theme.text, theme.dim, theme.border} < after
+            assert {theme.background, theme.text, theme.dim, theme.border} < after
             if name != "monochrome":  # it tells signs by shapes
                 assert session.screen_text() == text
         assert len(session.engine.requests) == asked
@@ -78,7 +78,7 @@ async def test_from_the_terminals_own_colours_back_to_all(opened: Open) -> None:
     async with opened() as session:
         text, before = session.screen_text(), colours(session)
         for name in ("terminal", "dark"):
-            wear(session.app, name)
+            apply_theme(session.app, name)
             await session.settle()
         assert session.app.look.tier == "truecolor"
         assert (session.screen_text(), colours(session)) == (text, before)
@@ -165,13 +165,13 @@ def test_what_is_remembered_is_a_name(tmp_path: Path, monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("name", theme_names())
 def test_the_frame_of_the_pane_with_the_focus_can_be_seen(name: str) -> None:
-    """It is 60 % of the way from the ground to the ink of text, and the others are dimmer."""
+    """It is 60 % of the way from the background to the ink of text, and the others are dimmer."""
     from textual.color import Color
 
     theme = load_theme(name)
-    frame = Color.parse(theme.ground).blend(Color.parse(theme.text), 0.6).hex
-    ground = parse_hex(theme.ground)
-    assert contrast(parse_hex(frame.lower()), ground) >= 3
+    frame = Color.parse(theme.background).blend(Color.parse(theme.text), 0.6).hex
+    background = parse_hex(theme.background)
+    assert contrast(parse_hex(frame.lower()), background) >= 3
     if not theme.native and name != "high-contrast":
         assert contrast(parse_hex(frame.lower()), parse_hex(theme.border)) >= 1.5
 
@@ -189,7 +189,7 @@ GREYS = (0, 7, 8, 15)
 
 
 def unsafe(session: Session) -> list[object]:
-    """Inks that vanish where the terminal's own ground is black, or where it is white."""
+    """Inks that vanish where the terminal's own background is black, or where it is white."""
     found: list[object] = []
     for strip in session.app.screen._compositor.render_strips():
         for part in strip:
@@ -197,12 +197,12 @@ def unsafe(session: Session) -> list[object]:
             if style is None:
                 continue
             ink = None if style.color is None or style.color.is_default else style.color.number
-            ground = None
+            background = None
             if style.bgcolor is not None and not style.bgcolor.is_default:
-                ground = style.bgcolor.number
-            if ground is None and ink in GREYS and part.text.strip():
+                background = style.bgcolor.number
+            if background is None and ink in GREYS and part.text.strip():
                 found.append((part.text, style))
-            if ground is not None and (ink is None or ground in GREYS):
+            if background is not None and (ink is None or background in GREYS):
                 found.append((part.text, style))
     return found
 

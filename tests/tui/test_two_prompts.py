@@ -237,7 +237,7 @@ async def test_a_notice_of_the_tokenizer_about_b(opened: Open) -> None:
         session.engine.answer(request)
         (frame,) = frames
         beside = PromptB(B + "y", tokenize(B + "y"), ((0, 0),), ("‹\x1b[31m› was dropped",))
-        session.app.hear(replace(frame, beside=beside))  # type: ignore[type-var]
+        session.app.hear(replace(frame, prompt_b=beside))  # type: ignore[type-var]
         await session.settle()
         assert "was dropped" in str(session.app.prompts.b.border_subtitle)
         assert "\x1b" not in session.screen_text()

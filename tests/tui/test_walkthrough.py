@@ -115,7 +115,7 @@ def test_a_layer_of_another_kind_is_left_where_it_ends() -> None:
     tokens = tokenize("a b")
     pane, state = (
         WalkthroughPane(RenderOptions()),
-        ViewState(tokens=tokens).loaded(INFO).landed(tokens),
+        ViewState(tokens=tokens).loaded(INFO).with_tokens(tokens),
     )
 
     def show(layer: int, without: str = "") -> list[str]:
@@ -127,7 +127,7 @@ def test_a_layer_of_another_kind_is_left_where_it_ends() -> None:
         return [one["name"] for one in steps]
 
     names = show(3, without="scores")
-    state = pane.walk_to(state.go(layer=3), names.index("residual add"))
+    state = pane.walk_to(state.move_to(layer=3), names.index("residual add"))
     pane._state = state
     state = pane._state = pane.onward(state, 1) or state
     assert (state.focus.layer, show(4)[state.step]) == (4, "attention norm")

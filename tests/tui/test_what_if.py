@@ -53,8 +53,10 @@ async def test_x_edits_what_is_under_the_cursor_and_takes_it_back(
         app = session.app
         await session.press("escape")
         app.grid.enter(pane)
-        state = replace(app.state.go(layer=17, head=4), versus_prompt="The capital of Italy is")
-        app.look_at(state.go(neuron=3) if "neuron" in edit else state)
+        state = replace(
+            app.state.move_to(layer=17, head=4), versus_prompt="The capital of Italy is"
+        )
+        app.look_at(state.move_to(neuron=3) if "neuron" in edit else state)
         await session.settle()
         await session.press("x")
         assert asked(session) == (edit,)

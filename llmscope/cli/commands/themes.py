@@ -102,10 +102,10 @@ def _listed(found: Iterable[tuple[Theme, Path | None]]) -> str:
     """Return a table of the themes, for a terminal without colours."""
     from llmscope.cli.output.table import table
 
-    rows = [("theme", "ground", "")]
+    rows = [("theme", "background", "")]
     for theme, path in found:
-        ground = "terminal's" if theme.native else "dark" if theme.dark else "light"
-        rows.append((theme.name, ground, theme.description or ("your own" if path else "")))
+        background = "terminal's" if theme.native else "dark" if theme.dark else "light"
+        rows.append((theme.name, background, theme.description or ("your own" if path else "")))
     return table(rows)
 
 

@@ -78,12 +78,12 @@ def picture_look(
     name = theme or DEFAULT_THEME
     if name == AUTO:
         name = _ground() if output.on_terminal else DEFAULT_THEME
-    worn = load_theme(name, tell)
+    theme_found = load_theme(name, tell)
     if not formats()[output.format].colors:
         tier = "none"
     if output.on_terminal:
-        return detect_render_options(worn, tier=tier, ascii=ascii)
-    return RenderOptions(worn, tier or "truecolor", bool(ascii))
+        return detect_render_options(theme_found, tier=tier, ascii=ascii)
+    return RenderOptions(theme_found, tier or "truecolor", bool(ascii))
 
 
 def _ground() -> str:

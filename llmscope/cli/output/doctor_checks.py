@@ -109,10 +109,10 @@ def _theme(environ: Mapping[str, str], tier: str) -> dict[str, Any]:
     saved = saved_theme()
     with asking(environ, tier != "none") as question:
         answer = question.answer()
-    ground = "unknown" if answer.dark is None else "dark" if answer.dark else "light"
+    background = "unknown" if answer.dark is None else "dark" if answer.dark else "light"
     theme = saved or ("light" if answer.dark is False else DEFAULT_THEME)
     return {
-        "ground": f"{ground}: {answer.why}" if answer.why else ground,
+        "background": f"{background}: {answer.why}" if answer.why else background,
         "theme": f"{theme}, which was chosen last" if saved else theme,
     }
 

@@ -17,7 +17,7 @@ from llmscope.text import display_text
 DEFAULT_THEME = "dark"
 
 COLOURS = (
-    *("ground", "panel", "text", "dim", "border"),
+    *("background", "panel", "text", "dim", "border"),
     *("accent", "success", "warning", "error"),
 )
 RAMPS = ("sequential", "negative", "positive", "categorical")
@@ -29,7 +29,7 @@ class Theme:
 
     Attributes:
         name, description, dark: its name, how it looks, whether its background is dark.
-        ground: background of every figure.
+        background: background of every figure.
         panel: background of the prompt, the command palette and dialogs.
         text, dim, border: text, secondary text, thin lines.
         accent: the cursor, and nothing else.
@@ -43,7 +43,7 @@ class Theme:
     name: str
     description: str
     dark: bool
-    ground: str
+    background: str
     panel: str
     text: str
     dim: str

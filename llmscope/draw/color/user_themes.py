@@ -130,11 +130,11 @@ class _Reader:
                 values[key] = getattr(parent, key)
                 inherited += [f"ramps.{key}"] * (key not in ramps)
                 if key in ("negative", "positive"):  # zero of a signed scale is the background
-                    values[key] = (values["ground"], *values[key][1:])
+                    values[key] = (values["background"], *values[key][1:])
         if inherited and "inherits" not in self.record:
             keys = ", ".join(inherited) if len(inherited) <= _TOLD else f"{len(inherited)} keys"
             self.flaws.append(f"without {keys}: {parent.name}'s are used")
-        values["dark"] = luminance(parse_hex(values["ground"])) < 0.18
+        values["dark"] = luminance(parse_hex(values["background"])) < 0.18
         return Theme(**values)
 
     def _parent(self, colours: Mapping[str, Any]) -> Theme:
@@ -146,7 +146,7 @@ class _Reader:
             if dark is not None:
                 self._bad("dark", dark)
             try:
-                dark = luminance(parse_hex(one_colour(colours.get("ground")))) < 0.18
+                dark = luminance(parse_hex(one_colour(colours.get("background")))) < 0.18
             except ValueError:
                 dark = True
         parent = load_theme(DEFAULT_THEME if dark else "light")
@@ -193,10 +193,10 @@ def unreadable(theme: Theme) -> Iterator[str]:
     if theme.native:
         return
     for ink in ("text", "dim", "accent", "success", "warning", "error"):
-        for ground in ("ground", "panel") if ink == "text" else ("ground",):
-            ratio = contrast(parse_hex(getattr(theme, ink)), parse_hex(getattr(theme, ground)))
+        for background in ("background", "panel") if ink == "text" else ("background",):
+            ratio = contrast(parse_hex(getattr(theme, ink)), parse_hex(getattr(theme, background)))
             if ratio < READABLE:
-                yield f"{ink} on {ground} has a contrast of {ratio:.1f}, below {READABLE}"
+                yield f"{ink} on {background} has a contrast of {ratio:.1f}, below {READABLE}"
     for name in ("sequential", "negative", "positive"):
         light = [luminance(parse_hex(stop)) for stop in getattr(theme, name)]
         steps = {(b > a) - (b < a) for a, b in pairwise(light)}

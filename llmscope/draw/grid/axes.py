@@ -23,38 +23,38 @@ BRIEF = 4
 """Width in cells up to which a label is cut without an ellipsis."""
 
 
-def row_label(grid: Grid, text: str, focused: bool, layout: Layout, palette: Styles) -> Line:
+def row_label(grid: Grid, text: str, focused: bool, layout: Layout, style_set: Styles) -> Line:
     """Start a row with its label, right-aligned in the gutter and marked if focused."""
     line = Line()
     if not layout.gutter:
         return line
-    name = fit(text, min(cell_len(text), layout.gutter - 2), palette.glyphs.ellipsis)
-    shown = fit((palette.glyphs.mark if focused else "") + name, layout.gutter - 1, align="right")
-    return line.add(f"{shown} ", palette.accent if focused else palette.dim, layout.gutter)
+    name = fit(text, min(cell_len(text), layout.gutter - 2), style_set.glyphs.ellipsis)
+    shown = fit((style_set.glyphs.mark if focused else "") + name, layout.gutter - 1, align="right")
+    return line.add(f"{shown} ", style_set.accent if focused else style_set.dim, layout.gutter)
 
 
-def head_row(grid: Grid, layout: Layout, width: int, palette: Styles) -> Row:
+def head_row(grid: Grid, layout: Layout, width: int, style_set: Styles) -> Row:
     """Draw the column labels: all if they fit, else the focused one and those that fit around."""
     corner = grid.corner if cell_len(grid.corner) <= layout.gutter - 2 else ""
-    line = row_label(grid, corner, False, layout, palette)
-    mark, cell = palette.glyphs.mark, layout.cell
+    line = row_label(grid, corner, False, layout, style_set)
+    mark, cell = style_set.glyphs.mark, layout.cell
     if cell >= WORDS - 1:
         for index in layout.columns.indices():
             focused = index == grid.column
-            style = palette.accent if focused else palette.dim
+            style = style_set.accent if focused else style_set.dim
             if grid.texts is None and cell >= WORDS:
                 # Right-align the label as the numbers below it are.
-                name = brief(grid.columns[index], cell - 1 - focused, palette)
+                name = brief(grid.columns[index], cell - 1 - focused, style_set)
                 line.add(fit((mark if focused else "") + name, cell - 1, align="right"), style)
                 line.add(" ", style)
                 continue
-            name = brief(grid.columns[index], cell - 1, palette)
+            name = brief(grid.columns[index], cell - 1, style_set)
             line.add(fit(f"{mark if focused else ' '}{name}", cell), style, cell)
-        return line.row(width, palette.base)
-    return _ticks(line, grid.columns, grid.column, layout, width, palette)
+        return line.row(width, style_set.base)
+    return _ticks(line, grid.columns, grid.column, layout, width, style_set)
 
 
-def brief(name: str, room: int, palette: Styles) -> str:
+def brief(name: str, room: int, style_set: Styles) -> str:
     """Shorten a label to at most `room` cells.
 
     In `BRIEF` cells or fewer drop the leading blank of a token and the ellipsis, to show letters.
@@ -62,9 +62,9 @@ def brief(name: str, room: int, palette: Styles) -> str:
     if cell_len(name) <= room:
         return name
     if room <= BRIEF:
-        letters = name.removeprefix(token_text(" ", palette.look.ascii))
+        letters = name.removeprefix(token_text(" ", style_set.look.ascii))
         return fit(letters, min(room, cell_len(letters)))
-    return fit(name, room, palette.glyphs.ellipsis)
+    return fit(name, room, style_set.glyphs.ellipsis)
 
 
 def _ticks(
@@ -73,7 +73,7 @@ def _ticks(
     focus: int | None,
     layout: Layout,
     width: int,
-    palette: Styles,
+    style_set: Styles,
 ) -> Row:
     """Draw labels over narrow columns, each starting at its own column.
 
@@ -83,10 +83,10 @@ def _ticks(
     taken: list[tuple[int, int, str, bool]] = []
     window = layout.columns
     if focus is not None and focus in window.indices():
-        text = palette.glyphs.mark + labels[focus]
+        text = style_set.glyphs.mark + labels[focus]
         length = min(cell_len(text), end - start)
         place = min(start + (focus - window.start) * layout.cell, end - length)
-        taken.append((place, place + length, fit(text, length, palette.glyphs.ellipsis), True))
+        taken.append((place, place + length, fit(text, length, style_set.glyphs.ellipsis), True))
     free = start
     for index in window.indices():
         place = start + (index - window.start) * layout.cell
@@ -98,15 +98,15 @@ def _ticks(
         taken.append((place, stop, labels[index], False))
         free = stop + 1
     for place, stop, text, focused in sorted(taken):
-        line.pad(place, palette.base)
-        line.add(text, palette.accent if focused else palette.dim, stop - place)
-    return line.row(width, palette.base)
+        line.pad(place, style_set.base)
+        line.add(text, style_set.accent if focused else style_set.dim, stop - place)
+    return line.row(width, style_set.base)
 
 
-def foot_row(grid: Grid, foot: Foot, layout: Layout, width: int, palette: Styles) -> Row:
+def foot_row(grid: Grid, foot: Foot, layout: Layout, width: int, style_set: Styles) -> Row:
     """Draw the foot row: numbers if the cells are wide enough, else heights; mark the focus."""
-    line = row_label(grid, foot.label, False, layout, palette)
-    cell, glyphs = layout.cell, palette.glyphs
+    line = row_label(grid, foot.label, False, layout, style_set)
+    cell, glyphs = layout.cell, style_set.glyphs
     finite = foot.values[np.isfinite(foot.values)]
     top = float(finite.max()) if finite.size and finite.max() > 0 else 1.0
     numbers: list[str] = []
@@ -116,7 +116,7 @@ def foot_row(grid: Grid, foot: Foot, layout: Layout, width: int, palette: Styles
             numbers = [fit(text.strip(), cell - 2) for text in numbers]
     for index in layout.columns.indices():
         value = float(foot.values[index])
-        style = palette.accent if index == grid.column else palette.dim
+        style = style_set.accent if index == grid.column else style_set.dim
         if numbers:
             line.add(f" {numbers[index]} ", style, cell)
         elif np.isnan(value):
@@ -128,5 +128,5 @@ def foot_row(grid: Grid, foot: Foot, layout: Layout, width: int, palette: Styles
     if layout.columns.stop == layout.columns.count:
         remark = foot.unit if numbers else f"max {number(top, 4)} {foot.unit}"
         if width - line.width - layout.side >= cell_len(remark) + 1:
-            line.add(f" {remark}", palette.dim)
-    return line.row(width, palette.base)
+            line.add(f" {remark}", style_set.dim)
+    return line.row(width, style_set.base)

@@ -73,7 +73,7 @@ class Grid:
     coloured: bool = True
 
 
-def paint_grid(grid: Grid, width: int, height: int, palette: Styles) -> Painting:
+def paint_grid(grid: Grid, width: int, height: int, style_set: Styles) -> Painting:
     """Draw the grid; if it does not fit, draw a window around its focus."""
     column = (grid.row or 0) + grid.offset if grid.causal else grid.column
     focus = (grid.row or 0, column or 0)
@@ -94,33 +94,33 @@ def paint_grid(grid: Grid, width: int, height: int, palette: Styles) -> Painting
     scale = Scale.of(grid.values, grid.unit, even=grid.even, signed=grid.signed)
     rows: list[Row] = []
     if layout.head:
-        rows.append(head_row(grid, layout, width, palette))
-    down = _body(grid, layout, scale, width, palette, rows)
+        rows.append(head_row(grid, layout, width, style_set))
+    down = _body(grid, layout, scale, width, style_set, rows)
     if layout.foot and grid.foot:
-        rows.append(foot_row(grid, grid.foot, layout, width, palette))
+        rows.append(foot_row(grid, grid.foot, layout, width, style_set))
     if layout.bottom:
-        rows.append(edge_row(layout.columns, focus[1], layout.gutter, width, palette))
+        rows.append(edge_row(layout.columns, focus[1], layout.gutter, width, style_set))
     across = {
         layout.gutter + offset * layout.cell + inner: (grid.axes[1], index)
         for offset, index in enumerate(layout.columns.indices())
         for inner in range(layout.cell)
     }
-    key = legend(scale, grid.unit, palette, width, grid.note) if grid.coloured else None
-    return Painting(finish(rows, width, height, palette.base), key, across, down)
+    key = legend(scale, grid.unit, style_set, width, grid.note) if grid.coloured else None
+    return Painting(finish(rows, width, height, style_set.base), key, across, down)
 
 
 def _body(
-    grid: Grid, layout: Layout, scale: Scale, width: int, palette: Styles, rows: list[Row]
+    grid: Grid, layout: Layout, scale: Scale, width: int, style_set: Styles, rows: list[Row]
 ) -> dict[int, tuple[str, int]]:
     """Append the visible rows to `rows`; return the (axis name, index) of each screen row."""
-    ramp = scale.ramp(palette)
+    ramp = scale.ramp(style_set)
     window, columns = layout.rows, layout.columns
     sight = grid.values[window.start : window.stop, columns.start : columns.stop]
     steps = scale.steps(sight, len(ramp))
     wordy = layout.cell >= WORDS and (
         grid.texts is not None or telling(grid.values, layout.cell - 2)
     )
-    words = _words(grid, layout, palette) if wordy else None
+    words = _words(grid, layout, style_set) if wordy else None
     down: dict[int, tuple[str, int]] = {}
     first = len(rows)
     thumb = window.thumb(window.size * layout.tall)
@@ -129,33 +129,33 @@ def _body(
         for inner in range(layout.tall):
             middle = inner == (layout.tall - 1) // 2
             label = grid.rows[index] if middle else ""
-            line = row_label(grid, label, focused and middle, layout, palette)
+            line = row_label(grid, label, focused and middle, layout, style_set)
             here = steps[index - window.start]
             cursor = grid.column - columns.start if focused and grid.column is not None else -1
             if not grid.coloured:
                 here = np.full_like(here, -1)
             if words is not None:
                 texts = words[index - window.start] if middle else None
-                _wide(line, here, texts, cursor, layout.cell, ramp, palette)
+                _wide(line, here, texts, cursor, layout.cell, ramp, style_set)
             else:
-                _narrow(line, here, cursor, layout.cell, ramp, palette)
+                _narrow(line, here, cursor, layout.cell, ramp, style_set)
             down[len(rows)] = (grid.axes[0], index)
             if layout.side:
-                line.pad(width - 1, palette.base)
+                line.pad(width - 1, style_set.base)
                 inside = thumb[0] <= len(rows) - first < thumb[1]
-                glyph = palette.glyphs.thumb_down if inside else palette.glyphs.track_down
-                line.add(glyph, palette.dim if inside else palette.border, 1)
+                glyph = style_set.glyphs.thumb_down if inside else style_set.glyphs.track_down
+                line.add(glyph, style_set.dim if inside else style_set.border, 1)
             elif focused and middle and line.width < width and grid.column is None:
-                line.add(palette.glyphs.back, palette.accent, 1)
-            rows.append(line.row(width, palette.base))
+                line.add(style_set.glyphs.back, style_set.accent, 1)
+            rows.append(line.row(width, style_set.base))
     return down
 
 
-def _words(grid: Grid, layout: Layout, palette: Styles) -> list[list[str]]:
+def _words(grid: Grid, layout: Layout, style_set: Styles) -> list[list[str]]:
     """Return the texts of the visible cells by row, each `cell` wide."""
     cell, window = layout.cell, layout.rows
     if grid.texts is not None:
-        texts, ellipsis = grid.texts, palette.glyphs.ellipsis
+        texts, ellipsis = grid.texts, style_set.glyphs.ellipsis
         return [
             [f" {fit(texts(row, col), cell - 1, ellipsis)}" for col in layout.columns.indices()]
             for row in window.indices()
@@ -183,12 +183,12 @@ def _wide(
     cursor: int,
     cell: int,
     ramp: Ramp,
-    palette: Styles,
+    style_set: Styles,
 ) -> None:
     styles, glyphs = ramp.styles, ramp.glyphs
     blank = " " * cell
     for offset, step in enumerate(steps.tolist()):
-        style: Style = palette.cursor if offset == cursor else styles[step]
+        style: Style = style_set.cursor if offset == cursor else styles[step]
         if words is None:
             line.add(blank if ramp.coloured else glyphs[step] + blank[1:], style, cell)
         elif ramp.coloured:
@@ -200,7 +200,7 @@ def _wide(
 
 
 def _narrow(
-    line: Line, steps: NDArray[np.int64], cursor: int, cell: int, ramp: Ramp, palette: Styles
+    line: Line, steps: NDArray[np.int64], cursor: int, cell: int, ramp: Ramp, style_set: Styles
 ) -> None:
     styles, glyphs = ramp.styles, ramp.glyphs
     if not steps.size:
@@ -212,7 +212,7 @@ def _narrow(
     for start, stop, step in zip(edges, edges[1:], runs, strict=False):
         length = (stop - start) * cell
         if start == cursor:
-            mark = palette.glyphs.cursor + " " * (length - 1)
-            line.add(mark, palette.cursor, length)
+            mark = style_set.glyphs.cursor + " " * (length - 1)
+            line.add(mark, style_set.cursor, length)
         else:
             line.add(glyphs[step] * length, styles[step], length)

@@ -66,24 +66,24 @@ class Window:
         return first, min(last, highest)
 
 
-def edge_row(window: Window, focus: int, indent: int, width: int, palette: Styles) -> Row:
+def edge_row(window: Window, focus: int, indent: int, width: int, style_set: Styles) -> Row:
     """Draw the minimap `‹12 ───━━━━━────── 150›` with the number of hidden columns per side."""
-    glyphs = palette.glyphs
-    line = Line().pad(min(indent, width), palette.base)
+    glyphs = style_set.glyphs
+    line = Line().pad(min(indent, width), style_set.base)
     before, after = window.start, window.count - window.stop
     left = f"{glyphs.left}{before} " if before else ""
     right = f" {after}{glyphs.right}" if after else ""
     room = width - line.width - len(left) - len(right)
-    line.add(left, palette.dim)
+    line.add(left, style_set.dim)
     if room > 0:
         first, last = window.thumb(room)
         dot = min(max(focus * room // max(window.count, 1), first), last - 1)
         for cell in range(room):
             if cell == dot:
-                line.add(glyphs.thumb, palette.accent, 1)
+                line.add(glyphs.thumb, style_set.accent, 1)
             elif first <= cell < last:
-                line.add(glyphs.thumb, palette.dim, 1)
+                line.add(glyphs.thumb, style_set.dim, 1)
             else:
-                line.add(glyphs.track, palette.border, 1)
-    line.add(right, palette.dim)
-    return line.row(width, palette.base)
+                line.add(glyphs.track, style_set.border, 1)
+    line.add(right, style_set.dim)
+    return line.row(width, style_set.base)

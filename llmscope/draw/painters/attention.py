@@ -21,10 +21,10 @@ MOST_KEYS = 6
 
 
 def paint_attention(
-    figure: Figure, width: int, height: int, palette: Styles, focus: Focus
+    figure: Figure, width: int, height: int, style_set: Styles, focus: Focus
 ) -> Painting:
     """Paint the pattern as a heatmap with the focused query marked, its top keys listed below."""
-    queries, keys = (axis_labels(figure, axis, palette.look.ascii) for axis in (0, 1))
+    queries, keys = (axis_labels(figure, axis, style_set.look.ascii) for axis in (0, 1))
     row = figure.axes[0].index(focus.position) if queries else None
     words = height >= 4 or height == 1
     grid = Grid(
@@ -45,11 +45,11 @@ def paint_attention(
     room = height - words
     painting = Painting(())
     if room:
-        painting = paint_grid(grid, width, room, palette)
+        painting = paint_grid(grid, width, room, style_set)
         rows = painting.rows
     if words:
-        rows = (*rows, strongest(figure, queries, keys, row, width, palette))
-    return replace(painting.placed(*figure.axes), rows=finish(rows, width, height, palette.base))
+        rows = (*rows, strongest(figure, queries, keys, row, width, style_set))
+    return replace(painting.placed(*figure.axes), rows=finish(rows, width, height, style_set.base))
 
 
 def strongest(
@@ -58,7 +58,7 @@ def strongest(
     keys: list[str],
     row: int | None,
     width: int,
-    palette: Styles,
+    style_set: Styles,
     *,
     who: str = "",
 ) -> Row:
@@ -69,16 +69,16 @@ def strongest(
         queries, keys: labels, as shown.
         row: index of the query; None returns an empty row.
         width: of the row, in cells.
-        palette: the styles.
+        style_set: the styles.
         who: prefix that names the head; empty for none.
     """
     line = Line()
     if row is None:
-        return line.row(width, palette.base)
-    glyphs = palette.glyphs
+        return line.row(width, style_set.base)
+    glyphs = style_set.glyphs
     if who:
-        line.add(f"{who} ", palette.accent)
-    line.add(f"{glyphs.mark}{queries[row]} {glyphs.arrow}", palette.accent)
+        line.add(f"{who} ", style_set.accent)
+    line.add(f"{glyphs.mark}{queries[row]} {glyphs.arrow}", style_set.accent)
     values = figure.values[row]
     known = np.flatnonzero(np.isfinite(values))
     order = known[np.argsort(-np.abs(values[known]), kind="stable")][:MOST_KEYS]
@@ -91,5 +91,5 @@ def strongest(
         full = line.width + cell_len(keys[key]) + len(text) + 3 > width
         if key != order[0] and (full or text.lstrip("-") == ".00"):
             break
-        line.add(f" {keys[key]} ", palette.base).add(f"{text} ", palette.dim)
-    return line.row(width, palette.base)
+        line.add(f" {keys[key]} ", style_set.base).add(f"{text} ", style_set.dim)
+    return line.row(width, style_set.base)

@@ -27,7 +27,7 @@ WIDEST_BESIDE = 16
 
 
 def paint_next_token(
-    figure: Figure, width: int, height: int, palette: Styles, focus: Focus
+    figure: Figure, width: int, height: int, style_set: Styles, focus: Focus
 ) -> Painting:
     """Paint one row per candidate: token, percentage, bar; then entropy and the target's rank.
 
@@ -37,7 +37,7 @@ def paint_next_token(
     """
     if is_difference(figure) and "probability" in figure.extra:
         figure = replace(figure, values=figure.extra["probability"])
-    labels = axis_labels(figure, 0, palette.look.ascii)
+    labels = axis_labels(figure, 0, style_set.look.ascii)
     values = figure.values.tolist()
     edited = "kl" in figure.extra
     # Remarks go below the candidates but never replace the first two.
@@ -49,28 +49,30 @@ def paint_next_token(
     ids = list(figure.extra.get("ids", ()))
     target = figure.extra.get("target_id")
     marked = next((row for row, item in enumerate(ids) if item == target), None)
-    changes = _changes(figure, palette)[:shown] if edited else None
+    changes = _changes(figure, style_set)[:shown] if edited else None
     rows = _rows(
-        *(labels[:shown], numbers[:shown], values[:shown], width, palette, marked, kept),
+        *(labels[:shown], numbers[:shown], values[:shown], width, style_set, marked, kept),
         changes=changes,
     )
-    rows.extend([Line().row(width, palette.base)] * (height - remarks - shown))
+    rows.extend([Line().row(width, style_set.base)] * (height - remarks - shown))
     if remarks > 1:
-        rows.append(_parts_row(_moved(figure), width, palette))
+        rows.append(_parts_row(_moved(figure), width, style_set))
     if remarks:
         listed = marked is not None and marked < shown
-        rows.append(_remark(figure, listed, width, palette))
+        rows.append(_remark(figure, listed, width, style_set))
     down = {row: (figure.axes[0].name, row) for row in range(shown)}
-    return Painting(finish(rows, width, height, palette.base), None, {}, down)
+    return Painting(finish(rows, width, height, style_set.base), None, {}, down)
 
 
-def paint_bars(figure: Figure, width: int, height: int, palette: Styles, focus: Focus) -> Painting:
+def paint_bars(
+    figure: Figure, width: int, height: int, style_set: Styles, focus: Focus
+) -> Painting:
     """Paint any one-dimensional figure: label, number, and a bar as long as the magnitude.
 
     Positive and negative bars start at the same column; number and colour show the sign. The texts
     in `extra["beside"]` are shown beside the bars.
     """
-    labels = axis_labels(figure, 0, palette.look.ascii)
+    labels = axis_labels(figure, 0, style_set.look.ascii)
     name = figure.axes[0].name
     index = {"position": focus.position, "layer": focus.layer, "head": focus.head}.get(name)
     count = len(labels)
@@ -83,19 +85,19 @@ def paint_bars(figure: Figure, width: int, height: int, palette: Styles, focus: 
         numbers = [percent(value) for value in figure.values[inside].tolist()]
         top = max(1.0, top)
     else:
-        numbers = column(figure.values, 8, palette.glyphs.missing)[inside]
+        numbers = column(figure.values, 8, style_set.glyphs.missing)[inside]
     rows = _rows(
         labels[inside],
         [text.strip() for text in numbers],
         (figure.values[inside].astype(np.float64) / top).tolist(),
         width,
-        palette,
+        style_set,
         None if marked is None else marked - window.start,
         [True] * window.size,
         words=tuple(figure.extra.get("beside", ()))[inside],
     )
     down = {row: (name, place) for row, place in enumerate(window.indices())}
-    return Painting(finish(rows, width, height, palette.base), None, {}, down)
+    return Painting(finish(rows, width, height, style_set.base), None, {}, down)
 
 
 def _rows(
@@ -103,7 +105,7 @@ def _rows(
     numbers: Sequence[str],
     shares: Sequence[float],
     width: int,
-    palette: Styles,
+    style_set: Styles,
     marked: int | None,
     kept: Sequence[bool],
     changes: Sequence[tuple[str, Style]] | None = None,
@@ -118,34 +120,40 @@ def _rows(
     room = rest = width - named - wide - more - 3
     if words:  # more informative than the bar, so they get more of the width
         room = max(NARROWEST_BAR, min(rest // 4, WIDEST_BESIDE))
-    bars = bar_texts([abs(s) for s in shares], room, palette) if room >= NARROWEST_BAR else None
+    bars = bar_texts([abs(s) for s in shares], room, style_set) if room >= NARROWEST_BAR else None
     signed = any(share < 0 for share in shares)
-    glyphs = palette.glyphs
+    glyphs = style_set.glyphs
     rows: list[Row] = []
     for row, (label, text) in enumerate(zip(labels, numbers, strict=True)):
         focused, inside = row == marked, kept[row]
-        style = palette.accent if focused else palette.base if inside else palette.dim
+        style = style_set.accent if focused else style_set.base if inside else style_set.dim
         mark = glyphs.mark if focused else " " if inside else glyphs.cut
         line = Line().add(mark + fit(label, named, glyphs.ellipsis), style)
-        line.add(f" {text:>{wide}} ", style if inside else palette.dim)
+        line.add(f" {text:>{wide}} ", style if inside else style_set.dim)
         if changes:
             change, sign = changes[row]
-            line.add(f"{change:>{more - 1}} ", sign if inside else palette.dim)
+            line.add(f"{change:>{more - 1}} ", sign if inside else style_set.dim)
         if bars:
             colour = (
-                palette.bar if not signed else palette.minus if shares[row] < 0 else palette.plus
+                style_set.bar
+                if not signed
+                else style_set.minus
+                if shares[row] < 0
+                else style_set.plus
             )
-            line.add(bars[row], colour if inside else palette.dim, room)
+            line.add(bars[row], colour if inside else style_set.dim, room)
         if words and rest > room + 1:
-            said = fit(plain_text(words[row], palette.look.ascii), rest - room - 1, glyphs.ellipsis)
-            line.add(f" {said}", palette.base)
-        rows.append(line.row(width, palette.base))
+            said = fit(
+                plain_text(words[row], style_set.look.ascii), rest - room - 1, glyphs.ellipsis
+            )
+            line.add(f" {said}", style_set.base)
+        rows.append(line.row(width, style_set.base))
     return rows
 
 
-def _changes(figure: Figure, palette: Styles) -> list[tuple[str, Style]]:
+def _changes(figure: Figure, style_set: Styles) -> list[tuple[str, Style]]:
     """Return texts like `+12.3▴`: change in percentage points, and whether the rank went up."""
-    glyphs = palette.glyphs
+    glyphs = style_set.glyphs
     before = np.asarray(figure.extra[_from(figure)], dtype=np.float64)
     order = np.argsort(-before, kind="stable")
     rank = np.empty(len(order), dtype=np.intp)
@@ -154,7 +162,7 @@ def _changes(figure: Figure, palette: Styles) -> list[tuple[str, Style]]:
     for row, (now, then) in enumerate(zip(figure.values.tolist(), before.tolist(), strict=True)):
         points = round(100 * (now - then), 1)
         moved = glyphs.up if rank[row] > row else glyphs.down if rank[row] < row else " "
-        style = palette.plus if points > 0 else palette.minus if points < 0 else palette.dim
+        style = style_set.plus if points > 0 else style_set.minus if points < 0 else style_set.dim
         told.append((f"{points:+.1f}{moved}" if points else f"0.0{moved}", style))
     return told
 
@@ -180,27 +188,27 @@ def _moved(figure: Figure) -> list[str]:
     return parts
 
 
-def _remark(figure: Figure, listed: bool, width: int, palette: Styles) -> Row:
+def _remark(figure: Figure, listed: bool, width: int, style_set: Styles) -> Row:
     """Draw `entropy 1.62 bits · target ·Paris rank 1`, and the probability if not `listed`."""
     extra = figure.extra
     parts = []
     if extra.get("entropy") is not None:
         parts.append(f"entropy {_small(float(extra['entropy']))} bits")
     if extra.get("target_rank") is not None:
-        name = token_text(str(extra.get("target", "")), palette.look.ascii)
+        name = token_text(str(extra.get("target", "")), style_set.look.ascii)
         parts.append(" ".join(filter(None, ("target", name, f"rank {int(extra['target_rank'])}"))))
     if extra.get("target_probability") is not None and not listed:
         parts.append(percent(float(extra["target_probability"]), 2))
-    return _parts_row(parts, width, palette)
+    return _parts_row(parts, width, style_set)
 
 
-def _parts_row(parts: list[str], width: int, palette: Styles) -> Row:
+def _parts_row(parts: list[str], width: int, style_set: Styles) -> Row:
     """Draw remarks on one line, dropping the last ones if they do not fit."""
-    separator = f" {palette.glyphs.separator} "
+    separator = f" {style_set.glyphs.separator} "
     while len(parts) > 1 and cell_len(separator.join(parts)) > width - 1:
         parts.pop()
-    line = Line().add(" ", palette.base)
+    line = Line().add(" ", style_set.base)
     if width > 1:
-        text = fit(separator.join(parts), width - 1, palette.glyphs.ellipsis)
-        line.add(text, palette.dim)
-    return line.row(width, palette.base)
+        text = fit(separator.join(parts), width - 1, style_set.glyphs.ellipsis)
+        line.add(text, style_set.dim)
+    return line.row(width, style_set.base)

@@ -14,11 +14,11 @@ from llmscope.figure import Figure, Focus
 
 
 def paint_experts(
-    figure: Figure, width: int, height: int, palette: Styles, focus: Focus
+    figure: Figure, width: int, height: int, style_set: Styles, focus: Focus
 ) -> Painting:
     """Paint a grid of position and expert, and `extra["load"]`, one number per expert, below it."""
-    grid = heatmap_grid(figure, palette, focus)
+    grid = heatmap_grid(figure, style_set, focus)
     load = np.asarray(figure.extra.get("load", ()), dtype=np.float32)
     if load.shape == (len(grid.columns),):
         grid = replace(grid, foot=Foot("load", load, "of tokens"))
-    return paint_grid(grid, width, height, palette)
+    return paint_grid(grid, width, height, style_set)

@@ -52,7 +52,7 @@ def reduced(figure: Figure, dimensions: int, focus: Focus) -> Figure:
 
 
 def paint_heatmap(
-    figure: Figure, width: int, height: int, palette: Styles, focus: Focus
+    figure: Figure, width: int, height: int, style_set: Styles, focus: Focus
 ) -> Painting:
     """Paint two axes as a grid, one axis as a grid of a single row."""
     figure = reduced(figure, 2, focus)
@@ -60,98 +60,104 @@ def paint_heatmap(
         figure = replace(
             figure, axes=(Axis("", ("",)), figure.axes[0]), values=figure.values[np.newaxis]
         )
-    return paint_grid(heatmap_grid(figure, palette, focus), width, height, palette)
+    return paint_grid(heatmap_grid(figure, style_set, focus), width, height, style_set)
 
 
-def paint_table(figure: Figure, width: int, height: int, palette: Styles, focus: Focus) -> Painting:
+def paint_table(
+    figure: Figure, width: int, height: int, style_set: Styles, focus: Focus
+) -> Painting:
     """Paint numbers without colours: labels and values, or a grid of values."""
     figure = reduced(figure, 2, focus)
     if len(figure.axes) == 2:
-        grid = replace(heatmap_grid(figure, palette, focus), coloured=False, narrowest=7)
-        return paint_grid(grid, width, height, palette)
-    labels = axis_labels(figure, 0, palette.look.ascii)
+        grid = replace(heatmap_grid(figure, style_set, focus), coloured=False, narrowest=7)
+        return paint_grid(grid, width, height, style_set)
+    labels = axis_labels(figure, 0, style_set.look.ascii)
     here = focused_index(figure.axes[0], focus)
     window = Window.around(here or 0, len(labels), height)
-    numbers = column(figure.values, 9, palette.glyphs.missing)
+    numbers = column(figure.values, 9, style_set.glyphs.missing)
     named = max(1, min(max((cell_len(label) for label in labels), default=1), width - 12))
     rows: list[Row] = []
     for index in window.indices():
-        style = palette.accent if index == here else palette.base
-        mark = palette.glyphs.mark if index == here else " "
-        line = Line().add(mark + fit(labels[index], named, palette.glyphs.ellipsis), style)
-        rows.append(line.add(f" {numbers[index]}", style).row(width, palette.base))
+        style = style_set.accent if index == here else style_set.base
+        mark = style_set.glyphs.mark if index == here else " "
+        line = Line().add(mark + fit(labels[index], named, style_set.glyphs.ellipsis), style)
+        rows.append(line.add(f" {numbers[index]}", style).row(width, style_set.base))
     down = {row: (figure.axes[0].name, index) for row, index in enumerate(window.indices())}
-    return Painting(finish(rows, width, height, palette.base), None, {}, down)
+    return Painting(finish(rows, width, height, style_set.base), None, {}, down)
 
 
-def paint_lines(figure: Figure, width: int, height: int, palette: Styles, focus: Focus) -> Painting:
+def paint_lines(
+    figure: Figure, width: int, height: int, style_set: Styles, focus: Focus
+) -> Painting:
     """Paint curves along the last axis, one for each label of the axis before it."""
     figure = reduced(figure, 2, focus)
     curves = np.atleast_2d(figure.values)
     finite = curves[np.isfinite(curves)]
     if not finite.size:
-        return Painting(finish((), width, height, palette.base))
+        return Painting(finish((), width, height, style_set.base))
     low, high = float(finite.min()), float(finite.max())
     if low == high:
         low, high = low - 0.5, high + 0.5
     ends = (number(high), number(low))
     gutter = max(map(len, ends)) + 1
     gutter = gutter if width - gutter >= NARROWEST_CURVE else 0
-    axis = _axis_rows(figure, gutter, width, height, palette)
+    axis = _axis_rows(figure, gutter, width, height, style_set)
     plot = height - len(axis)
-    marks = _marks(figure, palette)
+    marks = _marks(figure, style_set)
     runs = line_runs(
-        [np.asarray(curve) for curve in curves], low, high, width - gutter, plot, palette, marks
+        [np.asarray(curve) for curve in curves], low, high, width - gutter, plot, style_set, marks
     )
     rows: list[Row] = []
     for index, pieces in enumerate(runs):
         line = Line()
         if gutter:
             end = ends[0] if index == 0 else ends[1] if index == plot - 1 else ""
-            line.add(f"{end:>{gutter - 1}} ", palette.dim)
+            line.add(f"{end:>{gutter - 1}} ", style_set.dim)
         for text, number_of in pieces:
-            line.add(text, _series(palette, number_of) if number_of >= 0 else palette.base)
-        rows.append(line.row(width, palette.base))
+            line.add(text, _series(style_set, number_of) if number_of >= 0 else style_set.base)
+        rows.append(line.row(width, style_set.base))
     rows.extend(axis)
-    legend = _names(figure, marks, width, palette)
-    return Painting(finish(rows, width, height, palette.base), legend, {}, {})
+    legend = _names(figure, marks, width, style_set)
+    return Painting(finish(rows, width, height, style_set.base), legend, {}, {})
 
 
-def _series(palette: Styles, index: int) -> Style:
-    return palette.series[index % len(palette.series)]
+def _series(style_set: Styles, index: int) -> Style:
+    return style_set.series[index % len(style_set.series)]
 
 
-def _marks(figure: Figure, palette: Styles) -> str:
+def _marks(figure: Figure, style_set: Styles) -> str:
     """Return letters to distinguish several curves if there are no colours."""
     several = len(figure.axes) == 2 and len(figure.axes[0]) > 1
-    return ascii_lowercase if several and palette.look.tier == "none" else ""
+    return ascii_lowercase if several and style_set.look.tier == "none" else ""
 
 
-def _axis_rows(figure: Figure, gutter: int, width: int, height: int, palette: Styles) -> list[Row]:
+def _axis_rows(
+    figure: Figure, gutter: int, width: int, height: int, style_set: Styles
+) -> list[Row]:
     """Draw the x axis: a label below each point and the axis's name below them, if they fit.
 
     Otherwise draw the first and the last label with the name between them, if these fit.
     """
     if height < LEAST_WITH_AXIS:
         return []
-    labels = axis_labels(figure, -1, palette.look.ascii)
-    name = plain_text(figure.axes[-1].name, palette.look.ascii)
+    labels = axis_labels(figure, -1, style_set.look.ascii)
+    name = plain_text(figure.axes[-1].name, style_set.look.ascii)
     room = width - gutter
     middle = gutter + (room - cell_len(name)) // 2
-    line = Line().pad(gutter, palette.base)
+    line = Line().pad(gutter, style_set.base)
     places = _below(labels, gutter, width) if height >= LEAST_WITH_TICKS else None
     if places is not None:
         for place, label in zip(places, labels, strict=True):
-            line.pad(place, palette.base).add(label, palette.dim)
-        named = Line().pad(middle, palette.base).add(name, palette.dim)
-        return [line.row(width, palette.base), named.row(width, palette.base)]
+            line.pad(place, style_set.base).add(label, style_set.dim)
+        named = Line().pad(middle, style_set.base).add(name, style_set.dim)
+        return [line.row(width, style_set.base), named.row(width, style_set.base)]
     first, last = labels[0], labels[-1] if len(labels) > 1 else ""
-    line.add(fit(first, min(cell_len(first), room)), palette.dim)
+    line.add(fit(first, min(cell_len(first), room)), style_set.dim)
     if line.width < middle and middle + cell_len(name) + cell_len(last) < width:
-        line.pad(middle, palette.base).add(name, palette.dim)
+        line.pad(middle, style_set.base).add(name, style_set.dim)
     if line.width + cell_len(last) < width:
-        line.pad(width - cell_len(last), palette.base).add(last, palette.dim)
-    return [line.row(width, palette.base)]
+        line.pad(width - cell_len(last), style_set.base).add(last, style_set.dim)
+    return [line.row(width, style_set.base)]
 
 
 def _below(labels: Sequence[str], gutter: int, width: int) -> list[int] | None:
@@ -169,42 +175,42 @@ def _below(labels: Sequence[str], gutter: int, width: int) -> list[int] | None:
     return places
 
 
-def _names(figure: Figure, marks: str, width: int, palette: Styles) -> Row | None:
+def _names(figure: Figure, marks: str, width: int, style_set: Styles) -> Row | None:
     """Draw the legend: the unit, and as many names of curves as the lower border holds."""
     line = Line()
     if figure.unit:
-        line.add(plain_text(figure.unit, palette.look.ascii), palette.dim)
-    names = axis_labels(figure, 0, palette.look.ascii) if len(figure.axes) == 2 else []
+        line.add(plain_text(figure.unit, style_set.look.ascii), style_set.dim)
+    names = axis_labels(figure, 0, style_set.look.ascii) if len(figure.axes) == 2 else []
     for index, name in enumerate(names):
-        mark = f"{marks[index % len(marks)]} " if marks else palette.glyphs.thumb
+        mark = f"{marks[index % len(marks)]} " if marks else style_set.glyphs.thumb
         shown = f"{'  ' if line.width else ''}{mark}{name}"
         if line.width + cell_len(shown) + 2 > width - BORDER:
-            line.add(f" {palette.glyphs.ellipsis}", palette.dim)
+            line.add(f" {style_set.glyphs.ellipsis}", style_set.dim)
             break
-        line.add(shown, _series(palette, index))
-    return line.row(line.width, palette.base) if line.width else None
+        line.add(shown, _series(style_set, index))
+    return line.row(line.width, style_set.base) if line.width else None
 
 
-def heatmap_grid(figure: Figure, palette: Styles, focus: Focus) -> Grid:
+def heatmap_grid(figure: Figure, style_set: Styles, focus: Focus) -> Grid:
     """Return the grid of a figure with two axes, with sanitized labels and the focus."""
     rows, columns = figure.axes
     return Grid(
         figure.values,
-        axis_labels(figure, 0, palette.look.ascii),
-        axis_labels(figure, 1, palette.look.ascii),
+        axis_labels(figure, 0, style_set.look.ascii),
+        axis_labels(figure, 1, style_set.look.ascii),
         (rows.name, columns.name),
         focused_index(rows, focus),
         focused_index(columns, focus),
         unit=figure.unit,
         signed=is_difference(figure),
-        corner=plain_text(rows.name, palette.look.ascii),
-        note=_note(figure, palette),
+        corner=plain_text(rows.name, style_set.look.ascii),
+        note=_note(figure, style_set),
     )
 
 
-def _note(figure: Figure, palette: Styles) -> str:
+def _note(figure: Figure, style_set: Styles) -> str:
     """Return the name of the column axis; that of the row axis is above the row labels."""
     if not math.prod(figure.values.shape):
         return "empty"
-    name = plain_text(figure.axes[1].name, palette.look.ascii)
+    name = plain_text(figure.axes[1].name, style_set.look.ascii)
     return f"across: {name}" if name else ""

@@ -24,10 +24,12 @@ MOST = 12
 """Maximum number of heads that are listed."""
 
 
-def paint_heads(figure: Figure, width: int, height: int, palette: Styles, focus: Focus) -> Painting:
+def paint_heads(
+    figure: Figure, width: int, height: int, style_set: Styles, focus: Focus
+) -> Painting:
     """Paint a grid of layer and head; `extra["kinds"]`, one per layer, as a letter beside it."""
     kinds: Sequence[str] = figure.extra.get("kinds", ())
-    grid = heatmap_grid(figure, palette, focus)
+    grid = heatmap_grid(figure, style_set, focus)
     labels = zip(grid.rows, figure.axes[0].labels, strict=True)
     rows = [shown + kind_letter(label, kinds) for shown, label in labels]
     grid = replace(
@@ -40,11 +42,11 @@ def paint_heads(figure: Figure, width: int, height: int, palette: Styles, focus:
         texts=_shares(figure) if figure.unit == "probability" else None,
     )
     words = height >= 4
-    painting = paint_grid(grid, width, height - words, palette)
+    painting = paint_grid(grid, width, height - words, style_set)
     if not words:
         return painting
-    said = _largest(figure, grid.row, grid.column, width, palette)
-    return replace(painting, rows=finish((*painting.rows, said), width, height, palette.base))
+    said = _largest(figure, grid.row, grid.column, width, style_set)
+    return replace(painting, rows=finish((*painting.rows, said), width, height, style_set.base))
 
 
 def _shares(figure: Figure) -> Callable[[int, int], str]:
@@ -66,20 +68,20 @@ def _brief(value: float, unit: str) -> str:
 
 
 def _largest(
-    figure: Figure, row: int | None, column: int | None, width: int, palette: Styles
+    figure: Figure, row: int | None, column: int | None, width: int, style_set: Styles
 ) -> Row:
     """Draw `▸29.0 .02 · largest, by layer.head: 13.4 .98  3.0 .87`: as many heads as fit."""
     line, values = Line(), figure.values
     layers, heads = (
-        [plain_text(label, palette.look.ascii) for label in axis.labels] for axis in figure.axes
+        [plain_text(label, style_set.look.ascii) for label in axis.labels] for axis in figure.axes
     )
     if row is not None and column is not None and np.isfinite(values[row, column]):
-        line.add(f"{palette.glyphs.mark}{layers[row]}.{heads[column]} ", palette.accent)
+        line.add(f"{style_set.glyphs.mark}{layers[row]}.{heads[column]} ", style_set.accent)
         line.add(
-            f"{_brief(float(values[row, column]), figure.unit)} {palette.glyphs.separator} ",
-            palette.dim,
+            f"{_brief(float(values[row, column]), figure.unit)} {style_set.glyphs.separator} ",
+            style_set.dim,
         )
-    line.add("largest, by layer.head:", palette.dim)
+    line.add("largest, by layer.head:", style_set.dim)
     order = np.argsort(-np.abs(np.nan_to_num(values)), axis=None, kind="stable")[:MOST]
     for at in zip(*np.unravel_index(order, values.shape), strict=True):
         if not np.isfinite(values[at]):
@@ -87,5 +89,5 @@ def _largest(
         name, value = f" {layers[at[0]]}.{heads[at[1]]} ", _brief(float(values[at]), figure.unit)
         if line.width + len(name) + len(value) + 1 > width:
             break
-        line.add(name, palette.base).add(f"{value} ", palette.dim)
-    return line.row(width, palette.base)
+        line.add(name, style_set.base).add(f"{value} ", style_set.dim)
+    return line.row(width, style_set.base)

@@ -9,15 +9,15 @@ from llmscope.draw.painting import Painting
 from llmscope.draw.styles import Styles
 
 
-def paint_message(text: str, width: int, height: int, palette: Styles) -> Painting:
+def paint_message(text: str, width: int, height: int, style_set: Styles) -> Painting:
     """Paint the text, wrapped and dim, centred in the available cells."""
-    lines = message_lines(text, width, ascii=palette.look.ascii)
+    lines = message_lines(text, width, ascii=style_set.look.ascii)
     above = max(0, (height - len(lines)) // 2)
-    rows = [Line().row(width, palette.base)] * above
+    rows = [Line().row(width, style_set.base)] * above
     for text in lines:
-        line = Line().pad(max(0, (width - cell_len(text)) // 2), palette.base)
-        rows.append(line.add(text, palette.dim).row(width, palette.base))
-    return Painting(finish(rows, width, height, palette.base))
+        line = Line().pad(max(0, (width - cell_len(text)) // 2), style_set.base)
+        rows.append(line.add(text, style_set.dim).row(width, style_set.base))
+    return Painting(finish(rows, width, height, style_set.base))
 
 
 def message_lines(text: str, width: int, *, ascii: bool) -> list[str]:  # noqa: A002

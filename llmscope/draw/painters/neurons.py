@@ -23,17 +23,17 @@ SLOTS = 9
 
 
 def paint_neurons(
-    figure: Figure, width: int, height: int, palette: Styles, focus: Focus
+    figure: Figure, width: int, height: int, style_set: Styles, focus: Focus
 ) -> Painting:
     """Paint one row per neuron: index, activation at the focus, bar, and a strip over the prompt.
 
     The figure has the axes position and neuron. The strip's colours follow the legend; the bars
     are linear, and a full one is the largest magnitude of the legend.
     """
-    positions = axis_labels(figure, 0, palette.look.ascii)
-    neurons = axis_labels(figure, 1, palette.look.ascii)
+    positions = axis_labels(figure, 0, style_set.look.ascii)
+    neurons = axis_labels(figure, 1, style_set.look.ascii)
     if not positions or not neurons:
-        return Painting(finish((), width, height, palette.base))
+        return Painting(finish((), width, height, style_set.base))
     here = focus.position % len(positions)
     head = height >= 3
     named = max(cell_len(name) for name in neurons)
@@ -50,44 +50,54 @@ def paint_neurons(
     start = named + SLOTS + 3 + bar + 1
     bottom = window.partial and strip > 0 and height >= 6
     scale = Scale.of(figure.values, figure.unit, signed=is_difference(figure))
-    ramp = scale.ramp(palette)
+    ramp = scale.ramp(style_set)
     steps = scale.steps(figure.values, len(ramp))
     shown = min(len(neurons), max(1, height - head - bottom))
     values = figure.values[here, :shown]
     top = max(abs(scale.low), abs(scale.high)) or 1.0
     shares = (np.abs(values.astype(np.float64)) / top).tolist()
-    bars = bar_texts(shares, bar, palette) if bar else [""] * shown
-    numbers = column(values, SLOTS - 1, palette.glyphs.missing)
-    rows: list[Row] = [_head(positions, here, window, cell, start, width, palette)] if head else []
+    bars = bar_texts(shares, bar, style_set) if bar else [""] * shown
+    numbers = column(values, SLOTS - 1, style_set.glyphs.missing)
+    rows: list[Row] = (
+        [_head(positions, here, window, cell, start, width, style_set)] if head else []
+    )
     down: dict[int, tuple[str, int]] = {}
     for index in range(shown):
-        name = fit(neurons[index], named, palette.glyphs.ellipsis, "right")
-        line = Line().add(f" {name} ", palette.dim).add(f"{numbers[index]:>{SLOTS}} ", palette.base)
+        name = fit(neurons[index], named, style_set.glyphs.ellipsis, "right")
+        line = (
+            Line()
+            .add(f" {name} ", style_set.dim)
+            .add(f"{numbers[index]:>{SLOTS}} ", style_set.base)
+        )
         negative = scale.kind == "signed" and values[index] < 0
         colour = (
-            palette.minus if negative else palette.plus if scale.kind == "signed" else palette.bar
+            style_set.minus
+            if negative
+            else style_set.plus
+            if scale.kind == "signed"
+            else style_set.bar
         )
         line.add(bars[index], colour)
         if strip:
-            line.pad(start, palette.base)
+            line.pad(start, style_set.base)
             for place in window.indices():
                 step = int(steps[place, index])
                 glyph = ramp.glyphs[step]
                 if place == here and not head and ramp.coloured:
-                    glyph = palette.glyphs.cursor
+                    glyph = style_set.glyphs.cursor
                 line.add(glyph + (" " if ramp.coloured else glyph) * (cell - 1), ramp.styles[step])
         down[len(rows)] = (figure.axes[1].name, index)
-        rows.append(line.row(width, palette.base))
+        rows.append(line.row(width, style_set.base))
     if bottom:
-        rows.append(edge_row(window, here, start, width, palette))
+        rows.append(edge_row(window, here, start, width, style_set))
     across = {
         start + offset * cell + inner: (figure.axes[0].name, place)
         for offset, place in enumerate(window.indices())
         for inner in range(cell)
     }
     return Painting(
-        finish(rows, width, height, palette.base),
-        legend(scale, figure.unit, palette, width),
+        finish(rows, width, height, style_set.base),
+        legend(scale, figure.unit, style_set, width),
         across,
         down,
     )
@@ -100,19 +110,19 @@ def _head(
     cell: int,
     start: int,
     width: int,
-    palette: Styles,
+    style_set: Styles,
 ) -> Row:
     """Draw the header, with the token whose activations the numbers show."""
-    glyphs = palette.glyphs
+    glyphs = style_set.glyphs
     name = f"{glyphs.down}{positions[here]}"
-    line = Line().add(" neuron", palette.dim)
+    line = Line().add(" neuron", style_set.dim)
     place = start + (here - window.start) * cell
     if not window.size or place >= width:
         room = max(1, width - line.width - 4)
         return (
-            line.add(" at ", palette.dim)
-            .add(fit(name[1:], room, glyphs.ellipsis), palette.accent)
-            .row(width, palette.base)
+            line.add(" at ", style_set.dim)
+            .add(fit(name[1:], room, glyphs.ellipsis), style_set.accent)
+            .row(width, style_set.base)
         )
     length = min(cell_len(name), width - start)
     flipped = place + length > width
@@ -120,5 +130,5 @@ def _head(
         # Put the name before its mark if it does not fit after it.
         name = fit(positions[here], length - 1, glyphs.ellipsis, "right") + glyphs.down
         place = place + 1 - length
-    line.pad(place, palette.base)
-    return line.add(fit(name, length, glyphs.ellipsis), palette.accent).row(width, palette.base)
+    line.pad(place, style_set.base)
+    return line.add(fit(name, length, glyphs.ellipsis), style_set.accent).row(width, style_set.base)

@@ -24,12 +24,12 @@ _FIRST_SERIES = 16
 """The plotext colour number of the first series; the others follow."""
 
 
-def bar_texts(shares: Sequence[float], width: int, palette: Styles) -> list[str]:
+def bar_texts(shares: Sequence[float], width: int, style_set: Styles) -> list[str]:
     """Draw horizontal bars, one per row, each exactly `width` cells, in steps of 1/8 cell.
 
     Shares are between 0 and 1. A positive share shows at least the thinnest line; NaN shows none.
     """
-    glyphs = palette.glyphs
+    glyphs = style_set.glyphs
     parts = len(glyphs.tips)
     if width < 1 or not shares:
         return [""] * len(shares)
@@ -75,7 +75,7 @@ def line_runs(
     high: float,
     width: int,
     height: int,
-    palette: Styles,
+    style_set: Styles,
     marks: str = "",
 ) -> list[list[tuple[str, int]]]:
     """Draw curves over a common x axis 0, 1, … as rows of (text, series number; −1 for blank).
@@ -86,10 +86,10 @@ def line_runs(
         series: the y values of each curve.
         low, high: range of the y axis.
         width, height: the size in cells.
-        palette: the styles, of which only the character set is used.
+        style_set: the styles, of which only the character set is used.
         marks: characters to draw the curves with instead, one per curve.
     """
-    usual = "*" if palette.look.ascii else "braille"
+    usual = "*" if style_set.look.ascii else "braille"
     with _lock:
         import plotext
 

@@ -16,17 +16,19 @@ GAP = 2
 LEAST_NAME = 8
 
 
-def paint_runs(figure: Figure, width: int, height: int, palette: Styles, focus: Focus) -> Painting:
+def paint_runs(
+    figure: Figure, width: int, height: int, style_set: Styles, focus: Focus
+) -> Painting:
     """Paint one row per run; columns that do not fit are dropped, the rightmost first."""
-    ascii_ = palette.look.ascii
+    ascii_ = style_set.look.ascii
     extra = figure.extra
     cells = [
         [
             plain_text(figure.axes[0].labels[row], ascii_),
             token_text(str(extra["says"][row]), ascii_),
-            number(float(kl)) if row else palette.glyphs.missing,
+            number(float(kl)) if row else style_set.glyphs.missing,
             percent(float(extra["says_probability"][row])),
-            number(float(difference)) if row else palette.glyphs.missing,
+            number(float(difference)) if row else style_set.glyphs.missing,
         ]
         for row, (kl, difference) in enumerate(figure.values)
     ]
@@ -43,11 +45,11 @@ def paint_runs(figure: Figure, width: int, height: int, palette: Styles, focus: 
         line = Line()
         for column, text in enumerate(texts[:kept]):
             room = widths[column]
-            cut = fit(text, min(room, max(cell_len(text), 1)), palette.glyphs.ellipsis)
+            cut = fit(text, min(room, max(cell_len(text), 1)), style_set.glyphs.ellipsis)
             pad = " " * (room - cell_len(cut))
-            style = palette.base if place else palette.dim
+            style = style_set.base if place else style_set.dim
             line.add(cut + pad if column < 2 else pad + cut, style)
             if column < kept - 1:
-                line.add(" " * GAP, palette.base)
-        rows.append(line.row(width, palette.base))
-    return Painting(finish(rows, width, height, palette.base), None, {}, {})
+                line.add(" " * GAP, style_set.base)
+        rows.append(line.row(width, style_set.base))
+    return Painting(finish(rows, width, height, style_set.base), None, {}, {})

@@ -87,12 +87,12 @@ def plan(shape: tuple[int, ...], width: int, height: int, dots: int, focus: int)
 
 
 def paint_small_multiples(
-    figure: Figure, width: int, height: int, palette: Styles, focus: Focus
+    figure: Figure, width: int, height: int, style_set: Styles, focus: Focus
 ) -> Painting:
     """Paint a tile per index of the first axis, as many as fit, pooled if there are few cells."""
     scale = Scale.of(figure.values, figure.unit, signed=is_difference(figure))
-    ramp = scale.ramp(palette)
-    dots = 2 if ramp.coloured and not palette.look.ascii else 1
+    ramp = scale.ramp(style_set)
+    dots = 2 if ramp.coloured and not style_set.look.ascii else 1
     words = height >= 8 and tuple(axis.name for axis in figure.axes[1:]) == ("query", "key")
     chosen = focused_index(figure.axes[0], focus) or 0
     room = height - 2 * words  # the text, and a blank row above it
@@ -105,19 +105,19 @@ def paint_small_multiples(
     for start in range(made.shown.start, made.shown.stop, made.beside):
         band = range(start, min(start + made.beside, made.shown.stop))
         if rows and made.apart:
-            rows.append(Line().row(width, palette.base))
+            rows.append(Line().row(width, style_set.base))
         top = len(rows)
-        rows.append(_numbers(figure, band, chosen, made, width, palette))
+        rows.append(_numbers(figure, band, chosen, made, width, style_set))
         for line in range(made.height):
-            rows.append(_line(steps, band, line, chosen, row, made, dots, ramp, width, palette))
+            rows.append(_line(steps, band, line, chosen, row, made, dots, ramp, width, style_set))
         for place, index in enumerate(band):
             left = GAP + place * (made.width + GAP)
             across = range(left - 1, left + made.width)
             boxes.append((across, range(top, len(rows)), figure.axes[0].name, index))
-    rows = list(finish(rows, width, room, palette.base))
+    rows = list(finish(rows, width, room, style_set.base))
     if words:
-        rows += (Line().row(width, palette.base), _words(figure, chosen, row, width, palette))
-    key = legend(scale, figure.unit, palette, width)
+        rows += (Line().row(width, style_set.base), _words(figure, chosen, row, width, style_set))
+    key = legend(scale, figure.unit, style_set, width)
     return Painting(tuple(rows), key, boxes=tuple(boxes), remark=_remark(figure, made))
 
 
@@ -133,21 +133,21 @@ def _pooled(values: NDArray[np.float32], pool: int) -> NDArray[np.float32]:
 
 
 def _numbers(
-    figure: Figure, band: range, chosen: int, made: TileLayout, width: int, palette: Styles
+    figure: Figure, band: range, chosen: int, made: TileLayout, width: int, style_set: Styles
 ) -> Row:
     """Draw the labels of the tiles of a band: `head 3`, or only the number if it does not fit."""
-    axis, ascii_only = figure.axes[0], palette.look.ascii
+    axis, ascii_only = figure.axes[0], style_set.look.ascii
     names = [plain_text(axis.labels[index], ascii_only) for index in band]
     named = [f"{plain_text(axis.name, ascii_only)} {name}" for name in names]
     if max(map(cell_len, named)) <= made.width:
         names = named
     line = Line()
     for place, (index, name) in enumerate(zip(band, names, strict=True)):
-        line.pad(GAP - 1 + place * (made.width + GAP), palette.base)
-        text = (palette.glyphs.mark if index == chosen else " ") + name
-        style = palette.accent if index == chosen else palette.dim
+        line.pad(GAP - 1 + place * (made.width + GAP), style_set.base)
+        text = (style_set.glyphs.mark if index == chosen else " ") + name
+        style = style_set.accent if index == chosen else style_set.dim
         line.add(fit(text, min(cell_len(text), made.width + 1)), style)
-    return line.row(width, palette.base)
+    return line.row(width, style_set.base)
 
 
 def _line(
@@ -160,16 +160,16 @@ def _line(
     dots: int,
     ramp: Ramp,
     width: int,
-    palette: Styles,
+    style_set: Styles,
 ) -> Row:
     """Draw one row of cells through all tiles of a band."""
     drawn, count = Line(), steps.shape[1]
     here = [(line * dots + dot) // made.down for dot in range(dots)]  # row of values per dot
     marked = focus is not None and focus // made.pool in here
     for place, index in enumerate(band):
-        drawn.pad(GAP - 1 + place * (made.width + GAP), palette.base)
-        mark = palette.glyphs.mark if marked else " "
-        drawn.add(mark, palette.accent if index == chosen else palette.dim, 1)
+        drawn.pad(GAP - 1 + place * (made.width + GAP), style_set.base)
+        mark = style_set.glyphs.mark if marked else " "
+        drawn.add(mark, style_set.accent if index == chosen else style_set.dim, 1)
         upper = steps[index, here[0]].tolist() if here[0] < count else [-1] * steps.shape[2]
         lower = steps[index, here[-1]].tolist() if here[-1] < count else [-1] * steps.shape[2]
         for above, below in zip(upper, lower, strict=True):
@@ -178,7 +178,7 @@ def _line(
             else:
                 style = _halves(ramp.styles[above], ramp.styles[below])
                 drawn.add(UPPER_HALF * made.across, style, made.across)
-    return drawn.row(width, palette.base)
+    return drawn.row(width, style_set.base)
 
 
 @lru_cache(maxsize=4096)
@@ -187,13 +187,13 @@ def _halves(above: Style, below: Style) -> Style:
     return Style(color=above.bgcolor, bgcolor=below.bgcolor)
 
 
-def _words(figure: Figure, chosen: int, row: int | None, width: int, palette: Styles) -> Row:
+def _words(figure: Figure, chosen: int, row: int | None, width: int, style_set: Styles) -> Row:
     """Draw the strongest keys of the chosen tile's focused query."""
     alone = replace(figure, axes=figure.axes[1:], values=figure.values[chosen])
-    queries, keys = (axis_labels(alone, axis, palette.look.ascii) for axis in (0, 1))
+    queries, keys = (axis_labels(alone, axis, style_set.look.ascii) for axis in (0, 1))
     axis = figure.axes[0]
-    who = plain_text(f"{axis.name} {axis.labels[chosen]}", palette.look.ascii)
-    return strongest(alone, queries, keys, row, width, palette, who=who)
+    who = plain_text(f"{axis.name} {axis.labels[chosen]}", style_set.look.ascii)
+    return strongest(alone, queries, keys, row, width, style_set, who=who)
 
 
 def _remark(figure: Figure, made: TileLayout) -> str:

@@ -24,20 +24,20 @@ PLACES = 2
 
 
 def paint_tokens(
-    figure: Figure, width: int, height: int, palette: Styles, focus: Focus
+    figure: Figure, width: int, height: int, style_set: Styles, focus: Focus
 ) -> Painting:
     """Paint one row per token, windowed around the focus; surprisal as a number and as a bar.
 
     Columns that do not fit are left out, the least informative first: id, rank.
     """
-    labels = axis_labels(figure, 0, palette.look.ascii)
+    labels = axis_labels(figure, 0, style_set.look.ascii)
     if not labels:
-        return Painting(finish((), width, height, palette.base))
+        return Painting(finish((), width, height, style_set.base))
     here = focus.position % len(labels)
     head = height >= 3
     window = Window.around(here, len(labels), height - head)
     inside = slice(window.start, window.stop)
-    missing = palette.glyphs.missing
+    missing = style_set.glyphs.missing
     ids = _whole(figure.extra.get("ids"), len(labels), missing)
     ranks = _whole(figure.extra.get("ranks"), len(labels), missing)
     bits = column(figure.values, 6, missing, PLACES)
@@ -61,31 +61,33 @@ def paint_tokens(
     top = float(finite.max()) if finite.size and finite.max() > 0 else 1.0
     bars = [""] * window.size
     if room >= NARROWEST_BAR:
-        bars = bar_texts((figure.values[inside].astype(np.float64) / top).tolist(), room, palette)
+        bars = bar_texts((figure.values[inside].astype(np.float64) / top).tolist(), room, style_set)
     rows: list[Row] = []
     if head:
-        line = Line().add(f" {'#':>{place}} {fit('token', named)}", palette.dim)
+        line = Line().add(f" {'#':>{place}} {fit('token', named)}", style_set.dim)
         for title, _, wide in fitting:
-            line.add(f" {title:>{wide}}", palette.dim)
-        end = f"{number(top)} {plain_text(figure.unit, palette.look.ascii)}"
+            line.add(f" {title:>{wide}}", style_set.dim)
+        end = f"{number(top)} {plain_text(figure.unit, style_set.look.ascii)}"
         if room >= max(NARROWEST_BAR, cell_len(end)):
-            line.add(" " + fit(end, room, align="right"), palette.dim)
-        rows.append(line.row(width, palette.base))
+            line.add(" " + fit(end, room, align="right"), style_set.dim)
+        rows.append(line.row(width, style_set.base))
     down: dict[int, tuple[str, int]] = {}
     special = list(figure.extra.get("special", ())) or [False] * len(labels)
     for offset, index in enumerate(window.indices()):
         focused = index == here
-        style = palette.accent if focused else palette.dim if special[index] else palette.base
-        mark = palette.glyphs.mark if focused else " "
-        line = Line().add(f"{mark}{index:>{place}} ", palette.accent if focused else palette.dim)
-        line.add(fit(labels[index], named, palette.glyphs.ellipsis), style)
+        style = style_set.accent if focused else style_set.dim if special[index] else style_set.base
+        mark = style_set.glyphs.mark if focused else " "
+        line = Line().add(
+            f"{mark}{index:>{place}} ", style_set.accent if focused else style_set.dim
+        )
+        line.add(fit(labels[index], named, style_set.glyphs.ellipsis), style)
         for title, texts, wide in fitting:
-            quiet = palette.base if title == "surprisal" else palette.dim
-            line.add(f" {texts[index]:>{wide}}", palette.accent if focused else quiet)
-        line.add(" ", palette.base).add(bars[offset], palette.bar)
+            quiet = style_set.base if title == "surprisal" else style_set.dim
+            line.add(f" {texts[index]:>{wide}}", style_set.accent if focused else quiet)
+        line.add(" ", style_set.base).add(bars[offset], style_set.bar)
         down[len(rows)] = (figure.axes[0].name, index)
-        rows.append(line.row(width, palette.base))
-    return Painting(finish(rows, width, height, palette.base), None, {}, down)
+        rows.append(line.row(width, style_set.base))
+    return Painting(finish(rows, width, height, style_set.base), None, {}, down)
 
 
 def _whole(values: Sequence[Any] | None, count: int, missing: str) -> list[str]:

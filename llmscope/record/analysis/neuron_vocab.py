@@ -28,7 +28,7 @@ def column(recording: Recording, layer: int, neuron: int) -> Tensor:
     projected = parts.down(alone)
     written = exact(projected) - exact(parts.down(nothing))
     write = parts.mlp_write
-    if write is not None and write not in (parts.mlp_entry, parts.down):
+    if write is not None and write not in (parts.mlp_input_module, parts.down):
         written = take_apart(write, projected).linear(written)
     return written[0] * parts.scale
 

@@ -94,7 +94,7 @@ def _first_norms(recording: Recording, run: Run) -> list[tuple[nn.Module, NormPa
 
 
 def _norm(layer: Layer, module: nn.Module, stream: Tensor) -> tuple[nn.Module, NormParts] | None:
-    if module in (layer.attention, layer.mlp_entry, layer.mixer_write):
+    if module in (layer.attention, layer.mlp_input_module, layer.mixer_write):
         return None
     try:
         return module, take_apart(module, stream)

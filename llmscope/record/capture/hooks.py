@@ -87,13 +87,13 @@ class LayerTap:
             (layer.attention_write, "attention_write"),
             (layer.mixer_write, "mixer_write"),
             (layer.mlp_write, "mlp_write"),
-            (layer.mlp_beside, "mlp_beside"),
+            (layer.mlp_parallel, "mlp_parallel"),
             (layer.embedded_write, "embedded_write"),
         ):
             if module is not None:
                 hooks.after(module, self._keeper(name))
-        if layer.mlp_entry is not None:
-            hooks.before(layer.mlp_entry, self._entry)
+        if layer.mlp_input_module is not None:
+            hooks.before(layer.mlp_input_module, self._entry)
         if layer.down is not None:
             hooks.before(layer.down, self._activity)
         if layer.router is not None:
@@ -122,7 +122,7 @@ class LayerTap:
 
     def _entry(self, _: nn.Module, args: Any, kwargs: Any) -> None:
         if self.taps.whole and self.entry is None:
-            self._keep("mlp_entry", _input(args, kwargs))
+            self._keep("mlp_input_module", _input(args, kwargs))
 
     def _activity(self, _: nn.Module, args: Any, kwargs: Any) -> None:
         if self.taps.whole:
@@ -207,13 +207,13 @@ class LayerTap:
         kept, self.kept = self.kept, {}
         names = (
             *("stream", "query", "attention_write", "mixer_write"),
-            *("mlp_entry", "mlp_write", "activity"),
+            *("mlp_input_module", "mlp_write", "activity"),
             *("router", "routed", "chosen", "gate", "mixed"),
         )
-        beside = kept.pop("mlp_beside", None)
+        beside = kept.pop("mlp_parallel", None)
         if beside is not None:
             kept["mlp_write"] = kept["mlp_write"] + beside
-        for name in ("mlp_entry", "mlp_write", "activity", "router", "routed", "chosen"):
+        for name in ("mlp_input_module", "mlp_write", "activity", "router", "routed", "chosen"):
             if name in kept and len(kept[name]) != len(kept["stream"]):
                 del kept[name]  # the MLP runs in chunks, and only the last one was kept
         stream, *others = (kept.get(name) for name in names)

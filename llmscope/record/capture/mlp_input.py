@@ -41,13 +41,13 @@ class MlpInput:
 def learn(taps: list[LayerTap], layers: tuple[Layer, ...], probe: tuple[LayerRows, ...]) -> None:
     """Stop the hooks from keeping MLP inputs that the probe's rows show to be derivable."""
     for tap, layer, rows in zip(taps, layers, probe, strict=True):
-        own = rows.mlp_entry
+        own = rows.mlp_input_module
         if own is not None:
             tap.entry = next((e for e in _candidates(layer) if _is(e, rows, own)), None)
 
 
 def _candidates(layer: Layer) -> Iterator[MlpInput]:
-    parts = {layer.attention, layer.mlp_entry, layer.down, layer.mlp_write}
+    parts = {layer.attention, layer.mlp_input_module, layer.down, layer.mlp_write}
     norms = [child for child in layer.module.children() if child not in parts]
     for norm in (*norms, nn.Identity()):
         yield from (MlpInput(norm, middle) for middle in (True, False))

@@ -65,7 +65,7 @@ class LayerRows:
     entry: MlpInput | None = field(default=None, kw_only=True)
 
     @property
-    def mlp_entry(self) -> Tensor | None:
+    def mlp_input_module(self) -> Tensor | None:
         """Return the MLP's input, kept or derived. [row, width]"""
         return self.kept_entry if self.entry is None else self.entry(self)
 

@@ -156,7 +156,7 @@ def _promoted(base: LoadedModel, parts: Layer, module: nn.Module, written: Tenso
         return None
     rows = written.T  # [r, width]
     write = parts.mlp_write if module is parts.down else parts.attention_write
-    own = (module, parts.mlp_entry, parts.attention, parts.attention_out)
+    own = (module, parts.mlp_input_module, parts.attention, parts.attention_out)
     like = rows[:1].to(base.dtype).to(base.device)
     try:
         if write is not None and write not in own:

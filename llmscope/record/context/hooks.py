@@ -30,9 +30,9 @@ class ReadHooks:
         for module in (layer.attention_write, layer.mixer_write):
             if module is not None:
                 handles.append(module.register_forward_hook(self._wrote))
-        if layer.mlp_entry is not None:
+        if layer.mlp_input_module is not None:
             handles.append(
-                layer.mlp_entry.register_forward_pre_hook(self._entered, with_kwargs=True)
+                layer.mlp_input_module.register_forward_pre_hook(self._entered, with_kwargs=True)
             )
         return handles
 
@@ -184,9 +184,9 @@ def first_matrices(layer: Layer) -> Iterator[tuple[str, nn.Module]]:
     """Yield the names and modules of the MLP's matrices, except the down projection."""
     from transformers.pytorch_utils import Conv1D
 
-    if layer.mlp_entry is None:
+    if layer.mlp_input_module is None:
         return
-    for name, module in layer.mlp_entry.named_modules():
+    for name, module in layer.mlp_input_module.named_modules():
         if module is not layer.down and isinstance(module, nn.Linear | Conv1D):
             own = next(n for n, inner in layer.module.named_modules() if inner is module)
             yield name or own, module

@@ -119,7 +119,7 @@ def _layers(recording: Recording) -> tuple[Layer, ...]:
 
 def _prompted(recording: Recording, layer: int, first: int) -> tuple[Tensor, Tensor | None]:
     """Return u and z of the prompted run from row `first` on; z: None if no MLP. [row, width]"""
-    stream, z = recording.rows("stream", layer), recording.rows("mlp_entry", layer)
+    stream, z = recording.rows("stream", layer), recording.rows("mlp_input_module", layer)
     assert stream is not None
     u = stream[first:]
     for name in WRITES_BEFORE:
@@ -148,7 +148,7 @@ def _check(index: int, layer: Layer, weights_only: bool) -> None:
         return
     if layer.down is None:
         raise Unpatchable(f"layer {index} has no down projection that could take the shift")
-    if layer.mlp_write not in (layer.mlp_entry, layer.down):
+    if layer.mlp_write not in (layer.mlp_input_module, layer.down):
         raise Unpatchable(
             f"layer {index} norms what its MLP wrote, and no change of weights before a norm adds "
             "a vector after it"

@@ -84,14 +84,14 @@ def unexplained(found: Routing) -> float:
 def mixture_output(recording: Recording, layer: int, rows: range | None = None) -> Tensor:
     """Compute the MLP's write by running its experts with the recorded choice. [row, width]"""
     entry, weights, chosen = (
-        recording.rows(name, layer, rows) for name in ("mlp_entry", "routed", "chosen")
+        recording.rows(name, layer, rows) for name in ("mlp_input_module", "routed", "chosen")
     )
     if entry is None or weights is None or chosen is None:
         raise ValueError(f"layer {layer} has no experts whose router was found")
     parts = recording.subject.anatomy.layers[layer]
     with torch.no_grad():
         mixed = parts.mixture(entry, chosen, weights)
-        written: Tensor = parts.written(parts.mlp_write, (parts.mlp_entry,))(mixed)
+        written: Tensor = parts.written(parts.mlp_write, (parts.mlp_input_module,))(mixed)
     return written
 
 

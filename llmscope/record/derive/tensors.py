@@ -178,7 +178,7 @@ def activation_pieces(recording: Recording, layer: int) -> Iterator[Tensor]:
     for segment, count in recording.parts:
         kept = segment.memo.get(ACTIVATIONS)
         if kept is None or kept[0] != layer:
-            entry = segment.layers[layer].mlp_entry
+            entry = segment.layers[layer].mlp_input_module
             if entry is None:
                 raise ValueError(f"layer {layer} has no MLP that was found")
             kept = (layer, recording.subject.anatomy.layers[layer].activations(entry))
@@ -196,7 +196,7 @@ def mlp_output(recording: Recording, layer: int, rows: range | None = None) -> T
     rows = range(len(recording)) if rows is None else rows
     hidden = activations(recording, layer)[rows.start : rows.stop]
     with torch.no_grad():
-        own = (parts.mlp_entry, parts.down)
+        own = (parts.mlp_input_module, parts.down)
         written: Tensor = parts.written(parts.mlp_write, own)(parts.down(hidden))
     return scaled(recording, written, "mlp_write", layer, rows)
 

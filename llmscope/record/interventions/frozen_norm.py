@@ -31,7 +31,7 @@ def frozen(recording: Recording, edit: Edit, rows: range) -> Change:
         norms, reader, layer = [anatomy.readout.norm], None, len(anatomy.layers)
     else:
         layer, parts = edit.layer, anatomy.layers[edit.layer]
-        reader = parts.attention if edit.norm == "attention" else parts.mlp_entry
+        reader = parts.attention if edit.norm == "attention" else parts.mlp_input_module
         if reader is None:
             raise ScopeError(f"layer {layer} has no {edit.norm} that was found", "another layer")
         norms = [child for child in parts.module.children() if child is not reader]

@@ -165,7 +165,7 @@ class _Watcher:
                 total = "earlier" if index < layer else "later"
                 for write in {
                     *(one.attention_write, one.mixer_write),
-                    *(one.mlp_write, one.mlp_beside, one.embedded_write),
+                    *(one.mlp_write, one.mlp_parallel, one.embedded_write),
                 } - {None}:
                     self._post(write, self._add(total, one.scale))
 

@@ -132,7 +132,10 @@ def _layer(
     entered = block.known[stream]
     writes: list[tuple[int, Tensor]] = []  # the step's index, and the model's own value
     chain.part = "attention"
-    mixers = ((parts.attention, "attention"), (parts.mixer_write, parts.beside or parts.kind))
+    mixers = (
+        (parts.attention, "attention"),
+        (parts.mixer_write, parts.parallel_kind or parts.kind),
+    )
     for module, kind in mixers:
         if module is None:
             continue
@@ -149,7 +152,7 @@ def _layer(
         else:
             found = opaque(block, module, entry, kind)
             writes.append(_written(block, found, module, (module,), kind))
-    reader = seen.call_of(parts.mlp_entry)
+    reader = seen.call_of(parts.mlp_input_module)
     middle = entered + sum(own for _, own in writes) * parts.scale
     between = _between(block, reader, middle, entered)
     if between is not None:
@@ -157,13 +160,13 @@ def _layer(
         block.known[stream], writes = middle, []
     chain.part = "mlp"
     if reader is not None:
-        if parts.mlp_beside is not None:
+        if parts.mlp_parallel is not None:
             raise LookupError("two MLPs stand side by side here: their sum is no one step")
         if parts.embedded_write is not None:
             raise LookupError("an embedding of this layer's own is added: it is no step here yet")
         entry = block.entry(reader, "MLP")
         found = Mlp(block, parts, entry, reader).walk()
-        own_modules = (parts.mlp_entry, parts.down)
+        own_modules = (parts.mlp_input_module, parts.down)
         writes.append(_written(block, found, parts.mlp_write, own_modules, "MLP"))
     assert seen.left is not None
     after = recording.rows("stream", layer + 1)

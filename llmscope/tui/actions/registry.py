@@ -115,7 +115,7 @@ FIGURES = (
         "attention",
         "one head, all, by values, without sinks, rolled out",
         "a",
-        lambda host: host.look_at(host.state.attending()),
+        lambda host: host.look_at(host.state.with_next_attention_mode()),
     ),
     Action(
         "whole",
@@ -499,12 +499,12 @@ ACTIONS: tuple[Action, ...] = (
     *PROGRAM,
 )
 """The actions on a live screen. A replay offers a part of them, and those that follow."""
-OF_A_FILE = (
+REPLAY_ACTIONS = (
     Action(
         "provenance", "snapshot", "where it came from", "P", lambda host: replay.provenance(host)
     ),
 )
-EVERY = (*ACTIONS, *OF_A_FILE)
+EVERY = (*ACTIONS, *REPLAY_ACTIONS)
 BY_NAME = {action.name: action for action in EVERY}
 
 

@@ -102,7 +102,9 @@ class Commands(Provider):
             keys = list(host.user.keymap.shown(action))
             while len(keys) > 1 and len(" ".join(keys)) > KEYS:
                 keys.pop()
-            yield PaletteEntry(host.mode.titled(action), partial(action.run, host), " ".join(keys))
+            yield PaletteEntry(
+                host.mode.title_of(action), partial(action.run, host), " ".join(keys)
+            )
         for key in host.grid.added:
             title = f"pane: {display_text(host.grid.panes[key].called)}"
             yield PaletteEntry(title, partial(host.grid.enter, key))

@@ -35,10 +35,10 @@ class FactsScreen(Overlay[None]):
 
     def compose(self) -> ComposeResult:
         """Yield the page."""
-        ink = text_styles(self._theme)
+        styles = text_styles(self._theme)
         width = max((len(name) for name, _ in self._facts), default=0)
         rows = [
-            Content.assemble((f"{name:<{width}}  ", ink.dim), (display_text(said), ink.text))
+            Content.assemble((f"{name:<{width}}  ", styles.dim), (display_text(said), styles.text))
             for name, said in self._facts
         ]
         page = VerticalScroll(Static(Content("\n").join(rows), markup=False), id="help")

@@ -97,7 +97,7 @@ class HelpScreen(Overlay[None]):
 
     def page(self) -> Content:
         """Return the question, the explanation and the keys."""
-        ink = text_styles(self._theme)
+        styles = text_styles(self._theme)
         question, text = "The prompt", PROMPT_HELP
         if self._mode.subject:
             question, text = self._mode.subject, ""
@@ -112,9 +112,9 @@ class HelpScreen(Overlay[None]):
         if self._mode.help:
             text = f"{text}\n\n{self._keymap.filled(self._mode.help)}".lstrip()
         parts = [
-            Content.assemble((display_text(question), ink.strong)),
+            Content.assemble((display_text(question), styles.strong)),
             Content(""),
-            Content.assemble((display_text(text), ink.text)),
+            Content.assemble((display_text(text), styles.text)),
             Content(""),
         ]
         shown = [
@@ -126,15 +126,19 @@ class HelpScreen(Overlay[None]):
         rest = [action for action in shown if action.where != self._where]
         named = f", and their names for [keys] in {CONFIG}" if self.app.size.width >= ROOMY else ""
         for title, actions in ((f"Keys here{named}", first), ("Keys elsewhere", rest)):
-            parts += [Content.assemble((title, ink.strong)), *map(self._row, actions), Content("")]
+            parts += [
+                Content.assemble((title, styles.strong)),
+                *map(self._row, actions),
+                Content(""),
+            ]
         return Content("\n").join(parts)
 
     def _row(self, action: Action) -> Content:
-        ink = text_styles(self._theme)
+        styles = text_styles(self._theme)
         keys = " ".join(self._keymap.shown(action))
         name = f"  {action.name}" if self.app.size.width >= ROOMY else ""
         return Content.assemble(
-            (f"{keys:<12}", ink.text),
-            (f"{self._mode.titled(action):<52}", ink.dim),
-            (name, ink.dim),
+            (f"{keys:<12}", styles.text),
+            (f"{self._mode.title_of(action):<52}", styles.dim),
+            (name, styles.dim),
         )

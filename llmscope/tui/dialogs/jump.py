@@ -51,7 +51,7 @@ def targets(host: Host) -> dict[str, Widget]:
         return {**found, LETTERS[MESSAGE]: host.placeholder}
     grid = host.grid
     shown = {key: grid.panes[key] for key in grid.on_screen}
-    here = host.mode.letters(shown)
+    here = host.mode.jump_letters(shown)
     return {**found, **{here[key]: pane for key, pane in shown.items()}}
 
 

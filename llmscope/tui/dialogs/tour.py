@@ -132,7 +132,7 @@ class TourScreen(Dialog[None]):
 
     def _show(self) -> None:
         stop, region = self._stops[self._at]
-        ink, screen = text_styles(self._theme), self._size_at_first
+        styles, screen = text_styles(self._theme), self._size_at_first
         width = min(WIDTH, screen.width)
         lines = wrap(stop.text, width - 4)
         card = self.query_one("#tour", Static)
@@ -141,7 +141,7 @@ class TourScreen(Dialog[None]):
         card.border_subtitle = Content(
             f"{self._at + 1} of {len(self._stops)} · any key {'ends' if last else 'goes on'} · esc"
         )
-        card.update(Content.assemble(("\n".join(lines), ink.text)))
+        card.update(Content.assemble(("\n".join(lines), styles.text)))
         height = min(len(lines) + 2, screen.height)
         card.styles.width, card.styles.height = width, height
         card.styles.offset = beside(region, Size(width, height), screen)

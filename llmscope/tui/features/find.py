@@ -68,7 +68,7 @@ def seek(host: Host, wanted: str) -> None:
     """Move to the next token, from the cursor on, that contains `wanted`."""
     position = find_token(host.state.tokens, wanted, max(0, host.state.focus.position))
     if position is not None:
-        host.look_at(host.state.go(position=position))
+        host.look_at(host.state.move_to(position=position))
 
 
 def close_find(host: Host) -> None:

@@ -48,7 +48,7 @@ Language Models with Attention Sinks"."""
             pool = pool_for(count, min(self.size.width - MARGIN, self.size.height - HEAD))
             return Want(self.key, "attention", replace(focus, pool=pool))
         if count > SPAN:
-            focus = replace(focus, position=state.asked_position)
+            focus = replace(focus, position=state.requested_position)
         return Want(self.key, "attention", focus)
 
     def edit_here(self, state: ViewState) -> Edit | None:

@@ -70,7 +70,7 @@ adapter."""
 
     def point(self, state: ViewState, hit: dict[str, int]) -> ViewState:
         """Move the cursor to the layer of the cell."""
-        return state.go(layer=hit.get("layer"))
+        return state.move_to(layer=hit.get("layer"))
 
 
 class ProofPane(FigurePane):
@@ -131,7 +131,7 @@ it a token. A cell is how far it moves the update of that layer. Up and down mov
 
     def point(self, state: ViewState, hit: dict[str, int]) -> ViewState:
         """Move the cursor to the layer of the cell."""
-        return state.go(layer=hit.get("layer"))
+        return state.move_to(layer=hit.get("layer"))
 
 
 class GainPane(LensPane):

@@ -120,7 +120,7 @@ says that what differs comes later, the token cannot know of it: put the cue fir
         if "pair" in hit:
             return replace(state, pair=hit["pair"])
         layer = self.layer_at(hit.get("layer"))
-        return state.go(layer=layer, position=hit.get("position"), head=hit.get("head"))
+        return state.move_to(layer=layer, position=hit.get("position"), head=hit.get("head"))
 
     def edit_here(self, state: ViewState) -> Edit | None:
         """Return the edit that zeroes the head, if columns are heads; otherwise None."""
@@ -129,13 +129,14 @@ says that what differs comes later, the token cannot know of it: put the cue fir
 
 def noted(painting: Painting, note: str, width: int, look: RenderOptions) -> Painting:
     """Append `note` to the legend of a painting, if a pane border of `width` cells has room."""
-    ink = styles_for(look)
-    text = f" {ink.glyphs.separator} {plain_text(note, look.ascii)}"
+    style_set = styles_for(look)
+    text = f" {style_set.glyphs.separator} {plain_text(note, look.ascii)}"
     legend = painting.legend or ()
     if not legend or sum(part.cell_length for part in legend) + cell_len(text) > width - BORDER:
         return painting
     return replace(
-        painting, legend=(*legend, *Line().add(text, ink.dim).row(cell_len(text), ink.dim))
+        painting,
+        legend=(*legend, *Line().add(text, style_set.dim).row(cell_len(text), style_set.dim)),
     )
 
 

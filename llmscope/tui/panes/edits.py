@@ -88,55 +88,55 @@ def paint_edits(
         look: the render options.
         fill: replaces `{action}` in a text by the action's key.
     """
-    ink = styles_for(look)
-    foot = [_prompt_b(state, width, ink, fill)] if height > 2 else []
+    style_set = styles_for(look)
+    foot = [_prompt_b(state, width, style_set, fill)] if height > 2 else []
     room = height - len(foot)
     if not state.edits:
-        rows = [_said(line, width, ink) for line in wrap(fill(NONE_YET), max(1, width - 2))]
-        rows += [_said(f"  {example}", width, ink, faint=False) for example in EXAMPLES]
-        rows = list(finish(rows, width, room, ink.base))
-        return Painting(finish((*rows, *foot), width, height, ink.base))
+        rows = [_said(line, width, style_set) for line in wrap(fill(NONE_YET), max(1, width - 2))]
+        rows += [_said(f"  {example}", width, style_set, faint=False) for example in EXAMPLES]
+        rows = list(finish(rows, width, room, style_set.base))
+        return Painting(finish((*rows, *foot), width, height, style_set.base))
     listed: list[tuple[int, Row]] = []
     for at, one in enumerate(state.edits):
-        listed.append((at, _edit(state, at, width, ink)))
+        listed.append((at, _edit(state, at, width, style_set)))
         if why := _why(state, one):
-            listed.append((at, _said(f"{' ' * _indent(state)}{why}", width, ink)))
+            listed.append((at, _said(f"{' ' * _indent(state)}{why}", width, style_set)))
     lines = [at for at, _ in listed]
     # Keep the reason below the selected edit visible too.
     told = lines.count(state.chosen) > 1 and room > 1
     window = Window.around(lines.index(state.chosen) + told, len(listed), room)
     inside = listed[window.start : window.stop]
-    body = finish((row for _, row in inside), width, room, ink.base)
+    body = finish((row for _, row in inside), width, room, style_set.base)
     down = {y: ("edit", at) for y, (at, _) in enumerate(inside)}
-    return Painting(finish((*body, *foot), width, height, ink.base), down=down)
+    return Painting(finish((*body, *foot), width, height, style_set.base), down=down)
 
 
 def _indent(state: ViewState) -> int:
     return len(str(len(state.edits))) + 4
 
 
-def _edit(state: ViewState, at: int, width: int, ink: Styles) -> Row:
+def _edit(state: ViewState, at: int, width: int, style_set: Styles) -> Row:
     """Draw `▸1 ✓ steer 6 token " Paris" 4      4`; only the text is cut to fit."""
     one = state.edits[at]
     is_chosen = at == state.chosen
     made = one.on and not state.muted
     mark = WRONG if _why(state, one) else ON if made else OFF
-    strength = _strength(one.edit, ink)
+    strength = _strength(one.edit, style_set)
     numbered = len(str(len(state.edits)))
-    head = f"{ink.glyphs.mark if is_chosen else ' '}{at + 1:>{numbered}} {mark} "
-    line = Line().add(head, ink.accent if is_chosen else ink.base)
+    head = f"{style_set.glyphs.mark if is_chosen else ' '}{at + 1:>{numbered}} {mark} "
+    line = Line().add(head, style_set.accent if is_chosen else style_set.base)
     room = max(1, width - cell_len(head) - (len(strength) + 1 if strength else 0))
-    text = fit(_text(one.edit, ink), room, ink.glyphs.ellipsis)
-    line.add(text, ink.base if made else ink.dim)
+    text = fit(_text(one.edit, style_set), room, style_set.glyphs.ellipsis)
+    line.add(text, style_set.base if made else style_set.dim)
     if strength:
-        line.add(f" {strength}", ink.strong if made else ink.dim)
-    return line.row(width, ink.base)
+        line.add(f" {strength}", style_set.strong if made else style_set.dim)
+    return line.row(width, style_set.base)
 
 
-def _strength(edit: Edit, ink: Styles) -> str:
+def _strength(edit: Edit, style_set: Styles) -> str:
     if not edit.turnable:
         return ""
-    return f"{ink.glyphs.cut if edit.action == 'scale' else ''}{number(edit.factor)}"
+    return f"{style_set.glyphs.cut if edit.action == 'scale' else ''}{number(edit.factor)}"
 
 
 def _why(state: ViewState, one: ListedEdit) -> str:
@@ -144,27 +144,29 @@ def _why(state: ViewState, one: ListedEdit) -> str:
     return one.flaw or (WAITS if one.on and state.waits(one) else "")
 
 
-def _prompt_b(state: ViewState, width: int, ink: Styles, fill: Fill) -> Row:
+def _prompt_b(state: ViewState, width: int, style_set: Styles, fill: Fill) -> Row:
     if state.versus_prompt is None:
-        return _said(fill(NO_B), width, ink)
-    line = Line().add(" B ", ink.strong)
-    shown = fit(_one_line(state.versus_prompt, ink), max(1, width - 3), ink.glyphs.ellipsis)
-    return line.add(shown, ink.base).row(width, ink.base)
+        return _said(fill(NO_B), width, style_set)
+    line = Line().add(" B ", style_set.strong)
+    shown = fit(
+        _one_line(state.versus_prompt, style_set), max(1, width - 3), style_set.glyphs.ellipsis
+    )
+    return line.add(shown, style_set.base).row(width, style_set.base)
 
 
-def _said(text: str, width: int, ink: Styles, *, faint: bool = True) -> Row:
-    style = ink.dim if faint else ink.base
-    shown = fit(plain_text(f" {text}", ink.look.ascii), width, ink.glyphs.ellipsis)
-    return Line().add(shown, style).row(width, ink.base)
+def _said(text: str, width: int, style_set: Styles, *, faint: bool = True) -> Row:
+    style = style_set.dim if faint else style_set.base
+    shown = fit(plain_text(f" {text}", style_set.look.ascii), width, style_set.glyphs.ellipsis)
+    return Line().add(shown, style).row(width, style_set.base)
 
 
-def _text(edit: Edit, ink: Styles) -> str:
-    return _one_line(str(edit), ink)
+def _text(edit: Edit, style_set: Styles) -> str:
+    return _one_line(str(edit), style_set)
 
 
-def _one_line(text: str, ink: Styles) -> str:
+def _one_line(text: str, style_set: Styles) -> str:
     """Return untrusted text on one line, with visible line ends."""
-    ascii_only = ink.look.ascii
+    ascii_only = style_set.look.ascii
     ends = VISIBLE_ASCII if ascii_only else VISIBLE
     pieces = (plain_text(piece, ascii_only) for piece in text.split("\n"))
     return ends["\n"].join(pieces)

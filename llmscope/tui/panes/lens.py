@@ -38,7 +38,7 @@ class LensPane(FigurePane):
         whole = Focus(
             layer=state.focus.layer,
             head=state.focus.head,
-            position=state.asked_position,
+            position=state.requested_position,
             neuron=state.focus.neuron,
             target=state.target if state.target_pinned else None,
             versus=state.versus,
@@ -49,7 +49,7 @@ class LensPane(FigurePane):
 
     def turn(self, state: ViewState) -> ViewState | None:
         """Return the view state with the next mode; None if there is only one."""
-        return state.turned_in(self.key, self.views) if len(self.views) > 1 else None
+        return state.with_next_view(self.key, self.views) if len(self.views) > 1 else None
 
 
 class HeadsPane(LensPane):
@@ -81,7 +81,7 @@ measured once on random tokens that are repeated twice, and sink and entropy on 
 
     def point(self, state: ViewState, hit: dict[str, int]) -> ViewState:
         """Move the cursor to the layer and head of the cell."""
-        return state.go(layer=hit.get("layer"), head=hit.get("head"))
+        return state.move_to(layer=hit.get("layer"), head=hit.get("head"))
 
     def edit_here(self, state: ViewState) -> Edit | None:
         """Return the edit that zeroes the head under the cursor."""
@@ -105,7 +105,7 @@ Left and right are heads, up and down layers; a click takes a head."""
         """Return the want for the layer's patterns; in a long prompt, around the cursor."""
         want = super().want(state)
         if state.long:
-            want = replace(want, focus=replace(want.focus, position=state.asked_position))
+            want = replace(want, focus=replace(want.focus, position=state.requested_position))
         return want
 
     def step(self, state: ViewState, by: int) -> ViewState:
@@ -118,7 +118,7 @@ Left and right are heads, up and down layers; a click takes a head."""
 
     def point(self, state: ViewState, hit: dict[str, int]) -> ViewState:
         """Move the cursor to the head of the panel."""
-        return state.go(head=hit.get("head"))
+        return state.move_to(head=hit.get("head"))
 
     def edit_here(self, state: ViewState) -> Edit | None:
         """Return the edit that zeroes the head under the cursor."""

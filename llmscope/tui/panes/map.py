@@ -42,8 +42,8 @@ token. The lower border prints what the ends of the colours stand for."""
         if view.lens != "logit-lens" or state.info is None:
             return Want(self.key, view.lens, focus)
         words = NARROWEST_TEXT if view.mode == "top" else 1
-        span = None if state.whole else sight(state, self.size, words, "surprisal")
-        focus = replace(focus, position=state.asked_position, span=span)
+        span = None if state.whole else visible_span(state, self.size, words, "surprisal")
+        focus = replace(focus, position=state.requested_position, span=span)
         return Want(self.key, view.lens, replace(focus, target=state.target))
 
     def heading(self, shown: Shown) -> str:
@@ -59,11 +59,11 @@ token. The lower border prints what the ends of the colours stand for."""
 
     def turn(self, state: ViewState) -> ViewState:
         """Return the view state with the next view of the map."""
-        return state.turned()
+        return state.with_next_map_view()
 
     def point(self, state: ViewState, hit: dict[str, int]) -> ViewState:
         """Move the cursor to the layer and token of the cell."""
-        return state.go(layer=self.layer_at(hit.get("layer")), position=hit.get("position"))
+        return state.move_to(layer=self.layer_at(hit.get("layer")), position=hit.get("position"))
 
     def edit_here(self, state: ViewState) -> Edit | None:
         """Return the edit that zeroes the whole layer."""
@@ -100,7 +100,7 @@ token. The lower border prints what the ends of the colours stand for."""
         return pool_for(count, self.size.width - GUTTER) if self._state.whole else 1
 
 
-def sight(state: ViewState, size: Size, narrowest: int, foot: str = "") -> tuple[int, int]:
+def visible_span(state: ViewState, size: Size, narrowest: int, foot: str = "") -> tuple[int, int]:
     """Return the start and stop of the positions that a map of this size may show.
 
     There are as many as it would show of a very long prompt, so that typing a token changes

@@ -35,7 +35,7 @@ Geva et al. 2021, "Transformer Feed-Forward Layers Are Key-Value Memories"; gate
             return Want(self.key, "experts", Focus(layer=state.focus.layer))
         focus = Focus(
             layer=state.focus.layer,
-            position=state.asked_position,
+            position=state.requested_position,
             top_k=self.rows,
             mode="neurons",
         )
@@ -53,15 +53,15 @@ Geva et al. 2021, "Transformer Feed-Forward Layers Are Key-Value Memories"; gate
         if not found:
             return super().step(state, by)
         if state.focus.neuron not in found:
-            return state.go(neuron=found[0])
+            return state.move_to(neuron=found[0])
         at = found.index(state.focus.neuron)
-        return state.go(neuron=found[max(0, min(at + by, len(found) - 1))])
+        return state.move_to(neuron=found[max(0, min(at + by, len(found) - 1))])
 
     def point(self, state: ViewState, hit: dict[str, int]) -> ViewState:
         """Select the neuron that was clicked, or the token of the strip."""
         found, row = self.neurons(), hit.get("neuron")
-        state = state.go(position=hit.get("position"))
-        return state.go(neuron=found[row]) if row is not None and row < len(found) else state
+        state = state.move_to(position=hit.get("position"))
+        return state.move_to(neuron=found[row]) if row is not None and row < len(found) else state
 
     def edit_here(self, state: ViewState) -> Edit | None:
         """Return the edit that zeroes the selected or strongest neuron; else the layer's MLP."""

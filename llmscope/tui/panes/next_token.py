@@ -54,7 +54,7 @@ Top-p: Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration"; min
     def want(self, state: ViewState) -> Want:
         """Return the want for the candidates after the cursor's token."""
         target = state.target if state.target_pinned else None
-        focus = Focus(position=state.asked_position, target=target, top_k=self.rows)
+        focus = Focus(position=state.requested_position, target=target, top_k=self.rows)
         chosen = state.sampler
         if not chosen.greedy:  # the top token is the same in all
             values = (chosen.temperature, chosen.top_k, chosen.top_p, chosen.min_p)
@@ -83,9 +83,13 @@ Top-p: Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration"; min
         if not ids:
             return state
         at = ids.index(state.target) if state.target in ids else 0
-        return state.aim(ids[max(0, min(at + by, len(ids) - 1))], pinned=False)
+        return state.set_target(ids[max(0, min(at + by, len(ids) - 1))], pinned=False)
 
     def point(self, state: ViewState, hit: dict[str, int]) -> ViewState:
         """Make the candidate that was clicked the target."""
         ids, row = self.candidates(), hit.get("token")
-        return state.aim(ids[row], pinned=False) if row is not None and row < len(ids) else state
+        return (
+            state.set_target(ids[row], pinned=False)
+            if row is not None and row < len(ids)
+            else state
+        )

@@ -36,23 +36,30 @@ def paint_pairs(
         look: the render options.
         fill: replaces `{action}` in a text by the action's key.
     """
-    ink = styles_for(look)
+    style_set = styles_for(look)
 
     def said(text: str, indent: int = 1) -> list[Row]:
         lines = wrap(plain_text(fill(text), look.ascii), max(1, width - indent - 1))
-        return [Line().add(" " * indent + line, ink.dim).row(width, ink.base) for line in lines]
+        return [
+            Line().add(" " * indent + line, style_set.dim).row(width, style_set.base)
+            for line in lines
+        ]
 
     def blank() -> Row:
-        return Line().row(width, ink.base)
+        return Line().row(width, style_set.base)
 
     listed: list[tuple[int, Row]] = []
     for at, pair in enumerate(pairs):
         here = at == chosen
-        title = fit(plain_text(pair.title, look.ascii), max(1, width - 3), ink.glyphs.ellipsis)
-        line = Line().add(f" {ink.glyphs.mark if here else ' '} {title}"[:width], ink.base)
+        title = fit(
+            plain_text(pair.title, look.ascii), max(1, width - 3), style_set.glyphs.ellipsis
+        )
+        line = Line().add(
+            f" {style_set.glyphs.mark if here else ' '} {title}"[:width], style_set.base
+        )
         if here:
-            line = Line().add(f" {ink.glyphs.mark} {title}"[:width], ink.accent)
-        listed.append((at, line.row(width, ink.base)))
+            line = Line().add(f" {style_set.glyphs.mark} {title}"[:width], style_set.accent)
+        listed.append((at, line.row(width, style_set.base)))
     how = [row for text in HOW for row in said(text)]
     pick = said(PICK)
     about = said(pairs[chosen].about, INDENT) if pairs else []
@@ -69,4 +76,4 @@ def paint_pairs(
         rows.append(row)
         if at == chosen:
             rows += about
-    return Painting(finish(rows, width, height, ink.base), down=down)
+    return Painting(finish(rows, width, height, style_set.base), down=down)

@@ -95,7 +95,7 @@ class FigurePane(Widget, can_focus=True):
         self._drawn: tuple[object, ...] = ()
         self.border_title = Content(self.called)
 
-    def dress(self, look: RenderOptions) -> None:
+    def set_render_options(self, look: RenderOptions) -> None:
         """Redraw with new render options."""
         self._look, self._drawn = look, ()
         self._repaint()
@@ -151,7 +151,7 @@ class FigurePane(Widget, can_focus=True):
     def point(self, state: ViewState, hit: dict[str, int]) -> ViewState:
         """Return the view state after a click on the indices `hit`, keyed by axis name."""
         position = hit.get("position", hit.get("query"))
-        return state if position is None else state.go(position=position)
+        return state if position is None else state.move_to(position=position)
 
     def layer_at(self, row: int | None) -> int | None:
         """Return the layer of a row of the figure; None if `row` is None or there is no figure."""
@@ -238,7 +238,7 @@ class FigurePane(Widget, can_focus=True):
         shown = self._shown
         if shown is None:
             return Content(self.called)
-        status, ink = shown.figure.verdict.status, text_styles(self._look.theme)
+        status, styles = shown.figure.verdict.status, text_styles(self._look.theme)
         first, *rest = self.heading(shown).split(" · ")
         # Remarks come before the other parts, since a long title loses its last parts.
         changed = CHANGE if shown.request.edits else APART
@@ -248,7 +248,7 @@ class FigurePane(Widget, can_focus=True):
             [first, *filter(None, remarks), *(part for part in rest if part != change)]
         )
         heading, word = fitting_title(said, status, self.size.width)
-        return Content.assemble(heading, (word, ink.verdict(status)))
+        return Content.assemble(heading, (word, styles.verdict(status)))
 
     def _title(self) -> None:
         title = self._heading()

@@ -10,7 +10,7 @@ from llmscope.draw.painting import Painting
 from llmscope.engine.events import Want
 from llmscope.figure import Figure, Focus
 from llmscope.tui.panes.lens import LensPane
-from llmscope.tui.panes.map import sight
+from llmscope.tui.panes.map import visible_span
 from llmscope.tui.state.figure_store import Shown
 from llmscope.tui.state.view_state import ViewState
 
@@ -61,8 +61,8 @@ prompt. Up and down move by layers. A matrix with 0 was left as it was."""
         if mode in ("directions", "lens"):
             focus = replace(focus, layer=state.focus.layer)
         if mode == "lens" and state.info is not None:
-            span = sight(state, self.size, NARROWEST_TEXT)
-            focus = replace(focus, position=state.asked_position, span=span)
+            span = visible_span(state, self.size, NARROWEST_TEXT)
+            focus = replace(focus, position=state.requested_position, span=span)
         return Want(self.key, self.lens, focus)
 
     def step(self, state: ViewState, by: int) -> ViewState:
@@ -71,7 +71,7 @@ prompt. Up and down move by layers. A matrix with 0 was left as it was."""
 
     def point(self, state: ViewState, hit: dict[str, int]) -> ViewState:
         """Move the cursor to the row's layer, and to the column's token if columns are tokens."""
-        return state.go(layer=self.layer_at(hit.get("layer")), position=hit.get("position"))
+        return state.move_to(layer=self.layer_at(hit.get("layer")), position=hit.get("position"))
 
 
 class StagesKlPane(AdapterPane):

@@ -71,7 +71,7 @@ vocabulary stand in the order of their numbers, the largest first."""
         if shown is None:
             return self._beginning(state)
         weights = shown.figure.extra["weights"]
-        return state.weighed(len(weights)) if weights else None
+        return state.with_next_weight(len(weights)) if weights else None
 
     def point(self, state: ViewState, hit: dict[str, int]) -> ViewState:
         """Move the cursor to the number that was clicked."""
@@ -134,14 +134,17 @@ vocabulary stand in the order of their numbers, the largest first."""
         room = min(max(height // SHARE, spare), height - LEFT)
         if room < 1:
             return ()
-        ink = styles_for(self._look)
+        style_set = styles_for(self._look)
         facts = cell_facts(figure, self._look.ascii)
         first = wrap(cell_said(figure, self._look.ascii), width)
         rest = [f"{label:<8} {text}" if label else text for label, text in facts]
         if room < ROOMY:  # run the facts together; the status text names the number as well
             there = self._state.focus.cell is not None and len(first) == 1 and width >= SPACIOUS
             first, rest = [] if there else first, wrap("; ".join(rest), width)
-        lines = [(line, ink.accent) for line in first] + [(line, ink.base) for line in rest]
+        lines = [(line, style_set.accent) for line in first] + [
+            (line, style_set.base) for line in rest
+        ]
         return tuple(
-            Line().add(fit(line, width), style).row(width, ink.base) for line, style in lines[:room]
+            Line().add(fit(line, width), style).row(width, style_set.base)
+            for line, style in lines[:room]
         )

@@ -160,12 +160,12 @@ A step with × could not be verified against the model: the pane in words says w
         place = (rows[0], rows[-1] + 1), state.focus.layer, layer, state.info.layers
         # Layers may differ in kind: for a visited layer, its exact range of steps is known.
         inside = self._insides.get(layer) or followed(rows[0], *place)[1]
-        return state.walk_on(layer, inside[1] - 1 if end else inside[0], inside)
+        return state.open_layer(layer, inside[1] - 1 if end else inside[0], inside)
 
     def turn(self, state: ViewState) -> ViewState | None:
         """Show the next weight that the step reads, in the values pane."""
         weights = self.steps[self._chosen()]["weights"] if self.steps else ()
-        return state.weighed(len(weights)) if weights else None
+        return state.with_next_weight(len(weights)) if weights else None
 
     def point(self, state: ViewState, hit: dict[str, int]) -> ViewState:
         """Select the step of the row."""
@@ -206,11 +206,11 @@ under the cursor first. Up and down choose another step, {step-from} goes to wha
         """Draw the cell, then the step's sentence, formula, shapes, weights and inputs."""
         if not self.steps:
             return super().draw(shown, focus, tokens)
-        ink = styles_for(self._look)
+        style_set = styles_for(self._look)
         values = self.values_shown() if self.among else None
         cell = None if values is None else values.figure
         at = self._chosen()
         last = self.steps[at]
         more = self.filled(ENDING) if last.get("writes") and not last["full"] else ""
-        painting = paint_step(shown.figure, at, *self.size, ink, cell=cell, more=more)
+        painting = paint_step(shown.figure, at, *self.size, style_set, cell=cell, more=more)
         return faded(painting, self._look) if self._stale and self.dim else painting

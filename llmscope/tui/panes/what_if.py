@@ -68,7 +68,7 @@ how many cells are there."""
     def point(self, state: ViewState, hit: dict[str, int]) -> ViewState:
         """Move the cursor to the cell's layer and its token or head."""
         layer = self.layer_at(hit.get("layer"))
-        return state.go(layer=layer, position=hit.get("position"), head=hit.get("head"))
+        return state.move_to(layer=layer, position=hit.get("position"), head=hit.get("head"))
 
     def edit_here(self, state: ViewState) -> Edit | None:
         """Return the cell's patch as an edit."""

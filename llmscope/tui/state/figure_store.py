@@ -23,7 +23,7 @@ class Shown:
     """A figure on screen, with the want and request it answers and the tokens it belongs to.
 
     Attributes:
-        beside: prompt B, if there is one.
+        prompt_b: prompt B, if there is one.
         origin: the provenance of the figure.
     """
 
@@ -31,7 +31,7 @@ class Shown:
     want: Want
     tokens: tuple[Token, ...]
     request: Request
-    beside: PromptB | None = None
+    prompt_b: PromptB | None = None
     origin: Origin | None = None
 
     @property
@@ -161,7 +161,7 @@ class FigureStore:
             # A sweep that has just begun has nothing to show: keep the previous figure.
             begun = figure is not None and figure.extra.get("progress", (1, 1))[0] == 0
             if figure is not None and not (begun and want.key in self._shown):
-                made = (frame.beside, frame.origin)
+                made = (frame.prompt_b, frame.origin)
                 self._shown[want.key] = Shown(figure, want, frame.tokens, request, *made)
         return True
 

@@ -90,7 +90,9 @@ class Arrangement:
         return replace(self, order=order)
 
 
-def held(layout: Layout, workspace: Workspace, arrangement: Arrangement) -> tuple[str, ...]:
+def reachable_panes(
+    layout: Layout, workspace: Workspace, arrangement: Arrangement
+) -> tuple[str, ...]:
     """Return the panes that the user can step through in a layout."""
     if layout == "tiny":
         return (workspace.least,)
@@ -114,7 +116,7 @@ def visible(
         detail: the one detail that a small screen has room for.
         maximized: the pane that has all the room; None if no pane is maximized.
     """
-    panes = held(layout, workspace, arrangement)
+    panes = reachable_panes(layout, workspace, arrangement)
     if layout == "tiny":
         return panes
     if maximized is not None:

@@ -79,7 +79,7 @@ class ViewState(EditList):
         return ATTENTION_MODES[self.attention]
 
     @property
-    def asked_position(self) -> int:
+    def requested_position(self) -> int:
         """Return the position to request figures for: -1 while following, whatever text is next."""
         return -1 if self.following else self.focus.position
 
@@ -97,7 +97,7 @@ class ViewState(EditList):
         """Return which of its views a pane shows."""
         return views[dict(self.turns).get(pane, 0) % len(views)]
 
-    def turned_in(self, pane: str, views: Sequence[str]) -> ViewState:
+    def with_next_view(self, pane: str, views: Sequence[str]) -> ViewState:
         """Return the state with a pane's next view."""
         turns = dict(self.turns)
         turns[pane] = (turns.get(pane, 0) + 1) % len(views)
@@ -137,7 +137,7 @@ class ViewState(EditList):
         )
         return replace(self, info=info, focus=focus, adapter=info.adapter)
 
-    def landed(self, tokens: tuple[Token, ...]) -> ViewState:
+    def with_tokens(self, tokens: tuple[Token, ...]) -> ViewState:
         """Return the state with new tokens; the position follows the last one, or is kept."""
         last = len(tokens) - 1
         position = last if self.following else _index(self.focus.position, len(tokens))
@@ -156,20 +156,22 @@ class ViewState(EditList):
         state = self if self.focus.weight is not None else self.at_cell(None)
         token = self.token
         if self.following or (token is not None and token.end <= kept):
-            return state if self.target_pinned else state.aim(None)
-        return replace(state, following=True).aim(None if not self.target_pinned else self.target)
+            return state if self.target_pinned else state.set_target(None)
+        return replace(state, following=True).set_target(
+            None if not self.target_pinned else self.target
+        )
 
     @property
     def target(self) -> int | None:
         """Return the id of the target token; None for the most probable one."""
         return self.focus.target
 
-    def aim(self, target: int | None, *, pinned: bool | None = None) -> ViewState:
+    def set_target(self, target: int | None, *, pinned: bool | None = None) -> ViewState:
         """Return the state with another target token; `pinned` keeps it when the cursor moves."""
         keep = self.target_pinned if pinned is None else pinned
         return replace(self, focus=replace(self.focus, target=target), target_pinned=keep)
 
-    def go(
+    def move_to(
         self,
         *,
         layer: int | None = None,
@@ -215,42 +217,42 @@ class ViewState(EditList):
         """Return the state with the cursor on a value of the step, or of its weight on screen."""
         return replace(self, focus=replace(self.focus, cell=cell))
 
-    def weighed(self, count: int) -> ViewState:
+    def with_next_weight(self, count: int) -> ViewState:
         """Return the state with the step's next weight of `count`; after the last, its output."""
         weight = self.focus.weight
         following = 0 if weight is None else weight + 1
         shown = following if following < count else None
         return replace(self, focus=replace(self.focus, weight=shown, cell=None))
 
-    def walk_on(self, layer: int, step: int, inside: tuple[int, int]) -> ViewState:
+    def open_layer(self, layer: int, step: int, inside: tuple[int, int]) -> ViewState:
         """Return the state at a step of the walkthrough through another layer."""
         focus = replace(self.focus, layer=layer, step=step, weight=None, cell=None, neuron=None)
         return replace(self, focus=focus, inside=inside)
 
     def move(self, *, layer: int = 0, head: int = 0, position: int = 0) -> ViewState:
         """Return the state with the cursor moved by `layer` layers, `head` heads and so on."""
-        return self.go(
+        return self.move_to(
             layer=self.focus.layer + layer if layer else None,
             head=self.focus.head + head if head else None,
             position=self.focus.position + position if position else None,
         )
 
-    def turned(self, by: int = 1) -> ViewState:
+    def with_next_map_view(self, by: int = 1) -> ViewState:
         """Return the state with the map's next view."""
         return replace(self, view=(self.view + by) % len(MAP_VIEWS))
 
-    def adapted(self) -> ViewState:
+    def with_next_adapter(self) -> ViewState:
         """Return the state with the next adapter; after the last one, the base model."""
         if self.info is None:
             return self
         choices = (None, *self.info.adapters)
         return replace(self, adapter=choices[(choices.index(self.adapter) + 1) % len(choices)])
 
-    def drawing(self, sampler: Sampler) -> ViewState:
+    def with_sampler(self, sampler: Sampler) -> ViewState:
         """Return the state with another sampler for the next tokens."""
         return replace(self, sampler=sampler)
 
-    def attending(self) -> ViewState:
+    def with_next_attention_mode(self) -> ViewState:
         """Return the state with the next mode of the attention pane."""
         return replace(self, attention=(self.attention + 1) % len(ATTENTION_MODES))
 

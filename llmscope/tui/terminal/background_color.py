@@ -94,10 +94,10 @@ def asking(environ: Mapping[str, str], wanted: bool = True) -> Iterator[Question
 
 def dark_by_environment(environ: Mapping[str, str]) -> bool | None:
     """Return whether COLORFGBG, `foreground;background` as numbers, is dark; None if unknown."""
-    ground = environ.get("COLORFGBG", "").rpartition(";")[2]
-    if not ground.isdecimal() or not 0 <= int(ground) < 16:
+    background = environ.get("COLORFGBG", "").rpartition(";")[2]
+    if not background.isdecimal() or not 0 <= int(background) < 16:
         return None
-    return int(ground) in (*range(7), 8)
+    return int(background) in (*range(7), 8)
 
 
 def _quiet() -> Any:

@@ -160,10 +160,10 @@ def _spans(wanted: list[Cell], shown: list[Cell]) -> Iterator[tuple[int, int]]:
 
 def _towards(pen: Ink, cell: Cell) -> tuple[str, Ink]:
     """Return the sequence that switches the style from `pen` to a cell's, and the new style."""
-    text, (attributes, colour, ground) = cell
+    text, (attributes, colour, background) = cell
     if text == " " and not attributes and not colour and pen[0] in _FAINT:
         attributes, colour = pen[0], pen[1]
-    if (attributes, colour, ground) == pen:
+    if (attributes, colour, background) == pen:
         return "", pen
     codes = []
     before = pen
@@ -174,21 +174,25 @@ def _towards(pen: Ink, cell: Cell) -> tuple[str, Ink]:
         codes.append(attributes)
     if colour != before[1]:
         codes.append(colour or "39")
-    if ground != before[2]:
-        codes.append(ground or "49")
-    return f"\x1b[{';'.join(filter(None, codes))}m", (attributes, colour, ground)
+    if background != before[2]:
+        codes.append(background or "49")
+    return f"\x1b[{';'.join(filter(None, codes))}m", (attributes, colour, background)
 
 
 @lru_cache(maxsize=4096)
 def ink(style: Style, colours: ColorSystem) -> Ink:
     """Return the codes of a style, with its colours reduced to what the terminal has."""
     attributes = [code for name, code in _ATTRIBUTES if getattr(style, name)]
-    colour, ground = (
+    colour, background = (
         ";".join(given.downgrade(colours).get_ansi_codes(foreground)) if given else ""
         for given, foreground in ((style.color, True), (style.bgcolor, False))
     )
     # The terminal's default colours (39, 49) become empty, so that equal styles compare equal.
-    return ";".join(attributes), "" if colour == "39" else colour, "" if ground == "49" else ground
+    return (
+        ";".join(attributes),
+        "" if colour == "39" else colour,
+        "" if background == "49" else background,
+    )
 
 
 @lru_cache(maxsize=16384)

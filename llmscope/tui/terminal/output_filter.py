@@ -78,7 +78,9 @@ class FewColours(LineFilter):
         chrome = variables(look.theme)
         self._tier = look.tier
         self._sixteen = look.tier == "16"
-        self._grounds = {chrome[name] for name in ("ground", "pane", "token-even", "token-odd")}
+        self._grounds = {
+            chrome[name] for name in ("figure-background", "pane", "token-even", "token-odd")
+        }
         self._plain = {chrome[name]: True for name in ("frame", "dim", "line")}
         self._plain[chrome["ink"]] = False
         self._style = lru_cache(maxsize=1024)(self._shown)
@@ -92,14 +94,14 @@ class FewColours(LineFilter):
 
     def _shown(self, style: Style) -> Style:
         ink, faint = self._ink(style.color)
-        ground = self._ground(style.bgcolor)
-        if self._sixteen and ground is not None and not ground.is_default:
-            if ground.number in GREYS or ink is None or ink.is_default:
+        background = self._ground(style.bgcolor)
+        if self._sixteen and background is not None and not background.is_default:
+            if background.number in GREYS or ink is None or ink.is_default:
                 # The terminal's own foreground has unknown contrast except on its own background.
                 return style.without_color + Style(reverse=True)
         elif self._sixteen and ink is not None and ink is not style.color and ink.number in GREYS:
             ink, faint = RichColor.default(), True
-        return style.without_color + Style(color=ink, bgcolor=ground, dim=faint or None)
+        return style.without_color + Style(color=ink, bgcolor=background, dim=faint or None)
 
     def _ink(self, colour: RichColor | None) -> tuple[RichColor | None, bool]:
         if colour is None or colour.triplet is None:

@@ -42,9 +42,9 @@ class PacedApp(App[int]):
     """An app that sends the terminal only changes, at the rate at which they are taken."""
 
     def __init__(self, bandwidth: Bandwidth) -> None:
+        self._paced = PACED and bandwidth.paced  # read by `get_driver_class`
         super().__init__()
         self.bandwidth = bandwidth
-        self._paced = PACED and bandwidth.paced
         if self._paced:
             self.cells = TerminalCells()
         if bandwidth is LOW:

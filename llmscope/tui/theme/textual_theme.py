@@ -56,7 +56,7 @@ def variables(theme: Theme) -> dict[str, str]:
     """Return the colours that the style sheet names."""
     even, odd = _mix(theme.panel, theme.text, 0.05), _mix(theme.panel, theme.text, 0.14)
     return {
-        "ground": theme.ground,
+        "figure-background": theme.background,
         "pane": theme.panel,
         "ink": theme.text,
         "dim": theme.dim,
@@ -75,7 +75,7 @@ def variables(theme: Theme) -> dict[str, str]:
         "block-cursor-blurred-foreground": theme.text,
         "block-cursor-blurred-background": theme.border,
         "input-cursor-background": theme.text,
-        "input-cursor-foreground": theme.ground,
+        "input-cursor-foreground": theme.background,
         "input-selection-background": theme.border,
     }
 
@@ -92,7 +92,7 @@ def textual_theme(theme: Theme) -> TextualTheme:
         error=theme.error,
         success=theme.success,
         foreground=theme.text,
-        background=theme.ground,
+        background=theme.background,
         surface=theme.panel,
         panel=theme.panel,
         dark=theme.dark,
@@ -100,22 +100,22 @@ def textual_theme(theme: Theme) -> TextualTheme:
     )
 
 
-def _roles(theme: Theme, ground: str) -> dict[str, str]:
+def _roles(theme: Theme, background: str) -> dict[str, str]:
     """Return for each role a foreground colour for tokens, and two alternating backgrounds."""
     shades = {}
     for role, hue in ROLE_HUES.items():
         colour = theme.categorical[hue % len(theme.categorical)]
-        shades[role] = _readable(colour, theme.text, ground)
+        shades[role] = _readable(colour, theme.text, background)
         shades[f"{role}-even"] = _mix(theme.panel, colour, 0.18)
         shades[f"{role}-odd"] = _mix(theme.panel, colour, 0.32)
     return shades
 
 
-def _readable(ink: str, text: str, ground: str) -> str:
+def _readable(ink: str, text: str, background: str) -> str:
     """Return a colour, blended with the text's until it is readable, also in 256 colours."""
 
     def worst(colour: str) -> float:
-        rgb, behind = parse_hex(colour), parse_hex(ground)
+        rgb, behind = parse_hex(colour), parse_hex(background)
         few = contrast(xterm(nearest_256(rgb)), xterm(nearest_256(behind)))
         return min(contrast(rgb, behind), few)
 
@@ -123,5 +123,5 @@ def _readable(ink: str, text: str, ground: str) -> str:
     return next((colour for colour in mixed if worst(colour) >= MINIMUM_CONTRAST), text)
 
 
-def _mix(ground: str, ink: str, share: float) -> str:
-    return Color.parse(ground).blend(Color.parse(ink), share).hex.lower()
+def _mix(background: str, ink: str, share: float) -> str:
+    return Color.parse(background).blend(Color.parse(ink), share).hex.lower()

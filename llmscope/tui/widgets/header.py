@@ -34,14 +34,14 @@ class Header(Widget):
     """
 
     def __init__(self, theme: Theme, spec: str, banner: Sequence[Part] = ()) -> None:
-        super().__init__(id="title")
+        super().__init__(id="header")
         self._text_styles = text_styles(theme)
         self._left: list[Part] = [(display_text(spec, whitespace=True), 0)]
         self._right: list[Part] = list(banner)
         self._banner = tuple(banner)
         self._edits = 0
 
-    def dress(self, look: RenderOptions) -> None:
+    def set_render_options(self, look: RenderOptions) -> None:
         """Apply the theme of new render options."""
         self._text_styles = text_styles(look.theme)
 

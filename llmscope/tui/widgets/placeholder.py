@@ -87,7 +87,7 @@ class Placeholder(Widget, can_focus=True):
         self._progress: Loading | None = None
         self._begun = (time.monotonic(), 0.0)
 
-    def dress(self, look: RenderOptions) -> None:
+    def set_render_options(self, look: RenderOptions) -> None:
         """Apply the theme of new render options."""
         self._text_styles = text_styles(look.theme)
 
@@ -154,51 +154,51 @@ class Placeholder(Widget, can_focus=True):
         return Content("\n").join(text for text, _ in rows)
 
     def _failure(self, failed: LoadFailed) -> list[Line]:
-        ink = self._text_styles
+        styles = self._text_styles
         lines = [
-            (_say(f"{self._spec} could not be loaded", ink.error), 0),
+            (_say(f"{self._spec} could not be loaded", styles.error), 0),
             (Content(""), 2),
-            (_say(display_text(failed.error), ink.text), 0),
+            (_say(display_text(failed.error), styles.text), 0),
         ]
         if failed.hint:
-            hint = Content.assemble(("try: ", ink.dim), (display_text(failed.hint), ink.text))
+            hint = Content.assemble(("try: ", styles.dim), (display_text(failed.hint), styles.text))
             lines.append((hint, 0))
         return [
             *lines,
             (Content(""), 2),
-            (_say("The prompt is kept. ctrl+q leaves.", ink.dim), 1),
+            (_say("The prompt is kept. ctrl+q leaves.", styles.dim), 1),
         ]
 
     def _prompts(self) -> list[Line]:
-        ink = self._text_styles
+        styles = self._text_styles
         how = "↑↓ and enter, or its number" if self.has_focus else "tab, then its number"
         lines = [
-            (_say("Type a prompt above: every pane shows what the model does.", ink.text), 1),
-            (_say(f"Or take one of these: {how}.", ink.dim), 2),
+            (_say("Type a prompt above: every pane shows what the model does.", styles.text), 1),
+            (_say(f"Or take one of these: {how}.", styles.dim), 2),
             (Content(""), 3),
         ]
         for index, text in enumerate(self._examples):
             chosen = index == self._chosen and self.has_focus
-            mark, style = ("▸", ink.accent) if chosen else (" ", ink.text)
-            line = Content.assemble((f"{mark} {MARKS[index]} ", ink.dim), (text, style))
+            mark, style = ("▸", styles.accent) if chosen else (" ", styles.text)
+            line = Content.assemble((f"{mark} {MARKS[index]} ", styles.dim), (text, style))
             lines.append((line.truncate(self.size.width, ellipsis=True), 0))
         return lines
 
     def _bar(self) -> list[Line]:
-        ink, progress = self._text_styles, self._progress
+        styles, progress = self._text_styles, self._progress
         if self._still:  # no model is being loaded
             return []
         lines = [
-            (Content.assemble(("Loading ", ink.dim), (self._spec, ink.strong)), 1),
-            (_say(display_text(progress.stage if progress else STARTING), ink.text), 0),
-            (_say(self._amount(), ink.dim), 0),
+            (Content.assemble(("Loading ", styles.dim), (self._spec, styles.strong)), 1),
+            (_say(display_text(progress.stage if progress else STARTING), styles.text), 0),
+            (_say(self._amount(), styles.dim), 0),
             (Content(""), 3),
-            (_say("You can type the prompt meanwhile.", ink.dim), 2),
+            (_say("You can type the prompt meanwhile.", styles.dim), 2),
         ]
         if progress and progress.total:
             room = max(1, min(48, self.size.width))
             full = round(room * min(1.0, progress.done / progress.total))
-            bar = Content.assemble(("━" * full, ink.text), ("─" * (room - full), ink.dim))
+            bar = Content.assemble(("━" * full, styles.text), ("─" * (room - full), styles.dim))
             lines.insert(2, (bar, 0))
         return lines
 
@@ -213,5 +213,5 @@ class Placeholder(Widget, can_focus=True):
         return f"{size(progress.done)}{of}" + (f" · {size(rate)}/s" if rate > 0 else "")
 
 
-def _say(text: str, ink: Style) -> Content:
-    return Content.assemble((text, ink))
+def _say(text: str, styles: Style) -> Content:
+    return Content.assemble((text, styles))

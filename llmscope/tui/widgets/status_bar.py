@@ -38,11 +38,11 @@ class StatusText(Widget):
     """The cursor's place and its values, in words."""
 
     def __init__(self, theme: Theme) -> None:
-        super().__init__(id="words")
+        super().__init__(id="status")
         self._text_styles = text_styles(theme)
         self._clauses: list[str] = []
 
-    def dress(self, look: RenderOptions) -> None:
+    def set_render_options(self, look: RenderOptions) -> None:
         """Apply the theme of new render options."""
         self._text_styles = text_styles(look.theme)
 
@@ -80,7 +80,7 @@ class KeyLine(Widget):
         invites: bool = False,
         mode: LiveMode,
     ) -> None:
-        super().__init__(id="keys")
+        super().__init__(id="key-line")
         self._text_styles = text_styles(theme)
         self._keymap, self._mode = keymap, mode
         self._place = "prompt"
@@ -89,7 +89,7 @@ class KeyLine(Widget):
         self._hints = self._listed("prompt")
         self._spans: list[tuple[int, int, str]] = []
 
-    def dress(self, look: RenderOptions) -> None:
+    def set_render_options(self, look: RenderOptions) -> None:
         """Apply the theme of new render options."""
         self._text_styles = text_styles(look.theme)
 
@@ -173,8 +173,8 @@ class KeyLine(Widget):
             end = at + cell_len(keys + word)
             self._spans.append((at, end, hint.action))
             at = end + gap
-            ink = self._text_styles.strong if keys.startswith(HERE) else self._text_styles.dim
-            parts.append(Content.assemble((keys, self._text_styles.strong), (word, ink)))
+            style = self._text_styles.strong if keys.startswith(HERE) else self._text_styles.dim
+            parts.append(Content.assemble((keys, self._text_styles.strong), (word, style)))
         return Content(" " * gap).join(parts)
 
     def _keys(self, hint: Hint) -> str:

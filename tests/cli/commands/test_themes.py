@@ -127,7 +127,7 @@ def test_an_unknown_theme_names_the_nearest(folder):
 
 def test_a_snapshot_takes_a_persons_own_theme_and_tells_its_flaws(folder):
     (folder / "plum.toml").write_text(
-        'inherits = "dark"\ncolours.ground = "#221122"\ncolours.x = 1'
+        'inherits = "dark"\ncolours.background = "#221122"\ncolours.x = 1'
     )
     result = run(*SHOT, "--format", "svg", "--theme", "plum")
     assert 'fill="#221122"' in result.stdout
@@ -137,7 +137,7 @@ def test_a_snapshot_takes_a_persons_own_theme_and_tells_its_flaws(folder):
 @pytest.mark.parametrize("name", theme_names())
 def test_every_theme_makes_pictures(folder, name):
     svg = run(*SHOT, "--format", "svg", "--theme", name).stdout
-    assert f'rx="8" fill="{load_theme(name).ground}"' in svg
+    assert f'rx="8" fill="{load_theme(name).background}"' in svg
 
 
 def test_the_readme_shows_a_picture_of_every_theme():
@@ -149,7 +149,7 @@ def test_the_readme_shows_a_picture_of_every_theme():
     assert table.strip() == made.strip(), "python demo/pictures.py themes makes it again"
     for name, theme in themes.items():
         svg = (pictures["PICTURES"] / f"theme-{name}.svg").read_text("utf-8")
-        for colour in (theme.ground, theme.accent, theme.success, theme.sequential[-1]):
+        for colour in (theme.background, theme.accent, theme.success, theme.sequential[-1]):
             assert colour in svg, name
 
 

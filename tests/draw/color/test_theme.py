@@ -50,16 +50,16 @@ def test_bars_and_lines_can_be_seen(name, tier):
     # A frame is an ornament: what it carries is written on it. Which one has the focus is told by
     # the colour of text.
     assert contrast(rgb(ready.border.color), rgb(ready.border.bgcolor)) >= 1.5
-    ground = of_theme(ready, look.theme.ground)
-    assert contrast(of_theme(ready, look.theme.text), ground) >= 7
+    background = of_theme(ready, look.theme.background)
+    assert contrast(of_theme(ready, look.theme.text), background) >= 7
 
 
 def test_high_contrast_is_higher():
     theme = load_theme("high-contrast")
-    ground = parse_hex(theme.ground)
+    background = parse_hex(theme.background)
     for ink in ("text", "dim", "accent", "success", "warning", "error"):
-        assert contrast(parse_hex(getattr(theme, ink)), ground) >= 7
-    assert contrast(parse_hex(theme.border), ground) >= 4.5
+        assert contrast(parse_hex(getattr(theme, ink)), background) >= 7
+    assert contrast(parse_hex(theme.border), background) >= 4.5
 
 
 @pytest.mark.parametrize("tier", TIERS)
@@ -81,7 +81,7 @@ def test_zero_of_a_signed_scale_is_the_ground(name):
 def test_greys_tell_the_sign_by_shape():
     theme = load_theme("monochrome")
     colours = [*theme.sequential, *theme.negative, *theme.positive, *theme.categorical]
-    colours += [theme.ground, theme.text, theme.accent, theme.success, theme.error]
+    colours += [theme.background, theme.text, theme.accent, theme.success, theme.error]
     assert all(len(set(parse_hex(colour))) == 1 for colour in colours)
     for tier in TIERS:
         ramp = styles_for(RenderOptions(theme, tier)).diverging
@@ -144,7 +144,7 @@ def test_an_unknown_theme_names_the_nearest_first():
 @pytest.mark.parametrize(
     ("old", "new", "reason"),
     [
-        ('ground = "#0d1015"', 'ground = "blackish"', "blackish"),
+        ('background = "#0d1015"', 'background = "blackish"', "blackish"),
         ('accent = "#ffb454"', "", "accent"),
         ("dark = true", "dark = ", "line"),
         ("sequential = [", 'sequential = "#000000" # [', "list"),

@@ -15,8 +15,8 @@ def inputs_of(model):
     """What each MLP of an untouched model is handed. [row, width] each."""
     caught = []
     for layer in find(model).layers:
-        if layer.mlp_entry is not None:
-            layer.mlp_entry.register_forward_pre_hook(
+        if layer.mlp_input_module is not None:
+            layer.mlp_input_module.register_forward_pre_hook(
                 lambda _, args, named: caught.append(
                     (args or (named["hidden_states"],))[0].clone()
                 ),
@@ -34,7 +34,7 @@ def test_it_is_what_the_mlp_is_handed(family, dtype):
     recorder = recorder_for(small_model(family).to(dtype))
     verify(recorder)
     recording = recorder.record(prompt_of(IDS), fresh=True)
-    found = [recording.rows("mlp_entry", layer) for layer in range(recording.layers)]
+    found = [recording.rows("mlp_input_module", layer) for layer in range(recording.layers)]
     found = [entry for entry in found if entry is not None]
     assert len(found) == len(own)
     bound = 1e-5 if dtype == torch.float32 else 4 * torch.finfo(dtype).eps
@@ -50,7 +50,9 @@ def test_most_families_keep_a_fifth_less():
         recorder = recorder_for(small_model(family))
         verify(recorder)
         recording = recorder.record(prompt_of(IDS))
-        layers = [rows for rows in recording.parts[0][0].layers if rows.mlp_entry is not None]
+        layers = [
+            rows for rows in recording.parts[0][0].layers if rows.mlp_input_module is not None
+        ]
         if layers and all(rows.entry is not None and rows.kept_entry is None for rows in layers):
             saved.append(family)
     # In falcon_h1 three things are added in another order; the others have no MLP.

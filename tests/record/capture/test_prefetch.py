@@ -176,7 +176,7 @@ def test_a_letter_runs_no_mlp_a_second_time():
     recorder = recorder_for(small_model("llama"))
     looked_at(recorder.record(prompt_of(IDS)))
     longer = recorder.record(prompt_of([*IDS, 7]))
-    with Counted(recorder.subject.anatomy.layers[1].mlp_entry) as rows:
+    with Counted(recorder.subject.anatomy.layers[1].mlp_input_module) as rows:
         found = tensors.activations(longer, 1)
     assert rows == []
     own = recorder_for(small_model("llama")).record(prompt_of([*IDS, 7]))

@@ -69,7 +69,7 @@ def one_expert(family, experts, index, row):
 @pytest.mark.parametrize(("family", "layer"), WHERE)
 def test_the_mixture_by_hand_is_what_the_mlp_wrote(family, layer):
     recording = recorder_for(small_model(family)).record(prompt_of(IDS))
-    found, entry = routing(recording, layer), recording.rows("mlp_entry", layer).double()
+    found, entry = routing(recording, layer), recording.rows("mlp_input_module", layer).double()
     block = mlp(small_model(family).double(), layer)
     total = torch.zeros_like(entry)
     with torch.no_grad():

@@ -144,7 +144,7 @@ async def test_a_refused_pane_takes_one_line(opened: Open, size: tuple[int, int]
         session.app.grid.enter("attention")
         await session.settle()
         full = area(session)
-        session.app.look_at(session.app.state.go(layer=3))
+        session.app.look_at(session.app.state.move_to(layer=3))
         await session.settle()
         await session.settle()
         pane = session.app.grid.panes["attention"]
@@ -152,7 +152,7 @@ async def test_a_refused_pane_takes_one_line(opened: Open, size: tuple[int, int]
         assert area(session) == full
         assert "no attention in this layer: a recurrence" in session.screen_text()
         assert session.app.focused is pane
-        session.app.look_at(session.app.state.go(layer=4))
+        session.app.look_at(session.app.state.move_to(layer=4))
         await session.settle()
         await session.settle()
         assert pane.region.height > LINE
@@ -172,7 +172,7 @@ async def test_a_figure_that_comes_back_gets_its_room_for_good(opened: Open) -> 
         full = regions(session)
         refused: list[int] = [3]
         refused_for(session, "attention", layers=refused)
-        session.app.look_at(session.app.state.go(layer=3))
+        session.app.look_at(session.app.state.move_to(layer=3))
         await session.settle()
         assert regions(session) != full
         refused.clear()

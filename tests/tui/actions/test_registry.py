@@ -37,7 +37,7 @@ async def prepare(session: Session, name: str) -> None:
     await session.press("escape")
     if name == "workspace-overview":
         await session.press("5")
-    session.app.look_at(session.app.state.go(layer=3, head=3, position=2))
+    session.app.look_at(session.app.state.move_to(layer=3, head=3, position=2))
     await session.settle()
 
 

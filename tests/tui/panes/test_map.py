@@ -7,7 +7,7 @@ from textual.geometry import Size
 
 from llmscope.draw.grid.layout import NARROWEST_TEXT, lay_out
 from llmscope.engine.events import Token
-from llmscope.tui.panes.map import sight
+from llmscope.tui.panes.map import visible_span
 from llmscope.tui.state.view_state import ViewState
 from llmscope.tui.state.views import MAP_VIEWS
 from tests.tui.acting import INFO
@@ -37,7 +37,7 @@ async def test_a_letter_asks_once_in_each_view(
 async def test_in_the_middle_of_a_prompt_as_many_columns_are_asked_for(opened: Open) -> None:
     async with opened(prompt=" ".join("abcdefghijklmnopqrstuvwxyz" * 8)) as session:
         await session.press("escape", "v", "v")
-        session.app.look_at(session.app.state.go(position=100))
+        session.app.look_at(session.app.state.move_to(position=100))
         await session.settle()
         want = next(want for want in session.engine.requests[-1].wants if want.key == "map")
         start, stop = want.focus.span
@@ -51,18 +51,18 @@ def test_all_columns_in_view_are_asked_for(height: int, narrowest: int) -> None:
     """Also where a map is full to its last row, which leaves a column less to a longer prompt."""
     for count in (1, 3, 7, 10, 49, 60, 70, 300):
         tokens = tuple(Token(at, at, "a", at, at + 1) for at in range(count))
-        state = ViewState.opening(None).loaded(INFO).landed(tokens)
+        state = ViewState.opening(None).loaded(INFO).with_tokens(tokens)
         layers = ["embed", *map(str, range(INFO.layers))]
         for width in (60, 81):
             for position in {0, count // 2, count - 1}:
-                at = state.go(position=position)
+                at = state.move_to(position=position)
                 seen = lay_out(
                     *(width, height, layers, count, (at.focus.layer + 1, position)),
                     corner="layer",
                     foot="surprisal",
                     narrowest=narrowest,
                 ).columns
-                start, stop = sight(at, Size(width, height), narrowest, "surprisal")
+                start, stop = visible_span(at, Size(width, height), narrowest, "surprisal")
                 if start < 0:
                     start, stop = max(0, count + start), count
                 assert start <= seen.start

@@ -270,7 +270,7 @@ async def test_each_role_has_grounds_of_its_own_and_the_title_names_it() -> None
     shades = variables(load_theme())
     text = f"{BEFORE}What is it{AFTER}It is"
     async with started(prompt=text) as session:
-        session.app.look_at(session.app.state.go(position=0))
+        session.app.look_at(session.app.state.move_to(position=0))
         await session.settle()
         found = list(tints(session).values())
         for role, words in (("system", "kind"), ("user", "What is"), ("assistant", "It is")):
@@ -287,7 +287,7 @@ async def test_the_title_marks_whose_words_the_cursor_is_in() -> None:
         await session.press("escape", "c")
         tokens = session.app.state.tokens
         wanted = next(token.position for token in tokens if token.text == " France")
-        session.app.look_at(session.app.state.go(position=wanted))
+        session.app.look_at(session.app.state.move_to(position=wanted))
         await session.settle()
         assert "Prompt · system · ▸user · assistant" in session.screen_text()
         await session.press("c")
@@ -298,7 +298,7 @@ async def test_the_title_marks_whose_words_the_cursor_is_in() -> None:
 async def test_with_fewer_colours_the_ink_tells_and_a_word_besides(tier: Any) -> None:
     shades = variables(load_theme())
     async with started(prompt=TEMPLATED, look=RenderOptions(load_theme(), tier)) as session:
-        session.app.look_at(session.app.state.go(position=0))
+        session.app.look_at(session.app.state.move_to(position=0))
         await session.settle()
         style = list(tints(session).values())[TEMPLATED.index("capital")]
         assert style.color.name == shades["user"]
@@ -314,9 +314,9 @@ def test_every_role_can_be_read_in_every_theme(name: str) -> None:
         for kind in ("even", "odd"):
             assert contrast(text, parse_hex(shades[f"{role}-{kind}"])) >= 4.5
             for ink in (parse_hex(shades[role]), parse_hex(shades["frame"])):
-                ground = parse_hex(shades[f"token-{kind}"])
-                assert contrast(ink, ground) >= 4.5
-                few = contrast(xterm(nearest_256(ink)), xterm(nearest_256(ground)))
+                background = parse_hex(shades[f"token-{kind}"])
+                assert contrast(ink, background) >= 4.5
+                few = contrast(xterm(nearest_256(ink)), xterm(nearest_256(background)))
                 assert few >= 4.5
     assert len({shades[f"{role}-odd"] for role in ROLE_HUES}) == len(ROLE_HUES)
     assert len({nearest_256(parse_hex(shades[role])) for role in ROLE_HUES}) == len(ROLE_HUES)

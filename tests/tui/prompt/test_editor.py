@@ -139,13 +139,13 @@ async def test_the_pieces_of_one_character_are_one_and_the_focus_covers_them(ope
         editor = session.app.editor
         for focus in range(5):
             editor.show_tokens(text, tokens, focus)
-            grounds = [ground(editor.get_line(0), index) for index in range(3)]
+            grounds = [background(editor.get_line(0), index) for index in range(3)]
             marked = min(focus, 1) if focus < 4 else 2
             assert [name == theme["cursor"] for name in grounds] == [
                 index == marked for index in range(3)
             ]
         editor.show_tokens(text, tokens, 99)
-        a, smile, b = (ground(editor.get_line(0), index) for index in range(3))
+        a, smile, b = (background(editor.get_line(0), index) for index in range(3))
         assert a == b != smile
 
 
@@ -160,7 +160,7 @@ async def test_special_tokens_are_marked(opened: Open) -> None:
         assert [(span.start, span.end) for span in bold] == [(0, 3)]
 
 
-def ground(line: Text, index: int) -> str:
+def background(line: Text, index: int) -> str:
     """The background that wins at a character: the last one that was put there."""
     names = [
         span.style.bgcolor.name

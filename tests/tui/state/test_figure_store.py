@@ -131,14 +131,14 @@ def test_a_figure_belongs_to_a_place_and_a_pass() -> None:
     assert figures.take(frame(asked(figures, text, TOKENS, attention)))
     shown = figures.shown("attention")
     assert shown is not None
-    state = ViewState.opening(Focus(layer=3, head=2)).loaded(INFO).landed(tokenize(text))
+    state = ViewState.opening(Focus(layer=3, head=2)).loaded(INFO).with_tokens(tokenize(text))
     assert shown.of(state)
     assert shown.at(state)
     for elsewhere in (state.move(layer=1), state.move(head=1)):
         assert shown.of(elsewhere)
         assert not shown.at(elsewhere)
     assert not shown.of(replace(state, adapter="poet"))
-    assert not shown.of(state.landed(tokenize("a b d")))
+    assert not shown.of(state.with_tokens(tokenize("a b d")))
     tokens = figures.shown("tokens")
     assert tokens is not None
     assert figures.tokens_of(shown) is tokens.figure

@@ -8,14 +8,14 @@ TOKENS = tokenize("The capital of France is")
 
 
 def ready(focus: Focus | None = None) -> ViewState:
-    return ViewState.opening(focus).loaded(INFO).landed(TOKENS)
+    return ViewState.opening(focus).loaded(INFO).with_tokens(TOKENS)
 
 
 def test_starts_on_the_last_layer_and_token() -> None:
     state = ready()
     assert (state.focus.layer, state.focus.position) == (LAYERS - 1, len(TOKENS) - 1)
     assert state.following
-    assert state.asked_position == -1
+    assert state.requested_position == -1
 
 
 def test_a_given_focus_counts_from_the_end_where_negative() -> None:
@@ -31,38 +31,38 @@ def test_the_cursor_stays_inside() -> None:
 
 
 def test_a_put_cursor_stays_while_the_text_after_it_grows() -> None:
-    state = ready().go(position=1)
+    state = ready().move_to(position=1)
     text = "The capital of France is"
-    state = state.edited(len(text)).landed(tokenize(text + " Paris."))
+    state = state.edited(len(text)).with_tokens(tokenize(text + " Paris."))
     assert state.focus.position == 1
-    assert state.asked_position == 1
+    assert state.requested_position == 1
 
 
 def test_a_following_cursor_goes_to_the_new_last_token() -> None:
-    state = ready().edited(24).landed(tokenize("The capital of France is Paris"))
+    state = ready().edited(24).with_tokens(tokenize("The capital of France is Paris"))
     assert state.focus.position == 5
 
 
 def test_a_cursor_whose_token_was_edited_follows_again() -> None:
-    state = ready().go(position=3).edited(kept=6)
+    state = ready().move_to(position=3).edited(kept=6)
     assert state.following
 
 
 def test_going_to_the_last_token_follows_again() -> None:
-    assert ready().go(position=1).go(position=len(TOKENS) - 1).following
+    assert ready().move_to(position=1).move_to(position=len(TOKENS) - 1).following
 
 
 def test_a_candidate_is_forgotten_on_another_token_unless_pinned() -> None:
-    aimed = ready().aim(7, pinned=False)
+    aimed = ready().set_target(7, pinned=False)
     assert aimed.move(position=-1).target is None
-    assert aimed.aim(7, pinned=True).move(position=-1).target == 7
+    assert aimed.set_target(7, pinned=True).move(position=-1).target == 7
     assert aimed.edited(3).target is None
-    assert aimed.aim(7, pinned=True).edited(3).target == 7
+    assert aimed.set_target(7, pinned=True).edited(3).target == 7
 
 
 def test_a_neuron_is_forgotten_on_another_layer() -> None:
-    assert ready().go(neuron=3).move(layer=-1).focus.neuron is None
-    assert ready().go(neuron=3).move(head=1).focus.neuron == 3
+    assert ready().move_to(neuron=3).move(layer=-1).focus.neuron is None
+    assert ready().move_to(neuron=3).move(head=1).focus.neuron == 3
 
 
 def test_views_go_round() -> None:
@@ -70,7 +70,7 @@ def test_views_go_round() -> None:
     seen = []
     for _ in MAP_VIEWS:
         seen.append(state.map_view)
-        state = state.turned()
+        state = state.with_next_map_view()
     assert tuple(seen) == MAP_VIEWS
     assert state.map_view == MAP_VIEWS[0]
 

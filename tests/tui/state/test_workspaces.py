@@ -247,7 +247,7 @@ async def test_on_the_grid_of_heads_one_walks_to_a_head(opened: Open) -> None:
     async with opened() as session:
         await session.press("escape", "2")
         app = session.app
-        app.look_at(app.state.go(layer=5, head=3))
+        app.look_at(app.state.move_to(layer=5, head=3))
         await session.press("right", "up")
         assert (app.state.focus.layer, app.state.focus.head) == (4, 4)
         assert app.state.focus.position == 4, "the token stays"

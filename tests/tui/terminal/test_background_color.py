@@ -1,4 +1,4 @@
-"""The terminal asked for its ground: what it answers, what is typed meanwhile, what comes late."""
+"""The terminal asked for its background: its answer, what is typed meanwhile, what comes late."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ def test_the_program_takes_the_light_theme_on_a_light_ground(tmp_path: Path) -> 
     child = pexpect.spawn(sys.executable, arguments, env=environ, timeout=60, dimensions=(24, 80))
     child.expect_exact(ASKED)
     child.send(b"A\x1b]11;rgb:ffff/ffff/ffff\x1b\\" + NAME)
-    red, green, blue = parse_hex(load_theme("light").ground)
+    red, green, blue = parse_hex(load_theme("light").background)
     child.expect_exact(f"48;2;{red};{green};{blue}".encode())
     screen = pyte.Screen(80, 24)
     stream = pyte.ByteStream(screen)

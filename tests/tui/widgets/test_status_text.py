@@ -16,7 +16,7 @@ from tests.tui.acting import INFO, figure_for, tokenize
 
 TEXT = "The capital of France is"
 TOKENS = tokenize(TEXT)
-SCENE = ViewState.opening(Focus(layer=17, head=4)).loaded(INFO).landed(TOKENS)
+SCENE = ViewState.opening(Focus(layer=17, head=4)).loaded(INFO).with_tokens(TOKENS)
 WANTS = {
     "map": Want("map", "residual", Focus(mode="stream")),
     "next-token": Want("next-token", "next-token", Focus()),
@@ -61,13 +61,13 @@ def test_reads_the_logit_lens_as_words() -> None:
 
     assert said(SCENE, "top") == "layer 17, ‹·is›: the lens reads ‹·Paris› at 41.0 %"
     assert said(SCENE, "target") == "layer 17, ‹·is›: the lens gives ‹·Mary› 41.0 %"
-    assert said(SCENE.go(layer=3), "top") == "layer 3, ‹·is›"  # not read yet
+    assert said(SCENE.move_to(layer=3), "top") == "layer 3, ‹·is›"  # not read yet
 
 
 def test_reads_the_chosen_neuron_and_candidate() -> None:
     label = SHOWN["mlp"].figure.axes[1].labels[2]
     ids = SHOWN["next-token"].figure.extra["ids"]
-    state = SCENE.go(neuron=int(label)).aim(int(ids[1]), pinned=False)
+    state = SCENE.move_to(neuron=int(label)).set_target(int(ids[1]), pinned=False)
     line = fitting(clauses(state, SHOWN.get), 500)
     assert f"neuron {label} at" in line
     assert "‹·the› is number 2 at 30.0 %" in line
@@ -81,7 +81,7 @@ def test_a_figure_of_another_place_is_not_read() -> None:
 
 
 def test_a_figure_of_other_tokens_is_not_read() -> None:
-    other = SCENE.landed(tokenize("The capital of Spain is"))
+    other = SCENE.with_tokens(tokenize("The capital of Spain is"))
     assert clauses(other, SHOWN.get) == ["layer 17, ‹·is›"]
 
 

@@ -28,7 +28,7 @@ def paint_step(
     index: int,
     width: int,
     height: int,
-    ink: Styles,
+    style_set: Styles,
     *,
     cell: Figure | None = None,
     more: str = "",
@@ -39,40 +39,42 @@ def paint_step(
         figure: the table of the walkthrough.
         index: of the step.
         width, height: the size in cells.
-        ink: the styles.
+        style_set: the styles.
         cell: the figure of the step's values, to describe its selected value first; None for none.
         more: text after the sentence.
     """
     steps: Sequence[Mapping[str, Any]] = figure.extra["steps"]
     step = steps[index]
-    ascii_only = ink.look.ascii
+    ascii_only = style_set.look.ascii
     rows: list[Row] = []
 
     def put(text: str, style: Any, label: str = "") -> None:
         left = LABEL if label else 0
         for at, line in enumerate(wrap(own_text(text, ascii_only), max(1, width - left))):
-            row = Line().add(f"{label if at == 0 else '':<{left}}"[:width] if left else "", ink.dim)
-            rows.append(row.add(line, style).row(width, ink.base))
+            row = Line().add(
+                f"{label if at == 0 else '':<{left}}"[:width] if left else "", style_set.dim
+            )
+            rows.append(row.add(line, style).row(width, style_set.base))
 
     if cell is not None:
-        put(cell_said(cell, ascii_only), ink.accent)
+        put(cell_said(cell, ascii_only), style_set.accent)
         for label, text in cell_facts(cell, ascii_only):
-            put(text, ink.base if label else ink.strong, label)
-        rows.append(Line().row(width, ink.base))
+            put(text, style_set.base if label else style_set.strong, label)
+        rows.append(Line().row(width, style_set.base))
     where = "" if step["layer"] is None else f" in layer {step['layer']}"
-    put(f"{step['name']}{where}", ink.accent)
+    put(f"{step['name']}{where}", style_set.accent)
     if step["reason"]:
-        put(f"the model's own numbers are shown: {step['reason']}", ink.base, "refused")
+        put(f"the model's own numbers are shown: {step['reason']}", style_set.base, "refused")
     if "opening" in step:
-        put(step["opening"], ink.strong)
-    put(step["sentence"], ink.base)
+        put(step["opening"], style_set.strong)
+    put(step["sentence"], style_set.base)
     for text in (*step.get("ending", ()), more):
-        put(text, ink.strong)
-    put(step["formula"], ink.strong, "formula")
+        put(text, style_set.strong)
+    put(step["formula"], style_set.strong, "formula")
     for label, text in _facts(step, steps):
-        put(text, ink.base, label)
-    put(_here(step, ascii_only), ink.base, "here")
-    return Painting(finish(rows, width, height, ink.base))
+        put(text, style_set.base, label)
+    put(_here(step, ascii_only), style_set.base, "here")
+    return Painting(finish(rows, width, height, style_set.base))
 
 
 def _facts(

@@ -37,11 +37,11 @@ def cell_at(figure: Figure, row: int, column: int) -> tuple[int, int]:
 
 
 def paint_values(
-    figure: Figure, width: int, height: int, palette: Styles, focus: Focus
+    figure: Figure, width: int, height: int, style_set: Styles, focus: Focus
 ) -> Painting:
     """Paint the grid of values; clicks give the axes `row` and `column` of the picture."""
     assert focus.cell is not None
     row, column = seen_at(figure, focus.cell)
-    grid = heatmap_grid(figure, palette, focus)
+    grid = heatmap_grid(figure, style_set, focus)
     grid = replace(grid, row=row, column=column, axes=("row", "column"))
-    return paint_grid(grid, width, height, palette)
+    return paint_grid(grid, width, height, style_set)

@@ -23,13 +23,15 @@ LEAST = 2
 """Minimum number of numbers beside the summary; more are shown if the summary has its width."""
 
 
-def paint_walk(figure: Figure, width: int, height: int, palette: Styles, focus: Focus) -> Painting:
+def paint_walk(
+    figure: Figure, width: int, height: int, style_set: Styles, focus: Focus
+) -> Painting:
     """Paint a figure with the axes step and statistic.
 
     To fit the width, drop numbers from the right down to two, then the summary, then those two.
     Where the numbers of a step stand for tokens, show their texts instead of the statistics.
     """
-    ascii_, steps = palette.look.ascii, figure.extra["steps"]
+    ascii_, steps = style_set.look.ascii, figure.extra["steps"]
     names = [own_text(name, ascii_) for name in figure.axes[0].labels]
     shapes = [own_text(" × ".join(map(str, one["shape"])), ascii_) for one in steps]
     count = len(names)
@@ -46,35 +48,35 @@ def paint_walk(figure: Figure, width: int, height: int, palette: Styles, focus: 
     window = Window.around(focus.step or 0, count, height - head)
     told = [[token_text(one, ascii_) for one in texts] for texts in (one["told"] for one in steps)]
     cells = [
-        column(figure.values[:, at], CELL - 1, palette.glyphs.missing) for at in range(numbers)
+        column(figure.values[:, at], CELL - 1, style_set.glyphs.missing) for at in range(numbers)
     ]
     rows: list[Row] = []
     if head:
-        line = Line().add(fit("", digits + 1) + fit("step", named), palette.dim)
-        line.add(f"  {fit('what it does', words)}" if words else "", palette.dim)
-        line.add(f"  {fit('shape', shaped)}", palette.dim)
+        line = Line().add(fit("", digits + 1) + fit("step", named), style_set.dim)
+        line.add(f"  {fit('what it does', words)}" if words else "", style_set.dim)
+        line.add(f"  {fit('shape', shaped)}", style_set.dim)
         for label in figure.axes[1].labels[:numbers]:
-            line.add(f"{label:>{CELL}}", palette.dim)
-        rows.append(line.row(width, palette.base))
+            line.add(f"{label:>{CELL}}", style_set.dim)
+        rows.append(line.row(width, style_set.base))
     for index in window.indices():
         here = index == focus.step
         refused = bool(steps[index]["reason"])
-        style = palette.accent if here else palette.dim if refused else palette.base
-        mark = palette.glyphs.mark if here else palette.glyphs.cut if refused else " "
+        style = style_set.accent if here else style_set.dim if refused else style_set.base
+        mark = style_set.glyphs.mark if here else style_set.glyphs.cut if refused else " "
         line = Line().add(f"{mark}{index:>{digits - 1}} ", style)
-        line.add(fit(names[index], named, palette.glyphs.ellipsis), style)
+        line.add(fit(names[index], named, style_set.glyphs.ellipsis), style)
         if words:
             does = own_text(steps[index]["gist"], ascii_)
-            line.add(f"  {fit(does, words, palette.glyphs.ellipsis)}", palette.dim)
-        line.add(f"  {fit(shapes[index], shaped)}", palette.dim)
-        _numbers(line, told[index], [one[index] for one in cells], style, palette)
-        rows.append(line.row(width, palette.base))
+            line.add(f"  {fit(does, words, style_set.glyphs.ellipsis)}", style_set.dim)
+        line.add(f"  {fit(shapes[index], shaped)}", style_set.dim)
+        _numbers(line, told[index], [one[index] for one in cells], style, style_set)
+        rows.append(line.row(width, style_set.base))
     down = {row + head: (figure.axes[0].name, at) for row, at in enumerate(window.indices())}
-    return Painting(finish(rows, width, height, palette.base), None, {}, down)
+    return Painting(finish(rows, width, height, style_set.base), None, {}, down)
 
 
 def _numbers(
-    line: Line, told: Sequence[str], cells: Sequence[str], style: Style, palette: Styles
+    line: Line, told: Sequence[str], cells: Sequence[str], style: Style, style_set: Styles
 ) -> None:
     """Add the statistics of a step, or as many of its tokens as fit in their place."""
     if not told:
@@ -88,6 +90,6 @@ def _numbers(
         kept = len(told)
         while kept > 1 and cell_len(" ".join(told[-kept:])) + 2 > room:
             kept -= 1
-        text = f"{palette.glyphs.ellipsis} {' '.join(told[-kept:])}"
+        text = f"{style_set.glyphs.ellipsis} {' '.join(told[-kept:])}"
     if room > 0:
-        line.add(f" {fit(text, room, palette.glyphs.ellipsis)}", palette.accent)
+        line.add(f" {fit(text, room, style_set.glyphs.ellipsis)}", style_set.accent)

@@ -108,11 +108,11 @@ def picture(
     if size[0] < LEAST[0] or size[1] < LEAST[1]:
         size = ENOUGH
     chosen = formats().get(format)  # `content` refuses an unknown one
-    worn = look if chosen is None or chosen.colors else replace(look, tier="none")
+    options = look if chosen is None or chosen.colors else replace(look, tier="none")
     focus = replace(state.focus, position=min(state.focus.position, len(shown.tokens) - 1))
     try:
         return content(
-            [shown.figure], format, size=size, look=worn, focus=focus, tokens=tokens, about=about
+            [shown.figure], format, size=size, look=options, focus=focus, tokens=tokens, about=about
         )
     except (KeyError, IndexError, TypeError, ValueError) as error:
         if shown.origin is not None:  # computed here, so it is a bug

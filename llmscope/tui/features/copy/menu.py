@@ -129,7 +129,7 @@ class CopyScreen(Dialog[str]):
 
     def compose(self) -> ComposeResult:
         """Yield a row for each entry, with the beginning of its text."""
-        ink = text_styles(self._theme)
+        styles = text_styles(self._theme)
         menu = Vertical(id="copy")
         menu.border_title = Content(self.heading)
         menu.border_subtitle = Content("any other key leaves")
@@ -140,9 +140,9 @@ class CopyScreen(Dialog[str]):
                 start = display_text(copy.text.strip().split("\n")[0])[: self.app.size.width]
                 yield Static(
                     Content.assemble(
-                        (f"{letter}  ", ink.strong),
-                        (f"{copy.what:<{width}}  ", ink.text),
-                        (start, ink.dim),
+                        (f"{letter}  ", styles.strong),
+                        (f"{copy.what:<{width}}  ", styles.text),
+                        (start, styles.dim),
                     ),
                     id=f"copy-{letter}",
                 )

@@ -54,7 +54,7 @@ class ModelSource:
         """The options as command-line words."""
         return tuple(word for name, value in self.options.items() for word in flag(name, value))
 
-    def put_on(self, info: ModelInfo, adapter: str | None) -> tuple[str, ...] | None:
+    def adapters_for(self, info: ModelInfo, adapter: str | None) -> tuple[str, ...] | None:
         """Return the adapter specs to load so that `adapter` is active.
 
         None if there are no such specs: neither the base model of an adapter that was opened as a
@@ -114,7 +114,7 @@ def view(source: ModelSource, shown: Shown, state: ViewState) -> View | None:
     from llmscope.lenses import lens
 
     chosen, request, want = lens(shown.want.lens), shown.request, shown.want.focus
-    adapters = None if state.info is None else source.put_on(state.info, request.adapter)
+    adapters = None if state.info is None else source.adapters_for(state.info, request.adapter)
     if adapters is None or (chosen.versus and request.versus_prompt is None):
         return None
     uses, written, focus = chosen.uses, request.written, _focus(shown, state)

@@ -52,7 +52,7 @@ class Generation:
         self._known: dict[str, Branches] = {}
         self._sampler: Sampler | None = None
         self._asked: Sample | None = None
-        self._hand: Sampled | None = None
+        self._arrived: Sampled | None = None
         self._timer: Timer | None = None
         self._drawn_at = 0.0
         self._run: object = None
@@ -103,12 +103,12 @@ class Generation:
         if self._timer is not None:
             self._timer.stop()
         wrote, self._left = self._left, 0
-        self._asked = self._hand = self._timer = None
+        self._asked = self._arrived = self._timer = None
         if wrote:
             host.ask()  # the frame, if it was not requested yet
             host.present()
 
-    def heed(self, host: Host, key: str) -> None:
+    def stop_on_key(self, host: Host, key: str) -> None:
         """Stop generating if `key` is not a key of `WRITING`."""
         if not self.writes:
             return
@@ -181,7 +181,7 @@ class Generation:
         return self._left > 0
 
     def _go_on(self, host: Host) -> None:
-        if self._left and self._asked is None and self._hand is None:
+        if self._left and self._asked is None and self._arrived is None:
             self._ask(host)
             if self._asked is None:
                 host.ask()
@@ -198,7 +198,7 @@ class Generation:
             return
         late = monotonic() - self._drawn_at > PACE
         if self.runs and late and host.figures.waiting and not host.bandwidth.pause:
-            self._hand = drawn
+            self._arrived = drawn
             self._timer = host.set_timer(WAIT, lambda: self.landed(host))
         else:
             self._take(host, drawn)
@@ -208,7 +208,7 @@ class Generation:
         self._drawn_at = monotonic()
         if self._timer is not None:
             self._timer.stop()
-        drawn, self._hand, self._timer = self._hand, None, None
+        drawn, self._arrived, self._timer = self._arrived, None, None
         if drawn is not None:
             self._take(host, drawn)
 

@@ -38,7 +38,7 @@ class SamplerScreen(LineScreen):
             self.say(display_text(f"{error.message} · {error.hint}"))
             return
         self.action_leave()
-        host.look_at(host.state.drawing(sampler))
+        host.look_at(host.state.with_sampler(sampler))
         host.tell(display_text(f"the next token: {sampler.said}{_rules(host)}"))
 
 

@@ -222,7 +222,7 @@ def _prompt(host: Host, pending: PendingSwitch, kept: Left) -> str:
 def _state_for(info: ModelInfo, was: ViewState) -> ViewState:
     """Return the view state for another model: only views and settings of `was` stay."""
     fresh = ViewState(view=was.view, attention=was.attention, whole=was.whole, turns=was.turns)
-    return fresh.drawing(was.sampler).loaded(info)
+    return fresh.with_sampler(was.sampler).loaded(info)
 
 
 def _go_on(host: Host, info: ModelInfo) -> None:

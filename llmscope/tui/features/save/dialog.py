@@ -113,7 +113,7 @@ class SaveScreen(LineScreen):
             look=self._host.look,
             tokens=self._tokens,
         )
-        told = self._host.mode.told(self._host.source, self._shown, self._state, format)
+        told = self._host.mode.figure_metadata(self._host.source, self._shown, self._state, format)
         return Save(self._host, path, format, made, told, self._known)
 
 

@@ -74,8 +74,8 @@ def _focus(made: View, shown: Shown) -> Focus:
 
     layer, position = made.cursor
     focus = focus_from({"layer": layer, "position": position, **made.focus})
-    if made.other is not None and shown.beside is not None:
-        focus = replace(focus, versus_prompt=_ids(shown.beside.tokens))
+    if made.other is not None and shown.prompt_b is not None:
+        focus = replace(focus, versus_prompt=_ids(shown.prompt_b.tokens))
     if made.words is not None:
         one, other = shown.figure.extra.get("words_ids", ((), ()))
         focus = replace(focus, words=(tuple(map(int, one)), tuple(map(int, other))))

@@ -100,7 +100,7 @@ async def test_the_command_makes_steps_and_prompt_b_too(scope: Scope, workspace:
 
 async def test_the_command_holds_words_and_a_less_b(scope: Scope) -> None:
     async with screen(scope, "CABACB", (200, 60)) as (app, pilot):
-        held = app.state.against("CABBCBA").go(position=4)
+        held = app.state.against("CABBCBA").move_to(position=4)
         app.look_at(hold_words(replace(held, change=True), ("A B", "id:2")))
         said = {}
         for workspace in ("compare", "overview"):
@@ -185,7 +185,7 @@ ADAPTED = replace(INFO, adapters=("one", "two"))
 def test_the_command_has_the_adapter_that_is_on(
     info: ModelInfo, given: tuple[str, ...], adapter: str | None, put_on: tuple[str, ...] | None
 ) -> None:
-    assert ModelSource("gpt2", adapters=given).put_on(info, adapter) == put_on
+    assert ModelSource("gpt2", adapters=given).set_render_options(info, adapter) == put_on
 
 
 def test_what_changes_the_numbers_is_in_the_flags() -> None:
@@ -200,7 +200,7 @@ def test_what_changes_the_numbers_is_in_the_flags() -> None:
 @pytest.mark.parametrize("key", PANE_KEYS)
 async def test_the_number_is_the_one_at_the_cursor(opened: Open, key: str) -> None:
     async with opened() as session:
-        state = session.app.state.go(layer=3, head=2, position=2)
+        state = session.app.state.move_to(layer=3, head=2, position=2)
         tokens = tokenize(PROMPT)
         want = session.app.grid.panes[key].want(state)
         assert want is not None
@@ -239,7 +239,7 @@ async def test_the_number_is_the_one_at_the_cursor(opened: Open, key: str) -> No
             "stages-kl": lambda: values[2],
         }[key]()
         assert np.float32(told) == expected
-        neuron = state.go(neuron=int(figure.axes[1].labels[3])) if key == "mlp" else None
+        neuron = state.move_to(neuron=int(figure.axes[1].labels[3])) if key == "mlp" else None
         if neuron is not None:
             assert np.float32(number(figure, neuron) or "") == values[2, 3]
         assert number(Figure.refused("attention", "Attention", "no"), state) is None

@@ -94,20 +94,20 @@ def some_scene(state: ViewState, model: Model, chance: random.Random) -> ViewSta
     for _ in range(chance.choice((0, 0, 1, 2))):
         state = state.with_edit(parse(edit(info, chance)))
     if chance.random() < 0.3:
-        state = state.drawing(Sampler(0.7, chance.randint(0, 9), 0.9, 0.01, seed=3))
+        state = state.with_sampler(Sampler(0.7, chance.randint(0, 9), 0.9, 0.01, seed=3))
     if chance.random() < 0.3:
         state = hold_words(state, (chance.choice(model.words), f"id:{chance.randrange(4)}"))
     if info.adapters:
         state = replace(state, adapter=chance.choice((None, *info.adapters)))
     if chance.random() < 0.3:
-        state = state.aim(chance.randrange(info.vocabulary), pinned=True)
+        state = state.set_target(chance.randrange(info.vocabulary), pinned=True)
     if chance.random() < 0.3:
         state = replace(state, versus=chance.randrange(info.vocabulary))
-    state = state.go(layer=chance.randrange(info.layers), head=chance.randrange(info.heads))
+    state = state.move_to(layer=chance.randrange(info.layers), head=chance.randrange(info.heads))
     if chance.random() < 0.5:
-        state = state.go(position=chance.randrange(len(state.tokens)))
+        state = state.move_to(position=chance.randrange(len(state.tokens)))
     if chance.random() < 0.5:
-        state = state.go(neuron=chance.randrange(info.neurons))
+        state = state.move_to(neuron=chance.randrange(info.neurons))
     if chance.random() < 0.5:
         step, weight, cell = chance.randrange(12), chance.choice((None, 0)), chance.choice(CELLS)
         state = replace(state, focus=replace(state.focus, step=step, weight=weight, cell=cell))

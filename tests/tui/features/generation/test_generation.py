@@ -371,7 +371,7 @@ async def test_a_click_while_it_runs_moves_the_cursor_and_loses_no_token(opened:
         await session.settle()
         await session.press("f4")
         first = engine.requests[-1]
-        app.look_at(app.state.go(layer=3, position=1))
+        app.look_at(app.state.move_to(layer=3, position=1))
         second = engine.requests[-1]
         assert second is not first
         assert second.draw is first.draw, "the first may never have been taken"
@@ -393,7 +393,7 @@ async def test_until_the_editor_has_told_of_a_token_the_text_before_keeps_its_to
         group = app.generation.branches
         assert group is not None
         app.generation._set(app, group.wrote(5, NEXT[0] + NEXT[5]))
-        app.look_at(app.state.go(layer=3))  # before the editor's message has come
+        app.look_at(app.state.move_to(layer=3))  # before the editor's message has come
         asked = session.engine.requests[-1]
         assert asked.text == PROMPT + NEXT[0]
         assert asked.written is not None
