@@ -103,7 +103,7 @@ def test_bytes_that_are_no_text_and_files_that_are_no_theme(folder):
 
 
 def test_what_is_missing_is_told_and_suits_the_ground(folder):
-    text = '[colours]\nground = "#fffdf5"\ntext = "#111111"\n'
+    text = '[colours]\nbackground = "#fffdf5"\ntext = "#111111"\n'
     theme, [notice] = loaded(folder, text)
     light = load_theme("light")
     assert theme.dark is False

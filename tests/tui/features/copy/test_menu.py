@@ -172,7 +172,7 @@ ADAPTED = replace(INFO, adapters=("one", "two"))
 
 
 @pytest.mark.parametrize(
-    ("info", "given", "adapter", "put_on"),
+    ("info", "given", "adapter", "specs"),
     [
         (INFO, (), None, ()),
         (ADAPTED, ("./a", "b/c"), None, ()),
@@ -183,9 +183,9 @@ ADAPTED = replace(INFO, adapters=("one", "two"))
     ],
 )
 def test_the_command_has_the_adapter_that_is_on(
-    info: ModelInfo, given: tuple[str, ...], adapter: str | None, put_on: tuple[str, ...] | None
+    info: ModelInfo, given: tuple[str, ...], adapter: str | None, specs: tuple[str, ...] | None
 ) -> None:
-    assert ModelSource("gpt2", adapters=given).set_render_options(info, adapter) == put_on
+    assert ModelSource("gpt2", adapters=given).adapters_for(info, adapter) == specs
 
 
 def test_what_changes_the_numbers_is_in_the_flags() -> None:
